@@ -1,0 +1,1 @@
+"""The national node: record sources, the door, task kinds, the Flower client, the daemon."""

@@ -1,0 +1,1 @@
+"""May this happen, and can we prove it did: documents, policy, privacy ledger, audit log."""

@@ -1,0 +1,1 @@
+"""The officer at the keyboard: signing, inbox, approval, refusal, log reading."""

@@ -1,0 +1,1 @@
+"""Identities, certificates, signatures, sealing and the key store: the ground floor."""

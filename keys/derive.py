@@ -1,0 +1,26 @@
+"""Unambiguous hashing and key derivation, domain-separated by a label.
+
+Fields are length-prefixed, so two different lists of fields never hash alike.
+"""
+
+import hashlib
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+HASH_BYTES = 32
+
+
+def frame(*fields: bytes) -> bytes:
+    """Return the fields, each behind its length as eight big-endian bytes."""
+    return b"".join(len(field).to_bytes(8, "big") + field for field in fields)
+
+
+def labelled_hash(label: str, *fields: bytes) -> bytes:
+    """Return the 32-byte SHA-256 digest of the framed fields under a label."""
+    return hashlib.sha256(frame(label.encode(), *fields)).digest()
+
+
+def derive_key(secret: bytes, label: str, *fields: bytes, length: int = HASH_BYTES) -> bytes:
+    """Return `length` bytes from HKDF-SHA-256 (RFC 5869) of `secret`, bound to label and fields."""
+    return HKDF(SHA256(), length, salt=None, info=frame(label.encode(), *fields)).derive(secret)

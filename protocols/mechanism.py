@@ -1,0 +1,83 @@
+"""A noisy release as public constants: what it costs, how it is rounded, how wide its lanes are.
+
+Everything here is signed in the study. Node, coordinator and officer compute the same numbers
+from it; nothing here looks at a record. Sources: Kairouz, Liu, Steinke 2021 (conditional
+rounding, Section 4.1; sums of discrete Gaussians, Proposition 14); Canonne, Kamath, Steinke 2020.
+"""
+
+import math
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+CHECK_COORDINATES = 4
+ROUNDING_BETA = math.exp(-0.5)
+"""Bias parameter of conditional rounding; Kairouz, Liu, Steinke 2021 recommend e^(-1/2)."""
+WRAP_BITS = 40
+"""A sum leaves its lane with probability at most 2^-40."""
+LANE_BITS = (21, 32, 64)
+SMALLEST_NOISE_STD = 3
+"""Variance of at least 9 lattice units a share: the discrete sum is then near the exact law."""
+
+
+class Scope(StrEnum):
+    """Whose noise protects the release: all honest shares together, or this country's alone."""
+
+    SHARED = "shared"
+    LOCAL = "local"
+
+
+class Rounding(StrEnum):
+    """How a patient's real vector becomes integers."""
+
+    CONDITIONAL = "conditional"
+    INTEGER = "integer"
+    """The task yields integers of norm at most C already; scaling keeps them so."""
+
+
+class Mechanism(BaseModel):
+    """One kind of noisy release, repeated `rounds` times with fresh noise."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    phase: Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,31}$")]
+    rounds: Annotated[int, Field(ge=1, le=100_000)]
+    sampling_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    dimension: Annotated[int, Field(ge=1, le=1_000_000)]
+    clip_norm: Annotated[float, Field(gt=0, le=1e6)]
+    scale: Annotated[int, Field(ge=1, le=2**24)]
+    noise_std: Annotated[int, Field(ge=SMALLEST_NOISE_STD, le=2**40)]
+    patients_bound: Annotated[int, Field(ge=1, le=10**9)]
+    rounding: Rounding = Rounding.CONDITIONAL
+    scope: Scope = Scope.SHARED
+
+    @property
+    def squared_sensitivity(self) -> int:
+        """Largest squared norm, in lattice units, that one patient's integers may have."""
+        reach = self.clip_norm * self.scale
+        if self.rounding is Rounding.INTEGER:
+            return math.floor(reach**2)
+        d, slack = self.dimension, math.sqrt(2 * math.log(1 / ROUNDING_BETA))
+        always = (reach + math.sqrt(d)) ** 2
+        often = reach**2 + d / 4 + slack * (reach + math.sqrt(d) / 2)
+        return math.floor(min(always, often))
+
+    @property
+    def sensitivity(self) -> float:
+        """Δ: the L2 sensitivity after rounding, in lattice units."""
+        return math.sqrt(self.squared_sensitivity)
+
+    def variance(self, honest: int) -> int:
+        """Noise variance, in squared lattice units, that the accountant may rely on."""
+        shares = honest if self.scope is Scope.SHARED else 1
+        return shares * self.noise_std**2
+
+    def lane_bits(self, countries: int) -> int:
+        """k: the narrowest lane in which a sum over `countries` wraps with chance ≤ 2^-40."""
+        spread = self.noise_std * math.sqrt(countries)
+        union = math.log(2 * self.dimension) + WRAP_BITS * math.log(2)
+        tail = spread * math.sqrt(2 * union)
+        reach = self.patients_bound * math.ceil(self.sensitivity) + math.ceil(tail)
+        needed = reach.bit_length() + 1
+        return next((bits for bits in LANE_BITS if needed <= bits), LANE_BITS[-1])

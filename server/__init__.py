@@ -1,0 +1,1 @@
+"""The regional coordinator: studies, rounds, the Flower server app, releases, services."""
