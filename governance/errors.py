@@ -1,0 +1,15 @@
+"""Errors of documents, of the privacy ledger and of the audit log."""
+
+from keys.errors import PratiqueError
+
+
+class DocumentFault(PratiqueError):
+    """A governance document cannot be read, trusted or used."""
+
+
+class LedgerFault(PratiqueError):
+    """The privacy ledger cannot take or find an entry."""
+
+
+class LogFault(PratiqueError):
+    """The audit log cannot be appended to, or does not verify."""
