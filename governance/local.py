@@ -1,0 +1,130 @@
+"""The local desk: how commands on one machine speak to a daemon they own.
+
+One JSON object a line over a Unix socket in a folder that only its owner may enter. The kernel
+names the caller's user (SO_PEERCRED); any other user is refused. Answers are
+`{"ok": value}` or `{"error": {"what", "why", "fix"}}`.
+"""
+
+import json
+import os
+import socket
+import socketserver
+import struct
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from keys.errors import PratiqueError
+
+MAX_LINE = 96 * 2**20
+"""Largest request or answer: a whole document bundle or log, in bytes."""
+CONNECT_SECONDS = 5.0
+_PEER = struct.Struct("3i")
+
+Handler = Callable[[str, Mapping[str, Any]], Any]
+
+
+class DeskFault(PratiqueError):
+    """The daemon behind a local socket is not there, or said no."""
+
+
+def ask(path: Path, method: str, /, seconds: float | None = 60.0, **params: Any) -> Any:
+    """Return the daemon's answer to one request.
+
+    Raises DeskFault when nothing listens at `path`, and whatever the daemon refused.
+    """
+    with _connect(path, seconds) as connection, connection.makefile("rwb") as stream:
+        stream.write(json.dumps({"method": method, "params": params}).encode() + b"\n")
+        stream.flush()
+        line = stream.readline(MAX_LINE)
+    return _answer(line, path)
+
+
+def _connect(path: Path, seconds: float | None) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(CONNECT_SECONDS)
+        connection.connect(os.fspath(path))
+    except OSError as error:
+        connection.close()
+        raise DeskFault(
+            f"Nothing answers at {path}",
+            why="the daemon is not running, or its home is another folder",
+            fix="start it with `up`, or point --home at its folder",
+        ) from error
+    connection.settimeout(seconds)
+    return connection
+
+
+def _answer(line: bytes, path: Path) -> Any:
+    if not line.endswith(b"\n"):
+        raise DeskFault(
+            f"The daemon at {path} broke off its answer",
+            why="it is ending, or met a fault of its own",
+            fix="look at its log and ask again",
+        )
+    answer = json.loads(line)
+    if "error" in answer:
+        raise DeskFault(**answer["error"])
+    return answer["ok"]
+
+
+class Desk:
+    """Serves a daemon's local socket from threads until closed."""
+
+    def __init__(self, path: Path, handler: Handler) -> None:
+        path.unlink(missing_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path = path
+        self._server = _Server(os.fspath(path), handler)
+        path.chmod(0o600)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop answering and take the socket away."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+        self._path.unlink(missing_ok=True)
+
+
+class _Server(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, path: str, handler: Handler) -> None:
+        self.handler = handler
+        super().__init__(path, _Conversation)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 (the base class names it)
+        packed = request.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        _, user, _ = _PEER.unpack(packed)
+        return bool(user == os.getuid())
+
+
+class _Conversation(socketserver.StreamRequestHandler):
+    server: _Server
+
+    def handle(self) -> None:
+        line = self.rfile.readline(MAX_LINE)
+        if line.endswith(b"\n"):
+            self.wfile.write(json.dumps(self._reply(line)).encode() + b"\n")
+
+    def _reply(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = json.loads(line)
+            return {"ok": self.server.handler(request["method"], request["params"])}
+        except PratiqueError as error:
+            return {"error": {"what": error.what, "why": error.why, "fix": error.fix}}
+        except (ValueError, KeyError, TypeError) as error:
+            return {"error": _unreadable(error)}
+
+
+def _unreadable(error: Exception) -> dict[str, str]:
+    return {
+        "what": "The daemon could not read the request",
+        "why": f"{type(error).__name__}: {error}",
+        "fix": "use the command of the same version as the daemon",
+    }
