@@ -1,0 +1,120 @@
+"""Signing identities: Ed25519 keys (RFC 8032), their text form and their spoken fingerprint.
+
+A signature says that the holder of a key signed these bytes. What the bytes are for is the
+caller's to say: sign a `labelled_hash`, so that no signature can be moved to another purpose.
+"""
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from keys.derive import labelled_hash
+from keys.errors import KeyFault
+
+KEY_BYTES = 32
+SIGNATURE_BYTES = 64
+TEXT_PATTERN = re.compile(r"ed25519:[A-Za-z0-9+/]{43}=")
+"""How a public key is written in documents; `VerifyKey.from_text` also checks what it holds."""
+
+FINGERPRINT_LABEL = "pratique/fingerprint/v1"
+FINGERPRINT_BYTES = 15
+FINGERPRINT_GROUP = 4
+
+FIELD_PRIME = 2**255 - 19
+_ORDER_8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD83D3D706A17C7
+SMALL_ORDER_Y = frozenset({0, 1, FIELD_PRIME - 1, _ORDER_8, FIELD_PRIME - _ORDER_8})
+"""The y of the eight points of small order on edwards25519: under such a key one signature
+verifies for many messages (Chalkias, Garillot, Nikolaenko 2020, table 1)."""
+
+
+@dataclass(frozen=True)
+class VerifyKey:
+    """A public key: 32 raw bytes, canonical and not of small order. Equal keys are equal values.
+
+    Raises KeyFault when the bytes are not such a key.
+    """
+
+    raw: bytes
+
+    def __post_init__(self) -> None:
+        y = int.from_bytes(self.raw, "little") & (2**255 - 1)
+        if len(self.raw) != KEY_BYTES or y >= FIELD_PRIME or y in SMALL_ORDER_Y:
+            raise _not_a_key()
+
+    @classmethod
+    def from_text(cls, text: str) -> Self:
+        """Return the key written as `ed25519:<base64>`. Raises KeyFault for any other spelling."""
+        if not TEXT_PATTERN.fullmatch(text):
+            raise _not_a_key()
+        key = cls(binascii.a2b_base64(text.removeprefix("ed25519:")))
+        if key.to_text() != text:  # unused bits of the last digit: one key, one text
+            raise _not_a_key()
+        return key
+
+    def to_text(self) -> str:
+        """Return `ed25519:` and the standard base64 of the raw key."""
+        return "ed25519:" + base64.b64encode(self.raw).decode()
+
+    def verify(self, signature: bytes, message: bytes) -> None:
+        """Return when the signature is this key's over the message; raise KeyFault otherwise."""
+        try:
+            Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
+        except (InvalidSignature, ValueError):
+            raise KeyFault(
+                "A signature is not valid",
+                why=f"It is not by the key {self.fingerprint} over what it came with",
+            ) from None
+
+    @property
+    def fingerprint(self) -> str:
+        """`SHA256:` and six groups of four letters or digits (120 bits), to read out aloud."""
+        shown = labelled_hash(FINGERPRINT_LABEL, self.raw)[:FINGERPRINT_BYTES]
+        letters = base64.b32encode(shown).decode().lower()
+        starts = range(0, len(letters), FINGERPRINT_GROUP)
+        return "SHA256:" + "-".join(letters[i : i + FINGERPRINT_GROUP] for i in starts)
+
+
+class SigningKey:
+    """A private signing key. Nothing that prints or compares it shows it."""
+
+    def __init__(self, private: Ed25519PrivateKey) -> None:
+        self._private = private
+        self._public = VerifyKey(private.public_key().public_bytes_raw())
+
+    @classmethod
+    def generate(cls) -> Self:
+        """Return a new key from the operating system's generator."""
+        return cls(Ed25519PrivateKey.generate())
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Self:
+        """Return the key whose 32-byte seed is `raw`. Raises KeyFault for another length."""
+        if len(raw) != KEY_BYTES:
+            raise _not_a_key()
+        return cls(Ed25519PrivateKey.from_private_bytes(raw))
+
+    def to_bytes(self) -> bytes:
+        """Return the 32-byte seed: a secret, for the key store only."""
+        return self._private.private_bytes_raw()
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64-byte signature over the message; the same message, the same signature."""
+        return self._private.sign(message)
+
+    @property
+    def public(self) -> VerifyKey:
+        """The key that verifies what this one signs."""
+        return self._public
+
+
+def _not_a_key() -> KeyFault:
+    return KeyFault(
+        "This is not an Ed25519 key",
+        why="A key is 32 bytes; in text, ed25519: and 44 base64 characters",
+        fix="copy the whole key again from where it was shown",
+    )

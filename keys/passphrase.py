@@ -1,0 +1,70 @@
+"""Where a passphrase comes from: a private file, an open descriptor, or a person. Never the
+command line or the environment, which other processes can read.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from keys.errors import KeyFault
+from keys.permissions import refuse_if_shared
+
+PASSPHRASE_LIMIT_BYTES = 1024
+
+
+def read_passphrase(
+    *, file: Path | None, fd: int | None, prompt: Callable[[str], str] | None, purpose: str
+) -> bytes:
+    """Return the passphrase for `purpose` (as in "the key store"), less one trailing newline.
+
+    `file` or `fd` is read when given (not both); otherwise `prompt` is called with a question.
+    Raises KeyFault when there is none, it is empty, longer than 1024 bytes, or in a file that
+    others can read.
+    """
+    if file is not None and fd is not None:
+        raise _cannot_read(purpose, "Both a file and a descriptor were named", "name one of them")
+    try:
+        data = _read(file, fd, prompt, purpose)
+    except OSError as error:
+        raise _cannot_read(purpose, str(error), "check the file or descriptor") from None
+    return _checked(data, purpose)
+
+
+def _read(
+    file: Path | None, fd: int | None, prompt: Callable[[str], str] | None, purpose: str
+) -> bytes:
+    if file is not None:
+        return _read_file(file)
+    if fd is not None:
+        return _read_open(fd)
+    if prompt is None:
+        raise _cannot_read(
+            purpose, "Nobody is there to type it", "name a file or an open descriptor that holds it"
+        )
+    return prompt(f"Passphrase for {purpose}: ").encode()
+
+
+def _read_file(path: Path) -> bytes:
+    with path.open("rb") as opened:
+        refuse_if_shared(path, os.fstat(opened.fileno()))
+        return opened.read(PASSPHRASE_LIMIT_BYTES + 3)
+
+
+def _read_open(fd: int) -> bytes:
+    with os.fdopen(fd, "rb", closefd=False) as opened:
+        return opened.read(PASSPHRASE_LIMIT_BYTES + 3)
+
+
+def _checked(data: bytes, purpose: str) -> bytes:
+    passphrase = data.removesuffix(b"\n").removesuffix(b"\r")
+    if not passphrase:
+        raise _cannot_read(purpose, "It is empty", "choose one of several random words")
+    if len(passphrase) > PASSPHRASE_LIMIT_BYTES:
+        raise _cannot_read(
+            purpose, f"It is longer than {PASSPHRASE_LIMIT_BYTES} bytes", "name the right file"
+        )
+    return passphrase
+
+
+def _cannot_read(purpose: str, why: str, fix: str) -> KeyFault:
+    return KeyFault(f"The passphrase for {purpose} cannot be used", why=why, fix=fix)

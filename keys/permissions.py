@@ -1,0 +1,22 @@
+"""Nobody but the owner may read or change what holds keys."""
+
+import os
+import stat
+from pathlib import Path
+
+from keys.errors import KeyFault
+
+OWNER_DIRECTORY = 0o700
+OWNER_FILE = 0o600
+
+
+def refuse_if_shared(path: Path, status: os.stat_result) -> None:
+    """Raise KeyFault when group or others may read, write or enter what `status` describes."""
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        wanted = OWNER_DIRECTORY if stat.S_ISDIR(status.st_mode) else OWNER_FILE
+        raise KeyFault(
+            f"{path} is open to other users",
+            why=f"Its mode is {mode:04o}, and only its owner may have access to it",
+            fix=f"chmod {wanted:04o} {path}",
+        )
