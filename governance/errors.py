@@ -13,3 +13,7 @@ class LedgerFault(PratiqueError):
 
 class LogFault(PratiqueError):
     """The audit log cannot be appended to, or does not verify."""
+
+
+class StorageFault(PratiqueError):
+    """A state database cannot be opened, read or written."""

@@ -1,0 +1,99 @@
+"""The tables of the coordinator's state database, beside its log."""
+
+from pathlib import Path
+
+from sqlalchemy import Column, Float, Integer, LargeBinary, MetaData, String, Table, Text
+
+from governance.audit.log import LOG_TABLES
+from governance.database import UtcTime
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+COORDINATOR_TABLES = MetaData()
+
+parties = Table(
+    "parties",
+    COORDINATOR_TABLES,
+    Column("fingerprint", String(128), primary_key=True),
+    Column("country", String(2), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("node_id", String(32), unique=True),
+    Column("admitted", UtcTime, nullable=False),
+    Column("revoked", UtcTime),
+)
+"""Who is admitted, by certificate fingerprint; `node_id` is the SuperLink's, in decimal."""
+
+invitations = Table(
+    "invitations",
+    COORDINATOR_TABLES,
+    Column("token_hash", String(71), primary_key=True),
+    Column("country", String(2), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("created", UtcTime, nullable=False),
+    Column("used", UtcTime),
+)
+
+enrolments = Table(
+    "enrolments",
+    COORDINATOR_TABLES,
+    Column("id", String(64), primary_key=True),
+    Column("country", String(2), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("request", LargeBinary, nullable=False),
+    Column("fingerprint", String(128), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("certificate", LargeBinary),
+    Column("created", UtcTime, nullable=False),
+)
+
+revoked = Table("revoked", COORDINATOR_TABLES, Column("serial", String(64), primary_key=True))
+"""Serial numbers of revoked certificates, in decimal."""
+
+studies = Table(
+    "studies",
+    COORDINATOR_TABLES,
+    Column("digest", String(71), primary_key=True),
+    Column("id", String(64), nullable=False, index=True),
+    Column("document", LargeBinary, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("created", UtcTime, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    COORDINATOR_TABLES,
+    Column("run_id", String(32), primary_key=True),
+    Column("study", String(71), nullable=False, index=True),
+    Column("flower_run", String(32)),
+    Column("state", String(16), nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("model", LargeBinary),
+    Column("created", UtcTime, nullable=False),
+    Column("updated", UtcTime, nullable=False),
+)
+"""One row a run of ours; `flower_run` is the Flower run that carries it now."""
+
+rounds = Table(
+    "rounds",
+    COORDINATOR_TABLES,
+    Column("run_id", String(32), primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("phase", String(32), primary_key=True),
+    Column("outcome", String(16), nullable=False),
+    Column("countries", Text, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("body", LargeBinary),
+)
+"""What came of each round; `countries` is JSON."""
+
+drafts = Table(
+    "drafts",
+    COORDINATOR_TABLES,
+    Column("id", String(64), primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("created", UtcTime, nullable=False),
+)
+"""Documents that wait for signatures."""
+
+SCHEMA = (COORDINATOR_TABLES, LOG_TABLES)
+"""Everything that the migrations create."""
