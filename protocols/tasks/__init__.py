@@ -1,0 +1,24 @@
+"""What both sides must agree on of a task: parameters, vector layout, schedule of releases."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from protocols.tasks.features import Condition, Feature, FeatureKind, Missing
+from protocols.tasks.glm import Family, TrainGlm
+from protocols.tasks.stats import CountByFeature, CountPatients
+
+Task = Annotated[TrainGlm | CountPatients | CountByFeature, Field(discriminator="kind")]
+"""Each has `check(features)`, `names_used(features)`, `schedule(features)` and `shares()`."""
+
+__all__ = [
+    "Condition",
+    "CountByFeature",
+    "CountPatients",
+    "Family",
+    "Feature",
+    "FeatureKind",
+    "Missing",
+    "Task",
+    "TrainGlm",
+]

@@ -1,0 +1,111 @@
+"""Evaluation as a table: held-out patients counted by score, label and subgroup.
+
+Each held-out patient falls into one cell for each class that is scored, so a patient's whole
+contribution is an integer vector of public norm. What the table says (AUC, accuracy,
+calibration) is worked out by whoever opens the noisy sum.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from protocols.tasks.features import Feature, FloatArray
+from protocols.tasks.layout import Grouping, IntArray
+
+EVERYBODY = "everybody"
+LINEAR_LABEL_BINS = 10
+"""Bins of the target itself, from which the variance explained is worked out."""
+
+
+class Evaluation(BaseModel):
+    """How a trained model is evaluated on held-out patients.
+
+    `held_out` is the share of patients kept from training, chosen by a keyed hash of the node.
+    `share` is the part of the study's privacy budget that evaluation may use.
+    Groups of fewer than `smallest_cell` patients (by the noisy count) are suppressed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    held_out: Annotated[float, Field(ge=0.05, le=0.5)] = 0.3
+    bins: Annotated[int, Field(ge=4, le=100)] = 10
+    subgroup: Grouping | None = None
+    share: Annotated[float, Field(gt=0, lt=0.9)] = 0.2
+    smallest_cell: Annotated[int, Field(ge=5, le=1_000)] = 10
+
+    @model_validator(mode="after")
+    def _even(self) -> Self:
+        if self.bins % 2:
+            raise ValueError("evaluation: bins must be even, so that one half is a boundary")
+        return self
+
+    def groups(self, features: Mapping[str, Feature]) -> tuple[str, ...]:
+        """Return the names of the subgroups; one that holds everybody where none is declared."""
+        if self.subgroup is None:
+            return (EVERYBODY,)
+        return self.subgroup.labels(features[self.subgroup.feature])
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """The shape of an evaluation table: (classes, groups, score bins, label bins), then `right`.
+
+    `classes` is 1 for a yes/no or a numeric target. With more, each patient falls into one cell
+    for each class and, after these, into one of (groups, 2): wrong or right at the top class.
+    """
+
+    classes: int
+    groups: int
+    bins: int
+    label_bins: int
+
+    @property
+    def block(self) -> tuple[int, int, int, int]:
+        """Shape of the score cells."""
+        return self.classes, self.groups, self.bins, self.label_bins
+
+    @property
+    def score_cells(self) -> int:
+        """Number of score cells."""
+        return self.classes * self.groups * self.bins * self.label_bins
+
+    @property
+    def dimension(self) -> int:
+        """Number of coordinates of the table as one vector."""
+        return self.score_cells + (2 * self.groups if self.classes > 1 else 0)
+
+    @property
+    def ones(self) -> int:
+        """In how many cells one patient is counted: the squared norm of a contribution."""
+        return self.classes + 1 if self.classes > 1 else 1
+
+    def contributions(self, scores: FloatArray, labels: IntArray, groups: IntArray) -> FloatArray:
+        """Return 0/1 vectors (patients, dimension).
+
+        `scores` is (patients, classes) in [0, 1]; `labels` (patients, classes) in label bins.
+        """
+        patients = len(scores)
+        table = np.zeros((patients, self.dimension))
+        every = np.arange(patients)
+        for k in range(self.classes):
+            cell = (k, groups, self.score_bins(scores[:, k]), labels[:, k])
+            table[every, np.ravel_multi_index(cell, self.block)] = 1.0
+        if self.classes > 1:
+            right = labels[every, scores.argmax(axis=1)]
+            table[every, self.score_cells + 2 * groups + right] = 1.0
+        return table
+
+    def score_bins(self, scores: FloatArray) -> IntArray:
+        """Return the bin of each score; one itself falls into the last."""
+        return np.clip((scores * self.bins).astype(np.int64), 0, self.bins - 1)
+
+    def scores_by_cell(self, vector: FloatArray) -> FloatArray:
+        """Return the score cells of an opened vector, shaped (classes, groups, bins, labels)."""
+        return vector[: self.score_cells].reshape(self.block)
+
+    def right_by_group(self, vector: FloatArray) -> FloatArray:
+        """Return counts of wrong and right at the top class, shaped (groups, 2)."""
+        return vector[self.score_cells :].reshape(self.groups, 2)

@@ -1,0 +1,147 @@
+"""Which coordinate of a vector means what: encoded rows, cells of a table, models as bytes."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Annotated, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from protocols.errors import ProtocolFault
+from protocols.tasks.features import (
+    Columns,
+    Feature,
+    FeatureKind,
+    FeatureName,
+    Finite,
+    FloatArray,
+    Missing,
+    lookup,
+)
+
+BIAS = "bias"
+MISSING_CELL = "missing"
+MOST_CELLS = 100_000
+FLOAT_BYTES = 8
+IntArray = NDArray[np.int64]
+
+
+def input_names(inputs: Sequence[Feature]) -> tuple[str, ...]:
+    """Return the names of an encoded row's coordinates, the bias first."""
+    return (BIAS, *(name for feature in inputs for name in feature.coordinate_names))
+
+
+def encode_rows(inputs: Sequence[Feature], columns: Columns) -> FloatArray:
+    """Return encoded rows, float64 (patients, coordinates), the bias coordinate first and one."""
+    blocks = [feature.encode(columns[feature.name]) for feature in inputs]
+    patients = len(next(iter(columns.values()))) if columns else 0
+    return np.concatenate([np.ones((patients, 1)), *blocks], axis=1)
+
+
+def vector_to_bytes(vector: FloatArray) -> bytes:
+    """Return a vector as little-endian float64, row by row."""
+    return np.ascontiguousarray(vector, dtype="<f8").tobytes()
+
+
+def vector_from_bytes(data: bytes, dimension: int) -> FloatArray:
+    """Return the float64 vector of `dimension` values.
+
+    Raises ProtocolFault where the size is another or a value is not finite.
+    """
+    if len(data) != FLOAT_BYTES * dimension:
+        raise ProtocolFault(
+            f"A model of {len(data)} bytes arrived where {FLOAT_BYTES * dimension} are expected",
+            why=f"the study's model has {dimension} coordinates",
+        )
+    vector = np.frombuffer(data, dtype="<f8").astype(np.float64)
+    if not np.isfinite(vector).all():
+        raise ProtocolFault("A model arrived with a coordinate that is not a finite number")
+    return vector
+
+
+class Grouping(BaseModel):
+    """Groups of patients by one feature: its levels, or intervals between declared edges.
+
+    Edges e1 < e2 < … give the intervals below e1, from e1 to below e2, …, from the last edge up.
+    A missing value is a group of its own wherever the study keeps such patients.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    feature: FeatureName
+    edges: Annotated[tuple[Finite, ...], Field(max_length=1_000)] = ()
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if any(low >= high for low, high in zip(self.edges, self.edges[1:], strict=False)):
+            raise ValueError(f"grouping by `{self.feature}`: edges must ascend")
+        return self
+
+    def check(self, features: Mapping[str, Feature], role: str) -> None:
+        """Raise ProtocolFault where the feature is unknown or the edges do not fit it."""
+        feature = lookup(features, self.feature, role)
+        if (feature.type is FeatureKind.NUMERIC) is bool(self.edges):
+            return
+        need = "needs edges" if feature.type is FeatureKind.NUMERIC else "takes no edges"
+        raise ProtocolFault(
+            f"The {role} groups by `{self.feature}`, a {feature.type} feature, which {need}",
+            why="groups are levels of a category, or intervals of a number between public edges",
+            fix="add or remove `edges` in the study",
+        )
+
+    def labels(self, feature: Feature) -> tuple[str, ...]:
+        """Return the names of the groups, in the order of their cells."""
+        kept = feature.missing is not Missing.EXCLUDE
+        return (
+            (*self._present_labels(feature), MISSING_CELL)
+            if kept
+            else self._present_labels(feature)
+        )
+
+    def _present_labels(self, feature: Feature) -> tuple[str, ...]:
+        if feature.type is FeatureKind.BOOLEAN:
+            return ("false", "true")
+        if feature.type is FeatureKind.CATEGORICAL:
+            return feature.levels
+        inner = [
+            f"{low:g} to <{high:g}" for low, high in zip(self.edges, self.edges[1:], strict=False)
+        ]
+        return (f"<{self.edges[0]:g}", *inner, f">={self.edges[-1]:g}")
+
+    def cells(self, feature: Feature, column: FloatArray) -> IntArray:
+        """Return each patient's group, as an index into `labels`."""
+        absent = np.isnan(column)
+        present = np.where(absent, 0.0, column)
+        numeric = feature.type is FeatureKind.NUMERIC
+        found = np.searchsorted(self.edges, present, side="right") if numeric else present
+        return np.where(absent, len(self._present_labels(feature)), found).astype(np.int64)
+
+
+def cell_labels(
+    groupings: Sequence[Grouping], features: Mapping[str, Feature]
+) -> tuple[tuple[str, ...], ...]:
+    """Return the labels of each cell of the cross product, last grouping fastest."""
+    return tuple(product(*(g.labels(features[g.feature]) for g in groupings)))
+
+
+def cell_indices(
+    groupings: Sequence[Grouping], features: Mapping[str, Feature], columns: Columns, patients: int
+) -> IntArray:
+    """Return each patient's cell, as an index into `cell_labels`."""
+    index = np.zeros(patients, dtype=np.int64)
+    for grouping in groupings:
+        feature = features[grouping.feature]
+        width = len(grouping.labels(feature))
+        index = index * width + grouping.cells(feature, columns[grouping.feature])
+    return index
+
+
+def check_size(cells: int, role: str) -> None:
+    """Raise ProtocolFault where a table has more cells than a release may."""
+    if cells > MOST_CELLS:
+        raise ProtocolFault(
+            f"The {role} has {cells} cells, more than {MOST_CELLS}",
+            why="each cell carries noise, and most would hold nobody",
+            fix="use fewer groups or coarser edges",
+        )

@@ -1,0 +1,50 @@
+"""Noisy releases of a task before their noise is set: sizes, scales and rounds from public terms.
+
+The noise of each template is a placeholder; calibration fills it in from the study's ε and δ.
+"""
+
+import math
+
+from protocols.mechanism import SMALLEST_NOISE_STD, Mechanism, Rounding, Scope
+
+COHORT_FLOOR = "cohort-floor"
+TRAIN = "train"
+EVALUATE = "evaluate"
+COUNT = "count"
+HISTOGRAM = "histogram"
+COHORT_SHARE = 0.05
+"""Part of a study's budget for the noisy count behind the cohort floor."""
+INTEGER_SCALE = 128
+REACH = 256.0
+REACH_PER_ROOT_COORDINATE = 16.0
+LARGEST_SCALE = 2**24
+NORM_MARGIN = 1 + 1e-9
+"""Keeps a vector of exactly the norm within a bound that is computed in floating point."""
+
+
+def cohort_floor(patients_bound: int) -> Mechanism:
+    """Return the template of the noisy count behind the floor, under this country's noise alone."""
+    return counted(COHORT_FLOOR, 1, 1, patients_bound, scope=Scope.LOCAL)
+
+
+def counted(
+    phase: str, dimension: int, ones: int, patients_bound: int, *, scope: Scope = Scope.SHARED
+) -> Mechanism:
+    """Return the template of a table in which each patient is counted in `ones` cells."""
+    return Mechanism(
+        phase=phase,
+        rounds=1,
+        dimension=dimension,
+        clip_norm=math.sqrt(ones) * NORM_MARGIN,
+        scale=INTEGER_SCALE,
+        noise_std=SMALLEST_NOISE_STD,
+        patients_bound=patients_bound,
+        rounding=Rounding.INTEGER,
+        scope=scope,
+    )
+
+
+def rounded_scale(clip_norm: float, dimension: int) -> int:
+    """Return the scale at which rounding costs under one part in a hundred of sensitivity."""
+    reach = max(REACH, REACH_PER_ROOT_COORDINATE * math.sqrt(dimension))
+    return min(LARGEST_SCALE, max(1, math.ceil(reach / clip_norm)))

@@ -1,0 +1,87 @@
+"""`stats/count` and `stats/histogram`: how many patients there are, by declared strata."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from protocols.mechanism import Mechanism
+from protocols.tasks.features import Columns, Feature, by_name
+from protocols.tasks.layout import Grouping, IntArray, cell_indices, cell_labels, check_size
+from protocols.tasks.schedule import COHORT_SHARE, COUNT, HISTOGRAM, cohort_floor, counted
+
+Strata = Annotated[tuple[Grouping, ...], Field(max_length=8)]
+SmallestCell = Annotated[int, Field(ge=5, le=1_000_000)]
+
+
+class _Table(BaseModel):
+    """What both statistics share: every patient is counted in exactly one cell."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    strata: Strata = ()
+    patients_bound: Annotated[int, Field(ge=1, le=10**9)]
+    smallest_cell: SmallestCell = 10
+
+    @property
+    def phase(self) -> str:
+        """Name of the one release that opens the table."""
+        return COUNT
+
+    @property
+    def groupings(self) -> tuple[Grouping, ...]:
+        """Return what the cells are made of, last one fastest."""
+        return self.strata
+
+    def check(self, features: Sequence[Feature]) -> None:
+        """Raise ProtocolFault where the table and the declared features do not fit."""
+        table = by_name(features)
+        for grouping in self.groupings:
+            grouping.check(table, "table")
+        check_size(len(self.cells(features)), "table")
+
+    def names_used(self, features: Sequence[Feature]) -> tuple[str, ...]:
+        """Return the features whose values the task reads."""
+        del features
+        return tuple(dict.fromkeys(grouping.feature for grouping in self.groupings))
+
+    def cells(self, features: Sequence[Feature]) -> tuple[tuple[str, ...], ...]:
+        """Return the labels of each cell, one for each grouping."""
+        return cell_labels(self.groupings, by_name(features))
+
+    def cell_of(self, features: Sequence[Feature], columns: Columns, patients: int) -> IntArray:
+        """Return each patient's cell, as an index into `cells`."""
+        return cell_indices(self.groupings, by_name(features), columns, patients)
+
+    def schedule(self, features: Sequence[Feature]) -> tuple[Mechanism, ...]:
+        """Return the templates of every release: cohort floor, then the table."""
+        cells = len(self.cells(features))
+        table = counted(self.phase, cells, 1, self.patients_bound)
+        return cohort_floor(self.patients_bound), table
+
+    def shares(self) -> tuple[float, ...]:
+        """Return the part of the budget of each release of `schedule`; they sum to one."""
+        return COHORT_SHARE, 1 - COHORT_SHARE
+
+
+class CountPatients(_Table):
+    """Patients of the population, by strata; one number where none are declared."""
+
+    kind: Literal["stats/count"] = "stats/count"
+
+
+class CountByFeature(_Table):
+    """How one feature is distributed, within each stratum."""
+
+    kind: Literal["stats/histogram"] = "stats/histogram"
+    of: Grouping
+
+    @property
+    def phase(self) -> str:
+        """Name of the one release that opens the table."""
+        return HISTOGRAM
+
+    @property
+    def groupings(self) -> tuple[Grouping, ...]:
+        """Return what the cells are made of, last one fastest."""
+        return (*self.strata, self.of)
