@@ -1,14 +1,52 @@
-"""Transport certificates of one federation: who may open a channel to its exchange."""
+"""Transport certificates of one federation: who may open a channel to its exchange.
 
-from collections.abc import Container, Sequence
+A certificate is admission, never trust: what counts in a study is signed by the identities in
+the documents (the coordinator may run this authority). ECDSA P-256 because gRPC's TLS takes no
+Ed25519 certificate. X.509 as RFC 5280 profiles it.
+"""
+
+import hashlib
+import ipaddress
+import re
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Self
+from typing import Self, TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from keys.errors import KeyFault
+
+AUTHORITY_LIFETIME = timedelta(days=3650)
+CLOCK_SKEW = timedelta(minutes=5)
+PEM_LIMIT_BYTES = 16 * 1024
+
+FEDERATION = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+COUNTRY = r"[A-Z]{2}"
+PEER_URI = re.compile(f"pratique://({FEDERATION})/({COUNTRY})/([a-z]+)")
+HOST_NAME = re.compile(
+    r"(?=.{1,253}$)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*"
+    r"[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # not all digits: that would be an address
+)
+
+Parsed = TypeVar("Parsed")
 
 
 class Role(StrEnum):
-    """What the holder of a certificate is."""
+    """What the holder of a certificate is, as the last part of its URI."""
 
     COORDINATOR = "coordinator"
     NODE = "node"
@@ -18,7 +56,10 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Peer:
-    """Who is at the other end of a channel, as its certificate says."""
+    """Who is at the other end of a channel, as its certificate says.
+
+    `country` is ISO 3166-1 alpha-2; a coordinator's is the one it sits in.
+    """
 
     federation: str
     country: str
@@ -30,31 +71,49 @@ class Peer:
 class TransportAuthority:
     """The federation's own certificate authority for mutual TLS."""
 
-    federation: str
+    def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
+        self._certificate, self._key = certificate, key
 
     @classmethod
     def create(cls, federation: str, now: datetime) -> Self:
-        """Return a new authority with a fresh P-256 key."""
-        raise NotImplementedError
+        """Return a new authority of ten years with a fresh P-256 key.
+
+        `federation` is a short name: lower-case letters, digits, hyphens. Raises KeyFault.
+        """
+        _require(re.compile(FEDERATION), federation, "the name of a federation")
+        key = ec.generate_private_key(ec.SECP256R1())
+        return cls(_self_signed(federation, key, now), key)
 
     @classmethod
     def from_pem(cls, certificate_pem: bytes, key_pem: bytes) -> Self:
-        """Return the authority that `to_pem` gave."""
-        raise NotImplementedError
+        """Return the authority that `to_pem` gave. Raises KeyFault when the two are not a pair."""
+        certificate, key = _certificate(certificate_pem), _private_key(key_pem)
+        if certificate.public_key() != key.public_key() or not _federations(certificate):
+            raise KeyFault(
+                "This is not a transport authority",
+                why="The certificate is no authority's, or belongs to another key",
+                fix="restore both from the same backup",
+            )
+        return cls(certificate, key)
 
     def to_pem(self) -> tuple[bytes, bytes]:
-        """Return the certificate (public) and the private key (secret), PEM."""
-        raise NotImplementedError
+        """Return the certificate (public) and the private key (secret, not encrypted), PEM."""
+        return self.certificate_pem, _private_pem(self._key)
 
     @property
     def certificate_pem(self) -> bytes:
         """The authority's own certificate: the root that both ends verify with."""
-        raise NotImplementedError
+        return self._certificate.public_bytes(Encoding.PEM)
+
+    @property
+    def federation(self) -> str:
+        """The name of the federation."""
+        return _federations(self._certificate)[0]
 
     @property
     def digest(self) -> str:
         """`sha256:<hex>` of the authority's certificate, to pin."""
-        raise NotImplementedError
+        return certificate_fingerprint(self.certificate_pem)
 
     def issue(
         self,
@@ -66,32 +125,234 @@ class TransportAuthority:
         lifetime: timedelta,
         hosts: Sequence[str] = (),
     ) -> bytes:
-        """Return a PEM certificate. `hosts` (names, addresses) makes it the exchange's own."""
-        raise NotImplementedError
+        """Return a PEM certificate for the holder of a P-256 key, valid from five minutes ago.
+
+        With `hosts` (DNS names, IP addresses; the coordinator only) it is a server's and cannot
+        be used as a client's; without, the other way round. Raises KeyFault for a name that is
+        not one, another kind of key, and a lifetime that is none or outlives the authority.
+        """
+        _require(re.compile(COUNTRY), country, "an ISO 3166-1 alpha-2 country code")
+        _check_hosts_belong(role, hosts)
+        self._check_lifetime(now, lifetime)
+        uri = x509.UniformResourceIdentifier(f"pratique://{self.federation}/{country}/{role}")
+        usage = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
+        names = x509.SubjectAlternativeName([uri, *map(_host, hosts)])
+        builder = (
+            _builder(f"{country} {role}", self._certificate.subject, _public_key(public_key_pem))
+            .not_valid_before(now - CLOCK_SKEW)
+            .not_valid_after(now + lifetime)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(authority=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(names, critical=False)
+            .add_extension(self._key_identifier(), critical=False)
+        )
+        return builder.sign(self._key, SHA256()).public_bytes(Encoding.PEM)
+
+    def _check_lifetime(self, now: datetime, lifetime: timedelta) -> None:
+        if not timedelta(0) < lifetime <= self._certificate.not_valid_after_utc - now:
+            raise KeyFault(
+                "A certificate cannot be given this lifetime",
+                why=f"It must end after now and before its authority does, "
+                f"{self._certificate.not_valid_after_utc:%Y-%m-%d}",
+                fix="choose a shorter one, or make a new authority",
+            )
+
+    def _key_identifier(self) -> x509.AuthorityKeyIdentifier:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
 
 
 def peer_of(
     certificate_pem: bytes, *, authority_pem: bytes, now: datetime, revoked: Container[int]
 ) -> Peer:
-    """Return whom a certificate of this authority names. Raises KeyFault when it does not hold."""
-    raise NotImplementedError
+    """Return whom a certificate names, if `authority_pem` issued it and it holds at `now`.
+
+    `revoked` holds serial numbers. Possession of the key is for the TLS handshake to show.
+    Raises KeyFault when the certificate is unreadable, issued by another, not yet valid,
+    expired, revoked, or names nobody or more than one.
+    """
+    certificate = _certificate(certificate_pem)
+    _check_issued(certificate, _certificate(authority_pem))
+    _check_current(certificate, now)
+    if certificate.serial_number in revoked:
+        raise _refused("It was revoked", "ask the coordinator for a new one")
+    federation, country, role = _named(certificate)
+    return Peer(
+        federation, country, role, certificate.serial_number, certificate.not_valid_after_utc
+    )
 
 
 def certificate_fingerprint(certificate_pem: bytes) -> str:
-    """Return `sha256:<hex>` of the certificate's DER form."""
-    raise NotImplementedError
+    """Return `sha256:<hex>` of the certificate's DER form. Raises KeyFault if unreadable."""
+    der = _certificate(certificate_pem).public_bytes(Encoding.DER)
+    return "sha256:" + hashlib.sha256(der).hexdigest()
 
 
 def new_transport_key() -> bytes:
     """Return a new P-256 private key, PEM (PKCS 8, not encrypted)."""
-    raise NotImplementedError
+    return _private_pem(ec.generate_private_key(ec.SECP256R1()))
 
 
 def public_pem(key_pem: bytes) -> bytes:
-    """Return the public key of a private key, PEM."""
-    raise NotImplementedError
+    """Return the public key of a P-256 private key, PEM. Raises KeyFault for anything else."""
+    public = _private_key(key_pem).public_key()
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
-def new_node_auth_key() -> tuple[bytes, bytes]:
-    """Return a new P-384 private key (PEM) and its OpenSSH public line, for the SuperLink."""
-    raise NotImplementedError
+def new_node_auth_key() -> tuple[bytes, str]:
+    """Return a new P-384 private key, PEM (PKCS 8), and its OpenSSH public line.
+
+    With it a node signs in to the SuperLink behind the relay, which takes P-256 and P-384 only.
+    """
+    key = ec.generate_private_key(ec.SECP384R1())
+    line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    return _private_pem(key), line.decode()
+
+
+def _self_signed(
+    federation: str, key: ec.EllipticCurvePrivateKey, now: datetime
+) -> x509.Certificate:
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, federation),
+            x509.NameAttribute(NameOID.COMMON_NAME, "Pratique transport authority"),
+        ]
+    )
+    builder = (
+        x509.CertificateBuilder(issuer_name=name, subject_name=name, public_key=key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(now + AUTHORITY_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(authority=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    return builder.sign(key, SHA256())
+
+
+def _federations(authority: x509.Certificate) -> list[str]:
+    names = authority.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    return [str(name.value) for name in names]
+
+
+def _builder(
+    common_name: str, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    builder = x509.CertificateBuilder(issuer_name=issuer, subject_name=subject, public_key=key)
+    return builder.serial_number(x509.random_serial_number())
+
+
+def _key_usage(*, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _require(pattern: re.Pattern[str], text: str, meaning: str) -> None:
+    if not pattern.fullmatch(text):  # what is not checked here could add a name to a certificate
+        raise KeyFault(f"{text!r} is not {meaning}")
+
+
+def _check_hosts_belong(role: Role, hosts: Sequence[str]) -> None:
+    if hosts and role is not Role.COORDINATOR:
+        raise KeyFault(
+            f"A certificate for the role {role} cannot name hosts",
+            why="Its holder could pass itself off as the exchange",
+        )
+
+
+def _host(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        _require(HOST_NAME, host, "a host name or an IP address")
+        return x509.DNSName(host)
+
+
+def _check_issued(certificate: x509.Certificate, authority: x509.Certificate) -> None:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        raise _refused(
+            "It was not issued by this federation's authority", "enrol with this federation"
+        ) from None
+
+
+def _check_current(certificate: x509.Certificate, now: datetime) -> None:
+    if now < certificate.not_valid_before_utc:
+        raise _refused("It is not valid yet", "check the clocks of both machines")
+    if now >= certificate.not_valid_after_utc:
+        raise _refused("It has expired", "enrol again for a new one")
+
+
+def _named(certificate: x509.Certificate) -> tuple[str, str, Role]:
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        (uri,) = extension.value.get_values_for_type(x509.UniformResourceIdentifier)
+        federation, country, role = _matched(uri)
+        return federation, country, Role(role)
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+        raise _refused(
+            "It does not say which country and role it is for", "enrol again for a new one"
+        ) from None
+
+
+def _matched(uri: str) -> tuple[str, ...]:
+    found = PEER_URI.fullmatch(uri)
+    return found.groups() if found else ()
+
+
+def _refused(why: str, fix: str) -> KeyFault:
+    return KeyFault("A transport certificate is refused", why=why, fix=fix)
+
+
+def _certificate(pem: bytes) -> x509.Certificate:
+    return _parsed(x509.load_pem_x509_certificate, pem, "certificate")
+
+
+def _private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    key = _parsed(lambda data: load_pem_private_key(data, None), pem, "private key")
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not _is_p256(key.curve):
+        raise _unreadable("private key")
+    return key
+
+
+def _public_key(pem: bytes) -> ec.EllipticCurvePublicKey:
+    key = _parsed(load_pem_public_key, pem, "public key")
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not _is_p256(key.curve):
+        raise _unreadable("public key")
+    return key
+
+
+def _is_p256(curve: ec.EllipticCurve) -> bool:
+    return isinstance(curve, ec.SECP256R1)
+
+
+def _parsed(load: Callable[[bytes], Parsed], pem: bytes, kind: str) -> Parsed:
+    try:
+        if len(pem) <= PEM_LIMIT_BYTES:
+            return load(pem)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        pass
+    raise _unreadable(kind)
+
+
+def _unreadable(kind: str) -> KeyFault:
+    return KeyFault(
+        f"This is not a P-256 {kind} in PEM form",
+        why="It is damaged, encrypted, too large, or of another kind",
+        fix="use the file as it was made",
+    )
+
+
+def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

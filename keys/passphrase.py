@@ -10,6 +10,7 @@ from keys.errors import KeyFault
 from keys.permissions import refuse_if_shared
 
 PASSPHRASE_LIMIT_BYTES = 1024
+READ_LIMIT_BYTES = PASSPHRASE_LIMIT_BYTES + 3  # a newline, and one byte that says there is more
 
 
 def read_passphrase(
@@ -25,8 +26,10 @@ def read_passphrase(
         raise _cannot_read(purpose, "Both a file and a descriptor were named", "name one of them")
     try:
         data = _read(file, fd, prompt, purpose)
-    except OSError as error:
-        raise _cannot_read(purpose, str(error), "check the file or descriptor") from None
+    except (OSError, EOFError) as error:
+        raise _cannot_read(
+            purpose, f"Reading it failed ({error})", "check where it is read from"
+        ) from None
     return _checked(data, purpose)
 
 
@@ -41,24 +44,25 @@ def _read(
         raise _cannot_read(
             purpose, "Nobody is there to type it", "name a file or an open descriptor that holds it"
         )
-    return prompt(f"Passphrase for {purpose}: ").encode()
+    return prompt(f"Passphrase for {purpose}: ").encode(errors="surrogateescape")
 
 
 def _read_file(path: Path) -> bytes:
     with path.open("rb") as opened:
         refuse_if_shared(path, os.fstat(opened.fileno()))
-        return opened.read(PASSPHRASE_LIMIT_BYTES + 3)
+        return opened.read(READ_LIMIT_BYTES)
 
 
 def _read_open(fd: int) -> bytes:
     with os.fdopen(fd, "rb", closefd=False) as opened:
-        return opened.read(PASSPHRASE_LIMIT_BYTES + 3)
+        return opened.read(READ_LIMIT_BYTES)
 
 
 def _checked(data: bytes, purpose: str) -> bytes:
-    passphrase = data.removesuffix(b"\n").removesuffix(b"\r")
+    newline = b"\r\n" if data.endswith(b"\r\n") else b"\n"
+    passphrase = data.removesuffix(newline)
     if not passphrase:
-        raise _cannot_read(purpose, "It is empty", "choose one of several random words")
+        raise _cannot_read(purpose, "It is empty", "choose a passphrase of several random words")
     if len(passphrase) > PASSPHRASE_LIMIT_BYTES:
         raise _cannot_read(
             purpose, f"It is longer than {PASSPHRASE_LIMIT_BYTES} bytes", "name the right file"
