@@ -1,0 +1,1 @@
+"""The private sum: countries learn a noisy sum together, and nobody learns a part of it."""

@@ -1,0 +1,207 @@
+"""What a run and a round are about: the values that every key, seal and signature is tied to.
+
+A country builds these from its own documents; two parties that hold different documents, rosters
+or models get different contexts, and their messages and masks do not fit together.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Self
+
+from keys.derive import frame, labelled_hash
+from protocols.encoding import DIGEST_PATTERN, canonical_json
+from protocols.errors import ReasonCode, Refusal
+from protocols.mechanism import CHECK_COORDINATES, Mechanism
+from protocols.proto import round_pb2
+
+RUN_ID_BYTES = 16
+LARGEST_ROSTER = 256
+LARGEST_ROUND = 1_000_000
+SMALLEST_HONEST = 2
+RUN_LABEL = "pratique/run/v1"
+ROUND_LABEL = "pratique/round/v1"
+COUNTRY_PATTERN = re.compile(r"[A-Z]{2}")
+
+
+@dataclass(frozen=True)
+class DocumentVersions:
+    """The document versions a party holds: `root`, `targets`, and one for each country."""
+
+    root: int
+    targets: int
+    countries: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_proto(cls, message: round_pb2.DocumentVersions) -> Self:
+        """Return what a message claims."""
+        return cls(message.root, message.targets, dict(message.countries))
+
+    def to_proto(self) -> round_pb2.DocumentVersions:
+        """Return the claim that a message carries."""
+        return round_pb2.DocumentVersions(
+            root=self.root, targets=self.targets, countries=self.countries
+        )
+
+    def newer_in(self, claimed: Self) -> tuple[str, ...]:
+        """Return the names of the documents that `claimed` holds a higher version of."""
+        pairs = {"root": (self.root, claimed.root), "targets": (self.targets, claimed.targets)}
+        for country, version in claimed.countries.items():
+            pairs[f"country-{country}"] = (self.countries.get(country, 0), version)
+        return tuple(sorted(name for name, (own, other) in pairs.items() if other > own))
+
+
+@dataclass(frozen=True)
+class RunTerms:
+    """One run of one study, as the party that holds this value reads it from its documents.
+
+    `agreement` and `study` are digests, `run_id` 16 random bytes, `roster` the sorted countries;
+    `colluding` (c), `honest` (h) and `smallest_countries` come from the agreement, `task_kind`
+    and `mechanisms` (one for each phase kind) from the study. Raises Refusal ROSTER when the
+    roster is smaller than h + c or the agreement's smallest number, and MALFORMED otherwise.
+    """
+
+    agreement: str
+    study: str
+    run_id: bytes
+    roster: tuple[str, ...]
+    colluding: int
+    honest: int
+    task_kind: str
+    mechanisms: tuple[Mechanism, ...]
+    smallest_countries: int = 0
+
+    def __post_init__(self) -> None:
+        _check_names(self)
+        _check_roster(self)
+
+    @property
+    def floor(self) -> int:
+        """The fewest countries whose contributions may be opened together."""
+        return max(self.honest + self.colluding, self.smallest_countries)
+
+    @property
+    def threshold(self) -> int:
+        """t: the shares that open a seed, ⌊(n + c)/2⌋ + 1."""
+        return (len(self.roster) + self.colluding) // 2 + 1
+
+    @cached_property
+    def context(self) -> bytes:
+        """The 32-byte context of the set-up phases."""
+        sizes = (len(self.roster), self.threshold, self.colluding, self.honest, self.floor)
+        schedule = [mechanism.model_dump(mode="json") for mechanism in self.mechanisms]
+        return labelled_hash(
+            RUN_LABEL,
+            *(self.agreement.encode(), self.study.encode(), self.run_id),
+            frame(*(country.encode() for country in self.roster)),
+            *(size.to_bytes(8, "big") for size in sizes),
+            self.task_kind.encode(),
+            canonical_json(schedule),
+        )
+
+    def mechanism(self, phase_kind: str) -> Mechanism:
+        """Return the mechanism of a phase kind. Raises Refusal TASK_UNKNOWN when it has none."""
+        for mechanism in self.mechanisms:
+            if mechanism.phase == phase_kind:
+                return mechanism
+        raise Refusal(
+            ReasonCode.TASK_UNKNOWN,
+            "A round was asked for that the study does not have",
+            why="The study's signed schedule names every kind of round, and not this one",
+        )
+
+
+@dataclass(frozen=True)
+class RoundTerms:
+    """One round: what is summed, by whom, how noisily, for which model or query.
+
+    `bundles` holds the digest of each roster country's set-up bundle, in roster order;
+    `transcript` is the digest of the whole set-up; `model_digest` is over the bytes shown.
+    """
+
+    run: RunTerms
+    bundles: tuple[bytes, ...]
+    transcript: bytes
+    round_number: int
+    phase_kind: str
+    model_digest: str
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.round_number <= LARGEST_ROUND:
+            raise Refusal(ReasonCode.MALFORMED, "A round number is out of range")
+        if len(self.bundles) != len(self.run.roster):
+            raise Refusal(ReasonCode.ROSTER, "The bundles are not those of the roster")
+
+    @property
+    def mechanism(self) -> Mechanism:
+        """How the round is rounded and noised."""
+        return self.run.mechanism(self.phase_kind)
+
+    @property
+    def lane_bits(self) -> int:
+        """k: how many bits each coordinate of the sum has."""
+        return self.mechanism.lane_bits(len(self.run.roster))
+
+    @property
+    def words(self) -> int:
+        """How many 64-bit words a contribution has, check coordinates included."""
+        lanes = 64 // self.lane_bits
+        return math.ceil((self.mechanism.dimension + CHECK_COORDINATES) / lanes)
+
+    @cached_property
+    def context(self) -> bytes:
+        """The 32-byte context that every key, seal and signature of the round takes."""
+        mechanism = self.mechanism
+        numbers = (self.round_number, mechanism.dimension, self.lane_bits, mechanism.scale)
+        released = (mechanism.squared_sensitivity, mechanism.noise_std, self.words)
+        named = (self.run.task_kind, self.phase_kind, self.model_digest)
+        return labelled_hash(
+            ROUND_LABEL,
+            self.run.context,
+            self.transcript,
+            frame(
+                *(frame(c.encode(), b) for c, b in zip(self.run.roster, self.bundles, strict=True))
+            ),
+            *(number.to_bytes(16, "big") for number in (*numbers, *released)),
+            *(name.encode() for name in named),
+            canonical_json(mechanism.model_dump(mode="json")),
+        )
+
+
+def _check_names(terms: RunTerms) -> None:
+    digests = (terms.agreement, terms.study)
+    kinds = [mechanism.phase for mechanism in terms.mechanisms]
+    if (
+        not all(DIGEST_PATTERN.match(value) for value in digests)
+        or len(terms.run_id) != RUN_ID_BYTES
+        or not kinds
+        or len(set(kinds)) != len(kinds)
+    ):
+        raise Refusal(
+            ReasonCode.MALFORMED,
+            "A run is not described as it must be",
+            why="It needs two digests, 16 bytes of run id and one mechanism for each kind of round",
+        )
+
+
+def _check_roster(terms: RunTerms) -> None:
+    named = [c for c in terms.roster if COUNTRY_PATTERN.fullmatch(c)]
+    if list(terms.roster) != sorted(set(named)) or len(named) > LARGEST_ROSTER:
+        raise roster_refusal("it is not a sorted list of different country codes")
+    if terms.honest < SMALLEST_HONEST or terms.colluding < 0:
+        raise roster_refusal("the agreement must count on two honest countries or more")
+    if len(terms.roster) < terms.floor:
+        raise roster_refusal(
+            f"{len(terms.roster)} countries are fewer than the {terms.floor} needed"
+        )
+
+
+def roster_refusal(why: str) -> Refusal:
+    """Return the refusal of a list of countries."""
+    return Refusal(
+        ReasonCode.ROSTER,
+        "The countries of the run cannot be accepted",
+        why=why[:1].upper() + why[1:],
+    )

@@ -1,0 +1,101 @@
+"""Messages that say who speaks to whom, in which context, and prove it.
+
+A signature covers phase, context, sender, receiver and the digest of the body, so that a message
+moved to another run, round, phase, speaker or reader does not verify. Which key a sender has is
+the caller's to say, from documents: a message never brings its own key.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from keys.derive import labelled_hash
+from keys.errors import KeyFault
+from keys.identity import VerifyKey
+from protocols.errors import ReasonCode, Refusal
+from protocols.proto.round_pb2 import Phase, Signed
+
+COORDINATOR = "coordinator"
+"""How the coordinator is named as a sender and as a receiver; countries have two capitals."""
+ROSTER = "roster"
+"""The receiver of what every country of a run may read."""
+CONTEXT_BYTES = 32
+MESSAGE_LABEL = "pratique/message/v1"
+
+Signer = Callable[[bytes], bytes]
+"""Signs 32 bytes with the speaker's identity key and returns 64."""
+ProtocolMessage = TypeVar("ProtocolMessage", bound=Message)
+
+
+def bind(context: bytes, phase: Phase, sender: str, receiver: str, body: bytes = b"") -> bytes:
+    """Return the 32 bytes that tie a signature, key or sealed value to its one place.
+
+    `context` is the digest of the run's terms in set-up and of the round's terms afterwards.
+    """
+    place = (context, int(phase).to_bytes(1, "big"), sender.encode(), receiver.encode())
+    return labelled_hash(MESSAGE_LABEL, *place, labelled_hash(MESSAGE_LABEL, body))
+
+
+def sign_message(
+    sign: Signer, *, phase: Phase, context: bytes, sender: str, receiver: str, body: bytes
+) -> Signed:
+    """Return the body in its signed envelope."""
+    signature = sign(bind(context, phase, sender, receiver, body))
+    return Signed(
+        phase=phase,
+        context=context,
+        sender=sender,
+        receiver=receiver,
+        body=body,
+        signature=signature,
+    )
+
+
+def open_signed(
+    message: Signed, key: VerifyKey, *, phase: Phase, context: bytes, sender: str, receiver: str
+) -> bytes:
+    """Return the body of a message that is what the caller expects, signed by `key`.
+
+    Raises Refusal: STALE when it speaks of another phase, context or party, NOT_AUTHENTIC when
+    the signature is not the sender's.
+    """
+    expected = (phase, context, sender, receiver)
+    if (message.phase, message.context, message.sender, message.receiver) != expected:
+        raise Refusal(
+            ReasonCode.STALE,
+            f"A message of {sender} does not belong here",
+            why="It names another phase, run, round, sender or receiver than the one expected",
+        )
+    _verify(message, key)
+    return message.body
+
+
+def _verify(message: Signed, key: VerifyKey) -> None:
+    signed = bind(message.context, message.phase, message.sender, message.receiver, message.body)
+    try:
+        key.verify(message.signature, signed)
+    except KeyFault as fault:
+        raise Refusal(
+            ReasonCode.NOT_AUTHENTIC, f"A message of {message.sender} is not signed by it"
+        ) from fault
+
+
+def parse(kind: type[ProtocolMessage], data: bytes, limit: int) -> ProtocolMessage:
+    """Return the message in `data`. Raises Refusal MALFORMED when too long or broken."""
+    if len(data) > limit:
+        raise malformed(f"it has {len(data)} bytes where {limit} are allowed")
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise malformed("it is not a message of the expected form") from None
+
+
+def serialise(message: Message) -> bytes:
+    """Return the message in the one form that is signed and hashed: equal values, equal bytes."""
+    return message.SerializeToString(deterministic=True)
+
+
+def malformed(why: str) -> Refusal:
+    """Return the refusal of a message that cannot be read."""
+    return Refusal(ReasonCode.MALFORMED, "A message cannot be read", why=why[:1].upper() + why[1:])
