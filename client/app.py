@@ -1,0 +1,48 @@
+"""The Flower ClientApp of a node: a frame in, a frame out, and nothing else of Flower.
+
+The node's daemon builds its own app around its gate and door. `app` is what the name in a bundle
+resolves to anywhere else, and it answers nothing: no records are behind it.
+"""
+
+from collections.abc import Callable
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from client.errors import OperationFault
+from protocols.carrier import FRAME, MAX_FRAME, RECORD
+from protocols.errors import ReasonCode, Refusal
+
+FrameHandler = Callable[[bytes], bytes]
+
+
+def build_app(handle: FrameHandler) -> ClientApp:
+    """Return a ClientApp that passes each frame to `handle` and sends back what it returns."""
+    app = ClientApp()
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:  # noqa: ARG001 (Flower names it)
+        reply = ConfigRecord({FRAME: handle(frame_of(message))})
+        return Message(RecordDict({RECORD: reply}), reply_to=message)
+
+    return app
+
+
+def frame_of(message: Message) -> bytes:
+    """Return the frame in a message; Refusal where there is none, or it is too large."""
+    record = message.content.get(RECORD) if message.has_content() else None
+    frame = record.get(FRAME) if isinstance(record, ConfigRecord) else None
+    if not isinstance(frame, bytes) or len(frame) > MAX_FRAME:
+        raise Refusal(ReasonCode.MALFORMED, "A message without a frame arrived")
+    return frame
+
+
+def _no_node(frame: bytes) -> bytes:
+    raise OperationFault(
+        "This app answers only inside a running node",
+        why="a study's bundle is configuration; the node's own daemon runs the tasks",
+        fix="start the node with `pratique-node up`",
+    )
+
+
+app = build_app(_no_node)

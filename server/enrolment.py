@@ -1,0 +1,232 @@
+"""Who is let in: invitations, requests that wait for approval, certificates, revocations.
+
+A token works once and for one request: the same request may ask again what became of it, another
+one with the same token is refused. A person admits by fingerprint. The authority vouches for
+transport only; identity keys are trusted through documents.
+"""
+
+import base64
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from cryptography import x509
+from sqlalchemy import Engine, insert, select, update
+
+from governance.database import transaction
+from keys.certificates import (
+    Role,
+    TransportAuthority,
+    certificate_fingerprint,
+    new_transport_key,
+    public_pem,
+)
+from protocols.encoding import digest
+from protocols.errors import ProtocolFault
+from protocols.invitation import TOKEN_BYTES, Invitation, Statement, enrolment_fingerprint
+from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest
+from server.errors import OperationFault
+from server.state import enrolments, invitations, parties, revoked
+
+INVITATION_LIFETIME = timedelta(days=7)
+CERTIFICATE_LIFETIME = timedelta(days=90)
+PENDING, ADMITTED, REFUSED = "pending", "admitted", "refused"
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """A request for admission and what became of it."""
+
+    id: str
+    country: str
+    role: Role
+    statement: Statement
+    fingerprint: str
+    status: str
+
+
+class EnrolmentDesk:
+    """Invites, receives, admits and revokes, in the coordinator's state database."""
+
+    def __init__(self, engine: Engine, authority: TransportAuthority) -> None:
+        self._engine, self._authority = engine, authority
+
+    def invite(
+        self, country: str, role: Role, *, exchange: str, root_digest: str | None, now: datetime
+    ) -> Invitation:
+        """Return a new invitation for one party of `country`; its token is stored as a hash."""
+        token, key = secrets.token_bytes(TOKEN_BYTES), new_transport_key()
+        certificate = self._authority.issue(
+            public_pem(key),
+            country=country,
+            role=Role.ENROLMENT,
+            now=now,
+            lifetime=INVITATION_LIFETIME,
+        )
+        row = {"token_hash": digest(token), "country": country, "role": role, "created": now}
+        with transaction(self._engine) as connection:
+            connection.execute(insert(invitations).values(row))
+        return Invitation(
+            federation=self._authority.federation,
+            exchange=exchange,
+            country=country,
+            role=role.value,
+            token=base64.b64encode(token).decode(),
+            authority=self._authority.certificate_pem.decode(),
+            authority_digest=self._authority.digest,
+            root_digest=root_digest,
+            certificate=certificate.decode(),
+            key=key.decode(),
+            expires=now + INVITATION_LIFETIME,
+        )
+
+    def enrol(self, country: str, request: EnrolRequest, now: datetime) -> EnrolReply:
+        """Take a request, or say what became of it. `country` is the caller's certificate's."""
+        statement = Statement.from_bytes(request.statement)
+        identifier = hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
+        with transaction(self._engine) as connection:
+            row = connection.execute(
+                select(enrolments).where(enrolments.c.id == identifier)
+            ).one_or_none()
+            if row is None:
+                self._use_token(connection, country, statement, request.token, now)
+                fingerprint = enrolment_fingerprint(request.transport_key, request.statement)
+                connection.execute(
+                    insert(enrolments).values(
+                        id=identifier,
+                        country=country,
+                        role=statement.role,
+                        request=request.SerializeToString(deterministic=True),
+                        fingerprint=fingerprint,
+                        status=PENDING,
+                        created=now,
+                    )
+                )
+                return EnrolReply(status=EnrolReply.PENDING, fingerprint=fingerprint)
+        return _reply(row)
+
+    def _use_token(
+        self, connection: Any, country: str, statement: Statement, token: bytes, now: datetime
+    ) -> None:
+        name = invitations.c.token_hash == digest(token)
+        row = connection.execute(select(invitations).where(name)).one_or_none()
+        wanted = (country, statement.role)
+        if (
+            row is None
+            or row.used is not None
+            or now >= row.created + INVITATION_LIFETIME
+            or (row.country, row.role) != wanted
+            or statement.country != country
+        ):
+            raise ProtocolFault(
+                "The invitation was not accepted",
+                why="it was used already, has expired, or is for another country or role",
+                fix="ask the coordinator for a new one",
+            )
+        connection.execute(update(invitations).where(name).values(used=now))
+
+    def all(self) -> list[Enrolment]:
+        """Return every request, oldest first."""
+        with transaction(self._engine) as connection:
+            rows = connection.execute(select(enrolments).order_by(enrolments.c.created)).all()
+        return [_enrolment(row) for row in rows]
+
+    def admit(self, fingerprint: str, now: datetime) -> Enrolment:
+        """Issue the certificate of the pending request with this fingerprint."""
+        with transaction(self._engine) as connection:
+            row = self._pending(connection, fingerprint)
+            request = EnrolRequest.FromString(row.request)
+            certificate = self._authority.issue(
+                request.transport_key,
+                country=row.country,
+                role=Role(row.role),
+                now=now,
+                lifetime=CERTIFICATE_LIFETIME,
+            )
+            connection.execute(
+                update(enrolments)
+                .where(enrolments.c.id == row.id)
+                .values(status=ADMITTED, certificate=certificate)
+            )
+            connection.execute(
+                insert(parties).values(
+                    fingerprint=certificate_fingerprint(certificate),
+                    country=row.country,
+                    role=row.role,
+                    admitted=now,
+                )
+            )
+        return _enrolment(row)
+
+    def refuse(self, fingerprint: str) -> None:
+        """Turn a pending request away."""
+        with transaction(self._engine) as connection:
+            row = self._pending(connection, fingerprint)
+            connection.execute(
+                update(enrolments).where(enrolments.c.id == row.id).values(status=REFUSED)
+            )
+
+    def _pending(self, connection: Any, fingerprint: str) -> Any:
+        wanted = enrolments.c.fingerprint == fingerprint.strip().lower()
+        row = connection.execute(select(enrolments).where(wanted)).one_or_none()
+        if row is None or row.status != PENDING:
+            raise OperationFault(
+                f"No request with the fingerprint {fingerprint} waits for approval",
+                why="it was mistyped, decided already, or has not arrived",
+                fix="compare with what the party's own command printed; `admit --list` shows all",
+            )
+        return row
+
+    def admitted(self, role: Role) -> list[Statement]:
+        """Return the newest admitted statement of each country in a role."""
+        found = {
+            e.country: e.statement for e in self.all() if (e.status, e.role) == (ADMITTED, role)
+        }
+        return list(found.values())
+
+    def revoke(self, country: str, role: Role, now: datetime) -> Sequence[int]:
+        """Revoke every certificate of a country's role; returns their serial numbers."""
+        chosen = (enrolments.c.country == country) & (enrolments.c.role == role)
+        with transaction(self._engine) as connection:
+            rows = connection.execute(select(enrolments.c.certificate).where(chosen)).all()
+            serials = [_serial(row.certificate) for row in rows if row.certificate]
+            for serial in set(serials) - self._revoked(connection):
+                connection.execute(insert(revoked).values(serial=str(serial)))
+            connection.execute(
+                update(parties)
+                .where((parties.c.country == country) & (parties.c.role == role))
+                .values(revoked=now)
+            )
+        return serials
+
+    def revoked(self) -> frozenset[int]:
+        """Return the serial numbers of all revoked certificates."""
+        with transaction(self._engine) as connection:
+            return frozenset(self._revoked(connection))
+
+    def _revoked(self, connection: Any) -> set[int]:
+        return {int(serial) for serial in connection.execute(select(revoked.c.serial)).scalars()}
+
+
+def _serial(certificate: bytes) -> int:
+    return x509.load_pem_x509_certificate(certificate).serial_number
+
+
+def _reply(row: Any) -> EnrolReply:
+    status = {
+        PENDING: EnrolReply.PENDING,
+        ADMITTED: EnrolReply.ADMITTED,
+        REFUSED: EnrolReply.REFUSED,
+    }[row.status]
+    return EnrolReply(
+        status=status, fingerprint=row.fingerprint, certificate=row.certificate or b""
+    )
+
+
+def _enrolment(row: Any) -> Enrolment:
+    request = EnrolRequest.FromString(row.request)
+    statement = Statement.from_bytes(request.statement)
+    return Enrolment(row.id, row.country, Role(row.role), statement, row.fingerprint, row.status)

@@ -1,0 +1,156 @@
+"""The exchange: the coordinator's one public port, gRPC with mutual TLS.
+
+At every call it asks who is there, from the certificate of this connection, and whether that
+certificate still holds: of this federation, in time, not revoked, of a role that may make this
+call. What is behind a call decides the rest.
+"""
+
+import logging
+from collections.abc import Callable, Container
+from datetime import datetime
+from typing import Any, Protocol
+
+import grpc
+
+from keys.certificates import Peer, Role, peer_of
+from keys.errors import KeyFault, PratiqueError
+from protocols.channel import MAX_MESSAGE
+from protocols.proto import exchange_pb2, exchange_pb2_grpc
+from server.relay import Relay, RelayRefused
+
+MAY_CALL: dict[str, frozenset[Role]] = {
+    "Enrol": frozenset({Role.ENROLMENT}),
+    "Fetch": frozenset({Role.NODE, Role.OFFICER}),
+    "Submit": frozenset({Role.OFFICER}),
+    "Relay": frozenset({Role.NODE}),
+}
+"""Which roles may make which call; a test walks the whole matrix."""
+ENDING_SECONDS = 2.0
+
+_log = logging.getLogger("pratique.exchange")
+
+
+class Documents(Protocol):
+    """What the exchange needs of the document store."""
+
+    def fetch(self, path: str) -> bytes | None:
+        """Return one file, or None."""
+
+    def submit(self, peer: Peer, kind: int, content: bytes) -> None:
+        """Take documents or signatures, or raise with the reason."""
+
+
+class Enrolments(Protocol):
+    """What the exchange needs of the enrolment desk."""
+
+    def enrol(
+        self, country: str, request: exchange_pb2.EnrolRequest, now: datetime
+    ) -> exchange_pb2.EnrolReply:
+        """Take a request, or say what became of it."""
+
+    def revoked(self) -> Container[int]:
+        """Serial numbers of revoked certificates."""
+
+
+class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
+    """The calls of `exchange.proto`, each behind the same check of who is calling."""
+
+    def __init__(
+        self,
+        *,
+        authority_pem: bytes,
+        enrolments: Enrolments,
+        documents: Documents,
+        relay: Relay,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._authority_pem, self._clock = authority_pem, clock
+        self._enrolments, self._documents, self._relay = enrolments, documents, relay
+
+    async def Enrol(  # noqa: N802 (the name in exchange.proto)
+        self, request: exchange_pb2.EnrolRequest, context: Any
+    ) -> exchange_pb2.EnrolReply:
+        """Take a request for admission, or say what became of it."""
+        peer = await self._peer(context, "Enrol")
+        try:
+            return self._enrolments.enrol(peer.country, request, self._clock())
+        except PratiqueError as fault:
+            return await _refuse(context, grpc.StatusCode.FAILED_PRECONDITION, str(fault))
+
+    async def Fetch(  # noqa: N802
+        self, request: exchange_pb2.FetchRequest, context: Any
+    ) -> exchange_pb2.FetchReply:
+        """Hand out one file of the document store."""
+        await self._peer(context, "Fetch")
+        content = self._documents.fetch(request.path)
+        return exchange_pb2.FetchReply(found=content is not None, content=content or b"")
+
+    async def Submit(  # noqa: N802
+        self, request: exchange_pb2.SubmitRequest, context: Any
+    ) -> exchange_pb2.SubmitReply:
+        """Take an officer's documents or signatures."""
+        peer = await self._peer(context, "Submit")
+        try:
+            self._documents.submit(peer, request.kind, request.content)
+        except PratiqueError as fault:
+            return exchange_pb2.SubmitReply(what=fault.what, why=fault.why, fix=fault.fix)
+        return exchange_pb2.SubmitReply(accepted=True)
+
+    async def Relay(  # noqa: N802
+        self, request: exchange_pb2.RelayRequest, context: Any
+    ) -> exchange_pb2.RelayReply:
+        """Carry one Fleet call of the caller's own node."""
+        peer = await self._peer(context, "Relay")
+        try:
+            status, body = await self._relay.call(
+                peer.country, request.method, request.body, request.headers
+            )
+        except RelayRefused as fault:
+            _log.warning("relay refused", extra={"country": peer.country, "why": str(fault)})
+            return await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, str(fault))
+        return exchange_pb2.RelayReply(status=status, body=body)
+
+    async def _peer(self, context: Any, call: str) -> Peer:
+        presented = context.auth_context().get("x509_pem_cert", [b""])[0]
+        try:
+            peer = peer_of(
+                presented,
+                authority_pem=self._authority_pem,
+                now=self._clock(),
+                revoked=self._enrolments.revoked(),
+            )
+        except KeyFault as fault:
+            await _refuse(context, grpc.StatusCode.UNAUTHENTICATED, str(fault))
+            raise
+        if peer.role not in MAY_CALL[call]:
+            why = f"a certificate of role {peer.role} may not call {call}"
+            await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, why)
+        return peer
+
+
+async def _refuse(context: Any, code: grpc.StatusCode, details: str) -> Any:
+    await context.abort(code, details)
+
+
+async def serve_exchange(
+    service: ExchangeService, address: str, *, key: bytes, certificate: bytes, authority_pem: bytes
+) -> tuple[Any, int]:
+    """Start the exchange on `address`; returns the server and its port.
+
+    Every connection needs a client certificate of the federation's authority.
+    """
+    server = grpc.aio.server(
+        options=[
+            ("grpc.max_send_message_length", MAX_MESSAGE),
+            ("grpc.max_receive_message_length", MAX_MESSAGE),
+            ("grpc.so_reuseport", 0),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ]
+    )
+    exchange_pb2_grpc.add_ExchangeServicer_to_server(service, server)
+    credentials = grpc.ssl_server_credentials(
+        [(key, certificate)], root_certificates=authority_pem, require_client_auth=True
+    )
+    port = server.add_secure_port(address, credentials)
+    await server.start()
+    return server, port
