@@ -1,0 +1,161 @@
+"""What every governance document shares: its field types, its canonical bytes and its digest.
+
+A document is signed and named by digest over RFC 8785 JSON of all its fields, defaults included,
+so that what is read later can never differ from what was signed.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+
+from governance.errors import DocumentFault
+from governance.purposes import (
+    DATA_CATEGORIES,
+    DUO_TERMS,
+    EHDS_CODES,
+    PURPOSE_OF_USE,
+    Code,
+    require,
+)
+from keys.errors import KeyFault
+from keys.identity import VerifyKey
+from protocols.encoding import canonical_json, digest
+
+MOST_BYTES = 256 * 1024
+"""No governance document is larger; the demo's are below 20 kB."""
+
+HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+"""Control, invisible and direction-changing characters: they show a reader another text."""
+
+_ALPHA_2 = """
+AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR
+BS BT BV BW BY BZ CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ
+EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW
+GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH KI KM KN KP KR KW KY
+KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV
+MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY
+QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG
+TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM
+ZW
+"""
+ASSIGNED_COUNTRIES = frozenset(_ALPHA_2.split())
+"""ISO 3166-1 alpha-2."""
+
+USER_ASSIGNED = re.compile(r"AA|ZZ|Q[M-Z]|X[A-Z]")
+"""Codes that ISO 3166-1 leaves to its users (XK among them)."""
+
+
+def _country(code: str) -> str:
+    if code in ASSIGNED_COUNTRIES or USER_ASSIGNED.fullmatch(code):
+        return code
+    hint = "; did you mean GB?" if code == "UK" else ""
+    raise ValueError(f"{code!r} is not a country code of ISO 3166-1, such as DK{hint}")
+
+
+def _plain(text: str) -> str:
+    if HIDDEN.search(text) or text != text.strip():
+        raise ValueError("must be one line without control or invisible characters")
+    return text
+
+
+def _key(text: str) -> str:
+    try:
+        return VerifyKey.from_text(text).to_text()
+    except KeyFault as fault:
+        raise ValueError(str(fault)) from None
+
+
+def _whole_utc_second(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("must say its time zone, such as 2026-12-31T23:59:59Z")
+    if moment.microsecond:
+        raise ValueError("must be a whole second")
+    return moment.astimezone(UTC)
+
+
+def _date_is_midnight(value: Any) -> Any:
+    whole_day = isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value)
+    return f"{value}T00:00:00Z" if whole_day else value
+
+
+def _sorted_unique(values: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError("must not name anything twice")
+    return tuple(sorted(values))
+
+
+def _code(table: dict[str, Code], what: str) -> Callable[[str], str]:
+    return lambda code: require(table, what, code)
+
+
+Country = Annotated[str, AfterValidator(_country)]
+"""ISO 3166-1 alpha-2, or a code that the standard leaves to its users."""
+Countries = Annotated[tuple[Country, ...], AfterValidator(_sorted_unique)]
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Line = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_plain)]
+Sentence = Annotated[str, StringConstraints(min_length=1, max_length=2_000), AfterValidator(_plain)]
+PublicKey = Annotated[str, AfterValidator(_key)]
+"""`ed25519:<base64>`; see `keys.identity.VerifyKey`."""
+UtcTime = Annotated[datetime, BeforeValidator(_date_is_midnight), AfterValidator(_whole_utc_second)]
+"""A whole second in UTC. A bare date is its midnight."""
+Ehds = Annotated[str, AfterValidator(_code(EHDS_CODES, "an EHDS Art. 53 or 54 code"))]
+PurposeOfUse = Annotated[str, AfterValidator(_code(PURPOSE_OF_USE, "an HL7 PurposeOfUse code"))]
+Duo = Annotated[str, AfterValidator(_code(DUO_TERMS, "a DUO term"))]
+DataCategory = Annotated[str, AfterValidator(_code(DATA_CATEGORIES, "an EHDS Art. 51 category"))]
+Epsilon = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+Delta = Annotated[float, Field(gt=0, lt=1e-2, allow_inf_nan=False)]
+Days = Annotated[int, Field(ge=1, le=36_525)]
+
+
+class Part(BaseModel):
+    """A frozen part of a document; unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
+
+
+class Document(Part):
+    """A signed document: `canonical()` bytes are what is stored, hashed and signed."""
+
+    title_of_kind: ClassVar[str]
+
+    def canonical(self) -> bytes:
+        """Return the RFC 8785 JSON of all fields."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    @property
+    def digest(self) -> str:
+        """`sha256:<hex>` of the canonical bytes: the document's name everywhere."""
+        return digest(self.canonical())
+
+    @classmethod
+    def from_canonical(cls, data: bytes) -> Self:
+        """Return the document whose canonical bytes these are.
+
+        Raises DocumentFault where they are anything else: one document, one spelling.
+        """
+        try:
+            document = cls.model_validate_json(data, strict=True)
+        except ValidationError as error:
+            raise _not_signed_form(cls, str(error.errors()[0]["msg"])) from None
+        if len(data) > MOST_BYTES or document.canonical() != data:
+            raise _not_signed_form(cls, "its bytes are not in canonical form")
+        return document
+
+
+def _not_signed_form(kind: type[Document], why: str) -> DocumentFault:
+    return DocumentFault(
+        f"This is not a signed {kind.title_of_kind}",
+        why=why,
+        fix="ask whoever signed it for the document again",
+    )

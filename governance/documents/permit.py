@@ -1,0 +1,74 @@
+"""What a country says: yes to a study, no longer, and which keys its node has."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, StringConstraints
+
+from governance.documents.models import (
+    Country,
+    Document,
+    Epsilon,
+    Line,
+    Part,
+    PublicKey,
+    Sentence,
+    UtcTime,
+)
+from protocols.encoding import Digest
+from protocols.tasks.features import FeatureName
+
+
+class PermitConditions(Part):
+    """What the yes is limited to. `features` empty of value (null) means all that are declared."""
+
+    features: tuple[FeatureName, ...] | None = None
+    epsilon_at_most: Epsilon | None = None
+    expires: UtcTime
+
+
+class Permit(Document):
+    """One country's yes to one study, by digest."""
+
+    title_of_kind: ClassVar[str] = "permit"
+
+    kind: Literal["permit"] = "permit"
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    country: Country
+    study: Digest
+    agreement: Digest
+    conditions: PermitConditions
+    approved_by: Line
+    sentence: Sentence
+    issued: UtcTime
+
+
+class Withdrawal(Document):
+    """One country's no to one study, before a permit or after; it outweighs any permit."""
+
+    title_of_kind: ClassVar[str] = "withdrawal"
+
+    kind: Literal["withdrawal"] = "withdrawal"
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    country: Country
+    study: Digest
+    reason: Sentence
+    issued: UtcTime
+
+
+class NodeKeys(Document):
+    """The public keys of one country's node, vouched for by its officer.
+
+    `node_auth` is the OpenSSH public line that the SuperLink knows the node by.
+    """
+
+    title_of_kind: ClassVar[str] = "set of node keys"
+
+    kind: Literal["node"] = "node"
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    country: Country
+    identity_key: PublicKey
+    log_key: PublicKey
+    log_origin: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9./-]{0,126}$")]
+    node_auth: Annotated[
+        str, StringConstraints(pattern=r"^ecdsa-sha2-nistp(256|384) [A-Za-z0-9+/]+={0,2}$")
+    ]

@@ -1,0 +1,108 @@
+"""The study: one question, everything it needs and everything it costs, before it is asked."""
+
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from governance.documents.models import (
+    Countries,
+    DataCategory,
+    Days,
+    Delta,
+    Document,
+    Duo,
+    Ehds,
+    Epsilon,
+    Line,
+    Part,
+    PurposeOfUse,
+    Sentence,
+    Slug,
+    UtcTime,
+)
+from protocols.encoding import Digest
+from protocols.mechanism import Mechanism
+from protocols.tasks import Condition, Feature, Task
+
+
+class StudyPurpose(Part):
+    """Why: an EHDS code, an HL7 purpose of use, DUO terms, and one plain sentence."""
+
+    ehds: Ehds
+    purpose_of_use: PurposeOfUse
+    duo: tuple[Duo, ...] = ()
+    sentence: Sentence
+
+
+class Population(Part):
+    """Who: a person register, and conditions on declared features."""
+
+    register_name: Slug = Field(alias="register")
+    where: Annotated[tuple[Condition, ...], Field(max_length=32)] = ()
+
+
+class Privacy(Part):
+    """What each patient is promised for the whole study, evaluation included."""
+
+    epsilon: Epsilon
+    delta: Delta
+
+
+class ReleaseKind(StrEnum):
+    """What comes out."""
+
+    MODEL = "model"
+    TABLE = "table"
+
+
+class Release(Part):
+    """What is released, to whom it may be shown, and for how many days it is kept."""
+
+    what: ReleaseKind
+    keep_days: Days
+    audience: Line
+
+
+class Study(Document):
+    """One question, signed by the coordinator.
+
+    `mechanisms` is the schedule of noisy releases, in order; empty in a draft, until
+    `study check` has filled it in from the task and the privacy parameters.
+    """
+
+    title_of_kind: ClassVar[str] = "study"
+
+    kind: Literal["study"] = "study"
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    id: Slug
+    title: Line
+    question: Sentence
+    agreement: Digest
+    purpose: StudyPurpose
+    legal_basis: Sentence
+    population: Population
+    data_categories: Annotated[tuple[DataCategory, ...], Field(min_length=1)]
+    countries: Annotated[Countries, Field(min_length=2)]
+    features: Annotated[tuple[Feature, ...], Field(max_length=1_000)] = ()
+    task: Task
+    privacy: Privacy
+    mechanisms: Annotated[tuple[Mechanism, ...], Field(max_length=32)] = ()
+    recipients: Annotated[tuple[Line, ...], Field(min_length=1)]
+    release: Release
+    created: UtcTime
+    expires: UtcTime
+
+    @property
+    def features_used(self) -> tuple[str, ...]:
+        """Names of all features whose values a node would read, conditions included."""
+        conditions = (condition.feature for condition in self.population.where)
+        return tuple(sorted({*self.task.names_used(self.features), *conditions}))
+
+    def schedule(self) -> tuple[Mechanism, ...]:
+        """Return the task's own releases before their noise is set."""
+        return self.task.schedule(self.features)
+
+    def with_mechanisms(self, mechanisms: tuple[Mechanism, ...]) -> Self:
+        """Return the study with its schedule filled in: another digest."""
+        return self.model_copy(update={"mechanisms": mechanisms})
