@@ -23,6 +23,8 @@ Columns = Mapping[str, FloatArray]
 FeatureName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Level = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.+/<>-]{0,63}$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Value = float | bool | str
+"""A number, true or false, or the name of a level."""
 MOST_LEVELS = 1_000
 DECIMAL = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,3})?")
 TRUE_WORDS = frozenset({"true", "yes", "1"})
@@ -45,7 +47,7 @@ class Missing(StrEnum):
     IMPUTE = "impute"
     """The public `fill` stands in."""
     INDICATOR = "indicator"
-    """The value's own coordinates are zero and a further coordinate, `<name> is missing`, is one."""
+    """Its own coordinates are zero, and a further coordinate, `<name> is missing`, is one."""
 
 
 class Feature(BaseModel):
@@ -102,7 +104,7 @@ class Feature(BaseModel):
             return "`missing: impute` needs a public fill value"
         return "" if self._fits(self.fill) else "fill must be a value the feature can take"
 
-    def _fits(self, value: float | bool | str) -> bool:
+    def _fits(self, value: Value) -> bool:
         if self.type is FeatureKind.BOOLEAN:
             return isinstance(value, bool)
         if self.type is FeatureKind.CATEGORICAL:
@@ -166,8 +168,8 @@ class Feature(BaseModel):
         if self.type is not FeatureKind.CATEGORICAL:
             return self.scaled(column)[:, None]
         one_hot = (column[:, None] == np.arange(len(self.levels))).astype(np.float64)
-        one_hot[np.isnan(column)] = np.nan
-        return one_hot
+        one_hot[np.isnan(column)] = math.nan
+        return np.asarray(one_hot, dtype=np.float64)
 
     @property
     def fill_number(self) -> float:
@@ -243,10 +245,8 @@ class Condition(BaseModel):
         high = math.inf if self.at_most is None else self.at_most
         return np.asarray((column >= low) & (column <= high))
 
-    def _number(self, feature: Feature, value: str | bool) -> float:
-        if isinstance(value, bool):
-            return float(value)
-        return float(feature.levels.index(value))
+    def _number(self, feature: Feature, value: Value) -> float:
+        return float(feature.levels.index(value) if isinstance(value, str) else value)
 
     def check(self, feature: Feature) -> None:
         """Raise ProtocolFault where the condition does not fit the feature's type."""

@@ -198,9 +198,26 @@ class TrainGlm(BaseModel):
             return sigmoid(linear)
         if self.family is Family.MULTINOMIAL:
             return softmax(linear)
+        return np.clip(linear, *self._target_range(features))
+
+    def residual_scores(
+        self, features: Sequence[Feature], predicted: FloatArray, column: FloatArray
+    ) -> tuple[FloatArray, IntArray]:
+        """Return, for a numeric target, (scores, label bins), both (patients, 1).
+
+        The score is half plus the residual as a part of the target's range, kept in [0, 1]; the
+        label bin is where the target itself lies in its range.
+        """
+        low, high = self._target_range(features)
+        actual = self.target_feature(features).scaled(column)
+        place = (actual - low) / (high - low)
+        bins = np.clip((place * LINEAR_LABEL_BINS).astype(np.int64), 0, LINEAR_LABEL_BINS - 1)
+        return np.clip(0.5 + (predicted - actual) / (high - low), 0, 1), bins
+
+    def _target_range(self, features: Sequence[Feature]) -> tuple[float, float]:
         target = self.target_feature(features)
         low, high = target.scaled(np.asarray(target.limits))
-        return np.clip(linear, low, high)
+        return float(low), float(high)
 
 
 def sigmoid(z: FloatArray) -> FloatArray:
@@ -216,4 +233,4 @@ def softmax(z: FloatArray) -> FloatArray:
 
 def one_hot(labels: FloatArray, classes: int) -> IntArray:
     """Return 0/1 labels (patients, classes) of level indices."""
-    return (labels[:, None] == np.arange(classes)).astype(np.int64)
+    return np.asarray(labels[:, None] == np.arange(classes), dtype=np.int64)

@@ -48,3 +48,8 @@ def rounded_scale(clip_norm: float, dimension: int) -> int:
     """Return the scale at which rounding costs under one part in a hundred of sensitivity."""
     reach = max(REACH, REACH_PER_ROOT_COORDINATE * math.sqrt(dimension))
     return min(LARGEST_SCALE, max(1, math.ceil(reach / clip_norm)))
+
+
+def same_but_noise(template: Mechanism, mechanism: Mechanism) -> bool:
+    """Return whether a mechanism is the template with its noise filled in, and nothing else."""
+    return template.model_copy(update={"noise_std": mechanism.noise_std}) == mechanism

@@ -1,0 +1,32 @@
+"""The list of patients who opted out: one patient id a line, `#` starts a comment."""
+
+from pathlib import Path
+
+from client.errors import RecordFault
+
+LARGEST_LIST = 64 * 1024 * 1024
+
+
+def read_opt_outs(path: Path) -> frozenset[str]:
+    """Return the ids on the list. Raises RecordFault where the file cannot be read as text.
+
+    A list that cannot be read stops the study: it is never taken as empty.
+    """
+    try:
+        if path.stat().st_size > LARGEST_LIST:
+            raise _unreadable(path, f"it is larger than {LARGEST_LIST} bytes")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise _unreadable(path, error.strerror or "it cannot be opened") from error
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, "it is not UTF-8 text") from error
+    words = (line.split("#", 1)[0].strip() for line in text.splitlines())
+    return frozenset(word for word in words if word)
+
+
+def _unreadable(path: Path, why: str) -> RecordFault:
+    return RecordFault(
+        f"The list of opted-out patients {path} cannot be read",
+        why=f"{why}; without it nobody's refusal could be honoured",
+        fix="give a UTF-8 text file with one patient id a line",
+    )

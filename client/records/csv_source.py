@@ -1,0 +1,244 @@
+"""Records from a CSV file and its data dictionary, read through DuckDB.
+
+Strict: a line with too few or too many fields, an open quote, text that is not UTF-8, a code
+that the dictionary does not explain, a patient on two lines: each is an error with its line, and
+nothing is read. Messages are for the node's own operator and may name a value.
+"""
+
+import csv
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from client.errors import RecordFault
+from client.records.dictionary import ROW_NUMBER, DataDictionary, Entry
+from client.records.report import ColumnQuality, QualityReport
+from client.records.source import RecordedFeature, Records
+from protocols.encoding import canonical_json, digest
+from protocols.tasks.features import FloatArray
+
+LONGEST_LINE = 100_000
+LONGEST_ID = 256
+SHOWN = 40
+HASH_CHUNK = 1024 * 1024
+GLOB = frozenset("*?[]{}")
+DUCKDB = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "threads": "2",
+}
+READ = (
+    "SELECT {names} FROM read_csv(?, auto_detect=false, header={header}, delim={delim}, "
+    "quote='\"', escape='\"', columns={columns}, strict_mode=true, null_padding=false, "
+    "compression='none', max_line_size={longest})"
+)
+DUCKDB_REASONS = (
+    (r"Expected Number of Columns: (\d+) Found: (\d+)", "{0} columns are expected, {1} were found"),
+    (r"unterminated quote", "a quoted value does not end where it should"),
+    (r"not utf-8", "the text is not UTF-8"),
+    (r"[Mm]ax.{0,12}line size", f"the line is longer than {LONGEST_LINE} bytes"),
+)
+Texts = Sequence[str]
+
+
+@dataclass(frozen=True)
+class CsvSource:
+    """One CSV file, one row per patient, explained by a dictionary."""
+
+    path: Path
+    dictionary: DataDictionary
+
+    def features(self) -> Mapping[str, RecordedFeature]:
+        """Return what the dictionary offers, by name."""
+        return self.dictionary.recorded()
+
+    def read(self, opted_out: frozenset[str] = frozenset()) -> Records:
+        """Return every patient but those opted out. Raises RecordFault, naming line and column."""
+        before = self._file_digest()
+        texts = self._texts()
+        if self._file_digest() != before:
+            raise self._fault(
+                "it changed while it was being read", "read it again once it is whole"
+            )
+        ids = self._ids(texts)
+        kept = np.array([one not in opted_out for one in ids], dtype=np.bool_)
+        columns = {
+            e.name: self._column(e, texts[e.source_column]) for e in self.dictionary.features
+        }
+        left = {name: column[kept] for name, column in columns.items()}
+        return Records(
+            ids=tuple(one for one in ids if one not in opted_out),
+            features=self.features(),
+            columns=left,
+            version=digest(canonical_json([before, self.dictionary.digest()])),
+            report=self._report(left, ids, kept, opted_out),
+        )
+
+    def _report(
+        self,
+        columns: Mapping[str, FloatArray],
+        ids: Texts,
+        kept: np.ndarray[Any, np.dtype[np.bool_]],
+        opted_out: frozenset[str],
+    ) -> QualityReport:
+        return QualityReport(
+            rows=len(ids),
+            opted_out=int((~kept).sum()),
+            unknown_opt_outs=tuple(sorted(opted_out - set(ids))),
+            columns=tuple(_quality(e, columns[e.name]) for e in self.dictionary.features),
+        )
+
+    def _column(self, entry: Entry, texts: Texts) -> FloatArray:
+        meaning: dict[str, float] = {}
+        for text in dict.fromkeys(texts):
+            try:
+                meaning[text] = self.dictionary.value(entry, text)
+            except ValueError as error:
+                raise self._bad_value(entry, texts.index(text), text, str(error)) from error
+        return np.fromiter((meaning[text] for text in texts), dtype=np.float64, count=len(texts))
+
+    def _bad_value(self, entry: Entry, row: int, text: str, expected: str) -> RecordFault:
+        shown = text if len(text) <= SHOWN else text[:SHOWN] + "…"
+        return RecordFault(
+            f"{self.path}, line {self._line(row)}, column `{entry.source_column}`: "
+            f"{shown!r} cannot be read as `{entry.name}`",
+            why=expected,
+            fix="correct the file, or add the code (or what means missing) to the dictionary",
+        )
+
+    def _ids(self, texts: Mapping[str, Texts]) -> Texts:
+        if self.dictionary.patient == ROW_NUMBER:
+            rows = len(next(iter(texts.values())))
+            return tuple(str(row + 1) for row in range(rows))
+        ids = tuple(text.strip() for text in texts[self.dictionary.patient])
+        for row, one in enumerate(ids):
+            if not one or len(one) > LONGEST_ID or not one.isprintable():
+                raise self._fault(
+                    f"line {self._line(row)} has no usable patient id",
+                    f"fill the column `{self.dictionary.patient}`, or leave the line out",
+                )
+        self._refuse_duplicates(ids)
+        return ids
+
+    def _refuse_duplicates(self, ids: Texts) -> None:
+        twice = [one for one, count in Counter(ids).items() if count > 1]
+        if not twice:
+            return
+        first = ids.index(twice[0])
+        second = ids.index(twice[0], first + 1)
+        raise self._fault(
+            f"lines {self._line(first)} and {self._line(second)} are of the same patient "
+            f"({len(twice)} patients stand on more than one line)",
+            "give one row per patient: join their rows, keep one by a stated rule, or name another "
+            "column under `patient` in the dictionary",
+        )
+
+    def _texts(self) -> dict[str, list[str]]:
+        names = self._column_names()
+        wanted = sorted(self.dictionary.needed_columns)
+        query = READ.format(
+            names=", ".join(_identifier(name) for name in wanted),
+            header=str(self.dictionary.header).lower(),
+            delim=_literal(self.dictionary.delimiter),
+            columns="{" + ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in names) + "}",
+            longest=LONGEST_LINE,
+        )
+        return dict(zip(wanted, self._run(query), strict=True))
+
+    def _run(self, query: str) -> list[list[str]]:
+        try:
+            with duckdb.connect(config=DUCKDB) as connection:
+                found = connection.execute(query, [str(self.path.resolve())]).fetchnumpy()
+        except duckdb.Error as error:
+            why, fix = _duckdb_reason(str(error)), "correct the file"
+            raise self._fault(why, fix) from error
+        return [np.ma.filled(np.ma.asarray(column), "").tolist() for column in found.values()]
+
+    def _column_names(self) -> Sequence[str]:
+        if not self.dictionary.header:
+            return self.dictionary.columns
+        names = self._header()
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise self._fault(
+                f"its header names {', '.join(twice)} twice", "rename one of the columns"
+            )
+        absent = sorted(self.dictionary.needed_columns - set(names))
+        if absent:
+            raise self._fault(
+                f"it has no column {', '.join(f'`{name}`' for name in absent)}; "
+                f"it has {', '.join(names)[:1000]}",
+                "correct `column` (or `patient`) in the dictionary, or `delimiter`",
+            )
+        return names
+
+    def _header(self) -> list[str]:
+        try:
+            with self._open() as handle:
+                return next(csv.reader([handle.readline(LONGEST_LINE)], **self._dialect()), [])
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise self._fault("its first line is not UTF-8 text in CSV form") from error
+
+    def _line(self, row: int) -> int:
+        """Return the line on which a row (from 0) ends, counting lines from 1."""
+        with self._open() as handle:
+            reader = csv.reader(handle, **self._dialect())
+            rows = (reader.line_num for fields in reader if fields)
+            return next(islice(rows, row + self.dictionary.header, None), 0)
+
+    def _dialect(self) -> dict[str, Any]:
+        return {"delimiter": self.dictionary.delimiter}
+
+    def _open(self) -> Any:
+        return self.path.open(encoding="utf-8-sig", newline="")
+
+    def _file_digest(self) -> str:
+        if GLOB & set(str(self.path.resolve())):
+            raise self._fault("its name has one of * ? [ ] { }", "rename the file or its folder")
+        sha = hashlib.sha256()
+        try:
+            with self.path.open("rb") as handle:
+                while chunk := handle.read(HASH_CHUNK):
+                    sha.update(chunk)
+        except OSError as error:
+            raise self._fault(error.strerror or "it cannot be opened") from error
+        return sha.hexdigest()
+
+    def _fault(
+        self, why: str, fix: str = "check the path and the file's permissions"
+    ) -> RecordFault:
+        return RecordFault(f"The records in {self.path} cannot be used", why=why, fix=fix)
+
+
+def _quality(entry: Entry, column: FloatArray) -> ColumnQuality:
+    missing = int(np.isnan(column).sum())
+    if entry.bounds is None:
+        return ColumnQuality(entry.name, missing)
+    low, high = entry.bounds
+    return ColumnQuality(entry.name, missing, int((column < low).sum()), int((column > high).sum()))
+
+
+def _duckdb_reason(message: str) -> str:
+    line = re.search(r"Line: (\d+)", message)
+    place = f"line {line.group(1)}: " if line else ""
+    for pattern, sentence in DUCKDB_REASONS:
+        found = re.search(pattern, message)
+        if found:
+            return place + sentence.format(*found.groups())
+    return f"{place}it is not CSV as the dictionary describes it"
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _identifier(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'

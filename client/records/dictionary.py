@@ -1,0 +1,227 @@
+"""The data dictionary: what the columns of a country's own file mean.
+
+Written by people as YAML. It says types, units, public bounds, codes, what means missing, and
+which column names the patient. Reading values from it is strict: what it does not explain is an
+error that names line and column.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from client.errors import RecordFault
+from client.records.source import RecordedFeature
+from protocols.encoding import canonical_json, digest
+from protocols.tasks.features import (
+    FeatureKind,
+    FeatureName,
+    Finite,
+    Level,
+    parse_number,
+    parse_truth,
+)
+
+LARGEST_DICTIONARY = 1024 * 1024
+ROW_NUMBER = "row number"
+WHOLE_NUMBER = re.compile(r"([+-]?\d{1,18})\.0*")
+
+
+def normal_code(text: str) -> str:
+    """Return a code without space around it and, where it is a whole number, without `.0`."""
+    word = text.strip()
+    whole = WHOLE_NUMBER.fullmatch(word)
+    return whole.group(1) if whole else word
+
+
+def _as_code(value: object) -> object:
+    if isinstance(value, bool) or value is None:
+        raise ValueError("write this code in quotes: YAML reads it as true, false or nothing")
+    return normal_code(str(value)) if isinstance(value, (str, int, float)) else value
+
+
+Code = Annotated[str, BeforeValidator(_as_code), StringConstraints(max_length=256)]
+ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
+class Entry(BaseModel):
+    """One feature, read from one column."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: FeatureName
+    column: ColumnName | None = None
+    type: FeatureKind
+    unit: Annotated[str, StringConstraints(max_length=32)] = ""
+    bounds: tuple[Finite, Finite] | None = None
+    codes: Mapping[Code, bool | Level] = {}
+    missing: tuple[Code, ...] = ()
+    true_above: Finite | None = None
+    true_for: tuple[Code, ...] = ()
+
+    @property
+    def source_column(self) -> str:
+        """The column that the feature is read from; its own name unless declared."""
+        return self.column or self.name
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        problem = self._type_problem() or self._rule_problem()
+        if problem:
+            raise ValueError(f"feature `{self.name}`: {problem}")
+        return self
+
+    def _type_problem(self) -> str:
+        if self.type is FeatureKind.NUMERIC:
+            low, high = self.bounds or (0.0, 0.0)
+            needed = "a numeric feature needs public bounds, such as `bounds: [0, 120]`"
+            return needed if not low < high else "only categories have codes" if self.codes else ""
+        if self.bounds is not None:
+            return "only a numeric feature has bounds"
+        boolean = self.type is FeatureKind.BOOLEAN
+        if any(isinstance(value, bool) is not boolean for value in self.codes.values()):
+            return f"codes of a {self.type} feature mean {'true or false' if boolean else 'levels'}"
+        few = not boolean and len(set(self.codes.values())) < 2  # noqa: PLR2004 - a choice of one
+        return "a categorical feature needs codes for two or more levels" if few else ""
+
+    def _rule_problem(self) -> str:
+        rules = [bool(self.codes), self.true_above is not None, bool(self.true_for)]
+        if any(rules[1:]) and self.type is not FeatureKind.BOOLEAN:
+            return "true_above and true_for make a boolean feature"
+        return "give one of codes, true_above, true_for" if sum(rules) > 1 else ""
+
+    @cached_property
+    def levels(self) -> tuple[str, ...]:
+        """Levels of a categorical feature, in the order of the codes."""
+        return tuple(dict.fromkeys(v for v in self.codes.values() if isinstance(v, str)))
+
+    def recorded(self) -> RecordedFeature:
+        """Return what the node offers under this name."""
+        return RecordedFeature(self.name, self.type, self.unit, self.bounds, self.levels)
+
+    def value(self, text: str) -> float:
+        """Return what a column holds for a text that is not missing. Raises ValueError."""
+        code = normal_code(text)
+        if self.codes:
+            return self._decoded(code)
+        if self.true_above is not None:
+            return float(parse_number(code) > self.true_above)
+        if self.true_for:
+            return float(code in self.true_for)
+        return parse_truth(code) if self.type is FeatureKind.BOOLEAN else parse_number(code)
+
+    def _decoded(self, code: str) -> float:
+        if code not in self.codes:
+            raise ValueError(f"expected one of the codes {', '.join(self.codes)}")
+        meaning = self.codes[code]
+        return float(self.levels.index(meaning) if isinstance(meaning, str) else meaning)
+
+
+class DataDictionary(BaseModel):
+    """What a country's file holds: how it is laid out, and the features read from it.
+
+    `patient` names the column of patient ids, or is `row number` where the file has none.
+    Without a header line `columns` names the columns in order.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dictionary: Literal[1]
+    title: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    header: bool = True
+    columns: tuple[ColumnName, ...] = ()
+    delimiter: Literal[",", ";", "\t", "|"] = ","
+    missing: tuple[Code, ...] = ("",)
+    patient: ColumnName
+    features: Annotated[tuple[Entry, ...], Field(min_length=1, max_length=10_000)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.header is bool(self.columns):
+            raise ValueError("give `columns` when `header: false`, and only then")
+        if len(set(self.columns)) != len(self.columns):
+            raise ValueError("a name stands twice under `columns`")
+        names = [entry.name for entry in self.features]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"the feature name {', '.join(twice)} is used twice")
+        absent = sorted(self.needed_columns - set(self.columns))
+        if self.columns and absent:
+            raise ValueError(f"`columns` lacks {', '.join(absent)}")
+        return self
+
+    @cached_property
+    def needed_columns(self) -> frozenset[str]:
+        """Columns of the file that are read."""
+        ids = set() if self.patient == ROW_NUMBER else {self.patient}
+        return frozenset(ids | {entry.source_column for entry in self.features})
+
+    def recorded(self) -> dict[str, RecordedFeature]:
+        """Return what the node offers, by name."""
+        return {entry.name: entry.recorded() for entry in self.features}
+
+    def digest(self) -> str:
+        """Return the digest of what the dictionary says."""
+        return digest(canonical_json(self.model_dump(mode="json")))
+
+    def value(self, entry: Entry, text: str) -> float:
+        """Return what a column holds for `text`, NaN where it means missing. Raises ValueError."""
+        code = normal_code(text)
+        if code in self.missing or code in entry.missing:
+            return math.nan
+        return entry.value(text)
+
+
+def read_dictionary(path: Path) -> DataDictionary:
+    """Return the dictionary of a YAML file. Raises RecordFault that says which line is wrong."""
+    try:
+        return DataDictionary.model_validate(_parsed(path))
+    except ValidationError as error:
+        raise RecordFault(
+            f"The data dictionary {path} is not complete or not consistent",
+            why="; ".join(_sentence(dict(part)) for part in error.errors()),
+            fix="correct these places in the file",
+        ) from error
+
+
+def _parsed(path: Path) -> Any:
+    try:
+        if path.stat().st_size > LARGEST_DICTIONARY:
+            raise _unreadable(path, f"it is larger than {LARGEST_DICTIONARY} bytes")
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _unreadable(path, error.strerror or "it cannot be opened") from error
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, "it is not UTF-8 text") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        why = f"{place}{getattr(error, 'problem', None) or 'it is not YAML'}"
+        raise _unreadable(path, why) from error
+
+
+def _unreadable(path: Path, why: str) -> RecordFault:
+    return RecordFault(
+        f"The data dictionary {path} cannot be read",
+        why=why,
+        fix="give a YAML file as docs/bring-your-own-data.md shows",
+    )
+
+
+def _sentence(part: Mapping[str, Any]) -> str:
+    place = ".".join(str(step) for step in part["loc"])
+    message = str(part["msg"]).removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message

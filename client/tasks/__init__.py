@@ -1,0 +1,1 @@
+"""The task kinds installed on a node: what each patient contributes to a release."""
