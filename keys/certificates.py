@@ -150,7 +150,8 @@ class TransportAuthority:
         return builder.sign(self._key, SHA256()).public_bytes(Encoding.PEM)
 
     def _check_lifetime(self, now: datetime, lifetime: timedelta) -> None:
-        if not timedelta(0) < lifetime <= self._certificate.not_valid_after_utc - now:
+        end = (now + lifetime).replace(microsecond=0)  # as X.509 will write it
+        if lifetime <= timedelta(0) or end > self._certificate.not_valid_after_utc:
             raise KeyFault(
                 "A certificate cannot be given this lifetime",
                 why=f"It must end after now and before its authority does, "

@@ -1,0 +1,14 @@
+from keys.errors import KeyFault, PratiqueError
+
+
+def test_an_error_says_what_why_and_what_to_do_in_sentences() -> None:
+    error = KeyFault("It broke", why="The wire was cut.", fix="mend it")
+    assert str(error) == "It broke. The wire was cut. To do: mend it."
+
+
+def test_an_error_without_a_reason_says_only_what_happened() -> None:
+    assert str(PratiqueError("It broke")) == "It broke."
+
+
+def test_key_faults_are_caught_as_the_project_s_errors() -> None:
+    assert issubclass(KeyFault, PratiqueError)

@@ -1,0 +1,151 @@
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from keys.errors import KeyFault
+from keys.passphrase import PASSPHRASE_LIMIT_BYTES, read_passphrase
+
+LONGEST = b"x" * PASSPHRASE_LIMIT_BYTES
+
+
+def private_file(tmp_path: Path, content: bytes) -> Path:
+    file = tmp_path / "passphrase"
+    file.write_bytes(content)
+    file.chmod(0o600)
+    return file
+
+
+def from_file(file: Path) -> bytes:
+    return read_passphrase(file=file, fd=None, prompt=None, purpose="the key store")
+
+
+@contextmanager
+def pipe_with(content: bytes) -> Iterator[int]:
+    reader, writer = os.pipe()
+    os.write(writer, content)
+    os.close(writer)
+    yield reader
+    os.close(reader)
+
+
+@pytest.mark.parametrize(
+    ("content", "passphrase"),
+    [
+        (b"four random words here", b"four random words here"),
+        (b"words\n", b"words"),
+        (b"words\r\n", b"words"),
+        (b"words\n\n", b"words\n"),
+        (b"words\r", b"words\r"),
+        (b" words \n", b" words "),
+        ("mot de passe à part\n".encode(), "mot de passe à part".encode()),
+        (b"\xff\x00\xfe\n", b"\xff\x00\xfe"),
+        (LONGEST, LONGEST),
+        (LONGEST + b"\r\n", LONGEST),
+    ],
+)
+def test_one_trailing_newline_is_not_part_of_it(
+    tmp_path: Path, content: bytes, passphrase: bytes
+) -> None:
+    assert from_file(private_file(tmp_path, content)) == passphrase
+    with pipe_with(content) as fd:
+        assert read_passphrase(file=None, fd=fd, prompt=None, purpose="the key store") == passphrase
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\r\n"])
+def test_an_empty_one_is_refused(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(KeyFault, match="empty"):
+        from_file(private_file(tmp_path, content))
+    with pipe_with(content) as fd, pytest.raises(KeyFault, match="empty"):
+        read_passphrase(file=None, fd=fd, prompt=None, purpose="the key store")
+    with pytest.raises(KeyFault, match="empty"):
+        read_passphrase(file=None, fd=None, prompt=lambda _: "", purpose="the key store")
+
+
+@pytest.mark.parametrize("content", [LONGEST + b"x", LONGEST + b"\n\n\n", LONGEST * 1000])
+def test_one_that_is_too_long_is_refused_rather_than_cut(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(KeyFault, match="longer than 1024"):
+        from_file(private_file(tmp_path, content))
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
+def test_a_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
+    file = private_file(tmp_path, b"words")
+    file.chmod(mode)
+    with pytest.raises(KeyFault) as caught:
+        from_file(file)
+    assert caught.value.fix == f"chmod 0600 {file}"
+
+
+def test_a_link_is_judged_by_the_file_behind_it(tmp_path: Path) -> None:
+    file = private_file(tmp_path, b"words")
+    link = tmp_path / "link"
+    link.symlink_to(file)
+    assert from_file(link) == b"words"
+    file.chmod(0o644)
+    with pytest.raises(KeyFault, match="open to other users"):
+        from_file(link)
+
+
+def test_a_missing_file_or_a_directory_is_a_plain_error(tmp_path: Path) -> None:
+    for place in (tmp_path / "missing", tmp_path):
+        with pytest.raises(KeyFault, match="The passphrase for the key store"):
+            from_file(place)
+
+
+def test_a_closed_descriptor_is_a_plain_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.close(writer)
+    with pytest.raises(KeyFault, match="cannot be used"):
+        read_passphrase(file=None, fd=reader, prompt=None, purpose="the key store")
+
+
+def test_the_person_is_asked_for_the_purpose() -> None:
+    asked: list[str] = []
+
+    def prompt(question: str) -> str:
+        asked.append(question)
+        return "words à part"
+
+    given = read_passphrase(file=None, fd=None, prompt=prompt, purpose="the key store")
+    assert given == "words à part".encode()
+    assert asked == ["Passphrase for the key store: "]
+
+
+def test_the_person_is_not_asked_when_a_file_or_descriptor_is_named(tmp_path: Path) -> None:
+    def prompt(question: str) -> str:
+        raise AssertionError(question)
+
+    file = private_file(tmp_path, b"words")
+    assert read_passphrase(file=file, fd=None, prompt=prompt, purpose="x") == b"words"
+    with pipe_with(b"words") as fd:
+        assert read_passphrase(file=None, fd=fd, prompt=prompt, purpose="x") == b"words"
+
+
+def test_a_person_who_leaves_is_a_plain_error() -> None:
+    def prompt(question: str) -> str:
+        raise EOFError
+
+    with pytest.raises(KeyFault, match="cannot be used"):
+        read_passphrase(file=None, fd=None, prompt=prompt, purpose="the key store")
+
+
+def test_bytes_that_are_no_text_come_through_the_prompt_as_they_were_typed() -> None:
+    typed = b"caf\xe9".decode(errors="surrogateescape")
+    assert read_passphrase(file=None, fd=None, prompt=lambda _: typed, purpose="x") == b"caf\xe9"
+
+
+def test_two_sources_are_refused_and_so_is_none(tmp_path: Path) -> None:
+    with pytest.raises(KeyFault, match="Both"):
+        read_passphrase(file=private_file(tmp_path, b"a"), fd=0, prompt=None, purpose="x")
+    with pytest.raises(KeyFault, match="Nobody is there"):
+        read_passphrase(file=None, fd=None, prompt=None, purpose="x")
+
+
+def test_no_error_repeats_the_passphrase(tmp_path: Path) -> None:
+    with pytest.raises(KeyFault) as caught:
+        from_file(private_file(tmp_path, b"hunter2" * 1000))
+    assert "hunter2" not in str(caught.value)
