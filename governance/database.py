@@ -1,51 +1,201 @@
 """Opens a state database: durable settings checked, schema brought up to date, errors translated.
 
-SQLite for every node, and for the coordinator unless it names a PostgreSQL URL. What the tables
-mean is left to their users.
+SQLite on a local disk, for node and coordinator alike. What the tables mean is left to their users.
 """
 
+import os
+import sqlite3
+import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Engine, String
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, Dialect, Engine, String, create_engine, event
+from sqlalchemy.engine import URL, ExceptionContext
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.types import TypeDecorator
+
+from governance.errors import StorageFault
+from keys.errors import PratiqueError
+
+PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
+BUSY_SECONDS = 30
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+WANTED_PRAGMAS: dict[str, str | int] = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+"""Write-ahead log, one fsync a commit. SQLite reports no error where it could not: what each
+PRAGMA returns is compared."""
+PRIMARY_CODE = 0xFF
+"""The low byte of an extended SQLite result code (sqlite.org/rescode.html)."""
+MEANINGS = {
+    sqlite3.SQLITE_FULL: ("The disk is full", "free some space on it, then try again"),
+    sqlite3.SQLITE_IOERR: ("The disk does not read or write", "look at the disk's health"),
+    sqlite3.SQLITE_READONLY: ("The database is not writable", "check its owner and its disk"),
+    sqlite3.SQLITE_CANTOPEN: ("The database cannot be opened", "check its folder and its owner"),
+    sqlite3.SQLITE_PERM: ("The database may not be opened", "check its owner"),
+    sqlite3.SQLITE_BUSY: ("Another process holds the database", "end it, then try again"),
+    sqlite3.SQLITE_CORRUPT: ("The database is damaged", "restore it from a backup"),
+    sqlite3.SQLITE_NOTADB: ("This file is no database", "check the path"),
+}
+_ONE_MIGRATION = threading.Lock()
+"""Alembic keeps its environment in module globals."""
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """An aware UTC time, stored as ISO 8601 text of fixed width, so that text order is time order."""
+    """An aware UTC time, kept as ISO 8601 text of fixed width: text order is time order."""
 
     impl = String(27)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
-        raise NotImplementedError
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:  # noqa: ARG002  the signature is SQLAlchemy's
+        """Return the text to keep. Raises StorageFault for a time without a zone."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise StorageFault("A time without a zone cannot be kept", fix="pass it in UTC")
+        return value.astimezone(UTC).strftime(TIME_FORMAT)
 
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
-        raise NotImplementedError
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  the signature is SQLAlchemy's
+        """Return the kept time, aware, in UTC."""
+        return value and datetime.strptime(value, TIME_FORMAT).replace(tzinfo=UTC)
 
 
 def open_database(location: Path | str, migrations: Path) -> Engine:
-    """Return an engine on the database at `location`, migrated to the newest schema.
+    """Return an engine on the SQLite file at `location`, migrated to the newest schema.
 
-    `location` is a file path (SQLite, created 0600) or a SQLAlchemy URL; `migrations` is the
-    alembic folder of the room. Every transaction is BEGIN IMMEDIATE: writers queue, none is
-    refused half-way. Raises StorageFault where permissions are loose, WAL or full synchronisation
-    cannot be had, the schema is newer than this program, or the disk is full or failing; the
-    engine raises the same for disk errors later on.
+    `migrations` is the alembic folder of the room. Every transaction is BEGIN IMMEDIATE: writers
+    queue, and none fails half-way. Raises StorageFault where permissions are loose, the
+    write-ahead log or full synchronisation cannot be had, the schema is newer than this program,
+    or the disk is full or failing; the engine raises the same for disk errors later on.
     """
-    raise NotImplementedError
+    file = _file(location)
+    _require_private(file)
+    engine = create_engine(
+        URL.create("sqlite", database=str(file)), connect_args={"timeout": BUSY_SECONDS}
+    )
+    event.listen(engine, "handle_error", _translate)
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", _begin_immediate)
+    _migrate(engine, migrations)
+    return engine
 
 
 @contextmanager
 def transaction(engine: Engine, connection: Connection | None = None) -> Iterator[Connection]:
     """Yield the caller's open `connection`, or a new transaction that commits at the end."""
-    raise NotImplementedError
-    yield
+    if connection is not None:
+        yield connection
+        return
+    with engine.begin() as own:
+        yield own
 
 
-def append_only(table: str, position: str, dialect: str) -> tuple[str, ...]:
-    """Return the DDL that aborts UPDATE, DELETE and any INSERT but at the next `position`."""
-    raise NotImplementedError
+def _file(location: Path | str) -> Path:
+    if "://" in str(location):
+        raise StorageFault(
+            f"{location} is not a file",
+            why="This version keeps its state in SQLite only",
+            fix="name a file on a local disk",
+        )
+    return Path(location)
+
+
+def _require_private(file: Path) -> None:
+    """Create the file 0600 before SQLite would; SQLite gives its side files the same mode."""
+    try:
+        file.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        handle = os.open(file, flags, PRIVATE_FILE)
+    except OSError as error:
+        raise StorageFault(f"Cannot open {file}", why=str(error.strerror)) from error
+    try:
+        _require_mode(file, os.fstat(handle))
+    finally:
+        os.close(handle)
+
+
+def _require_mode(file: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise StorageFault(f"{file} is not a file", fix="name a file")
+    if stat.S_IMODE(found.st_mode) & ~PRIVATE_FILE:
+        raise StorageFault(
+            f"Others may read {file}",
+            why=f"Its mode is {stat.S_IMODE(found.st_mode):04o}",
+            fix=f"chmod 600 {file}",
+        )
+
+
+def _configure(raw: Any, _record: object) -> None:
+    """Set up one SQLite connection; transactions are begun by us, never by the driver."""
+    raw.isolation_level = None
+    try:
+        found = {name: _set_pragma(raw, name, wanted) for name, wanted in WANTED_PRAGMAS.items()}
+    except sqlite3.Error as error:
+        raise _fault(error) from error
+    if found != WANTED_PRAGMAS:
+        raise StorageFault(
+            "The database cannot be kept safe against a crash",
+            why=f"SQLite runs with {found}",
+            fix="keep it on a local disk, not on a network share",
+        )
+
+
+def _set_pragma(raw: Any, name: str, wanted: str | int) -> str | int:
+    raw.execute(f"PRAGMA {name} = {wanted}")
+    value: str | int = raw.execute(f"PRAGMA {name}").fetchone()[0]
+    return value
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _translate(failure: ExceptionContext) -> None:
+    """Raise a StorageFault in place of a disk's error; programming errors stay what they are."""
+    cause = failure.original_exception
+    if isinstance(cause, sqlite3.Error) and _code(cause) in MEANINGS:
+        raise _fault(cause) from cause
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE
+
+
+def _fault(error: sqlite3.Error) -> StorageFault:
+    what, fix = MEANINGS.get(_code(error), ("The database does not work", "check its disk"))
+    return StorageFault(what, why=f"SQLite says: {error}", fix=fix)
+
+
+def _migrate(engine: Engine, migrations: Path) -> None:
+    """Run what is missing in one transaction: all of it lasts, or nothing."""
+    config = Config()
+    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
+    try:
+        with _ONE_MIGRATION, engine.begin() as connection:
+            _require_known(connection, ScriptDirectory.from_config(config))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except PratiqueError:
+        engine.dispose()
+        raise
+    except (SQLAlchemyError, CommandError) as error:
+        engine.dispose()
+        raise StorageFault("The database cannot be opened", why=str(error)) from error
+
+
+def _require_known(connection: Connection, scripts: ScriptDirectory) -> None:
+    known = {script.revision for script in scripts.walk_revisions()}
+    newer = set(MigrationContext.configure(connection).get_current_heads()) - known
+    if newer:
+        raise StorageFault(
+            "The database was written by a newer version of this program",
+            why=f"Its schema is {', '.join(sorted(newer))}, which is not known here",
+            fix="install that version or a later one; nothing was changed",
+        )
