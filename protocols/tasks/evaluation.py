@@ -107,5 +107,5 @@ class ScoreTable:
         return vector[: self.score_cells].reshape(self.block)
 
     def right_by_group(self, vector: FloatArray) -> FloatArray:
-        """Return counts of wrong and right at the top class, shaped (groups, 2)."""
-        return vector[self.score_cells :].reshape(self.groups, 2)
+        """Return counts of wrong and right at the top class, (groups, 2); (groups, 0) without."""
+        return vector[self.score_cells :].reshape(self.groups, 2 if self.classes > 1 else 0)

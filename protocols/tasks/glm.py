@@ -100,6 +100,12 @@ class TrainGlm(BaseModel):
     def _check_inputs(self, table: Mapping[str, Feature]) -> None:
         for name in self.inputs:
             lookup(table, name, "list of inputs")
+        if len(table) < 2:  # noqa: PLR2004 - the target and at least one input
+            raise ProtocolFault(
+                "A model needs at least one input besides its target",
+                why="the study declares no other feature",
+                fix="add features to the study",
+            )
         if self.target in self.inputs or len(set(self.inputs)) != len(self.inputs):
             raise ProtocolFault(
                 "The inputs hold the target, or a feature twice",

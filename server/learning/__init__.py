@@ -1,0 +1,1 @@
+"""What the coordinator makes of opened sums: models, evaluations, tables, released results."""

@@ -1,0 +1,105 @@
+"""Gradient descent on opened sums, by public constants only.
+
+One step divides the opened lattice sum by scale · q · patients. Countries are shown `position`
+(Nesterov's look-ahead point); what is released is the mean of the last iterates, which costs no
+privacy and lowers the noise (Polyak, Juditsky 1992).
+"""
+
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.errors import ProtocolFault
+from protocols.mechanism import Mechanism
+from protocols.tasks.features import Feature, FloatArray
+from protocols.tasks.glm import TrainGlm
+from protocols.tasks.layout import FLOAT_BYTES, vector_from_bytes, vector_to_bytes
+
+HEADER = struct.Struct("<QQQ")
+
+
+@dataclass(frozen=True)
+class OptimiserState:
+    """Everything that the next step needs, and nothing derived from one country.
+
+    `round_number` counts rounds done, void ones too; `position` is shown to the countries next;
+    `total` sums the `averaged` iterates that the released model is the mean of.
+    """
+
+    round_number: int
+    position: FloatArray
+    iterate: FloatArray
+    total: FloatArray
+    averaged: int
+
+    @classmethod
+    def start(cls, dimension: int) -> Self:
+        """Return the state before the first round: every coordinate zero."""
+        zero = np.zeros(dimension)
+        return cls(0, zero, zero, zero, 0)
+
+    def to_bytes(self) -> bytes:
+        """Return the state as bytes, for the coordinator's own store."""
+        head = HEADER.pack(self.round_number, self.averaged, len(self.iterate))
+        return head + b"".join(map(vector_to_bytes, (self.position, self.iterate, self.total)))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Return the state that `to_bytes` wrote. Raises ProtocolFault for anything else."""
+        if len(data) < HEADER.size:
+            raise ProtocolFault("The stored optimiser state is cut short")
+        rounds, averaged, dimension = HEADER.unpack_from(data)
+        if len(data) != HEADER.size + 3 * FLOAT_BYTES * dimension:
+            raise ProtocolFault("The stored optimiser state has another size than it says")
+        vectors = vector_from_bytes(data[HEADER.size :], 3 * dimension).reshape(3, dimension)
+        return cls(rounds, vectors[0], vectors[1], vectors[2], averaged)
+
+    @property
+    def payload(self) -> bytes:
+        """The model that countries are shown in the next round."""
+        return vector_to_bytes(self.position)
+
+    @property
+    def model(self) -> FloatArray:
+        """The model to release: the mean of the averaged iterates, else the last iterate."""
+        return self.total / self.averaged if self.averaged else self.iterate
+
+
+def step(
+    task: TrainGlm,
+    features: Sequence[Feature],
+    mechanism: Mechanism,
+    state: OptimiserState,
+    opened: NDArray[np.int64],
+) -> OptimiserState:
+    """Return the state after a round whose opened lattice sum is `opened`, int64 (dimension,)."""
+    classes = task.classes(features)
+    divisor = mechanism.scale * mechanism.sampling_rate * task.patients
+    gradient = opened / divisor + task.l2 * _without_bias(state.position, classes)
+    iterate = state.position - task.learning_rate * gradient
+    position = iterate + task.momentum * (iterate - state.iterate)
+    moved = replace(state, round_number=state.round_number + 1, position=position, iterate=iterate)
+    if moved.round_number <= first_averaged(task):
+        return moved
+    return replace(moved, total=state.total + iterate, averaged=state.averaged + 1)
+
+
+def skip(state: OptimiserState) -> OptimiserState:
+    """Return the state after a void round: the model stays, the round is spent."""
+    return replace(state, round_number=state.round_number + 1)
+
+
+def first_averaged(task: TrainGlm) -> int:
+    """Return how many rounds pass before iterates are averaged; the last one always is."""
+    return task.rounds - max(1, math.ceil(task.average_last * task.rounds))
+
+
+def _without_bias(vector: FloatArray, classes: int) -> FloatArray:
+    weights = vector.reshape(classes, -1).copy()
+    weights[:, 0] = 0.0
+    return weights.reshape(-1)

@@ -1,0 +1,118 @@
+"""Scoring a CSV with a released model: the study's own encoding, nothing fitted to the file.
+
+The file has a header with the study's feature names; values are written in the study's terms
+(numbers in its units, level names, true/false); empty or `?` is missing.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from protocols.tasks.features import Feature, FloatArray, Missing, parse_value
+from protocols.tasks.glm import Family, TrainGlm
+from server.errors import OperationFault
+
+Fields = Mapping[str, str]
+Rows = Sequence[tuple[int, Fields]]
+"""Line number and texts by feature."""
+
+
+def predict_file(
+    task: TrainGlm, features: Sequence[Feature], weights: FloatArray, source: Path
+) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Return the header and rows of predictions, one row for each row of `source`, in order.
+
+    A yes/no target gives its probability, a category one probability per level and the top one,
+    a number the prediction in its own unit. A patient whom the study would have excluded for a
+    missing value gets empty cells. Raises OperationFault naming line and column.
+    """
+    inputs = task.input_features(features)
+    columns = _columns(inputs, _read(source, inputs), source)
+    whole = _complete(inputs, columns)
+    kept = {name: column[whole] for name, column in columns.items()}
+    predicted = task.predict(features, weights, task.rows(features, kept))
+    target = task.target_feature(features)
+    found = iter(_rows(task.family, target, predicted))
+    header = _header(task.family, target)
+    empty = [""] * len(header)
+    return header, [next(found) if one else empty for one in whole]
+
+
+def _header(family: Family, target: Feature) -> tuple[str, ...]:
+    if family is not Family.MULTINOMIAL:
+        return (target.name,)
+    return (target.name, *(f"{target.name}={level}" for level in target.levels))
+
+
+def _rows(family: Family, target: Feature, predicted: FloatArray) -> list[list[str]]:
+    if family is Family.LINEAR:
+        predicted = target.unscaled(predicted)
+    texts = [[f"{value:.6g}" for value in row] for row in predicted]
+    if family is not Family.MULTINOMIAL:
+        return texts
+    top = predicted.argmax(axis=1)
+    return [[target.levels[index], *row] for index, row in zip(top, texts, strict=True)]
+
+
+def _complete(inputs: Sequence[Feature], columns: Mapping[str, FloatArray]) -> Any:
+    required = [columns[f.name] for f in inputs if f.missing is Missing.EXCLUDE]
+    count = len(next(iter(columns.values())))
+    absent = [np.isnan(column) for column in required]
+    return ~np.any(absent, axis=0) if absent else np.ones(count, dtype=np.bool_)
+
+
+def _columns(inputs: Sequence[Feature], rows: Rows, source: Path) -> dict[str, FloatArray]:
+    return {
+        f.name: np.array([_value(f, line, fields, source) for line, fields in rows], dtype=float)
+        for f in inputs
+    }
+
+
+def _value(feature: Feature, line: int, fields: Fields, source: Path) -> float:
+    try:
+        return parse_value(feature, fields[feature.name])
+    except ValueError as error:
+        raise OperationFault(
+            f"{source}, line {line}, column `{feature.name}`: the value cannot be read",
+            why=str(error),
+            fix="write it in the study's terms, or leave it empty where it is missing",
+        ) from error
+
+
+def _read(source: Path, inputs: Sequence[Feature]) -> Rows:
+    try:
+        with source.open(encoding="utf-8-sig", newline="") as handle:
+            reader = csv.reader(handle, strict=True)
+            return _aligned(reader, _places(next(reader, []), inputs, source), source)
+    except OSError as error:
+        raise _unusable(source, error.strerror or "it cannot be opened") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _unusable(source, "it is not UTF-8 text in CSV form") from error
+
+
+def _places(header: list[str], inputs: Sequence[Feature], source: Path) -> dict[str, int]:
+    absent = [f.name for f in inputs if header.count(f.name) != 1]
+    if absent:
+        raise _unusable(source, f"its header must name once: {', '.join(absent)}")
+    return {f.name: header.index(f.name) for f in inputs}
+
+
+def _aligned(reader: Any, places: Mapping[str, int], source: Path) -> Rows:
+    width, rows = max(places.values()) + 1, []
+    for fields in reader:
+        if fields and len(fields) < width:
+            raise _unusable(source, f"line {reader.line_num} has too few columns")
+        if fields:
+            rows.append((reader.line_num, {name: fields[at] for name, at in places.items()}))
+    return rows
+
+
+def _unusable(source: Path, why: str) -> OperationFault:
+    return OperationFault(
+        f"The file {source} cannot be scored",
+        why=why,
+        fix="give a CSV file with a header that names the study's input features",
+    )

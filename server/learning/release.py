@@ -1,0 +1,179 @@
+"""A released result on disk: `result.json`, signed, and `model.safetensors` beside it.
+
+`result.json` says what was asked, who took part, what it cost a patient, how good it is, under
+which documents; it names the model by digest, so the one signature covers both files.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from keys.derive import labelled_hash
+from keys.errors import KeyFault
+from keys.identity import VerifyKey
+from protocols.encoding import Digest, canonical_json, digest
+from protocols.tasks import Feature, Task, TrainGlm
+from protocols.tasks.features import FloatArray
+from server.errors import OperationFault
+
+LABEL = "pratique/result/v1"
+RESULT_FILE = "result.json"
+MODEL_FILE = "model.safetensors"
+WEIGHTS = "weights"
+LARGEST_FILE = 64 * 1024 * 1024
+Sign = Callable[[bytes], bytes]
+
+
+class DocumentVersions(BaseModel):
+    """Versions of the signed documents that the result was made under."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    root: int
+    targets: int
+    countries: Mapping[str, int]
+
+
+class Result(BaseModel):
+    """What a study found, and every figure that a reader needs to judge it.
+
+    ε and δ are those of the reserved schedule, evaluation included, for each patient against the
+    coordinator with `colluding` countries, given the noise of `honest` contributions.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["result"] = "result"
+    schema_version: Literal[1] = 1
+    study_id: str
+    study: Digest
+    agreement: Digest
+    run: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    title: str
+    purpose: str
+    recipients: tuple[str, ...]
+    countries: tuple[str, ...]
+    roster_size: Annotated[int, Field(ge=1)]
+    honest: Annotated[int, Field(ge=1)]
+    colluding: Annotated[int, Field(ge=0)]
+    epsilon: Annotated[float, Field(gt=0)]
+    delta: Annotated[float, Field(gt=0, lt=1)]
+    rounds_void: Annotated[int, Field(ge=0)] = 0
+    task: Task
+    features: tuple[Feature, ...]
+    coordinates: tuple[str, ...] = ()
+    model: Digest | None = None
+    evaluation: Mapping[str, Any] | None = None
+    table: Mapping[str, Any] | None = None
+    documents: DocumentVersions
+    released: str
+    keep_until: str
+    signer: str
+    signature: str = ""
+
+    def signing_hash(self) -> bytes:
+        """Return what is signed: everything but the signature itself."""
+        body = self.model_dump(mode="json", exclude={"signature"})
+        return labelled_hash(LABEL, canonical_json(body))
+
+    def signed(self, sign: Sign) -> Self:
+        """Return the result with its signature by `signer`."""
+        return self.model_copy(update={"signature": sign(self.signing_hash()).hex()})
+
+    @property
+    def statement(self) -> str:
+        """The privacy statement in one plain paragraph."""
+        return (
+            f"Each patient is protected with ε={self.epsilon:g}, δ={self.delta:g} over the whole "
+            f"study, evaluation included, against the coordinator and up to {self.colluding} "
+            f"colluding countries (c={self.colluding}). n={self.roster_size} countries were "
+            f"asked; the noise relies on h={self.honest} honest contributions."
+        )
+
+
+def write_result(
+    folder: Path, result: Result, sign: Sign, weights: FloatArray | None = None
+) -> Result:
+    """Write the files of a result and return it as signed. `weights` is the flat model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if weights is not None:
+        data = save({WEIGHTS: np.ascontiguousarray(weights, dtype=np.float64)})
+        (folder / MODEL_FILE).write_bytes(data)
+        result = result.model_copy(update={"model": digest(data)})
+    signed = result.signed(sign)
+    text = json.dumps(signed.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    (folder / RESULT_FILE).write_text(text + "\n", encoding="utf-8")
+    return signed
+
+
+def read_result(folder: Path, trusted: Sequence[VerifyKey]) -> Result:
+    """Return the result in a folder, its signature by one of the trusted keys verified.
+
+    Raises OperationFault where it is unreadable, altered, or signed by somebody else.
+    """
+    result = _parsed(folder)
+    keys = [key for key in trusted if key.to_text() == result.signer]
+    if not keys:
+        raise _untrusted(folder, f"it names the signer {result.signer}, who is not trusted here")
+    try:
+        keys[0].verify(bytes.fromhex(result.signature), result.signing_hash())
+    except (KeyFault, ValueError) as error:
+        raise _untrusted(folder, "its signature does not verify: it has been altered") from error
+    return result
+
+
+def read_weights(folder: Path, result: Result) -> FloatArray:
+    """Return the flat float64 model of a verified result. Raises OperationFault if altered."""
+    if not isinstance(result.task, TrainGlm) or result.model is None:
+        raise OperationFault(
+            f"The result in {folder} holds no model",
+            why=f"it is of the task {result.task.kind}",
+            fix="name the folder of a training study",
+        )
+    data = _read(folder / MODEL_FILE)
+    if digest(data) != result.model:
+        raise _untrusted(folder, f"{MODEL_FILE} is not the model that {RESULT_FILE} was signed for")
+    return _weights(data, result.task.dimension(result.features), folder)
+
+
+def _weights(data: bytes, dimension: int, folder: Path) -> FloatArray:
+    try:
+        weights = load(data)[WEIGHTS]
+    except (SafetensorError, KeyError) as error:
+        raise _untrusted(folder, f"{MODEL_FILE} holds no weights") from error
+    if weights.shape != (dimension,) or weights.dtype != np.float64:
+        raise _untrusted(folder, f"{MODEL_FILE} has another shape than the study's model")
+    return np.asarray(weights, dtype=np.float64)
+
+
+def _parsed(folder: Path) -> Result:
+    try:
+        return Result.model_validate_json(_read(folder / RESULT_FILE))
+    except ValidationError as error:
+        why = str(error.errors()[0]["msg"])
+        raise _untrusted(folder, f"{RESULT_FILE} is not in the form of a result: {why}") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise _untrusted(path.parent, f"{path.name} is larger than {LARGEST_FILE} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise OperationFault(
+            f"{path} cannot be read",
+            why=error.strerror or "it cannot be opened",
+            fix="name the folder that holds result.json",
+        ) from error
+
+
+def _untrusted(folder: Path, why: str) -> OperationFault:
+    return OperationFault(
+        f"The result in {folder} cannot be trusted", why=why, fix="get the result again"
+    )

@@ -1,0 +1,78 @@
+"""Tables of `stats/count` and `stats/histogram`: noisy counts, intervals, small cells suppressed.
+
+A cell whose noisy count is below the study's smallest cell says None, never zero; so does its
+interval. Whether a cell is suppressed follows from the noisy sum alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.mechanism import Mechanism
+from protocols.tasks.features import Feature
+from protocols.tasks.stats import CountByFeature, CountPatients
+from server.learning.estimates import TWO_SIDED, count_noise
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: its labels, one for each grouping, and its count with a 95 % interval."""
+
+    labels: tuple[str, ...]
+    count: int | None
+    low: int | None
+    high: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the cell as JSON; a suppressed count is null."""
+        counted = {"count": self.count, "low": self.low, "high": self.high}
+        return {"labels": list(self.labels), **counted, "suppressed": self.count is None}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A released table. `groupings` names what each label is of."""
+
+    groupings: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    smallest_cell: int
+    noise_std: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the table as JSON."""
+        return {
+            "groupings": list(self.groupings),
+            "smallest_cell": self.smallest_cell,
+            "noise_std": round(self.noise_std, 3),
+            "cells": [cell.to_json() for cell in self.cells],
+        }
+
+
+def read_table(
+    task: CountPatients | CountByFeature,
+    features: Sequence[Feature],
+    mechanism: Mechanism,
+    opened: NDArray[np.int64],
+    *,
+    countries: int,
+) -> Table:
+    """Return the table of an opened lattice sum over `countries` contributions."""
+    noise = count_noise(mechanism, countries)
+    counts = opened / mechanism.scale
+    pairs = zip(task.cells(features), counts.tolist(), strict=True)
+    return Table(
+        groupings=tuple(grouping.feature for grouping in task.groupings),
+        cells=tuple(_cell(labels, count, noise, task.smallest_cell) for labels, count in pairs),
+        smallest_cell=task.smallest_cell,
+        noise_std=noise,
+    )
+
+
+def _cell(labels: tuple[str, ...], count: float, noise: float, smallest: int) -> Cell:
+    if count < smallest:
+        return Cell(labels, None, None, None)
+    reach = TWO_SIDED * noise
+    return Cell(labels, round(count), max(0, round(count - reach)), round(count + reach))
