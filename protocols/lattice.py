@@ -1,14 +1,46 @@
-"""Integers in lanes of 64-bit words: packed before masking, summed as whole words."""
+"""Integers in lanes of 64-bit words: packed before masking, summed as whole words.
+
+A word holds Σ v_l · 2^(k·l) modulo 2^64, its lanes l as signed digits. Sums of words are then the
+words of the sums, and they come apart again as long as every summed coordinate fits its lane;
+where one does not, its neighbours are spoilt too, and nothing else happens.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
 
+WORD_BITS = 64
+
+
+def lanes(lane_bits: int) -> int:
+    """Return how many coordinates a word holds: 3 of 21 bits, 2 of 32 or 1 of 64."""
+    return WORD_BITS // lane_bits
+
+
+def words_for(size: int, lane_bits: int) -> int:
+    """Return how many words `size` coordinates take."""
+    return -(-size // lanes(lane_bits))
+
 
 def pack(values: NDArray[np.int64], lane_bits: int) -> NDArray[np.uint64]:
-    """Return the words that hold `values` (m,) in lanes of 21, 32 or 64 bits."""
-    raise NotImplementedError
+    """Return the words of `values` (m,), words_for(m, lane_bits) of them, the last lanes padded.
+
+    Lane l of word i holds coordinate l·words + i: contiguous slices, which is what makes it fast.
+    """
+    count = words_for(values.size, lane_bits)
+    words = values[:count].astype(np.uint64)
+    for lane in range(1, lanes(lane_bits)):
+        part = values[lane * count : (lane + 1) * count].view(np.uint64)
+        words[: part.size] += part << np.uint64(lane * lane_bits)
+    return words
 
 
 def unpack(words: NDArray[np.uint64], lane_bits: int) -> NDArray[np.int64]:
-    """Return the integers, padding zeros included, of a sum of packed words."""
-    raise NotImplementedError
+    """Return the coordinates of a sum of packed words, (words · lanes,) with the padding's."""
+    rest = words.view(np.int64)
+    shift = np.int64(WORD_BITS - lane_bits)
+    parts = []
+    for _ in range(lanes(lane_bits) - 1):
+        low = (rest << shift) >> shift
+        parts.append(low)
+        rest = (rest - low) >> np.int64(lane_bits)
+    return np.concatenate([*parts, rest])

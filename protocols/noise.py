@@ -3,20 +3,26 @@
 from typing import Protocol
 
 import numpy as np
+import opendp.prelude as dp
 from numpy.typing import NDArray
+
+# The constructor needs OpenDP's consent to its contributed parts; it applies to the process.
+dp.enable_features("contrib")
 
 
 class NoiseSource(Protocol):
     """Where a door gets a country's noise share."""
 
     def draw(self, std: int, size: int) -> NDArray[np.int64]:
-        """Return `size` independent draws whose standard deviation is `std` lattice units."""
+        """Return `size` independent draws of discrete Gaussian parameter σ = `std`, int64."""
         ...
 
 
 class DiscreteGaussian:
-    """The exact discrete Gaussian of Canonne, Kamath, Steinke 2020."""
+    """The exact discrete Gaussian of Canonne, Kamath, Steinke 2020, as OpenDP samples it."""
 
     def draw(self, std: int, size: int) -> NDArray[np.int64]:
-        """Return `size` independent draws of the discrete Gaussian of parameter σ = `std`."""
-        raise NotImplementedError
+        """Return `size` independent draws with chances proportional to exp(-v²/(2·std²))."""
+        domain = dp.vector_domain(dp.atom_domain(T="i64"))
+        sample = dp.m.make_gaussian(domain, dp.l2_distance(T="f64"), scale=float(std))
+        return np.array(sample([0] * size), np.int64)

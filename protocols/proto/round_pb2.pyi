@@ -174,8 +174,8 @@ class EncapsulationReply(_message.Message):
     SIGNED_FIELD_NUMBER: _ClassVar[int]
     CIPHERTEXTS_FIELD_NUMBER: _ClassVar[int]
     signed: Signed
-    ciphertexts: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, signed: _Optional[_Union[Signed, _Mapping]] = ..., ciphertexts: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    ciphertexts: _containers.RepeatedCompositeFieldContainer[Parcel]
+    def __init__(self, signed: _Optional[_Union[Signed, _Mapping]] = ..., ciphertexts: _Optional[_Iterable[_Union[Parcel, _Mapping]]] = ...) -> None: ...
 
 class Encapsulations(_message.Message):
     __slots__ = ("sender_bundle", "encapsulations")
@@ -208,24 +208,22 @@ class Contribution(_message.Message):
     SHARES_FIELD_NUMBER: _ClassVar[int]
     head: Signed
     words: bytes
-    shares: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, head: _Optional[_Union[Signed, _Mapping]] = ..., words: _Optional[bytes] = ..., shares: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    shares: _containers.RepeatedCompositeFieldContainer[Parcel]
+    def __init__(self, head: _Optional[_Union[Signed, _Mapping]] = ..., words: _Optional[bytes] = ..., shares: _Optional[_Iterable[_Union[Parcel, _Mapping]]] = ...) -> None: ...
 
 class ContributionHead(_message.Message):
-    __slots__ = ("round", "versions", "words_digest", "shares_digest", "seed_commitment", "share_commitments")
+    __slots__ = ("round", "versions", "words_digest", "seed_commitment", "share_commitments")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     WORDS_DIGEST_FIELD_NUMBER: _ClassVar[int]
-    SHARES_DIGEST_FIELD_NUMBER: _ClassVar[int]
     SEED_COMMITMENT_FIELD_NUMBER: _ClassVar[int]
     SHARE_COMMITMENTS_FIELD_NUMBER: _ClassVar[int]
     round: int
     versions: DocumentVersions
     words_digest: bytes
-    shares_digest: bytes
     seed_commitment: bytes
     share_commitments: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, round: _Optional[int] = ..., versions: _Optional[_Union[DocumentVersions, _Mapping]] = ..., words_digest: _Optional[bytes] = ..., shares_digest: _Optional[bytes] = ..., seed_commitment: _Optional[bytes] = ..., share_commitments: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    def __init__(self, round: _Optional[int] = ..., versions: _Optional[_Union[DocumentVersions, _Mapping]] = ..., words_digest: _Optional[bytes] = ..., seed_commitment: _Optional[bytes] = ..., share_commitments: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Answer(_message.Message):
     __slots__ = ("round", "versions", "shares", "unopenable")

@@ -1,0 +1,83 @@
+"""The coordinator's desk: whom it speaks with, under which terms, and whose key signs for it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from keys.identity import VerifyKey
+from protocols.errors import ProtocolFault
+from protocols.private_sum.context import DocumentVersions, RunTerms, roster_refusal
+from protocols.private_sum.messages import write_request
+from protocols.proto.round_pb2 import Phase, RequestBody, Signed
+from protocols.signed import Signer, open_signed
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What stays the same in a run: `peers` are the countries' identity keys in the documents.
+
+    `versions` are claimed in every request. Raises Refusal ROSTER for keys of another roster.
+    """
+
+    terms: RunTerms
+    peers: Mapping[str, VerifyKey]
+    sign: Signer
+    versions: DocumentVersions
+
+    def __post_init__(self) -> None:
+        if tuple(sorted(self.peers)) != self.terms.roster:
+            raise roster_refusal("there is not one identity key for each of them")
+
+    def request(
+        self, country: str, phase: Phase, context: bytes, content: RequestBody, model: bytes = b""
+    ) -> bytes:
+        """Return a signed request; `content` is a body in which the phase's part is filled in."""
+        body = RequestBody(
+            agreement=self.terms.agreement,
+            study=self.terms.study,
+            run_id=self.terms.run_id,
+            versions=self.versions.to_proto(),
+        )
+        body.MergeFrom(content)
+        self.require_known(country)
+        return write_request(
+            self.sign, context=context, country=country, phase=phase, body=body, model=model
+        )
+
+    def open(
+        self, message: Signed, country: str, phase: Phase, context: bytes, receiver: str
+    ) -> bytes:
+        """Return the body that a country signed. Raises Refusal naming it."""
+        self.require_known(country)
+        return open_signed(
+            message,
+            self.peers[country],
+            phase=phase,
+            context=context,
+            sender=country,
+            receiver=receiver,
+        )
+
+    def require_known(self, country: str) -> None:
+        """Return when the country is of this run. Raises ProtocolFault."""
+        if country not in self.peers:
+            raise ProtocolFault(f"{country} is not a country of this run")
+
+    def require_all(self, taken: Mapping[str, Value]) -> None:
+        """Return when every country of the roster is there. Raises ProtocolFault naming others."""
+        missing = [country for country in self.terms.roster if country not in taken]
+        if missing:
+            raise ProtocolFault(
+                "The next step of the run must wait", why=f"Nothing yet from {', '.join(missing)}"
+            )
+
+
+def keep(store: dict[str, Value], country: str, value: Value) -> None:
+    """Keep what a country said. Raises ProtocolFault when it said something else before."""
+    if store.setdefault(country, value) != value:
+        raise ProtocolFault(
+            f"{country} gave two different replies to one request",
+            why="The first one counts; a second is never taken",
+        )

@@ -1,0 +1,80 @@
+"""Shamir's secret sharing of a 256-bit seed, with a commitment to every share.
+
+Shares are points of a random polynomial over the field of the largest 256-bit prime; country
+number i of the sorted roster, counted from one, holds the value at i. A commitment is a hash, and
+hides because what it commits to is uniform; it lets a bad share be named instead of guessed.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache, reduce
+
+from protocols.errors import ProtocolFault
+from protocols.proto.round_pb2 import PHASE_CONTRIBUTE
+from protocols.signed import bind
+
+PRIME = 2**256 - 189
+ELEMENT_BYTES = 32
+
+Entropy = Callable[[int], bytes]
+"""Returns that many bytes of the operating system's generator, or a test's."""
+
+
+def draw_element(entropy: Entropy) -> bytes:
+    """Return a uniform field element, 32 bytes: a seed, or a coefficient."""
+    while True:
+        element = entropy(ELEMENT_BYTES)
+        if int.from_bytes(element, "big") < PRIME:
+            return element
+
+
+def split(seed: bytes, threshold: int, holders: int, entropy: Entropy) -> list[bytes]:
+    """Return one share for each of the holders 1, 2, …; any `threshold` of them give the seed."""
+    coefficients = [seed, *(draw_element(entropy) for _ in range(threshold - 1))]
+    numbers = [int.from_bytes(coefficient, "big") for coefficient in reversed(coefficients)]
+    return [_encode(_evaluate(numbers, point)) for point in range(1, holders + 1)]
+
+
+def combine(shares: Mapping[int, bytes]) -> bytes:
+    """Return the seed from shares by holder number. Raises ProtocolFault for a malformed share.
+
+    Fewer shares than the threshold, or wrong ones, give an unrelated value and no error: check
+    the commitment.
+    """
+    points = tuple(sorted(shares))
+    values = (_decode(shares[point]) for point in points)
+    return _encode(sum(w * v for w, v in zip(_weights(points), values, strict=True)) % PRIME)
+
+
+def commit(context: bytes, owner: str, holder: str, element: bytes) -> bytes:
+    """Return the 32-byte commitment to the owner's share for a holder, or to its whole seed.
+
+    `holder` is a country, or "roster" for the seed.
+    """
+    return bind(context, PHASE_CONTRIBUTE, owner, holder, element)
+
+
+def _evaluate(descending: list[int], point: int) -> int:
+    return reduce(lambda value, coefficient: (value * point + coefficient) % PRIME, descending, 0)
+
+
+@lru_cache(maxsize=1024)
+def _weights(points: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(_weight(point, points) for point in points)
+
+
+def _weight(point: int, points: tuple[int, ...]) -> int:
+    others = [other for other in points if other != point]
+    above = reduce(lambda product, other: product * other % PRIME, others, 1)
+    below = reduce(lambda product, other: product * (other - point) % PRIME, others, 1)
+    return above * pow(below, -1, PRIME) % PRIME
+
+
+def _encode(number: int) -> bytes:
+    return number.to_bytes(ELEMENT_BYTES, "big")
+
+
+def _decode(element: bytes) -> int:
+    number = int.from_bytes(element, "big")
+    if len(element) != ELEMENT_BYTES or number >= PRIME:
+        raise ProtocolFault("A share is not an element of the field")
+    return number

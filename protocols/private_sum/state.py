@@ -1,0 +1,66 @@
+"""What a country remembers of a run between messages: secret, sealed by whoever stores it.
+
+Each value is frozen; a step makes the next one, and a secret that the next one does not hold is
+gone with the old one, in memory and in the sealed copy that replaces it.
+"""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Stage(StrEnum):
+    """How far a country is."""
+
+    FRESH = "fresh"
+    BUNDLED = "bundled"
+    ENCAPSULATED = "encapsulated"
+    CONFIRMED = "confirmed"
+    """It sent its MACs and has not yet seen those of all the others."""
+    READY = "ready"
+
+
+class Frozen(BaseModel):
+    """Base of the stored values."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, ser_json_bytes="base64", val_json_bytes="base64"
+    )
+
+
+class OpenRound(Frozen):
+    """A round that this country contributed to and has not answered.
+
+    `head` is the digest of its own signed head, `own_share` its share of its own seed, and
+    `seals` the keys that open what the others sealed for it.
+    """
+
+    context: bytes
+    round_number: int
+    head: bytes
+    own_share: bytes
+    seals: dict[str, bytes]
+
+
+class RunState(Frozen):
+    """One country's run.
+
+    `run` is the context of the run's terms. `key`, `bundle_bodies`, `kem_secrets` and
+    `encapsulation` live in set-up only. `links` are the pair chains at round `round_number` + 1,
+    where `round_number` is the last round that this country contributed to, and `used` counts its
+    contributions by phase kind.
+    """
+
+    run: bytes
+    stage: Stage = Stage.FRESH
+    key: bytes = b""
+    bundle_bodies: dict[str, bytes] = {}
+    kem_secrets: dict[str, bytes] = {}
+    encapsulation: bytes = b""
+    bundles: dict[str, bytes] = {}
+    transcript: bytes = b""
+    expected: dict[str, bytes] = {}
+    links: dict[str, bytes] = {}
+    round_number: int = 0
+    used: dict[str, int] = {}
+    open_round: OpenRound | None = None
