@@ -3,13 +3,15 @@
 An entry holds decisions and digests: no count, no value and no identifier of a patient.
 """
 
-from datetime import datetime
+import json
+from datetime import UTC
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
-from protocols.encoding import Digest
+from governance.errors import LogFault
+from protocols.encoding import Digest, canonical_json
 from protocols.errors import ReasonCode
 
 ENTRY_VERSION = 1
@@ -74,6 +76,7 @@ class DocumentVersions(BaseModel):
     countries: dict[str, Annotated[int, Field(ge=0)]] = {}
 
 
+UtcMoment = Annotated[AwareDatetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
 Line = Annotated[str, Field(max_length=600)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -90,7 +93,7 @@ class Event(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: EventKind
-    at: datetime
+    at: UtcMoment
     actor: Name
     outcome: Outcome = Outcome.DONE
     subject: Name | None = None
@@ -108,9 +111,35 @@ class Event(BaseModel):
 
 def entry_bytes(event: Event, *, origin: str, index: int) -> bytes:
     """Return the canonical JSON of the entry at `index`. Raises LogFault where it is too large."""
-    raise NotImplementedError
+    said = event.model_dump(mode="json", exclude_none=True)
+    place = {"v": ENTRY_VERSION, "origin": origin, "index": index}
+    data = canonical_json({**said, **place})
+    if len(data) > LARGEST_ENTRY:
+        raise LogFault("An event is too large to be logged", why=f"It takes {len(data)} bytes")
+    return data
 
 
 def parse_entry(data: bytes) -> dict[str, Any]:
-    """Return the entry's JSON object; anything not canonical is refused. Raises LogFault."""
-    raise NotImplementedError
+    """Return the entry's JSON object; anything not canonical is refused. Raises LogFault.
+
+    A kind of event that a later version of this program knows is no fault.
+    """
+    entry = parse_canonical(data, LARGEST_ENTRY)
+    place = (entry.get("v"), type(entry.get("index")), type(entry.get("origin")))
+    if place != (ENTRY_VERSION, int, str):
+        raise LogFault("This is no entry of a log", why="It does not say version, index and origin")
+    return entry
+
+
+def parse_canonical(data: bytes, largest: int) -> dict[str, Any]:
+    """Return the JSON object whose one canonical form (RFC 8785) is `data`. Raises LogFault."""
+    value: Any = None
+    try:
+        value = json.loads(data) if len(data) <= largest else None
+        canonical = isinstance(value, dict) and canonical_json(value) == data
+    except (ValueError, RecursionError):
+        canonical = False
+    if not canonical:
+        raise LogFault("This is no canonical JSON object", why="It was changed, or never was one")
+    found: dict[str, Any] = value
+    return found

@@ -1,13 +1,32 @@
 """The log in a database: entries and complete tree nodes, appended in the caller's transaction."""
 
 from collections.abc import Iterator
+from typing import Any
 
-from sqlalchemy import BigInteger, Column, Connection, Engine, Integer, LargeBinary, MetaData, Table
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Select,
+    Table,
+    func,
+    insert,
+    select,
+)
 
-from governance.audit.events import Event
+from governance.audit import merkle
+from governance.audit.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
+from governance.audit.events import Event, entry_bytes
 from governance.audit.note import NoteKey
+from governance.database import transaction
+from governance.errors import LogFault
 from keys.identity import SigningKey
 
+PAGE = 500
 LOG_TABLES = MetaData()
 
 log_entries = Table(
@@ -41,45 +60,143 @@ class AuditLog:
 
     def __init__(self, engine: Engine, origin: str, key: SigningKey) -> None:
         self._engine, self._origin, self._key = engine, origin, key
+        self._verifier = NoteKey(origin, key.public)
 
     @property
     def verifier(self) -> NoteKey:
         """The key that verifies this log's checkpoints."""
-        raise NotImplementedError
+        return self._verifier
 
     def append(self, event: Event, connection: Connection | None = None) -> int:
         """Append and return the index; lasts on return, or once the caller's `connection` commits.
 
         Raises LogFault, StorageFault.
         """
-        raise NotImplementedError
+        with transaction(self._engine, connection) as open_connection:
+            index = _size(open_connection)
+            _insert(open_connection, index, entry_bytes(event, origin=self._origin, index=index))
+        return index
 
     def size(self, connection: Connection | None = None) -> int:
         """Return how many entries there are."""
-        raise NotImplementedError
+        with transaction(self._engine, connection) as open_connection:
+            return _size(open_connection)
 
     def checkpoint(self) -> bytes:
-        """Return the signed head, kept as the newest. Raises LogFault where the log does not
-        continue the head signed last: nothing is signed for a log that was rolled back.
+        """Return the signed head, kept as the newest.
+
+        Raises LogFault where the log does not continue the head signed last: nothing is signed
+        for a log that lost or changed entries.
         """
-        raise NotImplementedError
+        with self._engine.begin() as connection:
+            last = _newest_head(connection)
+            size = _size(connection)
+            if last is not None and self._continue(connection, last) == size:
+                return last
+            note = self._sign(connection, size)
+            connection.execute(insert(log_heads).values(size=size, note=note))
+            return note
 
     def require_continuation(self, seen: bytes) -> None:
         """Raise LogFault unless this log continues the checkpoint `seen` earlier."""
-        raise NotImplementedError
+        with self._engine.begin() as connection:
+            self._continue(connection, seen)
 
     def entries(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Yield the stored entries start ≤ index < end, as they were hashed."""
-        raise NotImplementedError
+        return (row.entry for row in self._rows(start, end))
 
-    def export(self) -> Iterator[bytes]:
-        """Yield one JSON line an entry, for `verify_export`, without line ends."""
-        raise NotImplementedError
+    def export(self, end: int | None = None) -> Iterator[bytes]:
+        """Yield one JSON line an entry below `end`, for `verify_export`, without line ends."""
+        for row in self._rows(0, end):
+            leaf = row.leaf_hash.hex().encode()
+            yield b'{"entry":' + row.entry + b',"leaf":"' + leaf + b'"}'
 
     def inclusion_proof(self, index: int, size: int) -> list[bytes]:
         """Return the proof of entry `index` in the tree of `size`. Raises LogFault."""
-        raise NotImplementedError
+        with self._engine.begin() as connection:
+            _require_size(connection, size)
+            return merkle.inclusion_proof(index, size, _reader(connection))
 
     def consistency_proof(self, size1: int, size2: int) -> list[bytes]:
         """Return the proof that the log of `size2` continues that of `size1`. Raises LogFault."""
-        raise NotImplementedError
+        with self._engine.begin() as connection:
+            _require_size(connection, size2)
+            return merkle.consistency_proof(size1, size2, _reader(connection))
+
+    def _sign(self, connection: Connection, size: int) -> bytes:
+        root = merkle.root_at(size, _reader(connection))
+        return sign_checkpoint(Checkpoint(self._origin, size, root), self._key)
+
+    def _continue(self, connection: Connection, seen: bytes) -> int:
+        """Return the size that was `seen`, if this log's first entries are those."""
+        head = open_checkpoint(seen, self._verifier)
+        _require_size(connection, head.size)
+        if merkle.root_at(head.size, _reader(connection)) != head.root:
+            raise LogFault(
+                f"The first {head.size} entries of the log are not those signed before",
+                why="The log was forked, or its database changed",
+                fix="keep both databases, and tell the privacy officer",
+            )
+        return head.size
+
+    def _rows(self, start: int, end: int | None) -> Iterator[Any]:
+        """Read page by page: a transaction held open between them would stop every writer."""
+        last = self.size() if end is None else end
+        for first in range(start, last, PAGE):
+            position = log_entries.c.position
+            wanted = position >= first, position < min(first + PAGE, last)
+            with self._engine.begin() as connection:
+                rows = connection.execute(select(log_entries).where(*wanted).order_by(position))
+                page = rows.all()
+            yield from page
+
+
+def _size(connection: Connection) -> int:
+    last = connection.scalar(select(func.max(log_entries.c.position)))
+    return 0 if last is None else last + 1
+
+
+def _require_size(connection: Connection, size: int) -> None:
+    held = _size(connection)
+    if held < size:
+        raise LogFault(
+            f"The log has {held} entries where {size} were signed before",
+            why="It was rolled back: an older copy of its database was restored",
+            fix="restore the newest copy, and tell the privacy officer",
+        )
+
+
+def _newest_head(connection: Connection) -> bytes | None:
+    newest = select(log_heads.c.note).order_by(log_heads.c.size.desc()).limit(1)
+    return connection.execute(newest).scalar()
+
+
+def _insert(connection: Connection, index: int, entry: bytes) -> None:
+    leaf = merkle.leaf_hash(entry)
+    row = {"position": index, "entry": entry, "leaf_hash": leaf}
+    connection.execute(insert(log_entries).values(row))
+    for node in merkle.completed_by(index, leaf, _reader(connection)):
+        place = {"level": node.level, "position": node.index}
+        connection.execute(insert(log_nodes).values(hash=node.hash, **place))
+
+
+def _reader(connection: Connection) -> merkle.ReadNode:
+    def read(level: int, index: int) -> bytes:
+        found: bytes | None = connection.scalar(_node(level, index))
+        if found is None:
+            raise LogFault(
+                "The log's database is damaged",
+                why=f"It lacks the hash of node {index} at level {level}",
+                fix="restore it from a copy, then compare with an earlier checkpoint",
+            )
+        return found
+
+    return read
+
+
+def _node(level: int, index: int) -> Select[bytes]:
+    if level == 0:
+        return select(log_entries.c.leaf_hash).where(log_entries.c.position == index)
+    place = log_nodes.c.level == level, log_nodes.c.position == index
+    return select(log_nodes.c.hash).where(*place)

@@ -1,25 +1,30 @@
 """The RFC 6962 Merkle tree: hashes, roots, proofs made and proofs verified. No storage.
 
 Nodes are named (level, index): level 0 are leaf hashes, and (level, index) covers the leaves
-index·2^level up to (index+1)·2^level. Only complete nodes are ever stored, so none changes.
+index·2^level up to (index + 1)·2^level. Only complete nodes are ever read, so none changes.
 """
 
+import hashlib
+import hmac
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from governance.errors import LogFault
 
 HASH_BYTES = 32
+EMPTY_ROOT = hashlib.sha256().digest()
 ReadNode = Callable[[int, int], bytes]
 """(level, index) to the hash of a complete node."""
 
 
 def leaf_hash(entry: bytes) -> bytes:
     """Return SHA-256(0x00 ‖ entry) (RFC 6962, section 2.1)."""
-    raise NotImplementedError
+    return hashlib.sha256(b"\x00" + entry).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
     """Return SHA-256(0x01 ‖ left ‖ right) (RFC 6962, section 2.1)."""
-    raise NotImplementedError
+    return hashlib.sha256(b"\x01" + left + right).digest()
 
 
 @dataclass(frozen=True)
@@ -33,30 +38,111 @@ class Node:
 
 def completed_by(index: int, leaf: bytes, read: ReadNode) -> Iterator[Node]:
     """Yield the nodes above level 0 that the leaf at `index` completes, lowest first."""
-    raise NotImplementedError
-    yield
+    level, whole = 0, leaf
+    while index & 1:
+        whole = node_hash(read(level, index - 1), whole)
+        level, index = level + 1, index >> 1
+        yield Node(level, index, whole)
+
+
+@dataclass
+class Frontier:
+    """The complete subtrees of a tree that grows leaf by leaf: its root in O(log n) memory."""
+
+    size: int = 0
+    _hashes: list[bytes] = field(default_factory=list)
+
+    def add(self, leaf: bytes) -> None:
+        """Append one leaf hash."""
+        full = self.size
+        while full & 1:
+            leaf, full = node_hash(self._hashes.pop(), leaf), full >> 1
+        self._hashes.append(leaf)
+        self.size += 1
+
+    def root(self) -> bytes:
+        """Return the root of all leaves so far."""
+        return _fold(self._hashes)
 
 
 def root_at(size: int, read: ReadNode) -> bytes:
     """Return the root of the first `size` leaves; SHA-256 of nothing for 0."""
-    raise NotImplementedError
+    levels = [level for level in reversed(range(size.bit_length())) if size >> level & 1]
+    return _fold([read(level, (size >> level) - 1) for level in levels])
+
+
+def _fold(hashes: Sequence[bytes]) -> bytes:
+    """Join subtrees, largest first, into one root."""
+    if not hashes:
+        return EMPTY_ROOT
+    root = hashes[-1]
+    for left in reversed(hashes[:-1]):
+        root = node_hash(left, root)
+    return root
 
 
 def inclusion_proof(index: int, size: int, read: ReadNode) -> list[bytes]:
     """Return the audit path of leaf `index` in the tree of `size` (RFC 6962, 2.1.1)."""
-    raise NotImplementedError
+    if not 0 <= index < size:
+        raise LogFault(f"There is no entry {index} among {size}")
+    return _path(index, 0, size, read)
+
+
+def _path(index: int, start: int, end: int, read: ReadNode) -> list[bytes]:
+    if end - start == 1:
+        return []
+    middle = start + _split(end - start)
+    if index < middle:
+        return [*_path(index, start, middle, read), _range_root(middle, end, read)]
+    return [*_path(index, middle, end, read), _range_root(start, middle, read)]
 
 
 def consistency_proof(size1: int, size2: int, read: ReadNode) -> list[bytes]:
     """Return the proof that the tree of `size1` is a prefix of `size2`'s (RFC 6962, 2.1.2)."""
-    raise NotImplementedError
+    if not 0 < size1 <= size2:
+        raise LogFault(f"A log of {size2} entries does not continue one of {size1}")
+    return _prefix_path(size1, 0, size2, read, shown=False)
+
+
+def _prefix_path(size: int, start: int, end: int, read: ReadNode, *, shown: bool) -> list[bytes]:
+    """SUBPROOF of the RFC; `shown` is its flag b turned round: is this subtree to be listed?"""
+    if size == end:
+        return [_range_root(start, end, read)] if shown else []
+    middle = start + _split(end - start)
+    if size <= middle:
+        inner = _prefix_path(size, start, middle, read, shown=shown)
+        return [*inner, _range_root(middle, end, read)]
+    inner = _prefix_path(size, middle, end, read, shown=True)
+    return [*inner, _range_root(start, middle, read)]
+
+
+def _split(count: int) -> int:
+    """Return the largest power of two below `count`."""
+    return 1 << (count - 1).bit_length() - 1
+
+
+def _range_root(start: int, end: int, read: ReadNode) -> bytes:
+    """Return the root of leaves start ≤ i < end; the RFC's ranges start where a node does."""
+    count = end - start
+    if count & (count - 1) == 0:
+        level = count.bit_length() - 1
+        return read(level, start >> level)
+    middle = start + _split(count)
+    return node_hash(_range_root(start, middle, read), _range_root(middle, end, read))
 
 
 def verify_inclusion(
     index: int, size: int, leaf: bytes, proof: Sequence[bytes], root: bytes
 ) -> None:
     """Accept the leaf hash at `index` under `root`, or raise LogFault (RFC 9162, 2.1.3.2)."""
-    raise NotImplementedError
+    if not 0 <= index < size:
+        raise _refused("The entry lies outside the tree")
+    _require_hashes(leaf, root, *proof)
+    walk = _Walk(index, size - 1)
+    for sibling in proof:
+        leaf = node_hash(sibling, leaf) if walk.step() else node_hash(leaf, sibling)
+    walk.require_end()
+    _require_equal(leaf, root)
 
 
 def verify_consistency(
@@ -66,4 +152,71 @@ def verify_consistency(
 
     `size1` of 0 is refused: it would prove nothing.
     """
-    raise NotImplementedError
+    if not 0 < size1 <= size2:
+        raise _refused("The sizes are not those of an earlier and a later tree")
+    _require_hashes(root1, root2, *proof)
+    walk = _Walk(size1 - 1, size2 - 1)
+    walk.climb_while_right()
+    whole = size1 & (size1 - 1) == 0
+    path = [root1, *proof] if whole else list(proof)
+    if not path:
+        raise _refused("The proof is empty")
+    _require_equal(*_replay(walk, path, root1, root2))
+
+
+def _replay(
+    walk: "_Walk", path: Sequence[bytes], root1: bytes, root2: bytes
+) -> tuple[bytes, bytes]:
+    """Return what the proof leads to, and what it should lead to: both roots, joined."""
+    first = second = path[0]
+    for sibling in path[1:]:
+        if walk.step():
+            first, second = node_hash(sibling, first), node_hash(sibling, second)
+        else:
+            second = node_hash(second, sibling)
+    walk.require_end()
+    return first + second, root1 + root2
+
+
+@dataclass
+class _Walk:
+    """The way from a leaf `at` to the root, beside that of the tree's `last` leaf (RFC 9162)."""
+
+    at: int
+    last: int
+
+    def step(self) -> bool:
+        """Go up past one sibling; True when it stands on the left."""
+        if self.last == 0:
+            raise _refused("The proof is too long")
+        left = self.at & 1 == 1 or self.at == self.last
+        if left:
+            while self.at and not self.at & 1:
+                self._up()
+        self._up()
+        return left
+
+    def climb_while_right(self) -> None:
+        while self.at & 1:
+            self._up()
+
+    def require_end(self) -> None:
+        if self.last != 0:
+            raise _refused("The proof is too short")
+
+    def _up(self) -> None:
+        self.at, self.last = self.at >> 1, self.last >> 1
+
+
+def _require_hashes(*hashes: bytes) -> None:
+    if any(len(value) != HASH_BYTES for value in hashes):
+        raise _refused("A hash is not 32 bytes long")
+
+
+def _require_equal(found: bytes, wanted: bytes) -> None:
+    if not hmac.compare_digest(found, wanted):
+        raise _refused("It leads to another root")
+
+
+def _refused(why: str) -> LogFault:
+    return LogFault("A proof of the log does not hold", why=why)

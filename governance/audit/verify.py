@@ -3,10 +3,18 @@
 Shares no code with the store; what does not verify is named.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from governance.audit.checkpoint import Checkpoint, open_checkpoint
+from governance.audit.events import LARGEST_ENTRY, parse_canonical, parse_entry
+from governance.audit.merkle import Frontier, leaf_hash
 from governance.audit.note import NoteKey
+from governance.errors import LogFault
+from protocols.encoding import canonical_json
+
+LARGEST_LINE = LARGEST_ENTRY + 128
 
 
 @dataclass(frozen=True)
@@ -26,4 +34,67 @@ def verify_export(
     Raises LogFault naming the entry or checkpoint that is wrong: changed, missing, out of place,
     too many, or (against `seen`) rolled back or forked.
     """
-    raise NotImplementedError
+    head = open_checkpoint(checkpoint, key)
+    earlier = [open_checkpoint(note, key) for note in seen]
+    roots = _roots(lines, head.origin, {head.size, *(known.size for known in earlier)})
+    for known in (head, *earlier):
+        _require_root(known, roots, head)
+    if max(roots) != head.size:
+        raise LogFault(
+            f"The export holds {max(roots)} entries, the checkpoint signs {head.size}",
+            why="Entries are missing, or were added after it was signed",
+            fix="export the log again together with its newest checkpoint",
+        )
+    return VerifiedLog(head.origin, head.size, head.root)
+
+
+def _roots(lines: Iterable[bytes], origin: str, sizes: set[int]) -> Mapping[int, bytes]:
+    """Return the root at each of `sizes` that the lines reach, and at their end."""
+    tree = Frontier()
+    roots = {0: tree.root()}
+    for leaf in _leaves(lines, origin):
+        tree.add(leaf)
+        if tree.size in sizes:
+            roots[tree.size] = tree.root()
+    return {**roots, tree.size: tree.root()}
+
+
+def _leaves(lines: Iterable[bytes], origin: str) -> Iterator[bytes]:
+    for index, line in enumerate(lines):
+        try:
+            yield _leaf(line.removesuffix(b"\n"), index, origin)
+        except LogFault as fault:
+            raise LogFault(f"Entry {index} does not verify", why=str(fault)) from fault
+
+
+def _leaf(line: bytes, index: int, origin: str) -> bytes:
+    """Return the leaf hash of an export line, computed anew."""
+    said = parse_canonical(line, LARGEST_LINE)
+    entry = canonical_json(said.get("entry"))
+    leaf = leaf_hash(entry)
+    if said != {"entry": _placed(entry, index, origin), "leaf": leaf.hex()}:
+        raise LogFault("It was changed after it was logged", why="Its hash is another")
+    return leaf
+
+
+def _placed(entry: bytes, index: int, origin: str) -> dict[str, Any]:
+    found = parse_entry(entry)
+    if (found["index"], found["origin"]) != (index, origin):
+        raise LogFault(
+            "It is out of place", why=f"It is entry {found['index']} of {found['origin']}"
+        )
+    return found
+
+
+def _require_root(known: Checkpoint, roots: Mapping[int, bytes], head: Checkpoint) -> None:
+    if known.size > head.size:
+        raise LogFault(
+            f"The log was rolled back: {known.size} entries were signed before, {head.size} now",
+            fix="keep the earlier checkpoint, and tell the privacy officer",
+        )
+    if known.size in roots and roots[known.size] != known.root:
+        raise LogFault(
+            f"The first {known.size} entries are not those that the checkpoint signs",
+            why="An entry and its hash were changed, or the log was forked",
+            fix="keep export and checkpoint, and tell the privacy officer",
+        )
