@@ -184,7 +184,11 @@ def peer_of(
 
 
 def certificate_fingerprint(certificate_pem: bytes) -> str:
-    """Return `sha256:<hex>` of the certificate's DER form. Raises KeyFault if unreadable."""
+    """Return `sha256:<hex>` of the certificate's DER form. Raises KeyFault if unreadable.
+
+    It pins one file; it does not identify a holder, whose ECDSA-signed certificate can be
+    respelled by anyone. Revocation goes by serial number.
+    """
     der = _certificate(certificate_pem).public_bytes(Encoding.DER)
     return "sha256:" + hashlib.sha256(der).hexdigest()
 
@@ -342,7 +346,7 @@ def _parsed(load: Callable[[bytes], Parsed], pem: bytes, kind: str) -> Parsed:
     try:
         if len(pem) <= PEM_LIMIT_BYTES:
             return load(pem)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
         pass
     raise _unreadable(kind)
 

@@ -1,0 +1,23 @@
+from pathlib import Path
+
+import pytest
+
+from keys.certificates import TransportAuthority
+from keys.store import KeyStore
+from tests.support.keystore import cheap_store
+from tests.support.transport import NOW
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "keys"
+
+
+@pytest.fixture
+def store(place: Path) -> KeyStore:
+    return cheap_store(place)
+
+
+@pytest.fixture(scope="module")
+def authority() -> TransportAuthority:
+    return TransportAuthority.create("danube", NOW)

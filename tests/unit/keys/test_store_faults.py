@@ -1,0 +1,198 @@
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keys import store as store_module
+from keys.errors import KeyFault
+from keys.store import HEADER_BYTES, HEADER_NAME, KeyStore
+from tests.support.keystore import PASSPHRASE, cheap_store, leftovers, reopen
+
+# changed on disk
+
+
+def test_swapped_names_are_noticed(place: Path, store: KeyStore) -> None:
+    store.put("identity", b"one")
+    store.put("log", b"other")
+    one, other, third = (place / f"{name}.sealed" for name in ("identity", "log", "third"))
+    one.rename(third)
+    other.rename(one)
+    third.rename(other)
+    for name in ("identity", "log"):
+        with pytest.raises(KeyFault, match="another name"):
+            store.get(name)
+
+
+def test_a_renamed_secret_is_noticed(place: Path, store: KeyStore) -> None:
+    store.put("identity", b"secret")
+    (place / "identity.sealed").rename(place / "other.sealed")
+    with pytest.raises(KeyFault, match="does not open"):
+        store.get("other")
+
+
+def test_every_flipped_byte_of_a_secret_is_noticed(place: Path, store: KeyStore) -> None:
+    store.put("identity", b"secret")
+    file = place / "identity.sealed"
+    whole = file.read_bytes()
+    for position in range(len(whole)):
+        file.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        with pytest.raises(KeyFault, match="does not open"):
+            store.get("identity")
+    file.write_bytes(whole)
+    assert store.get("identity") == b"secret"
+
+
+def test_every_flipped_byte_of_the_header_is_noticed(place: Path, store: KeyStore) -> None:
+    file = place / HEADER_NAME
+    whole = file.read_bytes()
+    for position in range(HEADER_BYTES):
+        file.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        with pytest.raises(KeyFault):
+            reopen(place)
+    file.write_bytes(whole)
+    reopen(place)
+
+
+@pytest.mark.parametrize("length", [0, 1, len(store_module.FORMAT), HEADER_BYTES - 1])
+def test_a_cut_header_is_noticed_before_the_passphrase_is_tried(
+    place: Path, store: KeyStore, length: int
+) -> None:
+    file = place / HEADER_NAME
+    file.write_bytes(file.read_bytes()[:length])
+    with pytest.raises(KeyFault, match="no key store that this version can read"):
+        reopen(place)
+
+
+def test_a_header_of_a_newer_format_says_so(place: Path, store: KeyStore) -> None:
+    file = place / HEADER_NAME
+    file.write_bytes(file.read_bytes().replace(b"/v1", b"/v2"))
+    with pytest.raises(KeyFault, match="newer format"):
+        reopen(place)
+
+
+@pytest.mark.parametrize("power", [0, 21, 40, 255])
+def test_a_header_cannot_ask_for_all_the_memory(
+    place: Path, store: KeyStore, power: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(passphrase: bytes, start: bytes) -> bytes:
+        raise AssertionError("derived at a cost that was not checked")
+
+    file = place / HEADER_NAME
+    whole = file.read_bytes()
+    at = len(store_module.FORMAT)
+    file.write_bytes(whole[:at] + bytes([power]) + whole[at + 1 :])
+    monkeypatch.setattr(store_module, "_stretch", unreachable)
+    with pytest.raises(KeyFault, match="damaged"):
+        reopen(place)
+
+
+def test_a_file_grown_huge_is_not_read_whole(place: Path, store: KeyStore) -> None:
+    store.put("identity", b"secret")
+    with (place / "identity.sealed").open("r+b") as opened:
+        opened.truncate(2**40)
+    with pytest.raises(KeyFault, match="does not open"):
+        store.get("identity")
+
+
+@pytest.mark.parametrize("missing", ["directory", "header"])
+def test_what_is_missing_is_a_plain_error(place: Path, missing: str) -> None:
+    if missing == "header":
+        place.mkdir(mode=0o700)
+    with pytest.raises(KeyFault, match="no key store to open"):
+        reopen(place)
+
+
+# crashes
+
+
+KILLED_AT = {
+    "write": "store._write_new = lambda draft, data: (draft.write_bytes(data[:9]), die())",
+    "file sync": "os.fsync = lambda descriptor: die()",
+    "rename": "store.Path.replace = lambda draft, target: die()",
+    "directory sync": "store._sync_directory = lambda path: die()",
+}
+CRASH = """
+import os, signal, sys
+from pathlib import Path
+from keys import store
+def die(): os.kill(os.getpid(), signal.SIGKILL)
+kept = store.KeyStore.open(Path(sys.argv[1]), sys.argv[2].encode())
+{fault}
+kept.put("run", b"second")
+"""
+
+
+@pytest.mark.parametrize("step", KILLED_AT)
+def test_killed_at_any_step_of_a_put_the_old_or_the_new_secret_stands_whole(
+    place: Path, store: KeyStore, step: str
+) -> None:
+    store.put("run", b"first")
+    script = CRASH.format(fault=KILLED_AT[step])
+    command = [sys.executable, "-c", script, str(place), PASSPHRASE.decode()]
+    done = subprocess.run(command, check=False, cwd=Path(__file__).parents[3])
+    assert done.returncode == -signal.SIGKILL
+    expected = b"second" if step == "directory sync" else b"first"
+    assert reopen(place).get("run") == expected
+    assert reopen(place).names() == ["run"]
+
+
+@pytest.mark.parametrize("step", ["write", "file sync", "rename"])
+def test_a_deleted_secret_leaves_no_cut_short_write_behind(
+    place: Path, store: KeyStore, step: str
+) -> None:
+    store.put("run", b"first")
+    store.put("run-2", b"other")
+    script = CRASH.format(fault=KILLED_AT[step])
+    command = [sys.executable, "-c", script, str(place), PASSPHRASE.decode()]
+    subprocess.run(command, check=False, cwd=Path(__file__).parents[3])
+    (place / ".run-2.0123.tmp").write_bytes(b"of another secret")
+    assert len(leftovers(place)) == 2
+    store.delete("run")
+    assert leftovers(place) == [".run-2.0123.tmp"]
+    assert store.names() == ["run-2"]
+
+
+def test_a_store_whose_making_was_cut_short_can_be_made_again(place: Path) -> None:
+    place.mkdir(mode=0o700)
+    (place / ".store.0123456789abcdef.tmp").write_bytes(b"half a header")
+    cheap_store(place).put("identity", b"secret")
+    assert reopen(place).names() == ["identity"]
+
+
+@pytest.mark.parametrize("step", ["_write_new", "_sync_directory"])
+def test_a_failing_disk_is_a_plain_error_and_leaves_no_draft(
+    place: Path, store: KeyStore, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    store.put("run", b"first")
+    monkeypatch.setattr(store_module, step, fail)
+    with pytest.raises(KeyFault, match="cannot be written"):
+        store.put("run", b"second")
+    assert leftovers(place) == []
+
+
+def test_the_file_reaches_the_disk_before_its_name_and_the_name_before_put_returns(
+    store: KeyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    sync, replace = os.fsync, Path.replace
+
+    def noted_sync(descriptor: int) -> None:
+        steps.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        sync(descriptor)
+
+    def noted_replace(draft: Path, target: Path) -> Path:
+        steps.append("rename")
+        return replace(draft, target)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    store.put("run", b"secret")
+    store.delete("run")
+    assert steps == ["file", "rename", "directory", "directory"]
