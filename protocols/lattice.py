@@ -21,14 +21,14 @@ def words_for(size: int, lane_bits: int) -> int:
     return -(-size // lanes(lane_bits))
 
 
-def pack(values: NDArray[np.int64], lane_bits: int) -> NDArray[np.uint64]:
-    """Return the words of `values` (m,), words_for(m, lane_bits) of them, the last lanes padded.
+def pack(values: NDArray[np.int64], lane_bits: int, size: int) -> NDArray[np.uint64]:
+    """Return the words of `size` coordinates: `values` (m,), and zeros after them.
 
     Lane l of word i holds coordinate l·words + i: contiguous slices, which is what makes it fast.
     """
-    count = words_for(values.size, lane_bits)
-    words = values[:count].astype(np.uint64)
-    for lane in range(1, lanes(lane_bits)):
+    count = words_for(size, lane_bits)
+    words = np.zeros(count, np.uint64)
+    for lane in range(lanes(lane_bits)):
         part = values[lane * count : (lane + 1) * count].view(np.uint64)
         words[: part.size] += part << np.uint64(lane * lane_bits)
     return words

@@ -4,7 +4,6 @@ A country builds these from its own documents; two parties that hold different d
 or models get different contexts, and their messages and masks do not fit together.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Self
 from keys.derive import frame, labelled_hash
 from protocols.encoding import DIGEST_PATTERN, canonical_json
 from protocols.errors import ReasonCode, Refusal
+from protocols.lattice import words_for
 from protocols.mechanism import CHECK_COORDINATES, Mechanism
 from protocols.proto import round_pb2
 
@@ -147,8 +147,7 @@ class RoundTerms:
     @property
     def words(self) -> int:
         """How many 64-bit words a contribution has, check coordinates included."""
-        lanes = 64 // self.lane_bits
-        return math.ceil((self.mechanism.dimension + CHECK_COORDINATES) / lanes)
+        return words_for(self.mechanism.dimension + CHECK_COORDINATES, self.lane_bits)
 
     @cached_property
     def context(self) -> bytes:

@@ -43,8 +43,7 @@ def masked_words(
     `secrets` are the owner's seed and the pair's chain value for each other country.
     """
     seed, links = secrets
-    checked = np.concatenate([values, np.zeros(CHECK_COORDINATES, np.int64)])
-    words = pack(checked, terms.lane_bits)
+    words = pack(values, terms.lane_bits, values.size + CHECK_COORDINATES)
     masker.add(seed_key(terms, owner, seed), words)
     for peer, link in links.items():
         apply = masker.add if peer > owner else masker.subtract

@@ -68,6 +68,21 @@ class Request:
         return self.signed.phase
 
     @property
+    def agreement(self) -> str:
+        """The digest of the agreement that the request claims."""
+        return self.body.agreement
+
+    @property
+    def study(self) -> str:
+        """The digest of the study that the request claims."""
+        return self.body.study
+
+    @property
+    def run_id(self) -> bytes:
+        """The run that the request claims."""
+        return self.body.run_id
+
+    @property
     def versions(self) -> DocumentVersions:
         """The document versions that the coordinator claims to hold."""
         return DocumentVersions.from_proto(self.body.versions)

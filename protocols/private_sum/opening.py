@@ -70,7 +70,7 @@ class CoordinatorRound:
         self._heads: dict[str, Signed] = {}
         self._commitments: dict[str, ContributionHead] = {}
         self._sealed: dict[str, dict[str, bytes]] = {}
-        self._answers: dict[str, Answer] = {}
+        self._answers: dict[str, dict[str, bytes]] = {}
 
     @property
     def terms(self) -> RoundTerms:
@@ -135,10 +135,10 @@ class CoordinatorRound:
         context = self._terms.context
         body = self._desk.open(signed, country, PHASE_ANSWER, context, COORDINATOR)
         answer = parse(Answer, body, LARGEST_BODY)
-        given = [share.country for share in answer.shares]
-        if sorted([*given, *answer.unopenable]) != list(self._desk.terms.roster):
+        about = [*(share.country for share in answer.shares), *answer.unopenable]
+        if sorted(about) != list(self._desk.terms.roster):
             raise malformed(f"the answer of {country} is not about each country once")
-        keep(self._answers, country, answer)
+        keep(self._answers, country, {share.country: share.content for share in answer.shares})
 
     def open(self) -> OpenedSum | VoidRound:
         """Open the sum with what is here, or say why nothing opens."""
@@ -166,22 +166,15 @@ class CoordinatorRound:
 
     def _usable(self, owner: str) -> dict[str, bytes]:
         """Return the shares of the owner's seed that are what it committed to, by holder."""
-        given = {
-            holder: share.content
-            for holder, answer in sorted(self._answers.items())
-            for share in answer.shares
-            if share.country == owner
-        }
+        commitments = self._commitments[owner].share_commitments
+        signed = dict(zip(self._desk.terms.roster, commitments, strict=True))
+        context = self._terms.context
         return {
-            holder: share
-            for holder, share in given.items()
-            if self._committed(owner, holder, share)
+            holder: given[owner]
+            for holder, given in sorted(self._answers.items())
+            if owner in given
+            and shares.commit(context, owner, holder, given[owner]) == signed[holder]
         }
-
-    def _committed(self, owner: str, holder: str, share: bytes) -> bool:
-        place = self._desk.terms.roster.index(holder)
-        signed = self._commitments[owner].share_commitments[place]
-        return signed == shares.commit(self._terms.context, owner, holder, share)
 
     def _seed(self, owner: str, usable: Mapping[str, bytes]) -> bytes | None:
         terms = self._desk.terms
