@@ -53,6 +53,7 @@ class EnrolmentDesk:
 
     def __init__(self, engine: Engine, authority: TransportAuthority) -> None:
         self._engine, self._authority = engine, authority
+        self._revoked_now = frozenset(self._read_revoked())
 
     def invite(
         self, country: str, role: Role, *, exchange: str, root_digest: str | None, now: datetime
@@ -193,22 +194,24 @@ class EnrolmentDesk:
         with transaction(self._engine) as connection:
             rows = connection.execute(select(enrolments.c.certificate).where(chosen)).all()
             serials = [_serial(row.certificate) for row in rows if row.certificate]
-            for serial in set(serials) - self._revoked(connection):
+            for serial in set(serials) - self._revoked_now:
                 connection.execute(insert(revoked).values(serial=str(serial)))
             connection.execute(
                 update(parties)
                 .where((parties.c.country == country) & (parties.c.role == role))
                 .values(revoked=now)
             )
+        self._revoked_now |= set(serials)
         return serials
 
     def revoked(self) -> frozenset[int]:
-        """Return the serial numbers of all revoked certificates."""
-        with transaction(self._engine) as connection:
-            return frozenset(self._revoked(connection))
+        """Return the serial numbers of all revoked certificates, without asking the database."""
+        return self._revoked_now
 
-    def _revoked(self, connection: Any) -> set[int]:
-        return {int(serial) for serial in connection.execute(select(revoked.c.serial)).scalars()}
+    def _read_revoked(self) -> list[int]:
+        with transaction(self._engine) as connection:
+            serials = connection.execute(select(revoked.c.serial)).scalars().all()
+        return [int(serial) for serial in serials]
 
 
 def _serial(certificate: bytes) -> int:

@@ -75,7 +75,8 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         try:
             return self._enrolments.enrol(peer.country, request, self._clock())
         except PratiqueError as fault:
-            return await _refuse(context, grpc.StatusCode.FAILED_PRECONDITION, str(fault))
+            await _refuse(context, grpc.StatusCode.FAILED_PRECONDITION, str(fault))
+            raise
 
     async def Fetch(  # noqa: N802
         self, request: exchange_pb2.FetchRequest, context: Any
@@ -107,7 +108,8 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
             )
         except RelayRefused as fault:
             _log.warning("relay refused", extra={"country": peer.country, "why": str(fault)})
-            return await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, str(fault))
+            await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, str(fault))
+            raise
         return exchange_pb2.RelayReply(status=status, body=body)
 
     async def _peer(self, context: Any, call: str) -> Peer:
@@ -128,7 +130,8 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         return peer
 
 
-async def _refuse(context: Any, code: grpc.StatusCode, details: str) -> Any:
+async def _refuse(context: Any, code: grpc.StatusCode, details: str) -> None:
+    """End the call; `abort` raises, so that nothing after it runs."""
     await context.abort(code, details)
 
 

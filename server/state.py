@@ -67,10 +67,12 @@ runs = Table(
     Column("state", String(16), nullable=False),
     Column("round", Integer, nullable=False),
     Column("model", LargeBinary),
+    Column("reason", Text, nullable=False),
     Column("created", UtcTime, nullable=False),
     Column("updated", UtcTime, nullable=False),
 )
-"""One row a run of ours; `flower_run` is the Flower run that carries it now."""
+"""One row a run of ours; `flower_run` is the Flower run that carries it now; `reason` says why
+it ended, where it did not finish."""
 
 rounds = Table(
     "rounds",

@@ -25,10 +25,12 @@ from keys.certificates import Role, TransportAuthority, new_transport_key, publi
 from server.errors import OperationFault
 
 HOST = "127.0.0.1"
+REGION = "ZZ"
+"""A user-assigned ISO 3166-1 code: the coordinator is of no country."""
 START_SECONDS = 60.0
 COMMAND_SECONDS = 60.0
 STOP_SECONDS = 10.0
-LIFETIME = timedelta(days=3650)
+LIFETIME = timedelta(days=3000)
 """The loopback certificate lives as long as the process: it is made anew at each start."""
 LINK_NAME = "local"
 
@@ -122,7 +124,7 @@ class SuperLink:
         key = new_transport_key()
         certificate = authority.issue(
             public_pem(key),
-            country="loopback",
+            country=REGION,
             role=Role.COORDINATOR,
             now=now,
             lifetime=LIFETIME,

@@ -11,7 +11,11 @@ from protocols.tasks.stats import CountByFeature, CountPatients
 Task = Annotated[TrainGlm | CountPatients | CountByFeature, Field(discriminator="kind")]
 """Each has `check(features)`, `names_used(features)`, `schedule(features)` and `shares()`."""
 
+TASK_KINDS = ("train/glm", "stats/count", "stats/histogram")
+"""Every task kind of this version."""
+
 __all__ = [
+    "TASK_KINDS",
     "Condition",
     "CountByFeature",
     "CountPatients",

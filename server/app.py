@@ -1,0 +1,62 @@
+"""The Flower server app: carries one run of ours, from set-up to its result.
+
+Started by Flower's executor with the coordinator's folder in the environment and the run's id in
+the bundle. Keys stay with the daemon: whatever is signed is signed over its local desk.
+"""
+
+import base64
+import os
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from governance.local import ask
+from server.carrier import FlowerCarrier, quick_pulls
+from server.conduct import conduct
+from server.home import HOME_VARIABLE, CoordinatorHome
+
+app = ServerApp()
+
+
+@app.main()  # type: ignore[untyped-decorator]
+def main(grid: Grid, context: Context) -> None:
+    """Carry the run that the bundle names."""
+    quick_pulls()
+    home = CoordinatorHome(Path(os.environ[HOME_VARIABLE]))
+    desk = DaemonDesk(home)
+    carrier = FlowerCarrier(grid, desk.nodes(), desk.announce)
+    conduct(home, str(context.run_config["run"]), carrier, desk)
+
+
+class DaemonDesk:
+    """What the server app asks of the coordinator's daemon."""
+
+    def __init__(self, home: CoordinatorHome) -> None:
+        self._socket = home.socket
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign 32 bytes with the coordinator's identity key."""
+        return base64.b64decode(self._ask("sign", message=base64.b64encode(message).decode()))
+
+    def nodes(self) -> dict[str, int]:
+        """Return Flower node ids by country."""
+        return {country: int(node) for country, node in self._ask("nodes").items()}
+
+    def announce(self) -> None:
+        """Tell the relay that messages were pushed."""
+        self._ask("announce")
+
+    def release(self, study: str, run: str, outcome: dict[str, Any], model: bytes) -> None:
+        """Hand over what the run made, to be signed and released."""
+        self._ask(
+            "release",
+            study=study,
+            run=run,
+            outcome=outcome,
+            model=base64.b64encode(model).decode(),
+        )
+
+    def _ask(self, method: str, **params: Any) -> Any:
+        return ask(self._socket, method, **params)

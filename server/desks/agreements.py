@@ -1,0 +1,65 @@
+"""The agreement: laid out for signature, and how far the signing is."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from governance.documents.agreement import Agreement
+from governance.documents.reading import read_document
+from keys.certificates import Role
+from server.errors import OperationFault
+from server.office import Office
+from server.studies import fill_agreement
+
+
+class Agreements:
+    """Proposes an agreement to the officers."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+
+    def propose(self, text: str, source: str) -> dict[str, Any]:
+        """Lay out an agreement for signature, the parties' admitted keys filled in."""
+        office = self._office
+        agreement = read_document(Agreement, text.encode(), source, complete=self._fill)
+        if agreement.federation != office.settings.federation:
+            raise OperationFault(
+                f"The agreement is of the federation {agreement.federation!r}",
+                why=f"this coordinator serves {office.settings.federation!r}",
+                fix="correct `federation` in the file",
+            )
+        office.documents.offer(office.repository.draft(agreement, office.clock()))
+        return self.status()
+
+    def status(self) -> dict[str, Any]:
+        """Return who has signed the draft, or which agreement is in force."""
+        draft = self._office.repository.draft_status()
+        if draft is not None:
+            return {
+                "state": "waiting for signatures",
+                "digest": draft.digest,
+                "signed": list(draft.signed),
+                "unsigned": list(draft.unsigned),
+                "needed": draft.needed,
+            }
+        view = self._office.view()
+        return {
+            "state": "in force",
+            "digest": view.agreement.digest,
+            "title": view.agreement.title,
+            "countries": list(view.agreement.countries),
+            "root": view.versions.root,
+            "sunset": view.agreement.sunset.isoformat(),
+        }
+
+    def _fill(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        keys = self._office.keys
+        officers = self._office.enrolment.admitted(Role.OFFICER)
+        return fill_agreement(
+            values,
+            {officer.country: officer.document_key or "" for officer in officers},
+            {
+                "identity_key": keys.identity.public.to_text(),
+                "document_key": keys.documents.public.to_text(),
+                "online_key": keys.online.public.to_text(),
+            },
+        )

@@ -1,0 +1,75 @@
+"""Which request of the local desk is answered by what."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from governance.local import Handler
+from server.desks.agreements import Agreements
+from server.desks.parties import Parties
+from server.desks.studies import Studies
+from server.errors import OperationFault
+from server.office import Office
+
+MOST_ENTRIES = 1_000_000
+
+
+def answers(office: Office) -> Handler:
+    """Return the handler of all requests."""
+    methods = _methods(office)
+
+    def answer(method: str, params: Mapping[str, Any]) -> Any:
+        if method not in methods:
+            raise OperationFault(
+                f"The coordinator does not know the request {method!r}",
+                fix="use the command of the same version as the daemon",
+            )
+        return methods[method](**params)
+
+    return answer
+
+
+def _methods(office: Office) -> dict[str, Callable[..., Any]]:
+    parties, agreements, studies = Parties(office), Agreements(office), Studies(office)
+    return {
+        "status": lambda: _status(office),
+        "log_entries": lambda: _log_entries(office),
+        "invite": parties.invite,
+        "enrolments": parties.enrolments,
+        "admit": parties.admit,
+        "turn_away": parties.turn_away,
+        "revoke": parties.revoke,
+        "agreement_propose": agreements.propose,
+        "agreement_status": agreements.status,
+        "study_check": studies.check,
+        "study_propose": studies.propose,
+        "study_list": studies.list,
+        "study_launch": studies.launch,
+        "study_status": studies.status,
+        "study_stop": studies.stop,
+        "sign": studies.sign,
+        "nodes": office.seats.node_ids,
+        "announce": office.seats.announce,
+        "release": studies.release,
+    }
+
+
+def _status(office: Office) -> dict[str, Any]:
+    return {
+        "federation": office.settings.federation,
+        "address": office.settings.address,
+        "authority": office.keys.authority.digest,
+        "nodes": office.seats.online(),
+        "waiting": [one.country for one in office.enrolment.all() if one.status == "pending"],
+        "running": [row.run_id for row in office.runs.unfinished()],
+        "superlink": office.superlink.address,
+        "log": {"origin": office.log.verifier.name, "size": office.log.size()},
+    }
+
+
+def _log_entries(office: Office) -> dict[str, Any]:
+    checkpoint = office.log.checkpoint().decode()
+    return {
+        "entries": [line.decode() for line in office.log.export()],
+        "checkpoint": checkpoint,
+        "verifier": office.log.verifier.to_text(),
+    }

@@ -1,0 +1,75 @@
+"""The document store as the exchange hands it out, and what it takes from officers."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from governance.errors import DocumentFault
+from governance.trust.bundle import CountryBundle
+from governance.trust.repository import Repository
+from keys.certificates import Peer
+from keys.identity import SigningKey
+from protocols.proto.exchange_pb2 import SubmitRequest
+from server.errors import OperationFault
+from server.home import write_new
+
+DRAFT = "draft"
+_log = logging.getLogger("pratique.documents")
+
+
+class ExchangeDocuments:
+    """Published files, the draft under signature, and submissions of officers."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        draft_file: Path,
+        *,
+        documents: SigningKey,
+        online: SigningKey,
+        clock: Callable[[], datetime],
+        on_change: Callable[[str], None],
+    ) -> None:
+        """`on_change` is told in a sentence what was published."""
+        self._repository, self._draft_file, self._clock = repository, draft_file, clock
+        self._documents, self._online, self._on_change = documents, online, on_change
+
+    def offer(self, draft: bytes) -> None:
+        """Lay a draft out for the officers."""
+        write_new(self._draft_file, draft)
+
+    def fetch(self, path: str) -> bytes | None:
+        """Return a published file or the draft; None where there is none."""
+        if path == DRAFT:
+            return self._draft_file.read_bytes() if self._draft_file.exists() else None
+        return self._repository.read(path)
+
+    def submit(self, peer: Peer, kind: int, content: bytes) -> None:
+        """Take an officer's submission; raises DocumentFault or OperationFault with the reason."""
+        if kind == SubmitRequest.COUNTRY_BUNDLE:
+            self._take_bundle(peer, content)
+        elif kind == SubmitRequest.DRAFT_SIGNATURES:
+            self._take_signatures(peer, content)
+        else:
+            raise OperationFault("This kind of submission is not known here")
+
+    def _take_bundle(self, peer: Peer, content: bytes) -> None:
+        country = CountryBundle.from_bytes(content).country
+        if country != peer.country:
+            raise DocumentFault(
+                f"{peer.country} handed in documents of {country}",
+                why="an officer hands in its own country's documents only",
+            )
+        versions = self._repository.accept_country(content, self._clock(), online=self._online)
+        self._on_change(f"documents of {country}, version {versions.countries[country]}")
+
+    def _take_signatures(self, peer: Peer, content: bytes) -> None:
+        status = self._repository.add_signatures(content)
+        _log.info("draft signed", extra={"country": peer.country, "needed": status.needed})
+        if status.ready:
+            versions = self._repository.publish(
+                self._clock(), documents=self._documents, online=self._online
+            )
+            self._draft_file.unlink(missing_ok=True)
+            self._on_change(f"agreement, root version {versions.root}")

@@ -1,0 +1,188 @@
+"""The coordinator's folder: its settings, its keys, and where everything else lies."""
+
+import os
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from keys.certificates import Role, TransportAuthority, new_transport_key, public_pem
+from keys.identity import SigningKey
+from keys.store import KeyStore
+from server.errors import OperationFault
+
+REGION = "ZZ"
+"""A user-assigned ISO 3166-1 code: the coordinator is of no country."""
+SERVER_LIFETIME = timedelta(days=365)
+SETTINGS_FILE = "coordinator.yaml"
+HOME_VARIABLE = "PRATIQUE_COORDINATOR_HOME"
+"""How the server app, started by Flower, finds this folder."""
+
+IDENTITY, DOCUMENTS, ONLINE, LOG = "identity", "documents", "online", "log"
+AUTHORITY, TRANSPORT = "authority", "transport"
+_SIGNING_KEYS = (IDENTITY, DOCUMENTS, ONLINE, LOG)
+
+Address = Annotated[
+    str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$")
+]
+
+
+class Settings(BaseModel):
+    """What `init` fixed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    federation: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    listen: Address
+    """Where the exchange listens, host and port."""
+    address: Address
+    """How the parties reach it."""
+
+
+@dataclass(frozen=True)
+class CoordinatorHome:
+    """Paths of one coordinator's folder."""
+
+    path: Path
+
+    @property
+    def keys(self) -> Path:
+        """The key store."""
+        return self.path / "keys"
+
+    @property
+    def database(self) -> Path:
+        """The state database."""
+        return self.path / "state.db"
+
+    @property
+    def repository(self) -> Path:
+        """The document repository."""
+        return self.path / "repository"
+
+    @property
+    def socket(self) -> Path:
+        """The daemon's local desk."""
+        return self.path / "run" / "coordinator.sock"
+
+    @property
+    def superlink(self) -> Path:
+        """Flower's folder and logs."""
+        return self.path / "superlink"
+
+    @property
+    def results(self) -> Path:
+        """One folder a released study."""
+        return self.path / "results"
+
+    @property
+    def log_origin_file(self) -> Path:
+        """The public verifier of the coordinator's log."""
+        return self.path / "log.vkey"
+
+    def settings(self) -> Settings:
+        """Read the settings. Raises OperationFault where there are none."""
+        try:
+            content = yaml.safe_load((self.path / SETTINGS_FILE).read_text())
+            return Settings.model_validate(content)
+        except FileNotFoundError as error:
+            raise OperationFault(
+                f"There is no coordinator in {self.path}",
+                why=f"it holds no {SETTINGS_FILE}",
+                fix="run `pratique-coordinator init`, or name its folder with --home",
+            ) from error
+        except (OSError, yaml.YAMLError, ValidationError) as error:
+            raise OperationFault(
+                f"{self.path / SETTINGS_FILE} cannot be read",
+                why=str(error).splitlines()[0],
+                fix="restore it from a backup",
+            ) from error
+
+
+@dataclass(frozen=True)
+class CoordinatorKeys:
+    """The coordinator's unlocked keys; distinct for messages, documents, freshness and log."""
+
+    identity: SigningKey
+    documents: SigningKey
+    online: SigningKey
+    log: SigningKey
+    authority: TransportAuthority
+    transport_key: bytes
+    transport_certificate: bytes
+
+    @classmethod
+    def open(cls, home: CoordinatorHome, passphrase: bytes) -> Self:
+        """Unlock the key store. Raises KeyFault on a wrong passphrase."""
+        store = KeyStore.open(home.keys, passphrase)
+        signing = {name: SigningKey.from_bytes(store.get(name)) for name in _SIGNING_KEYS}
+        certificate = (home.path / "authority.pem").read_bytes()
+        return cls(
+            **signing,
+            authority=TransportAuthority.from_pem(certificate, store.get(AUTHORITY)),
+            transport_key=store.get(TRANSPORT),
+            transport_certificate=(home.path / "exchange.pem").read_bytes(),
+        )
+
+
+def create_home(
+    home: CoordinatorHome, settings: Settings, passphrase: bytes, now: datetime
+) -> TransportAuthority:
+    """Make a new coordinator's folder, keys and certificates; returns its transport authority.
+
+    Raises OperationFault where the folder holds one already.
+    """
+    if (home.path / SETTINGS_FILE).exists():
+        raise OperationFault(
+            f"There is a coordinator in {home.path} already",
+            why="its keys would be lost",
+            fix="choose another folder with --home",
+        )
+    home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home.path.chmod(0o700)
+    store = KeyStore.create(home.keys, passphrase)
+    for name in _SIGNING_KEYS:
+        store.put(name, SigningKey.generate().to_bytes())
+    authority = _create_transport(home, settings, store, now)
+    write_new(home.path / SETTINGS_FILE, yaml.safe_dump(settings.model_dump()).encode())
+    return authority
+
+
+def _create_transport(
+    home: CoordinatorHome, settings: Settings, store: KeyStore, now: datetime
+) -> TransportAuthority:
+    authority = TransportAuthority.create(settings.federation, now)
+    certificate, key = authority.to_pem()
+    transport = new_transport_key()
+    store.put(AUTHORITY, key)
+    store.put(TRANSPORT, transport)
+    hosts = {host_of(settings.listen), host_of(settings.address), "localhost"}
+    exchange = authority.issue(
+        public_pem(transport),
+        country=REGION,
+        role=Role.COORDINATOR,
+        now=now,
+        lifetime=SERVER_LIFETIME,
+        hosts=tuple(sorted(hosts - {"0.0.0.0", "::"})),  # noqa: S104 (left out of the names)
+    )
+    write_new(home.path / "authority.pem", certificate)
+    write_new(home.path / "exchange.pem", exchange)
+    return authority
+
+
+def host_of(address: str) -> str:
+    """Return the host of `host:port`, without the brackets of an IPv6 address."""
+    return address.rsplit(":", 1)[0].strip("[]")
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file for its owner only, durably; an existing one is replaced at once or not."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

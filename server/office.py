@@ -1,0 +1,45 @@
+"""What the coordinator's daemon holds while it runs: its keys, stores, log and Flower's link."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from governance.audit.events import Event, EventKind
+from governance.audit.log import AuditLog
+from governance.trust.repository import Repository
+from governance.trust.view import TrustedView
+from server.documents import ExchangeDocuments
+from server.enrolment import EnrolmentDesk
+from server.home import CoordinatorHome, CoordinatorKeys, Settings
+from server.published import published
+from server.runs import RunStore
+from server.seats import Seats
+from server.superlink import SuperLink
+
+ACTOR = "coordinator"
+
+
+@dataclass(frozen=True)
+class Office:
+    """The parts that the daemon's services share."""
+
+    home: CoordinatorHome
+    settings: Settings
+    keys: CoordinatorKeys
+    enrolment: EnrolmentDesk
+    repository: Repository
+    documents: ExchangeDocuments
+    runs: RunStore
+    log: AuditLog
+    superlink: SuperLink
+    seats: Seats
+    clock: Callable[[], datetime]
+
+    def view(self) -> TrustedView:
+        """Return what is published, verified. Raises OperationFault before the first agreement."""
+        return published(self.home, self.clock())
+
+    def note(self, kind: EventKind, **details: Any) -> None:
+        """Append an event of the coordinator's own to the audit log."""
+        self.log.append(Event(kind=kind, at=self.clock(), actor=ACTOR, **details))

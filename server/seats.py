@@ -1,0 +1,62 @@
+"""Gives admitted nodes their place at the SuperLink and the relay.
+
+The SuperLink forgets everything when it ends, so every admitted node is registered anew at each
+start and gets a new Flower node id.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+
+from protocols.invitation import Statement
+from server.errors import OperationFault
+from server.relay import Relay
+from server.superlink import SuperLink
+
+AT_ONCE = 4
+
+
+class Seats:
+    """Seats at the relay, given from any thread; the relay lives in the exchange's loop."""
+
+    def __init__(self, relay: Relay, superlink: SuperLink) -> None:
+        self._relay, self._superlink = relay, superlink
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin: the relay's calls run in `loop`."""
+        self._loop = loop
+
+    def seat_all(self, nodes: Iterable[Statement]) -> None:
+        """Register every admitted node with a fresh SuperLink."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(self.seat, nodes))
+
+    def seat(self, node: Statement) -> None:
+        """Register one node and give its country the seat."""
+        line = node.node_auth or ""
+        key = load_ssh_public_key(line.encode())
+        if not isinstance(key, EllipticCurvePublicKey):
+            raise OperationFault(f"The SuperLink key of {node.country} is not an EC key")
+        node_id = self._superlink.register(line)
+        self._in_loop(lambda: self._relay.seat(node.country, node_id, public_key_to_bytes(key)))
+
+    def announce(self) -> None:
+        """Wake the nodes that wait: messages were pushed."""
+        self._in_loop(self._relay.announce)
+
+    def node_ids(self) -> dict[str, int]:
+        """Return Flower node ids by country."""
+        return self._relay.node_ids()
+
+    def online(self) -> dict[str, bool]:
+        """Return which seated nodes are connected."""
+        return self._relay.online()
+
+    def _in_loop(self, act: object) -> None:
+        if self._loop is not None and callable(act):
+            self._loop.call_soon_threadsafe(act)
