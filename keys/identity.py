@@ -17,7 +17,6 @@ from keys.derive import labelled_hash
 from keys.errors import KeyFault
 
 KEY_BYTES = 32
-SIGNATURE_BYTES = 64
 TEXT_PATTERN = re.compile(r"ed25519:[A-Za-z0-9+/]{43}=")
 """How a public key is written in documents; `VerifyKey.from_text` also checks what it holds."""
 
