@@ -58,7 +58,7 @@ class Role(StrEnum):
 class Peer:
     """Who is at the other end of a channel, as its certificate says.
 
-    `country` is ISO 3166-1 alpha-2; a coordinator's is the one it sits in.
+    `country` has the form of ISO 3166-1 alpha-2; the caller says which codes are parties.
     """
 
     federation: str
