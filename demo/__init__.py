@@ -1,0 +1,1 @@
+"""Four countries on one machine, driving the real commands as real processes."""

@@ -1,0 +1,176 @@
+"""A party and its commands: each is a process of its own, with its own folder and passphrase."""
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+PROGRAMS = Path(sys.executable).parent
+COMMAND_SECONDS = 120.0
+STOP_SECONDS = 20.0
+POLL_SECONDS = 0.1
+KEPT_FROM_US = ("PATH", "LANG", "TMPDIR", "SYSTEMROOT")
+
+
+class CommandFailed(Exception):
+    """A command that had to work did not, or one that had to be refused was not."""
+
+
+@dataclass
+class Processes:
+    """Every process of the demo: what runs is ended at the end, however the demo ends."""
+
+    logs: Path
+    _running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def spawn(self, command: Sequence[str], home: Path, **streams: Any) -> subprocess.Popen[bytes]:
+        """Start a process in a session of its own, so that Ctrl-C reaches only the demo."""
+        process = subprocess.Popen(
+            command,
+            cwd=home,
+            env=_environment(home),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            **streams,
+        )
+        with self._lock:
+            self._running.append(process)
+        return process
+
+    def forget(self, process: subprocess.Popen[bytes]) -> None:
+        """Leave out a process that has ended."""
+        with self._lock:
+            self._running.remove(process)
+
+    def end_all(self) -> None:
+        """Ask all that still runs to end, newest first, then make it."""
+        with self._lock:
+            running = [p for p in reversed(self._running) if p.poll() is None]
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        for process in running:
+            _end(process, deadline)
+
+
+def _end(process: subprocess.Popen[bytes], deadline: float) -> None:
+    try:
+        process.wait(max(0.1, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _environment(home: Path) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in KEPT_FROM_US if name in os.environ}
+    kept["PATH"] = f"{PROGRAMS}{os.pathsep}{kept.get('PATH', os.defpath)}"
+    return kept | {"HOME": str(home), "PYTHONSAFEPATH": "1", "COLUMNS": "96", "NO_COLOR": "1"}
+
+
+@dataclass(frozen=True)
+class Party:
+    """Somebody with a program, a folder and a passphrase."""
+
+    name: str
+    program: str
+    home: Path
+    processes: Processes
+
+    def settle(self) -> None:
+        """Make the folder and choose a passphrase."""
+        self.home.mkdir(parents=True, mode=0o700)
+        with os.fdopen(os.open(self.passphrase, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(18))
+
+    @property
+    def passphrase(self) -> Path:
+        """The file that holds this party's passphrase."""
+        return self.home.parent / f"{self.home.name}.passphrase"
+
+    def run(self, *words: str | Path, unlock: bool = False) -> str:
+        """Run a command and return what it printed. Raises CommandFailed unless it ends with 0."""
+        code, out, err = self._finish(words, unlock)
+        if code:
+            raise CommandFailed(f"{self.told(words)}\nended with status {code}:\n{out}{err}")
+        return out
+
+    def ask(self, *words: str | Path, unlock: bool = False) -> Any:
+        """Run a command with --json and return its answer."""
+        return json.loads(self.run(*words, "--json", unlock=unlock))
+
+    def refused(self, *words: str | Path, unlock: bool = False) -> str:
+        """Run a command that must be refused and return the reason it printed."""
+        code, out, err = self._finish(words, unlock)
+        if code != 1:
+            raise CommandFailed(f"{self.told(words)}\nhad to be refused, and was not:\n{out}{err}")
+        return out + err
+
+    def told(self, words: Sequence[str | Path]) -> str:
+        """Return the command as a person would type it."""
+        return " ".join([self.program, *(_short(word) for word in words)])
+
+    def _finish(self, words: Sequence[str | Path], unlock: bool) -> tuple[int, str, str]:  # noqa: FBT001
+        process = self._spawn(words, unlock, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            out, err = process.communicate(timeout=COMMAND_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise CommandFailed(f"{self.told(words)}\ntook over {COMMAND_SECONDS:g} s") from None
+        self.processes.forget(process)
+        return process.returncode, out.decode(), err.decode()
+
+    def _spawn(
+        self,
+        words: Sequence[str | Path],
+        unlock: bool,  # noqa: FBT001
+        **streams: Any,
+    ) -> subprocess.Popen[bytes]:
+        secret = ["--passphrase-file", str(self.passphrase)] if unlock else []
+        command = [str(PROGRAMS / self.program), *map(str, words), "--home", str(self.home)]
+        return self.processes.spawn([*command, *secret], self.home, **streams)
+
+    @contextmanager
+    def lines(self, *words: str | Path, unlock: bool = False) -> Iterator[Iterator[str]]:
+        """Run a command and yield its lines as they come. Raises CommandFailed as `run` does."""
+        log = self.processes.logs / f"{self.home.name}-{words[0]}.err"
+        with log.open("ab") as errors:
+            process = self._spawn(words, unlock, stdout=subprocess.PIPE, stderr=errors)
+        yield (line.decode().rstrip() for line in process.stdout or ())
+        if process.wait(COMMAND_SECONDS):
+            said = log.read_text(encoding="utf-8")
+            raise CommandFailed(f"{self.told(words)}\nended with {process.returncode}:\n{said}")
+        self.processes.forget(process)
+
+    def start(self, *words: str | Path, ready: Callable[[], bool], seconds: float) -> None:
+        """Start a daemon and wait until `ready`. Raises CommandFailed where it is not in time."""
+        log = self.processes.logs / f"{self.home.name}.log"
+        with log.open("ab") as output:
+            process = self._spawn(words, unlock=True, stdout=output, stderr=output)
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise CommandFailed(f"{self.told(words)}\nis not ready:\n{_tail(log)}")
+            time.sleep(POLL_SECONDS)
+
+    def log_says(self, text: str) -> bool:
+        """Whether this party's daemon has printed `text`."""
+        log = self.processes.logs / f"{self.home.name}.log"
+        return log.exists() and text in log.read_text(encoding="utf-8", errors="replace")
+
+
+def _short(word: str | Path) -> str:
+    text = word.name if isinstance(word, Path) else word
+    return f"'{text}'" if " " in text else text
+
+
+def _tail(log: Path, lines: int = 20) -> str:
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
