@@ -160,6 +160,8 @@ def _begin_immediate(connection: Connection) -> None:
 def _translate(failure: ExceptionContext) -> None:
     """Raise a StorageFault in place of a disk's error; programming errors stay what they are."""
     cause = failure.original_exception
+    if isinstance(cause, PratiqueError):
+        raise cause
     if isinstance(cause, sqlite3.Error) and _code(cause) in MEANINGS:
         raise _fault(cause) from cause
 
