@@ -25,7 +25,12 @@ class PratiqueError(Exception):
 
     def __str__(self) -> str:
         parts = [self.what, self.why, f"To do: {self.fix}" if self.fix else ""]
-        return " ".join(part.rstrip(".") + "." for part in parts if part)
+        return " ".join(_sentence(part) for part in parts if part)
+
+
+def _sentence(text: str) -> str:
+    ended = text if text.endswith((".", "?", "!")) else f"{text}."
+    return ended[:1].upper() + ended[1:]
 
 
 class KeyFault(PratiqueError):

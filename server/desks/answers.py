@@ -3,14 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from governance.audit.checkpoint import open_checkpoint
 from governance.local import Handler
 from server.desks.agreements import Agreements
 from server.desks.parties import Parties
 from server.desks.studies import Studies
 from server.errors import OperationFault
 from server.office import Office
-
-MOST_ENTRIES = 1_000_000
 
 
 def answers(office: Office) -> Handler:
@@ -67,9 +66,10 @@ def _status(office: Office) -> dict[str, Any]:
 
 
 def _log_entries(office: Office) -> dict[str, Any]:
-    checkpoint = office.log.checkpoint().decode()
+    checkpoint = office.log.checkpoint()
+    size = open_checkpoint(checkpoint, office.log.verifier).size
     return {
-        "entries": [line.decode() for line in office.log.export()],
-        "checkpoint": checkpoint,
+        "entries": [line.decode() for line in office.log.export(size)],
+        "checkpoint": checkpoint.decode(),
         "verifier": office.log.verifier.to_text(),
     }

@@ -1,0 +1,28 @@
+"""Passphrases at the keyboard: typed once to open a key store, twice to make one."""
+
+import getpass
+import sys
+from pathlib import Path
+
+from keys.errors import KeyFault
+from keys.passphrase import read_passphrase
+
+PURPOSE = "the key store"
+
+
+def known_passphrase(file: Path | None, fd: int | None) -> bytes:
+    """Return the passphrase of an existing key store. Raises KeyFault."""
+    prompt = getpass.getpass if sys.stdin.isatty() else None
+    return read_passphrase(file=file, fd=fd, prompt=prompt, purpose=PURPOSE)
+
+
+def chosen_passphrase(file: Path | None, fd: int | None) -> bytes:
+    """Return the passphrase of a new key store; typed twice by a person. Raises KeyFault."""
+    first = known_passphrase(file, fd)
+    if file is None and fd is None and getpass.getpass("The same again: ").encode() != first:
+        raise KeyFault(
+            "The two passphrases differ",
+            why="one of them was mistyped",
+            fix="run the command again",
+        )
+    return first

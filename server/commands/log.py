@@ -1,0 +1,46 @@
+"""`pratique-coordinator log`: the coordinator's own audit log."""
+
+import json
+from typing import Any
+
+import typer
+
+from server.commands.options import (
+    DEFAULT_HOME,
+    HomeOption,
+    JsonOption,
+    plain_errors,
+    request,
+    show,
+)
+
+log_app = typer.Typer(no_args_is_help=True, help="The coordinator's audit log.")
+
+
+@log_app.command("list")
+def list_entries(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:  # noqa: FBT002 (a flag)
+    """Print every entry, oldest first."""
+    with plain_errors():
+        found = request(home, "log_entries")
+        entries = [json.loads(line)["entry"] for line in found["entries"]]
+        show(entries, as_json=as_json, plain=_print_entries)
+
+
+def _print_entries(entries: list[dict[str, Any]]) -> None:
+    for entry in entries:
+        about = entry.get("subject") or entry.get("run") or entry.get("study") or ""
+        typer.echo(f"{entry['index']:5}  {entry['at']}  {entry['kind']:24} {about}")
+
+
+@log_app.command()
+def verify(home: HomeOption = DEFAULT_HOME) -> None:
+    """Check every entry against the signed checkpoint."""
+    from governance.audit.note import NoteKey  # noqa: PLC0415 (keeps --help quick)
+    from governance.audit.verify import verify_export  # noqa: PLC0415
+
+    with plain_errors():
+        found = request(home, "log_entries")
+        key = NoteKey.from_text(found["verifier"])
+        lines = [line.encode() for line in found["entries"]]
+        verify_export(lines, found["checkpoint"].encode(), key)
+        typer.echo(f"The log {key.name} is whole: {len(lines)} entries.")

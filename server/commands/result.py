@@ -1,0 +1,118 @@
+"""`pratique-coordinator result`: show, verify and use what was released."""
+
+import csv
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from server.commands.options import DEFAULT_HOME, HomeOption, JsonOption, plain_errors, show
+
+if TYPE_CHECKING:
+    from server.learning.release import Result
+
+result_app = typer.Typer(no_args_is_help=True, help="Released results.")
+NameArgument = Annotated[str, typer.Argument(help="A study's id, or the folder of a result.")]
+KeyOption = Annotated[
+    str | None,
+    typer.Option("--key", help="The coordinator's document key, where its folder is not here."),
+]
+
+
+@result_app.command("show")
+def show_result(
+    name: NameArgument,
+    home: HomeOption = DEFAULT_HOME,
+    key: KeyOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 (a flag)
+) -> None:
+    """Print a verified result with its privacy statement."""
+    with plain_errors():
+        _, result = _verified(home, name, key)
+        show(result.model_dump(mode="json"), as_json=as_json, plain=lambda _: _print(result))
+
+
+@result_app.command()
+def verify(name: NameArgument, home: HomeOption = DEFAULT_HOME, key: KeyOption = None) -> None:
+    """Check a result's signature, and its model against it."""
+    from server.learning.release import read_weights  # noqa: PLC0415 (keeps --help quick)
+
+    with plain_errors():
+        folder, result = _verified(home, name, key)
+        if result.model is not None:
+            read_weights(folder, result)
+        typer.echo(f"The result of {result.study_id} is whole, signed by {result.signer}.")
+
+
+@result_app.command()
+def predict(
+    name: NameArgument,
+    file: Annotated[Path, typer.Argument(help="CSV with the study's input features.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write; standard output else.")] = None,
+    home: HomeOption = DEFAULT_HOME,
+    key: KeyOption = None,
+) -> None:
+    """Score every row of a CSV with a released model."""
+    from server.learning.predict import predict_file  # noqa: PLC0415 (keeps --help quick)
+    from server.learning.release import read_weights  # noqa: PLC0415
+
+    with plain_errors():
+        folder, result = _verified(home, name, key)
+        weights = read_weights(folder, result)
+        header, rows = predict_file(result.task, result.features, weights, file)  # type: ignore[arg-type]
+        _write(out, header, rows)
+
+
+def _write(out: Path | None, header: Any, rows: list[list[str]]) -> None:
+    if out is None:
+        csv.writer(sys.stdout).writerows([header, *rows])
+        return
+    with out.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    typer.echo(f"{len(rows)} predictions in {out}.")
+
+
+def _verified(home: Path, name: str, key: str | None) -> tuple[Path, "Result"]:
+    from server.commands.trusted import find_folder, trusted_keys  # noqa: PLC0415
+    from server.learning.release import read_result  # noqa: PLC0415
+
+    folder = find_folder(home, name)
+    return folder, read_result(folder, trusted_keys(home, key))
+
+
+def _print(result: "Result") -> None:
+    typer.echo(f"{result.title} ({result.study_id})")
+    typer.echo(f"  {result.purpose}")
+    typer.echo(f"  countries: {', '.join(result.countries)}; released {result.released[:10]}")
+    typer.echo(f"  for: {', '.join(result.recipients)}; kept until {result.keep_until[:10]}")
+    typer.echo(f"  {result.statement}")
+    if result.rounds_void:
+        typer.echo(f"  {result.rounds_void} round(s) were void and stay charged.")
+    if result.evaluation:
+        _print_group(result.evaluation["everybody"])
+        for group in result.evaluation["subgroups"]:
+            _print_group(group)
+    for cell in (result.table or {}).get("cells", []):
+        _print_cell(cell)
+
+
+def _print_group(group: dict[str, Any]) -> None:
+    typer.echo(f"  held-out patients, {group['group']}:")
+    for name, found in group.items():
+        if name != "group":
+            typer.echo(f"    {name.replace('_', ' '):30} {_estimate(found)}")
+
+
+def _estimate(found: Any) -> str:
+    if found is None:
+        return "suppressed (too few patients)"
+    return f"{found['value']:.3f}  [{found['low']:.3f}, {found['high']:.3f}]"
+
+
+def _print_cell(cell: dict[str, Any]) -> None:
+    name = ", ".join(cell["labels"]) or "all patients"
+    shown = (
+        "suppressed" if cell["suppressed"] else f"{cell['count']}  [{cell['low']}, {cell['high']}]"
+    )
+    typer.echo(f"    {name:34} {shown}")

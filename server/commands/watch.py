@@ -1,0 +1,115 @@
+"""Following a run: a progress bar on a terminal, plain lines elsewhere, JSON lines for a machine."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from server.commands.options import on_terminal
+
+LOOK_SECONDS = 0.25
+Look = Callable[[], dict[str, Any]]
+
+
+def follow(look: Look, *, as_json: bool) -> str:
+    """Show a run until it is over and return its last state."""
+    if as_json:
+        return _each(look, _json_line)
+    return _bar(look) if on_terminal() else _each(look, _plain_lines())
+
+
+def _looks(look: Look) -> Iterator[dict[str, Any]]:
+    while True:
+        found = look()
+        yield found
+        if found["over"]:
+            return
+        time.sleep(LOOK_SECONDS)
+
+
+def _each(look: Look, tell: Callable[[dict[str, Any]], None]) -> str:
+    state, told = "", None
+    for found in _looks(look):
+        state, now = found["state"], (found["state"], found["round"])
+        if now != told:
+            tell(found)
+        told = now
+    return state
+
+
+def _json_line(found: dict[str, Any]) -> None:
+    typer.echo(json.dumps(found, ensure_ascii=False))
+
+
+def _plain_lines() -> Callable[[dict[str, Any]], None]:
+    shown = 0
+
+    def tell(found: dict[str, Any]) -> None:
+        nonlocal shown
+        if not shown and not found["history"]:
+            typer.echo(f"{found['study']}: {found['state']} ({', '.join(found['online'])})")
+        for one in found["history"][shown:]:
+            typer.echo(_round_line(one, found))
+        shown = len(found["history"])
+        if found["over"]:
+            typer.echo(_end_line(found))
+
+    return tell
+
+
+def _round_line(one: dict[str, Any], found: dict[str, Any]) -> str:
+    spent = f"ε {_spent(found, one['round']):.3f} of {found['epsilon']:g}"
+    head = f"  round {one['round']:3}/{found['rounds']}  {one['phase']:9}"
+    if one["outcome"] == "void":
+        causes = "; ".join(f"{country}: {cause}" for country, cause in one["causes"].items())
+        return f"{head}  void  {causes}  {spent} (stays charged)"
+    countries = " ".join(one["opened"])
+    return f"{head}  {countries}  {one['seconds']:.2f} s  {spent}"
+
+
+def _spent(found: dict[str, Any], round_number: int) -> float:
+    curve = found["epsilon_after"]
+    return float(curve[min(round_number, len(curve)) - 1])
+
+
+def _end_line(found: dict[str, Any]) -> str:
+    if found["state"] == "finished":
+        return (
+            f"{found['study']}: finished. See `pratique-coordinator result show {found['study']}`"
+        )
+    return f"{found['study']}: {found['state']}. {found['reason']}".rstrip()
+
+
+def _bar(look: Look) -> str:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[detail]}"),
+    )
+    state = ""
+    with Progress(*columns) as progress:
+        task = progress.add_task("starting", total=None, detail="")
+        for found in _looks(look):
+            state = found["state"]
+            progress.update(
+                task,
+                description=f"{found['study']} {state}",
+                total=found["rounds"],
+                completed=len(found["history"]),
+                detail=_detail(found),
+            )
+    typer.echo(_end_line(found))
+    return state
+
+
+def _detail(found: dict[str, Any]) -> str:
+    if not found["history"]:
+        return ", ".join(found["online"])
+    last = found["history"][-1]
+    spent = f"ε {_spent(found, last['round']):.3f} of {found['epsilon']:g}"
+    return f"{' '.join(last['opened']) or 'void'}  {spent}"
