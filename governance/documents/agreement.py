@@ -3,8 +3,9 @@
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
+from governance.accounting import cap_micro
 from governance.documents.models import (
     Countries,
     Country,
@@ -22,11 +23,16 @@ from governance.documents.models import (
     Slug,
     UtcTime,
 )
+from governance.errors import DocumentFault, LedgerFault
+from governance.policy.cedar import check_base
 from governance.policy.texts import BASE_POLICY
-from governance.purposes import EHDS_PROHIBITED
+from governance.purposes import EHDS_CODES, EHDS_PROHIBITED, PURPOSE_OF_USE, with_ancestors
 
 FEWEST_HONEST = 2
 """With one honest country the opened sum would be that country's own (private-sum.md)."""
+
+
+TaskKind = Annotated[str, StringConstraints(pattern=r"^[a-z]+/[a-z][a-z0-9-]*$")]
 
 
 class Party(Part):
@@ -98,6 +104,16 @@ class RegisterBudget(Part):
     delta: Delta
     order: Annotated[int, Field(ge=2, le=1_024)]
 
+    @model_validator(mode="after")
+    def _spendable(self) -> Self:
+        try:
+            cap = cap_micro(self.epsilon, self.delta, self.order)
+        except LedgerFault as fault:
+            raise ValueError(f"{fault.what}; {fault.fix}") from None
+        if cap < 1:
+            raise ValueError(f"at order {self.order} this ε and δ leave nothing to spend")
+        return self
+
 
 class Retention(Part):
     """How long results and logs are kept, in days."""
@@ -152,7 +168,7 @@ class Agreement(Document):
     coordinator: Coordinator
     purposes: Purposes
     data_categories: Annotated[tuple[DataCategory, ...], Field(min_length=1)]
-    task_kinds: Annotated[tuple[str, ...], Field(min_length=1)]
+    task_kinds: Annotated[tuple[TaskKind, ...], Field(min_length=1)]
     budget: Annotated[tuple[RegisterBudget, ...], Field(min_length=1)]
     colluding: Annotated[int, Field(ge=0)]
     honest: Annotated[int, Field(ge=FEWEST_HONEST)]
@@ -167,10 +183,83 @@ class Agreement(Document):
     renewal: UtcTime
     policy: str = BASE_POLICY
 
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        for problem in (
+            self._parties_problem(),
+            self._privacy_problem(),
+            self._threshold_problem(),
+            self._dates_problem(),
+            self._purpose_problem(),
+            self._policy_problem(),
+        ):
+            if problem:
+                raise ValueError(problem)
+        return self
+
+    def _parties_problem(self) -> str:
+        desk = self.coordinator
+        keys = [*(p.officer_key for p in self.parties), desk.identity_key]
+        keys += [desk.document_key, desk.online_key]
+        if len(set(self.countries)) != len(self.parties):
+            return "parties: a country is named twice"
+        if len(set(keys)) != len(keys):
+            return "parties and coordinator: every key must be a key of its own"
+        registers = [budget.register_name for budget in self.budget]
+        return "budget: a register is named twice" if len(set(registers)) < len(registers) else ""
+
+    def _privacy_problem(self) -> str:
+        needed, n = self.honest + self.colluding, len(self.parties)
+        if self.smallest_countries < needed:
+            return f"smallest_countries must be at least honest + colluding, {needed}"
+        if self.smallest_countries > n:
+            return f"smallest_countries must be at most the number of parties, {n}"
+        too_many = (clause.id for clause in self.emergency if clause.concur > n)
+        return next((f"emergency {id_}: more must concur than there are" for id_ in too_many), "")
+
+    def _threshold_problem(self) -> str:
+        n, m = len(self.parties), self.amendment_threshold
+        needed = (n + self.colluding) // 2 + 1
+        if needed <= m <= n:
+            return ""
+        return (
+            f"amendment_threshold must be from {needed} to {n}: more than (n + c)/2, so that two "
+            f"groups that both reach it share an honest country"
+        )
+
+    def _dates_problem(self) -> str:
+        if not self.effective < self.sunset:
+            return "effective must be before sunset"
+        inside = self.effective < self.renewal <= self.sunset
+        return "" if inside else "renewal must lie between effective and sunset"
+
+    def _purpose_problem(self) -> str:
+        for allowed in self.purposes.allowed:
+            for use in allowed.purpose_of_use:
+                rule = self.forbidding(allowed.ehds, use)
+                if rule:
+                    return f"purposes: {allowed.ehds} {use} is allowed, and barred by {rule.clause}"
+        return ""
+
+    def _policy_problem(self) -> str:
+        try:
+            check_base(self.policy)
+        except DocumentFault as fault:
+            return f"policy: {fault.why}"
+        return ""
+
     @property
     def countries(self) -> Countries:
         """The parties' countries, sorted."""
         return tuple(sorted(party.country for party in self.parties))
+
+    def forbidding(self, ehds: str, purpose_of_use: str) -> ForbiddenPurpose | None:
+        """Return the first rule that forbids the purpose, by one of its codes or one above."""
+        above = {
+            *with_ancestors(EHDS_CODES, ehds),
+            *with_ancestors(PURPOSE_OF_USE, purpose_of_use),
+        }
+        return next((rule for rule in self.purposes.forbidden if rule.code in above), None)
 
     def party(self, country: str) -> Party | None:
         """Return the party of that country, if it is one."""

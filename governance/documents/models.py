@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from governance.errors import DocumentFault
+from governance.plain import is_plain
 from governance.purposes import (
     DATA_CATEGORIES,
     DUO_TERMS,
@@ -34,9 +35,6 @@ from protocols.encoding import canonical_json, digest
 
 MOST_BYTES = 256 * 1024
 """No governance document is larger; the demo's are below 20 kB."""
-
-HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-"""Control, invisible and direction-changing characters: they show a reader another text."""
 
 _ALPHA_2 = """
 AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR
@@ -64,7 +62,7 @@ def _country(code: str) -> str:
 
 
 def _plain(text: str) -> str:
-    if HIDDEN.search(text) or text != text.strip():
+    if not is_plain(text) or text != text.strip():
         raise ValueError("must be one line without control or invisible characters")
     return text
 
@@ -128,6 +126,7 @@ class Document(Part):
     """A signed document: `canonical()` bytes are what is stored, hashed and signed."""
 
     title_of_kind: ClassVar[str]
+    most_bytes: ClassVar[int] = MOST_BYTES
 
     def canonical(self) -> bytes:
         """Return the RFC 8785 JSON of all fields."""
@@ -144,11 +143,14 @@ class Document(Part):
 
         Raises DocumentFault where they are anything else: one document, one spelling.
         """
+        if len(data) > cls.most_bytes:
+            raise _not_signed_form(cls, f"it is larger than {cls.most_bytes // 1024} kB")
         try:
             document = cls.model_validate_json(data, strict=True)
+            same = document.canonical() == data
         except ValidationError as error:
             raise _not_signed_form(cls, str(error.errors()[0]["msg"])) from None
-        if len(data) > MOST_BYTES or document.canonical() != data:
+        if not same:
             raise _not_signed_form(cls, "its bytes are not in canonical form")
         return document
 

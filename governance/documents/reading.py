@@ -1,21 +1,162 @@
-"""YAML written by people, read into documents; problems are told by file, line and field."""
+"""YAML written by people, read into documents; problems are told by file, line and field.
 
+The YAML is the core schema of YAML 1.2: `NO` is Norway and not false, `1e-5` is a number, dates
+are text. Anchors, aliases, tags and repeated keys are refused: what one reads is what is there.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from governance.documents.models import Document
+import yaml
+from pydantic import ValidationError
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from governance.documents.models import MOST_BYTES, Document
+from governance.documents.problems import sentences
+from governance.errors import DocumentFault
 
 D = TypeVar("D", bound=Document)
+FieldPath = tuple[str | int, ...]
+Completion = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+DEEPEST = 20
+"""Levels of nesting; the deepest document has eight."""
+MOST_NODES = 20_000
+RESOLVERS = {
+    "null": (r"~|null|Null|NULL|", [*"~nN", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
+    "int": (r"[-+]?(0|[1-9][0-9]{0,29})", [*"-+0123456789"]),
+    "float": (
+        r"[-+]?(\.[0-9]{1,30}|[0-9]{1,30}(\.[0-9]{0,30})?)([eE][-+]?[0-9]{1,3})?",
+        [*"-+.0123456789"],
+    ),
+}
+"""YAML 1.2, 10.3.2 (core schema), without octal, hexadecimal, infinity and not-a-number."""
 
 
-def read_document(kind: type[D], text: bytes, source: str) -> D:
+class _CoreLoader(yaml.SafeLoader):
+    """PyYAML's safe loader with the scalars of YAML 1.2 in place of those of 1.1."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+
+for _tag, (_pattern, _first) in RESOLVERS.items():
+    _CoreLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first
+    )
+
+
+@dataclass
+class _Tree:
+    """Plain values of a YAML text, and the line at which each field stands."""
+
+    source: str
+    lines: dict[FieldPath, int] = field(default_factory=dict)
+
+    def fault(self, line: int, why: str) -> DocumentFault:
+        return _unusable(self.source, f"line {line + 1}: {why}")
+
+    def values(self, loader: _CoreLoader, node: Node, path: FieldPath = ()) -> Any:
+        self.lines.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, MappingNode):
+            return self._mapping(loader, node, path)
+        if isinstance(node, SequenceNode):
+            return [self.values(loader, item, (*path, i)) for i, item in enumerate(node.value)]
+        return loader.construct_object(node)
+
+    def _mapping(self, loader: _CoreLoader, node: MappingNode, path: FieldPath) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in node.value:
+            if not isinstance(name, ScalarNode) or not name.tag.endswith(":str"):
+                raise self.fault(name.start_mark.line, "a field's name must be a word")
+            if name.value in found:
+                raise self.fault(name.start_mark.line, f"the field {name.value} stands here twice")
+            self.lines[*path, name.value] = name.start_mark.line + 1
+            found[name.value] = self.values(loader, value, (*path, name.value))
+        return found
+
+
+def read_document(kind: type[D], text: bytes, source: str, complete: Completion = dict) -> D:
     """Return the document that the YAML (or JSON) text holds; `source` names it in messages.
+
+    `complete` may add fields that the text leaves to its reader, such as keys already known.
 
     Raises DocumentFault naming each problem: line, field, what is expected.
     """
-    raise NotImplementedError
+    tree = _Tree(source)
+    values = _parse(tree, text)
+    if not isinstance(values, dict):
+        raise _unusable(source, "expected fields, each written `name: value`")
+    if "kind" in values and values["kind"] != kind.model_fields["kind"].default:
+        raise _unusable(source, f"it is a {values['kind']}, not a {kind.title_of_kind}")
+    values = complete(values)
+    try:
+        return kind.model_validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        raise _unusable(source, "\n".join(sentences(kind, error, values, tree.lines))) from None
 
 
 def read_file(kind: type[D], path: Path) -> D:
     """Return the document in a file. Raises DocumentFault."""
-    raise NotImplementedError
+    try:
+        with path.open("rb") as file:
+            text = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise DocumentFault(
+            f"{path} cannot be read",
+            why=error.strerror or str(error),
+            fix="check the name of the file and that you may read it",
+        ) from None
+    return read_document(kind, text, path.name)
+
+
+def _parse(tree: _Tree, text: bytes) -> Any:
+    if len(text) > MOST_BYTES:
+        raise _unusable(tree.source, f"it is larger than {MOST_BYTES // 1024} kB")
+    try:
+        decoded = text.decode("utf-8")
+        _check_events(tree, yaml.parse(decoded, Loader=_CoreLoader))
+        loader = _CoreLoader(decoded)
+        node = loader.get_single_node()
+        return None if node is None else tree.values(loader, node)
+    except UnicodeDecodeError:
+        raise _unusable(tree.source, "it is not UTF-8 text") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line if error.problem_mark else 0
+        raise tree.fault(line, _grammar(error)) from None
+    except yaml.YAMLError as error:
+        raise _unusable(tree.source, " ".join(str(error).split())) from None
+
+
+def _grammar(error: yaml.MarkedYAMLError) -> str:
+    context = f"{error.context}, " if error.context else ""
+    return f"the YAML is not well formed: {context}{error.problem}"
+
+
+def _check_events(tree: _Tree, events: Iterable[yaml.Event]) -> None:
+    depth = documents = 0
+    for count, event in enumerate(events):
+        documents += isinstance(event, yaml.DocumentStartEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        why = _refused(event, depth, documents, count)
+        if why:
+            raise tree.fault(event.start_mark.line if event.start_mark else 0, why)
+
+
+def _refused(event: yaml.Event, depth: int, documents: int, count: int) -> str:
+    if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+        return "anchors (&) and aliases (*) are not used here; write the text out"
+    if getattr(event, "tag", None):
+        return "tags (!) are not used here; remove it"
+    if depth > DEEPEST or count > MOST_NODES:
+        return "it is nested too deeply, or holds too many values"
+    return "only one document may stand in a file" if documents > 1 else ""
+
+
+def _unusable(source: str, why: str) -> DocumentFault:
+    return DocumentFault(f"{source} cannot be used", why=why, fix="correct it and try again")

@@ -1,9 +1,9 @@
 """The study: one question, everything it needs and everything it costs, before it is asked."""
 
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from governance.documents.models import (
     Countries,
@@ -22,8 +22,10 @@ from governance.documents.models import (
     UtcTime,
 )
 from protocols.encoding import Digest
+from protocols.errors import ProtocolFault
 from protocols.mechanism import Mechanism
 from protocols.tasks import Condition, Feature, Task
+from protocols.tasks.features import by_name, lookup
 
 
 class StudyPurpose(Part):
@@ -93,6 +95,30 @@ class Study(Document):
     created: UtcTime
     expires: UtcTime
 
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        for problem in (self._dates_problem(), self._release_problem(), self._task_problem()):
+            if problem:
+                raise ValueError(problem)
+        return self
+
+    def _dates_problem(self) -> str:
+        return "" if self.created < self.expires else "created must be before expires"
+
+    def _release_problem(self) -> str:
+        due = ReleaseKind.MODEL if self.task.kind.startswith("train/") else ReleaseKind.TABLE
+        return "" if self.release.what is due else f"release: {self.task.kind} releases a {due}"
+
+    def _task_problem(self) -> str:
+        try:
+            self.task.check(self.features)
+            table = by_name(self.features)
+            for condition in self.population.where:
+                condition.check(lookup(table, condition.feature, "population"))
+        except ProtocolFault as fault:
+            return str(fault)
+        return ""
+
     @property
     def features_used(self) -> tuple[str, ...]:
         """Names of all features whose values a node would read, conditions included."""
@@ -102,6 +128,15 @@ class Study(Document):
     def schedule(self) -> tuple[Mechanism, ...]:
         """Return the task's own releases before their noise is set."""
         return self.task.schedule(self.features)
+
+    @property
+    def priced(self) -> bool:
+        """Whether the schedule is the task's own, with nothing but its noise filled in."""
+        return self._without_noise(self.mechanisms) == self._without_noise(self.schedule())
+
+    @staticmethod
+    def _without_noise(mechanisms: tuple[Mechanism, ...]) -> list[dict[str, Any]]:
+        return [mechanism.model_dump(exclude={"noise_std"}) for mechanism in mechanisms]
 
     def with_mechanisms(self, mechanisms: tuple[Mechanism, ...]) -> Self:
         """Return the study with its schedule filled in: another digest."""

@@ -1,15 +1,25 @@
-"""The one decision point: may this country contribute to this study, and what would it cost."""
+"""The one decision point: may this country contribute to this study, and what would it cost.
 
-from collections.abc import Collection
+The node's gate, the coordinator's `study check` and the officer's `show` all ask here, with the
+same documents, and get the same answer with the same reasons.
+"""
+
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from string import Template
 
-from governance.documents.agreement import Agreement
+from governance.accounting import cap_micro, epsilon, rdp_micro
+from governance.documents.agreement import Agreement, RegisterBudget
 from governance.documents.permit import Permit, Withdrawal
 from governance.documents.study import Study
-from governance.ledger import LedgerView, Terms
-from governance.policy.cedar import Act
-from protocols.errors import ReasonCode
+from governance.errors import DocumentFault
+from governance.ledger import LedgerView, Terms, period_of
+from governance.policy.cedar import Act, Clause, PolicyRequest, decide
+from governance.policy.facts import Charge, Facts
+from protocols.errors import ReasonCode, Refusal
+
+__all__ = ["Act", "Assessment", "Charge", "Finding", "assess", "ledger_terms"]
 
 
 @dataclass(frozen=True)
@@ -23,21 +33,11 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Charge:
-    """What the study costs one register: RDP micro-units at `order`, and ε at δ by PLD."""
-
-    register: str
-    order: int
-    micro: int
-    cap_micro: int
-    left_micro: int
-    epsilon: float
-    delta: float
-
-
-@dataclass(frozen=True)
 class Assessment:
-    """The decision about one country, explaining itself."""
+    """The decision about one country, explaining itself.
+
+    `clauses` are the ids of the policies that determined it, as the audit log records them.
+    """
 
     country: str
     allowed: bool
@@ -47,12 +47,37 @@ class Assessment:
 
     def require(self) -> None:
         """Raise Refusal with the first finding unless allowed."""
-        raise NotImplementedError
+        if self.allowed:
+            return
+        first = self.findings[0]
+        raise Refusal(
+            first.code,
+            f"{self.country} may not contribute to this study",
+            why=" ".join(finding.sentence for finding in self.findings),
+            fix=first.fix,
+            clause=first.clause,
+        )
 
 
 def ledger_terms(agreement: Agreement, register: str, now: datetime) -> Terms:
-    """Return what the agreement fixes for the register at `now`. Raises DocumentFault."""
-    raise NotImplementedError
+    """Return what the agreement fixes for the register at `now`.
+
+    Raises DocumentFault where the agreement has no budget for it, or is not yet in effect.
+    """
+    budget = agreement.register_budget(register)
+    if budget is None or now < agreement.effective:
+        raise DocumentFault(
+            f"The agreement has no privacy budget for {register} now",
+            why="a register has a budget from the day the agreement takes effect",
+            fix="name a register of the agreement, or wait until it takes effect",
+        )
+    return Terms(
+        register=register,
+        period=period_of(agreement.effective, budget.period_days, now),
+        cap_micro=_cap(budget),
+        order=budget.order,
+        honest=agreement.honest,
+    )
 
 
 def assess(
@@ -71,6 +96,62 @@ def assess(
 ) -> Assessment:
     """Decide for one country. `ledger` None: the charge is compared with the whole cap.
 
-    `reserved_micro` is what this run has reserved already, which `ledger` counts as spent.
+    `now` is the reference time of the trusted view, not a clock read here. `withdrawal` is one
+    of this study. `reserved_micro` is what this run has reserved, which `ledger` counts as spent.
     """
-    raise NotImplementedError
+    charge = _charge(study, agreement, ledger)
+    facts = Facts(
+        study=study,
+        agreement=agreement,
+        country=country,
+        now=now,
+        permit=permit,
+        withdrawal=withdrawal,
+        installed_tasks=installed_tasks,
+        charge=charge,
+        owed_micro=max(0, charge.micro - reserved_micro) if charge else 0,
+    )
+    request = PolicyRequest(agreement.coordinator.identity_key, act, study.digest, facts.context())
+    decision = decide(request, agreement.policy, national)
+    words = facts.words()
+    findings = [] if decision.allowed else [_finding(c, words) for c in decision.clauses]
+    return Assessment(
+        country=country,
+        allowed=decision.allowed,
+        findings=tuple(findings),
+        clauses=tuple(clause.id for clause in decision.clauses),
+        charge=charge,
+    )
+
+
+def _finding(clause: Clause, words: Mapping[str, str]) -> Finding:
+    return Finding(
+        code=clause.code,
+        clause=clause.id,
+        sentence=Template(clause.sentence).safe_substitute(words),
+        fix=Template(clause.fix).safe_substitute(words),
+    )
+
+
+def _charge(study: Study, agreement: Agreement, ledger: LedgerView | None) -> Charge | None:
+    """Return the charge; None where the register is unknown or the study has no price yet.
+
+    Policies refuse both (`agreement/register-unknown`, `study/not-priced`).
+    """
+    budget = agreement.register_budget(study.population.register_name)
+    if budget is None or not study.priced:
+        return None
+    cap, honest = _cap(budget), agreement.honest
+    return Charge(
+        register=budget.register_name,
+        order=budget.order,
+        micro=sum(rdp_micro(m, honest, budget.order) for m in study.mechanisms),
+        cap_micro=cap,
+        left_micro=cap if ledger is None else ledger.left_micro,
+        epsilon=epsilon(study.mechanisms, honest, study.privacy.delta),
+        delta=study.privacy.delta,
+    )
+
+
+def _cap(budget: RegisterBudget) -> int:
+    return cap_micro(budget.epsilon, budget.delta, budget.order)

@@ -1,29 +1,64 @@
-"""A country's documents in one file: signed metadata and every target it lists."""
+"""A country's documents in one file: signed metadata and every target it lists.
 
-from collections.abc import Mapping
+The same reading serves the exchange, which checks the signature by the delegation, and the
+country's own node, which checks it by the key pinned at `init` and believes nothing else.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated, ClassVar, Literal
 
+from pydantic import Field
+from securesystemslib.exceptions import UnverifiedSignatureError
+from tuf.api.exceptions import LengthOrHashMismatchError, RepositoryError
+from tuf.api.metadata import Metadata, TargetFile, Targets
+
+from governance.documents.models import MOST_BYTES, Country, Document
 from governance.documents.permit import NodeKeys, Permit, Withdrawal
+from governance.errors import DocumentFault
+from governance.policy.cedar import check_national
+from governance.trust.layout import (
+    CLOCK_SKEW,
+    COUNTRY_LIFE,
+    is_country_path,
+    key_id,
+    node_path,
+    permit_path,
+    policy_path,
+    role_of,
+    signed_at,
+    tuf_key,
+    withdrawal_path,
+)
 from keys.identity import VerifyKey
 
+MOST_TARGETS = 5_000
+Contents = Callable[[TargetFile], bytes]
 
-@dataclass(frozen=True)
-class CountryBundle:
+
+class CountryBundle(Document):
     """One country's role, as its officer hands it out: to the exchange and to the own node."""
 
-    country: str
-    metadata: bytes
-    targets: Mapping[str, bytes]
+    title_of_kind: ClassVar[str] = "bundle of a country's documents"
+    most_bytes: ClassVar[int] = 4 * 1024 * 1024
 
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "CountryBundle":
-        """Return the bundle; nothing of it is verified yet. Raises DocumentFault."""
-        raise NotImplementedError
+    kind: Literal["country-bundle"] = "country-bundle"
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    country: Country
+    metadata: str
+    targets: Annotated[dict[str, str], Field(max_length=MOST_TARGETS)]
 
-    def to_bytes(self) -> bytes:
-        """Return the bundle as one file."""
-        raise NotImplementedError
+    def signed(self) -> Metadata[Targets]:
+        """Return the metadata, not verified. Raises DocumentFault where they are none."""
+        return read_targets_metadata(self.metadata.encode())
+
+    def content(self, target: TargetFile) -> bytes:
+        """Return a target that the metadata list, checked against its hash."""
+        text = self.targets.get(target.path)
+        if text is None:
+            raise _unfit(self.country, f"{target.path} is listed and not in the bundle")
+        return checked_content(self.country, target, text.encode())
 
 
 @dataclass(frozen=True)
@@ -32,6 +67,7 @@ class CountryDocuments:
 
     country: str
     version: int
+    signed_at: datetime
     expires: datetime
     node: NodeKeys | None
     permits: Mapping[str, Permit]
@@ -55,4 +91,135 @@ def own_country(
     `at_least` is the last version seen. Raises DocumentFault: another key, an older version,
     expired, another country's path, or contents that do not fit.
     """
-    raise NotImplementedError
+    read = CountryBundle.from_canonical(bundle)
+    if read.country != country:
+        raise _unfit(country, f"the bundle is of {read.country}")
+    metadata = read.signed()
+    _check_signature(country, metadata, pinned)
+    if metadata.signed.version < at_least:
+        older = f"it is version {metadata.signed.version}, and {at_least} was seen before"
+        raise _unfit(country, older)
+    return read_country(country, metadata.signed, read.content, now)
+
+
+def _check_signature(country: str, metadata: Metadata[Targets], pinned: VerifyKey) -> None:
+    key = tuf_key(pinned, role_of(country))
+    try:
+        signature = metadata.signatures[key_id(pinned)]
+        key.verify_signature(signature, metadata.signed_bytes)
+    except (KeyError, UnverifiedSignatureError):
+        raise DocumentFault(
+            f"The documents of {country} are not signed by the key that is pinned here",
+            why=f"pinned is {pinned.fingerprint}",
+            fix="compare the fingerprint with your officer; pin a changed key only after that",
+        ) from None
+
+
+def read_country(
+    country: str, signed: Targets, contents: Contents, now: datetime
+) -> CountryDocuments:
+    """Return what a country's role says; its signature has been verified by the caller.
+
+    Raises DocumentFault where the metadata live too long or not any more, or list what a
+    country's role may not hold.
+    """
+    check_life(country, signed, now)
+    texts = {path: contents(target) for path, target in _listed(country, signed).items()}
+    policy = texts.pop(policy_path(country), None)
+    node = texts.pop(node_path(country), None)
+    documents = [_read_decision(country, path, data) for path, data in texts.items()]
+    return CountryDocuments(
+        country=country,
+        version=signed.version,
+        signed_at=signed_at(signed),
+        expires=signed.expires,
+        node=_read_node(country, node),
+        permits={d.study: d for d in documents if isinstance(d, Permit)},
+        withdrawals={d.study: d for d in documents if isinstance(d, Withdrawal)},
+        policy=_read_policy(country, policy),
+    )
+
+
+def check_life(country: str, signed: Targets, now: datetime) -> None:
+    """Raise DocumentFault where metadata are expired, from the future, or too long-lived."""
+    born = signed_at(signed)
+    if signed.is_expired(now):
+        raise _unfit(country, f"they expired on {signed.expires:%Y-%m-%d %H:%M} UTC")
+    if born > now + CLOCK_SKEW:
+        raise _unfit(country, f"they are signed in the future, on {born:%Y-%m-%d %H:%M} UTC")
+    if signed.expires - born > COUNTRY_LIFE:
+        raise _unfit(country, f"they would live longer than {COUNTRY_LIFE.days} days")
+
+
+def _listed(country: str, signed: Targets) -> dict[str, TargetFile]:
+    if signed.delegations is not None:
+        raise _unfit(country, "a country's role delegates to nobody")
+    strange = _first(path for path in signed.targets if not is_country_path(country, path))
+    if strange is not None:
+        raise _unfit(country, f"{strange!r} is no path of this country")
+    large = _first(path for path, t in signed.targets.items() if t.length > MOST_BYTES)
+    if large is not None:
+        raise _unfit(country, f"{large} is larger than {MOST_BYTES // 1024} kB")
+    return signed.targets
+
+
+def _first(paths: Iterable[str]) -> str | None:
+    return next(iter(paths), None)
+
+
+def _read_decision(country: str, path: str, data: bytes) -> Permit | Withdrawal:
+    kind, place = (Permit, permit_path) if "/permits/" in path else (Withdrawal, withdrawal_path)
+    document = kind.from_canonical(data)
+    if document.country != country or place(country, document.study) != path:
+        raise _unfit(country, f"{path} holds a {kind.title_of_kind} of another place")
+    return document
+
+
+def _read_node(country: str, data: bytes | None) -> NodeKeys | None:
+    if data is None:
+        return None
+    node = NodeKeys.from_canonical(data)
+    if node.country != country:
+        raise _unfit(country, f"the node keys are those of {node.country}")
+    return node
+
+
+def _read_policy(country: str, data: bytes | None) -> str | None:
+    if data is None:
+        return None
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise _unfit(country, "the national policy is not UTF-8 text") from None
+    check_national(text)
+    return text
+
+
+def read_targets_metadata(data: bytes) -> Metadata[Targets]:
+    """Return targets metadata, not verified. Raises DocumentFault where the bytes are none."""
+    try:
+        metadata = Metadata[Targets].from_bytes(data)
+    except (RepositoryError, ValueError):
+        metadata = None
+    if metadata is None or not isinstance(metadata.signed, Targets):
+        raise DocumentFault(
+            "These are not metadata of a country's role", fix="ask the officer to sign again"
+        )
+    return metadata
+
+
+def checked_content(country: str, target: TargetFile, data: bytes) -> bytes:
+    """Return the data where they are what the metadata list. Raises DocumentFault."""
+    try:
+        target.verify_length_and_hashes(data)
+    except LengthOrHashMismatchError:
+        raise _unfit(country, f"{target.path} is not what was signed") from None
+    return data
+
+
+def _unfit(country: str, why: str) -> DocumentFault:
+    return DocumentFault(
+        f"The documents of {country} cannot be used",
+        why=why,
+        fix=f"ask the privacy officer of {country} to sign and send them again",
+    )

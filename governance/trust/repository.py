@@ -1,13 +1,42 @@
-"""The coordinator's store of signed documents. It publishes only what verifies."""
+"""The coordinator's store of signed documents. It publishes only what verifies.
 
+A change is a set of new files. Before the first is written, the whole is read as a node would
+read it, from the first root. They are written in an order in which a reader at any moment, or
+after a crash, meets the old state or the new: timestamp last.
+"""
+
+import re
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Root, TargetFile, Targets
+
 from governance.documents.agreement import Agreement
+from governance.documents.models import MOST_BYTES
 from governance.documents.study import Study
-from governance.trust.ceremony import DraftStatus
+from governance.errors import DocumentFault
+from governance.trust import ceremony
+from governance.trust.bundle import CountryBundle, read_targets_metadata
+from governance.trust.ceremony import Draft, DraftStatus, SignatureSet
+from governance.trust.files import one_writer, write_atomic
+from governance.trust.floor import Floor
+from governance.trust.layout import AGREEMENT_PATH, COORDINATOR_ROLE, role_of
+from governance.trust.loading import load
+from governance.trust.state import (
+    PUBLISHED_NAME,
+    Files,
+    State,
+    metadata_name,
+    newest_root,
+    target_name,
+)
 from governance.trust.versions import Versions
 from keys.identity import SigningKey
+
+DRAFT_FILE, SIGNATURES_FILE, PUBLIC = "draft.json", "signatures.json", "public"
+RELEASE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 class Repository:
@@ -24,43 +53,221 @@ class Repository:
 
         Version 1 where nothing is published yet, else the next one (an amendment).
         """
-        raise NotImplementedError
+        with one_writer(self._directory):
+            version = newest_root(self.read) + 1
+            drafted = now.replace(microsecond=0)
+            draft = Draft(version=version, drafted=drafted, agreement=agreement).canonical()
+            self._keep(SIGNATURES_FILE, _no_signatures(draft))
+            self._keep(DRAFT_FILE, draft)
+        return draft
+
+    def current_draft(self) -> bytes | None:
+        """Return the draft of the ceremony under way; None where there is none."""
+        return self._kept(DRAFT_FILE)
 
     def add_signatures(self, signatures: bytes) -> DraftStatus:
         """Take one officer's signatures over the draft; return who has signed."""
-        raise NotImplementedError
+        with one_writer(self._directory):
+            draft, held = self._ceremony()
+            joined = held.joined(SignatureSet.from_canonical(signatures))
+            status = ceremony.status(draft, joined, self._root(draft.version - 1))
+            self._keep(SIGNATURES_FILE, joined.canonical())
+        return status
 
     def draft_status(self) -> DraftStatus | None:
         """Return how far the ceremony under way is; None where there is none."""
-        raise NotImplementedError
+        if self.current_draft() is None:
+            return None
+        draft, held = self._ceremony()
+        return ceremony.status(draft, held, self._root(draft.version - 1))
 
     def publish(self, now: datetime, *, documents: SigningKey, online: SigningKey) -> Versions:
         """Publish the draft once its thresholds are met (the old ones too, in an amendment)."""
-        raise NotImplementedError
+        with one_writer(self._directory):
+            draft, held = self._ceremony()
+            _check_ready(ceremony.status(draft, held, self._root(draft.version - 1)))
+            root, targets = ceremony.signed_metadata(draft, held)
+            state = self._amended(draft, targets.to_bytes())
+            state, files = state.with_coordinator(now, documents, {})
+            agreement = targets.signed.targets[AGREEMENT_PATH]
+            files |= {target_name(agreement): draft.agreement.canonical()}
+            files |= state.role_files(Targets.type)
+            files |= state.daily_files(now, online, fresh=True)
+            latest = files.popitem()
+            files |= {metadata_name(Root.type, draft.version): root.to_bytes()} | dict([latest])
+            self._commit(files, now)
+            self._path(DRAFT_FILE).unlink()
+        return state.versions()
+
+    def _amended(self, draft: Draft, targets: bytes) -> State:
+        """Return the state under the draft: what the new delegations do not cover falls away."""
+        old = self._state()
+        state = State(root=draft.version, agreement=draft.agreement, roles={Targets.type: targets})
+        if old is None:
+            return state
+        kept = {name: data for name, data in old.roles.items() if _delegated(targets, name, data)}
+        lists = {COORDINATOR_ROLE: old.roles[COORDINATOR_ROLE]}  # signed again before it is shown
+        roles = kept | lists | {Targets.type: targets}
+        return replace(state, roles=roles, snapshot=old.snapshot, timestamp=old.timestamp)
 
     def accept_country(self, bundle: bytes, now: datetime, *, online: SigningKey) -> Versions:
         """Publish a country's signed bundle. The same bundle again changes nothing."""
-        raise NotImplementedError
+        read = CountryBundle.from_canonical(bundle)
+        with one_writer(self._directory):
+            state = self._published()
+            role, data = role_of(read.country), read.metadata.encode()
+            if state.roles.get(role) == data:
+                return state.versions()
+            signed = read.signed().signed
+            _check_newer(read.country, signed.version, state.role(role))
+            state = state.with_role(role, data)
+            files = {target_name(t): read.content(t) for t in signed.targets.values()}
+            files |= state.role_files(role) | state.daily_files(now, online, fresh=True)
+            self._commit(files, now, country=read.country)
+        return state.versions()
 
     def add_study(
         self, study: Study, now: datetime, *, documents: SigningKey, online: SigningKey
     ) -> Versions:
         """Publish `studies/<id>.json` under the coordinator's document key."""
-        raise NotImplementedError
+        if study.agreement != self._published().agreement.digest:
+            raise DocumentFault(
+                f"The study {study.id} is written under another agreement",
+                why="it names one that is not the agreement in force",
+                fix=f"name {self._published().agreement.digest} in it",
+            )
+        return self._add(f"studies/{study.id}.json", study.canonical(), now, documents, online)
 
     def add_release(
         self, name: str, data: bytes, now: datetime, *, documents: SigningKey, online: SigningKey
     ) -> Versions:
         """Publish `releases/<name>.json` under the coordinator's document key."""
-        raise NotImplementedError
+        if not RELEASE_NAME.fullmatch(name) or len(data) > MOST_BYTES:
+            raise DocumentFault(
+                f"The release {name!r} cannot be published",
+                why=f"a name is lower-case letters, digits, hyphens; a record, {MOST_BYTES} bytes",
+                fix="choose another name, or leave out what is large",
+            )
+        return self._add(f"releases/{name}.json", data, now, documents, online)
+
+    def _add(
+        self, path: str, data: bytes, now: datetime, documents: SigningKey, online: SigningKey
+    ) -> Versions:
+        with one_writer(self._directory):
+            state = self._published()
+            listed = state.role(COORDINATOR_ROLE)
+            old = listed.targets.get(path) if listed else None
+            if old is not None:
+                _check_same(old, data)
+                return state.versions()
+            state, files = state.with_coordinator(now, documents, {path: data})
+            files |= state.daily_files(now, online, fresh=True)
+            self._commit(files, now)
+        return state.versions()
 
     def refresh(self, now: datetime, *, online: SigningKey) -> Versions:
-        """Sign a new timestamp (24 h), and a new snapshot where the old one nears its end."""
-        raise NotImplementedError
+        """Sign a new timestamp (24 h), and a new snapshot where the old one is a day old."""
+        with one_writer(self._directory):
+            state = self._published()
+            self._commit(state.daily_files(now, online, fresh=False), now)
+        return state.versions()
 
     def read(self, name: str) -> bytes | None:
         """Return a published file for the fetch service; None where there is none such.
 
         Names: `metadata/1.root.json`, `metadata/timestamp.json`, `targets/<dir>/<hash>.<file>`.
         """
-        raise NotImplementedError
+        return self._kept(f"{PUBLIC}/{name}") if PUBLISHED_NAME.fullmatch(name) else None
+
+    def _commit(self, files: Files, now: datetime, *, country: str | None = None) -> None:
+        """Read the new state as a node would; only then write it."""
+        first = metadata_name(Root.type, 1)
+        pinned = self.read(first) or files[first]
+        loaded = load(lambda name: files.get(name) or self.read(name), pinned, now, Floor())
+        if country is not None and country not in loaded.countries:
+            raise DocumentFault(
+                f"The documents of {country} are not published",
+                why=loaded.absent.get(country, "it is not a party to the agreement"),
+                fix=f"ask the privacy officer of {country} to sign and send them again",
+            )
+        for name, data in files.items():
+            self._keep(f"{PUBLIC}/{name}", data)
+
+    def _state(self) -> State | None:
+        return State.read(self.read)
+
+    def _published(self) -> State:
+        state = self._state()
+        if state is None:
+            raise DocumentFault(
+                "No agreement is published yet",
+                why="its signing ceremony has not been finished",
+                fix="collect the officers' signatures, then publish",
+            )
+        return state
+
+    def _ceremony(self) -> tuple[Draft, SignatureSet]:
+        draft, held = self._kept(DRAFT_FILE), self._kept(SIGNATURES_FILE)
+        if draft is None or held is None:
+            raise DocumentFault("No signing ceremony is under way", fix="draft an agreement first")
+        return Draft.from_canonical(draft), SignatureSet.from_canonical(held)
+
+    def _root(self, version: int) -> Root | None:
+        data = self.read(metadata_name(Root.type, version)) if version else None
+        return None if data is None else ceremony.read_root(data)
+
+    def _path(self, name: str) -> Path:
+        return self._directory / name
+
+    def _keep(self, name: str, data: bytes) -> None:
+        write_atomic(self._path(name), data)
+
+    def _kept(self, name: str) -> bytes | None:
+        try:
+            return self._path(name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+
+def _no_signatures(draft: bytes) -> bytes:
+    digest = Draft.from_canonical(draft).digest
+    return SignatureSet(draft=digest, root={}, targets={}).canonical()
+
+
+def _check_ready(status: DraftStatus) -> None:
+    if not status.ready:
+        raise DocumentFault(
+            f"{status.needed} more signatures are needed",
+            why=f"signed: {', '.join(status.signed) or 'nobody'}; "
+            f"not yet: {', '.join(status.unsigned)}",
+            fix="send the draft to the officers who have not signed",
+        )
+
+
+def _check_newer(country: str, version: int, old: Targets | None) -> None:
+    if old is not None and version <= old.version:
+        raise DocumentFault(
+            f"The documents of {country} are older than those published",
+            why=f"they are version {version}; published is {old.version}",
+            fix=f"sign again on the officer's side, above version {old.version}",
+        )
+
+
+def _check_same(old: TargetFile, data: bytes) -> None:
+    if old.hashes != TargetFile.from_data(old.path, data).hashes:
+        raise DocumentFault(
+            f"{old.path} is published already, with another text",
+            why="permits and results name it; its text never changes",
+            fix="give the new text an id of its own",
+        )
+
+
+def _delegated(targets: bytes, name: str, data: bytes) -> bool:
+    """Whether a role's metadata stand under these targets."""
+    metadata = read_targets_metadata(data)
+    delegator = read_targets_metadata(targets).signed
+    try:
+        delegator.verify_delegate(name, metadata.signed_bytes, metadata.signatures)
+    except (ValueError, RepositoryError):
+        return False
+    return True

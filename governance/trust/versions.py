@@ -14,4 +14,9 @@ class Versions:
 
     def behind(self, other: "Versions") -> tuple[str, ...]:
         """Return what of mine is older than theirs: `root`, `targets`, country codes."""
-        raise NotImplementedError
+        theirs, mine = other.by_name(), self.by_name()
+        return tuple(name for name, version in theirs.items() if version > mine.get(name, 0))
+
+    def by_name(self) -> dict[str, int]:
+        """Return every version: of `root`, of `targets`, and of each country by its code."""
+        return {"root": self.root, "targets": self.targets, **dict(sorted(self.countries.items()))}

@@ -1,87 +1,126 @@
-"""What a node or an officer may believe: the repository, verified from a pinned root."""
+"""What a node or an officer may believe: the repository, verified from a pinned root.
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+python-tuf's client does the TUF workflow. On top of it stand the rules of our own: time and
+versions never go back, the metadata are what the agreement implies, a country's paths are read
+from that country's role only, and a country's changed key needs the old key's signature.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
-
-from pydantic import BaseModel, ConfigDict
+from typing import Self
 
 from governance.documents.agreement import Agreement
 from governance.documents.permit import NodeKeys
 from governance.documents.study import Study
+from governance.errors import DocumentFault
 from governance.trust.bundle import CountryDocuments
+from governance.trust.client import Fetch
+from governance.trust.floor import Floor
+from governance.trust.loading import load
 from governance.trust.versions import Versions
 
-Fetch = Callable[[str], bytes | None]
-"""Returns the published file of that name, None where there is none."""
+__all__ = ["Fetch", "Floor", "TrustedView"]
 
-
-class Floor(BaseModel):
-    """What was seen before and may never go back: versions, time, country keys. Stored as JSON."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    root: int = 0
-    targets: int = 0
-    snapshot: int = 0
-    timestamp: int = 0
-    countries: Mapping[str, int] = {}
-    keys: Mapping[str, str] = {}
-    latest: datetime | None = None
-
-    def approve_key(self, country: str, key: str) -> "Floor":
-        """Return the floor with a country's changed key approved by the local operator."""
-        raise NotImplementedError
+NO_FLOOR = Floor()
 
 
 @dataclass(frozen=True)
 class TrustedView:
-    """Verified documents at one moment. Make a new one for each check: it does not age."""
+    """Verified documents at one moment. Make a new one for each check: it does not age.
 
+    `absent` says why a party has no documents here (none published, expired, key not approved);
+    `ignored` what was published and must not be believed, in sentences for the log. `files` is
+    every file the view was made from: `load(view.files.get, ...)` makes it again, offline.
+    `now` is the reference time: the clock, or the latest signed time seen where that is later.
+    """
+
+    now: datetime
     agreement: Agreement
     versions: Versions
     expires: datetime
     countries: Mapping[str, CountryDocuments]
     absent: Mapping[str, str]
-    """Why a party has no documents here: none published, expired, key not approved."""
     ignored: tuple[str, ...]
-    """What was published and must not be believed, in sentences for the log."""
-    studies: Mapping[str, Study]
+    study_files: Mapping[str, bytes]
     releases: Mapping[str, bytes]
     floor: Floor
     files: Mapping[str, bytes]
-    """Every file that this view was made from: enough to make it again without a network."""
 
     @classmethod
-    def load(
-        cls,
-        fetch: Fetch,
-        pinned_root: bytes,
-        now: datetime,
-        floor: Floor = Floor(),  # noqa: B008 - a frozen value
-    ) -> "TrustedView":
+    def load(cls, fetch: Fetch, pinned_root: bytes, now: datetime, floor: Floor = NO_FLOOR) -> Self:
         """Return the view; its `floor` is to be stored for the next.
 
         Raises DocumentFault where root, targets, snapshot or timestamp do not verify, are
         expired or older than the floor. A country that does not is in `absent`, alone.
         """
-        raise NotImplementedError
+        found = load(fetch, pinned_root, now, floor)
+        held = {country: found.countries[country].version for country in found.countries}
+        return cls(
+            now=floor.raised_to(now),
+            agreement=found.agreement,
+            versions=Versions(found.root, found.targets, held),
+            expires=found.expires,
+            countries=found.countries,
+            absent=found.absent,
+            ignored=found.ignored,
+            study_files=found.studies,
+            releases=found.releases,
+            floor=found.floor,
+            files=found.files,
+        )
 
     def study(self, digest: str) -> Study | None:
-        """Return the study with this digest."""
-        raise NotImplementedError
+        """Return the study with this digest. Raises DocumentFault where it cannot be read."""
+        data = self.study_files.get(digest)
+        return None if data is None else Study.from_canonical(data)
+
+    def studies(self) -> tuple[Study, ...]:
+        """Return every published study that can be read, by id."""
+        found = []
+        for digest in self.study_files:
+            try:
+                found.append(Study.from_canonical(self.study_files[digest]))
+            except DocumentFault:  # one unreadable proposal must not hide the others
+                continue
+        return tuple(sorted(found, key=lambda study: study.id))
 
     def country(self, country: str) -> CountryDocuments | None:
-        """Return that country's documents."""
-        raise NotImplementedError
+        """Return that country's documents; `absent` says why there are none."""
+        return self.countries.get(country)
 
     def node_keys(self, country: str) -> NodeKeys | None:
         """Return the public keys of that country's node."""
-        raise NotImplementedError
+        documents = self.countries.get(country)
+        return documents.node if documents else None
 
-    def with_own(self, own: CountryDocuments) -> "TrustedView":
+    def with_own(self, own: CountryDocuments) -> Self:
         """Return the view with the own country's documents as its own officer gave them.
 
-        Raises DocumentFault where the repository shows a newer version than the officer gave.
+        `own` was verified by the key in `floor.keys`. Raises DocumentFault where the agreement
+        names another key for the country, or the repository shows a newer version.
         """
-        raise NotImplementedError
+        party = self.agreement.party(own.country)
+        if party is None or party.officer_key != self.floor.keys.get(own.country):
+            raise DocumentFault(
+                f"The agreement names another document key for {own.country} than is pinned here",
+                why=self.absent.get(own.country, f"{own.country} is not a party"),
+                fix="compare fingerprints with your own officer before you approve anything",
+            )
+        shown = self.versions.countries.get(own.country, 0)
+        if shown > own.version:
+            raise DocumentFault(
+                f"Your officer has signed version {shown}; this node has {own.version}",
+                fix="give the node the newest bundle of your officer",
+            )
+        return self._replaced(own)
+
+    def _replaced(self, own: CountryDocuments) -> Self:
+        versions = {**self.versions.countries, own.country: own.version}
+        return replace(
+            self,
+            versions=Versions(self.versions.root, self.versions.targets, versions),
+            countries={**self.countries, own.country: own},
+            absent={c: why for c, why in self.absent.items() if c != own.country},
+            floor=self.floor.with_country(own.country, own.version, own.signed_at),
+        )

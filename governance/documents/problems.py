@@ -1,0 +1,148 @@
+"""What is wrong with a document, in plain sentences: line, field, what is expected, what to do."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from governance.purposes import nearest
+
+FieldPath = tuple[str | int, ...]
+Context = Mapping[str, Any]
+
+SHOWN = 60
+"""Characters of a wrong value that are shown."""
+MOST_TOLD = 20
+
+PATTERNS = {
+    r"^[a-z0-9][a-z0-9-]{0,62}$": "lower-case letters, digits and hyphens",
+    r"^[a-z][a-z0-9_]{0,63}$": "lower-case letters, digits and underscores",
+    r"^[a-z]+/[a-z][a-z0-9-]*$": "a task kind such as train/glm",
+    r"^sha256:[0-9a-f]{64}$": "a digest: sha256: and 64 hexadecimal digits",
+    r"^[a-z0-9][a-z0-9./-]{0,126}$": "a log origin such as example.org/dk/log",
+}
+
+EXPECTED: dict[str, Callable[[Context], str]] = {
+    "string_type": lambda _: "text",
+    "int_type": lambda _: "a whole number",
+    "int_from_float": lambda _: "a whole number",
+    "float_type": lambda _: "a number",
+    "finite_number": lambda _: "a number of ordinary size",
+    "bool_type": lambda _: "true or false",
+    "tuple_type": lambda _: "a list",
+    "model_type": lambda _: "fields, each written `name: value`",
+    "model_attributes_type": lambda _: "fields, each written `name: value`",
+    "dict_type": lambda _: "fields, each written `name: value`",
+    "greater_than": lambda c: f"a number above {c['gt']:g}",
+    "greater_than_equal": lambda c: f"a number of at least {c['ge']:g}",
+    "less_than": lambda c: f"a number below {c['lt']:g}",
+    "less_than_equal": lambda c: f"a number of at most {c['le']:g}",
+    "string_too_short": lambda c: f"at least {c['min_length']} characters",
+    "string_too_long": lambda c: f"at most {c['max_length']} characters",
+    "too_short": lambda c: f"at least {c['min_length']} of them",
+    "too_long": lambda c: f"at most {c['max_length']} of them",
+    "literal_error": lambda c: str(c["expected"]),
+    "enum": lambda c: str(c["expected"]),
+    "union_tag_invalid": lambda c: f"one of {c['expected_tags']}",
+    "string_pattern_mismatch": lambda c: PATTERNS.get(c["pattern"], "another form of text"),
+    "datetime_type": lambda _: "a date, such as 2026-12-31T23:59:59Z",
+    "datetime_parsing": lambda _: "a date, such as 2026-12-31T23:59:59Z",
+    "datetime_from_date_parsing": lambda _: "a date, such as 2026-12-31T23:59:59Z",
+}
+
+
+def sentences(
+    model: type[BaseModel], error: ValidationError, values: Any, lines: Mapping[FieldPath, int]
+) -> Iterator[str]:
+    """Yield one sentence for each problem, in the order of the fields; at most 20.
+
+    `values` is what was read, `lines` the line of each field of it.
+    """
+    schema = model.model_json_schema()
+    problems = error.errors(include_url=False)
+    for problem in problems[:MOST_TOLD]:
+        path = _written_path(problem["loc"], values)
+        yield f"{_place(path, lines)}{_said(problem, schema, path, values)}"
+    if len(problems) > MOST_TOLD:
+        yield f"and {len(problems) - MOST_TOLD} more"
+
+
+def _written_path(loc: FieldPath, values: Any) -> FieldPath:
+    """Drop what pydantic adds to a location: the names of a union's members."""
+    path: list[str | int] = []
+    for position, step in enumerate(loc):
+        inside = _child(values, step)
+        if inside is not _ABSENT or position == len(loc) - 1:
+            path.append(step)
+        values = inside if inside is not _ABSENT else values
+    return tuple(path)
+
+
+_ABSENT = object()
+
+
+def _child(values: Any, step: str | int) -> Any:
+    if isinstance(values, dict):
+        return values.get(step, _ABSENT)
+    if isinstance(values, list) and isinstance(step, int) and step < len(values):
+        return values[step]
+    return _ABSENT
+
+
+def _place(path: FieldPath, lines: Mapping[FieldPath, int]) -> str:
+    known = next((path[:n] for n in range(len(path), -1, -1) if path[:n] in lines), ())
+    line = f"line {lines[known]}, " if known in lines and path else ""
+    name = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return f"{line}{name.lstrip('.')}: " if path else ""
+
+
+def _said(problem: ErrorDetails, schema: dict[str, Any], path: FieldPath, values: Any) -> str:
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind == "missing":
+        return "this field is missing; add it"
+    if kind == "extra_forbidden":
+        known = _fields_at(schema, path[:-1], values)
+        choice = nearest(str(path[-1]), known) or f"; known are {', '.join(sorted(known))}"
+        return f"there is no such field here{choice}"
+    if kind == "union_tag_not_found":
+        return "the field `kind` is missing; add it"
+    if kind in EXPECTED:
+        return f"expected {EXPECTED[kind](context)}, found {_shown(problem['input'])}"
+    return problem["msg"].removeprefix("Value error, ")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return "a list" if isinstance(value, list) else "fields"
+    text = "nothing" if value is None else ascii(value)
+    return text if len(text) <= SHOWN else text[:SHOWN] + "…"
+
+
+def _fields_at(schema: dict[str, Any], path: FieldPath, values: Any) -> dict[str, Any]:
+    """Return the fields that a document may have at a path, by name."""
+    place: dict[str, Any] = _resolved(schema, schema, values)
+    for step in path:
+        values = _child(values, step)
+        inner = place.get("items", {}) if isinstance(step, int) else _property(place, step)
+        place = _resolved(schema, inner, values)
+    known: dict[str, Any] = place.get("properties", {})
+    return known
+
+
+def _property(place: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = place.get("properties", {}).get(name, {})
+    return found
+
+
+def _resolved(schema: dict[str, Any], place: dict[str, Any], values: Any) -> dict[str, Any]:
+    """Follow references, and choose the member of a union that the values say they are."""
+    if "$ref" in place:
+        name = place["$ref"].rpartition("/")[2]
+        return _resolved(schema, schema["$defs"][name], values)
+    if "discriminator" in place:
+        tag = _child(values, place["discriminator"]["propertyName"])
+        target = place["discriminator"]["mapping"].get(tag)
+        return _resolved(schema, {"$ref": target}, values) if target else {}
+    members = [m for m in place.get("anyOf", ()) if m.get("type") != "null"]
+    return _resolved(schema, members[0], values) if members else place

@@ -1,0 +1,75 @@
+"""python-tuf's client over bytes that somebody else fetched, with the clock passed in.
+
+The only file that touches python-tuf beyond its public interface: the reference time is fixed
+when an Updater is made, and a role's own list is read only through a search that begins at
+`targets`, which may not speak for a country.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+from tuf.api.exceptions import (
+    DownloadError,
+    DownloadHTTPError,
+    RepositoryError,
+)
+from tuf.api.metadata import Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.ngclient import FetcherInterface, Updater
+
+from governance.documents.models import MOST_BYTES
+
+Fetch = Callable[[str], bytes | None]
+"""Returns the published file of that name (`metadata/...`, `targets/...`); None: no such file."""
+
+ORIGIN = "memory:///"
+METADATA, TARGETS = "metadata/", "targets/"
+NOT_FOUND = 404
+TUF_ERRORS = (RepositoryError, DownloadError)
+
+
+class Recorder(FetcherInterface):
+    """Hands over files and keeps each one it handed over."""
+
+    def __init__(self, fetch: Fetch) -> None:
+        self._source = fetch
+        self.files: dict[str, bytes] = {}
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        name = url.removeprefix(ORIGIN)
+        data = self._source(name)
+        if data is None:
+            raise DownloadHTTPError(f"there is no file {name}", NOT_FOUND)
+        self.files[name] = data
+        return iter([data])
+
+
+class Client(Updater):
+    """One TUF check at one moment. Raises python-tuf's errors; see `plainly`."""
+
+    def __init__(self, cache: str, recorder: Recorder, pinned_root: bytes, now: datetime) -> None:
+        super().__init__(cache, ORIGIN + METADATA, fetcher=recorder, bootstrap=pinned_root)
+        self._trusted_set.reference_time = now
+
+    @property
+    def root(self) -> Root:
+        """The newest root."""
+        return self._trusted_set.root
+
+    @property
+    def top(self) -> tuple[Root, Targets, Snapshot, Timestamp]:
+        """The four top-level roles, after `refresh`."""
+        trusted = self._trusted_set
+        return trusted.root, trusted.targets, trusted.snapshot, trusted.timestamp
+
+    def role(self, name: str) -> Targets:
+        """Return what the delegated role itself lists, verified by its delegation."""
+        return self._load_targets(name, Targets.type)
+
+    def content(self, target: TargetFile) -> bytes:
+        """Return a target's bytes, verified by length and hash."""
+        directory, slash, file = target.path.rpartition("/")
+        name = f"{directory}{slash}{next(iter(target.hashes.values()))}.{file}"
+        limit = min(target.length, MOST_BYTES)
+        data = self._fetcher.download_bytes(ORIGIN + TARGETS + name, limit)
+        target.verify_length_and_hashes(data)
+        return data

@@ -1,0 +1,80 @@
+"""Files that are either the old ones or the new ones, and one writer at a time."""
+
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from governance.errors import DocumentFault
+
+PATIENCE_SECONDS = 20.0
+PAUSE_SECONDS = 0.02
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace the file by these bytes, on disk when this returns; never a part of them.
+
+    Raises DocumentFault where the file system does not take them; the old file then stands.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+        try:
+            _fill(handle, data)
+            Path(name).replace(path)
+        except OSError:
+            with suppress(OSError):
+                Path(name).unlink()
+            raise
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise DocumentFault(
+            f"{path} cannot be written",
+            why=error.strerror or str(error),
+            fix="free space on the disk or correct the permissions, and try again",
+        ) from None
+
+
+def _fill(handle: int, data: bytes) -> None:
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(handle)
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def one_writer(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock, among threads and processes; the kernel frees it on any death.
+
+    Raises DocumentFault where another writer holds it for longer than 20 s.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("ab") as lock:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not _locked(lock.fileno()):
+            if time.monotonic() > deadline:
+                raise DocumentFault(
+                    f"{directory} is being written by another process",
+                    fix="wait until it has finished, or end it",
+                )
+            time.sleep(PAUSE_SECONDS)
+        yield
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,47 @@
+"""What was seen before and may never go back: versions, time, and the countries' keys."""
+
+from datetime import datetime
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from governance.documents.models import Country, PublicKey, UtcTime
+from keys.identity import VerifyKey
+
+Version = Annotated[int, Field(ge=0)]
+
+
+class Floor(BaseModel):
+    """The memory of one reader of documents, stored as JSON between checks.
+
+    A node starts with the key of its own country, pinned at `init`:
+    `Floor(keys={"DK": "ed25519:..."})`. Other keys are taken from the first view.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    root: Version = 0
+    targets: Version = 0
+    snapshot: Version = 0
+    timestamp: Version = 0
+    countries: dict[Country, Version] = {}
+    keys: dict[Country, PublicKey] = {}
+    latest: UtcTime | None = None
+
+    def approve_key(self, country: str, key: VerifyKey) -> Self:
+        """Return the floor with a country's changed key approved by the local operator."""
+        return self.model_copy(update={"keys": {**self.keys, country: key.to_text()}})
+
+    def raised_to(self, moment: datetime) -> datetime:
+        """Return the moment, or the latest signed time seen where the clock is behind it."""
+        return moment if self.latest is None else max(moment, self.latest)
+
+    def with_country(self, country: str, version: int, signed_at: datetime) -> Self:
+        """Return the floor after documents of one country were seen."""
+        seen = max(version, self.countries.get(country, 0))
+        return self.model_copy(
+            update={
+                "countries": {**self.countries, country: seen},
+                "latest": self.raised_to(signed_at),
+            }
+        )

@@ -1,0 +1,242 @@
+"""From published files to a trusted view: every check, in the order in which trust is built."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from tempfile import TemporaryDirectory
+
+from securesystemslib.exceptions import UnverifiedSignatureError
+from tuf.api.exceptions import ExpiredMetadataError
+from tuf.api.metadata import Metadata, Root, Signed
+
+from governance.documents.agreement import Agreement, Party
+from governance.errors import DocumentFault
+from governance.trust.bundle import CountryDocuments, read_country
+from governance.trust.client import METADATA, TUF_ERRORS, Client, Fetch, Recorder
+from governance.trust.floor import Floor
+from governance.trust.layout import (
+    AGREEMENT_PATH,
+    CLOCK_SKEW,
+    COORDINATOR_ROLE,
+    PARTY_FIELD,
+    TIMESTAMP_LIFE,
+    build_root,
+    build_targets,
+    key_id,
+    role_of,
+    signed_at,
+    tuf_key,
+)
+from keys.identity import VerifyKey
+
+COORDINATOR_PATH = re.compile(r"(studies|releases)/[a-z0-9][a-z0-9-]{0,62}\.json")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Everything that verified, before it is shaped into a view."""
+
+    agreement: Agreement
+    root: int
+    targets: int
+    expires: datetime
+    countries: dict[str, CountryDocuments]
+    absent: dict[str, str]
+    ignored: tuple[str, ...]
+    studies: dict[str, bytes]
+    releases: dict[str, bytes]
+    floor: Floor
+    files: dict[str, bytes]
+
+
+def load(fetch: Fetch, pinned_root: bytes, now: datetime, floor: Floor) -> Loaded:
+    """Return what verifies. Raises DocumentFault where the top-level documents do not."""
+    recorder = Recorder(fetch)
+    with TemporaryDirectory(prefix="pratique-") as cache, _plainly():
+        client = Client(cache, recorder, pinned_root, floor.raised_to(now))
+        client.refresh()
+        return _Loading(client, recorder, floor, floor.raised_to(now)).loaded()
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    try:
+        yield
+    except ExpiredMetadataError as error:
+        raise DocumentFault(
+            "The documents have expired",
+            why=str(error),
+            fix="get fresh ones from the exchange; if it has none, ask the coordinator to sign",
+        ) from None
+    except TUF_ERRORS as error:
+        raise _untrusted(str(error)) from None
+
+
+def _untrusted(why: str) -> DocumentFault:
+    return DocumentFault(
+        "The documents of the exchange cannot be trusted",
+        why=why,
+        fix="nothing is computed until they can; ask the coordinator, and keep the log",
+    )
+
+
+class _Loading:
+    """One pass over a refreshed client."""
+
+    def __init__(self, client: Client, recorder: Recorder, floor: Floor, now: datetime) -> None:
+        self._client, self._recorder, self._floor, self._now = client, recorder, floor, now
+        self._root, self._targets, self._snapshot, self._timestamp = client.top
+
+    def loaded(self) -> Loaded:
+        self._check_versions()
+        self._check_times()
+        agreement = self._agreement()
+        countries, absent, keys = self._countries(agreement)
+        studies, releases, strange = self._coordinator()
+        top = self._client.top
+        return Loaded(
+            agreement=agreement,
+            root=self._root.version,
+            targets=self._targets.version,
+            expires=min(signed.expires for signed in top),
+            countries=countries,
+            absent=absent,
+            ignored=(*self._overrides(), *strange),
+            studies=studies,
+            releases=releases,
+            floor=self._raised(countries, keys),
+            files=self._recorder.files,
+        )
+
+    def _check_versions(self) -> None:
+        for signed in self._client.top:
+            seen = getattr(self._floor, signed.type)
+            if signed.version < seen:
+                raise _untrusted(
+                    f"{signed.type} is version {signed.version}, and {seen} was seen before: "
+                    f"an older state is being shown"
+                )
+
+    def _check_times(self) -> None:
+        for signed in self._client.top:
+            if signed_at(signed) > self._now + CLOCK_SKEW:
+                raise _untrusted(
+                    f"{signed.type} is signed in the future, at {signed_at(signed)}; "
+                    f"this machine's clock says {self._now}"
+                )
+        if self._timestamp.expires - signed_at(self._timestamp) > TIMESTAMP_LIFE:
+            raise _untrusted("the timestamp would live longer than a day")
+
+    def _agreement(self) -> Agreement:
+        target = self._targets.targets.get(AGREEMENT_PATH)
+        if target is None:
+            raise _untrusted("they hold no agreement")
+        agreement = Agreement.from_canonical(self._client.content(target))
+        root, targets = self._root, self._targets
+        due = build_targets(agreement, targets.version, signed_at(targets))
+        if root != build_root(agreement, root.version, signed_at(root)):
+            raise _untrusted("the root's keys or thresholds are not those of the agreement")
+        if (targets.delegations, targets.expires) != (due.delegations, due.expires):
+            raise _untrusted("the roles of the countries are not those of the agreement")
+        return agreement
+
+    def _countries(
+        self, agreement: Agreement
+    ) -> tuple[dict[str, CountryDocuments], dict[str, str], dict[str, str]]:
+        found, absent, keys = {}, {}, dict(self._floor.keys)
+        for party in agreement.parties:
+            try:
+                keys[party.country] = self._accepted_key(party)
+                found[party.country] = self._country(party.country)
+            except DocumentFault as fault:
+                absent[party.country] = f"{fault.what}: {fault.why}"
+            except TUF_ERRORS as error:
+                absent[party.country] = f"The documents of {party.country} do not verify: {error}"
+        return found, absent, keys
+
+    def _country(self, country: str) -> CountryDocuments:
+        meta = self._snapshot.meta.get(f"{role_of(country)}.json")
+        seen = self._floor.countries.get(country, 0)
+        if meta is None or meta.version < seen:
+            shown = f"version {meta.version}, and {seen} was seen" if meta else "none is published"
+            raise DocumentFault(f"{country} has no documents here", why=shown)
+        signed = self._client.role(role_of(country))
+        return read_country(country, signed, self._client.content, self._now)
+
+    def _accepted_key(self, party: Party) -> str:
+        """Follow a country's key from the one last seen through every root since."""
+        known = self._floor.keys.get(party.country, party.officer_key)
+        for root in self._roots_since():
+            now_named = _named_key(root.signed, party.country)
+            if now_named not in {None, known} and _signed_by(root, known):
+                known = str(now_named)
+        if known != party.officer_key:
+            raise DocumentFault(
+                f"The key of {party.country} has changed",
+                why="the new one is not signed by the old one, nor approved here",
+                fix="compare the new fingerprint with that country, then approve it",
+            )
+        return known
+
+    def _roots_since(self) -> Iterator[Metadata[Root]]:
+        for version in range(self._floor.root + 1, self._root.version + 1):
+            data = self._recorder.files.get(f"{METADATA}{version}.root.json")
+            if data is not None:
+                yield Metadata[Root].from_bytes(data)
+
+    def _coordinator(self) -> tuple[dict[str, bytes], dict[str, bytes], list[str]]:
+        if f"{COORDINATOR_ROLE}.json" not in self._snapshot.meta:
+            return {}, {}, []
+        listed = self._client.role(COORDINATOR_ROLE).targets
+        good = {path: t for path, t in listed.items() if COORDINATOR_PATH.fullmatch(path)}
+        contents = {path: self._client.content(target) for path, target in good.items()}
+        strange = [
+            f"{path} is no path of the coordinator; ignored" for path in listed.keys() - good
+        ]
+        studies = {
+            f"sha256:{good[path].hashes['sha256']}": data
+            for path, data in contents.items()
+            if path.startswith("studies/")
+        }
+        releases = {p: data for p, data in contents.items() if p.startswith("releases/")}
+        return studies, releases, sorted(strange)
+
+    def _overrides(self) -> list[str]:
+        others = sorted(self._targets.targets.keys() - {AGREEMENT_PATH})
+        return [
+            f"{path} is listed by the targets role, which holds only the agreement; ignored"
+            for path in others
+        ]
+
+    def _raised(self, countries: dict[str, CountryDocuments], keys: dict[str, str]) -> Floor:
+        signed: tuple[Signed, ...] = self._client.top
+        raised = self._floor.model_copy(
+            update={
+                **{each.type: each.version for each in signed},
+                "keys": keys,
+                "latest": max(self._floor.raised_to(signed_at(each)) for each in signed),
+            }
+        )
+        for documents in countries.values():
+            raised = raised.with_country(documents.country, documents.version, documents.signed_at)
+        return raised
+
+
+def _named_key(root: Root, country: str) -> str | None:
+    """Return the key that a root names for a country, as text."""
+    for id_ in root.roles[Root.type].keyids:
+        key = root.keys[id_]
+        if key.unrecognized_fields.get(PARTY_FIELD) == role_of(country):
+            return VerifyKey(bytes.fromhex(key.keyval["public"])).to_text()
+    return None
+
+
+def _signed_by(root: Metadata[Root], text: str) -> bool:
+    key = VerifyKey.from_text(text)
+    try:
+        tuf_key(key, "").verify_signature(root.signatures[key_id(key)], root.signed_bytes)
+    except (KeyError, UnverifiedSignatureError):
+        return False
+    return True

@@ -1,0 +1,176 @@
+"""What is published now, and the metadata that the coordinator's own keys add to it."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Self
+
+from tuf.api.metadata import Metadata, MetaFile, Snapshot, T, TargetFile, Targets, Timestamp
+
+from governance.documents.agreement import Agreement
+from governance.errors import DocumentFault
+from governance.trust.bundle import read_targets_metadata
+from governance.trust.client import METADATA, TARGETS
+from governance.trust.layout import (
+    AGREEMENT_PATH,
+    COORDINATOR_ROLE,
+    SNAPSHOT_LIFE,
+    TIMESTAMP_LIFE,
+    role_of,
+    signed_at,
+    signed_field,
+    signer,
+)
+from governance.trust.versions import Versions
+from keys.identity import SigningKey
+
+Files = dict[str, bytes]
+"""Files to publish, in the order in which they are written."""
+Read = Callable[[str], bytes | None]
+
+TIMESTAMP_NAME = f"{METADATA}timestamp.json"
+SNAPSHOT_RENEWAL = timedelta(days=1)
+_HASHED = r"[0-9a-f]{64}\.[a-z0-9][a-z0-9-]{0,63}\.(json|cedar)"
+PUBLISHED_NAME = re.compile(
+    r"metadata/(timestamp|[1-9][0-9]{0,9}\.(root|targets|snapshot|coordinator|country-[A-Z]{2}))"
+    rf"\.json|targets/((studies|releases|country-[A-Z]{{2}}(/permits|/withdrawals)?)/)?{_HASHED}"
+)
+"""Names that the fetch service may ask for: no other file of the store is ever read out."""
+
+
+@dataclass(frozen=True)
+class State:
+    """The published state: every role's current metadata, as bytes."""
+
+    root: int
+    agreement: Agreement
+    roles: Mapping[str, bytes]
+    snapshot: bytes | None = None
+    timestamp: int = 0
+
+    @classmethod
+    def read(cls, read: Read) -> Self | None:
+        """Return what the timestamp leads to; None before the first publication."""
+        data = read(TIMESTAMP_NAME)
+        if data is None:
+            return None
+        timestamp = Metadata[Timestamp].from_bytes(data).signed
+        snapshot = _must(read, metadata_name("snapshot", timestamp.snapshot_meta.version))
+        listed = Metadata[Snapshot].from_bytes(snapshot).signed.meta
+        roles = {
+            name.removesuffix(".json"): _must(read, f"{METADATA}{meta.version}.{name}")
+            for name, meta in listed.items()
+        }
+        targets = read_targets_metadata(roles[Targets.type]).signed
+        agreement = _must(read, target_name(targets.targets[AGREEMENT_PATH]))
+        return cls(
+            root=newest_root(read),
+            agreement=Agreement.from_canonical(agreement),
+            roles=roles,
+            snapshot=snapshot,
+            timestamp=timestamp.version,
+        )
+
+    def role(self, name: str) -> Targets | None:
+        """Return what a role lists now; None where it has published nothing."""
+        data = self.roles.get(name)
+        return None if data is None else read_targets_metadata(data).signed
+
+    def versions(self) -> Versions:
+        """Return the versions that are published."""
+        found = {c: self.role(role_of(c)) for c in self.agreement.countries}
+        countries = {country: role.version for country, role in found.items() if role}
+        return Versions(
+            self.root, read_targets_metadata(self.roles[Targets.type]).signed.version, countries
+        )
+
+    def with_role(self, name: str, data: bytes) -> Self:
+        """Return the state with a role's new metadata."""
+        return replace(self, roles={**self.roles, name: data})
+
+    def role_files(self, *names: str) -> Files:
+        """Return the metadata files of these roles."""
+        return {
+            metadata_name(name, read_targets_metadata(self.roles[name]).signed.version): self.roles[
+                name
+            ]
+            for name in names
+        }
+
+    def daily_files(self, now: datetime, online: SigningKey, *, fresh: bool) -> Files:
+        """Return a new timestamp; a new snapshot too where `fresh`, or the old one is a day old."""
+        old = Metadata[Snapshot].from_bytes(self.snapshot).signed if self.snapshot else None
+        if not fresh and old and self.snapshot and now - signed_at(old) < SNAPSHOT_RENEWAL:
+            return self._timestamp(now, online, old.version, self.snapshot)
+        version = old.version + 1 if old else 1
+        snapshot = _signed(self._snapshot(now, version), online)
+        name = metadata_name("snapshot", version)
+        return {name: snapshot, **self._timestamp(now, online, version, snapshot)}
+
+    def _snapshot(self, now: datetime, version: int) -> Snapshot:
+        roles = {f"{name}.json": data for name, data in self.roles.items()}
+        meta = {
+            name: MetaFile.from_data(read_targets_metadata(data).signed.version, data, ["sha256"])
+            for name, data in roles.items()
+        }
+        expires = min(now + SNAPSHOT_LIFE, self.agreement.sunset)
+        return Snapshot(version, None, expires, meta, signed_field(now))
+
+    def _timestamp(self, now: datetime, online: SigningKey, version: int, snapshot: bytes) -> Files:
+        meta = MetaFile.from_data(version, snapshot, ["sha256"])
+        expires = min(now + TIMESTAMP_LIFE, self.agreement.sunset)
+        signed = Timestamp(self.timestamp + 1, None, expires, meta, signed_field(now))
+        return {TIMESTAMP_NAME: _signed(signed, online)}
+
+    def with_coordinator(
+        self, now: datetime, documents: SigningKey, added: Mapping[str, bytes]
+    ) -> tuple[Self, Files]:
+        """Return the state in which the coordinator's role also lists these, and its files."""
+        old = self.role(COORDINATOR_ROLE)
+        new = {path: TargetFile.from_data(path, data) for path, data in added.items()}
+        signed = Targets(
+            version=old.version + 1 if old else 1,
+            expires=self.agreement.sunset,
+            targets={**(old.targets if old else {}), **new},
+            unrecognized_fields=signed_field(now),
+        )
+        state = self.with_role(COORDINATOR_ROLE, _signed(signed, documents))
+        contents = {target_name(new[path]): data for path, data in added.items()}
+        return state, contents | state.role_files(COORDINATOR_ROLE)
+
+
+def _signed(signed: T, key: SigningKey) -> bytes:
+    metadata = Metadata(signed)
+    metadata.sign(signer(key))
+    return metadata.to_bytes()
+
+
+def metadata_name(role: str, version: int) -> str:
+    """Return the name of a role's metadata file."""
+    return f"{METADATA}{version}.{role}.json"
+
+
+def target_name(target: TargetFile) -> str:
+    """Return the name of a target's file: its hash stands before the file's own name."""
+    directory, slash, file = target.path.rpartition("/")
+    return f"{TARGETS}{directory}{slash}{target.hashes['sha256']}.{file}"
+
+
+def newest_root(read: Read) -> int:
+    """Return the version of the newest root; 0 where there is none."""
+    version = 0
+    while read(metadata_name("root", version + 1)) is not None:
+        version += 1
+    return version
+
+
+def _must(read: Read, name: str) -> bytes:
+    data = read(name)
+    if data is None:
+        raise DocumentFault(
+            f"The document store has lost {name}",
+            why="the files before it name it",
+            fix="restore the store from a backup",
+        )
+    return data
