@@ -18,6 +18,7 @@ PROGRAMS = Path(sys.executable).parent
 COMMAND_SECONDS = 120.0
 STOP_SECONDS = 20.0
 POLL_SECONDS = 0.1
+QUIET = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
 KEPT_FROM_US = ("PATH", "LANG", "TMPDIR", "SYSTEMROOT")
 
 
@@ -37,7 +38,7 @@ class Processes:
         """Start a process in a session of its own, so that Ctrl-C reaches only the demo."""
         process = subprocess.Popen(
             command,
-            cwd=home,
+            cwd=home.parent,
             env=_environment(home),
             stdin=subprocess.DEVNULL,
             start_new_session=True,
@@ -74,7 +75,7 @@ def _end(process: subprocess.Popen[bytes], deadline: float) -> None:
 def _environment(home: Path) -> dict[str, str]:
     kept = {name: os.environ[name] for name in KEPT_FROM_US if name in os.environ}
     kept["PATH"] = f"{PROGRAMS}{os.pathsep}{kept.get('PATH', os.defpath)}"
-    return kept | {"HOME": str(home), "PYTHONSAFEPATH": "1", "COLUMNS": "96", "NO_COLOR": "1"}
+    return kept | {"HOME": str(home), "COLUMNS": "96", **QUIET}
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,8 @@ class Party:
     processes: Processes
 
     def settle(self) -> None:
-        """Make the folder and choose a passphrase."""
-        self.home.mkdir(parents=True, mode=0o700)
+        """Choose a passphrase."""
+        self.home.parent.mkdir(exist_ok=True)
         with os.fdopen(os.open(self.passphrase, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(18))
 

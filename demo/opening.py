@@ -1,0 +1,140 @@
+"""The first acts: the office opens, officers are let in, the agreement is signed, nodes start."""
+
+import socket
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from demo.federation import Federation
+from demo.party import CommandFailed
+from demo.world import Site, write_documents
+
+COORDINATOR_SECONDS = 90.0
+NODE_SECONDS = 60.0
+IN_FORCE_SECONDS = 10.0
+
+
+def open_office(federation: Federation) -> None:
+    """Make the coordinator and start its daemon."""
+    story, coordinator = federation.story, federation.coordinator
+    story.act("The coordination office opens")
+    story.say(
+        "It can launch studies and add up sums. It holds no records, and it can sign nothing in "
+        "a country's name. Behind its one port runs a stock Flower SuperLink, on loopback only."
+    )
+    name = federation.world.terms.federation
+    words = ("init", "--federation", name, "--listen", f"127.0.0.1:{_free_port()}")
+    story.command("coordinator", coordinator.told(words))
+    story.quote(_without_folder(federation, coordinator.run(*words, unlock=True)))
+    story.command("coordinator", "pratique-coordinator up")
+    coordinator.start(
+        "up", ready=lambda: coordinator.log_says("ready"), seconds=COORDINATOR_SECONDS
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _without_folder(federation: Federation, text: str) -> str:
+    return text.replace(f"{federation.world.folder}/", "")
+
+
+def admit_officers(federation: Federation) -> None:
+    """Four officers make their keys and are let in by what they read out."""
+    story = federation.story
+    story.act("Four privacy officers make their keys and are let in")
+    story.command("each officer", "pratique-officer keygen --country … --authority …")
+    told = federation.everywhere(lambda site: _keygen(federation, site))
+    story.quote(_without_folder(federation, told[federation.first]))
+    story.command("coordinator", "pratique-coordinator invite … --role officer --out …")
+    story.command("each officer", f"pratique-officer enrol {federation.first}-officer.json")
+    story.command("coordinator", "pratique-coordinator admit …")
+    prints = federation.everywhere(
+        lambda site: federation.enrol(federation.officers[site.country], site.country, "officer")
+    )
+    story.say("Each officer reads a fingerprint out over the telephone; the coordinator admits it:")
+    story.quote("\n".join(f"{country}  {print_}" for country, print_ in prints.items()))
+
+
+def _keygen(federation: Federation, site: Site) -> str:
+    officer = federation.officers[site.country]
+    words = ("keygen", "--country", site.country, "--authority", site.authority)
+    return officer.run(*words, unlock=True)
+
+
+def sign_agreement(federation: Federation) -> Path:
+    """The agreement is laid out, read and signed; return the folder of documents."""
+    story, coordinator = federation.story, federation.coordinator
+    documents = write_documents(federation.world, datetime.now(UTC))
+    story.act("The agreement is laid out, read and signed")
+    words = ("agreement", "propose", documents / "agreement.yaml")
+    story.command("coordinator", coordinator.told(words))
+    coordinator.run(*words)
+    story.command("each officer", "pratique-officer sign")
+    shown = federation.everywhere(lambda site: _sign_draft(federation, site.country))
+    story.say(f"This is what {federation.first}'s officer read before signing:")
+    story.quote(shown[federation.first], most=45)
+    story.command("coordinator", "pratique-coordinator agreement status")
+    _wait_until_in_force(federation)
+    story.quote(coordinator.run("agreement", "status"))
+    return documents
+
+
+def _sign_draft(federation: Federation, country: str) -> str:
+    return federation.officers[country].run("sign", "--yes", unlock=True)
+
+
+def _wait_until_in_force(federation: Federation) -> None:
+    deadline = time.monotonic() + IN_FORCE_SECONDS
+    while federation.coordinator.ask("agreement", "status")["state"] != "in force":
+        if time.monotonic() > deadline:
+            raise CommandFailed("All officers have signed, and the agreement is not in force.")
+
+
+def start_nodes(federation: Federation) -> None:
+    """Each country sets up its node, its officer vouches for it, and it connects."""
+    story, first = federation.story, federation.first
+    story.act("Four nodes start, each beside its own country's records")
+    story.command(
+        "each node",
+        "pratique-node init --country … --data records.csv --dictionary dictionary.yaml",
+    )
+    reports = federation.everywhere(lambda site: _init_node(federation, site))
+    story.say(f"{first}'s operator sees how its file was understood; nothing of this leaves:")
+    story.quote(_without_folder(federation, reports[first]), most=25)
+    story.command("each node", f"pratique-node enrol {first}-node.json")
+    federation.everywhere(
+        lambda site: federation.enrol(federation.nodes[site.country], site.country, "node")
+    )
+    story.command("each officer", "pratique-officer sign node-keys.json --node …")
+    federation.everywhere(lambda site: _vouch(federation, site.country))
+    story.command("each node", "pratique-node up")
+    federation.everywhere(lambda site: _start_node(federation, site.country))
+    story.command(f"node {first}", "pratique-node status")
+    story.quote(_without_folder(federation, federation.nodes[first].run("status")))
+
+
+def _init_node(federation: Federation, site: Site) -> str:
+    key = federation.officers[site.country].home / "country.pub"
+    words: list[str | Path] = ["init", "--country", site.country, "--officer-key", key]
+    words += ["--data", site.records, "--dictionary", site.dictionary]
+    words += ["--opt-out", site.opted_out] if site.opted_out else []
+    return federation.nodes[site.country].run(*words, unlock=True)
+
+
+def _vouch(federation: Federation, country: str) -> None:
+    officer, node = federation.officers[country], federation.nodes[country]
+    officer.run("sign", node.home / "node-keys.json", "--node", node.home, "--yes", unlock=True)
+
+
+def _start_node(federation: Federation, country: str) -> None:
+    node, coordinator = federation.nodes[country], federation.coordinator
+    node.start(
+        "up",
+        ready=lambda: bool(coordinator.ask("status")["nodes"].get(country)),
+        seconds=NODE_SECONDS,
+    )

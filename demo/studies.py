@@ -1,0 +1,78 @@
+"""The middle acts: a training study, a histogram, and a study that must be refused."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from demo.federation import Federation
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A released result as `result show --json` gives it, and how long its run took."""
+
+    result: dict[str, Any]
+    seconds: float
+
+
+def train(federation: Federation, documents: Path) -> Outcome:
+    """Train a model under four permits and release it."""
+    federation.story.act("A training study: proposed, read, permitted, run, released")
+    return _study(federation, documents, federation.world.training, told_in_full=True)
+
+
+def count(federation: Federation, documents: Path) -> Outcome:
+    """Open a histogram under four permits."""
+    federation.story.act("A histogram, through the same door and from the same ledger")
+    return _study(federation, documents, federation.world.histogram, told_in_full=False)
+
+
+def _study(federation: Federation, documents: Path, text: str, *, told_in_full: bool) -> Outcome:
+    story, coordinator = federation.story, federation.coordinator
+    name = text.removeprefix("hospital-")
+    draft = documents / f"{name}.yaml"
+    story.command("coordinator", f"pratique-coordinator study check {draft.name}")
+    checked = coordinator.run("study", "check", draft)
+    story.quote(checked, most=20 if told_in_full else 8)
+    story.command("coordinator", f"pratique-coordinator study propose {draft.name}")
+    coordinator.run("study", "propose", draft)
+    _permit(federation, name, told_in_full=told_in_full)
+    return _run(federation, name)
+
+
+def _permit(federation: Federation, name: str, *, told_in_full: bool) -> None:
+    story, first = federation.story, federation.first
+    if told_in_full:
+        story.command(f"officer {first}", f"pratique-officer show {name}")
+        story.quote(federation.officers[first].run("show", name, unlock=True), most=60)
+    story.command("each officer", f"pratique-officer approve {name}")
+    words = ("approve", name, "--yes", "--sentence", "Approved after reading it in full.")
+    federation.everywhere(lambda site: federation.officers[site.country].run(*words, unlock=True))
+
+
+def _run(federation: Federation, name: str) -> Outcome:
+    story, coordinator = federation.story, federation.coordinator
+    story.command("coordinator", f"pratique-coordinator study launch {name}")
+    began = story.seconds
+    coordinator.run("study", "launch", name)
+    story.command("coordinator", f"pratique-coordinator study watch {name}")
+    with coordinator.lines("study", "watch", name) as lines:
+        for line in lines:
+            story.quote(line)
+    seconds = story.seconds - began
+    story.command("coordinator", f"pratique-coordinator result verify {name}")
+    story.quote(coordinator.run("result", "verify", name))
+    story.command("coordinator", f"pratique-coordinator result show {name}")
+    story.quote(coordinator.run("result", "show", name), most=40)
+    return Outcome(coordinator.ask("result", "show", name), seconds)
+
+
+def refuse(federation: Federation, documents: Path) -> None:
+    """Try a study with a forbidden purpose: every country's rules refuse it."""
+    story, coordinator = federation.story, federation.coordinator
+    story.act("A study that nobody can launch: its purpose is forbidden")
+    draft = documents / "insurance-premiums.yaml"
+    for action in ("check", "propose"):
+        story.command("coordinator", f"pratique-coordinator study {action} {draft.name}")
+        story.quote(coordinator.refused("study", action, draft), most=14)
+    story.say("Had the office launched it all the same, every node would have refused by itself.")
