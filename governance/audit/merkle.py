@@ -154,14 +154,23 @@ def verify_consistency(
     """
     if not 0 < size1 <= size2:
         raise _refused("The sizes are not those of an earlier and a later tree")
+    if size1 == size2:
+        _require_same(root1, root2, proof)
+        return
     _require_hashes(root1, root2, *proof)
+    if not proof:
+        raise _refused("The proof is empty")
     walk = _Walk(size1 - 1, size2 - 1)
     walk.climb_while_right()
     whole = size1 & (size1 - 1) == 0
     path = [root1, *proof] if whole else list(proof)
-    if not path:
-        raise _refused("The proof is empty")
     _require_equal(*_replay(walk, path, root1, root2))
+
+
+def _require_same(root1: bytes, root2: bytes, proof: Sequence[bytes]) -> None:
+    if proof:
+        raise _refused("A tree needs no proof to continue itself")
+    _require_equal(root1, root2)
 
 
 def _replay(
