@@ -1,0 +1,209 @@
+"""A country dies at any point, is behind, or is seized afterwards.
+
+Every test drives the real state machines of both sides; the attacker has the coordinator's key.
+"""
+
+import base64
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from protocols.errors import ProtocolFault, ReasonCode
+from protocols.private_sum import ratchet
+from protocols.private_sum.country import CountryRun
+from protocols.private_sum.opening import OpenedSum, VoidRound
+from protocols.private_sum.state import RunState
+from tests.support.federation import (
+    MODEL,
+    ZEROS,
+    World,
+    refused,
+    retold,
+    state_of,
+    terms_of,
+    versions_of,
+    view_of,
+)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize("step", ["bundle", "encapsulate", "confirm"])
+def test_a_country_missing_in_set_up_lets_nothing_begin(step: str, size: int) -> None:
+    for dead in terms_of(size).roster:
+        world = World.of(size)
+        for earlier in ("bundle", "encapsulate", "confirm"):
+            if earlier == step:
+                break
+            world.set_up(earlier)
+        for country in world.terms.roster:
+            if country != dead:
+                world.exchange(step, country)
+        ahead = {
+            "bundle": partial(world.coordinator.encapsulate_request, "AT"),
+            "encapsulate": partial(world.coordinator.confirm_request, "AT"),
+            "confirm": partial(world.coordinator.begin_round, 1, "train", MODEL),
+        }
+        with pytest.raises(ProtocolFault, match=dead):
+            ahead[step]()
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 6])
+def test_a_country_missing_from_a_round_voids_it_and_the_next_one_opens(size: int) -> None:
+    for dead in terms_of(size).roster:
+        world = World.ready(size)
+        opened = world.coordinator.begin_round(1, "train", MODEL)
+        for country in world.terms.roster:
+            if country != dead:
+                world.contribute(opened, country)
+        with pytest.raises(ProtocolFault, match=dead):
+            opened.answer_request("AT")
+        assert opened.open() == VoidRound("a country did not contribute", (dead,))
+        after = world.sum(2, "train", dict.fromkeys(world.terms.roster, ZEROS + 1))
+        assert isinstance(after, OpenedSum)
+        assert (after.values == size).all()
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 6])
+def test_a_country_missing_from_the_answers_matters_only_below_t(size: int) -> None:
+    for dead in terms_of(size).roster:
+        world = World.ready(size)
+        opened = world.contributed()
+        for country in world.terms.roster:
+            if country != dead:
+                world.answer(opened, country)
+        assert isinstance(opened.open(), OpenedSum) == (size - 1 >= world.terms.threshold)
+
+
+@pytest.mark.parametrize("country", ["AT", "BE", "CZ"])
+def test_a_country_restarted_after_every_message_goes_on(country: str) -> None:
+    world = World.of(3)
+    for step in ("bundle", "encapsulate", "confirm"):
+        world.set_up(step)
+        world.restart(country)
+    for number in (1, 2):
+        opened = world.contributed(number)
+        world.restart(country)
+        for one in world.terms.roster:
+            world.answer(opened, one)
+        world.restart(country)
+        assert isinstance(opened.open(), OpenedSum)
+
+
+def test_a_country_that_lost_its_keys_sits_the_run_out() -> None:
+    world = World.of(3)
+    world.set_up("bundle")
+    world.countries["CZ"] = CountryRun.start(view_of("CZ", world.terms))
+    with refused(world.countries["CZ"], ReasonCode.STALE):
+        world.countries["CZ"].encapsulate(world.coordinator.encapsulate_request("CZ"))
+
+
+def secrets_in(state: RunState) -> set[bytes]:
+    """Return every secret a thief of the state finds."""
+    opened = state.open_round
+    held = {*state.links.values(), *state.kem_secrets.values(), state.key}
+    if opened is not None:
+        held |= {opened.own_share, *opened.seals.values()}
+    return held - {b""}
+
+
+def test_set_up_secrets_are_gone_once_set_up_is_done() -> None:
+    world = World.of(3)
+    world.set_up("bundle")
+    world.set_up("encapsulate")
+    before = secrets_in(state_of(world.countries["AT"]))
+    assert before
+    world.set_up("confirm")
+    stored = state_of(world.countries["AT"])
+    assert stored.key == b""
+    assert not stored.kem_secrets
+    assert not before & secrets_in(stored)
+
+
+def test_an_answered_round_leaves_no_key_that_opens_it() -> None:
+    world = World.ready(3)
+    earlier = state_of(world.countries["AT"])
+    opened = world.contributed()
+    during = state_of(world.countries["AT"])
+    assert during.open_round is not None
+    world.answer(opened, "AT")
+    after = state_of(world.countries["AT"])
+    assert after.open_round is None
+    assert not (secrets_in(earlier) | secrets_in(during)) & secrets_in(after) - set(
+        during.links.values()
+    )
+    for peer, link in after.links.items():
+        assert link != earlier.links[peer]
+        past = ratchet.sealing_key(earlier.links[peer], opened.terms.context, peer, "AT")
+        assert past != ratchet.sealing_key(link, opened.terms.context, peer, "AT")
+
+
+def test_a_contributed_round_leaves_no_mask_key_and_no_seed() -> None:
+    world = World.ready(3)
+    earlier = state_of(world.countries["AT"])
+    opened = world.contributed()
+    stored = world.countries["AT"].to_bytes()
+    for peer, link in earlier.links.items():
+        key = ratchet.mask_key(link, opened.terms.context, "AT", peer)
+        assert base64.b64encode(key).rstrip(b"=") not in stored
+        assert base64.b64encode(link).rstrip(b"=") not in stored
+    for country in world.terms.roster:
+        world.answer(opened, country)
+    seed = opened._seed("AT", opened._usable("AT"))
+    assert seed is not None
+    assert base64.b64encode(seed).rstrip(b"=") not in stored
+
+
+def test_the_next_round_forgets_a_void_one() -> None:
+    world = World.ready(3)
+    world.contributed(1)
+    void = secrets_in(state_of(world.countries["AT"]))
+    world.contributed(2)
+    assert not void & secrets_in(state_of(world.countries["AT"]))
+
+
+def behind(world: World, country: str, **newer: int) -> CountryRun:
+    """Return a country that has not yet seen the documents `newer` than its own."""
+    view = view_of(country, world.terms)
+    held = versions_of(world.terms.roster, **dict.fromkeys(newer, 2))
+    return CountryRun.from_bytes(world.countries[country].to_bytes(), replace(view, versions=held))
+
+
+def test_a_country_that_is_behind_the_coordinator_stops_in_every_phase() -> None:
+    world = World.of(3)
+    for step in ("bundle", "encapsulate", "confirm"):
+        old = behind(world, "AT", BE=3)
+        request = getattr(world.coordinator, f"{step}_request")("AT")
+        with refused(old, ReasonCode.DOCUMENTS_BEHIND, naming="country-BE"):
+            getattr(old, step)(request)
+        world.set_up(step)
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    old = behind(world, "AT", BE=3)
+    with refused(old, ReasonCode.DOCUMENTS_BEHIND):
+        old.contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
+    for country in world.terms.roster:
+        world.contribute(opened, country)
+    old = behind(world, "AT", BE=3)
+    with refused(old, ReasonCode.DOCUMENTS_BEHIND):
+        old.answer(opened.answer_request("AT"))
+
+
+def silent_about(world: World, request: bytes) -> bytes:
+    """Return the request of a coordinator that hides newer documents."""
+    old = versions_of(world.terms.roster, AT=2, BE=2, CZ=2)
+    return retold(request, lambda body: body.versions.CopyFrom(old.to_proto()))
+
+
+def test_a_hidden_document_shows_in_another_countrys_bundle_and_contribution() -> None:
+    world = World.of(3)
+    world.set_up("bundle")
+    old = behind(world, "AT", CZ=3)
+    request = silent_about(world, world.coordinator.encapsulate_request("AT"))
+    with refused(old, ReasonCode.DOCUMENTS_BEHIND, naming="country-CZ"):
+        old.encapsulate(request)
+    world.set_up("encapsulate")
+    world.set_up("confirm")
+    opened = world.contributed()
+    old = behind(world, "AT", CZ=3)
+    with refused(old, ReasonCode.DOCUMENTS_BEHIND, naming="country-CZ"):
+        old.answer(silent_about(world, opened.answer_request("AT")))

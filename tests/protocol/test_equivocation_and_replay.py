@@ -1,0 +1,229 @@
+"""Rosters, models, studies, rounds and runs that are not the ones a country knows.
+
+Every test drives the real state machines of both sides; the attacker has the coordinator's key.
+"""
+
+import numpy as np
+import pytest
+
+from protocols.errors import ReasonCode, Refusal
+from protocols.private_sum import country_round, shares
+from protocols.private_sum.contribution import seed_key
+from protocols.private_sum.country import CountryRun
+from protocols.private_sum.masking import Masker
+from protocols.proto.round_pb2 import (
+    PHASE_ANSWER,
+    AnswerRequest,
+    Reply,
+    RequestBody,
+)
+from tests.support.federation import (
+    COUNT,
+    MODEL,
+    TRAIN,
+    ZEROS,
+    World,
+    coordinator_of,
+    refused,
+    retold,
+    terms_of,
+    view_of,
+)
+
+
+def test_another_roster_than_the_documents_give_is_refused() -> None:
+    world = World.of(4)
+    smaller = coordinator_of(terms_of(3))
+    with refused(world.countries["AT"], ReasonCode.STALE):
+        world.countries["AT"].bundle(smaller.bundle_request("AT"))
+    claimed = retold(world.coordinator.bundle_request("AT"), lambda body: body.bundle.roster.pop())
+    with refused(world.countries["AT"], ReasonCode.ROSTER):
+        world.countries["AT"].bundle(claimed)
+
+
+@pytest.mark.parametrize("size", [1, 0])
+def test_a_roster_below_the_floor_makes_no_run(size: int) -> None:
+    with pytest.raises(Refusal) as refusal:
+        terms_of(3, roster=("AT", "BE", "CZ")[:size])
+    assert refusal.value.code is ReasonCode.ROSTER
+
+
+def test_the_roster_cannot_shrink_between_phases() -> None:
+    world = World.of(4)
+    world.set_up("bundle")
+    request = retold(
+        world.coordinator.encapsulate_request("AT"), lambda body: body.encapsulate.bundles.pop()
+    )
+    with refused(world.countries["AT"], ReasonCode.ROSTER):
+        world.countries["AT"].encapsulate(request)
+
+
+def test_a_country_cannot_stand_twice_in_the_roster() -> None:
+    world = World.of(3)
+    world.set_up("bundle")
+
+    def double(body: RequestBody) -> None:
+        body.encapsulate.bundles[2].CopyFrom(body.encapsulate.bundles[1])
+
+    with refused(world.countries["AT"], ReasonCode.ROSTER):
+        world.countries["AT"].encapsulate(
+            retold(world.coordinator.encapsulate_request("AT"), double)
+        )
+
+
+def test_countries_shown_different_models_open_nothing() -> None:
+    world = World.ready(3)
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    other = world.twin().begin_round(1, "train", b"another model")
+    for country in ("AT", "BE"):
+        world.contribute(opened, country)
+    odd = world.countries["CZ"].contribute(other.contribute_request("CZ"), ZEROS, ZEROS)
+    with pytest.raises(Refusal) as refusal:
+        opened.take_contribution("CZ", odd)
+    assert refusal.value.code is ReasonCode.STALE
+    heads = [opened._heads["AT"], opened._heads["BE"], Reply.FromString(odd).contribution.head]
+
+    def mixed(body: RequestBody) -> None:
+        content = AnswerRequest(round=1, countries=world.terms.roster, heads=heads)
+        body.answer.CopyFrom(content)
+
+    asked = retold(opened.contribute_request("AT"), mixed, model=b"", phase=PHASE_ANSWER)
+    with refused(world.countries["AT"], ReasonCode.STALE, naming="CZ"):
+        world.countries["AT"].answer(asked)
+
+
+@pytest.mark.parametrize("shown", [MODEL, b"another model"])
+def test_masks_cancel_between_countries_only_when_all_saw_one_model(shown: bytes) -> None:
+    """Even with every seed known, words made under two contexts give noise, not a sum."""
+    world = World.ready(3)
+    seed = b"\x01" * shares.ELEMENT_BYTES
+    rounds = {c: world.twin().begin_round(1, "train", MODEL) for c in ("AT", "BE")}
+    rounds["CZ"] = world.twin().begin_round(1, "train", shown)
+    words = np.zeros(rounds["AT"].terms.words, np.uint64)
+    masker = Masker(words.size)
+    for country, opened in rounds.items():
+        world.restart(country, entropy=lambda size: b"\x01" * size)
+        reply = world.contribute(opened, country)
+        words += np.frombuffer(Reply.FromString(reply).contribution.words, np.uint64)
+        masker.subtract(seed_key(opened.terms, country, seed), words)
+    assert words.any() == (shown != MODEL)
+
+
+def test_a_study_changed_between_phases_is_refused() -> None:
+    world = World.ready(3)
+    changed = terms_of(3, study="sha256:" + "6" * 64)
+    with pytest.raises(Refusal) as refusal:
+        CountryRun.from_bytes(world.countries["AT"].to_bytes(), view_of("AT", changed))
+    assert refusal.value.code is ReasonCode.STALE
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"study": "sha256:" + "6" * 64},
+        {"agreement": "sha256:" + "6" * 64},
+        {"run_id": bytes(16)},
+        {"colluding": 0},
+        {"honest": 2, "colluding": 0},
+        {"task_kind": "stats/count"},
+        {"mechanisms": (TRAIN.model_copy(update={"noise_std": 3}), COUNT)},
+    ],
+    ids=lambda value: next(iter(value)),
+)
+def test_terms_other_than_the_countrys_own_are_refused(changes: dict[str, object]) -> None:
+    world = World.of(3)
+    other = coordinator_of(terms_of(3, **changes))
+    with refused(world.countries["AT"], ReasonCode.STALE):
+        world.countries["AT"].bundle(other.bundle_request("AT"))
+
+
+def test_a_kind_of_round_that_the_study_lacks_is_refused() -> None:
+    world = World.ready(3)
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    request = retold(
+        opened.contribute_request("AT"),
+        lambda body: setattr(body.contribute, "phase_kind", "evaluate"),
+    )
+    with refused(world.countries["AT"], ReasonCode.TASK_UNKNOWN):
+        world.countries["AT"].admit(request)
+
+
+def test_training_does_not_pass_as_counting() -> None:
+    world = World.ready(3)
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    request = retold(
+        opened.contribute_request("AT"),
+        lambda body: setattr(body.contribute, "phase_kind", "count"),
+    )
+    with refused(world.countries["AT"], ReasonCode.STALE):
+        world.countries["AT"].admit(request)
+
+
+def test_a_replayed_round_is_refused() -> None:
+    world = World.ready(3)
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    request = opened.contribute_request("AT")
+    world.contribute(opened, "AT")
+    with refused(world.countries["AT"], ReasonCode.STALE):
+        world.countries["AT"].contribute(request, ZEROS, ZEROS)
+    world.restart("AT")
+    with refused(world.countries["AT"], ReasonCode.STALE):
+        world.countries["AT"].contribute(request, ZEROS, ZEROS)
+
+
+def test_a_second_model_for_a_contributed_round_is_refused() -> None:
+    world = World.ready(3)
+    world.contribute(world.coordinator.begin_round(1, "train", MODEL), "AT")
+    other = world.twin().begin_round(1, "train", b"another model")
+    with refused(world.countries["AT"], ReasonCode.STALE):
+        world.countries["AT"].contribute(other.contribute_request("AT"), ZEROS, ZEROS)
+
+
+def test_an_earlier_round_is_refused_after_a_later_one() -> None:
+    world = World.ready(3)
+    late = world.twin().begin_round(1, "train", MODEL)
+    world.contributed(2)
+    with refused(world.countries["AT"], ReasonCode.STALE):
+        world.countries["AT"].contribute(late.contribute_request("AT"), ZEROS, ZEROS)
+
+
+def test_messages_of_another_run_are_refused() -> None:
+    world, past = World.ready(3), World.ready(3, run_id=bytes(16))
+    opened = past.coordinator.begin_round(1, "train", MODEL)
+    with refused(world.countries["AT"], ReasonCode.STALE):
+        world.countries["AT"].contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
+    fresh = World.of(3)
+    with refused(fresh.countries["AT"], ReasonCode.STALE):
+        fresh.countries["AT"].bundle(past.coordinator.bundle_request("AT"))
+
+
+def test_bundles_of_another_run_are_refused() -> None:
+    world, past = World.of(3), World.of(3, run_id=bytes(16))
+    world.set_up("bundle")
+    past.set_up("bundle")
+
+    def mix(body: RequestBody) -> None:
+        body.encapsulate.bundles[1].CopyFrom(past.coordinator._bundles["BE"])
+
+    request = retold(world.coordinator.encapsulate_request("AT"), mix)
+    with refused(world.countries["AT"], ReasonCode.STALE, naming="BE"):
+        world.countries["AT"].encapsulate(request)
+
+
+def test_a_round_number_out_of_reach_is_refused_at_once() -> None:
+    world = World.ready(3)
+    far = world.coordinator.begin_round(country_round.LARGEST_SKIP + 1, "train", MODEL)
+    with refused(world.countries["AT"], ReasonCode.STALE):
+        world.countries["AT"].admit(far.contribute_request("AT"))
+
+
+def test_a_kind_of_round_runs_no_more_often_than_it_was_charged_for() -> None:
+    world = World.ready(3)
+    for number in range(1, TRAIN.rounds + 1):
+        world.contributed(number)
+        world.restart("AT")
+    over = world.coordinator.begin_round(TRAIN.rounds + 1, "train", MODEL)
+    with refused(world.countries["AT"], ReasonCode.BUDGET):
+        world.countries["AT"].admit(over.contribute_request("AT"))
+    counted = world.coordinator.begin_round(TRAIN.rounds + 2, "count", b"")
+    assert world.countries["AT"].admit(counted.contribute_request("AT")).mechanism == COUNT

@@ -1,0 +1,202 @@
+"""Countries that send garbage or collude spoil a sum at most; nobody's privacy.
+
+Every test drives the real state machines of both sides; the attacker has the coordinator's key.
+"""
+
+import os
+
+import numpy as np
+import pytest
+
+from protocols.errors import ProtocolFault
+from protocols.private_sum import shares
+from protocols.private_sum.opening import OpenedSum, VoidRound
+from protocols.proto.round_pb2 import (
+    PHASE_ANSWER,
+    PHASE_CONTRIBUTE,
+    Answer,
+    ContributionHead,
+    Parcel,
+    Reply,
+)
+from protocols.signed import COORDINATOR, ROSTER, bind, serialise
+from tests.support.federation import (
+    IDENTITIES,
+    MODEL,
+    TRAIN,
+    ZEROS,
+    World,
+    retold,
+    spoken,
+    state_of,
+)
+
+
+def garbled(reply: bytes, words: bytes, country: str) -> bytes:
+    """Return a contribution with other words, which the country signs."""
+    said = Reply.FromString(reply)
+    head = ContributionHead.FromString(said.contribution.head.body)
+    signed = said.contribution.head
+    head.words_digest = bind(signed.context, PHASE_CONTRIBUTE, country, COORDINATOR, words)
+    said.contribution.words = words
+    signed.CopyFrom(spoken(signed, serialise(head), IDENTITIES[country]))
+    return serialise(said)
+
+
+@pytest.mark.parametrize("size", [0, 8, 15, 32, 800], ids=lambda size: f"{size}-bytes")
+def test_a_vector_of_another_length_is_refused_and_may_be_sent_right(size: int) -> None:
+    world = World.ready(3)
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    reply = world.countries["AT"].contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
+    with pytest.raises(ProtocolFault, match="AT"):
+        opened.take_contribution("AT", garbled(reply, os.urandom(size), "AT"))
+    assert opened.contributed == ()
+    opened.take_contribution("AT", reply)
+    assert opened.contributed == ("AT",)
+
+
+def test_words_that_were_not_signed_are_refused() -> None:
+    world = World.ready(3)
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    reply = world.countries["AT"].contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
+    said = Reply.FromString(reply)
+    said.contribution.words = bytes(len(said.contribution.words))
+    with pytest.raises(ProtocolFault, match="AT"):
+        opened.take_contribution("AT", serialise(said))
+
+
+def test_garbage_words_spoil_the_sum_and_the_checks_say_so() -> None:
+    world = World.ready(3)
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    reply = world.countries["AT"].contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
+    opened.take_contribution("AT", garbled(reply, os.urandom(8 * opened.terms.words), "AT"))
+    for country in ("BE", "CZ"):
+        world.contribute(opened, country)
+    honest = Reply.FromString(reply).contribution.head
+    own = retold(opened.answer_request("AT"), lambda body: body.answer.heads[0].CopyFrom(honest))
+    opened.take_answer("AT", world.countries["AT"].answer(own))
+    for country in ("BE", "CZ"):
+        world.answer(opened, country)
+    assert opened.open() == VoidRound("the check coordinates of the sum are not zero", ())
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.full(5, 2**62), np.full(5, -(2**63)), np.full(5, np.iinfo(np.int64).max)],
+    ids=["huge", "most-negative", "largest"],
+)
+def test_huge_and_negative_values_spoil_the_sum_at_most(values: np.ndarray) -> None:
+    world = World.ready(3)
+    result = world.sum(1, "train", {"AT": values, "BE": ZEROS, "CZ": ZEROS})
+    assert isinstance(result, OpenedSum | VoidRound)
+    after = world.sum(2, "train", dict.fromkeys(world.terms.roster, ZEROS + 1))
+    assert isinstance(after, OpenedSum)
+    assert (after.values == 3).all()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.zeros(4, np.int64),
+        np.zeros(6, np.int64),
+        np.zeros((5, 1), np.int64),
+        np.full(5, np.nan),
+        np.zeros(5, np.int32),
+    ],
+    ids=["short", "long", "matrix", "not-a-number", "narrow"],
+)
+def test_a_vector_that_is_not_the_rounds_never_leaves(values: np.ndarray) -> None:
+    world = World.ready(3)
+    request = world.coordinator.begin_round(1, "train", MODEL).contribute_request("AT")
+    before = world.countries["AT"].to_bytes()
+    for arguments in ((values, ZEROS), (ZEROS, values)):
+        with pytest.raises(ProtocolFault, match="shape"):
+            world.countries["AT"].contribute(request, *arguments)
+    assert world.countries["AT"].to_bytes() == before
+
+
+def test_an_inconsistent_seed_is_laid_to_its_owner() -> None:
+    world = World.ready(3)
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    reply = Reply.FromString(
+        world.countries["AT"].contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
+    )
+    signed = reply.contribution.head
+    head = ContributionHead.FromString(signed.body)
+    head.seed_commitment = os.urandom(32)
+    signed.CopyFrom(spoken(signed, serialise(head), IDENTITIES["AT"]))
+    opened.take_contribution("AT", serialise(reply))
+    for country in ("BE", "CZ"):
+        world.contribute(opened, country)
+    for country in ("BE", "CZ"):
+        world.answer(opened, country)
+    honest_share = state_of(world.countries["AT"]).open_round
+    assert honest_share is not None
+    given = Answer(
+        round=1,
+        shares=[Parcel(country="AT", content=honest_share.own_share)],
+        unopenable=["BE", "CZ"],
+    )
+    lie = spoken(
+        signed, serialise(given), IDENTITIES["AT"], phase=PHASE_ANSWER, receiver=COORDINATOR
+    )
+    opened.take_answer("AT", serialise(Reply(answer=lie)))
+    result = opened.open()
+    assert isinstance(result, VoidRound)
+    assert "AT" in result.missing
+
+
+@pytest.mark.parametrize("size", [3, 4, 5, 6])
+def test_colluders_and_one_half_of_the_honest_do_not_open_a_seed(size: int) -> None:
+    """t is more than c and half of the honest: shares below it give an unrelated seed."""
+    world = World.ready(size, colluding=size - 2, honest=2)
+    opened = world.contributed()
+    threshold = world.terms.threshold
+    for country in world.terms.roster:
+        world.answer(opened, country)
+    usable = opened._usable("AT")
+    points = {world.terms.roster.index(one) + 1: share for one, share in usable.items()}
+    assert threshold > world.terms.colluding + 1
+    few = dict(list(points.items())[: threshold - 1])
+    enough = dict(list(points.items())[:threshold])
+    commitment = opened._commitments["AT"].seed_commitment
+    context = opened.terms.context
+    assert shares.commit(context, "AT", ROSTER, shares.combine(enough)) == commitment
+    assert shares.commit(context, "AT", ROSTER, shares.combine(few)) != commitment
+    assert isinstance(opened.open(), OpenedSum)
+
+
+def test_too_few_answers_open_nothing() -> None:
+    world = World.ready(5)
+    opened = world.contributed()
+    for country in world.terms.roster[: world.terms.threshold - 1]:
+        world.answer(opened, country)
+    result = opened.open()
+    assert isinstance(result, VoidRound)
+    assert result.missing == world.terms.roster[world.terms.threshold - 1 :]
+    world.answer(opened, result.missing[0])
+    assert isinstance(opened.open(), OpenedSum)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 5, 6])
+def test_an_undisturbed_run_opens_exact_sums(size: int) -> None:
+    world = World.ready(size)
+    for number in (1, 2, 3):
+        values = {c: ZEROS + i * number - 2 for i, c in enumerate(world.terms.roster)}
+        result = world.sum(number, "train", values)
+        assert isinstance(result, OpenedSum)
+        assert (result.values == sum(values.values())).all()
+        assert result.variance == size * TRAIN.noise_std**2
+        assert result.unopenable == ()
+
+
+def test_one_contribution_alone_looks_like_noise() -> None:
+    """The words of equal vectors, under equal circumstances but for chance, share no value."""
+    sent = []
+    for _ in range(2):
+        world = World.ready(3)
+        opened = world.coordinator.begin_round(1, "train", MODEL)
+        reply = Reply.FromString(world.contribute(opened, "AT"))
+        sent.append(np.frombuffer(reply.contribution.words, np.uint64))
+    assert not set(sent[0]) & set(sent[1])
+    assert (sent[0] > 2**32).any()

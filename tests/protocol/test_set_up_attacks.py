@@ -1,0 +1,274 @@
+"""A coordinator that swaps keys, encapsulates in another's name, or is not the coordinator.
+
+Every test drives the real state machines of both sides; the attacker has the coordinator's key.
+"""
+
+import pytest
+
+from keys.hybrid import HybridKey, encapsulate
+from keys.identity import SigningKey
+from protocols.errors import ProtocolFault, ReasonCode, Refusal
+from protocols.private_sum import setup
+from protocols.private_sum.country import CountryRun
+from protocols.proto.round_pb2 import (
+    PHASE_CONFIRM,
+    PHASE_ENCAPSULATE,
+    Bundle,
+    EncapsulationReply,
+    Encapsulations,
+    Parcel,
+    Reply,
+    RequestBody,
+)
+from protocols.signed import serialise
+from tests.support.federation import (
+    IDENTITIES,
+    MODEL,
+    ZEROS,
+    World,
+    refused,
+    retold,
+    spoken,
+    view_of,
+)
+
+
+def swapped_bundle(body: RequestBody, country: str, key: SigningKey) -> HybridKey:
+    """Put other keys into a country's bundle and sign them with `key`; return the private ones."""
+    own = HybridKey.generate()
+    message = next(m for m in body.encapsulate.bundles if m.sender == country)
+    bundle = Bundle.FromString(message.body)
+    bundle.x25519, bundle.mlkem = own.public.x25519, own.public.mlkem
+    message.CopyFrom(spoken(message, serialise(bundle), key))
+    return own
+
+
+@pytest.mark.parametrize("victim", ["BE", "CZ"])
+def test_keys_swapped_by_the_coordinator_stop_the_set_up(victim: str) -> None:
+    world = World.of(3)
+    world.set_up("bundle")
+    forged = SigningKey.generate()
+    request = retold(
+        world.coordinator.encapsulate_request("AT"),
+        lambda body: swapped_bundle(body, victim, forged),
+    )
+    with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming=victim):
+        world.countries["AT"].encapsulate(request)
+
+
+def test_keys_changed_without_a_new_signature_stop_the_set_up() -> None:
+    world = World.of(3)
+    world.set_up("bundle")
+
+    def flip(body: RequestBody) -> None:
+        message = body.encapsulate.bundles[1]
+        bundle = Bundle.FromString(message.body)
+        bundle.x25519 = HybridKey.generate().public.x25519
+        message.body = serialise(bundle)
+
+    request = retold(world.coordinator.encapsulate_request("AT"), flip)
+    with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):
+        world.countries["AT"].encapsulate(request)
+
+
+def test_own_bundle_replaced_stops_the_set_up_even_when_signed_by_a_stolen_key() -> None:
+    world = World.of(3)
+    world.set_up("bundle")
+    request = retold(
+        world.coordinator.encapsulate_request("BE"),
+        lambda body: swapped_bundle(body, "BE", IDENTITIES["BE"]),
+    )
+    with refused(world.countries["BE"], ReasonCode.NOT_AUTHENTIC, naming="this country's name"):
+        world.countries["BE"].encapsulate(request)
+
+
+def test_a_colluding_country_that_shows_two_bundles_confirms_with_nobody_it_deceived() -> None:
+    world = World.of(3)
+    world.set_up("bundle")
+    request = retold(
+        world.coordinator.encapsulate_request("AT"),
+        lambda body: swapped_bundle(body, "CZ", IDENTITIES["CZ"]),
+    )
+    reply = world.countries["AT"].encapsulate(request)
+    with pytest.raises(Refusal, match="other key bundles"):
+        world.coordinator.take_encapsulation("AT", reply)
+    world.exchange("encapsulate", "BE")
+    world.exchange("encapsulate", "CZ")
+    lists = [
+        Reply.FromString(reply).encapsulation.signed,
+        *world.coordinator._encapsulations.values(),
+    ]
+
+    def deliver(body: RequestBody) -> None:
+        body.confirm.encapsulations.extend(lists)
+        said = Reply.FromString(reply).encapsulation
+        body.confirm.ciphertexts.extend(
+            Parcel(country="AT", content=p.content) for p in said.ciphertexts if p.country == "BE"
+        )
+
+    asked = retold(world.coordinator.bundle_request("BE"), deliver, phase=PHASE_CONFIRM)
+    with refused(world.countries["BE"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
+        world.countries["BE"].confirm(asked)
+
+
+def test_a_second_bundle_is_neither_made_nor_taken() -> None:
+    world = World.of(3)
+    request = world.coordinator.bundle_request("AT")
+    world.exchange("bundle", "AT")
+    with refused(world.countries["AT"], ReasonCode.STALE):
+        world.countries["AT"].bundle(request)
+    second = CountryRun.start(view_of("AT", world.terms)).bundle(request)
+    with pytest.raises(ProtocolFault, match="AT gave two different replies"):
+        world.coordinator.take_bundle("AT", second)
+
+
+def encapsulated_for(world: World, sender: str, receiver: str) -> tuple[bytes, bytes]:
+    """Return a signed body by `sender`, with a fresh ciphertext for `receiver`, and that."""
+    honest = world.coordinator._encapsulations[sender]
+    message = Encapsulations.FromString(honest.body)
+    bundle = Bundle.FromString(world.coordinator._bundles[receiver].body)
+    ciphertext, _ = encapsulate(setup.public_keys(bundle, receiver))
+    for entry in message.encapsulations:
+        if entry.receiver == receiver:
+            entry.ciphertext_digest = setup.ciphertext_digest(
+                world.terms, sender, receiver, ciphertext
+            )
+    return serialise(message), ciphertext
+
+
+def encapsulated_world() -> World:
+    world = World.of(3)
+    world.set_up("bundle")
+    world.set_up("encapsulate")
+    return world
+
+
+def test_a_ciphertext_in_anothers_name_is_refused() -> None:
+    world = encapsulated_world()
+    body, ciphertext = encapsulated_for(world, "AT", "CZ")
+
+    def forge(content: RequestBody) -> None:
+        message = content.confirm.encapsulations[0]
+        message.CopyFrom(spoken(message, body, SigningKey.generate()))
+        content.confirm.ciphertexts[0].content = ciphertext
+
+    request = retold(world.coordinator.confirm_request("CZ"), forge)
+    with refused(world.countries["CZ"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
+        world.countries["CZ"].confirm(request)
+
+
+def test_a_ciphertext_other_than_the_signed_one_is_refused() -> None:
+    world = encapsulated_world()
+    _, ciphertext = encapsulated_for(world, "AT", "CZ")
+
+    def swap(content: RequestBody) -> None:
+        content.confirm.ciphertexts[0].content = ciphertext
+
+    request = retold(world.coordinator.confirm_request("CZ"), swap)
+    with refused(world.countries["CZ"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
+        world.countries["CZ"].confirm(request)
+
+
+def test_a_colluding_country_that_signs_two_lists_confirms_with_nobody() -> None:
+    """Both lists verify, so only the transcript tells: no MAC of the deceived pair fits."""
+    world = encapsulated_world()
+    body, ciphertext = encapsulated_for(world, "AT", "CZ")
+
+    def other(content: RequestBody) -> None:
+        message = content.confirm.encapsulations[0]
+        message.CopyFrom(spoken(message, body, IDENTITIES["AT"]))
+        content.confirm.ciphertexts[0].content = ciphertext
+
+    world.exchange("confirm", "BE")
+    request = retold(world.coordinator.confirm_request("CZ"), other)
+    world.coordinator.take_confirmation("CZ", world.countries["CZ"].confirm(request))
+    world.exchange("confirm", "AT")
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    with refused(world.countries["BE"], ReasonCode.NOT_AUTHENTIC, naming="CZ"):
+        world.countries["BE"].admit(opened.contribute_request("BE"))
+
+
+def test_nobody_contributes_before_every_mac_verifies() -> None:
+    world = World.ready(3)
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    honest = opened.contribute_request("AT")
+
+    def flip(body: RequestBody) -> None:
+        parcel = body.contribute.confirmations[1]
+        parcel.content = bytes([parcel.content[0] ^ 1]) + parcel.content[1:]
+
+    with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="CZ"):
+        world.countries["AT"].contribute(retold(honest, flip), ZEROS, ZEROS)
+    fewer = retold(honest, lambda body: body.contribute.confirmations.pop())
+    with refused(world.countries["AT"], ReasonCode.ROSTER):
+        world.countries["AT"].contribute(fewer, ZEROS, ZEROS)
+    world.countries["AT"].contribute(honest, ZEROS, ZEROS)
+
+
+def test_nobody_contributes_before_set_up_is_complete() -> None:
+    world = World.ready(3)
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    early = CountryRun.start(view_of("AT", world.terms))
+    with refused(early, ReasonCode.STALE):
+        early.contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
+
+
+@pytest.mark.parametrize("phase", ["bundle", "contribute", "answer"])
+def test_a_request_by_another_key_is_refused(phase: str) -> None:
+    stranger = SigningKey.generate()
+    if phase == "bundle":
+        world = World.of(3)
+        request = retold(world.coordinator.bundle_request("AT"), key=stranger)
+    else:
+        world = World.ready(3)
+        opened = world.contributed() if phase == "answer" else None
+        opened = opened or world.coordinator.begin_round(1, "train", MODEL)
+        request = retold(getattr(opened, f"{phase}_request")("AT"), key=stranger)
+    run = world.countries["AT"]
+    arguments = (ZEROS, ZEROS) if phase == "contribute" else ()
+    with refused(run, ReasonCode.NOT_AUTHENTIC):
+        getattr(run, phase)(request, *arguments)
+
+
+def test_a_request_for_another_country_is_refused() -> None:
+    world = World.ready(3)
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    with refused(world.countries["BE"], ReasonCode.STALE):
+        world.countries["BE"].admit(opened.contribute_request("AT"))
+
+
+def test_one_country_cannot_speak_as_another() -> None:
+    world = World.of(3)
+    reply = world.countries["AT"].bundle(world.coordinator.bundle_request("AT"))
+    with pytest.raises(Refusal) as refusal:
+        world.coordinator.take_bundle("BE", reply)
+    assert refusal.value.code is ReasonCode.STALE
+    said = Reply.FromString(reply)
+    said.bundle.sender = "BE"
+    with pytest.raises(Refusal) as refusal:
+        world.coordinator.take_bundle("BE", serialise(said))
+    assert refusal.value.code is ReasonCode.NOT_AUTHENTIC
+
+
+def test_a_key_of_small_order_stops_the_set_up() -> None:
+    world = World.of(3)
+    for country in ("AT", "CZ"):
+        world.exchange("bundle", country)
+    signed = Reply.FromString(
+        world.countries["BE"].bundle(world.coordinator.bundle_request("BE"))
+    ).bundle
+    bundle = Bundle.FromString(signed.body)
+    bundle.x25519 = bytes(32)
+    weak = spoken(signed, serialise(bundle), IDENTITIES["BE"])
+    world.coordinator.take_bundle("BE", serialise(Reply(bundle=weak)))
+    for country in ("AT", "CZ"):
+        world.exchange("encapsulate", country)
+    digests = world.coordinator._bundle_digests()
+    ciphertext, _ = encapsulate(setup.public_keys(bundle, "BE"))
+    body = serialise(setup.encapsulations(world.terms, "BE", digests, {"CZ": ciphertext}))
+    lie = spoken(signed, body, IDENTITIES["BE"], phase=PHASE_ENCAPSULATE)
+    parcel = Parcel(country="CZ", content=ciphertext)
+    said = Reply(encapsulation=EncapsulationReply(signed=lie, ciphertexts=[parcel]))
+    world.coordinator.take_encapsulation("BE", serialise(said))
+    with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):
+        world.countries["AT"].confirm(world.coordinator.confirm_request("AT"))

@@ -1,0 +1,12 @@
+"""The zero noise source. It exists here only; nothing that is installed can select it."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Silence:
+    """Noise that is no noise."""
+
+    def draw(self, std: int, size: int) -> NDArray[np.int64]:
+        """Return zeros."""
+        return np.zeros(size, np.int64)
