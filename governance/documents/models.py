@@ -36,6 +36,8 @@ from protocols.encoding import canonical_json, digest
 MOST_BYTES = 256 * 1024
 """No governance document is larger; the demo's are below 20 kB."""
 
+EXAMPLE_TIME = "2026-12-31T23:59:59Z"
+
 _ALPHA_2 = """
 AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR
 BS BT BV BW BY BZ CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ
@@ -76,15 +78,21 @@ def _key(text: str) -> str:
 
 def _whole_utc_second(moment: datetime) -> datetime:
     if moment.tzinfo is None:
-        raise ValueError("must say its time zone, such as 2026-12-31T23:59:59Z")
+        raise ValueError(f"must say its time zone, such as {EXAMPLE_TIME}")
     if moment.microsecond:
         raise ValueError("must be a whole second")
     return moment.astimezone(UTC)
 
 
-def _date_is_midnight(value: Any) -> Any:
-    whole_day = isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value)
-    return f"{value}T00:00:00Z" if whole_day else value
+def _parsed(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f"expected a date such as {EXAMPLE_TIME}, found {value!r}") from None
+    bare_date = len(value) == len("2026-12-31")
+    return moment.replace(tzinfo=UTC) if bare_date else moment
 
 
 def _sorted_unique(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -105,7 +113,7 @@ Line = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterVali
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=2_000), AfterValidator(_plain)]
 PublicKey = Annotated[str, AfterValidator(_key)]
 """`ed25519:<base64>`; see `keys.identity.VerifyKey`."""
-UtcTime = Annotated[datetime, BeforeValidator(_date_is_midnight), AfterValidator(_whole_utc_second)]
+UtcTime = Annotated[datetime, BeforeValidator(_parsed), AfterValidator(_whole_utc_second)]
 """A whole second in UTC. A bare date is its midnight."""
 Ehds = Annotated[str, AfterValidator(_code(EHDS_CODES, "an EHDS Art. 53 or 54 code"))]
 PurposeOfUse = Annotated[str, AfterValidator(_code(PURPOSE_OF_USE, "an HL7 PurposeOfUse code"))]

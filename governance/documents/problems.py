@@ -47,8 +47,6 @@ EXPECTED: dict[str, Callable[[Context], str]] = {
     "union_tag_invalid": lambda c: f"one of {c['expected_tags']}",
     "string_pattern_mismatch": lambda c: PATTERNS.get(c["pattern"], "another form of text"),
     "datetime_type": lambda _: "a date, such as 2026-12-31T23:59:59Z",
-    "datetime_parsing": lambda _: "a date, such as 2026-12-31T23:59:59Z",
-    "datetime_from_date_parsing": lambda _: "a date, such as 2026-12-31T23:59:59Z",
 }
 
 
