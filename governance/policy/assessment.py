@@ -141,16 +141,23 @@ def _charge(study: Study, agreement: Agreement, ledger: LedgerView | None) -> Ch
     budget = agreement.register_budget(study.population.register_name)
     if budget is None or not study.priced:
         return None
-    cap, honest = _cap(budget), agreement.honest
+    honest = agreement.honest
     return Charge(
         register=budget.register_name,
         order=budget.order,
         micro=sum(rdp_micro(m, honest, budget.order) for m in study.mechanisms),
-        cap_micro=cap,
-        left_micro=cap if ledger is None else ledger.left_micro,
+        cap_micro=_cap(budget),
+        left_micro=_left(budget, ledger),
         epsilon=epsilon(study.mechanisms, honest, study.privacy.delta),
         delta=study.privacy.delta,
     )
+
+
+def _left(budget: RegisterBudget, ledger: LedgerView | None) -> int:
+    if ledger is None:
+        return _cap(budget)
+    same = (ledger.register, ledger.order) == (budget.register_name, budget.order)
+    return ledger.left_micro if same else 0
 
 
 def _cap(budget: RegisterBudget) -> int:

@@ -6,8 +6,10 @@ from that country's role only, and a country's changed key needs the old key's s
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Self
 
 from governance.documents.agreement import Agreement
@@ -75,15 +77,15 @@ class TrustedView:
         data = self.study_files.get(digest)
         return None if data is None else Study.from_canonical(data)
 
-    def studies(self) -> tuple[Study, ...]:
-        """Return every published study that can be read, by id."""
+    @cached_property
+    def studies(self) -> Mapping[str, Study]:
+        """Every published study that can be read, by digest; in order of their ids."""
         found = []
-        for digest in self.study_files:
-            try:
-                found.append(Study.from_canonical(self.study_files[digest]))
-            except DocumentFault:  # one unreadable proposal must not hide the others
-                continue
-        return tuple(sorted(found, key=lambda study: study.id))
+        for data in self.study_files.values():
+            # one unreadable proposal must not hide the others
+            with suppress(DocumentFault):
+                found.append(Study.from_canonical(data))
+        return {study.digest: study for study in sorted(found, key=lambda study: study.id)}
 
     def country(self, country: str) -> CountryDocuments | None:
         """Return that country's documents; `absent` says why there are none."""

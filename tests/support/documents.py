@@ -1,0 +1,234 @@
+"""A federation of documents: keys of every party, a signed agreement, a store, officers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from governance.documents.agreement import Agreement
+from governance.documents.permit import NodeKeys, Permit, PermitConditions, Withdrawal
+from governance.documents.study import Study
+from governance.trust.ceremony import Draft, sign_draft
+from governance.trust.repository import Repository
+from governance.trust.signing import OfficerDocuments
+from governance.trust.view import Floor, TrustedView
+from keys.identity import SigningKey
+from protocols.mechanism import Mechanism
+
+NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+COUNTRIES = ("DK", "EE", "NO", "PT")
+SLASHED = "sha256:" + "0" * 64
+
+
+def raw_key(number: int) -> SigningKey:
+    return SigningKey.from_bytes(number.to_bytes(32, "big"))
+
+
+def agreement_fields(countries: tuple[str, ...] = COUNTRIES, **changes: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "id": "nordic-heart",
+        "title": "Heart disease across four countries",
+        "federation": "nordic-heart",
+        "parties": [
+            {
+                "country": country,
+                "authority": f"Health data authority of {country}",
+                "officer_key": raw_key(100 + n).public.to_text(),
+            }
+            for n, country in enumerate(countries)
+        ],
+        "coordinator": {
+            "name": "Regional institute",
+            "identity_key": raw_key(1).public.to_text(),
+            "document_key": raw_key(2).public.to_text(),
+            "online_key": raw_key(3).public.to_text(),
+        },
+        "purposes": {
+            "allowed": [
+                {"ehds": "53-1-e", "purpose_of_use": ["HRESCH", "MLTRAINING"]},
+                {"ehds": "53-1-a", "purpose_of_use": ["PUBHLTH"]},
+            ],
+            "forbidden": [
+                {
+                    "purpose_of_use": "HMARKT",
+                    "clause": "Article 4(2)",
+                    "sentence": "No data of this federation serves marketing.",
+                }
+            ],
+        },
+        "data_categories": ["ehr", "medical-mortality-registry"],
+        "task_kinds": ["train/glm", "stats/count", "stats/histogram"],
+        "budget": [
+            {
+                "register": "patients",
+                "period_days": 365,
+                "epsilon": 3.0,
+                "delta": 1e-4,
+                "order": 8,
+            }
+        ],
+        "colluding": 1,
+        "honest": 2,
+        "smallest_countries": 3,
+        "smallest_cohort": 50,
+        "retention": {"results_days": 3650, "logs_days": 3650},
+        "amendment_threshold": 3,
+        "effective": "2026-01-01",
+        "sunset": "2028-01-01",
+        "renewal": "2027-06-01",
+    }
+    return fields | changes
+
+
+def agreement(countries: tuple[str, ...] = COUNTRIES, **changes: Any) -> Agreement:
+    return Agreement.model_validate(agreement_fields(countries, **changes))
+
+
+def study_fields(agreed: Agreement, **changes: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "id": "heart-by-sex",
+        "title": "Heart disease by sex",
+        "question": "How many patients have heart disease, by sex?",
+        "agreement": agreed.digest,
+        "purpose": {
+            "ehds": "53-1-e",
+            "purpose_of_use": "DSRCH",
+            "duo": ["DUO:0000007"],
+            "sentence": "To plan a larger study of heart disease.",
+        },
+        "legal_basis": "GDPR Art. 6(1)(e) and 9(2)(j)",
+        "population": {
+            "register": "patients",
+            "where": [{"feature": "age", "at_least": 40}],
+        },
+        "data_categories": ["ehr"],
+        "countries": list(COUNTRIES),
+        "features": [
+            {"name": "age", "type": "numeric", "bounds": [0, 120]},
+            {"name": "sex", "type": "categorical", "levels": ["female", "male"]},
+            {"name": "disease", "type": "boolean"},
+        ],
+        "task": {
+            "kind": "stats/histogram",
+            "of": {"feature": "disease"},
+            "strata": [{"feature": "sex"}],
+            "patients_bound": 10_000,
+        },
+        "privacy": {"epsilon": 0.5, "delta": 1e-5},
+        "recipients": ["Regional institute"],
+        "release": {"what": "table", "keep_days": 365, "audience": "the public"},
+        "created": "2026-08-20",
+        "expires": "2026-12-31",
+    }
+    return fields | changes
+
+
+def priced(study: Study, noise_std: int = 3_000) -> Study:
+    """Fill in the schedule with generous noise, without calibrating it."""
+    schedule = (m.model_copy(update={"noise_std": noise_std}) for m in study.schedule())
+    filled: tuple[Mechanism, ...] = tuple(schedule)
+    return study.with_mechanisms(filled)
+
+
+def study(agreed: Agreement, **changes: Any) -> Study:
+    return priced(Study.model_validate(study_fields(agreed, **changes)))
+
+
+def permit(agreed: Agreement, asked: Study, country: str = "DK", **changes: Any) -> Permit:
+    fields: dict[str, Any] = {
+        "country": country,
+        "study": asked.digest,
+        "agreement": agreed.digest,
+        "conditions": PermitConditions(expires=NOW + 60 * DAY),
+        "approved_by": "A. Officer",
+        "sentence": "In the interest of our patients.",
+        "issued": NOW,
+    }
+    return Permit.model_validate(fields | changes)
+
+
+def withdrawal(asked: Study, country: str = "DK") -> Withdrawal:
+    return Withdrawal(
+        country=country, study=asked.digest, reason="New advice of the board.", issued=NOW
+    )
+
+
+def node_keys(country: str, number: int = 0) -> NodeKeys:
+    base = 1_000 + number + 10 * COUNTRIES.index(country)
+    return NodeKeys(
+        country=country,
+        identity_key=raw_key(base).public.to_text(),
+        log_key=raw_key(base + 1).public.to_text(),
+        log_origin=f"nordic-heart/{country.lower()}",
+        node_auth="ecdsa-sha2-nistp384 AAAAE2VjZHNhLXNoYTItbmlzdHAzODQ=",
+    )
+
+
+@dataclass
+class Papers:
+    """A store with its agreement signed and published, and an officer for each country."""
+
+    home: Path
+    agreed: Agreement = field(default_factory=agreement)
+    now: datetime = NOW
+    officers: dict[str, SigningKey] = field(default_factory=dict)
+    desks: dict[str, OfficerDocuments] = field(default_factory=dict)
+    documents: SigningKey = field(default_factory=lambda: raw_key(2))
+    online: SigningKey = field(default_factory=lambda: raw_key(3))
+
+    def __post_init__(self) -> None:
+        self.store = Repository(self.home / "store")
+        for n, country in enumerate(COUNTRIES):
+            self.officers[country] = raw_key(100 + n)
+            self.desks[country] = OfficerDocuments(self.home / country, country)
+
+    def sign(self, *countries: str, draft: bytes | None = None) -> None:
+        data = draft or self.store.current_draft()
+        assert data is not None
+        read = Draft.from_canonical(data)
+        previous = self.store.read(f"metadata/{read.version - 1}.root.json")
+        for country in countries:
+            key = self.officers[country]
+            signed = sign_draft(read, key, previous_root=previous, now=self.now)
+            self.store.add_signatures(signed)
+
+    def publish(self) -> None:
+        self.store.publish(self.now, documents=self.documents, online=self.online)
+
+    def begin(self) -> "Papers":
+        self.store.draft(self.agreed, self.now)
+        self.sign("DK", "EE", "NO")
+        self.publish()
+        return self
+
+    def give(self, country: str) -> bytes:
+        """Sign a country's documents as they stand and hand them to the store."""
+        bundle = self.desks[country].sign(self.now, self.officers[country])
+        self.store.accept_country(bundle, self.now, online=self.online)
+        return bundle
+
+    def propose(self, asked: Study) -> None:
+        self.store.add_study(asked, self.now, documents=self.documents, online=self.online)
+
+    def refresh(self) -> None:
+        self.store.refresh(self.now, online=self.online)
+
+    @property
+    def pinned(self) -> bytes:
+        root = self.store.read("metadata/1.root.json")
+        assert root is not None
+        return root
+
+    def view(self, floor: Floor | None = None) -> TrustedView:
+        return TrustedView.load(self.store.read, self.pinned, self.now, floor or Floor())
+
+    def snapshot_of_store(self) -> Mapping[str, bytes]:
+        """Return every published file, to show an older state later."""
+        public = self.home / "store" / "public"
+        return {
+            str(path.relative_to(public)): path.read_bytes()
+            for path in sorted(public.rglob("*"))
+            if path.is_file()
+        }
