@@ -1,0 +1,170 @@
+"""Every decision becomes a log entry; each refusal is kept whole for the node's own operator.
+
+The coordinator gets one code. What, why and what to do stay here: in the audit log, and in memory
+for `status`. No entry holds anything of a record.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import Connection
+
+from client.journal import phase_name
+from governance.audit.events import DocumentVersions, Event, EventKind, Outcome
+from governance.audit.log import AuditLog
+from keys.errors import PratiqueError
+from protocols.encoding import DIGEST_PATTERN, digest
+from protocols.errors import ReasonCode, Refusal
+from protocols.private_sum import context
+from protocols.private_sum.context import RUN_ID_BYTES
+from protocols.private_sum.messages import Request
+from protocols.signed import COORDINATOR
+
+KEPT = 20
+LONGEST_LINE = 600
+
+Clock = Callable[[], datetime]
+_log = logging.getLogger("pratique.decisions")
+
+
+@dataclass(frozen=True)
+class KeptRefusal:
+    """A refusal as `status` shows it; `study` and `run` are what the request claimed."""
+
+    at: str
+    code: str
+    what: str
+    why: str
+    fix: str
+    clause: str
+    study: str | None
+    run: str | None
+    round: int | None
+    phase: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a decision was about, as far as the request could be read."""
+
+    study: str | None = None
+    run: str | None = None
+    round: int | None = None
+    phase: str | None = None
+    body: str | None = None
+
+    @classmethod
+    def of(cls, frame: bytes, request: Request | None) -> "Subject":
+        """Return what a frame claims to be about; nothing but its digest where it is unreadable."""
+        if request is None:
+            return cls(body=digest(frame))
+        study, run = request.body.study, request.body.run_id
+        return cls(
+            study=study if DIGEST_PATTERN.match(study) else None,
+            run=run.hex() if len(run) == RUN_ID_BYTES else None,
+            round=request.round_number or None,
+            phase=phase_name(request.phase),
+            body=digest(frame),
+        )
+
+
+class Decisions:
+    """Writes decisions down. Safe among threads."""
+
+    def __init__(self, log: AuditLog, clock: Clock) -> None:
+        self._log, self._clock = log, clock
+        self._refusals: deque[KeptRefusal] = deque(maxlen=KEPT)
+
+    def event(
+        self,
+        kind: EventKind,
+        subject: Subject,
+        *,
+        connection: Connection | None = None,
+        actor: str = COORDINATOR,
+        outcome: Outcome = Outcome.ALLOWED,
+        policies: tuple[str, ...] = (),
+        documents: context.DocumentVersions | None = None,
+        reply: bytes | None = None,
+    ) -> None:
+        """Append a decision that let something happen; `reply` is digested in place of the frame.
+
+        Lasts on return, or once the caller's `connection` commits.
+        """
+        body = subject.body if reply is None else digest(reply)
+        fields = {**asdict(subject), "body": body}
+        event = Event(
+            kind=kind,
+            at=self._clock(),
+            actor=actor,
+            outcome=outcome,
+            policies=policies,
+            documents=None if documents is None else logged_versions(documents),
+            **fields,
+        )
+        self._log.append(event, connection)
+
+    def refused(self, refusal: Refusal, subject: Subject) -> None:
+        """Append a refusal and keep it for `status`.
+
+        A log that cannot be written changes nothing: the refusal stands, and is kept in memory.
+        """
+        now = self._clock()
+        self._keep(refusal, subject, now)
+        kind = {ReasonCode.BUDGET: EventKind.BUDGET_REFUSED}.get(
+            refusal.code, EventKind.REQUEST_REFUSED
+        )
+        reason = " ".join(part for part in (refusal.what, refusal.why) if part)
+        try:
+            self._log.append(
+                Event(
+                    kind=kind,
+                    at=now,
+                    actor=COORDINATOR,
+                    outcome=Outcome.REFUSED,
+                    code=refusal.code,
+                    reason=reason[:LONGEST_LINE],
+                    clause=refusal.clause[:LONGEST_LINE] or None,
+                    **asdict(subject),
+                )
+            )
+        except (PratiqueError, ValidationError) as fault:
+            _log.error("a refusal could not be logged", extra={"why": str(fault)})
+
+    def refusals(self) -> list[dict[str, Any]]:
+        """Return the last refusals, newest first."""
+        return [kept.to_json() for kept in reversed(self._refusals)]
+
+    def _keep(self, refusal: Refusal, subject: Subject, now: datetime) -> None:
+        self._refusals.append(
+            KeptRefusal(
+                at=now.isoformat(timespec="seconds"),
+                code=refusal.code,
+                what=refusal.what,
+                why=refusal.why,
+                fix=refusal.fix,
+                clause=refusal.clause,
+                study=subject.study,
+                run=subject.run,
+                round=subject.round,
+                phase=subject.phase,
+            )
+        )
+        extra = {"code": refusal.code.value, "what": refusal.what, "run": subject.run}
+        _log.warning("refused", extra=extra)
+
+
+def logged_versions(versions: context.DocumentVersions) -> DocumentVersions:
+    """Return document versions as the log writes them."""
+    return DocumentVersions(
+        root=versions.root, targets=versions.targets, countries=dict(versions.countries)
+    )

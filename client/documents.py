@@ -1,0 +1,162 @@
+"""The documents as this node holds them: mirrored from the exchange, verified anew at each use.
+
+The own country's documents come from its own officer alone, everyone else's through the exchange.
+What is stored are bytes; nothing that was verified once is believed later without the clock. What
+is expired, older than what was seen before, or unsigned is no document, and the node stops.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from threading import RLock
+
+from sqlalchemy import Connection, Engine, delete, insert, select
+
+from client.marks import get_mark, set_mark
+from client.state import documents
+from governance.database import transaction
+from governance.errors import DocumentFault
+from governance.trust.bundle import CountryBundle, CountryDocuments, own_country
+from governance.trust.view import Floor, TrustedView
+from keys.identity import VerifyKey
+from protocols.private_sum.context import DocumentVersions
+
+Fetch = Callable[[str], bytes | None]
+
+OWN = "own-bundle"
+"""Where the own officer's bundle lies among the mirrored files; no published name looks so."""
+FLOOR = "documents-floor"
+
+_log = logging.getLogger("pratique.documents")
+
+
+@dataclass(frozen=True)
+class Held:
+    """Verified documents at the moment of one message; `own` is the own officer's word."""
+
+    view: TrustedView
+    own: CountryDocuments
+
+    @property
+    def versions(self) -> DocumentVersions:
+        """The versions that replies carry."""
+        held = self.view.versions
+        return DocumentVersions(held.root, held.targets, dict(held.countries))
+
+
+class DocumentStore:
+    """The mirror in one state database. Safe among threads."""
+
+    def __init__(
+        self, engine: Engine, *, country: str, officer_key: VerifyKey, pinned_root: bytes | None
+    ) -> None:
+        """`pinned_root` is None on a node that is not enrolled yet."""
+        self._engine, self._country = engine, country
+        self._officer_key, self._pinned_root = officer_key, pinned_root
+        self._lock = RLock()
+
+    def not_before(self, now: datetime) -> datetime:
+        """Return `now`, or the latest signed time seen where the clock shows an earlier one."""
+        return self._floor().raised_to(now)
+
+    def sync(self, fetch: Fetch, now: datetime) -> TrustedView:
+        """Fetch what is published, verify all of it, and keep it; changes nothing where it fails.
+
+        Raises DocumentFault, and whatever `fetch` raises.
+        """
+        with self._lock:
+            moment = self.not_before(now)
+            view = TrustedView.load(fetch, self._root(), moment, self._floor())
+            self._keep(view, moment)
+        for sentence in view.ignored:
+            _log.warning("document ignored", extra={"why": sentence})
+        return view
+
+    def deliver(self, bundle: bytes, now: datetime) -> CountryDocuments:
+        """Take the own country's documents from its officer.
+
+        Raises DocumentFault where they are not signed by the pinned key, expired, older than
+        those held, or other contents under the same version.
+        """
+        with self._lock:
+            floor = self._floor()
+            moment, known = floor.raised_to(now), floor.countries.get(self._country, 0)
+            own = own_country(bundle, self._country, self._officer_key, moment, at_least=known)
+            self._refuse_second_contents(own, bundle)
+            raised = floor.with_country(self._country, own.version, own.signed_at)
+            with transaction(self._engine) as connection:
+                _put(connection, {OWN: bundle}, moment)
+                set_mark(connection, FLOOR, raised.model_dump_json())
+        return own
+
+    def _refuse_second_contents(self, own: CountryDocuments, bundle: bytes) -> None:
+        held = self._files().get(OWN)
+        if held is None or held == bundle:
+            return
+        if CountryBundle.from_canonical(held).signed().signed.version != own.version:
+            return
+        raise DocumentFault(
+            f"Two different documents of {self._country} carry version {own.version}",
+            why="a version is signed once",
+            fix="run `pratique-officer renew`; if it happens again, take the key as copied",
+        )
+
+    def own(self, now: datetime) -> CountryDocuments:
+        """Return the own officer's documents. Raises DocumentFault: none, or expired."""
+        bundle = self._files().get(OWN)
+        if bundle is None:
+            raise DocumentFault(
+                f"The officer of {self._country} has not handed over the country's documents",
+                why="permits count only as they come from the own officer",
+                fix="run `pratique-officer sign node-keys.json --node HOME` there, or "
+                "`pratique-node accept FILE` here",
+            )
+        moment = self.not_before(now)
+        return own_country(bundle, self._country, self._officer_key, moment)
+
+    def view(self, now: datetime) -> TrustedView:
+        """Return the published documents from the mirror, verified at `now`."""
+        files = self._files()
+        return TrustedView.load(files.get, self._root(), self.not_before(now), self._floor())
+
+    def held(self, now: datetime) -> Held:
+        """Return everything a decision needs. Raises DocumentFault."""
+        own = self.own(now)
+        return Held(self.view(now).with_own(own), own)
+
+    def _root(self) -> bytes:
+        if self._pinned_root is None:
+            raise DocumentFault(
+                "This node belongs to no federation yet",
+                why="it is not enrolled, and holds no root to verify documents from",
+                fix="run `pratique-node enrol INVITATION`",
+            )
+        return self._pinned_root
+
+    def _keep(self, view: TrustedView, now: datetime) -> None:
+        with transaction(self._engine) as connection:
+            connection.execute(delete(documents).where(documents.c.path != OWN))
+            _put(connection, view.files, now)
+            set_mark(connection, FLOOR, view.floor.model_dump_json())
+
+    def _files(self) -> dict[str, bytes]:
+        with transaction(self._engine) as connection:
+            rows = connection.execute(select(documents.c.path, documents.c.bytes))
+            return {path: bytes(content) for path, content in rows}
+
+    def _floor(self) -> Floor:
+        text = self._setting(FLOOR)
+        if text:
+            return Floor.model_validate_json(text)
+        return Floor(keys={self._country: self._officer_key.to_text()})
+
+    def _setting(self, name: str) -> str | None:
+        with transaction(self._engine) as connection:
+            return get_mark(connection, name)
+
+
+def _put(connection: Connection, files: Mapping[str, bytes], now: datetime) -> None:
+    connection.execute(delete(documents).where(documents.c.path.in_(list(files))))
+    rows = [{"path": path, "bytes": content, "fetched": now} for path, content in files.items()]
+    connection.execute(insert(documents), rows)

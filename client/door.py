@@ -1,0 +1,120 @@
+"""The one door: what is computed from records leaves here, as a private sum, or not at all.
+
+Order, and why no step may move: permit and policy (the admission carries the decision), charge and
+log entry in one transaction, then the contribution is computed and rounded, noise, mask, and last
+journal, run state and log entry in one transaction. A crash in between leaves a charge without a
+release; a retry finds the charge and makes a release that nobody has seen the like of. What was
+journalled is sent again as it is.
+
+The noise source is a constructor argument. No flag, setting or document field selects it.
+"""
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Engine
+
+from client.admission import Admission
+from client.decisions import Decisions
+from client.errors import RecordFault
+from client.holdings import Holdings, records_unusable
+from client.outbox import Outbox
+from client.tasks.registry import Assignment
+from governance.audit.events import EventKind
+from governance.database import transaction
+from governance.ledger import Ledger
+from protocols.errors import ReasonCode, Refusal
+from protocols.mechanism import Mechanism, Scope
+from protocols.noise import NoiseSource
+from protocols.private_sum.context import RoundTerms
+
+
+class Door:
+    """The door of one node."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        ledger: Ledger,
+        decisions: Decisions,
+        holdings: Holdings,
+        outbox: Outbox,
+        noise: NoiseSource,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._engine, self._ledger, self._decisions = engine, ledger, decisions
+        self._holdings, self._outbox = holdings, outbox
+        self._noise, self._entropy = noise, entropy
+
+    def contribute(self, admission: Admission) -> bytes:
+        """Return the masked, noisy sum of this round, charged, logged and journalled.
+
+        Raises Refusal, or whatever fault stops it; then nothing has left.
+        """
+        admission.assessment.require()
+        terms = _shared_round(admission)
+        assignment, version = self._assignment(admission)
+        self._charge(admission)
+        values = self._contribution(assignment, admission, terms.mechanism)
+        noise = self._noise.draw(terms.mechanism.noise_std, terms.mechanism.dimension)
+        reply = admission.run.contribute(admission.frame, values, noise)
+        return self._outbox.keep(admission, reply, EventKind.SUM_CONTRIBUTED, data_version=version)
+
+    def _assignment(self, admission: Admission) -> tuple[Assignment, str]:
+        """Return the study's task on the records that the run was entered with."""
+        try:
+            version = self._holdings.records().version
+            assignment = self._holdings.assignment(admission.study)
+        except RecordFault:
+            raise records_unusable() from None
+        if admission.record is None or version != admission.record.data_version:
+            raise Refusal(
+                ReasonCode.DECLINED,
+                "The records have changed since this run began",
+                why="the cohort floor was decided for another version of them",
+                fix="nothing to do here; a new run takes the new version",
+            )
+        return assignment, version
+
+    def _charge(self, admission: Admission) -> None:
+        """Reserve the whole schedule of the run, once, and log it, before a record is touched."""
+        run, study = admission.place.run, admission.study
+        shared = [m for m in study.mechanisms if m.scope is Scope.SHARED]
+        charged = bool(self._ledger.entries(run=run))
+        with transaction(self._engine) as connection:
+            self._ledger.reserve(
+                admission.budget,
+                study=study.digest,
+                run=run,
+                mechanisms=shared,
+                now=admission.held.view.now,
+                connection=connection,
+            )
+            self._decisions.event(
+                EventKind.REQUEST_ALLOWED if charged else EventKind.BUDGET_CHARGED,
+                admission.subject,
+                policies=admission.assessment.clauses,
+                documents=admission.held.versions,
+                connection=connection,
+            )
+
+    def _contribution(
+        self, assignment: Assignment, admission: Admission, mechanism: Mechanism
+    ) -> NDArray[np.int64]:
+        return assignment.lattice_sum(mechanism, admission.request.model, entropy=self._entropy)
+
+
+def _shared_round(admission: Admission) -> RoundTerms:
+    """Return the round; a release under this country's noise alone is no sum over countries."""
+    terms = admission.round
+    if terms is None or terms.mechanism.scope is not Scope.SHARED:
+        raise Refusal(
+            ReasonCode.TASK_UNKNOWN,
+            "A round was asked for that never leaves a country",
+            why="its noise is this country's alone; only what is shared is summed",
+            clause="node/door",
+        )
+    return terms

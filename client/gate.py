@@ -1,0 +1,304 @@
+"""The gate in front of every message: what may be answered at all, decided without a record.
+
+In this order: not paused; readable; fresh documents, none older than the coordinator's; a known
+study; the coordinator's signature over the context that this node computes itself; and the one
+decision of `governance.policy.assessment` (live permit of the own officer, no withdrawal, agreement
+in force, policies, installed task, dictionary, budget). Whatever is not a clean yes is a Refusal.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from client.admission import Admission, Repetition
+from client.decisions import Clock, Subject
+from client.documents import DocumentStore, Held
+from client.errors import RecordFault
+from client.floor import count_id
+from client.holdings import Holdings, records_unusable
+from client.journal import CONTRIBUTE, Journal, Place
+from client.pause import PauseSwitch
+from client.runs import RunBook, RunRecord
+from client.tasks.registry import INSTALLED
+from governance.documents.permit import Permit
+from governance.documents.study import Study
+from governance.errors import DocumentFault
+from governance.ledger import Ledger, Terms
+from governance.policy.assessment import Assessment, assess, ledger_terms
+from keys.errors import PratiqueError
+from keys.identity import SigningKey, VerifyKey
+from protocols.errors import ReasonCode, Refusal
+from protocols.private_sum.context import RoundTerms, RunTerms
+from protocols.private_sum.country import CountryRun
+from protocols.private_sum.messages import Request, read_request, require_current
+from protocols.private_sum.view import OwnView
+from protocols.proto.round_pb2 import PHASE_ANSWER, PHASE_BUNDLE, PHASE_CONTRIBUTE, Phase
+from protocols.signed import COORDINATOR
+
+
+@dataclass(frozen=True)
+class _Trusted:
+    """A request that the coordinator signed for where its run is."""
+
+    run: CountryRun
+    record: RunRecord | None
+    roster: tuple[str, ...]
+    round: RoundTerms | None
+    context: bytes
+
+
+class Gate:
+    """Decides about each frame. It changes nothing."""
+
+    def __init__(
+        self,
+        *,
+        country: str,
+        identity: SigningKey,
+        person_register: str | None,
+        documents: DocumentStore,
+        holdings: Holdings,
+        pause: PauseSwitch,
+        journal: Journal,
+        runs: RunBook,
+        ledger: Ledger,
+        sync: Callable[[], None],
+        clock: Clock,
+    ) -> None:
+        """`sync` fetches the documents at once; it raises where it cannot."""
+        self._country, self._identity = country, identity
+        self._register = person_register
+        self._documents, self._holdings, self._pause = documents, holdings, pause
+        self._journal, self._runs, self._ledger = journal, runs, ledger
+        self._sync, self._clock = sync, clock
+
+    def admit(self, frame: bytes) -> Admission | Repetition:
+        """Return what the frame's answer is made from, or the answer that it got. Raises Refusal."""
+        self._pause.require_running()
+        request = read_request(frame)
+        held = self._fresh(request)
+        study = _study(request, held)
+        place, subject = Place.of(request), Subject.of(frame, request)
+        repeated = self._journal.repeated(place, frame)
+        trusted = None if repeated is not None else self._trusted(frame, request, study, held)
+        assessment, budget = self._assessed(study, held, place.run)
+        if trusted is None:
+            return Repetition(repeated or b"", subject)
+        return Admission(
+            frame=frame,
+            request=request,
+            subject=subject,
+            place=place,
+            held=held,
+            study=study,
+            permit=_permit(held, study),
+            assessment=assessment,
+            budget=budget,
+            roster=trusted.roster,
+            run=trusted.run,
+            record=trusted.record,
+            round=trusted.round,
+            context=trusted.context,
+        )
+
+    def _fresh(self, request: Request) -> Held:
+        held = self._held()
+        if held.versions.newer_in(request.versions):
+            with _refusing(ReasonCode.DOCUMENTS_BEHIND):
+                self._sync()
+            held = self._held()
+            require_current(held.versions, request.versions, COORDINATOR)
+        return held
+
+    def _held(self) -> Held:
+        now = self._clock()
+        with _refusing(ReasonCode.DOCUMENTS_EXPIRED):
+            own, view = self._documents.own(now), self._documents.view(now)
+        with _refusing(ReasonCode.DOCUMENTS_BEHIND):
+            return Held(view.with_own(own), own)
+
+    def _trusted(self, frame: bytes, request: Request, study: Study, held: Held) -> _Trusted:
+        place, phase = Place.of(request), request.phase
+        record = self._record(request, place)
+        roster = request.roster if record is None else record.roster
+        view = self._own_view(request, study, held, roster)
+        if record is None:
+            run = CountryRun.start(view)
+        else:
+            run = CountryRun.from_bytes(record.state, view)
+        if phase == PHASE_CONTRIBUTE:
+            opened = run.admit(frame)
+            return _Trusted(run, record, roster, opened, opened.context)
+        context = self._context(view, place, phase)
+        view.trust(request, phase, context)
+        return _Trusted(run, record, roster, None, context)
+
+    def _record(self, request: Request, place: Place) -> RunRecord | None:
+        if request.phase == PHASE_BUNDLE:
+            self._runs.require_unused(place.run)
+            return None
+        record = self._runs.live(place.run)
+        if record.study != request.body.study:
+            raise Refusal(
+                ReasonCode.STALE,
+                "The request names another study than its run was entered for",
+                why="a run serves one study from its first message to its last",
+            )
+        return record
+
+    def _context(self, view: OwnView, place: Place, phase: Phase) -> bytes:
+        if phase != PHASE_ANSWER:
+            return view.terms.context
+        context = self._journal.context(Place(place.run, place.round, CONTRIBUTE))
+        if context is None:
+            raise Refusal(
+                ReasonCode.STALE,
+                "An answer is asked for in a round that this country did not contribute to",
+            )
+        return context
+
+    def _own_view(
+        self, request: Request, study: Study, held: Held, roster: tuple[str, ...]
+    ) -> OwnView:
+        _require_roster(roster, study)
+        agreement = held.view.agreement
+        terms = RunTerms(
+            agreement=agreement.digest,
+            study=study.digest,
+            run_id=request.body.run_id,
+            roster=roster,
+            colluding=agreement.colluding,
+            honest=agreement.honest,
+            task_kind=study.task.kind,
+            mechanisms=study.mechanisms,
+            smallest_countries=agreement.smallest_countries,
+        )
+        return OwnView(
+            country=self._country,
+            terms=terms,
+            identity=self._identity,
+            peers=_peers(held, roster),
+            coordinator=VerifyKey.from_text(agreement.coordinator.identity_key),
+            versions=held.versions,
+        )
+
+    def _assessed(self, study: Study, held: Held, run: str) -> tuple[Assessment, Terms]:
+        self._require_own_register(study)
+        self._require_fit(study)
+        with _refusing(ReasonCode.POLICY):
+            budget = ledger_terms(
+                held.view.agreement, study.population.register_name, held.view.now
+            )
+        assessment = assess(
+            study,
+            held.view.agreement,
+            country=self._country,
+            now=held.view.now,
+            permit=held.own.permit(study.digest),
+            withdrawal=held.own.withdrawal(study.digest),
+            national=held.own.policy,
+            installed_tasks=INSTALLED,
+            ledger=self._ledger.view(budget),
+            reserved_micro=self._reserved(study, held, run),
+        )
+        assessment.require()
+        return assessment, budget
+
+    def _reserved(self, study: Study, held: Held, run: str) -> int:
+        """Return what this run, and the count behind its cohort floor, have been charged."""
+        permit, version = held.own.permit(study.digest), self._holdings.version
+        runs = [run] if permit is None or version is None else [run, count_id(permit, version)]
+        return sum(entry.rdp_micro for one in runs for entry in self._ledger.entries(run=one))
+
+    def _require_own_register(self, study: Study) -> None:
+        """The ledger is of one person register: another name opens no second budget."""
+        asked = study.population.register_name
+        known = {entry.register for entry in self._ledger.entries()}
+        own = {self._register} if self._register else known
+        if own and own != {asked}:
+            raise Refusal(
+                ReasonCode.POLICY,
+                f"The study asks for the register {asked}",
+                why=f"the records of this node belong to {', '.join(sorted(own))}, whose budget "
+                "no other name may bypass",
+                fix="ask the coordinator to name this node's register in the study",
+                clause="node/register",
+            )
+
+    def _require_fit(self, study: Study) -> None:
+        if not self._holdings.described:
+            raise records_unusable()
+        try:
+            self._holdings.require_fit(study)
+        except RecordFault as fault:
+            raise Refusal(
+                ReasonCode.POLICY,
+                fault.what,
+                why=fault.why,
+                fix=fault.fix,
+                clause="node/dictionary",
+            ) from None
+
+
+@contextmanager
+def _refusing(code: ReasonCode) -> Iterator[None]:
+    """Turn faults into refusals of this code, with the same sentences."""
+    try:
+        yield
+    except Refusal:
+        raise
+    except PratiqueError as fault:
+        raise Refusal(code, fault.what, why=fault.why, fix=fault.fix) from fault
+
+
+def _study(request: Request, held: Held) -> Study:
+    if request.body.agreement != held.view.agreement.digest:
+        raise Refusal(
+            ReasonCode.STALE,
+            "The request is under another agreement than the one in force here",
+            why=f"in force is {held.view.agreement.digest}",
+            fix="nothing to do here; the coordinator must begin a new run",
+        )
+    try:
+        study = held.view.study(request.body.study)
+    except DocumentFault as fault:
+        raise Refusal(ReasonCode.UNKNOWN_STUDY, fault.what, why=fault.why, fix=fault.fix) from None
+    if study is None:
+        raise Refusal(
+            ReasonCode.UNKNOWN_STUDY,
+            "The request names a study that is not among the published documents",
+            why="a study counts by the digest that the coordinator signed and published",
+            fix="ask the coordinator to propose it, and wait for the next document sync",
+        )
+    return study
+
+
+def _permit(held: Held, study: Study) -> Permit:
+    permit = held.own.permit(study.digest)
+    if permit is None:
+        raise Refusal(ReasonCode.NO_PERMIT, "There is no permit for this study")
+    return permit
+
+
+def _require_roster(roster: tuple[str, ...], study: Study) -> None:
+    strangers = [country for country in roster if country not in study.countries]
+    if strangers:
+        raise Refusal(
+            ReasonCode.ROSTER,
+            "The run names countries that the study does not",
+            why=f"the study is of {', '.join(study.countries)}",
+        )
+
+
+def _peers(held: Held, roster: tuple[str, ...]) -> dict[str, VerifyKey]:
+    keys = {country: held.view.node_keys(country) for country in roster}
+    unknown = sorted(country for country, node in keys.items() if node is None)
+    if unknown:
+        why = "; ".join(held.view.absent.get(country, f"{country} has none") for country in unknown)
+        raise Refusal(
+            ReasonCode.ROSTER,
+            f"The documents hold no node keys of {', '.join(unknown)}",
+            why=why,
+            fix="ask the officer there to sign the node's keys, or to renew the documents",
+        )
+    return {c: VerifyKey.from_text(node.identity_key) for c, node in keys.items() if node}

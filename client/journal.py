@@ -1,0 +1,106 @@
+"""What was sent for each request: sent again as it is, or not at all.
+
+One reply for each (run, round, phase). The same request gets the same bytes; another request for
+the same place is refused. Rows are written in the transaction that makes the reply final.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Select, func, insert, select
+
+from client.state import journal
+from governance.database import transaction
+from protocols.encoding import digest
+from protocols.errors import ReasonCode, Refusal
+from protocols.private_sum.messages import Request
+from protocols.proto.round_pb2 import Phase
+
+CONTRIBUTE = "contribute"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a request belongs: `round` is 0 in set-up."""
+
+    run: str
+    round: int
+    phase: str
+
+    @classmethod
+    def of(cls, request: Request) -> "Place":
+        """Return the place that a request claims."""
+        return cls(request.body.run_id.hex(), request.round_number, phase_name(request.phase))
+
+
+def phase_name(phase: Phase) -> str:
+    """Return a phase as logs and the journal name it, such as `contribute`."""
+    return Phase.Name(phase).removeprefix("PHASE_").lower()
+
+
+class Journal:
+    """The journal in one state database. Safe among threads and processes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def repeated(self, place: Place, frame: bytes) -> bytes | None:
+        """Return the reply that this very request got, None where the place is free.
+
+        Raises Refusal STALE where another request was answered at this place.
+        """
+        with transaction(self._engine) as connection:
+            row = connection.execute(_at(place)).one_or_none()
+        if row is None:
+            return None
+        if row.request_digest != digest(frame):
+            raise Refusal(
+                ReasonCode.STALE,
+                "Another request was answered at this place of the run",
+                why=f"phase {place.phase}, round {place.round}: one reply each, and it was sent",
+                fix="nothing to do here; the coordinator must send the same request or a new round",
+            )
+        return bytes(row.reply)
+
+    def context(self, place: Place) -> bytes | None:
+        """Return the context that the reply at this place was made in."""
+        with transaction(self._engine) as connection:
+            row = connection.execute(_at(place)).one_or_none()
+        return None if row is None else bytes(row.ctx)
+
+    def count(self, run: str, phase: str, connection: Connection) -> int:
+        """Return how many requests of a phase this run has had answered."""
+        query = select(func.count()).where(journal.c.run_id == run, journal.c.phase == phase)
+        return int(connection.execute(query.select_from(journal)).scalar_one())
+
+    def write(
+        self,
+        place: Place,
+        frame: bytes,
+        *,
+        context: bytes,
+        reply: bytes,
+        now: datetime,
+        connection: Connection,
+    ) -> None:
+        """Write a reply within the caller's transaction; a place is written once."""
+        connection.execute(
+            insert(journal).values(
+                run_id=place.run,
+                round=place.round,
+                phase=place.phase,
+                request_digest=digest(frame),
+                ctx=context,
+                reply=reply,
+                created=now,
+            )
+        )
+
+
+def _at(place: Place) -> Select[Any]:
+    return select(journal).where(
+        journal.c.run_id == place.run,
+        journal.c.round == place.round,
+        journal.c.phase == place.phase,
+    )

@@ -1,0 +1,58 @@
+"""The node's own secrets, by name, in its key store: each for one purpose only."""
+
+import os
+from dataclasses import dataclass
+from typing import Self
+
+from keys.certificates import new_node_auth_key, new_transport_key
+from keys.identity import SigningKey
+from keys.sealing import KEY_BYTES
+from keys.store import KeyStore
+
+IDENTITY, LOG = "identity", "log"
+TRANSPORT, NODE_AUTH = "transport", "node-auth"
+SEALING, SPLIT = "run-state", "held-out"
+
+
+@dataclass(frozen=True, repr=False)
+class NodeKeyring:
+    """A node's unlocked secrets. Nothing prints them.
+
+    `transport` and `node_auth` are PEM; `sealing` seals run states; `split` decides, with a keyed
+    hash, who is held out of training.
+    """
+
+    identity: SigningKey
+    log: SigningKey
+    transport: bytes
+    node_auth: bytes
+    sealing: bytes
+    split: bytes
+
+    @classmethod
+    def create(cls, store: KeyStore) -> tuple[Self, str]:
+        """Make and keep a new node's secrets; also returns node_auth's OpenSSH public line."""
+        node_auth, public_line = new_node_auth_key()
+        made = {
+            IDENTITY: SigningKey.generate().to_bytes(),
+            LOG: SigningKey.generate().to_bytes(),
+            TRANSPORT: new_transport_key(),
+            NODE_AUTH: node_auth,
+            SEALING: os.urandom(KEY_BYTES),
+            SPLIT: os.urandom(KEY_BYTES),
+        }
+        for name, secret in made.items():
+            store.put(name, secret)
+        return cls.load(store), public_line
+
+    @classmethod
+    def load(cls, store: KeyStore) -> Self:
+        """Read the secrets. Raises KeyFault naming one that is missing or changed."""
+        return cls(
+            identity=SigningKey.from_bytes(store.get(IDENTITY)),
+            log=SigningKey.from_bytes(store.get(LOG)),
+            transport=store.get(TRANSPORT),
+            node_auth=store.get(NODE_AUTH),
+            sealing=store.get(SEALING),
+            split=store.get(SPLIT),
+        )

@@ -1,0 +1,141 @@
+"""What becomes of a frame: the gate decides, a phase answers, and one of two things goes back.
+
+Either a reply that the outbox has made final, or a refusal that carries one code. Whatever else
+goes wrong in here reads `declined`, and its text stays here. Replies that may follow from records
+leave at a fixed slot after the request came.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+
+from client.admission import Admission, Repetition
+from client.decisions import Decisions, Subject
+from client.door import Door
+from client.errors import RecordFault
+from client.floor import CohortFloor
+from client.gate import Gate
+from client.holdings import records_unusable
+from client.outbox import Outbox
+from governance.audit.events import EventKind
+from keys.errors import PratiqueError
+from protocols.errors import ReasonCode, Refusal
+from protocols.private_sum.messages import Request, read_request, refusal_reply
+from protocols.proto.round_pb2 import (
+    PHASE_ANSWER,
+    PHASE_BUNDLE,
+    PHASE_CONFIRM,
+    PHASE_CONTRIBUTE,
+    PHASE_ENCAPSULATE,
+)
+
+SLOT_SECONDS = 0.05
+
+_log = logging.getLogger("pratique.node")
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Waits until the next multiple of `seconds` after a moment of a monotonic clock."""
+
+    seconds: float = SLOT_SECONDS
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def wait(self, arrived: float) -> None:
+        """Return at the next slot after `arrived`."""
+        passed = self.monotonic() - arrived
+        self.sleep(self.seconds - passed % self.seconds)
+
+
+class Reception:
+    """Answers frames, one at a time."""
+
+    def __init__(
+        self,
+        *,
+        gate: Gate,
+        floor: CohortFloor,
+        door: Door,
+        outbox: Outbox,
+        decisions: Decisions,
+        slots: Slots,
+    ) -> None:
+        self._gate, self._floor, self._door = gate, floor, door
+        self._outbox, self._decisions, self._slots = outbox, decisions, slots
+        self._lock = Lock()
+
+    def handle(self, frame: bytes) -> bytes:
+        """Return the reply to a frame. It never raises: what it cannot answer, it refuses."""
+        arrived = self._slots.monotonic()
+        with self._lock:
+            try:
+                return self._answer(frame)
+            except Refusal as refusal:
+                return self._refuse(refusal, frame)
+            except RecordFault:
+                return self._refuse(records_unusable(), frame)
+            except PratiqueError as fault:
+                return self._refuse(_declined(fault.what, fault.why, fault.fix), frame)
+            except Exception as error:  # noqa: BLE001 - no text of an error may cross the border
+                _log.error("a message met a fault", extra={"what": type(error).__name__})
+                return self._refuse(_declined(*_unexpected(error)), frame)
+            finally:
+                if _follows_from_records(frame):
+                    self._slots.wait(arrived)
+
+    def _answer(self, frame: bytes) -> bytes:
+        admitted = self._gate.admit(frame)
+        if isinstance(admitted, Repetition):
+            self._decisions.event(EventKind.REQUEST_REPEATED, admitted.subject)
+            return admitted.reply
+        if admitted.request.phase == PHASE_CONTRIBUTE:
+            return self._door.contribute(admitted)
+        if admitted.request.phase == PHASE_BUNDLE:
+            return self._enter(admitted)
+        return self._set_up_or_answer(admitted)
+
+    def _enter(self, admission: Admission) -> bytes:
+        version = self._floor.require(admission)
+        reply = admission.run.bundle(admission.frame)
+        return self._outbox.keep(admission, reply, EventKind.RUN_JOINED, data_version=version)
+
+    def _set_up_or_answer(self, admission: Admission) -> bytes:
+        run = admission.run
+        step, kind = {
+            PHASE_ENCAPSULATE: (run.encapsulate, EventKind.REQUEST_ALLOWED),
+            PHASE_CONFIRM: (run.confirm, EventKind.REQUEST_ALLOWED),
+            PHASE_ANSWER: (run.answer, EventKind.SUM_ANSWERED),
+        }[admission.request.phase]
+        version = admission.record.data_version if admission.record else ""
+        return self._outbox.keep(admission, step(admission.frame), kind, data_version=version)
+
+    def _refuse(self, refusal: Refusal, frame: bytes) -> bytes:
+        self._decisions.refused(refusal, Subject.of(frame, _readable(frame)))
+        return refusal_reply(refusal.code)
+
+
+def _readable(frame: bytes) -> Request | None:
+    try:
+        return read_request(frame)
+    except Refusal:
+        return None
+
+
+def _follows_from_records(frame: bytes) -> bool:
+    request = _readable(frame)
+    return request is not None and request.phase in (PHASE_BUNDLE, PHASE_CONTRIBUTE)
+
+
+def _declined(what: str, why: str, fix: str) -> Refusal:
+    return Refusal(ReasonCode.DECLINED, what, why=why, fix=fix)
+
+
+def _unexpected(error: Exception) -> tuple[str, str, str]:
+    return (
+        "The node met a fault of its own",
+        f"it is of the kind {type(error).__name__}",
+        "look at the node's log and report it; nothing was released",
+    )

@@ -1,0 +1,126 @@
+"""Runs that this node has taken part in: no run id is entered twice, and secrets are sealed.
+
+A run's state is sealed under a key of its own and bound to its id, replaced at every step, and
+erased when the run ends; the id stays, so that nobody can begin it again.
+"""
+
+import base64
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, insert, select, update
+
+from client.state import runs
+from governance.database import transaction
+from keys.derive import derive_key, frame
+from keys.sealing import open_sealed, seal
+from protocols.encoding import canonical_json
+from protocols.errors import ReasonCode, Refusal
+
+STATE_LABEL = "pratique/run-state/v1"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A live run, opened: `state` is what `CountryRun.to_bytes` gave, and secret.
+
+    `data_version` is of the records whose cohort was found large enough.
+    """
+
+    run: str
+    study: str
+    roster: tuple[str, ...]
+    data_version: str
+    state: bytes
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run as `status` shows it."""
+
+    run: str
+    study: str
+    created: datetime
+    ended: datetime | None
+
+
+class RunBook:
+    """The runs in one state database. Safe among threads and processes."""
+
+    def __init__(self, engine: Engine, key: bytes) -> None:
+        self._engine, self._key = engine, key
+
+    def require_unused(self, run: str) -> None:
+        """Raise Refusal STALE where this run id was ever used."""
+        with transaction(self._engine) as connection:
+            if _row(connection, run) is not None:
+                raise _stale("the run id was used before, and is not entered twice")
+
+    def live(self, run: str) -> RunRecord:
+        """Return a live run. Raises Refusal STALE where it was never entered, or has ended."""
+        with transaction(self._engine) as connection:
+            row = _row(connection, run)
+        if row is None:
+            raise _stale("this country has not entered the run")
+        if row.state is None:
+            raise _stale("the run has ended here, and its secrets are gone")
+        return self._opened(run, row.study, bytes(row.state))
+
+    def enter(self, record: RunRecord, now: datetime, connection: Connection) -> None:
+        """Use up a run id, in the caller's transaction."""
+        row = {"run_id": record.run, "study": record.study, "created": now}
+        connection.execute(insert(runs).values(state=self._sealed(record), **row))
+
+    def replace(self, record: RunRecord, connection: Connection) -> None:
+        """Put the next state in place of the last one, in the caller's transaction."""
+        chosen = update(runs).where(runs.c.run_id == record.run)
+        connection.execute(chosen.values(state=self._sealed(record)))
+
+    def end(self, run: str, now: datetime, connection: Connection) -> None:
+        """Erase a run's secrets, in the caller's transaction."""
+        connection.execute(update(runs).where(runs.c.run_id == run).values(state=None, ended=now))
+
+    def summaries(self, *, live: bool) -> list[RunSummary]:
+        """Return the runs, newest first; the live ones only if asked."""
+        query = select(runs).order_by(runs.c.created.desc())
+        with transaction(self._engine) as connection:
+            rows = connection.execute(query.where(runs.c.state.is_not(None)) if live else query)
+            return [RunSummary(r.run_id, r.study, r.created, r.ended) for r in rows]
+
+    def _sealed(self, record: RunRecord) -> bytes:
+        value = {
+            "roster": list(record.roster),
+            "data_version": record.data_version,
+            "state": base64.b64encode(record.state).decode(),
+        }
+        associated = frame(record.run.encode(), record.study.encode())
+        return seal(self._key_of(record.run), canonical_json(value), associated)
+
+    def _opened(self, run: str, study: str, sealed: bytes) -> RunRecord:
+        associated = frame(run.encode(), study.encode())
+        value = json.loads(open_sealed(self._key_of(run), sealed, associated))
+        return RunRecord(
+            run=run,
+            study=study,
+            roster=tuple(value["roster"]),
+            data_version=value["data_version"],
+            state=base64.b64decode(value["state"]),
+        )
+
+    def _key_of(self, run: str) -> bytes:
+        return derive_key(self._key, STATE_LABEL, run.encode())
+
+
+def _row(connection: Connection, run: str) -> Row[Any] | None:
+    return connection.execute(select(runs).where(runs.c.run_id == run)).one_or_none()
+
+
+def _stale(why: str) -> Refusal:
+    return Refusal(
+        ReasonCode.STALE,
+        "The request is not for a run that this country takes part in",
+        why=why[:1].upper() + why[1:],
+        fix="nothing to do here; the coordinator must launch the study anew",
+    )
