@@ -113,7 +113,6 @@ def _office(home: CoordinatorHome, keys: CoordinatorKeys, link: SuperLink, relay
     log = AuditLog(engine, log_origin(settings.federation), keys.log)
     documents = ExchangeDocuments(
         repository,
-        home.path / "draft",
         documents=keys.documents,
         online=keys.online,
         clock=now,

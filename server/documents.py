@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 
 from governance.errors import DocumentFault
 from governance.trust.bundle import CountryBundle
@@ -12,7 +11,6 @@ from keys.certificates import Peer
 from keys.identity import SigningKey
 from protocols.proto.exchange_pb2 import SubmitRequest
 from server.errors import OperationFault
-from server.home import write_new
 
 DRAFT = "draft"
 _log = logging.getLogger("pratique.documents")
@@ -24,7 +22,6 @@ class ExchangeDocuments:
     def __init__(
         self,
         repository: Repository,
-        draft_file: Path,
         *,
         documents: SigningKey,
         online: SigningKey,
@@ -32,18 +29,12 @@ class ExchangeDocuments:
         on_change: Callable[[str], None],
     ) -> None:
         """`on_change` is told in a sentence what was published."""
-        self._repository, self._draft_file, self._clock = repository, draft_file, clock
+        self._repository, self._clock = repository, clock
         self._documents, self._online, self._on_change = documents, online, on_change
-
-    def offer(self, draft: bytes) -> None:
-        """Lay a draft out for the officers."""
-        write_new(self._draft_file, draft)
 
     def fetch(self, path: str) -> bytes | None:
         """Return a published file or the draft; None where there is none."""
-        if path == DRAFT:
-            return self._draft_file.read_bytes() if self._draft_file.exists() else None
-        return self._repository.read(path)
+        return self._repository.current_draft() if path == DRAFT else self._repository.read(path)
 
     def submit(self, peer: Peer, kind: int, content: bytes) -> None:
         """Take an officer's submission; raises DocumentFault or OperationFault with the reason."""
@@ -55,7 +46,7 @@ class ExchangeDocuments:
             raise OperationFault("This kind of submission is not known here")
 
     def _take_bundle(self, peer: Peer, content: bytes) -> None:
-        country = CountryBundle.from_bytes(content).country
+        country = CountryBundle.from_canonical(content).country
         if country != peer.country:
             raise DocumentFault(
                 f"{peer.country} handed in documents of {country}",
@@ -71,5 +62,4 @@ class ExchangeDocuments:
             versions = self._repository.publish(
                 self._clock(), documents=self._documents, online=self._online
             )
-            self._draft_file.unlink(missing_ok=True)
             self._on_change(f"agreement, root version {versions.root}")

@@ -18,6 +18,11 @@ COMPONENTS = {"serverapp": "server.app:app", "clientapp": "client.app:app"}
 CONFIGURATION = "pyproject.toml"
 ALLOWED = frozenset({CONFIGURATION, ".info/CONTENT", ".info/METADATA"})
 MAX_BUNDLE = 64 * 2**10
+"""Largest bundle, and largest file in one, in bytes."""
+PACKINGS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+"""The others unpack a whole block at a time, however little is asked for."""
+PROJECT_FIELDS = frozenset({"name", "version", "description", "license", "dependencies"})
+APP_FIELDS = frozenset({"publisher", "components", "config"})
 
 
 class BundleRefused(OperationFault):
@@ -30,24 +35,41 @@ def check_bundle(content: bytes) -> None:
         raise _refused(f"it is larger than {MAX_BUNDLE} bytes")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = set(archive.namelist())
-            if extra := sorted(names - ALLOWED):
-                raise _refused(f"it holds {extra[0]!r}")
-            described = tomllib.loads(archive.read(CONFIGURATION)[:MAX_BUNDLE].decode())
-    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            _check_files(archive.infolist())
+            described = tomllib.loads(archive.read(CONFIGURATION).decode())
+    except BundleRefused:
+        raise
+    except Exception as error:  # whatever an archive or a text can do to its parser: refused
         raise _refused(f"it cannot be read: {type(error).__name__}") from error
-    _check_components(described)
+    _check_app(described)
 
 
-def _check_components(described: dict[str, Any]) -> None:
-    try:
-        components = described["tool"]["flwr"]["app"]["components"]
-    except (KeyError, TypeError) as error:
-        raise _refused("it names no app") from error
-    if components != COMPONENTS:
+def _check_files(files: list[zipfile.ZipInfo]) -> None:
+    names = [file.filename for file in files]
+    if extra := sorted(set(names) - ALLOWED):
+        raise _refused(f"it holds {extra[0]!r}")
+    if len(names) != len(set(names)):
+        raise _refused("it holds a file twice")
+    if any(f.file_size > MAX_BUNDLE or f.compress_type not in PACKINGS for f in files):
+        raise _refused("a file in it unpacks to more than a configuration")
+
+
+def _check_app(described: dict[str, Any]) -> None:
+    app = _table(_table(_table(described, "tool"), "flwr"), "app")
+    project = _table(described, "project")
+    if app.get("components") != COMPONENTS:
         raise _refused("it names another app than the installed one")
-    if described.get("project", {}).get("dependencies"):
-        raise _refused("it asks for packages to be installed")
+    if project.get("dependencies") or set(project) - PROJECT_FIELDS:
+        raise _refused("it asks for packages to be installed, or says more than it may")
+    if set(app) - APP_FIELDS:
+        raise _refused("it says more than it may of its app")
+
+
+def _table(parent: dict[str, Any], name: str) -> dict[str, Any]:
+    found = parent.get(name)
+    if not isinstance(found, dict):
+        raise _refused("it names no app")
+    return found
 
 
 def _refused(why: str) -> BundleRefused:

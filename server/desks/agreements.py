@@ -27,7 +27,7 @@ class Agreements:
                 why=f"this coordinator serves {office.settings.federation!r}",
                 fix="correct `federation` in the file",
             )
-        office.documents.offer(office.repository.draft(agreement, office.clock()))
+        office.repository.draft(agreement, office.clock())
         return self.status()
 
     def status(self) -> dict[str, Any]:
