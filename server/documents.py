@@ -58,8 +58,12 @@ class ExchangeDocuments:
     def _take_signatures(self, peer: Peer, content: bytes) -> None:
         status = self._repository.add_signatures(content)
         _log.info("draft signed", extra={"country": peer.country, "needed": status.needed})
-        if status.ready:
-            versions = self._repository.publish(
-                self._clock(), documents=self._documents, online=self._online
-            )
-            self._on_change(f"agreement, root version {versions.root}")
+        if status.ready and not status.unsigned:
+            self.publish()
+
+    def publish(self) -> None:
+        """Publish the draft; DocumentFault where too few have signed it."""
+        versions = self._repository.publish(
+            self._clock(), documents=self._documents, online=self._online
+        )
+        self._on_change(f"agreement, root version {versions.root}")

@@ -32,6 +32,13 @@ def propose(
 
 
 @agreement_app.command()
+def publish(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:  # noqa: FBT002
+    """Put it in force with the signatures there are; without this it waits for every country."""
+    with plain_errors():
+        show(request(home, "agreement_publish"), as_json=as_json, plain=_print_status)
+
+
+@agreement_app.command()
 def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:  # noqa: FBT002
     """Say who has signed, and whether it is in force."""
     with plain_errors():
@@ -46,4 +53,9 @@ def _print_status(found: dict[str, Any]) -> None:
         return
     typer.echo(f"  signed:   {', '.join(found['signed']) or 'nobody yet'}")
     typer.echo(f"  not yet:  {', '.join(found['unsigned']) or 'nobody'}")
-    typer.echo(f"  {found['needed']} more signature(s) needed: `pratique-officer sign`")
+    if found["needed"]:
+        typer.echo(f"  {found['needed']} more signature(s) needed: `pratique-officer sign`")
+    else:
+        typer.echo(
+            "  Enough have signed: it takes force when all have, or with `agreement publish`"
+        )

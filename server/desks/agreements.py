@@ -30,6 +30,11 @@ class Agreements:
         office.repository.draft(agreement, office.clock())
         return self.status()
 
+    def publish(self) -> dict[str, Any]:
+        """Publish the draft now, although not every country has signed it."""
+        self._office.documents.publish()
+        return self.status()
+
     def status(self) -> dict[str, Any]:
         """Return who has signed the draft, or which agreement is in force."""
         draft = self._office.repository.draft_status()

@@ -38,6 +38,7 @@ def _methods(office: Office) -> dict[str, Callable[..., Any]]:
         "turn_away": parties.turn_away,
         "revoke": parties.revoke,
         "agreement_propose": agreements.propose,
+        "agreement_publish": agreements.publish,
         "agreement_status": agreements.status,
         "study_check": studies.check,
         "study_propose": studies.propose,
