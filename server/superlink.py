@@ -33,6 +33,11 @@ STOP_SECONDS = 10.0
 LIFETIME = timedelta(days=3000)
 """The loopback certificate lives as long as the process: it is made anew at each start."""
 LINK_NAME = "local"
+SERVER_APP = "flwr-serverapp"
+OTHER_APPS = (
+    "flwr-agentapp", "flwr-clientapp", "flwr-connector", "flwr-model", "flwr-simulation",
+)  # fmt: skip
+"""What else the executor would start for a bundle; each would run its code without a guard."""
 
 _QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -89,8 +94,10 @@ class SuperLink:
         """Make a node's authentication key known; returns its Flower node id."""
         key = self._secrets / f"node-{secrets.token_hex(8)}.pub"
         key.write_text(openssh_public_key)
-        answer = self._flwr("supernode", "register", str(key), LINK_NAME)
-        key.unlink()
+        try:
+            answer = self._flwr("supernode", "register", str(key), LINK_NAME)
+        finally:
+            key.unlink()
         return int(answer["node-id"])
 
     def run(self, bundle: Path) -> int:
@@ -107,15 +114,21 @@ class SuperLink:
 
     def _flwr(self, *arguments: str) -> dict[str, Any]:
         command = [_tool("flwr"), *arguments, "--format", "json"]
-        done = subprocess.run(
-            command,
-            env=self._environment,
-            cwd=self._home,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                command,
+                env=self._environment,
+                cwd=self._home,
+                capture_output=True,
+                text=True,
+                timeout=COMMAND_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise OperationFault(
+                f"Flower did not answer `flwr {arguments[0]}` in {COMMAND_SECONDS:.0f} seconds",
+                fix="look at superlink.log in the coordinator's home, then restart `up`",
+            ) from error
         return _flwr_answer(arguments, done)
 
     def _write_secrets(self) -> None:
@@ -148,12 +161,17 @@ class SuperLink:
         )
 
     def _write_executor(self) -> None:
-        """Put our `flwr-serverapp` first on PATH: it looks into a bundle before any import."""
+        """Put our `flwr-serverapp` first on PATH: it looks into a bundle before any import.
+
+        The executor's other commands are shadowed by ones that end at once.
+        """
         folder = self._home / "bin"
         folder.mkdir(mode=0o700, exist_ok=True)
-        script = folder / "flwr-serverapp"
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m server.guard "$@"\n')
-        script.chmod(0o700)
+        guarded = f'exec "{sys.executable}" -P -m server.guard "$@"'
+        refused = 'echo "Refused: $(basename "$0") is not run here" >&2; exit 1'
+        for name, line in {SERVER_APP: guarded, **dict.fromkeys(OTHER_APPS, refused)}.items():
+            (folder / name).write_text(f"#!/bin/sh\n{line}\n")
+            (folder / name).chmod(0o700)
 
     def _superlink_command(self) -> list[str]:
         return [
