@@ -53,7 +53,16 @@ def keygen(
     json: Json = False,
 ) -> None:
     """Make your country's document key. Once: it is who your country is to the others."""
-    raise NotImplementedError
+    from governance.officer.opening import make_keys  # noqa: PLC0415 (keeps --help quick)
+
+    make_keys(
+        home,
+        country,
+        authority,
+        passphrase_file=passphrase_file,
+        passphrase_fd=passphrase_fd,
+        as_json=json,
+    )
 
 
 @app.command()
@@ -67,7 +76,11 @@ def enrol(
     json: Json = False,
 ) -> None:
     """Ask the coordinator's exchange to let you in."""
-    raise NotImplementedError
+    from governance.officer import enrolment  # noqa: PLC0415 (keeps --help quick)
+    from governance.officer.opening import at_work  # noqa: PLC0415
+
+    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
+        enrolment.enrol(office, invitation, wait=wait)
 
 
 @app.command()
@@ -79,7 +92,11 @@ def inbox(
     json: Json = False,
 ) -> None:
     """List what waits for you, most urgent first."""
-    raise NotImplementedError
+    from governance.officer.opening import at_work  # noqa: PLC0415 (keeps --help quick)
+    from governance.officer.reading import show_inbox  # noqa: PLC0415
+
+    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
+        show_inbox(office)
 
 
 @app.command()
@@ -97,7 +114,15 @@ def sign(
     json: Json = False,
 ) -> None:
     """Sign the agreement that waits at the exchange, or a file of your own country."""
-    raise NotImplementedError
+    from governance.officer.delivery import Handing  # noqa: PLC0415 (keeps --help quick)
+    from governance.officer.opening import at_work  # noqa: PLC0415
+    from governance.officer.signing import sign_file, sign_waiting_draft  # noqa: PLC0415
+
+    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
+        if file is None:
+            sign_waiting_draft(office, yes=yes)
+        else:
+            sign_file(office, file, Handing(node, bundle_out), yes=yes)
 
 
 @app.command()
@@ -110,7 +135,11 @@ def show(
     json: Json = False,
 ) -> None:
     """Explain a study in plain words: who asks what, why, at what cost, for whom."""
-    raise NotImplementedError
+    from governance.officer.opening import at_work  # noqa: PLC0415 (keeps --help quick)
+    from governance.officer.reading import show_study  # noqa: PLC0415
+
+    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
+        show_study(office, study)
 
 
 @app.command()
@@ -137,7 +166,15 @@ def approve(
     json: Json = False,
 ) -> None:
     """Permit a study, with conditions if you give any."""
-    raise NotImplementedError
+    from governance.officer import deciding  # noqa: PLC0415 (keeps --help quick)
+    from governance.officer.decisions import Conditions  # noqa: PLC0415
+    from governance.officer.delivery import Handing  # noqa: PLC0415
+    from governance.officer.opening import at_work  # noqa: PLC0415
+
+    conditions = Conditions(features, epsilon_at_most, expires, sentence)
+    handing = Handing(node, bundle_out)
+    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
+        deciding.approve(office, study, conditions, handing, reconsider=reconsider, yes=yes)
 
 
 @app.command()
@@ -154,7 +191,12 @@ def refuse(
     json: Json = False,
 ) -> None:
     """Refuse a study that you have not permitted."""
-    raise NotImplementedError
+    from governance.officer import deciding  # noqa: PLC0415 (keeps --help quick)
+    from governance.officer.delivery import Handing  # noqa: PLC0415
+    from governance.officer.opening import at_work  # noqa: PLC0415
+
+    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
+        deciding.refuse(office, study, reason, Handing(node, bundle_out), yes=yes)
 
 
 @app.command()
@@ -171,7 +213,12 @@ def withdraw(
     json: Json = False,
 ) -> None:
     """Take a permit back. Your node stops at once, with or without the exchange."""
-    raise NotImplementedError
+    from governance.officer import deciding  # noqa: PLC0415 (keeps --help quick)
+    from governance.officer.delivery import Handing  # noqa: PLC0415
+    from governance.officer.opening import at_work  # noqa: PLC0415
+
+    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
+        deciding.withdraw(office, study, reason, Handing(node, bundle_out), yes=yes)
 
 
 @app.command()
@@ -185,7 +232,12 @@ def renew(
     json: Json = False,
 ) -> None:
     """Sign your country's documents again as they stand, for another seven days."""
-    raise NotImplementedError
+    from governance.officer import signing  # noqa: PLC0415 (keeps --help quick)
+    from governance.officer.delivery import Handing  # noqa: PLC0415
+    from governance.officer.opening import at_work  # noqa: PLC0415
+
+    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
+        signing.renew(office, Handing(node, bundle_out))
 
 
 @log_app.command("list")
@@ -200,7 +252,14 @@ def log_list(
     json: Json = False,
 ) -> None:
     """List what a daemon on this machine has logged."""
-    raise NotImplementedError
+    from governance.officer import logs  # noqa: PLC0415 (keeps --help quick)
+    from governance.officer.home import OfficerHome  # noqa: PLC0415
+    from governance.officer.opening import plain_faults  # noqa: PLC0415
+    from governance.officer.terminal import Terminal  # noqa: PLC0415
+
+    with plain_faults():
+        source = logs.source_of(OfficerHome(home), node, coordinator)
+        logs.list_log(source, Terminal(as_json=json), last=last)
 
 
 @log_app.command("verify")
@@ -214,7 +273,16 @@ def log_verify(
     json: Json = False,
 ) -> None:
     """Check that a log is whole, unchanged, and continues what you saw before."""
-    raise NotImplementedError
+    from governance.officer import logs  # noqa: PLC0415 (keeps --help quick)
+    from governance.officer.home import OfficerHome  # noqa: PLC0415
+    from governance.officer.office import utc_now  # noqa: PLC0415
+    from governance.officer.opening import plain_faults  # noqa: PLC0415
+    from governance.officer.terminal import Terminal  # noqa: PLC0415
+
+    with plain_faults():
+        folder = OfficerHome(home)
+        source = logs.source_of(folder, node, coordinator)
+        logs.verify_log(folder, source, Terminal(as_json=json), utc_now())
 
 
 def main() -> None:

@@ -1,0 +1,129 @@
+"""Deciding: a permit, a refusal, a withdrawal; shown, agreed to, signed and handed over."""
+
+from typing import Any
+
+from governance.documents.permit import Permit
+from governance.documents.study import Study
+from governance.officer.decisions import (
+    Conditions,
+    build_permit,
+    build_withdrawal,
+    require_allowed,
+    require_open,
+    require_permit,
+    require_undecided,
+)
+from governance.officer.delivery import Handing, remember_node, sign_and_hand_over
+from governance.officer.office import KNOWN_TASKS, Office
+from governance.officer.signing import view_if_reachable
+from governance.officer.studies import find_study, keep_study, kept_studies
+from governance.policy.assessment import assess
+from governance.policy.facts import listed
+from governance.trust.view import TrustedView
+
+
+def approve(
+    office: Office,
+    name: str,
+    conditions: Conditions,
+    handing: Handing,
+    *,
+    reconsider: bool,
+    yes: bool,
+) -> None:
+    """Permit a study, unless the agreement or the country's own rules forbid it."""
+    view = office.view()
+    study = find_study(view.studies.values(), name)
+    require_open(study, office.country, office.now())
+    if not reconsider:
+        require_undecided(study, office.own(), verb="approve")
+    require_allowed(study, office.weigh(study, view))
+    permit = build_permit(
+        study, office.country, office.settings.authority, conditions, office.now()
+    )
+    _show_permit(office, study, permit)
+    _warn_of_conditions(office, study, view, permit)
+    office.terminal.confirm("Sign this permit?", yes=yes)
+    remember_node(office, handing)
+    keep_study(office.home.studies, study)
+    published = view.country(office.country)
+    result = sign_and_hand_over(office, lambda own: own.approve(permit), handing, published)
+    office.terminal.say("Next: the coordinator may launch it once enough countries agree. You can")
+    office.terminal.say(f"stop it at any time: pratique-officer withdraw {study.id} --reason TEXT")
+    office.terminal.answer({"decision": "approved", **_named(study), **result})
+
+
+def _show_permit(office: Office, study: Study, permit: Permit) -> None:
+    conditions, privacy = permit.conditions, study.privacy
+    at_most = conditions.epsilon_at_most
+    office.terminal.heading(f"Permit of {office.country} for: {study.title}")
+    office.terminal.facts(
+        {
+            "study": f"{study.id}, {study.digest}",
+            "features": "all it declares"
+            if conditions.features is None
+            else listed(conditions.features),
+            "privacy": f"as promised, ε = {privacy.epsilon:g} at δ = {privacy.delta:g}"
+            if at_most is None
+            else f"at most ε = {at_most:g}",
+            "until": f"{conditions.expires:%Y-%m-%d %H:%M} UTC",
+            "in your words": permit.sentence,
+        }
+    )
+
+
+def _warn_of_conditions(office: Office, study: Study, view: TrustedView, permit: Permit) -> None:
+    """Say where the study as it is proposed asks for more than the permit would allow."""
+    own = office.own()
+    narrowed = assess(
+        study,
+        view.agreement,
+        country=office.country,
+        now=office.now(),
+        permit=permit,
+        national=own.policy if own else None,
+        installed_tasks=KNOWN_TASKS,
+    )
+    for finding in narrowed.findings:
+        office.terminal.warn(
+            f"{finding.sentence} Your node will refuse the study as it is proposed now; the "
+            f"coordinator sees your conditions and can propose one that keeps them."
+        )
+
+
+def refuse(office: Office, name: str, reason: str, handing: Handing, *, yes: bool) -> None:
+    """Refuse a study on which nothing was said yet."""
+    view = office.view()
+    study = find_study(view.studies.values(), name)
+    require_open(study, office.country, office.now())
+    require_undecided(study, office.own(), verb="refuse")
+    _say_no(office, study, reason, handing, published=view.country(office.country), yes=yes)
+
+
+def withdraw(office: Office, name: str, reason: str, handing: Handing, *, yes: bool) -> None:
+    """Take a permit back: the own node stops at its next decision, with or without a link."""
+    view = view_if_reachable(office)
+    known = [*(view.studies.values() if view else ()), *kept_studies(office.home.studies)]
+    study = find_study(known, name)
+    require_permit(study, office.own())
+    published = view.country(office.country) if view else None
+    _say_no(office, study, reason, handing, published=published, yes=yes)
+
+
+def _say_no(
+    office: Office, study: Study, reason: str, handing: Handing, *, published: Any, yes: bool
+) -> None:
+    withdrawal = build_withdrawal(study.digest, office.country, reason, office.now())
+    office.terminal.heading(f"No of {office.country} to: {study.title}")
+    office.terminal.facts({"study": f"{study.id}, {study.digest}", "reason": reason})
+    office.terminal.confirm("Sign it? The other parties will read the reason.", yes=yes)
+    remember_node(office, handing)
+    keep_study(office.home.studies, study)
+    result = sign_and_hand_over(office, lambda own: own.withdraw(withdrawal), handing, published)
+    office.terminal.say("Your node takes no further part in this study from its next message on.")
+    office.terminal.say("What it has sent already cannot be called back, and stays charged.")
+    office.terminal.answer({"decision": "no", **_named(study), **result})
+
+
+def _named(study: Study) -> dict[str, str]:
+    return {"id": study.id, "study": study.digest}

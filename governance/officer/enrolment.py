@@ -1,0 +1,158 @@
+"""How an officer is let in to an exchange: an invitation, a fingerprint read out, a certificate."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from governance.officer.errors import OfficerFault
+from governance.officer.home import TRANSPORT_KEY
+from governance.officer.office import Office
+from governance.trust.files import write_atomic
+from keys.certificates import (
+    Role,
+    certificate_fingerprint,
+    new_transport_key,
+    peer_of,
+    public_pem,
+)
+from protocols.invitation import MAX_INVITATION, Invitation, Statement, enrolment_fingerprint
+from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest
+
+POLL_SECONDS = 1.0
+_NEW = "ask the coordinator for a new invitation"
+
+
+def enrol(
+    office: Office, path: Path, *, wait: float, sleep: Callable[[float], None] = time.sleep
+) -> None:
+    """Ask for admission, and again for `wait` seconds while nobody has decided.
+
+    The same invitation may be used again to ask what became of it: the request is the same.
+    """
+    invitation = read_invitation(path)
+    check_invitation(office, invitation)
+    request = _request(office, invitation)
+    fingerprint = enrolment_fingerprint(request.transport_key, request.statement)
+    _introduce(office, invitation, fingerprint)
+    reply = _ask(office, invitation, request, wait=wait, sleep=sleep)
+    if reply.status == EnrolReply.REFUSED:
+        raise OfficerFault("The coordinator has turned your request away", fix=_NEW)
+    if reply.status == EnrolReply.ADMITTED:
+        _admit(office, invitation, reply.certificate)
+    else:
+        office.terminal.say("The request waits for the coordinator. Read the fingerprint out to")
+        office.terminal.say("the coordinator by voice; then run the same command again.")
+    status = "admitted" if reply.status == EnrolReply.ADMITTED else "pending"
+    office.terminal.answer({"status": status, "fingerprint": fingerprint})
+
+
+def read_invitation(path: Path) -> Invitation:
+    """Read the coordinator's file. Raises OfficerFault, ProtocolFault."""
+    try:
+        with path.open("rb") as file:
+            return Invitation.from_bytes(file.read(MAX_INVITATION + 1))
+    except OSError as error:
+        raise OfficerFault(
+            f"{path} cannot be read",
+            why=error.strerror or str(error),
+            fix="name the file that the coordinator handed you",
+        ) from None
+
+
+def check_invitation(office: Office, invitation: Invitation) -> None:
+    """Raise OfficerFault unless the invitation is for this officer, whole, and in time."""
+    why = _problem(office, invitation)
+    if why:
+        raise OfficerFault("This invitation cannot be used", why=why, fix=_NEW)
+
+
+def _problem(office: Office, invitation: Invitation) -> str:
+    for_whom = f"{invitation.role} of {invitation.country}"
+    if for_whom != f"officer of {office.country}":
+        return f"it is for the {for_whom}, and you are the officer of {office.country}"
+    if office.settings.federation not in {None, invitation.federation}:
+        return f"it is of {invitation.federation}, and you belong to {office.settings.federation}"
+    if certificate_fingerprint(invitation.authority.encode()) != invitation.authority_digest:
+        return "its transport authority does not have the digest that it states"
+    ended = invitation.expires <= office.now()
+    return f"it expired on {invitation.expires:%Y-%m-%d %H:%M} UTC" if ended else ""
+
+
+def _request(office: Office, invitation: Invitation) -> EnrolRequest:
+    """Return the request; its transport key is kept first, so that it can be asked again."""
+    store = office.identity.store
+    if TRANSPORT_KEY not in store.names():
+        store.put(TRANSPORT_KEY, new_transport_key())
+    statement = Statement(
+        country=office.country, role="officer", document_key=office.settings.document_key
+    )
+    return EnrolRequest(
+        token=invitation.token_bytes(),
+        transport_key=public_pem(store.get(TRANSPORT_KEY)),
+        statement=statement.to_bytes(),
+    )
+
+
+def _introduce(office: Office, invitation: Invitation, fingerprint: str) -> None:
+    office.terminal.heading(f"Enrolment of {office.settings.authority} ({office.country})")
+    office.terminal.facts(
+        {
+            "federation": f"{invitation.federation}, exchange at {invitation.exchange}",
+            "your request": fingerprint,
+            "transport authority": invitation.authority_digest,
+            "root of the documents": invitation.root_digest or "none signed yet",
+        }
+    )
+    office.terminal.say("Read your request's fingerprint out to the coordinator, and let the")
+    office.terminal.say("coordinator read the other digests out to you: they must be the same.")
+
+
+def _ask(
+    office: Office,
+    invitation: Invitation,
+    request: EnrolRequest,
+    *,
+    wait: float,
+    sleep: Callable[[float], None],
+) -> EnrolReply:
+    link = office.dial(
+        invitation.exchange,
+        authority=invitation.authority.encode(),
+        key=invitation.key.encode(),
+        certificate=invitation.certificate.encode(),
+    )
+    try:
+        reply = link.enrol(request)
+        for _ in range(int(wait / POLL_SECONDS)):
+            if reply.status != EnrolReply.PENDING:
+                break
+            sleep(POLL_SECONDS)
+            reply = link.enrol(request)
+        return reply
+    finally:
+        link.close()
+
+
+def _admit(office: Office, invitation: Invitation, certificate: bytes) -> None:
+    authority = invitation.authority.encode()
+    peer = peer_of(certificate, authority_pem=authority, now=office.clock(), revoked=())
+    if (peer.federation, peer.country, peer.role) != (
+        invitation.federation,
+        office.country,
+        Role.OFFICER,
+    ):
+        raise OfficerFault(
+            "The certificate that came back is not yours",
+            why=f"it is for the {peer.role} of {peer.country} in {peer.federation}",
+            fix="tell the coordinator; nothing was kept",
+        )
+    write_atomic(office.home.authority_file, authority)
+    write_atomic(office.home.certificate_file, certificate)
+    update = {
+        "federation": invitation.federation,
+        "exchange": invitation.exchange,
+        "root_digest": invitation.root_digest or office.settings.root_digest,
+    }
+    office.save(office.settings.model_copy(update=update))
+    office.terminal.say(f"You are let in. Your certificate holds until {peer.not_after:%Y-%m-%d}.")
+    office.terminal.say("Next: `pratique-officer inbox` shows what waits for you.")

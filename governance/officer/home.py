@@ -1,0 +1,190 @@
+"""The officer's folder: settings, keys, own documents, and what was seen of everyone's.
+
+officer.yaml        who the officer is, and where exchange and node are
+country.pub         the public document key, for the own node and the coordinator
+keys/               the key store
+documents/          the role of the own country (governance/trust/signing.py)
+trust/              the pinned root, the draft signed last, the floor of versions seen
+studies/            the studies decided on, so that a permit can be withdrawn without a link
+seen/               checkpoints of logs verified before
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from governance.documents.models import Country, Line, PublicKey
+from governance.officer.errors import OfficerFault
+from governance.trust.files import write_atomic
+from keys.identity import SigningKey, VerifyKey
+from keys.store import KeyStore
+from protocols.encoding import Digest
+
+DOCUMENT_KEY = "document-key"
+TRANSPORT_KEY = "transport-key"
+INVITATION = "invitation"
+"""Names in the key store. The invitation holds a secret: its token and its key."""
+
+
+class Settings(BaseModel):
+    """What `keygen` and `enrol` fixed, and the node given last."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    country: Country
+    authority: Line
+    document_key: PublicKey
+    federation: str | None = None
+    exchange: Annotated[str, Field(max_length=260)] | None = None
+    root_digest: Digest | None = None
+    """Of the TUF root, from the invitation."""
+    node: str | None = None
+
+    @property
+    def verify_key(self) -> VerifyKey:
+        """The country's public document key."""
+        return VerifyKey.from_text(self.document_key)
+
+
+@dataclass(frozen=True)
+class OfficerHome:
+    """Paths of one officer's folder, and its settings."""
+
+    path: Path
+
+    @property
+    def settings_file(self) -> Path:
+        """The settings."""
+        return self.path / "officer.yaml"
+
+    @property
+    def key_file(self) -> Path:
+        """The public document key, as text."""
+        return self.path / "country.pub"
+
+    @property
+    def keys(self) -> Path:
+        """The key store."""
+        return self.path / "keys"
+
+    @property
+    def documents(self) -> Path:
+        """The own country's documents."""
+        return self.path / "documents"
+
+    @property
+    def trust(self) -> Path:
+        """What the view of everyone's documents starts from."""
+        return self.path / "trust"
+
+    @property
+    def studies(self) -> Path:
+        """Studies decided on, by digest."""
+        return self.path / "studies"
+
+    @property
+    def seen(self) -> Path:
+        """Checkpoints and log keys seen before."""
+        return self.path / "seen"
+
+    @property
+    def handed_file(self) -> Path:
+        """Which versions of the own documents reached whom."""
+        return self.path / "handed.json"
+
+    @property
+    def authority_file(self) -> Path:
+        """The federation's transport authority."""
+        return self.path / "authority.pem"
+
+    @property
+    def certificate_file(self) -> Path:
+        """The officer's transport certificate."""
+        return self.path / "certificate.pem"
+
+    def settings(self) -> Settings:
+        """Read the settings. Raises OfficerFault where there are none that can be used."""
+        try:
+            return Settings.model_validate(yaml.safe_load(self.settings_file.read_text("utf-8")))
+        except FileNotFoundError:
+            raise OfficerFault(
+                f"There is no officer in {self.path}",
+                why=f"it holds no {self.settings_file.name}",
+                fix="run `pratique-officer keygen` once, or name the right folder with --home",
+            ) from None
+        except (OSError, ValueError, yaml.YAMLError, ValidationError) as error:
+            raise OfficerFault(
+                f"{self.settings_file} cannot be used",
+                why=str(error).splitlines()[0],
+                fix="restore it from a backup",
+            ) from None
+
+    def save(self, settings: Settings) -> None:
+        """Write the settings. Raises DocumentFault where they cannot be written."""
+        said = settings.model_dump(mode="json", exclude_none=True)
+        text = yaml.safe_dump(said, allow_unicode=True, sort_keys=False)
+        write_atomic(self.settings_file, text.encode())
+
+
+@dataclass(frozen=True)
+class Identity:
+    """An officer's unlocked key store."""
+
+    store: KeyStore
+    key: SigningKey
+
+    @classmethod
+    def open(cls, home: OfficerHome, settings: Settings, passphrase: bytes) -> Self:
+        """Unlock the store. Raises KeyFault, and OfficerFault where it holds another key."""
+        store = KeyStore.open(home.keys, passphrase)
+        key = SigningKey.from_bytes(store.get(DOCUMENT_KEY))
+        if key.public != settings.verify_key:
+            raise OfficerFault(
+                f"The key in {home.keys} is not the one that {home.settings_file.name} names",
+                why="one of them was replaced",
+                fix="restore both from the same backup",
+            )
+        return cls(store, key)
+
+
+def create_home(home: OfficerHome, country: str, authority: str, passphrase: bytes) -> Settings:
+    """Make the folder, its key store and a new document key.
+
+    Raises OfficerFault where the folder holds an officer already: a second key would be a
+    stranger to everyone who knows the first.
+    """
+    refuse_second(home)
+    key = SigningKey.generate()
+    settings = new_settings(country, authority, key.public)
+    home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = KeyStore.create(home.keys, passphrase)
+    store.put(DOCUMENT_KEY, key.to_bytes())
+    write_atomic(home.key_file, f"{settings.document_key}\n".encode())
+    home.save(settings)
+    return settings
+
+
+def refuse_second(home: OfficerHome) -> None:
+    """Raise OfficerFault where the folder holds an officer's settings or keys."""
+    if home.settings_file.exists() or any(home.keys.glob("*")):
+        raise OfficerFault(
+            f"There is an officer in {home.path} already",
+            why="a second key would replace the one that others know your country by",
+            fix="use the key that is there, or name another folder with --home",
+        )
+
+
+def new_settings(country: str, authority: str, key: VerifyKey) -> Settings:
+    """Return the settings of a new officer. Raises OfficerFault where they are unusable."""
+    try:
+        return Settings(country=country, authority=authority, document_key=key.to_text())
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise OfficerFault(
+            f"The {problem['loc'][0]} cannot be used",
+            why=problem["msg"].removeprefix("Value error, "),
+            fix="correct it; nothing was made",
+        ) from None

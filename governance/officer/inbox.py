@@ -1,0 +1,177 @@
+"""What waits for the officer, most urgent first. Documents and a time in, a list out."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from governance.documents.study import Study
+from governance.trust.bundle import CountryDocuments
+from governance.trust.ceremony import Draft
+
+DOCUMENTS_WARNING = timedelta(days=2)
+PERMIT_WARNING = timedelta(days=7)
+CERTIFICATE_WARNING = timedelta(days=14)
+
+
+class Matter(StrEnum):
+    """Why something waits, in order of urgency."""
+
+    DRAFT = "draft-to-sign"
+    STUDY = "study-to-decide"
+    UNSENT = "documents-not-handed-over"
+    DOCUMENTS = "own-documents-expire"
+    PERMIT = "permit-expires"
+    CERTIFICATE = "certificate-expires"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing that waits: what it is, until when, and the command that deals with it."""
+
+    matter: Matter
+    sentence: str
+    command: str
+    due: datetime | None = None
+    digest: str | None = None
+    id: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the item for a machine."""
+        due = self.due.isoformat() if self.due else None
+        return {
+            "matter": self.matter.value,
+            "sentence": self.sentence,
+            "due": due,
+            "id": self.id,
+            "digest": self.digest,
+            "command": self.command,
+        }
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Everything that the list is made from.
+
+    `draft` is one that waits and is not signed by this officer; `unsent` is to whom the newest
+    documents have not been handed over; `known` are the studies decided on, by digest.
+    """
+
+    country: str
+    now: datetime
+    draft: Draft | None = None
+    studies: tuple[Study, ...] = ()
+    own: CountryDocuments | None = None
+    unsent: tuple[str, ...] = ()
+    certificate_ends: datetime | None = None
+
+
+def items(waiting: Waiting) -> list[Item]:
+    """Return what waits, most urgent first; within one matter the earliest end first."""
+    found = [
+        *_draft(waiting),
+        *_studies(waiting),
+        *_unsent(waiting),
+        *_documents(waiting),
+        *_permits(waiting),
+        *_certificate(waiting),
+    ]
+    order = list(Matter)
+    latest = datetime.max.replace(tzinfo=waiting.now.tzinfo)
+    return sorted(found, key=lambda item: (order.index(item.matter), item.due or latest))
+
+
+def _draft(waiting: Waiting) -> Iterator[Item]:
+    if waiting.draft is None:
+        return
+    what = "A first agreement" if waiting.draft.version == 1 else "A changed agreement"
+    title = waiting.draft.agreement.title
+    yield Item(
+        Matter.DRAFT,
+        f"{what} waits for your signature: {title}",
+        "pratique-officer sign",
+        digest=waiting.draft.digest,
+    )
+
+
+def undecided(
+    studies: Iterable[Study], own: CountryDocuments | None, country: str, now: datetime
+) -> list[Study]:
+    """Return the live studies that ask this country and on which it has said nothing."""
+    decided = {*own.permits, *own.withdrawals} if own else set()
+    return [
+        study
+        for study in studies
+        if country in study.countries and study.expires > now and study.digest not in decided
+    ]
+
+
+def _studies(waiting: Waiting) -> Iterator[Item]:
+    for study in undecided(waiting.studies, waiting.own, waiting.country, waiting.now):
+        yield Item(
+            Matter.STUDY,
+            f"{study.title}: decide {ends(study.expires, waiting.now)}",
+            f"pratique-officer show {study.id}",
+            due=study.expires,
+            digest=study.digest,
+            id=study.id,
+        )
+
+
+def _unsent(waiting: Waiting) -> Iterator[Item]:
+    if waiting.unsent:
+        whom = " and ".join(waiting.unsent)
+        sentence = f"Your newest documents have not reached the {whom}"
+        yield Item(Matter.UNSENT, sentence, "pratique-officer renew")
+
+
+def _documents(waiting: Waiting) -> Iterator[Item]:
+    own = waiting.own
+    if own is None or own.expires - waiting.now > DOCUMENTS_WARNING:
+        return
+    verb = "have expired" if own.expires <= waiting.now else "expire"
+    yield Item(
+        Matter.DOCUMENTS,
+        f"Your country's documents {verb} {ends(own.expires, waiting.now)}: "
+        f"without them nothing of your country is computed",
+        "pratique-officer renew",
+        due=own.expires,
+    )
+
+
+def _permits(waiting: Waiting) -> Iterator[Item]:
+    own = waiting.own
+    titles = {study.digest: study for study in waiting.studies}
+    for digest, permit in own.permits.items() if own else ():
+        end = permit.conditions.expires
+        live = digest not in (own.withdrawals if own else {}) and end > waiting.now
+        if live and end - waiting.now <= PERMIT_WARNING:
+            study = titles.get(digest)
+            yield Item(
+                Matter.PERMIT,
+                f"Your permit for {study.title if study else digest} ends {ends(end, waiting.now)}",
+                f"pratique-officer show {study.id if study else digest}",
+                due=end,
+                digest=digest,
+                id=study.id if study else None,
+            )
+
+
+def _certificate(waiting: Waiting) -> Iterator[Item]:
+    end = waiting.certificate_ends
+    if end is not None and end - waiting.now <= CERTIFICATE_WARNING:
+        yield Item(
+            Matter.CERTIFICATE,
+            f"Your certificate for the exchange ends {ends(end, waiting.now)}",
+            "ask the coordinator for a new invitation, then `pratique-officer enrol`",
+            due=end,
+        )
+
+
+def ends(moment: datetime, now: datetime) -> str:
+    """Return a date with how far away it is, such as `on 2026-05-01 12:00 UTC, in 3 days`."""
+    said = f"on {moment:%Y-%m-%d %H:%M} UTC"
+    away = abs(moment - now)
+    span = f"{away.days} days" if away.days > 1 else f"{round(away.total_seconds() / 3600)} hours"
+    return f"{said}, in {span}" if moment > now else f"{said}, {span} ago"

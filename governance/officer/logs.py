@@ -1,0 +1,141 @@
+"""Audit logs of daemons on this machine: listed, and verified by keys that the officer trusts.
+
+A node's log key is taken from the own country's signed documents. A coordinator's stands in no
+document: it is remembered at first sight, and a later change is reported.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from governance.audit.note import NoteKey
+from governance.audit.verify import VerifiedLog, verify_export
+from governance.errors import LogFault
+from governance.local import ask
+from governance.officer.errors import OfficerFault
+from governance.officer.home import OfficerHome
+from governance.officer.own import read_own
+from governance.officer.terminal import Terminal
+from governance.trust.files import write_atomic
+from keys.identity import VerifyKey
+
+NODE_SOCKET = Path("run", "node.sock")
+COORDINATOR_SOCKET = Path("run", "coordinator.sock")
+HEADINGS = ("entry", "time", "event", "by", "decision", "about", "reason")
+SHOWN_DIGEST = 12
+
+
+@dataclass(frozen=True)
+class Source:
+    """A daemon's log: its folder, and which daemon it is."""
+
+    folder: Path
+    coordinator: bool
+
+    @property
+    def socket(self) -> Path:
+        """The daemon's local desk."""
+        return self.folder / (COORDINATOR_SOCKET if self.coordinator else NODE_SOCKET)
+
+    def fetch(self) -> dict[str, Any]:
+        """Return the entries and the checkpoint. Raises DeskFault."""
+        answer: dict[str, Any] = ask(self.socket, "log_entries")
+        return answer
+
+
+def source_of(home: OfficerHome, node: Path | None, coordinator: Path | None) -> Source:
+    """Return which log is meant; the own node's where none is named. Raises OfficerFault."""
+    if node and coordinator:
+        raise OfficerFault("Name a node or a coordinator, not both")
+    if coordinator:
+        return Source(coordinator, coordinator=True)
+    known = node or home.settings().node
+    if known is None:
+        raise OfficerFault(
+            "It is not known whose log is meant",
+            why="you have not named your own node yet",
+            fix="add --node FOLDER or --coordinator FOLDER",
+        )
+    return Source(Path(known), coordinator=False)
+
+
+def list_log(source: Source, terminal: Terminal, *, last: int | None) -> None:
+    """List entries, oldest first; the `last` so many only."""
+    entries = [json.loads(line)["entry"] for line in source.fetch()["entries"]]
+    chosen = entries if last is None else entries[-last:]
+    terminal.table(HEADINGS, [_row(entry) for entry in chosen])
+    terminal.say(f"{len(chosen)} of {len(entries)} entries. `log verify` checks them all.")
+    terminal.answer(chosen)
+
+
+def _row(entry: Mapping[str, Any]) -> Sequence[str]:
+    about = entry.get("study") or entry.get("run") or entry.get("subject") or ""
+    reason = entry.get("reason") or entry.get("code") or ""
+    clause = f" ({entry['clause']})" if entry.get("clause") else ""
+    return (
+        str(entry["index"]),
+        str(entry["at"]),
+        str(entry["kind"]),
+        str(entry["actor"]),
+        str(entry["outcome"]),
+        str(about).removeprefix("sha256:")[:SHOWN_DIGEST] if entry.get("study") else str(about),
+        f"{reason}{clause}",
+    )
+
+
+def verify_log(home: OfficerHome, source: Source, terminal: Terminal, now: datetime) -> None:
+    """Verify a whole log, and that it continues what was verified before. Raises LogFault."""
+    found = source.fetch()
+    key = _coordinator_key(home, found) if source.coordinator else _node_key(home, now)
+    seen = _memory(home, key.name, "note")
+    checkpoint = str(found["checkpoint"]).encode()
+    lines = (str(line).encode() for line in found["entries"])
+    whole = verify_export(lines, checkpoint, key, seen=_before(seen))
+    write_atomic(seen, checkpoint)
+    _report(whole, key, terminal)
+
+
+def _report(whole: VerifiedLog, key: NoteKey, terminal: Terminal) -> None:
+    terminal.say(f"The log {whole.origin} is whole: {whole.size} entries, none changed, none gone.")
+    terminal.say(f"It continues what you verified before. Its key is {key.key.fingerprint}.")
+    terminal.answer(
+        {"origin": whole.origin, "size": whole.size, "root": whole.root.hex(), "whole": True}
+    )
+
+
+def _memory(home: OfficerHome, origin: str, kind: str) -> Path:
+    return home.seen / f"{sha256(origin.encode()).hexdigest()[:32]}.{kind}"
+
+
+def _before(seen: Path) -> list[bytes]:
+    return [seen.read_bytes()] if seen.exists() else []
+
+
+def _node_key(home: OfficerHome, now: datetime) -> NoteKey:
+    own = read_own(home, home.settings(), now)
+    if own is None or own.node is None:
+        raise OfficerFault(
+            "It is not known with which key your node signs its log",
+            why="you have not signed your node's keys",
+            fix="run `pratique-officer sign node-keys.json`, with the file of `pratique-node init`",
+        )
+    return NoteKey(own.node.log_origin, VerifyKey.from_text(own.node.log_key))
+
+
+def _coordinator_key(home: OfficerHome, found: Mapping[str, Any]) -> NoteKey:
+    """Return the key that the coordinator states, if it is the one seen at first."""
+    key = NoteKey.from_text(str(found["verifier"]))
+    memory = _memory(home, key.name, "vkey")
+    if not memory.exists():
+        write_atomic(memory, key.to_text().encode())
+    elif memory.read_text() != key.to_text():
+        raise LogFault(
+            f"The log {key.name} is signed by another key than before",
+            why=f"the key seen first was {NoteKey.from_text(memory.read_text()).key.fingerprint}",
+            fix="ask the coordinator by voice; do not believe this log until then",
+        )
+    return key

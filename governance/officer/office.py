@@ -1,0 +1,116 @@
+"""One officer at work: an unlocked folder, a terminal, a clock and a way to the exchange."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Self, get_args
+
+from governance.documents.study import Study
+from governance.officer.home import Identity, OfficerHome, Settings
+from governance.officer.link import Dial, Exchange, dial, open_link
+from governance.officer.own import own_documents, read_own
+from governance.officer.terminal import Terminal
+from governance.officer.trusted import FIRST_ROOT, Trust
+from governance.policy.assessment import Act, Assessment, assess
+from governance.trust.bundle import CountryDocuments
+from governance.trust.signing import OfficerDocuments
+from governance.trust.view import TrustedView
+from protocols.tasks import Task
+
+KNOWN_TASKS = tuple(str(task.model_fields["kind"].default) for task in get_args(get_args(Task)[0]))
+"""Task kinds of this version. Which of them the own node has, only the node knows."""
+
+
+def utc_now() -> datetime:
+    """Return the time now, UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass
+class Office:
+    """What every command works with."""
+
+    home: OfficerHome
+    settings: Settings
+    identity: Identity
+    terminal: Terminal
+    clock: Callable[[], datetime]
+    dial: Dial
+    _link: Exchange | None = field(default=None, init=False)
+
+    @classmethod
+    def open(
+        cls,
+        home: OfficerHome,
+        passphrase: bytes,
+        terminal: Terminal,
+        clock: Callable[[], datetime] = utc_now,
+        dial: Dial = dial,
+    ) -> Self:
+        """Unlock the folder. Raises OfficerFault or KeyFault; changes nothing."""
+        settings = home.settings()
+        return cls(home, settings, Identity.open(home, settings, passphrase), terminal, clock, dial)
+
+    @property
+    def country(self) -> str:
+        """The officer's country."""
+        return self.settings.country
+
+    @property
+    def exchange(self) -> Exchange:
+        """The channel to the exchange, opened at first use."""
+        if self._link is None:
+            self._link = open_link(self.home, self.settings, self.identity, self.dial)
+        return self._link
+
+    @property
+    def trust(self) -> Trust:
+        """What the officer believes of everyone's documents."""
+        return Trust(self.home.trust, self.settings)
+
+    @property
+    def documents(self) -> OfficerDocuments:
+        """The own country's documents."""
+        return own_documents(self.home, self.settings)
+
+    def now(self) -> datetime:
+        """Return the time, in whole seconds as documents hold it."""
+        return self.clock().replace(microsecond=0)
+
+    def save(self, settings: Settings) -> None:
+        """Keep changed settings."""
+        self.home.save(settings)
+        self.settings = settings
+
+    def close(self) -> None:
+        """Close the channel, if one was opened."""
+        if self._link is not None:
+            self._link.close()
+
+    def view(self) -> TrustedView:
+        """Return the verified documents, fetched now. Raises LinkFault, OfficerFault."""
+        view = self.trust.view(self.exchange.fetch, self.now())
+        for sentence in view.ignored:
+            self.terminal.warn(sentence)
+        return view
+
+    def view_if_published(self) -> TrustedView | None:
+        """Return the view; None before the first agreement is published."""
+        return self.view() if self.exchange.fetch(FIRST_ROOT) is not None else None
+
+    def own(self) -> CountryDocuments | None:
+        """Return the own documents as they were signed last, expired or not."""
+        return read_own(self.home, self.settings, self.now())
+
+    def weigh(self, study: Study, view: TrustedView) -> Assessment:
+        """Return what agreement and national policy say to the study, whatever was decided."""
+        own = self.own()
+        return assess(
+            study,
+            view.agreement,
+            country=self.country,
+            now=self.now(),
+            act=Act.PROPOSE,
+            national=own.policy if own else None,
+            installed_tasks=KNOWN_TASKS,
+        )

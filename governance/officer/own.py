@@ -1,0 +1,25 @@
+"""The own country's documents as this officer signed them last."""
+
+from datetime import datetime, timedelta
+
+from governance.officer.home import OfficerHome, Settings
+from governance.trust.bundle import CountryBundle, CountryDocuments, own_country
+from governance.trust.signing import OfficerDocuments
+
+
+def own_documents(home: OfficerHome, settings: Settings) -> OfficerDocuments:
+    """Return the folder in which the documents wait and are signed."""
+    return OfficerDocuments(home.documents, settings.country)
+
+
+def read_own(home: OfficerHome, settings: Settings, now: datetime) -> CountryDocuments | None:
+    """Return what was signed last, expired or not; None before the first signature.
+
+    Raises DocumentFault where the folder was changed by another hand.
+    """
+    bundle = own_documents(home, settings).bundle()
+    if bundle is None:
+        return None
+    end = CountryBundle.from_canonical(bundle).signed().signed.expires
+    in_time = min(now, end - timedelta(seconds=1))
+    return own_country(bundle, settings.country, settings.verify_key, in_time)

@@ -1,0 +1,164 @@
+"""Reading: what waits for the officer, and what a study asks."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from governance.accounting import rdp_micro
+from governance.documents.study import Study
+from governance.errors import DocumentFault
+from governance.officer.decisions import decision_on
+from governance.officer.delivery import read_handed
+from governance.officer.inbox import Item, Matter, Waiting, ends, items
+from governance.officer.office import Office
+from governance.officer.signing import waiting_draft
+from governance.officer.studies import find_study, kept_studies
+from governance.policy.assessment import Assessment, Charge, ledger_terms
+from governance.policy.explain import explain_study
+from governance.policy.facts import percent
+from governance.trust.bundle import CountryDocuments
+from governance.trust.ceremony import Draft
+from governance.trust.view import TrustedView
+from keys.certificates import peer_of
+
+
+def show_inbox(office: Office) -> None:
+    """List what waits, most urgent first, each with the command that deals with it."""
+    draft, strange = _draft_to_sign(office)
+    view = office.view_if_published()
+    waiting = Waiting(
+        country=office.country,
+        now=office.now(),
+        draft=draft,
+        studies=tuple(view.studies.values()) if view else (),
+        own=office.own(),
+        unsent=_unsent(office, view),
+        certificate_ends=_certificate_ends(office),
+    )
+    found = [*strange, *items(waiting)]
+    _list(office, found)
+    office.terminal.answer([item.to_json() for item in found])
+
+
+def _list(office: Office, found: list[Item]) -> None:
+    if not found:
+        office.terminal.say("Nothing waits for you.")
+    for number, item in enumerate(found, start=1):
+        office.terminal.say(f"{number}. {item.sentence}.")
+        office.terminal.say(f"   {item.command}")
+
+
+def _draft_to_sign(office: Office) -> tuple[Draft | None, list[Item]]:
+    """Return the draft that waits for this officer; one that cannot be trusted is listed so."""
+    try:
+        draft = waiting_draft(office)
+    except DocumentFault as fault:
+        sentence = f"The draft at the exchange cannot be trusted: {fault.why.rstrip('.')}"
+        return None, [Item(Matter.DRAFT, sentence, "call the coordinator; do not sign it")]
+    signed = draft is None or office.trust.has_signed(draft)
+    return (None if signed else draft), []
+
+
+def _unsent(office: Office, view: TrustedView | None) -> tuple[str, ...]:
+    own, handed = office.own(), read_handed(office.home.handed_file)
+    if own is None:
+        return ()
+    due = {
+        "node": handed.node if office.settings.node else own.version,
+        "exchange": handed.exchange if view else own.version,
+    }
+    return tuple(name for name, version in due.items() if version < own.version)
+
+
+def _certificate_ends(office: Office) -> datetime:
+    peer = peer_of(
+        office.home.certificate_file.read_bytes(),
+        authority_pem=office.home.authority_file.read_bytes(),
+        now=office.clock(),
+        revoked=(),
+    )
+    return peer.not_after
+
+
+def show_study(office: Office, name: str) -> None:
+    """Explain a study in plain words, with what the country's rules and budget say to it."""
+    view = office.view()
+    study = find_study(view.studies.values(), name)
+    assessment, own = office.weigh(study, view), office.own()
+    office.terminal.say(explain_study(study, view.agreement, assessment))
+    office.terminal.heading("For your decision")
+    office.terminal.facts(dict(for_decision(office, study, view, assessment)))
+    office.terminal.say()
+    office.terminal.say(_next(study, own, assessment, office.now()))
+    office.terminal.answer(_as_json(study, own, assessment))
+
+
+def for_decision(
+    office: Office, study: Study, view: TrustedView, assessment: Assessment
+) -> Iterator[tuple[str, str]]:
+    """Yield what the officer should weigh besides the study itself."""
+    own = office.own()
+    yield "proposed", f"{study.created:%Y-%m-%d}; decide {ends(study.expires, office.now())}"
+    yield "your rules", _rules(own)
+    if assessment.charge:
+        yield from _budget(office, view, assessment.charge)
+    yield "so far", decision_on(study.digest, own) or "you have not decided"
+
+
+def _rules(own: CountryDocuments | None) -> str:
+    if own is None or not own.policy:
+        return "you have signed no national policy; the agreement's rules decide alone"
+    return "your national policy was asked as well; it can only forbid"
+
+
+def _budget(office: Office, view: TrustedView, charge: Charge) -> Iterator[tuple[str, str]]:
+    terms = ledger_terms(view.agreement, charge.register, office.now())
+    whole = view.agreement.register_budget(charge.register)
+    allowed = f"ε = {whole.epsilon:g} at δ = {whole.delta:g}" if whole else "none"
+    period = f"from {terms.period.start:%Y-%m-%d} to {terms.period.end:%Y-%m-%d}"
+    share = percent(charge.micro, charge.cap_micro)
+    yield "budget", f"{allowed} for register {charge.register} {period}; this takes {share} of it"
+    taken = sum(_cost(study, charge, view) for study in _permitted(office, charge))
+    yield "permitted", f"your live permits may take {percent(taken, charge.cap_micro)} of it"
+
+
+def _permitted(office: Office, charge: Charge) -> list[Study]:
+    own, now = office.own(), office.now()
+    live = {
+        digest
+        for digest, permit in (own.permits.items() if own else ())
+        if permit.conditions.expires > now and not (own and own.withdrawal(digest))
+    }
+    kept = kept_studies(office.home.studies)
+    same = (study for study in kept if study.population.register_name == charge.register)
+    return [study for study in same if study.digest in live]
+
+
+def _cost(study: Study, charge: Charge, view: TrustedView) -> int:
+    honest = view.agreement.honest
+    return sum(rdp_micro(one, honest, charge.order) for one in study.mechanisms)
+
+
+def _next(study: Study, own: CountryDocuments | None, assessment: Assessment, now: datetime) -> str:
+    if study.expires <= now:
+        return "It has expired: there is nothing to decide."
+    if own and own.permit(study.digest) and not own.withdrawal(study.digest):
+        return f"To take your permit back: pratique-officer withdraw {study.id} --reason TEXT"
+    refusal = f"pratique-officer refuse {study.id} --reason TEXT"
+    if not assessment.allowed:
+        return f"It cannot be approved. To say so: {refusal}"
+    return f"Next: pratique-officer approve {study.id}, or {refusal}"
+
+
+def _as_json(study: Study, own: CountryDocuments | None, assessment: Assessment) -> dict[str, Any]:
+    charge = assessment.charge
+    return {
+        "id": study.id,
+        "digest": study.digest,
+        "allowed": assessment.allowed,
+        "findings": [asdict(finding) for finding in assessment.findings],
+        "charge": asdict(charge) if charge else None,
+        "decision": decision_on(study.digest, own) or None,
+        "study": study.model_dump(mode="json"),
+    }

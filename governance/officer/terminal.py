@@ -1,0 +1,95 @@
+"""What a command says: plain sentences, one JSON value for a machine, questions, faults."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from governance.officer.errors import OfficerFault
+from keys.errors import PratiqueError
+
+Row = Sequence[str]
+
+
+class Terminal:
+    """Sentences go to standard output, laid out on a terminal and plain elsewhere.
+
+    With `as_json` the one answer goes to standard output and the sentences to standard error.
+    """
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self._as_json = as_json
+        self._console = Console(stderr=as_json, highlight=False, markup=False, emoji=False)
+
+    def say(self, text: str = "") -> None:
+        """Say one line or paragraph."""
+        self._console.print(Text(text), soft_wrap=not self._console.is_terminal)
+
+    def heading(self, text: str) -> None:
+        """Begin a part."""
+        self.say()
+        self._console.print(Text(text, style="bold"), soft_wrap=True)
+
+    def facts(self, facts: Mapping[str, str]) -> None:
+        """Say named facts, one a line."""
+        self._columns([(f"  {name}", value) for name, value in facts.items()])
+
+    def table(self, headings: Row, rows: Iterable[Row]) -> None:
+        """Say rows under headings."""
+        self._columns([headings, *rows], titled=True)
+
+    def _columns(self, rows: Sequence[Row], *, titled: bool = False) -> None:
+        if not self._console.is_terminal:
+            for line in aligned(rows):
+                self.say(line)
+            return
+        grid = Table.grid(padding=(0, 2))
+        for number, row in enumerate(rows):
+            style = "bold" if titled and number == 0 else ""
+            grid.add_row(*(Text(cell, style=style, overflow="fold") for cell in row))
+        self._console.print(grid)
+
+    def warn(self, text: str) -> None:
+        """Say on standard error what the officer should notice."""
+        typer.echo(f"Note: {text}", err=True)
+
+    def answer(self, value: Any) -> None:
+        """Print the machine's answer, where one was asked for."""
+        if self._as_json:
+            typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Return once the officer agrees; `yes` agrees beforehand. Raises OfficerFault else."""
+        if not (yes or self._agreed(question)):
+            raise OfficerFault("Nothing was signed", why="you answered no")
+
+    def _agreed(self, question: str) -> bool:
+        try:
+            return typer.confirm(question, err=self._as_json)
+        except typer.Abort:
+            raise OfficerFault(
+                "Nothing was signed",
+                why="nobody answered the question",
+                fix="answer it at a terminal, or give --yes once you have read what is asked",
+            ) from None
+
+
+def aligned(rows: Sequence[Row]) -> list[str]:
+    """Return rows of cells as lines with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def tell(fault: PratiqueError) -> None:
+    """Print the three sentences of a fault on standard error."""
+    parts = [fault.what, fault.why, f"To do: {fault.fix}" if fault.fix else ""]
+    for part in filter(None, parts):
+        print(part if part.endswith((".", "?", "!")) else f"{part}.", file=sys.stderr)
