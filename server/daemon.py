@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from governance.audit.events import EventKind
+from governance.audit.events import Event, EventKind, Outcome
 from governance.audit.log import AuditLog
 from governance.database import open_database
 from governance.local import Desk
@@ -27,7 +27,7 @@ from server.enrolment import EnrolmentDesk
 from server.errors import OperationFault
 from server.exchange import ENDING_SECONDS, ExchangeService, serve_exchange
 from server.home import HOME_VARIABLE, CoordinatorHome, CoordinatorKeys
-from server.office import Office
+from server.office import ACTOR, Office
 from server.relay import Relay
 from server.runs import RunState, RunStore
 from server.seats import Seats
@@ -111,12 +111,16 @@ def _office(home: CoordinatorHome, keys: CoordinatorKeys, link: SuperLink, relay
     engine, settings = open_database(home.database, MIGRATIONS), home.settings()
     repository = Repository(home.repository)
     log = AuditLog(engine, log_origin(settings.federation), keys.log)
+
+    def noted(kind: EventKind, what: str) -> None:
+        log.append(Event(kind=kind, at=now(), actor=ACTOR, subject=what))
+
     documents = ExchangeDocuments(
         repository,
         documents=keys.documents,
         online=keys.online,
         clock=now,
-        on_change=lambda what: _log.info("published", extra={"what": what}),
+        on_change=lambda what: noted(EventKind.DOCUMENTS_PUBLISHED, what),
     )
     return Office(
         home=home,
@@ -140,6 +144,12 @@ def _service(office: Office, relay: Relay) -> ExchangeService:
         documents=office.documents,
         relay=relay,
         clock=now,
+        on_refusal=lambda peer, call, why: office.note(
+            EventKind.CALL_REFUSED,
+            outcome=Outcome.REFUSED,
+            subject=f"{peer.country} {peer.role} {call}",
+            reason=why,
+        ),
     )
 
 

@@ -5,7 +5,6 @@ certificate still holds: of this federation, in time, not revoked, of a role tha
 call. What is behind a call decides the rest.
 """
 
-import logging
 from collections.abc import Callable, Container
 from datetime import datetime
 from typing import Any, Protocol
@@ -26,8 +25,6 @@ MAY_CALL: dict[str, frozenset[Role]] = {
 }
 """Which roles may make which call; a test walks the whole matrix."""
 ENDING_SECONDS = 2.0
-
-_log = logging.getLogger("pratique.exchange")
 
 
 class Documents(Protocol):
@@ -63,8 +60,10 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         documents: Documents,
         relay: Relay,
         clock: Callable[[], datetime],
+        on_refusal: Callable[[Peer, str, str], None],
     ) -> None:
-        self._authority_pem, self._clock = authority_pem, clock
+        """`on_refusal` is told of a known party's call that it may not make, and why."""
+        self._authority_pem, self._clock, self._on_refusal = authority_pem, clock, on_refusal
         self._enrolments, self._documents, self._relay = enrolments, documents, relay
 
     async def Enrol(  # noqa: N802 (the name in exchange.proto)
@@ -107,7 +106,7 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
                 peer.country, request.method, request.body, request.headers
             )
         except RelayRefused as fault:
-            _log.warning("relay refused", extra={"country": peer.country, "why": str(fault)})
+            self._on_refusal(peer, request.method[:40], str(fault))
             await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, str(fault))
             raise
         return exchange_pb2.RelayReply(status=status, body=body)
@@ -126,6 +125,7 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
             raise
         if peer.role not in MAY_CALL[call]:
             why = f"a certificate of role {peer.role} may not call {call}"
+            self._on_refusal(peer, call, why)
             await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, why)
         return peer
 

@@ -1,4 +1,4 @@
-"""Following a run: a progress bar on a terminal, plain lines elsewhere, JSON lines for a machine."""
+"""Following a run: a progress bar on a terminal, plain lines elsewhere, JSON lines on request."""
 
 import json
 import time
