@@ -1,8 +1,8 @@
 """What a country says: yes to a study, no longer, and which keys its node has."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from governance.documents.models import (
     Country,
@@ -19,7 +19,7 @@ from protocols.tasks.features import FeatureName
 
 
 class PermitConditions(Part):
-    """What the yes is limited to. `features` empty of value (null) means all that are declared."""
+    """What the yes is limited to. Without `features`, all that the study uses are meant."""
 
     features: tuple[FeatureName, ...] | None = None
     epsilon_at_most: Epsilon | None = None
@@ -72,3 +72,9 @@ class NodeKeys(Document):
     node_auth: Annotated[
         str, StringConstraints(pattern=r"^ecdsa-sha2-nistp(256|384) [A-Za-z0-9+/]+={0,2}$")
     ]
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if self.identity_key == self.log_key:
+            raise ValueError("identity_key and log_key must be two keys")
+        return self

@@ -31,11 +31,11 @@ RESOLVERS = {
     "bool": (r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
     "int": (r"[-+]?(0|[1-9][0-9]{0,29})", [*"-+0123456789"]),
     "float": (
-        r"[-+]?(\.[0-9]{1,30}|[0-9]{1,30}(\.[0-9]{0,30})?)([eE][-+]?[0-9]{1,3})?",
+        r"[-+]?(\.[0-9]{1,30}|(0|[1-9][0-9]{0,29})(\.[0-9]{0,30})?)([eE][-+]?[0-9]{1,3})?",
         [*"-+.0123456789"],
     ),
 }
-"""YAML 1.2, 10.3.2 (core schema), without octal, hexadecimal, infinity and not-a-number."""
+"""YAML 1.2, 10.3.2 (core schema), without octal, hexadecimal, infinity, not-a-number."""
 
 
 class _CoreLoader(yaml.SafeLoader):
@@ -107,7 +107,7 @@ def read_file(kind: type[D], path: Path) -> D:
             text = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise DocumentFault(
-            f"{path} cannot be read",
+            f"The file {path} cannot be read",
             why=error.strerror or str(error),
             fix="check the name of the file and that you may read it",
         ) from None
@@ -159,4 +159,6 @@ def _refused(event: yaml.Event, depth: int, documents: int, count: int) -> str:
 
 
 def _unusable(source: str, why: str) -> DocumentFault:
-    return DocumentFault(f"{source} cannot be used", why=why, fix="correct it and try again")
+    return DocumentFault(
+        f"The file {source} cannot be used", why=why, fix="correct it and try again"
+    )

@@ -32,7 +32,7 @@ def write_atomic(path: Path, data: bytes) -> None:
         _sync_directory(path.parent)
     except OSError as error:
         raise DocumentFault(
-            f"{path} cannot be written",
+            f"The file {path} cannot be written",
             why=error.strerror or str(error),
             fix="free space on the disk or correct the permissions, and try again",
         ) from None
@@ -65,7 +65,7 @@ def one_writer(directory: Path) -> Iterator[None]:
         while not _locked(lock.fileno()):
             if time.monotonic() > deadline:
                 raise DocumentFault(
-                    f"{directory} is being written by another process",
+                    f"The folder {directory} is being written by another process",
                     fix="wait until it has finished, or end it",
                 )
             time.sleep(PAUSE_SECONDS)

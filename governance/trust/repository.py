@@ -256,7 +256,7 @@ def _check_newer(country: str, version: int, old: Targets | None) -> None:
 def _check_same(old: TargetFile, data: bytes) -> None:
     if old.hashes != TargetFile.from_data(old.path, data).hashes:
         raise DocumentFault(
-            f"{old.path} is published already, with another text",
+            f"The document {old.path} is published already, with another text",
             why="permits and results name it; its text never changes",
             fix="give the new text an id of its own",
         )

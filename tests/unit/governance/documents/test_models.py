@@ -1,0 +1,160 @@
+import json
+from datetime import UTC, datetime
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from governance.documents.models import (
+    MOST_BYTES,
+    Countries,
+    Country,
+    Ehds,
+    Line,
+    PublicKey,
+    Slug,
+    UtcTime,
+)
+from governance.documents.permit import Withdrawal
+from governance.errors import DocumentFault
+from keys.errors import PratiqueError
+from tests.support.documents import NOW, agreement, raw_key, study, withdrawal
+
+
+class Sample(BaseModel):
+    country: Country = "DK"
+    countries: Countries = ("DK",)
+    slug: Slug = "a"
+    line: Line = "a"
+    key: PublicKey = raw_key(1).public.to_text()
+    moment: UtcTime = NOW
+    ehds: Ehds = "53-1-e"
+
+
+def problem(**fields: object) -> str:
+    with pytest.raises(ValidationError) as caught:
+        Sample.model_validate(fields)
+    return str(caught.value.errors()[0]["msg"])
+
+
+@pytest.mark.parametrize("code", ["DK", "NO", "XK", "AA", "QM", "ZZ"])
+def test_country_codes_of_the_standard_and_of_its_users(code: str) -> None:
+    assert Sample(country=code).country == code
+
+
+@pytest.mark.parametrize("code", ["dk", "DNK", "D", "QA1", "EU", ""])
+def test_other_country_codes_are_refused(code: str) -> None:
+    assert "ISO 3166-1" in problem(country=code)
+
+
+def test_the_usual_mistake_about_the_united_kingdom_is_named() -> None:
+    assert "did you mean GB?" in problem(country="UK")
+
+
+def test_countries_are_sorted_and_distinct() -> None:
+    assert Sample(countries=("NO", "DK")).countries == ("DK", "NO")
+    assert "twice" in problem(countries=["DK", "DK"])
+
+
+@pytest.mark.parametrize("text", ["", "a\nb", " a", "a ", "\u202etxt.exe", "x" * 201])
+def test_a_line_shows_what_it_holds(text: str) -> None:
+    assert problem(line=text)
+
+
+@pytest.mark.parametrize("text", ["A", "-a", "a_b", "a" * 64, "a/b", "..", ""])
+def test_a_slug_is_safe_in_a_path(text: str) -> None:
+    assert problem(slug=text)
+
+
+def test_a_key_is_one_spelling_of_a_real_key() -> None:
+    good = raw_key(7).public.to_text()
+    assert Sample(key=good).key == good
+    assert "Ed25519" in problem(key=good[:-1])
+    assert "Ed25519" in problem(key="ed25519:" + "A" * 43 + "=")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("2026-12-31", datetime(2026, 12, 31, tzinfo=UTC)),
+        ("2026-12-31T10:00:00Z", datetime(2026, 12, 31, 10, tzinfo=UTC)),
+        ("2026-12-31T12:00:00+02:00", datetime(2026, 12, 31, 10, tzinfo=UTC)),
+    ],
+)
+def test_times_become_utc(written: str, meant: datetime) -> None:
+    moment = Sample.model_validate_json(json.dumps({"moment": written}), strict=True).moment
+    assert moment == meant
+    assert moment.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("2026-12-31T10:00:00", "time zone"),
+        ("2026-12-31T10:00:00.5Z", "whole second"),
+        ("31.12.2026", "expected a date such as"),
+        ("soon", "expected a date such as"),
+    ],
+)
+def test_other_times_are_refused(written: str, said: str) -> None:
+    assert said in problem(moment=written)
+
+
+def test_an_unknown_code_names_the_nearest() -> None:
+    assert "did you mean 53-1-e" in problem(ehds="53-1e")
+
+
+@pytest.mark.parametrize(
+    "document", [agreement(), study(agreement()), withdrawal(study(agreement()))]
+)
+def test_canonical_bytes_and_back(document: object) -> None:
+    kind = type(document)
+    assert kind.from_canonical(document.canonical()) == document
+    assert document.digest == kind.from_canonical(document.canonical()).digest
+
+
+def test_defaults_are_part_of_what_is_signed() -> None:
+    fields = json.loads(agreement().canonical())
+    assert fields["policy"].startswith("// The base policy")
+    assert fields["schema"] == 1
+
+
+def changed(change: object) -> bytes:
+    fields = json.loads(withdrawal(study(agreement())).canonical())
+    fields |= change
+    return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"\xff\xfe",
+        b"null",
+        changed({"schema": 2}),
+        changed({"kind": "permit"}),
+        changed({"extra": 1}),
+        changed({"country": "dk"}),
+        changed({"schema": "1"}),
+        changed({}).replace(b",", b", ", 1),
+        changed({}) + b"\n",
+        changed({})[:-1] + b',"country":"DK"}',
+        changed({"reason": "x" * MOST_BYTES}),
+    ],
+)
+def test_anything_but_the_signed_form_is_refused(data: bytes) -> None:
+    with pytest.raises(DocumentFault) as caught:
+        Withdrawal.from_canonical(data)
+    assert "withdrawal" in caught.value.what
+    assert caught.value.fix
+
+
+def test_a_document_cannot_be_changed() -> None:
+    document = withdrawal(study(agreement()))
+    with pytest.raises(ValidationError):
+        document.reason = "another"
+
+
+def test_document_faults_are_pratique_errors() -> None:
+    assert issubclass(DocumentFault, PratiqueError)

@@ -1,0 +1,163 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from governance.documents.permit import NodeKeys, Permit, PermitConditions
+from governance.documents.study import Study
+from tests.support.documents import (
+    NOW,
+    agreement,
+    node_keys,
+    permit,
+    priced,
+    raw_key,
+    study,
+    study_fields,
+)
+
+AGREED = agreement()
+
+
+def refused(**changes: Any) -> str:
+    with pytest.raises(ValidationError) as caught:
+        Study.model_validate(study_fields(AGREED, **changes))
+    return " ".join(str(error["msg"]) for error in caught.value.errors())
+
+
+def glm(**changes: Any) -> dict[str, Any]:
+    task = {
+        "kind": "train/glm",
+        "family": "logistic",
+        "target": "disease",
+        "rounds": 10,
+        "learning_rate": 0.5,
+        "patients": 1_000,
+        "patients_bound": 10_000,
+    }
+    return task | changes
+
+
+def test_features_used_are_the_task_s_and_the_population_s() -> None:
+    assert study(AGREED).features_used == ("age", "disease", "sex")
+    narrow = study(AGREED, population={"register": "patients"})
+    assert narrow.features_used == ("disease", "sex")
+
+
+def test_a_draft_has_no_price_and_a_priced_study_another_digest() -> None:
+    draft = Study.model_validate(study_fields(AGREED))
+    assert not draft.priced
+    filled = priced(draft)
+    assert filled.priced
+    assert filled.digest != draft.digest
+
+
+@pytest.mark.parametrize(
+    "change", [{"rounds": 2}, {"dimension": 3}, {"clip_norm": 9.0}, {"phase": "train"}]
+)
+def test_a_schedule_that_is_not_the_task_s_is_no_price(change: dict[str, Any]) -> None:
+    first, *others = study(AGREED).mechanisms
+    asked = study(AGREED).with_mechanisms((first.model_copy(update=change), *others))
+    assert not asked.priced
+
+
+def test_leaving_out_a_release_is_no_price() -> None:
+    asked = study(AGREED)
+    assert not asked.with_mechanisms(asked.mechanisms[:-1]).priced
+    assert not asked.with_mechanisms(asked.mechanisms * 2).priced
+
+
+def test_an_undeclared_feature_is_named() -> None:
+    where = {"register": "patients", "where": [{"feature": "weight", "at_least": 1}]}
+    assert "the feature `weight`" in refused(population=where)
+    assert "`income`" in refused(task=glm(target="income"), release=RELEASE_MODEL)
+
+
+RELEASE_MODEL = {"what": "model", "keep_days": 10, "audience": "parties"}
+
+
+def test_a_numeric_feature_needs_bounds() -> None:
+    unbounded = [{"name": "age", "type": "numeric"}, *study_fields(AGREED)["features"][1:]]
+    assert "public bounds" in refused(features=unbounded)
+
+
+def test_the_release_is_what_the_task_makes() -> None:
+    assert "stats/histogram releases a table" in refused(release=RELEASE_MODEL)
+    assert "train/glm releases a model" in refused(task=glm())
+    trained = study(AGREED, task=glm(), release=RELEASE_MODEL)
+    assert trained.task.kind == "train/glm"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"expires": "2026-08-20"}, "created must be before expires"),
+        ({"countries": ["DK"]}, "at least 2"),
+        ({"countries": ["DK", "UK"]}, "did you mean GB"),
+        ({"privacy": {"epsilon": 0, "delta": 1e-5}}, "greater than 0"),
+        ({"privacy": {"epsilon": 1, "delta": 0.1}}, "less than 0.01"),
+        ({"recipients": []}, "at least 1"),
+        ({"agreement": "sha256:12"}, "pattern"),
+        ({"task": {"kind": "train/anything"}}, "train/anything"),
+        ({"data_categories": ["gossip"]}, "Art. 51"),
+    ],
+)
+def test_other_nonsense_is_refused(change: dict[str, Any], said: str) -> None:
+    assert said in refused(**change)
+
+
+def test_features_are_distinct() -> None:
+    features = study_fields(AGREED)["features"]
+    assert "same name" in refused(features=[*features, features[0]])
+
+
+@pytest.mark.parametrize("code", ["HRESEARCH", "PurposeOfUse", ""])
+def test_an_unknown_purpose_is_refused(code: str) -> None:
+    purpose = study_fields(AGREED)["purpose"] | {"purpose_of_use": code}
+    assert "HL7 PurposeOfUse" in refused(purpose=purpose)
+
+
+def test_a_prohibited_purpose_can_be_written_so_that_it_can_be_refused_with_its_article() -> None:
+    purpose = study_fields(AGREED)["purpose"] | {"ehds": "54-c"}
+    assert study(AGREED, purpose=purpose).purpose.ehds == "54-c"
+
+
+def test_a_permit_is_for_one_digest() -> None:
+    given = permit(AGREED, study(AGREED))
+    assert given.study == study(AGREED).digest
+    with pytest.raises(ValidationError):
+        permit(AGREED, study(AGREED), study="sha256:short")
+
+
+def test_a_permit_s_limits_are_sane() -> None:
+    with pytest.raises(ValidationError):
+        PermitConditions(epsilon_at_most=-1.0, expires=NOW)
+    with pytest.raises(ValidationError):
+        PermitConditions(features=("A; DROP",), expires=NOW)
+    assert (
+        Permit.from_canonical(permit(AGREED, study(AGREED)).canonical()).conditions.features is None
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"node_auth": "ssh-rsa AAAA"},
+        {"node_auth": "ecdsa-sha2-nistp384 AAAA comment"},
+        {"log_origin": "a b"},
+        {"log_origin": "../x y"},
+        {"identity_key": "ed25519:"},
+        {"country": "Denmark"},
+    ],
+)
+def test_node_keys_are_well_formed(change: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        NodeKeys.model_validate(node_keys("DK").model_dump() | change)
+
+
+def test_node_keys_have_distinct_purposes() -> None:
+    same = raw_key(5).public.to_text()
+    with pytest.raises(ValidationError, match="two keys"):
+        NodeKeys.model_validate(
+            node_keys("DK").model_dump() | {"identity_key": same, "log_key": same}
+        )
