@@ -11,6 +11,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Row,
     Select,
     Table,
     func,
@@ -104,13 +105,12 @@ class AuditLog:
 
     def entries(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Yield the stored entries start ≤ index < end, as they were hashed."""
-        return (row.entry for row in self._rows(start, end))
+        return (entry for entry, _ in self._rows(start, end))
 
     def export(self, end: int | None = None) -> Iterator[bytes]:
         """Yield one JSON line an entry below `end`, for `verify_export`, without line ends."""
-        for row in self._rows(0, end):
-            leaf = row.leaf_hash.hex().encode()
-            yield b'{"entry":' + row.entry + b',"leaf":"' + leaf + b'"}'
+        for entry, leaf in self._rows(0, end):
+            yield b'{"entry":' + entry + b',"leaf":"' + leaf.hex().encode() + b'"}'
 
     def inclusion_proof(self, index: int, size: int) -> list[bytes]:
         """Return the proof of entry `index` in the tree of `size`. Raises LogFault."""
@@ -140,7 +140,7 @@ class AuditLog:
             )
         return head.size
 
-    def _rows(self, start: int, end: int | None) -> Iterator[Any]:
+    def _rows(self, start: int, end: int | None) -> Iterator[tuple[bytes, bytes]]:
         """Read page by page: a transaction held open between them would stop every writer."""
         last = self.size() if end is None else end
         for first in range(start, last, PAGE):
@@ -149,7 +149,7 @@ class AuditLog:
             with self._engine.begin() as connection:
                 rows = connection.execute(select(log_entries).where(*wanted).order_by(position))
                 page = rows.all()
-            yield from page
+            yield from map(_checked, page)
 
 
 def _size(connection: Connection) -> int:
@@ -183,16 +183,27 @@ def _insert(connection: Connection, index: int, entry: bytes) -> None:
 
 def _reader(connection: Connection) -> merkle.ReadNode:
     def read(level: int, index: int) -> bytes:
-        found: bytes | None = connection.scalar(_node(level, index))
-        if found is None:
-            raise LogFault(
-                "The log's database is damaged",
-                why=f"It lacks the hash of node {index} at level {level}",
-                fix="restore it from a copy, then compare with an earlier checkpoint",
-            )
+        found = connection.scalar(_node(level, index))
+        if not isinstance(found, bytes):
+            raise _damaged(f"It lacks the hash of node {index} at level {level}")
         return found
 
     return read
+
+
+def _checked(row: Row[Any]) -> tuple[bytes, bytes]:
+    """SQLite keeps a value of any type in any column: a changed file may hold another one."""
+    if not isinstance(row.entry, bytes) or not isinstance(row.leaf_hash, bytes):
+        raise _damaged(f"Entry {row.position} is not what was stored")
+    return row.entry, row.leaf_hash
+
+
+def _damaged(why: str) -> LogFault:
+    return LogFault(
+        "The log's database is damaged",
+        why=why,
+        fix="restore it from a copy, then compare with an earlier checkpoint",
+    )
 
 
 def _node(level: int, index: int) -> Select[bytes]:

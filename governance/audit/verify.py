@@ -31,13 +31,13 @@ def verify_export(
 ) -> VerifiedLog:
     """Verify exported lines against a signed checkpoint, and earlier checkpoints `seen`.
 
-    Raises LogFault naming the entry or checkpoint that is wrong: changed, missing, out of place,
-    too many, or (against `seen`) rolled back or forked.
+    Raises LogFault naming the entry or the smallest checkpoint that is wrong: changed, missing,
+    out of place, too many, or (against `seen`) rolled back or forked.
     """
     head = open_checkpoint(checkpoint, key)
     earlier = [open_checkpoint(note, key) for note in seen]
     roots = _roots(lines, head.origin, {head.size, *(known.size for known in earlier)})
-    for known in (head, *earlier):
+    for known in sorted((head, *earlier), key=lambda known: known.size):
         _require_root(known, roots, head)
     if max(roots) != head.size:
         raise LogFault(

@@ -18,21 +18,10 @@ from governance.audit.merkle import (
     verify_inclusion,
 )
 from governance.errors import LogFault
+from tests.support.tree import reference_root
 
 MOST = 70
 LEAVES = [leaf_hash(str(n).encode()) for n in range(MOST)]
-
-
-def reference_root(leaves: list[bytes]) -> bytes:
-    """MTH of RFC 6962, section 2.1, word for word."""
-    if not leaves:
-        return hashlib.sha256().digest()
-    if len(leaves) == 1:
-        return leaves[0]
-    k = 1
-    while k * 2 < len(leaves):
-        k *= 2
-    return node_hash(reference_root(leaves[:k]), reference_root(leaves[k:]))
 
 
 def grown(size: int) -> tuple[dict[tuple[int, int], bytes], Callable[[int, int], bytes]]:
