@@ -20,6 +20,8 @@ from keys.errors import PratiqueError
 MAX_LINE = 96 * 2**20
 """Largest request or answer: a whole document bundle or log, in bytes."""
 CONNECT_SECONDS = 5.0
+MAX_PATH = 107
+"""Longest name of a Unix socket, in bytes (unix(7): 108 with the closing zero)."""
 _PEER = struct.Struct("3i")
 
 Handler = Callable[[str, Mapping[str, Any]], Any]
@@ -34,14 +36,30 @@ def ask(path: Path, method: str, /, seconds: float | None = 60.0, **params: Any)
 
     Raises DeskFault when nothing listens at `path`, and whatever the daemon refused.
     """
-    with _connect(path, seconds) as connection, connection.makefile("rwb") as stream:
-        stream.write(json.dumps({"method": method, "params": params}).encode() + b"\n")
-        stream.flush()
-        line = stream.readline(MAX_LINE)
-    return _answer(line, path)
+    request = json.dumps({"method": method, "params": params}).encode() + b"\n"
+    with _connect(path, seconds) as connection:
+        try:
+            return _answer(_conversation(connection, request), path)
+        except TimeoutError as error:
+            raise DeskFault(
+                f"The daemon at {path} did not answer within {seconds:.0f} seconds",
+                why="it is busy, or stuck; it may still do what was asked",
+                fix="look at its log and ask for its status",
+            ) from error
+
+
+def _conversation(connection: socket.socket, request: bytes) -> bytes:
+    """Return the answering line, or what came of it before the daemon broke off."""
+    try:
+        connection.sendall(request)
+        with connection.makefile("rb") as stream:
+            return stream.readline(MAX_LINE)
+    except ConnectionError:
+        return b""
 
 
 def _connect(path: Path, seconds: float | None) -> socket.socket:
+    _check_length(path)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(CONNECT_SECONDS)
@@ -57,6 +75,15 @@ def _connect(path: Path, seconds: float | None) -> socket.socket:
     return connection
 
 
+def _check_length(path: Path) -> None:
+    if len(os.fsencode(path)) > MAX_PATH:
+        raise DeskFault(
+            f"{path} is too long a name for a local socket",
+            why=f"the system takes {MAX_PATH} bytes at most",
+            fix="choose a home with a shorter path",
+        )
+
+
 def _answer(line: bytes, path: Path) -> Any:
     if not line.endswith(b"\n"):
         raise DeskFault(
@@ -70,12 +97,24 @@ def _answer(line: bytes, path: Path) -> Any:
     return answer["ok"]
 
 
+def _check_private(folder: Path) -> None:
+    if folder.stat().st_mode & 0o077:
+        raise DeskFault(
+            f"The folder {folder} is open to other users",
+            why="whoever may enter it could speak to the daemon",
+            fix=f"chmod 700 {folder}",
+        )
+
+
 class Desk:
     """Serves a daemon's local socket from threads until closed."""
 
     def __init__(self, path: Path, handler: Handler) -> None:
-        path.unlink(missing_ok=True)
+        """Listen at `path`. Raises DeskFault where its folder is open to others."""
+        _check_length(path)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_private(path.parent)
+        path.unlink(missing_ok=True)
         self._path = path
         self._server = _Server(os.fspath(path), handler)
         path.chmod(0o600)
@@ -118,7 +157,7 @@ class _Conversation(socketserver.StreamRequestHandler):
             return {"ok": self.server.handler(request["method"], request["params"])}
         except PratiqueError as error:
             return {"error": {"what": error.what, "why": error.why, "fix": error.fix}}
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             return {"error": _unreadable(error)}
 
 

@@ -6,10 +6,11 @@ ask for admission and nothing else, and its token works once.
 """
 
 import base64
-from datetime import datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
+    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -33,6 +34,12 @@ Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 PublicKeyText = Annotated[str, StringConstraints(pattern=f"^{TEXT_PATTERN.pattern}$")]
 
 
+def _checked_token(text: str) -> str:
+    if len(base64.b64decode(text[:64], validate=True)) != TOKEN_BYTES:
+        raise ValueError(f"its token is not {TOKEN_BYTES} bytes")
+    return text
+
+
 class Invitation(BaseModel):
     """What `pratique-coordinator invite` hands to one party of one country."""
 
@@ -44,7 +51,7 @@ class Invitation(BaseModel):
     """Host and port."""
     country: Country
     role: Literal["node", "officer"]
-    token: Annotated[str, Field(max_length=64)]
+    token: Annotated[str, AfterValidator(_checked_token)]
     authority: str
     """Certificate of the federation's transport authority, PEM."""
     authority_digest: Digest
@@ -52,7 +59,7 @@ class Invitation(BaseModel):
     """Of the TUF root to start from; none before the countries have signed the first."""
     certificate: str
     key: str
-    expires: datetime
+    expires: AwareDatetime
 
     def token_bytes(self) -> bytes:
         """Return the one-time token."""

@@ -52,7 +52,7 @@ def conduct(
 ) -> None:
     """Carry a run to its end; its state says how it ended. Raises what ended it."""
     store = RunStore(open_database(home.database, MIGRATIONS))
-    digest = store.get(run_id).study
+    digest = store.begin(run_id, datetime.now(UTC))
     try:
         view = published(home, datetime.now(UTC))
         study = _study(view, digest)
@@ -63,7 +63,6 @@ def conduct(
             versions=_versions(view),
         )
         conductor = Conductor(run, study.countries, carrier, seconds=seconds)
-        store.move(run_id, RunState.SETTING_UP, datetime.now(UTC))
         conductor.set_up()
         store.move(run_id, RunState.RUNNING, datetime.now(UTC))
         outcome = lead(study, conductor, _noting(store, run_id))
@@ -74,6 +73,9 @@ def conduct(
         store.move(
             run_id, RunState.VOID if void else RunState.FAILED, datetime.now(UTC), str(fault)
         )
+        raise
+    except BaseException as fault:  # a fault of ours, or the process is told to end
+        store.move(run_id, RunState.FAILED, datetime.now(UTC), f"{type(fault).__name__}: {fault}")
         raise
 
 

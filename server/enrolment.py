@@ -8,12 +8,15 @@ transport only; identity keys are trusted through documents.
 import base64
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_public_key, load_ssh_public_key
 from sqlalchemy import Engine, insert, select, update
 
 from governance.database import transaction
@@ -34,6 +37,11 @@ from server.state import enrolments, invitations, parties, revoked
 INVITATION_LIFETIME = timedelta(days=7)
 CERTIFICATE_LIFETIME = timedelta(days=90)
 PENDING, ADMITTED, REFUSED = "pending", "admitted", "refused"
+MAX_KEY = 4096
+"""Largest public key as text, in bytes."""
+TRANSPORT_CURVES = (ec.SECP256R1,)
+SUPERLINK_CURVES = (ec.SECP256R1, ec.SECP384R1)
+STATED_KEYS = ("document_key", "identity_key", "log_key", "node_auth")
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,7 @@ class EnrolmentDesk:
     def enrol(self, country: str, request: EnrolRequest, now: datetime) -> EnrolReply:
         """Take a request, or say what became of it. `country` is the caller's certificate's."""
         statement = Statement.from_bytes(request.statement)
+        _check_keys(request.transport_key, statement)
         identifier = hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
         with transaction(self._engine) as connection:
             row = connection.execute(
@@ -139,6 +148,7 @@ class EnrolmentDesk:
         """Issue the certificate of the pending request with this fingerprint."""
         with transaction(self._engine) as connection:
             row = self._pending(connection, fingerprint)
+            _check_own_keys(_enrolment(row), _admitted(connection))
             request = EnrolRequest.FromString(row.request)
             certificate = self._authority.issue(
                 request.transport_key,
@@ -171,9 +181,12 @@ class EnrolmentDesk:
             )
 
     def _pending(self, connection: Any, fingerprint: str) -> Any:
+        """The newest such request: a party that was invited twice asks with the same keys."""
         wanted = enrolments.c.fingerprint == fingerprint.strip().lower()
-        row = connection.execute(select(enrolments).where(wanted)).one_or_none()
-        if row is None or row.status != PENDING:
+        waiting = select(enrolments).where(wanted & (enrolments.c.status == PENDING))
+        newest = waiting.order_by(enrolments.c.created.desc()).limit(1)
+        row = connection.execute(newest).one_or_none()
+        if row is None:
             raise OperationFault(
                 f"No request with the fingerprint {fingerprint} waits for approval",
                 why="it was mistyped, decided already, or has not arrived",
@@ -212,6 +225,50 @@ class EnrolmentDesk:
         with transaction(self._engine) as connection:
             serials = connection.execute(select(revoked.c.serial)).scalars().all()
         return [int(serial) for serial in serials]
+
+
+def _check_keys(transport_key: bytes, statement: Statement) -> None:
+    """What could not be admitted later is refused before it uses up a token."""
+    _check_curve(load_pem_public_key, transport_key, TRANSPORT_CURVES, "its transport key")
+    if statement.node_auth is not None:
+        line = statement.node_auth.encode()
+        _check_curve(load_ssh_public_key, line, SUPERLINK_CURVES, "its SuperLink key")
+
+
+def _check_curve(
+    load: Callable[[bytes], Any], text: bytes, curves: tuple[type[ec.EllipticCurve], ...], what: str
+) -> None:
+    try:
+        key = load(text) if len(text) <= MAX_KEY else None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, curves):
+        raise ProtocolFault(
+            "The enrolment was not accepted",
+            why=f"{what} is not one that can be used here",
+            fix="enrol with the command of this version, with the same invitation",
+        )
+
+
+def _admitted(connection: Any) -> list[Enrolment]:
+    chosen = select(enrolments).where(enrolments.c.status == ADMITTED)
+    return [_enrolment(row) for row in connection.execute(chosen).all()]
+
+
+def _check_own_keys(asked: Enrolment, others: Sequence[Enrolment]) -> None:
+    """A key is one party's: who states another country's would count twice, or block its seat."""
+    for other in others:
+        if other.country != asked.country and _keys_of(asked) & _keys_of(other):
+            raise OperationFault(
+                f"The {asked.role} of {asked.country} cannot be admitted",
+                why=f"it states a key of the {other.role} of {other.country}",
+                fix="turn it away, and ask both how they came by the same key",
+            )
+
+
+def _keys_of(one: Enrolment) -> frozenset[str]:
+    stated = (getattr(one.statement, name) for name in STATED_KEYS)
+    return frozenset(" ".join(key.split()[:2]) for key in stated if key)  # less a key's comment
 
 
 def _serial(certificate: bytes) -> int:

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Annotated, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from keys.certificates import Role, TransportAuthority, new_transport_key, public_pem
 from keys.identity import SigningKey
@@ -25,8 +32,19 @@ IDENTITY, DOCUMENTS, ONLINE, LOG = "identity", "documents", "online", "log"
 AUTHORITY, TRANSPORT = "authority", "transport"
 _SIGNING_KEYS = (IDENTITY, DOCUMENTS, ONLINE, LOG)
 
+HIGHEST_PORT = 65535
+
+
+def _with_a_port(address: str) -> str:
+    if int(address.rsplit(":", 1)[1]) > HIGHEST_PORT:
+        raise ValueError(f"a port is at most {HIGHEST_PORT}")
+    return address
+
+
 Address = Annotated[
-    str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$")
+    str,
+    StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$"),
+    AfterValidator(_with_a_port),
 ]
 
 
@@ -179,10 +197,27 @@ def host_of(address: str) -> str:
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Write a file for its owner only, durably; an existing one is replaced at once or not."""
+    """Write a file for its owner only, durably; an existing one is replaced at once or not.
+
+    Raises OperationFault where it cannot be written.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+    try:
+        draft.unlink(missing_ok=True)
+        _write_private(draft, content)
+        draft.replace(path)
+    except OSError as error:
+        raise OperationFault(
+            f"{path} cannot be written",
+            why=error.strerror or str(error),
+            fix="check that its folder exists, that you may write there, and that it has room",
+        ) from error
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    """Write a file that nobody can have laid there before."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    draft.replace(path)

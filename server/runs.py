@@ -32,6 +32,9 @@ class RunState(StrEnum):
         return self not in (RunState.LAUNCHED, RunState.SETTING_UP, RunState.RUNNING)
 
 
+_UNDER_WAY = tuple(state for state in RunState if not state.over)
+
+
 class RunStore:
     """Runs and their rounds. Used by the daemon and by the server app, each in its own process."""
 
@@ -54,9 +57,34 @@ class RunStore:
         """Note which Flower run carries it."""
         self._set(run_id, flower_run=str(flower_run))
 
+    def begin(self, run_id: str, now: datetime) -> str:
+        """Move a run that was launched to its set-up; returns its study's digest.
+
+        Raises OperationFault where it has begun already: whoever can reach the SuperLink can
+        submit the same bundle again, and nobody may carry one run twice.
+        """
+        chosen = (runs.c.run_id == run_id) & (runs.c.state == RunState.LAUNCHED)
+        values = {"state": RunState.SETTING_UP, "updated": now}
+        with transaction(self._engine) as connection:
+            begun = connection.execute(update(runs).where(chosen).values(**values)).rowcount
+        row = self.get(run_id)
+        if not begun:
+            raise OperationFault(
+                f"The run {run_id} was not begun again",
+                why=f"it is {row.state} already",
+                fix="launch the study again for a new run",
+            )
+        return str(row.study)
+
     def move(self, run_id: str, state: RunState, now: datetime, reason: str = "") -> None:
-        """Note the run's new state, with the reason where it ends without a result."""
-        self._set(run_id, state=state, updated=now, reason=reason)
+        """Note the run's new state, with the reason where it ends without a result.
+
+        A run that is over stays as it ended.
+        """
+        chosen = (runs.c.run_id == run_id) & runs.c.state.in_(_UNDER_WAY)
+        values = {"state": state, "updated": now, "reason": reason}
+        with transaction(self._engine) as connection:
+            connection.execute(update(runs).where(chosen).values(**values))
 
     def keep_model(self, run_id: str, model: bytes) -> None:
         """Keep what the rounds so far have made."""

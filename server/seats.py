@@ -26,6 +26,7 @@ class Seats:
     def __init__(self, relay: Relay, superlink: SuperLink) -> None:
         self._relay, self._superlink = relay, superlink
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._seated: dict[str, str] = {}
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin: the relay's calls run in `loop`."""
@@ -37,13 +38,16 @@ class Seats:
             list(pool.map(self.seat, nodes))
 
     def seat(self, node: Statement) -> None:
-        """Register one node and give its country the seat."""
-        line = node.node_auth or ""
+        """Register one node and give its country the seat; one that has it keeps it."""
+        line = " ".join((node.node_auth or "").split()[:2])  # less its comment
+        if self._seated.get(node.country) == line:
+            return
         key = load_ssh_public_key(line.encode())
         if not isinstance(key, EllipticCurvePublicKey):
             raise OperationFault(f"The SuperLink key of {node.country} is not an EC key")
         node_id = self._superlink.register(line)
         self._in_loop(lambda: self._relay.seat(node.country, node_id, public_key_to_bytes(key)))
+        self._seated[node.country] = line
 
     def announce(self) -> None:
         """Wake the nodes that wait: messages were pushed."""

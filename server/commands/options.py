@@ -38,6 +38,10 @@ def plain_errors() -> Iterator[None]:
     except PratiqueError as fault:
         typer.echo(f"{fault}", err=True)
         raise typer.Exit(1) from fault
+    except OSError as error:
+        about = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"{about}{error.strerror or error}", err=True)
+        raise typer.Exit(1) from error
     except KeyboardInterrupt as stopped:
         raise typer.Exit(130) from stopped
 

@@ -1,6 +1,7 @@
 """Studies on the coordinator's side: check, propose, list, launch, watch, stop, release."""
 
 import base64
+import logging
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +23,7 @@ from server.runs import RunState
 from server.studies import CountryCheck, check, complete, find, require_launchable
 
 RUN_ID_BYTES = 16
+_log = logging.getLogger("pratique.studies")
 
 
 class Studies:
@@ -112,14 +114,22 @@ class Studies:
         row = office.runs.latest_of(study.digest)
         if row is None or RunState(row.state).over:
             raise OperationFault(f"The study {study.id} is not running")
-        office.superlink.stop(int(row.flower_run))
         office.runs.move(row.run_id, RunState.STOPPED, office.clock(), "stopped by the coordinator")
+        self._stop_carrier(row.flower_run)
         office.note(EventKind.STUDY_STOPPED, study=study.digest, run=row.run_id)
         return {"study": study.id, "run": row.run_id}
 
+    def _stop_carrier(self, flower_run: str | None) -> None:
+        """Whatever becomes of it, a run that is over releases nothing."""
+        try:
+            if flower_run is not None:
+                self._office.superlink.stop(int(flower_run))
+        except OperationFault as fault:
+            _log.warning("Flower's run did not stop", extra={"why": str(fault)})
+
     def sign(self, message: str) -> str:
         """Sign the 32 bytes that tie a message to its place, for the server app."""
-        content = base64.b64decode(message)
+        content = base64.b64decode(message, validate=True)
         if len(content) != CONTEXT_BYTES:
             raise OperationFault("Only a 32-byte digest is signed here")
         return base64.b64encode(self._office.keys.identity.sign(content)).decode()
@@ -128,6 +138,13 @@ class Studies:
         """Sign, write and publish what a run made."""
         office, view = self._office, self._office.view()
         made = find(view, study)
+        row = office.runs.get(run)
+        if row.study != made.digest or RunState(row.state).over:
+            raise OperationFault(
+                f"The run {run} releases nothing",
+                why=f"it is {row.state}, or a run of another study",
+                fix=f"see `study watch {made.id}`",
+            )
         result = make_release(
             office.home,
             view,
