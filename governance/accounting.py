@@ -20,11 +20,7 @@ from functools import lru_cache, reduce
 from typing import Any
 
 import numpy as np
-from dp_accounting.pld import privacy_loss_distribution
 from pydantic import ValidationError
-from scipy.optimize import brentq
-from scipy.special import gammaln
-from scipy.stats import norm
 
 from governance.errors import LedgerFault
 from protocols.mechanism import SMALLEST_NOISE_STD, Mechanism
@@ -85,6 +81,8 @@ def _gaussian_rdp(multiplier: float, rate: float, order: int) -> float:
     """
     if rate == 1:
         return order / (2 * multiplier**2)
+    from scipy.special import gammaln  # noqa: PLC0415 (slow; few commands need it)
+
     k = np.arange(2, order + 1)
     exponent = k * (k - 1) / (2 * multiplier**2)
     excess = exponent + np.log(-np.expm1(-exponent))
@@ -172,6 +170,8 @@ def _ideal_epsilon(mechanisms: tuple[Mechanism, ...], honest: int, delta: float)
 
 def _loss(mechanism: Mechanism, honest: int, interval: float) -> Any:
     """Return the pessimistic privacy loss distribution of all rounds (Doroshenko et al. 2022)."""
+    from dp_accounting.pld import privacy_loss_distribution  # noqa: PLC0415 (slow; few commands need it)
+
     once = privacy_loss_distribution.from_gaussian_mechanism(
         noise_multiplier(mechanism, honest),
         value_discretization_interval=interval,
@@ -228,6 +228,8 @@ def _calibrated(
     target: float,
     delta: float,
 ) -> tuple[Mechanism, ...]:
+    from scipy.optimize import brentq  # noqa: PLC0415 (slow; few commands need it)
+
     def at(log_mu: float) -> tuple[Mechanism, ...]:
         return _with_central_limit(mechanisms, parts, honest, math.exp(log_mu))
 
@@ -256,6 +258,9 @@ def _last_safe(cost: Callable[[float], float], found: float, target: float) -> f
 
 def _gaussian_mu(epsilon: float, delta: float) -> float:
     """Return μ of the Gaussian mechanism that is exactly (ε, δ) (Balle, Wang 2018, Theorem 8)."""
+
+    from scipy.optimize import brentq  # noqa: PLC0415 (slow; few commands need it)
+    from scipy.stats import norm  # noqa: PLC0415 (slow; few commands need it)
 
     def excess(log_mu: float) -> float:
         mu = math.exp(log_mu)
