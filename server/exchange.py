@@ -109,6 +109,7 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
             self._on_refusal(peer, request.method[:40], str(fault))
             await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, str(fault))
             raise
+        await self._peer(context, "Relay")  # it may have been revoked while the call waited
         return exchange_pb2.RelayReply(status=status, body=body)
 
     async def _peer(self, context: Any, call: str) -> Peer:

@@ -6,6 +6,7 @@ It waits on the node's behalf, so that a node need not poll across a border.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +40,10 @@ RECHECK_SECONDS = 1.0
 """How often a waiting node's queue is looked at although nobody announced a message."""
 MAX_OBJECTS = 4096
 """Objects that one seat may hold at a time; older ones are forgotten."""
+
+HEADER_NAME = re.compile(r"[a-z0-9-]{1,64}")
+HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,4096}")
+"""What may be written into a request to the SuperLink: no line ends, nothing but ASCII."""
 
 _REQUESTS: dict[str, type[Any]] = {
     "ActivateNode": ActivateNodeRequest,
@@ -106,7 +111,7 @@ class Relay:
         seat = self._seat_of(country)
         request = _parsed(method, body)
         _check(seat, method, request)
-        headers = {k: v for k, v in headers.items() if k.startswith(HEADER_PREFIX)}
+        headers = _carried(headers)
         if method == "PullMessages":
             return await self._wait_for_messages(seat, body, headers)
         status, answer = await self._forward(method, body, headers)
@@ -153,6 +158,13 @@ async def _event_or_timeout(event: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(event.wait(), seconds)
     except TimeoutError:
         return
+
+
+def _carried(headers: Mapping[str, str]) -> dict[str, str]:
+    kept = {name: value for name, value in headers.items() if name.startswith(HEADER_PREFIX)}
+    if not all(HEADER_NAME.fullmatch(k) and HEADER_VALUE.fullmatch(v) for k, v in kept.items()):
+        raise RelayRefused("A header that is no header of Flower's was sent")
+    return kept
 
 
 def _parsed(method: str, body: bytes) -> Message:
