@@ -12,7 +12,7 @@ from client.records.source import Records
 from protocols.tasks import Family, Feature, FeatureKind, Missing, TrainGlm
 
 HOSPITALS = {"US": "cleveland", "HU": "hungarian", "CH": "switzerland", "XV": "va"}
-"""Country code to file. XV is a user-assigned code, for the second hospital in the United States."""
+"""Country code to file. XV, a user-assigned code, is the second hospital of the US."""
 DICTIONARY = Path(__file__).with_name("heart-disease.yaml")
 DEFAULT_FOLDER = Path(__file__).parents[2] / "shared" / "data" / "heart-disease"
 PATIENTS = 920
@@ -83,7 +83,7 @@ def _yes_or_no(name: str) -> Feature:
 
 
 def task(
-    patients: int, *, rounds: int = 6, learning_rate: float = 0.5, clip: float = 0.7
+    patients: int, *, rounds: int = 12, learning_rate: float = 2.0, clip: float = 1.0
 ) -> TrainGlm:
     """Return the training task for about `patients` training patients; evaluated elsewhere."""
     return TrainGlm(

@@ -11,8 +11,9 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from multiprocessing import get_context
+from multiprocessing.pool import Pool
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -34,6 +35,8 @@ from server.learning.optimiser import OptimiserState, step
 
 DELTA = 1e-4
 SEEDS = range(40)
+TRAININGS = 10
+"""Trainings of each resplit, each with fresh noise; a resplit's figure is their mean."""
 TEST_SHARE = 3
 HALF = 0.5
 RESULTS = Path(__file__).with_name("results") / "utility.json"
@@ -95,15 +98,21 @@ class Bench:
             return template
         return calibrate((template,), (1.0,), row.honest, row.epsilon, DELTA)[0]
 
-    def resplit(self, row: Row, mechanism: Mechanism, seed: int) -> Scores:
-        """Train on one random split of every hospital and test on the rest of it."""
+    def resplit(self, row: Row, mechanism: Mechanism, seed: int, trainings: int) -> Scores:
+        """Train on one random split of every hospital and test on the rest, `trainings` times."""
         tests = list(self._test_masks(seed))
         countries = [Assignment(self.task, *pair) for pair in zip(self.cohorts, tests, strict=True)]
+        models = [self._trained(countries, row, mechanism) for _ in range(trainings)]
+        return mean_scores([self._scores(model, tests) for model in models])
+
+    def _trained(
+        self, countries: Sequence[Assignment], row: Row, mechanism: Mechanism
+    ) -> FloatArray:
         state = OptimiserState.start(mechanism.dimension)
         for _ in range(mechanism.rounds):
             opened = sum(_contribution(one, mechanism, state.payload, row) for one in countries)
             state = step(self.task, self.features, mechanism, state, np.asarray(opened))
-        return self._scores(state.model, tests)
+        return state.model
 
     def _test_masks(self, seed: int) -> Iterator[BoolArray]:
         generator = np.random.default_rng(seed)
@@ -150,29 +159,38 @@ def auc(scores: FloatArray, truth: BoolArray) -> float:
     return float(wins / (yes * (len(truth) - yes)))
 
 
-def measure(bench: Bench, row: Row, seeds: Sequence[int], processes: int) -> list[Scores]:
-    """Return the figures of every resplit of one row."""
+def mean_scores(scores: Sequence[Scores]) -> Scores:
+    """Return the mean of each figure."""
+    return Scores(*(fmean(column) for column in zip(*map(astuple, scores), strict=True)))
+
+
+def measure(bench: Bench, row: Row, pool: Pool, *, seeds: Sequence[int], trainings: int) -> Scores:
+    """Return the mean figures of one row over resplits."""
     mechanism = bench.mechanism(row)
     if row.epsilon is not None:
         spent = epsilon((mechanism,), row.honest, DELTA)
         if spent > row.epsilon:
             raise RuntimeError(f"the schedule costs ε={spent}, more than {row.epsilon}")
-    # Fresh interpreters: forked ones would share the state of the noise generator.
-    with get_context("spawn").Pool(processes) as pool:
-        return pool.starmap(bench.resplit, [(row, mechanism, seed) for seed in seeds])
+    tasks = [(row, mechanism, seed, trainings) for seed in seeds]
+    return mean_scores(pool.starmap(bench.resplit, tasks))
 
 
-def as_json(row: Row, scores: Sequence[Scores]) -> dict[str, Any]:
+def workers(processes: int) -> Pool:
+    """Return worker processes: fresh ones, as forked ones would share the noise generator."""
+    return get_context("spawn").Pool(processes)
+
+
+def as_json(row: Row, scores: Scores) -> dict[str, Any]:
     """Return one row of `utility.json`."""
     return {
         "noise": row.noise,
         "h": row.honest,
         "epsilon": row.epsilon,
         "delta": DELTA,
-        "mean_of_centres": round(fmean(one.mean_of_centres for one in scores), 4),
-        "pooled": round(fmean(one.pooled for one in scores), 4),
-        "auc": round(fmean(one.auc for one in scores), 4),
-        "resplits": len(scores),
+        "mean_of_centres": round(scores.mean_of_centres, 4),
+        "pooled": round(scores.pooled, 4),
+        "auc": round(scores.auc, 4),
+        "resplits": len(SEEDS),
     }
 
 
@@ -210,9 +228,10 @@ def print_table(rows: Sequence[Mapping[str, Any]], majority: float) -> None:
 def run(folder: Path, processes: int) -> int:
     """Measure every row, print and write them; return 1 where a goal is not met."""
     bench = Bench.load(folder, heart.task(heart.TRAINING))
-    results = [(row, measure(bench, row, SEEDS, processes)) for row in ROWS]
-    rows = [as_json(row, scores) for row, scores in results]
-    print_table(rows, fmean(one.majority for one in results[0][1]))
+    with workers(processes) as pool:
+        scores = [measure(bench, r, pool, seeds=SEEDS, trainings=TRAININGS) for r in ROWS]
+    rows = [as_json(row, one) for row, one in zip(ROWS, scores, strict=True)]
+    print_table(rows, scores[0].majority)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({"rows": rows}, indent=2) + "\n", encoding="utf-8")
     missed = shortfalls(rows)
