@@ -30,7 +30,8 @@ class PratiqueError(Exception):
 
 def _sentence(text: str) -> str:
     ended = text if text.endswith((".", "?", "!")) else f"{text}."
-    return ended[:1].upper() + ended[1:]
+    greek = not ended[:1].isascii()  # a capital δ is Δ: another quantity
+    return ended if greek else ended[:1].upper() + ended[1:]
 
 
 class KeyFault(PratiqueError):

@@ -12,3 +12,9 @@ def test_an_error_without_a_reason_says_only_what_happened() -> None:
 
 def test_key_faults_are_caught_as_the_project_s_errors() -> None:
     assert issubclass(KeyFault, PratiqueError)
+
+
+def test_a_small_greek_letter_stays_small_where_a_sentence_begins() -> None:
+    assert str(PratiqueError("δ is too large", why="it is above one")) == (
+        "δ is too large. It is above one."
+    )
