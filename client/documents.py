@@ -60,6 +60,10 @@ class DocumentStore:
         """Return `now`, or the latest signed time seen where the clock shows an earlier one."""
         return self._floor().raised_to(now)
 
+    def latest_signed(self) -> datetime | None:
+        """Return the latest signed time seen."""
+        return self._floor().latest
+
     def sync(self, fetch: Fetch, now: datetime) -> TrustedView:
         """Fetch what is published, verify all of it, and keep it; changes nothing where it fails.
 

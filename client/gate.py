@@ -18,6 +18,7 @@ from client.floor import count_id
 from client.holdings import Holdings, records_unusable
 from client.journal import CONTRIBUTE, Journal, Place
 from client.pause import PauseSwitch
+from client.registers import own_register, require_own_register
 from client.runs import RunBook, RunRecord
 from client.tasks.registry import INSTALLED
 from governance.documents.permit import Permit
@@ -73,7 +74,7 @@ class Gate:
         self._sync, self._clock = sync, clock
 
     def admit(self, frame: bytes) -> Admission | Repetition:
-        """Return what the frame's answer is made from, or the answer that it got. Raises Refusal."""
+        """Return what the frame's answer is made from, or the answer it got. Raises Refusal."""
         self._pause.require_running()
         request = read_request(frame)
         held = self._fresh(request)
@@ -183,7 +184,8 @@ class Gate:
         )
 
     def _assessed(self, study: Study, held: Held, run: str) -> tuple[Assessment, Terms]:
-        self._require_own_register(study)
+        own = own_register(self._register, self._ledger, held.view.agreement)
+        require_own_register(own, study.population.register_name)
         self._require_fit(study)
         with _refusing(ReasonCode.POLICY):
             budget = ledger_terms(
@@ -209,21 +211,6 @@ class Gate:
         permit, version = held.own.permit(study.digest), self._holdings.version
         runs = [run] if permit is None or version is None else [run, count_id(permit, version)]
         return sum(entry.rdp_micro for one in runs for entry in self._ledger.entries(run=one))
-
-    def _require_own_register(self, study: Study) -> None:
-        """The ledger is of one person register: another name opens no second budget."""
-        asked = study.population.register_name
-        known = {entry.register for entry in self._ledger.entries()}
-        own = {self._register} if self._register else known
-        if own and own != {asked}:
-            raise Refusal(
-                ReasonCode.POLICY,
-                f"The study asks for the register {asked}",
-                why=f"the records of this node belong to {', '.join(sorted(own))}, whose budget "
-                "no other name may bypass",
-                fix="ask the coordinator to name this node's register in the study",
-                clause="node/register",
-            )
 
     def _require_fit(self, study: Study) -> None:
         if not self._holdings.described:

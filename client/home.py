@@ -104,14 +104,24 @@ class NodeHome:
         text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
         write_atomic(self.settings_file, text.encode())
 
-    def create(self) -> None:
-        """Make the folder, for its owner only. Raises OperationFault where a node is in it."""
+    def require_free(self) -> None:
+        """Raise OperationFault where a node is in the folder, or an unfinished `init`."""
+        if self.keys.exists() and not self.settings_file.exists():
+            raise OperationFault(
+                f"{self.path} holds keys of a node that was not finished",
+                why="an earlier `init` was interrupted",
+                fix="remove the folder, or name another one with --home",
+            )
         if self.settings_file.exists():
             raise OperationFault(
                 f"There is a node in {self.path} already",
                 why="a second `init` would lose its keys and its ledger",
                 fix="use that node, or name another folder with --home",
             )
+
+    def create(self) -> None:
+        """Make the folder, for its owner only. Raises OperationFault where it is taken."""
+        self.require_free()
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             refuse_if_shared(self.path, self.path.stat())

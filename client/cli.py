@@ -1,0 +1,323 @@
+"""`pratique-node`: the commands of a national node's operator."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from keys.errors import PratiqueError
+
+if TYPE_CHECKING:
+    from client.enrolment import Introduction
+    from client.home import NodeHome
+    from client.keyring import NodeKeyring
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A national node: keeps a country's records, and lets only noisy sums pass.",
+)
+DEFAULT_HOME = Path.home() / ".pratique" / "node"
+HomeOption = Annotated[
+    Path,
+    typer.Option("--home", envvar="PRATIQUE_HOME", help="The node's folder.", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")]
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option("--passphrase-file", help="File that holds the key store's passphrase."),
+]
+PassphraseFd = Annotated[
+    int | None, typer.Option("--passphrase-fd", help="Open descriptor to read it from.")
+]
+SIGNS = {"good": "ok  ", "soon": "soon", "failed": "FAIL", "skipped": "--  "}
+
+
+@app.command()
+def init(
+    country: Annotated[str, typer.Option(help="ISO 3166-1 code of the country, such as DE.")],
+    data: Annotated[Path, typer.Option(help="The records: a CSV file, one row per patient.")],
+    dictionary: Annotated[Path, typer.Option(help="What its columns mean: a YAML file.")],
+    officer_key: Annotated[
+        str, typer.Option(help="The country's document key: its text, or the officer's file.")
+    ],
+    opt_out: Annotated[
+        Path | None, typer.Option(help="Patients who opted out: one id a line.")
+    ] = None,
+    register: Annotated[
+        str | None,
+        typer.Option(help="Person register of the records; needed where there are several."),
+    ] = None,
+    home: HomeOption = DEFAULT_HOME,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+) -> None:
+    """Make a node: read the records once, make its keys, write what its officer signs."""
+    from client.founding import found  # noqa: PLC0415 (keeps --help quick)
+    from client.founding import officer_key as read_key  # noqa: PLC0415
+    from governance.passphrases import chosen_passphrase  # noqa: PLC0415
+
+    with plain_errors():
+        settings = _new_settings(
+            country=country,
+            data=data.expanduser().resolve(),
+            dictionary=dictionary.expanduser().resolve(),
+            opt_out=opt_out.expanduser().resolve() if opt_out else None,
+            officer_key=read_key(officer_key).to_text(),
+            person_register=register,
+        )
+        node_home = _home(home)
+        node_home.require_free()
+        passphrase = chosen_passphrase(passphrase_file, passphrase_fd)
+        founded = found(node_home, settings, passphrase, datetime.now(UTC))
+        typer.echo(f"The node of {country} is made in {node_home.path}.")
+        for line in founded.report.lines():
+            typer.echo(f"  {line}")
+        typer.echo(f"Pinned officer key: {founded.officer.fingerprint}")
+        typer.echo(f"Its public keys are in {node_home.node_keys}: your officer signs them.")
+        typer.echo("Next: pratique-node enrol INVITATION")
+
+
+@app.command()
+def enrol(
+    invitation: Annotated[Path, typer.Argument(help="File that the coordinator handed over.")],
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for approval.")] = 0,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,  # noqa: FBT002 (a flag)
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+) -> None:
+    """Join a federation: print a fingerprint to read out, and wait to be let in."""
+    from client.enrolment import Candidate, read_invitation  # noqa: PLC0415 (keeps --help quick)
+    from governance.documents.permit import NodeKeys  # noqa: PLC0415
+
+    with plain_errors():
+        node_home = _home(home)
+        settings, asked = node_home.settings(), read_invitation(invitation)
+        candidate = Candidate(
+            home=node_home,
+            settings=settings,
+            keyring=_unlocked(node_home, passphrase_file, passphrase_fd),
+            keys=NodeKeys.from_canonical(node_home.node_keys.read_bytes()),
+            dial=_dial,
+            clock=lambda: datetime.now(UTC),
+        )
+        told: list[Introduction] = []
+        admitted = candidate.enrol(
+            asked, wait=wait, tell=lambda one: _introduce(one, told, as_json=as_json)
+        )
+        status = {"status": "admitted" if admitted else "pending"}
+        answer = {**status, "fingerprint": told[0].fingerprint}
+        show(answer, as_json=as_json, plain=lambda _: _enrolled(admitted, node_home))
+
+
+def _introduce(one: "Introduction", told: list["Introduction"], *, as_json: bool) -> None:
+    told.append(one)
+    lines = (
+        f"Federation: {one.federation}, exchange at {one.exchange}",
+        f"Fingerprint of this request: {one.fingerprint}",
+        f"Transport authority: {one.authority_digest}",
+        f"Root of the documents: {one.root_digest}",
+        (
+            "Read the fingerprint out to the coordinator, and let the coordinator read the two "
+            "digests out to you: they must be the same."
+        ),
+    )
+    for line in lines:
+        typer.echo(line, err=as_json)
+    sys.stdout.flush()
+
+
+def _enrolled(admitted: bool, home: "NodeHome") -> None:  # noqa: FBT001 (an answer, yes or no)
+    if admitted:
+        typer.echo("The node is let in.")
+        typer.echo(f"Next: have your officer sign {home.node_keys}, then pratique-node up")
+    else:
+        typer.echo("The request waits for approval; run the same command again after it.")
+
+
+@app.command()
+def accept(
+    bundle: Annotated[Path, typer.Argument(help="The country's documents, from its officer.")],
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Take the own country's documents from a file; a running daemon has them at once."""
+    from client.acceptance import accept_file  # noqa: PLC0415 (keeps --help quick)
+
+    with plain_errors():
+        typer.echo(accept_file(_home(home), bundle, datetime.now(UTC)))
+
+
+@app.command()
+def doctor(
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,  # noqa: FBT002 (a flag)
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+) -> None:
+    """Check everything the node needs, and say how to mend what is wrong."""
+    from client.doctor import Doctor, State  # noqa: PLC0415 (keeps --help quick)
+    from governance.passphrases import known_passphrase  # noqa: PLC0415
+    from protocols.channel import ExchangeLink  # noqa: PLC0415
+
+    with plain_errors():
+        looked = Doctor(
+            home=_home(home),
+            passphrase=lambda: known_passphrase(passphrase_file, passphrase_fd),
+            dial=ExchangeLink,
+            clock=lambda: datetime.now(UTC),
+        )
+        findings = []
+        for finding in looked.findings():
+            findings.append(finding)
+            if not as_json:
+                typer.echo(f"{SIGNS[finding.state]}  {finding.name}: {finding.says}")
+            if finding.fix and not as_json:
+                typer.echo(f"      to do: {finding.fix}")
+        show([f.to_json() for f in findings], as_json=as_json, plain=lambda _: None)
+        if any(finding.state is State.FAILED for finding in findings):
+            raise typer.Exit(1)
+
+
+@app.command()
+def up(
+    home: HomeOption = DEFAULT_HOME,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+) -> None:
+    """Run the node until it is told to stop; log lines in JSON go to standard error."""
+    _isolate()
+    os.environ.update(FLWR_TELEMETRY_ENABLED="0", FLWR_DISABLE_UPDATE_CHECK="1")
+    from client.daemon import run_daemon  # noqa: PLC0415 (keeps --help quick)
+    from governance.logs import configure_logs  # noqa: PLC0415
+
+    with plain_errors():
+        node_home = _home(home)
+        settings = node_home.settings()
+        keyring = _unlocked(node_home, passphrase_file, passphrase_fd)
+        configure_logs()
+        run_daemon(node_home, settings, keyring)
+
+
+@app.command()
+def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:  # noqa: FBT002
+    """Say what the node is doing or waiting for, its budget, and what it refused."""
+    with plain_errors():
+        show(_ask(home, "status"), as_json=as_json, plain=_print_status)
+
+
+@app.command()
+def pause(
+    reason: Annotated[str, typer.Option(help="Why, for whoever looks at `status`.")] = "",
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Refuse every message until `resume`; a restart does not undo it."""
+    with plain_errors():
+        typer.echo(str(_ask(home, "pause", reason=reason)["waiting_for"]))
+
+
+@app.command()
+def resume(home: HomeOption = DEFAULT_HOME) -> None:
+    """Take part again after `pause`."""
+    with plain_errors():
+        typer.echo(str(_ask(home, "resume")["waiting_for"]))
+
+
+def _print_status(found: dict[str, Any]) -> None:
+    from client.screen import status_lines  # noqa: PLC0415 (keeps --help quick)
+
+    for line in status_lines(found):
+        typer.echo(line)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Print an expected error as plain sentences and end with status 1."""
+    try:
+        yield
+    except PratiqueError as fault:
+        typer.echo(f"{fault}", err=True)
+        raise typer.Exit(1) from fault
+    except KeyboardInterrupt as stopped:
+        raise typer.Exit(130) from stopped
+
+
+def show(value: Any, *, as_json: bool, plain: Callable[[Any], None]) -> None:
+    """Print a value as JSON, or by `plain`."""
+    if as_json:
+        typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    else:
+        plain(value)
+
+
+def _home(path: Path) -> "NodeHome":
+    from client.home import NodeHome  # noqa: PLC0415 (keeps --help quick)
+
+    return NodeHome(path.expanduser().resolve())
+
+
+def _ask(path: Path, method: str, **params: Any) -> Any:
+    from governance.local import ask  # noqa: PLC0415 (keeps --help quick)
+
+    home = _home(path)
+    home.settings()
+    return ask(home.socket, method, **params)
+
+
+def _new_settings(**fields: Any) -> Any:
+    from pydantic import ValidationError  # noqa: PLC0415 (keeps --help quick)
+
+    from client.settings import NodeSettings  # noqa: PLC0415
+
+    try:
+        return NodeSettings(**fields)
+    except ValidationError as error:
+        name = str(error.errors()[0]["loc"][0])
+        raise typer.BadParameter(
+            EXPECTED.get(name, error.errors()[0]["msg"]),
+            param_hint=f"--{OPTIONS.get(name, name).replace('_', '-')}",
+        ) from error
+
+
+OPTIONS = {"person_register": "register"}
+EXPECTED = {
+    "country": "a country code of ISO 3166-1 in capitals, such as DE",
+    "person_register": "small letters, digits and hyphens, as the agreement names the register",
+}
+
+
+def _unlocked(home: "NodeHome", file: Path | None, fd: int | None) -> "NodeKeyring":
+    from client.keyring import NodeKeyring  # noqa: PLC0415 (keeps --help quick)
+    from governance.passphrases import known_passphrase  # noqa: PLC0415
+    from keys.store import KeyStore  # noqa: PLC0415
+
+    return NodeKeyring.load(KeyStore.open(home.keys, known_passphrase(file, fd)))
+
+
+def _dial(address: str, authority: bytes, key: bytes, certificate: bytes) -> Any:
+    from protocols.channel import ExchangeLink  # noqa: PLC0415 (keeps --help quick)
+
+    return ExchangeLink(address, authority=authority, key=key, certificate=certificate)
+
+
+def _isolate() -> None:
+    """Start again without the folder of the script or the caller in Python's path."""
+    if not sys.flags.safe_path:
+        os.environ["PYTHONSAFEPATH"] = "1"
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "client.cli", *sys.argv[1:]])  # noqa: S606 (this very program, no shell)
+
+
+def main() -> None:
+    """Run `pratique-node`."""
+    app(prog_name="pratique-node")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""`pratique-node up`: one node, kept running beside its records until it is told to stop.
+
+The main thread serves the coordinator's messages and reconnects with growing, jittered pauses. A
+second one tends documents and records. A third answers the local desk. A signal ends all three
+within seconds: a long poll is cut by closing the channel; a message under way is finished first.
+"""
+
+import base64
+import binascii
+import logging
+import secrets
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from client.errors import OperationFault
+from client.home import NodeHome, read_public
+from client.keyring import NodeKeyring
+from client.node import Node
+from client.settings import Enrolment, NodeSettings
+from client.standing import Link
+from client.state import MIGRATIONS
+from governance.database import open_database
+from governance.local import Desk
+from keys.errors import PratiqueError
+from protocols.channel import ExchangeLink
+from protocols.noise import DiscreteGaussian
+
+TEND_SECONDS = 30.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+FINISH_SECONDS = 3.0
+"""How long a message under way may still take once the node is told to stop."""
+
+_log = logging.getLogger("pratique.node")
+_random = secrets.SystemRandom()
+
+
+class Server(Protocol):
+    """What answers the coordinator's messages; `client.fleet.FleetClient` does."""
+
+    def serve(self, stop: threading.Event) -> None:
+        """Answer until `stop` is set; raises LinkFault when the link is lost."""
+
+
+Serve = Callable[[ExchangeLink, Callable[[bytes], bytes], Callable[[], None]], Server]
+"""Makes a server from a link, a frame handler, and what to call once it is connected."""
+
+
+def pause_after(failures: int, jitter: Callable[[float, float], float] = _random.uniform) -> float:
+    """Return how many seconds to wait after so many failures in a row: 0.5 doubling to 30."""
+    longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures, 10))
+    return max(FIRST_PAUSE, jitter(longest / 2, longest))
+
+
+class Daemon:
+    """A running node."""
+
+    def __init__(self, node: Node, link: ExchangeLink, serve: Serve, home: NodeHome) -> None:
+        self._node, self._link, self._serve, self._home = node, link, serve, home
+        self._stop, self._wake = threading.Event(), threading.Event()
+        self._busy = threading.Lock()
+        self._standing = Link()
+
+    def stop(self) -> None:
+        """Begin to end; returns at once, and may be called from a signal handler."""
+        self._stop.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        """Serve until `stop`."""
+        self._node.holdings.refresh()
+        self._node.note_start()
+        tender = threading.Thread(target=self._tend, name="tend", daemon=True)
+        closer = threading.Thread(target=self._close_when_stopped, name="close", daemon=True)
+        desk = Desk(self._home.socket, self._answer)
+        tender.start()
+        closer.start()
+        try:
+            self._serve_until_stopped()
+        finally:
+            self.stop()
+            desk.close()
+            closer.join(FINISH_SECONDS)
+            tender.join(FINISH_SECONDS)
+            self._node.note_stop()
+
+    def _serve_until_stopped(self) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                self._serve(self._link, self._handle, self._connected).serve(self._stop)
+                failures = 0
+            except PratiqueError as fault:
+                failures = self._lost(fault.what, fault.why, failures)
+            except Exception as error:  # noqa: BLE001 - a node outlives what Flower may meet
+                failures = self._lost(
+                    "The Flower client met a fault", type(error).__name__, failures
+                )
+
+    def _lost(self, what: str, why: str, failures: int) -> int:
+        """Note a lost link and wait; return how many times in a row it failed."""
+        count = 0 if self._standing.connected else failures + 1
+        if not self._stop.is_set():
+            self._standing = Link(fault=f"{what}; {why}" if why else what)
+            _log.warning("link lost", extra={"what": what, "why": why})
+            self._stop.wait(pause_after(count))
+        return count
+
+    def _connected(self) -> None:
+        self._standing = Link(connected=True)
+        self._wake.set()
+        _log.info("connected")
+
+    def _handle(self, frame: bytes) -> bytes:
+        with self._busy:
+            return self._node.handle(frame)
+
+    def _close_when_stopped(self) -> None:
+        """Close the channel, which cuts a long poll; let a message under way finish first."""
+        self._stop.wait()
+        if self._busy.acquire(timeout=FINISH_SECONDS):
+            self._busy.release()
+        self._link.close()
+
+    def _tend(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._node.tend()
+            except Exception as error:  # noqa: BLE001 - tending goes on whatever happens once
+                _log.error("tending failed", extra={"what": type(error).__name__})
+            self._wake.wait(TEND_SECONDS)
+            self._wake.clear()
+
+    def _answer(self, method: str, params: Mapping[str, Any]) -> Any:
+        answers: dict[str, Callable[..., Any]] = {
+            "status": self._status,
+            "pause": self._pause,
+            "resume": self._resume,
+            "deliver": self._deliver,
+            "log_entries": self._node.log_entries,
+        }
+        if method not in answers:
+            raise OperationFault(
+                f"The daemon knows no request {method[:40]!r}",
+                fix="use the command of the same version as the daemon",
+            )
+        return answers[method](**params)
+
+    def _status(self) -> dict[str, Any]:
+        return self._node.status(self._standing)
+
+    def _pause(self, reason: str = "") -> dict[str, Any]:
+        self._node.pause(reason)
+        return self._status()
+
+    def _resume(self) -> dict[str, Any]:
+        self._node.resume()
+        return self._status()
+
+    def _deliver(self, bundle: str) -> dict[str, Any]:
+        try:
+            content = base64.b64decode(bundle, validate=True)
+        except binascii.Error:
+            raise OperationFault("The bundle that was handed over is not base64") from None
+        own = self._node.deliver(content)
+        self._wake.set()
+        return {"version": own.version, "expires": own.expires.isoformat()}
+
+
+def run_daemon(home: NodeHome, settings: NodeSettings, keyring: NodeKeyring) -> None:
+    """Run the node in `home` until SIGTERM or SIGINT. Raises what keeps it from starting."""
+    enrolment = _enrolled(settings)
+    with home.held():
+        link = _dial(home, enrolment, keyring)
+        node = Node(
+            home,
+            settings,
+            keyring,
+            open_database(home.database, MIGRATIONS),
+            pinned_root=read_public(home.root, "The root of the documents", _ENROL_AGAIN),
+            fetch=link.fetch,
+            noise=DiscreteGaussian(),
+            clock=lambda: datetime.now(UTC),
+        )
+        daemon = Daemon(node, link, fleet_server(keyring), home)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: daemon.stop())
+        daemon.run()
+
+
+_ENROL_AGAIN = "enrol again with a new invitation"
+
+
+def _enrolled(settings: NodeSettings) -> Enrolment:
+    if settings.enrolment is None:
+        raise OperationFault(
+            "This node belongs to no federation yet",
+            why="it has no certificate, and no root to verify documents from",
+            fix="run `pratique-node enrol INVITATION`",
+        )
+    return settings.enrolment
+
+
+def _dial(home: NodeHome, enrolment: Enrolment, keyring: NodeKeyring) -> ExchangeLink:
+    return ExchangeLink(
+        enrolment.exchange,
+        authority=read_public(home.authority, "The transport authority", _ENROL_AGAIN),
+        key=keyring.transport,
+        certificate=read_public(home.certificate, "The certificate", _ENROL_AGAIN),
+    )
+
+
+def fleet_server(keyring: NodeKeyring) -> Serve:
+    """Return how a Flower client is made that signs in with this node's key."""
+    from client.app import build_app  # noqa: PLC0415 - Flower takes a second to import
+    from client.fleet import FleetClient  # noqa: PLC0415
+
+    key = load_pem_private_key(keyring.node_auth, None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise OperationFault("The node's SuperLink key is of another kind", fix=_ENROL_AGAIN)
+
+    def serve(
+        link: ExchangeLink, handle: Callable[[bytes], bytes], connected: Callable[[], None]
+    ) -> Server:
+        return FleetClient(link, key, build_app(handle), on_ready=connected)
+
+    return serve

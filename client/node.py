@@ -1,0 +1,250 @@
+"""One node, wired: what it does with frames, documents and its operator's wishes.
+
+No thread, socket or signal is in here: the daemon brings them, and tests do without.
+"""
+
+import logging
+import os
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine
+
+from client.decisions import Clock, Decisions, Subject
+from client.documents import DocumentStore, Fetch
+from client.door import Door
+from client.floor import CohortFloor
+from client.gate import Gate
+from client.holdings import Holdings
+from client.home import NodeHome
+from client.journal import Journal
+from client.keyring import NodeKeyring
+from client.outbox import Outbox
+from client.overview import Overview
+from client.pause import PauseSwitch
+from client.reception import Reception, Slots
+from client.runs import RunBook
+from client.settings import NodeSettings
+from client.standing import PERMITTED, Link, study_standing
+from governance.audit.checkpoint import open_checkpoint
+from governance.audit.events import EventKind, Outcome
+from governance.audit.log import AuditLog
+from governance.database import transaction
+from governance.errors import DocumentFault
+from governance.ledger import Ledger
+from governance.trust.bundle import CountryDocuments
+from keys.errors import PratiqueError
+from keys.identity import VerifyKey
+from protocols.encoding import digest
+from protocols.noise import NoiseSource
+
+OFFICER_FILES = "*.json"
+_log = logging.getLogger("pratique.node")
+
+
+def log_origin(country: str) -> str:
+    """Return the name under which a country's node logs."""
+    return f"pratique/{country.lower()}/node"
+
+
+class Node:
+    """A node's parts, put together around one state database."""
+
+    def __init__(
+        self,
+        home: NodeHome,
+        settings: NodeSettings,
+        keyring: NodeKeyring,
+        engine: Engine,
+        *,
+        pinned_root: bytes | None,
+        fetch: Fetch,
+        noise: NoiseSource,
+        clock: Clock,
+        slots: Slots | None = None,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """`fetch` reads one published file through the exchange, or raises LinkFault."""
+        self._home, self._settings, self._engine = home, settings, engine
+        self._fetch, self._clock = fetch, clock
+        officer_key = VerifyKey.from_text(settings.officer_key)
+        self.officer = officer_key.fingerprint
+        self.documents = DocumentStore(
+            engine, country=settings.country, officer_key=officer_key, pinned_root=pinned_root
+        )
+        self.log = AuditLog(engine, log_origin(settings.country), keyring.log)
+        self.ledger, self.pause_switch = Ledger(engine), PauseSwitch(engine)
+        self.holdings = Holdings(settings, keyring.split)
+        self.decisions = Decisions(self.log, self.now)
+        self.runs = RunBook(engine, keyring.sealing)
+        self._identity = keyring.identity
+        self._reception = self._received(noise, slots or Slots(), entropy)
+        self.overview = Overview(
+            settings,
+            identity=keyring.identity.public,
+            documents=self.documents,
+            holdings=self.holdings,
+            ledger=self.ledger,
+            runs=self.runs,
+            pause=self.pause_switch,
+            decisions=self.decisions,
+            log=self.log,
+            clock=clock,
+        )
+
+    def _received(
+        self, noise: NoiseSource, slots: Slots, entropy: Callable[[int], bytes]
+    ) -> Reception:
+        journal = Journal(self._engine)
+        outbox = Outbox(self._engine, journal=journal, runs=self.runs, decisions=self.decisions)
+        released: dict[str, Any] = {
+            "ledger": self.ledger,
+            "decisions": self.decisions,
+            "holdings": self.holdings,
+            "noise": noise,
+            "entropy": entropy,
+        }
+        gate = Gate(
+            country=self._settings.country,
+            identity=self._identity,
+            person_register=self._settings.person_register,
+            documents=self.documents,
+            holdings=self.holdings,
+            pause=self.pause_switch,
+            journal=journal,
+            runs=self.runs,
+            ledger=self.ledger,
+            sync=self.sync,
+            clock=self._clock,
+        )
+        return Reception(
+            gate=gate,
+            floor=CohortFloor(self._engine, **released),
+            door=Door(self._engine, outbox=outbox, **released),
+            outbox=outbox,
+            decisions=self.decisions,
+            slots=slots,
+        )
+
+    def now(self) -> datetime:
+        """Return the time, never earlier than the latest signed time seen."""
+        return self.documents.not_before(self._clock())
+
+    def handle(self, frame: bytes) -> bytes:
+        """Return the reply to a frame of the coordinator's."""
+        return self._reception.handle(frame)
+
+    def sync(self) -> None:
+        """Fetch the published documents. Raises DocumentFault, LinkFault."""
+        self.documents.sync(self._fetch, self._clock())
+
+    def tend(self) -> None:
+        """Do what needs doing now and then; what goes wrong is kept for `status`."""
+        self._collect_officer_files()
+        self.holdings.refresh()
+        try:
+            if self._settings.enrolment is not None:
+                self.sync()
+            self._end_lapsed_runs()
+        except PratiqueError as fault:
+            _log.warning("documents not synced", extra={"what": fault.what, "why": fault.why})
+
+    def deliver(self, bundle: bytes) -> CountryDocuments:
+        """Take the own country's documents from its officer. Raises DocumentFault."""
+        before = self._own()
+        try:
+            own = self.documents.deliver(bundle, self._clock())
+        except DocumentFault:
+            self._note(EventKind.DOCUMENTS_REFUSED, bundle, Outcome.REFUSED)
+            raise
+        self._note(EventKind.DOCUMENTS_ACCEPTED, bundle, Outcome.DONE)
+        self._note_decisions(before, own)
+        return own
+
+    def _note(self, kind: EventKind, bundle: bytes, outcome: Outcome) -> None:
+        subject = Subject(body=digest(bundle))
+        self.decisions.event(kind, subject, actor=self.officer, outcome=outcome)
+
+    def _note_decisions(self, before: CountryDocuments | None, own: CountryDocuments) -> None:
+        for kind, now_held, held in (
+            (EventKind.PERMIT_ACCEPTED, own.permits, before.permits if before else {}),
+            (EventKind.WITHDRAWAL_ACCEPTED, own.withdrawals, before.withdrawals if before else {}),
+        ):
+            for study, document in now_held.items():
+                if held.get(study) != document:
+                    subject = Subject(study=study, body=document.digest)
+                    self.decisions.event(kind, subject, actor=self.officer, outcome=Outcome.DONE)
+
+    def _own(self) -> CountryDocuments | None:
+        try:
+            return self.documents.own(self._clock())
+        except DocumentFault:
+            return None
+
+    def _collect_officer_files(self) -> None:
+        """Take what the officer left while nobody was there to receive it."""
+        for file in sorted(self._home.officer.glob(OFFICER_FILES)):
+            try:
+                self.deliver(file.read_bytes())
+                file.unlink()
+            except (PratiqueError, OSError) as fault:
+                _log.error("officer's file refused", extra={"path": file.name, "why": str(fault)})
+                file.replace(file.with_suffix(".refused"))
+
+    def _end_lapsed_runs(self) -> None:
+        """Erase the secrets of runs whose study may not go on."""
+        view, own = self.documents.view(self._clock()), self._own()
+        if own is None:
+            return
+        for run in self.runs.summaries(live=True):
+            study = view.study(run.study)
+            permit, withdrawal = own.permit(run.study), own.withdrawal(run.study)
+            if study and study_standing(study, permit, withdrawal, view.now) == PERMITTED:
+                continue
+            with transaction(self._engine) as connection:
+                self.runs.end(run.run, view.now, connection)
+                self.decisions.event(
+                    EventKind.RUN_ENDED,
+                    Subject(study=run.study, run=run.run),
+                    actor=self._settings.country,
+                    outcome=Outcome.DONE,
+                    connection=connection,
+                )
+
+    def pause(self, reason: str) -> None:
+        """Refuse every message until `resume`."""
+        self.pause_switch.set(reason, self.now())
+        self._note_own(EventKind.NODE_PAUSED)
+
+    def resume(self) -> None:
+        """Take part again."""
+        self.pause_switch.clear()
+        self._note_own(EventKind.NODE_RESUMED)
+
+    def note_start(self) -> None:
+        """Log that the daemon has started."""
+        self._note_own(EventKind.NODE_STARTED)
+
+    def note_stop(self) -> None:
+        """Log that the daemon ends."""
+        self._note_own(EventKind.NODE_STOPPED)
+
+    def _note_own(self, kind: EventKind) -> None:
+        actor = self._settings.country
+        self.decisions.event(kind, Subject(), actor=actor, outcome=Outcome.DONE)
+
+    def status(self, link: Link) -> dict[str, Any]:
+        """Return where the node stands, for its operator only."""
+        return self.overview.status(link)
+
+    def log_entries(self, start: int = 0, end: int | None = None) -> dict[str, Any]:
+        """Return exported log lines start ≤ index < end, with the signed checkpoint."""
+        checkpoint = self.log.checkpoint()
+        size = open_checkpoint(checkpoint, self.log.verifier).size
+        lines = [line.decode() for line in self.log.export(size)]
+        return {
+            "entries": lines[start:end],
+            "checkpoint": checkpoint.decode(),
+            "verifier": self.log.verifier.to_text(),
+        }

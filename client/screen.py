@@ -1,0 +1,65 @@
+"""A node's status as plain lines for the person at the keyboard."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Found = Mapping[str, Any]
+SHOWN_REFUSALS = 5
+
+
+def status_lines(found: Found) -> Iterator[str]:
+    """Yield what `status` prints."""
+    yield f"Node of {found['country']} in {found['federation']}"
+    yield f"Now: {found['waiting_for']}"
+    yield from _documents(found["documents"])
+    yield from _data(found["data"])
+    yield from _ledger(found["ledger"])
+    yield from _studies(found["studies"])
+    yield from _refusals(found["refusals"])
+    yield f"Log: {found['log']['origin']}, {found['log']['size']} entries"
+
+
+def _documents(documents: Found) -> Iterator[str]:
+    if documents["agreement"]:
+        yield f"Agreement: {documents['agreement']}; documents fresh until {documents['expires']}"
+    if documents["own"]:
+        own = documents["own"]
+        yield f"Own officer's documents: version {own['version']}, until {own['expires']}"
+    for country, why in documents["absent"].items():
+        yield f"  {country}: {why}"
+
+
+def _data(data: Found) -> Iterator[str]:
+    if data["fault"]:
+        yield f"Records: {data['fault']}"
+    else:
+        yield f"Records: {data['patients']} patients in {data['file']}"
+
+
+def _ledger(ledger: Found | None) -> Iterator[str]:
+    if ledger is None:
+        yield "Budget: not known before the agreement is here"
+        return
+    spent, left = f"{ledger['epsilon_spent']:.3f}", f"{ledger['epsilon_left']:.3f}"
+    yield (
+        f"Budget of {ledger['register']} until {ledger['period_end'][:10]}: "
+        f"ε {spent} of {ledger['epsilon']:g} spent, {left} left (δ {ledger['delta']:g}); "
+        f"ever spent: ε {ledger['epsilon_lifetime']:.3f}"
+    )
+
+
+def _studies(studies: list[Found]) -> Iterator[str]:
+    if studies:
+        yield "Studies:"
+    for study in studies:
+        yield f"  {study['id']}: {study['standing']}"
+
+
+def _refusals(refusals: list[Found]) -> Iterator[str]:
+    if refusals:
+        yield "Last refusals:"
+    for one in refusals[:SHOWN_REFUSALS]:
+        parts = (one["what"], one["why"], f"To do: {one['fix']}" if one["fix"] else "")
+        said = " ".join(f"{part.rstrip('.')}." for part in parts if part)
+        clause = f" [{one['clause']}]" if one["clause"] else ""
+        yield f"  {one['at']}  {one['code']}{clause}: {said}"
