@@ -137,7 +137,7 @@ def _configure(raw: Any, _record: object) -> None:
     raw.isolation_level = None
     try:
         found = {name: _set_pragma(raw, name, wanted) for name, wanted in WANTED_PRAGMAS.items()}
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise _fault(error) from error
     if found != WANTED_PRAGMAS:
         raise StorageFault(
@@ -162,15 +162,18 @@ def _translate(failure: ExceptionContext) -> None:
     cause = failure.original_exception
     if isinstance(cause, PratiqueError):
         raise cause
-    if isinstance(cause, sqlite3.Error) and _code(cause) in MEANINGS:
+    if isinstance(cause, sqlite3.Error | UnicodeDecodeError) and _code(cause) in MEANINGS:
         raise _fault(cause) from cause
 
 
-def _code(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", 0) & PRIMARY_CODE
+def _code(error: Exception) -> int:
+    """Return SQLite's own code. Text that the driver cannot decode has none: that is damage."""
+    damage = isinstance(error, sqlite3.OperationalError | UnicodeDecodeError)
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT if damage else 0)
+    return code & PRIMARY_CODE
 
 
-def _fault(error: sqlite3.Error) -> StorageFault:
+def _fault(error: Exception) -> StorageFault:
     what, fix = MEANINGS.get(_code(error), ("The database does not work", "check its disk"))
     return StorageFault(what, why=f"SQLite says: {error}", fix=fix)
 

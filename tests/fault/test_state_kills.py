@@ -1,0 +1,93 @@
+"""SIGKILL at each step of charge and log: nothing or the whole entry, and it can be repeated."""
+
+from itertools import count
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy import event as listen
+
+from governance.audit.verify import verify_export
+from governance.ledger import Ledger
+from tests.support.kill import arm, killed_at
+from tests.support.state import (
+    NOW,
+    STUDY,
+    audit_log,
+    event,
+    node_state,
+    release,
+    run_id,
+    terms,
+)
+
+pytestmark = pytest.mark.fault
+SCHEDULE = [release(), release(phase="evaluate", rounds=1)]
+
+
+def charge_and_log(engine: Engine, run: int) -> None:
+    with engine.begin() as connection:
+        Ledger(engine).reserve(
+            terms(10**9),
+            study=STUDY,
+            run=run_id(run),
+            mechanisms=SCHEDULE,
+            now=NOW,
+            connection=connection,
+        )
+        audit_log(engine).append(event(run), connection)
+
+
+def test_killed_at_each_step_charge_and_entry_stand_together_or_not_at_all(
+    tmp_path: Path,
+) -> None:
+    engine = node_state(tmp_path)
+    for run in range(7):
+        charge_and_log(engine, run)
+    seen = audit_log(engine).checkpoint()
+    engine.dispose()
+    kills, standing = 0, 7
+    for step in count(1):
+
+        def work(step: int = step) -> None:
+            own = node_state(tmp_path)
+            arm(own, step)
+            charge_and_log(own, 50)
+
+        if not killed_at(step, work):
+            break
+        kills += 1
+        engine = node_state(tmp_path)
+        found = len(Ledger(engine).entries(run=run_id(50)))
+        assert (found, audit_log(engine).size()) == (0, standing)
+        audit_log(engine).require_continuation(seen)
+        engine.dispose()
+    assert kills > 20
+    engine = node_state(tmp_path)
+    assert len(Ledger(engine).entries(run=run_id(50))) == 2
+    log = audit_log(engine)
+    assert verify_export(log.export(), log.checkpoint(), log.verifier, seen=[seen]).size == 8
+
+
+def test_killed_at_each_step_of_the_first_migration_the_database_still_opens(
+    tmp_path: Path,
+) -> None:
+    for step in range(1, 60, 3):
+        folder = tmp_path / str(step)
+
+        def work(folder: Path = folder, step: int = step) -> None:
+            _migrate_and_die(folder, step)
+
+        assert killed_at(step, work)
+        engine = node_state(folder)
+        charge_and_log(engine, 1)
+        assert audit_log(engine).size() == 1
+        engine.dispose()
+
+
+def _migrate_and_die(folder: Path, step: int) -> None:
+    def armed(engine: Engine) -> None:
+        arm(engine, step)
+
+    listen.listen(Engine, "engine_connect", lambda connection: armed(connection.engine), once=True)
+    node_state(folder)
