@@ -1,0 +1,346 @@
+"""The decision about a country: every clause alone, every amount at its edge."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import cedarpy
+import pytest
+
+from governance.accounting import cap_micro, rdp_micro
+from governance.documents.agreement import Agreement
+from governance.documents.permit import Permit, PermitConditions, Withdrawal
+from governance.documents.study import Study
+from governance.errors import DocumentFault
+from governance.ledger import LedgerView
+from governance.policy.assessment import Act, Assessment, assess, ledger_terms
+from governance.policy.texts import BASE_POLICY
+from protocols.errors import ReasonCode, Refusal
+from tests.support.documents import DAY, NOW, agreement, permit, priced, study, withdrawal
+
+AGREED = agreement()
+ASKED = study(AGREED)
+SECOND = timedelta(seconds=1)
+
+
+def assessed(
+    asked: Study = ASKED, agreed: Agreement = AGREED, *, given: Permit | None = None, **changes: Any
+) -> Assessment:
+    defaults: dict[str, Any] = {
+        "country": "DK",
+        "now": NOW,
+        "permit": given or permit(agreed, asked),
+        "installed_tasks": ["stats/histogram"],
+    }
+    return assess(asked, agreed, **(defaults | changes))
+
+
+def clauses(assessment: Assessment) -> list[str]:
+    assert assessment.allowed is not bool(assessment.findings)
+    return [finding.clause for finding in assessment.findings]
+
+
+def test_a_permitted_study_is_allowed_and_its_cost_known() -> None:
+    assessment = assessed()
+    assert assessment.allowed
+    assert assessment.clauses == ("base/asked",)
+    assessment.require()
+    charge = assessment.charge
+    assert charge is not None
+    assert charge.micro == sum(rdp_micro(m, 2, 8) for m in ASKED.mechanisms)
+    assert charge.left_micro == charge.cap_micro == cap_micro(3.0, 1e-4, 8)
+    assert 0 < charge.epsilon <= ASKED.privacy.epsilon
+
+
+def conditions(**changes: Any) -> PermitConditions:
+    return PermitConditions.model_validate({"expires": NOW + 60 * DAY} | changes)
+
+
+def given(**changes: Any) -> Permit:
+    return permit(AGREED, ASKED, **changes)
+
+
+def purpose(**changes: Any) -> dict[str, Any]:
+    return ASKED.purpose.model_dump() | changes
+
+
+OTHER = agreement(title="Another")
+FEW = agreement(task_kinds=["stats/count"])
+NARROW = agreement(data_categories=["biobank"])
+SHORT = agreement(retention={"results_days": 364, "logs_days": 10})
+MARKETING = purpose(purpose_of_use="HMARKT")
+STRICT = agreement(
+    budget=[{"register": "patients", "period_days": 365, "epsilon": 3.0, "delta": 9e-6, "order": 8}]
+)
+
+BROKEN: dict[str, Callable[[], Assessment]] = {
+    "agreement/not-yet-effective": lambda: assessed(now=AGREED.effective - SECOND),
+    "agreement/sunset": lambda: assessed(
+        now=AGREED.sunset,
+        asked=study(AGREED, expires="2029-01-01"),
+        given=permit(
+            AGREED,
+            study(AGREED, expires="2029-01-01"),
+            conditions=conditions(expires="2029-01-01T00:00:00Z"),
+        ),
+    ),
+    "study/other-agreement": lambda: assess(
+        study(OTHER),
+        AGREED,
+        country="DK",
+        now=NOW,
+        permit=permit(AGREED, study(OTHER)),
+        installed_tasks=["stats/histogram"],
+    ),
+    "study/expired": lambda: assessed(
+        now=ASKED.expires, given=given(conditions=conditions(expires=ASKED.expires + DAY))
+    ),
+    "agreement/not-a-party": lambda: assessed(study(AGREED, countries=["DK", "EE", "NO", "SE"])),
+    "study/country-not-asked": lambda: assessed(study(AGREED, countries=["EE", "NO", "PT"])),
+    "agreement/too-few-countries": lambda: assessed(study(AGREED, countries=["DK", "NO"])),
+    "agreement/data-category": lambda: assessed(study(NARROW), NARROW),
+    "agreement/task-kind": lambda: assessed(study(FEW), FEW),
+    "node/task-not-installed": lambda: assessed(installed_tasks=["train/glm"]),
+    "study/not-priced": lambda: assessed(ASKED.with_mechanisms(())),
+    "study/privacy-understated": lambda: assessed(priced(ASKED, noise_std=600)),
+    "agreement/delta": lambda: assessed(study(STRICT), STRICT),
+    "agreement/budget": lambda: assessed(ledger=ledger(spent=cap() - cost() + 1)),
+    "agreement/retention": lambda: assessed(study(SHORT), SHORT),
+    "permit/withdrawn": lambda: assessed(withdrawal=withdrawal(ASKED)),
+    "permit/missing": lambda: assessed(permit=None),
+    "permit/other-country": lambda: assessed(given=given(country="NO")),
+    "permit/other-study": lambda: assessed(given=given(study="sha256:" + "1" * 64)),
+    "permit/other-agreement": lambda: assessed(given=given(agreement=OTHER.digest)),
+    "permit/expired": lambda: assessed(given=given(conditions=conditions(expires=NOW))),
+    "permit/feature-not-permitted": lambda: assessed(
+        given=given(conditions=conditions(features=["disease", "sex"]))
+    ),
+    "permit/epsilon": lambda: assessed(given=given(conditions=conditions(epsilon_at_most=0.4999))),
+    "agreement/purpose-not-allowed": lambda: assessed(
+        study(AGREED, purpose=purpose(ehds="53-1-b"))
+    ),
+}
+SEVERAL: dict[str, Callable[[], Assessment]] = {
+    "ehds/article-54": lambda: assessed(study(AGREED, purpose=purpose(ehds="54-c"))),
+    "agreement/purpose-forbidden": lambda: assessed(study(AGREED, purpose=MARKETING)),
+    "agreement/register-unknown": lambda: assessed(study(AGREED, population={"register": "staff"})),
+}
+
+
+def cost() -> int:
+    return sum(rdp_micro(m, AGREED.honest, 8) for m in ASKED.mechanisms)
+
+
+def cap() -> int:
+    return cap_micro(3.0, 1e-4, 8)
+
+
+def ledger(spent: int, register: str = "patients", order: int = 8) -> LedgerView:
+    terms = ledger_terms(AGREED, "patients", NOW)
+    return LedgerView(
+        register=register,
+        period=terms.period,
+        order=order,
+        cap_micro=terms.cap_micro,
+        spent_micro=spent,
+        lifetime_micro=spent,
+    )
+
+
+@pytest.mark.parametrize("clause", BROKEN)
+def test_each_rule_broken_alone_is_the_only_reason(clause: str) -> None:
+    assert clauses(BROKEN[clause]()) == [clause]
+
+
+@pytest.mark.parametrize("clause", SEVERAL)
+def test_rules_that_break_with_others_are_among_the_reasons(clause: str) -> None:
+    assert clause in clauses(SEVERAL[clause]())
+
+
+def base_policies() -> dict[str, dict[str, Any]]:
+    policies = json.loads(cedarpy.policies_to_json_str(BASE_POLICY))["staticPolicies"]
+    return {policy["annotations"]["id"]: policy for policy in policies.values()}
+
+
+def test_every_rule_of_the_base_policy_is_broken_by_a_test() -> None:
+    forbids = {id_ for id_, policy in base_policies().items() if policy["effect"] == "forbid"}
+    assert forbids == {*BROKEN, *SEVERAL}
+
+
+@pytest.mark.parametrize("clause", [*BROKEN, *SEVERAL])
+def test_every_reason_is_a_whole_sentence_with_something_to_do(clause: str) -> None:
+    assessment = (BROKEN | SEVERAL)[clause]()
+    finding = next(f for f in assessment.findings if f.clause == clause)
+    assert finding.sentence.endswith((".", "…"))
+    assert "$" not in finding.sentence + finding.fix
+    assert "not stated" not in finding.sentence + finding.fix
+    assert finding.fix
+
+
+@pytest.mark.parametrize("id_", base_policies())
+def test_every_rule_says_its_code(id_: str) -> None:
+    policy = base_policies()[id_]
+    if policy["effect"] == "forbid":
+        assert ReasonCode(policy["annotations"]["code"])
+
+
+def test_what_a_reason_says() -> None:
+    said = {clause: BROKEN[clause]().findings[0] for clause in BROKEN}
+    assert "2028-01-01 00:00 UTC" in said["agreement/sunset"].sentence
+    assert "asks SE, which" in said["agreement/not-a-party"].sentence
+    assert "features age." in said["permit/feature-not-permitted"].sentence
+    assert "New advice of the board." in said["permit/withdrawn"].sentence
+    assert "another country, NO." in said["permit/other-country"].sentence
+    assert "at most 0.4999." in said["permit/epsilon"].sentence
+    assert "365 days; the agreement allows 364." in said["agreement/retention"].sentence
+    assert (
+        "2 countries; the agreement wants at least 3."
+        in said["agreement/too-few-countries"].sentence
+    )
+    forbidden = next(
+        f for f in SEVERAL["agreement/purpose-forbidden"]().findings if "forbidden" in f.clause
+    )
+    assert "(Article 4(2)): No data of this federation serves marketing." in forbidden.sentence
+
+
+def test_a_refusal_carries_the_first_reason_s_code_and_clause() -> None:
+    with pytest.raises(Refusal) as caught:
+        BROKEN["permit/other-study"]().require()
+    assert caught.value.code is ReasonCode.NO_PERMIT
+    assert caught.value.clause == "permit/other-study"
+    assert "another study" in caught.value.why
+
+
+def test_a_study_can_be_proposed_before_there_is_a_permit() -> None:
+    assert assessed(permit=None, act=Act.PROPOSE).allowed
+
+
+@pytest.mark.parametrize("clause", ["permit/withdrawn", "permit/expired", "permit/other-study"])
+def test_a_no_and_a_bad_permit_count_in_a_proposal_too(clause: str) -> None:
+    changes: dict[str, dict[str, Any]] = {
+        "permit/withdrawn": {"withdrawal": withdrawal(ASKED)},
+        "permit/expired": {"given": given(conditions=conditions(expires=NOW))},
+        "permit/other-study": {"given": given(study="sha256:" + "1" * 64)},
+    }
+    assert clauses(assessed(act=Act.PROPOSE, **changes[clause])) == [clause]
+
+
+def test_a_withdrawal_of_anything_else_handed_in_by_mistake_still_refuses() -> None:
+    stray = Withdrawal(country="NO", study="sha256:" + "2" * 64, reason="No.", issued=NOW)
+    assert clauses(assessed(withdrawal=stray)) == ["permit/withdrawn"]
+
+
+@pytest.mark.parametrize(
+    ("now", "allowed"),
+    [
+        (AGREED.effective, True),
+        (AGREED.effective - SECOND, False),
+        (ASKED.expires - SECOND, True),
+        (ASKED.expires, False),
+    ],
+)
+def test_time_at_its_edges(now: datetime, allowed: bool) -> None:
+    long = given(conditions=conditions(expires=ASKED.expires + DAY))
+    assert assessed(now=now, given=long).allowed is allowed
+
+
+@pytest.mark.parametrize(("spare", "allowed"), [(0, True), (-1, False), (1, True)])
+def test_the_budget_at_its_edge(spare: int, allowed: bool) -> None:
+    assert assessed(ledger=ledger(cap() - cost() - spare)).allowed is allowed
+
+
+def test_what_the_run_has_reserved_is_not_asked_for_twice() -> None:
+    full = ledger(spent=cap())
+    assert not assessed(ledger=full).allowed
+    assert not assessed(ledger=full, reserved_micro=cost() - 1).allowed
+    assert assessed(ledger=full, reserved_micro=cost()).allowed
+    assert assessed(ledger=full, reserved_micro=10 * cost()).allowed
+
+
+@pytest.mark.parametrize("stray", [{"register": "staff"}, {"order": 9}])
+def test_the_view_of_another_register_or_order_has_nothing_to_give(stray: dict[str, Any]) -> None:
+    assessment = assessed(ledger=ledger(0, **stray))
+    assert clauses(assessment) == ["agreement/budget"]
+    assert assessment.charge is not None
+    assert assessment.charge.left_micro == 0
+
+
+def test_a_cost_above_the_whole_cap_is_refused_without_a_ledger() -> None:
+    costly = priced(study(AGREED, privacy={"epsilon": 99.0, "delta": 1e-5}), noise_std=20)
+    assert "agreement/budget" in clauses(assessed(costly))
+
+
+@pytest.mark.parametrize(("limit", "allowed"), [(0.5, True), (0.499999, False), (0.500001, True)])
+def test_the_permit_s_epsilon_at_its_edge(limit: float, allowed: bool) -> None:
+    limited = given(conditions=conditions(epsilon_at_most=limit))
+    assert assessed(given=limited).allowed is allowed
+
+
+def test_a_permit_may_name_more_features_than_are_used() -> None:
+    wide = given(conditions=conditions(features=["age", "disease", "income", "sex"]))
+    assert assessed(given=wide).allowed
+
+
+@pytest.mark.parametrize(
+    ("ehds", "use", "allowed"),
+    [
+        ("53-1-e", "HRESCH", True),
+        ("53-1-e-ii", "CLINTRCHNPC", True),
+        ("53-1-e-ii", "MLTRAINING", True),
+        ("53-1-a", "THREAT", True),
+        ("53-1-e", "PUBHLTH", False),
+        ("53-1-a", "HRESCH", False),
+        ("53-1-e", "HOPERAT", False),
+    ],
+)
+def test_what_is_allowed_covers_what_is_below_it_and_nothing_beside(
+    ehds: str, use: str, allowed: bool
+) -> None:
+    asked = study(AGREED, purpose=purpose(ehds=ehds, purpose_of_use=use))
+    assert assessed(asked).allowed is allowed
+
+
+def test_a_national_policy_has_the_last_word_and_may_quote_facts() -> None:
+    text = """@id("dk/closed") @code("paused") @sentence("$country is closed to $task.")
+              @fix("wait") forbid (principal, action, resource);"""
+    (finding,) = assessed(national=text).findings
+    assert finding.sentence == "DK is closed to stats/histogram."
+    assert finding.code is ReasonCode.PAUSED
+    assert finding.clause == "national/dk/closed"
+
+
+@pytest.mark.parametrize("sentence", ["${study.__class__}", "$unknown", "100 $", "{country}"])
+def test_a_sentence_from_outside_is_filled_with_facts_only(sentence: str) -> None:
+    text = f'@id("dk/x") @sentence("{sentence}") forbid (principal, action, resource);'
+    assert assessed(national=text).findings[0].sentence == sentence
+
+
+def test_an_unknown_code_of_a_national_policy_becomes_policy() -> None:
+    text = '@id("dk/x") @code("cancer-in-3-patients") forbid (principal, action, resource);'
+    assert assessed(national=text).findings[0].code is ReasonCode.POLICY
+
+
+def test_ledger_terms_follow_the_agreement() -> None:
+    terms = ledger_terms(AGREED, "patients", NOW)
+    assert (terms.order, terms.honest, terms.cap_micro) == (8, 2, cap())
+    assert terms.period.start == AGREED.effective
+    later = ledger_terms(AGREED, "patients", AGREED.effective + 366 * DAY)
+    assert later.period.index == 1
+
+
+@pytest.mark.parametrize(("register", "now"), [("staff", NOW), ("patients", NOW - 3_000 * DAY)])
+def test_there_are_no_terms_without_a_budget(register: str, now: datetime) -> None:
+    with pytest.raises(DocumentFault, match="no privacy budget"):
+        ledger_terms(AGREED, register, now)
+
+
+def test_more_honest_countries_cost_less() -> None:
+    trusting = agreement(honest=3, smallest_countries=4)
+    asked = study(trusting)
+    lenient, strict = assessed(asked, trusting).charge, assessed().charge
+    assert lenient is not None
+    assert strict is not None
+    assert lenient.micro < strict.micro
+    assert replace(lenient, micro=0) != strict

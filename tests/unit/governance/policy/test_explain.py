@@ -1,0 +1,101 @@
+from governance.documents.study import Study
+from governance.policy.assessment import Act, Assessment, assess
+from governance.policy.explain import WIDTH, explain_study
+from tests.support.documents import NOW, agreement, permit, study, study_fields
+
+AGREED = agreement()
+ASKED = study(AGREED)
+
+
+def assessed(asked: Study, *, act: Act = Act.PROPOSE) -> Assessment:
+    return assess(
+        asked, AGREED, country="DK", now=NOW, act=act, installed_tasks=["stats/histogram"]
+    )
+
+
+def explained(asked: Study = ASKED, *, act: Act = Act.PROPOSE) -> str:
+    return explain_study(asked, AGREED, assessed(asked, act=act))
+
+
+def test_an_officer_reads_who_asks_what_for_what() -> None:
+    text = explained()
+    for said in (
+        "Regional institute",
+        "How many patients have heart disease, by sex?",
+        "To plan a larger study of heart disease.",
+        "53-1-e: scientific research in health or care",
+        "DSRCH: research into a named disease",
+        "GDPR Art. 6(1)(e) and 9(2)(j)",
+        "DK, EE, NO, PT",
+        ASKED.digest,
+    ):
+        assert said in text
+
+
+def test_an_officer_reads_which_data_and_which_patients() -> None:
+    text = explained()
+    assert "age (0 to 120), disease (yes or no), sex (female / male)" in text
+    assert "age at least 40" in text
+    assert "electronic health records" in text
+
+
+def test_an_officer_reads_the_cost_and_what_would_be_left() -> None:
+    charge = assessed(ASKED).charge
+    assert charge is not None
+    share = 100 * charge.micro / charge.cap_micro
+    assert (
+        f"takes {share:.1f} % of this period's budget; {100 - share:.1f} % would be left"
+        in explained()
+    )
+    assert "ε = 0.5, δ = 1e-05 for each patient" in explained()
+
+
+def test_an_officer_reads_what_is_released_to_whom_for_how_long() -> None:
+    text = explained()
+    assert "a table of noisy counts, to Regional institute" in text
+    assert "the public" in text
+    assert "365 days" in text
+    assert "2026-12-31 00:00 UTC" in text
+
+
+def test_the_end_says_yes_or_why_not() -> None:
+    assert explained().endswith("The agreement and the policy of DK allow it.")
+    refused = explained(act=Act.CONTRIBUTE)
+    assert "DK cannot take part:" in refused
+    assert "[permit/missing]" in refused
+    assert "To do: ask the privacy officer of DK" in refused
+
+
+def test_a_study_without_a_price_says_so() -> None:
+    assert "not known" in explained(Study.model_validate(study_fields(AGREED)))
+
+
+def test_a_population_without_conditions_and_one_with_several() -> None:
+    assert "all in it who have not opted out" in explained(
+        study(AGREED, population={"register": "patients"})
+    )
+    where = [
+        {"feature": "age", "at_least": 40, "at_most": 80},
+        {"feature": "sex", "one_of": ["female"]},
+    ]
+    text = explained(study(AGREED, population={"register": "patients", "where": where}))
+    assert "age at least 40 and at most 80, sex is female" in text
+
+
+def test_lines_fit_a_terminal() -> None:
+    long = study(
+        AGREED, question="How many patients? " + "Very many words follow here. " * 30 + "End"
+    )
+    assert all(len(line) <= WIDTH for line in explained(long).splitlines())
+
+
+def test_a_permit_given_is_no_matter_of_the_explanation() -> None:
+    given = assess(
+        ASKED,
+        AGREED,
+        country="DK",
+        now=NOW,
+        permit=permit(AGREED, ASKED),
+        installed_tasks=["stats/histogram"],
+    )
+    assert explain_study(ASKED, AGREED, given).endswith("allow it.")
