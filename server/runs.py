@@ -120,11 +120,14 @@ class RunStore:
         with transaction(self._engine) as connection:
             return connection.execute(chosen.limit(1)).one_or_none()
 
+    def all(self) -> list[Any]:
+        """Return every run."""
+        with transaction(self._engine) as connection:
+            return list(connection.execute(select(runs)).all())
+
     def unfinished(self) -> list[Any]:
         """Return the runs that are not over."""
-        with transaction(self._engine) as connection:
-            rows = connection.execute(select(runs)).all()
-        return [row for row in rows if not RunState(row.state).over]
+        return [row for row in self.all() if not RunState(row.state).over]
 
     def rounds_of(self, run_id: str) -> list[Mapping[str, Any]]:
         """Return every round so far, in order."""

@@ -53,6 +53,8 @@ def _plain_lines() -> Callable[[dict[str, Any]], None]:
             typer.echo(f"{found['study']}: {found['state']} ({', '.join(found['online'])})")
         for one in found["history"][shown:]:
             typer.echo(_round_line(one, found))
+        if found["history"] and not shown:
+            typer.echo(f"  {_charged(found)}")
         shown = len(found["history"])
         if found["over"]:
             typer.echo(_end_line(found))
@@ -61,18 +63,18 @@ def _plain_lines() -> Callable[[dict[str, Any]], None]:
 
 
 def _round_line(one: dict[str, Any], found: dict[str, Any]) -> str:
-    spent = f"ε {_spent(found, one['round']):.3f} of {found['epsilon']:g}"
     head = f"  round {one['round']:3}/{found['rounds']}  {one['phase']:9}"
     if one["outcome"] == "void":
         causes = "; ".join(f"{country}: {cause}" for country, cause in one["causes"].items())
-        return f"{head}  void  {causes}  {spent} (stays charged)"
+        return f"{head}  void  {causes} (stays charged)"
     countries = " ".join(one["opened"])
-    return f"{head}  {countries}  {one['seconds']:.2f} s  {spent}"
+    return f"{head}  {countries}  {one['seconds']:.2f} s"
 
 
-def _spent(found: dict[str, Any], round_number: int) -> float:
-    curve = found["epsilon_after"]
-    return float(curve[min(round_number, len(curve)) - 1])
+def _charged(found: dict[str, Any]) -> str:
+    """What the ledgers hold once the first round was asked for: the whole schedule at once."""
+    left = ", ".join(f"{c} {100 * one['left']:.0f} %" for c, one in found["ledgers"].items())
+    return f"ε={found['epsilon']:g} charged to each ledger; left of this period: {left}"
 
 
 def _end_line(found: dict[str, Any]) -> str:
@@ -111,5 +113,4 @@ def _detail(found: dict[str, Any]) -> str:
     if not found["history"]:
         return ", ".join(found["online"])
     last = found["history"][-1]
-    spent = f"ε {_spent(found, last['round']):.3f} of {found['epsilon']:g}"
-    return f"{' '.join(last['opened']) or 'void'}  {spent}"
+    return f"{' '.join(last['opened']) or 'void'}  {_charged(found)}"

@@ -14,6 +14,7 @@ from governance.trust.view import TrustedView
 from protocols.encoding import digest
 from protocols.signed import CONTEXT_BYTES
 from protocols.tasks import TASK_KINDS
+from server.budget import period_shares
 from server.bundle import build_bundle
 from server.errors import OperationFault
 from server.learning.release import RESULT_FILE
@@ -86,7 +87,8 @@ class Studies:
 
     def status(self, name: str) -> dict[str, Any]:
         """Return where the newest run of a study stands, round by round."""
-        office, study = self._office, find(self._office.view(), name)
+        office, view = self._office, self._office.view()
+        study = find(view, name)
         row = office.runs.latest_of(study.digest)
         if row is None:
             raise OperationFault(
@@ -104,6 +106,7 @@ class Studies:
             "rounds": sum(m.rounds for m in study.mechanisms if m.scope == "shared"),
             "epsilon": study.privacy.epsilon,
             "delta": study.privacy.delta,
+            "ledgers": period_shares(view, study, office.runs.all(), office.clock()),
             "online": {c: office.seats.online().get(c, False) for c in study.countries},
             "history": office.runs.rounds_of(row.run_id),
         }
