@@ -8,7 +8,7 @@ import signal
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -36,6 +36,8 @@ from server.superlink import SuperLink
 
 REFRESH_SECONDS = 3600.0
 CHECK_SECONDS = 5.0
+SILENCE = timedelta(seconds=60)
+"""How long a run may show no progress before Flower is asked what became of it."""
 FORWARD_SECONDS = 30.0
 PROTOBUF = "application/protobuf"
 
@@ -193,6 +195,7 @@ async def _watch_over(office: Office, stop: asyncio.Event) -> None:
         if loop.time() - refreshed > REFRESH_SECONDS or not refreshed:
             refreshed = loop.time()
             await asyncio.to_thread(_refresh, office)
+        await asyncio.to_thread(_end_abandoned, office)
         await _either(stop, CHECK_SECONDS)
 
 
@@ -209,6 +212,19 @@ def _refresh(office: Office) -> None:
         office.repository.refresh(office.clock(), online=office.keys.online)
     except PratiqueError as fault:
         _log.info("no documents to refresh yet", extra={"why": str(fault)})
+
+
+def _end_abandoned(office: Office) -> None:
+    """End the runs whose Flower run is over although they are not: their server app died."""
+    silent = [r for r in office.runs.unfinished() if now() - r.updated > SILENCE]
+    if not silent:
+        return
+    flower = {run["run-id"]: str(run["status"]) for run in office.superlink.runs()}
+    for row in silent:
+        status = flower.get(row.flower_run, "unknown")
+        if status.startswith("finished"):
+            reason = f"its server app ended before it did (Flower says {status})"
+            office.runs.move(row.run_id, RunState.FAILED, office.clock(), reason)
 
 
 def _end_orphans(office: Office) -> None:
