@@ -55,7 +55,8 @@ class Feature(BaseModel):
 
     Numeric values are clipped to `bounds`, then encoded as (value - centre) / spread; centre and
     spread default to the middle and half the width of the bounds. A boolean is 0 or 1 through the
-    same map, by default -1 or 1. A categorical value is one-hot over `levels`.
+    same map, by default -1 or 1; its fill may also be a number between them, 0.5 for "unknown".
+    A categorical value is one-hot over `levels`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -105,14 +106,11 @@ class Feature(BaseModel):
         return "" if self._fits(self.fill) else "fill must be a value the feature can take"
 
     def _fits(self, value: Value) -> bool:
-        if self.type is FeatureKind.BOOLEAN:
-            return isinstance(value, bool)
         if self.type is FeatureKind.CATEGORICAL:
             return value in self.levels
-        if isinstance(value, (bool, str)):
-            return False
         low, high = self.limits
-        return low <= value <= high
+        truth = isinstance(value, bool) and self.type is FeatureKind.NUMERIC
+        return not truth and not isinstance(value, str) and low <= value <= high
 
     @property
     def limits(self) -> tuple[float, float]:
