@@ -173,7 +173,7 @@ def _check_names(terms: RunTerms) -> None:
     digests = (terms.agreement, terms.study)
     kinds = [mechanism.phase for mechanism in terms.mechanisms]
     if (
-        not all(DIGEST_PATTERN.match(value) for value in digests)
+        not all(DIGEST_PATTERN.fullmatch(value) for value in digests)
         or len(terms.run_id) != RUN_ID_BYTES
         or not kinds
         or len(set(kinds)) != len(kinds)

@@ -1,0 +1,181 @@
+from dataclasses import replace
+
+import pytest
+
+from protocols.errors import ReasonCode, Refusal
+from protocols.lattice import lanes
+from protocols.mechanism import CHECK_COORDINATES
+from protocols.private_sum.context import (
+    LARGEST_ROUND,
+    DocumentVersions,
+    RoundTerms,
+    RunTerms,
+)
+from tests.support.federation import COUNT, TRAIN, terms_of
+
+ROUND = RoundTerms(
+    run=terms_of(3),
+    bundles=(b"1" * 32, b"2" * 32, b"3" * 32),
+    transcript=b"t" * 32,
+    round_number=1,
+    phase_kind="train",
+    model_digest="sha256:" + "0" * 64,
+)
+
+
+def refusal_of(**changes: object) -> ReasonCode:
+    with pytest.raises(Refusal) as refusal:
+        terms_of(3, **changes)
+    return refusal.value.code
+
+
+@pytest.mark.parametrize(
+    ("size", "colluding", "threshold"),
+    [(3, 1, 3), (4, 2, 4), (4, 1, 3), (2, 0, 2), (6, 2, 5), (100, 30, 66)],
+)
+def test_threshold_is_that_of_the_design(size: int, colluding: int, threshold: int) -> None:
+    roster = tuple(f"{chr(65 + i // 26)}{chr(65 + i % 26)}" for i in range(size))
+    terms = terms_of(3, roster=roster, colluding=colluding, honest=2)
+    assert terms.threshold == threshold
+    assert terms.colluding < terms.threshold <= size
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"roster": ("AT", "BE")},
+        {"roster": ("AT", "CZ", "BE")},
+        {"roster": ("AT", "AT", "BE")},
+        {"roster": ("AT", "BE", "cz")},
+        {"roster": ("AT", "BE", "CZE")},
+        {"roster": ("AT", "BE", "CZ\n")},
+        {"roster": ()},
+        {"honest": 1, "colluding": 0},
+        {"honest": 0, "colluding": 0},
+        {"honest": -5, "colluding": 2},
+        {"colluding": -1},
+        {"colluding": 2},
+        {"smallest_countries": 4},
+    ],
+    ids=str,
+)
+def test_rosters_and_floors_that_cannot_be(changes: dict[str, object]) -> None:
+    assert refusal_of(**changes) is ReasonCode.ROSTER
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"agreement": "sha256:short"},
+        {"study": ""},
+        {"study": "sha256:" + "a" * 64 + "\n"},
+        {"run_id": b""},
+        {"run_id": bytes(17)},
+        {"mechanisms": ()},
+        {"mechanisms": (TRAIN, TRAIN)},
+    ],
+    ids=str,
+)
+def test_descriptions_that_cannot_be(changes: dict[str, object]) -> None:
+    assert refusal_of(**changes) is ReasonCode.MALFORMED
+
+
+def test_the_floor_is_the_larger_of_the_agreements_two() -> None:
+    assert terms_of(4).floor == 4
+    assert terms_of(4, honest=2, colluding=1).floor == 3
+    assert terms_of(4, honest=2, colluding=1, smallest_countries=4).floor == 4
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"agreement": "sha256:" + "1" * 64},
+        {"study": "sha256:" + "1" * 64},
+        {"run_id": bytes(16)},
+        {"roster": ("AT", "BE", "DK", "EE")},
+        {"colluding": 0},
+        {"honest": 3},
+        {"smallest_countries": 4},
+        {"task_kind": "stats/count"},
+        {"mechanisms": (COUNT, TRAIN)},
+        {"mechanisms": (TRAIN,)},
+        {"mechanisms": (TRAIN.model_copy(update={"sampling_rate": 0.5}), COUNT)},
+    ],
+    ids=str,
+)
+def test_every_term_changes_the_runs_context(changes: dict[str, object]) -> None:
+    base: dict[str, object] = {"honest": 2, "colluding": 1}
+    assert terms_of(4, **{**base, **changes}).context != terms_of(4, **base).context
+
+
+def test_equal_terms_have_equal_contexts() -> None:
+    assert terms_of(3).context == terms_of(3).context
+    assert replace(ROUND).context == ROUND.context
+    assert len(ROUND.context) == 32
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"run": terms_of(3, run_id=bytes(16))},
+        {"bundles": (b"2" * 32, b"1" * 32, b"3" * 32)},
+        {"transcript": b"u" * 32},
+        {"round_number": 2},
+        {"phase_kind": "count"},
+        {"model_digest": "sha256:" + "1" * 64},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_every_term_changes_the_rounds_context(changes: dict[str, object]) -> None:
+    assert replace(ROUND, **changes).context != ROUND.context  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", [0, -1, LARGEST_ROUND + 1])
+def test_round_numbers_have_a_range(number: int) -> None:
+    with pytest.raises(Refusal):
+        replace(ROUND, round_number=number)
+
+
+def test_bundles_are_one_for_each_country() -> None:
+    with pytest.raises(Refusal):
+        replace(ROUND, bundles=ROUND.bundles[:2])
+
+
+def test_a_kind_of_round_comes_from_the_schedule() -> None:
+    assert ROUND.mechanism is TRAIN
+    assert replace(ROUND, phase_kind="count").mechanism is COUNT
+    with pytest.raises(Refusal) as refusal:
+        _ = replace(ROUND, phase_kind="evaluate").mechanism
+    assert refusal.value.code is ReasonCode.TASK_UNKNOWN
+
+
+@pytest.mark.parametrize("kind", ["train", "count"])
+def test_words_hold_the_vector_and_its_checks(kind: str) -> None:
+    terms = replace(ROUND, phase_kind=kind)
+    needed = terms.mechanism.dimension + CHECK_COORDINATES
+    assert terms.words * lanes(terms.lane_bits) >= needed
+    assert (terms.words - 1) * lanes(terms.lane_bits) < needed
+
+
+@pytest.mark.parametrize(
+    ("claimed", "newer"),
+    [
+        (DocumentVersions(1, 1, {"AT": 1}), ()),
+        (DocumentVersions(0, 0, {}), ()),
+        (DocumentVersions(2, 1, {"AT": 1}), ("root",)),
+        (DocumentVersions(1, 2, {"AT": 1}), ("targets",)),
+        (DocumentVersions(1, 1, {"AT": 2}), ("country-AT",)),
+        (DocumentVersions(1, 1, {"BE": 1}), ("country-BE",)),
+        (DocumentVersions(9, 9, {"AT": 9}), ("country-AT", "root", "targets")),
+    ],
+)
+def test_a_newer_document_is_named(claimed: DocumentVersions, newer: tuple[str, ...]) -> None:
+    own = DocumentVersions(1, 1, {"AT": 1})
+    assert own.newer_in(claimed) == newer
+    assert DocumentVersions.from_proto(claimed.to_proto()) == claimed
+
+
+def test_terms_are_values() -> None:
+    assert isinstance(terms_of(3), RunTerms)
+    with pytest.raises(AttributeError):
+        terms_of(3).colluding = 0  # type: ignore[misc]

@@ -1,0 +1,102 @@
+import os
+
+import numpy as np
+import pytest
+
+from keys.sealing import seal
+from protocols.errors import Refusal
+from protocols.lattice import pack, unpack
+from protocols.private_sum import shares
+from protocols.private_sum.contribution import (
+    masked_words,
+    open_share,
+    read_head,
+    seal_share,
+    seed_key,
+    share_out,
+    words_digest,
+)
+from protocols.private_sum.masking import Masker
+from protocols.proto.round_pb2 import PHASE_CONTRIBUTE, ContributionHead
+from protocols.signed import bind, serialise
+from tests.unit.protocols.private_sum.test_context import ROUND
+
+CONTEXT, KEY = ROUND.context, b"k" * 32
+VALUES = np.arange(5, dtype=np.int64) - 2
+LINKS = {pair: bytes([number]) * 32 for number, pair in enumerate(["AT-BE", "AT-CZ", "BE-CZ"])}
+
+
+def links_of(country: str) -> dict[str, bytes]:
+    """Return the chain values of a country, by the other country."""
+    return {
+        other: link
+        for pair, link in LINKS.items()
+        if country in pair
+        for other in pair.split("-")
+        if other != country
+    }
+
+
+def words_of(country: str, seed: bytes) -> np.ndarray:
+    words = masked_words(ROUND, country, (seed, links_of(country)), VALUES, Masker(ROUND.words))
+    return np.frombuffer(words, np.uint64)
+
+
+def test_masks_of_all_pairs_cancel_and_own_masks_come_off() -> None:
+    seeds = {country: country.encode() * 16 for country in ROUND.run.roster}
+    total = sum(words_of(country, seed) for country, seed in seeds.items())
+    masker = Masker(ROUND.words)
+    for country, seed in seeds.items():
+        masker.subtract(seed_key(ROUND, country, seed), total)
+    assert unpack(total, ROUND.lane_bits)[:5].tolist() == (3 * VALUES).tolist()
+    assert not unpack(total, ROUND.lane_bits)[5:].any()
+
+
+@pytest.mark.parametrize("country", ["AT", "BE", "CZ"])
+def test_a_masked_vector_shows_nothing_while_one_mask_is_unknown(country: str) -> None:
+    words, seed = words_of(country, b"s" * 32).copy(), b"s" * 32
+    plain = pack(VALUES, ROUND.lane_bits, 9)
+    assert not (words == plain).any()
+    Masker(ROUND.words).subtract(seed_key(ROUND, country, seed), words)
+    assert not (words == plain).any(), "pair masks still cover it"
+
+
+def test_every_country_has_a_share_and_t_of_them_give_the_seed() -> None:
+    seed = shares.draw_element(os.urandom)
+    held = share_out(ROUND, seed, os.urandom)
+    assert tuple(held) == ROUND.run.roster
+    assert shares.combine(dict(enumerate(held.values(), start=1))) == seed
+
+
+def test_a_share_opens_for_its_holder_only() -> None:
+    share = b"\x01" * 32
+    sealed = seal_share(CONTEXT, KEY, "AT", "BE", share)
+    commitment = shares.commit(CONTEXT, "AT", "BE", share)
+    assert open_share(CONTEXT, KEY, "AT", "BE", sealed, commitment) == share
+    assert open_share(CONTEXT, KEY, "AT", "CZ", sealed, commitment) is None
+    assert open_share(CONTEXT, KEY, "CZ", "BE", sealed, commitment) is None
+    assert open_share(bytes(32), KEY, "AT", "BE", sealed, commitment) is None
+    assert open_share(CONTEXT, b"o" * 32, "AT", "BE", sealed, commitment) is None
+    assert open_share(CONTEXT, KEY, "AT", "BE", sealed[:-1], commitment) is None
+    assert open_share(CONTEXT, KEY, "AT", "BE", b"", commitment) is None
+
+
+def test_a_share_that_is_not_what_its_owner_signed_is_of_no_use() -> None:
+    """The owner itself seals another share than the one that it committed to."""
+    signed = shares.commit(CONTEXT, "AT", "BE", b"\x01" * 32)
+    place = bind(CONTEXT, PHASE_CONTRIBUTE, "AT", "BE", signed)
+    sealed = seal(KEY, b"\x02" * 32, place)
+    assert open_share(CONTEXT, KEY, "AT", "BE", sealed, signed) is None
+
+
+def test_a_head_commits_to_one_share_for_each_country() -> None:
+    head = ContributionHead(share_commitments=[bytes(32)] * 3)
+    assert read_head(serialise(head), 3) == head
+    for countries in (2, 4):
+        with pytest.raises(Refusal):
+            read_head(serialise(head), countries)
+
+
+def test_digests_and_keys_have_owners() -> None:
+    assert words_digest(ROUND, "AT", b"w") != words_digest(ROUND, "BE", b"w")
+    assert seed_key(ROUND, "AT", KEY) != seed_key(ROUND, "BE", KEY)
