@@ -14,7 +14,6 @@ by 2·slack and δ by the factor e^slack. Every figure is rounded towards more p
 """
 
 import math
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, reduce
 from typing import Any
@@ -47,6 +46,7 @@ FINEST_STEP = 2e-4
 
 
 def _up(value: float, margin: float = ROUNDING) -> float:
+    """Round up: a value that underflowed to 0 becomes the least number above it."""
     return math.nextafter(value * (1 + margin), math.inf)
 
 
@@ -56,7 +56,7 @@ def tau(noise_std: int, shares: int) -> float:
     τ = 10·Σ_{k=1}^{shares−1} e^(−2π²·noise_std²·k/(k+1)); never 0 by underflow.
     """
     exponents = (2 * math.pi**2 * noise_std**2 * k / (k + 1) for k in range(1, shares))
-    terms = [_up(max(math.exp(-x * (1 - ROUNDING)), sys.float_info.min)) for x in exponents]
+    terms = [_up(math.exp(-x * (1 - ROUNDING))) for x in exponents]
     return _up(TAU_FACTOR * math.fsum(terms)) if terms else 0.0
 
 

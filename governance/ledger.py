@@ -243,7 +243,7 @@ def _stands(connection: Connection, terms: Terms, charge: _Charge) -> bool:
 
 def _require_room(view: LedgerView, charges: Sequence[_Charge]) -> None:
     cost = sum(charge.rdp_micro for charge in charges)
-    if charges and cost > view.left_micro:
+    if cost > view.left_micro:
         raise Refusal(
             ReasonCode.BUDGET,
             f"The privacy budget of register {view.register!r} does not cover this study",

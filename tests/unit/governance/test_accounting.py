@@ -1,4 +1,5 @@
 import math
+from collections.abc import Iterator
 from decimal import Decimal, localcontext
 
 import numpy as np
@@ -9,6 +10,7 @@ from dp_accounting.rdp import RdpAccountant
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from governance import accounting
 from governance.accounting import (
     MICRO,
     calibrate,
@@ -76,6 +78,32 @@ def test_slack_counts_dimensions_and_rounds_and_is_never_zero() -> None:
     many = release(rounds=7, dimension=11, noise_std=3)
     assert slack(many, 3) == pytest.approx(77 * slack(one, 3), rel=1e-6)
     assert slack(release(scope=Scope.LOCAL, noise_std=2**40), 5) > 0
+
+
+@pytest.fixture
+def coarse_slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[float]:
+    """The true slack is too small to be seen in a float: a large one shows where it goes."""
+    monkeypatch.setattr(accounting, "PEIKERT_SLACK", 1e-3)
+    yield 1e-3
+    accounting._schedule_epsilon.cache_clear()
+
+
+def test_slack_widens_epsilon_twice_and_delta_by_its_exponential(coarse_slack: float) -> None:
+    accounting._schedule_epsilon.cache_clear()
+    mechanism = release(rounds=5, dimension=20, noise_std=4321)
+    whole = 100 * coarse_slack
+    mu = gaussian_mu([mechanism], 2)
+    exact = gaussian_epsilon(mu, DELTA * math.exp(-whole)) + 2 * whole
+    assert exact <= epsilon([mechanism], 2, DELTA) <= exact * 1.001
+
+
+@pytest.mark.parametrize("order", [2, 8, 64])
+def test_slack_widens_rdp_on_both_sides_of_the_ratio(coarse_slack: float, order: int) -> None:
+    mechanism = release(rounds=5, dimension=20, noise_std=4321)
+    whole = 100 * coarse_slack
+    plain = order * gaussian_mu([mechanism], 2) ** 2 / 2
+    exact = plain + whole * (order + order - 1) / (order - 1)
+    assert exact * MICRO <= rdp_micro(mechanism, 2, order) <= exact * MICRO * (1 + 1e-6) + 1
 
 
 def test_noise_multiplier_gives_up_a_variance_of_four() -> None:

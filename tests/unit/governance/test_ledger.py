@@ -200,6 +200,7 @@ def test_a_new_period_opens_a_new_budget_and_the_lifetime_adds_up(ledger: Ledger
         lifetime_micro=2 * ONE,
     )
     assert ledger.lifetime("adults", 8) == 2 * ONE
+    assert spent(ledger) == ONE
 
 
 def test_an_amended_agreement_opens_no_new_budget(ledger: Ledger) -> None:
