@@ -9,7 +9,7 @@ import base64
 import hashlib
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -170,7 +170,7 @@ class EnrolmentDesk:
                     admitted=now,
                 )
             )
-        return _enrolment(row)
+        return replace(_enrolment(row), status=ADMITTED)
 
     def refuse(self, fingerprint: str) -> None:
         """Turn a pending request away."""

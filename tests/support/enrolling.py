@@ -1,0 +1,42 @@
+"""Parties that ask to be let in, honest and not."""
+
+from dataclasses import dataclass, field
+
+from keys.certificates import new_node_auth_key, new_transport_key, public_pem
+from keys.identity import SigningKey
+from protocols.invitation import Invitation, Statement
+from protocols.proto.exchange_pb2 import EnrolRequest
+
+
+def text_key() -> str:
+    return SigningKey.generate().public.to_text()
+
+
+def officer_statement(country: str = "AT", **changed: str) -> Statement:
+    return Statement(country=country, role="officer", **{"document_key": text_key(), **changed})
+
+
+def node_statement(country: str = "AT", **changed: str) -> Statement:
+    plain = {
+        "identity_key": text_key(),
+        "log_key": text_key(),
+        "log_origin": f"pratique/danube/{country}",
+        "node_auth": new_node_auth_key()[1],
+    }
+    return Statement(country=country, role="node", **{**plain, **changed})
+
+
+@dataclass
+class Applicant:
+    """A party with its transport key and what it states of itself."""
+
+    statement: Statement = field(default_factory=officer_statement)
+    key: bytes = field(default_factory=new_transport_key)
+
+    def request(self, invitation: Invitation, **changed: bytes) -> EnrolRequest:
+        plain = {
+            "token": invitation.token_bytes(),
+            "transport_key": public_pem(self.key),
+            "statement": self.statement.to_bytes(),
+        }
+        return EnrolRequest(**{**plain, **changed})

@@ -1,0 +1,33 @@
+"""A coordinator's state and its transport authority, for every test of the server."""
+
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from governance.database import open_database
+from keys.certificates import TransportAuthority
+from server.enrolment import EnrolmentDesk
+from server.state import MIGRATIONS
+from tests.support.fleet import now
+
+
+@pytest.fixture(scope="session")
+def authority() -> TransportAuthority:
+    return TransportAuthority.create("danube", now())
+
+
+@pytest.fixture
+def moment() -> datetime:
+    return now()
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    return open_database(tmp_path / "state.db", MIGRATIONS)
+
+
+@pytest.fixture
+def desk(engine: Engine, authority: TransportAuthority) -> EnrolmentDesk:
+    return EnrolmentDesk(engine, authority)
