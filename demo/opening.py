@@ -101,7 +101,7 @@ def start_nodes(federation: Federation) -> None:
     story.act("Four nodes start, each beside its own country's records")
     story.command(
         "each node",
-        "pratique-node init --country … --data records.csv --dictionary dictionary.yaml",
+        "pratique-node init --data records.csv --dictionary dictionary.yaml …",
     )
     reports = federation.everywhere(lambda site: _init_node(federation, site))
     story.say(f"{first}'s operator sees how its file was understood; nothing of this leaves:")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,8 @@ class Party:
         log = self.processes.logs / f"{self.home.name}-{words[0]}.err"
         with log.open("ab") as errors:
             process = self._spawn(words, unlock, stdout=subprocess.PIPE, stderr=errors)
-        yield (line.decode().rstrip() for line in process.stdout or ())
+        with process.stdout or BytesIO() as printed:
+            yield (line.decode().rstrip() for line in printed)
         if process.wait(COMMAND_SECONDS):
             said = log.read_text(encoding="utf-8")
             raise CommandFailed(f"{self.told(words)}\nended with {process.returncode}:\n{said}")

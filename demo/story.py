@@ -1,5 +1,6 @@
 """What the visitor reads: acts, sentences, commands and what they answered, on 100 columns."""
 
+import re
 import sys
 import textwrap
 import threading
@@ -8,6 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 WIDTH = 96
+SECOND_COLUMN = re.compile(r"(\s*\S(?:.{0,28}?\S)? {2,})(?=\S)")
+PARAGRAPH = textwrap.TextWrapper(
+    WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+)
 BOLD, DIM, PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
 
@@ -30,7 +35,7 @@ class Story:
 
     def say(self, text: str) -> None:
         """Say something in plain words."""
-        self._print(*textwrap.wrap(text, WIDTH - 2, initial_indent="  ", subsequent_indent="  "))
+        self._print(*PARAGRAPH.wrap(text) or [""])
 
     def command(self, who: str, command: str) -> None:
         """Show a command that somebody gives."""
@@ -39,8 +44,8 @@ class Story:
 
     def quote(self, text: str, most: int = 60) -> None:
         """Show what a command answered."""
-        lines = [part for line in text.rstrip().splitlines() for part in _folded(line)]
-        self._print(*(f"    │ {line}" for line in lines[:most]))
+        lines = [part for line in text.strip("\n").splitlines() for part in _folded(line)]
+        self._print(*(f"    │ {line}".rstrip() for line in lines[:most]))
         if len(lines) > most:
             self._print(f"    │ … {len(lines) - most} more lines")
 
@@ -70,10 +75,15 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _folded(line: str) -> list[str]:
+    """Fold a long line under its second column, where it has one."""
     if len(line) <= WIDTH - 6:
         return [line]
-    indent = " " * (len(line) - len(line.lstrip()))
-    return textwrap.wrap(line, WIDTH - 6, subsequent_indent=indent) or [""]
+    column = SECOND_COLUMN.match(line)
+    head = column.group(1) if column else line[: len(line) - len(line.lstrip())]
+    indent = " " * len(head)
+    width = WIDTH - 6 - len(head)
+    rest = textwrap.wrap(line[len(head) :], width, break_on_hyphens=False) or [""]
+    return [f"{head}{rest[0]}", *(f"{indent}{part}" for part in rest[1:])]
 
 
 def _styled(style: str, text: str) -> str:
