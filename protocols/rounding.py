@@ -74,17 +74,21 @@ def poisson_sample(size: int, rate: float, *, entropy: Entropy = os.urandom) -> 
 def _clip(vectors: NDArray[np.float64], clip_norm: float) -> NDArray[np.float64]:
     finite = np.isfinite(vectors).all(axis=1, keepdims=True)
     usable = np.where(finite, vectors, 0.0)
+    # Divided first, so that no finite vector overflows: not even a warning may tell of a record.
     largest = np.abs(usable).max(axis=1, keepdims=True, initial=1.0)
-    norms = np.linalg.norm(usable / largest, axis=1, keepdims=True)
-    excess = np.maximum(norms * (largest / clip_norm), 1.0)
-    return np.asarray(usable / excess)
+    direction = usable / largest
+    norms = np.linalg.norm(direction, axis=1, keepdims=True)
+    allowed = clip_norm / largest
+    return np.where(norms > allowed, direction * (clip_norm / np.maximum(norms, allowed)), usable)
 
 
 def _round_at_random(scaled: NDArray[np.float64], entropy: Entropy) -> NDArray[np.int64]:
-    below = np.floor(scaled)
-    chance = ((scaled - below) * 2.0**RANDOM_BITS).astype(np.uint64)
-    up = _random_words(scaled.size, entropy).reshape(scaled.shape) < chance
-    return below.astype(np.int64) + up
+    # Towards zero the fraction is exact in floating point; downwards it is not, and -1e-20 would
+    # have a fraction of one.
+    inner = np.trunc(scaled)
+    chance = (np.abs(scaled - inner) * 2.0**RANDOM_BITS).astype(np.uint64)
+    outward = _random_words(scaled.size, entropy).reshape(scaled.shape) < chance
+    return inner.astype(np.int64) + np.sign(scaled).astype(np.int64) * outward
 
 
 def _within(integers: NDArray[np.int64], mechanism: Mechanism) -> NDArray[np.bool_]:

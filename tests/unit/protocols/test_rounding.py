@@ -21,7 +21,7 @@ def always(word: int) -> Callable[[int], bytes]:
     return lambda size: word.to_bytes(8, "little") * (size // 8)
 
 
-DOWN, UP = always(2**64 - 1), always(0)
+INWARD, OUTWARD = always(2**64 - 1), always(0)
 
 
 def squares(integers: NDArray[np.int64]) -> list[int]:
@@ -34,13 +34,20 @@ def test_exact_multiples_are_not_moved() -> None:
     scaled = np.rint(vectors * 10).astype(int)
     exact = scaled / 10 * 10 == scaled
     assert exact.all()
-    assert round_each(vectors, ROUNDED, entropy=DOWN).tolist() == scaled.tolist()
+    assert round_each(vectors, ROUNDED, entropy=INWARD).tolist() == scaled.tolist()
 
 
-def test_a_fraction_goes_down_or_up_by_chance_alone() -> None:
+def test_a_fraction_goes_inward_or_outward_by_chance_alone() -> None:
     vectors = np.array([[0.125, -0.125, 0.0]])
-    assert round_each(vectors, ROUNDED, entropy=DOWN).tolist() == [[1, -2, 0]]
-    assert round_each(vectors, ROUNDED, entropy=UP).tolist() == [[2, -1, 0]]
+    assert round_each(vectors, ROUNDED, entropy=INWARD).tolist() == [[1, -1, 0]]
+    assert round_each(vectors, ROUNDED, entropy=OUTWARD).tolist() == [[2, -2, 0]]
+
+
+@pytest.mark.parametrize("tiny", [1e-20, -1e-20, 5e-324, -5e-324])
+def test_a_tiny_value_is_nearly_always_zero_on_either_side(tiny: float) -> None:
+    """Rounded down, -1e-20 would have a fraction of one in floating point."""
+    vectors = np.array([[tiny, 0.0, 0.0]])
+    assert round_each(vectors, ROUNDED, entropy=always(2**62)).tolist() == [[0, 0, 0]]
 
 
 def test_a_word_below_the_fraction_rounds_up_and_one_at_it_does_not() -> None:
@@ -66,9 +73,9 @@ def test_what_is_not_finite_contributes_zero_and_spares_the_others(
 
 
 def test_a_norm_beyond_the_bound_is_drawn_again() -> None:
-    """All up is 3·12² = 432, beyond the bound; all down is 3·11² = 363, within it."""
+    """All outward is 3·12² = 432, beyond the bound; all inward is 3·11² = 363, within it."""
     assert 363 <= ROUNDED.squared_sensitivity < 432
-    draws = itertools.chain([UP(24)] * 3, itertools.repeat(DOWN(24)))
+    draws = itertools.chain([OUTWARD(24)] * 3, itertools.repeat(INWARD(24)))
     rounded = round_each(np.full((1, 3), 1.15), ROUNDED, entropy=lambda _: next(draws))
     assert rounded.tolist() == [[11, 11, 11]]
 
@@ -78,7 +85,7 @@ def test_after_many_draws_a_patient_contributes_zero() -> None:
 
     def counted(size: int) -> bytes:
         next(count)
-        return UP(size)
+        return OUTWARD(size)
 
     rounded = round_each(np.full((1, 3), 1.15), ROUNDED, entropy=counted)
     assert rounded.tolist() == [[0, 0, 0]]
@@ -87,7 +94,7 @@ def test_after_many_draws_a_patient_contributes_zero() -> None:
 
 def test_only_the_patients_beyond_the_bound_are_drawn_again() -> None:
     vectors = np.array([[0.05, 0, 0], [1.15, 1.15, 1.15]])
-    draws = iter([UP(48), DOWN(24)])
+    draws = iter([OUTWARD(48), INWARD(24)])
     rounded = round_each(vectors, ROUNDED, entropy=lambda _: next(draws))
     assert rounded.tolist() == [[1, 0, 0], [11, 11, 11]]
 
@@ -148,7 +155,7 @@ def test_seeding_other_generators_changes_nothing() -> None:
 
 
 def test_everyone_is_in_a_sample_at_rate_one() -> None:
-    assert poisson_sample(1000, 1.0, entropy=DOWN).all()
+    assert poisson_sample(1000, 1.0, entropy=INWARD).all()
 
 
 def test_a_sample_takes_whom_a_word_below_the_rate_falls_to() -> None:
@@ -159,7 +166,7 @@ def test_a_sample_takes_whom_a_word_below_the_rate_falls_to() -> None:
 
 def test_a_sample_may_be_empty_and_of_nobody() -> None:
     assert poisson_sample(0, 0.5).shape == (0,)
-    assert not poisson_sample(10, 0.5, entropy=DOWN).any()
+    assert not poisson_sample(10, 0.5, entropy=INWARD).any()
 
 
 def test_each_patient_has_its_own_word() -> None:
