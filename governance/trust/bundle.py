@@ -57,7 +57,7 @@ class CountryBundle(Document):
         """Return a target that the metadata list, checked against its hash."""
         text = self.targets.get(target.path)
         if text is None:
-            raise _unfit(self.country, f"{target.path} is listed and not in the bundle")
+            raise _unfit(self.country, f"the target {target.path} is listed and not in the bundle")
         return checked_content(self.country, target, text.encode())
 
 
@@ -156,10 +156,10 @@ def _listed(country: str, signed: Targets) -> dict[str, TargetFile]:
         raise _unfit(country, "a country's role delegates to nobody")
     strange = _first(path for path in signed.targets if not is_country_path(country, path))
     if strange is not None:
-        raise _unfit(country, f"{strange!r} is no path of this country")
+        raise _unfit(country, f"the path {strange!r} is not a path of this country")
     large = _first(path for path, t in signed.targets.items() if t.length > MOST_BYTES)
     if large is not None:
-        raise _unfit(country, f"{large} is larger than {MOST_BYTES // 1024} kB")
+        raise _unfit(country, f"the target {large} is larger than {MOST_BYTES // 1024} kB")
     return signed.targets
 
 
@@ -171,7 +171,7 @@ def _read_decision(country: str, path: str, data: bytes) -> Permit | Withdrawal:
     kind, place = (Permit, permit_path) if "/permits/" in path else (Withdrawal, withdrawal_path)
     document = kind.from_canonical(data)
     if document.country != country or place(country, document.study) != path:
-        raise _unfit(country, f"{path} holds a {kind.title_of_kind} of another place")
+        raise _unfit(country, f"the target {path} holds a {kind.title_of_kind} of another place")
     return document
 
 
@@ -213,7 +213,7 @@ def checked_content(country: str, target: TargetFile, data: bytes) -> bytes:
     try:
         target.verify_length_and_hashes(data)
     except LengthOrHashMismatchError:
-        raise _unfit(country, f"{target.path} is not what was signed") from None
+        raise _unfit(country, f"the target {target.path} is not what was signed") from None
     return data
 
 

@@ -172,11 +172,14 @@ def signed_metadata(
 def read_root(data: bytes) -> Root:
     """Return root metadata, not verified. Raises DocumentFault where the bytes are none."""
     try:
-        return Metadata[Root].from_bytes(data).signed
+        root = Metadata[Root].from_bytes(data).signed
     except (RepositoryError, ValueError):
+        root = None
+    if not isinstance(root, Root):
         raise DocumentFault(
             "This is not a TUF root", fix="use the root file that came with the invitation"
-        ) from None
+        )
+    return root
 
 
 def _known_keys(root: Root, previous: Root | None) -> dict[str, Key]:

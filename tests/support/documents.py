@@ -1,17 +1,21 @@
 """A federation of documents: keys of every party, a signed agreement, a store, officers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from governance.documents.agreement import Agreement
 from governance.documents.permit import NodeKeys, Permit, PermitConditions, Withdrawal
 from governance.documents.study import Study
 from governance.trust.ceremony import Draft, sign_draft
+from governance.trust.layout import signed_field, signer
 from governance.trust.repository import Repository
 from governance.trust.signing import OfficerDocuments
+from governance.trust.state import State, target_name
 from governance.trust.view import Floor, TrustedView
 from keys.identity import SigningKey
 from protocols.mechanism import Mechanism
@@ -232,3 +236,67 @@ class Papers:
             for path in sorted(public.rglob("*"))
             if path.is_file()
         }
+
+
+class LyingCoordinator:
+    """What a coordinator can show when it does not follow the rules: anything its keys can sign.
+
+    It begins with what the store holds, and signs snapshot and timestamp over whatever it likes.
+    """
+
+    def __init__(self, papers: Papers, online: SigningKey | None = None) -> None:
+        self.papers = papers
+        self.online = online or papers.online
+        self.files: dict[str, bytes] = dict(papers.snapshot_of_store())
+
+    def show(self, name: str) -> bytes | None:
+        return self.files.get(name)
+
+    def put(self, role: str, metadata: bytes, contents: Mapping[str, bytes] | None = None) -> None:
+        """Show this as the role's metadata, with fresh snapshot and timestamp."""
+        state = self._state().with_role(role, metadata)
+        self.files |= dict(contents or {})
+        self.files |= state.role_files(role)
+        self.files |= state.daily_files(self.papers.now, self.online, fresh=True)
+
+    def hide(self, role: str) -> None:
+        """Leave the role out of a fresh snapshot."""
+        state = self._state()
+        fewer = replace(state, roles={n: d for n, d in state.roles.items() if n != role})
+        self.files |= fewer.daily_files(self.papers.now, self.online, fresh=True)
+
+    def date(self, moment: datetime) -> None:
+        """Sign snapshot and timestamp as of another moment."""
+        self.files |= self._state().daily_files(moment, self.online, fresh=True)
+
+    def _state(self) -> State:
+        state = State.read(self.files.get)
+        assert state is not None
+        return state
+
+    def view(self, floor: Floor | None = None, now: datetime | None = None) -> TrustedView:
+        return TrustedView.load(
+            self.show, self.papers.pinned, now or self.papers.now, floor or Floor()
+        )
+
+
+def country_metadata(
+    key: SigningKey,
+    targets: Mapping[str, bytes],
+    *,
+    version: int = 1,
+    born: datetime = NOW,
+    life: timedelta = 7 * DAY,
+) -> tuple[bytes, dict[str, bytes]]:
+    """Return metadata of a role, signed by any key, and the files of its targets."""
+    listed = {path: TargetFile.from_data(path, data) for path, data in targets.items()}
+    signed = Targets(
+        version=version,
+        expires=born + life,
+        targets=listed,
+        unrecognized_fields=signed_field(born),
+    )
+    metadata = Metadata(signed)
+    metadata.sign(signer(key))
+    files = {target_name(target): targets[path] for path, target in listed.items()}
+    return metadata.to_bytes(), files

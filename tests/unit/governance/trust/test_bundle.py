@@ -1,0 +1,238 @@
+"""The own officer's file: believed for the pinned key alone, and only in its own place."""
+
+import base64
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tuf.api.metadata import Delegations, Metadata, TargetFile, Targets
+
+from governance.errors import DocumentFault
+from governance.trust.bundle import CountryBundle, CountryDocuments, own_country
+from governance.trust.layout import (
+    build_root,
+    node_path,
+    permit_path,
+    policy_path,
+    signed_field,
+    signer,
+    withdrawal_path,
+)
+from governance.trust.signing import OfficerDocuments
+from keys.identity import SigningKey
+from tests.support.documents import (
+    DAY,
+    NOW,
+    agreement,
+    node_keys,
+    permit,
+    raw_key,
+    study,
+    withdrawal,
+)
+
+AGREED = agreement()
+ASKED = study(AGREED)
+KEY = raw_key(100)
+POLICY = '@id("dk/none") forbid (principal, action, resource) when { context.now < 0 };'
+
+
+def made(
+    targets: dict[str, str],
+    *,
+    key: SigningKey = KEY,
+    country: str = "DK",
+    version: int = 1,
+    life: timedelta = 7 * DAY,
+    born: timedelta = timedelta(0),
+    alter: Callable[[Targets], None] = lambda _: None,
+) -> bytes:
+    """Return a bundle that an officer with a tool of their own could have signed."""
+    signed = Targets(
+        version=version,
+        expires=NOW + born + life,
+        targets={path: TargetFile.from_data(path, text.encode()) for path, text in targets.items()},
+        unrecognized_fields=signed_field(NOW + born),
+    )
+    alter(signed)
+    metadata = Metadata(signed)
+    metadata.sign(signer(key))
+    return CountryBundle(
+        country=country, metadata=metadata.to_bytes().decode(), targets=targets
+    ).canonical()
+
+
+def whole() -> dict[str, str]:
+    return {
+        node_path("DK"): node_keys("DK").canonical().decode(),
+        permit_path("DK", ASKED.digest): permit(AGREED, ASKED).canonical().decode(),
+        withdrawal_path("DK", AGREED.digest): withdrawal_of(AGREED.digest),
+        policy_path("DK"): POLICY,
+    }
+
+
+def withdrawal_of(digest: str, country: str = "DK") -> str:
+    changed = withdrawal(ASKED, country).model_copy(update={"study": digest})
+    return changed.canonical().decode()
+
+
+def own(bundle: bytes, **changes: Any) -> CountryDocuments:
+    at_least = changes.pop("at_least", 0)
+    defaults: dict[str, Any] = {"country": "DK", "pinned": KEY.public, "now": NOW}
+    return own_country(bundle, **(defaults | changes), at_least=at_least)
+
+
+def refused(bundle: bytes, **changes: Any) -> str:
+    with pytest.raises(DocumentFault) as caught:
+        own(bundle, **changes)
+    assert caught.value.fix
+    return str(caught.value)
+
+
+def test_everything_a_country_says_is_read() -> None:
+    found = own(made(whole()))
+    assert found.node == node_keys("DK")
+    assert found.permit(ASKED.digest) == permit(AGREED, ASKED)
+    assert found.withdrawal(AGREED.digest) is not None
+    assert found.permit(AGREED.digest) is None
+    assert found.policy == POLICY
+    assert (found.version, found.signed_at, found.expires) == (1, NOW, NOW + 7 * DAY)
+
+
+def test_an_empty_bundle_says_nothing() -> None:
+    found = own(made({}))
+    assert found.node is found.policy is None
+    assert not found.permits
+
+
+def test_another_key_is_refused() -> None:
+    assert "not signed by the key that is pinned" in refused(made(whole(), key=raw_key(101)))
+    assert "not signed by the key that is pinned" in refused(made({}), pinned=raw_key(5).public)
+
+
+def test_a_signature_under_the_pinned_key_s_name_must_verify() -> None:
+    bundle = CountryBundle.from_canonical(made(whole()))
+    metadata = json.loads(bundle.metadata)
+    metadata["signed"]["version"] = 2
+    forged = bundle.model_copy(update={"metadata": json.dumps(metadata)})
+    assert "not signed by the key" in refused(forged.canonical())
+
+
+def test_an_older_version_than_seen_is_refused() -> None:
+    assert own(made({}, version=4), at_least=4)
+    assert "version 4, and 5 was seen" in refused(made({}, version=4), at_least=5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"born": -8 * DAY}, "expired"),
+        ({"born": -7 * DAY}, "expired"),
+        ({"life": 7 * DAY + timedelta(seconds=1)}, "longer than 7 days"),
+        ({"life": 365 * DAY}, "longer than 7 days"),
+        ({"born": timedelta(minutes=11)}, "signed in the future"),
+    ],
+)
+def test_lives_are_short_and_now(changes: dict[str, Any], said: str) -> None:
+    assert said in refused(made({}, **changes))
+
+
+def test_a_small_difference_of_clocks_is_forgiven() -> None:
+    assert own(made({}, born=timedelta(minutes=9)))
+
+
+def test_another_country_s_bundle_is_refused() -> None:
+    assert "The bundle is of NO" in refused(made({}, country="NO"))
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "said"),
+    [
+        (node_path("NO"), node_keys("NO").canonical().decode(), "is not a path of this country"),
+        (node_path("DK"), node_keys("NO").canonical().decode(), "node keys are those of NO"),
+        (permit_path("NO", ASKED.digest), "{}", "is not a path of this country"),
+        (
+            permit_path("DK", ASKED.digest),
+            permit(AGREED, ASKED, "NO").canonical().decode(),
+            "permit of another place",
+        ),
+        (
+            permit_path("DK", AGREED.digest),
+            permit(AGREED, ASKED).canonical().decode(),
+            "permit of another place",
+        ),
+        (
+            permit_path("DK", ASKED.digest),
+            withdrawal(ASKED).canonical().decode(),
+            "not a signed permit",
+        ),
+        (withdrawal_path("DK", ASKED.digest), withdrawal_of(AGREED.digest), "another place"),
+        (withdrawal_path("DK", ASKED.digest), withdrawal_of(ASKED.digest, "NO"), "another place"),
+        (permit_path("DK", ASKED.digest), "{}", "not a signed permit"),
+        (
+            permit_path("DK", ASKED.digest),
+            permit(AGREED, ASKED).canonical().decode() + " ",
+            "canonical",
+        ),
+        (policy_path("DK"), '@id("a") permit (principal, action, resource);', "can only forbid"),
+        (policy_path("DK"), "forbid (", "Cedar cannot read it"),
+        ("agreement.json", AGREED.canonical().decode(), "is not a path of this country"),
+        ("country-DK/notes.json", "{}", "is not a path of this country"),
+    ],
+)
+def test_contents_that_do_not_fit_their_place_are_refused(path: str, text: str, said: str) -> None:
+    assert said in refused(made({path: text}))
+
+
+def test_a_target_that_is_not_what_was_signed_is_refused() -> None:
+    bundle = CountryBundle.from_canonical(made(whole()))
+    for path in bundle.targets:
+        swapped = bundle.model_copy(update={"targets": bundle.targets | {path: "{}"}})
+        assert f"{path} is not what was signed" in refused(swapped.canonical())
+        fewer = {each: text for each, text in bundle.targets.items() if each != path}
+        missing = bundle.model_copy(update={"targets": fewer})
+        assert f"{path} is listed and not in the bundle" in refused(missing.canonical())
+
+
+def test_a_country_s_role_delegates_to_nobody() -> None:
+    def delegate(signed: Targets) -> None:
+        signed.delegations = Delegations({}, {})
+
+    assert "delegates to nobody" in refused(made({}, alter=delegate))
+
+
+def test_a_target_too_large_is_refused_before_it_is_read() -> None:
+    def enlarge(signed: Targets) -> None:
+        signed.targets[node_path("DK")].length = 10**9
+
+    assert "larger than 256 kB" in refused(made(whole(), alter=enlarge))
+
+
+@pytest.mark.parametrize(
+    "metadata", ["", "{}", "[]", "null", '{"a":' * 50_000, "[" * 50_000, '{"signed": 1}']
+)
+def test_metadata_that_are_none_are_refused(metadata: str) -> None:
+    bundle = CountryBundle(country="DK", metadata=metadata, targets={})
+    assert "not metadata of a country" in refused(bundle.canonical())
+
+
+def test_metadata_of_another_type_are_refused() -> None:
+    root = Metadata(build_root(AGREED, 1, NOW))
+    root.sign(signer(KEY))
+    bundle = CountryBundle(country="DK", metadata=root.to_bytes().decode(), targets={})
+    assert "not metadata of a country" in refused(bundle.canonical())
+
+
+def test_garbage_is_refused() -> None:
+    for data in (b"", b"\x00", b"{}", base64.b64encode(made({})), made({})[:-1]):
+        assert "bundle of a country" in refused(data)
+
+
+def test_the_officer_s_own_folder_makes_such_bundles(tmp_path: Path) -> None:
+    desk = OfficerDocuments(tmp_path, "DK")
+    desk.set_node(node_keys("DK"))
+    desk.approve(permit(AGREED, ASKED))
+    assert own(desk.sign(NOW, KEY)).permit(ASKED.digest) is not None

@@ -1,0 +1,399 @@
+"""The coordinator's store: only what verifies is published, and a fault changes nothing."""
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from governance.documents.agreement import Agreement
+from governance.errors import DocumentFault
+from governance.trust import repository as module
+from governance.trust.ceremony import Draft, sign_draft
+from governance.trust.repository import Repository
+from governance.trust.signing import OfficerDocuments
+from tests.support.documents import (
+    COUNTRIES,
+    DAY,
+    NOW,
+    Papers,
+    agreement,
+    agreement_fields,
+    country_metadata,
+    node_keys,
+    permit,
+    raw_key,
+    study,
+)
+
+
+def refused(act: Callable[[], Any], papers: Papers) -> str:
+    before = papers.snapshot_of_store()
+    with pytest.raises(DocumentFault) as caught:
+        act()
+    assert papers.snapshot_of_store() == before
+    assert caught.value.fix
+    return str(caught.value)
+
+
+# ---- the ceremony
+
+
+def test_the_first_agreement_is_published_at_the_threshold(tmp_path: Path) -> None:
+    papers = Papers(tmp_path)
+    papers.store.draft(papers.agreed, NOW)
+    papers.sign("DK", "EE")
+    status = papers.store.draft_status()
+    assert status is not None
+    assert (status.signed, status.unsigned, status.needed) == (("DK", "EE"), ("NO", "PT"), 1)
+    assert "1 more signatures are needed" in refused(papers.publish, papers)
+    papers.sign("PT")
+    papers.publish()
+    assert papers.store.draft_status() is None
+    assert papers.view().agreement == papers.agreed
+    assert papers.view().versions.by_name() == {"root": 1, "targets": 1}
+
+
+def test_nothing_can_be_done_before(tmp_path: Path) -> None:
+    papers = Papers(tmp_path)
+    bundle = papers.desks["DK"].sign(NOW, papers.officers["DK"])
+    for act in (
+        papers.refresh,
+        lambda: papers.propose(study(papers.agreed)),
+        lambda: papers.store.accept_country(bundle, NOW, online=papers.online),
+    ):
+        assert "No agreement is published yet" in refused(act, papers)
+    assert "No signing ceremony" in refused(papers.publish, papers)
+    assert papers.store.read("metadata/timestamp.json") is None
+
+
+def test_a_new_draft_replaces_the_one_under_way_and_its_signatures(tmp_path: Path) -> None:
+    papers = Papers(tmp_path)
+    papers.store.draft(papers.agreed, NOW)
+    papers.sign("DK", "EE", "NO")
+    papers.store.draft(agreement(title="Corrected"), NOW)
+    status = papers.store.draft_status()
+    assert status is not None
+    assert status.needed == 3
+
+
+def test_signatures_over_the_replaced_draft_are_refused(tmp_path: Path) -> None:
+    papers = Papers(tmp_path)
+    old = Draft.from_canonical(papers.store.draft(papers.agreed, NOW))
+    late = sign_draft(old, papers.officers["DK"], previous_root=None, now=NOW)
+    papers.store.draft(agreement(title="Corrected"), NOW)
+    assert "over another draft" in refused(lambda: papers.store.add_signatures(late), papers)
+
+
+@pytest.mark.parametrize("name", ["documents", "online"])
+def test_the_coordinator_s_keys_must_be_those_of_the_agreement(tmp_path: Path, name: str) -> None:
+    papers = Papers(tmp_path)
+    papers.store.draft(papers.agreed, NOW)
+    papers.sign("DK", "EE", "NO")
+    setattr(papers, name, raw_key(77))
+    refused(papers.publish, papers)
+    assert papers.store.read("metadata/1.root.json") is None
+
+
+def test_an_agreement_that_has_ended_is_not_published(tmp_path: Path) -> None:
+    papers = Papers(tmp_path)
+    papers.store.draft(papers.agreed, NOW)
+    papers.sign("DK", "EE", "NO")
+    papers.now = papers.agreed.sunset
+    assert "expired" in refused(papers.publish, papers)
+
+
+# ---- amendments
+
+
+def amended(**changes: Any) -> Agreement:
+    return agreement(title="As amended", **changes)
+
+
+def rekeyed(country: str) -> list[dict[str, Any]]:
+    number = 200 + COUNTRIES.index(country)
+    return [
+        party | {"officer_key": raw_key(number).public.to_text()}
+        if party["country"] == country
+        else party
+        for party in agreement_fields()["parties"]
+    ]
+
+
+def amend(papers: Papers, agreed: Agreement, *signers: str) -> None:
+    papers.store.draft(agreed, papers.now)
+    papers.sign(*signers)
+    papers.publish()
+    papers.agreed = agreed
+
+
+def test_an_amendment_keeps_the_countries_documents(full: Papers) -> None:
+    amend(full, amended(), "EE", "NO", "PT")
+    view = full.view()
+    assert view.agreement.title == "As amended"
+    assert (view.versions.root, view.versions.targets) == (2, 2)
+    assert set(view.countries) == set(COUNTRIES)
+
+
+def test_studies_of_the_old_agreement_stay_readable(full: Papers) -> None:
+    asked = study(full.agreed)
+    full.propose(asked)
+    amend(full, amended(), "EE", "NO", "PT")
+    assert full.view().study(asked.digest) == asked
+
+
+def test_an_amendment_needs_three_of_the_old_keys_too(full: Papers) -> None:
+    full.store.draft(amended(parties=rekeyed("DK")), NOW)
+    full.sign("EE", "NO")
+    full.officers["DK"] = raw_key(200)
+    full.sign("DK")
+    assert "1 more signatures are needed" in refused(full.publish, full)
+    full.sign("PT")
+    full.publish()
+
+
+def test_documents_signed_by_a_former_key_fall_away(full: Papers) -> None:
+    amend(full, amended(parties=rekeyed("DK")), "EE", "NO", "PT")
+    view = full.view()
+    assert set(view.countries) == {"EE", "NO", "PT"}
+    assert "none is published" in view.absent["DK"]
+    old = full.desks["DK"].sign(NOW, raw_key(100))
+    refused(lambda: full.store.accept_country(old, NOW, online=full.online), full)
+    full.officers["DK"] = raw_key(200)
+    full.give("DK")
+    assert full.view().country("DK") is not None
+
+
+def test_the_coordinator_s_own_keys_can_change(full: Papers) -> None:
+    asked = study(full.agreed)
+    full.propose(asked)
+    desk = agreement_fields()["coordinator"] | {
+        "document_key": raw_key(12).public.to_text(),
+        "online_key": raw_key(13).public.to_text(),
+    }
+    full.documents, full.online = raw_key(12), raw_key(13)
+    amend(full, amended(coordinator=desk), "EE", "NO", "PT")
+    assert full.view().study(asked.digest) == asked
+    full.online = raw_key(3)
+    refused(full.refresh, full)
+
+
+def test_a_country_can_leave(full: Papers) -> None:
+    parties = agreement_fields()["parties"][1:]
+    amend(full, amended(parties=parties), "EE", "NO", "PT")
+    assert set(full.view().countries) == {"EE", "NO", "PT"}
+    bundle = full.desks["DK"].sign(NOW, full.officers["DK"])
+    refused(lambda: full.store.accept_country(bundle, NOW, online=full.online), full)
+
+
+@pytest.mark.parametrize("dies_after", range(1, 8))
+def test_a_publication_that_dies_part_way_is_finished_by_the_next(
+    full: Papers, dies_after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full.store.draft(amended(), NOW)
+    full.sign("EE", "NO", "PT")
+    written: list[Path] = []
+    real = module.write_atomic
+
+    def dying(path: Path, data: bytes) -> None:
+        if len(written) == dies_after:
+            raise DocumentFault("The disk is full")
+        written.append(path)
+        real(path, data)
+
+    monkeypatch.setattr(module, "write_atomic", dying)
+    try:
+        full.publish()
+    except DocumentFault:
+        seen = full.view().agreement.title
+        assert seen == "Heart disease across four countries"
+    monkeypatch.setattr(module, "write_atomic", real)
+    if full.store.current_draft() is not None:
+        full.publish()
+    assert full.view().agreement.title == "As amended"
+
+
+# ---- countries
+
+
+def test_a_country_s_documents_are_published_and_renewed(papers: Papers) -> None:
+    papers.desks["DK"].set_node(node_keys("DK"))
+    papers.give("DK")
+    papers.give("DK")
+    assert papers.view().versions.countries == {"DK": 2}
+    assert papers.view().node_keys("DK") == node_keys("DK")
+
+
+def test_the_same_bundle_again_changes_nothing(papers: Papers) -> None:
+    bundle = papers.give("DK")
+    before = papers.snapshot_of_store()
+    papers.store.accept_country(bundle, NOW, online=papers.online)
+    assert papers.snapshot_of_store() == before
+
+
+def test_an_older_or_equal_version_is_refused(papers: Papers, tmp_path: Path) -> None:
+    old = papers.give("DK")
+    papers.give("DK")
+    accept = papers.store.accept_country
+    said = refused(lambda: accept(old, NOW, online=papers.online), papers)
+    assert "version 1; published is 2" in said
+    other = OfficerDocuments(tmp_path / "other", "DK")
+    other.set_node(node_keys("DK", 2))
+    fork = other.sign(NOW, papers.officers["DK"], at_least=1)
+    assert "published is 2" in refused(lambda: accept(fork, NOW, online=papers.online), papers)
+
+
+def test_a_bundle_signed_by_another_country_is_refused(papers: Papers) -> None:
+    bundle = papers.desks["DK"].sign(NOW, papers.officers["NO"])
+    said = refused(lambda: papers.store.accept_country(bundle, NOW, online=papers.online), papers)
+    assert "documents of DK are not published" in said
+
+
+def test_a_stranger_s_bundle_is_refused(papers: Papers, tmp_path: Path) -> None:
+    bundle = OfficerDocuments(tmp_path / "se", "SE").sign(NOW, raw_key(50))
+    refused(lambda: papers.store.accept_country(bundle, NOW, online=papers.online), papers)
+
+
+def test_an_expired_bundle_is_refused(papers: Papers) -> None:
+    bundle = papers.desks["DK"].sign(NOW - 8 * DAY, papers.officers["DK"])
+    said = refused(lambda: papers.store.accept_country(bundle, NOW, online=papers.online), papers)
+    assert "expired" in said
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"x" * (5 * 1024 * 1024)])
+def test_garbage_is_refused(papers: Papers, data: bytes) -> None:
+    refused(lambda: papers.store.accept_country(data, NOW, online=papers.online), papers)
+
+
+# ---- studies and releases
+
+
+def test_a_study_is_published_once_and_never_changed(full: Papers) -> None:
+    asked = study(full.agreed)
+    full.propose(asked)
+    before = full.snapshot_of_store()
+    full.propose(asked)
+    assert full.snapshot_of_store() == before
+    other = study(full.agreed, question="How many patients, really?")
+    assert "published already, with another text" in refused(lambda: full.propose(other), full)
+
+
+def test_a_study_under_another_agreement_is_refused(full: Papers) -> None:
+    stray = study(agreement(title="Another"))
+    assert "under another agreement" in refused(lambda: full.propose(stray), full)
+
+
+def test_a_study_signed_by_another_key_is_refused(full: Papers) -> None:
+    full.documents = raw_key(66)
+    refused(lambda: full.propose(study(full.agreed)), full)
+
+
+def test_releases_stand_beside_studies(full: Papers) -> None:
+    full.propose(study(full.agreed))
+    keys = {"documents": full.documents, "online": full.online}
+    full.store.add_release("heart-by-sex", b'{"n":4}', NOW, **keys)
+    view = full.view()
+    assert view.releases == {"releases/heart-by-sex.json": b'{"n":4}'}
+    assert len(view.studies) == 1
+
+
+@pytest.mark.parametrize("name", ["../x", "A", "", "a/b", "a" * 64])
+def test_a_release_has_a_safe_name(full: Papers, name: str) -> None:
+    keys = {"documents": full.documents, "online": full.online}
+    refused(lambda: full.store.add_release(name, b"{}", NOW, **keys), full)
+
+
+# ---- day by day
+
+
+def test_a_refresh_signs_a_timestamp_and_once_a_day_a_snapshot(full: Papers) -> None:
+    first = full.view().floor
+    full.now = NOW + timedelta(hours=6)
+    full.refresh()
+    second = full.view().floor
+    assert (second.timestamp, second.snapshot) == (first.timestamp + 1, first.snapshot)
+    full.now = NOW + timedelta(hours=25)
+    full.refresh()
+    assert full.view().floor.snapshot == first.snapshot + 1
+
+
+def test_refreshing_keeps_the_repository_readable_for_weeks(full: Papers) -> None:
+    for day in range(1, 22):
+        full.now = NOW + day * DAY
+        full.refresh()
+        assert full.view().agreement == full.agreed
+
+
+def test_a_refresh_by_another_key_is_refused(full: Papers) -> None:
+    full.online = raw_key(66)
+    refused(full.refresh, full)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "metadata/../draft.json",
+        "../draft.json",
+        "draft.json",
+        "/etc/passwd",
+        "metadata/timestamp.json\n",
+        "metadata/0.root.json",
+        "metadata/root.json",
+        "targets/agreement.json",
+        "targets/country-DK/../../lock",
+        "",
+    ],
+)
+def test_no_other_file_is_ever_read_out(full: Papers, name: str) -> None:
+    full.store.draft(full.agreed, NOW)
+    assert full.store.read(name) is None
+
+
+def test_every_published_file_can_be_read_out(full: Papers) -> None:
+    full.propose(study(full.agreed))
+    full.desks["DK"].approve(permit(full.agreed, study(full.agreed)))
+    full.desks["DK"].set_policy('@id("a") forbid (principal, action, resource);')
+    full.give("DK")
+    for name, data in full.snapshot_of_store().items():
+        assert full.store.read(name) == data
+
+
+def test_a_lost_file_is_named(full: Papers, tmp_path: Path) -> None:
+    next((tmp_path / "store" / "public" / "metadata").glob("*.snapshot.json")).with_name(
+        f"{full.view().floor.snapshot}.snapshot.json"
+    ).unlink()
+    with pytest.raises(DocumentFault, match="has lost metadata"):
+        full.refresh()
+
+
+def test_writers_at_once_lose_nothing(full: Papers, tmp_path: Path) -> None:
+    faults: list[BaseException] = []
+
+    def work(country: str) -> None:
+        try:
+            store = Repository(tmp_path / "store")
+            for _ in range(4):
+                bundle = full.desks[country].sign(NOW, full.officers[country])
+                store.accept_country(bundle, NOW, online=full.online)
+                store.refresh(NOW, online=full.online)
+        except DocumentFault as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=work, args=(c,)) for c in COUNTRIES]
+    for thread in threads:
+        thread.start()
+    reads = [full.view().versions for _ in range(20)]
+    for thread in threads:
+        thread.join()
+    assert not faults
+    assert reads
+    assert full.view().versions.countries == dict.fromkeys(COUNTRIES, 5)
+
+
+def test_a_country_s_metadata_may_come_from_any_tool(papers: Papers) -> None:
+    metadata, _ = country_metadata(papers.officers["DK"], {}, version=9)
+    bundle = module.CountryBundle(country="DK", metadata=metadata.decode(), targets={})
+    versions = papers.store.accept_country(bundle.canonical(), NOW, online=papers.online)
+    assert versions.countries == {"DK": 9}

@@ -1,0 +1,153 @@
+from datetime import timedelta
+
+import pytest
+
+from governance.documents.models import UtcTime
+from governance.errors import DocumentFault
+from governance.trust.bundle import CountryDocuments, own_country
+from governance.trust.floor import Floor
+from governance.trust.versions import Versions
+from governance.trust.view import TrustedView
+from tests.support.documents import (
+    COUNTRIES,
+    DAY,
+    NOW,
+    Papers,
+    node_keys,
+    permit,
+    raw_key,
+    study,
+    withdrawal,
+)
+
+
+def own(papers: Papers, bundle: bytes, country: str = "DK") -> CountryDocuments:
+    return own_country(bundle, country, papers.officers[country].public, papers.now)
+
+
+def test_a_view_holds_what_everybody_says(full: Papers) -> None:
+    asked = study(full.agreed)
+    full.propose(asked)
+    full.desks["DK"].approve(permit(full.agreed, asked))
+    full.give("DK")
+    view = full.view()
+    assert view.agreement == full.agreed
+    assert view.study(asked.digest) == asked
+    assert list(view.studies.values()) == [asked]
+    assert view.country("DK").permit(asked.digest) is not None
+    assert view.country("NO").permit(asked.digest) is None
+    assert view.node_keys("NO") == node_keys("NO")
+    assert view.node_keys("SE") is None
+    assert view.versions == Versions(1, 1, {"DK": 2, "EE": 1, "NO": 1, "PT": 1})
+    assert view.expires == NOW + timedelta(hours=24)
+    assert not view.absent
+    assert not view.ignored
+
+
+def test_what_is_not_there_is_not_there(papers: Papers) -> None:
+    view = papers.view()
+    assert view.study("sha256:" + "0" * 64) is None
+    assert view.country("DK") is None
+    assert set(view.absent) == set(COUNTRIES)
+    assert not view.studies
+
+
+def test_a_view_can_be_made_again_from_its_files(full: Papers) -> None:
+    full.propose(study(full.agreed))
+    view = full.view()
+    again = TrustedView.load(view.files.get, full.pinned, NOW, view.floor)
+    assert again.versions == view.versions
+    assert again.studies == view.studies
+    assert again.floor == view.floor
+
+
+def test_a_view_after_an_amendment_is_made_again_from_its_files(full: Papers) -> None:
+    pinned = full.pinned
+    full.store.draft(full.agreed, NOW)
+    full.sign("EE", "NO", "PT")
+    full.publish()
+    view = full.view()
+    assert TrustedView.load(view.files.get, pinned, NOW, view.floor).versions.root == 2
+
+
+def test_the_floor_remembers_versions_keys_and_time(full: Papers) -> None:
+    floor = full.view().floor
+    assert (floor.root, floor.targets) == (1, 1)
+    assert floor.countries == dict.fromkeys(COUNTRIES, 1)
+    assert floor.keys == {c: full.officers[c].public.to_text() for c in COUNTRIES}
+    assert floor.latest == NOW
+    assert Floor.model_validate_json(floor.model_dump_json()) == floor
+
+
+def test_time_is_the_clock_or_the_latest_signed_time_seen(full: Papers) -> None:
+    floor = full.view().floor
+    early = TrustedView.load(full.store.read, full.pinned, NOW - 30 * DAY, floor)
+    assert early.now == NOW
+    assert full.view(floor).now == NOW
+
+
+def test_the_own_country_is_as_its_officer_says(full: Papers) -> None:
+    asked = study(full.agreed)
+    full.desks["DK"].withdraw(withdrawal(asked))
+    newest = full.desks["DK"].sign(NOW, full.officers["DK"])
+    view = full.view()
+    assert view.country("DK").withdrawal(asked.digest) is None
+    told = view.with_own(own(full, newest))
+    assert told.country("DK").withdrawal(asked.digest) is not None
+    assert told.versions.countries["DK"] == 2
+    assert told.floor.countries["DK"] == 2
+    assert told.country("NO") == view.country("NO")
+
+
+def test_the_own_country_may_be_known_here_before_it_is_published(papers: Papers) -> None:
+    bundle = papers.desks["DK"].sign(NOW, papers.officers["DK"])
+    told = papers.view().with_own(own(papers, bundle))
+    assert set(told.countries) == {"DK"}
+    assert "DK" not in told.absent
+
+
+def test_a_node_that_is_behind_its_own_officer_stops(full: Papers) -> None:
+    old = full.desks["DK"].bundle()
+    full.give("DK")
+    with pytest.raises(DocumentFault, match="signed version 2; this node has 1"):
+        full.view().with_own(own(full, old))
+
+
+def test_a_stranger_has_no_own_place(full: Papers, tmp_path: object) -> None:
+    del tmp_path
+    bundle = full.desks["DK"].bundle()
+    from_elsewhere = own(full, bundle)
+    stranger = CountryDocuments(**{**vars(from_elsewhere), "country": "SE"})
+    with pytest.raises(DocumentFault, match="another document key for SE"):
+        full.view().with_own(stranger)
+
+
+def test_versions_say_who_is_behind() -> None:
+    mine = Versions(1, 2, {"DK": 3, "NO": 5})
+    assert mine.behind(mine) == ()
+    assert mine.behind(Versions(2, 2, {"DK": 3, "NO": 4, "PT": 1})) == ("root", "PT")
+    assert mine.behind(Versions(1, 3, {})) == ("targets",)
+    assert Versions(0, 0).behind(mine) == ("root", "targets", "DK", "NO")
+
+
+def test_a_floor_rises_and_never_falls() -> None:
+    floor = Floor().with_country("DK", 5, NOW)
+    lower = floor.with_country("DK", 3, NOW - DAY)
+    assert lower.countries == {"DK": 5}
+    assert lower.latest == NOW
+    assert floor.raised_to(NOW - DAY) == NOW
+    assert floor.raised_to(NOW + DAY) == NOW + DAY
+    assert Floor().raised_to(NOW) == NOW
+
+
+def test_approving_a_key_replaces_the_one_that_was_seen() -> None:
+    floor = Floor(keys={"DK": raw_key(1).public.to_text()})
+    assert floor.approve_key("DK", raw_key(2).public).keys == {"DK": raw_key(2).public.to_text()}
+
+
+@pytest.mark.parametrize(
+    "change", [{"root": -1}, {"keys": {"DK": "none"}}, {"latest": "noon"}, {"more": 1}]
+)
+def test_a_spoilt_floor_is_not_read(change: dict[str, UtcTime]) -> None:
+    with pytest.raises(ValueError, match="validation error"):
+        Floor.model_validate(change)
