@@ -152,6 +152,7 @@ class OpenExchange:
         thread: LoopThread | None = None,
     ) -> None:
         self.authority, self.relay = authority, relay
+        self.refusals: list[tuple[str, str, str]] = []
         self.thread = thread or LoopThread()
         service = ExchangeService(
             authority_pem=authority.certificate_pem,
@@ -159,6 +160,7 @@ class OpenExchange:
             documents=documents,
             relay=relay,
             clock=clock,
+            on_refusal=lambda peer, call, why: self.refusals.append((peer.country, call, why)),
         )
         own = caller(authority, "ZZ", Role.COORDINATOR, hosts=(LOOPBACK, "localhost"))
         self._server, self.port = self.thread.run(

@@ -1,0 +1,477 @@
+"""The exchange on its port: who may call what, walked as a matrix over real mutual TLS."""
+
+import contextlib
+import itertools
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography import x509
+from flwr.proto.fleet_pb2 import PullMessagesRequest
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.message_pb2 import PullObjectRequest
+from flwr.proto.node_pb2 import Node
+
+from governance.database import open_database
+from governance.errors import DocumentFault
+from keys.certificates import Role, TransportAuthority
+from protocols.carrier import FLEET_CALLS
+from protocols.channel import MAX_MESSAGE, ExchangeLink, LinkFault
+from protocols.errors import ProtocolFault
+from protocols.invitation import Invitation
+from protocols.proto import exchange_pb2, exchange_pb2_grpc
+from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest, RelayRequest, SubmitRequest
+from server.enrolment import EnrolmentDesk
+from server.exchange import MAY_CALL
+from server.relay import Relay
+from server.state import MIGRATIONS
+from tests.support.enrolling import Applicant, officer_statement
+from tests.support.fleet import (
+    LOOPBACK,
+    Caller,
+    OpenExchange,
+    Papers,
+    ScriptedSuperLink,
+    caller,
+    incoming,
+    now,
+    tree,
+)
+from tests.support.transport import forged, uri
+
+AT, BE = 101, 202
+DAY = timedelta(days=1)
+CALLS = sorted(MAY_CALL)
+
+
+class Port:
+    """An exchange, all that is behind it, and a clock that a test can move."""
+
+    def __init__(self, folder: Path) -> None:
+        self.authority = TransportAuthority.create("danube", now() - 2 * DAY)
+        self.ahead = timedelta(0)
+        self.superlink, self.papers = ScriptedSuperLink(), Papers({"metadata/1.root.json": b"root"})
+        self.desk = EnrolmentDesk(open_database(folder / "state.db", MIGRATIONS), self.authority)
+        relay = Relay(self.superlink.forward, long_poll=30.0)
+        relay.seat("AT", AT, b"key of AT")
+        relay.seat("BE", BE, b"key of BE")
+        self.exchange = OpenExchange(
+            self.authority, relay, enrolments=self.desk, documents=self.papers, clock=self.clock
+        )
+
+    def clock(self) -> datetime:
+        return now() + self.ahead
+
+    def link(self, who: Caller) -> ExchangeLink:
+        return self.exchange.link(who)
+
+    def invite(self, country: str = "AT", role: Role = Role.OFFICER) -> Invitation:
+        place = f"{LOOPBACK}:{self.exchange.port}"
+        return self.desk.invite(country, role, exchange=place, root_digest=None, now=now())
+
+    def untouched(self) -> bool:
+        return not (
+            self.superlink.calls or self.papers.asked or self.papers.handed_in or self.desk.all()
+        )
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> Iterator[Port]:
+    opened = Port(tmp_path)
+    yield opened
+    opened.exchange.close()
+
+
+def code_of(
+    port: int,
+    authority: TransportAuthority,
+    who: Caller | None,
+    call: str,
+    request: object | None = None,
+) -> grpc.StatusCode:
+    """Make one call as `who` and return how it ended."""
+    pair = (who.key, who.certificate) if who else (None, None)
+    credentials = grpc.ssl_channel_credentials(authority.certificate_pem, *pair)
+    with grpc.secure_channel(f"{LOOPBACK}:{port}", credentials) as channel:
+        stub = exchange_pb2_grpc.ExchangeStub(channel)
+        try:
+            getattr(stub, call)(request or REQUESTS[call], timeout=10)
+        except grpc.RpcError as error:
+            return error.code()
+    return grpc.StatusCode.OK
+
+
+HEARTBEAT = SendNodeHeartbeatRequest(node=Node(node_id=AT)).SerializeToString()
+REQUESTS = {
+    "Enrol": EnrolRequest(),
+    "Fetch": exchange_pb2.FetchRequest(path="metadata/1.root.json"),
+    "Submit": SubmitRequest(kind=SubmitRequest.COUNTRY_BUNDLE, content=b"bundle"),
+    "Relay": RelayRequest(method="SendNodeHeartbeat", body=HEARTBEAT),
+}
+
+
+def test_every_call_of_the_service_is_in_the_matrix() -> None:
+    declared = exchange_pb2.DESCRIPTOR.services_by_name["Exchange"].methods_by_name
+    assert set(declared) == set(MAY_CALL) == set(REQUESTS)
+
+
+def stranger(_: Port) -> Caller:
+    return caller(TransportAuthority.create("danube", now()), role=Role.NODE)
+
+
+def expired(port: Port) -> Caller:
+    return caller(port.authority, at=now() - DAY, lifetime=timedelta(hours=1))
+
+
+def not_yet_valid(port: Port) -> Caller:
+    return caller(port.authority, at=now() + DAY)
+
+
+def of_a_server(port: Port) -> Caller:
+    return caller(port.authority, "ZZ", Role.COORDINATOR, hosts=("localhost",))
+
+
+def with_another_s_key(port: Port) -> Caller:
+    one, other = caller(port.authority), caller(port.authority, "BE")
+    return Caller(one.key, other.certificate)
+
+
+def nobody(_: Port) -> None:
+    return None
+
+
+CUT_OFF: list[Callable[[Port], Caller | None]] = [
+    nobody, stranger, expired, not_yet_valid, of_a_server, with_another_s_key
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("who", CUT_OFF, ids=lambda made: made.__name__)
+def test_without_a_certificate_that_holds_no_call_is_heard(
+    port: Port, who: Callable[[Port], Caller | None]
+) -> None:
+    try:
+        presented = who(port)
+        for call in CALLS:
+            code = code_of(port.exchange.port, port.authority, presented, call)
+            assert code is grpc.StatusCode.UNAVAILABLE, call
+    except ValueError:
+        assert who is with_another_s_key  # gRPC itself will not speak with such a pair
+    assert port.untouched()
+
+
+def names(port: Port, *uris: str) -> Caller:
+    certificate = forged(port.authority, [uri(text) for text in uris])
+    return Caller(key_of(port.authority), certificate)
+
+
+def key_of(authority: TransportAuthority) -> bytes:
+    return authority.to_pem()[1]
+
+
+ODD_NAMES = {
+    "no name": (),
+    "two names": ("pratique://danube/AT/node", "pratique://danube/BE/node"),
+    "unknown role": ("pratique://danube/AT/admin",),
+    "another scheme": ("https://danube/AT/node",),
+    "a path below": ("pratique://danube/AT/node/x",),
+    "a lower-case country": ("pratique://danube/at/node",),
+}
+
+
+@pytest.mark.parametrize("uris", ODD_NAMES.values(), ids=ODD_NAMES.keys())
+def test_a_certificate_that_names_nobody_may_call_nothing(port: Port, uris: tuple[str]) -> None:
+    odd = names(port, *uris)
+    codes = {code_of(port.exchange.port, port.authority, odd, call) for call in CALLS}
+    assert codes <= {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE}
+    assert port.untouched()
+
+
+MATRIX = list(itertools.product(CALLS, Role))
+
+
+@pytest.mark.parametrize(("call", "role"), MATRIX, ids=str)
+def test_a_role_makes_its_own_calls_and_no_other(port: Port, call: str, role: Role) -> None:
+    code = code_of(port.exchange.port, port.authority, caller(port.authority, role=role), call)
+    if role not in MAY_CALL[call]:
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+        assert port.untouched()
+        assert [(country, said) for country, said, _ in port.exchange.refusals] == [("AT", call)]
+    else:  # an empty enrolment is heard, and refused for what it says
+        heard = grpc.StatusCode.FAILED_PRECONDITION if call == "Enrol" else grpc.StatusCode.OK
+        assert code is heard
+
+
+def test_the_matrix_is_the_one_that_was_designed() -> None:
+    allowed = {(call, role.value) for call, role in MATRIX if role in MAY_CALL[call]}
+    assert allowed == {
+        ("Enrol", "enrolment"),
+        ("Fetch", "node"),
+        ("Fetch", "officer"),
+        ("Submit", "officer"),
+        ("Relay", "node"),
+    }
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_certificate_that_ends_during_a_connection_ends_the_calls(port: Port, call: str) -> None:
+    role = min(MAY_CALL[call])
+    who = caller(port.authority, role=role, lifetime=timedelta(hours=1))
+    credentials = grpc.ssl_channel_credentials(
+        port.authority.certificate_pem, who.key, who.certificate
+    )
+    with grpc.secure_channel(f"{LOOPBACK}:{port.exchange.port}", credentials) as channel:
+        stub = exchange_pb2_grpc.ExchangeStub(channel)
+        _quietly(lambda: getattr(stub, call)(REQUESTS[call], timeout=10))
+        port.ahead = timedelta(hours=2)
+        with pytest.raises(grpc.RpcError) as caught:
+            getattr(stub, call)(REQUESTS[call], timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert "expired" in str(caught.value.details())
+
+
+def _quietly(call: Callable[[], object]) -> None:
+    """An empty enrolment is heard and refused; the others are answered."""
+    with contextlib.suppress(grpc.RpcError):
+        call()
+
+
+def enrolled(port: Port, who: Applicant) -> Caller:
+    """Take a party through its enrolment over the wire."""
+    invitation = port.invite(who.statement.country, Role(who.statement.role))
+    guest = Caller(invitation.key.encode(), invitation.certificate.encode())
+    link, request = port.link(guest), who.request(invitation)
+    try:
+        reply = link.enrol(request)
+        assert reply.status == EnrolReply.PENDING
+        port.desk.admit(reply.fingerprint, now())
+        return Caller(who.key, link.enrol(request).certificate)
+    finally:
+        link.close()
+
+
+def test_a_party_enrols_is_heard_and_is_revoked_from_the_next_call_on(port: Port) -> None:
+    link = port.link(enrolled(port, Applicant()))
+    try:
+        assert link.fetch("metadata/1.root.json") == b"root"
+        assert link.fetch("metadata/9.root.json") is None
+        link.submit(SubmitRequest.COUNTRY_BUNDLE, b"mine")
+        assert port.papers.handed_in == [("AT", SubmitRequest.COUNTRY_BUNDLE, b"mine")]
+        port.desk.revoke("AT", Role.OFFICER, now())
+        for call in (
+            lambda: link.fetch("metadata/1.root.json"),
+            lambda: link.submit(SubmitRequest.COUNTRY_BUNDLE, b"again"),
+        ):
+            with pytest.raises(LinkFault) as caught:
+                call()
+            assert "revoked" in caught.value.why
+            assert not caught.value.passing
+        assert len(port.papers.handed_in) == 1
+    finally:
+        link.close()
+
+
+def test_an_invitation_opens_nothing_but_its_own_enrolment(port: Port) -> None:
+    invitation = port.invite()
+    guest = port.link(Caller(invitation.key.encode(), invitation.certificate.encode()))
+    try:
+        for call in (
+            lambda: guest.fetch("metadata/1.root.json"),
+            lambda: guest.submit(SubmitRequest.COUNTRY_BUNDLE, b"x"),
+            lambda: guest.relay(REQUESTS["Relay"], 5),
+        ):
+            with pytest.raises(LinkFault, match="enrolment may not call"):
+                call()
+        assert not port.papers.asked
+        with pytest.raises(LinkFault) as caught:
+            guest.enrol(Applicant(officer_statement("BE")).request(invitation))
+        assert "another country" in caught.value.why
+    finally:
+        guest.close()
+
+
+def test_one_country_s_guest_cannot_use_another_s_token(port: Port) -> None:
+    mine, theirs = port.invite("AT"), port.invite("BE")
+    guest = port.link(Caller(mine.key.encode(), mine.certificate.encode()))
+    try:
+        with pytest.raises(LinkFault):
+            guest.enrol(Applicant(officer_statement("BE")).request(theirs))
+    finally:
+        guest.close()
+    assert port.desk.all() == []
+
+
+def test_a_refused_submission_brings_the_reason_in_three_parts(port: Port) -> None:
+    port.papers.refusal = DocumentFault("It is old", why="it is version 1", fix="sign again")
+    link = port.link(caller(port.authority, role=Role.OFFICER))
+    try:
+        with pytest.raises(ProtocolFault) as caught:
+            link.submit(SubmitRequest.COUNTRY_BUNDLE, b"old")
+    finally:
+        link.close()
+    fault = caught.value
+    assert (fault.what, fault.why, fault.fix) == ("It is old", "it is version 1", "sign again")
+
+
+def relayed(link: ExchangeLink, method: str, request: object) -> exchange_pb2.RelayReply:
+    body = request.SerializeToString()  # type: ignore[attr-defined]
+    return link.relay(RelayRequest(method=method, body=body, headers={"flwr-a": "b"}), 5)
+
+
+def test_a_node_reaches_its_own_seat_and_no_other_s(port: Port) -> None:
+    mine, theirs = (port.link(caller(port.authority, country)) for country in ("AT", "BE"))
+    port.superlink.will("PullMessages", incoming(tree("secret")))
+    try:
+        relayed(mine, "PullMessages", PullMessagesRequest(node=Node(node_id=AT)))
+        pull = PullObjectRequest(node=Node(node_id=AT), object_id="secret")
+        assert relayed(mine, "PullObject", pull).status == 200
+        before = len(port.superlink.calls)
+        for node in (AT, BE):
+            pull = PullObjectRequest(node=Node(node_id=node), object_id="secret")
+            with pytest.raises(LinkFault, match="refused the call"):
+                relayed(theirs, "PullObject", pull)
+        assert len(port.superlink.calls) == before
+        assert [refusal[:2] for refusal in port.exchange.refusals] == [("BE", "PullObject")] * 2
+    finally:
+        mine.close()
+        theirs.close()
+
+
+@pytest.mark.parametrize("method", ["GetRun", "GetFab", "RegisterNode", "UnregisterNode", ""])
+def test_calls_outside_the_list_are_refused_on_the_wire(port: Port, method: str) -> None:
+    assert method not in FLEET_CALLS
+    link = port.link(caller(port.authority))
+    try:
+        with pytest.raises(LinkFault) as caught:
+            link.relay(RelayRequest(method=method, body=HEARTBEAT), 5)
+        assert "is not carried" in caught.value.why
+        assert not caught.value.passing
+    finally:
+        link.close()
+    assert not port.superlink.calls
+
+
+def test_a_message_that_came_while_a_revoked_node_waited_is_not_handed_out(port: Port) -> None:
+    serial_holder = caller(port.authority)
+    link = port.link(serial_holder)
+    body = PullMessagesRequest(node=Node(node_id=AT)).SerializeToString()
+    request = RelayRequest(method="PullMessages", body=body)
+    waiting = link._stub.Relay.future(request, timeout=20)
+    try:
+        _until(lambda: "PullMessages" in port.superlink.methods)
+        port.desk._revoked_now |= {_serial(serial_holder)}
+        port.superlink.will("PullMessages", incoming(tree("secret")))
+        port.exchange.announce()
+        with pytest.raises(grpc.RpcError) as caught:
+            waiting.result()
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    finally:
+        link.close()
+
+
+def _serial(who: Caller) -> int:
+    return x509.load_pem_x509_certificate(who.certificate).serial_number
+
+
+def _until(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_message_larger_than_the_limit_is_refused(port: Port) -> None:
+    link = port.link(caller(port.authority, role=Role.OFFICER))
+    credentials = grpc.ssl_channel_credentials(
+        port.authority.certificate_pem, *_pair(caller(port.authority, role=Role.OFFICER))
+    )
+    options = [("grpc.max_send_message_length", -1)]
+    target = f"{LOOPBACK}:{port.exchange.port}"
+    with grpc.secure_channel(target, credentials, options=options) as channel:
+        request = SubmitRequest(content=bytes(MAX_MESSAGE + 1))
+        with pytest.raises(grpc.RpcError) as caught:
+            exchange_pb2_grpc.ExchangeStub(channel).Submit(request, timeout=30)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    link.close()
+    assert not port.papers.handed_in
+
+
+def _pair(who: Caller) -> tuple[bytes, bytes]:
+    return who.key, who.certificate
+
+
+def test_the_port_speaks_nothing_but_tls(port: Port) -> None:
+    with grpc.insecure_channel(f"{LOOPBACK}:{port.exchange.port}") as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            exchange_pb2_grpc.ExchangeStub(channel).Fetch(REQUESTS["Fetch"], timeout=5)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert port.untouched()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+def test_old_versions_of_tls_are_refused(port: Port, version: ssl.TLSVersion) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1
+    context.maximum_version = version
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with (
+        socket.create_connection((LOOPBACK, port.exchange.port), 5) as plain,
+        pytest.raises((ssl.SSLError, ConnectionError)),
+    ):
+        context.wrap_socket(plain)
+
+
+def test_a_call_that_the_service_does_not_have_is_refused(port: Port) -> None:
+    credentials = grpc.ssl_channel_credentials(
+        port.authority.certificate_pem, *_pair(caller(port.authority))
+    )
+    with grpc.secure_channel(f"{LOOPBACK}:{port.exchange.port}", credentials) as channel:
+        for name in ("/pratique.exchange.v1.Exchange/Admit", "/grpc.reflection.v1/List", "/"):
+            with pytest.raises(grpc.RpcError) as caught:
+                channel.unary_unary(name, None, None)(b"", timeout=5)
+            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_bytes_that_are_no_request_are_refused(port: Port, call: str) -> None:
+    who = caller(port.authority, role=min(MAY_CALL[call]))
+    credentials = grpc.ssl_channel_credentials(port.authority.certificate_pem, *_pair(who))
+    with grpc.secure_channel(f"{LOOPBACK}:{port.exchange.port}", credentials) as channel:
+        method = channel.unary_unary(f"/pratique.exchange.v1.Exchange/{call}", None, None)
+        for junk in (b"\xff" * 40, b"\x80\x04\x95pickle", b"\x0a\xff\xff\xff\xff\x0f"):
+            with pytest.raises(grpc.RpcError) as caught:
+                method(junk, timeout=5)
+            assert caught.value.code() in {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
+    assert port.untouched()
+
+
+def test_a_stopped_exchange_is_a_passing_fault(port: Port) -> None:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        free = probe.getsockname()[1]
+    link = caller(port.authority).link(free, port.authority)
+    with pytest.raises(LinkFault) as caught:
+        link.fetch("draft", seconds=2)
+    assert caught.value.passing
+    assert "does not answer" in caught.value.what
+    assert caught.value.fix
+    link.close()
+    with pytest.raises(LinkFault) as closed:
+        link.fetch("draft")
+    assert "closed" in closed.value.what
+
+
+def test_a_link_to_an_exchange_of_another_authority_is_not_made(port: Port) -> None:
+    other = TransportAuthority.create("danube", now())
+    link = caller(port.authority).link(port.exchange.port, other)
+    with pytest.raises(LinkFault) as caught:
+        link.fetch("draft", seconds=5)
+    assert "CERTIFICATE_VERIFY_FAILED" in caught.value.why
+    link.close()
+    assert port.untouched()
