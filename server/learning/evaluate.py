@@ -137,6 +137,8 @@ class _Reader:
     def _figures(
         self, panel: Panel, tables: Sequence[FloatArray], noise: float
     ) -> dict[str, Estimate | None]:
+        if not panel:
+            return {}
         drawn = [(table, *simulated(table, noise, self.generator)) for table in tables]
         return {
             name: None
