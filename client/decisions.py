@@ -123,7 +123,7 @@ class Decisions:
         kind = {ReasonCode.BUDGET: EventKind.BUDGET_REFUSED}.get(
             refusal.code, EventKind.REQUEST_REFUSED
         )
-        reason = " ".join(part for part in (refusal.what, refusal.why) if part)
+        reason = ". ".join(part.rstrip(".") for part in (refusal.what, refusal.why) if part)
         try:
             self._log.append(
                 Event(

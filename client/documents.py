@@ -55,6 +55,7 @@ class DocumentStore:
         self._engine, self._country = engine, country
         self._officer_key, self._pinned_root = officer_key, pinned_root
         self._lock = RLock()
+        self._known: Floor | None = None
 
     def not_before(self, now: datetime) -> datetime:
         """Return `now`, or the latest signed time seen where the clock shows an earlier one."""
@@ -92,6 +93,7 @@ class DocumentStore:
             with transaction(self._engine) as connection:
                 _put(connection, {OWN: bundle}, moment)
                 set_mark(connection, FLOOR, raised.model_dump_json())
+            self._known = raised
         return own
 
     def _refuse_second_contents(self, own: CountryDocuments, bundle: bytes) -> None:
@@ -143,6 +145,7 @@ class DocumentStore:
             connection.execute(delete(documents).where(documents.c.path != OWN))
             _put(connection, view.files, now)
             set_mark(connection, FLOOR, view.floor.model_dump_json())
+        self._known = view.floor
 
     def _files(self) -> dict[str, bytes]:
         with transaction(self._engine) as connection:
@@ -150,14 +153,13 @@ class DocumentStore:
             return {path: bytes(content) for path, content in rows}
 
     def _floor(self) -> Floor:
-        text = self._setting(FLOOR)
-        if text:
-            return Floor.model_validate_json(text)
-        return Floor(keys={self._country: self._officer_key.to_text()})
-
-    def _setting(self, name: str) -> str | None:
-        with transaction(self._engine) as connection:
-            return get_mark(connection, name)
+        """Return what was seen before. Read once: the time is asked within transactions."""
+        if self._known is None:
+            with transaction(self._engine) as connection:
+                text = get_mark(connection, FLOOR)
+            first = Floor(keys={self._country: self._officer_key.to_text()})
+            self._known = Floor.model_validate_json(text) if text else first
+        return self._known
 
 
 def _put(connection: Connection, files: Mapping[str, bytes], now: datetime) -> None:

@@ -27,6 +27,7 @@ from client.reception import Reception, Slots
 from client.runs import RunBook
 from client.settings import NodeSettings
 from client.standing import PERMITTED, Link, study_standing
+from governance.accounting import epsilon
 from governance.audit.checkpoint import open_checkpoint
 from governance.audit.events import EventKind, Outcome
 from governance.audit.log import AuditLog
@@ -147,6 +148,7 @@ class Node:
             if self._settings.enrolment is not None:
                 self.sync()
             self._end_lapsed_runs()
+            self._prepare_permitted()
         except PratiqueError as fault:
             _log.warning("documents not synced", extra={"what": fault.what, "why": fault.why})
 
@@ -191,6 +193,21 @@ class Node:
             except (PratiqueError, OSError) as fault:
                 _log.error("officer's file refused", extra={"path": file.name, "why": str(fault)})
                 file.replace(file.with_suffix(".refused"))
+
+    def _prepare_permitted(self) -> None:
+        """Work out beforehand what depends on a study alone, or on records.
+
+        A first message then waits neither for the accountant nor for the cohort to be selected.
+        """
+        held = self.documents.held(self._clock())
+        honest = held.view.agreement.honest
+        for study in held.view.studies.values():
+            permit, withdrawal = held.own.permit(study.digest), held.own.withdrawal(study.digest)
+            if study_standing(study, permit, withdrawal, held.view.now) != PERMITTED:
+                continue
+            if study.priced:
+                epsilon(study.mechanisms, honest, study.privacy.delta)
+            self.holdings.assignment(study)
 
     def _end_lapsed_runs(self) -> None:
         """Erase the secrets of runs whose study may not go on."""

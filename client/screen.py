@@ -40,11 +40,11 @@ def _ledger(ledger: Found | None) -> Iterator[str]:
     if ledger is None:
         yield "Budget: not known before the agreement is here"
         return
-    spent, left = f"{ledger['epsilon_spent']:.3f}", f"{ledger['epsilon_left']:.3f}"
     yield (
         f"Budget of {ledger['register']} until {ledger['period_end'][:10]}: "
-        f"ε {spent} of {ledger['epsilon']:g} spent, {left} left (δ {ledger['delta']:g}); "
-        f"ever spent: ε {ledger['epsilon_lifetime']:.3f}"
+        f"{ledger['share_spent']:.1%} spent, {1 - ledger['share_spent']:.1%} left "
+        f"(ε {ledger['epsilon_spent']:.3f} of {ledger['epsilon']:g} at δ {ledger['delta']:g}); "
+        f"over all periods ε {ledger['epsilon_lifetime']:.3f}"
     )
 
 

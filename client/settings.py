@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from governance.documents.models import Country, PublicKey
 from protocols.encoding import Digest
-from protocols.invitation import Country, PublicKeyText
 
 Register = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
@@ -39,6 +39,6 @@ class NodeSettings(BaseModel):
     data: Path
     dictionary: Path
     opt_out: Path | None = None
-    officer_key: PublicKeyText
+    officer_key: PublicKey
     person_register: Register | None = None
     enrolment: Enrolment | None = None

@@ -81,6 +81,7 @@ def ledger_status(view: LedgerView, budget: RegisterBudget) -> dict[str, Any]:
         "spent_micro": view.spent_micro,
         "left_micro": view.left_micro,
         "lifetime_micro": view.lifetime_micro,
+        "share_spent": view.spent_micro / view.cap_micro,
         "delta": budget.delta,
         "epsilon": budget.epsilon,
         "epsilon_spent": spent,

@@ -1,0 +1,33 @@
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from governance.documents.study import Study
+from tests.support.nodes import Federation
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Federation:
+    """Four enrolled nodes and one study that every country approved."""
+    logging.getLogger("tuf").setLevel(logging.WARNING)
+    made = Federation(tmp_path_factory.mktemp("template") / "federation")
+    made.approved()
+    made.close()
+    return made
+
+
+@pytest.fixture
+def federation(
+    template: Federation, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Federation]:
+    """A federation of its own for each test."""
+    made = template.copied(tmp_path_factory.mktemp("one") / "federation")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def study(federation: Federation) -> Study:
+    """The study that every country approved: a histogram of disease by sex, in one round."""
+    return federation.study()
