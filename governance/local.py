@@ -20,6 +20,8 @@ from keys.errors import PratiqueError
 MAX_LINE = 96 * 2**20
 """Largest request or answer: a whole document bundle or log, in bytes."""
 CONNECT_SECONDS = 5.0
+CLOSING_SECONDS = 0.05
+"""How soon a desk notices that it is being closed."""
 MAX_PATH = 107
 """Longest name of a Unix socket, in bytes (unix(7): 108 with the closing zero)."""
 _PEER = struct.Struct("3i")
@@ -118,7 +120,9 @@ class Desk:
         self._path = path
         self._server = _Server(os.fspath(path), handler)
         path.chmod(0o600)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(CLOSING_SECONDS,), daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:
@@ -132,6 +136,7 @@ class Desk:
 class _Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128
 
     def __init__(self, path: str, handler: Handler) -> None:
         self.handler = handler
