@@ -181,24 +181,22 @@ class CsvSource:
         return names
 
     def _header(self) -> list[str]:
+        with self.path.open("rb") as handle:
+            first = handle.readline(LONGEST_LINE)
         try:
-            with self._open() as handle:
-                return next(csv.reader([handle.readline(LONGEST_LINE)], **self._dialect()), [])
+            return next(csv.reader([first.decode("utf-8-sig")], **self._dialect()), [])
         except (UnicodeDecodeError, csv.Error) as error:
             raise self._fault("its first line is not UTF-8 text in CSV form") from error
 
     def _line(self, row: int) -> int:
         """Return the line on which a row (from 0) ends, counting lines from 1."""
-        with self._open() as handle:
+        with self.path.open(encoding="utf-8-sig", newline="") as handle:
             reader = csv.reader(handle, **self._dialect())
             rows = (reader.line_num for fields in reader if fields)
             return next(islice(rows, row + self.dictionary.header, None), 0)
 
     def _dialect(self) -> dict[str, Any]:
         return {"delimiter": self.dictionary.delimiter}
-
-    def _open(self) -> Any:
-        return self.path.open(encoding="utf-8-sig", newline="")
 
     def _file_digest(self) -> str:
         if GLOB & set(str(self.path.resolve())):

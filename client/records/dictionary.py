@@ -37,7 +37,7 @@ from protocols.tasks.features import (
 
 LARGEST_DICTIONARY = 1024 * 1024
 ROW_NUMBER = "row number"
-WHOLE_NUMBER = re.compile(r"([+-]?\d{1,18})\.0*")
+WHOLE_NUMBER = re.compile(r"([+-]?\d{1,18})\.0*", re.ASCII)
 
 
 def normal_code(text: str) -> str:

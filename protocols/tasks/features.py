@@ -26,7 +26,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Value = float | bool | str
 """A number, true or false, or the name of a level."""
 MOST_LEVELS = 1_000
-DECIMAL = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,3})?")
+DECIMAL = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,3})?", re.ASCII)
 TRUE_WORDS = frozenset({"true", "yes", "1"})
 FALSE_WORDS = frozenset({"false", "no", "0"})
 
@@ -197,7 +197,7 @@ def parse_value(feature: Feature, text: str) -> float:
 def parse_number(text: str) -> float:
     """Return a plain decimal number. Raises ValueError: no `inf`, `nan`, `1_000` or `2,5`."""
     if not DECIMAL.fullmatch(text):
-        hint = ", with a point and not a comma" if re.fullmatch(r"[+-]?\d+,\d+", text) else ""
+        hint = ", with a point and not a comma" if re.fullmatch(r"[+-]?[0-9]+,[0-9]+", text) else ""
         raise ValueError(f"expected a number{hint}")
     value = float(text)
     if not math.isfinite(value):

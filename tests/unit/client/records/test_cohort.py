@@ -1,0 +1,142 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from client.errors import RecordFault
+from client.records.cohort import check_fit, held_out, select
+from client.records.source import RecordedFeature
+from protocols.tasks import Condition
+from protocols.tasks.features import Feature, FeatureKind
+from tests.support.patients import FEATURES, cohort, recorded, records
+
+SECRET = bytes(32)
+STUDY = "sha256:" + "a" * 64
+NAN = math.nan
+
+
+def fault(ours: RecordedFeature, name: str = "sex") -> RecordFault:
+    with pytest.raises(RecordFault) as caught:
+        check_fit(dict(recorded()) | {name: ours}, FEATURES, (name,))
+    assert f"does not offer `{name}` as the study needs it" in caught.value.what
+    assert caught.value.fix
+    return caught.value
+
+
+def test_a_feature_that_is_not_recorded_is_named() -> None:
+    with pytest.raises(RecordFault) as caught:
+        check_fit({"age": recorded()["age"]}, FEATURES, ("age", "sex"))
+    assert "`sex`" in caught.value.what
+    assert caught.value.why == "it offers age"
+
+
+def test_another_type_unit_or_level_is_named() -> None:
+    boolean = RecordedFeature("sex", FeatureKind.BOOLEAN)
+    assert fault(boolean).why == "it is boolean here and categorical in the study"
+    wide = RecordedFeature("sex", FeatureKind.CATEGORICAL, levels=("male", "other"))
+    assert fault(wide).why == "the study has no level other"
+    metric = replace(recorded()["sugar"], unit="mmol/l")
+    assert fault(metric, "sugar").why == "its unit is `mmol/l` here and `mg/dl` in the study"
+
+
+def test_fewer_levels_and_other_bounds_fit() -> None:
+    ours = dict(recorded())
+    ours["stage"] = replace(ours["stage"], levels=("severe", "mild"))
+    ours["age"] = replace(ours["age"], bounds=(18, 90))
+    check_fit(ours, FEATURES, ("stage", "age"))
+
+
+def test_levels_are_translated_to_the_studys_order() -> None:
+    ours = records(4, stage=np.array([0.0, 1.0, NAN, 0.0]))
+    features = dict(ours.features)
+    features["stage"] = replace(features["stage"], levels=("severe", "mild"))
+    found = select(replace(ours, features=features), FEATURES, ("age", "stage"))
+    assert found.patients == 3  # `stage` excludes missing
+    assert found.columns["stage"].tolist() == [2.0, 1.0, 2.0]
+
+
+def test_missing_values_leave_a_patient_out_only_where_the_study_says_so() -> None:
+    ours = records(
+        3,
+        age=np.array([NAN, 50.0, 50.0]),
+        sugar=np.array([1.0, NAN, 1.0]),
+        smoker=np.array([1.0, 1.0, NAN]),
+    )
+    assert select(ours, FEATURES, ("age", "sugar", "smoker")).ids == ("p1", "p2")
+    assert select(ours, FEATURES, ("sugar", "smoker")).ids == ("p0", "p1", "p2")
+
+
+def test_a_feature_that_the_task_does_not_read_leaves_nobody_out() -> None:
+    ours = records(2, pressure=np.array([NAN, 120.0]))
+    assert select(ours, FEATURES, ("age",)).patients == 2
+
+
+def test_conditions_choose_the_population() -> None:
+    ours = records(4, age=np.array([30.0, 45.0, 60.0, 45.0]), sex=np.array([0.0, 0, 0, 1]))
+    conditions = (
+        Condition(feature="age", at_least=40, at_most=50),
+        Condition(feature="sex", one_of=("female",)),
+    )
+    found = select(ours, FEATURES, ("smoker",), conditions)
+    assert found.ids == ("p1",)
+    assert set(found.columns) == {"smoker", "age", "sex"}
+
+
+def test_a_condition_on_what_is_not_recorded_is_a_misfit() -> None:
+    ours = records(2)
+    features = {name: one for name, one in ours.features.items() if name != "age"}
+    with pytest.raises(RecordFault, match="`age`"):
+        select(
+            replace(ours, features=features),
+            FEATURES,
+            ("sex",),
+            (Condition(feature="age", at_least=1),),
+        )
+
+
+def test_nobody_may_be_left() -> None:
+    found = select(records(3), FEATURES, ("age",), (Condition(feature="age", at_least=1e6),))
+    assert found.patients == 0
+
+
+def test_parts_of_a_cohort_keep_ids_and_columns_together() -> None:
+    whole = cohort(10)
+    mask = np.arange(10) % 3 == 0
+    part = whole.where(mask)
+    assert part.ids == ("p0", "p3", "p6", "p9")
+    assert part.columns["age"].tolist() == whole.columns["age"][mask].tolist()
+    assert whole.between(4, 6).ids == ("p4", "p5")
+    assert whole.between(9, 99).patients == 1
+
+
+IDS = tuple(f"patient-{n}" for n in range(4_000))
+
+
+def test_the_split_is_stable_and_near_its_share() -> None:
+    kept = held_out(SECRET, STUDY, IDS, 0.3)
+    assert (kept == held_out(SECRET, STUDY, IDS, 0.3)).all()
+    assert abs(kept.mean() - 0.3) < 0.04  # five standard errors
+    assert not held_out(SECRET, STUDY, IDS, 0.0).any()
+
+
+def test_a_patient_keeps_their_side_whoever_else_is_there() -> None:
+    kept = dict(zip(IDS, held_out(SECRET, STUDY, IDS, 0.3), strict=True))
+    fewer = IDS[::7]
+    assert held_out(SECRET, STUDY, fewer, 0.3).tolist() == [kept[one] for one in fewer]
+
+
+def test_another_secret_or_study_splits_otherwise() -> None:
+    first = held_out(SECRET, STUDY, IDS, 0.5)
+    other = held_out(b"\x01" * 32, STUDY, IDS, 0.5)
+    third = held_out(SECRET, "sha256:" + "b" * 64, IDS, 0.5)
+    for mask in (other, third):
+        assert 0.4 < (first == mask).mean() < 0.6
+
+
+def test_numbers_beyond_the_studys_bounds_stay_in_the_cohort() -> None:
+    strict = tuple(
+        f if f.name != "age" else Feature(name="age", type="numeric", bounds=(0, 10))
+        for f in FEATURES
+    )
+    assert select(records(5), strict, ("age",)).patients == 5

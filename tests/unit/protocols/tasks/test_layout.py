@@ -1,0 +1,133 @@
+import math
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from protocols.errors import ProtocolFault
+from protocols.tasks.features import by_name
+from protocols.tasks.layout import (
+    MOST_CELLS,
+    Grouping,
+    cell_indices,
+    cell_labels,
+    check_size,
+    encode_rows,
+    input_names,
+    vector_from_bytes,
+    vector_to_bytes,
+)
+from tests.support.patients import AGE, FEATURES, ILL, SEX, SMOKER, SUGAR, columns
+
+TABLE = by_name(FEATURES)
+
+
+def test_rows_have_one_coordinate_per_name_and_the_bias_first() -> None:
+    inputs = (AGE, SEX, SMOKER, SUGAR)
+    names = input_names(inputs)
+    rows = encode_rows(inputs, columns(7))
+    assert names == (
+        "bias",
+        "age",
+        "sex=female",
+        "sex=male",
+        "smoker",
+        "sugar",
+        "sugar is missing",
+    )
+    assert rows.shape == (7, len(names))
+    assert rows.dtype == np.float64
+    assert (rows[:, 0] == 1).all()
+    assert np.isfinite(rows).all()
+
+
+def test_no_patient_gives_no_row() -> None:
+    assert encode_rows((AGE,), {"age": np.array([])}).shape == (0, 2)
+
+
+def test_a_vector_survives_its_bytes_bit_for_bit() -> None:
+    vector = np.array([0.0, -0.0, math.pi, 1e-308, -1e308])
+    data = vector_to_bytes(vector)
+    assert len(data) == 40
+    assert vector_to_bytes(vector_from_bytes(data, 5)) == data
+    assert data[16:24] == bytes.fromhex("182d4454fb210940")  # π, little-endian
+
+
+@pytest.mark.parametrize("size", [0, 7, 15, 17, 24])
+def test_a_model_of_another_size_is_refused(size: int) -> None:
+    with pytest.raises(ProtocolFault) as caught:
+        vector_from_bytes(bytes(size), 2)
+    assert f"{size} bytes" in caught.value.what
+    assert "16" in caught.value.what
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_model_that_is_not_finite_is_refused(value: float) -> None:
+    with pytest.raises(ProtocolFault, match="not a finite number"):
+        vector_from_bytes(vector_to_bytes(np.array([0.0, value])), 2)
+
+
+def test_edges_cut_from_and_including() -> None:
+    grouping = Grouping(feature="age", edges=(40, 60))
+    assert grouping.labels(AGE) == ("<40", "40 to <60", ">=60")
+    ages = np.array([39.9, 40.0, 59.9, 60.0, 1e9, -1e9])
+    assert grouping.cells(AGE, ages).tolist() == [0, 1, 1, 2, 2, 0]
+
+
+def test_a_missing_value_is_a_group_of_its_own_where_it_is_kept() -> None:
+    grouping = Grouping(feature="sugar", edges=(100,))
+    assert grouping.labels(SUGAR) == ("<100", ">=100", "missing")
+    assert grouping.cells(SUGAR, np.array([0.0, 100.0, math.nan])).tolist() == [0, 1, 2]
+
+
+def test_levels_and_truths_are_groups() -> None:
+    assert Grouping(feature="sex").labels(SEX) == ("female", "male")
+    assert Grouping(feature="ill").labels(ILL) == ("false", "true")
+    assert Grouping(feature="smoker").cells(SMOKER, np.array([0.0, 1.0, math.nan])).tolist() == [
+        0,
+        1,
+        2,
+    ]
+
+
+def test_edges_ascend() -> None:
+    with pytest.raises(ValidationError, match="edges must ascend"):
+        Grouping(feature="age", edges=(60, 40))
+    with pytest.raises(ValidationError, match="edges must ascend"):
+        Grouping(feature="age", edges=(60, 60))
+
+
+@pytest.mark.parametrize(
+    ("grouping", "says"),
+    [
+        (Grouping(feature="age"), "numeric feature, which needs edges"),
+        (Grouping(feature="sex", edges=(1,)), "categorical feature, which takes no edges"),
+        (Grouping(feature="ill", edges=(1,)), "boolean feature, which takes no edges"),
+        (Grouping(feature="weight"), "which the study does not declare"),
+    ],
+)
+def test_a_grouping_must_fit_its_feature(grouping: Grouping, says: str) -> None:
+    with pytest.raises(ProtocolFault) as caught:
+        grouping.check(TABLE, "subgroup")
+    assert says in caught.value.what
+    assert "subgroup" in caught.value.what
+    assert caught.value.fix
+
+
+def test_each_patient_falls_into_the_cell_that_its_labels_name() -> None:
+    groupings = (Grouping(feature="sex"), Grouping(feature="age", edges=(50,)))
+    labels = cell_labels(groupings, TABLE)
+    data = {"sex": np.array([0.0, 1.0, 1.0]), "age": np.array([20.0, 20.0, 80.0])}
+    found = [labels[cell] for cell in cell_indices(groupings, TABLE, data, 3)]
+    assert found == [("female", "<50"), ("male", "<50"), ("male", ">=50")]
+
+
+def test_without_grouping_there_is_one_cell() -> None:
+    assert cell_labels((), TABLE) == ((),)
+    assert cell_indices((), TABLE, {}, 3).tolist() == [0, 0, 0]
+
+
+def test_a_table_too_large_is_refused() -> None:
+    check_size(MOST_CELLS, "table")
+    with pytest.raises(ProtocolFault, match=f"has {MOST_CELLS + 1} cells"):
+        check_size(MOST_CELLS + 1, "table")
