@@ -12,11 +12,12 @@ from governance.officer.decisions import (
     require_open,
     require_permit,
     require_undecided,
+    stands_permitted,
 )
 from governance.officer.delivery import Handing, remember_node, sign_and_hand_over
 from governance.officer.office import KNOWN_TASKS, Office
 from governance.officer.signing import view_if_reachable
-from governance.officer.studies import find_study, keep_study, kept_studies
+from governance.officer.studies import find_study, is_named, keep_study, kept_studies
 from governance.policy.assessment import assess
 from governance.policy.facts import listed
 from governance.trust.view import TrustedView
@@ -48,8 +49,8 @@ def approve(
     keep_study(office.home.studies, study)
     published = view.country(office.country)
     result = sign_and_hand_over(office, lambda own: own.approve(permit), handing, published)
-    office.terminal.say("Next: the coordinator may launch it once enough countries agree. You can")
-    office.terminal.say(f"stop it at any time: pratique-officer withdraw {study.id} --reason TEXT")
+    office.terminal.say("Next: the coordinator may launch it once enough countries agree.")
+    office.terminal.say(f"To stop it: pratique-officer withdraw {study.id} --reason TEXT")
     office.terminal.answer({"decision": "approved", **_named(study), **result})
 
 
@@ -104,8 +105,10 @@ def withdraw(office: Office, name: str, reason: str, handing: Handing, *, yes: b
     """Take a permit back: the own node stops at its next decision, with or without a link."""
     view = view_if_reachable(office)
     known = [*(view.studies.values() if view else ()), *kept_studies(office.home.studies)]
-    study = find_study(known, name)
-    require_permit(study, office.own())
+    own = office.own()
+    permitted = [s for s in known if is_named(s, name) and stands_permitted(s.digest, own)]
+    study = find_study(permitted or known, name)
+    require_permit(study, own)
     published = view.country(office.country) if view else None
     _say_no(office, study, reason, handing, published=published, yes=yes)
 

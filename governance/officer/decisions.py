@@ -52,15 +52,17 @@ def require_undecided(study: Study, own: CountryDocuments | None, *, verb: str) 
 
 def require_permit(study: Study, own: CountryDocuments | None) -> None:
     """Raise OfficerFault unless a permit for the study stands."""
-    if own and own.withdrawal(study.digest):
-        said = decision_on(study.digest, own)
-        raise OfficerFault(f"There is no permit for {study.id} to take back", why=said)
-    if own is None or own.permit(study.digest) is None:
+    if not stands_permitted(study.digest, own):
         raise OfficerFault(
             f"There is no permit for {study.id} to take back",
-            why="you have not approved it",
-            fix="use `pratique-officer refuse` to say no",
+            why=decision_on(study.digest, own) or "you have not approved it",
+            fix="use `pratique-officer refuse` to say no to a study that you have not decided on",
         )
+
+
+def stands_permitted(study: str, own: CountryDocuments | None) -> bool:
+    """Whether a permit for the study with this digest stands, expired or not."""
+    return own is not None and study in own.permits and study not in own.withdrawals
 
 
 def decision_on(study: str, own: CountryDocuments | None) -> str:

@@ -1,7 +1,6 @@
 """How an officer is let in to an exchange: an invitation, a fingerprint read out, a certificate."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from governance.officer.errors import OfficerFault
@@ -22,9 +21,7 @@ POLL_SECONDS = 1.0
 _NEW = "ask the coordinator for a new invitation"
 
 
-def enrol(
-    office: Office, path: Path, *, wait: float, sleep: Callable[[float], None] = time.sleep
-) -> None:
+def enrol(office: Office, path: Path, *, wait: float) -> None:
     """Ask for admission, and again for `wait` seconds while nobody has decided.
 
     The same invitation may be used again to ask what became of it: the request is the same.
@@ -34,14 +31,15 @@ def enrol(
     request = _request(office, invitation)
     fingerprint = enrolment_fingerprint(request.transport_key, request.statement)
     _introduce(office, invitation, fingerprint)
-    reply = _ask(office, invitation, request, wait=wait, sleep=sleep)
+    reply = _ask(office, invitation, request, wait)
     if reply.status == EnrolReply.REFUSED:
         raise OfficerFault("The coordinator has turned your request away", fix=_NEW)
     if reply.status == EnrolReply.ADMITTED:
         _admit(office, invitation, reply.certificate)
     else:
-        office.terminal.say("The request waits for the coordinator. Read the fingerprint out to")
-        office.terminal.say("the coordinator by voice; then run the same command again.")
+        office.terminal.say(
+            "The request waits for the coordinator. Then run the same command again."
+        )
     status = "admitted" if reply.status == EnrolReply.ADMITTED else "pending"
     office.terminal.answer({"status": status, "fingerprint": fingerprint})
 
@@ -103,18 +101,11 @@ def _introduce(office: Office, invitation: Invitation, fingerprint: str) -> None
             "root of the documents": invitation.root_digest or "none signed yet",
         }
     )
-    office.terminal.say("Read your request's fingerprint out to the coordinator, and let the")
-    office.terminal.say("coordinator read the other digests out to you: they must be the same.")
+    office.terminal.say("Read your request's fingerprint out to the coordinator by voice.")
+    office.terminal.say("Let the coordinator read out the two digests: they must be the same.")
 
 
-def _ask(
-    office: Office,
-    invitation: Invitation,
-    request: EnrolRequest,
-    *,
-    wait: float,
-    sleep: Callable[[float], None],
-) -> EnrolReply:
+def _ask(office: Office, invitation: Invitation, request: EnrolRequest, wait: float) -> EnrolReply:
     link = office.dial(
         invitation.exchange,
         authority=invitation.authority.encode(),
@@ -126,7 +117,7 @@ def _ask(
         for _ in range(int(wait / POLL_SECONDS)):
             if reply.status != EnrolReply.PENDING:
                 break
-            sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
             reply = link.enrol(request)
         return reply
     finally:

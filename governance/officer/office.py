@@ -20,6 +20,11 @@ from protocols.tasks import Task
 KNOWN_TASKS = tuple(str(task.model_fields["kind"].default) for task in get_args(get_args(Task)[0]))
 """Task kinds of this version. Which of them the own node has, only the node knows."""
 
+OTHER_AGREEMENT = (
+    "the agreement in force is not the text that you signed: enough other countries have signed "
+    "another one; read it, and call them"
+)
+
 
 def utc_now() -> datetime:
     """Return the time now, UTC."""
@@ -90,13 +95,20 @@ class Office:
     def view(self) -> TrustedView:
         """Return the verified documents, fetched now. Raises LinkFault, OfficerFault."""
         view = self.trust.view(self.exchange.fetch, self.now())
-        for sentence in view.ignored:
+        for sentence in (*view.ignored, *self._other_agreement(view)):
             self.terminal.warn(sentence)
         return view
 
-    def view_if_published(self) -> TrustedView | None:
-        """Return the view; None before the first agreement is published."""
-        return self.view() if self.exchange.fetch(FIRST_ROOT) is not None else None
+    def _other_agreement(self, view: TrustedView) -> tuple[str, ...]:
+        """The root binds keys and thresholds; enough others may agree on another text under it."""
+        draft = self.trust.draft()
+        if (
+            draft is None
+            or draft.version != view.versions.root
+            or draft.agreement == view.agreement
+        ):
+            return ()
+        return (OTHER_AGREEMENT,)
 
     def own(self) -> CountryDocuments | None:
         """Return the own documents as they were signed last, expired or not."""

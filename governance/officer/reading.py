@@ -1,5 +1,6 @@
 """Reading: what waits for the officer, and what a study asks."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
@@ -8,7 +9,7 @@ from typing import Any
 from governance.accounting import rdp_micro
 from governance.documents.study import Study
 from governance.errors import DocumentFault
-from governance.officer.decisions import decision_on
+from governance.officer.decisions import decision_on, stands_permitted
 from governance.officer.delivery import read_handed
 from governance.officer.inbox import Item, Matter, Waiting, ends, items
 from governance.officer.office import Office
@@ -101,9 +102,19 @@ def for_decision(
     own = office.own()
     yield "proposed", f"{study.created:%Y-%m-%d}; decide {ends(study.expires, office.now())}"
     yield "your rules", _rules(own)
+    yield "for a patient", _for_a_patient(study)
     if assessment.charge:
         yield from _budget(office, view, assessment.charge)
     yield "so far", decision_on(study.digest, own) or "you have not decided"
+
+
+def _for_a_patient(study: Study) -> str:
+    """Say ε and δ as what they promise a person (differential privacy, add or remove one)."""
+    factor, chance = math.exp(study.privacy.epsilon), round(1 / study.privacy.delta)
+    return (
+        f"taking part makes no result more than {factor:.3g} times likelier or less likely, "
+        f"but for a chance of 1 in {chance:,}"
+    )
 
 
 def _rules(own: CountryDocuments | None) -> str:
@@ -124,15 +135,16 @@ def _budget(office: Office, view: TrustedView, charge: Charge) -> Iterator[tuple
 
 
 def _permitted(office: Office, charge: Charge) -> list[Study]:
+    """Return the studies of the register that a permit of this country still covers."""
     own, now = office.own(), office.now()
-    live = {
-        digest
-        for digest, permit in (own.permits.items() if own else ())
-        if permit.conditions.expires > now and not (own and own.withdrawal(digest))
-    }
-    kept = kept_studies(office.home.studies)
-    same = (study for study in kept if study.population.register_name == charge.register)
-    return [study for study in same if study.digest in live]
+    permits = own.permits if own else {}
+    return [
+        study
+        for study in kept_studies(office.home.studies)
+        if study.population.register_name == charge.register
+        and stands_permitted(study.digest, own)
+        and permits[study.digest].conditions.expires > now
+    ]
 
 
 def _cost(study: Study, charge: Charge, view: TrustedView) -> int:
@@ -143,7 +155,7 @@ def _cost(study: Study, charge: Charge, view: TrustedView) -> int:
 def _next(study: Study, own: CountryDocuments | None, assessment: Assessment, now: datetime) -> str:
     if study.expires <= now:
         return "It has expired: there is nothing to decide."
-    if own and own.permit(study.digest) and not own.withdrawal(study.digest):
+    if stands_permitted(study.digest, own):
         return f"To take your permit back: pratique-officer withdraw {study.id} --reason TEXT"
     refusal = f"pratique-officer refuse {study.id} --reason TEXT"
     if not assessment.allowed:

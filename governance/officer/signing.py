@@ -87,8 +87,7 @@ def _sign(office: Office, draft: Draft, view: TrustedView | None) -> None:
     office.trust.mark_signed(draft)
     office.terminal.say()
     office.terminal.say("Signed, and handed in. From now on your folder trusts this root only.")
-    office.terminal.say("Next: the other countries sign. Then `pratique-officer inbox` shows what")
-    office.terminal.say("is proposed, and `renew` hands in documents of yours that wait.")
+    office.terminal.say("Next: the other countries sign; then `pratique-officer inbox` shows more.")
     office.terminal.answer({"signed": True, "draft": draft.digest, "spoken": spoken(draft.digest)})
 
 

@@ -13,20 +13,33 @@ SHORTEST_DIGEST = 8
 
 
 def find_study(studies: Iterable[Study], name: str) -> Study:
-    """Return the study with this id, digest, or beginning of a digest. Raises OfficerFault."""
-    by_id = {study.id: study for study in studies}
-    if name in by_id:
-        return by_id[name]
-    wanted = name.removeprefix("sha256:")
-    if len(wanted) >= SHORTEST_DIGEST:
-        found = [s for s in by_id.values() if s.digest.removeprefix("sha256:").startswith(wanted)]
-        if len(found) == 1:
-            return found[0]
+    """Return the study with this id, digest, or beginning of a digest.
+
+    Raises OfficerFault where there is none, or an id has more than one text.
+    """
+    known = {study.digest: study for study in studies}
+    found = [study for study in known.values() if is_named(study, name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise OfficerFault(
+            f"{name} is the name of {len(found)} studies",
+            why=f"their digests are {', '.join(study.digest for study in found)}",
+            fix="name the one you mean by its digest",
+        )
+    ids = {study.id: study for study in known.values()}
     raise OfficerFault(
-        f"There is no study {name!r}{nearest(name, by_id)}",
-        why=f"published are: {', '.join(sorted(by_id)) or 'none yet'}",
+        f"There is no study {name!r}{nearest(name, ids)}",
+        why=f"published are: {', '.join(sorted(ids)) or 'none yet'}",
         fix="use the id or the digest that `pratique-officer inbox` shows",
     )
+
+
+def is_named(study: Study, name: str) -> bool:
+    """Whether this is the study's id, its digest or a long enough beginning of that."""
+    wanted = name.removeprefix("sha256:")
+    hexadecimal = study.digest.removeprefix("sha256:")
+    return name == study.id or (len(wanted) >= SHORTEST_DIGEST and hexadecimal.startswith(wanted))
 
 
 def keep_study(directory: Path, study: Study) -> None:

@@ -92,4 +92,5 @@ def tell(fault: PratiqueError) -> None:
     """Print the three sentences of a fault on standard error."""
     parts = [fault.what, fault.why, f"To do: {fault.fix}" if fault.fix else ""]
     for part in filter(None, parts):
-        print(part if part.endswith((".", "?", "!")) else f"{part}.", file=sys.stderr)
+        sentence = part[0].upper() + part[1:]
+        print(sentence if sentence.endswith((".", "?", "!")) else f"{sentence}.", file=sys.stderr)

@@ -66,7 +66,7 @@ def _purposes(agreement: Agreement) -> Iterator[tuple[str, str]]:
         uses = "; ".join(
             f"{PURPOSE_OF_USE[use].sentence} ({use})" for use in allowed.purpose_of_use
         )
-        yield f"allowed {allowed.ehds}", f"{EHDS_CODES[allowed.ehds].sentence}, by {uses}"
+        yield f"allowed {allowed.ehds}", f"{EHDS_CODES[allowed.ehds].sentence}, for {uses}"
     for rule in agreement.purposes.forbidden:
         yield f"forbidden {rule.code}", f"{rule.sentence} ({rule.clause})"
     yield "everything else", "forbidden"

@@ -1,0 +1,244 @@
+"""An officer at the keyboard: the real commands, against a store of papers behind the exchange."""
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from governance.documents.agreement import Agreement
+from governance.officer.cli import app
+from governance.officer.home import Identity, OfficerHome, create_home
+from governance.officer.own import read_own
+from governance.trust.bundle import CountryBundle, CountryDocuments
+from keys.certificates import Role, TransportAuthority, new_transport_key, public_pem
+from keys.errors import PratiqueError
+from keys.identity import SigningKey
+from keys.store import KeyStore
+from protocols.channel import LinkFault
+from protocols.encoding import digest
+from protocols.errors import ProtocolFault
+from protocols.invitation import Invitation, enrolment_fingerprint
+from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest, SubmitRequest
+from tests.support.documents import NOW, Papers, agreement_fields
+
+PASSPHRASE = "four random words here"
+TOKEN = base64.b64encode(bytes(range(32))).decode()
+AUTHORITY = TransportAuthority.create("nordic-heart", NOW - timedelta(days=1))
+KEY = new_transport_key()
+"""Made once: keys of this kind take time."""
+
+
+def unreachable() -> LinkFault:
+    return LinkFault("The exchange at exchange.test:7443 does not answer", passing=True)
+
+
+@dataclass
+class PaperExchange:
+    """What an exchange does for officers, over a store of papers, without a network."""
+
+    papers: Papers
+    down: bool = False
+    submit_down: bool = False
+    enrolment: int = EnrolReply.ADMITTED
+    issued_to: tuple[str, Role] = ("DK", Role.OFFICER)
+    tampered: dict[str, bytes] = field(default_factory=dict)
+    asked: list[EnrolRequest] = field(default_factory=list)
+    submitted: list[tuple[int, bytes]] = field(default_factory=list)
+    closed: int = 0
+
+    def fetch(self, path: str) -> bytes | None:
+        self._reach()
+        if path in self.tampered:
+            return self.tampered[path]
+        return self.papers.store.current_draft() if path == "draft" else self._published(path)
+
+    def _published(self, path: str) -> bytes | None:
+        return self.papers.store.read(path)
+
+    def submit(self, kind: int, content: bytes) -> None:
+        self._reach()
+        if self.submit_down:
+            raise unreachable()
+        self.submitted.append((kind, content))
+        try:
+            self._take(kind, content)
+        except PratiqueError as fault:
+            raise ProtocolFault(fault.what, why=fault.why, fix=fault.fix) from None
+
+    def _take(self, kind: int, content: bytes) -> None:
+        papers = self.papers
+        if kind == SubmitRequest.COUNTRY_BUNDLE:
+            papers.store.accept_country(content, papers.now, online=papers.online)
+        elif papers.store.add_signatures(content).ready:
+            papers.publish()
+
+    def enrol(self, request: EnrolRequest) -> EnrolReply:
+        self._reach()
+        self.asked.append(request)
+        admitted = self.enrolment == EnrolReply.ADMITTED
+        return EnrolReply(
+            status=self.enrolment,
+            fingerprint=enrolment_fingerprint(request.transport_key, request.statement),
+            certificate=self._certificate(request) if admitted else b"",
+        )
+
+    def _certificate(self, request: EnrolRequest) -> bytes:
+        country, role = self.issued_to
+        return AUTHORITY.issue(
+            request.transport_key,
+            country=country,
+            role=role,
+            now=self.papers.now,
+            lifetime=timedelta(days=90),
+        )
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def _reach(self) -> None:
+        if self.down:
+            raise unreachable()
+
+
+def invitation(country: str = "DK", role: str = "officer", **changes: Any) -> Invitation:
+    certificate = AUTHORITY.issue(
+        public_pem(KEY),
+        country=country,
+        role=Role.ENROLMENT,
+        now=NOW,
+        lifetime=timedelta(days=7),
+    )
+    fields: dict[str, Any] = {
+        "federation": "nordic-heart",
+        "exchange": "exchange.test:7443",
+        "country": country,
+        "role": role,
+        "token": TOKEN,
+        "authority": AUTHORITY.certificate_pem.decode(),
+        "authority_digest": AUTHORITY.digest,
+        "root_digest": None,
+        "certificate": certificate.decode(),
+        "key": KEY.decode(),
+        "expires": NOW + timedelta(days=7),
+    }
+    return Invitation.model_validate(fields | changes)
+
+
+def agreed_with(key: SigningKey | str, **changes: Any) -> Agreement:
+    """Return the agreement of the papers, with this key as the one of DK."""
+    fields = agreement_fields(**changes)
+    text = key if isinstance(key, str) else key.public.to_text()
+    fields["parties"][0]["officer_key"] = text
+    return Agreement.model_validate(fields)
+
+
+@dataclass
+class Keyboard:
+    """The officer of DK, with a folder, a passphrase file and the commands."""
+
+    folder: Path
+    exchange: PaperExchange
+    now: datetime = NOW
+
+    @property
+    def home(self) -> OfficerHome:
+        return OfficerHome(self.folder / "officer")
+
+    @property
+    def papers(self) -> Papers:
+        return self.exchange.papers
+
+    @property
+    def passphrase_file(self) -> Path:
+        return self.folder / "passphrase"
+
+    @property
+    def node(self) -> Path:
+        return self.folder / "node"
+
+    def run(self, *words: str | Path, unlock: bool = True, answer: str = "") -> Result:
+        secret = ["--passphrase-file", str(self.passphrase_file)] if unlock else []
+        command = [*map(str, words), "--home", str(self.home.path), *secret]
+        return CliRunner().invoke(app, command, input=answer, catch_exceptions=False)
+
+    def done(self, *words: str | Path, **how: Any) -> str:
+        result = self.run(*words, **how)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    def refused(self, *words: str | Path, **how: Any) -> str:
+        """Run a command that must be refused; return what it said, having changed nothing."""
+        before, handed = self.contents(), len(self.exchange.submitted)
+        result = self.run(*words, **how)
+        assert result.exit_code == 1, result.output
+        assert self.contents() == before
+        assert len(self.exchange.submitted) == handed
+        return result.stderr
+
+    def contents(self) -> dict[str, bytes]:
+        """Return every file of the officer that decides anything."""
+        kept = (p for p in self.home.path.rglob("*") if p.is_file() and p.name != "lock")
+        skipped = {"root.json", "floor.json"}  # what was seen may be remembered at any time
+        return {str(p): p.read_bytes() for p in kept if p.name not in skipped}
+
+    def own(self) -> CountryDocuments | None:
+        return read_own(self.home, self.home.settings(), self.now)
+
+    def file(self, name: str, content: str | bytes) -> Path:
+        path = self.folder / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def make_node(self) -> Path:
+        self.node.mkdir()
+        (self.node / "node.yaml").write_text("country: DK\n")
+        return self.node
+
+    def enrol(self) -> "Keyboard":
+        self.done("enrol", self.file("invitation.json", invitation().model_dump_json()))
+        return self
+
+    def agree(self) -> "Keyboard":
+        """Sign the first agreement, with two other countries; it is published then."""
+        self.papers.store.draft(self.papers.agreed, self.papers.now)
+        self.papers.sign("EE", "NO")
+        self.done("sign", "--yes")
+        return self
+
+
+def cheap_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let key stores open at once: scrypt at its least cost."""
+    monkeypatch.setitem(KeyStore.create.__func__.__kwdefaults__, "cost", 2)
+
+
+def sit_down(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    agree: Callable[[str], Agreement] = agreed_with,
+) -> Keyboard:
+    """Return a new officer of DK, named in the agreement that waits, with a clock that stands."""
+    cheap_stores(monkeypatch)
+    home = OfficerHome(folder / "officer")
+    settings = create_home(home, "DK", "Health data authority of DK", PASSPHRASE.encode())
+    papers = Papers(folder / "papers", agreed=agree(settings.document_key))
+    papers.officers["DK"] = Identity.open(home, settings, PASSPHRASE.encode()).key
+    exchange = PaperExchange(papers)
+    keyboard = Keyboard(folder, exchange)
+    keyboard.passphrase_file.write_text(PASSPHRASE + "\n")
+    keyboard.passphrase_file.chmod(0o600)
+    monkeypatch.setattr("governance.officer.opening.dial", lambda *_, **__: exchange)
+    monkeypatch.setattr("governance.officer.opening.utc_now", lambda: keyboard.now)
+    return keyboard
+
+
+def bundle_version(bundle: bytes) -> int:
+    return CountryBundle.from_canonical(bundle).signed().signed.version
+
+
+def root_digest(papers: Papers) -> str:
+    return digest(papers.pinned)

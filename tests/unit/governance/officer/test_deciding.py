@@ -1,0 +1,281 @@
+import json
+from datetime import timedelta
+
+import pytest
+
+from governance.documents.study import Study
+from tests.support.documents import NOW, node_keys, study
+from tests.support.officers import Keyboard
+
+SEX_IS_OURS = """@id("dk/no-sex") @sentence("Denmark does not share the sex of patients.")
+forbid (principal, action, resource) when { context.study.features.contains("sex") };
+"""
+
+
+@pytest.fixture
+def asked(agreed: Keyboard) -> Study:
+    """A study that waits for DK."""
+    return propose(agreed)
+
+
+def propose(officer: Keyboard, **changes) -> Study:
+    proposed = study(officer.papers.agreed, **changes)
+    officer.papers.propose(proposed)
+    return proposed
+
+
+class TestApproval:
+    def test_is_a_permit_that_everyone_can_verify(self, agreed: Keyboard, asked: Study) -> None:
+        said = agreed.done("approve", asked.id, "--sentence", "For our patients.", answer="y\n")
+        permit = agreed.papers.view().country("DK").permit(asked.digest)
+        assert permit == agreed.own().permit(asked.digest)
+        assert permit.agreement == agreed.papers.agreed.digest
+        assert permit.approved_by == "Health data authority of DK"
+        assert permit.sentence == "For our patients."
+        assert permit.issued == NOW
+        assert permit.conditions.expires == asked.expires
+        assert permit.conditions.features is permit.conditions.epsilon_at_most is None
+        assert asked.digest in said
+        assert "ε = 0.5 at δ = 1e-05" in said
+
+    def test_holds_the_conditions_given(self, agreed: Keyboard, asked: Study) -> None:
+        words = ("--features", "age, sex,disease", "--epsilon-at-most", "0.7")
+        agreed.done("approve", asked.id, *words, "--expires", "2026-10-31", "--yes")
+        conditions = agreed.own().permit(asked.digest).conditions
+        assert conditions.features == ("age", "sex", "disease")
+        assert conditions.epsilon_at_most == 0.7
+        assert conditions.expires.isoformat() == "2026-10-31T23:59:59+00:00"
+
+    def test_with_conditions_that_the_study_does_not_keep_says_so(
+        self, agreed: Keyboard, asked: Study
+    ) -> None:
+        result = agreed.run("approve", asked.id, "--features", "age,disease", "--yes")
+        assert result.exit_code == 0
+        assert "does not cover the features sex" in result.stderr
+        assert "Your node will refuse the study as it is proposed now" in result.stderr
+        result = agreed.run(
+            "approve", asked.id, "--epsilon-at-most", "0.1", "--yes", "--reconsider"
+        )
+        assert "allows at most 0.1" in result.stderr
+
+    def test_without_such_conditions_warns_of_nothing(self, agreed: Keyboard, asked: Study) -> None:
+        assert "will refuse" not in agreed.run("approve", asked.id, "--yes").stderr
+
+    @pytest.mark.parametrize("shorten", [71, 64, 20])
+    def test_goes_by_digest_as_well(self, agreed: Keyboard, asked: Study, shorten: int) -> None:
+        agreed.done("approve", asked.digest[:shorten], "--yes")
+        assert agreed.own().permit(asked.digest)
+
+    def test_answers_a_machine(self, agreed: Keyboard, asked: Study) -> None:
+        answer = json.loads(agreed.run("approve", asked.id, "--yes", "--json").stdout)
+        assert answer["decision"] == "approved"
+        assert answer["study"] == asked.digest
+        assert answer["version"] == answer["exchange_has"] == 1
+
+    def test_needs_a_yes(self, agreed: Keyboard, asked: Study) -> None:
+        assert "answered no" in agreed.refused("approve", asked.id, answer="n\n")
+        assert "Nobody answered" in agreed.refused("approve", asked.id)
+
+    def test_never_lasts_longer_than_the_study(self, agreed: Keyboard, asked: Study) -> None:
+        agreed.done("approve", asked.id, "--expires", "2029-01-01", "--yes")
+        assert agreed.own().permit(asked.digest).conditions.expires == asked.expires
+
+
+class TestApprovalRefused:
+    @pytest.mark.parametrize(
+        ("words", "why"),
+        [
+            (("--features", "age,sexx"), "no feature 'sexx'; did you mean sex?"),
+            (("--features", ""), "no feature ''"),
+            (("--epsilon-at-most", "0"), "--epsilon-at-most cannot be used"),
+            (("--epsilon-at-most", "nan"), "--epsilon-at-most cannot be used"),
+            (("--epsilon-at-most", "-1"), "--epsilon-at-most cannot be used"),
+            (("--expires", "soon"), "--expires cannot be 'soon'"),
+            (("--expires", "2026-13-01"), "--expires cannot be"),
+            (("--expires", "2026-08-31"), "lies in the past"),
+            (("--sentence", "two\nlines"), "--sentence cannot be used"),
+            (("--sentence", "\u202eevil"), "--sentence cannot be used"),
+        ],
+    )
+    def test_for_conditions_that_do_not_fit(
+        self, agreed: Keyboard, asked: Study, words: tuple[str, str], why: str
+    ) -> None:
+        assert why in agreed.refused("approve", asked.id, *words, "--yes")
+
+    def test_for_an_unknown_study(self, agreed: Keyboard, asked: Study) -> None:
+        said = agreed.refused("approve", "heart-by-age", "--yes")
+        assert f"no study 'heart-by-age'; did you mean {asked.id}?" in said
+        assert f"Published are: {asked.id}" in said
+
+    def test_for_an_unknown_digest(self, agreed: Keyboard, asked: Study) -> None:
+        assert "There is no study" in agreed.refused("approve", "sha256:" + "0" * 64, "--yes")
+        assert "There is no study" in agreed.refused("approve", asked.digest[:12], "--yes")
+
+    def test_for_one_that_was_decided_already(self, agreed: Keyboard, asked: Study) -> None:
+        agreed.done("approve", asked.id, "--yes")
+        said = agreed.refused("approve", asked.id, "--yes")
+        assert "You approved it on 2026-09-01" in said
+        assert "--reconsider" in said
+
+    def test_for_one_that_was_refused_before(self, agreed: Keyboard, asked: Study) -> None:
+        agreed.done("refuse", asked.id, "--reason", "Too early.", "--yes")
+        assert "You said no on 2026-09-01: Too early." in agreed.refused(
+            "approve", asked.id, "--yes"
+        )
+        agreed.done("approve", asked.id, "--yes", "--reconsider")
+        assert agreed.own().permit(asked.digest)
+        assert agreed.own().withdrawal(asked.digest) is None
+
+    def test_for_an_expired_study(self, agreed: Keyboard) -> None:
+        expired = propose(agreed, expires="2026-08-31")
+        assert "expired on 2026-08-31" in agreed.refused("approve", expired.id, "--yes")
+
+    def test_for_a_study_of_other_countries(self, agreed: Keyboard) -> None:
+        other = propose(agreed, countries=["EE", "NO", "PT"])
+        assert "does not ask DK" in agreed.refused("approve", other.id, "--yes")
+
+    def test_for_a_purpose_that_the_agreement_forbids(self, agreed: Keyboard) -> None:
+        purpose = {"ehds": "53-1-e", "purpose_of_use": "HMARKT", "sentence": "To sell."}
+        forbidden = propose(agreed, purpose=purpose)
+        said = agreed.refused("approve", forbidden.id, "--yes")
+        assert "No data of this federation serves marketing." in said
+        assert "(agreement/purpose-forbidden)" in said
+        assert "Article 4(2)" in said
+
+    def test_for_a_cost_above_the_whole_budget(self, agreed: Keyboard) -> None:
+        proposed = study(agreed.papers.agreed, privacy={"epsilon": 50.0, "delta": 1e-5})
+        loud = proposed.with_mechanisms(
+            tuple(m.model_copy(update={"noise_std": 3}) for m in proposed.mechanisms)
+        )
+        agreed.papers.propose(loud)
+        assert "(agreement/budget)" in agreed.refused("approve", loud.id, "--yes")
+
+    def test_for_what_the_own_country_forbids(self, agreed: Keyboard, asked: Study) -> None:
+        agreed.done("sign", agreed.file("dk.cedar", SEX_IS_OURS), "--yes")
+        assert "(national/dk/no-sex)" in agreed.refused("approve", asked.id, "--yes")
+
+    def test_while_the_exchange_is_down(self, agreed: Keyboard, asked: Study) -> None:
+        agreed.exchange.down = True
+        assert "does not answer" in agreed.refused("approve", asked.id, "--yes")
+
+    def test_before_the_agreement_is_in_force(self, enrolled: Keyboard) -> None:
+        assert "not published yet" in enrolled.refused("approve", "any", "--yes")
+
+
+class TestRefusal:
+    def test_is_a_no_with_its_reason(self, agreed: Keyboard, asked: Study) -> None:
+        said = agreed.done("refuse", asked.id, "--reason", "Not our question.", answer="y\n")
+        published = agreed.papers.view().country("DK")
+        assert published.withdrawal(asked.digest).reason == "Not our question."
+        assert "The other parties will read the reason" in said
+
+    def test_takes_the_study_off_the_inbox(self, agreed: Keyboard, asked: Study) -> None:
+        assert asked.title in agreed.done("inbox")
+        agreed.done("refuse", asked.id, "--reason", "No.", "--yes")
+        assert asked.title not in agreed.done("inbox")
+
+    @pytest.mark.parametrize("reason", ["", "two\nlines", "\u200bhidden", "x" * 2_001])
+    def test_needs_a_plain_reason(self, agreed: Keyboard, asked: Study, reason: str) -> None:
+        said = agreed.refused("refuse", asked.id, "--reason", reason, "--yes")
+        assert "--reason cannot be used" in said
+
+    def test_is_no_way_to_take_a_permit_back(self, agreed: Keyboard, asked: Study) -> None:
+        agreed.done("approve", asked.id, "--yes")
+        said = agreed.refused("refuse", asked.id, "--reason", "No.", "--yes")
+        assert "withdraw" in said
+
+    def test_is_said_once(self, agreed: Keyboard, asked: Study) -> None:
+        agreed.done("refuse", asked.id, "--reason", "No.", "--yes")
+        assert "decided" in agreed.refused("refuse", asked.id, "--reason", "No.", "--yes")
+
+    def test_of_an_expired_study_is_refused(self, agreed: Keyboard) -> None:
+        expired = propose(agreed, expires="2026-08-31")
+        assert "expired" in agreed.refused("refuse", expired.id, "--reason", "No.", "--yes")
+
+    def test_of_an_unknown_study_is_refused(self, agreed: Keyboard) -> None:
+        said = agreed.refused("refuse", "nothing", "--reason", "No.", "--yes")
+        assert "Published are: none yet" in said
+
+
+class TestWithdrawal:
+    @pytest.fixture
+    def permitted(self, agreed: Keyboard, asked: Study) -> Study:
+        agreed.done("approve", asked.id, "--yes")
+        return asked
+
+    def test_outweighs_the_permit(self, agreed: Keyboard, permitted: Study) -> None:
+        said = agreed.done("withdraw", permitted.id, "--reason", "New advice.", "--yes")
+        published = agreed.papers.view().country("DK")
+        assert published.withdrawal(permitted.digest).reason == "New advice."
+        assert "cannot be called back, and stays charged" in said
+
+    def test_reaches_the_node_without_an_exchange(self, agreed: Keyboard, permitted: Study) -> None:
+        node = agreed.make_node()
+        agreed.exchange.down = True
+        result = agreed.run("withdraw", permitted.id, "--reason", "Now.", "--yes", "--node", node)
+        assert result.exit_code == 1
+        assert "Version 2 is signed and kept" in result.stderr
+        assert "pratique-officer renew" in result.stderr
+        assert agreed.own().withdrawal(permitted.digest)
+        assert b'\\"withdrawal\\"' in (node / "officer" / "country-DK.json").read_bytes()
+
+    def test_reaches_the_exchange_later(self, agreed: Keyboard, permitted: Study) -> None:
+        agreed.exchange.down = True
+        agreed.run("withdraw", permitted.id, "--reason", "Now.", "--yes")
+        agreed.exchange.down = False
+        assert "have not reached the exchange" in agreed.done("inbox")
+        agreed.done("renew")
+        assert agreed.papers.view().country("DK").withdrawal(permitted.digest)
+        assert "have not reached" not in agreed.done("inbox")
+
+    def test_goes_by_digest_without_an_exchange(self, agreed: Keyboard, permitted: Study) -> None:
+        agreed.exchange.down = True
+        agreed.run("withdraw", permitted.digest, "--reason", "Now.", "--yes")
+        assert agreed.own().withdrawal(permitted.digest)
+
+    def test_goes_to_the_text_that_was_permitted(self, agreed: Keyboard, permitted: Study) -> None:
+        """A second proposal under the same id must not hide what was permitted."""
+        propose(agreed, question="How many patients have heart disease now?")
+        agreed.done("withdraw", permitted.id, "--reason", "Stop.", "--yes")
+        assert agreed.own().withdrawal(permitted.digest)
+
+    def test_needs_a_permit(self, agreed: Keyboard, asked: Study) -> None:
+        said = agreed.refused("withdraw", asked.id, "--reason", "No.", "--yes")
+        assert "You have not approved it" in said
+
+    def test_is_said_once(self, agreed: Keyboard, permitted: Study) -> None:
+        agreed.done("withdraw", permitted.id, "--reason", "No.", "--yes")
+        said = agreed.refused("withdraw", permitted.id, "--reason", "Again.", "--yes")
+        assert "You said no on 2026-09-01" in said
+
+    def test_needs_a_yes(self, agreed: Keyboard, permitted: Study) -> None:
+        said = agreed.refused("withdraw", permitted.id, "--reason", "No.", answer="n\n")
+        assert "answered no" in said
+
+    def test_of_an_unknown_study_is_refused(self, agreed: Keyboard, permitted: Study) -> None:
+        assert "no study" in agreed.refused("withdraw", "other", "--reason", "No.", "--yes")
+
+    def test_stays_possible_after_the_study_expired(
+        self, agreed: Keyboard, permitted: Study
+    ) -> None:
+        agreed.papers.now = agreed.now = NOW + timedelta(days=200)
+        agreed.papers.refresh()
+        agreed.done("withdraw", permitted.id, "--reason", "Late.", "--yes")
+        assert agreed.own().withdrawal(permitted.digest)
+
+
+def test_a_folder_restored_from_an_old_copy_undoes_no_withdrawal(
+    agreed: Keyboard, asked: Study
+) -> None:
+    agreed.done("approve", asked.id, "--yes")
+    copy = {path: path.read_bytes() for path in agreed.home.documents.rglob("*.json")}
+    agreed.done("withdraw", asked.id, "--reason", "Stop.", "--yes")
+    agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
+    for path, content in copy.items():
+        path.write_bytes(content)
+    result = agreed.run("renew")
+    assert "older than the exchange's version 3" in result.stderr
+    renewed = agreed.papers.view().country("DK")
+    assert renewed.version == 4
+    assert renewed.withdrawal(asked.digest).reason == "Stop."
+    assert renewed.node == node_keys("DK")

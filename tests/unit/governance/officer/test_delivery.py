@@ -1,0 +1,180 @@
+import base64
+import json
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from governance.errors import DocumentFault
+from governance.local import Desk
+from governance.officer.delivery import Handed, read_handed, take_over
+from governance.trust.bundle import own_country
+from governance.trust.signing import OfficerDocuments
+from tests.support.documents import Papers, node_keys, permit, study, withdrawal
+from tests.support.officers import Keyboard, bundle_version
+
+pytestmark = pytest.mark.enable_socket
+
+
+@pytest.fixture
+def node(agreed: Keyboard) -> Iterator[Path]:
+    """A node's folder with a path short enough for a socket."""
+    folder = Path(tempfile.mkdtemp(prefix="node-", dir="/tmp"))
+    (folder / "node.yaml").write_text("country: DK\n")
+    yield folder
+    shutil.rmtree(folder)
+
+
+class NodeDaemon:
+    """The desk of a node that verifies what it is given by its officer's key."""
+
+    def __init__(self, node: Path, officer: Keyboard) -> None:
+        self.versions: list[int] = []
+        self._officer = officer
+        self.desk = Desk(node / "run" / "node.sock", self._answer)
+
+    def _answer(self, method: str, params: dict[str, Any]) -> Any:
+        if method != "deliver":
+            raise DocumentFault(f"There is no {method} here")
+        bundle = base64.b64decode(params["bundle"])
+        key = self._officer.home.settings().verify_key
+        known = max(self.versions, default=0)
+        own = own_country(bundle, "DK", key, self._officer.now, at_least=known)
+        self.versions.append(own.version)
+        return {"version": own.version}
+
+
+@pytest.fixture
+def daemon(node: Path, agreed: Keyboard) -> Iterator[NodeDaemon]:
+    running = NodeDaemon(node, agreed)
+    yield running
+    running.desk.close()
+
+
+def sign_keys(officer: Keyboard, *words: str | Path):
+    file = officer.file("node-keys.json", node_keys("DK").canonical())
+    return officer.run("sign", file, "--yes", *words)
+
+
+class TestNode:
+    def test_that_runs_takes_the_documents_at_once(
+        self, agreed: Keyboard, node: Path, daemon: NodeDaemon
+    ) -> None:
+        result = sign_keys(agreed, "--node", node)
+        assert result.exit_code == 0
+        assert "Your node is running and has them" in result.stdout
+        assert daemon.versions == [1]
+        assert read_handed(agreed.home.handed_file) == Handed(node=1, exchange=1)
+
+    def test_is_remembered(self, agreed: Keyboard, node: Path, daemon: NodeDaemon) -> None:
+        sign_keys(agreed, "--node", node)
+        agreed.done("renew")
+        assert daemon.versions == [1, 2]
+        assert agreed.home.settings().node == str(node)
+
+    def test_that_is_down_finds_them_in_its_folder(self, agreed: Keyboard, node: Path) -> None:
+        assert "finds them when it starts" in sign_keys(agreed, "--node", node).stdout
+        bundle = (node / "officer" / "country-DK.json").read_bytes()
+        key = agreed.home.settings().verify_key
+        assert own_country(bundle, "DK", key, agreed.now).node == node_keys("DK")
+
+    def test_that_was_killed_left_a_socket_behind(self, agreed: Keyboard, node: Path) -> None:
+        (node / "run").mkdir()
+        with socket.socket(socket.AF_UNIX) as abandoned:
+            abandoned.bind(str(node / "run" / "node.sock"))
+        assert sign_keys(agreed, "--node", node).exit_code == 0
+        assert (node / "officer" / "country-DK.json").exists()
+
+    def test_that_says_no_is_reported_and_made_good(
+        self, agreed: Keyboard, node: Path, daemon: NodeDaemon
+    ) -> None:
+        daemon.versions.append(9)
+        result = sign_keys(agreed, "--node", node)
+        assert result.exit_code == 1
+        assert "Version 1 is signed and kept, but has not reached everyone" in result.stderr
+        assert "It is version 1, and 9 was seen before" in result.stderr
+        assert agreed.papers.view().country("DK").version == 1
+        assert "have not reached the node" in agreed.done("inbox")
+        daemon.versions.clear()
+        agreed.done("renew")
+        assert "have not reached" not in agreed.done("inbox")
+
+    def test_that_is_none_is_refused_before_anything_is_signed(self, agreed: Keyboard) -> None:
+        file = agreed.file("node-keys.json", node_keys("DK").canonical())
+        said = agreed.refused("sign", file, "--yes", "--node", agreed.folder / "nowhere")
+        assert "There is no node in" in said
+        assert agreed.own() is None
+
+    def test_that_is_unknown_is_asked_for(self, agreed: Keyboard) -> None:
+        assert "--node" in sign_keys(agreed).stderr
+
+
+class TestFile:
+    def test_carries_the_same_bundle(self, agreed: Keyboard) -> None:
+        out = agreed.folder / "carried.json"
+        sign_keys(agreed, "--bundle-out", out)
+        [(_, submitted)] = agreed.exchange.submitted[-1:]
+        assert out.read_bytes() == submitted
+        assert bundle_version(submitted) == 1
+
+    def test_that_cannot_be_written_is_told(self, agreed: Keyboard) -> None:
+        blocked = agreed.file("blocked", "a file, no folder") / "carried.json"
+        result = sign_keys(agreed, "--bundle-out", blocked)
+        assert result.exit_code == 1
+        assert "cannot be written" in result.stderr
+        assert "Traceback" not in result.output
+
+
+class TestExchange:
+    def test_that_refuses_is_quoted(self, agreed: Keyboard) -> None:
+        """Its clock is a month ahead: what is signed now has expired there."""
+        agreed.exchange.submit_down = True
+        result = sign_keys(agreed)
+        assert result.exit_code == 1
+        assert "does not answer" in result.stderr
+        assert "pratique-officer renew" in result.stderr
+        agreed.exchange.submit_down = False
+        agreed.done("renew")
+        assert agreed.papers.view().country("DK").version == 2
+
+    def test_answers_a_machine_which_versions_are_where(self, agreed: Keyboard) -> None:
+        answer = json.loads(sign_keys(agreed, "--json").stdout)
+        assert answer["version"] == 1
+        assert (answer["node_has"], answer["exchange_has"]) == (0, 1)
+
+
+class TestHanded:
+    @pytest.mark.parametrize("content", ["", "{", '{"node": -1}', '{"extra": 1}'])
+    def test_what_cannot_be_read_counts_as_nothing_handed_over(
+        self, tmp_path: Path, content: str
+    ) -> None:
+        file = tmp_path / "handed.json"
+        file.write_text(content)
+        assert read_handed(file) == Handed(node=0, exchange=0)
+        assert read_handed(tmp_path / "none") == Handed()
+
+
+class TestTakingOver:
+    def test_brings_everything_that_was_published(self, tmp_path: Path) -> None:
+        papers = Papers(tmp_path / "papers").begin()
+        asked, other = study(papers.agreed), study(papers.agreed, id="other")
+        desk = papers.desks["DK"]
+        desk.set_node(node_keys("DK"))
+        desk.set_policy('@id("dk/none")\nforbid (principal, action, resource);\n')
+        desk.approve(permit(papers.agreed, asked))
+        desk.approve(permit(papers.agreed, other))
+        desk.withdraw(withdrawal(other))
+        papers.give("DK")
+        published = papers.view().country("DK")
+        new = OfficerDocuments(tmp_path / "new", "DK")
+        take_over(new, published)
+        bundle = new.sign(papers.now, papers.officers["DK"], at_least=published.version)
+        restored = own_country(bundle, "DK", papers.officers["DK"].public, papers.now)
+        assert restored.version == published.version + 1
+        assert restored.permits == published.permits
+        assert restored.withdrawals == published.withdrawals
+        assert (restored.node, restored.policy) == (published.node, published.policy)

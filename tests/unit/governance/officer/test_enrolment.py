@@ -1,0 +1,177 @@
+import json
+from datetime import timedelta
+
+import pytest
+import yaml
+
+from keys.certificates import Role, TransportAuthority, peer_of, public_pem
+from keys.store import KeyStore
+from protocols.invitation import Statement, enrolment_fingerprint
+from protocols.proto.exchange_pb2 import EnrolReply
+from tests.support.documents import NOW
+from tests.support.officers import AUTHORITY, PASSPHRASE, Keyboard, invitation, root_digest
+
+STRANGER = TransportAuthority.create("elsewhere", NOW - timedelta(days=1))
+
+
+def letter(officer: Keyboard, **changes):
+    return officer.file("invitation.json", invitation(**changes).model_dump_json())
+
+
+@pytest.fixture(autouse=True)
+def no_sleep(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    slept: list[float] = []
+    monkeypatch.setattr("governance.officer.enrolment.time.sleep", slept.append)
+    return slept
+
+
+def test_an_admitted_officer_keeps_its_certificate(officer: Keyboard) -> None:
+    assert "You are let in" in officer.done("enrol", letter(officer))
+    certificate = officer.home.certificate_file.read_bytes()
+    peer = peer_of(
+        certificate, authority_pem=AUTHORITY.certificate_pem, now=officer.now, revoked=()
+    )
+    settings = officer.home.settings()
+    assert (peer.country, peer.role) == ("DK", Role.OFFICER)
+    assert settings.exchange == "exchange.test:7443"
+    assert settings.federation == "nordic-heart"
+
+
+def test_the_request_is_what_the_fingerprint_says(officer: Keyboard) -> None:
+    said = officer.done("enrol", letter(officer))
+    [request] = officer.exchange.asked
+    statement = Statement.from_bytes(request.statement)
+    kept = KeyStore.open(officer.home.keys, PASSPHRASE.encode()).get("transport-key")
+    assert enrolment_fingerprint(request.transport_key, request.statement) in said
+    assert request.transport_key == public_pem(kept)
+    assert statement.document_key == officer.home.settings().document_key
+    assert (statement.country, statement.role) == ("DK", "officer")
+    assert request.token == bytes(range(32))
+
+
+def test_digests_to_compare_are_shown(officer: Keyboard) -> None:
+    said = officer.done("enrol", letter(officer, root_digest="sha256:" + "a" * 64))
+    assert AUTHORITY.digest in said
+    assert "sha256:" + "a" * 64 in said
+    assert officer.home.settings().root_digest == "sha256:" + "a" * 64
+
+
+def test_a_pending_request_can_be_asked_about_again(officer: Keyboard) -> None:
+    officer.exchange.enrolment = EnrolReply.PENDING
+    assert "waits for the coordinator" in officer.done("enrol", letter(officer))
+    assert officer.home.settings().exchange is None
+    officer.exchange.enrolment = EnrolReply.ADMITTED
+    officer.done("enrol", letter(officer))
+    first, second = officer.exchange.asked
+    assert first == second
+    assert officer.home.settings().exchange is not None
+
+
+def test_waiting_asks_every_second(officer: Keyboard, no_sleep: list[float]) -> None:
+    officer.exchange.enrolment = EnrolReply.PENDING
+    officer.done("enrol", letter(officer), "--wait", "3")
+    assert no_sleep == [1.0] * 3
+    assert len(officer.exchange.asked) == 4
+
+
+def test_waiting_ends_with_the_admission(
+    officer: Keyboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    officer.exchange.enrolment = EnrolReply.PENDING
+
+    def admitted(_: float) -> None:
+        officer.exchange.enrolment = EnrolReply.ADMITTED
+
+    monkeypatch.setattr("governance.officer.enrolment.time.sleep", admitted)
+    assert "You are let in" in officer.done("enrol", letter(officer), "--wait", "30")
+    assert len(officer.exchange.asked) == 2
+
+
+def test_a_request_turned_away_says_so(officer: Keyboard) -> None:
+    officer.exchange.enrolment = EnrolReply.REFUSED
+    result = officer.run("enrol", letter(officer))
+    assert result.exit_code == 1
+    assert "turned your request away" in result.stderr
+    assert not officer.home.certificate_file.exists()
+
+
+def test_answers_a_machine(officer: Keyboard) -> None:
+    officer.exchange.enrolment = EnrolReply.PENDING
+    pending = json.loads(officer.run("enrol", letter(officer), "--json").stdout)
+    officer.exchange.enrolment = EnrolReply.ADMITTED
+    admitted = json.loads(officer.run("enrol", letter(officer), "--json").stdout)
+    assert (pending["status"], admitted["status"]) == ("pending", "admitted")
+    assert pending["fingerprint"] == admitted["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"country": "EE"}, "It is for the officer of EE"),
+        ({"role": "node"}, "It is for the node of DK"),
+        ({"expires": NOW}, "It expired on 2026-09-01"),
+        ({"authority_digest": STRANGER.digest}, "authority does not have the digest"),
+        ({"authority": STRANGER.certificate_pem.decode()}, "authority does not have the digest"),
+    ],
+)
+def test_a_foreign_invitation_is_refused_before_anything_is_sent(
+    officer: Keyboard, changes: dict, why: str
+) -> None:
+    assert why in officer.refused("enrol", letter(officer, **changes))
+    assert officer.exchange.asked == []
+
+
+def test_an_invitation_of_another_federation_is_refused(enrolled: Keyboard) -> None:
+    said = enrolled.refused("enrol", letter(enrolled, federation="elsewhere"))
+    assert "you belong to nordic-heart" in said
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"not json", b"\x80\x04pickle", b"[" * 10**5])
+def test_another_file_is_no_invitation(officer: Keyboard, content: bytes) -> None:
+    assert "not an invitation" in officer.refused("enrol", officer.file("letter", content))
+
+
+def test_a_file_that_is_not_there_is_named(officer: Keyboard) -> None:
+    assert "cannot be read" in officer.refused("enrol", officer.folder / "none.json")
+
+
+def test_an_exchange_that_is_down_is_asked_again_with_the_same_request(
+    officer: Keyboard,
+) -> None:
+    officer.exchange.down = True
+    result = officer.run("enrol", letter(officer))
+    assert result.exit_code == 1
+    assert "does not answer" in result.stderr
+    assert not officer.home.certificate_file.exists()
+    kept = KeyStore.open(officer.home.keys, PASSPHRASE.encode()).get("transport-key")
+    officer.exchange.down = False
+    officer.done("enrol", letter(officer))
+    assert officer.exchange.asked[0].transport_key == public_pem(kept)
+
+
+@pytest.mark.parametrize("whose", [("EE", Role.OFFICER), ("DK", Role.NODE)])
+def test_a_certificate_of_somebody_else_is_not_kept(officer: Keyboard, whose) -> None:
+    officer.exchange.issued_to = whose
+    result = officer.run("enrol", letter(officer))
+    assert result.exit_code == 1
+    assert "not yours" in result.stderr
+    assert not officer.home.certificate_file.exists()
+    assert officer.home.settings().exchange is None
+
+
+def test_a_new_invitation_keeps_the_root_digest_known_before(officer: Keyboard) -> None:
+    officer.done("enrol", letter(officer, root_digest="sha256:" + "a" * 64))
+    officer.done("enrol", letter(officer))
+    assert officer.home.settings().root_digest == "sha256:" + "a" * 64
+
+
+def test_one_who_came_late_trusts_the_root_of_the_invitation(officer: Keyboard) -> None:
+    officer.papers.begin()
+    officer.done("enrol", letter(officer, root_digest=root_digest(officer.papers)))
+    assert "Nothing waits for you" in officer.done("inbox")
+
+
+def test_settings_stay_readable_by_people(enrolled: Keyboard) -> None:
+    content = yaml.safe_load(enrolled.home.settings_file.read_text())
+    assert content["country"] == "DK"
+    assert content["exchange"] == "exchange.test:7443"

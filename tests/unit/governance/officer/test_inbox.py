@@ -1,0 +1,192 @@
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from governance.documents.permit import PermitConditions
+from governance.officer.inbox import Item, Matter, Waiting, ends, items, undecided
+from governance.trust.bundle import CountryDocuments
+from governance.trust.ceremony import Draft
+from tests.support.documents import DAY, NOW, agreement, permit, study, withdrawal
+
+AGREED = agreement()
+ASKED = study(AGREED)
+SOON = study(AGREED, id="soon", title="A study that ends soon", expires="2026-09-20")
+OTHERS = study(AGREED, id="others", countries=["EE", "NO", "PT"])
+EXPIRED = study(AGREED, id="expired", expires="2026-08-31")
+
+
+def own(**changes) -> CountryDocuments:
+    fields = {
+        "country": "DK",
+        "version": 3,
+        "signed_at": NOW,
+        "expires": NOW + 6 * DAY,
+        "node": None,
+        "permits": {},
+        "withdrawals": {},
+        "policy": None,
+    }
+    return CountryDocuments(**fields | changes)
+
+
+def waiting(**changes) -> list[Item]:
+    return items(Waiting(country="DK", now=NOW, **changes))
+
+
+def permitted(end, asked=ASKED):
+    return {
+        asked.digest: permit(AGREED, asked, conditions=PermitConditions(expires=end)),
+    }
+
+
+def test_nothing_waits_where_nothing_is_asked() -> None:
+    assert waiting() == []
+    assert waiting(own=own(), certificate_ends=NOW + 60 * DAY) == []
+
+
+def test_the_most_urgent_comes_first() -> None:
+    found = waiting(
+        draft=Draft(version=1, drafted=NOW, agreement=AGREED),
+        studies=(ASKED, SOON),
+        own=own(expires=NOW + DAY, permits=permitted(NOW + DAY, EXPIRED)),
+        unsent=("node",),
+        certificate_ends=NOW + DAY,
+    )
+    assert [item.matter for item in found] == [
+        Matter.DRAFT,
+        Matter.STUDY,
+        Matter.STUDY,
+        Matter.UNSENT,
+        Matter.DOCUMENTS,
+        Matter.PERMIT,
+        Matter.CERTIFICATE,
+    ]
+    assert [item.id for item in found[1:3]] == ["soon", "heart-by-sex"]
+
+
+def test_a_study_says_until_when_and_how_to_read_it() -> None:
+    [item] = waiting(studies=(SOON,))
+    assert item.sentence == ("A study that ends soon: decide on 2026-09-20 00:00 UTC, in 18 days")
+    assert item.command == "pratique-officer show soon"
+    assert item.digest == SOON.digest
+
+
+@pytest.mark.parametrize("asked", [OTHERS, EXPIRED])
+def test_a_study_that_does_not_ask_or_has_ended_does_not_wait(asked) -> None:
+    assert waiting(studies=(asked,)) == []
+
+
+def test_a_study_that_ends_this_moment_does_not_wait() -> None:
+    assert undecided([ASKED], None, "DK", ASKED.expires) == []
+    assert undecided([ASKED], None, "DK", ASKED.expires - timedelta(seconds=1)) == [ASKED]
+
+
+@pytest.mark.parametrize(
+    "decided",
+    [{"permits": permitted(NOW + 60 * DAY)}, {"withdrawals": {ASKED.digest: withdrawal(ASKED)}}],
+)
+def test_a_study_decided_on_does_not_wait(decided) -> None:
+    assert waiting(studies=(ASKED,), own=own(**decided)) == []
+
+
+def test_another_text_of_a_decided_study_waits() -> None:
+    changed = study(AGREED, question="How many patients have heart disease now?")
+    found = waiting(studies=(changed,), own=own(permits=permitted(NOW + 60 * DAY)))
+    assert [item.digest for item in found] == [changed.digest]
+
+
+@pytest.mark.parametrize(
+    ("left", "listed"),
+    [
+        (2 * DAY + timedelta(seconds=1), False),
+        (2 * DAY, True),
+        (timedelta(hours=3), True),
+        (-DAY, True),
+    ],
+)
+def test_own_documents_are_listed_two_days_before_they_end(left, listed: bool) -> None:
+    found = waiting(own=own(expires=NOW + left))
+    assert [item.matter for item in found] == [Matter.DOCUMENTS] * listed
+    assert all(item.command == "pratique-officer renew" for item in found)
+
+
+def test_own_documents_that_have_ended_are_told_so() -> None:
+    [item] = waiting(own=own(expires=NOW - DAY))
+    assert "have expired on 2026-08-31 12:00 UTC, 24 hours ago" in item.sentence
+
+
+@pytest.mark.parametrize(
+    ("left", "listed"),
+    [(8 * DAY, False), (7 * DAY, True), (timedelta(hours=1), True), (timedelta(0), False)],
+)
+def test_a_permit_is_listed_a_week_before_it_ends(left, listed: bool) -> None:
+    found = waiting(studies=(ASKED,), own=own(permits=permitted(NOW + left)))
+    assert [item.matter for item in found] == [Matter.PERMIT] * listed
+
+
+def test_a_permit_that_was_withdrawn_is_not_listed() -> None:
+    mine = own(permits=permitted(NOW + DAY), withdrawals={ASKED.digest: withdrawal(ASKED)})
+    assert waiting(studies=(ASKED,), own=mine) == []
+
+
+def test_a_permit_for_a_study_no_longer_published_goes_by_digest() -> None:
+    [item] = waiting(own=own(permits=permitted(NOW + DAY)))
+    assert ASKED.digest in item.sentence
+    assert item.id is None
+
+
+def test_a_certificate_is_listed_two_weeks_before_it_ends() -> None:
+    assert waiting(certificate_ends=NOW + 15 * DAY) == []
+    [item] = waiting(certificate_ends=NOW + 14 * DAY)
+    assert item.matter is Matter.CERTIFICATE
+    assert "invitation" in item.command
+
+
+def test_an_amendment_is_told_from_a_first_agreement() -> None:
+    [item] = waiting(draft=Draft(version=2, drafted=NOW, agreement=AGREED))
+    assert item.sentence.startswith("A changed agreement waits")
+
+
+def test_who_lacks_the_newest_documents_is_named() -> None:
+    [item] = waiting(own=own(), unsent=("node", "exchange"))
+    assert item.sentence == "Your newest documents have not reached the node and exchange"
+
+
+def test_a_machine_reads_times_and_names() -> None:
+    [item] = waiting(studies=(SOON,))
+    assert item.to_json() == {
+        "matter": "study-to-decide",
+        "sentence": item.sentence,
+        "due": "2026-09-20T00:00:00+00:00",
+        "id": "soon",
+        "digest": SOON.digest,
+        "command": "pratique-officer show soon",
+    }
+
+
+@given(st.timedeltas(min_value=timedelta(seconds=1), max_value=timedelta(days=4_000)))
+def test_time_left_and_time_gone_are_told_alike(span: timedelta) -> None:
+    later, earlier = ends(NOW + span, NOW), ends(NOW - span, NOW)
+    told = later.rpartition(", in ")[2]
+    assert earlier.endswith(f", {told} ago")
+    assert later.startswith(f"on {NOW + span:%Y-%m-%d %H:%M} UTC, ")
+
+
+@pytest.mark.parametrize(
+    ("span", "told"),
+    [
+        (timedelta(hours=5), "5 hours"),
+        (timedelta(hours=47), "47 hours"),
+        (timedelta(days=2), "2 days"),
+        (timedelta(days=2, hours=23), "2 days"),
+    ],
+)
+def test_spans_are_told_in_days_from_two_days_on(span: timedelta, told: str) -> None:
+    assert ends(NOW + span, NOW).endswith(f", in {told}")
+
+
+@given(st.permutations([ASKED, SOON, OTHERS, EXPIRED]))
+def test_the_order_of_proposals_does_not_matter(studies) -> None:
+    assert waiting(studies=tuple(studies)) == waiting(studies=(ASKED, SOON))

@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import pytest
+
+from governance.errors import DocumentFault
+from governance.officer.errors import OfficerFault
+from governance.officer.studies import find_study, keep_study, kept_studies
+from tests.support.documents import agreement, study
+
+AGREED = agreement()
+FIRST, SECOND = study(AGREED), study(AGREED, id="heart-by-age")
+BOTH = (FIRST, SECOND)
+
+
+@pytest.mark.parametrize("asked", BOTH)
+def test_a_study_goes_by_its_id(asked) -> None:
+    assert find_study(BOTH, asked.id) == asked
+
+
+@pytest.mark.parametrize("asked", BOTH)
+@pytest.mark.parametrize("digits", [8, 20, 64])
+def test_a_study_goes_by_the_beginning_of_its_digest(asked, digits: int) -> None:
+    digest = asked.digest.removeprefix("sha256:")[:digits]
+    assert find_study(BOTH, digest) == asked
+    assert find_study(BOTH, f"sha256:{digest}") == asked
+
+
+@pytest.mark.parametrize("name", ["", "sha256:", "heart", FIRST.digest[:14], "0" * 64, "../x"])
+def test_what_is_no_study_is_told_with_those_that_are(name: str) -> None:
+    with pytest.raises(OfficerFault) as fault:
+        find_study(BOTH, name)
+    assert "heart-by-age, heart-by-sex" in fault.value.why
+
+
+def test_the_nearest_name_is_suggested() -> None:
+    with pytest.raises(OfficerFault, match="did you mean heart-by-sex"):
+        find_study(BOTH, "heart-by-sexx")
+
+
+def test_no_studies_are_told_so() -> None:
+    with pytest.raises(OfficerFault) as fault:
+        find_study((), "any")
+    assert "none yet" in fault.value.why
+
+
+def test_two_texts_of_one_id_are_told_apart_by_digest() -> None:
+    changed = study(AGREED, question="How many now?")
+    with pytest.raises(OfficerFault, match="is the name of 2 studies") as fault:
+        find_study((FIRST, changed), FIRST.id)
+    assert FIRST.digest in fault.value.why
+    assert changed.digest in fault.value.why
+    assert find_study((FIRST, changed), FIRST.digest) == FIRST
+    assert find_study((FIRST, changed), changed.digest) == changed
+
+
+def test_one_text_met_twice_is_one_study() -> None:
+    assert find_study((FIRST, FIRST), FIRST.id) == FIRST
+
+
+def test_kept_studies_come_back_as_they_were(tmp_path: Path) -> None:
+    for asked in BOTH:
+        keep_study(tmp_path / "studies", asked)
+    keep_study(tmp_path / "studies", FIRST)
+    assert sorted(kept_studies(tmp_path / "studies"), key=lambda s: s.id) == [SECOND, FIRST]
+
+
+def test_nothing_was_kept_yet(tmp_path: Path) -> None:
+    assert kept_studies(tmp_path / "none") == []
+
+
+def test_a_kept_study_that_was_changed_is_noticed(tmp_path: Path) -> None:
+    keep_study(tmp_path, FIRST)
+    [file] = tmp_path.glob("*.json")
+    file.write_bytes(file.read_bytes() + b"\n")
+    with pytest.raises(DocumentFault):
+        kept_studies(tmp_path)

@@ -1,0 +1,91 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from governance.officer.errors import OfficerFault
+from governance.officer.terminal import Terminal, aligned, tell
+from keys.errors import PratiqueError
+
+
+def test_sentences_are_plain_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal()
+    terminal.heading("A heading")
+    terminal.say("[bold]not markup[/bold] :smile: " + "long " * 50)
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "[bold]not markup[/bold] :smile: " + ("long " * 50).rstrip() in out
+
+
+def test_facts_stand_in_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal().facts({"one": "first", "longer name": "second"})
+    assert capsys.readouterr().out == "  one          first\n  longer name  second\n"
+
+
+def test_tables_stand_under_their_headings(capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal().table(("entry", "time"), [("0", "noon"), ("12", "")])
+    assert capsys.readouterr().out == "entry  time\n0      noon\n12\n"
+
+
+def test_a_table_without_rows_shows_its_headings(capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal().table(("entry", "time"), [])
+    assert capsys.readouterr().out == "entry  time\n"
+
+
+def test_a_machine_gets_nothing_but_its_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal(as_json=True)
+    terminal.heading("A heading")
+    terminal.facts({"one": "first"})
+    terminal.warn("careful")
+    terminal.answer({"answer": "ε"})
+    streams = capsys.readouterr()
+    assert json.loads(streams.out) == {"answer": "ε"}
+    assert "first" in streams.err
+
+
+def test_a_person_gets_no_json(capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal().answer({"answer": 1})
+    assert capsys.readouterr().out == ""
+
+
+def test_notes_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal().warn("look here")
+    assert capsys.readouterr() == ("", "Note: look here\n")
+
+
+def test_a_yes_given_beforehand_asks_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal().confirm("Sign?", yes=True)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_question_that_nobody_answers_signs_nothing() -> None:
+    with pytest.raises(OfficerFault) as fault:
+        Terminal().confirm("Sign?", yes=False)
+    assert fault.value.what == "Nothing was signed"
+    assert "--yes" in fault.value.fix
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (PratiqueError("It failed"), "It failed.\n"),
+        (
+            PratiqueError("It failed", why="the reason.", fix="do this"),
+            "It failed.\nThe reason.\nTo do: do this.\n",
+        ),
+        (PratiqueError("Is it?", why="no!"), "Is it?\nNo!\n"),
+    ],
+)
+def test_a_fault_is_three_sentences_on_standard_error(
+    fault: PratiqueError, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell(fault)
+    assert capsys.readouterr() == ("", said)
+
+
+@given(st.lists(st.tuples(st.text("abc", max_size=5), st.text("abc", max_size=5)), min_size=1))
+def test_columns_begin_at_one_place(rows: list[tuple[str, str]]) -> None:
+    width = max(len(first) for first, _ in rows)
+    for (first, second), line in zip(rows, aligned(rows), strict=True):
+        assert line == f"{first:<{width}}  {second}".rstrip()
