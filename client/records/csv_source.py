@@ -1,8 +1,8 @@
 """Records from a CSV file and its data dictionary, read through DuckDB.
 
-Strict: a line with too few or too many fields, an open quote, text that is not UTF-8, a code
-that the dictionary does not explain, a patient on two lines: each is an error with its line, and
-nothing is read. Messages are for the node's own operator and may name a value.
+Strict: a line with too few or too many fields, an open quote, a value that is not UTF-8 or that
+the dictionary does not explain, a patient on two lines: each is an error with its line, and
+nothing is read. Columns that the dictionary does not name are passed over. Messages are for the node's own operator and may name a value.
 """
 
 import csv
@@ -190,7 +190,7 @@ class CsvSource:
 
     def _line(self, row: int) -> int:
         """Return the line on which a row (from 0) ends, counting lines from 1."""
-        with self.path.open(encoding="utf-8-sig", newline="") as handle:
+        with self.path.open(encoding="utf-8-sig", errors="replace", newline="") as handle:
             reader = csv.reader(handle, **self._dialect())
             rows = (reader.line_num for fields in reader if fields)
             return next(islice(rows, row + self.dictionary.header, None), 0)

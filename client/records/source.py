@@ -27,8 +27,8 @@ class Records:
     """The records of one data version, opted-out patients left out. They never leave the node.
 
     `columns` hold float64 (patients,): a number, 0 or 1 for a boolean, the index into
-    `RecordedFeature.levels` for a category; NaN is missing. `version` digests data and dictionary; not the opt-out list, so that honouring
-    a refusal opens no new data version.
+    `RecordedFeature.levels` for a category; NaN is missing. `version` digests data and
+    dictionary; not the opt-out list, so that honouring a refusal opens no new data version.
     """
 
     ids: tuple[str, ...]

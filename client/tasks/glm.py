@@ -25,7 +25,7 @@ def gradients(
     """Return one gradient per patient, float64 (patients, classes·coordinates)."""
     linear = rows @ model.reshape(target.shape[1], -1).T
     residual = _mean(family, linear) - target
-    return (residual[:, :, None] * rows[:, None, :]).reshape(len(rows), -1)
+    return (residual[:, :, None] * rows[:, None, :]).reshape(len(rows), model.size)
 
 
 def _mean(family: Family, linear: FloatArray) -> FloatArray:

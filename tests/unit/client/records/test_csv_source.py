@@ -182,9 +182,16 @@ def test_a_broken_line_is_named(tmp_path: Path, line: str, why: str) -> None:
 
 
 def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
-    data = f"{HEADER}\na1,63,1,0,".encode() + b"\xff\n"
+    data = f"{HEADER}\na1,63,".encode() + b"\xff,0,\n"
     assert "line 2: the text is not UTF-8" in fault(source(tmp_path, data)).why
     assert "first line is not UTF-8" in fault(source(tmp_path, b"\xff\xfe\n")).why
+
+
+def test_a_column_that_is_not_read_may_hold_anything(tmp_path: Path) -> None:
+    data = f"{HEADER}\na1,63,1,0,".encode() + b"\xff\n"
+    assert source(tmp_path, data).read().ids == ("a1",)
+    wrong = f"{HEADER}\na1,63,1,0,".encode() + b"\xff\na2,x,1,0,\n"
+    assert "line 3, column `age`" in fault(source(tmp_path, wrong)).what
 
 
 @pytest.mark.parametrize(

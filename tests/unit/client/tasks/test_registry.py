@@ -1,0 +1,199 @@
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client.errors import RecordFault
+from client.tasks import registry
+from client.tasks.registry import INSTALLED, Assignment, patient_gradients
+from protocols.errors import ReasonCode, Refusal
+from protocols.rounding import round_contributions
+from protocols.tasks import Condition, CountByFeature, CountPatients, Family, Task
+from protocols.tasks.evaluation import Evaluation
+from protocols.tasks.layout import Grouping, vector_to_bytes
+from tests.support.patients import FEATURES, cohort, entropy, glm, records, release
+
+MODEL = vector_to_bytes(np.linspace(-1, 1, 7))
+COUNT = CountPatients(patients_bound=1000, strata=(Grouping(feature="sex"),))
+
+
+def prepared(task: Task, patients: int = 60, **replaced: Any) -> Assignment:
+    return Assignment.prepare(
+        task,
+        FEATURES,
+        records(patients, **replaced),
+        split_secret=bytes(32),
+        study="sha256:" + "c" * 64,
+    )
+
+
+def refusal(task: Task, mechanism: Any, payload: bytes) -> Refusal:
+    answers = []
+    for patients in (60, 0):  # a refusal never depends on who is there
+        with pytest.raises(Refusal) as caught:
+            prepared(task, patients).lattice_sum(mechanism, payload, entropy=entropy)
+        answers.append((caught.value.code, str(caught.value)))
+    assert answers[0] == answers[1]
+    return caught.value
+
+
+def test_every_task_kind_of_the_union_is_installed_with_its_schedule() -> None:
+    histogram = CountByFeature(patients_bound=10, of=Grouping(feature="sex"))
+    for task in (glm(), COUNT, histogram):
+        assert INSTALLED[task.kind] == tuple(m.phase for m in task.schedule(FEATURES))
+
+
+def test_training_sums_the_rounded_gradients_of_training_patients_only() -> None:
+    task = glm(evaluation=Evaluation(held_out=0.5))
+    one = prepared(task)
+    mechanism = release(task, "train")
+    total = one.lattice_sum(mechanism, MODEL, entropy=entropy)
+    training = one.cohort.where(~one.kept_apart)
+    assert 0 < training.patients < 60
+    found = patient_gradients(task, training, np.linspace(-1, 1, 7))
+    norms = np.linalg.norm(found, axis=1, keepdims=True)
+    clipped = found * np.minimum(1, mechanism.clip_norm / norms)
+    gap = total / mechanism.scale - clipped.sum(axis=0)
+    # rounding is unbiased and moves a coordinate of a patient by less than one unit
+    assert np.abs(gap).max() < 8 * math.sqrt(training.patients) / mechanism.scale
+    assert total.dtype == np.int64
+
+
+def test_evaluation_counts_held_out_patients_only() -> None:
+    task = glm(evaluation=Evaluation(held_out=0.5))
+    one = prepared(task)
+    mechanism = release(task, "evaluate")
+    total = one.lattice_sum(mechanism, MODEL, entropy=entropy)
+    assert total.sum() == one.kept_apart.sum() * mechanism.scale
+
+
+def test_no_patient_both_trains_and_evaluates() -> None:
+    one = prepared(glm())
+    training, tested = set(one._training.ids), set(one._held_out.ids)
+    assert training.isdisjoint(tested)
+    assert training | tested == set(one.cohort.ids)
+
+
+def test_without_evaluation_everybody_trains() -> None:
+    assert not prepared(glm(evaluation=None)).kept_apart.any()
+
+
+def test_the_floor_counts_the_whole_cohort() -> None:
+    for task in (glm(), COUNT):
+        mechanism = release(task, "cohort-floor")
+        total = prepared(task).lattice_sum(mechanism, b"", entropy=entropy)
+        assert total.tolist() == [60 * mechanism.scale]
+
+
+def test_tables_count_everybody_once() -> None:
+    mechanism = release(COUNT, "count")
+    total = prepared(COUNT).lattice_sum(mechanism, b"", entropy=entropy)
+    assert total.sum() == 60 * mechanism.scale
+
+
+@pytest.mark.parametrize("family", list(Family))
+def test_an_empty_cohort_contributes_zero_everywhere(family: Family) -> None:
+    task = glm(family)
+    payload = vector_to_bytes(np.zeros(task.dimension(FEATURES)))
+    for phase in ("train", "evaluate"):
+        mechanism = release(task, phase)
+        total = prepared(task, 0).lattice_sum(mechanism, payload, entropy=entropy)
+        assert total.shape == (mechanism.dimension,)
+        assert not total.any()
+
+
+def test_a_sample_takes_its_share_afresh_each_round() -> None:
+    task = glm(sampling_rate=0.3, evaluation=None)
+    mechanism = release(task, "train")
+    everybody = release(glm(evaluation=None), "train")
+    one = prepared(task, 2_000)
+    payload = vector_to_bytes(np.array([50.0, 0, 0, 0, 0, 0, 0]))
+    whole = prepared(glm(evaluation=None), 2_000).lattice_sum(everybody, payload, entropy=entropy)
+    sums = [one.lattice_sum(mechanism, payload, entropy=entropy)[0] for _ in range(2)]
+    assert sums[0] != sums[1]
+    for part in sums:
+        assert 0.15 < part / whole[0] < 0.45
+
+
+def test_a_wide_table_is_summed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def counting(vectors: Any, mechanism: Any, **rest: Any) -> Any:
+        sizes.append(len(vectors))
+        return round_contributions(vectors, mechanism, **rest)
+
+    monkeypatch.setattr(registry, "CELLS_AT_ONCE", 20)
+    monkeypatch.setattr(registry, "round_contributions", counting)
+    mechanism = release(COUNT, "count")
+    total = prepared(COUNT, 25).lattice_sum(mechanism, b"", entropy=entropy)
+    assert sizes == [10, 10, 5]
+    assert total.sum() == 25 * mechanism.scale
+
+
+def test_an_overflowing_patient_is_bounded_like_any_other() -> None:
+    task = glm(evaluation=None)
+    mechanism = release(task, "train")
+    usual, huge = prepared(task, 1), prepared(task, 1, age=np.array([1e308]))
+    for one in (usual, huge):
+        total = one.lattice_sum(mechanism, MODEL, entropy=entropy)
+        assert int((total**2).sum()) <= mechanism.squared_sensitivity
+
+
+def test_an_unknown_phase_is_refused() -> None:
+    mechanism = release(glm(), "train").model_copy(update={"phase": "histogram"})
+    problem = refusal(glm(), mechanism, MODEL)
+    assert problem.code is ReasonCode.TASK_UNKNOWN
+    assert "`histogram` of `train/glm` is not installed" in problem.what
+    assert problem.fix
+
+
+@pytest.mark.parametrize("change", [{"scale": 1}, {"clip_norm": 5.0}, {"dimension": 8}])
+def test_a_release_that_is_not_the_tasks_is_refused(change: dict[str, Any]) -> None:
+    mechanism = release(glm(), "train").model_copy(update=change)
+    problem = refusal(glm(), mechanism, MODEL)
+    assert problem.code is ReasonCode.MALFORMED
+    assert "is not the one that the study's task makes" in problem.what
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", MODEL[:-1], MODEL + b"\0", vector_to_bytes(np.full(7, np.nan))]
+)
+@pytest.mark.parametrize("phase", ["train", "evaluate"])
+def test_a_model_of_the_wrong_form_is_refused(phase: str, payload: bytes) -> None:
+    problem = refusal(glm(), release(glm(), phase), payload)
+    assert problem.code is ReasonCode.MALFORMED
+    assert problem.fix == "ask the coordinator what it sent"
+
+
+def test_a_phase_without_model_takes_none() -> None:
+    for task, phase in ((glm(), "cohort-floor"), (COUNT, "count")):
+        problem = refusal(task, release(task, phase), b"x")
+        assert problem.code is ReasonCode.MALFORMED
+        assert "takes no model" in problem.what
+
+
+def test_a_study_that_does_not_fit_the_dictionary_is_not_prepared() -> None:
+    task = glm(inputs=("age", "weight"))
+    features = (*FEATURES, FEATURES[0].model_copy(update={"name": "weight"}))
+    with pytest.raises(RecordFault, match="`weight`"):
+        Assignment.prepare(
+            task, features, records(3), split_secret=bytes(32), study="sha256:" + "d" * 64
+        )
+
+
+def test_conditions_narrow_the_cohort() -> None:
+    one = Assignment.prepare(
+        COUNT,
+        FEATURES,
+        records(50),
+        conditions=(Condition(feature="age", at_least=60),),
+        split_secret=bytes(32),
+        study="sha256:" + "d" * 64,
+    )
+    assert 0 < one.cohort.patients < 50
+    assert (one.cohort.columns["age"] >= 60).all()
+
+
+def test_gradients_have_one_row_per_patient() -> None:
+    assert patient_gradients(glm(), cohort(9), np.zeros(7)).shape == (9, 7)
