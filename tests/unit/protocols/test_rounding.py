@@ -92,6 +92,18 @@ def test_after_many_draws_a_patient_contributes_zero() -> None:
     assert next(count) == MOST_DRAWS
 
 
+@pytest.mark.parametrize(
+    ("scaled", "outward", "kept"),
+    [([14.5, 13.5, 0], [15, 14, 0], True), ([18.5, 5.5, 4.5], [19, 6, 5], False)],
+    ids=["at-the-bound", "one-beyond"],
+)
+def test_the_bound_is_exact(scaled: list[float], outward: list[int], *, kept: bool) -> None:
+    over = squares(np.array([outward]))[0] - ROUNDED.squared_sensitivity
+    assert over == (0 if kept else 1)
+    rounded = round_each(np.array([scaled]) / 10, ROUNDED, entropy=OUTWARD)
+    assert rounded.tolist() == [outward if kept else [0, 0, 0]]
+
+
 def test_only_the_patients_beyond_the_bound_are_drawn_again() -> None:
     vectors = np.array([[0.05, 0, 0], [1.15, 1.15, 1.15]])
     draws = iter([OUTWARD(48), INWARD(24)])
