@@ -210,6 +210,8 @@ def read_targets_metadata(data: bytes) -> Metadata[Targets]:
 
 def checked_content(country: str, target: TargetFile, data: bytes) -> bytes:
     """Return the data where they are what the metadata list. Raises DocumentFault."""
+    if set(target.hashes) != {"sha256"}:
+        raise _unfit(country, f"the target {target.path} is not listed by its SHA-256")
     try:
         target.verify_length_and_hashes(data)
     except LengthOrHashMismatchError:

@@ -5,6 +5,7 @@ when an Updater is made, and a role's own list is read only through a search tha
 `targets`, which may not speak for a country.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
@@ -24,6 +25,12 @@ Fetch = Callable[[str], bytes | None]
 ORIGIN = "memory:///"
 METADATA, TARGETS = "metadata/", "targets/"
 NOT_FOUND = 404
+_HASHED = r"[0-9a-f]{64}\.[a-z0-9][a-z0-9-]{0,63}\.(json|cedar)"
+PUBLISHED_NAME = re.compile(
+    r"metadata/(timestamp|[1-9][0-9]{0,9}\.(root|targets|snapshot|coordinator|country-[A-Z]{2}))"
+    rf"\.json|targets/((studies|releases|country-[A-Z]{{2}}(/permits|/withdrawals)?)/)?{_HASHED}"
+)
+"""Every name that is ever fetched or handed out: a name never leads to another file."""
 TUF_ERRORS = (RepositoryError, DownloadError)
 
 
@@ -36,7 +43,7 @@ class Recorder(FetcherInterface):
 
     def _fetch(self, url: str) -> Iterator[bytes]:
         name = url.removeprefix(ORIGIN)
-        data = self._source(name)
+        data = self._source(name) if PUBLISHED_NAME.fullmatch(name) else None
         if data is None:
             raise DownloadHTTPError(f"there is no file {name}", NOT_FOUND)
         self.files[name] = data

@@ -15,7 +15,9 @@ class Floor(BaseModel):
     """The memory of one reader of documents, stored as JSON between checks.
 
     A node starts with the key of its own country, pinned at `init`:
-    `Floor(keys={"DK": "ed25519:..."})`. Other keys are taken from the first view.
+    `Floor(keys={"DK": "ed25519:..."})`. Other keys are taken from the first view. `online` is the
+    key id under which snapshot and timestamp were seen: versions count under one key, so that a
+    stolen key that signed a huge version is cured by replacing it (TUF specification, 5.3.11).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -26,11 +28,14 @@ class Floor(BaseModel):
     timestamp: Version = 0
     countries: dict[Country, Version] = {}
     keys: dict[Country, PublicKey] = {}
+    online: str = ""
     latest: UtcTime | None = None
 
     def approve_key(self, country: str, key: VerifyKey) -> Self:
         """Return the floor with a country's changed key approved by the local operator."""
-        return self.model_copy(update={"keys": {**self.keys, country: key.to_text()}})
+        countries = {each: seen for each, seen in self.countries.items() if each != country}
+        keys = {**self.keys, country: key.to_text()}
+        return self.model_copy(update={"keys": keys, "countries": countries})
 
     def raised_to(self, moment: datetime) -> datetime:
         """Return the moment, or the latest signed time seen where the clock is behind it."""

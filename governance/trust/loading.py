@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from securesystemslib.exceptions import UnverifiedSignatureError
 from tuf.api.exceptions import ExpiredMetadataError
-from tuf.api.metadata import Metadata, Root, Signed
+from tuf.api.metadata import Key, Metadata, Root, Signed, Snapshot, Timestamp
 
 from governance.documents.agreement import Agreement, Party
 from governance.errors import DocumentFault
@@ -29,7 +29,9 @@ from governance.trust.layout import (
     signed_at,
     tuf_key,
 )
+from keys.errors import KeyFault
 from keys.identity import VerifyKey
+from protocols.encoding import digest
 
 COORDINATOR_PATH = re.compile(r"(studies|releases)/[a-z0-9][a-z0-9-]{0,62}\.json")
 
@@ -113,11 +115,18 @@ class _Loading:
     def _check_versions(self) -> None:
         for signed in self._client.top:
             seen = getattr(self._floor, signed.type)
-            if signed.version < seen:
+            if signed.version < seen and not self._cured(signed):
                 raise _untrusted(
                     f"{signed.type} is version {signed.version}, and {seen} was seen before: "
                     f"an older state is being shown"
                 )
+
+    def _cured(self, signed: Signed) -> bool:
+        daily = signed.type in {Snapshot.type, Timestamp.type}
+        return daily and self._floor.online != self._online_key()
+
+    def _online_key(self) -> str:
+        return ",".join(sorted(self._root.roles[Timestamp.type].keyids))
 
     def _check_times(self) -> None:
         for signed in self._client.top:
@@ -149,16 +158,18 @@ class _Loading:
         for party in agreement.parties:
             try:
                 keys[party.country] = self._accepted_key(party)
-                found[party.country] = self._country(party.country)
+                found[party.country] = self._country(party)
             except DocumentFault as fault:
                 absent[party.country] = f"{fault.what}: {fault.why}"
             except TUF_ERRORS as error:
                 absent[party.country] = f"The documents of {party.country} do not verify: {error}"
         return found, absent, keys
 
-    def _country(self, country: str) -> CountryDocuments:
+    def _country(self, party: Party) -> CountryDocuments:
+        country = party.country
         meta = self._snapshot.meta.get(f"{role_of(country)}.json")
-        seen = self._floor.countries.get(country, 0)
+        same_key = self._floor.keys.get(country) == party.officer_key
+        seen = self._floor.countries.get(country, 0) if same_key else 0
         if meta is None or meta.version < seen:
             shown = f"version {meta.version}, and {seen} was seen" if meta else "none is published"
             raise DocumentFault(f"{country} has no documents here", why=shown)
@@ -195,11 +206,7 @@ class _Loading:
         strange = [
             f"{path} is no path of the coordinator; ignored" for path in listed.keys() - good
         ]
-        studies = {
-            f"sha256:{good[path].hashes['sha256']}": data
-            for path, data in contents.items()
-            if path.startswith("studies/")
-        }
+        studies = {digest(d): d for path, d in contents.items() if path.startswith("studies/")}
         releases = {p: data for p, data in contents.items() if p.startswith("releases/")}
         return studies, releases, sorted(strange)
 
@@ -212,10 +219,13 @@ class _Loading:
 
     def _raised(self, countries: dict[str, CountryDocuments], keys: dict[str, str]) -> Floor:
         signed: tuple[Signed, ...] = self._client.top
+        seen, known = self._floor.countries, self._floor.keys
         raised = self._floor.model_copy(
             update={
                 **{each.type: each.version for each in signed},
+                "countries": {c: v for c, v in seen.items() if keys.get(c) == known.get(c)},
                 "keys": keys,
+                "online": self._online_key(),
                 "latest": max(self._floor.raised_to(signed_at(each)) for each in signed),
             }
         )
@@ -229,8 +239,15 @@ def _named_key(root: Root, country: str) -> str | None:
     for id_ in root.roles[Root.type].keyids:
         key = root.keys[id_]
         if key.unrecognized_fields.get(PARTY_FIELD) == role_of(country):
-            return VerifyKey(bytes.fromhex(key.keyval["public"])).to_text()
+            return _as_text(key)
     return None
+
+
+def _as_text(key: Key) -> str | None:
+    try:
+        return VerifyKey(bytes.fromhex(key.keyval["public"])).to_text()
+    except (KeyError, ValueError, KeyFault):
+        return None
 
 
 def _signed_by(root: Metadata[Root], text: str) -> bool:

@@ -20,12 +20,12 @@ from governance.errors import DocumentFault
 from governance.trust import ceremony
 from governance.trust.bundle import CountryBundle, read_targets_metadata
 from governance.trust.ceremony import Draft, DraftStatus, SignatureSet
+from governance.trust.client import PUBLISHED_NAME
 from governance.trust.files import one_writer, write_atomic
 from governance.trust.floor import Floor
 from governance.trust.layout import AGREEMENT_PATH, COORDINATOR_ROLE, role_of
 from governance.trust.loading import load
 from governance.trust.state import (
-    PUBLISHED_NAME,
     Files,
     State,
     metadata_name,
@@ -121,7 +121,8 @@ class Repository:
             signed = read.signed().signed
             _check_newer(read.country, signed.version, state.role(role))
             state = state.with_role(role, data)
-            files = {target_name(t): read.content(t) for t in signed.targets.values()}
+            contents = [(target, read.content(target)) for target in signed.targets.values()]
+            files = {target_name(target): data for target, data in contents}
             files |= state.role_files(role) | state.daily_files(now, online, fresh=True)
             self._commit(files, now, country=read.country)
         return state.versions()

@@ -1,6 +1,5 @@
 """What is published now, and the metadata that the coordinator's own keys add to it."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -31,12 +30,6 @@ Read = Callable[[str], bytes | None]
 
 TIMESTAMP_NAME = f"{METADATA}timestamp.json"
 SNAPSHOT_RENEWAL = timedelta(days=1)
-_HASHED = r"[0-9a-f]{64}\.[a-z0-9][a-z0-9-]{0,63}\.(json|cedar)"
-PUBLISHED_NAME = re.compile(
-    r"metadata/(timestamp|[1-9][0-9]{0,9}\.(root|targets|snapshot|coordinator|country-[A-Z]{2}))"
-    rf"\.json|targets/((studies|releases|country-[A-Z]{{2}}(/permits|/withdrawals)?)/)?{_HASHED}"
-)
-"""Names that the fetch service may ask for: no other file of the store is ever read out."""
 
 
 @dataclass(frozen=True)

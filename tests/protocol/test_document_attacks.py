@@ -1,0 +1,801 @@
+"""What a malicious coordinator, country or clock can do to the documents, and what becomes of it.
+
+Trust: a country trusts its own node and officer. The coordinator holds the snapshot, timestamp and
+coordinator keys and may show each country anything; a country's key may sign anything.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tuf.api.metadata import DelegatedRole, Metadata, Root, TargetFile, Targets
+
+from governance.documents.agreement import Agreement
+from governance.documents.permit import PermitConditions
+from governance.errors import DocumentFault
+from governance.policy.assessment import assess
+from governance.trust.bundle import CountryBundle, own_country
+from governance.trust.ceremony import Draft, SignatureSet, sign_draft
+from governance.trust.layout import (
+    COORDINATOR_ROLE,
+    PARTY_FIELD,
+    SIGNED_AT_FIELD,
+    build_targets,
+    key_id,
+    node_path,
+    permit_path,
+    role_of,
+    signed_field,
+    signer,
+    tuf_key,
+    withdrawal_path,
+)
+from governance.trust.view import Floor, TrustedView
+from keys.identity import SigningKey
+from tests.support.documents import (
+    COUNTRIES,
+    DAY,
+    NOW,
+    LyingCoordinator,
+    Papers,
+    agreement,
+    agreement_fields,
+    country_metadata,
+    node_keys,
+    permit,
+    raw_key,
+    study,
+    withdrawal,
+)
+
+
+@pytest.fixture
+def papers(tmp_path: Path) -> Papers:
+    """Four countries with node keys; a proposed study that DK has permitted."""
+    papers = Papers(tmp_path).begin()
+    papers.propose(study(papers.agreed))
+    for country in COUNTRIES:
+        papers.desks[country].set_node(node_keys(country))
+        papers.give(country)
+    papers.desks["DK"].approve(permit(papers.agreed, study(papers.agreed)))
+    papers.give("DK")
+    return papers
+
+
+@pytest.fixture
+def liar(papers: Papers) -> LyingCoordinator:
+    return LyingCoordinator(papers)
+
+
+def untrusted(view: Callable[[], TrustedView]) -> str:
+    with pytest.raises(DocumentFault) as caught:
+        view()
+    assert caught.value.fix
+    return str(caught.value)
+
+
+# ---- the coordinator forges
+
+
+@pytest.mark.parametrize("number", [2, 3, 999])
+def test_a_country_s_documents_signed_by_another_key_are_absent(
+    liar: LyingCoordinator, papers: Papers, number: int
+) -> None:
+    asked = study(papers.agreed)
+    forged = permit(papers.agreed, asked, "NO").canonical()
+    path = permit_path("NO", asked.digest)
+    metadata, files = country_metadata(raw_key(number), {path: forged}, version=2)
+    liar.put("country-NO", metadata, files)
+    view = liar.view()
+    assert view.country("NO") is None
+    assert "signed by 0/1" in view.absent["NO"]
+    assert set(view.countries) == {"DK", "EE", "PT"}
+
+
+def test_one_country_cannot_speak_for_another(liar: LyingCoordinator, papers: Papers) -> None:
+    asked = study(papers.agreed)
+    forged = permit(papers.agreed, asked, "NO").canonical()
+    path = permit_path("NO", asked.digest)
+    metadata, files = country_metadata(papers.officers["DK"], {path: forged}, version=3)
+    liar.put("country-DK", metadata, files)
+    view = liar.view()
+    assert "not a path of this country" in view.absent["DK"]
+    assert view.country("NO").permit(asked.digest) is None
+
+
+def test_a_permit_of_another_country_under_the_own_path_is_refused(
+    liar: LyingCoordinator, papers: Papers
+) -> None:
+    asked = study(papers.agreed)
+    path = permit_path("DK", asked.digest)
+    stolen = permit(papers.agreed, asked, "NO").canonical()
+    metadata, files = country_metadata(papers.officers["DK"], {path: stolen}, version=3)
+    liar.put("country-DK", metadata, files)
+    assert "of another place" in liar.view().absent["DK"]
+
+
+def test_a_permit_moved_to_another_digest_is_refused(
+    liar: LyingCoordinator, papers: Papers
+) -> None:
+    other = study(papers.agreed, id="another-study")
+    moved = permit(papers.agreed, study(papers.agreed)).canonical()
+    path = permit_path("DK", other.digest)
+    metadata, files = country_metadata(papers.officers["DK"], {path: moved}, version=3)
+    liar.put("country-DK", metadata, files)
+    assert "of another place" in liar.view().absent["DK"]
+
+
+def test_a_permit_for_another_digest_permits_nothing(papers: Papers) -> None:
+    other = study(papers.agreed, id="another-study")
+    given = papers.view().country("DK").permit(study(papers.agreed).digest)
+    decided = assess(
+        other,
+        papers.agreed,
+        country="DK",
+        now=NOW,
+        permit=given,
+        installed_tasks=["stats/histogram"],
+    )
+    assert [finding.clause for finding in decided.findings] == ["permit/other-study"]
+
+
+def test_a_swapped_file_is_not_what_was_signed(liar: LyingCoordinator) -> None:
+    name = next(n for n in liar.files if n.startswith("targets/country-DK/permits/"))
+    liar.files[name] = liar.files[name].replace(b"A. Officer", b"B. Officer")
+    assert liar.view().country("DK") is None
+    liar.files[name] = liar.files[name][:-1]
+    assert liar.view().country("DK") is None
+    del liar.files[name]
+    assert "DK" in liar.view().absent
+
+
+@pytest.mark.parametrize("suffix", ["agreement.json", ".targets.json", "timestamp.json"])
+def test_a_bit_of_a_top_document_changed_is_refused(liar: LyingCoordinator, suffix: str) -> None:
+    name = next(n for n in liar.files if n.endswith(suffix))
+    whole = liar.files[name]
+    for place in range(0, len(whole), max(1, len(whole) // 40)):
+        liar.files[name] = whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]
+        untrusted(liar.view)
+    liar.files[name] = whole
+    assert liar.view()
+
+
+def test_studies_under_another_key_than_the_agreement_names(
+    liar: LyingCoordinator, papers: Papers
+) -> None:
+    asked = study(papers.agreed, id="forged")
+    targets = {"studies/forged.json": asked.canonical()}
+    metadata, files = country_metadata(raw_key(3), targets, version=5)
+    liar.put(COORDINATOR_ROLE, metadata, files)
+    assert "signed by 0/1" in untrusted(liar.view)
+
+
+def test_the_coordinator_s_role_cannot_hold_a_country_s_path(
+    liar: LyingCoordinator, papers: Papers
+) -> None:
+    asked = study(papers.agreed)
+    path = permit_path("NO", asked.digest)
+    forged = permit(papers.agreed, asked, "NO").canonical()
+    metadata, files = country_metadata(papers.documents, {path: forged}, version=5)
+    liar.put(COORDINATOR_ROLE, metadata, files)
+    view = liar.view()
+    assert view.country("NO").permit(asked.digest) is None
+    assert any(path in sentence and "ignored" in sentence for sentence in view.ignored)
+
+
+# ---- the targets role, with a threshold of the countries behind it
+
+
+def overriding(papers: Papers, change: Callable[[Targets], None], version: int = 2) -> bytes:
+    """Return targets that a threshold of colluding officers has signed."""
+    targets = build_targets(papers.agreed, version, NOW)
+    change(targets)
+    metadata = Metadata(targets)
+    for country in ("EE", "NO", "PT"):
+        metadata.sign(signer(papers.officers[country]), append=True)
+    return metadata.to_bytes()
+
+
+def test_targets_that_list_a_permit_under_a_country_s_path_are_ignored_and_reported(
+    liar: LyingCoordinator, papers: Papers
+) -> None:
+    other = study(papers.agreed, id="another-study")
+    forged = permit(papers.agreed, other).canonical()
+    path = permit_path("DK", other.digest)
+    target = TargetFile.from_data(path, forged)
+
+    def add(targets: Targets) -> None:
+        targets.targets[path] = target
+
+    hashed = path.replace("permits/", f"permits/{target.hashes['sha256']}.")
+    liar.put("targets", overriding(papers, add), {f"targets/{hashed}": forged})
+    view = liar.view()
+    assert view.country("DK").permit(other.digest) is None
+    assert any(path in sentence and "ignored" in sentence for sentence in view.ignored)
+
+
+def test_targets_cannot_replace_a_country_s_node_keys(
+    liar: LyingCoordinator, papers: Papers
+) -> None:
+    path = node_path("DK")
+    false = node_keys("DK", 5).canonical()
+
+    def add(targets: Targets) -> None:
+        targets.targets[path] = TargetFile.from_data(path, false)
+
+    liar.put("targets", overriding(papers, add))
+    assert liar.view().node_keys("DK") == node_keys("DK")
+
+
+def rekey_role(targets: Targets) -> None:
+    assert targets.delegations is not None
+    roles = targets.delegations.roles
+    assert roles is not None
+    false = tuf_key(raw_key(666).public, role_of("DK"))
+    targets.delegations.keys[false.keyid] = false
+    roles[role_of("DK")].keyids = [false.keyid]
+
+
+def widen_role(targets: Targets) -> None:
+    assert targets.delegations is not None
+    roles = targets.delegations.roles
+    assert roles is not None
+    paths = roles[role_of("NO")].paths
+    assert paths is not None
+    paths.append("country-DK/permits/*")
+
+
+def add_role(targets: Targets) -> None:
+    assert targets.delegations is not None
+    roles = targets.delegations.roles
+    assert roles is not None
+    no = roles[role_of("NO")]
+    paths = ["country-DK/permits/*"]
+    roles["shadow"] = DelegatedRole("shadow", no.keyids, 1, terminating=False, paths=paths)
+
+
+def longer_life(targets: Targets) -> None:
+    targets.expires += 1_000 * DAY
+
+
+@pytest.mark.parametrize("change", [rekey_role, widen_role, add_role, longer_life])
+def test_delegations_that_the_agreement_does_not_imply_are_refused(
+    liar: LyingCoordinator, papers: Papers, change: Callable[[Targets], None]
+) -> None:
+    liar.put("targets", overriding(papers, change))
+    assert "not those of the agreement" in untrusted(liar.view)
+
+
+def test_two_signatures_where_three_are_needed_are_refused(
+    liar: LyingCoordinator, papers: Papers
+) -> None:
+    metadata = Metadata(build_targets(papers.agreed, 2, NOW))
+    for country in ("EE", "NO"):
+        metadata.sign(signer(papers.officers[country]), append=True)
+    liar.put("targets", metadata.to_bytes())
+    assert "signed by 2/3" in untrusted(liar.view)
+
+
+def test_one_officer_s_signature_under_three_ids_counts_once(
+    liar: LyingCoordinator, papers: Papers
+) -> None:
+    metadata = Metadata(build_targets(papers.agreed, 2, NOW))
+    metadata.sign(signer(papers.officers["EE"]))
+    (only,) = metadata.signatures.values()
+    for country in ("NO", "PT"):
+        id_ = key_id(papers.officers[country].public)
+        metadata.signatures[id_] = type(only)(id_, only.signature)
+    liar.put("targets", metadata.to_bytes())
+    assert "signed by 1/3" in untrusted(liar.view)
+
+
+# ---- the coordinator hides
+
+
+def test_an_older_state_is_refused(papers: Papers) -> None:
+    old = LyingCoordinator(papers)
+    papers.now = NOW + timedelta(hours=1)
+    papers.give("NO")
+    floor = papers.view().floor
+    assert "older state" in untrusted(lambda: old.view(floor))
+
+
+def test_without_a_floor_the_older_state_would_pass(papers: Papers) -> None:
+    """The floor is what detects it: each check begins again from the pinned root."""
+    old = LyingCoordinator(papers)
+    papers.give("NO")
+    assert old.view().versions.countries["NO"] == 1
+
+
+def test_a_country_rolled_back_under_fresh_signatures_is_absent(papers: Papers) -> None:
+    old = LyingCoordinator(papers)._state().roles["country-DK"]
+    papers.desks["DK"].withdraw(withdrawal(study(papers.agreed)))
+    papers.give("DK")
+    floor = papers.view().floor
+    liar = LyingCoordinator(papers)
+    liar.put("country-DK", old)
+    view = liar.view(floor)
+    assert view.country("DK") is None
+    assert "version 2, and 3 was seen" in view.absent["DK"]
+    assert view.country("NO") is not None
+
+
+def test_a_country_left_out_is_absent_and_named(papers: Papers, liar: LyingCoordinator) -> None:
+    liar.hide("country-NO")
+    view = liar.view(papers.view().floor)
+    assert view.country("NO") is None
+    assert "none is published" in view.absent["NO"]
+    assert "NO" in view.versions.behind(papers.view().versions)
+
+
+def test_a_withheld_withdrawal_stops_the_own_node_at_once(papers: Papers) -> None:
+    asked = study(papers.agreed)
+    papers.desks["DK"].withdraw(withdrawal(asked))
+    bundle = papers.desks["DK"].sign(NOW, papers.officers["DK"])
+    withholding = LyingCoordinator(papers)
+    shown = withholding.view()
+    assert shown.country("DK").withdrawal(asked.digest) is None
+    told = shown.with_own(own_country(bundle, "DK", papers.officers["DK"].public, NOW))
+    given = told.country("DK")
+    decided = assess(
+        asked,
+        told.agreement,
+        country="DK",
+        now=told.now,
+        permit=given.permit(asked.digest),
+        withdrawal=given.withdrawal(asked.digest),
+        installed_tasks=["stats/histogram"],
+    )
+    assert [finding.clause for finding in decided.findings] == ["permit/withdrawn"]
+
+
+def test_others_see_from_the_versions_that_something_is_withheld(papers: Papers) -> None:
+    withholding = LyingCoordinator(papers)
+    papers.desks["DK"].withdraw(withdrawal(study(papers.agreed)))
+    bundle = papers.desks["DK"].sign(NOW, papers.officers["DK"])
+    own = own_country(bundle, "DK", papers.officers["DK"].public, NOW)
+    said_by_dk = withholding.view().with_own(own).versions
+    seen_by_no = withholding.view().versions
+    assert seen_by_no.behind(said_by_dk) == ("DK",)
+
+
+def test_others_see_a_withheld_withdrawal_at_the_latest_when_the_old_expires(
+    papers: Papers,
+) -> None:
+    withholding = LyingCoordinator(papers)
+    for day in range(1, 9):
+        now = NOW + day * DAY
+        withholding.date(now)
+        view = withholding.view(now=now)
+        assert (view.country("DK") is None) is (day >= 7)
+    assert "expired" in view.absent["DK"]
+
+
+def test_an_older_bundle_cannot_be_brought_to_the_own_node(papers: Papers) -> None:
+    old = papers.desks["DK"].bundle()
+    assert old is not None
+    papers.desks["DK"].withdraw(withdrawal(study(papers.agreed)))
+    newer = papers.desks["DK"].sign(NOW, papers.officers["DK"])
+    key = papers.officers["DK"].public
+    seen = own_country(newer, "DK", key, NOW).version
+    with pytest.raises(DocumentFault):
+        own_country(old, "DK", key, NOW, at_least=seen)
+
+
+# ---- time
+
+
+def test_an_expired_timestamp_fails_closed(papers: Papers) -> None:
+    papers.now = NOW + timedelta(hours=23, minutes=59)
+    assert papers.view()
+    papers.now = NOW + timedelta(hours=24)
+    assert "expired" in untrusted(papers.view)
+
+
+def test_turning_the_clock_back_does_not_revive_what_has_expired(papers: Papers) -> None:
+    frozen = LyingCoordinator(papers)
+    papers.now = NOW + 2 * DAY
+    papers.refresh()
+    for country in COUNTRIES:
+        papers.give(country)
+    floor = papers.view().floor
+    lower = floor.model_copy(update={"timestamp": 0, "snapshot": 0, "countries": {}})
+    assert "expired" in untrusted(lambda: frozen.view(lower, now=NOW))
+    assert frozen.view(Floor(), now=NOW), "without the latest signed time it would have passed"
+
+
+def test_an_expired_permit_stays_expired_when_the_clock_is_turned_back(papers: Papers) -> None:
+    papers.now = NOW + 2 * DAY
+    papers.refresh()
+    floor = papers.view().floor
+    view = TrustedView.load(papers.store.read, papers.pinned, NOW - 30 * DAY, floor)
+    brief = PermitConditions(expires=NOW + DAY)
+    given = permit(papers.agreed, study(papers.agreed), conditions=brief)
+    decided = assess(
+        study(papers.agreed),
+        papers.agreed,
+        country="DK",
+        now=view.now,
+        permit=given,
+        installed_tasks=["stats/histogram"],
+    )
+    assert [finding.clause for finding in decided.findings] == ["permit/expired"]
+
+
+def test_a_signature_from_the_future_does_not_push_the_clock(papers: Papers) -> None:
+    liar = LyingCoordinator(papers)
+    liar.date(NOW + timedelta(minutes=9))
+    assert liar.view().floor.latest == NOW + timedelta(minutes=9)
+    liar.date(NOW + 400 * DAY)
+    assert "signed in the future" in untrusted(liar.view)
+
+
+def test_a_country_cannot_push_the_clock_either(papers: Papers, liar: LyingCoordinator) -> None:
+    metadata, _ = country_metadata(papers.officers["NO"], {}, version=2, born=NOW + DAY)
+    liar.put("country-NO", metadata)
+    view = liar.view()
+    assert "signed in the future" in view.absent["NO"]
+    assert view.floor.latest == NOW
+
+
+def test_a_timestamp_or_a_country_that_would_live_too_long_is_refused(
+    papers: Papers, liar: LyingCoordinator
+) -> None:
+    metadata, _ = country_metadata(papers.officers["NO"], {}, version=2, life=8 * DAY)
+    liar.put("country-NO", metadata)
+    assert "longer than 7 days" in liar.view().absent["NO"]
+    stamp = Metadata.from_bytes(liar.files["metadata/timestamp.json"])
+    stamp.signed.expires += timedelta(seconds=1)
+    stamp.sign(signer(papers.online))
+    liar.files["metadata/timestamp.json"] = stamp.to_bytes()
+    assert "longer than a day" in untrusted(liar.view)
+
+
+def test_metadata_that_hide_when_they_were_signed_are_refused(
+    papers: Papers, liar: LyingCoordinator
+) -> None:
+    stamp = Metadata.from_bytes(liar.files["metadata/timestamp.json"])
+    del stamp.signed.unrecognized_fields[SIGNED_AT_FIELD]
+    stamp.sign(signer(papers.online))
+    liar.files["metadata/timestamp.json"] = stamp.to_bytes()
+    assert "do not say when" in untrusted(liar.view)
+
+
+def test_after_sunset_nothing_stands(papers: Papers) -> None:
+    papers.now = papers.agreed.sunset - timedelta(hours=2)
+    papers.refresh()
+    assert papers.view().expires == papers.agreed.sunset
+    papers.now = papers.agreed.sunset
+    untrusted(papers.view)
+
+
+# ---- roots and keys
+
+
+def rekeyed(key: SigningKey) -> Agreement:
+    first, *others = agreement_fields()["parties"]
+    new = first | {"officer_key": key.public.to_text()}
+    return agreement(parties=[new, *others], title="As amended")
+
+
+def amend(papers: Papers, agreed: Agreement, *also: SigningKey) -> None:
+    draft = papers.store.draft(agreed, papers.now)
+    papers.sign("EE", "NO", "PT", draft=draft)
+    read = Draft.from_canonical(draft)
+    for key in also:
+        signed = sign_draft(read, key, previous_root=papers.pinned, now=papers.now)
+        papers.store.add_signatures(signed)
+    papers.publish()
+
+
+def test_a_country_s_changed_key_signed_by_the_old_one_is_taken(papers: Papers) -> None:
+    floor = papers.view().floor
+    amend(papers, rekeyed(raw_key(200)), raw_key(100), raw_key(200))
+    papers.officers["DK"] = raw_key(200)
+    papers.give("DK")
+    view = papers.view(floor)
+    assert view.country("DK") is not None
+    assert view.floor.keys["DK"] == raw_key(200).public.to_text()
+
+
+def test_a_country_s_changed_key_that_the_old_one_did_not_sign_is_not(papers: Papers) -> None:
+    floor = papers.view().floor
+    amend(papers, rekeyed(raw_key(200)), raw_key(200))
+    papers.officers["DK"] = raw_key(200)
+    papers.give("DK")
+    view = papers.view(floor)
+    assert view.country("DK") is None
+    assert "key of DK has changed" in view.absent["DK"]
+    assert view.floor.keys["DK"] == raw_key(100).public.to_text()
+    assert view.country("NO") is not None
+
+
+def test_nor_at_the_second_look(papers: Papers) -> None:
+    floor = papers.view().floor
+    amend(papers, rekeyed(raw_key(200)), raw_key(200))
+    papers.officers["DK"] = raw_key(200)
+    papers.give("DK")
+    again = papers.view(papers.view(floor).floor)
+    assert again.country("DK") is None
+
+
+def test_until_the_local_operator_approves_it(papers: Papers) -> None:
+    floor = papers.view().floor
+    amend(papers, rekeyed(raw_key(200)), raw_key(200))
+    papers.officers["DK"] = raw_key(200)
+    papers.give("DK")
+    wrong = floor.approve_key("DK", raw_key(201).public)
+    assert papers.view(wrong).country("DK") is None
+    approved = floor.approve_key("DK", raw_key(200).public)
+    assert papers.view(approved).country("DK") is not None
+
+
+def test_a_quorum_cannot_give_a_node_another_key_of_its_own_country(papers: Papers) -> None:
+    """EE, NO and PT replace DK's key; DK's node has it pinned from `init` and from nowhere else."""
+    pinned = Floor(keys={"DK": papers.officers["DK"].public.to_text()})
+    bundle = papers.desks["DK"].sign(NOW, papers.officers["DK"])
+    amend(papers, rekeyed(raw_key(200)), raw_key(200))
+    view = papers.view(pinned)
+    assert view.country("DK") is None
+    own = own_country(bundle, "DK", papers.officers["DK"].public, NOW)
+    with pytest.raises(DocumentFault, match="another document key for DK"):
+        view.with_own(own)
+
+
+def test_two_countries_cannot_swap_their_keys(papers: Papers) -> None:
+    floor = papers.view().floor
+    parties = agreement_fields()["parties"]
+    keys = [party["officer_key"] for party in parties]
+    swapped = [
+        parties[0] | {"officer_key": keys[1]},
+        parties[1] | {"officer_key": keys[0]},
+        *parties[2:],
+    ]
+    papers.store.draft(agreement(parties=swapped), NOW)
+    papers.sign("EE", "NO", "PT")
+    papers.publish()
+    view = papers.view(floor)
+    assert "key of DK has changed" in view.absent["DK"]
+    assert view.floor.keys["DK"] == floor.keys["DK"]
+
+
+def test_a_root_that_the_old_threshold_did_not_sign_is_refused(
+    papers: Papers, liar: LyingCoordinator
+) -> None:
+    strangers = [raw_key(300 + n) for n in range(4)]
+    taken_over = agreement(
+        parties=[
+            party | {"officer_key": key.public.to_text()}
+            for party, key in zip(agreement_fields()["parties"], strangers, strict=True)
+        ]
+    )
+    draft = Draft(version=2, drafted=NOW, agreement=taken_over)
+    root = draft.root()
+    for key in strangers:
+        root.sign(signer(key), append=True)
+    liar.files["metadata/2.root.json"] = root.to_bytes()
+    assert "oot was signed by 0/3" in untrusted(liar.view)
+
+
+def test_a_root_whose_threshold_was_lowered_is_refused_even_when_signed(
+    papers: Papers, liar: LyingCoordinator
+) -> None:
+    root = Draft(version=2, drafted=NOW, agreement=papers.agreed).root()
+    root.signed.roles["targets"].threshold = 1
+    for country in ("EE", "NO", "PT"):
+        root.sign(signer(papers.officers[country]), append=True)
+    liar.files["metadata/2.root.json"] = root.to_bytes()
+    assert "not those of the agreement" in untrusted(liar.view)
+
+
+def test_a_root_that_renames_a_key_s_owner_is_refused(
+    papers: Papers, liar: LyingCoordinator
+) -> None:
+    root = Draft(version=2, drafted=NOW, agreement=papers.agreed).root()
+    id_ = key_id(papers.officers["NO"].public)
+    root.signed.keys[id_].unrecognized_fields[PARTY_FIELD] = "country-DK"
+    for country in ("EE", "NO", "PT"):
+        root.sign(signer(papers.officers[country]), append=True)
+    liar.files["metadata/2.root.json"] = root.to_bytes()
+    assert "not those of the agreement" in untrusted(liar.view)
+
+
+def test_another_federation_s_root_leads_nowhere(papers: Papers) -> None:
+    other = Draft(version=1, drafted=NOW, agreement=agreement(title="Other")).root()
+    for n in range(4):
+        other.sign(signer(raw_key(500 + n)), append=True)
+    assert untrusted(lambda: TrustedView.load(papers.store.read, other.to_bytes(), NOW))
+    for garbage in (b"", b"{}", b"\x00" * 100):
+        assert untrusted(lambda data=garbage: TrustedView.load(papers.store.read, data, NOW))
+
+
+def test_the_coordinator_alone_cannot_change_the_agreement(papers: Papers) -> None:
+    papers.store.draft(agreement(title="Looser", smallest_cohort=1), NOW)
+    status = papers.store.draft_status()
+    assert status is not None
+    forged = SignatureSet(draft=status.digest, root={}, targets={})
+    before = papers.snapshot_of_store()
+    for key in (papers.documents, papers.online, raw_key(1)):
+        root = Draft.from_canonical(papers.store.current_draft() or b"").root()
+        root.sign(signer(key))
+        table = {id_: s.signature for id_, s in root.signatures.items()}
+        with pytest.raises(DocumentFault):
+            papers.store.add_signatures(forged.model_copy(update={"root": table}).canonical())
+    with pytest.raises(DocumentFault):
+        papers.publish()
+    assert papers.snapshot_of_store() == before
+    assert papers.view().agreement == papers.agreed
+
+
+# ---- floods and rubbish
+
+
+def test_files_without_end_are_cut_off(liar: LyingCoordinator) -> None:
+    fetched = liar.view().files
+    for name in list(liar.files):
+        whole = liar.files[name]
+        liar.files[name] = whole + b" " * 6_000_000
+        try:
+            view = liar.view()
+        except DocumentFault:
+            pass
+        else:
+            assert view.absent or name not in fetched, name
+        liar.files[name] = whole
+
+
+@pytest.mark.parametrize("rubbish", [b"", b"null", b"{}", b"[]", b"\xff" * 50, b'{"a":' * 20_000])
+def test_rubbish_in_any_place_is_a_fault_or_an_absence(
+    liar: LyingCoordinator, papers: Papers, rubbish: bytes
+) -> None:
+    whole = papers.view()
+    for name in sorted(whole.files):
+        kept = liar.files[name]
+        liar.files[name] = rubbish
+        try:
+            view = liar.view()
+        except DocumentFault:
+            pass
+        else:
+            assert view.absent, name
+        liar.files[name] = kept
+
+
+def test_a_fetch_that_breaks_is_a_fault(papers: Papers) -> None:
+    def broken(name: str) -> bytes | None:
+        if name.endswith("timestamp.json"):
+            raise ConnectionError("the link is down")
+        return papers.store.read(name)
+
+    assert "cannot be trusted" in untrusted(lambda: TrustedView.load(broken, papers.pinned, NOW))
+
+
+def test_an_unreadable_study_hides_no_other(papers: Papers, liar: LyingCoordinator) -> None:
+    asked = study(papers.agreed)
+    targets = {"studies/broken.json": b'{"kind":"study"}', "studies/good.json": asked.canonical()}
+    metadata, files = country_metadata(papers.documents, targets, version=9)
+    liar.put(COORDINATOR_ROLE, metadata, files)
+    view = liar.view()
+    assert list(view.studies) == [asked.digest]
+    broken = next(digest for digest in view.study_files if digest != asked.digest)
+    with pytest.raises(DocumentFault, match="not a signed study"):
+        view.study(broken)
+
+
+def test_a_withdrawal_outweighs_a_permit_wherever_both_stand(papers: Papers) -> None:
+    asked = study(papers.agreed)
+    papers.desks["DK"].withdraw(withdrawal(asked))
+    papers.give("DK")
+    documents = papers.view().country("DK")
+    assert documents.permit(asked.digest) is not None
+    assert withdrawal_path("DK", asked.digest) in _listed(papers, "country-DK")
+    decided = assess(
+        asked,
+        papers.agreed,
+        country="DK",
+        now=NOW,
+        permit=documents.permit(asked.digest),
+        withdrawal=documents.withdrawal(asked.digest),
+        installed_tasks=["stats/histogram"],
+    )
+    assert not decided.allowed
+
+
+def _listed(papers: Papers, role: str) -> dict[str, Any]:
+    version = papers.view().versions.countries[role.removeprefix("country-")]
+    data = papers.store.read(f"metadata/{version}.{role}.json")
+    assert data is not None
+    listed: dict[str, Any] = json.loads(data)["signed"]["targets"]
+    return listed
+
+
+def test_the_pinned_root_decides_and_not_the_first_file_of_the_exchange(
+    papers: Papers, liar: LyingCoordinator
+) -> None:
+    liar.files["metadata/1.root.json"] = b"anything"
+    assert liar.view().agreement == papers.agreed
+    assert Metadata[Root].from_bytes(papers.pinned).signed.version == 1
+    assert signed_field(NOW) == {SIGNED_AT_FIELD: "2026-09-01T12:00:00Z"}
+
+
+def test_a_stolen_online_key_that_signed_a_huge_version_is_cured_by_replacing_it(
+    papers: Papers,
+) -> None:
+    thief = LyingCoordinator(papers)
+    state = thief._state()
+    snapshot = Metadata.from_bytes(state.snapshot or b"")
+    snapshot.signed.version = 10**9
+    snapshot.sign(signer(papers.online))
+    huge = replace(state, snapshot=snapshot.to_bytes(), timestamp=10**9)
+    thief.files |= huge.daily_files(NOW, papers.online, fresh=True)
+    floor = thief.view().floor
+    assert floor.timestamp > 10**9
+    assert "older state" in untrusted(lambda: papers.view(floor))
+    desk = agreement_fields()["coordinator"] | {"online_key": raw_key(33).public.to_text()}
+    papers.online = raw_key(33)
+    amend(papers, agreement(coordinator=desk, title="With another online key"))
+    view = papers.view(floor)
+    assert view.agreement.title == "With another online key"
+    assert view.floor.timestamp < 10**9
+    assert "older state" in untrusted(
+        lambda: papers.view(view.floor.model_copy(update={"timestamp": 10**9}))
+    )
+
+
+def test_a_country_s_new_key_begins_its_own_count(papers: Papers) -> None:
+    metadata, _ = country_metadata(papers.officers["DK"], {}, version=10**9)
+    thief = LyingCoordinator(papers)
+    thief.put("country-DK", metadata)
+    floor = thief.view().floor
+    assert floor.countries["DK"] == 10**9
+    amend(papers, rekeyed(raw_key(200)), raw_key(100), raw_key(200))
+    papers.officers["DK"] = raw_key(200)
+    papers.give("DK")
+    view = papers.view(floor)
+    assert view.country("DK") is not None
+    assert view.floor.countries["DK"] == papers.desks["DK"].version
+
+
+@pytest.mark.parametrize(
+    "hashes",
+    [
+        {"sha256": "../../../../etc/passwd"},
+        {"sha256": "x/../../../draft.json#"},
+        {"sha512": "ab" * 64},
+        {"md5": "ab" * 16},
+        {"unheard-of": "ab" * 32},
+    ],
+)
+def test_a_hash_that_is_a_path_leads_to_no_file(
+    papers: Papers, liar: LyingCoordinator, hashes: dict[str, str]
+) -> None:
+    path = node_path("NO")
+    targets = Targets(
+        version=9,
+        expires=NOW + 7 * DAY,
+        targets={path: TargetFile(10, hashes, path)},
+        unrecognized_fields=signed_field(NOW),
+    )
+    metadata = Metadata(targets)
+    metadata.sign(signer(papers.officers["NO"]))
+    liar.put("country-NO", metadata.to_bytes())
+    asked: list[str] = []
+
+    def fetch(name: str) -> bytes | None:
+        asked.append(name)
+        return liar.show(name)
+
+    view = TrustedView.load(fetch, papers.pinned, NOW)
+    assert "NO" in view.absent
+    assert not [name for name in asked if ".." in name or "draft" in name]
+    bundle = CountryBundle(
+        country="NO", metadata=metadata.to_bytes().decode(), targets={path: "0123456789"}
+    )
+    before = sorted(p for p in papers.home.rglob("*") if p.is_file())
+    with pytest.raises(DocumentFault):
+        papers.store.accept_country(bundle.canonical(), NOW, online=papers.online)
+    assert sorted(p for p in papers.home.rglob("*") if p.is_file()) == before
