@@ -7,6 +7,7 @@ and pushes the reply. It never asks for a run's bundle, and so never executes on
 This is the only file of the node that touches Flower's internals. Pinned: flwr 1.41.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,12 +43,13 @@ from flwr.supercore.inflatable.inflatable_utils import (
     pull_objects,
     push_objects,
 )
-from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
+from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
+from keys.errors import PratiqueError
 from protocols.carrier import HEADER_PREFIX, LONG_POLL_SECONDS
 from protocols.channel import ExchangeLink, LinkFault
 from protocols.proto.exchange_pb2 import RelayRequest
@@ -59,7 +61,24 @@ ONLINE_SECONDS = 40.0
 """How long the SuperLink thinks the node online after a heartbeat."""
 CALL_SECONDS = LONG_POLL_SECONDS + 15.0
 PULL_BACKOFF_SECONDS = 0.02
+_log = logging.getLogger("pratique.fleet")
 _STILL_ONLINE = httpx.codes.PRECONDITION_FAILED
+
+
+class RuntimeVersion:
+    """Interceptor that says which Flower this is.
+
+    Flower's own also ends the process when the other side asks for it.
+    """
+
+    def __init__(self) -> None:
+        self._headers = dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata())
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        """Add the version's headers and pass the call on."""
+        context.request.headers.update(self._headers)
+        response: httpx.Response = call_next(context)
+        return response
 
 
 class RelayTransport:
@@ -109,7 +128,7 @@ class FleetClient:
             insecure=True,
             root_certificates=None,
             interceptors=[
-                RuntimeVersionHttpInterceptor(component_name="SuperNode"),
+                RuntimeVersion(),
                 NodeAuthHttpInterceptor(key, key.public_key()),
                 RelayTransport(link),
             ],
@@ -160,7 +179,11 @@ class FleetClient:
             state=RecordDict(),
             run_config={},
         )
-        reply = self._app(incoming.message, context)
+        try:
+            reply = self._app(incoming.message, context)
+        except (PratiqueError, ValueError) as error:  # no message of ours: it gets no answer
+            _log.warning("message ignored", extra={"what": type(error).__name__})
+            return
         _translated(lambda: self._push(node, incoming.run_id, reply))
 
     def _pull(self, node: Node) -> _Incoming | None:

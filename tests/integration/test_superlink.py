@@ -1,0 +1,573 @@
+"""The contract with Flower: fleet client, relay, carrier and guard against the real SuperLink.
+
+Everything here is what a new version of Flower could change under us. The bundles of strangers
+are submitted as a user of the same machine could, who can reach loopback and needs no login.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_public_key
+from flwr.cli.build import build_fab_from_files
+from flwr.proto.control_pb2 import StartRunRequest, StartRunResponse
+from flwr.proto.fab_pb2 import Fab
+from flwr.proto.fleet_pb2 import PullMessagesRequest
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.constant import TASK_TYPE_TO_COMMAND
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+
+from client.app import build_app
+from client.fleet import FleetClient
+from governance.local import Desk
+from keys.certificates import TransportAuthority, new_node_auth_key
+from protocols.carrier import FLEET_CALLS
+from protocols.channel import LinkFault
+from protocols.proto.exchange_pb2 import RelayRequest
+from server.bundle import build_bundle
+from server.daemon import _forward_by
+from server.errors import OperationFault
+from server.guard import CONFIGURATION
+from server.home import HOME_VARIABLE, CoordinatorHome
+from server.relay import Relay
+from server.superlink import OTHER_APPS, SERVER_APP, SuperLink
+from tests.support.fleet import LOOPBACK, LoopThread, OpenExchange, Papers, caller, now
+from tests.support.standin import LARGE, write_customisation
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(240),
+    pytest.mark.filterwarnings("ignore:GitWildMatchPattern"),
+]
+COUNTRIES = ("DE", "FR", "PL")
+RUN = "0123456789abcdef" * 2
+LATE_SECONDS = 3.0
+
+
+class Enrolments:
+    def enrol(self, *_: object) -> None:
+        raise AssertionError("nobody enrols here")
+
+    def revoked(self) -> frozenset[int]:
+        return frozenset()
+
+
+def answer_of(country: str) -> Callable[[bytes], bytes]:
+    def handle(frame: bytes) -> bytes:
+        if frame == f"late-{country}".encode():
+            time.sleep(LATE_SECONDS)
+        if frame == f"fault-{country}".encode():
+            raise ValueError("not a frame of ours")
+        return country.encode() + b" heard " + frame
+
+    return handle
+
+
+@dataclass
+class Fleet:
+    """A SuperLink with its executor, the exchange before it, and a node for each country."""
+
+    folder: Path
+    superlink: SuperLink
+    client: httpx.AsyncClient
+    exchange: OpenExchange
+    keys: dict[str, tuple[bytes, str]]
+    released: list[Mapping[str, Any]] = field(default_factory=list)
+    desk: Desk | None = None
+
+    @classmethod
+    def start(cls, folder: Path) -> "Fleet":
+        home = CoordinatorHome(folder)
+        environment = {
+            HOME_VARIABLE: str(folder),
+            "PYTHONPATH": str(write_customisation(folder / "standin")),
+        }
+        superlink = SuperLink(home.superlink, environment=environment)
+        superlink.start()
+        thread = LoopThread()
+        trusted = ssl.create_default_context(cafile=str(superlink.root_certificate))
+        client = httpx.AsyncClient(
+            base_url=f"https://{superlink.address}", verify=trusted, timeout=30
+        )
+        relay = Relay(_forward_by(client), long_poll=2.0)
+        exchange = OpenExchange(
+            TransportAuthority.create("danube", now()),
+            relay,
+            enrolments=Enrolments(),
+            documents=Papers(),
+            thread=thread,
+        )
+        keys = {country: new_node_auth_key() for country in COUNTRIES}
+        fleet = cls(folder, superlink, client, exchange, keys)
+        fleet._seat_all()
+        fleet.desk = Desk(home.socket, fleet.answer)
+        return fleet
+
+    def _seat_all(self) -> None:
+        with ThreadPoolExecutor(2) as pool:
+            lines = [self.keys[country][1] for country in COUNTRIES]
+            ids = dict(zip(COUNTRIES, pool.map(self.superlink.register, lines), strict=True))
+        for country, node_id in ids.items():
+            key = load_ssh_public_key(self.keys[country][1].encode())
+            self.exchange.seat(country, node_id, public_key_to_bytes(key))  # type: ignore[arg-type]
+
+    def answer(self, method: str, params: Mapping[str, Any]) -> Any:
+        if method == "nodes":
+            return self.exchange.relay.node_ids()
+        if method == "announce":
+            return self.exchange.announce()
+        assert method == "release"
+        return self.released.append(params["outcome"])
+
+    def node(self, country: str, ready: Callable[[], None] = lambda: None) -> FleetClient:
+        link = self.exchange.link(caller(self.exchange.authority, country))
+        key = load_pem_private_key(self.keys[country][0], None)
+        app = build_app(answer_of(country))
+        return FleetClient(link, key, app, on_ready=ready)  # type: ignore[arg-type]
+
+    def log(self, name: str) -> str:
+        return (self.folder / "superlink" / f"{name}.log").read_text(errors="replace")
+
+    def close(self) -> None:
+        if self.desk is not None:
+            self.desk.close()
+        self.exchange.thread.run(self.client.aclose())
+        self.exchange.close()
+        self.superlink.close()
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own may be too long for a socket
+        started = Fleet.start(Path(folder))
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def nodes(fleet: Fleet) -> Iterator[None]:
+    """All countries' nodes, connected and serving."""
+    stop = threading.Event()
+    ready = {country: threading.Event() for country in COUNTRIES}
+    threads = [
+        threading.Thread(target=_serve, args=(fleet.node(country, ready[country].set), stop))
+        for country in COUNTRIES
+    ]
+    for thread in threads:
+        thread.start()
+    assert all(event.wait(20) for event in ready.values())
+    yield
+    stop.set()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def _serve(node: FleetClient, stop: threading.Event) -> None:
+    node.serve(stop)
+
+
+def until(happened: Callable[[], Any], seconds: float = 60.0) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := happened()):
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)
+    return found
+
+
+@pytest.fixture(scope="module")
+def rehearsal(fleet: Fleet, nodes: None) -> Mapping[str, Any]:
+    """What a run that was launched as ours are saw of the nodes."""
+    bundle = build_bundle(fleet.folder / "bundles" / RUN, RUN)
+    flower_run = fleet.superlink.run(bundle)
+    found = until(lambda: fleet.released or _over(fleet, flower_run))
+    assert found is fleet.released, fleet.log("superexec")[-3000:]
+    return fleet.released[0]
+
+
+def _over(fleet: Fleet, flower_run: int) -> bool:
+    rows = [row for row in fleet.superlink.runs() if str(row["run-id"]) == str(flower_run)]
+    return str(rows[0]["status"]).startswith("finished")
+
+
+def heard(frame: str, *countries: str) -> dict[str, str]:
+    return {country: f"{country} heard {frame}" for country in countries or COUNTRIES}
+
+
+def test_the_run_is_carried_under_its_own_id(rehearsal: Mapping[str, Any], fleet: Fleet) -> None:
+    assert rehearsal["run"] == RUN
+    assert rehearsal["home"] == str(fleet.folder)
+    assert rehearsal["nodes"] == sorted(COUNTRIES)
+
+
+def test_every_country_answers_its_own_frame(rehearsal: Mapping[str, Any]) -> None:
+    assert rehearsal["hello"] == heard("hello")
+    assert rehearsal["again"] == heard("again")
+    assert rehearsal["own"] == heard("own", "FR")
+
+
+def test_nothing_sleeps_on_the_way(rehearsal: Mapping[str, Any]) -> None:
+    assert rehearsal["seconds"] < 2.5  # the stock client takes three seconds to look once
+
+
+def test_a_late_reply_is_missing_and_never_taken_for_the_next(
+    rehearsal: Mapping[str, Any],
+) -> None:
+    assert rehearsal["late"] == heard("late-FR", "DE", "PL")
+    assert rehearsal["after late"] == heard("after late")
+
+
+def test_what_is_no_frame_of_ours_does_not_end_a_node(rehearsal: Mapping[str, Any]) -> None:
+    assert rehearsal["after odd"] == heard("after odd")
+    assert rehearsal["fault"] == heard("fault-DE", "FR", "PL")
+    assert rehearsal["after fault"] == heard("after fault")
+
+
+def test_a_large_frame_arrives_whole_both_ways(rehearsal: Mapping[str, Any]) -> None:
+    expected = {
+        country: hashlib.sha256(country.encode() + b" heard " + LARGE).hexdigest()
+        for country in COUNTRIES
+    }
+    assert rehearsal["large"] == expected
+
+
+@pytest.mark.usefixtures("rehearsal")
+def test_flower_s_own_list_shows_the_run(fleet: Fleet) -> None:
+    (row,) = [row for row in fleet.superlink.runs() if row["fab-id"] == "pratique/pratique-run"]
+    assert until(lambda: str(fleet.superlink.runs()[0]["status"]).startswith("finished"), 30)
+    assert row["run-id"]
+
+
+def processes(fleet: Fleet) -> list[int]:
+    """The SuperLink, the executor, and whatever they started."""
+    groups = {process.pid for process in fleet.superlink._processes}
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            if int(fields[2]) in groups and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def listening(pids: list[int]) -> set[tuple[str, int]]:
+    """Return every address on which one of these processes listens for TCP."""
+    inodes = set()
+    for pid in pids:
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            target = str(descriptor.readlink())
+            if target.startswith("socket:["):
+                inodes.add(target[8:-1])
+    found = set()
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            columns = line.split()
+            if columns[3] == "0A" and columns[9] in inodes:
+                raw, port = columns[1].split(":")
+                words = [bytes.fromhex(raw[i : i + 8])[::-1] for i in range(0, len(raw), 8)]
+                found.add((socket.inet_ntop(family, b"".join(words)), int(port, 16)))
+    return found
+
+
+def test_flower_listens_on_loopback_only(fleet: Fleet) -> None:
+    assert listening(processes(fleet)) == {(LOOPBACK, fleet.superlink.port)}
+
+
+def test_telemetry_and_update_checks_are_off_in_every_process(fleet: Fleet) -> None:
+    pids = processes(fleet)
+    assert len(pids) >= 2
+    for pid in pids:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        assert b"FLWR_TELEMETRY_ENABLED=0" in variables
+        assert b"FLWR_DISABLE_UPDATE_CHECK=1" in variables
+        assert b"PYTHONSAFEPATH=1" in variables
+
+
+def test_run_time_installation_is_off_and_authentication_is_on(fleet: Fleet) -> None:
+    superlink = Path(f"/proc/{fleet.superlink._processes[0].pid}/cmdline").read_bytes()
+    arguments = superlink.split(b"\0")
+    assert b"--disable-runtime-dependency-installation" in arguments
+    assert b"--enable-supernode-auth" in arguments
+    assert b"--insecure" not in arguments
+    assert b"--database" not in arguments
+    assert arguments[arguments.index(b"--isolation") + 1] == b"process"
+
+
+def test_no_secret_is_an_argument_or_a_variable_of_a_process(fleet: Fleet) -> None:
+    folder = fleet.superlink._secrets
+    secret = (folder / "superexec").read_bytes()
+    key = (folder / "key.pem").read_text().splitlines()[1]
+    for pid in processes(fleet):
+        for source in ("environ", "cmdline"):
+            content = Path(f"/proc/{pid}/{source}").read_bytes()
+            for spelling in (secret, secret.hex().encode(), base64.b64encode(secret)):
+                assert spelling not in content
+            assert key.encode() not in content
+
+
+def test_its_secrets_are_for_the_owner_only(fleet: Fleet) -> None:
+    folder = fleet.superlink._secrets
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
+    assert not str(folder).startswith(str(fleet.folder))
+
+
+def test_the_same_key_is_not_registered_twice(fleet: Fleet) -> None:
+    with pytest.raises(OperationFault) as caught:
+        fleet.superlink.register(fleet.keys["DE"][1])
+    assert "flwr supernode" in caught.value.what
+    assert caught.value.why
+    assert caught.value.fix
+    assert not list(fleet.superlink._secrets.glob("node-*"))
+
+
+@pytest.mark.parametrize("line", ["", "junk", "ssh-ed25519 AAAAC3Nz junk"])
+def test_a_key_that_is_none_is_refused_in_plain_words(fleet: Fleet, line: str) -> None:
+    with pytest.raises(OperationFault) as caught:
+        fleet.superlink.register(line)
+    assert caught.value.fix
+
+
+def test_the_real_superlink_refuses_a_stranger_at_the_fleet(fleet: Fleet) -> None:
+    """Without the relay: somebody on the machine who has no registered key."""
+    trusted = ssl.create_default_context(cafile=str(fleet.superlink.root_certificate))
+    body = PullMessagesRequest(
+        node=Node(node_id=fleet.exchange.relay.node_ids()["DE"])
+    ).SerializeToString()
+    with httpx.Client(base_url=f"https://{fleet.superlink.address}", verify=trusted) as client:
+        for call in FLEET_CALLS.values():
+            headers = {"content-type": "application/protobuf"}
+            answer = client.post(f"/v1/fleet/{call}", content=body, headers=headers)
+            assert answer.status_code in {400, 401, 403}, call
+
+
+@pytest.mark.usefixtures("nodes")
+def test_one_country_s_node_cannot_pull_with_another_s_id(fleet: Fleet) -> None:
+    link = fleet.exchange.link(caller(fleet.exchange.authority, "FR"))
+    body = PullMessagesRequest(
+        node=Node(node_id=fleet.exchange.relay.node_ids()["DE"])
+    ).SerializeToString()
+    with pytest.raises(LinkFault, match="another node's id"):
+        link.relay(RelayRequest(method="PullMessages", body=body), 5)
+    link.close()
+
+
+def test_a_country_with_another_s_key_is_not_activated(fleet: Fleet) -> None:
+    link = fleet.exchange.link(caller(fleet.exchange.authority, "FR"))
+    key = load_pem_private_key(fleet.keys["DE"][0], None)
+    stolen = FleetClient(link, key, build_app(answer_of("FR")))  # type: ignore[arg-type]
+    with pytest.raises(LinkFault, match="another node's key"):
+        stolen.serve(threading.Event())
+    link.close()
+
+
+def test_a_node_that_died_comes_back_at_once() -> None:
+    """With a seat of its own, so that no serving node is disturbed."""
+    with tempfile.TemporaryDirectory() as folder:
+        fleet = Fleet.start(Path(folder))
+        try:
+            first = fleet.node("DE")
+            first._activate()  # and then its process is killed: no Deactivate
+            assert fleet.exchange.relay.online()["DE"]
+            stop, ready = threading.Event(), threading.Event()
+            thread = threading.Thread(target=_serve, args=(fleet.node("DE", ready.set), stop))
+            thread.start()
+            assert ready.wait(5)
+            stop.set()
+            thread.join(20)
+            assert not thread.is_alive()
+            assert not fleet.exchange.relay.online()["DE"]
+            _superlink_gone_is_said(fleet)
+        finally:
+            secrets, pids = fleet.superlink._secrets, processes(fleet)
+            fleet.close()
+        assert not secrets.exists()
+        assert not [pid for pid in pids if Path(f"/proc/{pid}/stat").exists()]
+
+
+def _superlink_gone_is_said(fleet: Fleet) -> None:
+    fleet.superlink._processes[0].kill()
+    assert until(fleet.superlink.failed, 10) == "superlink"
+    with pytest.raises(LinkFault) as caught:
+        fleet.node("DE").serve(threading.Event())
+    assert caught.value.passing
+    with pytest.raises(OperationFault) as refused:
+        fleet.superlink.runs()
+    assert refused.value.fix
+
+
+# What strangers on the same machine may submit, and what becomes of it.
+
+CANARY = """
+import os
+if {variable!r} in os.environ:
+    open({file!r}, "a").write("ran\\n")
+from {kind} import {name} as App
+app = App()
+"""
+
+
+@dataclass
+class Stranger:
+    """Somebody who can reach the SuperLink's port, and leaves a trace where code of theirs runs."""
+
+    fleet: Fleet
+    folder: Path
+
+    @property
+    def trace(self) -> Path:
+        return self.folder / "trace"
+
+    def code(self, kind: str = "flwr.serverapp", name: str = "ServerApp") -> bytes:
+        """A module that leaves a trace inside the coordinator's processes only."""
+        values = {"variable": "FLWR_SUPEREXEC_TASK_POLL_INTERVAL", "file": str(self.trace)}
+        return CANARY.format(kind=kind, name=name, **values).encode()
+
+    def submit(self, fab: bytes, **more: Any) -> int:
+        """Start a run over the Control API, which asks nobody who they are."""
+        trusted = ssl.create_default_context(cafile=str(self.fleet.superlink.root_certificate))
+        request = StartRunRequest(
+            fab=Fab(hash_str=hashlib.sha256(fab).hexdigest(), content=fab), **more
+        )
+        headers = {"content-type": "application/protobuf", "accept": "application/protobuf"}
+        with httpx.Client(base_url=f"https://{self.fleet.superlink.address}", verify=trusted) as c:
+            answer = c.post(
+                "/v1/control/start-run", content=request.SerializeToString(), headers=headers
+            )
+        assert answer.status_code == 200, answer.text
+        run_id = StartRunResponse.FromString(answer.content).run_id
+        assert run_id
+        return int(run_id)
+
+
+@pytest.fixture
+def stranger(fleet: Fleet, tmp_path: Path) -> Stranger:
+    return Stranger(fleet, tmp_path)
+
+
+def configuration(**components: str) -> str:
+    named = "\n".join(f'{name} = "{where}"' for name, where in components.items())
+    return (
+        '[project]\nname = "stranger"\nversion = "1.0.0"\ndescription = "x"\n'
+        'license = "Apache-2.0"\ndependencies = []\n'
+        '[tool.flwr.app]\npublisher = "stranger"\nfab-format-version = 1\n'
+        f"[tool.flwr.app.components]\n{named}\n[tool.flwr.app.config]\nrun = '{RUN}'\n"
+    )
+
+
+OURS = {"serverapp": "server.app:app", "clientapp": "client.app:app"}
+
+
+def _finished(fleet: Fleet, flower_run: int) -> str:
+    def status() -> str:
+        rows = {str(row["run-id"]): str(row["status"]) for row in fleet.superlink.runs()}
+        found = rows[str(flower_run)]
+        return found if found.startswith("finished") else ""
+
+    return str(until(status, 90))
+
+
+def test_the_trace_does_appear_where_code_of_a_bundle_runs(stranger: Stranger) -> None:
+    """Else the next tests would pass for a wrong reason."""
+    environment = {**os.environ, "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1"}
+    module = stranger.folder / "hostile.py"
+    module.write_bytes(stranger.code())
+    subprocess.run([sys.executable, str(module)], env=environment, check=True, cwd="/")
+    assert stranger.trace.read_text() == "ran\n"
+
+
+def test_a_bundle_that_shadows_the_installed_app_is_refused(stranger: Stranger) -> None:
+    files = {
+        CONFIGURATION: configuration(**OURS).encode(),
+        "server/__init__.py": stranger.code(),
+        "server/app.py": stranger.code(),
+        "client/__init__.py": stranger.code("flwr.clientapp", "ClientApp"),
+        "client/app.py": stranger.code("flwr.clientapp", "ClientApp"),
+    }
+    flower_run = stranger.submit(build_fab_from_files(files)[0])
+    assert _finished(stranger.fleet, flower_run) == "finished:failed"
+    assert not stranger.trace.exists()
+    assert "BundleRefused" in stranger.fleet.log("superexec")
+    assert not list((stranger.fleet.folder / "superlink" / "flwr").glob("apps/stranger*"))
+
+
+def test_a_bundle_with_a_component_of_its_own_is_refused(stranger: Stranger) -> None:
+    files = {
+        CONFIGURATION: configuration(serverapp="evil:app", clientapp="evil:app").encode(),
+        "evil.py": stranger.code(),
+    }
+    flower_run = stranger.submit(build_fab_from_files(files)[0])
+    assert _finished(stranger.fleet, flower_run) == "finished:failed"
+    assert not stranger.trace.exists()
+
+
+def test_a_hostile_bundle_submitted_by_the_command_line_is_refused(stranger: Stranger) -> None:
+    folder = stranger.folder / "stranger"
+    for name in ("server", "client"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_bytes(b"")
+    (folder / "server" / "app.py").write_bytes(stranger.code())
+    (folder / "client" / "app.py").write_bytes(stranger.code("flwr.clientapp", "ClientApp"))
+    (folder / CONFIGURATION).write_text(configuration(**OURS))
+    tool = Path(sys.executable).parent / "flwr"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(stranger.folder),
+        "FLWR_HOME": str(stranger.fleet.folder / "superlink" / "flwr"),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+    }
+    command = [str(tool), "run", str(folder), "local", "--format", "json"]
+    done = subprocess.run(
+        command, env=environment, cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    flower_run = int(json.loads(done.stdout)["run-id"])
+    assert _finished(stranger.fleet, flower_run) == "finished:failed"
+    assert not stranger.trace.exists()
+
+
+def test_a_bundle_of_another_kind_of_app_is_not_started(stranger: Stranger) -> None:
+    """Flower starts an agent app by another command, which no guard of a server app sees."""
+    files = {
+        CONFIGURATION: configuration(agentapp="evil:app").encode(),
+        "evil.py": stranger.code(),
+    }
+    stranger.submit(build_fab_from_files(files)[0], user_prompt="hello")
+    until(lambda: "Refused: flwr-agentapp" in stranger.fleet.log("superexec"))
+    assert not stranger.trace.exists()
+
+
+def test_every_command_of_the_executor_is_shadowed(fleet: Fleet) -> None:
+    assert {SERVER_APP, *OTHER_APPS} == set(TASK_TYPE_TO_COMMAND.values())
+    folder = fleet.folder / "superlink" / "bin"
+    assert {file.name for file in folder.iterdir()} == {SERVER_APP, *OTHER_APPS}
+    executor = fleet.superlink._processes[1].pid
+    variables = Path(f"/proc/{executor}/environ").read_bytes().split(b"\0")
+    (path,) = [line for line in variables if line.startswith(b"PATH=")]
+    assert path.split(b":")[0] == b"PATH=" + os.fsencode(folder)
+    for name in OTHER_APPS:
+        done = subprocess.run(
+            [str(folder / name), "--token", "x"], capture_output=True, check=False
+        )
+        assert done.returncode == 1
+        assert f"Refused: {name}".encode() in done.stderr
