@@ -24,6 +24,17 @@ def test_two_draws_differ_even_when_other_generators_are_seeded() -> None:
     assert drawn() != drawn()
 
 
+def test_other_generators_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*arguments: object, **named: object) -> None:
+        raise AssertionError("privacy must not depend on this generator")
+
+    for name in ("default_rng", "normal", "randint", "random", "Generator", "RandomState"):
+        monkeypatch.setattr(np.random, name, asked)
+    for name in ("random", "gauss", "getrandbits", "randrange", "SystemRandom"):
+        monkeypatch.setattr(random, name, asked)
+    assert DiscreteGaussian().draw(50, 100).any()
+
+
 @pytest.mark.parametrize("std", [3, 100, 2**30])
 def test_draws_are_about_as_wide_as_asked(std: int) -> None:
     """False alarms below 2^-60: 500 draws, none beyond 12 deviations, not all within one half."""

@@ -118,7 +118,7 @@ def test_integers_are_scaled_and_nothing_else() -> None:
 
 @pytest.mark.parametrize(
     "vector",
-    [[2, 1, 0], [0.5, 0, 0], [3, 0, 0], [1e300, 0, 0], [2, 2, 2], [-2, 0, 1]],
+    [[2, 1, 0], [0.5, 0, 0], [1.5, 0, 0], [3, 0, 0], [1e300, 0, 0], [2, 2, 2], [-2, 0, 1]],
     ids=str,
 )
 def test_integers_that_break_their_word_contribute_zero(vector: list[float]) -> None:
