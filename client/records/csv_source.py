@@ -2,7 +2,8 @@
 
 Strict: a line with too few or too many fields, an open quote, a value that is not UTF-8 or that
 the dictionary does not explain, a patient on two lines: each is an error with its line, and
-nothing is read. Columns that the dictionary does not name are passed over. Messages are for the node's own operator and may name a value.
+nothing is read. Columns that the dictionary does not name are passed over. Messages are for the
+node's own operator and may name a value.
 """
 
 import csv

@@ -65,7 +65,7 @@ def _residuals(tables: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def mean_absolute_error(tables: FloatArray) -> FloatArray:
-    """Mean absolute residual, as a part of the target's range."""
+    """Mean absolute residual, as a part of the target's range; residuals at their bins' middles."""
     counts, residual = _residuals(tables)
     return _ratio(counts @ np.abs(residual), counts.sum(axis=-1))
 

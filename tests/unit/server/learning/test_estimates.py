@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+
+from server.learning.estimates import (
+    DRAWS,
+    Estimate,
+    count_noise,
+    estimate,
+    figures_json,
+    nearest_counts,
+    simulated,
+)
+from server.learning.figures import accuracy
+from tests.support.patients import glm, release
+
+
+def generator() -> np.random.Generator:
+    return np.random.default_rng(9)
+
+
+def test_noise_of_a_cell_is_what_all_contributions_bring() -> None:
+    mechanism = release(glm(), "evaluate", noise_std=640)
+    assert count_noise(mechanism, 4) == pytest.approx(2 * 640 / mechanism.scale)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_nearest_counts_are_counts_of_the_same_total(seed: int) -> None:
+    table = np.random.default_rng(seed).normal(5, 20, size=(10, 2))
+    found = nearest_counts(table)
+    assert (found >= 0).all()
+    assert found.sum() == pytest.approx(max(1.0, table.sum()))
+    shifted = table - (table - found)[found > 0].mean()
+    assert np.allclose(found, np.maximum(shifted, 0))  # one shift for all, then cut at zero
+
+
+def test_counts_stay_as_they_are() -> None:
+    table = np.array([[3.0, 0.0], [5.0, 2.0]])
+    assert np.allclose(nearest_counts(table), table)
+
+
+def test_a_table_below_nobody_still_simulates() -> None:
+    suggested, drawn = simulated(np.full((4, 2), -3.0), 2.0, generator())
+    assert suggested.sum() == pytest.approx(1.0)
+    assert drawn.shape == (DRAWS, 4, 2)
+    assert np.isfinite(drawn).all()
+
+
+def test_simulated_tables_have_the_spread_of_sampling_and_noise() -> None:
+    table = np.full((4, 2), 100.0)
+    _, drawn = simulated(table, 30.0, generator())
+    expected = np.sqrt(100 * (1 - 1 / 8) + 30.0**2)
+    assert drawn.std(axis=0) == pytest.approx(np.full((4, 2), expected), rel=0.15)
+
+
+def interval(table: np.ndarray, noise: float) -> Estimate:
+    suggested, drawn = simulated(table, noise, generator())
+    found = estimate([(accuracy(table), accuracy(suggested), accuracy(drawn))], (0, 1))
+    assert found is not None
+    return found
+
+
+def test_more_noise_and_fewer_patients_widen_the_interval() -> None:
+    table = np.tile([[30.0, 10.0], [10.0, 30.0]], (5, 1))[[0, 2, 4, 6, 8, 1, 3, 5, 7, 9]]
+    quiet, loud = interval(table, 0.5), interval(table, 10.0)
+    small = interval(table / 4, 0.5)
+    assert quiet.high - quiet.low < loud.high - loud.low
+    assert quiet.high - quiet.low < small.high - small.low
+    for one in (quiet, loud, small):
+        assert one.low <= one.value <= one.high
+        assert one.value == pytest.approx(0.75, abs=0.03)
+
+
+def test_an_estimate_stays_within_its_limits() -> None:
+    table = np.zeros((10, 2))
+    table[0, 0] = table[9, 1] = 40
+    found = interval(table, 3.0)
+    assert found.value <= 1.0
+    assert found.high <= 1.0
+
+
+def test_where_noise_drowns_the_patients_nothing_is_shown() -> None:
+    table = np.full((10, 2), 0.5)
+    suggested, drawn = simulated(table, 8.0, generator())
+    figures = [(accuracy(table), accuracy(suggested), accuracy(drawn))]
+    assert estimate(figures, (0, 1)) is None
+
+
+def test_a_figure_without_value_is_suppressed() -> None:
+    nan = np.full(DRAWS, np.nan)
+    assert estimate([(np.float64(0.5), np.float64(0.5), nan)], (0, 1)) is None
+    assert estimate([(np.float64(np.nan), np.float64(0.5), np.zeros(DRAWS))], (0, 1)) is None
+
+
+def test_figures_of_the_same_patients_are_taken_to_err_together() -> None:
+    draws = np.random.default_rng(0).normal(0.5, 0.1, (2, DRAWS))
+    one = estimate([(np.float64(0.5), np.float64(0.5), draws[0])], (0, 1))
+    both = estimate([(np.float64(0.5), np.float64(0.5), row) for row in draws], (0, 1))
+    assert one is not None
+    assert both is not None
+    assert both.high - both.low == pytest.approx(one.high - one.low, rel=0.1)
+
+
+def test_a_suppressed_figure_is_null_and_never_zero() -> None:
+    assert figures_json({"auc": None, "accuracy": Estimate(0.5, 0.4, 0.6)}) == {
+        "auc": None,
+        "accuracy": {"value": 0.5, "low": 0.4, "high": 0.6},
+    }

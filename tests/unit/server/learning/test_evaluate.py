@@ -1,0 +1,155 @@
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client.tasks.evaluate import evaluation_counts
+from protocols.tasks import Family, TrainGlm
+from protocols.tasks.evaluation import Evaluation
+from protocols.tasks.layout import Grouping
+from server.learning.evaluate import EvaluationReport, evaluate
+from tests.support.patients import FEATURES, cohort, glm, release
+
+PATIENTS = 3_000
+BY_SEX = Evaluation(subgroup=Grouping(feature="sex"))
+
+
+def ill_by_age(seed: int = 0) -> Any:
+    people = cohort(PATIENTS, seed)
+    chance = 1 / (1 + np.exp(-(people.columns["age"] - 50) / 10))
+    drawn = np.random.default_rng(seed + 1).random(PATIENTS) < chance
+    people.columns["ill"][:] = drawn
+    return people
+
+
+def opened(task: TrainGlm, people: Any, model: np.ndarray, std: int, seed: int = 2) -> np.ndarray:
+    mechanism = release(task, "evaluate", noise_std=std)
+    counts = evaluation_counts(task, people, model).sum(axis=0)
+    noise = np.random.default_rng(seed).normal(0, std * 2, len(counts))  # four countries
+    return np.rint(counts * mechanism.scale + noise).astype(np.int64)
+
+
+def report(task: TrainGlm, people: Any, model: np.ndarray, std: int = 100) -> EvaluationReport:
+    return evaluate(
+        task,
+        FEATURES,
+        release(task, "evaluate", noise_std=std),
+        opened(task, people, model, std),
+        countries=4,
+        generator=np.random.default_rng(3),
+    )
+
+
+AGE_MODEL = np.array([0.0, 1.0, 0, 0, 0, 0, 0])
+
+
+def test_a_good_model_is_found_good_with_honest_intervals() -> None:
+    found = report(glm(), ill_by_age(), AGE_MODEL).everybody
+    assert found.patients is not None
+    assert found.patients.low <= PATIENTS <= found.patients.high
+    figures = found.figures
+    assert set(figures) == {
+        "accuracy",
+        "auc",
+        "calibration_in_the_large",
+        "expected_calibration_error",
+    }
+    auc, accuracy = figures["auc"], figures["accuracy"]
+    assert auc is not None
+    assert accuracy is not None
+    assert 0.8 < auc.low < auc.value < auc.high < 0.95
+    assert 0.7 < accuracy.low < accuracy.value < accuracy.high < 0.9
+    large = figures["calibration_in_the_large"]
+    assert large is not None
+    assert large.low < 0.02
+    assert large.high > -0.02
+
+
+def test_a_model_that_knows_nothing_has_an_auc_of_one_half() -> None:
+    auc = report(glm(), ill_by_age(), np.zeros(7)).everybody.figures["auc"]
+    assert auc is not None
+    assert auc.low <= 0.5 <= auc.high
+
+
+def test_subgroups_stand_beside_everybody() -> None:
+    found = report(glm(evaluation=BY_SEX), ill_by_age(), AGE_MODEL)
+    assert [group.group for group in found.subgroups] == ["female", "male"]
+    parts = [group.patients.value for group in found.subgroups if group.patients]
+    assert found.everybody.patients is not None
+    assert sum(parts) == pytest.approx(found.everybody.patients.value)
+    for group in found.subgroups:
+        assert group.figures["auc"] is not None
+
+
+def test_a_small_group_is_suppressed_and_says_none() -> None:
+    people = ill_by_age()
+    people.columns["sex"][:] = 1.0  # no woman at all
+    found = report(glm(evaluation=BY_SEX), people, AGE_MODEL, std=5)
+    women = found.subgroups[0]
+    assert women.patients is None
+    assert set(women.figures.values()) == {None}
+    said = json.loads(json.dumps(found.to_json()))["subgroups"][0]
+    assert said["patients"] is None
+    assert said["auc"] is None
+
+
+def test_too_few_of_one_label_suppress_the_auc_alone() -> None:
+    people = ill_by_age()
+    people.columns["ill"][:] = 0.0
+    figures = report(glm(), people, AGE_MODEL, std=5).everybody.figures
+    assert figures["auc"] is None
+    assert figures["accuracy"] is not None
+
+
+def test_nobody_held_out_is_suppressed_everywhere() -> None:
+    found = report(glm(), cohort(0), AGE_MODEL, std=5).everybody
+    assert found.patients is None
+    assert set(found.figures.values()) == {None}
+
+
+def test_several_levels_have_a_mean_auc_and_a_top_class_accuracy() -> None:
+    task = glm(Family.MULTINOMIAL)
+    people = cohort(PATIENTS)
+    people.columns["stage"][:] = np.digitize(people.columns["age"], (43, 66))
+    model = np.zeros((3, 7))
+    model[0, 1], model[2, 1] = -2.0, 2.0
+    model[1, 0] = 1.0
+    figures = report(task, people, model.reshape(-1)).everybody.figures
+    assert set(figures) == {
+        "auc",
+        "calibration_in_the_large",
+        "expected_calibration_error",
+        "accuracy",
+    }
+    rows = task.rows(FEATURES, people.columns)
+    top = task.predict(FEATURES, model.reshape(-1), rows).argmax(axis=1)
+    plain = (top == people.columns["stage"]).mean()
+    accuracy, auc = figures["accuracy"], figures["auc"]
+    assert accuracy is not None
+    assert auc is not None
+    assert accuracy.low <= plain <= accuracy.high
+    assert auc.value > 0.75
+
+
+def test_a_number_has_errors_in_place_of_an_auc() -> None:
+    task = glm(Family.LINEAR)
+    people = cohort(PATIENTS)
+    expected = 140 + (people.columns["age"] - 55)
+    people.columns["pressure"][:] = expected + np.random.default_rng(0).normal(0, 6, PATIENTS)
+    model = np.array([-5 / 60, 10 / 60, 0, 0, 0, 0, 0])
+    figures = report(task, people, model).everybody.figures
+    assert set(figures) == {"mean_absolute_error", "mean_residual", "variance_explained"}
+    error = figures["mean_absolute_error"]
+    assert error is not None
+    assert error.value == pytest.approx(6 * np.sqrt(2 / np.pi) / 120, abs=0.02)
+    residual = figures["mean_residual"]
+    assert residual is not None
+    assert residual.low < 0.01
+    assert residual.high > -0.01
+
+
+def test_the_same_table_and_seed_give_the_same_report() -> None:
+    people = ill_by_age()
+    first, again = (report(glm(), people, AGE_MODEL).to_json() for _ in range(2))
+    assert first == again

@@ -1,0 +1,132 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from protocols.tasks import Family, TrainGlm
+from protocols.tasks.glm import sigmoid
+from server.errors import OperationFault
+from server.learning.predict import predict_file
+from tests.support.patients import FEATURES, columns, glm
+
+HEADER = "name,age,sex,smoker,sugar"
+MODEL = np.array([0.5, 1.0, 0.25, -0.25, 0.5, 0.0, 2.0])
+
+
+def scored(
+    folder: Path, text: str, task: TrainGlm | None = None, model: np.ndarray = MODEL
+) -> tuple[tuple[str, ...], list[list[str]]]:
+    path = folder / "new.csv"
+    path.write_text(text, encoding="utf-8")
+    return predict_file(task or glm(), FEATURES, model, path)
+
+
+def fault(folder: Path, text: str) -> OperationFault:
+    with pytest.raises(OperationFault) as caught:
+        scored(folder, text)
+    assert caught.value.fix
+    return caught.value
+
+
+def test_probabilities_follow_the_model(tmp_path: Path) -> None:
+    header, rows = scored(tmp_path, f"{HEADER}\nAnna,60,female,true,200\nBo,40,male,?,\n")
+    assert header == ("ill",)
+    anna = 0.5 + 1.0 + 0.25 + 0.5 + 0.0
+    bo = 0.5 - 1.0 - 0.25 + 0.0 + 2.0  # sugar is missing
+    expected = sigmoid(np.array([anna, bo]))
+    assert [float(row[0]) for row in rows] == pytest.approx(expected, abs=1e-6)
+
+
+def test_values_beyond_the_bounds_are_clipped_like_in_training(tmp_path: Path) -> None:
+    _, rows = scored(tmp_path, f"{HEADER}\n,100,male,no,400\n,5000,male,no,9e9\n")
+    assert rows[0] == rows[1]
+
+
+def test_a_patient_the_study_would_exclude_gets_an_empty_cell_in_place(tmp_path: Path) -> None:
+    _, rows = scored(tmp_path, f"{HEADER}\n,60,male,no,1\n,,male,no,1\n,60,?,no,1\n,50,male,no,1\n")
+    assert [row == [""] for row in rows] == [False, True, True, False]
+
+
+def test_columns_may_stand_anywhere_and_others_are_ignored(tmp_path: Path) -> None:
+    text = "sugar,x,smoker,sex,age\n200,=cmd|calc,true,female,60\n"
+    first = scored(tmp_path, text)
+    assert first == scored(tmp_path, f"{HEADER}\nAnna,60,female,true,200\n")
+
+
+def test_a_number_is_predicted_in_its_own_unit(tmp_path: Path) -> None:
+    header, rows = scored(tmp_path, f"{HEADER}\n,50,male,no,1\n", glm(Family.LINEAR), np.zeros(7))
+    assert header == ("pressure",)
+    assert rows == [["140"]]
+
+
+def test_a_category_gives_the_top_level_and_every_probability(tmp_path: Path) -> None:
+    model = np.zeros(21)
+    model[14] = 2.0  # bias of `severe`
+    header, rows = scored(tmp_path, f"{HEADER}\n,50,male,no,1\n", glm(Family.MULTINOMIAL), model)
+    assert header == ("stage", "stage=none", "stage=mild", "stage=severe")
+    assert rows[0][0] == "severe"
+    assert sum(float(cell) for cell in rows[0][1:]) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_file_without_rows_gives_none(tmp_path: Path) -> None:
+    assert scored(tmp_path, f"{HEADER}\n") == (("ill",), [])
+
+
+@pytest.mark.parametrize(
+    ("cell", "why"),
+    [
+        ("old,male,no,1", "column `age`"),
+        ("60,M,no,1", "column `sex`"),
+        ("60,male,perhaps,1", "column `smoker`"),
+        ('60,male,no,"1,5"', "column `sugar`"),
+    ],
+)
+def test_a_value_that_cannot_be_read_names_line_and_column(
+    tmp_path: Path, cell: str, why: str
+) -> None:
+    problem = fault(tmp_path, f"{HEADER}\nAnna,60,male,no,1\nBo,{cell}\n")
+    assert f"line 3, {why}" in problem.what
+    assert "expected" in problem.why
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "must name once: age, sex, smoker, sugar"),
+        ("age,sex,smoker\n", "must name once: sugar"),
+        ("age,age,sex,smoker,sugar\n", "must name once: age"),
+        (f"{HEADER}\nAnna,60\n", "line 2 has too few columns"),
+        (f'{HEADER}\nAnna,60,"male,no,1\n', "not UTF-8 text in CSV form"),
+    ],
+)
+def test_a_file_that_cannot_be_scored_says_why(tmp_path: Path, text: str, why: str) -> None:
+    assert why in fault(tmp_path, text).why
+
+
+def test_files_that_cannot_be_opened_or_decoded(tmp_path: Path) -> None:
+    with pytest.raises(OperationFault, match="No such file"):
+        predict_file(glm(), FEATURES, MODEL, tmp_path / "absent.csv")
+    (tmp_path / "latin.csv").write_bytes(HEADER.encode() + b"\n\xff,1,male,no,1\n")
+    with pytest.raises(OperationFault, match="not UTF-8"):
+        predict_file(glm(), FEATURES, MODEL, tmp_path / "latin.csv")
+
+
+def test_scoring_agrees_with_the_encoding_of_training(tmp_path: Path) -> None:
+    data = columns(50, seed=4)
+    levels = ("female", "male")
+    lines = [
+        ",".join(
+            (
+                "x",
+                repr(float(data["age"][n])),
+                levels[int(data["sex"][n])],
+                "" if np.isnan(data["smoker"][n]) else str(int(data["smoker"][n])),
+                "" if np.isnan(data["sugar"][n]) else repr(float(data["sugar"][n])),
+            )
+        )
+        for n in range(50)
+    ]
+    _, rows = scored(tmp_path, os.linesep.join((HEADER, *lines)))
+    expected = glm().predict(FEATURES, MODEL, glm().rows(FEATURES, data))[:, 0]
+    assert [float(row[0]) for row in rows] == pytest.approx(expected, abs=1e-5)

@@ -1,0 +1,171 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from keys.identity import SigningKey
+from protocols.tasks import CountPatients
+from server.errors import OperationFault
+from server.learning import release as module
+from server.learning.release import (
+    MODEL_FILE,
+    RESULT_FILE,
+    DocumentVersions,
+    Result,
+    read_result,
+    read_weights,
+    write_result,
+)
+from tests.support.patients import FEATURES, glm
+
+KEY, STRANGER = SigningKey.generate(), SigningKey.generate()
+WEIGHTS = np.linspace(-1, 1, 7)
+
+
+def result(**changes: Any) -> Result:
+    fields: dict[str, Any] = {
+        "study_id": "heart",
+        "study": "sha256:" + "a" * 64,
+        "agreement": "sha256:" + "b" * 64,
+        "run": "c" * 32,
+        "title": "Heart disease",
+        "purpose": "Research",
+        "recipients": ("Regional institute",),
+        "countries": ("DK", "EE", "NO", "PT"),
+        "roster_size": 4,
+        "honest": 3,
+        "colluding": 1,
+        "epsilon": 0.998,
+        "delta": 1e-4,
+        "task": glm(),
+        "features": FEATURES,
+        "coordinates": glm().coordinate_names(FEATURES),
+        "documents": DocumentVersions(root=1, targets=2, countries={"DK": 3}),
+        "released": "2026-09-01T12:00:00Z",
+        "keep_until": "2027-09-01T12:00:00Z",
+        "signer": KEY.public.to_text(),
+    }
+    return Result(**fields | changes)
+
+
+def written(folder: Path, **changes: Any) -> Result:
+    return write_result(folder, result(**changes), KEY.sign, WEIGHTS)
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(OperationFault) as caught:
+        read_weights(folder, read_result(folder, (KEY.public,)))
+    assert caught.value.fix
+    return str(caught.value)
+
+
+def alter(folder: Path, **changes: Any) -> None:
+    path = folder / RESULT_FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_a_result_is_read_back_whole(tmp_path: Path) -> None:
+    signed = written(tmp_path / "new" / "folder")
+    found = read_result(tmp_path / "new" / "folder", (STRANGER.public, KEY.public))
+    assert found == signed
+    assert found.task == glm()
+    assert (read_weights(tmp_path / "new" / "folder", found) == WEIGHTS).all()
+
+
+def test_the_model_file_is_plain_safetensors(tmp_path: Path) -> None:
+    written(tmp_path)
+    assert load_file(tmp_path / MODEL_FILE)["weights"].tolist() == WEIGHTS.tolist()
+
+
+def test_a_table_has_no_model(tmp_path: Path) -> None:
+    task = CountPatients(patients_bound=10)
+    write_result(tmp_path, result(task=task, table={"cells": []}, coordinates=()), KEY.sign)
+    found = read_result(tmp_path, (KEY.public,))
+    assert found.model is None
+    assert not (tmp_path / MODEL_FILE).exists()
+    assert "holds no model" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epsilon": 0.5},
+        {"honest": 4},
+        {"countries": ["DK"]},
+        {"title": "Another"},
+        {"evaluation": {"everybody": {"auc": 1}}},
+        {"signature": "00" * 64},
+        {"signature": ""},
+        {"signature": "not hex"},
+        {"documents": {"root": 1, "targets": 2, "countries": {"DK": 4}}},
+    ],
+)
+def test_an_altered_result_does_not_verify(tmp_path: Path, changes: dict[str, Any]) -> None:
+    written(tmp_path)
+    alter(tmp_path, **changes)
+    assert "it has been altered" in refused(tmp_path)
+
+
+def test_a_result_signed_by_somebody_else_is_not_trusted(tmp_path: Path) -> None:
+    write_result(tmp_path, result(signer=STRANGER.public.to_text()), STRANGER.sign, WEIGHTS)
+    assert "who is not trusted here" in refused(tmp_path)
+    with pytest.raises(OperationFault):
+        read_result(tmp_path, ())
+
+
+def test_another_name_does_not_make_a_signature_good(tmp_path: Path) -> None:
+    write_result(tmp_path, result(), STRANGER.sign, WEIGHTS)
+    assert "it has been altered" in refused(tmp_path)
+
+
+def test_a_swapped_model_is_found(tmp_path: Path) -> None:
+    written(tmp_path)
+    save_file({"weights": WEIGHTS + 1e-12}, tmp_path / MODEL_FILE)
+    assert "is not the model" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("weights", [np.zeros(8), np.zeros((7, 1)), np.zeros(7, dtype=np.float32)])
+def test_a_model_of_another_shape_is_refused(tmp_path: Path, weights: np.ndarray) -> None:
+    written(tmp_path)
+    save_file({"weights": weights}, tmp_path / MODEL_FILE)
+    digest = module.digest((tmp_path / MODEL_FILE).read_bytes())
+    signed = result(model=digest).signed(KEY.sign)
+    (tmp_path / RESULT_FILE).write_text(json.dumps(signed.model_dump(mode="json")))
+    assert "another shape" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("data", [b"", b"junk" * 100])
+def test_a_model_file_of_junk_is_refused(tmp_path: Path, data: bytes) -> None:
+    written(tmp_path)
+    (tmp_path / MODEL_FILE).write_bytes(data)
+    signed = result(model=module.digest(data)).signed(KEY.sign)
+    (tmp_path / RESULT_FILE).write_text(json.dumps(signed.model_dump(mode="json")))
+    assert "holds no weights" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"kind": "result"}', "\x00"])
+def test_a_file_that_is_no_result_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / RESULT_FILE).write_text(text)
+    assert "not in the form of a result" in refused(tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    assert "result.json cannot be read" in refused(tmp_path)
+    written(tmp_path)
+    (tmp_path / MODEL_FILE).unlink()
+    assert "model.safetensors cannot be read" in refused(tmp_path)
+
+
+def test_a_huge_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path)
+    monkeypatch.setattr(module, "LARGEST_FILE", 10)
+    assert "larger than 10 bytes" in refused(tmp_path)
+
+
+def test_the_statement_says_n_h_c_epsilon_and_delta() -> None:
+    statement = result().statement
+    for part in ("ε=0.998", "δ=0.0001", "n=4", "h=3", "c=1", "evaluation included"):
+        assert part in statement
