@@ -110,6 +110,10 @@ class Office:
             return ()
         return (OTHER_AGREEMENT,)
 
+    def view_if_published(self) -> TrustedView | None:
+        """Return the view; None before the first agreement is published."""
+        return self.view() if self.exchange.fetch(FIRST_ROOT) is not None else None
+
     def own(self) -> CountryDocuments | None:
         """Return the own documents as they were signed last, expired or not."""
         return read_own(self.home, self.settings, self.now())

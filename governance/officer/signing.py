@@ -116,7 +116,7 @@ def sign_node_keys(office: Office, path: Path, handing: Handing, *, yes: bool) -
         )
     published = _published(office)
     _show_node_keys(office, keys)
-    office.terminal.confirm("Do they match, and do you vouch for this node?", yes=yes)
+    office.terminal.confirm("Do you vouch for this node with your country's key?", yes=yes)
     remember_node(office, handing)
     result = sign_and_hand_over(office, lambda own: own.set_node(keys), handing, published)
     office.terminal.say("Next: `pratique-officer inbox`.")
@@ -136,7 +136,7 @@ def _show_node_keys(office: Office, keys: NodeKeys) -> None:
     own = office.own()
     if own and own.node and own.node != keys:
         office.terminal.warn("these replace the keys that you signed before")
-    office.terminal.say("Compare them by voice with the operator, who sees them as well.")
+    office.terminal.say("Sign them only if the operator of your node gave you this very file.")
 
 
 def sign_policy(office: Office, path: Path, handing: Handing, *, yes: bool) -> None:

@@ -4,6 +4,7 @@ from datetime import timedelta
 import pytest
 
 from governance.documents.study import Study
+from governance.officer.studies import keep_study
 from tests.support.documents import NOW, node_keys, study
 from tests.support.officers import Keyboard
 
@@ -234,8 +235,9 @@ class TestWithdrawal:
         assert agreed.own().withdrawal(permitted.digest)
 
     def test_goes_to_the_text_that_was_permitted(self, agreed: Keyboard, permitted: Study) -> None:
-        """A second proposal under the same id must not hide what was permitted."""
-        propose(agreed, question="How many patients have heart disease now?")
+        """Another text under the same id must not hide what was permitted."""
+        other = study(agreed.papers.agreed, question="How many patients have heart disease now?")
+        keep_study(agreed.home.studies, other)
         agreed.done("withdraw", permitted.id, "--reason", "Stop.", "--yes")
         assert agreed.own().withdrawal(permitted.digest)
 

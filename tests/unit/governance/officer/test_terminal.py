@@ -1,3 +1,4 @@
+import io
 import json
 
 import pytest
@@ -59,7 +60,8 @@ def test_a_yes_given_beforehand_asks_nothing(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_question_that_nobody_answers_signs_nothing() -> None:
+def test_a_question_that_nobody_answers_signs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
     with pytest.raises(OfficerFault) as fault:
         Terminal().confirm("Sign?", yes=False)
     assert fault.value.what == "Nothing was signed"

@@ -1,0 +1,191 @@
+import json
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from governance.officer.cli import app
+from governance.officer.home import Identity, OfficerHome
+from keys.identity import VerifyKey
+from tests.support.officers import PASSPHRASE, Keyboard, cheap_stores
+
+HEAVY = (
+    "cedarpy",
+    "cryptography",
+    "dp_accounting",
+    "duckdb",
+    "flwr",
+    "grpc",
+    "numpy",
+    "opendp",
+    "pydantic",
+    "scipy",
+    "sqlalchemy",
+    "tuf",
+)
+COMMANDS = (
+    ("inbox",),
+    ("sign", "--yes"),
+    ("show", "any"),
+    ("approve", "any", "--yes"),
+    ("refuse", "any", "--reason", "No.", "--yes"),
+    ("withdraw", "any", "--reason", "No.", "--yes"),
+    ("renew",),
+)
+
+
+def python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stdout
+
+
+def test_help_needs_nothing_heavy() -> None:
+    """Half a second is the limit; what takes the time is imports."""
+    code = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from governance.officer.cli import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        "print(*sys.modules)"
+    )
+    loaded = {name.partition(".")[0] for name in python(code).split()}
+    assert loaded.isdisjoint(HEAVY)
+
+
+def test_reading_the_inbox_needs_no_accountant_and_no_records() -> None:
+    """Importing those takes seconds; only what weighs a study pays for them."""
+    code = "import sys, governance.officer.signing, governance.officer.reading\nprint(*sys.modules)"
+    loaded = {name.partition(".")[0] for name in python(code).split()}
+    assert loaded.isdisjoint({"duckdb", "opendp", "flwr", "torch"})
+
+
+def test_every_command_is_there() -> None:
+    said = CliRunner().invoke(app, ["--help"]).output
+    for command in (
+        "keygen", "enrol", "inbox", "sign", "show", "approve", "refuse", "withdraw", "renew", "log",
+    ):  # fmt: skip
+        assert command in said
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
+class TestEveryCommand:
+    def test_refuses_a_wrong_passphrase(self, enrolled: Keyboard, words: tuple[str, ...]) -> None:
+        enrolled.passphrase_file.write_text("another passphrase")
+        assert "passphrase does not open the key store" in enrolled.refused(*words)
+
+    def test_refuses_a_passphrase_that_others_can_read(
+        self, enrolled: Keyboard, words: tuple[str, ...]
+    ) -> None:
+        enrolled.passphrase_file.chmod(0o644)
+        assert "open to other users" in enrolled.refused(*words)
+
+    def test_refuses_to_go_on_without_one(self, enrolled: Keyboard, words: tuple[str, ...]) -> None:
+        assert "Nobody is there to type it" in enrolled.refused(*words, unlock=False)
+
+    def test_needs_a_folder(self, tmp_path: Path, words: tuple[str, ...]) -> None:
+        result = CliRunner().invoke(app, [*words, "--home", str(tmp_path / "none")])
+        assert result.exit_code == 1
+        assert "There is no officer in" in result.stderr
+        assert "keygen" in result.stderr
+        assert not (tmp_path / "none").exists()
+
+    def test_closes_its_channel(self, enrolled: Keyboard, words: tuple[str, ...]) -> None:
+        before = enrolled.exchange.closed
+        enrolled.exchange.down = True
+        enrolled.run(*words)
+        assert enrolled.exchange.closed == before + (0 if words[0] == "renew" else 1)
+
+
+@pytest.mark.parametrize("words", COMMANDS[:5], ids=lambda words: words[0])
+def test_one_who_is_not_enrolled_is_told_how(officer: Keyboard, words: tuple[str, ...]) -> None:
+    said = officer.refused(*words)
+    assert "not enrolled" in said
+    assert "pratique-officer enrol" in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("approve",),
+        ("refuse", "any"),
+        ("keygen", "--country", "DK"),
+        ("enrol",),
+        ("no-such-command",),
+        ("inbox", "--no-such-option"),
+        ("log", "list", "--last", "0"),
+        ("approve", "any", "--epsilon-at-most", "much"),
+    ],
+    ids=" ".join,
+)
+def test_a_mistyped_command_ends_with_two(officer: Keyboard, words: tuple[str, ...]) -> None:
+    assert officer.run(*words, unlock=False).exit_code == 2
+
+
+class TestKeygen:
+    @pytest.fixture(autouse=True)
+    def _cheap(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        cheap_stores(monkeypatch)
+
+    @pytest.fixture
+    def words(self, tmp_path: Path) -> list[str]:
+        secret = tmp_path / "passphrase"
+        secret.write_text(PASSPHRASE)
+        secret.chmod(0o600)
+        words = ["keygen", "--home", str(tmp_path / "home"), "--passphrase-file", str(secret)]
+        return [*words, "--country", "DK", "--authority", "Health data authority"]
+
+    def home(self, tmp_path: Path) -> OfficerHome:
+        return OfficerHome(tmp_path / "home")
+
+    def test_says_the_key_and_its_fingerprint(self, tmp_path: Path, words: list[str]) -> None:
+        said = CliRunner().invoke(app, words).stdout
+        text = self.home(tmp_path).key_file.read_text().strip()
+        assert text in said
+        assert VerifyKey.from_text(text).fingerprint in said
+        assert "pratique-officer enrol" in said
+
+    def test_makes_a_folder_for_its_owner(self, tmp_path: Path, words: list[str]) -> None:
+        CliRunner().invoke(app, words)
+        home = self.home(tmp_path)
+        assert stat.S_IMODE(home.path.stat().st_mode) == 0o700
+        assert Identity.open(home, home.settings(), PASSPHRASE.encode())
+
+    def test_answers_a_machine(self, tmp_path: Path, words: list[str]) -> None:
+        answer = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+        assert answer["key"] == self.home(tmp_path).settings().document_key
+        assert answer["country"] == "DK"
+
+    def test_happens_once_in_a_folder(self, tmp_path: Path, words: list[str]) -> None:
+        CliRunner().invoke(app, words)
+        before = self.home(tmp_path).settings()
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 1
+        assert "There is an officer in" in result.stderr
+        assert self.home(tmp_path).settings() == before
+        assert Identity.open(self.home(tmp_path), before, PASSPHRASE.encode())
+
+    @pytest.mark.parametrize("country", ["UK", "Denmark", "dk", ""])
+    def test_wants_a_country_code(self, tmp_path: Path, words: list[str], country: str) -> None:
+        result = CliRunner().invoke(app, [*words, "--country", country])
+        assert result.exit_code == 1
+        assert "country cannot be used" in result.stderr
+        assert not (tmp_path / "home").exists()
+
+    def test_wants_a_passphrase(self, tmp_path: Path, words: list[str]) -> None:
+        (tmp_path / "passphrase").write_text("\n")
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 1
+        assert "It is empty" in result.stderr
+        assert not (tmp_path / "home").exists()
+
+    def test_says_when_the_folder_cannot_be_made(self, tmp_path: Path, words: list[str]) -> None:
+        (tmp_path / "home").write_text("a file is in the way")
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 1
+        assert "Traceback" not in result.output
+        assert "home" in result.stderr

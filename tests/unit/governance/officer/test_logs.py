@@ -1,0 +1,260 @@
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from governance.audit.checkpoint import Checkpoint, sign_checkpoint
+from governance.audit.events import Event, EventKind, Outcome, entry_bytes
+from governance.audit.merkle import leaf_hash
+from governance.audit.note import NoteKey
+from governance.local import Desk
+from keys.identity import SigningKey
+from protocols.encoding import canonical_json
+from protocols.errors import ReasonCode
+from tests.support.documents import COUNTRIES, NOW, node_keys, raw_key
+from tests.support.officers import Keyboard
+from tests.support.tree import reference_root
+
+pytestmark = pytest.mark.enable_socket
+
+NODE_KEY = raw_key(1_000 + 10 * COUNTRIES.index("DK") + 1)
+ORIGIN = node_keys("DK").log_origin
+STUDY = "sha256:" + "5" * 64
+
+
+def refused_request(number: int) -> Event:
+    return Event(
+        kind=EventKind.REQUEST_REFUSED,
+        at=NOW,
+        actor="coordinator",
+        outcome=Outcome.REFUSED,
+        study=STUDY,
+        code=ReasonCode.NO_PERMIT,
+        reason=f"No permit, number {number}.",
+        clause="permit/missing",
+    )
+
+
+class LogDaemon:
+    """A daemon's desk with a log that a test may lie about."""
+
+    def __init__(self, socket: Path, origin: str, key: SigningKey) -> None:
+        self.origin, self.key = origin, key
+        self.entries: list[bytes] = []
+        self.lines: list[str] | None = None
+        self.desk = Desk(socket, self._answer)
+
+    def log(self, count: int = 1) -> None:
+        for _ in range(count):
+            index = len(self.entries)
+            event = refused_request(index)
+            self.entries.append(entry_bytes(event, origin=self.origin, index=index))
+
+    def _answer(self, method: str, _params: Mapping[str, Any]) -> Any:
+        assert method == "log_entries"
+        root = reference_root([leaf_hash(entry) for entry in self.entries])
+        checkpoint = Checkpoint(self.origin, len(self.entries), root)
+        return {
+            "entries": self.lines or [self._line(entry) for entry in self.entries],
+            "checkpoint": sign_checkpoint(checkpoint, self.key).decode(),
+            "verifier": NoteKey(self.origin, self.key.public).to_text(),
+        }
+
+    def _line(self, entry: bytes) -> str:
+        return canonical_json({"entry": json.loads(entry), "leaf": leaf_hash(entry).hex()}).decode()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as short:  # a socket's path may not be long
+        (Path(short) / "node.yaml").touch()
+        yield Path(short)
+
+
+@pytest.fixture
+def node(folder: Path) -> Iterator[LogDaemon]:
+    daemon = LogDaemon(folder / "run" / "node.sock", ORIGIN, NODE_KEY)
+    daemon.log(3)
+    yield daemon
+    daemon.desk.close()
+
+
+@pytest.fixture
+def coordinator(folder: Path) -> Iterator[LogDaemon]:
+    socket = folder / "run" / "coordinator.sock"
+    daemon = LogDaemon(socket, "pratique/nordic-heart/coordinator", raw_key(55))
+    daemon.log(2)
+    yield daemon
+    daemon.desk.close()
+
+
+@pytest.fixture
+def trusting(officer: Keyboard) -> Keyboard:
+    """An officer who has signed its node's keys."""
+    file = officer.file("node-keys.json", node_keys("DK").canonical())
+    officer.done("sign", file, "--yes")
+    return officer
+
+
+class TestList:
+    def test_shows_every_entry_and_its_reason(
+        self, trusting: Keyboard, folder: Path, node: LogDaemon
+    ) -> None:
+        said = trusting.done("log", "list", "--node", folder, unlock=False)
+        assert "No permit, number 2. (permit/missing)" in said
+        assert said.count("request-refused") == 3
+        assert "3 of 3 entries" in said
+
+    def test_shows_the_newest(self, trusting: Keyboard, folder: Path, node: LogDaemon) -> None:
+        said = trusting.done("log", "list", "--node", folder, "--last", "1", unlock=False)
+        assert "number 2." in said
+        assert "number 1." not in said
+        assert "1 of 3 entries" in said
+
+    def test_answers_a_machine(self, trusting: Keyboard, folder: Path, node: LogDaemon) -> None:
+        result = trusting.run("log", "list", "--node", folder, "--json", unlock=False)
+        entries = json.loads(result.stdout)
+        assert [entry["index"] for entry in entries] == [0, 1, 2]
+        assert entries[0]["study"] == STUDY
+
+    def test_reads_a_coordinators_log_too(
+        self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
+    ) -> None:
+        said = trusting.done("log", "list", "--coordinator", folder, unlock=False)
+        assert "2 of 2 entries" in said
+
+    def test_of_an_empty_log_says_so(
+        self, trusting: Keyboard, folder: Path, node: LogDaemon
+    ) -> None:
+        node.entries.clear()
+        said = trusting.done("log", "list", "--node", folder, unlock=False)
+        assert "0 of 0 entries" in said
+
+    def test_finds_its_own_node_by_itself(
+        self, officer: Keyboard, folder: Path, node: LogDaemon
+    ) -> None:
+        settings = officer.home.settings()
+        officer.home.save(settings.model_copy(update={"node": str(folder)}))
+        assert "3 of 3" in officer.done("log", "list", unlock=False)
+
+    def test_needs_a_daemon(self, trusting: Keyboard, folder: Path) -> None:
+        said = trusting.refused("log", "list", "--node", folder, unlock=False)
+        assert "Nothing answers" in said
+
+    def test_needs_to_know_whose(self, trusting: Keyboard) -> None:
+        said = trusting.refused("log", "list", unlock=False)
+        assert "--node FOLDER or --coordinator FOLDER" in said
+
+    def test_reads_one_at_a_time(self, trusting: Keyboard, folder: Path) -> None:
+        words = ("log", "list", "--node", folder, "--coordinator", folder)
+        assert "not both" in trusting.refused(*words, unlock=False)
+
+
+class TestVerify:
+    def verify(self, officer: Keyboard, folder: Path, which: str = "--node") -> str:
+        return officer.done("log", "verify", which, folder, unlock=False)
+
+    def refused(self, officer: Keyboard, folder: Path, which: str = "--node") -> str:
+        return officer.refused("log", "verify", which, folder, unlock=False)
+
+    def test_finds_a_whole_log_whole(
+        self, trusting: Keyboard, folder: Path, node: LogDaemon
+    ) -> None:
+        said = self.verify(trusting, folder)
+        assert f"The log {ORIGIN} is whole: 3 entries" in said
+        assert NODE_KEY.public.fingerprint in said
+
+    def test_finds_it_whole_again_when_it_has_grown(
+        self, trusting: Keyboard, folder: Path, node: LogDaemon
+    ) -> None:
+        self.verify(trusting, folder)
+        node.log(40)
+        assert "43 entries" in self.verify(trusting, folder)
+
+    def test_answers_a_machine(self, trusting: Keyboard, folder: Path, node: LogDaemon) -> None:
+        words = ("log", "verify", "--node", folder, "--json")
+        answer = json.loads(trusting.run(*words, unlock=False).stdout)
+        root = reference_root([leaf_hash(entry) for entry in node.entries])
+        assert answer == {"origin": ORIGIN, "size": 3, "root": root.hex(), "whole": True}
+
+    def test_finds_a_changed_entry(self, trusting: Keyboard, folder: Path, node: LogDaemon) -> None:
+        node.lines = [node._line(entry) for entry in node.entries]
+        node.lines[1] = node.lines[1].replace("number 1", "number 7")
+        assert "Entry 1 does not verify" in self.refused(trusting, folder)
+
+    @pytest.mark.parametrize("gone", [0, 1, 2])
+    def test_finds_a_missing_entry(
+        self, trusting: Keyboard, folder: Path, node: LogDaemon, gone: int
+    ) -> None:
+        node.lines = [node._line(entry) for entry in node.entries]
+        del node.lines[gone]
+        assert self.refused(trusting, folder)
+
+    def test_finds_a_log_that_was_rolled_back(
+        self, trusting: Keyboard, folder: Path, node: LogDaemon
+    ) -> None:
+        self.verify(trusting, folder)
+        node.entries.pop()
+        said = self.refused(trusting, folder)
+        assert "rolled back: 3 entries were signed before, 2 now" in said
+
+    def test_finds_a_log_that_was_forked(
+        self, trusting: Keyboard, folder: Path, node: LogDaemon
+    ) -> None:
+        self.verify(trusting, folder)
+        other = refused_request(99)
+        node.entries[2] = entry_bytes(other, origin=ORIGIN, index=2)
+        node.log(2)
+        assert "forked" in self.refused(trusting, folder)
+
+    def test_finds_a_log_signed_by_another_key(
+        self, trusting: Keyboard, folder: Path, node: LogDaemon
+    ) -> None:
+        """The key is the one in the signed documents, whatever the daemon says."""
+        node.key = raw_key(77)
+        assert self.refused(trusting, folder)
+
+    def test_finds_the_log_of_another_node(
+        self, trusting: Keyboard, folder: Path, node: LogDaemon
+    ) -> None:
+        node.origin = "nordic-heart/ee"
+        node.entries.clear()
+        node.log(3)
+        assert self.refused(trusting, folder)
+
+    def test_needs_the_nodes_keys_signed(
+        self, officer: Keyboard, folder: Path, node: LogDaemon
+    ) -> None:
+        assert "have not signed your node's keys" in self.refused(officer, folder)
+
+    def test_of_expired_documents_still_works(
+        self, trusting: Keyboard, folder: Path, node: LogDaemon
+    ) -> None:
+        """A log is read years later; documents live a week."""
+        assert trusting.own().expires.year == NOW.year
+        assert "is whole" in self.verify(trusting, folder)
+
+    def test_remembers_the_key_of_a_coordinator(
+        self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
+    ) -> None:
+        assert "2 entries" in self.verify(trusting, folder, "--coordinator")
+        coordinator.log(5)
+        assert "7 entries" in self.verify(trusting, folder, "--coordinator")
+        coordinator.key = raw_key(56)
+        said = self.refused(trusting, folder, "--coordinator")
+        assert "signed by another key than before" in said
+        assert raw_key(55).public.fingerprint in said
+
+    def test_keeps_what_it_saw_of_two_logs_apart(
+        self,
+        trusting: Keyboard,
+        folder: Path,
+        node: LogDaemon,
+        coordinator: LogDaemon,
+    ) -> None:
+        for _ in range(2):
+            self.verify(trusting, folder)
+            self.verify(trusting, folder, "--coordinator")
