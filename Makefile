@@ -73,7 +73,7 @@ check-readme: $(STAMP) ## are the README's commands and help texts those of the 
 	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/integration/test_readme.py
 
 readme: $(STAMP) ## write the programs' help texts into the README
-	@$(BIN)/python -m tests.support.readme --write
+	@$(BIN)/python -m tests.support.readme
 
 bench-utility: $(STAMP) ## accuracy against privacy on the four hospitals' records
 	@$(BIN)/python -m bench.utility

@@ -1,0 +1,88 @@
+"""The page `docs/bring-your-own-data.md`, done as it says, with the hospital's own file."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from demo.hospitals import DICTIONARY
+from tests.support.readme import PLAIN, ROOT
+
+PAGE = ROOT / "docs" / "bring-your-own-data.md"
+BUDAPEST = ROOT.parent / "shared" / "data" / "heart-disease" / "processed.hungarian.data"
+STEP = re.compile(r"```console\n\$ (pratique-.*)\n((?:.*\n)*?)```")
+BLOCK = re.compile(r"```(yaml|text)\n(.*?)```", re.DOTALL)
+UNLOCKING = ("keygen", "init", "doctor")
+
+
+def block(kind: str, start: str) -> str:
+    text = PAGE.read_text(encoding="utf-8")
+    (found,) = [b for k, b in BLOCK.findall(text) if k == kind and b.startswith(start)]
+    return str(found)
+
+
+def steps() -> list[tuple[str, list[str]]]:
+    text = PAGE.read_text(encoding="utf-8")
+    return [(command, shown.splitlines()) for command, shown in STEP.findall(text)]
+
+
+def carried_out(command: str, folder: Path) -> list[str]:
+    program, *words = shlex.split(command)
+    assert words[0] in UNLOCKING
+    path = Path(sys.executable).parent / program
+    environment = {**os.environ, **PLAIN, "HOME": str(folder)}
+    done = subprocess.run(
+        [path, *words, "--passphrase-file", "passphrase"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert done.returncode in {0, 1} if words[0] == "doctor" else done.returncode == 0, done.stderr
+    return [line.rstrip() for line in done.stdout.splitlines()]
+
+
+def agrees(shown: list[str], printed: list[str]) -> bool:
+    """Whether the lines are those printed; `…` stands for anything, alone for any lines."""
+    parts = [
+        r"(?:.*\n)*" if line == "…" else re.escape(line).replace("…", ".*") + r"\n"
+        for line in shown
+    ]
+    return re.fullmatch("".join(parts), "\n".join(printed) + "\n") is not None
+
+
+def test_the_page_shows_the_dictionary_that_the_demo_uses() -> None:
+    assert block("yaml", "# What the columns") == DICTIONARY.read_text(encoding="utf-8")
+
+
+def test_the_page_s_commands_print_what_it_shows(tmp_path: Path) -> None:
+    if not BUDAPEST.is_file():
+        pytest.skip("the hospitals' files are not beside the project")
+    passphrase = tmp_path / "passphrase"
+    passphrase.touch(0o600)
+    passphrase.write_text("beside the lake\n", encoding="utf-8")
+    (tmp_path / "budapest.csv").write_bytes(BUDAPEST.read_bytes())
+    (tmp_path / "dictionary.yaml").write_text(block("yaml", "# What"), encoding="utf-8")
+    (tmp_path / "opted-out.txt").write_text(block("text", "# asked"), encoding="utf-8")
+    assert len(steps()) == 3
+    for command, shown in steps():
+        printed = carried_out(command, tmp_path)
+        assert agrees(shown, printed), "\n".join([f"$ {command}", *printed])
+
+
+def test_the_page_shows_the_file_as_it_is() -> None:
+    if not BUDAPEST.is_file():
+        pytest.skip("the hospitals' files are not beside the project")
+    assert BUDAPEST.read_text(encoding="utf-8").startswith(block("text", "28,1,2"))
+
+
+def test_a_line_that_differs_is_noticed() -> None:
+    assert agrees(["a 1", "…", "b …"], ["a 1", "x", "y", "b 7"])
+    assert not agrees(["a 1", "b …"], ["a 1", "x", "b 7"])
+    assert not agrees(["a 1"], ["a 2"])
