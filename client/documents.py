@@ -19,6 +19,7 @@ from governance.database import transaction
 from governance.errors import DocumentFault
 from governance.trust.bundle import CountryBundle, CountryDocuments, own_country
 from governance.trust.view import Floor, TrustedView
+from keys.errors import PratiqueError
 from keys.identity import VerifyKey
 from protocols.private_sum.context import DocumentVersions
 
@@ -72,7 +73,7 @@ class DocumentStore:
         """
         with self._lock:
             moment = self.not_before(now)
-            view = TrustedView.load(fetch, self._root(), moment, self._floor())
+            view = _loaded(fetch, self._root(), moment, self._floor())
             self._keep(view, moment)
         for sentence in view.ignored:
             _log.warning("document ignored", extra={"why": sentence})
@@ -160,6 +161,25 @@ class DocumentStore:
             first = Floor(keys={self._country: self._officer_key.to_text()})
             self._known = Floor.model_validate_json(text) if text else first
         return self._known
+
+
+def _loaded(fetch: Fetch, root: bytes, now: datetime, floor: Floor) -> TrustedView:
+    """Load a view; a link that is down is told as that, not as documents that do not verify."""
+    lost: list[PratiqueError] = []
+
+    def watched(path: str) -> bytes | None:
+        try:
+            return fetch(path)
+        except PratiqueError as fault:
+            lost.append(fault)
+            raise
+
+    try:
+        return TrustedView.load(watched, root, now, floor)
+    except DocumentFault:
+        if lost:
+            raise lost[0] from None
+        raise
 
 
 def _put(connection: Connection, files: Mapping[str, bytes], now: datetime) -> None:

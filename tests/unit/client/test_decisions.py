@@ -1,0 +1,108 @@
+"""Decisions are logged; refusals are kept whole for the operator."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.decisions import KEPT, Decisions, Subject
+from governance.audit.events import EventKind
+from governance.audit.log import AuditLog
+from governance.database import transaction
+from governance.errors import StorageFault
+from protocols.encoding import digest
+from protocols.errors import ReasonCode, Refusal
+from protocols.private_sum.context import DocumentVersions
+from tests.support.state import STUDY, audit_log, node_state
+
+NOW = datetime(2026, 9, 1, tzinfo=UTC)
+ABOUT = Subject(study=STUDY, run="ab" * 16, round=2, phase="contribute", body=digest(b"asked"))
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> AuditLog:
+    return audit_log(node_state(tmp_path))
+
+
+@pytest.fixture
+def decisions(log: AuditLog) -> Decisions:
+    return Decisions(log, lambda: NOW)
+
+
+def entries(log: AuditLog) -> list[dict[str, Any]]:
+    return [json.loads(entry) for entry in log.entries()]
+
+
+def test_an_allowed_step_is_logged_with_what_determined_it(
+    decisions: Decisions, log: AuditLog
+) -> None:
+    versions = DocumentVersions(1, 2, {"DK": 3})
+    decisions.event(
+        EventKind.SUM_CONTRIBUTED, ABOUT, policies=("base",), documents=versions, reply=b"said"
+    )
+    (entry,) = entries(log)
+    assert entry["kind"] == "sum-contributed"
+    assert entry["policies"] == ["base"]
+    assert entry["documents"] == {"root": 1, "targets": 2, "countries": {"DK": 3}}
+    assert entry["body"] == digest(b"said")
+    assert (entry["study"], entry["run"], entry["round"]) == (STUDY, "ab" * 16, 2)
+
+
+def test_an_entry_lasts_with_its_transaction_only(decisions: Decisions, log: AuditLog) -> None:
+    def broken() -> None:
+        with transaction(log._engine) as connection:
+            decisions.event(EventKind.BUDGET_CHARGED, ABOUT, connection=connection)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken()
+    assert entries(log) == []
+
+
+def test_a_refusal_is_logged_with_code_clause_and_reason(
+    decisions: Decisions, log: AuditLog
+) -> None:
+    refusal = Refusal(ReasonCode.POLICY, "No", why="Because", fix="Ask", clause="Article 4")
+    decisions.refused(refusal, ABOUT)
+    (entry,) = entries(log)
+    assert entry["kind"] == "request-refused"
+    assert (entry["code"], entry["clause"]) == ("policy", "Article 4")
+    assert entry["reason"] == "No. Because"
+    assert entry["outcome"] == "refused"
+    (shown,) = decisions.refusals()
+    assert (shown["what"], shown["why"], shown["fix"]) == ("No", "Because", "Ask")
+
+
+def test_a_refused_budget_has_its_own_kind(decisions: Decisions, log: AuditLog) -> None:
+    decisions.refused(Refusal(ReasonCode.BUDGET, "No"), ABOUT)
+    assert entries(log)[0]["kind"] == "budget-refused"
+
+
+def test_a_reason_of_any_length_is_logged(decisions: Decisions, log: AuditLog) -> None:
+    decisions.refused(Refusal(ReasonCode.POLICY, "x" * 5_000, clause="y" * 5_000), ABOUT)
+    assert len(entries(log)[0]["reason"]) == 600
+    assert len(entries(log)[0]["clause"]) == 600
+
+
+def test_the_newest_refusals_are_kept(decisions: Decisions) -> None:
+    for number in range(KEPT + 5):
+        decisions.refused(Refusal(ReasonCode.STALE, str(number)), ABOUT)
+    shown = [one["what"] for one in decisions.refusals()]
+    assert shown == [str(number) for number in range(KEPT + 4, 4, -1)]
+
+
+def test_a_refusal_stands_though_the_log_cannot_be_written(
+    decisions: Decisions, log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> int:
+        raise StorageFault("The disk is full")
+
+    monkeypatch.setattr(log, "append", full)
+    decisions.refused(Refusal(ReasonCode.STALE, "No"), ABOUT)
+    assert decisions.refusals()[0]["what"] == "No"
+
+
+def test_an_unreadable_frame_is_known_by_its_digest() -> None:
+    assert Subject.of(b"garbage", None) == Subject(body=digest(b"garbage"))

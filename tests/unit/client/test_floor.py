@@ -1,0 +1,169 @@
+"""The cohort floor: charged, counted once for each permit and version, and silent outside."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from client.floor import COUNT_LABEL, CohortFloor, count_id
+from client.node import Node
+from governance.documents.study import Study
+from keys.derive import labelled_hash
+from protocols.errors import ReasonCode, Refusal
+from protocols.private_sum.messages import refusal_reply
+from tests.support.documents import permit
+from tests.support.nodes import Federation, code_of, last_refusal, records
+
+
+class Shifted:
+    """Noise that is one number, counted."""
+
+    def __init__(self, value: int) -> None:
+        self.value, self.draws = value, 0
+
+    def draw(self, std: int, size: int) -> NDArray[np.int64]:
+        self.draws += 1
+        return np.full(size, self.value, np.int64)
+
+
+def with_patients(federation: Federation, patients: int, noise: int = 0) -> tuple[Node, Shifted]:
+    home, source = federation.home("DK"), Shifted(noise)
+    (home.path / "records.csv").write_text(records(patients))
+    return federation.restart("DK", noise=source), source
+
+
+def ask(federation: Federation, node: Node, study: Study) -> ReasonCode | None:
+    return code_of(node.handle(federation.run(study).request("bundle", "DK")))
+
+
+def charged(node: Node) -> list[str]:
+    return [entry.phase for entry in node.ledger.entries()]
+
+
+@pytest.mark.parametrize(("patients", "answered"), [(50, True), (49, False), (0, False)])
+def test_the_floor_is_the_agreement_s_smallest_cohort(
+    federation: Federation, study: Study, patients: int, answered: bool
+) -> None:
+    node, _ = with_patients(federation, patients)
+    assert (ask(federation, node, study) is None) is answered
+
+
+def test_only_the_eligible_are_counted(federation: Federation, study: Study) -> None:
+    """The study asks for patients of forty and older; eighty children are no cohort."""
+    home = federation.home("DK")
+    (home.path / "records.csv").write_text(records(80, age=0))
+    node = federation.restart("DK", noise=Shifted(0))
+    assert ask(federation, node, study) is ReasonCode.DECLINED
+
+
+@pytest.mark.parametrize(("noise", "answered"), [(-128 * 31, False), (-128 * 30, True)])
+def test_the_noisy_count_decides_and_not_the_true_one(
+    federation: Federation, study: Study, noise: int, answered: bool
+) -> None:
+    node, _ = with_patients(federation, 80, noise)
+    assert (ask(federation, node, study) is None) is answered
+
+
+def test_the_coordinator_reads_declined_and_nothing_else(
+    federation: Federation, study: Study
+) -> None:
+    node, _ = with_patients(federation, 10)
+    reply = node.handle(federation.run(study).request("bundle", "DK"))
+    assert reply == refusal_reply(ReasonCode.DECLINED)
+    found = last_refusal(node)
+    assert "too small" in found["what"]
+    assert found["clause"] == "agreement/smallest-cohort"
+    assert "50" in found["why"]
+
+
+def test_the_count_is_charged_before_it_is_made(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, source = with_patients(federation, 80)
+    seen: list[list[str]] = []
+    inner = source.draw
+
+    def draw(std: int, size: int) -> NDArray[np.int64]:
+        seen.append(charged(node))
+        return inner(std, size)
+
+    monkeypatch.setattr(source, "draw", draw)
+    assert ask(federation, node, study) is None
+    assert seen == [["cohort-floor"]]
+
+
+@pytest.mark.parametrize("patients", [80, 10])
+def test_it_is_made_once_for_a_permit_and_a_version_of_the_data(
+    federation: Federation, study: Study, patients: int
+) -> None:
+    node, source = with_patients(federation, patients)
+    first = ask(federation, node, study)
+    for _ in range(3):
+        assert ask(federation, node, study) is first
+    node = federation.restart("DK", noise=source)
+    assert ask(federation, node, study) is first
+    assert source.draws == 1
+    assert charged(node) == ["cohort-floor"]
+
+
+def test_another_version_of_the_data_is_counted_and_charged_anew(
+    federation: Federation, study: Study
+) -> None:
+    node, _ = with_patients(federation, 10)
+    assert ask(federation, node, study) is ReasonCode.DECLINED
+    node, source = with_patients(federation, 80)
+    assert ask(federation, node, study) is None
+    assert source.draws == 1
+    assert charged(node) == ["cohort-floor", "cohort-floor"]
+
+
+def test_another_permit_is_counted_and_charged_anew(federation: Federation, study: Study) -> None:
+    node, source = with_patients(federation, 80)
+    assert ask(federation, node, study) is None
+    federation.permit("DK", study, sentence="Approved again, with other words.")
+    assert ask(federation, node, study) is None
+    assert source.draws == 2
+    assert charged(node) == ["cohort-floor", "cohort-floor"]
+
+
+def test_a_crash_after_the_charge_counts_again_and_charges_once(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody saw the first draw: nothing was kept and nothing left."""
+    node, source = with_patients(federation, 80)
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CohortFloor, "_keep", die)
+        with pytest.raises(KeyboardInterrupt):
+            ask(federation, node, study)
+    assert charged(node) == ["cohort-floor"]
+    node = federation.restart("DK", noise=source)
+    assert ask(federation, node, study) is None
+    assert charged(node) == ["cohort-floor"]
+    assert source.draws == 2
+
+
+def test_a_permit_and_a_version_name_one_count(federation: Federation, study: Study) -> None:
+    one = permit(federation.papers.agreed, study, "DK")
+    two = permit(federation.papers.agreed, study, "EE")
+    names = {count_id(p, version) for p in (one, two) for version in ("sha256:a", "sha256:b")}
+    assert len(names) == 4
+    expected = labelled_hash(COUNT_LABEL, one.digest.encode(), b"sha256:a")[:16].hex()
+    assert count_id(one, "sha256:a") == expected
+
+
+def test_a_count_that_does_not_fit_the_budget_is_refused_before_it_is_made(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, source = with_patients(federation, 80)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise Refusal(ReasonCode.BUDGET, "The budget does not cover this study")
+
+    monkeypatch.setattr(node.ledger, "reserve", full)
+    assert ask(federation, node, study) is ReasonCode.BUDGET
+    assert source.draws == 0

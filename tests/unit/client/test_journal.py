@@ -1,0 +1,100 @@
+"""One reply for each place of a run, the same bytes for the same request."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from client.journal import Journal, Place, phase_name
+from governance.database import transaction
+from protocols.errors import ReasonCode, Refusal
+from protocols.proto.round_pb2 import PHASE_ANSWER, PHASE_BUNDLE, PHASE_CONTRIBUTE
+from tests.support.state import node_state
+
+NOW = datetime(2026, 9, 1, tzinfo=UTC)
+PLACE = Place("ab" * 16, 3, "contribute")
+
+
+def written(folder: Path, place: Place = PLACE, frame: bytes = b"asked") -> Journal:
+    engine = node_state(folder)
+    made = Journal(engine)
+    with transaction(engine) as connection:
+        made.write(place, frame, context=b"c" * 32, reply=b"said", now=NOW, connection=connection)
+    return made
+
+
+def test_a_free_place_has_no_reply(tmp_path: Path) -> None:
+    assert Journal(node_state(tmp_path)).repeated(PLACE, b"asked") is None
+
+
+def test_the_same_request_gets_the_same_bytes(tmp_path: Path) -> None:
+    assert written(tmp_path).repeated(PLACE, b"asked") == b"said"
+
+
+@pytest.mark.parametrize("frame", [b"", b"aske", b"asked ", b"ASKED"])
+def test_any_other_request_is_refused(tmp_path: Path, frame: bytes) -> None:
+    with pytest.raises(Refusal) as refusal:
+        written(tmp_path).repeated(PLACE, frame)
+    assert refusal.value.code is ReasonCode.STALE
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Place("cd" * 16, 3, "contribute"),
+        Place("ab" * 16, 4, "contribute"),
+        Place("ab" * 16, 3, "answer"),
+    ],
+)
+def test_places_do_not_mix(tmp_path: Path, other: Place) -> None:
+    assert written(tmp_path).repeated(other, b"asked") is None
+
+
+def test_a_place_is_written_once(tmp_path: Path) -> None:
+    made = written(tmp_path)
+    with pytest.raises(IntegrityError), transaction(made._engine) as connection:
+        made.write(PLACE, b"x", context=b"c", reply=b"other", now=NOW, connection=connection)
+    assert made.repeated(PLACE, b"asked") == b"said"
+
+
+def test_nothing_lasts_that_its_transaction_did_not_commit(tmp_path: Path) -> None:
+    engine = node_state(tmp_path)
+    made = Journal(engine)
+
+    def broken() -> None:
+        with transaction(engine) as connection:
+            made.write(PLACE, b"x", context=b"c", reply=b"r", now=NOW, connection=connection)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken()
+    assert made.repeated(PLACE, b"x") is None
+
+
+def test_the_context_of_a_reply_is_kept(tmp_path: Path) -> None:
+    made = written(tmp_path)
+    assert made.context(PLACE) == b"c" * 32
+    assert made.context(Place("ab" * 16, 9, "contribute")) is None
+
+
+def test_replies_of_a_phase_are_counted_within_their_run(tmp_path: Path) -> None:
+    made = written(tmp_path)
+    for round_number, run in ((4, "ab" * 16), (5, "ab" * 16), (4, "cd" * 16)):
+        with transaction(made._engine) as connection:
+            made.write(
+                Place(run, round_number, "contribute"),
+                b"x",
+                context=b"",
+                reply=b"",
+                now=NOW,
+                connection=connection,
+            )
+    with transaction(made._engine) as connection:
+        assert made.count("ab" * 16, "contribute", connection) == 3
+        assert made.count("ab" * 16, "answer", connection) == 0
+
+
+def test_phases_are_named_as_people_read_them() -> None:
+    phases = [PHASE_BUNDLE, PHASE_CONTRIBUTE, PHASE_ANSWER]
+    assert [phase_name(phase) for phase in phases] == ["bundle", "contribute", "answer"]

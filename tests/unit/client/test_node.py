@@ -1,0 +1,149 @@
+"""The wired node: deliveries, officer's files, lapsed runs, what it prepares and logs."""
+
+import json
+from typing import Any
+
+import pytest
+
+from client.node import log_origin
+from client.standing import Link
+from governance.audit.note import NoteKey
+from governance.audit.verify import verify_export
+from governance.documents.study import Study
+from governance.errors import DocumentFault
+from protocols.channel import LinkFault
+from protocols.errors import ReasonCode
+from tests.support.documents import DAY, withdrawal
+from tests.support.nodes import Federation, code_of
+
+UP = Link(connected=True)
+
+
+def kinds(node: Any) -> list[str]:
+    return [json.loads(line)["entry"]["kind"] for line in node.log_entries()["entries"]]
+
+
+def test_a_delivery_is_logged_with_each_new_decision(federation: Federation, study: Study) -> None:
+    node = federation.nodes["DK"]
+    before = len(kinds(node))
+    federation.withdraw("DK", study)
+    assert kinds(node)[before:] == ["documents-accepted", "withdrawal-accepted"]
+    federation.hand_over("DK")
+    assert kinds(node)[before + 2 :] == ["documents-accepted"]
+
+
+def test_a_refused_delivery_is_logged(federation: Federation) -> None:
+    node = federation.nodes["DK"]
+    with pytest.raises(DocumentFault):
+        node.deliver(federation.papers.desks["EE"].bundle() or b"")
+    assert kinds(node)[-1] == "documents-refused"
+
+
+def test_what_the_officer_left_while_the_node_was_down_is_taken(
+    federation: Federation, study: Study
+) -> None:
+    desk, home = federation.papers.desks["DK"], federation.home("DK")
+    desk.withdraw(withdrawal(study, "DK"))
+    bundle = desk.sign(federation.clock(), federation.papers.officers["DK"])
+    file = home.officer / "country-DK.json"
+    file.write_bytes(bundle)
+    node = federation.restart("DK")
+    node.tend()
+    assert not file.exists()
+    assert node.documents.own(federation.clock()).withdrawal(study.digest)
+
+
+def test_a_file_that_is_not_the_officer_s_is_set_aside(federation: Federation) -> None:
+    home = federation.home("DK")
+    (home.officer / "country-DK.json").write_bytes(b'{"kind":"country-bundle"}')
+    federation.nodes["DK"].tend()
+    assert [file.name for file in home.officer.iterdir()] == ["country-DK.refused"]
+
+
+def test_tending_survives_a_lost_link(federation: Federation) -> None:
+    def gone(_: str) -> bytes | None:
+        raise LinkFault("The exchange does not answer", passing=True)
+
+    node = federation.restart("DK", fetch=gone)
+    node.tend()
+    assert node.status(UP)["waiting_for"] == "idle, connected"
+
+
+def test_a_withdrawn_run_loses_its_secrets(federation: Federation, study: Study) -> None:
+    federation.ready(study)
+    node = federation.nodes["DK"]
+    assert len(node.runs.summaries(live=True)) == 1
+    node.tend()
+    assert len(node.runs.summaries(live=True)) == 1
+    federation.withdraw("DK", study)
+    node.tend()
+    assert node.runs.summaries(live=True) == []
+    assert kinds(node)[-1] == "run-ended"
+
+
+def test_a_run_of_an_expired_study_loses_its_secrets(federation: Federation, study: Study) -> None:
+    federation.ready(study)
+    federation.papers.now = study.expires + DAY
+    for country in federation.nodes:
+        federation.hand_over(country)
+    federation.papers.refresh()
+    node = federation.nodes["DK"]
+    node.tend()
+    assert node.runs.summaries(live=True) == []
+
+
+def test_tending_prepares_what_a_first_message_would_wait_for(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("client.node.epsilon", lambda *given: asked.append(given))
+    node = federation.nodes["DK"]
+    node.tend()
+    assert asked == [(study.mechanisms, 2, study.privacy.delta)]
+    assert study.digest in node.holdings._prepared
+
+
+def test_a_pause_outlives_a_restart(federation: Federation, study: Study) -> None:
+    federation.nodes["DK"].pause("audit week")
+    node = federation.restart("DK")
+    assert node.status(UP)["waiting_for"] == "paused: audit week"
+    frame = federation.run(study).request("bundle", "DK")
+    assert code_of(node.handle(frame)) is ReasonCode.PAUSED
+    node.resume()
+    assert node.status(UP)["paused"] is None
+    assert kinds(node)[-1] == "node-resumed"
+
+
+def test_the_log_verifies_by_the_key_in_the_documents(federation: Federation, study: Study) -> None:
+    federation.ready(study).sum(1, "histogram")
+    node = federation.nodes["DK"]
+    found = node.log_entries()
+    held = node.documents.held(federation.clock()).own.node
+    assert held is not None
+    key = NoteKey.from_text(found["verifier"])
+    assert key.key.to_text() == held.log_key
+    whole = verify_export(
+        [line.encode() for line in found["entries"]], found["checkpoint"].encode(), key
+    )
+    assert whole.size == len(found["entries"])
+    assert whole.origin == log_origin("DK") == "pratique/dk/node"
+
+
+def test_a_part_of_the_log_can_be_asked_for(federation: Federation) -> None:
+    node = federation.nodes["DK"]
+    whole = node.log_entries()["entries"]
+    assert node.log_entries(1, 2)["entries"] == whole[1:2]
+
+
+def test_starting_and_stopping_is_logged(federation: Federation) -> None:
+    node = federation.nodes["DK"]
+    node.note_start()
+    node.note_stop()
+    assert kinds(node)[-2:] == ["node-started", "node-stopped"]
+
+
+def test_no_patient_id_and_no_count_is_in_the_log(federation: Federation, study: Study) -> None:
+    federation.ready(study).sum(1, "histogram")
+    text = str(federation.nodes["DK"].log_entries()["entries"])
+    assert '"p0"' not in text
+    assert "10240" not in text

@@ -1,0 +1,164 @@
+"""What goes back for a frame: a final reply or one code, at a fixed slot, and never an error."""
+
+from typing import Any
+
+import pytest
+
+from client.errors import RecordFault
+from client.gate import Gate
+from client.outbox import Outbox
+from client.reception import Slots
+from client.tasks.registry import Assignment
+from governance.documents.study import Study
+from keys.errors import KeyFault
+from protocols.errors import ReasonCode
+from protocols.private_sum.messages import refusal_reply
+from tests.support.nodes import Federation, code_of, last_refusal
+
+
+class Time:
+    """A monotonic clock that moves only when somebody sleeps or works."""
+
+    def __init__(self) -> None:
+        self.now, self.slept = 100.0, [0.0]
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.mark.parametrize(
+    ("worked", "leaves"), [(0.0, 0.05), (0.001, 0.05), (0.049, 0.05), (0.051, 0.1), (1.234, 1.25)]
+)
+def test_a_reply_waits_for_the_next_slot(worked: float, leaves: float) -> None:
+    time = Time()
+    slots = Slots(0.05, time.monotonic, time.sleep)
+    arrived = time.monotonic()
+    time.now += worked
+    slots.wait(arrived)
+    assert time.now - arrived == pytest.approx(leaves)
+    assert all(0 <= slept <= 0.05 for slept in time.slept)
+
+
+def test_replies_that_may_follow_from_records_leave_at_a_slot(
+    federation: Federation, study: Study
+) -> None:
+    time = Time()
+    node = federation.restart("DK", slots=Slots(0.05, time.monotonic, time.sleep))
+    run = federation.run(study)
+    waits = []
+    for step in ("bundle", "encapsulation", "confirmation"):
+        before = len(time.slept)
+        for country in run.terms.roster:
+            run.take(step, country, federation.nodes[country].handle(run.request(step, country)))
+        waits.append(len(time.slept) - before)
+    opened = run.coordinator.begin_round(1, "histogram", b"")
+    before = len(time.slept)
+    node.handle(opened.contribute_request("DK"))
+    waits.append(len(time.slept) - before)
+    assert waits == [1, 0, 0, 1]
+
+
+def test_a_decline_leaves_at_a_slot_too(federation: Federation, study: Study) -> None:
+    time = Time()
+    (federation.home("DK").path / "records.csv").write_text("no,records\n")
+    node = federation.restart("DK", slots=Slots(0.05, time.monotonic, time.sleep))
+    assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is (
+        ReasonCode.DECLINED
+    )
+    assert time.slept[1:] == [0.05]
+
+
+SECRET = "patient 0815 has an age of 47"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError(SECRET),
+        KeyError(SECRET),
+        MemoryError(SECRET),
+        RecordFault(SECRET, why=SECRET),
+        KeyFault("A key is missing"),
+        ZeroDivisionError(SECRET),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_no_text_of_an_error_crosses_the_border(
+    federation: Federation,
+    study: Study,
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run = federation.ready(study)
+    opened = run.coordinator.begin_round(1, "histogram", b"")
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(Assignment, "lattice_sum", fail)
+    node = federation.nodes["DK"]
+    assert node.handle(opened.contribute_request("DK")) == refusal_reply(ReasonCode.DECLINED)
+    assert SECRET not in str(node.log_entries())
+    assert SECRET not in caplog.text
+    assert SECRET not in str(last_refusal(node))
+    assert last_refusal(node)["fix"] or isinstance(error, KeyFault)
+
+
+def test_every_reply_that_is_no_refusal_was_made_final_by_the_outbox(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Take the outbox away, and nothing but codes leaves in any phase."""
+    run = federation.run(study)
+    node = federation.nodes["DK"]
+
+    def lost(*_: Any, **__: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    def refused(frame: bytes) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Outbox, "keep", lost)
+            assert node.handle(frame) == refusal_reply(ReasonCode.DECLINED)
+
+    for step in ("bundle", "encapsulation", "confirmation"):
+        refused(run.request(step, "DK"))
+        for country in run.terms.roster:
+            run.take(step, country, federation.nodes[country].handle(run.request(step, country)))
+    opened = run.coordinator.begin_round(1, "histogram", b"")
+    refused(opened.contribute_request("DK"))
+    for country in run.terms.roster:
+        asked = opened.contribute_request(country)
+        opened.take_contribution(country, federation.nodes[country].handle(asked))
+    refused(opened.answer_request("DK"))
+
+
+def test_the_gate_stands_in_front_of_every_phase(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = federation.run(study)
+    asked: list[bytes] = []
+    inner = Gate.admit
+
+    def watched(gate: Gate, frame: bytes) -> Any:
+        asked.append(frame)
+        return inner(gate, frame)
+
+    monkeypatch.setattr(Gate, "admit", watched)
+    run.set_up()
+    run.sum(1, "histogram")
+    assert len(asked) == 4 * 5
+
+
+def test_an_interrupt_is_not_swallowed(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Gate, "admit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        federation.nodes["DK"].handle(b"")
