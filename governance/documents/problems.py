@@ -1,6 +1,7 @@
 """What is wrong with a document, in plain sentences: line, field, what is expected, what to do."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -57,13 +58,18 @@ def sentences(
 
     `values` is what was read, `lines` the line of each field of it.
     """
-    schema = model.model_json_schema()
+    schema = _schema_of(model)
     problems = error.errors(include_url=False)
     for problem in problems[:MOST_TOLD]:
         path = _written_path(problem["loc"], values)
         yield f"{_place(path, lines)}{_said(problem, schema, path, values)}"
     if len(problems) > MOST_TOLD:
         yield f"and {len(problems) - MOST_TOLD} more"
+
+
+@cache
+def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
 
 
 def _written_path(loc: FieldPath, values: Any) -> FieldPath:

@@ -7,7 +7,7 @@ country's own node, which checks it by the key pinned at `init` and believes not
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from securesystemslib.exceptions import UnverifiedSignatureError
@@ -197,14 +197,21 @@ def _read_policy(country: str, data: bytes | None) -> str | None:
 
 def read_targets_metadata(data: bytes) -> Metadata[Targets]:
     """Return targets metadata, not verified. Raises DocumentFault where the bytes are none."""
-    try:
-        metadata = Metadata[Targets].from_bytes(data)
-    except (RepositoryError, ValueError):
-        metadata = None
+    metadata = read_metadata(data)
     if metadata is None or not isinstance(metadata.signed, Targets):
         raise DocumentFault(
             "These are not metadata of a country's role", fix="ask the officer to sign again"
         )
+    return metadata
+
+
+def read_metadata(data: bytes) -> Metadata[Any] | None:
+    """Return TUF metadata that can be verified; None where the bytes are none."""
+    try:
+        metadata: Metadata[Any] = Metadata.from_bytes(data)
+        _ = metadata.signed_bytes  # a fraction in any field has no canonical form
+    except (RepositoryError, ValueError):
+        return None
     return metadata
 
 

@@ -13,12 +13,12 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, StringConstraints
 from securesystemslib.exceptions import UnverifiedSignatureError
 from securesystemslib.signer import Signature
-from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Key, Metadata, Root, Targets
 
 from governance.documents.agreement import Agreement
 from governance.documents.models import Document, UtcTime
 from governance.errors import DocumentFault
+from governance.trust.bundle import read_metadata
 from governance.trust.layout import (
     CLOCK_SKEW,
     PARTY_FIELD,
@@ -171,10 +171,8 @@ def signed_metadata(
 
 def read_root(data: bytes) -> Root:
     """Return root metadata, not verified. Raises DocumentFault where the bytes are none."""
-    try:
-        root = Metadata[Root].from_bytes(data).signed
-    except (RepositoryError, ValueError):
-        root = None
+    metadata = read_metadata(data)
+    root = metadata.signed if metadata else None
     if not isinstance(root, Root):
         raise DocumentFault(
             "This is not a TUF root", fix="use the root file that came with the invitation"
