@@ -115,18 +115,35 @@ def find(view: TrustedView, name: str) -> Study:
 
 def require_launchable(checks: Sequence[CountryCheck]) -> None:
     """Raise OperationFault naming each country that would refuse, and why."""
-    refused = [one for one in checks if not one.assessment.allowed]
-    if refused:
-        why = "; ".join(f"{one.country}: {_first_reason(one.assessment)}" for one in refused)
+    if any(not one.assessment.allowed for one in checks):
         raise OperationFault(
             "The study cannot be launched yet",
-            why=why,
+            why=_reasons(checks),
             fix="wait for the permits, or ask the officers named (`study check` shows the clauses)",
         )
 
 
+def require_proposable(checks: Sequence[CountryCheck]) -> None:
+    """Raise OperationFault where no country at all could permit the study."""
+    if not any(one.assessment.allowed for one in checks):
+        raise OperationFault(
+            "The study was not proposed: no country could permit it",
+            why=_reasons(checks),
+            fix="`study check` shows every clause; change the study or drop it",
+        )
+
+
+def _reasons(checks: Sequence[CountryCheck]) -> str:
+    """Return each first reason once, behind the countries that give it."""
+    by_reason: dict[str, list[str]] = {}
+    for one in checks:
+        if not one.assessment.allowed:
+            by_reason.setdefault(_first_reason(one.assessment), []).append(one.country)
+    return "; ".join(f"{', '.join(who)}: {reason}" for reason, who in by_reason.items())
+
+
 def _first_reason(assessment: Assessment) -> str:
-    return assessment.findings[0].sentence if assessment.findings else "refused"
+    return assessment.findings[0].sentence.rstrip(".") if assessment.findings else "refused"
 
 
 def fill_agreement(

@@ -94,7 +94,6 @@ def stop(name: NameArgument, home: HomeOption = DEFAULT_HOME) -> None:
 
 def _print_check(found: dict[str, Any]) -> None:
     typer.echo(f"{found['title']} ({found['id']})")
-    typer.echo(f"  {found['digest']}")
     _print_schedule(found["study"])
     for one in found["countries"]:
         _print_country(one)
@@ -102,9 +101,7 @@ def _print_check(found: dict[str, Any]) -> None:
 
 def _print_schedule(study: dict[str, Any]) -> None:
     privacy = study["privacy"]
-    typer.echo(
-        f"  a patient: ε={privacy['epsilon']:g}, δ={privacy['delta']:g}, evaluation included"
-    )
+    typer.echo(f"  a patient: ε={privacy['epsilon']:g}, δ={privacy['delta']:g}, all told:")
     for one in study["mechanisms"]:
         times = f"{one['rounds']} rounds of " if one["rounds"] > 1 else ""
         whose = "all countries' noise" if one["scope"] == "shared" else "each country's own noise"

@@ -21,7 +21,14 @@ from server.learning.release import RESULT_FILE
 from server.office import Office
 from server.releases import make_release
 from server.runs import RunState
-from server.studies import CountryCheck, check, complete, find, require_launchable
+from server.studies import (
+    CountryCheck,
+    check,
+    complete,
+    find,
+    require_launchable,
+    require_proposable,
+)
 
 RUN_ID_BYTES = 16
 _log = logging.getLogger("pratique.studies")
@@ -44,8 +51,7 @@ class Studies:
         office, view = self._office, self._office.view()
         study = self._read(text, source, view)
         checks = self._checks(study, view, Act.PROPOSE)
-        if not any(one.assessment.allowed for one in checks):
-            require_launchable(checks)
+        require_proposable(checks)
         if any(known.id == study.id and known != study for known in view.studies.values()):
             raise OperationFault(
                 f"There is another study with the id {study.id!r}",
