@@ -20,7 +20,7 @@ def build_app(handle: FrameHandler) -> ClientApp:
     """Return a ClientApp that passes each frame to `handle` and sends back what it returns."""
     app = ClientApp()
 
-    @app.query()
+    @app.query()  # type: ignore[untyped-decorator]
     def query(message: Message, context: Context) -> Message:  # noqa: ARG001 (Flower names it)
         reply = ConfigRecord({FRAME: handle(frame_of(message))})
         return Message(RecordDict({RECORD: reply}), reply_to=message)
@@ -37,7 +37,7 @@ def frame_of(message: Message) -> bytes:
     return frame
 
 
-def _no_node(frame: bytes) -> bytes:
+def _no_node(frame: bytes) -> bytes:  # noqa: ARG001 (it answers no frame at all)
     raise OperationFault(
         "This app answers only inside a running node",
         why="a study's bundle is configuration; the node's own daemon runs the tasks",

@@ -206,7 +206,7 @@ class FleetClient:
         )
         message: Any = inflate_object_from_contents(object_id, contents)
         message.metadata.__dict__["_message_id"] = object_id
-        return message  # type: ignore[no-any-return]
+        return message
 
     def _push(self, node: Node, run_id: int, reply: Message) -> None:
         with no_object_id_recompute():

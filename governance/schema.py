@@ -1,10 +1,12 @@
 """Tables as migrations create them, and the triggers that keep rows as they were inserted.
 
-Migrations rely on what stands here: a change is a new function, never an edit.
+Migrations rely on what stands here: a change is a new function, never an edit. `op` is the module
+`alembic.op` of a running migration.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
-from alembic.operations import Operations
 
 _NODE_STANDS = (
     "EXISTS (SELECT 1 FROM log_nodes n WHERE n.level = NEW.level AND n.position = NEW.position)"
@@ -12,7 +14,7 @@ _NODE_STANDS = (
 _HEAD_IS_NOT_NEWER = "NEW.size <= (SELECT max(size) FROM log_heads)"
 
 
-def create_log(op: Operations) -> None:
+def create_log(op: Any) -> None:
     """Create entries, nodes and heads, none of which ever changes."""
     op.create_table(
         "log_entries",
@@ -42,7 +44,7 @@ def not_next(table: str, column: str) -> str:
     return f"NEW.{column} <> (SELECT coalesce(max({column}) + 1, 0) FROM {table})"  # noqa: S608  # nosec B608
 
 
-def keep(op: Operations, table: str, unfit: str) -> None:
+def keep(op: Any, table: str, unfit: str) -> None:
     """Make `table` append-only; a NEW row that is `unfit`, a SQL condition, aborts too.
 
     The condition is needed: SQLite's INSERT OR REPLACE deletes without asking a DELETE trigger.
