@@ -469,7 +469,7 @@ def configuration(**components: str) -> str:
     return (
         '[project]\nname = "stranger"\nversion = "1.0.0"\ndescription = "x"\n'
         'license = "Apache-2.0"\ndependencies = []\n'
-        '[tool.flwr.app]\npublisher = "stranger"\nfab-format-version = 1\n'
+        '[tool.flwr.app]\npublisher = "stranger"\n'
         f"[tool.flwr.app.components]\n{named}\n[tool.flwr.app.config]\nrun = '{RUN}'\n"
     )
 
@@ -477,13 +477,25 @@ def configuration(**components: str) -> str:
 OURS = {"serverapp": "server.app:app", "clientapp": "client.app:app"}
 
 
-def _finished(fleet: Fleet, flower_run: int) -> str:
-    def status() -> str:
-        rows = {str(row["run-id"]): str(row["status"]) for row in fleet.superlink.runs()}
-        found = rows[str(flower_run)]
-        return found if found.startswith("finished") else ""
+def _ended(fleet: Fleet, flower_run: int) -> tuple[str, str]:
+    """Wait for the end of a run; return its status and Flower's account of it."""
 
-    return str(until(status, 90))
+    def over() -> dict[str, Any]:
+        rows = {str(row["run-id"]): row for row in fleet.superlink.runs()}
+        found = rows[str(flower_run)]
+        return found if str(found["status"]).startswith("finished") else {}
+
+    found = until(over, 90)
+    return str(found["status"]), str(found["status-details"])
+
+
+def assert_refused(stranger: Stranger, flower_run: int, why: str) -> None:
+    status, details = _ended(stranger.fleet, flower_run)
+    assert status == "finished:failed"
+    assert "The bundle of this run was refused" in details
+    assert why in details
+    assert not stranger.trace.exists()
+    assert not list((stranger.fleet.folder / "superlink" / "flwr").glob("apps/stranger*"))
 
 
 def test_the_trace_does_appear_where_code_of_a_bundle_runs(stranger: Stranger) -> None:
@@ -504,10 +516,7 @@ def test_a_bundle_that_shadows_the_installed_app_is_refused(stranger: Stranger) 
         "client/app.py": stranger.code("flwr.clientapp", "ClientApp"),
     }
     flower_run = stranger.submit(build_fab_from_files(files)[0])
-    assert _finished(stranger.fleet, flower_run) == "finished:failed"
-    assert not stranger.trace.exists()
-    assert "BundleRefused" in stranger.fleet.log("superexec")
-    assert not list((stranger.fleet.folder / "superlink" / "flwr").glob("apps/stranger*"))
+    assert_refused(stranger, flower_run, "It holds 'client/__init__.py'")
 
 
 def test_a_bundle_with_a_component_of_its_own_is_refused(stranger: Stranger) -> None:
@@ -515,9 +524,13 @@ def test_a_bundle_with_a_component_of_its_own_is_refused(stranger: Stranger) -> 
         CONFIGURATION: configuration(serverapp="evil:app", clientapp="evil:app").encode(),
         "evil.py": stranger.code(),
     }
-    flower_run = stranger.submit(build_fab_from_files(files)[0])
-    assert _finished(stranger.fleet, flower_run) == "finished:failed"
-    assert not stranger.trace.exists()
+    assert_refused(stranger, stranger.submit(build_fab_from_files(files)[0]), "It holds 'evil.py'")
+
+
+def test_a_configuration_that_names_another_module_is_refused(stranger: Stranger) -> None:
+    files = {CONFIGURATION: configuration(serverapp="antigravity:app", clientapp="x:app").encode()}
+    fab = build_fab_from_files(files)[0]
+    assert_refused(stranger, stranger.submit(fab), "It names another app")
 
 
 def test_a_hostile_bundle_submitted_by_the_command_line_is_refused(stranger: Stranger) -> None:
@@ -542,8 +555,7 @@ def test_a_hostile_bundle_submitted_by_the_command_line_is_refused(stranger: Str
     )
     assert done.returncode == 0, done.stderr + done.stdout
     flower_run = int(json.loads(done.stdout)["run-id"])
-    assert _finished(stranger.fleet, flower_run) == "finished:failed"
-    assert not stranger.trace.exists()
+    assert_refused(stranger, flower_run, "It holds 'client/__init__.py'")
 
 
 def test_a_bundle_of_another_kind_of_app_is_not_started(stranger: Stranger) -> None:

@@ -1,0 +1,260 @@
+"""The conductor, over countries that are silent, refuse, talk nonsense, repeat, or are late."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocols.errors import ReasonCode
+from protocols.private_sum.messages import refusal_reply
+from protocols.private_sum.opening import OpenedSum, VoidRound
+from server.rounds import ATTEMPTS, Conductor, RoundReport, SetUpFailed
+from tests.support.carriers import Answer, CarrierToWorld
+from tests.support.federation import MODEL, NAMES, World
+
+SIZE = 3
+SETTING_UP = ("bundle", "encapsulate", "confirm")
+IN_ROUND = ("contribute", "answer")
+VALUES = {name: np.array([n, 2, 3, -4, 5 * n]) for n, name in enumerate(NAMES)}
+
+
+class Scene:
+    def __init__(self, size: int = SIZE) -> None:
+        world = World.of(size)
+        self.carrier = CarrierToWorld(world, VALUES)
+        self.roster = world.terms.roster
+        self.conductor = Conductor(world.coordinator, self.roster, self.carrier, seconds=3.5)
+
+    def ready(self) -> "Scene":
+        self.conductor.set_up()
+        return self
+
+    def round(self, number: int = 1) -> RoundReport:
+        return self.conductor.sum(number, "train", MODEL)
+
+
+def silent(_: bytes) -> None:
+    return None
+
+
+def nonsense(_: bytes) -> bytes:
+    return b"\xff\x00 nonsense"
+
+
+def empty(_: bytes) -> bytes:
+    return b""
+
+
+def refusal(_: bytes) -> bytes:
+    return refusal_reply(ReasonCode.DECLINED)
+
+
+def opened(report: RoundReport, size: int = SIZE) -> OpenedSum:
+    assert isinstance(report.outcome, OpenedSum), report
+    assert np.array_equal(report.outcome.values, sum(VALUES[name] for name in NAMES[:size]))
+    assert report.outcome.countries == NAMES[:size]
+    return report.outcome
+
+
+def test_honest_countries_open_their_sum() -> None:
+    scene = Scene().ready()
+    report = scene.round()
+    opened(report)
+    assert (report.number, report.phase, report.causes) == (1, "train", {})
+    assert report.seconds > 0
+    assert set(scene.carrier.seconds) == {3.5}
+    assert len(scene.carrier.asked) == SIZE * 5
+
+
+def test_rounds_follow_each_other() -> None:
+    scene = Scene().ready()
+    for number in (1, 2, 3):
+        opened(scene.round(number))
+
+
+@pytest.mark.parametrize("phase", SETTING_UP)
+@pytest.mark.parametrize("country", ["AT", "BE", "CZ"])
+def test_a_country_that_is_silent_once_is_asked_again_with_the_same_bytes(
+    phase: str, country: str
+) -> None:
+    scene = Scene()
+    heard: list[bytes] = []
+
+    def deaf(frame: bytes) -> None:
+        heard.append(frame)
+
+    def awake(frame: bytes) -> bytes:
+        heard.append(frame)
+        return scene.carrier.honest(country, frame)
+
+    scene.carrier.misbehave(country, phase, deaf, awake)
+    opened(scene.ready().round())
+    assert len(heard) == 2
+    assert heard[0] == heard[1]
+    others = {"AT", "BE", "CZ"} - {country}
+    assert all(scene.carrier.asked.count((other, phase)) == 1 for other in others)
+
+
+@pytest.mark.parametrize("phase", IN_ROUND)
+def test_a_country_whose_reply_was_lost_answers_the_same_again(phase: str) -> None:
+    scene = Scene().ready()
+
+    def lost(frame: bytes) -> None:
+        scene.carrier.honest("BE", frame)
+
+    scene.carrier.misbehave("BE", phase, lost)
+    opened(scene.round())
+
+
+@pytest.mark.parametrize("phase", SETTING_UP)
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [(silent, "no reply in time"), (refusal, "refused (declined)"), (nonsense, ""), (empty, "")],
+)
+def test_a_set_up_fails_and_names_the_country_and_its_cause(
+    phase: str, answer: Answer, cause: str
+) -> None:
+    scene = Scene()
+    scene.carrier.misbehave("BE", phase, *[answer] * ATTEMPTS)
+    with pytest.raises(SetUpFailed) as caught:
+        scene.conductor.set_up()
+    fault = caught.value
+    assert set(fault.causes) == {"BE"}
+    assert cause in fault.causes["BE"]
+    assert fault.causes["BE"] in fault.why
+    assert "BE: " in fault.why
+    assert fault.fix
+
+
+def test_every_country_at_fault_is_named() -> None:
+    scene = Scene()
+    scene.carrier.misbehave("AT", "bundle", silent, silent)
+    scene.carrier.misbehave("CZ", "bundle", refusal)
+    with pytest.raises(SetUpFailed) as caught:
+        scene.conductor.set_up()
+    assert caught.value.causes == {"AT": "no reply in time", "CZ": "refused (declined)"}
+
+
+def test_nothing_is_asked_for_after_a_failed_step() -> None:
+    scene = Scene()
+    scene.carrier.misbehave("AT", "bundle", refusal)
+    with pytest.raises(SetUpFailed):
+        scene.conductor.set_up()
+    assert {phase for _, phase in scene.carrier.asked} == {"bundle"}
+
+
+@pytest.mark.parametrize("answer", [refusal, nonsense])
+def test_a_country_that_has_said_no_is_not_pressed(answer: Answer) -> None:
+    scene = Scene()
+    scene.carrier.misbehave("AT", "bundle", answer)
+    with pytest.raises(SetUpFailed):
+        scene.conductor.set_up()
+    assert scene.carrier.asked.count(("AT", "bundle")) == 1
+
+
+@pytest.mark.parametrize("answer", [silent, refusal, nonsense, empty])
+def test_a_round_without_a_contribution_is_void_and_asks_for_no_shares(answer: Answer) -> None:
+    scene = Scene().ready()
+    scene.carrier.misbehave("CZ", "contribute", *[answer] * ATTEMPTS)
+    report = scene.round()
+    assert isinstance(report.outcome, VoidRound)
+    assert set(report.causes) == {"CZ"}
+    assert not any(phase == "answer" for _, phase in scene.carrier.asked)
+
+
+def test_a_round_after_a_void_one_opens() -> None:
+    scene = Scene().ready()
+    scene.carrier.misbehave("CZ", "contribute", silent, silent)
+    assert isinstance(scene.round(1).outcome, VoidRound)
+    opened(scene.round(2))
+
+
+@pytest.mark.parametrize("answer", [silent, refusal, nonsense])
+def test_one_answer_missing_is_no_loss_where_enough_are_left(answer: Answer) -> None:
+    scene = Scene(5).ready()
+    scene.carrier.misbehave("AT", "answer", *[answer] * ATTEMPTS)
+    report = scene.round()
+    opened(report, 5)
+    assert set(report.causes) == {"AT"}
+
+
+def test_too_few_answers_are_a_void_round() -> None:
+    scene = Scene().ready()
+    for country in ("AT", "BE"):
+        scene.carrier.misbehave(country, "answer", silent, silent)
+    assert isinstance(scene.round().outcome, VoidRound)
+
+
+def another_s(scene: Scene, country: str) -> Callable[[bytes], bytes]:
+    def speak(frame: bytes) -> bytes:
+        said = next(other for other in scene.roster if other != country)
+        (theirs,) = [
+            reply
+            for (who, asked), reply in scene.carrier._journal.items()
+            if who == said and asked != frame
+        ][-1:]
+        return theirs
+
+    return speak
+
+
+def test_a_country_cannot_hand_in_another_s_reply() -> None:
+    scene = Scene().ready()
+    scene.carrier.misbehave("BE", "contribute", another_s(scene, "BE"))
+    report = scene.round()
+    assert isinstance(report.outcome, VoidRound)
+    assert set(report.causes) == {"BE"}
+
+
+def test_a_reply_of_an_earlier_round_is_not_taken() -> None:
+    scene = Scene().ready()
+    kept: list[bytes] = []
+
+    def keep(frame: bytes) -> bytes:
+        kept.append(scene.carrier.honest("BE", frame))
+        return kept[0]
+
+    scene.carrier.misbehave("BE", "contribute", keep)
+    opened(scene.round(1))
+    scene.carrier.misbehave("BE", "contribute", lambda _: kept[0])
+    report = scene.round(2)
+    assert isinstance(report.outcome, VoidRound)
+    assert set(report.causes) == {"BE"}
+
+
+def ended(scene: Scene) -> RoundReport | SetUpFailed:
+    """Lead one round; nothing but a failed set-up may be raised."""
+    try:
+        return scene.ready().round()
+    except SetUpFailed as failed:
+        return failed
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_damaged_replies_never_break_the_conductor_nor_change_a_sum(data: st.DataObject) -> None:
+    scene = Scene()
+    phase = data.draw(st.sampled_from((*SETTING_UP, *IN_ROUND)))
+
+    def damage(frame: bytes) -> bytes:
+        reply = bytearray(scene.carrier.honest("BE", frame))
+        place = data.draw(st.integers(0, len(reply) - 1))
+        reply[place] ^= data.draw(st.integers(1, 255))
+        return bytes(reply)
+
+    scene.carrier.misbehave("BE", phase, damage)
+    outcome = ended(scene)
+    if isinstance(outcome, SetUpFailed):
+        assert "BE" in outcome.causes
+    elif isinstance(outcome.outcome, OpenedSum):
+        opened(outcome)
+
+
+@settings(max_examples=40, deadline=None)
+@given(phase=st.sampled_from((*SETTING_UP, *IN_ROUND)), reply=st.binary(max_size=200))
+def test_arbitrary_replies_are_a_cause_and_no_crash(phase: str, reply: bytes) -> None:
+    scene = Scene()
+    scene.carrier.misbehave("BE", phase, lambda _: reply)
+    assert set(ended(scene).causes) == {"BE"}
