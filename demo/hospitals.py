@@ -82,7 +82,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _split(lines: list[str], country: str) -> tuple[list[str], list[str]]:
-    draw = random.Random(f"{SEED} {country}")  # noqa: S311 - which patients make up a test set
+    draw = random.Random(f"{SEED} {country}")  # noqa: S311 (which patients are kept aside)
     shuffled = draw.sample(lines, len(lines))
     aside = round(KEPT_ASIDE * len(lines))
     return shuffled[:aside], shuffled[aside:]
