@@ -1,0 +1,96 @@
+"""Seats: one registration a key, given from any thread, kept while the key stays."""
+
+import pytest
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+
+from server.errors import OperationFault
+from server.relay import Relay
+from server.seats import Seats
+from tests.support.enrolling import node_statement
+from tests.support.fleet import LoopThread, ScriptedSuperLink
+
+
+class Register:
+    """A SuperLink that hands out node ids and knows each key once."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def register(self, line: str) -> int:
+        if line in self.lines:
+            raise OperationFault("Flower refused `flwr supernode`", why="registered already")
+        self.lines.append(line)
+        return 100 + len(self.lines)
+
+
+class Room:
+    def __init__(self) -> None:
+        self.register, self.thread = Register(), LoopThread()
+        self.relay = Relay(ScriptedSuperLink().forward)
+        self.seats = Seats(self.relay, self.register)  # type: ignore[arg-type]
+
+    def settle(self) -> None:
+        async def nothing() -> None:
+            return
+
+        self.thread.run(nothing())
+
+
+@pytest.fixture
+def room() -> Room:
+    made = Room()
+    made.seats.open(made.thread.loop)
+    yield made
+    made.thread.close()
+
+
+def test_every_admitted_node_gets_a_seat_with_its_key(room: Room) -> None:
+    nodes = [node_statement(country) for country in ("AT", "BE", "CZ")]
+    room.seats.seat_all(nodes)
+    room.settle()
+    assert set(room.seats.node_ids()) == {"AT", "BE", "CZ"}
+    assert len(set(room.seats.node_ids().values())) == 3
+    key = load_ssh_public_key(str(nodes[0].node_auth).encode())
+    assert room.relay._seats["AT"].public_key == public_key_to_bytes(key)
+    assert room.seats.online() == dict.fromkeys(("AT", "BE", "CZ"), False)
+
+
+def test_a_node_that_comes_again_with_its_key_keeps_its_seat(room: Room) -> None:
+    node = node_statement()
+    room.seats.seat(node)
+    room.settle()
+    room.relay._seats["AT"].online = True
+    room.seats.seat(node)
+    room.seats.seat(node.model_copy(update={"node_auth": f"{node.node_auth} comment"}))
+    room.settle()
+    assert len(room.register.lines) == 1
+    assert room.seats.online() == {"AT": True}
+
+
+def test_a_node_with_a_new_key_gets_a_new_seat(room: Room) -> None:
+    room.seats.seat(node_statement())
+    room.settle()
+    before = room.seats.node_ids()
+    room.seats.seat(node_statement())
+    room.settle()
+    assert room.seats.node_ids() != before
+    assert len(room.register.lines) == 2
+
+
+def test_a_registration_that_failed_is_tried_again(room: Room) -> None:
+    node = node_statement()
+    room.register.lines.append(" ".join(str(node.node_auth).split()[:2]))
+    with pytest.raises(OperationFault):
+        room.seats.seat(node)
+    room.register.lines.clear()
+    room.seats.seat(node)
+    room.settle()
+    assert set(room.seats.node_ids()) == {"AT"}
+
+
+def test_an_announcement_reaches_the_relay_in_its_own_loop(room: Room) -> None:
+    room.seats.seat(node_statement())
+    room.seats.announce()
+    room.settle()
+    assert room.relay._seats["AT"].arrived.is_set()
