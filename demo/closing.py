@@ -83,12 +83,13 @@ def _released(federation: Federation, people: Any) -> np.ndarray[Any, np.dtype[n
 
 def _private_evaluation(result: dict[str, Any]) -> str:
     found = result["evaluation"]["everybody"]
-    parts = [
-        f"{name} {found[name]['value']:.3f} [{found[name]['low']:.3f}, {found[name]['high']:.3f}]"
-        for name in ("auc", "accuracy")
-        if found.get(name)
-    ]
-    return f"By its own evaluation on held-out patients, itself noisy sums: {', '.join(parts)}."
+    shown = [_interval(name, found[name]) for name in ("auc", "accuracy") if found[name]]
+    said = ", ".join(shown) or "suppressed, for too few patients"
+    return f"By its own evaluation on held-out patients, a noisy sum like all others: {said}."
+
+
+def _interval(name: str, one: dict[str, float]) -> str:
+    return f"{name} {one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
 
 
 def _costs(federation: Federation, outcomes: dict[str, Outcome]) -> None:
