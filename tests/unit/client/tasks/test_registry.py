@@ -140,6 +140,19 @@ def test_an_overflowing_patient_is_bounded_like_any_other() -> None:
         assert int((total**2).sum()) <= mechanism.squared_sensitivity
 
 
+@pytest.mark.parametrize("family", list(Family))
+@pytest.mark.parametrize("weight", [1e308, -1e308])
+def test_a_model_made_to_overflow_changes_nothing_but_numbers(
+    family: Family, weight: float
+) -> None:
+    task = glm(family)
+    payload = vector_to_bytes(np.full(task.dimension(FEATURES), weight))
+    for phase in ("train", "evaluate"):
+        mechanism = release(task, phase)
+        total = prepared(task).lattice_sum(mechanism, payload, entropy=entropy)
+        assert total.shape == (mechanism.dimension,)
+
+
 def test_an_unknown_phase_is_refused() -> None:
     mechanism = release(glm(), "train").model_copy(update={"phase": "histogram"})
     problem = refusal(glm(), mechanism, MODEL)

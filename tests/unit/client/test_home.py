@@ -1,0 +1,111 @@
+"""The node's folder: private, one node in it, one daemon on it."""
+
+from pathlib import Path
+
+import pytest
+
+from client.errors import OperationFault
+from client.home import NodeHome, read_public
+from client.settings import NodeSettings
+from keys.errors import KeyFault
+from tests.support.newcomer import OFFICER
+
+SETTINGS = NodeSettings(
+    country="NO", data=Path("/r.csv"), dictionary=Path("/d.yaml"), officer_key=OFFICER
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> NodeHome:
+    made = NodeHome(tmp_path / "node")
+    made.create()
+    made.write_settings(SETTINGS)
+    return made
+
+
+def test_settings_come_back_as_they_were_written(home: NodeHome) -> None:
+    """Norway's code is a word, whatever YAML 1.1 thinks of NO."""
+    assert home.settings() == SETTINGS
+    assert home.settings().country == "NO"
+
+
+def test_a_folder_without_settings_is_no_node(tmp_path: Path) -> None:
+    with pytest.raises(OperationFault) as fault:
+        NodeHome(tmp_path).settings()
+    assert "pratique-node init" in fault.value.fix
+
+
+def test_a_folder_that_is_not_there_is_no_node(tmp_path: Path) -> None:
+    with pytest.raises(OperationFault):
+        NodeHome(tmp_path / "none").settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("country: [", "node.yaml"),
+        ("country: NO\n", "country"),
+        ("country: 'XX1'\n", "country"),
+        ("- a\n", "valid"),
+        ("", "valid"),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(home: NodeHome, text: str, named: str) -> None:
+    home.settings_file.write_text(text)
+    with pytest.raises(OperationFault) as fault:
+        home.settings()
+    assert named in str(fault.value).lower()
+
+
+def test_a_setting_that_is_not_known_is_refused(home: NodeHome) -> None:
+    home.settings_file.write_text(home.settings_file.read_text() + "noise: zero\n")
+    with pytest.raises(OperationFault, match=r"node\.yaml"):
+        home.settings()
+
+
+def test_a_folder_that_others_may_enter_is_refused(home: NodeHome) -> None:
+    home.path.chmod(0o755)
+    with pytest.raises(KeyFault) as fault:
+        home.settings()
+    assert fault.value.fix == f"chmod 0700 {home.path}"
+
+
+def test_a_new_folder_is_the_owner_s_alone(home: NodeHome) -> None:
+    assert home.path.stat().st_mode & 0o777 == 0o700
+    assert home.settings_file.stat().st_mode & 0o077 == 0
+
+
+def test_a_second_node_in_a_folder_is_refused(home: NodeHome) -> None:
+    with pytest.raises(OperationFault, match="already"):
+        home.create()
+
+
+def test_an_unfinished_init_is_told(tmp_path: Path) -> None:
+    home = NodeHome(tmp_path / "node")
+    home.keys.mkdir(parents=True)
+    with pytest.raises(OperationFault, match="not finished"):
+        home.require_free()
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OperationFault, match="cannot be used"):
+        NodeHome(tmp_path / "file" / "node").create()
+
+
+def test_two_daemons_do_not_run_on_one_home(home: NodeHome) -> None:
+    with (
+        home.held(),
+        pytest.raises(OperationFault, match="is running"),
+        NodeHome(home.path).held(),
+    ):
+        pass
+    with home.held():
+        pass
+
+
+def test_a_missing_public_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OperationFault) as fault:
+        read_public(tmp_path / "root.json", "The root", "enrol again")
+    assert "root.json" in fault.value.why
+    assert fault.value.fix == "enrol again"
