@@ -78,9 +78,12 @@ class Assignment:
         cohort = _sampled(self._eligible(mechanism.phase), mechanism, entropy)
         total = np.zeros(mechanism.dimension, dtype=np.int64)
         step = max(1, CELLS_AT_ONCE // mechanism.dimension)
-        for start in range(0, cohort.patients, step):
-            part = compute(cohort.between(start, start + step))
-            total += round_contributions(part, mechanism, entropy=entropy)
+        # A model may be made so that some patients' numbers overflow: they then count as zero or
+        # fall into a border cell, without a warning that would depend on a record.
+        with np.errstate(all="ignore"):
+            for start in range(0, cohort.patients, step):
+                part = compute(cohort.between(start, start + step))
+                total += round_contributions(part, mechanism, entropy=entropy)
         return total
 
     def _eligible(self, phase: str) -> Cohort:
