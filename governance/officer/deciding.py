@@ -22,6 +22,11 @@ from governance.policy.assessment import assess
 from governance.policy.facts import listed
 from governance.trust.view import TrustedView
 
+NEXT = "Next: the coordinator may launch it once enough countries agree."
+NEXT_NARROWED = (
+    "Next: the coordinator sees your conditions and may propose a study that keeps them."
+)
+
 
 def approve(
     office: Office,
@@ -38,18 +43,18 @@ def approve(
     require_open(study, office.country, office.now())
     if not reconsider:
         require_undecided(study, office.own(), verb="approve")
-    require_allowed(study, office.weigh(study, view))
+    require_allowed(study, office.weigh(study, view, office.ledger(study, view)))
     permit = build_permit(
         study, office.country, office.settings.authority, conditions, office.now()
     )
     _show_permit(office, study, permit)
-    _warn_of_conditions(office, study, view, permit)
+    kept = keeps_conditions(office, study, view, permit)
     office.terminal.confirm("Sign this permit?", yes=yes)
     remember_node(office, handing)
     keep_study(office.home.studies, study)
     published = view.country(office.country)
     result = sign_and_hand_over(office, lambda own: own.approve(permit), handing, published)
-    office.terminal.say("Next: the coordinator may launch it once enough countries agree.")
+    office.terminal.say(NEXT if kept else NEXT_NARROWED)
     office.terminal.say(f"To stop it: pratique-officer withdraw {study.id} --reason TEXT")
     office.terminal.answer({"decision": "approved", **_named(study), **result})
 
@@ -73,8 +78,8 @@ def _show_permit(office: Office, study: Study, permit: Permit) -> None:
     )
 
 
-def _warn_of_conditions(office: Office, study: Study, view: TrustedView, permit: Permit) -> None:
-    """Say where the study as it is proposed asks for more than the permit would allow."""
+def keeps_conditions(office: Office, study: Study, view: TrustedView, permit: Permit) -> bool:
+    """Whether the study as it is proposed asks for no more than the permit; say where it does."""
     own = office.own()
     narrowed = assess(
         study,
@@ -86,10 +91,8 @@ def _warn_of_conditions(office: Office, study: Study, view: TrustedView, permit:
         installed_tasks=KNOWN_TASKS,
     )
     for finding in narrowed.findings:
-        office.terminal.warn(
-            f"{finding.sentence} Your node will refuse the study as it is proposed now; the "
-            f"coordinator sees your conditions and can propose one that keeps them."
-        )
+        office.terminal.warn(f"{finding.sentence} Your node will refuse it as it is proposed now.")
+    return narrowed.allowed
 
 
 def refuse(office: Office, name: str, reason: str, handing: Handing, *, yes: bool) -> None:

@@ -1,6 +1,5 @@
 """Handing the own country's signed documents over: to the own node first, then to the exchange."""
 
-import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from governance.local import DeskFault, ask
 from governance.officer.errors import HandoverFault, OfficerFault
+from governance.officer.node import SETTINGS_FILE, deliver
 from governance.officer.office import Office
 from governance.officer.trusted import FIRST_ROOT
 from governance.trust.bundle import CountryDocuments
@@ -20,7 +19,6 @@ from protocols.proto.exchange_pb2 import SubmitRequest
 
 Version = Annotated[int, Field(ge=0)]
 Change = Callable[[OfficerDocuments], None]
-NODE_SETTINGS = "node.yaml"
 
 
 class Handed(BaseModel):
@@ -53,10 +51,10 @@ def remember_node(office: Office, handing: Handing) -> None:
     if handing.node is None:
         return
     node = handing.node.expanduser().resolve()
-    if not (node / NODE_SETTINGS).is_file():
+    if not (node / SETTINGS_FILE).is_file():
         raise OfficerFault(
             f"There is no node in {node}",
-            why=f"it holds no {NODE_SETTINGS}; nothing was signed",
+            why=f"it holds no {SETTINGS_FILE}; nothing was signed",
             fix="name the folder that `pratique-node init` made, or use --bundle-out FILE",
         )
     if office.settings.node != str(node):
@@ -135,27 +133,9 @@ def _to_node(office: Office, bundle: bytes) -> bool:
     if office.settings.node is None:
         office.terminal.warn("name your own node once with --node, or carry it the --bundle-out")
         return False
-    node = Path(office.settings.node)
-    if _node_takes(node, bundle):
-        office.terminal.say("Your node is running and has them.")
-        return True
-    file = node / "officer" / f"country-{office.country}.json"
-    write_atomic(file, bundle)
-    office.terminal.say("Your node is not running; it finds them when it starts.")
-    return True
-
-
-def _node_takes(node: Path, bundle: bytes) -> bool:
-    """Whether a running daemon took them; False where none runs. Raises DeskFault on its no."""
-    socket = node / "run" / "node.sock"
-    if not socket.exists():
-        return False
-    try:
-        ask(socket, "deliver", bundle=base64.b64encode(bundle).decode())
-    except DeskFault as fault:
-        if isinstance(fault.__cause__, OSError):  # a socket that a killed daemon left behind
-            return False
-        raise
+    running = deliver(Path(office.settings.node), office.country, bundle)
+    how = "is running and has them" if running else "is not running; it finds them when it starts"
+    office.terminal.say(f"Your node {how}.")
     return True
 
 

@@ -94,14 +94,20 @@ def verify_log(home: OfficerHome, source: Source, terminal: Terminal, now: datet
     seen = _memory(home, key.name, "note")
     checkpoint = str(found["checkpoint"]).encode()
     lines = (str(line).encode() for line in found["entries"])
-    whole = verify_export(lines, checkpoint, key, seen=_before(seen))
+    before = _before(seen)
+    whole = verify_export(lines, checkpoint, key, seen=before)
     write_atomic(seen, checkpoint)
-    _report(whole, key, terminal)
+    _report(whole, key, terminal, first=not before)
 
 
-def _report(whole: VerifiedLog, key: NoteKey, terminal: Terminal) -> None:
+def _report(whole: VerifiedLog, key: NoteKey, terminal: Terminal, *, first: bool) -> None:
     terminal.say(f"The log {whole.origin} is whole: {whole.size} entries, none changed, none gone.")
-    terminal.say(f"It continues what you verified before. Its key is {key.key.fingerprint}.")
+    terminal.say(
+        "You verify it for the first time: later ones are held against this."
+        if first
+        else "It continues what you verified before."
+    )
+    terminal.say(f"Its key is {key.key.fingerprint}.")
     terminal.answer(
         {"origin": whole.origin, "size": whole.size, "root": whole.root.hex(), "whole": True}
     )

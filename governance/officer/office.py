@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Self, get_args
 
 from governance.documents.study import Study
+from governance.ledger import LedgerView
 from governance.officer.home import Identity, OfficerHome, Settings
 from governance.officer.link import Dial, Exchange, dial, open_link
+from governance.officer.node import ledger_left
 from governance.officer.own import own_documents, read_own
 from governance.officer.terminal import Terminal
 from governance.officer.trusted import FIRST_ROOT, Trust
@@ -74,6 +77,11 @@ class Office:
         return Trust(self.home.trust, self.settings)
 
     @property
+    def node(self) -> Path | None:
+        """The folder of the own node, where it was named."""
+        return Path(self.settings.node) if self.settings.node else None
+
+    @property
     def documents(self) -> OfficerDocuments:
         """The own country's documents."""
         return own_documents(self.home, self.settings)
@@ -118,7 +126,12 @@ class Office:
         """Return the own documents as they were signed last, expired or not."""
         return read_own(self.home, self.settings, self.now())
 
-    def weigh(self, study: Study, view: TrustedView) -> Assessment:
+    def ledger(self, study: Study, view: TrustedView) -> LedgerView | None:
+        """Return what the own node's ledger says of the study's register; None: not to be asked."""
+        register = study.population.register_name
+        return ledger_left(self.node, view.agreement, register, self.now())
+
+    def weigh(self, study: Study, view: TrustedView, ledger: LedgerView | None) -> Assessment:
         """Return what agreement and national policy say to the study, whatever was decided."""
         own = self.own()
         return assess(
@@ -129,4 +142,5 @@ class Office:
             act=Act.PROPOSE,
             national=own.policy if own else None,
             installed_tasks=KNOWN_TASKS,
+            ledger=ledger,
         )

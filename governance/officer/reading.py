@@ -7,15 +7,17 @@ from datetime import datetime
 from typing import Any
 
 from governance.accounting import rdp_micro
+from governance.documents.agreement import Agreement
 from governance.documents.study import Study
 from governance.errors import DocumentFault
+from governance.ledger import LedgerView, Terms
 from governance.officer.decisions import decision_on, stands_permitted
 from governance.officer.delivery import read_handed
 from governance.officer.inbox import Item, Matter, Waiting, ends, items
 from governance.officer.office import Office
 from governance.officer.signing import waiting_draft
 from governance.officer.studies import find_study, kept_studies
-from governance.policy.assessment import Assessment, Charge, ledger_terms
+from governance.policy.assessment import Assessment, ledger_terms
 from governance.policy.explain import explain_study
 from governance.policy.facts import percent
 from governance.trust.bundle import CountryDocuments
@@ -86,26 +88,26 @@ def show_study(office: Office, name: str) -> None:
     """Explain a study in plain words, with what the country's rules and budget say to it."""
     view = office.view()
     study = find_study(view.studies.values(), name)
-    assessment, own = office.weigh(study, view), office.own()
+    ledger, own = office.ledger(study, view), office.own()
+    assessment = office.weigh(study, view, ledger)
     office.terminal.say(explain_study(study, view.agreement, assessment))
     office.terminal.heading("For your decision")
-    office.terminal.facts(dict(for_decision(office, study, view, assessment)))
+    office.terminal.facts(
+        {
+            **dict(_promises(office, study)),
+            **dict(_budget(office, study, view.agreement, ledger)),
+            "so far": decision_on(study.digest, own) or "you have not decided",
+        }
+    )
     office.terminal.say()
     office.terminal.say(_next(study, own, assessment, office.now()))
     office.terminal.answer(_as_json(study, own, assessment))
 
 
-def for_decision(
-    office: Office, study: Study, view: TrustedView, assessment: Assessment
-) -> Iterator[tuple[str, str]]:
-    """Yield what the officer should weigh besides the study itself."""
-    own = office.own()
+def _promises(office: Office, study: Study) -> Iterator[tuple[str, str]]:
     yield "proposed", f"{study.created:%Y-%m-%d}; decide {ends(study.expires, office.now())}"
-    yield "your rules", _rules(own)
+    yield "your rules", _rules(office.own())
     yield "for a patient", _for_a_patient(study)
-    if assessment.charge:
-        yield from _budget(office, view, assessment.charge)
-    yield "so far", decision_on(study.digest, own) or "you have not decided"
 
 
 def _for_a_patient(study: Study) -> str:
@@ -123,33 +125,40 @@ def _rules(own: CountryDocuments | None) -> str:
     return "your national policy was asked as well; it can only forbid"
 
 
-def _budget(office: Office, view: TrustedView, charge: Charge) -> Iterator[tuple[str, str]]:
-    terms = ledger_terms(view.agreement, charge.register, office.now())
-    whole = view.agreement.register_budget(charge.register)
-    allowed = f"ε = {whole.epsilon:g} at δ = {whole.delta:g}" if whole else "none"
-    period = f"from {terms.period.start:%Y-%m-%d} to {terms.period.end:%Y-%m-%d}"
-    share = percent(charge.micro, charge.cap_micro)
-    yield "budget", f"{allowed} for register {charge.register} {period}; this takes {share} of it"
-    taken = sum(_cost(study, charge, view) for study in _permitted(office, charge))
-    yield "permitted", f"your live permits may take {percent(taken, charge.cap_micro)} of it"
+def _budget(
+    office: Office, study: Study, agreement: Agreement, ledger: LedgerView | None
+) -> Iterator[tuple[str, str]]:
+    """Yield the period's budget, what is spent of it, and what live permits may take."""
+    whole = agreement.register_budget(study.population.register_name)
+    if whole is None or office.now() < agreement.effective:
+        return
+    terms = ledger_terms(agreement, whole.register_name, office.now())
+    allowed = f"ε = {whole.epsilon:g} at δ = {whole.delta:g} for register {terms.register}"
+    start, end = f"{terms.period.start:%Y-%m-%d}", f"{terms.period.end:%Y-%m-%d}"
+    yield "budget", f"{allowed} from {start} to {end}"
+    yield "takes", f"{percent(_cost(study, terms), terms.cap_micro)} of it"
+    spent = percent(ledger.spent_micro, terms.cap_micro) if ledger else ""
+    yield "spent", f"{spent} of it, says your node" if ledger else "not known: no node to ask here"
+    permitted = sum(_cost(one, terms) for one in _permitted(office, terms.register))
+    yield "permitted", f"up to {percent(permitted, terms.cap_micro)} of it, by your live permits"
 
 
-def _permitted(office: Office, charge: Charge) -> list[Study]:
+def _permitted(office: Office, register: str) -> list[Study]:
     """Return the studies of the register that a permit of this country still covers."""
     own, now = office.own(), office.now()
     permits = own.permits if own else {}
     return [
         study
         for study in kept_studies(office.home.studies)
-        if study.population.register_name == charge.register
+        if study.population.register_name == register
         and stands_permitted(study.digest, own)
         and permits[study.digest].conditions.expires > now
     ]
 
 
-def _cost(study: Study, charge: Charge, view: TrustedView) -> int:
-    honest = view.agreement.honest
-    return sum(rdp_micro(one, honest, charge.order) for one in study.mechanisms)
+def _cost(study: Study, terms: Terms) -> int:
+    """Return the study's RDP at the terms' order, in micro-units."""
+    return sum(rdp_micro(one, terms.honest, terms.order) for one in study.mechanisms)
 
 
 def _next(study: Study, own: CountryDocuments | None, assessment: Assessment, now: datetime) -> str:

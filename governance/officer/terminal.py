@@ -72,6 +72,7 @@ class Terminal:
         try:
             return typer.confirm(question, err=self._as_json)
         except typer.Abort:
+            self.say()
             raise OfficerFault(
                 "Nothing was signed",
                 why="nobody answered the question",

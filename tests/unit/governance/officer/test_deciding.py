@@ -53,7 +53,8 @@ class TestApproval:
         result = agreed.run("approve", asked.id, "--features", "age,disease", "--yes")
         assert result.exit_code == 0
         assert "does not cover the features sex" in result.stderr
-        assert "Your node will refuse the study as it is proposed now" in result.stderr
+        assert "Your node will refuse it as it is proposed now" in result.stderr
+        assert "may propose a study that keeps them" in result.stdout
         result = agreed.run(
             "approve", asked.id, "--epsilon-at-most", "0.1", "--yes", "--reconsider"
         )

@@ -170,9 +170,11 @@ class TestVerify:
     def test_finds_it_whole_again_when_it_has_grown(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
-        self.verify(trusting, folder)
+        assert "for the first time" in self.verify(trusting, folder)
         node.log(40)
-        assert "43 entries" in self.verify(trusting, folder)
+        said = self.verify(trusting, folder)
+        assert "43 entries" in said
+        assert "It continues what you verified before." in said
 
     def test_answers_a_machine(self, trusting: Keyboard, folder: Path, node: LogDaemon) -> None:
         words = ("log", "verify", "--node", folder, "--json")

@@ -70,13 +70,13 @@ class TestShow:
         assert f"pratique-officer withdraw {asked.id}" in said
 
     def test_says_what_live_permits_may_take_already(self, agreed: Keyboard, asked: Study) -> None:
-        assert "your live permits may take 0.0 % of it" in agreed.done("show", asked.id)
+        assert "up to 0.0 % of it, by your live permits" in agreed.done("show", asked.id)
         agreed.done("approve", asked.id, "--yes")
         other = propose(agreed, id="other")
-        share = float(agreed.done("show", other.id).partition("permits may take ")[2].split()[0])
+        share = float(agreed.done("show", other.id).partition("up to ")[2].split()[0])
         assert share > 0
         agreed.done("withdraw", asked.id, "--reason", "Stop.", "--yes")
-        assert "your live permits may take 0.0 % of it" in agreed.done("show", other.id)
+        assert "up to 0.0 % of it, by your live permits" in agreed.done("show", other.id)
 
     def test_says_which_clause_forbids_it(self, agreed: Keyboard) -> None:
         purpose = {"ehds": "53-1-e", "purpose_of_use": "HMARKT", "sentence": "To sell."}
