@@ -1,0 +1,247 @@
+"""The daemon's threads: reconnecting, ending, the desk; the exchange and Flower left out."""
+
+import base64
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from client.daemon import FIRST_PAUSE, LONGEST_PAUSE, Daemon, pause_after
+from client.home import NodeHome
+from governance.documents.study import Study
+from governance.local import DeskFault, ask
+from protocols.channel import LinkFault
+from tests.support.nodes import Federation, code_of
+
+SOON = 5.0
+
+
+@dataclass
+class Channel:
+    """A channel that can be closed; closing it cuts a long poll."""
+
+    closed: threading.Event = field(default_factory=threading.Event)
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+@dataclass
+class Fleet:
+    """A server in place of the Flower client: each start does what the script says."""
+
+    channel: Channel
+    script: list[Exception | None] = field(default_factory=list)
+    starts: int = 0
+    ready: threading.Event = field(default_factory=threading.Event)
+    handle: Callable[[bytes], bytes] = lambda frame: frame
+    polls: bool = True
+
+    def make(
+        self, link: Any, handle: Callable[[bytes], bytes], connected: Callable[[], None]
+    ) -> "Fleet":
+        self.handle, self._connected = handle, connected
+        return self
+
+    def serve(self, stop: threading.Event) -> None:
+        self.starts += 1
+        fault = self.script.pop(0) if self.script else None
+        if fault is not None:
+            raise fault
+        self._connected()
+        self.ready.set()
+        self.channel.closed.wait()  # a long poll: only closing the channel ends it
+        raise LinkFault("The link to the exchange is closed", passing=True)
+
+
+@dataclass
+class Running:
+    """A daemon in a thread."""
+
+    daemon: Daemon
+    home: NodeHome
+    fleet: Fleet
+    thread: threading.Thread
+
+    def ask(self, method: str, **params: Any) -> Any:
+        return ask(self.home.socket, method, 10.0, **params)
+
+    def waiting(self) -> str:
+        return str(self.ask("status")["waiting_for"])
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + SOON
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def start(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Running]]:
+    monkeypatch.setattr("client.daemon.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("client.daemon.LONGEST_PAUSE", 0.05)
+    begun: list[Running] = []
+
+    def begin(*script: Exception | None) -> Running:
+        channel = Channel()
+        fleet = Fleet(channel, list(script))
+        home = federation.home("DK")
+        daemon = Daemon(federation.nodes["DK"], channel, fleet.make, home)  # type: ignore[arg-type]
+        thread = threading.Thread(target=daemon.run)
+        thread.start()
+        begun.append(Running(daemon, home, fleet, thread))
+        begun[-1].until(home.socket.exists)
+        return begun[-1]
+
+    yield begin
+    for running in begun:
+        running.daemon.stop()
+        running.thread.join(SOON)
+        assert not running.thread.is_alive()
+
+
+Start = Callable[..., Running]
+
+
+def test_pauses_double_up_to_half_a_minute() -> None:
+    longest = [pause_after(n, jitter=lambda _, high: high) for n in range(12)]
+    assert longest[:4] == [0.5, 1.0, 2.0, 4.0]
+    assert longest[-1] == LONGEST_PAUSE
+    assert sorted(longest) == longest
+
+
+def test_pauses_differ_and_stay_within_bounds() -> None:
+    found = {pause_after(5) for _ in range(50)}
+    assert len(found) > 40
+    assert all(8.0 <= pause <= 16.0 for pause in found)
+    assert all(pause_after(0) >= FIRST_PAUSE for _ in range(50))
+
+
+def test_a_connected_node_says_so(start: Start) -> None:
+    running = start(None)
+    assert running.fleet.ready.wait(SOON)
+    running.until(lambda: running.waiting() == "idle, connected")
+
+
+def test_a_node_reconnects_and_says_what_it_waits_for(start: Start) -> None:
+    down = LinkFault("The exchange at h:1 does not answer", why="refused", passing=True)
+    running = start(down, down, down, None)
+    assert running.fleet.ready.wait(SOON)
+    assert running.fleet.starts == 4
+
+
+def test_while_the_link_is_down_the_reason_is_shown(start: Start) -> None:
+    down = LinkFault("The exchange at h:1 does not answer", passing=True)
+    running = start(*[down] * 1000)
+    running.until(lambda: "h:1 does not answer" in running.waiting())
+    assert running.waiting().startswith("waiting for the coordinator: ")
+
+
+def test_a_fault_of_flower_s_own_does_not_end_the_node(start: Start) -> None:
+    running = start(ValueError("pull failed"), RuntimeError("odd"), None)
+    assert running.fleet.ready.wait(SOON)
+
+
+def test_it_ends_within_seconds_in_the_middle_of_a_long_poll(start: Start) -> None:
+    running = start(None)
+    assert running.fleet.ready.wait(SOON)
+    begun = time.monotonic()
+    running.daemon.stop()
+    running.thread.join(SOON)
+    assert not running.thread.is_alive()
+    assert time.monotonic() - begun < 3
+    assert not running.home.socket.exists()
+
+
+def test_a_message_under_way_is_finished_first(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = start(None)
+    assert running.fleet.ready.wait(SOON)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(frame: bytes) -> bytes:
+        begun.set()
+        go_on.wait(SOON)
+        return frame
+
+    monkeypatch.setattr(running.daemon._node, "handle", slow)
+    said: list[bytes] = []
+    message = threading.Thread(target=lambda: said.append(running.fleet.handle(b"asked")))
+    message.start()
+    assert begun.wait(SOON)
+    running.daemon.stop()
+    time.sleep(0.2)
+    assert not running.fleet.channel.closed.is_set()
+    go_on.set()
+    message.join(SOON)
+    running.thread.join(SOON)
+    assert said == [b"asked"]
+    assert running.fleet.channel.closed.is_set()
+
+
+def test_start_and_stop_are_logged(start: Start, federation: Federation) -> None:
+    running = start(None)
+    assert running.fleet.ready.wait(SOON)
+    running.daemon.stop()
+    running.thread.join(SOON)
+    entries = federation.nodes["DK"].log_entries()["entries"]
+    assert '"kind":"node-started"' in str(entries)
+    assert '"kind":"node-stopped"' in entries[-1]
+
+
+def test_the_desk_pauses_and_resumes(start: Start, federation: Federation, study: Study) -> None:
+    running = start(None)
+    assert running.fleet.ready.wait(SOON)
+    assert running.ask("pause", reason="audit")["waiting_for"] == "paused: audit"
+    frame = federation.run(study).request("bundle", "DK")
+    assert code_of(running.fleet.handle(frame)) == "paused"
+    running.ask("resume")
+    assert code_of(running.fleet.handle(federation.run(study).request("bundle", "DK"))) is None
+
+
+def test_the_desk_takes_the_officer_s_documents(start: Start, federation: Federation) -> None:
+    running = start(None)
+    bundle = federation.papers.give("DK")
+    told = running.ask("deliver", bundle=base64.b64encode(bundle).decode())
+    assert told["version"] == federation.papers.desks["DK"].version
+
+
+@pytest.mark.parametrize("bundle", ["not base64!", base64.b64encode(b"{}").decode()])
+def test_the_desk_refuses_what_is_no_bundle(start: Start, bundle: str) -> None:
+    with pytest.raises(DeskFault):
+        start(None).ask("deliver", bundle=bundle)
+
+
+def test_the_desk_hands_out_the_log(start: Start) -> None:
+    found = start(None).ask("log_entries")
+    assert len(found["entries"]) >= 1
+    assert found["checkpoint"].startswith("pratique/dk/node\n")
+
+
+@pytest.mark.parametrize("method", ["stop", "handle", "", "__class__"])
+def test_the_desk_knows_nothing_else(start: Start, method: str) -> None:
+    with pytest.raises(DeskFault, match="knows no request"):
+        start(None).ask(method)
+
+
+def test_tending_goes_on_whatever_happens(
+    start: Start, federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def tend() -> None:
+        calls.append(1)
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr(federation.nodes["DK"], "tend", tend)
+    running = start(None)
+    running.until(lambda: len(calls) >= 1)
+    before = len(calls)
+    running.daemon._wake.set()
+    running.until(lambda: len(calls) > before)
