@@ -1,0 +1,405 @@
+"""What the coordinator's desk does for commands and for the server app, over real documents."""
+
+import base64
+import json
+import secrets
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from governance.audit.note import NoteKey
+from governance.audit.verify import verify_export
+from governance.documents.study import Study
+from governance.local import Desk
+from keys.errors import PratiqueError
+from keys.identity import VerifyKey
+from protocols.invitation import Invitation
+from protocols.proto.exchange_pb2 import EnrolReply
+from server import conduct as conducting
+from server.app import DaemonDesk
+from server.conduct import conduct
+from server.errors import OperationFault
+from server.guard import CONFIGURATION
+from server.learning.release import RESULT_FILE, read_result
+from server.rounds import SetUpFailed
+from server.runs import RunState
+from tests.support.documents import COUNTRIES, raw_key
+from tests.support.enrolling import Applicant, node_statement, officer_statement
+from tests.support.nodes import Federation
+from tests.support.offices import Coordinator, NodesCarrier, OfficeDesk
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Federation:
+    """A federation whose countries have all approved one study; tests take copies."""
+    federation = Federation(tmp_path_factory.mktemp("origin") / "federation")
+    federation.approved()
+    return federation
+
+
+@pytest.fixture
+def coordinator(
+    origin: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Coordinator]:
+    federation = origin.copied(tmp_path / "federation")
+    made = Coordinator(federation, tmp_path / "coordinator")
+
+    class Clock:
+        @staticmethod
+        def now(_: object) -> Any:
+            return made.clock()
+
+    monkeypatch.setattr(conducting, "datetime", Clock)
+    yield made
+    federation.close()
+
+
+@pytest.fixture
+def study(coordinator: Coordinator) -> Study:
+    (approved,) = coordinator.office.view().studies.values()
+    return approved
+
+
+def launched(coordinator: Coordinator, study: Study) -> str:
+    return str(coordinator.ask("study_launch", name=study.id)["run"])
+
+
+def state(coordinator: Coordinator, run: str) -> tuple[str, str]:
+    row = coordinator.office.runs.get(run)
+    return row.state, row.reason
+
+
+def refused(coordinator: Coordinator, method: str, **params: Any) -> PratiqueError:
+    with pytest.raises(PratiqueError) as caught:
+        coordinator.ask(method, **params)
+    assert caught.value.what
+    return caught.value
+
+
+def test_a_permitted_study_is_launched_with_the_only_bundle(
+    coordinator: Coordinator, study: Study
+) -> None:
+    found = coordinator.ask("study_launch", name=study.id)
+    (bundle,) = coordinator.flower.bundles
+    assert [file.name for file in bundle.iterdir()] == [CONFIGURATION]
+    assert found["run"] in (bundle / CONFIGURATION).read_text()
+    row = coordinator.office.runs.get(found["run"])
+    assert (row.study, row.flower_run) == (study.digest, found["flower_run"])
+    assert "study-launched" in coordinator.log_kinds()
+
+
+def test_a_study_without_every_permit_is_not_launched(coordinator: Coordinator) -> None:
+    study = coordinator.federation.approved("NO", id="not-by-all")
+    fault = refused(coordinator, "study_launch", name=study.id)
+    assert "NO: " in fault.why
+    assert not coordinator.flower.bundles
+    assert coordinator.office.runs.latest_of(study.digest) is None
+
+
+def test_a_withdrawn_study_is_not_launched(coordinator: Coordinator, study: Study) -> None:
+    coordinator.federation.withdraw("EE", study)
+    assert "EE: " in refused(coordinator, "study_launch", name=study.id).why
+    assert not coordinator.flower.bundles
+
+
+def test_a_study_whose_node_is_away_is_not_launched(coordinator: Coordinator, study: Study) -> None:
+    coordinator.seats.connected["PT"] = False
+    fault = refused(coordinator, "study_launch", name=study.id)
+    assert "PT" in fault.what
+    assert "pratique-node up" in fault.fix
+
+
+def test_a_running_study_is_not_launched_again(coordinator: Coordinator, study: Study) -> None:
+    run = launched(coordinator, study)
+    assert "running already" in refused(coordinator, "study_launch", name=study.id).what
+    coordinator.office.runs.move(run, RunState.FAILED, coordinator.clock(), "x")
+    assert launched(coordinator, study) != run
+
+
+def test_a_launch_that_flower_refused_is_a_failed_run(
+    coordinator: Coordinator, study: Study
+) -> None:
+    coordinator.flower.refusal = OperationFault("Flower refused `flwr run`", why="It is down")
+    refused(coordinator, "study_launch", name=study.id)
+    row = coordinator.office.runs.latest_of(study.digest)
+    assert (row.state, "It is down" in row.reason) == ("failed", True)
+    coordinator.flower.refusal = None
+    launched(coordinator, study)
+
+
+@pytest.mark.parametrize("flower", [None, OperationFault("Flower refused `flwr stop`")])
+def test_a_stopped_run_is_stopped_whatever_flower_says(
+    coordinator: Coordinator, study: Study, flower: OperationFault | None
+) -> None:
+    run = launched(coordinator, study)
+    coordinator.flower.refusal = flower
+    assert coordinator.ask("study_stop", name=study.id)["run"] == run
+    assert coordinator.flower.stopped == [7_001]
+    assert state(coordinator, run)[0] == "stopped"
+    assert "not running" in refused(coordinator, "study_stop", name=study.id).what
+
+
+def test_a_run_that_has_no_carrier_yet_can_be_stopped(
+    coordinator: Coordinator, study: Study
+) -> None:
+    run = secrets.token_hex(16)
+    coordinator.office.runs.create(run, study.digest, coordinator.clock())
+    coordinator.ask("study_stop", name=study.id)
+    assert state(coordinator, run)[0] == "stopped"
+    assert not coordinator.flower.stopped
+
+
+@pytest.mark.parametrize("method", ["study_launch", "study_status", "study_stop"])
+def test_a_study_that_is_not_published_is_not_found(
+    coordinator: Coordinator, study: Study, method: str
+) -> None:
+    for name in ("", "nothing", "../heart-by-sex", "sha256:" + "0" * 64):
+        fault = refused(coordinator, method, name=name)
+        assert "There is no study" in fault.what
+        assert study.id in fault.why
+
+
+def test_before_the_first_launch_there_is_nothing_to_watch(
+    coordinator: Coordinator, study: Study
+) -> None:
+    assert "never launched" in refused(coordinator, "study_status", name=study.id).what
+
+
+# From a launched run to its end, over real nodes.
+
+
+def test_a_run_is_carried_to_a_signed_release(coordinator: Coordinator, study: Study) -> None:
+    run = launched(coordinator, study)
+    desk = OfficeDesk(coordinator)
+    conduct(coordinator.home, run, NodesCarrier(coordinator.federation), desk, seconds=1)
+    assert state(coordinator, run) == ("finished", "")
+    assert desk.released == [run]
+    key = VerifyKey.from_text(raw_key(2).public.to_text())
+    result = read_result(coordinator.home.results / study.id, [key])
+    assert (result.study, result.run, result.countries) == (study.digest, run, COUNTRIES)
+    published = coordinator.office.view()
+    assert published.agreement.digest == result.agreement
+    assert "result-released" in coordinator.log_kinds()
+    shown = coordinator.ask("study_status", name=study.id)
+    assert (shown["over"], shown["state"]) == (True, "finished")
+    (only,) = shown["history"]
+    assert (only["outcome"], only["opened"]) == ("opened", list(COUNTRIES))
+
+
+def test_a_stranger_s_second_carrier_of_a_run_does_nothing(
+    coordinator: Coordinator, study: Study
+) -> None:
+    run = launched(coordinator, study)
+    desk, carrier = OfficeDesk(coordinator), NodesCarrier(coordinator.federation)
+    conduct(coordinator.home, run, carrier, desk, seconds=1)
+    carrier.deaf = set(COUNTRIES)  # any message would now be waited for
+    with pytest.raises(OperationFault, match="not begun again"):
+        conduct(coordinator.home, run, carrier, desk, seconds=1)
+    assert state(coordinator, run) == ("finished", "")
+    assert desk.released == [run]
+
+
+def test_a_run_that_nobody_launched_is_not_conducted(
+    coordinator: Coordinator, study: Study
+) -> None:
+    carrier = NodesCarrier(coordinator.federation)
+    for run in (secrets.token_hex(16), "", "../../x", "'; drop table runs"):
+        with pytest.raises(OperationFault):
+            conduct(coordinator.home, run, carrier, OfficeDesk(coordinator), seconds=1)
+
+
+def test_a_run_with_a_silent_country_is_void_and_says_who(
+    coordinator: Coordinator, study: Study
+) -> None:
+    run = launched(coordinator, study)
+    carrier = NodesCarrier(coordinator.federation)
+    carrier.deaf = {"NO"}
+    with pytest.raises(SetUpFailed):
+        conduct(coordinator.home, run, carrier, OfficeDesk(coordinator), seconds=0.01)
+    kept, reason = state(coordinator, run)
+    assert kept == "void"
+    assert "NO: no reply in time" in reason
+    assert not coordinator.home.results.exists()
+
+
+def test_a_run_of_a_paused_country_is_void_with_its_code(
+    coordinator: Coordinator, study: Study
+) -> None:
+    run = launched(coordinator, study)
+    coordinator.federation.withdraw("EE", study)
+    with pytest.raises(PratiqueError):
+        conduct(
+            coordinator.home, run, NodesCarrier(coordinator.federation), OfficeDesk(coordinator)
+        )
+    kept, reason = state(coordinator, run)
+    assert kept in {"void", "failed"}
+    assert "EE" in reason
+
+
+class Broken:
+    """A carrier that meets what nobody thought of."""
+
+    def __init__(self, fault: BaseException) -> None:
+        self._fault = fault
+
+    def exchange(self, *_: object) -> dict[str, bytes]:
+        raise self._fault
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("grid"), KeyError("XX"), SystemExit(3)])
+def test_a_run_ends_in_a_state_with_a_reason_whatever_happens(
+    coordinator: Coordinator, study: Study, fault: BaseException
+) -> None:
+    run = launched(coordinator, study)
+    with pytest.raises(type(fault)):
+        conduct(coordinator.home, run, Broken(fault), OfficeDesk(coordinator))
+    kept, reason = state(coordinator, run)
+    assert kept == "failed"
+    assert type(fault).__name__ in reason
+
+
+def test_a_stopped_run_releases_nothing(coordinator: Coordinator, study: Study) -> None:
+    run = launched(coordinator, study)
+    desk = OfficeDesk(coordinator)
+    carrier = NodesCarrier(coordinator.federation)
+    opened = carrier.exchange
+
+    def stop_late(frames: Any, seconds: float) -> Any:
+        if coordinator.office.runs.get(run).state == "running":
+            coordinator.ask("study_stop", name=study.id)
+        return opened(frames, seconds)
+
+    carrier.exchange = stop_late  # type: ignore[method-assign]
+    with pytest.raises(PratiqueError):
+        conduct(coordinator.home, run, carrier, desk, seconds=1)
+    assert state(coordinator, run) == ("stopped", "stopped by the coordinator")
+    assert not desk.released
+    assert not coordinator.home.results.exists()
+
+
+def test_nothing_is_released_for_a_run_of_another_study(
+    coordinator: Coordinator, study: Study
+) -> None:
+    other = coordinator.federation.approved(id="another-question")
+    run = launched(coordinator, study)
+    outcome = {"countries": [], "void_rounds": 0, "findings": {}}
+    for name, known in ((other.id, run), (study.id, secrets.token_hex(16))):
+        fault = refused(coordinator, "release", study=name, run=known, outcome=outcome, model="")
+        assert "run" in fault.what
+    assert not coordinator.home.results.exists()
+
+
+# Signing, logs, unknown requests.
+
+
+def test_only_a_digest_is_signed(coordinator: Coordinator) -> None:
+    for size in (0, 31, 33, 64, 1000):
+        fault = refused(coordinator, "sign", message=base64.b64encode(bytes(size)).decode())
+        assert "32-byte" in fault.what
+
+
+def test_what_is_signed_bears_the_coordinator_s_identity(coordinator: Coordinator) -> None:
+    text = base64.b64encode(b"m" * 32).decode()
+    signature = base64.b64decode(coordinator.ask("sign", message=text))
+    raw_key(1).public.verify(signature, b"m" * 32)
+
+
+def test_the_log_of_the_office_verifies(coordinator: Coordinator, study: Study) -> None:
+    launched(coordinator, study)
+    found = coordinator.ask("log_entries")
+    lines = [line.encode() for line in found["entries"]]
+    verify_export(lines, found["checkpoint"].encode(), NoteKey.from_text(found["verifier"]))
+    assert json.loads(lines[0])["entry"]["actor"] == "coordinator"
+
+
+def test_a_request_that_is_not_known_is_refused(coordinator: Coordinator) -> None:
+    for method in ("", "shutdown", "__class__", "keys", "study_launch "):
+        assert "does not know" in refused(coordinator, method).what
+
+
+# Parties.
+
+
+def enrolled(coordinator: Coordinator, who: Applicant) -> tuple[Invitation, str]:
+    stated = who.statement
+    made = coordinator.ask("invite", country=stated.country, role=stated.role)
+    invitation = Invitation.model_validate(made)
+    request, desk = who.request(invitation), coordinator.office.enrolment
+    reply = desk.enrol(stated.country, request, coordinator.clock())
+    assert reply.status == EnrolReply.PENDING
+    return invitation, reply.fingerprint
+
+
+def test_a_party_is_invited_admitted_and_revoked_with_an_entry_each(
+    coordinator: Coordinator,
+) -> None:
+    invitation, shown = enrolled(coordinator, Applicant(officer_statement("DK")))
+    assert invitation.exchange == "127.0.0.1:7443"
+    assert coordinator.ask("status")["waiting"] == ["DK"]
+    admitted = coordinator.ask("admit", fingerprint=shown)
+    assert admitted["status"] == "admitted"
+    assert [one["status"] for one in coordinator.ask("enrolments")] == ["admitted"]
+    assert coordinator.ask("revoke", country="DK", role="officer") == 1
+    kinds = coordinator.log_kinds()
+    assert kinds == ["party-invited", "party-admitted", "party-revoked"]
+    assert not coordinator.seats.seated
+
+
+def test_an_admitted_node_gets_its_seat(coordinator: Coordinator) -> None:
+    node = node_statement("DK")
+    _, shown = enrolled(coordinator, Applicant(node))
+    assert not coordinator.seats.seated
+    coordinator.ask("admit", fingerprint=shown)
+    assert coordinator.seats.seated == [node]
+
+
+def test_a_party_turned_away_gets_no_seat(coordinator: Coordinator) -> None:
+    _, shown = enrolled(coordinator, Applicant(node_statement("DK")))
+    coordinator.ask("turn_away", fingerprint=shown)
+    assert not coordinator.seats.seated
+    assert coordinator.log_kinds()[-1] == "party-refused"
+    refused(coordinator, "admit", fingerprint=shown)
+
+
+def test_no_secret_of_an_invitation_is_logged(coordinator: Coordinator) -> None:
+    invitation, _ = enrolled(coordinator, Applicant(officer_statement("DK")))
+    text = json.dumps(coordinator.ask("log_entries"))
+    assert invitation.token not in text
+    assert "PRIVATE KEY" not in text
+
+
+def test_an_invitation_for_nobody_is_refused(coordinator: Coordinator) -> None:
+    for country, role in (("dk", "officer"), ("DNK", "node"), ("DK", "coordinator"), ("DK", "")):
+        refused(coordinator, "invite", country=country, role=role)
+    assert coordinator.log_kinds() == []
+
+
+def test_revoking_where_there_is_nobody_says_so(coordinator: Coordinator) -> None:
+    assert "no certificate" in refused(coordinator, "revoke", country="DK", role="node").what
+
+
+# Over the socket, as the server app speaks.
+
+
+def test_the_server_app_s_desk_speaks_to_the_daemon_s(
+    coordinator: Coordinator, study: Study
+) -> None:
+    run = launched(coordinator, study)
+    answer = lambda method, params: coordinator.ask(method, **params)  # noqa: E731
+    desk = Desk(coordinator.home.socket, answer)
+    try:
+        remote = DaemonDesk(coordinator.home)
+        assert remote.nodes() == {"DK": 10, "EE": 11, "NO": 12, "PT": 13}
+        remote.announce()
+        assert coordinator.seats.announced == 1
+        conduct(coordinator.home, run, NodesCarrier(coordinator.federation), remote, seconds=1)
+        with pytest.raises(PratiqueError, match="32-byte"):
+            remote.sign(b"short")
+    finally:
+        desk.close()
+    assert (coordinator.home.results / study.id / RESULT_FILE).exists()
