@@ -1,7 +1,5 @@
 """Deciding: a permit, a refusal, a withdrawal; shown, agreed to, signed and handed over."""
 
-from typing import Any
-
 from governance.documents.permit import Permit
 from governance.documents.study import Study
 from governance.officer.decisions import (
@@ -16,10 +14,11 @@ from governance.officer.decisions import (
 )
 from governance.officer.delivery import Handing, remember_node, sign_and_hand_over
 from governance.officer.office import KNOWN_TASKS, Office
-from governance.officer.signing import view_if_reachable
+from governance.officer.signing import view_if_usable
 from governance.officer.studies import find_study, is_named, keep_study, kept_studies
 from governance.policy.assessment import assess
 from governance.policy.facts import listed
+from governance.trust.bundle import CountryDocuments
 from governance.trust.view import TrustedView
 
 NEXT = "Next: the coordinator may launch it once enough countries agree."
@@ -105,19 +104,30 @@ def refuse(office: Office, name: str, reason: str, handing: Handing, *, yes: boo
 
 
 def withdraw(office: Office, name: str, reason: str, handing: Handing, *, yes: bool) -> None:
-    """Take a permit back: the own node stops at its next decision, with or without a link."""
-    view = view_if_reachable(office)
-    known = [*(view.studies.values() if view else ()), *kept_studies(office.home.studies)]
-    own = office.own()
-    permitted = [s for s in known if is_named(s, name) and stands_permitted(s.digest, own)]
-    study = find_study(permitted or known, name)
-    require_permit(study, own)
-    published = view.country(office.country) if view else None
-    _say_no(office, study, reason, handing, published=published, yes=yes)
+    """Take a permit back. The own node hears it first, whatever the exchange does."""
+    study = _study_to_withdraw(office, name)
+    require_permit(study, office.own())
+    _say_no(office, study, reason, handing, published=None, yes=yes)
+
+
+def _study_to_withdraw(office: Office, name: str) -> Study:
+    """Return the permitted study of that name; the exchange is asked only where none is kept."""
+    own, kept = office.own(), kept_studies(office.home.studies)
+    permitted = [s for s in kept if is_named(s, name) and stands_permitted(s.digest, own)]
+    if permitted:
+        return find_study(permitted, name)
+    view = view_if_usable(office)
+    return find_study([*kept, *(view.studies.values() if view else ())], name)
 
 
 def _say_no(
-    office: Office, study: Study, reason: str, handing: Handing, *, published: Any, yes: bool
+    office: Office,
+    study: Study,
+    reason: str,
+    handing: Handing,
+    *,
+    published: CountryDocuments | None,
+    yes: bool,
 ) -> None:
     withdrawal = build_withdrawal(study.digest, office.country, reason, office.now())
     office.terminal.heading(f"No of {office.country} to: {study.title}")

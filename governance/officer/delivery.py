@@ -74,21 +74,28 @@ def sign_and_hand_over(
         documents = office.documents
         shown = published.version if published else 0
         if published and shown > documents.version:
-            take_over(documents, published)
+            take_over(documents, office.own(), published)
             office.terminal.warn(f"your folder was older than the exchange's version {shown}")
         change(documents)
         bundle = documents.sign(office.now(), office.identity.key, at_least=shown)
     return hand_over(office, bundle, handing.out)
 
 
-def take_over(documents: OfficerDocuments, published: CountryDocuments) -> None:
-    """Take over what this country has published itself; a withdrawal outweighs its permit."""
-    if published.node:
-        documents.set_node(published.node)
-    for permit in published.permits.values():
-        documents.approve(permit)
+def take_over(
+    documents: OfficerDocuments, own: CountryDocuments | None, published: CountryDocuments
+) -> None:
+    """Take over what this country has published and this folder lacks.
+
+    A no stands, whichever of the two says it: nothing that was withdrawn comes back by itself.
+    """
+    decided = {*own.permits, *own.withdrawals} if own else set()
+    for study, permit in published.permits.items():
+        if study not in decided:
+            documents.approve(permit)
     for withdrawal in published.withdrawals.values():
         documents.withdraw(withdrawal)
+    if published.node:
+        documents.set_node(published.node)
     documents.set_policy(published.policy)
 
 

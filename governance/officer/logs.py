@@ -12,6 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from governance.audit.note import NoteKey
 from governance.audit.verify import VerifiedLog, verify_export
 from governance.errors import LogFault
@@ -29,6 +31,16 @@ HEADINGS = ("entry", "time", "event", "by", "decision", "about", "reason")
 SHOWN_DIGEST = 12
 
 
+class Export(BaseModel):
+    """A whole log as a daemon hands it out: lines, the signed head, the key it names."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    entries: tuple[str, ...]
+    checkpoint: str
+    verifier: str
+
+
 @dataclass(frozen=True)
 class Source:
     """A daemon's log: its folder, and which daemon it is."""
@@ -41,10 +53,12 @@ class Source:
         """The daemon's local desk."""
         return self.folder / (COORDINATOR_SOCKET if self.coordinator else NODE_SOCKET)
 
-    def fetch(self) -> dict[str, Any]:
-        """Return the entries and the checkpoint. Raises DeskFault."""
-        answer: dict[str, Any] = ask(self.socket, "log_entries")
-        return answer
+    def fetch(self) -> "Export":
+        """Return the entries and the checkpoint. Raises DeskFault, LogFault."""
+        try:
+            return Export.model_validate(ask(self.socket, "log_entries"))
+        except ValidationError:
+            raise _not_a_log(self.folder) from None
 
 
 def source_of(home: OfficerHome, node: Path | None, coordinator: Path | None) -> Source:
@@ -65,11 +79,24 @@ def source_of(home: OfficerHome, node: Path | None, coordinator: Path | None) ->
 
 def list_log(source: Source, terminal: Terminal, *, last: int | None) -> None:
     """List entries, oldest first; the `last` so many only."""
-    entries = [json.loads(line)["entry"] for line in source.fetch()["entries"]]
+    lines = source.fetch().entries
+    try:
+        entries = [json.loads(line)["entry"] for line in lines]
+        rows = [_row(entry) for entry in entries]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _not_a_log(source.folder) from None
     chosen = entries if last is None else entries[-last:]
-    terminal.table(HEADINGS, [_row(entry) for entry in chosen])
+    terminal.table(HEADINGS, rows[-len(chosen) :] if chosen else [])
     terminal.say(f"{len(chosen)} of {len(entries)} entries. `log verify` checks them all.")
     terminal.answer(chosen)
+
+
+def _not_a_log(folder: Path) -> LogFault:
+    return LogFault(
+        f"The daemon of {folder} handed out no log",
+        why="what it sent is not of the form of one",
+        fix="use the command of the same version as the daemon",
+    )
 
 
 def _row(entry: Mapping[str, Any]) -> Sequence[str]:
@@ -92,8 +119,8 @@ def verify_log(home: OfficerHome, source: Source, terminal: Terminal, now: datet
     found = source.fetch()
     key = _coordinator_key(home, found) if source.coordinator else _node_key(home, now)
     seen = _memory(home, key.name, "note")
-    checkpoint = str(found["checkpoint"]).encode()
-    lines = (str(line).encode() for line in found["entries"])
+    checkpoint = found.checkpoint.encode()
+    lines = (line.encode() for line in found.entries)
     before = _before(seen)
     whole = verify_export(lines, checkpoint, key, seen=before)
     write_atomic(seen, checkpoint)
@@ -132,9 +159,9 @@ def _node_key(home: OfficerHome, now: datetime) -> NoteKey:
     return NoteKey(own.node.log_origin, VerifyKey.from_text(own.node.log_key))
 
 
-def _coordinator_key(home: OfficerHome, found: Mapping[str, Any]) -> NoteKey:
+def _coordinator_key(home: OfficerHome, found: Export) -> NoteKey:
     """Return the key that the coordinator states, if it is the one seen at first."""
-    key = NoteKey.from_text(str(found["verifier"]))
+    key = NoteKey.from_text(found.verifier)
     memory = _memory(home, key.name, "vkey")
     if not memory.exists():
         write_atomic(memory, key.to_text().encode())

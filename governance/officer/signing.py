@@ -10,12 +10,13 @@ from governance.officer.delivery import Handing, remember_node, sign_and_hand_ov
 from governance.officer.errors import OfficerFault
 from governance.officer.office import Office
 from governance.officer.words import agreement_in_words, changes, spoken
+from governance.plain import is_plain
 from governance.policy.cedar import check_national
 from governance.trust.bundle import CountryDocuments
 from governance.trust.ceremony import Draft, sign_draft
 from governance.trust.view import TrustedView
+from keys.errors import PratiqueError
 from keys.identity import VerifyKey
-from protocols.channel import LinkFault
 from protocols.encoding import digest
 from protocols.proto.exchange_pb2 import SubmitRequest
 
@@ -165,6 +166,12 @@ def read_policy(path: Path) -> str:
         ) from None
     except UnicodeDecodeError:
         raise DocumentFault(f"{path} is not UTF-8 text", fix="save it as UTF-8") from None
+    if not all(is_plain(line.expandtabs().rstrip("\r")) for line in text.split("\n")):
+        raise DocumentFault(
+            f"{path.name} cannot be signed",
+            why="it holds control or invisible characters, which show a reader another text",
+            fix="remove them, comments included",
+        )
     check_national(text)
     return text
 
@@ -178,7 +185,7 @@ def renew(office: Office, handing: Handing) -> None:
             fix="sign your node's keys first: `pratique-officer sign node-keys.json`",
         )
     remember_node(office, handing)
-    view = view_if_reachable(office)
+    view = view_if_usable(office)
     published = view.country(office.country) if view else None
     result = sign_and_hand_over(office, lambda _own: None, handing, published)
     office.terminal.answer(result)
@@ -192,9 +199,13 @@ def _published(office: Office) -> CountryDocuments | None:
     return view.country(office.country) if view else None
 
 
-def view_if_reachable(office: Office) -> TrustedView | None:
-    """Return the view, or None where there is none or the exchange cannot be reached now."""
+def view_if_usable(office: Office) -> TrustedView | None:
+    """Return the view, or None where the exchange cannot be reached or not be believed now.
+
+    What goes to the own node must not wait for an exchange that hangs, lies or is gone.
+    """
     try:
         return office.view_if_published() if office.settings.exchange else None
-    except LinkFault:
+    except PratiqueError as fault:
+        office.terminal.warn(str(fault))
         return None

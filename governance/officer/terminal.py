@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from governance.officer.errors import OfficerFault
+from governance.plain import HIDDEN
 from keys.errors import PratiqueError
 
 Row = Sequence[str]
@@ -27,13 +28,14 @@ class Terminal:
         self._console = Console(stderr=as_json, highlight=False, markup=False, emoji=False)
 
     def say(self, text: str = "") -> None:
-        """Say one line or paragraph."""
-        self._console.print(Text(text), soft_wrap=not self._console.is_terminal)
+        """Say a line or a paragraph."""
+        lines = "\n".join(map(shown, text.split("\n")))
+        self._console.print(Text(lines), soft_wrap=not self._console.is_terminal)
 
     def heading(self, text: str) -> None:
         """Begin a part."""
         self.say()
-        self._console.print(Text(text, style="bold"), soft_wrap=True)
+        self._console.print(Text(shown(text), style="bold"), soft_wrap=True)
 
     def facts(self, facts: Mapping[str, str]) -> None:
         """Say named facts, one a line."""
@@ -43,7 +45,8 @@ class Terminal:
         """Say rows under headings."""
         self._columns([headings, *rows], titled=True)
 
-    def _columns(self, rows: Sequence[Row], *, titled: bool = False) -> None:
+    def _columns(self, said: Sequence[Row], *, titled: bool = False) -> None:
+        rows = [tuple(map(shown, row)) for row in said]
         if not self._console.is_terminal:
             for line in aligned(rows):
                 self.say(line)
@@ -56,7 +59,7 @@ class Terminal:
 
     def warn(self, text: str) -> None:
         """Say on standard error what the officer should notice."""
-        typer.echo(f"Note: {text}", err=True)
+        typer.echo(f"Note: {shown(text)}", err=True)
 
     def answer(self, value: Any) -> None:
         """Print the machine's answer, where one was asked for."""
@@ -80,6 +83,14 @@ class Terminal:
             ) from None
 
 
+def shown(text: str) -> str:
+    """Return a line in which nothing moves the cursor, hides or turns around.
+
+    Much of what is said was written by others: a coordinator's reasons, entries of a log.
+    """
+    return HIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
 def aligned(rows: Sequence[Row]) -> list[str]:
     """Return rows of cells as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -93,5 +104,5 @@ def tell(fault: PratiqueError) -> None:
     """Print the three sentences of a fault on standard error."""
     parts = [fault.what, fault.why, f"To do: {fault.fix}" if fault.fix else ""]
     for part in filter(None, parts):
-        sentence = part[0].upper() + part[1:]
+        sentence = "\n".join(map(shown, f"{part[0].upper()}{part[1:]}".split("\n")))
         print(sentence if sentence.endswith((".", "?", "!")) else f"{sentence}.", file=sys.stderr)

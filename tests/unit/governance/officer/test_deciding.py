@@ -6,7 +6,7 @@ import pytest
 from governance.documents.study import Study
 from governance.officer.studies import keep_study
 from tests.support.documents import NOW, node_keys, study
-from tests.support.officers import Keyboard
+from tests.support.officers import Keyboard, unreachable
 
 SEX_IS_OURS = """@id("dk/no-sex") @sentence("Denmark does not share the sex of patients.")
 forbid (principal, action, resource) when { context.study.features.contains("sex") };
@@ -229,6 +229,22 @@ class TestWithdrawal:
         agreed.done("renew")
         assert agreed.papers.view().country("DK").withdrawal(permitted.digest)
         assert "have not reached" not in agreed.done("inbox")
+
+    def test_reaches_the_node_before_the_exchange_is_asked_anything(
+        self, agreed: Keyboard, permitted: Study, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An exchange that lets every call hang delays nothing that stops the own node."""
+        node = agreed.make_node()
+        held: list[bool] = []
+
+        def fetch(_path: str) -> bytes | None:
+            held.append((node / "officer" / "country-DK.json").exists())
+            raise unreachable()
+
+        monkeypatch.setattr(agreed.exchange, "fetch", fetch)
+        agreed.run("withdraw", permitted.id, "--reason", "Now.", "--yes", "--node", node)
+        assert held
+        assert all(held)
 
     def test_goes_by_digest_without_an_exchange(self, agreed: Keyboard, permitted: Study) -> None:
         agreed.exchange.down = True

@@ -171,10 +171,22 @@ class TestTakingOver:
         papers.give("DK")
         published = papers.view().country("DK")
         new = OfficerDocuments(tmp_path / "new", "DK")
-        take_over(new, published)
+        take_over(new, None, published)
         bundle = new.sign(papers.now, papers.officers["DK"], at_least=published.version)
         restored = own_country(bundle, "DK", papers.officers["DK"].public, papers.now)
         assert restored.version == published.version + 1
         assert restored.permits == published.permits
         assert restored.withdrawals == published.withdrawals
         assert (restored.node, restored.policy) == (published.node, published.policy)
+
+    def test_leaves_a_no_that_was_not_published_yet(self, tmp_path: Path) -> None:
+        papers = Papers(tmp_path / "papers").begin()
+        asked, key = study(papers.agreed), papers.officers["DK"]
+        papers.desks["DK"].approve(permit(papers.agreed, asked))
+        papers.give("DK")
+        old = OfficerDocuments(tmp_path / "old", "DK")
+        old.withdraw(withdrawal(asked))
+        local = own_country(old.sign(papers.now, key), "DK", key.public, papers.now)
+        take_over(old, local, papers.view().country("DK"))
+        restored = own_country(old.sign(papers.now, key), "DK", key.public, papers.now)
+        assert restored.withdrawal(asked.digest) == withdrawal(asked)

@@ -152,6 +152,15 @@ class TestList:
         words = ("log", "list", "--node", folder, "--coordinator", folder)
         assert "not both" in trusting.refused(*words, unlock=False)
 
+    @pytest.mark.parametrize("lines", [["not json"], ["{}"], ['{"entry": {}}'], ["[]"], ["1"]])
+    def test_of_what_is_no_log_is_refused(
+        self, trusting: Keyboard, folder: Path, node: LogDaemon, lines: list[str]
+    ) -> None:
+        node.lines = lines
+        said = trusting.refused("log", "list", "--node", folder, unlock=False)
+        assert "handed out no log" in said
+        assert trusting.refused("log", "verify", "--node", folder, unlock=False)
+
 
 class TestVerify:
     def verify(self, officer: Keyboard, folder: Path, which: str = "--node") -> str:

@@ -295,6 +295,8 @@ class TestPolicy:
             ("forbid (principal, action", "Cedar cannot read it"),
             ("forbid (principal, action, resource);", "id of its own"),
             (POLICY.replace("study.features", "study.patients"), "does not fit the schema"),
+            (POLICY + "// \x1b[2Ahidden", "control or invisible characters"),
+            (POLICY + "// \u202enothing", "control or invisible characters"),
         ],
     )
     def test_that_is_malformed_is_refused(self, agreed: Keyboard, text: str, why: str) -> None:
@@ -338,6 +340,14 @@ class TestRenewal:
         enrolled.done("renew")
         assert "Nothing waits for you" in enrolled.done("inbox")
         assert enrolled.papers.view().node_keys("DK") == node_keys("DK")
+
+    def test_reaches_the_node_whatever_the_exchange_shows(self, agreed: Keyboard) -> None:
+        agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
+        agreed.exchange.tampered["metadata/timestamp.json"] = b"{}"
+        result = agreed.run("renew", "--node", agreed.make_node())
+        assert "cannot be trusted" in result.stderr
+        bundle = (agreed.node / "officer" / "country-DK.json").read_bytes()
+        assert bundle_version(bundle) == 2
 
     def test_while_the_exchange_is_down_says_so(self, agreed: Keyboard) -> None:
         agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from governance.officer.errors import OfficerFault
 from governance.officer.terminal import Terminal, aligned, tell
+from governance.plain import HIDDEN
 from keys.errors import PratiqueError
 
 
@@ -84,6 +85,21 @@ def test_a_fault_is_three_sentences_on_standard_error(
 ) -> None:
     tell(fault)
     assert capsys.readouterr() == ("", said)
+
+
+def test_nothing_that_others_wrote_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "safe\x1b[2K\x1b[1A\r\u202edeliaf"
+    terminal = Terminal()
+    terminal.say(f"first\n{hostile}")
+    terminal.heading(hostile)
+    terminal.facts({hostile: f"{hostile}\nsecond"})
+    terminal.table((hostile,), [(hostile,)])
+    terminal.warn(hostile)
+    tell(PratiqueError(hostile, why=f"one\n{hostile}", fix=hostile))
+    out, err = capsys.readouterr()
+    assert not HIDDEN.search((out + err).replace("\n", ""))
+    assert "first\nsafe" in out
+    assert "One\nsafe" in err
 
 
 @given(st.lists(st.tuples(st.text("abc", max_size=5), st.text("abc", max_size=5)), min_size=1))
