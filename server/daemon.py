@@ -219,7 +219,11 @@ def _end_abandoned(office: Office) -> None:
     silent = [r for r in office.runs.unfinished() if now() - r.updated > SILENCE]
     if not silent:
         return
-    flower = {run["run-id"]: str(run["status"]) for run in office.superlink.runs()}
+    try:
+        flower = {run["run-id"]: str(run["status"]) for run in office.superlink.runs()}
+    except OperationFault as fault:  # a slow answer is no reason to end the coordinator
+        _log.warning("Flower's runs could not be listed", extra={"why": str(fault)})
+        return
     for row in silent:
         status = flower.get(row.flower_run, "unknown")
         if status.startswith("finished"):

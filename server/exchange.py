@@ -15,6 +15,7 @@ from keys.certificates import Peer, Role, peer_of
 from keys.errors import KeyFault, PratiqueError
 from protocols.channel import MAX_MESSAGE
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
+from server.errors import OperationFault
 from server.relay import Relay, RelayRefused
 
 MAY_CALL: dict[str, frozenset[Role]] = {
@@ -141,7 +142,8 @@ async def serve_exchange(
 ) -> tuple[Any, int]:
     """Start the exchange on `address`; returns the server and its port.
 
-    Every connection needs a client certificate of the federation's authority.
+    Every connection needs a client certificate of the federation's authority. Raises
+    OperationFault where nothing can listen there.
     """
     server = grpc.aio.server(
         options=[
@@ -155,6 +157,13 @@ async def serve_exchange(
     credentials = grpc.ssl_server_credentials(
         [(key, certificate)], root_certificates=authority_pem, require_client_auth=True
     )
-    port = server.add_secure_port(address, credentials)
+    try:
+        port = server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise OperationFault(
+            f"The exchange cannot listen at {address}",
+            why="another program listens there, or the address is not this machine's",
+            fix="end that program, or correct `listen` in coordinator.yaml",
+        ) from error
     await server.start()
     return server, port

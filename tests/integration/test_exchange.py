@@ -27,7 +27,8 @@ from protocols.invitation import Invitation
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
 from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest, RelayRequest, SubmitRequest
 from server.enrolment import EnrolmentDesk
-from server.exchange import MAY_CALL
+from server.errors import OperationFault
+from server.exchange import MAY_CALL, ExchangeService, serve_exchange
 from server.relay import Relay
 from server.state import MIGRATIONS
 from tests.support.enrolling import Applicant, officer_statement
@@ -475,3 +476,19 @@ def test_a_link_to_an_exchange_of_another_authority_is_not_made(port: Port) -> N
     assert "CERTIFICATE_VERIFY_FAILED" in caught.value.why
     link.close()
     assert port.untouched()
+
+
+def test_an_address_that_is_taken_is_said_plainly(port: Port) -> None:
+    own = caller(port.authority, "ZZ", Role.COORDINATOR, hosts=(LOOPBACK,))
+    for address in (f"{LOOPBACK}:{port.exchange.port}", "192.0.2.1:7443", "nowhere.invalid:1"):
+        start = serve_exchange(
+            ExchangeService.__new__(ExchangeService),
+            address,
+            key=own.key,
+            certificate=own.certificate,
+            authority_pem=port.authority.certificate_pem,
+        )
+        with pytest.raises(OperationFault, match="cannot listen") as caught:
+            port.exchange.thread.run(start)
+        assert caught.value.why
+        assert "coordinator.yaml" in caught.value.fix
