@@ -169,6 +169,8 @@ def _next(study: Study, own: CountryDocuments | None, assessment: Assessment, no
     refusal = f"pratique-officer refuse {study.id} --reason TEXT"
     if not assessment.allowed:
         return f"It cannot be approved. To say so: {refusal}"
+    if decision_on(study.digest, own):
+        return f"To take your no back: pratique-officer approve {study.id} --reconsider"
     return f"Next: pratique-officer approve {study.id}, or {refusal}"
 
 

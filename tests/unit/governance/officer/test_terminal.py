@@ -78,6 +78,7 @@ def test_a_question_that_nobody_answers_signs_nothing(monkeypatch: pytest.Monkey
             "It failed.\nThe reason.\nTo do: do this.\n",
         ),
         (PratiqueError("Is it?", why="no!"), "Is it?\nNo!\n"),
+        (PratiqueError("No", why="dk/none is a permit"), "No.\ndk/none is a permit.\n"),
     ],
 )
 def test_a_fault_is_three_sentences_on_standard_error(
