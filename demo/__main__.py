@@ -19,11 +19,14 @@ from demo.story import Story
 from demo.studies import count, refuse, train
 from demo.world import World
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
 
 def main() -> int:
     """Run the demo and return its exit status."""
     arguments = _arguments()
-    signal.signal(signal.SIGTERM, _stop)
+    for name in STOPPING:
+        signal.signal(name, _stop)
     try:
         with _folder(keep=arguments.keep) as folder:
             _run(folder, arguments.data)
@@ -44,6 +47,9 @@ def _arguments() -> argparse.Namespace:
 
 
 def _stop(*_signal: object) -> None:
+    """Stop once: tidying up is not interrupted by a second Ctrl-C."""
+    for name in STOPPING:
+        signal.signal(name, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
