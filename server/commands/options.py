@@ -11,7 +11,6 @@ import typer
 
 from governance.local import ask
 from keys.errors import PratiqueError
-from server.home import CoordinatorHome
 
 HomeOption = Annotated[
     Path,
@@ -48,6 +47,8 @@ def plain_errors() -> Iterator[None]:
 
 def request(home: Path, method: str, seconds: float | None = 120.0, **params: Any) -> Any:
     """Return the running daemon's answer."""
+    from server.home import CoordinatorHome  # noqa: PLC0415 (keeps --help quick)
+
     return ask(CoordinatorHome(home).socket, method, seconds, **params)
 
 

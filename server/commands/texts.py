@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from governance.documents.models import MOST_BYTES
 from server.errors import OperationFault
 
 
 def read_text(path: Path) -> str:
     """Return the text of a document file. Raises OperationFault where it cannot be read."""
+    from governance.documents.models import MOST_BYTES  # noqa: PLC0415 (keeps --help quick)
+
     try:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)

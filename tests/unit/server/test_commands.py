@@ -1,0 +1,379 @@
+"""The coordinator's commands: plain errors, no traceback, files read and written with care."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from governance.documents.models import MOST_BYTES
+from governance.local import Desk
+from keys.errors import KeyFault, PratiqueError
+from keys.store import KeyStore
+from server.cli import app
+from server.commands.options import plain_errors
+from server.commands.texts import read_text
+from server.commands.trusted import find_folder
+from server.commands.watch import follow
+from server.errors import OperationFault
+from server.home import CoordinatorHome
+from tests.support.enrolling import text_key
+from tests.support.keystore import CHEAP
+
+ENROLMENT = {"country": "AT", "role": "node", "fingerprint": "abcd-efgh", "status": "pending"}
+INVITATION = {"authority_digest": "sha256:aa", "root_digest": None, "token": "SECRET"}
+
+
+class Room:
+    """A coordinator's folder with a desk that answers from a script."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.answers: dict[str, Any] = {}
+        self.asked: list[tuple[str, Mapping[str, Any]]] = []
+
+    def answer(self, method: str, params: Mapping[str, Any]) -> Any:
+        self.asked.append((method, dict(params)))
+        said = self.answers[method]
+        if isinstance(said, PratiqueError):
+            raise said
+        return said
+
+    def run(self, *words: str) -> Result:
+        return CliRunner().invoke(app, [*words, "--home", str(self.home)])
+
+
+@pytest.fixture
+def room() -> Iterator[Room]:
+    with tempfile.TemporaryDirectory() as folder:
+        made = Room(Path(folder))
+        desk = Desk(CoordinatorHome(made.home).socket, made.answer)
+        yield made
+        desk.close()
+
+
+@pytest.fixture
+def empty() -> Iterator[Room]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Room(Path(folder))
+
+
+COMMANDS = [
+    ("status",),
+    ("admit", "abcd"),
+    ("admit", "--list"),
+    ("revoke", "AT", "--role", "node"),
+    ("agreement", "status"),
+    ("study", "list"),
+    ("study", "launch", "x"),
+    ("study", "watch", "x"),
+    ("study", "stop", "x"),
+    ("log", "list"),
+    ("log", "verify"),
+    ("result", "show", "x"),
+    ("result", "verify", "x"),
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_without_a_daemon_every_command_says_so_in_plain_words(
+    empty: Room, words: tuple[str, ...]
+) -> None:
+    ended = empty.run(*words)
+    assert ended.exit_code == 1
+    assert isinstance(ended.exception, SystemExit)
+    assert "To do: " in ended.stderr
+    assert "Traceback" not in ended.output
+    assert list(empty.home.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", COMMANDS[:9], ids=" ".join)
+def test_a_no_of_the_daemon_is_printed_as_three_sentences(
+    room: Room, words: tuple[str, ...]
+) -> None:
+    fault = OperationFault("it is closed", why="nobody is there", fix="come back")
+    room.answers = dict.fromkeys(
+        ("status", "admit", "enrolments", "revoke", "agreement_status", "study_list",
+         "study_launch", "study_status", "study_stop"), fault,
+    )  # fmt: skip
+    ended = room.run(*words)
+    assert ended.exit_code == 1
+    assert ended.stderr.strip() == "It is closed. Nobody is there. To do: come back."
+    assert ended.stdout == ""
+
+
+def test_an_invitation_is_written_for_its_owner_only(room: Room, tmp_path: Path) -> None:
+    room.answers["invite"] = INVITATION
+    out = tmp_path / "at.json"
+    ended = room.run("invite", "AT", "--role", "node", "--out", str(out))
+    assert ended.exit_code == 0, ended.output
+    assert out.stat().st_mode & 0o777 == 0o600
+    assert json.loads(out.read_text()) == INVITATION
+    assert "SECRET" not in ended.output
+    assert "sha256:aa" in ended.output
+
+
+def test_an_invitation_that_cannot_be_written_is_said_plainly(room: Room, tmp_path: Path) -> None:
+    room.answers["invite"] = INVITATION
+    out = tmp_path / "no" / "at.json"
+    ended = room.run("invite", "AT", "--role", "node", "--out", str(out))
+    assert ended.exit_code == 1
+    assert "cannot be written" in ended.stderr
+    assert "SECRET" not in ended.output
+
+
+def test_admitting_is_by_fingerprint(room: Room) -> None:
+    room.answers |= {"admit": ENROLMENT, "enrolments": [ENROLMENT], "turn_away": None}
+    assert "Admitted: the node of AT" in room.run("admit", "abcd-efgh").stdout
+    assert "abcd-efgh" in room.run("admit", "--list").stdout
+    assert room.run("admit", "abcd-efgh", "--refuse").exit_code == 0
+    assert json.loads(room.run("admit", "--list", "--json").stdout) == [ENROLMENT]
+    assert [method for method, _ in room.asked] == [
+        "admit",
+        "enrolments",
+        "turn_away",
+        "enrolments",
+    ]
+
+
+def test_admitting_nobody_in_particular_admits_nobody(room: Room) -> None:
+    room.answers["enrolments"] = []
+    assert "Nobody has asked" in room.run("admit").stdout
+    assert [method for method, _ in room.asked] == ["enrolments"]
+
+
+@pytest.mark.parametrize("words", [("nothing",), ("invite", "AT"), ("study", "check")])
+def test_a_wrong_use_ends_with_two(empty: Room, words: tuple[str, ...]) -> None:
+    ended = empty.run(*words)
+    assert ended.exit_code == 2
+    assert "Traceback" not in ended.output
+
+
+@pytest.mark.parametrize(
+    "words", [("study", "check"), ("study", "propose"), ("agreement", "propose")]
+)
+def test_a_document_that_cannot_be_read_is_said_before_anything_is_asked(
+    room: Room, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    latin = tmp_path / "latin.yaml"
+    latin.write_bytes(b"title: \xe4")
+    large = tmp_path / "large.yaml"
+    large.write_bytes(b"#" * (MOST_BYTES + 1))
+    for path in (tmp_path / "missing.yaml", tmp_path, latin, large):
+        ended = room.run(*words, str(path))
+        assert ended.exit_code == 1
+        assert str(path) in ended.stderr
+    assert not room.asked
+
+
+def test_a_document_of_the_largest_size_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_bytes(b"#" * MOST_BYTES)
+    assert len(read_text(path)) == MOST_BYTES
+
+
+def test_a_check_that_a_country_would_refuse_ends_with_one(room: Room, tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("x: 1")
+    country = {
+        "country": "AT", "allowed": False, "answer": "no answer yet", "charge": None,
+        "findings": [{"sentence": "No.", "clause": "Article 4", "fix": "ask"}],
+    }  # fmt: skip
+    study = {"privacy": {"epsilon": 1.0, "delta": 1e-4}, "mechanisms": []}
+    room.answers["study_check"] = {
+        "id": "x", "title": "X", "digest": "sha256:", "study": study, "countries": [country],
+    }  # fmt: skip
+    ended = room.run("study", "check", str(file))
+    assert ended.exit_code == 1
+    assert "would refuse" in ended.stdout
+    assert "Article 4" in ended.stdout
+    country["allowed"] = True
+    assert room.run("study", "check", str(file)).exit_code == 0
+
+
+# init
+
+
+@pytest.fixture
+def _cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = KeyStore.create.__func__  # type: ignore[attr-defined]
+    monkeypatch.setattr(
+        KeyStore,
+        "create",
+        classmethod(lambda cls, path, word: create(cls, path, word, cost=CHEAP)),
+    )
+
+
+@pytest.fixture
+def passphrase(tmp_path: Path) -> str:
+    path = tmp_path / "passphrase"
+    path.write_text("four random words\n")
+    path.chmod(0o600)
+    return str(path)
+
+
+@pytest.mark.usefixtures("_cheap")
+def test_init_makes_a_coordinator_and_never_a_second(empty: Room, passphrase: str) -> None:
+    words = ("init", "--federation", "danube", "--listen", "127.0.0.1:7443")
+    made = empty.run(*words, "--passphrase-file", passphrase)
+    assert made.exit_code == 0, made.output
+    assert "sha256:" in made.stdout
+    again = empty.run(*words, "--passphrase-file", passphrase)
+    assert again.exit_code == 1
+    assert "already" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--federation", "Not A Name"),
+        ("--listen", "nowhere"),
+        ("--listen", "host:70000"),
+        ("--address", "host"),
+    ],
+)
+def test_init_with_a_wrong_value_says_what_is_expected(
+    empty: Room, passphrase: str, option: str, value: str
+) -> None:
+    given = {"--federation": "danube", "--listen": "127.0.0.1:7443", option: value}
+    words = [word for pair in given.items() for word in pair]
+    ended = empty.run("init", *words, "--passphrase-file", passphrase)
+    assert ended.exit_code == 2
+    assert option in ended.stderr
+    assert list(empty.home.iterdir()) == []
+
+
+def test_init_with_an_open_passphrase_file_makes_nothing(empty: Room, passphrase: str) -> None:
+    Path(passphrase).chmod(0o644)
+    words = ("init", "--federation", "danube", "--listen", "127.0.0.1:7443")
+    ended = empty.run(*words, "--passphrase-file", passphrase)
+    assert ended.exit_code == 1
+    assert "chmod" in ended.stderr
+    assert list(empty.home.iterdir()) == []
+
+
+def test_no_command_takes_a_passphrase_as_an_argument(empty: Room) -> None:
+    for words in (("init",), ("up",)):
+        shown = CliRunner().invoke(app, [*words, "--help"]).stdout
+        assert "--passphrase-file" in shown
+        assert "--passphrase " not in shown.replace("--passphrase-f", "")
+
+
+def test_up_in_an_empty_folder_says_what_to_do(empty: Room, passphrase: str) -> None:
+    ended = empty.run("up", "--passphrase-file", passphrase)
+    assert ended.exit_code == 1
+    assert "Traceback" not in ended.output
+    assert ended.stderr.strip()
+
+
+# plain errors
+
+
+def test_an_unforeseen_fault_of_the_file_system_is_a_sentence(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import typer  # noqa: PLC0415 (used here only)
+
+    with pytest.raises(typer.Exit) as caught, plain_errors():
+        Path("/no/such/file").read_text()
+    assert caught.value.exit_code == 1
+    assert capsys.readouterr().err.strip() == "/no/such/file: No such file or directory"
+
+
+def test_a_known_fault_is_its_sentences(capsys: pytest.CaptureFixture[str]) -> None:
+    import typer  # noqa: PLC0415 (used here only)
+
+    with pytest.raises(typer.Exit), plain_errors():
+        raise KeyFault("it is locked", fix="unlock it")
+    assert capsys.readouterr().err.strip() == "It is locked. To do: unlock it."
+
+
+def test_a_fault_of_ours_is_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError), plain_errors():
+        _ = 1 // 0
+
+
+# results
+
+
+def test_a_result_is_found_by_study_or_folder_and_nowhere_else(tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "heart"
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text("{}")
+    assert find_folder(tmp_path, "heart") == folder
+    assert find_folder(tmp_path, str(folder)) == folder
+    for name in ("other", "", "../results"):
+        with pytest.raises(OperationFault) as caught:
+            find_folder(tmp_path, name)
+        assert "heart" in caught.value.why
+
+
+@pytest.mark.parametrize("key", [text_key(), "ed25519:AAAA", ""])
+def test_a_result_that_is_none_is_refused(empty: Room, tmp_path: Path, key: str) -> None:
+    (tmp_path / "result.json").write_text('{"kind": "result"}')
+    ended = empty.run("result", "verify", str(tmp_path), "--key", key)
+    assert ended.exit_code == 1
+    assert "Traceback" not in ended.output
+    assert ended.stderr.strip()
+
+
+HEAVY = ("cedarpy", "duckdb", "flwr", "grpc", "scipy", "sqlalchemy", "torch", "tuf")
+ASK_FOR_HELP = f"""
+import contextlib, sys
+sys.argv = ["pratique-coordinator", "--help"]
+from server.cli import main
+with contextlib.suppress(SystemExit):
+    main()
+print([name for name in {HEAVY} if name in sys.modules])
+"""
+
+
+def test_help_loads_nothing_heavy() -> None:
+    command = [sys.executable, "-c", ASK_FOR_HELP]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "regional coordinator" in shown
+    assert shown.strip().endswith("[]")
+
+
+# watching
+
+
+def looks(*states: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+    waiting = list(states)
+    return lambda: waiting.pop(0)
+
+
+def seen(state: str, *, over: bool = False, **more: Any) -> dict[str, Any]:
+    plain = {
+        "study": "heart", "state": state, "over": over, "round": 0, "rounds": 2, "reason": "",
+        "online": {"AT": True}, "history": [], "epsilon": 1.0,
+    }  # fmt: skip
+    return {**plain, **more}
+
+
+def test_a_watcher_ends_with_the_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    look = looks(
+        seen("launched"), seen("setting-up"), seen("void", over=True, reason="AT is away.")
+    )
+    assert follow(look, as_json=False) == "void"
+    assert "AT is away." in capsys.readouterr().out
+
+
+def test_a_watcher_for_a_machine_prints_one_object_a_change(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    look = looks(seen("launched"), seen("launched"), seen("finished", over=True))
+    assert follow(look, as_json=True) == "finished"
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["state"] for line in lines] == ["launched", "finished"]

@@ -1,0 +1,202 @@
+"""The coordinator's folder: made once, for its owner only, read strictly."""
+
+import os
+import stat
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from keys.certificates import Role, certificate_fingerprint, peer_of
+from keys.errors import KeyFault
+from keys.store import KeyStore
+from server import home as homes
+from server.errors import OperationFault
+from server.home import (
+    SETTINGS_FILE,
+    CoordinatorHome,
+    CoordinatorKeys,
+    Settings,
+    create_home,
+    host_of,
+    write_new,
+)
+from tests.support.keystore import CHEAP, PASSPHRASE
+from tests.support.transport import alternative_names
+
+SETTINGS = Settings(federation="danube", listen="0.0.0.0:7443", address="exchange.example.org:7443")
+
+
+@pytest.fixture(autouse=True)
+def _cheap_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = KeyStore.create.__func__  # type: ignore[attr-defined]
+    cheap = classmethod(lambda cls, path, word: create(cls, path, word, cost=CHEAP))
+    monkeypatch.setattr(KeyStore, "create", cheap)
+
+
+@pytest.fixture
+def home(tmp_path: Path, moment: datetime) -> CoordinatorHome:
+    made = CoordinatorHome(tmp_path / "home")
+    create_home(made, SETTINGS, PASSPHRASE, moment)
+    return made
+
+
+def test_everything_in_it_is_its_owner_s(home: CoordinatorHome) -> None:
+    assert stat.S_IMODE(home.path.stat().st_mode) == 0o700
+    for path in home.path.rglob("*"):
+        wanted = 0o700 if path.is_dir() else 0o600
+        assert stat.S_IMODE(path.stat().st_mode) == wanted, path
+
+
+def test_no_private_key_lies_in_it_unsealed(home: CoordinatorHome) -> None:
+    for path in home.path.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert b"PRIVATE KEY" not in content, path
+            assert PASSPHRASE not in content
+
+
+def test_its_keys_open_and_are_all_different(home: CoordinatorHome) -> None:
+    keys = CoordinatorKeys.open(home, PASSPHRASE)
+    signing = {k.public.to_text() for k in (keys.identity, keys.documents, keys.online, keys.log)}
+    assert len(signing) == 4
+    again = CoordinatorKeys.open(home, PASSPHRASE)
+    assert again.identity.public == keys.identity.public
+    assert keys.authority.federation == "danube"
+
+
+def test_a_wrong_passphrase_opens_nothing(home: CoordinatorHome) -> None:
+    with pytest.raises(KeyFault) as caught:
+        CoordinatorKeys.open(home, b"something else")
+    assert caught.value.fix
+
+
+def test_the_exchange_s_certificate_names_where_it_is_reached_and_no_wildcard(
+    home: CoordinatorHome, moment: datetime
+) -> None:
+    keys = CoordinatorKeys.open(home, PASSPHRASE)
+    root = keys.authority.certificate_pem
+    peer = peer_of(keys.transport_certificate, authority_pem=root, now=moment, revoked=())
+    assert (peer.country, peer.role) == ("ZZ", Role.COORDINATOR)
+    names = str(alternative_names(keys.transport_certificate))
+    assert "exchange.example.org" in names
+    assert "localhost" in names
+    assert host_of(SETTINGS.listen) not in names
+    kept = (home.path / "authority.pem").read_bytes()
+    assert keys.authority.digest == certificate_fingerprint(kept)
+
+
+def test_a_coordinator_is_never_made_over_another(home: CoordinatorHome, moment: datetime) -> None:
+    before = {path: path.read_bytes() for path in home.path.rglob("*") if path.is_file()}
+    with pytest.raises(OperationFault, match="already") as caught:
+        create_home(home, SETTINGS, b"another passphrase", moment)
+    assert caught.value.why
+    assert "--home" in caught.value.fix
+    assert {path: path.read_bytes() for path in home.path.rglob("*") if path.is_file()} == before
+
+
+def test_settings_come_back_as_they_were(home: CoordinatorHome) -> None:
+    assert home.settings() == SETTINGS
+
+
+def test_a_folder_without_settings_is_said_plainly(tmp_path: Path) -> None:
+    with pytest.raises(OperationFault, match="no coordinator") as caught:
+        CoordinatorHome(tmp_path).settings()
+    assert "init" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "a: [",
+        "federation: danube",
+        "!!python/object/apply:os.system ['true']",
+        "federation: danube\nlisten: 127.0.0.1:1\naddress: 127.0.0.1:1\nmore: 1",
+        "federation: DANUBE\nlisten: 127.0.0.1:1\naddress: 127.0.0.1:1",
+    ],
+)
+def test_damaged_settings_are_said_plainly(home: CoordinatorHome, text: str) -> None:
+    (home.path / SETTINGS_FILE).write_text(text)
+    with pytest.raises(OperationFault, match="cannot be read") as caught:
+        home.settings()
+    assert caught.value.why
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1:7443", "0.0.0.0:1", "[::1]:7443", "exchange.example.org:443", "localhost:65535"],
+)
+def test_addresses_that_are_some(address: str) -> None:
+    assert Settings(federation="x", listen=address, address=address).listen == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "", ":7443", "host", "host:", "host:port", "host:65536", "host:99999", "host:-1",
+        "host:7443 ", "ho st:1", "unix:/tmp/x", "http://host:1", "host:1\n", "::1:7443",
+    ],
+)  # fmt: skip
+def test_addresses_that_are_none(address: str) -> None:
+    with pytest.raises(ValidationError):
+        Settings(federation="x", listen=address, address="host:1")
+
+
+@pytest.mark.parametrize("name", ["", "X", "-x", "x" * 64, "a b", "a_b", "ä", "a\n"])
+def test_federations_that_are_none(name: str) -> None:
+    with pytest.raises(ValidationError):
+        Settings(federation=name, listen="host:1", address="host:1")
+
+
+def test_hosts_of_addresses() -> None:
+    assert [host_of(a) for a in ("a.b:1", "[::1]:2", "127.0.0.1:3")] == ["a.b", "::1", "127.0.0.1"]
+
+
+def test_a_written_file_is_its_owner_s_and_whole(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        write_new(tmp_path / "x", b"one")
+        write_new(tmp_path / "x", b"two")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "x").read_bytes() == b"two"
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_file_that_somebody_laid_in_the_way_is_not_written_into(tmp_path: Path) -> None:
+    """In a shared folder its name can be guessed: another's file would take the secret."""
+    trap = tmp_path / f".x.{os.getpid()}.tmp"
+    watched = tmp_path / "watched"
+    watched.write_bytes(b"")
+    trap.symlink_to(watched)
+    write_new(tmp_path / "x", b"secret")
+    assert watched.read_bytes() == b""
+    assert not (tmp_path / "x").is_symlink()
+
+
+def test_a_place_that_cannot_be_written_is_said_plainly(tmp_path: Path) -> None:
+    for place in (tmp_path / "no" / "such" / "x", Path("/proc/x")):
+        with pytest.raises(OperationFault, match="cannot be written") as caught:
+            write_new(place, b"x")
+        assert caught.value.why
+        assert "folder" in caught.value.fix
+
+
+def test_a_full_disk_changes_nothing_and_is_said_plainly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_new(tmp_path / "x", b"before")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(homes.os, "fsync", full)
+    with pytest.raises(OperationFault) as caught:
+        write_new(tmp_path / "x", b"after")
+    assert caught.value.why == "No space left on device"
+    assert (tmp_path / "x").read_bytes() == b"before"
