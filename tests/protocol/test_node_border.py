@@ -1,0 +1,189 @@
+"""Nothing else speaks: what leaves a node tells nothing of its records, and has one way out."""
+
+import ast
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from client.door import Door
+from client.floor import CohortFloor
+from client.node import Node
+from client.reception import Slots
+from client.settings import NodeSettings
+from protocols.private_sum.messages import read_reply
+from tests.support.nodes import Federation, code_of, records
+
+ROOM = Path(__file__).parents[2] / "client"
+REACHES_OUT = {"grpc", "socket", "http", "urllib", "requests", "httpx", "smtplib", "ftplib"}
+PREDICTABLE = {"random", "numpy.random", "torch"}
+RUNS_DATA = {
+    "pickle",
+    "marshal",
+    "shelve",
+    "importlib.util",
+    "importlib.machinery",
+    "runpy",
+    "code",
+}
+HEADER = "id,age,sex,disease\n"
+
+NEIGHBOURS = {
+    "one patient more": records(81),
+    "one patient fewer": records(79),
+    "a patient far outside the bounds": records(80) + "p999,119.9,F,1\n",
+    "a patient below the bounds": records(80) + "p999,-1e308,F,1\n",
+    "a patient with nothing recorded": records(80) + "p999,,,\n",
+    "everybody ill": records(80).replace(",0\n", ",1\n"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "federation"
+
+
+class Watch:
+    """Counts the slots that were waited for."""
+
+    def __init__(self) -> None:
+        self.slots = 0
+
+    def sleep(self, seconds: float) -> None:
+        self.slots += 1
+
+
+def traffic(federation: Federation) -> list[tuple[str, int]]:
+    """Return code and length of every reply of DK's node in one whole run, and slots waited."""
+    watch = Watch()
+    node = federation.restart("DK", slots=Slots(sleep=watch.sleep, monotonic=lambda: 0.0))
+    study = federation.approved()
+    run = federation.run(study, b"w" * 16)
+    seen: list[bytes] = []
+    inner = node._reception.handle
+
+    def handle(frame: bytes) -> bytes:
+        seen.append(inner(frame))
+        return seen[-1]
+
+    node._reception.handle = handle  # type: ignore[method-assign]
+    run.set_up()
+    run.sum(1, "histogram")
+    return [*((str(code_of(reply)), len(reply)) for reply in seen), ("slots", watch.slots)]
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[str, int]]]:
+    """What an ordinary cohort's traffic looks like."""
+    federation = Federation(tmp_path_factory.mktemp("usual") / "federation")
+    yield traffic(federation)
+    federation.close()
+
+
+@pytest.mark.parametrize("data", NEIGHBOURS.values(), ids=NEIGHBOURS.keys())
+def test_neighbouring_cohorts_make_the_same_traffic(
+    folder: Path, usual: list[tuple[str, int]], data: str
+) -> None:
+    federation = Federation(folder)
+    (federation.home("DK").path / "records.csv").write_text(data)
+    assert traffic(federation) == usual
+    federation.close()
+
+
+def test_a_contribution_looks_like_noise_whatever_was_added(folder: Path) -> None:
+    """Two runs over the same records share no word: what crosses is masked."""
+    federation = Federation(folder)
+    study = federation.approved()
+    words = []
+    for number in (1, 2):
+        run = federation.ready(study, bytes([number]) * 16)
+        opened = run.coordinator.begin_round(1, "histogram", b"")
+        reply = federation.nodes["DK"].handle(opened.contribute_request("DK"))
+        words.append(read_reply(reply, "DK", "contribution").contribution.words)
+    pairs = zip(_words(words[0]), _words(words[1]), strict=True)
+    assert all(one != other for one, other in pairs)
+    federation.close()
+
+
+def _words(data: bytes) -> list[bytes]:
+    return [data[start : start + 8] for start in range(0, len(data), 8)]
+
+
+def imports(file: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def files() -> list[Path]:
+    return sorted(ROOM.rglob("*.py"))
+
+
+def importers(names: set[str]) -> set[str]:
+    return {
+        str(file.relative_to(ROOM))
+        for file in files()
+        if any(name == n or name.startswith(f"{n}.") for name in imports(file) for n in names)
+    }
+
+
+def test_only_three_files_hold_a_channel() -> None:
+    """The Flower client, the daemon that dials for it, and the commands; nothing that computes."""
+    assert importers({"protocols.channel"}) == {"fleet.py", "daemon.py", "cli.py"}
+    assert importers(REACHES_OUT) == {"fleet.py"}
+
+
+def test_only_the_flower_client_and_its_app_know_flower() -> None:
+    assert importers({"flwr"}) == {"fleet.py", "app.py"}
+
+
+def test_only_the_door_and_the_floor_draw_noise_and_only_the_daemon_chooses_it() -> None:
+    drawing = {str(f.relative_to(ROOM)) for f in files() if "noise.draw(" in f.read_text()}
+    assert drawing == {"door.py", "floor.py"}
+    choosing = {str(f.relative_to(ROOM)) for f in files() if "DiscreteGaussian" in f.read_text()}
+    assert choosing == {"daemon.py"}
+
+
+def test_only_the_outbox_writes_replies_and_only_the_reception_gives_them_back() -> None:
+    writing = {str(f.relative_to(ROOM)) for f in files() if "journal.write(" in f.read_text()}
+    assert writing == {"outbox.py"}
+    callers = {str(f.relative_to(ROOM)) for f in files() if "run.contribute(" in f.read_text()}
+    assert callers == {"door.py"}
+
+
+@pytest.mark.parametrize("owner", [Door, CohortFloor, Node])
+def test_the_noise_source_has_no_default(owner: type) -> None:
+    assert inspect.signature(owner).parameters["noise"].default is inspect.Parameter.empty
+
+
+def test_no_setting_can_select_noise_budget_or_policy() -> None:
+    assert set(NodeSettings.model_fields) == {
+        "country",
+        "data",
+        "dictionary",
+        "opt_out",
+        "officer_key",
+        "person_register",
+        "enrolment",
+    }
+
+
+def test_no_predictable_generator_and_no_code_from_data() -> None:
+    assert importers(PREDICTABLE) == set()
+    assert importers(RUNS_DATA) == set()
+    calls = [
+        (file.name, node.func.id)
+        for file in files()
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
+    assert not {call for call in calls if call[1] in {"eval", "exec", "compile", "__import__"}}
+
+
+def test_every_file_of_the_room_is_looked_at() -> None:
+    assert len(files()) > 30
