@@ -1,0 +1,243 @@
+"""`pratique-node up` as a process of its own, against a real exchange over mutual TLS."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from flwr.proto.fleet_pb2 import ActivateNodeResponse
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+
+from client.home import NodeHome
+from client.settings import Enrolment
+from governance.documents.permit import NodeKeys
+from governance.local import DeskFault, ask
+from keys.certificates import Role, TransportAuthority, public_pem
+from protocols.encoding import digest
+from server.relay import Relay
+from tests.support import fleet
+from tests.support.documents import Papers
+from tests.support.fleet import LOOPBACK, OpenExchange, ScriptedSuperLink, now
+from tests.support.keystore import PASSPHRASE
+from tests.support.newcomer import keyring, made
+
+PROGRAM = Path(sys.executable).parent / "pratique-node"
+SEAT, SOON = 77, 20.0
+
+
+class Revocations:
+    """An enrolment desk that only knows who was revoked."""
+
+    def revoked(self) -> frozenset[int]:
+        return frozenset()
+
+
+class Site:
+    """One node's home, its federation's documents, and the exchange that it dials."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.home = folder, made(folder)
+        self.authority = TransportAuthority.create("nordic-heart", now() - timedelta(days=1))
+        self.papers = Papers(folder / "papers", now=now().replace(microsecond=0)).begin()
+        self.keys = NodeKeys.from_canonical(self.home.node_keys.read_bytes())
+        self.papers.desks["DK"].set_node(self.keys)
+        (self.home.officer / "country-DK.json").write_bytes(self.papers.give("DK"))
+        self.passphrase = folder / "passphrase"
+        self.passphrase.touch(mode=0o600)
+        self.passphrase.write_bytes(PASSPHRASE)
+        self.superlink = ScriptedSuperLink()
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.exchange = self.open()
+        self.enrol()
+
+    def open(self) -> OpenExchange:
+        """Open the exchange on a free port."""
+        self.superlink.will("ActivateNode", ActivateNodeResponse(node_id=SEAT).SerializeToString())
+        opened = OpenExchange(
+            self.authority,
+            Relay(self.superlink.forward, long_poll=10.0),
+            enrolments=Revocations(),
+            documents=self,
+        )
+        key = load_ssh_public_key(self.keys.node_auth.encode())
+        opened.seat("DK", SEAT, public_key_to_bytes(key))
+        return opened
+
+    def fetch(self, path: str) -> bytes | None:
+        return self.papers.store.read(path)
+
+    def enrol(self) -> None:
+        """Give the node what an enrolment gives."""
+        certificate = self.authority.issue(
+            public_pem(keyring(self.home).transport),
+            country="DK",
+            role=Role.NODE,
+            now=now(),
+            lifetime=timedelta(days=30),
+        )
+        self.home.certificate.write_bytes(certificate)
+        self.home.authority.write_bytes(self.authority.certificate_pem)
+        self.home.root.write_bytes(self.papers.pinned)
+        enrolment = Enrolment(
+            federation="nordic-heart",
+            exchange=f"{LOOPBACK}:{self.exchange.port}",
+            authority_digest=self.authority.digest,
+            root_digest=digest(self.papers.pinned),
+        )
+        settings = self.home.settings()
+        self.home.write_settings(settings.model_copy(update={"enrolment": enrolment}))
+
+    def command(self, *words: str, unlock: bool = True) -> list[str]:
+        secret = ["--passphrase-file", str(self.passphrase)] if unlock else []
+        return [str(PROGRAM), *words, "--home", str(self.home.path), *secret]
+
+    def up(self) -> subprocess.Popen[bytes]:
+        """Start the daemon."""
+        log = (self.folder / "node.log").open("ab")
+        process = subprocess.Popen(self.command("up"), stdout=log, stderr=log, cwd=self.folder)
+        log.close()
+        self.processes.append(process)
+        return process
+
+    def waiting(self) -> str:
+        return str(self.status().get("waiting_for", ""))
+
+    def status(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = ask(self.home.socket, "status", 10.0)
+        except DeskFault:
+            return {}
+        return found
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + SOON
+        while not condition():
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.05)
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "node.log").read_text()
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        self.exchange.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    opened = Site(tmp_path)
+    yield opened
+    opened.close()
+
+
+def test_it_connects_and_ends_within_seconds_in_a_long_poll(site: Site) -> None:
+    process = site.up()
+    site.until(lambda: site.waiting() == "idle, connected")
+    assert "PullMessages" in site.superlink.methods
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(SOON) == 0
+    assert time.monotonic() - begun < 8
+    assert not site.home.socket.exists()
+    assert all(json.loads(line) for line in site.log.splitlines())
+
+
+def test_it_ends_on_an_interrupt_too(site: Site) -> None:
+    process = site.up()
+    site.until(lambda: site.waiting() == "idle, connected")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(SOON) == 0
+
+
+def test_a_second_daemon_on_the_same_home_is_refused(site: Site) -> None:
+    site.up()
+    site.until(lambda: site.waiting() == "idle, connected")
+    second = subprocess.run(site.command("up"), capture_output=True, text=True, check=False)
+    assert second.returncode == 1
+    assert "is running" in second.stderr
+    assert site.waiting() == "idle, connected"
+
+
+def test_it_takes_what_the_officer_left_and_syncs_the_rest(site: Site) -> None:
+    site.up()
+    site.until(lambda: site.waiting() == "idle, connected")
+    found = site.status()
+    assert found["documents"]["own"]["version"] == 1
+    assert found["documents"]["agreement"] == site.papers.agreed.title
+    assert found["data"]["patients"] == 80
+
+
+def test_it_reconnects_when_the_exchange_comes_back(site: Site) -> None:
+    site.up()
+    site.until(lambda: site.waiting() == "idle, connected")
+    port = site.exchange.port
+    site.exchange.close()
+    site.until(lambda: site.waiting().startswith("waiting for the coordinator: "))
+    assert str(port) in site.waiting()
+    site.exchange = reopened(site, port)
+    site.until(lambda: site.waiting() == "idle, connected")
+
+
+def reopened(site: Site, port: int) -> OpenExchange:
+    """Open the exchange again where it was."""
+    with pytest.MonkeyPatch.context() as patch:
+        inner = fleet.serve_exchange
+
+        def same_port(service: Any, address: str, **credentials: Any) -> Any:
+            return inner(service, f"{LOOPBACK}:{port}", **credentials)
+
+        patch.setattr(fleet, "serve_exchange", same_port)
+        return site.open()
+
+
+def test_the_doctor_finds_nothing_wrong_while_it_runs(site: Site) -> None:
+    site.up()
+    site.until(lambda: site.waiting() == "idle, connected")
+    words = site.command("doctor", "--json")
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    found = {one["name"]: one["state"] for one in json.loads(done.stdout)}
+    assert done.returncode == 0, done.stdout
+    assert set(found.values()) == {"good"}
+
+
+def test_a_killed_daemon_starts_again(site: Site) -> None:
+    first = site.up()
+    site.until(lambda: site.waiting() == "idle, connected")
+    first.kill()
+    first.wait()
+    assert site.home.socket.exists()
+    site.superlink.will("ActivateNode", ActivateNodeResponse(node_id=SEAT).SerializeToString())
+    site.up()
+    site.until(lambda: site.waiting() == "idle, connected")
+
+
+def test_pause_and_status_by_command(site: Site) -> None:
+    site.up()
+    site.until(lambda: site.waiting() == "idle, connected")
+
+    def told(*words: str) -> str:
+        command = site.command(*words, unlock=False)
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert told("pause", "--reason", "audit") == "paused: audit\n"
+    assert "Now: paused: audit" in told("status")
+    assert told("resume") == "idle, connected\n"
+    assert isinstance(json.loads(told("status", "--json"))["log"]["size"], int)
+
+
+def test_a_home_is_private(site: Site) -> None:
+    home: NodeHome = site.home
+    home.path.chmod(0o750)
+    done = subprocess.run(site.command("up"), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "chmod" in done.stderr
