@@ -1,0 +1,272 @@
+"""The warm Flower client over a scripted exchange: what it sends, takes, ignores and gives up."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.proto.fleet_pb2 import ActivateNodeResponse
+from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
+
+from client import fleet
+from client.app import app as installed_app
+from client.app import build_app, frame_of
+from client.errors import OperationFault
+from client.fleet import FleetClient
+from keys.certificates import new_node_auth_key
+from protocols import carrier
+from protocols.carrier import FLEET_CALLS, FRAME, MESSAGE_TYPE, RECORD
+from protocols.channel import LinkFault
+from protocols.errors import ReasonCode, Refusal
+from protocols.proto.exchange_pb2 import RelayReply, RelayRequest
+
+KEY = load_pem_private_key(new_node_auth_key()[0], None)
+NODE_ID = 77
+
+
+class ScriptedLink:
+    """The exchange as a node knows it."""
+
+    def __init__(self) -> None:
+        self.requests: list[RelayRequest] = []
+        self.answers: dict[str, Callable[[], RelayReply]] = {
+            "ActivateNode": lambda: RelayReply(
+                status=200, body=ActivateNodeResponse(node_id=NODE_ID).SerializeToString()
+            )
+        }
+
+    def relay(self, request: RelayRequest, seconds: float) -> RelayReply:
+        self.requests.append(request)
+        assert seconds > carrier.LONG_POLL_SECONDS
+        return self.answers.get(request.method, lambda: RelayReply(status=200))()
+
+    @property
+    def methods(self) -> list[str]:
+        return [request.method for request in self.requests]
+
+
+def raising(fault: Exception) -> Callable[[], RelayReply]:
+    def answer() -> RelayReply:
+        raise fault
+
+    return answer
+
+
+@pytest.fixture
+def link() -> ScriptedLink:
+    return ScriptedLink()
+
+
+def client_of(link: ScriptedLink, **more: Any) -> FleetClient:
+    return FleetClient(link, KEY, build_app(lambda frame: frame), **more)  # type: ignore[arg-type]
+
+
+def served(link: ScriptedLink, polls: int = 2) -> None:
+    """Serve for so many polls."""
+    stop, left = threading.Event(), [polls]
+
+    def poll() -> RelayReply:
+        left[0] -= 1
+        if not left[0]:
+            stop.set()
+        return RelayReply(status=200)
+
+    link.answers["PullMessages"] = poll
+    client_of(link).serve(stop)
+
+
+def test_a_node_signs_in_looks_and_signs_off(link: ScriptedLink) -> None:
+    served(link)
+    assert link.methods == ["ActivateNode", "PullMessages", "PullMessages", "DeactivateNode"]
+    assert set(link.methods) <= set(FLEET_CALLS)
+
+
+def test_only_flower_s_headers_are_sent_and_each_call_is_signed(link: ScriptedLink) -> None:
+    served(link)
+    versions = set(dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata()))
+    for request in link.requests:
+        names = set(request.headers)
+        assert all(name.startswith("flwr-") for name in names)
+        assert versions <= names
+        assert any("signature" in name for name in names)
+
+
+def test_readiness_is_told_once_signed_in(link: ScriptedLink) -> None:
+    told: list[list[str]] = []
+    link.answers["PullMessages"] = raising(LinkFault("gone", passing=True))
+    with pytest.raises(LinkFault):
+        client_of(link, on_ready=lambda: told.append(link.methods)).serve(threading.Event())
+    assert told == [["ActivateNode"]]
+
+
+@pytest.mark.parametrize(
+    ("status", "passing"),
+    [(400, False), (401, True), (403, True), (404, True), (412, True), (500, True), (503, True)],
+)
+@pytest.mark.parametrize("method", ["ActivateNode", "PullMessages"])
+def test_a_no_of_the_superlink_is_a_link_fault(
+    link: ScriptedLink, method: str, status: int, passing: bool
+) -> None:
+    link.answers[method] = lambda: RelayReply(status=status, body=b"no")
+    with pytest.raises(LinkFault) as caught:
+        client_of(link).serve(threading.Event())
+    assert caught.value.passing is passing
+    assert caught.value.what
+    assert caught.value.why
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff" * 50,
+        b'{"detail": "Incompatible Flower runtime versions"}',
+        b'{"code": 2004, "message": "x", "public_details": "Upgrade Flower"}',
+        b"incompatible flwr version; exit now",
+    ],
+)
+def test_no_answer_of_the_coordinator_s_ends_the_process(link: ScriptedLink, body: bytes) -> None:
+    """Flower's own interceptor would call exit on some of these."""
+    link.answers["PullMessages"] = lambda: RelayReply(status=412, body=body)
+    with pytest.raises(LinkFault):
+        client_of(link).serve(threading.Event())
+
+
+def test_flower_s_exiting_interceptor_is_not_in_the_way(link: ScriptedLink) -> None:
+    assert "RuntimeVersionHttpInterceptor" not in vars(fleet)
+    kinds = [type(one).__name__ for one in client_of(link)._client._interceptors]
+    assert kinds == ["RuntimeVersion", "NodeAuthHttpInterceptor", "RelayTransport"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [LinkFault("refused", passing=False), LinkFault("gone", passing=True)],
+)
+def test_a_lost_link_ends_the_service_and_the_sign_off_is_tried(
+    link: ScriptedLink, fault: LinkFault
+) -> None:
+    link.answers["PullMessages"] = raising(fault)
+    link.answers["DeactivateNode"] = raising(fault)
+    with pytest.raises(LinkFault) as caught:
+        client_of(link).serve(threading.Event())
+    assert caught.value is fault
+    assert link.methods[-1] == "DeactivateNode"
+
+
+def test_a_lost_heartbeat_alone_ends_nothing(
+    link: ScriptedLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "HEARTBEAT_SECONDS", 0.02)
+    stop, beats = threading.Event(), []
+
+    def beat() -> RelayReply:
+        beats.append(1)
+        if len(beats) == 3:
+            stop.set()
+        raise LinkFault("gone", passing=True)
+
+    link.answers["SendNodeHeartbeat"] = beat
+    link.answers["PullMessages"] = lambda: RelayReply(status=200, body=_later(stop))
+    client_of(link).serve(stop)
+    assert len(beats) >= 3
+
+
+def _later(stop: threading.Event) -> bytes:
+    stop.wait(0.05)
+    return b""
+
+
+def incoming(client: FleetClient, monkeypatch: pytest.MonkeyPatch, app: Any) -> list[Any]:
+    """Let one message come; return what is pushed for it."""
+    pushed: list[Any] = []
+    client._app = app
+    arrived = fleet._Incoming(object(), 5, "m")  # type: ignore[arg-type]
+    monkeypatch.setattr(client, "_pull", lambda _: arrived)
+    monkeypatch.setattr(client, "_push", lambda *given: pushed.append(given))
+    client._answer_next(fleet.Node(node_id=NODE_ID))
+    return pushed
+
+
+def test_a_reply_is_pushed_for_its_run(link: ScriptedLink, monkeypatch: pytest.MonkeyPatch) -> None:
+    ((node, run, reply),) = incoming(client_of(link), monkeypatch, lambda *_: "reply")
+    assert (node.node_id, run, reply) == (NODE_ID, 5, "reply")
+
+
+@pytest.mark.parametrize(
+    "fault", [Refusal(ReasonCode.MALFORMED, "no frame"), ValueError("CANARY of a record")]
+)
+def test_a_message_that_is_not_ours_gets_no_answer_and_its_text_no_line(
+    link: ScriptedLink,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fault: Exception,
+) -> None:
+    def app(*_: object) -> None:
+        raise fault
+
+    with caplog.at_level(logging.WARNING, "pratique.fleet"):
+        assert incoming(client_of(link), monkeypatch, app) == []
+    (record,) = caplog.records
+    assert record.what == type(fault).__name__  # type: ignore[attr-defined]
+    assert "CANARY" not in caplog.text
+
+
+# client.app
+
+
+class Came:
+    """A message as it comes to an app."""
+
+    def __init__(self, content: RecordDict | None) -> None:
+        self.content = content
+
+    def has_content(self) -> bool:
+        return self.content is not None
+
+
+def message(frame: Any) -> Message:
+    return Came(RecordDict({RECORD: ConfigRecord({FRAME: frame})}))  # type: ignore[return-value]
+
+
+def test_the_frame_of_a_message_is_its_bytes() -> None:
+    assert frame_of(message(b"frame")) == b"frame"
+    assert frame_of(message(b"")) == b""
+
+
+@pytest.mark.parametrize(
+    "came",
+    [
+        Came(None),
+        Came(RecordDict()),
+        Came(RecordDict({"other": ConfigRecord({FRAME: b"x"})})),
+        Came(RecordDict({RECORD: ConfigRecord({"other": b"x"})})),
+        message("text"),
+        message(1),
+        message([b"x"]),
+    ],
+)
+def test_a_message_without_a_frame_is_refused(came: Any) -> None:
+    with pytest.raises(Refusal) as caught:
+        frame_of(came)
+    assert caught.value.code is ReasonCode.MALFORMED
+
+
+def test_a_frame_over_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.app.MAX_FRAME", 10)
+    assert frame_of(message(bytes(10))) == bytes(10)
+    with pytest.raises(Refusal):
+        frame_of(message(bytes(11)))
+
+
+def test_the_app_answers_queries_and_nothing_else() -> None:
+    assert set(build_app(lambda frame: frame)._registered_funcs) == {f"{MESSAGE_TYPE}.default"}
+
+
+def test_the_app_that_a_bundle_names_has_no_records_behind_it() -> None:
+    query = installed_app._registered_funcs[f"{MESSAGE_TYPE}.default"]
+    with pytest.raises(OperationFault, match="only inside a running node") as caught:
+        query(message(b"x"), None)
+    assert caught.value.fix
