@@ -161,6 +161,7 @@ def test_nobody_states_another_role(role: str) -> None:
 @pytest.mark.parametrize(
     "key",
     ["", "ed25519:", "ed25519:AAAA", "rsa:" + "A" * 43 + "=", text_key() + "\n", " " + text_key()],
+    ids=["none", "empty", "short", "rsa", "line end", "space"],
 )
 def test_a_key_that_is_none_is_refused(key: str) -> None:
     unstated(canonical_json({"country": "AT", "role": "officer", "document_key": key}))

@@ -315,7 +315,7 @@ def test_a_result_is_found_by_study_or_folder_and_nowhere_else(tmp_path: Path) -
         assert "heart" in caught.value.why
 
 
-@pytest.mark.parametrize("key", [text_key(), "ed25519:AAAA", ""])
+@pytest.mark.parametrize("key", [text_key(), "ed25519:AAAA", ""], ids=["another", "short", "none"])
 def test_a_result_that_is_none_is_refused(empty: Room, tmp_path: Path, key: str) -> None:
     (tmp_path / "result.json").write_text('{"kind": "result"}')
     ended = empty.run("result", "verify", str(tmp_path), "--key", key)
