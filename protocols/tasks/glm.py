@@ -22,6 +22,7 @@ from protocols.tasks.features import (
     FeatureKind,
     FeatureName,
     FloatArray,
+    Missing,
     by_name,
     lookup,
 )
@@ -90,6 +91,12 @@ class TrainGlm(BaseModel):
                 f"A {self.family} model cannot have the {target.type} target `{self.target}`",
                 why=f"its target must be {TARGET_KIND[self.family]}",
                 fix="choose another family or another target",
+            )
+        if target.missing is not Missing.EXCLUDE:
+            raise ProtocolFault(
+                f"The target `{self.target}` is kept where it is missing",
+                why="a patient without a target trains nothing and falls into no cell",
+                fix="declare the target with `missing: exclude`, or leave `missing` out",
             )
         self._check_inputs(table)
         if self.evaluation is not None:

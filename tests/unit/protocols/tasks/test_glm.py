@@ -55,6 +55,15 @@ def test_a_target_must_fit_its_family(family: Family, target: str, need: str) ->
     assert problem.why == f"its target must be {need}"
 
 
+@pytest.mark.parametrize("kept", [{"missing": "indicator"}, {"missing": "impute", "fill": False}])
+def test_a_patient_without_a_target_is_left_out(kept: dict[str, Any]) -> None:
+    """Such a patient has no cell in the evaluation: the node would fail where there is one."""
+    ill = Feature(name="ill", type="boolean", **kept)
+    problem = fault(glm(), tuple(ill if f.name == "ill" else f for f in FEATURES))
+    assert "`ill`" in problem.what
+    assert "missing: exclude" in problem.fix
+
+
 def test_the_target_is_no_input_and_no_input_stands_twice() -> None:
     assert "hold the target, or a feature twice" in fault(glm(inputs=("ill", "age"))).what
     assert "hold the target, or a feature twice" in fault(glm(inputs=("age", "age"))).what
