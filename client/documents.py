@@ -72,9 +72,8 @@ class DocumentStore:
         Raises DocumentFault, and whatever `fetch` raises.
         """
         with self._lock:
-            moment = self.not_before(now)
-            view = _loaded(fetch, self._root(), moment, self._floor())
-            self._keep(view, moment)
+            view = _loaded(fetch, self._root(), now, self._floor())
+            self._keep(view, view.now)
         for sentence in view.ignored:
             _log.warning("document ignored", extra={"why": sentence})
         return view
@@ -125,7 +124,7 @@ class DocumentStore:
     def view(self, now: datetime) -> TrustedView:
         """Return the published documents from the mirror, verified at `now`."""
         files = self._files()
-        return TrustedView.load(files.get, self._root(), self.not_before(now), self._floor())
+        return TrustedView.load(files.get, self._root(), now, self._floor())
 
     def held(self, now: datetime) -> Held:
         """Return everything a decision needs. Raises DocumentFault."""

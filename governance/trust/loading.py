@@ -59,7 +59,7 @@ def load(fetch: Fetch, pinned_root: bytes, now: datetime, floor: Floor) -> Loade
     with TemporaryDirectory(prefix="pratique-") as cache, _plainly():
         client = Client(cache, recorder, pinned_root, floor.raised_to(now))
         client.refresh()
-        return _Loading(client, recorder, floor, floor.raised_to(now)).loaded()
+        return _Loading(client, recorder, floor, now).loaded()
 
 
 @contextmanager
@@ -87,8 +87,9 @@ def _untrusted(why: str) -> DocumentFault:
 class _Loading:
     """One pass over a refreshed client."""
 
-    def __init__(self, client: Client, recorder: Recorder, floor: Floor, now: datetime) -> None:
-        self._client, self._recorder, self._floor, self._now = client, recorder, floor, now
+    def __init__(self, client: Client, recorder: Recorder, floor: Floor, clock: datetime) -> None:
+        self._client, self._recorder, self._floor = client, recorder, floor
+        self._clock, self._now = clock, floor.raised_to(clock)
         self._root, self._targets, self._snapshot, self._timestamp = client.top
 
     def loaded(self) -> Loaded:
@@ -130,13 +131,18 @@ class _Loading:
 
     def _check_times(self) -> None:
         for signed in self._client.top:
-            if signed_at(signed) > self._now + CLOCK_SKEW:
-                raise _untrusted(
-                    f"{signed.type} is signed in the future, at {signed_at(signed)}; "
-                    f"this machine's clock says {self._now}"
-                )
+            self._check_not_ahead(signed)
         if self._timestamp.expires - signed_at(self._timestamp) > TIMESTAMP_LIFE:
             raise _untrusted("the timestamp would live longer than a day")
+
+    def _check_not_ahead(self, signed: Signed) -> None:
+        """By this machine's own clock: by the latest time seen, each signature could add a step."""
+        newest = self._floor.raised_to(self._clock + CLOCK_SKEW)
+        if signed_at(signed) > newest:
+            raise _untrusted(
+                f"{signed.type} is signed in the future, at {signed_at(signed)}; "
+                f"this machine's clock says {self._clock}"
+            )
 
     def _agreement(self) -> Agreement:
         target = self._targets.targets.get(AGREEMENT_PATH)
@@ -174,6 +180,7 @@ class _Loading:
             shown = f"version {meta.version}, and {seen} was seen" if meta else "none is published"
             raise DocumentFault(f"{country} has no documents here", why=shown)
         signed = self._client.role(role_of(country))
+        self._check_not_ahead(signed)
         return read_country(country, signed, self._client.content, self._now)
 
     def _accepted_key(self, party: Party) -> str:

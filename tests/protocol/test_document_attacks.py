@@ -434,6 +434,29 @@ def test_a_signature_from_the_future_does_not_push_the_clock(papers: Papers) -> 
     assert "signed in the future" in untrusted(liar.view)
 
 
+def test_many_small_steps_do_not_push_the_clock(papers: Papers) -> None:
+    liar = LyingCoordinator(papers)
+    liar.date(NOW + timedelta(minutes=9))
+    floor = liar.view().floor
+    assert liar.view(floor).floor == floor, "what was seen once stays readable"
+    liar.date(NOW + timedelta(minutes=18))
+    assert "signed in the future" in untrusted(lambda: liar.view(floor))
+
+
+def test_many_small_steps_of_a_country_do_not_push_the_clock(
+    papers: Papers, liar: LyingCoordinator
+) -> None:
+    floor = liar.view().floor
+    for version, minutes in ((2, 9), (3, 18)):
+        born = NOW + timedelta(minutes=minutes)
+        metadata, _ = country_metadata(papers.officers["NO"], {}, version=version, born=born)
+        liar.put("country-NO", metadata)
+        view = liar.view(floor)
+        floor = view.floor
+    assert "signed in the future" in view.absent["NO"]
+    assert floor.latest == NOW + timedelta(minutes=9)
+
+
 def test_a_country_cannot_push_the_clock_either(papers: Papers, liar: LyingCoordinator) -> None:
     metadata, _ = country_metadata(papers.officers["NO"], {}, version=2, born=NOW + DAY)
     liar.put("country-NO", metadata)
