@@ -63,7 +63,10 @@ class CountryBundle(Document):
 
 @dataclass(frozen=True)
 class CountryDocuments:
-    """What one country says, verified: node keys, permits, withdrawals, its own policy."""
+    """What one country says, verified: node keys, permits, withdrawals, its own policy.
+
+    `key` is the document key under which it was verified, as text.
+    """
 
     country: str
     version: int
@@ -73,6 +76,7 @@ class CountryDocuments:
     permits: Mapping[str, Permit]
     withdrawals: Mapping[str, Withdrawal]
     policy: str | None
+    key: str = ""
 
     def permit(self, study: str) -> Permit | None:
         """Return the permit for the study with this digest."""
@@ -99,7 +103,7 @@ def own_country(
     if metadata.signed.version < at_least:
         older = f"it is version {metadata.signed.version}, and {at_least} was seen before"
         raise _unfit(country, older)
-    return read_country(country, metadata.signed, read.content, now)
+    return read_country(country, pinned.to_text(), metadata.signed, read.content, now)
 
 
 def _check_signature(country: str, metadata: Metadata[Targets], pinned: VerifyKey) -> None:
@@ -116,9 +120,9 @@ def _check_signature(country: str, metadata: Metadata[Targets], pinned: VerifyKe
 
 
 def read_country(
-    country: str, signed: Targets, contents: Contents, now: datetime
+    country: str, key: str, signed: Targets, contents: Contents, now: datetime
 ) -> CountryDocuments:
-    """Return what a country's role says; its signature has been verified by the caller.
+    """Return what a country's role says; the caller has verified its signature by `key`.
 
     Raises DocumentFault where the metadata live too long or not any more, or list what a
     country's role may not hold.
@@ -137,6 +141,7 @@ def read_country(
         permits={d.study: d for d in documents if isinstance(d, Permit)},
         withdrawals={d.study: d for d in documents if isinstance(d, Withdrawal)},
         policy=_read_policy(country, policy),
+        key=key,
     )
 
 

@@ -181,7 +181,8 @@ class _Loading:
             raise DocumentFault(f"{country} has no documents here", why=shown)
         signed = self._client.role(role_of(country))
         self._check_not_ahead(signed)
-        return read_country(country, signed, self._client.content, self._now)
+        contents = self._client.content
+        return read_country(country, party.officer_key, signed, contents, self._now)
 
     def _accepted_key(self, party: Party) -> str:
         """Follow a country's key from the one last seen through every root since."""

@@ -99,14 +99,15 @@ class TrustedView:
     def with_own(self, own: CountryDocuments) -> Self:
         """Return the view with the own country's documents as its own officer gave them.
 
-        `own` was verified by the key in `floor.keys`. Raises DocumentFault where the agreement
-        names another key for the country, or the repository shows a newer version.
+        Raises DocumentFault where the agreement names another key for the country than the one
+        that verified `own`, or than was seen before; or where a newer version is published.
         """
         party = self.agreement.party(own.country)
-        if party is None or party.officer_key != self.floor.keys.get(own.country):
+        trusted = {own.key, self.floor.keys.get(own.country)}
+        if party is None or trusted != {party.officer_key}:
             raise DocumentFault(
                 f"The agreement names another document key for {own.country} than is pinned here",
-                why=self.absent.get(own.country, f"{own.country} is not a party"),
+                why=self.absent.get(own.country, "its officer's key was replaced, or it left"),
                 fix="compare fingerprints with your own officer before you approve anything",
             )
         shown = self.versions.countries.get(own.country, 0)

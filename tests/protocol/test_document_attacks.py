@@ -569,6 +569,19 @@ def test_a_quorum_cannot_give_a_node_another_key_of_its_own_country(papers: Pape
         view.with_own(own)
 
 
+def test_a_replaced_key_speaks_no_more_not_even_to_its_own_node(papers: Papers) -> None:
+    """DK's key was stolen and replaced, signed by the old one; the thief comes with a bundle."""
+    floor = papers.view().floor
+    stolen = papers.desks["DK"].sign(NOW, raw_key(100))
+    amend(papers, rekeyed(raw_key(200)), raw_key(100), raw_key(200))
+    view = papers.view(floor)
+    own = own_country(stolen, "DK", raw_key(100).public, NOW)
+    with pytest.raises(DocumentFault, match="another document key for DK"):
+        view.with_own(own)
+    fresh = papers.desks["DK"].sign(NOW, raw_key(200))
+    assert view.with_own(own_country(fresh, "DK", raw_key(200).public, NOW)).country("DK")
+
+
 def test_two_countries_cannot_swap_their_keys(papers: Papers) -> None:
     floor = papers.view().floor
     parties = agreement_fields()["parties"]
