@@ -363,3 +363,16 @@ def test_a_failing_superlink_ends_the_poll_at_once(wire: Wire) -> None:
     wire.relay._long_poll = 30.0
     wire.superlink.will("PullMessages", status=503)
     assert wire.call("AT", "PullMessages", REQUESTS["PullMessages"](AT)) == (503, b"")
+
+
+def test_an_announcement_for_somebody_else_is_one_look_and_no_more() -> None:
+    wire = Wire()
+
+    async def act() -> None:
+        waiting = asyncio.ensure_future(poll(wire, "AT", AT))
+        await asyncio.sleep(0.05)
+        wire.relay.announce()
+        assert (await waiting)[1] == b""
+
+    asyncio.run(act())
+    assert wire.superlink.methods == ["PullMessages"] * 3  # at first, when woken, at the end
