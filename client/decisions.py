@@ -28,6 +28,9 @@ from protocols.signed import COORDINATOR
 KEPT = 20
 LONGEST_LINE = 600
 
+ASKED = frozenset({EventKind.REQUEST_ALLOWED, EventKind.REQUEST_REPEATED})
+"""What the coordinator did; everything else is this country's own act."""
+
 Clock = Callable[[], datetime]
 _log = logging.getLogger("pratique.decisions")
 
@@ -80,8 +83,8 @@ class Subject:
 class Decisions:
     """Writes decisions down. Safe among threads."""
 
-    def __init__(self, log: AuditLog, clock: Clock) -> None:
-        self._log, self._clock = log, clock
+    def __init__(self, log: AuditLog, clock: Clock, country: str) -> None:
+        self._log, self._clock, self._country = log, clock, country
         self._refusals: deque[KeptRefusal] = deque(maxlen=KEPT)
 
     def event(
@@ -90,7 +93,7 @@ class Decisions:
         subject: Subject,
         *,
         connection: Connection | None = None,
-        actor: str = COORDINATOR,
+        actor: str | None = None,
         outcome: Outcome = Outcome.ALLOWED,
         policies: tuple[str, ...] = (),
         documents: context.DocumentVersions | None = None,
@@ -105,7 +108,7 @@ class Decisions:
         event = Event(
             kind=kind,
             at=self._clock(),
-            actor=actor,
+            actor=actor or (COORDINATOR if kind in ASKED else self._country),
             outcome=outcome,
             policies=policies,
             documents=None if documents is None else logged_versions(documents),

@@ -57,6 +57,7 @@ class DocumentStore:
         self._officer_key, self._pinned_root = officer_key, pinned_root
         self._lock = RLock()
         self._known: Floor | None = None
+        self._reported: set[str] = set()
 
     def not_before(self, now: datetime) -> datetime:
         """Return `now`, or the latest signed time seen where the clock shows an earlier one."""
@@ -74,9 +75,14 @@ class DocumentStore:
         with self._lock:
             view = _loaded(fetch, self._root(), now, self._floor())
             self._keep(view, view.now)
-        for sentence in view.ignored:
-            _log.warning("document ignored", extra={"why": sentence})
+        self._report(view.ignored)
         return view
+
+    def _report(self, ignored: tuple[str, ...]) -> None:
+        """Log what was published and must not be believed, once each time it changes."""
+        for sentence in set(ignored) - self._reported:
+            _log.warning("document ignored", extra={"why": sentence})
+        self._reported = set(ignored)
 
     def deliver(self, bundle: bytes, now: datetime) -> CountryDocuments:
         """Take the own country's documents from its officer.

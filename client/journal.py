@@ -74,6 +74,13 @@ class Journal:
         query = select(func.count()).where(journal.c.run_id == run, journal.c.phase == phase)
         return int(connection.execute(query.select_from(journal)).scalar_one())
 
+    def latest(self, run: str) -> datetime | None:
+        """Return when a run's last reply was written."""
+        query = select(func.max(journal.c.created)).where(journal.c.run_id == run)
+        with transaction(self._engine) as connection:
+            found: datetime | None = connection.execute(query).scalar_one()
+        return found
+
     def write(
         self,
         place: Place,

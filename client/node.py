@@ -6,7 +6,7 @@ No thread, socket or signal is in here: the daemon brings them, and tests do wit
 import logging
 import os
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Engine
@@ -24,7 +24,7 @@ from client.outbox import Outbox
 from client.overview import Overview
 from client.pause import PauseSwitch
 from client.reception import Reception, Slots
-from client.runs import RunBook
+from client.runs import RunBook, RunSummary
 from client.settings import NodeSettings
 from client.standing import PERMITTED, Link, study_standing
 from governance.accounting import epsilon
@@ -41,6 +41,9 @@ from protocols.encoding import digest
 from protocols.noise import NoiseSource
 
 OFFICER_FILES = "*.json"
+LONGEST_SILENCE = timedelta(days=7)
+"""A run without a message for longer is void; a coordinator that comes back begins a new one."""
+
 _log = logging.getLogger("pratique.node")
 
 
@@ -77,9 +80,9 @@ class Node:
         self.log = AuditLog(engine, log_origin(settings.country), keyring.log)
         self.ledger, self.pause_switch = Ledger(engine), PauseSwitch(engine)
         self.holdings = Holdings(settings, keyring.split)
-        self.decisions = Decisions(self.log, self.now)
+        self.decisions = Decisions(self.log, self.now, settings.country)
         self.runs = RunBook(engine, keyring.sealing)
-        self._identity = keyring.identity
+        self._identity, self._journal = keyring.identity, Journal(engine)
         self._reception = self._received(noise, slots or Slots(), entropy)
         self.overview = Overview(
             settings,
@@ -97,7 +100,7 @@ class Node:
     def _received(
         self, noise: NoiseSource, slots: Slots, entropy: Callable[[int], bytes]
     ) -> Reception:
-        journal = Journal(self._engine)
+        journal = self._journal
         outbox = Outbox(self._engine, journal=journal, runs=self.runs, decisions=self.decisions)
         released: dict[str, Any] = {
             "ledger": self.ledger,
@@ -210,24 +213,27 @@ class Node:
             self.holdings.assignment(study)
 
     def _end_lapsed_runs(self) -> None:
-        """Erase the secrets of runs whose study may not go on."""
+        """Erase the secrets of runs that may not go on, or in which nobody spoke for a week."""
         view, own = self.documents.view(self._clock()), self._own()
         if own is None:
             return
         for run in self.runs.summaries(live=True):
             study = view.study(run.study)
             permit, withdrawal = own.permit(run.study), own.withdrawal(run.study)
-            if study and study_standing(study, permit, withdrawal, view.now) == PERMITTED:
-                continue
-            with transaction(self._engine) as connection:
-                self.runs.end(run.run, view.now, connection)
-                self.decisions.event(
-                    EventKind.RUN_ENDED,
-                    Subject(study=run.study, run=run.run),
-                    actor=self._settings.country,
-                    outcome=Outcome.DONE,
-                    connection=connection,
-                )
+            permitted = study and study_standing(study, permit, withdrawal, view.now) == PERMITTED
+            if not permitted or view.now - self._last_spoken(run) > LONGEST_SILENCE:
+                self._end_run(run, view.now)
+
+    def _last_spoken(self, run: RunSummary) -> datetime:
+        return self._journal.latest(run.run) or run.created
+
+    def _end_run(self, run: RunSummary, now: datetime) -> None:
+        subject = Subject(study=run.study, run=run.run)
+        with transaction(self._engine) as connection:
+            self.runs.end(run.run, now, connection)
+            self.decisions.event(
+                EventKind.RUN_ENDED, subject, outcome=Outcome.DONE, connection=connection
+            )
 
     def pause(self, reason: str) -> None:
         """Refuse every message until `resume`."""
@@ -248,8 +254,7 @@ class Node:
         self._note_own(EventKind.NODE_STOPPED)
 
     def _note_own(self, kind: EventKind) -> None:
-        actor = self._settings.country
-        self.decisions.event(kind, Subject(), actor=actor, outcome=Outcome.DONE)
+        self.decisions.event(kind, Subject(), outcome=Outcome.DONE)
 
     def status(self, link: Link) -> dict[str, Any]:
         """Return where the node stands, for its operator only."""

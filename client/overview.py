@@ -115,6 +115,7 @@ class Overview:
             "versions": (held.view if held else view).versions.by_name() if view else {},
             "own": _own(held),
             "absent": dict(view.absent) if view else {},
+            "ignored": list(view.ignored) if view else [],
             "fault": fault or None,
         }
 

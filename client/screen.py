@@ -27,6 +27,8 @@ def _documents(documents: Found) -> Iterator[str]:
         yield f"Own officer's documents: version {own['version']}, until {own['expires']}"
     for country, why in documents["absent"].items():
         yield f"  {country}: {why}"
+    for sentence in documents["ignored"]:
+        yield f"  not believed: {sentence}"
 
 
 def _data(data: Found) -> Iterator[str]:

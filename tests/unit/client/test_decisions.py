@@ -28,7 +28,7 @@ def log(tmp_path: Path) -> AuditLog:
 
 @pytest.fixture
 def decisions(log: AuditLog) -> Decisions:
-    return Decisions(log, lambda: NOW)
+    return Decisions(log, lambda: NOW, "DK")
 
 
 def entries(log: AuditLog) -> list[dict[str, Any]]:
@@ -102,6 +102,23 @@ def test_a_refusal_stands_though_the_log_cannot_be_written(
     monkeypatch.setattr(log, "append", full)
     decisions.refused(Refusal(ReasonCode.STALE, "No"), ABOUT)
     assert decisions.refusals()[0]["what"] == "No"
+
+
+@pytest.mark.parametrize(
+    ("kind", "actor"),
+    [
+        (EventKind.REQUEST_ALLOWED, "coordinator"),
+        (EventKind.REQUEST_REPEATED, "coordinator"),
+        (EventKind.SUM_CONTRIBUTED, "DK"),
+        (EventKind.BUDGET_CHARGED, "DK"),
+    ],
+)
+def test_an_entry_names_who_acted(
+    decisions: Decisions, log: AuditLog, kind: EventKind, actor: str
+) -> None:
+    decisions.event(kind, ABOUT)
+    decisions.event(kind, ABOUT, actor="SHA256:abcd")
+    assert [entry["actor"] for entry in entries(log)] == [actor, "SHA256:abcd"]
 
 
 def test_an_unreadable_frame_is_known_by_its_digest() -> None:

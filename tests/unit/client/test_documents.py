@@ -167,3 +167,14 @@ def test_versions_name_the_own_country_as_its_officer_gave_it(federation: Federa
     node = federation.nodes["DK"]
     node.deliver(bundle)
     assert node.documents.held(federation.clock()).versions.countries["DK"] == desk.version
+
+
+def test_what_must_not_be_believed_is_logged_once(
+    federation: Federation, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = federation.nodes["DK"].documents
+    for told in (("a permit in targets",), ("a permit in targets",), (), ("a permit in targets",)):
+        store._report(told)
+    assert [record.why for record in caplog.records if record.name == "pratique.documents"] == [
+        "a permit in targets"
+    ] * 2

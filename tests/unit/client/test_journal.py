@@ -95,6 +95,12 @@ def test_replies_of_a_phase_are_counted_within_their_run(tmp_path: Path) -> None
         assert made.count("ab" * 16, "answer", connection) == 0
 
 
+def test_the_last_reply_of_a_run_tells_when_it_spoke(tmp_path: Path) -> None:
+    made = written(tmp_path)
+    assert made.latest("ab" * 16) == NOW
+    assert made.latest("cd" * 16) is None
+
+
 def test_phases_are_named_as_people_read_them() -> None:
     phases = [PHASE_BUNDLE, PHASE_CONTRIBUTE, PHASE_ANSWER]
     assert [phase_name(phase) for phase in phases] == ["bundle", "contribute", "answer"]

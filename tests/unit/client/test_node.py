@@ -92,6 +92,20 @@ def test_a_run_of_an_expired_study_loses_its_secrets(federation: Federation, stu
     assert node.runs.summaries(live=True) == []
 
 
+def test_a_run_in_which_nobody_spoke_for_a_week_loses_its_secrets(
+    federation: Federation, study: Study
+) -> None:
+    federation.ready(study)
+    node = federation.nodes["DK"]
+    for days, live in ((6, 1), (2, 0)):
+        federation.papers.now += days * DAY
+        for country in federation.nodes:
+            federation.hand_over(country)
+        federation.papers.refresh()
+        node.tend()
+        assert len(node.runs.summaries(live=True)) == live
+
+
 def test_tending_prepares_what_a_first_message_would_wait_for(
     federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
