@@ -17,6 +17,7 @@ from governance.officer.office import KNOWN_TASKS, Office
 from governance.officer.signing import view_if_usable
 from governance.officer.studies import find_study, is_named, keep_study, kept_studies
 from governance.policy.assessment import assess
+from governance.policy.explain import explain_study
 from governance.policy.facts import listed
 from governance.trust.bundle import CountryDocuments
 from governance.trust.view import TrustedView
@@ -42,10 +43,13 @@ def approve(
     require_open(study, office.country, office.now())
     if not reconsider:
         require_undecided(study, office.own(), verb="approve")
-    require_allowed(study, office.weigh(study, view, office.ledger(study, view)))
+    weighed = office.weigh(study, view, office.ledger(study, view))
+    require_allowed(study, weighed)
     permit = build_permit(
         study, office.country, office.settings.authority, conditions, office.now()
     )
+    # in full, and this very text: `show` may have been given another one of the same name
+    office.terminal.say(explain_study(study, view.agreement, weighed))
     _show_permit(office, study, permit)
     kept = keeps_conditions(office, study, view, permit)
     office.terminal.confirm("Sign this permit?", yes=yes)

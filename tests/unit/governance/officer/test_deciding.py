@@ -39,6 +39,14 @@ class TestApproval:
         assert asked.digest in said
         assert "ε = 0.5 at δ = 1e-05" in said
 
+    def test_shows_the_whole_text_that_is_signed(self, agreed: Keyboard, asked: Study) -> None:
+        """What `show` said may have been another text: an exchange need not show one twice."""
+        said = agreed.done("approve", asked.id, answer="y\n")
+        shown = " ".join(said[: said.index("Permit of DK")].split())
+        assert asked.digest in shown
+        assert asked.purpose.sentence in shown
+        assert asked.recipients[0] in shown
+
     def test_holds_the_conditions_given(self, agreed: Keyboard, asked: Study) -> None:
         words = ("--features", "age, sex,disease", "--epsilon-at-most", "0.7")
         agreed.done("approve", asked.id, *words, "--expires", "2026-10-31", "--yes")
