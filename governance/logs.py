@@ -20,6 +20,7 @@ FIELDS = (
 def configure_logs(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
     """Send the project's loggers to `stream` as JSON lines; libraries only from warnings up."""
     handler = logging.StreamHandler(stream)
+    handler.addFilter(_ours_or_a_warning)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[
@@ -35,5 +36,16 @@ def configure_logs(stream: TextIO = sys.stderr, level: int = logging.INFO) -> No
             ],
         )
     )
+    handler.addFilter(_ours_or_trouble)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("pratique").setLevel(level)
+
+
+def _ours_or_trouble(record: logging.LogRecord) -> bool:
+    """Whatever level a library sets for its own logger, only its troubles are told."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] == "pratique"
+
+
+def _ours_or_a_warning(record: logging.LogRecord) -> bool:
+    """A library that sets its own logger's level is held to warnings all the same."""
+    return record.levelno >= logging.WARNING or record.name.split(".")[0] == "pratique"

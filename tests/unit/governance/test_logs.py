@@ -50,8 +50,12 @@ def test_a_line_end_in_a_field_makes_no_second_line(lines: io.StringIO) -> None:
     assert line["event"] == "x"
 
 
-def test_libraries_are_heard_from_warnings_up(lines: io.StringIO) -> None:
+def test_libraries_are_heard_from_warnings_up(
+    lines: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("flwr"), "level", logging.DEBUG)
     logging.getLogger("flwr").info("chatter")
+    logging.getLogger("pratiquely").info("chatter")
     logging.getLogger("pratique").debug("chatter")
     logging.getLogger("flwr").warning("trouble")
     assert [line["event"] for line in read(lines)] == ["trouble"]
