@@ -107,12 +107,12 @@ class State:
             name: MetaFile.from_data(read_targets_metadata(data).signed.version, data, ["sha256"])
             for name, data in roles.items()
         }
-        expires = min(now + SNAPSHOT_LIFE, self.agreement.sunset)
+        expires = now + SNAPSHOT_LIFE
         return Snapshot(version, None, expires, meta, signed_field(now))
 
     def _timestamp(self, now: datetime, online: SigningKey, version: int, snapshot: bytes) -> Files:
         meta = MetaFile.from_data(version, snapshot, ["sha256"])
-        expires = min(now + TIMESTAMP_LIFE, self.agreement.sunset)
+        expires = now + TIMESTAMP_LIFE
         signed = Timestamp(self.timestamp + 1, None, expires, meta, signed_field(now))
         return {TIMESTAMP_NAME: _signed(signed, online)}
 
