@@ -35,6 +35,9 @@ from protocols.private_sum.messages import Request, read_request, require_curren
 from protocols.private_sum.view import OwnView
 from protocols.proto.round_pb2 import PHASE_ANSWER, PHASE_BUNDLE, PHASE_CONTRIBUTE, Phase
 from protocols.signed import COORDINATOR
+from protocols.tasks.schedule import COHORT_FLOOR
+
+USED_PERMIT = "node/permit-used"
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,26 @@ class Gate:
             reserved_micro=self._reserved(study, held, run),
         )
         assessment.require()
+        self._require_unspent(study, held, run)
         return assessment, budget
+
+    def _require_unspent(self, study: Study, held: Held, run: str) -> None:
+        """A permit is for the study's ε once: a run launched anew needs a permit given anew."""
+        issued = _permit(held, study).issued
+        others = {
+            entry.run
+            for entry in self._ledger.entries(study=study.digest)
+            if entry.run != run and entry.phase != COHORT_FLOOR and entry.created >= issued
+        }
+        if others:
+            raise Refusal(
+                ReasonCode.NO_PERMIT,
+                "The permit for this study has been used",
+                why=f"run {min(others)} was charged under it; another one would cost the patients "
+                "more than the study promises",
+                fix="ask the officer to approve the study again (`approve --reconsider`)",
+                clause=USED_PERMIT,
+            )
 
     def _reserved(self, study: Study, held: Held, run: str) -> int:
         """Return what this run, and the count behind its cohort floor, have been charged."""

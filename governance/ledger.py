@@ -191,9 +191,14 @@ class Ledger:
         with self._engine.begin() as connection:
             return _sum(connection, order, _COLUMNS.register == register)
 
-    def entries(self, register: str | None = None, run: str | None = None) -> list[LedgerEntry]:
-        """Return the entries in the order they were made, of one register or run if given."""
-        wanted = {_COLUMNS.register: register, _COLUMNS.run: run}
+    def entries(
+        self, register: str | None = None, run: str | None = None, study: str | None = None
+    ) -> list[LedgerEntry]:
+        """Return the entries in the order they were made, of one register, run or study if given.
+
+        `study` is a study's digest.
+        """
+        wanted = {_COLUMNS.register: register, _COLUMNS.run: run, _COLUMNS.study: study}
         conditions = [column == value for column, value in wanted.items() if value is not None]
         with self._engine.begin() as connection:
             return _select(connection, *conditions)

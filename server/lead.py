@@ -129,5 +129,5 @@ def _void(report: RoundReport) -> RunVoid:
     return RunVoid(
         f"Round {report.number} ({report.phase}) opened nothing",
         why=". ".join(part for part in (reason, listed) if part),
-        fix="see `status` on the nodes named; a new launch is charged anew",
+        fix="see `status` on the nodes named; a new launch needs new permits, and is charged",
     )

@@ -3,6 +3,7 @@
 import ast
 import inspect
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,8 @@ def test_a_contribution_looks_like_noise_whatever_was_added(folder: Path) -> Non
     study = federation.approved()
     words = []
     for number in (1, 2):
+        federation.papers.now += timedelta(minutes=1)
+        federation.permit("DK", study)  # a permit is for one run
         run = federation.ready(study, bytes([number]) * 16)
         opened = run.coordinator.begin_round(1, "histogram", b"")
         reply = federation.nodes["DK"].handle(opened.contribute_request("DK"))

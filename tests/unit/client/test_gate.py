@@ -285,6 +285,28 @@ def test_a_run_id_is_entered_once(federation: Federation, study: Study) -> None:
     refused(federation.nodes["DK"], again.request("bundle", "DK"), ReasonCode.STALE)
 
 
+def test_a_permit_is_for_one_charged_run(federation: Federation, study: Study) -> None:
+    """Launched again and again, a study would cost its patients more than it promises them."""
+    node = federation.nodes["DK"]
+    early, first = federation.ready(study), federation.ready(study)
+    first.sum(1, "histogram")
+    found = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.NO_PERMIT)
+    assert found["clause"] == "node/permit-used"
+    assert first.id in found["why"]
+    entered = early.coordinator.begin_round(1, "histogram", b"").contribute_request("DK")
+    refused(node, entered, ReasonCode.NO_PERMIT)
+    federation.papers.now += timedelta(minutes=1)
+    federation.permit("DK", study)
+    assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
+
+
+def test_a_run_that_was_charged_nothing_uses_up_no_permit(
+    federation: Federation, study: Study
+) -> None:
+    federation.ready(study)
+    federation.ready(study).sum(1, "histogram")
+
+
 def test_phases_of_a_run_that_was_never_entered_are_stale(
     federation: Federation, study: Study
 ) -> None:
