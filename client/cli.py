@@ -311,7 +311,7 @@ def _isolate() -> None:
     """Start again without the folder of the script or the caller in Python's path."""
     if not sys.flags.safe_path:
         os.environ["PYTHONSAFEPATH"] = "1"
-        os.execv(sys.executable, [sys.executable, "-P", "-m", "client.cli", *sys.argv[1:]])  # noqa: S606  # nosec B606 (this very program, no shell)
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "client.cli", *sys.argv[1:]])  # noqa: S606 (this program)  # nosec B606
 
 
 def main() -> None:

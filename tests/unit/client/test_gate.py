@@ -8,6 +8,8 @@ import pytest
 
 from client import gate as gate_module
 from client.node import Node
+from client.state import journal
+from governance.database import transaction
 from governance.documents.permit import PermitConditions
 from governance.documents.study import Study
 from protocols.errors import ReasonCode
@@ -281,8 +283,13 @@ def test_a_country_without_published_keys_stops_the_run(
 def test_a_run_id_is_entered_once(federation: Federation, study: Study) -> None:
     first = federation.ready(study, b"r" * 16)
     first.sum(1, "histogram")
+    node = federation.nodes["DK"]
     again = federation.run(study, b"r" * 16, versions=DocumentVersions(1, 1))
-    refused(federation.nodes["DK"], again.request("bundle", "DK"), ReasonCode.STALE)
+    refused(node, again.request("bundle", "DK"), ReasonCode.STALE)
+    with transaction(node._engine) as connection:  # as a sweeper of old replies might
+        connection.execute(journal.delete())
+    found = refused(node, again.request("bundle", "DK"), ReasonCode.STALE)
+    assert "used before" in found["why"]
 
 
 def test_a_permit_is_for_one_charged_run(federation: Federation, study: Study) -> None:
