@@ -39,7 +39,7 @@ class Desk(Protocol):
         """Sign 32 bytes with the coordinator's identity key."""
 
     def release(self, study: str, run: str, outcome: dict[str, Any], model: bytes) -> None:
-        """Take what the run made, to be signed and released."""
+        """Take what the run made, to be signed and released; the run is finished then."""
 
 
 def conduct(
@@ -67,7 +67,6 @@ def conduct(
         store.move(run_id, RunState.RUNNING, datetime.now(UTC))
         outcome = lead(study, conductor, _noting(store, run_id))
         desk.release(digest, run_id, outcome_json(outcome), _model_bytes(outcome))
-        store.move(run_id, RunState.FINISHED, datetime.now(UTC))
     except PratiqueError as fault:
         void = isinstance(fault, RunVoid | SetUpFailed)
         store.move(

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from governance.audit.events import Event, EventKind, Outcome
+from governance.audit.events import Event, EventKind
 from governance.audit.log import AuditLog
 from governance.database import open_database
 from governance.local import Desk
@@ -28,6 +28,7 @@ from server.errors import OperationFault
 from server.exchange import ENDING_SECONDS, ExchangeService, serve_exchange
 from server.home import HOME_VARIABLE, CoordinatorHome, CoordinatorKeys
 from server.office import ACTOR, Office
+from server.refusals import Refusals
 from server.relay import Relay
 from server.runs import RunState, RunStore
 from server.seats import Seats
@@ -146,12 +147,7 @@ def _service(office: Office, relay: Relay) -> ExchangeService:
         documents=office.documents,
         relay=relay,
         clock=now,
-        on_refusal=lambda peer, call, why: office.note(
-            EventKind.CALL_REFUSED,
-            outcome=Outcome.REFUSED,
-            subject=f"{peer.country} {peer.role} {call}",
-            reason=why,
-        ),
+        on_refusal=Refusals(office),
     )
 
 

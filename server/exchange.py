@@ -13,6 +13,7 @@ import grpc
 
 from keys.certificates import Peer, Role, peer_of
 from keys.errors import KeyFault, PratiqueError
+from protocols.carrier import FLEET_CALLS
 from protocols.channel import MAX_MESSAGE
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
 from server.errors import OperationFault
@@ -107,7 +108,7 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
                 peer.country, request.method, request.body, request.headers
             )
         except RelayRefused as fault:
-            self._on_refusal(peer, request.method[:40], str(fault))
+            self._on_refusal(peer, _known(request.method), str(fault))
             await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, str(fault))
             raise
         await self._peer(context, "Relay")  # it may have been revoked while the call waited
@@ -135,6 +136,10 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
 async def _refuse(context: Any, code: grpc.StatusCode, details: str) -> None:
     """End the call; `abort` raises, so that nothing after it runs."""
     await context.abort(code, details)
+
+
+def _known(method: str) -> str:
+    return method if method in FLEET_CALLS else "Relay"
 
 
 async def serve_exchange(

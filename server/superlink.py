@@ -6,6 +6,7 @@ Control, Fleet and Runtime APIs share one port without a login, so it never list
 memory that goes with the process.
 """
 
+import hashlib
 import json
 import os
 import secrets
@@ -53,7 +54,7 @@ class SuperLink:
     def __init__(self, home: Path, *, environment: Mapping[str, str]) -> None:
         """`home` keeps Flower's folder and logs; `environment` reaches the server app."""
         self._home = home
-        self._secrets = Path(tempfile.mkdtemp(prefix="pratique-", dir=_memory_folder()))
+        self._secrets = _secret_folder(home)
         self.port = _free_port()
         self._environment = _environment(home, environment)
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -198,7 +199,7 @@ class SuperLink:
     def _spawn(self, name: str, command: Sequence[str]) -> None:
         with (self._home / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                command,
+                [*_dies_with_us(), *command],
                 env=self._environment,
                 cwd=self._home,
                 stdin=subprocess.DEVNULL,
@@ -255,6 +256,21 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _tool(name: str) -> str:
     return str(Path(sys.executable).parent / name)
+
+
+def _secret_folder(home: Path) -> Path:
+    """Make a private folder in memory; what a killed coordinator of this home left is removed."""
+    name = f"pratique-{hashlib.sha256(os.fsencode(home.absolute())).hexdigest()[:16]}-"
+    memory = _memory_folder()
+    for left in Path(memory or tempfile.gettempdir()).glob(f"{name}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=name, dir=memory))
+
+
+def _dies_with_us() -> list[str]:
+    """The prefix with which the kernel ends a process of ours when we are killed, where it is."""
+    found = shutil.which("setpriv")
+    return [found, "--pdeathsig", "KILL"] if found else []
 
 
 def _memory_folder() -> str | None:

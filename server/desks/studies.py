@@ -4,6 +4,7 @@ import base64
 import logging
 import secrets
 from collections.abc import Mapping
+from threading import Lock
 from typing import Any
 
 from governance.audit.events import DocumentVersions, EventKind
@@ -38,7 +39,7 @@ class Studies:
     """Everything about studies and their runs."""
 
     def __init__(self, office: Office) -> None:
-        self._office = office
+        self._office, self._launching = office, Lock()
 
     def check(self, text: str, source: str) -> dict[str, Any]:
         """Return the completed study and what each country's rules say to it."""
@@ -76,9 +77,10 @@ class Studies:
         study = find(view, name)
         require_launchable(self._checks(study, view, Act.CONTRIBUTE))
         self._require_nodes(study)
-        self._require_idle(study)
         run_id = secrets.token_hex(RUN_ID_BYTES)
-        office.runs.create(run_id, study.digest, office.clock())
+        with self._launching:  # of two at once, the second finds the study running
+            self._require_idle(study)
+            office.runs.create(run_id, study.digest, office.clock())
         bundle = build_bundle(office.home.path / "bundles" / run_id, run_id)
         try:
             flower_run = office.superlink.run(bundle)
@@ -144,7 +146,7 @@ class Studies:
         return base64.b64encode(self._office.keys.identity.sign(content)).decode()
 
     def release(self, study: str, run: str, outcome: Mapping[str, Any], model: str) -> None:
-        """Sign, write and publish what a run made."""
+        """Sign, write and publish what a run made: with that the run is finished."""
         office, view = self._office, self._office.view()
         made = find(view, study)
         row = office.runs.get(run)
@@ -176,6 +178,7 @@ class Studies:
             documents=_versions(view),
             body=digest(content),
         )
+        office.runs.move(run, RunState.FINISHED, office.clock())
 
     def _read(self, text: str, source: str, view: TrustedView) -> Study:
         now = self._office.clock().replace(microsecond=0).isoformat()
