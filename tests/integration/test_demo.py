@@ -1,0 +1,113 @@
+"""The demo as a whole: the real commands as real processes, from an agreement to a result."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HOSPITALS = ROOT.parent / "shared" / "data" / "heart-disease"
+WIDEST = 100
+ROW = re.compile(r"^ {2}(\S.*?) {2,}(0\.\d{3}) {2,}(0\.\d{3})$", re.MULTILINE)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A short name: Unix sockets lie below it."""
+    folder = tmp_path_factory.getbasetemp().parent / f"d{os.getpid()}"
+    folder.mkdir()
+    yield folder
+    folder.rmdir()
+
+
+def start(scratch: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "demo", *words],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(scratch)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    told, _ = process.communicate(timeout=580)
+    return told
+
+
+def running_in(folder: Path) -> list[str]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if any(str(folder) in word for word in words):
+            found.append(" ".join(words))
+    return found
+
+
+def figures(told: str) -> dict[str, tuple[float, float]]:
+    return {name: (float(auc), float(accuracy)) for name, auc, accuracy in ROW.findall(told)}
+
+
+def test_four_countries_release_a_model_as_good_as_pooling(scratch: Path) -> None:
+    process = start(scratch)
+    told = finished(process)
+    assert process.returncode == 0, told
+    found = figures(told)
+    assert found["pooled records, no privacy"][0] > 0.80
+    assert found["released model"][0] > found["pooled records, no privacy"][0] - 0.02
+    assert found["released model"][1] > found["always the commoner answer"][1]
+    assert max(map(len, told.splitlines())) <= WIDEST
+    assert told.count("is whole:") == 6
+    assert "prohibited by Article 54" in told
+    assert list(scratch.iterdir()) == []
+    assert running_in(scratch) == []
+
+
+def test_four_hospitals_release_a_model(scratch: Path) -> None:
+    if not HOSPITALS.is_dir():
+        pytest.skip("the hospitals' files are not beside the project")
+    process = start(scratch, "--data", str(HOSPITALS))
+    told = finished(process)
+    assert process.returncode == 0, told
+    assert figures(told)["released model"][0] > 0.75
+    assert "1e-04" in told
+    assert list(scratch.iterdir()) == []
+
+
+def test_ctrl_c_ends_every_process_and_leaves_nothing(scratch: Path) -> None:
+    process = start(scratch)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "pratique-node up" in line:
+            break
+    time.sleep(1)
+    assert running_in(scratch)
+    process.send_signal(signal.SIGINT)
+    told = finished(process)
+    assert process.returncode == 130, told
+    assert told.rstrip().endswith("Stopped.")
+    assert running_in(scratch) == []
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_folder_without_the_hospitals_files_is_said_plainly(
+    scratch: Path, tmp_path: Path
+) -> None:
+    process = start(scratch, "--data", str(tmp_path))
+    told = finished(process)
+    assert process.returncode == 1
+    assert "processed.cleveland.data is not there" in told
+    assert "Traceback" not in told
+    assert list(scratch.iterdir()) == []
