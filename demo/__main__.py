@@ -65,7 +65,7 @@ def _folder(*, keep: bool) -> Iterator[Path]:
         raise
     finally:
         if keep:
-            print(f"\nWhat was made is kept in {folder}", file=sys.stderr)
+            print(f"\nWhat was made is kept in {folder}, logs in {folder}/logs", file=sys.stderr)
         else:
             shutil.rmtree(folder)
 

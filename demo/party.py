@@ -150,7 +150,9 @@ class Party:
             yield (line.decode().rstrip() for line in printed)
         if process.wait(COMMAND_SECONDS):
             said = log.read_text(encoding="utf-8")
-            raise CommandFailed(f"{self.told(words)}\nended with {process.returncode}:\n{said}")
+            raise CommandFailed(
+                f"{self.told(words)}\nended with status {process.returncode}:\n{said}"
+            )
         self.processes.forget(process)
 
     def start(self, *words: str | Path, ready: Callable[[], bool], seconds: float) -> None:
