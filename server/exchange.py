@@ -5,11 +5,15 @@ certificate still holds: of this federation, in time, not revoked, of a role tha
 call. What is behind a call decides the rest.
 """
 
-from collections.abc import Callable, Container
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Container
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Protocol
 
 import grpc
+from google.protobuf.message import Message
 
 from keys.certificates import Peer, Role, peer_of
 from keys.errors import KeyFault, PratiqueError
@@ -26,6 +30,17 @@ MAY_CALL: dict[str, frozenset[Role]] = {
     "Relay": frozenset({Role.NODE}),
 }
 """Which roles may make which call; a test walks the whole matrix."""
+LARGEST_REQUEST: dict[str, int] = {
+    "Enrol": 64 * 2**10,
+    "Fetch": 4 * 2**10,
+    "Submit": 16 * 2**20,
+    "Relay": MAX_MESSAGE,
+}
+"""In bytes; only a node carries sums."""
+MOST_CALLS = 1024
+"""Calls under way at once, all parties together."""
+MOST_CALLS_OF_ONE = 16
+"""Calls under way at once for one country's role: a long poll, a heartbeat and some objects."""
 ENDING_SECONDS = 2.0
 
 
@@ -67,52 +82,71 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         """`on_refusal` is told of a known party's call that it may not make, and why."""
         self._authority_pem, self._clock, self._on_refusal = authority_pem, clock, on_refusal
         self._enrolments, self._documents, self._relay = enrolments, documents, relay
+        self._under_way: Counter[tuple[str, Role]] = Counter()
 
     async def Enrol(  # noqa: N802 (the name in exchange.proto)
         self, request: exchange_pb2.EnrolRequest, context: Any
     ) -> exchange_pb2.EnrolReply:
         """Take a request for admission, or say what became of it."""
-        peer = await self._peer(context, "Enrol")
-        try:
-            return self._enrolments.enrol(peer.country, request, self._clock())
-        except PratiqueError as fault:
-            await _refuse(context, grpc.StatusCode.FAILED_PRECONDITION, str(fault))
-            raise
+        async with self._heard(context, "Enrol", request) as peer:
+            try:
+                return self._enrolments.enrol(peer.country, request, self._clock())
+            except PratiqueError as fault:
+                await _refuse(context, grpc.StatusCode.FAILED_PRECONDITION, str(fault))
+                raise
 
     async def Fetch(  # noqa: N802
         self, request: exchange_pb2.FetchRequest, context: Any
     ) -> exchange_pb2.FetchReply:
         """Hand out one file of the document store."""
-        await self._peer(context, "Fetch")
-        content = self._documents.fetch(request.path)
-        return exchange_pb2.FetchReply(found=content is not None, content=content or b"")
+        async with self._heard(context, "Fetch", request):
+            content = self._documents.fetch(request.path)
+            return exchange_pb2.FetchReply(found=content is not None, content=content or b"")
 
     async def Submit(  # noqa: N802
         self, request: exchange_pb2.SubmitRequest, context: Any
     ) -> exchange_pb2.SubmitReply:
-        """Take an officer's documents or signatures."""
-        peer = await self._peer(context, "Submit")
-        try:
-            self._documents.submit(peer, request.kind, request.content)
-        except PratiqueError as fault:
-            return exchange_pb2.SubmitReply(what=fault.what, why=fault.why, fix=fault.fix)
-        return exchange_pb2.SubmitReply(accepted=True)
+        """Take an officer's documents or signatures; checking them holds nobody else up."""
+        async with self._heard(context, "Submit", request) as peer:
+            submit = self._documents.submit
+            try:
+                await asyncio.to_thread(submit, peer, request.kind, request.content)
+            except PratiqueError as fault:
+                return exchange_pb2.SubmitReply(what=fault.what, why=fault.why, fix=fault.fix)
+            return exchange_pb2.SubmitReply(accepted=True)
 
     async def Relay(  # noqa: N802
         self, request: exchange_pb2.RelayRequest, context: Any
     ) -> exchange_pb2.RelayReply:
         """Carry one Fleet call of the caller's own node."""
-        peer = await self._peer(context, "Relay")
+        async with self._heard(context, "Relay", request) as peer:
+            try:
+                status, body = await self._relay.call(
+                    peer.country, request.method, request.body, request.headers
+                )
+            except RelayRefused as fault:
+                self._on_refusal(peer, _known(request.method), str(fault))
+                await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, str(fault))
+                raise
+            await self._peer(context, "Relay")  # it may have been revoked while the call waited
+            return exchange_pb2.RelayReply(status=status, body=body)
+
+    @asynccontextmanager
+    async def _heard(self, context: Any, call: str, request: Message) -> AsyncIterator[Peer]:
+        """Yield who calls, where the call is theirs, of a fair size, and not one too many."""
+        peer = await self._peer(context, call)
+        who = peer.country, peer.role
+        if request.ByteSize() > LARGEST_REQUEST[call]:
+            why = f"a {call} request has at most {LARGEST_REQUEST[call]} bytes"
+            await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, why)
+        if self._under_way[who] >= MOST_CALLS_OF_ONE:
+            why = f"{MOST_CALLS_OF_ONE} calls of this party are under way already"
+            await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, why)
+        self._under_way[who] += 1
         try:
-            status, body = await self._relay.call(
-                peer.country, request.method, request.body, request.headers
-            )
-        except RelayRefused as fault:
-            self._on_refusal(peer, _known(request.method), str(fault))
-            await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, str(fault))
-            raise
-        await self._peer(context, "Relay")  # it may have been revoked while the call waited
-        return exchange_pb2.RelayReply(status=status, body=body)
+            yield peer
+        finally:
+            self._under_way[who] -= 1
 
     async def _peer(self, context: Any, call: str) -> Peer:
         presented = context.auth_context().get("x509_pem_cert", [b""])[0]
@@ -151,12 +185,13 @@ async def serve_exchange(
     OperationFault where nothing can listen there.
     """
     server = grpc.aio.server(
+        maximum_concurrent_rpcs=MOST_CALLS,
         options=[
             ("grpc.max_send_message_length", MAX_MESSAGE),
             ("grpc.max_receive_message_length", MAX_MESSAGE),
             ("grpc.so_reuseport", 0),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-        ]
+        ],
     )
     exchange_pb2_grpc.add_ExchangeServicer_to_server(service, server)
     credentials = grpc.ssl_server_credentials(

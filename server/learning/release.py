@@ -43,8 +43,8 @@ class DocumentVersions(BaseModel):
 class Result(BaseModel):
     """What a study found, and every figure that a reader needs to judge it.
 
-    ε and δ are those of the reserved schedule, evaluation included, for each patient against the
-    coordinator with `colluding` countries, given the noise of `honest` contributions.
+    ε and δ are those of the run's reserved schedule, evaluation included, for each patient against
+    the coordinator with `colluding` countries, given the noise of `honest` contributions.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -90,10 +90,10 @@ class Result(BaseModel):
     def statement(self) -> str:
         """The privacy statement in one plain paragraph."""
         return (
-            f"Each patient is protected with ε={self.epsilon:g}, δ={self.delta:g} over the whole "
-            f"study, evaluation included, against the coordinator and up to {self.colluding} "
-            f"colluding countries (c={self.colluding}). n={self.roster_size} countries were "
-            f"asked; the noise relies on h={self.honest} honest contributions."
+            f"Each patient is protected with ε={self.epsilon:g}, δ={self.delta:g} over this run of "
+            f"the study, evaluation included, against the coordinator and up to "
+            f"{self.colluding} colluding countries (c={self.colluding}). n={self.roster_size} "
+            f"countries were asked; the noise relies on h={self.honest} honest contributions."
         )
 
 
