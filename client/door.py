@@ -75,7 +75,7 @@ class Door:
                 ReasonCode.DECLINED,
                 "The records have changed since this run began",
                 why="the cohort floor was decided for another version of them",
-                fix="nothing to do here; a new run takes the new version",
+                fix="ask the officer to approve again (`approve --reconsider`), then begin a new run",
             )
         return assignment, version
 

@@ -1,11 +1,13 @@
 """The cohort floor: whether a study's eligible cohort is large enough, told by a noisy count.
 
 The count is a release like any other: charged and logged first, with this country's own noise, made
-once for each permit and data version and kept. Below the floor the coordinator reads `declined`.
+once for each permit and kept: a count for every version of the records would cost more than the
+study states. Below the floor, or once the records have changed, the coordinator reads `declined`.
 """
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, insert, select
 
@@ -23,15 +25,27 @@ from protocols.mechanism import Mechanism, Scope
 from protocols.noise import NoiseSource
 from protocols.tasks.schedule import COHORT_FLOOR
 
-COUNT_LABEL = "pratique/cohort-count/v1"
-COUNT_ID_BYTES = 16
+COUNT_LABEL = "pratique/cohort-count/v2"
+COUNT_PREFIX, COUNT_ID_BYTES = "count-", 13
+RECORDS_CHANGED = "node/records-changed"
 ENOUGH, TOO_FEW = "enough", "too-few"
 
 
-def count_id(permit: Permit, data_version: str) -> str:
-    """Return the name, 32 hexadecimal digits, under which this count is charged once."""
-    fields = permit.digest.encode(), data_version.encode()
-    return labelled_hash(COUNT_LABEL, *fields)[:COUNT_ID_BYTES].hex()
+def count_id(permit: Permit) -> str:
+    """Return the name under which a permit's one count is charged.
+
+    It has the 32 characters of a run id and is none: a run id is hexadecimal throughout.
+    """
+    digest = labelled_hash(COUNT_LABEL, permit.digest.encode())
+    return COUNT_PREFIX + digest[:COUNT_ID_BYTES].hex()
+
+
+@dataclass(frozen=True)
+class _Count:
+    """What the count decided, and of which version of the records."""
+
+    data_version: str
+    decision: str
 
 
 class CohortFloor:
@@ -53,53 +67,56 @@ class CohortFloor:
     def require(self, admission: Admission) -> str:
         """Return the data version whose cohort is large enough. Raises Refusal DECLINED."""
         version = self._holdings.records().version
-        decision = self._decided(admission.permit, version) or self._count(admission, version)
-        if decision != ENOUGH:
-            raise Refusal(
-                ReasonCode.DECLINED,
-                "The cohort of the study is too small here",
-                why=f"a noisy count did not reach {admission.held.view.agreement.smallest_cohort}, "
-                "the smallest cohort of the agreement",
-                fix="nothing; the count is made once for each permit and version of the data",
-                clause="agreement/smallest-cohort",
-            )
+        count = self._made(admission.permit) or self._count(admission, version)
+        if count.data_version != version:
+            raise _records_changed(admission)
+        if count.decision != ENOUGH:
+            raise _too_few(admission)
         return version
 
-    def _decided(self, permit: Permit, version: str) -> str | None:
-        query = select(cohort_counts.c.decision).where(
-            cohort_counts.c.permit == permit.digest, cohort_counts.c.data_version == version
+    def _made(self, permit: Permit) -> _Count | None:
+        columns = cohort_counts.c
+        query = select(columns.data_version, columns.decision).where(
+            columns.permit == permit.digest
         )
+        # Databases of an earlier release may hold one for each version of the records.
+        latest = query.order_by(columns.created.desc()).limit(1)
         with transaction(self._engine) as connection:
-            found: str | None = connection.execute(query).scalar_one_or_none()
-        return found
+            found = connection.execute(latest).one_or_none()
+        return None if found is None else _Count(found.data_version, found.decision)
 
-    def _count(self, admission: Admission, version: str) -> str:
+    def _count(self, admission: Admission, version: str) -> _Count:
         mechanism = _mechanism(admission)
         assignment = self._holdings.assignment(admission.study)
-        self._charge(admission, mechanism, version)
+        self._charge(admission, mechanism)
         count = assignment.lattice_sum(mechanism, b"", entropy=self._entropy)
         noisy = int(count[0] + self._noise.draw(mechanism.noise_std, mechanism.dimension)[0])
         smallest = admission.held.view.agreement.smallest_cohort * mechanism.scale
-        return self._keep(admission, version, ENOUGH if noisy >= smallest else TOO_FEW)
+        made = _Count(version, ENOUGH if noisy >= smallest else TOO_FEW)
+        self._keep(admission, made)
+        return made
 
-    def _charge(self, admission: Admission, mechanism: Mechanism, version: str) -> None:
-        name = count_id(admission.permit, version)
+    def _charge(self, admission: Admission, mechanism: Mechanism) -> None:
         with transaction(self._engine) as connection:
             self._ledger.reserve(
                 admission.budget,
                 study=admission.study.digest,
-                run=name,
+                run=count_id(admission.permit),
                 mechanisms=[mechanism],
                 now=admission.held.view.now,
                 connection=connection,
             )
             self._log(EventKind.BUDGET_CHARGED, admission, connection)
 
-    def _keep(self, admission: Admission, version: str, decision: str) -> str:
-        row = {"permit": admission.permit.digest, "data_version": version, "decision": decision}
+    def _keep(self, admission: Admission, made: _Count) -> None:
+        row = {
+            "permit": admission.permit.digest,
+            "data_version": made.data_version,
+            "decision": made.decision,
+            "created": admission.held.view.now,
+        }
         with transaction(self._engine) as connection:
-            connection.execute(insert(cohort_counts).values(created=admission.held.view.now, **row))
-        return decision
+            connection.execute(insert(cohort_counts).values(row))
 
     def _log(self, kind: EventKind, admission: Admission, connection: Connection) -> None:
         self._decisions.event(
@@ -109,6 +126,29 @@ class CohortFloor:
             documents=admission.held.versions,
             connection=connection,
         )
+
+
+def _records_changed(admission: Admission) -> Refusal:
+    return Refusal(
+        ReasonCode.DECLINED,
+        "The records have changed since the cohort was counted under this permit",
+        why="a permit pays for one noisy count; another one would cost the patients more than the "
+        "study promises",
+        fix="ask the officer to approve again with "
+        f"`pratique-officer approve {admission.study.id} --reconsider`",
+        clause=RECORDS_CHANGED,
+    )
+
+
+def _too_few(admission: Admission) -> Refusal:
+    return Refusal(
+        ReasonCode.DECLINED,
+        "The cohort of the study is too small here",
+        why=f"a noisy count did not reach {admission.held.view.agreement.smallest_cohort}, "
+        "the smallest cohort of the agreement",
+        fix="nothing; the count is made once for each permit",
+        clause="agreement/smallest-cohort",
+    )
 
 
 def _mechanism(admission: Admission) -> Mechanism:

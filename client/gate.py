@@ -230,8 +230,8 @@ class Gate:
 
     def _reserved(self, study: Study, held: Held, run: str) -> int:
         """Return what this run, and the count behind its cohort floor, have been charged."""
-        permit, version = held.own.permit(study.digest), self._holdings.version
-        runs = [run] if permit is None or version is None else [run, count_id(permit, version)]
+        permit = held.own.permit(study.digest)
+        runs = [run] if permit is None else [run, count_id(permit)]
         return sum(entry.rdp_micro for one in runs for entry in self._ledger.entries(run=one))
 
     def _require_fit(self, study: Study) -> None:

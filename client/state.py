@@ -43,7 +43,7 @@ cohort_counts = Table(
     Column("decision", String(16), nullable=False),
     Column("created", UtcTime, nullable=False),
 )
-"""What the charged noisy count decided, made once per permit and data version."""
+"""What the charged noisy count decided, made once per permit, and of which records."""
 
 documents = Table(
     "documents",

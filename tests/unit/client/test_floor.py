@@ -1,13 +1,18 @@
-"""The cohort floor: charged, counted once for each permit and version, and silent outside."""
+"""The cohort floor: charged, counted once for each permit, and silent outside."""
 
+import json
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sqlalchemy import insert
 
 from client.floor import COUNT_LABEL, CohortFloor, count_id
 from client.node import Node
+from client.state import cohort_counts
+from governance.database import transaction
 from governance.documents.study import Study
 from keys.derive import labelled_hash
 from protocols.errors import ReasonCode, Refusal
@@ -94,9 +99,7 @@ def test_the_count_is_charged_before_it_is_made(
 
 
 @pytest.mark.parametrize("patients", [80, 10])
-def test_it_is_made_once_for_a_permit_and_a_version_of_the_data(
-    federation: Federation, study: Study, patients: int
-) -> None:
+def test_it_is_made_once_for_a_permit(federation: Federation, study: Study, patients: int) -> None:
     node, source = with_patients(federation, patients)
     first = ask(federation, node, study)
     for _ in range(3):
@@ -107,15 +110,63 @@ def test_it_is_made_once_for_a_permit_and_a_version_of_the_data(
     assert charged(node) == ["cohort-floor"]
 
 
-def test_another_version_of_the_data_is_counted_and_charged_anew(
+@pytest.mark.parametrize(("before", "after"), [(10, 80), (80, 10), (80, 81)])
+def test_other_records_are_not_counted_under_the_same_permit(
+    federation: Federation, study: Study, before: int, after: int
+) -> None:
+    """Each count costs ε, and the study states the ε of one."""
+    node, _ = with_patients(federation, before)
+    ask(federation, node, study)
+    node, source = with_patients(federation, after)
+    reply = node.handle(federation.run(study).request("bundle", "DK"))
+    assert reply == refusal_reply(ReasonCode.DECLINED)
+    found = last_refusal(node)
+    assert found["clause"] == "node/records-changed"
+    assert "have changed since the cohort was counted under this permit" in found["what"]
+    assert f"`pratique-officer approve {study.id} --reconsider`" in found["fix"]
+    assert source.draws == 0
+    assert charged(node) == ["cohort-floor"]
+
+
+def test_records_that_come_back_are_those_that_were_counted(
+    federation: Federation, study: Study
+) -> None:
+    node, _ = with_patients(federation, 80)
+    assert ask(federation, node, study) is None
+    node, _ = with_patients(federation, 70)
+    assert ask(federation, node, study) is ReasonCode.DECLINED
+    node, source = with_patients(federation, 80)
+    assert ask(federation, node, study) is None
+    assert source.draws == 0
+
+
+def test_a_permit_given_anew_counts_the_records_as_they_are(
     federation: Federation, study: Study
 ) -> None:
     node, _ = with_patients(federation, 10)
     assert ask(federation, node, study) is ReasonCode.DECLINED
     node, source = with_patients(federation, 80)
+    federation.permit("DK", study, sentence="Approved again: the records have changed.")
     assert ask(federation, node, study) is None
     assert source.draws == 1
     assert charged(node) == ["cohort-floor", "cohort-floor"]
+
+
+def test_the_latest_of_several_counts_of_an_older_database_stands(
+    federation: Federation, study: Study
+) -> None:
+    """An earlier release made one for each version of the records."""
+    node, source = with_patients(federation, 80)
+    own = node.documents.own(federation.clock()).permit(study.digest)
+    assert own is not None
+    now, version = federation.clock(), node.holdings.records().version
+    rows = [(timedelta(0), version, "enough"), (timedelta(days=-1), "sha256:old", "too-few")]
+    with transaction(node._engine) as connection:
+        for age, counted, decision in rows:
+            row = {"permit": own.digest, "data_version": counted, "decision": decision}
+            connection.execute(insert(cohort_counts).values(created=now + age, **row))
+    assert ask(federation, node, study) is None
+    assert (source.draws, charged(node)) == (0, [])
 
 
 def test_another_permit_is_counted_and_charged_anew(federation: Federation, study: Study) -> None:
@@ -147,13 +198,28 @@ def test_a_crash_after_the_charge_counts_again_and_charges_once(
     assert source.draws == 2
 
 
-def test_a_permit_and_a_version_name_one_count(federation: Federation, study: Study) -> None:
+def test_a_permit_names_one_count_which_is_no_run(federation: Federation, study: Study) -> None:
     one = permit(federation.papers.agreed, study, "DK")
     two = permit(federation.papers.agreed, study, "EE")
-    names = {count_id(p, version) for p in (one, two) for version in ("sha256:a", "sha256:b")}
-    assert len(names) == 4
-    expected = labelled_hash(COUNT_LABEL, one.digest.encode(), b"sha256:a")[:16].hex()
-    assert count_id(one, "sha256:a") == expected
+    assert count_id(one) != count_id(two)
+    digest = labelled_hash(COUNT_LABEL, one.digest.encode()).hex()
+    assert count_id(one) == f"count-{digest[:26]}"
+    assert len(count_id(one)) == 32
+    with pytest.raises(ValueError, match="fromhex"):
+        bytes.fromhex(count_id(one))
+
+
+def test_the_count_is_charged_under_its_permit_and_logged_under_the_run_that_asked(
+    federation: Federation, study: Study
+) -> None:
+    node, _ = with_patients(federation, 80)
+    run = federation.run(study)
+    assert code_of(node.handle(run.request("bundle", "DK"))) is None
+    own = node.documents.own(federation.clock()).permit(study.digest)
+    assert own is not None
+    assert [entry.run for entry in node.ledger.entries()] == [count_id(own)]
+    events = [json.loads(entry) for entry in node.log_entries()["entries"]]
+    assert [e["run"] for e in events if e["kind"] == "budget-charged"] == [run.id]
 
 
 def test_a_count_that_does_not_fit_the_budget_is_refused_before_it_is_made(

@@ -1,5 +1,6 @@
 """What the gate lets in, and every reason for which it does not."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,17 @@ import pytest
 from client import gate as gate_module
 from client.node import Node
 from client.state import journal
+from governance.accounting import rdp_micro
 from governance.database import transaction
 from governance.documents.permit import PermitConditions
 from governance.documents.study import Study
+from governance.ledger import LedgerView, Terms
 from protocols.errors import ReasonCode
 from protocols.private_sum.context import DocumentVersions
 from protocols.private_sum.messages import LARGEST_REQUEST, refusal_reply, write_request
 from protocols.proto.round_pb2 import PHASE_BUNDLE, BundleRequest, RequestBody
 from tests.support.documents import DAY, raw_key, withdrawal
-from tests.support.nodes import Federation, code_of, last_refusal, retold
+from tests.support.nodes import Federation, code_of, last_refusal, records, retold
 
 FORBID_MALES = """
 @id("dk/not-now") @clause("Order 12") @code("policy") @sentence("Nothing leaves in autumn.")
@@ -404,6 +407,27 @@ def test_a_budget_that_would_be_exceeded_is_refused(tmp_path: Path) -> None:
     found = refused(small.nodes["DK"], run.request("bundle", "DK"), ReasonCode.BUDGET)
     assert found["fix"]
     small.close()
+
+
+def test_whether_the_budget_covers_a_study_does_not_tell_that_the_records_changed(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The count stays reserved under its permit, whatever became of the file."""
+    node = federation.nodes["DK"]
+    assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
+    (federation.home("DK").path / "records.csv").write_text(records(81))
+    node = federation.restart("DK")
+    spent, view = node.ledger.entries()[0].rdp_micro, node.ledger.view
+    honest = federation.papers.agreed.honest
+
+    def nearly_full(terms: Terms) -> LedgerView:
+        """Others have spent all but what this study takes, its count included."""
+        cost = sum(rdp_micro(each, honest, terms.order) for each in study.mechanisms)
+        return replace(view(terms), spent_micro=terms.cap_micro - cost + spent)
+
+    monkeypatch.setattr(node.ledger, "view", nearly_full)
+    frame = federation.run(study).request("bundle", "DK")
+    assert refused(node, frame, ReasonCode.DECLINED)["clause"] == "node/records-changed"
 
 
 def test_another_register_opens_no_second_budget(federation: Federation, study: Study) -> None:
