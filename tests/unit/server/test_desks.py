@@ -386,7 +386,7 @@ def test_revoking_where_there_is_nobody_says_so(coordinator: Coordinator) -> Non
 # Over the socket, as the server app speaks.
 
 
-def test_the_server_app_s_desk_speaks_to_the_daemon_s(
+def test_app_to_daemon(
     coordinator: Coordinator, study: Study
 ) -> None:
     run = launched(coordinator, study)
