@@ -22,6 +22,10 @@ def verify_logs(federation: Federation) -> None:
     """Every officer checks its own node's log and the coordinator's, by its own program."""
     story, coordinator = federation.story, federation.coordinator
     story.act("Every log is verified, by people who do not trust who wrote it")
+    story.say(
+        "Each decision and each release stands in a log that can only grow. Every officer's own "
+        "program checks every entry against the head that the log's key has signed."
+    )
     story.command("each officer", "pratique-officer log verify --node …")
     own = federation.everywhere(lambda site: _verify_node(federation, site))
     story.quote("\n".join(text.strip() for text in own.values()))

@@ -2,7 +2,7 @@
 
 Countries differ in age, sex, habits, baseline risk and in what they fail to record, and each
 writes its file in its own way: other columns, codes, delimiter, and words for what is missing.
-Nothing here is modelled on real people; country names only make the story readable.
+Nothing here is modelled on real people or offices; country names only make the story readable.
 """
 
 import csv
@@ -136,7 +136,7 @@ PORTUGUESE = {
 COUNTRIES = (
     Country(
         code="DK",
-        authority="Danish Health Data Authority",
+        authority="Health Records Office of Denmark",
         patients=6000,
         age=61,
         male=0.49,
@@ -148,7 +148,7 @@ COUNTRIES = (
     ),
     Country(
         code="EE",
-        authority="Estonian Health Insurance Fund",
+        authority="Health Records Office of Estonia",
         patients=3600,
         age=66,
         male=0.43,
@@ -160,7 +160,7 @@ COUNTRIES = (
     ),
     Country(
         code="IE",
-        authority="Irish Health Information Service",
+        authority="Health Records Office of Ireland",
         patients=4400,
         age=58,
         male=0.51,
@@ -172,7 +172,7 @@ COUNTRIES = (
     ),
     Country(
         code="PT",
-        authority="Shared Services of the Portuguese Health Ministry",
+        authority="Health Records Office of Portugal",
         patients=7200,
         age=69,
         male=0.46,

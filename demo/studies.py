@@ -6,6 +6,17 @@ from typing import Any
 
 from demo.federation import Federation
 
+TRAINING = (
+    "In each round a country lets out one short list of whole numbers: a sum over its patients, "
+    "each patient's part bounded, with the country's own noise, under a mask that falls away only "
+    "in the sum over all countries. Nothing leaves before the officer's permit is there and the "
+    "country's own ledger is charged."
+)
+HISTOGRAM = (
+    "The second study asks for a table. The same four permits are needed, and what it costs a "
+    "patient is added to what the first one cost."
+)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -18,12 +29,14 @@ class Outcome:
 def train(federation: Federation, documents: Path) -> Outcome:
     """Train a model under four permits and release it."""
     federation.story.act("A training study: proposed, read, permitted, run, released")
+    federation.story.say(TRAINING)
     return _study(federation, documents, federation.world.training, told_in_full=True)
 
 
 def count(federation: Federation, documents: Path) -> Outcome:
     """Open a histogram under four permits."""
     federation.story.act("A histogram, through the same door and from the same ledger")
+    federation.story.say(HISTOGRAM)
     return _study(federation, documents, federation.world.histogram, told_in_full=False)
 
 
@@ -71,6 +84,7 @@ def refuse(federation: Federation, documents: Path) -> None:
     """Try a study with a forbidden purpose: every country's rules refuse it."""
     story, coordinator = federation.story, federation.coordinator
     story.act("A study that nobody can launch: its purpose is forbidden")
+    story.say("An insurer would like to price by expected illness. The office tries:")
     draft = documents / "insurance-premiums.yaml"
     for action in ("check", "propose"):
         story.command("coordinator", f"pratique-coordinator study {action} {draft.name}")
