@@ -75,7 +75,7 @@ class Door:
                 ReasonCode.DECLINED,
                 "The records have changed since this run began",
                 why="the cohort floor was decided for another version of them",
-                fix="ask the officer to approve again (`approve --reconsider`), then begin a new run",
+                fix="ask the officer to approve again (`approve --reconsider`); then begin anew",
             )
         return assignment, version
 

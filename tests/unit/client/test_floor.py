@@ -218,7 +218,7 @@ def test_the_count_is_charged_under_its_permit_and_logged_under_the_run_that_ask
     own = node.documents.own(federation.clock()).permit(study.digest)
     assert own is not None
     assert [entry.run for entry in node.ledger.entries()] == [count_id(own)]
-    events = [json.loads(entry) for entry in node.log_entries()["entries"]]
+    events = [json.loads(entry)["entry"] for entry in node.log_entries()["entries"]]
     assert [e["run"] for e in events if e["kind"] == "budget-charged"] == [run.id]
 
 
