@@ -105,7 +105,8 @@ def _print_schedule(study: dict[str, Any]) -> None:
     for one in study["mechanisms"]:
         times = f"{one['rounds']} rounds of " if one["rounds"] > 1 else ""
         whose = "all countries' noise" if one["scope"] == "shared" else "each country's own noise"
-        typer.echo(f"    {one['phase']:13} {times}{one['dimension']} values, {whose}")
+        size = f"{one['dimension']} value{'s' if one['dimension'] > 1 else ''}"
+        typer.echo(f"    {one['phase']:13} {times}{size}, {whose}")
 
 
 def _print_country(one: dict[str, Any]) -> None:
