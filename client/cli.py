@@ -1,17 +1,20 @@
 """`pratique-node`: the commands of a national node's operator."""
 
-import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keys.errors import PratiqueError
+from governance.commands import (
+    JsonOption,
+    PassphraseFd,
+    PassphraseFile,
+    plain_errors,
+    show,
+)
 
 if TYPE_CHECKING:
     from client.enrolment import Introduction
@@ -28,14 +31,6 @@ DEFAULT_HOME = Path.home() / ".pratique" / "node"
 HomeOption = Annotated[
     Path,
     typer.Option("--home", envvar="PRATIQUE_HOME", help="The node's folder.", show_default=False),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")]
-PassphraseFile = Annotated[
-    Path | None,
-    typer.Option("--passphrase-file", help="File that holds the key store's passphrase."),
-]
-PassphraseFd = Annotated[
-    int | None, typer.Option("--passphrase-fd", help="Open descriptor to read it from.")
 ]
 SIGNS = {"good": "ok  ", "soon": "soon", "failed": "FAIL", "skipped": "--  "}
 
@@ -235,26 +230,6 @@ def _print_status(found: dict[str, Any]) -> None:
 
     for line in status_lines(found):
         typer.echo(line)
-
-
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """Print an expected error as plain sentences and end with status 1."""
-    try:
-        yield
-    except PratiqueError as fault:
-        typer.echo(f"{fault}", err=True)
-        raise typer.Exit(1) from fault
-    except KeyboardInterrupt as stopped:
-        raise typer.Exit(130) from stopped
-
-
-def show(value: Any, *, as_json: bool, plain: Callable[[Any], None]) -> None:
-    """Print a value as JSON, or by `plain`."""
-    if as_json:
-        typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
-    else:
-        plain(value)
 
 
 def _home(path: Path) -> "NodeHome":

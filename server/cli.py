@@ -8,18 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from governance.commands import JsonOption, PassphraseFd, PassphraseFile, plain_errors, show
 from server.commands.agreement import agreement_app
 from server.commands.log import log_app
-from server.commands.options import (
-    DEFAULT_HOME,
-    HomeOption,
-    JsonOption,
-    PassphraseFd,
-    PassphraseFile,
-    plain_errors,
-    request,
-    show,
-)
+from server.commands.options import DEFAULT_HOME, HomeOption, request
 from server.commands.result import result_app
 from server.commands.study import study_app
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from governance.commands import JsonOption, PassphraseFd, PassphraseFile
+
 DEFAULT_HOME = Path.home() / ".pratique" / "officer"
 
 app = typer.Typer(
@@ -23,13 +25,6 @@ app.add_typer(log_app, name="log")
 Home = Annotated[
     Path, typer.Option("--home", envvar="PRATIQUE_HOME", help="Folder of this officer.")
 ]
-PassphraseFile = Annotated[
-    Path | None, typer.Option(help="File that holds the passphrase; only you may read it.")
-]
-PassphraseFd = Annotated[
-    int | None, typer.Option(help="Number of an open file descriptor to read it from.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON value for a machine.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Sign without asking.")]
 Node = Annotated[
     Path | None, typer.Option("--node", help="Folder of your own node; remembered once given.")
@@ -50,7 +45,7 @@ def keygen(
     home: Home = DEFAULT_HOME,
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseFd = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Make your country's document key. Once: it is who your country is to the others."""
     from governance.officer.opening import make_keys  # noqa: PLC0415 (keeps --help quick)
@@ -73,7 +68,7 @@ def enrol(
     home: Home = DEFAULT_HOME,
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseFd = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Ask the coordinator's exchange to let you in."""
     from governance.officer import enrolment  # noqa: PLC0415 (keeps --help quick)
@@ -89,7 +84,7 @@ def inbox(
     home: Home = DEFAULT_HOME,
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseFd = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """List what waits for you, most urgent first."""
     from governance.officer.opening import at_work  # noqa: PLC0415 (keeps --help quick)
@@ -111,7 +106,7 @@ def sign(
     home: Home = DEFAULT_HOME,
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseFd = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Sign the agreement that waits at the exchange, or a file of your own country."""
     from governance.officer.delivery import Handing  # noqa: PLC0415 (keeps --help quick)
@@ -132,7 +127,7 @@ def show(
     home: Home = DEFAULT_HOME,
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseFd = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Explain a study in plain words: who asks what, why, at what cost, for whom."""
     from governance.officer.opening import at_work  # noqa: PLC0415 (keeps --help quick)
@@ -163,7 +158,7 @@ def approve(
     home: Home = DEFAULT_HOME,
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseFd = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Permit a study, with conditions if you give any."""
     from governance.officer import deciding  # noqa: PLC0415 (keeps --help quick)
@@ -188,7 +183,7 @@ def refuse(
     home: Home = DEFAULT_HOME,
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseFd = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Refuse a study that you have not permitted."""
     from governance.officer import deciding  # noqa: PLC0415 (keeps --help quick)
@@ -210,7 +205,7 @@ def withdraw(
     home: Home = DEFAULT_HOME,
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseFd = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Take a permit back. Your node stops at once, with or without the exchange."""
     from governance.officer import deciding  # noqa: PLC0415 (keeps --help quick)
@@ -229,7 +224,7 @@ def renew(
     home: Home = DEFAULT_HOME,
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseFd = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Sign your country's documents again as they stand, for another seven days."""
     from governance.officer import signing  # noqa: PLC0415 (keeps --help quick)
@@ -249,7 +244,7 @@ def log_list(
     ] = None,
     last: Annotated[int | None, typer.Option(min=1, help="The newest so many only.")] = None,
     home: Home = DEFAULT_HOME,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """List what a daemon on this machine has logged."""
     from governance.officer import logs  # noqa: PLC0415 (keeps --help quick)
@@ -270,7 +265,7 @@ def log_verify(
         Path | None, typer.Option("--coordinator", help="Folder of a coordinator.")
     ] = None,
     home: Home = DEFAULT_HOME,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Check that a log is whole, unchanged, and continues what you saw before."""
     from governance.officer import logs  # noqa: PLC0415 (keeps --help quick)

@@ -5,14 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from server.commands.options import (
-    DEFAULT_HOME,
-    HomeOption,
-    JsonOption,
-    plain_errors,
-    request,
-    show,
-)
+from governance.commands import JsonOption, plain_errors, show
+from server.commands.options import DEFAULT_HOME, HomeOption, request
 from server.commands.texts import read_text
 
 agreement_app = typer.Typer(no_args_is_help=True, help="The agreement between the countries.")

@@ -5,14 +5,8 @@ from typing import Any
 
 import typer
 
-from server.commands.options import (
-    DEFAULT_HOME,
-    HomeOption,
-    JsonOption,
-    plain_errors,
-    request,
-    show,
-)
+from governance.commands import JsonOption, plain_errors, show
+from server.commands.options import DEFAULT_HOME, HomeOption, request
 
 log_app = typer.Typer(no_args_is_help=True, help="The coordinator's audit log.")
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from server.commands.options import DEFAULT_HOME, HomeOption, JsonOption, plain_errors, show
+from governance.commands import JsonOption, plain_errors, show
+from server.commands.options import DEFAULT_HOME, HomeOption
 
 if TYPE_CHECKING:
     from server.learning.release import Result

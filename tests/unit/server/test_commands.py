@@ -13,12 +13,12 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from governance.commands import plain_errors
 from governance.documents.models import MOST_BYTES
 from governance.local import Desk
 from keys.errors import KeyFault, PratiqueError
 from keys.store import KeyStore
 from server.cli import app
-from server.commands.options import plain_errors
 from server.commands.texts import read_text
 from server.commands.trusted import find_folder
 from server.commands.watch import follow
