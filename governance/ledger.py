@@ -3,7 +3,8 @@
 An RDP filter at one fixed order (Feldman, Zrnic 2021): a charge is taken only if the sum of the
 period stays within the cap. Charges are made before a release and never refunded. The ledger
 belongs to the person register: a new cohort, study or amended agreement opens no new budget,
-because whatever was charged between a period's two dates counts in it.
+because whatever was charged between a period's two dates counts in it, and in an agreement's first
+period whatever was charged within one period's length, under whichever agreement.
 """
 
 from collections.abc import Sequence
@@ -60,11 +61,16 @@ _COLUMNS = ledger_entries.c
 
 @dataclass(frozen=True)
 class Period:
-    """One budget period of an agreement: `start` ≤ t < `end`, UTC, `index` from 0."""
+    """One budget period of an agreement: `start` ≤ t < `end`, UTC, `index` from 0.
+
+    Charges count in it from `since` on. That is `start`, but in the agreement's first period the
+    moment one period's length ago: an agreement with earlier dates may have been charged then.
+    """
 
     index: int
     start: datetime
     end: datetime
+    since: datetime
 
 
 def period_of(effective: datetime, period_days: int, now: datetime) -> Period:
@@ -80,7 +86,8 @@ def period_of(effective: datetime, period_days: int, now: datetime) -> Period:
         )
     length = timedelta(days=period_days)
     index = (now - effective) // length
-    return Period(index, effective + index * length, effective + (index + 1) * length)
+    start = effective + index * length
+    return Period(index, start, start + length, since=start if index else now - length)
 
 
 @dataclass(frozen=True)
@@ -182,7 +189,7 @@ class Ledger:
             return _view(open_connection, terms)
 
     def spent(self, register: str, period: Period, order: int) -> int:
-        """Return the micro-units of RDP at `order` charged in the period."""
+        """Return the micro-units of RDP at `order` that count in the period."""
         with self._engine.begin() as connection:
             return _sum(connection, order, *_within(register, period))
 
@@ -218,7 +225,7 @@ def _view(connection: Connection, terms: Terms) -> LedgerView:
 def _within(register: str, period: Period) -> tuple[ColumnElement[bool], ...]:
     """By time, not by the number of the period: an amended agreement may number them anew."""
     created = _COLUMNS.created
-    return _COLUMNS.register == register, created >= period.start, created < period.end
+    return _COLUMNS.register == register, created >= period.since, created < period.end
 
 
 def _sum(connection: Connection, order: int, *wanted: ColumnElement[bool]) -> int:

@@ -26,7 +26,7 @@ def period_shares(view: TrustedView, study: Study, runs: Iterable[Any], now: dat
     spent = dict.fromkeys(study.countries, 0)
     for row in runs:
         other = view.study(row.study)
-        if not row.round or row.created < terms.period.start or other is None:
+        if not row.round or row.created < terms.period.since or other is None:
             continue
         if other.population.register_name == register:
             _add(spent, other, terms.honest, terms.order)

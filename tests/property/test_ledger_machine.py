@@ -58,7 +58,7 @@ class LedgerMachine(RuleBasedStateMachine):
         return sum(
             rdp_micro(mechanism, 2, 8)
             for owner, mechanism, at in self.charged.values()
-            if owner == register and period.start <= at < period.end
+            if owner == register and period.since <= at < period.end
         )
 
     def reserve(self, register: str, run: str, schedule: list[Mechanism], connection=None):
@@ -112,15 +112,19 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(days=st.integers(0, 10))
     def amend(self, days: int) -> None:
-        """A new agreement numbers its periods from another day."""
+        """A new agreement numbers its periods from another day, and opens no budget by that."""
+        before = {one: self.ledger.view(self.terms(one)).spent_micro for one in REGISTERS}
         self.effective = self.now - timedelta(days=days)
+        for register, spent in before.items():
+            assert self.ledger.view(self.terms(register)).spent_micro >= spent
 
     @invariant()
     def the_cap_holds_and_nothing_is_forgotten(self) -> None:
         for register in REGISTERS:
             view = self.ledger.view(self.terms(register))
             assert view.spent_micro == self.model_spent(register, view.period)
-            everything = Period(0, EFFECTIVE, datetime.max.replace(tzinfo=EFFECTIVE.tzinfo))
+            forever = datetime.max.replace(tzinfo=EFFECTIVE.tzinfo)
+            everything = Period(0, EFFECTIVE, forever, since=EFFECTIVE)
             assert view.lifetime_micro == self.model_spent(register, everything)
             assert view.left_micro == max(0, CAP - view.spent_micro)
 

@@ -193,7 +193,7 @@ def test_a_new_period_opens_a_new_budget_and_the_lifetime_adds_up(ledger: Ledger
     ledger.reserve(following, study=STUDY, run=run_id(2), mechanisms=[release()], now=later)
     assert ledger.view(following) == LedgerView(
         register="adults",
-        period=Period(1, later, later + timedelta(days=PERIOD_DAYS)),
+        period=Period(1, later, later + timedelta(days=PERIOD_DAYS), since=later),
         order=8,
         cap_micro=ONE,
         spent_micro=ONE,
@@ -216,6 +216,45 @@ def test_an_amended_agreement_opens_no_new_budget(ledger: Ledger) -> None:
             mechanisms=[release()],
             now=NOW,
         )
+
+
+@pytest.mark.parametrize(
+    ("moved", "waited", "counts"),
+    [
+        (timedelta(seconds=1), timedelta(seconds=1), True),
+        (timedelta(days=1), timedelta(days=200), True),
+        (timedelta(days=1), timedelta(days=PERIOD_DAYS), True),
+        (timedelta(days=1), timedelta(days=PERIOD_DAYS, microseconds=1), False),
+        (timedelta(days=200), timedelta(days=201), True),
+        (timedelta(days=1), timedelta(days=PERIOD_DAYS + 1), False),
+    ],
+)
+def test_an_agreement_that_takes_effect_after_a_charge_does_not_forget_it(
+    ledger: Ledger, moved: timedelta, waited: timedelta, counts: bool
+) -> None:
+    """Its first period looks back for one period's length, as if it had begun with the charge."""
+    charge(ledger, 1, cap=ONE)
+    now = NOW + waited
+    amended = terms(ONE, period=period_of(NOW + moved, PERIOD_DAYS, now))
+    found = ledger.view(amended).spent_micro
+    assert found == ledger.spent("adults", amended.period, 8) == (ONE if counts else 0)
+
+    def again() -> None:
+        ledger.reserve(amended, study=STUDY, run=run_id(2), mechanisms=[release()], now=now)
+
+    if counts:
+        with pytest.raises(Refusal, match="does not cover"):
+            again()
+    else:
+        again()
+    assert len(ledger.entries()) == (1 if counts else 2)
+
+
+def test_only_the_first_period_of_an_agreement_looks_back() -> None:
+    for days, back in [(0, PERIOD_DAYS), (100, PERIOD_DAYS), (365, 0), (400, 35), (730, 0)]:
+        now = EFFECTIVE + timedelta(days=days)
+        period = period_of(EFFECTIVE, PERIOD_DAYS, now)
+        assert period.since == now - timedelta(days=back)
 
 
 def test_entries_charged_at_another_order_count_at_this_one(ledger: Ledger) -> None:
