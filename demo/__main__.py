@@ -19,6 +19,7 @@ from demo.story import Story
 from demo.studies import count, refuse, train
 from demo.world import World
 
+LONGEST_FOLDER = 60
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -56,7 +57,7 @@ def _stop(*_signal: object) -> None:
 @contextmanager
 def _folder(*, keep: bool) -> Iterator[Path]:
     """A folder that goes when all went well, and stays to be looked at when it did not."""
-    folder = Path(tempfile.mkdtemp(prefix="pratique-"))
+    folder = Path(tempfile.mkdtemp(prefix="pratique-", dir=_short(tempfile.gettempdir())))
     (folder / "logs").mkdir()
     try:
         yield folder
@@ -68,6 +69,11 @@ def _folder(*, keep: bool) -> Iterator[Path]:
             print(f"\nWhat was made is kept in {folder}, logs in {folder}/logs", file=sys.stderr)
         else:
             shutil.rmtree(folder)
+
+
+def _short(folder: str) -> str:
+    """Unix sockets lie below it, and the kernel takes no path over 107 bytes for one."""
+    return folder if len(folder) <= LONGEST_FOLDER else "/tmp"  # noqa: S108 (mkdtemp makes a private folder in it)
 
 
 def _run(folder: Path, data: Path | None) -> None:

@@ -1,5 +1,6 @@
 """What the pages say is what the programs do: help texts, commands, options, targets, links."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -26,6 +27,14 @@ LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 NOT_TARGETS = {"the", "a", "it", "sure", "their", "its"}
 WIDEST = 120
+CLAIMS = {
+    "without privacy": ("none", 4, None),
+    "ε = 1, noise shared by four honest countries": ("shared", 4, 1.0),
+    "ε = 1, each country adding all of the noise itself": ("per-country", 1, 1.0),
+    "ε = 0.1, noise shared by four honest countries": ("shared", 4, 0.1),
+    "ε = 0.1, each country adding all of the noise itself": ("per-country", 1, 0.1),
+}
+"""Rows of the README's table, and which measurement each one states."""
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -78,6 +87,16 @@ def test_targets_exist(page: Path) -> None:
 def test_the_readme_s_two_commands_come_first() -> None:
     fences = FENCE.findall(README.read_text(encoding="utf-8"))
     assert fences[0].splitlines()[1:-1] == ["make demo", "make test"]
+
+
+def test_the_readme_s_accuracies_are_those_measured() -> None:
+    measured = json.loads((ROOT / "bench" / "results" / "utility.json").read_text())["rows"]
+    table = {(one["noise"], one["h"], one["epsilon"]): one["mean_of_centres"] for one in measured}
+    shown = re.findall(r"^\| ([^|]+) \| (0\.\d+) \|$", README.read_text(), re.MULTILINE)
+    claims = {what: float(accuracy) for what, accuracy in shown}
+    for what, row in CLAIMS.items():
+        assert claims.pop(what) == pytest.approx(table[row], abs=0.01), what
+    assert not claims
 
 
 @every_page
