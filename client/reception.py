@@ -2,13 +2,12 @@
 
 Either a reply that the outbox has made final, or a refusal that carries one code. Whatever else
 goes wrong in here reads `declined`, and its text stays here. Replies that may follow from records
-leave at a fixed slot after the request came.
+leave at one of few moments after the request came, each twice as late as the one before.
 """
 
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from threading import Lock
 
 from client.admission import Admission, Repetition
@@ -32,22 +31,53 @@ from protocols.proto.round_pb2 import (
 )
 
 SLOT_SECONDS = 0.05
+MOST_RUNS = 64
 
 _log = logging.getLogger("pratique.node")
 
 
-@dataclass(frozen=True)
+Place = tuple[str, int]
+"""Run id and phase."""
+
+
 class Slots:
-    """Waits until the next multiple of `seconds` after a moment of a monotonic clock."""
+    """Waits until `seconds`, or 2, 4, 8, … times that, have passed since a moment.
 
-    seconds: float = SLOT_SECONDS
-    monotonic: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+    Equal slots would let an average over many replies tell how long each took, and that tells how
+    large the cohort is. Within one run and phase no slot is shorter than an earlier one.
+    """
 
-    def wait(self, arrived: float) -> None:
-        """Return at the next slot after `arrived`."""
+    def __init__(
+        self,
+        seconds: float = SLOT_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`monotonic` and `sleep` are in seconds."""
+        self.monotonic = monotonic
+        self._seconds, self._sleep = seconds, sleep
+        self._longest: dict[str, dict[int, float]] = {}
+
+    def wait(self, arrived: float, place: Place) -> None:
+        """Return at the slot of `place` after `arrived`, a moment of the monotonic clock."""
         passed = self.monotonic() - arrived
-        self.sleep(self.seconds - passed % self.seconds)
+        slot = self._earlier(place)
+        while slot <= passed:
+            slot *= 2
+        if slot > self._seconds:
+            self._remember(place, slot)
+        self._sleep(slot - passed)
+
+    def _earlier(self, place: Place) -> float:
+        run, phase = place
+        return self._longest.get(run, {}).get(phase, self._seconds)
+
+    def _remember(self, place: Place, slot: float) -> None:
+        """Shortest slots are not kept: whoever makes up run ids makes no other one forgotten."""
+        run, phase = place
+        self._longest[run] = self._longest.pop(run, {}) | {phase: slot}
+        for old in list(self._longest)[:-MOST_RUNS]:
+            del self._longest[old]
 
 
 class Reception:
@@ -83,8 +113,7 @@ class Reception:
                 _log.error("a message met a fault", extra={"what": type(error).__name__})
                 return self._refuse(_declined(*_unexpected(error)), frame)
             finally:
-                if _follows_from_records(frame):
-                    self._slots.wait(arrived)
+                self._hold_back(frame, arrived)
 
     def _answer(self, frame: bytes) -> bytes:
         admitted = self._gate.admit(frame)
@@ -112,6 +141,11 @@ class Reception:
         version = admission.record.data_version if admission.record else ""
         return self._outbox.keep(admission, step(admission.frame), kind, data_version=version)
 
+    def _hold_back(self, frame: bytes, arrived: float) -> None:
+        request = _readable(frame)
+        if request is not None and request.phase in (PHASE_BUNDLE, PHASE_CONTRIBUTE):
+            self._slots.wait(arrived, (request.body.run_id.hex(), request.phase))
+
     def _refuse(self, refusal: Refusal, frame: bytes) -> bytes:
         self._decisions.refused(refusal, Subject.of(frame, _readable(frame)))
         return refusal_reply(refusal.code)
@@ -122,11 +156,6 @@ def _readable(frame: bytes) -> Request | None:
         return read_request(frame)
     except Refusal:
         return None
-
-
-def _follows_from_records(frame: bytes) -> bool:
-    request = _readable(frame)
-    return request is not None and request.phase in (PHASE_BUNDLE, PHASE_CONTRIBUTE)
 
 
 def _declined(what: str, why: str, fix: str) -> Refusal:

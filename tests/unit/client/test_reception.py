@@ -1,8 +1,11 @@
-"""What goes back for a frame: a final reply or one code, at a fixed slot, and never an error."""
+"""What goes back for a frame: a final reply or one code, at a slot, and never an error."""
 
+from math import log2
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from client.errors import RecordFault
 from client.gate import Gate
@@ -30,17 +33,95 @@ class Time:
         self.now += seconds
 
 
-@pytest.mark.parametrize(
-    ("worked", "leaves"), [(0.0, 0.05), (0.001, 0.05), (0.049, 0.05), (0.051, 0.1), (1.234, 1.25)]
-)
-def test_a_reply_waits_for_the_next_slot(worked: float, leaves: float) -> None:
-    time = Time()
-    slots = Slots(0.05, time.monotonic, time.sleep)
+def left(time: Time, slots: Slots, worked: float, place: tuple[str, int] = ("r", 1)) -> float:
+    """Return after how long a reply leaves that took so long to make."""
     arrived = time.monotonic()
     time.now += worked
-    slots.wait(arrived)
-    assert time.now - arrived == pytest.approx(leaves)
-    assert all(0 <= slept <= 0.05 for slept in time.slept)
+    slots.wait(arrived, place)
+    return time.now - arrived
+
+
+def made() -> tuple[Time, Slots]:
+    time = Time()
+    return time, Slots(0.05, time.monotonic, time.sleep)
+
+
+@pytest.mark.parametrize(
+    ("worked", "leaves"),
+    [(0.0, 0.05), (0.001, 0.05), (0.049, 0.05), (0.051, 0.1), (0.101, 0.2), (1.234, 1.6)],
+)
+def test_a_reply_leaves_at_a_slot_twice_as_late_as_the_one_before(
+    worked: float, leaves: float
+) -> None:
+    assert left(*made(), worked) == pytest.approx(leaves)
+
+
+@given(st.lists(st.floats(0, 20), min_size=1, max_size=8))
+def test_few_moments_are_left_at_and_none_before_an_earlier_one(worked: list[float]) -> None:
+    time, slots = made()
+    leaves = [left(time, slots, each) for each in worked]
+    assert leaves == pytest.approx(sorted(leaves))
+    assert all(after >= each for after, each in zip(leaves, worked, strict=True))
+    assert all(log2(each / 0.05) == pytest.approx(round(log2(each / 0.05))) for each in leaves)
+    assert leaves[-1] <= max(0.05, 2 * max(worked)) + 1e-6
+
+
+def test_a_run_and_phase_keep_their_longest_slot_to_themselves() -> None:
+    time, slots = made()
+    leaves = [
+        left(time, slots, worked, place)
+        for worked, place in [
+            (0.3, ("r", 1)),
+            (0.0, ("r", 1)),
+            (0.0, ("r", 2)),
+            (0.07, ("r", 2)),
+            (0.0, ("r", 1)),
+            (0.0, ("s", 1)),
+        ]
+    ]
+    assert leaves == pytest.approx([0.4, 0.4, 0.05, 0.1, 0.4, 0.05])
+
+
+def test_the_runs_beyond_sixty_four_are_forgotten_the_oldest_first() -> None:
+    time, slots = made()
+    for number in (*range(64), 0, 64):
+        left(time, slots, 0.3, (f"run {number}", 1))
+    assert left(time, slots, 0.0, ("run 0", 1)) == pytest.approx(0.4)
+    assert left(time, slots, 0.0, ("run 1", 1)) == pytest.approx(0.05)
+    assert left(time, slots, 0.0, ("run 2", 1)) == pytest.approx(0.4)
+
+
+def test_made_up_runs_that_are_refused_at_once_make_none_forgotten() -> None:
+    time, slots = made()
+    left(time, slots, 0.3)
+    for number in range(200):
+        left(time, slots, 0.01, (f"made up {number}", 1))
+    assert left(time, slots, 0.0) == pytest.approx(0.4)
+
+
+def test_each_round_of_a_run_waits_as_long_as_its_longest(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time, slots = made()
+    node = federation.restart("DK", slots=slots)
+    run = federation.ready(study)
+    frame = run.coordinator.begin_round(1, "histogram", b"").contribute_request("DK")
+    inner = Assignment.lattice_sum
+
+    def slow(*arguments: Any, **named: Any) -> Any:
+        time.now += 0.3
+        return inner(*arguments, **named)
+
+    monkeypatch.setattr(Assignment, "lattice_sum", slow)
+    spans = []
+    for _ in range(2):
+        arrived = time.now
+        node.handle(frame)
+        spans.append(time.now - arrived)
+    assert spans == pytest.approx([0.4, 0.4])
+    arrived = time.now
+    node.handle(federation.run(study).request("bundle", "DK"))
+    assert time.now - arrived == pytest.approx(0.05)
 
 
 def test_replies_that_may_follow_from_records_leave_at_a_slot(
