@@ -5,6 +5,7 @@ No thread, socket or signal is in here: the daemon brings them, and tests do wit
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -68,10 +69,11 @@ class Node:
         clock: Clock,
         slots: Slots | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`fetch` reads one published file through the exchange, or raises LinkFault."""
         self._home, self._settings, self._engine = home, settings, engine
-        self._fetch, self._clock = fetch, clock
+        self._fetch, self._clock, self._monotonic = fetch, clock, monotonic
         officer_key = VerifyKey.from_text(settings.officer_key)
         self.officer = officer_key.fingerprint
         self.documents = DocumentStore(
@@ -121,6 +123,7 @@ class Node:
             ledger=self.ledger,
             sync=self.sync,
             clock=self._clock,
+            monotonic=self._monotonic,
         )
         return Reception(
             gate=gate,

@@ -14,6 +14,7 @@ from governance.accounting import rdp_micro
 from governance.database import transaction
 from governance.documents.permit import PermitConditions
 from governance.documents.study import Study
+from governance.errors import DocumentFault
 from governance.ledger import LedgerView, Terms
 from protocols.errors import ReasonCode
 from protocols.private_sum.context import DocumentVersions
@@ -158,6 +159,77 @@ def test_a_node_that_cannot_reach_the_exchange_and_is_behind_refuses(
     federation.hand_over("EE")
     node = federation.restart("DK", fetch=lambda _: None)
     refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.DOCUMENTS_BEHIND)
+
+
+def claiming(federation: Federation, study: Study) -> bytes:
+    """Return a frame of somebody who says that EE's documents are far ahead."""
+    held = federation.versions
+    claimed = DocumentVersions(held.root, held.targets, {**held.countries, "EE": 2**31})
+    run = federation.run(study, versions=claimed, sign=raw_key(77).sign)
+    return run.request("bundle", "DK")
+
+
+class Watched:
+    """The published documents behind a clock that moves by itself while they are read."""
+
+    def __init__(self, federation: Federation) -> None:
+        self.now, self.reads, self.takes = 0.0, 0, 0.0
+        self._read = federation.papers.store.read
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def fetch(self, path: str) -> bytes | None:
+        self.reads, self.now = self.reads + 1, self.now + self.takes
+        return self._read(path)
+
+
+def test_claims_to_newer_documents_make_the_node_fetch_once_in_five_seconds(
+    federation: Federation, study: Study
+) -> None:
+    watched = Watched(federation)
+    node = federation.restart("DK", fetch=watched.fetch, monotonic=watched.monotonic)
+    frame = claiming(federation, study)
+    reads = []
+    for moment in (0.0, 0.1, 4.9, 5.0, 9.9, 10.0):
+        watched.now, watched.reads = moment, 0
+        refused(node, frame, ReasonCode.DOCUMENTS_BEHIND)
+        reads.append(watched.reads > 0)
+    assert reads == [True, False, False, True, False, True]
+
+
+def test_the_five_seconds_begin_when_the_fetch_ends(federation: Federation, study: Study) -> None:
+    """An exchange that answers slowly keeps the node no busier."""
+    watched = Watched(federation)
+    watched.takes = 10.0
+    node = federation.restart("DK", fetch=watched.fetch, monotonic=watched.monotonic)
+    refused(node, claiming(federation, study), ReasonCode.DOCUMENTS_BEHIND)
+    watched.reads = 0
+    refused(node, claiming(federation, study), ReasonCode.DOCUMENTS_BEHIND)
+    assert watched.reads == 0
+
+
+def test_a_fetch_that_fails_counts_too(federation: Federation, study: Study) -> None:
+    watched = Watched(federation)
+    tried: list[str] = []
+
+    def unreachable(path: str) -> bytes:
+        tried.append(path)
+        raise DocumentFault("The exchange cannot be reached")
+
+    node = federation.restart("DK", fetch=unreachable, monotonic=watched.monotonic)
+    refused(node, claiming(federation, study), ReasonCode.DOCUMENTS_BEHIND)
+    once = len(tried)
+    refused(node, claiming(federation, study), ReasonCode.DOCUMENTS_BEHIND)
+    assert len(tried) == once > 0
+
+
+def test_a_node_that_fetched_just_now_still_answers_whoever_is_not_ahead(
+    federation: Federation, study: Study
+) -> None:
+    node = federation.nodes["DK"]
+    refused(node, claiming(federation, study), ReasonCode.DOCUMENTS_BEHIND)
+    assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
 
 
 def test_a_study_that_was_not_published_is_unknown(federation: Federation) -> None:
