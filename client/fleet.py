@@ -239,8 +239,12 @@ def _translated(call: Callable[[], T]) -> T:
 def _link_fault(error: httpx.HTTPStatusError) -> LinkFault:
     status = error.response.status_code
     if status == _STILL_ONLINE:
-        why = "the SuperLink still holds this node's last session; it forgets it within a minute"
-        return LinkFault("The coordinator thinks this node is online", why=why, passing=True)
+        return LinkFault(
+            "The coordinator's SuperLink does not take this node in yet",
+            why="it holds this node's last session, for a minute at most, or does not know its key",
+            fix="if it lasts longer, ask the coordinator whether this node is admitted",
+            passing=True,
+        )
     return LinkFault(
         "The coordinator's SuperLink refused a call",
         why=f"status {status}: {error.response.text[:200]}",

@@ -53,7 +53,7 @@ class SuperLink:
 
     def __init__(self, home: Path, *, environment: Mapping[str, str]) -> None:
         """`home` keeps Flower's folder and logs; `environment` reaches the server app."""
-        self._home = home
+        self._home = home = home.absolute()  # Flower's commands run in another folder
         self._secrets = _secret_folder(home)
         self.port = _free_port()
         self._environment = _environment(home, environment)

@@ -8,10 +8,20 @@ import typer
 
 from governance.local import ask
 
+
+def _whole(home: Path) -> Path:
+    """Flower's processes run elsewhere: the folder's name has to mean the same to them."""
+    return home.expanduser().resolve()
+
+
 HomeOption = Annotated[
     Path,
     typer.Option(
-        "--home", envvar="PRATIQUE_HOME", help="The coordinator's folder.", show_default=False
+        "--home",
+        envvar="PRATIQUE_HOME",
+        help="The coordinator's folder.",
+        show_default=False,
+        callback=_whole,
     ),
 ]
 DEFAULT_HOME = Path.home() / ".pratique" / "coordinator"

@@ -94,6 +94,13 @@ def test_without_a_daemon_every_command_says_so_in_plain_words(
     assert list(empty.home.iterdir()) == []
 
 
+def test_a_relative_home_is_made_whole(empty: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flower's processes run in another folder, and are told where the home is."""
+    monkeypatch.chdir(empty.home.parent)
+    ended = Room(Path(empty.home.name)).run("status")
+    assert str(empty.home.resolve() / "run") in ended.stderr
+
+
 @pytest.mark.parametrize("words", COMMANDS[:9], ids=" ".join)
 def test_a_no_of_the_daemon_is_printed_as_three_sentences(
     room: Room, words: tuple[str, ...]

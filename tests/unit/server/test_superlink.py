@@ -50,6 +50,20 @@ def test_the_environment_holds_what_is_needed_and_nothing_of_ours(link: SuperLin
     assert "canary" not in str(environment)
 
 
+def test_a_relative_home_means_the_same_to_flower_which_runs_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = SuperLink(Path("near"), environment={})
+    asked = answers(monkeypatch, '{"success": true, "node-id": "7"}')
+    made.register("ecdsa-sha2-nistp384 AAAA")
+    made.close()
+    options = asked[0][1]
+    assert options["cwd"] == tmp_path / "near"
+    assert options["env"]["FLWR_HOME"] == str(tmp_path / "near" / "flwr")
+    assert made._environment["PATH"].startswith(str(tmp_path / "near" / "bin"))
+
+
 def test_our_commands_come_first_on_the_path(link: SuperLink, tmp_path: Path) -> None:
     first, second = link._environment["PATH"].split(os.pathsep)[:2]
     assert first == str(tmp_path / "home" / "bin")
