@@ -25,13 +25,15 @@ class PratiqueError(Exception):
 
     def __str__(self) -> str:
         parts = [self.what, self.why, f"To do: {self.fix}" if self.fix else ""]
-        return " ".join(_sentence(part) for part in parts if part)
+        between = "\n" if "\n" in self.why else " "  # a list of problems stands line by line
+        return between.join(_sentence(part) for part in parts if part)
 
 
 def _sentence(text: str) -> str:
     ended = text if text.endswith((".", "?", "!")) else f"{text}."
-    greek = not ended[:1].isascii()  # a capital δ is Δ: another quantity
-    return ended if greek else ended[:1].upper() + ended[1:]
+    first = ended.split(maxsplit=1)[0].rstrip(".,:;!?")
+    name = not first[:1].isascii() or any(sign in first for sign in "./_")  # Δ is not δ
+    return ended if name else ended[:1].upper() + ended[1:]
 
 
 class KeyFault(PratiqueError):

@@ -42,7 +42,9 @@ def _read(
         return _read_open(fd)
     if prompt is None:
         raise _cannot_read(
-            purpose, "Nobody is there to type it", "name a file or an open descriptor that holds it"
+            purpose,
+            "Nobody is there to type it",
+            "give --passphrase-file with a file that holds it, or --passphrase-fd",
         )
     return prompt(f"Passphrase for {purpose}: ").encode(errors="surrogateescape")
 

@@ -59,12 +59,18 @@ def sentences(
     `values` is what was read, `lines` the line of each field of it.
     """
     schema = _schema_of(model)
-    problems = error.errors(include_url=False)
+    problems = [p for p in error.errors(include_url=False) if not _only_follows(p)]
     for problem in problems[:MOST_TOLD]:
         path = _written_path(problem["loc"], values)
         yield f"{_place(path, lines)}{_said(problem, schema, path, values)}"
     if len(problems) > MOST_TOLD:
         yield f"and {len(problems) - MOST_TOLD} more"
+
+
+def _only_follows(problem: ErrorDetails) -> bool:
+    """Whether a list counts as too short only because problems in it are told already."""
+    short, told = problem["type"] == "too_short", problem["input"]
+    return short and isinstance(told, list) and len(told) >= problem["ctx"]["min_length"]
 
 
 @cache
@@ -111,6 +117,8 @@ def _said(problem: ErrorDetails, schema: dict[str, Any], path: FieldPath, values
         return f"there is no such field here{choice}"
     if kind == "union_tag_not_found":
         return "the field `kind` is missing; add it"
+    if kind in {"too_short", "too_long"} and isinstance(problem["input"], list):
+        return f"expected {EXPECTED[kind](context)}, found {len(problem['input'])}"
     if kind in EXPECTED:
         return f"expected {EXPECTED[kind](context)}, found {_shown(problem['input'])}"
     return problem["msg"].removeprefix("Value error, ")

@@ -103,7 +103,9 @@ class Study(Document):
         return self
 
     def _dates_problem(self) -> str:
-        return "" if self.created < self.expires else "created must be before expires"
+        made = f"{self.created:%Y-%m-%d}"
+        late = f"expires: must be later than the day on which the study is made, {made}"
+        return "" if self.created < self.expires else late
 
     def _release_problem(self) -> str:
         due = ReleaseKind.MODEL if self.task.kind.startswith("train/") else ReleaseKind.TABLE

@@ -14,6 +14,19 @@ def test_key_faults_are_caught_as_the_project_s_errors() -> None:
     assert issubclass(KeyFault, PratiqueError)
 
 
+def test_the_name_of_a_file_or_field_stays_as_it_is_where_a_sentence_begins() -> None:
+    assert str(PratiqueError("study.yaml is gone", why="features.0.typ: no such field")) == (
+        "study.yaml is gone. features.0.typ: no such field."
+    )
+    assert str(PratiqueError("it broke", why="nobody: he knows")) == "It broke. Nobody: he knows."
+
+
+def test_several_problems_stand_line_by_line() -> None:
+    assert str(PratiqueError("it broke", why="line 1: a\nline 2: b", fix="mend it")) == (
+        "It broke.\nLine 1: a\nline 2: b.\nTo do: mend it."
+    )
+
+
 def test_a_small_greek_letter_stays_small_where_a_sentence_begins() -> None:
     assert str(PratiqueError("δ is too large", why="it is above one")) == (
         "δ is too large. It is above one."

@@ -137,6 +137,12 @@ def test_a_misspelt_inner_field_too(old: str, new: str, said: str) -> None:
     assert said in why(STUDY.replace(old, new), Study)
 
 
+def test_a_list_with_problems_in_it_is_not_also_called_too_short() -> None:
+    said = why(STUDY.replace("[ehr]", "[her]"), Study)
+    assert "data_categories[0]" in said
+    assert "expected at least" not in said
+
+
 def test_a_field_like_no_other_gets_the_list() -> None:
     assert "known are country, issued, kind, reason, schema, study" in why(WITHDRAWAL + "zzzz: 1\n")
 
@@ -155,7 +161,7 @@ def test_a_field_like_no_other_gets_the_list() -> None:
         ("id: heart-by-sex", "id: true", "id: expected text, found True"),
         ("id: heart-by-sex", "id:", "id: expected text, found nothing"),
         ("[ehr]", "ehr", "data_categories: expected a list, found 'ehr'"),
-        ("[ehr]", "[]", "data_categories: expected at least 1 of them, found a list"),
+        ("[ehr]", "[]", "data_categories: expected at least 1 of them, found 0"),
         (
             "[ehr]",
             "[her]",

@@ -91,7 +91,7 @@ def test_the_release_is_what_the_task_makes() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"expires": "2026-08-20"}, "created must be before expires"),
+        ({"expires": "2026-08-20"}, "expires: must be later than the day"),
         ({"countries": ["DK"]}, "at least 2"),
         ({"countries": ["DK", "UK"]}, "did you mean GB"),
         ({"privacy": {"epsilon": 0, "delta": 1e-5}}, "greater than 0"),
