@@ -386,9 +386,7 @@ def test_revoking_where_there_is_nobody_says_so(coordinator: Coordinator) -> Non
 # Over the socket, as the server app speaks.
 
 
-def test_app_to_daemon(
-    coordinator: Coordinator, study: Study
-) -> None:
+def test_app_to_daemon(coordinator: Coordinator, study: Study) -> None:
     run = launched(coordinator, study)
     answer = lambda method, params: coordinator.ask(method, **params)  # noqa: E731
     desk = Desk(coordinator.home.socket, answer)
