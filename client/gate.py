@@ -80,7 +80,7 @@ class Gate:
         self._documents, self._holdings, self._pause = documents, holdings, pause
         self._journal, self._runs, self._ledger = journal, runs, ledger
         self._sync, self._clock = sync, clock
-        self._monotonic, self._synced = monotonic, -inf
+        self._monotonic, self._in_vain = monotonic, -inf
 
     def admit(self, frame: bytes) -> Admission | Repetition:
         """Return what the frame's answer is made from, or the answer it got. Raises Refusal."""
@@ -114,18 +114,22 @@ class Gate:
     def _fresh(self, request: Request) -> Held:
         held = self._held()
         if held.versions.newer_in(request.versions):
-            if self._monotonic() - self._synced >= SYNC_PAUSE_SECONDS:
-                self._catch_up()
-                held = self._held()
+            if self._monotonic() - self._in_vain >= SYNC_PAUSE_SECONDS:
+                held = self._caught_up(request)
             require_current(held.versions, request.versions, COORDINATOR)
         return held
 
-    def _catch_up(self) -> None:
+    def _caught_up(self, request: Request) -> Held:
+        """Fetch at once. A claim that this does not bear out is not followed again for a while."""
+        held = None
         try:
             with _refusing(ReasonCode.DOCUMENTS_BEHIND):
                 self._sync()
+            held = self._held()
         finally:
-            self._synced = self._monotonic()
+            if held is None or held.versions.newer_in(request.versions):
+                self._in_vain = self._monotonic()
+        return held
 
     def _held(self) -> Held:
         now = self._clock()

@@ -209,6 +209,23 @@ def test_the_five_seconds_begin_when_the_fetch_ends(federation: Federation, stud
     assert watched.reads == 0
 
 
+def test_claims_that_are_borne_out_are_followed_at_once(
+    federation: Federation, study: Study
+) -> None:
+    """Documents may change twice within five seconds, and a run begin after each."""
+    watched = Watched(federation)
+    node = federation.restart("DK", fetch=watched.fetch, monotonic=watched.monotonic)
+    for _ in range(3):
+        federation.hand_over("EE")
+        watched.reads = 0
+        assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
+        assert watched.reads > 0
+        assert (
+            node.documents.view(federation.clock()).versions.countries["EE"]
+            == (federation.versions.countries["EE"])
+        )
+
+
 def test_a_fetch_that_fails_counts_too(federation: Federation, study: Study) -> None:
     watched = Watched(federation)
     tried: list[str] = []
