@@ -58,7 +58,8 @@ def _stop(*_signal: object) -> None:
 def _folder(*, keep: bool) -> Iterator[Path]:
     """A folder that goes when all went well, and stays to be looked at when it did not."""
     folder = Path(tempfile.mkdtemp(prefix="pratique-", dir=_short(tempfile.gettempdir())))
-    (folder / "logs").mkdir()
+    for name in ("logs", "tmp"):
+        (folder / name).mkdir()
     try:
         yield folder
     except BaseException as fault:

@@ -20,7 +20,7 @@ COMMAND_SECONDS = 120.0
 STOP_SECONDS = 20.0
 POLL_SECONDS = 0.1
 QUIET = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
-KEPT_FROM_US = ("PATH", "LANG", "TMPDIR", "SYSTEMROOT")
+KEPT_FROM_US = ("PATH", "LANG")
 
 
 class CommandFailed(Exception):
@@ -35,12 +35,17 @@ class Processes:
     _running: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
+    @property
+    def scratch(self) -> Path:
+        """Where the programs keep temporary files: they go with everything else."""
+        return self.logs.parent / "tmp"
+
     def spawn(self, command: Sequence[str], home: Path, **streams: Any) -> subprocess.Popen[bytes]:
         """Start a process in a session of its own, so that Ctrl-C reaches only the demo."""
         process = subprocess.Popen(
             command,
             cwd=home.parent,
-            env=_environment(home),
+            env=_environment(home, self.scratch),
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             **streams,
@@ -73,10 +78,11 @@ def _end(process: subprocess.Popen[bytes], deadline: float) -> None:
         process.wait()
 
 
-def _environment(home: Path) -> dict[str, str]:
+def _environment(home: Path, scratch: Path) -> dict[str, str]:
     kept = {name: os.environ[name] for name in KEPT_FROM_US if name in os.environ}
     kept["PATH"] = f"{PROGRAMS}{os.pathsep}{kept.get('PATH', os.defpath)}"
-    return kept | {"HOME": str(home), "COLUMNS": "96", **QUIET}
+    own = {"HOME": str(home), "TMPDIR": str(scratch), "COLUMNS": "96"}
+    return kept | own | QUIET
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ words = sys.argv[1:]
 if words[0] == "say":
     print("said", words[1]); print("aside", file=sys.stderr)
 elif words[0] == "json":
-    print('{{"home": "%s", "HOME": "%s"}}' % (words[words.index("--home") + 1], os.environ["HOME"]))
+    print('{{"home": "%s", "HOME": "%s", "TMPDIR": "%s"}}' % (
+        words[words.index("--home") + 1], os.environ["HOME"], os.environ["TMPDIR"]))
 elif words[0] == "fail":
     print("it broke", file=sys.stderr); sys.exit(1)
 elif words[0] == "misuse":
@@ -35,7 +36,8 @@ elif words[0] == "unlock":
 
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[Processes]:
-    (tmp_path / "logs").mkdir()
+    for name in ("logs", "tmp"):
+        (tmp_path / name).mkdir()
     made = Processes(tmp_path / "logs")
     yield made
     made.end_all()
@@ -64,9 +66,12 @@ def test_a_command_s_words_and_answer(party: Party) -> None:
     assert party.run("say", "hello") == "said hello\n"
 
 
-def test_each_party_has_a_folder_and_a_home_of_its_own(party: Party) -> None:
+def test_each_party_has_a_folder_of_its_own_and_leaves_nothing_elsewhere(
+    party: Party, tmp_path: Path
+) -> None:
     found = party.ask("json")
-    assert found == {"home": str(party.home), "HOME": str(party.home)}
+    home, scratch = str(party.home), str(tmp_path / "tmp")
+    assert found == {"home": home, "HOME": home, "TMPDIR": scratch}
 
 
 def test_the_passphrase_is_in_a_file_that_only_its_owner_reads(party: Party) -> None:
