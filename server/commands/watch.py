@@ -91,26 +91,42 @@ def _bar(look: Look) -> str:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[countries]}"),
     )
-    state = ""
+    found: dict[str, Any] = {}
     with Progress(*columns) as progress:
-        task = progress.add_task("starting", total=None, detail="")
+        task = progress.add_task("starting", total=None, countries="")
+        above = _above(lambda line: progress.console.print(line, highlight=False))
         for found in _looks(look):
-            state = found["state"]
+            above(found)
             progress.update(
                 task,
-                description=f"{found['study']} {state}",
+                description=found["state"],
                 total=found["rounds"],
                 completed=len(found["history"]),
-                detail=_detail(found),
+                countries=_last_countries(found),
             )
     typer.echo(_end_line(found))
-    return state
+    return str(found["state"])
 
 
-def _detail(found: dict[str, Any]) -> str:
+def _above(tell: Callable[[str], None]) -> Callable[[dict[str, Any]], None]:
+    """Say above the bar what a bar cannot: what was charged, and which rounds are void."""
+    seen = 0
+
+    def say(found: dict[str, Any]) -> None:
+        nonlocal seen
+        if found["history"] and not seen:
+            tell(f"{found['study']}: {_charged(found)}")
+        for one in found["history"][seen:]:
+            if one["outcome"] == "void":
+                tell(_round_line(one, found))
+        seen = len(found["history"])
+
+    return say
+
+
+def _last_countries(found: dict[str, Any]) -> str:
     if not found["history"]:
-        return ", ".join(found["online"])
-    last = found["history"][-1]
-    return f"{' '.join(last['opened']) or 'void'}  {_charged(found)}"
+        return " ".join(found["online"])
+    return " ".join(found["history"][-1]["opened"]) or "void"
