@@ -204,7 +204,7 @@ def write_new(path: Path, content: bytes) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         draft.unlink(missing_ok=True)
-        _write_private(draft, content)
+        write_private(draft, content)
         draft.replace(path)
     except OSError as error:
         raise OperationFault(
@@ -214,8 +214,8 @@ def write_new(path: Path, content: bytes) -> None:
         ) from error
 
 
-def _write_private(path: Path, content: bytes) -> None:
-    """Write a file that nobody can have laid there before."""
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file for its owner only, durably; OSError where anything lies there already."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)

@@ -48,16 +48,6 @@ enrolments = Table(
 revoked = Table("revoked", COORDINATOR_TABLES, Column("serial", String(64), primary_key=True))
 """Serial numbers of revoked certificates, in decimal."""
 
-studies = Table(
-    "studies",
-    COORDINATOR_TABLES,
-    Column("digest", String(71), primary_key=True),
-    Column("id", String(64), nullable=False, index=True),
-    Column("document", LargeBinary, nullable=False),
-    Column("state", String(16), nullable=False),
-    Column("created", UtcTime, nullable=False),
-)
-
 runs = Table(
     "runs",
     COORDINATOR_TABLES,
@@ -86,16 +76,6 @@ rounds = Table(
     Column("body", LargeBinary),
 )
 """What came of each round; `countries` is JSON."""
-
-drafts = Table(
-    "drafts",
-    COORDINATOR_TABLES,
-    Column("id", String(64), primary_key=True),
-    Column("kind", String(32), nullable=False),
-    Column("body", LargeBinary, nullable=False),
-    Column("created", UtcTime, nullable=False),
-)
-"""Documents that wait for signatures."""
 
 SCHEMA = (COORDINATOR_TABLES, LOG_TABLES)
 """Everything that the migrations create."""

@@ -24,10 +24,9 @@ from typing import Any
 
 from keys.certificates import Role, TransportAuthority, new_transport_key, public_pem
 from server.errors import OperationFault
+from server.home import REGION, write_private
 
 HOST = "127.0.0.1"
-REGION = "ZZ"
-"""A user-assigned ISO 3166-1 code: the coordinator is of no country."""
 START_SECONDS = 60.0
 COMMAND_SECONDS = 60.0
 STOP_SECONDS = 10.0
@@ -151,7 +150,7 @@ class SuperLink:
             "superexec": secrets.token_bytes(32),
         }
         for name, content in files.items():
-            _write_private(self._secrets / name, content)
+            write_private(self._secrets / name, content)
 
     def _write_flower_config(self) -> None:
         folder = self._home / "flwr"
@@ -279,12 +278,6 @@ def _memory_folder() -> str | None:
 
 def _usable(path: str | None) -> bool:
     return path is not None and Path(path).is_dir() and os.access(path, os.W_OK)
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
 
 
 def _free_port() -> int:

@@ -1,4 +1,4 @@
-"""The coordinator's first schema: log, parties, studies and runs."""
+"""The coordinator's first schema: log, parties and runs."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,7 +12,6 @@ down_revision = None
 def upgrade() -> None:
     create_log(op)
     _create_parties()
-    _create_studies()
     _create_runs()
 
 
@@ -46,25 +45,6 @@ def _create_parties() -> None:
         sa.Column("created", sa.String(27), nullable=False),
     )
     op.create_table("revoked", sa.Column("serial", sa.String(64), primary_key=True))
-
-
-def _create_studies() -> None:
-    op.create_table(
-        "studies",
-        sa.Column("digest", sa.String(71), primary_key=True),
-        sa.Column("id", sa.String(64), nullable=False),
-        sa.Column("document", sa.LargeBinary, nullable=False),
-        sa.Column("state", sa.String(16), nullable=False),
-        sa.Column("created", sa.String(27), nullable=False),
-    )
-    op.create_index("ix_studies_id", "studies", ["id"])
-    op.create_table(
-        "drafts",
-        sa.Column("id", sa.String(64), primary_key=True),
-        sa.Column("kind", sa.String(32), nullable=False),
-        sa.Column("body", sa.LargeBinary, nullable=False),
-        sa.Column("created", sa.String(27), nullable=False),
-    )
 
 
 def _create_runs() -> None:

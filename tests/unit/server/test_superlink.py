@@ -99,7 +99,7 @@ def test_a_secret_is_never_written_over_something_that_lies_there(tmp_path: Path
     trap = tmp_path / "key.pem"
     trap.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(FileExistsError):
-        superlink._write_private(trap, b"secret")
+        superlink.write_private(trap, b"secret")
     assert not (tmp_path / "elsewhere").exists()
 
 
