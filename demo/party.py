@@ -33,6 +33,7 @@ class Processes:
 
     logs: Path
     _running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _daemons: dict[Path, subprocess.Popen[bytes]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -58,6 +59,17 @@ class Processes:
         """Leave out a process that has ended."""
         with self._lock:
             self._running.remove(process)
+
+    def note_daemon(self, home: Path, process: subprocess.Popen[bytes]) -> None:
+        """Remember which process serves a folder."""
+        self._daemons[home] = process
+
+    def kill(self, home: Path) -> None:
+        """End the daemon of a folder as a power cut would: it can finish and save nothing."""
+        process = self._daemons.pop(home)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self.forget(process)
 
     def end_all(self) -> None:
         """Ask all that still runs to end, newest first, then make it."""
@@ -166,11 +178,16 @@ class Party:
         log = self.processes.logs / f"{self.home.name}.log"
         with log.open("ab") as output:
             process = self._spawn(words, unlock=True, stdout=output, stderr=output)
+        self.processes.note_daemon(self.home, process)
         deadline = time.monotonic() + seconds
         while not ready():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise CommandFailed(f"{self.told(words)}\nis not ready:\n{_tail(log)}")
             time.sleep(POLL_SECONDS)
+
+    def kill(self) -> None:
+        """Kill this party's daemon."""
+        self.processes.kill(self.home)
 
     def log_says(self, text: str) -> bool:
         """Whether this party's daemon has printed `text`."""

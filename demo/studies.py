@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.federation import Federation
+from demo.mishap import Mishap
 
 TRAINING = (
     "In each round a country lets out one short list of whole numbers: a sum over its patients, "
@@ -12,6 +13,8 @@ TRAINING = (
     "in the sum over all countries. Nothing leaves before the officer's permit is there and the "
     "country's own ledger is charged."
 )
+KILLED_AFTER = 4
+"""The round of the training run after which a node is killed."""
 HISTOGRAM = (
     "The second study asks for a table. The same four permits are needed, and what it costs a "
     "patient is added to what the first one cost."
@@ -30,7 +33,9 @@ def train(federation: Federation, documents: Path) -> Outcome:
     """Train a model under four permits and release it."""
     federation.story.act("A training study: proposed, read, permitted, run, released")
     federation.story.say(TRAINING)
-    return _study(federation, documents, federation.world.training, told_in_full=True)
+    mishap = Mishap(federation, federation.world.countries[-1], KILLED_AFTER)
+    training = federation.world.training
+    return _study(federation, documents, training, told_in_full=True, mishap=mishap)
 
 
 def count(federation: Federation, documents: Path) -> Outcome:
@@ -40,7 +45,14 @@ def count(federation: Federation, documents: Path) -> Outcome:
     return _study(federation, documents, federation.world.histogram, told_in_full=False)
 
 
-def _study(federation: Federation, documents: Path, text: str, *, told_in_full: bool) -> Outcome:
+def _study(
+    federation: Federation,
+    documents: Path,
+    text: str,
+    *,
+    told_in_full: bool,
+    mishap: Mishap | None = None,
+) -> Outcome:
     story, coordinator = federation.story, federation.coordinator
     name = text.removeprefix("hospital-")
     draft = documents / f"{name}.yaml"
@@ -50,7 +62,7 @@ def _study(federation: Federation, documents: Path, text: str, *, told_in_full: 
     story.command("coordinator", f"pratique-coordinator study propose {draft.name}")
     coordinator.run("study", "propose", draft)
     _permit(federation, name, told_in_full=told_in_full)
-    return _run(federation, name)
+    return _run(federation, name, mishap)
 
 
 def _permit(federation: Federation, name: str, *, told_in_full: bool) -> None:
@@ -63,7 +75,7 @@ def _permit(federation: Federation, name: str, *, told_in_full: bool) -> None:
     federation.everywhere(lambda site: federation.officers[site.country].run(*words, unlock=True))
 
 
-def _run(federation: Federation, name: str) -> Outcome:
+def _run(federation: Federation, name: str, mishap: Mishap | None) -> Outcome:
     story, coordinator = federation.story, federation.coordinator
     story.command("coordinator", f"pratique-coordinator study launch {name}")
     began = story.seconds
@@ -72,7 +84,11 @@ def _run(federation: Federation, name: str) -> Outcome:
     with coordinator.lines("study", "watch", name) as lines:
         for line in lines:
             story.quote(line)
+            if mishap:
+                mishap.look_at(line)
     seconds = story.seconds - began
+    if mishap:
+        mishap.explain()
     story.command("coordinator", f"pratique-coordinator result verify {name}")
     story.quote(coordinator.run("result", "verify", name))
     story.command("coordinator", f"pratique-coordinator result show {name}")

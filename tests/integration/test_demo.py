@@ -16,6 +16,8 @@ HOSPITALS = ROOT.parent / "shared" / "data" / "heart-disease"
 WIDEST = 100
 ROW = re.compile(r"^ {2}(\S.*?) {2,}(0\.\d{3}) {2,}(0\.\d{3})$", re.MULTILINE)
 
+LEDGER = re.compile(r"^ {2}[A-Z]{2} {2,}cardiovascular +(\S+%) +\S+%$", re.MULTILINE)
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -70,6 +72,11 @@ def test_four_countries_release_a_model_as_good_as_pooling(scratch: Path) -> Non
     assert found["released model"][1] > found["always the commoner answer"][1]
     assert max(map(len, told.splitlines())) <= WIDEST
     assert told.count("is whole:") == 6
+    assert "PT's node is killed" in told
+    assert "rounds void: none" in told
+    charged = LEDGER.findall(told)
+    assert len(charged) == 4
+    assert len(set(charged)) == 1, "every country is charged the same"
     assert "prohibited by Article 54" in told
     assert list(scratch.iterdir()) == []
     assert running_in(scratch) == []

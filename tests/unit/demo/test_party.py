@@ -122,6 +122,20 @@ def test_a_daemon_that_does_not_end_is_made_to(
     assert process.returncode == -signal.SIGKILL
 
 
+def test_a_daemon_is_killed_as_by_a_power_cut_and_started_again(
+    party: Party, processes: Processes
+) -> None:
+    party.start("up", "stubborn", ready=lambda: party.log_says("ready"), seconds=20)
+    (first,) = processes._running
+    party.kill()
+    assert first.returncode == -signal.SIGKILL
+    party.start("up", ready=lambda: True, seconds=20)
+    (second,) = processes._running
+    assert second.pid != first.pid
+    processes.end_all()
+    assert gone(second.pid)
+
+
 def test_a_daemon_that_dies_before_it_is_ready_is_told_with_its_log(party: Party) -> None:
     with pytest.raises(CommandFailed, match="is not ready:\nit broke"):
         party.start("fail", ready=lambda: False, seconds=20)
