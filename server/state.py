@@ -60,9 +60,31 @@ runs = Table(
     Column("reason", Text, nullable=False),
     Column("created", UtcTime, nullable=False),
     Column("updated", UtcTime, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("begun", Integer, nullable=False, server_default="0"),
+    Column("fruitless", Integer, nullable=False, server_default="0"),
+    Column("resumed", UtcTime),
+    Column("ground", Text),
+    Column("outcome", Text),
 )
 """One row a run of ours; `flower_run` is the Flower run that carries it now; `reason` says why
-it ended, where it did not finish."""
+it ended, where it did not finish, or why its last attempt did.
+
+An attempt is one Flower run that carries it: `attempt` is the one that may, `begun` the last one
+that did, `fruitless` how many have passed since the run's last step was kept, `resumed` when the
+latest but the first was submitted. `ground` is JSON: the documents that the run stands on;
+`model` is the state after the last round, or what is to be released once `outcome`, JSON, is
+there."""
+
+set_up_replies = Table(
+    "set_up_replies",
+    COORDINATOR_TABLES,
+    Column("run_id", String(32), primary_key=True),
+    Column("step", String(16), primary_key=True),
+    Column("country", String(2), primary_key=True),
+    Column("reply", LargeBinary, nullable=False),
+)
+"""What the countries said in a run's set-up, signed by them: whoever carries it on begins there."""
 
 rounds = Table(
     "rounds",
