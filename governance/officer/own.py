@@ -17,7 +17,7 @@ def read_own(home: OfficerHome, settings: Settings, now: datetime) -> CountryDoc
 
     Raises DocumentFault where the folder was changed by another hand.
     """
-    bundle = own_documents(home, settings).bundle()
+    bundle = own_documents(home, settings).bundle(settings.verify_key)
     if bundle is None:
         return None
     end = CountryBundle.from_canonical(bundle).signed().signed.expires

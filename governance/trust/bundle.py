@@ -16,17 +16,18 @@ from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from governance.documents.models import MOST_BYTES, Country, Document
 from governance.documents.permit import NodeKeys, Permit, Withdrawal
+from governance.documents.rotation import KeyHistory
 from governance.errors import DocumentFault
 from governance.policy.cedar import check_national
 from governance.trust.layout import (
     CLOCK_SKEW,
     COUNTRY_LIFE,
+    history_path,
     is_country_path,
     key_id,
     node_path,
     permit_path,
     policy_path,
-    role_of,
     signed_at,
     tuf_key,
     withdrawal_path,
@@ -65,7 +66,8 @@ class CountryBundle(Document):
 class CountryDocuments:
     """What one country says, verified: node keys, permits, withdrawals, its own policy.
 
-    `key` is the document key under which it was verified, as text.
+    `key` is the document key under which it was verified, as text; `history` how it came to that
+    key, and to the one that is to follow it.
     """
 
     country: str
@@ -77,6 +79,13 @@ class CountryDocuments:
     withdrawals: Mapping[str, Withdrawal]
     policy: str | None
     key: str = ""
+    history: KeyHistory | None = None
+
+    @property
+    def next_key(self) -> str | None:
+        """The key that is to follow, signed by the present one; None where none is announced."""
+        newest = self.history.newest if self.history else self.key
+        return None if newest == self.key else newest
 
     def permit(self, study: str) -> Permit | None:
         """Return the permit for the study with this digest."""
@@ -92,8 +101,9 @@ def own_country(
 ) -> CountryDocuments:
     """Return the own officer's documents, verified by the pinned key alone.
 
-    `at_least` is the last version seen. Raises DocumentFault: another key, an older version,
-    expired, another country's path, or contents that do not fit.
+    `pinned` may be a key that `signer_of` found; `at_least` is the last version seen.
+    Raises DocumentFault: another key, an older version, expired, another country's path, or
+    contents that do not fit.
     """
     read = CountryBundle.from_canonical(bundle)
     if read.country != country:
@@ -106,17 +116,42 @@ def own_country(
     return read_country(country, pinned.to_text(), metadata.signed, read.content, now)
 
 
-def _check_signature(country: str, metadata: Metadata[Targets], pinned: VerifyKey) -> None:
-    key = tuf_key(pinned, role_of(country))
+def signer_of(bundle: bytes, country: str, trusted: VerifyKey) -> VerifyKey:
+    """Return the key that signed the bundle: the trusted one, or one that it leads to.
+
+    A later key counts where the bundle's own history leads to it from the trusted one. Raises
+    DocumentFault for any other key.
+    """
+    read = CountryBundle.from_canonical(bundle)
+    metadata, text = read.signed(), read.targets.get(history_path(country))
+    history = KeyHistory.from_canonical(text.encode()) if text else None
+    later = history.keys if history and history.country == country else ()
+    for each in later:
+        key = VerifyKey.from_text(each)
+        if history and history.leads(trusted.to_text(), each) and is_signed_by(metadata, key):
+            return key
+    _check_signature(country, metadata, trusted)
+    return trusted
+
+
+def is_signed_by(metadata: Metadata[Targets], key: VerifyKey) -> bool:
+    """Whether the key's signature under the metadata is valid."""
     try:
-        signature = metadata.signatures[key_id(pinned)]
-        key.verify_signature(signature, metadata.signed_bytes)
+        signature = metadata.signatures[key_id(key)]
+        tuf_key(key, "").verify_signature(signature, metadata.signed_bytes)
     except (KeyError, UnverifiedSignatureError):
+        return False
+    return True
+
+
+def _check_signature(country: str, metadata: Metadata[Targets], pinned: VerifyKey) -> None:
+    if not is_signed_by(metadata, pinned):
         raise DocumentFault(
             f"The documents of {country} are not signed by the key that is pinned here",
             why=f"pinned is {pinned.fingerprint}",
-            fix="compare the fingerprint with your officer; pin a changed key only after that",
-        ) from None
+            fix="compare the fingerprint with your officer; pin a changed key only after that "
+            "(`pratique-node officer-key`)",
+        )
 
 
 def read_country(
@@ -131,6 +166,7 @@ def read_country(
     texts = {path: contents(target) for path, target in _listed(country, signed).items()}
     policy = texts.pop(policy_path(country), None)
     node = texts.pop(node_path(country), None)
+    history = texts.pop(history_path(country), None)
     documents = [_read_decision(country, path, data) for path, data in texts.items()]
     return CountryDocuments(
         country=country,
@@ -142,6 +178,7 @@ def read_country(
         withdrawals={d.study: d for d in documents if isinstance(d, Withdrawal)},
         policy=_read_policy(country, policy),
         key=key,
+        history=_read_history(country, key, history),
     )
 
 
@@ -187,6 +224,16 @@ def _read_node(country: str, data: bytes | None) -> NodeKeys | None:
     if node.country != country:
         raise _unfit(country, f"the node keys are those of {node.country}")
     return node
+
+
+def _read_history(country: str, key: str, data: bytes | None) -> KeyHistory | None:
+    """Only a history that ends at the signing key, or one step beyond it, is this key's own."""
+    if data is None:
+        return None
+    history = KeyHistory.from_canonical(data)
+    if history.country != country or key not in history.keys[-2:]:
+        raise _unfit(country, "the history of its keys does not lead to the key that signed them")
+    return history
 
 
 def _read_policy(country: str, data: bytes | None) -> str | None:

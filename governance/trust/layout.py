@@ -70,9 +70,14 @@ def policy_path(country: str) -> str:
     return f"{role_of(country)}/policy.cedar"
 
 
+def history_path(country: str) -> str:
+    """Return where the changes of the country's document key stand."""
+    return f"{role_of(country)}/keys.json"
+
+
 def is_country_path(country: str, path: str) -> bool:
     """Whether a country's role may list this path."""
-    kinds = rf"(node\.json|policy\.cedar|(permits|withdrawals)/{_HEX}\.json)"
+    kinds = rf"(node\.json|keys\.json|policy\.cedar|(permits|withdrawals)/{_HEX}\.json)"
     return bool(re.fullmatch(rf"{role_of(country)}/{kinds}", path))
 
 

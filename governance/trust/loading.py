@@ -12,6 +12,7 @@ from tuf.api.exceptions import ExpiredMetadataError
 from tuf.api.metadata import Key, Metadata, Root, Signed, Snapshot, Timestamp
 
 from governance.documents.agreement import Agreement, Party
+from governance.documents.rotation import KeyHistory
 from governance.errors import DocumentFault
 from governance.trust.bundle import CountryDocuments, read_country
 from governance.trust.client import METADATA, TUF_ERRORS, Client, Fetch, Recorder
@@ -185,19 +186,31 @@ class _Loading:
         return read_country(country, party.officer_key, signed, contents, self._now)
 
     def _accepted_key(self, party: Party) -> str:
-        """Follow a country's key from the one last seen through every root since."""
+        """Follow a country's key from the one last seen through every root since.
+
+        An officer who signs a root agrees to every key in it. Else the country's own statements
+        count: they are signed by the former key as well.
+        """
         known = self._floor.keys.get(party.country, party.officer_key)
         for root in self._roots_since():
             now_named = _named_key(root.signed, party.country)
             if now_named not in {None, known} and _signed_by(root, known):
                 known = str(now_named)
-        if known != party.officer_key:
+        if known != party.officer_key and not self._stated(party, known):
             raise DocumentFault(
                 f"The key of {party.country} has changed",
                 why="the new one is not signed by the old one, nor approved here",
-                fix="compare the new fingerprint with that country, then approve it",
+                fix="compare the new fingerprint with that country, then approve it "
+                f"(`pratique-node approve-key {party.country} FINGERPRINT`)",
             )
-        return known
+        return party.officer_key
+
+    def _stated(self, party: Party, known: str) -> bool:
+        try:
+            history: KeyHistory | None = self._country(party).history
+        except (DocumentFault, *TUF_ERRORS):
+            return False
+        return history is not None and history.leads(known, party.officer_key)
 
     def _roots_since(self) -> Iterator[Metadata[Root]]:
         for version in range(self._floor.root + 1, self._root.version + 1):

@@ -9,12 +9,14 @@ from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from governance.documents.models import Country, Document
 from governance.documents.permit import NodeKeys, Permit, Withdrawal
+from governance.documents.rotation import KeyHistory
 from governance.errors import DocumentFault
 from governance.policy.cedar import check_national
-from governance.trust.bundle import MOST_TARGETS, CountryBundle
+from governance.trust.bundle import MOST_TARGETS, CountryBundle, is_signed_by
 from governance.trust.files import one_writer, write_atomic
 from governance.trust.layout import (
     COUNTRY_LIFE,
+    history_path,
     node_path,
     permit_path,
     policy_path,
@@ -22,9 +24,10 @@ from governance.trust.layout import (
     signer,
     withdrawal_path,
 )
-from keys.identity import SigningKey
+from keys.identity import SigningKey, VerifyKey
 
 BUNDLE_FILE = "bundle.json"
+NEXT_FILE = "next-bundle.json"
 PENDING_FILE = "pending.json"
 
 
@@ -43,7 +46,8 @@ class OfficerDocuments:
     """The state of role `country-XX` in a folder of the officer's home.
 
     Changes wait in the folder until `sign`; each signature makes a new version, kept before it
-    is handed out, so that no version is ever signed twice with different contents.
+    is handed out, so that no version is ever signed twice with different contents. While a new
+    key waits to be put in force, everything is signed under it as well, as a later version.
     """
 
     def __init__(self, directory: Path, country: str) -> None:
@@ -52,12 +56,15 @@ class OfficerDocuments:
     @property
     def version(self) -> int:
         """The version signed last; 0 before the first."""
-        data = self.bundle()
-        return CountryBundle.from_canonical(data).signed().signed.version if data else 0
+        held = (self._read(BUNDLE_FILE), self._read(NEXT_FILE))
+        return max((_version(data) for data in held if data), default=0)
 
-    def bundle(self) -> bytes | None:
-        """Return the bundle signed last."""
-        return self._read(BUNDLE_FILE)
+    def bundle(self, key: VerifyKey | None = None) -> bytes | None:
+        """Return the bundle signed last; with `key`, the one that this key signed, if it did."""
+        held = [data for data in (self._read(BUNDLE_FILE), self._read(NEXT_FILE)) if data]
+        if key is None:
+            return held[0] if held else None
+        return next((data for data in held if _signed_by(data, key)), held[0] if held else None)
 
     def set_node(self, keys: NodeKeys) -> None:
         """Vouch for the keys of the own node."""
@@ -85,11 +92,39 @@ class OfficerDocuments:
         check_national(text)
         self._change({path: text})
 
+    def set_history(self, history: KeyHistory) -> None:
+        """Say which key follows which."""
+        self._own(history.country)
+        self._change({history_path(self._country): history.canonical().decode()})
+
+    def history(self) -> KeyHistory | None:
+        """Return which key follows which, signed or about to be."""
+        text = self._pending().targets.get(history_path(self._country))
+        return KeyHistory.from_canonical(text.encode()) if text else None
+
     def sign(self, now: datetime, key: SigningKey, *, at_least: int = 0) -> bytes:
         """Sign everything as it stands, for seven days; return the bundle as one file.
 
         The version is above the last one and above `at_least` (what the exchange shows).
         """
+        return self._sign(BUNDLE_FILE, now, key, at_least)
+
+    def sign_next(self, now: datetime, key: SigningKey) -> bytes:
+        """Sign the same with the key that is to follow; return that bundle."""
+        return self._sign(NEXT_FILE, now, key, 0)
+
+    def adopt_next(self) -> None:
+        """Let the bundle of the next key take the place of the present one's, where there is one.
+
+        Doing it again, after any crash, changes nothing.
+        """
+        with one_writer(self._directory):
+            data = self._read(NEXT_FILE)
+            if data is not None:
+                write_atomic(self._directory / BUNDLE_FILE, data)
+                (self._directory / NEXT_FILE).unlink()
+
+    def _sign(self, name: str, now: datetime, key: SigningKey, at_least: int) -> bytes:
         with one_writer(self._directory):
             targets = self._pending().targets
             signed = Targets(
@@ -103,7 +138,7 @@ class OfficerDocuments:
             bundle = CountryBundle(
                 country=self._country, metadata=metadata.to_bytes().decode(), targets=targets
             )
-            write_atomic(self._directory / BUNDLE_FILE, bundle.canonical())
+            write_atomic(self._directory / name, bundle.canonical())
         return bundle.canonical()
 
     def _own(self, country: str) -> None:
@@ -129,3 +164,11 @@ class OfficerDocuments:
             return (self._directory / name).read_bytes()
         except FileNotFoundError:
             return None
+
+
+def _version(bundle: bytes) -> int:
+    return CountryBundle.from_canonical(bundle).signed().signed.version
+
+
+def _signed_by(bundle: bytes, key: VerifyKey) -> bool:
+    return is_signed_by(CountryBundle.from_canonical(bundle).signed(), key)

@@ -1,0 +1,123 @@
+"""A country's document key over the years: each new one signed by the one before it.
+
+A statement stands for itself: whoever trusts the former key can follow it to the new one, from
+wherever it came. The new key signs too, so that nobody claims a key that is not theirs. A key
+stands in a history once: an old statement cannot lead back to a key that was given up.
+"""
+
+import base64
+import binascii
+from datetime import datetime
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from governance.documents.models import Country, Document, Part, PublicKey, UtcTime
+from keys.derive import labelled_hash
+from keys.errors import KeyFault
+from keys.identity import SigningKey, VerifyKey
+from protocols.encoding import canonical_json
+
+ROTATION_LABEL = "pratique/key-rotation/v1"
+MOST_ROTATIONS = 100
+
+SignatureText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]{86}==$")]
+
+
+class Rotation(Part):
+    """One change of key. Raises ValueError where either signature is not valid."""
+
+    country: Country
+    former: PublicKey
+    new: PublicKey
+    issued: UtcTime
+    by_former: SignatureText
+    by_new: SignatureText
+
+    @model_validator(mode="after")
+    def _signed(self) -> Self:
+        message = _message(self.country, self.former, self.new, self.issued)
+        for key, signature in ((self.former, self.by_former), (self.new, self.by_new)):
+            if not _verifies(key, signature, message):
+                raise ValueError(f"the change of key is not signed by {_fingerprint(key)}")
+        return self
+
+
+class KeyHistory(Document):
+    """Every change of a country's document key, oldest first, without a gap."""
+
+    title_of_kind: ClassVar[str] = "history of a country's keys"
+
+    kind: Literal["key-history"] = "key-history"
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    country: Country
+    rotations: Annotated[tuple[Rotation, ...], Field(min_length=1, max_length=MOST_ROTATIONS)]
+
+    @model_validator(mode="after")
+    def _unbroken(self) -> Self:
+        if any(one.country != self.country for one in self.rotations):
+            raise ValueError("a change of key is of another country")
+        after = [one.former for one in self.rotations[1:]]
+        if after != [one.new for one in self.rotations[:-1]]:
+            raise ValueError("a change of key does not follow the one before it")
+        if len(set(self.keys)) != len(self.keys):
+            raise ValueError("a key that was given up comes back")
+        return self
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every key, oldest first."""
+        return (self.rotations[0].former, *(one.new for one in self.rotations))
+
+    @property
+    def newest(self) -> str:
+        """The key that the last statement leads to."""
+        return self.rotations[-1].new
+
+    def leads(self, known: str, new: str) -> bool:
+        """Whether the statements lead from a key that is trusted to a later one."""
+        keys = self.keys
+        return known in keys and new in keys[keys.index(known) + 1 :]
+
+
+def extended(
+    history: KeyHistory | None,
+    country: str,
+    former: SigningKey,
+    new: SigningKey,
+    issued: datetime,
+) -> KeyHistory:
+    """Return the history with one more change, signed by both keys; the newest 100 are kept."""
+    made = _rotation(country, former, new, issued)
+    before = history.rotations if history and history.newest == made.former else ()
+    return KeyHistory(country=country, rotations=(*before, made)[-MOST_ROTATIONS:])
+
+
+def _rotation(country: str, former: SigningKey, new: SigningKey, issued: datetime) -> Rotation:
+    keys = former.public.to_text(), new.public.to_text()
+    message = _message(country, *keys, issued)
+    return Rotation(
+        country=country,
+        former=keys[0],
+        new=keys[1],
+        issued=issued,
+        by_former=base64.b64encode(former.sign(message)).decode(),
+        by_new=base64.b64encode(new.sign(message)).decode(),
+    )
+
+
+def _message(country: str, former: str, new: str, issued: datetime) -> bytes:
+    said = {"country": country, "former": former, "new": new, "issued": issued.isoformat()}
+    return labelled_hash(ROTATION_LABEL, canonical_json(said))
+
+
+def _verifies(key: str, signature: str, message: bytes) -> bool:
+    try:
+        VerifyKey.from_text(key).verify(base64.b64decode(signature, validate=True), message)
+    except (KeyFault, binascii.Error):
+        return False
+    return True
+
+
+def _fingerprint(key: str) -> str:
+    return VerifyKey.from_text(key).fingerprint
