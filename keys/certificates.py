@@ -8,31 +8,31 @@ Ed25519 certificate. X.509 as RFC 5280 profiles it.
 import hashlib
 import ipaddress
 import re
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Self, TypeVar
+from typing import Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from keys.errors import KeyFault
+from keys.pem import (
+    parsed_certificate,
+    parsed_certificates,
+    parsed_private_key,
+    parsed_public_key,
+    pem_of_public,
+    private_pem,
+)
 
 AUTHORITY_LIFETIME = timedelta(days=3650)
 CLOCK_SKEW = timedelta(minutes=5)
-PEM_LIMIT_BYTES = 16 * 1024
 
 FEDERATION = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 COUNTRY = r"[A-Z]{2}"
@@ -41,8 +41,6 @@ HOST_NAME = re.compile(
     r"(?=.{1,253}$)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*"
     r"[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # not all digits: that would be an address
 )
-
-Parsed = TypeVar("Parsed")
 
 
 class Role(StrEnum):
@@ -87,8 +85,8 @@ class TransportAuthority:
     @classmethod
     def from_pem(cls, certificate_pem: bytes, key_pem: bytes) -> Self:
         """Return the authority that `to_pem` gave. Raises KeyFault when the two are not a pair."""
-        certificate, key = _certificate(certificate_pem), _private_key(key_pem)
-        if certificate.public_key() != key.public_key() or not _federations(certificate):
+        certificate, key = parsed_certificate(certificate_pem), parsed_private_key(key_pem)
+        if certificate.public_key() != key.public_key() or not federations_of(certificate):
             raise KeyFault(
                 "This is not a transport authority",
                 why="The certificate is no authority's, or belongs to another key",
@@ -98,7 +96,7 @@ class TransportAuthority:
 
     def to_pem(self) -> tuple[bytes, bytes]:
         """Return the certificate (public) and the private key (secret, not encrypted), PEM."""
-        return self.certificate_pem, _private_pem(self._key)
+        return self.certificate_pem, private_pem(self._key)
 
     @property
     def certificate_pem(self) -> bytes:
@@ -108,12 +106,39 @@ class TransportAuthority:
     @property
     def federation(self) -> str:
         """The name of the federation."""
-        return _federations(self._certificate)[0]
+        return federations_of(self._certificate)[0]
 
     @property
     def digest(self) -> str:
         """`sha256:<hex>` of the authority's certificate, to pin."""
         return certificate_fingerprint(self.certificate_pem)
+
+    @property
+    def begins(self) -> datetime:
+        """When its certificate begins to hold."""
+        return self._certificate.not_valid_before_utc
+
+    @property
+    def ends(self) -> datetime:
+        """When its certificate, and with it every certificate that it issued, has ended."""
+        return self._certificate.not_valid_after_utc
+
+    def vouch(self, newer: Self, now: datetime) -> bytes:
+        """Return the key of the authority that follows, certified by this one (RFC 4210, 4.4).
+
+        Who trusts this authority may trust the newer one by it. Raises KeyFault where the newer
+        one is another federation's.
+        """
+        if newer.federation != self.federation:
+            raise KeyFault("A transport authority vouches for none but its own federation's")
+        certificate, key = newer._certificate, newer._key.public_key()
+        builder = (
+            _authority_builder(certificate.subject, self._certificate.subject, key)
+            .not_valid_before(now - CLOCK_SKEW)
+            .not_valid_after(min(self.ends, newer.ends))
+            .add_extension(self._key_identifier(), critical=False)
+        )
+        return builder.sign(self._key, SHA256()).public_bytes(Encoding.PEM)
 
     def issue(
         self,
@@ -138,7 +163,9 @@ class TransportAuthority:
         usage = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
         names = x509.SubjectAlternativeName([uri, *map(_host, hosts)])
         builder = (
-            _builder(f"{country} {role}", self._certificate.subject, _public_key(public_key_pem))
+            _builder(
+                f"{country} {role}", self._certificate.subject, parsed_public_key(public_key_pem)
+            )
             .not_valid_before(now - CLOCK_SKEW)
             .not_valid_after(now + lifetime)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -168,12 +195,13 @@ def peer_of(
 ) -> Peer:
     """Return whom a certificate names, if `authority_pem` issued it and it holds at `now`.
 
-    `revoked` holds serial numbers. Possession of the key is for the TLS handshake to show.
-    Raises KeyFault when the certificate is unreadable, issued by another, not yet valid,
-    expired, revoked, or names nobody or more than one.
+    `authority_pem` holds one authority, or the two of an overlap (keys/succession.py). `revoked`
+    holds serial numbers. Possession of the key is for the TLS handshake to show. Raises KeyFault
+    when the certificate is unreadable, issued by another, not yet valid, expired, revoked, or names
+    nobody or more than one.
     """
-    certificate = _certificate(certificate_pem)
-    _check_issued(certificate, _certificate(authority_pem))
+    certificate = parsed_certificate(certificate_pem)
+    _check_issued(certificate, parsed_certificates(authority_pem))
     _check_current(certificate, now)
     if certificate.serial_number in revoked:
         raise _refused("It was revoked", "ask the coordinator for a new one")
@@ -189,19 +217,18 @@ def certificate_fingerprint(certificate_pem: bytes) -> str:
     It pins one file; it does not identify a holder, whose ECDSA-signed certificate can be
     respelled by anyone. Revocation goes by serial number.
     """
-    der = _certificate(certificate_pem).public_bytes(Encoding.DER)
+    der = parsed_certificate(certificate_pem).public_bytes(Encoding.DER)
     return "sha256:" + hashlib.sha256(der).hexdigest()
 
 
 def new_transport_key() -> bytes:
     """Return a new P-256 private key, PEM (PKCS 8, not encrypted)."""
-    return _private_pem(ec.generate_private_key(ec.SECP256R1()))
+    return private_pem(ec.generate_private_key(ec.SECP256R1()))
 
 
 def public_pem(key_pem: bytes) -> bytes:
     """Return the public key of a P-256 private key, PEM. Raises KeyFault for anything else."""
-    public = _private_key(key_pem).public_key()
-    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return pem_of_public(parsed_private_key(key_pem).public_key())
 
 
 def new_node_auth_key() -> tuple[bytes, str]:
@@ -211,7 +238,7 @@ def new_node_auth_key() -> tuple[bytes, str]:
     """
     key = ec.generate_private_key(ec.SECP384R1())
     line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-    return _private_pem(key), line.decode()
+    return private_pem(key), line.decode()
 
 
 def _self_signed(
@@ -224,18 +251,27 @@ def _self_signed(
         ]
     )
     builder = (
-        x509.CertificateBuilder(issuer_name=name, subject_name=name, public_key=key.public_key())
-        .serial_number(x509.random_serial_number())
+        _authority_builder(name, name, key.public_key())
         .not_valid_before(now - CLOCK_SKEW)
         .not_valid_after(now + AUTHORITY_LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(authority=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
     return builder.sign(key, SHA256())
 
 
-def _federations(authority: x509.Certificate) -> list[str]:
+def _authority_builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder(issuer_name=issuer, subject_name=subject, public_key=key)
+        .serial_number(x509.random_serial_number())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(authority=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def federations_of(authority: x509.Certificate) -> list[str]:
+    """Return the federations that an authority's certificate names: one, if it is sound."""
     names = authority.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     return [str(name.value) for name in names]
 
@@ -283,13 +319,20 @@ def _host(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _check_issued(certificate: x509.Certificate, authority: x509.Certificate) -> None:
+def _check_issued(certificate: x509.Certificate, authorities: Sequence[x509.Certificate]) -> None:
+    if not any(issued_by(certificate, one) for one in authorities):
+        raise _refused(
+            "It was not issued by this federation's authority", "enrol with this federation"
+        )
+
+
+def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Return whether the authority's key signed the certificate, in the authority's name."""
     try:
         certificate.verify_directly_issued_by(authority)
     except (ValueError, TypeError, InvalidSignature):
-        raise _refused(
-            "It was not issued by this federation's authority", "enrol with this federation"
-        ) from None
+        return False
+    return True
 
 
 def _check_current(certificate: x509.Certificate, now: datetime) -> None:
@@ -318,46 +361,3 @@ def _matched(uri: str) -> tuple[str, ...]:
 
 def _refused(why: str, fix: str) -> KeyFault:
     return KeyFault("A transport certificate is refused", why=why, fix=fix)
-
-
-def _certificate(pem: bytes) -> x509.Certificate:
-    return _parsed(x509.load_pem_x509_certificate, pem, "certificate")
-
-
-def _private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
-    key = _parsed(lambda data: load_pem_private_key(data, None), pem, "private key")
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not _is_p256(key.curve):
-        raise _unreadable("private key")
-    return key
-
-
-def _public_key(pem: bytes) -> ec.EllipticCurvePublicKey:
-    key = _parsed(load_pem_public_key, pem, "public key")
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not _is_p256(key.curve):
-        raise _unreadable("public key")
-    return key
-
-
-def _is_p256(curve: ec.EllipticCurve) -> bool:
-    return isinstance(curve, ec.SECP256R1)
-
-
-def _parsed(load: Callable[[bytes], Parsed], pem: bytes, kind: str) -> Parsed:
-    try:
-        if len(pem) <= PEM_LIMIT_BYTES:
-            return load(pem)
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
-        pass
-    raise _unreadable(kind)
-
-
-def _unreadable(kind: str) -> KeyFault:
-    return KeyFault(
-        f"This is not a P-256 {kind} in PEM form",
-        why="It is damaged, encrypted, too large, or of another kind",
-        fix="use the file as it was made",
-    )
-
-
-def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

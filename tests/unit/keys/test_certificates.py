@@ -25,7 +25,6 @@ from cryptography.x509.verification import PolicyBuilder, Store
 from keys.certificates import (
     AUTHORITY_LIFETIME,
     CLOCK_SKEW,
-    PEM_LIMIT_BYTES,
     Peer,
     Role,
     TransportAuthority,
@@ -35,6 +34,7 @@ from keys.certificates import (
     public_pem,
 )
 from keys.errors import KeyFault
+from keys.pem import PEM_LIMIT_BYTES
 from tests.support.transport import (
     KEY,
     MONTH,

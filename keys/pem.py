@@ -1,0 +1,92 @@
+"""Reads and writes the PEM forms of X.509: P-256 keys and certificates, nothing else.
+
+What comes from outside is bounded in size, and anything unreadable is one plain KeyFault.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from keys.errors import KeyFault
+
+PEM_LIMIT_BYTES = 16 * 1024
+MOST_CERTIFICATES = 8
+"""In one file; authorities overlap two at a time."""
+
+Parsed = TypeVar("Parsed")
+
+
+def parsed_certificate(pem: bytes) -> x509.Certificate:
+    """Return the first certificate of a PEM file. Raises KeyFault."""
+    return _parsed(x509.load_pem_x509_certificate, pem, "certificate")
+
+
+def parsed_certificates(pem: bytes) -> list[x509.Certificate]:
+    """Return all certificates of a PEM file, eight at most. Raises KeyFault."""
+    found = _parsed(x509.load_pem_x509_certificates, pem, "certificate")
+    if len(found) > MOST_CERTIFICATES:
+        raise _unreadable("certificate")
+    return found
+
+
+def parsed_private_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    """Return a private key that is not encrypted. Raises KeyFault."""
+    key = _parsed(lambda data: load_pem_private_key(data, None), pem, "private key")
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not _is_p256(key.curve):
+        raise _unreadable("private key")
+    return key
+
+
+def parsed_public_key(pem: bytes) -> ec.EllipticCurvePublicKey:
+    """Return a public key. Raises KeyFault."""
+    key = _parsed(load_pem_public_key, pem, "public key")
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not _is_p256(key.curve):
+        raise _unreadable("public key")
+    return key
+
+
+def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return the key as PKCS 8, not encrypted."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def pem_of_public(key: ec.EllipticCurvePublicKey) -> bytes:
+    """Return the one PEM spelling of a public key."""
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def certificate_pem(certificate: x509.Certificate) -> bytes:
+    """Return a certificate as PEM."""
+    return certificate.public_bytes(Encoding.PEM)
+
+
+def _is_p256(curve: ec.EllipticCurve) -> bool:
+    return isinstance(curve, ec.SECP256R1)
+
+
+def _parsed(load: Callable[[bytes], Parsed], pem: bytes, kind: str) -> Parsed:
+    try:
+        if len(pem) <= PEM_LIMIT_BYTES:
+            return load(pem)
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
+        pass
+    raise _unreadable(kind)
+
+
+def _unreadable(kind: str) -> KeyFault:
+    return KeyFault(
+        f"This is not a P-256 {kind} in PEM form",
+        why="It is damaged, encrypted, too large, or of another kind",
+        fix="use the file as it was made",
+    )
