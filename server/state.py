@@ -48,6 +48,23 @@ enrolments = Table(
 revoked = Table("revoked", COORDINATOR_TABLES, Column("serial", String(64), primary_key=True))
 """Serial numbers of revoked certificates, in decimal."""
 
+renewals = Table(
+    "renewals",
+    COORDINATOR_TABLES,
+    Column("serial", String(64), primary_key=True),
+    Column("country", String(2), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("successor", String(64), nullable=False, index=True),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("certificate", LargeBinary, nullable=False),
+    Column("created", UtcTime, nullable=False),
+    Column("used", UtcTime),
+    Column("disputed", UtcTime),
+)
+"""One row a replaced certificate, by serial number in decimal: the one that follows it and the key
+that this is for (empty where a new admission replaced it), the first call made with it, and when a
+second holder of the old one showed up."""
+
 runs = Table(
     "runs",
     COORDINATOR_TABLES,
