@@ -32,7 +32,7 @@ from protocols.private_sum.opening import CoordinatorRound, OpenedSum, VoidRound
 from protocols.proto.round_pb2 import Request as Envelope
 from protocols.proto.round_pb2 import RequestBody
 from tests.support import documents as papers_of
-from tests.support.documents import COUNTRIES, Papers, node_keys, permit, raw_key
+from tests.support.documents import COUNTRIES, NOW, Papers, node_keys, permit, raw_key
 from tests.support.silence import Silence
 
 DICTIONARY = """
@@ -78,11 +78,12 @@ class Federation:
     nodes: dict[str, Node] = field(default_factory=dict)
     papers: Papers = field(init=False)
     changes: dict[str, Any] = field(default_factory=dict)
+    began: datetime = NOW
 
     def __post_init__(self) -> None:
         known = self.folder.exists()
         agreed = papers_of.agreement(**self.changes)
-        self.papers = Papers(self.folder / "papers", agreed=agreed)
+        self.papers = Papers(self.folder / "papers", agreed=agreed, now=self.began)
         if not known:
             self.papers.begin()
         for country in COUNTRIES:

@@ -1,0 +1,194 @@
+"""A TCP proxy that treats connections as bad networks do.
+
+It delays, narrows, cuts, duplicates and reorders what it forwards, and lets connections go
+half-open: what is sent into one is taken and never arrives, and nobody is told.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from dataclasses import dataclass
+from typing import Self
+
+from tests.support.fleet import LOOPBACK, LoopThread
+
+SEGMENT = 16 * 2**10
+"""Most bytes that are forwarded at once; every chance below is for each of these."""
+MOST_UNDER_WAY = 64
+"""Segments that a direction holds; a sender that is faster has to wait."""
+
+
+@dataclass(frozen=True)
+class Weather:
+    """What happens to segments. Chances are between 0 and 1; `delay` is in seconds each way."""
+
+    delay: float = 0.0
+    bandwidth: float = 0.0
+    """Bytes a second each way; 0 is unlimited."""
+    cut: float = 0.0
+    """The connection ends, for both sides."""
+    mute: float = 0.0
+    """The connection goes half-open in both directions."""
+    half_mute: float = 0.0
+    """It goes half-open in the segment's direction only."""
+    double: float = 0.0
+    """The segment arrives twice."""
+    swap: float = 0.0
+    """The segment arrives after the one that follows it."""
+
+
+FAIR = Weather()
+
+
+class _Connection:
+    """One connection through the proxy: two pipes that end together."""
+
+    def __init__(self, proxy: "FaultProxy", near: asyncio.StreamWriter) -> None:
+        self.proxy, self.near = proxy, near
+        self.far: asyncio.StreamWriter | None = None
+        self.muted: set[str] = set()
+
+    async def run(self, reader: asyncio.StreamReader, target: tuple[str, int]) -> None:
+        try:
+            far_reader, self.far = await asyncio.open_connection(*target)
+            pipes = [
+                asyncio.ensure_future(self._pipe("up", reader, self.far)),
+                asyncio.ensure_future(self._pipe("down", far_reader, self.near)),
+            ]
+            _, left = await asyncio.wait(pipes, return_when=asyncio.FIRST_COMPLETED)
+            for pipe in left:
+                pipe.cancel()
+            await asyncio.gather(*pipes, return_exceptions=True)
+        except OSError:
+            return  # nobody listens behind the proxy
+        finally:
+            self.cut()
+
+    async def _pipe(
+        self, way: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Read as fast as it comes and write each segment when it is due."""
+        due: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(MOST_UNDER_WAY)
+        sender = asyncio.ensure_future(self._send(way, due, writer))
+        loop = asyncio.get_running_loop()
+        try:
+            while data := await reader.read(SEGMENT):
+                await due.put((loop.time() + self.proxy.weather.delay, data))
+            while self.muted:  # half-open: not even the end is told
+                await asyncio.sleep(0.05)
+            await due.put((loop.time() + self.proxy.weather.delay, b""))
+            await sender
+        except OSError:
+            return
+        finally:
+            sender.cancel()
+
+    async def _send(
+        self, way: str, due: "asyncio.Queue[tuple[float, bytes]]", writer: asyncio.StreamWriter
+    ) -> None:
+        loop, proxy = asyncio.get_running_loop(), self.proxy
+        kept = b""
+        while True:
+            when, data = await due.get()
+            await asyncio.sleep(when - loop.time())
+            if not data:
+                return
+            event = proxy.draw(way)
+            if event == "cut":
+                return
+            if event in ("mute", "half_mute"):
+                self.muted |= {"up", "down"} if event == "mute" else {way}
+            if way in self.muted:
+                continue
+            if event == "swap" and not kept:
+                kept = data
+                continue
+            sent, kept = data + kept + (data if event == "double" else b""), b""
+            writer.write(sent)
+            await writer.drain()
+            proxy.bytes[way] += len(sent)
+            if proxy.weather.bandwidth:
+                await asyncio.sleep(len(sent) / proxy.weather.bandwidth)
+
+    def cut(self) -> None:
+        """End the connection for both sides, without a farewell."""
+        for writer in (self.near, self.far):
+            if writer is not None:
+                writer.transport.abort()
+
+
+class FaultProxy:
+    """Listens on a free port of loopback and forwards to `port`; the weather may change."""
+
+    def __init__(self, port: int, thread: LoopThread, *, seed: int = 1) -> None:
+        self.weather = FAIR
+        self.events: Counter[str] = Counter()
+        self.bytes: Counter[str] = Counter()
+        self._target, self._thread = (LOOPBACK, port), thread
+        self._random = random.Random(seed)
+        self._connections: set[_Connection] = set()
+        self._ordered: list[str] = []
+        self._server = thread.run(asyncio.start_server(self._accept, LOOPBACK, 0))
+        self.port: int = self._server.sockets[0].getsockname()[1]
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.events["connection"] += 1
+        connection = _Connection(self, writer)
+        self._connections.add(connection)
+        try:
+            await connection.run(reader, self._target)
+        finally:
+            self._connections.discard(connection)
+
+    def draw(self, way: str) -> str:
+        """Return what happens to the next segment: what was ordered, or by the weather's chances."""
+        event = self._ordered.pop(0) if self._ordered else self._by_chance()
+        if event:
+            self.events[event] += 1
+        self.events[way] += 1
+        return event
+
+    def _by_chance(self) -> str:
+        left = self._random.random()
+        for name in ("cut", "mute", "half_mute", "double", "swap"):
+            left -= getattr(self.weather, name)
+            if left < 0:
+                return name
+        return ""
+
+    def order(self, *events: str) -> None:
+        """Let these happen to the next segments, one each; "" is a segment that arrives well."""
+        self._thread.loop.call_soon_threadsafe(self._ordered.extend, events)
+
+    def cut_all(self) -> None:
+        """Cut every connection there is."""
+        self._thread.loop.call_soon_threadsafe(self._each, _Connection.cut)
+
+    def mute_all(self, *ways: str) -> None:
+        """Let every connection there is go half-open, both ways or in those given."""
+        self._thread.loop.call_soon_threadsafe(
+            self._each, lambda connection: connection.muted.update(ways or ("up", "down"))
+        )
+
+    def _each(self, act: object) -> None:
+        for connection in list(self._connections):
+            if callable(act):
+                act(connection)
+
+    def close(self) -> None:
+        """Stop listening and cut what is left."""
+
+        async def end() -> None:
+            self._server.close()
+            self._each(_Connection.cut)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._server.wait_closed(), 5)
+
+        self._thread.run(end())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
