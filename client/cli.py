@@ -10,9 +10,11 @@ import typer
 
 from governance.commands import (
     JsonOption,
+    LogFileOption,
     PassphraseFd,
     PassphraseFile,
     plain_errors,
+    say_at_once,
     show,
 )
 
@@ -184,20 +186,22 @@ def doctor(
 @app.command()
 def up(
     home: HomeOption = DEFAULT_HOME,
+    log_file: LogFileOption = None,
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Run the node until it is told to stop; log lines in JSON go to standard error."""
     _isolate()
     os.environ.update(FLWR_TELEMETRY_ENABLED="0", FLWR_DISABLE_UPDATE_CHECK="1")
-    from client.daemon import run_daemon  # noqa: PLC0415 (keeps --help quick)
-    from governance.logs import configure_logs  # noqa: PLC0415
-
     with plain_errors():
         node_home = _home(home)
         settings = node_home.settings()
+        say_at_once(f"starting the node of {settings.country} in {node_home.path}")
+        from client.daemon import run_daemon  # noqa: PLC0415 (takes seconds)
+        from governance.service.logs import configure, reopen_on_hangup  # noqa: PLC0415
+
         keyring = _unlocked(node_home, passphrase_file, passphrase_fd)
-        configure_logs()
+        reopen_on_hangup(configure(log_file or settings.log_file))
         run_daemon(node_home, settings, keyring)
 
 

@@ -101,7 +101,7 @@ class NodeHome:
 
     def write_settings(self, settings: NodeSettings) -> None:
         """Replace the settings, durably."""
-        text = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False)
+        text = yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True), sort_keys=False)
         write_atomic(self.settings_file, text.encode())
 
     def require_free(self) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from governance.documents.models import Country, PublicKey
+from governance.service.loopback import LoopbackAddress
 from protocols.encoding import Digest
 
 Register = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
@@ -30,7 +31,8 @@ class NodeSettings(BaseModel):
 
     `officer_key` is the pinned document key of the own country; `person_register` the person
     register that the records belong to, whose ledger this node keeps (None: the agreement's only
-    one).
+    one). `observe` is where metrics and health are shown, on loopback only (None: nowhere);
+    `log_file` takes the log lines (None: standard error does).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,3 +44,5 @@ class NodeSettings(BaseModel):
     officer_key: PublicKey
     person_register: Register | None = None
     enrolment: Enrolment | None = None
+    observe: LoopbackAddress | None = None
+    log_file: Path | None = None

@@ -1,6 +1,7 @@
 """What the commands of all three programs share: options, plain errors, answers as text or JSON."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,10 @@ PassphraseFile = Annotated[
 ]
 PassphraseFd = Annotated[
     int | None, typer.Option("--passphrase-fd", help="Open descriptor to read it from.")
+]
+LogFileOption = Annotated[
+    Path | None,
+    typer.Option("--log-file", help="File for log lines; it rotates. Else standard error."),
 ]
 INTERRUPTED = 130
 
@@ -35,6 +40,12 @@ def plain_errors() -> Iterator[None]:
         raise typer.Exit(1) from error
     except KeyboardInterrupt as stopped:
         raise typer.Exit(INTERRUPTED) from stopped
+
+
+def say_at_once(sentence: str) -> None:
+    """Print a sentence before something that takes seconds."""
+    typer.echo(sentence)
+    sys.stdout.flush()
 
 
 def show(value: Any, *, as_json: bool, plain: Callable[[Any], None]) -> None:

@@ -1,14 +1,21 @@
 """`pratique-coordinator`: the regional coordinator's commands."""
 
 import json
-import logging
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from governance.commands import JsonOption, PassphraseFd, PassphraseFile, plain_errors, show
+from governance.commands import (
+    JsonOption,
+    LogFileOption,
+    PassphraseFd,
+    PassphraseFile,
+    plain_errors,
+    say_at_once,
+    show,
+)
 from server.commands.agreement import agreement_app
 from server.commands.log import log_app
 from server.commands.options import DEFAULT_HOME, HomeOption, request
@@ -69,22 +76,26 @@ _EXPECTED = {
 @app.command()
 def up(
     home: HomeOption = DEFAULT_HOME,
+    log_file: LogFileOption = None,
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Run the exchange and Flower until stopped. Logs go to standard error as JSON."""
-    from governance.logs import configure_logs  # noqa: PLC0415 (keeps --help quick)
-    from governance.passphrases import known_passphrase  # noqa: PLC0415
-    from server.daemon import run_daemon  # noqa: PLC0415
-    from server.home import CoordinatorHome  # noqa: PLC0415
-
     with plain_errors():
-        configure_logs(level=logging.INFO)
+        from server.home import CoordinatorHome  # noqa: PLC0415 (keeps --help quick)
+
+        settings = CoordinatorHome(home).settings()
+        say_at_once(f"starting the coordinator of {settings.federation} in {home}")
+        from governance.passphrases import known_passphrase  # noqa: PLC0415 (takes seconds)
+        from governance.service.logs import configure, reopen_on_hangup  # noqa: PLC0415
+        from server.daemon import run_daemon  # noqa: PLC0415
+
+        reopen_on_hangup(configure(log_file or settings.log_file))
         passphrase = known_passphrase(passphrase_file, passphrase_fd)
         run_daemon(
             CoordinatorHome(home),
             passphrase,
-            lambda address: typer.echo(f"ready: the exchange is at {address}"),
+            lambda address: say_at_once(f"ready: the exchange is at {address}"),
         )
 
 

@@ -16,6 +16,7 @@ from pydantic import (
     ValidationError,
 )
 
+from governance.service.loopback import LoopbackAddress
 from keys.certificates import Role, TransportAuthority, new_transport_key, public_pem
 from keys.identity import SigningKey
 from keys.store import KeyStore
@@ -58,6 +59,12 @@ class Settings(BaseModel):
     """Where the exchange listens, host and port."""
     address: Address
     """How the parties reach it."""
+    observe: LoopbackAddress | None = None
+    """Where metrics and health are shown, on loopback only; None: nowhere."""
+    log_file: Path | None = None
+    """Takes the log lines; None: standard error does."""
+    reply_seconds: Annotated[float, Field(ge=1, le=3600)] = 120.0
+    """How long a connected node may take over one message before it is asked again."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +172,8 @@ def create_home(
     for name in _SIGNING_KEYS:
         store.put(name, SigningKey.generate().to_bytes())
     authority = _create_transport(home, settings, store, now)
-    write_new(home.path / SETTINGS_FILE, yaml.safe_dump(settings.model_dump()).encode())
+    text = yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True))
+    write_new(home.path / SETTINGS_FILE, text.encode())
     return authority
 
 

@@ -1,6 +1,7 @@
 """`pratique-node` as its operator types it: what it prints, and every option given badly."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -203,7 +204,8 @@ def test_up_before_enrolment_says_what_to_do(
     home: Path, passphrase: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cli, "_isolate", lambda: None)
-    monkeypatch.setattr("governance.logs.configure_logs", lambda: None)
+    monkeypatch.setattr("governance.service.logs.configure", lambda *_: logging.NullHandler())
+    monkeypatch.setattr("governance.service.logs.reopen_on_hangup", lambda _: None)
     assert "pratique-node enrol" in refused("up", "--passphrase-file", passphrase, home=home)
 
 

@@ -1,0 +1,142 @@
+"""What a log line may hold: the fields, each with the values that it takes.
+
+A log is read by people who may not read records, and copied to machines that may not hold them.
+So nothing gets in by not being thought of: a field that is not listed, or a value that is not of
+its field's kind, is left out, and its name is noted. Errors are told by their type and by the
+places in our own code that they passed, never by their text or their values.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+Value = str | int | float | bool | list[str]
+Kind = Callable[[object], Value | None]
+"""Returns a value as the log shows it, None where it is not of the kind."""
+
+LONGEST_TEXT = 400
+LONGEST_NAME = 64
+MOST_DROPPED = 8
+MOST_FRAMES = 16
+LONGEST_CHAIN = 4
+LARGEST_NUMBER = 2**63
+ROOMS = ("keys", "protocols", "governance", "client", "server")
+_ROOT = Path(__file__).parents[2]
+_WORD = re.compile(r"[A-Za-z0-9_.:/@+\[\]-]{1,128}")
+
+
+def plain(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Return text as one line that can be shown anywhere: cut, and without control characters.
+
+    Line ends of every kind, marks that turn the direction of writing, and half characters are
+    written as their escapes.
+    """
+    cut = text[:longest]
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
+    return shown if len(text) <= longest else f"{shown}…"
+
+
+def word(value: object) -> str | None:
+    """Admit a code, an id, a country, an address: no spaces, no line ends, nothing long."""
+    text = str(value) if isinstance(value, str) else ""
+    return text if _WORD.fullmatch(text) else None
+
+
+def sentence(value: object) -> str | None:
+    """Admit a sentence of ours, cut to a length."""
+    return plain(str(value)) if isinstance(value, str) else None
+
+
+def whole(value: object) -> int | None:
+    """Admit a whole number."""
+    fits = isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER
+    return int(value) if fits and isinstance(value, int) else None
+
+
+def seconds(value: object) -> float | None:
+    """Admit a number of seconds."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, int) and abs(value) >= LARGEST_NUMBER:
+        return None
+    return round(float(value), 3) if math.isfinite(value) else None
+
+
+def moment(value: object) -> str | None:
+    """Admit an aware time, shown in UTC."""
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        return None
+    return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+FIELDS: Mapping[str, Kind] = {
+    "address": word,
+    "attempt": whole,
+    "code": word,
+    "count": whole,
+    "country": word,
+    "expires": moment,
+    "federation": word,
+    "needed": whole,
+    "path": sentence,
+    "phase": word,
+    "process": word,
+    "role": word,
+    "round": whole,
+    "run": word,
+    "seconds": seconds,
+    "study": word,
+    "version": whole,
+    "what": sentence,
+    "why": sentence,
+}
+"""The fields that a log line may have beside time, level, logger and event.
+
+`what` and `why` take sentences of ours. The sentences of a RecordFault may quote a record and are
+logged by nobody; a test runs a node on planted records and looks for them in every line.
+"""
+
+
+def admit(fields: Mapping[str, object]) -> dict[str, Value]:
+    """Return the fields that may be logged; `dropped` names those that may not."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    kept = {name: FIELDS[name](value) for name, value in given.items() if name in FIELDS}
+    admitted: dict[str, Value] = {name: v for name, v in kept.items() if v is not None}
+    dropped = sorted(plain(name, LONGEST_NAME) for name in given if name not in admitted)
+    return {**admitted, "dropped": dropped[:MOST_DROPPED]} if dropped else admitted
+
+
+def told(error: BaseException) -> dict[str, Value]:
+    """Return an error as its types, outermost first, and the places of ours that it passed."""
+    chain = list(_chain(error))[:LONGEST_CHAIN]
+    places = [place for link in chain for place in _places(link.__traceback__)]
+    kinds = " from ".join(plain(type(link).__name__, LONGEST_NAME) for link in chain)
+    shown: dict[str, Value] = {"exception": kinds}
+    return {**shown, "frames": places[-MOST_FRAMES:]} if places else shown
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        hidden = error.__suppress_context__
+        error = error.__cause__ or (None if hidden else error.__context__)
+
+
+def _places(trace: TracebackType | None) -> Iterator[str]:
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if name := place_of(code.co_filename):
+            yield f"{name}:{trace.tb_lineno} {plain(code.co_name, LONGEST_NAME)}"
+        trace = trace.tb_next
+
+
+def place_of(file: str) -> str:
+    """Return a file of ours by its path in the project, nothing for anybody else's."""
+    path = Path(file)
+    inside = path.is_relative_to(_ROOT) and path.relative_to(_ROOT)
+    return inside.as_posix() if inside and inside.parts[0] in ROOMS else ""

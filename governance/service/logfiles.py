@@ -1,0 +1,95 @@
+"""Log files that stay small: ours rotates by size and is opened anew on request; Flower's is cut.
+
+Nothing in here stops a daemon: a line that cannot be written is lost and counted.
+"""
+
+import logging
+import os
+import shutil
+from io import TextIOWrapper
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+LARGEST = 10 * 2**20
+"""Bytes in one file of our own log."""
+KEPT = 5
+"""Older files beside it: `NAME.1` is the newest of them."""
+FOREIGN_LARGEST, FOREIGN_KEPT = 5 * 2**20, 2
+"""The same for what other programs write."""
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class LogFile(RotatingFileHandler):
+    """A log file for its owner only, never larger than `largest` bytes, with `kept` older ones."""
+
+    def __init__(self, path: Path, *, largest: int = LARGEST, kept: int = KEPT) -> None:
+        """Open the file; raises OSError where it cannot be written."""
+        self.lost = 0
+        self._stale = False
+        super().__init__(path, maxBytes=largest, backupCount=kept, encoding="utf-8")
+
+    def reopen(self) -> None:
+        """Open the file anew with the next line, as after logrotate has moved it away.
+
+        Takes no lock: it may be called from a signal handler, in the middle of a line.
+        """
+        self._stale = True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; one that cannot be written is lost."""
+        if self._stale:
+            self._stale = False
+            self._let_go()
+        super().emit(record)
+
+    def _let_go(self) -> None:
+        if self.stream is not None:
+            self.stream.close()
+            self.stream = None  # the next line opens it
+
+    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802 (the base class names it)
+        """Say whether the line, in bytes, would not fit any more."""
+        if self.stream is None:
+            self.stream = self._open()
+        size = os.fstat(self.stream.fileno()).st_size
+        line = self.format(record).encode("utf-8", "replace")
+        return size > 0 and size + len(line) + 1 > self.maxBytes
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 (the base class)
+        """Count a lost line. The base class would print the record and what it was given."""
+        self.lost += 1
+
+    def _open(self) -> TextIOWrapper:
+        descriptor = os.open(self.baseFilename, _FLAGS, 0o600)
+        return TextIOWrapper(os.fdopen(descriptor, "ab", buffering=0), "utf-8", write_through=True)
+
+
+def cut_foreign(path: Path, largest: int = FOREIGN_LARGEST, kept: int = FOREIGN_KEPT) -> bool:
+    """Begin a file anew that another program appends to, once it is large; True where it was.
+
+    Its end is kept as `NAME.1`. The writer keeps its descriptor, opened for appending, and goes
+    on at the new beginning; what it writes between the copy and the cut is lost.
+    """
+    try:
+        if path.stat().st_size <= largest:
+            return False
+        _shift(path, kept)
+        _copy_end(path, path.with_name(f"{path.name}.1"), largest)
+        os.truncate(path, 0)
+    except OSError:
+        return False  # it is tried again at the next check
+    return True
+
+
+def _shift(path: Path, kept: int) -> None:
+    for number in range(kept - 1, 0, -1):
+        older = path.with_name(f"{path.name}.{number}")
+        if older.exists():
+            older.replace(path.with_name(f"{path.name}.{number + 1}"))
+
+
+def _copy_end(path: Path, copy: Path, largest: int) -> None:
+    descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with path.open("rb") as written, os.fdopen(descriptor, "wb") as kept:
+        written.seek(max(0, path.stat().st_size - largest))
+        shutil.copyfileobj(written, kept)
