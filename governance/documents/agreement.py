@@ -1,7 +1,8 @@
 """The agreement: what the parties allow each other to compute, at what privacy, until when."""
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -27,6 +28,7 @@ from governance.errors import DocumentFault, LedgerFault
 from governance.policy.cedar import check_base
 from governance.policy.texts import BASE_POLICY
 from governance.purposes import EHDS_CODES, EHDS_PROHIBITED, PURPOSE_OF_USE, with_ancestors
+from protocols.encoding import canonical_json, digest
 
 FEWEST_HONEST = 2
 """With one honest country the opened sum would be that country's own (private-sum.md)."""
@@ -44,12 +46,16 @@ class Party(Part):
 
 
 class Coordinator(Part):
-    """The coordinator's keys: messages, studies and releases, and the daily timestamp."""
+    """The coordinator's keys: messages, studies and releases, the daily timestamp, its log.
+
+    An agreement signed before `log_key` was known has none.
+    """
 
     name: Line
     identity_key: PublicKey
     document_key: PublicKey
     online_key: PublicKey
+    log_key: PublicKey | None = Field(default=None, exclude_if=lambda key: key is None)
 
 
 class AllowedPurpose(Part):
@@ -200,7 +206,7 @@ class Agreement(Document):
     def _parties_problem(self) -> str:
         desk = self.coordinator
         keys = [*(p.officer_key for p in self.parties), desk.identity_key]
-        keys += [desk.document_key, desk.online_key]
+        keys += [desk.document_key, desk.online_key, *filter(None, [desk.log_key])]
         if len(set(self.countries)) != len(self.parties):
             return "parties: a country is named twice"
         if len(set(keys)) != len(keys):
@@ -249,6 +255,28 @@ class Agreement(Document):
         return ""
 
     @property
+    def digest(self) -> str:
+        """`sha256:<hex>` of the terms: all but the keys.
+
+        Studies, permits and runs name it. They outlive a change of key, since a key says who
+        speaks and not what was agreed; root and targets bind the keys, and signatures every text.
+        """
+        return digest(canonical_json(_without_keys(self.model_dump(mode="json"))))
+
+    def with_officer_keys(self, keys: Mapping[str, str]) -> Self:
+        """Return the agreement with other document keys, by country. Raises ValidationError."""
+        values = self.model_dump(mode="json")
+        for party in values["parties"]:
+            party["officer_key"] = keys.get(party["country"], party["officer_key"])
+        return self.model_validate(values)
+
+    def with_coordinator_keys(self, keys: Mapping[str, str]) -> Self:
+        """Return the agreement with other keys of the coordinator. Raises ValidationError."""
+        values = self.model_dump(mode="json")
+        values["coordinator"] |= keys
+        return self.model_validate(values)
+
+    @property
     def countries(self) -> Countries:
         """The parties' countries, sorted."""
         return tuple(sorted(party.country for party in self.parties))
@@ -268,3 +296,11 @@ class Agreement(Document):
     def register_budget(self, register: str) -> RegisterBudget | None:
         """Return the budget of that person register, if the agreement has one."""
         return next((b for b in self.budget if b.register_name == register), None)
+
+
+def _without_keys(values: dict[str, Any]) -> dict[str, Any]:
+    def kept(part: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in part.items() if not name.endswith("_key")}
+
+    parties = [kept(party) for party in values["parties"]]
+    return values | {"parties": parties, "coordinator": kept(values["coordinator"])}

@@ -36,6 +36,8 @@ PARTY_FIELD = "x-pratique-party"
 SIGNED_AT_FIELD = "x-pratique-signed-at"
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
+TOP_LIFE = timedelta(days=365)
+"""Of root and targets. The countries sign them again each year, or when a key changes."""
 COUNTRY_LIFE = timedelta(days=7)
 TIMESTAMP_LIFE = timedelta(hours=24)
 SNAPSHOT_LIFE = timedelta(days=7)
@@ -106,6 +108,11 @@ def party_keys(agreement: Agreement) -> dict[str, SSlibKey]:
     }
 
 
+def top_expiry(agreement: Agreement, signed_at: datetime) -> datetime:
+    """Return when root and targets end: after a year, and never after the agreement."""
+    return min(agreement.sunset, signed_at + TOP_LIFE)
+
+
 def build_root(agreement: Agreement, version: int, signed_at: datetime) -> Root:
     """Return the root that the agreement implies: m of n country keys, and the online key."""
     countries = list(party_keys(agreement).values())
@@ -114,7 +121,7 @@ def build_root(agreement: Agreement, version: int, signed_at: datetime) -> Root:
     daily = Role([online.keyid], 1)
     return Root(
         version=version,
-        expires=agreement.sunset,
+        expires=top_expiry(agreement, signed_at),
         keys={key.keyid: key for key in (*countries, online)},
         roles={
             Root.type: offline,
@@ -131,7 +138,7 @@ def build_targets(agreement: Agreement, version: int, signed_at: datetime) -> Ta
     """Return the targets that the agreement implies: itself, and one role for each party."""
     return Targets(
         version=version,
-        expires=agreement.sunset,
+        expires=top_expiry(agreement, signed_at),
         targets={AGREEMENT_PATH: TargetFile.from_data(AGREEMENT_PATH, agreement.canonical())},
         delegations=_delegations(agreement),
         unrecognized_fields=signed_field(signed_at),

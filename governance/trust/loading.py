@@ -151,11 +151,15 @@ class _Loading:
             raise _untrusted("they hold no agreement")
         agreement = Agreement.from_canonical(self._client.content(target))
         root, targets = self._root, self._targets
-        due = build_targets(agreement, targets.version, signed_at(targets))
-        if root != build_root(agreement, root.version, signed_at(root)):
+        due = build_root(agreement, root.version, signed_at(root))
+        due.expires = root.expires  # how long is for those who sign it to say
+        if root != due:
             raise _untrusted("the root's keys or thresholds are not those of the agreement")
-        if (targets.delegations, targets.expires) != (due.delegations, due.expires):
+        roles = build_targets(agreement, targets.version, signed_at(targets)).delegations
+        if targets.delegations != roles:
             raise _untrusted("the roles of the countries are not those of the agreement")
+        if max(root.expires, targets.expires) > agreement.sunset:
+            raise _untrusted("root or targets would outlive the agreement")
         return agreement
 
     def _countries(

@@ -6,6 +6,7 @@ after a crash, meets the old state or the new: timestamp last.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from tuf.api.metadata import Root, TargetFile, Targets
 
 from governance.documents.agreement import Agreement
 from governance.documents.models import MOST_BYTES
+from governance.documents.rotation import KeyHistory
 from governance.documents.study import Study
 from governance.errors import DocumentFault
 from governance.trust import ceremony
@@ -23,7 +25,7 @@ from governance.trust.ceremony import Draft, DraftStatus, SignatureSet
 from governance.trust.client import PUBLISHED_NAME
 from governance.trust.files import one_writer, write_atomic
 from governance.trust.floor import Floor
-from governance.trust.layout import AGREEMENT_PATH, COORDINATOR_ROLE, role_of
+from governance.trust.layout import AGREEMENT_PATH, COORDINATOR_ROLE, history_path, role_of
 from governance.trust.loading import load
 from governance.trust.state import (
     Files,
@@ -33,9 +35,11 @@ from governance.trust.state import (
     target_name,
 )
 from governance.trust.versions import Versions
+from governance.trust.waiting import WaitingBundles
 from keys.identity import SigningKey
 
 DRAFT_FILE, SIGNATURES_FILE, PUBLIC = "draft.json", "signatures.json", "public"
+WAITING = "waiting"
 RELEASE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -47,6 +51,7 @@ class Repository:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._waiting = WaitingBundles(directory / WAITING)
 
     def draft(self, agreement: Agreement, now: datetime) -> bytes:
         """Begin a signing ceremony, replacing one under way; return the draft for the officers.
@@ -60,6 +65,31 @@ class Repository:
             self._keep(SIGNATURES_FILE, _no_signatures(draft))
             self._keep(DRAFT_FILE, draft)
         return draft
+
+    def renewal(self, now: datetime, coordinator: Mapping[str, str] | None = None) -> bytes:
+        """Lay the agreement in force out again: signed anew, it holds for longer.
+
+        Every new key that a country has announced is in it, and `coordinator`'s keys, by field.
+        Raises DocumentFault where no agreement is in force.
+        """
+        agreement = self._published().agreement.with_officer_keys(self.announced())
+        return self.draft(agreement.with_coordinator_keys(coordinator or {}), now)
+
+    def announced(self) -> dict[str, str]:
+        """Return the keys that are to follow those in force, by country, signed by those."""
+        state = self._state()
+        found = {}
+        for party in state.agreement.parties if state else ():
+            history = self._history(state, party.country) if state else None
+            if history and history.leads(party.officer_key, history.newest):
+                found[party.country] = history.newest
+        return found
+
+    def _history(self, state: State, country: str) -> KeyHistory | None:
+        listed = state.role(role_of(country))
+        target = listed.targets.get(history_path(country)) if listed else None
+        data = self.read(target_name(target)) if target else None
+        return KeyHistory.from_canonical(data) if data else None
 
     def current_draft(self) -> bytes | None:
         """Return the draft of the ceremony under way; None where there is none."""
@@ -88,7 +118,9 @@ class Repository:
             _check_ready(ceremony.status(draft, held, self._root(draft.version - 1)))
             root, targets = ceremony.signed_metadata(draft, held)
             state = self._amended(draft, targets.to_bytes())
+            state, waited = self._waiting.joined(state, self._state(), now)
             state, files = state.with_coordinator(now, documents, {})
+            files |= waited
             agreement = targets.signed.targets[AGREEMENT_PATH]
             files |= {target_name(agreement): draft.agreement.canonical()}
             files |= state.role_files(Targets.type)
@@ -111,10 +143,15 @@ class Repository:
         return replace(state, roles=roles, snapshot=old.snapshot, timestamp=old.timestamp)
 
     def accept_country(self, bundle: bytes, now: datetime, *, online: SigningKey) -> Versions:
-        """Publish a country's signed bundle. The same bundle again changes nothing."""
+        """Publish a country's signed bundle. The same bundle again changes nothing.
+
+        One under a key that is to follow is held until the agreement names that key.
+        """
         read = CountryBundle.from_canonical(bundle)
         with one_writer(self._directory):
             state = self._published()
+            if self._waiting.take(bundle, state.agreement, now):
+                return state.versions()
             role, data = role_of(read.country), read.metadata.encode()
             if state.roles.get(role) == data:
                 return state.versions()

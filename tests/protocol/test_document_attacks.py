@@ -262,12 +262,19 @@ def longer_life(targets: Targets) -> None:
     targets.expires += 1_000 * DAY
 
 
-@pytest.mark.parametrize("change", [rekey_role, widen_role, add_role, longer_life])
+@pytest.mark.parametrize("change", [rekey_role, widen_role, add_role])
 def test_delegations_that_the_agreement_does_not_imply_are_refused(
     liar: LyingCoordinator, papers: Papers, change: Callable[[Targets], None]
 ) -> None:
     liar.put("targets", overriding(papers, change))
     assert "not those of the agreement" in untrusted(liar.view)
+
+
+def test_targets_that_would_outlive_the_agreement_are_refused(
+    liar: LyingCoordinator, papers: Papers
+) -> None:
+    liar.put("targets", overriding(papers, longer_life))
+    assert "outlive the agreement" in untrusted(liar.view)
 
 
 def test_two_signatures_where_three_are_needed_are_refused(
@@ -489,6 +496,8 @@ def test_metadata_that_hide_when_they_were_signed_are_refused(
 
 
 def test_after_sunset_nothing_stands(papers: Papers) -> None:
+    papers.now = papers.agreed.sunset - timedelta(days=200)
+    amend(papers, papers.agreed)
     papers.now = papers.agreed.sunset - timedelta(hours=2)
     papers.refresh()
     assert papers.view().expires == papers.agreed.sunset

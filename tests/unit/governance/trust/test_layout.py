@@ -48,8 +48,14 @@ def test_a_root_says_whose_each_key_is() -> None:
 
 
 def test_nothing_outlives_the_agreement() -> None:
-    assert build_root(AGREED, 1, NOW).expires == AGREED.sunset
-    assert build_targets(AGREED, 1, NOW).expires == AGREED.sunset
+    late = AGREED.sunset - timedelta(days=30)
+    assert build_root(AGREED, 1, late).expires == AGREED.sunset
+    assert build_targets(AGREED, 1, late).expires == AGREED.sunset
+
+
+def test_root_and_targets_are_signed_again_each_year() -> None:
+    assert build_root(AGREED, 1, NOW).expires == NOW + timedelta(days=365)
+    assert build_targets(AGREED, 1, NOW).expires == NOW + timedelta(days=365)
 
 
 def test_targets_hold_the_agreement_only_and_a_role_for_each_party() -> None:
