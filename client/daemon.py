@@ -11,6 +11,7 @@ import logging
 import secrets
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -25,8 +26,11 @@ from client.node import Node
 from client.settings import Enrolment, NodeSettings
 from client.standing import Link
 from client.state import MIGRATIONS
+from client.vitals import SERVE, TEND, Vitals
 from governance.database import open_database
 from governance.local import Desk
+from governance.service.health import observed
+from governance.service.systemd import Supervisor, Watchdog
 from keys.errors import PratiqueError
 from protocols.channel import ExchangeLink
 from protocols.noise import DiscreteGaussian
@@ -35,6 +39,9 @@ TEND_SECONDS = 30.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 FINISH_SECONDS = 3.0
 """How long a message under way may still take once the node is told to stop."""
+TURN_SECONDS, WORK_SECONDS = 300.0, 3600.0
+"""How long a loop that waits for the network, and one that works on records, may take for one
+turn; after that the node counts as stuck."""
 
 _log = logging.getLogger("pratique.node")
 _random = secrets.SystemRandom()
@@ -47,8 +54,10 @@ class Server(Protocol):
         """Answer until `stop` is set; raises LinkFault when the link is lost."""
 
 
-Serve = Callable[[ExchangeLink, Callable[[bytes], bytes], Callable[[], None]], Server]
-"""Makes a server from a link, a frame handler, and what to call once it is connected."""
+Act = Callable[[], None]
+Serve = Callable[[ExchangeLink, Callable[[bytes], bytes], Act, Act], Server]
+"""Makes a server from a link, a frame handler, what to call once it is connected, and what to call
+each time it looks for a message."""
 
 
 def pause_after(failures: int, jitter: Callable[[float, float], float] = _random.uniform) -> float:
@@ -60,8 +69,18 @@ def pause_after(failures: int, jitter: Callable[[float, float], float] = _random
 class Daemon:
     """A running node."""
 
-    def __init__(self, node: Node, link: ExchangeLink, serve: Serve, home: NodeHome) -> None:
+    def __init__(
+        self,
+        node: Node,
+        link: ExchangeLink,
+        serve: Serve,
+        home: NodeHome,
+        *,
+        vitals: Vitals,
+        supervisor: Supervisor,
+    ) -> None:
         self._node, self._link, self._serve, self._home = node, link, serve, home
+        self._vitals, self._supervisor = vitals, supervisor
         self._stop, self._wake = threading.Event(), threading.Event()
         self._busy = threading.Lock()
         self._standing = Link()
@@ -78,22 +97,31 @@ class Daemon:
         tender = threading.Thread(target=self._tend, name="tend", daemon=True)
         closer = threading.Thread(target=self._close_when_stopped, name="close", daemon=True)
         desk = Desk(self._home.socket, self._answer)
+        watchdog = Watchdog(self._supervisor, self._vitals.progress.stuck)
+        self._turned()
+        self._vitals.progress.moved(TEND, WORK_SECONDS)
         tender.start()
         closer.start()
+        watchdog.start()
+        self._supervisor.ready("connecting")
         try:
             self._serve_until_stopped()
         finally:
+            self._supervisor.stopping()
             self.stop()
             desk.close()
             closer.join(FINISH_SECONDS)
             tender.join(FINISH_SECONDS)
+            watchdog.close()
             self._node.note_stop()
 
     def _serve_until_stopped(self) -> None:
         failures = 0
         while not self._stop.is_set():
             try:
-                self._serve(self._link, self._handle, self._connected).serve(self._stop)
+                self._turned()
+                server = self._serve(self._link, self._handle, self._connected, self._turned)
+                server.serve(self._stop)
                 failures = 0
             except PratiqueError as fault:
                 failures = self._lost(fault.what, fault.why, failures)
@@ -107,6 +135,8 @@ class Daemon:
         count = 0 if self._standing.connected else failures + 1
         if not self._stop.is_set():
             self._standing = Link(fault=f"{what}; {why}" if why else what)
+            self._vitals.linked(self._standing.fault)
+            self._supervisor.status(self._standing.fault)
             _log.warning("link lost", extra={"what": what, "why": why})
             self._stop.wait(pause_after(count))
         return count
@@ -114,11 +144,21 @@ class Daemon:
     def _connected(self) -> None:
         self._standing = Link(connected=True)
         self._wake.set()
+        self._vitals.linked()
+        self._supervisor.status("connected")
         _log.info("connected")
+
+    def _turned(self) -> None:
+        self._vitals.progress.moved(SERVE, TURN_SECONDS)
 
     def _handle(self, frame: bytes) -> bytes:
         with self._busy:
-            return self._node.handle(frame)
+            self._vitals.progress.moved(SERVE, WORK_SECONDS)
+            begun = time.monotonic()
+            reply = self._node.handle(frame)
+            self._vitals.replied(frame, reply, time.monotonic() - begun)
+            self._turned()
+            return reply
 
     def _close_when_stopped(self) -> None:
         """Close the channel, which cuts a long poll; let a message under way finish first."""
@@ -129,10 +169,12 @@ class Daemon:
 
     def _tend(self) -> None:
         while not self._stop.is_set():
+            self._vitals.progress.moved(TEND, WORK_SECONDS)
             try:
                 self._node.tend()
-            except Exception as error:  # noqa: BLE001 - tending goes on whatever happens once
-                _log.error("tending failed", extra={"what": type(error).__name__})
+                self._vitals.tended(self._node.status(self._standing))
+            except Exception:  # noqa: BLE001 - tending goes on whatever happens once
+                _log.exception("tending failed")
             self._wake.wait(TEND_SECONDS)
             self._wake.clear()
 
@@ -152,7 +194,9 @@ class Daemon:
         return answers[method](**params)
 
     def _status(self) -> dict[str, Any]:
-        return self._node.status(self._standing)
+        found = self._node.status(self._standing)
+        self._vitals.saw(found)
+        return found
 
     def _pause(self, reason: str = "") -> dict[str, Any]:
         self._node.pause(reason)
@@ -175,7 +219,8 @@ class Daemon:
 def run_daemon(home: NodeHome, settings: NodeSettings, keyring: NodeKeyring) -> None:
     """Run the node in `home` until SIGTERM or SIGINT. Raises what keeps it from starting."""
     enrolment = _enrolled(settings)
-    with home.held():
+    vitals, supervisor = Vitals(home, _now), Supervisor()
+    with home.held(), observed(settings.observe, vitals.shown):
         link = _dial(home, enrolment, keyring)
         node = Node(
             home,
@@ -185,15 +230,20 @@ def run_daemon(home: NodeHome, settings: NodeSettings, keyring: NodeKeyring) -> 
             pinned_root=read_public(home.root, "The root of the documents", _ENROL_AGAIN),
             fetch=link.fetch,
             noise=DiscreteGaussian(),
-            clock=lambda: datetime.now(UTC),
+            clock=_now,
         )
-        daemon = Daemon(node, link, fleet_server(keyring), home)
+        serve = fleet_server(keyring)
+        daemon = Daemon(node, link, serve, home, vitals=vitals, supervisor=supervisor)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: daemon.stop())
         daemon.run()
 
 
 _ENROL_AGAIN = "enrol again with a new invitation"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _enrolled(settings: NodeSettings) -> Enrolment:
@@ -225,8 +275,9 @@ def fleet_server(keyring: NodeKeyring) -> Serve:
         raise OperationFault("The node's SuperLink key is of another kind", fix=_ENROL_AGAIN)
 
     def serve(
-        link: ExchangeLink, handle: Callable[[bytes], bytes], connected: Callable[[], None]
+        link: ExchangeLink, handle: Callable[[bytes], bytes], connected: Act, turned: Act
     ) -> Server:
-        return FleetClient(link, key, build_app(handle), on_ready=connected)
+        app = build_app(handle)
+        return FleetClient(link, key, app, on_ready=connected, on_turn=turned)
 
     return serve

@@ -120,8 +120,10 @@ class FleetClient:
         app: ClientApp,
         *,
         on_ready: Callable[[], None] = lambda: None,
+        on_turn: Callable[[], None] = lambda: None,
     ) -> None:
-        self._app, self._on_ready = app, on_ready
+        """`on_ready` is called once signed in, `on_turn` before each look for a message."""
+        self._app, self._on_ready, self._on_turn = app, on_ready, on_turn
         self._public = public_key_to_bytes(key.public_key())
         self._client = FleetHttpClient.from_server_address(
             "exchange",
@@ -143,6 +145,7 @@ class FleetClient:
         beat.start()
         try:
             while not stop.is_set():
+                self._on_turn()
                 self._answer_next(node)
         finally:
             ended.set()

@@ -112,6 +112,8 @@ class Overview:
         return {
             "agreement": view.agreement.title if view else None,
             "expires": view.expires.isoformat() if view else None,
+            "ends": view.agreement.sunset.isoformat() if view else None,
+            "countries": _expiries(view) if view else {},
             "versions": (held.view if held else view).versions.by_name() if view else {},
             "own": _own(held),
             "absent": dict(view.absent) if view else {},
@@ -159,6 +161,11 @@ def _study(study: Study, view: TrustedView, held: Held | None) -> dict[str, Any]
         "digest": study.digest,
         "standing": study_standing(study, permit, withdrawal, view.now),
     }
+
+
+def _expiries(view: TrustedView) -> dict[str, str]:
+    """Return until when each country's documents hold."""
+    return {country: held.expires.isoformat() for country, held in view.countries.items()}
 
 
 def _own(held: Held | None) -> dict[str, Any] | None:

@@ -13,7 +13,8 @@ shows nothing that records could be told from.
 import json
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -83,6 +84,19 @@ class HealthServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+@contextmanager
+def observed(address: str | None, shown: Shown) -> Iterator[None]:
+    """Show it at `address` meanwhile; nowhere where there is none. Raises ObserveFault."""
+    if address is None:
+        yield
+        return
+    server = HealthServer(address, shown)
+    try:
+        yield
+    finally:
+        server.close()
 
 
 class _Server(ThreadingMixIn, HTTPServer):

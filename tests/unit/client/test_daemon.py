@@ -11,8 +11,10 @@ import pytest
 
 from client.daemon import FIRST_PAUSE, LONGEST_PAUSE, Daemon, pause_after
 from client.home import NodeHome
+from client.vitals import Vitals
 from governance.documents.study import Study
 from governance.local import DeskFault, ask
+from governance.service.systemd import Supervisor
 from protocols.channel import LinkFault
 from tests.support.nodes import Federation, code_of
 
@@ -41,9 +43,13 @@ class Fleet:
     polls: bool = True
 
     def make(
-        self, link: Any, handle: Callable[[bytes], bytes], connected: Callable[[], None]
+        self,
+        link: Any,
+        handle: Callable[[bytes], bytes],
+        connected: Callable[[], None],
+        turned: Callable[[], None],
     ) -> "Fleet":
-        self.handle, self._connected = handle, connected
+        self.handle, self._connected, self.turned = handle, connected, turned
         return self
 
     def serve(self, stop: threading.Event) -> None:
@@ -91,7 +97,15 @@ def start(
         channel = Channel()
         fleet = Fleet(channel, list(script))
         home = federation.home("DK")
-        daemon = Daemon(federation.nodes["DK"], channel, fleet.make, home)  # type: ignore[arg-type]
+        vitals, supervisor = Vitals(home, federation.clock), Supervisor({})
+        daemon = Daemon(
+            federation.nodes["DK"],
+            channel,  # type: ignore[arg-type]
+            fleet.make,
+            home,
+            vitals=vitals,
+            supervisor=supervisor,
+        )
         thread = threading.Thread(target=daemon.run)
         thread.start()
         begun.append(Running(daemon, home, fleet, thread))
