@@ -53,7 +53,18 @@ class ExchangeDocuments:
                 why="an officer hands in its own country's documents only",
             )
         versions = self._repository.accept_country(content, self._clock(), online=self._online)
-        self._on_change(f"documents of {country}, version {versions.countries[country]}")
+        self._on_change(f"documents of {country}, version {versions.countries.get(country, 0)}")
+        self._lay_out_new_keys()
+
+    def _lay_out_new_keys(self) -> None:
+        """Lay the agreement out with the keys that countries have announced.
+
+        A signing that is under way goes on undisturbed: the new keys wait for the next one.
+        """
+        names = ", ".join(self._repository.announced())
+        if names and self._repository.current_draft() is None:
+            self._repository.renewal(self._clock())
+            _log.info("agreement laid out for new keys", extra={"country": names})
 
     def _take_signatures(self, peer: Peer, content: bytes) -> None:
         status = self._repository.add_signatures(content)

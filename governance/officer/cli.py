@@ -100,6 +100,10 @@ def sign(
         Path | None, typer.Argument(help="Node keys (.json) or national policy (.cedar).")
     ] = None,
     *,
+    lost_key: Annotated[
+        list[str] | None,
+        typer.Option(help="A country whose former key is lost, as its officer told you by voice."),
+    ] = None,
     yes: Yes = False,
     node: Node = None,
     bundle_out: BundleOut = None,
@@ -115,7 +119,7 @@ def sign(
 
     with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
         if file is None:
-            sign_waiting_draft(office, yes=yes)
+            sign_waiting_draft(office, lost_keys=lost_key or (), yes=yes)
         else:
             sign_file(office, file, Handing(node, bundle_out), yes=yes)
 
@@ -233,6 +237,26 @@ def renew(
 
     with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
         signing.renew(office, Handing(node, bundle_out))
+
+
+@app.command()
+def rotate(
+    *,
+    yes: Yes = False,
+    node: Node = None,
+    bundle_out: BundleOut = None,
+    home: Home = DEFAULT_HOME,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+    json: JsonOption = False,
+) -> None:
+    """Make a new document key, signed by the one you have; again: hand it over once more."""
+    from governance.officer.delivery import Handing  # noqa: PLC0415 (keeps --help quick)
+    from governance.officer.opening import at_work  # noqa: PLC0415
+    from governance.officer.rotation import rotate as rotate_key  # noqa: PLC0415
+
+    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
+        rotate_key(office, Handing(node, bundle_out), yes=yes)
 
 
 @log_app.command("list")

@@ -1,6 +1,6 @@
 """Handing the own country's signed documents over: to the own node first, then to the exchange."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -77,8 +77,20 @@ def sign_and_hand_over(
             take_over(documents, office.own(), published)
             office.terminal.warn(f"your folder was older than the exchange's version {shown}")
         change(documents)
-        bundle = documents.sign(office.now(), office.identity.key, at_least=shown)
-    return hand_over(office, bundle, handing.out)
+        bundles = signed_under_every_key(office, documents, shown)
+    return hand_over(office, bundles, handing.out)
+
+
+def signed_under_every_key(
+    office: Office, documents: OfficerDocuments, at_least: int
+) -> tuple[bytes, ...]:
+    """Return everything signed by the key in force, then by the one that is to follow, if any.
+
+    In this order: what is held for later is the newer, or it is not used.
+    """
+    present = documents.sign(office.now(), office.identity.key, at_least=at_least)
+    new = office.identity.next_key
+    return (present,) if new is None else (present, documents.sign_next(office.now(), new))
 
 
 def take_over(
@@ -99,17 +111,19 @@ def take_over(
     documents.set_policy(published.policy)
 
 
-def hand_over(office: Office, bundle: bytes, out: Path | None) -> dict[str, Any]:
-    """Give the bundle to everyone it is for; say who has it. Raises HandoverFault at the end."""
+def hand_over(office: Office, bundles: Sequence[bytes], out: Path | None) -> dict[str, Any]:
+    """Give the bundles to everyone they are for; say who has them.
+
+    Raises HandoverFault at the end.
+    """
     own = office.own()
     version = own.version if own else 0
     valid = f"{own.expires:%Y-%m-%d %H:%M} UTC" if own else "never"
     office.terminal.say(f"Signed: version {version} of your country's documents, until {valid}.")
     if out is not None:
-        write_atomic(out, bundle)
-        office.terminal.say(f"A copy to carry is in {out}.")
+        _write_out(office, bundles, out)
     ways = (("node", _to_node), ("exchange", _to_exchange))
-    faults = [fault for name, way in ways if (fault := _try(office, name, way, bundle, version))]
+    faults = [fault for name, way in ways if (fault := _try(office, name, way, bundles, version))]
     if faults:
         raise HandoverFault(
             f"Version {version} is signed and kept, but has not reached everyone",
@@ -119,16 +133,25 @@ def hand_over(office: Office, bundle: bytes, out: Path | None) -> dict[str, Any]
     return {"version": version, "expires": valid, **_reached(office)}
 
 
+def _write_out(office: Office, bundles: Sequence[bytes], out: Path) -> None:
+    for number, bundle in enumerate(bundles):
+        file = out.with_name(f"next-{out.name}") if number else out
+        write_atomic(file, bundle)
+        office.terminal.say(f"A copy to carry is in {file}.")
+
+
 def _reached(office: Office) -> dict[str, int]:
     return {f"{name}_has": v for name, v in read_handed(office.home.handed_file)}
 
 
-Way = Callable[[Office, bytes], bool]
+Way = Callable[[Office, Sequence[bytes]], bool]
 
 
-def _try(office: Office, name: str, way: Way, bundle: bytes, version: int) -> PratiqueError | None:
+def _try(
+    office: Office, name: str, way: Way, bundles: Sequence[bytes], version: int
+) -> PratiqueError | None:
     try:
-        if way(office, bundle):
+        if way(office, bundles):
             handed = read_handed(office.home.handed_file).model_copy(update={name: version})
             write_atomic(office.home.handed_file, handed.model_dump_json().encode())
     except PratiqueError as fault:
@@ -136,17 +159,17 @@ def _try(office: Office, name: str, way: Way, bundle: bytes, version: int) -> Pr
     return None
 
 
-def _to_node(office: Office, bundle: bytes) -> bool:
+def _to_node(office: Office, bundles: Sequence[bytes]) -> bool:
     if office.settings.node is None:
         office.terminal.warn("name your own node once with --node, or carry it the --bundle-out")
         return False
-    running = deliver(Path(office.settings.node), office.country, bundle)
+    running = deliver(Path(office.settings.node), office.country, bundles)
     how = "is running and has them" if running else "is not running; it finds them when it starts"
     office.terminal.say(f"Your node {how}.")
     return True
 
 
-def _to_exchange(office: Office, bundle: bytes) -> bool:
+def _to_exchange(office: Office, bundles: Sequence[bytes]) -> bool:
     if office.settings.exchange is None:
         office.terminal.warn("you are not enrolled with an exchange yet; other countries wait")
         return False
@@ -156,6 +179,7 @@ def _to_exchange(office: Office, bundle: bytes) -> bool:
             "at your next `pratique-officer renew`"
         )
         return False
-    office.exchange.submit(SubmitRequest.COUNTRY_BUNDLE, bundle)
+    for bundle in bundles:
+        office.exchange.submit(SubmitRequest.COUNTRY_BUNDLE, bundle)
     office.terminal.say("The exchange has them.")
     return True

@@ -9,7 +9,7 @@ studies/            the studies decided on, so that a permit can be withdrawn wi
 seen/               checkpoints of logs verified before
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -24,6 +24,7 @@ from keys.store import KeyStore
 from protocols.encoding import Digest
 
 DOCUMENT_KEY = "document-key"
+NEXT_KEY = "next-document-key"
 TRANSPORT_KEY = "transport-key"
 INVITATION = "invitation"
 """Names in the key store. The invitation holds a secret: its token and its key."""
@@ -128,26 +129,57 @@ class OfficerHome:
         text = yaml.safe_dump(said, allow_unicode=True, sort_keys=False)
         write_atomic(self.settings_file, text.encode())
 
+    def write_key_file(self, settings: Settings) -> None:
+        """Write the public document key as text."""
+        write_atomic(self.key_file, f"{settings.document_key}\n".encode())
+
 
 @dataclass(frozen=True)
 class Identity:
-    """An officer's unlocked key store."""
+    """An officer's unlocked key store; `next_key` is one that is to follow the key in force."""
 
     store: KeyStore
     key: SigningKey
+    next_key: SigningKey | None = None
 
     @classmethod
     def open(cls, home: OfficerHome, settings: Settings, passphrase: bytes) -> Self:
-        """Unlock the store. Raises KeyFault, and OfficerFault where it holds another key."""
+        """Unlock the store; a change of key that was cut short is finished.
+
+        Raises KeyFault, and OfficerFault where it holds another key.
+        """
         store = KeyStore.open(home.keys, passphrase)
-        key = SigningKey.from_bytes(store.get(DOCUMENT_KEY))
+        key, later = SigningKey.from_bytes(store.get(DOCUMENT_KEY)), _next_key(store)
+        if later is not None and later.public == settings.verify_key:
+            return cls(store, later).settled()  # the change of key was cut short
         if key.public != settings.verify_key:
             raise OfficerFault(
                 f"The key in {home.keys} is not the one that {home.settings_file.name} names",
                 why="one of them was replaced",
                 fix="restore both from the same backup",
             )
-        return cls(store, key)
+        return cls(store, key, None if later is None or later.public == key.public else later)
+
+    @property
+    def keys(self) -> tuple[SigningKey, ...]:
+        """The key in force, then the one that is to follow, if any."""
+        return (self.key,) if self.next_key is None else (self.key, self.next_key)
+
+    def with_next(self, key: SigningKey) -> Self:
+        """Keep a key that is to follow, before anything names it."""
+        self.store.put(NEXT_KEY, key.to_bytes())
+        return replace(self, next_key=key)
+
+    def settled(self) -> Self:
+        """Keep the key as the only one; the former is gone."""
+        self.store.put(DOCUMENT_KEY, self.key.to_bytes())
+        if NEXT_KEY in self.store.names():
+            self.store.delete(NEXT_KEY)
+        return replace(self, next_key=None)
+
+
+def _next_key(store: KeyStore) -> SigningKey | None:
+    return SigningKey.from_bytes(store.get(NEXT_KEY)) if NEXT_KEY in store.names() else None
 
 
 def create_home(home: OfficerHome, country: str, authority: str, passphrase: bytes) -> Settings:
@@ -162,7 +194,7 @@ def create_home(home: OfficerHome, country: str, authority: str, passphrase: byt
     home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = KeyStore.create(home.keys, passphrase)
     store.put(DOCUMENT_KEY, key.to_bytes())
-    write_atomic(home.key_file, f"{settings.document_key}\n".encode())
+    home.write_key_file(settings)
     home.save(settings)
     return settings
 

@@ -13,6 +13,7 @@ from governance.trust.ceremony import Draft
 DOCUMENTS_WARNING = timedelta(days=2)
 PERMIT_WARNING = timedelta(days=7)
 CERTIFICATE_WARNING = timedelta(days=14)
+SIGNATURES_WARNING = timedelta(days=60)
 
 
 class Matter(StrEnum):
@@ -21,7 +22,9 @@ class Matter(StrEnum):
     DRAFT = "draft-to-sign"
     STUDY = "study-to-decide"
     UNSENT = "documents-not-handed-over"
+    KEY = "new-key-waits"
     DOCUMENTS = "own-documents-expire"
+    SIGNATURES = "agreement-signatures-expire"
     PERMIT = "permit-expires"
     CERTIFICATE = "certificate-expires"
 
@@ -55,7 +58,8 @@ class Waiting:
     """Everything that the list is made from.
 
     `draft` is one that waits and is not signed by this officer; `unsent` is to whom the newest
-    documents have not been handed over; `known` are the studies decided on, by digest.
+    documents have not been handed over; `new_key` is in words what a new key waits for;
+    `signed_until` is when the countries' signatures under the agreement end.
     """
 
     country: str
@@ -65,6 +69,8 @@ class Waiting:
     own: CountryDocuments | None = None
     unsent: tuple[str, ...] = ()
     certificate_ends: datetime | None = None
+    new_key: str = ""
+    signed_until: datetime | None = None
 
 
 def items(waiting: Waiting) -> list[Item]:
@@ -73,7 +79,9 @@ def items(waiting: Waiting) -> list[Item]:
         *_draft(waiting),
         *_studies(waiting),
         *_unsent(waiting),
+        *_new_key(waiting),
         *_documents(waiting),
+        *_signatures(waiting),
         *_permits(waiting),
         *_certificate(waiting),
     ]
@@ -111,7 +119,7 @@ def _studies(waiting: Waiting) -> Iterator[Item]:
     for study in undecided(waiting.studies, waiting.own, waiting.country, waiting.now):
         yield Item(
             Matter.STUDY,
-            f"{study.title}: decide {ends(study.expires, waiting.now)}",
+            f"{study.title}: decide by {until(study.expires, waiting.now)}",
             f"pratique-officer show {study.id}",
             due=study.expires,
             digest=study.digest,
@@ -124,6 +132,23 @@ def _unsent(waiting: Waiting) -> Iterator[Item]:
         whom = " and ".join(waiting.unsent)
         sentence = f"Your newest documents have not reached the {whom}"
         yield Item(Matter.UNSENT, sentence, "pratique-officer renew")
+
+
+def _new_key(waiting: Waiting) -> Iterator[Item]:
+    if waiting.new_key:
+        yield Item(Matter.KEY, waiting.new_key, "pratique-officer rotate")
+
+
+def _signatures(waiting: Waiting) -> Iterator[Item]:
+    end = waiting.signed_until
+    if end is not None and end - waiting.now <= SIGNATURES_WARNING:
+        yield Item(
+            Matter.SIGNATURES,
+            f"The countries' signatures under the agreement end {ends(end, waiting.now)}: "
+            f"after that nothing is computed anywhere",
+            "ask the coordinator to run `pratique-coordinator agreement renew`",
+            due=end,
+        )
 
 
 def _documents(waiting: Waiting) -> Iterator[Item]:
@@ -167,6 +192,11 @@ def _certificate(waiting: Waiting) -> Iterator[Item]:
             "ask the coordinator for a new invitation, then `pratique-officer enrol`",
             due=end,
         )
+
+
+def until(moment: datetime, now: datetime) -> str:
+    """Return a date as `ends` does, to follow the word `by`."""
+    return ends(moment, now).removeprefix("on ")
 
 
 def ends(moment: datetime, now: datetime) -> str:

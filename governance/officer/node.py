@@ -1,6 +1,7 @@
 """The own node on this machine: handed documents, and asked what its ledger has left."""
 
 import base64
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -34,14 +35,17 @@ class StatedLedger(BaseModel):
     lifetime_micro: Micro
 
 
-def deliver(node: Path, country: str, bundle: bytes) -> bool:
+def deliver(node: Path, country: str, bundles: Sequence[bytes]) -> bool:
     """Give the node its country's documents; whether its daemon took them.
 
-    They lie in its folder where no daemon runs. Raises DeskFault where the daemon refuses.
+    The second bundle, where there is one, is signed by the key that is to follow. They lie in its
+    folder where no daemon runs. Raises DeskFault where the daemon refuses.
     """
-    if _daemon_takes(node, bundle):
+    if all(_daemon_takes(node, bundle) for bundle in bundles):
         return True
-    write_atomic(node / INBOX / f"country-{country}.json", bundle)
+    for number, bundle in enumerate(bundles):
+        name = f"country-{country}-next.json" if number else f"country-{country}.json"
+        write_atomic(node / INBOX / name, bundle)
     return False
 
 

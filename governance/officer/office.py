@@ -105,7 +105,25 @@ class Office:
         view = self.trust.view(self.exchange.fetch, self.now())
         for sentence in (*view.ignored, *self._other_agreement(view)):
             self.terminal.warn(sentence)
+        self._take_up_new_key(view)
         return view
+
+    def _take_up_new_key(self, view: TrustedView) -> None:
+        """Once the agreement names the new key, it is the only one: the former is destroyed.
+
+        The settings decide which key it is; what a crash leaves undone, the next command does.
+        """
+        new, party = self.identity.next_key, view.agreement.party(self.country)
+        if new is None or party is None or party.officer_key != new.public.to_text():
+            return
+        settings = self.settings.model_copy(update={"document_key": party.officer_key})
+        self.home.write_key_file(settings)
+        self.save(settings)
+        self.identity = Identity(self.identity.store, new).settled()
+        self.documents.adopt_next()
+        self.terminal.warn(
+            f"your new key {new.public.fingerprint} is in force; the former one is destroyed"
+        )
 
     def _other_agreement(self, view: TrustedView) -> tuple[str, ...]:
         """The root binds keys and thresholds; enough others may agree on another text under it."""

@@ -13,8 +13,9 @@ from governance.errors import DocumentFault
 from governance.ledger import LedgerView, Terms
 from governance.officer.decisions import decision_on, stands_permitted
 from governance.officer.delivery import read_handed
-from governance.officer.inbox import Item, Matter, Waiting, ends, items
+from governance.officer.inbox import Item, Matter, Waiting, items, until
 from governance.officer.office import Office
+from governance.officer.rotation import waiting_key
 from governance.officer.signing import waiting_draft
 from governance.officer.studies import find_study, kept_studies
 from governance.policy.assessment import Assessment, ledger_terms
@@ -38,6 +39,8 @@ def show_inbox(office: Office) -> None:
         own=office.own(),
         unsent=_unsent(office, view),
         certificate_ends=_certificate_ends(office),
+        new_key=waiting_key(office, view),
+        signed_until=view.signed_until if view else None,
     )
     found = [*strange, *items(waiting)]
     _list(office, found)
@@ -105,7 +108,7 @@ def show_study(office: Office, name: str) -> None:
 
 
 def _promises(office: Office, study: Study) -> Iterator[tuple[str, str]]:
-    yield "proposed", f"{study.created:%Y-%m-%d}; decide {ends(study.expires, office.now())}"
+    yield "proposed", f"{study.created:%Y-%m-%d}; decide by {until(study.expires, office.now())}"
     yield "your rules", _rules(office.own())
     yield "for a patient", _for_a_patient(study)
 

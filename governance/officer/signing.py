@@ -1,5 +1,6 @@
 """Signing: the agreement's draft, the own node's keys, the national policy, and renewals."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from governance.documents.models import MOST_BYTES
@@ -16,7 +17,7 @@ from governance.trust.bundle import CountryDocuments
 from governance.trust.ceremony import Draft, sign_draft
 from governance.trust.view import TrustedView
 from keys.errors import PratiqueError
-from keys.identity import VerifyKey
+from keys.identity import SigningKey, VerifyKey
 from protocols.encoding import digest
 from protocols.proto.exchange_pb2 import SubmitRequest
 
@@ -24,8 +25,11 @@ DRAFT = "draft"
 POLICY_SUFFIX = ".cedar"
 
 
-def sign_waiting_draft(office: Office, *, yes: bool) -> None:
-    """Show the draft that waits at the exchange, and sign it once the officer agrees."""
+def sign_waiting_draft(office: Office, *, lost_keys: Sequence[str] = (), yes: bool) -> None:
+    """Show the draft that waits at the exchange, and sign it once the officer agrees.
+
+    `lost_keys` are the countries whose new key may stand without the former one's signature.
+    """
     draft = waiting_draft(office)
     if draft is None:
         office.terminal.say("No agreement waits for your signature.")
@@ -37,6 +41,8 @@ def sign_waiting_draft(office: Office, *, yes: bool) -> None:
         office.terminal.answer({"signed": True, "draft": draft.digest})
         return
     view = office.view_if_published()
+    if view is not None:
+        require_vouched_keys(office, draft, view, lost_keys)
     show_draft(office, draft, view)
     office.terminal.confirm("Sign this agreement for your country?", yes=yes)
     _sign(office, draft, view)
@@ -57,13 +63,45 @@ def require_own_key(office: Office, draft: Draft) -> None:
             why=f"its parties are {', '.join(draft.agreement.countries)}",
             fix="ask the coordinator; do not sign it",
         )
-    if party.officer_key != office.settings.document_key:
+    if party.officer_key not in {key.public.to_text() for key in office.identity.keys}:
         theirs = VerifyKey.from_text(party.officer_key).fingerprint
         raise OfficerFault(
             f"The draft names another document key for {office.country} than yours",
             why=f"it says {theirs}; yours is {office.settings.verify_key.fingerprint}",
             fix="do not sign it; compare the fingerprints with the coordinator by voice",
         )
+
+
+def require_vouched_keys(
+    office: Office, draft: Draft, view: TrustedView, lost_keys: Sequence[str]
+) -> None:
+    """Raise OfficerFault where the draft gives a country a key that its former key did not sign.
+
+    A coordinator could have put in a key of its own. `lost_keys` are countries whose officers
+    have said by voice that the former key is lost.
+    """
+    for party in draft.agreement.parties:
+        before, said = view.agreement.party(party.country), view.country(party.country)
+        if (
+            before is None
+            or before.officer_key == party.officer_key
+            or (party.country == office.country)
+        ):
+            continue
+        history = said.history if said else None
+        if history and history.leads(before.officer_key, party.officer_key):
+            continue
+        if party.country not in lost_keys:
+            raise _unvouched(party.country, party.officer_key)
+
+
+def _unvouched(country: str, key: str) -> OfficerFault:
+    return OfficerFault(
+        f"The draft gives {country} a new key that its former key has not signed",
+        why=f"the new one is {VerifyKey.from_text(key).fingerprint}; anyone may have made it",
+        fix=f"call the officer of {country}; only if the former key is lost and the fingerprint is "
+        f"theirs, sign with --lost-key {country}",
+    )
 
 
 def show_draft(office: Office, draft: Draft, view: TrustedView | None) -> None:
@@ -82,7 +120,8 @@ def show_draft(office: Office, draft: Draft, view: TrustedView | None) -> None:
 
 def _sign(office: Office, draft: Draft, view: TrustedView | None) -> None:
     previous = None if view is None else newest_root(office, view)
-    signatures = sign_draft(draft, office.identity.key, previous_root=previous, now=office.now())
+    keys = _keys_for(office, draft)
+    signatures = sign_draft(draft, *keys, previous_root=previous, now=office.now())
     office.trust.keep_draft(draft)
     office.exchange.submit(SubmitRequest.DRAFT_SIGNATURES, signatures)
     office.trust.mark_signed(draft)
@@ -90,6 +129,13 @@ def _sign(office: Office, draft: Draft, view: TrustedView | None) -> None:
     office.terminal.say("Signed, and handed in. From now on your folder trusts this root only.")
     office.terminal.say("Next: the other countries sign; then `pratique-officer inbox` shows more.")
     office.terminal.answer({"signed": True, "draft": draft.digest, "spoken": spoken(draft.digest)})
+
+
+def _keys_for(office: Office, draft: Draft) -> tuple[SigningKey, ...]:
+    """The former key too signs a draft that names the new one: the others go by that."""
+    party, (present, *later) = draft.agreement.party(office.country), office.identity.keys
+    named = [key for key in later if party and party.officer_key == key.public.to_text()]
+    return (present, *named)
 
 
 def newest_root(office: Office, view: TrustedView) -> bytes:

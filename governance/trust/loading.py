@@ -45,6 +45,7 @@ class Loaded:
     root: int
     targets: int
     expires: datetime
+    signed_until: datetime
     countries: dict[str, CountryDocuments]
     absent: dict[str, str]
     ignored: tuple[str, ...]
@@ -105,6 +106,7 @@ class _Loading:
             root=self._root.version,
             targets=self._targets.version,
             expires=min(signed.expires for signed in top),
+            signed_until=min(self._root.expires, self._targets.expires),
             countries=countries,
             absent=absent,
             ignored=(*self._overrides(), *strange),

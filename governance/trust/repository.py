@@ -75,6 +75,12 @@ class Repository:
         agreement = self._published().agreement.with_officer_keys(self.announced())
         return self.draft(agreement.with_coordinator_keys(coordinator or {}), now)
 
+    def officer_keys(self) -> dict[str, str]:
+        """Return each party's document key in the agreement in force; nothing before the first."""
+        state = self._state()
+        parties = state.agreement.parties if state else ()
+        return {party.country: party.officer_key for party in parties}
+
     def announced(self) -> dict[str, str]:
         """Return the keys that are to follow those in force, by country, signed by those."""
         state = self._state()

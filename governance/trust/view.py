@@ -34,13 +34,16 @@ class TrustedView:
     `absent` says why a party has no documents here (none published, expired, key not approved);
     `ignored` what was published and must not be believed, in sentences for the log. `files` is
     every file the view was made from: `load(view.files.get, ...)` makes it again, offline.
-    `now` is the reference time: the clock, or the latest signed time seen where that is later.
+    `expires` is when the first of the top-level documents ends, `signed_until` when the countries'
+    own signatures do. `now` is the reference time: the clock, or the latest signed time seen where
+    that is later.
     """
 
     now: datetime
     agreement: Agreement
     versions: Versions
     expires: datetime
+    signed_until: datetime
     countries: Mapping[str, CountryDocuments]
     absent: Mapping[str, str]
     ignored: tuple[str, ...]
@@ -63,6 +66,7 @@ class TrustedView:
             agreement=found.agreement,
             versions=Versions(found.root, found.targets, held),
             expires=found.expires,
+            signed_until=found.signed_until,
             countries=found.countries,
             absent=found.absent,
             ignored=found.ignored,

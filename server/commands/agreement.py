@@ -33,6 +33,13 @@ def publish(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> Non
 
 
 @agreement_app.command()
+def renew(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:  # noqa: FBT002
+    """Lay the agreement in force out to be signed again: for another year, and for new keys."""
+    with plain_errors():
+        show(request(home, "agreement_renew"), as_json=as_json, plain=_print_status)
+
+
+@agreement_app.command()
 def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:  # noqa: FBT002
     """Say who has signed, and whether it is in force."""
     with plain_errors():
@@ -44,6 +51,9 @@ def _print_status(found: dict[str, Any]) -> None:
     if found["state"] == "in force":
         typer.echo(f"  {found['title']}, until {found['sunset'][:10]}")
         typer.echo(f"  parties: {', '.join(found['countries'])}")
+        typer.echo(f"  the countries' signatures hold until {found['signed_until'][:10]}")
+        for country in found["announced"]:
+            typer.echo(f"  {country} has a new key: `agreement renew` puts it in force")
         return
     typer.echo(f"  signed:   {', '.join(found['signed']) or 'nobody yet'}")
     typer.echo(f"  not yet:  {', '.join(found['unsigned']) or 'nobody'}")

@@ -30,6 +30,14 @@ class Agreements:
         office.repository.draft(agreement, office.clock())
         return self.status()
 
+    def renew(self) -> dict[str, Any]:
+        """Lay the agreement in force out again, with every key that was announced since.
+
+        It replaces a draft under way, and the signatures over that.
+        """
+        self._office.repository.renewal(self._office.clock())
+        return self.status()
+
     def publish(self) -> dict[str, Any]:
         """Publish the draft now, although not every country has signed it."""
         self._office.documents.publish()
@@ -45,6 +53,7 @@ class Agreements:
                 "signed": list(draft.signed),
                 "unsigned": list(draft.unsigned),
                 "needed": draft.needed,
+                "announced": self._office.repository.announced(),
             }
         view = self._office.view()
         return {
@@ -54,17 +63,26 @@ class Agreements:
             "countries": list(view.agreement.countries),
             "root": view.versions.root,
             "sunset": view.agreement.sunset.isoformat(),
+            "signed_until": view.signed_until.isoformat(),
+            "announced": self._office.repository.announced(),
         }
 
     def _fill(self, values: Mapping[str, Any]) -> dict[str, Any]:
         keys = self._office.keys
-        officers = self._office.enrolment.admitted(Role.OFFICER)
         return fill_agreement(
             values,
-            {officer.country: officer.document_key or "" for officer in officers},
+            self._officer_keys(),
             {
                 "identity_key": keys.identity.public.to_text(),
                 "document_key": keys.documents.public.to_text(),
                 "online_key": keys.online.public.to_text(),
+                "log_key": keys.log.public.to_text(),
             },
         )
+
+    def _officer_keys(self) -> dict[str, str]:
+        """Return each country's key: as it was admitted, as it is in force, as it is announced."""
+        office = self._office
+        officers = office.enrolment.admitted(Role.OFFICER)
+        keys = {officer.country: officer.document_key or "" for officer in officers}
+        return keys | office.repository.officer_keys() | office.repository.announced()

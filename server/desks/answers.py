@@ -1,6 +1,7 @@
 """Which request of the local desk is answered by what."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from governance.audit.checkpoint import open_checkpoint
@@ -39,6 +40,7 @@ def _methods(office: Office) -> dict[str, Callable[..., Any]]:
         "revoke": parties.revoke,
         "agreement_propose": agreements.propose,
         "agreement_publish": agreements.publish,
+        "agreement_renew": agreements.renew,
         "agreement_status": agreements.status,
         "study_check": studies.check,
         "study_propose": studies.propose,
@@ -47,7 +49,7 @@ def _methods(office: Office) -> dict[str, Callable[..., Any]]:
         "study_status": studies.status,
         "study_stop": studies.stop,
         "sign": studies.sign,
-        "nodes": office.seats.node_ids,
+        "presence": lambda: {c: asdict(one) for c, one in office.seats.presence().items()},
         "announce": office.seats.announce,
         "release": studies.release,
     }
@@ -57,8 +59,9 @@ def _status(office: Office) -> dict[str, Any]:
     return {
         "federation": office.settings.federation,
         "address": office.settings.address,
-        "authority": office.keys.authority.digest,
+        "authority": office.keys.transport.in_force(office.clock()).digest,
         "nodes": office.seats.online(),
+        "disputes": [f"{one.country} {one.role}" for one in office.enrolment.register.disputes()],
         "waiting": [one.country for one in office.enrolment.all() if one.status == "pending"],
         "running": [row.run_id for row in office.runs.unfinished()],
         "superlink": office.superlink.address,

@@ -68,7 +68,7 @@ def test_the_most_urgent_comes_first() -> None:
 
 def test_a_study_says_until_when_and_how_to_read_it() -> None:
     [item] = waiting(studies=(SOON,))
-    assert item.sentence == ("A study that ends soon: decide on 2026-09-20 00:00 UTC, in 18 days")
+    assert item.sentence == ("A study that ends soon: decide by 2026-09-20 00:00 UTC, in 18 days")
     assert item.command == "pratique-officer show soon"
     assert item.digest == SOON.digest
 

@@ -138,7 +138,7 @@ class TestInbox:
     def test_lists_studies_to_decide(self, agreed: Keyboard) -> None:
         asked = propose(agreed)
         said = agreed.done("inbox")
-        assert f"{asked.title}: decide on 2026-12-31 00:00 UTC, in 120 days" in said
+        assert f"{asked.title}: decide by 2026-12-31 00:00 UTC, in 120 days" in said
         assert f"pratique-officer show {asked.id}" in said
 
     def test_lists_documents_that_are_about_to_expire(self, agreed: Keyboard) -> None:
