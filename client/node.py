@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from client.decisions import Clock, Decisions, Subject
 from client.documents import DocumentStore, Fetch
 from client.door import Door
+from client.errors import RecordFault
 from client.floor import CohortFloor
 from client.gate import Gate
 from client.holdings import Holdings
@@ -155,6 +156,8 @@ class Node:
                 self.sync()
             self._end_lapsed_runs()
             self._prepare_permitted()
+        except RecordFault:
+            return  # it may quote a record; the holdings have logged that there is one
         except PratiqueError as fault:
             _log.warning("documents not synced", extra={"what": fault.what, "why": fault.why})
 
