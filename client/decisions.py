@@ -1,20 +1,24 @@
 """Every decision becomes a log entry; each refusal is kept whole for the node's own operator.
 
 The coordinator gets one code. What, why and what to do stay here: in the audit log, and in memory
-for `status`. No entry holds anything of a record.
+for `status`. No entry holds anything of a record. Of many refusals or repetitions in a row the log
+gets the first ones and a number (docs/adr/0010).
 """
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from threading import Lock
 from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from client.journal import phase_name
+from client.tally import Counted, Kind, Tally, Writing
 from governance.audit.events import DocumentVersions, Event, EventKind, Outcome
 from governance.audit.log import AuditLog
 from keys.errors import PratiqueError
@@ -26,9 +30,12 @@ from protocols.private_sum.messages import Request
 from protocols.signed import COORDINATOR
 
 KEPT = 20
+COUNTING_BEGINS = "Too many to list: from here on more of them are counted, and the number follows"
 LONGEST_LINE = 600
 
-ASKED = frozenset({EventKind.REQUEST_ALLOWED, EventKind.REQUEST_REPEATED})
+ASKED = frozenset(
+    {EventKind.REQUEST_ALLOWED, EventKind.REQUEST_REPEATED, EventKind.REQUESTS_COUNTED}
+)
 """What the coordinator did; everything else is this country's own act."""
 
 Clock = Callable[[], datetime]
@@ -86,6 +93,7 @@ class Decisions:
     def __init__(self, log: AuditLog, clock: Clock, country: str) -> None:
         self._log, self._clock, self._country = log, clock, country
         self._refusals: deque[KeptRefusal] = deque(maxlen=KEPT)
+        self._tally, self._lock = Tally(), Lock()
 
     def event(
         self,
@@ -117,7 +125,7 @@ class Decisions:
         self._log.append(event, connection)
 
     def refused(self, refusal: Refusal, subject: Subject) -> None:
-        """Append a refusal and keep it for `status`.
+        """Append or count a refusal, and keep it for `status`.
 
         A log that cannot be written changes nothing: the refusal stands, and is kept in memory.
         """
@@ -127,21 +135,50 @@ class Decisions:
             refusal.code, EventKind.REQUEST_REFUSED
         )
         reason = ". ".join(part.rstrip(".") for part in (refusal.what, refusal.why) if part)
-        try:
-            self._log.append(
-                Event(
-                    kind=kind,
-                    at=now,
-                    actor=COORDINATOR,
-                    outcome=Outcome.REFUSED,
-                    code=refusal.code,
-                    reason=reason[:LONGEST_LINE],
-                    clause=refusal.clause[:LONGEST_LINE] or None,
-                    **asdict(subject),
-                )
+        with _reported():
+            event = Event(
+                kind=kind,
+                at=now,
+                actor=COORDINATOR,
+                outcome=Outcome.REFUSED,
+                code=refusal.code,
+                reason=reason[:LONGEST_LINE],
+                clause=refusal.clause[:LONGEST_LINE] or None,
+                **asdict(subject),
             )
-        except (PratiqueError, ValidationError) as fault:
-            _log.error("a refusal could not be logged", extra={"why": str(fault)})
+            self._append_or_count(event)
+
+    def repeated(self, subject: Subject) -> None:
+        """Append or count that a reply, logged when it was made, is sent once more."""
+        self._append_or_count(
+            Event(
+                kind=EventKind.REQUEST_REPEATED,
+                at=self._clock(),
+                actor=COORDINATOR,
+                outcome=Outcome.ALLOWED,
+                **asdict(subject),
+            )
+        )
+
+    def settle(self, *, ending: bool = False) -> None:
+        """Append how many were counted in the windows that are over; `ending`: in all of them."""
+        now = self._clock()
+        with _reported(), self._lock:
+            self._append_counted(now, ending=ending)
+
+    def _append_or_count(self, event: Event) -> None:
+        with self._lock:
+            self._append_counted(event.at)
+            kind = (event.kind, event.code)
+            writing = self._tally.note(kind, event.at)
+            if writing is Writing.WHOLE:
+                self._log.append(event)
+            elif writing is Writing.COUNTING_BEGINS:
+                self._log.append(_summary(kind, event.at, COUNTING_BEGINS))
+
+    def _append_counted(self, now: datetime, *, ending: bool = False) -> None:
+        for counted in self._tally.settled(now, ending=ending):
+            self._log.append(_summary(counted.kind, now, _numbered(counted)))
 
     def refusals(self) -> list[dict[str, Any]]:
         """Return the last refusals, newest first."""
@@ -164,6 +201,33 @@ class Decisions:
         )
         extra = {"code": refusal.code.value, "what": refusal.what, "run": subject.run}
         _log.warning("refused", extra=extra)
+
+
+def _summary(kind: Kind, now: datetime, reason: str) -> Event:
+    what, code = kind
+    return Event(
+        kind=EventKind.REQUESTS_COUNTED,
+        at=now,
+        actor=COORDINATOR,
+        outcome=Outcome.ALLOWED if code is None else Outcome.REFUSED,
+        subject=what,
+        code=code,
+        reason=reason,
+    )
+
+
+def _numbered(counted: Counted) -> str:
+    since, until = (t.isoformat(timespec="seconds") for t in (counted.since, counted.until))
+    return f"{counted.number} more of them were counted between {since} and {until}"
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Go on where the log cannot be written, and say so in the program's own log."""
+    try:
+        yield
+    except (PratiqueError, ValidationError) as fault:
+        _log.error("the audit log could not be written", extra={"why": str(fault)})
 
 
 def logged_versions(versions: context.DocumentVersions) -> DocumentVersions:

@@ -14,13 +14,14 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from client.admission import Admission
 from client.decisions import Decisions
 from client.errors import RecordFault
-from client.holdings import Holdings, records_unusable
+from client.holdings import Holdings, Prepared, records_unusable
 from client.outbox import Outbox
+from client.steps import Reach, Step, unwatched
 from client.tasks.registry import Assignment
 from governance.audit.events import EventKind
 from governance.database import transaction
@@ -44,10 +45,11 @@ class Door:
         outbox: Outbox,
         noise: NoiseSource,
         entropy: Callable[[int], bytes] = os.urandom,
+        reach: Reach = unwatched,
     ) -> None:
         self._engine, self._ledger, self._decisions = engine, ledger, decisions
         self._holdings, self._outbox = holdings, outbox
-        self._noise, self._entropy = noise, entropy
+        self._noise, self._entropy, self._reach = noise, entropy, reach
 
     def contribute(self, admission: Admission) -> bytes:
         """Return the masked, noisy sum of this round, charged, logged and journalled.
@@ -56,35 +58,45 @@ class Door:
         """
         admission.assessment.require()
         terms = _shared_round(admission)
-        assignment, version = self._assignment(admission)
+        self._reach(Step.DOOR_PERMITTED)
+        prepared = self._prepared(admission)
+        self._reach(Step.DOOR_PREPARED)
         self._charge(admission)
-        values = self._contribution(assignment, admission, terms.mechanism)
+        self._reach(Step.DOOR_CHARGED)
+        values = self._contribution(prepared.assignment, admission, terms.mechanism)
+        self._reach(Step.DOOR_SUMMED)
         noise = self._noise.draw(terms.mechanism.noise_std, terms.mechanism.dimension)
+        self._reach(Step.DOOR_NOISED)
         reply = admission.run.contribute(admission.frame, values, noise)
-        return self._outbox.keep(admission, reply, EventKind.SUM_CONTRIBUTED, data_version=version)
+        return self._outbox.keep(
+            admission, reply, EventKind.SUM_CONTRIBUTED, data_version=prepared.version
+        )
 
-    def _assignment(self, admission: Admission) -> tuple[Assignment, str]:
+    def _prepared(self, admission: Admission) -> Prepared:
         """Return the study's task on the records that the run was entered with."""
         try:
-            version = self._holdings.records().version
-            assignment = self._holdings.assignment(admission.study)
+            prepared = self._holdings.prepared(admission.study)
         except RecordFault:
             raise records_unusable() from None
-        if admission.record is None or version != admission.record.data_version:
+        if admission.record is None or prepared.version != admission.record.data_version:
             raise Refusal(
                 ReasonCode.DECLINED,
                 "The records have changed since this run began",
                 why="the cohort floor was decided for another version of them",
                 fix="ask the officer to approve again (`approve --reconsider`); then begin anew",
             )
-        return assignment, version
+        return prepared
 
     def _charge(self, admission: Admission) -> None:
-        """Reserve the whole schedule of the run, once, and log it, before a record is touched."""
+        """Reserve the whole schedule of the run, once, and log it, before a record is touched.
+
+        What later rounds do is in the entry of their sum: a request that fails here time and again
+        writes nothing more.
+        """
         run, study = admission.place.run, admission.study
         shared = [m for m in study.mechanisms if m.scope is Scope.SHARED]
-        charged = bool(self._ledger.entries(run=run))
         with transaction(self._engine) as connection:
+            charged = bool(self._ledger.entries(run=run, connection=connection))
             self._ledger.reserve(
                 admission.budget,
                 study=study.digest,
@@ -93,13 +105,19 @@ class Door:
                 now=admission.held.view.now,
                 connection=connection,
             )
-            self._decisions.event(
-                EventKind.REQUEST_ALLOWED if charged else EventKind.BUDGET_CHARGED,
-                admission.subject,
-                policies=admission.assessment.clauses,
-                documents=admission.held.versions,
-                connection=connection,
-            )
+            self._reach(Step.DOOR_RESERVED)
+            if not charged:
+                self._log_charge(admission, connection)
+            self._reach(Step.DOOR_CHARGE_LOGGED)
+
+    def _log_charge(self, admission: Admission, connection: Connection) -> None:
+        self._decisions.event(
+            EventKind.BUDGET_CHARGED,
+            admission.subject,
+            policies=admission.assessment.clauses,
+            documents=admission.held.versions,
+            connection=connection,
+        )
 
     def _contribution(
         self, assignment: Assignment, admission: Admission, mechanism: Mechanism

@@ -15,6 +15,8 @@ from client.admission import Admission
 from client.decisions import Decisions
 from client.holdings import Holdings
 from client.state import cohort_counts
+from client.steps import Reach, Step, unwatched
+from client.tasks.registry import Assignment
 from governance.audit.events import EventKind
 from governance.database import transaction
 from governance.documents.permit import Permit
@@ -60,19 +62,21 @@ class CohortFloor:
         holdings: Holdings,
         noise: NoiseSource,
         entropy: Callable[[int], bytes] = os.urandom,
+        reach: Reach = unwatched,
     ) -> None:
         self._engine, self._ledger, self._decisions = engine, ledger, decisions
         self._holdings, self._noise, self._entropy = holdings, noise, entropy
+        self._reach = reach
 
     def require(self, admission: Admission) -> str:
         """Return the data version whose cohort is large enough. Raises Refusal DECLINED."""
-        version = self._holdings.records().version
-        count = self._made(admission.permit) or self._count(admission, version)
-        if count.data_version != version:
+        count = self._made(admission.permit) or self._count(admission)
+        if count.data_version != self._holdings.records().version:
             raise _records_changed(admission)
         if count.decision != ENOUGH:
             raise _too_few(admission)
-        return version
+        self._reach(Step.FLOOR_PASSED)
+        return count.data_version
 
     def _made(self, permit: Permit) -> _Count | None:
         columns = cohort_counts.c
@@ -85,28 +89,42 @@ class CohortFloor:
             found = connection.execute(latest).one_or_none()
         return None if found is None else _Count(found.data_version, found.decision)
 
-    def _count(self, admission: Admission, version: str) -> _Count:
+    def _count(self, admission: Admission) -> _Count:
         mechanism = _mechanism(admission)
-        assignment = self._holdings.assignment(admission.study)
+        prepared = self._holdings.prepared(admission.study)
+        self._reach(Step.FLOOR_PREPARED)
         self._charge(admission, mechanism)
-        count = assignment.lattice_sum(mechanism, b"", entropy=self._entropy)
-        noisy = int(count[0] + self._noise.draw(mechanism.noise_std, mechanism.dimension)[0])
+        self._reach(Step.FLOOR_CHARGED)
+        noisy = self._noisy(prepared.assignment, mechanism)
         smallest = admission.held.view.agreement.smallest_cohort * mechanism.scale
-        made = _Count(version, ENOUGH if noisy >= smallest else TOO_FEW)
+        made = _Count(prepared.version, ENOUGH if noisy >= smallest else TOO_FEW)
         self._keep(admission, made)
+        self._reach(Step.FLOOR_KEPT)
         return made
 
+    def _noisy(self, assignment: Assignment, mechanism: Mechanism) -> int:
+        count = assignment.lattice_sum(mechanism, b"", entropy=self._entropy)
+        self._reach(Step.FLOOR_COUNTED)
+        noise = self._noise.draw(mechanism.noise_std, mechanism.dimension)
+        self._reach(Step.FLOOR_NOISED)
+        return int(count[0] + noise[0])
+
     def _charge(self, admission: Admission, mechanism: Mechanism) -> None:
+        run = count_id(admission.permit)
         with transaction(self._engine) as connection:
+            charged = bool(self._ledger.entries(run=run, connection=connection))
             self._ledger.reserve(
                 admission.budget,
                 study=admission.study.digest,
-                run=count_id(admission.permit),
+                run=run,
                 mechanisms=[mechanism],
                 now=admission.held.view.now,
                 connection=connection,
             )
-            self._log(EventKind.BUDGET_CHARGED, admission, connection)
+            self._reach(Step.FLOOR_RESERVED)
+            if not charged:
+                self._log(EventKind.BUDGET_CHARGED, admission, connection)
+            self._reach(Step.FLOOR_CHARGE_LOGGED)
 
     def _keep(self, admission: Admission, made: _Count) -> None:
         row = {
@@ -117,6 +135,7 @@ class CohortFloor:
         }
         with transaction(self._engine) as connection:
             connection.execute(insert(cohort_counts).values(row))
+            self._reach(Step.FLOOR_WRITTEN)
 
     def _log(self, kind: EventKind, admission: Admission, connection: Connection) -> None:
         self._decisions.event(

@@ -6,6 +6,7 @@ reply takes does not tell what was read. A study's assignment is prepared once p
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 
@@ -26,6 +27,14 @@ MOST_ASSIGNMENTS = 8
 _log = logging.getLogger("pratique.records")
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A study's task on one version of the records."""
+
+    version: str
+    assignment: Assignment
+
+
 class Holdings:
     """The records of one node. Safe among threads."""
 
@@ -36,7 +45,7 @@ class Holdings:
         self._features: Mapping[str, RecordedFeature] | None = None
         self._records: Records | None = None
         self._fault: RecordFault | None = None
-        self._prepared: dict[str, Assignment] = {}
+        self._prepared: dict[str, Prepared] = {}
 
     def refresh(self) -> None:
         """Read the files again where one of them has changed."""
@@ -76,8 +85,12 @@ class Holdings:
                 raise self._fault or RecordFault("The data dictionary has not been read yet")
             check_fit(self._features, study.features, study.features_used)
 
-    def assignment(self, study: Study) -> Assignment:
-        """Return the study's task on this node's cohort. Raises RecordFault."""
+    def prepared(self, study: Study) -> Prepared:
+        """Return the study's task on this node's cohort, and of which records it is.
+
+        Both are of one moment: records read again in between cannot pass for those counted.
+        Raises RecordFault.
+        """
         with self._lock:
             if study.digest not in self._prepared:
                 self._prepared[study.digest] = self._prepare(study)
@@ -85,15 +98,17 @@ class Holdings:
                     del self._prepared[old]
             return self._prepared[study.digest]
 
-    def _prepare(self, study: Study) -> Assignment:
-        return Assignment.prepare(
+    def _prepare(self, study: Study) -> Prepared:
+        records = self.records()
+        assignment = Assignment.prepare(
             study.task,
             study.features,
-            self.records(),
+            records,
             conditions=study.population.where,
             split_secret=self._split,
             study=study.digest,
         )
+        return Prepared(records.version, assignment)
 
     def _read(self) -> None:
         self._prepared.clear()

@@ -1,16 +1,18 @@
 """What was sent for each request: sent again as it is, or not at all.
 
 One reply for each (run, round, phase). The same request gets the same bytes; another request for
-the same place is refused. Rows are written in the transaction that makes the reply final.
+the same place is refused. Rows are written in the transaction that makes the reply final. The bytes
+are given up once nobody needs them any more; their place stays taken, so that nothing is ever
+computed for it a second time.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, func, insert, select
+from sqlalchemy import Connection, Engine, Select, func, insert, select, update
 
-from client.state import journal
+from client.state import journal, runs
 from governance.database import transaction
 from protocols.encoding import digest
 from protocols.errors import ReasonCode, Refusal
@@ -48,7 +50,8 @@ class Journal:
     def repeated(self, place: Place, frame: bytes) -> bytes | None:
         """Return the reply that this very request got, None where the place is free.
 
-        Raises Refusal STALE where another request was answered at this place.
+        Raises Refusal STALE where another request was answered at this place, or where the reply
+        has been given up.
         """
         with transaction(self._engine) as connection:
             row = connection.execute(_at(place)).one_or_none()
@@ -61,6 +64,8 @@ class Journal:
                 why=f"phase {place.phase}, round {place.round}: one reply each, and it was sent",
                 fix="nothing to do here; the coordinator must send the same request or a new round",
             )
+        if row.reply is None:
+            raise _given_up(place)
         return bytes(row.reply)
 
     def context(self, place: Place) -> bytes | None:
@@ -103,6 +108,28 @@ class Journal:
                 created=now,
             )
         )
+
+    def forget(self, run: str, connection: Connection, *, before: int | None = None) -> None:
+        """Give up a run's replies, or those of rounds below `before`; their places stay taken."""
+        kept = update(journal).where(journal.c.run_id == run, journal.c.reply.is_not(None))
+        chosen = kept if before is None else kept.where(journal.c.round < before)
+        connection.execute(chosen.values(reply=None))
+
+    def forget_ended(self, before: datetime) -> None:
+        """Give up the replies of the runs that ended earlier than `before`."""
+        ended = select(runs.c.run_id).where(runs.c.ended < before)
+        chosen = journal.c.reply.is_not(None), journal.c.run_id.in_(ended)
+        with transaction(self._engine) as connection:
+            connection.execute(update(journal).where(*chosen).values(reply=None))
+
+
+def _given_up(place: Place) -> Refusal:
+    return Refusal(
+        ReasonCode.STALE,
+        "The reply to this request is no longer kept",
+        why=f"phase {place.phase}, round {place.round}: it was sent, and the run has gone on",
+        fix="nothing to do here; what was sent is never made a second time",
+    )
 
 
 def _at(place: Place) -> Select[Any]:

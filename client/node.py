@@ -29,11 +29,12 @@ from client.reception import Reception, Slots
 from client.runs import RunBook, RunSummary
 from client.settings import NodeSettings
 from client.standing import PERMITTED, Link, study_standing
+from client.steps import Reach, unwatched
 from governance.accounting import epsilon
 from governance.audit.checkpoint import open_checkpoint
 from governance.audit.events import EventKind, Outcome
 from governance.audit.log import AuditLog
-from governance.database import transaction
+from governance.database import fold_log, transaction
 from governance.errors import DocumentFault
 from governance.ledger import Ledger
 from governance.trust.bundle import CountryDocuments
@@ -71,6 +72,7 @@ class Node:
         slots: Slots | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
         monotonic: Callable[[], float] = time.monotonic,
+        reach: Reach = unwatched,
     ) -> None:
         """`fetch` reads one published file through the exchange, or raises LinkFault."""
         self._home, self._settings, self._engine = home, settings, engine
@@ -86,7 +88,7 @@ class Node:
         self.decisions = Decisions(self.log, self.now, settings.country)
         self.runs = RunBook(engine, keyring.sealing)
         self._identity, self._journal = keyring.identity, Journal(engine)
-        self._reception = self._received(noise, slots or Slots(), entropy)
+        self._reception = self._received(noise, slots or Slots(), entropy, reach)
         self.overview = Overview(
             settings,
             identity=keyring.identity.public,
@@ -101,16 +103,19 @@ class Node:
         )
 
     def _received(
-        self, noise: NoiseSource, slots: Slots, entropy: Callable[[int], bytes]
+        self, noise: NoiseSource, slots: Slots, entropy: Callable[[int], bytes], reach: Reach
     ) -> Reception:
         journal = self._journal
-        outbox = Outbox(self._engine, journal=journal, runs=self.runs, decisions=self.decisions)
+        outbox = Outbox(
+            self._engine, journal=journal, runs=self.runs, decisions=self.decisions, reach=reach
+        )
         released: dict[str, Any] = {
             "ledger": self.ledger,
             "decisions": self.decisions,
             "holdings": self.holdings,
             "noise": noise,
             "entropy": entropy,
+            "reach": reach,
         }
         gate = Gate(
             country=self._settings.country,
@@ -151,6 +156,7 @@ class Node:
         """Do what needs doing now and then; what goes wrong is kept for `status`."""
         self._collect_officer_files()
         self.holdings.refresh()
+        self._tidy()
         try:
             if self._settings.enrolment is not None:
                 self.sync()
@@ -160,6 +166,15 @@ class Node:
             return  # it may quote a record; the holdings have logged that there is one
         except PratiqueError as fault:
             _log.warning("documents not synced", extra={"what": fault.what, "why": fault.why})
+
+    def _tidy(self) -> None:
+        """Let go of what nobody needs any more, and write down what was only counted."""
+        try:
+            self.decisions.settle()
+            self._journal.forget_ended(self.now() - LONGEST_SILENCE)
+            fold_log(self._engine)
+        except PratiqueError as fault:
+            _log.error("state not tidied", extra={"what": fault.what, "why": fault.why})
 
     def deliver(self, bundle: bytes) -> CountryDocuments:
         """Take the own country's documents from its officer. Raises DocumentFault."""
@@ -216,7 +231,7 @@ class Node:
                 continue
             if study.priced:
                 epsilon(study.mechanisms, honest, study.privacy.delta)
-            self.holdings.assignment(study)
+            self.holdings.prepared(study)
 
     def _end_lapsed_runs(self) -> None:
         """Erase the secrets of runs that may not go on, or in which nobody spoke for a week."""
@@ -237,6 +252,7 @@ class Node:
         subject = Subject(study=run.study, run=run.run)
         with transaction(self._engine) as connection:
             self.runs.end(run.run, now, connection)
+            self._journal.forget(run.run, connection)
             self.decisions.event(
                 EventKind.RUN_ENDED, subject, outcome=Outcome.DONE, connection=connection
             )
@@ -256,7 +272,8 @@ class Node:
         self._note_own(EventKind.NODE_STARTED)
 
     def note_stop(self) -> None:
-        """Log that the daemon ends."""
+        """Log that the daemon ends, and first what was only counted until now."""
+        self.decisions.settle(ending=True)
         self._note_own(EventKind.NODE_STOPPED)
 
     def _note_own(self, kind: EventKind) -> None:

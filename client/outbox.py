@@ -10,6 +10,7 @@ from client.admission import Admission
 from client.decisions import Decisions
 from client.journal import CONTRIBUTE, Journal
 from client.runs import RunBook, RunRecord
+from client.steps import Reach, Step, unwatched
 from governance.audit.events import EventKind, Outcome
 from governance.database import transaction
 from protocols.mechanism import Scope
@@ -19,36 +20,27 @@ class Outbox:
     """Makes replies final. Safe among threads."""
 
     def __init__(
-        self, engine: Engine, *, journal: Journal, runs: RunBook, decisions: Decisions
+        self,
+        engine: Engine,
+        *,
+        journal: Journal,
+        runs: RunBook,
+        decisions: Decisions,
+        reach: Reach = unwatched,
     ) -> None:
         self._engine, self._journal = engine, journal
-        self._runs, self._decisions = runs, decisions
+        self._runs, self._decisions, self._reach = runs, decisions, reach
 
     def keep(
         self, admission: Admission, reply: bytes, kind: EventKind, *, data_version: str
     ) -> bytes:
         """Return the reply once it, the run's next state and its log entry are durable."""
-        record = RunRecord(
-            run=admission.place.run,
-            study=admission.study.digest,
-            roster=admission.roster,
-            data_version=data_version,
-            state=admission.run.to_bytes(),
-        )
-        now = admission.held.view.now
+        self._reach(Step.OUTBOX_MADE)
         with transaction(self._engine) as connection:
-            self._journal.write(
-                admission.place,
-                admission.frame,
-                context=admission.context,
-                reply=reply,
-                now=now,
-                connection=connection,
-            )
-            if admission.record is None:
-                self._runs.enter(record, now, connection)
-            else:
-                self._runs.replace(record, connection)
+            self._journalled(admission, reply, connection)
+            self._reach(Step.OUTBOX_JOURNALLED)
+            self._advance(admission, data_version, connection)
+            self._reach(Step.OUTBOX_ADVANCED)
             self._decisions.event(
                 kind,
                 admission.subject,
@@ -58,15 +50,44 @@ class Outbox:
                 reply=reply,
                 connection=connection,
             )
+            self._reach(Step.OUTBOX_LOGGED)
             if self._finished(admission, connection):
-                self._runs.end(admission.place.run, now, connection)
-                self._decisions.event(
-                    EventKind.RUN_ENDED,
-                    admission.subject,
-                    outcome=Outcome.DONE,
-                    connection=connection,
-                )
+                self._end(admission, connection)
+                self._reach(Step.OUTBOX_ENDED)
+        self._reach(Step.OUTBOX_KEPT)
         return reply
+
+    def _journalled(self, admission: Admission, reply: bytes, connection: Connection) -> None:
+        place = admission.place
+        self._journal.write(
+            place,
+            admission.frame,
+            context=admission.context,
+            reply=reply,
+            now=admission.held.view.now,
+            connection=connection,
+        )
+        self._journal.forget(place.run, connection, before=place.round - 1)
+
+    def _advance(self, admission: Admission, data_version: str, connection: Connection) -> None:
+        """Put the run's next state in place of the last one, or enter the run with its first."""
+        record = RunRecord(
+            run=admission.place.run,
+            study=admission.study.digest,
+            roster=admission.roster,
+            data_version=data_version,
+            state=admission.run.to_bytes(),
+        )
+        if admission.record is None:
+            self._runs.enter(record, admission.held.view.now, connection)
+        else:
+            self._runs.replace(record, connection)
+
+    def _end(self, admission: Admission, connection: Connection) -> None:
+        self._runs.end(admission.place.run, admission.held.view.now, connection)
+        self._decisions.event(
+            EventKind.RUN_ENDED, admission.subject, outcome=Outcome.DONE, connection=connection
+        )
 
     def _finished(self, admission: Admission, connection: Connection) -> bool:
         """Whether every round that the schedule has was contributed to, and the last answered."""

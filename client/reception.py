@@ -118,7 +118,7 @@ class Reception:
     def _answer(self, frame: bytes) -> bytes:
         admitted = self._gate.admit(frame)
         if isinstance(admitted, Repetition):
-            self._decisions.event(EventKind.REQUEST_REPEATED, admitted.subject)
+            self._decisions.repeated(admitted.subject)
             return admitted.reply
         if admitted.request.phase == PHASE_CONTRIBUTE:
             return self._door.contribute(admitted)

@@ -19,10 +19,11 @@ journal = Table(
     Column("phase", String(32), primary_key=True),
     Column("request_digest", String(71), nullable=False),
     Column("ctx", LargeBinary, nullable=False),
-    Column("reply", LargeBinary, nullable=False),
+    Column("reply", LargeBinary),
     Column("created", UtcTime, nullable=False),
 )
-"""The reply sent for each (run, round, phase): sent again as it is, or not at all."""
+"""The reply sent for each (run, round, phase): sent again as it is, or not at all; null once it can
+no longer be asked for."""
 
 runs = Table(
     "runs",

@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,17 @@ from keys.errors import PratiqueError
 PRIVATE_FILE, PRIVATE_FOLDER = 0o600, 0o700
 BUSY_SECONDS = 30
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
-WANTED_PRAGMAS: dict[str, str | int] = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
-"""Write-ahead log, one fsync a commit. SQLite reports no error where it could not: what each
-PRAGMA returns is compared."""
+LARGEST_IDLE_LOG = 8 * 2**20
+"""Bytes that the write-ahead log keeps after a checkpoint; a large transaction makes it longer."""
+WANTED_PRAGMAS: dict[str, str | int] = {
+    "journal_mode": "wal",
+    "synchronous": 2,
+    "foreign_keys": 1,
+    "secure_delete": 1,
+    "journal_size_limit": LARGEST_IDLE_LOG,
+}
+"""Write-ahead log, one fsync a commit; what is deleted is overwritten. SQLite reports no error
+where it could not: what each PRAGMA returns is compared."""
 PRIMARY_CODE = 0xFF
 """The low byte of an extended SQLite result code (sqlite.org/rescode.html)."""
 MEANINGS = {
@@ -95,6 +103,17 @@ def transaction(engine: Engine, connection: Connection | None = None) -> Iterato
         return
     with engine.begin() as own:
         yield own
+
+
+def fold_log(engine: Engine) -> None:
+    """Write the write-ahead log into the database and empty it, unless somebody is at work.
+
+    Until then the log may still hold what a later transaction deleted.
+    """
+    with closing(engine.raw_connection()) as raw:
+        raw.execute("PRAGMA busy_timeout = 0")
+        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        raw.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
 
 
 def _file(location: Path | str) -> Path:

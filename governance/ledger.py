@@ -199,16 +199,20 @@ class Ledger:
             return _sum(connection, order, _COLUMNS.register == register)
 
     def entries(
-        self, register: str | None = None, run: str | None = None, study: str | None = None
+        self,
+        register: str | None = None,
+        run: str | None = None,
+        study: str | None = None,
+        connection: Connection | None = None,
     ) -> list[LedgerEntry]:
         """Return the entries in the order they were made, of one register, run or study if given.
 
-        `study` is a study's digest.
+        `study` is a study's digest. With `connection`, reads in the caller's transaction.
         """
         wanted = {_COLUMNS.register: register, _COLUMNS.run: run, _COLUMNS.study: study}
         conditions = [column == value for column, value in wanted.items() if value is not None]
-        with self._engine.begin() as connection:
-            return _select(connection, *conditions)
+        with transaction(self._engine, connection) as open_connection:
+            return _select(open_connection, *conditions)
 
 
 def _view(connection: Connection, terms: Terms) -> LedgerView:

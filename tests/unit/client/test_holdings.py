@@ -115,17 +115,17 @@ def test_whether_a_study_fits_is_told_by_the_dictionary_alone(
 def test_an_assignment_is_prepared_once_for_a_version(
     holdings: Holdings, tmp_path: Path, asked: Study
 ) -> None:
-    first = holdings.assignment(asked)
-    assert holdings.assignment(asked) is first
+    first = holdings.prepared(asked)
+    assert holdings.prepared(asked) is first
     (tmp_path / "records.csv").write_text(records(60))
     holdings.refresh()
-    assert holdings.assignment(asked) is not first
+    assert holdings.prepared(asked) is not first
 
 
 def test_old_assignments_are_let_go(holdings: Holdings) -> None:
     agreed = agreement()
     for number in range(MOST_ASSIGNMENTS + 3):
-        holdings.assignment(study(agreed, id=f"study-{number}"))
+        holdings.prepared(study(agreed, id=f"study-{number}"))
     assert len(holdings._prepared) == MOST_ASSIGNMENTS
 
 

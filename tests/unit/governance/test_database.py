@@ -9,18 +9,20 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import Column, Engine, Integer, MetaData, Table, insert, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 import client.state
 import server.state
 from governance import database
-from governance.database import UtcTime, open_database, transaction
+from governance.database import UtcTime, fold_log, open_database, transaction
 from governance.errors import StorageFault
 from tests.support.state import NOW, node_state
 
 PROJECT = Path(__file__).resolve().parents[3]
 ROOMS = ("client", "governance", "keys", "protocols", "server")
+HEAD = ScriptDirectory(str(client.state.MIGRATIONS)).get_current_head()
 
 
 def setting(name: str, value: str = "x") -> object:
@@ -36,14 +38,45 @@ def test_settings_that_survive_a_crash_are_in_force(tmp_path: Path) -> None:
     with node_state(tmp_path).begin() as connection:
         found = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
-            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+            for name in (
+                "journal_mode",
+                "synchronous",
+                "foreign_keys",
+                "secure_delete",
+                "journal_size_limit",
+                "busy_timeout",
+            )
         }
     assert found == {
         "journal_mode": "wal",
         "synchronous": 2,
         "foreign_keys": 1,
+        "secure_delete": 1,
+        "journal_size_limit": 8 * 2**20,
         "busy_timeout": 30_000,
     }
+
+
+def test_what_was_deleted_is_in_no_file_once_the_log_is_folded_in(tmp_path: Path) -> None:
+    engine = node_state(tmp_path)
+    secret = b"the pair secrets of a run that has ended"
+    with engine.begin() as connection:
+        connection.execute(setting("secret", secret.decode()))
+    with engine.begin() as connection:
+        connection.execute(client.state.settings.delete())
+    assert any(secret in file.read_bytes() for file in tmp_path.iterdir())
+    fold_log(engine)
+    assert not any(secret in file.read_bytes() for file in tmp_path.iterdir())
+    assert (tmp_path / "state.db-wal").stat().st_size == 0
+
+
+def test_a_log_that_others_use_is_left_for_later(tmp_path: Path) -> None:
+    engine = node_state(tmp_path)
+    with engine.begin() as connection:
+        connection.execute(setting("kept"))
+        fold_log(engine)
+    fold_log(engine)
+    assert names(engine) == ["kept"]
 
 
 def test_every_connection_is_configured_not_the_first_alone(tmp_path: Path) -> None:
@@ -153,9 +186,9 @@ def test_the_coordinators_database_is_not_taken_for_a_nodes(tmp_path: Path) -> N
 def test_a_failing_migration_leaves_nothing(tmp_path: Path) -> None:
     broken = tmp_path / "migrations"
     shutil.copytree(client.state.MIGRATIONS, broken, ignore=shutil.ignore_patterns("__pycache__"))
-    (broken / "versions" / "0002_broken.py").write_text(
+    (broken / "versions" / "next.py").write_text(
         "from alembic import op\n"
-        "revision, down_revision = 'node_0002', 'node_0001'\n"
+        f"revision, down_revision = 'node_next', '{HEAD}'\n"
         "def upgrade():\n"
         "    op.execute('CREATE TABLE half (id INTEGER)')\n"
         "    op.execute('CREATE TABLE half (id INTEGER)')\n"
@@ -174,9 +207,9 @@ def test_an_upgrade_runs_only_what_is_missing(tmp_path: Path) -> None:
     engine.dispose()
     later = tmp_path / "migrations"
     shutil.copytree(client.state.MIGRATIONS, later, ignore=shutil.ignore_patterns("__pycache__"))
-    (later / "versions" / "0002_more.py").write_text(
+    (later / "versions" / "next.py").write_text(
         "from alembic import op\n"
-        "revision, down_revision = 'node_0002', 'node_0001'\n"
+        f"revision, down_revision = 'node_next', '{HEAD}'\n"
         "def upgrade():\n"
         "    op.execute('CREATE TABLE more (id INTEGER)')\n"
     )
