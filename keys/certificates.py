@@ -123,6 +123,10 @@ class TransportAuthority:
         """When its certificate, and with it every certificate that it issued, has ended."""
         return self._certificate.not_valid_after_utc
 
+    def issued(self, certificate_pem: bytes) -> bool:
+        """Return whether this authority issued the certificate. Raises KeyFault if unreadable."""
+        return issued_by(parsed_certificate(certificate_pem), self._certificate)
+
     def vouch(self, newer: Self, now: datetime) -> bytes:
         """Return the key of the authority that follows, certified by this one (RFC 4210, 4.4).
 

@@ -33,6 +33,7 @@ app.add_typer(study_app, name="study")
 app.add_typer(result_app, name="result")
 app.add_typer(log_app, name="log")
 
+DISPUTED = "call them; `revoke`, then `invite` again"
 RoleOption = Annotated[str, typer.Option(help="node or officer.")]
 
 
@@ -110,6 +111,8 @@ def _print_status(found: dict[str, Any]) -> None:
     typer.echo(f"{found['federation']}, exchange at {found['address']}")
     for country, online in sorted(found["nodes"].items()):
         typer.echo(f"  {country}  node {'connected' if online else 'not connected'}")
+    for party in found["disputes"]:
+        typer.echo(f"  TWO HOLDERS of the certificate of {party}: {DISPUTED}")
     if found["waiting"]:
         waiting = ", ".join(found["waiting"])
         typer.echo(f"  waiting for your approval: {waiting} (`admit --list`)")
@@ -163,7 +166,9 @@ def _print_enrolments(found: list[dict[str, str]]) -> None:
     if not found:
         typer.echo("Nobody has asked for admission.")
     for one in found:
-        typer.echo(f"{one['country']}  {one['role']:8} {one['status']:9} {one['fingerprint']}")
+        disputed = "  TWO HOLDERS of its certificate" if one["disputed"] else ""
+        line = f"{one['country']}  {one['role']:8} {one['status']:9} {one['fingerprint']}"
+        typer.echo(line + disputed)
 
 
 def _print_admitted(one: dict[str, str]) -> None:

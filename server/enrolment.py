@@ -13,30 +13,24 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key, load_ssh_public_key
 from sqlalchemy import Engine, insert, select, update
 
 from governance.database import transaction
-from keys.certificates import (
-    Role,
-    TransportAuthority,
-    certificate_fingerprint,
-    new_transport_key,
-    public_pem,
-)
+from keys.certificates import Role, new_transport_key, public_pem
+from keys.renewal import serial_of
 from protocols.encoding import digest
 from protocols.errors import ProtocolFault
 from protocols.invitation import TOKEN_BYTES, Invitation, Statement, enrolment_fingerprint
 from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest
 from server.errors import OperationFault
-from server.state import enrolments, invitations, parties, revoked
+from server.register import CertificateRegister
+from server.state import enrolments, invitations, parties
 
 INVITATION_LIFETIME = timedelta(days=7)
-CERTIFICATE_LIFETIME = timedelta(days=90)
-PENDING, ADMITTED, REFUSED = "pending", "admitted", "refused"
+PENDING, ADMITTED, REFUSED, REVOKED = "pending", "admitted", "refused", "revoked"
 MAX_KEY = 4096
 """Largest public key as text, in bytes."""
 TRANSPORT_CURVES = (ec.SECP256R1,)
@@ -59,16 +53,16 @@ class Enrolment:
 class EnrolmentDesk:
     """Invites, receives, admits and revokes, in the coordinator's state database."""
 
-    def __init__(self, engine: Engine, authority: TransportAuthority) -> None:
-        self._engine, self._authority = engine, authority
-        self._revoked_now = frozenset(self._read_revoked())
+    def __init__(self, engine: Engine, register: CertificateRegister) -> None:
+        self._engine, self.register = engine, register
 
     def invite(
         self, country: str, role: Role, *, exchange: str, root_digest: str | None, now: datetime
     ) -> Invitation:
         """Return a new invitation for one party of `country`; its token is stored as a hash."""
         token, key = secrets.token_bytes(TOKEN_BYTES), new_transport_key()
-        certificate = self._authority.issue(
+        authority = self.register.authorities.in_force(now)
+        certificate = authority.issue(
             public_pem(key),
             country=country,
             role=Role.ENROLMENT,
@@ -79,13 +73,13 @@ class EnrolmentDesk:
         with transaction(self._engine) as connection:
             connection.execute(insert(invitations).values(row))
         return Invitation(
-            federation=self._authority.federation,
+            federation=authority.federation,
             exchange=exchange,
             country=country,
             role=role.value,
             token=base64.b64encode(token).decode(),
-            authority=self._authority.certificate_pem.decode(),
-            authority_digest=self._authority.digest,
+            authority=authority.certificate_pem.decode(),
+            authority_digest=authority.digest,
             root_digest=root_digest,
             certificate=certificate.decode(),
             key=key.decode(),
@@ -149,27 +143,24 @@ class EnrolmentDesk:
         with transaction(self._engine) as connection:
             row = self._pending(connection, fingerprint)
             _check_own_keys(_enrolment(row), _admitted(connection))
-            request = EnrolRequest.FromString(row.request)
-            certificate = self._authority.issue(
-                request.transport_key,
-                country=row.country,
-                role=Role(row.role),
-                now=now,
-                lifetime=CERTIFICATE_LIFETIME,
-            )
+            key, role = EnrolRequest.FromString(row.request).transport_key, Role(row.role)
+            certificate = self.register.issue(connection, key, row.country, role, now)
+            if role is Role.NODE:  # a country has one; it may have several officers
+                held = self._serials(connection, row.country, role)
+                self.register.supersede(
+                    connection,
+                    held,
+                    country=row.country,
+                    role=role,
+                    certificate=certificate,
+                    now=now,
+                )
             connection.execute(
                 update(enrolments)
                 .where(enrolments.c.id == row.id)
                 .values(status=ADMITTED, certificate=certificate)
             )
-            connection.execute(
-                insert(parties).values(
-                    fingerprint=certificate_fingerprint(certificate),
-                    country=row.country,
-                    role=row.role,
-                    admitted=now,
-                )
-            )
+        self.register.reload()
         return replace(_enrolment(row), status=ADMITTED)
 
     def refuse(self, fingerprint: str) -> None:
@@ -202,29 +193,29 @@ class EnrolmentDesk:
         return list(found.values())
 
     def revoke(self, country: str, role: Role, now: datetime) -> Sequence[int]:
-        """Revoke every certificate of a country's role; returns their serial numbers."""
+        """Revoke every certificate of a country's role; returns their serial numbers.
+
+        Calls under way with one of them are cut. It takes a new invitation to come back.
+        """
         chosen = (enrolments.c.country == country) & (enrolments.c.role == role)
+        ended = chosen & (enrolments.c.status == ADMITTED)
         with transaction(self._engine) as connection:
-            rows = connection.execute(select(enrolments.c.certificate).where(chosen)).all()
-            serials = [_serial(row.certificate) for row in rows if row.certificate]
-            for serial in set(serials) - self._revoked_now:
-                connection.execute(insert(revoked).values(serial=str(serial)))
+            serials = self._serials(connection, country, role)
+            self.register.revoke(connection, serials)
+            connection.execute(update(enrolments).where(ended).values(status=REVOKED))
             connection.execute(
                 update(parties)
                 .where((parties.c.country == country) & (parties.c.role == role))
                 .values(revoked=now)
             )
-        self._revoked_now |= set(serials)
+        self.register.reload()
         return serials
 
-    def revoked(self) -> frozenset[int]:
-        """Return the serial numbers of all revoked certificates, without asking the database."""
-        return self._revoked_now
-
-    def _read_revoked(self) -> list[int]:
-        with transaction(self._engine) as connection:
-            serials = connection.execute(select(revoked.c.serial)).scalars().all()
-        return [int(serial) for serial in serials]
+    def _serials(self, connection: Any, country: str, role: Role) -> list[int]:
+        chosen = (enrolments.c.country == country) & (enrolments.c.role == role)
+        rows = connection.execute(select(enrolments.c.certificate).where(chosen)).scalars()
+        admitted = [serial_of(certificate) for certificate in rows if certificate]
+        return [*admitted, *self.register.renewed(connection, country, role)]
 
 
 def _check_keys(transport_key: bytes, statement: Statement) -> None:
@@ -251,7 +242,7 @@ def _check_curve(
 
 
 def _admitted(connection: Any) -> list[Enrolment]:
-    chosen = select(enrolments).where(enrolments.c.status == ADMITTED)
+    chosen = select(enrolments).where(enrolments.c.status.in_((ADMITTED, REVOKED)))
     return [_enrolment(row) for row in connection.execute(chosen).all()]
 
 
@@ -271,19 +262,15 @@ def _keys_of(one: Enrolment) -> frozenset[str]:
     return frozenset(" ".join(key.split()[:2]) for key in stated if key)  # less a key's comment
 
 
-def _serial(certificate: bytes) -> int:
-    return x509.load_pem_x509_certificate(certificate).serial_number
-
-
 def _reply(row: Any) -> EnrolReply:
     status = {
         PENDING: EnrolReply.PENDING,
         ADMITTED: EnrolReply.ADMITTED,
         REFUSED: EnrolReply.REFUSED,
+        REVOKED: EnrolReply.REFUSED,
     }[row.status]
-    return EnrolReply(
-        status=status, fingerprint=row.fingerprint, certificate=row.certificate or b""
-    )
+    certificate = row.certificate if row.status == ADMITTED else b""
+    return EnrolReply(status=status, fingerprint=row.fingerprint, certificate=certificate)
 
 
 def _enrolment(row: Any) -> Enrolment:

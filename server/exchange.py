@@ -1,13 +1,14 @@
 """The exchange: the coordinator's one public port, gRPC with mutual TLS.
 
 At every call it asks who is there, from the certificate of this connection, and whether that
-certificate still holds: of this federation, in time, not revoked, of a role that may make this
-call. What is behind a call decides the rest.
+certificate still holds: of this federation, in time, not revoked or replaced, of a role that may
+make this call. A revocation ends the calls that are under way. What is behind a call decides the
+rest.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Container
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 import grpc
 from google.protobuf.message import Message
 
-from keys.certificates import Peer, Role, peer_of
+from keys.certificates import Peer, Role
 from keys.errors import KeyFault, PratiqueError
 from protocols.carrier import FLEET_CALLS
 from protocols.channel import MAX_MESSAGE
@@ -25,6 +26,7 @@ from server.relay import Relay, RelayRefused
 
 MAY_CALL: dict[str, frozenset[Role]] = {
     "Enrol": frozenset({Role.ENROLMENT}),
+    "Renew": frozenset({Role.NODE, Role.OFFICER}),
     "Fetch": frozenset({Role.NODE, Role.OFFICER}),
     "Submit": frozenset({Role.OFFICER}),
     "Relay": frozenset({Role.NODE}),
@@ -32,6 +34,7 @@ MAY_CALL: dict[str, frozenset[Role]] = {
 """Which roles may make which call; a test walks the whole matrix."""
 LARGEST_REQUEST: dict[str, int] = {
     "Enrol": 64 * 2**10,
+    "Renew": 4 * 2**10,
     "Fetch": 4 * 2**10,
     "Submit": 16 * 2**20,
     "Relay": MAX_MESSAGE,
@@ -62,8 +65,30 @@ class Enrolments(Protocol):
     ) -> exchange_pb2.EnrolReply:
         """Take a request, or say what became of it."""
 
-    def revoked(self) -> Container[int]:
-        """Serial numbers of revoked certificates."""
+
+class Register(Protocol):
+    """What the exchange needs of the register of certificates."""
+
+    def peer(self, certificate_pem: bytes, call: str, now: datetime) -> Peer:
+        """Return whom a certificate names, if it holds for this call, or raise KeyFault."""
+
+    def renew(
+        self, peer: Peer, request: exchange_pb2.RenewRequest, now: datetime
+    ) -> exchange_pb2.RenewReply:
+        """Replace the certificate that `peer` presents, or raise with the reason."""
+
+    def on_revoked(self, listener: Callable[[frozenset[int]], None]) -> None:
+        """Have `listener` told of serial numbers that are revoked, in any thread."""
+
+
+class Shown(Protocol):
+    """What the exchange shows and whom it believes; `server.transport.Transport` is one."""
+
+    key: bytes
+    certificate: bytes
+
+    def trusted(self, now: datetime) -> bytes:
+        """Return all authorities that are believed, PEM."""
 
 
 class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
@@ -72,7 +97,7 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
     def __init__(
         self,
         *,
-        authority_pem: bytes,
+        register: Register,
         enrolments: Enrolments,
         documents: Documents,
         relay: Relay,
@@ -80,9 +105,12 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         on_refusal: Callable[[Peer, str, str], None],
     ) -> None:
         """`on_refusal` is told of a known party's call that it may not make, and why."""
-        self._authority_pem, self._clock, self._on_refusal = authority_pem, clock, on_refusal
+        self._register, self._clock, self._on_refusal = register, clock, on_refusal
         self._enrolments, self._documents, self._relay = enrolments, documents, relay
         self._under_way: Counter[tuple[str, Role]] = Counter()
+        self._open: defaultdict[int, set[asyncio.Timeout]] = defaultdict(set)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        register.on_revoked(self._revoked)
 
     async def Enrol(  # noqa: N802 (the name in exchange.proto)
         self, request: exchange_pb2.EnrolRequest, context: Any
@@ -91,6 +119,17 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         async with self._heard(context, "Enrol", request) as peer:
             try:
                 return self._enrolments.enrol(peer.country, request, self._clock())
+            except PratiqueError as fault:
+                await _refuse(context, grpc.StatusCode.FAILED_PRECONDITION, str(fault))
+                raise
+
+    async def Renew(  # noqa: N802
+        self, request: exchange_pb2.RenewRequest, context: Any
+    ) -> exchange_pb2.RenewReply:
+        """Replace the caller's own certificate by one for a new key."""
+        async with self._heard(context, "Renew", request) as peer:
+            try:
+                return self._register.renew(peer, request, self._clock())
             except PratiqueError as fault:
                 await _refuse(context, grpc.StatusCode.FAILED_PRECONDITION, str(fault))
                 raise
@@ -144,19 +183,41 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
             await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, why)
         self._under_way[who] += 1
         try:
-            yield peer
+            async with self._until_revoked(context, peer):
+                yield peer
         finally:
             self._under_way[who] -= 1
+
+    @asynccontextmanager
+    async def _until_revoked(self, context: Any, peer: Peer) -> AsyncIterator[None]:
+        """Cut what goes on inside when the caller's certificate is revoked."""
+        self._loop, scope = asyncio.get_running_loop(), asyncio.timeout(None)
+        try:
+            async with scope:
+                self._open[peer.serial].add(scope)
+                yield
+        except TimeoutError:
+            if scope.expired():
+                why = "this certificate was revoked during the call"
+                await _refuse(context, grpc.StatusCode.UNAUTHENTICATED, why)
+            raise
+        finally:
+            self._open[peer.serial].discard(scope)
+            if not self._open[peer.serial]:
+                del self._open[peer.serial]
+
+    def _revoked(self, serials: frozenset[int]) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._cut, serials)
+
+    def _cut(self, serials: frozenset[int]) -> None:
+        for scope in [one for serial in serials for one in self._open.get(serial, ())]:
+            scope.reschedule(asyncio.get_running_loop().time())
 
     async def _peer(self, context: Any, call: str) -> Peer:
         presented = context.auth_context().get("x509_pem_cert", [b""])[0]
         try:
-            peer = peer_of(
-                presented,
-                authority_pem=self._authority_pem,
-                now=self._clock(),
-                revoked=self._enrolments.revoked(),
-            )
+            peer = self._register.peer(presented, call, self._clock())
         except KeyFault as fault:
             await _refuse(context, grpc.StatusCode.UNAUTHENTICATED, str(fault))
             raise
@@ -177,12 +238,12 @@ def _known(method: str) -> str:
 
 
 async def serve_exchange(
-    service: ExchangeService, address: str, *, key: bytes, certificate: bytes, authority_pem: bytes
+    service: ExchangeService, address: str, *, shown: Shown, clock: Callable[[], datetime]
 ) -> tuple[Any, int]:
     """Start the exchange on `address`; returns the server and its port.
 
-    Every connection needs a client certificate of the federation's authority. Raises
-    OperationFault where nothing can listen there.
+    Every connection needs a client certificate of the federation's authority, and is shown what
+    `shown` holds at that moment. Raises OperationFault where nothing can listen there.
     """
     server = grpc.aio.server(
         maximum_concurrent_rpcs=MOST_CALLS,
@@ -198,8 +259,13 @@ async def serve_exchange(
         ],
     )
     exchange_pb2_grpc.add_ExchangeServicer_to_server(service, server)
-    credentials = grpc.ssl_server_credentials(
-        [(key, certificate)], root_certificates=authority_pem, require_client_auth=True
+
+    def configured() -> grpc.ServerCertificateConfiguration:
+        pair = [(shown.key, shown.certificate)]
+        return grpc.ssl_server_certificate_configuration(pair, shown.trusted(clock()))
+
+    credentials = grpc.dynamic_ssl_server_credentials(
+        configured(), configured, require_client_authentication=True
     )
     try:
         port = server.add_secure_port(address, credentials)

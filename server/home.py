@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -17,20 +17,17 @@ from pydantic import (
 )
 
 from governance.service.loopback import LoopbackAddress
-from keys.certificates import Role, TransportAuthority, new_transport_key, public_pem
+from keys.certificates import TransportAuthority
 from keys.identity import SigningKey
 from keys.store import KeyStore
 from server.errors import OperationFault
+from server.transport import Transport
 
-REGION = "ZZ"
-"""A user-assigned ISO 3166-1 code: the coordinator is of no country."""
-SERVER_LIFETIME = timedelta(days=365)
 SETTINGS_FILE = "coordinator.yaml"
 HOME_VARIABLE = "PRATIQUE_COORDINATOR_HOME"
 """How the server app, started by Flower, finds this folder."""
 
 IDENTITY, DOCUMENTS, ONLINE, LOG = "identity", "documents", "online", "log"
-AUTHORITY, TRANSPORT = "authority", "transport"
 _SIGNING_KEYS = (IDENTITY, DOCUMENTS, ONLINE, LOG)
 
 HIGHEST_PORT = 65535
@@ -135,22 +132,14 @@ class CoordinatorKeys:
     documents: SigningKey
     online: SigningKey
     log: SigningKey
-    authority: TransportAuthority
-    transport_key: bytes
-    transport_certificate: bytes
+    transport: Transport
 
     @classmethod
     def open(cls, home: CoordinatorHome, passphrase: bytes) -> Self:
         """Unlock the key store. Raises KeyFault on a wrong passphrase."""
         store = KeyStore.open(home.keys, passphrase)
         signing = {name: SigningKey.from_bytes(store.get(name)) for name in _SIGNING_KEYS}
-        certificate = (home.path / "authority.pem").read_bytes()
-        return cls(
-            **signing,
-            authority=TransportAuthority.from_pem(certificate, store.get(AUTHORITY)),
-            transport_key=store.get(TRANSPORT),
-            transport_certificate=(home.path / "exchange.pem").read_bytes(),
-        )
+        return cls(**signing, transport=Transport(home.path, _hosts(home.settings()), store))
 
 
 def create_home(
@@ -171,32 +160,18 @@ def create_home(
     store = KeyStore.create(home.keys, passphrase)
     for name in _SIGNING_KEYS:
         store.put(name, SigningKey.generate().to_bytes())
-    authority = _create_transport(home, settings, store, now)
+    transport = Transport.create(
+        home.path, _hosts(settings), store, federation=settings.federation, now=now
+    )
     text = yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True))
     write_new(home.path / SETTINGS_FILE, text.encode())
-    return authority
+    return transport.in_force(now)
 
 
-def _create_transport(
-    home: CoordinatorHome, settings: Settings, store: KeyStore, now: datetime
-) -> TransportAuthority:
-    authority = TransportAuthority.create(settings.federation, now)
-    certificate, key = authority.to_pem()
-    transport = new_transport_key()
-    store.put(AUTHORITY, key)
-    store.put(TRANSPORT, transport)
+def _hosts(settings: Settings) -> tuple[str, ...]:
+    """Return the names by which the exchange is reached; "any address" is none."""
     hosts = {host_of(settings.listen), host_of(settings.address), "localhost"}
-    exchange = authority.issue(
-        public_pem(transport),
-        country=REGION,
-        role=Role.COORDINATOR,
-        now=now,
-        lifetime=SERVER_LIFETIME,
-        hosts=tuple(sorted(hosts - {"0.0.0.0", "::"})),  # noqa: S104 (left out of the names)
-    )
-    write_new(home.path / "authority.pem", certificate)
-    write_new(home.path / "exchange.pem", exchange)
-    return authority
+    return tuple(sorted(hosts - {"0.0.0.0", "::"}))  # noqa: S104 (left out)
 
 
 def host_of(address: str) -> str:

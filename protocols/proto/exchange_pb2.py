@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprotocols/proto/exchange.proto\x12\x14pratique.exchange.v1\"G\n\x0c\x45nrolRequest\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\x15\n\rtransport_key\x18\x02 \x01(\x0c\x12\x11\n\tstatement\x18\x03 \x01(\x0c\"\xae\x01\n\nEnrolReply\x12\x37\n\x06status\x18\x01 \x01(\x0e\x32\'.pratique.exchange.v1.EnrolReply.Status\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0c\"=\n\x06Status\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0c\n\x08\x41\x44MITTED\x10\x02\x12\x0b\n\x07REFUSED\x10\x03\"\x1c\n\x0c\x46\x65tchRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\",\n\nFetchReply\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"\x97\x01\n\rSubmitRequest\x12\x36\n\x04kind\x18\x01 \x01(\x0e\x32(.pratique.exchange.v1.SubmitRequest.Kind\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"=\n\x04Kind\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x12\n\x0e\x43OUNTRY_BUNDLE\x10\x01\x12\x14\n\x10\x44RAFT_SIGNATURES\x10\x02\"G\n\x0bSubmitReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x0b\n\x03\x66ix\x18\x04 \x01(\t\"\x9e\x01\n\x0cRelayRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12@\n\x07headers\x18\x03 \x03(\x0b\x32/.pratique.exchange.v1.RelayRequest.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"*\n\nRelayReply\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x32\xc9\x02\n\x08\x45xchange\x12M\n\x05\x45nrol\x12\".pratique.exchange.v1.EnrolRequest\x1a .pratique.exchange.v1.EnrolReply\x12M\n\x05\x46\x65tch\x12\".pratique.exchange.v1.FetchRequest\x1a .pratique.exchange.v1.FetchReply\x12P\n\x06Submit\x12#.pratique.exchange.v1.SubmitRequest\x1a!.pratique.exchange.v1.SubmitReply\x12M\n\x05Relay\x12\".pratique.exchange.v1.RelayRequest\x1a .pratique.exchange.v1.RelayReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprotocols/proto/exchange.proto\x12\x14pratique.exchange.v1\"G\n\x0c\x45nrolRequest\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\x15\n\rtransport_key\x18\x02 \x01(\x0c\x12\x11\n\tstatement\x18\x03 \x01(\x0c\"\xae\x01\n\nEnrolReply\x12\x37\n\x06status\x18\x01 \x01(\x0e\x32\'.pratique.exchange.v1.EnrolReply.Status\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0c\"=\n\x06Status\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\x0c\n\x08\x41\x44MITTED\x10\x02\x12\x0b\n\x07REFUSED\x10\x03\"1\n\x0cRenewRequest\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12\r\n\x05proof\x18\x02 \x01(\x0c\"H\n\nRenewReply\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x11\n\tauthority\x18\x02 \x01(\x0c\x12\x12\n\nsuccession\x18\x03 \x01(\x0c\"\x1c\n\x0c\x46\x65tchRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\",\n\nFetchReply\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"\x97\x01\n\rSubmitRequest\x12\x36\n\x04kind\x18\x01 \x01(\x0e\x32(.pratique.exchange.v1.SubmitRequest.Kind\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"=\n\x04Kind\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x12\n\x0e\x43OUNTRY_BUNDLE\x10\x01\x12\x14\n\x10\x44RAFT_SIGNATURES\x10\x02\"G\n\x0bSubmitReply\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x0b\n\x03\x66ix\x18\x04 \x01(\t\"\x9e\x01\n\x0cRelayRequest\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12@\n\x07headers\x18\x03 \x03(\x0b\x32/.pratique.exchange.v1.RelayRequest.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"*\n\nRelayReply\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x32\x98\x03\n\x08\x45xchange\x12M\n\x05\x45nrol\x12\".pratique.exchange.v1.EnrolRequest\x1a .pratique.exchange.v1.EnrolReply\x12M\n\x05Renew\x12\".pratique.exchange.v1.RenewRequest\x1a .pratique.exchange.v1.RenewReply\x12M\n\x05\x46\x65tch\x12\".pratique.exchange.v1.FetchRequest\x1a .pratique.exchange.v1.FetchReply\x12P\n\x06Submit\x12#.pratique.exchange.v1.SubmitRequest\x1a!.pratique.exchange.v1.SubmitReply\x12M\n\x05Relay\x12\".pratique.exchange.v1.RelayRequest\x1a .pratique.exchange.v1.RelayReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,22 +39,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENROLREPLY']._serialized_end=304
   _globals['_ENROLREPLY_STATUS']._serialized_start=243
   _globals['_ENROLREPLY_STATUS']._serialized_end=304
-  _globals['_FETCHREQUEST']._serialized_start=306
-  _globals['_FETCHREQUEST']._serialized_end=334
-  _globals['_FETCHREPLY']._serialized_start=336
-  _globals['_FETCHREPLY']._serialized_end=380
-  _globals['_SUBMITREQUEST']._serialized_start=383
-  _globals['_SUBMITREQUEST']._serialized_end=534
-  _globals['_SUBMITREQUEST_KIND']._serialized_start=473
-  _globals['_SUBMITREQUEST_KIND']._serialized_end=534
-  _globals['_SUBMITREPLY']._serialized_start=536
-  _globals['_SUBMITREPLY']._serialized_end=607
-  _globals['_RELAYREQUEST']._serialized_start=610
-  _globals['_RELAYREQUEST']._serialized_end=768
-  _globals['_RELAYREQUEST_HEADERSENTRY']._serialized_start=722
-  _globals['_RELAYREQUEST_HEADERSENTRY']._serialized_end=768
-  _globals['_RELAYREPLY']._serialized_start=770
-  _globals['_RELAYREPLY']._serialized_end=812
-  _globals['_EXCHANGE']._serialized_start=815
-  _globals['_EXCHANGE']._serialized_end=1144
+  _globals['_RENEWREQUEST']._serialized_start=306
+  _globals['_RENEWREQUEST']._serialized_end=355
+  _globals['_RENEWREPLY']._serialized_start=357
+  _globals['_RENEWREPLY']._serialized_end=429
+  _globals['_FETCHREQUEST']._serialized_start=431
+  _globals['_FETCHREQUEST']._serialized_end=459
+  _globals['_FETCHREPLY']._serialized_start=461
+  _globals['_FETCHREPLY']._serialized_end=505
+  _globals['_SUBMITREQUEST']._serialized_start=508
+  _globals['_SUBMITREQUEST']._serialized_end=659
+  _globals['_SUBMITREQUEST_KIND']._serialized_start=598
+  _globals['_SUBMITREQUEST_KIND']._serialized_end=659
+  _globals['_SUBMITREPLY']._serialized_start=661
+  _globals['_SUBMITREPLY']._serialized_end=732
+  _globals['_RELAYREQUEST']._serialized_start=735
+  _globals['_RELAYREQUEST']._serialized_end=893
+  _globals['_RELAYREQUEST_HEADERSENTRY']._serialized_start=847
+  _globals['_RELAYREQUEST_HEADERSENTRY']._serialized_end=893
+  _globals['_RELAYREPLY']._serialized_start=895
+  _globals['_RELAYREPLY']._serialized_end=937
+  _globals['_EXCHANGE']._serialized_start=940
+  _globals['_EXCHANGE']._serialized_end=1348
 # @@protoc_insertion_point(module_scope)

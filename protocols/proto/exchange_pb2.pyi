@@ -37,6 +37,24 @@ class EnrolReply(_message.Message):
     certificate: bytes
     def __init__(self, status: _Optional[_Union[EnrolReply.Status, str]] = ..., fingerprint: _Optional[str] = ..., certificate: _Optional[bytes] = ...) -> None: ...
 
+class RenewRequest(_message.Message):
+    __slots__ = ("public_key", "proof")
+    PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    public_key: bytes
+    proof: bytes
+    def __init__(self, public_key: _Optional[bytes] = ..., proof: _Optional[bytes] = ...) -> None: ...
+
+class RenewReply(_message.Message):
+    __slots__ = ("certificate", "authority", "succession")
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    AUTHORITY_FIELD_NUMBER: _ClassVar[int]
+    SUCCESSION_FIELD_NUMBER: _ClassVar[int]
+    certificate: bytes
+    authority: bytes
+    succession: bytes
+    def __init__(self, certificate: _Optional[bytes] = ..., authority: _Optional[bytes] = ..., succession: _Optional[bytes] = ...) -> None: ...
+
 class FetchRequest(_message.Message):
     __slots__ = ("path",)
     PATH_FIELD_NUMBER: _ClassVar[int]

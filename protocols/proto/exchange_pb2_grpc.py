@@ -39,6 +39,11 @@ class ExchangeStub:
                 request_serializer=protocols_dot_proto_dot_exchange__pb2.EnrolRequest.SerializeToString,
                 response_deserializer=protocols_dot_proto_dot_exchange__pb2.EnrolReply.FromString,
                 _registered_method=True)
+        self.Renew = channel.unary_unary(
+                '/pratique.exchange.v1.Exchange/Renew',
+                request_serializer=protocols_dot_proto_dot_exchange__pb2.RenewRequest.SerializeToString,
+                response_deserializer=protocols_dot_proto_dot_exchange__pb2.RenewReply.FromString,
+                _registered_method=True)
         self.Fetch = channel.unary_unary(
                 '/pratique.exchange.v1.Exchange/Fetch',
                 request_serializer=protocols_dot_proto_dot_exchange__pb2.FetchRequest.SerializeToString,
@@ -61,6 +66,14 @@ class ExchangeServicer:
 
     def Enrol(self, request, context):
         """Ask to be admitted, or ask again what became of it. The first call uses up the token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Renew(self, request, context):
+        """Have the certificate of this connection replaced by one for a new key. The same request gets
+        the same reply; another key for the same certificate is refused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,6 +107,11 @@ def add_ExchangeServicer_to_server(servicer, server):
                     servicer.Enrol,
                     request_deserializer=protocols_dot_proto_dot_exchange__pb2.EnrolRequest.FromString,
                     response_serializer=protocols_dot_proto_dot_exchange__pb2.EnrolReply.SerializeToString,
+            ),
+            'Renew': grpc.unary_unary_rpc_method_handler(
+                    servicer.Renew,
+                    request_deserializer=protocols_dot_proto_dot_exchange__pb2.RenewRequest.FromString,
+                    response_serializer=protocols_dot_proto_dot_exchange__pb2.RenewReply.SerializeToString,
             ),
             'Fetch': grpc.unary_unary_rpc_method_handler(
                     servicer.Fetch,
@@ -138,6 +156,33 @@ class Exchange:
             '/pratique.exchange.v1.Exchange/Enrol',
             protocols_dot_proto_dot_exchange__pb2.EnrolRequest.SerializeToString,
             protocols_dot_proto_dot_exchange__pb2.EnrolReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Renew(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pratique.exchange.v1.Exchange/Renew',
+            protocols_dot_proto_dot_exchange__pb2.RenewRequest.SerializeToString,
+            protocols_dot_proto_dot_exchange__pb2.RenewReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,8 +39,13 @@ class Parties:
         return invitation.model_dump(mode="json")
 
     def enrolments(self) -> list[dict[str, str]]:
-        """Return every request for admission."""
-        return [_shown(one) for one in self._office.enrolment.all()]
+        """Return every request for admission, and whose certificate two parties hold."""
+        disputes = self._office.enrolment.register.disputes()
+        disputed = {(one.country, one.role) for one in disputes}
+        return [
+            {**_shown(one), "disputed": "yes" if (one.country, one.role) in disputed else ""}
+            for one in self._office.enrolment.all()
+        ]
 
     def admit(self, fingerprint: str) -> dict[str, str]:
         """Admit the pending request with this fingerprint."""

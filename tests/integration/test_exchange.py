@@ -26,18 +26,18 @@ from protocols.errors import ProtocolFault
 from protocols.invitation import Invitation
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
 from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest, RelayRequest, SubmitRequest
-from server.enrolment import EnrolmentDesk
 from server.errors import OperationFault
 from server.exchange import MAY_CALL, ExchangeService, serve_exchange
 from server.relay import Relay
 from server.state import MIGRATIONS
-from tests.support.enrolling import Applicant, officer_statement
+from tests.support.enrolling import Applicant, desk_of, officer_statement
 from tests.support.fleet import (
     LOOPBACK,
     Caller,
     OpenExchange,
     Papers,
     ScriptedSuperLink,
+    Shown,
     caller,
     incoming,
     now,
@@ -57,7 +57,7 @@ class Port:
         self.authority = TransportAuthority.create("danube", now() - 2 * DAY)
         self.ahead = timedelta(0)
         self.superlink, self.papers = ScriptedSuperLink(), Papers({"metadata/1.root.json": b"root"})
-        self.desk = EnrolmentDesk(open_database(folder / "state.db", MIGRATIONS), self.authority)
+        self.desk = desk_of(open_database(folder / "state.db", MIGRATIONS), self.authority)
         relay = Relay(self.superlink.forward, long_poll=30.0)
         relay.seat("AT", AT, b"key of AT")
         relay.seat("BE", BE, b"key of BE")
@@ -112,6 +112,7 @@ REQUESTS = {
     "Enrol": EnrolRequest(),
     "Fetch": exchange_pb2.FetchRequest(path="metadata/1.root.json"),
     "Submit": SubmitRequest(kind=SubmitRequest.COUNTRY_BUNDLE, content=b"bundle"),
+    "Renew": exchange_pb2.RenewRequest(),
     "Relay": RelayRequest(method="SendNodeHeartbeat", body=HEARTBEAT),
 }
 
@@ -202,8 +203,9 @@ def test_a_role_makes_its_own_calls_and_no_other(port: Port, call: str, role: Ro
         assert code is grpc.StatusCode.PERMISSION_DENIED
         assert port.untouched()
         assert [(country, said) for country, said, _ in port.exchange.refusals] == [("AT", call)]
-    else:  # an empty enrolment is heard, and refused for what it says
-        heard = grpc.StatusCode.FAILED_PRECONDITION if call == "Enrol" else grpc.StatusCode.OK
+    else:  # an empty enrolment or renewal is heard, and refused for what it says
+        empty = call in {"Enrol", "Renew"}
+        heard = grpc.StatusCode.FAILED_PRECONDITION if empty else grpc.StatusCode.OK
         assert code is heard
 
 
@@ -213,6 +215,8 @@ def test_the_matrix_is_the_one_that_was_designed() -> None:
         ("Enrol", "enrolment"),
         ("Fetch", "node"),
         ("Fetch", "officer"),
+        ("Renew", "node"),
+        ("Renew", "officer"),
         ("Submit", "officer"),
         ("Relay", "node"),
     }
@@ -364,7 +368,7 @@ def test_a_message_that_came_while_a_revoked_node_waited_is_not_handed_out(port:
     waiting = link._stub.Relay.future(request, timeout=20)
     try:
         _until(lambda: "PullMessages" in port.superlink.methods)
-        port.desk._revoked_now |= {_serial(serial_holder)}
+        port.desk.register._revoked |= {_serial(serial_holder)}
         port.superlink.will("PullMessages", incoming(tree("secret")))
         port.exchange.announce()
         with pytest.raises(grpc.RpcError) as caught:
@@ -484,9 +488,8 @@ def test_an_address_that_is_taken_is_said_plainly(port: Port) -> None:
         start = serve_exchange(
             ExchangeService.__new__(ExchangeService),
             address,
-            key=own.key,
-            certificate=own.certificate,
-            authority_pem=port.authority.certificate_pem,
+            shown=Shown(own.key, own.certificate, port.authority.certificate_pem),
+            clock=now,
         )
         with pytest.raises(OperationFault, match="cannot listen") as caught:
             port.exchange.thread.run(start)

@@ -2,10 +2,39 @@
 
 from dataclasses import dataclass, field
 
-from keys.certificates import new_node_auth_key, new_transport_key, public_pem
+from sqlalchemy import Engine
+
+from governance.audit.events import EventKind
+from keys.certificates import (
+    TransportAuthority,
+    new_node_auth_key,
+    new_transport_key,
+    public_pem,
+)
 from keys.identity import SigningKey
+from keys.succession import AuthorityLine
 from protocols.invitation import Invitation, Statement
 from protocols.proto.exchange_pb2 import EnrolRequest
+from server.enrolment import EnrolmentDesk
+from server.register import Authorities, CertificateRegister
+
+Noted = list[tuple[EventKind, str]]
+
+
+def desk_of(
+    engine: Engine,
+    authorities: TransportAuthority | Authorities,
+    *,
+    noted: Noted | None = None,
+) -> EnrolmentDesk:
+    """Return the desk of a federation with one authority, or with a line of them."""
+    kept: Noted = [] if noted is None else noted
+    if isinstance(authorities, TransportAuthority):
+        authorities = AuthorityLine.of(authorities)
+    register = CertificateRegister(
+        engine, authorities, note=lambda kind, whom: kept.append((kind, whom))
+    )
+    return EnrolmentDesk(engine, register)
 
 
 def text_key() -> str:

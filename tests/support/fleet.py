@@ -12,7 +12,14 @@ from typing import Any, Self
 from flwr.proto.fleet_pb2 import PullMessagesResponse
 from flwr.proto.message_pb2 import Message, ObjectTree
 
-from keys.certificates import Role, TransportAuthority, new_transport_key, public_pem
+from keys.certificates import (
+    Peer,
+    Role,
+    TransportAuthority,
+    new_transport_key,
+    peer_of,
+    public_pem,
+)
 from protocols.channel import ExchangeLink
 from server.exchange import ExchangeService, serve_exchange
 from server.relay import Relay
@@ -138,6 +145,31 @@ class LoopThread:
         self.loop.close()
 
 
+class OpenRegister:
+    """Knows every certificate of the authority, and of none that was revoked or renewed."""
+
+    def __init__(self, authority: TransportAuthority) -> None:
+        self._authority_pem = authority.certificate_pem
+
+    def peer(self, certificate_pem: bytes, call: str, now: datetime) -> Peer:
+        return peer_of(certificate_pem, authority_pem=self._authority_pem, now=now, revoked=())
+
+    def on_revoked(self, listener: Callable[[frozenset[int]], None]) -> None:
+        return None
+
+
+@dataclass
+class Shown:
+    """What an exchange shows and whom it believes; a test may change both while it runs."""
+
+    key: bytes
+    certificate: bytes
+    believed: bytes
+
+    def trusted(self, _: datetime) -> bytes:
+        return self.believed
+
+
 class OpenExchange:
     """A running exchange; `port` is where."""
 
@@ -155,7 +187,7 @@ class OpenExchange:
         self.refusals: list[tuple[str, str, str]] = []
         self.thread = thread or LoopThread()
         service = ExchangeService(
-            authority_pem=authority.certificate_pem,
+            register=getattr(enrolments, "register", OpenRegister(authority)),
             enrolments=enrolments,
             documents=documents,
             relay=relay,
@@ -163,14 +195,9 @@ class OpenExchange:
             on_refusal=lambda peer, call, why: self.refusals.append((peer.country, call, why)),
         )
         own = caller(authority, "ZZ", Role.COORDINATOR, hosts=(LOOPBACK, "localhost"))
+        self.shown = Shown(own.key, own.certificate, authority.certificate_pem)
         self._server, self.port = self.thread.run(
-            serve_exchange(
-                service,
-                f"{LOOPBACK}:0",
-                key=own.key,
-                certificate=own.certificate,
-                authority_pem=authority.certificate_pem,
-            )
+            serve_exchange(service, f"{LOOPBACK}:0", shown=self.shown, clock=clock)
         )
 
     def link(self, who: Caller) -> ExchangeLink:

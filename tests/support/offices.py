@@ -13,16 +13,18 @@ import yaml
 from governance.audit.log import AuditLog
 from governance.database import open_database
 from governance.trust.repository import Repository
-from keys.certificates import TransportAuthority
 from protocols.invitation import Statement
 from server.desks.answers import answers
 from server.documents import ExchangeDocuments
-from server.enrolment import EnrolmentDesk
 from server.home import SETTINGS_FILE, CoordinatorHome, CoordinatorKeys, Settings
 from server.office import Office
+from server.presence import Presence
 from server.runs import RunStore
 from server.state import MIGRATIONS
+from server.transport import Transport
 from tests.support.documents import COUNTRIES, NOW, raw_key
+from tests.support.enrolling import desk_of
+from tests.support.keystore import cheap_store
 from tests.support.nodes import Federation
 
 FEDERATION = "nordic-heart"
@@ -66,8 +68,8 @@ class ScriptedSeats:
     def online(self) -> dict[str, bool]:
         return self.connected
 
-    def node_ids(self) -> dict[str, int]:
-        return {country: 10 + n for n, country in enumerate(COUNTRIES)}
+    def presence(self) -> dict[str, Presence]:
+        return {country: Presence(10 + n, 1, 0.0) for n, country in enumerate(COUNTRIES)}
 
     def announce(self) -> None:
         self.announced += 1
@@ -95,15 +97,16 @@ class Coordinator:
 
     def _office(self) -> Office:
         engine = open_database(self.home.database, MIGRATIONS)
-        authority = TransportAuthority.create(FEDERATION, NOW)
+        store = cheap_store(self.home.keys)
+        transport = Transport.create(
+            self.folder, ("127.0.0.1",), store, federation=FEDERATION, now=NOW
+        )
         keys = CoordinatorKeys(
             identity=raw_key(1),
             documents=raw_key(2),
             online=raw_key(3),
             log=raw_key(4),
-            authority=authority,
-            transport_key=b"",
-            transport_certificate=b"",
+            transport=transport,
         )
         repository = Repository(self.home.repository)
         documents = ExchangeDocuments(
@@ -117,7 +120,7 @@ class Coordinator:
             home=self.home,
             settings=SETTINGS,
             keys=keys,
-            enrolment=EnrolmentDesk(engine, authority),
+            enrolment=desk_of(engine, transport),
             repository=repository,
             documents=documents,
             runs=RunStore(engine),

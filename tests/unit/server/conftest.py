@@ -10,6 +10,7 @@ from governance.database import open_database
 from keys.certificates import TransportAuthority
 from server.enrolment import EnrolmentDesk
 from server.state import MIGRATIONS
+from tests.support.enrolling import desk_of
 from tests.support.fleet import now
 
 
@@ -30,4 +31,4 @@ def engine(tmp_path: Path) -> Engine:
 
 @pytest.fixture
 def desk(engine: Engine, authority: TransportAuthority) -> EnrolmentDesk:
-    return EnrolmentDesk(engine, authority)
+    return desk_of(engine, authority)

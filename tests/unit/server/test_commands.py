@@ -137,17 +137,23 @@ def test_an_invitation_that_cannot_be_written_is_said_plainly(room: Room, tmp_pa
 
 
 def test_admitting_is_by_fingerprint(room: Room) -> None:
-    room.answers |= {"admit": ENROLMENT, "enrolments": [ENROLMENT], "turn_away": None}
+    listed = [{**ENROLMENT, "disputed": ""}]
+    room.answers |= {"admit": ENROLMENT, "enrolments": listed, "turn_away": None}
     assert "Admitted: the node of AT" in room.run("admit", "abcd-efgh").stdout
-    assert "abcd-efgh" in room.run("admit", "--list").stdout
+    assert "abcd-efgh\n" in room.run("admit", "--list").stdout
     assert room.run("admit", "abcd-efgh", "--refuse").exit_code == 0
-    assert json.loads(room.run("admit", "--list", "--json").stdout) == [ENROLMENT]
+    assert json.loads(room.run("admit", "--list", "--json").stdout) == listed
     assert [method for method, _ in room.asked] == [
         "admit",
         "enrolments",
         "turn_away",
         "enrolments",
     ]
+
+
+def test_a_disputed_certificate_is_shown(room: Room) -> None:
+    room.answers["enrolments"] = [{**ENROLMENT, "disputed": "yes"}]
+    assert "TWO HOLDERS of its certificate" in room.run("admit", "--list").stdout
 
 
 def test_admitting_nobody_in_particular_admits_nobody(room: Room) -> None:

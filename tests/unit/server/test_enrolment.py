@@ -25,15 +25,15 @@ from protocols.invitation import Invitation, enrolment_fingerprint
 from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest
 from server.enrolment import (
     ADMITTED,
-    CERTIFICATE_LIFETIME,
     INVITATION_LIFETIME,
     PENDING,
     REFUSED,
     EnrolmentDesk,
 )
 from server.errors import OperationFault
+from server.register import CERTIFICATE_LIFETIME
 from server.state import MIGRATIONS, invitations, parties
-from tests.support.enrolling import Applicant, node_statement, officer_statement
+from tests.support.enrolling import Applicant, desk_of, node_statement, officer_statement
 
 SECOND = timedelta(seconds=1)
 
@@ -364,7 +364,7 @@ def test_revocation_names_every_certificate_of_the_role_and_lasts(
     other = admitted(desk, moment, Applicant(officer_statement("BE"))).certificate
     node = admitted(desk, moment, Applicant(node_statement()), Role.NODE).certificate
     assert len(desk.revoke("AT", Role.OFFICER, moment)) == 2
-    for known in (desk, EnrolmentDesk(open_database(tmp_path / "state.db", MIGRATIONS), authority)):
+    for known in (desk, desk_of(open_database(tmp_path / "state.db", MIGRATIONS), authority)):
         for certificate in held:
             with pytest.raises(PratiqueError) as caught:
                 _peer(certificate, authority, known, moment)
@@ -380,7 +380,7 @@ def _peer(
     certificate: bytes, authority: TransportAuthority, known: EnrolmentDesk, moment: datetime
 ) -> None:
     root = authority.certificate_pem
-    peer_of(certificate, authority_pem=root, now=moment, revoked=known.revoked())
+    peer_of(certificate, authority_pem=root, now=moment, revoked=known.register.revoked())
 
 
 def test_revocation_can_be_repeated_and_does_not_bind_the_next_certificate(
@@ -398,7 +398,7 @@ def test_revoking_where_there_is_nobody_revokes_nothing(
 ) -> None:
     desk.enrol("AT", Applicant().request(invitation), moment)
     assert list(desk.revoke("AT", Role.OFFICER, moment)) == []
-    assert desk.revoked() == frozenset()
+    assert desk.register.revoked() == frozenset()
 
 
 def test_what_was_decided_outlives_the_process(
@@ -408,7 +408,7 @@ def test_what_was_decided_outlives_the_process(
     invitation = invite(desk, moment)
     request = who.request(invitation)
     shown = desk.enrol("AT", request, moment).fingerprint
-    again = EnrolmentDesk(open_database(tmp_path / "state.db", MIGRATIONS), authority)
+    again = desk_of(open_database(tmp_path / "state.db", MIGRATIONS), authority)
     assert again.admit(shown, moment).status == ADMITTED
     assert [one.status for one in again.all()] == [ADMITTED]
     refused(again, Applicant().request(invitation), moment)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -50,7 +51,7 @@ def service(monkeypatch: pytest.MonkeyPatch, country: Callable[[], str] = lambda
 
     relay = SlowRelay()
     made = ExchangeService(
-        authority_pem=b"",
+        register=SimpleNamespace(on_revoked=lambda _: None),  # type: ignore[arg-type]
         enrolments=None,  # type: ignore[arg-type]
         documents=Published(),
         relay=relay,  # type: ignore[arg-type]

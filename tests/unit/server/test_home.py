@@ -63,7 +63,7 @@ def test_its_keys_open_and_are_all_different(home: CoordinatorHome) -> None:
     assert len(signing) == 4
     again = CoordinatorKeys.open(home, PASSPHRASE)
     assert again.identity.public == keys.identity.public
-    assert keys.authority.federation == "danube"
+    assert keys.transport.line.generations[0].authority.federation == "danube"
 
 
 def test_a_wrong_passphrase_opens_nothing(home: CoordinatorHome) -> None:
@@ -76,15 +76,15 @@ def test_the_exchange_s_certificate_names_where_it_is_reached_and_no_wildcard(
     home: CoordinatorHome, moment: datetime
 ) -> None:
     keys = CoordinatorKeys.open(home, PASSPHRASE)
-    root = keys.authority.certificate_pem
-    peer = peer_of(keys.transport_certificate, authority_pem=root, now=moment, revoked=())
+    root, shown = keys.transport.trusted(moment), keys.transport.certificate
+    peer = peer_of(shown, authority_pem=root, now=moment, revoked=())
     assert (peer.country, peer.role) == ("ZZ", Role.COORDINATOR)
-    names = str(alternative_names(keys.transport_certificate))
+    names = str(alternative_names(shown))
     assert "exchange.example.org" in names
     assert "localhost" in names
     assert host_of(SETTINGS.listen) not in names
     kept = (home.path / "authority.pem").read_bytes()
-    assert keys.authority.digest == certificate_fingerprint(kept)
+    assert keys.transport.in_force(moment).digest == certificate_fingerprint(kept)
 
 
 def test_a_coordinator_is_never_made_over_another(home: CoordinatorHome, moment: datetime) -> None:
