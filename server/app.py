@@ -1,7 +1,8 @@
 """The Flower server app: carries one run of ours, from set-up to its result.
 
-Started by Flower's executor with the coordinator's folder in the environment and the run's id in
-the bundle. Keys stay with the daemon: whatever is signed is signed over its local desk.
+Started by Flower's executor with the coordinator's folder in the environment, and the run's id and
+the number of the attempt in the bundle. Keys stay with the daemon: whatever is signed is signed
+over its local desk.
 """
 
 import base64
@@ -16,6 +17,7 @@ from governance.local import ask
 from server.carrier import FlowerCarrier, quick_pulls
 from server.conduct import conduct
 from server.home import HOME_VARIABLE, CoordinatorHome
+from server.presence import Presence
 
 app = ServerApp()
 
@@ -26,8 +28,9 @@ def main(grid: Grid, context: Context) -> None:
     quick_pulls()
     home = CoordinatorHome(Path(os.environ[HOME_VARIABLE]))
     desk = DaemonDesk(home)
-    carrier = FlowerCarrier(grid, desk.nodes(), desk.announce)
-    conduct(home, str(context.run_config["run"]), carrier, desk)
+    carrier = FlowerCarrier(grid, desk.presence, desk.announce)
+    run, attempt = str(context.run_config["run"]), int(str(context.run_config["attempt"]))
+    conduct(home, run, attempt, carrier, desk, seconds=home.settings().reply_seconds)
 
 
 class DaemonDesk:
@@ -40,9 +43,9 @@ class DaemonDesk:
         """Sign 32 bytes with the coordinator's identity key."""
         return base64.b64decode(self._ask("sign", message=base64.b64encode(message).decode()))
 
-    def nodes(self) -> dict[str, int]:
-        """Return Flower node ids by country."""
-        return {country: int(node) for country, node in self._ask("nodes").items()}
+    def presence(self) -> dict[str, Presence]:
+        """Return which countries' nodes are there."""
+        return {country: Presence(**one) for country, one in self._ask("presence").items()}
 
     def announce(self) -> None:
         """Tell the relay that messages were pushed."""

@@ -24,12 +24,16 @@ clientapp = "{clientapp}"
 
 [tool.flwr.app.config]
 run = "{run}"
+attempt = {attempt}
 """
 
 
-def build_bundle(folder: Path, run_id: str) -> Path:
-    """Write the bundle of a run (32 hexadecimal digits) into `folder` and return it."""
+def build_bundle(folder: Path, run_id: str, attempt: int) -> Path:
+    """Write the bundle of a run's attempt into `folder` and return it.
+
+    `run_id` is of 32 hexadecimal digits; attempts count from 1.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    text = TEMPLATE.format(run=run_id, **COMPONENTS)
+    text = TEMPLATE.format(run=run_id, attempt=attempt, **COMPONENTS)
     (folder / CONFIGURATION).write_text(text)
     return folder

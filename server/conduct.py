@@ -1,33 +1,41 @@
-"""One run from its documents to its release, over any carrier: what the server app does.
+"""One attempt to carry a run from its documents to its release, over any carrier.
 
-It reads what the run is about from the verified documents, not from the bundle; it keeps each
-round's outcome; it ends the run in a state with a reason, whatever happens.
+This is what the server app does. It reads what the run is about from the verified documents, not
+from the bundle; it begins where the last attempt stopped, and keeps each step before the next. What
+concerns the run ends it, in a state with a reason; what concerns this attempt only (the daemon is
+gone, the disk is full, Flower fails) ends the attempt, and the daemon begins another.
 """
 
 import logging
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from governance.database import open_database
 from governance.documents.agreement import Agreement
 from governance.documents.study import Study
+from governance.errors import StorageFault
+from governance.local import DeskFault
 from governance.trust.view import TrustedView
 from keys.errors import PratiqueError
 from keys.identity import VerifyKey
-from protocols.private_sum.context import DocumentVersions, RunTerms
+from protocols.private_sum.context import RunTerms
 from protocols.private_sum.coordinator import CoordinatorRun
 from protocols.tasks.layout import vector_to_bytes
 from server.carrier import Carrier
 from server.errors import OperationFault
+from server.ground import Ground, require_unmoved
 from server.home import CoordinatorHome
-from server.lead import Outcome, RunVoid, lead
+from server.lead import Outcome, Past, RunVoid, lead
+from server.lock import carried_alone
+from server.notebook import Kept, Notebook, Superseded
 from server.published import published
 from server.rounds import Conductor, RoundReport, SetUpFailed
 from server.runs import RunState, RunStore
 from server.state import MIGRATIONS
 
-REPLY_SECONDS = 30.0
-"""How long a country may take over one message before it is asked again."""
+PASSING = (DeskFault, StorageFault)
+"""Faults of the machine that carries a run, and not of the run."""
 
 _log = logging.getLogger("pratique.run")
 
@@ -45,37 +53,98 @@ class Desk(Protocol):
 def conduct(
     home: CoordinatorHome,
     run_id: str,
+    attempt: int,
     carrier: Carrier,
     desk: Desk,
     *,
-    seconds: float = REPLY_SECONDS,
+    seconds: float,
 ) -> None:
-    """Carry a run to its end; its state says how it ended. Raises what ended it."""
-    store = RunStore(open_database(home.database, MIGRATIONS))
-    digest = store.begin(run_id, datetime.now(UTC))
-    try:
-        view = published(home, datetime.now(UTC))
-        study = _study(view, digest)
+    """Carry a run on to its end, as its attempt of this number. Raises what ended either.
+
+    `seconds`: how long a country may take over a message before it is asked again. Raises
+    Superseded or OperationFault, and changes nothing, where it may not: the run is over, another
+    attempt is the current one, or another process carries it.
+    """
+    engine = open_database(home.database, MIGRATIONS)
+    notebook = Notebook(engine, RunStore(engine).get(run_id).run_id, attempt)
+    with carried_alone(home, run_id):
+        notebook.begin(now())
+        try:
+            _Carriage(home, run_id, notebook, carrier, desk).go(seconds)
+        except Superseded:
+            raise
+        except PASSING as fault:
+            _lose(notebook, str(fault))
+            raise
+        except PratiqueError as fault:
+            void = isinstance(fault, RunVoid | SetUpFailed)
+            notebook.end(RunState.VOID if void else RunState.FAILED, now(), str(fault))
+            raise
+        except BaseException as fault:  # a fault of ours or Flower's, or the process is told to end
+            _lose(notebook, f"{type(fault).__name__}: {fault}")
+            raise
+
+
+def now() -> datetime:
+    """Return the time of the machine, UTC."""
+    return datetime.now(UTC)
+
+
+def _lose(notebook: Notebook, reason: str) -> None:
+    with suppress(PratiqueError):  # the note is for the operator; the daemon sees by itself
+        notebook.lose(reason, now())
+
+
+class _Carriage:
+    def __init__(
+        self, home: CoordinatorHome, run_id: str, notebook: Notebook, carrier: Carrier, desk: Desk
+    ) -> None:
+        self._home, self._run_id, self._notebook = home, run_id, notebook
+        self._carrier, self._desk = carrier, desk
+
+    def go(self, seconds: float) -> None:
+        kept = self._notebook.kept()
+        if kept.outcome is None:
+            outcome = self._led(kept, seconds)
+            made, model = outcome_json(outcome), _model_bytes(outcome)
+        else:
+            made, model = dict(kept.outcome), kept.model
+        self._desk.release(kept.study, self._run_id, made, model)
+
+    def _led(self, kept: Kept, seconds: float) -> Outcome:
+        view = published(self._home, now())
+        study = _study(view, kept.study)
+        ground = self._ground(kept, view, study)
         run = CoordinatorRun(
-            run_terms(study, view.agreement, run_id),
+            run_terms(study, view.agreement, self._run_id),
             peers=_peers(view, study),
-            sign=desk.sign,
-            versions=_versions(view),
+            sign=self._desk.sign,
+            versions=ground.document_versions,
         )
-        conductor = Conductor(run, study.countries, carrier, seconds=seconds)
-        conductor.set_up()
-        store.move(run_id, RunState.RUNNING, datetime.now(UTC))
-        outcome = lead(study, conductor, _noting(store, run_id))
-        desk.release(digest, run_id, outcome_json(outcome), _model_bytes(outcome))
-    except PratiqueError as fault:
-        void = isinstance(fault, RunVoid | SetUpFailed)
-        store.move(
-            run_id, RunState.VOID if void else RunState.FAILED, datetime.now(UTC), str(fault)
-        )
-        raise
-    except BaseException as fault:  # a fault of ours, or the process is told to end
-        store.move(run_id, RunState.FAILED, datetime.now(UTC), f"{type(fault).__name__}: {fault}")
-        raise
+        conductor = Conductor(run, study.countries, self._carrier, seconds=seconds)
+        if kept.replies:
+            conductor.take_up(kept.replies)
+        else:
+            self._notebook.keep_set_up(conductor.set_up(), now())
+        return lead(study, conductor, self._note, Past(kept.rounds, kept.model))
+
+    def _ground(self, kept: Kept, view: TrustedView, study: Study) -> Ground:
+        """Return what the run stands on: what its first attempt kept, as long as it holds."""
+        found = Ground.of(view, study.countries)
+        if kept.ground is None:
+            self._notebook.keep_ground(found.model_dump(mode="json"))
+            return found
+        ground = Ground.model_validate(kept.ground)
+        require_unmoved(ground, found)
+        return ground
+
+    def _note(self, report: RoundReport, state: bytes, outcome: Outcome | None = None, /) -> None:
+        if outcome is None:
+            self._notebook.keep_round(report, state, now())
+        else:
+            made = outcome_json(outcome)
+            self._notebook.keep_round(report, _model_bytes(outcome), now(), made)
+        _log.info("round", extra={"round": report.number, "phase": report.phase})
 
 
 def run_terms(study: Study, agreement: Agreement, run_id: str) -> RunTerms:
@@ -113,20 +182,6 @@ def _peers(view: TrustedView, study: Study) -> dict[str, VerifyKey]:
         for country, node in keys.items()
         if node is not None
     }
-
-
-def _versions(view: TrustedView) -> DocumentVersions:
-    held = view.versions
-    return DocumentVersions(held.root, held.targets, dict(held.countries))
-
-
-def _noting(store: RunStore, run_id: str) -> Any:
-    def note(report: RoundReport, model: bytes) -> None:
-        store.note_round(run_id, report, datetime.now(UTC))
-        store.keep_model(run_id, model)
-        _log.info("round", extra={"round": report.number, "phase": report.phase})
-
-    return note
 
 
 def outcome_json(outcome: Outcome) -> dict[str, Any]:

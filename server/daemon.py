@@ -5,13 +5,9 @@ import fcntl
 import logging
 import os
 import signal
-import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from typing import Any
-
-import httpx
+from datetime import UTC, datetime
 
 from governance.audit.events import Event, EventKind
 from governance.audit.log import AuditLog
@@ -20,27 +16,28 @@ from governance.local import Desk
 from governance.trust.repository import Repository
 from keys.certificates import Role
 from keys.errors import PratiqueError
-from protocols.carrier import FLEET_CALLS
+from server.carrying import carry_on
 from server.desks.answers import answers
 from server.documents import ExchangeDocuments
 from server.enrolment import EnrolmentDesk
 from server.errors import OperationFault
 from server.exchange import ENDING_SECONDS, ExchangeService, serve_exchange
+from server.forwarding import Forwarding
 from server.home import HOME_VARIABLE, CoordinatorHome, CoordinatorKeys
 from server.office import ACTOR, Office
 from server.refusals import Refusals
+from server.register import CertificateRegister
 from server.relay import Relay
-from server.runs import RunState, RunStore
+from server.runs import RunStore
 from server.seats import Seats
 from server.state import MIGRATIONS
 from server.superlink import SuperLink
 
 REFRESH_SECONDS = 3600.0
-CHECK_SECONDS = 5.0
-SILENCE = timedelta(seconds=60)
-"""How long a run may show no progress before Flower is asked what became of it."""
-FORWARD_SECONDS = 30.0
-PROTOBUF = "application/protobuf"
+CHECK_SECONDS = 1.0
+"""How soon a dead process of Flower's, or a run that lost its carrier, is noticed."""
+STARTS = 3
+"""How often Flower is started in a row before the daemon gives up."""
 
 _log = logging.getLogger("pratique.coordinator")
 
@@ -85,29 +82,34 @@ def run_daemon(home: CoordinatorHome, passphrase: bytes, ready: Callable[[str], 
 async def _serve(
     home: CoordinatorHome, keys: CoordinatorKeys, link: SuperLink, ready: Callable[[str], None]
 ) -> None:
-    stop = _stop_on_signals()
-    async with _flower_client(link) as client:
-        relay = Relay(_forward_by(client))
-        office = _office(home, keys, link, relay)
-        office.seats.open(asyncio.get_running_loop())
-        await asyncio.to_thread(office.seats.seat_all, office.enrolment.admitted(Role.NODE))
-        _end_orphans(office)
-        server, port = await serve_exchange(
-            _service(office, relay),
-            office.settings.listen,
-            key=keys.transport_key,
-            certificate=keys.transport_certificate,
-            authority_pem=keys.authority.certificate_pem,
-        )
-        desk = Desk(home.socket, answers(office))
-        office.note(EventKind.COORDINATOR_STARTED)
-        ready(f"{office.settings.address} (port {port})")
-        try:
-            await _watch_over(office, stop)
-        finally:
-            desk.close()
-            await server.stop(ENDING_SECONDS)
-            office.note(EventKind.COORDINATOR_STOPPED)
+    stop, forwarding = _stop_on_signals(), Forwarding()
+    relay = Relay(forwarding)
+    office = _office(home, keys, link, relay)
+    office.seats.open(asyncio.get_running_loop())
+    await _open_to_nodes(office, forwarding)
+    server, port = await serve_exchange(
+        _service(office, relay),
+        office.settings.listen,
+        shown=keys.transport,
+        clock=now,
+    )
+    desk = Desk(home.socket, answers(office))
+    office.note(EventKind.COORDINATOR_STARTED)
+    ready(f"{office.settings.address} (port {port})")
+    try:
+        await _watch_over(office, forwarding, stop)
+    finally:
+        desk.close()
+        await server.stop(ENDING_SECONDS)
+        await forwarding.close()
+        office.note(EventKind.COORDINATOR_STOPPED)
+
+
+async def _open_to_nodes(office: Office, forwarding: Forwarding) -> None:
+    """Give every admitted node its seat at a SuperLink that knows none; then let calls through."""
+    nodes = office.enrolment.admitted(Role.NODE)
+    await asyncio.to_thread(office.seats.seat_anew, nodes)
+    forwarding.open(office.superlink)
 
 
 def _office(home: CoordinatorHome, keys: CoordinatorKeys, link: SuperLink, relay: Relay) -> Office:
@@ -129,7 +131,9 @@ def _office(home: CoordinatorHome, keys: CoordinatorKeys, link: SuperLink, relay
         home=home,
         settings=settings,
         keys=keys,
-        enrolment=EnrolmentDesk(engine, keys.authority),
+        enrolment=EnrolmentDesk(
+            engine, CertificateRegister(engine, keys.transport, note=noted)
+        ),
         repository=repository,
         documents=documents,
         runs=RunStore(engine),
@@ -142,33 +146,13 @@ def _office(home: CoordinatorHome, keys: CoordinatorKeys, link: SuperLink, relay
 
 def _service(office: Office, relay: Relay) -> ExchangeService:
     return ExchangeService(
-        authority_pem=office.keys.authority.certificate_pem,
+        register=office.enrolment.register,
         enrolments=office.enrolment,
         documents=office.documents,
         relay=relay,
         clock=now,
         on_refusal=Refusals(office),
     )
-
-
-def _flower_client(link: SuperLink) -> httpx.AsyncClient:
-    trusted = ssl.create_default_context(cafile=os.fspath(link.root_certificate))
-    return httpx.AsyncClient(
-        base_url=f"https://{link.address}", verify=trusted, timeout=FORWARD_SECONDS
-    )
-
-
-def _forward_by(client: httpx.AsyncClient) -> Any:
-    async def forward(method: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        sent = {**headers, "content-type": PROTOBUF, "accept": PROTOBUF}
-        path = f"/v1/fleet/{FLEET_CALLS[method]}"
-        try:
-            response = await client.post(path, content=body, headers=sent)
-        except httpx.HTTPError:
-            return httpx.codes.SERVICE_UNAVAILABLE, b""
-        return response.status_code, response.content
-
-    return forward
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -178,21 +162,42 @@ def _stop_on_signals() -> asyncio.Event:
     return stop
 
 
-async def _watch_over(office: Office, stop: asyncio.Event) -> None:
-    """Keep the documents fresh and an eye on Flower until told to stop."""
-    refreshed = 0.0
+async def _watch_over(office: Office, forwarding: Forwarding, stop: asyncio.Event) -> None:
+    """Keep the documents fresh, and Flower and the runs going, until told to stop."""
+    refreshed, lost = 0.0, True  # a fresh SuperLink knows of no run
     loop = asyncio.get_running_loop()
     while not stop.is_set():
         if name := office.superlink.failed():
-            raise OperationFault(
-                f"Flower's {name} has ended by itself",
-                fix=f"read {name}.log in {office.home.superlink}, then restart `up`",
-            )
+            await _start_again(office, forwarding, name)
+            lost = True
         if loop.time() - refreshed > REFRESH_SECONDS or not refreshed:
             refreshed = loop.time()
             await asyncio.to_thread(_refresh, office)
-        await asyncio.to_thread(_end_abandoned, office)
+            await asyncio.to_thread(_tend_transport, office)
+        await asyncio.to_thread(carry_on, office, lost=lost)
+        lost = False
         await _either(stop, CHECK_SECONDS)
+
+
+async def _start_again(office: Office, forwarding: Forwarding, name: str) -> None:
+    """Start both of Flower's processes anew where one has ended; nodes wait meanwhile.
+
+    Raises OperationFault where that fails every time.
+    """
+    _log.warning("Flower is started again", extra={"process": name})
+    await forwarding.close()
+    for left in reversed(range(STARTS)):
+        try:
+            await asyncio.to_thread(office.superlink.restart)
+            return await _open_to_nodes(office, forwarding)
+        except OperationFault as fault:
+            _log.warning("Flower did not start", extra={"why": str(fault), "attempts_left": left})
+            last = fault
+    raise OperationFault(
+        f"Flower's {name} ended by itself, and Flower did not start again in {STARTS} attempts",
+        why=f"{last.what}: {last.why}",
+        fix="read superlink.log in the coordinator's home, then start `up` again",
+    )
 
 
 async def _either(stop: asyncio.Event, seconds: float) -> None:
@@ -202,34 +207,18 @@ async def _either(stop: asyncio.Event, seconds: float) -> None:
         return
 
 
+def _tend_transport(office: Office) -> None:
+    """Renew the exchange's own certificate, and the authority, where it is time."""
+    try:
+        for done in office.keys.transport.tend(office.clock()):
+            office.note(done, subject=ACTOR)
+    except PratiqueError as fault:
+        _log.error("the exchange's certificate was not renewed", extra={"why": str(fault)})
+
+
 def _refresh(office: Office) -> None:
     """Sign a new timestamp, where there is a repository yet."""
     try:
         office.repository.refresh(office.clock(), online=office.keys.online)
     except PratiqueError as fault:
         _log.info("no documents to refresh yet", extra={"why": str(fault)})
-
-
-def _end_abandoned(office: Office) -> None:
-    """End the runs whose Flower run is over although they are not: their server app died."""
-    silent = [r for r in office.runs.unfinished() if now() - r.updated > SILENCE]
-    if not silent:
-        return
-    try:
-        flower = {run["run-id"]: str(run["status"]) for run in office.superlink.runs()}
-    except OperationFault as fault:  # a slow answer is no reason to end the coordinator
-        _log.warning("Flower's runs could not be listed", extra={"why": str(fault)})
-        return
-    for row in silent:
-        status = flower.get(row.flower_run, "unknown")
-        if status.startswith("finished"):
-            reason = f"its server app ended before it did (Flower says {status})"
-            office.runs.move(row.run_id, RunState.FAILED, office.clock(), reason)
-
-
-def _end_orphans(office: Office) -> None:
-    """A run that was under way when the daemon ended has lost its carrier."""
-    for row in office.runs.unfinished():
-        office.runs.move(
-            row.run_id, RunState.FAILED, office.clock(), "the coordinator ended during the run"
-        )

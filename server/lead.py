@@ -2,20 +2,21 @@
 
 A thin layer between the rounds, which know nothing of learning, and the learning, which knows
 nothing of rounds. Round numbers rise through the whole run, so that training and evaluation never
-share one.
+share one. A run that has rounds behind it is led on from there: a round is asked for again, with
+the same bytes, only where nothing was kept of it.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from governance.documents.study import Study
 from protocols.mechanism import Mechanism
 from protocols.private_sum.opening import OpenedSum, VoidRound
-from protocols.tasks import CountByFeature, CountPatients, TrainGlm
+from protocols.tasks import CountByFeature, CountPatients, Training
 from protocols.tasks.features import FloatArray
 from protocols.tasks.layout import vector_to_bytes
 from protocols.tasks.schedule import COHORT_FLOOR, EVALUATE, TRAIN
@@ -23,12 +24,9 @@ from server.errors import OperationFault
 from server.learning.evaluate import evaluate
 from server.learning.optimiser import OptimiserState, skip, step
 from server.learning.tables import read_table
-from server.rounds import Conductor, RoundReport
+from server.rounds import Conductor, RoundRecord, RoundReport, recorded
 
 MOST_VOID_IN_A_ROW = 3
-
-Note = Callable[[RoundReport, bytes], None]
-"""Told of each round and of the state that the coordinator keeps after it."""
 
 
 class RunVoid(OperationFault):
@@ -46,38 +44,86 @@ class Outcome:
     """The evaluation of a model, or the table, as JSON."""
 
 
-def lead(study: Study, conductor: Conductor, note: Note) -> Outcome:
-    """Lead the run of a study from its first round to its last. Raises RunVoid."""
-    if isinstance(study.task, TrainGlm):
-        return _Training(study, study.task, conductor, note).run()
-    return _open_table(study, study.task, conductor, note)
+class Note(Protocol):
+    """Keeps what came of a round, the state after it, and what there is to release once there is.
+
+    All of it lasts, or nothing.
+    """
+
+    def __call__(
+        self, report: RoundReport, state: bytes, outcome: Outcome | None = None, /
+    ) -> None:
+        """Keep it."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a run has behind it: its rounds in order, and the state kept after the last one."""
+
+    rounds: Sequence[RoundRecord] = ()
+    state: bytes = b""
+
+    @property
+    def void(self) -> int:
+        """How many rounds opened nothing."""
+        return sum(not one.opened for one in self.rounds)
+
+    @property
+    def void_in_a_row(self) -> int:
+        """How many of the last ones opened nothing."""
+        opened = [place for place, one in enumerate(self.rounds, start=1) if one.opened]
+        return len(self.rounds) - max(opened, default=0)
+
+
+NOTHING = Past()
+
+
+def lead(study: Study, conductor: Conductor, note: Note, past: Past = NOTHING) -> Outcome:
+    """Lead the run of a study from its next round to its last. Raises RunVoid."""
+    if isinstance(study.task, Training):
+        return _Training(study, study.task, conductor, note, past).run()
+    return _open_table(study, study.task, conductor, note, past)
 
 
 def _open_table(
-    study: Study, task: CountPatients | CountByFeature, conductor: Conductor, note: Note
+    study: Study,
+    task: CountPatients | CountByFeature,
+    conductor: Conductor,
+    note: Note,
+    past: Past,
 ) -> Outcome:
+    _require_none_void(past.rounds)
     mechanism = next(m for m in study.mechanisms if m.phase != COHORT_FLOOR)
     report = conductor.sum(1, mechanism.phase, b"")
-    note(report, b"")
-    opened = _required(report)
+    opened = _required(report, note, b"")
     table = read_table(
         task, study.features, mechanism, opened.values, countries=len(opened.countries)
     )
-    return Outcome(opened.countries, 0, None, table.to_json())
+    outcome = Outcome(opened.countries, 0, None, table.to_json())
+    note(report, b"", outcome)
+    return outcome
 
 
 class _Training:
-    def __init__(self, study: Study, task: TrainGlm, conductor: Conductor, note: Note) -> None:
-        self._study, self._task = study, task
+    def __init__(
+        self, study: Study, task: Training, conductor: Conductor, note: Note, past: Past
+    ) -> None:
+        self._study, self._task, self._past = study, task, past
         self._conductor, self._note = conductor, note
-        self._void = self._void_in_a_row = 0
+        self._void, self._void_in_a_row = past.void, past.void_in_a_row
 
     def run(self) -> Outcome:
-        state = OptimiserState.start(self._task.dimension(self._study.features))
-        mechanism = self._mechanism(TRAIN)
-        for number in range(1, mechanism.rounds + 1):
+        state, mechanism = self._state(), self._mechanism(TRAIN)
+        if self._void_in_a_row >= MOST_VOID_IN_A_ROW:
+            _require_none_void(self._past.rounds[-1:])
+        for number in range(state.round_number + 1, mechanism.rounds + 1):
             state = self._round(number, mechanism, state)
         return self._evaluated(state, mechanism.rounds + 1)
+
+    def _state(self) -> OptimiserState:
+        if self._past.state:
+            return OptimiserState.from_bytes(self._past.state)
+        return OptimiserState.start(self._task.initial(self._study.features))
 
     def _round(self, number: int, mechanism: Mechanism, state: OptimiserState) -> OptimiserState:
         report = self._conductor.sum(number, TRAIN, state.payload)
@@ -89,7 +135,7 @@ class _Training:
             state = skip(state)
         self._note(report, state.to_bytes())
         if self._void_in_a_row == MOST_VOID_IN_A_ROW:
-            raise _void(report)
+            raise _void(recorded(report))
         return state
 
     def _count_void(self) -> None:
@@ -99,10 +145,10 @@ class _Training:
     def _evaluated(self, state: OptimiserState, number: int) -> Outcome:
         if self._task.evaluation is None:
             return Outcome(self._study.countries, self._void, state.model, {})
+        _require_none_void([one for one in self._past.rounds if one.number == number])
         mechanism = self._mechanism(EVALUATE)
         report = self._conductor.sum(number, EVALUATE, vector_to_bytes(state.model))
-        self._note(report, state.to_bytes())
-        opened = _required(report)
+        opened = _required(report, self._note, state.to_bytes())
         findings = evaluate(
             self._task,
             self._study.features,
@@ -111,23 +157,33 @@ class _Training:
             countries=len(opened.countries),
             generator=np.random.default_rng(secrets.randbits(128)),
         )
-        return Outcome(opened.countries, self._void, state.model, findings.to_json())
+        outcome = Outcome(opened.countries, self._void, state.model, findings.to_json())
+        self._note(report, state.to_bytes(), outcome)
+        return outcome
 
     def _mechanism(self, phase: str) -> Mechanism:
         return next(m for m in self._study.mechanisms if m.phase == phase)
 
 
-def _required(report: RoundReport) -> OpenedSum:
+def _required(report: RoundReport, note: Note, state: bytes) -> OpenedSum:
+    """Return the sum of a round that the run cannot do without; a void one is kept as such."""
     if isinstance(report.outcome, VoidRound):
-        raise _void(report)
+        note(report, state)
+        raise _void(recorded(report))
     return report.outcome
 
 
-def _void(report: RoundReport) -> RunVoid:
-    reason = report.outcome.reason if isinstance(report.outcome, VoidRound) else ""
-    listed = "; ".join(f"{country}: {cause}" for country, cause in sorted(report.causes.items()))
+def _require_none_void(rounds: Sequence[RoundRecord]) -> None:
+    """A round's number is used once: one that was void before the run was carried on stays so."""
+    for one in rounds:
+        if not one.opened:
+            raise _void(one)
+
+
+def _void(record: RoundRecord) -> RunVoid:
+    listed = "; ".join(f"{country}: {cause}" for country, cause in sorted(record.causes.items()))
     return RunVoid(
-        f"Round {report.number} ({report.phase}) opened nothing",
-        why=". ".join(part for part in (reason, listed) if part),
+        f"Round {record.number} ({record.phase}) opened nothing",
+        why=". ".join(part for part in (record.reason, listed) if part),
         fix="see `status` on the nodes named; a new launch needs new permits, and is charged",
     )

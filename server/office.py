@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Connection
+
 from governance.audit.events import Event, EventKind
 from governance.audit.log import AuditLog
 from governance.trust.repository import Repository
@@ -40,6 +42,9 @@ class Office:
         """Return what is published, verified. Raises OperationFault before the first agreement."""
         return published(self.home, self.clock())
 
-    def note(self, kind: EventKind, **details: Any) -> None:
-        """Append an event of the coordinator's own to the audit log."""
-        self.log.append(Event(kind=kind, at=self.clock(), actor=ACTOR, **details))
+    def note(
+        self, kind: EventKind, *, connection: Connection | None = None, **details: Any
+    ) -> None:
+        """Append an event of the coordinator's own, in the caller's transaction if there is one."""
+        event = Event(kind=kind, at=self.clock(), actor=ACTOR, **details)
+        self.log.append(event, connection)

@@ -7,6 +7,7 @@ It waits on the node's behalf, so that a node need not poll across a border.
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,7 @@ from google.protobuf.message import DecodeError, Message
 
 from protocols.carrier import FLEET_CALLS, HEADER_PREFIX, LONG_POLL_SECONDS
 from server.errors import OperationFault
+from server.presence import Presence
 
 Forward = Callable[[str, bytes, Mapping[str, str]], Awaitable[tuple[int, bytes]]]
 """Sends a Fleet call (name, body, headers) to the SuperLink; returns status and body."""
@@ -70,6 +72,9 @@ class Seat:
     public_key: bytes
     """The key registered for node authentication, in Flower's byte form."""
     online: bool = False
+    sign_ins: int = 0
+    heard: float = 0.0
+    """When it called last, on the clock of `time.monotonic`."""
     incoming: dict[str, None] = field(default_factory=dict)
     """Objects addressed to this node, oldest first."""
     outgoing: dict[str, None] = field(default_factory=dict)
@@ -86,11 +91,15 @@ class Relay:
 
     def seat(self, country: str, node_id: int, public_key: bytes) -> None:
         """Give a country its place; an earlier one is void."""
-        self._seats[country] = Seat(country, node_id, public_key)
+        self._seats[country] = Seat(country, node_id, public_key, heard=time.monotonic())
 
-    def node_ids(self) -> dict[str, int]:
-        """Flower node id by country."""
-        return {country: seat.node_id for country, seat in self._seats.items()}
+    def presence(self) -> dict[str, Presence]:
+        """Who is there, by seated country."""
+        now = time.monotonic()
+        return {
+            country: Presence(seat.node_id, seat.sign_ins, now - seat.heard)
+            for country, seat in self._seats.items()
+        }
 
     def online(self) -> dict[str, bool]:
         """Which seated countries' nodes are connected."""
@@ -111,6 +120,7 @@ class Relay:
         seat = self._seat_of(country)
         request = _parsed(method, body)
         _check(seat, method, request)
+        seat.heard = time.monotonic()
         headers = _carried(headers)
         if method == "PullMessages":
             return await self._wait_for_messages(seat, body, headers)
@@ -118,6 +128,7 @@ class Relay:
         if method == "ActivateNode" and status == STILL_ONLINE:
             status, answer = await self._activate_again(seat, body, headers)
         if status == OK:
+            seat = self._seat_of(country)  # a new one, where the SuperLink was started meanwhile
             _remember(seat, method, answer)
         return status, answer
 
@@ -204,7 +215,8 @@ def _must(condition: bool, seat: Seat, what: str) -> None:  # noqa: FBT001 (a gu
 
 def _remember(seat: Seat, method: str, answer: bytes) -> None:
     if method == "ActivateNode":
-        seat.online = True
+        seat.online, seat.heard = True, time.monotonic()
+        seat.sign_ins += 1
     elif method == "DeactivateNode":
         seat.online = False
     elif method == "PushMessages":

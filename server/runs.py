@@ -1,18 +1,20 @@
-"""What is known of each run, kept in the coordinator's database: state, rounds, model so far."""
+"""What is known of each run, kept in the coordinator's database: its state and its attempts.
+
+A run of ours outlives the Flower runs that carry it. The daemon numbers them, its *attempts*; what
+an attempt keeps of the run's progress is in `server.notebook`.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from governance.database import transaction
-from protocols.private_sum.opening import OpenedSum
 from server.errors import OperationFault
-from server.rounds import RoundReport
-from server.state import rounds, runs
+from server.state import rounds, runs, set_up_replies
 
 
 class RunState(StrEnum):
@@ -32,7 +34,13 @@ class RunState(StrEnum):
         return self not in (RunState.LAUNCHED, RunState.SETTING_UP, RunState.RUNNING)
 
 
-_UNDER_WAY = tuple(state for state in RunState if not state.over)
+UNDER_WAY = tuple(state for state in RunState if not state.over)
+_SHOWN = select(*(column for column in runs.c if column.name != "model"))
+"""Rows without their model, which may be large and is read by whoever carries the run."""
+
+
+Noted = Callable[[int, Connection], None]
+"""What else lasts in the transaction that makes an attempt; told its number."""
 
 
 class RunStore:
@@ -41,89 +49,93 @@ class RunStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def create(self, run_id: str, study: str, now: datetime) -> None:
-        """Note a new run of the study with this digest."""
+    def create(self, run_id: str, study: str, now: datetime, noted: Noted = lambda *_: None) -> int:
+        """Note a new run of the study with this digest; returns the number of its first attempt."""
         row = {
             "run_id": run_id,
             "study": study,
             "state": RunState.LAUNCHED,
             "round": 0,
             "reason": "",
+            "attempt": 1,
+            "begun": 0,
+            "fruitless": 1,
         }
         with transaction(self._engine) as connection:
             connection.execute(insert(runs).values(**row, created=now, updated=now))
+            noted(1, connection)
+        return 1
+
+    def next_attempt(self, run_id: str, now: datetime, noted: Noted = lambda *_: None) -> int:
+        """Let another attempt carry the run and return its number; none before it may any more.
+
+        Raises OperationFault where the run is over.
+        """
+        with transaction(self._engine) as connection:
+            row = self.get(run_id, connection)
+            if RunState(row.state).over:
+                raise OperationFault(f"The run {run_id} is over", why=f"it is {row.state}")
+            values = {"attempt": row.attempt + 1, "fruitless": row.fruitless + 1}
+            values |= {"resumed": now, "updated": now}
+            connection.execute(update(runs).where(runs.c.run_id == run_id).values(**values))
+            noted(row.attempt + 1, connection)
+        return int(row.attempt) + 1
 
     def carried_by(self, run_id: str, flower_run: int) -> None:
         """Note which Flower run carries it."""
-        self._set(run_id, flower_run=str(flower_run))
-
-    def begin(self, run_id: str, now: datetime) -> str:
-        """Move a run that was launched to its set-up; returns its study's digest.
-
-        Raises OperationFault where it has begun already: whoever can reach the SuperLink can
-        submit the same bundle again, and nobody may carry one run twice.
-        """
-        chosen = (runs.c.run_id == run_id) & (runs.c.state == RunState.LAUNCHED)
-        values = {"state": RunState.SETTING_UP, "updated": now}
+        chosen = update(runs).where(runs.c.run_id == run_id)
         with transaction(self._engine) as connection:
-            begun = connection.execute(update(runs).where(chosen).values(**values)).rowcount
-        row = self.get(run_id)
-        if not begun:
-            raise OperationFault(
-                f"The run {run_id} was not begun again",
-                why=f"it is {row.state} already",
-                fix="launch the study again for a new run",
-            )
-        return str(row.study)
+            connection.execute(chosen.values(flower_run=str(flower_run)))
 
-    def move(self, run_id: str, state: RunState, now: datetime, reason: str = "") -> None:
+    def move(
+        self,
+        run_id: str,
+        state: RunState,
+        now: datetime,
+        reason: str = "",
+        connection: Connection | None = None,
+    ) -> bool:
         """Note the run's new state, with the reason where it ends without a result.
 
-        A run that is over stays as it ended.
+        A run that is over stays as it ended; returns whether it moved. Once it is over, what the
+        countries said in its set-up is let go.
         """
-        chosen = (runs.c.run_id == run_id) & runs.c.state.in_(_UNDER_WAY)
+        chosen = (runs.c.run_id == run_id) & runs.c.state.in_(UNDER_WAY)
         values = {"state": state, "updated": now, "reason": reason}
+        with transaction(self._engine, connection) as within:
+            moved = within.execute(update(runs).where(chosen).values(**values)).rowcount
+            if moved and state.over:
+                within.execute(delete(set_up_replies).where(set_up_replies.c.run_id == run_id))
+        return bool(moved)
+
+    def finish(self, run_id: str, now: datetime, noted: Callable[[Connection], None]) -> None:
+        """Note that a run's result is out, once, with what `noted` adds to the transaction."""
         with transaction(self._engine) as connection:
-            connection.execute(update(runs).where(chosen).values(**values))
+            if self.move(run_id, RunState.FINISHED, now, connection=connection):
+                noted(connection)
 
-    def keep_model(self, run_id: str, model: bytes) -> None:
-        """Keep what the rounds so far have made."""
-        self._set(run_id, model=model)
-
-    def note_round(self, run_id: str, report: RoundReport, now: datetime) -> None:
-        """Note what came of a round."""
-        opened = isinstance(report.outcome, OpenedSum)
-        countries = report.outcome.countries if isinstance(report.outcome, OpenedSum) else ()
-        row = {
-            "run_id": run_id,
-            "round": report.number,
-            "phase": report.phase,
-            "outcome": "opened" if opened else "void",
-            "countries": json.dumps({"opened": countries, "causes": dict(report.causes)}),
-            "seconds": report.seconds,
-        }
-        with transaction(self._engine) as connection:
-            connection.execute(insert(rounds).values(row))
-        self._set(run_id, round=report.number, updated=now)
-
-    def get(self, run_id: str) -> Any:
+    def get(self, run_id: str, connection: Connection | None = None) -> Any:
         """Return the run's row. Raises OperationFault where there is none."""
-        with transaction(self._engine) as connection:
-            row = connection.execute(select(runs).where(runs.c.run_id == run_id)).one_or_none()
+        with transaction(self._engine, connection) as within:
+            row = within.execute(_SHOWN.where(runs.c.run_id == run_id)).one_or_none()
         if row is None:
             raise OperationFault(f"There is no run {run_id}")
         return row
 
     def latest_of(self, study: str) -> Any | None:
         """Return the newest run of a study, if it was ever launched."""
-        chosen = select(runs).where(runs.c.study == study).order_by(runs.c.created.desc())
+        chosen = _SHOWN.where(runs.c.study == study).order_by(runs.c.created.desc())
         with transaction(self._engine) as connection:
             return connection.execute(chosen.limit(1)).one_or_none()
+
+    def of(self, study: str) -> list[Any]:
+        """Return every run of a study."""
+        return [row for row in self.all() if row.study == study]
 
     def all(self) -> list[Any]:
         """Return every run."""
         with transaction(self._engine) as connection:
-            return list(connection.execute(select(runs)).all())
+            return list(connection.execute(_SHOWN).all())
 
     def unfinished(self) -> list[Any]:
         """Return the runs that are not over."""
@@ -144,7 +156,3 @@ class RunStore:
             }
             for row in rows
         ]
-
-    def _set(self, run_id: str, **values: Any) -> None:
-        with transaction(self._engine) as connection:
-            connection.execute(update(runs).where(runs.c.run_id == run_id).values(**values))

@@ -14,6 +14,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from protocols.invitation import Statement
 from server.errors import OperationFault
+from server.presence import Presence
 from server.relay import Relay
 from server.superlink import SuperLink
 
@@ -32,8 +33,9 @@ class Seats:
         """Begin: the relay's calls run in `loop`."""
         self._loop = loop
 
-    def seat_all(self, nodes: Iterable[Statement]) -> None:
-        """Register every admitted node with a fresh SuperLink."""
+    def seat_anew(self, nodes: Iterable[Statement]) -> None:
+        """Register every admitted node with a fresh SuperLink, which knows none."""
+        self._seated.clear()
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(self.seat, nodes))
 
@@ -53,9 +55,9 @@ class Seats:
         """Wake the nodes that wait: messages were pushed."""
         self._in_loop(self._relay.announce)
 
-    def node_ids(self) -> dict[str, int]:
-        """Return Flower node ids by country."""
-        return self._relay.node_ids()
+    def presence(self) -> dict[str, Presence]:
+        """Return who is there, by seated country."""
+        return self._relay.presence()
 
     def online(self) -> dict[str, bool]:
         """Return which seated nodes are connected."""

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -24,7 +25,8 @@ from typing import Any
 
 from keys.certificates import Role, TransportAuthority, new_transport_key, public_pem
 from server.errors import OperationFault
-from server.home import REGION, write_private
+from server.home import write_private
+from server.transport import REGION
 
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
@@ -78,10 +80,17 @@ class SuperLink:
         self._wait_until_it_listens()
         self._spawn("superexec", self._superexec_command())
 
+    def restart(self) -> None:
+        """End what is left of both processes and start them anew: other secrets, another port."""
+        self.close()
+        self._secrets, self.port = _secret_folder(self._home), _free_port()
+        self.start()
+
     def close(self) -> None:
         """End both processes and destroy their secrets."""
         for process in reversed(self._processes):
             _end(process)
+        self._processes = []
         shutil.rmtree(self._secrets, ignore_errors=True)
 
     def failed(self) -> str | None:
@@ -163,11 +172,13 @@ class SuperLink:
     def _write_executor(self) -> None:
         """Put our `flwr-serverapp` first on PATH: it looks into a bundle before any import.
 
-        The executor's other commands are shadowed by ones that end at once.
+        It is killed with the executor. The executor's other commands are shadowed by ones that end
+        at once.
         """
         folder = self._home / "bin"
         folder.mkdir(mode=0o700, exist_ok=True)
-        guarded = f'exec "{sys.executable}" -P -m server.guard "$@"'
+        ended_with_it = " ".join(shlex.quote(word) for word in _dies_with_us())
+        guarded = f'exec {ended_with_it} "{sys.executable}" -P -m server.guard "$@"'
         refused = 'echo "Refused: $(basename "$0") is not run here" >&2; exit 1'
         for name, line in {SERVER_APP: guarded, **dict.fromkeys(OTHER_APPS, refused)}.items():
             (folder / name).write_text(f"#!/bin/sh\n{line}\n")

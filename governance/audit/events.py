@@ -29,6 +29,8 @@ class EventKind(StrEnum):
     NODE_RESUMED = "node-resumed"
     DOCUMENTS_ACCEPTED = "documents-accepted"
     DOCUMENTS_REFUSED = "documents-refused"
+    OFFICER_KEY_CHANGED = "officer-key-changed"
+    KEY_APPROVED = "key-approved"
     PERMIT_ACCEPTED = "permit-accepted"
     WITHDRAWAL_ACCEPTED = "withdrawal-accepted"
     REQUEST_ALLOWED = "request-allowed"

@@ -4,8 +4,11 @@ import base64
 import logging
 import secrets
 from collections.abc import Mapping
+from datetime import datetime
 from threading import Lock
 from typing import Any
+
+from sqlalchemy import Connection
 
 from governance.audit.events import DocumentVersions, EventKind
 from governance.documents.reading import read_document
@@ -16,9 +19,9 @@ from protocols.encoding import digest
 from protocols.signed import CONTEXT_BYTES
 from protocols.tasks import TASK_KINDS
 from server.budget import period_shares
-from server.bundle import build_bundle
+from server.carrying import submit
 from server.errors import OperationFault
-from server.learning.release import RESULT_FILE
+from server.learning.release import RESULT_FILE, holds_result_of
 from server.office import Office
 from server.releases import make_release
 from server.runs import RunState
@@ -78,19 +81,26 @@ class Studies:
         require_launchable(self._checks(study, view, Act.CONTRIBUTE))
         self._require_nodes(study)
         run_id = secrets.token_hex(RUN_ID_BYTES)
+        self._require_unused_permits(study, view)
         with self._launching:  # of two at once, the second finds the study running
             self._require_idle(study)
-            office.runs.create(run_id, study.digest, office.clock())
-        bundle = build_bundle(office.home.path / "bundles" / run_id, run_id)
+            attempt = office.runs.create(
+                run_id,
+                study.digest,
+                office.clock(),
+                lambda _, connection: office.note(
+                    EventKind.STUDY_LAUNCHED,
+                    study=study.digest,
+                    run=run_id,
+                    documents=_versions(view),
+                    connection=connection,
+                ),
+            )
         try:
-            flower_run = office.superlink.run(bundle)
+            flower_run = submit(office, run_id, attempt)
         except OperationFault as fault:
             office.runs.move(run_id, RunState.FAILED, office.clock(), str(fault))
             raise
-        office.runs.carried_by(run_id, flower_run)
-        office.note(
-            EventKind.STUDY_LAUNCHED, study=study.digest, run=run_id, documents=_versions(view)
-        )
         return {"study": study.id, "run": run_id, "flower_run": str(flower_run)}
 
     def status(self, name: str) -> dict[str, Any]:
@@ -117,6 +127,7 @@ class Studies:
             "ledgers": period_shares(view, study, office.runs.all(), office.clock()),
             "online": {c: office.seats.online().get(c, False) for c in study.countries},
             "history": office.runs.rounds_of(row.run_id),
+            "resumed": _resumed(row, office.clock()),
         }
 
     def stop(self, name: str) -> dict[str, Any]:
@@ -146,7 +157,10 @@ class Studies:
         return base64.b64encode(self._office.keys.identity.sign(content)).decode()
 
     def release(self, study: str, run: str, outcome: Mapping[str, Any], model: str) -> None:
-        """Sign, write and publish what a run made: with that the run is finished."""
+        """Sign, write and publish what a run made: with that the run is finished.
+
+        Where an attempt that was killed had signed the result already, that one is published.
+        """
         office, view = self._office, self._office.view()
         made = find(view, study)
         row = office.runs.get(run)
@@ -156,29 +170,38 @@ class Studies:
                 why=f"it is {row.state}, or a run of another study",
                 fix=f"see `study watch {made.id}`",
             )
-        result = make_release(
-            office.home,
-            view,
-            made,
-            run_id=run,
-            outcome=dict(outcome),
-            model=base64.b64decode(model),
-            key=office.keys.documents,
-            now=office.clock(),
-        )
-        content = (office.home.results / made.id / RESULT_FILE).read_bytes()
-        keys = office.keys
+        folder = office.home.results / made.id
+        if not holds_result_of(folder, run, office.keys.documents.public):
+            make_release(
+                office.home,
+                view,
+                made,
+                run_id=run,
+                outcome=dict(outcome),
+                model=base64.b64decode(model),
+                key=office.keys.documents,
+                now=office.clock(),
+            )
+        self._publish(made, run, view)
+
+    def _publish(self, study: Study, run: str, view: TrustedView) -> None:
+        office, keys = self._office, self._office.keys
+        content = (office.home.results / study.id / RESULT_FILE).read_bytes()
         office.repository.add_release(
-            made.id, content, office.clock(), documents=keys.documents, online=keys.online
+            study.id, content, office.clock(), documents=keys.documents, online=keys.online
         )
-        office.note(
-            EventKind.RESULT_RELEASED,
-            study=result.study,
-            run=run,
-            documents=_versions(view),
-            body=digest(content),
-        )
-        office.runs.move(run, RunState.FINISHED, office.clock())
+
+        def noted(connection: Connection) -> None:
+            office.note(
+                EventKind.RESULT_RELEASED,
+                study=study.digest,
+                run=run,
+                documents=_versions(view),
+                body=digest(content),
+                connection=connection,
+            )
+
+        office.runs.finish(run, office.clock(), noted)
 
     def _read(self, text: str, source: str, view: TrustedView) -> Study:
         now = self._office.clock().replace(microsecond=0).isoformat()
@@ -214,10 +237,32 @@ class Studies:
 
     def _require_idle(self, study: Study) -> None:
         row = self._office.runs.latest_of(study.digest)
+        if row is not None and row.state == RunState.FINISHED:
+            raise OperationFault(
+                f"The study {study.id} has its result already",
+                why=f"run {row.run_id} released it, and what is published does not change",
+                fix=f"`result show {study.id}`; to ask again, propose the study under a new id",
+            )
         if row is not None and not RunState(row.state).over:
             raise OperationFault(
                 f"The study {study.id} is running already",
                 fix=f"`study watch {study.id}`, or `study stop {study.id}`",
+            )
+
+    def _require_unused_permits(self, study: Study, view: TrustedView) -> None:
+        """A permit is for one charged run; the nodes would refuse a second one by themselves."""
+        charged = [r for r in self._office.runs.of(study.digest) if r.round]
+        if not charged:
+            return
+        last = max(charged, key=lambda row: row.created)
+        issued = {country: _permit_of(view, country, study) for country in study.countries}
+        if used := sorted(c for c, moment in issued.items() if moment and moment <= last.created):
+            raise OperationFault(
+                f"The permits of {', '.join(used)} for {study.id} are used up",
+                why=f"run {last.run_id} was charged under them and is {last.state}: "
+                f"{last.reason or 'it ended without a result'}",
+                fix="ask the officers named to approve the study again (`pratique-officer approve "
+                f"{study.id} --reconsider`); a new run is charged in full",
             )
 
 
@@ -229,6 +274,18 @@ def _checked(study: Study, checks: tuple[CountryCheck, ...]) -> dict[str, Any]:
         "study": study.model_dump(mode="json"),
         "countries": [one.to_json() for one in checks],
     }
+
+
+def _resumed(row: Any, now: datetime) -> dict[str, Any]:
+    """Return how often the run was carried on, and how many seconds ago last."""
+    seconds = None if row.resumed is None else (now - row.resumed).total_seconds()
+    return {"times": max(0, row.attempt - 1), "seconds_ago": seconds}
+
+
+def _permit_of(view: TrustedView, country: str, study: Study) -> datetime | None:
+    said = view.country(country)
+    permit = said.permit(study.digest) if said else None
+    return permit.issued if permit else None
 
 
 def _versions(view: TrustedView) -> DocumentVersions:

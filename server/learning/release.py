@@ -14,18 +14,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from governance.trust.files import write_atomic
 from keys.derive import labelled_hash
 from keys.errors import KeyFault
 from keys.identity import VerifyKey
 from protocols.encoding import Digest, canonical_json, digest
-from protocols.tasks import Feature, Task, TrainGlm
+from protocols.tasks import Feature, Task, Training
 from protocols.tasks.features import FloatArray
+from protocols.tasks.tensors import Tensor, split
 from server.errors import OperationFault
 
 LABEL = "pratique/result/v1"
 RESULT_FILE = "result.json"
 MODEL_FILE = "model.safetensors"
-WEIGHTS = "weights"
 LARGEST_FILE = 64 * 1024 * 1024
 Sign = Callable[[bytes], bytes]
 
@@ -100,15 +101,18 @@ class Result(BaseModel):
 def write_result(
     folder: Path, result: Result, sign: Sign, weights: FloatArray | None = None
 ) -> Result:
-    """Write the files of a result and return it as signed. `weights` is the flat model."""
+    """Write the files of a result and return it as signed.
+
+    `weights` is the flat model of a training task; it is written by the names of its parts.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    if weights is not None:
-        data = save({WEIGHTS: np.ascontiguousarray(weights, dtype=np.float64)})
-        (folder / MODEL_FILE).write_bytes(data)
+    if weights is not None and isinstance(result.task, Training):
+        data = save(split(weights, result.task.tensors(result.features)))
+        write_atomic(folder / MODEL_FILE, data)
         result = result.model_copy(update={"model": digest(data)})
     signed = result.signed(sign)
     text = json.dumps(signed.model_dump(mode="json"), indent=2, ensure_ascii=False)
-    (folder / RESULT_FILE).write_text(text + "\n", encoding="utf-8")
+    write_atomic(folder / RESULT_FILE, f"{text}\n".encode())
     return signed
 
 
@@ -128,9 +132,20 @@ def read_result(folder: Path, trusted: Sequence[VerifyKey]) -> Result:
     return result
 
 
+def holds_result_of(folder: Path, run: str, signer: VerifyKey) -> bool:
+    """Return whether the signed result of this very run lies in a folder, whole."""
+    try:
+        result = read_result(folder, [signer])
+        if result.model is not None:
+            read_weights(folder, result)
+    except OperationFault:
+        return False
+    return result.run == run
+
+
 def read_weights(folder: Path, result: Result) -> FloatArray:
     """Return the flat float64 model of a verified result. Raises OperationFault if altered."""
-    if not isinstance(result.task, TrainGlm) or result.model is None:
+    if not isinstance(result.task, Training) or result.model is None:
         raise OperationFault(
             f"The result in {folder} holds no model",
             why=f"it is of the task {result.task.kind}",
@@ -139,17 +154,18 @@ def read_weights(folder: Path, result: Result) -> FloatArray:
     data = _read(folder / MODEL_FILE)
     if digest(data) != result.model:
         raise _untrusted(folder, f"{MODEL_FILE} is not the model that {RESULT_FILE} was signed for")
-    return _weights(data, result.task.dimension(result.features), folder)
+    return _weights(data, result.task.tensors(result.features), folder)
 
 
-def _weights(data: bytes, dimension: int, folder: Path) -> FloatArray:
+def _weights(data: bytes, tensors: Sequence[Tensor], folder: Path) -> FloatArray:
     try:
-        weights = load(data)[WEIGHTS]
-    except (SafetensorError, KeyError) as error:
+        parts = load(data)
+    except SafetensorError as error:
         raise _untrusted(folder, f"{MODEL_FILE} holds no weights") from error
-    if weights.shape != (dimension,) or weights.dtype != np.float64:
-        raise _untrusted(folder, f"{MODEL_FILE} has another shape than the study's model")
-    return np.asarray(weights, dtype=np.float64)
+    shapes = {name: (part.shape, part.dtype) for name, part in parts.items()}
+    if shapes != {tensor.name: (tensor.shape, np.float64) for tensor in tensors}:
+        raise _untrusted(folder, f"{MODEL_FILE} has other parts than the study's model")
+    return np.concatenate([parts[tensor.name].reshape(-1) for tensor in tensors])
 
 
 def _parsed(folder: Path) -> Result:

@@ -18,12 +18,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_public_key
 from flwr.cli.build import build_fab_from_files
 from flwr.proto.control_pb2 import StartRunRequest, StartRunResponse
@@ -41,10 +42,10 @@ from protocols.carrier import FLEET_CALLS
 from protocols.channel import LinkFault
 from protocols.proto.exchange_pb2 import RelayRequest
 from server.bundle import build_bundle
-from server.daemon import _forward_by
 from server.errors import OperationFault
+from server.forwarding import Forwarding
 from server.guard import CONFIGURATION
-from server.home import HOME_VARIABLE, CoordinatorHome
+from server.home import HOME_VARIABLE, SETTINGS_FILE, CoordinatorHome
 from server.relay import Relay
 from server.superlink import OTHER_APPS, SERVER_APP, SuperLink
 from tests.support.fleet import LOOPBACK, LoopThread, OpenExchange, Papers, caller, now
@@ -85,7 +86,7 @@ class Fleet:
 
     folder: Path
     superlink: SuperLink
-    client: httpx.AsyncClient
+    forwarding: Forwarding
     exchange: OpenExchange
     keys: dict[str, tuple[bytes, str]]
     released: list[Mapping[str, Any]] = field(default_factory=list)
@@ -101,11 +102,12 @@ class Fleet:
         superlink = SuperLink(home.superlink, environment=environment)
         superlink.start()
         thread = LoopThread()
-        trusted = ssl.create_default_context(cafile=str(superlink.root_certificate))
-        client = httpx.AsyncClient(
-            base_url=f"https://{superlink.address}", verify=trusted, timeout=30
+        (folder / SETTINGS_FILE).write_text(
+            yaml.safe_dump({"federation": "danube", "listen": "h:1", "address": "h:1"})
         )
-        relay = Relay(_forward_by(client), long_poll=2.0)
+        forwarding = Forwarding()
+        forwarding.open(superlink)
+        relay = Relay(forwarding, long_poll=2.0)
         exchange = OpenExchange(
             TransportAuthority.create("danube", now()),
             relay,
@@ -114,7 +116,7 @@ class Fleet:
             thread=thread,
         )
         keys = {country: new_node_auth_key() for country in COUNTRIES}
-        fleet = cls(folder, superlink, client, exchange, keys)
+        fleet = cls(folder, superlink, forwarding, exchange, keys)
         fleet._seat_all()
         fleet.desk = Desk(home.socket, fleet.answer)
         return fleet
@@ -128,8 +130,8 @@ class Fleet:
             self.exchange.seat(country, node_id, public_key_to_bytes(key))  # type: ignore[arg-type]
 
     def answer(self, method: str, params: Mapping[str, Any]) -> Any:
-        if method == "nodes":
-            return self.exchange.relay.node_ids()
+        if method == "presence":
+            return {c: asdict(one) for c, one in self.exchange.relay.presence().items()}
         if method == "announce":
             return self.exchange.announce()
         assert method == "release"
@@ -147,7 +149,7 @@ class Fleet:
     def close(self) -> None:
         if self.desk is not None:
             self.desk.close()
-        self.exchange.thread.run(self.client.aclose())
+        self.exchange.thread.run(self.forwarding.close())
         self.exchange.close()
         self.superlink.close()
 
@@ -194,7 +196,7 @@ def until(happened: Callable[[], Any], seconds: float = 60.0) -> Any:
 @pytest.fixture(scope="module")
 def rehearsal(fleet: Fleet, nodes: None) -> Mapping[str, Any]:
     """What a run that was launched as ours are saw of the nodes."""
-    bundle = build_bundle(fleet.folder / "bundles" / RUN, RUN)
+    bundle = build_bundle(fleet.folder / "bundles" / RUN, RUN, 1)
     flower_run = fleet.superlink.run(bundle)
     found = until(lambda: fleet.released or _over(fleet, flower_run))
     assert found is fleet.released, fleet.log("superexec")[-3000:]
@@ -351,7 +353,7 @@ def test_the_real_superlink_refuses_a_stranger_at_the_fleet(fleet: Fleet) -> Non
     """Without the relay: somebody on the machine who has no registered key."""
     trusted = ssl.create_default_context(cafile=str(fleet.superlink.root_certificate))
     body = PullMessagesRequest(
-        node=Node(node_id=fleet.exchange.relay.node_ids()["DE"])
+        node=Node(node_id=fleet.exchange.relay.presence()["DE"].node)
     ).SerializeToString()
     with httpx.Client(base_url=f"https://{fleet.superlink.address}", verify=trusted) as client:
         for call in FLEET_CALLS.values():
@@ -364,7 +366,7 @@ def test_the_real_superlink_refuses_a_stranger_at_the_fleet(fleet: Fleet) -> Non
 def test_one_country_s_node_cannot_pull_with_another_s_id(fleet: Fleet) -> None:
     link = fleet.exchange.link(caller(fleet.exchange.authority, "FR"))
     body = PullMessagesRequest(
-        node=Node(node_id=fleet.exchange.relay.node_ids()["DE"])
+        node=Node(node_id=fleet.exchange.relay.presence()["DE"].node)
     ).SerializeToString()
     with pytest.raises(LinkFault, match="another node's id"):
         link.relay(RelayRequest(method="PullMessages", body=body), 5)

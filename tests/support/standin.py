@@ -38,11 +38,18 @@ def stand_in() -> None:
     server.conduct.conduct = rehearse  # type: ignore[assignment]
 
 
-def rehearse(home: Any, run_id: str, carrier: FlowerCarrier, desk: Any) -> None:
+def rehearse(
+    home: Any, run_id: str, attempt: int, carrier: FlowerCarrier, desk: Any, *, seconds: float
+) -> None:
     """Send frames of every kind and report what came back."""
-    nodes = desk.nodes()
+    nodes = {country: one.node for country, one in desk.presence().items()}
     everybody = sorted(nodes)
-    found: dict[str, Any] = {"run": run_id, "home": str(home.path), "nodes": everybody}
+    found: dict[str, Any] = {
+        "run": run_id,
+        "home": str(home.path),
+        "nodes": everybody,
+        "attempt": attempt,
+    }
 
     def ask(frame: bytes, seconds: float = REPLY_SECONDS) -> dict[str, str]:
         replies = carrier.exchange(dict.fromkeys(everybody, frame), seconds)

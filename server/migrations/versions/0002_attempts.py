@@ -1,4 +1,4 @@
-"""A run outlives its carrier: attempts, what a run stands on, its set-up, what it has to release."""
+"""A run outlives its carrier: its attempts, its ground, its set-up, and what it has to release."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -24,6 +24,9 @@ from server.conduct import conduct
 from server.errors import OperationFault
 from server.guard import CONFIGURATION
 from server.learning.release import RESULT_FILE, read_result
+from server.lock import is_carried
+from server.notebook import Superseded
+from server.presence import Presence
 from server.rounds import SetUpFailed
 from server.runs import RunState
 from tests.support.documents import COUNTRIES, raw_key
@@ -176,7 +179,7 @@ def test_before_the_first_launch_there_is_nothing_to_watch(
 def test_a_run_is_carried_to_a_signed_release(coordinator: Coordinator, study: Study) -> None:
     run = launched(coordinator, study)
     desk = OfficeDesk(coordinator)
-    conduct(coordinator.home, run, NodesCarrier(coordinator.federation), desk, seconds=1)
+    conduct(coordinator.home, run, 1, NodesCarrier(coordinator.federation), desk, seconds=1)
     assert state(coordinator, run) == ("finished", "")
     assert desk.released == [run]
     key = VerifyKey.from_text(raw_key(2).public.to_text())
@@ -196,10 +199,10 @@ def test_a_stranger_s_second_carrier_of_a_run_does_nothing(
 ) -> None:
     run = launched(coordinator, study)
     desk, carrier = OfficeDesk(coordinator), NodesCarrier(coordinator.federation)
-    conduct(coordinator.home, run, carrier, desk, seconds=1)
+    conduct(coordinator.home, run, 1, carrier, desk, seconds=1)
     carrier.deaf = set(COUNTRIES)  # any message would now be waited for
-    with pytest.raises(OperationFault, match="not begun again"):
-        conduct(coordinator.home, run, carrier, desk, seconds=1)
+    with pytest.raises(Superseded, match="does not carry"):
+        conduct(coordinator.home, run, 1, carrier, desk, seconds=1)
     assert state(coordinator, run) == ("finished", "")
     assert desk.released == [run]
 
@@ -210,7 +213,7 @@ def test_a_run_that_nobody_launched_is_not_conducted(
     carrier = NodesCarrier(coordinator.federation)
     for run in (secrets.token_hex(16), "", "../../x", "'; drop table runs"):
         with pytest.raises(OperationFault):
-            conduct(coordinator.home, run, carrier, OfficeDesk(coordinator), seconds=1)
+            conduct(coordinator.home, run, 1, carrier, OfficeDesk(coordinator), seconds=1)
 
 
 def test_a_run_with_a_silent_country_is_void_and_says_who(
@@ -220,7 +223,7 @@ def test_a_run_with_a_silent_country_is_void_and_says_who(
     carrier = NodesCarrier(coordinator.federation)
     carrier.deaf = {"NO"}
     with pytest.raises(SetUpFailed):
-        conduct(coordinator.home, run, carrier, OfficeDesk(coordinator), seconds=0.01)
+        conduct(coordinator.home, run, 1, carrier, OfficeDesk(coordinator), seconds=0.01)
     kept, reason = state(coordinator, run)
     assert kept == "void"
     assert "NO: no reply in time" in reason
@@ -234,7 +237,12 @@ def test_a_run_of_a_paused_country_is_void_with_its_code(
     coordinator.federation.withdraw("EE", study)
     with pytest.raises(PratiqueError):
         conduct(
-            coordinator.home, run, NodesCarrier(coordinator.federation), OfficeDesk(coordinator)
+            coordinator.home,
+            run,
+            1,
+            NodesCarrier(coordinator.federation),
+            OfficeDesk(coordinator),
+            seconds=1,
         )
     kept, reason = state(coordinator, run)
     assert kept in {"void", "failed"}
@@ -252,15 +260,16 @@ class Broken:
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("grid"), KeyError("XX"), SystemExit(3)])
-def test_a_run_ends_in_a_state_with_a_reason_whatever_happens(
+def test_an_attempt_that_meets_a_fault_ends_and_its_run_does_not(
     coordinator: Coordinator, study: Study, fault: BaseException
 ) -> None:
     run = launched(coordinator, study)
     with pytest.raises(type(fault)):
-        conduct(coordinator.home, run, Broken(fault), OfficeDesk(coordinator))
+        conduct(coordinator.home, run, 1, Broken(fault), OfficeDesk(coordinator), seconds=1)
     kept, reason = state(coordinator, run)
-    assert kept == "failed"
+    assert kept == "setting-up"
     assert type(fault).__name__ in reason
+    assert not is_carried(coordinator.home, run)
 
 
 def test_a_stopped_run_releases_nothing(coordinator: Coordinator, study: Study) -> None:
@@ -276,7 +285,7 @@ def test_a_stopped_run_releases_nothing(coordinator: Coordinator, study: Study) 
 
     carrier.exchange = stop_late  # type: ignore[method-assign]
     with pytest.raises(PratiqueError):
-        conduct(coordinator.home, run, carrier, desk, seconds=1)
+        conduct(coordinator.home, run, 1, carrier, desk, seconds=1)
     assert state(coordinator, run) == ("stopped", "stopped by the coordinator")
     assert not desk.released
     assert not coordinator.home.results.exists()
@@ -392,10 +401,10 @@ def test_app_to_daemon(coordinator: Coordinator, study: Study) -> None:
     desk = Desk(coordinator.home.socket, answer)
     try:
         remote = DaemonDesk(coordinator.home)
-        assert remote.nodes() == {"DK": 10, "EE": 11, "NO": 12, "PT": 13}
+        assert remote.presence()["EE"] == Presence(11, 1, 0.0)
         remote.announce()
         assert coordinator.seats.announced == 1
-        conduct(coordinator.home, run, NodesCarrier(coordinator.federation), remote, seconds=1)
+        conduct(coordinator.home, run, 1, NodesCarrier(coordinator.federation), remote, seconds=1)
         with pytest.raises(PratiqueError, match="32-byte"):
             remote.sign(b"short")
     finally:

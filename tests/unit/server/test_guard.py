@@ -22,7 +22,7 @@ from server.guard import CONFIGURATION, MAX_BUNDLE, BundleRefused, check_bundle
 
 RUN = "0123456789abcdef" * 2
 pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern")  # flwr packs so
-HONEST = TEMPLATE.format(run=RUN, serverapp="server.app:app", clientapp="client.app:app")
+HONEST = TEMPLATE.format(run=RUN, attempt=1, serverapp="server.app:app", clientapp="client.app:app")
 
 
 def packed(*files: tuple[str, str | bytes], packing: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -47,14 +47,14 @@ def refused(content: bytes) -> str:
 
 
 def test_the_bundle_that_launch_builds_passes_as_flower_packs_it(tmp_path: Path) -> None:
-    folder = build_bundle(tmp_path / "bundle", RUN)
+    folder = build_bundle(tmp_path / "bundle", RUN, 1)
     assert [file.name for file in folder.iterdir()] == [CONFIGURATION]
     check_bundle(build_fab_from_disk(folder))
 
 
 def test_every_bundle_of_launch_differs_in_its_run_only(tmp_path: Path) -> None:
-    one = (build_bundle(tmp_path / "a", RUN) / CONFIGURATION).read_text()
-    other = (build_bundle(tmp_path / "b", "f" * 32) / CONFIGURATION).read_text()
+    one = (build_bundle(tmp_path / "a", RUN, 1) / CONFIGURATION).read_text()
+    other = (build_bundle(tmp_path / "b", "f" * 32, 1) / CONFIGURATION).read_text()
     assert one.replace(RUN, "f" * 32) == other
 
 
@@ -278,6 +278,6 @@ def test_flower_installs_by_the_name_that_the_guard_replaces() -> None:
 
 
 def test_the_same_bundle_has_the_same_hash(tmp_path: Path) -> None:
-    folder = build_bundle(tmp_path / "bundle", RUN)
+    folder = build_bundle(tmp_path / "bundle", RUN, 1)
     hashes = {hashlib.sha256(build_fab_from_disk(folder)).hexdigest() for _ in range(2)}
     assert len(hashes) == 1

@@ -254,7 +254,7 @@ def test_a_new_seat_voids_what_the_old_one_held(wire: Wire) -> None:
     pull = PullObjectRequest(node=Node(node_id=999), object_id="m")
     wire.refused("AT", "PullObject", pull)
     wire.refused("AT", "ActivateNode", REQUESTS["ActivateNode"](AT))
-    assert wire.relay.node_ids() == {"AT": 999, "BE": BE}
+    assert {c: one.node for c, one in wire.relay.presence().items()} == {"AT": 999, "BE": BE}
 
 
 def test_a_seat_forgets_the_oldest_objects_first(wire: Wire) -> None:

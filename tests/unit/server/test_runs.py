@@ -1,19 +1,16 @@
-"""A run begins once and ends once, and says what came of each round."""
+"""A run ends once, and its attempts are numbered."""
 
 import secrets
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from governance.database import open_database
-from protocols.private_sum.opening import OpenedSum, VoidRound
 from server.errors import OperationFault
-from server.rounds import RoundReport
 from server.runs import RunState, RunStore
 from server.state import MIGRATIONS
 
@@ -45,34 +42,57 @@ def test_which_states_are_endings() -> None:
 def test_a_new_run_is_launched_and_nothing_else(launched: RunStore) -> None:
     row = launched.get(RUN)
     assert (row.state, row.study, row.round, row.reason) == ("launched", STUDY, 0, "")
-    assert (row.flower_run, row.model) == (None, None)
+    assert (row.flower_run, row.attempt, row.begun) == (None, 1, 0)
     assert [one.run_id for one in launched.unfinished()] == [RUN]
 
 
-def test_a_run_begins_once(launched: RunStore, moment: datetime) -> None:
-    assert launched.begin(RUN, moment) == STUDY
-    assert state_of(launched) is RunState.SETTING_UP
-    with pytest.raises(OperationFault) as caught:
-        launched.begin(RUN, moment)
-    assert "not begun again" in caught.value.what
-    assert "setting-up" in caught.value.why
-    assert caught.value.fix
+def test_each_next_attempt_has_the_next_number_and_is_noted_with_it(
+    launched: RunStore, moment: datetime
+) -> None:
+    noted: list[int] = []
+    for number in (2, 3):
+        later = moment + number * SECOND
+        assert launched.next_attempt(RUN, later, lambda n, _: noted.append(n)) == number
+        row = launched.get(RUN)
+        assert (row.attempt, row.begun, row.fruitless, row.resumed) == (number, 0, number, later)
+    assert noted == [2, 3]
 
 
-@pytest.mark.parametrize("state", [state for state in RunState if state is not RunState.LAUNCHED])
-def test_only_a_launched_run_begins(launched: RunStore, moment: datetime, state: RunState) -> None:
-    """A stranger who submits its bundle again changes nothing about it."""
+def test_an_attempt_that_cannot_be_noted_is_none(launched: RunStore, moment: datetime) -> None:
+    def fails(*_: object) -> None:
+        raise OperationFault("the log cannot be written")
+
+    before = launched.get(RUN)
+    with pytest.raises(OperationFault, match="log"):
+        launched.next_attempt(RUN, moment + SECOND, fails)
+    with pytest.raises(OperationFault, match="log"):
+        launched.create(OTHER, STUDY, moment, fails)
+    assert launched.get(RUN) == before
+    assert len(launched.all()) == 1
+
+
+@pytest.mark.parametrize("state", ENDINGS)
+def test_a_run_that_is_over_has_no_next_attempt(
+    launched: RunStore, moment: datetime, state: RunState
+) -> None:
     launched.move(RUN, state, moment, "reason")
     before = launched.get(RUN)
-    with pytest.raises(OperationFault):
-        launched.begin(RUN, moment + SECOND)
+    with pytest.raises(OperationFault, match="is over"):
+        launched.next_attempt(RUN, moment + SECOND)
     assert launched.get(RUN) == before
 
 
-def test_a_run_that_nobody_launched_does_not_begin(store: RunStore, moment: datetime) -> None:
-    for act in (lambda: store.begin(RUN, moment), lambda: store.get(RUN)):
+def test_a_run_that_nobody_launched_is_not_found(store: RunStore, moment: datetime) -> None:
+    for act in (lambda: store.next_attempt(RUN, moment), lambda: store.get(RUN)):
         with pytest.raises(OperationFault, match="There is no run"):
             act()
+
+
+def test_a_run_finishes_once_with_one_entry(launched: RunStore, moment: datetime) -> None:
+    noted: list[int] = []
+    for _ in range(2):
+        launched.finish(RUN, moment, lambda _: noted.append(1))
+    assert (state_of(launched), noted) == (RunState.FINISHED, [1])
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -104,7 +124,7 @@ def test_moving_one_run_moves_no_other(launched: RunStore, moment: datetime) -> 
     launched.create(OTHER, STUDY, moment)
     launched.move(RUN, RunState.FAILED, moment, "x")
     assert state_of(launched, OTHER) is RunState.LAUNCHED
-    launched.begin(OTHER, moment)
+    launched.next_attempt(OTHER, moment)
     assert state_of(launched) is RunState.FAILED
 
 
@@ -116,40 +136,11 @@ def test_the_newest_run_of_a_study_is_found(store: RunStore, moment: datetime) -
     assert store.latest_of(STUDY).run_id == OTHER
 
 
-OPENED = OpenedSum(values=np.array([1, 2]), countries=("AT", "BE"), variance=4, unopenable=())
-VOID = VoidRound(reason="too few", missing=("CZ",))
-
-
-def test_rounds_are_kept_in_order_with_what_came_of_them(
-    launched: RunStore, moment: datetime
-) -> None:
-    reports = [
-        RoundReport(2, "train", 0.5, VOID, {"CZ": "no reply in time"}),
-        RoundReport(1, "train", 0.25, OPENED, {}),
-        RoundReport(3, "evaluate", 0.125, OPENED, {"BE": "refused (declined)"}),
-    ]
-    for report in reports:
-        launched.note_round(RUN, report, moment)
-    first, second, third = launched.rounds_of(RUN)
-    assert first == {
-        "round": 1, "phase": "train", "outcome": "opened", "seconds": 0.25,
-        "opened": ["AT", "BE"], "causes": {},
-    }  # fmt: skip
-    assert (second["outcome"], second["opened"]) == ("void", [])
-    assert second["causes"] == {"CZ": "no reply in time"}
-    assert third["phase"] == "evaluate"
-    assert launched.get(RUN).round == 3
-
-
-def test_no_opened_value_is_kept_with_a_round(launched: RunStore, moment: datetime) -> None:
-    values = np.array([123456789, 987654321])
-    report = RoundReport(1, "count", 0.1, OpenedSum(values, ("AT",), 1, ()), {})
-    launched.note_round(RUN, report, moment)
-    assert "123456789" not in str(launched.rounds_of(RUN))
-
-
-def test_model_and_carrier_are_kept(launched: RunStore, engine: Engine, tmp_path: Path) -> None:
+def test_the_carrier_is_kept(launched: RunStore, tmp_path: Path) -> None:
     launched.carried_by(RUN, 2**63 + 5)
-    launched.keep_model(RUN, b"weights")
     again = RunStore(open_database(tmp_path / "state.db", MIGRATIONS))
-    assert (again.get(RUN).flower_run, again.get(RUN).model) == (str(2**63 + 5), b"weights")
+    assert again.get(RUN).flower_run == str(2**63 + 5)
+
+
+def test_a_model_is_not_read_with_every_row(launched: RunStore) -> None:
+    assert not hasattr(launched.get(RUN), "model")

@@ -1,0 +1,64 @@
+"""What a run stands on, fixed by its first message: agreement, countries' keys, versions claimed.
+
+Every request says it, and what a node answers is kept with the very request. So an attempt that
+carries a run on says what the first one said, and not what has been published since.
+"""
+
+from collections.abc import Mapping
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+from governance.trust.view import TrustedView
+from protocols.encoding import Digest
+from protocols.private_sum.context import DocumentVersions
+from server.errors import OperationFault
+
+
+class Ground(BaseModel):
+    """The documents of a run: agreement, identity key by country, and the versions claimed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    agreement: Digest
+    identities: Mapping[str, str]
+    root: int
+    targets: int
+    countries: Mapping[str, int]
+
+    @classmethod
+    def of(cls, view: TrustedView, roster: tuple[str, ...]) -> Self:
+        """Return what a run of these countries would stand on today."""
+        held, keys = view.versions, {country: view.node_keys(country) for country in roster}
+        return cls(
+            agreement=view.agreement.digest,
+            identities={c: node.identity_key for c, node in keys.items() if node is not None},
+            root=held.root,
+            targets=held.targets,
+            countries=dict(held.countries),
+        )
+
+    @property
+    def document_versions(self) -> DocumentVersions:
+        """The versions that every request of the run claims."""
+        return DocumentVersions(self.root, self.targets, dict(self.countries))
+
+
+def require_unmoved(kept: Ground, found: Ground) -> None:
+    """Raise OperationFault where a run cannot be carried on under the documents of today.
+
+    Newer versions alone are no reason: nodes refuse only what is older than theirs in substance.
+    """
+    if kept.agreement != found.agreement:
+        raise _moved("the agreement was amended while the run was interrupted")
+    changed = sorted(c for c, key in kept.identities.items() if found.identities.get(c) != key)
+    if changed:
+        raise _moved(f"the node of {', '.join(changed)} has other keys than when the run began")
+
+
+def _moved(why: str) -> OperationFault:
+    return OperationFault(
+        "The run cannot be carried on",
+        why=why,
+        fix="launch the study again once its countries permit it anew; it is charged again",
+    )
