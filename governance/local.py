@@ -6,6 +6,7 @@ names the caller's user (SO_PEERCRED); any other user is refused. Answers are
 """
 
 import json
+import logging
 import os
 import socket
 import socketserver
@@ -25,6 +26,7 @@ CLOSING_SECONDS = 0.05
 MAX_PATH = 107
 """Longest name of a Unix socket, in bytes (unix(7): 108 with the closing zero)."""
 _PEER = struct.Struct("3i")
+_log = logging.getLogger("pratique.desk")
 
 Handler = Callable[[str, Mapping[str, Any]], Any]
 
@@ -146,6 +148,10 @@ class _Server(socketserver.ThreadingUnixStreamServer):
         packed = request.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
         _, user, _ = _PEER.unpack(packed)
         return bool(user == os.getuid())
+
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 (see above)
+        _log.exception("a request at the local desk met a fault")
 
 
 class _Conversation(socketserver.StreamRequestHandler):
