@@ -75,6 +75,7 @@ def moment(value: object) -> str | None:
 FIELDS: Mapping[str, Kind] = {
     "address": word,
     "attempt": whole,
+    "attempts_left": whole,
     "code": word,
     "count": whole,
     "country": word,
@@ -82,6 +83,7 @@ FIELDS: Mapping[str, Kind] = {
     "federation": word,
     "needed": whole,
     "path": sentence,
+    "percent": whole,
     "phase": word,
     "process": word,
     "role": word,

@@ -14,7 +14,7 @@ import pytest
 
 from governance.service.fields import FIELDS, ROOMS
 from governance.service.logs import FOREIGN_EVENT, LONGEST_LINE, LineFormatter
-from tests.unit.governance.service.conftest import Configure, Lines
+from tests.support.logbook import Configure, Lines
 
 ROOT = Path(__file__).parents[4]
 SECRET = "Kowalski 1961-04-12"
