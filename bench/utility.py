@@ -108,7 +108,7 @@ class Bench:
     def _trained(
         self, countries: Sequence[Assignment], row: Row, mechanism: Mechanism
     ) -> FloatArray:
-        state = OptimiserState.start(mechanism.dimension)
+        state = OptimiserState.start(self.task.initial(self.features))
         for _ in range(mechanism.rounds):
             opened = sum(_contribution(one, mechanism, state.payload, row) for one in countries)
             state = step(self.task, self.features, mechanism, state, np.asarray(opened))

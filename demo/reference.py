@@ -18,7 +18,7 @@ from client.records.dictionary import read_dictionary
 from demo.world import Site, World
 from protocols.tasks import Feature, TrainGlm
 from protocols.tasks.features import Columns, FeatureKind, FloatArray
-from protocols.tasks.glm import sigmoid
+from protocols.tasks.training import sigmoid
 
 RIDGE = 1e-3
 """Of the number of patients; keeps Newton's steps finite where a level is rare."""

@@ -7,18 +7,25 @@ rounding, Section 4.1; sums of discrete Gaussians, Proposition 14); Canonne, Kam
 
 import math
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 CHECK_COORDINATES = 4
+MOST_COORDINATES = 1_310_720
+"""Most coordinates of one release: 10.5 MB of model out, and as much of a sum back."""
 ROUNDING_BETA = math.exp(-0.5)
 """Bias parameter of conditional rounding; Kairouz, Liu, Steinke 2021 recommend e^(-1/2)."""
 WRAP_BITS = 40
 """A sum leaves its lane with probability at most 2^-40."""
 LANE_BITS = (21, 32, 64)
+LARGEST_SCALE = 2**24
 SMALLEST_NOISE_STD = 3
 """Variance of at least 9 lattice units a share: the discrete sum is then near the exact law."""
+FACTOR_MARGIN = 0.01
+"""By how much rounding the factors of a gradient may lengthen it; see `protocols.factors`."""
+FURTHEST_FACTORED = 2**25
+"""Below it the squared norm of factored integers is exact in float64, as are sums over patients."""
 
 
 class Scope(StrEnum):
@@ -34,6 +41,8 @@ class Rounding(StrEnum):
     CONDITIONAL = "conditional"
     INTEGER = "integer"
     """The task yields integers of norm at most C already; scaling keeps them so."""
+    FACTORED = "factored"
+    """Outer products whose factors become integers, layer by layer (`protocols.factors`)."""
 
 
 class Mechanism(BaseModel):
@@ -44,13 +53,20 @@ class Mechanism(BaseModel):
     phase: Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,31}$")]
     rounds: Annotated[int, Field(ge=1, le=100_000)]
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
-    dimension: Annotated[int, Field(ge=1, le=1_000_000)]
+    dimension: Annotated[int, Field(ge=1, le=MOST_COORDINATES)]
     clip_norm: Annotated[float, Field(gt=0, le=1e6)]
-    scale: Annotated[int, Field(ge=1, le=2**24)]
+    scale: Annotated[int, Field(ge=1, le=LARGEST_SCALE)]
     noise_std: Annotated[int, Field(ge=SMALLEST_NOISE_STD, le=2**40)]
     patients_bound: Annotated[int, Field(ge=1, le=10**9)]
     rounding: Rounding = Rounding.CONDITIONAL
     scope: Scope = Scope.SHARED
+
+    @model_validator(mode="after")
+    def _exact(self) -> Self:
+        factored = self.rounding is Rounding.FACTORED
+        if factored and self.sensitivity > FURTHEST_FACTORED:
+            raise ValueError("scale: factored integers of this length are not exact in float64")
+        return self
 
     @property
     def squared_sensitivity(self) -> int:
@@ -58,6 +74,8 @@ class Mechanism(BaseModel):
         reach = self.clip_norm * self.scale
         if self.rounding is Rounding.INTEGER:
             return math.floor(reach**2)
+        if self.rounding is Rounding.FACTORED:
+            return math.floor((reach * (1 + FACTOR_MARGIN)) ** 2)
         d, slack = self.dimension, math.sqrt(2 * math.log(1 / ROUNDING_BETA))
         always = (reach + math.sqrt(d)) ** 2
         often = reach**2 + d / 4 + slack * (reach + math.sqrt(d) / 2)

@@ -7,7 +7,7 @@ from governance.accounting import epsilon
 from governance.documents.study import Study
 from governance.trust.view import TrustedView
 from keys.identity import SigningKey
-from protocols.tasks import TrainGlm
+from protocols.tasks import TrainGlm, Training
 from protocols.tasks.layout import vector_from_bytes
 from server.home import CoordinatorHome
 from server.learning.release import DocumentVersions, Result, write_result
@@ -29,7 +29,7 @@ def make_release(
     `outcome` is what `server.conduct.outcome_json` made, `model` the flat weights or nothing.
     """
     weights = None
-    if isinstance(study.task, TrainGlm):
+    if isinstance(study.task, Training):
         weights = vector_from_bytes(model, study.task.dimension(study.features))
     result = _result(view, study, run_id, outcome, key, now)
     return write_result(home.results / study.id, result, key.sign, weights)
@@ -44,7 +44,7 @@ def _result(
     now: datetime,
 ) -> Result:
     agreement, task, findings = view.agreement, study.task, outcome["findings"]
-    trained = isinstance(task, TrainGlm)
+    trained = isinstance(task, Training)
     return Result(
         study_id=study.id,
         study=study.digest,

@@ -3,21 +3,24 @@
 import numpy as np
 
 from client.records.cohort import Cohort
+from protocols.tasks import Family, Training
 from protocols.tasks.features import FloatArray
-from protocols.tasks.glm import Family, TrainGlm, one_hot
 from protocols.tasks.layout import IntArray
+from protocols.tasks.training import one_hot
 
 
-def evaluation_counts(task: TrainGlm, cohort: Cohort, model: FloatArray) -> FloatArray:
-    """Return 0/1 vectors (patients, cells) of the task's score table."""
-    rows = task.rows(cohort.features, cohort.columns)
-    predicted = task.predict(cohort.features, model, rows)
+def evaluation_counts(task: Training, cohort: Cohort, outputs: FloatArray) -> FloatArray:
+    """Return 0/1 vectors (patients, cells) of the task's score table.
+
+    `outputs` are the model's, before the link, (patients, classes).
+    """
+    predicted = task.predicted(cohort.features, outputs)
     scores, labels = _scored(task, cohort, predicted)
     table = task.score_table(cohort.features)
     return table.contributions(scores, labels, _groups(task, cohort))
 
 
-def _scored(task: TrainGlm, cohort: Cohort, predicted: FloatArray) -> tuple[FloatArray, IntArray]:
+def _scored(task: Training, cohort: Cohort, predicted: FloatArray) -> tuple[FloatArray, IntArray]:
     target = task.target_feature(cohort.features)
     column = cohort.columns[target.name]
     if task.family is Family.LOGISTIC:
@@ -27,7 +30,7 @@ def _scored(task: TrainGlm, cohort: Cohort, predicted: FloatArray) -> tuple[Floa
     return task.residual_scores(cohort.features, predicted, column[:, None])
 
 
-def _groups(task: TrainGlm, cohort: Cohort) -> IntArray:
+def _groups(task: Training, cohort: Cohort) -> IntArray:
     grouping = task.evaluation.subgroup if task.evaluation else None
     if grouping is None:
         return np.zeros(cohort.patients, dtype=np.int64)

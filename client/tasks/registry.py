@@ -4,9 +4,10 @@ A study names a task kind and a phase; what is not installed here is refused. Wh
 an integer sum whose per-patient norm is bounded exactly; noise and mask are added at the door.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -15,24 +16,35 @@ from numpy.typing import NDArray
 from client.records.cohort import BoolArray, Cohort, held_out, select
 from client.records.source import Records
 from client.tasks.evaluate import evaluation_counts
-from client.tasks.glm import gradients, targets
+from client.tasks.modules import Modules, registered
 from client.tasks.stats import table_counts
+from client.tasks.trainers import Trainer, trainer_for
 from protocols.errors import ProtocolFault, ReasonCode, Refusal
 from protocols.mechanism import Mechanism
 from protocols.rounding import Entropy, poisson_sample, round_contributions
-from protocols.tasks import Task, TrainGlm
+from protocols.tasks import CountByFeature, CountPatients, Task, Training
 from protocols.tasks.features import Condition, Feature, FloatArray
 from protocols.tasks.layout import vector_from_bytes
 from protocols.tasks.schedule import COHORT_FLOOR, COUNT, EVALUATE, HISTOGRAM, TRAIN, same_but_noise
 
 INSTALLED: Mapping[str, tuple[str, ...]] = {
     "train/glm": (COHORT_FLOOR, TRAIN, EVALUATE),
+    "train/mlp": (COHORT_FLOOR, TRAIN, EVALUATE),
+    "train/module": (COHORT_FLOOR, TRAIN, EVALUATE),
     "stats/count": (COHORT_FLOOR, COUNT),
     "stats/histogram": (COHORT_FLOOR, HISTOGRAM),
 }
 """Task kinds that this node runs, and the phases of each."""
 CELLS_AT_ONCE = 4_000_000
 """Patients are taken in parts, so that a wide table needs 32 MB at a time and not all memory."""
+LARGE = 100_000
+"""Sums of more coordinates tell the node's operator how far they are."""
+PARTS_TOLD = 4
+
+_log = logging.getLogger("pratique.task")
+
+Part = Callable[[Cohort], NDArray[np.int64]]
+"""Maps some patients to the sum of their integers."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,7 @@ class Assignment:
     task: Task
     cohort: Cohort
     kept_apart: BoolArray
+    modules: Modules = field(default_factory=registered)
 
     @classmethod
     def prepare(
@@ -53,16 +66,22 @@ class Assignment:
         conditions: Sequence[Condition] = (),
         split_secret: bytes,
         study: str,
+        modules: Modules | None = None,
     ) -> Self:
         """Select the study's patients and split them by the node's keyed hash.
 
-        `study` is the study's digest. Raises RecordFault where dictionary and study do not fit,
-        which the dictionary alone decides.
+        `study` is the study's digest, `modules` the registered torch modules (those that come
+        with the node, if not given). Raises RecordFault where dictionary and study do not fit,
+        which the dictionary alone decides, and Refusal where the study's module is not here.
         """
         cohort = select(records, features, task.names_used(features), conditions)
-        evaluation = task.evaluation if isinstance(task, TrainGlm) else None
+        evaluation = task.evaluation if isinstance(task, Training) else None
         share = evaluation.held_out if evaluation else 0.0
-        return cls(task, cohort, held_out(split_secret, study, cohort.ids, share))
+        apart = held_out(split_secret, study, cohort.ids, share)
+        made = cls(task, cohort, apart, registered() if modules is None else modules)
+        if isinstance(task, Training):
+            _ = made.trainer  # made now, so that no message waits for it
+        return made
 
     def lattice_sum(
         self, mechanism: Mechanism, payload: bytes, *, entropy: Entropy
@@ -74,17 +93,24 @@ class Assignment:
         below one. Raises Refusal where phase, mechanism or payload are not the task's: all of
         this is decided before a record is looked at.
         """
-        compute = self._contributor(mechanism, payload)
+        step, compute = self._contributor(mechanism, payload, entropy)
         cohort = _sampled(self._eligible(mechanism.phase), mechanism, entropy)
         total = np.zeros(mechanism.dimension, dtype=np.int64)
-        step = max(1, CELLS_AT_ONCE // mechanism.dimension)
+        told = _Teller(mechanism)
         # A model may be made so that some patients' numbers overflow: they then count as zero or
         # fall into a border cell, without a warning that would depend on a record.
         with np.errstate(all="ignore"):
             for start in range(0, cohort.patients, step):
-                part = compute(cohort.between(start, start + step))
-                total += round_contributions(part, mechanism, entropy=entropy)
+                total += compute(cohort.between(start, start + step))
+                told.reached(start + step, cohort.patients)
         return total
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        """What computes a training task's outputs and gradients here."""
+        if not isinstance(self.task, Training):
+            raise _malformed(f"`{self.task.kind}` trains nothing")
+        return trainer_for(self.task, self.cohort.features, self.modules)
 
     def _eligible(self, phase: str) -> Cohort:
         if phase == TRAIN:
@@ -99,18 +125,31 @@ class Assignment:
     def _held_out(self) -> Cohort:
         return self.cohort.where(self.kept_apart)
 
-    def _contributor(self, mechanism: Mechanism, payload: bytes) -> Callable[[Cohort], FloatArray]:
+    def _contributor(
+        self, mechanism: Mechanism, payload: bytes, entropy: Entropy
+    ) -> tuple[int, Part]:
+        """Return how many patients to take at once, and what they give together."""
         phase, task = mechanism.phase, self.task
         self._check(mechanism)
-        if isinstance(task, TrainGlm) and phase != COHORT_FLOOR:
+        if isinstance(task, Training) and phase == TRAIN:
             model = _model(payload, task.dimension(self.cohort.features))
-            compute = evaluation_counts if phase == EVALUATE else patient_gradients
-            return lambda cohort: compute(task, cohort, model)
+            trainer = self.trainer
+            at_once = trainer.patients_at_once
+            return at_once, lambda part: trainer.contribute(part, model, mechanism, entropy)
+        vectors = self._vectors(phase, payload)
+        step = max(1, CELLS_AT_ONCE // mechanism.dimension)
+        return step, lambda part: round_contributions(vectors(part), mechanism, entropy=entropy)
+
+    def _vectors(self, phase: str, payload: bytes) -> Callable[[Cohort], FloatArray]:
+        task = self.task
+        if isinstance(task, Training) and phase == EVALUATE:
+            model = _model(payload, task.dimension(self.cohort.features))
+            return lambda part: evaluation_counts(task, part, self.trainer.outputs(part, model))
         if payload:
             raise _malformed(f"The phase `{phase}` takes no model, and one arrived")
-        if isinstance(task, TrainGlm) or phase == COHORT_FLOOR:
-            return _presence
-        return partial(table_counts, task)
+        if isinstance(task, CountPatients | CountByFeature) and phase != COHORT_FLOOR:
+            return lambda part: table_counts(task, part)
+        return _presence
 
     def _check(self, mechanism: Mechanism) -> None:
         phase, kind = mechanism.phase, self.task.kind
@@ -126,11 +165,21 @@ class Assignment:
             raise _malformed(f"The release `{phase}` is not the one that the study's task makes")
 
 
-def patient_gradients(task: TrainGlm, cohort: Cohort, model: FloatArray) -> FloatArray:
-    """Return one unclipped gradient per patient, float64 (patients, dimension)."""
-    rows = task.rows(cohort.features, cohort.columns)
-    target = targets(task, cohort.features, cohort.columns)
-    return gradients(task.family, model, rows, target)
+class _Teller:
+    """Tells the node's operator how far a large sum is; always as often, so it tells no size."""
+
+    def __init__(self, mechanism: Mechanism) -> None:
+        self._phase, self._large = mechanism.phase, mechanism.dimension > LARGE
+        self._told = 0
+
+    def reached(self, done: int, patients: int) -> None:
+        """Take note that so many of the patients are done."""
+        parts = min(PARTS_TOLD, PARTS_TOLD * done // patients)
+        for part in range(self._told + 1, parts + 1):
+            if self._large:
+                percent = 100 * part // PARTS_TOLD
+                _log.info("sum under way", extra={"phase": self._phase, "percent": percent})
+        self._told = parts
 
 
 def _presence(cohort: Cohort) -> FloatArray:

@@ -15,6 +15,8 @@ LABEL = 14
 
 TASKS = {
     "train/glm": "fit one model over all countries, by noisy sums of gradients",
+    "train/mlp": "train one neural network over all countries, by noisy sums of gradients",
+    "train/module": "train one installed network over all countries, by noisy sums of gradients",
     "stats/count": "count patients, with noise added to every count",
     "stats/histogram": "count patients by the values of one feature, with noise added",
 }

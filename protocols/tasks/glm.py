@@ -1,147 +1,49 @@
-"""`train/glm`: generalised linear models by distributed, differentially private gradient descent.
+"""`train/glm`: generalised linear models by distributed, private gradient descent."""
 
-Each round the node computes one gradient per patient at the model it was given; these are
-clipped, rounded, summed, noised and masked. The server divides the opened sum by the public
-constant q·patients, never by a country's size. Source: Abadi et al. 2016, Algorithm 1, with the
-noise of Kairouz, Liu, Steinke 2021.
-"""
-
-from collections.abc import Mapping, Sequence
-from enum import StrEnum
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
-from protocols.errors import ProtocolFault
 from protocols.mechanism import SMALLEST_NOISE_STD, Mechanism
-from protocols.tasks.evaluation import LINEAR_LABEL_BINS, Evaluation, ScoreTable
-from protocols.tasks.features import (
-    Columns,
-    Feature,
-    FeatureKind,
-    FeatureName,
-    FloatArray,
-    Missing,
-    by_name,
-    lookup,
-)
-from protocols.tasks.layout import IntArray, check_size, encode_rows, input_names
-from protocols.tasks.schedule import (
-    COHORT_SHARE,
-    EVALUATE,
-    TRAIN,
-    cohort_floor,
-    counted,
-    rounded_scale,
-)
+from protocols.tasks.features import Columns, Feature, FloatArray
+from protocols.tasks.layout import input_names
+from protocols.tasks.schedule import TRAIN, rounded_scale
+from protocols.tasks.tensors import Initial, Tensor
+from protocols.tasks.training import Family, Predictor
+
+WEIGHTS = "weights"
 
 
-class Family(StrEnum):
-    """What the target is, and so which model is fitted."""
-
-    LOGISTIC = "logistic"
-    """A yes/no target."""
-    LINEAR = "linear"
-    """A bounded number, modelled on its encoded scale."""
-    MULTINOMIAL = "multinomial"
-    """One of several levels."""
-
-
-TARGET_KIND = {
-    Family.LOGISTIC: FeatureKind.BOOLEAN,
-    Family.LINEAR: FeatureKind.NUMERIC,
-    Family.MULTINOMIAL: FeatureKind.CATEGORICAL,
-}
-
-
-class TrainGlm(BaseModel):
-    """Parameters of one training study. All are public constants.
-
-    `patients` is the divisor of the gradient sum: about how many patients train in all countries.
-    `patients_bound` is the most that all countries could contribute. `inputs` empty means every
-    feature but the target. `momentum` is Nesterov's; the released model is the mean of the
-    iterates of the last `average_last` share of the rounds. `l2` weighs a penalty on every
-    coordinate but the bias.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class TrainGlm(Predictor):
+    """Parameters of one study that fits a generalised linear model."""
 
     kind: Literal["train/glm"] = "train/glm"
-    family: Family
-    target: FeatureName
-    inputs: Annotated[tuple[FeatureName, ...], Field(max_length=10_000)] = ()
-    rounds: Annotated[int, Field(ge=1, le=10_000)]
-    sampling_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
-    learning_rate: Annotated[float, Field(gt=0, le=1_000, allow_inf_nan=False)]
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    average_last: Annotated[float, Field(ge=0, le=1)] = 0.5
-    l2: Annotated[float, Field(ge=0, le=10)] = 0.0
-    clip_norm: Annotated[float, Field(gt=0, le=1_000)] = 1.0
-    patients: Annotated[int, Field(ge=1, le=10**9)]
-    patients_bound: Annotated[int, Field(ge=1, le=10**9)]
-    evaluation: Evaluation | None = Evaluation()
 
-    def check(self, features: Sequence[Feature]) -> None:
-        """Raise ProtocolFault where the task and the declared features do not fit."""
-        table = by_name(features)
-        target = lookup(table, self.target, "target")
-        if target.type is not TARGET_KIND[self.family]:
-            raise ProtocolFault(
-                f"A {self.family} model cannot have the {target.type} target `{self.target}`",
-                why=f"its target must be {TARGET_KIND[self.family]}",
-                fix="choose another family or another target",
-            )
-        if target.missing is not Missing.EXCLUDE:
-            raise ProtocolFault(
-                f"The target `{self.target}` is kept where it is missing",
-                why="a patient without a target trains nothing and falls into no cell",
-                fix="declare the target with `missing: exclude`, or leave `missing` out",
-            )
-        self._check_inputs(table)
-        if self.evaluation is not None:
-            if self.evaluation.subgroup is not None:
-                self.evaluation.subgroup.check(table, "subgroup")
-            check_size(self.score_table(features).dimension, "evaluation")
+    def tensors(self, features: Sequence[Feature]) -> tuple[Tensor, ...]:
+        """Return the one part of the model: all weights, biases among them."""
+        size = self.classes(features) * len(input_names(self.input_features(features)))
+        return (Tensor(name=WEIGHTS, shape=(size,), initial=Initial.ZEROS),)
 
-    def _check_inputs(self, table: Mapping[str, Feature]) -> None:
-        for name in self.inputs:
-            lookup(table, name, "list of inputs")
-        if len(table) < 2:  # noqa: PLR2004 - the target and at least one input
-            raise ProtocolFault(
-                "A model needs at least one input besides its target",
-                why="the study declares no other feature",
-                fix="add features to the study",
-            )
-        if self.target in self.inputs or len(set(self.inputs)) != len(self.inputs):
-            raise ProtocolFault(
-                "The inputs hold the target, or a feature twice",
-                why="a model would learn to repeat what it is given",
-                fix="list each input once, without the target",
-            )
+    def initial(self, features: Sequence[Feature]) -> FloatArray:
+        """Return zeros: the loss has one lowest point, and it is found from anywhere."""
+        return np.zeros(self.dimension(features))
 
-    def names_used(self, features: Sequence[Feature]) -> tuple[str, ...]:
-        """Return the features whose values the task reads: target, inputs, subgroup."""
-        inputs = tuple(feature.name for feature in self.input_features(features))
-        subgroup = self.evaluation.subgroup if self.evaluation else None
-        extra = (subgroup.feature,) if subgroup else ()
-        return tuple(dict.fromkeys((self.target, *inputs, *extra)))
+    def weights_only(self, features: Sequence[Feature], vector: FloatArray) -> FloatArray:
+        """Return a copy of a model vector with its biases zero."""
+        weights = vector.reshape(self.classes(features), -1).copy()
+        weights[:, 0] = 0.0
+        return weights.reshape(-1)
 
-    def input_features(self, features: Sequence[Feature]) -> tuple[Feature, ...]:
-        """Return the features that a prediction is made from, in coordinate order."""
-        if not self.inputs:
-            return tuple(feature for feature in features if feature.name != self.target)
-        table = by_name(features)
-        return tuple(table[name] for name in self.inputs)
+    def rows(self, features: Sequence[Feature], columns: Columns) -> FloatArray:
+        """Return encoded inputs (patients, coordinates), the bias first."""
+        return self.encoded(features, columns)
 
-    def target_feature(self, features: Sequence[Feature]) -> Feature:
-        """Return the target."""
-        return by_name(features)[self.target]
-
-    def classes(self, features: Sequence[Feature]) -> int:
-        """Return how many weight vectors the model has: one for each level, else one."""
-        multinomial = self.family is Family.MULTINOMIAL
-        return len(self.target_feature(features).levels) if multinomial else 1
+    def outputs(
+        self, features: Sequence[Feature], model: FloatArray, rows: FloatArray
+    ) -> FloatArray:
+        """Return the linear predictor, (patients, classes)."""
+        return np.asarray(rows @ model.reshape(self.classes(features), -1).T, dtype=np.float64)
 
     def coordinate_names(self, features: Sequence[Feature]) -> tuple[str, ...]:
         """Return the name of each coordinate of the model vector."""
@@ -151,37 +53,8 @@ class TrainGlm(BaseModel):
         levels = self.target_feature(features).levels
         return tuple(f"{level}: {name}" for level in levels for name in names)
 
-    def dimension(self, features: Sequence[Feature]) -> int:
-        """Return the number of coordinates of the model vector."""
-        return self.classes(features) * len(input_names(self.input_features(features)))
-
-    def score_table(self, features: Sequence[Feature]) -> ScoreTable:
-        """Return the shape of the evaluation table."""
-        evaluation = self.evaluation or Evaluation()
-        return ScoreTable(
-            classes=self.classes(features),
-            groups=len(evaluation.groups(by_name(features))),
-            bins=evaluation.bins,
-            label_bins=LINEAR_LABEL_BINS if self.family is Family.LINEAR else 2,
-        )
-
-    def schedule(self, features: Sequence[Feature]) -> tuple[Mechanism, ...]:
-        """Return the templates of every release: cohort floor, training, evaluation."""
-        train = self._train_template(self.dimension(features))
-        floor = cohort_floor(self.patients_bound)
-        if self.evaluation is None:
-            return floor, train
-        table = self.score_table(features)
-        evaluate = counted(EVALUATE, table.dimension, table.ones, self.patients_bound)
-        return floor, train, evaluate
-
-    def shares(self) -> tuple[float, ...]:
-        """Return the part of the budget of each release of `schedule`; they sum to one."""
-        evaluation = self.evaluation.share if self.evaluation else 0.0
-        train = 1 - COHORT_SHARE - evaluation
-        return (COHORT_SHARE, train, evaluation) if self.evaluation else (COHORT_SHARE, train)
-
-    def _train_template(self, dimension: int) -> Mechanism:
+    def _train_template(self, features: Sequence[Feature]) -> Mechanism:
+        dimension = self.dimension(features)
         return Mechanism(
             phase=TRAIN,
             rounds=self.rounds,
@@ -192,58 +65,3 @@ class TrainGlm(BaseModel):
             noise_std=SMALLEST_NOISE_STD,
             patients_bound=self.patients_bound,
         )
-
-    def rows(self, features: Sequence[Feature], columns: Columns) -> FloatArray:
-        """Return encoded inputs (patients, coordinates), the bias first."""
-        inputs = self.input_features(features)
-        return encode_rows(inputs, {f.name: columns[f.name] for f in inputs})
-
-    def predict(
-        self, features: Sequence[Feature], model: FloatArray, rows: FloatArray
-    ) -> FloatArray:
-        """Return predictions (patients, classes) from encoded rows.
-
-        Probabilities for a yes/no or categorical target; for a number the encoded value, kept
-        within the target's public bounds.
-        """
-        linear = rows @ model.reshape(self.classes(features), -1).T
-        if self.family is Family.LOGISTIC:
-            return sigmoid(linear)
-        if self.family is Family.MULTINOMIAL:
-            return softmax(linear)
-        return np.clip(linear, *self._target_range(features))
-
-    def residual_scores(
-        self, features: Sequence[Feature], predicted: FloatArray, column: FloatArray
-    ) -> tuple[FloatArray, IntArray]:
-        """Return, for a numeric target, (scores, label bins), both (patients, 1).
-
-        The score is half plus the residual as a part of the target's range, kept in [0, 1]; the
-        label bin is where the target itself lies in its range.
-        """
-        low, high = self._target_range(features)
-        actual = self.target_feature(features).scaled(column)
-        place = (actual - low) / (high - low)
-        bins = np.clip((place * LINEAR_LABEL_BINS).astype(np.int64), 0, LINEAR_LABEL_BINS - 1)
-        return np.clip(0.5 + (predicted - actual) / (high - low), 0, 1), bins
-
-    def _target_range(self, features: Sequence[Feature]) -> tuple[float, float]:
-        target = self.target_feature(features)
-        low, high = target.scaled(np.asarray(target.limits))
-        return float(low), float(high)
-
-
-def sigmoid(z: FloatArray) -> FloatArray:
-    """Return 1 / (1 + e^-z) without overflow."""
-    return np.asarray(0.5 * (1 + np.tanh(z / 2)), dtype=np.float64)
-
-
-def softmax(z: FloatArray) -> FloatArray:
-    """Return row-wise softmax without overflow."""
-    grown = np.exp(z - z.max(axis=1, keepdims=True))
-    return np.asarray(grown / grown.sum(axis=1, keepdims=True), dtype=np.float64)
-
-
-def one_hot(labels: FloatArray, classes: int) -> IntArray:
-    """Return 0/1 labels (patients, classes) of level indices."""
-    return np.asarray(labels[:, None] == np.arange(classes), dtype=np.int64)

@@ -5,7 +5,7 @@ The noise of each template is a placeholder; calibration fills it in from the st
 
 import math
 
-from protocols.mechanism import SMALLEST_NOISE_STD, Mechanism, Rounding, Scope
+from protocols.mechanism import LARGEST_SCALE, SMALLEST_NOISE_STD, Mechanism, Rounding, Scope
 
 COHORT_FLOOR = "cohort-floor"
 TRAIN = "train"
@@ -17,7 +17,6 @@ COHORT_SHARE = 0.05
 INTEGER_SCALE = 128
 REACH = 256.0
 REACH_PER_ROOT_COORDINATE = 16.0
-LARGEST_SCALE = 2**24
 NORM_MARGIN = 1 + 1e-9
 """Keeps a vector of exactly the norm within a bound that is computed in floating point."""
 

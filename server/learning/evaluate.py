@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from protocols.mechanism import Mechanism
 from protocols.tasks.evaluation import EVERYBODY, Evaluation
 from protocols.tasks.features import Feature, FloatArray, by_name
-from protocols.tasks.glm import Family, TrainGlm
+from protocols.tasks.training import Family, Training
 from server.learning import figures
 from server.learning.estimates import (
     TWO_SIDED,
@@ -77,7 +77,7 @@ class EvaluationReport:
 
 
 def evaluate(
-    task: TrainGlm,
+    task: Training,
     features: Sequence[Feature],
     mechanism: Mechanism,
     opened: NDArray[np.int64],

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from protocols.errors import ProtocolFault
 from protocols.mechanism import Mechanism
 from protocols.tasks.features import Feature, FloatArray
-from protocols.tasks.glm import TrainGlm
 from protocols.tasks.layout import FLOAT_BYTES, vector_from_bytes, vector_to_bytes
+from protocols.tasks.training import Training
 
 HEADER = struct.Struct("<QQQ")
 
@@ -38,10 +38,9 @@ class OptimiserState:
     averaged: int
 
     @classmethod
-    def start(cls, dimension: int) -> Self:
-        """Return the state before the first round: every coordinate zero."""
-        zero = np.zeros(dimension)
-        return cls(0, zero, zero, zero, 0)
+    def start(cls, initial: FloatArray) -> Self:
+        """Return the state before the first round, at the task's public first model."""
+        return cls(0, initial, initial, np.zeros(len(initial)), 0)
 
     def to_bytes(self) -> bytes:
         """Return the state as bytes, for the coordinator's own store."""
@@ -71,17 +70,18 @@ class OptimiserState:
 
 
 def step(
-    task: TrainGlm,
+    task: Training,
     features: Sequence[Feature],
     mechanism: Mechanism,
     state: OptimiserState,
     opened: NDArray[np.int64],
 ) -> OptimiserState:
     """Return the state after a round whose opened lattice sum is `opened`, int64 (dimension,)."""
-    classes = task.classes(features)
     divisor = mechanism.scale * mechanism.sampling_rate * task.patients
-    gradient = opened / divisor + task.l2 * _without_bias(state.position, classes)
-    iterate = state.position - task.learning_rate * gradient
+    gradient = opened / divisor
+    if task.l2:
+        gradient += task.l2 * task.weights_only(features, state.position)
+    iterate = state.position - task.rate_at(state.round_number + 1) * gradient
     position = iterate + task.momentum * (iterate - state.iterate)
     moved = replace(state, round_number=state.round_number + 1, position=position, iterate=iterate)
     if moved.round_number <= first_averaged(task):
@@ -94,12 +94,6 @@ def skip(state: OptimiserState) -> OptimiserState:
     return replace(state, round_number=state.round_number + 1)
 
 
-def first_averaged(task: TrainGlm) -> int:
+def first_averaged(task: Training) -> int:
     """Return how many rounds pass before iterates are averaged; the last one always is."""
     return task.rounds - max(1, math.ceil(task.average_last * task.rounds))
-
-
-def _without_bias(vector: FloatArray, classes: int) -> FloatArray:
-    weights = vector.reshape(classes, -1).copy()
-    weights[:, 0] = 0.0
-    return weights.reshape(-1)

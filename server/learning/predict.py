@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from protocols.tasks.features import Feature, FloatArray, Missing, parse_value
-from protocols.tasks.glm import Family, TrainGlm
+from protocols.tasks import Family, Feature, Missing, Predictor
+from protocols.tasks.features import FloatArray, parse_value
 from server.errors import OperationFault
 
 Fields = Mapping[str, str]
@@ -21,7 +21,7 @@ Rows = Sequence[tuple[int, Fields]]
 
 
 def predict_file(
-    task: TrainGlm, features: Sequence[Feature], weights: FloatArray, source: Path
+    task: Predictor, features: Sequence[Feature], weights: FloatArray, source: Path
 ) -> tuple[tuple[str, ...], list[list[str]]]:
     """Return the header and rows of predictions, one row for each row of `source`, in order.
 

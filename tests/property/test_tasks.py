@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.records.cohort import Cohort
-from client.tasks.evaluate import evaluation_counts
-from client.tasks.registry import patient_gradients
+from client.tasks.trainers import patient_gradients
 from protocols.encoding import canonical_json
 from protocols.errors import ProtocolFault
 from protocols.rounding import round_each
@@ -24,7 +23,7 @@ from protocols.tasks.layout import (
 )
 from server.learning.estimates import nearest_counts
 from server.learning.optimiser import OptimiserState
-from tests.support.patients import FEATURES, entropy, glm, release
+from tests.support.patients import FEATURES, entropy, glm, release, score_counts
 
 NUMBERS = st.floats(-1e12, 1e12, allow_nan=False)
 VALUES = st.floats(allow_nan=True, allow_infinity=True)
@@ -162,7 +161,7 @@ def test_no_patient_weighs_more_than_the_accountant_was_told(
     model = np.full(task.dimension(FEATURES), weight)
     for phase, vectors in (
         ("train", patient_gradients(task, cohort, model)),
-        ("evaluate", evaluation_counts(task, cohort, model)),
+        ("evaluate", score_counts(task, cohort, model)),
     ):
         mechanism = release(task, phase)
         assert np.isfinite(vectors).all()

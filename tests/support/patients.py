@@ -9,8 +9,9 @@ import numpy as np
 from client.records.cohort import Cohort
 from client.records.report import QualityReport
 from client.records.source import RecordedFeature, Records
+from client.tasks.evaluate import evaluation_counts
 from protocols.mechanism import Mechanism
-from protocols.tasks import Family, Feature, TrainGlm
+from protocols.tasks import Family, Feature, Predictor, TrainGlm, TrainMlp, TrainModule
 from protocols.tasks.features import FloatArray
 
 AGE = Feature(name="age", type="numeric", bounds=(0, 100), centre=50, spread=10)
@@ -36,6 +37,39 @@ def glm(family: Family = Family.LOGISTIC, **changes: Any) -> TrainGlm:
         "patients_bound": 1000,
     }
     return TrainGlm(**fields | changes)
+
+
+def mlp(family: Family = Family.LOGISTIC, **changes: Any) -> TrainMlp:
+    fields = glm(family).model_dump(exclude={"kind"}) | {"hidden": (5, 3)}
+    return TrainMlp(**fields | changes)
+
+
+def series_parts(inputs: int, channels: int, kernel: int, outputs: int) -> list[dict[str, Any]]:
+    """Return the parts of the built-in module `series-conv`, as a study declares them."""
+    return [
+        {"name": "1.weight", "shape": (channels, 1, kernel)},
+        {"name": "1.bias", "shape": (channels,), "initial": "zeros"},
+        {"name": "2.weight", "shape": (channels,), "initial": "ones"},
+        {"name": "2.bias", "shape": (channels,), "initial": "zeros"},
+        {"name": "5.weight", "shape": (outputs, channels * inputs)},
+        {"name": "5.bias", "shape": (outputs,), "initial": "zeros"},
+    ]
+
+
+def module(family: Family = Family.LOGISTIC, **changes: Any) -> TrainModule:
+    fields = glm(family).model_dump(exclude={"kind"}) | {
+        "module": "series-conv",
+        "version": 1,
+        "parameters": {"channels": 2, "kernel": 3},
+        "parts": series_parts(6, 2, 3, 3 if family is Family.MULTINOMIAL else 1),
+    }
+    return TrainModule(**fields | changes)
+
+
+def score_counts(task: Predictor, people: Cohort, model: FloatArray) -> FloatArray:
+    """Return what the patients give to an evaluation of a model."""
+    rows = task.rows(people.features, people.columns)
+    return evaluation_counts(task, people, task.outputs(people.features, model, rows))
 
 
 def columns(patients: int, seed: int = 0) -> dict[str, FloatArray]:

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from client.tasks.glm import gradients, targets
+from client.tasks.glm import gradients
+from client.tasks.losses import targets
 from protocols.tasks import Family
 from protocols.tasks.features import FloatArray
-from protocols.tasks.glm import sigmoid, softmax
+from protocols.tasks.training import sigmoid, softmax
 from tests.support.patients import FEATURES, columns, glm
 
 STEP = 1e-6

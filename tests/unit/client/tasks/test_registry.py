@@ -6,7 +6,8 @@ import pytest
 
 from client.errors import RecordFault
 from client.tasks import registry
-from client.tasks.registry import INSTALLED, Assignment, patient_gradients
+from client.tasks.registry import INSTALLED, Assignment
+from client.tasks.trainers import patient_gradients
 from protocols.errors import ReasonCode, Refusal
 from protocols.rounding import round_contributions
 from protocols.tasks import Condition, CountByFeature, CountPatients, Family, Task

@@ -4,12 +4,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.tasks.evaluate import evaluation_counts
 from protocols.tasks import Family, TrainGlm
 from protocols.tasks.evaluation import Evaluation
 from protocols.tasks.layout import Grouping
 from server.learning.evaluate import EvaluationReport, evaluate
-from tests.support.patients import FEATURES, cohort, glm, release
+from tests.support.patients import FEATURES, cohort, glm, release, score_counts
 
 PATIENTS = 3_000
 BY_SEX = Evaluation(subgroup=Grouping(feature="sex"))
@@ -25,7 +24,7 @@ def ill_by_age(seed: int = 0) -> Any:
 
 def opened(task: TrainGlm, people: Any, model: np.ndarray, std: int, seed: int = 2) -> np.ndarray:
     mechanism = release(task, "evaluate", noise_std=std)
-    counts = evaluation_counts(task, people, model).sum(axis=0)
+    counts = score_counts(task, people, model).sum(axis=0)
     noise = np.random.default_rng(seed).normal(0, std * 2, len(counts))  # four countries
     return np.rint(counts * mechanism.scale + noise).astype(np.int64)
 

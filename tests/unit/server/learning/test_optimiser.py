@@ -17,7 +17,7 @@ def descend(curvature: FloatArray, best: FloatArray, **changes: float) -> Optimi
     """Descend a quadratic bowl through the same door as a real run."""
     task = glm(**{"rounds": 200, "learning_rate": 0.5, "l2": 0.0, **changes})
     mechanism = release(task, "train")
-    state = OptimiserState.start(7)
+    state = OptimiserState.start(np.zeros(7))
     for _ in range(task.rounds):
         gradient = curvature * (vector_from_bytes(state.payload, 7) - best)
         found = opened(gradient, mechanism.scale, task.patients)
@@ -29,7 +29,7 @@ def test_one_plain_step_divides_by_public_constants_only() -> None:
     task = glm(sampling_rate=0.25, learning_rate=0.5, average_last=0.0)
     mechanism = release(task, "train")
     total = np.arange(7, dtype=np.int64) * mechanism.scale * 25
-    state = step(task, FEATURES, mechanism, OptimiserState.start(7), total)
+    state = step(task, FEATURES, mechanism, OptimiserState.start(np.zeros(7)), total)
     assert state.iterate.tolist() == (-0.5 * np.arange(7)).tolist()
     assert state.round_number == 1
 
@@ -51,7 +51,7 @@ def test_momentum_is_nesterovs() -> None:
     task = glm(learning_rate=1.0, momentum=0.5, patients=1)
     mechanism = release(task, "train")
     unit = np.full(7, mechanism.scale, dtype=np.int64)
-    state = step(task, FEATURES, mechanism, OptimiserState.start(7), unit)
+    state = step(task, FEATURES, mechanism, OptimiserState.start(np.zeros(7)), unit)
     assert state.iterate[0] == -1.0
     assert state.position[0] == -1.5  # countries are shown the look-ahead point
     assert vector_from_bytes(state.payload, 7)[0] == -1.5
@@ -78,7 +78,7 @@ def test_iterates_of_the_last_share_are_averaged(rounds: int, share: float, skip
     assert first_averaged(task) == skipped
     mechanism = release(task, "train")
     unit = np.full(7, -mechanism.scale, dtype=np.int64)
-    state = OptimiserState.start(7)
+    state = OptimiserState.start(np.zeros(7))
     for _ in range(rounds):
         state = step(task, FEATURES, mechanism, state, unit)
     assert state.averaged == rounds - skipped
@@ -91,7 +91,7 @@ def test_averaging_lowers_the_noise() -> None:
     def end(share: float) -> float:
         task = glm(rounds=60, average_last=share, learning_rate=0.5)
         mechanism = release(task, "train")
-        state = OptimiserState.start(7)
+        state = OptimiserState.start(np.zeros(7))
         for _ in range(60):
             noisy = vector_from_bytes(state.payload, 7) + draw.normal(size=7)
             found = opened(noisy, mechanism.scale, task.patients)
@@ -110,7 +110,7 @@ def test_a_void_round_spends_a_round_and_changes_nothing_else() -> None:
 
 
 def test_if_every_round_was_void_the_model_is_where_it_started() -> None:
-    state = OptimiserState.start(7)
+    state = OptimiserState.start(np.zeros(7))
     for _ in range(10):
         state = skip(state)
     assert not state.model.any()
@@ -130,7 +130,7 @@ def test_the_state_survives_its_bytes_and_the_next_step_is_the_same() -> None:
 
 @pytest.mark.parametrize("cut", [0, 10, 23, 24, 191, 193])
 def test_a_state_of_another_size_is_refused(cut: int) -> None:
-    data = OptimiserState.start(7).to_bytes()
+    data = OptimiserState.start(np.zeros(7)).to_bytes()
     assert len(data) == 192
     with pytest.raises(ProtocolFault, match="stored optimiser state"):
         OptimiserState.from_bytes((data + b"\0")[:cut])

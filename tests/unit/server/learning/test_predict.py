@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from protocols.tasks import Family, TrainGlm
-from protocols.tasks.glm import sigmoid
+from protocols.tasks.training import sigmoid
 from server.errors import OperationFault
 from server.learning.predict import predict_file
 from tests.support.patients import FEATURES, columns, glm

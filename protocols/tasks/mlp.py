@@ -1,0 +1,75 @@
+"""`train/mlp`: multilayer perceptrons, ReLU between linear layers.
+
+A patient's gradient is, layer by layer, an outer product of what came in and what came back, so
+its norm has a closed form and its factors can be rounded in its place (`protocols.factors`).
+The vector holds each layer's weights, row by row, then its biases, as torch orders them.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from protocols.factors import factored_scale
+from protocols.mechanism import SMALLEST_NOISE_STD, Mechanism, Rounding
+from protocols.tasks.features import Feature, FloatArray
+from protocols.tasks.network import Network
+from protocols.tasks.schedule import TRAIN
+from protocols.tasks.tensors import Initial, Tensor, split
+from protocols.tasks.training import Predictor
+
+Width = Annotated[int, Field(ge=1, le=65_536)]
+
+
+class TrainMlp(Network, Predictor):
+    """Parameters of one study that trains a perceptron with these `hidden` layers."""
+
+    kind: Literal["train/mlp"] = "train/mlp"
+    hidden: Annotated[tuple[Width, ...], Field(min_length=1, max_length=16)]
+    activation: Literal["relu"] = "relu"
+
+    def widths(self, features: Sequence[Feature]) -> tuple[int, ...]:
+        """Return how many values enter each layer, and how many leave the last."""
+        return (self.width(features), *self.hidden, self.classes(features))
+
+    def tensors(self, features: Sequence[Feature]) -> tuple[Tensor, ...]:
+        """Return weights and biases of each layer."""
+        return tuple(
+            tensor
+            for number, (entering, leaving) in enumerate(pairwise(self.widths(features)))
+            for tensor in (
+                Tensor(name=f"layer{number}.weight", shape=(leaving, entering)),
+                Tensor(name=f"layer{number}.bias", shape=(leaving,), initial=Initial.ZEROS),
+            )
+        )
+
+    def layers(
+        self, features: Sequence[Feature], model: FloatArray
+    ) -> list[tuple[FloatArray, FloatArray]]:
+        """Return weights (leaving, entering) and biases (leaving,) of each layer, as views."""
+        parts = list(split(model, self.tensors(features)).values())
+        return list(zip(parts[::2], parts[1::2], strict=True))
+
+    def outputs(
+        self, features: Sequence[Feature], model: FloatArray, rows: FloatArray
+    ) -> FloatArray:
+        """Return what the last layer gives, (patients, classes)."""
+        *hidden, (weights, biases) = self.layers(features, model)
+        for inner, shift in hidden:
+            rows = np.maximum(rows @ inner.T + shift, 0.0)
+        return np.asarray(rows @ weights.T + biases, dtype=np.float64)
+
+    def _train_template(self, features: Sequence[Feature]) -> Mechanism:
+        return Mechanism(
+            phase=TRAIN,
+            rounds=self.rounds,
+            sampling_rate=self.sampling_rate,
+            dimension=self.dimension(features),
+            clip_norm=self.clip_norm,
+            scale=factored_scale(self.clip_norm, self.widths(features)),
+            noise_std=SMALLEST_NOISE_STD,
+            patients_bound=self.patients_bound,
+            rounding=Rounding.FACTORED,
+        )

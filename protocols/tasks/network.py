@@ -1,0 +1,67 @@
+"""What networks share as training tasks: a public start, a step size that may fall, plain rows."""
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from protocols.tasks.features import Columns, Feature, FloatArray
+from protocols.tasks.layout import input_names
+from protocols.tasks.tensors import Tensor, check_tensors, penalised, start_vector
+from protocols.tasks.training import Training
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Decay(StrEnum):
+    """How the step size changes over the rounds."""
+
+    NONE = "none"
+    LINEAR = "linear"
+    """Falls evenly to 1/rounds of itself."""
+    COSINE = "cosine"
+    """Falls slowly, then fast, then slowly, towards zero (Loshchilov, Hutter 2017)."""
+
+
+class Network(Training):
+    """A training task whose model starts from weights expanded from the public `seed`."""
+
+    seed: Seed = 1
+    decay: Decay = Decay.NONE
+
+    @abstractmethod
+    def tensors(self, features: Sequence[Feature]) -> tuple[Tensor, ...]:
+        """Return the parts of the model vector, in its order."""
+
+    def check(self, features: Sequence[Feature]) -> None:
+        """Raise ProtocolFault where the task and the declared features do not fit."""
+        super().check(features)
+        check_tensors(self.tensors(features))
+
+    def initial(self, features: Sequence[Feature]) -> FloatArray:
+        """Return the first round's model, the same wherever it is computed."""
+        return start_vector(self.tensors(features), self.seed)
+
+    def weights_only(self, features: Sequence[Feature], vector: FloatArray) -> FloatArray:
+        """Return a copy of a model vector with zero for every coordinate that is not penalised."""
+        return penalised(vector, self.tensors(features))
+
+    def rows(self, features: Sequence[Feature], columns: Columns) -> FloatArray:
+        """Return encoded inputs (patients, coordinates), without a bias."""
+        return self.encoded(features, columns)[:, 1:]
+
+    def width(self, features: Sequence[Feature]) -> int:
+        """Return how many coordinates a row has."""
+        return len(input_names(self.input_features(features))) - 1
+
+    def rate_at(self, round_number: int) -> float:
+        """Return the step size of a round, the first being number 1."""
+        gone = (round_number - 1) / self.rounds
+        if self.decay is Decay.LINEAR:
+            return self.learning_rate * (1 - gone)
+        if self.decay is Decay.COSINE:
+            return self.learning_rate * (1 + math.cos(math.pi * gone)) / 2
+        return self.learning_rate

@@ -1,0 +1,142 @@
+"""`train/module`: Opacus' per-sample gradients of installed modules, and what is refused."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from client.tasks.losses import residuals, targets
+from client.tasks.module import TorchModule
+from client.tasks.modules import BUILT_IN, Registered
+from protocols.tasks import Family, TrainModule
+from protocols.tasks.features import FloatArray
+from protocols.tasks.tensors import split
+from tests.support.patients import FEATURES, cohort, module
+
+SERIES = BUILT_IN[0]
+WIDTH = 6
+
+
+def built(task: TrainModule, registered: Registered = SERIES) -> TorchModule:
+    return TorchModule(task, FEATURES, registered)
+
+
+def declared(net: nn.Module) -> list[dict[str, Any]]:
+    return [{"name": n, "shape": tuple(p.shape)} for n, p in net.named_parameters()]
+
+
+def plain_loop(net: nn.Module, task: TrainModule, model: FloatArray, people: Any) -> FloatArray:
+    """Return per-patient gradients by torch's own backward, one patient at a time."""
+    for name, part in split(model, task.parts).items():
+        dict(net.named_parameters())[name].data = torch.from_numpy(part.copy())
+    rows = torch.from_numpy(task.rows(FEATURES, people.columns))
+    target = torch.from_numpy(targets(task, FEATURES, people.columns))
+    found = []
+    for row, label in zip(rows, target, strict=True):
+        net.zero_grad()
+        loss_of(task.family, net(row[None]), label[None]).backward()
+        named = dict(net.named_parameters())
+        found.append(np.concatenate([named[t.name].grad.numpy().ravel() for t in task.parts]))
+    return np.array(found)
+
+
+def loss_of(family: Family, outputs: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    if family is Family.LINEAR:
+        return ((outputs - target) ** 2).sum() / 2
+    if family is Family.MULTINOMIAL:
+        return -(torch.log_softmax(outputs, 1) * target).sum()
+    return nn.functional.binary_cross_entropy_with_logits(outputs, target, reduction="sum")
+
+
+def gradients(found: TorchModule, task: TrainModule, model: FloatArray, people: Any) -> FloatArray:
+    rows, target = task.rows(FEATURES, people.columns), targets(task, FEATURES, people.columns)
+    return found.gradients(model, rows, lambda out: residuals(task.family, out, target))
+
+
+@pytest.mark.parametrize("family", Family)
+def test_series_conv_agrees_with_a_plain_loop(family: Family) -> None:
+    task, people = module(family), cohort(9)
+    model = task.initial(FEATURES) + 0.05
+    outputs = 3 if family is Family.MULTINOMIAL else 1
+    net = SERIES.build(task.parameters, WIDTH, outputs).double()
+    ours = gradients(built(task), task, model, people)
+    assert ours == pytest.approx(plain_loop(net, task, model, people), abs=1e-6)
+
+
+def embedding_and_norm(parameters: Mapping[str, int], inputs: int, outputs: int) -> nn.Module:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.places = nn.Embedding(inputs, 4)
+            self.norm = nn.LayerNorm(4)
+            self.head = nn.Linear(4, outputs)
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            index = torch.arange(inputs).expand(len(rows), inputs)
+            return self.head(self.norm(self.places(index) * rows[:, :, None]).mean(dim=1))
+
+    return Tokens()
+
+
+def test_other_layers_agree_with_a_plain_loop() -> None:
+    net = embedding_and_norm({}, WIDTH, 1).double()
+    task, people = module(parts=declared(net), parameters={}), cohort(7)
+    model = np.random.default_rng(3).normal(size=task.dimension(FEATURES))
+    ours = gradients(built(task, Registered("tokens", 1, embedding_and_norm)), task, model, people)
+    assert ours == pytest.approx(plain_loop(net, task, model, people), abs=1e-6)
+
+
+def test_outputs_are_the_module_s() -> None:
+    task, people = module(), cohort(5)
+    model = task.initial(FEATURES)
+    net = SERIES.build(task.parameters, WIDTH, 1).double().eval()
+    for name, part in split(model, task.parts).items():
+        dict(net.named_parameters())[name].data = torch.from_numpy(part.copy())
+    rows = task.rows(FEATURES, people.columns)
+    expected = net(torch.from_numpy(rows)).detach().numpy()
+    assert built(task).outputs(model, rows) == pytest.approx(expected)
+
+
+def refused(task: TrainModule, build: Any) -> str:
+    with pytest.raises(ValueError, match=r".") as problem:
+        built(task, Registered("other", 1, build))
+    return str(problem.value)
+
+
+def test_a_module_with_other_parts_is_refused() -> None:
+    task = module(parts=[{"name": "weight", "shape": (1, WIDTH)}])
+    with pytest.raises(ValueError, match=r"the module's parts are 1.weight \[2, 1, 3\]"):
+        built(task)
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        (nn.BatchNorm1d(WIDTH), "buffers"),
+        (nn.BatchNorm1d(WIDTH, track_running_stats=False), "."),
+        (nn.Dropout(0.5), "depends on the others, or on chance"),
+    ],
+    ids=["remembers", "mixes", "draws"],
+)
+def test_a_module_in_which_patients_meet_is_refused(layer: nn.Module, said: str) -> None:
+    net = nn.Sequential(layer, nn.Linear(WIDTH, 1))
+    assert said in refused(module(parts=declared(net), parameters={}), lambda *_: net)
+
+
+def test_a_module_of_another_width_is_refused() -> None:
+    net = nn.Linear(WIDTH, 2)
+    assert "1 outputs" in refused(module(parts=declared(net), parameters={}), lambda *_: net)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"channels": 2}, {"channels": 2, "kernel": 3, "more": 1}, {"channels": 0, "kernel": 3},
+     {"channels": 2, "kernel": 2}, {"channels": 2, "kernel": 99}],
+    ids=str,
+)  # fmt: skip
+def test_series_conv_says_what_it_needs(parameters: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="channels"):
+        built(module(parameters=parameters))
