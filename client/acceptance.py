@@ -7,7 +7,7 @@ from pathlib import Path
 from client.errors import OperationFault
 from client.home import NodeHome
 from governance.local import DeskFault, ask
-from governance.trust.bundle import own_country
+from governance.trust.bundle import own_country, signer_of
 from governance.trust.files import write_atomic
 from keys.identity import VerifyKey
 
@@ -20,11 +20,11 @@ def accept_file(home: NodeHome, file: Path, now: datetime) -> str:
     Raises OperationFault, DocumentFault or DeskFault; then nothing was taken.
     """
     settings, bundle = home.settings(), _read(file)
-    pinned = VerifyKey.from_text(settings.officer_key)
-    own = own_country(bundle, settings.country, pinned, now)
+    signer = signer_of(bundle, settings.country, VerifyKey.from_text(settings.officer_key))
+    own = own_country(bundle, settings.country, signer, now)
     if _delivered(home, bundle):
         return f"The running node has version {own.version}, until {own.expires:%Y-%m-%d}."
-    write_atomic(home.officer / f"country-{settings.country}.json", bundle)
+    write_atomic(home.officer / f"country-{settings.country}-{own.version:010d}.json", bundle)
     return f"Version {own.version} waits in {home.officer}; the node takes it when it starts."
 
 

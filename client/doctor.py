@@ -20,13 +20,14 @@ from client.documents import DocumentStore
 from client.founding import read_records
 from client.home import NodeHome, read_public
 from client.keyring import NodeKeyring
+from client.renewal import kept_pair
 from client.settings import NodeSettings
 from client.state import MIGRATIONS
 from governance.database import open_database
 from governance.documents.permit import NodeKeys
 from governance.errors import DocumentFault
 from governance.local import ask
-from governance.trust.bundle import CountryDocuments, own_country
+from governance.trust.bundle import CountryDocuments, own_country, signer_of
 from keys.certificates import peer_of
 from keys.errors import PratiqueError
 from keys.identity import VerifyKey
@@ -132,8 +133,12 @@ class Doctor:
         except PratiqueError as fault:
             raise _Skip("the keys cannot be opened") from fault
 
+    @cached_property
+    def _store(self) -> KeyStore:
+        return KeyStore.open(self.home.keys, self.passphrase())
+
     def _opened(self) -> NodeKeyring:
-        return NodeKeyring.load(KeyStore.open(self.home.keys, self.passphrase()))
+        return NodeKeyring.load(self._store)
 
     def _check_settings(self) -> str:
         settings = self.home.settings()
@@ -171,7 +176,7 @@ class Doctor:
     def _check_certificate(self) -> str:
         if self._settings.enrolment is None:
             raise _Skip("the node is not enrolled")
-        again = "ask the coordinator for a new invitation, and run `pratique-node enrol`"
+        again = "run `pratique-node enrol` with a new invitation; nothing else is lost"
         peer = peer_of(
             read_public(self.home.certificate, "The certificate", again),
             authority_pem=read_public(self.home.authority, "The authority", again),
@@ -180,19 +185,21 @@ class Doctor:
         )
         says = f"valid until {peer.not_after:%Y-%m-%d}"
         if peer.not_after - self.clock() < SOON:
-            raise _Soon(says, again)
+            renews = "it should have renewed itself: is the daemon up, and connected? If it ends,"
+            raise _Soon(says, f"{renews} {again}")
         return says
 
     def _check_link(self) -> str:
         enrolment = self._settings.enrolment
         if enrolment is None:
             raise _Skip("the node is not enrolled")
-        key = self._keyring.transport
+        _ = self._keyring  # a check that needs the keys is skipped where they cannot be opened
+        key, certificate = kept_pair(self.home, self._store).load()
         channel = self.dial(
             enrolment.exchange,
             authority=self.home.authority.read_bytes(),
             key=key,
-            certificate=self.home.certificate.read_bytes(),
+            certificate=certificate,
         )
         try:
             self._timestamp = channel.fetch(TIMESTAMP_FILE)
@@ -274,7 +281,8 @@ class Doctor:
         key = VerifyKey.from_text(self._settings.officer_key)
         country, now = self._settings.country, self.clock()
         files = sorted(self.home.officer.glob("*.json"))
-        return [own_country(file.read_bytes(), country, key, now) for file in files]
+        read = [file.read_bytes() for file in files]
+        return [own_country(one, country, signer_of(one, country, key), now) for one in read]
 
     def _check_daemon(self) -> str:
         if not self.home.socket.exists():

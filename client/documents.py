@@ -1,6 +1,8 @@
 """The documents as this node holds them: mirrored from the exchange, verified anew at each use.
 
 The own country's documents come from its own officer alone, everyone else's through the exchange.
+While the officer's key changes, those under the next key are held beside those under the present
+one, and take their place with the agreement that names it.
 What is stored are bytes; nothing that was verified once is believed later without the clock. What
 is expired, older than what was seen before, or unsigned is no document, and the node stops.
 """
@@ -14,10 +16,11 @@ from threading import RLock
 from sqlalchemy import Connection, Engine, delete, insert, select
 
 from client.marks import get_mark, set_mark
+from client.pinned import Pinned
 from client.state import documents
 from governance.database import transaction
 from governance.errors import DocumentFault
-from governance.trust.bundle import CountryBundle, CountryDocuments, own_country
+from governance.trust.bundle import CountryBundle, CountryDocuments, own_country, signer_of
 from governance.trust.view import Floor, TrustedView
 from keys.errors import PratiqueError
 from keys.identity import VerifyKey
@@ -25,8 +28,11 @@ from protocols.private_sum.context import DocumentVersions
 
 Fetch = Callable[[str], bytes | None]
 
-OWN = "own-bundle"
-"""Where the own officer's bundle lies among the mirrored files; no published name looks so."""
+Announce = Callable[[VerifyKey, VerifyKey, Connection], None]
+"""Told (former, new) in the transaction in which a new key of the officer takes over."""
+
+OWN, NEXT = "own-bundle", "own-bundle-next"
+"""Where the own officer's bundles lie among the mirrored files; no published name looks so."""
 FLOOR = "documents-floor"
 
 _log = logging.getLogger("pratique.documents")
@@ -50,11 +56,18 @@ class DocumentStore:
     """The mirror in one state database. Safe among threads."""
 
     def __init__(
-        self, engine: Engine, *, country: str, officer_key: VerifyKey, pinned_root: bytes | None
+        self,
+        engine: Engine,
+        *,
+        country: str,
+        officer_key: VerifyKey,
+        pinned_root: bytes | None,
+        on_new_key: Announce = lambda *_: None,
     ) -> None:
-        """`pinned_root` is None on a node that is not enrolled yet."""
-        self._engine, self._country = engine, country
-        self._officer_key, self._pinned_root = officer_key, pinned_root
+        """`officer_key` is the one in the settings; `pinned_root` is None before enrolment."""
+        self._engine, self._country, self._on_new_key = engine, country, on_new_key
+        self._settings_key, self._pinned_root = officer_key, pinned_root
+        self._officer: Pinned | None = None
         self._lock = RLock()
         self._known: Floor | None = None
         self._reported: set[str] = set()
@@ -62,6 +75,14 @@ class DocumentStore:
     def not_before(self, now: datetime) -> datetime:
         """Return `now`, or the latest signed time seen where the clock shows an earlier one."""
         return self._floor().raised_to(now)
+
+    @property
+    def officer(self) -> Pinned:
+        """The key that the own officer signs with, and the one that is to follow."""
+        if self._officer is None:
+            with transaction(self._engine) as connection:
+                self._officer = Pinned.load(connection, self._settings_key)
+        return self._officer
 
     def latest_signed(self) -> datetime | None:
         """Return the latest signed time seen."""
@@ -75,6 +96,7 @@ class DocumentStore:
         with self._lock:
             view = _loaded(fetch, self._root(), now, self._floor())
             self._keep(view, view.now)
+            self._move_on(view.now)
         self._report(view.ignored)
         return view
 
@@ -91,22 +113,93 @@ class DocumentStore:
         those held, or other contents under the same version.
         """
         with self._lock:
-            floor = self._floor()
-            moment, known = floor.raised_to(now), floor.countries.get(self._country, 0)
-            own = own_country(bundle, self._country, self._officer_key, moment, at_least=known)
-            self._refuse_second_contents(own, bundle)
-            raised = floor.with_country(self._country, own.version, own.signed_at)
-            with transaction(self._engine) as connection:
-                _put(connection, {OWN: bundle}, moment)
-                set_mark(connection, FLOOR, raised.model_dump_json())
-            self._known = raised
+            signer = signer_of(bundle, self._country, self.officer.present)
+            if signer == self.officer.present:
+                return self._take_present(bundle, now)
+            return self._take_announced(bundle, signer, now)
+
+    def _take_present(self, bundle: bytes, now: datetime) -> CountryDocuments:
+        floor, officer = self._floor(), self.officer
+        moment, known = floor.raised_to(now), floor.countries.get(self._country, 0)
+        own = own_country(bundle, self._country, officer.present, moment, at_least=known)
+        self._refuse_second_contents(own, bundle, OWN)
+        raised = floor.with_country(self._country, own.version, own.signed_at)
+        if own.next_key is not None:
+            officer = officer.announcing(own.next_key, own.history)
+        with transaction(self._engine) as connection:
+            _put(connection, {OWN: bundle}, moment)
+            set_mark(connection, FLOOR, raised.model_dump_json())
+            officer.keep(connection)
+        self._known, self._officer = raised, officer
         return own
 
-    def _refuse_second_contents(self, own: CountryDocuments, bundle: bytes) -> None:
-        held = self._files().get(OWN)
+    def _take_announced(self, bundle: bytes, signer: VerifyKey, now: datetime) -> CountryDocuments:
+        """Hold what the next key has signed; it counts at once where the agreement names it."""
+        moment = self._floor().raised_to(now)
+        own = own_country(bundle, self._country, signer, moment)
+        officer = self.officer.announcing(own.key, own.history)
+        self._refuse_second_contents(own, bundle, NEXT)
+        with transaction(self._engine) as connection:
+            _put(connection, {NEXT: bundle}, moment)
+            officer.keep(connection)
+        self._officer = officer
+        self._move_on(now)
+        return own
+
+    def _move_on(self, now: datetime) -> None:
+        """Let the announced key take over, once the documents have shown it in force.
+
+        What it signed before the former key's last documents is left out: it may lack a no.
+        """
+        officer, floor = self.officer, self._floor()
+        if officer.announced is None or floor.keys.get(self._country) != officer.announced:
+            return
+        moved, files = officer.moved(), self._files()
+        bundle, before = files.get(NEXT), files.get(OWN)
+        usable = bundle is not None and (before is None or _version(bundle) > _version(before))
+        with transaction(self._engine) as connection:
+            if usable and bundle is not None:
+                _put(connection, {OWN: bundle}, floor.raised_to(now))
+            connection.execute(delete(documents).where(documents.c.path == NEXT))
+            moved.keep(connection)
+            self._on_new_key(officer.present, moved.present, connection)
+        self._officer = moved
+
+    def approve_key(self, country: str, fingerprint: str, now: datetime) -> VerifyKey:
+        """Accept the key that the agreement now gives a country; the operator compared it.
+
+        Raises DocumentFault where the agreement in force gives another key.
+        """
+        with self._lock:
+            party = self.view(now).agreement.party(country)
+            named = VerifyKey.from_text(party.officer_key) if party else None
+            if named is None or named.fingerprint != fingerprint:
+                raise DocumentFault(
+                    f"The agreement does not give {country} a key with this fingerprint",
+                    why=f"it gives {named.fingerprint if named else 'it none'}",
+                    fix=f"compare it with the officer of {country} by voice; nothing was changed",
+                )
+            floor = self._floor().approve_key(country, named)
+            with transaction(self._engine) as connection:
+                set_mark(connection, FLOOR, floor.model_dump_json())
+            self._known = floor
+        return named
+
+    def pin_officer(self, key: VerifyKey) -> None:
+        """Trust another key of the own officer, which the operator compared and pinned."""
+        with self._lock:
+            officer = Pinned(settings=key.to_text(), key=key.to_text())
+            floor = self._floor().approve_key(self._country, key)
+            with transaction(self._engine) as connection:
+                officer.keep(connection)
+                set_mark(connection, FLOOR, floor.model_dump_json())
+            self._settings_key, self._officer, self._known = key, officer, floor
+
+    def _refuse_second_contents(self, own: CountryDocuments, bundle: bytes, place: str) -> None:
+        held = self._files().get(place)
         if held is None or held == bundle:
             return
-        if CountryBundle.from_canonical(held).signed().signed.version != own.version:
+        if _version(held) != own.version:
             return
         raise DocumentFault(
             f"Two different documents of {self._country} carry version {own.version}",
@@ -125,7 +218,7 @@ class DocumentStore:
                 "`pratique-node accept FILE` here",
             )
         moment = self.not_before(now)
-        return own_country(bundle, self._country, self._officer_key, moment)
+        return own_country(bundle, self._country, self.officer.present, moment)
 
     def view(self, now: datetime) -> TrustedView:
         """Return the published documents from the mirror, verified at `now`."""
@@ -148,7 +241,7 @@ class DocumentStore:
 
     def _keep(self, view: TrustedView, now: datetime) -> None:
         with transaction(self._engine) as connection:
-            connection.execute(delete(documents).where(documents.c.path != OWN))
+            connection.execute(delete(documents).where(documents.c.path.not_in([OWN, NEXT])))
             _put(connection, view.files, now)
             set_mark(connection, FLOOR, view.floor.model_dump_json())
         self._known = view.floor
@@ -163,7 +256,7 @@ class DocumentStore:
         if self._known is None:
             with transaction(self._engine) as connection:
                 text = get_mark(connection, FLOOR)
-            first = Floor(keys={self._country: self._officer_key.to_text()})
+            first = Floor(keys={self._country: self._settings_key.to_text()})
             self._known = Floor.model_validate_json(text) if text else first
         return self._known
 
@@ -185,6 +278,10 @@ def _loaded(fetch: Fetch, root: bytes, now: datetime, floor: Floor) -> TrustedVi
         if lost:
             raise lost[0] from None
         raise
+
+
+def _version(bundle: bytes) -> int:
+    return CountryBundle.from_canonical(bundle).signed().signed.version
 
 
 def _put(connection: Connection, files: Mapping[str, bytes], now: datetime) -> None:

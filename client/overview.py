@@ -119,7 +119,14 @@ class Overview:
             "absent": dict(view.absent) if view else {},
             "ignored": list(view.ignored) if view else [],
             "fault": fault or None,
+            "officer": self._officer_keys(),
         }
+
+    def _officer_keys(self) -> dict[str, str | None]:
+        """Return the fingerprints of the officer's key, and of the one that is to follow."""
+        officer = self._documents.officer
+        later = VerifyKey.from_text(officer.announced).fingerprint if officer.announced else None
+        return {"key": officer.present.fingerprint, "announced": later}
 
     def _data_status(self) -> dict[str, Any]:
         fault, version = self._holdings.fault, self._holdings.version

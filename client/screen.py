@@ -25,6 +25,9 @@ def _documents(documents: Found) -> Iterator[str]:
     if documents["own"]:
         own = documents["own"]
         yield f"Own officer's documents: version {own['version']}, until {own['expires']}"
+    later = documents["officer"]["announced"]
+    if later:
+        yield f"  a new key of your officer waits for the agreement that names it: {later}"
     for country, why in documents["absent"].items():
         yield f"  {country}: {why}"
     for sentence in documents["ignored"]:

@@ -123,6 +123,8 @@ def signer_of(bundle: bytes, country: str, trusted: VerifyKey) -> VerifyKey:
     DocumentFault for any other key.
     """
     read = CountryBundle.from_canonical(bundle)
+    if read.country != country:
+        raise _unfit(country, f"the bundle is of {read.country}")
     metadata, text = read.signed(), read.targets.get(history_path(country))
     history = KeyHistory.from_canonical(text.encode()) if text else None
     later = history.keys if history and history.country == country else ()

@@ -1,0 +1,362 @@
+"""A country's key changes: who believes the new one, from when on, and who cannot make them.
+
+Four real nodes over one document store. The former key signs the new one; documents stand under
+both until the agreement names the new one; nobody is without documents at any moment.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from client.node import Node
+from governance.audit.events import EventKind
+from governance.documents.agreement import Agreement
+from governance.documents.rotation import extended
+from governance.documents.study import Study
+from governance.errors import DocumentFault
+from governance.trust.view import Floor
+from keys.identity import SigningKey
+from tests.support.documents import COUNTRIES, raw_key
+from tests.support.nodes import Federation
+
+OLD, NEW, THIRD, THIEF = (raw_key(number) for number in (100, 200, 300, 666))
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Federation:
+    made = Federation(tmp_path / "federation")
+    made.sync()
+    return made
+
+
+@pytest.fixture
+def study(federation: Federation) -> Study:
+    return federation.approved()
+
+
+def announce(federation: Federation, former: SigningKey, new: SigningKey) -> bytes:
+    """Let DK's officer hand out the statement, and documents under both keys."""
+    desk, papers = federation.papers.desks["DK"], federation.papers
+    desk.set_history(extended(desk.history(), "DK", former, new, papers.now))
+    federation.hand_over("DK")
+    return hand_over_next(federation, new)
+
+
+def hand_over_next(federation: Federation, new: SigningKey) -> bytes:
+    papers = federation.papers
+    later = papers.desks["DK"].sign_next(papers.now, new)
+    papers.store.accept_country(later, papers.now, online=papers.online)
+    federation.nodes["DK"].deliver(later)
+    return later
+
+
+def put_in_force(federation: Federation, *signers: str, new: SigningKey | None = None) -> None:
+    """Let the countries sign the agreement with the announced keys; `new` signs for DK too."""
+    papers = federation.papers
+    papers.store.renewal(papers.now)
+    papers.sign(*signers)
+    if new is not None:
+        former, papers.officers["DK"] = papers.officers["DK"], new
+        papers.sign("DK")
+        papers.officers["DK"] = former
+    papers.publish()
+
+
+def rotate(federation: Federation, former: SigningKey, new: SigningKey) -> None:
+    """Take DK from one key to the next."""
+    announce(federation, former, new)
+    put_in_force(federation, "EE", "NO", "PT")
+    federation.papers.desks["DK"].adopt_next()
+    federation.papers.officers["DK"] = new
+
+
+def kinds(node: Node) -> list[str]:
+    return [line.split('"kind":"')[1].split('"')[0] for line in node.log_entries()["entries"]]
+
+
+def key_of(node: Node) -> str:
+    return node.documents.officer.key
+
+
+# ---- the way it goes
+
+
+def test_every_node_follows_without_a_gap(federation: Federation, study: Study) -> None:
+    rotate(federation, OLD, NEW)
+    federation.sync()
+    for country, node in federation.nodes.items():
+        view = node.documents.held(federation.clock()).view
+        assert set(view.countries) == set(COUNTRIES), country
+        assert view.countries["DK"].key == NEW.public.to_text()
+        assert view.countries["DK"].permit(study.digest) is not None
+    assert key_of(federation.nodes["DK"]) == NEW.public.to_text()
+    assert kinds(federation.nodes["DK"]).count(EventKind.OFFICER_KEY_CHANGED) == 1
+
+
+def test_the_agreement_keeps_its_name_and_the_permits_count_on(
+    federation: Federation, study: Study
+) -> None:
+    before = federation.papers.view().agreement.digest
+    rotate(federation, OLD, NEW)
+    assert federation.papers.view().agreement.digest == before == study.agreement
+
+
+def test_a_run_under_way_goes_on_over_the_change(federation: Federation, study: Study) -> None:
+    run = federation.ready(study)
+    announce(federation, OLD, NEW)
+    federation.sync()
+    opened = run.contributed(1, study.mechanisms[0].phase)
+    put_in_force(federation, "EE", "NO", "PT")
+    federation.sync()
+    for country in run.terms.roster:
+        request = opened.answer_request(country)
+        opened.take_answer(country, federation.nodes[country].handle(request))
+    assert opened.open().countries == COUNTRIES
+
+
+def test_until_then_the_former_key_signs_on(federation: Federation, study: Study) -> None:
+    announce(federation, OLD, NEW)
+    federation.sync()
+    node = federation.nodes["DK"]
+    assert key_of(node) == OLD.public.to_text()
+    assert node.documents.officer.announced == NEW.public.to_text()
+    federation.withdraw("DK", study)
+    assert node.documents.own(federation.clock()).withdrawal(study.digest) is not None
+
+
+def test_an_officer_may_come_with_the_new_documents_after_the_change(
+    federation: Federation, study: Study
+) -> None:
+    """The statement reached everyone, the documents under the new key nobody yet."""
+    papers = federation.papers
+    desk = papers.desks["DK"]
+    desk.set_history(extended(None, "DK", OLD, NEW, papers.now))
+    federation.hand_over("DK")
+    put_in_force(federation, "EE", "NO", "PT")
+    federation.sync()
+    with pytest.raises(DocumentFault):
+        federation.nodes["DK"].documents.held(federation.clock())
+    later = desk.sign(papers.now, NEW)
+    papers.store.accept_country(later, papers.now, online=papers.online)
+    federation.nodes["DK"].deliver(later)
+    federation.sync()
+    assert federation.nodes["DK"].documents.held(federation.clock()).own.permit(study.digest)
+
+
+def test_a_node_that_was_away_follows_two_changes_at_once(
+    federation: Federation, study: Study
+) -> None:
+    away, own = federation.nodes["EE"], federation.nodes["DK"]
+    known, held = away.documents.view(federation.clock()).floor, own.documents.officer
+    assert known.keys["DK"] == held.key == OLD.public.to_text()
+    papers = federation.papers
+    desk = papers.desks["DK"]
+    for former, new in ((OLD, NEW), (NEW, THIRD)):
+        desk.set_history(extended(desk.history(), "DK", former, new, papers.now))
+        papers.officers["DK"] = former
+        papers.give("DK")
+        later = desk.sign_next(papers.now, new)
+        papers.store.accept_country(later, papers.now, online=papers.online)
+        put_in_force(federation, "EE", "NO", "PT")
+        desk.adopt_next()
+    federation.sync()
+    own.deliver(later)
+    federation.sync()
+    assert key_of(own) == THIRD.public.to_text()
+    for node in (away, own):
+        assert node.documents.view(federation.clock()).country("DK") is not None
+
+
+def test_what_was_seen_survives_a_restart_between_any_two_steps(
+    federation: Federation, study: Study
+) -> None:
+    announce(federation, OLD, NEW)
+    federation.restart("DK")
+    assert federation.nodes["DK"].documents.officer.announced == NEW.public.to_text()
+    put_in_force(federation, "EE", "NO", "PT")
+    federation.restart("DK").sync()
+    assert key_of(federation.restart("DK")) == NEW.public.to_text()
+    assert federation.nodes["DK"].documents.held(federation.clock()).own.permit(study.digest)
+
+
+def test_the_statement_alone_is_enough_for_the_others(federation: Federation, study: Study) -> None:
+    """DK's officer did not sign the root; its former key signed the statement."""
+    floor = federation.papers.view().floor
+    rotate(federation, OLD, NEW)
+    root = federation.papers.store.read("metadata/2.root.json")
+    assert root is not None
+    view = federation.papers.view(floor)
+    assert view.floor.keys["DK"] == NEW.public.to_text()
+
+
+# ---- and the ways it does not
+
+
+def amended(federation: Federation, key: SigningKey) -> Agreement:
+    return federation.papers.agreed.with_officer_keys({"DK": key.public.to_text()})
+
+
+def test_a_new_key_without_the_former_one_s_signature_stops_that_country(
+    federation: Federation, study: Study
+) -> None:
+    """A quorum puts a key of its own in DK's place: nodes elsewhere wait for their operators."""
+    papers = federation.papers
+    papers.store.draft(amended(federation, THIEF), papers.now)
+    papers.sign("EE", "NO", "PT")
+    papers.publish()
+    papers.officers["DK"] = THIEF
+    papers.give("DK")
+    federation.sync()
+    view = federation.nodes["EE"].documents.view(federation.clock())
+    assert "key of DK has changed" in view.absent["DK"]
+    assert set(view.countries) == {"EE", "NO", "PT"}
+    with pytest.raises(DocumentFault, match="another document key for DK"):
+        federation.nodes["DK"].documents.held(federation.clock())
+
+
+def test_until_the_operator_approves_it(federation: Federation, study: Study) -> None:
+    papers = federation.papers
+    papers.store.draft(amended(federation, NEW), papers.now)
+    papers.sign("EE", "NO", "PT")
+    papers.publish()
+    papers.officers["DK"] = NEW
+    bundle = papers.give("DK")
+    federation.sync()
+    node, own = federation.nodes["EE"], federation.nodes["DK"]
+    with pytest.raises(DocumentFault, match="does not give DK a key with this fingerprint"):
+        node.approve_key("DK", THIEF.public.fingerprint)
+    assert node.approve_key("DK", NEW.public.fingerprint) == NEW.public
+    node.sync()
+    assert node.documents.view(federation.clock()).country("DK") is not None
+    with pytest.raises(DocumentFault, match="not signed by the key that is pinned"):
+        own.deliver(bundle)
+    own.pin_officer(NEW.public)
+    own.deliver(bundle)
+    own.sync()
+    assert own.documents.held(federation.clock()).own.key == NEW.public.to_text()
+    settings = federation.home("DK").settings()
+    assert settings.officer_key == NEW.public.to_text()
+    again = federation.restart("DK", settings=settings)
+    assert again.documents.held(federation.clock()).own.key == NEW.public.to_text()
+    assert kinds(node)[-1] == EventKind.KEY_APPROVED
+
+
+def test_a_thief_with_the_former_key_cannot_lead_back(federation: Federation, study: Study) -> None:
+    """The old key was stolen, which is why it was changed; the thief replays and signs anew."""
+    stolen = federation.papers.give("DK")
+    node = federation.nodes["DK"]
+    rotate(federation, OLD, NEW)
+    federation.sync()
+    desk = federation.papers.desks["DK"]
+    desk.set_history(extended(None, "DK", OLD, THIEF, federation.clock()))
+    forged = desk.sign(federation.clock(), THIEF, at_least=10_000)
+    plain = desk.sign(federation.clock(), OLD, at_least=20_000)
+    for bundle in (stolen, forged, plain):
+        with pytest.raises(DocumentFault):
+            node.deliver(bundle)
+    assert key_of(node) == NEW.public.to_text()
+
+
+def test_a_replayed_statement_does_not_bring_an_older_key_back(
+    federation: Federation, study: Study
+) -> None:
+    first = announce(federation, OLD, NEW)
+    put_in_force(federation, "EE", "NO", "PT")
+    federation.sync()
+    federation.papers.desks["DK"].adopt_next()
+    federation.papers.officers["DK"] = NEW
+    rotate(federation, NEW, THIRD)
+    federation.sync()
+    node = federation.nodes["DK"]
+    assert key_of(node) == THIRD.public.to_text()
+    with pytest.raises(DocumentFault):
+        node.deliver(first)
+    assert key_of(node) == THIRD.public.to_text()
+
+
+def test_the_exchange_cannot_bring_an_older_key_back_either(
+    federation: Federation, study: Study
+) -> None:
+    before = federation.papers.snapshot_of_store()
+    rotate(federation, OLD, NEW)
+    federation.sync()
+    floor = federation.nodes["EE"].documents.view(federation.clock()).floor
+    assert isinstance(floor, Floor)
+    node = federation.restart("EE", fetch=before.get)
+    with pytest.raises(DocumentFault, match="older state"):
+        node.sync()
+
+
+def test_a_second_successor_is_a_thief_s_or_a_mistake(federation: Federation, study: Study) -> None:
+    announce(federation, OLD, NEW)
+    desk = federation.papers.desks["DK"]
+    desk.set_history(extended(None, "DK", OLD, THIEF, federation.clock()))
+    second = desk.sign(federation.clock(), OLD)
+    with pytest.raises(DocumentFault, match="second successor"):
+        federation.nodes["DK"].deliver(second)
+    assert federation.nodes["DK"].documents.officer.announced == NEW.public.to_text()
+
+
+def test_the_coordinator_s_own_key_for_a_country_is_not_announced(
+    federation: Federation, study: Study
+) -> None:
+    """A statement that the key in force did not sign lays nothing out and holds nothing."""
+    papers = federation.papers
+    desk = papers.desks["DK"]
+    desk.set_history(extended(None, "DK", THIEF, THIRD, papers.now))
+    forged = desk.sign_next(papers.now, THIRD)
+    with pytest.raises(DocumentFault):
+        papers.store.accept_country(forged, papers.now, online=papers.online)
+    assert papers.store.announced() == {}
+
+
+def test_targets_cannot_hold_a_country_s_history(federation: Federation) -> None:
+    """The history counts in the country's own role only, and only where it ends at its key."""
+    papers = federation.papers
+    desk = papers.desks["DK"]
+    desk.set_history(extended(None, "DK", THIEF, THIRD, papers.now))
+    bundle = desk.sign(papers.now, OLD)
+    with pytest.raises(DocumentFault, match="history of its keys"):
+        federation.nodes["DK"].deliver(bundle)
+
+
+def test_what_waits_is_not_published_where_it_is_older_than_a_withdrawal(
+    federation: Federation, study: Study
+) -> None:
+    """The no reached the exchange under the former key, and not under the next one."""
+    announce(federation, OLD, NEW)
+    federation.withdraw("DK", study)
+    put_in_force(federation, "EE", "NO", "PT")
+    federation.sync()
+    view = federation.nodes["EE"].documents.view(federation.clock())
+    assert view.country("DK") is None
+    with pytest.raises(DocumentFault):
+        federation.nodes["DK"].documents.held(federation.clock())
+    federation.papers.officers["DK"] = NEW
+    federation.hand_over("DK")
+    federation.sync()
+    held = federation.nodes["DK"].documents.held(federation.clock())
+    assert held.own.withdrawal(study.digest) is not None
+
+
+# ---- a year
+
+
+@pytest.mark.slow
+def test_a_year_of_weekly_renewals_with_two_rotations(federation: Federation) -> None:
+    """And the countries' signatures are renewed once: a year is as long as they last."""
+    papers, keys = federation.papers, {9: (OLD, NEW), 30: (NEW, THIRD)}
+    long = papers.agreed
+    for week in range(1, 54):
+        papers.now += timedelta(days=6, hours=12)
+        papers.refresh()
+        for country in COUNTRIES:
+            federation.hand_over(country)
+        if week in keys:
+            rotate(federation, *keys[week])
+        federation.sync()
+        for node in federation.nodes.values():
+            assert set(node.documents.held(papers.now).view.countries) == set(COUNTRIES), week
+    assert papers.view().agreement.digest == long.digest
+    assert key_of(federation.nodes["DK"]) == THIRD.public.to_text()

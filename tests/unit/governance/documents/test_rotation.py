@@ -1,0 +1,121 @@
+"""A country's keys over the years: what a statement says, and what none can be made to say."""
+
+import base64
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from governance.documents.rotation import MOST_ROTATIONS, KeyHistory, extended
+from governance.errors import DocumentFault
+from tests.support.documents import NOW, raw_key
+
+FIRST, SECOND, THIRD, THIEF = (raw_key(number) for number in (100, 200, 300, 666))
+
+
+def text(number: int) -> str:
+    return raw_key(number).public.to_text()
+
+
+def history(*numbers: int, country: str = "DK") -> KeyHistory:
+    made = None
+    for former, new in pairwise(numbers):
+        made = extended(made, country, raw_key(former), raw_key(new), NOW)
+    assert made is not None
+    return made
+
+
+def test_it_leads_from_each_key_to_every_later_one() -> None:
+    made = history(100, 200, 300)
+    assert made.keys == (text(100), text(200), text(300))
+    assert made.newest == text(300)
+    assert made.leads(text(100), text(200))
+    assert made.leads(text(100), text(300))
+    assert made.leads(text(200), text(300))
+
+
+@pytest.mark.parametrize("pair", [(200, 100), (300, 100), (100, 100), (666, 300), (100, 666)])
+def test_it_leads_nowhere_else(pair: tuple[int, int]) -> None:
+    known, new = map(text, pair)
+    assert not history(100, 200, 300).leads(known, new)
+
+
+def test_it_travels_as_one_file() -> None:
+    made = history(100, 200, 300)
+    assert KeyHistory.from_canonical(made.canonical()) == made
+
+
+def test_a_key_that_the_history_does_not_end_with_begins_another() -> None:
+    made = extended(history(100, 200), "DK", THIRD, THIEF, NOW)
+    assert made.keys == (text(300), text(666))
+
+
+def test_the_newest_are_kept() -> None:
+    made = history(*range(1, MOST_ROTATIONS + 4))
+    assert len(made.rotations) == MOST_ROTATIONS
+    assert made.newest == text(MOST_ROTATIONS + 3)
+
+
+def forged(**changes: Any) -> dict[str, Any]:
+    values = history(100, 200).model_dump(mode="json")
+    values["rotations"][0] |= changes
+    return values
+
+
+def by(number: int) -> str:
+    """Return a signature of another key over a statement of its own."""
+    other = extended(None, "DK", raw_key(number), raw_key(number + 1), NOW)
+    return other.rotations[0].by_former
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"new": text(666)},
+        {"former": text(666)},
+        {"country": "EE"},
+        {"issued": "2026-09-02T12:00:00Z"},
+        {"by_former": by(666)},
+        {"by_new": by(666)},
+        {"by_former": base64.b64encode(bytes(64)).decode()},
+    ],
+)
+def test_a_changed_statement_is_none(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        KeyHistory.model_validate(forged(**changes))
+
+
+def test_a_thief_cannot_claim_a_key_without_holding_it() -> None:
+    """The new key signs too: nobody names another's key as the next one."""
+    values = history(100, 200).model_dump(mode="json")
+    values["rotations"][0]["by_new"] = values["rotations"][0]["by_former"]
+    with pytest.raises(ValidationError, match="not signed by"):
+        KeyHistory.model_validate(values)
+
+
+def joined(*parts: KeyHistory, **changes: Any) -> dict[str, Any]:
+    rotations = [one.model_dump(mode="json") for part in parts for one in part.rotations]
+    return {"country": "DK", "rotations": rotations} | changes
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        (lambda: joined(history(100, 200), history(300, 400)), "does not follow"),
+        (lambda: joined(history(100, 200), history(200, 100)), "comes back"),
+        (lambda: joined(history(100, 200), country="EE"), "another country"),
+        (lambda: joined(rotations=[]), "at least 1"),
+    ],
+)
+def test_a_history_is_unbroken_and_never_turns_back(
+    values: Callable[[], dict[str, Any]], why: str
+) -> None:
+    with pytest.raises(ValidationError, match=why):
+        KeyHistory.model_validate(values())
+
+
+def test_bytes_that_are_no_history_are_refused() -> None:
+    with pytest.raises(DocumentFault):
+        KeyHistory.from_canonical(b"{}")
