@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from client.decisions import Clock, Decisions, Subject
 from client.documents import DocumentStore, Fetch
@@ -77,10 +77,12 @@ class Node:
         """`fetch` reads one published file through the exchange, or raises LinkFault."""
         self._home, self._settings, self._engine = home, settings, engine
         self._fetch, self._clock, self._monotonic = fetch, clock, monotonic
-        officer_key = VerifyKey.from_text(settings.officer_key)
-        self.officer = officer_key.fingerprint
         self.documents = DocumentStore(
-            engine, country=settings.country, officer_key=officer_key, pinned_root=pinned_root
+            engine,
+            country=settings.country,
+            officer_key=VerifyKey.from_text(settings.officer_key),
+            pinned_root=pinned_root,
+            on_new_key=self._note_new_key,
         )
         self.log = AuditLog(engine, log_origin(settings.country), keyring.log)
         self.ledger, self.pause_switch = Ledger(engine), PauseSwitch(engine)
@@ -187,6 +189,41 @@ class Node:
         self._note(EventKind.DOCUMENTS_ACCEPTED, bundle, Outcome.DONE)
         self._note_decisions(before, own)
         return own
+
+    @property
+    def officer(self) -> str:
+        """The fingerprint of the key that the own officer signs with."""
+        return self.documents.officer.present.fingerprint
+
+    def _note_new_key(self, former: VerifyKey, new: VerifyKey, connection: Connection) -> None:
+        """Say whose word counts from now on; the entry names the new key by its digest."""
+        subject = Subject(body=digest(new.to_text().encode()))
+        self.decisions.event(
+            EventKind.OFFICER_KEY_CHANGED,
+            subject,
+            actor=former.fingerprint,
+            outcome=Outcome.DONE,
+            connection=connection,
+        )
+        fingerprints = {"former": former.fingerprint, "new": new.fingerprint}
+        _log.warning("the officer's key has changed", extra=fingerprints)
+
+    def approve_key(self, country: str, fingerprint: str) -> VerifyKey:
+        """Accept another country's changed key. Raises DocumentFault where it is not in force."""
+        key = self.documents.approve_key(country, fingerprint, self._clock())
+        self._note_key(EventKind.KEY_APPROVED, key)
+        return key
+
+    def pin_officer(self, key: VerifyKey) -> None:
+        """Trust another key of the own officer, from the settings on."""
+        self._settings = self._settings.model_copy(update={"officer_key": key.to_text()})
+        self._home.write_settings(self._settings)
+        self.documents.pin_officer(key)
+        self._note_key(EventKind.OFFICER_KEY_CHANGED, key)
+
+    def _note_key(self, kind: EventKind, key: VerifyKey) -> None:
+        subject = Subject(body=digest(key.to_text().encode()))
+        self.decisions.event(kind, subject, outcome=Outcome.DONE)
 
     def _note(self, kind: EventKind, bundle: bytes, outcome: Outcome) -> None:
         subject = Subject(body=digest(bundle))

@@ -106,7 +106,7 @@ def test_a_run_under_way_goes_on_over_the_change(federation: Federation, study: 
     run = federation.ready(study)
     announce(federation, OLD, NEW)
     federation.sync()
-    opened = run.contributed(1, study.mechanisms[0].phase)
+    opened = run.contributed(1, "histogram")
     put_in_force(federation, "EE", "NO", "PT")
     federation.sync()
     for country in run.terms.roster:
