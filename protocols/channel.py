@@ -1,7 +1,10 @@
 """The one channel that a node or an officer opens: gRPC with mutual TLS to the exchange."""
 
-from collections.abc import Callable
-from typing import TypeVar
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import grpc
 from google.protobuf.message import Message
@@ -10,20 +13,32 @@ from keys.errors import PratiqueError
 from protocols.errors import ProtocolFault
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
 
-ReplyT = TypeVar("ReplyT")
-
 MAX_MESSAGE = 64 * 2**20
 """Largest message either way, in bytes."""
+FETCH_SECONDS = 30.0
+"""Longer than a half-open connection lasts, so that the call is made again on another."""
+PAUSES = 0.2, 0.4, 0.8, 1.6
+"""Seconds after which a call whose answer was lost is made again.
+
+It may then be done twice, so every call of the exchange does the second time what it did before.
+"""
+STOP_CHECK_SECONDS = 0.25
 _OPTIONS = [
     ("grpc.max_send_message_length", MAX_MESSAGE),
     ("grpc.max_receive_message_length", MAX_MESSAGE),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),  # a minute otherwise, whatever the line above says
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.enable_retries", 0),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.enable_retries", 0),  # gRPC's own end with the first byte of an answer
     ("grpc.initial_reconnect_backoff_ms", 250),
     ("grpc.max_reconnect_backoff_ms", 5_000),
 ]
+
+_CUT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN})
+"""What gRPC says of a connection that was cut, and of one whose bytes do not verify."""
+_PASSING = _CUT | {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
 
 
 class LinkFault(PratiqueError):
@@ -37,56 +52,141 @@ class LinkFault(PratiqueError):
         super().__init__(what, why=why, fix=fix)
 
 
+class _Wire:
+    """One gRPC channel, and how many calls are on it."""
+
+    def __init__(self, address: str, authority: bytes, key: bytes, certificate: bytes) -> None:
+        credentials = grpc.ssl_channel_credentials(authority, key, certificate)
+        self._channel = grpc.secure_channel(address, credentials, options=_OPTIONS)
+        self.stub = exchange_pb2_grpc.ExchangeStub(self._channel)
+        self.calls = 0
+
+    def close(self) -> None:
+        self._channel.close()
+
+
 class ExchangeLink:
     """A party's side of the exchange. Safe to use from several threads."""
 
     def __init__(self, address: str, *, authority: bytes, key: bytes, certificate: bytes) -> None:
-        credentials = grpc.ssl_channel_credentials(authority, key, certificate)
-        self._address = address
-        self._channel = grpc.secure_channel(address, credentials, options=_OPTIONS)
-        self._stub = exchange_pb2_grpc.ExchangeStub(self._channel)
+        self._address, self._lock = address, threading.Lock()
+        self._wire = _Wire(address, authority, key, certificate)
+        self._open = {self._wire}
+        self._ended = threading.Event()
+
+    def present(self, *, authority: bytes, key: bytes, certificate: bytes) -> None:
+        """Show another certificate from the next call on; calls under way end on the old channel.
+
+        A closed link stays closed.
+        """
+        fresh = _Wire(self._address, authority, key, certificate)
+        with self._lock:
+            if not self._open:
+                fresh.close()
+                return
+            old, self._wire = self._wire, fresh
+            self._open.add(fresh)
+        self._end_idle(old)
 
     def enrol(
         self, request: exchange_pb2.EnrolRequest, seconds: float = 10
     ) -> exchange_pb2.EnrolReply:
         """Ask for admission, or what became of it."""
-        reply: exchange_pb2.EnrolReply = self._call(self._stub.Enrol, request, seconds)
+        reply: exchange_pb2.EnrolReply = self._call("Enrol", request, seconds)
         return reply
 
-    def fetch(self, path: str, seconds: float = 10) -> bytes | None:
+    def renew(
+        self, request: exchange_pb2.RenewRequest, seconds: float = 30
+    ) -> exchange_pb2.RenewReply:
+        """Have the certificate of this channel replaced; the same request gets the same reply."""
+        reply: exchange_pb2.RenewReply = self._call("Renew", request, seconds)
+        return reply
+
+    def fetch(self, path: str, seconds: float = FETCH_SECONDS) -> bytes | None:
         """Return one file of the exchange, or None where it has none at `path`."""
-        reply = self._call(self._stub.Fetch, exchange_pb2.FetchRequest(path=path), seconds)
+        reply = self._call("Fetch", exchange_pb2.FetchRequest(path=path), seconds)
         return reply.content if reply.found else None
 
     def submit(
-        self, kind: exchange_pb2.SubmitRequest.Kind, content: bytes, seconds: float = 20
+        self, kind: exchange_pb2.SubmitRequest.Kind, content: bytes, seconds: float = 60
     ) -> None:
         """Hand in documents or signatures; raises ProtocolFault with the exchange's reason."""
         request = exchange_pb2.SubmitRequest(kind=kind, content=content)
-        reply = self._call(self._stub.Submit, request, seconds)
+        reply = self._call("Submit", request, seconds)
         if not reply.accepted:
             raise ProtocolFault(reply.what, why=reply.why, fix=reply.fix)
 
-    def relay(self, request: exchange_pb2.RelayRequest, seconds: float) -> exchange_pb2.RelayReply:
-        """Carry one Fleet call."""
-        reply: exchange_pb2.RelayReply = self._call(self._stub.Relay, request, seconds)
+    def relay(
+        self,
+        request: exchange_pb2.RelayRequest,
+        seconds: float,
+        stop: threading.Event | None = None,
+    ) -> exchange_pb2.RelayReply:
+        """Carry one Fleet call; `stop` breaks it off, which is a passing LinkFault."""
+        reply: exchange_pb2.RelayReply = self._call("Relay", request, seconds, stop)
         return reply
 
     def close(self) -> None:
         """Close the channel; calls in flight end with LinkFault."""
-        self._channel.close()
+        self._ended.set()
+        with self._lock:
+            wires, self._open = self._open, set()
+        for wire in wires:
+            wire.close()
 
-    def _call(self, method: Callable[..., ReplyT], request: Message, seconds: float) -> ReplyT:
+    def _call(
+        self, method: str, request: Message, seconds: float, stop: threading.Event | None = None
+    ) -> Any:
+        deadline, pauses = time.monotonic() + seconds, iter(PAUSES)
+        while True:
+            try:
+                return self._once(method, request, deadline - time.monotonic(), stop)
+            except grpc.RpcError as error:
+                if not self._again(error, next(pauses, seconds), deadline):
+                    raise self._fault(error) from error
+
+    def _again(self, error: grpc.RpcError, pause: float, deadline: float) -> bool:
+        """Whether to make a call again, after a pause; not where it would end too late."""
+        if error.code() not in _CUT or time.monotonic() + pause >= deadline:
+            return False
+        return not self._ended.wait(pause)
+
+    def _once(
+        self, method: str, request: Message, seconds: float, stop: threading.Event | None
+    ) -> Any:
         try:
-            return method(request, timeout=seconds)
-        except grpc.RpcError as error:
-            raise self._fault(error) from error
+            with self._taken() as wire:
+                call = getattr(wire.stub, method)
+                if stop is None:
+                    return call(request, timeout=seconds)
+                return _unless(stop, call.future(request, timeout=seconds))
         except ValueError as error:
             raise LinkFault("The link to the exchange is closed", passing=True) from error
 
+    @contextmanager
+    def _taken(self) -> Iterator[_Wire]:
+        """Yield the channel of now, which lasts as long as the call."""
+        with self._lock:
+            wire = self._wire
+            wire.calls += 1
+        try:
+            yield wire
+        finally:
+            with self._lock:
+                wire.calls -= 1
+            self._end_idle(wire)
+
+    def _end_idle(self, wire: _Wire) -> None:
+        """Close a channel that was replaced, once the last call on it has ended."""
+        with self._lock:
+            ended = wire is not self._wire and not wire.calls and wire in self._open
+            self._open -= {wire} if ended else set()
+        if ended:
+            wire.close()
+
     def _fault(self, error: grpc.RpcError) -> LinkFault:
         code, details = error.code(), error.details() or ""
-        if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        if code in _PASSING:
             return LinkFault(
                 f"The exchange at {self._address} does not answer",
                 why=details,
@@ -94,3 +194,16 @@ class ExchangeLink:
                 passing=True,
             )
         return LinkFault(f"The exchange at {self._address} refused the call", why=details)
+
+
+def _unless(stop: threading.Event, call: Any) -> Any:
+    """Return what a call brings; break it off soon after `stop` is set."""
+    while not stop.is_set():
+        try:
+            return call.result(STOP_CHECK_SECONDS)
+        except grpc.FutureTimeoutError:
+            continue
+        except grpc.FutureCancelledError:
+            break
+    call.cancel()
+    raise LinkFault("The call was broken off", passing=True)
