@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
 from google.protobuf.message import DecodeError
 
 from client.home import NodeHome
@@ -17,6 +16,8 @@ from client.journal import phase_name
 from governance.service.health import Finding, Shown
 from governance.service.metrics import NodeMetrics
 from governance.service.progress import Progress
+from keys.errors import KeyFault
+from keys.renewal import ends_of
 from protocols.errors import ReasonCode
 from protocols.private_sum.messages import CONTENT
 from protocols.proto.round_pb2 import Reply, Request
@@ -116,8 +117,8 @@ def refusal_of(reply: bytes) -> str | None:
 def expires_at(file: Path) -> datetime | None:
     """Return when the certificate in a file expires, None where there is none to be read."""
     try:
-        return x509.load_pem_x509_certificate(file.read_bytes()).not_valid_after_utc
-    except (OSError, ValueError):
+        return ends_of(file.read_bytes())
+    except (OSError, KeyFault):
         return None
 
 

@@ -13,6 +13,8 @@ from governance.audit.events import Event, EventKind
 from governance.audit.log import AuditLog
 from governance.database import open_database
 from governance.local import Desk
+from governance.service.health import observed
+from governance.service.systemd import Supervisor
 from governance.trust.repository import Repository
 from keys.certificates import Role
 from keys.errors import PratiqueError
@@ -32,6 +34,7 @@ from server.runs import RunStore
 from server.seats import Seats
 from server.state import MIGRATIONS
 from server.superlink import SuperLink
+from server.vitals import CountsRefusals, Vitals, supervised
 
 REFRESH_SECONDS = 3600.0
 CHECK_SECONDS = 1.0
@@ -71,16 +74,23 @@ def run_daemon(home: CoordinatorHome, passphrase: bytes, ready: Callable[[str], 
     keys, settings = CoordinatorKeys.open(home, passphrase), home.settings()
     with only_one(home):
         link = SuperLink(home.superlink, environment={HOME_VARIABLE: os.fspath(home.path)})
+        vitals, supervisor = Vitals(), Supervisor()
         try:
             link.start()
-            asyncio.run(_serve(home, keys, link, ready))
+            with observed(settings.observe, vitals.shown):
+                asyncio.run(_serve(home, keys, link, ready, vitals, supervisor))
         finally:
             link.close()
         _log.info("ended", extra={"federation": settings.federation})
 
 
 async def _serve(
-    home: CoordinatorHome, keys: CoordinatorKeys, link: SuperLink, ready: Callable[[str], None]
+    home: CoordinatorHome,
+    keys: CoordinatorKeys,
+    link: SuperLink,
+    ready: Callable[[str], None],
+    vitals: Vitals,
+    supervisor: Supervisor,
 ) -> None:
     stop, forwarding = _stop_on_signals(), Forwarding()
     relay = Relay(forwarding)
@@ -92,12 +102,14 @@ async def _serve(
         office.settings.listen,
         shown=keys.transport,
         clock=now,
+        interceptors=[CountsRefusals(vitals.metrics.refused)],
     )
     desk = Desk(home.socket, answers(office))
     office.note(EventKind.COORDINATOR_STARTED)
     ready(f"{office.settings.address} (port {port})")
     try:
-        await _watch_over(office, forwarding, stop)
+        async with supervised(vitals, supervisor, office, f"exchange at {office.settings.address}"):
+            await _watch_over(office, forwarding, stop, vitals.watched)
     finally:
         desk.close()
         await server.stop(ENDING_SECONDS)
@@ -131,9 +143,7 @@ def _office(home: CoordinatorHome, keys: CoordinatorKeys, link: SuperLink, relay
         home=home,
         settings=settings,
         keys=keys,
-        enrolment=EnrolmentDesk(
-            engine, CertificateRegister(engine, keys.transport, note=noted)
-        ),
+        enrolment=EnrolmentDesk(engine, CertificateRegister(engine, keys.transport, note=noted)),
         repository=repository,
         documents=documents,
         runs=RunStore(engine),
@@ -162,11 +172,20 @@ def _stop_on_signals() -> asyncio.Event:
     return stop
 
 
-async def _watch_over(office: Office, forwarding: Forwarding, stop: asyncio.Event) -> None:
-    """Keep the documents fresh, and Flower and the runs going, until told to stop."""
+async def _watch_over(
+    office: Office,
+    forwarding: Forwarding,
+    stop: asyncio.Event,
+    watched: Callable[[], None] = lambda: None,
+) -> None:
+    """Keep the documents fresh, and Flower and the runs going, until told to stop.
+
+    `watched` is called at each turn.
+    """
     refreshed, lost = 0.0, True  # a fresh SuperLink knows of no run
     loop = asyncio.get_running_loop()
     while not stop.is_set():
+        watched()
         if name := office.superlink.failed():
             await _start_again(office, forwarding, name)
             lost = True

@@ -8,7 +8,7 @@ rest.
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Protocol
@@ -238,7 +238,12 @@ def _known(method: str) -> str:
 
 
 async def serve_exchange(
-    service: ExchangeService, address: str, *, shown: Shown, clock: Callable[[], datetime]
+    service: ExchangeService,
+    address: str,
+    *,
+    shown: Shown,
+    clock: Callable[[], datetime],
+    interceptors: Sequence[Any] = (),
 ) -> tuple[Any, int]:
     """Start the exchange on `address`; returns the server and its port.
 
@@ -246,6 +251,7 @@ async def serve_exchange(
     `shown` holds at that moment. Raises OperationFault where nothing can listen there.
     """
     server = grpc.aio.server(
+        interceptors=interceptors,
         maximum_concurrent_rpcs=MOST_CALLS,
         options=[
             ("grpc.max_send_message_length", MAX_MESSAGE),

@@ -10,7 +10,17 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 
 from governance.database import transaction
 from server.errors import OperationFault
@@ -41,6 +51,9 @@ _SHOWN = select(*(column for column in runs.c if column.name != "model"))
 
 Noted = Callable[[int, Connection], None]
 """What else lasts in the transaction that makes an attempt; told its number."""
+
+_NUMBER: ColumnElement[int] = literal_column("rowid")
+"""SQLite's own number of a row, in the order in which rows were kept."""
 
 
 class RunStore:
@@ -121,6 +134,26 @@ class RunStore:
         if row is None:
             raise OperationFault(f"There is no run {run_id}")
         return row
+
+    def by_state(self) -> dict[str, int]:
+        """Return how many runs are in each state, for every state there is."""
+        counted = select(runs.c.state, func.count()).group_by(runs.c.state)
+        with transaction(self._engine) as connection:
+            found = {str(state): int(count) for state, count in connection.execute(counted)}
+        return {state.value: found.get(state.value, 0) for state in RunState}
+
+    def last_round(self) -> int:
+        """Return the number under which the newest round of any run was kept; 0 for none."""
+        newest = select(func.max(_NUMBER)).select_from(rounds)
+        with transaction(self._engine) as connection:
+            return int(connection.execute(newest).scalar() or 0)
+
+    def rounds_after(self, number: int) -> list[tuple[int, str, float]]:
+        """Return number, outcome and seconds of the rounds kept after that one."""
+        newer = select(_NUMBER, rounds.c.outcome, rounds.c.seconds).where(number < _NUMBER)
+        with transaction(self._engine) as connection:
+            rows = connection.execute(newer.order_by(_NUMBER)).all()
+        return [(int(row[0]), str(row[1]), float(row[2])) for row in rows]
 
     def latest_of(self, study: str) -> Any | None:
         """Return the newest run of a study, if it was ever launched."""

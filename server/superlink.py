@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -59,6 +60,7 @@ class SuperLink:
         self.port = _free_port()
         self._environment = _environment(home, environment)
         self._processes: list[subprocess.Popen[bytes]] = []
+        self.restarts: Counter[str] = Counter()
 
     @property
     def address(self) -> str:
@@ -82,6 +84,8 @@ class SuperLink:
 
     def restart(self) -> None:
         """End what is left of both processes and start them anew: other secrets, another port."""
+        if name := self.failed():
+            self.restarts[name] += 1
         self.close()
         self._secrets, self.port = _secret_folder(self._home), _free_port()
         self.start()
