@@ -17,6 +17,7 @@ from client.records.csv_source import CsvSource
 from client.records.dictionary import read_dictionary
 from client.records.source import RecordedFeature, Records
 from client.settings import NodeSettings
+from client.tasks.modules import registered
 from client.tasks.registry import Assignment
 from governance.documents.study import Study
 from protocols.errors import ReasonCode, Refusal
@@ -40,6 +41,7 @@ class Holdings:
 
     def __init__(self, settings: NodeSettings, split_secret: bytes) -> None:
         self._settings, self._split = settings, split_secret
+        self._modules = registered(settings.modules)
         self._lock = RLock()
         self._stamp: Stamp | None = None
         self._features: Mapping[str, RecordedFeature] | None = None
@@ -107,6 +109,7 @@ class Holdings:
             conditions=study.population.where,
             split_secret=self._split,
             study=study.digest,
+            modules=self._modules,
         )
         return Prepared(records.version, assignment)
 

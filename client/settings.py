@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from governance.documents.models import Country, PublicKey
 from governance.service.loopback import LoopbackAddress
 from protocols.encoding import Digest
+from protocols.tasks.module import ModuleName
 
 Register = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
@@ -32,7 +33,8 @@ class NodeSettings(BaseModel):
     `officer_key` is the pinned document key of the own country; `person_register` the person
     register that the records belong to, whose ledger this node keeps (None: the agreement's only
     one). `observe` is where metrics and health are shown, on loopback only (None: nowhere);
-    `log_file` takes the log lines (None: standard error does).
+    `log_file` takes the log lines (None: standard error does). `modules` lists torch modules of
+    packages beside the node that studies may name (`client.tasks.modules`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,3 +48,4 @@ class NodeSettings(BaseModel):
     enrolment: Enrolment | None = None
     observe: LoopbackAddress | None = None
     log_file: Path | None = None
+    modules: Annotated[tuple[ModuleName, ...], Field(max_length=64)] = ()

@@ -20,6 +20,9 @@ PATTERNS = {
     r"^[a-z0-9][a-z0-9-]{0,62}$": "lower-case letters, digits and hyphens",
     r"^[a-z][a-z0-9_]{0,63}$": "lower-case letters, digits and underscores",
     r"^[a-z]+/[a-z][a-z0-9-]*$": "a task kind such as train/glm",
+    r"^[a-z][a-z0-9-]{0,62}$": "lower-case letters, digits and hyphens",
+    r"^[a-z][a-z0-9_]{0,31}$": "lower-case letters, digits and underscores",
+    r"^[A-Za-z0-9_][A-Za-z0-9_.]{0,127}$": "letters, digits, underscores and points",
     r"^sha256:[0-9a-f]{64}$": "a digest: sha256: and 64 hexadecimal digits",
     r"^[a-z0-9][a-z0-9./-]{0,126}$": "a log origin such as example.org/dk/log",
 }

@@ -61,7 +61,7 @@ def predict(
     with plain_errors():
         folder, result = _verified(home, name, key)
         weights = read_weights(folder, result)
-        header, rows = predict_file(result.task, result.features, weights, file)  # type: ignore[arg-type]
+        header, rows = predict_file(result.task, result.features, weights, file)
         _write(out, header, rows)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from protocols.tasks import Family, Feature, Missing, Predictor
+from protocols.tasks import Family, Feature, Missing, Predictor, Task
 from protocols.tasks.features import FloatArray, parse_value
 from server.errors import OperationFault
 
@@ -21,14 +21,17 @@ Rows = Sequence[tuple[int, Fields]]
 
 
 def predict_file(
-    task: Predictor, features: Sequence[Feature], weights: FloatArray, source: Path
+    task: Task, features: Sequence[Feature], weights: FloatArray, source: Path
 ) -> tuple[tuple[str, ...], list[list[str]]]:
     """Return the header and rows of predictions, one row for each row of `source`, in order.
 
     A yes/no target gives its probability, a category one probability per level and the top one,
     a number the prediction in its own unit. A patient whom the study would have excluded for a
-    missing value gets empty cells. Raises OperationFault naming line and column.
+    missing value gets empty cells. Raises OperationFault naming line and column, or where the
+    model cannot be applied here.
     """
+    if not isinstance(task, Predictor):
+        raise _not_here(task)
     inputs = task.input_features(features)
     columns = _columns(inputs, _read(source, inputs), source)
     whole = _complete(inputs, columns)
@@ -115,4 +118,12 @@ def _unusable(source: Path, why: str) -> OperationFault:
         f"The file {source} cannot be scored",
         why=why,
         fix="give a CSV file with a header that names the study's input features",
+    )
+
+
+def _not_here(task: Task) -> OperationFault:
+    return OperationFault(
+        f"A model of `{task.kind}` cannot be applied here",
+        why="only the module itself can do it, and modules are installed on nodes",
+        fix="load model.safetensors into the module that the study names: its parts have its names",
     )

@@ -169,7 +169,7 @@ def test_a_field_like_no_other_gets_the_list() -> None:
         ),
         ("[NO, DK, SE]", "[NO, UK]", "countries[1]: 'UK' is not a country code"),
         ("DSRCH", "DSRC", "purpose.purpose_of_use: 'DSRC' is not an HL7 PurposeOfUse code; did"),
-        ("train/glm", "train/glmm", "task: expected one of 'train/glm', 'stats/count'"),
+        ("train/glm", "train/glmm", "task: expected one of 'train/glm', 'train/mlp'"),
         ("  kind: train/glm\n", "", "task: the field `kind` is missing; add it"),
         ("2026-12-31", "31.12.2026", "expires: expected a date such as 2026-12-31T23:59:59Z"),
         ("2026-12-31", "2026-12-31T10:00:00", "expires: must say its time zone"),
