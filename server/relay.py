@@ -80,6 +80,9 @@ class Seat:
     outgoing: dict[str, None] = field(default_factory=dict)
     """Objects that the SuperLink asked this node for."""
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    handed: dict[str, bytes] = field(default_factory=dict)
+    """Answers that brought a message, by its id, until its receipt is confirmed: the SuperLink
+    hands a message out once, and an answer can be lost on its way."""
 
 
 class Relay:
@@ -129,7 +132,7 @@ class Relay:
             status, answer = await self._activate_again(seat, body, headers)
         if status == OK:
             seat = self._seat_of(country)  # a new one, where the SuperLink was started meanwhile
-            _remember(seat, method, answer)
+            _remember(seat, method, request, answer)
         return status, answer
 
     def _seat_of(self, country: str) -> Seat:
@@ -155,13 +158,23 @@ class Relay:
         deadline = asyncio.get_running_loop().time() + self._long_poll
         while True:
             seat.arrived.clear()
-            status, answer = await self._forward("PullMessages", body, headers)
-            if status != OK or _note_incoming(seat, answer):
+            looking = asyncio.ensure_future(self._look(seat, body, headers))
+            status, answer = await asyncio.shield(looking)  # even if the node is gone meanwhile
+            if status != OK or PullMessagesResponse.FromString(answer).messages_list:
                 return status, answer
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 return status, answer
             await _event_or_timeout(seat.arrived, min(left, RECHECK_SECONDS))
+
+    async def _look(self, seat: Seat, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        """Return a message whose receipt is not confirmed, or what the SuperLink has."""
+        if seat.handed:
+            return OK, next(iter(seat.handed.values()))
+        status, answer = await self._forward("PullMessages", body, headers)
+        if status == OK:
+            _note_incoming(seat, answer)
+        return status, answer
 
 
 async def _event_or_timeout(event: asyncio.Event, seconds: float) -> None:
@@ -213,23 +226,25 @@ def _must(condition: bool, seat: Seat, what: str) -> None:  # noqa: FBT001 (a gu
         raise RelayRefused(f"{seat.country} asked with {what}")
 
 
-def _remember(seat: Seat, method: str, answer: bytes) -> None:
+def _remember(seat: Seat, method: str, request: Any, answer: bytes) -> None:
     if method == "ActivateNode":
         seat.online, seat.heard = True, time.monotonic()
         seat.sign_ins += 1
+        seat.handed.clear()  # whoever signs in anew is asked anew
     elif method == "DeactivateNode":
         seat.online = False
+    elif method == "ConfirmMessageReceived":
+        seat.handed.pop(request.message_object_id, None)
     elif method == "PushMessages":
         asked = PushMessagesResponse.FromString(answer).objects_to_push
         _keep(seat.outgoing, asked)
 
 
-def _note_incoming(seat: Seat, answer: bytes) -> bool:
-    """Note which objects are now addressed to the seat; True where a message came."""
-    response = PullMessagesResponse.FromString(answer)
-    for tree in response.message_object_trees:
+def _note_incoming(seat: Seat, answer: bytes) -> None:
+    """Note which objects are now addressed to the seat."""
+    for tree in PullMessagesResponse.FromString(answer).message_object_trees:
         _keep(seat.incoming, _object_ids(tree))
-    return bool(response.messages_list)
+        seat.handed[tree.object_id] = answer
 
 
 def _object_ids(tree: ObjectTree) -> list[str]:

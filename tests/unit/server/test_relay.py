@@ -10,6 +10,7 @@ from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
     DeactivateNodeRequest,
     PullMessagesRequest,
+    PullMessagesResponse,
     PushMessagesRequest,
     PushMessagesResponse,
 )
@@ -259,6 +260,7 @@ def test_a_new_seat_voids_what_the_old_one_held(wire: Wire) -> None:
 
 def test_a_seat_forgets_the_oldest_objects_first(wire: Wire) -> None:
     wire.bring("AT", AT, "first")
+    confirm(wire, "first")
     children = [tree(f"o{number}") for number in range(MAX_OBJECTS)]
     wire.superlink.will("PullMessages", incoming(tree("m", *children)))
     wire.call("AT", "PullMessages", REQUESTS["PullMessages"](AT))
@@ -266,6 +268,71 @@ def test_a_seat_forgets_the_oldest_objects_first(wire: Wire) -> None:
     wire.refused("AT", "PullObject", PullObjectRequest(node=Node(node_id=AT), object_id="first"))
     last = PullObjectRequest(node=Node(node_id=AT), object_id=f"o{MAX_OBJECTS - 1}")
     assert wire.call("AT", "PullObject", last)[0] == 200
+
+
+def pulled(wire: Wire) -> list[str]:
+    """Return the ids of the messages that AT's next look brings."""
+    _, answer = wire.call("AT", "PullMessages", REQUESTS["PullMessages"](AT))
+    trees = PullMessagesResponse.FromString(answer).message_object_trees
+    return [one.object_id for one in trees]
+
+
+def confirm(wire: Wire, name: str) -> None:
+    request = ConfirmMessageReceivedRequest(node=Node(node_id=AT), message_object_id=name)
+    assert wire.call("AT", "ConfirmMessageReceived", request)[0] == 200
+
+
+def test_a_message_is_handed_out_until_its_receipt_is_confirmed(wire: Wire) -> None:
+    """The SuperLink hands it out once, and the answer that brought it may be lost."""
+    wire.bring("AT", AT, "m")
+    wire.superlink.will("PullMessages", incoming(tree("next")))
+    assert pulled(wire) == ["m"]
+    assert pulled(wire) == ["m"]
+    assert wire.superlink.methods.count("PullMessages") == 1
+    confirm(wire, "m")
+    assert pulled(wire) == ["next"]
+    confirm(wire, "m")  # once more, as a late copy of the call would
+    assert pulled(wire) == ["next"]
+    confirm(wire, "next")
+    assert pulled(wire) == []
+
+
+def test_what_one_country_has_not_confirmed_is_not_another_s(wire: Wire) -> None:
+    wire.bring("AT", AT, "m")
+    _, answer = wire.call("BE", "PullMessages", REQUESTS["PullMessages"](BE))
+    assert answer == b""
+
+
+def test_whoever_signs_in_anew_is_not_handed_what_was_before(wire: Wire) -> None:
+    wire.bring("AT", AT, "m")
+    wire.call("AT", "ActivateNode", REQUESTS["ActivateNode"](AT))
+    assert pulled(wire) == []
+
+
+def test_a_message_that_arrives_for_a_node_that_hung_up_is_not_lost(wire: Wire) -> None:
+    """The exchange ends a call when its connection breaks, at whatever point it is."""
+    body = REQUESTS["PullMessages"](AT).SerializeToString()
+
+    async def hang_up() -> None:
+        asked, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(*_: Any) -> tuple[int, bytes]:
+            asked.set()
+            await go_on.wait()
+            return 200, incoming(tree("m"))
+
+        wire.relay._forward = slow
+        looking = asyncio.ensure_future(wire.relay.call("AT", "PullMessages", body, {}))
+        await asked.wait()
+        looking.cancel()
+        await asyncio.wait([looking])
+        go_on.set()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    asyncio.run(hang_up())
+    wire.relay._forward = wire.superlink.forward
+    assert pulled(wire) == ["m"]
 
 
 def test_who_is_online_follows_activation(wire: Wire) -> None:
