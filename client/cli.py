@@ -21,7 +21,7 @@ from governance.commands import (
 if TYPE_CHECKING:
     from client.enrolment import Introduction
     from client.home import NodeHome
-    from client.keyring import NodeKeyring
+    from keys.store import KeyStore
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -92,8 +92,10 @@ def enrol(
     passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Join a federation: print a fingerprint to read out, and wait to be let in."""
-    from client.enrolment import Candidate, read_invitation  # noqa: PLC0415 (keeps --help quick)
+    from client.enrolment import Candidate  # noqa: PLC0415 (keeps --help quick)
+    from client.renewal import kept_pair  # noqa: PLC0415
     from governance.documents.permit import NodeKeys  # noqa: PLC0415
+    from protocols.invitation import read_invitation  # noqa: PLC0415
 
     with plain_errors():
         node_home = _home(home)
@@ -101,7 +103,7 @@ def enrol(
         candidate = Candidate(
             home=node_home,
             settings=settings,
-            keyring=_unlocked(node_home, passphrase_file, passphrase_fd),
+            pair=kept_pair(node_home, _unlocked(node_home, passphrase_file, passphrase_fd)),
             keys=NodeKeys.from_canonical(node_home.node_keys.read_bytes()),
             dial=_dial,
             clock=lambda: datetime.now(UTC),
@@ -200,9 +202,9 @@ def up(
         from client.daemon import run_daemon  # noqa: PLC0415 (takes seconds)
         from governance.service.logs import configure, reopen_on_hangup  # noqa: PLC0415
 
-        keyring = _unlocked(node_home, passphrase_file, passphrase_fd)
+        store = _unlocked(node_home, passphrase_file, passphrase_fd)
         reopen_on_hangup(configure(log_file or settings.log_file))
-        run_daemon(node_home, settings, keyring)
+        run_daemon(node_home, settings, store)
 
 
 @app.command()
@@ -227,6 +229,46 @@ def resume(home: HomeOption = DEFAULT_HOME) -> None:
     """Take part again after `pause`."""
     with plain_errors():
         typer.echo(str(_ask(home, "resume")["waiting_for"]))
+
+
+@app.command("approve-key")
+def approve_key(
+    country: Annotated[str, typer.Argument(help="Whose key has changed, such as DK.")],
+    fingerprint: Annotated[str, typer.Argument(help="As its officer read it out to you.")],
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Accept another country's changed key, which its former key has not signed."""
+    with plain_errors():
+        found = _ask(home, "approve_key", country=country, fingerprint=fingerprint)
+        typer.echo(f"The key {found['fingerprint']} of {found['country']} counts here from now on.")
+
+
+@app.command("officer-key")
+def officer_key(
+    key: Annotated[str, typer.Argument(help="The officer's new key: its text, or its file.")],
+    fingerprint: Annotated[str, typer.Option(help="As your officer read it out to you.")],
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Pin another key of your own officer, whose former key is lost."""
+    from client.founding import officer_key as read_key  # noqa: PLC0415 (keeps --help quick)
+
+    with plain_errors():
+        new = read_key(key)
+        _require_fingerprint(new.fingerprint, fingerprint)
+        found = _ask(home, "officer_key", key=new.to_text())
+        typer.echo(f"Pinned officer key: {found['fingerprint']}")
+        typer.echo("Next: your officer hands over the documents signed with it.")
+
+
+def _require_fingerprint(found: str, said: str) -> None:
+    from client.errors import OperationFault  # noqa: PLC0415 (keeps --help quick)
+
+    if found != said:
+        raise OperationFault(
+            "The key does not have the fingerprint that you were told",
+            why=f"its fingerprint is {found}",
+            fix="compare it with your officer by voice; nothing was changed",
+        )
 
 
 def _print_status(found: dict[str, Any]) -> None:
@@ -272,12 +314,11 @@ EXPECTED = {
 }
 
 
-def _unlocked(home: "NodeHome", file: Path | None, fd: int | None) -> "NodeKeyring":
-    from client.keyring import NodeKeyring  # noqa: PLC0415 (keeps --help quick)
+def _unlocked(home: "NodeHome", file: Path | None, fd: int | None) -> "KeyStore":
     from governance.passphrases import known_passphrase  # noqa: PLC0415
     from keys.store import KeyStore  # noqa: PLC0415
 
-    return NodeKeyring.load(KeyStore.open(home.keys, known_passphrase(file, fd)))
+    return KeyStore.open(home.keys, known_passphrase(file, fd))
 
 
 def _dial(address: str, authority: bytes, key: bytes, certificate: bytes) -> Any:

@@ -23,6 +23,7 @@ from client.errors import OperationFault
 from client.home import NodeHome, read_public
 from client.keyring import NodeKeyring
 from client.node import Node
+from client.renewal import Renewal, credentials
 from client.settings import Enrolment, NodeSettings
 from client.standing import Link
 from client.state import MIGRATIONS
@@ -31,7 +32,10 @@ from governance.database import open_database
 from governance.local import Desk
 from governance.service.health import observed
 from governance.service.systemd import Supervisor, Watchdog
+from governance.transport import Presented
 from keys.errors import PratiqueError
+from keys.identity import VerifyKey
+from keys.store import KeyStore
 from protocols.channel import ExchangeLink
 from protocols.noise import DiscreteGaussian
 
@@ -52,6 +56,16 @@ class Server(Protocol):
 
     def serve(self, stop: threading.Event) -> None:
         """Answer until `stop` is set; raises LinkFault when the link is lost."""
+
+
+class Upkeep(Protocol):
+    """What keeps the node's certificate current; `client.renewal.Renewal` does."""
+
+    def tend(self) -> None:
+        """Renew it, if it is time."""
+
+    def ended(self) -> str:
+        """Return what to say once it has ended; nothing before that."""
 
 
 Act = Callable[[], None]
@@ -78,9 +92,10 @@ class Daemon:
         *,
         vitals: Vitals,
         supervisor: Supervisor,
+        renewal: Upkeep,
     ) -> None:
         self._node, self._link, self._serve, self._home = node, link, serve, home
-        self._vitals, self._supervisor = vitals, supervisor
+        self._vitals, self._supervisor, self._renewal = vitals, supervisor, renewal
         self._stop, self._wake = threading.Event(), threading.Event()
         self._busy = threading.Lock()
         self._standing = Link()
@@ -134,7 +149,8 @@ class Daemon:
         """Note a lost link and wait; return how many times in a row it failed."""
         count = 0 if self._standing.connected else failures + 1
         if not self._stop.is_set():
-            self._standing = Link(fault=f"{what}; {why}" if why else what)
+            said = f"{what}; {why}" if why else what
+            self._standing = Link(fault=self._renewal.ended() or said)
             self._vitals.linked(self._standing.fault)
             self._supervisor.status(self._standing.fault)
             _log.warning("link lost", extra={"what": what, "why": why})
@@ -171,6 +187,7 @@ class Daemon:
         while not self._stop.is_set():
             self._vitals.progress.moved(TEND, WORK_SECONDS)
             try:
+                self._renewal.tend()
                 self._node.tend()
                 self._vitals.tended(self._node.status(self._standing))
             except Exception:  # noqa: BLE001 - tending goes on whatever happens once
@@ -184,6 +201,8 @@ class Daemon:
             "pause": self._pause,
             "resume": self._resume,
             "deliver": self._deliver,
+            "approve_key": self._approve_key,
+            "officer_key": self._officer_key,
             "log_entries": self._node.log_entries,
         }
         if method not in answers:
@@ -197,6 +216,15 @@ class Daemon:
         found = self._node.status(self._standing)
         self._vitals.saw(found)
         return found
+
+    def _approve_key(self, country: str, fingerprint: str) -> dict[str, str]:
+        key = self._node.approve_key(country, fingerprint)
+        return {"country": country, "fingerprint": key.fingerprint}
+
+    def _officer_key(self, key: str) -> dict[str, str]:
+        pinned = VerifyKey.from_text(key)
+        self._node.pin_officer(pinned)
+        return {"fingerprint": pinned.fingerprint}
 
     def _pause(self, reason: str = "") -> dict[str, Any]:
         self._node.pause(reason)
@@ -216,12 +244,13 @@ class Daemon:
         return {"version": own.version, "expires": own.expires.isoformat()}
 
 
-def run_daemon(home: NodeHome, settings: NodeSettings, keyring: NodeKeyring) -> None:
+def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
     """Run the node in `home` until SIGTERM or SIGINT. Raises what keeps it from starting."""
-    enrolment = _enrolled(settings)
+    enrolment, keyring = _enrolled(settings), NodeKeyring.load(store)
     vitals, supervisor = Vitals(home, _now), Supervisor()
     with home.held(), observed(settings.observe, vitals.shown):
-        link = _dial(home, enrolment, keyring)
+        held = credentials(home, store, _now, _random.random())
+        link = _dial(enrolment, held.presented())
         node = Node(
             home,
             settings,
@@ -233,7 +262,15 @@ def run_daemon(home: NodeHome, settings: NodeSettings, keyring: NodeKeyring) -> 
             clock=_now,
         )
         serve = fleet_server(keyring)
-        daemon = Daemon(node, link, serve, home, vitals=vitals, supervisor=supervisor)
+        daemon = Daemon(
+            node,
+            link,
+            serve,
+            home,
+            vitals=vitals,
+            supervisor=supervisor,
+            renewal=Renewal(home, held, link, _now),
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: daemon.stop())
         daemon.run()
@@ -256,12 +293,12 @@ def _enrolled(settings: NodeSettings) -> Enrolment:
     return settings.enrolment
 
 
-def _dial(home: NodeHome, enrolment: Enrolment, keyring: NodeKeyring) -> ExchangeLink:
+def _dial(enrolment: Enrolment, shown: Presented) -> ExchangeLink:
     return ExchangeLink(
         enrolment.exchange,
-        authority=read_public(home.authority, "The transport authority", _ENROL_AGAIN),
-        key=keyring.transport,
-        certificate=read_public(home.certificate, "The certificate", _ENROL_AGAIN),
+        authority=shown.authority,
+        key=shown.key,
+        certificate=shown.certificate,
     )
 
 

@@ -3,24 +3,25 @@
 The invitation must be for this country's node, in time, and whole: its digests of the transport
 authority and of the TUF root are what people compared by voice, and both are checked here. The
 request is the same however often it is sent, so an interrupted enrolment goes on where it was.
+A node whose certificate has ended enrols again: it keeps its federation, its root, its keys, its
+ledger and its log, and gets a new transport key and certificate.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Protocol
 
 from client.errors import OperationFault
 from client.home import NodeHome
-from client.keyring import NodeKeyring
 from client.settings import Enrolment, NodeSettings
 from governance.documents.permit import NodeKeys
+from governance.transport import KeptPair
 from governance.trust.files import write_atomic
 from keys.certificates import Role, certificate_fingerprint, peer_of, public_pem
 from protocols.encoding import digest
-from protocols.invitation import MAX_INVITATION, Invitation, Statement, enrolment_fingerprint
+from protocols.invitation import Invitation, Statement, enrolment_fingerprint
 from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest
 
 FIRST_ROOT = "metadata/1.root.json"
@@ -62,7 +63,7 @@ class Candidate:
 
     home: NodeHome
     settings: NodeSettings
-    keyring: NodeKeyring
+    pair: KeptPair
     keys: NodeKeys
     dial: Dial
     clock: Callable[[], datetime]
@@ -118,10 +119,23 @@ class Candidate:
         if (invitation.country, invitation.role) != (country, "node"):
             meant = f"{invitation.role} of {invitation.country}"
             return f"it is for the {meant}, and this is the node of {country}"
+        if other := self._other_federation(invitation):
+            return other
         if certificate_fingerprint(invitation.authority.encode()) != invitation.authority_digest:
             return "its transport authority does not have the digest that it states"
         ended = invitation.expires <= self.clock()
         return f"it expired on {invitation.expires:%Y-%m-%d %H:%M} UTC" if ended else ""
+
+    def _other_federation(self, invitation: Invitation) -> str:
+        """A ledger, and what its charges rest on, belong to one federation for good."""
+        held = self.settings.enrolment
+        if held is None:
+            return ""
+        if invitation.federation != held.federation:
+            return f"it is of {invitation.federation}, and this node belongs to {held.federation}"
+        if invitation.root_digest not in (None, held.root_digest):
+            return "it names another root of documents than the one that this node began with"
+        return ""
 
     def _request(self, invitation: Invitation) -> EnrolRequest:
         statement = Statement(
@@ -134,7 +148,7 @@ class Candidate:
         )
         return EnrolRequest(
             token=invitation.token_bytes(),
-            transport_key=public_pem(self.keyring.transport),
+            transport_key=public_pem(self.pair.next_key()),
             statement=statement.to_bytes(),
         )
 
@@ -168,7 +182,7 @@ class Candidate:
         root = self._root(invitation, root_digest, certificate)
         write_atomic(self.home.root, root)
         write_atomic(self.home.authority, authority)
-        write_atomic(self.home.certificate, certificate)
+        self.pair.keep(certificate)
         enrolment = Enrolment(
             federation=invitation.federation,
             exchange=invitation.exchange,
@@ -194,7 +208,7 @@ class Candidate:
         link = self.dial(
             invitation.exchange,
             invitation.authority.encode(),
-            self.keyring.transport,
+            self.pair.next_key(),
             certificate,
         )
         try:
@@ -208,16 +222,3 @@ class Candidate:
                 fix="compare the digest with the coordinator by voice; nothing was kept",
             )
         return root
-
-
-def read_invitation(path: Path) -> Invitation:
-    """Read the coordinator's file. Raises OperationFault, ProtocolFault."""
-    try:
-        with path.open("rb") as file:
-            return Invitation.from_bytes(file.read(MAX_INVITATION + 1))
-    except OSError as error:
-        raise OperationFault(
-            f"{path} cannot be read",
-            why=error.strerror or str(error),
-            fix="name the file that the coordinator handed over",
-        ) from None

@@ -1,8 +1,8 @@
 """A party's transport key and certificate, replaced while they are in use.
 
 A new key is kept before anybody is told of it. The certificate's file decides which key counts:
-a crash between any two writes leaves a pair that belongs together, and the rest is made good when
-the pair is read again.
+a crash between any two writes leaves a pair that belongs together, and the rest is made good at
+the next change.
 """
 
 from collections.abc import Callable
@@ -43,43 +43,49 @@ class KeptPair:
             raise KeyFault("There is no certificate", why=why, fix=ENROL_AGAIN) from None
 
     def load(self) -> tuple[bytes, bytes]:
-        """Return key and certificate, PEM. Raises KeyFault where no key fits the certificate."""
+        """Return key and certificate, PEM; changes nothing.
+
+        Raises KeyFault where no key fits the certificate.
+        """
         certificate = self.certificate
-        wanted = certified_key(certificate)
-        for name in (self._name, self._name + NEXT):
-            if name in self._store.names() and public_pem(self._store.get(name)) == wanted:
-                self._settle(name)
-                return self._store.get(self._name), certificate
-        raise KeyFault(
-            f"No key here fits the certificate in {self._file}",
-            why="one of them was restored from another backup",
-            fix=f"restore both from the same one, or {ENROL_AGAIN}",
-        )
+        name = self._name_of(certified_key(certificate))
+        if name is None:
+            raise KeyFault(
+                f"No key here fits the certificate in {self._file}",
+                why="one of them was restored from another backup",
+                fix=f"restore both from the same one, or {ENROL_AGAIN}",
+            )
+        return self._store.get(name), certificate
 
     def next_key(self) -> bytes:
         """Return the key that waits for a certificate; it is made now if there is none."""
-        name = self._name + NEXT
-        if name not in self._store.names():
-            self._store.put(name, new_transport_key())
-        return self._store.get(name)
+        waiting = self._name + NEXT
+        if self._is_in_use(waiting):
+            self._put_in_place()
+        if waiting not in self._store.names():
+            self._store.put(waiting, new_transport_key())
+        return self._store.get(waiting)
 
     def keep(self, certificate: bytes) -> None:
         """Take the certificate of the key that waited; from then on this is the pair."""
         write_atomic(self._file, certificate)
-        self._settle(self._name + NEXT)
+        self._put_in_place()
 
-    def _settle(self, name: str) -> None:
-        """Make the key under `name` the one in use, and remove what is left of the change."""
-        if name != self._name:
-            self._store.put(self._name, self._store.get(name))
-            self._store.delete(name)
-        elif self._is_left_over():
-            self._store.delete(self._name + NEXT)
+    def _name_of(self, public_key: bytes) -> str | None:
+        held = self._store.names()
+        names = [name for name in (self._name, self._name + NEXT) if name in held]
+        return next((n for n in names if public_pem(self._store.get(n)) == public_key), None)
 
-    def _is_left_over(self) -> bool:
-        """Return whether the crash came after the key was put in place, before its copy went."""
-        names, waiting = self._store.names(), self._name + NEXT
-        return waiting in names and self._store.get(waiting) == self._store.get(self._name)
+    def _is_in_use(self, waiting: str) -> bool:
+        """Return whether a crash came after the certificate was kept, before the key was moved."""
+        if waiting not in self._store.names() or not self._file.exists():
+            return False
+        return public_pem(self._store.get(waiting)) == certified_key(self.certificate)
+
+    def _put_in_place(self) -> None:
+        waiting = self._name + NEXT
+        self._store.put(self._name, self._store.get(waiting))
+        self._store.delete(waiting)
 
 
 class Renewing(Protocol):

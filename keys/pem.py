@@ -66,7 +66,7 @@ def pem_of_public(key: ec.EllipticCurvePublicKey) -> bytes:
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
-def certificate_pem(certificate: x509.Certificate) -> bytes:
+def pem_of_certificate(certificate: x509.Certificate) -> bytes:
     """Return a certificate as PEM."""
     return certificate.public_bytes(Encoding.PEM)
 

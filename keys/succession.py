@@ -15,7 +15,7 @@ from cryptography import x509
 
 from keys.certificates import TransportAuthority, federations_of, issued_by
 from keys.errors import KeyFault
-from keys.pem import certificate_pem, parsed_certificates
+from keys.pem import parsed_certificate, parsed_certificates, pem_of_certificate
 
 BEFORE_THE_END = timedelta(days=730)
 NOTICE = timedelta(days=180)
@@ -92,7 +92,16 @@ def followed(held_pem: bytes, offered_pem: bytes, vouchers_pem: bytes, now: date
         if one not in believed:
             _check_vouched(one, believed, vouchers, now)
             believed.append(one)
-    return b"".join(map(certificate_pem, offered))
+    return b"".join(map(pem_of_certificate, offered))
+
+
+def issuer_among(authorities_pem: bytes, certificate_pem: bytes) -> bytes:
+    """Return which of the authorities issued the certificate, PEM. Raises KeyFault for none."""
+    certificate = parsed_certificate(certificate_pem)
+    for one in parsed_certificates(authorities_pem):
+        if issued_by(certificate, one):
+            return pem_of_certificate(one)
+    raise KeyFault("None of the transport authorities that are held issued this certificate")
 
 
 def _check_vouched(

@@ -6,6 +6,7 @@ ask for admission and nothing else, and its token works once.
 """
 
 import base64
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -114,6 +115,19 @@ class Statement(BaseModel):
         if statement.to_bytes() != content:
             raise ProtocolFault("An enrolment's statement is not in canonical form")
         return statement
+
+
+def read_invitation(path: Path) -> Invitation:
+    """Read the coordinator's file. Raises ProtocolFault."""
+    try:
+        with path.open("rb") as file:
+            return Invitation.from_bytes(file.read(MAX_INVITATION + 1))
+    except OSError as error:
+        raise ProtocolFault(
+            f"{path} cannot be read",
+            why=error.strerror or str(error),
+            fix="name the file that the coordinator handed over",
+        ) from None
 
 
 def enrolment_fingerprint(transport_key: bytes, statement: bytes) -> str:

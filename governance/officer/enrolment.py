@@ -4,17 +4,20 @@ import time
 from pathlib import Path
 
 from governance.officer.errors import OfficerFault
-from governance.officer.home import TRANSPORT_KEY
 from governance.officer.office import Office
 from governance.trust.files import write_atomic
 from keys.certificates import (
     Role,
     certificate_fingerprint,
-    new_transport_key,
     peer_of,
     public_pem,
 )
-from protocols.invitation import MAX_INVITATION, Invitation, Statement, enrolment_fingerprint
+from protocols.invitation import (
+    Invitation,
+    Statement,
+    enrolment_fingerprint,
+    read_invitation,
+)
 from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest
 
 POLL_SECONDS = 1.0
@@ -44,19 +47,6 @@ def enrol(office: Office, path: Path, *, wait: float) -> None:
     office.terminal.answer({"status": status, "fingerprint": fingerprint})
 
 
-def read_invitation(path: Path) -> Invitation:
-    """Read the coordinator's file. Raises OfficerFault, ProtocolFault."""
-    try:
-        with path.open("rb") as file:
-            return Invitation.from_bytes(file.read(MAX_INVITATION + 1))
-    except OSError as error:
-        raise OfficerFault(
-            f"{path} cannot be read",
-            why=error.strerror or str(error),
-            fix="name the file that the coordinator handed you",
-        ) from None
-
-
 def check_invitation(office: Office, invitation: Invitation) -> None:
     """Raise OfficerFault unless the invitation is for this officer, whole, and in time."""
     why = _problem(office, invitation)
@@ -78,15 +68,12 @@ def _problem(office: Office, invitation: Invitation) -> str:
 
 def _request(office: Office, invitation: Invitation) -> EnrolRequest:
     """Return the request; its transport key is kept first, so that it can be asked again."""
-    store = office.identity.store
-    if TRANSPORT_KEY not in store.names():
-        store.put(TRANSPORT_KEY, new_transport_key())
     statement = Statement(
         country=office.country, role="officer", document_key=office.settings.document_key
     )
     return EnrolRequest(
         token=invitation.token_bytes(),
-        transport_key=public_pem(store.get(TRANSPORT_KEY)),
+        transport_key=public_pem(office.pair.next_key()),
         statement=statement.to_bytes(),
     )
 
@@ -138,7 +125,7 @@ def _admit(office: Office, invitation: Invitation, certificate: bytes) -> None:
             fix="tell the coordinator; nothing was kept",
         )
     write_atomic(office.home.authority_file, authority)
-    write_atomic(office.home.certificate_file, certificate)
+    office.pair.keep(certificate)
     update = {
         "federation": invitation.federation,
         "exchange": invitation.exchange,

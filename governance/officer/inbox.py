@@ -188,7 +188,7 @@ def _certificate(waiting: Waiting) -> Iterator[Item]:
     if end is not None and end - waiting.now <= CERTIFICATE_WARNING:
         yield Item(
             Matter.CERTIFICATE,
-            f"Your certificate for the exchange ends {ends(end, waiting.now)}",
+            f"Your certificate for the exchange ends {ends(end, waiting.now)}; it did not renew",
             "ask the coordinator for a new invitation, then `pratique-officer enrol`",
             due=end,
         )

@@ -5,6 +5,10 @@ from typing import Protocol
 
 from governance.officer.errors import OfficerFault
 from governance.officer.home import TRANSPORT_KEY, Identity, OfficerHome, Settings
+from governance.officer.terminal import Terminal
+from governance.transport import Credentials, KeptPair
+from governance.trust.files import one_writer
+from keys.errors import PratiqueError
 from protocols.proto import exchange_pb2
 
 
@@ -20,6 +24,12 @@ class Exchange(Protocol):
     def enrol(self, request: exchange_pb2.EnrolRequest) -> exchange_pb2.EnrolReply:
         """Ask for admission, or what became of it."""
 
+    def renew(self, request: exchange_pb2.RenewRequest) -> exchange_pb2.RenewReply:
+        """Have the certificate of this channel replaced."""
+
+    def present(self, *, authority: bytes, key: bytes, certificate: bytes) -> None:
+        """Show another certificate from the next call on."""
+
     def close(self) -> None:
         """Close the channel."""
 
@@ -34,17 +44,40 @@ def dial(address: str, *, authority: bytes, key: bytes, certificate: bytes) -> E
 Dial = Callable[..., Exchange]
 
 
-def open_link(home: OfficerHome, settings: Settings, identity: Identity, dial: Dial) -> Exchange:
-    """Return the channel of an enrolled officer. Raises OfficerFault where it is not enrolled."""
+def kept_pair(home: OfficerHome, identity: Identity) -> KeptPair:
+    """Return the officer's transport key and certificate."""
+    return KeptPair(identity.store, TRANSPORT_KEY, home.certificate_file)
+
+
+def open_link(home: OfficerHome, settings: Settings, held: Credentials, dial: Dial) -> Exchange:
+    """Return the channel of an enrolled officer.
+
+    Raises OfficerFault where it is not enrolled, KeyFault where its certificate has ended.
+    """
     if settings.exchange is None or not home.certificate_file.exists():
         raise OfficerFault(
             "You are not enrolled with an exchange yet",
             why="there is no certificate in your folder",
             fix="run `pratique-officer enrol` with the invitation of the coordinator",
         )
+    shown = held.presented()
     return dial(
         settings.exchange,
-        authority=home.authority_file.read_bytes(),
-        key=identity.store.get(TRANSPORT_KEY),
-        certificate=home.certificate_file.read_bytes(),
+        authority=shown.authority,
+        key=shown.key,
+        certificate=shown.certificate,
     )
+
+
+def renew_if_due(home: OfficerHome, held: Credentials, link: Exchange, terminal: Terminal) -> None:
+    """Renew the certificate where it is time; without that the work goes on as long as it lasts."""
+    if not held.due():
+        return
+    try:
+        with one_writer(home.path / "transport"):
+            shown = held.renew(link) if held.due() else held.presented()
+    except PratiqueError as fault:
+        terminal.warn(f"your certificate was not renewed, and ends on {held.ends():%Y-%m-%d}")
+        terminal.warn(str(fault))
+        return
+    link.present(authority=shown.authority, key=shown.key, certificate=shown.certificate)

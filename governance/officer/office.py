@@ -9,12 +9,13 @@ from typing import Self, get_args
 from governance.documents.study import Study
 from governance.ledger import LedgerView
 from governance.officer.home import Identity, OfficerHome, Settings
-from governance.officer.link import Dial, Exchange, dial, open_link
+from governance.officer.link import Dial, Exchange, dial, kept_pair, open_link, renew_if_due
 from governance.officer.node import ledger_left
 from governance.officer.own import own_documents, read_own
 from governance.officer.terminal import Terminal
 from governance.officer.trusted import FIRST_ROOT, Trust
 from governance.policy.assessment import Act, Assessment, assess
+from governance.transport import Credentials, KeptPair
 from governance.trust.bundle import CountryDocuments
 from governance.trust.signing import OfficerDocuments
 from governance.trust.view import TrustedView
@@ -66,10 +67,17 @@ class Office:
 
     @property
     def exchange(self) -> Exchange:
-        """The channel to the exchange, opened at first use."""
+        """The channel to the exchange, opened at first use; the certificate is renewed by it."""
+        held = Credentials(self.pair, self.home.authority_file, clock=self.clock)
         if self._link is None:
-            self._link = open_link(self.home, self.settings, self.identity, self.dial)
+            self._link = open_link(self.home, self.settings, held, self.dial)
+        renew_if_due(self.home, held, self._link, self.terminal)
         return self._link
+
+    @property
+    def pair(self) -> KeptPair:
+        """The transport key and its certificate."""
+        return kept_pair(self.home, self.identity)
 
     @property
     def trust(self) -> Trust:

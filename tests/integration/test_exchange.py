@@ -365,7 +365,7 @@ def test_a_message_that_came_while_a_revoked_node_waited_is_not_handed_out(port:
     link = port.link(serial_holder)
     body = PullMessagesRequest(node=Node(node_id=AT)).SerializeToString()
     request = RelayRequest(method="PullMessages", body=body)
-    waiting = link._stub.Relay.future(request, timeout=20)
+    waiting = link._wire.stub.Relay.future(request, timeout=20)
     try:
         _until(lambda: "PullMessages" in port.superlink.methods)
         port.desk.register._revoked |= {_serial(serial_holder)}

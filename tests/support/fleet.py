@@ -158,6 +158,16 @@ class OpenRegister:
         return None
 
 
+class Lasting:
+    """A node's certificate that needs no renewal."""
+
+    def tend(self) -> None:
+        return None
+
+    def ended(self) -> str:
+        return ""
+
+
 @dataclass
 class Shown:
     """What an exchange shows and whom it believes; a test may change both while it runs."""

@@ -11,6 +11,7 @@ from client.enrolment import Candidate, Introduction
 from client.founding import found
 from client.home import NodeHome
 from client.keyring import NodeKeyring
+from client.renewal import kept_pair
 from client.settings import NodeSettings
 from governance.documents.permit import NodeKeys
 from keys.certificates import Role, TransportAuthority, new_transport_key, public_pem
@@ -132,7 +133,7 @@ class Newcomer:
         candidate = Candidate(
             home=self.home,
             settings=self.home.settings(),
-            keyring=keyring(self.home),
+            pair=kept_pair(self.home, KeyStore.open(self.home.keys, PASSPHRASE)),
             keys=NodeKeys.from_canonical(self.home.node_keys.read_bytes()),
             dial=self.exchange.dial,
             clock=self.clock,

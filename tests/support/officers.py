@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from governance.documents.agreement import Agreement
 from governance.officer.cli import app
-from governance.officer.home import Identity, OfficerHome, create_home
+from governance.officer.home import TRANSPORT_KEY, Identity, OfficerHome, create_home
 from governance.officer.own import read_own
 from governance.trust.bundle import CountryBundle, CountryDocuments
 from keys.certificates import Role, TransportAuthority, new_transport_key, public_pem
@@ -23,7 +23,13 @@ from protocols.channel import LinkFault
 from protocols.encoding import digest
 from protocols.errors import ProtocolFault
 from protocols.invitation import Invitation, enrolment_fingerprint
-from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest, SubmitRequest
+from protocols.proto.exchange_pb2 import (
+    EnrolReply,
+    EnrolRequest,
+    RenewReply,
+    RenewRequest,
+    SubmitRequest,
+)
 from tests.support.documents import NOW, Papers, agreement_fields
 
 PASSPHRASE = "four random words here"
@@ -49,6 +55,9 @@ class PaperExchange:
     tampered: dict[str, bytes] = field(default_factory=dict)
     asked: list[EnrolRequest] = field(default_factory=list)
     submitted: list[tuple[int, bytes]] = field(default_factory=list)
+    renewal_refusal: PratiqueError | None = None
+    renewals: list[RenewRequest] = field(default_factory=list)
+    presented: list[bytes] = field(default_factory=list)
     closed: int = 0
 
     def fetch(self, path: str) -> bytes | None:
@@ -96,6 +105,17 @@ class PaperExchange:
             now=self.papers.now,
             lifetime=timedelta(days=90),
         )
+
+    def renew(self, request: RenewRequest) -> RenewReply:
+        self._reach()
+        if self.renewal_refusal is not None:
+            raise self.renewal_refusal
+        self.renewals.append(request)
+        asked = EnrolRequest(transport_key=request.public_key)
+        return RenewReply(certificate=self._certificate(asked), authority=AUTHORITY.certificate_pem)
+
+    def present(self, **shown: bytes) -> None:
+        self.presented.append(shown["certificate"])
 
     def close(self) -> None:
         self.closed += 1
@@ -201,6 +221,14 @@ class Keyboard:
 
     def enrol(self) -> "Keyboard":
         self.done("enrol", self.file("invitation.json", invitation().model_dump_json()))
+        return self
+
+    def certified(self) -> "Keyboard":
+        """Hold a certificate of now, as an officer does who has worked all along."""
+        store = KeyStore.open(self.home.keys, PASSPHRASE.encode())
+        request = EnrolRequest(transport_key=public_pem(store.get(TRANSPORT_KEY)))
+        self.exchange.papers.now = self.now
+        self.home.certificate_file.write_bytes(self.exchange._certificate(request))
         return self
 
     def agree(self) -> "Keyboard":

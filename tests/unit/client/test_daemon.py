@@ -16,6 +16,7 @@ from governance.documents.study import Study
 from governance.local import DeskFault, ask
 from governance.service.systemd import Supervisor
 from protocols.channel import LinkFault
+from tests.support.fleet import Lasting
 from tests.support.nodes import Federation, code_of
 
 SOON = 5.0
@@ -105,6 +106,7 @@ def start(
             home,
             vitals=vitals,
             supervisor=supervisor,
+            renewal=Lasting(),
         )
         thread = threading.Thread(target=daemon.run)
         thread.start()

@@ -1,18 +1,15 @@
 """How a node is let in, and every invitation, certificate and root that it does not take."""
 
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from client.enrolment import read_invitation
 from client.errors import OperationFault
 from keys.certificates import Role, TransportAuthority, peer_of
 from keys.errors import KeyFault
 from protocols.encoding import digest
-from protocols.errors import ProtocolFault
 from protocols.invitation import Statement, enrolment_fingerprint
 from protocols.proto.exchange_pb2 import EnrolReply
 from tests.support.newcomer import (
@@ -180,23 +177,3 @@ def test_a_clock_that_runs_ahead_meets_an_expired_invitation(
     newcomer.clock = lambda: NOW + WEEK + timedelta(seconds=1)
     with pytest.raises(OperationFault, match="cannot be used"):
         newcomer.enrol(invitation(authority))
-
-
-def test_an_invitation_is_read_from_its_file(tmp_path: Path, authority: TransportAuthority) -> None:
-    asked = invitation(authority)
-    file = tmp_path / "invitation.json"
-    file.write_text(asked.model_dump_json())
-    assert read_invitation(file) == asked
-
-
-@pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b"[" * 100_000, b'{"kind":"permit"}'])
-def test_a_file_that_is_no_invitation_is_refused(tmp_path: Path, content: bytes) -> None:
-    file = tmp_path / "invitation.json"
-    file.write_bytes(content)
-    with pytest.raises(ProtocolFault, match="not an invitation"):
-        read_invitation(file)
-
-
-def test_a_missing_invitation_is_named(tmp_path: Path) -> None:
-    with pytest.raises(OperationFault, match=re.escape(str(tmp_path / "none.json"))):
-        read_invitation(tmp_path / "none.json")

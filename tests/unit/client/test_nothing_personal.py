@@ -23,6 +23,7 @@ from governance.documents.study import Study
 from governance.service.health import HealthServer
 from governance.service.systemd import Supervisor
 from protocols.private_sum.opening import OpenedSum
+from tests.support.fleet import Lasting
 from tests.support.logbook import Lines, logging_put_back
 from tests.support.nodes import PATIENTS, Federation, code_of
 
@@ -69,6 +70,7 @@ class Watched:
             self.home,
             vitals=self.vitals,
             supervisor=supervisor,
+            renewal=Lasting(),
         )
         self.thread = threading.Thread(target=self.daemon.run)
         self.endpoint = HealthServer("127.0.0.1:0", self.vitals.shown)

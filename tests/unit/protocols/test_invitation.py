@@ -2,7 +2,9 @@
 
 import base64
 import json
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from protocols.invitation import (
     Invitation,
     Statement,
     enrolment_fingerprint,
+    read_invitation,
 )
 from tests.support.enrolling import node_statement, officer_statement, text_key
 
@@ -51,6 +54,27 @@ def refused(content: bytes) -> ProtocolFault:
     assert caught.value.why
     assert "invite" in caught.value.fix
     return caught.value
+
+
+def test_an_invitation_is_read_from_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "invitation.json"
+    file.write_bytes(written())
+    assert read_invitation(file) == Invitation.from_bytes(written())
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b"[" * 100_000, b'{"kind":"permit"}'])
+def test_a_file_that_is_no_invitation_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "invitation.json"
+    file.write_bytes(content)
+    with pytest.raises(ProtocolFault, match="not an invitation"):
+        read_invitation(file)
+
+
+def test_a_missing_invitation_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ProtocolFault, match=re.escape(str(tmp_path / "none.json"))) as caught:
+        read_invitation(tmp_path / "none.json")
+    assert caught.value.why
+    assert caught.value.fix
 
 
 def test_an_invitation_is_read_as_it_was_written() -> None:

@@ -286,7 +286,7 @@ class TestWithdrawal:
         self, agreed: Keyboard, permitted: Study
     ) -> None:
         agreed.papers.now = agreed.now = NOW + timedelta(days=200)
-        agreed.papers.refresh()
+        agreed.certified().papers.refresh()
         agreed.done("withdraw", permitted.id, "--reason", "Late.", "--yes")
         assert agreed.own().withdrawal(permitted.digest)
 

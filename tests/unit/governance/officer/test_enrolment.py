@@ -143,7 +143,7 @@ def test_an_exchange_that_is_down_is_asked_again_with_the_same_request(
     assert result.exit_code == 1
     assert "does not answer" in result.stderr
     assert not officer.home.certificate_file.exists()
-    kept = KeyStore.open(officer.home.keys, PASSPHRASE.encode()).get("transport-key")
+    kept = KeyStore.open(officer.home.keys, PASSPHRASE.encode()).get("transport-key-next")
     officer.exchange.down = False
     officer.done("enrol", letter(officer))
     assert officer.exchange.asked[0].transport_key == public_pem(kept)

@@ -4,6 +4,7 @@ from datetime import timedelta
 import pytest
 
 from governance.documents.study import Study
+from protocols.channel import LinkFault
 from tests.support.documents import NOW, node_keys, study
 from tests.support.officers import Keyboard
 
@@ -157,8 +158,11 @@ class TestInbox:
         assert f"Your permit for {asked.title} ends on 2026-09-06" in agreed.done("inbox")
 
     def test_lists_a_certificate_that_is_about_to_expire(self, agreed: Keyboard) -> None:
+        agreed.exchange.renewal_refusal = LinkFault("The exchange refused the call")
         forward(agreed, 80)
-        assert "Your certificate for the exchange ends" in agreed.done("inbox")
+        said = agreed.done("inbox")
+        assert "Your certificate for the exchange ends" in said
+        assert "Your certificate was not renewed" in said
 
     def test_answers_a_machine(self, agreed: Keyboard) -> None:
         asked = propose(agreed)

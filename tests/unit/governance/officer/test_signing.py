@@ -145,6 +145,7 @@ class TestDraftThatMustNotBeSigned:
     def test_is_of_an_agreement_that_has_ended(self, enrolled: Keyboard) -> None:
         offer(enrolled)
         enrolled.now = NOW + timedelta(days=3000)
+        enrolled.certified()
         assert "has ended" in enrolled.refused("sign", "--yes")
 
     def test_cannot_be_fetched(self, enrolled: Keyboard) -> None:
