@@ -14,6 +14,7 @@ from typing import Any
 from governance.audit.events import EventKind
 from keys.errors import PratiqueError
 from server.bundle import build_bundle
+from server.errors import OperationFault
 from server.lock import is_carried
 from server.office import Office
 from server.runs import RunState
@@ -87,6 +88,21 @@ def carry_on(office: Office, *, lost: bool = False) -> None:
         standing = Standing.of(row, carried=carried, lost=lost, now=office.clock())
         if act := acts.get(decide(standing)):
             act(office, row)
+            if not lost:
+                stop_carrier(office, row.flower_run)
+
+
+def stop_carrier(office: Office, flower_run: str | None) -> None:
+    """Stop a Flower run that carries nothing any more, as far as Flower does.
+
+    A node may be waiting for a part of a message that its dead sender never pushed: Flower ends
+    that wait with the run, and by itself only after a minute.
+    """
+    try:
+        if flower_run is not None:
+            office.superlink.stop(int(flower_run))
+    except OperationFault as fault:
+        _log.warning("Flower's run did not stop", extra={"why": str(fault)})
 
 
 def _begin_another(office: Office, row: Any) -> None:

@@ -203,7 +203,7 @@ async def _start_again(office: Office, forwarding: Forwarding, name: str) -> Non
 
     Raises OperationFault where that fails every time.
     """
-    _log.warning("Flower is started again", extra={"process": name})
+    _log.warning("Flower is started again", extra={"what": f"{name} had ended"})
     await forwarding.close()
     for left in reversed(range(STARTS)):
         try:

@@ -1,7 +1,6 @@
 """Studies on the coordinator's side: check, propose, list, launch, watch, stop, release."""
 
 import base64
-import logging
 import secrets
 from collections.abc import Mapping
 from datetime import datetime
@@ -19,7 +18,7 @@ from protocols.encoding import digest
 from protocols.signed import CONTEXT_BYTES
 from protocols.tasks import TASK_KINDS
 from server.budget import period_shares
-from server.carrying import submit
+from server.carrying import stop_carrier, submit
 from server.errors import OperationFault
 from server.learning.release import RESULT_FILE, holds_result_of
 from server.office import Office
@@ -35,7 +34,6 @@ from server.studies import (
 )
 
 RUN_ID_BYTES = 16
-_log = logging.getLogger("pratique.studies")
 
 
 class Studies:
@@ -137,17 +135,9 @@ class Studies:
         if row is None or RunState(row.state).over:
             raise OperationFault(f"The study {study.id} is not running")
         office.runs.move(row.run_id, RunState.STOPPED, office.clock(), "stopped by the coordinator")
-        self._stop_carrier(row.flower_run)
+        stop_carrier(office, row.flower_run)
         office.note(EventKind.STUDY_STOPPED, study=study.digest, run=row.run_id)
         return {"study": study.id, "run": row.run_id}
-
-    def _stop_carrier(self, flower_run: str | None) -> None:
-        """Whatever becomes of it, a run that is over releases nothing."""
-        try:
-            if flower_run is not None:
-                self._office.superlink.stop(int(flower_run))
-        except OperationFault as fault:
-            _log.warning("Flower's run did not stop", extra={"why": str(fault)})
 
     def sign(self, message: str) -> str:
         """Sign the 32 bytes that tie a message to its place, for the server app."""
