@@ -2,7 +2,8 @@
 
 The main thread serves the coordinator's messages and reconnects with growing, jittered pauses. A
 second one tends documents and records. A third answers the local desk. A signal ends all three
-within seconds: a long poll is cut by closing the channel; a message under way is finished first.
+within seconds: a long poll is broken off, a message under way is finished first, and the node signs
+off before its channel is closed.
 """
 
 import base64
@@ -97,7 +98,7 @@ class Daemon:
         self._node, self._link, self._serve, self._home = node, link, serve, home
         self._vitals, self._supervisor, self._renewal = vitals, supervisor, renewal
         self._stop, self._wake = threading.Event(), threading.Event()
-        self._busy = threading.Lock()
+        self._signed_off = threading.Event()
         self._standing = Link()
 
     def stop(self) -> None:
@@ -122,6 +123,7 @@ class Daemon:
         try:
             self._serve_until_stopped()
         finally:
+            self._signed_off.set()
             self._supervisor.stopping()
             self.stop()
             desk.close()
@@ -168,19 +170,17 @@ class Daemon:
         self._vitals.progress.moved(SERVE, TURN_SECONDS)
 
     def _handle(self, frame: bytes) -> bytes:
-        with self._busy:
-            self._vitals.progress.moved(SERVE, WORK_SECONDS)
-            begun = time.monotonic()
-            reply = self._node.handle(frame)
-            self._vitals.replied(frame, reply, time.monotonic() - begun)
-            self._turned()
-            return reply
+        self._vitals.progress.moved(SERVE, WORK_SECONDS)
+        begun = time.monotonic()
+        reply = self._node.handle(frame)
+        self._vitals.replied(frame, reply, time.monotonic() - begun)
+        self._turned()
+        return reply
 
     def _close_when_stopped(self) -> None:
-        """Close the channel, which cuts a long poll; let a message under way finish first."""
+        """Close the channel once the node has signed off, or takes too long over it."""
         self._stop.wait()
-        if self._busy.acquire(timeout=FINISH_SECONDS):
-            self._busy.release()
+        self._signed_off.wait(FINISH_SECONDS)
         self._link.close()
 
     def _tend(self) -> None:
