@@ -3,6 +3,7 @@ command line or the environment, which other processes can read.
 """
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from keys.errors import KeyFault
 from keys.permissions import refuse_if_shared
 
 PASSPHRASE_LIMIT_BYTES = 1024
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
+"""Names the folder of a service's credentials (systemd.exec(5))."""
+NOT_BY_A_LIST = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
 READ_LIMIT_BYTES = PASSPHRASE_LIMIT_BYTES + 3  # a newline, and one byte that says there is more
 
 
@@ -51,8 +55,19 @@ def _read(
 
 def _read_file(path: Path) -> bytes:
     with path.open("rb") as opened:
-        refuse_if_shared(path, os.fstat(opened.fileno()))
+        status = os.fstat(opened.fileno())
+        if not _handed_over(path, status.st_mode):
+            refuse_if_shared(path, status)
         return opened.read(READ_LIMIT_BYTES)
+
+
+def _handed_over(path: Path, mode: int) -> bool:
+    """Whether systemd gave this file to this service alone, as a credential.
+
+    It does so by an access list for one user, whose mask stands where the group's rights do.
+    """
+    folder = os.environ.get(CREDENTIALS)
+    return bool(folder) and path.parent == Path(str(folder)) and not mode & NOT_BY_A_LIST
 
 
 def _read_open(fd: int) -> bytes:
