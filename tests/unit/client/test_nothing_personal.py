@@ -24,6 +24,7 @@ from governance.service.health import HealthServer
 from governance.service.systemd import Supervisor
 from protocols.private_sum.opening import OpenedSum
 from tests.support.fleet import Lasting
+from tests.support.fleet import Lasting
 from tests.support.logbook import Lines, logging_put_back
 from tests.support.nodes import PATIENTS, Federation, code_of
 

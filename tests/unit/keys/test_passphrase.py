@@ -149,3 +149,35 @@ def test_no_error_repeats_the_passphrase(tmp_path: Path) -> None:
     with pytest.raises(KeyFault) as caught:
         from_file(private_file(tmp_path, b"hunter2" * 1000))
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.fixture
+def credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file as systemd hands one over where an access list names the service's user."""
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    file = folder / "passphrase"
+    file.write_bytes(b"correct horse")
+    file.chmod(0o440)
+    return file
+
+
+def test_a_credential_of_systemd_s_is_taken_as_it_lies(credential: Path) -> None:
+    assert read_passphrase(file=credential, fd=None, prompt=None, purpose="x") == b"correct horse"
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o460, 0o404, 0o450, 0o402])
+def test_a_credential_open_to_more_is_refused(credential: Path, mode: int) -> None:
+    credential.chmod(mode)
+    with pytest.raises(KeyFault, match="open to other users"):
+        read_passphrase(file=credential, fd=None, prompt=None, purpose="x")
+
+
+def test_a_file_beside_the_credentials_is_judged_like_any_other(credential: Path) -> None:
+    other = credential.parent.parent / "passphrase"
+    other.write_bytes(b"correct horse")
+    other.chmod(0o440)
+    for path in (other, credential.parent / ".." / "passphrase"):
+        with pytest.raises(KeyFault, match="open to other users"):
+            read_passphrase(file=path, fd=None, prompt=None, purpose="x")
