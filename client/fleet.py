@@ -60,7 +60,10 @@ HEARTBEAT_SECONDS = 10.0
 ONLINE_SECONDS = 40.0
 """How long the SuperLink thinks the node online after a heartbeat."""
 CALL_SECONDS = LONG_POLL_SECONDS + 15.0
+LONGER_OR_SHORTER = {"PullObject": 300.0, "PushObject": 300.0, "DeactivateNode": 2.0}
+"""How long calls may take that carry a payload over a slow link, or that nobody waits for."""
 PULL_BACKOFF_SECONDS = 0.02
+LOOK = "PullMessages"
 _log = logging.getLogger("pratique.fleet")
 _STILL_ONLINE = httpx.codes.PRECONDITION_FAILED
 
@@ -86,6 +89,8 @@ class RelayTransport:
 
     def __init__(self, link: ExchangeLink) -> None:
         self._link = link
+        self.stop = threading.Event()
+        """Breaks off a look for messages; what else is under way is finished."""
 
     def intercept(
         self,
@@ -93,13 +98,14 @@ class RelayTransport:
         call_next: ProtobufCall,  # noqa: ARG002 (nothing goes out any other way)
     ) -> httpx.Response:
         """Return the SuperLink's answer as the exchange handed it back."""
-        headers = context.request.headers.items()
+        headers, method = context.request.headers.items(), context.rpc_method.rsplit("/", 1)[-1]
         request = RelayRequest(
-            method=context.rpc_method.rsplit("/", 1)[-1],
+            method=method,
             body=context.request.content,
             headers={name: value for name, value in headers if name.startswith(HEADER_PREFIX)},
         )
-        reply = self._link.relay(request, CALL_SECONDS)
+        seconds = LONGER_OR_SHORTER.get(method, CALL_SECONDS)
+        reply = self._link.relay(request, seconds, self.stop if method == LOOK else None)
         return httpx.Response(reply.status, content=reply.body, request=context.request)
 
 
@@ -125,6 +131,7 @@ class FleetClient:
         """`on_ready` is called once signed in, `on_turn` before each look for a message."""
         self._app, self._on_ready, self._on_turn = app, on_ready, on_turn
         self._public = public_key_to_bytes(key.public_key())
+        self._transport = RelayTransport(link)
         self._client = FleetHttpClient.from_server_address(
             "exchange",
             insecure=True,
@@ -132,12 +139,13 @@ class FleetClient:
             interceptors=[
                 RuntimeVersion(),
                 NodeAuthHttpInterceptor(key, key.public_key()),
-                RelayTransport(link),
+                self._transport,
             ],
         )
 
     def serve(self, stop: threading.Event) -> None:
         """Answer messages until `stop` is set; raises LinkFault when the link is lost."""
+        self._transport.stop = stop
         node = self._activate()
         self._on_ready()
         ended = threading.Event()

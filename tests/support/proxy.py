@@ -5,7 +5,6 @@ half-open: what is sent into one is taken and never arrives, and nobody is told.
 """
 
 import asyncio
-import contextlib
 import random
 from collections import Counter
 from dataclasses import dataclass
@@ -96,7 +95,7 @@ class _Connection:
                 return
             event = proxy.draw(way)
             if event == "cut":
-                return
+                return self.cut()
             if event in ("mute", "half_mute"):
                 self.muted |= {"up", "down"} if event == "mute" else {way}
             if way in self.muted:
@@ -105,14 +104,18 @@ class _Connection:
                 kept = data
                 continue
             sent, kept = data + kept + (data if event == "double" else b""), b""
-            writer.write(sent)
-            await writer.drain()
+            try:
+                writer.write(sent)
+                await writer.drain()
+            except OSError:
+                return self.cut()
             proxy.bytes[way] += len(sent)
             if proxy.weather.bandwidth:
                 await asyncio.sleep(len(sent) / proxy.weather.bandwidth)
 
     def cut(self) -> None:
         """End the connection for both sides, without a farewell."""
+        self.muted.clear()
         for writer in (self.near, self.far):
             if writer is not None:
                 writer.transport.abort()
@@ -181,9 +184,10 @@ class FaultProxy:
 
         async def end() -> None:
             self._server.close()
-            self._each(_Connection.cut)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._server.wait_closed(), 5)
+            while self._connections:
+                self._each(_Connection.cut)
+                await asyncio.sleep(0.02)
+            await self._server.wait_closed()
 
         self._thread.run(end())
 

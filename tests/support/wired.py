@@ -23,9 +23,11 @@ import httpx
 
 from client.daemon import Daemon, fleet_server
 from client.reception import Slots
+from client.vitals import Vitals
 from governance.documents.permit import PermitConditions
 from governance.documents.study import Study
 from governance.local import Desk
+from governance.service.systemd import Supervisor
 from keys.certificates import TransportAuthority, new_node_auth_key
 from protocols.channel import ExchangeLink
 from server.daemon import _forward_by
@@ -35,7 +37,7 @@ from server.seats import Seats
 from server.superlink import SuperLink
 from tests.support.documents import COUNTRIES, priced, study_fields
 from tests.support.enrolling import node_statement
-from tests.support.fleet import LoopThread, OpenExchange, caller, now
+from tests.support.fleet import Lasting, LoopThread, OpenExchange, caller, now
 from tests.support.nodes import Federation, keyring_of
 from tests.support.offices import FEDERATION, Coordinator
 from tests.support.proxy import FaultProxy
@@ -170,7 +172,16 @@ class Wiring:
             entropy=self.federation.entropy(country),
         )
         serve = fleet_server(replace(keyring_of(country), node_auth=key))
-        daemon = Daemon(node, link, serve, self.federation.home(country))
+        home = self.federation.home(country)
+        daemon = Daemon(
+            node,
+            link,
+            serve,
+            home,
+            vitals=Vitals(home, now),
+            supervisor=Supervisor({}),
+            renewal=Lasting(),
+        )
         self.daemons[country] = daemon
         self._threads[country] = threading.Thread(target=daemon.run, name=country)
         self._threads[country].start()

@@ -24,12 +24,22 @@ SOON = 5.0
 
 @dataclass
 class Channel:
-    """A channel that can be closed; closing it cuts a long poll."""
+    """A channel that can be closed."""
 
     closed: threading.Event = field(default_factory=threading.Event)
+    stuck: bool = False
+    """Whether only closing it ends a look for messages."""
 
     def close(self) -> None:
         self.closed.set()
+
+    def poll(self, stop: threading.Event) -> None:
+        """Wait for a message that does not come."""
+        while self.stuck or not stop.is_set():
+            if self.closed.wait(0.02):
+                break
+        if self.closed.is_set():
+            raise LinkFault("The link to the exchange is closed", passing=True)
 
 
 @dataclass
@@ -41,7 +51,11 @@ class Fleet:
     starts: int = 0
     ready: threading.Event = field(default_factory=threading.Event)
     handle: Callable[[bytes], bytes] = lambda frame: frame
-    polls: bool = True
+    finished: threading.Event = field(default_factory=threading.Event)
+    """Whether nothing is under way that takes time to finish."""
+
+    def __post_init__(self) -> None:
+        self.finished.set()
 
     def make(
         self,
@@ -60,8 +74,8 @@ class Fleet:
             raise fault
         self._connected()
         self.ready.set()
-        self.channel.closed.wait()  # a long poll: only closing the channel ends it
-        raise LinkFault("The link to the exchange is closed", passing=True)
+        self.channel.poll(stop)
+        self.finished.wait()
 
 
 @dataclass
@@ -174,30 +188,28 @@ def test_it_ends_within_seconds_in_the_middle_of_a_long_poll(start: Start) -> No
     assert not running.home.socket.exists()
 
 
-def test_a_message_under_way_is_finished_first(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_message_under_way_is_finished_first(start: Start) -> None:
     running = start(None)
     assert running.fleet.ready.wait(SOON)
-    begun, go_on = threading.Event(), threading.Event()
-
-    def slow(frame: bytes) -> bytes:
-        begun.set()
-        go_on.wait(SOON)
-        return frame
-
-    monkeypatch.setattr(running.daemon._node, "handle", slow)
-    said: list[bytes] = []
-    message = threading.Thread(target=lambda: said.append(running.fleet.handle(b"asked")))
-    message.start()
-    assert begun.wait(SOON)
+    running.fleet.finished.clear()
     running.daemon.stop()
     time.sleep(0.2)
     assert not running.fleet.channel.closed.is_set()
-    go_on.set()
-    message.join(SOON)
+    running.fleet.finished.set()
     running.thread.join(SOON)
-    assert said == [b"asked"]
+    assert running.fleet.channel.closed.is_set()
+
+
+def test_a_node_that_cannot_sign_off_is_cut_off(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client.daemon.FINISH_SECONDS", 0.3)
+    running = start(None)
+    running.fleet.channel.stuck = True
+    assert running.fleet.ready.wait(SOON)
+    running.daemon.stop()
+    running.thread.join(SOON)
+    assert not running.thread.is_alive()
     assert running.fleet.channel.closed.is_set()
 
 

@@ -32,15 +32,19 @@ class ScriptedLink:
 
     def __init__(self) -> None:
         self.requests: list[RelayRequest] = []
+        self.stops: dict[str, threading.Event | None] = {}
         self.answers: dict[str, Callable[[], RelayReply]] = {
             "ActivateNode": lambda: RelayReply(
                 status=200, body=ActivateNodeResponse(node_id=NODE_ID).SerializeToString()
             )
         }
 
-    def relay(self, request: RelayRequest, seconds: float) -> RelayReply:
+    def relay(
+        self, request: RelayRequest, seconds: float, stop: threading.Event | None
+    ) -> RelayReply:
         self.requests.append(request)
-        assert seconds > carrier.LONG_POLL_SECONDS
+        assert (seconds > carrier.LONG_POLL_SECONDS) == (request.method != "DeactivateNode")
+        self.stops[request.method] = stop
         return self.answers.get(request.method, lambda: RelayReply(status=200))()
 
     @property
@@ -82,6 +86,16 @@ def test_a_node_signs_in_looks_and_signs_off(link: ScriptedLink) -> None:
     served(link)
     assert link.methods == ["ActivateNode", "PullMessages", "PullMessages", "DeactivateNode"]
     assert set(link.methods) <= set(FLEET_CALLS)
+
+
+def test_only_a_look_for_messages_is_broken_off_when_the_node_is_stopped(
+    link: ScriptedLink,
+) -> None:
+    served(link)
+    looking = link.stops.pop("PullMessages")
+    assert looking is not None
+    assert looking.is_set()
+    assert set(link.stops.values()) == {None}
 
 
 def test_only_flower_s_headers_are_sent_and_each_call_is_signed(link: ScriptedLink) -> None:
