@@ -1,0 +1,120 @@
+"""A node's process killed at every point between two steps, and at any moment, run after run.
+
+PRATIQUE_TEST_KILLS makes the random part longer: so many kills at moments that a clock chooses.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client.steps import Step
+from protocols.errors import ReasonCode
+from protocols.tasks.layout import vector_to_bytes
+from tests.support.documents import COUNTRIES
+from tests.support.journey import LEFT, MOMENT, WAYS, Journey, Plan, Theatre
+from tests.support.nodes import Federation
+
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(1_500)]
+
+KILLS_AT_MOMENTS = int(os.environ.get("PRATIQUE_TEST_KILLS", "80"))
+ROUNDS = 5
+TRAINING = {
+    "population": {"register": "patients"},
+    "task": {
+        "kind": "train/glm",
+        "family": "logistic",
+        "target": "disease",
+        "rounds": ROUNDS - 1,
+        "sampling_rate": 0.5,
+        "learning_rate": 1.0,
+        "patients": 320,
+        "patients_bound": 10_000,
+    },
+    "release": {"what": "model", "keep_days": 365, "audience": "the public"},
+}
+DEAR, MUCH = 400, {"epsilon": 3.0, "delta": 1e-5}
+"""So little noise that a run costs 0.61 of the 2.11 that a period has, in RDP at order 8."""
+POINTS = sum(len(group) for way in WAYS.values() for group in way)
+Opened = Callable[..., Theatre]
+
+
+@pytest.fixture
+def theatre(tmp_path: Path) -> Iterator[Opened]:
+    """Makes a federation of which one country's node is mortal."""
+    made: list[Theatre] = []
+
+    def opened(country: str, **changes: Any) -> Theatre:
+        made.append(Theatre(Federation(tmp_path / "federation", changes=changes), country))
+        return made[-1]
+
+    yield opened
+    for each in made:
+        each.node.kill()
+        each.federation.close()
+
+
+def told(deaths: Counter[tuple[str, str]]) -> int:
+    """Print where the node died, and return how often."""
+    for (phase, where), number in sorted(deaths.items()):
+        print(f"{number:5d}  {phase:12s} {where}")
+    return sum(deaths.values())
+
+
+@pytest.mark.parametrize("country", COUNTRIES)
+def test_dead_at_every_point_of_every_message(theatre: Opened, country: str) -> None:
+    stage = theatre(country)
+    Journey(stage, stage.approved("heart-by-sex"), Plan(COUNTRIES.index(country))).through()
+    assert {step for _, step in stage.deaths} == {*Step, LEFT}
+    assert told(stage.deaths) == POINTS + 1 + len(WAYS)
+
+
+def test_dead_at_every_point_of_every_round_of_a_training(theatre: Opened) -> None:
+    stage = theatre("NO")
+    study = stage.approved("who-is-ill", **TRAINING)
+    model = vector_to_bytes(np.zeros(study.mechanisms[1].dimension))
+    Journey(stage, study, Plan(4), model).through()
+    a_round = [sum(len(group) for group in WAYS[phase]) + 1 for phase in ("contribute", "answer")]
+    assert told(stage.deaths) == POINTS + 1 + len(WAYS) + (ROUNDS - 1) * sum(a_round)
+
+
+def test_dead_at_some_points_of_run_after_run(theatre: Opened) -> None:
+    """One death at a point, where the test above has one at each of them before."""
+    stage = theatre("DK")
+    for number in range(6):
+        study = stage.approved(f"study-{number}")
+        Journey(stage, study, Plan(number, points=0.2, left=0.2)).through()
+    assert told(stage.deaths) > 6 * POINTS // 10
+
+
+def test_dead_at_moments_that_nobody_chose(theatre: Opened) -> None:
+    stage = theatre("EE")
+    number = 0
+    while stage.deaths.total() < KILLS_AT_MOMENTS:
+        study = stage.approved(f"study-{number}")
+        plan = Plan(
+            Random(number), points=0.05, left=0.1, moments=4, longest=0.1 + 0.1 * (number % 4)
+        )
+        Journey(stage, study, plan).through()
+        number += 1
+    told(stage.deaths)
+    assert (
+        sum(n for (_, where), n in stage.deaths.items() if where == MOMENT) > KILLS_AT_MOMENTS // 2
+    )
+
+
+def test_dead_again_and_again_where_the_budget_runs_out(theatre: Opened) -> None:
+    """Three runs fit; the fourth is refused whatever dies, and its country is charged no more."""
+    stage = theatre("DK")
+    for number in range(3):
+        study = stage.approved(f"study-{number}", DEAR, privacy=MUCH)
+        Journey(stage, study, Plan(number, points=0.3)).through()
+    refused = Journey(stage, stage.approved("one-too-many", DEAR, privacy=MUCH), Plan(9))
+    assert refused.until_refused() is ReasonCode.BUDGET
+    stage.books.check()
+    assert stage.books.charged(refused.run.id) == Counter()
+    told(stage.deaths)
