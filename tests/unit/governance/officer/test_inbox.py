@@ -190,3 +190,16 @@ def test_spans_are_told_in_days_from_two_days_on(span: timedelta, told: str) -> 
 @given(st.permutations([ASKED, SOON, OTHERS, EXPIRED]))
 def test_the_order_of_proposals_does_not_matter(studies) -> None:
     assert waiting(studies=tuple(studies)) == waiting(studies=(ASKED, SOON))
+
+
+def test_a_new_key_says_what_it_waits_for() -> None:
+    (item,) = waiting(new_key="Your new key waits")
+    assert (item.matter, item.sentence) == (Matter.KEY, "Your new key waits")
+    assert item.command == "pratique-officer rotate"
+
+
+@pytest.mark.parametrize(("days", "told"), [(61, 0), (60, 1), (1, 1), (-1, 1)])
+def test_the_countries_signatures_are_renewed_before_they_end(days: int, told: int) -> None:
+    found = waiting(signed_until=NOW + days * DAY)
+    assert [item.matter for item in found] == [Matter.SIGNATURES] * told
+    assert all("agreement renew" in item.command for item in found)
