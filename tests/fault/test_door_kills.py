@@ -96,9 +96,8 @@ def test_dead_at_moments_that_nobody_chose(theatre: Opened) -> None:
     number = 0
     while stage.deaths.total() < KILLS_AT_MOMENTS:
         study = stage.approved(f"study-{number}")
-        plan = Plan(
-            Random(number), points=0.05, left=0.1, moments=4, longest=0.1 + 0.1 * (number % 4)
-        )
+        longest = 0.1 + 0.1 * (number % 4)
+        plan = Plan(number, points=0.05, left=0.1, moments=4, longest=longest)
         Journey(stage, study, plan).through()
         number += 1
     told(stage.deaths)
