@@ -189,12 +189,9 @@ class Arena:
                 self.start_node(country)
 
     def start_coordinator(self) -> None:
-        """Start the coordinator; return when it is ready."""
-        told = self.coordinator.log_says("ready")
+        """Start the coordinator; return when its desk answers."""
         self.coordinator.start(
-            "up",
-            ready=lambda: self.coordinator.log_says("ready") > told,
-            seconds=COORDINATOR_SECONDS,
+            "up", ready=lambda: _answers(self.coordinator), seconds=COORDINATOR_SECONDS
         )
 
     def start_node(self, country: str) -> None:
