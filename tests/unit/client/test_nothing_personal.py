@@ -24,7 +24,6 @@ from governance.service.health import HealthServer
 from governance.service.systemd import Supervisor
 from protocols.private_sum.opening import OpenedSum
 from tests.support.fleet import Lasting
-from tests.support.fleet import Lasting
 from tests.support.logbook import Lines, logging_put_back
 from tests.support.nodes import PATIENTS, Federation, code_of
 
@@ -43,13 +42,10 @@ def planted_records(*, age: str = "47") -> str:
 
 
 class Channel:
-    """A channel that ends the daemon's service when it is closed."""
-
-    def __init__(self) -> None:
-        self.closed = threading.Event()
+    """A channel over which nothing goes."""
 
     def close(self) -> None:
-        self.closed.set()
+        return
 
 
 class Watched:
@@ -60,13 +56,10 @@ class Watched:
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.manager.bind(str(folder / "notify"))
         self.vitals = Vitals(self.home, federation.clock)
-        supervisor = Supervisor(
-            {"NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "100000"}
-        )
-        self.channel = Channel()
+        supervisor = Supervisor({"NOTIFY_SOCKET": str(folder / "notify")})
         self.daemon = Daemon(
             self.node,
-            self.channel,  # type: ignore[arg-type]
+            Channel(),  # type: ignore[arg-type]
             self.make,
             self.home,
             vitals=self.vitals,
@@ -90,7 +83,7 @@ class Watched:
     def serve(self, stop: threading.Event) -> None:
         self.connected()
         self.serving.set()
-        self.channel.closed.wait()
+        stop.wait()
 
     def show(self, path: str) -> str:
         try:
