@@ -134,7 +134,8 @@ class Journey:
     """One run."""
 
     def __init__(self, theatre: Theatre, study: Study, plan: Plan, model: bytes = b"") -> None:
-        self._theatre, self._study, self._plan, self._model = theatre, study, plan, model
+        self.theatre = theatre
+        self._study, self._plan, self._model = study, plan, model
         self.run: Run = theatre.federation.run(study)
         shared = [m for m in study.mechanisms if m.scope is Scope.SHARED]
         self._rounds = [m.phase for m in shared for _ in range(m.rounds)]
@@ -143,7 +144,7 @@ class Journey:
     def through(self) -> None:
         """Take the run to its end; every sum must be right."""
         assert self.until_refused() is None
-        books = self._theatre.books
+        books = self.theatre.books
         assert books.charged(self.run.id) == books.schedules[self.run.id]
 
     def until_refused(self) -> ReasonCode | None:
@@ -169,7 +170,7 @@ class Journey:
             if code_of(reply) is not None:
                 return code_of(reply)
             opened.take_contribution(country, reply)
-        noise = told(self._theatre.node.draws)[-1]
+        noise = told(self.theatre.node.draws)[-1]
         self._answers(opened, number)
         found = opened.open()
         assert isinstance(found, OpenedSum), found
@@ -189,20 +190,24 @@ class Journey:
             node.holdings.prepared(self._study).assignment.lattice_sum(
                 mechanism, self._model, entropy=fixed
             )
-            for node in self._theatre.federation.nodes.values()
+            for node in self.theatre.federation.nodes.values()
         ]
         return np.sum(parts, axis=0, dtype=np.int64)
 
     def _reply(self, country: str, frame: bytes, place: Place) -> bytes:
-        if country != self._theatre.country:
-            return self._theatre.federation.nodes[country].handle(frame)
+        if country != self.theatre.country:
+            return self.theatre.federation.nodes[country].handle(frame)
+        self.torment(frame, place)
+        return self._survive(frame, place)
+
+    def torment(self, frame: bytes, place: Place) -> None:
+        """Let the node die over one message, as often as the plan says."""
         self._die_at_points(frame, place)
         self._die_at_moments(frame, place)
         self._die_at_statements(frame, place)
-        return self._survive(frame, place)
 
     def _die_at_points(self, frame: bytes, place: Place) -> None:
-        theatre, (_, number, phase) = self._theatre, place
+        theatre, (_, number, phase) = self.theatre, place
         last = phase == "answer" and number == len(self._rounds)
         for step in self._plan.steps(phase, last=last):
             reply = theatre.node.ask(frame, die_at=step)
@@ -214,24 +219,24 @@ class Journey:
     def _die_at_moments(self, frame: bytes, place: Place) -> None:
         for _ in range(self._plan.moments):
             seconds = self._plan.random.uniform(0, self._plan.longest)
-            reply = self._theatre.node.ask(frame, seconds=seconds)
+            reply = self.theatre.node.ask(frame, seconds=seconds)
             if reply is None:
-                self._theatre.died(place[2], MOMENT)
+                self.theatre.died(place[2], MOMENT)
             elif code_of(reply) is None:
-                self._theatre.books.took(place, reply)
+                self.theatre.books.took(place, reply)
 
     def _die_at_statements(self, frame: bytes, place: Place) -> None:
         for number in self._plan.statements():
-            reply = self._theatre.node.ask(frame, die_at=f"#{number}")
+            reply = self.theatre.node.ask(frame, die_at=f"#{number}")
             if reply is not None:
                 assert code_of(reply) is None
-                self._theatre.books.took(place, reply)
+                self.theatre.books.took(place, reply)
                 return
-            self._theatre.died(place[2], STATEMENT)
+            self.theatre.died(place[2], STATEMENT)
 
     def _survive(self, frame: bytes, place: Place) -> bytes:
         """Return the reply; what was on disk before must be it, and nothing is drawn for it."""
-        theatre = self._theatre
+        theatre = self.theatre
         before, drawn = theatre.books.kept.get(place), told(theatre.node.draws)
         reply = theatre.node.ask(frame)
         assert reply is not None

@@ -88,8 +88,8 @@ class MortalNode:
         """Whether the process runs."""
         return self._child != 0
 
-    def begin(self) -> None:
-        """Start the process; nobody in this one may hold the node's database open."""
+    def begin(self) -> int:
+        """Start the process and return its id; nobody here may hold the node's database open."""
         here, there = Pipe()
         child = os.fork()
         if child == 0:
@@ -97,6 +97,7 @@ class MortalNode:
             os._exit(self._served(there))
         there.close()
         self._child, self._link = child, here
+        return child
 
     def ask(
         self, frame: bytes, *, die_at: str = "", seconds: float = PATIENCE_SECONDS
@@ -131,16 +132,20 @@ class MortalNode:
             raise AssertionError(f"The node ended with {status}, and nobody killed it")
 
     def _served(self, link: Connection) -> int:
-        """Answer until the other end is gone; the status of the process comes back."""
+        """Start with the first message, and answer until the other end is gone.
+
+        Returns the status of the process.
+        """
         death = Death()
         try:
+            death.arm(link.recv_bytes().decode())
             node = self.federation.start(
                 self.country, noise=Told(self.draws), entropy=fixed, reach=death.reach
             )
             death.watch(node._engine)
             while True:
-                death.arm(link.recv_bytes().decode())
                 link.send_bytes(node.handle(link.recv_bytes()))
+                death.arm(link.recv_bytes().decode())
         except EOFError:
             return 0
         except BaseException:  # noqa: BLE001  a forked child must not return into pytest

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from client.decisions import KEPT, Decisions, Subject
+from client.tally import ONE_BY_ONE, SHORTEST
 from governance.audit.events import EventKind
 from governance.audit.log import AuditLog
 from governance.database import transaction
@@ -91,6 +92,60 @@ def test_the_newest_refusals_are_kept(decisions: Decisions) -> None:
         decisions.refused(Refusal(ReasonCode.STALE, str(number)), ABOUT)
     shown = [one["what"] for one in decisions.refusals()]
     assert shown == [str(number) for number in range(KEPT + 4, 4, -1)]
+
+
+def test_a_flood_of_refusals_is_a_few_entries_and_a_number(log: AuditLog) -> None:
+    clock = [NOW]
+    decisions = Decisions(log, lambda: clock[0], "DK")
+    for _ in range(500):
+        decisions.refused(Refusal(ReasonCode.STALE, "No"), ABOUT)
+    decisions.refused(Refusal(ReasonCode.PAUSED, "No"), ABOUT)
+    assert [entry["kind"] for entry in entries(log)] == [
+        *["request-refused"] * ONE_BY_ONE,
+        "requests-counted",
+        "request-refused",
+    ]
+    clock[0] += SHORTEST
+    decisions.settle()
+    number = entries(log)[-1]
+    assert (number["kind"], number["code"], number["subject"]) == (
+        "requests-counted",
+        "stale",
+        "request-refused",
+    )
+    assert number["reason"].startswith(f"{500 - ONE_BY_ONE} more of them were counted between 2026")
+    assert number["outcome"] == "refused"
+
+
+def test_a_flood_of_repetitions_too(decisions: Decisions, log: AuditLog) -> None:
+    for _ in range(500):
+        decisions.repeated(ABOUT)
+    decisions.settle(ending=True)
+    assert len(entries(log)) == ONE_BY_ONE + 2
+    assert entries(log)[0]["kind"] == "request-repeated"
+    assert entries(log)[-1]["outcome"] == "allowed"
+
+
+def test_a_number_comes_before_the_refusal_that_ends_its_window(log: AuditLog) -> None:
+    clock = [NOW]
+    decisions = Decisions(log, lambda: clock[0], "DK")
+    for _ in range(ONE_BY_ONE + 1):
+        decisions.refused(Refusal(ReasonCode.STALE, "No"), ABOUT)
+    clock[0] += SHORTEST
+    decisions.refused(Refusal(ReasonCode.STALE, "No"), ABOUT)
+    assert [entry["kind"] for entry in entries(log)[-2:]] == ["requests-counted", "request-refused"]
+    assert entries(log)[-2]["reason"].startswith("1 more of them")
+
+
+def test_a_repetition_that_cannot_be_logged_is_no_repetition(
+    decisions: Decisions, log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> int:
+        raise StorageFault("The disk is full")
+
+    monkeypatch.setattr(log, "append", full)
+    with pytest.raises(StorageFault):
+        decisions.repeated(ABOUT)
 
 
 def test_a_refusal_stands_though_the_log_cannot_be_written(

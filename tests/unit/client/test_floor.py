@@ -128,6 +128,29 @@ def test_other_records_are_not_counted_under_the_same_permit(
     assert charged(node) == ["cohort-floor"]
 
 
+def test_records_read_again_while_they_are_counted_are_declined(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was counted is kept as a count of the records that it was made of."""
+    node, source = with_patients(federation, 80)
+    counted = node.holdings.records().version
+    inner = source.draw
+
+    def draw(std: int, size: int) -> Any:
+        (federation.home("DK").path / "records.csv").write_text(records(10))
+        node.holdings.refresh()
+        return inner(std, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(source, "draw", draw)
+        assert ask(federation, node, study) is ReasonCode.DECLINED
+    with transaction(node._engine) as connection:
+        (row,) = connection.execute(cohort_counts.select()).all()
+    assert (row.data_version, row.decision) == (counted, "enough")
+    assert ask(federation, node, study) is ReasonCode.DECLINED
+    assert last_refusal(node)["clause"] == "node/records-changed"
+
+
 def test_records_that_come_back_are_those_that_were_counted(
     federation: Federation, study: Study
 ) -> None:

@@ -2,12 +2,15 @@
 
 import os
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 
 from client.errors import RecordFault
 from client.holdings import MOST_ASSIGNMENTS, Holdings, records_unusable
 from client.settings import NodeSettings
+from client.tasks.registry import Assignment
 from governance.documents.study import Study
 from protocols.errors import ReasonCode
 from tests.support.documents import agreement, raw_key, study
@@ -40,6 +43,28 @@ def holdings(settings: NodeSettings) -> Holdings:
 @pytest.fixture
 def asked() -> Study:
     return study(agreement())
+
+
+def test_a_task_comes_with_the_version_of_the_records_it_is_of(
+    holdings: Holdings, asked: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records read again while the task is prepared belong to the next one, version and all."""
+    inner, first = Assignment.prepare, holdings.records().version
+    tender = Thread(target=holdings.refresh)
+
+    def slowly(*args: Any, **kwargs: Any) -> Assignment:
+        (tmp_path / "records.csv").write_text(records(10))
+        tender.start()
+        return inner(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Assignment, "prepare", slowly)
+        prepared = holdings.prepared(asked)
+    tender.join()
+    assert (prepared.version, prepared.assignment.cohort.patients) == (first, 79)
+    after = holdings.prepared(asked)
+    assert (after.version, after.assignment.cohort.patients) == (holdings.records().version, 9)
+    assert after.version != first
 
 
 def test_nothing_is_held_before_the_first_reading(settings: NodeSettings, asked: Study) -> None:

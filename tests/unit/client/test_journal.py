@@ -1,13 +1,15 @@
 """One reply for each place of a run, the same bytes for the same request."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
 
 from client.journal import Journal, Place, phase_name
-from governance.database import transaction
+from client.state import runs
+from governance.database import LARGEST_IDLE_LOG, transaction
 from protocols.errors import ReasonCode, Refusal
 from protocols.proto.round_pb2 import PHASE_ANSWER, PHASE_BUNDLE, PHASE_CONTRIBUTE
 from tests.support.state import node_state
@@ -49,6 +51,63 @@ def test_any_other_request_is_refused(tmp_path: Path, frame: bytes) -> None:
 )
 def test_places_do_not_mix(tmp_path: Path, other: Place) -> None:
     assert written(tmp_path).repeated(other, b"asked") is None
+
+
+def forgotten(made: Journal, run: str, before: int | None = None) -> None:
+    with transaction(made._engine) as connection:
+        made.forget(run, connection, before=before)
+
+
+def test_a_reply_that_was_given_up_is_refused_and_its_place_stays_taken(tmp_path: Path) -> None:
+    made = written(tmp_path)
+    forgotten(made, PLACE.run)
+    for frame in (b"asked", b"other"):
+        with pytest.raises(Refusal) as refusal:
+            made.repeated(PLACE, frame)
+        assert refusal.value.code is ReasonCode.STALE
+    with pytest.raises(IntegrityError), transaction(made._engine) as connection:
+        made.write(PLACE, b"asked", context=b"c", reply=b"r", now=NOW, connection=connection)
+    assert made.context(PLACE) == b"c" * 32
+
+
+def test_only_earlier_rounds_of_the_run_are_given_up(tmp_path: Path) -> None:
+    made = written(tmp_path)
+    other = Place("cd" * 16, 1, "contribute")
+    with transaction(made._engine) as connection:
+        made.write(other, b"asked", context=b"c", reply=b"said", now=NOW, connection=connection)
+    forgotten(made, PLACE.run, before=PLACE.round)
+    assert made.repeated(PLACE, b"asked") == b"said"
+    forgotten(made, PLACE.run, before=PLACE.round + 1)
+    with pytest.raises(Refusal):
+        made.repeated(PLACE, b"asked")
+    assert made.repeated(other, b"asked") == b"said"
+
+
+def test_replies_of_runs_that_ended_long_ago_are_given_up(tmp_path: Path) -> None:
+    made = written(tmp_path)
+    ended = {"run_id": PLACE.run, "study": "s", "created": NOW, "ended": NOW}
+    with transaction(made._engine) as connection:
+        connection.execute(insert(runs).values(ended))
+    made.forget_ended(NOW)
+    assert made.repeated(PLACE, b"asked") == b"said"
+    made.forget_ended(NOW + timedelta(microseconds=1))
+    with pytest.raises(Refusal):
+        made.repeated(PLACE, b"asked")
+
+
+def test_five_hundred_rounds_leave_a_file_of_a_few(tmp_path: Path) -> None:
+    """Each reply is of 100 kB; what is kept of a round afterwards is a few hundred bytes."""
+    made = Journal(node_state(tmp_path))
+    for number in range(1, 501):
+        place = Place(PLACE.run, number, "contribute")
+        with transaction(made._engine) as connection:
+            made.write(
+                place, b"asked", context=b"c", reply=bytes(100_000), now=NOW, connection=connection
+            )
+            made.forget(place.run, connection, before=number - 1)
+    sizes = {file.name: file.stat().st_size for file in tmp_path.iterdir()}
+    assert sizes["state.db"] < 2_000_000
+    assert sizes["state.db-wal"] < 2 * LARGEST_IDLE_LOG
 
 
 def test_a_place_is_written_once(tmp_path: Path) -> None:

@@ -1,0 +1,122 @@
+"""A disk that fails under a running node, at each fdatasync of its life: it refuses, and no more.
+
+strace attaches to the node's process and makes one call, or every call from there on, return EIO.
+"""
+
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.books import Place
+from tests.support.journey import WAYS, Journey, Plan, Theatre
+from tests.support.nodes import Federation, code_of
+
+STRACE = shutil.which("strace") or ""
+ATTACH_SECONDS = 20
+MOST_CALLS = 60
+
+
+@contextmanager
+def failing(child: int, injection: str, told: Path) -> Iterator[None]:
+    """Let system calls of a process fail as `injection` says; `told` names those that did."""
+    options = ["-f", "-o", str(told), "-e", f"inject={injection}", "-p", str(child)]
+    with subprocess.Popen(
+        [STRACE, *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as tracer:
+        assert tracer.stderr is not None
+        said = tracer.stderr.readline()
+        if "attached" not in said:
+            tracer.kill()
+            pytest.skip(f"strace may not attach to a process here: {said.strip()}")
+        try:
+            yield
+        finally:
+            tracer.terminate()
+
+
+pytestmark = [
+    pytest.mark.fault,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not STRACE, reason="strace is not installed"),
+]
+
+
+class BadDisk(Journey):
+    """A run in which each fdatasync of the node fails in turn, at every message."""
+
+    lasting, times = False, 1
+    failures: Counter[str]
+
+    def torment(self, frame: bytes, place: Place) -> None:
+        """Fail the first fdatasync, then the second, until there are no more on the way."""
+        for call in range(1, MOST_CALLS):
+            (reply,), fired = self.attempt(frame, f"{call}+" if self.lasting else str(call))
+            self._judge(reply, place, fired=fired)
+            if not fired:
+                return
+        pytest.fail("every call failed")
+
+    def attempt(self, frame: bytes, when: str) -> tuple[list[bytes | None], bool]:
+        """Return what the node says to a frame, asked once or again, and whether a call failed."""
+        node = self.theatre.node
+        told = self.theatre.federation.folder / "strace"
+        told.unlink(missing_ok=True)
+        node.kill()
+        with failing(node.begin(), f"fdatasync,fsync:error=EIO:when={when}", told):
+            replies = [node.ask(frame) for _ in range(self.times)]
+            node.kill()
+        return replies, "INJECTED" in told.read_text()
+
+    def _judge(self, reply: bytes | None, place: Place, *, fired: bool) -> None:
+        assert reply is not None, "a node does not die of its disk"
+        if code_of(reply) is None:
+            self.theatre.books.took(place, reply)
+        else:
+            assert fired
+            self.failures[place[2]] += 1
+        self.theatre.died(place[2], "EIO")
+
+
+class BadMoment(BadDisk):
+    """A run in which one fdatasync fails at every message, and the same process is asked again."""
+
+    times, call = 2, 1
+
+    def torment(self, frame: bytes, place: Place) -> None:
+        """Fail one call; the second answer is as if nothing had happened."""
+        replies, fired = self.attempt(frame, str(self.call))
+        for reply in replies:
+            self._judge(reply, place, fired=fired)
+        assert replies[1] is not None
+        assert code_of(replies[1]) is None
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_a_node_whose_disk_failed_once_goes_on(tmp_path: Path, call: int) -> None:
+    stage = Theatre(Federation(tmp_path / "federation"), "PT")
+    journey = BadMoment(stage, stage.approved("heart-by-sex"), Plan(1, points=0, left=0))
+    journey.call, journey.failures = call, Counter()
+    try:
+        journey.through()
+    finally:
+        stage.node.kill()
+        stage.federation.close()
+
+
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "from there on"])
+def test_each_fdatasync_of_a_run_fails_once_or_for_good(tmp_path: Path, lasting: bool) -> None:
+    stage = Theatre(Federation(tmp_path / "federation"), "DK")
+    journey = BadDisk(stage, stage.approved("heart-by-sex"), Plan(1, points=0, left=0))
+    journey.lasting, journey.failures = lasting, Counter()
+    try:
+        journey.through()
+    finally:
+        stage.node.kill()
+        stage.federation.close()
+    print(stage.deaths, journey.failures)
+    assert set(journey.failures) == set(WAYS)
