@@ -68,10 +68,14 @@ class AuthorityLine:
         return now >= self.generations[-1].authority.ends - BEFORE_THE_END
 
     def extended(self, now: datetime) -> Self:
-        """Return the line with a new authority, for which the newest one vouches."""
+        """Return the line with a new authority, for which the newest one vouches if it can.
+
+        Where that one has ended already, nobody can follow: every party enrols again.
+        """
         newest = self.generations[-1].authority
         made = TransportAuthority.create(newest.federation, now)
-        return type(self)((*self.generations, Generation(made, newest.vouch(made, now))))
+        voucher = newest.vouch(made, now) if now < newest.ends else b""
+        return type(self)((*self.generations, Generation(made, voucher)))
 
     def _begins(self, number: int) -> datetime:
         """When an authority begins to issue: half-way to the older one's end, if that is sooner."""
