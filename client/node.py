@@ -205,8 +205,8 @@ class Node:
             outcome=Outcome.DONE,
             connection=connection,
         )
-        fingerprints = {"former": former.fingerprint, "new": new.fingerprint}
-        _log.warning("the officer's key has changed", extra=fingerprints)
+        said = f"from {former.fingerprint} to {new.fingerprint}, signed by the former one"
+        _log.warning("the officer's key has changed", extra={"what": said})
 
     def approve_key(self, country: str, fingerprint: str) -> VerifyKey:
         """Accept another country's changed key. Raises DocumentFault where it is not in force."""

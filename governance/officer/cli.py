@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from governance.commands import JsonOption, PassphraseFd, PassphraseFile
+from governance.commands import JsonOption, LogFileOption, PassphraseFd, PassphraseFile
 
 DEFAULT_HOME = Path.home() / ".pratique" / "officer"
 
@@ -257,6 +257,27 @@ def rotate(
 
     with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
         rotate_key(office, Handing(node, bundle_out), yes=yes)
+
+
+@app.command()
+def agent(
+    *,
+    observe: Annotated[
+        str | None, typer.Option(help="Show metrics and health here, such as 127.0.0.1:9103.")
+    ] = None,
+    log_file: LogFileOption = None,
+    home: Home = DEFAULT_HOME,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+) -> None:
+    """Keep running, and sign your country's documents again each day. It decides nothing."""
+    from governance.officer.opening import plain_faults  # noqa: PLC0415 (keeps --help quick)
+    from governance.officer.service import run_agent  # noqa: PLC0415
+    from governance.passphrases import known_passphrase  # noqa: PLC0415
+
+    with plain_faults():
+        passphrase = known_passphrase(passphrase_file, passphrase_fd)
+        run_agent(home, passphrase, observe=observe, log_file=log_file)
 
 
 @log_app.command("list")

@@ -21,11 +21,14 @@ class Terminal:
     """Sentences go to standard output, laid out on a terminal and plain elsewhere.
 
     With `as_json` the one answer goes to standard output and the sentences to standard error.
+    `quiet` says nothing at all, for a program that nobody watches.
     """
 
-    def __init__(self, *, as_json: bool = False) -> None:
-        self._as_json = as_json
-        self._console = Console(stderr=as_json, highlight=False, markup=False, emoji=False)
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self._as_json, self._quiet = as_json, quiet
+        self._console = Console(
+            stderr=as_json, highlight=False, markup=False, emoji=False, quiet=quiet
+        )
 
     def say(self, text: str = "") -> None:
         """Say a line or a paragraph."""
@@ -59,7 +62,8 @@ class Terminal:
 
     def warn(self, text: str) -> None:
         """Say on standard error what the officer should notice."""
-        typer.echo(f"Note: {shown(text)}", err=True)
+        if not self._quiet:
+            typer.echo(f"Note: {shown(text)}", err=True)
 
     def answer(self, value: Any) -> None:
         """Print the machine's answer, where one was asked for."""

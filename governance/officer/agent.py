@@ -1,0 +1,143 @@
+"""The officer's side agent: it signs the country's documents again each day, and nothing else.
+
+It decides nothing: it signs what the officer has decided, as it stands in the folder, and hands it
+to the own node and the exchange. It reads no draft, permits no study, and vouches for no node. The
+folder is opened anew each time, so that what the officer does meanwhile is what is signed.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from governance.officer.delivery import Handing, hand_over, read_handed
+from governance.officer.errors import HandoverFault, OfficerFault
+from governance.officer.office import Office
+from governance.officer.signing import renew
+from governance.trust.bundle import CountryDocuments
+from keys.errors import PratiqueError
+
+EARLIEST, LATEST = timedelta(hours=18), timedelta(hours=26)
+"""After how long documents are signed again: once a day, not at the same moment everywhere."""
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=30), timedelta(hours=1)
+LEAST_LIFE = timedelta(days=2)
+"""Less than this left is reported as not well: the officer has that long to mend what is wrong."""
+_log = logging.getLogger("pratique.agent")
+
+Opened = Callable[[], Office]
+Jitter = Callable[[float, float], float]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where the country's documents stand, as the agent saw them last."""
+
+    due: datetime
+    expires: datetime | None = None
+    failures: int = 0
+    fault: str = ""
+
+    def sentence(self) -> str:
+        """Return it in words."""
+        until = f"{self.expires:%Y-%m-%d %H:%M} UTC" if self.expires else "not signed yet"
+        next_time = f"next renewal at {self.due:%Y-%m-%d %H:%M} UTC"
+        return f"documents until {until}; {next_time}" + (f"; {self.fault}" if self.fault else "")
+
+    def well(self, now: datetime) -> bool:
+        """Whether the documents hold for long enough to be in no hurry."""
+        return self.expires is not None and self.expires - now > LEAST_LIFE
+
+
+def pause_after(failures: int, jitter: Jitter) -> timedelta:
+    """Return how long to wait after so many failures in a row: 30 s doubling to an hour."""
+    longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 10))
+    part: float = jitter(0.5, 1.0)
+    return timedelta(seconds=longest.total_seconds() * part)
+
+
+def next_due(own: CountryDocuments, jitter: Jitter) -> datetime:
+    """Return when documents that reached everyone are signed again."""
+    return own.signed_at + EARLIEST + (LATEST - EARLIEST) * jitter(0.0, 1.0)
+
+
+class Agent:
+    """Keeps one country's documents fresh. `opened` unlocks the officer's folder once more."""
+
+    def __init__(
+        self,
+        opened: Opened,
+        clock: Callable[[], datetime],
+        jitter: Jitter,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`say` is told in a sentence where things stand, after each attempt."""
+        self._opened, self._clock, self._jitter, self._say = opened, clock, jitter, say
+        self.standing = Standing(due=clock())
+
+    def run(self, stop: threading.Event) -> None:
+        """Renew whenever it is due, until told to stop."""
+        while not stop.is_set():
+            self.look()
+            stop.wait(max(1.0, (self.standing.due - self._clock()).total_seconds()))
+
+    def look(self) -> None:
+        """Do what is due now, if anything; a fault is kept, and tried again after a pause."""
+        if self._clock() < self.standing.due:
+            return
+        try:
+            self.standing = self._renewed()
+            _log.info("documents renewed", extra={"what": self.standing.sentence()})
+        except (PratiqueError, OSError) as fault:
+            self.standing = self._failed(fault)
+            _log.warning("documents not renewed", extra={"why": self.standing.fault})
+        self._say(self.standing.sentence())
+
+    def _renewed(self) -> Standing:
+        office = self._opened()
+        try:
+            self._sign_or_hand_over(office)
+            own = office.own()
+        finally:
+            office.close()
+        if own is None:  # `renew` has refused by now
+            raise OfficerFault("Nothing is signed yet")
+        return Standing(due=next_due(own, self._jitter), expires=own.expires)
+
+    def _sign_or_hand_over(self, office: Office) -> None:
+        """What is fresh is handed over to whom it did not reach; else all is signed again."""
+        own = office.own()
+        if own is None or office.now() - own.signed_at >= EARLIEST:
+            renew(office, Handing())
+        elif not _reached(office, own):
+            held = (office.documents.bundle(key.public) for key in office.identity.keys)
+            hand_over(office, [bundle for bundle in held if bundle], None)
+
+    def _failed(self, fault: Exception) -> Standing:
+        failures = self.standing.failures + 1
+        due = self._clock() + pause_after(failures, self._jitter)
+        kept = self.standing.expires
+        if isinstance(fault, HandoverFault):
+            kept = self._signed_until() or kept
+        return replace(
+            self.standing, due=due, failures=failures, fault=_first_line(fault), expires=kept
+        )
+
+    def _signed_until(self) -> datetime | None:
+        try:
+            office = self._opened()
+            own = office.own()
+        except PratiqueError:
+            return None
+        office.close()
+        return own.expires if own else None
+
+
+def _reached(office: Office, own: CountryDocuments) -> bool:
+    handed = read_handed(office.home.handed_file)
+    node = handed.node if office.settings.node else own.version
+    return min(node, handed.exchange) >= own.version
+
+
+def _first_line(fault: Exception) -> str:
+    return str(fault).splitlines()[0]

@@ -1,0 +1,252 @@
+"""The agent beside the officer: what it keeps doing, and what it never does."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from governance.officer import agent as module
+from governance.officer.agent import (
+    EARLIEST,
+    FIRST_PAUSE,
+    LATEST,
+    LEAST_LIFE,
+    LONGEST_PAUSE,
+    Agent,
+    Standing,
+    pause_after,
+)
+from governance.officer.errors import OfficerFault
+from governance.officer.home import Identity
+from governance.officer.office import Office
+from governance.officer.service import run_agent, shown
+from governance.officer.terminal import Terminal
+from governance.trust.layout import COUNTRY_LIFE
+from keys.errors import KeyFault
+from tests.support.documents import DAY, NOW, node_keys, study
+from tests.support.officers import PASSPHRASE, Keyboard, bundle_version
+
+
+@pytest.fixture
+def settled(agreed: Keyboard) -> Keyboard:
+    agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
+    return agreed
+
+
+def middle(low: float, high: float) -> float:
+    return (low + high) / 2
+
+
+def agent_of(officer: Keyboard, jitter: module.Jitter = middle) -> Agent:
+    def opened() -> Office:
+        return Office.open(
+            officer.home,
+            PASSPHRASE.encode(),
+            Terminal(quiet=True),
+            lambda: officer.now,
+            lambda *_, **__: officer.exchange,
+        )
+
+    return Agent(opened, lambda: officer.now, jitter)
+
+
+def pass_time(officer: Keyboard, by: timedelta) -> None:
+    officer.now += by
+    officer.papers.now = officer.now
+    officer.papers.refresh()
+
+
+def versions(officer: Keyboard) -> list[int]:
+    return [bundle_version(content) for kind, content in officer.exchange.submitted if kind == 1]
+
+
+class TestADay:
+    def test_documents_are_signed_again_about_once(self, settled: Keyboard) -> None:
+        agent, before = agent_of(settled), len(versions(settled))
+        for _ in range(24 * 20):
+            agent.look()
+            pass_time(settled, timedelta(hours=1))
+        assert 17 <= len(versions(settled)) - before <= 27
+        assert settled.papers.view().country("DK") is not None
+
+    def test_starting_again_signs_nothing_that_is_fresh(self, settled: Keyboard) -> None:
+        before = versions(settled)
+        for _ in range(5):
+            agent_of(settled).look()
+        assert versions(settled) == before
+
+    def test_says_when_the_next_is(self, settled: Keyboard) -> None:
+        agent = agent_of(settled)
+        agent.look()
+        said = agent.standing.sentence()
+        assert said == "documents until 2026-09-08 12:00 UTC; next renewal at 2026-09-02 10:00 UTC"
+
+    @given(st.floats(0, 1))
+    def test_is_never_the_same_everywhere(self, share: float) -> None:
+        own = type("Own", (), {"signed_at": NOW})()
+        due = module.next_due(own, lambda low, high: low + (high - low) * share)
+        assert NOW + EARLIEST <= due <= NOW + LATEST < NOW + COUNTRY_LIFE - LEAST_LIFE
+
+    def test_a_new_key_that_waits_signs_too(self, settled: Keyboard) -> None:
+        settled.done("rotate", "--yes")
+        pass_time(settled, 2 * DAY)
+        agent_of(settled).look()
+        first, second = versions(settled)[-2:]
+        assert second == first + 1
+
+    def test_a_new_key_in_force_is_taken_up(self, settled: Keyboard) -> None:
+        settled.done("rotate", "--yes")
+        papers, agent = settled.papers, agent_of(settled)
+        agent.look()
+        papers.store.renewal(papers.now)
+        papers.sign("EE", "NO", "PT")
+        papers.publish()
+        pass_time(settled, 2 * DAY)
+        agent.look()
+        kept = Identity.open(settled.home, settled.home.settings(), PASSPHRASE.encode())
+        assert kept.next_key is None
+        assert settled.papers.view().countries["DK"].key == kept.key.public.to_text()
+
+
+class TestNever:
+    def test_it_decides_nothing(self, settled: Keyboard) -> None:
+        """A draft, a study and a stranger's node keys wait: a month later they still do."""
+        papers = settled.papers
+        asked = study(papers.agreed)
+        papers.propose(asked)
+        papers.store.draft(papers.agreed.model_copy(update={"title": "Another"}), papers.now)
+        agent, before = agent_of(settled), settled.own()
+        assert before is not None
+        for _ in range(30):
+            pass_time(settled, DAY)
+            agent.look()
+        own = settled.own()
+        assert own is not None
+        assert (own.permits, own.withdrawals, own.node) == ({}, {}, before.node)
+        assert {kind for kind, _ in settled.exchange.submitted[2:]} == {1}
+        status = papers.store.draft_status()
+        assert status is not None
+        assert status.signed == ()
+
+    def test_signs_before_the_officer_has_signed_anything(self, agreed: Keyboard) -> None:
+        agent = agent_of(agreed)
+        agent.look()
+        assert "nothing to renew" in agent.standing.fault
+        assert versions(agreed) == []
+
+
+class TestALostLink:
+    def test_is_tried_again_with_growing_pauses(self, settled: Keyboard) -> None:
+        agent = agent_of(settled)
+        pass_time(settled, 2 * DAY)
+        settled.exchange.submit_down = True
+        pauses = []
+        for _ in range(12):
+            agent.look()
+            pauses.append(agent.standing.due - settled.now)
+            settled.now = agent.standing.due
+        assert pauses == sorted(pauses)
+        assert pauses[0] < FIRST_PAUSE
+        assert LONGEST_PAUSE / 2 <= pauses[-1] <= LONGEST_PAUSE
+        assert agent.standing.failures == 12
+
+    def test_signs_no_version_for_each_attempt(self, settled: Keyboard) -> None:
+        """What is signed already is handed over again, until it is a day old."""
+        agent = agent_of(settled)
+        pass_time(settled, 2 * DAY)
+        settled.exchange.submit_down = True
+        for _ in range(10):
+            agent.look()
+            settled.now = agent.standing.due
+        own = settled.own()
+        assert own is not None
+        assert own.version == 2
+        settled.exchange.submit_down = False
+        agent.look()
+        assert versions(settled)[-1] == 2
+        assert (agent.standing.failures, agent.standing.fault) == (0, "")
+
+    def test_of_three_days_is_mended_by_itself(self, settled: Keyboard) -> None:
+        agent = agent_of(settled)
+        settled.exchange.down = True
+        for _ in range(24 * 3):
+            agent.look()
+            settled.now += timedelta(hours=1)
+        settled.exchange.down = False
+        pass_time(settled, timedelta(hours=1))
+        agent.look()
+        said = settled.papers.view().country("DK")
+        assert said is not None
+        assert said.expires - settled.now > 6 * DAY
+
+    def test_is_not_well_when_little_is_left(self, settled: Keyboard) -> None:
+        agent = agent_of(settled)
+        agent.look()
+        assert agent.standing.well(settled.now + 4 * DAY)
+        assert not agent.standing.well(settled.now + 6 * DAY)
+        assert not Standing(due=NOW).well(NOW)
+
+    @given(st.integers(1, 10_000), st.floats(0.5, 1))
+    def test_pauses_are_bounded(self, failures: int, part: float) -> None:
+        pause = pause_after(failures, lambda low, high: part)
+        assert FIRST_PAUSE / 2 <= pause <= LONGEST_PAUSE
+
+
+class TestRunning:
+    def test_ends_when_told(self, settled: Keyboard) -> None:
+        stop, agent = threading.Event(), agent_of(settled)
+        thread = threading.Thread(target=agent.run, args=(stop,))
+        thread.start()
+        stop.set()
+        thread.join(20)
+        assert not thread.is_alive()
+
+    def test_a_wrong_passphrase_is_told_at_once(self, settled: Keyboard) -> None:
+        with pytest.raises(KeyFault):
+            run_agent(settled.home.path, b"wrong", observe=None, log_file=None)
+
+    @pytest.mark.parametrize("address", ["0.0.0.0:9103", "exchange:1", "127.0.0.1:0", "[::]:9103"])
+    def test_shows_itself_on_this_machine_only(self, settled: Keyboard, address: str) -> None:
+        with pytest.raises(OfficerFault, match="only a port of this machine's own"):
+            run_agent(settled.home.path, PASSPHRASE.encode(), observe=address, log_file=None)
+
+    def test_shows_until_when_documents_hold(self, settled: Keyboard) -> None:
+        agent = agent_of(settled)
+        agent.look()
+        found = shown(agent)
+        name = "pratique_country_documents_expire_timestamp_seconds"
+        own = settled.own()
+        assert own is not None
+        assert found.metrics.get_sample_value(name) == own.expires.timestamp()
+        assert found.metrics.get_sample_value("pratique_agent_failures") == 0
+        assert "documents until" in found.ready()["documents"].says
+
+    @pytest.mark.slow
+    def test_as_a_process_tells_systemd_and_ends_on_a_signal(
+        self, settled: Keyboard, tmp_path: Path
+    ) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(str(tmp_path / "notify"))
+            manager.settimeout(60)
+            command = [Path(sys.executable).with_name("pratique-officer"), "agent"]
+            secret = ["--passphrase-file", settled.passphrase_file]
+            process = subprocess.Popen(
+                [*command, "--home", settled.home.path, *secret],
+                env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")},
+                stderr=subprocess.DEVNULL,
+            )
+            try:
+                assert manager.recv(4096).startswith(b"READY=1")
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(60) == 0
+            finally:
+                process.kill()
+                process.wait()
