@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,16 @@ from protocols.rounding import round_contributions
 from protocols.tasks import Condition, CountByFeature, CountPatients, Family, Task
 from protocols.tasks.evaluation import Evaluation
 from protocols.tasks.layout import Grouping, vector_to_bytes
-from tests.support.patients import FEATURES, cohort, entropy, glm, records, release
+from tests.support.patients import (
+    FEATURES,
+    cohort,
+    entropy,
+    glm,
+    mlp,
+    module,
+    records,
+    release,
+)
 
 MODEL = vector_to_bytes(np.linspace(-1, 1, 7))
 COUNT = CountPatients(patients_bound=1000, strata=(Grouping(feature="sex"),))
@@ -41,7 +52,7 @@ def refusal(task: Task, mechanism: Any, payload: bytes) -> Refusal:
 
 def test_every_task_kind_of_the_union_is_installed_with_its_schedule() -> None:
     histogram = CountByFeature(patients_bound=10, of=Grouping(feature="sex"))
-    for task in (glm(), COUNT, histogram):
+    for task in (glm(), mlp(), module(), COUNT, histogram):
         assert INSTALLED[task.kind] == tuple(m.phase for m in task.schedule(FEATURES))
 
 
@@ -69,6 +80,75 @@ def test_evaluation_counts_held_out_patients_only() -> None:
     assert total.sum() == one.kept_apart.sum() * mechanism.scale
 
 
+@pytest.mark.parametrize("make", [mlp, module], ids=["mlp", "module"])
+@pytest.mark.parametrize("family", list(Family))
+def test_networks_train_on_some_and_are_evaluated_on_the_others(make: Any, family: Family) -> None:
+    task = make(family, evaluation=Evaluation(held_out=0.5))
+    one, model = prepared(task), vector_to_bytes(task.initial(FEATURES))
+    trained = one.lattice_sum(release(task, "train"), model, entropy=entropy)
+    assert trained.any()
+    evaluation = release(task, "evaluate")
+    counted = one.lattice_sum(evaluation, model, entropy=entropy) / evaluation.scale
+    table = task.score_table(FEATURES)
+    assert table.scores_by_cell(counted)[0].sum() == one.kept_apart.sum()
+
+
+@pytest.mark.parametrize("make", [mlp, module], ids=["mlp", "module"])
+def test_a_network_is_summed_in_parts(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make(evaluation=None)
+    one, model = prepared(task), vector_to_bytes(task.initial(FEATURES))
+    mechanism = release(task, "train")
+    whole = one.lattice_sum(mechanism, model, entropy=entropy) / mechanism.scale
+    monkeypatch.setattr(one.trainer, "patients_at_once", 7)
+    parts = one.lattice_sum(mechanism, model, entropy=entropy) / mechanism.scale
+    assert parts == pytest.approx(whole, abs=0.1)
+
+
+def test_a_large_sum_tells_the_operator_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(registry, "LARGE", 10)
+    task = mlp(evaluation=None)
+    model, mechanism = vector_to_bytes(task.initial(FEATURES)), release(task, "train")
+    told = []
+    for patients, at_once in ((60, 7), (60, 60), (9, 2)):
+        one = prepared(task, patients)
+        monkeypatch.setattr(one.trainer, "patients_at_once", at_once)
+        caplog.clear()
+        with caplog.at_level("INFO", "pratique.task"):
+            one.lattice_sum(mechanism, model, entropy=entropy)
+        told.append([vars(record)["percent"] for record in caplog.records])
+    assert told == [[25, 50, 75, 100]] * 3, "as often for every cohort"
+
+
+def test_a_small_sum_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "pratique.task"):
+        prepared(glm()).lattice_sum(release(glm(), "train"), MODEL, entropy=entropy)
+    assert not caplog.records
+
+
+def test_torch_is_imported_for_registered_modules_only() -> None:
+    """Neither the coordinator's part nor a node that trains perceptrons needs it."""
+    script = """
+import sys
+from server import lead, releases
+from server.learning import predict
+from tests.support.patients import FEATURES, entropy, mlp, module, release
+from tests.unit.client.tasks.test_registry import prepared
+from protocols.tasks.layout import vector_to_bytes
+task = mlp()
+payload = vector_to_bytes(task.initial(FEATURES))
+prepared(task).lattice_sum(release(task, "train"), payload, entropy=entropy)
+assert "torch" not in sys.modules and "opacus" not in sys.modules
+prepared(module())
+assert "torch" in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_no_patient_both_trains_and_evaluates() -> None:
     one = prepared(glm())
     training, tested = set(one._training.ids), set(one._held_out.ids)
@@ -94,8 +174,9 @@ def test_tables_count_everybody_once() -> None:
 
 
 @pytest.mark.parametrize("family", list(Family))
-def test_an_empty_cohort_contributes_zero_everywhere(family: Family) -> None:
-    task = glm(family)
+@pytest.mark.parametrize("make", [glm, mlp, module], ids=["glm", "mlp", "module"])
+def test_an_empty_cohort_contributes_zero_everywhere(make: Any, family: Family) -> None:
+    task = make(family)
     payload = vector_to_bytes(np.zeros(task.dimension(FEATURES)))
     for phase in ("train", "evaluate"):
         mechanism = release(task, phase)

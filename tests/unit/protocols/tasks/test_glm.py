@@ -10,8 +10,8 @@ from protocols.errors import ProtocolFault
 from protocols.tasks import Family, Task, TrainGlm
 from protocols.tasks.evaluation import Evaluation
 from protocols.tasks.features import Feature
-from protocols.tasks.training import one_hot, sigmoid, softmax
 from protocols.tasks.layout import Grouping
+from protocols.tasks.training import one_hot, sigmoid, softmax
 from tests.support.patients import AGE, FEATURES, ILL, PRESSURE, columns, glm
 
 TASKS: TypeAdapter[Task] = TypeAdapter(Task)

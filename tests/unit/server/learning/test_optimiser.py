@@ -4,9 +4,9 @@ import pytest
 from protocols.errors import ProtocolFault
 from protocols.tasks import Family
 from protocols.tasks.features import FloatArray
-from protocols.tasks.layout import vector_from_bytes
+from protocols.tasks.layout import vector_from_bytes, vector_to_bytes
 from server.learning.optimiser import OptimiserState, first_averaged, skip, step
-from tests.support.patients import FEATURES, glm, release
+from tests.support.patients import FEATURES, glm, mlp, release
 
 
 def opened(gradient: FloatArray, scale: int, patients: int) -> np.ndarray:
@@ -134,3 +134,16 @@ def test_a_state_of_another_size_is_refused(cut: int) -> None:
     assert len(data) == 192
     with pytest.raises(ProtocolFault, match="stored optimiser state"):
         OptimiserState.from_bytes((data + b"\0")[:cut])
+
+
+def test_a_network_starts_where_its_seed_says_and_steps_as_its_decay_says() -> None:
+    task = mlp(rounds=2, learning_rate=1.0, decay="linear", l2=0.5, average_last=0.0, hidden=(2,))
+    mechanism = release(task, "train")
+    start = OptimiserState.start(task.initial(FEATURES))
+    assert start.payload == vector_to_bytes(task.initial(FEATURES))
+    still = np.zeros(mechanism.dimension, dtype=np.int64)
+    once = step(task, FEATURES, mechanism, start, still)
+    twice = step(task, FEATURES, mechanism, once, still)
+    weights = task.weights_only(FEATURES, task.initial(FEATURES))
+    assert once.iterate == pytest.approx(task.initial(FEATURES) - 0.5 * weights)
+    assert twice.iterate == pytest.approx(once.iterate - 0.25 * 0.5 * weights)

@@ -8,7 +8,7 @@ from protocols.tasks import Family, TrainGlm
 from protocols.tasks.training import sigmoid
 from server.errors import OperationFault
 from server.learning.predict import predict_file
-from tests.support.patients import FEATURES, columns, glm
+from tests.support.patients import FEATURES, columns, glm, mlp, module
 
 HEADER = "name,age,sex,smoker,sugar"
 MODEL = np.array([0.5, 1.0, 0.25, -0.25, 0.5, 0.0, 2.0])
@@ -130,3 +130,26 @@ def test_scoring_agrees_with_the_encoding_of_training(tmp_path: Path) -> None:
     _, rows = scored(tmp_path, os.linesep.join((HEADER, *lines)))
     expected = glm().predict(FEATURES, MODEL, glm().rows(FEATURES, data))[:, 0]
     assert [float(row[0]) for row in rows] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_perceptron_scores_without_torch(tmp_path: Path) -> None:
+    task = mlp(hidden=(2,))
+    model = np.zeros(task.dimension(FEATURES))
+    (first, _), (last, shift) = task.layers(FEATURES, model)
+    first[0, 0], last[0, 0], shift[0] = 1.0, 3.0, -1.0
+    path = tmp_path / "new.csv"
+    path.write_text(f"{HEADER}\nAnna,60,female,true,200\nBo,40,male,?,\n", encoding="utf-8")
+    header, rows = predict_file(task, FEATURES, model, path)
+    assert header == ("ill",)
+    assert [float(row[0]) for row in rows] == pytest.approx(
+        sigmoid(np.array([2.0, -1.0])), abs=1e-6
+    )
+
+
+def test_a_registered_module_is_applied_where_it_is_installed(tmp_path: Path) -> None:
+    task = module()
+    path = tmp_path / "new.csv"
+    path.write_text(f"{HEADER}\n", encoding="utf-8")
+    with pytest.raises(OperationFault, match="cannot be applied here") as caught:
+        predict_file(task, FEATURES, task.initial(FEATURES), path)
+    assert "load model.safetensors into the module" in caught.value.fix

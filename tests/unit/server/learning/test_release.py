@@ -19,7 +19,7 @@ from server.learning.release import (
     read_weights,
     write_result,
 )
-from tests.support.patients import FEATURES, glm
+from tests.support.patients import FEATURES, glm, mlp
 
 KEY, STRANGER = SigningKey.generate(), SigningKey.generate()
 WEIGHTS = np.linspace(-1, 1, 7)
@@ -169,3 +169,31 @@ def test_the_statement_says_n_h_c_epsilon_and_delta() -> None:
     statement = result().statement
     for part in ("ε=0.998", "δ=0.0001", "n=4", "h=3", "c=1", "evaluation included"):
         assert part in statement
+
+
+def test_a_network_is_written_by_the_names_of_its_parts(tmp_path: Path) -> None:
+    task = mlp(hidden=(4,))
+    weights = task.initial(FEATURES) + 0.25
+    made = result(task=task, coordinates=())
+    write_result(tmp_path, made, KEY.sign, weights)
+    parts = load_file(tmp_path / MODEL_FILE)
+    assert {name: part.shape for name, part in parts.items()} == {
+        "layer0.weight": (4, 6),
+        "layer0.bias": (4,),
+        "layer1.weight": (1, 4),
+        "layer1.bias": (1,),
+    }
+    found = read_weights(tmp_path, read_result(tmp_path, (KEY.public,)))
+    assert np.array_equal(found, weights)
+
+
+def test_a_network_short_of_a_part_is_refused(tmp_path: Path) -> None:
+    task = mlp(hidden=(4,))
+    write_result(tmp_path, result(task=task), KEY.sign, task.initial(FEATURES))
+    parts = load_file(tmp_path / MODEL_FILE)
+    del parts["layer0.bias"]
+    save_file(parts, tmp_path / MODEL_FILE)
+    digest = module.digest((tmp_path / MODEL_FILE).read_bytes())
+    signed = result(task=task, model=digest).signed(KEY.sign)
+    (tmp_path / RESULT_FILE).write_text(json.dumps(signed.model_dump(mode="json")))
+    assert "other parts" in refused(tmp_path)
