@@ -52,8 +52,8 @@ WAYS: dict[str, tuple[tuple[Step, ...], ...]] = {
     "contribute": ((*DOOR, *KEEP), (Step.OUTBOX_KEPT,)),
     "answer": (KEEP, (Step.OUTBOX_KEPT,)),
 }
-"""The points on the way of each message, in groups: within one, a death at any of them leaves the
-others on the way of the next attempt."""
+"""The points on the way of each message, in order and in groups: within one, a death at any of them
+leaves the others on the way of the next attempt."""
 LEFT, MOMENT, STATEMENT = "left", "moment", "statement"
 """Dead right after a reply has left, at a random moment, before or after a statement of SQL."""
 MOST_STATEMENTS = 400
@@ -63,7 +63,10 @@ MOST_STATEMENTS = 400
 class Plan:
     """Where the node dies: at each point of each message with probability `points`, after each
     reply with `left`, `moments` times a message at a moment up to `longest` seconds after it came,
-    and before or after every `stride`-th statement of SQL if that is not 0."""
+    and before or after every `stride`-th statement of SQL if that is not 0.
+
+    In order, each point is the first one that this message ever got to; `shuffled`, a message that
+    has been further before dies at it."""
 
     seed: int
     points: float = 1.0
@@ -71,6 +74,7 @@ class Plan:
     moments: int = 0
     longest: float = 0.15
     stride: int = 0
+    shuffled: bool = False
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)  # noqa: S311  a campaign can be repeated
@@ -80,7 +84,9 @@ class Plan:
         for group in WAYS[phase]:
             ending = (Step.OUTBOX_ENDED,) if last and group is KEEP else ()
             chosen = [s for s in (*group, *ending) if self.random.random() < self.points]
-            yield from self.random.sample(chosen, len(chosen))
+            if self.shuffled:
+                self.random.shuffle(chosen)
+            yield from chosen
 
     def statements(self) -> Iterator[int]:
         """Yield the statements to die at, in turn, on the way of one message."""
