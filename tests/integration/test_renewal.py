@@ -1,0 +1,426 @@
+"""Renewals, revocations and a new authority over real mutual TLS, without a restart anywhere."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+from flwr.proto.fleet_pb2 import PullMessagesRequest
+from flwr.proto.node_pb2 import Node
+
+from governance.database import open_database
+from keys.certificates import Role, TransportAuthority, new_transport_key, public_pem
+from keys.renewal import renewal_proof, serial_of
+from keys.succession import BEFORE_THE_END, NOTICE, OVERLAP
+from protocols.channel import ExchangeLink, LinkFault
+from protocols.proto import exchange_pb2, exchange_pb2_grpc
+from protocols.proto.exchange_pb2 import RelayRequest, RenewReply, RenewRequest
+from server.exchange import LARGEST_REQUEST, ExchangeService, serve_exchange
+from server.register import MOST_RENEWALS, SETTLING
+from server.relay import Relay
+from server.state import MIGRATIONS
+from server.transport import Transport
+from tests.support.enrolling import Noted, desk_of
+from tests.support.fleet import (
+    LOOPBACK,
+    Caller,
+    LoopThread,
+    Papers,
+    ScriptedSuperLink,
+    caller,
+    incoming,
+    now,
+    tree,
+)
+from tests.support.keystore import cheap_store
+
+SEAT, DAY, YEAR = 101, timedelta(days=1), timedelta(days=365)
+FILE = "metadata/1.root.json"
+LONG_POLL = 60.0
+AT_ONCE = 20.0
+"""Seconds within which a cut call must have ended: far less than a long poll."""
+
+
+class Exchange:
+    """An exchange with its own transport, a register, and a clock that a test moves."""
+
+    def __init__(self, folder: Path, begun: datetime) -> None:
+        self.ahead, self.noted = timedelta(0), Noted()
+        store = cheap_store(folder / "keys")
+        self.transport = Transport.create(
+            folder, (LOOPBACK, "localhost"), store, federation="danube", now=begun
+        )
+        self.desk = desk_of(
+            open_database(folder / "state.db", MIGRATIONS), self.transport, noted=self.noted
+        )
+        self.superlink, self.refusals = ScriptedSuperLink(), list[tuple[str, str]]()
+        relay = Relay(self.superlink.forward, long_poll=LONG_POLL)
+        relay.seat("AT", SEAT, b"key of AT")
+        self.relay, self.thread = relay, LoopThread()
+        service = ExchangeService(
+            register=self.desk.register,
+            enrolments=self.desk,
+            documents=Papers({FILE: b"root"}),
+            relay=relay,
+            clock=self.clock,
+            on_refusal=lambda peer, call, _: self.refusals.append((peer.country, call)),
+        )
+        self._server, self.port = self.thread.run(
+            serve_exchange(service, f"{LOOPBACK}:0", shown=self.transport, clock=self.clock)
+        )
+
+    def clock(self) -> datetime:
+        return now() + self.ahead
+
+    def caller(self, role: Role = Role.NODE, country: str = "AT") -> Caller:
+        return caller(self.transport.in_force(now()), country, role, lifetime=90 * DAY)
+
+    def link(self, who: Caller, authority: bytes | None = None) -> ExchangeLink:
+        return ExchangeLink(
+            f"{LOOPBACK}:{self.port}",
+            authority=authority or self.transport.trusted(now()),
+            key=who.key,
+            certificate=who.certificate,
+        )
+
+    def close(self) -> None:
+        self.thread.run(self._server.stop(None))
+        self.thread.close()
+
+
+@pytest.fixture
+def exchange(tmp_path: Path) -> Iterator[Exchange]:
+    opened = Exchange(tmp_path, now() - DAY)
+    yield opened
+    opened.close()
+
+
+def asked(who: Caller, key: bytes) -> RenewRequest:
+    proof = renewal_proof(key, serial_of(who.certificate))
+    return RenewRequest(public_key=public_pem(key), proof=proof)
+
+
+def renew(link: ExchangeLink, who: Caller) -> tuple[Caller, RenewReply]:
+    key = new_transport_key()
+    reply = link.renew(asked(who, key))
+    return Caller(key, reply.certificate), reply
+
+
+def present(link: ExchangeLink, who: Caller, authority: bytes) -> None:
+    link.present(authority=authority, key=who.key, certificate=who.certificate)
+
+
+def refusal(call: Callable[[], object]) -> str:
+    with pytest.raises(LinkFault) as caught:
+        call()
+    return caught.value.why
+
+
+@pytest.mark.parametrize("role", [Role.NODE, Role.OFFICER])
+def test_a_link_goes_on_with_the_renewed_certificate_and_the_old_one_ends(
+    exchange: Exchange, role: Role
+) -> None:
+    who = exchange.caller(role)
+    link, left_open = exchange.link(who), exchange.link(who)
+    assert left_open.fetch(FILE) == b"root"
+    made, reply = renew(link, who)
+    present(link, made, reply.authority)
+    assert link.fetch(FILE) == b"root"
+    assert left_open.fetch(FILE) == b"root"
+    exchange.ahead = SETTLING + timedelta(seconds=1)
+    assert "renewed" in refusal(lambda: left_open.fetch(FILE))
+    assert link.fetch(FILE) == b"root"
+    for one in (link, left_open):
+        one.close()
+
+
+def test_only_nodes_and_officers_renew_and_only_what_is_theirs(exchange: Exchange) -> None:
+    guest, node = exchange.caller(Role.ENROLMENT), exchange.caller()
+    other = exchange.caller(country="BE")
+    links = {who: exchange.link(who) for who in (guest, node, other)}
+    assert "may not call Renew" in refusal(lambda: renew(links[guest], guest))
+    assert exchange.refusals == [("AT", "Renew")]
+    captured = asked(node, new_transport_key())
+    assert "holder of the new key" in refusal(lambda: links[other].renew(captured))
+    assert links[node].renew(captured) == links[node].renew(captured)
+    made, _ = renew(links[other], other)
+    peer = exchange.desk.register.peer(made.certificate, "Fetch", now())
+    assert (peer.country, peer.role) == ("BE", Role.NODE)
+    for link in links.values():
+        link.close()
+
+
+def test_a_revoked_or_ended_certificate_is_not_renewed(exchange: Exchange) -> None:
+    who, gone = exchange.caller(), exchange.caller(country="BE")
+    link, ended = exchange.link(who), exchange.link(gone)
+    assert link.fetch(FILE) == ended.fetch(FILE) == b"root"
+    revoke(exchange, gone)
+    assert "revoked" in refusal(lambda: renew(ended, gone))
+    exchange.ahead = 91 * DAY
+    assert "expired" in refusal(lambda: renew(link, who))
+    for one in (link, ended):
+        one.close()
+
+
+def test_too_large_and_too_many_requests_are_refused(exchange: Exchange) -> None:
+    who = exchange.caller()
+    link = exchange.link(who)
+    large = asked(who, new_transport_key())
+    large.public_key += b"#" * LARGEST_REQUEST["Renew"]
+    assert "at most" in refusal(lambda: link.renew(large))
+    for _ in range(MOST_RENEWALS):
+        who, reply = renew(link, who)
+        present(link, who, reply.authority)
+    assert "times within a day" in refusal(lambda: renew(link, who))
+    link.close()
+
+
+def test_a_thief_s_renewal_is_refused_and_shown(exchange: Exchange) -> None:
+    who = exchange.caller()
+    link, thief = exchange.link(who), exchange.link(who)
+    renew(link, who)
+    assert "enrol" in refusal(lambda: renew(thief, who))
+    assert [(one.country, one.role) for one in exchange.desk.register.disputes()] == [
+        ("AT", "node")
+    ]
+    for one in (link, thief):
+        one.close()
+
+
+def revoke(exchange: Exchange, who: Caller) -> None:
+    """Revoke one certificate, as the desk does with all of a party's."""
+    register = exchange.desk.register
+    with register._engine.begin() as connection:
+        register.revoke(connection, [serial_of(who.certificate)])
+    register.reload()
+
+
+class LongPoll:
+    """A node's call that waits for a message."""
+
+    def __init__(self, exchange: Exchange, link: ExchangeLink) -> None:
+        body = PullMessagesRequest(node=Node(node_id=SEAT)).SerializeToString()
+        self._link, self._request = link, RelayRequest(method="PullMessages", body=body)
+        self.reply: object = None
+        before = len(exchange.superlink.calls)
+        self._thread = threading.Thread(target=self._call)
+        self._thread.start()
+        until(lambda: len(exchange.superlink.calls) > before)
+
+    def _call(self) -> None:
+        try:
+            self.reply = self._link.relay(self._request, LONG_POLL)
+        except LinkFault as fault:
+            self.reply = fault
+
+    def end(self) -> object:
+        self._thread.join(AT_ONCE)
+        assert not self._thread.is_alive(), "the call goes on"
+        return self.reply
+
+
+def until(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + AT_ONCE
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_revocation_cuts_a_long_poll_at_once_and_nobody_else_s(exchange: Exchange) -> None:
+    who, other = exchange.caller(), exchange.caller(country="BE")
+    exchange.thread.run(seated(exchange, "BE"))
+    link, spared = exchange.link(who), exchange.link(other)
+    waiting = LongPoll(exchange, link)
+    revoke(exchange, other)
+    assert waiting.reply is None
+    revoke(exchange, who)
+    fault = waiting.end()
+    assert isinstance(fault, LinkFault)
+    assert "revoked during the call" in fault.why
+    assert not fault.passing
+    asked_before = exchange.superlink.methods.count("PullMessages")
+    assert "revoked" in refusal(lambda: link.fetch(FILE))
+    time.sleep(1.2)  # the relay looks every second for a node that waits
+    assert exchange.superlink.methods.count("PullMessages") == asked_before
+    for one in (link, spared):
+        one.close()
+
+
+async def seated(exchange: Exchange, country: str) -> None:
+    exchange.relay.seat(country, SEAT + 1, b"key")
+
+
+def test_a_certificate_that_ends_in_a_long_poll_brings_no_message(exchange: Exchange) -> None:
+    link = exchange.link(exchange.caller())
+    waiting = LongPoll(exchange, link)
+    exchange.ahead = 91 * DAY
+    exchange.superlink.will("PullMessages", incoming(tree("secret")))
+    exchange.thread.run(announced(exchange))
+    fault = waiting.end()
+    assert isinstance(fault, LinkFault)
+    assert "expired" in fault.why
+    link.close()
+
+
+async def announced(exchange: Exchange) -> None:
+    exchange.relay.announce()
+
+
+def test_no_call_is_lost_while_certificates_change(exchange: Exchange) -> None:
+    """A message waits on the old channel while the next calls go by the new one."""
+    who = exchange.caller()
+    link = exchange.link(who)
+    waiting = LongPoll(exchange, link)
+    stop, faults = threading.Event(), list[Exception]()
+
+    def busy() -> None:
+        while not stop.is_set():
+            try:
+                assert link.fetch(FILE) == b"root"
+            except Exception as fault:  # noqa: BLE001 (shown below)
+                faults.append(fault)
+
+    threads = [threading.Thread(target=busy) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(MOST_RENEWALS):
+        who, reply = renew(link, who)
+        present(link, who, reply.authority)
+        link.fetch(FILE)
+    exchange.superlink.will("PullMessages", incoming(tree("for AT")))
+    exchange.thread.run(announced(exchange))
+    reply = waiting.end()
+    assert not isinstance(reply, Exception)
+    stop.set()
+    for thread in threads:
+        thread.join(AT_ONCE)
+    assert faults == []
+    assert link._open == {link._wire}  # what was replaced is closed
+    link.close()
+
+
+def test_a_closed_link_stays_closed(exchange: Exchange) -> None:
+    who = exchange.caller()
+    link = exchange.link(who)
+    made, reply = renew(link, who)
+    link.close()
+    present(link, made, reply.authority)
+    with pytest.raises(LinkFault, match="closed"):
+        link.fetch(FILE)
+
+
+def test_the_exchange_s_own_certificate_changes_under_open_links(exchange: Exchange) -> None:
+    link = exchange.link(exchange.caller())
+    waiting = LongPoll(exchange, link)
+    before = served(exchange)
+    assert exchange.transport.tend(now() + 300 * DAY)  # due, and valid a little from now
+    exchange.transport._renew(now())
+    assert link.fetch(FILE) == b"root"
+    assert served(exchange) not in (before, b"")
+    exchange.superlink.will("PullMessages", incoming(tree("for AT")))
+    exchange.thread.run(announced(exchange))
+    assert not isinstance(waiting.end(), Exception)
+    link.close()
+
+
+def served(exchange: Exchange) -> bytes:
+    """Return the certificate that a new connection is shown."""
+    import ssl  # noqa: PLC0415 (used here only)
+
+    who, place = exchange.caller(), (LOOPBACK, exchange.port)
+    context = ssl.create_default_context(cadata=exchange.transport.trusted(now()).decode())
+    return _shown(context, who, place)
+
+
+def _shown(context: object, who: Caller, place: tuple[str, int]) -> bytes:
+    import socket  # noqa: PLC0415
+    import ssl  # noqa: PLC0415
+    import tempfile  # noqa: PLC0415
+
+    assert isinstance(context, ssl.SSLContext)
+    with tempfile.NamedTemporaryFile() as pair:
+        pair.write(who.key + who.certificate)
+        pair.flush()
+        context.load_cert_chain(pair.name)
+    with (
+        socket.create_connection(place, 5) as plain,
+        context.wrap_socket(plain, server_hostname=LOOPBACK) as secured,
+    ):
+        return secured.getpeercert(binary_form=True) or b""
+
+
+PHASES = {"announced": DAY, "taken over": NOTICE + DAY, "retired": NOTICE + OVERLAP + DAY}
+"""How long before now the second authority was made."""
+
+
+@pytest.fixture(params=PHASES)
+def phase(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Exchange]]:
+    """An exchange whose second authority was made so long ago."""
+    made = now() - PHASES[request.param]
+    begun = made + BEFORE_THE_END - 3650 * DAY
+    opened = Exchange(tmp_path, begun)
+    OLDEST[opened] = opened.transport.in_force(begun)
+    opened.transport.tend(made)
+    opened.transport.tend(now())
+    yield request.param, opened
+    opened.close()
+
+
+OLDEST: dict[Exchange, TransportAuthority] = {}
+
+
+def test_who_holds_what_is_heard_when(phase: tuple[str, Exchange]) -> None:
+    """A party believes some authorities, and has a certificate of one of them."""
+    name, exchange = phase
+    old, new = OLDEST[exchange], exchange.transport.line.generations[-1].authority
+    believed = {
+        "old": old.certificate_pem,
+        "both": old.certificate_pem + new.certificate_pem,
+        "new": new.certificate_pem,
+    }
+    heard = set()
+    for issuer, authority in (("old", old), ("new", new)):
+        who = caller(authority)
+        for what, pem in believed.items():
+            link = exchange.link(who, pem)
+            try:
+                link.fetch(FILE, 5)
+                heard.add((what, issuer))
+            except LinkFault:
+                pass
+            link.close()
+    shown_old = {(what, issuer) for what in ("old", "both") for issuer in ("old", "new")}
+    shown_new = {(what, issuer) for what in ("new", "both") for issuer in ("old", "new")}
+    assert (
+        heard
+        == {
+            "announced": shown_old,
+            "taken over": shown_new,
+            "retired": {(what, issuer) for what, issuer in shown_new if issuer == "new"},
+        }[name]
+    )
+
+
+def test_every_call_of_the_service_asks_who_is_there(exchange: Exchange) -> None:
+    """With a certificate that was replaced and used, nothing is heard, Renew included."""
+    who = exchange.caller()
+    link = exchange.link(who)
+    made, reply = renew(link, who)
+    present(link, made, reply.authority)
+    link.fetch(FILE)
+    exchange.ahead = SETTLING + timedelta(seconds=1)
+    credentials = grpc.ssl_channel_credentials(
+        exchange.transport.trusted(now()), who.key, who.certificate
+    )
+    service = exchange_pb2.DESCRIPTOR.services_by_name["Exchange"]
+    with grpc.secure_channel(f"{LOOPBACK}:{exchange.port}", credentials) as channel:
+        stub = exchange_pb2_grpc.ExchangeStub(channel)
+        for method in service.methods:
+            request = getattr(exchange_pb2, method.input_type.name)()
+            with pytest.raises(grpc.RpcError) as caught:
+                getattr(stub, method.name)(request, timeout=10)
+            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED, method.name
+    link.close()
