@@ -1,0 +1,160 @@
+"""A node that was off for weeks comes back: it stops nothing that it need not, releases nothing
+before it is up to date, and walks every root that it has missed."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from client.node import Node
+from client.standing import Link
+from governance.audit.events import EventKind
+from governance.documents.study import Study
+from governance.errors import DocumentFault
+from governance.trust.files import write_atomic
+from governance.trust.layout import TOP_LIFE
+from protocols.errors import ReasonCode
+from tests.support.documents import COUNTRIES, DAY
+from tests.support.nodes import Federation, code_of
+
+WEEK, MONTH = 7 * DAY, 31 * DAY
+PRESENT = ("DK", "NO", "PT")
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Federation:
+    made = Federation(tmp_path / "federation")
+    made.sync()
+    return made
+
+
+@pytest.fixture
+def study(federation: Federation) -> Study:
+    return federation.approved(expires="2027-12-31")
+
+
+def amend(federation: Federation) -> None:
+    """Sign root and targets anew: one more root to walk."""
+    federation.papers.store.renewal(federation.papers.now)
+    federation.papers.sign(*PRESENT)
+    federation.papers.publish()
+
+
+def leave_alone(federation: Federation, away: str, span: timedelta) -> bytes:
+    """Let time pass for everyone but one node; return what its officer would hand it."""
+    papers, until = federation.papers, federation.papers.now + span
+    bundle = b""
+    while papers.now < until:
+        papers.now += min(3 * DAY, until - papers.now)
+        papers.refresh()
+        bundle = papers.give(away)
+        for country in PRESENT:
+            federation.hand_over(country)
+            federation.nodes[country].sync()
+    return bundle
+
+
+def kinds(node: Node) -> list[str]:
+    lines = node.log_entries()["entries"]
+    return [line.split('"kind":"')[1].split('"')[0] for line in lines]
+
+
+@pytest.mark.parametrize("span", [WEEK + DAY, pytest.param(MONTH, marks=pytest.mark.slow)])
+def test_a_node_comes_back_and_takes_part(
+    federation: Federation, study: Study, span: timedelta
+) -> None:
+    federation.nodes["EE"]._engine.dispose()
+    for _ in range(3):
+        amend(federation)
+    bundle = leave_alone(federation, "EE", span)
+    node = federation.restart("EE")
+    write_atomic(federation.home("EE").officer / "country-EE.json", bundle)
+    node.tend()
+    held = node.documents.held(federation.clock())
+    assert (held.versions.root, held.versions.targets) == (4, 4)
+    assert set(held.view.countries) == set(COUNTRIES)
+    run = federation.ready(study)
+    opened = run.sum(1, "histogram")
+    assert opened.countries == COUNTRIES
+
+
+def test_before_it_is_up_to_date_it_releases_nothing(federation: Federation, study: Study) -> None:
+    """Neither on a link that is down, nor on the old files that a coordinator still shows it."""
+    old = federation.papers.snapshot_of_store()
+    bundle = leave_alone(federation, "EE", WEEK + DAY)
+    for fetch in (lambda _: None, old.get):
+        node = federation.restart("EE", fetch=fetch)
+        node.deliver(bundle)
+        node.tend()
+        run = federation.run(study)
+        assert code_of(node.handle(run.request("bundle", "EE"))) is ReasonCode.DOCUMENTS_EXPIRED
+        assert EventKind.BUDGET_CHARGED not in kinds(node)
+        assert "documents" in node.status(Link(connected=True))["waiting_for"]
+
+
+def test_without_its_officer_s_bundle_it_waits_for_that(
+    federation: Federation, study: Study
+) -> None:
+    leave_alone(federation, "EE", WEEK + DAY)
+    node = federation.restart("EE")
+    node.sync()
+    run = federation.run(study)
+    assert code_of(node.handle(run.request("bundle", "EE"))) is ReasonCode.DOCUMENTS_EXPIRED
+    with pytest.raises(DocumentFault, match="expired"):
+        node.documents.own(federation.clock())
+
+
+def test_the_others_go_on_meanwhile(federation: Federation, study: Study) -> None:
+    leave_alone(federation, "EE", WEEK + DAY)
+    for country in PRESENT:
+        view = federation.nodes[country].documents.held(federation.clock()).view
+        assert set(view.countries) == set(COUNTRIES)
+
+
+def test_it_keeps_ledger_log_and_runs(federation: Federation, study: Study) -> None:
+    run = federation.ready(study)
+    run.sum(1, "histogram")
+    before, entries = kinds(federation.nodes["EE"]), federation.nodes["EE"].ledger.entries()
+    bundle = leave_alone(federation, "EE", WEEK + DAY)
+    node = federation.restart("EE")
+    node.deliver(bundle)
+    node.tend()
+    assert kinds(node)[: len(before)] == before
+    assert node.ledger.entries() == entries
+
+
+def test_an_old_root_that_has_ended_is_walked_over(federation: Federation, study: Study) -> None:
+    """The countries signed again in time; the node slept over the end of the root it knew."""
+    papers = federation.papers
+    papers.now += TOP_LIFE - 10 * DAY
+    papers.refresh()
+    amend(federation)
+    papers.now += 30 * DAY
+    papers.refresh()
+    for country in COUNTRIES:
+        federation.hand_over(country)
+    node = federation.restart("EE")
+    node.sync()
+    assert node.documents.held(papers.now).versions.root == 2
+
+
+def test_where_nobody_signed_again_everything_stops(federation: Federation, study: Study) -> None:
+    papers = federation.papers
+    signed_until = papers.view().signed_until
+    papers.now = signed_until - timedelta(hours=1)
+    papers.refresh()
+    federation.sync()
+    papers.now = signed_until + timedelta(hours=1)
+    with pytest.raises(DocumentFault, match="expired"):
+        federation.nodes["EE"].sync()
+
+
+def test_an_older_state_than_it_knew_is_no_way_back(federation: Federation, study: Study) -> None:
+    amend(federation)
+    before = federation.papers.snapshot_of_store()
+    federation.sync()
+    amend(federation)
+    federation.sync()
+    node = federation.restart("EE", fetch=before.get)
+    with pytest.raises(DocumentFault):
+        node.sync()
