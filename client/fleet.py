@@ -1,24 +1,25 @@
 """The warm Flower client: speaks the Fleet API from the daemon, over the exchange's channel.
 
 It uses Flower's own client and object classes; each call leaves through the interceptor seam and
-crosses the border as one `Relay` call. It pulls a message, hands it to the installed ClientApp
-and pushes the reply. It never asks for a run's bundle, and so never executes one.
+crosses the border as one `Relay` call. It pulls a message together with its object, hands it to the
+installed ClientApp and pushes the reply together with its own: two crossings a message. It never
+asks for a run's bundle, and so never executes one.
 
 This is the only file of the node that touches Flower's internals. Pinned: flwr 1.41.
 """
 
 import logging
+import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
-from flwr.app import Context, Message, RecordDict
-from flwr.app.message import remove_content_from_message
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app.message import make_message
 from flwr.clientapp import ClientApp
-from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.common.serde import message_to_proto, metadata_from_proto
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
     DeactivateNodeRequest,
@@ -26,31 +27,25 @@ from flwr.proto.fleet_pb2 import (
     PushMessagesRequest,
 )
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree
+from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.node_pb2 import Node
-from flwr.supercore.inflatable.inflatable_object import (
-    get_all_nested_objects,
-    get_object_tree,
-    iterate_object_tree,
-    no_object_id_recompute,
-)
-from flwr.supercore.inflatable.inflatable_protobuf_utils import (
-    make_pull_object_fn_protobuf,
-    make_push_object_fn_protobuf,
-)
-from flwr.supercore.inflatable.inflatable_utils import (
-    inflate_object_from_contents,
-    pull_objects,
-    push_objects,
-)
+from flwr.supercore.inflatable.inflatable_object import get_object_id
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+from google.protobuf.message import DecodeError
 
 from keys.errors import PratiqueError
-from protocols.carrier import HEADER_PREFIX, LONG_POLL_SECONDS
+from protocols.carrier import (
+    FRAME,
+    HEADER_PREFIX,
+    LONG_POLL_SECONDS,
+    NONCE,
+    NONCE_BYTES,
+    RECORD,
+)
 from protocols.channel import ExchangeLink, LinkFault
 from protocols.proto.exchange_pb2 import RelayRequest
 
@@ -60,10 +55,9 @@ HEARTBEAT_SECONDS = 10.0
 ONLINE_SECONDS = 40.0
 """How long the SuperLink thinks the node online after a heartbeat."""
 CALL_SECONDS = LONG_POLL_SECONDS + 15.0
-LONGER_OR_SHORTER = {"PullObject": 300.0, "PushObject": 300.0, "DeactivateNode": 2.0}
+LONGER_OR_SHORTER = {"PullMessages": 300.0, "PushMessages": 300.0, "DeactivateNode": 2.0}
 """How long calls may take that carry a payload over a slow link, or that nobody waits for."""
-PULL_BACKOFF_SECONDS = 0.02
-LOOK = "PullMessages"
+LOOK, REPLY = "PullMessages", "PushMessages"
 _log = logging.getLogger("pratique.fleet")
 _STILL_ONLINE = httpx.codes.PRECONDITION_FAILED
 
@@ -85,10 +79,17 @@ class RuntimeVersion:
 
 
 class RelayTransport:
-    """Interceptor that carries a call over the exchange and never reaches HTTP."""
+    """Interceptor that carries a call over the exchange and never reaches HTTP.
+
+    `given` is the object that goes with the next reply; `taken` is the one that came with the last
+    look, and `received` the name of its message. One thread looks and replies; others may make
+    other calls.
+    """
 
     def __init__(self, link: ExchangeLink) -> None:
         self._link = link
+        self.given = self.taken = b""
+        self.received = ""
         self.stop = threading.Event()
         """Breaks off a look for messages; what else is under way is finished."""
 
@@ -103,17 +104,14 @@ class RelayTransport:
             method=method,
             body=context.request.content,
             headers={name: value for name, value in headers if name.startswith(HEADER_PREFIX)},
+            object=self.given if method == REPLY else b"",
+            received=self.received if method == LOOK else "",
         )
         seconds = LONGER_OR_SHORTER.get(method, CALL_SECONDS)
         reply = self._link.relay(request, seconds, self.stop if method == LOOK else None)
+        if method == LOOK:
+            self.taken = reply.object
         return httpx.Response(reply.status, content=reply.body, request=context.request)
-
-
-@dataclass
-class _Incoming:
-    message: Message
-    run_id: int
-    object_id: str
 
 
 class FleetClient:
@@ -184,60 +182,60 @@ class FleetClient:
         if incoming is None:
             return
         context = Context(
-            run_id=incoming.run_id,
+            run_id=incoming.metadata.run_id,
             node_id=node.node_id,
             node_config={},
             state=RecordDict(),
             run_config={},
         )
         try:
-            reply = self._app(incoming.message, context)
+            reply = self._app(incoming, context)
         except (PratiqueError, ValueError) as error:  # no message of ours: it gets no answer
             _log.warning("message ignored", extra={"what": type(error).__name__})
             return
-        _translated(lambda: self._push(node, incoming.run_id, reply))
+        _translated(lambda: self._push(node, reply))
 
-    def _pull(self, node: Node) -> _Incoming | None:
+    def _pull(self, node: Node) -> Message | None:
         response = self._client.PullMessages(PullMessagesRequest(node=node))
+        self._transport.received = ""
         if not response.messages_list:
             return None
-        head = message_from_proto(response.messages_list[0])
-        run_id, object_id = head.metadata.run_id, head.metadata.message_id
-        message = self._pull_content(node, run_id, object_id, response.message_object_trees[0])
-        self._client.ConfirmMessageReceived(
-            ConfirmMessageReceivedRequest(node=node, run_id=run_id, message_object_id=object_id)
-        )
-        return _Incoming(message, run_id, object_id)
+        metadata = metadata_from_proto(response.messages_list[0].metadata)
+        self._transport.received = metadata.message_id
+        content = _unpacked(self._transport.taken, metadata.message_id)
+        return make_message(metadata=metadata, content=content)
 
-    def _pull_content(self, node: Node, run_id: int, object_id: str, tree: ObjectTree) -> Message:
-        contents = pull_objects(
-            [branch.object_id for branch in iterate_object_tree(tree)],
-            make_pull_object_fn_protobuf(self._client.PullObject, node, run_id),
-            initial_backoff=PULL_BACKOFF_SECONDS,
+    def _push(self, node: Node, reply: Message) -> None:
+        content = _packed(reply.content)
+        name = get_object_id(content)
+        reply.metadata.__dict__["_message_id"] = name
+        empty = make_message(metadata=reply.metadata, content=RecordDict())
+        self._transport.given = content
+        self._client.PushMessages(
+            PushMessagesRequest(
+                node=node,
+                messages_list=[message_to_proto(empty)],
+                message_object_trees=[ObjectTree(object_id=name)],
+                clientapp_runtime_list=[0.0],
+            )
         )
-        message: Any = inflate_object_from_contents(object_id, contents)
-        message.metadata.__dict__["_message_id"] = object_id
-        return message
+        self._transport.given = b""
 
-    def _push(self, node: Node, run_id: int, reply: Message) -> None:
-        with no_object_id_recompute():
-            reply.metadata.__dict__["_message_id"] = reply.object_id
-            tree, objects = get_object_tree(reply), get_all_nested_objects(reply)
-            response = self._client.PushMessages(
-                PushMessagesRequest(
-                    node=node,
-                    messages_list=[message_to_proto(remove_content_from_message(reply))],
-                    message_object_trees=[tree],
-                    clientapp_runtime_list=[0.0],
-                )
-            )
-            push_objects(
-                objects,
-                make_push_object_fn_protobuf(
-                    self._client.PushObject, node, run_id, response.session_id
-                ),
-                object_ids_to_push=set(response.objects_to_push),
-            )
+
+def _unpacked(content: bytes, name: str) -> RecordDict:
+    """Return a message's content from the object that names it; empty where it is another one."""
+    try:
+        record = ConfigRecord.inflate(content) if get_object_id(content) == name else None
+    except (ValueError, DecodeError):
+        record = None
+    return RecordDict() if record is None else RecordDict({RECORD: record})
+
+
+def _packed(content: RecordDict) -> bytes:
+    """Return the one object of a reply."""
+    frame = content[RECORD][FRAME]
+    packed: bytes = ConfigRecord({FRAME: frame, NONCE: os.urandom(NONCE_BYTES)}).deflate()
+    return packed
 
 
 def _translated(call: Callable[[], T]) -> T:

@@ -7,6 +7,7 @@ over its local desk.
 
 import base64
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from governance.local import ask
-from server.carrier import FlowerCarrier, quick_pulls
+from server.carrier import FlowerCarrier
 from server.conduct import conduct
 from server.home import HOME_VARIABLE, CoordinatorHome
-from server.presence import Presence
+from server.presence import News
 
 app = ServerApp()
 
@@ -25,10 +26,9 @@ app = ServerApp()
 @app.main()  # type: ignore[untyped-decorator]
 def main(grid: Grid, context: Context) -> None:
     """Carry the run that the bundle names."""
-    quick_pulls()
     home = CoordinatorHome(Path(os.environ[HOME_VARIABLE]))
     desk = DaemonDesk(home)
-    carrier = FlowerCarrier(grid, desk.presence, desk.announce)
+    carrier = FlowerCarrier(grid, desk)
     run, attempt = str(context.run_config["run"]), int(str(context.run_config["attempt"]))
     conduct(home, run, attempt, carrier, desk, seconds=home.settings().reply_seconds)
 
@@ -43,13 +43,13 @@ class DaemonDesk:
         """Sign 32 bytes with the coordinator's identity key."""
         return base64.b64decode(self._ask("sign", message=base64.b64encode(message).decode()))
 
-    def presence(self) -> dict[str, Presence]:
-        """Return which countries' nodes are there."""
-        return {country: Presence(**one) for country, one in self._ask("presence").items()}
+    def news(self, count: int, seconds: float) -> News:
+        """Return who is there once more than `count` things happened, or after `seconds`."""
+        return News.from_json(self._ask("news", count=count, wait=seconds))
 
-    def announce(self) -> None:
-        """Tell the relay that messages were pushed."""
-        self._ask("announce")
+    def announce(self, countries: Sequence[str]) -> None:
+        """Tell the relay that a message was pushed for each of these countries."""
+        self._ask("announce", countries=list(countries))
 
     def release(self, study: str, run: str, outcome: dict[str, Any], model: bytes) -> None:
         """Hand over what the run made, to be signed and released."""

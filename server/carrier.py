@@ -1,28 +1,23 @@
 """Carries frames between the round logic and the countries as Flower messages.
 
-It pushes all at once, tells the relay, and looks for replies without the three-second sleeps of
-`Grid.send_and_receive`. A node that signs in again while it is waited for is asked again at once,
-with the same bytes; one that is gone is not waited for long, one that is slow is. Works on one
-Flower internal (how soon a reply's objects are asked for again); flwr is pinned to 1.41.
+It pushes all at once, each message with its one object, and tells the relay; the relay tells when
+all have replied, and only then are replies looked for. (Flower's grid would take three objects a
+message, wait a second for each that is late, and sleep three between looks.) A node that signs in
+again while it is waited for is asked again at once, with the same bytes; one that is gone is not
+waited for long, one that is slow is.
 """
 
-import functools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
-from flwr.superlink.grid import http_grid
 
-from protocols.carrier import FRAME, MAX_FRAME, MESSAGE_TYPE, RECORD
-from server.presence import Presence
+from server.mail import Mail, Received
+from server.presence import News, Presence
 
-POLL_SECONDS = 0.02
-PULL_BACKOFF_SECONDS = 0.02
-MESSAGE_LIFETIME = 3600.0
-LOOK_SECONDS = 0.5
-"""How often it is asked who is there, while somebody is waited for."""
+RECHECK_SECONDS = 2.0
+"""How often replies are looked for although not every country is known to have replied."""
 ABSENT_SECONDS = 30.0
 """A node that is there is heard of every 20 s at least; one silent for longer is gone."""
 
@@ -34,53 +29,71 @@ class Carrier(Protocol):
         """Return replies by country; a country that did not reply in time is not in it."""
 
 
+class RelayDesk(Protocol):
+    """What the carrier asks of whoever runs the relay."""
+
+    def announce(self, countries: Sequence[str]) -> None:
+        """Say that a message was pushed for each of these."""
+
+    def news(self, count: int, seconds: float) -> News:
+        """Return who is there once more than `count` things happened, or after `seconds`."""
+
+
 class FlowerCarrier:
     """A Carrier over Flower's grid."""
 
-    def __init__(
-        self, grid: Grid, look: Callable[[], Mapping[str, Presence]], announce: Callable[[], None]
-    ) -> None:
-        """`look` says which countries' nodes are there; `announce` tells the relay to look."""
-        self._grid, self._look, self._announce = grid, look, announce
-        self._present = look()
+    def __init__(self, grid: Grid, desk: RelayDesk) -> None:
+        self._mail, self._desk = Mail(grid), desk
+        self._news = desk.news(-1, 0)
 
     def exchange(self, frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
         """Return replies by country; late ones and ones without a frame are not in it.
 
         A country whose node is gone for ABSENT_SECONDS is given up before `seconds` are over.
         """
-        asked = _Asked(frames)
-        began = looked = time.monotonic()
+        asked, began = _Asked(frames), time.monotonic()
         self._send(asked)
-        while asked.waiting and (now := time.monotonic()) < began + seconds:
-            for message in self._grid.pull_messages(list(asked.names)):
-                asked.hear(message)
-            if asked.waiting and now - looked >= LOOK_SECONDS:
-                looked, self._present = now, self._look()
-                asked.give_up(self._absent(asked.waiting, now - began))
-                self._send(asked)
-            if asked.waiting:
-                time.sleep(POLL_SECONDS)
+        while asked.waiting and (waited := time.monotonic() - began) < seconds:
+            self._wait(asked, min(seconds - waited, RECHECK_SECONDS))
+            for received in self._mail.pull(list(asked.names)):
+                asked.hear(received)
+            asked.give_up(self._absent(asked.waiting, time.monotonic() - began))
+            self._send(asked)
         return asked.replies
 
     def _absent(self, countries: Iterable[str], waited: float) -> list[str]:
         """Return whose nodes nothing was heard of for too long; an unseated one's, since we ask."""
-        silent = {country: one.silent for country, one in self._present.items()}
+        silent = {country: one.silent for country, one in self._news.present.items()}
         return [one for one in countries if silent.get(one, waited) > ABSENT_SECONDS]
 
     def _send(self, asked: "_Asked") -> None:
         """Ask those who were not asked since they signed in."""
-        due = asked.due(self._present)
+        present = self._news.present
+        due = asked.due(present)
         if not due:
             return
-        messages = [self._message(country, asked.waiting[country]) for country in due]
-        for country, name in zip(due, self._grid.push_messages(messages), strict=True):
-            asked.note(country, name, self._present[country].session)
-        self._announce()
+        names = self._mail.push([(present[one].node, asked.waiting[one]) for one in due])
+        for country, name in zip(due, names, strict=True):
+            asked.note(country, name, present[country].session)
+        self._desk.announce(due)
 
-    def _message(self, country: str, frame: bytes) -> Message:
-        content = RecordDict({RECORD: ConfigRecord({FRAME: frame})})
-        return Message(content, self._present[country].node, MESSAGE_TYPE, ttl=MESSAGE_LIFETIME)
+    def _wait(self, asked: "_Asked", seconds: float) -> None:
+        """Return once all that are waited for have replied anew, or somebody is to be asked."""
+        deadline, before = time.monotonic() + seconds, self._news.present
+        while (left := deadline - time.monotonic()) > 0:
+            self._news = self._desk.news(self._news.count, left)
+            present = self._news.present
+            if asked.due(present) or all(_replied(one, before, present) for one in asked.waiting):
+                return
+
+
+def _replied(country: str, before: Mapping[str, Presence], present: Mapping[str, Presence]) -> bool:
+    """Whether a country has replied more often; with a new seat it counts from nought."""
+    seat, earlier = present.get(country), before.get(country)
+    if seat is None:
+        return False
+    same = earlier is not None and earlier.node == seat.node
+    return seat.replies > (earlier.replies if earlier and same else 0)
 
 
 class _Asked:
@@ -101,17 +114,17 @@ class _Asked:
         if name:
             self.names[name], self._sessions[country] = country, session
 
-    def hear(self, message: Message) -> None:
+    def hear(self, received: Received) -> None:
         """Take a reply; only the first of a country counts, with a frame or without.
 
         An error is Flower's own word that the node was away: it is asked again.
         """
-        country = self.names.pop(message.metadata.reply_to_message_id, "")
-        if message.has_error():
+        country = self.names.pop(received.reply_to, "")
+        if received.failed:
             self._sessions.pop(country, None)
             return
-        if country in self.waiting and (frame := _frame(message)) is not None:
-            self.replies[country] = frame
+        if country in self.waiting and received.frame is not None:
+            self.replies[country] = received.frame
         self.give_up([country])
 
     def give_up(self, countries: Iterable[str]) -> None:
@@ -119,18 +132,3 @@ class _Asked:
         gone = set(countries)
         self.waiting = {one: frame for one, frame in self.waiting.items() if one not in gone}
         self.names = {name: one for name, one in self.names.items() if one not in gone}
-
-
-def _frame(message: Message) -> bytes | None:
-    if not message.has_content():
-        return None
-    record = message.content.get(RECORD)
-    frame = record.get(FRAME) if isinstance(record, ConfigRecord) else None
-    return frame if isinstance(frame, bytes) and len(frame) <= MAX_FRAME else None
-
-
-def quick_pulls() -> None:
-    """Ask for a reply's objects again after 20 ms instead of a second."""
-    http_grid.pull_objects = functools.partial(
-        http_grid.pull_objects, initial_backoff=PULL_BACKOFF_SECONDS
-    )

@@ -160,15 +160,20 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         """Carry one Fleet call of the caller's own node."""
         async with self._heard(context, "Relay", request) as peer:
             try:
-                status, body = await self._relay.call(
-                    peer.country, request.method, request.body, request.headers
+                carried = await self._relay.call(
+                    peer.country,
+                    request.method,
+                    request.body,
+                    request.headers,
+                    request.object,
+                    request.received,
                 )
             except RelayRefused as fault:
                 self._on_refusal(peer, _known(request.method), str(fault))
                 await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, str(fault))
                 raise
             await self._peer(context, "Relay")  # it may have been revoked while the call waited
-            return exchange_pb2.RelayReply(status=status, body=body)
+            return exchange_pb2.RelayReply(**carried._asdict())
 
     @asynccontextmanager
     async def _heard(self, context: Any, call: str, request: Message) -> AsyncIterator[Peer]:

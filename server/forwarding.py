@@ -7,13 +7,14 @@ from collections.abc import Mapping
 
 import httpx
 
-from protocols.carrier import FLEET_CALLS
+from protocols.carrier import FLEET_CALLS, OBJECT_CALLS
 from server.superlink import SuperLink
 
 FORWARD_SECONDS = 30.0
 HOLD_SECONDS = 15.0
 """How long a call waits for a SuperLink that is being started; then it fails in passing."""
 PROTOBUF = "application/protobuf"
+PATHS = FLEET_CALLS | OBJECT_CALLS
 GONE = (int(httpx.codes.SERVICE_UNAVAILABLE), b"")
 
 
@@ -35,9 +36,7 @@ class Forwarding:
             return GONE
         sent = {**headers, "content-type": PROTOBUF, "accept": PROTOBUF}
         try:
-            response = await client.post(
-                f"/v1/fleet/{FLEET_CALLS[method]}", content=body, headers=sent
-            )
+            response = await client.post(f"/v1/fleet/{PATHS[method]}", content=body, headers=sent)
         except httpx.HTTPError:
             return GONE
         return response.status_code, response.content

@@ -1,16 +1,18 @@
 """The Fleet relay: lets one country's node use its own seat at the SuperLink, and nothing more.
 
 It decides, call by call: is the call listed; is it made for the node id that this country was
-given; is the object one that was addressed to this node, or one that the SuperLink asked it for.
-It waits on the node's behalf, so that a node need not poll across a border.
+given. It brings a message together with its object and takes a reply together with its own, so
+that each crosses the border in one call; objects are never asked for by name from outside. It waits
+on the node's behalf, so that a node need not poll across a border.
 """
 
 import asyncio
+import hashlib
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
@@ -23,25 +25,28 @@ from flwr.proto.fleet_pb2 import (
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
 from flwr.proto.message_pb2 import (
     ConfirmMessageReceivedRequest,
-    ObjectTree,
     PullObjectRequest,
+    PullObjectResponse,
     PushObjectRequest,
+    PushObjectResponse,
 )
+from flwr.proto.node_pb2 import Node
 from google.protobuf.message import DecodeError, Message
 
 from protocols.carrier import FLEET_CALLS, HEADER_PREFIX, LONG_POLL_SECONDS
 from server.errors import OperationFault
-from server.presence import Presence
+from server.presence import Changes, Presence
 
 Forward = Callable[[str, bytes, Mapping[str, str]], Awaitable[tuple[int, bytes]]]
 """Sends a Fleet call (name, body, headers) to the SuperLink; returns status and body."""
 
 OK = 200
 STILL_ONLINE = 412
-RECHECK_SECONDS = 1.0
+UNAVAILABLE = 503
+RECHECK_SECONDS = 5.0
 """How often a waiting node's queue is looked at although nobody announced a message."""
-MAX_OBJECTS = 4096
-"""Objects that one seat may hold at a time; older ones are forgotten."""
+OBJECT_SECONDS, OBJECT_PAUSE = 10.0, 0.02
+"""How long a message's object may follow after the message, and how soon it is asked for again."""
 
 HEADER_NAME = re.compile(r"[a-z0-9-]{1,64}")
 HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,4096}")
@@ -52,15 +57,27 @@ _REQUESTS: dict[str, type[Any]] = {
     "DeactivateNode": DeactivateNodeRequest,
     "SendNodeHeartbeat": SendNodeHeartbeatRequest,
     "PullMessages": PullMessagesRequest,
-    "PullObject": PullObjectRequest,
-    "ConfirmMessageReceived": ConfirmMessageReceivedRequest,
     "PushMessages": PushMessagesRequest,
-    "PushObject": PushObjectRequest,
 }
 
 
 class RelayRefused(OperationFault):
     """A Fleet call that this country's certificate does not allow."""
+
+
+class Carried(NamedTuple):
+    """What comes back of a call: the SuperLink's status and body, and a pulled message's object."""
+
+    status: int
+    body: bytes
+    object: bytes = b""
+
+
+class Handed(NamedTuple):
+    """A message on its way to a node, and the Flower run that it belongs to."""
+
+    carried: Carried
+    run_id: int
 
 
 @dataclass
@@ -73,24 +90,30 @@ class Seat:
     """The key registered for node authentication, in Flower's byte form."""
     online: bool = False
     sign_ins: int = 0
+    replies: int = 0
     heard: float = 0.0
     """When it called last, on the clock of `time.monotonic`."""
-    incoming: dict[str, None] = field(default_factory=dict)
-    """Objects addressed to this node, oldest first."""
-    outgoing: dict[str, None] = field(default_factory=dict)
-    """Objects that the SuperLink asked this node for."""
+    expected: int = 1
+    """Messages to look for: those announced, and whatever was there before it was asked."""
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    handed: dict[str, bytes] = field(default_factory=dict)
-    """Answers that brought a message, by its id, until its receipt is confirmed: the SuperLink
-    hands a message out once, and an answer can be lost on its way."""
+    handed: dict[str, Handed] = field(default_factory=dict)
+    """Messages by name, until their receipt is confirmed: the SuperLink hands a message out once,
+    and an answer can be lost on its way."""
+
+    def expect(self, messages: int = 1) -> None:
+        """Note that there is something to look for."""
+        self.expected += messages
+        self.arrived.set()
 
 
 class Relay:
-    """Carries the Fleet calls of all seated countries."""
+    """Carries the Fleet calls of all seated countries. `changes` counts replies and sign-ins."""
 
     def __init__(self, forward: Forward, *, long_poll: float = LONG_POLL_SECONDS) -> None:
         self._forward, self._long_poll = forward, long_poll
         self._seats: dict[str, Seat] = {}
+        self._confirming: set[asyncio.Task[object]] = set()
+        self.changes = Changes()
 
     def seat(self, country: str, node_id: int, public_key: bytes) -> None:
         """Give a country its place; an earlier one is void."""
@@ -100,7 +123,7 @@ class Relay:
         """Who is there, by seated country."""
         now = time.monotonic()
         return {
-            country: Presence(seat.node_id, seat.sign_ins, now - seat.heard)
+            country: Presence(seat.node_id, seat.sign_ins, now - seat.heard, seat.replies)
             for country, seat in self._seats.items()
         }
 
@@ -108,17 +131,27 @@ class Relay:
         """Which seated countries' nodes are connected."""
         return {country: seat.online for country, seat in self._seats.items()}
 
-    def announce(self) -> None:
-        """Wake every waiting node: messages were pushed."""
-        for seat in self._seats.values():
-            seat.arrived.set()
+    def announce(self, countries: Iterable[str]) -> None:
+        """Wake waiting nodes: one message was pushed for each of the countries."""
+        for country in countries:
+            if country in self._seats:
+                self._seats[country].expect()
 
     async def call(
-        self, country: str, method: str, body: bytes, headers: Mapping[str, str]
-    ) -> tuple[int, bytes]:
-        """Carry one call of this country's node; returns the SuperLink's status and body.
+        self,
+        country: str,
+        method: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        content: bytes = b"",
+        received: str = "",
+    ) -> Carried:
+        """Carry one call of this country's node.
 
-        Raises RelayRefused where the call, its node id or its object is not this country's.
+        `content` is the object of a message that it pushes, `received` the name of the message
+        that came with its last look and need not be handed out again.
+
+        Raises RelayRefused where the call, its node id or its message is not this country's.
         """
         seat = self._seat_of(country)
         request = _parsed(method, body)
@@ -126,14 +159,16 @@ class Relay:
         seat.heard = time.monotonic()
         headers = _carried(headers)
         if method == "PullMessages":
-            return await self._wait_for_messages(seat, body, headers)
+            return await self._wait_for_message(seat, received, body, headers)
+        if method == "PushMessages":
+            return await self._push(seat, request, body, headers, content)
         status, answer = await self._forward(method, body, headers)
         if method == "ActivateNode" and status == STILL_ONLINE:
             status, answer = await self._activate_again(seat, body, headers)
         if status == OK:
-            seat = self._seat_of(country)  # a new one, where the SuperLink was started meanwhile
-            _remember(seat, method, request, answer)
-        return status, answer
+            # a new one, where the SuperLink was started meanwhile
+            self._remember(self._seat_of(country), method)
+        return Carried(status, answer)
 
     def _seat_of(self, country: str) -> Seat:
         if country not in self._seats:
@@ -144,6 +179,16 @@ class Relay:
             )
         return self._seats[country]
 
+    def _remember(self, seat: Seat, method: str) -> None:
+        if method == "ActivateNode":
+            seat.online, seat.heard = True, time.monotonic()
+            seat.sign_ins += 1
+            seat.handed.clear()  # whoever signs in anew is asked anew
+            seat.expect()
+            self.changes.note()
+        elif method == "DeactivateNode":
+            seat.online = False
+
     async def _activate_again(
         self, seat: Seat, body: bytes, headers: Mapping[str, str]
     ) -> tuple[int, bytes]:
@@ -152,29 +197,98 @@ class Relay:
         await self._forward("DeactivateNode", leave, headers)
         return await self._forward("ActivateNode", body, headers)
 
-    async def _wait_for_messages(
-        self, seat: Seat, body: bytes, headers: Mapping[str, str]
-    ) -> tuple[int, bytes]:
-        deadline = asyncio.get_running_loop().time() + self._long_poll
+    async def _wait_for_message(
+        self, seat: Seat, received: str, body: bytes, headers: Mapping[str, str]
+    ) -> Carried:
+        """Look when a message was announced, now and then although none was, and at the end."""
+        self._confirm(seat, received, headers)
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._long_poll
         while True:
-            seat.arrived.clear()
+            if not seat.handed and not seat.expected:
+                seat.arrived.clear()
+                await _event_or_timeout(seat.arrived, min(deadline - clock(), RECHECK_SECONDS))
             looking = asyncio.ensure_future(self._look(seat, body, headers))
-            status, answer = await asyncio.shield(looking)  # even if the node is gone meanwhile
-            if status != OK or PullMessagesResponse.FromString(answer).messages_list:
-                return status, answer
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                return status, answer
-            await _event_or_timeout(seat.arrived, min(left, RECHECK_SECONDS))
+            carried = await asyncio.shield(looking)  # even if the node is gone meanwhile
+            if seat.handed or carried.status != OK or deadline <= clock():
+                return carried
 
-    async def _look(self, seat: Seat, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+    async def _look(self, seat: Seat, body: bytes, headers: Mapping[str, str]) -> Carried:
         """Return a message whose receipt is not confirmed, or what the SuperLink has."""
         if seat.handed:
-            return OK, next(iter(seat.handed.values()))
+            return next(iter(seat.handed.values())).carried
+        expected = seat.expected
         status, answer = await self._forward("PullMessages", body, headers)
-        if status == OK:
-            _note_incoming(seat, answer)
-        return status, answer
+        found = PullMessagesResponse.FromString(answer).messages_list if status == OK else ()
+        seat.expected = max(0, seat.expected - (1 if found else expected))
+        if not found:
+            return Carried(status, answer)
+        metadata = found[0].metadata
+        content = await self._object(seat, metadata, headers)
+        handed = Handed(Carried(OK, answer, content), metadata.run_id)
+        seat.handed[metadata.message_id] = handed
+        seat.arrived.set()
+        return handed.carried
+
+    async def _object(self, seat: Seat, metadata: Any, headers: Mapping[str, str]) -> bytes:
+        """Return the object that a message is named by; empty where it does not come."""
+        pull = PullObjectRequest(
+            node=Node(node_id=seat.node_id),
+            run_id=metadata.run_id,
+            object_id=metadata.message_id,
+        ).SerializeToString()
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + OBJECT_SECONDS
+        while clock() < deadline:
+            status, answer = await self._forward("PullObject", pull, headers)
+            found = PullObjectResponse.FromString(answer) if status == OK else None
+            if found is None or not found.object_found or found.object_available:
+                return found.object_content if found else b""
+            await asyncio.sleep(OBJECT_PAUSE)
+        return b""
+
+    def _confirm(self, seat: Seat, name: str, headers: Mapping[str, str]) -> None:
+        """Forget a message that arrived, here and at the SuperLink; nobody waits for that."""
+        handed = seat.handed.pop(name, None)
+        if handed is None:
+            return
+        confirm = ConfirmMessageReceivedRequest(
+            node=Node(node_id=seat.node_id), run_id=handed.run_id, message_object_id=name
+        )
+        call = self._forward("ConfirmMessageReceived", confirm.SerializeToString(), headers)
+        task = asyncio.ensure_future(call)
+        self._confirming.add(task)
+        task.add_done_callback(self._confirming.discard)
+
+    async def _push(
+        self,
+        seat: Seat,
+        request: PushMessagesRequest,
+        body: bytes,
+        headers: Mapping[str, str],
+        content: bytes,
+    ) -> Carried:
+        """Hand over a reply and then its object; only then is there a reply to be looked for."""
+        metadata = request.messages_list[0].metadata
+        self._confirm(seat, metadata.reply_to_message_id, headers)
+        status, answer = await self._forward("PushMessages", body, headers)
+        if status != OK:
+            return Carried(status, answer)
+        asked, name = PushMessagesResponse.FromString(answer), hashlib.sha256(content).hexdigest()
+        if name in asked.objects_to_push:
+            push = PushObjectRequest(
+                node=Node(node_id=seat.node_id),
+                run_id=metadata.run_id,
+                object_id=name,
+                object_content=content,
+                session_id=asked.session_id,
+            )
+            status, stored = await self._forward("PushObject", push.SerializeToString(), headers)
+            if status != OK or not PushObjectResponse.FromString(stored).stored:
+                return Carried(UNAVAILABLE if status == OK else status, b"")
+        seat.replies += 1
+        self.changes.note()
+        return Carried(OK, answer)
 
 
 async def _event_or_timeout(event: asyncio.Event, seconds: float) -> None:
@@ -191,7 +305,7 @@ def _carried(headers: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
-def _parsed(method: str, body: bytes) -> Message:
+def _parsed(method: str, body: bytes) -> Any:
     if method not in FLEET_CALLS:
         raise RelayRefused(
             f"The call {method[:40]!r} is not carried",
@@ -210,48 +324,12 @@ def _check(seat: Seat, method: str, request: Any) -> None:
         return
     node_id = request.node_id if method == "DeactivateNode" else request.node.node_id
     _must(node_id == seat.node_id, seat, "another node's id")
-    if method == "PullObject":
-        _must(request.object_id in seat.incoming, seat, "an object not addressed to it")
-    if method == "ConfirmMessageReceived":
-        _must(request.message_object_id in seat.incoming, seat, "a message not addressed to it")
-    if method == "PushObject":
-        _must(request.object_id in seat.outgoing, seat, "an object that nobody asked for")
     if method == "PushMessages":
-        sources = {message.metadata.src_node_id for message in request.messages_list}
-        _must(sources <= {seat.node_id}, seat, "a message in another node's name")
+        sources = [message.metadata.src_node_id for message in request.messages_list]
+        _must(set(sources) <= {seat.node_id}, seat, "a message in another node's name")
+        _must(len(sources) == 1, seat, "more or less than one message")
 
 
 def _must(condition: bool, seat: Seat, what: str) -> None:  # noqa: FBT001 (a guard reads best so)
     if not condition:
         raise RelayRefused(f"{seat.country} asked with {what}")
-
-
-def _remember(seat: Seat, method: str, request: Any, answer: bytes) -> None:
-    if method == "ActivateNode":
-        seat.online, seat.heard = True, time.monotonic()
-        seat.sign_ins += 1
-        seat.handed.clear()  # whoever signs in anew is asked anew
-    elif method == "DeactivateNode":
-        seat.online = False
-    elif method == "ConfirmMessageReceived":
-        seat.handed.pop(request.message_object_id, None)
-    elif method == "PushMessages":
-        asked = PushMessagesResponse.FromString(answer).objects_to_push
-        _keep(seat.outgoing, asked)
-
-
-def _note_incoming(seat: Seat, answer: bytes) -> None:
-    """Note which objects are now addressed to the seat."""
-    for tree in PullMessagesResponse.FromString(answer).message_object_trees:
-        _keep(seat.incoming, _object_ids(tree))
-        seat.handed[tree.object_id] = answer
-
-
-def _object_ids(tree: ObjectTree) -> list[str]:
-    return [tree.object_id, *(name for child in tree.children for name in _object_ids(child))]
-
-
-def _keep(known: dict[str, None], names: Any) -> None:
-    known.update(dict.fromkeys(names))
-    for name in list(known)[: max(0, len(known) - MAX_OBJECTS)]:
-        del known[name]

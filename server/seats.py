@@ -14,11 +14,12 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from protocols.invitation import Statement
 from server.errors import OperationFault
-from server.presence import Presence
+from server.presence import News, Presence
 from server.relay import Relay
 from server.superlink import SuperLink
 
 AT_ONCE = 4
+LONGEST_WAIT = 30.0
 
 
 class Seats:
@@ -51,13 +52,19 @@ class Seats:
         self._in_loop(lambda: self._relay.seat(node.country, node_id, public_key_to_bytes(key)))
         self._seated[node.country] = line
 
-    def announce(self) -> None:
-        """Wake the nodes that wait: messages were pushed."""
-        self._in_loop(self._relay.announce)
+    def announce(self, countries: Iterable[str]) -> None:
+        """Wake the nodes that wait: one message was pushed for each of these countries."""
+        sent = tuple(countries)
+        self._in_loop(lambda: self._relay.announce(sent))
 
     def presence(self) -> dict[str, Presence]:
         """Return who is there, by seated country."""
         return self._relay.presence()
+
+    def news(self, count: int, wait: float) -> News:
+        """Return who is there once more than `count` things happened, or after `wait` seconds."""
+        reached = self._relay.changes.after(count, min(wait, LONGEST_WAIT))
+        return News(reached, self._relay.presence())
 
     def online(self) -> dict[str, bool]:
         """Return which seated nodes are connected."""

@@ -98,7 +98,7 @@ class SubmitReply(_message.Message):
     def __init__(self, accepted: _Optional[bool] = ..., what: _Optional[str] = ..., why: _Optional[str] = ..., fix: _Optional[str] = ...) -> None: ...
 
 class RelayRequest(_message.Message):
-    __slots__ = ("method", "body", "headers")
+    __slots__ = ("method", "body", "headers", "object", "received")
     class HeadersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -109,15 +109,21 @@ class RelayRequest(_message.Message):
     METHOD_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
     HEADERS_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_FIELD_NUMBER: _ClassVar[int]
     method: str
     body: bytes
     headers: _containers.ScalarMap[str, str]
-    def __init__(self, method: _Optional[str] = ..., body: _Optional[bytes] = ..., headers: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    object: bytes
+    received: str
+    def __init__(self, method: _Optional[str] = ..., body: _Optional[bytes] = ..., headers: _Optional[_Mapping[str, str]] = ..., object: _Optional[bytes] = ..., received: _Optional[str] = ...) -> None: ...
 
 class RelayReply(_message.Message):
-    __slots__ = ("status", "body")
+    __slots__ = ("status", "body", "object")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_FIELD_NUMBER: _ClassVar[int]
     status: int
     body: bytes
-    def __init__(self, status: _Optional[int] = ..., body: _Optional[bytes] = ...) -> None: ...
+    object: bytes
+    def __init__(self, status: _Optional[int] = ..., body: _Optional[bytes] = ..., object: _Optional[bytes] = ...) -> None: ...

@@ -1,16 +1,17 @@
 """Which request of the local desk is answered by what."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any
 
 from governance.audit.checkpoint import open_checkpoint
+from governance.errors import DocumentFault
 from governance.local import Handler
 from server.desks.agreements import Agreements
 from server.desks.parties import Parties
 from server.desks.studies import Studies
 from server.errors import OperationFault
 from server.office import Office
+from server.published import FIRST_ROOT
 
 
 def answers(office: Office) -> Handler:
@@ -49,8 +50,8 @@ def _methods(office: Office) -> dict[str, Callable[..., Any]]:
         "study_status": studies.status,
         "study_stop": studies.stop,
         "sign": studies.sign,
-        "presence": lambda: {c: asdict(one) for c, one in office.seats.presence().items()},
         "announce": office.seats.announce,
+        "news": lambda count, wait: office.seats.news(count, wait).to_json(),
         "release": studies.release,
     }
 
@@ -61,12 +62,26 @@ def _status(office: Office) -> dict[str, Any]:
         "address": office.settings.address,
         "authority": office.keys.transport.in_force(office.clock()).digest,
         "nodes": office.seats.online(),
+        "agreement": _agreement(office),
         "disputes": [f"{one.country} {one.role}" for one in office.enrolment.register.disputes()],
         "waiting": [one.country for one in office.enrolment.all() if one.status == "pending"],
         "running": [row.run_id for row in office.runs.unfinished()],
         "superlink": office.superlink.address,
         "log": {"origin": office.log.verifier.name, "size": office.log.size()},
+        "observe": office.settings.observe,
     }
+
+
+def _agreement(office: Office) -> dict[str, Any] | None:
+    """Return until when the countries' signatures hold, and who has a new key; None before any."""
+    if office.repository.read(FIRST_ROOT) is None:
+        return None
+    announced = sorted(office.repository.announced())
+    try:
+        left = office.view().signed_until - office.clock()
+    except DocumentFault as fault:
+        return {"fault": f"{fault.what}; {fault.why}", "announced": announced}
+    return {"days_left": left.days, "announced": announced}
 
 
 def _log_entries(office: Office) -> dict[str, Any]:

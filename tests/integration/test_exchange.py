@@ -14,13 +14,13 @@ import pytest
 from cryptography import x509
 from flwr.proto.fleet_pb2 import PullMessagesRequest
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
-from flwr.proto.message_pb2 import PullObjectRequest
+from flwr.proto.message_pb2 import PullObjectResponse
 from flwr.proto.node_pb2 import Node
 
 from governance.database import open_database
 from governance.errors import DocumentFault
 from keys.certificates import Role, TransportAuthority
-from protocols.carrier import FLEET_CALLS
+from protocols.carrier import FLEET_CALLS, OBJECT_CALLS
 from protocols.channel import MAX_MESSAGE, ExchangeLink, LinkFault
 from protocols.errors import ProtocolFault
 from protocols.invitation import Invitation
@@ -330,23 +330,24 @@ def relayed(link: ExchangeLink, method: str, request: object) -> exchange_pb2.Re
 def test_a_node_reaches_its_own_seat_and_no_other_s(port: Port) -> None:
     mine, theirs = (port.link(caller(port.authority, country)) for country in ("AT", "BE"))
     port.superlink.will("PullMessages", incoming(tree("secret")))
+    found = PullObjectResponse(object_found=True, object_available=True, object_content=b"content")
+    port.superlink.will("PullObject", found.SerializeToString())
+    look = PullMessagesRequest(node=Node(node_id=AT))
     try:
-        relayed(mine, "PullMessages", PullMessagesRequest(node=Node(node_id=AT)))
-        pull = PullObjectRequest(node=Node(node_id=AT), object_id="secret")
-        assert relayed(mine, "PullObject", pull).status == 200
+        assert relayed(mine, "PullMessages", look).object == b"content"
         before = len(port.superlink.calls)
-        for node in (AT, BE):
-            pull = PullObjectRequest(node=Node(node_id=node), object_id="secret")
-            with pytest.raises(LinkFault, match="refused the call"):
-                relayed(theirs, "PullObject", pull)
+        with pytest.raises(LinkFault, match="refused the call"):
+            relayed(theirs, "PullMessages", look)
         assert len(port.superlink.calls) == before
-        assert [refusal[:2] for refusal in port.exchange.refusals] == [("BE", "PullObject")] * 2
+        assert [refusal[:2] for refusal in port.exchange.refusals] == [("BE", "PullMessages")]
     finally:
         mine.close()
         theirs.close()
 
 
-@pytest.mark.parametrize("method", ["GetRun", "GetFab", "RegisterNode", "UnregisterNode", ""])
+@pytest.mark.parametrize(
+    "method", ["GetRun", "GetFab", "RegisterNode", "UnregisterNode", *OBJECT_CALLS, ""]
+)
 def test_calls_outside_the_list_are_refused_on_the_wire(port: Port, method: str) -> None:
     assert method not in FLEET_CALLS
     link = port.link(caller(port.authority))
@@ -370,7 +371,7 @@ def test_a_message_that_came_while_a_revoked_node_waited_is_not_handed_out(port:
         _until(lambda: "PullMessages" in port.superlink.methods)
         port.desk.register._revoked |= {_serial(serial_holder)}
         port.superlink.will("PullMessages", incoming(tree("secret")))
-        port.exchange.announce()
+        port.exchange.announce(["AT"])
         with pytest.raises(grpc.RpcError) as caught:
             waiting.result()
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED

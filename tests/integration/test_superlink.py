@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from client.app import build_app
 from client.fleet import FleetClient
 from governance.local import Desk
 from keys.certificates import TransportAuthority, new_node_auth_key
-from protocols.carrier import FLEET_CALLS
+from protocols.carrier import FLEET_CALLS, OBJECT_CALLS
 from protocols.channel import LinkFault
 from protocols.proto.exchange_pb2 import RelayRequest
 from server.bundle import build_bundle
@@ -46,6 +46,7 @@ from server.errors import OperationFault
 from server.forwarding import Forwarding
 from server.guard import CONFIGURATION
 from server.home import HOME_VARIABLE, SETTINGS_FILE, CoordinatorHome
+from server.presence import News
 from server.relay import Relay
 from server.superlink import OTHER_APPS, SERVER_APP, SuperLink
 from tests.support.fleet import LOOPBACK, LoopThread, OpenExchange, Papers, caller, now
@@ -130,10 +131,12 @@ class Fleet:
             self.exchange.seat(country, node_id, public_key_to_bytes(key))  # type: ignore[arg-type]
 
     def answer(self, method: str, params: Mapping[str, Any]) -> Any:
-        if method == "presence":
-            return {c: asdict(one) for c, one in self.exchange.relay.presence().items()}
+        if method == "news":
+            relay = self.exchange.relay
+            count = relay.changes.after(params["count"], params["wait"])
+            return News(count, relay.presence()).to_json()
         if method == "announce":
-            return self.exchange.announce()
+            return self.exchange.announce(params["countries"])
         assert method == "release"
         return self.released.append(params["outcome"])
 
@@ -356,7 +359,7 @@ def test_the_real_superlink_refuses_a_stranger_at_the_fleet(fleet: Fleet) -> Non
         node=Node(node_id=fleet.exchange.relay.presence()["DE"].node)
     ).SerializeToString()
     with httpx.Client(base_url=f"https://{fleet.superlink.address}", verify=trusted) as client:
-        for call in FLEET_CALLS.values():
+        for call in (FLEET_CALLS | OBJECT_CALLS).values():
             headers = {"content-type": "application/protobuf"}
             answer = client.post(f"/v1/fleet/{call}", content=body, headers=headers)
             assert answer.status_code in {400, 401, 403}, call

@@ -3,14 +3,14 @@ that answers from a script."""
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from flwr.proto.fleet_pb2 import PullMessagesResponse
-from flwr.proto.message_pb2 import Message, ObjectTree
+from flwr.proto.message_pb2 import Message, Metadata, ObjectTree
 
 from keys.certificates import (
     Peer,
@@ -61,7 +61,8 @@ def tree(name: str, *children: ObjectTree) -> ObjectTree:
 
 def incoming(*trees: ObjectTree) -> bytes:
     """Return the answer to PullMessages that brings one message a tree."""
-    response = PullMessagesResponse(messages_list=[Message() for _ in trees])
+    messages = [Message(metadata=Metadata(message_id=one.object_id, run_id=7)) for one in trees]
+    response = PullMessagesResponse(messages_list=messages)
     response.message_object_trees.extend(trees)
     return bytes(response.SerializeToString())
 
@@ -219,9 +220,9 @@ class OpenExchange:
 
         self.thread.run(act())
 
-    def announce(self) -> None:
+    def announce(self, countries: Iterable[str]) -> None:
         async def act() -> None:
-            self.relay.announce()
+            self.relay.announce(countries)
 
         self.thread.run(act())
 

@@ -18,7 +18,7 @@ from server.desks.answers import answers
 from server.documents import ExchangeDocuments
 from server.home import SETTINGS_FILE, CoordinatorHome, CoordinatorKeys, Settings
 from server.office import Office
-from server.presence import Presence
+from server.presence import News, Presence
 from server.runs import RunStore
 from server.state import MIGRATIONS
 from server.transport import Transport
@@ -60,7 +60,7 @@ class ScriptedSeats:
 
     connected: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(COUNTRIES, True))
     seated: list[Statement] = field(default_factory=list)
-    announced: int = 0
+    announced: list[str] = field(default_factory=list)
 
     def seat(self, node: Statement) -> None:
         self.seated.append(node)
@@ -68,11 +68,12 @@ class ScriptedSeats:
     def online(self) -> dict[str, bool]:
         return self.connected
 
-    def presence(self) -> dict[str, Presence]:
-        return {country: Presence(10 + n, 1, 0.0) for n, country in enumerate(COUNTRIES)}
+    def news(self, count: int, wait: float) -> News:
+        there = {country: Presence(10 + n, 1, 0.0) for n, country in enumerate(COUNTRIES)}
+        return News(count + 1, there)
 
-    def announce(self) -> None:
-        self.announced += 1
+    def announce(self, countries: list[str]) -> None:
+        self.announced += countries
 
 
 @dataclass

@@ -42,7 +42,7 @@ def rehearse(
     home: Any, run_id: str, attempt: int, carrier: FlowerCarrier, desk: Any, *, seconds: float
 ) -> None:
     """Send frames of every kind and report what came back."""
-    nodes = {country: one.node for country, one in desk.presence().items()}
+    nodes = {country: one.node for country, one in desk.news(-1, 0).present.items()}
     everybody = sorted(nodes)
     found: dict[str, Any] = {
         "run": run_id,
@@ -81,7 +81,7 @@ def _send_what_is_no_frame(carrier: FlowerCarrier, nodes: dict[str, int]) -> Non
         (RecordDict({RECORD: ConfigRecord({FRAME: b"x"})}), "query.other"),
     ]
     for content, kind in odd:
-        carrier._grid.push_messages(
+        carrier._mail._grid.push_messages(
             [Message(content, node, kind, ttl=60.0) for node in nodes.values()]
         )
-    carrier._announce()
+        carrier._desk.announce(list(nodes))

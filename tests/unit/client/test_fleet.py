@@ -2,13 +2,22 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from flwr.app import ConfigRecord, Message, RecordDict
-from flwr.proto.fleet_pb2 import ActivateNodeResponse
+from flwr.app.message import make_message
+from flwr.app.metadata import Metadata
+from flwr.common.serde import message_to_proto
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeResponse,
+    PullMessagesResponse,
+    PushMessagesRequest,
+)
+from flwr.supercore.inflatable.inflatable_object import get_object_id
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 
 from client import fleet
@@ -197,16 +206,100 @@ def incoming(client: FleetClient, monkeypatch: pytest.MonkeyPatch, app: Any) -> 
     """Let one message come; return what is pushed for it."""
     pushed: list[Any] = []
     client._app = app
-    arrived = fleet._Incoming(object(), 5, "m")  # type: ignore[arg-type]
-    monkeypatch.setattr(client, "_pull", lambda _: arrived)
+    monkeypatch.setattr(client, "_pull", lambda _: arrival(b"x"))
     monkeypatch.setattr(client, "_push", lambda *given: pushed.append(given))
     client._answer_next(fleet.Node(node_id=NODE_ID))
     return pushed
 
 
-def test_a_reply_is_pushed_for_its_run(link: ScriptedLink, monkeypatch: pytest.MonkeyPatch) -> None:
-    ((node, run, reply),) = incoming(client_of(link), monkeypatch, lambda *_: "reply")
-    assert (node.node_id, run, reply) == (NODE_ID, 5, "reply")
+def arrival(frame: bytes) -> Message:
+    metadata = Metadata(
+        run_id=5,
+        message_id="m",
+        src_node_id=1,
+        dst_node_id=NODE_ID,
+        reply_to_message_id="",
+        group_id="",
+        created_at=time.time(),
+        ttl=60.0,
+        message_type=MESSAGE_TYPE,
+    )
+    content = RecordDict({RECORD: ConfigRecord({FRAME: frame})})
+    return make_message(metadata=metadata, content=content)
+
+
+def test_a_reply_is_pushed(link: ScriptedLink, monkeypatch: pytest.MonkeyPatch) -> None:
+    ((node, reply),) = incoming(client_of(link), monkeypatch, lambda *_: "reply")
+    assert (node.node_id, reply) == (NODE_ID, "reply")
+
+
+def brought(record: ConfigRecord, **changes: Any) -> RelayReply:
+    """Return a relay's answer with a message in one object; `changes` make it another."""
+    content = record.deflate()
+    head = arrival(b"")
+    head.metadata.__dict__["_message_id"] = changes.pop("name", get_object_id(content))
+    messages = [message_to_proto(make_message(metadata=head.metadata, content=RecordDict()))]
+    body = PullMessagesResponse(messages_list=messages).SerializeToString()
+    return RelayReply(status=200, body=body, object=changes.pop("object", content))
+
+
+def looks(link: ScriptedLink, first: RelayReply, count: int = 2) -> list[RelayRequest]:
+    """Serve until so many looks were made, of which the first brings something; return them."""
+    stop, answers = threading.Event(), iter([first])
+
+    def look() -> RelayReply:
+        if link.methods.count("PullMessages") >= count:
+            stop.set()
+        return next(answers, RelayReply(status=200))
+
+    link.answers["PullMessages"] = look
+    client_of(link).serve(stop)
+    return [request for request in link.requests if request.method == "PullMessages"]
+
+
+def test_a_frame_is_answered_in_two_crossings(link: ScriptedLink) -> None:
+    first, second = looks(link, brought(ConfigRecord({FRAME: b"hello"})))
+    assert link.methods[1:-1] == ["PullMessages", "PushMessages", "PullMessages"]
+    pushed = next(request for request in link.requests if request.method == "PushMessages")
+    (said,) = PushMessagesRequest.FromString(pushed.body).messages_list
+    assert said.metadata.message_id == get_object_id(pushed.object)
+    assert said.metadata.reply_to_message_id == second.received
+    assert ConfigRecord.inflate(pushed.object)[FRAME] == b"hello"
+    assert first.received == ""
+    assert not any(one.object for one in link.requests if one is not pushed)
+
+
+def test_the_same_reply_twice_is_two_messages(link: ScriptedLink) -> None:
+    """Flower would take the second for the first, which may be gone by then."""
+    message = brought(ConfigRecord({FRAME: b"hello"}))
+    looks(link, message, 2)
+    looks(link, message, 4)
+    objects = [one.object for one in link.requests if one.method == "PushMessages"]
+    assert len(set(objects)) == 2
+
+
+def test_receipt_is_told_once(link: ScriptedLink) -> None:
+    received = [one.received for one in looks(link, brought(ConfigRecord({FRAME: b"x"})), 3)]
+    assert [bool(one) for one in received] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        brought(ConfigRecord({FRAME: b"x"}), object=b""),
+        brought(ConfigRecord({FRAME: b"x"}), object=b"\xff" * 40),
+        brought(ConfigRecord({FRAME: b"x"}), object=ConfigRecord({FRAME: b"y"}).deflate()),
+        brought(ConfigRecord({FRAME: b"x"}), name="0" * 64),
+        brought(ConfigRecord({"other": b"x"})),
+        brought(ConfigRecord({FRAME: "text"})),
+    ],
+)
+def test_an_object_that_is_no_frame_of_its_message_is_received_and_not_answered(
+    link: ScriptedLink, first: RelayReply
+) -> None:
+    _, second = looks(link, first)
+    assert second.received
+    assert "PushMessages" not in link.methods
 
 
 @pytest.mark.parametrize(

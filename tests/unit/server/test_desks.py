@@ -401,9 +401,10 @@ def test_app_to_daemon(coordinator: Coordinator, study: Study) -> None:
     desk = Desk(coordinator.home.socket, answer)
     try:
         remote = DaemonDesk(coordinator.home)
-        assert remote.presence()["EE"] == Presence(11, 1, 0.0)
-        remote.announce()
-        assert coordinator.seats.announced == 1
+        news = remote.news(4, 0)
+        assert (news.count, news.present["EE"]) == (5, Presence(11, 1, 0.0))
+        remote.announce(["EE", "DK"])
+        assert coordinator.seats.announced == ["EE", "DK"]
         conduct(coordinator.home, run, 1, NodesCarrier(coordinator.federation), remote, seconds=1)
         with pytest.raises(PratiqueError, match="32-byte"):
             remote.sign(b"short")

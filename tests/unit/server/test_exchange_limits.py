@@ -12,6 +12,7 @@ import pytest
 from keys.certificates import Peer, Role
 from protocols.proto import exchange_pb2
 from server.exchange import LARGEST_REQUEST, MOST_CALLS_OF_ONE, ExchangeService
+from server.relay import Carried
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 Service = tuple[ExchangeService, "SlowRelay"]
@@ -31,10 +32,10 @@ class SlowRelay:
     def __init__(self) -> None:
         self.go, self.calls = asyncio.Event(), 0
 
-    async def call(self, *_: Any) -> tuple[int, bytes]:
+    async def call(self, *_: Any) -> Carried:
         self.calls += 1
         await self.go.wait()
-        return 200, b""
+        return Carried(200, b"")
 
 
 class Published:

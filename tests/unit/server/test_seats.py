@@ -1,10 +1,14 @@
 """Seats: one registration a key, given from any thread, kept while the key stays."""
 
+import threading
+import time
+
 import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from server.errors import OperationFault
+from server.presence import News
 from server.relay import Relay
 from server.seats import Seats
 from tests.support.enrolling import node_statement
@@ -95,6 +99,19 @@ def test_a_registration_that_failed_is_tried_again(room: Room) -> None:
 
 def test_an_announcement_reaches_the_relay_in_its_own_loop(room: Room) -> None:
     room.seats.seat(node_statement())
-    room.seats.announce()
+    before = room.relay._seats["AT"].expected
+    room.seats.announce(["AT", "BE"])
     room.settle()
-    assert room.relay._seats["AT"].arrived.is_set()
+    assert room.relay._seats["AT"].expected == before + 1
+
+
+def test_news_come_as_soon_as_there_are_any(room: Room) -> None:
+    room.seats.seat(node_statement())
+    room.settle()
+    quiet = room.seats.news(0, 0.01)
+    assert (quiet.count, quiet.present["AT"].replies) == (0, 0)
+    threading.Timer(0.05, room.relay.changes.note).start()
+    started = time.monotonic()
+    assert room.seats.news(0, 30).count == 1
+    assert time.monotonic() - started < 10
+    assert News.from_json(room.seats.news(0, 0).to_json()).present.keys() == {"AT"}

@@ -1,0 +1,1 @@
+"""A plain Flower app, as its users write one."""
