@@ -1,0 +1,62 @@
+"""The studies of `docs/networks.md` are studies: they are read, priced, and train as shown."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import TypeAdapter
+
+from client.settings import NodeSettings
+from client.tasks.modules import registered
+from client.tasks.trainers import trainer_for
+from governance.accounting import epsilon
+from governance.documents.agreement import Agreement
+from governance.documents.reading import read_document
+from governance.documents.study import Study
+from protocols.mechanism import Rounding
+from protocols.tasks import Feature, Task, TrainModule
+from server.studies import complete
+from tests.support.documents import agreement_fields
+
+DOCS = Path(__file__).parents[2] / "docs"
+BLOCKS = re.findall(r"```yaml\n(.*?)```", (DOCS / "networks.md").read_text(), re.DOTALL)
+HONEST = 3
+
+
+def study() -> Study:
+    given = {"agreement": "sha256:" + "a" * 64, "created": "2026-11-22"}
+    return read_document(
+        Study, BLOCKS[0].encode(), "networks.md", complete=lambda values: {**given, **values}
+    )
+
+
+def test_the_study_is_priced_within_its_promise() -> None:
+    fields = agreement_fields(honest=HONEST) | {"smallest_countries": 4}
+    priced = complete(study(), Agreement.model_validate(fields))
+    spent = epsilon(priced.mechanisms, HONEST, priced.privacy.delta)
+    assert 0.98 * priced.privacy.epsilon < spent <= priced.privacy.epsilon
+    assert priced.mechanisms[1].rounding is Rounding.FACTORED
+
+
+def test_the_module_s_task_is_one_that_a_node_builds() -> None:
+    fields: dict[str, Any] = yaml.safe_load(BLOCKS[1])
+    task = TypeAdapter(Task).validate_python(fields)
+    assert isinstance(task, TrainModule)
+    hours = [Feature(name=name, type="numeric", bounds=(0, 30)) for name in task.inputs]
+    features = (*hours, Feature(name=task.target, type="boolean"))
+    task.check(features)
+    assert trainer_for(task, features, registered()).patients_at_once > 1000
+
+
+def test_the_setting_is_one_of_a_node() -> None:
+    listed = yaml.safe_load(BLOCKS[2])["modules"]
+    kept = NodeSettings.model_fields["modules"]
+    assert TypeAdapter(kept.annotation).validate_python(tuple(listed)) == ("hospital-stay",)
+
+
+@pytest.mark.parametrize("page", ["networks.md", "start-a-federation.md"])
+def test_the_pages_name_each_other(page: str) -> None:
+    other = {"networks.md": "start-a-federation.md", "start-a-federation.md": "networks.md"}[page]
+    assert f"]({other})" in (DOCS / page).read_text()
