@@ -27,6 +27,7 @@ from governance.database import open_database
 from governance.documents.permit import NodeKeys
 from governance.errors import DocumentFault
 from governance.local import ask
+from governance.service.health import asked
 from governance.trust.bundle import CountryDocuments, own_country, signer_of
 from keys.certificates import peer_of
 from keys.errors import PratiqueError
@@ -38,6 +39,8 @@ WANTED = {"flwr": "1.41.", "tuf": "7.0.", "cedarpy": "4.12.", "opendp": "0.16."}
 OLDEST_PYTHON, OLDEST_SQLITE = (3, 11), (3, 37)
 LEAST_DISK, LOW_DISK = 200 * 2**20, 2 * 2**30
 SOON = timedelta(days=14)
+SIGNATURES_SOON = timedelta(days=60)
+_ENROL = "ask the coordinator for a new invitation, and run `pratique-node enrol`"
 MOST_SKEW = timedelta(minutes=5)
 TIMESTAMP_FILE = "metadata/timestamp.json"
 
@@ -114,7 +117,9 @@ class Doctor:
             "clock": self._check_clock,
             "data": self._check_data,
             "officer": self._check_officer,
+            "agreement": self._check_agreement,
             "daemon": self._check_daemon,
+            "observe": self._check_observe,
         }
         for name, check in checks.items():
             yield _made(name, check)
@@ -232,13 +237,26 @@ class Doctor:
         mirrored = self._documents().latest_signed() if self.home.database.exists() else None
         return max((one for one in (seen, mirrored) if one), default=None)
 
-    def _documents(self) -> DocumentStore:
+    def _documents(self, root: bytes | None = None) -> DocumentStore:
         return DocumentStore(
             open_database(self.home.database, MIGRATIONS),
             country=self._settings.country,
             officer_key=VerifyKey.from_text(self._settings.officer_key),
-            pinned_root=None,
+            pinned_root=root,
         )
+
+    def _check_agreement(self) -> str:
+        if self._settings.enrolment is None or not self.home.database.exists():
+            raise _Skip("the node is not enrolled")
+        root = read_public(self.home.root, "The root of the documents", _ENROL)
+        try:
+            view = self._documents(root).view(self.clock())
+        except DocumentFault as fault:
+            raise _Skip("the documents held here are not up to date") from fault
+        says = f"{view.agreement.title}; signed by the countries until {view.signed_until:%Y-%m-%d}"
+        if view.signed_until - self.clock() < SIGNATURES_SOON:
+            raise _Soon(says, "the coordinator runs `agreement renew`, and the officers `sign`")
+        return says
 
     def _check_data(self) -> str:
         report = read_records(self._settings)
@@ -289,6 +307,18 @@ class Doctor:
             raise _Soon("it is not running", "run `pratique-node up`")
         found = ask(self.home.socket, "status", 10.0)
         return str(found["waiting_for"])
+
+    def _check_observe(self) -> str:
+        address = self._settings.observe
+        if address is None:
+            return "off; `observe: 127.0.0.1:9464` in node.yaml shows metrics and health there"
+        if not self.home.socket.exists():
+            raise _Skip("the node is not running")
+        unwell = asked(address)
+        if unwell:
+            says = "; ".join(f"{name}: {why}" for name, why in unwell.items())
+            raise _Soon(f"http://{address}/health/ready is red: {says}", "see the checks above")
+        return f"http://{address}/metrics, and /health/ready is green"
 
 
 def _made(name: str, check: Callable[[], str]) -> Finding:

@@ -34,6 +34,7 @@ app.add_typer(result_app, name="result")
 app.add_typer(log_app, name="log")
 
 DISPUTED = "call them; `revoke`, then `invite` again"
+SIGNATURES_DAYS = 60
 RoleOption = Annotated[str, typer.Option(help="node or officer.")]
 
 
@@ -116,9 +117,27 @@ def _print_status(found: dict[str, Any]) -> None:
     if found["waiting"]:
         waiting = ", ".join(found["waiting"])
         typer.echo(f"  waiting for your approval: {waiting} (`admit --list`)")
+    _print_agreement(found["agreement"])
     for run in found["running"]:
         typer.echo(f"  running: {run}")
     typer.echo(f"  log: {found['log']['size']} entries")
+    if found["observe"]:
+        typer.echo(f"  metrics and health: http://{found['observe']}/metrics and /health/ready")
+
+
+def _print_agreement(found: dict[str, Any] | None) -> None:
+    """Say what the countries should sign soon: their signatures end, or somebody's key changes."""
+    if found is None:
+        return
+    if "fault" in found:
+        typer.echo(f"  AGREEMENT: {found['fault']} (`agreement renew`)")
+    elif found["days_left"] <= SIGNATURES_DAYS:
+        typer.echo(
+            f"  the countries' signatures hold for {found['days_left']} more days: "
+            "`agreement renew`, then every officer signs"
+        )
+    for country in found["announced"]:
+        typer.echo(f"  {country} has a new key that waits for signatures (`agreement status`)")
 
 
 @app.command()

@@ -33,7 +33,7 @@ ANSWER_SECONDS, WATCH_SECONDS = 60.0, 900.0
 """How long the event loop may not answer, and how long one look after Flower and the runs may
 take (it starts Flower anew, several times if need be), before the daemon counts as stuck."""
 REASONS = tuple(code.name for code in grpc.StatusCode if code is not grpc.StatusCode.OK)
-FLOWER_LOGS = ("superlink.log", "superexec.log")
+FLOWER = ("superlink", "superexec")
 NOT_YET = Finding(good=False, says="not looked at yet")
 
 _log = logging.getLogger("pratique.coordinator")
@@ -72,12 +72,12 @@ class Vitals:
 
     def look(self, office: Office) -> None:
         """Look at everything once, and cut Flower's logs where they have grown."""
-        for name in FLOWER_LOGS:
-            cut_foreign(office.home.superlink / name)
+        for name in FLOWER:
+            cut_foreign(office.home.superlink / f"{name}.log")
         self.metrics.nodes(office.seats.online())
         self.metrics.log_size(office.log.size())
         self.metrics.runs(office.runs.by_state())
-        self.metrics.restarts(office.superlink.restarts)
+        self.metrics.restarts({name: office.superlink.restarts[name] for name in FLOWER})
         self._count_rounds(office.runs)
         view, documents = _documents(office)
         certificates = _certificates(office)
@@ -117,7 +117,7 @@ class CountsRefusals(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             try:
                 return await handler.unary_unary(request, context)
             except grpc.aio.AbortError:
-                self._count(call, _code(context))
+                self._count(call, str(getattr(context.code(), "name", "")))
                 raise
 
         return grpc.unary_unary_rpc_method_handler(
@@ -161,11 +161,6 @@ async def _look_on(vitals: Vitals, office: Office) -> None:
         except Exception:  # noqa: BLE001 - what cannot be shown must not end what works
             _log.exception("the daemon could not look at itself")
         await asyncio.sleep(LOOK_SECONDS)
-
-
-def _code(context: Any) -> str:
-    """Return the name of the status that a call was ended with."""
-    return next((code.name for code in grpc.StatusCode if code.value[0] == context.code()), "")
 
 
 def _documents(office: Office) -> tuple[TrustedView | None, Finding]:

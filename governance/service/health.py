@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ThreadingMixIn
 from typing import Any
@@ -30,6 +31,7 @@ from keys.errors import PratiqueError
 MOST_CALLERS = 8
 LONGEST_SECONDS = 5.0
 """How long one caller may take, whatever it does."""
+LARGEST_ANSWER = 64 * 2**10
 CLOSING_SECONDS = 0.05
 NAMES = ("127.0.0.1", "[::1]", "localhost")
 """Hosts that a caller on this machine may have asked for, beside the address listened at."""
@@ -97,6 +99,23 @@ def observed(address: str | None, shown: Shown) -> Iterator[None]:
         yield
     finally:
         server.close()
+
+
+def asked(address: str) -> dict[str, str]:
+    """Return what is not well there, by check; nothing where all is. Raises ObserveFault."""
+    connection = HTTPConnection(*host_and_port(address), timeout=LONGEST_SECONDS)
+    try:
+        connection.request("GET", "/health/ready", headers={"Host": address})
+        checks = json.loads(connection.getresponse().read(LARGEST_ANSWER))["checks"]
+        return {name: str(one["says"]) for name, one in checks.items() if not one["good"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, HTTPException) as error:
+        raise ObserveFault(
+            f"Metrics and health do not answer at {address}",
+            why=f"nothing answers there, or another program does ({type(error).__name__})",
+            fix="start the daemon again if `observe` was set after it started",
+        ) from error
+    finally:
+        connection.close()
 
 
 class _Server(ThreadingMixIn, HTTPServer):

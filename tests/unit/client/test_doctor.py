@@ -7,12 +7,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from client import doctor as doctor_module
 from client.doctor import Doctor, Finding, State
 from client.home import NodeHome
 from governance.documents.permit import NodeKeys
 from governance.local import Desk
+from governance.service.health import Finding as Health
+from governance.service.health import HealthServer, Shown
 from keys.certificates import TransportAuthority
 from keys.errors import KeyFault
 from protocols.channel import LinkFault
@@ -30,7 +33,9 @@ CHECKS = [
     "clock",
     "data",
     "officer",
+    "agreement",
     "daemon",
+    "observe",
 ]
 HOUR = timedelta(hours=1)
 
@@ -279,3 +284,29 @@ def test_a_finding_is_json() -> None:
         "says": "full",
         "fix": "make room",
     }
+
+
+def test_metrics_and_health_are_named_where_they_are(enrolled: NodeHome) -> None:
+    assert "observe: 127.0.0.1:9464" in look(enrolled)["observe"].says
+    shown = Shown(CollectorRegistry(), dict, lambda: checks)
+    checks = {"link": Health(good=True, says="connected")}
+    server = HealthServer("127.0.0.1:0", shown)
+    observed(enrolled, server.port)
+    assert look(enrolled)["observe"].state is State.SKIPPED
+    desk = Desk(enrolled.socket, lambda *_: {"waiting_for": "idle, connected"})
+    try:
+        good = look(enrolled)["observe"]
+        assert (good.state, f":{server.port}/metrics" in good.says) == (State.GOOD, True)
+        checks["link"] = Health(good=False, says="down")
+        red = look(enrolled)["observe"]
+        assert (red.state, "link: down" in red.says) == (State.SOON, True)
+        server.close()
+        assert "start the daemon again" in failed(look(enrolled), "observe").fix
+    finally:
+        desk.close()
+
+
+def observed(home: NodeHome, port: int) -> None:
+    """Switch metrics and health on in a node's settings."""
+    with home.settings_file.open("a") as settings:
+        settings.write(f"observe: 127.0.0.1:{port}\n")
