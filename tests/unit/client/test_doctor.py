@@ -11,13 +11,17 @@ from prometheus_client import CollectorRegistry
 
 from client import doctor as doctor_module
 from client.doctor import Doctor, Finding, State
+from client.documents import DocumentStore
 from client.home import NodeHome
+from client.state import MIGRATIONS
+from governance.database import open_database
 from governance.documents.permit import NodeKeys
 from governance.local import Desk
 from governance.service.health import Finding as Health
 from governance.service.health import HealthServer, Shown
 from keys.certificates import TransportAuthority
 from keys.errors import KeyFault
+from keys.identity import VerifyKey
 from protocols.channel import LinkFault
 from tests.support.documents import Papers, node_keys
 from tests.support.keystore import PASSPHRASE
@@ -109,7 +113,8 @@ def test_a_sound_node_has_no_failures(enrolled: NodeHome) -> None:
     findings = look(enrolled)
     assert list(findings) == CHECKS
     states = {name: finding.state for name, finding in findings.items()}
-    assert states == dict.fromkeys(CHECKS, State.GOOD) | {"daemon": State.SOON}
+    expected = {"agreement": State.SKIPPED, "daemon": State.SOON}
+    assert states == dict.fromkeys(CHECKS, State.GOOD) | expected
     assert findings["daemon"].fix == "run `pratique-node up`"
 
 
@@ -254,6 +259,27 @@ def test_an_officer_who_signed_other_keys_is_told(enrolled: NodeHome, tmp_path: 
     found = failed(look(enrolled), "officer")
     assert "not signed this node's keys" in found.says
     assert str(enrolled.node_keys) in found.fix
+
+
+@pytest.mark.parametrize(("days", "state"), [(300, State.GOOD), (330, State.SOON)])
+def test_the_end_of_the_countries_signatures_is_told_in_time(
+    enrolled: NodeHome, tmp_path: Path, days: int, state: State
+) -> None:
+    papers = Papers(tmp_path / "federation").begin()
+    papers.now += timedelta(days=days)
+    papers.refresh()
+    enrolled.root.write_bytes(papers.pinned)
+    settings = enrolled.settings()
+    store = DocumentStore(
+        open_database(enrolled.database, MIGRATIONS),
+        country="DK",
+        officer_key=VerifyKey.from_text(settings.officer_key),
+        pinned_root=papers.pinned,
+    )
+    store.sync(papers.store.read, papers.now)
+    found = look(enrolled, now=papers.now)["agreement"]
+    assert found.state is state
+    assert "signed by the countries until 2027-09-01" in found.says
 
 
 def test_a_running_daemon_tells_what_it_waits_for(enrolled: NodeHome) -> None:
