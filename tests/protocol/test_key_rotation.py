@@ -327,7 +327,7 @@ def test_what_waits_is_not_published_where_it_is_older_than_a_withdrawal(
     """The no reached the exchange under the former key, and not under the next one."""
     announce(federation, OLD, NEW)
     federation.withdraw("DK", study)
-    put_in_force(federation, "DK", "EE", "NO")
+    put_in_force(federation, "DK", "EE", "NO", "PT")
     federation.sync()
     view = federation.nodes["EE"].documents.view(federation.clock())
     assert view.country("DK") is None

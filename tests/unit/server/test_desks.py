@@ -12,8 +12,10 @@ import pytest
 
 from governance.audit.note import NoteKey
 from governance.audit.verify import verify_export
+from governance.documents.rotation import extended
 from governance.documents.study import Study
 from governance.local import Desk
+from governance.trust.ceremony import Draft
 from keys.errors import PratiqueError
 from keys.identity import VerifyKey
 from protocols.invitation import Invitation
@@ -29,7 +31,7 @@ from server.notebook import Superseded
 from server.presence import Presence
 from server.rounds import SetUpFailed
 from server.runs import RunState
-from tests.support.documents import COUNTRIES, raw_key
+from tests.support.documents import COUNTRIES, agreement_fields, raw_key
 from tests.support.enrolling import Applicant, node_statement, officer_statement
 from tests.support.nodes import Federation
 from tests.support.offices import Coordinator, NodesCarrier, OfficeDesk
@@ -411,3 +413,39 @@ def test_app_to_daemon(coordinator: Coordinator, study: Study) -> None:
     finally:
         desk.close()
     assert (coordinator.home.results / study.id / RESULT_FILE).exists()
+
+
+def test_the_agreement_in_force_is_laid_out_again_for_another_year(
+    coordinator: Coordinator,
+) -> None:
+    before = coordinator.ask("agreement_status")
+    assert before["signed_until"].startswith("2027-09-01")
+    assert coordinator.ask("status")["agreement"] == {"days_left": 365, "announced": []}
+    found = coordinator.ask("agreement_renew")
+    assert (found["state"], found["needed"]) == ("waiting for signatures", 3)
+    papers = coordinator.federation.papers
+    papers.now += timedelta(days=100)
+    papers.refresh()
+    coordinator.ask("agreement_renew")
+    papers.sign("DK", "EE", "NO")
+    after = coordinator.ask("agreement_publish")
+    assert after["digest"] == before["digest"]
+    assert after["signed_until"] > before["signed_until"]
+
+
+def test_a_new_agreement_takes_each_country_s_newest_key(coordinator: Coordinator) -> None:
+    papers = coordinator.federation.papers
+    desk, former = papers.desks["DK"], papers.officers["DK"]
+    desk.set_history(extended(None, "DK", former, raw_key(200), papers.now))
+    papers.give("DK")
+    assert coordinator.ask("status")["agreement"]["announced"] == ["DK"]
+    fields = agreement_fields(title="As amended")
+    for party in fields["parties"]:
+        del party["officer_key"]
+    fields["coordinator"] = {"name": "Regional institute"}
+    coordinator.ask("agreement_propose", text=json.dumps(fields), source="agreement.json")
+    laid_out = Draft.from_canonical(papers.store.current_draft() or b"").agreement
+    keys = {party.country: party.officer_key for party in laid_out.parties}
+    assert keys["DK"] == raw_key(200).public.to_text()
+    assert keys["EE"] == papers.officers["EE"].public.to_text()
+    assert laid_out.coordinator.log_key == raw_key(4).public.to_text()

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from governance.documents.rotation import extended
 from governance.errors import DocumentFault
 from governance.trust.ceremony import Draft, sign_draft
 from keys.certificates import Peer, Role
@@ -14,7 +15,7 @@ from keys.errors import PratiqueError
 from protocols.proto.exchange_pb2 import SubmitRequest
 from server.documents import DRAFT, ExchangeDocuments
 from server.errors import OperationFault
-from tests.support.documents import NOW, Papers, node_keys
+from tests.support.documents import NOW, Papers, node_keys, raw_key
 
 BUNDLE, SIGNATURES = SubmitRequest.COUNTRY_BUNDLE, SubmitRequest.DRAFT_SIGNATURES
 
@@ -163,3 +164,51 @@ def test_before_the_agreement_no_documents_are_taken(drafted: Counter) -> None:
     papers = drafted.papers
     bundle = papers.desks["DK"].sign(papers.now, papers.officers["DK"])
     assert drafted.refused("DK", BUNDLE, bundle).fix
+
+
+# ---- a country's new key
+
+
+def announced(papers: Papers) -> bytes:
+    """Return documents of DK in which its key signs the next one."""
+    desk, former = papers.desks["DK"], papers.officers["DK"]
+    desk.set_history(extended(None, "DK", former, raw_key(200), papers.now))
+    return desk.sign(papers.now, former)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Counter:
+    return Counter(Papers(tmp_path / "fresh").begin())
+
+
+def test_an_announced_key_is_laid_out_to_be_signed(fresh: Counter) -> None:
+    fresh.documents.submit(officer("DK"), BUNDLE, announced(fresh.papers))
+    draft = fresh.documents.fetch(DRAFT)
+    assert draft is not None
+    laid_out = Draft.from_canonical(draft).agreement
+    party = laid_out.party("DK")
+    assert party is not None
+    assert party.officer_key == raw_key(200).public.to_text()
+    assert laid_out.digest == fresh.papers.agreed.digest
+
+
+def test_a_signing_under_way_is_not_disturbed_by_it(fresh: Counter) -> None:
+    before = fresh.papers.store.draft(fresh.papers.agreed, fresh.papers.now)
+    fresh.papers.sign("EE")
+    fresh.documents.submit(officer("DK"), BUNDLE, announced(fresh.papers))
+    assert fresh.documents.fetch(DRAFT) == before
+    status = fresh.papers.store.draft_status()
+    assert status is not None
+    assert status.signed == ("EE",)
+
+
+def test_once_a_day_it_is_not_laid_out_anew(fresh: Counter) -> None:
+    fresh.documents.submit(officer("DK"), BUNDLE, announced(fresh.papers))
+    draft = fresh.documents.fetch(DRAFT)
+    again = fresh.papers.desks["DK"].sign(fresh.papers.now, fresh.papers.officers["DK"])
+    fresh.documents.submit(officer("DK"), BUNDLE, again)
+    assert fresh.documents.fetch(DRAFT) == draft
+
+
+def test_another_country_cannot_hand_in_its_new_key(fresh: Counter) -> None:
+    assert "hands in its own" in fresh.refused("EE", BUNDLE, announced(fresh.papers)).why
