@@ -17,13 +17,16 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from client.home import NodeHome
 from client.settings import Enrolment
+from governance.database import open_database
 from governance.documents.permit import NodeKeys
 from governance.local import DeskFault, ask
 from keys.certificates import Role, TransportAuthority, public_pem
 from protocols.encoding import digest
 from server.relay import Relay
+from server.state import MIGRATIONS
 from tests.support import fleet
 from tests.support.documents import Papers
+from tests.support.enrolling import desk_of
 from tests.support.fleet import LOOPBACK, OpenExchange, ScriptedSuperLink, now
 from tests.support.keystore import PASSPHRASE
 from tests.support.newcomer import keyring, made
@@ -32,19 +35,14 @@ PROGRAM = Path(sys.executable).parent / "pratique-node"
 SEAT, SOON = 77, 20.0
 
 
-class Revocations:
-    """An enrolment desk that only knows who was revoked."""
-
-    def revoked(self) -> frozenset[int]:
-        return frozenset()
-
-
 class Site:
     """One node's home, its federation's documents, and the exchange that it dials."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.home = folder, made(folder)
-        self.authority = TransportAuthority.create("nordic-heart", now() - timedelta(days=1))
+        self.authority = TransportAuthority.create("nordic-heart", now() - timedelta(days=60))
+        state = open_database(folder / "exchange.db", MIGRATIONS)
+        self.desk = desk_of(state, self.authority)
         self.papers = Papers(folder / "papers", now=now().replace(microsecond=0)).begin()
         self.keys = NodeKeys.from_canonical(self.home.node_keys.read_bytes())
         self.papers.desks["DK"].set_node(self.keys)
@@ -63,7 +61,7 @@ class Site:
         opened = OpenExchange(
             self.authority,
             Relay(self.superlink.forward, long_poll=10.0),
-            enrolments=Revocations(),
+            enrolments=self.desk,
             documents=self,
         )
         key = load_ssh_public_key(self.keys.node_auth.encode())
@@ -73,13 +71,13 @@ class Site:
     def fetch(self, path: str) -> bytes | None:
         return self.papers.store.read(path)
 
-    def enrol(self) -> None:
-        """Give the node what an enrolment gives."""
+    def enrol(self, ago: timedelta = timedelta(0)) -> None:
+        """Give the node what an enrolment gave, so long ago."""
         certificate = self.authority.issue(
             public_pem(keyring(self.home).transport),
             country="DK",
             role=Role.NODE,
-            now=now(),
+            now=now() - ago,
             lifetime=timedelta(days=30),
         )
         self.home.certificate.write_bytes(certificate)
@@ -150,6 +148,25 @@ def test_it_connects_and_ends_within_seconds_in_a_long_poll(site: Site) -> None:
     assert time.monotonic() - begun < 8
     assert not site.home.socket.exists()
     assert all(json.loads(line) for line in site.log.splitlines())
+
+
+def test_it_renews_its_certificate_and_goes_on_with_the_new_one(site: Site) -> None:
+    site.enrol(timedelta(days=25))
+    key, before = keyring(site.home).transport, site.home.certificate.read_bytes()
+    site.up()
+    site.until(lambda: site.home.certificate.read_bytes() != before)
+    site.until(lambda: site.desk.register._unused == set())  # the new one was used
+    site.until(lambda: site.waiting() == "idle, connected")
+    assert keyring(site.home).transport != key
+    assert site.desk.register.disputes() == []
+
+
+def test_a_node_whose_certificate_has_ended_says_what_to_do(site: Site) -> None:
+    site.enrol(timedelta(days=31))
+    done = subprocess.run(site.command("up"), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Your certificate ended on" in done.stderr
+    assert "new invitation" in done.stderr
 
 
 def test_it_ends_on_an_interrupt_too(site: Site) -> None:
