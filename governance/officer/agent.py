@@ -21,6 +21,8 @@ from keys.errors import PratiqueError
 EARLIEST, LATEST = timedelta(hours=18), timedelta(hours=26)
 """After how long documents are signed again: once a day, not at the same moment everywhere."""
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=30), timedelta(hours=1)
+LONGEST_WAIT = timedelta(minutes=10)
+"""A machine that slept meanwhile is behind no longer than this."""
 LEAST_LIFE = timedelta(days=2)
 """Less than this left is reported as not well: the officer has that long to mend what is wrong."""
 _log = logging.getLogger("pratique.agent")
@@ -70,16 +72,23 @@ class Agent:
         clock: Callable[[], datetime],
         jitter: Jitter,
         say: Callable[[str], None] = lambda _: None,
+        turned: Callable[[], None] = lambda: None,
     ) -> None:
-        """`say` is told in a sentence where things stand, after each attempt."""
+        """`say` is told in a sentence where things stand, after each attempt.
+
+        `turned` is called at each turn of `run`, at least every LONGEST_WAIT.
+        """
         self._opened, self._clock, self._jitter, self._say = opened, clock, jitter, say
+        self._turned = turned
         self.standing = Standing(due=clock())
 
     def run(self, stop: threading.Event) -> None:
         """Renew whenever it is due, until told to stop."""
         while not stop.is_set():
+            self._turned()
             self.look()
-            stop.wait(max(1.0, (self.standing.due - self._clock()).total_seconds()))
+            left = min(LONGEST_WAIT, self.standing.due - self._clock())
+            stop.wait(max(1.0, left.total_seconds()))
 
     def look(self) -> None:
         """Do what is due now, if anything; a fault is kept, and tried again after a pause."""

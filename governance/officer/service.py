@@ -15,16 +15,19 @@ from governance.officer.link import dial
 from governance.officer.office import Office, utc_now
 from governance.officer.terminal import Terminal
 from governance.service.health import Finding, Shown, observed
-from governance.service.logs import configure
+from governance.service.logs import configure, reopen_on_hangup
 from governance.service.loopback import LoopbackAddress
-from governance.service.systemd import Supervisor
+from governance.service.progress import Progress
+from governance.service.systemd import Supervisor, Watchdog
 
+TURN_SECONDS = 1800.0
+"""How long one turn of the agent may take, its wait included, before it counts as stuck."""
 _random = secrets.SystemRandom()
 
 
 def run_agent(home: Path, passphrase: bytes, *, observe: str | None, log_file: Path | None) -> None:
     """Run until SIGTERM or SIGINT. Raises what keeps it from starting."""
-    configure(log_file)
+    reopen_on_hangup(configure(log_file))
     if observe is not None:
         _require_loopback(observe)
     folder, supervisor, stop = OfficerHome(home), Supervisor(), threading.Event()
@@ -34,15 +37,25 @@ def run_agent(home: Path, passphrase: bytes, *, observe: str | None, log_file: P
         return Office.open(folder, passphrase, terminal, utc_now, dial)
 
     opened().close()  # a wrong passphrase is told now, not tomorrow
-    agent = Agent(opened, utc_now, _random.uniform, supervisor.status)
+    progress = Progress()
+    agent = Agent(
+        opened,
+        utc_now,
+        _random.uniform,
+        supervisor.status,
+        turned=lambda: progress.moved("renew", TURN_SECONDS),
+    )
+    watchdog = Watchdog(supervisor, progress.stuck)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with observed(observe, shown(agent)):
         supervisor.ready("the agent keeps the country's documents fresh")
+        watchdog.start()
         try:
             agent.run(stop)
         finally:
             supervisor.stopping()
+            watchdog.close()
 
 
 def _require_loopback(observe: str) -> None:

@@ -20,6 +20,7 @@ from governance.officer.agent import (
     LATEST,
     LEAST_LIFE,
     LONGEST_PAUSE,
+    LONGEST_WAIT,
     Agent,
     Standing,
     pause_after,
@@ -250,3 +251,30 @@ class TestRunning:
             finally:
                 process.kill()
                 process.wait()
+
+
+class Night(threading.Event):
+    """An event that nobody waits for: each wait is noted, and after three it is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout or 0.0)
+        if len(self.waits) == 3:
+            self.set()
+        return self.is_set()
+
+
+def test_it_turns_at_least_every_ten_minutes_so_that_a_watchdog_can_tell() -> None:
+    turns, stop = [0], Night()
+
+    def turned() -> None:
+        turns[0] += 1
+
+    made = Agent(pytest.fail, lambda: NOW, middle, turned=turned)
+    made.standing = Standing(due=NOW + timedelta(days=1))
+    made.run(stop)
+    assert turns == [3]
+    assert stop.waits == [LONGEST_WAIT.total_seconds()] * 3

@@ -1,0 +1,145 @@
+"""The service files as they are shipped: commands that exist, one user each, nothing left open."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.test_readme import PROGRAMS, command_of, options_of
+
+FOLDER = Path(__file__).parents[2] / "docs" / "systemd"
+UNITS = sorted(FOLDER.glob("*.service"))
+RULES = sorted(FOLDER.glob("*.nft"))
+INSTALLED = "/opt/pratique/bin"
+HIGHEST_EXPOSURE = 2.0
+"""Of `systemd-analyze security`: below 2.0 it says OK, without hardening 9.6 and UNSAFE."""
+HARDENED = {
+    "NoNewPrivileges": "yes",
+    "ProtectSystem": "strict",
+    "ProtectHome": "yes",
+    "ProtectProc": "invisible",
+    "PrivateTmp": "yes",
+    "PrivateDevices": "yes",
+    "CapabilityBoundingSet": "",
+    "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX",
+    "RestrictNamespaces": "yes",
+    "SystemCallArchitectures": "native",
+    "LimitCORE": "0",
+    "UMask": "0077",
+    "StateDirectoryMode": "0700",
+}
+every_unit = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+
+
+def settings(unit: Path) -> Iterator[tuple[str, str]]:
+    """Yield each setting of a unit file, repeated ones too."""
+    for line in unit.read_text(encoding="utf-8").splitlines():
+        if "=" in line and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            yield name, value
+
+
+def command_line(unit: Path) -> list[str]:
+    """Return the words of ExecStart."""
+    return shlex.split(dict(settings(unit))["ExecStart"])
+
+
+def test_there_is_a_unit_for_each_daemon() -> None:
+    names = {unit.stem for unit in UNITS}
+    assert names >= {"pratique-node", "pratique-coordinator"}
+
+
+@every_unit
+def test_its_command_and_options_exist(unit: Path) -> None:
+    path, *words = command_line(unit)
+    folder, program = os.path.split(path)
+    assert folder == INSTALLED
+    assert program in PROGRAMS
+    command, left = command_of([program, *words])
+    assert {word for word in left if word.startswith("--")} <= options_of(command)
+    assert not hasattr(command, "commands"), "a command is named, not a group"
+
+
+@every_unit
+def test_it_is_hardened(unit: Path) -> None:
+    found = dict(settings(unit))
+    assert {name: found.get(name) for name in HARDENED} == HARDENED
+    filters = [value for name, value in settings(unit) if name == "SystemCallFilter"]
+    assert filters == ["@system-service", "~@privileged @obsolete"]
+
+
+@every_unit
+def test_its_home_is_its_state_directory_and_its_user_its_own(unit: Path) -> None:
+    found, words = dict(settings(unit)), command_line(unit)
+    state = found["StateDirectory"]
+    assert words[words.index("--home") + 1] == f"/var/lib/{state}"
+    users = (FOLDER / "pratique.sysusers.conf").read_text(encoding="utf-8")
+    assert re.search(rf"^u {found['User']} +- .*/var/lib/{state}$", users, re.MULTILINE)
+    assert found["User"] != "root"
+
+
+@every_unit
+def test_the_passphrase_is_a_credential_and_nowhere_else(unit: Path) -> None:
+    found, words = dict(settings(unit)), command_line(unit)
+    name, _, source = found["LoadCredential"].partition(":")
+    assert words[words.index("--passphrase-file") + 1] == f"%d/{name}"
+    assert source.startswith("/etc/pratique/")
+    assert "PASS" not in found.get("Environment", "")
+
+
+@pytest.mark.parametrize("daemon", ["pratique-node", "pratique-coordinator"])
+def test_daemons_tell_systemd_that_they_are_ready_and_alive(daemon: str) -> None:
+    found = dict(settings(FOLDER / f"{daemon}.service"))
+    assert (found["Type"], found["NotifyAccess"]) == ("notify", "main")
+    assert found["Restart"] == "on-failure"
+    assert int(found["WatchdogSec"]) >= 30
+    assert found["ExecReload"] == "/bin/kill -HUP $MAINPID"
+
+
+def placed(unit: Path, folder: Path) -> Path:
+    """Return a copy of a unit whose program is the one that is installed here."""
+    here = os.fspath(Path(sys.executable).parent)
+    copy = folder / unit.name
+    copy.write_text(unit.read_text(encoding="utf-8").replace(INSTALLED, here))
+    return copy
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+@every_unit
+def test_systemd_takes_it_without_a_complaint(unit: Path, tmp_path: Path) -> None:
+    words = ["systemd-analyze", "verify", str(placed(unit, tmp_path))]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+@every_unit
+def test_systemd_finds_little_exposed(unit: Path, tmp_path: Path) -> None:
+    words = ["systemd-analyze", "security", "--offline=true", str(placed(unit, tmp_path))]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    level = re.search(r"exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert level is not None, done.stdout + done.stderr
+    assert float(level[1]) < HIGHEST_EXPOSURE
+
+
+def test_there_are_rules_for_both_machines() -> None:
+    assert [rule.stem for rule in RULES] == ["coordinator", "node"]
+
+
+@pytest.mark.skipif(
+    shutil.which("nft") is None or os.getuid() != 0, reason="nft asks the kernel, as root"
+)
+@pytest.mark.parametrize("rules", RULES, ids=lambda rules: rules.stem)
+def test_nft_takes_the_rules(rules: Path, tmp_path: Path) -> None:
+    copy = tmp_path / rules.name
+    copy.write_text(rules.read_text(encoding="utf-8").replace('"pratique-node"', "65534"))
+    done = subprocess.run(["nft", "-c", "-f", copy], capture_output=True, text=True, check=False)
+    if "Operation not permitted" in done.stderr:
+        pytest.skip("nft may not ask the kernel here")
+    assert (done.returncode, done.stderr) == (0, "")
