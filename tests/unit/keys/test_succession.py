@@ -134,6 +134,22 @@ def test_no_other_authority_is_slipped_in(voucher: Callable[[], bytes]) -> None:
             followed(HELD, offered, voucher(), DUE)
 
 
+def test_what_an_authority_says_of_itself_cannot_be_changed() -> None:
+    """A certificate with the newer authority's key and name, and more years than it gave itself."""
+    name = NEW._certificate.subject
+    longer = (
+        x509.CertificateBuilder(issuer_name=name, subject_name=name)
+        .public_key(NEW._key.public_key())
+        .serial_number(7)
+        .not_valid_before(DUE - DAY)
+        .not_valid_after(DUE + 99 * 365 * DAY)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(STRANGER._key, SHA256())
+    )
+    with pytest.raises(KeyFault, match="cannot be believed"):
+        followed(HELD, longer.public_bytes(Encoding.PEM), VOUCHER, DUE)
+
+
 def test_a_party_s_certificate_is_no_authority() -> None:
     leaf = issued(OLD, now=DUE)
     with pytest.raises(KeyFault, match="cannot be believed"):
