@@ -3,6 +3,7 @@ import random
 import numpy as np
 import pytest
 
+from protocols import noise
 from protocols.noise import DiscreteGaussian, NoiseSource
 from tests.support.silence import Silence
 
@@ -47,3 +48,14 @@ def test_low_bits_are_as_even_as_they_come() -> None:
     """A float sampler that is rounded late shows in the low bits; 4000 draws, 8 deviations."""
     odd = int((DiscreteGaussian().draw(10_000, 4000) & 1).sum())
     assert abs(odd - 2000) < 8 * 32
+
+
+def test_many_draws_are_made_in_pieces_and_no_piece_is_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(noise, "PIECE", 100)
+    drawn = DiscreteGaussian().draw(10**6, 950)
+    assert drawn.shape == (950,)
+    assert drawn.dtype == np.int64
+    assert len({tuple(piece) for piece in drawn[:900].reshape(9, 100).tolist()}) == 9
+    assert 0.8e6 < drawn.std() < 1.2e6

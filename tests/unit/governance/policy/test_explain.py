@@ -1,6 +1,7 @@
 from governance.documents.study import Study
 from governance.policy.assessment import Act, Assessment, assess
-from governance.policy.explain import WIDTH, explain_study
+from governance.policy.explain import TASKS, WIDTH, explain_study
+from protocols.tasks import TASK_KINDS
 from tests.support.documents import NOW, agreement, permit, study, study_fields
 
 AGREED = agreement()
@@ -99,3 +100,7 @@ def test_a_permit_given_is_no_matter_of_the_explanation() -> None:
         installed_tasks=["stats/histogram"],
     )
     assert explain_study(ASKED, AGREED, given).endswith("allow it.")
+
+
+def test_there_are_words_for_every_task_kind() -> None:
+    assert set(TASKS) == set(TASK_KINDS)
