@@ -1,5 +1,6 @@
 """SIGKILL at each step of charge and log: nothing or the whole entry, and it can be repeated."""
 
+import shutil
 from itertools import count
 from pathlib import Path
 
@@ -7,9 +8,13 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy import event as listen
 
+import client.state
+import server.state
 from governance.audit.verify import verify_export
+from governance.database import open_database
 from governance.ledger import Ledger
 from tests.support.kill import arm, killed_at
+from tests.support.schemas import fill, lost, made_at, revisions, rows
 from tests.support.state import (
     NOW,
     STUDY,
@@ -85,9 +90,33 @@ def test_killed_at_each_step_of_the_first_migration_the_database_still_opens(
         engine.dispose()
 
 
-def _migrate_and_die(folder: Path, step: int) -> None:
+@pytest.mark.parametrize(
+    "migrations", [client.state.MIGRATIONS, server.state.MIGRATIONS], ids=["node", "coordinator"]
+)
+def test_killed_at_each_step_of_an_upgrade_nothing_is_lost(
+    tmp_path: Path, migrations: Path
+) -> None:
+    first = made_at(tmp_path / "origin" / "state.db", migrations, revisions(migrations)[0])
+    before = fill(first)
+    for step in count(1, 2):
+        folder = tmp_path / str(step)
+        shutil.copytree(tmp_path / "origin", folder)
+
+        def work(folder: Path = folder, step: int = step) -> None:
+            _migrate_and_die(folder, step, migrations)
+
+        died = killed_at(step, work)
+        engine = open_database(folder / "state.db", migrations)
+        assert lost(before, rows(engine)) == []
+        engine.dispose()
+        if not died:
+            assert step > 10
+            return
+
+
+def _migrate_and_die(folder: Path, step: int, migrations: Path = client.state.MIGRATIONS) -> None:
     def armed(engine: Engine) -> None:
         arm(engine, step)
 
     listen.listen(Engine, "engine_connect", lambda connection: armed(connection.engine), once=True)
-    node_state(folder)
+    open_database(folder / "state.db", migrations)
