@@ -1,7 +1,8 @@
 """Audit logs of daemons on this machine: listed, and verified by keys that the officer trusts.
 
-A node's log key is taken from the own country's signed documents. A coordinator's stands in no
-document: it is remembered at first sight, and a later change is reported.
+A node's log key is taken from the own country's signed documents, a coordinator's from the
+agreement. Where that is from before it named one, the key is remembered at first sight, and a later
+change is reported.
 """
 
 import json
@@ -22,6 +23,7 @@ from governance.officer.errors import OfficerFault
 from governance.officer.home import OfficerHome
 from governance.officer.own import read_own
 from governance.officer.terminal import Terminal
+from governance.officer.trusted import kept_agreement
 from governance.trust.files import write_atomic
 from keys.identity import VerifyKey
 
@@ -160,8 +162,22 @@ def _node_key(home: OfficerHome, now: datetime) -> NoteKey:
 
 
 def _coordinator_key(home: OfficerHome, found: Export) -> NoteKey:
-    """Return the key that the coordinator states, if it is the one seen at first."""
+    """Return the key that the coordinator states, if it is the one that the officer knows."""
     key = NoteKey.from_text(found.verifier)
+    agreement = kept_agreement(home.trust)
+    named = agreement.coordinator.log_key if agreement else None
+    if named is None:
+        return _first_seen(home, key)
+    if key.key != VerifyKey.from_text(named):
+        raise LogFault(
+            f"The log {key.name} is signed by another key than the agreement names",
+            why=f"the agreement names {VerifyKey.from_text(named).fingerprint}",
+            fix="do not believe this log; a new key takes an amendment that the countries sign",
+        )
+    return key
+
+
+def _first_seen(home: OfficerHome, key: NoteKey) -> NoteKey:
     memory = _memory(home, key.name, "vkey")
     if not memory.exists():
         write_atomic(memory, key.to_text().encode())

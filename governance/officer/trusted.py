@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root
 
+from governance.documents.agreement import Agreement
 from governance.errors import DocumentFault
 from governance.officer.errors import OfficerFault
 from governance.officer.home import Settings
@@ -20,6 +21,7 @@ from governance.trust.view import Fetch, Floor, TrustedView
 from protocols.encoding import digest
 
 FIRST_ROOT = "metadata/1.root.json"
+AGREEMENT = "agreement.json"
 LARGEST_FLOOR = 2**20
 
 
@@ -39,6 +41,7 @@ class Trust:
         view = TrustedView.load(fetch, root, now, self._floor())
         write_atomic(self._root_file, root)
         write_atomic(self._floor_file, view.floor.model_dump_json().encode())
+        write_atomic(self._directory / AGREEMENT, view.agreement.canonical())
         return view
 
     def root(self, fetch: Fetch) -> bytes:
@@ -109,6 +112,12 @@ class Trust:
                 why="it holds the versions seen last and was changed or damaged",
                 fix="restore it from a backup",
             ) from None
+
+
+def kept_agreement(directory: Path) -> Agreement | None:
+    """Return the agreement in force when documents were verified last; None before that."""
+    file = directory / AGREEMENT
+    return Agreement.from_canonical(file.read_bytes()) if file.exists() else None
 
 
 def _signed_bytes(root: bytes) -> bytes | None:

@@ -58,6 +58,7 @@ def _coordinator(agreement: Agreement) -> dict[str, str]:
         "key for messages": _fingerprint(desk.identity_key),
         "key for studies": _fingerprint(desk.document_key),
         "key for freshness": _fingerprint(desk.online_key),
+        "key of its log": _fingerprint(desk.log_key) if desk.log_key else "none named",
     }
 
 

@@ -186,3 +186,50 @@ def test_two_parties_at_least() -> None:
 def test_a_key_of_the_wrong_kind_is_refused() -> None:
     assert "Ed25519" in refused(parties=parties(officer_key="ssh-ed25519 AAAA"))
     assert raw_key(1).public.to_text().startswith("ed25519:")
+
+
+# ---- what the name covers
+
+
+def rekeyed(**keys: str) -> Agreement:
+    return agreement(coordinator=agreement_fields()["coordinator"] | keys)
+
+
+def test_keys_are_no_part_of_the_name() -> None:
+    """Studies and permits name the terms; a change of key leaves them standing."""
+    first, key = agreement(), raw_key(900).public.to_text()
+    for name in ("identity_key", "document_key", "online_key", "log_key"):
+        other = rekeyed(**{name: key})
+        assert other != first
+        assert other.digest == first.digest
+    assert first.with_officer_keys({"DK": key}).digest == first.digest
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"title": "Another"}, {"colluding": 0}, {"smallest_cohort": 51}, {"sunset": "2028-01-02"}],
+)
+def test_every_term_is(changes: dict[str, Any]) -> None:
+    assert agreement(**changes).digest != agreement().digest
+
+
+def test_who_is_a_party_is_a_term() -> None:
+    parties = agreement_fields()["parties"]
+    parties[0]["authority"] = "Another authority"
+    assert agreement(parties=parties).digest != agreement().digest
+
+
+def test_an_agreement_without_a_log_key_keeps_its_bytes() -> None:
+    assert b"log_key" not in agreement().canonical()
+    text = rekeyed(log_key=raw_key(900).public.to_text()).canonical()
+    assert Agreement.from_canonical(text).coordinator.log_key == raw_key(900).public.to_text()
+
+
+def test_a_log_key_is_a_key_of_its_own() -> None:
+    with pytest.raises(ValidationError, match="a key of its own"):
+        rekeyed(log_key=raw_key(1).public.to_text())
+
+
+def test_only_keys_of_parties_are_replaced() -> None:
+    same = agreement().with_officer_keys({"SE": raw_key(900).public.to_text()})
+    assert same == agreement()

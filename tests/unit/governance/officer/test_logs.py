@@ -14,7 +14,14 @@ from governance.local import Desk
 from keys.identity import SigningKey
 from protocols.encoding import canonical_json
 from protocols.errors import ReasonCode
-from tests.support.documents import COUNTRIES, NOW, node_keys, raw_key
+from tests.support.documents import (
+    COUNTRIES,
+    NOW,
+    agreement,
+    agreement_fields,
+    node_keys,
+    raw_key,
+)
 from tests.support.officers import Keyboard
 from tests.support.tree import reference_root
 
@@ -89,6 +96,14 @@ def coordinator(folder: Path) -> Iterator[LogDaemon]:
     daemon.log(2)
     yield daemon
     daemon.desk.close()
+
+
+def agree_on(officer: Keyboard, log_key: SigningKey) -> None:
+    """Let the officer hold an agreement in force that names the coordinator's log key."""
+    desk = agreement_fields()["coordinator"] | {"log_key": log_key.public.to_text()}
+    officer.home.trust.mkdir(exist_ok=True)
+    kept = officer.home.trust / "agreement.json"
+    kept.write_bytes(agreement(coordinator=desk).canonical())
 
 
 @pytest.fixture
@@ -258,6 +273,25 @@ class TestVerify:
         said = self.refused(trusting, folder, "--coordinator")
         assert "signed by another key than before" in said
         assert raw_key(55).public.fingerprint in said
+
+    def test_takes_the_key_of_a_coordinator_from_the_agreement(
+        self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
+    ) -> None:
+        agree_on(trusting, coordinator.key)
+        assert "2 entries" in self.verify(trusting, folder, "--coordinator")
+        coordinator.key = raw_key(56)
+        said = self.refused(trusting, folder, "--coordinator")
+        assert "another key than the agreement names" in said
+        assert raw_key(55).public.fingerprint in said
+        agree_on(trusting, raw_key(56))
+        coordinator.key = raw_key(55)
+        assert "another key than" in self.refused(trusting, folder, "--coordinator")
+
+    def test_believes_no_coordinator_at_first_sight_where_the_agreement_says(
+        self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
+    ) -> None:
+        agree_on(trusting, raw_key(56))
+        assert "another key than" in self.refused(trusting, folder, "--coordinator")
 
     def test_keeps_what_it_saw_of_two_logs_apart(
         self,
