@@ -18,6 +18,8 @@ from server.presence import News, Presence
 
 RECHECK_SECONDS = 2.0
 """How often replies are looked for although not every country is known to have replied."""
+RETRY_SECONDS = 0.2
+"""How long a message waits that Flower did not take."""
 ABSENT_SECONDS = 30.0
 """A node that is there is heard of every 20 s at least; one silent for longer is gone."""
 
@@ -59,6 +61,8 @@ class FlowerCarrier:
                 asked.hear(received)
             asked.give_up(self._absent(asked.waiting, time.monotonic() - began))
             self._send(asked)
+            if asked.due(self._news.present):  # Flower did not take them yet
+                time.sleep(RETRY_SECONDS)
         return asked.replies
 
     def _absent(self, countries: Iterable[str], waited: float) -> list[str]:
@@ -106,7 +110,7 @@ class _Asked:
 
     def due(self, present: Mapping[str, Presence]) -> list[str]:
         """Return who is waited for, is there, and has signed in since it was asked, if it was."""
-        there = [country for country in self.waiting if country in present]
+        there = [one for one in self.waiting if one in present and present[one].sign_ins]
         return [one for one in there if self._sessions.get(one) != present[one].session]
 
     def note(self, country: str, name: str | None, session: tuple[int, int]) -> None:
