@@ -131,6 +131,11 @@ class Relay:
         """Which seated countries' nodes are connected."""
         return {country: seat.online for country, seat in self._seats.items()}
 
+    def leave(self, country: str) -> None:
+        """Count a country's node as gone: it was revoked."""
+        if country in self._seats:
+            self._seats[country].online = False
+
     def announce(self, countries: Iterable[str]) -> None:
         """Wake waiting nodes: one message was pushed for each of the countries."""
         for country in countries:

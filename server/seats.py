@@ -52,6 +52,10 @@ class Seats:
         self._in_loop(lambda: self._relay.seat(node.country, node_id, public_key_to_bytes(key)))
         self._seated[node.country] = line
 
+    def leave(self, country: str) -> None:
+        """Count a country's node as gone: it was revoked."""
+        self._in_loop(lambda: self._relay.leave(country))
+
     def announce(self, countries: Iterable[str]) -> None:
         """Wake the nodes that wait: one message was pushed for each of these countries."""
         sent = tuple(countries)

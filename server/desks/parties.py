@@ -69,6 +69,8 @@ class Parties:
             raise OperationFault(
                 f"{country} has no certificate as {role}", fix="see `admit --list`"
             )
+        if role == Role.NODE:
+            office.seats.leave(country)
         office.note(EventKind.PARTY_REVOKED, subject=f"{country} {role}")
         return len(serials)
 

@@ -65,6 +65,9 @@ class ScriptedSeats:
     def seat(self, node: Statement) -> None:
         self.seated.append(node)
 
+    def leave(self, country: str) -> None:
+        self.connected[country] = False
+
     def online(self) -> dict[str, bool]:
         return self.connected
 

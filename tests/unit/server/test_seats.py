@@ -97,6 +97,16 @@ def test_a_registration_that_failed_is_tried_again(room: Room) -> None:
     assert set(node_ids(room)) == {"AT"}
 
 
+def test_a_revoked_node_is_no_more_online(room: Room) -> None:
+    room.seats.seat(node_statement("AT"))
+    room.settle()
+    room.relay._seats["AT"].online = True
+    for country in ("BE", "AT"):
+        room.seats.leave(country)
+    room.settle()
+    assert room.seats.online() == {"AT": False}
+
+
 def test_an_announcement_reaches_the_relay_in_its_own_loop(room: Room) -> None:
     room.seats.seat(node_statement())
     before = room.relay._seats["AT"].expected
