@@ -1,7 +1,6 @@
 """What the coordinator's desk does for commands and for the server app, over real documents."""
 
 import base64
-import contextlib
 import json
 import secrets
 from collections.abc import Iterator
@@ -17,13 +16,10 @@ from governance.documents.rotation import extended
 from governance.documents.study import Study
 from governance.local import Desk
 from governance.trust.ceremony import Draft
-from keys.certificates import new_transport_key, public_pem
 from keys.errors import PratiqueError
 from keys.identity import VerifyKey
-from keys.renewal import renewal_proof
-from protocols.errors import ProtocolFault
 from protocols.invitation import Invitation
-from protocols.proto.exchange_pb2 import EnrolReply, RenewRequest
+from protocols.proto.exchange_pb2 import EnrolReply
 from server import conduct as conducting
 from server.app import DaemonDesk
 from server.conduct import conduct
@@ -363,35 +359,6 @@ def test_a_party_is_invited_admitted_and_revoked_with_an_entry_each(
     kinds = coordinator.log_kinds()
     assert kinds == ["party-invited", "party-admitted", "party-revoked"]
     assert not coordinator.seats.seated
-
-
-def test_a_revoked_node_counts_as_gone(coordinator: Coordinator) -> None:
-    _, shown = enrolled(coordinator, Applicant(node_statement("DK")))
-    coordinator.ask("admit", fingerprint=shown)
-    coordinator.ask("revoke", country="DK", role="node")
-    assert coordinator.ask("status")["nodes"]["DK"] is False
-    assert [one["status"] for one in coordinator.ask("enrolments")] == ["revoked"]
-
-
-def test_two_holders_of_a_certificate_are_shown_until_it_is_revoked(
-    coordinator: Coordinator,
-) -> None:
-    who = Applicant(officer_statement("DK"))
-    invitation, shown = enrolled(coordinator, who)
-    coordinator.ask("admit", fingerprint=shown)
-    desk, now = coordinator.office.enrolment, coordinator.clock()
-    certificate = desk.enrol("DK", who.request(invitation), now).certificate
-    assert coordinator.ask("status")["disputes"] == []
-    for key in (new_transport_key(), new_transport_key()):
-        peer = desk.register.peer(certificate, "Renew", now)
-        proof = renewal_proof(key, peer.serial)
-        request = RenewRequest(public_key=public_pem(key), proof=proof)
-        with contextlib.suppress(ProtocolFault):
-            desk.register.renew(peer, request, now)
-    assert coordinator.ask("status")["disputes"] == ["DK officer"]
-    assert [one["disputed"] for one in coordinator.ask("enrolments")] == ["yes"]
-    coordinator.ask("revoke", country="DK", role="officer")
-    assert coordinator.ask("status")["disputes"] == []
 
 
 def test_an_admitted_node_gets_its_seat(coordinator: Coordinator) -> None:

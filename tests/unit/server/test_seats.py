@@ -109,6 +109,7 @@ def test_a_revoked_node_is_no_more_online(room: Room) -> None:
 
 def test_an_announcement_reaches_the_relay_in_its_own_loop(room: Room) -> None:
     room.seats.seat(node_statement())
+    room.settle()
     before = room.relay._seats["AT"].expected
     room.seats.announce(["AT", "BE"])
     room.settle()

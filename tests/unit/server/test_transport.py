@@ -9,7 +9,7 @@ from governance.audit.events import EventKind
 from governance.database import open_database
 from keys.certificates import Role, certificate_fingerprint, peer_of, public_pem
 from keys.errors import KeyFault
-from keys.renewal import certified_key
+from keys.renewal import certified_key, ends_of
 from keys.store import KeyStore
 from keys.succession import BEFORE_THE_END, NOTICE, OVERLAP, followed
 from server.state import MIGRATIONS
@@ -139,6 +139,19 @@ def test_a_folder_of_the_first_version_is_opened_as_it_is(tmp_path: Path) -> Non
     assert store.names() == ["authority", "transport"]
     kept = certificate_fingerprint((tmp_path / "authority.pem").read_bytes())
     assert made.in_force(BEGUN).digest == kept
+
+
+def test_begun_late_nothing_outlives_its_authority(transport: Transport) -> None:
+    """A coordinator that was off until shortly before the end, with its certificate ended too."""
+    old = transport.in_force(BEGUN)
+    late = old.ends - 100 * DAY
+    assert transport.tend(late) == [FOLLOWED, RENEWED]
+    assert old.issued(transport.certificate)
+    assert ends_of(transport.certificate) <= old.ends
+    half_way = late + 51 * DAY
+    transport.tend(half_way)
+    assert not old.issued(transport.certificate)
+    assert serves(transport, half_way)
 
 
 def test_a_coordinator_that_was_off_for_years_begins_anew(
