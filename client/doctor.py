@@ -34,7 +34,7 @@ from keys.errors import PratiqueError
 from keys.identity import VerifyKey
 from keys.store import KeyStore
 
-WANTED = {"flwr": "1.41.", "tuf": "7.0.", "cedarpy": "4.12.", "opendp": "0.16."}
+WANTED = {"flwr": "1.41.", "tuf": "7.0.", "cedarpy": "4.12."}
 """Pinned by minor version: their behaviour was established by running them."""
 OLDEST_PYTHON, OLDEST_SQLITE = (3, 11), (3, 37)
 LEAST_DISK, LOW_DISK = 200 * 2**20, 2 * 2**30

@@ -6,6 +6,7 @@ Each test states how often it fails although all is well.
 import math
 
 import numpy as np
+import opendp.prelude as dp
 import pytest
 from scipy.stats import chi2
 
@@ -33,7 +34,7 @@ def test_draws_follow_the_exact_law(std: int) -> None:
 
     At 1, narrower than any release, a rounded continuous Gaussian is told apart with certainty.
     """
-    size, reach = 200_000, 3 * std
+    size, reach = 4_000_000, 3 * std
     drawn = DiscreteGaussian().draw(std, size)
     expected = masses(std, reach) * size
     inside = drawn[np.abs(drawn) <= reach] + reach
@@ -43,9 +44,24 @@ def test_draws_follow_the_exact_law(std: int) -> None:
     assert statistic < chi2.isf(FALSE_ALARM, 2 * reach + 1)
 
 
-@pytest.mark.parametrize("std", [3, 1000, 2**20])
+@pytest.mark.parametrize("std", [3, 20])
+def test_draws_are_spread_as_another_exact_sampler_s_are(std: int) -> None:
+    """Against OpenDP's, which shares no line with ours: χ² of two samples over single values."""
+    dp.enable_features("contrib")
+    domain = dp.vector_domain(dp.atom_domain(T="i64"))
+    theirs = dp.m.make_gaussian(domain, dp.l2_distance(T="f64"), scale=float(std))
+    size, reach = 200_000, 3 * std
+    pair = DiscreteGaussian().draw(std, size), np.array(theirs([0] * size))
+    seen = [
+        np.bincount(np.clip(one, -reach, reach) + reach, minlength=2 * reach + 1) for one in pair
+    ]
+    statistic = ((seen[0] - seen[1]) ** 2 / np.maximum(seen[0] + seen[1], 1)).sum()
+    assert statistic < chi2.isf(FALSE_ALARM, 2 * reach)
+
+
+@pytest.mark.parametrize("std", [3, 1000, 2**20, 2**40])
 def test_mean_and_variance_are_those_of_the_law(std: int) -> None:
-    size = 100_000
+    size = 1_000_000
     drawn = DiscreteGaussian().draw(std, size).astype(np.float64)
     assert abs(drawn.mean()) < DEVIATIONS * std / math.sqrt(size)
     assert abs(drawn.var() / std**2 - 1) < DEVIATIONS * math.sqrt(2 / size)
