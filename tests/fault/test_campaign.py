@@ -1,0 +1,111 @@
+"""Every process of a federation killed at moments that nobody chose, study after study.
+
+The federation is the demo's: a coordinator, Flower's SuperLink and SuperExec, a server app and four
+nodes, each a process. PRATIQUE_TEST_FEDERATION_KILLS says how many kills; what a node does at each
+point of its own is in test_door_kills.py.
+"""
+
+import os
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from governance.local import ask
+from tests.support.killing import Arena, Role
+
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(3_000)]
+
+KILLS = int(os.environ.get("PRATIQUE_TEST_FEDERATION_KILLS", "48"))
+ROUNDS = 40
+LONGEST_PAUSE, LONGEST_ABSENCE = 4.0, 1.5
+MOST_STUDIES = 40
+Victim = tuple[Role, str]
+
+
+@pytest.fixture
+def arena() -> Iterator[Arena]:
+    """A federation in a folder whose name is short: Unix sockets lie below it."""
+    folder = Path(tempfile.mkdtemp(prefix="k", dir="/tmp"))
+    made = Arena.raised(folder / "f")
+    yield made
+    made.end()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+class Campaign:
+    """Kills, one after the other, over the runs of one federation."""
+
+    def __init__(self, arena: Arena, seed: int) -> None:
+        self.arena, self.random = arena, Random(seed)  # noqa: S311  a campaign can be repeated
+        self.deaths: Counter[Victim] = Counter()
+        self.ends: Counter[str] = Counter()
+        self._next: list[Victim] = []
+
+    def over_one_study(self, name: str) -> dict[str, Any]:
+        """Let a study be proposed, permitted and launched; kill until its run is over; check."""
+        self.arena.allow(name, rounds=ROUNDS)
+        run = self.arena.launch(name)
+        while self.deaths.total() < KILLS and not self._over(name):
+            self._sleep(LONGEST_PAUSE)
+            self._strike()
+            self._sleep(LONGEST_ABSENCE)
+            self.arena.start_missing()
+            self._check_meanwhile(run)
+        self.arena.wait_until_over(name)
+        found = self.arena.check(run)
+        self.ends[found["state"]] += 1
+        return found
+
+    def _strike(self) -> None:
+        """Kill the next victim; one time in four another one with it."""
+        for _ in range(2 if self.random.random() < 0.25 else 1):
+            victim = self._victim()
+            if self.arena.kill(*victim):
+                self.deaths[victim] += 1
+
+    def _victim(self) -> Victim:
+        if not self._next:
+            nodes = [(Role.NODE, country) for country in self.arena.countries]
+            others = [(role, "") for role in Role if role is not Role.NODE]
+            self._next = [*nodes, *others]
+            self.random.shuffle(self._next)
+        return self._next.pop()
+
+    def _over(self, name: str) -> bool:
+        found = self.arena.state(name)
+        return found is not None and bool(found["over"])
+
+    def _sleep(self, longest: float) -> None:
+        time.sleep(self.random.uniform(0, longest))
+
+    def _check_meanwhile(self, run: str) -> None:
+        """Ledger, journal and log of every node after every kill; none is ever over its cap."""
+        for country in self.arena.countries:
+            self.arena.check_node(country, run)
+            ledger = ask(self.arena.node(country).home / "run" / "node.sock", "status")["ledger"]
+            assert ledger["spent_micro"] <= ledger["cap_micro"]
+
+
+def test_whoever_is_killed_every_run_ends_well_or_void_with_a_reason(arena: Arena) -> None:
+    campaign = Campaign(arena, seed=3)
+    for number in count():
+        if campaign.deaths.total() >= KILLS:
+            break
+        assert number < MOST_STUDIES
+        print(number, campaign.over_one_study(f"kill-{number}"), campaign.deaths.total())
+    for (role, country), deaths in sorted(campaign.deaths.items()):
+        print(f"{deaths:5d}  {role} {country}")
+    print(dict(campaign.ends))
+    assert campaign.deaths.total() >= KILLS
+    assert set(campaign.ends) <= {"finished", "void"}
+    assert campaign.ends["finished"] >= 1
+    if KILLS >= 16:
+        assert {role for role, _ in campaign.deaths} == set(Role)
