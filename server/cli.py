@@ -21,6 +21,7 @@ from server.commands.log import log_app
 from server.commands.options import DEFAULT_HOME, HomeOption, request
 from server.commands.result import result_app
 from server.commands.study import study_app
+from server.commands.texts import resumed_words
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -119,7 +120,8 @@ def _print_status(found: dict[str, Any]) -> None:
         typer.echo(f"  waiting for your approval: {waiting} (`admit --list`)")
     _print_agreement(found["agreement"])
     for run in found["running"]:
-        typer.echo(f"  running: {run}")
+        again = found["resumed"].get(run)
+        typer.echo(f"  running: {run}{f' ({resumed_words(again)})' if again else ''}")
     typer.echo(f"  log: {found['log']['size']} entries")
     if found["observe"]:
         typer.echo(f"  metrics and health: http://{found['observe']}/metrics and /health/ready")

@@ -189,3 +189,9 @@ class RunStore:
             }
             for row in rows
         ]
+
+
+def resumed(row: Any, now: datetime) -> dict[str, Any]:
+    """Return how many times a run was carried on by another attempt, and last how long ago."""
+    seconds = None if row.resumed is None else (now - row.resumed).total_seconds()
+    return {"times": max(0, row.attempt - 1), "seconds_ago": seconds}

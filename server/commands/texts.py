@@ -1,6 +1,8 @@
-"""Reading what a person names on the command line."""
+"""What a person reads and names on the command line."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from server.errors import OperationFault
 
@@ -24,3 +26,17 @@ def read_text(path: Path) -> str:
     if len(content) > MOST_BYTES:
         raise OperationFault(f"{path} is larger than {MOST_BYTES // 1024} kB")
     return text
+
+
+UNITS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"), (1, "s"))
+
+
+def resumed_words(resumed: Mapping[str, Any]) -> str:
+    """Say how often a run was carried on after its process, Flower or the coordinator ended.
+
+    `resumed` is what the desk says: how many `times`, and last how many `seconds_ago`.
+    """
+    often = {1: "once", 2: "twice"}.get(resumed["times"], f"{resumed['times']} times")
+    seconds = resumed["seconds_ago"]
+    size, unit = next((one for one in UNITS if seconds >= 2 * one[0]), UNITS[-1])
+    return f"resumed {often}, last {seconds / size:.0f} {unit} ago"

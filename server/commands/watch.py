@@ -3,14 +3,19 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from governance.local import DeskFault
 from server.commands.options import on_terminal
+from server.commands.texts import resumed_words
 
 LOOK_SECONDS = 0.25
+RETURN_SECONDS = 120.0
+"""How long a coordinator that is being started again is waited for."""
 Look = Callable[[], dict[str, Any]]
 
 
@@ -22,18 +27,27 @@ def follow(look: Look, *, as_json: bool) -> str:
 
 
 def _looks(look: Look) -> Iterator[dict[str, Any]]:
+    """Look until the run is over; a coordinator that goes away once it was seen may come back."""
+    seen = -inf
     while True:
-        found = look()
-        yield found
-        if found["over"]:
-            return
+        try:
+            found = look()
+        except DeskFault:
+            if time.monotonic() - seen > RETURN_SECONDS:
+                raise
+        else:
+            seen = time.monotonic()
+            yield found
+            if found["over"]:
+                return
         time.sleep(LOOK_SECONDS)
 
 
 def _each(look: Look, tell: Callable[[dict[str, Any]], None]) -> str:
     state, told = "", None
     for found in _looks(look):
-        state, now = found["state"], (found["state"], found["round"])
+        state = found["state"]
+        now = (state, found["round"], found["resumed"]["times"])
         if now != told:
             tell(found)
         told = now
@@ -45,12 +59,15 @@ def _json_line(found: dict[str, Any]) -> None:
 
 
 def _plain_lines() -> Callable[[dict[str, Any]], None]:
-    shown = 0
+    shown = resumed = 0
 
     def tell(found: dict[str, Any]) -> None:
-        nonlocal shown
+        nonlocal shown, resumed
         if not shown and not found["history"]:
             typer.echo(f"{found['study']}: {found['state']} ({', '.join(found['online'])})")
+        if found["resumed"]["times"] > resumed:
+            typer.echo(f"  {resumed_words(found['resumed'])}")
+        resumed = found["resumed"]["times"]
         for one in found["history"][shown:]:
             typer.echo(_round_line(one, found))
         if found["history"] and not shown:
@@ -111,11 +128,14 @@ def _bar(look: Look) -> str:
 
 
 def _above(tell: Callable[[str], None]) -> Callable[[dict[str, Any]], None]:
-    """Say above the bar what a bar cannot: what was charged, and which rounds are void."""
-    seen = 0
+    """Say above the bar what a bar cannot: what was charged, void rounds, and resumptions."""
+    seen = resumed = 0
 
     def say(found: dict[str, Any]) -> None:
-        nonlocal seen
+        nonlocal seen, resumed
+        if found["resumed"]["times"] > resumed:
+            tell(f"  {resumed_words(found['resumed'])}")
+        resumed = found["resumed"]["times"]
         if found["history"] and not seen:
             tell(f"{found['study']}: {_charged(found)}")
         for one in found["history"][seen:]:

@@ -12,6 +12,7 @@ from server.desks.studies import Studies
 from server.errors import OperationFault
 from server.office import Office
 from server.published import FIRST_ROOT
+from server.runs import resumed
 
 
 def answers(office: Office) -> Handler:
@@ -66,6 +67,7 @@ def _status(office: Office) -> dict[str, Any]:
         "disputes": [f"{one.country} {one.role}" for one in office.enrolment.register.disputes()],
         "waiting": [one.country for one in office.enrolment.all() if one.status == "pending"],
         "running": [row.run_id for row in office.runs.unfinished()],
+        "resumed": _resumed(office),
         "superlink": office.superlink.address,
         "log": {"origin": office.log.verifier.name, "size": office.log.size()},
         "observe": office.settings.observe,
@@ -82,6 +84,11 @@ def _agreement(office: Office) -> dict[str, Any] | None:
     except DocumentFault as fault:
         return {"fault": f"{fault.what}; {fault.why}", "announced": announced}
     return {"days_left": left.days, "announced": announced}
+
+
+def _resumed(office: Office) -> dict[str, Any]:
+    rows = [row for row in office.runs.unfinished() if row.resumed is not None]
+    return {row.run_id: resumed(row, office.clock()) for row in rows}
 
 
 def _log_entries(office: Office) -> dict[str, Any]:

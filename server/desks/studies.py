@@ -23,7 +23,7 @@ from server.errors import OperationFault
 from server.learning.release import RESULT_FILE, holds_result_of
 from server.office import Office
 from server.releases import make_release
-from server.runs import RunState
+from server.runs import RunState, resumed
 from server.studies import (
     CountryCheck,
     check,
@@ -125,7 +125,7 @@ class Studies:
             "ledgers": period_shares(view, study, office.runs.all(), office.clock()),
             "online": {c: office.seats.online().get(c, False) for c in study.countries},
             "history": office.runs.rounds_of(row.run_id),
-            "resumed": _resumed(row, office.clock()),
+            "resumed": resumed(row, office.clock()),
         }
 
     def stop(self, name: str) -> dict[str, Any]:
@@ -264,12 +264,6 @@ def _checked(study: Study, checks: tuple[CountryCheck, ...]) -> dict[str, Any]:
         "study": study.model_dump(mode="json"),
         "countries": [one.to_json() for one in checks],
     }
-
-
-def _resumed(row: Any, now: datetime) -> dict[str, Any]:
-    """Return how often the run was carried on, and how many seconds ago last."""
-    seconds = None if row.resumed is None else (now - row.resumed).total_seconds()
-    return {"times": max(0, row.attempt - 1), "seconds_ago": seconds}
 
 
 def _permit_of(view: TrustedView, country: str, study: Study) -> datetime | None:

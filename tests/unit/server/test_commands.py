@@ -367,6 +367,7 @@ def seen(state: str, *, over: bool = False, **more: Any) -> dict[str, Any]:
     plain = {
         "study": "heart", "state": state, "over": over, "round": 0, "rounds": 2, "reason": "",
         "online": {"AT": True}, "history": [], "epsilon": 1.0,
+        "resumed": {"times": 0, "seconds_ago": None},
     }  # fmt: skip
     return {**plain, **more}
 

@@ -3,25 +3,20 @@
 import asyncio
 import os
 import signal
-import ssl
-import threading
-from collections.abc import Callable, Iterator
-from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import pytest
 from sqlalchemy import Engine
 
 from server import daemon
-from server.daemon import _end_abandoned, _end_orphans, _forward_by, _watch_over, only_one
+from server.daemon import STARTS, _watch_over, only_one
 from server.errors import OperationFault
 from server.home import CoordinatorHome
-from server.runs import RunState, RunStore
-from tests.support.fleet import LOOPBACK, now
+from server.runs import RunStore
+from tests.support.fleet import now
 
 RUN = "a" * 32
 STUDY = "sha256:" + "5" * 64
@@ -37,155 +32,148 @@ def test_one_daemon_at_a_time_in_a_folder(tmp_path: Path) -> None:
         pass
 
 
-class FleetServer(BaseHTTPRequestHandler):
-    seen: list[tuple[str, dict[str, str], bytes]]
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        self.seen.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
-        self.send_response(207)
-        self.end_headers()
-        self.wfile.write(b"answer")
-
-    def log_message(self, *_: object) -> None:
-        return
-
-
-@pytest.fixture
-def server() -> Iterator[HTTPServer]:
-    FleetServer.seen = []
-    made = HTTPServer((LOOPBACK, 0), FleetServer)
-    thread = threading.Thread(target=made.serve_forever, args=(0.05,))
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join()
-    made.server_close()
-
-
-def forwarded(port: int, method: str = "PullMessages", **headers: str) -> tuple[int, bytes]:
-    async def act() -> tuple[int, bytes]:
-        url = f"http://{LOOPBACK}:{port}"
-        async with httpx.AsyncClient(base_url=url, timeout=2) as client:
-            answer: tuple[int, bytes] = await _forward_by(client)(method, b"body", headers)
-            return answer
-
-    return asyncio.run(act())
-
-
-def test_a_fleet_call_goes_to_its_path_as_protobuf(server: HTTPServer) -> None:
-    assert forwarded(server.server_port, **{"flwr-a": "b"}) == (207, b"answer")
-    ((path, headers, body),) = FleetServer.seen
-    assert (path, body) == ("/v1/fleet/pull-messages", b"body")
-    assert headers["flwr-a"] == "b"
-    assert headers["content-type"] == headers["accept"] == "application/protobuf"
-
-
-def test_a_call_outside_the_list_has_no_path(server: HTTPServer) -> None:
-    with pytest.raises(KeyError):
-        forwarded(server.server_port, "GetFab")
-    assert not FleetServer.seen
-
-
-def test_a_superlink_that_is_gone_is_a_passing_status() -> None:
-    assert forwarded(1) == (503, b"")
-
-
 class Flower:
-    def __init__(self, *rows: dict[str, str], fault: Exception | None = None) -> None:
-        self.rows, self.fault, self.listed = list(rows), fault, 0
-        self.gone: str | None = None
+    """A SuperLink that dies and starts again as it is told."""
 
-    def runs(self) -> list[dict[str, str]]:
-        self.listed += 1
-        if self.fault is not None:
-            raise self.fault
-        return self.rows
+    def __init__(self, *faults: str | None) -> None:
+        self.faults, self.starts = list(faults), 0
+        self.gone: str | None = None
 
     def failed(self) -> str | None:
         return self.gone
 
+    def restart(self) -> None:
+        self.starts += 1
+        if fault := self.faults.pop(0) if self.faults else None:
+            raise OperationFault("The Flower SuperLink did not start", why=fault)
+        self.gone = None
 
-def office(engine: Engine, flower: Flower) -> Any:
+
+class Seats:
+    def __init__(self, fault: OperationFault | None = None) -> None:
+        self.seated: list[list[str]] = []
+        self._fault = fault
+
+    def seat_anew(self, nodes: list[str]) -> None:
+        self.seated.append(nodes)
+        if self._fault is not None:
+            fault, self._fault = self._fault, None
+            raise fault
+
+
+class Way:
+    """What was done to the way to the SuperLink."""
+
+    def __init__(self) -> None:
+        self.acts: list[str] = []
+
+    def open(self, _: object) -> None:
+        self.acts.append("open")
+
+    async def close(self) -> None:
+        self.acts.append("close")
+
+
+@pytest.fixture
+def carried(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether the SuperLink was a new one, each time that runs were looked after."""
+    found: list[bool] = []
+    monkeypatch.setattr(daemon, "carry_on", lambda _, lost: found.append(lost))
+    monkeypatch.setattr(daemon, "CHECK_SECONDS", 0.02)
+    return found
+
+
+def office(engine: Engine, flower: Flower, seats: Seats | None = None) -> Any:
     return SimpleNamespace(
         runs=RunStore(engine),
         superlink=flower,
+        seats=seats or Seats(),
+        enrolment=SimpleNamespace(admitted=lambda _: ["AT", "BE"]),
         clock=now,
         home=SimpleNamespace(superlink=Path("/home/superlink")),
         repository=SimpleNamespace(refresh=lambda *_, **__: None),
-        keys=SimpleNamespace(online=None),
+        keys=SimpleNamespace(online=None, transport=SimpleNamespace(tend=lambda _: [])),
+        note=lambda *_, **__: None,
     )
 
 
-def running(made: Any, *, silent: bool = True) -> None:
-    moment = now() - timedelta(hours=1) if silent else now()
-    made.runs.create(RUN, STUDY, moment)
-    made.runs.carried_by(RUN, 77)
-    made.runs.move(RUN, RunState.RUNNING, moment)
+def watched(made: Any, way: Way, until: Callable[[], bool]) -> None:
+    """Watch over an office until something is so."""
 
-
-def test_a_run_whose_server_app_died_is_ended_with_flower_s_account(engine: Engine) -> None:
-    made = office(engine, Flower({"run-id": "77", "status": "finished:failed"}))
-    running(made)
-    _end_abandoned(made)
-    row = made.runs.get(RUN)
-    assert row.state == "failed"
-    assert "finished:failed" in row.reason
-
-
-@pytest.mark.parametrize("status", ["running", "pending", "starting"])
-def test_a_slow_run_is_left_alone(engine: Engine, status: str) -> None:
-    made = office(engine, Flower({"run-id": "77", "status": status}))
-    running(made)
-    _end_abandoned(made)
-    assert made.runs.get(RUN).state == "running"
-
-
-def test_flower_is_not_asked_about_a_run_that_moves(engine: Engine) -> None:
-    made = office(engine, Flower())
-    running(made, silent=False)
-    _end_abandoned(made)
-    assert made.superlink.listed == 0
-
-
-def test_a_flower_that_does_not_answer_ends_nothing(engine: Engine) -> None:
-    made = office(engine, Flower(fault=OperationFault("Flower did not answer")))
-    running(made)
-    _end_abandoned(made)
-    assert made.superlink.listed == 1
-    assert made.runs.get(RUN).state == "running"
-
-
-def test_runs_of_a_daemon_that_ended_have_ended(engine: Engine) -> None:
-    made = office(engine, Flower())
-    running(made, silent=False)
-    _end_orphans(made)
-    assert made.runs.unfinished() == []
-    assert "ended during the run" in made.runs.get(RUN).reason
-
-
-def test_the_watch_ends_when_it_is_told(engine: Engine) -> None:
     async def act() -> None:
         stop = asyncio.Event()
-        watching = asyncio.ensure_future(_watch_over(office(engine, Flower()), stop))
-        await asyncio.sleep(0.1)
-        assert not watching.done()
+        watching = asyncio.ensure_future(_watch_over(made, way, stop, lambda: None))  # type: ignore[arg-type]
+        async with asyncio.timeout(10):
+            while not until() and not watching.done():  # noqa: ASYNC110 (anything may be waited for)
+                await asyncio.sleep(0.01)
+        assert not stop.is_set()
         stop.set()
-        await asyncio.wait_for(watching, 2)
+        await watching
 
     asyncio.run(act())
 
 
-def test_a_flower_process_that_ended_ends_the_daemon_and_is_named(engine: Engine) -> None:
+def test_the_watch_ends_when_it_is_told(engine: Engine, carried: list[bool]) -> None:
+    watched(office(engine, Flower()), Way(), lambda: len(carried) > 2)
+    assert carried[0] is True, "a fresh SuperLink knows of no run"
+    assert not any(carried[1:])
+
+
+@pytest.mark.parametrize("name", ["superlink", "superexec"])
+def test_a_flower_process_that_died_is_started_again_in_place(
+    engine: Engine, carried: list[bool], name: str
+) -> None:
+    flower, seats, way = Flower(), Seats(), Way()
+    flower.gone = name
+    watched(office(engine, flower, seats), way, lambda: len(carried) > 1)
+    assert flower.starts == 1
+    assert way.acts == ["close", "open"], "nodes wait until their seats are there"
+    assert seats.seated == [["AT", "BE"]]
+    assert carried[:2] == [True, False]
+
+
+def test_runs_are_carried_on_after_each_start(engine: Engine, carried: list[bool]) -> None:
     flower = Flower()
+
+    def later() -> bool:
+        if len(carried) == 2 and not flower.starts:
+            flower.gone = "superlink"
+        return carried.count(True) == 2
+
+    watched(office(engine, flower), Way(), later)
+    assert flower.starts == 1
+
+
+def test_a_start_that_fails_is_tried_again(engine: Engine, carried: list[bool]) -> None:
+    flower = Flower("port taken", "port taken")
+    flower.gone = "superlink"
+    seats = Seats()
+    watched(office(engine, flower, seats), Way(), lambda: bool(carried))
+    assert flower.starts == STARTS == 3
+    assert len(seats.seated) == 1
+
+
+def test_a_superlink_that_dies_while_nodes_are_seated_is_started_once_more(
+    engine: Engine, carried: list[bool]
+) -> None:
+    flower, way = Flower(), Way()
+    flower.gone = "superlink"
+    seats = Seats(OperationFault("Flower refused `flwr supernode`"))
+    watched(office(engine, flower, seats), way, lambda: bool(carried))
+    assert (flower.starts, len(seats.seated)) == (2, 2)
+    assert way.acts == ["close", "open"]
+
+
+def test_a_flower_that_never_starts_again_ends_the_daemon_with_the_reason(
+    engine: Engine, carried: list[bool]
+) -> None:
+    flower = Flower(*["no memory"] * STARTS)
     flower.gone = "superexec"
-
-    async def act() -> None:
-        await _watch_over(office(engine, flower), asyncio.Event())
-
-    with pytest.raises(OperationFault, match="superexec has ended by itself") as caught:
-        asyncio.run(act())
-    assert "superexec.log" in caught.value.fix
+    with pytest.raises(OperationFault, match="superexec ended by itself") as caught:
+        watched(office(engine, flower), Way(), lambda: False)
+    assert "no memory" in caught.value.why
+    assert "superlink.log" in caught.value.fix
+    assert not carried
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -196,21 +184,3 @@ def test_a_signal_is_a_wish_to_stop(number: signal.Signals) -> None:
         await asyncio.wait_for(stop.wait(), 2)
 
     asyncio.run(act())
-
-
-def test_the_link_to_flower_trusts_its_own_certificate_only(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    asked: list[Any] = []
-    make: Callable[..., ssl.SSLContext] = ssl.create_default_context
-
-    def context(**options: Any) -> ssl.SSLContext:
-        asked.append(options)
-        return make()
-
-    monkeypatch.setattr(daemon.ssl, "create_default_context", context)
-    link = SimpleNamespace(root_certificate=tmp_path / "ca.pem", address="127.0.0.1:1")
-    client = daemon._flower_client(link)  # type: ignore[arg-type]
-    assert asked == [{"cafile": str(tmp_path / "ca.pem")}]
-    assert str(client.base_url) == "https://127.0.0.1:1"
-    asyncio.run(client.aclose())

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols.errors import ReasonCode
+from protocols.errors import ProtocolFault, ReasonCode
 from protocols.private_sum.messages import refusal_reply
 from protocols.private_sum.opening import OpenedSum, VoidRound
-from server.rounds import ATTEMPTS, Conductor, RoundReport, SetUpFailed
+from server.rounds import ATTEMPTS, CATCHING_UP, Conductor, RoundReport, SetUpFailed
 from tests.support.carriers import Answer, CarrierToWorld
-from tests.support.federation import MODEL, NAMES, World
+from tests.support.federation import MODEL, NAMES, World, coordinator_of
 
 SIZE = 3
 SETTING_UP = ("bundle", "encapsulate", "confirm")
@@ -25,7 +25,10 @@ class Scene:
         world = World.of(size)
         self.carrier = CarrierToWorld(world, VALUES)
         self.roster = world.terms.roster
-        self.conductor = Conductor(world.coordinator, self.roster, self.carrier, seconds=3.5)
+        self.pauses: list[float] = []
+        self.conductor = Conductor(
+            world.coordinator, self.roster, self.carrier, seconds=3.5, sleep=self.pauses.append
+        )
 
     def ready(self) -> "Scene":
         self.conductor.set_up()
@@ -49,6 +52,14 @@ def empty(_: bytes) -> bytes:
 
 def refusal(_: bytes) -> bytes:
     return refusal_reply(ReasonCode.DECLINED)
+
+
+def behind(_: bytes) -> bytes:
+    return refusal_reply(ReasonCode.DOCUMENTS_BEHIND)
+
+
+def expired(_: bytes) -> bytes:
+    return refusal_reply(ReasonCode.DOCUMENTS_EXPIRED)
 
 
 def opened(report: RoundReport, size: int = SIZE) -> OpenedSum:
@@ -185,6 +196,64 @@ def test_too_few_answers_are_a_void_round() -> None:
     for country in ("AT", "BE"):
         scene.carrier.misbehave(country, "answer", silent, silent)
     assert isinstance(scene.round().outcome, VoidRound)
+
+
+@pytest.mark.parametrize("phase", [*SETTING_UP, *IN_ROUND])
+@pytest.mark.parametrize("answer", [behind, expired])
+def test_a_country_whose_documents_catch_up_is_asked_again_with_the_same_bytes(
+    phase: str, answer: Answer
+) -> None:
+    scene = Scene()
+    heard: list[bytes] = []
+
+    def late(frame: bytes) -> bytes | None:
+        heard.append(frame)
+        return answer(frame)
+
+    scene.carrier.misbehave("BE", phase, late, late, late)
+    opened(scene.ready().round())
+    assert scene.pauses == list(CATCHING_UP[:3])
+    assert len(set(heard)) == 1
+    assert scene.carrier.asked.count(("AT", phase)) == 1, "nobody else is asked again"
+
+
+def test_a_country_whose_documents_stay_behind_is_named_in_the_end() -> None:
+    scene = Scene()
+    scene.carrier.misbehave("BE", "bundle", *[behind] * (len(CATCHING_UP) + 1))
+    with pytest.raises(SetUpFailed) as caught:
+        scene.conductor.set_up()
+    assert caught.value.causes == {"BE": "refused (documents-behind)"}
+    assert scene.pauses == list(CATCHING_UP)
+    assert sum(CATCHING_UP) > 30, "a node fetches documents by itself every 30 s"
+
+
+def test_a_country_may_be_silent_and_behind_in_turn() -> None:
+    scene = Scene().ready()
+    scene.carrier.misbehave("BE", "contribute", silent, behind)
+    opened(scene.round())
+
+
+def test_a_set_up_that_is_over_is_taken_up_by_another_conductor() -> None:
+    scene = Scene()
+    replies = scene.conductor.set_up()
+    assert {step: set(said) for step, said in replies.items()} == {
+        step: set(scene.roster) for step in SETTING_UP
+    }
+    again = coordinator_of(scene.carrier._world.terms)
+    conductor = Conductor(again, scene.roster, scene.carrier, seconds=3.5)
+    conductor.take_up(replies)
+    asked = len(scene.carrier.asked)
+    opened(conductor.sum(1, "train", MODEL))
+    assert {phase for _, phase in scene.carrier.asked[asked:]} == set(IN_ROUND)
+
+
+def test_a_set_up_of_another_run_is_not_taken_up() -> None:
+    scene = Scene()
+    replies = scene.conductor.set_up()
+    other = World.of(SIZE, run_id=bytes(16))
+    conductor = Conductor(other.coordinator, scene.roster, scene.carrier, seconds=3.5)
+    with pytest.raises(ProtocolFault):
+        conductor.take_up(replies)
 
 
 def another_s(scene: Scene, country: str) -> Callable[[bytes], bytes]:

@@ -10,10 +10,13 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
+from governance.local import DeskFault
 from server.commands import watch
+from server.commands.texts import resumed_words
 
 ROUNDS = 4
 VOID = 3
+RESUMED = 2
 COUNTRIES = ("DK", "EE", "IE", "PT")
 
 
@@ -44,6 +47,7 @@ def a_run() -> Callable[[], dict[str, Any]]:
             "online": dict.fromkeys(COUNTRIES, True),
             "history": [a_round(number) for number in range(1, done + 1)],
             "reason": "",
+            "resumed": {"times": 2 * (done >= RESUMED), "seconds_ago": 12.2},
             "ledgers": {country: {"spent": 0.2, "left": 0.8} for country in COUNTRIES},
         }
 
@@ -75,3 +79,62 @@ def test_what_was_charged_and_a_void_round_stand_above_the_bar_once(screen: io.S
     assert said.count("charged to each ledger") == 1
     assert "DK 80 %" in said
     assert said.count("no reply in time") == 1
+
+
+def test_that_a_run_was_resumed_stands_above_the_bar_once(screen: io.StringIO) -> None:
+    watch.follow(a_run(), as_json=False)
+    assert screen.getvalue().count("resumed twice, last 12 s ago") == 1
+
+
+def test_lines_say_once_that_a_run_was_resumed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watch, "on_terminal", lambda: False)
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.0)
+    watch.follow(a_run(), as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    (place,) = [n for n, line in enumerate(lines) if "resumed twice, last 12 s ago" in line]
+    assert "round   1" in lines[place - 2]
+    assert "round   2" in lines[place + 1]
+
+
+def away(look: Callable[[], dict[str, Any]], *times: int) -> Callable[[], dict[str, Any]]:
+    looks = count()
+
+    def patchy() -> dict[str, Any]:
+        if next(looks) in times:
+            raise DeskFault("Nothing answers")
+        return look()
+
+    return patchy
+
+
+def test_a_coordinator_that_is_started_again_is_waited_for(screen: io.StringIO) -> None:
+    assert watch.follow(away(a_run(), 1, 2, 3), as_json=False) == "finished"
+
+
+def test_a_coordinator_that_was_never_there_is_not_waited_for(screen: io.StringIO) -> None:
+    with pytest.raises(DeskFault):
+        watch.follow(away(a_run(), 0), as_json=False)
+
+
+def test_a_coordinator_that_stays_away_is_not_waited_for_for_ever(
+    screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "RETURN_SECONDS", 0.0)
+    with pytest.raises(DeskFault):
+        watch.follow(away(a_run(), *range(1, 100)), as_json=False)
+
+
+@pytest.mark.parametrize(
+    ("times", "seconds", "words"),
+    [
+        (1, 0.4, "resumed once, last 0 s ago"),
+        (2, 119, "resumed twice, last 119 s ago"),
+        (3, 121, "resumed 3 times, last 2 minutes ago"),
+        (3, 7200, "resumed 3 times, last 2 hours ago"),
+        (9, 3 * 86_400, "resumed 9 times, last 3 days ago"),
+    ],
+)
+def test_how_often_and_when_is_said_in_words(times: int, seconds: float, words: str) -> None:
+    assert resumed_words({"times": times, "seconds_ago": seconds}) == words
