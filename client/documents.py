@@ -15,6 +15,7 @@ from threading import RLock
 
 from sqlalchemy import Connection, Engine, delete, insert, select
 
+from client.grids import Grids
 from client.marks import get_mark, set_mark
 from client.pinned import Pinned
 from client.state import documents
@@ -83,6 +84,11 @@ class DocumentStore:
             with transaction(self._engine) as connection:
                 self._officer = Pinned.load(connection, self._settings_key)
         return self._officer
+
+    def periods_known_since(self, register: str) -> datetime | None:
+        """Return since when the register's budget periods are what they are; None: always."""
+        with transaction(self._engine) as connection:
+            return Grids.load(connection).since(register)
 
     def latest_signed(self) -> datetime | None:
         """Return the latest signed time seen."""
@@ -244,6 +250,7 @@ class DocumentStore:
             connection.execute(delete(documents).where(documents.c.path.not_in([OWN, NEXT])))
             _put(connection, view.files, now)
             set_mark(connection, FLOOR, view.floor.model_dump_json())
+            Grids.load(connection).seeing(view.agreement, now).keep(connection)
         self._known = view.floor
 
     def _files(self) -> dict[str, bytes]:

@@ -208,9 +208,9 @@ class Gate:
         require_own_register(own, study.population.register_name)
         self._require_fit(study)
         with _refusing(ReasonCode.POLICY):
-            budget = ledger_terms(
-                held.view.agreement, study.population.register_name, held.view.now
-            )
+            register = study.population.register_name
+            known = self._documents.periods_known_since(register)
+            budget = ledger_terms(held.view.agreement, register, held.view.now, known=known)
         assessment = assess(
             study,
             held.view.agreement,

@@ -145,7 +145,8 @@ class Overview:
         budget = view.agreement.register_budget(own) if own else None
         if budget is None or view.now < view.agreement.effective:
             return None
-        terms = ledger_terms(view.agreement, budget.register_name, view.now)
+        known = self._documents.periods_known_since(budget.register_name)
+        terms = ledger_terms(view.agreement, budget.register_name, view.now, known=known)
         return ledger_status(self._ledger.view(terms), budget)
 
 

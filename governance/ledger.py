@@ -63,8 +63,9 @@ _COLUMNS = ledger_entries.c
 class Period:
     """One budget period of an agreement: `start` ≤ t < `end`, UTC, `index` from 0.
 
-    Charges count in it from `since` on. That is `start`, but in the agreement's first period the
-    moment one period's length ago: an agreement with earlier dates may have been charged then.
+    Charges count in it from `since` on. That is `start`, but in the agreement's first period, and
+    for as long as one after its periods were moved, the moment one period's length ago: what was
+    charged under other dates still counts.
     """
 
     index: int
@@ -73,10 +74,13 @@ class Period:
     since: datetime
 
 
-def period_of(effective: datetime, period_days: int, now: datetime) -> Period:
+def period_of(
+    effective: datetime, period_days: int, now: datetime, *, known: datetime | None = None
+) -> Period:
     """Return the period that holds `now`; days are of 24 hours, counted from `effective`.
 
-    Raises LedgerFault before `effective` or for a period shorter than a day.
+    `known` is since when these periods are known where they replaced others; None: always. Raises
+    LedgerFault before `effective` or for a period shorter than a day.
     """
     if period_days < 1 or now < effective:
         raise LedgerFault(
@@ -87,7 +91,8 @@ def period_of(effective: datetime, period_days: int, now: datetime) -> Period:
     length = timedelta(days=period_days)
     index = (now - effective) // length
     start = effective + index * length
-    return Period(index, start, start + length, since=start if index else now - length)
+    counted = index > 0 and (known is None or now >= known + length)
+    return Period(index, start, start + length, since=start if counted else now - length)
 
 
 @dataclass(frozen=True)

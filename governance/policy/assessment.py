@@ -59,10 +59,13 @@ class Assessment:
         )
 
 
-def ledger_terms(agreement: Agreement, register: str, now: datetime) -> Terms:
+def ledger_terms(
+    agreement: Agreement, register: str, now: datetime, *, known: datetime | None = None
+) -> Terms:
     """Return what the agreement fixes for the register at `now`.
 
-    Raises DocumentFault where the agreement has no budget for it, or is not yet in effect.
+    `known` is since when a ledger knows these periods; see `period_of`. Raises DocumentFault where
+    the agreement has no budget for it, or is not yet in effect.
     """
     budget = agreement.register_budget(register)
     if budget is None or now < agreement.effective:
@@ -73,7 +76,7 @@ def ledger_terms(agreement: Agreement, register: str, now: datetime) -> Terms:
         )
     return Terms(
         register=register,
-        period=period_of(agreement.effective, budget.period_days, now),
+        period=period_of(agreement.effective, budget.period_days, now, known=known),
         cap_micro=_cap(budget),
         order=budget.order,
         honest=agreement.honest,
