@@ -11,8 +11,10 @@ import pytest
 from client.door import Door
 from client.floor import CohortFloor
 from client.node import Node
+from client.outbox import Outbox
 from client.reception import Slots
 from client.settings import NodeSettings
+from client.steps import unwatched
 from protocols.private_sum.messages import read_reply
 from tests.support.nodes import Federation, code_of, records
 
@@ -162,6 +164,20 @@ def test_only_the_outbox_writes_replies_and_only_the_reception_gives_them_back()
 @pytest.mark.parametrize("owner", [Door, CohortFloor, Node])
 def test_the_noise_source_has_no_default(owner: type) -> None:
     assert inspect.signature(owner).parameters["noise"].default is inspect.Parameter.empty
+
+
+def test_only_the_node_passes_on_what_its_steps_call_and_nothing_that_runs_it_does() -> None:
+    calling = {str(f.relative_to(ROOM)) for f in files() if "reach" in words(f)}
+    assert calling == {"door.py", "floor.py", "outbox.py", "node.py"}
+    for owner in (Door, CohortFloor, Outbox, Node):
+        assert inspect.signature(owner).parameters["reach"].default is unwatched
+
+
+def words(file: Path) -> set[str]:
+    """Return every name, argument and keyword in a file's code."""
+    nodes = list(ast.walk(ast.parse(file.read_text())))
+    keywords = {node.arg for node in nodes if isinstance(node, ast.keyword | ast.arg) and node.arg}
+    return keywords | {node.id for node in nodes if isinstance(node, ast.Name)}
 
 
 def test_no_setting_can_select_noise_budget_or_policy() -> None:

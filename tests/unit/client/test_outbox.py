@@ -1,0 +1,142 @@
+"""What the outbox keeps of a run, and for how long: bytes for a while, places always."""
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sqlalchemy import select
+
+from client.node import LONGEST_SILENCE, Node
+from client.state import journal, runs
+from client.steps import Step
+from governance.database import transaction
+from protocols.errors import ReasonCode
+from protocols.private_sum.opening import CoordinatorRound, OpenedSum
+from protocols.tasks.layout import vector_to_bytes
+from tests.support.nodes import Federation, Run, code_of
+
+ROUNDS = 4
+TRAINING = {
+    "id": "who-is-ill",
+    "population": {"register": "patients"},
+    "task": {
+        "kind": "train/glm",
+        "family": "logistic",
+        "target": "disease",
+        "rounds": ROUNDS,
+        "sampling_rate": 0.5,
+        "learning_rate": 1.0,
+        "patients": 320,
+        "patients_bound": 10_000,
+        "evaluation": None,
+    },
+    "release": {"what": "model", "keep_days": 365, "audience": "the public"},
+}
+
+
+class Counted:
+    """Silence that knows how often it was asked for."""
+
+    def __init__(self) -> None:
+        self.draws = 0
+
+    def draw(self, std: int, size: int) -> NDArray[np.int64]:
+        self.draws += 1
+        return np.zeros(size, np.int64)
+
+
+class Trained:
+    """A run of four rounds, to its end, and the requests of each."""
+
+    def __init__(self, federation: Federation) -> None:
+        self.federation, self.noise = federation, Counted()
+        study = federation.approved(**TRAINING)
+        self.node: Node = federation.restart("DK", noise=self.noise)
+        self.run: Run = federation.ready(study)
+        model = vector_to_bytes(np.zeros(study.mechanisms[1].dimension))
+        self.rounds: list[CoordinatorRound] = []
+        for number in range(1, ROUNDS + 1):
+            self.rounds.append(self.run.contributed(number, "train", model))
+            self._answer(self.rounds[-1])
+
+    def _answer(self, opened: CoordinatorRound) -> None:
+        for country in self.run.terms.roster:
+            request = opened.answer_request(country)
+            opened.take_answer(country, self.federation.nodes[country].handle(request))
+        assert isinstance(opened.open(), OpenedSum)
+
+    def repeated(self, number: int) -> ReasonCode | None:
+        """Return how the node answers the contribute request of a round, asked once more."""
+        return code_of(self.node.handle(self.rounds[number - 1].contribute_request("DK")))
+
+    def kept(self) -> set[tuple[int, str]]:
+        """Return the places whose bytes are still there."""
+        query = select(journal.c.round, journal.c.phase).where(journal.c.reply.is_not(None))
+        with transaction(self.node._engine) as connection:
+            return {(row.round, row.phase) for row in connection.execute(query)}
+
+    def later(self, pause: timedelta) -> None:
+        """Let time pass, with documents that stay fresh, and let the node tend to itself."""
+        self.federation.papers.now += pause
+        for country in self.federation.nodes:
+            self.federation.hand_over(country)
+        self.federation.papers.refresh()
+        self.node.tend()
+
+
+@pytest.fixture
+def trained(federation: Federation) -> Trained:
+    return Trained(federation)
+
+
+def test_the_bytes_of_two_rounds_are_kept_and_every_place(trained: Trained) -> None:
+    """A round gone by is refused: it is never drawn again, and nothing is charged for it."""
+    phases = ("contribute", "answer")
+    assert trained.kept() == {(number, phase) for number in (3, 4) for phase in phases}
+    with transaction(trained.node._engine) as connection:
+        places = connection.execute(select(journal.c.round, journal.c.phase)).all()
+    assert len(places) == 3 + 2 * ROUNDS
+    charged = trained.node.ledger.entries()
+    assert [trained.repeated(number) for number in (1, 2)] == [ReasonCode.STALE] * 2
+    assert [trained.repeated(number) for number in (3, 4)] == [None, None]
+    assert trained.noise.draws == 1 + ROUNDS
+    assert trained.node.ledger.entries() == charged
+
+
+def test_an_ended_run_can_be_asked_for_a_week_and_its_secrets_are_gone_at_once(
+    trained: Trained,
+) -> None:
+    with transaction(trained.node._engine) as connection:
+        assert connection.execute(select(runs.c.state)).scalars().all() == [None]
+    trained.later(LONGEST_SILENCE - timedelta(hours=1))
+    assert trained.repeated(ROUNDS) is None
+    trained.later(timedelta(hours=2))
+    assert trained.kept() == set()
+    assert trained.repeated(ROUNDS) is ReasonCode.STALE
+    assert trained.noise.draws == 1 + ROUNDS
+
+
+def test_a_run_that_was_withdrawn_gives_its_bytes_up_at_once(federation: Federation) -> None:
+    study = federation.approved(**TRAINING)
+    federation.ready(study)
+    federation.withdraw("DK", study)
+    node = federation.nodes["DK"]
+    node.tend()
+    with transaction(node._engine) as connection:
+        replies = connection.execute(select(journal.c.reply)).scalars().all()
+    assert replies == [None, None, None]
+
+
+def test_the_points_on_the_way_out_are_passed_in_order(federation: Federation) -> None:
+    study = federation.approved(**TRAINING)
+    steps: list[str] = []
+    federation.restart("DK", reach=steps.append)
+    run = federation.ready(study)
+    outbox = [step for step in Step if step.startswith("outbox/") and step != Step.OUTBOX_ENDED]
+    assert steps[:9] == [step for step in Step if step.startswith("floor/")]
+    assert steps[9 : 9 + len(outbox)] == outbox
+    steps.clear()
+    model = vector_to_bytes(np.zeros(study.mechanisms[1].dimension))
+    run.contributed(1, "train", model)
+    assert steps == [*[step for step in Step if step.startswith("door/")], *outbox]
