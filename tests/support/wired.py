@@ -9,7 +9,6 @@ two runs over the same records make the same model, bit for bit, whatever the ne
 import os
 import random
 import shutil
-import ssl
 import tempfile
 import threading
 import time
@@ -19,18 +18,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-import httpx
-
 from client.daemon import Daemon, fleet_server
 from client.reception import Slots
+from client.vitals import Vitals
 from client.vitals import Vitals
 from governance.documents.permit import PermitConditions
 from governance.documents.study import Study
 from governance.local import Desk
 from governance.service.systemd import Supervisor
+from governance.service.systemd import Supervisor
 from keys.certificates import TransportAuthority, new_node_auth_key
 from protocols.channel import ExchangeLink
-from server.daemon import _forward_by
+from server.forwarding import Forwarding
 from server.home import HOME_VARIABLE, CoordinatorHome
 from server.relay import Relay
 from server.seats import Seats
@@ -109,13 +108,6 @@ class LiveFederation(Federation):
         return study
 
 
-class Revocations:
-    """An enrolment desk that knows only who was revoked."""
-
-    def revoked(self) -> frozenset[int]:
-        return frozenset()
-
-
 @dataclass
 class Wiring:
     """Everything that runs, and where to take hold of it."""
@@ -139,22 +131,23 @@ class Wiring:
         environment = {HOME_VARIABLE: os.fspath(home.path), "PYTHONPATH": os.fspath(ROOT)}
         superlink = SuperLink(folder / "s", environment=environment)
         superlink.start()
-        thread, client = LoopThread(), _http(superlink)
-        relay = Relay(_forward_by(client))
+        thread, forwarding = LoopThread(), Forwarding()
+        relay = Relay(forwarding)
         seats = Seats(relay, superlink)
         seats.open(thread.loop)
+        thread.loop.call_soon_threadsafe(forwarding.open, superlink)
         parts: dict[str, Any] = {"flower": superlink, "seats": seats}
         coordinator = Coordinator(federation, home.path, **parts)
         desk = Desk(home.socket, coordinator._answer)
         exchange = OpenExchange(
             TransportAuthority.create(FEDERATION, now()),
             relay,
-            enrolments=Revocations(),
+            enrolments=None,
             documents=coordinator.office.documents,
             thread=thread,
         )
         made = cls(folder, federation, coordinator, superlink, exchange)
-        made._endings += [desk.close, lambda: thread.run(client.aclose()), exchange.close]
+        made._endings += [desk.close, lambda: thread.run(forwarding.close()), exchange.close]
         return made
 
     def settle(self, country: str, dial: Dial = lambda link: link) -> None:
@@ -205,10 +198,6 @@ class Wiring:
         self.federation.begin_streams()
         return str(self.coordinator.ask("study_launch", name=study.id)["run"])
 
-    def row(self, run: str) -> Any:
-        """Return what the coordinator keeps of a run."""
-        return self.coordinator.office.runs.get(run)
-
     def over(self, study: Study) -> dict[str, Any]:
         """Return a run's status once it is over, else nothing."""
         status: dict[str, Any] = self.coordinator.ask("study_status", name=study.id)
@@ -228,9 +217,3 @@ class Wiring:
         self.federation.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-
-def _http(superlink: SuperLink) -> httpx.AsyncClient:
-    trusted = ssl.create_default_context(cafile=os.fspath(superlink.root_certificate))
-    return httpx.AsyncClient(
-        base_url=f"https://{superlink.address}", verify=trusted, timeout=SOON
-    )
