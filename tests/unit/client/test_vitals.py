@@ -159,7 +159,7 @@ class Stuck:
     """A server whose loop turns until it is told to hang."""
 
     def __init__(self) -> None:
-        self.hang = threading.Event()
+        self.hang, self.drop = threading.Event(), threading.Event()
 
     def make(self, _: Any, __: Any, connected: Callable[[], None], turned: Any) -> "Stuck":
         self.connected, self.turned = connected, turned
@@ -167,7 +167,7 @@ class Stuck:
 
     def serve(self, stop: threading.Event) -> None:
         self.connected()
-        while not stop.wait(0.01):
+        while not stop.wait(0.01) and not self.drop.is_set():
             if not self.hang.is_set():
                 self.turned()
         raise LinkFault("closed")
@@ -231,6 +231,17 @@ def supervised(
 
 def test_the_manager_hears_that_it_is_ready_connected_and_alive(supervised: Supervised) -> None:
     supervised.until_heard("READY=1", "STATUS=connected", "WATCHDOG=1")
+
+
+def test_a_lost_link_turns_readiness_red_and_is_told_to_the_manager(
+    supervised: Supervised,
+) -> None:
+    supervised.until_heard("STATUS=connected")
+    supervised.server.drop.set()
+    supervised.until_heard("STATUS=closed")
+    status, found = supervised.asked("/health/ready")
+    assert (status, found["checks"]["link"]) == (503, {"good": False, "says": "closed"})
+    assert supervised.asked("/health/live")[0] == 200
 
 
 def test_a_serve_loop_that_hangs_silences_the_watchdog_and_turns_health_red(

@@ -16,7 +16,7 @@ from tests.support.logbook import Configure
 LARGEST, KEPT = 2000, 3
 
 
-def written(handler: logging.Handler, count: int, text: str = "ε ") -> None:
+def written(handler: logging.Handler, count: int, text: str = "𝜀 ") -> None:
     for number in range(count):
         record = logging.makeLogRecord({"msg": f"{number:06d} {text * 20}"})
         handler.handle(record)
