@@ -149,7 +149,6 @@ class _Server(socketserver.ThreadingUnixStreamServer):
         _, user, _ = _PEER.unpack(packed)
         return bool(user == os.getuid())
 
-
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 (see above)
         _log.exception("a request at the local desk met a fault")
 
