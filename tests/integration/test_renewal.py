@@ -23,7 +23,7 @@ from keys.succession import BEFORE_THE_END, NOTICE, OVERLAP
 from protocols.channel import ExchangeLink, LinkFault
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
 from protocols.proto.exchange_pb2 import RelayRequest, RenewReply, RenewRequest
-from server.exchange import LARGEST_REQUEST, ExchangeService, serve_exchange
+from server.exchange import LARGEST_REQUEST, MAY_CALL, ExchangeService, serve_exchange
 from server.register import MOST_RENEWALS, SETTLING
 from server.relay import Relay
 from server.state import MIGRATIONS
@@ -248,7 +248,8 @@ def test_a_revocation_cuts_a_long_poll_at_once_and_nobody_else_s(exchange: Excha
     assert not fault.passing
     asked_before = exchange.superlink.methods.count("PullMessages")
     assert "revoked" in refusal(lambda: link.fetch(FILE))
-    time.sleep(1.2)  # the relay looks every second for a node that waits
+    exchange.thread.run(announced(exchange))
+    time.sleep(0.2)  # nobody looks for a message on behalf of one that is gone
     assert exchange.superlink.methods.count("PullMessages") == asked_before
     for one in (link, spared):
         one.close()
@@ -271,7 +272,7 @@ def test_a_certificate_that_ends_in_a_long_poll_brings_no_message(exchange: Exch
 
 
 async def announced(exchange: Exchange) -> None:
-    exchange.relay.announce()
+    exchange.relay.announce(["AT"])
 
 
 def test_no_call_is_lost_while_certificates_change(exchange: Exchange) -> None:
@@ -400,23 +401,50 @@ def test_who_holds_what_is_heard_when(phase: tuple[str, Exchange]) -> None:
     )
 
 
-def test_every_call_of_the_service_asks_who_is_there(exchange: Exchange) -> None:
-    """With a certificate that was replaced and used, nothing is heard, Renew included."""
-    who = exchange.caller()
+def replaced(exchange: Exchange, who: Caller) -> None:
     link = exchange.link(who)
     made, reply = renew(link, who)
     present(link, made, reply.authority)
     link.fetch(FILE)
+    link.close()
     exchange.ahead = SETTLING + timedelta(seconds=1)
+
+
+def ended(exchange: Exchange, _: Caller) -> None:
+    exchange.ahead = 91 * DAY
+
+
+WAYS = [
+    (role, loses)
+    for role in (Role.NODE, Role.OFFICER, Role.ENROLMENT)
+    for loses in (replaced, revoke, ended)
+    if loses is not replaced or role in MAY_CALL["Renew"]
+]
+
+
+@pytest.mark.parametrize(("role", "loses"), WAYS)
+def test_a_certificate_that_holds_no_more_opens_no_call_on_an_open_connection(
+    exchange: Exchange, role: Role, loses: Callable[[Exchange, Caller], None]
+) -> None:
+    who = exchange.caller(role)
     credentials = grpc.ssl_channel_credentials(
         exchange.transport.trusted(now()), who.key, who.certificate
     )
-    service = exchange_pb2.DESCRIPTOR.services_by_name["Exchange"]
     with grpc.secure_channel(f"{LOOPBACK}:{exchange.port}", credentials) as channel:
         stub = exchange_pb2_grpc.ExchangeStub(channel)
-        for method in service.methods:
-            request = getattr(exchange_pb2, method.input_type.name)()
-            with pytest.raises(grpc.RpcError) as caught:
-                getattr(stub, method.name)(request, timeout=10)
-            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED, method.name
-    link.close()
+        assert grpc.StatusCode.UNAUTHENTICATED not in codes(stub)
+        loses(exchange, who)
+        assert set(codes(stub)) == {grpc.StatusCode.UNAUTHENTICATED}
+
+
+def codes(stub: exchange_pb2_grpc.ExchangeStub) -> list[grpc.StatusCode]:
+    """Make each call of the service with an empty request; return how each one ended."""
+    ends = []
+    for method in exchange_pb2.DESCRIPTOR.services_by_name["Exchange"].methods:
+        request = getattr(exchange_pb2, method.input_type.name)()
+        try:
+            getattr(stub, method.name)(request, timeout=10)
+            ends.append(grpc.StatusCode.OK)
+        except grpc.RpcError as error:
+            ends.append(error.code())
+    return ends

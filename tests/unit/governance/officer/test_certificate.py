@@ -1,0 +1,82 @@
+"""An officer's certificate is renewed whenever the officer's program talks to the exchange."""
+
+from datetime import timedelta
+
+from governance.officer.home import TRANSPORT_KEY
+from keys.certificates import Role, public_pem
+from keys.renewal import certified_key, ends_of
+from keys.store import KeyStore
+from protocols.channel import LinkFault
+from tests.support.documents import NOW
+from tests.support.officers import PASSPHRASE, Keyboard, invitation
+
+DAY = timedelta(days=1)
+
+
+def key_of(officer: Keyboard) -> bytes:
+    return KeyStore.open(officer.home.keys, PASSPHRASE.encode()).get(TRANSPORT_KEY)
+
+
+def forward(officer: Keyboard, days: int) -> None:
+    officer.now = officer.papers.now = NOW + days * DAY
+    officer.papers.refresh()
+
+
+def test_nothing_is_renewed_before_it_is_time(agreed: Keyboard) -> None:
+    forward(agreed, 59)
+    agreed.done("inbox")
+    assert agreed.exchange.renewals == []
+
+
+def test_it_is_renewed_with_a_new_key_before_the_work_is_done(agreed: Keyboard) -> None:
+    before = key_of(agreed)
+    forward(agreed, 61)
+    agreed.done("inbox")
+    certificate = agreed.home.certificate_file.read_bytes()
+    assert agreed.exchange.presented == [certificate]
+    assert key_of(agreed) != before
+    assert certified_key(certificate) == public_pem(key_of(agreed))
+    assert ends_of(certificate) == agreed.now + 90 * DAY
+    agreed.done("inbox")
+    assert len(agreed.exchange.renewals) == 1
+
+
+def test_what_does_not_talk_to_the_exchange_renews_nothing(agreed: Keyboard) -> None:
+    forward(agreed, 61)
+    assert agreed.run("log", "list", "--node", agreed.node, unlock=False).exit_code == 1
+    assert agreed.exchange.renewals == []
+
+
+def test_a_renewal_that_fails_is_told_and_the_work_goes_on(agreed: Keyboard) -> None:
+    agreed.exchange.renewal_refusal = LinkFault("The exchange refused the call", why="two holders")
+    before = agreed.home.certificate_file.read_bytes()
+    forward(agreed, 61)
+    said = agreed.done("inbox")
+    assert "was not renewed, and ends on 2026-11-30" in said
+    assert "Two holders" in said
+    assert agreed.home.certificate_file.read_bytes() == before
+    waiting = agreed.exchange.renewals, agreed.exchange.presented
+    assert waiting == ([], [])
+
+
+def test_somebody_else_s_certificate_is_not_taken(agreed: Keyboard) -> None:
+    agreed.exchange.issued_to = ("EE", Role.OFFICER)
+    before = agreed.home.certificate_file.read_bytes()
+    forward(agreed, 61)
+    assert "not for this party" in agreed.done("inbox")
+    assert agreed.home.certificate_file.read_bytes() == before
+
+
+def test_an_ended_certificate_says_what_to_do_and_a_new_invitation_does_it(
+    agreed: Keyboard,
+) -> None:
+    keys = {path.name: path.read_bytes() for path in agreed.home.keys.iterdir()}
+    forward(agreed, 120)
+    said = agreed.refused("inbox")
+    assert "Your certificate ended on 2026-11-30" in said
+    assert "new invitation" in said
+    letter = invitation(expires=agreed.now + DAY)
+    agreed.done("enrol", agreed.file("invitation.json", letter.model_dump_json()))
+    agreed.done("inbox")
+    after = {path.name: path.read_bytes() for path in agreed.home.keys.iterdir()}
+    assert {name for name in keys if keys[name] != after[name]} == {f"{TRANSPORT_KEY}.sealed"}
