@@ -158,3 +158,16 @@ def test_a_node_without_the_module_refuses_before_anything_is_charged(
     assert code_of(node.handle(run.request("bundle", "DK"))) is ReasonCode.TASK_UNKNOWN
     assert "has not registered it" in last_refusal(node)["why"]
     assert not node.ledger.entries()
+
+
+def test_a_million_weights_pass_the_whole_private_sum(federation: Federation) -> None:
+    study = approved(federation, MLP | {"hidden": [1024, 1024], "rounds": 1}, "large")
+    tensors = study.task.tensors(study.features)  # type: ignore[union-attr]
+    assert sum(tensor.size for tensor in tensors) > 1_000_000
+    conductor = conductor_of(federation, federation.run(study))
+    conductor.set_up()
+    outcome = lead(study, conductor, lambda *_: None)
+    moved = outcome.model - study.task.initial(study.features)  # type: ignore[operator, union-attr]
+    parts = split(moved, tensors)
+    assert outcome.void_rounds == 0
+    assert all(part.any() for part in parts.values())

@@ -130,7 +130,8 @@ def test_a_contribution_is_the_clipped_sum_of_a_plain_loop(family: Family) -> No
     assert (norms > 0.5).any()
     clipped = (loop * np.minimum(1, 0.5 / norms)).sum(axis=0)
     found = MlpTrainer(task, FEATURES).contribute(people, model, mechanism, os.urandom)
-    assert found / mechanism.scale == pytest.approx(clipped, abs=0.05)
+    # rounding moves a sum by about half a unit times the longer factor, for each patient at random
+    assert found / mechanism.scale == pytest.approx(clipped, abs=0.25)
 
 
 def test_a_million_weights_need_bounded_memory() -> None:
