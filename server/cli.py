@@ -197,6 +197,28 @@ def _print_admitted(one: dict[str, str]) -> None:
 
 
 @app.command()
+def rotate(
+    home: HomeOption = DEFAULT_HOME,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+) -> None:
+    """Make new keys for messages, documents and freshness; the countries put them in force."""
+    from governance.passphrases import known_passphrase  # noqa: PLC0415 (keeps --help quick)
+    from server.home import CoordinatorHome  # noqa: PLC0415
+    from server.rotation import announce  # noqa: PLC0415
+
+    with plain_errors():
+        folder = CoordinatorHome(home)
+        folder.settings()
+        made = announce(folder, known_passphrase(passphrase_file, passphrase_fd))
+        typer.echo("New keys lie beside those in force:")
+        for field, fingerprint in made.items():
+            typer.echo(f"  {field.replace('_', ' ')}: {fingerprint}")
+        typer.echo("Next: restart `up`, then `agreement renew`, and let every officer sign.")
+        typer.echo("Once that is in force, `up` ends, and takes the new keys up when it starts.")
+
+
+@app.command()
 def revoke(
     country: Annotated[str, typer.Argument(help="ISO 3166-1 alpha-2.")],
     role: RoleOption,

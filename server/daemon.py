@@ -30,6 +30,7 @@ from server.office import ACTOR, Office
 from server.refusals import Refusals
 from server.register import CertificateRegister
 from server.relay import Relay
+from server.rotation import open_keys
 from server.runs import RunStore
 from server.seats import Seats
 from server.state import MIGRATIONS
@@ -71,7 +72,7 @@ def only_one(home: CoordinatorHome) -> Iterator[None]:
 
 def run_daemon(home: CoordinatorHome, passphrase: bytes, ready: Callable[[str], None]) -> None:
     """Run until SIGTERM or SIGINT; `ready` is told the exchange's address."""
-    keys, settings = CoordinatorKeys.open(home, passphrase), home.settings()
+    keys, settings = open_keys(home, passphrase), home.settings()
     with only_one(home):
         link = SuperLink(home.superlink, environment={HOME_VARIABLE: os.fspath(home.path)})
         vitals, supervisor = Vitals(), Supervisor()
@@ -138,6 +139,7 @@ def _office(home: CoordinatorHome, keys: CoordinatorKeys, link: SuperLink, relay
         online=keys.online,
         clock=now,
         on_change=lambda what: noted(EventKind.DOCUMENTS_PUBLISHED, what),
+        later=keys.later,
     )
     return Office(
         home=home,
@@ -186,6 +188,7 @@ async def _watch_over(
     loop = asyncio.get_running_loop()
     while not stop.is_set():
         watched()
+        _require_keys_in_force(office)
         if name := office.superlink.failed():
             await _start_again(office, forwarding, name)
             lost = True
@@ -196,6 +199,16 @@ async def _watch_over(
         await asyncio.to_thread(carry_on, office, lost=lost)
         lost = False
         await _either(stop, CHECK_SECONDS)
+
+
+def _require_keys_in_force(office: Office) -> None:
+    """The new keys are taken up by a fresh start; runs are carried on after it."""
+    if office.documents.superseded:
+        raise OperationFault(
+            "The coordinator's new keys are in force",
+            why="the countries have signed the agreement that names them",
+            fix="start `up` again, if systemd does not: it takes them up, and runs go on",
+        )
 
 
 async def _start_again(office: Office, forwarding: Forwarding, name: str) -> None:

@@ -1,16 +1,19 @@
 """The document store as the exchange hands it out, and what it takes from officers."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from governance.errors import DocumentFault
 from governance.trust.bundle import CountryBundle
+from governance.trust.ceremony import Draft
 from governance.trust.repository import Repository
 from keys.certificates import Peer
 from keys.identity import SigningKey
 from protocols.proto.exchange_pb2 import SubmitRequest
 from server.errors import OperationFault
+from server.home import DOCUMENTS, ONLINE
+from server.rotation import names
 
 DRAFT = "draft"
 _log = logging.getLogger("pratique.documents")
@@ -27,10 +30,17 @@ class ExchangeDocuments:
         online: SigningKey,
         clock: Callable[[], datetime],
         on_change: Callable[[str], None],
+        later: Mapping[str, SigningKey] | None = None,
     ) -> None:
-        """`on_change` is told in a sentence what was published."""
+        """`on_change` is told in a sentence what was published.
+
+        `later` are the coordinator's keys that are to follow; see server/rotation.py.
+        """
         self._repository, self._clock = repository, clock
         self._documents, self._online, self._on_change = documents, online, on_change
+        self._later = later or {}
+        self.superseded = False
+        """Whether the agreement in force names the later keys: this daemon holds the former."""
 
     def fetch(self, path: str) -> bytes | None:
         """Return a published file or the draft; None where there is none."""
@@ -74,7 +84,15 @@ class ExchangeDocuments:
 
     def publish(self) -> None:
         """Publish the draft; DocumentFault where too few have signed it."""
+        self._take_later_keys()
         versions = self._repository.publish(
             self._clock(), documents=self._documents, online=self._online
         )
         self._on_change(f"agreement, root version {versions.root}")
+
+    def _take_later_keys(self) -> None:
+        """Sign with the keys that the draft names, from its publication on."""
+        draft = self._repository.current_draft()
+        if draft and names(Draft.from_canonical(draft).agreement, self._later):
+            self._documents, self._online = self._later[DOCUMENTS], self._later[ONLINE]
+            self.superseded = True

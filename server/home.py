@@ -1,7 +1,8 @@
 """The coordinator's folder: its settings, its keys, and where everything else lies."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Self
@@ -126,20 +127,30 @@ class CoordinatorHome:
 
 @dataclass(frozen=True)
 class CoordinatorKeys:
-    """The coordinator's unlocked keys; distinct for messages, documents, freshness and log."""
+    """The coordinator's unlocked keys; distinct for messages, documents, freshness and log.
+
+    `later` are those that are to follow, by name, where new ones were made (server/rotation.py).
+    """
 
     identity: SigningKey
     documents: SigningKey
     online: SigningKey
     log: SigningKey
     transport: Transport
+    later: Mapping[str, SigningKey] = field(default_factory=dict)
 
     @classmethod
     def open(cls, home: CoordinatorHome, passphrase: bytes) -> Self:
         """Unlock the key store. Raises KeyFault on a wrong passphrase."""
         store = KeyStore.open(home.keys, passphrase)
-        signing = {name: SigningKey.from_bytes(store.get(name)) for name in _SIGNING_KEYS}
-        return cls(**signing, transport=Transport(home.path, _hosts(home.settings()), store))
+        keys = {name: SigningKey.from_bytes(store.get(name)) for name in _SIGNING_KEYS}
+        return cls(
+            identity=keys[IDENTITY],
+            documents=keys[DOCUMENTS],
+            online=keys[ONLINE],
+            log=keys[LOG],
+            transport=Transport(home.path, _hosts(home.settings()), store),
+        )
 
 
 def create_home(

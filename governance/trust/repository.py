@@ -75,10 +75,15 @@ class Repository:
         agreement = self._published().agreement.with_officer_keys(self.announced())
         return self.draft(agreement.with_coordinator_keys(coordinator or {}), now)
 
+    def agreement(self) -> Agreement | None:
+        """Return the agreement in force, as this store keeps it; None before the first."""
+        state = self._state()
+        return state.agreement if state else None
+
     def officer_keys(self) -> dict[str, str]:
         """Return each party's document key in the agreement in force; nothing before the first."""
-        state = self._state()
-        parties = state.agreement.parties if state else ()
+        agreement = self.agreement()
+        parties = agreement.parties if agreement else ()
         return {party.country: party.officer_key for party in parties}
 
     def announced(self) -> dict[str, str]:

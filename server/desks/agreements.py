@@ -8,6 +8,7 @@ from governance.documents.reading import read_document
 from keys.certificates import Role
 from server.errors import OperationFault
 from server.office import Office
+from server.rotation import fields
 from server.studies import fill_agreement
 
 
@@ -35,7 +36,8 @@ class Agreements:
 
         It replaces a draft under way, and the signatures over that.
         """
-        self._office.repository.renewal(self._office.clock())
+        office = self._office
+        office.repository.renewal(office.clock(), fields(office.keys))
         return self.status()
 
     def publish(self) -> dict[str, Any]:
@@ -68,17 +70,7 @@ class Agreements:
         }
 
     def _fill(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        keys = self._office.keys
-        return fill_agreement(
-            values,
-            self._officer_keys(),
-            {
-                "identity_key": keys.identity.public.to_text(),
-                "document_key": keys.documents.public.to_text(),
-                "online_key": keys.online.public.to_text(),
-                "log_key": keys.log.public.to_text(),
-            },
-        )
+        return fill_agreement(values, self._officer_keys(), fields(self._office.keys))
 
     def _officer_keys(self) -> dict[str, str]:
         """Return each country's key: as it was admitted, as it is in force, as it is announced."""
