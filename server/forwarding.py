@@ -13,6 +13,9 @@ from server.superlink import SuperLink
 FORWARD_SECONDS = 30.0
 HOLD_SECONDS = 15.0
 """How long a call waits for a SuperLink that is being started; then it fails in passing."""
+IDLE_SECONDS = 2.0
+"""How long an idle connection is used again. The SuperLink's server closes one after five; a call
+that is made just then would be lost."""
 PROTOBUF = "application/protobuf"
 PATHS = FLEET_CALLS | OBJECT_CALLS
 GONE = (int(httpx.codes.SERVICE_UNAVAILABLE), b"")
@@ -65,5 +68,8 @@ def flower_client(link: SuperLink) -> httpx.AsyncClient:
     """Return a client that trusts this SuperLink's own certificate and no other."""
     trusted = ssl.create_default_context(cafile=os.fspath(link.root_certificate))
     return httpx.AsyncClient(
-        base_url=f"https://{link.address}", verify=trusted, timeout=FORWARD_SECONDS
+        base_url=f"https://{link.address}",
+        verify=trusted,
+        timeout=FORWARD_SECONDS,
+        limits=httpx.Limits(keepalive_expiry=IDLE_SECONDS),
     )
