@@ -103,6 +103,7 @@ class Assignment:
             for start in range(0, cohort.patients, step):
                 total += compute(cohort.between(start, start + step))
                 told.reached(start + step, cohort.patients)
+        told.reached(1, 1)
         return total
 
     @cached_property

@@ -111,14 +111,14 @@ def test_a_large_sum_tells_the_operator_how_far_it_is(
     task = mlp(evaluation=None)
     model, mechanism = vector_to_bytes(task.initial(FEATURES)), release(task, "train")
     told = []
-    for patients, at_once in ((60, 7), (60, 60), (9, 2)):
+    for patients, at_once in ((60, 7), (60, 60), (9, 2), (0, 5)):
         one = prepared(task, patients)
         monkeypatch.setattr(one.trainer, "patients_at_once", at_once)
         caplog.clear()
         with caplog.at_level("INFO", "pratique.task"):
             one.lattice_sum(mechanism, model, entropy=entropy)
         told.append([vars(record)["percent"] for record in caplog.records])
-    assert told == [[25, 50, 75, 100]] * 3, "as often for every cohort"
+    assert told == [[25, 50, 75, 100]] * 4, "as often for every cohort"
 
 
 def test_a_small_sum_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
