@@ -84,8 +84,9 @@ class Register(Protocol):
 class Shown(Protocol):
     """What the exchange shows and whom it believes; `server.transport.Transport` is one."""
 
-    key: bytes
-    certificate: bytes
+    @property
+    def pair(self) -> tuple[bytes, bytes]:
+        """Its key and certificate, PEM, as they belong together."""
 
     def trusted(self, now: datetime) -> bytes:
         """Return all authorities that are believed, PEM."""
@@ -273,8 +274,7 @@ async def serve_exchange(
     exchange_pb2_grpc.add_ExchangeServicer_to_server(service, server)
 
     def configured() -> grpc.ServerCertificateConfiguration:
-        pair = [(shown.key, shown.certificate)]
-        return grpc.ssl_server_certificate_configuration(pair, shown.trusted(clock()))
+        return grpc.ssl_server_certificate_configuration([shown.pair], shown.trusted(clock()))
 
     credentials = grpc.dynamic_ssl_server_credentials(
         configured(), configured, require_client_authentication=True

@@ -32,11 +32,16 @@ class Transport:
     def __init__(self, folder: Path, hosts: Sequence[str], store: KeyStore) -> None:
         """`hosts` are the names and addresses by which the exchange is reached."""
         self._folder, self._hosts, self._store = folder, hosts, store
-        self._pair = KeptPair(store, TRANSPORT, folder / "exchange.pem")
+        self._kept = KeptPair(store, TRANSPORT, folder / "exchange.pem")
         self._numbers = _numbers(folder)
         self._sweep()
         self.line = AuthorityLine(tuple(map(self._generation, self._numbers)))
-        self.key, self.certificate = self._pair.load()
+        self.pair = self._kept.load()
+
+    @property
+    def certificate(self) -> bytes:
+        """The certificate that the exchange shows, PEM."""
+        return self.pair[1]
 
     @classmethod
     def create(
@@ -90,9 +95,8 @@ class Transport:
         return renewal_due(self.certificate, now, 0.0) or not issuer.issued(self.certificate)
 
     def _renew(self, now: datetime) -> None:
-        made = _issued(self.in_force(now), self._pair.next_key(), self._hosts, now)
-        self._pair.keep(made)
-        self.key, self.certificate = self._pair.load()
+        self._kept.keep(_issued(self.in_force(now), self._kept.next_key(), self._hosts, now))
+        self.pair = self._kept.load()  # at once: another thread may open a connection
 
     def _retire(self, now: datetime) -> None:
         """Destroy the authorities that are not believed any more, key and all."""

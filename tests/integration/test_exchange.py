@@ -489,7 +489,7 @@ def test_an_address_that_is_taken_is_said_plainly(port: Port) -> None:
         start = serve_exchange(
             ExchangeService.__new__(ExchangeService),
             address,
-            shown=Shown(own.key, own.certificate, port.authority.certificate_pem),
+            shown=Shown((own.key, own.certificate), port.authority.certificate_pem),
             clock=now,
         )
         with pytest.raises(OperationFault, match="cannot listen") as caught:

@@ -173,8 +173,7 @@ class Lasting:
 class Shown:
     """What an exchange shows and whom it believes; a test may change both while it runs."""
 
-    key: bytes
-    certificate: bytes
+    pair: tuple[bytes, bytes]
     believed: bytes
 
     def trusted(self, _: datetime) -> bytes:
@@ -206,7 +205,7 @@ class OpenExchange:
             on_refusal=lambda peer, call, why: self.refusals.append((peer.country, call, why)),
         )
         own = caller(authority, "ZZ", Role.COORDINATOR, hosts=(LOOPBACK, "localhost"))
-        self.shown = Shown(own.key, own.certificate, authority.certificate_pem)
+        self.shown = Shown((own.key, own.certificate), authority.certificate_pem)
         self._server, self.port = self.thread.run(
             serve_exchange(service, f"{LOOPBACK}:0", shown=self.shown, clock=clock)
         )

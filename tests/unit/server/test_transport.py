@@ -45,7 +45,7 @@ def serves(transport: Transport, now: datetime) -> bool:
     """Whether those who believe what is offered take the exchange for what it is."""
     peer = peer_of(transport.certificate, authority_pem=transport.trusted(now), now=now, revoked=())
     return peer.role is Role.COORDINATOR and certified_key(transport.certificate) == public_pem(
-        transport.key
+        transport.pair[0]
     )
 
 
@@ -56,16 +56,16 @@ def the_end(transport: Transport) -> datetime:
 def test_the_certificate_is_renewed_in_use_with_another_key_and_the_same_names(
     transport: Transport, tmp_path: Path
 ) -> None:
-    key, certificate = transport.key, transport.certificate
+    key, certificate = transport.pair
     assert transport.tend(BEGUN + SERVER_LIFETIME * 0.66) == []
     now = BEGUN + SERVER_LIFETIME * 0.67
     assert transport.tend(now) == [RENEWED]
-    assert transport.key != key
+    assert transport.pair[0] != key
     assert str(alternative_names(transport.certificate)) == str(alternative_names(certificate))
     assert serves(transport, now + SERVER_LIFETIME - DAY)
     assert transport.tend(now) == []
     opened = again(tmp_path)
-    assert (opened.key, opened.certificate) == (transport.key, transport.certificate)
+    assert opened.pair == transport.pair
 
 
 def test_an_authority_follows_is_announced_takes_over_and_the_old_one_is_destroyed(
