@@ -1,0 +1,103 @@
+"""Real processes of the coordinator's side, killed at moments that nobody chose.
+
+Coordinator, SuperLink, SuperExec and server app die by SIGKILL while a run is under way: each run
+must end released under its own id, every ledger charged exactly once, every log whole.
+"""
+
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.killing import Arena, Role
+
+pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(900)]
+
+ROLES = [Role.SERVER_APP, Role.SUPEREXEC, Role.SUPERLINK, Role.COORDINATOR]
+SEED = int(os.environ.get("PRATIQUE_KILL_SEED", "1"))
+WHOLE = ["evaluate", "train"]
+
+
+@pytest.fixture(scope="module")
+def arena() -> Iterator[Arena]:
+    folder = Path(tempfile.mkdtemp(prefix="k", dir="/tmp"))
+    made = Arena.raised(folder)
+    yield made
+    made.end()
+    shutil.rmtree(folder)
+
+
+def released(arena: Arena, name: str, run: str) -> int:
+    """Wait for the run's end and check everything; return how many attempts it took."""
+    arena.start_missing()
+    found = arena.wait_until_over(name)
+    assert (found["state"], found["run"]) == ("finished", run), found
+    checked = arena.check(run)
+    assert checked["charged"] == dict.fromkeys(arena.countries, WHOLE)
+    assert checked["void"] == 0
+    attempts: int = checked["attempts"]
+    return attempts
+
+
+def kill(arena: Arena, role: Role) -> bool:
+    killed = bool(arena.kill(role))
+    if role is Role.COORDINATOR:
+        arena.start_missing()
+    return killed
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_run_survives_the_death_of_each_process(arena: Arena, role: Role) -> None:
+    name = f"one-{role.name.lower().replace('_', '-')}"
+    arena.allow(name, rounds=4)
+    run = arena.launch(name)
+    arena.wait_until(name, lambda found: found["round"] >= 2 or found["over"])
+    assert kill(arena, role)
+    assert released(arena, name, run) == 2
+
+
+def test_a_run_survives_deaths_while_it_is_set_up(arena: Arena) -> None:
+    arena.allow("set-up", rounds=3)
+    run = arena.launch("set-up")
+    for role in (Role.SERVER_APP, Role.COORDINATOR):
+        arena.wait_until("set-up", lambda _, role=role: bool(arena.pids(role)))
+        assert kill(arena, role)
+    assert released(arena, "set-up", run) > 1
+
+
+def test_a_run_survives_many_deaths_at_any_moment(arena: Arena) -> None:
+    """A kill every few seconds, of whom chance names, as long as rounds are being made."""
+    draw = random.Random(SEED)  # noqa: S311 (moments of a test, to be drawn again)
+    arena.allow("many", rounds=12)
+    run, killed = arena.launch("many"), 0
+    for _ in range(10):
+        before = (arena.state("many") or {"round": 0})["round"]
+        arena.wait_until(
+            "many", lambda found, before=before: found["round"] > before or found["over"]
+        )
+        time.sleep(draw.uniform(0, 2))
+        if (arena.state("many") or {"over": False})["over"]:
+            break
+        killed += kill(arena, draw.choice(ROLES))
+    assert killed > 3
+    assert released(arena, "many", run) > 3
+
+
+def test_a_stopped_run_stays_stopped_and_its_study_says_what_to_do(arena: Arena) -> None:
+    arena.allow("stopped", rounds=10)
+    arena.launch("stopped")
+    arena.wait_until("stopped", lambda found: found["round"] >= 1)
+    assert kill(arena, Role.SERVER_APP)
+    arena.wait_until("stopped", lambda found: found["resumed"]["times"] == 1)
+    arena.coordinator.run("study", "stop", "stopped")
+    assert kill(arena, Role.COORDINATOR)
+    found = arena.wait_until_over("stopped")
+    assert found["state"] == "stopped"
+    said = arena.coordinator.refused("study", "launch", "stopped")
+    assert "used up" in said
+    assert "--reconsider" in said
