@@ -1,0 +1,206 @@
+"""Bad links: whatever the network does to bytes, calls and frames, the run ends with the same model.
+
+Noise is silent here and what the nodes draw begins anew with each study, so a contribution that is
+computed twice, lost, or taken twice shows in the model's bits.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from protocols.channel import ExchangeLink, LinkFault
+from protocols.proto.exchange_pb2 import RelayReply, RelayRequest
+from server.learning.release import MODEL_FILE
+from tests.support.documents import COUNTRIES
+from tests.support.proxy import FAIR, Weather
+from tests.support.wired import Wiring, training
+
+pytestmark = [
+    pytest.mark.fault,
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore:GitWildMatchPattern"),
+]
+ROUNDS = 6
+RUN_SECONDS = 300.0
+
+
+class Mischief:
+    """A link that a test can make repeat, lose or shuffle whole calls."""
+
+    def __init__(self, link: ExchangeLink) -> None:
+        self._link, self.how = link, ""
+        self.done = 0
+        self._random, self._late = random.Random(7), threading.Lock()
+        self._held: list[RelayRequest] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._link, name)
+
+    def relay(self, request: RelayRequest, seconds: float, *more: Any, **named: Any) -> RelayReply:
+        """Carry a call, in the way that the test asked for."""
+        act: Callable[..., RelayReply] | None = getattr(self, f"_{self.how}", None)
+        if act is None or self._random.random() > CHANCE[self.how]:
+            return self._link.relay(request, seconds, *more, **named)
+        self.done += 1
+        return act(lambda: self._link.relay(request, seconds, *more, **named), request)
+
+    def _twice(self, call: Callable[[], RelayReply], _: RelayRequest) -> RelayReply:
+        """The call arrives twice; the second answer counts."""
+        call()
+        return call()
+
+    def _lost(self, call: Callable[[], RelayReply], _: RelayRequest) -> RelayReply:
+        """The call arrives, its answer does not."""
+        call()
+        raise LinkFault("the answer was lost", passing=True)
+
+    def _never(self, call: Callable[[], RelayReply], _: RelayRequest) -> RelayReply:
+        """The call does not arrive."""
+        raise LinkFault("the call was lost", passing=True)
+
+    def _again(self, call: Callable[[], RelayReply], request: RelayRequest) -> RelayReply:
+        """Calls of some time ago arrive once more, out of order, before this one."""
+        with self._late:
+            old, self._held = self._held[:-8], [*self._held[-8:], request]
+        for one in self._random.sample(old, min(2, len(old))):
+            try:
+                self._link.relay(one, 5)
+            except LinkFault:
+                continue  # an old call may be refused
+        return call()
+
+    def _slow(self, call: Callable[[], RelayReply], _: RelayRequest) -> RelayReply:
+        """The call arrives after others that were made later."""
+        time.sleep(self._random.uniform(0.1, 1.0))
+        return call()
+
+
+CHANCE = {"twice": 0.3, "lost": 0.1, "never": 0.1, "again": 1.0, "slow": 0.3}
+
+
+@pytest.fixture(scope="module")
+def wiring() -> Iterator[Wiring]:
+    made = Wiring.start()
+    try:
+        for country in COUNTRIES:
+            made.settle(country, Mischief)
+        made.until(lambda: all(made.coordinator.office.seats.online().values()))
+        yield made
+    finally:
+        made.close()
+
+
+class Trial:
+    """One run of the same study under another name, with whatever befalls it."""
+
+    def __init__(self, wiring: Wiring, name: str) -> None:
+        self.wiring = wiring
+        self.study = wiring.federation.allowed(name, **training(ROUNDS))
+        self.run = wiring.launch(self.study)
+
+    def rounds(self) -> list[dict[str, Any]]:
+        status = self.wiring.coordinator.ask("study_status", name=self.study.id)
+        found: list[dict[str, Any]] = status["history"]
+        return found
+
+    def at_round(self, number: int) -> None:
+        """Wait until so many rounds are done."""
+        self.wiring.until(lambda: len(self.rounds()) >= number, RUN_SECONDS)
+
+    def end(self) -> tuple[bytes, list[float]]:
+        """Return the model of a run in which every country took part in every round."""
+        status = self.wiring.until(lambda: self.wiring.over(self.study), RUN_SECONDS)
+        history = status["history"]
+        assert (status["state"], status["reason"]) == ("finished", "")
+        assert [one["opened"] for one in history] == [list(COUNTRIES)] * ROUNDS
+        for node in self.wiring.federation.nodes.values():
+            charged = [entry.phase for entry in node.ledger.entries(run=self.run)]
+            assert charged == ["train"]
+        seconds = [one["seconds"] for one in history]
+        told = "  ".join(f"{one:.2f}" for one in seconds)
+        print(f"\n{self.study.id}: seconds a round: {told}")
+        released = self.wiring.coordinator.home.results / self.study.id
+        return (released / MODEL_FILE).read_bytes(), seconds
+
+
+@pytest.fixture(scope="module")
+def fair(wiring: Wiring) -> bytes:
+    """The model that a good network makes."""
+    return Trial(wiring, "fair").end()[0]
+
+
+@pytest.fixture(autouse=True)
+def clear_up(wiring: Wiring) -> Iterator[None]:
+    yield
+    for country in COUNTRIES:
+        wiring.proxies[country].weather = FAIR
+        wiring.links[country].how = ""
+
+
+def let(wiring: Wiring, weather: Weather) -> None:
+    for proxy in wiring.proxies.values():
+        proxy.weather = weather
+        proxy.events.clear()
+
+
+def events(wiring: Wiring, name: str) -> int:
+    return sum(proxy.events[name] for proxy in wiring.proxies.values())
+
+
+def test_two_runs_over_a_good_network_make_the_same_model(wiring: Wiring, fair: bytes) -> None:
+    assert Trial(wiring, "fair-again").end()[0] == fair
+
+
+def test_fifty_milliseconds_each_way(wiring: Wiring, fair: bytes) -> None:
+    let(wiring, Weather(delay=0.05))
+    assert Trial(wiring, "delay").end()[0] == fair
+
+
+WEATHERS = {
+    "cut": Weather(cut=0.01),
+    "delay-and-cut": Weather(delay=0.05, cut=0.01),
+    "double": Weather(double=0.01),
+    "swap": Weather(swap=0.01),
+    "narrow": Weather(delay=0.02, bandwidth=32_000),
+}
+
+
+@pytest.mark.parametrize("name", WEATHERS)
+def test_segments_that_are_cut_off_doubled_or_swapped(
+    wiring: Wiring, fair: bytes, name: str
+) -> None:
+    """Under TLS a stream that is not the one that was sent ends the connection, never the run."""
+    let(wiring, WEATHERS[name])
+    model, _ = Trial(wiring, name).end()
+    hit = sum(events(wiring, one) for one in ("cut", "double", "swap"))
+    print(f"{name}: {hit} hits, {events(wiring, 'connection')} new connections")
+    assert hit or name == "narrow"
+    assert model == fair
+
+
+@pytest.mark.parametrize("ways", [(), ("up",), ("down",)], ids=["both", "up", "down"])
+def test_connections_that_go_half_open(wiring: Wiring, fair: bytes, ways: tuple[str, ...]) -> None:
+    trial = Trial(wiring, f"half-open-{'-'.join(ways) or 'both'}")
+    trial.at_round(1)
+    for proxy in wiring.proxies.values():
+        proxy.mute_all(*ways)
+    trial.at_round(3)
+    wiring.proxies["EE"].mute_all(*ways)
+    assert trial.end()[0] == fair
+
+
+@pytest.mark.parametrize("how", CHANCE)
+def test_calls_that_are_doubled_lost_late_or_out_of_order(
+    wiring: Wiring, fair: bytes, how: str
+) -> None:
+    for link in wiring.links.values():
+        link.how, link.done = how, 0
+    model, _ = Trial(wiring, how).end()
+    done = sum(link.done for link in wiring.links.values())
+    print(f"{how}: {done} calls")
+    assert done > ROUNDS
+    assert model == fair

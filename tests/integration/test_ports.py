@@ -1,0 +1,371 @@
+"""The real daemons up, a run under way: what listens where, and what each caller gets there.
+
+The matrix of roles and calls is walked in `test_exchange.py`; here it is the daemon's own port,
+with its own register of certificates, its own authority and its own SuperLink behind it.
+"""
+
+import os
+import shutil
+import socket
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+import yaml
+from flwr.proto.fleet_pb2 import ActivateNodeRequest, PullMessagesRequest
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.routers.runtime import responses_router, router
+
+from governance.local import ask
+from keys.certificates import Role as Holder
+from keys.certificates import TransportAuthority
+from keys.store import KeyStore
+from protocols.carrier import FLEET_CALLS, OBJECT_CALLS
+from protocols.proto import exchange_pb2, exchange_pb2_grpc
+from protocols.proto.exchange_pb2 import RelayRequest, SubmitRequest
+from server.exchange import MAY_CALL
+from server.home import SETTINGS_FILE, CoordinatorHome, CoordinatorKeys
+from tests.support.fleet import LOOPBACK, Caller, caller
+from tests.support.killing import Arena, Role, _descendants, _desk
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+EVERYWHERE = "0.0.0.0"  # noqa: S104 (as an exchange listens in life)
+ROUNDS = 400
+"""More than are done before the tests are: a server app is up as long as they last."""
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+LISTENING = {"tcp": "0A", "tcp6": "0A", "udp": "07", "udp6": "07"}
+RUNTIME = (router, responses_router)
+PROTOBUF = {"content-type": "application/protobuf", "accept": "application/protobuf"}
+
+
+@pytest.fixture(scope="module")
+def arena() -> Iterator[Arena]:
+    """Everybody's daemons, a run under way, and an exchange that listens beyond loopback."""
+    folder = Path(tempfile.mkdtemp(prefix="p", dir="/tmp"))
+    made = Arena.raised(folder)
+    try:
+        made.kill(Role.COORDINATOR)
+        path = made.coordinator.home / SETTINGS_FILE
+        settings = yaml.safe_load(path.read_text())
+        settings["listen"] = settings["listen"].replace(LOOPBACK, EVERYWHERE)
+        path.write_text(yaml.safe_dump(settings))
+        made.start_coordinator()
+        made.allow("ports", rounds=ROUNDS)
+        _until(lambda: all(ask(_desk(made.coordinator), "status")["nodes"].values()))
+        made.launch("ports")
+        made.wait_until("ports", lambda found: found["round"] >= 1)
+        yield made
+    finally:
+        made.end()
+        shutil.rmtree(folder)
+
+
+def _until(happened: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def port(arena: Arena) -> int:
+    settings = yaml.safe_load((arena.coordinator.home / SETTINGS_FILE).read_text())
+    return int(settings["listen"].rsplit(":", 1)[1])
+
+
+# What listens.
+
+
+def sockets(pids: list[int]) -> set[str]:
+    """Return the inodes of the sockets that these processes hold."""
+    found = set()
+    for pid in pids:
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                target = str(descriptor.readlink())
+            except OSError:
+                continue
+            if target.startswith("socket:["):
+                found.add(target[8:-1])
+    return found
+
+
+def listening(pids: list[int]) -> set[tuple[str, str, int]]:
+    """Return protocol, address and port of everything on which these processes listen."""
+    inodes, found = sockets(pids), set()
+    for table, state in LISTENING.items():
+        family = socket.AF_INET6 if table.endswith("6") else socket.AF_INET
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            columns = line.split()
+            if columns[3] == state and columns[9] in inodes:
+                raw, number = columns[1].split(":")
+                words = [bytes.fromhex(raw[i : i + 8])[::-1] for i in range(0, len(raw), 8)]
+                address = socket.inet_ntop(family, b"".join(words))
+                found.add((table, address, int(number, 16)))
+    return found
+
+
+def tree(arena: Arena, role: Role, country: str = "") -> list[int]:
+    (daemon,) = arena.pids(role, country)
+    return [daemon, *_descendants(daemon)]
+
+
+def test_the_list_sees_a_socket_where_there_is_one() -> None:
+    """Else the next tests would pass for a wrong reason."""
+    with socket.create_server((LOOPBACK, 0)) as one, socket.socket(type=socket.SOCK_DGRAM) as two:
+        two.bind((EVERYWHERE, 0))
+        assert {
+            ("tcp", LOOPBACK, one.getsockname()[1]),
+            ("udp", EVERYWHERE, two.getsockname()[1]),
+        } <= listening([os.getpid()])
+
+
+def test_all_of_flower_s_processes_are_looked_at(arena: Arena) -> None:
+    seen = set(tree(arena, Role.COORDINATOR))
+    for role in (Role.SUPERLINK, Role.SUPEREXEC, Role.SERVER_APP):
+        assert set(arena.pids(role)) <= seen
+        assert arena.pids(role), role
+
+
+def test_beyond_loopback_only_the_exchange_listens(arena: Arena, port: int) -> None:
+    """gRPC takes 0.0.0.0 for every address of both families."""
+    superlink = ask(_desk(arena.coordinator), "status")["superlink"]
+    found = listening(tree(arena, Role.COORDINATOR))
+    inside = {one for one in found if one[1] in (LOOPBACK, "::1")}
+    assert inside == {("tcp", LOOPBACK, int(superlink.rsplit(":", 1)[1]))}
+    assert {(table.rstrip("6"), number) for table, _, number in found - inside} == {("tcp", port)}
+
+
+def test_no_node_listens_on_any_network(arena: Arena) -> None:
+    for country in arena.countries:
+        assert not listening(tree(arena, Role.NODE, country))
+
+
+def test_local_sockets_are_files_that_only_their_owner_reaches(arena: Arena) -> None:
+    """A name in the abstract space would have no owner."""
+    daemons = [(arena.coordinator, tree(arena, Role.COORDINATOR))]
+    daemons += [(arena.node(c), tree(arena, Role.NODE, c)) for c in arena.countries]
+    for party, pids in daemons:
+        held, names = sockets(pids), set()
+        for line in Path("/proc/net/unix").read_text().splitlines()[1:]:
+            columns = line.split()
+            if columns[6] in held and len(columns) > 7:
+                names.add(columns[7])
+        assert names == {str(_desk(party))}
+        assert stat.S_IMODE(_desk(party).stat().st_mode) == 0o600
+        assert stat.S_IMODE(_desk(party).parent.stat().st_mode) & 0o077 == 0
+
+
+# Who is heard at the exchange.
+
+
+@pytest.fixture(scope="module")
+def authority(arena: Arena) -> TransportAuthority:
+    """The federation's own authority, as only its coordinator holds it."""
+    home = CoordinatorHome(arena.coordinator.home)
+    passphrase = arena.coordinator.passphrase.read_bytes()
+    keys = CoordinatorKeys.open(home, passphrase)
+    return keys.transport.in_force(datetime.now(UTC))
+
+
+def held_by(party: Any, key: str, certificate: Path) -> Caller:
+    """Return what a party of the federation shows."""
+    store = KeyStore.open(party.home / "keys", party.passphrase.read_bytes().strip())
+    return Caller(store.get(key), certificate.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def node(arena: Arena) -> Caller:
+    home = arena.node(arena.countries[0]).home
+    return held_by(arena.node(arena.countries[0]), "transport", home / "certificate.pem")
+
+
+def call(
+    port: int, authority: TransportAuthority, who: Caller | None, name: str, request: Any
+) -> tuple[grpc.StatusCode, str]:
+    """Make one call and return how it ended, with what was said."""
+    pair = (who.key, who.certificate) if who else (None, None)
+    credentials = grpc.ssl_channel_credentials(authority.certificate_pem, *pair)
+    with grpc.secure_channel(f"{LOOPBACK}:{port}", credentials) as channel:
+        try:
+            getattr(exchange_pb2_grpc.ExchangeStub(channel), name)(request, timeout=10)
+        except grpc.RpcError as error:
+            return error.code(), str(error.details())
+    return grpc.StatusCode.OK, ""
+
+
+def fleet_requests(node_id: int, key: bytes = b"") -> dict[str, RelayRequest]:
+    """Return each Fleet call as it would be made for a node."""
+    place = Node(node_id=node_id)
+    bodies = {name: PullMessagesRequest(node=place).SerializeToString() for name in FLEET_CALLS}
+    bodies["ActivateNode"] = ActivateNodeRequest(public_key=key).SerializeToString()
+    bodies["SendNodeHeartbeat"] = SendNodeHeartbeatRequest(node=place).SerializeToString()
+    return {name: RelayRequest(method=name, body=body) for name, body in bodies.items()}
+
+
+def requests(node_id: int) -> list[tuple[str, Any]]:
+    """Return every call of the exchange, and every Fleet call through its relay."""
+    plain: list[tuple[str, Any]] = [
+        ("Enrol", exchange_pb2.EnrolRequest()),
+        ("Renew", exchange_pb2.RenewRequest()),
+        ("Fetch", exchange_pb2.FetchRequest(path="metadata/1.root.json")),
+        ("Submit", SubmitRequest(kind=SubmitRequest.COUNTRY_BUNDLE, content=b"bundle")),
+    ]
+    assert {name for name, _ in plain} | {"Relay"} == set(MAY_CALL)
+    return [*plain, *(("Relay", request) for request in fleet_requests(node_id).values())]
+
+
+@pytest.fixture(scope="module")
+def node_id(arena: Arena) -> int:
+    """The seat of the first country's node."""
+    present = ask(_desk(arena.coordinator), "news", count=-1, wait=0)["present"]
+    return int(present[arena.countries[0]]["node"])
+
+
+STRANGERS: dict[str, Callable[[TransportAuthority], Caller | None]] = {
+    "nobody": lambda _: None,
+    "another authority's": lambda _: caller(
+        TransportAuthority.create("northwest", datetime.now(UTC)), "DK"
+    ),
+    "expired": lambda own: caller(own, "DK", at=datetime.now(UTC) - DAY, lifetime=HOUR),
+    "the server's": lambda own: caller(own, "ZZ", Holder.COORDINATOR, hosts=("localhost",)),
+}
+
+
+@pytest.mark.parametrize("who", STRANGERS)
+def test_no_call_is_heard_without_a_certificate_that_holds(
+    port: int, authority: TransportAuthority, node_id: int, who: str
+) -> None:
+    for name, request in requests(node_id):
+        code, _ = call(port, authority, STRANGERS[who](authority), name, request)
+        assert code is grpc.StatusCode.UNAVAILABLE, (name, request)
+
+
+def test_another_country_s_certificate_opens_no_seat_but_its_own(
+    arena: Arena, port: int, authority: TransportAuthority, node_id: int
+) -> None:
+    other = caller(authority, arena.countries[1])
+    for name, request in fleet_requests(node_id).items():
+        code, said = call(port, authority, other, "Relay", request)
+        assert code is grpc.StatusCode.PERMISSION_DENIED, name
+        assert "another node's" in said
+
+
+@pytest.mark.parametrize("role", [Holder.OFFICER, Holder.ENROLMENT])
+def test_whoever_is_no_node_makes_no_fleet_call(
+    port: int, authority: TransportAuthority, node_id: int, role: Holder
+) -> None:
+    for name, request in fleet_requests(node_id).items():
+        code, said = call(port, authority, caller(authority, "DK", role), "Relay", request)
+        assert (code, role.value in said) == (grpc.StatusCode.PERMISSION_DENIED, True), name
+
+
+OUTSIDE = [
+    "GetRun", "GetFab", "RegisterNode", "UnregisterNode", *OBJECT_CALLS,
+    "StartRun", "ListRuns", "StreamLogs", "PullTaskInput", "",
+    "pull-messages", "PullMessages ", "pullmessages", "PullMessages\n", "PullMessages/../GetRun",
+    "../control/start-run", "/v1/control/start-run", "..%2fcontrol%2fstart-run", "?x=", "#",
+    "http://127.0.0.1/", "é" * 300,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_calls_outside_the_relay_s_list_are_refused(
+    port: int, authority: TransportAuthority, node: Caller, node_id: int, name: str
+) -> None:
+    body = PullMessagesRequest(node=Node(node_id=node_id)).SerializeToString()
+    code, said = call(port, authority, node, "Relay", RelayRequest(method=name, body=body))
+    assert code is grpc.StatusCode.PERMISSION_DENIED
+    assert "is not carried" in said
+
+
+def test_a_header_cannot_bring_another_request_along(
+    port: int, authority: TransportAuthority, node: Caller, node_id: int
+) -> None:
+    body = SendNodeHeartbeatRequest(node=Node(node_id=node_id)).SerializeToString()
+    for name, value in (
+        ("flwr-a", "b\r\nhost: elsewhere"),
+        ("flwr-a\r\nx", "b"),
+        ("flwr-é", "b"),
+    ):
+        request = RelayRequest(method="SendNodeHeartbeat", body=body, headers={name: value})
+        code, _ = call(port, authority, node, "Relay", request)
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_a_node_s_own_certificate_is_heard(
+    port: int, authority: TransportAuthority, node: Caller, node_id: int
+) -> None:
+    """Else everything above might be refused for another reason."""
+    request = exchange_pb2.FetchRequest(path="metadata/1.root.json")
+    assert call(port, authority, node, "Fetch", request)[0] is grpc.StatusCode.OK
+    beat = fleet_requests(node_id)["SendNodeHeartbeat"]
+    assert call(port, authority, node, "Relay", beat)[0] is grpc.StatusCode.OK  # 401 is inside
+
+
+# What anybody on the coordinator's machine reaches: the SuperLink's port on loopback.
+
+
+@pytest.fixture(scope="module")
+def local(arena: Arena) -> Iterator[httpx.Client]:
+    """A process of another user: it can reach the port, and trusts whatever certificate it sees."""
+    address = ask(_desk(arena.coordinator), "status")["superlink"]
+    with httpx.Client(base_url=f"https://{address}", verify=False) as client:  # noqa: S501
+        yield client
+
+
+def runtime_calls() -> list[str]:
+    return sorted(route.path for router in RUNTIME for route in router.routes)
+
+
+def test_the_runtime_s_calls_are_found() -> None:
+    known = {"/v1/runtime/pull-messages", "/v1/runtime/pull-object", "/v1/runtime/acquire-task"}
+    assert known <= set(runtime_calls())
+
+
+@pytest.mark.parametrize("path", runtime_calls())
+@pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer x", "flwr-task-token": "x"}])
+def test_without_the_executor_s_secret_no_message_of_a_run_is_to_be_had(
+    local: httpx.Client, path: str, headers: dict[str, str]
+) -> None:
+    answer = local.post(path, content=b"", headers=PROTOBUF | headers)
+    assert answer.status_code in {401, 403}
+
+
+@pytest.mark.parametrize("call_name", sorted({**FLEET_CALLS, **OBJECT_CALLS}.values()))
+def test_without_a_node_s_key_no_seat_is_to_be_had(
+    local: httpx.Client, node_id: int, call_name: str
+) -> None:
+    body = PullMessagesRequest(node=Node(node_id=node_id)).SerializeToString()
+    answer = local.post(f"/v1/fleet/{call_name}", content=body, headers=PROTOBUF)
+    assert answer.status_code in {400, 401, 403}
+
+
+def test_the_secrets_and_the_server_app_s_token_are_not_readable_by_others(arena: Arena) -> None:
+    (superlink,) = arena.pids(Role.SUPERLINK)
+    words = Path(f"/proc/{superlink}/cmdline").read_bytes().decode().split("\0")
+    folder = Path(words[words.index("--superexec-auth-secret-file") + 1]).parent
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    for file in folder.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+
+# Last, for it ends a country's part.
+
+
+def test_a_revoked_certificate_is_refused_from_the_next_call_on(
+    arena: Arena, port: int, authority: TransportAuthority, node: Caller, node_id: int
+) -> None:
+    arena.coordinator.run("revoke", arena.countries[0], "--role", "node")
+    for name, request in requests(node_id):
+        code, said = call(port, authority, node, name, request)
+        assert code is grpc.StatusCode.UNAUTHENTICATED, name
+        assert "revoked" in said
