@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from governance.plain import shown
 from keys.errors import PratiqueError
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")]
@@ -32,14 +33,29 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except PratiqueError as fault:
-        typer.echo(f"{fault}", err=True)
+        tell(fault)
         raise typer.Exit(1) from fault
     except OSError as error:
-        about = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"{about}{error.strerror or error}", err=True)
+        where = f" at {error.filename}" if error.filename else ""
+        why = (error.strerror or str(error)) + where
+        tell(PratiqueError("The computer refused", why=why, fix="free space or allow access"))
         raise typer.Exit(1) from error
     except KeyboardInterrupt as stopped:
         raise typer.Exit(INTERRUPTED) from stopped
+
+
+def tell(fault: PratiqueError) -> None:
+    """Print the three sentences of a fault on standard error."""
+    parts = [fault.what, fault.why, f"To do: {fault.fix}" if fault.fix else ""]
+    for part in filter(None, parts):
+        sentence = "\n".join(map(shown, _begun(part).split("\n")))
+        print(sentence if sentence.endswith((".", "?", "!")) else f"{sentence}.", file=sys.stderr)
+
+
+def _begun(part: str) -> str:
+    """Begin a sentence with a capital; an id or a file's name stays as it is."""
+    first = part.split(maxsplit=1)[0].rstrip(",.;:!?")
+    return part[0].upper() + part[1:] if first.isalpha() else part
 
 
 def say_at_once(sentence: str) -> None:

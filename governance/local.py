@@ -73,10 +73,15 @@ def _connect(path: Path, seconds: float | None) -> socket.socket:
         raise DeskFault(
             f"Nothing answers at {path}",
             why="the daemon is not running, or its home is another folder",
-            fix="start it with `up`, or point --home at its folder",
+            fix=f"start it with `{_program(path)} up`, or point --home at its folder",
         ) from error
     connection.settimeout(seconds)
     return connection
+
+
+def _program(socket: Path) -> str:
+    """Return the program whose daemon listens there: sockets are named after their daemons."""
+    return f"pratique-{socket.stem}"
 
 
 def _check_length(path: Path) -> None:

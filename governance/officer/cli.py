@@ -8,7 +8,13 @@ from typing import Annotated
 
 import typer
 
-from governance.commands import JsonOption, LogFileOption, PassphraseFd, PassphraseFile
+from governance.commands import (
+    JsonOption,
+    LogFileOption,
+    PassphraseFd,
+    PassphraseFile,
+    plain_errors,
+)
 
 DEFAULT_HOME = Path.home() / ".pratique" / "officer"
 
@@ -271,11 +277,10 @@ def agent(
     passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Keep running, and sign your country's documents again each day. It decides nothing."""
-    from governance.officer.opening import plain_faults  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.service import run_agent  # noqa: PLC0415
     from governance.passphrases import known_passphrase  # noqa: PLC0415
 
-    with plain_faults():
+    with plain_errors():
         passphrase = known_passphrase(passphrase_file, passphrase_fd)
         run_agent(home, passphrase, observe=observe, log_file=log_file)
 
@@ -294,10 +299,9 @@ def log_list(
     """List what a daemon on this machine has logged."""
     from governance.officer import logs  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.home import OfficerHome  # noqa: PLC0415
-    from governance.officer.opening import plain_faults  # noqa: PLC0415
     from governance.officer.terminal import Terminal  # noqa: PLC0415
 
-    with plain_faults():
+    with plain_errors():
         source = logs.source_of(OfficerHome(home), node, coordinator)
         logs.list_log(source, Terminal(as_json=json), last=last)
 
@@ -316,10 +320,9 @@ def log_verify(
     from governance.officer import logs  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.home import OfficerHome  # noqa: PLC0415
     from governance.officer.office import utc_now  # noqa: PLC0415
-    from governance.officer.opening import plain_faults  # noqa: PLC0415
     from governance.officer.terminal import Terminal  # noqa: PLC0415
 
-    with plain_faults():
+    with plain_errors():
         folder = OfficerHome(home)
         source = logs.source_of(folder, node, coordinator)
         logs.verify_log(folder, source, Terminal(as_json=json), utc_now())

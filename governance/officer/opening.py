@@ -4,30 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import typer
-
-from governance.officer.errors import OfficerFault
+from governance.commands import plain_errors
 from governance.officer.home import OfficerHome, create_home, refuse_second
 from governance.officer.link import dial
 from governance.officer.office import Office, utc_now
-from governance.officer.terminal import Terminal, tell
+from governance.officer.terminal import Terminal
 from governance.passphrases import chosen_passphrase, known_passphrase
-from keys.errors import PratiqueError
-
-
-@contextmanager
-def plain_faults() -> Iterator[None]:
-    """Print what a person can act on as plain sentences, and end with status 1."""
-    try:
-        yield
-    except PratiqueError as fault:
-        tell(fault)
-        raise typer.Exit(1) from fault
-    except OSError as error:
-        where = f" at {error.filename}" if error.filename else ""
-        why = (error.strerror or str(error)) + where
-        tell(OfficerFault("The computer refused", why=why, fix="free space or allow access"))
-        raise typer.Exit(1) from error
 
 
 @contextmanager
@@ -35,7 +17,7 @@ def at_work(
     home: Path, passphrase_file: Path | None, passphrase_fd: int | None, *, as_json: bool
 ) -> Iterator[Office]:
     """Open the officer's folder for one command."""
-    with plain_faults():
+    with plain_errors():
         folder = OfficerHome(home)
         folder.settings()
         passphrase = known_passphrase(passphrase_file, passphrase_fd)
@@ -56,7 +38,7 @@ def make_keys(
     as_json: bool,
 ) -> None:
     """Make a new officer's folder and say what its key is."""
-    with plain_faults():
+    with plain_errors():
         folder, terminal = OfficerHome(home), Terminal(as_json=as_json)
         refuse_second(folder)
         passphrase = chosen_passphrase(passphrase_file, passphrase_fd)

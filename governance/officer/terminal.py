@@ -1,7 +1,6 @@
 """What a command says: plain sentences, one JSON value for a machine, questions, faults."""
 
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,8 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from governance.officer.errors import OfficerFault
-from governance.plain import HIDDEN
-from keys.errors import PratiqueError
+from governance.plain import shown
 
 Row = Sequence[str]
 
@@ -87,14 +85,6 @@ class Terminal:
             ) from None
 
 
-def shown(text: str) -> str:
-    """Return a line in which nothing moves the cursor, hides or turns around.
-
-    Much of what is said was written by others: a coordinator's reasons, entries of a log.
-    """
-    return HIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
 def aligned(rows: Sequence[Row]) -> list[str]:
     """Return rows of cells as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -102,17 +92,3 @@ def aligned(rows: Sequence[Row]) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-
-
-def _begun(part: str) -> str:
-    """Begin a sentence with a capital; an id or a file's name stays as it is."""
-    first = part.split(maxsplit=1)[0].rstrip(",.;:!?")
-    return part[0].upper() + part[1:] if first.isalpha() else part
-
-
-def tell(fault: PratiqueError) -> None:
-    """Print the three sentences of a fault on standard error."""
-    parts = [fault.what, fault.why, f"To do: {fault.fix}" if fault.fix else ""]
-    for part in filter(None, parts):
-        sentence = "\n".join(map(shown, _begun(part).split("\n")))
-        print(sentence if sentence.endswith((".", "?", "!")) else f"{sentence}.", file=sys.stderr)

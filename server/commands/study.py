@@ -91,6 +91,9 @@ def _print_check(found: dict[str, Any]) -> None:
     _print_schedule(found["study"])
     for one in found["countries"]:
         _print_country(one)
+    for said, countries in _refusals(found["countries"]).items():
+        typer.echo(f"  {', '.join(countries)}: {said[0]}")
+        typer.echo(f"      To do: {said[1]}")
 
 
 def _print_schedule(study: dict[str, Any]) -> None:
@@ -111,9 +114,16 @@ def _print_country(one: dict[str, Any]) -> None:
         typer.echo(
             f"      its ledger {charge['register']!r} would be charged {share:.1f} % of a period"
         )
-    for finding in one["findings"]:
-        typer.echo(f"      {finding['sentence']} [{finding['clause']}]")
-        typer.echo(f"      To do: {finding['fix']}")
+
+
+def _refusals(countries: list[dict[str, Any]]) -> dict[tuple[str, str], list[str]]:
+    """Return each refusal and what to do about it once, with the countries that give it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for one in countries:
+        for finding in one["findings"]:
+            said = f"{finding['sentence']} [{finding['clause']}]"
+            found.setdefault((said, finding["fix"]), []).append(one["country"])
+    return found
 
 
 def _print_proposed(found: dict[str, Any]) -> None:

@@ -197,7 +197,7 @@ def test_commands_without_a_node_say_what_to_do(
 
 @pytest.mark.parametrize("command", ["status", "pause", "resume"])
 def test_commands_without_a_daemon_say_what_to_do(home: Path, command: str) -> None:
-    assert "start it with `up`" in refused(command, home=home)
+    assert "start it with `pratique-node up`" in refused(command, home=home)
 
 
 def test_up_before_enrolment_says_what_to_do(
@@ -356,7 +356,7 @@ def test_status_pause_and_resume_speak_to_the_daemon(
 
 def test_the_home_comes_from_the_environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRATIQUE_HOME", str(home))
-    assert "start it with `up`" in refused("status")
+    assert "start it with `pratique-node up`" in refused("status")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from governance.local import Desk
 from keys.errors import KeyFault, PratiqueError
 from keys.store import KeyStore
 from server.cli import app
+from server.commands.study import _print_check
 from server.commands.texts import read_text
 from server.commands.trusted import find_folder
 from server.commands.watch import follow
@@ -112,7 +113,7 @@ def test_a_no_of_the_daemon_is_printed_as_three_sentences(
     )  # fmt: skip
     ended = room.run(*words)
     assert ended.exit_code == 1
-    assert ended.stderr.strip() == "It is closed. Nobody is there. To do: come back."
+    assert ended.stderr.splitlines() == ["It is closed.", "Nobody is there.", "To do: come back."]
     assert ended.stdout == ""
 
 
@@ -289,6 +290,27 @@ def test_up_in_an_empty_folder_says_what_to_do(empty: Room, passphrase: str) -> 
 # plain errors
 
 
+def test_the_same_refusal_is_said_once_with_the_countries_that_give_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    finding = {"sentence": "No.", "clause": "Article 4", "fix": "ask"}
+    other = {"sentence": "Too dear.", "clause": "Article 9", "fix": "spend less"}
+    one = {"allowed": False, "answer": "no answer yet", "charge": None}
+    countries = [
+        one | {"country": "AT", "findings": [finding]},
+        one | {"country": "BE", "findings": [finding, other]},
+    ]
+    found = {"title": "T", "id": "t", "study": EMPTY_STUDY, "countries": countries}
+    _print_check(found)
+    said = capsys.readouterr().out
+    assert said.count("No. [Article 4]") == 1
+    assert "  AT, BE: No. [Article 4]" in said
+    assert "  BE: Too dear. [Article 9]" in said
+
+
+EMPTY_STUDY = {"privacy": {"epsilon": 1.0, "delta": 1e-5}, "mechanisms": []}
+
+
 def test_an_unforeseen_fault_of_the_file_system_is_a_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -297,7 +319,9 @@ def test_an_unforeseen_fault_of_the_file_system_is_a_sentence(
     with pytest.raises(typer.Exit) as caught, plain_errors():
         Path("/no/such/file").read_text()
     assert caught.value.exit_code == 1
-    assert capsys.readouterr().err.strip() == "/no/such/file: No such file or directory"
+    said = capsys.readouterr().err.splitlines()
+    assert said[1] == "No such file or directory at /no/such/file."
+    assert said[2].startswith("To do: ")
 
 
 def test_a_known_fault_is_its_sentences(capsys: pytest.CaptureFixture[str]) -> None:
@@ -305,7 +329,7 @@ def test_a_known_fault_is_its_sentences(capsys: pytest.CaptureFixture[str]) -> N
 
     with pytest.raises(typer.Exit), plain_errors():
         raise KeyFault("it is locked", fix="unlock it")
-    assert capsys.readouterr().err.strip() == "It is locked. To do: unlock it."
+    assert capsys.readouterr().err.splitlines() == ["It is locked.", "To do: unlock it."]
 
 
 def test_a_fault_of_ours_is_not_hidden() -> None:

@@ -205,7 +205,11 @@ def test_a_run_goes_on_under_the_new_identity(tmp_path: Path) -> None:
     federation.sync()
     papers, asked, new = federation.papers, federation.approved(), raw_key(501)
     signing = [raw_key(1)]
-    run = federation.run(asked, sign=lambda message: signing[-1].sign(message))
+
+    def sign(message: bytes) -> bytes:
+        return signing[-1].sign(message)
+
+    run = federation.run(asked, sign=sign)
     run.set_up()
     papers.store.renewal(papers.now, {"identity_key": new.public.to_text()})
     papers.sign("DK", "EE", "NO")

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from governance.commands import tell
 from governance.officer.errors import OfficerFault
-from governance.officer.terminal import Terminal, aligned, tell
+from governance.officer.terminal import Terminal, aligned
 from governance.plain import HIDDEN
 from keys.errors import PratiqueError
 
