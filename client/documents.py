@@ -3,7 +3,8 @@
 The own country's documents come from its own officer alone, everyone else's through the exchange.
 While the officer's key changes, those under the next key are held beside those under the present
 one, and take their place with the agreement that names it.
-What is stored are bytes; nothing that was verified once is believed later without the clock. What
+What is stored are bytes; what was verified once is believed again only while every byte, the key,
+the floor and the clock say that verifying it would end the same (`governance.trust.memory`). What
 is expired, older than what was seen before, or unsigned is no document, and the node stops.
 """
 
@@ -22,6 +23,7 @@ from client.state import documents
 from governance.database import transaction
 from governance.errors import DocumentFault
 from governance.trust.bundle import CountryBundle, CountryDocuments, own_country, signer_of
+from governance.trust.memory import CountryMemory, ViewMemory
 from governance.trust.view import Floor, TrustedView
 from keys.errors import PratiqueError
 from keys.identity import VerifyKey
@@ -71,6 +73,7 @@ class DocumentStore:
         self._officer: Pinned | None = None
         self._lock = RLock()
         self._known: Floor | None = None
+        self._seen, self._own_seen = ViewMemory(), CountryMemory()
         self._reported: set[str] = set()
 
     def not_before(self, now: datetime) -> datetime:
@@ -223,13 +226,12 @@ class DocumentStore:
                 fix="run `pratique-officer sign node-keys.json --node HOME` there, or "
                 "`pratique-node accept FILE` here",
             )
-        moment = self.not_before(now)
-        return own_country(bundle, self._country, self.officer.present, moment)
+        moment, key = self.not_before(now), self.officer.present
+        return self._own_seen.country(bundle, self._country, key, moment)
 
     def view(self, now: datetime) -> TrustedView:
         """Return the published documents from the mirror, verified at `now`."""
-        files = self._files()
-        return TrustedView.load(files.get, self._root(), now, self._floor())
+        return self._seen.view(self._files().get, self._root(), now, self._floor())
 
     def held(self, now: datetime) -> Held:
         """Return everything a decision needs. Raises DocumentFault."""

@@ -79,7 +79,8 @@ class Sampler:
         magnitude = proposed.below + std * proposed.steps
         usable = proposed.usable & ~(proposed.negative & (magnitude == 0))
         kept = usable & self._passed(std, proposed)
-        return np.where(proposed.negative, -magnitude, magnitude)[kept]
+        signed: NDArray[np.int64] = np.where(proposed.negative, -magnitude, magnitude)
+        return np.asarray(signed[kept], dtype=np.int64)
 
     def steps(self, words: Words) -> NDArray[np.int64]:
         """Return v ≥ 0 with chances ∝ e^(-v): how often e^(-1) goes into a uniform number."""
@@ -157,4 +158,4 @@ class Sampler:
 
 
 def _fractions(words: Words) -> NDArray[np.float64]:
-    return words * 2.0**-WORD_BITS
+    return np.asarray(words * 2.0**-WORD_BITS, dtype=np.float64)

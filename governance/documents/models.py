@@ -5,8 +5,9 @@ so that what is read later can never differ from what was signed.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
@@ -140,10 +141,16 @@ class Document(Part):
         """Return the RFC 8785 JSON of all fields."""
         return canonical_json(self.model_dump(mode="json"))
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """`sha256:<hex>` of the canonical bytes: the document's name everywhere."""
         return digest(self.canonical())
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy, which has a digest of its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("digest", None)
+        return copied
 
     @classmethod
     def from_canonical(cls, data: bytes) -> Self:

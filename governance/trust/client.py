@@ -56,6 +56,8 @@ class Client(Updater):
     def __init__(self, cache: str, recorder: Recorder, pinned_root: bytes, now: datetime) -> None:
         super().__init__(cache, ORIGIN + METADATA, fetcher=recorder, bootstrap=pinned_root)
         self._trusted_set.reference_time = now
+        self.delegated: list[Targets] = []
+        """The delegated roles that were asked for and verified."""
 
     @property
     def root(self) -> Root:
@@ -70,7 +72,8 @@ class Client(Updater):
 
     def role(self, name: str) -> Targets:
         """Return what the delegated role itself lists, verified by its delegation."""
-        return self._load_targets(name, Targets.type)
+        self.delegated.append(role := self._load_targets(name, Targets.type))
+        return role
 
     def content(self, target: TargetFile) -> bytes:
         """Return a target's bytes, verified by length and hash."""

@@ -46,6 +46,7 @@ class Loaded:
     targets: int
     expires: datetime
     signed_until: datetime
+    unchanged_until: datetime
     countries: dict[str, CountryDocuments]
     absent: dict[str, str]
     ignored: tuple[str, ...]
@@ -107,6 +108,7 @@ class _Loading:
             targets=self._targets.version,
             expires=min(signed.expires for signed in top),
             signed_until=min(self._root.expires, self._targets.expires),
+            unchanged_until=self._unchanged_until(),
             countries=countries,
             absent=absent,
             ignored=(*self._overrides(), *strange),
@@ -115,6 +117,10 @@ class _Loading:
             floor=self._raised(countries, keys),
             files=self._recorder.files,
         )
+
+    def _unchanged_until(self) -> datetime:
+        """When the first of all metadata that were read here ends, delegated ones included."""
+        return min(signed.expires for signed in (*self._client.top, *self._client.delegated))
 
     def _check_versions(self) -> None:
         for signed in self._client.top:

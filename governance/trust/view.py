@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Self
 
 from governance.documents.agreement import Agreement
@@ -25,6 +25,13 @@ from governance.trust.versions import Versions
 __all__ = ["Fetch", "Floor", "TrustedView"]
 
 NO_FLOOR = Floor()
+STUDIES_READ = 64
+
+
+@lru_cache(maxsize=STUDIES_READ)
+def _study(data: bytes) -> Study:
+    """Read a study; equal bytes are the same study for ever."""
+    return Study.from_canonical(data)
 
 
 @dataclass(frozen=True)
@@ -35,8 +42,8 @@ class TrustedView:
     `ignored` what was published and must not be believed, in sentences for the log. `files` is
     every file the view was made from: `load(view.files.get, ...)` makes it again, offline.
     `expires` is when the first of the top-level documents ends, `signed_until` when the countries'
-    own signatures do. `now` is the reference time: the clock, or the latest signed time seen where
-    that is later.
+    own signatures do, `unchanged_until` when the first of all that was read here does. `now` is the
+    reference time: the clock, or the latest signed time seen where that is later.
     """
 
     now: datetime
@@ -44,6 +51,7 @@ class TrustedView:
     versions: Versions
     expires: datetime
     signed_until: datetime
+    unchanged_until: datetime
     countries: Mapping[str, CountryDocuments]
     absent: Mapping[str, str]
     ignored: tuple[str, ...]
@@ -67,6 +75,7 @@ class TrustedView:
             versions=Versions(found.root, found.targets, held),
             expires=found.expires,
             signed_until=found.signed_until,
+            unchanged_until=found.unchanged_until,
             countries=found.countries,
             absent=found.absent,
             ignored=found.ignored,
@@ -79,7 +88,7 @@ class TrustedView:
     def study(self, digest: str) -> Study | None:
         """Return the study with this digest. Raises DocumentFault where it cannot be read."""
         data = self.study_files.get(digest)
-        return None if data is None else Study.from_canonical(data)
+        return None if data is None else _study(data)
 
     @cached_property
     def studies(self) -> Mapping[str, Study]:
@@ -88,7 +97,7 @@ class TrustedView:
         for data in self.study_files.values():
             # one unreadable proposal must not hide the others
             with suppress(DocumentFault):
-                found.append(Study.from_canonical(data))
+                found.append(_study(data))
         return {study.digest: study for study in sorted(found, key=lambda study: study.id)}
 
     def country(self, country: str) -> CountryDocuments | None:

@@ -17,6 +17,7 @@ from governance.documents.models import (
 from governance.documents.permit import Withdrawal
 from governance.errors import DocumentFault
 from keys.errors import PratiqueError
+from protocols.encoding import digest
 from tests.support.documents import NOW, agreement, raw_key, study, withdrawal
 
 
@@ -158,3 +159,16 @@ def test_a_document_cannot_be_changed() -> None:
 
 def test_document_faults_are_pratique_errors() -> None:
     assert issubclass(DocumentFault, PratiqueError)
+
+
+def test_a_digest_is_worked_out_once_and_a_copy_has_its_own() -> None:
+    original = study(agreement())
+    assert original.digest is original.digest
+    for changed in (
+        original.model_copy(update={"title": "Another"}),
+        original.with_mechanisms(()),
+        original.model_copy(update={"title": "Another"}, deep=True),
+    ):
+        assert changed.digest == digest(changed.canonical()) != original.digest
+    assert original.model_copy() == original
+    assert original.model_copy().digest == original.digest
