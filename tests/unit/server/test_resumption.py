@@ -394,3 +394,19 @@ def test_a_stranger_who_submits_the_old_bundle_carries_nothing(table: Stage) -> 
     assert not scene.attempt()
     with pytest.raises(Exception, match="does not carry"):
         conduct(scene.coordinator.home, RUN, 2, scene.carrier, scene.desk, seconds=1)
+
+
+@pytest.mark.parametrize("moment", ["publish", "published", "released"])
+def test_a_result_that_was_signed_is_not_signed_again(training: Stage, moment: str) -> None:
+    """Killed about its publication, and carried on an hour later, when all would read otherwise."""
+    scene = training.scene()
+    assert scene.attempt((moment, 1))
+    signed = scene.result
+    scene.coordinator.federation.papers.now += timedelta(hours=1)
+    if not scene.over:
+        scene.carry_on()
+        assert not scene.attempt()
+    assert scene.result == signed
+    row = scene.coordinator.office.runs.get(RUN)
+    assert (row.state, row.reason) == ("finished", "")
+    assert scene.coordinator.log_kinds().count("result-released") == 1
