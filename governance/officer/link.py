@@ -1,6 +1,7 @@
 """The officer's way to the exchange: one channel, opened with the officer's own certificate."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from governance.officer.errors import OfficerFault
@@ -49,7 +50,41 @@ def kept_pair(home: OfficerHome, identity: Identity) -> KeptPair:
     return KeptPair(identity.store, TRANSPORT_KEY, home.certificate_file)
 
 
-def open_link(home: OfficerHome, settings: Settings, held: Credentials, dial: Dial) -> Exchange:
+@dataclass
+class OpenLink:
+    """An open channel and the certificate that it shows."""
+
+    exchange: Exchange
+    certificate: bytes
+    tried: bool = False
+    """Whether a renewal failed already: it is told once, and tried again by the next command."""
+
+    def keep_current(self, home: OfficerHome, held: Credentials, terminal: Terminal) -> None:
+        """Renew the certificate where it is time, and show the newest from now on.
+
+        Another program of this officer's (the agent) may have renewed it meanwhile; who went on
+        with the old one would look like a second holder. Where a renewal fails, the work goes on
+        for as long as the certificate lasts.
+        """
+        if held.due() and not self.tried:
+            self._renew(home, held, terminal)
+        now = held.presented()
+        if now.certificate != self.certificate:
+            self.exchange.present(authority=now.authority, key=now.key, certificate=now.certificate)
+            self.certificate = now.certificate
+
+    def _renew(self, home: OfficerHome, held: Credentials, terminal: Terminal) -> None:
+        try:
+            with one_writer(home.path / "transport"):
+                if held.due():
+                    held.renew(self.exchange)
+        except PratiqueError as fault:
+            self.tried = True
+            terminal.warn(f"your certificate was not renewed, and ends on {held.ends():%Y-%m-%d}")
+            terminal.warn(str(fault))
+
+
+def open_link(home: OfficerHome, settings: Settings, held: Credentials, dial: Dial) -> OpenLink:
     """Return the channel of an enrolled officer.
 
     Raises OfficerFault where it is not enrolled, KeyFault where its certificate has ended.
@@ -61,23 +96,10 @@ def open_link(home: OfficerHome, settings: Settings, held: Credentials, dial: Di
             fix="run `pratique-officer enrol` with the invitation of the coordinator",
         )
     shown = held.presented()
-    return dial(
+    link = dial(
         settings.exchange,
         authority=shown.authority,
         key=shown.key,
         certificate=shown.certificate,
     )
-
-
-def renew_if_due(home: OfficerHome, held: Credentials, link: Exchange, terminal: Terminal) -> None:
-    """Renew the certificate where it is time; without that the work goes on as long as it lasts."""
-    if not held.due():
-        return
-    try:
-        with one_writer(home.path / "transport"):
-            shown = held.renew(link) if held.due() else held.presented()
-    except PratiqueError as fault:
-        terminal.warn(f"your certificate was not renewed, and ends on {held.ends():%Y-%m-%d}")
-        terminal.warn(str(fault))
-        return
-    link.present(authority=shown.authority, key=shown.key, certificate=shown.certificate)
+    return OpenLink(link, shown.certificate)

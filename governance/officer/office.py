@@ -9,7 +9,7 @@ from typing import Self, get_args
 from governance.documents.study import Study
 from governance.ledger import LedgerView
 from governance.officer.home import Identity, OfficerHome, Settings
-from governance.officer.link import Dial, Exchange, dial, kept_pair, open_link, renew_if_due
+from governance.officer.link import Dial, Exchange, OpenLink, dial, kept_pair, open_link
 from governance.officer.node import ledger_left
 from governance.officer.own import own_documents, read_own
 from governance.officer.terminal import Terminal
@@ -45,7 +45,7 @@ class Office:
     terminal: Terminal
     clock: Callable[[], datetime]
     dial: Dial
-    _link: Exchange | None = field(default=None, init=False)
+    _link: OpenLink | None = field(default=None, init=False)
 
     @classmethod
     def open(
@@ -71,8 +71,8 @@ class Office:
         held = Credentials(self.pair, self.home.authority_file, clock=self.clock)
         if self._link is None:
             self._link = open_link(self.home, self.settings, held, self.dial)
-        renew_if_due(self.home, held, self._link, self.terminal)
-        return self._link
+        self._link.keep_current(self.home, held, self.terminal)
+        return self._link.exchange
 
     @property
     def pair(self) -> KeptPair:
@@ -106,7 +106,7 @@ class Office:
     def close(self) -> None:
         """Close the channel, if one was opened."""
         if self._link is not None:
-            self._link.close()
+            self._link.exchange.close()
 
     def view(self) -> TrustedView:
         """Return the verified documents, fetched now. Raises LinkFault, OfficerFault."""

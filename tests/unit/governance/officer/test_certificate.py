@@ -3,6 +3,9 @@
 from datetime import timedelta
 
 from governance.officer.home import TRANSPORT_KEY
+from governance.officer.office import Office
+from governance.officer.terminal import Terminal
+from governance.officer.trusted import FIRST_ROOT
 from keys.certificates import Role, public_pem
 from keys.renewal import certified_key, ends_of
 from keys.store import KeyStore
@@ -57,6 +60,23 @@ def test_a_renewal_that_fails_is_told_and_the_work_goes_on(agreed: Keyboard) -> 
     assert agreed.home.certificate_file.read_bytes() == before
     waiting = agreed.exchange.renewals, agreed.exchange.presented
     assert waiting == ([], [])
+
+
+def test_who_goes_on_after_the_agent_has_renewed_shows_the_new_certificate(
+    agreed: Keyboard,
+) -> None:
+    """Two programs of one officer: the slower one must not look like a thief."""
+    slow, quick = (
+        Office.open(agreed.home, PASSPHRASE.encode(), Terminal(), lambda: agreed.now, dialling)
+        for dialling in [lambda *_, **__: agreed.exchange] * 2
+    )
+    assert slow.exchange.fetch(FIRST_ROOT)
+    forward(agreed, 61)
+    assert quick.exchange.fetch(FIRST_ROOT)
+    assert slow.exchange.fetch(FIRST_ROOT)
+    certificate = agreed.home.certificate_file.read_bytes()
+    assert agreed.exchange.presented == [certificate, certificate]
+    assert len(agreed.exchange.renewals) == 1
 
 
 def test_somebody_else_s_certificate_is_not_taken(agreed: Keyboard) -> None:

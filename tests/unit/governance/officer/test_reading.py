@@ -162,7 +162,7 @@ class TestInbox:
         forward(agreed, 80)
         said = agreed.done("inbox")
         assert "Your certificate for the exchange ends" in said
-        assert "Your certificate was not renewed" in said
+        assert said.count("certificate was not renewed") == 1
 
     def test_answers_a_machine(self, agreed: Keyboard) -> None:
         asked = propose(agreed)
