@@ -91,6 +91,7 @@ FIELDS: Mapping[str, Kind] = {
     "run": word,
     "seconds": seconds,
     "study": word,
+    "until": word,
     "version": whole,
     "what": sentence,
     "why": sentence,
