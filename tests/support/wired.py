@@ -21,14 +21,13 @@ from typing import Any, Self
 from client.daemon import Daemon, fleet_server
 from client.reception import Slots
 from client.vitals import Vitals
-from client.vitals import Vitals
 from governance.documents.permit import PermitConditions
 from governance.documents.study import Study
 from governance.local import Desk
 from governance.service.systemd import Supervisor
-from governance.service.systemd import Supervisor
 from keys.certificates import TransportAuthority, new_node_auth_key
 from protocols.channel import ExchangeLink
+from protocols.noise import NoiseSource
 from server.forwarding import Forwarding
 from server.home import HOME_VARIABLE, CoordinatorHome
 from server.relay import Relay
@@ -40,6 +39,7 @@ from tests.support.fleet import Lasting, LoopThread, OpenExchange, caller, now
 from tests.support.nodes import Federation, keyring_of
 from tests.support.offices import FEDERATION, Coordinator
 from tests.support.proxy import FaultProxy
+from tests.support.silence import Silence
 
 ROOT = Path(__file__).parents[2]
 """Processes run the code of this folder, whatever is installed."""
@@ -79,7 +79,11 @@ class LiveFederation(Federation):
 
     def __post_init__(self) -> None:
         today = datetime.now(UTC)
-        dates = {"effective": today - DAY, "renewal": today + 300 * DAY, "sunset": today + 365 * DAY}
+        dates = {
+            "effective": today - DAY,
+            "renewal": today + 300 * DAY,
+            "sunset": today + 365 * DAY,
+        }
         self.changes = {"budget": ROOMY} | {n: f"{d:%Y-%m-%d}" for n, d in dates.items()}
         self.began = today.replace(microsecond=0)
         super().__post_init__()
@@ -88,12 +92,17 @@ class LiveFederation(Federation):
         return datetime.now(UTC)
 
     def entropy(self, country: str) -> Callable[[int], bytes]:
-        return lambda size: self.streams[country].randbytes(size)
+        """Return what a country draws from, whatever stream is its at the time."""
+
+        def draw(size: int) -> bytes:
+            return self.streams[country].randbytes(size)
+
+        return draw
 
     def begin_streams(self) -> None:
         """Let what the nodes draw begin anew."""
         for country in COUNTRIES:
-            self.streams[country] = random.Random(country)
+            self.streams[country] = random.Random(country)  # noqa: S311 (the same every time)
 
     def allowed(self, name: str, **changes: Any) -> Study:
         """Propose a study and let every country approve it."""
@@ -124,10 +133,11 @@ class Wiring:
     _endings: list[Callable[[], object]] = field(default_factory=list)
 
     @classmethod
-    def start(cls) -> Self:
-        """Start all but the nodes."""
+    def start(cls, *, noise: NoiseSource | None = None) -> Self:
+        """Start all but the nodes; without `noise` they draw none."""
         folder = Path(tempfile.mkdtemp(prefix="wired-"))  # pytest's own may be too long
-        federation, home = LiveFederation(folder / "f"), CoordinatorHome(folder / "c")
+        federation = LiveFederation(folder / "f", noise=noise or Silence())
+        home = CoordinatorHome(folder / "c")
         environment = {HOME_VARIABLE: os.fspath(home.path), "PYTHONPATH": os.fspath(ROOT)}
         superlink = SuperLink(folder / "s", environment=environment)
         superlink.start()
@@ -216,4 +226,3 @@ class Wiring:
         self.superlink.close()
         self.federation.close()
         shutil.rmtree(self.folder, ignore_errors=True)
-
