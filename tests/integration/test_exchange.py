@@ -1,6 +1,7 @@
 """The exchange on its port: who may call what, walked as a matrix over real mutual TLS."""
 
 import contextlib
+import hashlib
 import itertools
 import socket
 import ssl
@@ -12,15 +13,25 @@ from pathlib import Path
 import grpc
 import pytest
 from cryptography import x509
-from flwr.proto.fleet_pb2 import PullMessagesRequest
+from flwr.proto.fleet_pb2 import (
+    PullMessagesRequest,
+    PushMessagesRequest,
+    PushMessagesResponse,
+)
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
-from flwr.proto.message_pb2 import PullObjectResponse
+from flwr.proto.message_pb2 import (
+    Message,
+    Metadata,
+    PullObjectResponse,
+    PushObjectRequest,
+    PushObjectResponse,
+)
 from flwr.proto.node_pb2 import Node
 
 from governance.database import open_database
 from governance.errors import DocumentFault
 from keys.certificates import Role, TransportAuthority
-from protocols.carrier import FLEET_CALLS, OBJECT_CALLS
+from protocols.carrier import FLEET_CALLS, MAX_FRAME, OBJECT_CALLS
 from protocols.channel import MAX_MESSAGE, ExchangeLink, LinkFault
 from protocols.errors import ProtocolFault
 from protocols.invitation import Invitation
@@ -343,6 +354,31 @@ def test_a_node_reaches_its_own_seat_and_no_other_s(port: Port) -> None:
     finally:
         mine.close()
         theirs.close()
+
+
+def test_the_largest_frame_passes_both_ways(port: Port) -> None:
+    """A round of 10^6 values in 64-bit words is 8 MB; the bound is six times that."""
+    frame = bytes(range(256)) * (MAX_FRAME // 256)
+    port.superlink.will("PullMessages", incoming(tree("large")))
+    found = PullObjectResponse(object_found=True, object_available=True, object_content=frame)
+    port.superlink.will("PullObject", found.SerializeToString())
+    name = hashlib.sha256(frame).hexdigest()
+    answer = PushMessagesResponse(objects_to_push=[name])
+    port.superlink.will("PushMessages", answer.SerializeToString())
+    port.superlink.will("PushObject", PushObjectResponse(stored=True).SerializeToString())
+    message = Message(metadata=Metadata(src_node_id=AT))
+    push = PushMessagesRequest(node=Node(node_id=AT), messages_list=[message])
+    link = port.link(caller(port.authority, "AT"))
+    try:
+        look = PullMessagesRequest(node=Node(node_id=AT)).SerializeToString()
+        assert link.relay(RelayRequest(method="PullMessages", body=look), 60).object == frame
+        body = push.SerializeToString()
+        request = RelayRequest(method="PushMessages", body=body, object=frame)
+        assert link.relay(request, 60).status == 200
+    finally:
+        link.close()
+    (stored,) = [body for method, body, _ in port.superlink.calls if method == "PushObject"]
+    assert PushObjectRequest.FromString(stored).object_content == frame
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ import server.conduct
 from protocols.carrier import FRAME, MESSAGE_TYPE, RECORD
 from server.carrier import FlowerCarrier
 
-LARGE = bytes(range(256)) * 8192
+LARGE = bytes(range(256)) * 2**15
+"""As large as a model, or a contribution, of 10^6 values in 64-bit words."""
 REPLY_SECONDS = 20.0
 SHORT_SECONDS = 1.0
 
