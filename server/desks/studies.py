@@ -77,9 +77,10 @@ class Studies:
         office, view = self._office, self._office.view()
         study = find(view, name)
         require_launchable(self._checks(study, view, Act.CONTRIBUTE))
+        self._require_no_result(study)
+        self._require_unused_permits(study, view)
         self._require_nodes(study)
         run_id = secrets.token_hex(RUN_ID_BYTES)
-        self._require_unused_permits(study, view)
         with self._launching:  # of two at once, the second finds the study running
             self._require_idle(study)
             attempt = office.runs.create(
@@ -227,21 +228,25 @@ class Studies:
 
     def _require_idle(self, study: Study) -> None:
         row = self._office.runs.latest_of(study.digest)
-        if row is not None and row.state == RunState.FINISHED:
-            raise OperationFault(
-                f"The study {study.id} has its result already",
-                why=f"run {row.run_id} released it, and what is published does not change",
-                fix=f"`result show {study.id}`; to ask again, propose the study under a new id",
-            )
         if row is not None and not RunState(row.state).over:
             raise OperationFault(
                 f"The study {study.id} is running already",
                 fix=f"`study watch {study.id}`, or `study stop {study.id}`",
             )
 
+    def _require_no_result(self, study: Study) -> None:
+        row = self._office.runs.latest_of(study.digest)
+        if row is not None and row.state == RunState.FINISHED:
+            raise OperationFault(
+                f"The study {study.id} has its result already",
+                why=f"run {row.run_id} released it, and what is published does not change",
+                fix=f"`result show {study.id}`; to ask again, propose the study under a new id",
+            )
+
     def _require_unused_permits(self, study: Study, view: TrustedView) -> None:
         """A permit is for one charged run; the nodes would refuse a second one by themselves."""
-        charged = [r for r in self._office.runs.of(study.digest) if r.round]
+        ended = (r for r in self._office.runs.of(study.digest) if RunState(r.state).over)
+        charged = [row for row in ended if row.round]
         if not charged:
             return
         last = max(charged, key=lambda row: row.created)

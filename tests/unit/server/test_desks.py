@@ -196,6 +196,45 @@ def test_a_run_is_carried_to_a_signed_release(coordinator: Coordinator, study: S
     assert (only["outcome"], only["opened"]) == ("opened", list(COUNTRIES))
 
 
+def test_a_study_that_has_its_result_is_not_launched_again(
+    coordinator: Coordinator, study: Study
+) -> None:
+    run = launched(coordinator, study)
+    carrier, desk = NodesCarrier(coordinator.federation), OfficeDesk(coordinator)
+    conduct(coordinator.home, run, 1, carrier, desk, seconds=1)
+    coordinator.seats.connected.clear()
+    fault = refused(coordinator, "study_launch", name=study.id)
+    assert "has its result already" in fault.what
+    assert "new id" in fault.fix
+
+
+def test_a_study_whose_charged_run_was_ended_says_whom_to_ask(
+    coordinator: Coordinator, study: Study
+) -> None:
+    run = launched(coordinator, study)
+    desk = OfficeDesk(coordinator)
+
+    def full(*_: object) -> None:
+        raise OperationFault("The disk is full")
+
+    desk.release = full  # type: ignore[method-assign]
+    with pytest.raises(OperationFault, match="disk"):
+        conduct(coordinator.home, run, 1, NodesCarrier(coordinator.federation), desk, seconds=1)
+    assert state(coordinator, run)[0] == "failed"
+    coordinator.seats.connected.clear()
+    fault = refused(coordinator, "study_launch", name=study.id)
+    assert "The permits of DK, EE, NO, PT for heart-by-sex are used up" in fault.what
+    assert run in fault.why
+    assert "The disk is full" in fault.why
+    assert "approve heart-by-sex --reconsider" in fault.fix
+    coordinator.federation.papers.now += SECOND
+    for country in COUNTRIES[:-1]:
+        coordinator.federation.permit(country, study)
+    assert "The permits of PT for" in refused(coordinator, "study_launch", name=study.id).what
+    coordinator.federation.permit("PT", study)
+    assert "not connected" in refused(coordinator, "study_launch", name=study.id).what
+
+
 def test_a_stranger_s_second_carrier_of_a_run_does_nothing(
     coordinator: Coordinator, study: Study
 ) -> None:
