@@ -104,12 +104,12 @@ class LiveFederation(Federation):
         for country in COUNTRIES:
             self.streams[country] = random.Random(country)  # noqa: S311 (the same every time)
 
-    def allowed(self, name: str, **changes: Any) -> Study:
+    def allowed(self, name: str, *, noise_std: int = CHEAP_NOISE, **changes: Any) -> Study:
         """Propose a study and let every country approve it."""
         today = self.papers.now = datetime.now(UTC).replace(microsecond=0)
         dates = {"created": f"{today - DAY:%Y-%m-%d}", "expires": f"{today + 60 * DAY:%Y-%m-%d}"}
         fields = study_fields(self.papers.agreed, id=name, **dates | changes)
-        study = priced(Study.model_validate(fields), CHEAP_NOISE)
+        study = priced(Study.model_validate(fields), noise_std)
         self.papers.propose(study)
         for country in COUNTRIES:
             self.permit(country, study, conditions=PermitConditions(expires=today + 30 * DAY))

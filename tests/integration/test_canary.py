@@ -1,0 +1,352 @@
+"""Records with planted values: none of them, and no plaintext contribution, is ever found outside.
+
+The quick tests look at every reply of real nodes, in one process. The slow one wires a whole
+federation as in life and looks at every call that a node makes, before it is encrypted, and at
+every byte that the coordinator keeps: databases with their free pages and write-ahead logs,
+Flower's logs and folders, documents, results, secrets in memory, temporary files.
+"""
+
+import base64
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+import client.reception
+import protocols.channel
+from protocols.noise import DiscreteGaussian
+from protocols.private_sum.masking import Masker
+from protocols.private_sum.messages import read_reply
+from server.learning.release import MODEL_FILE
+from tests.support.canary import (
+    PATIENTS,
+    Canaries,
+    Listener,
+    OverheardNoise,
+    ages,
+    name_of,
+    plant,
+    planted_records,
+)
+from tests.support.documents import COUNTRIES
+from tests.support.nodes import Federation, code_of
+from tests.support.wired import Wiring, training
+
+DICTIONARY = """
+dictionary: 1
+title: Patients with values that are nowhere else
+patient: id
+features:
+  - {name: age, type: numeric, bounds: [0, 120]}
+  - {name: sex, type: categorical, codes: {F: female, M: male}}
+  - {name: disease, type: boolean}
+"""
+FOUND_NAMES = "CANARY-76121-Führerschein"
+MALFORMED = {
+    "a number that is none": f"{FOUND_NAMES},x,63.7,F,0\nq1,y,{FOUND_NAMES},F,0\n",
+    "a code that nobody knows": f"q1,{FOUND_NAMES},63.7,{FOUND_NAMES},0\n",
+    "too many fields": f"q1,x,63.7,F,0,{FOUND_NAMES}\n",
+    "an open quote": f'q1,"{FOUND_NAMES},63.7,F,0\n',
+    "a patient twice": f"{FOUND_NAMES},x,63.7,F,0\n" * 2,
+    "an infinite age": f"{FOUND_NAMES},x,1e999,F,0\n",
+}
+NOISE_STD = 3_000
+OVERFLOWING = "q1,x,1.7976931348623157e308,F,1\nq2,x,-1e308,M,1\nq3,x,119.999999999,F,0\n"
+
+
+@pytest.fixture
+def canaries() -> Canaries:
+    planted = Canaries()
+    plant(planted, COUNTRIES)
+    planted.text("a malformed field", FOUND_NAMES)
+    return planted
+
+
+@pytest.fixture
+def listener(canaries: Canaries, monkeypatch: pytest.MonkeyPatch) -> Listener:
+    hearing = Listener(canaries)
+    hearing.listen(monkeypatch)
+    return hearing
+
+
+def settle(federation: Federation) -> None:
+    """Put planted records into every node's folder."""
+    for country in COUNTRIES:
+        folder = federation.home(country).path
+        (folder / "records.csv").write_text(planted_records(country), encoding="utf-8")
+        (folder / "dictionary.yaml").write_text(DICTIONARY)
+
+
+# The search itself.
+
+
+def test_the_search_finds_each_planted_kind_in_each_spelling(canaries: Canaries) -> None:
+    noise = np.array([123_457, -98_765, 4_194_303, -77], dtype=np.int64)
+    canaries.whole("noise", noise)
+    for kind in ("<i8", ">i8", "<i4", ">i4", "<f8", ">f8", "<f4", ">f4"):
+        hidden = os.urandom(37) + noise.astype(kind).tobytes() + os.urandom(11)
+        assert f"noise as {kind}" in canaries.found_in(hidden)
+    name = name_of("DK", 3)
+    for spelt in (name.encode(), name.encode("utf-16-le"), json.dumps(name).encode()):
+        assert canaries.found_in(b"..." + spelt + b"...") == ["a name of DK"]
+    age = repr(ages("PT")[-1]).encode()
+    assert canaries.found_in(age) == ["an age of PT"]
+    assert canaries.found_in(FOUND_NAMES.encode().hex().encode()) == ["a malformed field"]
+    for before in range(4):
+        coded = base64.b64encode(bytes(before) + FOUND_NAMES.encode() + b"tail")
+        assert canaries.found_in(coded) == ["a malformed field"]
+
+
+def test_the_search_finds_nothing_in_noise(canaries: Canaries) -> None:
+    assert canaries.found_in(os.urandom(2**20)) == []
+    assert canaries.found_in(bytes(2**16)) == []
+
+
+# Every reply of real nodes.
+
+
+def replies_of(federation: Federation) -> dict[str, list[bytes]]:
+    """Record what each node answers from now on."""
+    said: dict[str, list[bytes]] = {country: [] for country in COUNTRIES}
+    for country, node in federation.nodes.items():
+        inner = node.handle
+
+        def handle(frame: bytes, country: str = country, inner: Any = inner) -> bytes:
+            said[country].append(inner(frame))
+            return said[country][-1]
+
+        node.handle = handle  # type: ignore[method-assign]
+    return said
+
+
+@pytest.fixture
+def federation(tmp_path: Path, canaries: Canaries) -> Iterator[Federation]:
+    noise = OverheardNoise(DiscreteGaussian(), canaries)
+    made = Federation(tmp_path / "federation", noise=noise)
+    settle(made)
+    for country in COUNTRIES:
+        made.restart(country)
+    yield made
+    made.close()
+
+
+def run_once(federation: Federation) -> dict[str, list[bytes]]:
+    """Carry a histogram through; return what every node said."""
+    study = federation.approved()
+    said = replies_of(federation)
+    run = federation.ready(study)
+    run.sum(1, "histogram")
+    return said
+
+
+def test_no_reply_holds_a_record_or_a_plaintext_contribution(
+    federation: Federation, canaries: Canaries, listener: Listener
+) -> None:
+    said = run_once(federation)
+    assert listener.heard == {"patients": PATIENTS * 8, "contributions": 4}
+    assert [len(replies) for replies in said.values()] == [5, 5, 5, 5]
+    for country, replies in said.items():
+        assert all(code_of(reply) is None for reply in replies)
+        assert canaries.found_in(b"".join(replies)) == [], country
+    words = read_reply(said["DK"][3], "DK", "contribution").contribution.words
+    canaries.words("what left", np.frombuffer(words, "<u8"))
+    assert "what left as <u8" in canaries.found_in(b"".join(said["DK"]))  # it does look there
+
+
+@pytest.mark.usefixtures("listener")
+@pytest.mark.parametrize("rows", MALFORMED.values(), ids=MALFORMED.keys())
+def test_a_refusal_over_unreadable_records_quotes_none(
+    federation: Federation,
+    canaries: Canaries,
+    rows: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    study = federation.approved()
+    (federation.home("DK").path / "records.csv").write_text(f"id,name,age,sex,disease\n{rows}")
+    node = federation.nodes["DK"]
+    node.holdings.refresh()
+    reply = node.handle(federation.run(study).request("bundle", "DK"))
+    assert code_of(reply) is not None
+    assert canaries.found_in(reply) == []
+    assert canaries.found_in(caplog.text.encode()) == []
+
+
+@pytest.mark.usefixtures("listener")
+def test_records_that_break_or_overflow_in_the_middle_of_a_run_say_nothing(
+    federation: Federation, canaries: Canaries
+) -> None:
+    study = federation.approved()
+    said = replies_of(federation)
+    run = federation.ready(study)
+    path = federation.home("DK").path / "records.csv"
+    for content in (planted_records("DK") + OVERFLOWING, MALFORMED["too many fields"], ""):
+        path.write_text(content, encoding="utf-8")
+        node = federation.nodes["DK"]
+        node.holdings.refresh()
+        opened = run.coordinator.begin_round(1, "histogram", b"")
+        assert code_of(node.handle(opened.contribute_request("DK"))) is not None
+        run.coordinator._round_number = 0
+    assert canaries.found_in(b"".join(said["DK"])) == []
+
+
+# Broken on purpose: the search has to see it.
+
+
+def unmasked(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Masker, "add", lambda *_: None)
+    patch.setattr(Masker, "subtract", lambda *_: None)
+
+
+def test_an_unmasked_contribution_would_be_found(
+    federation: Federation,
+    canaries: Canaries,
+    listener: Listener,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unmasked(monkeypatch)
+    said = run_once(federation)
+    found = canaries.found_in(b"".join(said["DK"]))
+    assert any("noisy sum, packed" in name for name in found)
+
+
+def test_a_record_in_a_refusal_would_be_found(
+    federation: Federation, canaries: Canaries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = federation.nodes["DK"]
+    monkeypatch.setattr(
+        client.reception.Reception, "_refuse", lambda *_: str(node.holdings.fault).encode()
+    )
+    study = federation.approved()
+    rows = MALFORMED["a code that nobody knows"]
+    (federation.home("DK").path / "records.csv").write_text(f"id,name,age,sex,disease\n{rows}")
+    node.holdings.refresh()
+    reply = node.handle(federation.run(study).request("bundle", "DK"))
+    assert canaries.found_in(reply) == ["a malformed field"]
+
+
+# A whole federation: every call before it is encrypted, every byte that the coordinator keeps.
+
+
+class Tap(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]
+    """Sees each call of a channel as it is handed to gRPC: name, metadata, bytes."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, bytes]] = []
+
+    def intercept_unary_unary(self, go_on: Any, details: Any, request: Any) -> Any:
+        said = repr((details.method, details.metadata)).encode() + request.SerializeToString()
+        self.calls.append((details.method.rsplit("/", 1)[-1], said))
+        return go_on(details, request)
+
+    def tapped(self, *arguments: Any, **options: Any) -> Any:
+        """Open a channel that this hears."""
+        return grpc.intercept_channel(self.opened(*arguments, **options), self)
+
+    opened = staticmethod(grpc.secure_channel)
+
+
+@pytest.fixture(scope="module")
+def short_folder() -> Iterator[Path]:
+    """Where everything temporary goes, of this process and of those that it starts."""
+    with (
+        tempfile.TemporaryDirectory(prefix="c", dir="/tmp") as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
+
+
+class Watched:
+    """What a whole federation did over two studies and a refusal, and what it left."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.folder, self.canaries, self.tap = folder, Canaries(), Tap()
+        plant(self.canaries, COUNTRIES)
+        self.canaries.text("a malformed field", FOUND_NAMES)
+        self.listener = Listener(self.canaries)
+        self.listener.listen(patch)
+        patch.setattr(protocols.channel.grpc, "secure_channel", self.tap.tapped)
+        self.noise = OverheardNoise(DiscreteGaussian(), self.canaries)
+        self.wiring = Wiring.start(noise=self.noise)
+        settle(self.wiring.federation)
+        self.wiring.settle_all()
+
+    def carried(self, name: str, **study: Any) -> dict[str, Any]:
+        """Carry a study to its end and return how it ended."""
+        allowed = self.wiring.federation.allowed(name, noise_std=NOISE_STD, **study)
+        self.wiring.launch(allowed)
+        found: dict[str, Any] = self.wiring.until(lambda: self.wiring.over(allowed), 240)
+        return found
+
+    def break_records(self, country: str, content: str) -> None:
+        """Put other records into a node's folder, and let it notice."""
+        (self.wiring.federation.home(country).path / "records.csv").write_text(content)
+        self.wiring.federation.nodes[country].holdings.refresh()
+
+    def files(self) -> Iterator[Path]:
+        """Every file that is not a node's own: the coordinator's, Flower's, temporary ones."""
+        federation = self.wiring.federation
+        own = {federation.home(country).path for country in COUNTRIES}
+        for top in (self.folder, self.wiring.superlink._secrets):
+            for path in sorted(top.rglob("*")):
+                if path.is_file() and not own & set(path.parents):
+                    yield path
+
+
+@pytest.fixture(scope="module")
+def watched(short_folder: Path) -> Iterator[Watched]:
+    with pytest.MonkeyPatch.context() as patch:
+        made = Watched(short_folder, patch)
+        try:
+            yield made
+        finally:
+            made.wiring.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore:GitWildMatchPattern")
+def test_nothing_planted_leaves_a_node_or_reaches_the_coordinator(watched: Watched) -> None:
+    assert watched.carried("canary-table")["state"] == "finished"
+    told = training(3) | {"privacy": {"epsilon": 5.0, "delta": 1e-5}}
+    told["task"] |= {"evaluation": {"held_out": 0.25, "bins": 10, "share": 0.2}}
+    assert watched.carried("canary-model", **told)["state"] == "finished"
+    header = "id,name,age,sex,disease\n"
+    watched.break_records("DK", header + MALFORMED["a patient twice"])
+    watched.break_records("EE", planted_records("EE") + OVERFLOWING)
+    assert watched.carried("canary-refused")["state"] == "void"
+
+    heard = watched.listener.heard
+    assert heard["contributions"] == 4 * (1 + 3 + 1)
+    assert heard["patients"] > 4 * PATIENTS
+    assert watched.noise.drawn >= heard["contributions"] + 4 * 2
+    calls = [name for name, _ in watched.tap.calls]
+    assert {"Relay", "Fetch"} == set(calls)
+    sent = b"".join(said for _, said in watched.tap.calls)
+    assert watched.canaries.found_in(sent) == []
+
+    kept = list(watched.files())
+    names = {path.name for path in kept}
+    assert {"state.db", "superlink.log", "superexec.log", MODEL_FILE, "key.pem"} <= names
+    leaks = {path: found for path in kept if (found := watched.canaries.found_in(_read(path)))}
+    assert leaks == {}
+
+    # It does look there: what may be there is found.
+    model = watched.wiring.coordinator.home.results / "canary-model" / MODEL_FILE
+    watched.canaries.real("the model", np.frombuffer(model.read_bytes()[-32:], "<f8"))
+    assert "the model as <f8" in watched.canaries.found_in(_read(model))
+    assert b"PullMessages" in sent
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:  # a lock or a log that has just gone
+        return b""
