@@ -92,6 +92,7 @@ def office(engine: Engine, flower: Flower, seats: Seats | None = None) -> Any:
         clock=now,
         home=SimpleNamespace(superlink=Path("/home/superlink")),
         repository=SimpleNamespace(refresh=lambda *_, **__: None),
+        documents=SimpleNamespace(superseded=False),
         keys=SimpleNamespace(online=None, transport=SimpleNamespace(tend=lambda _: [])),
         note=lambda *_, **__: None,
     )

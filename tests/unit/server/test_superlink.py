@@ -197,8 +197,32 @@ def test_a_process_that_ended_by_itself_is_named(link: SuperLink) -> None:
     link._spawn("superexec", ["/bin/true"])
     link._processes[1].wait(10)
     assert link.failed() == "superexec"
+    survivor = link._processes[0]
     link.close()
-    assert link._processes[0].returncode is not None
+    assert survivor.returncode is not None
+    assert link.failed() is None
+
+
+def test_a_restart_ends_what_is_left_and_makes_other_secrets_at_another_port(
+    link: SuperLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link._spawn("superlink", ["/bin/sleep", "60"])
+    left, folder, port = link._processes[0], link._secrets, link.port
+    started: list[int] = []
+    monkeypatch.setattr(link, "start", lambda: started.append(link.port))
+    link.restart()
+    assert left.returncode is not None
+    assert not folder.exists()
+    assert link._secrets.is_dir()
+    assert started == [link.port] != [port]
+
+
+def test_the_server_app_is_killed_with_its_executor(link: SuperLink) -> None:
+    link._home.mkdir(parents=True, exist_ok=True)
+    link._write_executor()
+    script = (link._home / "bin" / superlink.SERVER_APP).read_text()
+    assert "setpriv --pdeathsig KILL" in script
+    assert script.index("setpriv") < script.index("server.guard")
 
 
 def test_a_process_that_will_not_end_is_ended(
@@ -210,5 +234,6 @@ def test_a_process_that_will_not_end_is_ended(
     log = link._home / "superlink.log"
     while "up" not in log.read_text():
         pass
+    process = link._processes[0]
     link.close()
-    assert link._processes[0].returncode == -9
+    assert process.returncode == -9
