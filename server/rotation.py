@@ -54,9 +54,7 @@ def open_keys(home: CoordinatorHome, passphrase: bytes) -> CoordinatorKeys:
     for name, key in later.items():
         store.put(name, key.to_bytes())
     _forget(store)
-    return replace(
-        keys, identity=later[IDENTITY], documents=later[DOCUMENTS], online=later[ONLINE]
-    )
+    return replace(keys, identity=later[IDENTITY], documents=later[DOCUMENTS], online=later[ONLINE])
 
 
 def names(agreement: Agreement, keys: Mapping[str, SigningKey]) -> bool:

@@ -203,8 +203,8 @@ class Keyboard:
     def contents(self) -> dict[str, bytes]:
         """Return every file of the officer that decides anything."""
         kept = (p for p in self.home.path.rglob("*") if p.is_file() and p.name != "lock")
-        skipped = {"root.json", "floor.json"}  # what was seen may be remembered at any time
-        return {str(p): p.read_bytes() for p in kept if p.name not in skipped}
+        seen = {"root.json", "floor.json", "agreement.json"}  # may be remembered at any time
+        return {str(p): p.read_bytes() for p in kept if p.name not in seen}
 
     def own(self) -> CountryDocuments | None:
         return read_own(self.home, self.home.settings(), self.now)
