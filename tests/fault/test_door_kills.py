@@ -21,7 +21,7 @@ from tests.support.nodes import Federation
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1_500)]
 
-KILLS_AT_MOMENTS = int(os.environ.get("PRATIQUE_TEST_KILLS", "80"))
+KILLS_AT_MOMENTS = int(os.environ.get("PRATIQUE_TEST_KILLS", "120"))
 ROUNDS = 5
 TRAINING = {
     "population": {"register": "patients"},

@@ -24,4 +24,5 @@ def test_dead_at_every_third_or_fourth_statement_of_every_message(
         stage.federation.close()
     assert {phase for phase, _ in stage.deaths} == set(WAYS)
     assert {where for _, where in stage.deaths} == {STATEMENT}
+    print(stage.deaths.total())
     assert stage.deaths.total() > 60
