@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 from flwr.app import ConfigRecord, Message, RecordDict
@@ -46,7 +47,8 @@ class Mail:
 
     def __init__(self, grid: Any) -> None:
         self._grid = grid
-        self._pool = ThreadPoolExecutor(AT_ONCE)
+        self._pool, self._background = ThreadPoolExecutor(AT_ONCE), ThreadPoolExecutor(1)
+        self._read = SimpleQueue[str]()
 
     def push(self, letters: Sequence[tuple[int, bytes]]) -> list[str]:
         """Push a frame to each node; return names of messages, empty where Flower took none."""
@@ -62,6 +64,7 @@ class Mail:
         contents = {message.metadata.message_id: content for message, content in packed}
         due = [(answer.session_id, name, contents[name]) for name in answer.objects_to_push]
         list(self._pool.map(self._push_object, due))
+        self._forget_read()
         return list(answer.message_ids)
 
     def pull(self, names: Sequence[str]) -> list[Received]:
@@ -88,9 +91,16 @@ class Mail:
         reply_to, name = message.metadata.reply_to_message_id, message.metadata.message_id
         failed = message.HasField("error")
         frame = None if failed else _frame(self._object(name))
-        confirm = ConfirmMessageReceivedRequest(**self._place, message_object_id=name)
-        self._client.ConfirmMessageReceived(confirm)
+        self._read.put(name)
         return Received(reply_to, frame, failed)
+
+    def _forget_read(self) -> None:
+        """Let the SuperLink forget what was read, while the nodes work on the next messages."""
+        for _ in range(self._read.qsize()):
+            confirm = ConfirmMessageReceivedRequest(
+                **self._place, message_object_id=self._read.get()
+            )
+            self._background.submit(self._client.ConfirmMessageReceived, confirm)
 
     def _object(self, name: str) -> bytes:
         """Return an object's bytes; none where it does not come."""

@@ -47,6 +47,8 @@ RECHECK_SECONDS = 5.0
 """How often a waiting node's queue is looked at although nobody announced a message."""
 OBJECT_SECONDS, OBJECT_PAUSE = 10.0, 0.02
 """How long a message's object may follow after the message, and how soon it is asked for again."""
+CONFIRM_SECONDS = 0.25
+"""How long after a message arrived the SuperLink is told to forget it."""
 
 HEADER_NAME = re.compile(r"[a-z0-9-]{1,64}")
 HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,4096}")
@@ -109,10 +111,18 @@ class Seat:
 class Relay:
     """Carries the Fleet calls of all seated countries. `changes` counts replies and sign-ins."""
 
-    def __init__(self, forward: Forward, *, long_poll: float = LONG_POLL_SECONDS) -> None:
+    def __init__(
+        self,
+        forward: Forward,
+        *,
+        long_poll: float = LONG_POLL_SECONDS,
+        confirm_after: float = CONFIRM_SECONDS,
+    ) -> None:
+        """`long_poll` and `confirm_after` are in seconds."""
         self._forward, self._long_poll = forward, long_poll
+        self._confirm_after = confirm_after
         self._seats: dict[str, Seat] = {}
-        self._confirming: set[asyncio.Task[object]] = set()
+        self._confirming: set[asyncio.Task[None]] = set()
         self.changes = Changes()
 
     def seat(self, country: str, node_id: int, public_key: bytes) -> None:
@@ -260,10 +270,14 @@ class Relay:
         confirm = ConfirmMessageReceivedRequest(
             node=Node(node_id=seat.node_id), run_id=handed.run_id, message_object_id=name
         )
-        call = self._forward("ConfirmMessageReceived", confirm.SerializeToString(), headers)
-        task = asyncio.ensure_future(call)
+        task = asyncio.ensure_future(self._confirm_later(confirm.SerializeToString(), headers))
         self._confirming.add(task)
         task.add_done_callback(self._confirming.discard)
+
+    async def _confirm_later(self, confirm: bytes, headers: Mapping[str, str]) -> None:
+        """Replies come together, and the SuperLink takes one call at a time: let them pass."""
+        await asyncio.sleep(self._confirm_after)
+        await self._forward("ConfirmMessageReceived", confirm, headers)
 
     async def _push(
         self,

@@ -45,6 +45,7 @@ OTHER_APPS = (
 _QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_LOG_LEVEL": "WARNING",  # a line for each call takes a tenth of a call's time
     "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
     "PYTHONSAFEPATH": "1",
 }

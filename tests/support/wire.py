@@ -33,7 +33,7 @@ class Wire:
 
     def __init__(self) -> None:
         self.superlink = ScriptedSuperLink()
-        self.relay = Relay(self.superlink.forward, long_poll=POLL)
+        self.relay = Relay(self.superlink.forward, long_poll=POLL, confirm_after=0)
         self.relay.seat("AT", AT, KEYS["AT"])
         self.relay.seat("BE", BE, KEYS["BE"])
 
@@ -51,7 +51,8 @@ class Wire:
             try:
                 return await self.relay.call(country, method, body, headers or {}, **more)
             finally:
-                await asyncio.sleep(0)  # what nobody waits for is sent as well
+                for _ in range(3):  # what nobody waits for is sent as well
+                    await asyncio.sleep(0)
 
         return asyncio.run(act())
 

@@ -168,8 +168,26 @@ def test_the_calls_of_one_exchange_are_few(runtime: Runtime) -> None:
     """Each costs the SuperLink milliseconds: one for all messages, and three a country."""
     exchanged(runtime)
     assert runtime.methods.count("PushMessages") == runtime.methods.count("PullMessages") == 1
-    for method in ("PushObject", "PullObject", "ConfirmMessageReceived"):
+    for method in ("PushObject", "PullObject"):
         assert runtime.methods.count(method) == len(NODES)
+
+
+def test_what_was_read_is_forgotten_while_the_next_messages_are_on_their_way(
+    runtime: Runtime,
+) -> None:
+    carrier = FlowerCarrier(runtime.grid, runtime)
+    for _ in range(3):
+        carrier.exchange({"AT": b"x", "BE": b"y"}, 5)
+    carrier._mail._background.shutdown()
+    calls = [name for name in runtime.methods if name in {"PushMessages", "ConfirmMessageReceived"}]
+    assert calls.count("ConfirmMessageReceived") == 2 * len(NODES)
+    assert calls[:2] == ["PushMessages", "PushMessages"]
+    assert len(runtime.replies) == 0
+    assert len([name for name in runtime.objects if name not in sent(runtime)]) == len(NODES)
+
+
+def sent(runtime: Runtime) -> set[str]:
+    return {message.metadata.message_id for message in runtime.sent}
 
 
 def test_the_relay_is_told_after_everything_was_pushed(runtime: Runtime) -> None:
