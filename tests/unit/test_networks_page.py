@@ -56,7 +56,7 @@ def test_the_setting_is_one_of_a_node() -> None:
     assert TypeAdapter(kept.annotation).validate_python(tuple(listed)) == ("hospital-stay",)
 
 
-@pytest.mark.parametrize("page", ["networks.md", "start-a-federation.md"])
+@pytest.mark.parametrize("page", ["networks.md", "first-federation.md"])
 def test_the_pages_name_each_other(page: str) -> None:
-    other = {"networks.md": "start-a-federation.md", "start-a-federation.md": "networks.md"}[page]
+    other = {"networks.md": "first-federation.md", "first-federation.md": "networks.md"}[page]
     assert f"]({other})" in (DOCS / page).read_text()
