@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install demo test test-all check style types layers security check-proto check-readme \
-	bench-utility bench-rounds proto readme constraints clean
+	bench-utility bench-rounds bench-soak proto readme constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ readme: $(STAMP) ## write the programs' help texts into the README
 
 bench-rounds: $(STAMP) ## how long a round takes, beside a plain message of stock Flower
 	@$(BIN)/python -m bench.rounds
+
+bench-soak: $(STAMP) ## 500 rounds: does memory stay flat, are file sizes bounded?
+	@$(BIN)/python -m bench.soak
 
 bench-utility: $(STAMP) ## accuracy against privacy on the four hospitals' records
 	@$(BIN)/python -m bench.utility

@@ -71,7 +71,7 @@ def measure_ours(folder: Path, rounds: int) -> Ours:
     processes = Processes(folder / "logs")
     meter = CpuMeter(KINDS)
     try:
-        federation = _raised(folder, rounds, processes)
+        federation = raised(folder, rounds, processes)
         with meter.running():
             history = _run(federation)
         moments = _moments(federation)
@@ -82,7 +82,8 @@ def measure_ours(folder: Path, rounds: int) -> Ours:
     return Ours(moments, [float(one["seconds"]) for one in history], cpu)
 
 
-def _raised(folder: Path, rounds: int, processes: Processes) -> Federation:
+def raised(folder: Path, rounds: int, processes: Processes) -> Federation:
+    """Raise a federation with the real commands, with a study of so many rounds permitted."""
     federation = Federation.gather(world_of(folder, rounds), Story(), processes)
     with redirect_stdout(io.StringIO()):
         open_office(federation)
