@@ -43,6 +43,11 @@ class NodeHome:
         return self.path / "state.db"
 
     @property
+    def log_head(self) -> Path:
+        """How far the log has come of which a reply may have left; in no backup."""
+        return self.path / "log-head"
+
+    @property
     def node_keys(self) -> Path:
         """The node's public keys, for its officer to sign."""
         return self.path / "node-keys.json"

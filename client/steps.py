@@ -39,6 +39,7 @@ class Step(StrEnum):
     OUTBOX_LOGGED = "outbox/logged"
     OUTBOX_ENDED = "outbox/ended"
     OUTBOX_KEPT = "outbox/kept"
+    HEAD_MOVED = "head/moved"
 
 
 def unwatched(step: str) -> None:

@@ -188,6 +188,27 @@ class Ledger:
                 _insert(open_connection, terms, charge, now)
             return tuple(_of_phase(open_connection, each) for each in charges)
 
+    def assume(
+        self,
+        terms: Terms,
+        *,
+        study: str,
+        run: str,
+        mechanisms: Sequence[Mechanism],
+        now: datetime,
+        connection: Connection,
+    ) -> None:
+        """Charge what must be taken as spent elsewhere, over the cap too; see `reserve`.
+
+        Only a ledger that was put back from a copy is charged so (docs/adr/0013): it cannot refuse
+        what may have happened. Lasts once the caller's `connection` commits. Raises LedgerFault.
+        """
+        _require_within(terms.period, now)
+        charges = [_Charge(study, run, each, terms.honest, terms.order) for each in mechanisms]
+        _require_distinct(charges)
+        for charge in charges:
+            _insert(connection, terms, charge, now)
+
     def view(self, terms: Terms, connection: Connection | None = None) -> LedgerView:
         """Return cap, spent and lifetime of the register, at the terms' order."""
         with transaction(self._engine, connection) as open_connection:

@@ -27,6 +27,7 @@ class EventKind(StrEnum):
     NODE_STOPPED = "node-stopped"
     NODE_PAUSED = "node-paused"
     NODE_RESUMED = "node-resumed"
+    STATE_RESTORED = "state-restored"
     DOCUMENTS_ACCEPTED = "documents-accepted"
     DOCUMENTS_REFUSED = "documents-refused"
     OFFICER_KEY_CHANGED = "officer-key-changed"

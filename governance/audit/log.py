@@ -98,10 +98,19 @@ class AuditLog:
             connection.execute(insert(log_heads).values(size=size, note=note))
             return note
 
+    def head(self) -> Checkpoint:
+        """Return size and root as they stand, unsigned."""
+        with self._engine.begin() as connection:
+            return self._head(connection, _size(connection))
+
     def require_continuation(self, seen: bytes) -> None:
         """Raise LogFault unless this log continues the checkpoint `seen` earlier."""
+        self.require_head(open_checkpoint(seen, self._verifier))
+
+    def require_head(self, head: Checkpoint) -> None:
+        """Raise LogFault unless this log's first entries are those of an earlier `head`."""
         with self._engine.begin() as connection:
-            self._continue(connection, seen)
+            _require_continued(connection, head)
 
     def entries(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """Yield the stored entries start ≤ index < end, as they were hashed."""
@@ -125,19 +134,15 @@ class AuditLog:
             return merkle.consistency_proof(size1, size2, _reader(connection))
 
     def _sign(self, connection: Connection, size: int) -> bytes:
-        root = merkle.root_at(size, _reader(connection))
-        return sign_checkpoint(Checkpoint(self._origin, size, root), self._key)
+        return sign_checkpoint(self._head(connection, size), self._key)
+
+    def _head(self, connection: Connection, size: int) -> Checkpoint:
+        return Checkpoint(self._origin, size, merkle.root_at(size, _reader(connection)))
 
     def _continue(self, connection: Connection, seen: bytes) -> int:
         """Return the size that was `seen`, if this log's first entries are those."""
         head = open_checkpoint(seen, self._verifier)
-        _require_size(connection, head.size)
-        if merkle.root_at(head.size, _reader(connection)) != head.root:
-            raise LogFault(
-                f"The first {head.size} entries of the log are not those signed before",
-                why="The log was forked, or its database changed",
-                fix="keep both databases, and tell the privacy officer",
-            )
+        _require_continued(connection, head)
         return head.size
 
     def _rows(self, start: int, end: int | None) -> Iterator[tuple[bytes, bytes]]:
@@ -164,6 +169,16 @@ def _require_size(connection: Connection, size: int) -> None:
             f"The log has {held} entries where {size} were signed before",
             why="It was rolled back: an older copy of its database was restored",
             fix="restore the newest copy, and tell the privacy officer",
+        )
+
+
+def _require_continued(connection: Connection, head: Checkpoint) -> None:
+    _require_size(connection, head.size)
+    if merkle.root_at(head.size, _reader(connection)) != head.root:
+        raise LogFault(
+            f"The first {head.size} entries of the log are not those signed before",
+            why="The log was forked, or its database changed",
+            fix="keep both databases, and tell the privacy officer",
         )
 
 

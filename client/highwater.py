@@ -1,0 +1,118 @@
+"""How far the log had come when something last left: kept apart from the database it vouches for.
+
+A database that was put back from a copy is whole and correct, and older than what has left since:
+its ledger would charge too little, and its journal would let noise be drawn a second time. So a
+small file beside it holds size and root of the log, replaced before any reply leaves. A log that
+does not continue it is not used. The order makes no crash look like a copy put back: the database
+commits, then the file is replaced, then the reply leaves, so the file is never ahead of the log.
+
+The file belongs in no backup. Where it is missing beside a log, the log came from somewhere.
+"""
+
+from threading import Lock
+
+from sqlalchemy import Engine
+
+from client.errors import OperationFault
+from client.home import NodeHome
+from client.marks import get_mark, set_mark
+from client.steps import Reach, Step, unwatched
+from governance.audit.checkpoint import Checkpoint, parse_checkpoint
+from governance.audit.log import AuditLog
+from governance.database import transaction
+from governance.errors import LogFault
+from governance.trust.files import write_atomic
+
+NEVER_KEPT = "log-head-never-kept"
+"""Set by the migration of a database whose program kept no such file."""
+RESTORING = "restoring-since"
+"""Set while `pratique-node restored` is under way; the node does not start before its end."""
+LARGEST_HEAD = 1024
+
+
+class HighWater:
+    """The file of one node. Safe among threads; its daemon alone moves it."""
+
+    def __init__(
+        self, home: NodeHome, engine: Engine, log: AuditLog, reach: Reach = unwatched
+    ) -> None:
+        self._home, self._engine, self._log, self._reach = home, engine, log, reach
+        self._lock = Lock()
+        self._size: int | None = None
+
+    def move(self) -> None:
+        """Cover every entry of the log, on disk when this returns. Raises DocumentFault.
+
+        It writes only where the log has grown since.
+        """
+        with self._lock:
+            if self._size != self._log.size():
+                head = self._log.head()
+                write_atomic(self._home.log_head, head.to_text().encode())
+                self._size = head.size
+        self._reach(Step.HEAD_MOVED)
+
+    def begin(self) -> None:
+        """Take the log as the newest there is. Raises OperationFault where it is not."""
+        self.require_newest()
+        self.accept()
+
+    def accept(self) -> None:
+        """Let the file follow the log, whatever it said before."""
+        self.move()
+        with transaction(self._engine) as connection:
+            set_mark(connection, NEVER_KEPT, None)
+
+    def require_newest(self) -> None:
+        """Raise OperationFault unless the log continues what has left. Changes nothing.
+
+        The file is read first: a daemon that is running moves both on.
+        """
+        text = self._text()
+        with transaction(self._engine) as connection:
+            restoring = get_mark(connection, RESTORING)
+            never_kept = get_mark(connection, NEVER_KEPT) is not None
+        if restoring is not None:
+            raise _unfinished(restoring)
+        if text is not None:
+            self._require_continued(text)
+        elif self._log.size() and not never_kept:
+            raise _older(f"there is a log, and no {self._home.log_head.name} that vouches for it")
+
+    def known(self) -> Checkpoint | None:
+        """Return what the file says; None where nothing can be read from it."""
+        text = self._text()
+        try:
+            return None if text is None else parse_checkpoint(text)
+        except LogFault:
+            return None
+
+    def _require_continued(self, text: str) -> None:
+        try:
+            self._log.require_head(parse_checkpoint(text))
+        except LogFault as fault:
+            raise _older(fault.what) from None
+
+    def _text(self) -> str | None:
+        try:
+            with self._home.log_head.open("rb") as file:
+                return file.read(LARGEST_HEAD).decode(errors="replace")
+        except FileNotFoundError:
+            return None
+
+
+def _older(why: str) -> OperationFault:
+    return OperationFault(
+        "state.db is older than what this node has already let out, or not known to be the newest",
+        why=f"{why}; its ledger may lack charges, and its journal what was sent",
+        fix="put back the newest copy of the node's whole folder; if there is none, run "
+        "`pratique-node restored`, which takes the worst as spent",
+    )
+
+
+def _unfinished(since: str) -> OperationFault:
+    return OperationFault(
+        "`pratique-node restored` was begun and has not come to its end",
+        why=f"it was begun at {since}; what was spent since the copy is not charged yet",
+        fix="run `pratique-node restored` again, and do what it says",
+    )
