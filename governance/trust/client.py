@@ -5,6 +5,7 @@ when an Updater is made, and a role's own list is read only through a search tha
 `targets`, which may not speak for a country.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -23,6 +24,8 @@ Fetch = Callable[[str], bytes | None]
 """Returns the published file of that name (`metadata/...`, `targets/...`); None: no such file."""
 
 ORIGIN = "memory:///"
+NOWHERE = os.devnull
+"""Where python-tuf looks for what it kept: below no folder there is nothing."""
 METADATA, TARGETS = "metadata/", "targets/"
 NOT_FOUND = 404
 _HASHED = r"[0-9a-f]{64}\.[a-z0-9][a-z0-9-]{0,63}\.(json|cedar)"
@@ -51,13 +54,28 @@ class Recorder(FetcherInterface):
 
 
 class Client(Updater):
-    """One TUF check at one moment. Raises python-tuf's errors; see `plainly`."""
+    """One TUF check at one moment. Raises python-tuf's errors; see `plainly`.
 
-    def __init__(self, cache: str, recorder: Recorder, pinned_root: bytes, now: datetime) -> None:
-        super().__init__(cache, ORIGIN + METADATA, fetcher=recorder, bootstrap=pinned_root)
+    It keeps nothing on disk: what was seen before is the caller's `Floor`.
+    """
+
+    def __init__(self, recorder: Recorder, pinned_root: bytes, now: datetime) -> None:
+        super().__init__(NOWHERE, ORIGIN + METADATA, fetcher=recorder, bootstrap=pinned_root)
         self._trusted_set.reference_time = now
         self.delegated: list[Targets] = []
         """The delegated roles that were asked for and verified."""
+
+    def _load_local_metadata(self, rolename: str) -> bytes:
+        raise FileNotFoundError(rolename)
+
+    def _persist_metadata(self, *_kept: object) -> None:
+        return
+
+    def _persist_root(self, *_kept: object) -> None:
+        return
+
+    def _update_root_symlink(self) -> None:
+        return
 
     @property
     def root(self) -> Root:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from tempfile import TemporaryDirectory
 
 from securesystemslib.exceptions import UnverifiedSignatureError
 from tuf.api.exceptions import ExpiredMetadataError
@@ -59,8 +58,8 @@ class Loaded:
 def load(fetch: Fetch, pinned_root: bytes, now: datetime, floor: Floor) -> Loaded:
     """Return what verifies. Raises DocumentFault where the top-level documents do not."""
     recorder = Recorder(fetch)
-    with TemporaryDirectory(prefix="pratique-") as cache, _plainly():
-        client = Client(cache, recorder, pinned_root, floor.raised_to(now))
+    with _plainly():
+        client = Client(recorder, pinned_root, floor.raised_to(now))
         client.refresh()
         return _Loading(client, recorder, floor, now).loaded()
 

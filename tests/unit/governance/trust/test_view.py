@@ -5,6 +5,7 @@ import pytest
 from governance.documents.models import UtcTime
 from governance.errors import DocumentFault
 from governance.trust.bundle import CountryDocuments, own_country
+from governance.trust.client import NOWHERE
 from governance.trust.floor import Floor
 from governance.trust.versions import Versions
 from governance.trust.view import TrustedView
@@ -23,6 +24,27 @@ from tests.support.documents import (
 
 def own(papers: Papers, bundle: bytes, country: str = "DK") -> CountryDocuments:
     return own_country(bundle, country, papers.officers[country].public, papers.now)
+
+
+def test_verifying_keeps_no_file_and_reads_none(
+    full: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a killed process left of it would lie in the temporary folder for good."""
+
+    def nowhere(path: str, *_: object, **__: object) -> None:
+        assert path.startswith(NOWHERE)
+        raise NotADirectoryError
+
+    def nothing(*_: object, **__: object) -> None:
+        raise AssertionError("a file was made")
+
+    files, pinned = full.snapshot_of_store(), full.pinned
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", nowhere)
+        for place in ("os.open", "os.mkdir", "os.symlink", "tempfile.mkdtemp"):
+            patch.setattr(place, nothing)
+        view = TrustedView.load(files.get, pinned, full.now, Floor())
+    assert view.agreement == full.agreed
 
 
 def test_a_view_holds_what_everybody_says(full: Papers) -> None:
