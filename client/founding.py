@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from client.errors import OperationFault
+from client.highwater import HighWater
 from client.home import NodeHome
 from client.keyring import NodeKeyring
 from client.node import log_origin
@@ -80,8 +81,12 @@ def found(
     keyring, node_auth = NodeKeyring.create(KeyStore.create(home.keys, passphrase, cost=cost))
     keys = _public_keys(settings.country, keyring, node_auth)
     home.officer.mkdir(mode=0o700, exist_ok=True)
-    log = AuditLog(open_database(home.database, MIGRATIONS), keys.log_origin, keyring.log)
+    engine = open_database(home.database, MIGRATIONS)
+    log = AuditLog(engine, keys.log_origin, keyring.log)
+    highwater = HighWater(home, engine, log)
+    highwater.move()
     log.append(Event(kind=EventKind.NODE_INITIALISED, at=now, actor=settings.country))
+    highwater.move()
     write_atomic(home.node_keys, keys.canonical())
     home.write_settings(settings)
     return Founded(keys, report, VerifyKey.from_text(settings.officer_key))

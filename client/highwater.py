@@ -16,7 +16,6 @@ from sqlalchemy import Engine
 from client.errors import OperationFault
 from client.home import NodeHome
 from client.marks import get_mark, set_mark
-from client.steps import Reach, Step, unwatched
 from governance.audit.checkpoint import Checkpoint, parse_checkpoint
 from governance.audit.log import AuditLog
 from governance.database import transaction
@@ -33,35 +32,35 @@ LARGEST_HEAD = 1024
 class HighWater:
     """The file of one node. Safe among threads; its daemon alone moves it."""
 
-    def __init__(
-        self, home: NodeHome, engine: Engine, log: AuditLog, reach: Reach = unwatched
-    ) -> None:
-        self._home, self._engine, self._log, self._reach = home, engine, log, reach
+    def __init__(self, home: NodeHome, engine: Engine, log: AuditLog) -> None:
+        self._home, self._engine, self._log = home, engine, log
         self._lock = Lock()
         self._size: int | None = None
 
     def move(self) -> None:
-        """Cover every entry of the log, on disk when this returns. Raises DocumentFault.
+        """Cover every entry of the log, on disk when this returns; writes only where it has grown.
 
-        It writes only where the log has grown since.
+        The first time in a process it must be the newest log. Raises DocumentFault where the file
+        cannot be written, OperationFault where the log is not the newest.
         """
         with self._lock:
+            if self._size is None:
+                self.require_newest()
             if self._size != self._log.size():
-                head = self._log.head()
-                write_atomic(self._home.log_head, head.to_text().encode())
-                self._size = head.size
-        self._reach(Step.HEAD_MOVED)
-
-    def begin(self) -> None:
-        """Take the log as the newest there is. Raises OperationFault where it is not."""
-        self.require_newest()
-        self.accept()
+                self._write()
 
     def accept(self) -> None:
-        """Let the file follow the log, whatever it said before."""
-        self.move()
-        with transaction(self._engine) as connection:
-            set_mark(connection, NEVER_KEPT, None)
+        """Let the file follow the log, whatever it said before. Raises DocumentFault."""
+        with self._lock:
+            self._write()
+
+    def _write(self) -> None:
+        head = self._log.head()
+        write_atomic(self._home.log_head, head.to_text().encode())
+        if self._size is None:
+            with transaction(self._engine) as connection:
+                set_mark(connection, NEVER_KEPT, None)
+        self._size = head.size
 
     def require_newest(self) -> None:
         """Raise OperationFault unless the log continues what has left. Changes nothing.

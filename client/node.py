@@ -18,6 +18,7 @@ from client.door import Door
 from client.errors import RecordFault
 from client.floor import CohortFloor
 from client.gate import Gate
+from client.highwater import HighWater
 from client.holdings import Holdings
 from client.home import NodeHome
 from client.journal import Journal
@@ -89,6 +90,7 @@ class Node:
         self.holdings = Holdings(settings, keyring.split)
         self.decisions = Decisions(self.log, self.now, settings.country)
         self.runs = RunBook(engine, keyring.sealing)
+        self.highwater = HighWater(home, engine, self.log)
         self._identity, self._journal = keyring.identity, Journal(engine)
         self._reception = self._received(noise, slots or Slots(), entropy, reach)
         self.overview = Overview(
@@ -139,7 +141,9 @@ class Node:
             door=Door(self._engine, outbox=outbox, **released),
             outbox=outbox,
             decisions=self.decisions,
+            highwater=self.highwater,
             slots=slots,
+            reach=reach,
         )
 
     def now(self) -> datetime:
@@ -175,6 +179,7 @@ class Node:
             self.decisions.settle()
             self._journal.forget_ended(self.now() - LONGEST_SILENCE)
             fold_log(self._engine)
+            self.highwater.move()
         except PratiqueError as fault:
             _log.error("state not tidied", extra={"what": fault.what, "why": fault.why})
 
@@ -188,6 +193,7 @@ class Node:
             raise
         self._note(EventKind.DOCUMENTS_ACCEPTED, bundle, Outcome.DONE)
         self._note_decisions(before, own)
+        self.highwater.move()  # a copy from before the officer's word must not pass for the newest
         return own
 
     @property
@@ -305,13 +311,15 @@ class Node:
         self._note_own(EventKind.NODE_RESUMED)
 
     def note_start(self) -> None:
-        """Log that the daemon has started."""
+        """Log that the daemon has started. Raises OperationFault where its state is no newest."""
+        self.highwater.move()
         self._note_own(EventKind.NODE_STARTED)
 
     def note_stop(self) -> None:
         """Log that the daemon ends, and first what was only counted until now."""
         self.decisions.settle(ending=True)
         self._note_own(EventKind.NODE_STOPPED)
+        self.highwater.move()
 
     def _note_own(self, kind: EventKind) -> None:
         self.decisions.event(kind, Subject(), outcome=Outcome.DONE)

@@ -1,7 +1,7 @@
 """What becomes of a frame: the gate decides, a phase answers, and one of two things goes back.
 
-Either a reply that the outbox has made final, or a refusal that carries one code. Whatever else
-goes wrong in here reads `declined`, and its text stays here. Replies that may follow from records
+Either a reply that the outbox has made final, or a refusal that carries one code; and the head of
+the log is moved on before it does (`client.highwater`). Whatever else goes wrong in here reads `declined`, and its text stays here. Replies that may follow from records
 leave at one of few moments after the request came, each twice as late as the one before.
 """
 
@@ -16,8 +16,10 @@ from client.door import Door
 from client.errors import RecordFault
 from client.floor import CohortFloor
 from client.gate import Gate
+from client.highwater import HighWater
 from client.holdings import records_unusable
 from client.outbox import Outbox
+from client.steps import Reach, Step, unwatched
 from governance.audit.events import EventKind
 from keys.errors import PratiqueError
 from protocols.errors import ReasonCode, Refusal
@@ -91,10 +93,13 @@ class Reception:
         door: Door,
         outbox: Outbox,
         decisions: Decisions,
+        highwater: HighWater,
         slots: Slots,
+        reach: Reach = unwatched,
     ) -> None:
         self._gate, self._floor, self._door = gate, floor, door
-        self._outbox, self._decisions, self._slots = outbox, decisions, slots
+        self._outbox, self._decisions = outbox, decisions
+        self._highwater, self._slots, self._reach = highwater, slots, reach
         self._lock = Lock()
 
     def handle(self, frame: bytes) -> bytes:
@@ -102,7 +107,7 @@ class Reception:
         arrived = self._slots.monotonic()
         with self._lock:
             try:
-                return self._answer(frame)
+                return self._covered(self._answer(frame))
             except Refusal as refusal:
                 return self._refuse(refusal, frame)
             except RecordFault:
@@ -126,6 +131,11 @@ class Reception:
             return self._enter(admitted)
         return self._set_up_or_answer(admitted)
 
+    def _covered(self, reply: bytes) -> bytes:
+        self._highwater.move()
+        self._reach(Step.HEAD_MOVED)
+        return reply
+
     def _enter(self, admission: Admission) -> bytes:
         version = self._floor.require(admission)
         reply = admission.run.bundle(admission.frame)
@@ -148,6 +158,11 @@ class Reception:
 
     def _refuse(self, refusal: Refusal, frame: bytes) -> bytes:
         self._decisions.refused(refusal, Subject.of(frame, _readable(frame)))
+        try:
+            self._highwater.move()  # a refusal too may tell what a noisy count has decided
+        except PratiqueError as fault:
+            _log.error("the log's head could not be moved on", extra={"why": fault.why})
+            return refusal_reply(ReasonCode.DECLINED)
         return refusal_reply(refusal.code)
 
 

@@ -36,6 +36,7 @@ COUNT = (
     Step.FLOOR_WRITTEN,
 )
 KEEP = (Step.OUTBOX_MADE, Step.OUTBOX_JOURNALLED, Step.OUTBOX_ADVANCED, Step.OUTBOX_LOGGED)
+SENT = (Step.OUTBOX_KEPT,), (Step.HEAD_MOVED,)
 DOOR = (
     Step.DOOR_PERMITTED,
     Step.DOOR_PREPARED,
@@ -46,11 +47,11 @@ DOOR = (
     Step.DOOR_NOISED,
 )
 WAYS: dict[str, tuple[tuple[Step, ...], ...]] = {
-    "bundle": (COUNT, (Step.FLOOR_KEPT,), (Step.FLOOR_PASSED, *KEEP), (Step.OUTBOX_KEPT,)),
-    "encapsulate": (KEEP, (Step.OUTBOX_KEPT,)),
-    "confirm": (KEEP, (Step.OUTBOX_KEPT,)),
-    "contribute": ((*DOOR, *KEEP), (Step.OUTBOX_KEPT,)),
-    "answer": (KEEP, (Step.OUTBOX_KEPT,)),
+    "bundle": (COUNT, (Step.FLOOR_KEPT,), (Step.FLOOR_PASSED, *KEEP), *SENT),
+    "encapsulate": (KEEP, *SENT),
+    "confirm": (KEEP, *SENT),
+    "contribute": ((*DOOR, *KEEP), *SENT),
+    "answer": (KEEP, *SENT),
 }
 """The points on the way of each message, in order and in groups: within one, a death at any of them
 leaves the others on the way of the next attempt."""

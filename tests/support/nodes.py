@@ -146,6 +146,7 @@ class Federation:
         home = self.home(country)
         engine = open_database(home.database, MIGRATIONS)
         node = Node(home, settings, keyring_of(country), engine, **made | changes)
+        node.highwater.move()
         node.holdings.refresh()
         return node
 
