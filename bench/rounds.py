@@ -48,20 +48,42 @@ KINDS = {
     "flwr-serverapp": "server app",
     "server.guard": "server app",
 }
+STEPS = {
+    (EventKind.SUM_CONTRIBUTED, "contribute"): "contributed",
+    (EventKind.SUM_ANSWERED, "answer"): "answered",
+}
 
 
 @dataclass(frozen=True)
 class Ours:
-    """Our run: when its rounds were contributed to, how long each took, CPU seconds a round."""
+    """Our run: one node's steps, how long each round took the coordinator, CPU seconds a round."""
 
-    moments: Sequence[float]
+    steps: Sequence["Steps"]
     rounds: Sequence[float]
     cpu: dict[str, float]
 
     @property
     def periods(self) -> list[float]:
         """Seconds from one round's contribution to the next one's: the step between included."""
-        return [later - earlier for earlier, later in pairwise(self.moments)]
+        return [later.contributed - earlier.contributed for earlier, later in pairwise(self.steps)]
+
+    @property
+    def parts(self) -> dict[str, list[float]]:
+        """Seconds that each part of a round took; they add up to its period."""
+        return {
+            "contributed to answered": [one.answered - one.contributed for one in self.steps],
+            "answered to contributed": [
+                later.contributed - earlier.answered for earlier, later in pairwise(self.steps)
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Steps:
+    """When a node's log says that it took the steps of a round, seconds since the epoch."""
+
+    contributed: float
+    answered: float
 
 
 def measure_ours(folder: Path, rounds: int) -> Ours:
@@ -74,12 +96,12 @@ def measure_ours(folder: Path, rounds: int) -> Ours:
         federation = raised(folder, rounds, processes)
         with meter.running():
             history = _run(federation)
-        moments = _moments(federation)
+        steps = _steps(federation)
     finally:
         processes.end_all()
-    used = meter.between(moments[0], moments[-1])
-    cpu = {kind: seconds / (len(moments) - 1) for kind, seconds in used.items()}
-    return Ours(moments, [float(one["seconds"]) for one in history], cpu)
+    used = meter.between(steps[0].contributed, steps[-1].contributed)
+    cpu = {kind: seconds / (len(steps) - 1) for kind, seconds in used.items()}
+    return Ours(steps, [float(one["seconds"]) for one in history], cpu)
 
 
 def raised(folder: Path, rounds: int, processes: Processes) -> Federation:
@@ -115,13 +137,18 @@ def _run(federation: Federation) -> list[dict[str, Any]]:
     return history
 
 
-def _moments(federation: Federation) -> list[float]:
-    """Return when the first country's log says that it contributed, seconds since the epoch."""
+def _steps(federation: Federation) -> list[Steps]:
+    """Return the steps of every round from the first country's log."""
     home = NodeHome(federation.nodes[federation.first].home)
     lines = ask(home.socket, "log_entries")["entries"]
-    entries = [json.loads(line)["entry"] for line in lines]
-    sums = [entry for entry in entries if entry["kind"] == EventKind.SUM_CONTRIBUTED]
-    return [datetime.fromisoformat(entry["at"]).timestamp() for entry in sums]
+    found: dict[int, dict[str, float]] = {}
+    for line in lines:
+        entry = json.loads(line)["entry"]
+        step = STEPS.get((entry["kind"], entry.get("phase")))
+        if step is not None:
+            moment = datetime.fromisoformat(entry["at"]).timestamp()
+            found.setdefault(entry["round"], {})[step] = moment
+    return [Steps(**steps) for _, steps in sorted(found.items())]
 
 
 def as_json(ours: Ours, stock: dict[str, float]) -> dict[str, Any]:
@@ -135,6 +162,7 @@ def as_json(ours: Ours, stock: dict[str, float]) -> dict[str, Any]:
         "ours_slowest_round_s": round(max(ours.periods), 4),
         "ours_two_messages_s": round(median(ours.rounds), 4),
         "stock_by_way_of_waiting_s": {way: round(found, 4) for way, found in stock.items()},
+        "ours_parts_s": {part: round(median(took), 4) for part, took in ours.parts.items()},
         "ours_cpu_s_a_round": {kind: round(used, 4) for kind, used in ours.cpu.items()},
         "dimension": DIMENSION,
         "countries": len(COUNTRIES),
@@ -159,9 +187,12 @@ def report(found: dict[str, Any]) -> None:
     print(f"a private round of ours      {found['ours_round_s']:8.3f} s, {goal} ({GOAL_ROUND} s)")
     print(f"a plain message of stock's   {found['stock_message_s']:8.3f} s")
     print(f"four of those to one of ours {found['ratio_to_four_stock_messages']:8.1f}")
+    print("parts of a round of ours, seconds as the first node's log has them:")
+    for part, took in found["ours_parts_s"].items():
+        print(f"  {part:28} {took:8.3f}")
     print("CPU seconds a round of ours:")
     for kind, used in found["ours_cpu_s_a_round"].items():
-        print(f"  {kind:20} {used:8.3f}")
+        print(f"  {kind:28} {used:8.3f}")
 
 
 @contextmanager

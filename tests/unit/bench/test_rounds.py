@@ -11,7 +11,7 @@ import pytest
 
 from bench import rounds
 from bench.cpu import CpuMeter, cpu_seconds, descendants
-from bench.rounds import Ours, as_json, shortfalls
+from bench.rounds import Ours, Steps, as_json, shortfalls
 from bench.wide import COUNTRIES, DIMENSION, PATIENTS_EACH, wide_study, wide_world
 from client.records.cohort import check_fit
 from client.records.csv_source import CsvSource
@@ -39,7 +39,9 @@ def test_every_country_s_file_fits_its_dictionary_and_the_study(tmp_path: Path) 
 
 
 def ours(period: float = 0.4, count: int = 25) -> Ours:
-    return Ours([100 + period * n for n in range(count)], [0.3] * count, {"SuperLink": 0.2})
+    starts = [100 + period * n for n in range(count)]
+    steps = [Steps(start, start + 0.3) for start in starts]
+    return Ours(steps, [0.3] * count, {"SuperLink": 0.2})
 
 
 STOCK = {"send_and_receive": 6.0, "looked_for_sooner": 5.0}
@@ -50,6 +52,7 @@ def test_a_round_is_measured_from_one_contribution_to_the_next() -> None:
     assert found["ours_round_s"] == pytest.approx(0.4)
     assert found["ours_rounds"] == 24
     assert found["ours_two_messages_s"] == 0.3
+    assert sum(found["ours_parts_s"].values()) == pytest.approx(0.4)
 
 
 def test_stock_is_given_the_quicker_of_its_ways() -> None:
