@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -254,7 +255,7 @@ class Agreement(Document):
             return f"policy: {fault.why}"
         return ""
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """`sha256:<hex>` of the terms: all but the keys.
 

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +21,12 @@ from tests.support.nodes import Federation, code_of, records
 
 ROOM = Path(__file__).parents[2] / "client"
 REACHES_OUT = {"grpc", "socket", "http", "urllib", "requests", "httpx", "smtplib", "ftplib"}
-PREDICTABLE = {"random", "numpy.random", "torch"}
+PREDICTABLE = {"random", "numpy.random"}
+TORCH = {"tasks/module.py", "tasks/modules.py", "tasks/series.py"}
+"""Build and differentiate networks; none of them draws a number."""
+TORCH_DRAWS = re.compile(
+    r"\b(rand\w*|normal_?|bernoulli_?|multinomial|uniform_|poisson|Generator)\("
+)
 RUNS_DATA = {
     "pickle",
     "marshal",
@@ -168,7 +174,7 @@ def test_the_noise_source_has_no_default(owner: type) -> None:
 
 def test_only_the_node_passes_on_what_its_steps_call_and_nothing_that_runs_it_does() -> None:
     calling = {str(f.relative_to(ROOM)) for f in files() if "reach" in words(f)}
-    assert calling == {"door.py", "floor.py", "outbox.py", "node.py"}
+    assert calling == {"door.py", "floor.py", "outbox.py", "node.py", "reception.py"}
     for owner in (Door, CohortFloor, Outbox, Node):
         assert inspect.signature(owner).parameters["reach"].default is unwatched
 
@@ -189,11 +195,16 @@ def test_no_setting_can_select_noise_budget_or_policy() -> None:
         "officer_key",
         "person_register",
         "enrolment",
+        "modules",
+        "observe",
+        "log_file",
     }
 
 
 def test_no_predictable_generator_and_no_code_from_data() -> None:
     assert importers(PREDICTABLE) == set()
+    assert importers({"torch"}) == TORCH
+    assert not [name for name in TORCH if TORCH_DRAWS.search((ROOM / name).read_text())]
     assert importers(RUNS_DATA) == set()
     calls = [
         (file.name, node.func.id)

@@ -3,7 +3,6 @@ import random
 import numpy as np
 import pytest
 
-from protocols import noise
 from protocols.noise import DiscreteGaussian, NoiseSource
 from tests.support.silence import Silence
 
@@ -50,12 +49,7 @@ def test_low_bits_are_as_even_as_they_come() -> None:
     assert abs(odd - 2000) < 8 * 32
 
 
-def test_many_draws_are_made_in_pieces_and_no_piece_is_another(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(noise, "PIECE", 100)
-    drawn = DiscreteGaussian().draw(10**6, 950)
-    assert drawn.shape == (950,)
-    assert drawn.dtype == np.int64
-    assert len({tuple(piece) for piece in drawn[:900].reshape(9, 100).tolist()}) == 9
+def test_no_part_of_many_draws_is_another() -> None:
+    drawn = DiscreteGaussian().draw(10**6, 100_000)
+    assert len({tuple(part) for part in drawn.reshape(10_000, 10).tolist()}) == 10_000
     assert 0.8e6 < drawn.std() < 1.2e6
