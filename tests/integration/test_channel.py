@@ -1,0 +1,133 @@
+"""The channel over a network that cuts, duplicates, swaps and swallows: calls are made again."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from flwr.proto.fleet_pb2 import PullMessagesRequest
+from flwr.proto.node_pb2 import Node
+
+from keys.certificates import TransportAuthority
+from protocols.channel import ExchangeLink, LinkFault
+from protocols.proto.exchange_pb2 import RelayRequest
+from server.relay import Relay
+from tests.support.fleet import OpenExchange, Papers, ScriptedSuperLink, caller, now
+from tests.support.proxy import FaultProxy
+
+NODE = 7
+LARGE = "metadata/1.root.json"
+CONTENT = bytes(range(256)) * 4096
+NOTICED = 25.0
+"""A half-open connection is noticed after fifteen seconds; more than this is far too long."""
+
+
+class Line:
+    """An exchange behind a proxy, and a party's link through it."""
+
+    def __init__(self) -> None:
+        self.authority = TransportAuthority.create("danube", now())
+        self.superlink, self.papers = ScriptedSuperLink(), Papers({LARGE: CONTENT})
+        relay = Relay(self.superlink.forward, long_poll=20.0)
+        relay.seat("AT", NODE, b"key")
+        self.exchange = OpenExchange(self.authority, relay, enrolments=None, documents=self.papers)
+        self.proxy = FaultProxy(self.exchange.port, self.exchange.thread)
+        self.link: ExchangeLink = caller(self.authority).link(self.proxy.port, self.authority)
+        assert self.link.fetch(LARGE) == CONTENT
+        self.proxy.events.clear()
+
+    def poll(self, stop: threading.Event) -> None:
+        body = PullMessagesRequest(node=Node(node_id=NODE)).SerializeToString()
+        self.link.relay(RelayRequest(method="PullMessages", body=body), 30, stop)
+
+    def close(self) -> None:
+        self.link.close()
+        self.proxy.close()
+        self.exchange.close()
+
+
+@pytest.fixture
+def line() -> Iterator[Line]:
+    made = Line()
+    yield made
+    made.close()
+
+
+BROKEN = [
+    ("cut",),
+    ("", "cut"),
+    ("", "", "cut"),
+    ("", "", "", "", "", "cut"),
+    ("cut", "cut", "cut"),
+    ("double",),
+    ("", "", "double"),
+    ("", "swap"),
+    ("", "", "", "swap"),
+]
+
+
+@pytest.mark.parametrize(
+    "events", BROKEN, ids=lambda events: "-".join(one or "ok" for one in events)
+)
+def test_a_broken_connection_is_replaced_and_the_call_made_again(
+    line: Line, events: tuple[str, ...]
+) -> None:
+    line.proxy.order(*events)
+    assert line.link.fetch(LARGE) == CONTENT
+    assert line.proxy.events["connection"] >= 1
+    hit = sum(line.proxy.events[name] for name in ("cut", "double", "swap"))
+    assert hit == sum(bool(event) for event in events)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("events", [("mute",), ("half_mute",), ("", "half_mute")])
+def test_a_half_open_connection_is_noticed(line: Line, events: tuple[str, ...]) -> None:
+    line.proxy.order(*events)
+    began = time.monotonic()
+    assert line.link.fetch(LARGE) == CONTENT
+    assert time.monotonic() - began < NOTICED
+    assert line.proxy.events["connection"] == 1
+
+
+def test_a_call_is_not_made_again_for_longer_than_it_may_take(line: Line) -> None:
+    line.proxy.close()
+    began = time.monotonic()
+    with pytest.raises(LinkFault) as caught:
+        line.link.fetch(LARGE, seconds=0.5)
+    assert caught.value.passing
+    assert time.monotonic() - began < 3
+
+
+def test_a_refusal_is_not_asked_for_again(line: Line) -> None:
+    with pytest.raises(LinkFault) as caught:
+        line.link.relay(RelayRequest(method="GetRun"), 5)
+    assert not caught.value.passing
+    assert [one[1] for one in line.exchange.refusals] == ["Relay"]
+
+
+def test_a_poll_is_broken_off_at_once_and_the_channel_stays(line: Line) -> None:
+    stop = threading.Event()
+    faults: list[LinkFault] = []
+
+    def poll() -> None:
+        try:
+            line.poll(stop)
+        except LinkFault as fault:
+            faults.append(fault)
+
+    waiting = threading.Thread(target=poll)
+    waiting.start()
+    time.sleep(0.3)
+    stop.set()
+    waiting.join(5)
+    assert [fault.passing for fault in faults] == [True]
+    assert line.link.fetch(LARGE) == CONTENT
+
+
+def test_closing_ends_the_wait_before_another_try(line: Line) -> None:
+    line.proxy.close()
+    closer = threading.Timer(0.3, line.link.close)
+    closer.start()
+    with pytest.raises(LinkFault):
+        line.link.fetch(LARGE, seconds=60)
+    closer.join()
