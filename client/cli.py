@@ -231,6 +231,36 @@ def resume(home: HomeOption = DEFAULT_HOME) -> None:
         typer.echo(str(_ask(home, "resume")["waiting_for"]))
 
 
+@app.command()
+def restored(
+    yes: Annotated[bool, typer.Option("--yes", help="Agree beforehand.")] = False,  # noqa: FBT002
+    home: HomeOption = DEFAULT_HOME,
+    passphrase_file: PassphraseFile = None,
+    passphrase_fd: PassphraseFd = None,
+) -> None:
+    """Make a node safe whose folder was put back from a backup: take the worst as spent."""
+    os.environ.update(FLWR_TELEMETRY_ENABLED="0", FLWR_DISABLE_UPDATE_CHECK="1")
+    with plain_errors():
+        node_home = _home(home)
+        settings = node_home.settings()
+        typer.echo(RESTORED_WARNING)
+        if not yes:
+            typer.confirm("Go on?", abort=True)
+        from client.daemon import restore_node  # noqa: PLC0415 (takes seconds)
+        from client.screen import restored_lines  # noqa: PLC0415
+
+        store = _unlocked(node_home, passphrase_file, passphrase_fd)
+        for line in restored_lines(restore_node(node_home, settings, store)):
+            typer.echo(line)
+
+
+RESTORED_WARNING = """\
+If you have the newest copy of this node's folder, put that back instead, and leave this alone.
+Every run that this node takes part in ends here. Each study that your officer has permitted is
+charged in full, unless the ledger knows its charge; for another run, the officer approves it again.
+None of it can be undone."""
+
+
 @app.command("approve-key")
 def approve_key(
     country: Annotated[str, typer.Argument(help="Whose key has changed, such as DK.")],

@@ -25,6 +25,7 @@ from client.home import NodeHome, read_public
 from client.keyring import NodeKeyring
 from client.node import Node
 from client.renewal import Renewal, credentials
+from client.restoring import Restored
 from client.settings import Enrolment, NodeSettings
 from client.standing import Link
 from client.state import MIGRATIONS
@@ -37,9 +38,14 @@ from governance.transport import Presented
 from keys.errors import PratiqueError
 from keys.identity import VerifyKey
 from keys.store import KeyStore
-from protocols.channel import ExchangeLink
+from protocols.channel import ExchangeLink, LinkFault
+from protocols.errors import ReasonCode
 from protocols.noise import DiscreteGaussian
+from protocols.private_sum.messages import refusal_reply
 
+SOONEST_TEND_SECONDS = 5.0
+"""A coordinator that names newer documents again and again makes no node fetch more often."""
+BEHIND = refusal_reply(ReasonCode.DOCUMENTS_BEHIND)
 TEND_SECONDS = 30.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 FINISH_SECONDS = 3.0
@@ -100,6 +106,7 @@ class Daemon:
         self._stop, self._wake = threading.Event(), threading.Event()
         self._signed_off = threading.Event()
         self._standing = Link()
+        self._tended = -SOONEST_TEND_SECONDS
 
     def stop(self) -> None:
         """Begin to end; returns at once, and may be called from a signal handler."""
@@ -174,6 +181,8 @@ class Daemon:
         begun = time.monotonic()
         reply = self._node.handle(frame)
         self._vitals.replied(frame, reply, time.monotonic() - begun)
+        if reply == BEHIND and time.monotonic() - self._tended > SOONEST_TEND_SECONDS:
+            self._wake.set()  # another country's newer documents were named: fetch them now
         self._turned()
         return reply
 
@@ -192,6 +201,7 @@ class Daemon:
                 self._vitals.tended(self._node.status(self._standing))
             except Exception:  # noqa: BLE001 - tending goes on whatever happens once
                 _log.exception("tending failed")
+            self._tended = time.monotonic()
             self._wake.wait(TEND_SECONDS)
             self._wake.clear()
 
@@ -251,16 +261,8 @@ def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
     with home.held(), observed(settings.observe, vitals.shown):
         held = credentials(home, store, _now, _random.random())
         link = _dial(enrolment, held.presented())
-        node = Node(
-            home,
-            settings,
-            keyring,
-            open_database(home.database, MIGRATIONS),
-            pinned_root=read_public(home.root, "The root of the documents", _ENROL_AGAIN),
-            fetch=link.fetch,
-            noise=DiscreteGaussian(),
-            clock=_now,
-        )
+        node = _node(home, settings, keyring, link)
+        node.highwater.move()  # before anything else is done with a state that may be an old one
         serve = fleet_server(keyring)
         daemon = Daemon(
             node,
@@ -276,7 +278,38 @@ def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
         daemon.run()
 
 
+def restore_node(home: NodeHome, settings: NodeSettings, store: KeyStore) -> Restored:
+    """Make the node in `home` safe after its state was put back. Raises what stands in its way."""
+    enrolment, keyring = _enrolled(settings), NodeKeyring.load(store)
+    with home.held():
+        link = _dial(enrolment, credentials(home, store, _now).presented())
+        try:
+            return _node(home, settings, keyring, link).restore()
+        except LinkFault as fault:
+            raise OperationFault(fault.what, why=fault.why, fix=_LINK_FIRST) from fault
+        finally:
+            link.close()
+
+
+def _node(home: NodeHome, settings: NodeSettings, keyring: NodeKeyring, link: ExchangeLink) -> Node:
+    return Node(
+        home,
+        settings,
+        keyring,
+        open_database(home.database, MIGRATIONS),
+        pinned_root=read_public(home.root, "The root of the documents", _ENROL_AGAIN),
+        fetch=link.fetch,
+        noise=DiscreteGaussian(),
+        clock=_now,
+    )
+
+
 _ENROL_AGAIN = "enrol again with a new invitation"
+_LINK_FIRST = (
+    "restore the link and run `pratique-node restored` again. A certificate that was renewed after "
+    "the copy was made looks stolen, and is refused: call the coordinator, who revokes it and "
+    "invites again, and run `pratique-node enrol` first"
+)
 
 
 def _now() -> datetime:

@@ -18,11 +18,14 @@ from typing import Protocol
 
 from client.documents import DocumentStore
 from client.founding import read_records
+from client.highwater import HighWater
 from client.home import NodeHome, read_public
 from client.keyring import NodeKeyring
+from client.node import log_origin
 from client.renewal import kept_pair
 from client.settings import NodeSettings
 from client.state import MIGRATIONS
+from governance.audit.log import AuditLog
 from governance.database import open_database
 from governance.documents.permit import NodeKeys
 from governance.errors import DocumentFault
@@ -112,6 +115,7 @@ class Doctor:
             "settings": self._check_settings,
             "disk": self._check_disk,
             "keys": self._check_keys,
+            "state": self._check_state,
             "certificate": self._check_certificate,
             "link": self._check_link,
             "clock": self._check_clock,
@@ -177,6 +181,14 @@ class Doctor:
                 fix="restore it from a backup of this node, and have the officer sign it",
             )
         return f"all there; identity {keyring.identity.public.fingerprint}"
+
+    def _check_state(self) -> str:
+        if not self.home.database.exists():
+            raise _Skip("there is no state.db yet")
+        engine = open_database(self.home.database, MIGRATIONS)
+        log = AuditLog(engine, log_origin(self._settings.country), self._keyring.log)
+        HighWater(self.home, engine, log).require_newest()
+        return "state.db continues all that has left this node"
 
     def _check_certificate(self) -> str:
         if self._settings.enrolment is None:

@@ -88,10 +88,12 @@ class DocumentStore:
                 self._officer = Pinned.load(connection, self._settings_key)
         return self._officer
 
-    def periods_known_since(self, register: str) -> datetime | None:
+    def periods_known_since(
+        self, register: str, connection: Connection | None = None
+    ) -> datetime | None:
         """Return since when the register's budget periods are what they are; None: always."""
-        with transaction(self._engine) as connection:
-            return Grids.load(connection).since(register)
+        with transaction(self._engine, connection) as opened:
+            return Grids.load(opened).since(register)
 
     def latest_signed(self) -> datetime | None:
         """Return the latest signed time seen."""

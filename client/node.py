@@ -27,6 +27,7 @@ from client.outbox import Outbox
 from client.overview import Overview
 from client.pause import PauseSwitch
 from client.reception import Reception, Slots
+from client.restoring import Restoration, Restored
 from client.runs import RunBook, RunSummary
 from client.settings import NodeSettings
 from client.standing import PERMITTED, Link, study_standing
@@ -95,6 +96,7 @@ class Node:
         self._reception = self._received(noise, slots or Slots(), entropy, reach)
         self.overview = Overview(
             settings,
+            engine,
             identity=keyring.identity.public,
             documents=self.documents,
             holdings=self.holdings,
@@ -185,6 +187,11 @@ class Node:
 
     def deliver(self, bundle: bytes) -> CountryDocuments:
         """Take the own country's documents from its officer. Raises DocumentFault."""
+        own = self._take(bundle)
+        self.highwater.move()  # a copy from before the officer's word must not pass for the newest
+        return own
+
+    def _take(self, bundle: bytes) -> CountryDocuments:
         before = self._own()
         try:
             own = self.documents.deliver(bundle, self._clock())
@@ -193,7 +200,6 @@ class Node:
             raise
         self._note(EventKind.DOCUMENTS_ACCEPTED, bundle, Outcome.DONE)
         self._note_decisions(before, own)
-        self.highwater.move()  # a copy from before the officer's word must not pass for the newest
         return own
 
     @property
@@ -255,7 +261,7 @@ class Node:
         """Take what the officer left while nobody was there to receive it."""
         for file in sorted(self._home.officer.glob(OFFICER_FILES)):
             try:
-                self.deliver(file.read_bytes())
+                self._take(file.read_bytes())
                 file.unlink()
             except (PratiqueError, OSError) as fault:
                 _log.error("officer's file refused", extra={"path": file.name, "why": str(fault)})
@@ -309,6 +315,29 @@ class Node:
         """Take part again."""
         self.pause_switch.clear()
         self._note_own(EventKind.NODE_RESUMED)
+
+    def restore(self) -> Restored:
+        """Make state safe that was put back from an older copy; the daemon must not run.
+
+        Raises DocumentFault, LinkFault or OperationFault; until it is repeated with success, the
+        node does not start.
+        """
+        restoration = Restoration(
+            self._engine,
+            country=self._settings.country,
+            documents=self.documents,
+            ledger=self.ledger,
+            runs=self.runs,
+            journal=self._journal,
+            decisions=self.decisions,
+            log=self.log,
+            highwater=self.highwater,
+            clock=self.now,
+        )
+        restoration.begin()
+        self._collect_officer_files()
+        self.sync()
+        return restoration.complete()
 
     def note_start(self) -> None:
         """Log that the daemon has started. Raises OperationFault where its state is no newest."""

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy import Engine
+
 from client.decisions import Clock, Decisions
 from client.documents import DocumentStore, Held
 from client.holdings import Holdings
 from client.pause import PauseSwitch
 from client.registers import own_register
+from client.restoring import last_restored
 from client.runs import RunBook, RunSummary
 from client.settings import NodeSettings
 from client.standing import UNDECIDED, Link, Standing, ledger_status, study_standing
@@ -26,6 +29,7 @@ class Overview:
     def __init__(
         self,
         settings: NodeSettings,
+        engine: Engine,
         *,
         identity: VerifyKey,
         documents: DocumentStore,
@@ -37,7 +41,7 @@ class Overview:
         log: AuditLog,
         clock: Clock,
     ) -> None:
-        self._settings, self._identity = settings, identity
+        self._settings, self._engine, self._identity = settings, engine, identity
         self._documents, self._holdings, self._ledger = documents, holdings, ledger
         self._runs, self._pause, self._decisions = runs, pause, decisions
         self._log, self._clock = log, clock
@@ -60,6 +64,7 @@ class Overview:
             "studies": list(studies.values()),
             "runs": [_run(run, studies) for run in live],
             "refusals": self._decisions.refusals(),
+            "restored": last_restored(self._engine),
             "log": {"origin": self._log.verifier.name, "size": self._log.size()},
         }
 

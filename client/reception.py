@@ -1,8 +1,9 @@
 """What becomes of a frame: the gate decides, a phase answers, and one of two things goes back.
 
-Either a reply that the outbox has made final, or a refusal that carries one code; and the head of
-the log is moved on before it does (`client.highwater`). Whatever else goes wrong in here reads `declined`, and its text stays here. Replies that may follow from records
-leave at one of few moments after the request came, each twice as late as the one before.
+Either a reply that the outbox has made final, or a refusal that carries one code; the head of the
+log is moved on before either leaves (`client.highwater`). Whatever else goes wrong in here reads
+`declined`, and its text stays here. Replies that may follow from records leave at one of few
+moments after the request came, each twice as late as the one before.
 """
 
 import logging

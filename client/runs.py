@@ -82,11 +82,11 @@ class RunBook:
         """Erase a run's secrets, in the caller's transaction."""
         connection.execute(update(runs).where(runs.c.run_id == run).values(state=None, ended=now))
 
-    def summaries(self, *, live: bool) -> list[RunSummary]:
+    def summaries(self, *, live: bool, connection: Connection | None = None) -> list[RunSummary]:
         """Return the runs, newest first; the live ones only if asked."""
         query = select(runs).order_by(runs.c.created.desc())
-        with transaction(self._engine) as connection:
-            rows = connection.execute(query.where(runs.c.state.is_not(None)) if live else query)
+        with transaction(self._engine, connection) as opened:
+            rows = opened.execute(query.where(runs.c.state.is_not(None)) if live else query)
             return [RunSummary(r.run_id, r.study, r.created, r.ended) for r in rows]
 
     def _sealed(self, record: RunRecord) -> bytes:

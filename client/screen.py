@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from client.restoring import Restored
+
 Found = Mapping[str, Any]
 SHOWN_REFUSALS = 5
 
@@ -16,7 +18,30 @@ def status_lines(found: Found) -> Iterator[str]:
     yield from _ledger(found["ledger"])
     yield from _studies(found["studies"])
     yield from _refusals(found["refusals"])
+    yield from _restored(found["restored"])
     yield f"Log: {found['log']['origin']}, {found['log']['size']} entries"
+
+
+def restored_lines(done: Restored) -> Iterator[str]:
+    """Yield what `restored` prints once it is done."""
+    yield f"{done.sentence()}."
+    for study in sorted(set(done.assumed)):
+        yield f"  {study}: charged {done.assumed.count(study)} time(s)"
+    yield "A pause, and refusals kept for `status`, are as they were in the copy: look at them."
+    yield "Next: pratique-node up"
+    yield (
+        "There, your officer runs `pratique-officer log verify`, which reports that entries are "
+        "gone, and then with --accept-restored; and `approve --reconsider` for a study to run anew."
+    )
+
+
+def _restored(done: Found | None) -> Iterator[str]:
+    if done:
+        before = "an unknown number of" if done["before"] is None else done["before"]
+        yield (
+            f"Restored on {done['at'][:10]} from a copy of {done['entries']} log entries, where "
+            f"there had been {before}; {len(done['assumed'])} runs were charged as if they had been"
+        )
 
 
 def _documents(documents: Found) -> Iterator[str]:

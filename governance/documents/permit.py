@@ -1,8 +1,14 @@
 """What a country says: yes to a study, no longer, and which keys its node has."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 
 from governance.documents.models import (
     Country,
@@ -40,6 +46,19 @@ class Permit(Document):
     approved_by: Line
     sentence: Sentence
     issued: UtcTime
+    earlier: Annotated[int, Field(ge=1)] | None = None
+    """How many permits the country gave for the study before this one; left out where none."""
+
+    @property
+    def number(self) -> int:
+        """Which permit for the study it is, from 1: no more runs of it can have been charged."""
+        return 1 + (self.earlier or 0)
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A first permit reads as it did before there was the field."""
+        said: dict[str, Any] = write(self)
+        return said if self.earlier else {k: v for k, v in said.items() if k != "earlier"}
 
 
 class Withdrawal(Document):

@@ -45,8 +45,14 @@ def approve(
         require_undecided(study, office.own(), verb="approve")
     weighed = office.weigh(study, view, office.ledger(study, view))
     require_allowed(study, weighed)
+    own = office.own()
     permit = build_permit(
-        study, office.country, office.settings.authority, conditions, office.now()
+        study,
+        office.country,
+        office.settings.authority,
+        conditions,
+        office.now(),
+        former=own.permit(study.digest) if own else None,
     )
     # in full, and this very text: `show` may have been given another one of the same name
     office.terminal.say(explain_study(study, view.agreement, weighed))

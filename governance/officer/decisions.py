@@ -91,9 +91,18 @@ def require_allowed(study: Study, assessment: Assessment) -> None:
 
 
 def build_permit(
-    study: Study, country: str, authority: str, conditions: Conditions, now: datetime
+    study: Study,
+    country: str,
+    authority: str,
+    conditions: Conditions,
+    now: datetime,
+    *,
+    former: Permit | None = None,
 ) -> Permit:
-    """Return the permit. Raises OfficerFault where a condition does not fit the study."""
+    """Return the permit; it counts the `former` one and those before.
+
+    Raises OfficerFault where a condition does not fit the study.
+    """
     try:
         return Permit(
             country=country,
@@ -107,6 +116,7 @@ def build_permit(
             approved_by=authority,
             sentence=conditions.sentence or "Approved as proposed.",
             issued=now,
+            earlier=former.number if former else None,
         )
     except ValidationError as error:
         raise _unusable(error) from None

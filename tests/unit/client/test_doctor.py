@@ -32,6 +32,7 @@ CHECKS = [
     "settings",
     "disk",
     "keys",
+    "state",
     "certificate",
     "link",
     "clock",
