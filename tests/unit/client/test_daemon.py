@@ -16,6 +16,8 @@ from governance.documents.study import Study
 from governance.local import DeskFault, ask
 from governance.service.systemd import Supervisor
 from protocols.channel import LinkFault
+from protocols.errors import ReasonCode
+from protocols.private_sum.messages import refusal_reply
 from tests.support.fleet import Lasting
 from tests.support.nodes import Federation, code_of
 
@@ -273,3 +275,37 @@ def test_tending_goes_on_whatever_happens(
     before = len(calls)
     running.daemon._wake.set()
     running.until(lambda: len(calls) > before)
+
+
+@pytest.mark.parametrize(
+    ("code", "soonest", "fetches"),
+    [
+        (ReasonCode.DOCUMENTS_BEHIND, -1.0, True),
+        (ReasonCode.DOCUMENTS_BEHIND, 60.0, False),
+        (ReasonCode.STALE, -1.0, False),
+    ],
+)
+def test_newer_documents_that_another_country_names_are_fetched_now_and_not_too_often(
+    start: Start,
+    federation: Federation,
+    monkeypatch: pytest.MonkeyPatch,
+    code: ReasonCode,
+    soonest: float,
+    fetches: bool,
+) -> None:
+    calls: list[int] = []
+    node = federation.nodes["DK"]
+    monkeypatch.setattr("client.daemon.SOONEST_TEND_SECONDS", soonest)
+    monkeypatch.setattr(node, "tend", lambda: calls.append(1))
+    monkeypatch.setattr(node, "handle", lambda frame: refusal_reply(code))
+    running = start(None)
+    running.fleet.ready.wait(SOON)
+    running.until(lambda: not running.daemon._wake.is_set() and len(calls) >= 1)
+    time.sleep(0.1)
+    before = len(calls)
+    running.fleet.handle(b"frame")
+    if fetches:
+        running.until(lambda: len(calls) > before)
+    else:
+        time.sleep(0.2)
+        assert len(calls) == before
