@@ -160,11 +160,13 @@ def test_fifty_milliseconds_each_way(wiring: Wiring, fair: bytes) -> None:
     assert Trial(wiring, "delay").end()[0] == fair
 
 
+# In each hundred segments, of which a connection carries thousands: harsher by far than one cut in
+# a hundred connections.
 WEATHERS = {
-    "cut": Weather(cut=0.01),
-    "delay-and-cut": Weather(delay=0.05, cut=0.01),
-    "double": Weather(double=0.01),
-    "swap": Weather(swap=0.01),
+    "cut": Weather(cut=0.02),
+    "delay-and-cut": Weather(delay=0.05, cut=0.02),
+    "double": Weather(double=0.02),
+    "swap": Weather(swap=0.02),
     "narrow": Weather(delay=0.02, bandwidth=32_000),
 }
 

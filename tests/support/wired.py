@@ -164,7 +164,9 @@ class Wiring:
         """Start a country's node behind its own proxy; `dial` may wrap its link."""
         key, public = new_node_auth_key()
         self.coordinator.office.seats.seat(node_statement(country, node_auth=public))
-        self.proxies[country] = FaultProxy(self.exchange.port, self.exchange.thread)
+        self.proxies[country] = FaultProxy(
+            self.exchange.port, self.exchange.thread, seed=COUNTRIES.index(country)
+        )
         who = caller(self.exchange.authority, country)
         link = dial(who.link(self.proxies[country].port, self.exchange.authority))
         self.links[country] = link
