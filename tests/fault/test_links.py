@@ -1,4 +1,4 @@
-"""Bad links: whatever the network does to bytes, calls and frames, the run ends with the same model.
+"""Bad links: whatever the network does to bytes and calls, the run ends with the same model.
 
 Noise is silent here and what the nodes draw begins anew with each study, so a contribution that is
 computed twice, lost, or taken twice shows in the model's bits.
@@ -34,7 +34,8 @@ class Mischief:
     def __init__(self, link: ExchangeLink) -> None:
         self._link, self.how = link, ""
         self.done = 0
-        self._random, self._late = random.Random(7), threading.Lock()
+        self._random = random.Random(7)  # noqa: S311 (the same mischief every time)
+        self._late = threading.Lock()
         self._held: list[RelayRequest] = []
 
     def __getattr__(self, name: str) -> Any:
