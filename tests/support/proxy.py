@@ -47,6 +47,7 @@ class _Connection:
         self.proxy, self.near = proxy, near
         self.far: asyncio.StreamWriter | None = None
         self.muted: set[str] = set()
+        self.ended = asyncio.Event()
 
     async def run(self, reader: asyncio.StreamReader, target: tuple[str, int]) -> None:
         try:
@@ -74,8 +75,8 @@ class _Connection:
         try:
             while data := await reader.read(SEGMENT):
                 await due.put((loop.time() + self.proxy.weather.delay, data))
-            while self.muted:  # half-open: not even the end is told
-                await asyncio.sleep(0.05)
+            if self.muted:  # half-open: not even the end is told
+                await self.ended.wait()
             await due.put((loop.time() + self.proxy.weather.delay, b""))
             await sender
         except OSError:
@@ -95,7 +96,8 @@ class _Connection:
                 return
             event = proxy.draw(way)
             if event == "cut":
-                return self.cut()
+                self.cut()
+                return
             if event in ("mute", "half_mute"):
                 self.muted |= {"up", "down"} if event == "mute" else {way}
             if way in self.muted:
@@ -108,14 +110,15 @@ class _Connection:
                 writer.write(sent)
                 await writer.drain()
             except OSError:
-                return self.cut()
+                self.cut()
+                return
             proxy.bytes[way] += len(sent)
             if proxy.weather.bandwidth:
                 await asyncio.sleep(len(sent) / proxy.weather.bandwidth)
 
     def cut(self) -> None:
         """End the connection for both sides, without a farewell."""
-        self.muted.clear()
+        self.ended.set()
         for writer in (self.near, self.far):
             if writer is not None:
                 writer.transport.abort()
@@ -129,7 +132,7 @@ class FaultProxy:
         self.events: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
         self._target, self._thread = (LOOPBACK, port), thread
-        self._random = random.Random(seed)
+        self._random = random.Random(seed)  # noqa: S311 (the same weather every time)
         self._connections: set[_Connection] = set()
         self._ordered: list[str] = []
         self._server = thread.run(asyncio.start_server(self._accept, LOOPBACK, 0))
@@ -145,7 +148,7 @@ class FaultProxy:
             self._connections.discard(connection)
 
     def draw(self, way: str) -> str:
-        """Return what happens to the next segment: what was ordered, or by the weather's chances."""
+        """Return what happens to the next segment: what was ordered, or what chance brings."""
         event = self._ordered.pop(0) if self._ordered else self._by_chance()
         if event:
             self.events[event] += 1
