@@ -79,7 +79,7 @@ class Subject:
             return cls(body=digest(frame))
         study, run = request.body.study, request.body.run_id
         return cls(
-            study=study if DIGEST_PATTERN.match(study) else None,
+            study=study if DIGEST_PATTERN.fullmatch(study) else None,
             run=run.hex() if len(run) == RUN_ID_BYTES else None,
             round=request.round_number or None,
             phase=phase_name(request.phase),

@@ -16,6 +16,9 @@ from governance.errors import StorageFault
 from protocols.encoding import digest
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum.context import DocumentVersions
+from protocols.private_sum.messages import read_request
+from protocols.proto.round_pb2 import PHASE_BUNDLE, BundleRequest, RequestBody, Signed
+from protocols.proto.round_pb2 import Request as Envelope
 from tests.support.state import STUDY, audit_log, node_state
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
@@ -178,3 +181,17 @@ def test_an_entry_names_who_acted(
 
 def test_an_unreadable_frame_is_known_by_its_digest() -> None:
     assert Subject.of(b"garbage", None) == Subject(body=digest(b"garbage"))
+
+
+def test_no_name_of_a_study_keeps_a_refusal_out_of_the_log(
+    decisions: Decisions, log: AuditLog
+) -> None:
+    """Whoever asks chooses the name; one that no entry takes is left out of it."""
+    asked = RequestBody(study=f"{STUDY}\n", run_id=b"r" * 16, bundle=BundleRequest())
+    signed = Signed(phase=PHASE_BUNDLE, body=asked.SerializeToString())
+    frame = Envelope(signed=signed).SerializeToString()
+    subject = Subject.of(frame, read_request(frame))
+    decisions.refused(Refusal(ReasonCode.UNKNOWN_STUDY, "No"), subject)
+    (entry,) = entries(log)
+    assert "study" not in entry
+    assert entry["body"] == digest(frame)
