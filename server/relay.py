@@ -101,6 +101,7 @@ class Seat:
     handed: dict[str, Handed] = field(default_factory=dict)
     """Messages by name, until their receipt is confirmed: the SuperLink hands a message out once,
     and an answer can be lost on its way."""
+    looking: asyncio.Task[Carried] | None = None
 
     def expect(self, messages: int = 1) -> None:
         """Note that there is something to look for."""
@@ -223,10 +224,21 @@ class Relay:
             if not seat.handed and not seat.expected:
                 seat.arrived.clear()
                 await _event_or_timeout(seat.arrived, min(deadline - clock(), RECHECK_SECONDS))
-            looking = asyncio.ensure_future(self._look(seat, body, headers))
-            carried = await asyncio.shield(looking)  # even if the node is gone meanwhile
+            carried = await asyncio.shield(self._looking(seat, body, headers))
             if seat.handed or carried.status != OK or deadline <= clock():
                 return carried
+
+    def _looking(
+        self, seat: Seat, body: bytes, headers: Mapping[str, str]
+    ) -> asyncio.Task[Carried]:
+        """Return the seat's one look under way, which goes on even if the node is gone meanwhile.
+
+        Were there one for each call, a node that hangs up again and again would keep every
+        connection to the SuperLink busy, and the other countries waiting.
+        """
+        if seat.looking is None or seat.looking.done():
+            seat.looking = asyncio.ensure_future(self._look(seat, body, headers))
+        return seat.looking
 
     async def _look(self, seat: Seat, body: bytes, headers: Mapping[str, str]) -> Carried:
         """Return a message whose receipt is not confirmed, or what the SuperLink has."""

@@ -216,3 +216,33 @@ def test_a_second_poll_is_woken_by_what_the_first_one_found() -> None:
         return await asyncio.wait_for(second, 2)
 
     assert asyncio.run(act()).object == b"content"
+
+
+def test_whoever_hangs_up_again_and_again_occupies_the_superlink_once() -> None:
+    """A look outlives the call that asked for it, and so must not be counted by calls."""
+    wire = Wire()
+    looks, go_on = [0, 0], asyncio.Event()
+
+    async def slow(*_: Any) -> tuple[int, bytes]:
+        looks[0] += 1
+        looks[1] = max(looks)
+        await go_on.wait()
+        looks[0] -= 1
+        return 200, b""
+
+    wire.relay._forward = slow
+
+    async def act() -> None:
+        for _ in range(20):
+            asked = asyncio.ensure_future(poll(wire, "AT", AT))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            asked.cancel()
+            await asyncio.wait([asked])
+        others = asyncio.ensure_future(poll(wire, "BE", BE))
+        await asyncio.sleep(0.01)
+        go_on.set()
+        await asyncio.wait_for(others, POLL + 5)
+
+    asyncio.run(act())
+    assert looks[1] == len(("AT", "BE"))
