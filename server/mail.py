@@ -29,7 +29,8 @@ from protocols.carrier import FRAME, MAX_FRAME, MESSAGE_TYPE, NONCE, NONCE_BYTES
 
 OBJECT_SECONDS, OBJECT_PAUSE = 10.0, 0.02
 """How long a reply's object may follow after the reply, and how soon it is asked for again."""
-AT_ONCE = 4
+AT_ONCE = 2
+"""Objects under way; the SuperLink takes one call at a time, and more only wait in it."""
 MESSAGE_LIFETIME = 3600.0
 
 
