@@ -1,5 +1,6 @@
 """What the gate lets in: a request with everything that its answer is made from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from client.decisions import Subject
@@ -20,7 +21,7 @@ class Admission:
     """A request that may be answered, and everything that its answer is made from.
 
     `record` is None for the request that enters a run; `round` is set where one is contributed to;
-    `context` is what the reply is bound to.
+    `context` is what the reply is bound to; `peers` are the run's identity keys by country.
     """
 
     frame: bytes
@@ -33,6 +34,7 @@ class Admission:
     assessment: Assessment
     budget: Terms
     roster: tuple[str, ...]
+    peers: Mapping[str, str]
     run: CountryRun
     record: RunRecord | None
     round: RoundTerms | None

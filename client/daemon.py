@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from client.errors import OperationFault
 from client.home import NodeHome, read_public
+from client.identities import Identities
 from client.keyring import NodeKeyring
 from client.node import Node
 from client.renewal import Renewal, credentials
@@ -261,7 +262,7 @@ def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
     with home.held(), observed(settings.observe, vitals.shown):
         held = credentials(home, store, _now, _random.random())
         link = _dial(enrolment, held.presented())
-        node = _node(home, settings, keyring, link)
+        node = _node(home, settings, store, link)
         node.highwater.move()  # before anything else is done with a state that may be an old one
         serve = fleet_server(keyring)
         daemon = Daemon(
@@ -280,23 +281,24 @@ def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
 
 def restore_node(home: NodeHome, settings: NodeSettings, store: KeyStore) -> Restored:
     """Make the node in `home` safe after its state was put back. Raises what stands in its way."""
-    enrolment, keyring = _enrolled(settings), NodeKeyring.load(store)
+    enrolment = _enrolled(settings)
     with home.held():
         link = _dial(enrolment, credentials(home, store, _now).presented())
         try:
-            return _node(home, settings, keyring, link).restore()
+            return _node(home, settings, store, link).restore()
         except LinkFault as fault:
             raise OperationFault(fault.what, why=fault.why, fix=_LINK_FIRST) from fault
         finally:
             link.close()
 
 
-def _node(home: NodeHome, settings: NodeSettings, keyring: NodeKeyring, link: ExchangeLink) -> Node:
+def _node(home: NodeHome, settings: NodeSettings, store: KeyStore, link: ExchangeLink) -> Node:
     return Node(
         home,
         settings,
-        keyring,
+        NodeKeyring.load(store),
         open_database(home.database, MIGRATIONS),
+        identities=Identities(store),
         pinned_root=read_public(home.root, "The root of the documents", _ENROL_AGAIN),
         fetch=link.fetch,
         noise=DiscreteGaussian(),

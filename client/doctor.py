@@ -20,6 +20,7 @@ from client.documents import DocumentStore
 from client.founding import read_records
 from client.highwater import HighWater
 from client.home import NodeHome, read_public
+from client.identities import Identities
 from client.keyring import NodeKeyring
 from client.node import log_origin
 from client.renewal import kept_pair
@@ -175,7 +176,9 @@ class Doctor:
             self.home.node_keys, "The node's public keys", "restore node-keys.json from a backup"
         )
         keys = NodeKeys.from_canonical(content)
-        if keys.identity_key != keyring.identity.public.to_text():
+        following = Identities(self._store).following
+        held = {keyring.identity.public, following.public if following else None}
+        if VerifyKey.from_text(keys.identity_key) not in held:
             raise PratiqueError(
                 "node-keys.json holds another node's keys",
                 fix="restore it from a backup of this node, and have the officer sign it",
@@ -279,11 +282,10 @@ class Doctor:
         says = f"version {own.version}, until {own.expires:%Y-%m-%d %H:%M} UTC"
         keys = read_public(self.home.node_keys, "The node's public keys", "restore node-keys.json")
         if own.node != NodeKeys.from_canonical(keys):
-            raise PratiqueError(
-                "the officer has not signed this node's keys",
-                why=says,
-                fix=f"there: `pratique-officer sign {self.home.node_keys} --node {self.home.path}`",
-            )
+            fix = f"there: `pratique-officer sign {self.home.node_keys} --node {self.home.path}`"
+            if own.node and own.node.identity_key == self._keyring.identity.public.to_text():
+                raise _Soon("the officer has not signed this node's new keys", fix)
+            raise PratiqueError("the officer has not signed this node's keys", why=says, fix=fix)
         if own.expires - self.clock() < timedelta(days=1):
             raise _Soon(says, "there: `pratique-officer renew`")
         return says

@@ -7,7 +7,7 @@ in force, policies, installed task, dictionary, budget). Whatever is not a clean
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
@@ -18,6 +18,7 @@ from client.documents import DocumentStore, Held
 from client.errors import RecordFault
 from client.floor import count_id
 from client.holdings import Holdings, records_unusable
+from client.identities import Identities
 from client.journal import CONTRIBUTE, Journal, Place
 from client.pause import PauseSwitch
 from client.registers import own_register, require_own_register
@@ -51,6 +52,7 @@ class _Trusted:
     run: CountryRun
     record: RunRecord | None
     roster: tuple[str, ...]
+    peers: Mapping[str, str]
     round: RoundTerms | None
     context: bytes
 
@@ -62,7 +64,7 @@ class Gate:
         self,
         *,
         country: str,
-        identity: SigningKey,
+        identities: Identities,
         person_register: str | None,
         documents: DocumentStore,
         holdings: Holdings,
@@ -75,7 +77,7 @@ class Gate:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`sync` fetches the documents at once; it raises where it cannot. `monotonic`: seconds."""
-        self._country, self._identity = country, identity
+        self._country, self._identities = country, identities
         self._register = person_register
         self._documents, self._holdings, self._pause = documents, holdings, pause
         self._journal, self._runs, self._ledger = journal, runs, ledger
@@ -105,6 +107,7 @@ class Gate:
             assessment=assessment,
             budget=budget,
             roster=trusted.roster,
+            peers=trusted.peers,
             run=trusted.run,
             record=trusted.record,
             round=trusted.round,
@@ -142,17 +145,18 @@ class Gate:
         place, phase = Place.of(request), request.phase
         record = self._record(request, place)
         roster = request.roster if record is None else record.roster
-        view = self._own_view(request, study, held, roster)
+        view = self._own_view(request, study, held, roster, record)
+        peers = {country: key.to_text() for country, key in view.peers.items()}
         if record is None:
             run = CountryRun.start(view)
         else:
             run = CountryRun.from_bytes(record.state, view)
         if phase == PHASE_CONTRIBUTE:
             opened = run.admit(frame)
-            return _Trusted(run, record, roster, opened, opened.context)
+            return _Trusted(run, record, roster, peers, opened, opened.context)
         context = self._context(view, place, phase)
         view.trust(request, phase, context)
-        return _Trusted(run, record, roster, None, context)
+        return _Trusted(run, record, roster, peers, None, context)
 
     def _record(self, request: Request, place: Place) -> RunRecord | None:
         if request.phase == PHASE_BUNDLE:
@@ -179,9 +183,15 @@ class Gate:
         return context
 
     def _own_view(
-        self, request: Request, study: Study, held: Held, roster: tuple[str, ...]
+        self,
+        request: Request,
+        study: Study,
+        held: Held,
+        roster: tuple[str, ...],
+        record: RunRecord | None,
     ) -> OwnView:
         _require_roster(roster, study)
+        identity, peers = self._keys(held, roster, record)
         agreement = held.view.agreement
         terms = RunTerms(
             agreement=agreement.digest,
@@ -197,11 +207,24 @@ class Gate:
         return OwnView(
             country=self._country,
             terms=terms,
-            identity=self._identity,
-            peers=_peers(held, roster),
+            identity=identity,
+            peers=peers,
             coordinator=VerifyKey.from_text(agreement.coordinator.identity_key),
             versions=held.versions,
         )
+
+    def _keys(
+        self, held: Held, roster: tuple[str, ...], record: RunRecord | None
+    ) -> tuple[SigningKey, dict[str, VerifyKey]]:
+        """Return the key to sign with and the countries' keys; a run keeps those it began with.
+
+        A run that begins now is signed with the key in use and no other, whatever is published.
+        """
+        present, peers = self._identities.present, _peers(held, roster)
+        if record is not None and record.peers:
+            kept = {country: VerifyKey.from_text(key) for country, key in record.peers.items()}
+            return self._identities.of(record.peers[self._country]) or present, kept
+        return present, peers
 
     def _assessed(self, study: Study, held: Held, run: str) -> tuple[Assessment, Terms]:
         own = own_register(self._register, self._ledger, held.view.agreement)

@@ -21,6 +21,7 @@ from client.gate import Gate
 from client.highwater import HighWater
 from client.holdings import Holdings
 from client.home import NodeHome
+from client.identities import Identities
 from client.journal import Journal
 from client.keyring import NodeKeyring
 from client.outbox import Outbox
@@ -41,7 +42,7 @@ from governance.errors import DocumentFault
 from governance.ledger import Ledger
 from governance.trust.bundle import CountryDocuments
 from keys.errors import PratiqueError
-from keys.identity import VerifyKey
+from keys.identity import SigningKey, VerifyKey
 from protocols.encoding import digest
 from protocols.noise import NoiseSource
 
@@ -67,6 +68,7 @@ class Node:
         keyring: NodeKeyring,
         engine: Engine,
         *,
+        identities: Identities,
         pinned_root: bytes | None,
         fetch: Fetch,
         noise: NoiseSource,
@@ -92,12 +94,12 @@ class Node:
         self.decisions = Decisions(self.log, self.now, settings.country)
         self.runs = RunBook(engine, keyring.sealing)
         self.highwater = HighWater(home, engine, self.log)
-        self._identity, self._journal = keyring.identity, Journal(engine)
+        self._identities, self._journal = identities, Journal(engine)
         self._reception = self._received(noise, slots or Slots(), entropy, reach)
         self.overview = Overview(
             settings,
             engine,
-            identity=keyring.identity.public,
+            identities=identities,
             documents=self.documents,
             holdings=self.holdings,
             ledger=self.ledger,
@@ -125,7 +127,7 @@ class Node:
         }
         gate = Gate(
             country=self._settings.country,
-            identity=self._identity,
+            identities=self._identities,
             person_register=self._settings.person_register,
             documents=self.documents,
             holdings=self.holdings,
@@ -159,6 +161,7 @@ class Node:
     def sync(self) -> None:
         """Fetch the published documents. Raises DocumentFault, LinkFault."""
         self.documents.sync(self._fetch, self._clock())
+        self._change_identity()
 
     def tend(self) -> None:
         """Do what needs doing now and then; what goes wrong is kept for `status`."""
@@ -182,12 +185,14 @@ class Node:
             self._journal.forget_ended(self.now() - LONGEST_SILENCE)
             fold_log(self._engine)
             self.highwater.move()
+            self._forget_identities()
         except PratiqueError as fault:
             _log.error("state not tidied", extra={"what": fault.what, "why": fault.why})
 
     def deliver(self, bundle: bytes) -> CountryDocuments:
         """Take the own country's documents from its officer. Raises DocumentFault."""
         own = self._take(bundle)
+        self._change_identity()
         self.highwater.move()  # a copy from before the officer's word must not pass for the newest
         return own
 
@@ -219,6 +224,29 @@ class Node:
         )
         said = f"from {former.fingerprint} to {new.fingerprint}, signed by the former one"
         _log.warning("the officer's key has changed", extra={"what": said})
+
+    def _change_identity(self) -> None:
+        """Sign with the next key once the own officer and what is published both name it."""
+        following, own = self._identities.following, self._own()
+        named = None if following is None else following.public.to_text()
+        if own is None or own.node is None or own.node.identity_key != named:
+            return
+        try:
+            shown = self.documents.view(self._clock()).node_keys(self._settings.country)
+        except DocumentFault:
+            return
+        if shown is not None and shown.identity_key == named:
+            self._identities.move(self._note_identity)
+
+    def _note_identity(self, former: SigningKey, new: SigningKey) -> None:
+        self._note_key(EventKind.NODE_KEY_CHANGED, new.public)
+        said = f"from {former.public.fingerprint} to {new.public.fingerprint}"
+        _log.warning("the node's key has changed", extra={"what": said})
+
+    def _forget_identities(self) -> None:
+        """Destroy the former keys that no live run began with."""
+        live = [self.runs.live(run.run) for run in self.runs.summaries(live=True)]
+        self._identities.forget_all_but({r.peers.get(self._settings.country, "") for r in live})
 
     def approve_key(self, country: str, fingerprint: str) -> VerifyKey:
         """Accept another country's changed key. Raises DocumentFault where it is not in force."""

@@ -77,6 +77,7 @@ class Outbox:
             roster=admission.roster,
             data_version=data_version,
             state=admission.run.to_bytes(),
+            peers=admission.peers,
         )
         if admission.record is None:
             self._runs.enter(record, admission.held.view.now, connection)

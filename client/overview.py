@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 from client.decisions import Clock, Decisions
 from client.documents import DocumentStore, Held
 from client.holdings import Holdings
+from client.identities import Identities
 from client.pause import PauseSwitch
 from client.registers import own_register
 from client.restoring import last_restored
@@ -31,7 +32,7 @@ class Overview:
         settings: NodeSettings,
         engine: Engine,
         *,
-        identity: VerifyKey,
+        identities: Identities,
         documents: DocumentStore,
         holdings: Holdings,
         ledger: Ledger,
@@ -41,7 +42,7 @@ class Overview:
         log: AuditLog,
         clock: Clock,
     ) -> None:
-        self._settings, self._engine, self._identity = settings, engine, identity
+        self._settings, self._engine, self._identities = settings, engine, identities
         self._documents, self._holdings, self._ledger = documents, holdings, ledger
         self._runs, self._pause, self._decisions = runs, pause, decisions
         self._log, self._clock = log, clock
@@ -90,7 +91,8 @@ class Overview:
         node = held.own.node
         if node is None:
             return "the officer has not signed this node's keys (node-keys.json)"
-        if node.identity_key != self._identity.to_text():
+        held_here = (self._identities.present, self._identities.following)
+        if node.identity_key not in {key.public.to_text() for key in held_here if key}:
             return "the officer has signed the keys of another node; sign node-keys.json again"
         return ""
 

@@ -6,7 +6,8 @@ erased when the run ends; the id stays, so that nobody can begin it again.
 
 import base64
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -26,7 +27,8 @@ STATE_LABEL = "pratique/run-state/v1"
 class RunRecord:
     """A live run, opened: `state` is what `CountryRun.to_bytes` gave, and secret.
 
-    `data_version` is of the records whose cohort was found large enough.
+    `data_version` is of the records whose cohort was found large enough; `peers` are the identity
+    keys by country that the run began with, none in a run that an earlier release entered.
     """
 
     run: str
@@ -34,6 +36,7 @@ class RunRecord:
     roster: tuple[str, ...]
     data_version: str
     state: bytes
+    peers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class RunBook:
             "roster": list(record.roster),
             "data_version": record.data_version,
             "state": base64.b64encode(record.state).decode(),
+            "peers": dict(record.peers),
         }
         associated = frame(record.run.encode(), record.study.encode())
         return seal(self._key_of(record.run), canonical_json(value), associated)
@@ -107,6 +111,7 @@ class RunBook:
             roster=tuple(value["roster"]),
             data_version=value["data_version"],
             state=base64.b64decode(value["state"]),
+            peers=value.get("peers", {}),
         )
 
     def _key_of(self, run: str) -> bytes:

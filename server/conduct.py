@@ -18,7 +18,6 @@ from governance.errors import StorageFault
 from governance.local import DeskFault
 from governance.trust.view import TrustedView
 from keys.errors import PratiqueError
-from keys.identity import VerifyKey
 from protocols.private_sum.context import RunTerms
 from protocols.private_sum.coordinator import CoordinatorRun
 from protocols.tasks.layout import vector_to_bytes
@@ -114,10 +113,11 @@ class _Carriage:
     def _led(self, kept: Kept, seconds: float) -> Outcome:
         view = published(self._home, now())
         study = _study(view, kept.study)
+        _require_keys(view, study)
         ground = self._ground(kept, view, study)
         run = CoordinatorRun(
             run_terms(study, view.agreement, self._run_id),
-            peers=_peers(view, study),
+            peers=ground.peers,
             sign=self._desk.sign,
             versions=ground.document_versions,
         )
@@ -169,7 +169,7 @@ def _study(view: TrustedView, digest: str) -> Study:
     return study
 
 
-def _peers(view: TrustedView, study: Study) -> dict[str, VerifyKey]:
+def _require_keys(view: TrustedView, study: Study) -> None:
     keys = {country: view.node_keys(country) for country in study.countries}
     if unknown := sorted(country for country, node in keys.items() if node is None):
         raise OperationFault(
@@ -177,11 +177,6 @@ def _peers(view: TrustedView, study: Study) -> dict[str, VerifyKey]:
             why="its officer has not signed them, or its documents have expired",
             fix="ask its officer to run `pratique-officer sign` or `renew`",
         )
-    return {
-        country: VerifyKey.from_text(node.identity_key)
-        for country, node in keys.items()
-        if node is not None
-    }
 
 
 def outcome_json(outcome: Outcome) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 from governance.trust.view import TrustedView
+from keys.identity import VerifyKey
 from protocols.encoding import Digest
 from protocols.private_sum.context import DocumentVersions
 from server.errors import OperationFault
@@ -39,6 +40,11 @@ class Ground(BaseModel):
         )
 
     @property
+    def peers(self) -> dict[str, VerifyKey]:
+        """The identity keys that the run began with."""
+        return {c: VerifyKey.from_text(key) for c, key in self.identities.items()}
+
+    @property
     def document_versions(self) -> DocumentVersions:
         """The versions that every request of the run claims."""
         return DocumentVersions(self.root, self.targets, dict(self.countries))
@@ -48,12 +54,13 @@ def require_unmoved(kept: Ground, found: Ground) -> None:
     """Raise OperationFault where a run cannot be carried on under the documents of today.
 
     Newer versions alone are no reason: nodes refuse only what is older than theirs in substance.
+    Nor are a node's new keys: a run is signed with those that it began with, to its end.
     """
     if kept.agreement != found.agreement:
         raise _moved("the agreement was amended while the run was interrupted")
-    changed = sorted(c for c, key in kept.identities.items() if found.identities.get(c) != key)
-    if changed:
-        raise _moved(f"the node of {', '.join(changed)} has other keys than when the run began")
+    gone = sorted(set(kept.identities) - set(found.identities))
+    if gone:
+        raise _moved(f"the documents hold no keys of the node of {', '.join(gone)} any more")
 
 
 def _moved(why: str) -> OperationFault:

@@ -32,6 +32,7 @@ class EventKind(StrEnum):
     DOCUMENTS_REFUSED = "documents-refused"
     OFFICER_KEY_CHANGED = "officer-key-changed"
     KEY_APPROVED = "key-approved"
+    NODE_KEY_CHANGED = "node-key-changed"
     PERMIT_ACCEPTED = "permit-accepted"
     WITHDRAWAL_ACCEPTED = "withdrawal-accepted"
     REQUEST_ALLOWED = "request-allowed"

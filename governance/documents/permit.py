@@ -20,6 +20,7 @@ from governance.documents.models import (
     Sentence,
     UtcTime,
 )
+from governance.documents.succession import NodeSuccession
 from protocols.encoding import Digest
 from protocols.tasks.features import FeatureName
 
@@ -77,7 +78,8 @@ class Withdrawal(Document):
 class NodeKeys(Document):
     """The public keys of one country's node, vouched for by its officer.
 
-    `node_auth` is the OpenSSH public line that the SuperLink knows the node by.
+    `node_auth` is the OpenSSH public line that the SuperLink knows the node by. `succession` is
+    there where these keys follow others: the former identity key has signed them.
     """
 
     title_of_kind: ClassVar[str] = "set of node keys"
@@ -91,9 +93,22 @@ class NodeKeys(Document):
     node_auth: Annotated[
         str, StringConstraints(pattern=r"^ecdsa-sha2-nistp(256|384) [A-Za-z0-9+/]+={0,2}$")
     ]
+    succession: Annotated[NodeSuccession | None, Field(exclude_if=lambda said: said is None)] = None
+
+    @model_validator(mode="after")
+    def _succeeds(self) -> Self:
+        said = self.succession
+        if said is not None and not said.is_signed(self.identity_key, self.stated()):
+            raise ValueError("succession is not signed by the former and the new identity key")
+        return self
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         if self.identity_key == self.log_key:
             raise ValueError("identity_key and log_key must be two keys")
         return self
+
+    def stated(self) -> dict[str, str]:
+        """Return what a succession is signed over: everything but itself."""
+        names = ("country", "identity_key", "log_key", "log_origin", "node_auth")
+        return {name: getattr(self, name) for name in names}

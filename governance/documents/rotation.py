@@ -38,7 +38,7 @@ class Rotation(Part):
     def _signed(self) -> Self:
         message = _message(self.country, self.former, self.new, self.issued)
         for key, signature in ((self.former, self.by_former), (self.new, self.by_new)):
-            if not _verifies(key, signature, message):
+            if not verifies(key, signature, message):
                 raise ValueError(f"the change of key is not signed by {_fingerprint(key)}")
         return self
 
@@ -111,7 +111,8 @@ def _message(country: str, former: str, new: str, issued: datetime) -> bytes:
     return labelled_hash(ROTATION_LABEL, canonical_json(said))
 
 
-def _verifies(key: str, signature: str, message: bytes) -> bool:
+def verifies(key: str, signature: str, message: bytes) -> bool:
+    """Whether the signature, base64, is the key's over the message."""
     try:
         VerifyKey.from_text(key).verify(base64.b64decode(signature, validate=True), message)
     except (KeyFault, binascii.Error):

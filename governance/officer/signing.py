@@ -163,6 +163,7 @@ def sign_node_keys(office: Office, path: Path, handing: Handing, *, yes: bool) -
         )
     published = _published(office)
     _show_node_keys(office, keys)
+    _require_succession(office, keys)
     office.terminal.confirm("Do you vouch for this node with your country's key?", yes=yes)
     remember_node(office, handing)
     result = sign_and_hand_over(office, lambda own: own.set_node(keys), handing, published)
@@ -180,10 +181,30 @@ def _show_node_keys(office: Office, keys: NodeKeys) -> None:
             "key for the carrier": spoken(digest(keys.node_auth.encode())),
         }
     )
-    own = office.own()
-    if own and own.node and own.node != keys:
-        office.terminal.warn("these replace the keys that you signed before")
     office.terminal.say("Sign them only if the operator of your node gave you this very file.")
+
+
+def _require_succession(office: Office, keys: NodeKeys) -> None:
+    """Say whether the key that the officer vouches for has signed these keys; ask where not.
+
+    Whoever sits between node and officer could have put in keys of their own.
+    """
+    own = office.own()
+    before, said, terminal = own.node if own else None, keys.succession, office.terminal
+    if before is None or before == keys:
+        return
+    terminal.warn("these replace the keys that you signed before")
+    if keys.log_key != before.log_key:
+        terminal.warn("the key of the node's log is another one: its log and ledger begin anew")
+    if said is not None and said.former == before.identity_key:
+        terminal.say("The node's former key has signed these keys.")
+        return
+    terminal.warn("THE FORMER KEY HAS NOT SIGNED THESE: anyone may have made them")
+    terminal.say(
+        "Call your node's operator: compare the fingerprints above, and ask why its keys are not "
+        "made with `pratique-node rotate-keys`."
+    )
+    terminal.insist("Is the former key lost, and did the operator read out these fingerprints?")
 
 
 def sign_policy(office: Office, path: Path, handing: Handing, *, yes: bool) -> None:

@@ -13,6 +13,7 @@ from governance.officer.errors import OfficerFault
 from governance.plain import shown
 
 Row = Sequence[str]
+_HOW_TO_ANSWER = "answer it at a terminal, or give --yes once you have read what is asked"
 
 
 class Terminal:
@@ -73,7 +74,12 @@ class Terminal:
         if not (yes or self._agreed(question)):
             raise OfficerFault("Nothing was signed", why="you answered no")
 
-    def _agreed(self, question: str) -> bool:
+    def insist(self, question: str) -> None:
+        """Return once the officer agrees, which no --yes can do. Raises OfficerFault else."""
+        if not self._agreed(question, "answer it at a terminal; --yes does not answer this one"):
+            raise OfficerFault("Nothing was signed", why="you answered no")
+
+    def _agreed(self, question: str, fix: str = _HOW_TO_ANSWER) -> bool:
         try:
             return typer.confirm(question, err=self._as_json)
         except typer.Abort:
@@ -81,7 +87,7 @@ class Terminal:
             raise OfficerFault(
                 "Nothing was signed",
                 why="nobody answered the question",
-                fix="answer it at a terminal, or give --yes once you have read what is asked",
+                fix=fix,
             ) from None
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from client.home import NodeHome
-from client.keyring import NodeKeyring
+from client.identities import Identities
+from client.keyring import IDENTITY, NodeKeyring
 from client.node import Node
 from client.reception import Slots
 from client.settings import Enrolment, NodeSettings
@@ -22,6 +23,7 @@ from client.state import MIGRATIONS
 from governance.database import open_database
 from governance.documents.study import Study
 from keys.identity import SigningKey, VerifyKey
+from keys.store import KeyStore
 from protocols.encoding import digest
 from protocols.errors import ReasonCode, Refusal
 from protocols.noise import NoiseSource
@@ -134,9 +136,20 @@ class Federation:
         return NodeSettings(**fields | changes)
 
     def start(self, country: str, **changes: Any) -> Node:
-        """Return a node on its own database, as after any crash; `changes` go to its maker."""
+        """Return a node on its own database, as after any crash; `changes` go to its maker.
+
+        Raises OperationFault where the database is not the newest.
+        """
+        node = self.made(country, **changes)
+        node.highwater.move()
+        node.holdings.refresh()
+        return node
+
+    def made(self, country: str, **changes: Any) -> Node:
+        """Return a node that has not been started."""
         settings = changes.pop("settings", self.settings(country))
         made: dict[str, Any] = {
+            "identities": Identities(self.store(country)),
             "pinned_root": self.papers.pinned,
             "fetch": self.papers.store.read,
             "noise": self.noise,
@@ -145,10 +158,16 @@ class Federation:
         }
         home = self.home(country)
         engine = open_database(home.database, MIGRATIONS)
-        node = Node(home, settings, keyring_of(country), engine, **made | changes)
-        node.highwater.move()
-        node.holdings.refresh()
-        return node
+        return Node(home, settings, keyring_of(country), engine, **made | changes)
+
+    def store(self, country: str) -> KeyStore:
+        """Return a node's key store, which holds the key that the officer vouched for first."""
+        place = self.home(country).keys
+        if place.exists():
+            return KeyStore.open(place, b"passphrase")
+        made = KeyStore.create(place, b"passphrase", cost=2)
+        made.put(IDENTITY, keyring_of(country).identity.to_bytes())
+        return made
 
     def restart(self, country: str, **changes: Any) -> Node:
         """Replace a node by a new one on the same database."""

@@ -4,6 +4,7 @@ from datetime import timedelta
 import pytest
 
 from governance.documents.agreement import Agreement
+from governance.documents.succession import succeeding
 from governance.trust.ceremony import Draft, SignatureSet
 from governance.trust.layout import key_id
 from keys.identity import VerifyKey
@@ -211,6 +212,10 @@ class TestHandingInBreaksOff:
         assert enrolled.papers.store.draft_status().signed == ("DK",)
 
 
+FIRST = 1_000
+"""Behind the identity key in `node_keys("DK")`."""
+
+
 class TestNodeKeys:
     def keys_file(self, officer: Keyboard, country: str = "DK", number: int = 0):
         return officer.file("node-keys.json", node_keys(country, number).canonical())
@@ -235,8 +240,61 @@ class TestNodeKeys:
 
     def test_that_replace_others_are_pointed_out(self, agreed: Keyboard) -> None:
         agreed.done("sign", self.keys_file(agreed), "--yes")
-        assert "replace the keys" in agreed.done("sign", self.keys_file(agreed, number=5), "--yes")
+        said = agreed.done("sign", self.keys_file(agreed, number=5), "--yes", answer="y\n")
+        assert "replace the keys" in said
+        assert "its log and ledger begin anew" in said
         assert agreed.own().node == node_keys("DK", 5)
+
+    def succeeding(self, officer: Keyboard, former: int, new: int):
+        """A file in which DK's key with one number has signed the one with another."""
+        keys = node_keys("DK").model_copy(update={"identity_key": raw_key(new).public.to_text()})
+        said = succeeding(raw_key(former), raw_key(new), keys.stated(), NOW)
+        signed = keys.model_copy(update={"succession": said})
+        return officer.file("node-keys.json", signed.canonical()), signed
+
+    def test_that_the_former_key_has_signed_need_no_second_question(self, agreed: Keyboard) -> None:
+        agreed.done("sign", self.keys_file(agreed), "--yes")
+        file, keys = self.succeeding(agreed, FIRST, 7_001)
+        assert "former key has signed these keys" in agreed.done("sign", file, "--yes")
+        assert agreed.own().node == keys
+        assert agreed.papers.view().node_keys("DK") == keys
+
+    def test_that_the_former_key_has_not_signed_are_asked_about_whatever_was_agreed_beforehand(
+        self, agreed: Keyboard
+    ) -> None:
+        agreed.done("sign", self.keys_file(agreed), "--yes")
+        said = agreed.refused("sign", self.keys_file(agreed, number=5), "--yes")
+        assert "THE FORMER KEY HAS NOT SIGNED THESE" in said
+        assert agreed.own().node == node_keys("DK")
+        assert agreed.papers.view().node_keys("DK") == node_keys("DK")
+
+    def test_that_another_key_has_signed_are_as_good_as_unsigned(self, agreed: Keyboard) -> None:
+        agreed.done("sign", self.keys_file(agreed), "--yes")
+        file, _ = self.succeeding(agreed, 6_666, 7_001)
+        assert "HAS NOT SIGNED" in agreed.refused("sign", file, "--yes")
+
+    def test_an_older_statement_does_not_lead_back(self, agreed: Keyboard) -> None:
+        agreed.done("sign", self.keys_file(agreed), "--yes")
+        older, _ = self.succeeding(agreed, FIRST, 7_001)
+        content = older.read_bytes()
+        agreed.done("sign", older, "--yes")
+        newer, keys = self.succeeding(agreed, 7_001, 7_002)
+        agreed.done("sign", newer, "--yes")
+        again = agreed.file("node-keys.json", content)
+        assert "HAS NOT SIGNED" in agreed.refused("sign", again, "--yes")
+        assert agreed.own().node == keys
+
+    @pytest.mark.parametrize("field", ["log_key", "log_origin", "node_auth", "identity_key"])
+    def test_a_statement_is_of_these_keys_and_no_others(self, agreed: Keyboard, field: str) -> None:
+        _, keys = self.succeeding(agreed, FIRST, 7_001)
+        changed = {
+            "log_key": raw_key(7_003).public.to_text(),
+            "identity_key": raw_key(7_003).public.to_text(),
+            "log_origin": "nordic-heart/another",
+            "node_auth": "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTY=",
+        }[field]
+        file = agreed.file("node-keys.json", keys.model_copy(update={field: changed}).canonical())
+        assert "is not signed" in agreed.refused("sign", file, "--yes")
 
     def test_of_another_country_are_refused(self, agreed: Keyboard) -> None:
         said = agreed.refused("sign", self.keys_file(agreed, "EE"), "--yes")

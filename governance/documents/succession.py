@@ -1,0 +1,51 @@
+"""A node's new keys, signed by its former identity key: who had the old one made the new ones.
+
+The new identity key signs too, so that nobody claims a key that is not theirs. It is for the
+officer, who vouches for a node's keys: a statement counts only where it begins at the key that
+stands in the officer's own documents, so an older one leads nowhere.
+"""
+
+import base64
+from datetime import datetime
+
+from governance.documents.models import Part, PublicKey, UtcTime
+from governance.documents.rotation import SignatureText, verifies
+from keys.derive import labelled_hash
+from keys.identity import SigningKey
+from protocols.encoding import canonical_json
+
+SUCCESSION_LABEL = "pratique/node-succession/v1"
+
+
+class NodeSuccession(Part):
+    """What the former and the new identity key say together of a node's keys."""
+
+    former: PublicKey
+    issued: UtcTime
+    by_former: SignatureText
+    by_new: SignatureText
+
+    def is_signed(self, new: str, keys: dict[str, str]) -> bool:
+        """Whether both signatures are valid over the keys that the new one stands among."""
+        message = _message(self.former, self.issued, keys)
+        pairs = ((self.former, self.by_former), (new, self.by_new))
+        return self.former != new and all(verifies(key, text, message) for key, text in pairs)
+
+
+def succeeding(
+    former: SigningKey, new: SigningKey, keys: dict[str, str], issued: datetime
+) -> NodeSuccession:
+    """Return the statement over `keys`, the new node keys by the names of their fields."""
+    told = issued.replace(microsecond=0)
+    message = _message(former.public.to_text(), told, keys)
+    return NodeSuccession(
+        former=former.public.to_text(),
+        issued=told,
+        by_former=base64.b64encode(former.sign(message)).decode(),
+        by_new=base64.b64encode(new.sign(message)).decode(),
+    )
+
+
+def _message(former: str, issued: datetime, keys: dict[str, str]) -> bytes:
+    said = {"former": former, "issued": issued.isoformat(), "keys": keys}
+    return labelled_hash(SUCCESSION_LABEL, canonical_json(said))

@@ -1,0 +1,300 @@
+"""A node's identity key changes: from when on the new one signs, and who cannot bring it about.
+
+Four real nodes over one document store. The former key signs the new one, the officer signs both;
+runs that began with the former key end with it.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from client.identities import FORMER, NEXT, Identities
+from client.node import Node
+from client.rotation import rotate_keys
+from governance.audit.events import EventKind
+from governance.documents.permit import NodeKeys
+from governance.documents.study import Study
+from governance.errors import DocumentFault
+from keys.errors import KeyFault
+from keys.identity import SigningKey, VerifyKey
+from keys.store import KeyStore
+from protocols.errors import ReasonCode
+from tests.support.documents import COUNTRIES, node_keys, raw_key
+from tests.support.nodes import Federation, Run, code_of, last_refusal
+
+OLD = raw_key(1_000)
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Federation:
+    made = Federation(tmp_path / "federation")
+    made.home("DK").node_keys.write_bytes(node_keys("DK").canonical())
+    made.sync()
+    return made
+
+
+@pytest.fixture
+def study(federation: Federation) -> Study:
+    return federation.approved()
+
+
+def made_anew(federation: Federation) -> NodeKeys:
+    """Let DK's operator make new keys."""
+    return rotate_keys(federation.home("DK"), federation.store("DK"), federation.clock())
+
+
+def rotated(federation: Federation) -> NodeKeys:
+    """Take DK's node from its key to the next."""
+    keys = made_anew(federation)
+    federation.papers.desks["DK"].set_node(keys)
+    federation.hand_over("DK")
+    federation.sync()
+    return keys
+
+
+def begun(federation: Federation, study: Study) -> Run:
+    """Return a run whose coordinator goes by the published keys."""
+    view = federation.papers.view()
+    keys = {country: view.node_keys(country) for country in study.countries}
+    peers = {c: VerifyKey.from_text(said.identity_key) for c, said in keys.items() if said}
+    return federation.run(study, peers=peers)
+
+
+def in_use(federation: Federation) -> str:
+    return federation.nodes["DK"]._identities.present.public.to_text()
+
+
+def formers(federation: Federation) -> list[str]:
+    return [name for name in federation.store("DK").names() if name.startswith(FORMER)]
+
+
+def changes(node: Node) -> int:
+    return sum(EventKind.NODE_KEY_CHANGED in line for line in node.log_entries()["entries"])
+
+
+# ---- the way it goes
+
+
+def test_the_new_key_signs_once_it_is_published(federation: Federation, study: Study) -> None:
+    keys = rotated(federation)
+    assert in_use(federation) == keys.identity_key != OLD.public.to_text()
+    run = begun(federation, study)
+    run.set_up()
+    assert run.sum(1, "histogram").countries == COUNTRIES
+    assert changes(federation.nodes["DK"]) == 1
+
+
+def test_until_the_officer_has_signed_nothing_changes(federation: Federation, study: Study) -> None:
+    made_anew(federation)
+    federation.sync()
+    federation.restart("DK")
+    federation.sync()
+    assert in_use(federation) == OLD.public.to_text()
+    assert federation.ready(study).sum(1, "histogram").countries == COUNTRIES
+
+
+def test_the_own_officer_s_word_alone_changes_nothing(federation: Federation, study: Study) -> None:
+    """The other countries go by what is published; until then no run begins, and the old go on."""
+    under_way = federation.ready(study)
+    papers, keys = federation.papers, made_anew(federation)
+    papers.desks["DK"].set_node(keys)
+    bundle = papers.desks["DK"].sign(papers.now, papers.officers["DK"])
+    federation.nodes["DK"].deliver(bundle)
+    federation.sync()
+    assert in_use(federation) == OLD.public.to_text()
+    reply = federation.nodes["DK"].handle(begun(federation, study).request("bundle", "DK"))
+    assert code_of(reply) is ReasonCode.ROSTER
+    papers.store.accept_country(bundle, papers.now, online=papers.online)
+    federation.sync()
+    assert in_use(federation) == keys.identity_key
+    assert under_way.sum(1, "histogram").countries == COUNTRIES
+
+
+def test_what_is_published_alone_changes_nothing(federation: Federation, study: Study) -> None:
+    papers, keys = federation.papers, made_anew(federation)
+    papers.desks["DK"].set_node(keys)
+    papers.give("DK")
+    federation.sync()
+    assert in_use(federation) == OLD.public.to_text()
+    reply = federation.nodes["DK"].handle(begun(federation, study).request("bundle", "DK"))
+    assert code_of(reply) is ReasonCode.DOCUMENTS_BEHIND
+
+
+def test_given_again_it_hands_out_the_same(federation: Federation) -> None:
+    assert made_anew(federation) == made_anew(federation)
+    first = in_use(federation)
+    keys = rotated(federation)
+    again = made_anew(federation)
+    assert keys.succession is not None
+    assert again.succession is not None
+    assert (keys.succession.former, again.succession.former) == (first, keys.identity_key)
+
+
+# ---- runs under way
+
+
+def test_a_run_under_way_ends_with_the_key_that_it_began_with(
+    federation: Federation, study: Study
+) -> None:
+    run = federation.ready(study)
+    opened = run.contributed(1, "histogram")
+    rotated(federation)
+    federation.restart("DK").tend()
+    for country in run.terms.roster:
+        request = opened.answer_request(country)
+        opened.take_answer(country, federation.nodes[country].handle(request))
+    assert opened.open().countries == COUNTRIES
+
+
+@pytest.mark.parametrize("step", ["encapsulation", "confirmation"])
+def test_a_run_in_its_set_up_too(federation: Federation, study: Study, step: str) -> None:
+    run = federation.run(study)
+    run.set_up(until=step)
+    rotated(federation)
+    for later in ("encapsulation", "confirmation"):
+        if step in {later, "encapsulation"}:
+            for country in run.terms.roster:
+                reply = federation.nodes[country].handle(run.request(later, country))
+                run.take(later, country, reply)
+    assert run.sum(1, "histogram").countries == COUNTRIES
+
+
+def test_the_former_key_is_destroyed_with_the_last_run_that_began_with_it(
+    federation: Federation, study: Study
+) -> None:
+    run = federation.ready(study)
+    rotated(federation)
+    federation.nodes["DK"].tend()
+    assert len(formers(federation)) == 1
+    assert run.sum(1, "histogram").countries == COUNTRIES
+    federation.withdraw("DK", study)
+    federation.nodes["DK"].tend()
+    federation.nodes["DK"].tend()
+    assert formers(federation) == []
+
+
+def test_two_changes_during_one_run(federation: Federation, study: Study) -> None:
+    run = federation.ready(study)
+    rotated(federation)
+    rotated(federation)
+    federation.nodes["DK"].tend()
+    assert len(formers(federation)) == 1
+    assert run.sum(1, "histogram").countries == COUNTRIES
+
+
+def test_a_run_whose_former_key_is_gone_is_refused(federation: Federation, study: Study) -> None:
+    run = federation.ready(study)
+    rotated(federation)
+    federation.nodes["DK"]._identities.forget_all_but(set())
+    opened = run.coordinator.begin_round(1, "histogram", b"")
+    reply = federation.nodes["DK"].handle(opened.contribute_request("DK"))
+    assert code_of(reply) is ReasonCode.ROSTER
+    assert "identity key" in str(last_refusal(federation.nodes["DK"]))
+
+
+def test_a_new_run_is_never_signed_with_the_former_key(
+    federation: Federation, study: Study
+) -> None:
+    """Even where the officer's documents name it again, from a copy of the former file."""
+    federation.ready(study)
+    rotated(federation)
+    federation.papers.desks["DK"].set_node(node_keys("DK"))
+    federation.hand_over("DK")
+    other = federation.approved(id="second-look")
+    reply = federation.nodes["DK"].handle(begun(federation, other).request("bundle", "DK"))
+    assert code_of(reply) is ReasonCode.ROSTER
+
+
+# ---- who cannot
+
+
+def test_keys_that_the_node_has_not_made_are_never_taken(
+    federation: Federation, study: Study
+) -> None:
+    """An officer who was talked into signing a stranger's keys stops the node, and no more."""
+    theirs = node_keys("DK").model_copy(update={"identity_key": raw_key(666).public.to_text()})
+    made_anew(federation)
+    federation.papers.desks["DK"].set_node(theirs)
+    federation.hand_over("DK")
+    federation.sync()
+    assert in_use(federation) == OLD.public.to_text()
+    reply = federation.nodes["DK"].handle(begun(federation, study).request("bundle", "DK"))
+    assert code_of(reply) is ReasonCode.ROSTER
+
+
+def test_a_stolen_former_key_speaks_in_no_new_run(federation: Federation, study: Study) -> None:
+    """The thief has a node of the former key and everything else of DK's; the others refuse it."""
+    rotated(federation)
+    thief = federation.folder / "thief"
+    store = KeyStore.create(thief, b"passphrase", cost=2)
+    store.put("identity", OLD.to_bytes())
+    federation.restart("DK", identities=Identities(store))
+    federation.nodes["DK"]._reception._gate._keys = lambda *_: (  # type: ignore[method-assign]
+        OLD,
+        {c: VerifyKey.from_text(node_keys(c).identity_key) for c in COUNTRIES},
+    )
+    run = federation.run(study)
+    run.set_up(until="encapsulation")
+    reply = federation.nodes["EE"].handle(run.request("encapsulation", "EE"))
+    assert code_of(reply) is ReasonCode.NOT_AUTHENTIC
+
+
+def test_a_statement_is_of_one_set_of_keys(federation: Federation) -> None:
+    said = made_anew(federation)
+    moved = said.model_copy(update={"log_key": raw_key(5).public.to_text()})
+    with pytest.raises(DocumentFault, match="succession is not signed"):
+        NodeKeys.from_canonical(moved.canonical())
+
+
+# ---- a crash at any step
+
+
+class Dying(KeyStore):
+    """A key store whose process dies at a change of this number, before or after it."""
+
+    left = 0
+    after = False
+
+    def put(self, name: str, secret: bytes) -> None:
+        self._change(lambda: KeyStore.put(self, name, secret))
+
+    def delete(self, name: str) -> None:
+        self._change(lambda: KeyStore.delete(self, name))
+
+    def _change(self, act: Callable[[], None]) -> None:
+        self.left -= 1
+        if self.left == 0 and not self.after:
+            raise KeyFault("dead")
+        act()
+        if self.left == 0:
+            raise KeyFault("dead")
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("change", [1, 2, 3])
+def test_a_death_while_the_key_changes_leaves_one_key_in_use(
+    federation: Federation, study: Study, change: int, *, after: bool
+) -> None:
+    run = federation.ready(study)
+    keys = made_anew(federation)
+    store = Dying.open(federation.home("DK").keys, b"passphrase")
+    store.left, store.after = change, after
+    federation.restart("DK", identities=Identities(store))
+    federation.papers.desks["DK"].set_node(keys)
+    bundle = federation.papers.give("DK")
+    federation.nodes["DK"].documents.deliver(bundle, federation.clock())
+    with pytest.raises(KeyFault, match="Dead"):
+        federation.nodes["DK"].sync()
+    federation.restart("DK")
+    federation.sync()
+    federation.nodes["DK"].tend()
+    assert in_use(federation) == keys.identity_key
+    assert NEXT not in federation.store("DK").names()
+    assert changes(federation.nodes["DK"]) >= 1
+    assert run.sum(1, "histogram").countries == COUNTRIES
+
+
+def test_a_death_before_the_file_is_written_is_made_good(federation: Federation) -> None:
+    waiting: SigningKey = Identities(federation.store("DK")).prepare()
+    assert made_anew(federation).identity_key == waiting.public.to_text()
