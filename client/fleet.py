@@ -35,7 +35,6 @@ from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
-from google.protobuf.message import DecodeError
 
 from keys.errors import PratiqueError
 from protocols.carrier import (
@@ -226,7 +225,7 @@ def _unpacked(content: bytes, name: str) -> RecordDict:
     """Return a message's content from the object that names it; empty where it is another one."""
     try:
         record = ConfigRecord.inflate(content) if get_object_id(content) == name else None
-    except (ValueError, DecodeError):
+    except Exception:  # noqa: BLE001 - whatever an object can do to Flower's reader: no record
         record = None
     return RecordDict() if record is None else RecordDict({RECORD: record})
 

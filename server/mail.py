@@ -23,7 +23,6 @@ from flwr.proto.message_pb2 import (
 from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PushAppMessagesRequest
 from flwr.supercore.inflatable.inflatable_object import get_object_id
-from google.protobuf.message import DecodeError
 
 from protocols.carrier import FRAME, MAX_FRAME, MESSAGE_TYPE, NONCE, NONCE_BYTES
 
@@ -129,6 +128,6 @@ def _frame(content: bytes) -> bytes | None:
     """Return the frame in an object; None where it is another one, or holds none."""
     try:
         frame = ConfigRecord.inflate(content).get(FRAME)
-    except (ValueError, DecodeError):
+    except Exception:  # noqa: BLE001 - whatever an object can do to Flower's reader: no frame
         return None
     return frame if isinstance(frame, bytes) and len(frame) <= MAX_FRAME else None

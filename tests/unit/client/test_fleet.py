@@ -233,6 +233,10 @@ def test_a_reply_is_pushed(link: ScriptedLink, monkeypatch: pytest.MonkeyPatch) 
     assert (node.node_id, reply) == (NODE_ID, "reply")
 
 
+VALUELESS = b"ConfigRecord  9\x00\n\x07\n\x05frame"
+"""A record that names a frame and gives it no value: Flower's own reader trips over it."""
+
+
 def brought(record: ConfigRecord, **changes: Any) -> RelayReply:
     """Return a relay's answer with a message in one object; `changes` make it another."""
     content = record.deflate()
@@ -292,6 +296,7 @@ def test_receipt_is_told_once(link: ScriptedLink) -> None:
         brought(ConfigRecord({FRAME: b"x"}), name="0" * 64),
         brought(ConfigRecord({"other": b"x"})),
         brought(ConfigRecord({FRAME: "text"})),
+        brought(ConfigRecord({FRAME: b"x"}), object=VALUELESS, name=get_object_id(VALUELESS)),
     ],
 )
 def test_an_object_that_is_no_frame_of_its_message_is_received_and_not_answered(

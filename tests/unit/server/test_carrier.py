@@ -221,6 +221,10 @@ def test_a_reply_that_nobody_told_of_is_found_all_the_same(runtime: Runtime) -> 
     assert carrier.exchange({"AT": b"x"}, 10) == {"AT": b"untold"}
 
 
+VALUELESS = b"ConfigRecord  9\x00\n\x07\n\x05frame"
+"""A record that names a frame and gives it no value: Flower's own reader trips over it."""
+
+
 def only(
     country: str, *answers: Callable[[Message], Any]
 ) -> Callable[[Message], list[tuple[Message, bytes]]]:
@@ -239,6 +243,7 @@ def only(
         lambda m: reply(m, None, ArrayRecord()),
         lambda m: reply(m, None, b""),
         lambda m: reply(m, None, b"\xff" * 30),
+        lambda m: reply(m, None, VALUELESS),
         lambda m: reply(m, "text"),
         lambda m: reply(m, 5),
         lambda m: reply(m, [b"a", b"b"]),
