@@ -7,6 +7,7 @@ penalty is public and is added by the server.
 import numpy as np
 
 from client.tasks.losses import residuals
+from protocols.separate import row_products
 from protocols.tasks import Family
 from protocols.tasks.features import FloatArray
 
@@ -15,7 +16,7 @@ def gradients(
     family: Family, model: FloatArray, rows: FloatArray, target: FloatArray
 ) -> FloatArray:
     """Return one gradient per patient, float64 (patients, classes·coordinates)."""
-    linear = rows @ model.reshape(target.shape[1], -1).T
+    linear = row_products(rows, model.reshape(target.shape[1], -1).T)
     residual = residuals(family, linear, target)
     return np.asarray(
         (residual[:, :, None] * rows[:, None, :]).reshape(len(rows), model.size), dtype=np.float64

@@ -10,6 +10,7 @@ import numpy as np
 
 from client.tasks.losses import residuals
 from protocols.factors import Factors
+from protocols.separate import row_products
 from protocols.tasks import Family
 from protocols.tasks.features import FloatArray
 
@@ -24,9 +25,9 @@ def factors(family: Family, layers: Layers, rows: FloatArray, target: FloatArray
     """
     entered = _forward(layers, rows)
     weights, biases = layers[-1]
-    returned = [residuals(family, entered[-1] @ weights.T + biases, target)]
+    returned = [residuals(family, row_products(entered[-1], weights.T) + biases, target)]
     for (inner, _), active in zip(layers[:0:-1], entered[:0:-1], strict=True):
-        returned.append((returned[-1] @ inner) * (active > 0))
+        returned.append(row_products(returned[-1], inner) * (active > 0))
     return [Factors(a, d) for a, d in zip(entered, reversed(returned), strict=True)]
 
 
@@ -34,6 +35,6 @@ def _forward(layers: Layers, rows: FloatArray) -> list[FloatArray]:
     """Return what enters each layer."""
     entered = [rows]
     for weights, biases in layers[:-1]:
-        given = entered[-1] @ weights.T + biases
+        given = row_products(entered[-1], weights.T) + biases
         entered.append(np.maximum(given, 0.0, out=given))
     return entered

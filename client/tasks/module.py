@@ -1,9 +1,13 @@
 """What a patient contributes to `train/module`: the whole gradient of an installed torch module.
 
 Layers of any kind that Opacus has per-sample gradients for may be in it. What one patient gives
-must not depend on another: a module with buffers, which would remember, is refused, and so is one
-whose gradients for two made-up rows change when the rows come together (batch normalisation,
-dropout). torch is imported when the first such study is prepared, and only then.
+must not depend on another, so the module sees one patient at a time: rows that it is given together
+change each other in the last places even where nothing mixes them, as the order of sums depends on
+their number, and with weights chosen to cancel the last places are the result. A module with
+buffers, which would remember, is refused, and so is one that gives something else for a made-up
+row when others come with it or before it (batch normalisation, dropout). That is tried with weights
+of the node's own: with the study's, which may be zero, nothing need show. torch is imported when
+the first such study is prepared, and only then.
 """
 
 import warnings
@@ -15,17 +19,19 @@ import numpy as np
 from client.tasks.modules import Registered
 from protocols.tasks import Feature, TrainModule
 from protocols.tasks.features import FloatArray
-from protocols.tasks.tensors import Tensor, split
+from protocols.tasks.tensors import Initial, Tensor, split, start_vector
 
 if TYPE_CHECKING:
     import torch
 
-Residual = Callable[[FloatArray], FloatArray]
-"""Maps outputs (patients, classes) to the loss's derivative by them."""
+Residual = Callable[[FloatArray, FloatArray], FloatArray]
+"""Maps outputs and targets (patients, classes) to the loss's derivative by the outputs."""
 THREADS = 2
 """Threads that torch may use beside everything else that a node does."""
 SAME = 1e-9
 """How near two ways of computing one gradient in float64 must be to each other."""
+TRIED_ROWS, TRIED_SEED = 5, 1
+"""Made-up rows, and made-up weights, that every module is tried with."""
 
 
 class TorchModule:
@@ -37,6 +43,7 @@ class TorchModule:
 
         torch.set_num_threads(THREADS)
         width, classes = task.width(features), task.classes(features)
+        self._classes = classes
         with torch.random.fork_rng(devices=[]):
             self._module = module.build(task.parameters, width, classes).double().train()
         self._parts = task.parts
@@ -44,35 +51,46 @@ class TorchModule:
         if next(self._module.buffers(), None) is not None:
             raise ValueError("the module has buffers, which would remember what they saw")
         self._per_sample = _per_sample(self._module)
-        self._require_separate(task.initial(features), width, classes)
+        self._require_separate(width, classes)
 
     def outputs(self, model: FloatArray, rows: FloatArray) -> FloatArray:
         """Return what the module gives, (patients, classes)."""
-        import torch  # noqa: PLC0415
-
         self._load(model)
-        with torch.no_grad():
-            given = self._module.eval()(torch.from_numpy(np.ascontiguousarray(rows)))
-        return np.asarray(given.numpy(), dtype=np.float64)
+        self._module.eval()
+        return np.concatenate([np.zeros((0, self._classes)), *map(self._given, _alone(rows))])
 
-    def gradients(self, model: FloatArray, rows: FloatArray, residual: Residual) -> FloatArray:
+    def gradients(
+        self, model: FloatArray, rows: FloatArray, target: FloatArray, residual: Residual
+    ) -> FloatArray:
         """Return one gradient per patient, float64 (patients, dimension)."""
-        import torch  # noqa: PLC0415
-
-        if not len(rows):
-            return np.zeros((0, model.size))
         self._load(model)
         self._module.train()
-        self._per_sample.zero_grad(set_to_none=True)
+        found = np.zeros((len(rows), model.size))
         with warnings.catch_warnings():
             # Whether inputs need gradients is the study's matter; torch warns where they do not.
             warnings.filterwarnings("ignore", message="Full backward hook is firing")
-            given = self._per_sample(torch.from_numpy(np.ascontiguousarray(rows)))
-            given.backward(torch.from_numpy(residual(given.detach().numpy())))
-        named = dict(self._module.named_parameters())
-        parts = [_grad_sample(named[tensor.name], len(rows)) for tensor in self._parts]
+            for place, (row, label) in enumerate(zip(_alone(rows), _alone(target), strict=True)):
+                found[place] = self._gradient(row, label, residual)
+        return found
+
+    def _given(self, rows: FloatArray) -> FloatArray:
+        import torch  # noqa: PLC0415
+
+        with torch.no_grad():
+            given = self._module(torch.from_numpy(rows))
+        return np.asarray(given.numpy(), dtype=np.float64)
+
+    def _gradient(self, row: FloatArray, target: FloatArray, residual: Residual) -> FloatArray:
+        """Return the gradient of one patient, (dimension,), who comes alone."""
+        import torch  # noqa: PLC0415
+
         self._per_sample.zero_grad(set_to_none=True)
-        return np.concatenate(parts, axis=1)
+        given = self._per_sample(torch.from_numpy(row))
+        given.backward(torch.from_numpy(residual(given.detach().numpy(), target)))
+        named = dict(self._module.named_parameters())
+        parts = [_grad_sample(named[tensor.name]) for tensor in self._parts]
+        self._per_sample.zero_grad(set_to_none=True)
+        return np.concatenate(parts)
 
     def _load(self, model: FloatArray) -> None:
         import torch  # noqa: PLC0415
@@ -82,22 +100,40 @@ class TorchModule:
             for name, parameter in self._module.named_parameters():
                 parameter.copy_(torch.from_numpy(np.ascontiguousarray(parts[name])))
 
-    def _require_separate(self, model: FloatArray, width: int, classes: int) -> None:
-        """Raise ValueError unless rows give the same gradients together and one by one."""
-        rows = np.linspace(-1.0, 1.0, 2 * width).reshape(2, width)
-        if self.outputs(model, rows).shape != (2, classes):
-            raise ValueError(f"the module does not give {classes} outputs for each patient")
+    def _require_separate(self, width: int, classes: int) -> None:
+        """Raise ValueError unless every row gives the same alone, with others and after others."""
+        every = [part.model_copy(update={"initial": Initial.UNIFORM}) for part in self._parts]
+        model = start_vector(every, TRIED_SEED)
+        rows = np.sin(np.arange(1.0, TRIED_ROWS * width + 1)).reshape(TRIED_ROWS, width)
         try:
-            together = self.gradients(model, rows, _as_it_is)
-            alone = [self.gradients(model, row[None, :], _as_it_is) for row in rows]
+            self._load(model)
+            tried = [self._tried(rows, training=training) for training in (True, False)]
+            target = np.zeros((len(rows), classes))
+            first, second = (self.gradients(model, rows, target, _as_it_is) for _ in range(2))
         except RuntimeError as error:
             raise ValueError("Opacus finds no per-patient gradients of it") from error
-        if not np.allclose(together, np.concatenate(alone), rtol=SAME, atol=SAME):
+        if any(one.shape != (len(rows), classes) for pair in tried for one in pair):
+            raise ValueError(f"the module does not give {classes} outputs for each patient")
+        if not all(_same(one, other) for one, other in (*tried, (first, second))):
             raise ValueError("what it gives for a patient depends on the others, or on chance")
 
+    def _tried(self, rows: FloatArray, *, training: bool) -> tuple[FloatArray, FloatArray]:
+        """Return what the module gives for rows together, and for each of them alone."""
+        self._module.train(training)
+        return self._given(rows), np.concatenate([self._given(row) for row in _alone(rows)])
 
-def _as_it_is(outputs: FloatArray) -> FloatArray:
-    return outputs + 1.0
+
+def _alone(rows: FloatArray) -> list[FloatArray]:
+    """Return each patient's row, (1, coordinates), in memory of its own."""
+    return [row[None, :].copy() for row in rows]
+
+
+def _same(one: FloatArray, other: FloatArray) -> bool:
+    return np.allclose(one, other, rtol=SAME, atol=SAME)
+
+
+def _as_it_is(outputs: FloatArray, target: FloatArray) -> FloatArray:
+    return outputs - target + 1.0
 
 
 def _per_sample(module: "torch.nn.Module") -> Any:
@@ -116,8 +152,9 @@ def _require_parts(module: "torch.nn.Module", declared: Sequence[Tensor]) -> Non
         raise ValueError(f"the module's parts are {listed}, and the study declares others")
 
 
-def _grad_sample(parameter: Any, patients: int) -> FloatArray:
+def _grad_sample(parameter: Any) -> FloatArray:
+    """Return one patient's part, flat; a layer that takes it for several rows has them added."""
     found = parameter.grad_sample
     if found is None:
-        return np.zeros((patients, parameter.numel()))
-    return np.asarray(found.reshape(patients, -1).numpy(), dtype=np.float64)
+        return np.zeros(parameter.numel())
+    return np.asarray(found.sum(dim=0).reshape(-1).numpy(), dtype=np.float64)

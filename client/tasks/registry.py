@@ -139,6 +139,8 @@ class Assignment:
             return at_once, lambda part: trainer.contribute(part, model, mechanism, entropy)
         vectors = self._vectors(phase, payload)
         step = max(1, CELLS_AT_ONCE // mechanism.dimension)
+        if phase == EVALUATE:  # what a wide network makes of a patient is larger than the table
+            step = min(step, self.trainer.patients_at_once)
         return step, lambda part: round_contributions(vectors(part), mechanism, entropy=entropy)
 
     def _vectors(self, phase: str, payload: bytes) -> Callable[[Cohort], FloatArray]:

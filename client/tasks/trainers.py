@@ -134,8 +134,8 @@ class ModuleTrainer:
     ) -> NDArray[np.int64]:
         """Return Σ over patients of their rounded gradients, int64 (dimension,)."""
         target = targets(self._task, cohort.features, cohort.columns)
-        residual = partial(residuals, self._task.family, target=target)
-        part = self._module.gradients(model, _rows(self._task, cohort), residual)
+        residual = partial(residuals, self._task.family)
+        part = self._module.gradients(model, _rows(self._task, cohort), target, residual)
         return round_contributions(part, mechanism, entropy=entropy)
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 from protocols.mechanism import SMALLEST_NOISE_STD, Mechanism
+from protocols.separate import row_products
 from protocols.tasks.features import Columns, Feature, FloatArray
 from protocols.tasks.layout import input_names
 from protocols.tasks.schedule import TRAIN, rounded_scale
@@ -43,7 +44,7 @@ class TrainGlm(Predictor):
         self, features: Sequence[Feature], model: FloatArray, rows: FloatArray
     ) -> FloatArray:
         """Return the linear predictor, (patients, classes)."""
-        return np.asarray(rows @ model.reshape(self.classes(features), -1).T, dtype=np.float64)
+        return row_products(rows, model.reshape(self.classes(features), -1).T)
 
     def coordinate_names(self, features: Sequence[Feature]) -> tuple[str, ...]:
         """Return the name of each coordinate of the model vector."""

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from protocols.factors import factored_scale
 from protocols.mechanism import SMALLEST_NOISE_STD, Mechanism, Rounding
+from protocols.separate import row_products
 from protocols.tasks.features import Feature, FloatArray
 from protocols.tasks.network import Network
 from protocols.tasks.schedule import TRAIN
@@ -58,8 +59,8 @@ class TrainMlp(Network, Predictor):
         """Return what the last layer gives, (patients, classes)."""
         *hidden, (weights, biases) = self.layers(features, model)
         for inner, shift in hidden:
-            rows = np.maximum(rows @ inner.T + shift, 0.0)
-        return np.asarray(rows @ weights.T + biases, dtype=np.float64)
+            rows = np.maximum(row_products(rows, inner.T) + shift, 0.0)
+        return np.asarray(row_products(rows, weights.T) + biases, dtype=np.float64)
 
     def _train_template(self, features: Sequence[Feature]) -> Mechanism:
         return Mechanism(

@@ -1,6 +1,6 @@
 """`train/module`: Opacus' per-sample gradients of installed modules, and what is refused."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ def loss_of(family: Family, outputs: torch.Tensor, target: torch.Tensor) -> torc
 
 def gradients(found: TorchModule, task: TrainModule, model: FloatArray, people: Any) -> FloatArray:
     rows, target = task.rows(FEATURES, people.columns), targets(task, FEATURES, people.columns)
-    return found.gradients(model, rows, lambda out: residuals(task.family, out, target))
+    return found.gradients(model, rows, target, lambda out, own: residuals(task.family, out, own))
 
 
 @pytest.mark.parametrize("family", Family)
@@ -124,6 +124,56 @@ def test_a_module_with_other_parts_is_refused() -> None:
 def test_a_module_in_which_patients_meet_is_refused(layer: nn.Module, said: str) -> None:
     net = nn.Sequential(layer, nn.Linear(WIDTH, 1))
     assert said in refused(module(parts=declared(net), parameters={}), lambda *_: net)
+
+
+class Meeting(nn.Module):
+    """Patients meet where `when` says so, of the module and its rows."""
+
+    def __init__(self, when: Callable[[nn.Module, torch.Tensor], bool]) -> None:
+        super().__init__()
+        self._when = when
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows - rows.mean(0, keepdim=True) if self._when(self, rows) else rows
+
+
+@pytest.mark.parametrize(
+    "when",
+    [lambda _, rows: len(rows) > 2, lambda module, _: not module.training, lambda *_: True],
+    ids=["many", "evaluating", "always"],
+)
+def test_a_study_whose_model_starts_at_zero_hides_no_meeting(when: Any) -> None:
+    net = nn.Sequential(nn.Linear(WIDTH, 4), Meeting(when), nn.Linear(4, 1))
+    parts = [part | {"initial": "zeros"} for part in declared(net)]
+    assert "depends on the others" in refused(module(parts=parts, parameters={}), lambda *_: net)
+
+
+def test_a_module_that_remembers_without_buffers_is_refused() -> None:
+    class Remembering(nn.Module):
+        seen = 0.0
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            self.seen += float(rows.detach().sum())
+            return rows + self.seen
+
+    net = nn.Sequential(Remembering(), nn.Linear(WIDTH, 1))
+    assert "depends on" in refused(module(parts=declared(net), parameters={}), lambda *_: net)
+
+
+def test_layers_that_see_a_patient_as_several_rows_give_one_gradient() -> None:
+    class Folded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.each, self.head = nn.Linear(1, 3), nn.Linear(3 * WIDTH, 1)
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return self.head(self.each(rows.reshape(-1, 1)).reshape(len(rows), -1))
+
+    net = Folded().double()
+    task, people = module(parts=declared(net), parameters={}), cohort(5)
+    model = np.random.default_rng(3).normal(size=task.dimension(FEATURES))
+    ours = gradients(built(task, Registered("o", 1, lambda *_: Folded())), task, model, people)
+    assert ours == pytest.approx(plain_loop(net, task, model, people), abs=1e-9)
 
 
 def test_a_module_of_another_width_is_refused() -> None:
