@@ -19,7 +19,7 @@ from server.presence import News, Presence
 RECHECK_SECONDS = 2.0
 """How often replies are looked for although not every country is known to have replied."""
 RETRY_SECONDS = 0.2
-"""How long a message waits that Flower did not take."""
+"""How long a message waits that Flower did not take, or had an error for."""
 ABSENT_SECONDS = 30.0
 """A node that is there is heard of every 20 s at least; one silent for longer is gone."""
 
@@ -57,13 +57,20 @@ class FlowerCarrier:
         self._send(asked)
         while asked.waiting and (waited := time.monotonic() - began) < seconds:
             self._wait(asked, min(seconds - waited, RECHECK_SECONDS))
-            for received in self._mail.pull(list(asked.names)):
-                asked.hear(received)
+            self._hear(asked)
             asked.give_up(self._absent(asked.waiting, time.monotonic() - began))
             self._send(asked)
             if asked.due(self._news.present):  # Flower did not take them yet
                 time.sleep(RETRY_SECONDS)
         return asked.replies
+
+    def _hear(self, asked: "_Asked") -> None:
+        """Take the replies that are there; after an error, wait a moment before asking again."""
+        found = self._mail.pull(list(asked.names))
+        for received in found:
+            asked.hear(received)
+        if any(received.failed for received in found):
+            time.sleep(RETRY_SECONDS)
 
     def _absent(self, countries: Iterable[str], waited: float) -> list[str]:
         """Return whose nodes nothing was heard of for too long; an unseated one's, since we ask."""

@@ -363,3 +363,10 @@ def test_an_error_of_flower_s_is_not_the_country_s_answer(runtime: Runtime) -> N
 
     runtime.answer = answer
     assert exchanged(runtime, 10) == {"AT": b"yes", "BE": b"back"}
+
+
+def test_whoever_replies_with_errors_is_not_asked_as_fast_as_it_replies(runtime: Runtime) -> None:
+    """A node can say what Flower says of a node that is away; each time it would cost a model."""
+    runtime.answer = only("BE", failed)
+    assert exchanged(runtime, 1.0) == {"AT": b"yes"}
+    assert len(runtime.sent) <= len(NODES) + 1.0 / carriers.RETRY_SECONDS
