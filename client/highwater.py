@@ -67,16 +67,17 @@ class HighWater:
 
         The file is read first: a daemon that is running moves both on.
         """
-        text = self._text()
-        with transaction(self._engine) as connection:
-            restoring = get_mark(connection, RESTORING)
-            never_kept = get_mark(connection, NEVER_KEPT) is not None
-        if restoring is not None:
-            raise _unfinished(restoring)
-        if text is not None:
-            self._require_continued(text)
-        elif self._log.size() and not never_kept:
-            raise _older(f"there is a log, and no {self._home.log_head.name} that vouches for it")
+        if self._mark(RESTORING) is not None:
+            raise _unfinished()
+        self._require_vouched()
+
+    def vouched(self) -> bool:
+        """Whether the log is the newest by all that the file says."""
+        try:
+            self._require_vouched()
+        except OperationFault:
+            return False
+        return True
 
     def known(self) -> Checkpoint | None:
         """Return what the file says; None where nothing can be read from it."""
@@ -86,11 +87,19 @@ class HighWater:
         except LogFault:
             return None
 
-    def _require_continued(self, text: str) -> None:
-        try:
-            self._log.require_head(parse_checkpoint(text))
-        except LogFault as fault:
-            raise _older(fault.what) from None
+    def _require_vouched(self) -> None:
+        text = self._text()
+        if text is not None:
+            try:
+                self._log.require_head(parse_checkpoint(text))
+            except LogFault as fault:
+                raise _older(fault.what) from None
+        elif self._log.size() and self._mark(NEVER_KEPT) is None:
+            raise _older(f"there is a log, and no {self._home.log_head.name} that vouches for it")
+
+    def _mark(self, name: str) -> str | None:
+        with transaction(self._engine) as connection:
+            return get_mark(connection, name)
 
     def _text(self) -> str | None:
         try:
@@ -109,9 +118,9 @@ def _older(why: str) -> OperationFault:
     )
 
 
-def _unfinished(since: str) -> OperationFault:
+def _unfinished() -> OperationFault:
     return OperationFault(
         "`pratique-node restored` was begun and has not come to its end",
-        why=f"it was begun at {since}; what was spent since the copy is not charged yet",
+        why="what was spent since the copy was made is not charged yet",
         fix="run `pratique-node restored` again, and do what it says",
     )

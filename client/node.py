@@ -364,6 +364,7 @@ class Node:
         )
         restoration.begin()
         self._collect_officer_files()
+        restoration.require_signed_since()
         self.sync()
         return restoration.complete()
 

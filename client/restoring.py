@@ -27,6 +27,7 @@ from governance.audit.log import AuditLog
 from governance.database import fold_log, transaction
 from governance.documents.permit import Permit
 from governance.documents.study import Study
+from governance.errors import DocumentFault
 from governance.ledger import Ledger, LedgerEntry
 from governance.policy.assessment import ledger_terms
 from keys.derive import labelled_hash
@@ -69,6 +70,15 @@ class Restored:
         )
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """Since when nothing can have left, when the copy was made, and how many entries it has."""
+
+    since: str
+    copied: str
+    size: int
+
+
 class Restoration:
     """Makes the state of one node safe after it was put back. Its daemon must not run."""
 
@@ -94,9 +104,11 @@ class Restoration:
 
     def begin(self) -> None:
         """Note since when nothing can have left: only what is signed later names every permit."""
+        size = self._log.size()
+        begun = _Begun(self._clock().isoformat(), self._copied(size), size)
         with transaction(self._engine) as connection:
             if get_mark(connection, RESTORING) is None:
-                set_mark(connection, RESTORING, self._clock().isoformat())
+                set_mark(connection, RESTORING, json.dumps(asdict(begun)))
 
     def complete(self) -> Restored:
         """End live runs and charge missed ones in one transaction; vouch for this log from then on.
@@ -104,39 +116,55 @@ class Restoration:
         Raises DocumentFault, OperationFault: documents too old, or a study that is not published;
         nothing has changed then.
         """
+        begun = self.require_signed_since()
         held = self._documents.held(self._clock())
-        self._require_signed_since(held)
-        size = self._log.size()
-        known = self._ledger.entries()
         missed = missed_runs(
-            list(held.own.permits.values()), held.view.studies, known, self._copied(size), size
+            list(held.own.permits.values()),
+            held.view.studies,
+            self._ledger.entries(),
+            copied=datetime.fromisoformat(begun.copied),
+            size=begun.size,
         )
         with transaction(self._engine) as connection:
             ended = self._end_runs(connection, held.view.now)
             for one in missed:
                 self._charge(one, held, connection)
-            done = self._noted(size, ended, missed, connection)
+            done = self._noted(begun.size, ended, missed, connection)
         self._highwater.accept()
         fold_log(self._engine)
         return done
 
-    def _require_signed_since(self, held: Held) -> None:
+    def require_signed_since(self) -> "_Begun":
+        """Raise OperationFault unless the officer's documents were signed after `begin`."""
         with transaction(self._engine) as connection:
-            since = get_mark(connection, RESTORING)
-        if since is not None and held.own.signed_at > datetime.fromisoformat(since):
-            return
+            mark = get_mark(connection, RESTORING)
+        begun = None if mark is None else _Begun(**json.loads(mark))
+        signed = self._signed_at()
+        if begun and signed and signed > datetime.fromisoformat(begun.since):
+            return begun
         raise OperationFault(
-            "The officer's documents that are here were signed before this command was first run",
-            why="a permit that was given after the copy was made may be missing in them, and with "
-            "it what was spent under it",
+            "Documents that the officer has signed since this command was first run are needed",
+            why="earlier ones may lack a permit that was given after the copy was made, and so "
+            "what was spent under it",
             fix="let the officer run `pratique-officer renew` (with --node, or with --bundle-out "
             "and `pratique-node accept` here), then run `pratique-node restored` again",
         )
 
-    def _copied(self, size: int) -> datetime:
-        """Return when the copy's last log entry was made."""
-        last = next(self._log.entries(size - 1, size), None) if size else None
-        return LONG_AGO if last is None else datetime.fromisoformat(json.loads(last)["at"])
+    def _signed_at(self) -> datetime | None:
+        """Return when the officer's documents were signed; None where they are of no use."""
+        try:
+            return self._documents.own(self._clock()).signed_at
+        except DocumentFault:
+            return None
+
+    def _copied(self, size: int) -> str:
+        """Return when the copy's last log entry was made; long ago where that is not known.
+
+        A state that passes for the newest may have gone on after it was put back.
+        """
+        if size == 0 or self._highwater.vouched():
+            return LONG_AGO.isoformat()
+        return str(json.loads(next(self._log.entries(size - 1, size)))["at"])
 
     def _end_runs(self, connection: Connection, now: datetime) -> int:
         live = self._runs.summaries(live=True, connection=connection)
@@ -187,13 +215,14 @@ def missed_runs(
     permits: Sequence[Permit],
     studies: Mapping[str, Study],
     known: Sequence[LedgerEntry],
+    *,
     copied: datetime,
     size: int,
 ) -> list[Missed]:
     """Return every run that can have been charged and that the ledger does not know.
 
-    `known` are the copy's ledger entries, `copied` is when its last log entry was made, `size` how
-    many it has. Raises OperationFault where a permitted study is not among the published ones.
+    `known` are the copy's ledger entries; it holds all that was charged until `copied`; `size` is
+    how many log entries it has. Raises OperationFault where a permitted study is not published.
     """
     found = []
     for permit in sorted(permits, key=lambda permit: permit.study):

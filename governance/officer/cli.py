@@ -313,6 +313,12 @@ def log_verify(
     coordinator: Annotated[
         Path | None, typer.Option("--coordinator", help="Folder of a coordinator.")
     ] = None,
+    accept_restored: Annotated[
+        bool,
+        typer.Option(
+            "--accept-restored", help="Accept that entries are gone: the node was restored."
+        ),
+    ] = False,
     home: Home = DEFAULT_HOME,
     json: JsonOption = False,
 ) -> None:
@@ -325,7 +331,8 @@ def log_verify(
     with plain_errors():
         folder = OfficerHome(home)
         source = logs.source_of(folder, node, coordinator)
-        logs.verify_log(folder, source, Terminal(as_json=json), utc_now())
+        terminal = Terminal(as_json=json)
+        logs.verify_log(folder, source, terminal, utc_now(), accept_restored=accept_restored)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from governance.audit.events import EventKind
 from governance.audit.note import NoteKey
 from governance.audit.verify import VerifiedLog, verify_export
 from governance.errors import LogFault
@@ -26,6 +27,7 @@ from governance.officer.terminal import Terminal
 from governance.officer.trusted import kept_agreement
 from governance.trust.files import write_atomic
 from keys.identity import VerifyKey
+from protocols.encoding import canonical_json, digest
 
 NODE_SOCKET = Path("run", "node.sock")
 COORDINATOR_SOCKET = Path("run", "coordinator.sock")
@@ -116,30 +118,90 @@ def _row(entry: Mapping[str, Any]) -> Sequence[str]:
     )
 
 
-def verify_log(home: OfficerHome, source: Source, terminal: Terminal, now: datetime) -> None:
-    """Verify a whole log, and that it continues what was verified before. Raises LogFault."""
+def verify_log(
+    home: OfficerHome,
+    source: Source,
+    terminal: Terminal,
+    now: datetime,
+    *,
+    accept_restored: bool = False,
+) -> None:
+    """Verify a whole log, and that it continues what was verified before. Raises LogFault.
+
+    With `accept_restored`, the log of a node need not continue that where it says itself that the
+    node's state was put back; once for each time.
+    """
     found = source.fetch()
     key = _coordinator_key(home, found) if source.coordinator else _node_key(home, now)
     seen = _memory(home, key.name, "note")
-    checkpoint = found.checkpoint.encode()
-    lines = (line.encode() for line in found.entries)
-    before = _before(seen)
-    whole = verify_export(lines, checkpoint, key, seen=before)
+    checkpoint, lines = found.checkpoint.encode(), [line.encode() for line in found.entries]
+    before, standing = _before(seen), CONTINUES
+    kept = "none changed, none gone"
+    try:
+        whole = verify_export(lines, checkpoint, key, seen=before)
+    except LogFault as fault:
+        if not before or source.coordinator:
+            raise
+        whole = verify_export(lines, checkpoint, key)  # in itself it must be whole all the same
+        _accept(home, key, _restoration(lines), fault, agreed=accept_restored)
+        kept = "every one as it was signed"
+        standing = f"You accepted that it does not continue what you verified before: {fault.what}."
     write_atomic(seen, checkpoint)
-    _report(whole, key, terminal, first=not before)
+    terminal.say(f"The log {whole.origin} is whole: {whole.size} entries, {kept}.")
+    terminal.say(standing if before else FIRST)
+    _warn_of_restoration(lines, terminal)
+    _report(whole, key, terminal)
 
 
-def _report(whole: VerifiedLog, key: NoteKey, terminal: Terminal, *, first: bool) -> None:
-    terminal.say(f"The log {whole.origin} is whole: {whole.size} entries, none changed, none gone.")
-    terminal.say(
-        "You verify it for the first time: later ones are held against this."
-        if first
-        else "It continues what you verified before."
-    )
+CONTINUES = "It continues what you verified before."
+FIRST = "You verify it for the first time: later ones are held against this."
+
+
+def _report(whole: VerifiedLog, key: NoteKey, terminal: Terminal) -> None:
     terminal.say(f"Its key is {key.key.fingerprint}.")
     terminal.answer(
         {"origin": whole.origin, "size": whole.size, "root": whole.root.hex(), "whole": True}
     )
+
+
+def _restoration(lines: Sequence[bytes]) -> Mapping[str, Any] | None:
+    """Return the newest entry of a verified log that says that its state was put back."""
+    entries = (json.loads(line)["entry"] for line in reversed(lines))
+    return next((e for e in entries if e["kind"] == EventKind.STATE_RESTORED), None)
+
+
+def _warn_of_restoration(lines: Sequence[bytes], terminal: Terminal) -> None:
+    entry = _restoration(lines)
+    if entry is not None:
+        terminal.warn(f"{_told(entry)}. `log list` shows what was charged for that.")
+
+
+def _told(entry: Mapping[str, Any]) -> str:
+    return f"Entry {entry['index']} of {entry['at']} says: {entry.get('reason', 'nothing')}"
+
+
+def _accept(
+    home: OfficerHome,
+    key: NoteKey,
+    entry: Mapping[str, Any] | None,
+    fault: LogFault,
+    *,
+    agreed: bool,
+) -> None:
+    """Let go of the checkpoint verified before; it is kept beside. Raises LogFault."""
+    accepted, former = _memory(home, key.name, "restored"), _memory(home, key.name, "note")
+    name = b"" if entry is None else digest(canonical_json(entry)).encode()
+    if entry is None or (accepted.exists() and accepted.read_bytes() == name):
+        raise fault  # nothing explains it, or what was accepted before and explained that
+    if not agreed:
+        raise LogFault(
+            fault.what,
+            why=f"The node's operator says that its state was put back from a copy. {_told(entry)}",
+            fix="ask the operator by voice, and look at what was charged; if that is so, give the "
+            "command again with --accept-restored",
+        )
+    write_atomic(former.with_suffix(f".gone-{entry['index']}"), former.read_bytes())
+    write_atomic(accepted, name)
 
 
 def _memory(home: OfficerHome, origin: str, kind: str) -> Path:
