@@ -14,7 +14,6 @@ from datetime import datetime
 from threading import Lock
 from typing import Any
 
-from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from client.journal import phase_name
@@ -25,7 +24,7 @@ from keys.errors import PratiqueError
 from protocols.encoding import DIGEST_PATTERN, digest
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum import context
-from protocols.private_sum.context import RUN_ID_BYTES
+from protocols.private_sum.context import LARGEST_ROUND, RUN_ID_BYTES
 from protocols.private_sum.messages import Request
 from protocols.signed import COORDINATOR
 
@@ -81,7 +80,7 @@ class Subject:
         return cls(
             study=study if DIGEST_PATTERN.fullmatch(study) else None,
             run=run.hex() if len(run) == RUN_ID_BYTES else None,
-            round=request.round_number or None,
+            round=request.round_number if 0 < request.round_number <= LARGEST_ROUND else None,
             phase=phase_name(request.phase),
             body=digest(frame),
         )
@@ -226,7 +225,7 @@ def _reported() -> Iterator[None]:
     """Go on where the log cannot be written, and say so in the program's own log."""
     try:
         yield
-    except (PratiqueError, ValidationError) as fault:
+    except (PratiqueError, ValueError) as fault:  # the latter: there is no entry to say it with
         _log.error("the audit log could not be written", extra={"why": str(fault)})
 
 

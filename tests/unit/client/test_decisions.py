@@ -17,7 +17,7 @@ from protocols.encoding import digest
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum.context import DocumentVersions
 from protocols.private_sum.messages import read_request
-from protocols.proto.round_pb2 import PHASE_BUNDLE, BundleRequest, RequestBody, Signed
+from protocols.proto.round_pb2 import PHASE_CONTRIBUTE, ContributeRequest, RequestBody, Signed
 from protocols.proto.round_pb2 import Request as Envelope
 from tests.support.state import STUDY, audit_log, node_state
 
@@ -183,15 +183,32 @@ def test_an_unreadable_frame_is_known_by_its_digest() -> None:
     assert Subject.of(b"garbage", None) == Subject(body=digest(b"garbage"))
 
 
-def test_no_name_of_a_study_keeps_a_refusal_out_of_the_log(
-    decisions: Decisions, log: AuditLog
+def asked_for(**fields: Any) -> bytes:
+    """Return a frame that anybody may have made up."""
+    body = RequestBody(run_id=b"r" * 16, **fields)
+    signed = Signed(phase=PHASE_CONTRIBUTE, body=body.SerializeToString())
+    return bytes(Envelope(signed=signed).SerializeToString())
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        asked_for(study=f"{STUDY}\n", contribute=ContributeRequest(round=1)),
+        asked_for(study=STUDY, contribute=ContributeRequest(round=2**53)),
+        asked_for(study=STUDY, contribute=ContributeRequest(round=2**64 - 1)),
+    ],
+)
+def test_nothing_that_a_request_says_keeps_its_refusal_out_of_the_log(
+    decisions: Decisions, log: AuditLog, frame: bytes
 ) -> None:
-    """Whoever asks chooses the name; one that no entry takes is left out of it."""
-    asked = RequestBody(study=f"{STUDY}\n", run_id=b"r" * 16, bundle=BundleRequest())
-    signed = Signed(phase=PHASE_BUNDLE, body=asked.SerializeToString())
-    frame = Envelope(signed=signed).SerializeToString()
-    subject = Subject.of(frame, read_request(frame))
-    decisions.refused(Refusal(ReasonCode.UNKNOWN_STUDY, "No"), subject)
+    """What no entry can hold is left out of it; the frame's digest stands for it."""
+    refusal = Refusal(ReasonCode.STALE, "No", why="\x00\n\u202e")
+    decisions.refused(refusal, Subject.of(frame, read_request(frame)))
     (entry,) = entries(log)
-    assert "study" not in entry
     assert entry["body"] == digest(frame)
+    assert ("study" in entry) != ("round" in entry)
+
+
+def test_a_refusal_stands_though_its_entry_cannot_be_written_down(decisions: Decisions) -> None:
+    decisions.refused(Refusal(ReasonCode.STALE, "No"), Subject(round=2**60))
+    assert decisions.refusals()[0]["what"] == "No"
