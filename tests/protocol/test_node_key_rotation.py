@@ -21,6 +21,7 @@ from keys.identity import SigningKey, VerifyKey
 from keys.store import KeyStore
 from protocols.errors import ReasonCode
 from tests.support.documents import COUNTRIES, node_keys, raw_key
+from tests.support.keystore import PASSPHRASE, cheap_store
 from tests.support.nodes import Federation, Run, code_of, last_refusal
 
 OLD = raw_key(1_000)
@@ -227,7 +228,7 @@ def test_a_stolen_former_key_speaks_in_no_new_run(federation: Federation, study:
     """The thief has a node of the former key and everything else of DK's; the others refuse it."""
     rotated(federation)
     thief = federation.folder / "thief"
-    store = KeyStore.create(thief, b"passphrase", cost=2)
+    store = cheap_store(thief)
     store.put("identity", OLD.to_bytes())
     federation.restart("DK", identities=Identities(store))
     federation.nodes["DK"]._reception._gate._keys = lambda *_: (  # type: ignore[method-assign]
@@ -278,7 +279,7 @@ def test_a_death_while_the_key_changes_leaves_one_key_in_use(
 ) -> None:
     run = federation.ready(study)
     keys = made_anew(federation)
-    store = Dying.open(federation.home("DK").keys, b"passphrase")
+    store = Dying.open(federation.home("DK").keys, PASSPHRASE)
     store.left, store.after = change, after
     federation.restart("DK", identities=Identities(store))
     federation.papers.desks["DK"].set_node(keys)

@@ -35,6 +35,7 @@ from protocols.proto.round_pb2 import Request as Envelope
 from protocols.proto.round_pb2 import RequestBody
 from tests.support import documents as papers_of
 from tests.support.documents import COUNTRIES, NOW, Papers, node_keys, permit, raw_key
+from tests.support.keystore import cheap_store, reopen
 from tests.support.silence import Silence
 
 DICTIONARY = """
@@ -164,8 +165,8 @@ class Federation:
         """Return a node's key store, which holds the key that the officer vouched for first."""
         place = self.home(country).keys
         if place.exists():
-            return KeyStore.open(place, b"passphrase")
-        made = KeyStore.create(place, b"passphrase", cost=2)
+            return reopen(place)
+        made = cheap_store(place)
         made.put(IDENTITY, keyring_of(country).identity.to_bytes())
         return made
 

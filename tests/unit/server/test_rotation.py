@@ -24,7 +24,7 @@ SETTINGS = Settings(federation="nordic-heart", listen="127.0.0.1:0", address="12
 @pytest.fixture(autouse=True)
 def _cheap_stores(monkeypatch: pytest.MonkeyPatch) -> None:
     create = KeyStore.create.__func__  # type: ignore[attr-defined]
-    cheap = classmethod(lambda cls, path, word: create(cls, path, word, cost=CHEAP))
+    cheap = classmethod(lambda cls, path, word, cost=CHEAP: create(cls, path, word, cost=cost))
     monkeypatch.setattr(KeyStore, "create", cheap)
 
 
