@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from client import cli
 from client.home import NodeHome
+from client.restoring import Restored
 from client.standing import Link
 from governance.local import Desk
 from keys.certificates import TransportAuthority
@@ -216,6 +217,49 @@ def test_up_with_a_wrong_passphrase_is_refused(
     passphrase.write_text("another one")
     said = refused("up", "--passphrase-file", passphrase, home=home)
     assert "passphrase does not open" in said
+
+
+def test_restored_asks_first(home: Path, passphrase: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an answer, or with no for one, nothing is opened."""
+    monkeypatch.setattr("client.daemon.restore_node", pytest.fail)
+    result = run("restored", "--passphrase-file", passphrase, home=home)
+    assert result.exit_code == 1
+    assert "put that back instead" in result.stdout
+
+
+def test_restored_before_enrolment_says_what_to_do(home: Path, passphrase: Path) -> None:
+    assert "pratique-node enrol" in refused(
+        "restored", "--yes", "--passphrase-file", passphrase, home=home
+    )
+
+
+def test_restored_with_a_certificate_that_looks_stolen_says_what_to_do(
+    home: Path,
+    passphrase: Path,
+    letter: Path,
+    exchange: ScriptedExchange,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: object) -> None:
+        raise LinkFault("The exchange refuses this certificate")
+
+    run("enrol", letter, "--passphrase-file", passphrase, home=home)
+    monkeypatch.setattr("client.node.Node.restore", refuse)
+    said = refused("restored", "--yes", "--passphrase-file", passphrase, home=home)
+    assert "looks stolen" in said
+    assert "pratique-node enrol" in said
+
+
+def test_restored_says_what_it_came_to(
+    home: Path, passphrase: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = Restored("2026-09-01T12:00:00+00:00", 7, 40, 1, ("heart-by-sex",))
+    monkeypatch.setattr("client.daemon.restore_node", lambda *_: done)
+    result = run("restored", "--yes", "--passphrase-file", passphrase, home=home)
+    assert result.exit_code == 0
+    assert "a copy of 7 log entries, where there had been 40 or more" in result.stdout
+    assert "heart-by-sex: charged 1 time(s)" in result.stdout
+    assert "approve --reconsider" in result.stdout
 
 
 @pytest.fixture

@@ -119,6 +119,11 @@ def test_a_sound_node_has_no_failures(enrolled: NodeHome) -> None:
     assert findings["daemon"].fix == "run `pratique-node up`"
 
 
+def test_state_that_is_not_the_newest(enrolled: NodeHome) -> None:
+    enrolled.log_head.unlink()
+    assert "pratique-node restored" in failed(look(enrolled), "state").fix
+
+
 def test_a_new_node_says_what_comes_next(tmp_path: Path) -> None:
     findings = look(made(tmp_path))
     assert findings["settings"].state is State.SOON

@@ -429,3 +429,27 @@ def test_a_stop_before_any_statement_leaves_nothing_and_can_be_repeated(tmp_path
     assert seen[0] == "BEGIN IMMEDIATE"
     assert seen[-1] == "COMMIT"
     assert step > 8
+
+
+def test_what_is_assumed_is_charged_over_the_cap_and_leaves_nothing(
+    engine: Engine, ledger: Ledger
+) -> None:
+    few = terms(1)
+    with engine.begin() as connection:
+        ledger.assume(
+            few, study=STUDY, run="r", mechanisms=[release()], now=NOW, connection=connection
+        )
+    view = ledger.view(few)
+    assert view.spent_micro > view.cap_micro
+    assert view.left_micro == 0
+    with pytest.raises(Refusal):
+        charge(ledger, cap=1)
+
+
+def test_only_a_restoration_assumes() -> None:
+    """Whatever else charges asks for room first."""
+    root = Path(__file__).parents[3]
+    rooms = ("keys", "protocols", "governance", "client", "server")
+    files = [file for room in rooms for file in (root / room).rglob("*.py")]
+    users = {str(f.relative_to(root)) for f in files if ".assume(" in f.read_text("utf-8")}
+    assert users == {"client/restoring.py"}

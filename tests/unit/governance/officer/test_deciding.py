@@ -136,6 +136,14 @@ class TestApprovalRefused:
         assert agreed.own().permit(asked.digest)
         assert agreed.own().withdrawal(asked.digest) is None
 
+    def test_once_more_counts_the_permits_before(self, agreed: Keyboard, asked: Study) -> None:
+        agreed.done("approve", asked.id, "--yes")
+        agreed.done("withdraw", asked.id, "--reason", "Too early.", "--yes")
+        agreed.done("approve", asked.id, "--yes", "--reconsider")
+        again = agreed.own().permit(asked.digest)
+        assert again is not None
+        assert again.number == 2
+
     def test_for_an_expired_study(self, agreed: Keyboard) -> None:
         expired = propose(agreed, expires="2026-08-31")
         assert "expired on 2026-08-31" in agreed.refused("approve", expired.id, "--yes")

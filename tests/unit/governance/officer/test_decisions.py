@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from governance.documents.permit import Permit
 from governance.officer.decisions import (
     Conditions,
     build_permit,
@@ -55,6 +56,20 @@ class TestPermit:
         assert (built.study, built.agreement) == (ASKED.digest, AGREED.digest)
         assert (built.country, built.approved_by) == ("DK", "Health data authority")
         assert built.issued == NOW
+
+    def test_the_first_reads_as_before_there_was_a_count(self) -> None:
+        built = permitted()
+        assert built.number == 1
+        assert b"earlier" not in built.canonical()
+        assert Permit.from_canonical(built.canonical()) == built
+
+    def test_a_later_one_counts_those_before(self) -> None:
+        """A restored node charges as many runs as there were permits."""
+        former = permitted()
+        for number in (2, 3):
+            former = build_permit(ASKED, "DK", "Authority", NONE, NOW, former=former)
+            assert former.number == number
+            assert Permit.from_canonical(former.canonical()).number == number
 
     def test_without_conditions_covers_the_study_to_its_end(self) -> None:
         conditions = permitted().conditions

@@ -236,6 +236,91 @@ class TestVerify:
         node.log(2)
         assert "forked" in self.refused(trusting, folder)
 
+    def restored(self, node: LogDaemon, kept: int) -> None:
+        """Put back a copy of so many entries, as the node's operator may."""
+        del node.entries[kept:]
+        index = len(node.entries)
+        said = Event(
+            kind=EventKind.STATE_RESTORED, at=NOW, actor="DK", reason=f"A copy of {kept} entries"
+        )
+        node.entries.append(entry_bytes(said, origin=ORIGIN, index=index))
+
+    def accept(self, officer: Keyboard, folder: Path) -> str:
+        return officer.done("log", "verify", "--node", folder, "--accept-restored", unlock=False)
+
+    @pytest.mark.parametrize("grown", [0, 1, 7])
+    def test_accepts_a_restored_log_only_when_it_is_told_to(
+        self, trusting: Keyboard, folder: Path, node: LogDaemon, grown: int
+    ) -> None:
+        node.log(3)
+        self.verify(trusting, folder)
+        self.restored(node, 2)
+        node.log(grown)
+        said = self.refused(trusting, folder)
+        assert "A copy of 2 entries" in said
+        assert "--accept-restored" in said
+        assert "by voice" in said
+        said = self.accept(trusting, folder)
+        assert "You accepted that it does not continue" in said
+        assert "none gone" not in said
+        assert "It continues what you verified before." in self.verify(trusting, folder)
+        (kept,) = trusting.home.seen.glob("*.gone-*")
+        assert b"\n6\n" in kept.read_bytes()
+
+    def test_accepts_one_restoration_once(
+        self, trusting: Keyboard, folder: Path, node: LogDaemon
+    ) -> None:
+        """What was accepted does not explain what goes missing later."""
+        node.log(3)
+        self.verify(trusting, folder)
+        self.restored(node, 2)
+        self.accept(trusting, folder)
+        node.log(5)
+        self.verify(trusting, folder)
+        del node.entries[5:]
+        words = ("log", "verify", "--node", folder, "--accept-restored")
+        assert "rolled back" in trusting.refused(*words, unlock=False)
+        self.restored(node, 4)
+        assert "A copy of 4 entries" in self.accept(trusting, folder)
+
+    def test_accepts_nothing_without_a_word_in_the_log(
+        self, trusting: Keyboard, folder: Path, node: LogDaemon
+    ) -> None:
+        self.verify(trusting, folder)
+        node.entries.pop()
+        words = ("log", "verify", "--node", folder, "--accept-restored")
+        assert "rolled back" in trusting.refused(*words, unlock=False)
+
+    def test_accepts_no_changed_entry_with_a_restoration(
+        self, trusting: Keyboard, folder: Path, node: LogDaemon
+    ) -> None:
+        self.verify(trusting, folder)
+        self.restored(node, 2)
+        node.lines = [node._line(entry) for entry in node.entries]
+        node.lines[1] = node.lines[1].replace("number 1", "number 7")
+        words = ("log", "verify", "--node", folder, "--accept-restored")
+        assert "Entry 1 does not verify" in trusting.refused(*words, unlock=False)
+
+    def test_tells_of_a_restoration_that_it_did_not_miss_an_entry_by(
+        self, trusting: Keyboard, folder: Path, node: LogDaemon
+    ) -> None:
+        self.verify(trusting, folder)
+        self.restored(node, 3)
+        result = trusting.run("log", "verify", "--node", folder, unlock=False)
+        assert "It continues what you verified before." in result.stdout
+        assert "A copy of 3 entries" in result.stderr
+
+    def test_a_coordinator_cannot_be_restored_so(
+        self, trusting: Keyboard, folder: Path, coordinator: LogDaemon
+    ) -> None:
+        self.verify(trusting, folder, "--coordinator")
+        del coordinator.entries[1:]
+        said = Event(kind=EventKind.STATE_RESTORED, at=NOW, actor="coordinator")
+        entry = entry_bytes(said, origin=coordinator.origin, index=1)
+        coordinator.entries.append(entry)
+        words = ("log", "verify", "--coordinator", folder, "--accept-restored")
+        assert "are not those" in trusting.refused(*words, unlock=False)
+
     def test_finds_a_log_signed_by_another_key(
         self, trusting: Keyboard, folder: Path, node: LogDaemon
     ) -> None:
