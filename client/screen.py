@@ -4,13 +4,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from client.restoring import Restored
+from governance.plain import shown
 
 Found = Mapping[str, Any]
 SHOWN_REFUSALS = 5
 
 
 def status_lines(found: Found) -> Iterator[str]:
-    """Yield what `status` prints."""
+    """Yield what `status` prints; some of it was written by others."""
+    yield from map(shown, _lines(found))
+
+
+def _lines(found: Found) -> Iterator[str]:
     yield f"Node of {found['country']} in {found['federation']}"
     yield f"Now: {found['waiting_for']}"
     yield from _documents(found["documents"])

@@ -2,9 +2,12 @@
 
 import json
 
+from client.decisions import Subject
 from client.screen import status_lines
 from client.standing import Link
 from governance.documents.study import Study
+from governance.plain import is_plain
+from protocols.errors import ReasonCode, Refusal
 from tests.support.documents import DAY, node_keys, raw_key
 from tests.support.nodes import Federation
 
@@ -131,3 +134,15 @@ def test_the_screen_names_absent_countries(federation: Federation) -> None:
     federation.nodes["DK"].sync()
     text = "\n".join(status_lines(federation.nodes["DK"].status(UP)))
     assert "  EE: " in text
+
+
+def test_what_others_write_moves_no_cursor_on_the_operator_s_screen(
+    federation: Federation,
+) -> None:
+    node = federation.nodes["DK"]
+    why = "Newer there: country-\x1b[2J\x9b31m\u202e"
+    node.decisions.refused(Refusal(ReasonCode.DOCUMENTS_BEHIND, "Behind", why=why), Subject())
+    lines = list(status_lines(node.status(Link(fault="The exchange said \x1b]0;all is well\x07"))))
+    assert any("Newer there" in line for line in lines)
+    assert any("all is well" in line for line in lines)
+    assert all(is_plain(line) for line in lines)
