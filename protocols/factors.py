@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.keystream import Keystream
-from protocols.mechanism import FACTOR_MARGIN, LARGEST_SCALE, Mechanism
+from protocols.mechanism import FACTOR_MARGIN, Mechanism
 from protocols.rounding import MOST_DRAWS, Entropy
 
 Floats = NDArray[np.float64]
@@ -76,13 +76,16 @@ def squared_norms(layers: Sequence[Factors]) -> Floats:
 
 
 def factored_scale(clip_norm: float, widths: Sequence[int]) -> int:
-    """Return s for layers of these widths: rounding lengthens a gradient by 1 % at most."""
+    """Return s for layers of these widths: rounding lengthens a gradient by 1 % at most.
+
+    For a tiny clip norm it is more than a mechanism takes, LARGEST_SCALE.
+    """
     sides = [(entering + 1 + EVENING, leaving + EVENING) for entering, leaving in pairwise(widths)]
     spread = math.sqrt(sum(n * m for n, m in sides))
     evenness = max(math.sqrt(n / m) + math.sqrt(m / n) for n, m in sides)
     half = FACTOR_MARGIN / 2
     reach = max(spread / 4 / half, evenness / (2 * half) ** 2)
-    return min(LARGEST_SCALE, max(1, math.ceil(reach / clip_norm)))
+    return max(1, math.ceil(reach / clip_norm))
 
 
 def factored_sum(

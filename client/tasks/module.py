@@ -12,6 +12,7 @@ the first such study is prepared, and only then.
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 Residual = Callable[[FloatArray, FloatArray], FloatArray]
 """Maps outputs and targets (patients, classes) to the loss's derivative by the outputs."""
+Gradient = Callable[[FloatArray, FloatArray], FloatArray]
+"""Maps one patient's row and target to the gradient, (dimension,)."""
 THREADS = 2
 """Threads that torch may use beside everything else that a node does."""
 SAME = 1e-9
@@ -46,7 +49,7 @@ class TorchModule:
         self._classes = classes
         with torch.random.fork_rng(devices=[]):
             self._module = module.build(task.parameters, width, classes).double().train()
-        self._parts = task.parts
+        self._parts, self._dimension = task.parts, task.dimension(features)
         _require_parts(self._module, task.parts)
         if next(self._module.buffers(), None) is not None:
             raise ValueError("the module has buffers, which would remember what they saw")
@@ -57,12 +60,24 @@ class TorchModule:
         """Return what the module gives, (patients, classes)."""
         self._load(model)
         self._module.eval()
-        return np.concatenate([np.zeros((0, self._classes)), *map(self._given, _alone(rows))])
+        return np.concatenate(
+            [np.zeros((0, self._classes)), *map(self._given_or_zero, _alone(rows))]
+        )
 
     def gradients(
         self, model: FloatArray, rows: FloatArray, target: FloatArray, residual: Residual
     ) -> FloatArray:
-        """Return one gradient per patient, float64 (patients, dimension)."""
+        """Return one gradient per patient, float64 (patients, dimension).
+
+        A patient at whom the module fails has the gradient 0: whether a country answers must not
+        depend on a record.
+        """
+        gradient = partial(self._gradient_or_zero, residual=residual)
+        return self._each(model, rows, target, gradient)
+
+    def _each(
+        self, model: FloatArray, rows: FloatArray, target: FloatArray, gradient: Gradient
+    ) -> FloatArray:
         self._load(model)
         self._module.train()
         found = np.zeros((len(rows), model.size))
@@ -70,8 +85,23 @@ class TorchModule:
             # Whether inputs need gradients is the study's matter; torch warns where they do not.
             warnings.filterwarnings("ignore", message="Full backward hook is firing")
             for place, (row, label) in enumerate(zip(_alone(rows), _alone(target), strict=True)):
-                found[place] = self._gradient(row, label, residual)
+                found[place] = gradient(row, label)
         return found
+
+    def _given_or_zero(self, row: FloatArray) -> FloatArray:
+        try:
+            return self._given(row)
+        except Exception:  # noqa: BLE001 - whatever it fails with depends on a record
+            return np.zeros((1, self._classes))
+
+    def _gradient_or_zero(
+        self, row: FloatArray, target: FloatArray, residual: Residual
+    ) -> FloatArray:
+        try:
+            return self._gradient(row, target, residual)
+        except Exception:  # noqa: BLE001 - whatever it fails with depends on a record
+            self._per_sample.zero_grad(set_to_none=True)
+            return np.zeros(self._dimension)
 
     def _given(self, rows: FloatArray) -> FloatArray:
         import torch  # noqa: PLC0415
@@ -109,9 +139,12 @@ class TorchModule:
             self._load(model)
             tried = [self._tried(rows, training=training) for training in (True, False)]
             target = np.zeros((len(rows), classes))
-            first, second = (self.gradients(model, rows, target, _as_it_is) for _ in range(2))
-        except RuntimeError as error:
-            raise ValueError("Opacus finds no per-patient gradients of it") from error
+            one = partial(self._gradient, residual=_as_it_is)
+            first, second = (self._each(model, rows, target, one) for _ in range(2))
+        except Exception as error:  # whatever a module may raise: it is not used
+            raise ValueError(
+                f"a patient who comes alone gets no gradient of it ({type(error).__name__})"
+            ) from error
         if any(one.shape != (len(rows), classes) for pair in tried for one in pair):
             raise ValueError(f"the module does not give {classes} outputs for each patient")
         if not all(_same(one, other) for one, other in (*tried, (first, second))):

@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
+from protocols.errors import ProtocolFault
 from protocols.factors import factored_scale
-from protocols.mechanism import SMALLEST_NOISE_STD, Mechanism, Rounding
+from protocols.mechanism import LARGEST_SCALE, SMALLEST_NOISE_STD, Mechanism, Rounding
 from protocols.separate import row_products
 from protocols.tasks.features import Feature, FloatArray
 from protocols.tasks.network import Network
@@ -45,6 +46,16 @@ class TrainMlp(Network, Predictor):
                 Tensor(name=f"layer{number}.bias", shape=(leaving,), initial=Initial.ZEROS),
             )
         )
+
+    def check(self, features: Sequence[Feature]) -> None:
+        """Raise ProtocolFault where task and features do not fit, or a clip norm is too small."""
+        super().check(features)
+        if factored_scale(self.clip_norm, self.widths(features)) > LARGEST_SCALE:
+            raise ProtocolFault(
+                f"The clip norm {self.clip_norm:g} is too small for layers of these widths",
+                why="a contribution of that length, rounded to whole numbers, would be all noise",
+                fix="choose a larger `clip_norm`, or narrower layers",
+            )
 
     def layers(
         self, features: Sequence[Feature], model: FloatArray

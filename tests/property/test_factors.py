@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from protocols.factors import Factors, factored_scale, factored_sum, round_factors
 from protocols.keystream import Keystream
-from protocols.mechanism import Mechanism, Rounding
+from protocols.mechanism import LARGEST_SCALE, Mechanism, Rounding
 
 ANY_FLOAT = st.floats(width=64) | st.floats(-3, 3) | st.sampled_from([0.0, 1e-300, 1e154, -1e160])
 CLIP = st.floats(2**-10, 1_000)
@@ -21,7 +21,7 @@ Case = tuple[Mechanism, list[Factors]]
 def cases(draw: st.DrawFn) -> Case:
     widths = draw(st.lists(st.integers(1, 5), min_size=2, max_size=4))
     patients, clip = draw(st.integers(1, 5)), draw(CLIP)
-    scale = draw(st.just(factored_scale(clip, widths)) | st.integers(1, 1_000))
+    scale = draw(st.just(min(LARGEST_SCALE, factored_scale(clip, widths))) | st.integers(1, 1_000))
     mechanism = Mechanism(
         phase="train",
         rounds=1,

@@ -116,7 +116,7 @@ def test_a_module_with_other_parts_is_refused() -> None:
     ("layer", "said"),
     [
         (nn.BatchNorm1d(WIDTH), "buffers"),
-        (nn.BatchNorm1d(WIDTH, track_running_stats=False), "."),
+        (nn.BatchNorm1d(WIDTH, track_running_stats=False), "comes alone"),
         (nn.Dropout(0.5), "depends on the others, or on chance"),
     ],
     ids=["remembers", "mixes", "draws"],
@@ -190,3 +190,36 @@ def test_a_module_of_another_width_is_refused() -> None:
 def test_series_conv_says_what_it_needs(parameters: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="channels"):
         built(module(parameters=parameters))
+
+
+class Delicate(nn.Module):
+    """Fails for some patients, once it is trained on them."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(inputs, outputs)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        if (rows.abs() > 50).any():
+            raise RuntimeError("this patient is out of the ordinary")
+        return self.head(rows)
+
+
+def test_a_patient_at_whom_a_module_fails_gives_nothing_and_changes_nobody() -> None:
+    net = Delicate(WIDTH, 1)
+    task = module(parts=declared(net), parameters={})
+    found = built(task, Registered("delicate", 1, lambda _, *sizes: Delicate(*sizes)))
+    model = np.ones(task.dimension(FEATURES))
+    rows = np.random.default_rng(5).normal(size=(4, WIDTH))
+    odd = rows.copy()
+    odd[2] = 1000.0
+    target = np.ones((4, 1))
+    usual, other = (found.gradients(model, part, target, _difference) for part in (rows, odd))
+    assert not other[2].any()
+    assert usual[2].any()
+    assert np.array_equal(np.delete(usual, 2, axis=0), np.delete(other, 2, axis=0))
+    assert found.outputs(model, odd)[2] == 0
+
+
+def _difference(outputs: FloatArray, target: FloatArray) -> FloatArray:
+    return outputs - target

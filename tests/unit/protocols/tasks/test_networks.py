@@ -138,3 +138,9 @@ def test_a_network_too_large_is_refused_with_its_size() -> None:
     with pytest.raises(ProtocolFault, match="The model has 4210687 weights, more than 1310720"):
         mlp(hidden=(2048, 2047)).check(FEATURES)
     mlp(hidden=(1024, 1024)).check(FEATURES)
+
+
+def test_a_clip_norm_that_only_noise_would_fill_is_refused() -> None:
+    with pytest.raises(ProtocolFault, match="clip norm 1e-07 is too small for layers"):
+        mlp(hidden=(64, 64), clip_norm=1e-7).check(FEATURES)
+    mlp(hidden=(64, 64), clip_norm=0.01).check(FEATURES)
