@@ -233,8 +233,8 @@ class Relay:
     ) -> asyncio.Task[Carried]:
         """Return the seat's one look under way, which goes on even if the node is gone meanwhile.
 
-        Were there one for each call, a node that hangs up again and again would keep every
-        connection to the SuperLink busy, and the other countries waiting.
+        Were there one for each call, a node that hangs up again and again could pile up as many
+        as it likes at the SuperLink, which all countries share.
         """
         if seat.looking is None or seat.looking.done():
             seat.looking = asyncio.ensure_future(self._look(seat, body, headers))
