@@ -154,7 +154,8 @@ def test_a_run_that_the_copy_knows_whole_is_not_charged_again(
     node, done = restored(federation)
     assert (done.ended, done.assumed) == (1, ())
     assert spent(node, federation) == truly
-    assert code_of(node.handle(opened.answer_request("DK"))) is ReasonCode.STALE
+    for frame in (opened.contribute_request("DK"), opened.answer_request("DK")):
+        assert code_of(node.handle(frame)) is ReasonCode.STALE
 
 
 def test_a_second_restoration_of_the_same_state_charges_nothing_more(
