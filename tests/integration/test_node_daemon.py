@@ -1,6 +1,7 @@
 """`pratique-node up` as a process of its own, against a real exchange over mutual TLS."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -260,3 +261,34 @@ def test_a_home_is_private(site: Site) -> None:
     done = subprocess.run(site.command("up"), capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "chmod" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_database_put_back_does_not_start_until_it_is_made_safe(site: Site) -> None:
+    def told(*words: str) -> tuple[int, str]:
+        done = subprocess.run(site.command(*words), capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    copy = site.folder / "backup.db"
+    shutil.copy(site.home.database, copy)
+    process = site.up()
+    site.until(lambda: site.waiting() == "idle, connected")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(SOON) == 0
+    for file in site.home.path.glob("state.db*"):
+        file.unlink()
+    shutil.copy(copy, site.home.database)
+    for words in (("up",), ("doctor",)):
+        code, said = told(*words)
+        assert (code, "older than what this node" in said) == (1, True), said
+    code, said = told("restored", "--yes")
+    assert (code, "pratique-officer renew" in said) == (1, True), said
+    time.sleep(1.1)  # documents are signed to the second
+    site.papers.now = now().replace(microsecond=0)
+    (site.home.officer / "country-DK.json").write_bytes(site.papers.give("DK"))
+    code, said = told("restored", "--yes")
+    assert (code, "State was put back from a copy of 1 log entries" in said) == (0, True), said
+    site.superlink.will("ActivateNode", ActivateNodeResponse(node_id=SEAT).SerializeToString())
+    site.up()
+    site.until(lambda: site.waiting() == "idle, connected")
+    assert site.status()["restored"]["before"] > 1
