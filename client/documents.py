@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from threading import RLock
+from threading import Lock, RLock
 
 from sqlalchemy import Connection, Engine, delete, insert, select
 
@@ -71,7 +71,7 @@ class DocumentStore:
         self._engine, self._country, self._on_new_key = engine, country, on_new_key
         self._settings_key, self._pinned_root = officer_key, pinned_root
         self._officer: Pinned | None = None
-        self._lock = RLock()
+        self._lock, self._syncing = RLock(), Lock()
         self._known: Floor | None = None
         self._seen, self._own_seen = ViewMemory(), CountryMemory()
         self._reported: set[str] = set()
@@ -102,12 +102,17 @@ class DocumentStore:
     def sync(self, fetch: Fetch, now: datetime) -> TrustedView:
         """Fetch what is published, verify all of it, and keep it; changes nothing where it fails.
 
+        However long an exchange takes over a file, the own officer's word waits for none of it.
         Raises DocumentFault, and whatever `fetch` raises.
         """
-        with self._lock:
-            view = _loaded(fetch, self._root(), now, self._floor())
-            self._keep(view, view.now)
-            self._move_on(view.now)
+        with self._syncing:
+            floor = self._floor()
+            view = _loaded(fetch, self._root(), now, floor)
+            with self._lock:
+                if self._floor() != floor:  # the own officer spoke meanwhile
+                    view = TrustedView.load(view.files.get, self._root(), now, self._floor())
+                self._keep(view, view.now)
+                self._move_on(view.now)
         self._report(view.ignored)
         return view
 

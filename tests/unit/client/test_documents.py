@@ -1,7 +1,9 @@
 """The mirror: verified anew at each use, never older than what was seen before."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Event
 
 import pytest
 
@@ -12,7 +14,7 @@ from governance.documents.study import Study
 from governance.errors import DocumentFault
 from keys.identity import SigningKey
 from protocols.channel import LinkFault
-from tests.support.documents import DAY
+from tests.support.documents import DAY, withdrawal
 from tests.support.nodes import Federation
 
 
@@ -178,3 +180,30 @@ def test_what_must_not_be_believed_is_logged_once(
     assert [record.why for record in caplog.records if record.name == "pratique.documents"] == [
         "a permit in targets"
     ] * 2
+
+
+def test_an_exchange_that_drips_holds_no_withdrawal_up(
+    federation: Federation, study: Study
+) -> None:
+    """However long it takes over a file, the own officer's no counts at once, and stays."""
+    store, desk = federation.nodes["DK"].documents, federation.papers.desks["DK"]
+    shown, asked, go_on = federation.papers.snapshot_of_store(), Event(), Event()
+
+    def dripping(path: str) -> bytes | None:
+        asked.set()
+        assert go_on.wait(60)
+        return shown.get(path)
+
+    with ThreadPoolExecutor(2) as pool:
+        syncing = pool.submit(store.sync, dripping, federation.clock())
+        assert asked.wait(60)
+        desk.withdraw(withdrawal(study))
+        bundle = desk.sign(federation.papers.now, federation.papers.officers["DK"])
+        delivering = pool.submit(store.deliver, bundle, federation.clock())
+        try:
+            assert delivering.result(10).withdrawal(study.digest)
+        finally:
+            go_on.set()
+        syncing.result(60)
+    assert store.own(federation.clock()).withdrawal(study.digest)
+    assert store._floor().countries["DK"] == delivering.result().version
