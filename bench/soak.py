@@ -90,6 +90,11 @@ def as_json(samples: Sequence[Sample], history: Sequence[dict[str, Any]]) -> dic
         ],
         "processes": {
             name: {
+                "memory_mib_each_time": [
+                    round(one.processes[name].memory / MIB, 1)
+                    for one in samples
+                    if name in one.processes
+                ],
                 "memory_mib": _of(kept, at, name, "memory", MIB).as_json(),
                 "open_files": _of(kept, at, name, "files").as_json(),
                 "threads": _of(kept, at, name, "threads").as_json(),

@@ -147,6 +147,7 @@ def test_it_connects_and_ends_within_seconds_in_a_long_poll(site: Site) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(SOON) == 0
     assert time.monotonic() - begun < 8
+    assert site.superlink.methods[-1] == "DeactivateNode"  # it signed off
     assert not site.home.socket.exists()
     first, *lines = site.log.splitlines()
     assert first.startswith("starting the node of DK")
