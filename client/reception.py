@@ -34,7 +34,7 @@ from protocols.proto.round_pb2 import (
 )
 
 SLOT_SECONDS = 0.05
-MOST_RUNS = 64
+MOST_RUNS = 1024
 
 _log = logging.getLogger("pratique.node")
 
@@ -61,14 +61,19 @@ class Slots:
         self._seconds, self._sleep = seconds, sleep
         self._longest: dict[str, dict[int, float]] = {}
 
+    def know(self, run: str) -> None:
+        """Remember slots of this run, which the gate has admitted, from now on."""
+        self._longest[run] = self._longest.pop(run, {})
+        for old in list(self._longest)[:-MOST_RUNS]:
+            del self._longest[old]
+
     def wait(self, arrived: float, place: Place) -> None:
         """Return at the slot of `place` after `arrived`, a moment of the monotonic clock."""
         passed = self.monotonic() - arrived
         slot = self._earlier(place)
         while slot <= passed:
             slot *= 2
-        if slot > self._seconds:
-            self._remember(place, slot)
+        self._remember(place, slot)
         self._sleep(slot - passed)
 
     def _earlier(self, place: Place) -> float:
@@ -76,11 +81,10 @@ class Slots:
         return self._longest.get(run, {}).get(phase, self._seconds)
 
     def _remember(self, place: Place, slot: float) -> None:
-        """Shortest slots are not kept: whoever makes up run ids makes no other one forgotten."""
+        """Only where the gate admitted the run: made-up ids make no other one forgotten."""
         run, phase = place
-        self._longest[run] = self._longest.pop(run, {}) | {phase: slot}
-        for old in list(self._longest)[:-MOST_RUNS]:
-            del self._longest[old]
+        if run in self._longest:
+            self._longest[run][phase] = slot
 
 
 class Reception:
@@ -126,6 +130,7 @@ class Reception:
         if isinstance(admitted, Repetition):
             self._decisions.repeated(admitted.subject)
             return admitted.reply
+        self._slots.know(admitted.place.run)
         if admitted.request.phase == PHASE_CONTRIBUTE:
             return self._door.contribute(admitted)
         if admitted.request.phase == PHASE_BUNDLE:

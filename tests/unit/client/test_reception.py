@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from client.errors import RecordFault
 from client.gate import Gate
 from client.outbox import Outbox
-from client.reception import Slots
+from client.reception import MOST_RUNS, Slots
 from client.tasks.registry import Assignment
 from governance.documents.study import Study
 from keys.errors import KeyFault
@@ -43,7 +43,9 @@ def left(time: Time, slots: Slots, worked: float, place: tuple[str, int] = ("r",
 
 def made() -> tuple[Time, Slots]:
     time = Time()
-    return time, Slots(0.05, time.monotonic, time.sleep)
+    slots = Slots(0.05, time.monotonic, time.sleep)
+    slots.know("r")
+    return time, slots
 
 
 @pytest.mark.parametrize(
@@ -83,13 +85,15 @@ def test_a_run_and_phase_keep_their_longest_slot_to_themselves() -> None:
     assert leaves == pytest.approx([0.4, 0.4, 0.05, 0.1, 0.4, 0.05])
 
 
-def test_the_runs_beyond_sixty_four_are_forgotten_the_oldest_first() -> None:
+def test_the_runs_that_are_remembered_are_bounded_the_oldest_forgotten_first() -> None:
     time, slots = made()
-    for number in (*range(64), 0, 64):
-        left(time, slots, 0.3, (f"run {number}", 1))
-    assert left(time, slots, 0.0, ("run 0", 1)) == pytest.approx(0.4)
-    assert left(time, slots, 0.0, ("run 1", 1)) == pytest.approx(0.05)
-    assert left(time, slots, 0.0, ("run 2", 1)) == pytest.approx(0.4)
+    left(time, slots, 0.11)
+    for number in range(MOST_RUNS - 1):
+        slots.know(str(number))
+    assert left(time, slots, 0.0) == pytest.approx(0.2)
+    slots.know("one more")
+    assert left(time, slots, 0.0) == pytest.approx(0.05)
+    assert len(slots._longest) == MOST_RUNS
 
 
 def test_made_up_runs_that_are_refused_at_once_make_none_forgotten() -> None:
@@ -123,6 +127,15 @@ def test_each_round_of_a_run_waits_as_long_as_its_longest(
     arrived = time.now
     node.handle(federation.run(study).request("bundle", "DK"))
     assert time.now - arrived == pytest.approx(0.05)
+
+
+def test_made_up_runs_make_no_run_forgotten_and_are_not_remembered() -> None:
+    time, slots = made()
+    assert left(time, slots, 0.11, ("r", 1)) == pytest.approx(0.2)
+    for number in range(2 * MOST_RUNS):
+        assert left(time, slots, 0.06, (f"made up {number}", 1)) == pytest.approx(0.1)
+    assert left(time, slots, 0.0, ("r", 1)) == pytest.approx(0.2)
+    assert left(time, slots, 0.0, ("made up 1", 1)) == pytest.approx(0.05)
 
 
 def test_replies_that_may_follow_from_records_leave_at_a_slot(
