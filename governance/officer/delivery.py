@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from governance.officer.errors import HandoverFault, OfficerFault
 from governance.officer.node import SETTINGS_FILE, deliver
 from governance.officer.office import Office
-from governance.officer.trusted import FIRST_ROOT
 from governance.trust.bundle import CountryDocuments
 from governance.trust.files import one_writer, write_atomic
 from governance.trust.signing import OfficerDocuments
@@ -173,7 +172,7 @@ def _to_exchange(office: Office, bundles: Sequence[bytes]) -> bool:
     if office.settings.exchange is None:
         office.terminal.warn("you are not enrolled with an exchange yet; other countries wait")
         return False
-    if office.exchange.fetch(FIRST_ROOT) is None:
+    if not office.is_published():
         office.terminal.warn(
             "the agreement is not published yet: the exchange takes these documents after that, "
             "at your next `pratique-officer renew`"

@@ -8,6 +8,7 @@ from typing import Self, get_args
 
 from governance.documents.study import Study
 from governance.ledger import LedgerView
+from governance.officer.errors import OfficerFault
 from governance.officer.home import Identity, OfficerHome, Settings
 from governance.officer.link import Dial, Exchange, OpenLink, dial, kept_pair, open_link
 from governance.officer.node import ledger_left
@@ -146,7 +147,22 @@ class Office:
 
     def view_if_published(self) -> TrustedView | None:
         """Return the view; None before the first agreement is published."""
-        return self.view() if self.exchange.fetch(FIRST_ROOT) is not None else None
+        return self.view() if self.is_published() else None
+
+    def is_published(self) -> bool:
+        """Whether there is an agreement. Raises OfficerFault where a known one is not shown.
+
+        Without this an exchange could hide the agreement and show a changed one as the first:
+        nothing would be compared with what is in force.
+        """
+        shown = self.exchange.fetch(FIRST_ROOT) is not None
+        if not shown and self.trust.knows_root:
+            raise OfficerFault(
+                "The exchange hides the agreement",
+                why=f"it shows no {FIRST_ROOT}, and your folder knows that there is one",
+                fix="sign nothing that it shows; call the coordinator and the other officers",
+            )
+        return shown
 
     def own(self) -> CountryDocuments | None:
         """Return the own documents as they were signed last, expired or not."""

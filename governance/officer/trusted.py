@@ -44,6 +44,11 @@ class Trust:
         write_atomic(self._directory / AGREEMENT, view.agreement.canonical())
         return view
 
+    @property
+    def knows_root(self) -> bool:
+        """Whether a first root was published: it was verified here, or the invitation named it."""
+        return self._root_file.exists() or self._settings.root_digest is not None
+
     def root(self, fetch: Fetch) -> bytes:
         """Return the root to start from. Raises OfficerFault where there is none to trust."""
         if self._root_file.exists():

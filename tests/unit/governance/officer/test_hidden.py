@@ -1,0 +1,51 @@
+"""An exchange that hides the agreement, to have a changed one signed as if it were the first."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from governance.officer.trusted import FIRST_ROOT
+from governance.trust.repository import Repository
+from tests.support.documents import node_keys, raw_key
+from tests.support.officers import Keyboard, root_digest
+
+pytestmark = pytest.mark.enable_socket
+HIDES = "The exchange hides the agreement"
+
+
+def hide(officer: Keyboard, folder: Path) -> None:
+    """Hide the first root, and show a first draft in which another country's key is swapped."""
+    papers = officer.papers
+    swapped = papers.agreed.with_officer_keys({"NO": raw_key(66).public.to_text()})
+    draft = Repository(folder / "other").draft(swapped, papers.now)
+    officer.exchange.tampered = {FIRST_ROOT: None, "draft": draft}
+
+
+def seen_here(officer: Keyboard) -> None:
+    officer.done("inbox")
+
+
+def named_by_the_invitation(officer: Keyboard) -> None:
+    settings = officer.home.settings()
+    officer.home.save(settings.model_copy(update={"root_digest": root_digest(officer.papers)}))
+
+
+@pytest.mark.parametrize("known", [seen_here, named_by_the_invitation])
+def test_gets_no_signature(
+    agreed: Keyboard, tmp_path: Path, known: Callable[[Keyboard], None]
+) -> None:
+    known(agreed)
+    hide(agreed, tmp_path)
+    assert HIDES in agreed.refused("sign", "--yes")
+    assert HIDES in agreed.run("inbox").stderr
+
+
+def test_keeps_nothing_from_the_own_node(agreed: Keyboard, tmp_path: Path) -> None:
+    """What the officer signs for the node is signed and handed to it; the exchange is told of."""
+    agreed.done("sign", agreed.file("keys.json", node_keys("DK").canonical()), "--yes")
+    hide(agreed, tmp_path)
+    result = agreed.run("renew", "--node", agreed.make_node())
+    assert result.exit_code == 1
+    assert HIDES in result.stderr
+    assert (agreed.node / "officer" / "country-DK.json").exists()
