@@ -17,6 +17,7 @@ from governance.commands import (
     say_at_once,
     show,
 )
+from governance.plain import shown
 
 if TYPE_CHECKING:
     from client.enrolment import Introduction
@@ -177,9 +178,9 @@ def doctor(
         for finding in looked.findings():
             findings.append(finding)
             if not as_json:
-                typer.echo(f"{SIGNS[finding.state]}  {finding.name}: {finding.says}")
+                typer.echo(shown(f"{SIGNS[finding.state]}  {finding.name}: {finding.says}"))
             if finding.fix and not as_json:
-                typer.echo(f"      to do: {finding.fix}")
+                typer.echo(shown(f"      to do: {finding.fix}"))
         show([f.to_json() for f in findings], as_json=as_json, plain=lambda _: None)
         if any(finding.state is State.FAILED for finding in findings):
             raise typer.Exit(1)

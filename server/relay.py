@@ -135,12 +135,12 @@ class Relay:
         now = time.monotonic()
         return {
             country: Presence(seat.node_id, seat.sign_ins, now - seat.heard, seat.replies)
-            for country, seat in self._seats.items()
+            for country, seat in list(self._seats.items())
         }
 
     def online(self) -> dict[str, bool]:
         """Which seated countries' nodes are connected."""
-        return {country: seat.online for country, seat in self._seats.items()}
+        return {country: seat.online for country, seat in list(self._seats.items())}
 
     def leave(self, country: str) -> None:
         """Count a country's node as gone: it was revoked."""

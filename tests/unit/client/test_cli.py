@@ -14,6 +14,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from client import cli
+from client.doctor import Finding, State
 from client.home import NodeHome
 from client.restoring import Restored
 from client.standing import Link
@@ -430,3 +431,13 @@ def test_help_imports_nothing_heavy() -> None:
         cwd=Path(__file__).parents[3],
     )
     assert done.stderr.strip() == "[]"
+
+
+def test_what_others_write_moves_no_cursor_where_the_doctor_shows_it(
+    home: Path, passphrase: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding = Finding("documents", State.FAILED, "refused: \x1b[2Jall is well", "ask \x1b[1Athem")
+    monkeypatch.setattr("client.doctor.Doctor.findings", lambda self: iter([finding]))
+    result = run("doctor", "--passphrase-file", passphrase, home=home)
+    assert "all is well" in result.output
+    assert "\x1b" not in result.output
