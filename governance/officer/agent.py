@@ -39,16 +39,20 @@ class Standing:
     expires: datetime | None = None
     failures: int = 0
     fault: str = ""
+    foreign: str = ""
+    """What the exchange showed and the folder did not sign; it stays until the agent restarts."""
 
     def sentence(self) -> str:
         """Return it in words."""
         until = f"{self.expires:%Y-%m-%d %H:%M} UTC" if self.expires else "not signed yet"
         next_time = f"next renewal at {self.due:%Y-%m-%d %H:%M} UTC"
-        return f"documents until {until}; {next_time}" + (f"; {self.fault}" if self.fault else "")
+        return "; ".join(
+            filter(None, (f"documents until {until}", next_time, self.fault, self.foreign))
+        )
 
     def well(self, now: datetime) -> bool:
-        """Whether the documents hold for long enough to be in no hurry."""
-        return self.expires is not None and self.expires - now > LEAST_LIFE
+        """Whether the documents hold for long enough, and nobody else signs for the country."""
+        return not self.foreign and self.expires is not None and self.expires - now > LEAST_LIFE
 
 
 def pause_after(failures: int, jitter: Jitter) -> timedelta:
@@ -108,10 +112,17 @@ class Agent:
             self._sign_or_hand_over(office)
             own = office.own()
         finally:
+            self._beware(office.foreign)
             office.close()
         if own is None:  # `renew` has refused by now
             raise OfficerFault("Nothing is signed yet")
-        return Standing(due=next_due(own, self._jitter), expires=own.expires)
+        due = next_due(own, self._jitter)
+        return Standing(due=due, expires=own.expires, foreign=self.standing.foreign)
+
+    def _beware(self, foreign: str) -> None:
+        if foreign:
+            self.standing = replace(self.standing, foreign=foreign)
+            _log.warning("documents that this folder did not sign", extra={"why": foreign})
 
     def _sign_or_hand_over(self, office: Office) -> None:
         """What is fresh is handed over to whom it did not reach; else all is signed again."""

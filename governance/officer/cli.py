@@ -229,6 +229,13 @@ def withdraw(
 @app.command()
 def renew(
     *,
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over",
+            help="Your folder is an old copy: take over what you signed after it. Asks first.",
+        ),
+    ] = False,
     node: Node = None,
     bundle_out: BundleOut = None,
     home: Home = DEFAULT_HOME,
@@ -237,12 +244,13 @@ def renew(
     json: JsonOption = False,
 ) -> None:
     """Sign your country's documents again as they stand, for another seven days."""
-    from governance.officer import signing  # noqa: PLC0415 (keeps --help quick)
+    from governance.officer import restoring, signing  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.delivery import Handing  # noqa: PLC0415
     from governance.officer.opening import at_work  # noqa: PLC0415
 
+    sign_again = restoring.renew_taking_over if take_over else signing.renew
     with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
-        signing.renew(office, Handing(node, bundle_out))
+        sign_again(office, Handing(node, bundle_out))
 
 
 @app.command()

@@ -8,6 +8,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from governance.officer.errors import HandoverFault, OfficerFault
+from governance.officer.foreign import (
+    Foreign,
+    foreign,
+    keep,
+    sentence,
+    take_over,
+    take_over_noes,
+)
 from governance.officer.node import SETTINGS_FILE, deliver
 from governance.officer.office import Office
 from governance.trust.bundle import CountryDocuments
@@ -18,6 +26,11 @@ from protocols.proto.exchange_pb2 import SubmitRequest
 
 Version = Annotated[int, Field(ge=0)]
 Change = Callable[[OfficerDocuments], None]
+TO_DO = (
+    "of that nothing but a no is taken over. If your folder was restored from an old copy, run "
+    "`pratique-officer renew --take-over`. Else your key is stolen: run `pratique-officer rotate`, "
+    "and call the coordinator and the other officers"
+)
 
 
 class Handed(BaseModel):
@@ -65,19 +78,43 @@ def sign_and_hand_over(
 ) -> dict[str, Any]:
     """Apply a change, sign everything as it then stands, and hand it over.
 
-    `published` is what the exchange shows of this country: what it has and this folder lacks
-    (a folder restored from an old copy) is taken over first, so that no withdrawal is undone.
-    Returns what a machine may want to know. Raises HandoverFault once something was signed.
+    `published` is what the exchange shows of this country. Where this folder did not sign it, the
+    folder's word stands all the same, above that version; the officer is told, and of what was
+    shown a no alone is taken over. Returns what a machine may want to know. Raises HandoverFault
+    once something was signed.
     """
     with one_writer(office.home.path):
-        documents = office.documents
-        shown = published.version if published else 0
-        if published and shown > documents.version:
-            take_over(documents, office.own(), published)
-            office.terminal.warn(f"your folder was older than the exchange's version {shown}")
-        change(documents)
-        bundles = signed_under_every_key(office, documents, shown)
+        _beware(office, published)
+        bundles = _changed(office, change, published.version if published else 0)
+    told = {"not_signed_here": office.foreign} if office.foreign else {}
+    return {**hand_over(office, bundles, handing.out), **told}
+
+
+def take_over_and_hand_over(office: Office, seen: Foreign, handing: Handing) -> dict[str, Any]:
+    """Take over what another folder of this officer signed, sign and hand over as above."""
+    with one_writer(office.home.path):
+        own = office.own()
+        bundles = _changed(office, lambda held: take_over(held, own, seen), seen.version)
+        office.home.foreign_file.unlink(missing_ok=True)
     return hand_over(office, bundles, handing.out)
+
+
+def _changed(office: Office, change: Change, at_least: int) -> tuple[bytes, ...]:
+    change(office.documents)
+    return signed_under_every_key(office, office.documents, at_least)
+
+
+def _beware(office: Office, published: CountryDocuments | None) -> None:
+    """Say loudly where another hand has signed for this country, and keep what it signed."""
+    own, documents = office.own(), office.documents
+    seen = foreign(own, documents.version, published)
+    if seen is None:
+        return
+    office.foreign = sentence(own, seen)
+    office.terminal.warn(office.foreign)
+    office.terminal.warn(TO_DO)
+    keep(office.home.foreign_file, seen)
+    take_over_noes(documents, own, seen)
 
 
 def signed_under_every_key(
@@ -90,24 +127,6 @@ def signed_under_every_key(
     present = documents.sign(office.now(), office.identity.key, at_least=at_least)
     new = office.identity.next_key
     return (present,) if new is None else (present, documents.sign_next(office.now(), new))
-
-
-def take_over(
-    documents: OfficerDocuments, own: CountryDocuments | None, published: CountryDocuments
-) -> None:
-    """Take over what this country has published and this folder lacks.
-
-    A no stands, whichever of the two says it: nothing that was withdrawn comes back by itself.
-    """
-    decided = {*own.permits, *own.withdrawals} if own else set()
-    for study, permit in published.permits.items():
-        if study not in decided:
-            documents.approve(permit)
-    for withdrawal in published.withdrawals.values():
-        documents.withdraw(withdrawal)
-    if published.node:
-        documents.set_node(published.node)
-    documents.set_policy(published.policy)
 
 
 def hand_over(office: Office, bundles: Sequence[bytes], out: Path | None) -> dict[str, Any]:

@@ -97,6 +97,11 @@ class OfficerHome:
         return self.path / "handed.json"
 
     @property
+    def foreign_file(self) -> Path:
+        """What the exchange showed of the own country and this folder did not sign."""
+        return self.path / "not-signed-here.json"
+
+    @property
     def authority_file(self) -> Path:
         """The federation's transport authority."""
         return self.path / "authority.pem"

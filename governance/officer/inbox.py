@@ -19,6 +19,7 @@ SIGNATURES_WARNING = timedelta(days=60)
 class Matter(StrEnum):
     """Why something waits, in order of urgency."""
 
+    FOREIGN = "documents-not-signed-here"
     DRAFT = "draft-to-sign"
     STUDY = "study-to-decide"
     UNSENT = "documents-not-handed-over"
@@ -59,7 +60,8 @@ class Waiting:
 
     `draft` is one that waits and is not signed by this officer; `unsent` is to whom the newest
     documents have not been handed over; `new_key` is in words what a new key waits for;
-    `signed_until` is when the countries' signatures under the agreement end.
+    `signed_until` is when the countries' signatures under the agreement end; `foreign` is in words
+    what the exchange showed of this country and the folder did not sign.
     """
 
     country: str
@@ -71,11 +73,13 @@ class Waiting:
     certificate_ends: datetime | None = None
     new_key: str = ""
     signed_until: datetime | None = None
+    foreign: str = ""
 
 
 def items(waiting: Waiting) -> list[Item]:
     """Return what waits, most urgent first; within one matter the earliest end first."""
     found = [
+        *_foreign(waiting),
         *_draft(waiting),
         *_studies(waiting),
         *_unsent(waiting),
@@ -88,6 +92,15 @@ def items(waiting: Waiting) -> list[Item]:
     order = list(Matter)
     latest = datetime.max.replace(tzinfo=waiting.now.tzinfo)
     return sorted(found, key=lambda item: (order.index(item.matter), item.due or latest))
+
+
+def _foreign(waiting: Waiting) -> Iterator[Item]:
+    if waiting.foreign:
+        yield Item(
+            Matter.FOREIGN,
+            waiting.foreign,
+            "pratique-officer rotate; or, of an old copy, pratique-officer renew --take-over",
+        )
 
 
 def _draft(waiting: Waiting) -> Iterator[Item]:

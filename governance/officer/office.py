@@ -46,6 +46,8 @@ class Office:
     terminal: Terminal
     clock: Callable[[], datetime]
     dial: Dial
+    foreign: str = field(default="", init=False)
+    """In a sentence: what the exchange showed of this country that this folder did not sign."""
     _link: OpenLink | None = field(default=None, init=False)
 
     @classmethod
@@ -130,6 +132,7 @@ class Office:
         self.save(settings)
         self.identity = Identity(self.identity.store, new).settled()
         self.documents.adopt_next()
+        self.home.foreign_file.unlink(missing_ok=True)  # a thief's, or lost: the key is another
         self.terminal.warn(
             f"your new key {new.public.fingerprint} is in force; the former one is destroyed"
         )

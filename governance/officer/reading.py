@@ -13,8 +13,10 @@ from governance.errors import DocumentFault
 from governance.ledger import LedgerView, Terms
 from governance.officer.decisions import decision_on, stands_permitted
 from governance.officer.delivery import read_handed
+from governance.officer.foreign import sentence
 from governance.officer.inbox import Item, Matter, Waiting, items, until
 from governance.officer.office import Office
+from governance.officer.restoring import seen_or_kept
 from governance.officer.rotation import waiting_key
 from governance.officer.signing import waiting_draft
 from governance.officer.studies import find_study, kept_studies
@@ -41,10 +43,16 @@ def show_inbox(office: Office) -> None:
         certificate_ends=_certificate_ends(office),
         new_key=waiting_key(office, view),
         signed_until=view.signed_until if view else None,
+        foreign=_foreign(office, view),
     )
     found = [*strange, *items(waiting)]
     _list(office, found)
     office.terminal.answer([item.to_json() for item in found])
+
+
+def _foreign(office: Office, view: TrustedView | None) -> str:
+    seen = seen_or_kept(office, view)
+    return sentence(office.own(), seen) if seen else ""
 
 
 def _list(office: Office, found: list[Item]) -> None:

@@ -11,10 +11,9 @@ import pytest
 
 from governance.errors import DocumentFault
 from governance.local import Desk
-from governance.officer.delivery import Handed, read_handed, take_over
+from governance.officer.delivery import Handed, read_handed
 from governance.trust.bundle import own_country
-from governance.trust.signing import OfficerDocuments
-from tests.support.documents import Papers, node_keys, permit, study, withdrawal
+from tests.support.documents import node_keys
 from tests.support.officers import Keyboard, bundle_version
 
 pytestmark = pytest.mark.enable_socket
@@ -156,37 +155,3 @@ class TestHanded:
         file.write_text(content)
         assert read_handed(file) == Handed(node=0, exchange=0)
         assert read_handed(tmp_path / "none") == Handed()
-
-
-class TestTakingOver:
-    def test_brings_everything_that_was_published(self, tmp_path: Path) -> None:
-        papers = Papers(tmp_path / "papers").begin()
-        asked, other = study(papers.agreed), study(papers.agreed, id="other")
-        desk = papers.desks["DK"]
-        desk.set_node(node_keys("DK"))
-        desk.set_policy('@id("dk/none")\nforbid (principal, action, resource);\n')
-        desk.approve(permit(papers.agreed, asked))
-        desk.approve(permit(papers.agreed, other))
-        desk.withdraw(withdrawal(other))
-        papers.give("DK")
-        published = papers.view().country("DK")
-        new = OfficerDocuments(tmp_path / "new", "DK")
-        take_over(new, None, published)
-        bundle = new.sign(papers.now, papers.officers["DK"], at_least=published.version)
-        restored = own_country(bundle, "DK", papers.officers["DK"].public, papers.now)
-        assert restored.version == published.version + 1
-        assert restored.permits == published.permits
-        assert restored.withdrawals == published.withdrawals
-        assert (restored.node, restored.policy) == (published.node, published.policy)
-
-    def test_leaves_a_no_that_was_not_published_yet(self, tmp_path: Path) -> None:
-        papers = Papers(tmp_path / "papers").begin()
-        asked, key = study(papers.agreed), papers.officers["DK"]
-        papers.desks["DK"].approve(permit(papers.agreed, asked))
-        papers.give("DK")
-        old = OfficerDocuments(tmp_path / "old", "DK")
-        old.withdraw(withdrawal(asked))
-        local = own_country(old.sign(papers.now, key), "DK", key.public, papers.now)
-        take_over(old, local, papers.view().country("DK"))
-        restored = own_country(old.sign(papers.now, key), "DK", key.public, papers.now)
-        assert restored.withdrawal(asked.digest) == withdrawal(asked)
