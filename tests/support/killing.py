@@ -129,7 +129,12 @@ class Arena:
         self.studies.append(name)
 
     def launch(self, name: str) -> str:
-        """Launch a study and return its run's id."""
+        """Launch a study once every node is back, and return its run's id."""
+        deadline = time.monotonic() + OVER_SECONDS
+        while not all(self.coordinator.ask("status")["nodes"].values()):
+            if time.monotonic() > deadline:
+                raise Broken("not every node came back")
+            time.sleep(LOOK_SECONDS)
         return str(self.coordinator.ask("study", "launch", name)["run"])
 
     def state(self, name: str) -> dict[str, Any] | None:
