@@ -118,6 +118,7 @@ class Daemon:
         """Serve until `stop`."""
         self._node.holdings.refresh()
         self._node.note_start()
+        self._node.prepare()
         tender = threading.Thread(target=self._tend, name="tend", daemon=True)
         closer = threading.Thread(target=self._close_when_stopped, name="close", daemon=True)
         desk = Desk(self._home.socket, self._answer)

@@ -3,6 +3,7 @@
 No thread, socket or signal is in here: the daemon brings them, and tests do without.
 """
 
+import contextlib
 import logging
 import os
 import time
@@ -295,19 +296,20 @@ class Node:
                 _log.error("officer's file refused", extra={"path": file.name, "why": str(fault)})
                 file.replace(file.with_suffix(".refused"))
 
-    def _prepare_permitted(self) -> None:
-        """Work out beforehand what depends on a study alone, or on records.
+    def prepare(self) -> None:
+        """Be ready for the first message; what stands in the way is told by the tending."""
+        with contextlib.suppress(PratiqueError):
+            self._prepare_permitted()
 
-        A first message then waits neither for the accountant nor for the cohort to be selected.
-        """
+    def _prepare_permitted(self) -> None:
+        """So that a first message waits neither for the accountant nor for the cohort."""
         held = self.documents.held(self._clock())
-        honest = held.view.agreement.honest
         for study in held.view.studies.values():
             permit, withdrawal = held.own.permit(study.digest), held.own.withdrawal(study.digest)
             if study_standing(study, permit, withdrawal, held.view.now) != PERMITTED:
                 continue
             if study.priced:
-                epsilon(study.mechanisms, honest, study.privacy.delta)
+                epsilon(study.mechanisms, held.view.agreement.honest, study.privacy.delta)
             self.holdings.prepared(study)
 
     def _end_lapsed_runs(self) -> None:

@@ -22,7 +22,9 @@ from governance.policy.facts import listed
 from governance.trust.bundle import CountryDocuments
 from governance.trust.view import TrustedView
 
-NEXT = "Next: the coordinator may launch it once enough countries agree."
+NEXT = (
+    "Next: once your own node has it too and enough countries agree, the coordinator may launch it."
+)
 NEXT_NARROWED = (
     "Next: the coordinator sees your conditions and may propose a study that keeps them."
 )

@@ -25,6 +25,10 @@ from keys.errors import PratiqueError
 from protocols.proto.exchange_pb2 import SubmitRequest
 
 Version = Annotated[int, Field(ge=0)]
+NODE_WAITS = (
+    "your own node has not got this, and answers nothing until it has: give its folder once with "
+    "--node, or write a file with --bundle-out for its operator's `pratique-node accept`"
+)
 Change = Callable[[OfficerDocuments], None]
 TO_DO = (
     "of that nothing but a no is taken over. If your folder was restored from an old copy, run "
@@ -179,7 +183,7 @@ def _try(
 
 def _to_node(office: Office, bundles: Sequence[bytes]) -> bool:
     if office.settings.node is None:
-        office.terminal.warn("name your own node once with --node, or carry it the --bundle-out")
+        office.terminal.warn(NODE_WAITS)
         return False
     running = deliver(Path(office.settings.node), office.country, bundles)
     how = "is running and has them" if running else "is not running; it finds them when it starts"

@@ -127,7 +127,9 @@ class TrustedView:
         if shown > own.version:
             raise DocumentFault(
                 f"Your officer has signed version {shown}; this node has {own.version}",
-                fix="give the node the newest bundle of your officer",
+                why="a node takes its own country's documents from its officer alone",
+                fix="have your officer run `renew --node FOLDER`, or `renew --bundle-out FILE`, "
+                "which you hand over with `pratique-node accept FILE`",
             )
         return self._replaced(own)
 

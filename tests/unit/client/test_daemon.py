@@ -309,3 +309,20 @@ def test_newer_documents_that_another_country_names_are_fetched_now_and_not_too_
     else:
         time.sleep(0.2)
         assert len(calls) == before
+
+
+def test_what_a_first_message_needs_is_worked_out_before_one_is_looked_for(
+    start: Start, federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow first reply would hold back every later one of its run and phase."""
+    order: list[str] = []
+    serve = Fleet.serve
+
+    def served(fleet: Fleet, stop: threading.Event) -> None:
+        order.append("served")
+        serve(fleet, stop)
+
+    monkeypatch.setattr(federation.nodes["DK"], "prepare", lambda: order.append("prepared"))
+    monkeypatch.setattr(Fleet, "serve", served)
+    start(None).fleet.ready.wait(SOON)
+    assert order[:2] == ["prepared", "served"]

@@ -291,7 +291,7 @@ def test_a_newer_version_at_the_exchange_is_waited_for(
         made.restore()
     signed_later(federation)
     federation.papers.give("DK")
-    with pytest.raises(DocumentFault, match="newest bundle of your officer"):
+    with pytest.raises(DocumentFault, match="Your officer has signed version"):
         made.restore()
     made._engine.dispose()
 
