@@ -209,9 +209,10 @@ def test_an_unmasked_contribution_would_be_found(
     listener: Listener,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """One country's words may by chance all be too plain to be looked for; not everybody's."""
     unmasked(monkeypatch)
     said = run_once(federation)
-    found = canaries.found_in(b"".join(said["DK"]))
+    found = canaries.found_in(b"".join(frame for frames in said.values() for frame in frames))
     assert any("noisy sum, packed" in name for name in found)
 
 
