@@ -228,8 +228,10 @@ class Node:
 
     def _change_identity(self) -> None:
         """Sign with the next key once the own officer and what is published both name it."""
-        following, own = self._identities.following, self._own()
-        named = None if following is None else following.public.to_text()
+        following = self._identities.following
+        if following is None:
+            return
+        named, own = following.public.to_text(), self._own()
         if own is None or own.node is None or own.node.identity_key != named:
             return
         try:

@@ -140,9 +140,8 @@ class CoordinatorKeys:
     later: Mapping[str, SigningKey] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, home: CoordinatorHome, passphrase: bytes) -> Self:
-        """Unlock the key store. Raises KeyFault on a wrong passphrase."""
-        store = KeyStore.open(home.keys, passphrase)
+    def load(cls, home: CoordinatorHome, store: KeyStore) -> Self:
+        """Read the keys from the home's unlocked key store. Raises KeyFault."""
         keys = {name: SigningKey.from_bytes(store.get(name)) for name in _SIGNING_KEYS}
         return cls(
             identity=keys[IDENTITY],

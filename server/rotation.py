@@ -43,8 +43,8 @@ def open_keys(home: CoordinatorHome, passphrase: bytes) -> CoordinatorKeys:
 
     Raises KeyFault on a wrong passphrase.
     """
-    keys = CoordinatorKeys.open(home, passphrase)
     store = KeyStore.open(home.keys, passphrase)
+    keys = CoordinatorKeys.load(home, store)
     later, agreement = _later(store), Repository(home.repository).agreement()
     if len(later) < len(FIELDS):  # none, or what a change that was cut short has left
         _forget(store)

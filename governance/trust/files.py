@@ -61,18 +61,26 @@ def one_writer(directory: Path) -> Iterator[None]:
     """
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "lock").open("ab") as lock:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not _locked(lock.fileno()):
-            if time.monotonic() > deadline:
-                raise DocumentFault(
-                    f"The folder {directory} is being written by another process",
-                    fix="wait until it has finished, or end it",
-                )
-            time.sleep(PAUSE_SECONDS)
+        if not locked_within(lock.fileno(), PATIENCE_SECONDS):
+            raise DocumentFault(
+                f"The folder {directory} is being written by another process",
+                fix="wait until it has finished, or end it",
+            )
         yield
 
 
-def _locked(handle: int) -> bool:
+def locked_within(handle: int, seconds: float) -> bool:
+    """Take the lock of an open file, or give up after so long; returns whether it was taken."""
+    deadline = time.monotonic() + seconds
+    while not locked(handle):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(PAUSE_SECONDS)
+    return True
+
+
+def locked(handle: int) -> bool:
+    """Take the lock of an open file, if nobody has it; returns whether it was taken."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

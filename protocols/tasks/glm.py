@@ -5,11 +5,9 @@ from typing import Literal
 
 import numpy as np
 
-from protocols.mechanism import SMALLEST_NOISE_STD, Mechanism
 from protocols.separate import row_products
 from protocols.tasks.features import Columns, Feature, FloatArray
 from protocols.tasks.layout import input_names
-from protocols.tasks.schedule import TRAIN, rounded_scale
 from protocols.tasks.tensors import Initial, Tensor
 from protocols.tasks.training import Family, Predictor
 
@@ -53,16 +51,3 @@ class TrainGlm(Predictor):
             return names
         levels = self.target_feature(features).levels
         return tuple(f"{level}: {name}" for level in levels for name in names)
-
-    def _train_template(self, features: Sequence[Feature]) -> Mechanism:
-        dimension = self.dimension(features)
-        return Mechanism(
-            phase=TRAIN,
-            rounds=self.rounds,
-            sampling_rate=self.sampling_rate,
-            dimension=dimension,
-            clip_norm=self.clip_norm,
-            scale=rounded_scale(self.clip_norm, dimension),
-            noise_std=SMALLEST_NOISE_STD,
-            patients_bound=self.patients_bound,
-        )

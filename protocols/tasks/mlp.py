@@ -14,11 +14,10 @@ from pydantic import Field
 
 from protocols.errors import ProtocolFault
 from protocols.factors import factored_scale
-from protocols.mechanism import LARGEST_SCALE, SMALLEST_NOISE_STD, Mechanism, Rounding
+from protocols.mechanism import LARGEST_SCALE, Mechanism, Rounding
 from protocols.separate import row_products
 from protocols.tasks.features import Feature, FloatArray
 from protocols.tasks.network import Network
-from protocols.tasks.schedule import TRAIN
 from protocols.tasks.tensors import Initial, Tensor, split
 from protocols.tasks.training import Predictor
 
@@ -74,14 +73,6 @@ class TrainMlp(Network, Predictor):
         return np.asarray(row_products(rows, weights.T) + biases, dtype=np.float64)
 
     def _train_template(self, features: Sequence[Feature]) -> Mechanism:
-        return Mechanism(
-            phase=TRAIN,
-            rounds=self.rounds,
-            sampling_rate=self.sampling_rate,
-            dimension=self.dimension(features),
-            clip_norm=self.clip_norm,
-            scale=factored_scale(self.clip_norm, self.widths(features)),
-            noise_std=SMALLEST_NOISE_STD,
-            patients_bound=self.patients_bound,
-            rounding=Rounding.FACTORED,
-        )
+        scale = factored_scale(self.clip_norm, self.widths(features))
+        factored = {"scale": scale, "rounding": Rounding.FACTORED}
+        return Mechanism.model_validate({**dict(super()._train_template(features)), **factored})

@@ -10,10 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from protocols.mechanism import SMALLEST_NOISE_STD, Mechanism
 from protocols.tasks.features import Feature
 from protocols.tasks.network import Network
-from protocols.tasks.schedule import TRAIN, rounded_scale
 from protocols.tasks.tensors import Tensor
 
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
@@ -34,16 +32,3 @@ class TrainModule(Network):
         """Return the declared parts of the model vector."""
         del features
         return self.parts
-
-    def _train_template(self, features: Sequence[Feature]) -> Mechanism:
-        dimension = self.dimension(features)
-        return Mechanism(
-            phase=TRAIN,
-            rounds=self.rounds,
-            sampling_rate=self.sampling_rate,
-            dimension=dimension,
-            clip_norm=self.clip_norm,
-            scale=rounded_scale(self.clip_norm, dimension),
-            noise_std=SMALLEST_NOISE_STD,
-            patients_bound=self.patients_bound,
-        )

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from protocols.errors import ProtocolFault
-from protocols.mechanism import Mechanism
+from protocols.mechanism import SMALLEST_NOISE_STD, Mechanism
 from protocols.tasks.evaluation import LINEAR_LABEL_BINS, Evaluation, ScoreTable
 from protocols.tasks.features import (
     Columns,
@@ -28,7 +28,14 @@ from protocols.tasks.features import (
     lookup,
 )
 from protocols.tasks.layout import IntArray, check_size, encode_rows
-from protocols.tasks.schedule import COHORT_SHARE, EVALUATE, cohort_floor, counted
+from protocols.tasks.schedule import (
+    COHORT_SHARE,
+    EVALUATE,
+    TRAIN,
+    cohort_floor,
+    counted,
+    rounded_scale,
+)
 from protocols.tasks.tensors import Tensor
 
 
@@ -93,9 +100,19 @@ class Training(BaseModel, ABC):
     def rows(self, features: Sequence[Feature], columns: Columns) -> FloatArray:
         """Return what the model sees of each patient, (patients, coordinates)."""
 
-    @abstractmethod
     def _train_template(self, features: Sequence[Feature]) -> Mechanism:
-        """Return the template of the training release."""
+        """Return the template of the training release: whole gradients, rounded."""
+        dimension = self.dimension(features)
+        return Mechanism(
+            phase=TRAIN,
+            rounds=self.rounds,
+            sampling_rate=self.sampling_rate,
+            dimension=dimension,
+            clip_norm=self.clip_norm,
+            scale=rounded_scale(self.clip_norm, dimension),
+            noise_std=SMALLEST_NOISE_STD,
+            patients_bound=self.patients_bound,
+        )
 
     def check(self, features: Sequence[Feature]) -> None:
         """Raise ProtocolFault where the task and the declared features do not fit."""

@@ -172,7 +172,7 @@ def authority(arena: Arena) -> TransportAuthority:
     """The federation's own authority, as only its coordinator holds it."""
     home = CoordinatorHome(arena.coordinator.home)
     passphrase = arena.coordinator.passphrase.read_bytes()
-    keys = CoordinatorKeys.open(home, passphrase)
+    keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, passphrase))
     return keys.transport.in_force(datetime.now(UTC))
 
 

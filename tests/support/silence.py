@@ -10,3 +10,14 @@ class Silence:
     def draw(self, std: int, size: int) -> NDArray[np.int64]:
         """Return zeros."""
         return np.zeros(size, np.int64)
+
+
+class CountedSilence(Silence):
+    """Knows how often it was asked for."""
+
+    def __init__(self) -> None:
+        self.draws = 0
+
+    def draw(self, std: int, size: int) -> NDArray[np.int64]:
+        self.draws += 1
+        return super().draw(std, size)

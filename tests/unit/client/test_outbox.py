@@ -4,7 +4,6 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from sqlalchemy import select
 
 from client.node import LONGEST_SILENCE, Node
@@ -15,6 +14,7 @@ from protocols.errors import ReasonCode
 from protocols.private_sum.opening import CoordinatorRound, OpenedSum
 from protocols.tasks.layout import vector_to_bytes
 from tests.support.nodes import Federation, Run, code_of
+from tests.support.silence import CountedSilence
 
 ROUNDS = 4
 TRAINING = {
@@ -35,22 +35,11 @@ TRAINING = {
 }
 
 
-class Counted:
-    """Silence that knows how often it was asked for."""
-
-    def __init__(self) -> None:
-        self.draws = 0
-
-    def draw(self, std: int, size: int) -> NDArray[np.int64]:
-        self.draws += 1
-        return np.zeros(size, np.int64)
-
-
 class Trained:
     """A run of four rounds, to its end, and the requests of each."""
 
     def __init__(self, federation: Federation) -> None:
-        self.federation, self.noise = federation, Counted()
+        self.federation, self.noise = federation, CountedSilence()
         study = federation.approved(**TRAINING)
         self.node: Node = federation.restart("DK", noise=self.noise)
         self.run: Run = federation.ready(study)

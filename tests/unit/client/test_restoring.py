@@ -6,11 +6,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from client.errors import OperationFault
 from client.floor import count_id
@@ -31,19 +29,9 @@ from protocols.tasks.schedule import COHORT_FLOOR
 from tests.support.copies import Backup
 from tests.support.documents import NOW, agreement, permit, priced, study
 from tests.support.nodes import STEPS, Federation, Run, code_of, last_refusal
+from tests.support.silence import CountedSilence
 
 LATER = timedelta(minutes=5)
-
-
-class Counting:
-    """Silent noise that counts how often it was drawn."""
-
-    def __init__(self) -> None:
-        self.draws = 0
-
-    def draw(self, std: int, size: int) -> NDArray[np.int64]:
-        self.draws += 1
-        return np.zeros(size, np.int64)
 
 
 def spent(node: Node, federation: Federation) -> int:
@@ -117,7 +105,7 @@ def test_nothing_is_drawn_again_for_what_has_left(
     run, backup = reached(federation, study, until)
     opened = run.contributed(1, "histogram")
     backup.put_back()
-    noise = Counting()
+    noise = CountedSilence()
     node, _ = restored(federation, noise=noise)
     asked = [run.request(step, "DK") for step in STEPS] + [opened.contribute_request("DK")]
     assert ReasonCode.STALE in [code_of(node.handle(frame)) for frame in asked]

@@ -58,24 +58,24 @@ def test_no_private_key_lies_in_it_unsealed(home: CoordinatorHome) -> None:
 
 
 def test_its_keys_open_and_are_all_different(home: CoordinatorHome) -> None:
-    keys = CoordinatorKeys.open(home, PASSPHRASE)
+    keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, PASSPHRASE))
     signing = {k.public.to_text() for k in (keys.identity, keys.documents, keys.online, keys.log)}
     assert len(signing) == 4
-    again = CoordinatorKeys.open(home, PASSPHRASE)
+    again = CoordinatorKeys.load(home, KeyStore.open(home.keys, PASSPHRASE))
     assert again.identity.public == keys.identity.public
     assert keys.transport.line.generations[0].authority.federation == "danube"
 
 
 def test_a_wrong_passphrase_opens_nothing(home: CoordinatorHome) -> None:
     with pytest.raises(KeyFault) as caught:
-        CoordinatorKeys.open(home, b"something else")
+        KeyStore.open(home.keys, b"something else")
     assert caught.value.fix
 
 
 def test_the_exchange_s_certificate_names_where_it_is_reached_and_no_wildcard(
     home: CoordinatorHome, moment: datetime
 ) -> None:
-    keys = CoordinatorKeys.open(home, PASSPHRASE)
+    keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, PASSPHRASE))
     root, shown = keys.transport.trusted(moment), keys.transport.certificate
     peer = peer_of(shown, authority_pem=root, now=moment, revoked=())
     assert (peer.country, peer.role) == ("ZZ", Role.COORDINATOR)

@@ -38,7 +38,7 @@ def home(tmp_path: Path) -> CoordinatorHome:
 @pytest.fixture
 def papers(home: CoordinatorHome, tmp_path: Path) -> Papers:
     """A federation whose coordinator has the keys in that folder."""
-    keys = CoordinatorKeys.open(home, PASSPHRASE)
+    keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, PASSPHRASE))
     agreed = agreement().with_coordinator_keys(fields(keys))
     made = Papers(tmp_path / "papers", agreed=agreed)
     made.documents, made.online = keys.documents, keys.online
