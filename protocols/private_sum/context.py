@@ -21,8 +21,8 @@ RUN_ID_BYTES = 16
 LARGEST_ROSTER = 256
 LARGEST_ROUND = 1_000_000
 SMALLEST_HONEST = 2
-RUN_LABEL = "pratique/run/v1"
-ROUND_LABEL = "pratique/round/v1"
+RUN_LABEL = "pratique/run/v2"
+ROUND_LABEL = "pratique/round/v2"
 COUNTRY_PATTERN = re.compile(r"[A-Z]{2}")
 
 
@@ -86,6 +86,11 @@ class RunTerms:
     def threshold(self) -> int:
         """t: the shares that open a seed, ⌊(n + c)/2⌋ + 1."""
         return (len(self.roster) + self.colluding) // 2 + 1
+
+    @property
+    def smallest_set(self) -> int:
+        """The fewest countries that a sum is opened over: the floor, and t of them must agree."""
+        return max(self.floor, self.threshold)
 
     @cached_property
     def context(self) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from keys.derive import derive_key
+from keys.derive import derive_key, labelled_hash
 from keys.errors import KeyFault
 from keys.sealing import open_sealed, seal
 from protocols.lattice import pack
@@ -18,11 +18,11 @@ from protocols.mechanism import CHECK_COORDINATES
 from protocols.private_sum import shares
 from protocols.private_sum.context import RoundTerms
 from protocols.private_sum.masking import WORDS_DTYPE, Masker
-from protocols.private_sum.ratchet import mask_key
 from protocols.proto.round_pb2 import PHASE_CONTRIBUTE, ContributionHead
-from protocols.signed import COORDINATOR, ROSTER, bind, malformed, parse
+from protocols.signed import COORDINATOR, ROSTER, bind, parse
 
 SEED_LABEL = "pratique/seed/v1"
+COMMITMENTS_LABEL = "pratique/commitments/v1"
 LARGEST_HEAD = 1 << 16
 
 
@@ -34,20 +34,20 @@ def seed_key(terms: RoundTerms, owner: str, seed: bytes) -> bytes:
 def masked_words(
     terms: RoundTerms,
     owner: str,
-    secrets: tuple[bytes, Mapping[str, bytes]],
+    seed: bytes,
+    masks: Mapping[str, bytes],
     values: NDArray[np.int64],
     masker: Masker,
 ) -> bytes:
     """Return the words that leave: `values` (d,) and the check coordinates, packed and masked.
 
-    `secrets` are the owner's seed and the pair's chain value for each other country.
+    `seed` is the owner's, `masks` the key of the pair's mask for each other country.
     """
-    seed, links = secrets
     words = pack(values, terms.lane_bits, values.size + CHECK_COORDINATES)
     masker.add(seed_key(terms, owner, seed), words)
-    for peer, link in links.items():
+    for peer, key in masks.items():
         apply = masker.add if peer > owner else masker.subtract
-        apply(mask_key(link, terms.context, owner, peer), words)
+        apply(key, words)
     return words.astype(WORDS_DTYPE, copy=False).tobytes()
 
 
@@ -64,29 +64,37 @@ def share_out(terms: RoundTerms, seed: bytes, entropy: shares.Entropy) -> dict[s
     )
 
 
-def seal_share(context: bytes, key: bytes, owner: str, holder: str, share: bytes) -> bytes:
-    """Return the owner's share sealed for its holder, bound to the commitment to it."""
-    commitment = shares.commit(context, owner, holder, share)
-    return seal(key, share, bind(context, PHASE_CONTRIBUTE, owner, holder, commitment))
+def commitments_of(context: bytes, owner: str, held: Mapping[str, bytes]) -> bytes:
+    """Return the commitments to an owner's shares, 32 bytes each, in the order of `held`."""
+    return b"".join(shares.commit(context, owner, one, share) for one, share in held.items())
+
+
+def commitments_digest(context: bytes, owner: str, commitments: bytes) -> bytes:
+    """Return the 32-byte digest of an owner's commitments, which its signed head holds."""
+    return labelled_hash(COMMITMENTS_LABEL, context, owner.encode(), commitments)
+
+
+def seal_share(
+    context: bytes, key: bytes, owner: str, holder: str, share: bytes, seed_commitment: bytes
+) -> bytes:
+    """Return the owner's share sealed for its holder, bound to the seed that the owner signed."""
+    return seal(key, share, bind(context, PHASE_CONTRIBUTE, owner, holder, seed_commitment))
 
 
 def open_share(
-    context: bytes, key: bytes, owner: str, holder: str, sealed: bytes, commitment: bytes
+    context: bytes, key: bytes, owner: str, holder: str, sealed: bytes, seed_commitment: bytes
 ) -> bytes | None:
-    """Return the share in `sealed`, or None when it does not open or is not what was signed.
+    """Return the share in `sealed`, or None when it does not open.
 
-    `commitment` is what the owner signed for this holder.
+    Only the owner and the holder have the key; `seed_commitment` is what the owner signed.
     """
+    place = bind(context, PHASE_CONTRIBUTE, owner, holder, seed_commitment)
     try:
-        share = open_sealed(key, sealed, bind(context, PHASE_CONTRIBUTE, owner, holder, commitment))
+        return open_sealed(key, sealed, place)
     except KeyFault:
         return None
-    return share if shares.commit(context, owner, holder, share) == commitment else None
 
 
-def read_head(body: bytes, countries: int) -> ContributionHead:
-    """Return a contribution's head. Raises Refusal MALFORMED unless it commits to every share."""
-    head = parse(ContributionHead, body, LARGEST_HEAD)
-    if len(head.share_commitments) != countries:
-        raise malformed("it does not commit to one share for each country")
-    return head
+def read_head(body: bytes) -> ContributionHead:
+    """Return a contribution's head. Raises Refusal MALFORMED."""
+    return parse(ContributionHead, body, LARGEST_HEAD)

@@ -110,17 +110,25 @@ class CoordinatorRun:
         said = parse(Confirmations, body, setup.LARGEST_BODY)
         keep(self._macs, country, unpack_parcels(said.confirmations, others))
 
-    def begin_round(self, round_number: int, phase_kind: str, model: bytes) -> CoordinatorRound:
+    def begin_round(
+        self,
+        round_number: int,
+        phase_kind: str,
+        model: bytes,
+        *,
+        asked: tuple[str, ...] | None = None,
+    ) -> CoordinatorRound:
         """Open a round on a model or query.
 
-        Round numbers rise; a void round's number is not used again. Raises ProtocolFault, and
-        Refusal for a kind of round that the study does not have.
+        Round numbers rise; a void round's number is not used again. `asked` is given only where
+        this very round was begun before and closed on fewer countries than the roster: on these.
+        Raises ProtocolFault, and Refusal for a kind of round that the study does not have.
         """
         self._desk.require_all(self._macs)
         if round_number <= self._round_number:
             raise ProtocolFault("A round number was used before")
         terms = self._round_terms(round_number, phase_kind, model)
-        opened = CoordinatorRound(self._desk, terms, model, self._macs)
+        opened = CoordinatorRound(self._desk, terms, model, self._macs, asked or self.terms.roster)
         self._round_number = round_number
         return opened
 

@@ -1,9 +1,10 @@
 """A country's side of a run: what it says, once, and only to a request that it can trust.
 
 Order of calls: `bundle`, `encapsulate`, `confirm`, then for each round `admit` (changes nothing),
-`contribute`, `answer`. Each takes the bytes of a request and returns the bytes of a reply; what is
-wrong raises Refusal and changes nothing. The caller makes reply and `to_bytes` durable together
-before the reply leaves, and answers a repeated request with the same bytes.
+`contribute`, `agree` where another country dropped out, and `answer`. Each takes the bytes of a
+request and returns the bytes of a reply; what is wrong raises Refusal and changes nothing. The
+caller makes reply and `to_bytes` durable together before the reply leaves, and answers a repeated
+request with the same bytes.
 """
 
 import os
@@ -112,13 +113,13 @@ class CountryRun:
             )
         )
 
+    def agree(self, request: bytes) -> bytes:
+        """Return this country's signature on one set smaller than the roster."""
+        return self._advance(country_round.agreed(self._view, self._state, read_request(request)))
+
     def answer(self, request: bytes) -> bytes:
         """Return this country's shares for U, once; afterwards the round's secrets are gone."""
         return self._advance(country_round.answered(self._view, self._state, read_request(request)))
-
-    def abandon(self) -> None:
-        """Forget the open round's secrets: it is void, and stays charged."""
-        self._state = self._state.model_copy(update={"open_round": None})
 
     def _set_up(
         self,

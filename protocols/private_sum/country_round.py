@@ -9,8 +9,16 @@ from numpy.typing import NDArray
 from protocols.encoding import digest
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum import ratchet, setup, shares
+from protocols.private_sum.assent import (
+    assent_body,
+    require_agreed,
+    require_set,
+    require_unsigned,
+)
 from protocols.private_sum.context import DocumentVersions, RoundTerms
 from protocols.private_sum.contribution import (
+    commitments_digest,
+    commitments_of,
     masked_words,
     open_share,
     read_head,
@@ -23,6 +31,7 @@ from protocols.private_sum.messages import Request, parcels, require_current, un
 from protocols.private_sum.state import OpenRound, RunState, Stage
 from protocols.private_sum.view import OwnView
 from protocols.proto.round_pb2 import (
+    PHASE_AGREE,
     PHASE_ANSWER,
     PHASE_CONTRIBUTE,
     Answer,
@@ -74,49 +83,82 @@ def contributed(
     The state that comes out holds no mask key and no seed, and its chains stand at the next round.
     """
     links = _advanced(view, state, terms.round_number - state.round_number - 1)
+    context, me = terms.context, view.country
+    masks = {c: ratchet.mask_key(link, context, me, c) for c, link in links.items()}
     seed = shares.draw_element(entropy)
-    words = masked_words(terms, view.country, (seed, links), values, masker)
+    words = masked_words(terms, me, seed, masks, values, masker)
     held = share_out(terms, seed, entropy)
-    head = _head(view, terms, seed, held, words)
+    commitments = commitments_of(context, me, held)
+    head = ContributionHead(
+        round=terms.round_number,
+        versions=view.versions.to_proto(),
+        words_digest=words_digest(terms, me, words),
+        seed_commitment=shares.commit(context, me, ROSTER, seed),
+        commitments_digest=commitments_digest(context, me, commitments),
+    )
     body = serialise(head)
     reply = Contribution(
-        head=view.sign(PHASE_CONTRIBUTE, terms.context, ROSTER, body),
+        head=view.sign(PHASE_CONTRIBUTE, context, ROSTER, body),
         words=words,
-        shares=parcels(_sealed(view, terms, links, held)),
+        shares=parcels(_sealed(view, context, links, held, head.seed_commitment)),
+        commitments=commitments,
     )
     opened = OpenRound(
-        context=terms.context,
+        context=context,
         round_number=terms.round_number,
         head=body,
-        own_share=held[view.country],
-        seals={c: ratchet.sealing_key(links[c], terms.context, c, view.country) for c in links},
+        own_share=held[me],
+        seals={c: ratchet.sealing_key(link, context, c, me) for c, link in links.items()},
+        masks=masks,
     )
     return _after(view, state, terms, links, opened), Reply(contribution=reply)
 
 
-def answered(view: OwnView, state: RunState, request: Request) -> Step:
-    """Give this country's shares for U = roster; the state that comes out has none of them.
+def agreed(view: OwnView, state: RunState, request: Request) -> Step:
+    """Sign the set smaller than the roster that the coordinator names, once a round.
 
-    Raises Refusal ROSTER for any other U, and STALE when no round is open (or another one is).
+    Raises Refusal ROSTER for a set that is not opened, and STALE when no round is open (or
+    another one is), or a set was signed in it.
     """
-    opened = state.open_round
-    if opened is None:
-        raise _stale("no round is open: it was answered, or never contributed to")
+    opened = _require_open(state)
+    view.trust(request, PHASE_AGREE, opened.context)
+    chosen = require_set(view.terms, view.country, request.body.agree.countries)
+    require_unsigned(view.terms, opened, chosen)
+    body = assent_body(opened.round_number, chosen)
+    signed = view.sign(PHASE_AGREE, opened.context, ROSTER, body)
+    after = opened.model_copy(update={"agreed": chosen})
+    return state.model_copy(update={"open_round": after}), Reply(assent=signed)
+
+
+def answered(view: OwnView, state: RunState, request: Request) -> Step:
+    """Give this country's shares for U, and the keys of its masks with those outside U.
+
+    The state that comes out has none of them. Raises Refusal ROSTER for a U that may not be
+    opened, and STALE when no round is open (or another one is).
+    """
+    opened = _require_open(state)
     view.trust(request, PHASE_ANSWER, opened.context)
     asked = request.body.answer
-    if tuple(asked.countries) != view.terms.roster:
-        raise setup.other_roster()
-    heads = _heads(view, opened, asked.heads)
-    sealed = unpack_parcels(asked.shares, view.others)
+    chosen = require_set(view.terms, view.country, asked.countries)
+    require_agreed(view, opened, chosen, asked.assents)
+    heads = _heads(view, opened, chosen, asked.heads)
+    sealed = unpack_parcels(asked.shares, [one for one in chosen if one != view.country])
     given = _opened_shares(view, opened, heads, sealed)
     answer = Answer(
         round=opened.round_number,
         versions=view.versions.to_proto(),
         shares=parcels(given),
-        unopenable=[country for country in view.terms.roster if country not in given],
+        unopenable=[country for country in chosen if country not in given],
+        masks=parcels({c: opened.masks[c] for c in view.terms.roster if c not in chosen}),
     )
     signed = view.sign(PHASE_ANSWER, opened.context, COORDINATOR, serialise(answer))
     return state.model_copy(update={"open_round": None}), Reply(answer=signed)
+
+
+def _require_open(state: RunState) -> OpenRound:
+    if state.open_round is None:
+        raise _stale("no round is open: it was answered, or never contributed to")
+    return state.open_round
 
 
 def _require_turn(state: RunState, terms: RoundTerms) -> None:
@@ -149,29 +191,18 @@ def _advanced(view: OwnView, state: RunState, rounds: int) -> dict[str, bytes]:
     }
 
 
-def _head(
-    view: OwnView, terms: RoundTerms, seed: bytes, held: Mapping[str, bytes], words: bytes
-) -> ContributionHead:
-    me, context = view.country, terms.context
-    return ContributionHead(
-        round=terms.round_number,
-        versions=view.versions.to_proto(),
-        words_digest=words_digest(terms, me, words),
-        seed_commitment=shares.commit(context, me, ROSTER, seed),
-        share_commitments=[shares.commit(context, me, c, share) for c, share in held.items()],
-    )
-
-
 def _sealed(
-    view: OwnView, terms: RoundTerms, links: Mapping[str, bytes], held: Mapping[str, bytes]
+    view: OwnView,
+    context: bytes,
+    links: Mapping[str, bytes],
+    held: Mapping[str, bytes],
+    seed_commitment: bytes,
 ) -> dict[str, bytes]:
-    me, context = view.country, terms.context
-    return {
-        peer: seal_share(
-            context, ratchet.sealing_key(links[peer], context, me, peer), me, peer, held[peer]
-        )
-        for peer in view.others
-    }
+    me, sealed = view.country, {}
+    for peer in view.others:
+        key = ratchet.sealing_key(links[peer], context, me, peer)
+        sealed[peer] = seal_share(context, key, me, peer, held[peer], seed_commitment)
+    return sealed
 
 
 def _after(
@@ -193,10 +224,11 @@ def _after(
 
 
 def _heads(
-    view: OwnView, opened: OpenRound, messages: Sequence[Signed]
+    view: OwnView, opened: OpenRound, chosen: Sequence[str], messages: Sequence[Signed]
 ) -> dict[str, ContributionHead]:
-    bodies = view.open_roster(messages, PHASE_CONTRIBUTE, opened.context, opened.head)
-    heads = {c: read_head(body, len(view.terms.roster)) for c, body in bodies.items()}
+    context, own = opened.context, opened.head
+    bodies = view.open_roster(messages, chosen, PHASE_CONTRIBUTE, context, own)
+    heads = {c: read_head(body) for c, body in bodies.items()}
     for country, head in heads.items():
         require_current(view.versions, DocumentVersions.from_proto(head.versions), country)
     return heads
@@ -208,17 +240,17 @@ def _opened_shares(
     heads: Mapping[str, ContributionHead],
     sealed: Mapping[str, bytes],
 ) -> dict[str, bytes]:
-    me = view.country
-    place = view.terms.roster.index(me)
-    given = {me: opened.own_share}
-    for owner in view.others:
-        commitment = heads[owner].share_commitments[place]
-        share = open_share(
-            opened.context, opened.seals[owner], owner, me, sealed[owner], commitment
-        )
+    """Return the shares that open, in the order of the countries that they are of."""
+    given = {}
+    for owner, head in heads.items():
+        share: bytes | None = opened.own_share
+        if owner != view.country:
+            key = opened.seals[owner]
+            commitment, me = head.seed_commitment, view.country
+            share = open_share(opened.context, key, owner, me, sealed[owner], commitment)
         if share is not None:
             given[owner] = share
-    return dict(sorted(given.items()))
+    return given
 
 
 def _stale(why: str) -> Refusal:

@@ -41,7 +41,7 @@ def give_encapsulations(view: OwnView, state: RunState, request: Request) -> Ste
     """Take every country's bundle, encapsulate to the higher ones and sign over both digests."""
     terms, own = view.terms, state.bundle_bodies[view.country]
     messages = request.body.encapsulate.bundles
-    bodies = view.open_roster(messages, PHASE_BUNDLE, terms.context, own)
+    bodies = view.open_roster(messages, terms.roster, PHASE_BUNDLE, terms.context, own)
     public = {c: _checked_keys(view, c, body) for c, body in bodies.items()}
     digests = {c: setup.bundle_digest(terms, c, body) for c, body in bodies.items()}
     made = {c: encapsulate(public[c]) for c in setup.higher(terms, view.country)}
@@ -65,8 +65,9 @@ def give_confirmations(view: OwnView, state: RunState, request: Request) -> Step
     The run's private keys and encapsulated secrets are not in the state that comes out.
     """
     terms, asked = view.terms, request.body.confirm
+    own = state.encapsulation
     bodies = view.open_roster(
-        asked.encapsulations, PHASE_ENCAPSULATE, terms.context, state.encapsulation
+        asked.encapsulations, terms.roster, PHASE_ENCAPSULATE, terms.context, own
     )
     secrets = _pair_secrets(view, state, bodies, _ciphertexts(view, request))
     transcript = setup.transcript(terms, state.bundles, [bodies[c] for c in terms.roster])

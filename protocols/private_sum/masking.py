@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 WORDS_DTYPE = np.dtype("<u8")
 FIRST_COUNTER = bytes(16)
+KEY_BYTES = 32
 
 
 class Masker:

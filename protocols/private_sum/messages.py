@@ -12,6 +12,7 @@ from keys.identity import VerifyKey
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum.context import LARGEST_ROSTER, DocumentVersions
 from protocols.proto.round_pb2 import (
+    PHASE_AGREE,
     PHASE_ANSWER,
     PHASE_BUNDLE,
     PHASE_CONFIRM,
@@ -45,6 +46,7 @@ CONTENT = {
     PHASE_ENCAPSULATE: "encapsulate",
     PHASE_CONFIRM: "confirm",
     PHASE_CONTRIBUTE: "contribute",
+    PHASE_AGREE: "agree",
     PHASE_ANSWER: "answer",
 }
 """What the body of a request holds in each phase; a phase that is not here is refused."""
@@ -94,8 +96,9 @@ class Request:
 
     @property
     def round_number(self) -> int:
-        """The round that a CONTRIBUTE or ANSWER request claims; 0 in set-up."""
-        return self.body.contribute.round or self.body.answer.round
+        """The round that a CONTRIBUTE, AGREE or ANSWER request claims; 0 in set-up."""
+        body = self.body
+        return body.contribute.round or body.agree.round or body.answer.round
 
     @property
     def phase_kind(self) -> str:

@@ -1,27 +1,33 @@
 """The coordinator's side of one round: collect contributions and answers, open the sum or none.
 
-Order: `contribute_request` to every country, `take_contribution` from each, `answer_request` to
-every country, `take_answer` from at least t, `open`. Masked words are added up as they come.
+Order: `contribute_request` and `take_contribution` for every country, then `close`, which names U,
+the countries whose sum is to be opened. Where U is smaller than the roster, `agree_request` and
+`take_assent` for each of U. Then `answer_request` and `take_answer` for each of U, and `open`.
+Masked words are added up as they come.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from keys.derive import HASH_BYTES
 from protocols.errors import ProtocolFault
 from protocols.lattice import unpack
 from protocols.private_sum import shares
+from protocols.private_sum.assent import assent_body
 from protocols.private_sum.context import RoundTerms
-from protocols.private_sum.contribution import read_head, seed_key, words_digest
+from protocols.private_sum.contribution import commitments_digest, read_head, seed_key, words_digest
 from protocols.private_sum.desk import Desk, keep
-from protocols.private_sum.masking import WORDS_DTYPE, Masker
+from protocols.private_sum.masking import KEY_BYTES, WORDS_DTYPE, Masker
 from protocols.private_sum.messages import parcels, read_reply, unpack_parcels
 from protocols.private_sum.setup import LARGEST_BODY
 from protocols.proto.round_pb2 import (
+    PHASE_AGREE,
     PHASE_ANSWER,
     PHASE_CONTRIBUTE,
+    AgreeRequest,
     Answer,
     AnswerRequest,
     ContributeRequest,
@@ -55,6 +61,14 @@ class VoidRound:
     missing: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Given:
+    """What a country answered: its shares by owner, and its mask keys by country outside U."""
+
+    shares: Mapping[str, bytes]
+    masks: Mapping[str, bytes]
+
+
 class CoordinatorRound:
     """One round of a run.
 
@@ -62,15 +76,25 @@ class CoordinatorRound:
     """
 
     def __init__(
-        self, desk: Desk, terms: RoundTerms, model: bytes, macs: Mapping[str, Mapping[str, bytes]]
+        self,
+        desk: Desk,
+        terms: RoundTerms,
+        model: bytes,
+        macs: Mapping[str, Mapping[str, bytes]],
+        asked: tuple[str, ...],
     ) -> None:
+        """`asked` are the roster, or those of them that a sum was to be opened over before."""
         self._desk, self._terms, self._model, self._macs = desk, terms, model, macs
+        self._asked = asked
+        self._chosen: tuple[str, ...] | None = None
         self._masker = Masker(terms.words)
         self._sum = np.zeros(terms.words, np.uint64)
         self._heads: dict[str, Signed] = {}
-        self._commitments: dict[str, ContributionHead] = {}
+        self._signed: dict[str, ContributionHead] = {}
+        self._commitments: dict[str, bytes] = {}
         self._sealed: dict[str, dict[str, bytes]] = {}
-        self._answers: dict[str, dict[str, bytes]] = {}
+        self._assents: dict[str, Signed] = {}
+        self._answers: dict[str, _Given] = {}
 
     @property
     def terms(self) -> RoundTerms:
@@ -78,14 +102,38 @@ class CoordinatorRound:
         return self._terms
 
     @property
+    def asked(self) -> tuple[str, ...]:
+        """The countries that are asked to contribute."""
+        return self._asked
+
+    @property
     def contributed(self) -> tuple[str, ...]:
         """The countries whose contribution is here."""
         return tuple(sorted(self._heads))
 
     @property
+    def agreed(self) -> tuple[str, ...]:
+        """The countries that signed U."""
+        return tuple(sorted(self._assents))
+
+    @property
     def answered(self) -> tuple[str, ...]:
         """The countries whose shares are here."""
         return tuple(sorted(self._answers))
+
+    @property
+    def smaller(self) -> bool:
+        """Whether the round was closed on fewer countries than the roster."""
+        return self._chosen is not None and self._chosen != self._roster
+
+    @property
+    def openable(self) -> bool:
+        """Whether the round was closed on countries that may be asked to open their sum."""
+        return self._chosen is not None and self._shortfall(self._chosen) is None
+
+    @property
+    def _roster(self) -> tuple[str, ...]:
+        return self._desk.terms.roster
 
     def contribute_request(self, country: str) -> bytes:
         """Return the request for a country's contribution."""
@@ -99,82 +147,135 @@ class CoordinatorRound:
         return self._desk.request(country, PHASE_CONTRIBUTE, self._terms.context, body, self._model)
 
     def take_contribution(self, country: str, reply: bytes) -> None:
-        """Take a contribution and add it to the sum of masked words."""
+        """Take a contribution and add it to the sum of masked words, while the round is open."""
         said = read_reply(reply, country, "contribution").contribution
-        context = self._terms.context
-        body = self._desk.open(said.head, country, PHASE_CONTRIBUTE, context, ROSTER)
-        self._require_words(country, said, head := read_head(body, len(self._desk.peers)))
-        others = [one for one in self._desk.terms.roster if one != country]
-        sealed = unpack_parcels(said.shares, others)
+        body = self._desk.open(said.head, country, PHASE_CONTRIBUTE, self._terms.context, ROSTER)
+        self._require_signed(country, said, head := read_head(body))
+        sealed = unpack_parcels(said.shares, [one for one in self._roster if one != country])
+        self._require_awaited(country)
         if country not in self._heads:
             self._sum += np.frombuffer(said.words, WORDS_DTYPE)
         keep(self._heads, country, said.head)
-        self._commitments[country] = head
+        self._signed[country], self._commitments[country] = head, said.commitments
         self._sealed.setdefault(country, sealed)
 
-    def answer_request(self, country: str) -> bytes:
-        """Return the request for a country's shares. Raises ProtocolFault when one is missing.
+    def close(self) -> tuple[str, ...]:
+        """Return U: those who have contributed by now. It is named once, and stays."""
+        if self._chosen is None:
+            self._chosen = self.contributed
+        return self._chosen
 
-        U is the roster: a round in which a country did not contribute is void.
-        """
-        self._desk.require_all(self._heads)
-        roster = self._desk.terms.roster
-        addressed = {one: self._sealed[one][country] for one in roster if one != country}
+    def agree_request(self, country: str) -> bytes:
+        """Return the request to sign U, the round being closed on fewer than the roster."""
+        content = AgreeRequest(round=self._terms.round_number, countries=self._member(country))
+        body = RequestBody(agree=content)
+        return self._desk.request(country, PHASE_AGREE, self._terms.context, body)
+
+    def take_assent(self, country: str, reply: bytes) -> None:
+        """Take a country's signature on U."""
+        signed = read_reply(reply, country, "assent").assent
+        body = self._desk.open(signed, country, PHASE_AGREE, self._terms.context, ROSTER)
+        if body != assent_body(self._terms.round_number, self._member(country)):
+            raise malformed(f"{country} agreed on other countries than it was asked to")
+        keep(self._assents, country, signed)
+
+    def answer_request(self, country: str) -> bytes:
+        """Return the request for a country's shares, the round being closed."""
+        chosen = self._member(country)
+        addressed = {one: self._sealed[one][country] for one in chosen if one != country}
         content = AnswerRequest(
             round=self._terms.round_number,
-            countries=roster,
-            heads=[self._heads[one] for one in roster],
+            countries=chosen,
+            heads=[self._heads[one] for one in chosen],
             shares=parcels(addressed),
+            assents=[self._assents[one] for one in self.agreed],
         )
         body = RequestBody(answer=content)
         return self._desk.request(country, PHASE_ANSWER, self._terms.context, body)
 
     def take_answer(self, country: str, reply: bytes) -> None:
-        """Take a country's shares."""
+        """Take a country's shares, and its mask keys with those outside U."""
+        chosen = self._member(country)
         signed = read_reply(reply, country, "answer").answer
         context = self._terms.context
         body = self._desk.open(signed, country, PHASE_ANSWER, context, COORDINATOR)
         answer = parse(Answer, body, LARGEST_BODY)
         about = [*(share.country for share in answer.shares), *answer.unopenable]
-        if sorted(about) != list(self._desk.terms.roster):
+        if sorted(about) != list(chosen):
             raise malformed(f"the answer of {country} is not about each country once")
-        keep(self._answers, country, {share.country: share.content for share in answer.shares})
+        given = {share.country: share.content for share in answer.shares}
+        masks = unpack_parcels(answer.masks, [one for one in self._roster if one not in chosen])
+        if any(len(key) != KEY_BYTES for key in masks.values()):
+            raise malformed(f"a mask key of {country} has the wrong length")
+        keep(self._answers, country, _Given(given, masks))
 
     def open(self) -> OpenedSum | VoidRound:
-        """Open the sum with what is here, or say why nothing opens."""
-        absent = self._absent()
-        if absent:
-            return VoidRound("a country did not contribute", absent)
-        if len(self._answers) < self._desk.terms.threshold:
-            silent = (one for one in self._desk.terms.roster if one not in self._answers)
-            return VoidRound("too few countries answered", tuple(silent))
-        usable = {owner: self._usable(owner) for owner in self._desk.terms.roster}
+        """Close the round, and open the sum with what is here, or say why nothing opens."""
+        chosen = self.close()
+        if void := self._shortfall(chosen) or self._silence(chosen):
+            return void
+        usable = {owner: self._usable(owner) for owner in chosen}
         seeds = {owner: self._seed(owner, held) for owner, held in usable.items()}
         lost = tuple(owner for owner, seed in seeds.items() if seed is None)
         if lost:
             return VoidRound("the shares of a country's seed do not open it", lost)
         return self._opened({one: seed for one, seed in seeds.items() if seed}, usable)
 
-    def _require_words(self, country: str, said: Contribution, head: ContributionHead) -> None:
+    def _member(self, country: str) -> tuple[str, ...]:
+        """Return U, of which the country is one. Raises ProtocolFault."""
+        if self._chosen is None:
+            raise ProtocolFault("The round is not closed yet")
+        if country not in self._chosen:
+            raise ProtocolFault(f"The round was closed without {country}")
+        return self._chosen
+
+    def _require_awaited(self, country: str) -> None:
+        if country not in self._asked:
+            raise ProtocolFault(f"{country} was not asked to contribute to this round")
+        if self._chosen is not None and country not in self._chosen:
+            raise ProtocolFault(f"The contribution of {country} came after the round was closed")
+
+    def _require_signed(self, country: str, said: Contribution, head: ContributionHead) -> None:
         if len(said.words) != 8 * self._terms.words:
             raise malformed(f"{country} sent a vector of another length than the round's")
         if words_digest(self._terms, country, said.words) != head.words_digest:
             raise ProtocolFault(f"The words of {country} are not those it signed")
+        made = commitments_digest(self._terms.context, country, said.commitments)
+        if made != head.commitments_digest:
+            raise ProtocolFault(f"The commitments of {country} are not those it signed")
+        if len(said.commitments) != HASH_BYTES * len(self._roster):
+            raise malformed(f"{country} does not commit to one share for each country")
 
-    def _absent(self) -> tuple[str, ...]:
-        return tuple(one for one in self._desk.terms.roster if one not in self._heads)
+    def _shortfall(self, chosen: tuple[str, ...]) -> VoidRound | None:
+        """Say why the sum over these cannot be opened, whoever answers."""
+        absent = tuple(one for one in self._asked if one not in chosen)
+        if absent and self._asked != self._roster:
+            return VoidRound("a country that the others agreed on did not contribute", absent)
+        if len(chosen) < self._desk.terms.smallest_set:
+            return VoidRound("too few countries contributed", absent)
+        return None
+
+    def _silence(self, chosen: tuple[str, ...]) -> VoidRound | None:
+        """Say why it cannot be opened with the signatures and answers that are here."""
+        threshold = self._desk.terms.threshold
+        if self.smaller and len(self._assents) < threshold:
+            silent = tuple(one for one in chosen if one not in self._assents)
+            return VoidRound("too few countries agreed on those that are left", silent)
+        silent = tuple(one for one in chosen if one not in self._answers)
+        if len(self._answers) < (len(chosen) if self.smaller else threshold):
+            return VoidRound("too few countries answered", silent)
+        return None
 
     def _usable(self, owner: str) -> dict[str, bytes]:
         """Return the shares of the owner's seed that are what it committed to, by holder."""
-        commitments = self._commitments[owner].share_commitments
-        signed = dict(zip(self._desk.terms.roster, commitments, strict=True))
-        context = self._terms.context
-        return {
-            holder: given[owner]
-            for holder, given in sorted(self._answers.items())
-            if owner in given
-            and shares.commit(context, owner, holder, given[owner]) == signed[holder]
-        }
+        context, all_of_it = self._terms.context, self._commitments[owner]
+        usable = {}
+        for holder, given in sorted(self._answers.items()):
+            place = HASH_BYTES * self._roster.index(holder)
+            signed, share = all_of_it[place : place + HASH_BYTES], given.shares.get(owner)
+            if share is not None and shares.commit(context, owner, holder, share) == signed:
+                usable[holder] = share
+        return usable
 
     def _seed(self, owner: str, usable: Mapping[str, bytes]) -> bytes | None:
         terms = self._desk.terms
@@ -185,9 +286,8 @@ class CoordinatorRound:
             seed = shares.combine({terms.roster.index(one) + 1: usable[one] for one in chosen})
         except ProtocolFault:
             return None
-        signed = self._commitments[owner].seed_commitment
         made = shares.commit(self._terms.context, owner, ROSTER, seed)
-        return seed if signed == made else None
+        return seed if made == self._signed[owner].seed_commitment else None
 
     def _opened(
         self, seeds: Mapping[str, bytes], usable: Mapping[str, Mapping[str, bytes]]
@@ -195,6 +295,8 @@ class CoordinatorRound:
         words = self._sum.copy()
         for owner, seed in seeds.items():
             self._masker.subtract(seed_key(self._terms, owner, seed), words)
+        if self.smaller:
+            self._unmask_outside(tuple(seeds), words)
         dimension = self._terms.mechanism.dimension
         opened = unpack(words, self._terms.lane_bits)
         if opened[dimension:].any():
@@ -202,7 +304,14 @@ class CoordinatorRound:
         pairs = ((holder, owner) for holder in self.answered for owner in seeds)
         return OpenedSum(
             values=opened[:dimension],
-            countries=self._desk.terms.roster,
+            countries=tuple(seeds),
             variance=len(seeds) * self._terms.mechanism.noise_std**2,
             unopenable=tuple(pair for pair in pairs if pair[0] not in usable[pair[1]]),
         )
+
+    def _unmask_outside(self, chosen: Sequence[str], words: NDArray[np.uint64]) -> None:
+        """Take out the masks between those of U and those outside it: nobody else cancels them."""
+        for country in chosen:
+            for outside, key in self._answers[country].masks.items():
+                remove = self._masker.subtract if outside > country else self._masker.add
+                remove(key, words)

@@ -31,8 +31,9 @@ class Frozen(BaseModel):
 class OpenRound(Frozen):
     """A round that this country contributed to and has not answered.
 
-    `head` is the digest of its own signed head, `own_share` its share of its own seed, and
-    `seals` the keys that open what the others sealed for it.
+    `head` is the body of its own signed head, `own_share` its share of its own seed, `seals` the
+    keys that open what the others sealed for it, `masks` the keys of its masks with them, and
+    `agreed` the smaller set that it signed, empty while it has signed none.
     """
 
     context: bytes
@@ -40,6 +41,8 @@ class OpenRound(Frozen):
     head: bytes
     own_share: bytes
     seals: dict[str, bytes]
+    masks: dict[str, bytes]
+    agreed: tuple[str, ...] = ()
 
 
 class RunState(Frozen):

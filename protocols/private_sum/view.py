@@ -58,13 +58,20 @@ class OwnView:
         require_current(self.versions, request.versions, COORDINATOR)
 
     def open_roster(
-        self, messages: Sequence[Signed], phase: Phase, context: bytes, own: bytes
+        self,
+        messages: Sequence[Signed],
+        countries: Sequence[str],
+        phase: Phase,
+        context: bytes,
+        own: bytes,
     ) -> dict[str, bytes]:
-        """Return every country's body, of which this country's must be `own`.
+        """Return the body that each of these countries addressed to the roster, in their order.
 
-        Raises Refusal, NOT_AUTHENTIC where another message is shown in this country's name.
+        This country's must be `own`. Raises Refusal, NOT_AUTHENTIC where another message is shown
+        in this country's name.
         """
-        bodies = open_all(messages, self.peers, phase, context)
+        peers = {country: self.peers[country] for country in countries}
+        bodies = open_all(messages, peers, phase, context)
         if bodies[self.country] != own:
             raise Refusal(
                 ReasonCode.NOT_AUTHENTIC,

@@ -74,7 +74,7 @@ class Request(_message.Message):
     def __init__(self, signed: _Optional[_Union[Signed, _Mapping]] = ..., model: _Optional[bytes] = ...) -> None: ...
 
 class RequestBody(_message.Message):
-    __slots__ = ("agreement", "study", "run_id", "versions", "bundle", "encapsulate", "confirm", "contribute", "answer")
+    __slots__ = ("agreement", "study", "run_id", "versions", "bundle", "encapsulate", "confirm", "contribute", "answer", "agree")
     AGREEMENT_FIELD_NUMBER: _ClassVar[int]
     STUDY_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
@@ -84,6 +84,7 @@ class RequestBody(_message.Message):
     CONFIRM_FIELD_NUMBER: _ClassVar[int]
     CONTRIBUTE_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
+    AGREE_FIELD_NUMBER: _ClassVar[int]
     agreement: str
     study: str
     run_id: bytes
@@ -93,7 +94,8 @@ class RequestBody(_message.Message):
     confirm: ConfirmRequest
     contribute: ContributeRequest
     answer: AnswerRequest
-    def __init__(self, agreement: _Optional[str] = ..., study: _Optional[str] = ..., run_id: _Optional[bytes] = ..., versions: _Optional[_Union[DocumentVersions, _Mapping]] = ..., bundle: _Optional[_Union[BundleRequest, _Mapping]] = ..., encapsulate: _Optional[_Union[EncapsulateRequest, _Mapping]] = ..., confirm: _Optional[_Union[ConfirmRequest, _Mapping]] = ..., contribute: _Optional[_Union[ContributeRequest, _Mapping]] = ..., answer: _Optional[_Union[AnswerRequest, _Mapping]] = ...) -> None: ...
+    agree: AgreeRequest
+    def __init__(self, agreement: _Optional[str] = ..., study: _Optional[str] = ..., run_id: _Optional[bytes] = ..., versions: _Optional[_Union[DocumentVersions, _Mapping]] = ..., bundle: _Optional[_Union[BundleRequest, _Mapping]] = ..., encapsulate: _Optional[_Union[EncapsulateRequest, _Mapping]] = ..., confirm: _Optional[_Union[ConfirmRequest, _Mapping]] = ..., contribute: _Optional[_Union[ContributeRequest, _Mapping]] = ..., answer: _Optional[_Union[AnswerRequest, _Mapping]] = ..., agree: _Optional[_Union[AgreeRequest, _Mapping]] = ...) -> None: ...
 
 class BundleRequest(_message.Message):
     __slots__ = ("roster",)
@@ -125,33 +127,45 @@ class ContributeRequest(_message.Message):
     confirmations: _containers.RepeatedCompositeFieldContainer[Parcel]
     def __init__(self, round: _Optional[int] = ..., phase_kind: _Optional[str] = ..., confirmations: _Optional[_Iterable[_Union[Parcel, _Mapping]]] = ...) -> None: ...
 
+class AgreeRequest(_message.Message):
+    __slots__ = ("round", "countries")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    COUNTRIES_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    countries: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, round: _Optional[int] = ..., countries: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class AnswerRequest(_message.Message):
-    __slots__ = ("round", "countries", "heads", "shares")
+    __slots__ = ("round", "countries", "heads", "shares", "assents")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     COUNTRIES_FIELD_NUMBER: _ClassVar[int]
     HEADS_FIELD_NUMBER: _ClassVar[int]
     SHARES_FIELD_NUMBER: _ClassVar[int]
+    ASSENTS_FIELD_NUMBER: _ClassVar[int]
     round: int
     countries: _containers.RepeatedScalarFieldContainer[str]
     heads: _containers.RepeatedCompositeFieldContainer[Signed]
     shares: _containers.RepeatedCompositeFieldContainer[Parcel]
-    def __init__(self, round: _Optional[int] = ..., countries: _Optional[_Iterable[str]] = ..., heads: _Optional[_Iterable[_Union[Signed, _Mapping]]] = ..., shares: _Optional[_Iterable[_Union[Parcel, _Mapping]]] = ...) -> None: ...
+    assents: _containers.RepeatedCompositeFieldContainer[Signed]
+    def __init__(self, round: _Optional[int] = ..., countries: _Optional[_Iterable[str]] = ..., heads: _Optional[_Iterable[_Union[Signed, _Mapping]]] = ..., shares: _Optional[_Iterable[_Union[Parcel, _Mapping]]] = ..., assents: _Optional[_Iterable[_Union[Signed, _Mapping]]] = ...) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("bundle", "encapsulation", "confirmation", "contribution", "answer", "refused")
+    __slots__ = ("bundle", "encapsulation", "confirmation", "contribution", "answer", "assent", "refused")
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     ENCAPSULATION_FIELD_NUMBER: _ClassVar[int]
     CONFIRMATION_FIELD_NUMBER: _ClassVar[int]
     CONTRIBUTION_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
+    ASSENT_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     bundle: Signed
     encapsulation: EncapsulationReply
     confirmation: Signed
     contribution: Contribution
     answer: Signed
+    assent: Signed
     refused: Refused
-    def __init__(self, bundle: _Optional[_Union[Signed, _Mapping]] = ..., encapsulation: _Optional[_Union[EncapsulationReply, _Mapping]] = ..., confirmation: _Optional[_Union[Signed, _Mapping]] = ..., contribution: _Optional[_Union[Contribution, _Mapping]] = ..., answer: _Optional[_Union[Signed, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ...) -> None: ...
+    def __init__(self, bundle: _Optional[_Union[Signed, _Mapping]] = ..., encapsulation: _Optional[_Union[EncapsulationReply, _Mapping]] = ..., confirmation: _Optional[_Union[Signed, _Mapping]] = ..., contribution: _Optional[_Union[Contribution, _Mapping]] = ..., answer: _Optional[_Union[Signed, _Mapping]] = ..., assent: _Optional[_Union[Signed, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ...) -> None: ...
 
 class Refused(_message.Message):
     __slots__ = ("code",)
@@ -202,37 +216,49 @@ class Confirmations(_message.Message):
     def __init__(self, confirmations: _Optional[_Iterable[_Union[Parcel, _Mapping]]] = ...) -> None: ...
 
 class Contribution(_message.Message):
-    __slots__ = ("head", "words", "shares")
+    __slots__ = ("head", "words", "shares", "commitments")
     HEAD_FIELD_NUMBER: _ClassVar[int]
     WORDS_FIELD_NUMBER: _ClassVar[int]
     SHARES_FIELD_NUMBER: _ClassVar[int]
+    COMMITMENTS_FIELD_NUMBER: _ClassVar[int]
     head: Signed
     words: bytes
     shares: _containers.RepeatedCompositeFieldContainer[Parcel]
-    def __init__(self, head: _Optional[_Union[Signed, _Mapping]] = ..., words: _Optional[bytes] = ..., shares: _Optional[_Iterable[_Union[Parcel, _Mapping]]] = ...) -> None: ...
+    commitments: bytes
+    def __init__(self, head: _Optional[_Union[Signed, _Mapping]] = ..., words: _Optional[bytes] = ..., shares: _Optional[_Iterable[_Union[Parcel, _Mapping]]] = ..., commitments: _Optional[bytes] = ...) -> None: ...
 
 class ContributionHead(_message.Message):
-    __slots__ = ("round", "versions", "words_digest", "seed_commitment", "share_commitments")
+    __slots__ = ("round", "versions", "words_digest", "seed_commitment", "commitments_digest")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     WORDS_DIGEST_FIELD_NUMBER: _ClassVar[int]
     SEED_COMMITMENT_FIELD_NUMBER: _ClassVar[int]
-    SHARE_COMMITMENTS_FIELD_NUMBER: _ClassVar[int]
+    COMMITMENTS_DIGEST_FIELD_NUMBER: _ClassVar[int]
     round: int
     versions: DocumentVersions
     words_digest: bytes
     seed_commitment: bytes
-    share_commitments: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, round: _Optional[int] = ..., versions: _Optional[_Union[DocumentVersions, _Mapping]] = ..., words_digest: _Optional[bytes] = ..., seed_commitment: _Optional[bytes] = ..., share_commitments: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    commitments_digest: bytes
+    def __init__(self, round: _Optional[int] = ..., versions: _Optional[_Union[DocumentVersions, _Mapping]] = ..., words_digest: _Optional[bytes] = ..., seed_commitment: _Optional[bytes] = ..., commitments_digest: _Optional[bytes] = ...) -> None: ...
+
+class Assent(_message.Message):
+    __slots__ = ("round", "countries")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    COUNTRIES_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    countries: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, round: _Optional[int] = ..., countries: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("round", "versions", "shares", "unopenable")
+    __slots__ = ("round", "versions", "shares", "unopenable", "masks")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
     SHARES_FIELD_NUMBER: _ClassVar[int]
     UNOPENABLE_FIELD_NUMBER: _ClassVar[int]
+    MASKS_FIELD_NUMBER: _ClassVar[int]
     round: int
     versions: DocumentVersions
     shares: _containers.RepeatedCompositeFieldContainer[Parcel]
     unopenable: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, round: _Optional[int] = ..., versions: _Optional[_Union[DocumentVersions, _Mapping]] = ..., shares: _Optional[_Iterable[_Union[Parcel, _Mapping]]] = ..., unopenable: _Optional[_Iterable[str]] = ...) -> None: ...
+    masks: _containers.RepeatedCompositeFieldContainer[Parcel]
+    def __init__(self, round: _Optional[int] = ..., versions: _Optional[_Union[DocumentVersions, _Mapping]] = ..., shares: _Optional[_Iterable[_Union[Parcel, _Mapping]]] = ..., unopenable: _Optional[_Iterable[str]] = ..., masks: _Optional[_Iterable[_Union[Parcel, _Mapping]]] = ...) -> None: ...
