@@ -1,8 +1,9 @@
 """The coordinator's side of one round: collect contributions and answers, open the sum or none.
 
 Order: `contribute_request` and `take_contribution` for every country, then `close`, which names U,
-the countries whose sum is to be opened. Where U is smaller than the roster, `agree_request` and
-`take_assent` for each of U. Then `answer_request` and `take_answer` for each of U, and `open`.
+the countries whose sum is to be opened; whatever follows closes the round too. Where U is smaller
+than the roster, `agree_request` and `take_assent` for each of U. Then `answer_request` and
+`take_answer` for each of U, and `open`.
 Masked words are added up as they come.
 """
 
@@ -123,13 +124,17 @@ class CoordinatorRound:
 
     @property
     def smaller(self) -> bool:
-        """Whether the round was closed on fewer countries than the roster."""
-        return self._chosen is not None and self._chosen != self._roster
+        """Whether the sum to be opened is one of fewer countries than the roster."""
+        return self._set != self._roster
 
     @property
     def openable(self) -> bool:
-        """Whether the round was closed on countries that may be asked to open their sum."""
-        return self._chosen is not None and self._shortfall(self._chosen) is None
+        """Whether enough countries have contributed for their sum to be opened."""
+        return self._shortfall(self._set) is None
+
+    @property
+    def _set(self) -> tuple[str, ...]:
+        return self.contributed if self._chosen is None else self._chosen
 
     @property
     def _roster(self) -> tuple[str, ...]:
@@ -161,12 +166,11 @@ class CoordinatorRound:
 
     def close(self) -> tuple[str, ...]:
         """Return U: those who have contributed by now. It is named once, and stays."""
-        if self._chosen is None:
-            self._chosen = self.contributed
+        self._chosen = self._set
         return self._chosen
 
     def agree_request(self, country: str) -> bytes:
-        """Return the request to sign U, the round being closed on fewer than the roster."""
+        """Return the request to sign U, where it is smaller than the roster."""
         content = AgreeRequest(round=self._terms.round_number, countries=self._member(country))
         body = RequestBody(agree=content)
         return self._desk.request(country, PHASE_AGREE, self._terms.context, body)
@@ -180,8 +184,9 @@ class CoordinatorRound:
         keep(self._assents, country, signed)
 
     def answer_request(self, country: str) -> bytes:
-        """Return the request for a country's shares, the round being closed."""
+        """Return the request for a country's shares. Raises ProtocolFault until t have agreed."""
         chosen = self._member(country)
+        self._require_agreed()
         addressed = {one: self._sealed[one][country] for one in chosen if one != country}
         content = AnswerRequest(
             round=self._terms.round_number,
@@ -195,8 +200,8 @@ class CoordinatorRound:
 
     def take_answer(self, country: str, reply: bytes) -> None:
         """Take a country's shares, and its mask keys with those outside U."""
-        chosen = self._member(country)
         signed = read_reply(reply, country, "answer").answer
+        chosen = self._member(country)
         context = self._terms.context
         body = self._desk.open(signed, country, PHASE_ANSWER, context, COORDINATOR)
         answer = parse(Answer, body, LARGEST_BODY)
@@ -210,8 +215,8 @@ class CoordinatorRound:
         keep(self._answers, country, _Given(given, masks))
 
     def open(self) -> OpenedSum | VoidRound:
-        """Close the round, and open the sum with what is here, or say why nothing opens."""
-        chosen = self.close()
+        """Return the sum with what is here, or why nothing opens; more may come afterwards."""
+        chosen = self._set
         if void := self._shortfall(chosen) or self._silence(chosen):
             return void
         usable = {owner: self._usable(owner) for owner in chosen}
@@ -223,11 +228,17 @@ class CoordinatorRound:
 
     def _member(self, country: str) -> tuple[str, ...]:
         """Return U, of which the country is one. Raises ProtocolFault."""
-        if self._chosen is None:
-            raise ProtocolFault("The round is not closed yet")
-        if country not in self._chosen:
+        chosen = self.close()
+        if country not in chosen:
             raise ProtocolFault(f"The round was closed without {country}")
-        return self._chosen
+        return chosen
+
+    def _require_agreed(self) -> None:
+        if self.smaller and len(self._assents) < self._desk.terms.threshold:
+            raise ProtocolFault(
+                "Nobody answers for fewer countries than the roster yet",
+                why=f"{len(self._assents)} have agreed, {self._desk.terms.threshold} must",
+            )
 
     def _require_awaited(self, country: str) -> None:
         if country not in self._asked:

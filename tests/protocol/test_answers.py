@@ -98,14 +98,6 @@ def test_a_void_round_is_not_answered_after_the_next_began() -> None:
         world.countries["AT"].answer(late)
 
 
-def test_an_abandoned_round_is_not_answered() -> None:
-    world = World.ready(3)
-    late = world.contributed(1).answer_request("AT")
-    world.countries["AT"].abandon()
-    with refused(world.countries["AT"], ReasonCode.STALE):
-        world.countries["AT"].answer(late)
-
-
 def test_a_country_that_did_not_contribute_does_not_answer() -> None:
     world = World.ready(3)
     request = world.contributed(1).answer_request("AT")
@@ -150,9 +142,11 @@ def test_an_own_head_that_was_not_sent_is_refused() -> None:
         world.countries["AT"].answer(retold(opened.answer_request("AT"), forge))
 
 
-def test_the_agree_phase_is_not_known_here() -> None:
+def test_an_answer_request_does_not_pass_as_an_agree_request() -> None:
     world = World.ready(3)
     request = retold(world.contributed().answer_request("AT"), phase=PHASE_AGREE)
+    with refused(world.countries["AT"], ReasonCode.MALFORMED):
+        world.countries["AT"].agree(request)
     with refused(world.countries["AT"], ReasonCode.MALFORMED):
         world.countries["AT"].answer(request)
 
@@ -223,3 +217,15 @@ def test_a_wrong_share_by_a_holder_is_named_and_skipped() -> None:
     result = opened.open()
     assert isinstance(result, OpenedSum)
     assert result.unopenable == (("AT", "CZ"),)
+
+
+def test_a_share_that_is_not_what_its_owner_committed_to_is_named_and_skipped() -> None:
+    world = World.ready(4, colluding=1, honest=2)
+    opened = world.contributed()
+    other = opened._commitments["BE"][:32]
+    opened._commitments["BE"] = other + os.urandom(32) + opened._commitments["BE"][64:]
+    for country in world.terms.roster:
+        world.answer(opened, country)
+    result = opened.open()
+    assert isinstance(result, OpenedSum)
+    assert result.unopenable == (("BE", "BE"),)

@@ -159,7 +159,7 @@ def test_colluders_and_one_half_of_the_honest_do_not_open_a_seed(size: int) -> N
     assert threshold > world.terms.colluding + 1
     few = dict(list(points.items())[: threshold - 1])
     enough = dict(list(points.items())[:threshold])
-    commitment = opened._commitments["AT"].seed_commitment
+    commitment = opened._signed["AT"].seed_commitment
     context = opened.terms.context
     assert shares.commit(context, "AT", ROSTER, shares.combine(enough)) == commitment
     assert shares.commit(context, "AT", ROSTER, shares.combine(few)) != commitment

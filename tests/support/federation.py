@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from string import ascii_uppercase
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from keys.identity import SigningKey
 from protocols.errors import ReasonCode, Refusal
 from protocols.mechanism import Mechanism, Rounding
-from protocols.private_sum.context import DocumentVersions, RunTerms
+from protocols.private_sum.context import LARGEST_ROSTER, DocumentVersions, RunTerms
 from protocols.private_sum.coordinator import CoordinatorRun
 from protocols.private_sum.country import CountryRun
 from protocols.private_sum.messages import write_request
@@ -29,7 +30,11 @@ from protocols.proto.round_pb2 import Request as Envelope
 from protocols.proto.round_pb2 import RequestBody, Signed
 from protocols.signed import sign_message
 
-NAMES = ("AT", "BE", "CZ", "DK", "EE", "FI")
+NAMES = (
+    *("AT", "BE", "CZ", "DK", "EE", "FI"),
+    *(one + other for one in ascii_uppercase[6:] for other in ascii_uppercase),
+)[:LARGEST_ROSTER]
+"""Sorted; the first six are countries, the others fill the largest roster."""
 AGREEMENT = "sha256:" + "a" * 64
 STUDY = "sha256:" + "5" * 64
 RUN_ID = bytes(range(16))
@@ -195,6 +200,12 @@ class World:
         opened.take_contribution(country, reply)
         return reply
 
+    def agree(self, opened: CoordinatorRound, country: str) -> bytes:
+        """Let a country sign the smaller set that the round was closed on; return what it sent."""
+        reply = self.countries[country].agree(opened.agree_request(country))
+        opened.take_assent(country, reply)
+        return reply
+
     def answer(self, opened: CoordinatorRound, country: str) -> bytes:
         """Let a country answer; return what it sent."""
         reply = self.countries[country].answer(opened.answer_request(country))
@@ -211,10 +222,18 @@ class World:
     def sum(
         self, round_number: int, phase_kind: str, values: Mapping[str, NDArray[np.int64]]
     ) -> OpenedSum | VoidRound:
-        """Run a whole round in which every country contributes its values, without noise."""
+        """Run a whole round in which the countries of `values` contribute, without noise."""
         opened = self.coordinator.begin_round(round_number, phase_kind, MODEL)
-        for country in self.terms.roster:
+        for country in values:
             self.contribute(opened, country, values[country])
-        for country in self.terms.roster:
-            self.answer(opened, country)
-        return opened.open()
+        return self.opened(opened)
+
+    def opened(self, begun: CoordinatorRound) -> OpenedSum | VoidRound:
+        """Close a round on those who contributed, have them agree and answer, and open it."""
+        chosen = begun.close()
+        if begun.openable:
+            for country in chosen if begun.smaller else ():
+                self.agree(begun, country)
+            for country in chosen:
+                self.answer(begun, country)
+        return begun.open()

@@ -3,11 +3,13 @@ import os
 import numpy as np
 import pytest
 
-from keys.sealing import seal
 from protocols.errors import Refusal
 from protocols.lattice import pack, unpack
 from protocols.private_sum import shares
 from protocols.private_sum.contribution import (
+    LARGEST_HEAD,
+    commitments_digest,
+    commitments_of,
     masked_words,
     open_share,
     read_head,
@@ -17,8 +19,9 @@ from protocols.private_sum.contribution import (
     words_digest,
 )
 from protocols.private_sum.masking import Masker
-from protocols.proto.round_pb2 import PHASE_CONTRIBUTE, ContributionHead
-from protocols.signed import bind, serialise
+from protocols.private_sum.ratchet import mask_key
+from protocols.proto.round_pb2 import ContributionHead
+from protocols.signed import serialise
 from tests.unit.protocols.private_sum.test_context import ROUND
 
 CONTEXT, KEY = ROUND.context, b"k" * 32
@@ -38,7 +41,8 @@ def links_of(country: str) -> dict[str, bytes]:
 
 
 def words_of(country: str, seed: bytes) -> np.ndarray:
-    words = masked_words(ROUND, country, (seed, links_of(country)), VALUES, Masker(ROUND.words))
+    masks = {one: mask_key(link, CONTEXT, country, one) for one, link in links_of(country).items()}
+    words = masked_words(ROUND, country, seed, masks, VALUES, Masker(ROUND.words))
     return np.frombuffer(words, np.uint64)
 
 
@@ -68,33 +72,38 @@ def test_every_country_has_a_share_and_t_of_them_give_the_seed() -> None:
     assert shares.combine(dict(enumerate(held.values(), start=1))) == seed
 
 
-def test_a_share_opens_for_its_holder_only() -> None:
-    share = b"\x01" * 32
-    sealed = seal_share(CONTEXT, KEY, "AT", "BE", share)
-    commitment = shares.commit(CONTEXT, "AT", "BE", share)
-    assert open_share(CONTEXT, KEY, "AT", "BE", sealed, commitment) == share
-    assert open_share(CONTEXT, KEY, "AT", "CZ", sealed, commitment) is None
-    assert open_share(CONTEXT, KEY, "CZ", "BE", sealed, commitment) is None
-    assert open_share(bytes(32), KEY, "AT", "BE", sealed, commitment) is None
-    assert open_share(CONTEXT, b"o" * 32, "AT", "BE", sealed, commitment) is None
-    assert open_share(CONTEXT, KEY, "AT", "BE", sealed[:-1], commitment) is None
-    assert open_share(CONTEXT, KEY, "AT", "BE", b"", commitment) is None
+def test_a_share_opens_for_its_holder_only_beside_the_seed_that_was_signed() -> None:
+    share, seed = b"\x01" * 32, b"\x05" * 32
+    sealed = seal_share(CONTEXT, KEY, "AT", "BE", share, seed)
+    assert open_share(CONTEXT, KEY, "AT", "BE", sealed, seed) == share
+    assert open_share(CONTEXT, KEY, "AT", "CZ", sealed, seed) is None
+    assert open_share(CONTEXT, KEY, "CZ", "BE", sealed, seed) is None
+    assert open_share(bytes(32), KEY, "AT", "BE", sealed, seed) is None
+    assert open_share(CONTEXT, b"o" * 32, "AT", "BE", sealed, seed) is None
+    assert open_share(CONTEXT, KEY, "AT", "BE", sealed, bytes(32)) is None
+    assert open_share(CONTEXT, KEY, "AT", "BE", sealed[:-1], seed) is None
+    assert open_share(CONTEXT, KEY, "AT", "BE", b"", seed) is None
 
 
-def test_a_share_that_is_not_what_its_owner_signed_is_of_no_use() -> None:
-    """The owner itself seals another share than the one that it committed to."""
-    signed = shares.commit(CONTEXT, "AT", "BE", b"\x01" * 32)
-    place = bind(CONTEXT, PHASE_CONTRIBUTE, "AT", "BE", signed)
-    sealed = seal(KEY, b"\x02" * 32, place)
-    assert open_share(CONTEXT, KEY, "AT", "BE", sealed, signed) is None
+def test_commitments_are_of_one_owner_in_one_order() -> None:
+    held = {"AT": b"\x01" * 32, "BE": b"\x02" * 32}
+    listed = commitments_of(CONTEXT, "AT", held)
+    assert listed == b"".join(shares.commit(CONTEXT, "AT", one, held[one]) for one in held)
+    other = commitments_of(CONTEXT, "AT", dict(reversed(held.items())))
+    digests = {
+        commitments_digest(CONTEXT, "AT", listed),
+        commitments_digest(CONTEXT, "AT", other),
+        commitments_digest(CONTEXT, "BE", listed),
+        commitments_digest(bytes(32), "AT", listed),
+    }
+    assert len(digests) == 4
 
 
-def test_a_head_commits_to_one_share_for_each_country() -> None:
-    head = ContributionHead(share_commitments=[bytes(32)] * 3)
-    assert read_head(serialise(head), 3) == head
-    for countries in (2, 4):
-        with pytest.raises(Refusal):
-            read_head(serialise(head), countries)
+def test_a_head_that_is_too_long_is_refused() -> None:
+    head = ContributionHead(words_digest=bytes(32))
+    assert read_head(serialise(head)) == head
+    with pytest.raises(Refusal):
+        read_head(serialise(ContributionHead(words_digest=bytes(LARGEST_HEAD))))
 
 
 def test_digests_and_keys_have_owners() -> None:

@@ -149,6 +149,7 @@ def test_no_opening_while_a_contribution_is_missing() -> None:
     world = World.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     world.contribute(opened, "BE")
-    assert opened.open() == VoidRound("a country did not contribute", ("AT", "CZ"))
-    with pytest.raises(ProtocolFault, match="AT, CZ"):
+    assert opened.open() == VoidRound("too few countries contributed", ("AT", "CZ"))
+    assert not opened.openable
+    with pytest.raises(ProtocolFault, match="0 have agreed, 3 must"):
         opened.answer_request("BE")

@@ -71,8 +71,8 @@ def test_its_own_message_must_be_the_one_it_sent() -> None:
         view_of(name, TERMS).sign(PHASE_BUNDLE, TERMS.context, ROSTER, name.encode())
         for name in TERMS.roster
     ]
-    opened = VIEW.open_roster(said, PHASE_BUNDLE, TERMS.context, b"BE")
+    opened = VIEW.open_roster(said, TERMS.roster, PHASE_BUNDLE, TERMS.context, b"BE")
     assert opened == {"AT": b"AT", "BE": b"BE", "CZ": b"CZ"}
     with pytest.raises(Refusal, match="this country's name") as refusal:
-        VIEW.open_roster(said, PHASE_BUNDLE, TERMS.context, b"what was really sent")
+        VIEW.open_roster(said, TERMS.roster, PHASE_BUNDLE, TERMS.context, b"what was really sent")
     assert refusal.value.code is ReasonCode.NOT_AUTHENTIC
