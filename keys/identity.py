@@ -64,18 +64,12 @@ class VerifyKey:
         try:
             Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
         except (InvalidSignature, ValueError):
-            raise KeyFault(
-                "A signature is not valid",
-                why=f"It is not by the key {self.fingerprint} over what it came with",
-            ) from None
+            raise not_valid(self.fingerprint) from None
 
     @property
     def fingerprint(self) -> str:
         """`SHA256:` and six groups of four letters or digits (120 bits), to read out aloud."""
-        shown = labelled_hash(FINGERPRINT_LABEL, self.raw)[:FINGERPRINT_BYTES]
-        letters = base64.b32encode(shown).decode().lower()
-        starts = range(0, len(letters), FINGERPRINT_GROUP)
-        return "SHA256:" + "-".join(letters[i : i + FINGERPRINT_GROUP] for i in starts)
+        return spoken_fingerprint(self.raw)
 
 
 class SigningKey:
@@ -109,6 +103,22 @@ class SigningKey:
     def public(self) -> VerifyKey:
         """The key that verifies what this one signs."""
         return self._public
+
+
+def spoken_fingerprint(raw: bytes) -> str:
+    """Return the fingerprint of a public key's raw bytes."""
+    shown = labelled_hash(FINGERPRINT_LABEL, raw)[:FINGERPRINT_BYTES]
+    letters = base64.b32encode(shown).decode().lower()
+    starts = range(0, len(letters), FINGERPRINT_GROUP)
+    return "SHA256:" + "-".join(letters[i : i + FINGERPRINT_GROUP] for i in starts)
+
+
+def not_valid(fingerprint: str) -> KeyFault:
+    """Return the fault of a signature that is not by the key with this fingerprint."""
+    return KeyFault(
+        "A signature is not valid",
+        why=f"It is not by the key {fingerprint} over what it came with",
+    )
 
 
 def _not_a_key() -> KeyFault:

@@ -1,0 +1,105 @@
+"""Composite identities, whatever comes in: what is read is read back, nothing made up verifies."""
+
+import base64
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keys.composite import (
+    PREFIX,
+    PUBLIC_BYTES,
+    SIGNATURE_BYTES,
+    CompositeSigningKey,
+    CompositeVerifyKey,
+    Suite,
+    read_private,
+    read_public,
+)
+from keys.errors import KeyFault
+from keys.identity import SigningKey
+
+SIGNER = CompositeSigningKey.from_bytes(b"composite identity of one party." * 2)
+MESSAGE = b"m" * 32
+SIGNATURE = SIGNER.sign(MESSAGE)
+seeds = st.binary(min_size=64, max_size=64)
+
+
+@settings(max_examples=25)
+@given(seeds, st.binary(max_size=100), st.binary(max_size=100))
+def test_a_signature_holds_for_the_signed_message_only(
+    seed: bytes, message: bytes, other: bytes
+) -> None:
+    key = CompositeSigningKey.from_bytes(seed)
+    signature = key.sign(message)
+    key.public.verify(signature, message)
+    if other != message:
+        with pytest.raises(KeyFault):
+            key.public.verify(signature, other)
+
+
+@settings(max_examples=25)
+@given(st.one_of(seeds, st.binary(min_size=32, max_size=32)))
+def test_either_form_goes_to_bytes_and_text_and_back(seed: bytes) -> None:
+    key = read_private(seed)
+    assert key.to_bytes() == seed
+    assert read_public(key.public.to_text()) == key.public
+
+
+@given(st.one_of(st.binary(max_size=200), st.binary(min_size=3373, max_size=3373)))
+def test_nothing_made_up_is_a_signature(signature: bytes) -> None:
+    with pytest.raises(KeyFault):
+        SIGNER.public.verify(signature, MESSAGE)
+
+
+@given(st.integers(0, SIGNATURE_BYTES - 1), st.integers(1, 255))
+def test_no_changed_signature_verifies(position: int, mask: int) -> None:
+    changed = bytearray(SIGNATURE)
+    changed[position] ^= mask
+    with pytest.raises(KeyFault):
+        SIGNER.public.verify(bytes(changed), MESSAGE)
+
+
+@given(st.integers(0, SIGNATURE_BYTES), st.integers(0, SIGNATURE_BYTES))
+def test_no_two_pieces_of_signatures_verify(cut: int, start: int) -> None:
+    """Both signatures are valid; only where the cut lies between the halves do pieces add up."""
+    pieced = SIGNATURE[:cut] + SIGNER.sign(MESSAGE)[start:]
+    if cut == start in (0, 64, SIGNATURE_BYTES):
+        SIGNER.public.verify(pieced, MESSAGE)
+    elif cut != start:
+        with pytest.raises(KeyFault):
+            SIGNER.public.verify(pieced, MESSAGE)
+
+
+@given(st.one_of(st.text(), st.binary(max_size=40).map(lambda raw: base64.b64encode(raw).decode())))
+def test_a_text_is_read_or_refused_and_never_respelled(text: str) -> None:
+    for spelling in (text, "ed25519:" + text, PREFIX + text):
+        with suppress(KeyFault):
+            assert read_public(spelling).to_text() == spelling
+
+
+@given(st.binary(min_size=PUBLIC_BYTES, max_size=PUBLIC_BYTES))
+def test_bytes_of_the_right_length_are_one_key_or_none(raw: bytes) -> None:
+    with suppress(KeyFault):
+        assert CompositeVerifyKey.from_text(CompositeVerifyKey(raw).to_text()).raw == raw
+
+
+@settings(max_examples=25)
+@given(seeds)
+def test_what_signs_under_a_suite_is_what_verifies_under_it_and_under_no_other(
+    seed: bytes,
+) -> None:
+    key = CompositeSigningKey.from_bytes(seed)
+    for suite, other in ((Suite.ED25519, Suite.COMPOSITE), (Suite.COMPOSITE, Suite.ED25519)):
+        signature = suite.private(key).sign(MESSAGE)
+        suite.public(key.public).verify(signature, MESSAGE)
+        with pytest.raises(KeyFault):
+            other.public(key.public).verify(signature, MESSAGE)
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_under_ed25519_nothing_changes_for_a_key_of_old(seed: bytes) -> None:
+    key = SigningKey.from_bytes(seed)
+    assert Suite.ED25519.private(key) is key
+    assert Suite.ED25519.public(key.public) is key.public
