@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 CHECK_COORDINATES = 4
 MOST_COORDINATES = 1_310_720
 """Most coordinates of one release: 10.5 MB of model out, and as much of a sum back."""
+MOST_ROUNDS = 100_000
+MOST_PATIENTS = 10**9
 ROUNDING_BETA = math.exp(-0.5)
 """Bias parameter of conditional rounding; Kairouz, Liu, Steinke 2021 recommend e^(-1/2)."""
 WRAP_BITS = 40
@@ -33,6 +35,8 @@ class Scope(StrEnum):
 
     SHARED = "shared"
     LOCAL = "local"
+    DERIVED = "derived"
+    """A sum of what countries made of their own local releases: it needs no noise of its own."""
 
 
 class Rounding(StrEnum):
@@ -46,18 +50,22 @@ class Rounding(StrEnum):
 
 
 class Mechanism(BaseModel):
-    """One kind of noisy release, repeated `rounds` times with fresh noise."""
+    """One kind of noisy release, repeated `rounds` times with fresh noise.
+
+    In a derived one `patients_bound` counts the contributions in one country's part, and a
+    coordinate of that part is at most so many times the clip norm.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     phase: Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,31}$")]
-    rounds: Annotated[int, Field(ge=1, le=100_000)]
+    rounds: Annotated[int, Field(ge=1, le=MOST_ROUNDS)]
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
     dimension: Annotated[int, Field(ge=1, le=MOST_COORDINATES)]
     clip_norm: Annotated[float, Field(gt=0, le=1e6)]
     scale: Annotated[int, Field(ge=1, le=LARGEST_SCALE)]
     noise_std: Annotated[int, Field(ge=SMALLEST_NOISE_STD, le=2**40)]
-    patients_bound: Annotated[int, Field(ge=1, le=10**9)]
+    patients_bound: Annotated[int, Field(ge=1, le=MOST_PATIENTS)]
     rounding: Rounding = Rounding.CONDITIONAL
     scope: Scope = Scope.SHARED
 
@@ -86,6 +94,21 @@ class Mechanism(BaseModel):
         """Δ: the L2 sensitivity after rounding, in lattice units."""
         return math.sqrt(self.squared_sensitivity)
 
+    @property
+    def costs(self) -> bool:
+        """Whether the release takes privacy budget: what is derived of releases takes none."""
+        return self.scope is not Scope.DERIVED
+
+    @property
+    def leaves(self) -> bool:
+        """Whether the release is summed over countries: what is local stays in its country."""
+        return self.scope is not Scope.LOCAL
+
+    @property
+    def reach(self) -> int:
+        """The largest coordinate, in lattice units, that `patients_bound` contributions make."""
+        return self.patients_bound * math.ceil(self.sensitivity)
+
     def variance(self, honest: int) -> int:
         """Noise variance, in squared lattice units, that the accountant may rely on."""
         shares = honest if self.scope is Scope.SHARED else 1
@@ -96,6 +119,6 @@ class Mechanism(BaseModel):
         spread = self.noise_std * math.sqrt(countries)
         union = math.log(2 * self.dimension) + WRAP_BITS * math.log(2)
         tail = spread * math.sqrt(2 * union)
-        reach = self.patients_bound * math.ceil(self.sensitivity) + math.ceil(tail)
-        needed = reach.bit_length() + 1
+        parts = countries if self.scope is Scope.DERIVED else 1
+        needed = (parts * self.reach + math.ceil(tail)).bit_length() + 1
         return next((bits for bits in LANE_BITS if needed <= bits), LANE_BITS[-1])
