@@ -8,14 +8,23 @@ geometric with chances ∝ e^(-v), and a sign; accept with chance e^(-x),
 
 A chance is compared with a uniform number of unlimited length, of which 64 bits are drawn first.
 Where floating point is sure of the answer, it is taken; where it is not (once in 2^39 comparisons)
-the answer is worked out from exact fractions and as many further bits as it takes. So every draw
-follows the exact law, whatever the machine's rounding.
+the answer is worked out from exact fractions and as many further bits and digits as it takes. So
+every draw follows the exact law, modulo 2^64, whatever the machine's rounding: nothing is added to
+δ for it. What is assumed is that the cipher's stream cannot be told from uniform bits.
+
+*What floating point gets wrong.* Let ρ = 2^-53, and let `np.exp` be right to 4 units in its last
+place, an error of 2^-51 at most, as no chance exceeds 1. With w = u/σ + v - 1 and x = u/σ + w²/2,
+the parts of x are rounded by at most 2ρ·(u/σ), ρ·(v + 2)·|w| and 2ρ·w², and the sum by ρ·x, which
+moves e^(-x) by e^(-x) times as much. As |w| ≤ v + 1, w ≥ v - 1 and u/σ < 1, that is at most
+ρ·(2 + (v + 2)(v + 1) + 2w² + x)·e^(-x) < 16ρ = 2^-49, the most being at v = 2. The word as a number
+is off by ρ and by the bits not drawn, 2^-64. Together: less than 2^-48; the tests look for worse.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Context, Decimal
+from fractions import Fraction
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -29,11 +38,12 @@ Words = NDArray[np.uint64]
 
 KEY_BYTES, WORD_BITS = 32, 64
 UNSURE = 2.0**-40
-"""Floating point is trusted no nearer than this to the truth; its error is below 2^-46."""
+"""Floating point is trusted no nearer than this to the truth; its error is below 2^-48."""
 MORE_BITS = 256
-EXACT = Context(prec=120)
-EXACT_ERROR = Decimal(10) ** -100
-"""Far above the error of `Decimal.exp`, which is right in its last place."""
+SPARE_DIGITS = 60
+"""Digits of e^(-x) beyond the bits that it is compared with, for the errors on the way there."""
+NEARLY = Decimal(10) ** -30
+"""Far above those errors, 3·10^-59 units of the last of these bits."""
 LARGEST_STD = 2**40
 DEEPEST = 38
 """No larger v is found but by exact arithmetic: their chances are far below `UNSURE`."""
@@ -106,46 +116,33 @@ class Sampler:
         )
 
     def _passed(self, std: int, proposed: Proposals) -> NDArray[np.bool_]:
-        part = proposed.below / std
-        chance = np.exp(-(part + (part + proposed.steps - 1) ** 2 / 2))
-        distance = chance - _fractions(proposed.deciding)
+        distance = _rough_chances(std, proposed) - _fractions(proposed.deciding)
         passed = distance > 0
         for place in np.flatnonzero(np.abs(distance) < UNSURE):
             below, steps = int(proposed.below[place]), int(proposed.steps[place])
-            numerator = 2 * std * below + (below + std * steps - std) ** 2
-            word = int(proposed.deciding[place])
-            passed[place] = self._exactly_below(word, numerator, 2 * std * std)
+            exponent = Fraction(2 * std * below + (below + std * steps - std) ** 2, 2 * std * std)
+            passed[place], _ = self._is_below((int(proposed.deciding[place]), WORD_BITS), exponent)
         return passed
-
-    def _exactly_below(self, word: int, numerator: int, denominator: int) -> bool:
-        """Say whether the uniform number that begins with `word` is below e^(-n/d)."""
-        exponent = EXACT.divide(Decimal(numerator), Decimal(denominator))
-        chance = EXACT.exp(EXACT.minus(exponent))
-        return self._compared(word, chance)
 
     def _exact_steps(self, word: int) -> int:
         steps, bits = 0, (word, WORD_BITS)
         while True:
-            below, bits = self._comparison(bits, EXACT.exp(Decimal(-(steps + 1))))
+            below, bits = self._is_below(bits, Fraction(steps + 1))
             if not below:
                 return steps
             steps += 1
 
-    def _compared(self, word: int, chance: Decimal) -> bool:
-        return self._comparison((word, WORD_BITS), chance)[0]
-
-    def _comparison(self, bits: tuple[int, int], chance: Decimal) -> tuple[bool, tuple[int, int]]:
-        """Say whether a number of which some first bits are known is below `chance`.
+    def _is_below(self, bits: tuple[int, int], exponent: Fraction) -> tuple[bool, tuple[int, int]]:
+        """Say whether a number of which some first bits are known is below e^(-exponent).
 
         Draws further bits until it is clear; returns them too, as they belong to the number.
         """
         known, count = bits
         while True:
-            low = EXACT.divide(Decimal(known), Decimal(2**count))
-            high = EXACT.divide(Decimal(known + 1), Decimal(2**count))
-            if EXACT.add(high, EXACT_ERROR) < chance:
+            low, high = _exact_bounds(exponent, count)
+            if known < low:
                 return True, (known, count)
-            if EXACT.subtract(low, EXACT_ERROR) > chance:
+            if known >= high:
                 return False, (known, count)
             more = int.from_bytes(self._bytes(MORE_BITS // 8), "big")
             known, count = known << MORE_BITS | more, count + MORE_BITS
@@ -159,3 +156,22 @@ class Sampler:
 
 def _fractions(words: Words) -> NDArray[np.float64]:
     return np.asarray(words * 2.0**-WORD_BITS, dtype=np.float64)
+
+
+def _rough_chances(std: int, proposed: Proposals) -> NDArray[np.float64]:
+    """Return e^(-x) of each proposal, as near as floating point comes."""
+    part = proposed.below / std
+    exponents = part + (part + proposed.steps - 1) ** 2 / 2
+    return np.asarray(np.exp(-exponents), dtype=np.float64)
+
+
+def _exact_bounds(exponent: Fraction, bits: int) -> tuple[int, int]:
+    """Return the integers on both sides of 2^bits · e^(-exponent), in which `NEARLY` counts.
+
+    Below the first a number of so many bits is surely below the chance, from the second on surely
+    not. `Decimal.exp` is right in its last place.
+    """
+    exact = Context(prec=SPARE_DIGITS + math.ceil(bits * math.log10(2)))
+    x = exact.divide(Decimal(exponent.numerator), Decimal(exponent.denominator))
+    chance = exact.multiply(exact.exp(exact.minus(x)), Decimal(2**bits))
+    return int(exact.subtract(chance, NEARLY)), int(exact.add(chance, NEARLY)) + 1

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols import gaussian
-from protocols.gaussian import LARGEST_STD, Proposals, Sampler
+from protocols.gaussian import DEEPEST, LARGEST_STD, THRESHOLDS, UNSURE, Proposals, Sampler
 
 WORDS = 2**64
 
@@ -119,7 +119,87 @@ def test_no_proposal_has_a_larger_chance_than_one() -> None:
             assert weight(std, below, steps) <= 1
 
 
-@pytest.mark.parametrize("steps", [*range(30), 40])
+def test_every_tabulated_power_of_e_is_the_double_next_to_it() -> None:
+    """The whole table, against exact fractions; sorted, as the search in it asks for."""
+    assert len(THRESHOLDS) == DEEPEST
+    assert (np.diff(THRESHOLDS) > 0).all()
+    for place, stored in enumerate(THRESHOLDS.tolist()):
+        exact = exp_minus(Fraction(DEEPEST - place))
+        assert abs(Fraction(stored) - exact) <= Fraction(math.ulp(stored))
+
+
+def test_what_lies_beyond_the_table_is_never_told_by_it() -> None:
+    """Every number so small that its v might be above DEEPEST is unsure, and worked out."""
+    edge = UNSURE + float(THRESHOLDS[0])
+    assert exp_minus(Fraction(DEEPEST)) < Fraction(UNSURE) / 1000
+    words = np.array([0, 1, 2**8, 2**20, int(edge * WORDS) - 2**13], np.uint64)
+    asked = Asked(os.urandom)
+    asked.steps(words)
+    assert asked.words == words.tolist()
+
+
+class Asked(Sampler):
+    """Knows which words it was not sure of."""
+
+    def __init__(self, entropy: gaussian.Entropy) -> None:
+        super().__init__(entropy)
+        self.words: list[int] = []
+
+    def _exact_steps(self, word: int) -> int:
+        self.words.append(word)
+        return super()._exact_steps(word)
+
+
+@pytest.mark.parametrize("steps", range(DEEPEST + 1))
+@pytest.mark.parametrize("std", [1, 3, 1_000_003, LARGEST_STD])
+def test_floating_point_is_as_near_as_it_is_said_to_be(std: int, steps: int) -> None:
+    """Below 2^-48 at every v, for u at the ends, about where w changes sign, and in between."""
+    tried = {0, 1, std // 3, std // 2, std - 2, std - 1}
+    belows = sorted(below for below in tried if 0 <= below < std)
+    found = gaussian._rough_chances(std, many(belows, steps))
+    for below, rough in zip(belows, found.tolist(), strict=True):
+        assert abs(Fraction(rough) - weight(std, below, steps)) < Fraction(1, 2**48)
+
+
+def many(belows: list[int], steps: int) -> Proposals:
+    size = len(belows)
+    return Proposals(
+        below=np.array(belows, np.int64),
+        steps=np.full(size, steps, np.int64),
+        negative=np.zeros(size, np.bool_),
+        usable=np.ones(size, np.bool_),
+        deciding=np.zeros(size, np.uint64),
+    )
+
+
+@pytest.mark.parametrize("more", [1, 2, 3])
+def test_a_number_that_hugs_a_chance_is_followed_as_far_as_it_goes(more: int) -> None:
+    """Bits that equal those of e^(-1): the precision grows with them, and the answer comes."""
+    bits = 64 + 256 * more
+    edge = math.floor(exp_minus_finely(1, bits))
+    pieces = [(edge >> 256 * (more - 1 - n)) % 2**256 for n in range(more)]
+    given = iter([piece.to_bytes(32, "big") for piece in pieces])
+    after = iter([bytes(32), b"\xff" * 32])
+    word = edge >> 256 * more
+    below, _ = Scripted(itertools.chain(given, after))._is_below((word, 64), Fraction(1))
+    assert below
+    given = iter([piece.to_bytes(32, "big") for piece in pieces])
+    below, _ = Scripted(itertools.chain(given, iter([b"\xff" * 32])))._is_below(
+        (word, 64), Fraction(1)
+    )
+    assert not below
+
+
+def exp_minus_finely(x: int, bits: int) -> Fraction:
+    """Return 2^bits · e^(-x), by its series, to some bits more."""
+    total = term = Fraction(1)
+    for n in range(1, bits + 200):
+        term = -term * x / n
+        total += term
+    return total * 2**bits
+
+
+@pytest.mark.parametrize("steps", [*range(DEEPEST + 2), 42])
 def test_steps_change_where_the_powers_of_e_lie(steps: int) -> None:
     edge = int(exp_minus(Fraction(steps + 1)) * WORDS)
     words = np.array([edge - 1, edge + 1], np.uint64)
@@ -144,7 +224,8 @@ def test_words_that_do_not_fall_evenly_are_not_used(monkeypatch: pytest.MonkeyPa
     sampler = Sampler(os.urandom)
     top = np.full(1 << 10, WORDS - 1, np.uint64)
     monkeypatch.setattr(sampler, "_words", lambda count: top[:count])
-    assert sampler._proposals(3, 100).usable.any() is not (WORDS % 3 != 0)
+    assert WORDS % 3 == 1, "one word is left over, the last"
+    assert not sampler._proposals(3, 100).usable.any()
     assert sampler._proposals(4, 100).usable.all()
 
 
