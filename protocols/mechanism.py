@@ -11,6 +11,8 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from protocols.errors import ProtocolFault
+
 CHECK_COORDINATES = 4
 MOST_COORDINATES = 1_310_720
 """Most coordinates of one release: 10.5 MB of model out, and as much of a sum back."""
@@ -78,7 +80,10 @@ class Mechanism(BaseModel):
 
     @property
     def squared_sensitivity(self) -> int:
-        """Largest squared norm, in lattice units, that one patient's integers may have."""
+        """Largest squared norm, in lattice units, that one patient's integers may have.
+
+        For proofs see `protocols.rounding`, and `protocols.factors` for factored rounding.
+        """
         reach = self.clip_norm * self.scale
         if self.rounding is Rounding.INTEGER:
             return math.floor(reach**2)
@@ -115,10 +120,31 @@ class Mechanism(BaseModel):
         return shares * self.noise_std**2
 
     def lane_bits(self, countries: int) -> int:
-        """k: the narrowest lane in which a sum over `countries` wraps with chance ≤ 2^-40."""
+        """k: the narrowest lane in which a sum over `countries` wraps with chance ≤ 2^-40.
+
+        All public: Σ over patients of a coordinate is at most `reach` in size (in every country's
+        part, where the release is derived). A share of noise X has E[e^(tX)] ≤ e^(t²·noise_std²/2):
+        completing the square leaves Σ e^(-(v - t·noise_std²)²/(2·noise_std²)) over integers v, and
+        that is largest where nothing is shifted (Poisson summation). So the sum of n shares exceeds
+        λ in size with a chance of at most 2·exp(-λ²/(2n·noise_std²)) (Chernoff), and that of any of
+        d coordinates with d times that: 2^-40 at λ = noise_std·√n·√(2·(ln 2d + 40 ln 2)). A lane of
+        k bits holds what is below 2^(k-1) in size. A wrap would cost the sum, never privacy: words
+        are masked and added modulo 2^64 whatever they hold.
+
+        Raises ProtocolFault where even 64 bits are too few.
+        """
         spread = self.noise_std * math.sqrt(countries)
         union = math.log(2 * self.dimension) + WRAP_BITS * math.log(2)
         tail = spread * math.sqrt(2 * union)
         parts = countries if self.scope is Scope.DERIVED else 1
         needed = (parts * self.reach + math.ceil(tail)).bit_length() + 1
-        return next((bits for bits in LANE_BITS if needed <= bits), LANE_BITS[-1])
+        for bits in LANE_BITS:
+            if needed <= bits:
+                return bits
+        raise ProtocolFault(
+            f"The sums of the release {self.phase!r} may not fit a word of {LANE_BITS[-1]} bits",
+            why=f"{self.patients_bound} patients may each move a coordinate by up to "
+            f"{math.ceil(self.sensitivity)} lattice units; with the noise that takes {needed} bits",
+            fix="lower patients_bound to what the countries can really hold, the clip norm or the "
+            "noise",
+        )

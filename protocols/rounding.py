@@ -4,6 +4,28 @@ Conditional rounding of Kairouz, Liu, Steinke 2021 (Section 4.1): clip, scale, r
 coordinate at random without bias, and draw again while the exact integer norm exceeds the bound
 that the accountant was given. Nothing here raises, or takes notably longer, because of a value:
 what cannot be used contributes zero.
+
+*The bound.* Let ‖x‖ ≤ L = C·s after clipping and scaling, and R be x rounded: |R_j| is
+f_j = ⌊|x_j|⌋, or f_j + 1 with a chance of at most p_j = |x_j| - f_j, each coordinate by itself. Then
+
+1. always ‖R‖ ≤ L + √d: no coordinate moves by more than 1, so ‖R - x‖ ≤ √d;
+2. with a chance of at least 1 - β, ‖R‖² ≤ L² + d/4 + √(2 ln(1/β))·(L + √d/2). For R_j² is f_j² or
+   (f_j + 1)². Its mean is at most x_j² + p_j·(1 - p_j) ≤ x_j² + 1/4, the mean of ‖R‖² at most
+   L² + d/4. The two values are 2f_j + 1 ≤ 2|x_j| + 1 apart, and the squares of these distances
+   add up to (2‖x‖ + √d)² ≤ (2L + √d)² at most (Minkowski). So (Hoeffding 1963, Theorem 2)
+   the chance that ‖R‖² exceeds its mean by t is at most exp(-2t²/(2L + √d)²), which is β at
+   t = √(2 ln(1/β))·(L + √d/2).
+
+Δ² is the smaller of the two, rounded down (at β = e^(-1/2) and d ≥ 1 that is always the second), so
+that a draw stays within it with a chance of at least 1 - β = 0.39, and 64 draws in a row exceed it
+with one below e^(-32), 2·10^-14.
+
+*What is relied on.* Not that chance: every draw's squared norm is computed in whole numbers and
+compared with the whole number ⌊Δ²⌋; what exceeds it is drawn again, and after 64 draws the patient
+contributes zero. So whatever the records hold, and whatever floating point made of the clipping, a
+patient's integers have a norm of at most Δ; and as each patient is rounded by fresh chance without
+a look at the others, one patient more or less moves the sum by no more. The price is a bias, of a
+vector near the clip norm, of at most β·√d/(1 - β) steps (Kairouz, Liu, Steinke 2021, Section 4.1).
 """
 
 import math

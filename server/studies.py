@@ -52,9 +52,17 @@ def complete(study: Study, agreement: Agreement) -> Study:
     """Return the study with the least noise that keeps its promise of ε and δ.
 
     A study that brings its own schedule keeps it. Raises ProtocolFault where task and features
-    do not fit, OperationFault where the schedule is weaker than the promise.
+    do not fit or a sum may not fit its words, OperationFault where the schedule is weaker than the
+    promise.
     """
     study.task.check(study.features)
+    completed = _priced(study, agreement)
+    for mechanism in (one for one in completed.mechanisms if one.leaves):
+        mechanism.lane_bits(len(study.countries))
+    return completed
+
+
+def _priced(study: Study, agreement: Agreement) -> Study:
     if not study.mechanisms:
         schedule = calibrate(
             study.schedule(),

@@ -12,7 +12,7 @@ from typing import Self
 
 from keys.derive import frame, labelled_hash
 from protocols.encoding import DIGEST_PATTERN, canonical_json
-from protocols.errors import ReasonCode, Refusal
+from protocols.errors import ProtocolFault, ReasonCode, Refusal
 from protocols.lattice import words_for
 from protocols.mechanism import CHECK_COORDINATES, Mechanism
 from protocols.proto import round_pb2
@@ -60,7 +60,8 @@ class RunTerms:
     `agreement` and `study` are digests, `run_id` 16 random bytes, `roster` the sorted countries;
     `colluding` (c), `honest` (h) and `smallest_countries` come from the agreement, `task_kind`
     and `mechanisms` (one for each phase kind) from the study. Raises Refusal ROSTER when the
-    roster is smaller than h + c or the agreement's smallest number, and MALFORMED otherwise.
+    roster is smaller than h + c or the agreement's smallest number, and MALFORMED otherwise (also
+    where the sums of a schedule may not fit a word).
     """
 
     agreement: str
@@ -76,6 +77,7 @@ class RunTerms:
     def __post_init__(self) -> None:
         _check_names(self)
         _check_roster(self)
+        _check_lanes(self)
 
     @property
     def floor(self) -> int:
@@ -200,6 +202,15 @@ def _check_roster(terms: RunTerms) -> None:
         raise roster_refusal(
             f"{len(terms.roster)} countries are fewer than the {terms.floor} needed"
         )
+
+
+def _check_lanes(terms: RunTerms) -> None:
+    for mechanism in (one for one in terms.mechanisms if one.leaves):
+        try:
+            mechanism.lane_bits(len(terms.roster))
+        except ProtocolFault as fault:
+            code = ReasonCode.MALFORMED
+            raise Refusal(code, fault.what, why=fault.why, fix=fault.fix) from None
 
 
 def roster_refusal(why: str) -> Refusal:

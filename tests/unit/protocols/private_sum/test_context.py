@@ -4,7 +4,7 @@ import pytest
 
 from protocols.errors import ReasonCode, Refusal
 from protocols.lattice import lanes
-from protocols.mechanism import CHECK_COORDINATES
+from protocols.mechanism import CHECK_COORDINATES, Scope
 from protocols.private_sum.context import (
     LARGEST_ROUND,
     DocumentVersions,
@@ -179,3 +179,19 @@ def test_terms_are_values() -> None:
     assert isinstance(terms_of(3), RunTerms)
     with pytest.raises(AttributeError):
         terms_of(3).colluding = 0  # type: ignore[misc]
+
+
+def test_a_run_whose_sums_may_not_fit_a_word_has_no_terms() -> None:
+    """Refused where the terms are made, by node and coordinator alike, before any message."""
+    changes = {"clip_norm": 1e6, "scale": 2**24, "patients_bound": 10**9}
+    wide = TRAIN.model_copy(update=changes)
+    with pytest.raises(Refusal, match="may not fit a word") as refusal:
+        terms_of(3, mechanisms=(COUNT, wide))
+    assert refusal.value.code is ReasonCode.MALFORMED
+    assert "patients_bound" in refusal.value.fix
+
+
+def test_what_never_leaves_a_country_needs_no_lane() -> None:
+    changes = {"clip_norm": 1e6, "scale": 2**24, "patients_bound": 10**9, "phase": "local-step"}
+    local = TRAIN.model_copy(update={**changes, "scope": Scope.LOCAL})
+    assert terms_of(3, mechanisms=(TRAIN, local)).mechanisms[1] == local

@@ -1,0 +1,128 @@
+"""The two branches of the rounding bound against exact arithmetic, and what conditioning gives.
+
+The proof is in `protocols.rounding`; here the law of a rounded norm is worked out in full, by
+adding up all ways to round, so that no chance is left in the test.
+"""
+
+import itertools
+import math
+import os
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from protocols import rounding
+from protocols.mechanism import ROUNDING_BETA, Mechanism
+from protocols.rounding import round_each
+
+COORDINATES = st.lists(
+    st.fractions(0, 40, max_denominator=16) | st.just(Fraction(1, 2)), min_size=1, max_size=9
+)
+
+
+def mechanism(dimension: int, scale: int = 16, clip_norm: float = 1.0) -> Mechanism:
+    return Mechanism(
+        phase="train",
+        rounds=1,
+        dimension=dimension,
+        clip_norm=clip_norm,
+        scale=scale,
+        noise_std=3,
+        patients_bound=1000,
+    )
+
+
+def law(vector: list[Fraction]) -> dict[int, Fraction]:
+    """Return the chance of every squared norm that rounding `vector` may give."""
+    chances = {0: Fraction(1)}
+    for value in vector:
+        low = math.floor(value)
+        ways = [(low**2, 1 - (value - low)), ((low + 1) ** 2, value - low)]
+        found: dict[int, Fraction] = {}
+        for (norm, chance), (square, part) in itertools.product(chances.items(), ways):
+            found[norm + square] = found.get(norm + square, Fraction(0)) + chance * part
+        chances = found
+    return chances
+
+
+def root_above(square: Fraction) -> float:
+    return math.sqrt(square) * (1 + 1e-12)
+
+
+@settings(deadline=None, max_examples=300)
+@given(COORDINATES)
+def test_no_way_to_round_is_longer_than_the_first_branch(vector: list[Fraction]) -> None:
+    reach = root_above(sum((v**2 for v in vector), Fraction(0)))
+    longest = max(norm for norm, chance in law(vector).items() if chance)
+    assert longest <= (reach + math.sqrt(len(vector))) ** 2 * (1 + 1e-12)
+
+
+@settings(deadline=None, max_examples=300)
+@given(COORDINATES, st.sampled_from([0.01, 0.2, ROUNDING_BETA, 0.95]))
+def test_the_second_branch_is_passed_with_a_chance_of_beta_at_most(
+    vector: list[Fraction], beta: float
+) -> None:
+    d, reach = len(vector), root_above(sum((v**2 for v in vector), Fraction(0)))
+    slack = math.sqrt(2 * math.log(1 / beta))
+    bound = reach**2 + d / 4 + slack * (reach + math.sqrt(d) / 2)
+    chances = law(vector)
+    mean = sum(norm * chance for norm, chance in chances.items())
+    assert mean <= reach**2 + d / 4
+    assert sum(chance for norm, chance in chances.items() if norm > bound) <= beta
+
+
+@given(st.integers(1, 10**6), st.floats(0, 1e6))
+def test_at_this_beta_the_second_branch_is_the_smaller(dimension: int, reach: float) -> None:
+    often = reach**2 + dimension / 4 + reach + math.sqrt(dimension) / 2
+    assert math.isclose(math.sqrt(2 * math.log(1 / ROUNDING_BETA)), 1)
+    assert often <= (reach + math.sqrt(dimension)) ** 2
+
+
+def worst(dimension: int, scale: int) -> dict[str, NDArray[np.float64]]:
+    """Return vectors that rounding lengthens as much as it can."""
+    ones = np.ones(dimension)
+    half = (np.floor(scale / math.sqrt(dimension)) + 0.5) / scale
+    most_halves = min(dimension, 4 * scale**2)  # as many coordinates of one half as fit the norm
+    alternating = np.where(np.arange(dimension) % 2, -half, half)
+    return {
+        "at the norm": ones / math.sqrt(dimension),
+        "every coordinate at one half": alternating * min(1, 1 / (half * math.sqrt(dimension))),
+        "halves and zeros": np.where(np.arange(dimension) < most_halves, 0.5 / scale, 0.0),
+        "far beyond the norm": ones * 1e300,
+        "one coordinate": np.eye(1, dimension).reshape(-1),
+        "just beyond whole numbers": (np.floor(scale / math.sqrt(dimension)) + 1e-9) / scale * ones,
+    }
+
+
+SHAPES = [(1, 3), (40, 16), (5_000, 50), (200_000, 9)]
+
+
+@pytest.mark.parametrize("name", worst(1, 1))
+@pytest.mark.parametrize(("dimension", "scale"), SHAPES)
+def test_a_draw_is_within_the_bound_as_often_as_beta_says(
+    name: str, dimension: int, scale: int
+) -> None:
+    """Below 1 - β by 6.5 deviations of so many draws: false alarms under 1e-10."""
+    terms, draws = mechanism(dimension, scale), max(10, min(2_000, 2_000_000 // dimension))
+    vectors = np.tile(worst(dimension, scale)[name], (draws, 1))
+    scaled = rounding._clip(vectors, terms.clip_norm) * scale
+    within = rounding._within(rounding._round_at_random(scaled, os.urandom), terms)
+    assert within.mean() > 1 - ROUNDING_BETA - 6.5 * math.sqrt(0.24 / draws)
+
+
+@pytest.mark.parametrize("name", worst(1, 1))
+@pytest.mark.parametrize(("dimension", "scale"), SHAPES)
+def test_no_patient_is_beyond_the_bound_and_none_is_lost_to_it(
+    name: str, dimension: int, scale: int
+) -> None:
+    """Lost are those beyond it 64 times in a row: a chance below 2·10^-14."""
+    vector, terms = worst(dimension, scale)[name], mechanism(dimension, scale)
+    rounded = round_each(np.tile(vector, (4, 1)), terms)
+    squares = [sum(int(v) ** 2 for v in row) for row in rounded]
+    assert max(squares) <= terms.squared_sensitivity
+    if np.abs(vector * scale).max() >= 1:
+        assert rounded.any(axis=1).all()
