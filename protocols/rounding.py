@@ -6,7 +6,7 @@ that the accountant was given. Nothing here raises, or takes notably longer, bec
 what cannot be used contributes zero.
 
 *The bound.* Let ‖x‖ ≤ L = C·s after clipping and scaling, and R be x rounded: |R_j| is
-f_j = ⌊|x_j|⌋, or f_j + 1 with a chance of at most p_j = |x_j| - f_j, each coordinate by itself. Then
+f_j = ⌊|x_j|⌋, or f_j + 1 with a chance of at most p_j = |x_j| - f_j, each by itself. Then
 
 1. always ‖R‖ ≤ L + √d: no coordinate moves by more than 1, so ‖R - x‖ ≤ √d;
 2. with a chance of at least 1 - β, ‖R‖² ≤ L² + d/4 + √(2 ln(1/β))·(L + √d/2). For R_j² is f_j² or
