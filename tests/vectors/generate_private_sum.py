@@ -1,0 +1,361 @@
+"""Writes `private_sum.json`: known answers for every derivation of docs/private-sum.md.
+
+    python -m tests.vectors.generate_private_sum
+
+A whole run of four countries is driven through the real state machines of both sides and written
+down, secrets included: a round of the roster, one in which a country drops out, and one to which it
+comes back after a round that nobody was asked for. Every random number follows from its name,
+except ML-KEM ciphertexts and an ML-DSA signature, for which a library draws by itself: they are
+taken from the file that is there. Nothing in it protects anybody.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from keys.composite import CompositeSigningKey
+from keys.derive import derive_key, frame, labelled_hash
+from keys.hybrid import HybridKey, HybridPublic
+from keys.sealing import seal
+from protocols.encoding import canonical_json, digest
+from protocols.lattice import pack
+from protocols.private_sum import country_setup, shares
+from protocols.private_sum.contribution import seed_key
+from protocols.private_sum.country import CountryRun
+from protocols.private_sum.masking import Masker
+from protocols.private_sum.opening import CoordinatorRound, OpenedSum
+from protocols.private_sum.ratchet import advance, confirmation, first_link, mask_key, sealing_key
+from protocols.private_sum.setup import ordered, pair_secret, transcript
+from protocols.proto.round_pb2 import Reply
+from protocols.signed import bind, serialise
+from tests.support.federation import (
+    COORDINATOR_KEY,
+    IDENTITIES,
+    World,
+    coordinator_of,
+    state_of,
+    terms_of,
+    versions_of,
+    view_of,
+)
+
+FILE = Path(__file__).with_name("private_sum.json")
+ROUNDS = (
+    (1, "train", ("AT", "BE", "CZ", "DK")),
+    (2, "train", ("AT", "CZ", "DK")),
+    (4, "count", ("AT", "BE", "CZ", "DK")),
+)
+"""Number, kind and contributing countries of each round."""
+
+
+class Stream:
+    """Bytes that follow from a name: SHAKE-256 of it, read on and on."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._read = name.encode(), 0
+        self.given: list[bytes] = []
+
+    def __call__(self, size: int) -> bytes:
+        end = self._read + size
+        drawn = hashlib.shake_256(self._name).digest(end)[self._read :]
+        self._read = end
+        self.given.append(drawn)
+        return drawn
+
+
+class Recorder:
+    """A world whose random numbers follow from names, and what was said and drawn in it."""
+
+    def __init__(self, before: Mapping[str, Any]) -> None:
+        """`before` is what an earlier file holds of each pair."""
+        self.terms = terms_of(4, honest=2)
+        self._before = before
+        self.entropy = {one: Stream(f"entropy {one}") for one in self.terms.roster}
+        self.hybrid = {one: HybridKey.from_bytes(Stream(one)(96)) for one in self.terms.roster}
+        self.encapsulated: dict[tuple[str, str], tuple[bytes, ...]] = {}
+        runs = {
+            one: CountryRun.start(view_of(one, self.terms), entropy=self.entropy[one])
+            for one in self.terms.roster
+        }
+        self.world = World(self.terms, coordinator_of(self.terms), runs)
+
+    @contextmanager
+    def drawing_for(self, country: str) -> Iterator[None]:
+        """Let what is drawn without an argument follow from names too, and be kept."""
+        owner = {key.public.mlkem: one for one, key in self.hybrid.items()}
+        real = country_setup.encapsulate
+
+        def kept(peer: HybridPublic) -> tuple[bytes, ...]:
+            receiver = owner[peer.mlkem]
+            found = self._before.get(f"{country}-{receiver}")
+            names = ("ciphertext", "mlkem_secret")
+            made = tuple(bytes.fromhex(found[name]) for name in names) if found else real(peer)
+            self.encapsulated[country, receiver] = made
+            return made
+
+        nonces = Stream(f"nonces {country} {len(self.entropy[country].given)}")
+        with (
+            mock.patch.object(HybridKey, "generate", return_value=self.hybrid[country]),
+            mock.patch.object(country_setup, "encapsulate", kept),
+            mock.patch.object(os, "urandom", nonces),
+        ):
+            yield
+
+    def say(self, country: str, step: str, request: bytes, *arguments: Any) -> dict[str, str]:
+        """Let a country answer a request; return both as they travel."""
+        with self.drawing_for(country):
+            reply = getattr(self.world.countries[country], step)(request, *arguments)
+        return {"request": request.hex(), "reply": reply.hex()}
+
+
+def set_up(recorder: Recorder) -> dict[str, Any]:
+    """Take a world through its set-up; return every message."""
+    world, said = recorder.world, {}
+    for step, taken in (
+        ("bundle", "bundle"),
+        ("encapsulate", "encapsulation"),
+        ("confirm", "confirmation"),
+    ):
+        asked = {one: getattr(world.coordinator, f"{step}_request")(one) for one in world.countries}
+        said[step] = {one: recorder.say(one, step, asked[one]) for one in asked}
+        for one, exchange in said[step].items():
+            getattr(world.coordinator, f"take_{taken}")(one, bytes.fromhex(exchange["reply"]))
+    return said
+
+
+def pairs_of(recorder: Recorder) -> dict[str, Any]:
+    """Return what each pair of countries derives in set-up."""
+    terms, coordinator = recorder.terms, recorder.world.coordinator
+    bundles = coordinator._bundle_digests()
+    bodies = {one: coordinator._encapsulations[one].body for one in terms.roster}
+    whole = transcript(terms, bundles, list(bodies.values()))
+    found: dict[str, Any] = {}
+    for (lower, higher), (ciphertext, secret) in sorted(recorder.encapsulated.items()):
+        exchanged = recorder.hybrid[lower].exchange(recorder.hybrid[higher].public)
+        named = bind(terms.context, 2, lower, higher, ciphertext)  # type: ignore[arg-type]
+        made = pair_secret(terms, (lower, higher), bundles, (exchanged, secret), named)
+        found[f"{lower}-{higher}"] = {
+            "ciphertext": ciphertext.hex(),
+            "ciphertext_digest": named.hex(),
+            "x25519_secret": exchanged.hex(),
+            "mlkem_secret": secret.hex(),
+            "pair_secret": made.hex(),
+            "mac_of_lower": confirmation(made, whole, lower, higher).hex(),
+            "mac_of_higher": confirmation(made, whole, higher, lower).hex(),
+            "link_of_round_1": first_link(made, whole, lower, higher).hex(),
+        }
+    return {
+        "bundle_digests": {one: value.hex() for one, value in bundles.items()},
+        "transcript": whole.hex(),
+        "pairs": found,
+    }
+
+
+def round_of(recorder: Recorder, pairs: dict[str, Any], number: int, kind: str, those: Any) -> Any:
+    """Take a world through one round; return every message and what is derived for it."""
+    world, model = recorder.world, f"model of round {number}".encode()
+    opened = world.coordinator.begin_round(number, kind, model)
+    given = {one: values_of(opened, number, place) for place, one in enumerate(those)}
+    drawn = {one: len(recorder.entropy[one].given) for one in those}
+    asked = {one: opened.contribute_request(one) for one in those}
+    said = {one: recorder.say(one, "contribute", asked[one], *given[one]) for one in those}
+    seeds = {one: recorder.entropy[one].given[drawn[one] :] for one in those}
+    for one, exchange in said.items():
+        opened.take_contribution(one, bytes.fromhex(exchange["reply"]))
+    found = {"contribute": said, **finished(recorder, opened)}
+    countries = {one: owned(opened, one, seeds[one], given[one], said[one]) for one in those}
+    return {**described(opened, model), **keys_of(recorder, pairs, opened), **found} | {
+        "countries": countries
+    }
+
+
+def values_of(opened: CoordinatorRound, number: int, place: int) -> tuple[Any, Any]:
+    """Return a country's sum and noise: small, large and negative integers."""
+    size = opened.terms.mechanism.dimension
+    values = (np.arange(size, dtype=np.int64) - 2) * 7 ** (place + 1) + number
+    return values, np.arange(size, dtype=np.int64)[::-1] * (place - 1)
+
+
+def finished(recorder: Recorder, opened: CoordinatorRound) -> dict[str, Any]:
+    """Close a round, have it agreed on where it must be, answered and opened."""
+    chosen, agreed = opened.close(), {}
+    if opened.smaller:
+        agreed = {one: recorder.say(one, "agree", opened.agree_request(one)) for one in chosen}
+        for one, exchange in agreed.items():
+            opened.take_assent(one, bytes.fromhex(exchange["reply"]))
+    asked = {one: opened.answer_request(one) for one in chosen}
+    answered = {one: recorder.say(one, "answer", asked[one]) for one in chosen}
+    for one, exchange in answered.items():
+        opened.take_answer(one, bytes.fromhex(exchange["reply"]))
+    result = opened.open()
+    if not isinstance(result, OpenedSum):
+        raise SystemExit(f"the round did not open: {result}")
+    made = {"opened": result.values.tolist(), "variance": result.variance, "set": list(chosen)}
+    return {"agree": agreed, "answer": answered, **made}
+
+
+def described(opened: CoordinatorRound, model: bytes) -> dict[str, Any]:
+    """Return what a round is about."""
+    terms = opened.terms
+    return {
+        "round": terms.round_number,
+        "phase_kind": terms.phase_kind,
+        "model": model.hex(),
+        "model_digest": terms.model_digest,
+        "lane_bits": terms.lane_bits,
+        "words": terms.words,
+        "context": terms.context.hex(),
+    }
+
+
+def keys_of(recorder: Recorder, pairs: dict[str, Any], opened: CoordinatorRound) -> dict[str, Any]:
+    """Return the keys of a round between each pair."""
+    context, whole = opened.terms.context, bytes.fromhex(pairs["transcript"])
+    found: dict[str, Any] = {}
+    for name, pair in pairs["pairs"].items():
+        lower, higher = ordered(*name.split("-"))
+        first = bytes.fromhex(pair["link_of_round_1"])
+        link = advance(first, whole, lower, higher, opened.terms.round_number - 1)
+        found[name] = {
+            "link": link.hex(),
+            "mask_key": mask_key(link, context, lower, higher).hex(),
+            "seals_to_higher": sealing_key(link, context, lower, higher).hex(),
+            "seals_to_lower": sealing_key(link, context, higher, lower).hex(),
+        }
+    return {"keys": found}
+
+
+def owned(
+    opened: CoordinatorRound, country: str, drawn: list[bytes], given: Any, said: dict[str, str]
+) -> dict[str, Any]:
+    """Return what a country drew and derived for its contribution."""
+    terms, (values, noise) = opened.terms, given
+    seed, *coefficients = drawn
+    split = shares.split(seed, terms.run.threshold, len(terms.run.roster), iter_of(coefficients))
+    reply = Reply.FromString(bytes.fromhex(said["reply"])).contribution
+    plain = pack(values + noise, terms.lane_bits, values.size + 4)
+    return {
+        "values": values.tolist(),
+        "noise": noise.tolist(),
+        "seed": seed.hex(),
+        "coefficients": [coefficient.hex() for coefficient in coefficients],
+        "shares": [share.hex() for share in split],
+        "own_mask_key": seed_key(terms, country, seed).hex(),
+        "plain_words": plain.astype("<u8").tobytes().hex(),
+        "masked_words": reply.words.hex(),
+        "commitments": reply.commitments.hex(),
+        "head": reply.head.body.hex(),
+    }
+
+
+def iter_of(drawn: list[bytes]) -> Callable[[int], bytes]:
+    """Return an entropy source that gives these again."""
+    left = iter(drawn)
+    return lambda size: next(left)
+
+
+def primitives(before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return known answers for what everything else is made of."""
+    key, place = bytes(range(32)), b"place"
+    with mock.patch.object(os, "urandom", Stream("nonce")):
+        sealed = seal(key, b"share", place)
+    composite = CompositeSigningKey.from_bytes(bytes(range(64)))
+    vector = np.array([0, 1, -1, 2**19, -(2**19), 12345, -54321], np.int64)
+    return {
+        "frame": {"fields": ["", "61", "6263"], "is": frame(b"", b"a", b"bc").hex()},
+        "hash": {"label": "label", "fields": ["01"], "is": labelled_hash("label", b"\x01").hex()},
+        "kdf": {
+            "secret": key.hex(),
+            "label": "label",
+            "fields": ["01", ""],
+            "is": derive_key(key, "label", b"\x01", b"").hex(),
+        },
+        "bind": {
+            "context": key.hex(),
+            "phase": 4,
+            "from": "AT",
+            "to": "roster",
+            "body": "00ff",
+            "is": bind(key, 4, "AT", "roster", b"\x00\xff").hex(),  # type: ignore[arg-type]
+        },
+        "digest": {"data": "", "is": digest(b"")},
+        "json": {
+            "value": {"b": 1.0, "a": [0.1, 1e21, True]},
+            "is": canonical_json({"b": 1.0, "a": [0.1, 1e21, True]}).hex(),
+        },
+        "prg": {"key": key.hex(), "words": [int(word) for word in Masker(4).stream(key)]},
+        "pack": [
+            {
+                "lane_bits": bits,
+                "values": vector.tolist(),
+                "size": 11,
+                "words": [int(word) for word in pack(vector, bits, 11)],
+            }
+            for bits in (21, 32, 64)
+        ],
+        "seal": {"key": key.hex(), "place": place.hex(), "share": b"share".hex()}
+        | {"sealed": sealed.hex()},
+        "ed25519": {
+            "seed": COORDINATOR_KEY.to_bytes().hex(),
+            "public": COORDINATOR_KEY.public.raw.hex(),
+            "message": "00",
+            "signature": COORDINATOR_KEY.sign(b"\x00").hex(),
+        },
+        "composite": {
+            "seeds": bytes(range(64)).hex(),
+            "public": composite.public.raw.hex(),
+            "message": "00",
+            "signature": before.get("composite", {}).get("signature")
+            or composite.sign(b"\x00").hex(),
+        },
+    }
+
+
+def written(before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return everything that the file holds; `before` is what it held, or nothing."""
+    recorder = Recorder(before.get("set_up", {}).get("pairs", {}))
+    terms = recorder.terms
+    said = set_up(recorder)
+    pairs = pairs_of(recorder)
+    rounds = [round_of(recorder, pairs, *one) for one in ROUNDS]
+    if any(state_of(run).open_round for run in recorder.world.countries.values()):
+        raise SystemExit("a round was left open")
+    return {
+        "primitives": primitives(before.get("primitives", {})),
+        "run": {
+            "agreement": terms.agreement,
+            "study": terms.study,
+            "run_id": terms.run_id.hex(),
+            "roster": list(terms.roster),
+            "colluding": terms.colluding,
+            "honest": terms.honest,
+            "smallest_countries": terms.smallest_countries,
+            "task_kind": terms.task_kind,
+            "mechanisms": [one.model_dump(mode="json") for one in terms.mechanisms],
+            "lane_bits": [one.lane_bits(len(terms.roster)) for one in terms.mechanisms],
+            "squared_sensitivities": [one.squared_sensitivity for one in terms.mechanisms],
+            "threshold": terms.threshold,
+            "floor": terms.floor,
+            "context": terms.context.hex(),
+            "versions": serialise(versions_of(terms.roster).to_proto()).hex(),
+            "coordinator": COORDINATOR_KEY.to_bytes().hex(),
+            "identities": {one: IDENTITIES[one].to_bytes().hex() for one in terms.roster},
+            "x25519_and_mlkem_seeds": {
+                one: key.to_bytes().hex() for one, key in recorder.hybrid.items()
+            },
+        },
+        "set_up": {**pairs, "said": said},
+        "rounds": rounds,
+    }
+
+
+if __name__ == "__main__":
+    held = json.loads(FILE.read_text()) if FILE.exists() else {}
+    FILE.write_text(json.dumps(written(held), indent=1) + "\n")
