@@ -6,6 +6,9 @@ journal, run state and log entry in one transaction. A crash in between leaves a
 release; a retry finds the charge and makes a release that nobody has seen the like of. What was
 journalled is sent again as it is.
 
+In local mode the contribution is made of local steps, whose sums have their noise before anything
+is made of them (`client.tasks.local`); what comes of them then leaves like any other sum.
+
 The noise source is a constructor argument. No flag, setting or document field selects it.
 """
 
@@ -22,14 +25,16 @@ from client.errors import RecordFault
 from client.holdings import Holdings, Prepared, records_unusable
 from client.outbox import Outbox
 from client.steps import Reach, Step, unwatched
+from client.tasks.local import Descent
 from client.tasks.registry import Assignment
 from governance.audit.events import EventKind
 from governance.database import transaction
 from governance.ledger import Ledger
 from protocols.errors import ReasonCode, Refusal
-from protocols.mechanism import Mechanism, Scope
+from protocols.mechanism import Scope
 from protocols.noise import NoiseSource
 from protocols.private_sum.context import RoundTerms
+from protocols.tasks.schedule import LOCAL_STEP
 
 
 class Door:
@@ -57,13 +62,13 @@ class Door:
         Raises Refusal, or whatever fault stops it; then nothing has left.
         """
         admission.assessment.require()
-        terms = _shared_round(admission)
+        terms = _leaving_round(admission)
         self._reach(Step.DOOR_PERMITTED)
         prepared = self._prepared(admission)
         self._reach(Step.DOOR_PREPARED)
         self._charge(admission)
         self._reach(Step.DOOR_CHARGED)
-        values = self._contribution(prepared.assignment, admission, terms.mechanism)
+        values = self._contribution(prepared.assignment, admission, terms)
         self._reach(Step.DOOR_SUMMED)
         noise = self._noise.draw(terms.mechanism.noise_std, terms.mechanism.dimension)
         self._reach(Step.DOOR_NOISED)
@@ -94,14 +99,13 @@ class Door:
         writes nothing more.
         """
         run, study = admission.place.run, admission.study
-        shared = [m for m in study.mechanisms if m.scope is Scope.SHARED]
         with transaction(self._engine) as connection:
             charged = bool(self._ledger.entries(run=run, connection=connection))
             self._ledger.reserve(
                 admission.budget,
                 study=study.digest,
                 run=run,
-                mechanisms=shared,
+                mechanisms=study.charged_by_run,
                 now=admission.held.view.now,
                 connection=connection,
             )
@@ -120,15 +124,35 @@ class Door:
         )
 
     def _contribution(
-        self, assignment: Assignment, admission: Admission, mechanism: Mechanism
+        self, assignment: Assignment, admission: Admission, terms: RoundTerms
     ) -> NDArray[np.int64]:
-        return assignment.lattice_sum(mechanism, admission.request.model, entropy=self._entropy)
+        if terms.mechanism.scope is Scope.DERIVED:
+            return self._local_update(assignment, admission, terms)
+        model = admission.request.model
+        return assignment.lattice_sum(terms.mechanism, model, entropy=self._entropy)
+
+    def _local_update(
+        self, assignment: Assignment, admission: Admission, terms: RoundTerms
+    ) -> NDArray[np.int64]:
+        mechanism = terms.run.mechanism(LOCAL_STEP)
+        descent = Descent.start(
+            assignment.task,
+            admission.study.features,
+            countries=len(admission.study.countries),
+            round_number=terms.round_number,
+            payload=admission.request.model,
+        )
+        while not descent.over:
+            values = assignment.lattice_sum(mechanism, descent.payload, entropy=self._entropy)
+            noise = self._noise.draw(mechanism.noise_std, mechanism.dimension)
+            descent = descent.step(values + noise, mechanism.scale)
+        return descent.update(terms.mechanism)
 
 
-def _shared_round(admission: Admission) -> RoundTerms:
+def _leaving_round(admission: Admission) -> RoundTerms:
     """Return the round; a release under this country's noise alone is no sum over countries."""
     terms = admission.round
-    if terms is None or terms.mechanism.scope is not Scope.SHARED:
+    if terms is None or not terms.mechanism.leaves:
         raise Refusal(
             ReasonCode.TASK_UNKNOWN,
             "A round was asked for that never leaves a country",

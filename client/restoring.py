@@ -31,7 +31,7 @@ from governance.errors import DocumentFault
 from governance.ledger import Ledger, LedgerEntry
 from governance.policy.assessment import ledger_terms
 from keys.derive import labelled_hash
-from protocols.mechanism import Mechanism, Scope
+from protocols.mechanism import Mechanism
 from protocols.tasks.schedule import COHORT_FLOOR
 
 RESTORED = "restored"
@@ -244,10 +244,11 @@ def _missed(
     unused = all(entry.created < permit.issued for entry in ran)
     runs = max(permit.number - len({entry.run for entry in ran}), int(unused))
     uncounted = max(permit.number - len(counts), int(count_id(permit) not in counts))
-    shared = tuple(m for m in study.mechanisms if m.scope is Scope.SHARED)
+    by_run = study.charged_by_run
+    whole = tuple(mechanism for mechanism in study.mechanisms if mechanism.costs)
     return [
-        Missed(study, _run_name(permit, n, size), study.mechanisms if n < uncounted else shared)
-        for n in range(runs if shared else 0)
+        Missed(study, _run_name(permit, n, size), whole if n < uncounted else by_run)
+        for n in range(runs if by_run else 0)
     ]
 
 

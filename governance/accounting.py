@@ -9,6 +9,8 @@ lead from it to formulas that are known, each with its price (private-sum.md, No
    (Peikert 2010): within e^(±5·e^(−8π²)) a coordinate;
 3. the continuous Gaussian at sensitivity Δ, Poisson-subsampled, has closed forms.
 
+What is derived of releases (`Scope.DERIVED`) costs nothing more: it is post-processing of them.
+
 A release in d dimensions is thus within e^(±slack) of step 3, slack = d·(τ + 5·e^(−8π²)): ε grows
 by 2·slack and δ by the factor e^slack. Every figure is rounded towards more privacy loss.
 """
@@ -99,13 +101,13 @@ def _rdp(mechanism: Mechanism, honest: int, order: int) -> float:
 
 
 def rdp_micro(mechanism: Mechanism, honest: int, order: int) -> int:
-    """Return the RDP of all rounds at `order`, in micro-units, rounded up.
+    """Return the RDP of all rounds at `order`, in micro-units, rounded up; 0 if it is derived.
 
     Raises LedgerFault where the order is below 2 or `honest` below 1.
     """
     _require_order(order)
     _require_honest(honest)
-    return math.ceil(_rdp(mechanism, honest, order) * MICRO)
+    return math.ceil(_rdp(mechanism, honest, order) * MICRO) if mechanism.costs else 0
 
 
 def _conversion(delta: float, order: int) -> float:
@@ -146,8 +148,9 @@ def epsilon(mechanisms: Sequence[Mechanism], honest: int, delta: float) -> float
     """
     _require_delta(delta)
     _require_honest(honest)
-    _require_releases(mechanisms)
-    return _schedule_epsilon(tuple(mechanisms), honest, delta)
+    paid = tuple(mechanism for mechanism in mechanisms if mechanism.costs)
+    _require_releases(paid)
+    return _schedule_epsilon(paid, honest, delta)
 
 
 @lru_cache(maxsize=512)
@@ -206,18 +209,21 @@ def calibrate(
     """Return the schedule with integer `noise_std`s whose PLD ε is at most `epsilon`, and near it.
 
     `shares` are the parts of the budget, in proportion, that the mechanisms take; the parts of a
-    composition add up as squares of its central limit (Dong, Roth, Su 2022), not as ε. Cached.
+    composition add up as squares of its central limit (Dong, Roth, Su 2022), not as ε. A derived
+    release has no part, a share of 0, and stays as it is. Cached.
     The result's ε is within 0.5 % of the target where the lattice is fine enough (a noise_std of
     some hundred units is). Raises LedgerFault where no noise can do it.
     """
     _require_delta(delta)
     _require_honest(honest)
-    _require_releases(mechanisms)
+    paid = tuple(mechanism for mechanism in mechanisms if mechanism.costs)
+    _require_releases(paid)
     _require_shares(mechanisms, shares)
     if not 0 < epsilon < math.inf:
         raise LedgerFault(f"ε must be a number above 0, not {epsilon}")
-    parts = tuple(share / math.fsum(shares) for share in shares)
-    return _calibrated(tuple(mechanisms), parts, honest, epsilon, delta)
+    parts = tuple(share / math.fsum(shares) for share in shares if share)
+    noisy = iter(_calibrated(paid, parts, honest, epsilon, delta))
+    return tuple(next(noisy) if mechanism.costs else mechanism for mechanism in mechanisms)
 
 
 @lru_cache(maxsize=128)
@@ -326,5 +332,11 @@ def _require_releases(mechanisms: Sequence[Mechanism]) -> None:
 
 
 def _require_shares(mechanisms: Sequence[Mechanism], shares: Sequence[float]) -> None:
-    if len(shares) != len(mechanisms) or not all(0 < share < math.inf for share in shares):
-        raise LedgerFault("Each release needs one share of the budget, above 0")
+    fit = len(shares) == len(mechanisms) and all(
+        0 < share < math.inf if mechanism.costs else share == 0
+        for mechanism, share in zip(mechanisms, shares, strict=True)
+    )
+    if not fit:
+        raise LedgerFault(
+            "Each release needs one share of the budget, above 0; one that is derived, 0"
+        )

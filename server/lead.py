@@ -129,7 +129,7 @@ class _Training:
         report = self._conductor.sum(number, TRAIN, state.payload)
         if isinstance(report.outcome, OpenedSum):
             self._void_in_a_row = 0
-            state = step(self._task, self._study.features, mechanism, state, report.outcome.values)
+            state = self._stepped(mechanism, state, report.outcome)
         else:
             self._count_void()
             state = skip(state)
@@ -137,6 +137,12 @@ class _Training:
         if self._void_in_a_row == MOST_VOID_IN_A_ROW:
             raise _void(recorded(report))
         return state
+
+    def _stepped(
+        self, mechanism: Mechanism, state: OptimiserState, opened: OpenedSum
+    ) -> OptimiserState:
+        part = len(opened.countries) / len(self._study.countries)
+        return step(self._task, self._study.features, mechanism, state, opened.values, part=part)
 
     def _count_void(self) -> None:
         self._void += 1

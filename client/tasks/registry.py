@@ -20,17 +20,26 @@ from client.tasks.modules import Modules, registered
 from client.tasks.stats import table_counts
 from client.tasks.trainers import Trainer, trainer_for
 from protocols.errors import ProtocolFault, ReasonCode, Refusal
-from protocols.mechanism import Mechanism
+from protocols.mechanism import Mechanism, Scope
 from protocols.rounding import Entropy, poisson_sample, round_contributions
 from protocols.tasks import CountByFeature, CountPatients, Task, Training
 from protocols.tasks.features import Condition, Feature, FloatArray
 from protocols.tasks.layout import vector_from_bytes
-from protocols.tasks.schedule import COHORT_FLOOR, COUNT, EVALUATE, HISTOGRAM, TRAIN, same_but_noise
+from protocols.tasks.schedule import (
+    COHORT_FLOOR,
+    COUNT,
+    EVALUATE,
+    HISTOGRAM,
+    LOCAL_STEP,
+    TRAIN,
+    same_but_noise,
+)
 
+TRAINING = (COHORT_FLOOR, LOCAL_STEP, TRAIN, EVALUATE)
 INSTALLED: Mapping[str, tuple[str, ...]] = {
-    "train/glm": (COHORT_FLOOR, TRAIN, EVALUATE),
-    "train/mlp": (COHORT_FLOOR, TRAIN, EVALUATE),
-    "train/module": (COHORT_FLOOR, TRAIN, EVALUATE),
+    "train/glm": TRAINING,
+    "train/mlp": TRAINING,
+    "train/module": TRAINING,
     "stats/count": (COHORT_FLOOR, COUNT),
     "stats/histogram": (COHORT_FLOOR, HISTOGRAM),
 }
@@ -90,8 +99,8 @@ class Assignment:
 
         The mechanism names the phase. `payload` is the model for training and evaluation, and
         empty for the rest. Draws this round's Poisson sample where the mechanism has a rate
-        below one. Raises Refusal where phase, mechanism or payload are not the task's: all of
-        this is decided before a record is looked at.
+        below one. Raises Refusal where phase, mechanism or payload are not the task's, or where
+        the release is derived, and so none of records: decided before a record is looked at.
         """
         step, compute = self._contributor(mechanism, payload, entropy)
         cohort = _sampled(self._eligible(mechanism.phase), mechanism, entropy)
@@ -110,11 +119,11 @@ class Assignment:
     def trainer(self) -> Trainer:
         """What computes a training task's outputs and gradients here."""
         if not isinstance(self.task, Training):
-            raise _malformed(f"`{self.task.kind}` trains nothing")
+            raise malformed(f"`{self.task.kind}` trains nothing")
         return trainer_for(self.task, self.cohort.features, self.modules)
 
     def _eligible(self, phase: str) -> Cohort:
-        if phase == TRAIN:
+        if phase in (LOCAL_STEP, TRAIN):
             return self._training
         return self._held_out if phase == EVALUATE else self.cohort
 
@@ -132,8 +141,8 @@ class Assignment:
         """Return how many patients to take at once, and what they give together."""
         phase, task = mechanism.phase, self.task
         self._check(mechanism)
-        if isinstance(task, Training) and phase == TRAIN:
-            model = _model(payload, task.dimension(self.cohort.features))
+        if isinstance(task, Training) and phase == task.gradient_phase:
+            model = received_model(payload, task.dimension(self.cohort.features))
             trainer = self.trainer
             at_once = trainer.patients_at_once
             return at_once, lambda part: trainer.contribute(part, model, mechanism, entropy)
@@ -146,10 +155,10 @@ class Assignment:
     def _vectors(self, phase: str, payload: bytes) -> Callable[[Cohort], FloatArray]:
         task = self.task
         if isinstance(task, Training) and phase == EVALUATE:
-            model = _model(payload, task.dimension(self.cohort.features))
+            model = received_model(payload, task.dimension(self.cohort.features))
             return lambda part: evaluation_counts(task, part, self.trainer.outputs(part, model))
         if payload:
-            raise _malformed(f"The phase `{phase}` takes no model, and one arrived")
+            raise malformed(f"The phase `{phase}` takes no model, and one arrived")
         if isinstance(task, CountPatients | CountByFeature) and phase != COHORT_FLOOR:
             return lambda part: table_counts(task, part)
         return _presence
@@ -165,7 +174,12 @@ class Assignment:
             )
         templates = self.task.schedule(self.cohort.features)
         if not any(same_but_noise(template, mechanism) for template in templates):
-            raise _malformed(f"The release `{phase}` is not the one that the study's task makes")
+            raise malformed(f"The release `{phase}` is not the one that the study's task makes")
+        if mechanism.scope is Scope.DERIVED:
+            raise malformed(
+                f"The release `{phase}` was asked of the records",
+                "it is made of local steps, which have noise of their own",
+            )
 
 
 class _Teller:
@@ -196,12 +210,14 @@ def _sampled(cohort: Cohort, mechanism: Mechanism, entropy: Entropy) -> Cohort:
     return cohort.where(sample)
 
 
-def _model(payload: bytes, dimension: int) -> FloatArray:
+def received_model(payload: bytes, dimension: int) -> FloatArray:
+    """Return the model in a request. Raises Refusal MALFORMED where it is not of that size."""
     try:
         return vector_from_bytes(payload, dimension)
     except ProtocolFault as fault:
-        raise _malformed(fault.what, fault.why) from fault
+        raise malformed(fault.what, fault.why) from fault
 
 
-def _malformed(what: str, why: str = "it is not what the signed study says") -> Refusal:
+def malformed(what: str, why: str = "it is not what the signed study says") -> Refusal:
+    """Return the refusal of a request that asks for something else than the study does."""
     return Refusal(ReasonCode.MALFORMED, what, why=why, fix="ask the coordinator what it sent")

@@ -1,7 +1,7 @@
 """The study: one question, everything it needs and everything it costs, before it is asked."""
 
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -24,8 +24,10 @@ from governance.documents.models import (
 from protocols.encoding import Digest
 from protocols.errors import ProtocolFault
 from protocols.mechanism import Mechanism
-from protocols.tasks import Condition, Feature, Task
+from protocols.tasks import Condition, Feature, Task, Training
 from protocols.tasks.features import by_name, lookup
+from protocols.tasks.local import LocalMode
+from protocols.tasks.schedule import COHORT_FLOOR, same_but_noise
 
 
 class StudyPurpose(Part):
@@ -134,11 +136,18 @@ class Study(Document):
     @property
     def priced(self) -> bool:
         """Whether the schedule is the task's own, with nothing but its noise filled in."""
-        return self._without_noise(self.mechanisms) == self._without_noise(self.schedule())
+        own = self.schedule()
+        return len(own) == len(self.mechanisms) and all(map(same_but_noise, own, self.mechanisms))
 
-    @staticmethod
-    def _without_noise(mechanisms: tuple[Mechanism, ...]) -> list[dict[str, Any]]:
-        return [mechanism.model_dump(exclude={"noise_std"}) for mechanism in mechanisms]
+    @property
+    def local_mode(self) -> LocalMode | None:
+        """How countries train by themselves between sums, where they do."""
+        return self.task.local if isinstance(self.task, Training) else None
+
+    @property
+    def charged_by_run(self) -> tuple[Mechanism, ...]:
+        """Return what a run costs: all that costs but the cohort's count, which a permit pays."""
+        return tuple(m for m in self.mechanisms if m.costs and m.phase != COHORT_FLOOR)
 
     def with_mechanisms(self, mechanisms: tuple[Mechanism, ...]) -> Self:
         """Return the study with its schedule filled in: another digest."""

@@ -85,6 +85,8 @@ def _cost(study: Study, agreement: Agreement, charge: Charge | None) -> Iterator
     yield from _entry("Privacy", promised)
     n, h, c = len(study.countries), agreement.honest, agreement.colluding
     yield from _entry("", f"{n} countries, {h} of them honest, {c} may collude with the asker")
+    if study.local_mode is not None:
+        yield from _entry("Local mode", study.local_mode.sentence(h))
     if charge is None:
         yield from _entry("Budget", "not known: the study has no price, or the register no budget")
         return

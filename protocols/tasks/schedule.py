@@ -9,6 +9,7 @@ from protocols.mechanism import LARGEST_SCALE, SMALLEST_NOISE_STD, Mechanism, Ro
 
 COHORT_FLOOR = "cohort-floor"
 TRAIN = "train"
+LOCAL_STEP = "local-step"
 EVALUATE = "evaluate"
 COUNT = "count"
 HISTOGRAM = "histogram"
@@ -50,5 +51,10 @@ def rounded_scale(clip_norm: float, dimension: int) -> int:
 
 
 def same_but_noise(template: Mechanism, mechanism: Mechanism) -> bool:
-    """Return whether a mechanism is the template with its noise filled in, and nothing else."""
+    """Return whether a mechanism is the template with its noise filled in, and nothing else.
+
+    Into a derived one there is none to fill in.
+    """
+    if template.scope is Scope.DERIVED:
+        return template == mechanism
     return template.model_copy(update={"noise_std": mechanism.noise_std}) == mechanism

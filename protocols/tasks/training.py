@@ -28,9 +28,11 @@ from protocols.tasks.features import (
     lookup,
 )
 from protocols.tasks.layout import IntArray, check_size, encode_rows
+from protocols.tasks.local import LocalMode
 from protocols.tasks.schedule import (
     COHORT_SHARE,
     EVALUATE,
+    LOCAL_STEP,
     TRAIN,
     cohort_floor,
     counted,
@@ -64,7 +66,8 @@ class Training(BaseModel, ABC):
     `patients_bound` is the most that all countries could contribute. `inputs` empty means every
     feature but the target. `momentum` is Nesterov's; the released model is the mean of the
     iterates of the last `average_last` share of the rounds. `l2` weighs a penalty on every
-    coordinate but the biases.
+    coordinate but the biases. `local` makes a country take several steps by itself in each round
+    (`protocols.tasks.local`); momentum and averaging are over rounds then, the penalty over steps.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -83,6 +86,7 @@ class Training(BaseModel, ABC):
     patients: Annotated[int, Field(ge=1, le=10**9)]
     patients_bound: Annotated[int, Field(ge=1, le=10**9)]
     evaluation: Evaluation | None = Evaluation()
+    local: LocalMode | None = Field(default=None, exclude_if=lambda mode: mode is None)
 
     @abstractmethod
     def tensors(self, features: Sequence[Feature]) -> tuple[Tensor, ...]:
@@ -131,6 +135,8 @@ class Training(BaseModel, ABC):
                 fix="declare the target with `missing: exclude`, or leave `missing` out",
             )
         self._check_inputs(table)
+        if self.local is not None:
+            self.local.check(self.rounds)
         if self.evaluation is not None:
             if self.evaluation.subgroup is not None:
                 self.evaluation.subgroup.check(table, "subgroup")
@@ -201,19 +207,34 @@ class Training(BaseModel, ABC):
 
     def schedule(self, features: Sequence[Feature]) -> tuple[Mechanism, ...]:
         """Return the templates of every release: cohort floor, training, evaluation."""
-        train = self._train_template(features)
         floor = cohort_floor(self.patients_bound)
+        train = self._train_templates(features)
         if self.evaluation is None:
-            return floor, train
+            return floor, *train
         table = self.score_table(features)
         evaluate = counted(EVALUATE, table.dimension, table.ones, self.patients_bound)
-        return floor, train, evaluate
+        return floor, *train, evaluate
+
+    def _train_templates(self, features: Sequence[Feature]) -> tuple[Mechanism, ...]:
+        train = self._train_template(features)
+        if self.local is None:
+            return (train,)
+        return self.local.step_template(train), self.local.update_template(train)
 
     def shares(self) -> tuple[float, ...]:
-        """Return the part of the budget of each release of `schedule`; they sum to one."""
+        """Return the part of the budget of each release of `schedule`; they sum to one.
+
+        That of a sum of updates, which is derived of local steps, is zero.
+        """
         evaluation = self.evaluation.share if self.evaluation else 0.0
         train = 1 - COHORT_SHARE - evaluation
-        return (COHORT_SHARE, train, evaluation) if self.evaluation else (COHORT_SHARE, train)
+        training = (train,) if self.local is None else (train, 0.0)
+        return (COHORT_SHARE, *training, *((evaluation,) if self.evaluation else ()))
+
+    @property
+    def gradient_phase(self) -> str:
+        """The kind of release that is made of patients' gradients."""
+        return TRAIN if self.local is None else LOCAL_STEP
 
     def predicted(self, features: Sequence[Feature], outputs: FloatArray) -> FloatArray:
         """Return predictions (patients, classes) from a model's outputs of the same shape.

@@ -13,6 +13,11 @@ study_app = typer.Typer(no_args_is_help=True, help="Studies: check, propose, lau
 FileArgument = Annotated[Path, typer.Argument(help="The study, YAML.")]
 NameArgument = Annotated[str, typer.Argument(help="The study's id or digest.")]
 LAUNCH_SECONDS = 120.0
+WHOSE_NOISE = {
+    "shared": "all countries' noise",
+    "local": "each country's own noise",
+    "derived": "made of what is noised above, at no further cost",
+}
 
 
 @study_app.command()
@@ -89,6 +94,8 @@ def stop(name: NameArgument, home: HomeOption = DEFAULT_HOME) -> None:
 def _print_check(found: dict[str, Any]) -> None:
     typer.echo(f"{found['title']} ({found['id']})")
     _print_schedule(found["study"])
+    if found["local_mode"]:
+        typer.echo(f"  local mode: {found['local_mode']}")
     for one in found["countries"]:
         _print_country(one)
     for said, countries in _refusals(found["countries"]).items():
@@ -101,9 +108,8 @@ def _print_schedule(study: dict[str, Any]) -> None:
     typer.echo(f"  a patient: ε={privacy['epsilon']:g}, δ={privacy['delta']:g}, all told:")
     for one in study["mechanisms"]:
         times = f"{one['rounds']} rounds of " if one["rounds"] > 1 else ""
-        whose = "all countries' noise" if one["scope"] == "shared" else "each country's own noise"
         size = f"{one['dimension']} value{'s' if one['dimension'] > 1 else ''}"
-        typer.echo(f"    {one['phase']:13} {times}{size}, {whose}")
+        typer.echo(f"    {one['phase']:13} {times}{size}, {WHOSE_NOISE[one['scope']]}")
 
 
 def _print_country(one: dict[str, Any]) -> None:

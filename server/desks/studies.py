@@ -46,7 +46,9 @@ class Studies:
         """Return the completed study and what each country's rules say to it."""
         view = self._office.view()
         study = self._read(text, source, view)
-        return _checked(study, self._checks(study, view, Act.PROPOSE))
+        mode = study.local_mode
+        said = mode.sentence(view.agreement.honest) if mode else ""
+        return _checked(study, self._checks(study, view, Act.PROPOSE)) | {"local_mode": said}
 
     def propose(self, text: str, source: str) -> dict[str, Any]:
         """Sign and publish a study; refused where the agreement itself forbids it."""
@@ -120,7 +122,7 @@ class Studies:
             "reason": row.reason,
             "over": RunState(row.state).over,
             "round": row.round,
-            "rounds": sum(m.rounds for m in study.mechanisms if m.scope == "shared"),
+            "rounds": sum(m.rounds for m in study.mechanisms if m.leaves),
             "epsilon": study.privacy.epsilon,
             "delta": study.privacy.delta,
             "ledgers": period_shares(view, study, office.runs.all(), office.clock()),
@@ -140,12 +142,15 @@ class Studies:
         office.note(EventKind.STUDY_STOPPED, study=study.digest, run=row.run_id)
         return {"study": study.id, "run": row.run_id}
 
-    def sign(self, message: str) -> str:
-        """Sign the 32 bytes that tie a message to its place, for the server app."""
+    def sign(self, message: str, suite: str) -> str:
+        """Sign the 32 bytes that tie a message to its place, for the server app.
+
+        `suite` is the agreement's, as the app has verified it.
+        """
         content = base64.b64decode(message, validate=True)
         if len(content) != CONTEXT_BYTES:
             raise OperationFault("Only a 32-byte digest is signed here")
-        return base64.b64encode(self._office.keys.identity.sign(content)).decode()
+        return base64.b64encode(Suite(suite).private(self._office.keys.identity).sign(content)).decode()
 
     def release(self, study: str, run: str, outcome: Mapping[str, Any], model: str) -> None:
         """Sign, write and publish what a run made: with that the run is finished.

@@ -3,6 +3,10 @@
 One step divides the opened lattice sum by scale · q · patients. Countries are shown `position`
 (Nesterov's look-ahead point); what is released is the mean of the last iterates, which costs no
 privacy and lowers the noise (Polyak, Juditsky 1992).
+
+In local mode the opened sum is of updates, and the mean update of the countries that took part
+stands for the gradient (Reddi et al. 2021, Algorithm 1): the iterate is then the mean of their
+local models, which have had the penalty in each of their steps.
 """
 
 import math
@@ -75,11 +79,18 @@ def step(
     mechanism: Mechanism,
     state: OptimiserState,
     opened: NDArray[np.int64],
+    *,
+    part: float = 1.0,
 ) -> OptimiserState:
-    """Return the state after a round whose opened lattice sum is `opened`, int64 (dimension,)."""
+    """Return the state after a round whose opened lattice sum is `opened`, int64 (dimension,).
+
+    `part` of the study's countries are in it: what updates are averaged over.
+    """
     divisor = mechanism.scale * mechanism.sampling_rate * task.patients
     gradient = opened / divisor
-    if task.l2:
+    if task.local is not None:
+        gradient /= part
+    elif task.l2:
         gradient += task.l2 * task.weights_only(features, state.position)
     iterate = state.position - task.rate_at(state.round_number + 1) * gradient
     position = iterate + task.momentum * (iterate - state.iterate)

@@ -90,12 +90,14 @@ class Result(BaseModel):
     @property
     def statement(self) -> str:
         """The privacy statement in one plain paragraph."""
-        return (
+        said = (
             f"Each patient is protected with ε={self.epsilon:g}, δ={self.delta:g} over this run of "
             f"the study, evaluation included, against the coordinator and up to "
             f"{self.colluding} colluding countries (c={self.colluding}). n={self.roster_size} "
             f"countries were asked; the noise relies on h={self.honest} honest contributions."
         )
+        local = self.task.local if isinstance(self.task, Training) else None
+        return said if local is None else f"{said} Local mode: {local.sentence(self.honest)}"
 
 
 def write_result(

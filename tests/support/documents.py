@@ -131,7 +131,9 @@ def study_fields(agreed: Agreement, **changes: Any) -> dict[str, Any]:
 
 def priced(study: Study, noise_std: int = 3_000) -> Study:
     """Fill in the schedule with generous noise, without calibrating it."""
-    schedule = (m.model_copy(update={"noise_std": noise_std}) for m in study.schedule())
+    schedule = (
+        m.model_copy(update={"noise_std": noise_std}) if m.costs else m for m in study.schedule()
+    )
     filled: tuple[Mechanism, ...] = tuple(schedule)
     return study.with_mechanisms(filled)
 

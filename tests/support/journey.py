@@ -16,7 +16,6 @@ from client.steps import Step
 from governance.documents.study import Study
 from governance.policy.assessment import ledger_terms
 from protocols.errors import ReasonCode
-from protocols.mechanism import Scope
 from protocols.private_sum.opening import CoordinatorRound, OpenedSum
 from tests.support.books import Books, Place
 from tests.support.documents import COUNTRIES, priced, study_fields
@@ -144,9 +143,9 @@ class Journey:
         self.theatre = theatre
         self._study, self._plan, self._model = study, plan, model
         self.run: Run = theatre.federation.run(study)
-        shared = [m for m in study.mechanisms if m.scope is Scope.SHARED]
-        self._rounds = [m.phase for m in shared for _ in range(m.rounds)]
-        theatre.books.schedules[self.run.id] = Counter(m.phase for m in shared)
+        leaving = [m for m in study.mechanisms if m.leaves]
+        self._rounds = [m.phase for m in leaving for _ in range(m.rounds)]
+        theatre.books.schedules[self.run.id] = Counter(m.phase for m in study.charged_by_run)
 
     def through(self) -> None:
         """Take the run to its end; every sum must be right."""

@@ -15,6 +15,7 @@ from protocols.rounding import round_contributions
 from protocols.tasks import Condition, CountByFeature, CountPatients, Family, Task
 from protocols.tasks.evaluation import Evaluation
 from protocols.tasks.layout import Grouping, vector_to_bytes
+from protocols.tasks.local import LocalMode
 from tests.support.patients import (
     FEATURES,
     cohort,
@@ -27,6 +28,7 @@ from tests.support.patients import (
 )
 
 MODEL = vector_to_bytes(np.linspace(-1, 1, 7))
+MODES = (None, LocalMode(steps=3))
 COUNT = CountPatients(patients_bound=1000, strata=(Grouping(feature="sex"),))
 
 
@@ -52,7 +54,10 @@ def refusal(task: Task, mechanism: Any, payload: bytes) -> Refusal:
 
 def test_every_task_kind_of_the_union_is_installed_with_its_schedule() -> None:
     histogram = CountByFeature(patients_bound=10, of=Grouping(feature="sex"))
-    for task in (glm(), mlp(), module(), COUNT, histogram):
+    for train in (glm, mlp, module):
+        phases = {m.phase for mode in MODES for m in train(local=mode).schedule(FEATURES)}
+        assert set(INSTALLED[train().kind]) == phases
+    for task in (COUNT, histogram):
         assert INSTALLED[task.kind] == tuple(m.phase for m in task.schedule(FEATURES))
 
 
