@@ -4,21 +4,26 @@ Fields are length-prefixed, so two different lists of fields never hash alike.
 """
 
 import hashlib
+import struct
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 HASH_BYTES = 32
+_LENGTH = struct.Struct(">Q").pack
 
 
 def frame(*fields: bytes) -> bytes:
     """Return the fields, each behind its length as eight big-endian bytes."""
-    return b"".join(len(field).to_bytes(8, "big") + field for field in fields)
+    return b"".join([_LENGTH(len(field)) + field for field in fields])
 
 
 def labelled_hash(label: str, *fields: bytes) -> bytes:
     """Return the 32-byte SHA-256 digest of the framed fields under a label."""
-    return hashlib.sha256(frame(label.encode(), *fields)).digest()
+    *first, last = (label.encode(), *fields)
+    state = hashlib.sha256(frame(*first) + _LENGTH(len(last)))
+    state.update(last)  # by itself: it may be megabytes, which framing would copy twice
+    return state.digest()
 
 
 def derive_key(secret: bytes, label: str, *fields: bytes, length: int = HASH_BYTES) -> bytes:

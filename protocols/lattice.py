@@ -36,11 +36,13 @@ def pack(values: NDArray[np.int64], lane_bits: int, size: int) -> NDArray[np.uin
 
 def unpack(words: NDArray[np.uint64], lane_bits: int) -> NDArray[np.int64]:
     """Return the coordinates of a sum of packed words, (words · lanes,) with the padding's."""
-    rest = words.view(np.int64)
-    shift = np.int64(WORD_BITS - lane_bits)
-    parts = []
-    for _ in range(lanes(lane_bits) - 1):
-        low = (rest << shift) >> shift
-        parts.append(low)
-        rest = (rest - low) >> np.int64(lane_bits)
-    return np.concatenate([*parts, rest])
+    rest = words.view(np.int64).copy()
+    shift, width = np.int64(WORD_BITS - lane_bits), np.int64(lane_bits)
+    opened = np.empty((lanes(lane_bits), words.size), np.int64)
+    for low in opened[:-1]:
+        np.left_shift(rest, shift, out=low)
+        np.right_shift(low, shift, out=low)
+        np.subtract(rest, low, out=rest)
+        np.right_shift(rest, width, out=rest)
+    opened[-1] = rest
+    return opened.reshape(-1)
