@@ -282,14 +282,14 @@ def rotate_keys(
 ) -> None:
     """Make a new key for the node's messages, which the one in use signs; the daemon may run."""
     from client.rotation import rotate_keys as rotated  # noqa: PLC0415 (keeps --help quick)
-    from keys.identity import VerifyKey  # noqa: PLC0415
+    from keys.composite import read_identity  # noqa: PLC0415
 
     with plain_errors():
         node_home = _home(home)
         node_home.settings()
         store = _unlocked(node_home, passphrase_file, passphrase_fd)
         keys = rotated(node_home, store, datetime.now(UTC))
-        typer.echo(f"New key for messages: {VerifyKey.from_text(keys.identity_key).fingerprint}")
+        typer.echo(f"New key for messages: {read_identity(keys.identity_key).fingerprint}")
         typer.echo("The node takes it into use once your officer's signature on it is published.")
         typer.echo(f"Next: pratique-officer sign {node_home.node_keys} --node {node_home.path}")
 

@@ -34,6 +34,7 @@ from governance.local import ask
 from governance.service.health import asked
 from governance.trust.bundle import CountryDocuments, own_country, signer_of
 from keys.certificates import peer_of
+from keys.composite import read_identity
 from keys.errors import PratiqueError
 from keys.identity import VerifyKey
 from keys.store import KeyStore
@@ -178,7 +179,7 @@ class Doctor:
         keys = NodeKeys.from_canonical(content)
         following = Identities(self._store).following
         held = {keyring.identity.public, following.public if following else None}
-        if VerifyKey.from_text(keys.identity_key) not in held:
+        if read_identity(keys.identity_key) not in held:
             raise PratiqueError(
                 "node-keys.json holds another node's keys",
                 fix="restore it from a backup of this node, and have the officer sign it",
@@ -268,6 +269,7 @@ class Doctor:
             view = self._documents(root).view(self.clock())
         except DocumentFault as fault:
             raise _Skip("the documents held here are not up to date") from fault
+        view.require_suite([self._settings.country])
         says = f"{view.agreement.title}; signed by the countries until {view.signed_until:%Y-%m-%d}"
         if view.signed_until - self.clock() < SIGNATURES_SOON:
             raise _Soon(says, "the coordinator runs `agreement renew`, and the officers `sign`")

@@ -24,19 +24,26 @@ from client.pause import PauseSwitch
 from client.registers import own_register, require_own_register
 from client.runs import RunBook, RunRecord
 from client.tasks.registry import INSTALLED
+from governance.documents.agreement import Agreement
 from governance.documents.permit import Permit
 from governance.documents.study import Study
 from governance.errors import DocumentFault
 from governance.ledger import Ledger, Terms
 from governance.policy.assessment import Assessment, assess, ledger_terms
+from keys.composite import Identity, PublicIdentity, read_identity
 from keys.errors import PratiqueError
-from keys.identity import SigningKey, VerifyKey
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum.context import RoundTerms, RunTerms
 from protocols.private_sum.country import CountryRun
 from protocols.private_sum.messages import Request, read_request, require_current
 from protocols.private_sum.view import OwnView
-from protocols.proto.round_pb2 import PHASE_ANSWER, PHASE_BUNDLE, PHASE_CONTRIBUTE, Phase
+from protocols.proto.round_pb2 import (
+    PHASE_AGREE,
+    PHASE_ANSWER,
+    PHASE_BUNDLE,
+    PHASE_CONTRIBUTE,
+    Phase,
+)
 from protocols.signed import COORDINATOR
 from protocols.tasks.schedule import COHORT_FLOOR
 
@@ -91,7 +98,7 @@ class Gate:
         held = self._fresh(request)
         study = _study(request, held)
         place, subject = Place.of(request), Subject.of(frame, request)
-        repeated = self._journal.repeated(place, frame)
+        repeated = self._repeated(request, place, held)
         trusted = None if repeated is not None else self._trusted(frame, request, study, held)
         assessment, budget = self._assessed(study, held, place.run)
         if trusted is None:
@@ -113,6 +120,16 @@ class Gate:
             round=trusted.round,
             context=trusted.context,
         )
+
+    def _repeated(self, request: Request, place: Place, held: Held) -> bytes | None:
+        """Return the reply that the same words got; they must be signed, perhaps anew."""
+        reply, context = self._journal.repeated(place, request.digest), self._journal.context(place)
+        if context is not None:
+            coordinator = _coordinator(held)
+            request.authenticate(
+                coordinator, phase=request.phase, context=context, country=self._country
+            )
+        return reply
 
     def _fresh(self, request: Request) -> Held:
         held = self._held()
@@ -145,8 +162,11 @@ class Gate:
         place, phase = Place.of(request), request.phase
         record = self._record(request, place)
         roster = request.roster if record is None else record.roster
-        view = self._own_view(request, study, held, roster, record)
-        peers = {country: key.to_text() for country, key in view.peers.items()}
+        _require_roster(roster, study)
+        identity, peers = self._keys(held, roster, record)
+        with _refusing(ReasonCode.ROSTER):
+            terms = _terms(request, study, held.view.agreement, roster)
+            view = self._own_view(terms, held, identity, peers)
         if record is None:
             run = CountryRun.start(view)
         else:
@@ -172,58 +192,39 @@ class Gate:
         return record
 
     def _context(self, view: OwnView, place: Place, phase: Phase) -> bytes:
-        if phase != PHASE_ANSWER:
+        if phase not in (PHASE_AGREE, PHASE_ANSWER):
             return view.terms.context
         context = self._journal.context(Place(place.run, place.round, CONTRIBUTE))
         if context is None:
             raise Refusal(
                 ReasonCode.STALE,
-                "An answer is asked for in a round that this country did not contribute to",
+                "Something is asked of a round that this country did not contribute to",
             )
         return context
 
     def _own_view(
-        self,
-        request: Request,
-        study: Study,
-        held: Held,
-        roster: tuple[str, ...],
-        record: RunRecord | None,
+        self, terms: RunTerms, held: Held, identity: Identity, peers: Mapping[str, str]
     ) -> OwnView:
-        _require_roster(roster, study)
-        identity, peers = self._keys(held, roster, record)
-        agreement = held.view.agreement
-        terms = RunTerms(
-            agreement=agreement.digest,
-            study=study.digest,
-            run_id=request.body.run_id,
-            roster=roster,
-            colluding=agreement.colluding,
-            honest=agreement.honest,
-            task_kind=study.task.kind,
-            mechanisms=study.mechanisms,
-            smallest_countries=agreement.smallest_countries,
-        )
+        suite = held.view.agreement.signatures
         return OwnView(
             country=self._country,
             terms=terms,
-            identity=identity,
-            peers=peers,
-            coordinator=VerifyKey.from_text(agreement.coordinator.identity_key),
+            identity=suite.private(identity),
+            peers={country: suite.public(read_identity(key)) for country, key in peers.items()},
+            coordinator=_coordinator(held),
             versions=held.versions,
         )
 
     def _keys(
         self, held: Held, roster: tuple[str, ...], record: RunRecord | None
-    ) -> tuple[SigningKey, dict[str, VerifyKey]]:
+    ) -> tuple[Identity, Mapping[str, str]]:
         """Return the key to sign with and the countries' keys; a run keeps those it began with.
 
         A run that begins now is signed with the key in use and no other, whatever is published.
         """
         present, peers = self._identities.present, _peers(held, roster)
         if record is not None and record.peers:
-            kept = {country: VerifyKey.from_text(key) for country, key in record.peers.items()}
-            return self._identities.of(record.peers[self._country]) or present, kept
+            return self._identities.of(record.peers[self._country]) or present, record.peers
         return present, peers
 
     def _assessed(self, study: Study, held: Held, run: str) -> tuple[Assessment, Terms]:
@@ -339,7 +340,28 @@ def _require_roster(roster: tuple[str, ...], study: Study) -> None:
         )
 
 
-def _peers(held: Held, roster: tuple[str, ...]) -> dict[str, VerifyKey]:
+def _terms(
+    request: Request, study: Study, agreement: Agreement, roster: tuple[str, ...]
+) -> RunTerms:
+    return RunTerms(
+        agreement=agreement.digest,
+        study=study.digest,
+        run_id=request.body.run_id,
+        roster=roster,
+        colluding=agreement.colluding,
+        honest=agreement.honest,
+        task_kind=study.task.kind,
+        mechanisms=study.mechanisms,
+        smallest_countries=agreement.smallest_countries,
+    )
+
+
+def _coordinator(held: Held) -> PublicIdentity:
+    agreement = held.view.agreement
+    return agreement.signatures.public(read_identity(agreement.coordinator.identity_key))
+
+
+def _peers(held: Held, roster: tuple[str, ...]) -> dict[str, str]:
     keys = {country: held.view.node_keys(country) for country in roster}
     unknown = sorted(country for country, node in keys.items() if node is None)
     if unknown:
@@ -350,4 +372,6 @@ def _peers(held: Held, roster: tuple[str, ...]) -> dict[str, VerifyKey]:
             why=why,
             fix="ask the officer there to sign the node's keys, or to renew the documents",
         )
-    return {c: VerifyKey.from_text(node.identity_key) for c, node in keys.items() if node}
+    with _refusing(ReasonCode.ROSTER):
+        held.view.require_suite(roster)
+    return {country: node.identity_key for country, node in keys.items() if node}

@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from threading import RLock
 
 from client.keyring import IDENTITY
-from keys.identity import SigningKey
+from keys.composite import CompositeSigningKey, Identity, identity_from_bytes
 from keys.store import KeyStore
 
 NEXT = "identity-next"
@@ -30,27 +30,27 @@ class Identities:
         self._present = self._read(IDENTITY)
 
     @property
-    def present(self) -> SigningKey:
+    def present(self) -> Identity:
         """The key in use."""
         return self._present
 
     @property
-    def following(self) -> SigningKey | None:
+    def following(self) -> Identity | None:
         """The key that is to follow; None where none waits."""
         with self._lock:
             waiting = self._read(NEXT) if NEXT in self._store.names() else None
             return None if waiting and waiting.public == self._present.public else waiting
 
-    def prepare(self) -> SigningKey:
+    def prepare(self) -> Identity:
         """Return the key that is to follow, made now where none waits."""
         with self._lock:
             if (waiting := self.following) is not None:
                 return waiting
-            made = SigningKey.generate()
+            made = CompositeSigningKey.generate()
             self._store.put(NEXT, made.to_bytes())
             return made
 
-    def move(self, note: Callable[[SigningKey, SigningKey], None]) -> None:
+    def move(self, note: Callable[[Identity, Identity], None]) -> None:
         """Put the following key in use; `note` is told (former, new) at least once."""
         with self._lock:
             following, former = self.following, self._present
@@ -61,7 +61,7 @@ class Identities:
                 self._present = following
             self._drop_copy()
 
-    def of(self, public: str) -> SigningKey | None:
+    def of(self, public: str) -> Identity | None:
         """Return the key in use, or a former one, by its public key."""
         with self._lock:
             held = (self._present, *map(self._read, self._formers()))
@@ -82,9 +82,9 @@ class Identities:
     def _formers(self) -> list[str]:
         return [name for name in self._store.names() if name.startswith(FORMER)]
 
-    def _read(self, name: str) -> SigningKey:
-        return SigningKey.from_bytes(self._store.get(name))
+    def _read(self, name: str) -> Identity:
+        return identity_from_bytes(self._store.get(name))
 
 
-def _former(key: SigningKey) -> str:
+def _former(key: Identity) -> str:
     return FORMER + key.public.raw[:NAME_BYTES].hex()

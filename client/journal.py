@@ -1,9 +1,9 @@
 """What was sent for each request: sent again as it is, or not at all.
 
 One reply for each (run, round, phase). The same request gets the same bytes; another request for
-the same place is refused. Rows are written in the transaction that makes the reply final. The bytes
-are given up once nobody needs them any more; their place stays taken, so that nothing is ever
-computed for it a second time.
+the same place is refused. A request is told by its digest (`Request.digest`), 32 bytes. Rows are
+written in the transaction that makes the reply final. The bytes are given up once nobody needs them
+any more; their place stays taken, so that nothing is ever computed for it a second time.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,6 @@ from sqlalchemy import Connection, Engine, Select, func, insert, select, update
 
 from client.state import journal, runs
 from governance.database import transaction
-from protocols.encoding import digest
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum.messages import Request
 from protocols.proto.round_pb2 import Phase
@@ -47,8 +46,8 @@ class Journal:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def repeated(self, place: Place, frame: bytes) -> bytes | None:
-        """Return the reply that this very request got, None where the place is free.
+    def repeated(self, place: Place, asked: bytes) -> bytes | None:
+        """Return the reply that a request of this digest got, None where the place is free.
 
         Raises Refusal STALE where another request was answered at this place, or where the reply
         has been given up.
@@ -57,7 +56,7 @@ class Journal:
             row = connection.execute(_at(place)).one_or_none()
         if row is None:
             return None
-        if row.request_digest != digest(frame):
+        if row.request_digest != asked.hex():
             raise Refusal(
                 ReasonCode.STALE,
                 "Another request was answered at this place of the run",
@@ -74,11 +73,6 @@ class Journal:
             row = connection.execute(_at(place)).one_or_none()
         return None if row is None else bytes(row.ctx)
 
-    def count(self, run: str, phase: str, connection: Connection) -> int:
-        """Return how many requests of a phase this run has had answered."""
-        query = select(func.count()).where(journal.c.run_id == run, journal.c.phase == phase)
-        return int(connection.execute(query.select_from(journal)).scalar_one())
-
     def latest(self, run: str) -> datetime | None:
         """Return when a run's last reply was written."""
         query = select(func.max(journal.c.created)).where(journal.c.run_id == run)
@@ -89,7 +83,7 @@ class Journal:
     def write(
         self,
         place: Place,
-        frame: bytes,
+        asked: bytes,
         *,
         context: bytes,
         reply: bytes,
@@ -102,7 +96,7 @@ class Journal:
                 run_id=place.run,
                 round=place.round,
                 phase=place.phase,
-                request_digest=digest(frame),
+                request_digest=asked.hex(),
                 ctx=context,
                 reply=reply,
                 created=now,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from keys.certificates import new_node_auth_key, new_transport_key
+from keys.composite import CompositeSigningKey, Identity, identity_from_bytes
 from keys.identity import SigningKey
 from keys.sealing import KEY_BYTES
 from keys.store import KeyStore
@@ -22,7 +23,7 @@ class NodeKeyring:
     hash, who is held out of training.
     """
 
-    identity: SigningKey
+    identity: Identity
     log: SigningKey
     transport: bytes
     node_auth: bytes
@@ -34,7 +35,7 @@ class NodeKeyring:
         """Make and keep a new node's secrets; also returns node_auth's OpenSSH public line."""
         node_auth, public_line = new_node_auth_key()
         made = {
-            IDENTITY: SigningKey.generate().to_bytes(),
+            IDENTITY: CompositeSigningKey.generate().to_bytes(),
             LOG: SigningKey.generate().to_bytes(),
             TRANSPORT: new_transport_key(),
             NODE_AUTH: node_auth,
@@ -49,7 +50,7 @@ class NodeKeyring:
     def load(cls, store: KeyStore) -> Self:
         """Read the secrets. Raises KeyFault naming one that is missing or changed."""
         return cls(
-            identity=SigningKey.from_bytes(store.get(IDENTITY)),
+            identity=identity_from_bytes(store.get(IDENTITY)),
             log=SigningKey.from_bytes(store.get(LOG)),
             transport=store.get(TRANSPORT),
             node_auth=store.get(NODE_AUTH),

@@ -120,6 +120,7 @@ class Overview:
             "agreement": view.agreement.title if view else None,
             "expires": view.expires.isoformat() if view else None,
             "ends": view.agreement.sunset.isoformat() if view else None,
+            "signatures": view.agreement.signatures.in_words if view else None,
             "countries": _expiries(view) if view else {},
             "versions": (held.view if held else view).versions.by_name() if view else {},
             "own": _own(held),

@@ -52,6 +52,7 @@ def _restored(done: Found | None) -> Iterator[str]:
 def _documents(documents: Found) -> Iterator[str]:
     if documents["agreement"]:
         yield f"Agreement: {documents['agreement']}; documents fresh until {documents['expires']}"
+        yield f"  messages are signed with {documents['signatures']}"
     if documents["own"]:
         own = documents["own"]
         yield f"Own officer's documents: version {own['version']}, until {own['expires']}"

@@ -138,6 +138,13 @@ class Suite(StrEnum):
     ED25519 = "ed25519"
     COMPOSITE = "ed25519+mldsa65"
 
+    @property
+    def in_words(self) -> str:
+        """What signs, as a person reads it."""
+        return (
+            "Ed25519" if self is Suite.ED25519 else "Ed25519 and ML-DSA-65, both of which must hold"
+        )
+
     def admits(self, key: PublicIdentity) -> bool:
         """Whether a party with this key can sign as the agreement asks."""
         return self is Suite.ED25519 or isinstance(key, CompositeVerifyKey)
@@ -158,21 +165,21 @@ class Suite(StrEnum):
         return key
 
 
-def read_public(text: str) -> PublicIdentity:
+def read_identity(text: str) -> PublicIdentity:
     """Return the public key that is written in either form. Raises KeyFault."""
     form = CompositeVerifyKey if text.startswith(PREFIX) else VerifyKey
     return form.from_text(text)
 
 
-def read_private(raw: bytes) -> Identity:
+def identity_from_bytes(raw: bytes) -> Identity:
     """Return the private key of either form; its length tells. Raises KeyFault."""
     form = CompositeSigningKey if len(raw) == SECRET_BYTES else SigningKey
     return form.from_bytes(raw)
 
 
 def halves(text: str) -> frozenset[bytes]:
-    """Return the raw keys that a text holds, so that a shared half can be told. Raises KeyFault."""
-    raw = read_public(text).raw
+    """Return the raw keys in a text of either form, so that a shared half can be told."""
+    raw = binascii.a2b_base64(text.partition(":")[2])
     return frozenset({raw[:KEY_BYTES], raw[KEY_BYTES:]} - {b""})
 
 

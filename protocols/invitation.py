@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from keys.composite import COMPOSITE_TEXT
 from keys.derive import labelled_hash
 from keys.identity import TEXT_PATTERN
 from protocols.encoding import Digest, canonical_json
@@ -33,6 +34,9 @@ FINGERPRINT_GROUP = 4
 
 Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 PublicKeyText = Annotated[str, StringConstraints(pattern=f"^{TEXT_PATTERN.pattern}$")]
+IdentityKeyText = Annotated[
+    str, StringConstraints(pattern=f"^({TEXT_PATTERN.pattern}|{COMPOSITE_TEXT.pattern})$")
+]
 
 
 def _checked_token(text: str) -> str:
@@ -87,7 +91,7 @@ class Statement(BaseModel):
     country: Country
     role: Literal["node", "officer"]
     document_key: PublicKeyText | None = None
-    identity_key: PublicKeyText | None = None
+    identity_key: IdentityKeyText | None = None
     log_key: PublicKeyText | None = None
     log_origin: Annotated[str, Field(max_length=128)] | None = None
     node_auth: Annotated[str, Field(max_length=1024)] | None = None

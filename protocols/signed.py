@@ -2,17 +2,19 @@
 
 A signature covers phase, context, sender, receiver and the digest of the body, so that a message
 moved to another run, round, phase, speaker or reader does not verify. Which key a sender has is
-the caller's to say, from documents: a message never brings its own key.
+the caller's to say, from documents: a message never brings its own key, nor says which algorithms
+signed it (`keys.composite.Suite`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from hashlib import sha256
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from keys.derive import labelled_hash
+from keys.composite import PublicIdentity
+from keys.derive import frame, labelled_hash
 from keys.errors import KeyFault
-from keys.identity import VerifyKey
 from protocols.errors import ReasonCode, Refusal
 from protocols.proto.round_pb2 import Phase, Signed
 
@@ -24,7 +26,8 @@ CONTEXT_BYTES = 32
 MESSAGE_LABEL = "pratique/message/v1"
 
 Signer = Callable[[bytes], bytes]
-"""Signs 32 bytes with the speaker's identity key and returns 64."""
+"""Signs 32 bytes with the speaker's identity key: 64 bytes, or 3373 where the agreement asks for
+ML-DSA-65 beside Ed25519."""
 ProtocolMessage = TypeVar("ProtocolMessage", bound=Message)
 
 
@@ -35,6 +38,19 @@ def bind(context: bytes, phase: Phase, sender: str, receiver: str, body: bytes =
     """
     place = (context, int(phase).to_bytes(1, "big"), sender.encode(), receiver.encode())
     return labelled_hash(MESSAGE_LABEL, *place, labelled_hash(MESSAGE_LABEL, body))
+
+
+def bind_each(
+    context: bytes, phase: Phase, sender: str, bodies: Mapping[str, bytes]
+) -> dict[str, bytes]:
+    """Return what `bind` does for each body, by receiver; for many, in a third of the time."""
+    place = (context, int(phase).to_bytes(1, "big"), sender.encode())
+    outer, inner = frame(MESSAGE_LABEL.encode(), *place), frame(MESSAGE_LABEL.encode())
+    bound = {}
+    for receiver, body in bodies.items():
+        made = sha256(inner + frame(body)).digest()
+        bound[receiver] = sha256(outer + frame(receiver.encode(), made)).digest()
+    return bound
 
 
 def sign_message(
@@ -53,7 +69,13 @@ def sign_message(
 
 
 def open_signed(
-    message: Signed, key: VerifyKey, *, phase: Phase, context: bytes, sender: str, receiver: str
+    message: Signed,
+    key: PublicIdentity,
+    *,
+    phase: Phase,
+    context: bytes,
+    sender: str,
+    receiver: str,
 ) -> bytes:
     """Return the body of a message that is what the caller expects, signed by `key`.
 
@@ -71,7 +93,7 @@ def open_signed(
     return message.body
 
 
-def _verify(message: Signed, key: VerifyKey) -> None:
+def _verify(message: Signed, key: PublicIdentity) -> None:
     signed = bind(message.context, message.phase, message.sender, message.receiver, message.body)
     try:
         key.verify(message.signature, signed)

@@ -15,6 +15,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from governance.local import ask
+from keys.composite import Suite
 from server.carrier import FlowerCarrier
 from server.conduct import conduct
 from server.home import HOME_VARIABLE, CoordinatorHome
@@ -39,9 +40,10 @@ class DaemonDesk:
     def __init__(self, home: CoordinatorHome) -> None:
         self._socket = home.socket
 
-    def sign(self, message: bytes) -> bytes:
-        """Sign 32 bytes with the coordinator's identity key."""
-        return base64.b64decode(self._ask("sign", message=base64.b64encode(message).decode()))
+    def sign(self, message: bytes, suite: Suite) -> bytes:
+        """Sign 32 bytes with the coordinator's identity key, as the agreement asks."""
+        text = base64.b64encode(message).decode()
+        return base64.b64decode(self._ask("sign", message=text, suite=suite.value))
 
     def news(self, count: int, seconds: float) -> News:
         """Return who is there once more than `count` things happened, or after `seconds`."""

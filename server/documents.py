@@ -1,7 +1,7 @@
 """The document store as the exchange hands it out, and what it takes from officers."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 
 from governance.errors import DocumentFault
@@ -12,7 +12,7 @@ from keys.certificates import Peer
 from keys.identity import SigningKey
 from protocols.proto.exchange_pb2 import SubmitRequest
 from server.errors import OperationFault
-from server.home import DOCUMENTS, ONLINE
+from server.home import LaterKeys
 from server.rotation import names
 
 DRAFT = "draft"
@@ -30,7 +30,7 @@ class ExchangeDocuments:
         online: SigningKey,
         clock: Callable[[], datetime],
         on_change: Callable[[str], None],
-        later: Mapping[str, SigningKey] | None = None,
+        later: LaterKeys | None = None,
     ) -> None:
         """`on_change` is told in a sentence what was published.
 
@@ -38,7 +38,7 @@ class ExchangeDocuments:
         """
         self._repository, self._clock = repository, clock
         self._documents, self._online, self._on_change = documents, online, on_change
-        self._later = later or {}
+        self._later = later
         self.superseded = False
         """Whether the agreement in force names the later keys: this daemon holds the former."""
 
@@ -92,7 +92,7 @@ class ExchangeDocuments:
 
     def _take_later_keys(self) -> None:
         """Sign with the keys that the draft names, from its publication on."""
-        draft = self._repository.current_draft()
-        if draft and names(Draft.from_canonical(draft).agreement, self._later):
-            self._documents, self._online = self._later[DOCUMENTS], self._later[ONLINE]
+        draft, later = self._repository.current_draft(), self._later
+        if draft and later and names(Draft.from_canonical(draft).agreement, later):
+            self._documents, self._online = later.documents, later.online
             self.superseded = True

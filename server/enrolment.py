@@ -20,6 +20,7 @@ from sqlalchemy import Engine, insert, select, update
 
 from governance.database import transaction
 from keys.certificates import Role, new_transport_key, public_pem
+from keys.composite import halves
 from keys.renewal import serial_of
 from protocols.encoding import digest
 from protocols.errors import ProtocolFault
@@ -35,7 +36,7 @@ MAX_KEY = 4096
 """Largest public key as text, in bytes."""
 TRANSPORT_CURVES = (ec.SECP256R1,)
 SUPERLINK_CURVES = (ec.SECP256R1, ec.SECP384R1)
-STATED_KEYS = ("document_key", "identity_key", "log_key", "node_auth")
+SIGNING_KEYS = ("document_key", "identity_key", "log_key")
 
 
 @dataclass(frozen=True)
@@ -257,9 +258,11 @@ def _check_own_keys(asked: Enrolment, others: Sequence[Enrolment]) -> None:
             )
 
 
-def _keys_of(one: Enrolment) -> frozenset[str]:
-    stated = (getattr(one.statement, name) for name in STATED_KEYS)
-    return frozenset(" ".join(key.split()[:2]) for key in stated if key)  # less a key's comment
+def _keys_of(one: Enrolment) -> frozenset[str | bytes]:
+    stated = (getattr(one.statement, name) for name in SIGNING_KEYS)
+    raw = frozenset(half for key in stated if key for half in halves(key))
+    line = (one.statement.node_auth or "").split()[:2]  # less a key's comment
+    return raw | ({" ".join(line)} if line else set())
 
 
 def _reply(row: Any) -> EnrolReply:

@@ -10,7 +10,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 from governance.trust.view import TrustedView
-from keys.identity import VerifyKey
+from keys.composite import PublicIdentity, Suite, read_identity
 from protocols.encoding import Digest
 from protocols.private_sum.context import DocumentVersions
 from server.errors import OperationFault
@@ -39,10 +39,12 @@ class Ground(BaseModel):
             countries=dict(held.countries),
         )
 
-    @property
-    def peers(self) -> dict[str, VerifyKey]:
-        """The identity keys that the run began with."""
-        return {c: VerifyKey.from_text(key) for c, key in self.identities.items()}
+    def peers(self, suite: Suite) -> dict[str, PublicIdentity]:
+        """Return what verifies the countries' messages: the keys that the run began with.
+
+        Raises KeyFault where one of them cannot sign as the agreement asks.
+        """
+        return {c: suite.public(read_identity(key)) for c, key in self.identities.items()}
 
     @property
     def document_versions(self) -> DocumentVersions:

@@ -1,8 +1,7 @@
 """The coordinator's folder: its settings, its keys, and where everything else lies."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Self
@@ -19,6 +18,7 @@ from pydantic import (
 
 from governance.service.loopback import LoopbackAddress
 from keys.certificates import TransportAuthority
+from keys.composite import CompositeSigningKey, Identity, identity_from_bytes
 from keys.identity import SigningKey
 from keys.store import KeyStore
 from server.errors import OperationFault
@@ -29,7 +29,7 @@ HOME_VARIABLE = "PRATIQUE_COORDINATOR_HOME"
 """How the server app, started by Flower, finds this folder."""
 
 IDENTITY, DOCUMENTS, ONLINE, LOG = "identity", "documents", "online", "log"
-_SIGNING_KEYS = (IDENTITY, DOCUMENTS, ONLINE, LOG)
+_ED25519_KEYS = (DOCUMENTS, ONLINE, LOG)
 
 HIGHEST_PORT = 65535
 
@@ -126,25 +126,31 @@ class CoordinatorHome:
 
 
 @dataclass(frozen=True)
+class LaterKeys:
+    """The keys that are to follow, where new ones were made (server/rotation.py)."""
+
+    identity: Identity
+    documents: SigningKey
+    online: SigningKey
+
+
+@dataclass(frozen=True)
 class CoordinatorKeys:
-    """The coordinator's unlocked keys; distinct for messages, documents, freshness and log.
+    """The coordinator's unlocked keys; distinct for messages, documents, freshness and log."""
 
-    `later` are those that are to follow, by name, where new ones were made (server/rotation.py).
-    """
-
-    identity: SigningKey
+    identity: Identity
     documents: SigningKey
     online: SigningKey
     log: SigningKey
     transport: Transport
-    later: Mapping[str, SigningKey] = field(default_factory=dict)
+    later: LaterKeys | None = None
 
     @classmethod
     def load(cls, home: CoordinatorHome, store: KeyStore) -> Self:
         """Read the keys from the home's unlocked key store. Raises KeyFault."""
-        keys = {name: SigningKey.from_bytes(store.get(name)) for name in _SIGNING_KEYS}
+        keys = {name: SigningKey.from_bytes(store.get(name)) for name in _ED25519_KEYS}
         return cls(
-            identity=keys[IDENTITY],
+            identity=identity_from_bytes(store.get(IDENTITY)),
             documents=keys[DOCUMENTS],
             online=keys[ONLINE],
             log=keys[LOG],
@@ -168,7 +174,8 @@ def create_home(
     home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     home.path.chmod(0o700)
     store = KeyStore.create(home.keys, passphrase)
-    for name in _SIGNING_KEYS:
+    store.put(IDENTITY, CompositeSigningKey.generate().to_bytes())
+    for name in _ED25519_KEYS:
         store.put(name, SigningKey.generate().to_bytes())
     transport = Transport.create(
         home.path, _hosts(settings), store, federation=settings.federation, now=now

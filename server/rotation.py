@@ -3,26 +3,22 @@
 All that a coordinator signs with change together: messages, documents and freshness. The countries
 vouch for the new ones by signing the agreement that names them; until then the former ones sign,
 and the key store holds both. A run under way goes on: it is carried on after the daemon's restart,
-and nodes go by the key that their newest documents name. The log keeps its key: what was logged is
+and nodes go by the key that their newest documents name. The new key for messages has two halves,
+Ed25519 and ML-DSA-65, whatever the former one was. The log keeps its key: what was logged is
 verified by it.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from governance.documents.agreement import Agreement
 from governance.trust.repository import Repository
+from keys.composite import CompositeSigningKey, Identity, identity_from_bytes
 from keys.identity import SigningKey
 from keys.store import KeyStore
-from server.home import DOCUMENTS, IDENTITY, ONLINE, CoordinatorHome, CoordinatorKeys
+from server.home import DOCUMENTS, IDENTITY, ONLINE, CoordinatorHome, CoordinatorKeys, LaterKeys
 
-FIELDS: Mapping[str, str] = {
-    IDENTITY: "identity_key",
-    DOCUMENTS: "document_key",
-    ONLINE: "online_key",
-}
-"""What rotates: the key's name in the store, and in the agreement."""
 NEXT = "next-"
+ROTATED = (IDENTITY, DOCUMENTS, ONLINE)
 
 
 def announce(home: CoordinatorHome, passphrase: bytes) -> dict[str, str]:
@@ -31,11 +27,10 @@ def announce(home: CoordinatorHome, passphrase: bytes) -> dict[str, str]:
     The store keeps them before anything names them: a second call returns the same.
     """
     store = KeyStore.open(home.keys, passphrase)
-    for name in FIELDS:
+    for name in ROTATED:
         if NEXT + name not in store.names():
-            store.put(NEXT + name, SigningKey.generate().to_bytes())
-    made = _later(store)
-    return {FIELDS[name]: key.public.fingerprint for name, key in made.items()}
+            store.put(NEXT + name, _made(name).to_bytes())
+    return {name: key.public.fingerprint for name, key in _by_field(_waiting(store)).items()}
 
 
 def open_keys(home: CoordinatorHome, passphrase: bytes) -> CoordinatorKeys:
@@ -46,40 +41,56 @@ def open_keys(home: CoordinatorHome, passphrase: bytes) -> CoordinatorKeys:
     store = KeyStore.open(home.keys, passphrase)
     keys = CoordinatorKeys.load(home, store)
     later, agreement = _later(store), Repository(home.repository).agreement()
-    if len(later) < len(FIELDS):  # none, or what a change that was cut short has left
+    if later is None:  # none, or what a change that was cut short has left
         _forget(store)
         return keys
     if agreement is None or not names(agreement, later):
         return replace(keys, later=later)
-    for name, key in later.items():
-        store.put(name, key.to_bytes())
+    for name in ROTATED:
+        store.put(name, store.get(NEXT + name))
     _forget(store)
-    return replace(keys, identity=later[IDENTITY], documents=later[DOCUMENTS], online=later[ONLINE])
+    return replace(keys, identity=later.identity, documents=later.documents, online=later.online)
 
 
-def names(agreement: Agreement, keys: Mapping[str, SigningKey]) -> bool:
+def names(agreement: Agreement, keys: LaterKeys) -> bool:
     """Whether the agreement gives the coordinator these keys."""
     desk = agreement.coordinator
-    return bool(keys) and all(
-        getattr(desk, FIELDS[name]) == key.public.to_text() for name, key in keys.items()
-    )
+    return all(getattr(desk, name) == key.public.to_text() for name, key in _by_field(keys).items())
 
 
 def fields(keys: CoordinatorKeys) -> dict[str, str]:
     """Return what a draft of the agreement says of the coordinator's keys: the newest ones."""
-    present = {name: getattr(keys, name) for name in FIELDS}
-    newest: dict[str, SigningKey] = present | dict(keys.later)
-    made = {FIELDS[name]: key.public.to_text() for name, key in newest.items()}
+    made = {n: key.public.to_text() for n, key in _by_field(keys.later or keys).items()}
     return made | {"log_key": keys.log.public.to_text()}
 
 
-def _later(store: KeyStore) -> dict[str, SigningKey]:
-    held = store.names()
-    kept = [name for name in FIELDS if NEXT + name in held]
-    return {name: SigningKey.from_bytes(store.get(NEXT + name)) for name in kept}
+def _by_field(keys: CoordinatorKeys | LaterKeys) -> dict[str, Identity]:
+    """Return what rotates, by its name in the agreement."""
+    return {
+        "identity_key": keys.identity,
+        "document_key": keys.documents,
+        "online_key": keys.online,
+    }
+
+
+def _made(name: str) -> Identity:
+    return CompositeSigningKey.generate() if name == IDENTITY else SigningKey.generate()
+
+
+def _later(store: KeyStore) -> LaterKeys | None:
+    whole = all(NEXT + name in store.names() for name in ROTATED)
+    return _waiting(store) if whole else None
+
+
+def _waiting(store: KeyStore) -> LaterKeys:
+    return LaterKeys(
+        identity=identity_from_bytes(store.get(NEXT + IDENTITY)),
+        documents=SigningKey.from_bytes(store.get(NEXT + DOCUMENTS)),
+        online=SigningKey.from_bytes(store.get(NEXT + ONLINE)),
+    )
 
 
 def _forget(store: KeyStore) -> None:
-    for name in FIELDS:
+    for name in ROTATED:
         if NEXT + name in store.names():
             store.delete(NEXT + name)

@@ -110,6 +110,14 @@ def _check_one(
     return CountryCheck(country, assessment, answer)
 
 
+def signatures_in_words(view: TrustedView, countries: Sequence[str]) -> str:
+    """Return with what a run's messages are signed, and which nodes cannot do it yet."""
+    said = view.agreement.signatures.in_words
+    if not (lacking := view.ed25519_only(countries)):
+        return said
+    return f"{said}; the node of {', '.join(lacking)} cannot yet: `pratique-node rotate-keys` there"
+
+
 def find(view: TrustedView, name: str) -> Study:
     """Return the published study of this id or digest. Raises OperationFault."""
     found = [s for s in view.studies.values() if name in (s.id, s.digest)]

@@ -17,6 +17,7 @@ from governance.documents.models import (
     Document,
     Ehds,
     Epsilon,
+    IdentityKey,
     Line,
     Part,
     PublicKey,
@@ -29,6 +30,7 @@ from governance.errors import DocumentFault, LedgerFault
 from governance.policy.cedar import check_base
 from governance.policy.texts import BASE_POLICY
 from governance.purposes import EHDS_CODES, EHDS_PROHIBITED, PURPOSE_OF_USE, with_ancestors
+from keys.composite import Suite, halves, read_identity
 from protocols.encoding import canonical_json, digest
 
 FEWEST_HONEST = 2
@@ -53,7 +55,7 @@ class Coordinator(Part):
     """
 
     name: Line
-    identity_key: PublicKey
+    identity_key: IdentityKey
     document_key: PublicKey
     online_key: PublicKey
     log_key: PublicKey | None = Field(default=None, exclude_if=lambda key: key is None)
@@ -161,7 +163,8 @@ class Agreement(Document):
     """The agreement between the parties; signed by `amendment_threshold` of them.
 
     `colluding` is c, `honest` is h: noise and masks protect against the coordinator together with
-    any c countries, and rely on h honest ones.
+    any c countries, and rely on h honest ones. `signatures`: with what the messages of a run are
+    signed; left out where it is Ed25519, as it was before there was the field.
     """
 
     title_of_kind: ClassVar[str] = "agreement"
@@ -181,6 +184,9 @@ class Agreement(Document):
     honest: Annotated[int, Field(ge=FEWEST_HONEST)]
     smallest_countries: Annotated[int, Field(ge=2)]
     smallest_cohort: Annotated[int, Field(ge=1)]
+    signatures: Annotated[Suite, Field(exclude_if=lambda suite: suite is Suite.ED25519)] = (
+        Suite.ED25519
+    )
     retention: Retention
     roles: tuple[RoleAccess, ...] = ()
     emergency: tuple[EmergencyClause, ...] = ()
@@ -210,8 +216,14 @@ class Agreement(Document):
         keys += [desk.document_key, desk.online_key, *filter(None, [desk.log_key])]
         if len(set(self.countries)) != len(self.parties):
             return "parties: a country is named twice"
-        if len(set(keys)) != len(keys):
+        held = [half for key in keys for half in halves(key)]
+        if len(set(held)) != len(held):
             return "parties and coordinator: every key must be a key of its own"
+        if not self.signatures.admits(read_identity(desk.identity_key)):
+            return (
+                f"signatures: {self.signatures}, and the coordinator's key for messages is an "
+                "Ed25519 one; it makes another with `pratique-coordinator rotate`"
+            )
         registers = [budget.register_name for budget in self.budget]
         return "budget: a register is named twice" if len(set(registers)) < len(registers) else ""
 

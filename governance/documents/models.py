@@ -30,6 +30,7 @@ from governance.purposes import (
     Code,
     require,
 )
+from keys.composite import read_identity
 from keys.errors import KeyFault
 from keys.identity import VerifyKey
 from protocols.encoding import canonical_json, digest
@@ -77,6 +78,13 @@ def _key(text: str) -> str:
         raise ValueError(str(fault)) from None
 
 
+def _identity(text: str) -> str:
+    try:
+        return read_identity(text).to_text()
+    except KeyFault as fault:
+        raise ValueError(str(fault)) from None
+
+
 def _whole_utc_second(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError(f"must say its time zone, such as {EXAMPLE_TIME}")
@@ -114,6 +122,8 @@ Line = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterVali
 Sentence = Annotated[str, StringConstraints(min_length=1, max_length=2_000), AfterValidator(_plain)]
 PublicKey = Annotated[str, AfterValidator(_key)]
 """`ed25519:<base64>`; see `keys.identity.VerifyKey`."""
+IdentityKey = Annotated[str, AfterValidator(_identity)]
+"""A key that messages are signed with: `ed25519:<base64>` or `ed25519+mldsa65:<base64>`."""
 UtcTime = Annotated[datetime, BeforeValidator(_parsed), AfterValidator(_whole_utc_second)]
 """A whole second in UTC. A bare date is its midnight."""
 Ehds = Annotated[str, AfterValidator(_code(EHDS_CODES, "an EHDS Art. 53 or 54 code"))]

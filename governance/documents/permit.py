@@ -14,6 +14,7 @@ from governance.documents.models import (
     Country,
     Document,
     Epsilon,
+    IdentityKey,
     Line,
     Part,
     PublicKey,
@@ -21,6 +22,7 @@ from governance.documents.models import (
     UtcTime,
 )
 from governance.documents.succession import NodeSuccession
+from keys.composite import halves
 from protocols.encoding import Digest
 from protocols.tasks.features import FeatureName
 
@@ -87,7 +89,7 @@ class NodeKeys(Document):
     kind: Literal["node"] = "node"
     schema_version: Literal[1] = Field(default=1, alias="schema")
     country: Country
-    identity_key: PublicKey
+    identity_key: IdentityKey
     log_key: PublicKey
     log_origin: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9./-]{0,126}$")]
     node_auth: Annotated[
@@ -104,7 +106,7 @@ class NodeKeys(Document):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        if self.identity_key == self.log_key:
+        if halves(self.identity_key) & halves(self.log_key):
             raise ValueError("identity_key and log_key must be two keys")
         return self
 

@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from governance.documents.models import Country, Document, Part, PublicKey, UtcTime
+from keys.composite import read_identity
 from keys.derive import labelled_hash
 from keys.errors import KeyFault
 from keys.identity import SigningKey, VerifyKey
@@ -21,7 +22,10 @@ from protocols.encoding import canonical_json
 ROTATION_LABEL = "pratique/key-rotation/v1"
 MOST_ROTATIONS = 100
 
-SignatureText = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]{86}==$")]
+SignatureText = Annotated[
+    str, StringConstraints(pattern=r"^([A-Za-z0-9+/]{86}|[A-Za-z0-9+/]{4498})==$")
+]
+"""64 bytes of Ed25519, or 3373 of Ed25519 and ML-DSA-65, as the key that signs has it."""
 
 
 class Rotation(Part):
@@ -114,7 +118,7 @@ def _message(country: str, former: str, new: str, issued: datetime) -> bytes:
 def verifies(key: str, signature: str, message: bytes) -> bool:
     """Whether the signature, base64, is the key's over the message."""
     try:
-        VerifyKey.from_text(key).verify(base64.b64decode(signature, validate=True), message)
+        read_identity(key).verify(base64.b64decode(signature, validate=True), message)
     except (KeyFault, binascii.Error):
         return False
     return True

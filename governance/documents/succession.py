@@ -1,6 +1,7 @@
 """A node's new keys, signed by its former identity key: who had the old one made the new ones.
 
-The new identity key signs too, so that nobody claims a key that is not theirs. It is for the
+The new identity key signs too, so that nobody claims a key that is not theirs; a key of two halves
+signs with both. It is for the
 officer, who vouches for a node's keys: a statement counts only where it begins at the key that
 stands in the officer's own documents, so an older one leads nowhere.
 """
@@ -8,10 +9,10 @@ stands in the officer's own documents, so an older one leads nowhere.
 import base64
 from datetime import datetime
 
-from governance.documents.models import Part, PublicKey, UtcTime
+from governance.documents.models import IdentityKey, Part, UtcTime
 from governance.documents.rotation import SignatureText, verifies
+from keys.composite import Identity
 from keys.derive import labelled_hash
-from keys.identity import SigningKey
 from protocols.encoding import canonical_json
 
 SUCCESSION_LABEL = "pratique/node-succession/v1"
@@ -20,7 +21,7 @@ SUCCESSION_LABEL = "pratique/node-succession/v1"
 class NodeSuccession(Part):
     """What the former and the new identity key say together of a node's keys."""
 
-    former: PublicKey
+    former: IdentityKey
     issued: UtcTime
     by_former: SignatureText
     by_new: SignatureText
@@ -33,7 +34,7 @@ class NodeSuccession(Part):
 
 
 def succeeding(
-    former: SigningKey, new: SigningKey, keys: dict[str, str], issued: datetime
+    former: Identity, new: Identity, keys: dict[str, str], issued: datetime
 ) -> NodeSuccession:
     """Return the statement over `keys`, the new node keys by the names of their fields."""
     told = issued.replace(microsecond=0)

@@ -13,6 +13,7 @@ from governance.documents.permit import NodeKeys, Permit, Withdrawal
 from governance.trust.bundle import CountryDocuments
 from governance.trust.files import write_atomic
 from governance.trust.signing import OfficerDocuments
+from keys.composite import read_identity
 from keys.identity import VerifyKey
 
 MOST_NOES = 250
@@ -59,7 +60,7 @@ def names(own: CountryDocuments | None, seen: Foreign) -> tuple[str, ...]:
     """Name each document that was shown and is not this folder's, the gravest first."""
     found = []
     if seen.node and (own is None or own.node != seen.node):
-        key = VerifyKey.from_text(seen.node.identity_key).fingerprint
+        key = read_identity(seen.node.identity_key).fingerprint
         found.append(f"the keys of a node ({key})")
     if seen.next_key and (own is None or own.next_key != seen.next_key):
         key = VerifyKey.from_text(seen.next_key).fingerprint

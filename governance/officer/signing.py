@@ -10,7 +10,7 @@ from governance.errors import DocumentFault
 from governance.officer.delivery import Handing, remember_node, sign_and_hand_over
 from governance.officer.errors import OfficerFault
 from governance.officer.office import Office
-from governance.officer.words import agreement_in_words, changes, spoken
+from governance.officer.words import agreement_in_words, changes, identity_in_words, spoken
 from governance.plain import is_plain
 from governance.policy.cedar import check_national
 from governance.trust.bundle import CountryDocuments
@@ -175,7 +175,7 @@ def _show_node_keys(office: Office, keys: NodeKeys) -> None:
     office.terminal.heading(f"The keys of the node of {keys.country}")
     office.terminal.facts(
         {
-            "key for messages": VerifyKey.from_text(keys.identity_key).fingerprint,
+            "key for messages": identity_in_words(keys.identity_key),
             "key of its log": VerifyKey.from_text(keys.log_key).fingerprint,
             "name of its log": keys.log_origin,
             "key for the carrier": spoken(digest(keys.node_auth.encode())),

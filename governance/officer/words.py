@@ -4,10 +4,12 @@ import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from governance.documents.agreement import Agreement
 from governance.policy.texts import BASE_POLICY
 from governance.purposes import DATA_CATEGORIES, EHDS_CODES, PURPOSE_OF_USE
+from keys.composite import Suite, read_identity
 from keys.identity import VerifyKey
 
 FINGERPRINT_BYTES = 15
@@ -55,7 +57,7 @@ def _coordinator(agreement: Agreement) -> dict[str, str]:
     desk = agreement.coordinator
     return {
         "name": desk.name,
-        "key for messages": _fingerprint(desk.identity_key),
+        "key for messages": identity_in_words(desk.identity_key),
         "key for studies": _fingerprint(desk.document_key),
         "key for freshness": _fingerprint(desk.online_key),
         "key of its log": _fingerprint(desk.log_key) if desk.log_key else "none named",
@@ -94,6 +96,7 @@ def _protection(agreement: Agreement) -> dict[str, str]:
         "relying on": f"the noise of {agreement.honest} honest countries (h = {agreement.honest})",
         "no study with": f"fewer than {agreement.smallest_countries} countries, or fewer than "
         f"{agreement.smallest_cohort} patients in a country",
+        "messages signed with": agreement.signatures.in_words,
         "results kept": f"at most {agreement.retention.results_days} days",
         "logs kept": f"{agreement.retention.logs_days} days",
     }
@@ -124,12 +127,17 @@ def _emergencies(agreement: Agreement) -> str:
 
 def changes(before: Agreement, after: Agreement) -> dict[str, str]:
     """Return what an amendment changes: each field's name, with what it says now and then."""
-    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
+    old, new = _said(before), _said(after)
     return {
         name.replace("_", " "): f"now {_short(old.get(name))}; then {_short(new[name])}"
         for name in new
         if new[name] != old.get(name)
     }
+
+
+def _said(agreement: Agreement) -> dict[str, Any]:
+    """Return every field: one that is left out where it is the default can go back to it."""
+    return agreement.model_dump(mode="json") | {"signatures": agreement.signatures.value}
 
 
 def _short(value: object) -> str:
@@ -138,6 +146,13 @@ def _short(value: object) -> str:
 
 def _fingerprint(text: str) -> str:
     return VerifyKey.from_text(text).fingerprint
+
+
+def identity_in_words(text: str) -> str:
+    """Return the fingerprint of a key for messages, and which algorithms it has."""
+    key = read_identity(text)
+    form = "Ed25519 and ML-DSA-65" if Suite.COMPOSITE.admits(key) else "Ed25519 only"
+    return f"{key.fingerprint} ({form})"
 
 
 def _day(moment: datetime) -> str:

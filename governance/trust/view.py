@@ -5,7 +5,7 @@ versions never go back, the metadata are what the agreement implies, a country's
 from that country's role only, and a country's changed key needs the old key's signature.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,6 +21,7 @@ from governance.trust.client import Fetch
 from governance.trust.floor import Floor
 from governance.trust.loading import load
 from governance.trust.versions import Versions
+from keys.composite import read_identity
 
 __all__ = ["Fetch", "Floor", "TrustedView"]
 
@@ -108,6 +109,25 @@ class TrustedView:
         """Return the public keys of that country's node."""
         documents = self.countries.get(country)
         return documents.node if documents else None
+
+    def ed25519_only(self, countries: Iterable[str]) -> list[str]:
+        """Return those whose node has a key that cannot sign as the agreement asks, sorted."""
+        keys = {country: self.node_keys(country) for country in countries}
+        suite = self.agreement.signatures
+        return sorted(
+            country
+            for country, node in keys.items()
+            if node and not suite.admits(read_identity(node.identity_key))
+        )
+
+    def require_suite(self, countries: Iterable[str]) -> None:
+        """Return when every node of these countries can sign as is asked. Raises DocumentFault."""
+        if lacking := self.ed25519_only(countries):
+            raise DocumentFault(
+                f"The node of {', '.join(lacking)} signs with Ed25519 only",
+                why="the agreement asks for Ed25519 and ML-DSA-65 in every message of a run",
+                fix="there: `pratique-node rotate-keys`; then its officer signs node-keys.json",
+            )
 
     def with_own(self, own: CountryDocuments) -> Self:
         """Return the view with the own country's documents as its own officer gave them.

@@ -9,7 +9,7 @@ coordinator that was killed sends the same bytes again when it is fed the same r
 
 from collections.abc import Mapping
 
-from keys.identity import VerifyKey
+from keys.composite import PublicIdentity
 from protocols.encoding import digest
 from protocols.errors import ProtocolFault
 from protocols.private_sum import setup
@@ -25,6 +25,7 @@ from protocols.proto.round_pb2 import (
     Confirmations,
     ConfirmRequest,
     EncapsulateRequest,
+    Parcel,
     Phase,
     RequestBody,
     Signed,
@@ -42,7 +43,7 @@ class CoordinatorRun:
         self,
         terms: RunTerms,
         *,
-        peers: Mapping[str, VerifyKey],
+        peers: Mapping[str, PublicIdentity],
         sign: Signer,
         versions: DocumentVersions,
     ) -> None:
@@ -51,6 +52,7 @@ class CoordinatorRun:
         self._encapsulations: dict[str, Signed] = {}
         self._ciphertexts: dict[str, dict[str, bytes]] = {}
         self._macs: dict[str, dict[str, bytes]] = {}
+        self._confirmations: dict[str, list[Parcel]] = {}
         self._round_number = 0
 
     @property
@@ -128,9 +130,19 @@ class CoordinatorRun:
         if round_number <= self._round_number:
             raise ProtocolFault("A round number was used before")
         terms = self._round_terms(round_number, phase_kind, model)
-        opened = CoordinatorRound(self._desk, terms, model, self._macs, asked or self.terms.roster)
+        self._confirmations = self._confirmations or self._addressed()
+        given = (self._desk, terms, model, self._confirmations)
+        opened = CoordinatorRound(*given, asked or self.terms.roster)
         self._round_number = round_number
         return opened
+
+    def _addressed(self) -> dict[str, list[Parcel]]:
+        """Return the MACs for each country, from all the others."""
+        given = sorted(self._macs.items())
+        return {
+            one: parcels({other: to[one] for other, to in given if other != one})
+            for one in self.terms.roster
+        }
 
     def _round_terms(self, round_number: int, phase_kind: str, model: bytes) -> RoundTerms:
         digests = self._bundle_digests()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from keys.identity import VerifyKey
+from keys.composite import PublicIdentity
 from protocols.errors import ProtocolFault
 from protocols.private_sum.context import DocumentVersions, RunTerms, roster_refusal
 from protocols.private_sum.messages import write_request
@@ -22,7 +22,7 @@ class Desk:
     """
 
     terms: RunTerms
-    peers: Mapping[str, VerifyKey]
+    peers: Mapping[str, PublicIdentity]
     sign: Signer
     versions: DocumentVersions
 

@@ -4,11 +4,11 @@ What a request says is a claim until `Request.authenticate` has held it against 
 country computed itself and the coordinator's key from the documents.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from keys.identity import VerifyKey
+from keys.composite import PublicIdentity
+from keys.derive import labelled_hash
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum.context import LARGEST_ROSTER, DocumentVersions
 from protocols.proto.round_pb2 import (
@@ -30,6 +30,7 @@ from protocols.signed import (
     COORDINATOR,
     ROSTER,
     Signer,
+    bind,
     malformed,
     open_signed,
     parse,
@@ -41,6 +42,7 @@ LARGEST_REQUEST = 1 << 27
 """128 MiB: a model of 64 MiB and what goes with it, with room."""
 LARGEST_REPLY = 1 << 25
 """32 MiB: a million coordinates of 64 bits, and the shares for the largest roster."""
+REQUEST_LABEL = "pratique/request/v1"
 CONTENT = {
     PHASE_BUNDLE: "bundle",
     PHASE_ENCAPSULATE: "encapsulate",
@@ -54,9 +56,10 @@ CONTENT = {
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it came. `digest` (32 bytes) is over all of it.
+    """A request as it came. `digest` (32 bytes) is over all of it but the signature.
 
     A journal compares digests to tell a repeated request from another one for the same place.
+    Signed twice, the same words have two signatures where a scheme signs with fresh randomness.
     """
 
     signed: Signed
@@ -105,7 +108,9 @@ class Request:
         """The kind of round that a CONTRIBUTE request claims; empty in other phases."""
         return self.body.contribute.phase_kind
 
-    def authenticate(self, key: VerifyKey, *, phase: Phase, context: bytes, country: str) -> None:
+    def authenticate(
+        self, key: PublicIdentity, *, phase: Phase, context: bytes, country: str
+    ) -> None:
         """Return when the coordinator signed this for the country, in this phase and context.
 
         Raises Refusal STALE or NOT_AUTHENTIC.
@@ -125,13 +130,19 @@ def read_request(data: bytes) -> Request:
         raise malformed("it claims document versions of too many countries")
     if envelope.model and envelope.signed.phase != PHASE_CONTRIBUTE:
         raise malformed("it brings a model where none belongs")
-    return Request(envelope.signed, body, envelope.model, hashlib.sha256(data).digest())
+    return Request(envelope.signed, body, envelope.model, _digest(envelope))
+
+
+def _digest(envelope: Envelope) -> bytes:
+    said = envelope.signed
+    place = bind(said.context, said.phase, said.sender, said.receiver, said.body)
+    return labelled_hash(REQUEST_LABEL, place, envelope.model)
 
 
 def write_request(
     sign: Signer, *, context: bytes, country: str, phase: Phase, body: RequestBody, model: bytes
 ) -> bytes:
-    """Return the coordinator's request to a country; equal arguments, equal bytes."""
+    """Return the coordinator's request to a country; equal arguments, equal digest."""
     signed = sign_message(
         sign,
         phase=phase,
@@ -165,7 +176,7 @@ def refusal_reply(code: ReasonCode) -> bytes:
 
 
 def open_all(
-    messages: Sequence[Signed], peers: Mapping[str, VerifyKey], phase: Phase, context: bytes
+    messages: Sequence[Signed], peers: Mapping[str, PublicIdentity], phase: Phase, context: bytes
 ) -> dict[str, bytes]:
     """Return the body each country of `peers` addressed to the roster.
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from keys.identity import SigningKey, VerifyKey
+from keys.composite import Identity, PublicIdentity
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum.context import DocumentVersions, RunTerms, roster_refusal
 from protocols.private_sum.messages import Request, open_all, require_current
@@ -22,9 +22,9 @@ class OwnView:
 
     country: str
     terms: RunTerms
-    identity: SigningKey
-    peers: Mapping[str, VerifyKey]
-    coordinator: VerifyKey
+    identity: Identity
+    peers: Mapping[str, PublicIdentity]
+    coordinator: PublicIdentity
     versions: DocumentVersions
 
     def __post_init__(self) -> None:

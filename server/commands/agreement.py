@@ -51,6 +51,7 @@ def _print_status(found: dict[str, Any]) -> None:
     if found["state"] == "in force":
         typer.echo(f"  {found['title']}, until {found['sunset'][:10]}")
         typer.echo(f"  parties: {', '.join(found['countries'])}")
+        typer.echo(f"  messages are signed with {found['signatures']}")
         typer.echo(f"  the countries' signatures hold until {found['signed_until'][:10]}")
         for country in found["announced"]:
             typer.echo(f"  {country} has a new key: `agreement renew` puts it in force")

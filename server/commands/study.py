@@ -94,6 +94,7 @@ def stop(name: NameArgument, home: HomeOption = DEFAULT_HOME) -> None:
 def _print_check(found: dict[str, Any]) -> None:
     typer.echo(f"{found['title']} ({found['id']})")
     _print_schedule(found["study"])
+    typer.echo(f"  messages are signed with {found['signatures']}")
     if found["local_mode"]:
         typer.echo(f"  local mode: {found['local_mode']}")
     for one in found["countries"]:

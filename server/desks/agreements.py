@@ -9,7 +9,7 @@ from keys.certificates import Role
 from server.errors import OperationFault
 from server.office import Office
 from server.rotation import fields
-from server.studies import fill_agreement
+from server.studies import fill_agreement, signatures_in_words
 
 
 class Agreements:
@@ -65,6 +65,7 @@ class Agreements:
             "countries": list(view.agreement.countries),
             "root": view.versions.root,
             "sunset": view.agreement.sunset.isoformat(),
+            "signatures": signatures_in_words(view, view.agreement.countries),
             "signed_until": view.signed_until.isoformat(),
             "announced": self._office.repository.announced(),
         }

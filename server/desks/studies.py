@@ -14,6 +14,7 @@ from governance.documents.reading import read_document
 from governance.documents.study import Study
 from governance.policy.cedar import Act
 from governance.trust.view import TrustedView
+from keys.composite import Suite
 from protocols.encoding import digest
 from protocols.signed import CONTEXT_BYTES
 from protocols.tasks import TASK_KINDS
@@ -31,6 +32,7 @@ from server.studies import (
     find,
     require_launchable,
     require_proposable,
+    signatures_in_words,
 )
 
 RUN_ID_BYTES = 16
@@ -48,7 +50,9 @@ class Studies:
         study = self._read(text, source, view)
         mode = study.local_mode
         said = mode.sentence(view.agreement.honest) if mode else ""
-        return _checked(study, self._checks(study, view, Act.PROPOSE)) | {"local_mode": said}
+        signed = signatures_in_words(view, study.countries)
+        checked = _checked(study, self._checks(study, view, Act.PROPOSE))
+        return checked | {"local_mode": said, "signatures": signed}
 
     def propose(self, text: str, source: str) -> dict[str, Any]:
         """Sign and publish a study; refused where the agreement itself forbids it."""
@@ -79,6 +83,7 @@ class Studies:
         office, view = self._office, self._office.view()
         study = find(view, name)
         require_launchable(self._checks(study, view, Act.CONTRIBUTE))
+        view.require_suite(study.countries)
         self._require_no_result(study)
         self._require_unused_permits(study, view)
         self._require_nodes(study)
@@ -150,7 +155,8 @@ class Studies:
         content = base64.b64decode(message, validate=True)
         if len(content) != CONTEXT_BYTES:
             raise OperationFault("Only a 32-byte digest is signed here")
-        return base64.b64encode(Suite(suite).private(self._office.keys.identity).sign(content)).decode()
+        identity = Suite(suite).private(self._office.keys.identity)
+        return base64.b64encode(identity.sign(content)).decode()
 
     def release(self, study: str, run: str, outcome: Mapping[str, Any], model: str) -> None:
         """Sign, write and publish what a run made: with that the run is finished.

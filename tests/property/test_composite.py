@@ -14,8 +14,8 @@ from keys.composite import (
     CompositeSigningKey,
     CompositeVerifyKey,
     Suite,
-    read_private,
-    read_public,
+    identity_from_bytes,
+    read_identity,
 )
 from keys.errors import KeyFault
 from keys.identity import SigningKey
@@ -42,9 +42,9 @@ def test_a_signature_holds_for_the_signed_message_only(
 @settings(max_examples=25)
 @given(st.one_of(seeds, st.binary(min_size=32, max_size=32)))
 def test_either_form_goes_to_bytes_and_text_and_back(seed: bytes) -> None:
-    key = read_private(seed)
+    key = identity_from_bytes(seed)
     assert key.to_bytes() == seed
-    assert read_public(key.public.to_text()) == key.public
+    assert read_identity(key.public.to_text()) == key.public
 
 
 @given(st.one_of(st.binary(max_size=200), st.binary(min_size=3373, max_size=3373)))
@@ -76,7 +76,7 @@ def test_no_two_pieces_of_signatures_verify(cut: int, start: int) -> None:
 def test_a_text_is_read_or_refused_and_never_respelled(text: str) -> None:
     for spelling in (text, "ed25519:" + text, PREFIX + text):
         with suppress(KeyFault):
-            assert read_public(spelling).to_text() == spelling
+            assert read_identity(spelling).to_text() == spelling
 
 
 @given(st.binary(min_size=PUBLIC_BYTES, max_size=PUBLIC_BYTES))

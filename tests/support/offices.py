@@ -13,6 +13,7 @@ import yaml
 from governance.audit.log import AuditLog
 from governance.database import open_database
 from governance.trust.repository import Repository
+from keys.composite import Suite
 from protocols.invitation import Statement
 from server.desks.answers import answers
 from server.documents import ExchangeDocuments
@@ -166,9 +167,9 @@ class OfficeDesk:
         self._coordinator = coordinator
         self.released: list[str] = []
 
-    def sign(self, message: bytes) -> bytes:
+    def sign(self, message: bytes, suite: Suite) -> bytes:
         text = base64.b64encode(message).decode()
-        return base64.b64decode(self._coordinator.ask("sign", message=text))
+        return base64.b64decode(self._coordinator.ask("sign", message=text, suite=suite.value))
 
     def release(self, study: str, run: str, outcome: dict[str, Any], model: bytes) -> None:
         text = base64.b64encode(model).decode()

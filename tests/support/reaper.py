@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Engine, event
 from client.journal import Place
 from governance.documents.study import Study
 from governance.trust.repository import Repository
+from keys.composite import Suite
 from keys.identity import VerifyKey
 from protocols.encoding import digest
 from protocols.private_sum.messages import read_request
@@ -85,10 +86,10 @@ class MortalDesk(OfficeDesk):
         super().__init__(coordinator)
         self._reaper = reaper
 
-    def sign(self, message: bytes) -> bytes:
+    def sign(self, message: bytes, suite: Suite) -> bytes:
         if self._reaper.dead:
             raise Killed
-        return super().sign(message)
+        return super().sign(message, suite)
 
     def release(self, study: str, run: str, outcome: dict[str, Any], model: bytes) -> None:
         self._reaper.reach("release")

@@ -17,8 +17,8 @@ from keys.composite import (
     CompositeVerifyKey,
     Suite,
     halves,
-    read_private,
-    read_public,
+    identity_from_bytes,
+    read_identity,
 )
 from keys.derive import labelled_hash
 from keys.errors import KeyFault
@@ -143,7 +143,7 @@ def test_a_half_cut_off_is_no_signature_of_the_half_alone() -> None:
 def test_a_key_is_written_as_text_and_read_back() -> None:
     text = KEY.public.to_text()
     assert text.startswith("ed25519+mldsa65:PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgx")
-    assert read_public(text) == CompositeVerifyKey.from_text(text) == KEY.public
+    assert read_identity(text) == CompositeVerifyKey.from_text(text) == KEY.public
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_key_is_written_as_text_and_read_back() -> None:
     ],
 )
 def test_any_other_spelling_of_a_key_is_refused(text: str) -> None:
-    for read in (CompositeVerifyKey.from_text, read_public):
+    for read in (CompositeVerifyKey.from_text, read_identity):
         with pytest.raises(KeyFault, match="not an Ed25519"):
             read(text)
 
@@ -210,10 +210,10 @@ def test_a_signing_key_does_not_show_or_pickle_itself() -> None:
 def test_either_form_is_read_back() -> None:
     alone = SigningKey.from_bytes(ED25519_SEED)
     for key in (KEY, alone):
-        assert read_public(key.public.to_text()) == key.public
-        assert read_private(key.to_bytes()).public == key.public
+        assert read_identity(key.public.to_text()) == key.public
+        assert identity_from_bytes(key.to_bytes()).public == key.public
     with pytest.raises(KeyFault):
-        read_private(bytes(33))
+        identity_from_bytes(bytes(33))
 
 
 def test_a_shared_half_can_be_told() -> None:
@@ -240,4 +240,3 @@ def test_under_both_only_a_composite_key_will_do() -> None:
         Suite.COMPOSITE.public(alone.public)
     with pytest.raises(KeyFault, match="Ed25519 only"):
         Suite.COMPOSITE.private(alone)
-

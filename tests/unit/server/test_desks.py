@@ -349,13 +349,15 @@ def test_nothing_is_released_for_a_run_of_another_study(
 
 def test_only_a_digest_is_signed(coordinator: Coordinator) -> None:
     for size in (0, 31, 33, 64, 1000):
-        fault = refused(coordinator, "sign", message=base64.b64encode(bytes(size)).decode())
+        fault = refused(
+            coordinator, "sign", message=base64.b64encode(bytes(size)).decode(), suite="ed25519"
+        )
         assert "32-byte" in fault.what
 
 
 def test_what_is_signed_bears_the_coordinator_s_identity(coordinator: Coordinator) -> None:
     text = base64.b64encode(b"m" * 32).decode()
-    signature = base64.b64decode(coordinator.ask("sign", message=text))
+    signature = base64.b64decode(coordinator.ask("sign", message=text, suite="ed25519"))
     raw_key(1).public.verify(signature, b"m" * 32)
 
 
