@@ -1,0 +1,181 @@
+"""What leaves a country looks uniform, whatever is in it, also to those who know some of its masks.
+
+Real countries and a real coordinator; the words are read from the messages. Every χ² and every
+count below fails wrongly with a chance of 1e-9 or less.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+from protocols.private_sum import country_round, ratchet
+from protocols.private_sum.contribution import seed_key
+from protocols.private_sum.masking import WORDS_DTYPE, Masker
+from protocols.private_sum.messages import read_reply
+from protocols.private_sum.opening import CoordinatorRound
+from tests.support.federation import MODEL, TRAIN, World, state_of
+
+pytestmark = pytest.mark.statistical
+
+FALSE_ALARM = 1e-9
+DEVIATIONS = 6.2
+"""Beyond it a normal value is with chance 6e-10."""
+ROUNDS = 120
+DIMENSION = 1_500
+VICTIM, FRIEND, COLLUDER = "AT", "BE", "CZ"
+REACH = 2**18
+Words = NDArray[np.uint64]
+
+INPUTS: dict[str, NDArray[np.int64]] = {
+    "zeros": np.zeros(DIMENSION, np.int64),
+    "as large as a lane holds": np.full(DIMENSION, REACH, np.int64),
+    "as small as a lane holds": np.full(DIMENSION, -REACH, np.int64),
+    "one after the other": np.where(np.arange(DIMENSION) % 2, REACH, -REACH).astype(np.int64),
+    "a single one": np.eye(1, DIMENSION, dtype=np.int64).reshape(-1),
+}
+
+
+def say(words: Words) -> list[str]:
+    """Return what tells words (rounds, words) from uniform ones that nothing connects."""
+    moved = words[1:] - words[:-1]
+    beside = words[:, 1:] - words[:, :-1]
+    views = {"words": words, "from round to round": moved, "from word to word": beside}
+    return [f"{name}: {fault}" for name, one in views.items() for fault in faults(one.reshape(-1))]
+
+
+def faults(words: Words) -> Iterator[str]:
+    size = words.size
+    octets = words.view(np.uint8).reshape(size, 8)
+    seen = np.stack([np.bincount(octets[:, place], minlength=256) for place in range(8)])
+    statistic = ((seen - size / 256) ** 2 / (size / 256)).sum()
+    if statistic > chi2.isf(FALSE_ALARM, 8 * 255):
+        yield "its bytes are not even"
+    ones = np.unpackbits(octets, axis=1).sum(axis=0, dtype=np.int64)
+    if np.abs(ones - size / 2).max() > DEVIATIONS * np.sqrt(size) / 2:
+        yield "a bit is not a fair coin"
+
+
+def test_the_test_sees_what_is_not_uniform() -> None:
+    draw = np.random.default_rng(3)
+    even = draw.integers(0, 2**64, (40, 500), np.uint64)
+    assert say(even) == []
+    assert say(even & ~np.uint64(1 << 40))
+    assert say(np.tile(even[0], (40, 1))), "the same words in every round"
+    assert say(np.tile(even[:, :1], (1, 500))), "the same word again and again"
+    assert say(even | (draw.random((40, 500)) < 0.1).astype(np.uint64)), "one bit leans a little"
+
+
+class Overheard:
+    """A run of three countries, and what coordinator and colluder know after every round."""
+
+    def __init__(self, values: NDArray[np.int64]) -> None:
+        wide = TRAIN.model_copy(update={"dimension": DIMENSION, "rounds": ROUNDS})
+        self.world = World.ready(3, mechanisms=(wide,))
+        self.values = values
+        self.sent: list[Words] = []
+        self.seeds: list[Words] = []
+        self.pairs: dict[str, list[Words]] = {FRIEND: [], COLLUDER: []}
+
+    def listen(self) -> None:
+        """Run every round, the same values in each."""
+        for number in range(1, ROUNDS + 1):
+            self._round(self.world.coordinator.begin_round(number, "train", MODEL))
+
+    def _round(self, opened: CoordinatorRound) -> None:
+        world = self.world
+        for country in world.terms.roster:
+            reply = world.contribute(opened, country, self.values)
+            if country == VICTIM:
+                said = read_reply(reply, country, "contribution").contribution.words
+                self.sent.append(np.frombuffer(said, WORDS_DTYPE))
+        masker = Masker(opened.terms.words)
+        for peer, streams in self.pairs.items():
+            kept = state_of(world.countries[peer]).open_round
+            assert kept is not None
+            streams.append(masker.stream(kept.masks[VICTIM]).copy())
+        opened.close()
+        for country in world.terms.roster:
+            world.answer(opened, country)
+        seed = opened._seed(VICTIM, opened._usable(VICTIM))
+        assert seed is not None
+        key = seed_key(opened.terms, VICTIM, seed)
+        self.seeds.append(masker.stream(key).copy())
+
+    def without(self, *known: list[Words]) -> Words:
+        """Return what the victim sent, less the masks that are known; all are added by it."""
+        left = np.stack(self.sent)
+        for streams in known:
+            left = left - np.stack(streams)
+        return left
+
+
+@pytest.fixture(scope="module", params=INPUTS.values(), ids=INPUTS.keys())
+def overheard(request: pytest.FixtureRequest) -> Overheard:
+    made = Overheard(request.param)
+    made.listen()
+    return made
+
+
+def test_what_leaves_is_uniform(overheard: Overheard) -> None:
+    assert say(overheard.without()) == []
+
+
+def test_so_it_is_to_the_collusion_that_opened_the_sum(overheard: Overheard) -> None:
+    """It knows every seed and the colluder's pair masks: what is between two honest ones hides."""
+    assert say(overheard.without(overheard.seeds, overheard.pairs[COLLUDER])) == []
+
+
+def test_so_it_is_to_those_who_were_given_the_masks_of_a_country_that_dropped_out(
+    overheard: Overheard,
+) -> None:
+    """It knows the victim's masks with everybody: the victim's own hides."""
+    assert say(overheard.without(*overheard.pairs.values())) == []
+
+
+def test_nothing_else_hides_it(overheard: Overheard) -> None:
+    """Less all its masks the contribution is plain: the three tests above had what they name."""
+    bare = overheard.without(overheard.seeds, *overheard.pairs.values())
+    assert (bare == bare[0]).all()
+    assert say(bare)
+
+
+def heard(monkeypatch: pytest.MonkeyPatch, place: str, mutant: Callable[..., object]) -> Overheard:
+    monkeypatch.setattr(place, mutant)
+    made = Overheard(INPUTS["one after the other"])
+    made.listen()
+    return made
+
+
+def test_a_pair_mask_that_is_left_out_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = country_round.masked_words
+
+    def mutant(
+        terms: object, owner: str, seed: bytes, masks: Mapping[str, bytes], *rest: object
+    ) -> bytes:
+        left = {peer: key for peer, key in masks.items() if {peer, owner} != {VICTIM, FRIEND}}
+        return honest(terms, owner, seed, left, *rest)  # type: ignore[arg-type]
+
+    made = heard(monkeypatch, "protocols.private_sum.country_round.masked_words", mutant)
+    assert say(made.without()) == [], "the coordinator alone would not notice"
+    assert say(made.without(made.seeds, made.pairs[COLLUDER]))
+
+
+def test_an_own_mask_that_is_left_out_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mutant(*_: object) -> bytes:
+        return bytes(32)
+
+    made = heard(monkeypatch, "protocols.private_sum.contribution.seed_key", mutant)
+    assert say(made.without(*made.pairs.values()))
+
+
+def test_a_mask_that_is_used_in_two_rounds_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = ratchet.mask_key
+
+    def mutant(link: bytes, context: bytes, one: str, other: str) -> bytes:
+        return honest(bytes(32), bytes(32), one, other)
+
+    made = heard(monkeypatch, "protocols.private_sum.ratchet.mask_key", mutant)
+    assert say(made.without(made.seeds, made.pairs[COLLUDER]))

@@ -1,0 +1,130 @@
+"""The noise in an opened sum has the law that is claimed: |U| shares of variance σ²/h, no more.
+
+Through the whole protocol, drop-outs included. Every test fails wrongly with a chance of 1e-9.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import reduce
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+from protocols.mechanism import Mechanism
+from protocols.noise import DiscreteGaussian, NoiseSource
+from protocols.private_sum.opening import OpenedSum
+from tests.support.federation import MODEL, TRAIN, World
+
+pytestmark = pytest.mark.statistical
+
+FALSE_ALARM = 1e-9
+DEVIATIONS = 6.2
+DIMENSION, ROUNDS = 4_000, 25
+CASES = [(2, 0, 2, 2), (4, 1, 2, 4), (4, 1, 2, 3), (6, 1, 4, 6), (6, 1, 4, 5), (6, 2, 3, 5)]
+"""Countries n, colluding c, honest h, and the size of U."""
+
+
+def mechanism(std: int) -> Mechanism:
+    return TRAIN.model_copy(
+        update={"dimension": DIMENSION, "rounds": ROUNDS, "noise_std": std, "scale": 64}
+    )
+
+
+class Noisy:
+    """A run in which countries contribute their values with noise of a source."""
+
+    def __init__(self, n: int, c: int, h: int, std: int, source: NoiseSource) -> None:
+        made = mechanism(std)
+        self.world = World.ready(n, colluding=c, honest=h, mechanisms=(made,))
+        self.std, self.source = std, source
+        self.shares: dict[str, list[NDArray[np.int64]]] = {}
+
+    def opened(self, number: int, among: Sequence[str]) -> OpenedSum:
+        begun = self.world.coordinator.begin_round(number, "train", MODEL)
+        for place, country in enumerate(among):
+            values = np.full(DIMENSION, 10 * place - 7, np.int64)
+            noise = self.source.draw(self.std, DIMENSION)
+            self.shares.setdefault(country, []).append(noise)
+            run = self.world.countries[country]
+            reply = run.contribute(begun.contribute_request(country), values, noise)
+            begun.take_contribution(country, reply)
+        result = self.world.opened(begun)
+        assert isinstance(result, OpenedSum)
+        return result
+
+    def noise(self, size: int) -> NDArray[np.int64]:
+        """Return what is in the sums beside the values, (rounds · dimension,)."""
+        among = self.world.terms.roster[:size]
+        values = sum(10 * place - 7 for place in range(size))
+        sums = [self.opened(number, among) for number in range(1, ROUNDS + 1)]
+        assert {one.countries for one in sums} == {among}
+        assert {one.variance for one in sums} == {size * self.std**2}
+        return np.concatenate([one.values - values for one in sums])
+
+
+def law(std: int, shares: int) -> NDArray[np.float64]:
+    """Return the exact law of a sum of shares, by its definition, about the middle."""
+    points = np.arange(-14 * std, 14 * std + 1)
+    one = np.exp(-(points**2) / (2 * std**2))
+    return reduce(np.convolve, [one / math.fsum(one)] * shares)
+
+
+def follows(drawn: NDArray[np.int64], std: int, shares: int) -> bool:
+    """Say whether χ² over single values, tails together, finds the exact law."""
+    exact, size, reach = law(std, shares), drawn.size, math.ceil(3 * std * math.sqrt(shares))
+    middle = len(exact) // 2
+    expected = exact[middle - reach : middle + reach + 1] * size
+    inside = drawn[np.abs(drawn) <= reach] + reach
+    seen = np.bincount(inside, minlength=2 * reach + 1)
+    tail = size - expected.sum()
+    statistic = ((seen - expected) ** 2 / expected).sum() + (size - inside.size - tail) ** 2 / tail
+    return bool(statistic < chi2.isf(FALSE_ALARM, 2 * reach + 1))
+
+
+@pytest.mark.parametrize(("n", "c", "h", "size"), CASES)
+@pytest.mark.parametrize("std", [3, 40])
+def test_what_opens_has_the_law_of_as_many_shares_as_contributed(
+    n: int, c: int, h: int, size: int, std: int
+) -> None:
+    run = Noisy(n, c, h, std, DiscreteGaussian())
+    noise = run.noise(size)
+    claimed = mechanism(std).variance(h)
+    spread = noise.astype(np.float64).var()
+    assert abs(spread / (size * claimed / h) - 1) < DEVIATIONS * math.sqrt(2 / noise.size)
+    assert abs(noise.mean()) < DEVIATIONS * std * math.sqrt(size / noise.size)
+    assert follows(noise, std, size)
+
+
+def test_less_the_colluders_shares_the_honest_ones_are_left() -> None:
+    """c = 2 of 6 take their shares out of the sum over 5: three are left, as h says."""
+    run = Noisy(6, 2, 3, 3, DiscreteGaussian())
+    left = run.noise(5)
+    for colluder in ("AT", "CZ"):
+        left = left - np.concatenate(run.shares[colluder])
+    assert follows(left, 3, 3)
+    assert left.astype(np.float64).var() > 0.95 * mechanism(3).variance(3)
+
+
+class Lazy:
+    """A source that draws a share of half the width, or none in some coordinates."""
+
+    def __init__(self, std_part: float, kept: float) -> None:
+        self.part, self.kept = std_part, kept
+
+    def draw(self, std: int, size: int) -> NDArray[np.int64]:
+        drawn = DiscreteGaussian().draw(max(1, round(std * self.part)), size)
+        return np.where(np.arange(size) < self.kept * size, drawn, 0)
+
+
+@pytest.mark.parametrize(("part", "kept"), [(0.5, 1.0), (0.95, 1.0), (1.0, 0.98)])
+def test_noise_that_is_less_than_claimed_is_seen(part: float, kept: float) -> None:
+    assert not follows(Noisy(4, 1, 2, 40, Lazy(part, kept)).noise(4), 40, 4)
+
+
+def test_a_rounded_continuous_gaussian_is_told_apart() -> None:
+    """Another law, if a near one: its variance is 1/12 of a unit too large in every share."""
+    draw = np.random.default_rng(1)
+    rounded = (np.rint(draw.normal(0, 3, 10**7)).astype(np.int64) for _ in range(2))
+    assert not follows(sum(rounded, np.zeros(10**7, np.int64)), 3, 2)
