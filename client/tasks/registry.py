@@ -128,6 +128,10 @@ class Assignment:
         return self._held_out if phase == EVALUATE else self.cohort
 
     @cached_property
+    def _templates(self) -> tuple[Mechanism, ...]:
+        return self.task.schedule(self.cohort.features)
+
+    @cached_property
     def _training(self) -> Cohort:
         return self.cohort.where(~self.kept_apart)
 
@@ -172,8 +176,7 @@ class Assignment:
                 why="a node runs only the task kinds installed on it",
                 fix="update this node's software, or ask for a study of an installed kind",
             )
-        templates = self.task.schedule(self.cohort.features)
-        if not any(same_but_noise(template, mechanism) for template in templates):
+        if not any(same_but_noise(template, mechanism) for template in self._templates):
             raise malformed(f"The release `{phase}` is not the one that the study's task makes")
         if mechanism.scope is Scope.DERIVED:
             raise malformed(
