@@ -1,0 +1,129 @@
+"""No way of signing and answering that a liar can bring honest countries into opens too little.
+
+Every choice for up to five countries, every c and h, every number of honest countries that
+contribute (and with it every split over different models), the colluders signing what they like.
+What a country does is asked of a real one (`tests.support.search`); what a course opens is compared
+with what a liar holds who has played it, and with the values that went in.
+"""
+
+import random
+
+import pytest
+
+from protocols.private_sum import country_round
+from protocols.private_sum.context import RunTerms
+from tests.support.search import Found, Setting, Table, courses, opens, played, searched
+
+SIZES = [(n, c, h) for n in range(2, 6) for c in range(n - 1) for h in range(2, n - c + 1)]
+LARGE = [(6, c, h) for c in range(1, 5) for h in range(2, 7 - c)]
+SAMPLES = 12
+
+
+def found(size: int, colluding: int, honest: int) -> dict[int, Found]:
+    """Return what a search finds, by how many of the honest countries contribute."""
+    there = range(1, size - colluding + 1)
+    return {p: searched(Table(Setting(size, colluding, honest, p))) for p in there}
+
+
+def require_safe(size: int, colluding: int, honest: int) -> None:
+    """Of honest countries no fewer than h, with the colluders h + c, and one set only."""
+    by_present = found(size, colluding, honest)
+    opened = [present for present, result in by_present.items() if result.sets]
+    for result in by_present.values():
+        assert all(len(one) >= honest for one in result.sets)
+        assert result.together <= 1
+    assert 2 * min(opened) > size - colluding
+    everyone = by_present[size - colluding].sets
+    assert max(map(len, everyone)) == size - colluding
+
+
+@pytest.mark.parametrize(("size", "colluding", "honest"), SIZES)
+def test_nothing_small_opens_and_no_two_sets(size: int, colluding: int, honest: int) -> None:
+    """Two models make two rounds: each needs more than half of the honest to open anything."""
+    require_safe(size, colluding, honest)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "colluding", "honest"), LARGE)
+def test_nothing_small_opens_among_six(size: int, colluding: int, honest: int) -> None:
+    require_safe(size, colluding, honest)
+
+
+@pytest.mark.parametrize(
+    ("size", "colluding", "sizes"),
+    [(3, 0, {2, 3}), (4, 1, {2, 3}), (4, 0, {3, 4}), (5, 2, {2, 3}), (5, 0, {3, 4, 5})],
+)
+def test_smaller_sets_do_open_when_they_are_agreed_on(
+    size: int, colluding: int, sizes: set[int]
+) -> None:
+    result = searched(Table(Setting(size, colluding, 2, size - colluding)))
+    assert set(map(len, result.sets)) == sizes
+
+
+@pytest.mark.parametrize(("size", "colluding"), [(3, 0), (4, 1), (5, 2)])
+def test_without_the_agree_check_the_victim_opens_alone(
+    size: int, colluding: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(country_round, "require_agreed", lambda *_: None)
+    setting = Setting(size, colluding, 2, size - colluding)
+    result = searched(Table(setting))
+    assert ("AT",) in result.sets
+    assert result.smallest == 1
+    assert ("AT",) in played(setting, result.worst)
+
+
+def below(terms: RunTerms) -> int:
+    return (len(terms.roster) + terms.colluding) // 2
+
+
+@pytest.mark.parametrize(
+    ("size", "colluding", "victims"),
+    [(3, 0, 1), (4, 0, 2), (4, 1, 1), (5, 1, 2), (5, 2, 1)],
+)
+def test_one_below_the_threshold_opens_too_little_or_too_much(
+    size: int, colluding: int, victims: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a set smaller than the roster may open at all, one share less is a hole.
+
+    Even n + c open two different sets, odd ones a country alone as well.
+    """
+    monkeypatch.setattr(RunTerms, "threshold", property(below))
+    setting = Setting(size, colluding, 2, size - colluding)
+    result = searched(Table(setting))
+    assert result.smallest == victims
+    assert result.together > 1
+    assert len(played(setting, result.worst)) > 1
+
+
+@pytest.mark.parametrize(("size", "colluding"), [(4, 0), (4, 1), (5, 1), (5, 2)])
+def test_the_search_agrees_with_what_a_liar_holds(size: int, colluding: int) -> None:
+    choose = random.Random(size + colluding)  # noqa: S311
+    for present in range(2, size - colluding + 1):
+        setting = Setting(size, colluding, 2, present)
+        table = Table(setting)
+        for course in choose.sample(every := list(courses(table)), min(SAMPLES, len(every))):
+            assert list(played(setting, course)) == opens(table, course)
+
+
+@pytest.mark.parametrize(("size", "colluding"), [(4, 0), (4, 1), (5, 2)])
+def test_every_country_does_the_same(size: int, colluding: int) -> None:
+    setting = Setting(size, colluding, 2, size - colluding)
+    first = Table(setting)
+    for place, country in enumerate(first.there[1:], 1):
+        table = Table(setting, asking=place)
+        assert set(table.paths) == set(first.paths_of(country))
+        for path in table.paths:
+            for signers in table.sets:
+                one, other = (t.does(country, path[:-1], path[-1], signers) for t in (table, first))
+                assert one == other
+
+
+@pytest.mark.parametrize("size", [4, 5])
+def test_more_signatures_never_open_less(size: int) -> None:
+    """The search shows a country every signature there is; with fewer it would answer less."""
+    table = Table(Setting(size, 0, 2, size))
+    for path in table.paths:
+        answer, before = path[-1], path[:-1]
+        taken = {s for s in table.sets if table.does("AT", before, answer, s)}
+        inside = {s for s in table.sets if set(s) <= set(answer[1])}
+        assert all(more in taken for s in taken for more in inside if set(s) <= set(more))

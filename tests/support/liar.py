@@ -1,0 +1,166 @@
+"""A coordinator that keeps to no rule, with countries that collude with it, among real nodes.
+
+It asks what it likes of anyone, in its own name and the colluders', and keeps all that it hears.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.private_sum.assent import assent_body
+from protocols.private_sum.country import CountryRun
+from protocols.private_sum.messages import parcels
+from protocols.private_sum.opening import CoordinatorRound
+from protocols.proto.round_pb2 import (
+    PHASE_AGREE,
+    PHASE_ANSWER,
+    AgreeRequest,
+    AnswerRequest,
+    Reply,
+    RequestBody,
+    Signed,
+)
+from protocols.signed import ROSTER, sign_message
+from tests.support.federation import IDENTITIES, MODEL, World, view_of
+from tests.support.loot import Loot
+
+Set = tuple[str, ...]
+
+
+class Liar:
+    """Everything that a coordinator and up to c countries can do together.
+
+    `world` must be set up. Its countries are asked through their real state machines; a refusal
+    of one is raised to the test.
+    """
+
+    def __init__(self, world: World, colluders: Sequence[str] = ()) -> None:
+        self.world, self.colluders = world, tuple(colluders)
+        self.loot = Loot(world.terms, colluders)
+        self._kept = {one: world.countries[one].to_bytes() for one in colluders}
+        for one, state in self._kept.items():
+            self.loot.take(one, state)
+        self._plain: dict[bytes, dict[str, NDArray[np.int64]]] = defaultdict(dict)
+        self._assents: dict[tuple[bytes, Set], dict[str, Signed]] = defaultdict(dict)
+        self._chance = np.random.Generator(np.random.PCG64(7))
+
+    @property
+    def honest(self) -> Set:
+        """The countries that do not collude."""
+        return tuple(one for one in self.world.terms.roster if one not in self.colluders)
+
+    def begin(self, number: int = 1, model: bytes = MODEL) -> CoordinatorRound:
+        """Make up a round, as often as it likes and on any model."""
+        return self.world.twin().begin_round(number, "train", model)
+
+    def contributed(
+        self, number: int = 1, model: bytes = MODEL, *, without: Iterable[str] = ()
+    ) -> CoordinatorRound:
+        """Return a round to which all contributed but `without`."""
+        opened = self.begin(number, model)
+        for country in self.world.terms.roster:
+            if country not in without:
+                self.contribute(opened, country)
+        return opened
+
+    def contribute(self, opened: CoordinatorRound, country: str) -> bytes:
+        """Have a country contribute; a colluder does in as many rounds as it is told."""
+        size = opened.terms.mechanism.dimension
+        values = self._chance.integers(-1000, 1000, size)
+        request, zeros = opened.contribute_request(country), np.zeros(size, np.int64)
+        reply = self._run(country).contribute(request, values, zeros)
+        self._plain[opened.terms.context][country] = values
+        self.loot.hear(reply)
+        return reply
+
+    def agree(self, opened: CoordinatorRound, country: str, chosen: Set) -> Signed:
+        """Ask a country to sign that the sum over `chosen` may be opened."""
+        reply = self.world.countries[country].agree(self.agree_request(opened, country, chosen))
+        signed = Reply.FromString(reply).assent
+        self._assents[opened.terms.context, chosen][country] = signed
+        return signed
+
+    def answer(
+        self,
+        opened: CoordinatorRound,
+        country: str,
+        chosen: Set,
+        assents: Iterable[Signed] | None = None,
+    ) -> bytes:
+        """Ask a country for its answer, with every assent that can be had or those given."""
+        request = self.answer_request(opened, country, chosen, assents)
+        reply = self.world.countries[country].answer(request)
+        self.loot.hear(reply)
+        return reply
+
+    def agree_request(self, opened: CoordinatorRound, country: str, chosen: Set) -> bytes:
+        """Return a request to sign any set."""
+        content = AgreeRequest(round=opened.terms.round_number, countries=chosen)
+        context, body = opened.terms.context, RequestBody(agree=content)
+        return self.world.coordinator._desk.request(country, PHASE_AGREE, context, body)
+
+    def answer_request(
+        self,
+        opened: CoordinatorRound,
+        country: str,
+        chosen: Set,
+        assents: Iterable[Signed] | None = None,
+    ) -> bytes:
+        """Return a request to answer for any set, with the heads and shares that there are."""
+        context, said = opened.terms.context, self.loot.said(opened.terms.context)
+        there = [one for one in sorted(set(chosen)) if one in said]
+        sealed = {
+            one: part.content
+            for one in there
+            for part in said[one].shares
+            if part.country == country
+        }
+        content = AnswerRequest(
+            round=opened.terms.round_number,
+            countries=chosen,
+            heads=[said[one].head for one in there],
+            shares=parcels(sealed),
+            assents=self.assents(opened, chosen) if assents is None else assents,
+        )
+        body = RequestBody(answer=content)
+        return self.world.coordinator._desk.request(country, PHASE_ANSWER, context, body)
+
+    def assents(self, opened: CoordinatorRound, chosen: Set) -> list[Signed]:
+        """Return the assents that the liar can show: those given, and each colluder's."""
+        if chosen == self.world.terms.roster:
+            return []
+        signed = {one: assent(opened, one, chosen) for one in self.colluders if one in chosen}
+        signed |= self._assents[opened.terms.context, chosen]
+        return [signed[one] for one in sorted(signed)]
+
+    def seize(self, country: str) -> None:
+        """Take an honest country's state, as it is stored at this moment."""
+        self.loot.take(country, self.world.countries[country].to_bytes())
+
+    def opens(self, opened: CoordinatorRound) -> tuple[Set, ...]:
+        """Return the smallest sets of honest countries whose sum is known, each one opened.
+
+        Checks that the values are those that went in, and that nothing else is known.
+        """
+        found = self.loot.openings(opened.terms)
+        plain = self._plain[opened.terms.context]
+        for chosen in found.minimal:
+            value = self.loot.value(opened.terms, chosen)
+            assert (value == sum(plain[one] for one in chosen)).all()
+        assert found.rank == len(found.minimal)
+        return found.minimal
+
+    def _run(self, country: str) -> CountryRun:
+        if country not in self.colluders:
+            return self.world.countries[country]
+        return CountryRun.from_bytes(self._kept[country], view_of(country, self.world.terms))
+
+
+def assent(opened: CoordinatorRound, signer: str, chosen: Set, **claims: object) -> Signed:
+    """Return a country's signature on a set, made with its key; `claims` change the envelope."""
+    said = {"phase": PHASE_AGREE, "context": opened.terms.context, "sender": signer}
+    said |= {"receiver": ROSTER, **claims}
+    body = assent_body(opened.terms.round_number, chosen)
+    return sign_message(IDENTITIES[signer].sign, body=body, **said)  # type: ignore[arg-type]
