@@ -16,8 +16,9 @@ from governance.audit.events import EventKind
 from governance.documents.permit import NodeKeys
 from governance.documents.study import Study
 from governance.errors import DocumentFault
+from keys.composite import read_identity
 from keys.errors import KeyFault
-from keys.identity import SigningKey, VerifyKey
+from keys.identity import SigningKey
 from keys.store import KeyStore
 from protocols.errors import ReasonCode
 from tests.support.documents import COUNTRIES, node_keys, raw_key
@@ -58,7 +59,9 @@ def begun(federation: Federation, study: Study) -> Run:
     """Return a run whose coordinator goes by the published keys."""
     view = federation.papers.view()
     keys = {country: view.node_keys(country) for country in study.countries}
-    peers = {c: VerifyKey.from_text(said.identity_key) for c, said in keys.items() if said}
+    suite = view.agreement.signatures
+    said = {country: node.identity_key for country, node in keys.items() if node}
+    peers = {country: suite.public(read_identity(key)) for country, key in said.items()}
     return federation.run(study, peers=peers)
 
 
@@ -233,7 +236,7 @@ def test_a_stolen_former_key_speaks_in_no_new_run(federation: Federation, study:
     federation.restart("DK", identities=Identities(store))
     federation.nodes["DK"]._reception._gate._keys = lambda *_: (  # type: ignore[method-assign]
         OLD,
-        {c: VerifyKey.from_text(node_keys(c).identity_key) for c in COUNTRIES},
+        {c: node_keys(c).identity_key for c in COUNTRIES},
     )
     run = federation.run(study)
     run.set_up(until="encapsulation")

@@ -12,8 +12,8 @@ from client.home import NodeHome
 from client.identities import Identities
 from client.rotation import rotate_keys
 from governance.documents.permit import NodeKeys
+from keys.composite import read_identity
 from keys.errors import PratiqueError
-from keys.identity import VerifyKey
 from keys.store import KeyStore
 from tests.support.documents import Papers, node_keys
 from tests.support.keystore import PASSPHRASE, reopen
@@ -38,7 +38,7 @@ def test_the_command_shows_what_the_officer_compares(home: NodeHome, tmp_path: P
     )
     assert said.exit_code == 0, said.output
     after = keys_of(home)
-    assert VerifyKey.from_text(after.identity_key).fingerprint in said.output
+    assert read_identity(after.identity_key).fingerprint in said.output
     assert str(home.node_keys) in said.output
     assert after.succession is not None
     assert after.succession.former == before.identity_key

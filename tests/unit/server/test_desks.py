@@ -16,6 +16,7 @@ from governance.documents.rotation import extended
 from governance.documents.study import Study
 from governance.local import Desk
 from governance.trust.ceremony import Draft
+from keys.composite import Suite
 from keys.errors import PratiqueError
 from keys.identity import VerifyKey
 from protocols.invitation import Invitation
@@ -337,7 +338,7 @@ def test_nothing_is_released_for_a_run_of_another_study(
 ) -> None:
     other = coordinator.federation.approved(id="another-question")
     run = launched(coordinator, study)
-    outcome = {"countries": [], "void_rounds": 0, "findings": {}}
+    outcome = {"part": {"countries": []}, "findings": {}}
     for name, known in ((other.id, run), (study.id, secrets.token_hex(16))):
         fault = refused(coordinator, "release", study=name, run=known, outcome=outcome, model="")
         assert "run" in fault.what
@@ -450,7 +451,7 @@ def test_app_to_daemon(coordinator: Coordinator, study: Study) -> None:
         assert coordinator.seats.announced == ["EE", "DK"]
         conduct(coordinator.home, run, 1, NodesCarrier(coordinator.federation), remote, seconds=1)
         with pytest.raises(PratiqueError, match="32-byte"):
-            remote.sign(b"short")
+            remote.sign(b"short", Suite.ED25519)
     finally:
         desk.close()
     assert (coordinator.home.results / study.id / RESULT_FILE).exists()

@@ -12,8 +12,8 @@ from keys.errors import KeyFault
 from keys.store import KeyStore
 from protocols.errors import ReasonCode
 from server.documents import ExchangeDocuments
-from server.home import CoordinatorHome, CoordinatorKeys, Settings, create_home
-from server.rotation import FIELDS, NEXT, announce, fields, open_keys
+from server.home import CoordinatorHome, CoordinatorKeys, LaterKeys, Settings, create_home
+from server.rotation import NEXT, ROTATED, announce, fields, open_keys
 from tests.support.documents import COUNTRIES, NOW, Papers, agreement, node_keys, raw_key, study
 from tests.support.keystore import CHEAP, PASSPHRASE
 from tests.support.nodes import Federation, code_of
@@ -67,18 +67,25 @@ def lay_out(papers: Papers, keys: CoordinatorKeys) -> Draft:
     return draft
 
 
-def public(keys: CoordinatorKeys) -> set[str]:
-    return {getattr(keys, name).public.to_text() for name in FIELDS}
+def public(keys: CoordinatorKeys | LaterKeys) -> dict[str, str]:
+    return {name: getattr(keys, name).public.to_text() for name in ROTATED}
+
+
+def waiting(keys: CoordinatorKeys) -> LaterKeys:
+    assert keys.later is not None
+    return keys.later
 
 
 def test_new_keys_are_made_once(home: CoordinatorHome, papers: Papers) -> None:
     before = open_keys(home, PASSPHRASE)
     made = announce(home, PASSPHRASE)
-    assert set(made) == set(FIELDS.values())
+    assert set(made) == {"identity_key", "document_key", "online_key"}
     assert announce(home, PASSPHRASE) == made
     after = open_keys(home, PASSPHRASE)
     assert public(after) == public(before)
-    assert {FIELDS[name]: key.public.fingerprint for name, key in after.later.items()} == made
+    later = waiting(after)
+    shown = [key.public.fingerprint for key in (later.identity, later.documents, later.online)]
+    assert shown == list(made.values())
 
 
 def test_the_former_sign_until_the_countries_have_signed(
@@ -87,7 +94,7 @@ def test_the_former_sign_until_the_countries_have_signed(
     announce(home, PASSPHRASE)
     keys = open_keys(home, PASSPHRASE)
     draft = lay_out(papers, keys)
-    assert draft.agreement.coordinator.identity_key == keys.later["identity"].public.to_text()
+    assert draft.agreement.coordinator.identity_key == waiting(keys).identity.public.to_text()
     assert draft.agreement.digest == papers.agreed.digest
     papers.store.refresh(papers.now, online=keys.online)
     assert public(open_keys(home, PASSPHRASE)) == public(keys)
@@ -103,9 +110,9 @@ def test_in_force_they_are_taken_up_at_the_next_start(
     running.publish()
     assert running.superseded
     taken = open_keys(home, PASSPHRASE)
-    assert public(taken) == {key.public.to_text() for key in keys.later.values()}
+    assert public(taken) == public(waiting(keys))
     assert taken.log.public == keys.log.public
-    assert not taken.later
+    assert taken.later is None
     names = KeyStore.open(home.keys, PASSPHRASE).names()
     assert not [name for name in names if name.startswith(NEXT)]
     papers.now += timedelta(hours=2)
@@ -170,7 +177,7 @@ def test_a_start_that_is_cut_short_is_made_good_by_the_next(
         open_keys(home, PASSPHRASE)
     monkeypatch.undo()
     taken = open_keys(home, PASSPHRASE)
-    assert public(taken) == {key.public.to_text() for key in keys.later.values()}
+    assert public(taken) == public(waiting(keys))
     assert public(open_keys(home, PASSPHRASE)) == public(taken)
 
 
@@ -183,7 +190,7 @@ def test_making_them_cut_short_leaves_those_in_force(
         announce(home, PASSPHRASE)
     monkeypatch.undo()
     keys = open_keys(home, PASSPHRASE)
-    assert (public(keys), dict(keys.later)) == (public(before), {})
+    assert (public(keys), keys.later) == (public(before), None)
 
 
 def _die_at(monkeypatch: pytest.MonkeyPatch, method: str, step: int) -> None:
