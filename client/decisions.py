@@ -105,6 +105,7 @@ class Decisions:
         policies: tuple[str, ...] = (),
         documents: context.DocumentVersions | None = None,
         reply: bytes | None = None,
+        reason: str | None = None,
     ) -> None:
         """Append a decision that let something happen; `reply` is digested in place of the frame.
 
@@ -119,6 +120,7 @@ class Decisions:
             outcome=outcome,
             policies=policies,
             documents=None if documents is None else logged_versions(documents),
+            reason=reason and reason[:LONGEST_LINE],
             **fields,
         )
         self._log.append(event, connection)

@@ -35,15 +35,16 @@ from client.settings import NodeSettings
 from client.standing import PERMITTED, Link, study_standing
 from client.steps import Reach, unwatched
 from governance.accounting import epsilon
-from governance.audit.checkpoint import open_checkpoint
 from governance.audit.events import EventKind, Outcome
+from governance.audit.exported import exported
 from governance.audit.log import AuditLog
 from governance.database import fold_log, transaction
 from governance.errors import DocumentFault
 from governance.ledger import Ledger
 from governance.trust.bundle import CountryDocuments
+from keys.composite import Identity, PublicIdentity
 from keys.errors import PratiqueError
-from keys.identity import SigningKey, VerifyKey
+from keys.identity import VerifyKey
 from protocols.encoding import digest
 from protocols.noise import NoiseSource
 
@@ -241,7 +242,7 @@ class Node:
         if shown is not None and shown.identity_key == named:
             self._identities.move(self._note_identity)
 
-    def _note_identity(self, former: SigningKey, new: SigningKey) -> None:
+    def _note_identity(self, former: Identity, new: Identity) -> None:
         self._note_key(EventKind.NODE_KEY_CHANGED, new.public)
         said = f"from {former.public.fingerprint} to {new.public.fingerprint}"
         _log.warning("the node's key has changed", extra={"what": said})
@@ -264,7 +265,7 @@ class Node:
         self.documents.pin_officer(key)
         self._note_key(EventKind.OFFICER_KEY_CHANGED, key)
 
-    def _note_key(self, kind: EventKind, key: VerifyKey) -> None:
+    def _note_key(self, kind: EventKind, key: PublicIdentity) -> None:
         subject = Subject(body=digest(key.to_text().encode()))
         self.decisions.event(kind, subject, outcome=Outcome.DONE)
 
@@ -392,11 +393,4 @@ class Node:
 
     def log_entries(self, start: int = 0, end: int | None = None) -> dict[str, Any]:
         """Return exported log lines start ≤ index < end, with the signed checkpoint."""
-        checkpoint = self.log.checkpoint()
-        size = open_checkpoint(checkpoint, self.log.verifier).size
-        lines = [line.decode() for line in self.log.export(size)]
-        return {
-            "entries": lines[start:end],
-            "checkpoint": checkpoint.decode(),
-            "verifier": self.log.verifier.to_text(),
-        }
+        return exported(self.log, start, end)

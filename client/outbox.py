@@ -8,12 +8,11 @@ from sqlalchemy import Connection, Engine
 
 from client.admission import Admission
 from client.decisions import Decisions
-from client.journal import CONTRIBUTE, Journal
+from client.journal import Journal
 from client.runs import RunBook, RunRecord
 from client.steps import Reach, Step, unwatched
 from governance.audit.events import EventKind, Outcome
 from governance.database import transaction
-from protocols.mechanism import Scope
 
 
 class Outbox:
@@ -32,7 +31,13 @@ class Outbox:
         self._runs, self._decisions, self._reach = runs, decisions, reach
 
     def keep(
-        self, admission: Admission, reply: bytes, kind: EventKind, *, data_version: str
+        self,
+        admission: Admission,
+        reply: bytes,
+        kind: EventKind,
+        *,
+        data_version: str,
+        reason: str | None = None,
     ) -> bytes:
         """Return the reply once it, the run's next state and its log entry are durable."""
         self._reach(Step.OUTBOX_MADE)
@@ -48,10 +53,11 @@ class Outbox:
                 policies=admission.assessment.clauses,
                 documents=admission.held.versions,
                 reply=reply,
+                reason=reason,
                 connection=connection,
             )
             self._reach(Step.OUTBOX_LOGGED)
-            if self._finished(admission, connection):
+            if _finished(admission):
                 self._end(admission, connection)
                 self._reach(Step.OUTBOX_ENDED)
         self._reach(Step.OUTBOX_KEPT)
@@ -61,7 +67,7 @@ class Outbox:
         place = admission.place
         self._journal.write(
             place,
-            admission.frame,
+            admission.request.digest,
             context=admission.context,
             reply=reply,
             now=admission.held.view.now,
@@ -90,10 +96,11 @@ class Outbox:
             EventKind.RUN_ENDED, admission.subject, outcome=Outcome.DONE, connection=connection
         )
 
-    def _finished(self, admission: Admission, connection: Connection) -> bool:
-        """Whether every round that the schedule has was contributed to, and the last answered."""
-        run = admission.run
-        if run.round_number == 0 or run.awaits_answer:
-            return False
-        due = sum(m.rounds for m in admission.study.mechanisms if m.scope is Scope.SHARED)
-        return self._journal.count(admission.place.run, CONTRIBUTE, connection) >= due
+
+def _finished(admission: Admission) -> bool:
+    """Whether the schedule's last round is answered; earlier ones may have gone on without this
+    country, or have been void."""
+    run = admission.run
+    if run.round_number == 0 or run.awaits_answer:
+        return False
+    return run.round_number >= sum(m.rounds for m in admission.study.mechanisms if m.leaves)

@@ -26,6 +26,7 @@ from keys.errors import PratiqueError
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum.messages import Request, read_request, refusal_reply
 from protocols.proto.round_pb2 import (
+    PHASE_AGREE,
     PHASE_ANSWER,
     PHASE_BUNDLE,
     PHASE_CONFIRM,
@@ -152,10 +153,12 @@ class Reception:
         step, kind = {
             PHASE_ENCAPSULATE: (run.encapsulate, EventKind.REQUEST_ALLOWED),
             PHASE_CONFIRM: (run.confirm, EventKind.REQUEST_ALLOWED),
+            PHASE_AGREE: (run.agree, EventKind.SET_AGREED),
             PHASE_ANSWER: (run.answer, EventKind.SUM_ANSWERED),
         }[admission.request.phase]
         version = admission.record.data_version if admission.record else ""
-        return self._outbox.keep(admission, step(admission.frame), kind, data_version=version)
+        reply, said = step(admission.frame), _set_agreed(admission)
+        return self._outbox.keep(admission, reply, kind, data_version=version, reason=said)
 
     def _hold_back(self, frame: bytes, arrived: float) -> None:
         request = _readable(frame)
@@ -177,6 +180,15 @@ def _readable(frame: bytes) -> Request | None:
         return read_request(frame)
     except Refusal:
         return None
+
+
+def _set_agreed(admission: Admission) -> str | None:
+    """Say in this country's own log which smaller set it signed, if it did."""
+    if admission.request.phase != PHASE_AGREE:
+        return None
+    chosen = admission.request.body.agree.countries
+    outside = [country for country in admission.roster if country not in chosen]
+    return f"{len(chosen)} of {len(admission.roster)} countries, without {', '.join(outside)}"
 
 
 def _declined(what: str, why: str, fix: str) -> Refusal:

@@ -3,10 +3,11 @@
 It pushes all at once, each message with its one object, and tells the relay; the relay tells when
 all have replied, and only then are replies looked for. (Flower's grid would take three objects a
 message, wait a second for each that is late, and sleep three between looks.) A node that signs in
-again while it is waited for is asked again at once, with the same bytes; one that is gone is not
-waited for long, one that is slow is.
+again while it is waited for is asked again at once, with the same bytes. One that is slow is waited
+for; one that is gone is not for long, and nothing is pushed for it.
 """
 
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
@@ -22,6 +23,8 @@ RETRY_SECONDS = 0.2
 """How long a message waits that Flower did not take, or had an error for."""
 ABSENT_SECONDS = 30.0
 """A node that is there is heard of every 20 s at least; one silent for longer is gone."""
+
+_log = logging.getLogger("pratique.run")
 
 
 class Carrier(Protocol):
@@ -46,41 +49,49 @@ class FlowerCarrier:
 
     def __init__(self, grid: Grid, desk: RelayDesk) -> None:
         self._mail, self._desk = Mail(grid), desk
-        self._news = desk.news(-1, 0)
+        self._news, self._began = desk.news(-1, 0), time.monotonic()
+        self._late: dict[str, str] = {}
 
     def exchange(self, frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
         """Return replies by country; late ones and ones without a frame are not in it.
 
-        A country whose node is gone for ABSENT_SECONDS is given up before `seconds` are over.
+        A country whose node is gone for ABSENT_SECONDS is given up before `seconds` are over, and
+        at once where it was gone before: as soon as the others have replied.
         """
-        asked, began = _Asked(frames), time.monotonic()
+        asked, began = _Asked(frames, self._late), time.monotonic()
+        self._news = self._desk.news(-1, 0)
         self._send(asked)
         while asked.waiting and (waited := time.monotonic() - began) < seconds:
             self._wait(asked, min(seconds - waited, RECHECK_SECONDS))
             self._hear(asked)
-            asked.give_up(self._absent(asked.waiting, time.monotonic() - began))
+            asked.give_up(self._gone(asked.waiting))
             self._send(asked)
             if asked.due(self._news.present):  # Flower did not take them yet
                 time.sleep(RETRY_SECONDS)
+        asked.give_up(asked.waiting)
         return asked.replies
 
     def _hear(self, asked: "_Asked") -> None:
         """Take the replies that are there; after an error, wait a moment before asking again."""
-        found = self._mail.pull(list(asked.names))
+        found = self._mail.pull([*asked.names, *self._late])
         for received in found:
-            asked.hear(received)
+            if country := self._late.pop(received.reply_to, ""):
+                _log.info("reply not used, for it came too late", extra={"country": country})
+            else:
+                asked.hear(received)
         if any(received.failed for received in found):
             time.sleep(RETRY_SECONDS)
 
-    def _absent(self, countries: Iterable[str], waited: float) -> list[str]:
-        """Return whose nodes nothing was heard of for too long; an unseated one's, since we ask."""
+    def _gone(self, countries: Iterable[str]) -> set[str]:
+        """Return whose nodes nothing was heard of for too long; unseated ones', since we began."""
         silent = {country: one.silent for country, one in self._news.present.items()}
-        return [one for one in countries if silent.get(one, waited) > ABSENT_SECONDS]
+        never = time.monotonic() - self._began
+        return {one for one in countries if silent.get(one, never) > ABSENT_SECONDS}
 
     def _send(self, asked: "_Asked") -> None:
-        """Ask those who were not asked since they signed in."""
-        present = self._news.present
-        due = asked.due(present)
+        """Ask those who are there and were not asked since they signed in."""
+        present, gone = self._news.present, self._gone(asked.waiting)
+        due = [country for country in asked.due(present) if country not in gone]
         if not due:
             return
         names = self._mail.push([(present[one].node, asked.waiting[one]) for one in due])
@@ -89,13 +100,14 @@ class FlowerCarrier:
         self._desk.announce(due)
 
     def _wait(self, asked: "_Asked", seconds: float) -> None:
-        """Return once all that are waited for have replied anew, or somebody is to be asked."""
+        """Return once all that are there have replied anew, or somebody is to be asked."""
         deadline, before = time.monotonic() + seconds, self._news.present
         while (left := deadline - time.monotonic()) > 0:
-            self._news = self._desk.news(self._news.count, left)
-            present = self._news.present
-            if asked.due(present) or all(_replied(one, before, present) for one in asked.waiting):
+            present, gone = self._news.present, self._gone(asked.waiting)
+            there = [one for one in asked.waiting if one not in gone]
+            if set(asked.due(present)) - gone or all(_replied(c, before, present) for c in there):
                 return
+            self._news = self._desk.news(self._news.count, left)
 
 
 def _replied(country: str, before: Mapping[str, Presence], present: Mapping[str, Presence]) -> bool:
@@ -108,11 +120,14 @@ def _replied(country: str, before: Mapping[str, Presence], present: Mapping[str,
 
 
 class _Asked:
-    """Frames on their way: who is waited for, under which messages, since which sign-in."""
+    """Frames on their way: who is waited for, under which messages, since which sign-in.
 
-    def __init__(self, frames: Mapping[str, bytes]) -> None:
+    Messages of whoever is given up go to `late`.
+    """
+
+    def __init__(self, frames: Mapping[str, bytes], late: dict[str, str]) -> None:
         self.waiting, self.replies = dict(frames), dict[str, bytes]()
-        self.names: dict[str, str] = {}
+        self.names, self._late = dict[str, str](), late
         self._sessions: dict[str, tuple[int, int]] = {}
 
     def due(self, present: Mapping[str, Presence]) -> list[str]:
@@ -142,4 +157,5 @@ class _Asked:
         """Wait no longer for these."""
         gone = set(countries)
         self.waiting = {one: frame for one, frame in self.waiting.items() if one not in gone}
+        self._late |= {name: one for name, one in self.names.items() if one in gone}
         self.names = {name: one for name, one in self.names.items() if one not in gone}

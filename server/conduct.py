@@ -9,6 +9,7 @@ gone, the disk is full, Flower fails) ends the attempt, and the daemon begins an
 import logging
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
 from governance.database import open_database
@@ -17,6 +18,7 @@ from governance.documents.study import Study
 from governance.errors import StorageFault
 from governance.local import DeskFault
 from governance.trust.view import TrustedView
+from keys.composite import Suite
 from keys.errors import PratiqueError
 from protocols.private_sum.context import RunTerms
 from protocols.private_sum.coordinator import CoordinatorRun
@@ -29,7 +31,7 @@ from server.lead import Outcome, Past, RunVoid, lead
 from server.lock import carried_alone
 from server.notebook import Kept, Notebook, Superseded
 from server.published import published
-from server.rounds import Conductor, RoundReport, SetUpFailed
+from server.rounds import Conductor, RoundReport, SetUpFailed, recorded
 from server.runs import RunState, RunStore
 from server.state import MIGRATIONS
 
@@ -42,8 +44,8 @@ _log = logging.getLogger("pratique.run")
 class Desk(Protocol):
     """What conducting a run needs of whoever holds the keys."""
 
-    def sign(self, message: bytes) -> bytes:
-        """Sign 32 bytes with the coordinator's identity key."""
+    def sign(self, message: bytes, suite: Suite) -> bytes:
+        """Sign 32 bytes with the coordinator's identity key, as the agreement asks."""
 
     def release(self, study: str, run: str, outcome: dict[str, Any], model: bytes) -> None:
         """Take what the run made, to be signed and released; the run is finished then."""
@@ -114,14 +116,21 @@ class _Carriage:
         view = published(self._home, now())
         study = _study(view, kept.study)
         _require_keys(view, study)
-        ground = self._ground(kept, view, study)
+        ground, suite = self._ground(kept, view, study), view.agreement.signatures
         run = CoordinatorRun(
             run_terms(study, view.agreement, self._run_id),
-            peers=ground.peers,
-            sign=self._desk.sign,
+            peers=ground.peers(suite),
+            sign=partial(self._desk.sign, suite=suite),
             versions=ground.document_versions,
         )
-        conductor = Conductor(run, study.countries, self._carrier, seconds=seconds)
+        conductor = Conductor(
+            run,
+            study.countries,
+            self._carrier,
+            seconds=seconds,
+            keep_closed=lambda number, chosen: self._notebook.keep_closed(number, chosen, now()),
+            closed=kept.closed,
+        )
         if kept.replies:
             conductor.take_up(kept.replies)
         else:
@@ -144,7 +153,14 @@ class _Carriage:
         else:
             made = outcome_json(outcome)
             self._notebook.keep_round(report, _model_bytes(outcome), now(), made)
-        _log.info("round", extra={"round": report.number, "phase": report.phase})
+        _tell(report)
+
+
+def _tell(report: RoundReport) -> None:
+    record, place = recorded(report), {"round": report.number, "phase": report.phase}
+    _log.info("round", extra={**place, "count": len(record.countries)})
+    for country, why in record.causes.items():
+        _log.warning("country failed a round", extra={**place, "country": country, "why": why})
 
 
 def run_terms(study: Study, agreement: Agreement, run_id: str) -> RunTerms:
@@ -177,15 +193,12 @@ def _require_keys(view: TrustedView, study: Study) -> None:
             why="its officer has not signed them, or its documents have expired",
             fix="ask its officer to run `pratique-officer sign` or `renew`",
         )
+    view.require_suite(study.countries)
 
 
 def outcome_json(outcome: Outcome) -> dict[str, Any]:
     """Return what a run made, less its model, as JSON."""
-    return {
-        "countries": list(outcome.countries),
-        "void_rounds": outcome.void_rounds,
-        "findings": outcome.findings,
-    }
+    return {"part": outcome.part.model_dump(mode="json"), "findings": outcome.findings}
 
 
 def _model_bytes(outcome: Outcome) -> bytes:

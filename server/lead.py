@@ -23,7 +23,9 @@ from protocols.tasks.schedule import COHORT_FLOOR, EVALUATE, TRAIN
 from server.errors import OperationFault
 from server.learning.evaluate import evaluate
 from server.learning.optimiser import OptimiserState, skip, step
+from server.learning.release import Part
 from server.learning.tables import read_table
+from server.part import part_taken
 from server.rounds import Conductor, RoundRecord, RoundReport, recorded
 
 MOST_VOID_IN_A_ROW = 3
@@ -35,10 +37,9 @@ class RunVoid(OperationFault):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run has to release."""
+    """What a finished run has to release, and which countries are in it."""
 
-    countries: tuple[str, ...]
-    void_rounds: int
+    part: Part
     model: FloatArray | None
     findings: dict[str, Any]
     """The evaluation of a model, or the table, as JSON."""
@@ -62,17 +63,6 @@ class Past:
 
     rounds: Sequence[RoundRecord] = ()
     state: bytes = b""
-
-    @property
-    def void(self) -> int:
-        """How many rounds opened nothing."""
-        return sum(not one.opened for one in self.rounds)
-
-    @property
-    def void_in_a_row(self) -> int:
-        """How many of the last ones opened nothing."""
-        opened = [place for place, one in enumerate(self.rounds, start=1) if one.opened]
-        return len(self.rounds) - max(opened, default=0)
 
 
 NOTHING = Past()
@@ -99,7 +89,7 @@ def _open_table(
     table = read_table(
         task, study.features, mechanism, opened.values, countries=len(opened.countries)
     )
-    outcome = Outcome(opened.countries, 0, None, table.to_json())
+    outcome = Outcome(part_taken([recorded(report)], study.countries), None, table.to_json())
     note(report, b"", outcome)
     return outcome
 
@@ -110,12 +100,11 @@ class _Training:
     ) -> None:
         self._study, self._task, self._past = study, task, past
         self._conductor, self._note = conductor, note
-        self._void, self._void_in_a_row = past.void, past.void_in_a_row
+        self._rounds = list(past.rounds)
 
     def run(self) -> Outcome:
         state, mechanism = self._state(), self._mechanism(TRAIN)
-        if self._void_in_a_row >= MOST_VOID_IN_A_ROW:
-            _require_none_void(self._past.rounds[-1:])
+        self._require_progress()
         for number in range(state.round_number + 1, mechanism.rounds + 1):
             state = self._round(number, mechanism, state)
         return self._evaluated(state, mechanism.rounds + 1)
@@ -127,16 +116,19 @@ class _Training:
 
     def _round(self, number: int, mechanism: Mechanism, state: OptimiserState) -> OptimiserState:
         report = self._conductor.sum(number, TRAIN, state.payload)
+        self._rounds.append(recorded(report))
         if isinstance(report.outcome, OpenedSum):
-            self._void_in_a_row = 0
             state = self._stepped(mechanism, state, report.outcome)
         else:
-            self._count_void()
             state = skip(state)
         self._note(report, state.to_bytes())
-        if self._void_in_a_row == MOST_VOID_IN_A_ROW:
-            raise _void(recorded(report))
+        self._require_progress()
         return state
+
+    def _require_progress(self) -> None:
+        last = self._rounds[-MOST_VOID_IN_A_ROW:]
+        if len(last) == MOST_VOID_IN_A_ROW and not any(one.opened for one in last):
+            raise _void(last[-1])
 
     def _stepped(
         self, mechanism: Mechanism, state: OptimiserState, opened: OpenedSum
@@ -144,14 +136,10 @@ class _Training:
         part = len(opened.countries) / len(self._study.countries)
         return step(self._task, self._study.features, mechanism, state, opened.values, part=part)
 
-    def _count_void(self) -> None:
-        self._void += 1
-        self._void_in_a_row += 1
-
     def _evaluated(self, state: OptimiserState, number: int) -> Outcome:
         if self._task.evaluation is None:
-            return Outcome(self._study.countries, self._void, state.model, {})
-        _require_none_void([one for one in self._past.rounds if one.number == number])
+            return self._outcome(state, {})
+        _require_none_void([one for one in self._rounds if one.number == number])
         mechanism = self._mechanism(EVALUATE)
         report = self._conductor.sum(number, EVALUATE, vector_to_bytes(state.model))
         opened = _required(report, self._note, state.to_bytes())
@@ -163,9 +151,13 @@ class _Training:
             countries=len(opened.countries),
             generator=np.random.default_rng(secrets.randbits(128)),
         )
-        outcome = Outcome(opened.countries, self._void, state.model, findings.to_json())
+        self._rounds.append(recorded(report))
+        outcome = self._outcome(state, findings.to_json())
         self._note(report, state.to_bytes(), outcome)
         return outcome
+
+    def _outcome(self, state: OptimiserState, findings: dict[str, Any]) -> Outcome:
+        return Outcome(part_taken(self._rounds, self._study.countries), state.model, findings)
 
     def _mechanism(self, phase: str) -> Mechanism:
         return next(m for m in self._study.mechanisms if m.phase == phase)

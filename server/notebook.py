@@ -7,14 +7,13 @@ begun another one, or the run is over, nothing of the old one counts any more.
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, select, update
 
 from governance.database import transaction
-from protocols.private_sum.opening import OpenedSum
 from server.errors import OperationFault
 from server.rounds import RoundRecord, RoundReport, SetUpReplies, recorded
 from server.runs import UNDER_WAY, RunState, RunStore
@@ -31,7 +30,7 @@ class Kept:
 
     `ground` is what `keep_ground` was given; `replies` are empty before the set-up is complete;
     `model` is the state after the last round, or what is to be released where there is an
-    `outcome`.
+    `outcome`; `closed` are the countries, by round, that a round under way was closed on.
     """
 
     study: str
@@ -40,6 +39,7 @@ class Kept:
     rounds: tuple[RoundRecord, ...]
     model: bytes
     outcome: Mapping[str, Any] | None
+    closed: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Notebook:
@@ -74,6 +74,7 @@ class Notebook:
                 rounds=_rounds(connection, self._run),
                 model=_model(connection, self._run),
                 outcome=None if row.outcome is None else json.loads(row.outcome),
+                closed=_closed(row.closed),
             )
 
     def keep_ground(self, ground: Mapping[str, Any]) -> None:
@@ -92,6 +93,15 @@ class Notebook:
             connection.execute(insert(set_up_replies).values(rows))
             self._step(connection, now, state=RunState.RUNNING)
 
+    def keep_closed(self, number: int, countries: tuple[str, ...], now: datetime) -> None:
+        """Keep that a round was closed on fewer countries than the roster, before they are told.
+
+        Whoever carries the run on opens the round over these, or not at all.
+        """
+        said = json.dumps({"round": number, "countries": countries})
+        with self._own() as connection:
+            self._set(connection, closed=said, updated=now)
+
     def keep_round(
         self,
         report: RoundReport,
@@ -103,7 +113,8 @@ class Notebook:
         with self._own() as connection:
             connection.execute(insert(rounds).values(_row(self._run, report)))
             text = None if outcome is None else json.dumps(outcome)
-            self._step(connection, now, round=report.number, model=model, outcome=text)
+            values = {"round": report.number, "model": model, "outcome": text}
+            self._step(connection, now, closed=None, **values)
 
     def end(self, state: RunState, now: datetime, reason: str) -> None:
         """End the run; what carrying it on would have needed is let go."""
@@ -150,6 +161,11 @@ def _model(connection: Connection, run_id: str) -> bytes:
     return bytes(connection.execute(query).scalar_one() or b"")
 
 
+def _closed(text: str | None) -> dict[int, tuple[str, ...]]:
+    said = None if text is None else json.loads(text)
+    return {} if said is None else {said["round"]: tuple(said["countries"])}
+
+
 def _replies(connection: Connection, run_id: str) -> SetUpReplies:
     found: SetUpReplies = {}
     query = select(set_up_replies).where(set_up_replies.c.run_id == run_id)
@@ -168,21 +184,20 @@ def _record(row: Any) -> RoundRecord:
     return RoundRecord(
         number=row.round,
         phase=row.phase,
-        opened=row.outcome == "opened",
+        countries=tuple(said["opened"]),
         reason=said.get("reason", ""),
         causes=said["causes"],
     )
 
 
 def _row(run_id: str, report: RoundReport) -> dict[str, Any]:
-    record, outcome = recorded(report), report.outcome
-    countries = outcome.countries if isinstance(outcome, OpenedSum) else ()
-    said = {"opened": countries, "causes": dict(record.causes), "reason": record.reason}
+    record = recorded(report)
+    causes, reason = dict(record.causes), record.reason
     return {
         "run_id": run_id,
         "round": record.number,
         "phase": record.phase,
         "outcome": "opened" if record.opened else "void",
-        "countries": json.dumps(said),
+        "countries": json.dumps({"opened": record.countries, "causes": causes, "reason": reason}),
         "seconds": report.seconds,
     }

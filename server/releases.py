@@ -10,7 +10,7 @@ from keys.identity import SigningKey
 from protocols.tasks import TrainGlm, Training
 from protocols.tasks.layout import vector_from_bytes
 from server.home import CoordinatorHome
-from server.learning.release import DocumentVersions, Result, write_result
+from server.learning.release import DocumentVersions, Part, Result, write_result
 
 
 def make_release(
@@ -44,8 +44,10 @@ def _result(
     now: datetime,
 ) -> Result:
     agreement, task, findings = view.agreement, study.task, outcome["findings"]
+    part = Part.model_validate(outcome["part"])
     trained = isinstance(task, Training)
     return Result(
+        **dict(part),
         study_id=study.id,
         study=study.digest,
         agreement=agreement.digest,
@@ -53,13 +55,11 @@ def _result(
         title=study.title,
         purpose=study.purpose.sentence,
         recipients=study.recipients,
-        countries=tuple(outcome["countries"]),
         roster_size=len(study.countries),
         honest=agreement.honest,
         colluding=agreement.colluding,
         epsilon=epsilon(study.mechanisms, agreement.honest, study.privacy.delta),
         delta=study.privacy.delta,
-        rounds_void=outcome["void_rounds"],
         task=task,
         features=study.features,
         coordinates=task.coordinate_names(study.features) if isinstance(task, TrainGlm) else (),

@@ -1,9 +1,11 @@
-"""The rounds of one run: three set-up messages, then two messages a round.
+"""The rounds of one run: three set-up messages, then two messages a round; three where one is gone.
 
 It drives the coordinator's side of the private sum over any carrier, and knows neither Flower
-nor what is learnt. A country that is silent is asked once more, with the same bytes; it answers
-with the same bytes, or the round is void. One whose documents are not where they must be yet is
-asked again, with the same bytes, for as long as a node takes to fetch them by itself.
+nor what is learnt. A country that is silent is asked once more, with the same bytes. One whose
+documents are not where they must be yet is asked again, with the same bytes, for as long as a node
+takes to fetch them by itself. Whoever has not contributed then is left out, where enough are left;
+the round after that does not wait for it again. Once the others were asked to agree that it is out,
+each of them is needed, or the round is void.
 """
 
 import time
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field
 
 from protocols.errors import ProtocolFault, ReasonCode, Refusal
 from protocols.private_sum.coordinator import CoordinatorRun
-from protocols.private_sum.opening import OpenedSum, VoidRound
+from protocols.private_sum.opening import CoordinatorRound, OpenedSum, VoidRound
 from server.carrier import Carrier
 from server.errors import OperationFault
 
@@ -22,10 +24,16 @@ CATCHING_UP = (1.0, 6.0, 12.0, 24.0)
 one claim to newer documents every 5 s, and fetches them by itself every 30 s."""
 BEHIND = frozenset({ReasonCode.DOCUMENTS_BEHIND, ReasonCode.DOCUMENTS_EXPIRED})
 """Refusals that pass without anybody's doing, and after which the same request may be answered."""
+SPARED_SECONDS = 5.0
+"""How long a country is waited for at least that the round before was made without."""
 NO_REPLY = "no reply in time"
+NOT_AGREED = "not all who were left agreed to open the sum without the others"
+ANSWERED = "had answered for all countries before the run was carried on"
 
 Take = Callable[[str, bytes], None]
 Ask = Callable[[str], bytes]
+Closing = Callable[[int, tuple[str, ...]], None]
+"""Keeps for good the countries, fewer than the roster, that a round was closed on."""
 SetUpReplies = dict[str, dict[str, bytes]]
 """What each country said in each step of set-up."""
 
@@ -45,7 +53,7 @@ class SetUpFailed(OperationFault):
 
 @dataclass(frozen=True)
 class RoundReport:
-    """What came of a round, for the watcher and the log."""
+    """What came of a round, for the watcher and the log; `causes` say by country what failed."""
 
     number: int
     phase: str
@@ -56,21 +64,29 @@ class RoundReport:
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """What is kept of a round that is behind the run; `reason` says why it is void."""
+    """What is kept of a round that is behind the run.
+
+    `countries` are those whose sum was opened, none where it is void; `reason` says why then.
+    """
 
     number: int
     phase: str
-    opened: bool
+    countries: tuple[str, ...]
     reason: str
     causes: Mapping[str, str]
+
+    @property
+    def opened(self) -> bool:
+        """Whether the round opened a sum."""
+        return bool(self.countries)
 
 
 def recorded(report: RoundReport) -> RoundRecord:
     """Return what is kept of a round."""
     outcome = report.outcome
-    reason = outcome.reason if isinstance(outcome, VoidRound) else ""
-    opened = isinstance(outcome, OpenedSum)
-    return RoundRecord(report.number, report.phase, opened, reason, report.causes)
+    if isinstance(outcome, VoidRound):
+        return RoundRecord(report.number, report.phase, (), outcome.reason, report.causes)
+    return RoundRecord(report.number, report.phase, outcome.countries, "", report.causes)
 
 
 @dataclass
@@ -84,15 +100,21 @@ class _Question:
     over: bool = False
     pause: float = 0.0
     """Seconds to wait before it is asked again."""
-    silences: int = 0
+    silences: int = ATTEMPTS
+    """How many more times it may be silent."""
     catching_up: list[float] = field(default_factory=lambda: list(CATCHING_UP))
+
+    @classmethod
+    def once(cls, country: str, frame: bytes) -> "_Question":
+        """Return a question that is asked a single time."""
+        return cls(country, frame, silences=1, catching_up=[])
 
     def hear(self, reply: bytes | None, take: Take) -> None:
         """Take what the country said, or that it said nothing."""
         self.pause = 0.0
         if reply is None:
-            self.silences += 1
-            self.cause, self.over = NO_REPLY, self.silences == ATTEMPTS
+            self.silences -= 1
+            self.cause, self.over = NO_REPLY, self.silences == 0
             return
         try:
             take(self.country, reply)
@@ -130,11 +152,19 @@ class Conductor:
         carrier: Carrier,
         *,
         seconds: float,
+        keep_closed: Closing,
+        closed: Mapping[int, tuple[str, ...]] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`seconds`: how long a country may take to reply before it is asked again."""
+        """`seconds`: how long a country may take to reply before it is asked again.
+
+        `keep_closed` returns once it would outlast a crash; `closed` is what an earlier attempt
+        kept, by round.
+        """
         self._run, self._roster, self._carrier = run, roster, carrier
         self._seconds, self._sleep = seconds, sleep
+        self._keep_closed, self._closed = keep_closed, dict(closed or {})
+        self._left_out: tuple[str, ...] = ()
 
     def set_up(self) -> SetUpReplies:
         """Agree keys among all countries; returns what they said.
@@ -143,7 +173,7 @@ class Conductor:
         """
         replies: SetUpReplies = {}
         for step, (ask, take) in self._steps().items():
-            gathered = self._gather(ask, take)
+            gathered = self._gather(ask, take, self._roster)
             if gathered.causes:
                 raise SetUpFailed(gathered.causes)
             replies[step] = gathered.replies
@@ -161,11 +191,50 @@ class Conductor:
     def sum(self, number: int, phase: str, model: bytes) -> RoundReport:
         """Lead round `number`; returns what opened, or that it is void and why."""
         started = time.monotonic()
-        current = self._run.begin_round(number, phase, model)
-        causes = self._gather(current.contribute_request, current.take_contribution).causes
-        if not causes:
-            causes = self._gather(current.answer_request, current.take_answer).causes
-        return RoundReport(number, phase, time.monotonic() - started, current.open(), causes)
+        current = self._run.begin_round(number, phase, model, asked=self._closed.get(number))
+        causes = self._contributed(current)
+        self._left_out = tuple(one for one in self._roster if one in causes)
+        outcome = self._opened(current, causes)
+        return RoundReport(number, phase, time.monotonic() - started, outcome, causes)
+
+    def _contributed(self, current: CoordinatorRound) -> dict[str, str]:
+        """Gather contributions, those of who was left out last time after all others'.
+
+        Where the round can do without them, they are asked once, and not waited for longer than
+        twice the time that the others took.
+        """
+        ask, take, began = current.contribute_request, current.take_contribution, time.monotonic()
+        last = self._left_out if current.asked == self._roster else ()
+        first = tuple(country for country in current.asked if country not in last)
+        causes = self._gather(ask, take, first).causes
+        if last:
+            patience = max(SPARED_SECONDS, 2 * (time.monotonic() - began))
+            once = min(patience, self._seconds) if current.openable else None
+            causes |= self._gather(ask, take, last, once=once).causes
+        return causes
+
+    def _opened(self, current: CoordinatorRound, causes: dict[str, str]) -> OpenedSum | VoidRound:
+        """Close the round and open it; `causes` comes to name who failed on the way."""
+        chosen = current.close()
+        if not current.openable:
+            return current.open()
+        if current.smaller and not self._agreed(current, chosen, causes):
+            return VoidRound(NOT_AGREED, tuple(one for one in chosen if one in causes))
+        causes |= self._gather(current.answer_request, current.take_answer, chosen).causes
+        return current.open()
+
+    def _agreed(
+        self, current: CoordinatorRound, chosen: tuple[str, ...], causes: dict[str, str]
+    ) -> bool:
+        """Ask all that are left to agree that they are; each must, as each must answer."""
+        number = current.terms.round_number
+        if number not in self._closed:
+            self._keep_closed(number, chosen)
+            self._closed[number] = chosen
+        failed = self._gather(current.agree_request, current.take_assent, chosen).causes
+        stale = f"refused ({ReasonCode.STALE})"
+        causes |= {c: ANSWERED if why == stale else why for c, why in failed.items()}
+        return not failed
 
     def _steps(self) -> dict[str, tuple[Ask, Take]]:
         run = self._run
@@ -175,13 +244,17 @@ class Conductor:
             "confirm": (run.confirm_request, run.take_confirmation),
         }
 
-    def _gather(self, ask: Ask, take: Take) -> _Gathered:
-        """Ask every country and take its reply."""
+    def _gather(
+        self, ask: Ask, take: Take, countries: tuple[str, ...], *, once: float | None = None
+    ) -> _Gathered:
+        """Ask these countries and take their replies; `once`: a single time, for so many seconds"""
         gathered = _Gathered()
-        open_questions = [_Question(country, ask(country)) for country in self._roster]
+        question_of = _Question if once is None else _Question.once
+        open_questions = [question_of(country, ask(country)) for country in countries]
+        seconds = self._seconds if once is None else once
         while open_questions:
             frames = {question.country: question.frame for question in open_questions}
-            replies = self._carrier.exchange(frames, self._seconds)
+            replies = self._carrier.exchange(frames, seconds)
             for question in open_questions:
                 question.hear(replies.get(question.country), take)
             gathered.note(question for question in open_questions if question.over)

@@ -83,6 +83,7 @@ runs = Table(
     Column("resumed", UtcTime),
     Column("ground", Text),
     Column("outcome", Text),
+    Column("closed", Text),
 )
 """One row a run of ours; `flower_run` is the Flower run that carries it now; `reason` says why
 it ended, where it did not finish, or why its last attempt did.
@@ -91,7 +92,8 @@ An attempt is one Flower run that carries it: `attempt` is the one that may, `be
 that did, `fruitless` how many have passed since the run's last step was kept, `resumed` when the
 latest but the first was submitted. `ground` is JSON: the documents that the run stands on;
 `model` is the state after the last round, or what is to be released once `outcome`, JSON, is
-there."""
+there. `closed`, JSON, is a round under way that opens over fewer countries than the roster, or not
+at all, and these."""
 
 set_up_replies = Table(
     "set_up_replies",

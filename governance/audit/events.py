@@ -44,6 +44,7 @@ class EventKind(StrEnum):
     RUN_JOINED = "run-joined"
     RUN_ENDED = "run-ended"
     SUM_CONTRIBUTED = "sum-contributed"
+    SET_AGREED = "set-agreed"
     SUM_ANSWERED = "sum-answered"
     COORDINATOR_INITIALISED = "coordinator-initialised"
     COORDINATOR_STARTED = "coordinator-started"

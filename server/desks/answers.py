@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from governance.audit.checkpoint import open_checkpoint
+from governance.audit.exported import exported
 from governance.errors import DocumentFault
 from governance.local import Handler
 from server.desks.agreements import Agreements
@@ -34,7 +34,7 @@ def _methods(office: Office) -> dict[str, Callable[..., Any]]:
     parties, agreements, studies = Parties(office), Agreements(office), Studies(office)
     return {
         "status": lambda: _status(office),
-        "log_entries": lambda: _log_entries(office),
+        "log_entries": lambda: exported(office.log),
         "invite": parties.invite,
         "enrolments": parties.enrolments,
         "admit": parties.admit,
@@ -89,13 +89,3 @@ def _agreement(office: Office) -> dict[str, Any] | None:
 def _resumed(office: Office) -> dict[str, Any]:
     rows = [row for row in office.runs.unfinished() if row.resumed is not None]
     return {row.run_id: resumed(row, office.clock()) for row in rows}
-
-
-def _log_entries(office: Office) -> dict[str, Any]:
-    checkpoint = office.log.checkpoint()
-    size = open_checkpoint(checkpoint, office.log.verifier).size
-    return {
-        "entries": [line.decode() for line in office.log.export(size)],
-        "checkpoint": checkpoint.decode(),
-        "verifier": office.log.verifier.to_text(),
-    }

@@ -41,14 +41,44 @@ class DocumentVersions(BaseModel):
     countries: Mapping[str, int]
 
 
-class Result(BaseModel):
+class Part(BaseModel):
+    """Which countries are in what is released.
+
+    `countries` are in any of it; `figures_over` are those that the table, or the evaluation, is a
+    sum over. Of a training, `rounds_opened` counts the rounds by how many countries each was over,
+    and `left_out` those that a country is not in; `rounds_void` opened nothing.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    countries: tuple[str, ...]
+    figures_over: tuple[str, ...] = ()
+    rounds_opened: Mapping[int, Annotated[int, Field(ge=1)]] = {}
+    left_out: Mapping[str, Annotated[int, Field(ge=1)]] = {}
+    rounds_void: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def sentence(self) -> str:
+        """Say it in plain words; nothing where it is not told."""
+        sizes = sorted(self.rounds_opened.items(), reverse=True)
+        rounds = " and ".join(f"{rounds} over {size} countries" for size, rounds in sizes)
+        outside = ", ".join(f"{country} of {rounds}" for country, rounds in self.left_out.items())
+        said = [
+            f"Rounds of training: {rounds}." if rounds else "",
+            f"Left out: {outside}." if outside else "",
+            f"The figures are sums over {', '.join(self.figures_over)}."
+            if self.figures_over
+            else "",
+        ]
+        return " ".join(part for part in said if part)
+
+
+class Result(Part):
     """What a study found, and every figure that a reader needs to judge it.
 
     ε and δ are those of the run's reserved schedule, evaluation included, for each patient against
     the coordinator with `colluding` countries, given the noise of `honest` contributions.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["result"] = "result"
     schema_version: Literal[1] = 1
@@ -59,13 +89,11 @@ class Result(BaseModel):
     title: str
     purpose: str
     recipients: tuple[str, ...]
-    countries: tuple[str, ...]
     roster_size: Annotated[int, Field(ge=1)]
     honest: Annotated[int, Field(ge=1)]
     colluding: Annotated[int, Field(ge=0)]
     epsilon: Annotated[float, Field(gt=0)]
     delta: Annotated[float, Field(gt=0, lt=1)]
-    rounds_void: Annotated[int, Field(ge=0)] = 0
     task: Task
     features: tuple[Feature, ...]
     coordinates: tuple[str, ...] = ()
@@ -79,13 +107,17 @@ class Result(BaseModel):
     signature: str = ""
 
     def signing_hash(self) -> bytes:
-        """Return what is signed: everything but the signature itself."""
-        body = self.model_dump(mode="json", exclude={"signature"})
+        """Return what is signed: everything that is said but the signature itself.
+
+        A field that an earlier release did not know is not in what it signed.
+        """
+        body = self.model_dump(mode="json", exclude={"signature"}, exclude_unset=True)
         return labelled_hash(LABEL, canonical_json(body))
 
     def signed(self, sign: Sign) -> Self:
-        """Return the result with its signature by `signer`."""
-        return self.model_copy(update={"signature": sign(self.signing_hash()).hex()})
+        """Return the result with its signature by `signer`; every field is said in it."""
+        whole = self.model_validate(self.model_dump(mode="json"))
+        return whole.model_copy(update={"signature": sign(whole.signing_hash()).hex()})
 
     @property
     def statement(self) -> str:
@@ -94,8 +126,9 @@ class Result(BaseModel):
             f"Each patient is protected with ε={self.epsilon:g}, δ={self.delta:g} over this run of "
             f"the study, evaluation included, against the coordinator and up to "
             f"{self.colluding} colluding countries (c={self.colluding}). n={self.roster_size} "
-            f"countries were asked; the noise relies on h={self.honest} honest contributions."
-        )
+            f"countries were asked; the noise relies on h={self.honest} honest contributions. "
+            f"{self.sentence}"
+        ).rstrip()
         local = self.task.local if isinstance(self.task, Training) else None
         return said if local is None else f"{said} Local mode: {local.sentence(self.honest)}"
 

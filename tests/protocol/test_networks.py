@@ -69,7 +69,10 @@ class Straight:
 
 
 def conductor_of(federation: Federation, run: Run) -> Conductor:
-    return Conductor(run.coordinator, run.terms.roster, Straight(federation), seconds=9.0)
+    carrier = Straight(federation)
+    return Conductor(
+        run.coordinator, run.terms.roster, carrier, seconds=9.0, keep_closed=lambda *_: None
+    )
 
 
 def approved(federation: Federation, task: dict[str, Any], name: str = "network") -> Study:
@@ -126,7 +129,7 @@ def test_a_perceptron_is_the_one_that_pooled_records_would_have_given(
     study, outcome = trained(federation, MLP)
     net = nn.Sequential(nn.Linear(WIDTH, 4), nn.ReLU(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 1))
     names = {f"layer{k}.{what}": f"{2 * k}.{what}" for k in range(3) for what in ("weight", "bias")}
-    assert outcome.void_rounds == 0
+    assert outcome.part.rounds_void == 0
     assert outcome.model == pytest.approx(plain_descent(study, net, names), abs=0.005)
 
 
@@ -169,5 +172,5 @@ def test_a_million_weights_pass_the_whole_private_sum(federation: Federation) ->
     outcome = lead(study, conductor, lambda *_: None)
     moved = outcome.model - study.task.initial(study.features)  # type: ignore[operator, union-attr]
     parts = split(moved, tensors)
-    assert outcome.void_rounds == 0
+    assert outcome.part.rounds_void == 0
     assert all(part.any() for part in parts.values())

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from protocols.proto.round_pb2 import (
+    PHASE_AGREE,
     PHASE_ANSWER,
     PHASE_BUNDLE,
     PHASE_CONFIRM,
@@ -18,6 +19,7 @@ PHASES = {
     PHASE_ENCAPSULATE: "encapsulate",
     PHASE_CONFIRM: "confirm",
     PHASE_CONTRIBUTE: "contribute",
+    PHASE_AGREE: "agree",
     PHASE_ANSWER: "answer",
 }
 Answer = Callable[[bytes], bytes | None]

@@ -91,13 +91,35 @@ def test_everything_that_is_kept_comes_back(
         ground=GROUND,
         replies=REPLIES,
         rounds=(
-            RoundRecord(1, "train", opened=False, reason="too few", causes={"CZ": "late"}),
-            RoundRecord(2, "train", opened=True, reason="", causes={}),
-            RoundRecord(3, "evaluate", opened=True, reason="", causes={}),
+            RoundRecord(1, "train", (), reason="too few", causes={"CZ": "late"}),
+            RoundRecord(2, "train", ("AT", "BE"), reason="", causes={}),
+            RoundRecord(3, "evaluate", ("AT", "BE"), reason="", causes={}),
         ),
         model=b"model",
         outcome={"findings": {"x": 1}},
     )
+
+
+def test_a_closed_round_is_known_to_the_next_attempt_until_it_is_behind_the_run(
+    engine: Engine, store: RunStore, notebook: Notebook, moment: datetime
+) -> None:
+    notebook.keep_set_up(REPLIES, moment)
+    notebook.keep_closed(1, ("AT", "BE"), moment)
+    assert notebook.kept().closed == {1: ("AT", "BE")}
+    store.next_attempt(RUN, moment)
+    again = Notebook(engine, RUN, 2)
+    again.begin(moment)
+    assert again.kept().closed == {1: ("AT", "BE")}
+    again.keep_round(report(1), b"one", moment)
+    assert again.kept().closed == {}
+
+
+def test_closing_a_round_is_no_step_that_makes_earlier_losses_count_no_more(
+    store: RunStore, notebook: Notebook, moment: datetime
+) -> None:
+    """A round that dies each time after it is closed must come to an end."""
+    notebook.keep_closed(1, ("AT", "BE"), moment)
+    assert store.get(RUN).fruitless == 1
 
 
 def test_rounds_are_shown_in_order_with_what_came_of_them(
@@ -149,13 +171,14 @@ def acts(notebook: Notebook, moment: datetime) -> dict[str, object]:
     return {
         "ground": lambda: notebook.keep_ground(GROUND),
         "set up": lambda: notebook.keep_set_up(REPLIES, moment),
+        "closed": lambda: notebook.keep_closed(1, ("AT", "BE"), moment),
         "round": lambda: notebook.keep_round(report(1), b"model", moment, {"x": 1}),
         "end": lambda: notebook.end(RunState.FAILED, moment, "because"),
         "lose": lambda: notebook.lose("because", moment),
     }
 
 
-ACTS = ["ground", "set up", "round", "end", "lose"]
+ACTS = ["ground", "set up", "closed", "round", "end", "lose"]
 
 
 @pytest.mark.parametrize("act", ACTS)

@@ -185,18 +185,30 @@ def test_documents_that_moved_on_do_not_change_what_is_asked(table: Stage) -> No
     assert all(len(frames) == 1 for frames in scene.carrier.sent.values())
 
 
-def test_a_permit_withdrawn_between_two_attempts_ends_the_run_with_its_reason(
+def test_a_permit_withdrawn_between_two_attempts_leaves_its_country_out(table: Stage) -> None:
+    scene = table.scene()
+    assert scene.attempt(("exchanged", 4))
+    scene.coordinator.federation.withdraw("EE", scene.study)
+    scene.carry_on()
+    assert not scene.attempt()
+    found = scene.result
+    assert found.countries == found.figures_over == ("DK", "NO", "PT")
+    assert "The figures are sums over DK, NO, PT." in found.statement
+
+
+def test_permits_withdrawn_where_too_few_are_left_end_the_run_with_its_reason(
     table: Stage,
 ) -> None:
     scene = table.scene()
     assert scene.attempt(("exchanged", 4))
-    scene.coordinator.federation.withdraw("EE", scene.study)
+    for country in ("DK", "EE"):
+        scene.coordinator.federation.withdraw(country, scene.study)
     scene.carry_on()
     with pytest.raises(Exception, match="EE"):
         scene.attempt()
     row = scene.coordinator.office.runs.get(RUN)
     assert row.state == "void"
-    assert "EE: refused (no-permit)" in row.reason
+    assert "DK: refused (no-permit); EE: refused (no-permit)" in row.reason
 
 
 def test_a_stranger_who_submits_the_old_bundle_carries_nothing(table: Stage) -> None:

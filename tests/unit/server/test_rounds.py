@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocols.errors import ProtocolFault, ReasonCode
+from protocols.private_sum.coordinator import CoordinatorRun
 from protocols.private_sum.messages import refusal_reply
 from protocols.private_sum.opening import OpenedSum, VoidRound
 from server.rounds import ATTEMPTS, CATCHING_UP, Conductor, RoundReport, SetUpFailed
@@ -21,14 +22,31 @@ VALUES = {name: np.array([n, 2, 3, -4, 5 * n]) for n, name in enumerate(NAMES)}
 
 
 class Scene:
-    def __init__(self, size: int = SIZE) -> None:
-        world = World.of(size)
-        self.carrier = CarrierToWorld(world, VALUES)
-        self.roster = world.terms.roster
+    def __init__(self, size: int = SIZE, **changes: object) -> None:
+        self.world = World.of(size, **changes)
+        self.carrier = CarrierToWorld(self.world, VALUES)
+        self.roster = self.world.terms.roster
         self.pauses: list[float] = []
-        self.conductor = Conductor(
-            world.coordinator, self.roster, self.carrier, seconds=3.5, sleep=self.pauses.append
+        self.closed: dict[int, tuple[str, ...]] = {}
+        self.conductor = self.conducted(self.world.coordinator)
+
+    def conducted(self, run: CoordinatorRun) -> Conductor:
+        return Conductor(
+            run,
+            self.roster,
+            self.carrier,
+            seconds=3.5,
+            sleep=self.pauses.append,
+            keep_closed=self.kept,
+            closed=dict(self.closed),
         )
+
+    def kept(self, number: int, countries: tuple[str, ...]) -> None:
+        assert not any(phase == "agree" for _, phase in self.carrier.asked), (
+            "told before it is kept"
+        )
+        assert number not in self.closed
+        self.closed[number] = countries
 
     def ready(self) -> "Scene":
         self.conductor.set_up()
@@ -240,7 +258,7 @@ def test_a_set_up_that_is_over_is_taken_up_by_another_conductor() -> None:
         step: set(scene.roster) for step in SETTING_UP
     }
     again = coordinator_of(scene.carrier._world.terms)
-    conductor = Conductor(again, scene.roster, scene.carrier, seconds=3.5)
+    conductor = scene.conducted(again)
     conductor.take_up(replies)
     asked = len(scene.carrier.asked)
     opened(conductor.sum(1, "train", MODEL))
@@ -251,7 +269,7 @@ def test_a_set_up_of_another_run_is_not_taken_up() -> None:
     scene = Scene()
     replies = scene.conductor.set_up()
     other = World.of(SIZE, run_id=bytes(16))
-    conductor = Conductor(other.coordinator, scene.roster, scene.carrier, seconds=3.5)
+    conductor = scene.conducted(other.coordinator)
     with pytest.raises(ProtocolFault):
         conductor.take_up(replies)
 
