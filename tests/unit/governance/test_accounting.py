@@ -1,6 +1,7 @@
 import math
 from collections.abc import Iterator
 from decimal import Decimal, localcontext
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from governance.accounting import (
 )
 from governance.errors import LedgerFault
 from protocols.mechanism import Mechanism, Rounding, Scope
+from tests.support.patients import FEATURES, glm
 from tests.support.state import release
 
 DELTA = 1e-5
@@ -156,6 +158,64 @@ def test_local_noise_is_accounted_alone() -> None:
     shared, local = release(), release(scope=Scope.LOCAL)
     assert rdp_micro(local, 4, 8) == pytest.approx(4 * rdp_micro(shared, 4, 8), rel=1e-3)
     assert rdp_micro(local, 4, 8) == rdp_micro(local, 2, 8)
+
+
+# Local mode
+
+
+def in_local_mode(**changes: Any) -> tuple[Mechanism, ...]:
+    """Return floor, local steps, sums of updates: 6 rounds of 4 steps of samples."""
+    task = glm(rounds=6, sampling_rate=0.1, local={"steps": 4}, evaluation=None, **changes)
+    return task.schedule(FEATURES)
+
+
+@pytest.mark.parametrize("honest", [1, 2, 5])
+def test_a_study_in_local_mode_costs_its_steps_at_one_share_and_nothing_else(honest: int) -> None:
+    _, template, update = in_local_mode()
+    step = template.model_copy(update={"noise_std": 900})
+    multiplier = math.sqrt(900**2 - 4) / step.sensitivity
+    event = PoissonSampledDpEvent(0.1, GaussianDpEvent(multiplier))
+    theirs = RdpAccountant([8])
+    theirs.compose(SelfComposedDpEvent(event, 6 * 4))
+    micro = sum(rdp_micro(one, honest, 8) for one in (step, update))
+    assert micro == pytest.approx(theirs._rdp[0] * MICRO, rel=1e-5, abs=1)
+    convolved = pld.from_gaussian_mechanism(
+        multiplier, sampling_prob=0.1, value_discretization_interval=1e-4
+    ).self_compose(24)
+    exact = convolved.get_epsilon_for_delta(DELTA)
+    assert epsilon([step, update], honest, DELTA) == pytest.approx(exact, rel=2e-3)
+
+
+def test_more_honest_countries_make_local_steps_no_cheaper() -> None:
+    schedule = [m.model_copy(update={"noise_std": 900}) for m in in_local_mode() if m.costs]
+    assert epsilon(schedule, 1, DELTA) == epsilon(schedule, 50, DELTA)
+
+
+def test_calibration_leaves_what_is_derived_alone_and_gives_the_steps_its_part() -> None:
+    schedule = in_local_mode()
+    floor, step, update = calibrate(schedule, [0.05, 0.95, 0.0], 2, 1.0, DELTA)
+    assert update == schedule[2]
+    assert (floor, step) == calibrate(schedule[:2], [0.05, 0.95], 2, 1.0, DELTA)
+    assert 0.995 < epsilon([floor, step, update], 2, DELTA) <= 1.0
+    shared = schedule[1].model_copy(update={"scope": Scope.SHARED})
+    (_, together) = calibrate([schedule[0], shared], [0.05, 0.95], 2, 1.0, DELTA)
+    assert step.noise_std / together.noise_std == pytest.approx(math.sqrt(2), rel=2e-2)
+
+
+@pytest.mark.parametrize("shares", [(0.1, 0.8, 0.1), (0.2, 0.0, 0.8), (0.0, 1.0, 0.0)])
+def test_a_share_of_the_budget_is_for_what_costs_and_for_nothing_else(
+    shares: tuple[float, ...],
+) -> None:
+    with pytest.raises(LedgerFault, match="one that is derived, 0"):
+        calibrate(in_local_mode(), shares, 2, 1.0, DELTA)
+
+
+def test_what_is_derived_alone_is_no_schedule() -> None:
+    (update,) = in_local_mode()[2:]
+    with pytest.raises(LedgerFault, match="A schedule without releases"):
+        epsilon([update], 2, DELTA)
+    with pytest.raises(LedgerFault, match="A schedule without releases"):
+        calibrate([update], [0], 2, 1.0, DELTA)
 
 
 @pytest.mark.parametrize(

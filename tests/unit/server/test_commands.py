@@ -288,6 +288,21 @@ def test_up_in_an_empty_folder_says_what_to_do(empty: Room, passphrase: str) -> 
     assert ended.stderr.strip()
 
 
+def test_a_check_says_whose_noise_each_release_has(capsys: pytest.CaptureFixture[str]) -> None:
+    one = {"rounds": 1, "dimension": 8}
+    scopes = {"cohort-floor": "local", "local-step": "local", "train": "derived"}
+    releases = [one | {"phase": phase, "scope": scope} for phase, scope in scopes.items()]
+    study = EMPTY_STUDY | {"mechanisms": releases}
+    found = {"title": "T", "id": "t", "study": study, "countries": [], "signatures": "Ed25519"}
+    _print_check(found | {"local_mode": "Each country by itself."})
+    said = capsys.readouterr().out
+    assert said.count("each country's own noise") == 2
+    assert "train         8 values, made of what is noised above, at no further cost" in said
+    assert "  local mode: Each country by itself." in said
+    _print_check(found | {"local_mode": ""})
+    assert "local mode" not in capsys.readouterr().out
+
+
 # plain errors
 
 

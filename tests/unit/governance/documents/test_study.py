@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -5,6 +6,10 @@ from pydantic import ValidationError
 
 from governance.documents.permit import NodeKeys, Permit, PermitConditions
 from governance.documents.study import Study
+from governance.errors import DocumentFault
+from protocols.encoding import canonical_json
+from protocols.mechanism import Scope
+from protocols.tasks.local import LocalMode
 from tests.support.documents import (
     NOW,
     agreement,
@@ -65,6 +70,72 @@ def test_leaving_out_a_release_is_no_price() -> None:
     asked = study(AGREED)
     assert not asked.with_mechanisms(asked.mechanisms[:-1]).priced
     assert not asked.with_mechanisms(asked.mechanisms * 2).priced
+
+
+def training(**changes: Any) -> Study:
+    return study(AGREED, task=glm() | changes, release=RELEASE_MODEL)
+
+
+def test_a_schedule_in_local_mode_is_priced_with_its_sums_of_updates_as_they_are() -> None:
+    asked = training(local={"steps": 5})
+    assert [m.scope for m in asked.mechanisms] == ["local", "local", "derived", "shared"]
+    assert asked.priced
+    assert asked.local_mode == LocalMode(steps=5)
+    assert training().local_mode is study(AGREED).local_mode is None
+
+
+@pytest.mark.parametrize(
+    ("place", "change"),
+    [
+        (0, {"scope": Scope.DERIVED}),
+        (1, {"scope": Scope.DERIVED}),
+        (1, {"scope": Scope.SHARED}),
+        (2, {"scope": Scope.SHARED}),
+        (2, {"scope": Scope.LOCAL}),
+        (2, {"noise_std": 4}),
+        (2, {"scale": 10_000}),
+        (3, {"scope": Scope.DERIVED}),
+    ],
+)
+def test_nothing_else_passes_for_derived(place: int, change: dict[str, Any]) -> None:
+    changed = list(training(local={"steps": 5}).mechanisms)
+    changed[place] = changed[place].model_copy(update=change)
+    assert not training(local={"steps": 5}).with_mechanisms(tuple(changed)).priced
+
+
+def test_a_plain_training_that_says_it_is_derived_has_no_price() -> None:
+    asked = training()
+    for noise_std in (3, 3_000):
+        forged = {"scope": Scope.DERIVED, "noise_std": noise_std}
+        floor, train, evaluate = asked.mechanisms
+        schedule = (floor, train.model_copy(update=forged), evaluate)
+        assert not asked.with_mechanisms(schedule).priced
+
+
+def test_a_run_is_charged_for_what_costs_but_the_count_that_its_permit_paid() -> None:
+    def charged(asked: Study) -> list[str]:
+        return [mechanism.phase for mechanism in asked.charged_by_run]
+
+    assert charged(study(AGREED)) == ["histogram"]
+    assert charged(training()) == ["train", "evaluate"]
+    assert charged(training(local={"steps": 5})) == ["local-step", "evaluate"]
+
+
+def test_more_local_steps_than_a_release_may_repeat_are_named() -> None:
+    task = glm(rounds=10_000, local={"steps": 11})
+    assert "more than 100000 steps" in refused(task=task, release=RELEASE_MODEL)
+
+
+def test_a_study_without_local_mode_has_the_bytes_it_had() -> None:
+    """One that was signed before is the same document, and one spelling stays one spelling."""
+    asked = training()
+    assert b"local_mode" not in asked.canonical()
+    assert b'"local":' not in asked.canonical()
+    spelt = json.loads(asked.canonical())
+    spelt["task"]["local"] = None
+    with pytest.raises(DocumentFault, match="not a signed study"):
+        Study.from_canonical(canonical_json(spelt))
+    assert Study.from_canonical(asked.canonical()).digest == asked.digest
 
 
 def test_an_undeclared_feature_is_named() -> None:

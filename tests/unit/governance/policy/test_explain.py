@@ -51,6 +51,27 @@ def test_an_officer_reads_the_cost_and_what_would_be_left() -> None:
     assert "ε = 0.5, δ = 1e-05 for each patient" in explained()
 
 
+def test_an_officer_reads_what_local_mode_relies_on_and_what_it_costs() -> None:
+    task = {
+        "kind": "train/glm",
+        "family": "logistic",
+        "target": "disease",
+        "rounds": 10,
+        "learning_rate": 0.5,
+        "patients": 1_000,
+        "patients_bound": 10_000,
+    }
+    release = {"what": "model", "keep_days": 10, "audience": "parties"}
+    shared = study(AGREED, task=task, release=release)
+    local = study(AGREED, task=task | {"local": {"steps": 5}}, release=release)
+    text = " ".join(explained(local).split())
+    assert "Local mode Each country takes 5 steps of training by itself in every round" in text
+    assert "by its own noise alone" in text
+    assert f"h={AGREED.honest} is relied on for an evaluation only" in text
+    assert "1.41 times less noise" in text
+    assert "Local mode" not in explained(shared)
+
+
 def test_an_officer_reads_what_is_released_to_whom_for_how_long() -> None:
     text = explained()
     assert "a table of noisy counts, to Regional institute" in text

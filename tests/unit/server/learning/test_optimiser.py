@@ -116,6 +116,30 @@ def test_if_every_round_was_void_the_model_is_where_it_started() -> None:
     assert not state.model.any()
 
 
+def test_updates_are_averaged_over_the_countries_in_the_sum() -> None:
+    task = glm(local={"steps": 3}, average_last=0.0, learning_rate=0.5, patients=80)
+    update = next(m for m in task.schedule(FEATURES) if m.phase == "train")
+    total = np.arange(7, dtype=np.int64) * update.scale * 60  # of three of four countries
+    state = step(task, FEATURES, update, OptimiserState.start(np.zeros(7)), total, part=3 / 4)
+    assert state.iterate == pytest.approx(-0.5 * np.arange(7))
+
+
+def test_a_sum_of_gradients_is_divided_by_the_public_constant_whoever_is_in_it() -> None:
+    task = glm(average_last=0.0)
+    mechanism, start = release(task, "train"), OptimiserState.start(np.zeros(7))
+    total = np.full(7, 1_000, dtype=np.int64)
+    whole = step(task, FEATURES, mechanism, start, total)
+    assert step(task, FEATURES, mechanism, start, total, part=0.5).to_bytes() == whole.to_bytes()
+
+
+def test_the_penalty_of_local_mode_is_not_taken_twice() -> None:
+    task = glm(local={"steps": 3}, l2=0.5, learning_rate=1.0)
+    update = next(m for m in task.schedule(FEATURES) if m.phase == "train")
+    ones = OptimiserState(0, np.ones(7), np.ones(7), np.zeros(7), 0)
+    state = step(task, FEATURES, update, ones, np.zeros(7, dtype=np.int64))
+    assert (state.iterate == 1.0).all()
+
+
 def test_the_state_survives_its_bytes_and_the_next_step_is_the_same() -> None:
     task = glm(momentum=0.5)
     mechanism = release(task, "train")

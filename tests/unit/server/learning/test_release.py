@@ -171,6 +171,14 @@ def test_the_statement_says_n_h_c_epsilon_and_delta() -> None:
         assert part in statement
 
 
+def test_the_statement_of_local_mode_says_whose_noise_training_relies_on() -> None:
+    statement = result(task=glm(local={"steps": 5})).statement
+    for part in ("ε=0.998", "n=4", "h=3", "c=1", "Local mode: ", "its own noise alone", "(h=1)"):
+        assert part in statement
+    assert "1.73 times less noise" in statement
+    assert "ocal mode" not in result().statement
+
+
 def test_a_network_is_written_by_the_names_of_its_parts(tmp_path: Path) -> None:
     task = mlp(hidden=(4,))
     weights = task.initial(FEATURES) + 0.25

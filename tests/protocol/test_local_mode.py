@@ -1,0 +1,562 @@
+"""Local mode through the whole private sum: what a country sends came out of noised steps only."""
+
+import random
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from client.door import Door
+from client.tasks.registry import Assignment
+from governance.accounting import epsilon
+from governance.documents.study import Study
+from governance.policy.assessment import Act, assess
+from protocols.errors import ReasonCode
+from protocols.mechanism import SMALLEST_NOISE_STD, Scope
+from protocols.noise import DiscreteGaussian
+from protocols.private_sum.country import CountryRun
+from protocols.private_sum.opening import OpenedSum
+from protocols.tasks import TASK_KINDS, Training
+from protocols.tasks.features import FloatArray
+from protocols.tasks.layout import vector_to_bytes
+from protocols.tasks.tensors import split
+from server.lead import Outcome, lead
+from server.rounds import Conductor
+from server.studies import complete
+from tests.support.documents import priced, study_fields
+from tests.support.nodes import Federation, Run, code_of, last_refusal, records
+
+KINDS = ("train/glm", "train/mlp", "train/module")
+ROUNDS, STEPS, RATE, COUNTRIES = 3, 4, 0.5, 4
+SIZES = {"DK": 60, "EE": 100, "NO": 81, "PT": 79}
+FLOOR = "cohort-floor"
+COMMON: dict[str, Any] = {
+    "family": "logistic",
+    "target": "disease",
+    "rounds": ROUNDS,
+    "learning_rate": RATE,
+    "average_last": 0.0,
+    "clip_norm": 5.0,
+    "patients": 320,
+    "patients_bound": 1_000,
+    "evaluation": None,
+    "local": {"steps": STEPS},
+}
+GLM = COMMON | {"kind": "train/glm"}
+MLP = COMMON | {"kind": "train/mlp", "hidden": [4, 3], "seed": 7}
+MODULE = COMMON | {
+    "kind": "train/module",
+    "module": "series-conv",
+    "version": 1,
+    "parameters": {"channels": 2, "kernel": 3},
+    "parts": [
+        {"name": "1.weight", "shape": [2, 1, 3]},
+        {"name": "1.bias", "shape": [2], "initial": "zeros"},
+        {"name": "2.weight", "shape": [2], "initial": "ones"},
+        {"name": "2.bias", "shape": [2], "initial": "zeros"},
+        {"name": "5.weight", "shape": [1, 6]},
+        {"name": "5.bias", "shape": [1], "initial": "zeros"},
+    ],
+}
+QUICK = {"rounds": 1}
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Iterator[Federation]:
+    """Four countries of different sizes and ages."""
+    made = Federation(tmp_path / "federation", changes={"task_kinds": KINDS})
+    for number, (country, size) in enumerate(SIZES.items()):
+        text = records(size, age=40 + 10 * number)
+        (made.home(country).path / "records.csv").write_text(text)
+        made.restart(country)
+    yield made
+    made.close()
+
+
+class Straight:
+    """Carries every frame to its node and back at once."""
+
+    def __init__(self, federation: Federation) -> None:
+        self._nodes = federation.nodes
+
+    def exchange(self, frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
+        return {country: self._nodes[country].handle(frame) for country, frame in frames.items()}
+
+
+class Recorder:
+    """A noise source that gives the same every time and remembers what it was asked for."""
+
+    def __init__(self, value: int = 7) -> None:
+        self.value, self.asked = value, list[tuple[int, int]]()
+
+    def draw(self, std: int, size: int) -> NDArray[np.int64]:
+        self.asked.append((std, size))
+        return np.full(size, self.value, np.int64)
+
+
+def drafted(federation: Federation, task: dict[str, Any], **changes: Any) -> Study:
+    fields = {
+        "id": "in-local-mode",
+        "task": task,
+        "release": {"what": "model", "keep_days": 365, "audience": "the public"},
+        "privacy": {"epsilon": 2.5, "delta": 1e-5},
+        "population": {"register": "patients"},
+    }
+    return Study.model_validate(study_fields(federation.papers.agreed, **fields | changes))
+
+
+def proposed(federation: Federation, study: Study) -> Study:
+    federation.papers.propose(study)
+    for country in study.countries:
+        federation.permit(country, study)
+    federation.sync()
+    return study
+
+
+def approved(federation: Federation, task: dict[str, Any], **changes: Any) -> Study:
+    """Return a study that every country permits; its noise is large on paper."""
+    return proposed(federation, priced(drafted(federation, task, **changes), noise_std=1_000_000))
+
+
+def led(federation: Federation, study: Study) -> Outcome:
+    run = federation.run(study)
+    conductor = Conductor(
+        run.coordinator,
+        run.terms.roster,
+        Straight(federation),
+        seconds=9.0,
+        keep_closed=lambda *_: None,
+    )
+    conductor.set_up()
+    return lead(study, conductor, lambda *_: None)
+
+
+def payload_of(study: Study) -> bytes:
+    assert isinstance(study.task, Training)
+    return vector_to_bytes(study.task.initial(study.features))
+
+
+def contributed(federation: Federation, study: Study, run: Run) -> OpenedSum:
+    found = run.sum(1, "train", payload_of(study))
+    assert isinstance(found, OpenedSum)
+    return found
+
+
+# What it computes
+
+
+def encoded(country: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what a country holds, encoded by hand."""
+    n, place = np.arange(SIZES[country]), list(SIZES).index(country)
+    age, male, ill = (
+        40 + 10 * place + n % 40,
+        (n % 2 == 0).astype(float),
+        (n % 4 == 0).astype(float),
+    )
+    rows = np.column_stack([(age - 60) / 60, 1 - male, male])
+    return torch.from_numpy(rows), torch.from_numpy(ill[:, None])
+
+
+def averaged(study: Study, net: nn.Module, names: Mapping[str, str]) -> FloatArray:
+    """Return the model by federated averaging of torch's own descents (McMahan et al. 2017)."""
+    assert isinstance(study.task, Training)
+    tensors = study.task.tensors(study.features)
+    model = study.task.initial(study.features)
+    own = dict(net.double().named_parameters())
+    for _ in range(ROUNDS):
+        ended = []
+        for country in SIZES:
+            for part, value in split(model, tensors).items():
+                own[names[part]].data = torch.from_numpy(value.copy())
+            ended.append(_descended(net, *encoded(country), [own[name] for name in names.values()]))
+        model = np.mean(ended, axis=0)
+    return model
+
+
+def _descended(
+    net: nn.Module, rows: torch.Tensor, target: torch.Tensor, parts: list[nn.Parameter]
+) -> FloatArray:
+    optimiser = torch.optim.SGD(net.parameters(), lr=RATE / (320 / COUNTRIES))
+    for _ in range(STEPS):
+        optimiser.zero_grad()
+        loss = nn.functional.binary_cross_entropy_with_logits(net(rows), target, reduction="sum")
+        loss.backward()
+        optimiser.step()
+    found: FloatArray = torch.cat([part.detach().ravel() for part in parts]).numpy()
+    return found
+
+
+class Line(nn.Module):
+    """A linear score whose bias stands first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.zeros(4))
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.weights[0] + (rows @ self.weights[1:])[:, None]
+
+
+def test_a_linear_model_is_the_average_of_what_countries_come_to(federation: Federation) -> None:
+    study = approved(federation, GLM)
+    assert led(federation, study).model == pytest.approx(
+        averaged(study, Line(), {"weights": "weights"}), abs=0.01
+    )
+
+
+def test_a_perceptron_is_the_average_of_what_countries_come_to(federation: Federation) -> None:
+    study = approved(federation, MLP)
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 1))
+    names = {f"layer{k}.{what}": f"{2 * k}.{what}" for k in range(3) for what in ("weight", "bias")}
+    assert led(federation, study).model == pytest.approx(averaged(study, net, names), abs=0.01)
+
+
+def test_a_registered_module_takes_local_steps_too(federation: Federation) -> None:
+    study = approved(federation, MODULE | QUICK | {"local": {"steps": 2}})
+    model = led(federation, study).model
+    assert model is not None
+    assert isinstance(study.task, Training)
+    assert np.abs(model - study.task.initial(study.features)).max() > 0.01
+
+
+def test_evaluation_follows_under_all_countries_noise(federation: Federation) -> None:
+    study = approved(federation, GLM | {"evaluation": {"held_out": 0.3}})
+    assert [m.scope for m in study.mechanisms] == ["local", "local", "derived", "shared"]
+    patients = led(federation, study).findings["everybody"]["patients"]["value"]
+    assert 50 < patients < 150
+
+
+# What it is charged
+
+
+def test_a_run_is_charged_for_every_local_step_and_for_no_sum(federation: Federation) -> None:
+    study = approved(federation, GLM | {"evaluation": {"held_out": 0.3}})
+    led(federation, study)
+    for node in federation.nodes.values():
+        entries = {entry.phase: entry for entry in node.ledger.entries()}
+        assert set(entries) == {FLOOR, "local-step", "evaluate"}
+        assert entries["local-step"].mechanism.rounds == ROUNDS * STEPS
+        assert entries["local-step"].mechanism.scope is Scope.LOCAL
+
+
+def test_everything_is_charged_before_a_patient_is_looked_at(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+
+    def watch(owner: type, name: str) -> None:
+        inner = getattr(owner, name)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            steps.append(name)
+            return inner(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    study = approved(federation, GLM)
+    federation.restart("DK", noise=Recorder())
+    opened = federation.ready(study).coordinator.begin_round(1, "train", payload_of(study))
+    for owner, name in ((Door, "_charge"), (Assignment, "lattice_sum"), (Recorder, "draw")):
+        watch(owner, name)
+    assert code_of(federation.nodes["DK"].handle(opened.contribute_request("DK"))) is None
+    assert steps == ["_charge", *["lattice_sum", "draw"] * STEPS, "draw"]
+
+
+def test_no_more_rounds_of_steps_than_were_charged(federation: Federation) -> None:
+    study = approved(federation, GLM | {"rounds": 1})
+    run, node = federation.ready(study), federation.nodes["DK"]
+    run.contributed(1, "train", payload_of(study))
+    second = run.coordinator.begin_round(2, "train", payload_of(study))
+    assert code_of(node.handle(second.contribute_request("DK"))) is ReasonCode.BUDGET
+
+
+# What leaves
+
+
+def test_every_step_and_the_sum_have_their_own_noise(federation: Federation) -> None:
+    study, sources = approved(federation, GLM), {c: Recorder() for c in SIZES}
+    for country, source in sources.items():
+        federation.restart(country, noise=source)
+    led(federation, study)
+    step, least = (1_000_000, 4), (SMALLEST_NOISE_STD, 4)
+    for source in sources.values():
+        assert source.asked == [(1_000_000, 1), *([step] * STEPS + [least]) * ROUNDS]
+
+
+def test_a_sum_depends_on_records_through_noised_steps_only(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same step sums, four countries of other patients open the very same update."""
+    study = approved(federation, GLM | QUICK)
+    run = federation.ready(study)
+    told = np.array([5_000, -3_000, 200, 1], np.int64)
+    monkeypatch.setattr(Assignment, "lattice_sum", lambda *_, **__: told.copy())
+    found = contributed(federation, study, run)
+    step, update = study.mechanisms[1], study.mechanisms[2]
+    one = np.rint(STEPS * told / step.scale * update.scale).astype(np.int64)
+    assert found.values.tolist() == (COUNTRIES * one).tolist()
+
+
+def test_the_noise_of_the_steps_is_in_what_leaves(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = approved(federation, GLM | QUICK)
+    step, update = study.mechanisms[1], study.mechanisms[2]
+    loud = 40 * step.scale  # forty clip norms in every coordinate
+    for country in SIZES:
+        federation.restart(country, noise=Recorder(loud))
+    run = federation.ready(study)
+    monkeypatch.setattr(
+        Assignment, "lattice_sum", lambda self, mechanism, *_, **__: np.zeros(4, np.int64)
+    )
+    found = contributed(federation, study, run)
+    own = STEPS * 40 * update.scale + loud
+    assert found.values.tolist() == [COUNTRIES * own] * 4
+
+
+def test_a_local_step_may_not_be_asked_for(federation: Federation) -> None:
+    study = approved(federation, GLM)
+    run, node = federation.ready(study), federation.nodes["DK"]
+    opened = run.coordinator.begin_round(1, "local-step", payload_of(study))
+    assert code_of(node.handle(opened.contribute_request("DK"))) is ReasonCode.TASK_UNKNOWN
+    assert last_refusal(node)["clause"] == "node/door"
+    assert {entry.phase for entry in node.ledger.entries()} == {FLOOR}
+
+
+def test_no_records_are_summed_for_a_derived_release(federation: Federation) -> None:
+    """Not even by a node whose door had lost its way: the records' side refuses it too."""
+    study = approved(federation, GLM)
+    assignment = federation.nodes["DK"].holdings.prepared(study).assignment
+    with pytest.raises(Exception, match="noise of their own") as caught:
+        assignment.lattice_sum(study.mechanisms[2], payload_of(study), entropy=_zeros)
+    assert getattr(caught.value, "code", None) is ReasonCode.MALFORMED
+
+
+@pytest.mark.parametrize("weight", [1e308, -1e308, 0.0])
+def test_a_model_made_to_overflow_gets_an_update_like_any_other(
+    federation: Federation, weight: float
+) -> None:
+    study = approved(federation, GLM | QUICK | {"l2": 10.0})
+    run = federation.ready(study)
+    found = run.sum(1, "train", vector_to_bytes(np.full(4, weight)))
+    assert isinstance(found, OpenedSum)
+    assert np.abs(found.values).max() <= COUNTRIES * study.mechanisms[2].reach
+
+
+@pytest.mark.parametrize("model", [b"", bytes(24), vector_to_bytes(np.full(4, np.nan))])
+def test_a_model_that_is_no_number_is_refused(federation: Federation, model: bytes) -> None:
+    study = approved(federation, GLM)
+    run, node = federation.ready(study), federation.nodes["DK"]
+    opened = run.coordinator.begin_round(1, "train", model)
+    assert code_of(node.handle(opened.contribute_request("DK"))) is ReasonCode.MALFORMED
+
+
+# Samples and noise come from the operating system, step by step
+
+
+def test_each_step_has_a_sample_of_its_own(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = approved(federation, GLM | QUICK | {"sampling_rate": 0.5})
+    sizes, drawn = [], list[bytes]()
+    trainer = federation.nodes["DK"].holdings.prepared(study).assignment.trainer
+    inner = type(trainer).contribute
+
+    def contribute(self: Any, cohort: Any, *rest: Any) -> Any:
+        sizes.append(cohort.patients)
+        drawn.append(" ".join(cohort.ids).encode())
+        return inner(self, cohort, *rest)
+
+    monkeypatch.setattr(type(trainer), "contribute", contribute)
+    opened = federation.ready(study).coordinator.begin_round(1, "train", payload_of(study))
+    assert code_of(federation.nodes["DK"].handle(opened.contribute_request("DK"))) is None
+    assert len(set(drawn)) == STEPS
+    assert 0.3 * 60 < np.mean(sizes) < 0.7 * 60
+
+
+def seeded() -> None:
+    random.seed(5)
+    np.random.seed(5)  # noqa: NPY002 (the generator that no one may use)
+    torch.manual_seed(5)
+
+
+def test_seeding_the_usual_generators_changes_nothing(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked twice, seeded alike, a node makes other samples, roundings, noise and updates."""
+    study = approved(federation, GLM | QUICK | {"sampling_rate": 0.5})
+    opened = federation.ready(study).coordinator.begin_round(1, "train", payload_of(study))
+    seen: list[list[Any]] = []
+
+    def heard(owner: type, name: str) -> None:
+        inner = getattr(owner, name)
+
+        def listened(*args: Any, **kwargs: Any) -> Any:
+            seen[-1].append(inner(*args, **kwargs).tolist())
+            return np.array(seen[-1][-1], np.int64)
+
+        monkeypatch.setattr(owner, name, listened)
+
+    def masked(self: CountryRun, frame: bytes, values: Any, noise: Any) -> bytes:
+        seen[-1].append((values + noise).tolist())
+        raise Crash
+
+    heard(Assignment, "lattice_sum")
+    heard(DiscreteGaussian, "draw")
+    monkeypatch.setattr(CountryRun, "contribute", masked)
+    for _ in range(2):
+        seen.append([])
+        node = federation.restart("DK", noise=DiscreteGaussian())
+        seeded()
+        with pytest.raises(Crash):
+            node.handle(opened.contribute_request("DK"))
+    assert len(seen[0]) == len(seen[1]) == 2 * STEPS + 2
+    assert all(one != other for one, other in zip(*seen, strict=True))
+
+
+# Crashes
+
+
+class Crash(BaseException):
+    """The process dies here: nothing may catch it."""
+
+
+class Fatal(Recorder):
+    """Dies at one of its draws."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self._at = at
+
+    def draw(self, std: int, size: int) -> NDArray[np.int64]:
+        if len(self.asked) == self._at:
+            raise Crash
+        return super().draw(std, size)
+
+
+@pytest.mark.parametrize("at", range(STEPS + 1))
+def test_dead_between_two_steps_it_begins_again_with_fresh_noise_and_one_charge(
+    federation: Federation, at: int
+) -> None:
+    study = approved(federation, GLM | QUICK)
+    run = federation.ready(study)
+    opened = run.coordinator.begin_round(1, "train", payload_of(study))
+    request = opened.contribute_request("DK")
+    with pytest.raises(Crash):
+        federation.restart("DK", noise=Fatal(at)).handle(request)
+    again = Recorder()
+    node = federation.restart("DK", noise=again)
+    reply = node.handle(request)
+    assert code_of(reply) is None
+    assert len(again.asked) == STEPS + 1
+    assert node.handle(request) == reply
+    assert len(again.asked) == STEPS + 1
+    assert sorted(entry.phase for entry in node.ledger.entries()) == [FLOOR, "local-step"]
+
+
+# Forged studies: nothing but the task's own sums of updates passes for derived
+
+
+def plain(federation: Federation) -> Study:
+    return priced(drafted(federation, GLM | {"local": None}), noise_std=1_000_000)
+
+
+def local(federation: Federation) -> Study:
+    return priced(drafted(federation, GLM), noise_std=1_000_000)
+
+
+def changed(study: Study, phase: str, **changes: Any) -> Study:
+    return study.with_mechanisms(
+        tuple(m.model_copy(update=changes) if m.phase == phase else m for m in study.mechanisms)
+    )
+
+
+FORGED = {
+    "a plain training release that is said to be derived": lambda f: changed(
+        plain(f), "train", scope=Scope.DERIVED
+    ),
+    "the same with the least noise": lambda f: changed(
+        plain(f), "train", scope=Scope.DERIVED, noise_std=SMALLEST_NOISE_STD
+    ),
+    "a floor that is said to be derived": lambda f: changed(plain(f), FLOOR, scope=Scope.DERIVED),
+    "local steps that are said to be derived": lambda f: changed(
+        local(f), "local-step", scope=Scope.DERIVED
+    ),
+    "local steps that are said to be shared": lambda f: changed(
+        local(f), "local-step", scope=Scope.SHARED
+    ),
+    "fewer local steps than are taken": lambda f: changed(local(f), "local-step", rounds=ROUNDS),
+    "local steps of a smaller sample": lambda f: changed(
+        local(f), "local-step", sampling_rate=0.01
+    ),
+    "updates without their steps": lambda f: local(f).with_mechanisms(
+        tuple(m for m in local(f).mechanisms if m.phase != "local-step")
+    ),
+    "updates with other noise": lambda f: changed(local(f), "train", noise_std=4),
+    "updates on a finer lattice": lambda f: changed(local(f), "train", scale=2**20),
+    "a derived schedule on a study in shared mode": lambda f: plain(f).with_mechanisms(
+        local(f).mechanisms
+    ),
+    "a shared schedule on a study in local mode": lambda f: local(f).with_mechanisms(
+        plain(f).mechanisms
+    ),
+}
+
+
+@pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED.keys())
+def test_a_forged_schedule_is_refused_everywhere(federation: Federation, forge: Any) -> None:
+    study = forge(federation)
+    assert not study.priced
+    assessment = assess(  # what `study check` and the officer's `show` ask
+        study,
+        federation.papers.agreed,
+        country="DK",
+        now=federation.clock(),
+        act=Act.PROPOSE,
+        installed_tasks=TASK_KINDS,
+    )
+    assert not assessment.allowed
+    assert "study/not-priced" in assessment.clauses
+    assert assessment.charge is None
+    proposed(federation, study)
+    run, node = federation.run(study), federation.nodes["DK"]
+    assert code_of(node.handle(run.request("bundle", "DK"))) is not None
+    assert last_refusal(node)["clause"] == "study/not-priced"
+    assert not node.ledger.entries()
+
+
+# How good it is
+
+
+def test_with_real_noise_it_comes_near_to_what_shared_mode_finds(federation: Federation) -> None:
+    """A thousand patients in each country, ε = 2.5: local mode has twice the noise at most."""
+    for country in SIZES:
+        (federation.home(country).path / "records.csv").write_text(records(1_000))
+        federation.restart(country, noise=DiscreteGaussian())
+    task = GLM | {
+        "clip_norm": 1.0,
+        "patients": 4_000,
+        "patients_bound": 8_000,
+        "learning_rate": 4.0,
+    }
+    modes = {"local": task | {"rounds": 4}, "shared": task | {"rounds": 16, "local": None}}
+    found = {}
+    for mode, said in modes.items():
+        drawn = drafted(federation, said, id=mode, privacy={"epsilon": 1.0, "delta": 1e-5})
+        study = proposed(federation, complete(drawn, federation.papers.agreed))
+        assert epsilon(study.mechanisms, federation.papers.agreed.honest, 1e-5) <= 1.0
+        found[mode] = led(federation, study).model
+    assert found["local"] is not None
+    assert found["shared"] is not None
+    apart = np.linalg.norm(found["local"] - found["shared"]) / np.linalg.norm(found["shared"])
+    assert apart < 0.5
+    assert all(model[3] - model[2] > 0.5 for model in found.values())  # men are ill, women not
+
+
+def _zeros(size: int) -> bytes:
+    return bytes(size)
