@@ -17,6 +17,7 @@ from governance.trust.repository import Repository
 from governance.trust.signing import OfficerDocuments
 from governance.trust.state import State, target_name
 from governance.trust.view import Floor, TrustedView
+from keys.composite import CompositeSigningKey
 from keys.identity import SigningKey
 from protocols.mechanism import Mechanism
 
@@ -26,8 +27,17 @@ COUNTRIES = ("DK", "EE", "NO", "PT")
 SLASHED = "sha256:" + "0" * 64
 
 
+BOTH = {"signatures": "ed25519+mldsa65"}
+"""Changes an agreement so that messages need both signatures."""
+
+
 def raw_key(number: int) -> SigningKey:
     return SigningKey.from_bytes(number.to_bytes(32, "big"))
+
+
+def both_key(number: int) -> CompositeSigningKey:
+    """Return the key whose Ed25519 half is `raw_key(number)`."""
+    return CompositeSigningKey.from_bytes(2 * number.to_bytes(32, "big"))
 
 
 def agreement_fields(countries: tuple[str, ...] = COUNTRIES, **changes: Any) -> dict[str, Any]:
@@ -83,6 +93,8 @@ def agreement_fields(countries: tuple[str, ...] = COUNTRIES, **changes: Any) -> 
         "sunset": "2028-01-01",
         "renewal": "2027-06-01",
     }
+    if changes.get("signatures") == BOTH["signatures"]:
+        fields["coordinator"]["identity_key"] = both_key(1).public.to_text()
     return fields | changes
 
 
@@ -161,11 +173,12 @@ def withdrawal(asked: Study, country: str = "DK") -> Withdrawal:
     )
 
 
-def node_keys(country: str, number: int = 0) -> NodeKeys:
+def node_keys(country: str, number: int = 0, *, both: bool = False) -> NodeKeys:
     base = 1_000 + number + 10 * COUNTRIES.index(country)
+    identity = both_key(base) if both else raw_key(base)
     return NodeKeys(
         country=country,
-        identity_key=raw_key(base).public.to_text(),
+        identity_key=identity.public.to_text(),
         log_key=raw_key(base + 1).public.to_text(),
         log_origin=f"nordic-heart/{country.lower()}",
         node_auth="ecdsa-sha2-nistp384 AAAAE2VjZHNhLXNoYTItbmlzdHAzODQ=",

@@ -22,7 +22,8 @@ from client.settings import Enrolment, NodeSettings
 from client.state import MIGRATIONS
 from governance.database import open_database
 from governance.documents.study import Study
-from keys.identity import SigningKey, VerifyKey
+from keys.composite import Suite
+from keys.identity import SigningKey
 from keys.store import KeyStore
 from protocols.encoding import digest
 from protocols.errors import ReasonCode, Refusal
@@ -34,7 +35,7 @@ from protocols.private_sum.opening import CoordinatorRound, OpenedSum, VoidRound
 from protocols.proto.round_pb2 import Request as Envelope
 from protocols.proto.round_pb2 import RequestBody
 from tests.support import documents as papers_of
-from tests.support.documents import COUNTRIES, NOW, Papers, node_keys, permit, raw_key
+from tests.support.documents import COUNTRIES, NOW, Papers, both_key, node_keys, permit, raw_key
 from tests.support.keystore import cheap_store, reopen
 from tests.support.silence import Silence
 
@@ -59,11 +60,11 @@ def records(patients: int = PATIENTS, *, age: int = 40) -> str:
     return "\n".join(["id,age,sex,disease", *rows]) + "\n"
 
 
-def keyring_of(country: str) -> NodeKeyring:
+def keyring_of(country: str, *, both: bool = False) -> NodeKeyring:
     """Return the secrets behind `node_keys(country)`."""
     base = 1_000 + 10 * COUNTRIES.index(country)
     return NodeKeyring(
-        identity=raw_key(base),
+        identity=both_key(base) if both else raw_key(base),
         log=raw_key(base + 1),
         transport=b"",
         node_auth=b"",
@@ -91,7 +92,7 @@ class Federation:
             self.papers.begin()
         for country in COUNTRIES:
             if not known:
-                self.papers.desks[country].set_node(node_keys(country))
+                self.papers.desks[country].set_node(node_keys(country, both=self.both))
                 self._settle(country)
             self.nodes[country] = self.start(country)
             if not known:
@@ -102,6 +103,11 @@ class Federation:
         self.close()
         shutil.copytree(self.folder, folder)
         return Federation(folder, noise=self.noise, changes=self.changes)
+
+    @property
+    def both(self) -> bool:
+        """Whether the agreement asks for both signatures; nodes and coordinator have them then."""
+        return self.papers.agreed.signatures is Suite.COMPOSITE
 
     def clock(self) -> datetime:
         """Return the time that every party believes."""
@@ -167,7 +173,7 @@ class Federation:
         if place.exists():
             return reopen(place)
         made = cheap_store(place)
-        made.put(IDENTITY, keyring_of(country).identity.to_bytes())
+        made.put(IDENTITY, keyring_of(country, both=self.both).identity.to_bytes())
         return made
 
     def restart(self, country: str, **changes: Any) -> Node:
@@ -243,10 +249,10 @@ class Federation:
         """Return a run in which nothing has been said; `changes` go to the coordinator."""
         terms = changes.pop("terms", None) or self.terms(study, run_id)
         peers = {
-            country: VerifyKey.from_text(node_keys(country).identity_key)
-            for country in terms.roster
+            country: keyring_of(country, both=self.both).identity.public for country in terms.roster
         }
-        made = {"peers": peers, "sign": raw_key(1).sign, "versions": self.versions}
+        sign = both_key(1).sign if self.both else raw_key(1).sign
+        made = {"peers": peers, "sign": sign, "versions": self.versions}
         return Run(self, CoordinatorRun(terms, **made | changes), terms)
 
     def ready(self, study: Study, run_id: bytes | None = None) -> "Run":

@@ -1,0 +1,347 @@
+"""Under an agreement that asks for ML-DSA-65 beside Ed25519, whoever has one half of a key forges
+nothing: every signed message of a run, both ways, is refused unless both halves verify.
+
+In memory through both sides' real state machines, a country dropping out in the second round, so
+that every phase occurs; then by real nodes over real documents.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
+
+from governance.documents.study import Study
+from governance.errors import DocumentFault
+from keys.composite import COMPOSITE_LABEL, CompositeSigningKey
+from keys.derive import labelled_hash
+from keys.identity import SigningKey
+from protocols.errors import ReasonCode, Refusal
+from protocols.private_sum.coordinator import CoordinatorRun
+from protocols.private_sum.country import CountryRun
+from protocols.private_sum.messages import write_request
+from protocols.private_sum.opening import CoordinatorRound, OpenedSum
+from protocols.private_sum.view import OwnView
+from protocols.proto.round_pb2 import Reply, RequestBody, Signed
+from protocols.proto.round_pb2 import Request as Envelope
+from protocols.signed import bind
+from tests.support.documents import BOTH, COUNTRIES, both_key, node_keys
+from tests.support.federation import MODEL, TRAIN, World, refused, terms_of, versions_of
+from tests.support.nodes import Federation, code_of, last_refusal
+
+KEYS = {name: both_key(n) for n, name in enumerate(("coordinator", "AT", "BE", "CZ", "DK"), 1)}
+"""Seeds are `number` twice, 32 bytes each."""
+STRANGER = MLDSA65PrivateKey.from_seed_bytes(b"s" * 32)
+ANOTHER = SigningKey.from_bytes(b"a" * 32)
+
+Forge = Callable[[Signed], bytes]
+
+
+def halves(key: CompositeSigningKey) -> tuple[SigningKey, MLDSA65PrivateKey]:
+    return key.ed25519, MLDSA65PrivateKey.from_seed_bytes(key.to_bytes()[32:])
+
+
+def places(message: Signed) -> tuple[bytes, bytes]:
+    """Return what is signed under each suite: the place itself, and the hash with both keys."""
+    place = bind(message.context, message.phase, message.sender, message.receiver, message.body)
+    raw = KEYS[message.sender].public.raw
+    return place, labelled_hash(COMPOSITE_LABEL, raw, place)
+
+
+def with_ed25519_alone(message: Signed) -> bytes:
+    """What a quantum computer would make: the right Ed25519 half, and a stranger's other one."""
+    _, signed = places(message)
+    return halves(KEYS[message.sender])[0].sign(signed) + STRANGER.sign(signed)
+
+
+def with_mldsa_alone(message: Signed) -> bytes:
+    """What whoever breaks ML-DSA would make."""
+    _, signed = places(message)
+    return ANOTHER.sign(signed) + halves(KEYS[message.sender])[1].sign(signed)
+
+
+def of_the_other_suite(message: Signed) -> bytes:
+    """What verifies where the agreement asks for Ed25519 only: by the right key, 64 bytes."""
+    return halves(KEYS[message.sender])[0].sign(places(message)[0])
+
+
+def apart(message: Signed) -> bytes:
+    """Both right keys, each over the message by itself: not bound to each other."""
+    ed25519, mldsa = halves(KEYS[message.sender])
+    place = places(message)[0]
+    return ed25519.sign(place) + mldsa.sign(place)
+
+
+FORGERIES: dict[str, Forge] = {
+    "ed25519 alone": with_ed25519_alone,
+    "mldsa alone": with_mldsa_alone,
+    "the other suite": of_the_other_suite,
+    "apart": apart,
+    "no mldsa half": lambda message: message.signature[:64],
+    "no ed25519 half": lambda message: message.signature[64:],
+    "zeros for mldsa": lambda message: message.signature[:64] + bytes(3309),
+    "nothing": lambda message: b"",
+}
+
+
+@pytest.fixture(params=FORGERIES)
+def forge(request: pytest.FixtureRequest) -> Forge:
+    return FORGERIES[request.param]
+
+
+# ---- in memory
+
+
+def world_of(size: int) -> World:
+    """Return a world whose identities have two halves."""
+    terms = terms_of(size, honest=2)
+    peers = {country: KEYS[country].public for country in terms.roster}
+    views = [
+        OwnView(
+            country=country,
+            terms=terms,
+            identity=KEYS[country],
+            peers=peers,
+            coordinator=KEYS["coordinator"].public,
+            versions=versions_of(terms.roster),
+        )
+        for country in terms.roster
+    ]
+    sign, versions = KEYS["coordinator"].sign, versions_of(terms.roster)
+    desk = CoordinatorRun(terms, peers=peers, sign=sign, versions=versions)
+    return World(terms, desk, {view.country: CountryRun.start(view) for view in views})
+
+
+def quoted(body: RequestBody) -> list[Signed]:
+    """Return the countries' messages that a request shows to its receiver."""
+    return [
+        *body.encapsulate.bundles,
+        *body.confirm.encapsulations,
+        *body.answer.heads,
+        *body.answer.assents,
+    ]
+
+
+def said(reply: Reply) -> Signed:
+    """Return what is signed in a reply."""
+    name = reply.WhichOneof("content")
+    content = getattr(reply, name)
+    if name == "encapsulation":
+        return content.signed
+    return content.head if name == "contribution" else content
+
+
+def forged_requests(request: bytes, forge: Forge) -> Iterator[bytes]:
+    """Yield the request under a forged signature, then with each message that it shows forged."""
+    envelope = Envelope.FromString(request)
+    envelope.signed.signature = forge(envelope.signed)
+    yield envelope.SerializeToString()
+    for number in range(len(quoted(RequestBody.FromString(envelope.signed.body)))):
+        body = RequestBody.FromString(envelope.signed.body)
+        message = quoted(body)[number]
+        message.signature = forge(message)
+        yield write_request(
+            KEYS["coordinator"].sign,
+            context=envelope.signed.context,
+            country=envelope.signed.receiver,
+            phase=envelope.signed.phase,
+            body=body,
+            model=envelope.model,
+        )
+
+
+class Forging:
+    """Takes a world through a run; at each message its forgery is tried before the true one."""
+
+    def __init__(self, world: World, forge: Forge) -> None:
+        self.world, self.forge = world, forge
+        self.tried = 0
+
+    def tell(self, country: str, step: str, request: bytes, *given: object) -> bytes:
+        """Hand a country each forged request, and then the true one; return its reply."""
+        run = self.world.countries[country]
+        for forged in forged_requests(request, self.forge):
+            self.tried += 1
+            with refused(run, ReasonCode.NOT_AUTHENTIC):
+                getattr(run, step)(forged, *given)
+        reply: bytes = getattr(run, step)(request, *given)
+        return reply
+
+    def take(self, take: Callable[[str, bytes], object], country: str, reply: bytes) -> None:
+        """Hand the coordinator the forged reply, and then the true one."""
+        forged = Reply.FromString(reply)
+        said(forged).signature = self.forge(said(forged))
+        self.tried += 1
+        with pytest.raises(Refusal) as refusal:
+            take(country, forged.SerializeToString())
+        assert refusal.value.code is ReasonCode.NOT_AUTHENTIC
+        take(country, reply)
+
+    def set_up(self) -> None:
+        desk = self.world.coordinator
+        steps = {
+            "bundle": (desk.bundle_request, desk.take_bundle),
+            "encapsulate": (desk.encapsulate_request, desk.take_encapsulation),
+            "confirm": (desk.confirm_request, desk.take_confirmation),
+        }
+        for step, (ask, take) in steps.items():
+            for country in self.world.terms.roster:
+                self.take(take, country, self.tell(country, step, ask(country)))
+
+    def round(self, number: int, countries: tuple[str, ...]) -> CoordinatorRound:
+        opened = self.world.coordinator.begin_round(number, "train", MODEL)
+        zeros = np.zeros(TRAIN.dimension, np.int64)
+        for country in countries:
+            request = opened.contribute_request(country)
+            reply = self.tell(country, "contribute", request, zeros, zeros)
+            self.take(opened.take_contribution, country, reply)
+        chosen = opened.close()
+        if opened.smaller:
+            for country in chosen:
+                reply = self.tell(country, "agree", opened.agree_request(country))
+                self.take(opened.take_assent, country, reply)
+        for country in chosen:
+            reply = self.tell(country, "answer", opened.answer_request(country))
+            self.take(opened.take_answer, country, reply)
+        return opened
+
+
+def test_no_message_of_a_run_is_believed_on_one_half(forge: Forge) -> None:
+    world = world_of(4)
+    forging = Forging(world, forge)
+    forging.set_up()
+    for number, countries in ((1, world.terms.roster), (2, world.terms.roster[:3])):
+        opened = forging.round(number, countries).open()
+        assert isinstance(opened, OpenedSum)
+        assert opened.countries == countries
+    # 4 countries, 3 steps; 4 and 3 of them in 2 and 3 phases; what requests show, and all replies
+    requests, replies = 3 * 4 + 2 * 4 + 3 * 3, 3 * 4 + 2 * 4 + 3 * 3
+    shown = 2 * 4 * 4 + 4 * 4 + 3 * (3 + 3)
+    assert forging.tried == requests + replies + shown
+
+
+def test_a_message_of_two_halves_is_refused_where_the_agreement_asks_for_one() -> None:
+    """The same place, signed under the other suite: a message does not choose how it is read."""
+    other = world_of(4)
+    terms = other.terms
+    peers = {country: KEYS[country].public.ed25519 for country in terms.roster}
+    desk = CoordinatorRun(
+        terms,
+        peers=peers,
+        sign=KEYS["coordinator"].ed25519.sign,
+        versions=versions_of(terms.roster),
+    )
+    reply = other.countries["AT"].bundle(other.coordinator.bundle_request("AT"))
+    with pytest.raises(Refusal) as refusal:
+        desk.take_bundle("AT", reply)
+    assert refusal.value.code is ReasonCode.NOT_AUTHENTIC
+
+
+# ---- by real nodes
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Iterator[Federation]:
+    made = Federation(tmp_path / "federation", changes=BOTH)
+    made.sync()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def study(federation: Federation) -> Study:
+    return federation.approved()
+
+
+def only_ed25519(federation: Federation, country: str) -> None:
+    """Have a country's officer sign keys of the old form."""
+    federation.papers.desks[country].set_node(node_keys(country))
+    federation.hand_over(country)
+    federation.sync()
+
+
+def test_nodes_take_a_run_to_its_sum(federation: Federation, study: Study) -> None:
+    run = federation.ready(study)
+    opened = run.sum(1, "histogram")
+    assert isinstance(opened, OpenedSum)
+    assert opened.countries == COUNTRIES
+
+
+def test_nodes_believe_no_half_of_the_coordinator(federation: Federation, study: Study) -> None:
+    """Neither for words that are new to them, nor for those that they have answered."""
+    run, node = federation.run(study), federation.nodes["DK"]
+    request = run.request("bundle", "DK")
+    for known in (False, True):
+        for forge in FORGERIES.values():
+            envelope = Envelope.FromString(request)
+            envelope.signed.signature = forge(envelope.signed)
+            reply = node.handle(envelope.SerializeToString())
+            assert code_of(reply) is ReasonCode.NOT_AUTHENTIC
+        assert known or code_of(node.handle(request)) is None
+
+
+def test_a_request_that_is_signed_anew_gets_the_same_bytes(
+    federation: Federation, study: Study
+) -> None:
+    """ML-DSA draws fresh randomness: a coordinator that starts again signs the same words anew."""
+    run = federation.run(study, run_id=b"r" * 16)
+    again = federation.run(study, run_id=b"r" * 16)
+    first, second = run.request("bundle", "DK"), again.request("bundle", "DK")
+    assert first != second
+    node = federation.nodes["DK"]
+    assert node.handle(first) == node.handle(second) == node.handle(first)
+
+
+def test_a_country_that_signs_with_ed25519_only_is_refused_in_plain_words(
+    federation: Federation, study: Study
+) -> None:
+    """By the others, and by its own node: a run needs every country of its roster."""
+    only_ed25519(federation, "NO")
+    run = federation.run(study)
+    for asked in ("DK", "NO"):
+        reply = federation.nodes[asked].handle(run.request("bundle", asked))
+        assert code_of(reply) is ReasonCode.ROSTER
+        seen = last_refusal(federation.nodes[asked])
+        assert seen["what"] == "The node of NO signs with Ed25519 only"
+        assert "ML-DSA-65" in seen["why"]
+        assert "pratique-node rotate-keys" in seen["fix"]
+
+
+def test_a_node_that_holds_an_old_key_signs_nothing(federation: Federation, study: Study) -> None:
+    """The documents name a key of two halves; the store has its Ed25519 half alone."""
+    store = federation.store("DK")
+    store.put("identity", both_key(1_000).ed25519.to_bytes())
+    federation.restart("DK")
+    reply = federation.nodes["DK"].handle(federation.run(study).request("bundle", "DK"))
+    assert code_of(reply) is ReasonCode.ROSTER
+    assert "Ed25519 only" in last_refusal(federation.nodes["DK"])["what"]
+
+
+def test_the_view_names_who_cannot_sign(federation: Federation) -> None:
+    assert federation.papers.view().ed25519_only(COUNTRIES) == []
+    only_ed25519(federation, "NO")
+    view = federation.papers.view()
+    assert view.ed25519_only(COUNTRIES) == ["NO"]
+    view.require_suite(["DK", "EE"])
+    with pytest.raises(DocumentFault, match="node of NO signs with Ed25519 only"):
+        view.require_suite(COUNTRIES)
+
+
+def test_keys_of_two_halves_serve_an_agreement_that_asks_for_one(tmp_path: Path) -> None:
+    """New keys are made so; where the agreement does not ask, their Ed25519 half signs."""
+    federation = Federation(tmp_path / "federation")
+    federation.sync()
+    study = federation.approved()
+    for country in COUNTRIES:
+        federation.papers.desks[country].set_node(node_keys(country, both=True))
+        federation.hand_over(country)
+        store = federation.store(country)
+        store.put("identity", both_key(1_000 + 10 * COUNTRIES.index(country)).to_bytes())
+        federation.restart(country)
+    federation.sync()
+    run = federation.ready(study)
+    reply = federation.nodes["DK"].handle(run.request("bundle", "DK"))
+    assert len(said(Reply.FromString(reply)).signature) == 64
+    assert isinstance(run.sum(1, "histogram"), OpenedSum)
+    federation.close()
