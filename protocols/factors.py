@@ -11,8 +11,15 @@ MOST_DRAWS draws the patient contributes zero. All figures are whole numbers: Δ
 not beyond the bound is below 2^51 and exact in float64, and a sum that left 2^53 is beyond the
 bound however it is rounded. No closed form, and no property of a or δ, is relied on.
 
-*Exact sums.* An entry of one patient's product is at most its norm, Δ, in size. Sums over up to
-2^28 patients stay below 2^53, whatever the order in which a matrix product adds them.
+*Exact sums.* An entry of one patient's product is at most its norm, Δ, in size, so that sums over
+up to 2^28 patients stay below 2^53, whatever the order in which a matrix product adds them. Where
+patients·Δ ≤ 2^24 single precision is as exact, at twice the speed: a factor above Δ, which it would
+round, meets nothing but zeros.
+
+*Alone, to the last bit.* What a patient's integers are drawn from is computed from that patient's
+factors, one operation of IEEE 754 after the other, but for the sums of squares. For factors on a
+grid (`protocols.separate`) those are exact, and have no order either; given the same random words,
+nobody's integers depend on who else is there.
 
 *How often it is drawn again.* Write G = s·c·|a|·|δ| for a layer's length after clipping by c;
 x and y for the factors before rounding, with |x|² = G·r, |y|² = G/r, r = √((n+e)/(m+e)),
@@ -41,6 +48,9 @@ from protocols.rounding import MOST_DRAWS, Entropy
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
+Products = NDArray[np.float32] | NDArray[np.float64]
+SINGLE_EXACT = 2**24
+"""Whole numbers up to it are exact in single precision."""
 EVENING = 64
 """Keeps the parts of very wide and very narrow layers from lying far apart."""
 
@@ -97,10 +107,13 @@ def factored_sum(
     not finite contributes zero.
     """
     rounded = round_factors(layers, mechanism, Keystream(entropy))
-    parts = []
+    total = np.empty(mechanism.dimension, np.int64)
+    start = 0
     for layer in rounded:
-        parts += [(layer.returned.T @ layer.entered).reshape(-1), layer.returned.T @ layer.ones]
-    return np.concatenate(parts).astype(np.int64)
+        for part in layer.sums(mechanism):
+            total[start : start + part.size] = part
+            start += part.size
+    return total
 
 
 @dataclass(frozen=True)
@@ -116,6 +129,14 @@ class RoundedFactors:
         """Squared norms of each patient's products, biases included; exact below 2^53."""
         entered = _squares(self.entered) + self.ones**2
         return np.asarray(entered * _squares(self.returned), dtype=np.float64)
+
+    def sums(self, mechanism: Mechanism) -> tuple[Products, Products]:
+        """Return Σ over patients of weights' products, row by row, and of biases': exact."""
+        furthest = len(self.ones) ** 2 * mechanism.squared_sensitivity
+        kind = np.float32 if furthest <= SINGLE_EXACT**2 else np.float64
+        returned = self.returned.astype(kind, copy=False).T
+        weights = returned @ self.entered.astype(kind, copy=False)
+        return weights.reshape(-1), returned @ self.ones.astype(kind, copy=False)
 
     def replace(self, patients: Indices, drawn: "RoundedFactors") -> None:
         """Put other integers in place of those of some patients."""

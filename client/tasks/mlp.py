@@ -1,16 +1,20 @@
 """What a patient contributes to `train/mlp`: the factors of each layer's gradient.
 
 One pass forward and one back, for many patients at once, as for a plain step of gradient descent;
-no gradient of a single patient is ever formed. Nothing here needs torch.
+no gradient of a single patient is ever formed. Nothing here needs torch. Whatever passes a layer's
+weights is on the grid of that layer, in either direction, so that each patient's factors depend on
+that patient and the model alone, and the sums of their squares are exact (`protocols.separate`).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 from client.tasks.losses import residuals
 from protocols.factors import Factors
-from protocols.separate import row_products
+from protocols.separate import grid_bits, grid_product, matrix_on_grid, rows_on_grid
 from protocols.tasks import Family
 from protocols.tasks.features import FloatArray
 
@@ -23,18 +27,35 @@ def factors(family: Family, layers: Layers, rows: FloatArray, target: FloatArray
 
     `rows` is (patients, coordinates), `target` (patients, classes).
     """
-    entered = _forward(layers, rows)
-    weights, biases = layers[-1]
-    returned = [residuals(family, row_products(entered[-1], weights.T) + biases, target)]
-    for (inner, _), active in zip(layers[:0:-1], entered[:0:-1], strict=True):
-        returned.append(row_products(returned[-1], inner) * (active > 0))
+    on_grid = [_Layer.of(*layer) for layer in layers]
+    *inner, last = on_grid
+    entered = [rows_on_grid(rows, on_grid[0].bits)]
+    for layer, after in zip(inner, on_grid[1:], strict=True):
+        given = layer.forward(entered[-1])
+        entered.append(rows_on_grid(np.maximum(given, 0.0, out=given), after.bits))
+    returned = [rows_on_grid(residuals(family, last.forward(entered[-1]), target), last.bits)]
+    for layer, before, active in zip(on_grid[:0:-1], inner[::-1], entered[:0:-1], strict=True):
+        back = grid_product(returned[-1], layer.weights)
+        back *= active > 0
+        returned.append(rows_on_grid(back, before.bits))
     return [Factors(a, d) for a, d in zip(entered, reversed(returned), strict=True)]
 
 
-def _forward(layers: Layers, rows: FloatArray) -> list[FloatArray]:
-    """Return what enters each layer."""
-    entered = [rows]
-    for weights, biases in layers[:-1]:
-        given = row_products(entered[-1], weights.T) + biases
-        entered.append(np.maximum(given, 0.0, out=given))
-    return entered
+@dataclass(frozen=True)
+class _Layer:
+    """A layer with its weights on their grid, and how fine the grids of what passes them are."""
+
+    weights: FloatArray
+    biases: FloatArray
+    bits: int
+
+    @classmethod
+    def of(cls, weights: FloatArray, biases: FloatArray) -> Self:
+        bits = grid_bits(weights.shape)
+        return cls(matrix_on_grid(weights, bits), biases, bits)
+
+    def forward(self, entered: FloatArray) -> FloatArray:
+        """Return what the layer gives, (patients, leaving), of rows on its grid."""
+        given = grid_product(entered, self.weights.T)
+        given += self.biases
+        return given

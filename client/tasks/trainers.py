@@ -26,8 +26,10 @@ from protocols.tasks.features import FloatArray
 
 VALUES_AT_ONCE = 4_000_000
 """Patients are taken in parts, so that a wide gradient needs 32 MB at a time and not all memory."""
-FACTORS_AT_ONCE = 1_000_000
+FACTORS_AT_ONCE = 2_000_000
 """The same for factors, of which several copies stand beside each other."""
+KEPT_BYTES = 2**25
+"""The largest block that glibc's allocator takes as a measure (mallopt(3), M_MMAP_THRESHOLD)."""
 
 
 class Trainer(Protocol):
@@ -101,6 +103,7 @@ class MlpTrainer:
     def __init__(self, task: TrainMlp, features: Sequence[Feature]) -> None:
         self._task = task
         values = 2 * sum(task.widths(features))
+        _keep_freed_memory()
         self.patients_at_once = max(1, FACTORS_AT_ONCE // values)
 
     def outputs(self, cohort: Cohort, model: FloatArray) -> FloatArray:
@@ -137,6 +140,15 @@ class ModuleTrainer:
         residual = partial(residuals, self._task.family)
         part = self._module.gradients(model, _rows(self._task, cohort), target, residual)
         return round_contributions(part, mechanism, entropy=entropy)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep what is freed: up to 64 MB, instead of fetching it page by page every time.
+
+    It keeps twice the largest block that was ever freed; a block that is never written to is one
+    too. Pages fetched again and again took a third of the time of a sum.
+    """
+    np.empty(KEPT_BYTES - 2**16, np.uint8)
 
 
 def patient_gradients(task: TrainGlm, cohort: Cohort, model: FloatArray) -> FloatArray:

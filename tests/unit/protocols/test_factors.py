@@ -9,7 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from protocols.factors import (
+    SINGLE_EXACT,
     Factors,
+    RoundedFactors,
     factored_scale,
     factored_sum,
     round_factors,
@@ -137,6 +139,19 @@ def test_the_sum_is_that_of_the_patients_integers() -> None:
     total = factored_sum(layers, bound, entropy=bytes_of(5))
     assert total.dtype == np.int64
     assert total.tolist() == [int(value) for value in expected]
+
+
+@pytest.mark.parametrize("over", [-1.0, 0.0, 0.01, 1.5])
+def test_sums_are_exact_in_either_precision(over: float) -> None:
+    """Each patient at the bound: single precision would lose the last digit of the larger sums."""
+    bound = mechanism((1, 1))
+    furthest = (math.isqrt(bound.squared_sensitivity) - 1) | 1
+    patients = int((1 + over) * SINGLE_EXACT / furthest) | 1
+    whole = np.full((patients, 1), float(furthest))
+    layer = RoundedFactors(whole, np.ones(patients), np.ones((patients, 1)))
+    weights, biases = layer.sums(bound)
+    assert int(weights[0]) == patients * furthest
+    assert int(biases[0]) == patients
 
 
 def test_gradients_below_the_clip_norm_are_met_within_rounding() -> None:
