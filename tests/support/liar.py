@@ -5,10 +5,13 @@ It asks what it likes of anyone, in its own name and the colluders', and keeps a
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import chain, combinations, product
 
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.errors import Refusal
 from protocols.private_sum.assent import assent_body
 from protocols.private_sum.country import CountryRun
 from protocols.private_sum.messages import parcels
@@ -95,6 +98,16 @@ class Liar:
         self.loot.hear(reply)
         return reply
 
+    def agree_all(self, opened: CoordinatorRound, chosen: Set) -> None:
+        """Have every honest member sign a set."""
+        for country in self._members(chosen):
+            self.agree(opened, country, chosen)
+
+    def answer_all(self, opened: CoordinatorRound, chosen: Set) -> None:
+        """Have every honest member answer for a set."""
+        for country in self._members(chosen):
+            self.answer(opened, country, chosen)
+
     def agree_request(self, opened: CoordinatorRound, country: str, chosen: Set) -> bytes:
         """Return a request to sign any set."""
         content = AgreeRequest(round=opened.terms.round_number, countries=chosen)
@@ -151,6 +164,31 @@ class Liar:
             assert (value == sum(plain[one] for one in chosen)).all()
         assert found.rank == len(found.minimal)
         return found.minimal
+
+    def press(self, opened: CoordinatorRound) -> tuple[Set, ...]:
+        """Ask the honest members of every set for all they may give; return what is open then.
+
+        Checks that it is one set at most, of h honest countries and of h + c with the colluders.
+        """
+        roster = self.world.terms.roster
+        sizes = range(1, len(roster) + 1)
+        for chosen in chain.from_iterable(combinations(roster, size) for size in sizes):
+            for ask, country in product((self.agree, self.answer), self._members(chosen)):
+                with suppress(Refusal):
+                    ask(opened, country, chosen)
+        return self.safe(opened)
+
+    def safe(self, opened: CoordinatorRound) -> tuple[Set, ...]:
+        """Return what `opens` does, having checked that it is no more than is promised."""
+        found, terms = self.opens(opened), self.world.terms
+        assert len(found) <= 1
+        for chosen in found:
+            assert len(chosen) >= terms.honest
+            assert len(chosen) + len(self.colluders) >= terms.honest + terms.colluding
+        return found
+
+    def _members(self, chosen: Set) -> list[str]:
+        return [one for one in chosen if one in self.honest]
 
     def _run(self, country: str) -> CountryRun:
         if country not in self.colluders:

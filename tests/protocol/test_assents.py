@@ -1,0 +1,319 @@
+"""A liar that shows signatures, sets, heads and shares which are not what they should be.
+
+Every test drives real countries. It says what the liar could open of the round, by all that it
+holds (`tests.support.loot`), and presses every country for more before it ends.
+"""
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from keys.identity import SigningKey
+from protocols.errors import ReasonCode
+from protocols.private_sum.opening import CoordinatorRound
+from protocols.proto.round_pb2 import (
+    PHASE_ANSWER,
+    PHASE_CONTRIBUTE,
+    Answer,
+    Reply,
+    RequestBody,
+    Signed,
+)
+from protocols.signed import COORDINATOR
+from tests.support.federation import (
+    IDENTITIES,
+    MODEL,
+    World,
+    refused,
+    retold,
+    spoken,
+)
+from tests.support.liar import Liar, assent
+
+ROSTER = ("AT", "BE", "CZ", "DK", "EE")
+WITHOUT_EE, WITHOUT_DK = ("AT", "BE", "CZ", "DK"), ("AT", "BE", "CZ", "EE")
+
+
+def five() -> Liar:
+    """Return a liar with EE, the last of five countries: t = 4, h = 2."""
+    return Liar(World.ready(5, colluding=1, honest=2), ROSTER[4:])
+
+
+# ---- signatures that are not those of t members on exactly this set
+
+Shown = Callable[[Liar, CoordinatorRound], list[Signed]]
+
+
+def signed_by(*signers: str, over: tuple[str, ...] = WITHOUT_EE, **claims: object) -> Shown:
+    return lambda liar, opened: [assent(opened, one, over, **claims) for one in signers]
+
+
+def forged(liar: Liar, opened: CoordinatorRound) -> list[Signed]:
+    shown = signed_by(*WITHOUT_EE)(liar, opened)
+    return [*shown[:3], spoken(shown[3], shown[3].body, SigningKey.generate())]
+
+
+def of_a_next_round(liar: Liar, opened: CoordinatorRound) -> list[Signed]:
+    return signed_by(*WITHOUT_EE)(liar, liar.begin(2))
+
+
+def of_another_model(liar: Liar, opened: CoordinatorRound) -> list[Signed]:
+    return signed_by(*WITHOUT_EE)(liar, liar.begin(1, b"another model"))
+
+
+def of_another_run(liar: Liar, opened: CoordinatorRound) -> list[Signed]:
+    other = World.ready(5, colluding=1, honest=2, run_id=bytes(16))
+    return signed_by(*WITHOUT_EE)(liar, other.coordinator.begin_round(1, "train", MODEL))
+
+
+def renumbered(liar: Liar, opened: CoordinatorRound) -> list[Signed]:
+    """Signed in this context with the number of another round in the body."""
+    shown, other = signed_by(*WITHOUT_EE)(liar, opened), signed_by("DK")(liar, liar.begin(2))
+    return [*shown[:3], spoken(shown[3], other[0].body, IDENTITIES["DK"])]
+
+
+@pytest.mark.parametrize(
+    ("shown", "code"),
+    [
+        (signed_by(), ReasonCode.ROSTER),
+        (signed_by("AT", "BE", "CZ"), ReasonCode.ROSTER),
+        (signed_by("AT", "BE", "CZ", "EE"), ReasonCode.ROSTER),
+        (signed_by("AT", "BE", "CZ", "DK", "EE"), ReasonCode.ROSTER),
+        (signed_by("AT", "BE", "CZ", "CZ"), ReasonCode.ROSTER),
+        (signed_by("AT", "BE", "CZ", "DK", "DK"), ReasonCode.ROSTER),
+        (signed_by("BE", "AT", "CZ", "DK"), ReasonCode.ROSTER),
+        (signed_by(*WITHOUT_EE, over=WITHOUT_DK), ReasonCode.ROSTER),
+        (signed_by(*WITHOUT_EE, over=ROSTER), ReasonCode.ROSTER),
+        (signed_by(*WITHOUT_EE, phase=PHASE_ANSWER), ReasonCode.STALE),
+        (signed_by(*WITHOUT_EE, phase=PHASE_CONTRIBUTE), ReasonCode.STALE),
+        (signed_by(*WITHOUT_EE, receiver=COORDINATOR), ReasonCode.STALE),
+        (forged, ReasonCode.NOT_AUTHENTIC),
+        (of_a_next_round, ReasonCode.STALE),
+        (of_another_model, ReasonCode.STALE),
+        (of_another_run, ReasonCode.STALE),
+        (renumbered, ReasonCode.ROSTER),
+    ],
+    ids=[
+        *("none", "fewer-than-t", "a-stranger-to-the-set", "one-too-many", "one-twice"),
+        *("t-and-one-twice", "unsorted", "over-another-set", "over-the-roster"),
+        *("an-answer", "a-contribution", "to-the-coordinator", "forged", "of-a-next-round"),
+        *("of-another-model", "of-another-run", "renumbered"),
+    ],
+)
+def test_only_signatures_of_t_members_on_this_very_set_count(
+    shown: Shown, code: ReasonCode
+) -> None:
+    """DK signs nothing, so that no course of the round has t signatures on this set."""
+    liar = five()
+    opened = liar.contributed()
+    assents = shown(liar, opened)
+    for country in ("AT", "BE", "CZ"):
+        liar.agree(opened, country, WITHOUT_EE)
+        with refused(liar.world.countries[country], code):
+            liar.answer(opened, country, WITHOUT_EE, assents)
+    assert liar.opens(opened) == ()
+
+
+def test_the_assents_of_a_round_do_not_serve_in_the_next() -> None:
+    liar = five()
+    first = liar.contributed(1)
+    liar.agree_all(first, WITHOUT_EE)
+    old = liar.assents(first, WITHOUT_EE)
+    second = liar.contributed(2)
+    for country in WITHOUT_EE:
+        with refused(liar.world.countries[country], ReasonCode.STALE):
+            liar.answer(second, country, WITHOUT_EE, old)
+        with refused(liar.world.countries[country], ReasonCode.STALE):
+            liar.answer(first, country, WITHOUT_EE)
+    assert liar.opens(first) == liar.opens(second) == ()
+    assert liar.press(first) == ()
+    assert liar.press(second) == (WITHOUT_EE,)
+
+
+def test_assents_are_not_asked_for_the_roster_and_do_no_harm_there() -> None:
+    liar = five()
+    opened = liar.contributed()
+    shown = signed_by(*WITHOUT_EE)(liar, opened)
+    for country in ("AT", "BE", "CZ"):
+        liar.answer(opened, country, ROSTER, shown)
+    assert liar.press(opened) == (WITHOUT_EE,)
+
+
+# ---- sets that are never opened
+
+
+@pytest.mark.parametrize(
+    ("chosen", "why"),
+    [
+        ((), "this country is not among them"),
+        (("AT",), "fewer than the 4"),
+        (("AT", "BE"), "fewer than the 4"),
+        (("AT", "BE", "CZ"), "fewer than the 4"),
+        (("BE", "CZ", "DK", "EE"), "this country is not among them"),
+        (("AT", "BE", "CZ", "CZ"), "not a sorted list"),
+        (("AT", "BE", "CZ", "DK", "DK", "EE"), "not a sorted list"),
+        (("BE", "AT", "CZ", "DK"), "not a sorted list"),
+        (("AT", "BE", "CZ", "DK", "XX"), "not a sorted list"),
+        (("AT", "BE", "CZ", "FI"), "not a sorted list"),
+        (("AT", "BE", "CZ", "DK", "EE", "FI"), "not a sorted list"),
+        (("AT", "BE", "CZ", ""), "not a sorted list"),
+    ],
+    ids=lambda value: "-".join(value) or "none" if isinstance(value, tuple) else "",
+)
+def test_a_set_that_is_too_small_or_holds_strangers_is_neither_signed_nor_answered(
+    chosen: tuple[str, ...], why: str
+) -> None:
+    liar = five()
+    opened = liar.contributed()
+    signers = sorted(set(chosen) & set(ROSTER))
+    shown = [assent(opened, one, chosen) for one in signers]
+    with refused(liar.world.countries["AT"], ReasonCode.ROSTER, naming=why[1:]):
+        liar.agree(opened, "AT", chosen)
+    with refused(liar.world.countries["AT"], ReasonCode.ROSTER, naming=why[1:]):
+        liar.answer(opened, "AT", chosen, shown)
+    assert liar.opens(opened) == ()
+
+
+def test_the_roster_is_never_signed() -> None:
+    """A signature on it would be none on a smaller set, and would keep this country from one."""
+    liar = five()
+    opened = liar.contributed()
+    with refused(liar.world.countries["AT"], ReasonCode.ROSTER, naming="dropped out"):
+        liar.agree(opened, "AT", ROSTER)
+    assert liar.opens(opened) == ()
+
+
+@pytest.mark.parametrize(
+    ("terms", "smallest"),
+    [
+        ({"colluding": 0, "honest": 2}, 3),
+        ({"colluding": 0, "honest": 4}, 4),
+        ({"colluding": 1, "honest": 2}, 4),
+        ({"colluding": 0, "honest": 2, "smallest_countries": 4}, 4),
+        ({"colluding": 0, "honest": 2, "smallest_countries": 5}, 5),
+        ({"colluding": 1, "honest": 4}, 5),
+    ],
+    ids=str,
+)
+def test_the_floor_is_h_and_c_or_what_the_agreement_says_or_t(
+    terms: dict[str, int], smallest: int
+) -> None:
+    liar = Liar(World.ready(5, **terms))
+    for size in (2, 3, 4):
+        number = size - 1
+        opened, chosen = liar.contributed(number), ROSTER[:size]
+        if size < smallest:
+            with refused(liar.world.countries["AT"], ReasonCode.ROSTER, naming="fewer than"):
+                liar.agree(opened, "AT", chosen)
+            assert liar.opens(opened) == ()
+        else:
+            liar.agree_all(opened, chosen)
+            liar.answer_all(opened, chosen)
+            assert liar.opens(opened) == (chosen,)
+
+
+def test_a_country_that_did_not_contribute_is_in_no_set() -> None:
+    liar = five()
+    opened = liar.contributed(without=("DK",))
+    with refused(liar.world.countries["DK"], ReasonCode.STALE):
+        liar.agree(opened, "DK", WITHOUT_EE)
+    for country in ("AT", "BE", "CZ"):
+        liar.agree(opened, country, WITHOUT_EE)
+    shown = signed_by(*WITHOUT_EE)(liar, opened)
+    for country in ("AT", "BE", "CZ"):
+        with refused(liar.world.countries[country], ReasonCode.ROSTER):
+            liar.answer(opened, country, WITHOUT_EE, shown)
+    assert liar.press(opened) == ()
+
+
+# ---- substituted parts
+
+
+def with_head(request: bytes, place: int, change: Callable[[Signed], Signed]) -> bytes:
+    def put(body: RequestBody) -> None:
+        body.answer.heads[place].CopyFrom(change(body.answer.heads[place]))
+
+    return retold(request, put)
+
+
+def test_a_head_of_another_round_is_refused() -> None:
+    liar = five()
+    past = liar.contributed(1)
+    opened = liar.contributed(2)
+    liar.agree_all(opened, WITHOUT_EE)
+    old = liar.loot.said(past.terms.context)["BE"].head
+    request = with_head(liar.answer_request(opened, "AT", WITHOUT_EE), 1, lambda _: old)
+    with refused(liar.world.countries["AT"], ReasonCode.STALE, naming="BE"):
+        liar.world.countries["AT"].answer(request)
+    assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
+
+
+@pytest.mark.parametrize("key", [IDENTITIES["EE"], SigningKey.generate()], ids=["member", "none"])
+def test_a_head_in_anothers_name_is_refused_for_a_smaller_set(key: SigningKey) -> None:
+    liar = five()
+    opened = liar.contributed()
+    liar.agree_all(opened, WITHOUT_EE)
+    request = liar.answer_request(opened, "AT", WITHOUT_EE)
+    lie = with_head(request, 1, lambda head: spoken(head, head.body, key))
+    with refused(liar.world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):
+        liar.world.countries["AT"].answer(lie)
+    assert liar.opens(opened) == ()
+
+
+@pytest.mark.parametrize("part", ["heads", "shares"])
+def test_every_member_has_a_head_and_a_share_in_the_request(part: str) -> None:
+    liar = five()
+    opened = liar.contributed()
+    liar.agree_all(opened, WITHOUT_EE)
+    run, honest = liar.world.countries["AT"], liar.answer_request(opened, "AT", WITHOUT_EE)
+    for change in (
+        lambda body: getattr(body.answer, part).pop(),
+        lambda body: getattr(body.answer, part).append(getattr(body.answer, part)[0]),
+        lambda body: getattr(body.answer, part)[0].CopyFrom(getattr(body.answer, part)[1]),
+    ):
+        with refused(run, ReasonCode.ROSTER):
+            run.answer(retold(honest, change))
+    assert liar.opens(opened) == ()
+
+
+def test_a_substituted_share_opens_for_nobody_and_gives_nothing_else() -> None:
+    """DK's share for BE, its share of the round before, and chance, in place of BE's for AT."""
+    liar = five()
+    past = liar.contributed(1)
+    opened = liar.contributed(2)
+    liar.agree_all(opened, WITHOUT_EE)
+
+    def sealed(number: CoordinatorRound, owner: str, holder: str) -> bytes:
+        said = liar.loot.said(number.terms.context)[owner]
+        return next(part.content for part in said.shares if part.country == holder)
+
+    swapped = [sealed(opened, "DK", "BE"), sealed(past, "BE", "AT"), os.urandom(60)]
+
+    def swap(body: RequestBody) -> None:
+        for part, content in zip(body.answer.shares, swapped, strict=True):
+            part.content = content
+
+    run = liar.world.countries["AT"]
+    reply = run.answer(retold(liar.answer_request(opened, "AT", WITHOUT_EE), swap))
+    answer = Answer.FromString(Reply.FromString(reply).answer.body)
+    assert [part.country for part in answer.shares] == ["AT"]
+    assert list(answer.unopenable) == ["BE", "CZ", "DK"]
+    liar.loot.hear(reply)
+    assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
+
+
+def test_a_request_of_the_other_phase_or_round_is_refused() -> None:
+    liar = five()
+    opened = liar.contributed()
+    run = liar.world.countries["AT"]
+    for other in (liar.begin(2), liar.begin(1, b"another model")):
+        with refused(run, ReasonCode.STALE):
+            run.agree(liar.agree_request(other, "AT", WITHOUT_EE))
+    with refused(run, ReasonCode.MALFORMED):
+        run.agree(retold(liar.agree_request(opened, "AT", WITHOUT_EE), phase=PHASE_ANSWER))
+    with refused(run, ReasonCode.STALE):
+        run.agree(liar.agree_request(opened, "BE", WITHOUT_EE))
+    with refused(run, ReasonCode.NOT_AUTHENTIC):
+        run.agree(retold(liar.agree_request(opened, "AT", WITHOUT_EE), key=IDENTITIES["EE"]))
+    assert liar.opens(opened) == ()

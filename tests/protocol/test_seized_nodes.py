@@ -1,0 +1,128 @@
+"""A thief of nodes' states beside the liar: what opens depends on when they were taken.
+
+A state holds the pair chains of the rounds to come; while a round is open also its mask keys, its
+sealing keys and the own share; of a round that is answered, or behind an open one, nothing. A node
+seized in mid-round therefore counts as a colluder in it and in what follows of the run: it opens
+its own part, and no other country's, and that only once t shares are there.
+"""
+
+import pytest
+
+from protocols.private_sum.opening import CoordinatorRound
+from tests.support.federation import World
+from tests.support.liar import Liar
+
+ROSTER = ("AT", "BE", "CZ", "DK", "EE")
+LEFT = ("AT", "BE", "CZ", "EE")
+
+
+def liar_of(colluding: int = 1) -> Liar:
+    """Return a liar among five countries with the last of them: h = 2, t = 4 for c of 1 or 2."""
+    return Liar(World.ready(5, colluding=colluding, honest=2), ROSTER[5 - colluding :])
+
+
+def seize_all(liar: Liar) -> None:
+    for country in liar.honest:
+        liar.seize(country)
+
+
+def test_all_nodes_seized_after_answering_open_no_more_than_was_open() -> None:
+    liar = liar_of()
+    opened = liar.contributed()
+    liar.answer_all(opened, ROSTER)
+    assert liar.opens(opened) == (liar.honest,)
+    seize_all(liar)
+    assert liar.opens(opened) == (liar.honest,)
+
+
+def test_all_members_seized_after_answering_for_a_smaller_set_open_no_more() -> None:
+    """DK, outside it, contributed late and holds its keys: seized as well, it opens nothing."""
+    liar = liar_of()
+    opened = liar.contributed()
+    liar.agree_all(opened, LEFT)
+    liar.answer_all(opened, LEFT)
+    seize_all(liar)
+    assert liar.opens(opened) == (("AT", "BE", "CZ"),)
+
+
+@pytest.mark.parametrize("signed", [False, True], ids=["contributed", "signed"])
+def test_all_nodes_seized_after_the_next_round_began_open_no_void_round(*, signed: bool) -> None:
+    liar = liar_of()
+    void = liar.contributed(1)
+    if signed:
+        liar.agree_all(void, LEFT)
+    liar.contributed(2)
+    seize_all(liar)
+    assert liar.opens(void) == ()
+
+
+def test_all_nodes_seized_after_the_next_round_began_open_no_half_answered_round() -> None:
+    """Two of the four needed had answered; what the others kept is gone."""
+    liar = liar_of(colluding=0)
+    void = liar.contributed(1)
+    for country in ("AT", "BE"):
+        liar.answer(void, country, ROSTER)
+    liar.contributed(2)
+    seize_all(liar)
+    assert liar.opens(void) == ()
+
+
+def in_mid_round(liar: Liar, kind: str) -> tuple[CoordinatorRound, tuple[str, ...]]:
+    """Return an open round to which all contributed, signed for where the set is a smaller one."""
+    opened = liar.contributed()
+    if kind == "smaller":
+        liar.agree_all(opened, LEFT)
+    return opened, ROSTER if kind == "roster" else LEFT
+
+
+@pytest.mark.parametrize("kind", ["roster", "smaller"])
+@pytest.mark.parametrize("colluding", [1, 2])
+def test_a_node_seized_in_mid_round_opens_nothing_with_fewer_than_t_shares(
+    colluding: int, kind: str
+) -> None:
+    """t = 4: c colluders, the thief's one, and answers up to t − 1 shares in all."""
+    liar = liar_of(colluding)
+    opened, chosen = in_mid_round(liar, kind)
+    liar.seize("AT")
+    assert liar.opens(opened) == ()
+    for country in ("BE", "CZ")[: liar.world.terms.threshold - colluding - 2]:
+        liar.answer(opened, country, chosen)
+        assert liar.opens(opened) == ()
+
+
+@pytest.mark.parametrize("kind", ["roster", "smaller"])
+def test_with_t_shares_a_node_seized_in_mid_round_opens_its_own_part_and_no_others(
+    kind: str,
+) -> None:
+    """Its masks are known: it has become a colluder, and the others have not."""
+    liar = liar_of()
+    opened, chosen = in_mid_round(liar, kind)
+    liar.seize("AT")
+    for country in ("BE", "CZ"):
+        liar.answer(opened, country, chosen)
+    rest = ("BE", "CZ", "DK") if kind == "roster" else ("BE", "CZ")
+    assert liar.opens(opened) == (("AT",), rest)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2, 3])
+def test_so_many_nodes_seized_in_mid_round_open_it_without_an_answer_as_t_says(taken: int) -> None:
+    """Three honest states and a colluder's are four shares: t, and every secret is there."""
+    liar = liar_of()
+    opened = liar.contributed()
+    for country in liar.honest[:taken]:
+        liar.seize(country)
+    opens = liar.opens(opened)
+    assert bool(opens) == (taken + 1 >= liar.world.terms.threshold)
+
+
+def test_a_node_seized_before_a_round_is_a_colluder_from_then_on_and_not_before() -> None:
+    liar = liar_of(colluding=2)
+    first = liar.contributed(1)
+    liar.answer_all(first, ROSTER)
+    liar.seize("AT")
+    assert liar.opens(first) == (("AT", "BE", "CZ"),)
+    second = liar.contributed(2)
+    assert liar.opens(second) == ()
+    for country in ("BE", "CZ"):
+        liar.answer(second, country, ROSTER)
+    assert liar.opens(second) == (("AT",), ("BE", "CZ"))

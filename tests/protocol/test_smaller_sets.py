@@ -1,0 +1,307 @@
+"""A liar and the sums of fewer countries than the roster: who signs what, and what that opens.
+
+Every test drives real countries. It says what the liar could open of the round, by all that it
+holds (`tests.support.loot`), and presses every country for more before it ends.
+"""
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from protocols.errors import ProtocolFault, ReasonCode, Refusal
+from protocols.private_sum.opening import CoordinatorRound, OpenedSum, VoidRound
+from protocols.proto.round_pb2 import (
+    Answer,
+    ContributionHead,
+    Reply,
+)
+from protocols.signed import serialise
+from tests.support.federation import (
+    IDENTITIES,
+    MODEL,
+    ZEROS,
+    World,
+    refused,
+    spoken,
+)
+from tests.support.liar import Liar
+
+ROSTER = ("AT", "BE", "CZ", "DK", "EE")
+WITHOUT_EE, WITHOUT_DK = ("AT", "BE", "CZ", "DK"), ("AT", "BE", "CZ", "EE")
+
+
+def four() -> Liar:
+    """Return a liar among AT, BE, CZ and DK, nobody colluding: t = 3, h = 2."""
+    return Liar(World.ready(4, colluding=0, honest=2))
+
+
+def five(colluding: int = 1) -> Liar:
+    """Return a liar with the last of five countries: t = 4, h = 2."""
+    return Liar(World.ready(5, colluding=colluding, honest=2), ROSTER[5 - colluding :])
+
+
+# ---- what is meant to open
+
+
+@pytest.mark.parametrize("late", ["AT", "CZ"])
+def test_the_set_that_is_left_opens_and_nothing_else(late: str) -> None:
+    liar = five()
+    left = tuple(one for one in ROSTER if one != late)
+    opened = liar.contributed(without=(late,))
+    liar.agree_all(opened, left)
+    assert liar.opens(opened) == ()
+    liar.answer_all(opened, left)
+    assert liar.opens(opened) == (left[:3],)
+    assert liar.press(opened) == (left[:3],)
+
+
+def test_an_answer_holds_no_mask_key_of_a_pair_inside_the_set() -> None:
+    liar = five()
+    opened = liar.contributed(without=("CZ",))
+    left = ("AT", "BE", "DK", "EE")
+    liar.agree_all(opened, left)
+    for country in ("AT", "BE", "DK"):
+        signed = Reply.FromString(liar.answer(opened, country, left)).answer
+        answer = Answer.FromString(signed.body)
+        assert [part.country for part in answer.masks] == ["CZ"]
+        assert [part.country for part in answer.shares] == list(left)
+    assert liar.opens(opened) == (("AT", "BE", "DK"),)
+
+
+# ---- different sets, and the roster beside a smaller one
+
+
+def test_different_sets_for_different_countries_open_nothing() -> None:
+    """AT is told that DK dropped out, DK that AT did; each set lacks a signature."""
+    liar = four()
+    opened = liar.contributed()
+    one, other = ("AT", "BE", "CZ"), ("BE", "CZ", "DK")
+    for country, chosen in (("AT", one), ("BE", one), ("CZ", other), ("DK", other)):
+        liar.agree(opened, country, chosen)
+    for country, chosen in (("AT", one), ("BE", one), ("CZ", other), ("DK", other)):
+        with refused(liar.world.countries[country], ReasonCode.ROSTER, naming="agreed"):
+            liar.answer(opened, country, chosen)
+    for country in ("AT", "BE", "CZ", "DK"):
+        with refused(liar.world.countries[country], ReasonCode.ROSTER, naming="agreed"):
+            liar.answer(opened, country, liar.honest)
+    assert liar.opens(opened) == ()
+    assert liar.press(opened) == ()
+
+
+def test_two_sets_signed_by_colluders_open_nothing_beside_each_other() -> None:
+    """EE and DK sign both; the one honest country that both need signs one."""
+    liar = five(colluding=2)
+    opened = liar.contributed()
+    one, other = ("AT", "BE", "DK", "EE"), ("BE", "CZ", "DK", "EE")
+    liar.agree_all(opened, one)
+    liar.agree(opened, "CZ", other)
+    with refused(liar.world.countries["BE"], ReasonCode.STALE, naming="once"):
+        liar.agree(opened, "BE", other)
+    with refused(liar.world.countries["CZ"], ReasonCode.ROSTER):
+        liar.answer(opened, "CZ", other)
+    liar.answer_all(opened, one)
+    assert liar.opens(opened) == (("AT", "BE"),)
+    assert liar.press(opened) == (("AT", "BE"),)
+
+
+def test_the_roster_for_some_and_a_smaller_set_for_others_opens_one_of_them() -> None:
+    liar = five()
+    opened = liar.contributed()
+    for country in ("AT", "BE"):
+        liar.agree(opened, country, WITHOUT_DK)
+    for country in ("CZ", "DK"):
+        liar.answer(opened, country, ROSTER)
+    for country in ("AT", "BE"):
+        for chosen in (WITHOUT_DK, ROSTER):
+            with refused(liar.world.countries[country], ReasonCode.ROSTER):
+                liar.answer(opened, country, chosen)
+    assert liar.opens(opened) == ()
+    assert liar.press(opened) == ()
+
+
+def test_who_answered_for_the_roster_signs_no_smaller_set_after_it() -> None:
+    liar = five()
+    opened = liar.contributed()
+    liar.answer(opened, "AT", ROSTER)
+    with refused(liar.world.countries["AT"], ReasonCode.STALE):
+        liar.agree(opened, "AT", WITHOUT_DK)
+    assert liar.opens(opened) == ()
+    for country in ("BE", "CZ"):
+        liar.answer(opened, country, ROSTER)
+    assert liar.press(opened) == (WITHOUT_EE,)
+
+
+# ---- a drop-out that was none
+
+
+def test_a_contribution_that_comes_late_is_not_opened() -> None:
+    """CZ is said to have dropped out and the others' sum is opened; then its words come."""
+    liar = five()
+    opened = liar.contributed(without=("CZ",))
+    left = ("AT", "BE", "DK", "EE")
+    liar.agree_all(opened, left)
+    liar.answer_all(opened, left)
+    liar.contribute(opened, "CZ")
+    assert liar.opens(opened) == (("AT", "BE", "DK"),)
+    liar.answer(opened, "CZ", ROSTER)
+    assert liar.opens(opened) == (("AT", "BE", "DK"),)
+    assert liar.press(opened) == (("AT", "BE", "DK"),)
+
+
+def test_a_contribution_that_was_held_back_is_not_opened() -> None:
+    """The late answer for the roster brings shares, and t − c of the others gave none."""
+    liar = four()
+    opened = liar.contributed()
+    left = ("AT", "BE", "CZ")
+    liar.answer(opened, "DK", liar.honest)
+    liar.agree_all(opened, left)
+    liar.answer_all(opened, left)
+    assert liar.opens(opened) == (left,)
+    assert liar.press(opened) == (left,)
+
+
+# ---- asked twice
+
+
+def test_a_country_signs_one_set_a_round() -> None:
+    liar = five()
+    opened = liar.contributed()
+    liar.agree(opened, "AT", WITHOUT_DK)
+    for chosen in (WITHOUT_DK, WITHOUT_EE, ROSTER):
+        with refused(
+            liar.world.countries["AT"], ReasonCode.STALE if chosen != ROSTER else ReasonCode.ROSTER
+        ):
+            liar.agree(opened, "AT", chosen)
+    assert liar.press(opened) == ()
+
+
+def test_a_country_answers_for_one_set_once() -> None:
+    liar = five()
+    opened = liar.contributed()
+    liar.agree_all(opened, WITHOUT_DK)
+    liar.answer_all(opened, WITHOUT_DK)
+    for chosen in (WITHOUT_DK, WITHOUT_EE, ROSTER):
+        with refused(liar.world.countries["AT"], ReasonCode.STALE):
+            liar.answer(opened, "AT", chosen)
+        with refused(liar.world.countries["AT"], ReasonCode.STALE):
+            liar.agree(opened, "AT", chosen)
+    assert liar.opens(opened) == (("AT", "BE", "CZ"),)
+    assert liar.press(opened) == (("AT", "BE", "CZ"),)
+
+
+def test_who_signed_a_smaller_set_does_not_answer_for_the_roster() -> None:
+    liar = five()
+    opened = liar.contributed()
+    liar.agree_all(opened, WITHOUT_DK)
+    for country in ("AT", "BE", "CZ"):
+        with refused(liar.world.countries[country], ReasonCode.ROSTER, naming="AT, BE, CZ, EE"):
+            liar.answer(opened, country, ROSTER)
+    liar.answer(opened, "DK", ROSTER)
+    assert liar.opens(opened) == ()
+    assert liar.press(opened) == (("AT", "BE", "CZ"),)
+
+
+def test_a_restart_forgets_neither_a_signature_nor_an_answer() -> None:
+    liar = five()
+    opened = liar.contributed()
+    for country in ("AT", "BE", "CZ"):
+        liar.world.restart(country)
+        liar.agree(opened, country, WITHOUT_DK)
+        liar.world.restart(country)
+        with refused(liar.world.countries[country], ReasonCode.STALE):
+            liar.agree(opened, country, WITHOUT_EE)
+        with refused(liar.world.countries[country], ReasonCode.ROSTER):
+            liar.answer(opened, country, ROSTER)
+    for country in ("AT", "BE", "CZ"):
+        liar.world.restart(country)
+        liar.answer(opened, country, WITHOUT_DK)
+        liar.world.restart(country)
+    assert liar.opens(opened) == (("AT", "BE", "CZ"),)
+    assert liar.press(opened) == (("AT", "BE", "CZ"),)
+
+
+# ---- members that send garbage
+
+
+def closed(world: World, without: str) -> CoordinatorRound:
+    """Return a round of an honest coordinator that one country stayed away from, agreed on."""
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    for country in world.terms.roster:
+        if country != without:
+            world.contribute(opened, country, ZEROS + 1)
+    for country in opened.close():
+        world.agree(opened, country)
+    return opened
+
+
+def with_answer(reply: bytes, country: str, change: Callable[[Answer], object]) -> bytes:
+    signed = Reply.FromString(reply).answer
+    answer = Answer.FromString(signed.body)
+    change(answer)
+    return serialise(Reply(answer=spoken(signed, serialise(answer), IDENTITIES[country])))
+
+
+def test_a_wrong_mask_key_of_a_member_voids_the_round_and_the_next_one_opens() -> None:
+    world = World.ready(5, colluding=1, honest=2)
+    opened = closed(world, "EE")
+    for country in ("BE", "CZ", "DK"):
+        world.answer(opened, country)
+    reply = world.countries["AT"].answer(opened.answer_request("AT"))
+
+    def garble(answer: Answer) -> None:
+        answer.masks[0].content = os.urandom(32)
+
+    opened.take_answer("AT", with_answer(reply, "AT", garble))
+    assert opened.open() == VoidRound("the check coordinates of the sum are not zero", ())
+    after = world.sum(2, "train", dict.fromkeys(ROSTER, ZEROS + 1))
+    assert isinstance(after, OpenedSum)
+    assert (after.values == 5).all()
+
+
+def longer(answer: Answer) -> None:
+    answer.masks[0].content += b"0"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        longer,
+        lambda answer: answer.masks.pop(),
+        lambda answer: answer.masks.append(answer.masks[0]),
+        lambda answer: setattr(answer.masks[0], "country", "BE"),
+    ],
+    ids=["longer", "none", "twice", "inside"],
+)
+def test_mask_keys_that_are_not_those_outside_the_set_are_not_taken(
+    change: Callable[[Answer], object],
+) -> None:
+    world = World.ready(5, colluding=1, honest=2)
+    opened = closed(world, "EE")
+    reply = world.countries["AT"].answer(opened.answer_request("AT"))
+    with pytest.raises((ProtocolFault, Refusal)):
+        opened.take_answer("AT", with_answer(reply, "AT", change))
+    assert opened.answered == ()
+    opened.take_answer("AT", reply)
+    for country in ("BE", "CZ", "DK"):
+        world.answer(opened, country)
+    result = opened.open()
+    assert isinstance(result, OpenedSum)
+    assert (result.values == 4).all()
+
+
+def test_a_member_without_a_wanted_seed_voids_the_round_and_learns_nothing() -> None:
+    """EE commits to a seed that its shares do not give: void, and no other sum opens for it."""
+    liar = five()
+    opened = liar.begin()
+    for country in ("AT", "BE", "CZ"):
+        liar.contribute(opened, country)
+    reply = Reply.FromString(liar.contribute(opened, "EE"))
+    head = ContributionHead.FromString(reply.contribution.head.body)
+    head.seed_commitment = os.urandom(32)
+    lie = spoken(reply.contribution.head, serialise(head), IDENTITIES["EE"])
+    liar.loot.said(opened.terms.context)["EE"].head.CopyFrom(lie)
+    liar.agree_all(opened, WITHOUT_DK)
+    liar.answer_all(opened, WITHOUT_DK)
+    assert liar.opens(opened) == (("AT", "BE", "CZ"),)
+    assert liar.press(opened) == (("AT", "BE", "CZ"),)
