@@ -35,6 +35,8 @@ class Terms:
     budget_epsilon: float
     smallest_cohort: int
     youngest: int
+    honest: int = 3
+    smallest_countries: int = 4
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from protocols.errors import Refusal
+from protocols.private_sum.messages import refusal_reply
 from protocols.proto.round_pb2 import (
     PHASE_AGREE,
     PHASE_ANSWER,
@@ -40,6 +42,7 @@ class CarrierToWorld:
         self._odd: dict[tuple[str, str], list[Answer]] = {}
         self._journal: dict[tuple[str, bytes], bytes] = {}
         self.asked: list[tuple[str, str]] = []
+        self.frames: dict[tuple[str, str], bytes] = {}
         self.seconds: list[float] = []
 
     def misbehave(self, country: str, phase: str, *answers: Answer) -> None:
@@ -54,12 +57,16 @@ class CarrierToWorld:
     def _reply(self, country: str, frame: bytes) -> bytes | None:
         phase = phase_of(frame)
         self.asked.append((country, phase))
+        self.frames[country, phase] = frame
         odd = self._odd.get((country, phase))
         return odd.pop(0)(frame) if odd else self.honest(country, frame)
 
     def honest(self, country: str, frame: bytes) -> bytes:
         if (country, frame) not in self._journal:
-            self._journal[country, frame] = self._computed(country, frame)
+            try:
+                self._journal[country, frame] = self._computed(country, frame)
+            except Refusal as refusal:
+                return refusal_reply(refusal.code)
         return self._journal[country, frame]
 
     def _computed(self, country: str, frame: bytes) -> bytes:

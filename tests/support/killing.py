@@ -75,11 +75,14 @@ class Arena:
     studies: list[str] = field(default_factory=list)
 
     @classmethod
-    def raised(cls, folder: Path) -> "Arena":
-        """Start everybody, from keys to a signed agreement; takes about half a minute."""
+    def raised(cls, folder: Path, **changes: Any) -> "Arena":
+        """Start everybody, from keys to a signed agreement; takes about half a minute.
+
+        `changes` go to the agreement.
+        """
         for name in ("logs", "tmp"):
             (folder / name).mkdir(parents=True)
-        terms = replace(TERMS, budget_epsilon=BUDGET_EPSILON)
+        terms = replace(TERMS, budget_epsilon=BUDGET_EPSILON, **changes)
         world = replace(four_countries(folder), terms=terms)
         processes = Processes(folder / "logs")
         federation = Federation.gather(world, Silent(), processes)

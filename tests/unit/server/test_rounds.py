@@ -1,4 +1,7 @@
-"""The conductor, over countries that are silent, refuse, talk nonsense, repeat, or are late."""
+"""The conductor, over countries that are silent, refuse, talk nonsense, repeat, or are late.
+
+Four countries, of which three must be left, lose one and go on; of three nobody may be missing.
+"""
 
 from collections.abc import Callable
 
@@ -11,7 +14,17 @@ from protocols.errors import ProtocolFault, ReasonCode
 from protocols.private_sum.coordinator import CoordinatorRun
 from protocols.private_sum.messages import refusal_reply
 from protocols.private_sum.opening import OpenedSum, VoidRound
-from server.rounds import ATTEMPTS, CATCHING_UP, Conductor, RoundReport, SetUpFailed
+from server.rounds import (
+    ANSWERED,
+    ATTEMPTS,
+    CATCHING_UP,
+    NOT_AGREED,
+    SPARED_SECONDS,
+    Conductor,
+    RoundReport,
+    SetUpFailed,
+    recorded,
+)
 from tests.support.carriers import Answer, CarrierToWorld
 from tests.support.federation import MODEL, NAMES, World, coordinator_of
 
@@ -42,9 +55,8 @@ class Scene:
         )
 
     def kept(self, number: int, countries: tuple[str, ...]) -> None:
-        assert not any(phase == "agree" for _, phase in self.carrier.asked), (
-            "told before it is kept"
-        )
+        told = [country for country, phase in self.carrier.asked if phase == "agree"]
+        assert len(told) == sum(map(len, self.closed.values())), "told before it is kept"
         assert number not in self.closed
         self.closed[number] = countries
 
@@ -80,10 +92,11 @@ def expired(_: bytes) -> bytes:
     return refusal_reply(ReasonCode.DOCUMENTS_EXPIRED)
 
 
-def opened(report: RoundReport, size: int = SIZE) -> OpenedSum:
+def opened(report: RoundReport, size: int = SIZE, without: str = "") -> OpenedSum:
     assert isinstance(report.outcome, OpenedSum), report
-    assert np.array_equal(report.outcome.values, sum(VALUES[name] for name in NAMES[:size]))
-    assert report.outcome.countries == NAMES[:size]
+    countries = tuple(name for name in NAMES[:size] if name != without)
+    assert np.array_equal(report.outcome.values, sum(VALUES[name] for name in countries))
+    assert report.outcome.countries == countries
     return report.outcome
 
 
@@ -274,6 +287,203 @@ def test_a_set_up_of_another_run_is_not_taken_up() -> None:
         conductor.take_up(replies)
 
 
+FOUR = 4
+REST = ("AT", "BE", "DK")
+"""Who is left of four without CZ."""
+
+
+def four() -> Scene:
+    """Return a scene of four countries, ready, of which one may drop out (n=4, c=1: t=3)."""
+    return Scene(FOUR, honest=2).ready()
+
+
+def asked_in(scene: Scene, phase: str) -> list[str]:
+    return [country for country, asked in scene.carrier.asked if asked == phase]
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [(silent, "no reply in time"), (refusal, "refused (declined)"), (nonsense, ""), (empty, "")],
+)
+def test_a_country_that_does_not_contribute_is_left_out(answer: Answer, cause: str) -> None:
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", *[answer] * ATTEMPTS)
+    report = scene.round()
+    opened(report, FOUR, without="CZ")
+    assert set(report.causes) == {"CZ"}
+    assert cause in report.causes["CZ"]
+    assert scene.closed == {1: REST}
+    assert asked_in(scene, "agree") == asked_in(scene, "answer") == list(REST)
+    assert recorded(report).countries == REST
+
+
+def test_where_everybody_is_there_nobody_is_asked_to_agree_and_nothing_is_kept() -> None:
+    scene = four()
+    opened(scene.round(), FOUR)
+    assert not asked_in(scene, "agree")
+    assert not scene.closed
+
+
+def test_a_country_left_out_is_back_in_the_next_round_that_it_answers() -> None:
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", silent, silent, silent)
+    opened(scene.round(1), FOUR, without="CZ")
+    opened(scene.round(2), FOUR, without="CZ")
+    opened(scene.round(3), FOUR)
+    assert not scene.round(4).causes
+    assert scene.closed == {1: REST, 2: REST}
+
+
+def test_who_was_left_out_is_asked_last_and_once_and_not_waited_for_long() -> None:
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", *[silent] * 3)
+    scene.round(1)
+    before, waits = len(scene.carrier.asked), len(scene.carrier.seconds)
+    scene.conductor._seconds = 90.0
+    scene.round(2)
+    contributing = [c for c, phase in scene.carrier.asked[before:] if phase == "contribute"]
+    assert contributing == [*REST, "CZ"]
+    assert scene.carrier.seconds[waits:] == [90.0, SPARED_SECONDS, 90.0, 90.0]
+
+
+def test_who_was_left_out_is_not_waited_for_while_its_documents_catch_up() -> None:
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", *[behind] * (len(CATCHING_UP) + 2))
+    opened(scene.round(1), FOUR, without="CZ")
+    assert scene.pauses == list(CATCHING_UP)
+    opened(scene.round(2), FOUR, without="CZ")
+    assert scene.pauses == list(CATCHING_UP)
+    opened(scene.round(3), FOUR)
+
+
+def test_who_was_left_out_is_waited_for_again_where_another_one_is_gone() -> None:
+    """Three of four are needed: with a second one gone, the first is asked as often as any."""
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", silent, silent, silent)
+    opened(scene.round(1), FOUR, without="CZ")
+    scene.carrier.misbehave("AT", "contribute", refusal)
+    opened(scene.round(2), FOUR, without="AT")
+
+
+@pytest.mark.parametrize("answer", [silent, refusal, nonsense, empty])
+def test_one_that_does_not_agree_makes_the_round_void_and_nobody_answers(answer: Answer) -> None:
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    scene.carrier.misbehave("BE", "agree", *[answer] * ATTEMPTS)
+    report = scene.round()
+    assert report.outcome == VoidRound(NOT_AGREED, ("BE",))
+    assert set(report.causes) == {"BE", "CZ"}
+    assert not asked_in(scene, "answer")
+    opened(scene.round(2), FOUR)
+
+
+@pytest.mark.parametrize("answer", [silent, refusal, nonsense, empty])
+def test_one_that_does_not_answer_for_the_smaller_set_makes_the_round_void(answer: Answer) -> None:
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    scene.carrier.misbehave("BE", "answer", *[answer] * ATTEMPTS)
+    report = scene.round()
+    assert report.outcome == VoidRound("too few countries answered", ("BE",))
+    assert set(report.causes) == {"BE", "CZ"}
+    opened(scene.round(2), FOUR)
+
+
+@pytest.mark.parametrize("phase", ["agree", "answer"])
+def test_a_country_silent_once_in_the_smaller_set_is_asked_again(phase: str) -> None:
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    scene.carrier.misbehave("DK", phase, silent)
+    opened(scene.round(), FOUR, without="CZ")
+
+
+def test_too_few_that_are_left_are_a_void_round_and_nobody_is_asked_to_agree() -> None:
+    scene = four()
+    for country in ("AT", "CZ"):
+        scene.carrier.misbehave(country, "contribute", *[silent] * ATTEMPTS)
+    report = scene.round()
+    assert report.outcome == VoidRound("too few countries contributed", ("AT", "CZ"))
+    assert {phase for _, phase in scene.carrier.asked} == {*SETTING_UP, "contribute"}
+    assert not scene.closed
+    opened(scene.round(2), FOUR)
+
+
+def carried_on(scene: Scene) -> Conductor:
+    """Return what another attempt leads the run with: nothing but what was kept."""
+    again = coordinator_of(scene.world.terms)
+    for name in ("_bundles", "_encapsulations", "_ciphertexts", "_macs"):
+        setattr(again, name, getattr(scene.world.coordinator, name))
+    return scene.conducted(again)
+
+
+class Dead(BaseException):
+    """The coordinator is gone."""
+
+
+def dying(_: bytes) -> None:
+    raise Dead
+
+
+@pytest.mark.parametrize(("phase", "country"), [("agree", "AT"), ("agree", "DK"), ("answer", "DK")])
+def test_killed_once_the_round_was_closed_it_opens_over_the_same_countries(
+    phase: str, country: str
+) -> None:
+    """The one that dropped out is there again, and is not asked."""
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    scene.carrier.misbehave(country, phase, dying)
+    with pytest.raises(Dead):
+        scene.round()
+    again, frames = carried_on(scene), dict(scene.carrier.frames)
+    before = len(scene.carrier.asked)
+    opened(again.sum(1, "train", MODEL), FOUR, without="CZ")
+    asked = scene.carrier.asked[before:]
+    assert asked == [(c, p) for p in ("contribute", "agree", "answer") for c in REST]
+    assert all(scene.carrier.frames[place] == frame for place, frame in frames.items())
+    opened(again.sum(2, "train", MODEL), FOUR)
+
+
+def test_killed_before_the_round_was_closed_it_begins_anew_with_everybody() -> None:
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", silent, dying)
+    with pytest.raises(Dead):
+        scene.round()
+    assert not scene.closed
+    opened(carried_on(scene).sum(1, "train", MODEL), FOUR)
+
+
+def test_killed_once_the_round_was_closed_and_one_of_the_rest_is_gone_it_is_void() -> None:
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    scene.carrier.misbehave("AT", "agree", dying)
+    with pytest.raises(Dead):
+        scene.round()
+    scene.carrier.misbehave("BE", "contribute", *[silent] * ATTEMPTS)
+    report = carried_on(scene).sum(1, "train", MODEL)
+    assert isinstance(report.outcome, VoidRound)
+    assert report.outcome.missing == tuple(report.causes) == ("BE",)
+    assert "agreed on did not contribute" in report.outcome.reason
+
+
+def test_killed_amid_the_answers_of_all_and_one_is_gone_it_is_void_and_says_why() -> None:
+    """Whoever has answered for all countries signs no other set: that is the rule, and plain."""
+    scene = four()
+    scene.carrier.misbehave("DK", "answer", dying)
+    with pytest.raises(Dead):
+        scene.round()
+    scene.carrier.misbehave("DK", "contribute", *[silent] * ATTEMPTS)
+    report = carried_on(scene).sum(1, "train", MODEL)
+    assert report.outcome == VoidRound(NOT_AGREED, ("AT", "BE", "CZ"))
+    assert report.causes == {"DK": "no reply in time", **dict.fromkeys(NAMES[:3], ANSWERED)}
+
+
+def test_killed_amid_the_answers_of_all_it_opens_them_all_the_same() -> None:
+    scene = four()
+    scene.carrier.misbehave("DK", "answer", dying)
+    with pytest.raises(Dead):
+        scene.round()
+    opened(carried_on(scene).sum(1, "train", MODEL), FOUR)
+
+
 def another_s(scene: Scene, country: str) -> Callable[[bytes], bytes]:
     def speak(frame: bytes) -> bytes:
         said = next(other for other in scene.roster if other != country)
@@ -322,8 +532,11 @@ def ended(scene: Scene) -> RoundReport | SetUpFailed:
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_damaged_replies_never_break_the_conductor_nor_change_a_sum(data: st.DataObject) -> None:
-    scene = Scene()
-    phase = data.draw(st.sampled_from((*SETTING_UP, *IN_ROUND)))
+    size = data.draw(st.sampled_from((SIZE, FOUR)))
+    scene = Scene(size, honest=2)
+    phase = data.draw(st.sampled_from((*SETTING_UP, *IN_ROUND, "agree")))
+    if phase == "agree":
+        scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
 
     def damage(frame: bytes) -> bytes:
         reply = bytearray(scene.carrier.honest("BE", frame))
@@ -336,7 +549,8 @@ def test_damaged_replies_never_break_the_conductor_nor_change_a_sum(data: st.Dat
     if isinstance(outcome, SetUpFailed):
         assert "BE" in outcome.causes
     elif isinstance(outcome.outcome, OpenedSum):
-        opened(outcome)
+        outside = sorted({*NAMES[:size]} - {*outcome.outcome.countries})
+        opened(outcome, size, *outside)
 
 
 @settings(max_examples=40, deadline=None)
