@@ -23,7 +23,7 @@ from server.presence import News, Presence
 from server.runs import RunStore
 from server.state import MIGRATIONS
 from server.transport import Transport
-from tests.support.documents import COUNTRIES, NOW, raw_key
+from tests.support.documents import COUNTRIES, NOW, both_key, raw_key
 from tests.support.enrolling import desk_of
 from tests.support.keystore import cheap_store
 from tests.support.nodes import Federation
@@ -107,7 +107,7 @@ class Coordinator:
             self.folder, ("127.0.0.1",), store, federation=FEDERATION, now=NOW
         )
         keys = CoordinatorKeys(
-            identity=raw_key(1),
+            identity=both_key(1) if self.federation.both else raw_key(1),
             documents=raw_key(2),
             online=raw_key(3),
             log=raw_key(4),

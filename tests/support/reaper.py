@@ -22,7 +22,6 @@ from governance.documents.study import Study
 from governance.trust.repository import Repository
 from keys.composite import Suite
 from keys.identity import VerifyKey
-from protocols.encoding import digest
 from protocols.private_sum.messages import read_request
 from server.carrying import carry_on
 from server.conduct import conduct
@@ -68,12 +67,13 @@ class Journey(NodesCarrier):
     def __init__(self, federation: Federation, reaper: Reaper) -> None:
         super().__init__(federation)
         self._reaper = reaper
-        self.sent: dict[tuple[str, Place], set[str]] = defaultdict(set)
+        self.sent: dict[tuple[str, Place], set[bytes]] = defaultdict(set)
 
     def exchange(self, frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
         self._reaper.reach("exchange")
         for country, frame in frames.items():
-            self.sent[country, Place.of(read_request(frame))].add(digest(frame))
+            request = read_request(frame)
+            self.sent[country, Place.of(request)].add(request.digest)
         replies = super().exchange(frames, seconds)
         self._reaper.reach("exchanged")
         return replies
@@ -182,11 +182,16 @@ class Scene:
 
 
 class Stage:
-    """Makes scenes that begin alike: the same papers, and the same draws on every node."""
+    """Makes scenes that begin alike: the same papers, and the same draws on every node.
 
-    def __init__(self, folder: Path, **changes: Any) -> None:
+    `agreed` changes the agreement, `changes` the study.
+    """
+
+    def __init__(
+        self, folder: Path, agreed: Mapping[str, Any] | None = None, **changes: Any
+    ) -> None:
         self.folder, self.count = folder, 0
-        self.origin = Federation(folder / "origin")
+        self.origin = Federation(folder / "origin", changes=dict(agreed or {}))
         fields = study_fields(self.origin.papers.agreed, **changes)
         self.study = priced(Study.model_validate(fields), HIGH)
         self.origin.papers.propose(self.study)

@@ -2,7 +2,7 @@
 
 The coordinator's side dies before or after any message, any statement on its database, any word to
 the daemon and any step of the release; the nodes are real, and live on. Each run must end with the
-very result of a run that nobody touched, under its own id, every request repeated byte for byte,
+very result of a run that nobody touched, under its own id, every request repeated word for word,
 every ledger charged once.
 """
 
@@ -10,6 +10,7 @@ import secrets
 from collections import Counter
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ import pytest
 from server import conduct as conducting
 from server.carrying import MOST_FRUITLESS
 from server.conduct import conduct
-from tests.support.documents import NOW
+from tests.support.documents import BOTH, NOW
 from tests.support.reaper import RUN, Scene, Stage
 
 TRAINING = {
@@ -68,7 +69,7 @@ def as_if_nothing_had_happened(scene: Scene, whole: Scene) -> None:
     row = scene.coordinator.office.runs.get(RUN)
     assert (row.state, row.reason, row.attempt) == ("finished", "", scene.attempts)
     repeated = {place: frames for place, frames in scene.carrier.sent.items() if len(frames) > 1}
-    assert not repeated, "a request was repeated with other bytes"
+    assert not repeated, "a request was repeated with other words"
     assert scene.carrier.sent.keys() == whole.carrier.sent.keys()
     assert scene.ledgers() == whole.ledgers()
     found, expected = scene.result, whole.result
@@ -97,6 +98,11 @@ def killed_everywhere(stage: Stage, stride: int, first: int = 1) -> int:
 
 def test_a_table_killed_at_some_moments(table: Stage) -> None:
     assert killed_everywhere(table, stride=29, first=17) > 0
+
+
+def test_under_both_signatures_a_table_killed_at_some_moments(tmp_path: Path) -> None:
+    """ML-DSA signs with fresh randomness: what a new attempt asks again has another signature."""
+    assert killed_everywhere(Stage(tmp_path, BOTH), stride=97, first=29) > 0
 
 
 @pytest.mark.slow
