@@ -229,8 +229,10 @@ def _heads(
     context, own = opened.context, opened.head
     bodies = view.open_roster(messages, chosen, PHASE_CONTRIBUTE, context, own)
     heads = {c: read_head(body) for c, body in bodies.items()}
+    held = view.versions.to_proto()
     for country, head in heads.items():
-        require_current(view.versions, DocumentVersions.from_proto(head.versions), country)
+        if head.versions != held:  # hundreds of heads name hundreds of versions, and all alike
+            require_current(view.versions, DocumentVersions.from_proto(head.versions), country)
     return heads
 
 

@@ -9,6 +9,7 @@ Masked words are added up as they come.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +33,8 @@ from protocols.proto.round_pb2 import (
     Answer,
     AnswerRequest,
     ContributeRequest,
-    Contribution,
     ContributionHead,
+    Parcel,
     RequestBody,
     Signed,
 )
@@ -81,12 +82,17 @@ class CoordinatorRound:
         desk: Desk,
         terms: RoundTerms,
         model: bytes,
-        macs: Mapping[str, Mapping[str, bytes]],
+        confirmations: Mapping[str, Sequence[Parcel]],
         asked: tuple[str, ...],
     ) -> None:
-        """`asked` are the roster, or those of them that a sum was to be opened over before."""
-        self._desk, self._terms, self._model, self._macs = desk, terms, model, macs
+        """`confirmations` are the MACs for each country, from all the others.
+
+        `asked` are the roster, or those of them that a sum was to be opened over before.
+        """
+        self._desk, self._terms, self._model = desk, terms, model
+        self._confirmations = confirmations
         self._asked = asked
+        self._places = {one: place for place, one in enumerate(self._roster, start=1)}
         self._chosen: tuple[str, ...] | None = None
         self._masker = Masker(terms.words)
         self._sum = np.zeros(terms.words, np.uint64)
@@ -142,11 +148,10 @@ class CoordinatorRound:
 
     def contribute_request(self, country: str) -> bytes:
         """Return the request for a country's contribution."""
-        macs = {one: to[country] for one, to in sorted(self._macs.items()) if one != country}
         content = ContributeRequest(
             round=self._terms.round_number,
             phase_kind=self._terms.phase_kind,
-            confirmations=parcels(macs),
+            confirmations=self._confirmations[country],
         )
         body = RequestBody(contribute=content)
         return self._desk.request(country, PHASE_CONTRIBUTE, self._terms.context, body, self._model)
@@ -155,13 +160,15 @@ class CoordinatorRound:
         """Take a contribution and add it to the sum of masked words, while the round is open."""
         said = read_reply(reply, country, "contribution").contribution
         body = self._desk.open(said.head, country, PHASE_CONTRIBUTE, self._terms.context, ROSTER)
-        self._require_signed(country, said, head := read_head(body))
+        words = said.words  # a copy of megabytes each time that it is read
+        self._require_words(country, words, head := read_head(body))
+        self._require_commitments(country, commitments := said.commitments, head)
         sealed = unpack_parcels(said.shares, [one for one in self._roster if one != country])
         self._require_awaited(country)
         if country not in self._heads:
-            self._sum += np.frombuffer(said.words, WORDS_DTYPE)
+            self._sum += np.frombuffer(words, WORDS_DTYPE)
         keep(self._heads, country, said.head)
-        self._signed[country], self._commitments[country] = head, said.commitments
+        self._signed[country], self._commitments[country] = head, commitments
         self._sealed.setdefault(country, sealed)
 
     def close(self) -> tuple[str, ...]:
@@ -188,14 +195,9 @@ class CoordinatorRound:
         chosen = self._member(country)
         self._require_agreed()
         addressed = {one: self._sealed[one][country] for one in chosen if one != country}
-        content = AnswerRequest(
-            round=self._terms.round_number,
-            countries=chosen,
-            heads=[self._heads[one] for one in chosen],
-            shares=parcels(addressed),
-            assents=[self._assents[one] for one in self.agreed],
-        )
-        body = RequestBody(answer=content)
+        body = RequestBody(answer=self._shown_to_all)
+        body.answer.shares.extend(parcels(addressed))
+        body.answer.assents.extend(self._assents[one] for one in self.agreed)
         return self._desk.request(country, PHASE_ANSWER, self._terms.context, body)
 
     def take_answer(self, country: str, reply: bytes) -> None:
@@ -226,6 +228,15 @@ class CoordinatorRound:
             return VoidRound("the shares of a country's seed do not open it", lost)
         return self._opened({one: seed for one, seed in seeds.items() if seed}, usable)
 
+    @cached_property
+    def _shown_to_all(self) -> AnswerRequest:
+        """What every request for shares holds alike, once the round is closed."""
+        return AnswerRequest(
+            round=self._terms.round_number,
+            countries=self._chosen,
+            heads=[self._heads[one] for one in self._chosen or ()],
+        )
+
     def _member(self, country: str) -> tuple[str, ...]:
         """Return U, of which the country is one. Raises ProtocolFault."""
         chosen = self.close()
@@ -246,15 +257,16 @@ class CoordinatorRound:
         if self._chosen is not None and country not in self._chosen:
             raise ProtocolFault(f"The contribution of {country} came after the round was closed")
 
-    def _require_signed(self, country: str, said: Contribution, head: ContributionHead) -> None:
-        if len(said.words) != 8 * self._terms.words:
+    def _require_words(self, country: str, words: bytes, head: ContributionHead) -> None:
+        if len(words) != 8 * self._terms.words:
             raise malformed(f"{country} sent a vector of another length than the round's")
-        if words_digest(self._terms, country, said.words) != head.words_digest:
+        if words_digest(self._terms, country, words) != head.words_digest:
             raise ProtocolFault(f"The words of {country} are not those it signed")
-        made = commitments_digest(self._terms.context, country, said.commitments)
-        if made != head.commitments_digest:
+
+    def _require_commitments(self, country: str, given: bytes, head: ContributionHead) -> None:
+        if commitments_digest(self._terms.context, country, given) != head.commitments_digest:
             raise ProtocolFault(f"The commitments of {country} are not those it signed")
-        if len(said.commitments) != HASH_BYTES * len(self._roster):
+        if len(given) != HASH_BYTES * len(self._roster):
             raise malformed(f"{country} does not commit to one share for each country")
 
     def _shortfall(self, chosen: tuple[str, ...]) -> VoidRound | None:
@@ -279,14 +291,18 @@ class CoordinatorRound:
 
     def _usable(self, owner: str) -> dict[str, bytes]:
         """Return the shares of the owner's seed that are what it committed to, by holder."""
-        context, all_of_it = self._terms.context, self._commitments[owner]
-        usable = {}
-        for holder, given in sorted(self._answers.items()):
-            place = HASH_BYTES * self._roster.index(holder)
-            signed, share = all_of_it[place : place + HASH_BYTES], given.shares.get(owner)
-            if share is not None and shares.commit(context, owner, holder, share) == signed:
-                usable[holder] = share
-        return usable
+        all_of_it = self._commitments[owner]
+        signed = {
+            one: all_of_it[HASH_BYTES * (place - 1) : HASH_BYTES * place]
+            for one, place in self._places.items()
+        }
+        given = {
+            holder: answer.shares[owner]
+            for holder, answer in self._answers.items()
+            if owner in answer.shares
+        }
+        made = shares.commitments(self._terms.context, owner, given)
+        return {holder: share for holder, share in given.items() if made[holder] == signed[holder]}
 
     def _seed(self, owner: str, usable: Mapping[str, bytes]) -> bytes | None:
         terms = self._desk.terms
@@ -294,7 +310,7 @@ class CoordinatorRound:
             return None
         chosen = sorted(usable)[: terms.threshold]
         try:
-            seed = shares.combine({terms.roster.index(one) + 1: usable[one] for one in chosen})
+            seed = shares.combine({self._places[one]: usable[one] for one in chosen})
         except ProtocolFault:
             return None
         made = shares.commit(self._terms.context, owner, ROSTER, seed)

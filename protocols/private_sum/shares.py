@@ -10,7 +10,7 @@ from functools import lru_cache, reduce
 
 from protocols.errors import ProtocolFault
 from protocols.proto.round_pb2 import PHASE_CONTRIBUTE
-from protocols.signed import bind
+from protocols.signed import bind, bind_each
 
 PRIME = 2**256 - 189
 ELEMENT_BYTES = 32
@@ -51,6 +51,11 @@ def commit(context: bytes, owner: str, holder: str, element: bytes) -> bytes:
     `holder` is a country, or "roster" for the seed.
     """
     return bind(context, PHASE_CONTRIBUTE, owner, holder, element)
+
+
+def commitments(context: bytes, owner: str, held: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the commitment to each of the owner's shares, by holder."""
+    return bind_each(context, PHASE_CONTRIBUTE, owner, held)
 
 
 def _evaluate(descending: list[int], point: int) -> int:
