@@ -1,0 +1,418 @@
+"""Nothing computed from records decides whether, when or how a country answers.
+
+One country's node goes through whole studies, refusals and a drop-out included, on cohorts that
+differ in one patient: ordinary, missing, far outside the bounds, or such that a model of the
+coordinator's making overflows for this patient alone. Everything that a coordinator, or whoever
+watches the line or the operator's own metrics, can see must be the same, message by message.
+"""
+
+import inspect
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import generate_latest
+
+from client.holdings import Holdings
+from client.node import Node
+from client.reception import SLOT_SECONDS, Reception, Slots
+from client.tasks import trainers
+from client.vitals import Vitals
+from governance.documents.study import Study
+from protocols import rounding
+from protocols.errors import ReasonCode, Refusal
+from protocols.private_sum.opening import OpenedSum
+from protocols.proto.round_pb2 import Phase, Reply
+from protocols.proto.round_pb2 import Request as Envelope
+from protocols.tasks import TrainGlm, Training, TrainMlp
+from protocols.tasks.layout import vector_to_bytes
+from tests.support.documents import priced, study_fields
+from tests.support.nodes import Federation, code_of
+
+HOST, ABSENT = "DK", "PT"
+HEADER = "id,age,sex,disease\n"
+HUGE = 1.7e308
+KINDS = ("train/glm", "train/mlp", "stats/histogram")
+NOISE = 2**30
+"""So much, on paper, that no study costs anything to speak of; what is drawn is silence."""
+
+
+def alike(patients: int) -> str:
+    """Return patients whom the encoding makes zeros of: men of 60, all well."""
+    return HEADER + "".join(f"p{n},60,M,0\n" for n in range(patients))
+
+
+USUAL = alike(80)
+OVERFLOWING = "p999,120,F,1\n"
+"""The only patient with anything but zero where the models below have weights of 1.7e308."""
+NEIGHBOURS = {
+    "one patient more": alike(81),
+    "one patient fewer": alike(79),
+    "an overflowing patient": USUAL + OVERFLOWING,
+    "a patient with nothing recorded": USUAL + "p999,,,\n",
+    "a patient far above the bounds": USUAL + "p999,1e308,F,1\n",
+    "a patient far below the bounds": USUAL + "p999,-1e308,F,1\n",
+    "a patient on the bound": USUAL + "p999,40,F,0\n",
+    "everybody overflows": HEADER + "".join(f"p{n},120,F,1\n" for n in range(80)),
+}
+
+COMMON: dict[str, Any] = {
+    "family": "logistic",
+    "target": "disease",
+    "rounds": 4,
+    "sampling_rate": 0.5,
+    "learning_rate": 0.5,
+    "average_last": 0.0,
+    "patients": 320,
+    "patients_bound": 1_000,
+    "evaluation": {"bins": 4},
+}
+GLM = COMMON | {"kind": "train/glm"}
+TASKS: dict[str, dict[str, Any]] = {
+    "logistic": GLM,
+    "linear": GLM | {"family": "linear", "target": "age"},
+    "local": GLM | {"family": "linear", "target": "age", "local": {"steps": 3}},
+    "network": COMMON | {"kind": "train/mlp", "hidden": [4, 3], "seed": 7},
+}
+
+
+def overflowing_model(study: Study) -> bytes:
+    """Return a finite model: huge weights for what only `OVERFLOWING` has, small ones elsewhere.
+
+    The first layer sees inputs in the order age, sex (female, male), disease, less the target, and
+    for `train/glm` the bias before them.
+    """
+    task = study.task
+    assert isinstance(task, Training)
+    first = {"disease": [HUGE, HUGE, 0.1], "age": [HUGE, 0.1, HUGE]}[task.target]
+    if isinstance(task, TrainGlm):
+        return vector_to_bytes(np.array([0.1, *first]))
+    assert isinstance(task, TrainMlp)
+    model = np.full(task.dimension(study.features), 0.1)
+    model[: 4 * 3] = np.tile(first, 4)
+    return vector_to_bytes(model)
+
+
+@dataclass
+class Watched:
+    """Everything that can be seen of one node, as it comes."""
+
+    node: Node
+    vitals: Vitals
+    seen: list[Any] = field(default_factory=list)
+
+    def handle(self, frame: bytes) -> bytes:
+        reply = self.node.handle(frame)
+        self.vitals.replied(frame, reply, 0.0)
+        self.seen.append(("sent", *shape_of(frame), content_of(reply), len(reply)))
+        return reply
+
+
+def shape_of(frame: bytes) -> tuple[str, int]:
+    try:
+        return Phase.Name(Envelope.FromString(frame).signed.phase), len(frame)
+    except Exception:  # noqa: BLE001 - whatever is not a message
+        return "unreadable", len(frame)
+
+
+def content_of(reply: bytes) -> str:
+    return f"{Reply.FromString(reply).WhichOneof('content')} {code_of(reply)}"
+
+
+class Shapes(logging.Handler):
+    """Takes the shape of every line of the node's log: who, how loud, what, and which fields."""
+
+    def __init__(self, seen: list[Any]) -> None:
+        super().__init__(logging.DEBUG)
+        self._seen = seen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        plain = vars(logging.makeLogRecord({}))
+        extra = {name: value for name, value in vars(record).items() if name not in plain}
+        shapes = sorted((name, len(str(value))) for name, value in extra.items())
+        self._seen.append(("log", record.name, record.levelname, record.msg, shapes))
+
+
+def watched(federation: Federation, seen: list[Any]) -> Watched:
+    """Put eyes on the host's node; a slot waited for is seen too."""
+
+    def sleep(seconds: float) -> None:
+        seen.append(("slot", seconds))
+
+    slots = Slots(sleep=sleep, monotonic=lambda: 0.0)
+    node = federation.restart(HOST, slots=slots)
+    found = Watched(node, Vitals(federation.home(HOST), federation.clock), seen)
+    federation.nodes[HOST] = found  # type: ignore[assignment]
+    return found
+
+
+def whole_traffic(folder: Path, data: str, names: tuple[str, ...] = tuple(TASKS)) -> list[Any]:
+    """Return all that can be seen while the host's node goes through these studies."""
+    roomy = [{"register": "patients", "period_days": 365, "epsilon": 30.0, "delta": 1e-4}]
+    budget = [one | {"order": 8} for one in roomy]
+    federation = Federation(folder, changes={"task_kinds": KINDS, "budget": budget})
+    (federation.home(HOST).path / "records.csv").write_text(data)
+    seen: list[Any] = []
+    shapes = Shapes(seen)
+    logger = logging.getLogger("pratique")
+    logger.addHandler(shapes)
+    try:
+        found = watched(federation, seen)
+        for number, name in enumerate(names):
+            _trained(federation, _study(federation, name), number)
+        _counted(federation, len(names))
+        seen += _at_rest(found, federation)
+    finally:
+        logger.removeHandler(shapes)
+        federation.nodes.pop(HOST)
+        federation.close()
+    return seen
+
+
+def _fields(name: str) -> dict[str, Any]:
+    return {
+        "id": f"study-{name}",
+        "task": TASKS[name],
+        "release": {"what": "model", "keep_days": 365, "audience": "the public"},
+        "population": {"register": "patients"},
+    }
+
+
+def _study(federation: Federation, name: str) -> Study:
+    asked = Study.model_validate(study_fields(federation.papers.agreed, **_fields(name)))
+    return _permitted(federation, priced(asked, noise_std=NOISE))
+
+
+def _permitted(federation: Federation, study: Study) -> Study:
+    federation.papers.propose(study)
+    host, federation.nodes[HOST] = federation.nodes[HOST], federation.nodes[HOST].node  # type: ignore[attr-defined]
+    for country in study.countries:
+        federation.permit(country, study)
+    federation.sync()
+    federation.nodes[HOST] = host
+    return study
+
+
+def _trained(federation: Federation, study: Study, number: int) -> None:
+    """Go through a study: rounds, a drop-out, replays, refusals, an evaluation, one round more."""
+    run, host = federation.run(study, bytes([number]) * 16), federation.nodes[HOST]
+    host.handle(b"no message at all")
+    run.set_up()
+    host.handle(run.request("bundle", HOST))
+    assert isinstance(study.task, Training)
+    plain = vector_to_bytes(study.task.initial(study.features))
+    assert isinstance(run.sum(1, "train", plain), OpenedSum)
+    assert isinstance(run.sum(2, "train", overflowing_model(study)), OpenedSum)
+    _dropped(federation, run, overflowing_model(study))
+    void = run.coordinator.begin_round(4, "train", plain).contribute_request(HOST)
+    assert host.handle(void) == host.handle(void)
+    assert isinstance(run.sum(5, "evaluate", overflowing_model(study)), OpenedSum)
+    for phase, model in (("train", plain), ("evaluate", plain[:-8]), ("cohort-floor", b"")):
+        run.coordinator._round_number = 5
+        asked = run.coordinator.begin_round(6, phase, model).contribute_request(HOST)
+        assert code_of(host.handle(asked)) is not None
+
+
+def _dropped(federation: Federation, run: Any, model: bytes) -> None:
+    """Let one country fall silent: the others agree on who is left, and answer."""
+    opened = run.coordinator.begin_round(3, "train", model)
+    among = [country for country in run.terms.roster if country != ABSENT]
+    for step in ("contribution", "assent", "answer"):
+        if step == "assent":
+            assert opened.close() == tuple(among)
+        asks = {
+            "contribution": opened.contribute_request,
+            "assent": opened.agree_request,
+            "answer": opened.answer_request,
+        }
+        for country in among:
+            reply = federation.nodes[country].handle(asks[step](country))
+            getattr(opened, f"take_{step}")(country, reply)
+    assert isinstance(opened.open(), OpenedSum)
+
+
+def _counted(federation: Federation, number: int) -> None:
+    study = _permitted(federation, federation.study(population={"register": "patients"}))
+    run = federation.run(study, bytes([number]) * 16)
+    run.set_up()
+    assert isinstance(run.sum(1, "histogram"), OpenedSum)
+
+
+def _at_rest(found: Watched, federation: Federation) -> list[Any]:
+    """Return what is left behind: metrics, and the sizes of all entries of the audit log."""
+    entries = found.node.log_entries()["entries"]
+    metrics = generate_latest(found.vitals.metrics.registry).decode()
+    timeless = [line for line in metrics.splitlines() if "_created" not in line]
+    return [("entries", [len(str(entry)) for entry in entries]), ("metrics", timeless)]
+
+
+QUICK = ("linear",)
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """What is seen of one study on a cohort of eighty who are alike."""
+    return whole_traffic(tmp_path_factory.mktemp("usual") / "federation", USUAL, QUICK)
+
+
+@pytest.fixture(scope="module")
+def usual_of_all(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """The same of every kind of study."""
+    return whole_traffic(tmp_path_factory.mktemp("usual") / "federation", USUAL)
+
+
+def test_an_overflowing_patient_looks_like_any_other(tmp_path: Path, usual: list[Any]) -> None:
+    assert whole_traffic(tmp_path / "federation", USUAL + OVERFLOWING, QUICK) == usual
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data", NEIGHBOURS.values(), ids=NEIGHBOURS.keys())
+def test_neighbouring_cohorts_look_the_same(
+    tmp_path: Path, usual_of_all: list[Any], data: str
+) -> None:
+    assert whole_traffic(tmp_path / "federation", data) == usual_of_all
+
+
+def test_everything_was_looked_at(usual: list[Any]) -> None:
+    """The lists above are not equal for being empty."""
+    sent = [(one[1], one[3]) for one in usual if one[0] == "sent"]
+    phases = {phase for phase, content in sent if content.endswith("None")}
+    wanted = ("BUNDLE", "ENCAPSULATE", "CONFIRM", "CONTRIBUTE", "AGREE", "ANSWER")
+    assert phases == {f"PHASE_{one}" for one in wanted}
+    codes = {content.split()[-1] for _, content in sent}
+    assert codes >= {"None", "malformed", "stale"}, "refusals were asked for too"
+    assert [one for one in usual if one[0] == "slot"] == [("slot", SLOT_SECONDS)] * sum(
+        phase in ("PHASE_BUNDLE", "PHASE_CONTRIBUTE") for phase, _ in sent
+    )
+    assert sum(one[0] == "log" for one in usual) == 4, "one for each refusal"
+    assert len(usual[-2][1]) > 10
+    assert any("pratique" in line for line in usual[-1][1])
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_models_overflow_for_this_patient_and_for_no_other(tmp_path: Path, name: str) -> None:
+    federation = Federation(tmp_path / "federation", changes={"task_kinds": KINDS})
+    (federation.home(HOST).path / "records.csv").write_text(USUAL + OVERFLOWING)
+    node = federation.restart(HOST)
+    study = Study.model_validate(study_fields(federation.papers.agreed, **_fields(name)))
+    assignment = node.holdings.prepared(study).assignment
+    model = np.frombuffer(overflowing_model(study), "<f8")
+    with np.errstate(all="ignore"):
+        outputs = assignment.trainer.outputs(assignment.cohort, model)
+    assert (~np.isfinite(outputs[:, 0])).tolist() == [False] * 80 + [True]
+    federation.close()
+
+
+def raising(inner: Callable[..., Any]) -> Callable[..., Any]:
+    """What a careless check would do: refuse what is not finite."""
+
+    def mutant(vectors: Any, *rest: Any, **named: Any) -> Any:
+        if not np.isfinite(vectors).all():
+            raise ValueError("a gradient is not finite")
+        return inner(vectors, *rest, **named)
+
+    return mutant
+
+
+def telling(inner: Callable[..., Any]) -> Callable[..., Any]:
+    """What a helpful programmer would do: say so in the log."""
+
+    def mutant(vectors: Any, *rest: Any, **named: Any) -> Any:
+        if not np.isfinite(vectors).all():
+            logging.getLogger("pratique.node").warning("a gradient was not finite")
+        return inner(vectors, *rest, **named)
+
+    return mutant
+
+
+@pytest.mark.parametrize("careless", [raising, telling])
+def test_what_a_careless_node_would_tell_is_seen(
+    tmp_path: Path,
+    usual: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    careless: Callable[[Callable[..., Any]], Callable[..., Any]],
+) -> None:
+    """Everybody overflows, so that the sample holds one who does."""
+    everybody = NEIGHBOURS["everybody overflows"]
+    monkeypatch.setattr(trainers, "round_contributions", careless(rounding.round_contributions))
+    with pytest.raises((AssertionError, Refusal)):
+        assert whole_traffic(tmp_path / "federation", everybody, QUICK) == usual
+
+
+def test_a_decline_for_few_patients_reads_like_one_for_records_that_cannot_be_read(
+    tmp_path: Path,
+) -> None:
+    """What is refused on account of records reads `declined`, as late and as long as any other."""
+    seen = []
+    for number, data in enumerate([alike(3), HEADER + "p1,60,M\n", HEADER + "p1,sixty,M,0\n"]):
+        federation = Federation(tmp_path / str(number))
+        (federation.home(HOST).path / "records.csv").write_text(data)
+        lines: list[Any] = []
+        found = watched(federation, lines)
+        federation.nodes[HOST] = found.node
+        reply = found.handle(federation.run(federation.approved()).request("bundle", HOST))
+        assert code_of(reply) is ReasonCode.DECLINED
+        seen.append(lines)
+        federation.close()
+    assert seen[0] == seen[1] == seen[2]
+
+
+def test_what_waits_for_no_slot_reads_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Set-up after the bundle, agreeing and answering: with the records out of reach they go on."""
+    federation = Federation(tmp_path / "federation")
+    study = federation.approved()
+    run, node = federation.run(study), federation.nodes[HOST]
+
+    def handled(frame: bytes) -> bytes:
+        with monkeypatch.context() as patch:
+            for name in ("records", "prepared"):
+                patch.setattr(Holdings, name, out_of_reach)
+            return node.handle(frame)
+
+    for country in run.terms.roster:
+        reply = federation.nodes[country].handle(run.request("bundle", country))
+        run.take("bundle", country, reply)
+    assert code_of(handled(run.request("bundle", HOST))) is None, "the same bytes again"
+    for step in ("encapsulation", "confirmation"):
+        for country in run.terms.roster:
+            frame = run.request(step, country)
+            reply = handled(frame) if country == HOST else federation.nodes[country].handle(frame)
+            run.take(step, country, reply)
+    opened = run.coordinator.begin_round(1, "histogram", b"")
+    among = [country for country in run.terms.roster if country != ABSENT]
+    for country in among:
+        reply = federation.nodes[country].handle(opened.contribute_request(country))
+        opened.take_contribution(country, reply)
+    opened.close()
+    for country in among:
+        frame = opened.agree_request(country)
+        reply = handled(frame) if country == HOST else federation.nodes[country].handle(frame)
+        opened.take_assent(country, reply)
+    assert code_of(handled(opened.answer_request(HOST))) is None
+    federation.close()
+
+
+def out_of_reach(*_: object) -> None:
+    raise AssertionError("the records were looked at")
+
+
+def test_a_slot_is_found_by_a_clock_and_by_what_the_frame_says() -> None:
+    """Nothing of a reply, a cohort or an admission is within its reach."""
+    assert list(inspect.signature(Slots.wait).parameters) == ["self", "arrived", "place"]
+    assert list(inspect.signature(Reception._hold_back).parameters) == ["self", "frame", "arrived"]
+    names = set(Slots.__init__.__code__.co_names) | set(Slots.wait.__code__.co_names)
+    assert names == {"monotonic", "_seconds", "_sleep", "_longest", "_earlier", "_remember"}
+    used = set(Reception._hold_back.__code__.co_names)
+    assert used == {"_readable", "phase", "PHASE_BUNDLE", "PHASE_CONTRIBUTE"} | {
+        "_slots",
+        "wait",
+        "body",
+        "run_id",
+        "hex",
+    }
