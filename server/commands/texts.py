@@ -1,6 +1,6 @@
 """What a person reads and names on the command line."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +40,12 @@ def resumed_words(resumed: Mapping[str, Any]) -> str:
     seconds = resumed["seconds_ago"]
     size, unit = next((one for one in UNITS if seconds >= 2 * one[0]), UNITS[-1])
     return f"resumed {often}, last {seconds / size:.0f} {unit} ago"
+
+
+def missed_words(countries: Sequence[str]) -> str:
+    """Say what to do about countries that failed a round."""
+    there = ", ".join(countries)
+    return (
+        f"to do: ask the operator of {there} for `pratique-node status`; {there} can be back in "
+        "any later round"
+    )

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from governance.local import DeskFault
 from server.commands.options import on_terminal
-from server.commands.texts import resumed_words
+from server.commands.texts import missed_words, resumed_words
 
 LOOK_SECONDS = 0.25
 RETURN_SECONDS = 120.0
@@ -68,8 +68,10 @@ def _plain_lines() -> Callable[[dict[str, Any]], None]:
         if found["resumed"]["times"] > resumed:
             typer.echo(f"  {resumed_words(found['resumed'])}")
         resumed = found["resumed"]["times"]
-        for one in found["history"][shown:]:
-            typer.echo(_round_line(one, found))
+        for place in range(shown, len(found["history"])):
+            typer.echo(_round_line(found["history"][place], found))
+            if missed := _newly_missed(found["history"], place):
+                typer.echo(f"  {missed_words(missed)}")
         if found["history"] and not shown:
             typer.echo(f"  {_charged(found)}")
         shown = len(found["history"])
@@ -81,11 +83,18 @@ def _plain_lines() -> Callable[[dict[str, Any]], None]:
 
 def _round_line(one: dict[str, Any], found: dict[str, Any]) -> str:
     head = f"  round {one['round']:3}/{found['rounds']}  {one['phase']:9}"
+    causes = "; ".join(f"{country}: {cause}" for country, cause in one["causes"].items())
     if one["outcome"] == "void":
-        causes = "; ".join(f"{country}: {cause}" for country, cause in one["causes"].items())
         return f"{head}  void  {causes} (stays charged)"
     countries = " ".join(one["opened"])
-    return f"{head}  {countries}  {one['seconds']:.2f} s"
+    said = f"{head}  {countries}  {one['seconds']:.2f} s"
+    return f"{said}  ({causes})" if causes else said
+
+
+def _newly_missed(history: list[dict[str, Any]], place: int) -> list[str]:
+    """Return who failed the round at this place and not the one before."""
+    before = history[place - 1]["causes"] if place else {}
+    return [country for country in history[place]["causes"] if country not in before]
 
 
 def _charged(found: dict[str, Any]) -> str:
@@ -128,7 +137,7 @@ def _bar(look: Look) -> str:
 
 
 def _above(tell: Callable[[str], None]) -> Callable[[dict[str, Any]], None]:
-    """Say above the bar what a bar cannot: what was charged, void rounds, and resumptions."""
+    """Say above the bar what a bar cannot: what was charged, who failed a round, resumptions."""
     seen = resumed = 0
 
     def say(found: dict[str, Any]) -> None:
@@ -138,9 +147,12 @@ def _above(tell: Callable[[str], None]) -> Callable[[dict[str, Any]], None]:
         resumed = found["resumed"]["times"]
         if found["history"] and not seen:
             tell(f"{found['study']}: {_charged(found)}")
-        for one in found["history"][seen:]:
-            if one["outcome"] == "void":
+        for place in range(seen, len(found["history"])):
+            one, missed = found["history"][place], _newly_missed(found["history"], place)
+            if one["outcome"] == "void" or missed:
                 tell(_round_line(one, found))
+            if missed:
+                tell(f"  {missed_words(missed)}")
         seen = len(found["history"])
 
     return say

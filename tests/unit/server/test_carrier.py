@@ -353,6 +353,58 @@ def test_a_country_that_is_gone_is_not_waited_for(
     assert time.monotonic() - started < 10
 
 
+def test_a_country_known_to_be_gone_costs_the_others_time_only_and_gets_no_message(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carriers, "RECHECK_SECONDS", 30.0)
+    runtime.change("BE", silent=carriers.ABSENT_SECONDS + 1)
+    carrier = FlowerCarrier(runtime.grid, runtime)
+    started = time.monotonic()
+    assert carrier.exchange({"AT": b"x", "BE": b"y"}, 60) == {"AT": b"yes"}
+    assert carrier.exchange({"BE": b"y"}, 60) == {}
+    assert time.monotonic() - started < 10
+    assert {message.metadata.dst_node_id for message in runtime.sent} == {11}
+
+
+def test_a_country_that_was_gone_is_asked_once_it_is_heard_of_again(runtime: Runtime) -> None:
+    """The link was broken and the node was not: it does not sign in anew."""
+    runtime.answer = lambda m: [reply(m, b"back")] if m.metadata.dst_node_id == 22 else []
+    runtime.change("BE", silent=carriers.ABSENT_SECONDS + 1)
+    carrier = FlowerCarrier(runtime.grid, runtime)
+    assert carrier.exchange({"BE": b"y"}, 10) == {}
+    runtime.change("BE", silent=0.1)
+    assert carrier.exchange({"BE": b"y"}, 10) == {"BE": b"back"}
+
+
+def test_a_country_without_a_seat_is_waited_for_once_and_not_in_every_message(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carriers, "ABSENT_SECONDS", 0.5)
+    carrier = FlowerCarrier(runtime.grid, runtime)
+    assert carrier.exchange({"AT": b"x", "ZZ": b"y"}, 60) == {"AT": b"yes"}
+    looks = runtime.methods.count("PullMessages")
+    assert looks > 1
+    assert carrier.exchange({"AT": b"x", "ZZ": b"y"}, 60) == {"AT": b"yes"}
+    assert runtime.methods.count("PullMessages") == looks + 1
+
+
+def test_a_reply_that_comes_too_late_is_let_go_and_logged(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="pratique.run")
+    carrier = FlowerCarrier(runtime.grid, runtime)
+    runtime.answer = only("BE")
+    assert carrier.exchange({"AT": b"x", "BE": b"y"}, 0.2) == {"AT": b"yes"}
+    runtime.take(*reply(runtime.sent[1], b"late"))
+    runtime.answer = lambda m: [reply(m, b"yes")]
+    assert carrier.exchange({"AT": b"x"}, 10) == {"AT": b"yes"}
+    assert [(r.message, r.country) for r in caplog.records] == [  # type: ignore[attr-defined]
+        ("reply not used, for it came too late", "BE")
+    ]
+    assert not runtime.replies
+    assert not carrier._late
+
+
 def test_an_error_of_flower_s_is_not_the_country_s_answer(runtime: Runtime) -> None:
     """Flower says so of a node that was away; it is asked again."""
     answers = {11: [b"yes"], 22: [None, b"back"]}

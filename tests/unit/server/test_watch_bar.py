@@ -81,6 +81,40 @@ def test_what_was_charged_and_a_void_round_stand_above_the_bar_once(screen: io.S
     assert said.count("no reply in time") == 1
 
 
+def without_one() -> Callable[[], dict[str, Any]]:
+    """A run whose second and third round open without EE."""
+    whole = a_run()
+
+    def look() -> dict[str, Any]:
+        found = whole()
+        for one in found["history"]:
+            gone = one["round"] in (2, 3)
+            one["outcome"], one["causes"] = "opened", {"EE": "no reply in time"} if gone else {}
+            one["opened"] = [country for country in COUNTRIES if country not in one["causes"]]
+        return found
+
+    return look
+
+
+def test_who_dropped_out_stands_above_the_bar_once_with_what_to_do(screen: io.StringIO) -> None:
+    watch.follow(without_one(), as_json=False)
+    said = " ".join(screen.getvalue().split())
+    assert said.count("DK IE PT 0.40 s (EE: no reply in time)") == 1
+    assert said.count("ask the operator of EE for `pratique-node status`") == 1
+
+
+def test_lines_name_who_each_round_was_without(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watch, "on_terminal", lambda: False)
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.0)
+    watch.follow(without_one(), as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    rounds = [line for line in lines if line.startswith("  round ")]
+    assert ["EE: no reply in time" in line for line in rounds] == [False, True, True, False]
+    assert sum("ask the operator of EE" in line for line in lines) == 1
+
+
 def test_that_a_run_was_resumed_stands_above_the_bar_once(screen: io.StringIO) -> None:
     watch.follow(a_run(), as_json=False)
     assert screen.getvalue().count("resumed twice, last 12 s ago") == 1

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from keys.derive import labelled_hash
 from keys.identity import SigningKey
+from protocols.encoding import canonical_json
 from protocols.tasks import CountPatients
 from server.errors import OperationFault
 from server.learning import release as module
@@ -177,6 +179,40 @@ def test_the_statement_of_local_mode_says_whose_noise_training_relies_on() -> No
         assert part in statement
     assert "1.73 times less noise" in statement
     assert "ocal mode" not in result().statement
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({}, ""),
+        ({"figures_over": ("DK", "EE", "NO")}, "The figures are sums over DK, EE, NO."),
+        ({"rounds_opened": {4: 9}}, "Rounds of training: 9 over 4 countries."),
+        (
+            {"rounds_opened": {4: 9, 3: 2}, "left_out": {"EE": 1, "PT": 1}},
+            "9 over 4 countries and 2 over 3 countries. Left out: EE of 1, PT of 1.",
+        ),
+    ],
+)
+def test_the_statement_says_which_countries_are_in_each_figure(
+    tmp_path: Path, part: dict[str, Any], said: str
+) -> None:
+    written(tmp_path, **part)
+    statement = read_result(tmp_path, (KEY.public,)).statement
+    assert statement.endswith(said or "honest contributions.")
+    assert statement.count(said) == 1 or not said
+
+
+def test_a_result_that_an_earlier_release_signed_still_verifies(tmp_path: Path) -> None:
+    """It knew nothing of who is in which figure, and did not sign that."""
+    written(tmp_path)
+    body = json.loads((tmp_path / RESULT_FILE).read_text())
+    for unknown in ("figures_over", "rounds_opened", "left_out", "signature"):
+        del body[unknown]
+    body["signature"] = KEY.sign(labelled_hash(module.LABEL, canonical_json(body))).hex()
+    (tmp_path / RESULT_FILE).write_text(json.dumps(body))
+    assert read_result(tmp_path, (KEY.public,)).countries == ("DK", "EE", "NO", "PT")
+    alter(tmp_path, left_out={"PT": 3})
+    assert "altered" in refused(tmp_path)
 
 
 def test_a_network_is_written_by_the_names_of_its_parts(tmp_path: Path) -> None:
