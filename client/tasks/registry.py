@@ -146,7 +146,7 @@ class Assignment:
         phase, task = mechanism.phase, self.task
         self._check(mechanism)
         if isinstance(task, Training) and phase == task.gradient_phase:
-            model = received_model(payload, task.dimension(self.cohort.features))
+            model = received_model(payload, mechanism.dimension)
             trainer = self.trainer
             at_once = trainer.patients_at_once
             return at_once, lambda part: trainer.contribute(part, model, mechanism, entropy)

@@ -23,6 +23,7 @@ from protocols.mechanism import Mechanism
 from protocols.rounding import Entropy, round_contributions
 from protocols.tasks import Feature, TrainGlm, Training, TrainMlp, TrainModule
 from protocols.tasks.features import FloatArray
+from protocols.tasks.tensors import split
 
 VALUES_AT_ONCE = 4_000_000
 """Patients are taken in parts, so that a wide gradient needs 32 MB at a time and not all memory."""
@@ -101,7 +102,7 @@ class MlpTrainer:
     """Factors of a perceptron's gradients, layer by layer."""
 
     def __init__(self, task: TrainMlp, features: Sequence[Feature]) -> None:
-        self._task = task
+        self._task, self._tensors = task, task.tensors(features)
         values = 2 * sum(task.widths(features))
         _keep_freed_memory()
         self.patients_at_once = max(1, FACTORS_AT_ONCE // values)
@@ -116,7 +117,8 @@ class MlpTrainer:
         """Return Σ over patients of their rounded gradients, int64 (dimension,)."""
         task, features = self._task, cohort.features
         target = targets(task, features, cohort.columns)
-        layers = task.layers(features, model)
+        parts = list(split(model, self._tensors).values())
+        layers = list(zip(parts[::2], parts[1::2], strict=True))
         found = factors(task.family, layers, _rows(task, cohort), target)
         return factored_sum(found, mechanism, entropy=entropy)
 
