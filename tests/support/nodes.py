@@ -7,7 +7,7 @@ unless a test asks for another source.
 
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -302,18 +302,31 @@ class Run:
                 node = self.federation.nodes[country]
                 self.take(step, country, node.handle(self.request(step, country)))
 
-    def contributed(self, number: int, phase: str, model: bytes = b"") -> CoordinatorRound:
-        """Return a round to which every country contributed."""
+    def contributed(
+        self, number: int, phase: str, model: bytes = b"", without: Collection[str] = ()
+    ) -> CoordinatorRound:
+        """Return a round to which every country contributed, but for those it goes without."""
         opened = self.coordinator.begin_round(number, phase, model)
         for country in self.terms.roster:
-            request = opened.contribute_request(country)
-            opened.take_contribution(country, self.federation.nodes[country].handle(request))
+            if country not in without:
+                request = opened.contribute_request(country)
+                opened.take_contribution(country, self.federation.nodes[country].handle(request))
         return opened
 
-    def sum(self, number: int, phase: str, model: bytes = b"") -> OpenedSum | VoidRound:
+    def agreed(self, opened: CoordinatorRound) -> CoordinatorRound:
+        """Close a round on those who contributed, and have them agree where others did not."""
+        chosen = opened.close()
+        for country in chosen if opened.smaller else ():
+            request = opened.agree_request(country)
+            opened.take_assent(country, self.federation.nodes[country].handle(request))
+        return opened
+
+    def sum(
+        self, number: int, phase: str, model: bytes = b"", without: Collection[str] = ()
+    ) -> OpenedSum | VoidRound:
         """Return what a whole round opens."""
-        opened = self.contributed(number, phase, model)
-        for country in self.terms.roster:
+        opened = self.agreed(self.contributed(number, phase, model, without))
+        for country in opened.contributed:
             request = opened.answer_request(country)
             opened.take_answer(country, self.federation.nodes[country].handle(request))
         return opened.open()

@@ -20,6 +20,7 @@ from protocols.errors import ReasonCode
 from protocols.private_sum.context import DocumentVersions
 from protocols.private_sum.messages import LARGEST_REQUEST, refusal_reply, write_request
 from protocols.proto.round_pb2 import PHASE_BUNDLE, BundleRequest, RequestBody
+from protocols.proto.round_pb2 import Request as Envelope
 from tests.support.documents import DAY, raw_key, withdrawal
 from tests.support.nodes import Federation, code_of, last_refusal, records, retold
 
@@ -562,3 +563,25 @@ def test_every_refusal_is_in_the_log_with_its_reason(federation: Federation, stu
     entry = node.log_entries()["entries"][-1]
     assert '"code":"not-authentic"' in entry
     assert "not signed by it" in entry
+
+
+@pytest.mark.parametrize("phase", ["agree", "answer"])
+def test_of_a_round_that_a_country_is_not_in_nothing_is_asked(
+    federation: Federation, study: Study, phase: str
+) -> None:
+    """The coordinator signs, for PT, what it asks of a country that did contribute."""
+    run = federation.ready(study)
+    opened = run.agreed(run.contributed(1, "histogram", without={"PT"}))
+    asks = {"agree": opened.agree_request, "answer": opened.answer_request}
+    signed = Envelope.FromString(asks[phase]("DK")).signed
+    body = RequestBody.FromString(signed.body)
+    frame = write_request(
+        raw_key(1).sign,
+        context=signed.context,
+        country="PT",
+        phase=signed.phase,
+        body=body,
+        model=b"",
+    )
+    found = refused(federation.nodes["PT"], frame, ReasonCode.STALE)
+    assert "did not contribute to" in found["what"]

@@ -1,5 +1,6 @@
 """What the outbox keeps of a run, and for how long: bytes for a while, places always."""
 
+import json
 from datetime import timedelta
 
 import numpy as np
@@ -10,10 +11,13 @@ from client.node import LONGEST_SILENCE, Node
 from client.state import journal, runs
 from client.steps import Step
 from governance.database import transaction
+from protocols.encoding import digest
 from protocols.errors import ReasonCode
 from protocols.private_sum.opening import CoordinatorRound, OpenedSum
+from protocols.proto.round_pb2 import RequestBody
 from protocols.tasks.layout import vector_to_bytes
-from tests.support.nodes import Federation, Run, code_of
+from tests.support.documents import raw_key
+from tests.support.nodes import Federation, Run, code_of, retold
 from tests.support.silence import CountedSilence
 
 ROUNDS = 4
@@ -104,6 +108,94 @@ def test_an_ended_run_can_be_asked_for_a_week_and_its_secrets_are_gone_at_once(
     assert trained.kept() == set()
     assert trained.repeated(ROUNDS) is ReasonCode.STALE
     assert trained.noise.draws == 1 + ROUNDS
+
+
+class Agreed(Trained):
+    """A run whose second round goes on without PT, stopped where DK has agreed to that."""
+
+    def __init__(self, federation: Federation) -> None:
+        self.federation, self.noise = federation, CountedSilence()
+        self.study = federation.approved(**TRAINING)
+        self.node = federation.restart("DK", noise=self.noise)
+        self.run = federation.ready(self.study)
+        self.model = vector_to_bytes(np.zeros(self.study.mechanisms[1].dimension))
+        self.rounds = [self.run.contributed(1, "train", self.model)]
+        self._answer(self.rounds[0])
+        self.rounds.append(self.run.contributed(2, "train", self.model, without={"PT"}))
+        self.rounds[1].close()
+        self.asked = self.rounds[1].agree_request("DK")
+        self.said = self.node.handle(self.asked)
+
+
+@pytest.fixture
+def agreed(federation: Federation) -> Agreed:
+    return Agreed(federation)
+
+
+def test_an_assent_is_kept_before_it_leaves_and_repeated_as_it_was(agreed: Agreed) -> None:
+    assert code_of(agreed.said) is None
+    assert (2, "agree") in agreed.kept()
+    assert agreed.node.handle(agreed.asked) == agreed.said
+    agreed.node = agreed.federation.restart("DK", noise=agreed.noise)
+    assert agreed.node.handle(agreed.asked) == agreed.said
+    agreed.rounds[1].take_assent("DK", agreed.said)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_another_set_is_not_signed_at_its_place(agreed: Agreed, *, restarted: bool) -> None:
+    def without_no(body: RequestBody) -> None:
+        body.agree.countries[:] = ["DK", "EE", "PT"]
+
+    if restarted:
+        agreed.node = agreed.federation.restart("DK", noise=agreed.noise)
+    before = agreed.node.runs.live(agreed.run.id).state
+    other = retold(agreed.asked, without_no, raw_key(1))
+    assert code_of(agreed.node.handle(other)) is ReasonCode.STALE
+    assert agreed.node.runs.live(agreed.run.id).state == before
+
+
+def test_the_log_says_which_set_was_signed_and_nothing_of_a_record(agreed: Agreed) -> None:
+    lines = agreed.node.log_entries()["entries"]
+    (entry,) = (json.loads(line)["entry"] for line in lines if '"set-agreed"' in line)
+    assert entry["reason"] == "3 of 4 countries, without PT"
+    assert (entry["round"], entry["phase"], entry["run"]) == (2, "agree", agreed.run.id)
+    assert entry["body"] == digest(agreed.said)
+    assert (entry["actor"], entry["outcome"]) == ("DK", "done")
+    assert len(agreed.node.ledger.entries()) == 2
+
+
+def test_what_was_agreed_can_be_asked_again_while_its_round_can(agreed: Agreed) -> None:
+    for number in (3, 4):
+        whole = agreed.run.contributed(number, "train", agreed.model)
+        known = code_of(agreed.node.handle(agreed.asked))
+        assert known is (None if number == 3 else ReasonCode.STALE)
+        agreed._answer(whole)
+    assert (2, "agree") not in agreed.kept()
+    assert agreed.run.id not in {run.run for run in agreed.node.runs.summaries(live=True)}
+
+
+def test_a_country_that_missed_rounds_ends_its_run_with_the_last_answer(agreed: Agreed) -> None:
+    """PT was not there in round 2, nor in 3: that no round of it is missing is not what counts."""
+    missed = agreed.federation.nodes["PT"]
+    agreed.run.sum(3, "train", agreed.model, without={"PT"})
+    last = agreed.run.contributed(4, "train", agreed.model)
+    assert missed.runs.summaries(live=True)
+    agreed._answer(last)
+    for node in agreed.federation.nodes.values():
+        assert not node.runs.summaries(live=True)
+        with transaction(node._engine) as connection:
+            assert connection.execute(select(runs.c.state)).scalars().all() == [None]
+
+
+def test_a_country_that_missed_the_last_round_keeps_its_secrets_no_longer_than_a_week(
+    agreed: Agreed,
+) -> None:
+    agreed.run.sum(3, "train", agreed.model)
+    agreed.run.sum(4, "train", agreed.model, without={"PT"})
+    agreed.node = agreed.federation.nodes["PT"]
+    assert agreed.node.runs.summaries(live=True)
+    agreed.later(LONGEST_SILENCE + timedelta(hours=1))
+    assert not agreed.node.runs.summaries(live=True)
 
 
 def test_a_run_that_was_withdrawn_gives_its_bytes_up_at_once(federation: Federation) -> None:

@@ -40,7 +40,7 @@ def training(**task: Any) -> Study:
 
 @dataclass
 class Told:
-    """A conductor whose rounds open over the countries that a test names by round; the others over all.
+    """A conductor whose rounds open over the countries that a test names by round, or over all.
 
     No country at all makes a round void. Each country adds EACH to every coordinate.
     """
