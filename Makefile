@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install demo test test-all check style types layers security check-proto check-readme \
-	bench-utility bench-rounds bench-soak proto readme constraints clean
+	bench-utility bench-rounds bench-soak bench-dpsgd proto readme constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ bench-rounds: $(STAMP) ## how long a round takes, beside a plain message of stoc
 
 bench-soak: $(STAMP) ## 500 rounds: does memory stay flat, are file sizes bounded?
 	@$(BIN)/python -m bench.soak
+
+bench-dpsgd: $(STAMP) ## a clipped sum and a whole contribution, beside a step of SGD and Opacus
+	@$(BIN)/python -m bench.dpsgd
 
 bench-utility: $(STAMP) ## accuracy against privacy on the four hospitals' records
 	@$(BIN)/python -m bench.utility

@@ -81,7 +81,9 @@ class Alike:
         return np.full(size, 0.5)
 
 
-def found(layers: Layers, rows: Floats, target: Floats) -> list[Floats]:
+def found(
+    layers: Layers, rows: Floats, target: Floats, family: Family = Family.LOGISTIC
+) -> list[Floats]:
     """Return all that is made of patients, a row each: factors, norms, integers."""
     widths = [layers[0][0].shape[1], *(len(biases) for _, biases in layers)]
     mechanism = Mechanism(
@@ -95,7 +97,7 @@ def found(layers: Layers, rows: Floats, target: Floats) -> list[Floats]:
         rounding=Rounding.FACTORED,
     )
     with np.errstate(all="ignore"):
-        made = factors(Family.LOGISTIC, layers, rows, target)
+        made = factors(family, layers, rows, target)
         whole = round_factors(made, mechanism, Alike())  # type: ignore[arg-type]
         norms = squared_norms(made)
     integers = [part for one in whole for part in (one.entered, one.ones, one.returned)]
@@ -123,15 +125,15 @@ def neighbours(seed: int, patients: int) -> list[NDArray[np.int64]]:
 
 
 @settings(deadline=None, max_examples=150)
-@given(SEEDS, SEEDS, WIDTHS, st.integers(2, 70))
+@given(SEEDS, SEEDS, WIDTHS, st.integers(2, 70), st.sampled_from(Family))
 def test_nobody_s_integers_depend_on_who_else_is_there(
-    weights: int, records: int, widths: list[int], patients: int
+    weights: int, records: int, widths: list[int], patients: int, family: Family
 ) -> None:
     layers = network(weights, widths)
     rows, target = people(records, patients, widths)
-    whole = found(layers, rows, target)
+    whole = found(layers, rows, target, family)
     for chosen in neighbours(records, patients):
-        assert same(whole, chosen, found(layers, rows[chosen], target[chosen]))
+        assert same(whole, chosen, found(layers, rows[chosen], target[chosen], family))
 
 
 def found_out(weights: int) -> bool:
