@@ -26,7 +26,7 @@ from protocols.proto.round_pb2 import (
     Signed,
 )
 from protocols.signed import ROSTER, sign_message
-from tests.support.federation import IDENTITIES, MODEL, World, view_of
+from tests.support.federation import IDENTITIES, MODEL, World
 from tests.support.loot import Loot
 
 Set = tuple[str, ...]
@@ -193,7 +193,7 @@ class Liar:
     def _run(self, country: str) -> CountryRun:
         if country not in self.colluders:
             return self.world.countries[country]
-        return CountryRun.from_bytes(self._kept[country], view_of(country, self.world.terms))
+        return CountryRun.from_bytes(self._kept[country], self.world.countries[country]._view)
 
 
 def assent(opened: CoordinatorRound, signer: str, chosen: Set, **claims: object) -> Signed:

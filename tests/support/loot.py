@@ -75,6 +75,10 @@ class Loot:
         """Return the contributions of a round by country."""
         return self._said[context]
 
+    def contributors(self) -> set[str]:
+        """Return who has contributed to anything."""
+        return {one for said in self._said.values() for one in said}
+
     def openings(self, opened: RoundTerms) -> Openings:
         """Return what is known of the honest contributions of a round."""
         there = [one for one in self._honest if one in self._said[opened.context]]

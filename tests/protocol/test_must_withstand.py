@@ -1,0 +1,335 @@
+"""Attacks on the set-up, the terms and the parts of a round, and what the liar could open of it.
+
+Each is played to its end with real countries. Those on the set that is opened are in
+`test_smaller_sets.py` and `test_assents.py`; `test_threats.py` says what shows what.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from keys.hybrid import encapsulate
+from keys.identity import SigningKey
+from protocols.errors import ProtocolFault, ReasonCode, Refusal
+from protocols.private_sum import setup
+from protocols.private_sum.coordinator import CoordinatorRun
+from protocols.private_sum.country import CountryRun
+from protocols.private_sum.opening import CoordinatorRound
+from protocols.proto.round_pb2 import Bundle, Contribution, Encapsulations, Reply, RequestBody
+from protocols.signed import serialise
+from tests.support.federation import (
+    COORDINATOR_KEY,
+    IDENTITIES,
+    MODEL,
+    ZEROS,
+    World,
+    coordinator_of,
+    refused,
+    retold,
+    spoken,
+    terms_of,
+    versions_of,
+    view_of,
+)
+from tests.support.liar import Liar
+
+ROSTER = ("AT", "BE", "CZ", "DK", "EE")
+
+
+def five(colluding: int = 1) -> Liar:
+    """Return a liar with the last of five countries: t = 4, h = 2."""
+    return Liar(World.ready(5, colluding=colluding, honest=2), ROSTER[5 - colluding :])
+
+
+# ---- the set-up
+
+
+def puppets(victim: str, *, believed: bool) -> World:
+    """Return a world in which the liar plays all but the victim, with identity keys of its own.
+
+    `believed` says that the victim takes these keys for the others', which no document says.
+    """
+    terms = terms_of(3)
+    keys = {
+        one: IDENTITIES[one] if one == victim else SigningKey.generate() for one in terms.roster
+    }
+    peers = {one: key.public for one, key in keys.items()}
+    views = {
+        one: replace(view_of(one, terms), identity=key, peers=peers)
+        for one, key in keys.items()
+        if one != victim or believed
+    }
+    runs = {one: CountryRun.start(views.get(one, view_of(one, terms))) for one in terms.roster}
+    versions = versions_of(terms.roster)
+    coordinator = CoordinatorRun(terms, peers=peers, sign=COORDINATOR_KEY.sign, versions=versions)
+    return World(terms, coordinator, runs)
+
+
+@pytest.mark.parametrize("victim", ["AT", "BE", "CZ"])
+def test_keys_swapped_for_the_liars_own_bring_it_nothing(victim: str) -> None:
+    """One that believed the keys would be opened alone; the documents give others."""
+    others = [one for one in ("AT", "BE", "CZ") if one != victim]
+    world = puppets(victim, believed=True)
+    for step in ("bundle", "encapsulate", "confirm"):
+        world.set_up(step)
+    liar = Liar(world, others)
+    opened = liar.contributed()
+    liar.answer(opened, victim, world.terms.roster)
+    assert liar.opens(opened) == ((victim,),)
+
+    world = puppets(victim, believed=False)
+    world.set_up("bundle")
+    with refused(world.countries[victim], ReasonCode.NOT_AUTHENTIC, naming=others[0]):
+        world.exchange("encapsulate", victim)
+    with pytest.raises(ProtocolFault):
+        world.set_up("confirm")
+
+
+def test_a_ciphertext_in_anothers_name_brings_nothing() -> None:
+    """The liar knows what it encapsulated to CZ as AT; CZ refuses it, and nobody goes on."""
+    world = World.of(3)
+    world.set_up("bundle")
+    world.set_up("encapsulate")
+    bundle = Bundle.FromString(world.coordinator._bundles["CZ"].body)
+    ciphertext, _ = encapsulate(setup.public_keys(bundle, "CZ"))
+    body = Encapsulations.FromString(world.coordinator._encapsulations["AT"].body)
+    digest = setup.ciphertext_digest(world.terms, "AT", "CZ", ciphertext)
+    next(e for e in body.encapsulations if e.receiver == "CZ").ciphertext_digest = digest
+
+    def forge(content: RequestBody) -> None:
+        message = content.confirm.encapsulations[0]
+        message.CopyFrom(spoken(message, serialise(body), SigningKey.generate()))
+        content.confirm.ciphertexts[0].content = ciphertext
+
+    request = retold(world.coordinator.confirm_request("CZ"), forge)
+    with refused(world.countries["CZ"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
+        world.countries["CZ"].confirm(request)
+    for country in ("AT", "BE"):
+        world.exchange("confirm", country)
+    world.coordinator._macs["CZ"] = {"AT": os.urandom(32), "BE": os.urandom(32)}
+    liar = Liar(world)
+    opened = liar.begin()
+    for country in ("AT", "BE"):
+        with refused(world.countries[country], ReasonCode.NOT_AUTHENTIC, naming="CZ"):
+            liar.contribute(opened, country)
+    with refused(world.countries["CZ"], ReasonCode.STALE):
+        liar.contribute(opened, "CZ")
+    assert liar.loot.contributors() == set()
+
+
+# ---- rosters, models, studies, rounds and runs
+
+
+def test_two_rosters_open_nothing() -> None:
+    """AT and BE are to be told of a run of three, which the documents do not give them."""
+    world = World.of(4, colluding=0, honest=2)
+    smaller = coordinator_of(terms_of(3, colluding=0, honest=2))
+    for country in ("AT", "BE"):
+        with refused(world.countries[country], ReasonCode.STALE):
+            world.countries[country].bundle(smaller.bundle_request(country))
+    liar = Liar(World.ready(4, colluding=0, honest=2))
+    opened = liar.contributed(without=("AT", "BE"))
+    assert liar.press(opened) == ()
+
+
+@pytest.mark.parametrize("told", [1, 2, 3])
+def test_two_models_open_one_set_at_most(told: int) -> None:
+    """So many honest countries see one model, the others another; the colluder works with both."""
+    liar = five()
+    rounds = [liar.begin(1, model) for model in (b"one", b"other")]
+    for country in liar.honest:
+        liar.contribute(rounds[liar.honest.index(country) >= told], country)
+    for opened in rounds:
+        liar.contribute(opened, "EE")
+    parts = [liar.honest[:told], liar.honest[told:]]
+    assert [liar.opens(opened) for opened in rounds] == [(), ()]
+    for opened, part in zip(rounds, parts, strict=True):
+        if len(part) >= 3:
+            liar.agree_all(opened, (*part, "EE"))
+    pressed = [liar.press(opened) for opened in rounds]
+    assert pressed == [(part,) if len(part) >= 3 else () for part in parts]
+
+
+def test_a_replayed_round_brings_no_second_vector() -> None:
+    liar = five()
+    opened = liar.contributed()
+    before = dict(liar.loot.said(opened.terms.context))
+    for number, model in ((1, MODEL), (1, b"another model")):
+        for restarted in (False, True):
+            if restarted:
+                liar.world.restart("AT")
+            with refused(liar.world.countries["AT"], ReasonCode.STALE):
+                liar.contribute(liar.begin(number, model), "AT")
+    assert liar.loot.said(opened.terms.context) == before
+    assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
+    with refused(liar.world.countries["AT"], ReasonCode.STALE):
+        liar.contribute(liar.begin(1), "AT")
+
+
+def test_a_replayed_run_brings_nothing() -> None:
+    """Every request of a run that is over, to countries that are in another one."""
+    past, liar = Liar(World.ready(5, honest=2, run_id=bytes(16))), five()
+    old = past.contributed()
+    opened = liar.contributed()
+    run = liar.world.countries["AT"]
+    for ask, request in (
+        (run.agree, past.agree_request(old, "AT", ROSTER[:4])),
+        (run.answer, past.answer_request(old, "AT", ROSTER)),
+        (run.answer, past.answer_request(old, "AT", ROSTER[:4])),
+    ):
+        with refused(run, ReasonCode.STALE):
+            ask(request)
+    with refused(run, ReasonCode.STALE):
+        run.contribute(past.begin(2).contribute_request("AT"), ZEROS, ZEROS)
+    assert liar.opens(opened) == ()
+
+
+def test_a_shrunk_roster_opens_nothing() -> None:
+    """Taken out of the answer request with all that belongs to it, and of the assents."""
+    liar = five()
+    opened = liar.contributed()
+    for size in (1, 2, 3, 4):
+        with refused(liar.world.countries["AT"], ReasonCode.ROSTER):
+            liar.answer(opened, "AT", ROSTER[:size])
+    assert liar.opens(opened) == ()
+    assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"study": "sha256:" + "6" * 64},
+        {"honest": 3},
+        {"colluding": 0},
+        {"task_kind": "stats/count"},
+    ],
+    ids=lambda value: next(iter(value)),
+)
+def test_a_study_changed_between_phases_opens_nothing(changes: dict[str, object]) -> None:
+    """A round is begun under one study or agreement; another is to carry on with it."""
+    terms = {"colluding": 1, "honest": 2}
+    liar = five()
+    other = Liar(World.ready(5, **{**terms, **changes}), ("EE",))
+    opened, foreign = liar.contributed(), other.contributed()
+    run = liar.world.countries["AT"]
+    with refused(run, ReasonCode.STALE):
+        run.agree(other.agree_request(foreign, "AT", ROSTER[:4]))
+    with refused(run, ReasonCode.STALE):
+        run.answer(other.answer_request(foreign, "AT", ROSTER))
+    changed = view_of("AT", terms_of(5, **{**terms, **changes}))
+    with pytest.raises(Refusal) as refusal:
+        CountryRun.from_bytes(run.to_bytes(), changed)
+    assert refusal.value.code is ReasonCode.STALE
+    assert liar.opens(opened) == ()
+
+
+def test_two_rounds_share_no_mask_and_no_value() -> None:
+    """The roster's sum, then one without DK: each opens for itself, and no difference is exact."""
+    liar = five()
+    first = liar.contributed(1)
+    liar.answer_all(first, ROSTER)
+    second = liar.contributed(2, without=("DK",))
+    left = ("AT", "BE", "CZ", "EE")
+    liar.agree_all(second, left)
+    liar.answer_all(second, left)
+    assert liar.opens(first) == (("AT", "BE", "CZ", "DK"),)
+    assert liar.opens(second) == (("AT", "BE", "CZ"),)
+    words = [liar.loot.said(opened.terms.context)["AT"].words for opened in (first, second)]
+    assert not set(np.frombuffer(words[0], np.uint64)) & set(np.frombuffer(words[1], np.uint64))
+
+
+# ---- parts that are not what they should be
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        np.full(5, np.nan).tobytes(),
+        np.full(5, np.inf).tobytes(),
+        np.full(5, -1e308).tobytes(),
+        np.full(5, 2**63 - 1).tobytes()[:-3],
+        b"",
+    ],
+    ids=["not-a-number", "infinite", "huge-and-negative", "truncated", "empty"],
+)
+def test_any_model_opens_the_sum_of_all_and_no_part_of_it(model: bytes) -> None:
+    """The task says whether it can be trained on; whatever it is, it is shown to all or to none."""
+    liar = five()
+    opened = liar.contributed(1, model)
+    assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
+
+
+SETTINGS = [(n, c) for n in range(2, 7) for c in range(n - 1)]
+
+
+@pytest.mark.parametrize(("size", "colluding"), SETTINGS)
+def test_colluders_need_as_many_answers_as_the_threshold_says(size: int, colluding: int) -> None:
+    world = World.ready(size, colluding=colluding, honest=2)
+    liar = Liar(world, world.terms.roster[size - colluding :])
+    opened = liar.contributed()
+    for place, country in enumerate(liar.honest):
+        enough = place + colluding >= world.terms.threshold
+        assert liar.safe(opened) == ((liar.honest,) if enough else ())
+        liar.answer(opened, country, world.terms.roster)
+    assert liar.safe(opened) == (liar.honest,)
+    assert world.terms.threshold > colluding + (size - colluding) // 2
+
+
+POINTS = ["contributed", "agreed", "answered"]
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_country_killed_at_any_point_gives_the_liar_nothing(point: str) -> None:
+    """AT is killed and comes back from what it stored; or it never does, and is pressed no more."""
+    for returns in (True, False):
+        liar = five()
+        opened = liar.contributed()
+        left = ("AT", "BE", "CZ", "EE")
+        steps: dict[str, Callable[[CoordinatorRound, tuple[str, ...]], None]] = {
+            "agreed": liar.agree_all,
+            "answered": liar.answer_all,
+        }
+        for reached in POINTS[1 : POINTS.index(point) + 1]:
+            steps[reached](opened, left)
+        liar.world.restart("AT")
+        before = liar.safe(opened)
+        assert before == ((("AT", "BE", "CZ"),) if point == "answered" else ())
+        if returns:
+            liar.press(opened)
+        else:
+            for country in ("BE", "CZ", "DK"):
+                for chosen in (left, ROSTER, ROSTER[1:]):
+                    for ask in (liar.agree, liar.answer):
+                        with suppress(Refusal):
+                            ask(opened, country, chosen)
+            liar.safe(opened)
+
+
+def garbled(said: Contribution) -> Contribution:
+    """Return a contribution of which nothing is as it should be but the signature."""
+    other = Contribution.FromString(said.SerializeToString())
+    other.words, other.commitments = os.urandom(len(said.words)), os.urandom(len(said.commitments))
+    for part in other.shares:
+        part.content = os.urandom(len(part.content))
+    head = spoken(said.head, said.head.body, IDENTITIES[said.head.sender])
+    other.head.CopyFrom(head)
+    return other
+
+
+@pytest.mark.parametrize("colluding", [1, 2])
+def test_garbage_of_colluders_opens_nothing_more(colluding: int) -> None:
+    liar = five(colluding)
+    opened = liar.begin()
+    for country in liar.honest:
+        liar.contribute(opened, country)
+    for country in liar.colluders:
+        reply = Reply.FromString(liar.contribute(opened, country))
+        liar.loot.said(opened.terms.context)[country].CopyFrom(garbled(reply.contribution))
+    assert liar.opens(opened) == ()
+    for country in liar.honest:
+        liar.answer(opened, country, ROSTER)
+    assert liar.safe(opened) == (liar.honest,)
