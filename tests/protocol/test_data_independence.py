@@ -9,29 +9,24 @@ watches the line or the operator's own metrics, can see must be the same, messag
 import inspect
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from prometheus_client import generate_latest
 
 from client.holdings import Holdings
-from client.node import Node
 from client.reception import SLOT_SECONDS, Reception, Slots
 from client.tasks import trainers
-from client.vitals import Vitals
 from governance.documents.study import Study
 from protocols import rounding
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum.opening import OpenedSum
-from protocols.proto.round_pb2 import Phase, Reply
-from protocols.proto.round_pb2 import Request as Envelope
 from protocols.tasks import TrainGlm, Training, TrainMlp
 from protocols.tasks.layout import vector_to_bytes
 from tests.support.documents import priced, study_fields
 from tests.support.nodes import Federation, code_of
+from tests.support.watching import Shapes, at_rest, watched
 
 HOST, ABSENT = "DK", "PT"
 HEADER = "id,age,sex,disease\n"
@@ -97,59 +92,6 @@ def overflowing_model(study: Study) -> bytes:
     return vector_to_bytes(model)
 
 
-@dataclass
-class Watched:
-    """Everything that can be seen of one node, as it comes."""
-
-    node: Node
-    vitals: Vitals
-    seen: list[Any] = field(default_factory=list)
-
-    def handle(self, frame: bytes) -> bytes:
-        reply = self.node.handle(frame)
-        self.vitals.replied(frame, reply, 0.0)
-        self.seen.append(("sent", *shape_of(frame), content_of(reply), len(reply)))
-        return reply
-
-
-def shape_of(frame: bytes) -> tuple[str, int]:
-    try:
-        return Phase.Name(Envelope.FromString(frame).signed.phase), len(frame)
-    except Exception:  # noqa: BLE001 - whatever is not a message
-        return "unreadable", len(frame)
-
-
-def content_of(reply: bytes) -> str:
-    return f"{Reply.FromString(reply).WhichOneof('content')} {code_of(reply)}"
-
-
-class Shapes(logging.Handler):
-    """Takes the shape of every line of the node's log: who, how loud, what, and which fields."""
-
-    def __init__(self, seen: list[Any]) -> None:
-        super().__init__(logging.DEBUG)
-        self._seen = seen
-
-    def emit(self, record: logging.LogRecord) -> None:
-        plain = vars(logging.makeLogRecord({}))
-        extra = {name: value for name, value in vars(record).items() if name not in plain}
-        shapes = sorted((name, len(str(value))) for name, value in extra.items())
-        self._seen.append(("log", record.name, record.levelname, record.msg, shapes))
-
-
-def watched(federation: Federation, seen: list[Any]) -> Watched:
-    """Put eyes on the host's node; a slot waited for is seen too."""
-
-    def sleep(seconds: float) -> None:
-        seen.append(("slot", seconds))
-
-    slots = Slots(sleep=sleep, monotonic=lambda: 0.0)
-    node = federation.restart(HOST, slots=slots)
-    found = Watched(node, Vitals(federation.home(HOST), federation.clock), seen)
-    federation.nodes[HOST] = found  # type: ignore[assignment]
-    return found
-
-
 def whole_traffic(folder: Path, data: str, names: tuple[str, ...] = tuple(TASKS)) -> list[Any]:
     """Return all that can be seen while the host's node goes through these studies."""
     roomy = [{"register": "patients", "period_days": 365, "epsilon": 30.0, "delta": 1e-4}]
@@ -161,11 +103,11 @@ def whole_traffic(folder: Path, data: str, names: tuple[str, ...] = tuple(TASKS)
     logger = logging.getLogger("pratique")
     logger.addHandler(shapes)
     try:
-        found = watched(federation, seen)
+        found = watched(federation, HOST, seen)
         for number, name in enumerate(names):
             _trained(federation, _study(federation, name), number)
         _counted(federation, len(names))
-        seen += _at_rest(found, federation)
+        seen += at_rest(found)
     finally:
         logger.removeHandler(shapes)
         federation.nodes.pop(HOST)
@@ -240,14 +182,6 @@ def _counted(federation: Federation, number: int) -> None:
     run = federation.run(study, bytes([number]) * 16)
     run.set_up()
     assert isinstance(run.sum(1, "histogram"), OpenedSum)
-
-
-def _at_rest(found: Watched, federation: Federation) -> list[Any]:
-    """Return what is left behind: metrics, and the sizes of all entries of the audit log."""
-    entries = found.node.log_entries()["entries"]
-    metrics = generate_latest(found.vitals.metrics.registry).decode()
-    timeless = [line for line in metrics.splitlines() if "_created" not in line]
-    return [("entries", [len(str(entry)) for entry in entries]), ("metrics", timeless)]
 
 
 QUICK = ("linear",)
@@ -352,7 +286,7 @@ def test_a_decline_for_few_patients_reads_like_one_for_records_that_cannot_be_re
         federation = Federation(tmp_path / str(number))
         (federation.home(HOST).path / "records.csv").write_text(data)
         lines: list[Any] = []
-        found = watched(federation, lines)
+        found = watched(federation, HOST, lines)
         federation.nodes[HOST] = found.node
         reply = found.handle(federation.run(federation.approved()).request("bundle", HOST))
         assert code_of(reply) is ReasonCode.DECLINED
