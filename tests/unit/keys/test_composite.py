@@ -94,20 +94,20 @@ def test_every_byte_of_a_signature_counts() -> None:
             KEY.public.verify(bytes(changed), MESSAGE)
 
 
-@pytest.mark.parametrize(
-    "signature",
-    [
-        b"",
-        CLASSIC,
-        LATTICE,
-        LATTICE + CLASSIC,
-        SIGNATURE[:-1],
-        SIGNATURE + b"\0",
-        SIGNATURE * 2,
-        CLASSIC + bytes(len(LATTICE)),
-        bytes(len(CLASSIC)) + LATTICE,
-    ],
-)
+INCOMPLETE = {
+    "nothing": b"",
+    "no ML-DSA half": CLASSIC,
+    "no Ed25519 half": LATTICE,
+    "the other way round": LATTICE + CLASSIC,
+    "cut": SIGNATURE[:-1],
+    "longer": SIGNATURE + b"\0",
+    "twice": SIGNATURE * 2,
+    "zeros for ML-DSA": CLASSIC + bytes(len(LATTICE)),
+    "zeros for Ed25519": bytes(len(CLASSIC)) + LATTICE,
+}
+
+
+@pytest.mark.parametrize("signature", INCOMPLETE.values(), ids=INCOMPLETE)
 def test_a_signature_that_lacks_a_half_is_refused(signature: bytes) -> None:
     with pytest.raises(KeyFault, match=NEVER):
         KEY.public.verify(signature, MESSAGE)

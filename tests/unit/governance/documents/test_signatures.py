@@ -1,0 +1,163 @@
+"""With what messages are signed, as the documents say it: old ones unchanged, new ones exact."""
+
+import hashlib
+from datetime import UTC, datetime
+
+import pytest
+from pydantic import ValidationError
+
+from governance.documents.agreement import Agreement
+from governance.documents.permit import NodeKeys
+from governance.documents.succession import succeeding
+from governance.errors import DocumentFault
+from governance.officer.words import agreement_in_words, changes
+from keys.composite import CompositeSigningKey, Identity, Suite
+from tests.support.documents import (
+    BOTH,
+    agreement,
+    agreement_fields,
+    both_key,
+    node_keys,
+    raw_key,
+)
+
+NOW = datetime(2026, 9, 1, tzinfo=UTC)
+CANONICAL = "0bb7326a2fec3cc2ca996807882f5c56e03984e726233fae83ce437745ee2718"
+"""SHA-256 of an agreement's canonical bytes, from before there was a choice of signatures."""
+DIGEST = "sha256:f6ce7afa7a6bd6b192f331acbbe98ce69a673ab82252db62a2230907fbc62bac"
+NODE_DIGEST = "sha256:c8f7b38b70101ee88d92c180fbe669985649c23c1a85b3fe0395119a883a9df3"
+
+
+def succession(former: Identity, new: Identity) -> NodeKeys:
+    """Return DK's node keys, from one identity to the next."""
+    said = node_keys("DK").model_copy(update={"identity_key": new.public.to_text()})
+    statement = succeeding(former, new, said.stated(), NOW)
+    return said.model_copy(update={"succession": statement})
+
+
+# ---- the agreement
+
+
+def test_documents_of_before_keep_their_bytes_and_digests() -> None:
+    agreed = agreement()
+    assert hashlib.sha256(agreed.canonical()).hexdigest() == CANONICAL
+    assert agreed.digest == DIGEST
+    assert agreed.signatures is Suite.ED25519
+    assert node_keys("DK").digest == NODE_DIGEST
+
+
+def test_saying_the_default_changes_nothing() -> None:
+    assert agreement(signatures="ed25519").canonical() == agreement().canonical()
+
+
+def test_asking_for_both_is_another_agreement_and_reads_back() -> None:
+    agreed = agreement(**BOTH)
+    assert agreed.digest != DIGEST
+    again = Agreement.from_canonical(agreed.canonical())
+    assert again == agreed
+    assert again.signatures is Suite.COMPOSITE
+
+
+def test_a_spelled_out_default_is_not_the_canonical_form() -> None:
+    data = agreement().canonical()
+    spelled = data.replace(b'"smallest_cohort"', b'"signatures":"ed25519","smallest_cohort"')
+    with pytest.raises(DocumentFault, match="canonical form"):
+        Agreement.from_canonical(spelled)
+
+
+@pytest.mark.parametrize("suite", ["mldsa65", "ed25519+mldsa44", "none", "", None, 1])
+def test_no_other_suite_is_known(suite: object) -> None:
+    with pytest.raises(ValidationError):
+        agreement(signatures=suite)
+
+
+def test_the_coordinator_must_be_able_to_sign_as_is_asked() -> None:
+    desk = agreement_fields()["coordinator"]
+    with pytest.raises(ValidationError, match="pratique-coordinator rotate"):
+        agreement(**BOTH, coordinator=desk)
+
+
+def test_keys_of_both_forms_serve_an_agreement_that_does_not_ask() -> None:
+    desk = agreement_fields(**BOTH)["coordinator"]
+    agreed = agreement(coordinator=desk)
+    assert agreed.digest == DIGEST
+    assert agreed.signatures.public(both_key(1).public) == raw_key(1).public
+
+
+@pytest.mark.parametrize("shared", [raw_key(2), both_key(2), raw_key(100), both_key(100)])
+def test_a_half_that_is_another_s_key_is_refused(shared: Identity) -> None:
+    """2 is the coordinator's key for documents, 100 an officer's."""
+    desk = agreement_fields()["coordinator"] | {"identity_key": shared.public.to_text()}
+    with pytest.raises(ValidationError, match="a key of its own"):
+        agreement(coordinator=desk)
+
+
+@pytest.mark.parametrize("name", ["document_key", "online_key", "log_key"])
+def test_documents_and_logs_are_signed_with_ed25519_alone(name: str) -> None:
+    desk = agreement_fields()["coordinator"] | {name: both_key(7).public.to_text()}
+    with pytest.raises(ValidationError, match="not an Ed25519 key"):
+        agreement(coordinator=desk)
+
+
+# ---- in plain words
+
+
+def test_the_officer_reads_with_what_messages_are_signed() -> None:
+    def said(agreed: Agreement) -> dict[str, str]:
+        return {k: v for part in agreement_in_words(agreed, "DK") for k, v in part.facts.items()}
+
+    assert said(agreement())["messages signed with"] == "Ed25519"
+    both = said(agreement(**BOTH))
+    assert "ML-DSA-65, both of which must hold" in both["messages signed with"]
+    assert "(Ed25519 and ML-DSA-65)" in both["key for messages"]
+    assert "(Ed25519 only)" in said(agreement())["key for messages"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(Suite.ED25519, Suite.COMPOSITE), (Suite.COMPOSITE, Suite.ED25519)]
+)
+def test_an_amendment_of_the_signatures_is_shown_either_way(before: Suite, after: Suite) -> None:
+    """Going back leaves the field out: the officer must still see that protection ends."""
+    desk = agreement_fields(**BOTH)["coordinator"]
+    old, new = (agreement(coordinator=desk, signatures=suite.value) for suite in (before, after))
+    assert changes(old, new) == {"signatures": f"now {before.value}; then {after.value}"}
+
+
+# ---- node keys and who follows whom
+
+
+def test_node_keys_of_two_halves_read_back() -> None:
+    keys = node_keys("DK", both=True)
+    assert NodeKeys.from_canonical(keys.canonical()) == keys
+
+
+def test_no_half_of_the_identity_is_the_log_s_key() -> None:
+    shared = both_key(1_000).ed25519.public.to_text()
+    fields = node_keys("DK", both=True).model_dump() | {"log_key": shared}
+    with pytest.raises(ValidationError, match="two keys"):
+        NodeKeys.model_validate(fields)
+
+
+@pytest.mark.parametrize("former", [raw_key(1), both_key(1)])
+@pytest.mark.parametrize("new", [raw_key(2), both_key(2)])
+def test_a_statement_leads_from_either_form_to_either(former: Identity, new: Identity) -> None:
+    keys = succession(former, new)
+    assert NodeKeys.from_canonical(keys.canonical()) == keys
+
+
+def test_a_statement_needs_both_halves_of_each_key() -> None:
+    """Whoever has an Ed25519 half alone, or beside another ML-DSA key, gives a node no new keys."""
+    true = succession(both_key(1), both_key(2)).succession
+    stranger = CompositeSigningKey.from_bytes(both_key(1).to_bytes()[:32] + b"s" * 32)
+    half = succession(both_key(1).ed25519, both_key(2).ed25519).succession
+    mixed = succession(stranger, both_key(2)).succession
+    assert true and half and mixed
+    for forged in (
+        {"by_former": half.by_former},
+        {"by_former": mixed.by_former},
+        {"by_new": half.by_new},
+    ):
+        said = succession(both_key(1), both_key(2))
+        bad = said.model_copy(update={"succession": true.model_copy(update=forged)})
+        with pytest.raises(DocumentFault, match="succession is not signed"):
+            NodeKeys.from_canonical(bad.canonical())
