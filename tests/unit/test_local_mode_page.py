@@ -1,0 +1,57 @@
+"""The study of `docs/local-mode.md` is a study, and what the page quotes is what is said."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from governance.accounting import epsilon
+from governance.documents.agreement import Agreement
+from governance.documents.reading import read_document
+from governance.documents.study import Study
+from protocols.mechanism import Scope
+from protocols.tasks.local import LocalMode
+from server.studies import complete
+from tests.support.documents import agreement_fields
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "local-mode.md").read_text()
+BLOCKS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+HONEST = 3
+
+
+def study() -> Study:
+    given = {"agreement": "sha256:" + "a" * 64, "created": "2026-11-22"}
+    return read_document(
+        Study, BLOCKS[1].encode(), "local-mode.md", complete=lambda values: {**given, **values}
+    )
+
+
+def test_the_study_is_priced_within_its_promise_for_as_many_steps_as_the_page_says() -> None:
+    fields = agreement_fields(honest=HONEST) | {"smallest_countries": 4}
+    priced = complete(study(), Agreement.model_validate(fields))
+    assert priced.priced
+    spent = epsilon(priced.mechanisms, HONEST, priced.privacy.delta)
+    assert 0.98 * priced.privacy.epsilon < spent <= priced.privacy.epsilon
+    assert [m.scope for m in priced.mechanisms] == [
+        Scope.LOCAL,
+        Scope.LOCAL,
+        Scope.DERIVED,
+        Scope.SHARED,
+    ]
+    step, update = priced.mechanisms[1:3]
+    assert (step.rounds, update.rounds) == (40, 8)
+    assert update.lane_bits(4) <= 32
+
+
+def test_the_one_line_and_the_quoted_sentence_are_the_program_s() -> None:
+    mode = LocalMode.model_validate(yaml.safe_load(BLOCKS[0])["local"])
+    assert mode == study().local_mode
+    quoted = " ".join(line[2:] for line in PAGE.splitlines() if line.startswith("> "))
+    assert quoted == mode.sentence(HONEST)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/networks.md", "docs/first-federation.md"])
+def test_it_is_found_from(page: str) -> None:
+    assert "local-mode.md)" in (ROOT / page).read_text()
