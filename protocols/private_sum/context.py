@@ -146,12 +146,12 @@ class RoundTerms:
         """How the round is rounded and noised."""
         return self.run.mechanism(self.phase_kind)
 
-    @property
+    @cached_property
     def lane_bits(self) -> int:
         """k: how many bits each coordinate of the sum has."""
         return self.mechanism.lane_bits(len(self.run.roster))
 
-    @property
+    @cached_property
     def words(self) -> int:
         """How many 64-bit words a contribution has, check coordinates included."""
         return words_for(self.mechanism.dimension + CHECK_COORDINATES, self.lane_bits)

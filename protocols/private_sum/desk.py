@@ -33,17 +33,17 @@ class Desk:
     def request(
         self, country: str, phase: Phase, context: bytes, content: RequestBody, model: bytes = b""
     ) -> bytes:
-        """Return a signed request; `content` is a body in which the phase's part is filled in."""
-        body = RequestBody(
-            agreement=self.terms.agreement,
-            study=self.terms.study,
-            run_id=self.terms.run_id,
-            versions=self.versions.to_proto(),
-        )
-        body.MergeFrom(content)
+        """Return a signed request.
+
+        `content` is a body in which the phase's part is filled in; the rest of it is filled in
+        here, in place, as it may hold hundreds of signed heads.
+        """
         self.require_known(country)
+        content.agreement, content.study = self.terms.agreement, self.terms.study
+        content.run_id = self.terms.run_id
+        content.versions.CopyFrom(self.versions.to_proto())
         return write_request(
-            self.sign, context=context, country=country, phase=phase, body=body, model=model
+            self.sign, context=context, country=country, phase=phase, body=content, model=model
         )
 
     def open(

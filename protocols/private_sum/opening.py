@@ -207,10 +207,11 @@ class CoordinatorRound:
         context = self._terms.context
         body = self._desk.open(signed, country, PHASE_ANSWER, context, COORDINATOR)
         answer = parse(Answer, body, LARGEST_BODY)
-        about = [*(share.country for share in answer.shares), *answer.unopenable]
+        shared = [(share.country, share.content) for share in answer.shares]
+        about = [*(owner for owner, _ in shared), *answer.unopenable]
         if sorted(about) != list(chosen):
             raise malformed(f"the answer of {country} is not about each country once")
-        given = {share.country: share.content for share in answer.shares}
+        given = dict(shared)
         masks = unpack_parcels(answer.masks, [one for one in self._roster if one not in chosen])
         if any(len(key) != KEY_BYTES for key in masks.values()):
             raise malformed(f"a mask key of {country} has the wrong length")
