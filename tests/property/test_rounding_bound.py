@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from protocols import rounding
 from protocols.mechanism import ROUNDING_BETA, Mechanism
-from protocols.rounding import round_each
+from protocols.rounding import MOST_DRAWS, round_each
 
 COORDINATES = st.lists(
     st.fractions(0, 40, max_denominator=16) | st.just(Fraction(1, 2)), min_size=1, max_size=9
@@ -120,9 +120,33 @@ def test_no_patient_is_beyond_the_bound_and_none_is_lost_to_it(
     name: str, dimension: int, scale: int
 ) -> None:
     """Lost are those beyond it 64 times in a row: a chance below 2·10^-14."""
+    assert ROUNDING_BETA**MOST_DRAWS < 2e-14
     vector, terms = worst(dimension, scale)[name], mechanism(dimension, scale)
     rounded = round_each(np.tile(vector, (4, 1)), terms)
     squares = [sum(int(v) ** 2 for v in row) for row in rounded]
     assert max(squares) <= terms.squared_sensitivity
     if np.abs(vector * scale).max() >= 1:
         assert rounded.any(axis=1).all()
+
+
+@pytest.mark.parametrize("name", worst(1, 1))
+@pytest.mark.parametrize(("dimension", "scale"), SHAPES)
+def test_whatever_the_chances_say_nobody_is_beyond_the_bound(
+    name: str, dimension: int, scale: int
+) -> None:
+    """Every coordinate rounded outward, which no proof leaves a chance to speak of, 63 times."""
+    vector, terms = worst(dimension, scale)[name], mechanism(dimension, scale)
+    sources = itertools.chain([bytes] * (MOST_DRAWS - 1), itertools.repeat(os.urandom))
+
+    def outward(size: int) -> bytes:
+        return next(sources)(size)
+
+    rounded = round_each(vector[None, :], terms, entropy=outward)
+    assert sum(int(v) ** 2 for v in rounded[0]) <= terms.squared_sensitivity
+
+
+def test_rounding_outward_is_beyond_it() -> None:
+    """What the test above relies on: forty coordinates of 2.5 rounded to 3 are too long."""
+    terms, vector = mechanism(40, 16), worst(40, 16)["every coordinate at one half"]
+    outward = rounding._round_at_random(vector[None, :] * 16, bytes)
+    assert not rounding._within(outward, terms).any()
