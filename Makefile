@@ -12,10 +12,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install demo test test-all check style types layers security check-proto check-readme \
-	bench-utility bench-rounds bench-soak bench-dpsgd proto readme constraints clean
+	bench-utility bench-rounds bench-soak bench-dpsgd bench-private-sum proto readme constraints clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## make .venv with every package at its pinned version
 
@@ -74,6 +74,9 @@ check-readme: $(STAMP) ## are the README's commands and help texts those of the 
 
 readme: $(STAMP) ## write the programs' help texts into the README
 	@$(BIN)/python -m tests.support.readme
+
+bench-private-sum: $(STAMP) ## what a private sum costs, beside Flower's SecAgg+
+	@$(BIN)/python -m bench.private_sum
 
 bench-rounds: $(STAMP) ## how long a round takes, beside a plain message of stock Flower
 	@$(BIN)/python -m bench.rounds

@@ -1,0 +1,165 @@
+"""What `make bench-private-sum` measures, and what it says of the figures."""
+
+import time
+
+import numpy as np
+import pytest
+
+from bench import private_sum
+from bench.our_sum import OurSum, colluding, mechanism
+from bench.private_sum import BOUNDS, CURVES, ROWS, fit, of_client, ratios, row, shortfalls
+from bench.secagg_plus import flower_round
+from bench.stopwatch import Stopwatch
+
+
+def busy(seconds: float) -> None:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_a_stopwatch_charges_a_block_within_another_to_one_of_them() -> None:
+    watch = Stopwatch()
+    with watch.on("server"):
+        busy(0.02)
+        with watch.on("transport"):
+            busy(0.05)
+            with watch.on("client"):
+                busy(0.02)
+            with watch.on("client"):
+                busy(0.02)
+    with watch.on("server"):
+        busy(0.02)
+    expected = {"server": 0.04, "transport": 0.05, "client": 0.04}
+    assert watch.seconds == pytest.approx(expected, rel=0.2)
+
+
+def test_a_stopwatch_does_not_charge_for_waiting() -> None:
+    watch = Stopwatch()
+    with watch.on("server"):
+        time.sleep(0.05)
+    assert watch.seconds["server"] < 0.04
+
+
+def test_both_sides_sum_the_same_vectors_and_every_part_is_charged() -> None:
+    values = np.random.default_rng(1).integers(-100, 100, (4, 50))
+    ours, watch = OurSum.ready(values), Stopwatch()
+    sent = ours.round(watch) + ours.round(watch)
+    theirs = Stopwatch()
+    grid = flower_round(values / 64, ours.threshold, theirs)
+    clients = [name for name in theirs.seconds if name.startswith("client ")]
+    assert len(clients) == len(grid.sent) == 4
+    assert sent > 2 * 8 * len(range(0, 54, 3))
+    assert min(grid.sent.values()) > 8 * 50
+    for seconds in (watch.seconds, theirs.seconds):
+        assert seconds["server"] > 0
+        assert of_client(seconds) > 0
+
+
+def test_a_sum_that_is_not_that_of_the_vectors_is_no_figure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours = OurSum.ready(np.ones((3, 5), np.int64))
+    begin = ours.world.coordinator.begin_round
+    monkeypatch.setattr(ours.world.coordinator, "begin_round", lambda *one: _Wrong(begin(*one)))
+    with pytest.raises(RuntimeError, match="another sum"):
+        ours.round(Stopwatch())
+
+
+class _Wrong:
+    """A round that opens one more than what was summed."""
+
+    def __init__(self, opened: object) -> None:
+        self._opened = opened
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._opened, name)
+
+    def open(self) -> object:
+        found = self._opened.open()  # type: ignore[attr-defined]
+        found.values[0] += 1
+        return found
+
+
+def test_three_coordinates_share_a_word_at_every_size_that_is_measured() -> None:
+    for n, d in [*ROWS, *(size for sizes in CURVES.values() for size in sizes)]:
+        assert mechanism(d).lane_bits(n) == 21
+
+
+def test_a_third_may_collude() -> None:
+    assert [colluding(n) for n in (3, 4, 10, 30, 100)] == [1, 1, 3, 10, 33]
+
+
+def test_a_row_has_the_figures_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(private_sum, "ROUNDS", 2)
+    found = row(4, 100, beside_flower=True)
+    assert found["t"] == 3
+    assert found["rounds"] == found["flwr_rounds"] == 2
+    figures = ("client_ms", "server_ms", "upload_bytes")
+    for name in (*figures, *(f"flwr_{name}" for name in figures), "noise_ms"):
+        assert found[name] > 0
+
+
+def test_where_flwr_is_slow_it_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(private_sum, "ROUNDS", 3)
+    monkeypatch.setattr(private_sum, "FLOWER_SECONDS", 0.0)
+    assert row(3, 10, beside_flower=True)["flwr_rounds"] == 1
+
+
+def test_a_point_of_a_curve_leaves_flwr_out() -> None:
+    found = row(3, 10, beside_flower=False)
+    assert not [name for name in found if name.startswith("flwr")]
+
+
+def figures(n: int, d: int, **times: float) -> dict[str, float]:
+    """Return a row that is so many times cheaper than flwr's."""
+    return {
+        "n": n,
+        "d": d,
+        "client_ms": 10.0,
+        "flwr_client_ms": 10.0 * times["client"],
+        "server_ms": 10.0,
+        "flwr_server_ms": 10.0 * times["server"],
+        "upload_bytes": 1000 * times["upload"],
+        "flwr_upload_bytes": 1000,
+    }
+
+
+ENOUGH = {"client": 5.0, "server": 500.0, "upload": 0.34}
+
+
+def rows(**changes: float) -> list[dict[str, float]]:
+    return [figures(*size, **{**ENOUGH, **changes}) for size in BOUNDS]
+
+
+def test_ratios_are_flwr_s_cost_to_ours_and_our_upload_to_flwr_s() -> None:
+    assert ratios(figures(4, 10, client=7, server=8, upload=0.3)) == {
+        "client": 7.0,
+        "server": 8.0,
+        "upload": 0.3,
+    }
+
+
+def test_each_bound_that_is_missed_is_named() -> None:
+    assert shortfalls(rows()) == []
+    (slow,) = shortfalls(rows(client=4.9))
+    assert "n=10, d=1000000: the client is 4.9 times faster, not 5.0" in slow
+    (wide,) = shortfalls(rows(upload=0.35))
+    assert "the upload is 0.35 of flwr's" in wide
+    (many,) = shortfalls(rows(server=499.0))
+    assert many.startswith("n=50")
+    assert len(shortfalls(rows(server=9.0))) == 2
+
+
+def test_a_fit_finds_what_the_points_were_made_of() -> None:
+    sizes = [(n, d) for n in (4, 10, 100) for d in (10**3, 10**5, 10**6)]
+    points = [
+        {"n": n, "d": d, "client_ms": 2 * n * d / 1e6 + 0.5 * n + 1, "server_ms": n * n / 100}
+        for n, d in sizes
+    ]
+    client, server = fit(points, "client"), fit(points, "server")
+    assert client["ms_per"] == pytest.approx({"n·d": 2, "d": 0, "n": 0.5, "1": 1}, abs=0.01)
+    assert server["ms_per"] == pytest.approx({"n·d": 0, "d": 0, "n²": 0.01, "n": 0}, abs=0.01)
+    assert client["worst_relative_error"] < 0.01
+    points[0]["client_ms"] *= 2
+    assert fit(points, "client")["worst_relative_error"] > 0.1
