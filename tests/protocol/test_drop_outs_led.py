@@ -1,0 +1,133 @@
+"""Countries that drop out of a round that the coordinator's own conductor leads.
+
+The same cases as in `test_drop_outs.py`, over a carrier on which who is gone is silent: the sum is
+exact or the round void, each country is asked a bounded number of times, and the next round opens.
+"""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from protocols.private_sum.opening import OpenedSum
+from server.rounds import ATTEMPTS, Conductor, RoundReport, SetUpFailed
+from tests.support.carriers import CarrierToWorld
+from tests.support.federation import MODEL, TRAIN, World, terms_of
+
+SET_UP = ("bundle", "encapsulate", "confirm")
+STAGES = ("contribute", "agree", "answer")
+SETTINGS = [(2, 0, 2), (3, 0, 2), (3, 1, 2), (4, 0, 2), (4, 1, 2), (4, 2, 2), (5, 1, 2)]
+LARGE = [(5, 0, 2), (5, 0, 4), (5, 2, 2), (6, 0, 2), (6, 1, 2), (6, 2, 3), (6, 4, 2)]
+
+
+class Led:
+    """A conductor, a world, and a carrier between them."""
+
+    def __init__(self, world: World) -> None:
+        self.roster = world.terms.roster
+        ones = np.ones(TRAIN.dimension, np.int64)
+        self.values: dict[str, NDArray[np.int64]] = {
+            one: ones * 7**place for place, one in enumerate(self.roster)
+        }
+        self.carrier = CarrierToWorld(world, self.values)
+        self.conductor = Conductor(
+            world.coordinator,
+            self.roster,
+            self.carrier,
+            seconds=1.0,
+            keep_closed=lambda *_: None,
+            sleep=lambda _: None,
+        )
+
+    def lose(self, gone: tuple[str, ...], *phases: str) -> None:
+        for country in gone:
+            for phase in phases:
+                self.carrier.misbehave(country, phase, *[lambda _: None] * ATTEMPTS)
+
+    def round(self, number: int) -> RoundReport:
+        self.carrier.asked.clear()
+        report = self.conductor.sum(number, "train", MODEL)
+        asked = self.carrier.asked
+        assert all(asked.count(question) <= ATTEMPTS for question in asked)
+        return report
+
+    def require(self, report: RoundReport, left: tuple[str, ...]) -> None:
+        assert isinstance(report.outcome, OpenedSum)
+        assert report.outcome.countries == left
+        assert (report.outcome.values == sum(self.values[one] for one in left)).all()
+
+
+def subsets(size: int) -> list[tuple[str, ...]]:
+    roster = terms_of(size).roster
+    return [gone for number in range(1, size + 1) for gone in combinations(roster, number)]
+
+
+def require_stage(stage: str, size: int, colluding: int, honest: int) -> None:
+    """Lose every set of countries from a stage on, in a world of its own."""
+    for gone in subsets(size):
+        led = Led(World.ready(size, colluding=colluding, honest=honest))
+        led.lose(gone, *STAGES[STAGES.index(stage) :])
+        threshold = (size + colluding) // 2 + 1
+        needed = max(honest + colluding, threshold) if stage == "contribute" else threshold
+        left = tuple(one for one in led.roster if stage != "contribute" or one not in gone)
+        report = led.round(1)
+        if size - len(gone) >= needed:
+            led.require(report, left)
+        else:
+            assert not isinstance(report.outcome, OpenedSum)
+        assert set(report.causes) == set(gone)
+        led.carrier._odd.clear()
+        led.require(led.round(2), led.roster)
+
+
+@pytest.mark.parametrize("stage", ["contribute", "answer"])
+@pytest.mark.parametrize(("size", "colluding", "honest"), SETTINGS, ids=str)
+def test_any_set_of_countries_silent_from_a_stage_on(
+    size: int, colluding: int, honest: int, stage: str
+) -> None:
+    require_stage(stage, size, colluding, honest)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["contribute", "answer"])
+@pytest.mark.parametrize(("size", "colluding", "honest"), LARGE, ids=str)
+def test_any_set_of_six_silent_from_a_stage_on(
+    size: int, colluding: int, honest: int, stage: str
+) -> None:
+    require_stage(stage, size, colluding, honest)
+
+
+@pytest.mark.parametrize("stage", ["agree", "answer"])
+@pytest.mark.parametrize(
+    ("size", "colluding", "honest"), [(4, 1, 2), (5, 0, 2), (5, 1, 2)], ids=str
+)
+def test_one_gone_at_first_and_any_set_of_the_others_later_is_void(
+    size: int, colluding: int, honest: int, stage: str
+) -> None:
+    first = terms_of(size).roster[0]
+    for gone in subsets(size):
+        if first in gone:
+            continue
+        led = Led(World.ready(size, colluding=colluding, honest=honest))
+        led.lose((first,), "contribute")
+        led.lose(gone, *STAGES[STAGES.index(stage) :])
+        report = led.round(1)
+        assert not isinstance(report.outcome, OpenedSum)
+        assert set(report.causes) == {first, *gone}
+        led.carrier._odd.clear()
+        led.require(led.round(2), led.roster)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+@pytest.mark.parametrize("step", SET_UP)
+def test_any_set_of_countries_silent_in_set_up_is_named_and_nothing_begins(
+    step: str, size: int
+) -> None:
+    for gone in subsets(size):
+        led = Led(World.of(size))
+        led.lose(gone, step)
+        with pytest.raises(SetUpFailed) as fault:
+            led.conductor.set_up()
+        assert set(fault.value.causes) == set(gone)
+        assert not any(phase == "contribute" for _, phase in led.carrier.asked)
