@@ -40,10 +40,6 @@ def test_a_label_cannot_be_traded_for_a_field() -> None:
     assert labelled_hash("a", b"x") != labelled_hash("b", b"x")
 
 
-def test_labelled_hash_is_sha256_of_the_frame() -> None:
-    assert labelled_hash("label", b"x") == hashlib.sha256(frame(b"label", b"x")).digest()
-
-
 @pytest.mark.parametrize("length", [16, 32, 100])
 def test_derive_key_is_hkdf_with_framed_info(length: int) -> None:
     expected = hkdf_by_hand(b"secret", frame(b"label", b"field"), length)
@@ -58,3 +54,9 @@ def test_derived_keys_differ_by_secret_label_and_field() -> None:
         derive_key(b"s", "label", b"g"),
     }
     assert len(keys) == 4
+
+
+@pytest.mark.parametrize("size", [0, 1, 64, 3_000_000])
+def test_a_labelled_hash_is_sha256_of_the_frame(size: int) -> None:
+    fields = b"first", bytes(size)
+    assert labelled_hash("label", *fields) == hashlib.sha256(frame(b"label", *fields)).digest()

@@ -51,3 +51,10 @@ def test_a_lane_that_overflows_spoils_its_word_only() -> None:
     assert unpacked[0] == -(2**20)
     assert unpacked[2] == 1, "the carry goes to the next lane of the same word"
     assert not unpacked[[1, 3, 5]].any()
+
+
+def test_taking_words_apart_leaves_them_as_they_were() -> None:
+    words = pack(np.array([1, -2, 3, -4], np.int64), 21, 4)
+    before = words.copy()
+    unpack(words, 21)
+    assert np.array_equal(words, before)
