@@ -117,8 +117,9 @@ def contributed(
 def agreed(view: OwnView, state: RunState, request: Request) -> Step:
     """Sign the set smaller than the roster that the coordinator names, once a round.
 
-    Raises Refusal ROSTER for a set that is not opened, and STALE when no round is open (or
-    another one is), or a set was signed in it.
+    The keys of its masks inside the set are gone then: it answers for no other one. Raises
+    Refusal ROSTER for a set that is not opened, and STALE when no round is open (or another one
+    is), or a set was signed in it.
     """
     opened = _require_open(state)
     view.trust(request, PHASE_AGREE, opened.context)
@@ -126,7 +127,8 @@ def agreed(view: OwnView, state: RunState, request: Request) -> Step:
     require_unsigned(view.terms, opened, chosen)
     body = assent_body(opened.round_number, chosen)
     signed = view.sign(PHASE_AGREE, opened.context, ROSTER, body)
-    after = opened.model_copy(update={"agreed": chosen})
+    outside = {one: key for one, key in opened.masks.items() if one not in chosen}
+    after = opened.model_copy(update={"agreed": chosen, "masks": outside})
     return state.model_copy(update={"open_round": after}), Reply(assent=signed)
 
 

@@ -33,7 +33,8 @@ class OpenRound(Frozen):
 
     `head` is the body of its own signed head, `own_share` its share of its own seed, `seals` the
     keys that open what the others sealed for it, `masks` the keys of its masks with them, and
-    `agreed` the smaller set that it signed, empty while it has signed none.
+    `agreed` the smaller set that it signed, empty while it has signed none; from then on `masks`
+    are those with countries outside that set.
     """
 
     context: bytes

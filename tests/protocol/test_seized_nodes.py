@@ -9,7 +9,7 @@ its own part, and no other country's, and that only once t shares are there.
 import pytest
 
 from protocols.private_sum.opening import CoordinatorRound
-from tests.support.federation import World
+from tests.support.federation import World, state_of
 from tests.support.liar import Liar
 
 ROSTER = ("AT", "BE", "CZ", "DK", "EE")
@@ -96,12 +96,30 @@ def test_with_t_shares_a_node_seized_in_mid_round_opens_its_own_part_and_no_othe
 ) -> None:
     """Its masks are known: it has become a colluder, and the others have not."""
     liar = liar_of()
-    opened, chosen = in_mid_round(liar, kind)
+    opened = liar.contributed()
     liar.seize("AT")
+    chosen = ROSTER if kind == "roster" else LEFT
+    if kind == "smaller":
+        liar.agree_all(opened, chosen)
     for country in ("BE", "CZ"):
         liar.answer(opened, country, chosen)
     rest = ("BE", "CZ", "DK") if kind == "roster" else ("BE", "CZ")
     assert liar.opens(opened) == (("AT",), rest)
+
+
+def test_a_node_seized_once_it_signed_a_set_opens_no_part_of_it() -> None:
+    """What it still holds are the keys of its masks with DK, which the set does without."""
+    liar = liar_of()
+    opened = liar.contributed()
+    liar.agree_all(opened, LEFT)
+    stored = state_of(liar.world.countries["AT"]).open_round
+    assert stored is not None
+    assert stored.masks.keys() == {"DK"}
+    liar.seize("AT")
+    assert liar.opens(opened) == ()
+    for country in ("BE", "CZ"):
+        liar.answer(opened, country, LEFT)
+    assert liar.opens(opened) == (("AT", "BE", "CZ"),)
 
 
 @pytest.mark.parametrize("taken", [0, 1, 2, 3])
