@@ -70,7 +70,8 @@ def test_dead_at_every_point_of_every_message(theatre: Opened, country: str) -> 
     stage = theatre(country)
     place = COUNTRIES.index(country)
     plan = Plan(place, shuffled=place % 2 == 1)
-    Journey(stage, stage.approved("heart-by-sex"), plan).through()
+    another = {1: COUNTRIES[place - 1]}
+    Journey(stage, stage.approved("heart-by-sex"), plan, without=another).through()
     assert {step for _, step in stage.deaths} == {*Step, LEFT}
     assert told(stage.deaths) == POINTS + 1 + len(WAYS)
 
@@ -79,9 +80,21 @@ def test_dead_at_every_point_of_every_round_of_a_training(theatre: Opened) -> No
     stage = theatre("NO")
     study = stage.approved("who-is-ill", **TRAINING)
     model = vector_to_bytes(np.zeros(study.mechanisms[1].dimension))
-    Journey(stage, study, Plan(4), model).through()
+    Journey(stage, study, Plan(4), model, without={1: "PT"}).through()
     a_round = [sum(len(group) for group in WAYS[phase]) + 1 for phase in ("contribute", "answer")]
     assert told(stage.deaths) == POINTS + 1 + len(WAYS) + (ROUNDS - 1) * sum(a_round)
+
+
+def test_dead_in_rounds_that_do_without_another_country_each(theatre: Opened) -> None:
+    stage = theatre("NO")
+    study = stage.approved("who-is-ill", **TRAINING)
+    model = vector_to_bytes(np.zeros(study.mechanisms[1].dimension))
+    without = {1: "DK", 2: "EE", 4: "PT", 5: "DK"}
+    Journey(stage, study, Plan(5, points=0.3, moments=1), model, without).through()
+    told(stage.deaths)
+    assert sum(deaths for (phase, _), deaths in stage.deaths.items() if phase == "agree") >= len(
+        without
+    )
 
 
 def test_dead_at_some_points_of_run_after_run(theatre: Opened) -> None:

@@ -5,7 +5,7 @@ dies and whenever, the books of the node must hold, and the run must end with th
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
@@ -50,6 +50,7 @@ WAYS: dict[str, tuple[tuple[Step, ...], ...]] = {
     "encapsulate": (KEEP, *SENT),
     "confirm": (KEEP, *SENT),
     "contribute": ((*DOOR, *KEEP), *SENT),
+    "agree": (KEEP, *SENT),
     "answer": (KEEP, *SENT),
 }
 """The points on the way of each message, in order and in groups: within one, a death at any of them
@@ -137,10 +138,17 @@ class Theatre:
 
 
 class Journey:
-    """One run."""
+    """One run; a round whose number is in `without` goes without the country named there."""
 
-    def __init__(self, theatre: Theatre, study: Study, plan: Plan, model: bytes = b"") -> None:
-        self.theatre = theatre
+    def __init__(
+        self,
+        theatre: Theatre,
+        study: Study,
+        plan: Plan,
+        model: bytes = b"",
+        without: Mapping[int, str] | None = None,
+    ) -> None:
+        self.theatre, self._without = theatre, without or {}
         self._study, self._plan, self._model = study, plan, model
         self.run: Run = theatre.federation.run(study)
         leaving = [m for m in study.mechanisms if m.leaves]
@@ -170,33 +178,44 @@ class Journey:
 
     def _round(self, number: int, phase: str) -> ReasonCode | None:
         opened = self.run.coordinator.begin_round(number, phase, self._model)
-        place = (self.run.id, number, "contribute")
+        place, away = (self.run.id, number, "contribute"), self._without.get(number, "")
         for country in self.run.terms.roster:
+            if country == away:
+                continue
             reply = self._reply(country, opened.contribute_request(country), place)
             if code_of(reply) is not None:
                 return code_of(reply)
             opened.take_contribution(country, reply)
         noise = told(self.theatre.node.draws)[-1]
+        chosen = opened.close()
+        if away:
+            self._assents(opened, number)
         self._answers(opened, number)
         found = opened.open()
         assert isinstance(found, OpenedSum), found
-        assert found.values.tolist() == (self._expected(phase) + noise).tolist()
-        assert found.countries == self.run.terms.roster
+        assert found.values.tolist() == (self._expected(phase, chosen) + noise).tolist()
+        assert found.countries == tuple(one for one in self.run.terms.roster if one != away)
         return None
+
+    def _assents(self, opened: CoordinatorRound, number: int) -> None:
+        place = (self.run.id, number, "agree")
+        for country in opened.close():
+            opened.take_assent(country, self._reply(country, opened.agree_request(country), place))
 
     def _answers(self, opened: CoordinatorRound, number: int) -> None:
         place = (self.run.id, number, "answer")
-        for country in self.run.terms.roster:
+        for country in opened.close():
             opened.take_answer(country, self._reply(country, opened.answer_request(country), place))
 
-    def _expected(self, phase: str) -> NDArray[np.int64]:
-        """Return the sum over all countries without noise: sampling and rounding are foretold."""
+    def _expected(self, phase: str, countries: Collection[str]) -> NDArray[np.int64]:
+        """Return the sum over countries without noise: sampling and rounding are foretold."""
         mechanism = next(m for m in self._study.mechanisms if m.phase == phase)
         parts = [
             node.holdings.prepared(self._study).assignment.lattice_sum(
                 mechanism, self._model, entropy=fixed
             )
-            for node in self.theatre.federation.nodes.values()
+            for country, node in self.theatre.federation.nodes.items()
+            if country in countries
         ]
         return np.sum(parts, axis=0, dtype=np.int64)
 

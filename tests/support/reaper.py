@@ -68,13 +68,22 @@ class Journey(NodesCarrier):
         super().__init__(federation)
         self._reaper = reaper
         self.sent: dict[tuple[str, Place], set[bytes]] = defaultdict(set)
+        self.calls: list[tuple[str, ...]] = []
+        self.away: set[str] = set()
+        """Countries that rounds do not reach; set-up does."""
 
     def exchange(self, frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
         self._reaper.reach("exchange")
+        self.calls.append(tuple(frames))
         for country, frame in frames.items():
             request = read_request(frame)
             self.sent[country, Place.of(request)].add(request.digest)
-        replies = super().exchange(frames, seconds)
+        reached = {
+            country: frame
+            for country, frame in frames.items()
+            if country not in self.away or not read_request(frame).round_number
+        }
+        replies = super().exchange(reached, seconds)
         self._reaper.reach("exchanged")
         return replies
 

@@ -9,6 +9,7 @@ every ledger charged once.
 import secrets
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ import pytest
 from server import conduct as conducting
 from server.carrying import MOST_FRUITLESS
 from server.conduct import conduct
-from tests.support.documents import BOTH, NOW
+from server.lead import RunVoid
+from server.rounds import ANSWERED
+from tests.support.documents import BOTH, COUNTRIES, NOW
 from tests.support.reaper import RUN, Scene, Stage
 
 TRAINING = {
@@ -58,8 +61,13 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> Stage:
     return Stage(tmp_path_factory.mktemp("training"), **TRAINING)
 
 
-def untouched(stage: Stage) -> Scene:
+AWAY = "EE"
+REST = ("DK", "NO", "PT")
+
+
+def untouched(stage: Stage, *away: str) -> Scene:
     scene = stage.scene()
+    scene.carrier.away |= {*away}
     assert not scene.attempt()
     return scene
 
@@ -74,17 +82,22 @@ def as_if_nothing_had_happened(scene: Scene, whole: Scene) -> None:
     assert scene.ledgers() == whole.ledgers()
     found, expected = scene.result, whole.result
     assert (found.run, found.table, found.rounds_void) == (RUN, expected.table, 0)
+    assert (found.countries, found.figures_over) == (expected.countries, expected.figures_over)
     assert scene.model == whole.model
     kinds = Counter(scene.coordinator.log_kinds())
     assert kinds["result-released"] == kinds["study-launched"] == 1
     assert kinds["run-resumed"] == scene.attempts - 1
 
 
-def killed_everywhere(stage: Stage, stride: int, first: int = 1) -> int:
-    """Kill a run at every `stride`-th moment, one run each; return how many were killed."""
-    whole, at = untouched(stage), first
+def killed_everywhere(stage: Stage, stride: int, first: int = 1, away: str = "") -> int:
+    """Kill a run at every `stride`-th moment, one run each; return how many were killed.
+
+    The country `away`, if any, takes no part in any round.
+    """
+    whole, at = untouched(stage, away), first
     while True:
         scene = stage.scene()
+        scene.carrier.away |= {away}
         died = scene.attempt(at)
         if died and not scene.over:
             scene.carry_on()
@@ -115,6 +128,95 @@ def test_a_table_killed_at_every_moment(table: Stage) -> None:
 @pytest.mark.timeout(900)
 def test_a_training_killed_at_every_moment(training: Stage) -> None:
     assert killed_everywhere(training, stride=1) > 60
+
+
+def ended_with_one_away(stage: Stage, at: int, *, first: bool) -> Scene | None:
+    """Carry a run whose one country is away before a death, or (not `first`) after it.
+
+    Returns None where the run was over before that moment.
+    """
+    scene = stage.scene()
+    scene.carrier.away = {AWAY} if first else set()
+    if not scene.attempt(at) or scene.over:
+        return None
+    scene.carrier.away = set() if first else {AWAY}
+    scene.carry_on()
+    with suppress(RunVoid):
+        scene.attempt()
+    return scene
+
+
+def one_set_or_none(scene: Scene) -> str:
+    """Raise unless the run released a sum over all or over the rest, or is void and says why."""
+    row = scene.coordinator.office.runs.get(RUN)
+    if row.state == "void":
+        assert f"{AWAY}: no reply in time" in row.reason
+        assert ANSWERED in row.reason
+        return "void"
+    assert row.state == "finished"
+    repeated = {place: frames for place, frames in scene.carrier.sent.items() if len(frames) > 1}
+    assert not repeated, "a request was repeated with other bytes"
+    assert scene.result.figures_over in (COUNTRIES, REST)
+    return "all" if scene.result.figures_over == COUNTRIES else "rest"
+
+
+def ends_with_one_away(stage: Stage, stride: int, *, first: bool) -> Counter[str]:
+    """Return how runs ended, one for each `stride`-th moment of death."""
+    ends, at = Counter[str](), 1
+    while scene := ended_with_one_away(stage, at, first=first):
+        ends[one_set_or_none(scene)] += 1
+        scene.close()
+        at += stride
+    return ends
+
+
+def test_a_table_without_one_country_killed_at_some_moments(table: Stage) -> None:
+    assert killed_everywhere(table, stride=29, first=17, away=AWAY) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_table_without_one_country_killed_at_many_moments(table: Stage) -> None:
+    assert killed_everywhere(table, stride=2, away=AWAY) > 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_training_without_one_country_killed_at_many_moments(training: Stage) -> None:
+    assert killed_everywhere(training, stride=4, away=AWAY) > 20
+
+
+def test_killed_between_the_set_being_kept_and_anybody_being_told_it_opens_that_set(
+    table: Stage,
+) -> None:
+    """The one that was away is back, and is not asked again."""
+    scene = table.scene()
+    scene.carrier.away = {AWAY}
+    assert scene.attempt(("exchange", 6))  # three of set-up, twice contribute, and then agree
+    assert not any(place.phase == "agree" for _, place in scene.carrier.sent)
+    scene.carrier.away, asked = set(), len(scene.carrier.calls)
+    scene.carry_on()
+    assert not scene.attempt()
+    assert scene.result.figures_over == REST
+    assert scene.carrier.calls[asked:] == [REST] * 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_one_that_is_back_after_a_death_at_any_moment_costs_no_sum(
+    table: Stage,
+) -> None:
+    ends = ends_with_one_away(table, 3, first=True)
+    assert set(ends) == {"all", "rest"}, ends
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_one_that_is_gone_after_a_death_at_any_moment_costs_the_sum_once_others_have_answered(
+    table: Stage,
+) -> None:
+    ends = ends_with_one_away(table, 3, first=False)
+    assert set(ends) == {"all", "rest", "void"}, ends
 
 
 def test_a_training_killed_in_each_of_its_rounds_ends_with_the_same_model(training: Stage) -> None:
