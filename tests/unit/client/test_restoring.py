@@ -448,6 +448,27 @@ def test_what_is_charged_is_what_the_ledger_lacks(
     assert [one.mechanisms for one in missed(given_as(number), known)] == expected
 
 
+def test_a_run_in_local_mode_was_charged_for_its_steps_and_for_no_sum_of_updates() -> None:
+    task = {
+        "kind": "train/glm",
+        "family": "logistic",
+        "target": "disease",
+        "rounds": 2,
+        "learning_rate": 0.5,
+        "patients": 300,
+        "patients_bound": 10_000,
+        "local": {"steps": 3},
+    }
+    release = {"what": "model", "keep_days": 10, "audience": "parties"}
+    asked = priced(study(agreement(), task=task, release=release), 30_000)
+    one, published = permit(agreement(), asked), {asked.digest: asked}
+    (found,) = missed(one, studies=published)
+    assert [m.phase for m in found.mechanisms] == [COHORT_FLOOR, "local-step", "evaluate"]
+    count = replace(entry(count_id(one), asked.mechanisms[0]), study=asked.digest)
+    (found,) = missed(one, [count], studies=published)
+    assert [m.phase for m in found.mechanisms] == ["local-step", "evaluate"]
+
+
 def test_a_permit_that_had_ended_before_the_copy_is_in_it() -> None:
     one = given_as(1)
     assert missed(one, copied=one.conditions.expires) == []
