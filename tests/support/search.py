@@ -28,6 +28,9 @@ Step = tuple[str, Set]
 Path = tuple[Step, ...]
 Course = Mapping[str, Path]
 """What each honest country that contributed is asked, in its order."""
+REFUSES = (Refusal, KeyError)
+"""How a country says no; the latter where a test switched a check off, and a key that is asked for
+was forgotten when another set was signed."""
 LONGEST_PATH = 3
 """A country that keeps the rules takes two steps; without one of them, a third shows it."""
 
@@ -127,7 +130,7 @@ class Table:
                 shown = () if chosen == self.roster else signers
                 signed = [assent(self._opened, one, chosen) for one in shown]
                 run.answer(self.liar.answer_request(self._opened, self._me, chosen, signed))
-        except Refusal:
+        except REFUSES:
             return None
         return run.to_bytes()
 
@@ -268,7 +271,7 @@ def _played_step(liar: Liar, opened: object, country: str, left: list[Step]) -> 
     what, chosen = left[0]
     try:
         getattr(liar, what)(opened, country, chosen)
-    except Refusal:
+    except REFUSES:
         return False
     left.pop(0)
     return True
