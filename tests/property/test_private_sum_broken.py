@@ -1,0 +1,101 @@
+"""The machines of the private sum can fail: each defence that is taken away, one of them misses."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from protocols.errors import ReasonCode, Refusal
+from protocols.private_sum import country_round, ratchet
+from protocols.private_sum.context import RunTerms
+from protocols.private_sum.messages import Request
+from protocols.private_sum.opening import CoordinatorRound
+from protocols.private_sum.state import OpenRound, RunState
+from protocols.private_sum.view import OwnView
+from protocols.proto.round_pb2 import Signed
+from tests.property.test_private_sum_liar_machine import Lying
+from tests.property.test_private_sum_machine import Lossy
+from tests.support.stations import Station
+
+answered, require_agreed = country_round.answered, country_round.require_agreed
+
+
+def nothing(*_: Any) -> None:
+    """Check nothing, do nothing."""
+
+
+def answered_and_open(view: OwnView, state: RunState, request: Request) -> country_round.Step:
+    return state, answered(view, state, request)[1]
+
+
+def agreed_on_any(
+    view: OwnView, opened: OpenRound, chosen: tuple[str, ...], assents: Sequence[Signed]
+) -> None:
+    unsigned = opened.model_copy(update={"agreed": ()})
+    require_agreed(view, unsigned, chosen, assents)
+
+
+def agreed_by_nobody(
+    view: OwnView, opened: OpenRound, chosen: tuple[str, ...], assents: Sequence[Signed]
+) -> None:
+    if opened.agreed and opened.agreed != chosen:
+        raise Refusal(ReasonCode.ROSTER, "Another set was signed")
+
+
+def same_link(link: bytes, *_: Any) -> bytes:
+    return link
+
+
+def stores_nothing(station: Station) -> None:
+    """Let replies leave with the state as it was."""
+
+
+def one_lower(terms: RunTerms) -> int:
+    return (len(terms.roster) + terms.colluding) // 2
+
+
+def only_t(terms: RunTerms) -> int:
+    return terms.threshold
+
+
+def forgets(opened: CoordinatorRound) -> tuple[str, ...]:
+    return opened.contributed
+
+
+BROKEN: dict[str, tuple[type, object, str, Callable[..., Any] | property]] = {
+    "a country signs any number of sets": (Lying, country_round, "require_unsigned", nothing),
+    "nobody looks at signatures": (Lying, country_round, "require_agreed", agreed_by_nobody),
+    "a country answers for a set it did not sign": (
+        Lying,
+        country_round,
+        "require_agreed",
+        agreed_on_any,
+    ),
+    "h + c does not count": (Lying, RunTerms, "smallest_set", property(only_t)),
+    "t is one lower": (Lying, RunTerms, "threshold", property(one_lower)),
+    "an answered round stays open": (Lossy, country_round, "answered", answered_and_open),
+    "a country contributes again": (Lossy, country_round, "_require_turn", nothing),
+    "a reply leaves before the state is kept": (Lossy, Station, "store", stores_nothing),
+    "the pair chains stand still": (Lossy, ratchet, "advance", same_link),
+    "the coordinator takes late words": (Lossy, CoordinatorRound, "_require_awaited", nothing),
+    "the coordinator closes on nothing": (Lossy, CoordinatorRound, "close", forgets),
+    "the coordinator leaves masks in": (Lossy, CoordinatorRound, "_unmask_outside", nothing),
+    "a stray reply closes a round": (Lossy, CoordinatorRound, "_named", CoordinatorRound._member),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", list(BROKEN))
+def test_a_machine_notices_what_is_missing(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, where, name, instead = BROKEN[broken]
+    monkeypatch.setattr(where, name, instead)
+    unhurried = settings(
+        machine.TestCase.settings,  # type: ignore[attr-defined]
+        max_examples=2000,
+        phases=[Phase.generate],
+        database=None,
+    )
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(machine, settings=unhurried)  # type: ignore[arg-type]

@@ -1,0 +1,212 @@
+"""The private sum with a coordinator that follows nothing, and up to c countries that help it.
+
+Hypothesis is the liar: it shows countries different models, asks each for whatever set it likes,
+with whatever signatures it has seen or its helpers make up, again and late. After each step, what
+it holds is searched for sums that it could compute.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import suppress
+
+import pytest
+from hypothesis import HealthCheck, Phase, event, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from protocols.errors import ProtocolFault
+from protocols.private_sum.context import RunTerms
+from protocols.private_sum.opening import CoordinatorRound
+from protocols.proto.round_pb2 import Assent, Reply, Signed
+from tests.support.federation import World, view_of
+from tests.support.liar import Liar, assent
+from tests.support.stations import ENDLESS, Station, shapes, total
+
+Chosen = tuple[str, ...]
+Place = tuple[int, bytes]
+"""A round number and a model."""
+
+MODELS = (b"one model", b"another")
+indices = st.integers(0, 5)
+groups = st.sets(indices, max_size=4)
+missing = st.sets(indices, min_size=1, max_size=2)
+outsiders = st.lists(missing | missing | st.just(frozenset[int]()), min_size=1, max_size=3)
+tellings = st.just([0] * 6) | st.lists(st.integers(0, 2), min_size=6, max_size=6)
+shifts = st.sampled_from([0, 0, 1])
+ages = st.sampled_from([0, 0, 0, 1])
+"""How many rounds back, counted from the latest."""
+models = st.sampled_from([*MODELS, MODELS[0]])
+
+
+class Lying(RuleBasedStateMachine):
+    """`honest` are stations; `rounds` those that the liar plays, by number and model.
+
+    It plots for several `sets`; `told` is which of them each country is told of.
+    """
+
+    @initialize(terms=shapes(), order=st.permutations(range(6)), seed=st.integers(0, 2**32))
+    def begin(self, terms: RunTerms, order: list[int], seed: int) -> None:
+        self.terms, self.roster = terms, terms.roster
+        world = World.ready(
+            len(terms.roster), colluding=terms.colluding, honest=terms.honest, mechanisms=ENDLESS
+        )
+        self.helpers = [self.roster[place] for place in order if place < len(self.roster)]
+        del self.helpers[terms.colluding :]
+        self.honest = {
+            one: Station(run, view_of(one, world.terms), seed + place, journalled=bool(seed % 2))
+            for place, (one, run) in enumerate(world.countries.items())
+            if one not in self.helpers
+        }
+        self.liar = Liar(world, self.helpers)
+        self.rounds: dict[Place, CoordinatorRound] = {}
+        self.signed: dict[tuple[bytes, Chosen], dict[str, Signed]] = defaultdict(dict)
+        self.asked: list[tuple[str, bytes]] = []
+        self.opened: dict[Place, tuple[Chosen, ...]] = {}
+        self.latest = 2
+        self.plot([{0}], [0] * 6)
+
+    def without(self, places: Iterable[int]) -> Chosen:
+        gone = {self.roster[place % len(self.roster)] for place in places}
+        return tuple(one for one in self.roster if one not in gone)
+
+    def round(self, number: int, model: bytes) -> CoordinatorRound:
+        """Return a round, to which each helper has contributed."""
+        if (number, model) not in self.rounds:
+            self.rounds[number, model] = self.liar.begin(number, model)
+            for one in self.helpers:
+                self.liar.contribute(self.rounds[number, model], one)
+        return self.rounds[number, model]
+
+    def tell(self, country: str, request: bytes, *, dies: bool = False) -> None:
+        """Take in what an honest country says, if it does."""
+        self.asked.append((country, request))
+        reply = None
+        with suppress(ProtocolFault):
+            reply = self.honest[country].receive(request, dies=dies)
+        if reply:
+            self.opened.clear()
+            self.liar.loot.hear(reply)
+            signed = Reply.FromString(reply).assent
+            chosen = tuple(Assent.FromString(signed.body).countries)
+            self.signed[signed.context, chosen][country] = signed
+
+    # ---- what the liar does ------------------------------------------------------------------
+
+    @rule(outside=outsiders, told=tellings)
+    def plot(self, outside: list[set[int]], told: list[int]) -> None:
+        self.sets, self.told = [self.without(places) for places in outside], told
+
+    @rule()
+    def plot_ring(self) -> None:
+        """Tell each honest country of the set without the next of them."""
+        honest = list(self.honest)
+        following = dict(zip(honest, honest[1:] + honest[:1], strict=True))
+        gone = [following.get(one) for one in self.roster]
+        self.sets = [tuple(one for one in self.roster if one != other) for other in gone]
+        self.told = list(range(6))
+
+    def set_for(self, country: str, shift: int) -> Chosen:
+        return self.sets[(self.told[self.roster.index(country)] + shift) % len(self.sets)]
+
+    @rule(age=ages, model=models, but=groups)
+    def collect(self, age: int, model: bytes, but: set[int]) -> None:
+        """Have all but some contribute on a model."""
+        opened = self.round(self.latest - age, model)
+        for one in set(self.without(but)) & set(self.honest):
+            self.tell(one, opened.contribute_request(one))
+
+    @rule(age=ages, model=models, but=groups, shift=shifts)
+    def divide(self, age: int, model: bytes, but: set[int], shift: int) -> None:
+        """Ask all but some for their signatures, each on the set that it is told."""
+        opened = self.round(self.latest - age, model)
+        for one in set(self.without(but)) & set(self.honest):
+            self.tell(one, self.liar.agree_request(opened, one, self.set_for(one, shift)))
+
+    @rule(age=ages, model=models, but=groups, shift=shifts, mixed=st.booleans())
+    def demand(self, age: int, model: bytes, but: set[int], shift: int, mixed: bool) -> None:
+        """Ask all but some to answer for the set that each is told."""
+        opened = self.round(self.latest - age, model)
+        for one in set(self.without(but)) & set(self.honest):
+            chosen = self.set_for(one, shift)
+            shown = self.shown(opened, chosen, mixed)
+            self.tell(one, self.liar.answer_request(opened, one, chosen, shown))
+
+    @rule(outside=outsiders, told=tellings, ring=st.booleans(), asked=st.integers(0, 2))
+    def carry_through(
+        self, outside: list[set[int]], told: list[int], ring: bool, asked: int
+    ) -> None:
+        """Play the next round, asking nobody to agree, or everybody once, or on two sets."""
+        self.latest += 1
+        self.plot(outside, told)
+        if ring:
+            self.plot_ring()
+        self.collect(0, MODELS[0], set())
+        for shift in range(asked):
+            self.divide(0, MODELS[0], set(), shift)
+        self.demand(0, MODELS[0], set(), max(0, asked - 1), False)
+
+    @rule(index=st.integers(0, 200), dies=st.booleans())
+    def repeat(self, index: int, dies: bool) -> None:
+        """Ask what was asked before; the country may die before its reply is durable."""
+        if self.asked:
+            country, request = self.asked[-1 - index % len(self.asked)]
+            self.tell(country, request, dies=dies)
+
+    @rule(place=indices)
+    def restart(self, place: int) -> None:
+        for one in set(self.honest) - set(self.without({place})):
+            self.honest[one].restart()
+
+    def shown(self, opened: CoordinatorRound, chosen: Chosen, mixed: bool) -> list[Signed]:
+        """Return all signatures that there are for a set; `mixed`, also those on another."""
+        if chosen == self.roster:
+            return []
+        context, shown = opened.terms.context, {}
+        for other in (*self.sets, chosen) if mixed else (chosen,):
+            shown |= self.signed[context, other]
+        shown |= {one: assent(opened, one, chosen) for one in self.helpers}
+        return [shown[one] for one in chosen if one in shown]
+
+    # ---- what must hold ----------------------------------------------------------------------
+
+    @invariant()
+    def one_sum_of_a_round_opens_and_it_is_of_enough(self) -> None:
+        found: dict[int, list[Chosen]] = defaultdict(list)
+        for (number, model), opened in getattr(self, "rounds", {}).items():
+            found[number] += self.openings((number, model), opened)
+        for sets in found.values():
+            assert len(sets) <= 1, "two sums of one round can be opened"
+            for one in sets:
+                assert len(one) >= self.terms.honest, "a sum is of too few to hide anybody"
+                event("roster" if len(one) == len(self.honest) else "smaller")
+
+    def openings(self, place: Place, opened: CoordinatorRound) -> tuple[Chosen, ...]:
+        """Return the sets whose sums the liar can compute, each of them computed."""
+        if place not in self.opened:
+            openings = self.liar.loot.openings(opened.terms)
+            assert openings.rank == len(openings.minimal)
+            self.opened[place] = openings.minimal
+            for chosen in openings.minimal:
+                given = {one: self.honest[one] for one in chosen}
+                value = self.liar.loot.value(opened.terms, chosen)
+                assert value.tolist() == total(given, place[0])
+        return self.opened[place]
+
+
+QUICK = settings(
+    max_examples=100,
+    stateful_step_count=15,
+    deadline=None,
+    phases=[phase for phase in Phase if phase is not Phase.explain],
+    suppress_health_check=[HealthCheck.too_slow],
+)
+Lying.TestCase.settings = QUICK
+TestLying = Lying.TestCase
+
+
+class Longer(Lying):
+    """The same, for longer."""
+
+
+Longer.TestCase.settings = settings(QUICK, max_examples=2000, stateful_step_count=40)
+TestLonger = pytest.mark.slow(pytest.mark.timeout(900)(Longer.TestCase))

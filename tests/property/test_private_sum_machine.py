@@ -1,0 +1,269 @@
+"""The private sum over a network that loses, repeats and reorders, between daemons that die.
+
+Hypothesis schedules: what is sent lies on the wire as bytes and is delivered in any order, again,
+or never, also after the round was closed, after restarts and in later rounds. Everybody follows
+the protocol; test_private_sum_liar_machine.py has a coordinator that does not.
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+import pytest
+from hypothesis import HealthCheck, Phase, event, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from protocols.errors import ProtocolFault
+from protocols.private_sum.context import RunTerms
+from protocols.private_sum.country import CountryRun
+from protocols.private_sum.opening import OpenedSum
+from tests.support.federation import ZEROS, World, view_of
+from tests.support.stations import SET_UP, Lead, Station, shapes, total
+
+STEPS = ("contribute", "agree", "answer")
+picks = st.lists(st.integers(0, 40), min_size=1, max_size=12)
+indices = st.integers(0, 5)
+few = st.sets(indices, max_size=2) | st.sets(indices, min_size=1, max_size=1)
+"""Countries that are left out, by their places in the roster."""
+
+Letter = tuple[str, bool, bytes]
+"""The country, whether the letter is for it (else from it), and what it says."""
+
+
+class Lossy(RuleBasedStateMachine):
+    """`wire` is what may still arrive, `sent` all that was ever sent, `opened` sums by round."""
+
+    @initialize(
+        terms=shapes(), seed=st.integers(0, 2**32), journalled=st.booleans(), ready=st.booleans()
+    )
+    def begin(self, terms: RunTerms, seed: int, journalled: bool, ready: bool) -> None:
+        self.lead, self.stations = Lead(terms), {}
+        for place, country in enumerate(terms.roster):
+            view = view_of(country, terms)
+            station = Station(CountryRun.start(view), view, seed + place, journalled=journalled)
+            self.stations[country] = station
+        self.wire: list[Letter] = []
+        self.sent: list[Letter] = []
+        self.opened: dict[int, OpenedSum] = {}
+        if ready or not journalled:
+            self.complete_set_up()
+
+    @property
+    def roster(self) -> tuple[str, ...]:
+        return self.lead.terms.roster
+
+    def without(self, left_out: Iterable[int]) -> tuple[str, ...]:
+        gone = {self.roster[index % len(self.roster)] for index in left_out}
+        return tuple(one for one in self.roster if one not in gone)
+
+    # ---- the wire ----------------------------------------------------------------------------
+
+    def post(self, step: str, countries: Iterable[str]) -> None:
+        """Put requests on the wire, as far as the coordinator can make them now."""
+        for country in countries:
+            with suppress(ProtocolFault):
+                self.send((country, True, self.lead.ask(step, country)))
+
+    def send(self, letter: Letter) -> None:
+        self.wire.append(letter)
+        self.sent.append(letter)
+
+    def deliver(self, letter: Letter, *, dies: bool = False) -> None:
+        country, outward, content = letter
+        with suppress(ProtocolFault):
+            if not outward:
+                self.hear(country, content)
+            elif reply := self.stations[country].receive(content, dies=dies):
+                self.send((country, False, reply))
+
+    def hear(self, country: str, reply: bytes) -> None:
+        """Let the coordinator take a reply; one that it refuses tells it nothing."""
+        before = self.known()
+        try:
+            self.lead.receive(country, reply)
+        except ProtocolFault:
+            assert self.known() == before, "a refused reply changed the round"
+            raise
+
+    def known(self) -> tuple[object, ...]:
+        now = self.lead.round
+        if now is None:
+            return ()
+        said = now.contributed, now.agreed, now.answered, now._chosen
+        return *said, now._sum.tobytes()
+
+    def carry_all(self) -> None:
+        while self.wire:
+            self.deliver(self.wire.pop(0))
+
+    @rule(order=picks)
+    def carry(self, order: list[int]) -> None:
+        for index in order:
+            if self.wire:
+                self.deliver(self.wire.pop(index % len(self.wire)))
+
+    @rule(left_out=few)
+    def carry_but(self, left_out: set[int]) -> None:
+        """Carry all there is, newest first, but to and from a few."""
+        reached = self.without(left_out)
+        while carried := [letter for letter in self.wire if letter[0] in reached]:
+            self.wire.remove(carried[-1])
+            self.deliver(carried[-1])
+
+    @rule(order=picks)
+    def lose(self, order: list[int]) -> None:
+        for index in order:
+            if self.wire:
+                self.wire.pop(index % len(self.wire))
+
+    @rule(order=st.lists(st.integers(-30, 1000), min_size=1, max_size=12))
+    def repeat(self, order: list[int]) -> None:
+        """Deliver the latest again (counted from below zero), and the oldest."""
+        for index in order:
+            if self.sent:
+                self.deliver(self.sent[index % len(self.sent)])
+
+    # ---- deaths ------------------------------------------------------------------------------
+
+    @rule(index=indices)
+    def restart(self, index: int) -> None:
+        self.stations[self.roster[index % len(self.roster)]].restart()
+
+    @rule(index=st.integers(0, 40))
+    def die_before_it_is_durable(self, index: int) -> None:
+        if self.wire:
+            self.deliver(self.wire.pop(index % len(self.wire)), dies=True)
+
+    @rule(resume=st.booleans(), forgetful=st.booleans())
+    def restart_coordinator(self, resume: bool, forgetful: bool) -> None:
+        self.lead.restart(resume=resume, forgetful=forgetful)
+
+    # ---- what the coordinator does -----------------------------------------------------------
+
+    @precondition(lambda self: not self.lead.ready)
+    @rule(step=st.sampled_from(list(SET_UP)), left_out=few)
+    def ask_in_set_up(self, step: str, left_out: set[int]) -> None:
+        self.post(step, self.without(left_out))
+
+    @precondition(lambda self: self.lead.ready)
+    @rule(step=st.integers(1, 3), kind=st.sampled_from(["train", "count"]), left_out=few)
+    def next_round(self, step: int, kind: str, left_out: set[int]) -> None:
+        """Begin a round, in which all but a few are asked to contribute."""
+        self.lead.begin(self.lead.number + step, kind)
+        self.post("contribute", self.without(left_out))
+
+    @precondition(lambda self: self.lead.round is not None)
+    @rule(step=st.sampled_from(STEPS), left_out=few)
+    def ask(self, step: str, left_out: set[int]) -> None:
+        """Ask for something; for signatures only where they can be of use."""
+        assert self.lead.round is not None
+        if step == "agree":
+            self.lead.close()
+        if step != "agree" or self.lead.round.openable:
+            self.post(step, self.without(left_out))
+
+    @precondition(lambda self: self.lead.round is not None)
+    @rule(left_out=few, steps=st.sampled_from([STEPS, STEPS[1:], STEPS[:2]]))
+    def conduct(self, left_out: set[int], steps: tuple[str, ...]) -> None:
+        """Take the countries through steps of the round; nothing reaches a few, or not yet."""
+        for step in steps:
+            self.ask(step, set())
+            self.carry_but(left_out)
+
+    @precondition(lambda self: self.lead.ready)
+    @rule(kind=st.sampled_from(["train", "count"]), left_out=few)
+    def whole_round(self, kind: str, left_out: set[int]) -> None:
+        """Go through the next round without a few countries."""
+        self.next_round(1, kind, {*range(6)})
+        self.conduct(left_out, STEPS)
+
+    # ---- what must hold ----------------------------------------------------------------------
+
+    @invariant()
+    def what_opens_is_the_sum(self) -> None:
+        now = getattr(self, "lead", None) and self.lead.round
+        if not now:
+            return
+        result = now.open()
+        assert isinstance(result, OpenedSum) == self.all_is_here()
+        if not isinstance(result, OpenedSum):
+            return
+        chosen = {country: self.stations[country] for country in result.countries}
+        assert set(chosen) <= set(self.roster)
+        assert len(chosen) >= max(self.lead.terms.floor, self.lead.terms.threshold)
+        assert result.values.tolist() == total(chosen, self.lead.number)
+        assert result.unopenable == ()
+        assert result.variance == len(chosen) * now.terms.mechanism.noise_std**2
+        before = self.opened.setdefault(self.lead.number, result)
+        assert before.countries == result.countries, "two sets of one round opened"
+        event("smaller" if now.smaller else "roster")
+
+    def all_is_here(self) -> bool:
+        """Return whether the round must open by now; else it must not."""
+        now, terms = self.lead.round, self.lead.terms
+        assert now is not None
+        chosen = now.contributed if now._chosen is None else now._chosen
+        if len(chosen) < terms.smallest_set or now.asked not in (chosen, self.roster):
+            return False
+        if chosen == self.roster:
+            return len(now.answered) >= terms.threshold
+        return len(now.agreed) >= terms.threshold and now.answered == chosen
+
+    @precondition(lambda self: self.lead.ready)
+    @rule()
+    def settle(self) -> None:
+        """However it went so far: with nobody dropped, the next round is one of the roster."""
+        self.carry_all()
+        self.what_opens_is_the_sum()
+        if not self.lead.ready:
+            self.complete_set_up()
+        self.lead.begin(self.lead.number + 1, "train")
+        self.post("contribute", self.roster)
+        self.carry_all()
+        assert self.lead.close() == self.roster
+        self.post("answer", self.roster)
+        self.carry_all()
+        assert self.lead.round is not None
+        assert isinstance(self.lead.round.open(), OpenedSum)
+        self.what_opens_is_the_sum()
+
+    def complete_set_up(self) -> None:
+        for step, said in SET_UP.items():
+            silent = [one for one in self.roster if one not in self.lead.replies[said]]
+            self.post(step, silent)
+            self.carry_all()
+        assert self.lead.ready
+
+    def teardown(self) -> None:
+        if hasattr(self, "lead"):
+            self.settle()
+
+
+QUICK = settings(
+    max_examples=40,
+    stateful_step_count=30,
+    deadline=None,
+    phases=[phase for phase in Phase if phase is not Phase.explain],
+    suppress_health_check=[HealthCheck.too_slow],
+)
+Lossy.TestCase.settings = QUICK
+TestLossy = Lossy.TestCase
+
+
+class Longer(Lossy):
+    """The same, for longer."""
+
+
+Longer.TestCase.settings = settings(QUICK, max_examples=1500, stateful_step_count=60)
+TestLonger = pytest.mark.slow(pytest.mark.timeout(900)(Longer.TestCase))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_hundred_countries_of_which_twenty_drop_out_sum_exactly() -> None:
+    world = World.ready(200, honest=2, colluding=3)
+    staying = [one for place, one in enumerate(world.terms.roster) if place % 10]
+    result = world.sum(1, "train", {one: ZEROS + place for place, one in enumerate(staying)})
+    assert isinstance(result, OpenedSum)
+    assert result.countries == tuple(staying)
+    assert result.values.tolist() == [sum(range(180))] * ZEROS.size
