@@ -34,7 +34,7 @@ from governance.local import ask
 from governance.service.health import asked
 from governance.trust.bundle import CountryDocuments, own_country, signer_of
 from keys.certificates import peer_of
-from keys.composite import read_identity
+from keys.composite import algorithms, read_identity
 from keys.errors import PratiqueError
 from keys.identity import VerifyKey
 from keys.store import KeyStore
@@ -184,7 +184,8 @@ class Doctor:
                 "node-keys.json holds another node's keys",
                 fix="restore it from a backup of this node, and have the officer sign it",
             )
-        return f"all there; identity {keyring.identity.public.fingerprint}"
+        own = keyring.identity.public
+        return f"all there; identity {own.fingerprint} ({algorithms(own)})"
 
     def _check_state(self) -> str:
         if not self.home.database.exists():

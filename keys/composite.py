@@ -177,6 +177,11 @@ def identity_from_bytes(raw: bytes) -> Identity:
     return form.from_bytes(raw)
 
 
+def algorithms(key: PublicIdentity) -> str:
+    """Return what a key can sign with, as a person reads it."""
+    return "Ed25519 and ML-DSA-65" if Suite.COMPOSITE.admits(key) else "Ed25519 only"
+
+
 def halves(text: str) -> frozenset[bytes]:
     """Return the raw keys in a text of either form, so that a shared half can be told."""
     raw = binascii.a2b_base64(text.partition(":")[2])

@@ -9,7 +9,7 @@ from typing import Any
 from governance.documents.agreement import Agreement
 from governance.policy.texts import BASE_POLICY
 from governance.purposes import DATA_CATEGORIES, EHDS_CODES, PURPOSE_OF_USE
-from keys.composite import Suite, read_identity
+from keys.composite import algorithms, read_identity
 from keys.identity import VerifyKey
 
 FINGERPRINT_BYTES = 15
@@ -151,8 +151,7 @@ def _fingerprint(text: str) -> str:
 def identity_in_words(text: str) -> str:
     """Return the fingerprint of a key for messages, and which algorithms it has."""
     key = read_identity(text)
-    form = "Ed25519 and ML-DSA-65" if Suite.COMPOSITE.admits(key) else "Ed25519 only"
-    return f"{key.fingerprint} ({form})"
+    return f"{key.fingerprint} ({algorithms(key)})"
 
 
 def _day(moment: datetime) -> str:

@@ -23,7 +23,7 @@ from keys.certificates import TransportAuthority
 from keys.errors import KeyFault
 from keys.identity import VerifyKey
 from protocols.channel import LinkFault
-from tests.support.documents import Papers, node_keys
+from tests.support.documents import BOTH, Papers, agreement, node_keys
 from tests.support.keystore import PASSPHRASE
 from tests.support.newcomer import NOW, Newcomer, ScriptedExchange, invitation, keyring, made
 
@@ -286,6 +286,26 @@ def test_the_end_of_the_countries_signatures_is_told_in_time(
     found = look(enrolled, now=papers.now)["agreement"]
     assert found.state is state
     assert "signed by the countries until 2027-09-01" in found.says
+
+
+def test_a_key_that_cannot_sign_what_the_agreement_asks_is_told(
+    enrolled: NodeHome, tmp_path: Path
+) -> None:
+    papers = Papers(tmp_path / "federation", agreed=agreement(**BOTH)).begin()
+    papers.desks["DK"].set_node(node_keys("DK"))
+    papers.give("DK")
+    enrolled.root.write_bytes(papers.pinned)
+    store = DocumentStore(
+        open_database(enrolled.database, MIGRATIONS),
+        country="DK",
+        officer_key=papers.officers["DK"].public,
+        pinned_root=papers.pinned,
+    )
+    store.sync(papers.store.read, papers.now)
+    found = look(enrolled, now=papers.now)["agreement"]
+    assert found.state is State.FAILED
+    assert "Ed25519 only" in found.says
+    assert "rotate-keys" in found.fix
 
 
 def test_a_running_daemon_tells_what_it_waits_for(enrolled: NodeHome) -> None:

@@ -14,6 +14,7 @@ from client.state import MIGRATIONS
 from governance.audit.log import AuditLog
 from governance.database import open_database
 from governance.documents.permit import NodeKeys
+from keys.composite import Suite, read_identity
 from keys.errors import KeyFault
 from keys.store import KeyStore
 from tests.support.keystore import CHEAP, PASSPHRASE
@@ -29,6 +30,13 @@ def test_a_node_has_keys_state_and_settings(tmp_path: Path) -> None:
     assert keys.node_auth.startswith("ecdsa-sha2-nistp384 ")
     assert keys.log_origin == "pratique/dk/node"
     assert home.settings().enrolment is None
+
+
+def test_a_new_node_can_sign_whatever_an_agreement_asks(tmp_path: Path) -> None:
+    home = made(tmp_path)
+    keys = NodeKeys.from_canonical(home.node_keys.read_bytes())
+    assert Suite.COMPOSITE.admits(read_identity(keys.identity_key))
+    assert not Suite.COMPOSITE.admits(read_identity(keys.log_key))
 
 
 def test_each_key_is_a_key_of_its_own(tmp_path: Path) -> None:

@@ -204,6 +204,7 @@ def test_a_check_that_a_country_would_refuse_ends_with_one(room: Room, tmp_path:
     room.answers["study_check"] = {
         "id": "x", "title": "X", "digest": "sha256:", "study": study, "countries": [country],
         "local_mode": "",
+        "signatures": "Ed25519",
     }  # fmt: skip
     ended = room.run("study", "check", str(file))
     assert ended.exit_code == 1
@@ -317,7 +318,7 @@ def test_the_same_refusal_is_said_once_with_the_countries_that_give_it(
         one | {"country": "BE", "findings": [finding, other]},
     ]
     found = {"title": "T", "id": "t", "study": EMPTY_STUDY, "countries": countries}
-    found["local_mode"] = ""
+    found |= {"local_mode": "", "signatures": "Ed25519"}
     _print_check(found)
     said = capsys.readouterr().out
     assert said.count("No. [Article 4]") == 1

@@ -19,6 +19,7 @@ from keys.certificates import (
     peer_of,
     public_pem,
 )
+from keys.composite import CompositeSigningKey
 from keys.errors import PratiqueError
 from protocols.errors import ProtocolFault
 from protocols.invitation import Invitation, enrolment_fingerprint
@@ -33,6 +34,7 @@ from server.enrolment import (
 from server.errors import OperationFault
 from server.register import CERTIFICATE_LIFETIME
 from server.state import MIGRATIONS, invitations, parties
+from tests.support.documents import both_key
 from tests.support.enrolling import Applicant, desk_of, node_statement, officer_statement
 
 SECOND = timedelta(seconds=1)
@@ -327,6 +329,26 @@ def test_no_party_is_admitted_with_a_key_of_another_country(
     assert "a key of the" in caught.value.why
     assert "AT" in caught.value.why
     desk.refuse(shown)
+
+
+@pytest.mark.parametrize("half", [slice(0, 32), slice(32, 64)])
+def test_no_party_is_admitted_with_half_a_key_of_another_country(
+    desk: EnrolmentDesk, moment: datetime, half: slice
+) -> None:
+    """Beside a half of its own: under an agreement that asks for one it would be another's key."""
+    mine, own = both_key(1), bytearray(both_key(2).to_bytes())
+    own[half] = mine.to_bytes()[half]
+    theirs = CompositeSigningKey.from_bytes(bytes(own)).public.to_text()
+    admitted(
+        desk,
+        moment,
+        Applicant(node_statement("AT", identity_key=mine.public.to_text())),
+        Role.NODE,
+    )
+    asks = Applicant(node_statement("BE", identity_key=theirs))
+    request = asks.request(invite(desk, moment, "BE", Role.NODE))
+    with pytest.raises(OperationFault, match="cannot be admitted"):
+        desk.admit(desk.enrol("BE", request, moment).fingerprint, moment)
 
 
 def test_a_comment_does_not_make_a_superlink_key_another_one(

@@ -8,6 +8,7 @@ import pytest
 
 from governance.errors import DocumentFault
 from governance.trust.ceremony import Draft
+from keys.composite import Suite
 from keys.errors import KeyFault
 from keys.store import KeyStore
 from protocols.errors import ReasonCode
@@ -74,6 +75,28 @@ def public(keys: CoordinatorKeys | LaterKeys) -> dict[str, str]:
 def waiting(keys: CoordinatorKeys) -> LaterKeys:
     assert keys.later is not None
     return keys.later
+
+
+def test_keys_for_messages_have_two_halves_and_the_others_one(
+    home: CoordinatorHome, papers: Papers
+) -> None:
+    announce(home, PASSPHRASE)
+    keys = open_keys(home, PASSPHRASE)
+    for held in (keys, waiting(keys)):
+        assert Suite.COMPOSITE.admits(held.identity.public)
+        assert not Suite.COMPOSITE.admits(held.documents.public)
+
+
+def test_a_key_of_before_gives_way_to_one_of_two_halves(
+    home: CoordinatorHome, papers: Papers
+) -> None:
+    KeyStore.open(home.keys, PASSPHRASE).put("identity", raw_key(9).to_bytes())
+    assert open_keys(home, PASSPHRASE).identity.public == raw_key(9).public
+    announce(home, PASSPHRASE)
+    keys = open_keys(home, PASSPHRASE)
+    lay_out(papers, keys)
+    daemon(papers, keys).publish()
+    assert Suite.COMPOSITE.admits(open_keys(home, PASSPHRASE).identity.public)
 
 
 def test_new_keys_are_made_once(home: CoordinatorHome, papers: Papers) -> None:

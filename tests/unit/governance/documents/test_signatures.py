@@ -151,7 +151,9 @@ def test_a_statement_needs_both_halves_of_each_key() -> None:
     stranger = CompositeSigningKey.from_bytes(both_key(1).to_bytes()[:32] + b"s" * 32)
     half = succession(both_key(1).ed25519, both_key(2).ed25519).succession
     mixed = succession(stranger, both_key(2)).succession
-    assert true and half and mixed
+    assert true
+    assert half
+    assert mixed
     for forged in (
         {"by_former": half.by_former},
         {"by_former": mixed.by_former},
