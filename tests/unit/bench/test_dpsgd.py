@@ -24,6 +24,7 @@ from bench.dpsgd import (
     row_of,
     shortfalls,
 )
+from protocols.factors import squared_norms
 
 SMALL = [(14, 1), (5, 7, 3, 1)]
 
@@ -58,7 +59,7 @@ def test_every_side_computes_the_clipped_sum_of_a_plain_loop(widths: tuple[int, 
 @pytest.mark.parametrize("widths", SMALL)
 def test_some_patients_are_clipped_and_some_are_not(widths: tuple[int, ...]) -> None:
     batch = batch_of(widths)
-    norms = np.sqrt(dpsgd.squared_norms(plain_factors(batch.layers, batch.rows, batch.target)))
+    norms = np.sqrt(squared_norms(plain_factors(batch.layers, batch.rows, batch.target)))
     assert (norms > CLIP_NORM).any()
     assert len(norms) == 256
 
@@ -93,7 +94,7 @@ def test_sides_take_turns_and_are_warm(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return work
 
-    took = in_turns({"a": side("a", 0.002), "b": side("b", 0.0)})
+    took = in_turns({"a": side("a", 0.002), "b": side("b", 0.0)}, time.perf_counter)
     assert "".join(done) == "aabb" + "bbaa" + "aabb"
     assert len(took["a"]) == len(took["b"]) == 3
     assert min(took["a"]) >= 2000
