@@ -1,0 +1,174 @@
+"""Real nodes, one of which drops out of a round: the others go on, and it comes back.
+
+Four countries, c = 1 and h = 2: t is three, so that one may be missing.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from governance.documents.study import Study
+from protocols.errors import ReasonCode
+from protocols.private_sum.opening import CoordinatorRound, OpenedSum, VoidRound
+from protocols.tasks.layout import vector_to_bytes
+from tests.support.documents import COUNTRIES
+from tests.support.nodes import Federation, Run, code_of
+from tests.support.silence import CountedSilence
+
+REST = ("DK", "EE", "NO")
+ROUNDS = 4
+TRAINING = {
+    "id": "who-is-ill",
+    "population": {"register": "patients"},
+    "task": {
+        "kind": "train/glm",
+        "family": "logistic",
+        "target": "disease",
+        "rounds": ROUNDS,
+        "sampling_rate": 0.5,
+        "learning_rate": 1.0,
+        "patients": 320,
+        "patients_bound": 10_000,
+        "evaluation": None,
+    },
+    "release": {"what": "model", "keep_days": 365, "audience": "the public"},
+}
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Iterator[Federation]:
+    made = Federation(tmp_path / "federation")
+    made.sync()
+    yield made
+    made.close()
+
+
+class Training:
+    """A training run, and what each country drew and was charged."""
+
+    def __init__(self, federation: Federation) -> None:
+        self.federation = federation
+        self.noise = {country: CountedSilence() for country in COUNTRIES}
+        for country, noise in self.noise.items():
+            federation.restart(country, noise=noise)
+        study: Study = federation.approved(**TRAINING)
+        self.run: Run = federation.ready(study)
+        self.model = vector_to_bytes(np.zeros(study.mechanisms[1].dimension))
+
+    def restart(self, country: str) -> None:
+        """Kill a node, and start it from its database."""
+        self.federation.restart(country, noise=self.noise[country])
+
+    def drawn(self) -> dict[str, int]:
+        """Return how many sums each country has drawn noise for, less the count of its cohort."""
+        return {country: noise.draws - 1 for country, noise in self.noise.items()}
+
+    def charged(self, country: str) -> list[str]:
+        """Return the phases that a country's ledger was charged for the run."""
+        entries = self.federation.nodes[country].ledger.entries(run=self.run.id)
+        return [entry.phase for entry in entries]
+
+    def answered(self, opened: CoordinatorRound) -> OpenedSum | VoidRound:
+        """Let all of the set answer, and open it."""
+        for country in opened.close():
+            request = opened.answer_request(country)
+            opened.take_answer(country, self.federation.nodes[country].handle(request))
+        return opened.open()
+
+
+@pytest.fixture
+def scene(federation: Federation) -> Training:
+    return Training(federation)
+
+
+def countries_of(found: OpenedSum | VoidRound) -> tuple[str, ...]:
+    assert isinstance(found, OpenedSum), found
+    return found.countries
+
+
+def test_a_node_dead_in_round_two_and_back_in_round_three(scene: Training) -> None:
+    assert countries_of(scene.run.sum(1, "train", scene.model)) == COUNTRIES
+    scene.federation.nodes["PT"]._engine.dispose()
+    assert countries_of(scene.run.sum(2, "train", scene.model, without={"PT"})) == REST
+    scene.restart("PT")
+    for number in (3, 4):
+        assert countries_of(scene.run.sum(number, "train", scene.model)) == COUNTRIES
+    assert scene.drawn() == dict.fromkeys(REST, 4) | {"PT": 3}
+    assert all(scene.charged(country) == ["train"] for country in COUNTRIES)
+    assert not any(node.runs.summaries(live=True) for node in scene.federation.nodes.values())
+
+
+@pytest.mark.parametrize("moment", ["contributed", "agreed", "answered"])
+def test_a_node_killed_in_a_round_that_goes_without_another_and_started_again(
+    scene: Training, moment: str
+) -> None:
+    opened = scene.run.contributed(1, "train", scene.model, without={"PT"})
+    drawn = scene.drawn()
+    if moment == "contributed":
+        scene.restart("EE")
+    scene.run.agreed(opened)
+    if moment == "agreed":
+        scene.restart("EE")
+    if moment == "answered":
+        before = scene.federation.nodes["EE"].handle(opened.answer_request("EE"))
+        scene.restart("EE")
+        assert scene.federation.nodes["EE"].handle(opened.answer_request("EE")) == before
+    assert countries_of(scene.answered(opened)) == REST
+    assert scene.drawn() == drawn
+    assert scene.charged("EE") == ["train"]
+
+
+def test_every_message_of_such_a_round_is_repeated_byte_for_byte_after_a_death(
+    scene: Training,
+) -> None:
+    opened = scene.run.contributed(1, "train", scene.model, without={"PT"})
+    scene.run.agreed(opened)
+    scene.answered(opened)
+    asks = (opened.contribute_request, opened.agree_request, opened.answer_request)
+    frames = [ask("NO") for ask in asks]
+    before = [scene.federation.nodes["NO"].handle(frame) for frame in frames]
+    scene.restart("NO")
+    assert [scene.federation.nodes["NO"].handle(frame) for frame in frames] == before
+    assert [code_of(reply) for reply in before] == [None] * 3
+
+
+def test_a_contribution_after_the_round_was_closed_is_in_no_sum_and_the_next_round_is_whole(
+    scene: Training,
+) -> None:
+    opened = scene.run.contributed(1, "train", scene.model, without={"PT"})
+    request = opened.contribute_request("PT")
+    scene.run.agreed(opened)
+    late = scene.federation.nodes["PT"].handle(request)
+    assert code_of(late) is None
+    with pytest.raises(Exception, match="after the round was closed"):
+        opened.take_contribution("PT", late)
+    assert countries_of(scene.answered(opened)) == REST
+    assert countries_of(scene.run.sum(2, "train", scene.model)) == COUNTRIES
+
+
+def test_whoever_signed_one_set_and_died_signs_no_other(scene: Training) -> None:
+    """The coordinator that forgot U asks, in the same round, for all: not one of U answers."""
+    opened = scene.run.contributed(1, "train", scene.model, without={"PT"})
+    asked = opened.contribute_request("PT")
+    scene.run.agreed(opened)
+    for country in REST:
+        scene.restart(country)
+    opened._chosen = None
+    opened.take_contribution("PT", scene.federation.nodes["PT"].handle(asked))
+    opened._assents.clear()
+    for country in REST:
+        reply = scene.federation.nodes[country].handle(opened.answer_request(country))
+        assert code_of(reply) is ReasonCode.ROSTER
+    assert isinstance(opened.open(), VoidRound)
+
+
+def test_where_three_must_be_there_a_second_one_missing_is_a_void_round(scene: Training) -> None:
+    opened = scene.run.contributed(1, "train", scene.model, without={"PT", "EE"})
+    opened.close()
+    assert not opened.openable
+    assert isinstance(opened.open(), VoidRound)
+    reply = scene.federation.nodes["DK"].handle(opened.agree_request("DK"))
+    assert code_of(reply) is ReasonCode.ROSTER
+    assert countries_of(scene.run.sum(2, "train", scene.model)) == COUNTRIES
