@@ -1,0 +1,372 @@
+"""The derivations of docs/private-sum.md in other words than the project's own.
+
+Of the project only the generated messages are used.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import rfc8785
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from google.protobuf.message import DecodeError, Message
+
+from protocols.proto import round_pb2 as pb
+
+PRIME = 2**256 - 189
+BUNDLE, ENCAPSULATE, CONFIRM, CONTRIBUTE, AGREE, ANSWER = range(1, 7)
+CHECKS = 4
+Words = np.ndarray
+M = TypeVar("M", bound=Message)
+
+
+class No(Exception):
+    """A refusal, with its code."""
+
+
+def demand(holds: object, code: str) -> None:
+    if not holds:
+        raise No(code)
+
+
+# ---- messages ----------------------------------------------------------------------------
+
+
+def parsed(kind: Callable[[], M], content: bytes) -> M:
+    message = kind()
+    try:
+        message.ParseFromString(content)
+    except DecodeError as fault:
+        raise No("malformed") from fault
+    return message
+
+
+def written(message: Message) -> bytes:
+    return message.SerializeToString(deterministic=True)
+
+
+def parcels(contents: Mapping[str, bytes]) -> list[pb.Parcel]:
+    return [pb.Parcel(country=one, content=contents[one]) for one in sorted(contents)]
+
+
+def unwrapped(given: Sequence[pb.Parcel], countries: Sequence[str]) -> dict[str, bytes]:
+    """The contents of parcels that must be of these countries, in their order."""
+    demand([one.country for one in given] == list(countries), "roster")
+    return {one.country: one.content for one in given}
+
+
+# ---- notation ----------------------------------------------------------------------------
+
+
+def number(value: int, size: int = 8) -> bytes:
+    return value.to_bytes(size, "big")
+
+
+def frame(*fields: bytes) -> bytes:
+    return b"".join(number(len(one)) + one for one in fields)
+
+
+def digest(label: str, *fields: bytes) -> bytes:
+    return hashlib.sha256(frame(label.encode(), *fields)).digest()
+
+
+def derive(secret: bytes, label: str, *fields: bytes) -> bytes:
+    return HKDF(hashes.SHA256(), 32, None, frame(label.encode(), *fields)).derive(secret)
+
+
+def bind(context: bytes, phase: int, sender: str, receiver: str, body: bytes = b"") -> bytes:
+    label = "pratique/message/v1"
+    place = (context, number(phase, 1), sender.encode(), receiver.encode())
+    return digest(label, *place, digest(label, body))
+
+
+def model_digest(model: bytes) -> str:
+    return "sha256:" + hashlib.sha256(model).hexdigest()
+
+
+def composite_signer(ed25519: bytes, mldsa: bytes) -> tuple[bytes, Callable[[bytes], bytes]]:
+    """The public key, and what signs, of two seeds of 32 bytes."""
+    first = Ed25519PrivateKey.from_private_bytes(ed25519)
+    second = MLDSA65PrivateKey.from_seed_bytes(mldsa)
+    key = first.public_key().public_bytes_raw() + second.public_key().public_bytes_raw()
+
+    def sign(message: bytes) -> bytes:
+        both = digest("pratique/composite-signature/v1", key, message)
+        return first.sign(both) + second.sign(both)
+
+    return key, sign
+
+
+def verified(key: bytes, signature: bytes, message: bytes) -> bool:
+    """Whether a signature holds: Ed25519 for a key of 32 bytes, else the composite one."""
+    try:
+        if len(key) == 32:
+            Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
+            return True
+        both = digest("pratique/composite-signature/v1", key, message)
+        Ed25519PublicKey.from_public_bytes(key[:32]).verify(signature[:64], both)
+        MLDSA65PublicKey.from_public_bytes(key[32:]).verify(signature[64:], both)
+    except InvalidSignature:
+        return False
+    return True
+
+
+# ---- words, masks and shares -------------------------------------------------------------
+
+
+def word_count(dimension: int, lane_bits: int) -> int:
+    return -(-(dimension + CHECKS) // (64 // lane_bits))
+
+
+def packed(values: Sequence[int], lane_bits: int) -> Words:
+    """The words of d coordinates: the four zeros are appended here."""
+    count = word_count(len(values), lane_bits)
+    words = [0] * count
+    for at, value in enumerate(values):
+        words[at % count] += value << (lane_bits * (at // count))
+    return np.array([word % 2**64 for word in words], dtype=np.uint64)
+
+
+def unpacked(words: Words, lane_bits: int, size: int) -> list[int]:
+    """The first coordinates of summed words, as many as `size` says."""
+    lanes: list[list[int]] = [[] for _ in range(64 // lane_bits)]
+    for word in (int(one) for one in words.astype(np.int64)):
+        left = word
+        for lane in lanes[:-1]:
+            low = (left + 2 ** (lane_bits - 1)) % 2**lane_bits - 2 ** (lane_bits - 1)
+            lane.append(low)
+            left = (left - low) >> lane_bits
+        lanes[-1].append(left)
+    return [value for lane in lanes for value in lane][:size]
+
+
+def key_stream(key: bytes, count: int) -> Words:
+    stream = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
+    return np.frombuffer(stream.update(bytes(8 * count)), dtype="<u8")
+
+
+def share_of(polynomial: Sequence[int], at: int) -> bytes:
+    return number(sum(a * at**power for power, a in enumerate(polynomial)) % PRIME, 32)
+
+
+def interpolated(shares: Mapping[int, bytes]) -> bytes:
+    """The seed from t shares, by the holder's place in the roster counted from 1."""
+    total = 0
+    for i, share in shares.items():
+        weight = 1
+        for j in set(shares) - {i}:
+            weight = weight * j * pow(j - i, -1, PRIME) % PRIME
+        total += weight * int.from_bytes(share, "big")
+    return number(total % PRIME, 32)
+
+
+# ---- what a country holds true -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """A mechanism of the study: `fields` is its JSON object there, with all ten fields."""
+
+    fields: Mapping[str, object]
+
+    def number(self, name: str) -> float:
+        return float(str(self.fields[name]))
+
+    def integer(self, name: str) -> int:
+        return int(str(self.fields[name]))
+
+    @property
+    def squared_sensitivity(self) -> int:
+        r, d = self.number("clip_norm") * self.integer("scale"), self.integer("dimension")
+        conditional = min((r + math.sqrt(d)) ** 2, r**2 + d / 4 + r + math.sqrt(d) / 2)
+        factored = (r * 1.01) ** 2
+        made = {"integer": r**2, "factored": factored, "conditional": conditional}
+        return math.floor(made[str(self.fields["rounding"])])
+
+    def lane_bits(self, n: int) -> int:
+        parts = n if self.fields["scope"] == "derived" else 1
+        width = self.integer("patients_bound") * math.ceil(math.sqrt(self.squared_sensitivity))
+        union = 2 * (math.log(2 * self.integer("dimension")) + 40 * math.log(2))
+        tail = math.ceil(self.integer("noise_std") * math.sqrt(n) * math.sqrt(union))
+        needed = (parts * width + tail).bit_length() + 1
+        return min(bits for bits in (21, 32, 64) if bits >= needed)
+
+    def sizes(self, n: int) -> tuple[int, ...]:
+        """The numbers of the round's context, from d to words."""
+        d, k = self.integer("dimension"), self.lane_bits(n)
+        scale, noise = self.integer("scale"), self.integer("noise_std")
+        return d, k, scale, self.squared_sensitivity, noise, word_count(d, k)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Agreement and study as the country itself holds them, with everybody's keys."""
+
+    agreement: str
+    study: str
+    countries: tuple[str, ...]
+    colluding: int
+    honest: int
+    smallest: int
+    task_kind: str
+    mechanisms: tuple[Mechanism, ...]
+    keys: Mapping[str, bytes]
+    versions: pb.DocumentVersions
+
+    @property
+    def floor(self) -> int:
+        return max(self.honest + self.colluding, self.smallest)
+
+    def threshold(self, n: int) -> int:
+        return (n + self.colluding) // 2 + 1
+
+    def run_context(self, run_id: bytes, roster: Sequence[str]) -> bytes:
+        n = len(roster)
+        counts = (n, self.threshold(n), self.colluding, self.honest, self.floor)
+        documents = self.agreement.encode(), self.study.encode(), run_id, names(roster)
+        plan = rfc8785.dumps([dict(one.fields) for one in self.mechanisms])
+        rest = *(number(one) for one in counts), self.task_kind.encode(), plan
+        return digest("pratique/run/v2", *documents, *rest)
+
+    def mechanism(self, kind: str) -> Mechanism:
+        found = [one for one in self.mechanisms if one.fields["phase"] == kind]
+        demand(found and found[0].fields["scope"] != "local", "task-unknown")
+        return found[0]
+
+
+def names(countries: Sequence[str]) -> bytes:
+    return frame(*(one.encode() for one in countries))
+
+
+def bundle_list(digests: Mapping[str, bytes]) -> bytes:
+    return frame(*(frame(name.encode(), one) for name, one in sorted(digests.items())))
+
+
+def check_versions(theirs: pb.DocumentVersions, own: pb.DocumentVersions) -> None:
+    """None claimed is newer than our own."""
+    demand(len(theirs.countries) <= 256, "malformed")
+    demand(theirs.root <= own.root and theirs.targets <= own.targets, "documents-behind")
+    demand(
+        all(v <= own.countries.get(k, 0) for k, v in theirs.countries.items()), "documents-behind"
+    )
+
+
+# ---- set-up ------------------------------------------------------------------------------
+
+
+@dataclass
+class Run:
+    """What a country keeps of a run. `links` are those of `link_round`."""
+
+    context: bytes
+    roster: tuple[str, ...]
+    x25519: X25519PrivateKey | None
+    mlkem: MLKEM768PrivateKey | None
+    stage: int = 0
+    bundles: dict[str, pb.Bundle] = field(default_factory=dict)
+    digests: dict[str, bytes] = field(default_factory=dict)
+    sent: dict[int, pb.Signed] = field(default_factory=dict)
+    ciphertexts: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    secrets: dict[str, bytes] = field(default_factory=dict)
+    expected: dict[str, bytes] = field(default_factory=dict)
+    transcript: bytes = b""
+    links: dict[str, bytes] = field(default_factory=dict)
+    link_round: int = 1
+    contributed: list[str] = field(default_factory=list)
+    last: int = 0
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two countries, and what they derive from a secret of theirs."""
+
+    lower: str
+    higher: str
+
+    @classmethod
+    def of(cls, a: str, b: str) -> "Pair":
+        return cls(min(a, b), max(a, b))
+
+    def bound(self, context: bytes, phase: int, body: bytes = b"") -> bytes:
+        return bind(context, phase, self.lower, self.higher, body)
+
+    def secret(self, run: Run, x25519: bytes, mlkem: bytes) -> bytes:
+        ciphertext = run.ciphertexts[self.lower, self.higher]
+        digests = run.digests[self.lower], run.digests[self.higher]
+        place = self.bound(run.context, CONFIRM, ciphertext)
+        return derive(x25519 + mlkem, "pratique/pair/v1", place, *digests)
+
+    def link(self, secret: bytes, transcript: bytes, phase: int) -> bytes:
+        return derive(secret, "pratique/chain/v1", self.bound(transcript, phase))
+
+
+def confirmation(secret: bytes, transcript: bytes, sender: str, receiver: str) -> bytes:
+    return derive(secret, "pratique/confirm/v1", bind(transcript, CONFIRM, sender, receiver))
+
+
+def transcript_of(run: bytes, digests: Mapping[str, bytes], bodies: Sequence[bytes]) -> bytes:
+    return digest("pratique/set-up/v1", run, bundle_list(digests), *bodies)
+
+
+# ---- a round -----------------------------------------------------------------------------
+
+
+@dataclass
+class Round:
+    """What a country keeps of the round it last contributed to."""
+
+    number: int
+    context: bytes
+    masks: dict[str, bytes]
+    openers: dict[str, bytes]
+    sealers: dict[str, bytes]
+    head: pb.Signed = field(default_factory=pb.Signed)
+    own_share: bytes = b""
+    signed: tuple[str, ...] = ()
+    answered: bool = False
+
+
+def round_context(terms: Terms, run: Run, at: int, mechanism: Mechanism, model: bytes) -> bytes:
+    kind = str(mechanism.fields["phase"])
+    head = run.context, run.transcript, bundle_list(run.digests)
+    sizes = (number(one, 16) for one in (at, *mechanism.sizes(len(run.roster))))
+    tail = terms.task_kind, kind, model_digest(model)
+    plan = rfc8785.dumps(dict(mechanism.fields))
+    return digest("pratique/round/v2", *head, *sizes, *(one.encode() for one in tail), plan)
+
+
+def round_keys(own: str, at: int, context: bytes, links: Mapping[str, bytes]) -> Round:
+    def seal(link: bytes, a: str, b: str) -> bytes:
+        return derive(link, "pratique/seal/v1", bind(context, CONTRIBUTE, a, b))
+
+    pairs = {other: Pair.of(own, other).bound(context, CONTRIBUTE) for other in links}
+    masks = {o: derive(link, "pratique/mask/v1", pairs[o]) for o, link in links.items()}
+    openers = {o: seal(link, o, own) for o, link in links.items()}
+    sealers = {o: seal(link, own, o) for o, link in links.items()}
+    return Round(at, context, masks, openers, sealers)
+
+
+def commitments_digest(context: bytes, owner: str, commitments: bytes) -> bytes:
+    return digest("pratique/commitments/v1", context, owner.encode(), commitments)
+
+
+def own_mask_key(seed: bytes, context: bytes, owner: str) -> bytes:
+    return derive(seed, "pratique/seed/v1", bind(context, CONTRIBUTE, owner, "roster"))
+
+
+def masked(words: Words, own: str, own_key: bytes, masks: Mapping[str, bytes]) -> Words:
+    total = words + key_stream(own_key, len(words))
+    for other, key in masks.items():
+        stream = key_stream(key, len(words))
+        total = total + stream if other > own else total - stream
+    return total

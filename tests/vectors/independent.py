@@ -1,0 +1,394 @@
+"""A country of the private sum in its own words, written from docs/private-sum.md.
+
+Of the project it uses the generated messages and nothing else: where it agrees with the vectors
+and with the countries that run, the page is enough to write a node.
+"""
+
+import hmac
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from protocols.proto import round_pb2 as pb
+from tests.vectors.derivations import (
+    AGREE,
+    ANSWER,
+    BUNDLE,
+    CONFIRM,
+    CONTRIBUTE,
+    ENCAPSULATE,
+    PRIME,
+    Mechanism,
+    No,
+    Pair,
+    Round,
+    Run,
+    Terms,
+    bind,
+    check_versions,
+    commitments_digest,
+    confirmation,
+    demand,
+    masked,
+    model_digest,
+    own_mask_key,
+    packed,
+    parcels,
+    parsed,
+    round_context,
+    round_keys,
+    share_of,
+    transcript_of,
+    unwrapped,
+    verified,
+    written,
+)
+
+COORDINATOR, EVERYBODY = "coordinator", "roster"
+CONTENTS = ("bundle", "encapsulate", "confirm", "contribute", "agree", "answer")
+LARGEST_REQUEST, LARGEST_HEAD, LARGEST_ROUND, LARGEST_ROSTER = 48 * 2**20, 2**16, 10**6, 256
+MOST_SKIPPED = 10_000
+
+Encapsulate = Callable[[str, bytes], tuple[bytes, bytes]]
+"""Country and ML-KEM key to secret and ciphertext."""
+Record = Callable[[int, str, bytes], Sequence[int]]
+"""Round number, phase kind and model to d integers, the noise added."""
+
+
+def encapsulated(_country: str, key: bytes) -> tuple[bytes, bytes]:
+    try:
+        return MLKEM768PublicKey.from_public_bytes(key).encapsulate()
+    except ValueError as fault:
+        raise No("not-authentic") from fault
+
+
+@dataclass
+class Country:
+    """A country: what it holds true, what it draws, and one run of it."""
+
+    name: str
+    terms: Terms
+    sign: Callable[[bytes], bytes]
+    record: Record
+    draw: Callable[[int], bytes] = os.urandom
+    encapsulate: Encapsulate = encapsulated
+    replies: dict[bytes, bytes] = field(default_factory=dict)
+    run: Run | None = None
+    round: Round | None = None
+
+    # ---- messages ------------------------------------------------------------------------
+
+    def take(self, request: bytes) -> bytes:
+        """The reply to a request: a refusal changes nothing."""
+        try:
+            return self._once(request)
+        except No as no:
+            return written(pb.Reply(refused=pb.Refused(code=str(no))))
+
+    def _once(self, content: bytes) -> bytes:
+        demand(len(content) <= LARGEST_REQUEST, "malformed")
+        request = parsed(pb.Request, content)
+        signed = request.signed
+        self._verify(signed, COORDINATOR, self.name)
+        said = bind(signed.context, signed.phase, COORDINATOR, self.name, signed.body)
+        key = said + model_digest(request.model).encode()
+        if key not in self.replies:
+            self.replies[key] = written(self._step(signed, request.model))
+        return self.replies[key]
+
+    def _step(self, signed: pb.Signed, model: bytes) -> pb.Reply:
+        body = parsed(pb.RequestBody, signed.body)
+        content = str(body.WhichOneof("content"))
+        demand(content in CONTENTS and CONTENTS.index(content) + 1 == signed.phase, "malformed")
+        demand(not model or signed.phase == CONTRIBUTE, "malformed")
+        demand(body.agreement == self.terms.agreement, "stale")
+        demand(body.study == self.terms.study, "unknown-study")
+        check_versions(body.versions, self.terms.versions)
+        if signed.phase == CONTRIBUTE:
+            return self._contribute(signed.context, body.contribute, model)
+        if signed.phase == BUNDLE:
+            return self._bundle(signed.context, body.run_id, body.bundle)
+        reply: pb.Reply = getattr(self, f"_{content}")(signed.context, getattr(body, content))
+        return reply
+
+    def _verify(self, signed: pb.Signed, sender: str, receiver: str) -> None:
+        demand((signed.sender, signed.receiver) == (sender, receiver), "stale")
+        place = signed.context, signed.phase, sender, receiver, signed.body
+        demand(signed.phase in range(1, 7), "malformed")
+        demand(verified(self.terms.keys[sender], signed.signature, bind(*place)), "not-authentic")
+
+    def _read(self, signed: pb.Signed, context: bytes, phase: int, sender: str) -> bytes:
+        """The body of what another country told everybody."""
+        demand((signed.context, signed.phase) == (context, phase), "stale")
+        self._verify(signed, sender, EVERYBODY)
+        return signed.body
+
+    def _say(self, context: bytes, phase: int, receiver: str, body: bytes) -> pb.Signed:
+        signature = self.sign(bind(context, phase, self.name, receiver, body))
+        place = {"phase": phase, "context": context, "sender": self.name, "receiver": receiver}
+        return pb.Signed(**place, body=body, signature=signature)  # type: ignore[arg-type]
+
+    def _at(self, context: bytes, stage: int) -> Run:
+        run = self.run
+        if run is None or (run.context, run.stage) != (context, stage):
+            raise No("stale")
+        return run
+
+    # ---- set-up --------------------------------------------------------------------------
+
+    def _bundle(self, context: bytes, run_id: bytes, asked: pb.BundleRequest) -> pb.Reply:
+        demand(self.run is None and len(run_id) == 16, "stale")
+        self._check_roster(list(asked.roster))
+        roster = tuple(asked.roster)
+        demand(context == self.terms.run_context(run_id, roster), "stale")
+        x25519 = X25519PrivateKey.from_private_bytes(self.draw(32))
+        mlkem = MLKEM768PrivateKey.from_seed_bytes(self.draw(64))
+        body = pb.Bundle(versions=self.terms.versions)
+        body.x25519 = x25519.public_key().public_bytes_raw()
+        body.mlkem = mlkem.public_key().public_bytes_raw()
+        said = self._say(context, BUNDLE, EVERYBODY, written(body))
+        self.run = Run(context, roster, x25519, mlkem, BUNDLE, sent={BUNDLE: said})
+        return pb.Reply(bundle=said)
+
+    def _check_roster(self, roster: Sequence[str]) -> None:
+        demand(sorted(set(roster)) == roster and set(roster) <= set(self.terms.countries), "roster")
+        enough = max(self.terms.floor, self.terms.threshold(len(roster)))
+        demand(enough <= len(roster) <= LARGEST_ROSTER and self.name in roster, "roster")
+
+    def _encapsulate(self, context: bytes, asked: pb.EncapsulateRequest) -> pb.Reply:
+        run = self._at(context, BUNDLE)
+        bundles = self._bundles(run, asked.bundles)
+        digests = {one: bind(context, BUNDLE, one, "", signed.body) for one, signed in bundles}
+        higher = [one for one in run.roster if one > self.name]
+        run.bundles = {one: parsed(pb.Bundle, signed.body) for one, signed in bundles}
+        made = {one: self.encapsulate(one, run.bundles[one].mlkem) for one in higher}
+        run.digests, run.secrets = digests, {one: secret for one, (secret, _) in made.items()}
+        sealed = {one: ciphertext for one, (_, ciphertext) in made.items()}
+        body = written(self._encapsulations(run, sealed))
+        said = self._say(context, ENCAPSULATE, EVERYBODY, body)
+        run.sent[ENCAPSULATE], run.stage = said, ENCAPSULATE
+        reply = pb.EncapsulationReply(signed=said, ciphertexts=parcels(sealed))
+        return pb.Reply(encapsulation=reply)
+
+    def _bundles(self, run: Run, given: Sequence[pb.Signed]) -> list[tuple[str, pb.Signed]]:
+        demand([one.sender for one in given] == list(run.roster), "roster")
+        for one in given:
+            bundle = parsed(pb.Bundle, self._read(one, run.context, BUNDLE, one.sender))
+            demand((len(bundle.x25519), len(bundle.mlkem)) == (32, 1184), "not-authentic")
+            check_versions(bundle.versions, self.terms.versions)
+            demand(one.sender != self.name or one == run.sent[BUNDLE], "not-authentic")
+        return [(one.sender, one) for one in given]
+
+    def _encapsulations(self, run: Run, sealed: Mapping[str, bytes]) -> pb.Encapsulations:
+        body = pb.Encapsulations(sender_bundle=run.digests[self.name])
+        for other, ciphertext in sealed.items():
+            mark = bind(run.context, ENCAPSULATE, self.name, other, ciphertext)
+            body.encapsulations.add(
+                receiver=other, receiver_bundle=run.digests[other], ciphertext_digest=mark
+            )
+        return body
+
+    def _confirm(self, context: bytes, asked: pb.ConfirmRequest) -> pb.Reply:
+        run = self._at(context, ENCAPSULATE)
+        demand([one.sender for one in asked.encapsulations] == list(run.roster), "roster")
+        marks: dict[tuple[str, str], bytes] = {}
+        for one in asked.encapsulations:
+            marks |= self._list(run, one)
+        lower = [one for one in run.roster if one < self.name]
+        ciphertexts = unwrapped(asked.ciphertexts, lower)
+        for other, ciphertext in ciphertexts.items():
+            mark = bind(context, ENCAPSULATE, other, self.name, ciphertext)
+            demand(mark == marks[other, self.name] and len(ciphertext) == 1088, "not-authentic")
+        run.ciphertexts = marks
+        bodies = [one.body for one in asked.encapsulations]
+        run.transcript = transcript_of(context, run.digests, bodies)
+        macs = self._meet(run, self._secrets(run, ciphertexts))
+        return pb.Reply(confirmation=self._say(context, CONFIRM, COORDINATOR, written(macs)))
+
+    def _list(self, run: Run, signed: pb.Signed) -> dict[tuple[str, str], bytes]:
+        """Ciphertext digests by sender and receiver, of a list for exactly our bundles."""
+        sender = signed.sender
+        body = parsed(pb.Encapsulations, self._read(signed, run.context, ENCAPSULATE, sender))
+        higher = [(one, run.digests[one]) for one in run.roster if one > sender]
+        listed = [(one.receiver, one.receiver_bundle) for one in body.encapsulations]
+        demand(body.sender_bundle == run.digests[sender] and listed == higher, "not-authentic")
+        demand(sender != self.name or signed == run.sent[ENCAPSULATE], "not-authentic")
+        return {(sender, one.receiver): one.ciphertext_digest for one in body.encapsulations}
+
+    def _secrets(self, run: Run, ciphertexts: Mapping[str, bytes]) -> dict[str, bytes]:
+        assert run.x25519 is not None
+        assert run.mlkem is not None
+        secrets = {}
+        for other in [one for one in run.roster if one != self.name]:
+            x25519 = exchanged(run.x25519, run.bundles[other].x25519)
+            mlkem = run.secrets.get(other) or run.mlkem.decapsulate(ciphertexts[other])
+            secrets[other] = Pair.of(self.name, other).secret(run, x25519, mlkem)
+        return secrets
+
+    def _meet(self, run: Run, secrets: Mapping[str, bytes]) -> pb.Confirmations:
+        """Keep the MACs to expect and the links; erase every key of the set-up."""
+        for other, secret in secrets.items():
+            run.expected[other] = confirmation(secret, run.transcript, other, self.name)
+            run.links[other] = Pair.of(self.name, other).link(secret, run.transcript, CONFIRM)
+        run.x25519, run.mlkem, run.secrets, run.stage = None, None, {}, CONFIRM
+        macs = {o: confirmation(s, run.transcript, self.name, o) for o, s in secrets.items()}
+        return pb.Confirmations(confirmations=parcels(macs))
+
+    # ---- a round -------------------------------------------------------------------------
+
+    def _contribute(self, context: bytes, asked: pb.ContributeRequest, model: bytes) -> pb.Reply:
+        run = self._at(self.run.context if self.run else b"", CONFIRM)
+        mechanism = self.terms.mechanism(asked.phase_kind)
+        demand(run.last < asked.round <= min(LARGEST_ROUND, run.last + MOST_SKIPPED), "stale")
+        limit = mechanism.integer("rounds")
+        demand(run.contributed.count(asked.phase_kind) < limit, "budget")
+        demand(context == round_context(self.terms, run, asked.round, mechanism, model), "stale")
+        others = [one for one in run.roster if one != self.name]
+        for other, mac in unwrapped(asked.confirmations, others).items():
+            demand(hmac.compare_digest(mac, run.expected[other]), "not-authentic")
+        values = self.record(asked.round, asked.phase_kind, model)
+        self._advance(run, asked.round)
+        run.contributed.append(asked.phase_kind)
+        run.last = asked.round
+        self.round = round_keys(self.name, asked.round, context, run.links)
+        self._advance(run, asked.round + 1)
+        return pb.Reply(contribution=self._contribution(self.round, mechanism, values))
+
+    def _advance(self, run: Run, to: int) -> None:
+        while run.link_round < to:
+            for other, link in run.links.items():
+                run.links[other] = Pair.of(self.name, other).link(link, run.transcript, CONTRIBUTE)
+            run.link_round += 1
+
+    def _contribution(
+        self, now: Round, mechanism: Mechanism, values: Sequence[int]
+    ) -> pb.Contribution:
+        assert self.run is not None
+        roster = self.run.roster
+        polynomial = [self._below_prime() for _ in range(self.terms.threshold(len(roster)))]
+        shares = {one: share_of(polynomial, at) for at, one in enumerate(roster, 1)}
+        now.own_share = shares[self.name]
+        place = partial(bind, now.context, CONTRIBUTE, self.name)
+        seed = polynomial[0].to_bytes(32, "big")
+        sealed = self._sealed(now, shares, place(EVERYBODY, seed))
+        words = packed(values, mechanism.lane_bits(len(roster)))
+        own_key = own_mask_key(seed, now.context, self.name)
+        said = masked(words, self.name, own_key, now.masks).astype("<u8").tobytes()
+        commitments = b"".join(place(one, shares[one]) for one in roster)
+        head = pb.ContributionHead(round=now.number, versions=self.terms.versions)
+        head.words_digest, head.seed_commitment = place(COORDINATOR, said), place(EVERYBODY, seed)
+        head.commitments_digest = commitments_digest(now.context, self.name, commitments)
+        now.head = self._say(now.context, CONTRIBUTE, EVERYBODY, written(head))
+        made = pb.Contribution(head=now.head, words=said, commitments=commitments)
+        made.shares.extend(parcels(sealed))
+        return made
+
+    def _below_prime(self) -> int:
+        while (drawn := int.from_bytes(self.draw(32), "big")) >= PRIME:
+            pass
+        return drawn
+
+    def _sealed(self, now: Round, shares: Mapping[str, bytes], mark: bytes) -> dict[str, bytes]:
+        sealed = {}
+        for other, key in now.sealers.items():
+            nonce = self.draw(12)
+            place = bind(now.context, CONTRIBUTE, self.name, other, mark)
+            sealed[other] = nonce + AESGCM(key).encrypt(nonce, shares[other], place)
+        now.sealers = {}
+        return sealed
+
+    # ---- which set, and the answer -------------------------------------------------------
+
+    def _open_round(self, context: bytes, at: int) -> Round:
+        now = self.round
+        if now is None or now.answered:
+            raise No("stale")
+        demand((now.context, now.number) == (context, at), "stale")
+        return now
+
+    def _check_set(self, countries: Sequence[str]) -> tuple[str, ...]:
+        assert self.run is not None
+        roster = self.run.roster
+        demand(list(countries) == sorted(set(countries) & set(roster)), "roster")
+        demand(self.name in countries, "roster")
+        enough = max(self.terms.floor, self.terms.threshold(len(roster)))
+        demand(len(countries) >= enough, "roster")
+        return tuple(countries)
+
+    def _agree(self, context: bytes, asked: pb.AgreeRequest) -> pb.Reply:
+        now = self._open_round(context, asked.round)
+        chosen = self._check_set(asked.countries)
+        demand(not now.signed, "stale")
+        assert self.run is not None
+        demand(len(chosen) < len(self.run.roster), "roster")
+        now.signed = chosen
+        now.masks = {one: key for one, key in now.masks.items() if one not in chosen}
+        body = pb.Assent(round=now.number, countries=chosen)
+        return pb.Reply(assent=self._say(context, AGREE, EVERYBODY, written(body)))
+
+    def _answer(self, context: bytes, asked: pb.AnswerRequest) -> pb.Reply:
+        now = self._open_round(context, asked.round)
+        chosen = self._check_set(asked.countries)
+        demand(now.signed in {(), chosen}, "roster")
+        self._check_assents(now, chosen, asked.assents)
+        marks = self._seed_commitments(now, chosen, asked.heads)
+        sealed = unwrapped(asked.shares, [one for one in chosen if one != self.name])
+        opened = {self.name: now.own_share}
+        opened |= {o: share for o, one in sealed.items() if (share := self._opened(o, one, marks))}
+        body = pb.Answer(round=now.number, versions=self.terms.versions, shares=parcels(opened))
+        body.unopenable.extend(one for one in chosen if one not in opened)
+        outside = {one: key for one, key in now.masks.items() if one not in chosen}
+        body.masks.extend(parcels(outside))
+        now.masks, now.openers, now.own_share, now.answered = {}, {}, b"", True
+        return pb.Reply(answer=self._say(context, ANSWER, COORDINATOR, written(body)))
+
+    def _check_assents(
+        self, now: Round, chosen: tuple[str, ...], given: Sequence[pb.Signed]
+    ) -> None:
+        assert self.run is not None
+        roster = self.run.roster
+        if chosen == roster:
+            return
+        senders = [one.sender for one in given]
+        demand(len(given) >= self.terms.threshold(len(roster)), "roster")
+        demand(senders == sorted(set(senders)) and set(senders) <= set(chosen), "roster")
+        for one in given:
+            body = parsed(pb.Assent, self._read(one, now.context, AGREE, one.sender))
+            demand((body.round, tuple(body.countries)) == (now.number, chosen), "roster")
+
+    def _seed_commitments(
+        self, now: Round, chosen: Sequence[str], heads: Sequence[pb.Signed]
+    ) -> dict[str, bytes]:
+        demand([one.sender for one in heads] == list(chosen), "roster")
+        marks = {}
+        for one in heads:
+            demand(len(one.body) <= LARGEST_HEAD, "malformed")
+            demand(one.sender != self.name or one == now.head, "not-authentic")
+            body = self._read(one, now.context, CONTRIBUTE, one.sender)
+            head = parsed(pb.ContributionHead, body)
+            check_versions(head.versions, self.terms.versions)
+            marks[one.sender] = head.seed_commitment
+        return marks
+
+    def _opened(self, owner: str, sealed: bytes, marks: Mapping[str, bytes]) -> bytes:
+        """The share that the owner sealed for us; nothing where it does not open."""
+        now = self.round
+        assert now is not None
+        place = bind(now.context, CONTRIBUTE, owner, self.name, marks[owner])
+        try:
+            return AESGCM(now.openers[owner]).decrypt(sealed[:12], sealed[12:], place)
+        except (InvalidTag, ValueError):
+            return b""
+
+
+def exchanged(own: X25519PrivateKey, key: bytes) -> bytes:
+    try:
+        return own.exchange(X25519PublicKey.from_public_bytes(key))
+    except ValueError as fault:
+        raise No("not-authentic") from fault
