@@ -6,6 +6,7 @@ lay 0.012 above shared mode in as few rounds.
 """
 
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from protocols.noise import DiscreteGaussian
 from protocols.tasks import TrainGlm
 from protocols.tasks.features import FloatArray
 from server.learning.optimiser import OptimiserState, step
+from server.studies import complete
+from tests.support.local_mode import GLM, drafted, led, proposed, unequal
+from tests.support.nodes import records as csv_of
 from tests.support.patients import FEATURES, columns, glm, records
 
 pytestmark = pytest.mark.statistical
@@ -114,3 +118,30 @@ def test_local_mode_is_as_good_as_shared_mode_with_as_many_steps(promised: float
     print(f"ε={promised}: shared {shared:.4f}, local {local:.4f}, as few rounds {hurried:.4f}")
     assert abs(local - shared) < 0.006
     assert local > hurried + 0.004
+
+
+def test_real_nodes_come_near_to_what_shared_mode_finds(tmp_path: Path) -> None:
+    """A thousand patients in each country, ε = 1, exact noise, through the nodes."""
+    federation = unequal(tmp_path / "federation")
+    for country in federation.nodes:
+        (federation.home(country).path / "records.csv").write_text(csv_of(1_000))
+        federation.restart(country, noise=DiscreteGaussian())
+    task = GLM | {
+        "clip_norm": 1.0,
+        "patients": 4_000,
+        "patients_bound": 8_000,
+        "learning_rate": 4.0,
+    }
+    modes = {"local": task | {"rounds": 4}, "shared": task | {"rounds": 16, "local": None}}
+    found = {}
+    for mode, said in modes.items():
+        drawn = drafted(federation, said, id=mode, privacy={"epsilon": 1.0, "delta": 1e-5})
+        study = proposed(federation, complete(drawn, federation.papers.agreed))
+        assert epsilon(study.mechanisms, federation.papers.agreed.honest, 1e-5) <= 1.0
+        found[mode] = led(federation, study).model
+    assert found["local"] is not None
+    assert found["shared"] is not None
+    apart = np.linalg.norm(found["local"] - found["shared"]) / np.linalg.norm(found["shared"])
+    assert apart < 0.5
+    assert all(model[3] - model[2] > 0.5 for model in found.values())  # men are ill, women not
+    federation.close()

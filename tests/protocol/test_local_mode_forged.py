@@ -1,0 +1,90 @@
+"""Nothing but the sums of updates of a task in local mode passes for derived, at any desk."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from governance.documents.study import Study
+from governance.policy.assessment import Act, assess
+from protocols.mechanism import SMALLEST_NOISE_STD, Scope
+from protocols.tasks import TASK_KINDS
+from tests.support.documents import priced
+from tests.support.local_mode import FLOOR, GLM, ROUNDS, drafted, proposed, unequal
+from tests.support.nodes import Federation, code_of, last_refusal
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Iterator[Federation]:
+    made = unequal(tmp_path / "federation")
+    yield made
+    made.close()
+
+
+def plain(federation: Federation) -> Study:
+    return priced(drafted(federation, GLM | {"local": None}), noise_std=1_000_000)
+
+
+def local(federation: Federation) -> Study:
+    return priced(drafted(federation, GLM), noise_std=1_000_000)
+
+
+def changed(study: Study, phase: str, **changes: Any) -> Study:
+    return study.with_mechanisms(
+        tuple(m.model_copy(update=changes) if m.phase == phase else m for m in study.mechanisms)
+    )
+
+
+FORGED = {
+    "a plain training release that is said to be derived": lambda f: changed(
+        plain(f), "train", scope=Scope.DERIVED
+    ),
+    "the same with the least noise": lambda f: changed(
+        plain(f), "train", scope=Scope.DERIVED, noise_std=SMALLEST_NOISE_STD
+    ),
+    "a floor that is said to be derived": lambda f: changed(plain(f), FLOOR, scope=Scope.DERIVED),
+    "local steps that are said to be derived": lambda f: changed(
+        local(f), "local-step", scope=Scope.DERIVED
+    ),
+    "local steps that are said to be shared": lambda f: changed(
+        local(f), "local-step", scope=Scope.SHARED
+    ),
+    "fewer local steps than are taken": lambda f: changed(local(f), "local-step", rounds=ROUNDS),
+    "local steps of a smaller sample": lambda f: changed(
+        local(f), "local-step", sampling_rate=0.01
+    ),
+    "updates without their steps": lambda f: local(f).with_mechanisms(
+        tuple(m for m in local(f).mechanisms if m.phase != "local-step")
+    ),
+    "updates with other noise": lambda f: changed(local(f), "train", noise_std=4),
+    "updates on a finer lattice": lambda f: changed(local(f), "train", scale=2**20),
+    "a derived schedule on a study in shared mode": lambda f: plain(f).with_mechanisms(
+        local(f).mechanisms
+    ),
+    "a shared schedule on a study in local mode": lambda f: local(f).with_mechanisms(
+        plain(f).mechanisms
+    ),
+}
+
+
+@pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED.keys())
+def test_a_forged_schedule_is_refused_everywhere(federation: Federation, forge: Any) -> None:
+    study = forge(federation)
+    assert not study.priced
+    assessment = assess(  # what `study check` and the officer's `show` ask
+        study,
+        federation.papers.agreed,
+        country="DK",
+        now=federation.clock(),
+        act=Act.PROPOSE,
+        installed_tasks=TASK_KINDS,
+    )
+    assert not assessment.allowed
+    assert "study/not-priced" in assessment.clauses
+    assert assessment.charge is None
+    proposed(federation, study)
+    run, node = federation.run(study), federation.nodes["DK"]
+    assert code_of(node.handle(run.request("bundle", "DK"))) is not None
+    assert last_refusal(node)["clause"] == "study/not-priced"
+    assert not node.ledger.entries()
