@@ -1,0 +1,138 @@
+"""The independent country in the place of one of ours, and lies told to it.
+
+A lie is told with the coordinator's own key.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
+
+from keys.identity import SigningKey
+from protocols.mechanism import Mechanism as OurMechanism
+from protocols.private_sum.context import RunTerms
+from protocols.private_sum.opening import CoordinatorRound
+from protocols.proto import round_pb2 as pb
+from tests.support.federation import COORDINATOR_KEY, IDENTITIES, MODEL, World, retold, versions_of
+from tests.vectors.derivations import Mechanism, Terms
+from tests.vectors.independent import Country
+
+Lattice = NDArray[np.int64]
+KEYS = {one: key.public.raw for one, key in IDENTITIES.items()}
+KEYS["coordinator"] = COORDINATOR_KEY.public.raw
+
+
+@dataclass
+class Seat:
+    """Takes requests as a `CountryRun` does; a refusal comes back as a reply."""
+
+    country: Country
+    given: Sequence[int] = ()
+
+    def bundle(self, request: bytes) -> bytes:
+        return self.country.take(request)
+
+    encapsulate = confirm = agree = answer = bundle
+
+    def contribute(self, request: bytes, values: Lattice, noise: Lattice) -> bytes:
+        self.given = (values + noise).tolist()
+        return self.country.take(request)
+
+    def record(self, _at: int, _kind: str, _model: bytes) -> Sequence[int]:
+        return self.given
+
+
+def in_its_words(mechanism: OurMechanism) -> Mechanism:
+    return Mechanism(mechanism.model_dump(mode="json"))
+
+
+def terms_for(terms: RunTerms, keys: Mapping[str, bytes]) -> Terms:
+    return Terms(
+        agreement=terms.agreement,
+        study=terms.study,
+        countries=terms.roster,
+        colluding=terms.colluding,
+        honest=terms.honest,
+        smallest=terms.smallest_countries,
+        task_kind=terms.task_kind,
+        mechanisms=tuple(map(in_its_words, terms.mechanisms)),
+        keys=keys,
+        versions=versions_of(terms.roster).to_proto(),
+    )
+
+
+def seat_of(name: str, terms: RunTerms, **own: object) -> Seat:
+    """A country that signs with Ed25519; `own` changes keys or what it signs with."""
+    signer = Ed25519PrivateKey.from_private_bytes(name.encode() * 16)
+    seat = Seat(None)  # type: ignore[arg-type]
+    told = terms_for(terms, own.pop("keys", KEYS))  # type: ignore[arg-type]
+    given = {"sign": signer.sign, "record": seat.record, **own}
+    seat.country = Country(name, told, **given)  # type: ignore[arg-type]
+    return seat
+
+
+def world_with(name: str, size: int = 4, **changes: object) -> tuple[World, Country]:
+    """A world that has been set up with one country of the other make, and that country."""
+    world = World.of(size, **{"honest": 2, **changes})
+    seat = seat_of(name, world.terms)
+    world.countries[name] = seat  # type: ignore[assignment]
+    for step in ("bundle", "encapsulate", "confirm"):
+        world.set_up(step)
+    return world, seat.country
+
+
+def refusal(reply: bytes) -> str:
+    """The code of a refusal, empty for any other reply."""
+    return pb.Reply.FromString(reply).refused.code
+
+
+# ---- lies --------------------------------------------------------------------------------
+
+ME, OTHER = "BE", "CZ"
+Change = Callable[[pb.RequestBody], object]
+STRANGER = SigningKey.from_bytes(b"zz" * 16)
+
+
+def told(asked: Country, honest: bytes, code: str, change: Change, **claims: object) -> None:
+    """The lie gets this code."""
+    assert refusal(asked.take(retold(honest, change, **claims))) == code  # type: ignore[arg-type]
+
+
+def nothing(_body: pb.RequestBody) -> None:
+    pass
+
+
+def in_set_up(steps: int) -> tuple[World, Country]:
+    """A world after so many whole steps of set-up."""
+    world = World.of(4, honest=2)
+    world.countries[ME] = seat = seat_of(ME, world.terms)  # type: ignore[assignment]
+    for step in ("bundle", "encapsulate", "confirm")[:steps]:
+        world.set_up(step)
+    return world, seat.country  # type: ignore[attr-defined]
+
+
+def begun(*silent: str) -> tuple[World, Country, CoordinatorRound]:
+    """A round to which all but the silent contributed zeros."""
+    world, country = world_with(ME)
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    for one in world.terms.roster:
+        if one not in silent:
+            world.contribute(opened, one)
+    opened.close()
+    return world, country, opened
+
+
+def agreed() -> tuple[World, Country, CoordinatorRound]:
+    """A round without DK that the three left have agreed on."""
+    world, country, opened = begun("DK")
+    for one in ("AT", ME, OTHER):
+        world.agree(opened, one)
+    return world, country, opened
+
+
+def zeros(world: World, number: int = 1) -> bytes:
+    opened = world.coordinator.begin_round(number, "train", MODEL)
+    world.countries[ME].given = [0] * 5  # type: ignore[attr-defined]
+    return opened.contribute_request(ME)

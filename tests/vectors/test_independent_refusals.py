@@ -1,0 +1,208 @@
+"""The country written from the page refuses what the page says, in set-up and when it contributes.
+
+Each lie is told with the coordinator's own key. After it the country takes the honest request:
+what was refused has changed nothing.
+"""
+
+import pytest
+
+from keys.identity import SigningKey
+from protocols.proto import round_pb2 as pb
+from tests.support.federation import IDENTITIES, retold, spoken
+from tests.vectors.derivations import No
+from tests.vectors.seat import (
+    ME,
+    OTHER,
+    STRANGER,
+    Change,
+    in_set_up,
+    nothing,
+    refusal,
+    told,
+    world_with,
+    zeros,
+)
+
+# ---- set-up ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "roster",
+    [["AT", "BE"], ["AT", "CZ", "DK"], ["BE", "AT", "CZ"], ["AT", "BE", "BE"], ["AT", "BE", "XX"]],
+    ids=["too few", "without it", "not sorted", "twice", "a stranger"],
+)
+def test_a_roster_that_is_none(roster: list[str]) -> None:
+    world, country = in_set_up(0)
+
+    def change(body: pb.RequestBody) -> None:
+        body.bundle.roster[:] = roster
+
+    context = country.terms.run_context(world.terms.run_id, roster)
+    told(country, world.coordinator.bundle_request(ME), "roster", change, context=context)
+    world.set_up("bundle")
+
+
+def swap_bundle(key: SigningKey) -> Change:
+    """Put another bundle in the place of OTHER's, signed with this key."""
+
+    def change(body: pb.RequestBody) -> None:
+        place = next(one for one in body.encapsulate.bundles if one.sender == OTHER)
+        bundle = pb.Bundle.FromString(place.body)
+        bundle.x25519 = bytes([bundle.x25519[0] ^ 1]) + bundle.x25519[1:]
+        place.CopyFrom(spoken(place, bundle.SerializeToString(deterministic=True), key))
+
+    return change
+
+
+def test_a_swapped_bundle_that_its_country_did_not_sign() -> None:
+    world, country = in_set_up(1)
+    honest = world.coordinator.encapsulate_request(ME)
+    told(country, honest, "not-authentic", swap_bundle(STRANGER))
+    world.set_up("encapsulate")
+
+
+def test_a_swapped_bundle_that_its_country_signed() -> None:
+    """Others encapsulated to the first one: their signed lists tell."""
+    world, country = in_set_up(1)
+    swapped = retold(world.coordinator.encapsulate_request(ME), swap_bundle(IDENTITIES[OTHER]))
+    assert not refusal(country.take(swapped))
+    for one in ("AT", OTHER, "DK"):
+        world.exchange("encapsulate", one)
+    reply = pb.Reply.FromString(country.take(swapped))
+    world.coordinator._encapsulations[ME] = reply.encapsulation.signed
+    world.coordinator._ciphertexts[ME] = {
+        one.country: one.content for one in reply.encapsulation.ciphertexts
+    }
+    assert refusal(country.take(world.coordinator.confirm_request(ME))) == "not-authentic"
+
+
+def test_its_own_bundle_is_not_the_one_it_sent() -> None:
+    world, country = in_set_up(1)
+
+    def change(body: pb.RequestBody) -> None:
+        own = next(one for one in body.encapsulate.bundles if one.sender == ME)
+        own.CopyFrom(spoken(own, body.encapsulate.bundles[0].body, IDENTITIES[ME]))
+
+    told(country, world.coordinator.encapsulate_request(ME), "not-authentic", change)
+    world.set_up("encapsulate")
+
+
+def test_a_ciphertext_that_was_not_signed_and_one_too_many() -> None:
+    world, country = in_set_up(2)
+    honest = world.coordinator.confirm_request(ME)
+
+    def other(body: pb.RequestBody) -> None:
+        body.confirm.ciphertexts[0].content = bytes(1088)
+
+    def more(body: pb.RequestBody) -> None:
+        body.confirm.ciphertexts.add(country=OTHER, content=bytes(1088))
+
+    told(country, honest, "not-authentic", other)
+    told(country, honest, "roster", more)
+    world.set_up("confirm")
+
+
+def test_a_key_that_shares_no_secret() -> None:
+    world, country = in_set_up(2)
+    assert country.run is not None
+    country.run.bundles[OTHER].x25519 = bytes(32)
+    assert refusal(country.take(world.coordinator.confirm_request(ME))) == "not-authentic"
+
+
+def test_a_step_out_of_order() -> None:
+    world, country = in_set_up(1)
+
+    def change(body: pb.RequestBody) -> None:
+        body.confirm.SetInParent()
+
+    told(country, world.coordinator.bundle_request(ME), "stale", change, phase=pb.PHASE_CONFIRM)
+    world.set_up("encapsulate")
+
+
+# ---- every request -----------------------------------------------------------------------
+
+
+def test_a_request_of_somebody_else_or_for_somebody_else() -> None:
+    world, country = world_with(ME)
+    honest = zeros(world)
+    told(country, honest, "not-authentic", nothing, key=STRANGER)
+    told(country, honest, "stale", nothing, country=OTHER)
+    told(country, honest, "stale", nothing, context=bytes(32))
+    told(country, honest, "malformed", nothing, phase=pb.PHASE_ANSWER)
+    assert refusal(country.take(b"\xff")) == "malformed"
+    assert not refusal(country.take(honest))
+
+
+@pytest.mark.parametrize("newer", ["root", "targets", "a country", "a stranger"])
+def test_newer_documents_than_its_own(newer: str) -> None:
+    world, country = world_with(ME)
+    honest = zeros(world)
+
+    def change(body: pb.RequestBody) -> None:
+        if newer.startswith("a "):
+            body.versions.countries[{"a country": OTHER, "a stranger": "XX"}[newer]] = 4
+        else:
+            setattr(body.versions, newer, 4)
+
+    told(country, honest, "documents-behind", change)
+    assert not refusal(country.take(honest))
+
+
+# ---- contribute --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_wrong_mac_and_nothing_is_contributed(at: int) -> None:
+    world, country = world_with(ME)
+    honest = zeros(world)
+
+    def change(body: pb.RequestBody) -> None:
+        body.contribute.confirmations[at].content = bytes(32)
+
+    told(country, honest, "not-authentic", change)
+    told(country, honest, "roster", lambda body: body.contribute.confirmations.pop())
+    assert country.round is None
+    assert not refusal(country.take(honest))
+
+
+def test_a_repeated_place_with_other_words() -> None:
+    world, country = world_with(ME)
+    honest = zeros(world)
+    first = country.take(honest)
+    twin = world.twin().begin_round(1, "train", b"another model")
+    assert refusal(country.take(twin.contribute_request(ME))) == "stale"
+    told(country, honest, "stale", nothing, model=b"another model")
+    assert country.take(honest) == first
+
+
+def test_a_round_too_far_ahead_one_in_the_past_and_more_than_the_schedule_has() -> None:
+    world, country = world_with(ME)
+    assert refusal(country.take(zeros(world, 10_001))) == "stale"
+    world.coordinator = world.twin()
+    for number in (3, 4, 5, 10_005):
+        assert not refusal(country.take(zeros(world, number)))
+    assert refusal(country.take(zeros(world, 10_006))) == "budget"
+    world.coordinator = world.twin()
+    assert refusal(country.take(zeros(world, 2))) == "stale"
+
+
+def test_a_kind_of_round_that_the_study_does_not_have() -> None:
+    world, country = world_with(ME)
+
+    def change(body: pb.RequestBody) -> None:
+        body.contribute.phase_kind = "test"
+
+    told(country, zeros(world), "task-unknown", change)
+
+
+def test_what_its_records_decide_leaves_no_trace() -> None:
+    world, country = world_with(ME)
+    honest, mine = zeros(world), country.record
+
+    def decline(*_place: object) -> list[int]:
+        raise No("declined")
+
+    country.record = decline
+    assert refusal(country.take(honest)) == "declined"
+    country.record = mine
+    assert not refusal(country.take(honest))

@@ -1,0 +1,123 @@
+"""One country written from the page among countries of ours: sums are exact, and lies refused."""
+
+from collections.abc import Iterable
+from itertools import product
+
+import numpy as np
+import pytest
+
+from keys.composite import CompositeSigningKey
+from protocols.mechanism import Rounding, Scope
+from protocols.private_sum.coordinator import CoordinatorRun
+from protocols.private_sum.country import CountryRun
+from protocols.private_sum.opening import OpenedSum
+from protocols.private_sum.view import OwnView
+from tests.support.federation import COUNT, MODEL, NAMES, TRAIN, World, terms_of, versions_of
+from tests.vectors.derivations import composite_signer
+from tests.vectors.seat import Lattice, in_its_words, seat_of, world_with
+
+each_of_four = pytest.mark.parametrize("name", NAMES[:4])
+
+
+def records_of(countries: Iterable[str], dimension: int = TRAIN.dimension) -> dict[str, Lattice]:
+    """Values of both signs, others for each country and each coordinate."""
+    made = {}
+    for one in countries:
+        start = 1000 * (NAMES.index(one) - 2) - 7
+        made[one] = np.arange(start, start + 3 * dimension, 3, dtype=np.int64)
+    return made
+
+
+def require_sum(world: World, number: int, kind: str, values: dict[str, Lattice]) -> None:
+    opened = world.sum(number, kind, values)
+    assert isinstance(opened, OpenedSum), opened
+    assert opened.countries == tuple(values)
+    assert opened.values.tolist() == sum(values.values()).tolist()  # type: ignore[union-attr]
+    assert opened.unopenable == ()
+
+
+def without(*gone: str, size: int = 4) -> list[str]:
+    return [one for one in NAMES[:size] if one not in gone]
+
+
+@each_of_four
+def test_it_takes_part_as_others_drop_out_and_as_it_does_itself(name: str) -> None:
+    world, _ = world_with(name)
+    require_sum(world, 1, "train", records_of(without()))
+    for number, gone in enumerate(without(name)[:2], start=2):
+        require_sum(world, number, "train", records_of(without(gone)))
+    require_sum(world, 4, "train", records_of(without(name)))
+    require_sum(world, 9, "count", records_of(without(), COUNT.dimension))
+
+
+@each_of_four
+def test_with_three_answers_of_four_its_own_is_as_good_as_any(name: str) -> None:
+    for silent in without():
+        world, _ = world_with(name)
+        opened, values = world.coordinator.begin_round(1, "train", MODEL), records_of(without())
+        for one in values:
+            world.contribute(opened, one, values[one])
+        opened.close()
+        for one in without(silent):
+            world.answer(opened, one)
+        found = opened.open()
+        assert isinstance(found, OpenedSum)
+        assert found.values.tolist() == sum(values.values()).tolist()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", ["AT", "CZ", "FI"])
+def test_two_of_six_may_drop_out_around_it(name: str) -> None:
+    world, _ = world_with(name, 6)
+    first, second, *_ = without(name, size=6)
+    require_sum(world, 1, "train", records_of(without(first, second, size=6)))
+    require_sum(world, 2, "train", records_of(without(size=6)))
+
+
+COMPOSITE = {one: CompositeSigningKey.from_bytes(one.encode() * 32) for one in NAMES[:4]}
+DESK = CompositeSigningKey.from_bytes(b"co" * 32)
+
+
+def composite_world(name: str) -> World:
+    terms, versions = terms_of(4, honest=2), versions_of(NAMES[:4])
+    peers = {one: key.public for one, key in COMPOSITE.items()}
+    views = [
+        OwnView(one, terms, key, peers, DESK.public, versions) for one, key in COMPOSITE.items()
+    ]
+    runs = {view.country: CountryRun.start(view) for view in views}
+    keys = {one: key.raw for one, key in peers.items()} | {"coordinator": DESK.public.raw}
+    _, sign = composite_signer(name.encode() * 16, name.encode() * 16)
+    runs[name] = seat_of(name, terms, keys=keys, sign=sign)  # type: ignore[assignment]
+    desk = CoordinatorRun(terms, peers=peers, sign=DESK.sign, versions=versions)
+    return World(terms, desk, runs)
+
+
+def test_it_takes_part_where_ed25519_and_mldsa_sign() -> None:
+    world = composite_world("BE")
+    for step in ("bundle", "encapsulate", "confirm"):
+        world.set_up(step)
+    require_sum(world, 1, "train", records_of(without()))
+    require_sum(world, 2, "train", records_of(without("CZ")))
+    require_sum(world, 3, "train", records_of(without("BE")))
+    require_sum(world, 4, "train", records_of(without()))
+
+
+MECHANISMS = [
+    TRAIN.model_copy(
+        update={"dimension": d, "scale": scale, "noise_std": noise, "patients_bound": patients}
+        | {"rounding": rounding, "scope": scope}
+    )
+    for d, scale, noise, patients, rounding, scope in product(
+        (1, 4, 1000), (1, 16, 4097), (3, 10**6), (1, 10**6), Rounding, (Scope.SHARED, Scope.DERIVED)
+    )
+]
+
+
+def test_the_page_gives_sensitivity_and_lane_of_every_mechanism() -> None:
+    lanes = set()
+    for mechanism in MECHANISMS:
+        made = in_its_words(mechanism)
+        assert made.squared_sensitivity == mechanism.squared_sensitivity
+        for n in (3, 4, 10, 256):
+            assert made.lane_bits(n) == mechanism.lane_bits(n)
+            lanes.add(made.lane_bits(n))
+    assert lanes == {21, 32, 64}

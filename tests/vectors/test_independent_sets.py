@@ -1,0 +1,208 @@
+"""Which set's sum the country written from the page opens, and what it refuses to open.
+
+Each lie is told with the coordinator's own key. After it the country takes the honest request:
+what was refused has changed nothing.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from keys.identity import SigningKey
+from protocols.private_sum.opening import OpenedSum
+from protocols.proto import round_pb2 as pb
+from tests.support.federation import IDENTITIES, retold, spoken
+from tests.vectors.seat import ME, OTHER, STRANGER, Change, agreed, begun, refusal, told
+
+# ---- agree -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("named", "code"),
+    [
+        (["AT", "BE"], "roster"),
+        (["AT", "CZ", "DK"], "roster"),
+        (["BE", "AT", "CZ"], "roster"),
+        (["AT", "BE", "BE"], "roster"),
+        (["AT", "BE", "XX"], "roster"),
+        (["AT", "BE", "CZ", "DK"], "roster"),
+    ],
+    ids=["too small", "without it", "not sorted", "twice", "a stranger", "the roster"],
+)
+def test_a_set_that_it_does_not_sign(named: list[str], code: str) -> None:
+    world, country, opened = begun("DK")
+
+    def change(body: pb.RequestBody) -> None:
+        body.agree.countries[:] = named
+
+    told(country, opened.agree_request(ME), code, change)
+    world.agree(opened, ME)
+
+
+def test_a_second_set() -> None:
+    world, country, opened = begun("DK")
+    first = world.agree(opened, ME)
+
+    def change(body: pb.RequestBody) -> None:
+        body.agree.countries[:] = ["AT", "BE", "DK"]
+
+    told(country, opened.agree_request(ME), "stale", change)
+    assert country.take(opened.agree_request(ME)) == first
+
+
+def agree_instead(body: pb.RequestBody) -> None:
+    body.ClearField("answer")
+    body.agree.round, body.agree.countries[:] = 1, ["AT", "BE", "CZ"]
+
+
+def test_a_set_after_its_answer() -> None:
+    world, country, opened = begun()
+    world.answer(opened, ME)
+
+    told(country, opened.answer_request(ME), "stale", agree_instead, phase=pb.PHASE_AGREE)
+
+
+# ---- answer ------------------------------------------------------------------------------
+
+
+def signed_by(name: str, body: pb.Assent, message: pb.Signed, **claims: object) -> pb.Signed:
+    key = IDENTITIES[name]
+    said = body.SerializeToString(deterministic=True)
+    return spoken(message, said, key, sender=name, **claims)
+
+
+def assents(change: Callable[[list[pb.Signed]], list[pb.Signed]]) -> Change:
+    def changed(body: pb.RequestBody) -> None:
+        given = change(list(body.answer.assents))
+        del body.answer.assents[:]
+        body.answer.assents.extend(given)
+
+    return changed
+
+
+def another_set(given: list[pb.Signed]) -> list[pb.Signed]:
+    told_so = pb.Assent(round=1, countries=["AT", "CZ", "DK"])
+    return [*given[:2], signed_by(OTHER, told_so, given[2])]
+
+
+def another_round(given: list[pb.Signed]) -> list[pb.Signed]:
+    told_so = pb.Assent(round=2, countries=["AT", "BE", "CZ"])
+    return [*given[:2], signed_by(OTHER, told_so, given[2])]
+
+
+def an_outsider(given: list[pb.Signed]) -> list[pb.Signed]:
+    return [*given[:2], signed_by("DK", pb.Assent.FromString(given[2].body), given[2])]
+
+
+def another_context(given: list[pb.Signed]) -> list[pb.Signed]:
+    told_so = pb.Assent.FromString(given[2].body)
+    return [*given[:2], signed_by(OTHER, told_so, given[2], context=bytes(32))]
+
+
+def forged(given: list[pb.Signed]) -> list[pb.Signed]:
+    return [*given[:2], spoken(given[2], given[2].body, STRANGER)]
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (another_set, "roster"),
+        (another_round, "roster"),
+        (an_outsider, "roster"),
+        (lambda given: given[:2], "roster"),
+        (lambda given: [given[0], *given[:2]], "roster"),
+        (lambda given: given[::-1], "roster"),
+        (another_context, "stale"),
+        (forged, "not-authentic"),
+    ],
+    ids=[
+        *("another set", "another round", "an outsider", "too few", "one twice", "not sorted"),
+        *("another context", "forged"),
+    ],
+)
+def test_assents_that_are_none(
+    change: Callable[[list[pb.Signed]], list[pb.Signed]], code: str
+) -> None:
+    world, country, opened = agreed()
+    told(country, opened.answer_request(ME), code, assents(change))
+    for one in ("AT", ME, OTHER):
+        world.answer(opened, one)
+    assert isinstance(opened.open(), OpenedSum)
+
+
+def test_an_answer_for_the_roster_after_it_signed_a_smaller_set() -> None:
+    _, country, opened = begun()
+    honest = opened.answer_request(ME)
+    signing = retold(honest, agree_instead, phase=pb.PHASE_AGREE)
+    assert not refusal(country.take(signing))
+    assert refusal(country.take(honest)) == "roster"
+
+
+def test_a_second_answer() -> None:
+    world, country, opened = begun()
+    honest, first = opened.answer_request(ME), world.answer(opened, ME)
+
+    def change(body: pb.RequestBody) -> None:
+        body.answer.shares[0].content = bytes(60)
+
+    told(country, honest, "stale", change)
+    assert country.take(honest) == first
+
+
+def test_heads_that_are_none() -> None:
+    world, country, opened = begun()
+    honest = opened.answer_request(ME)
+
+    def change_of(sender: str, key: SigningKey, **fields: object) -> Change:
+        def change(body: pb.RequestBody) -> None:
+            place = next(one for one in body.answer.heads if one.sender == sender)
+            head = pb.ContributionHead.FromString(place.body)
+            head.MergeFrom(pb.ContributionHead(**fields))  # type: ignore[arg-type]
+            place.CopyFrom(spoken(place, head.SerializeToString(deterministic=True), key))
+
+        return change
+
+    told(country, honest, "not-authentic", change_of(OTHER, STRANGER))
+    mark = {"seed_commitment": bytes(32)}
+    told(country, honest, "not-authentic", change_of(ME, IDENTITIES[ME], **mark))
+    newer = {"versions": pb.DocumentVersions(root=4)}
+    told(country, honest, "documents-behind", change_of(OTHER, IDENTITIES[OTHER], **newer))
+    told(country, honest, "roster", lambda body: body.answer.heads.pop())
+    told(country, honest, "roster", lambda body: body.answer.shares.pop())
+    world.answer(opened, ME)
+
+
+def test_a_share_that_does_not_open_is_named_and_the_sum_opens_without_it() -> None:
+    world, country, opened = begun()
+
+    def change(body: pb.RequestBody) -> None:
+        body.answer.shares[0].content = bytes(60)
+
+    reply = country.take(retold(opened.answer_request(ME), change))
+    opened.take_answer(ME, reply)
+    for one in ("AT", OTHER, "DK"):
+        world.answer(opened, one)
+    found = opened.open()
+    assert isinstance(found, OpenedSum)
+    assert found.unopenable == ((ME, "AT"),)
+    assert not np.any(found.values)
+
+
+# ---- what is gone ------------------------------------------------------------------------
+
+
+def test_secrets_are_gone_when_the_page_says() -> None:
+    world, country, opened = begun("DK")
+    run, now = country.run, country.round
+    assert run is not None
+    assert now is not None
+    assert (run.x25519, run.mlkem, run.secrets) == (None, None, {})
+    assert (run.link_round, now.sealers) == (2, {})
+    assert sorted(now.masks) == ["AT", "CZ", "DK"]
+    world.agree(opened, ME)
+    assert sorted(now.masks) == ["DK"]
+    for one in ("AT", OTHER):
+        world.agree(opened, one)
+    world.answer(opened, ME)
+    assert (now.masks, now.openers, now.own_share) == ({}, {}, b"")
