@@ -31,7 +31,7 @@ from server.lead import Outcome, Past, RunVoid, lead
 from server.lock import carried_alone
 from server.notebook import Kept, Notebook, Superseded
 from server.published import published
-from server.rounds import Conductor, RoundReport, SetUpFailed, recorded
+from server.rounds import Conductor, RoundReport, SetUpFailed
 from server.runs import RunState, RunStore
 from server.state import MIGRATIONS
 
@@ -153,14 +153,7 @@ class _Carriage:
         else:
             made = outcome_json(outcome)
             self._notebook.keep_round(report, _model_bytes(outcome), now(), made)
-        _tell(report)
-
-
-def _tell(report: RoundReport) -> None:
-    record, place = recorded(report), {"round": report.number, "phase": report.phase}
-    _log.info("round", extra={**place, "count": len(record.countries)})
-    for country, why in record.causes.items():
-        _log.warning("country failed a round", extra={**place, "country": country, "why": why})
+        _log.info("round", extra={"round": report.number, "phase": report.phase})
 
 
 def run_terms(study: Study, agreement: Agreement, run_id: str) -> RunTerms:

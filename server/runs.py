@@ -6,6 +6,7 @@ an attempt keeps of the run's progress is in `server.notebook`.
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -54,6 +55,18 @@ Noted = Callable[[int, Connection], None]
 
 _NUMBER: ColumnElement[int] = literal_column("rowid")
 """SQLite's own number of a row, in the order in which rows were kept."""
+
+
+@dataclass(frozen=True)
+class KeptRound:
+    """A round of any run; `place` rises with each kept, `causes` say why a country failed it."""
+
+    place: int
+    run: str
+    round: int
+    outcome: str
+    seconds: float
+    causes: Mapping[str, str]
 
 
 class RunStore:
@@ -148,12 +161,22 @@ class RunStore:
         with transaction(self._engine) as connection:
             return int(connection.execute(newest).scalar() or 0)
 
-    def rounds_after(self, number: int) -> list[tuple[int, str, float]]:
-        """Return number, outcome and seconds of the rounds kept after that one."""
-        newer = select(_NUMBER, rounds.c.outcome, rounds.c.seconds).where(number < _NUMBER)
+    def rounds_after(self, number: int) -> list[KeptRound]:
+        """Return the rounds that were kept after that number, oldest first."""
+        newer = select(_NUMBER.label("place"), rounds).where(number < _NUMBER)
         with transaction(self._engine) as connection:
             rows = connection.execute(newer.order_by(_NUMBER)).all()
-        return [(int(row[0]), str(row[1]), float(row[2])) for row in rows]
+        return [
+            KeptRound(
+                place=row.place,
+                run=row.run_id,
+                round=row.round,
+                outcome=row.outcome,
+                seconds=row.seconds,
+                causes=json.loads(row.countries)["causes"],
+            )
+            for row in rows
+        ]
 
     def latest_of(self, study: str) -> Any | None:
         """Return the newest run of a study, if it was ever launched."""

@@ -25,7 +25,7 @@ from keys.renewal import ends_of
 from server.errors import OperationFault
 from server.exchange import MAY_CALL
 from server.office import Office
-from server.runs import RunStore
+from server.runs import KeptRound, RunStore
 
 EXCHANGE, WATCH = "exchange", "watch"
 BEAT_SECONDS, LOOK_SECONDS = 1.0, 15.0
@@ -49,6 +49,7 @@ class Vitals:
             ("flower", "documents", "certificates"), NOT_YET
         )
         self._last_round: int | None = None
+        self._missing: dict[str, set[str]] = {}
 
     @property
     def shown(self) -> Shown:
@@ -92,9 +93,17 @@ class Vitals:
         """Count the rounds that came since the last look; those of before the start are not."""
         if self._last_round is None:
             self._last_round = store.last_round()
-        for place, outcome, seconds in store.rounds_after(self._last_round):
-            self.metrics.round_over(outcome, seconds)
-            self._last_round = place
+        for kept in store.rounds_after(self._last_round):
+            self.metrics.round_over(kept.outcome, kept.seconds, kept.causes)
+            self._tell_of_missing(kept)
+            self._last_round = kept.place
+
+    def _tell_of_missing(self, kept: KeptRound) -> None:
+        """Log who failed a round, once for as many rounds in a row as it does."""
+        for country in sorted(kept.causes.keys() - self._missing.get(kept.run, set())):
+            place = {"run": kept.run, "round": kept.round, "country": country}
+            _log.warning("country failed a round", extra={**place, "why": kept.causes[country]})
+        self._missing[kept.run] = set(kept.causes)
 
 
 class CountsRefusals(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]

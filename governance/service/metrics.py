@@ -167,6 +167,12 @@ class CoordinatorMetrics(_Shared):
             ["outcome"],
             registry=self.registry,
         )
+        self._missed = Counter(
+            "pratique_coordinator_missed_rounds",
+            "Rounds that a country did not contribute to, or did not answer in.",
+            ["country"],
+            registry=self.registry,
+        )
         self._seconds = Histogram(
             "pratique_coordinator_round_seconds",
             "Time that a whole round took.",
@@ -196,10 +202,12 @@ class CoordinatorMetrics(_Shared):
         """Show how often each of Flower's processes was started again."""
         self._restarts.set({(process,): count for process, count in by_process.items()})
 
-    def round_over(self, outcome: str, seconds: float) -> None:
-        """Count a round that is over: `opened` or `void`."""
+    def round_over(self, outcome: str, seconds: float, missed: Iterable[str] = ()) -> None:
+        """Count a round that is over, `opened` or `void`, and the countries that failed it."""
         self._rounds.labels(_known(outcome, frozenset({"opened", "void"}))).inc()
         self._seconds.observe(seconds)
+        for country in missed:
+            self._missed.labels(country).inc()
 
     def refused(self, call: str, reason: str) -> None:
         """Count a refused call."""

@@ -1,10 +1,11 @@
 """What the coordinator shows of its life: counted, ready or not and why, alive or stuck."""
 
 import asyncio
+import json
 import socket
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -65,13 +66,15 @@ class Desk:
             versions=SimpleNamespace(by_name=lambda: {"root": 1, "DK": 4}),
         )
 
-    def round_over(self, number: int, outcome: str = "opened") -> None:
+    def round_over(
+        self, number: int, outcome: str = "opened", causes: Mapping[str, str] | None = None
+    ) -> None:
         row = {
             "run_id": "a" * 32,
             "round": number,
             "phase": "train",
             "outcome": outcome,
-            "countries": "{}",
+            "countries": json.dumps({"causes": dict(causes or {})}),
             "seconds": 0.7,
         }
         with transaction(self.engine) as connection:
@@ -139,6 +142,22 @@ def test_rounds_are_counted_once_and_from_the_start_on(engine: Engine, office: A
     assert 'rounds_total{outcome="opened"} 1.0' in said
     assert 'rounds_total{outcome="void"} 1.0' in said
     assert "round_seconds_count 2.0" in said
+
+
+def test_a_country_that_is_missing_is_counted_each_time_and_logged_once(
+    vitals: Vitals, office: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, causes in enumerate(({"EE": "no reply in time"},) * 3 + ({},), start=1):
+        office.round_over(number, causes=causes)
+    vitals.look(office)
+    office.round_over(5, causes={"EE": "refused (paused)"})
+    vitals.look(office)
+    told = [r for r in caplog.records if r.message == "country failed a round"]
+    assert [(r.round, r.country, r.why) for r in told] == [  # type: ignore[attr-defined]
+        (1, "EE", "no reply in time"),
+        (5, "EE", "refused (paused)"),
+    ]
+    assert 'missed_rounds_total{country="EE"} 4.0' in shown(vitals)
 
 
 def test_flower_s_death_is_red_until_it_is_back(vitals: Vitals, office: Any) -> None:
