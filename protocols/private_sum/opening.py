@@ -1,7 +1,7 @@
 """The coordinator's side of one round: collect contributions and answers, open the sum or none.
 
 Order: `contribute_request` and `take_contribution` for every country, then `close`, which names U,
-the countries whose sum is to be opened; whatever follows closes the round too. Where U is smaller
+the countries whose sum is to be opened; asking for more closes the round too. Where U is smaller
 than the roster, `agree_request` and `take_assent` for each of U. Then `answer_request` and
 `take_answer` for each of U, and `open`.
 Masked words are added up as they come.
@@ -186,7 +186,7 @@ class CoordinatorRound:
         """Take a country's signature on U."""
         signed = read_reply(reply, country, "assent").assent
         body = self._desk.open(signed, country, PHASE_AGREE, self._terms.context, ROSTER)
-        if body != assent_body(self._terms.round_number, self._member(country)):
+        if body != assent_body(self._terms.round_number, self._named(country)):
             raise malformed(f"{country} agreed on other countries than it was asked to")
         keep(self._assents, country, signed)
 
@@ -203,7 +203,7 @@ class CoordinatorRound:
     def take_answer(self, country: str, reply: bytes) -> None:
         """Take a country's shares, and its mask keys with those outside U."""
         signed = read_reply(reply, country, "answer").answer
-        chosen = self._member(country)
+        chosen = self._named(country)
         context = self._terms.context
         body = self._desk.open(signed, country, PHASE_ANSWER, context, COORDINATOR)
         answer = parse(Answer, body, LARGEST_BODY)
@@ -244,6 +244,12 @@ class CoordinatorRound:
         if country not in chosen:
             raise ProtocolFault(f"The round was closed without {country}")
         return chosen
+
+    def _named(self, country: str) -> tuple[str, ...]:
+        """Return U, which the country was asked about; a stray reply does not close the round."""
+        if self._chosen is None:
+            raise ProtocolFault(f"{country} replies to what it was not asked yet")
+        return self._member(country)
 
     def _require_agreed(self) -> None:
         if self.smaller and len(self._assents) < self._desk.terms.threshold:

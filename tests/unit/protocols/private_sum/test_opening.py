@@ -153,3 +153,22 @@ def test_no_opening_while_a_contribution_is_missing() -> None:
     assert not opened.openable
     with pytest.raises(ProtocolFault, match="0 have agreed, 3 must"):
         opened.answer_request("BE")
+
+
+def test_a_reply_to_an_attempt_before_does_not_close_the_round() -> None:
+    world = World.ready(4, colluding=0, honest=2)
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    sent = {country: world.contribute(opened, country) for country in ("AT", "BE", "CZ")}
+    agreed = {country: world.agree(opened, country) for country in opened.close()}
+    answered = world.answer(opened, "AT")
+    again = world.twin().begin_round(1, "train", MODEL, asked=opened.asked[:3])
+    with pytest.raises(ProtocolFault, match="not asked"):
+        again.take_assent("AT", agreed["AT"])
+    with pytest.raises(ProtocolFault, match="not asked"):
+        again.take_answer("AT", answered)
+    for country, reply in sent.items():
+        again.take_contribution(country, reply)
+    assert again.close() == ("AT", "BE", "CZ")
+    again.take_assent("AT", agreed["AT"])
+    again.take_answer("AT", answered)
+    assert (again.agreed, again.answered) == (("AT",), ("AT",))
