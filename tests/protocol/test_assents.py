@@ -16,11 +16,12 @@ from protocols.proto.round_pb2 import (
     PHASE_ANSWER,
     PHASE_CONTRIBUTE,
     Answer,
+    ContributionHead,
     Reply,
     RequestBody,
     Signed,
 )
-from protocols.signed import COORDINATOR
+from protocols.signed import COORDINATOR, serialise
 from tests.support.federation import (
     IDENTITIES,
     MODEL,
@@ -301,6 +302,25 @@ def test_a_substituted_share_opens_for_nobody_and_gives_nothing_else() -> None:
     assert list(answer.unopenable) == ["BE", "CZ", "DK"]
     liar.loot.hear(reply)
     assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
+
+
+def test_a_share_opens_under_the_seed_that_its_owner_signed_with_it_and_no_other() -> None:
+    """EE signs a second head, for another seed, and shows it to AT alone with the same share."""
+    liar = five()
+    opened = liar.contributed()
+    liar.agree_all(opened, WITHOUT_DK)
+
+    def other(head: Signed) -> Signed:
+        content = ContributionHead.FromString(head.body)
+        content.seed_commitment = os.urandom(32)
+        return spoken(head, serialise(content), IDENTITIES["EE"])
+
+    request = with_head(liar.answer_request(opened, "AT", WITHOUT_DK), 3, other)
+    reply = liar.world.countries["AT"].answer(request)
+    answer = Answer.FromString(Reply.FromString(reply).answer.body)
+    assert list(answer.unopenable) == ["EE"]
+    liar.loot.hear(reply)
+    assert liar.press(opened) == (("AT", "BE", "CZ"),)
 
 
 def test_a_request_of_the_other_phase_or_round_is_refused() -> None:
