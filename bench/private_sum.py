@@ -2,7 +2,8 @@
 
 In this process and on the same vectors, round and round about: the state machines of both of our
 sides (`our_sum.py`), and flwr's own workflow and mod (`secagg_plus.py`). CPU time; medians over
-rounds, and over the clients of a round; the first round of each does not count.
+rounds, and over the clients of a round. Our first round does not count; flwr is warmed up with few
+values, since one of its rounds can take minutes.
 """
 
 import argparse
