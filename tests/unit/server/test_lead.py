@@ -71,11 +71,11 @@ def test_a_table_of_fewer_countries_says_so_and_reckons_with_their_noise_only() 
     assert outcome.part.countries == outcome.part.figures_over == WITHOUT_PT
     assert whole.part.figures_over == COUNTRIES
 
-    def width(found: Any) -> int:
-        cell = next(c for c in found.findings["cells"] if not c["suppressed"])
-        return int(cell["high"] - cell["low"])
-
-    assert width(outcome) < width(whole), "less noise was added, by one country"
+    ratio = outcome.findings["noise_std"] / whole.findings["noise_std"]
+    assert ratio == pytest.approx((3 / 4) ** 0.5, abs=1e-3)
+    spans = [found.findings["cells"][0] for found in (outcome, whole)]
+    above, all_above = (cell["high"] - cell["count"] for cell in spans)
+    assert above / all_above == pytest.approx(ratio, abs=1e-3)
 
 
 def test_training_goes_on_over_fewer_countries() -> None:
