@@ -57,7 +57,7 @@ class Outbox:
                 connection=connection,
             )
             self._reach(Step.OUTBOX_LOGGED)
-            if _finished(admission):
+            if self._finished(admission):
                 self._end(admission, connection)
                 self._reach(Step.OUTBOX_ENDED)
         self._reach(Step.OUTBOX_KEPT)
@@ -96,11 +96,12 @@ class Outbox:
             EventKind.RUN_ENDED, admission.subject, outcome=Outcome.DONE, connection=connection
         )
 
+    def _finished(self, admission: Admission) -> bool:
+        """Whether the schedule's last round is answered.
 
-def _finished(admission: Admission) -> bool:
-    """Whether the schedule's last round is answered; earlier ones may have gone on without this
-    country, or have been void."""
-    run = admission.run
-    if run.round_number == 0 or run.awaits_answer:
-        return False
-    return run.round_number >= sum(m.rounds for m in admission.study.mechanisms if m.leaves)
+        Earlier ones may have gone on without this country, or have been void.
+        """
+        run = admission.run
+        if run.round_number == 0 or run.awaits_answer:
+            return False
+        return run.round_number >= sum(m.rounds for m in admission.study.mechanisms if m.leaves)
