@@ -143,7 +143,8 @@ class Country:
     # ---- set-up --------------------------------------------------------------------------
 
     def _bundle(self, context: bytes, run_id: bytes, asked: pb.BundleRequest) -> pb.Reply:
-        demand(self.run is None and len(run_id) == 16, "stale")
+        demand(len(run_id) == 16, "malformed")
+        demand(self.run is None, "stale")
         self._check_roster(list(asked.roster))
         roster = tuple(asked.roster)
         demand(context == self.terms.run_context(run_id, roster), "stale")

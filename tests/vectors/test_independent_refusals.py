@@ -4,12 +4,15 @@ Each lie is told with the coordinator's own key. After it the country takes the 
 what was refused has changed nothing.
 """
 
+from collections.abc import Callable
+
 import pytest
 
 from keys.identity import SigningKey
+from protocols.mechanism import Scope
 from protocols.proto import round_pb2 as pb
-from tests.support.federation import IDENTITIES, retold, spoken
-from tests.vectors.derivations import No
+from tests.support.federation import COUNT, IDENTITIES, TRAIN, retold, spoken
+from tests.vectors.derivations import ENCAPSULATE, No, bind
 from tests.vectors.seat import (
     ME,
     OTHER,
@@ -76,6 +79,28 @@ def test_a_swapped_bundle_that_its_country_signed() -> None:
     assert refusal(country.take(world.coordinator.confirm_request(ME))) == "not-authentic"
 
 
+def bundle_of_other(**fields: bytes) -> Change:
+    """Give OTHER's bundle these fields, signed by OTHER."""
+
+    def change(body: pb.RequestBody) -> None:
+        place = next(one for one in body.encapsulate.bundles if one.sender == OTHER)
+        bundle = pb.Bundle.FromString(place.body)
+        bundle.MergeFrom(pb.Bundle(**fields))  # type: ignore[arg-type]
+        place.CopyFrom(spoken(place, bundle.SerializeToString(), IDENTITIES[OTHER]))
+
+    return change
+
+
+def test_bundles_with_keys_that_are_none_and_a_list_without_one() -> None:
+    world, country = in_set_up(1)
+    honest = world.coordinator.encapsulate_request(ME)
+    told(country, honest, "not-authentic", bundle_of_other(x25519=bytes(31)))
+    told(country, honest, "not-authentic", bundle_of_other(mlkem=bytes(1183)))
+    told(country, honest, "not-authentic", bundle_of_other(mlkem=b"\xff" * 1184))
+    told(country, honest, "roster", lambda body: body.encapsulate.bundles.pop())
+    world.set_up("encapsulate")
+
+
 def test_its_own_bundle_is_not_the_one_it_sent() -> None:
     world, country = in_set_up(1)
 
@@ -100,6 +125,74 @@ def test_a_ciphertext_that_was_not_signed_and_one_too_many() -> None:
     told(country, honest, "not-authentic", other)
     told(country, honest, "roster", more)
     world.set_up("confirm")
+
+
+def list_of(sender: str, alter: Callable[[pb.Encapsulations], object]) -> Change:
+    """Change what a country signed that it encapsulated, and sign it as that country."""
+
+    def change(body: pb.RequestBody) -> None:
+        place = next(one for one in body.confirm.encapsulations if one.sender == sender)
+        said = pb.Encapsulations.FromString(place.body)
+        alter(said)
+        place.CopyFrom(spoken(place, said.SerializeToString(), IDENTITIES[sender]))
+
+    return change
+
+
+def test_lists_of_ciphertexts_for_other_bundles_or_countries_or_not_as_it_sent_its_own() -> None:
+    world, country = in_set_up(2)
+    honest = world.coordinator.confirm_request(ME)
+
+    def other_sender(said: pb.Encapsulations) -> None:
+        said.sender_bundle = bytes(32)
+
+    def other_receiver(said: pb.Encapsulations) -> None:
+        said.encapsulations[0].receiver_bundle = bytes(32)
+
+    def other_mark(said: pb.Encapsulations) -> None:
+        said.encapsulations[0].ciphertext_digest = bytes(32)
+
+    for alter in (other_sender, other_receiver, lambda said: said.encapsulations.pop()):
+        told(country, honest, "not-authentic", list_of(OTHER, alter))
+    told(country, honest, "not-authentic", list_of(ME, other_mark))
+    told(country, honest, "roster", lambda body: body.confirm.encapsulations.pop())
+    world.set_up("confirm")
+
+
+def test_a_ciphertext_of_another_length_that_was_signed() -> None:
+    world, country = in_set_up(2)
+
+    def change(body: pb.RequestBody) -> None:
+        short = body.confirm.ciphertexts[0].content[:-1]
+        body.confirm.ciphertexts[0].content = short
+        mark = bind(world.terms.context, ENCAPSULATE, "AT", ME, short)
+
+        def alter(said: pb.Encapsulations) -> None:
+            said.encapsulations[0].ciphertext_digest = mark
+
+        list_of("AT", alter)(body)
+
+    told(country, world.coordinator.confirm_request(ME), "not-authentic", change)
+
+
+def test_a_run_of_other_terms_and_a_second_roster() -> None:
+    world, country = in_set_up(0)
+    honest = world.coordinator.bundle_request(ME)
+
+    def short(body: pb.RequestBody) -> None:
+        body.run_id = bytes(15)
+
+    def fewer(body: pb.RequestBody) -> None:
+        body.bundle.roster[:] = ["AT", "BE", "CZ"]
+
+    given = country.terms
+    context = given.run_context(bytes(15), world.terms.roster)
+    told(country, honest, "malformed", short, context=context)
+    told(country, honest, "stale", nothing, context=bytes(32))
+    world.set_up("bundle")
+    context = given.run_context(world.terms.run_id, ["AT", "BE", "CZ"])
+    told(country, honest, "stale", fewer, context=context)
+    world.set_up("encapsulate")
 
 
 def test_a_key_that_shares_no_secret() -> None:
@@ -129,7 +222,32 @@ def test_a_request_of_somebody_else_or_for_somebody_else() -> None:
     told(country, honest, "stale", nothing, country=OTHER)
     told(country, honest, "stale", nothing, context=bytes(32))
     told(country, honest, "malformed", nothing, phase=pb.PHASE_ANSWER)
+    told(country, honest, "malformed", nothing, phase=pb.PHASE_ANSWER, model=b"")
+    told(country, honest, "malformed", nothing, model=bytes(48 * 2**20))
     assert refusal(country.take(b"\xff")) == "malformed"
+    unknown = pb.Signed(phase=300, sender="coordinator", receiver=ME)  # type: ignore[arg-type]
+    assert refusal(country.take(pb.Request(signed=unknown).SerializeToString())) == "malformed"
+    assert not refusal(country.take(honest))
+
+
+def test_a_request_under_other_documents_or_with_what_does_not_belong() -> None:
+    world, country = world_with(ME)
+    honest = zeros(world)
+
+    def agreement(body: pb.RequestBody) -> None:
+        body.agreement = "sha256:" + "b" * 64
+
+    def study(body: pb.RequestBody) -> None:
+        body.study = "sha256:" + "b" * 64
+
+    def many(body: pb.RequestBody) -> None:
+        body.versions.countries.update({str(at): 0 for at in range(257)})
+
+    told(country, honest, "stale", agreement)
+    told(country, honest, "unknown-study", study)
+    told(country, honest, "malformed", many)
+    told(country, honest, "malformed", lambda body: body.ClearField("contribute"))
+    told(country, world.coordinator.confirm_request(ME), "malformed", nothing, model=b"a model")
     assert not refusal(country.take(honest))
 
 
@@ -193,6 +311,12 @@ def test_a_kind_of_round_that_the_study_does_not_have() -> None:
         body.contribute.phase_kind = "test"
 
     told(country, zeros(world), "task-unknown", change)
+
+
+def test_a_kind_of_round_that_never_leaves_a_country() -> None:
+    local = TRAIN.model_copy(update={"scope": Scope.LOCAL})
+    world, country = world_with(ME, mechanisms=(local, COUNT))
+    assert refusal(country.take(zeros(world))) == "task-unknown"
 
 
 def test_what_its_records_decide_leaves_no_trace() -> None:

@@ -150,6 +150,23 @@ def test_a_second_answer() -> None:
     assert country.take(honest) == first
 
 
+def long_head(body: pb.RequestBody) -> None:
+    """Put 64 KiB that no field holds behind the head of OTHER."""
+    place = next(one for one in body.answer.heads if one.sender == OTHER)
+    unknown = b"\xfa\x3f\x80\x80\x04" + bytes(2**16)
+    place.CopyFrom(spoken(place, place.body + unknown, IDENTITIES[OTHER]))
+
+
+def test_an_answer_that_is_asked_for_in_the_name_of_another_round() -> None:
+    world, country, opened = begun()
+
+    def change(body: pb.RequestBody) -> None:
+        body.answer.round = 2
+
+    told(country, opened.answer_request(ME), "stale", change)
+    world.answer(opened, ME)
+
+
 def test_heads_that_are_none() -> None:
     world, country, opened = begun()
     honest = opened.answer_request(ME)
@@ -168,6 +185,7 @@ def test_heads_that_are_none() -> None:
     told(country, honest, "not-authentic", change_of(ME, IDENTITIES[ME], **mark))
     newer = {"versions": pb.DocumentVersions(root=4)}
     told(country, honest, "documents-behind", change_of(OTHER, IDENTITIES[OTHER], **newer))
+    told(country, honest, "malformed", long_head)
     told(country, honest, "roster", lambda body: body.answer.heads.pop())
     told(country, honest, "roster", lambda body: body.answer.shares.pop())
     world.answer(opened, ME)
