@@ -68,7 +68,9 @@ class BadDisk(Journey):
         told = self.theatre.federation.folder / "strace"
         told.unlink(missing_ok=True)
         node.kill()
-        with failing(node.begin(), f"fdatasync,fsync:error=EIO:when={when}", told):
+        child = node.begin()
+        node.ask(b"")  # it has started before its disk fails: it does not start on such a disk
+        with failing(child, f"fdatasync,fsync:error=EIO:when={when}", told):
             replies = [node.ask(frame) for _ in range(self.times)]
             node.kill()
         return replies, "INJECTED" in told.read_text()
