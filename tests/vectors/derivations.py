@@ -188,7 +188,7 @@ class Mechanism:
     @property
     def squared_sensitivity(self) -> int:
         r, d = self.number("clip_norm") * self.integer("scale"), self.integer("dimension")
-        conditional = min((r + math.sqrt(d)) ** 2, r**2 + d / 4 + r + math.sqrt(d) / 2)
+        conditional = min((r + math.sqrt(d)) ** 2, r**2 + d / 4 + (r + math.sqrt(d) / 2))
         factored = (r * 1.01) ** 2
         made = {"integer": r**2, "factored": factored, "conditional": conditional}
         return math.floor(made[str(self.fields["rounding"])])
