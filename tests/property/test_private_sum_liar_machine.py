@@ -206,12 +206,12 @@ QUICK = settings(
     suppress_health_check=[HealthCheck.too_slow],
 )
 Lying.TestCase.settings = QUICK
-TestLying = Lying.TestCase
+TestLying = pytest.mark.timeout(600)(Lying.TestCase)
 
 
 class Longer(Lying):
     """The same, for longer."""
 
 
-Longer.TestCase.settings = settings(QUICK, max_examples=2000, stateful_step_count=40)
+Longer.TestCase.settings = settings(QUICK, max_examples=500, stateful_step_count=40)
 TestLonger = pytest.mark.slow(pytest.mark.timeout(900)(Longer.TestCase))

@@ -247,14 +247,14 @@ QUICK = settings(
     suppress_health_check=[HealthCheck.too_slow],
 )
 Lossy.TestCase.settings = QUICK
-TestLossy = Lossy.TestCase
+TestLossy = pytest.mark.timeout(600)(Lossy.TestCase)
 
 
 class Longer(Lossy):
     """The same, for longer."""
 
 
-Longer.TestCase.settings = settings(QUICK, max_examples=1500, stateful_step_count=60)
+Longer.TestCase.settings = settings(QUICK, max_examples=400, stateful_step_count=60)
 TestLonger = pytest.mark.slow(pytest.mark.timeout(900)(Longer.TestCase))
 
 
