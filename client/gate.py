@@ -126,9 +126,7 @@ class Gate:
         reply, context = self._journal.repeated(place, request.digest), self._journal.context(place)
         if context is not None:
             coordinator = _coordinator(held)
-            request.authenticate(
-                coordinator, phase=request.phase, context=context, country=self._country
-            )
+            request.authenticate(coordinator, phase=request.phase, context=context)
         return reply
 
     def _fresh(self, request: Request) -> Held:

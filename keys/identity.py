@@ -8,6 +8,7 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 from cryptography.exceptions import InvalidSignature
@@ -62,9 +63,13 @@ class VerifyKey:
     def verify(self, signature: bytes, message: bytes) -> None:
         """Return when the signature is this key's over the message; raise KeyFault otherwise."""
         try:
-            Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
+            self._ready.verify(signature, message)
         except (InvalidSignature, ValueError):
             raise not_valid(self.fingerprint) from None
+
+    @cached_property
+    def _ready(self) -> Ed25519PublicKey:
+        return Ed25519PublicKey.from_public_bytes(self.raw)
 
     @property
     def fingerprint(self) -> str:

@@ -8,6 +8,7 @@ on whole words, after packing (Bonawitz et al. 2017, Section 4, for the double m
 from collections.abc import Mapping
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from keys.derive import derive_key, labelled_hash
@@ -38,7 +39,7 @@ def masked_words(
     masks: Mapping[str, bytes],
     values: NDArray[np.int64],
     masker: Masker,
-) -> bytes:
+) -> NDArray[np.uint64]:
     """Return the words that leave: `values` (d,) and the check coordinates, packed and masked.
 
     `seed` is the owner's, `masks` the key of the pair's mask for each other country.
@@ -48,12 +49,16 @@ def masked_words(
     for peer, key in masks.items():
         apply = masker.add if peer > owner else masker.subtract
         apply(key, words)
-    return words.astype(WORDS_DTYPE, copy=False).tobytes()
+    return words.astype(WORDS_DTYPE, copy=False)
 
 
-def words_digest(terms: RoundTerms, owner: str, words: bytes) -> bytes:
-    """Return the digest of an owner's masked words."""
-    return bind(terms.context, PHASE_CONTRIBUTE, owner, COORDINATOR, words)
+def words_digest(terms: RoundTerms, owner: str, words: bytes | memoryview) -> bytes:
+    """Return the digest of an owner's masked words: of their BLAKE3, which is as safe and quicker.
+
+    What it guards is that the coordinator adds up what was signed; no mask or key hangs on it.
+    """
+    made = blake3(words).digest()
+    return bind(terms.context, PHASE_CONTRIBUTE, owner, COORDINATOR, made)
 
 
 def share_out(terms: RoundTerms, seed: bytes, entropy: shares.Entropy) -> dict[str, bytes]:

@@ -8,14 +8,16 @@ coordinator that was killed sends the same bytes again when it is fed the same r
 """
 
 from collections.abc import Mapping
+from functools import cached_property
 
 from keys.composite import PublicIdentity
+from keys.hybrid import MLKEM_CIPHERTEXT_BYTES
 from protocols.encoding import digest
 from protocols.errors import ProtocolFault
 from protocols.private_sum import setup
 from protocols.private_sum.context import DocumentVersions, RoundTerms, RunTerms
 from protocols.private_sum.desk import Desk, keep
-from protocols.private_sum.messages import parcels, read_reply, unpack_parcels
+from protocols.private_sum.messages import MAC_BYTES, parted, read_reply, write_request
 from protocols.private_sum.opening import CoordinatorRound
 from protocols.proto.round_pb2 import (
     PHASE_BUNDLE,
@@ -25,8 +27,6 @@ from protocols.proto.round_pb2 import (
     Confirmations,
     ConfirmRequest,
     EncapsulateRequest,
-    Parcel,
-    Phase,
     RequestBody,
     Signed,
 )
@@ -52,7 +52,6 @@ class CoordinatorRun:
         self._encapsulations: dict[str, Signed] = {}
         self._ciphertexts: dict[str, dict[str, bytes]] = {}
         self._macs: dict[str, dict[str, bytes]] = {}
-        self._confirmations: dict[str, list[Parcel]] = {}
         self._round_number = 0
 
     @property
@@ -62,8 +61,8 @@ class CoordinatorRun:
 
     def bundle_request(self, country: str) -> bytes:
         """Return set-up request 1 for a country."""
-        content = RequestBody(bundle=BundleRequest(roster=self.terms.roster))
-        return self._request(country, PHASE_BUNDLE, content)
+        self._desk.require_known(country)
+        return write_request(self._asked_for_bundles)
 
     def take_bundle(self, country: str, reply: bytes) -> None:
         """Take a country's signed keys."""
@@ -75,16 +74,15 @@ class CoordinatorRun:
     def encapsulate_request(self, country: str) -> bytes:
         """Return set-up request 2. Raises ProtocolFault while a bundle is missing."""
         self._desk.require_all(self._bundles)
-        bundles = [self._bundles[one] for one in self.terms.roster]
-        content = RequestBody(encapsulate=EncapsulateRequest(bundles=bundles))
-        return self._request(country, PHASE_ENCAPSULATE, content)
+        self._desk.require_known(country)
+        return write_request(self._asked_to_encapsulate)
 
     def take_encapsulation(self, country: str, reply: bytes) -> None:
         """Take a country's ciphertexts, each checked against the digest that it signed."""
         said = read_reply(reply, country, "encapsulation").encapsulation
         body = self._desk.open(said.signed, country, PHASE_ENCAPSULATE, self.terms.context, ROSTER)
         signed = setup.read_encapsulations(self.terms, country, self._bundle_digests(), body)
-        given = unpack_parcels(said.ciphertexts, setup.higher(self.terms, country))
+        given = parted(said.ciphertexts, setup.higher(self.terms, country), MLKEM_CIPHERTEXT_BYTES)
         for receiver, ciphertext in given.items():
             made = setup.ciphertext_digest(self.terms, country, receiver, ciphertext)
             if made != signed[receiver]:
@@ -96,13 +94,9 @@ class CoordinatorRun:
         """Return set-up request 3. Raises ProtocolFault while ciphertexts are missing."""
         self._desk.require_all(self._encapsulations)
         self._desk.require_known(country)
-        addressed = {
-            sender: self._ciphertexts[sender][country]
-            for sender in setup.lower(self.terms, country)
-        }
-        signed = [self._encapsulations[one] for one in self.terms.roster]
-        content = ConfirmRequest(encapsulations=signed, ciphertexts=parcels(addressed))
-        return self._request(country, PHASE_CONFIRM, RequestBody(confirm=content))
+        lower = setup.lower(self.terms, country)
+        parts = b"".join(self._ciphertexts[sender][country] for sender in lower)
+        return write_request(self._asked_to_confirm, parts=parts)
 
     def take_confirmation(self, country: str, reply: bytes) -> None:
         """Take a country's MACs; they travel on with the contribute requests."""
@@ -110,7 +104,7 @@ class CoordinatorRun:
         body = self._desk.open(signed, country, PHASE_CONFIRM, self.terms.context, COORDINATOR)
         others = [one for one in self.terms.roster if one != country]
         said = parse(Confirmations, body, setup.LARGEST_BODY)
-        keep(self._macs, country, unpack_parcels(said.confirmations, others))
+        keep(self._macs, country, parted(said.macs, others, MAC_BYTES))
 
     def begin_round(
         self,
@@ -130,18 +124,34 @@ class CoordinatorRun:
         if round_number <= self._round_number:
             raise ProtocolFault("A round number was used before")
         terms = self._round_terms(round_number, phase_kind, model)
-        self._confirmations = self._confirmations or self._addressed()
-        given = (self._desk, terms, model, self._confirmations)
+        given = (self._desk, terms, model, self._macs_for)
         opened = CoordinatorRound(*given, asked or self.terms.roster)
         self._round_number = round_number
         return opened
 
-    def _addressed(self) -> dict[str, list[Parcel]]:
-        """Return the MACs for each country, from all the others."""
-        given = sorted(self._macs.items())
+    @cached_property
+    def _asked_for_bundles(self) -> Signed:
+        content = RequestBody(bundle=BundleRequest(roster=self.terms.roster))
+        return self._desk.ask(PHASE_BUNDLE, self.terms.context, content)
+
+    @cached_property
+    def _asked_to_encapsulate(self) -> Signed:
+        bundles = [self._bundles[one] for one in self.terms.roster]
+        content = RequestBody(encapsulate=EncapsulateRequest(bundles=bundles))
+        return self._desk.ask(PHASE_ENCAPSULATE, self.terms.context, content)
+
+    @cached_property
+    def _asked_to_confirm(self) -> Signed:
+        signed = [self._encapsulations[one] for one in self.terms.roster]
+        content = RequestBody(confirm=ConfirmRequest(encapsulations=signed))
+        return self._desk.ask(PHASE_CONFIRM, self.terms.context, content)
+
+    @cached_property
+    def _macs_for(self) -> dict[str, bytes]:
+        """The MACs for each country, of all the others."""
+        given = [self._macs[one] for one in self.terms.roster]
         return {
-            one: parcels({other: to[one] for other, to in given if other != one})
-            for one in self.terms.roster
+            one: b"".join(macs[one] for macs in given if one in macs) for one in self.terms.roster
         }
 
     def _round_terms(self, round_number: int, phase_kind: str, model: bytes) -> RoundTerms:
@@ -162,6 +172,3 @@ class CoordinatorRun:
             country: setup.bundle_digest(self.terms, country, signed.body)
             for country, signed in self._bundles.items()
         }
-
-    def _request(self, country: str, phase: Phase, content: RequestBody) -> bytes:
-        return self._desk.request(country, phase, self.terms.context, content)

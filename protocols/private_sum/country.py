@@ -20,7 +20,7 @@ from protocols.private_sum import country_round, country_setup
 from protocols.private_sum.context import RoundTerms
 from protocols.private_sum.country_setup import Step
 from protocols.private_sum.masking import Masker
-from protocols.private_sum.messages import Request, read_request
+from protocols.private_sum.messages import Request, read_request, write_contribution
 from protocols.private_sum.shares import Entropy
 from protocols.private_sum.state import RunState, Stage
 from protocols.private_sum.view import OwnView
@@ -107,11 +107,10 @@ class CountryRun:
             _require_vector(array, terms.mechanism.dimension)
         if self._masker.words != terms.words:
             self._masker = Masker(terms.words)
-        return self._advance(
-            country_round.contributed(
-                self._view, self._state, terms, values + noise, self._masker, self._entropy
-            )
+        self._state, said, words = country_round.contributed(
+            self._view, self._state, terms, values + noise, self._masker, self._entropy
         )
+        return write_contribution(said, words.data.cast("B"))
 
     def agree(self, request: bytes) -> bytes:
         """Return this country's signature on one set smaller than the roster."""

@@ -27,7 +27,15 @@ from protocols.private_sum.contribution import (
     words_digest,
 )
 from protocols.private_sum.masking import Masker
-from protocols.private_sum.messages import Request, parcels, require_current, unpack_parcels
+from protocols.private_sum.messages import (
+    MAC_BYTES,
+    SEALED_BYTES,
+    SHARE_BYTES,
+    Request,
+    parted,
+    require_current,
+    versions_digest,
+)
 from protocols.private_sum.state import OpenRound, RunState, Stage
 from protocols.private_sum.view import OwnView
 from protocols.proto.round_pb2 import (
@@ -35,15 +43,18 @@ from protocols.proto.round_pb2 import (
     PHASE_ANSWER,
     PHASE_CONTRIBUTE,
     Answer,
+    AnswerRequest,
     Contribution,
     ContributionHead,
     Reply,
-    Signed,
 )
-from protocols.signed import COORDINATOR, ROSTER, serialise
+from protocols.signed import COORDINATOR, ROSTER, malformed, serialise
 
 LARGEST_SKIP = 10_000
 """How far ahead of its last round a country follows: each step moves its chains once."""
+
+NOTHING = bytes(SHARE_BYTES)
+"""Stands for a share that did not open."""
 
 Step = tuple[RunState, Reply]
 
@@ -77,10 +88,11 @@ def contributed(
     values: NDArray[np.int64],
     masker: Masker,
     entropy: shares.Entropy,
-) -> Step:
+) -> tuple[RunState, Contribution, NDArray[np.uint64]]:
     """Mask `values` (d,), noise included, for an admitted round, and share out the seed.
 
-    The state that comes out holds no mask key and no seed, and its chains stand at the next round.
+    Returns the state that comes out, what is said, and the words (words,). The state holds no mask
+    key of a later round and no seed, and its chains stand at the next round.
     """
     links = _advanced(view, state, terms.round_number - state.round_number - 1)
     context, me = terms.context, view.country
@@ -88,20 +100,20 @@ def contributed(
     seed = shares.draw_element(entropy)
     words = masked_words(terms, me, seed, masks, values, masker)
     held = share_out(terms, seed, entropy)
-    commitments = commitments_of(context, me, held)
+    commitments, versions = commitments_of(context, me, held), view.versions.to_proto()
     head = ContributionHead(
         round=terms.round_number,
-        versions=view.versions.to_proto(),
-        words_digest=words_digest(terms, me, words),
+        versions_digest=versions_digest(versions),
+        words_digest=words_digest(terms, me, words.data.cast("B")),
         seed_commitment=shares.commit(context, me, ROSTER, seed),
         commitments_digest=commitments_digest(context, me, commitments),
     )
     body = serialise(head)
-    reply = Contribution(
+    said = Contribution(
         head=view.sign(PHASE_CONTRIBUTE, context, ROSTER, body),
-        words=words,
-        shares=parcels(_sealed(view, context, links, held, head.seed_commitment)),
+        shares=_sealed(view, context, links, held, head.seed_commitment),
         commitments=commitments,
+        versions=versions,
     )
     opened = OpenRound(
         context=context,
@@ -111,7 +123,7 @@ def contributed(
         seals={c: ratchet.sealing_key(link, context, c, me) for c, link in links.items()},
         masks=masks,
     )
-    return _after(view, state, terms, links, opened), Reply(contribution=reply)
+    return _after(view, state, terms, links, opened), said, words
 
 
 def agreed(view: OwnView, state: RunState, request: Request) -> Step:
@@ -143,15 +155,14 @@ def answered(view: OwnView, state: RunState, request: Request) -> Step:
     asked = request.body.answer
     chosen = require_set(view.terms, view.country, asked.countries)
     require_agreed(view, opened, chosen, asked.assents)
-    heads = _heads(view, opened, chosen, asked.heads)
-    sealed = unpack_parcels(asked.shares, [one for one in chosen if one != view.country])
-    given = _opened_shares(view, opened, heads, sealed)
+    heads = _heads(view, opened, chosen, asked)
+    others = [one for one in chosen if one != view.country]
+    given = _opened_shares(view, opened, heads, parted(request.parts, others, SEALED_BYTES))
     answer = Answer(
         round=opened.round_number,
-        versions=view.versions.to_proto(),
-        shares=parcels(given),
+        shares=b"".join(given.get(country, NOTHING) for country in chosen),
         unopenable=[country for country in chosen if country not in given],
-        masks=parcels({c: opened.masks[c] for c in view.terms.roster if c not in chosen}),
+        masks=b"".join(opened.masks[c] for c in view.terms.roster if c not in chosen),
     )
     signed = view.sign(PHASE_ANSWER, opened.context, COORDINATOR, serialise(answer))
     return state.model_copy(update={"open_round": None}), Reply(answer=signed)
@@ -180,7 +191,7 @@ def _require_turn(state: RunState, terms: RoundTerms) -> None:
 def _require_confirmed(state: RunState, request: Request) -> None:
     if state.stage is Stage.READY:
         return
-    macs = unpack_parcels(request.body.contribute.confirmations, sorted(state.expected))
+    macs = parted(request.parts, sorted(state.expected), MAC_BYTES)
     for country, expected in state.expected.items():
         if not hmac.compare_digest(macs[country], expected):
             raise setup.refuse_party(country, "its key confirmation does not verify")
@@ -199,12 +210,12 @@ def _sealed(
     links: Mapping[str, bytes],
     held: Mapping[str, bytes],
     seed_commitment: bytes,
-) -> dict[str, bytes]:
-    me, sealed = view.country, {}
+) -> bytes:
+    me, sealed = view.country, []
     for peer in view.others:
         key = ratchet.sealing_key(links[peer], context, me, peer)
-        sealed[peer] = seal_share(context, key, me, peer, held[peer], seed_commitment)
-    return sealed
+        sealed.append(seal_share(context, key, me, peer, held[peer], seed_commitment))
+    return b"".join(sealed)
 
 
 def _after(
@@ -226,15 +237,18 @@ def _after(
 
 
 def _heads(
-    view: OwnView, opened: OpenRound, chosen: Sequence[str], messages: Sequence[Signed]
+    view: OwnView, opened: OpenRound, chosen: Sequence[str], asked: AnswerRequest
 ) -> dict[str, ContributionHead]:
+    """Return the heads of U. Hundreds of countries hold the same versions, which come once."""
     context, own = opened.context, opened.head
-    bodies = view.open_roster(messages, chosen, PHASE_CONTRIBUTE, context, own)
+    bodies = view.open_roster(asked.heads, chosen, PHASE_CONTRIBUTE, context, own)
     heads = {c: read_head(body) for c, body in bodies.items()}
-    held = view.versions.to_proto()
-    for country, head in heads.items():
-        if head.versions != held:  # hundreds of heads name hundreds of versions, and all alike
-            require_current(view.versions, DocumentVersions.from_proto(head.versions), country)
+    speakers = {head.versions_digest: country for country, head in heads.items()}
+    shown = {versions_digest(versions): versions for versions in asked.versions}
+    if set(shown) != set(speakers):
+        raise malformed("it does not bring the document versions that the countries held")
+    for made, country in speakers.items():
+        require_current(view.versions, DocumentVersions.from_proto(shown[made]), country)
     return heads
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 from keys.errors import KeyFault
-from keys.hybrid import HybridKey, HybridPublic, encapsulate
+from keys.hybrid import MLKEM_CIPHERTEXT_BYTES, HybridKey, HybridPublic, encapsulate
 from protocols.private_sum import ratchet, setup
 from protocols.private_sum.context import DocumentVersions
-from protocols.private_sum.messages import Request, parcels, require_current, unpack_parcels
+from protocols.private_sum.messages import Request, parted, require_current
 from protocols.private_sum.state import RunState, Stage
 from protocols.private_sum.view import OwnView
 from protocols.proto.round_pb2 import (
@@ -55,7 +55,7 @@ def give_encapsulations(view: OwnView, state: RunState, request: Request) -> Ste
         "encapsulation": body,
     }
     signed = view.sign(PHASE_ENCAPSULATE, terms.context, ROSTER, body)
-    reply = EncapsulationReply(signed=signed, ciphertexts=parcels(ciphertexts))
+    reply = EncapsulationReply(signed=signed, ciphertexts=b"".join(ciphertexts.values()))
     return state.model_copy(update=after), Reply(encapsulation=reply)
 
 
@@ -82,7 +82,7 @@ def give_confirmations(view: OwnView, state: RunState, request: Request) -> Step
         },
         links={c: ratchet.first_link(s, transcript, view.country, c) for c, s in secrets.items()},
     )
-    body = serialise(Confirmations(confirmations=parcels(macs)))
+    body = serialise(Confirmations(macs=b"".join(macs.values())))
     signed = view.sign(PHASE_CONFIRM, terms.context, COORDINATOR, body)
     return after, Reply(confirmation=signed)
 
@@ -94,7 +94,8 @@ def _checked_keys(view: OwnView, country: str, body: bytes) -> HybridPublic:
 
 
 def _ciphertexts(view: OwnView, request: Request) -> dict[str, bytes]:
-    return unpack_parcels(request.body.confirm.ciphertexts, setup.lower(view.terms, view.country))
+    lower = setup.lower(view.terms, view.country)
+    return parted(request.parts, lower, MLKEM_CIPHERTEXT_BYTES)
 
 
 def _pair_secrets(

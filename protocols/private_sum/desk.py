@@ -7,7 +7,7 @@ from typing import TypeVar
 from keys.composite import PublicIdentity
 from protocols.errors import ProtocolFault
 from protocols.private_sum.context import DocumentVersions, RunTerms, roster_refusal
-from protocols.private_sum.messages import write_request
+from protocols.private_sum.messages import sign_request
 from protocols.proto.round_pb2 import Phase, RequestBody, Signed
 from protocols.signed import Signer, open_signed
 
@@ -30,21 +30,16 @@ class Desk:
         if tuple(sorted(self.peers)) != self.terms.roster:
             raise roster_refusal("there is not one identity key for each of them")
 
-    def request(
-        self, country: str, phase: Phase, context: bytes, content: RequestBody, model: bytes = b""
-    ) -> bytes:
-        """Return a signed request.
+    def ask(self, phase: Phase, context: bytes, content: RequestBody) -> Signed:
+        """Return what every country is asked, signed.
 
         `content` is a body in which the phase's part is filled in; the rest of it is filled in
         here, in place, as it may hold hundreds of signed heads.
         """
-        self.require_known(country)
         content.agreement, content.study = self.terms.agreement, self.terms.study
         content.run_id = self.terms.run_id
         content.versions.CopyFrom(self.versions.to_proto())
-        return write_request(
-            self.sign, context=context, country=country, phase=phase, body=content, model=model
-        )
+        return sign_request(self.sign, context=context, phase=phase, body=content)
 
     def open(
         self, message: Signed, country: str, phase: Phase, context: bytes, receiver: str

@@ -4,11 +4,13 @@ What a request says is a claim until `Request.authenticate` has held it against 
 country computed itself and the coordinator's key from the documents.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from keys.composite import PublicIdentity
-from keys.derive import labelled_hash
+from keys.derive import HASH_BYTES, labelled_hash
+from keys.sealing import NONCE_BYTES, TAG_BYTES
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum.context import LARGEST_ROSTER, DocumentVersions
 from protocols.proto.round_pb2 import (
@@ -18,13 +20,14 @@ from protocols.proto.round_pb2 import (
     PHASE_CONFIRM,
     PHASE_CONTRIBUTE,
     PHASE_ENCAPSULATE,
-    Parcel,
+    Contribution,
     Phase,
     Refused,
     Reply,
     RequestBody,
     Signed,
 )
+from protocols.proto.round_pb2 import DocumentVersions as DocumentVersionsMessage
 from protocols.proto.round_pb2 import Request as Envelope
 from protocols.signed import (
     COORDINATOR,
@@ -52,11 +55,17 @@ CONTENT = {
     PHASE_ANSWER: "answer",
 }
 """What the body of a request holds in each phase; a phase that is not here is refused."""
+WITH_PARTS = frozenset({PHASE_CONFIRM, PHASE_CONTRIBUTE, PHASE_ANSWER})
+MAC_BYTES = SHARE_BYTES = HASH_BYTES
+SEALED_BYTES = NONCE_BYTES + SHARE_BYTES + TAG_BYTES
+VERSIONS_LABEL = "pratique/versions/v1"
 
 
 @dataclass(frozen=True)
 class Request:
     """A request as it came. `digest` (32 bytes) is over all of it but the signature.
+
+    The signed words are the same for every country; `parts` are what others made for this one.
 
     A journal compares digests to tell a repeated request from another one for the same place.
     Signed twice, the same words have two signatures where a scheme signs with fresh randomness.
@@ -65,6 +74,7 @@ class Request:
     signed: Signed
     body: RequestBody
     model: bytes
+    parts: bytes
     digest: bytes
 
     @property
@@ -108,15 +118,13 @@ class Request:
         """The kind of round that a CONTRIBUTE request claims; empty in other phases."""
         return self.body.contribute.phase_kind
 
-    def authenticate(
-        self, key: PublicIdentity, *, phase: Phase, context: bytes, country: str
-    ) -> None:
-        """Return when the coordinator signed this for the country, in this phase and context.
+    def authenticate(self, key: PublicIdentity, *, phase: Phase, context: bytes) -> None:
+        """Return when the coordinator signed this, in this phase and context.
 
         Raises Refusal STALE or NOT_AUTHENTIC.
         """
         open_signed(
-            self.signed, key, phase=phase, context=context, sender=COORDINATOR, receiver=country
+            self.signed, key, phase=phase, context=context, sender=COORDINATOR, receiver=ROSTER
         )
 
 
@@ -130,28 +138,33 @@ def read_request(data: bytes) -> Request:
         raise malformed("it claims document versions of too many countries")
     if envelope.model and envelope.signed.phase != PHASE_CONTRIBUTE:
         raise malformed("it brings a model where none belongs")
-    return Request(envelope.signed, body, envelope.model, _digest(envelope))
+    if envelope.parts and envelope.signed.phase not in WITH_PARTS:
+        raise malformed("it brings parts where none belong")
+    model = envelope.model
+    return Request(envelope.signed, body, model, envelope.parts, _digest(envelope, model))
 
 
-def _digest(envelope: Envelope) -> bytes:
+def _digest(envelope: Envelope, model: bytes) -> bytes:
     said = envelope.signed
     place = bind(said.context, said.phase, said.sender, said.receiver, said.body)
-    return labelled_hash(REQUEST_LABEL, place, envelope.model)
+    return labelled_hash(REQUEST_LABEL, place, envelope.parts, model)
 
 
-def write_request(
-    sign: Signer, *, context: bytes, country: str, phase: Phase, body: RequestBody, model: bytes
-) -> bytes:
-    """Return the coordinator's request to a country; equal arguments, equal digest."""
-    signed = sign_message(
+def sign_request(sign: Signer, *, context: bytes, phase: Phase, body: RequestBody) -> Signed:
+    """Return what the coordinator asks every country, signed once."""
+    return sign_message(
         sign,
         phase=phase,
         context=context,
         sender=COORDINATOR,
-        receiver=country,
+        receiver=ROSTER,
         body=serialise(body),
     )
-    return serialise(Envelope(signed=signed, model=model))
+
+
+def write_request(signed: Signed, *, model: bytes = b"", parts: bytes = b"") -> bytes:
+    """Return the request to one country; with equal words and parts, of equal digest."""
+    return serialise(Envelope(signed=signed, model=model, parts=parts))
 
 
 def read_reply(data: bytes, country: str, content: str) -> Reply:
@@ -168,6 +181,33 @@ def read_reply(data: bytes, country: str, content: str) -> Reply:
     if said != content:
         raise malformed(f"{country} did not reply with what was asked")
     return reply
+
+
+def write_contribution(said: Contribution, words: memoryview) -> bytes:
+    """Return the reply of a contribution: one message, whose last field the words are."""
+    return b"".join((serialise(Reply(contribution=said)), _before_words(words.nbytes), words))
+
+
+def read_contribution(data: bytes, country: str, size: int) -> tuple[Contribution, memoryview]:
+    """Return a country's contribution and its words, `size` bytes of them, which stay in `data`.
+
+    Raises Refusal as `read_reply` does, and MALFORMED unless the message ends with such words.
+    """
+    before = _before_words(size)
+    end = len(data) - size - len(before)
+    if end < 0 or data[end : end + len(before)] != before or len(data) > LARGEST_REPLY:
+        said = read_reply(data, country, "contribution")
+        raise malformed(f"{country} sent {len(said.words)} bytes of words where {size} are due")
+    said = read_reply(data[:end], country, "contribution")
+    if said.words:
+        raise malformed(f"{country} sent words twice")
+    return said.contribution, memoryview(data)[end + len(before) :]
+
+
+@lru_cache(maxsize=8)
+def _before_words(size: int) -> bytes:
+    """Return what stands before the words in a message: the field's tag and their length."""
+    return serialise(Reply(words=bytes(size)))[:-size]
 
 
 def refusal_reply(code: ReasonCode) -> bytes:
@@ -200,19 +240,22 @@ def open_all(
     }
 
 
-def unpack_parcels(parcels: Iterable[Parcel], countries: Sequence[str]) -> dict[str, bytes]:
-    """Return the parcels by country. Raises Refusal ROSTER unless they are for exactly these."""
-    listed = [(parcel.country, parcel.content) for parcel in parcels]
-    if [country for country, _ in listed] != list(countries):
+def parted(data: bytes, countries: Sequence[str], size: int) -> dict[str, bytes]:
+    """Return the parts of `size` bytes in `data` by country, in the order of `countries`.
+
+    Raises Refusal ROSTER unless there is one for each.
+    """
+    if len(data) != size * len(countries):
         raise Refusal(
             ReasonCode.ROSTER, "A message does not hold one part for each country it should"
         )
-    return dict(listed)
+    starts = range(0, len(data), size)
+    return {one: data[at : at + size] for one, at in zip(countries, starts, strict=True)}
 
 
-def parcels(contents: Mapping[str, bytes]) -> list[Parcel]:
-    """Return the parcels of a mapping by country, in its order."""
-    return [Parcel(country=country, content=content) for country, content in contents.items()]
+def versions_digest(versions: DocumentVersionsMessage) -> bytes:
+    """Return the 32-byte digest of the versions that a party claims to hold."""
+    return labelled_hash(VERSIONS_LABEL, serialise(versions))
 
 
 def require_current(own: DocumentVersions, claimed: DocumentVersions, speaker: str) -> None:

@@ -23,7 +23,15 @@ from protocols.private_sum.context import RoundTerms
 from protocols.private_sum.contribution import commitments_digest, read_head, seed_key, words_digest
 from protocols.private_sum.desk import Desk, keep
 from protocols.private_sum.masking import KEY_BYTES, WORDS_DTYPE, Masker
-from protocols.private_sum.messages import parcels, read_reply, unpack_parcels
+from protocols.private_sum.messages import (
+    SEALED_BYTES,
+    SHARE_BYTES,
+    parted,
+    read_contribution,
+    read_reply,
+    versions_digest,
+    write_request,
+)
 from protocols.private_sum.setup import LARGEST_BODY
 from protocols.proto.round_pb2 import (
     PHASE_AGREE,
@@ -33,8 +41,10 @@ from protocols.proto.round_pb2 import (
     Answer,
     AnswerRequest,
     ContributeRequest,
+    Contribution,
     ContributionHead,
-    Parcel,
+    DocumentVersions,
+    Phase,
     RequestBody,
     Signed,
 )
@@ -82,15 +92,15 @@ class CoordinatorRound:
         desk: Desk,
         terms: RoundTerms,
         model: bytes,
-        confirmations: Mapping[str, Sequence[Parcel]],
+        macs: Mapping[str, bytes],
         asked: tuple[str, ...],
     ) -> None:
-        """`confirmations` are the MACs for each country, from all the others.
+        """`macs` are those for each country, of all the others.
 
         `asked` are the roster, or those of them that a sum was to be opened over before.
         """
         self._desk, self._terms, self._model = desk, terms, model
-        self._confirmations = confirmations
+        self._macs = macs
         self._asked = asked
         self._places = {one: place for place, one in enumerate(self._roster, start=1)}
         self._chosen: tuple[str, ...] | None = None
@@ -99,7 +109,8 @@ class CoordinatorRound:
         self._heads: dict[str, Signed] = {}
         self._signed: dict[str, ContributionHead] = {}
         self._commitments: dict[str, bytes] = {}
-        self._sealed: dict[str, dict[str, bytes]] = {}
+        self._sealed: dict[str, bytes] = {}
+        self._versions: dict[bytes, DocumentVersions] = {}
         self._assents: dict[str, Signed] = {}
         self._answers: dict[str, _Given] = {}
 
@@ -148,28 +159,22 @@ class CoordinatorRound:
 
     def contribute_request(self, country: str) -> bytes:
         """Return the request for a country's contribution."""
-        content = ContributeRequest(
-            round=self._terms.round_number,
-            phase_kind=self._terms.phase_kind,
-            confirmations=self._confirmations[country],
-        )
-        body = RequestBody(contribute=content)
-        return self._desk.request(country, PHASE_CONTRIBUTE, self._terms.context, body, self._model)
+        self._desk.require_known(country)
+        parts = self._macs[country]
+        return write_request(self._asked_to_contribute, model=self._model, parts=parts)
 
     def take_contribution(self, country: str, reply: bytes) -> None:
         """Take a contribution and add it to the sum of masked words, while the round is open."""
-        said = read_reply(reply, country, "contribution").contribution
+        said, words = read_contribution(reply, country, 8 * self._terms.words)
         body = self._desk.open(said.head, country, PHASE_CONTRIBUTE, self._terms.context, ROSTER)
-        words = said.words  # a copy of megabytes each time that it is read
-        self._require_words(country, words, head := read_head(body))
-        self._require_commitments(country, commitments := said.commitments, head)
-        sealed = unpack_parcels(said.shares, [one for one in self._roster if one != country])
+        self._require_signed(country, said, words, head := read_head(body))
         self._require_awaited(country)
         if country not in self._heads:
             self._sum += np.frombuffer(words, WORDS_DTYPE)
         keep(self._heads, country, said.head)
-        self._signed[country], self._commitments[country] = head, commitments
-        self._sealed.setdefault(country, sealed)
+        self._signed[country], self._commitments[country] = head, said.commitments
+        self._sealed.setdefault(country, said.shares)
+        self._versions.setdefault(head.versions_digest, said.versions)
 
     def close(self) -> tuple[str, ...]:
         """Return U: those who have contributed by now. It is named once, and stays."""
@@ -178,9 +183,8 @@ class CoordinatorRound:
 
     def agree_request(self, country: str) -> bytes:
         """Return the request to sign U, where it is smaller than the roster."""
-        content = AgreeRequest(round=self._terms.round_number, countries=self._member(country))
-        body = RequestBody(agree=content)
-        return self._desk.request(country, PHASE_AGREE, self._terms.context, body)
+        self._member(country)
+        return write_request(self._asked_to_agree)
 
     def take_assent(self, country: str, reply: bytes) -> None:
         """Take a country's signature on U."""
@@ -192,13 +196,9 @@ class CoordinatorRound:
 
     def answer_request(self, country: str) -> bytes:
         """Return the request for a country's shares. Raises ProtocolFault until t have agreed."""
-        chosen = self._member(country)
+        self._member(country)
         self._require_agreed()
-        addressed = {one: self._sealed[one][country] for one in chosen if one != country}
-        body = RequestBody(answer=self._shown_to_all)
-        body.answer.shares.extend(parcels(addressed))
-        body.answer.assents.extend(self._assents[one] for one in self.agreed)
-        return self._desk.request(country, PHASE_ANSWER, self._terms.context, body)
+        return write_request(self._asked_to_answer, parts=self._sealed_for(country))
 
     def take_answer(self, country: str, reply: bytes) -> None:
         """Take a country's shares, and its mask keys with those outside U."""
@@ -207,36 +207,53 @@ class CoordinatorRound:
         context = self._terms.context
         body = self._desk.open(signed, country, PHASE_ANSWER, context, COORDINATOR)
         answer = parse(Answer, body, LARGEST_BODY)
-        shared = [(share.country, share.content) for share in answer.shares]
-        about = [*(owner for owner, _ in shared), *answer.unopenable]
-        if sorted(about) != list(chosen):
-            raise malformed(f"the answer of {country} is not about each country once")
-        given = dict(shared)
-        masks = unpack_parcels(answer.masks, [one for one in self._roster if one not in chosen])
-        if any(len(key) != KEY_BYTES for key in masks.values()):
-            raise malformed(f"a mask key of {country} has the wrong length")
-        keep(self._answers, country, _Given(given, masks))
+        unopenable = frozenset(answer.unopenable)
+        if list(answer.unopenable) != sorted(unopenable & set(chosen)):
+            raise malformed(f"the answer of {country} is about others than it was asked")
+        given = parted(answer.shares, chosen, SHARE_BYTES)
+        outside = [one for one in self._roster if one not in chosen]
+        masks = parted(answer.masks, outside, KEY_BYTES)
+        opened = {owner: share for owner, share in given.items() if owner not in unopenable}
+        keep(self._answers, country, _Given(opened, masks))
 
     def open(self) -> OpenedSum | VoidRound:
         """Return the sum with what is here, or why nothing opens; more may come afterwards."""
         chosen = self._set
         if void := self._shortfall(chosen) or self._silence(chosen):
             return void
-        usable = {owner: self._usable(owner) for owner in chosen}
-        seeds = {owner: self._seed(owner, held) for owner, held in usable.items()}
-        lost = tuple(owner for owner, seed in seeds.items() if seed is None)
+        found = {owner: self._found(owner) for owner in chosen}
+        lost = tuple(owner for owner, (seed, _) in found.items() if seed is None)
         if lost:
             return VoidRound("the shares of a country's seed do not open it", lost)
-        return self._opened({one: seed for one, seed in seeds.items() if seed}, usable)
+        seeds = {owner: seed for owner, (seed, _) in found.items() if seed is not None}
+        return self._opened(seeds, {owner: useful for owner, (_, useful) in found.items()})
 
     @cached_property
-    def _shown_to_all(self) -> AnswerRequest:
-        """What every request for shares holds alike, once the round is closed."""
-        return AnswerRequest(
+    def _asked_to_contribute(self) -> Signed:
+        terms = self._terms
+        content = ContributeRequest(round=terms.round_number, phase_kind=terms.phase_kind)
+        return self._ask(PHASE_CONTRIBUTE, RequestBody(contribute=content))
+
+    @cached_property
+    def _asked_to_agree(self) -> Signed:
+        content = AgreeRequest(round=self._terms.round_number, countries=self._chosen)
+        return self._ask(PHASE_AGREE, RequestBody(agree=content))
+
+    @cached_property
+    def _asked_to_answer(self) -> Signed:
+        chosen = self._chosen or ()
+        held = sorted({self._signed[one].versions_digest for one in chosen})
+        content = AnswerRequest(
             round=self._terms.round_number,
-            countries=self._chosen,
-            heads=[self._heads[one] for one in self._chosen or ()],
+            countries=chosen,
+            heads=[self._heads[one] for one in chosen],
+            versions=[self._versions[digest] for digest in held],
+            assents=[self._assents[one] for one in self.agreed],
         )
+        return self._ask(PHASE_ANSWER, RequestBody(answer=content))
+
+    def _ask(self, phase: Phase, content: RequestBody) -> Signed:
+        return self._desk.ask(phase, self._terms.context, content)
 
     def _member(self, country: str) -> tuple[str, ...]:
         """Return U, of which the country is one. Raises ProtocolFault."""
@@ -251,6 +268,21 @@ class CoordinatorRound:
             raise ProtocolFault(f"{country} replies to what it was not asked yet")
         return self._member(country)
 
+    @cached_property
+    def _sealed_of_set(self) -> NDArray[np.uint8]:
+        """The sealed shares of U: (owners, holders, bytes), zeros where an owner is the holder."""
+        table = np.zeros((len(self._set), len(self._roster), SEALED_BYTES), np.uint8)
+        for row, owner in zip(table, self._set, strict=True):
+            given = np.frombuffer(self._sealed[owner], np.uint8).reshape(-1, SEALED_BYTES)
+            place = self._places[owner]
+            row[: place - 1], row[place:] = given[: place - 1], given[place - 1 :]
+        return table
+
+    def _sealed_for(self, holder: str) -> bytes:
+        """Return the shares that the others of U sealed for a holder."""
+        column = self._sealed_of_set[:, self._places[holder] - 1]
+        return np.delete(column, self._set.index(holder), axis=0).tobytes()
+
     def _require_agreed(self) -> None:
         if self.smaller and len(self._assents) < self._desk.terms.threshold:
             raise ProtocolFault(
@@ -264,17 +296,20 @@ class CoordinatorRound:
         if self._chosen is not None and country not in self._chosen:
             raise ProtocolFault(f"The contribution of {country} came after the round was closed")
 
-    def _require_words(self, country: str, words: bytes, head: ContributionHead) -> None:
-        if len(words) != 8 * self._terms.words:
-            raise malformed(f"{country} sent a vector of another length than the round's")
+    def _require_signed(
+        self, country: str, said: Contribution, words: memoryview, head: ContributionHead
+    ) -> None:
+        """Return when all that travels beside a head is what it is signed for, and whole."""
+        context, size = self._terms.context, len(self._roster)
         if words_digest(self._terms, country, words) != head.words_digest:
             raise ProtocolFault(f"The words of {country} are not those it signed")
-
-    def _require_commitments(self, country: str, given: bytes, head: ContributionHead) -> None:
-        if commitments_digest(self._terms.context, country, given) != head.commitments_digest:
+        if commitments_digest(context, country, said.commitments) != head.commitments_digest:
             raise ProtocolFault(f"The commitments of {country} are not those it signed")
-        if len(given) != HASH_BYTES * len(self._roster):
-            raise malformed(f"{country} does not commit to one share for each country")
+        if versions_digest(said.versions) != head.versions_digest:
+            raise ProtocolFault(f"The document versions of {country} are not those it signed")
+        sizes = (len(said.commitments), len(said.shares))
+        if sizes != (HASH_BYTES * size, SEALED_BYTES * (size - 1)):
+            raise malformed(f"{country} does not share its seed with each country")
 
     def _shortfall(self, chosen: tuple[str, ...]) -> VoidRound | None:
         """Say why the sum over these cannot be opened, whoever answers."""
@@ -296,35 +331,35 @@ class CoordinatorRound:
             return VoidRound("too few countries answered", silent)
         return None
 
-    def _usable(self, owner: str) -> dict[str, bytes]:
-        """Return the shares of the owner's seed that are what it committed to, by holder."""
-        all_of_it = self._commitments[owner]
-        signed = {
-            one: all_of_it[HASH_BYTES * (place - 1) : HASH_BYTES * place]
-            for one, place in self._places.items()
-        }
-        given = {
-            holder: answer.shares[owner]
-            for holder, answer in self._answers.items()
-            if owner in answer.shares
-        }
-        made = shares.commitments(self._terms.context, owner, given)
-        return {holder: share for holder, share in given.items() if made[holder] == signed[holder]}
+    def _found(self, owner: str) -> tuple[bytes | None, frozenset[str]]:
+        """Return an owner's seed, and the holders whose shares of it are of use.
 
-    def _seed(self, owner: str, usable: Mapping[str, bytes]) -> bytes | None:
-        terms = self._desk.terms
-        if len(usable) < terms.threshold:
+        The seed itself was committed to: if it comes out right, so were the shares it is made of,
+        and no commitment to a share needs a look.
+        """
+        given = {one: a.shares[owner] for one, a in self._answers.items() if owner in a.shares}
+        seed = self._seed(owner, given)
+        if seed is None:
+            signed = parted(self._commitments[owner], self._roster, HASH_BYTES)
+            made = shares.commitments(self._terms.context, owner, given)
+            given = {one: share for one, share in given.items() if made[one] == signed[one]}
+            seed = self._seed(owner, given)
+        return seed, frozenset(given)
+
+    def _seed(self, owner: str, given: Mapping[str, bytes]) -> bytes | None:
+        threshold = self._desk.terms.threshold
+        if len(given) < threshold:
             return None
-        chosen = sorted(usable)[: terms.threshold]
+        chosen = sorted(given)[:threshold]
         try:
-            seed = shares.combine({self._places[one]: usable[one] for one in chosen})
+            seed = shares.combine({self._places[one]: given[one] for one in chosen})
         except ProtocolFault:
             return None
         made = shares.commit(self._terms.context, owner, ROSTER, seed)
         return seed if made == self._signed[owner].seed_commitment else None
 
     def _opened(
-        self, seeds: Mapping[str, bytes], usable: Mapping[str, Mapping[str, bytes]]
+        self, seeds: Mapping[str, bytes], useful: Mapping[str, frozenset[str]]
     ) -> OpenedSum | VoidRound:
         words = self._sum.copy()
         for owner, seed in seeds.items():
@@ -340,7 +375,7 @@ class CoordinatorRound:
             values=opened[:dimension],
             countries=tuple(seeds),
             variance=len(seeds) * self._terms.mechanism.noise_std**2,
-            unopenable=tuple(pair for pair in pairs if pair[0] not in usable[pair[1]]),
+            unopenable=tuple(pair for pair in pairs if pair[0] not in useful[pair[1]]),
         )
 
     def _unmask_outside(self, chosen: Sequence[str], words: NDArray[np.uint64]) -> None:

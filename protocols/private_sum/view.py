@@ -54,7 +54,7 @@ class OwnView:
 
         Raises Refusal STALE, NOT_AUTHENTIC or DOCUMENTS_BEHIND.
         """
-        request.authenticate(self.coordinator, phase=phase, context=context, country=self.country)
+        request.authenticate(self.coordinator, phase=phase, context=context)
         require_current(self.versions, request.versions, COORDINATOR)
 
     def open_roster(

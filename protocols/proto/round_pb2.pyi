@@ -57,21 +57,15 @@ class DocumentVersions(_message.Message):
     countries: _containers.ScalarMap[str, int]
     def __init__(self, root: _Optional[int] = ..., targets: _Optional[int] = ..., countries: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
-class Parcel(_message.Message):
-    __slots__ = ("country", "content")
-    COUNTRY_FIELD_NUMBER: _ClassVar[int]
-    CONTENT_FIELD_NUMBER: _ClassVar[int]
-    country: str
-    content: bytes
-    def __init__(self, country: _Optional[str] = ..., content: _Optional[bytes] = ...) -> None: ...
-
 class Request(_message.Message):
-    __slots__ = ("signed", "model")
+    __slots__ = ("signed", "model", "parts")
     SIGNED_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
     signed: Signed
     model: bytes
-    def __init__(self, signed: _Optional[_Union[Signed, _Mapping]] = ..., model: _Optional[bytes] = ...) -> None: ...
+    parts: bytes
+    def __init__(self, signed: _Optional[_Union[Signed, _Mapping]] = ..., model: _Optional[bytes] = ..., parts: _Optional[bytes] = ...) -> None: ...
 
 class RequestBody(_message.Message):
     __slots__ = ("agreement", "study", "run_id", "versions", "bundle", "encapsulate", "confirm", "contribute", "answer", "agree")
@@ -110,22 +104,18 @@ class EncapsulateRequest(_message.Message):
     def __init__(self, bundles: _Optional[_Iterable[_Union[Signed, _Mapping]]] = ...) -> None: ...
 
 class ConfirmRequest(_message.Message):
-    __slots__ = ("encapsulations", "ciphertexts")
+    __slots__ = ("encapsulations",)
     ENCAPSULATIONS_FIELD_NUMBER: _ClassVar[int]
-    CIPHERTEXTS_FIELD_NUMBER: _ClassVar[int]
     encapsulations: _containers.RepeatedCompositeFieldContainer[Signed]
-    ciphertexts: _containers.RepeatedCompositeFieldContainer[Parcel]
-    def __init__(self, encapsulations: _Optional[_Iterable[_Union[Signed, _Mapping]]] = ..., ciphertexts: _Optional[_Iterable[_Union[Parcel, _Mapping]]] = ...) -> None: ...
+    def __init__(self, encapsulations: _Optional[_Iterable[_Union[Signed, _Mapping]]] = ...) -> None: ...
 
 class ContributeRequest(_message.Message):
-    __slots__ = ("round", "phase_kind", "confirmations")
+    __slots__ = ("round", "phase_kind")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     PHASE_KIND_FIELD_NUMBER: _ClassVar[int]
-    CONFIRMATIONS_FIELD_NUMBER: _ClassVar[int]
     round: int
     phase_kind: str
-    confirmations: _containers.RepeatedCompositeFieldContainer[Parcel]
-    def __init__(self, round: _Optional[int] = ..., phase_kind: _Optional[str] = ..., confirmations: _Optional[_Iterable[_Union[Parcel, _Mapping]]] = ...) -> None: ...
+    def __init__(self, round: _Optional[int] = ..., phase_kind: _Optional[str] = ...) -> None: ...
 
 class AgreeRequest(_message.Message):
     __slots__ = ("round", "countries")
@@ -136,21 +126,21 @@ class AgreeRequest(_message.Message):
     def __init__(self, round: _Optional[int] = ..., countries: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AnswerRequest(_message.Message):
-    __slots__ = ("round", "countries", "heads", "shares", "assents")
+    __slots__ = ("round", "countries", "heads", "versions", "assents")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     COUNTRIES_FIELD_NUMBER: _ClassVar[int]
     HEADS_FIELD_NUMBER: _ClassVar[int]
-    SHARES_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
     ASSENTS_FIELD_NUMBER: _ClassVar[int]
     round: int
     countries: _containers.RepeatedScalarFieldContainer[str]
     heads: _containers.RepeatedCompositeFieldContainer[Signed]
-    shares: _containers.RepeatedCompositeFieldContainer[Parcel]
+    versions: _containers.RepeatedCompositeFieldContainer[DocumentVersions]
     assents: _containers.RepeatedCompositeFieldContainer[Signed]
-    def __init__(self, round: _Optional[int] = ..., countries: _Optional[_Iterable[str]] = ..., heads: _Optional[_Iterable[_Union[Signed, _Mapping]]] = ..., shares: _Optional[_Iterable[_Union[Parcel, _Mapping]]] = ..., assents: _Optional[_Iterable[_Union[Signed, _Mapping]]] = ...) -> None: ...
+    def __init__(self, round: _Optional[int] = ..., countries: _Optional[_Iterable[str]] = ..., heads: _Optional[_Iterable[_Union[Signed, _Mapping]]] = ..., versions: _Optional[_Iterable[_Union[DocumentVersions, _Mapping]]] = ..., assents: _Optional[_Iterable[_Union[Signed, _Mapping]]] = ...) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("bundle", "encapsulation", "confirmation", "contribution", "answer", "assent", "refused")
+    __slots__ = ("bundle", "encapsulation", "confirmation", "contribution", "answer", "assent", "refused", "words")
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     ENCAPSULATION_FIELD_NUMBER: _ClassVar[int]
     CONFIRMATION_FIELD_NUMBER: _ClassVar[int]
@@ -158,6 +148,7 @@ class Reply(_message.Message):
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     ASSENT_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
     bundle: Signed
     encapsulation: EncapsulationReply
     confirmation: Signed
@@ -165,7 +156,8 @@ class Reply(_message.Message):
     answer: Signed
     assent: Signed
     refused: Refused
-    def __init__(self, bundle: _Optional[_Union[Signed, _Mapping]] = ..., encapsulation: _Optional[_Union[EncapsulationReply, _Mapping]] = ..., confirmation: _Optional[_Union[Signed, _Mapping]] = ..., contribution: _Optional[_Union[Contribution, _Mapping]] = ..., answer: _Optional[_Union[Signed, _Mapping]] = ..., assent: _Optional[_Union[Signed, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ...) -> None: ...
+    words: bytes
+    def __init__(self, bundle: _Optional[_Union[Signed, _Mapping]] = ..., encapsulation: _Optional[_Union[EncapsulationReply, _Mapping]] = ..., confirmation: _Optional[_Union[Signed, _Mapping]] = ..., contribution: _Optional[_Union[Contribution, _Mapping]] = ..., answer: _Optional[_Union[Signed, _Mapping]] = ..., assent: _Optional[_Union[Signed, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., words: _Optional[bytes] = ...) -> None: ...
 
 class Refused(_message.Message):
     __slots__ = ("code",)
@@ -188,8 +180,8 @@ class EncapsulationReply(_message.Message):
     SIGNED_FIELD_NUMBER: _ClassVar[int]
     CIPHERTEXTS_FIELD_NUMBER: _ClassVar[int]
     signed: Signed
-    ciphertexts: _containers.RepeatedCompositeFieldContainer[Parcel]
-    def __init__(self, signed: _Optional[_Union[Signed, _Mapping]] = ..., ciphertexts: _Optional[_Iterable[_Union[Parcel, _Mapping]]] = ...) -> None: ...
+    ciphertexts: bytes
+    def __init__(self, signed: _Optional[_Union[Signed, _Mapping]] = ..., ciphertexts: _Optional[bytes] = ...) -> None: ...
 
 class Encapsulations(_message.Message):
     __slots__ = ("sender_bundle", "encapsulations")
@@ -210,36 +202,36 @@ class Encapsulation(_message.Message):
     def __init__(self, receiver: _Optional[str] = ..., receiver_bundle: _Optional[bytes] = ..., ciphertext_digest: _Optional[bytes] = ...) -> None: ...
 
 class Confirmations(_message.Message):
-    __slots__ = ("confirmations",)
-    CONFIRMATIONS_FIELD_NUMBER: _ClassVar[int]
-    confirmations: _containers.RepeatedCompositeFieldContainer[Parcel]
-    def __init__(self, confirmations: _Optional[_Iterable[_Union[Parcel, _Mapping]]] = ...) -> None: ...
+    __slots__ = ("macs",)
+    MACS_FIELD_NUMBER: _ClassVar[int]
+    macs: bytes
+    def __init__(self, macs: _Optional[bytes] = ...) -> None: ...
 
 class Contribution(_message.Message):
-    __slots__ = ("head", "words", "shares", "commitments")
+    __slots__ = ("head", "shares", "commitments", "versions")
     HEAD_FIELD_NUMBER: _ClassVar[int]
-    WORDS_FIELD_NUMBER: _ClassVar[int]
     SHARES_FIELD_NUMBER: _ClassVar[int]
     COMMITMENTS_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
     head: Signed
-    words: bytes
-    shares: _containers.RepeatedCompositeFieldContainer[Parcel]
+    shares: bytes
     commitments: bytes
-    def __init__(self, head: _Optional[_Union[Signed, _Mapping]] = ..., words: _Optional[bytes] = ..., shares: _Optional[_Iterable[_Union[Parcel, _Mapping]]] = ..., commitments: _Optional[bytes] = ...) -> None: ...
+    versions: DocumentVersions
+    def __init__(self, head: _Optional[_Union[Signed, _Mapping]] = ..., shares: _Optional[bytes] = ..., commitments: _Optional[bytes] = ..., versions: _Optional[_Union[DocumentVersions, _Mapping]] = ...) -> None: ...
 
 class ContributionHead(_message.Message):
-    __slots__ = ("round", "versions", "words_digest", "seed_commitment", "commitments_digest")
+    __slots__ = ("round", "versions_digest", "words_digest", "seed_commitment", "commitments_digest")
     ROUND_FIELD_NUMBER: _ClassVar[int]
-    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_DIGEST_FIELD_NUMBER: _ClassVar[int]
     WORDS_DIGEST_FIELD_NUMBER: _ClassVar[int]
     SEED_COMMITMENT_FIELD_NUMBER: _ClassVar[int]
     COMMITMENTS_DIGEST_FIELD_NUMBER: _ClassVar[int]
     round: int
-    versions: DocumentVersions
+    versions_digest: bytes
     words_digest: bytes
     seed_commitment: bytes
     commitments_digest: bytes
-    def __init__(self, round: _Optional[int] = ..., versions: _Optional[_Union[DocumentVersions, _Mapping]] = ..., words_digest: _Optional[bytes] = ..., seed_commitment: _Optional[bytes] = ..., commitments_digest: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, round: _Optional[int] = ..., versions_digest: _Optional[bytes] = ..., words_digest: _Optional[bytes] = ..., seed_commitment: _Optional[bytes] = ..., commitments_digest: _Optional[bytes] = ...) -> None: ...
 
 class Assent(_message.Message):
     __slots__ = ("round", "countries")
@@ -250,15 +242,13 @@ class Assent(_message.Message):
     def __init__(self, round: _Optional[int] = ..., countries: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("round", "versions", "shares", "unopenable", "masks")
+    __slots__ = ("round", "shares", "unopenable", "masks")
     ROUND_FIELD_NUMBER: _ClassVar[int]
-    VERSIONS_FIELD_NUMBER: _ClassVar[int]
     SHARES_FIELD_NUMBER: _ClassVar[int]
     UNOPENABLE_FIELD_NUMBER: _ClassVar[int]
     MASKS_FIELD_NUMBER: _ClassVar[int]
     round: int
-    versions: DocumentVersions
-    shares: _containers.RepeatedCompositeFieldContainer[Parcel]
+    shares: bytes
     unopenable: _containers.RepeatedScalarFieldContainer[str]
-    masks: _containers.RepeatedCompositeFieldContainer[Parcel]
-    def __init__(self, round: _Optional[int] = ..., versions: _Optional[_Union[DocumentVersions, _Mapping]] = ..., shares: _Optional[_Iterable[_Union[Parcel, _Mapping]]] = ..., unopenable: _Optional[_Iterable[str]] = ..., masks: _Optional[_Iterable[_Union[Parcel, _Mapping]]] = ...) -> None: ...
+    masks: bytes
+    def __init__(self, round: _Optional[int] = ..., shares: _Optional[bytes] = ..., unopenable: _Optional[_Iterable[str]] = ..., masks: _Optional[bytes] = ...) -> None: ...

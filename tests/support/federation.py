@@ -28,7 +28,7 @@ from protocols.private_sum.state import RunState
 from protocols.private_sum.view import OwnView
 from protocols.proto.round_pb2 import Request as Envelope
 from protocols.proto.round_pb2 import RequestBody, Signed
-from protocols.signed import sign_message
+from protocols.signed import serialise, sign_message
 
 NAMES = (
     *("AT", "BE", "CZ", "DK", "EE", "FI"),
@@ -123,17 +123,28 @@ def retold(
     change: Callable[[RequestBody], object] = lambda body: None,
     *,
     model: bytes | None = None,
+    parts: Sequence[bytes] | None = None,
     key: SigningKey = COORDINATOR_KEY,
     **claims: object,
 ) -> bytes:
-    """Return a request that says something else, signed again; `claims` change its envelope."""
+    """Return a request that says something else, signed again; `claims` change its envelope.
+
+    `model` and `parts` take the place of what travels beside the signed words.
+    """
     envelope = Envelope.FromString(request)
     body = RequestBody.FromString(envelope.signed.body)
     change(body)
-    said = {"context": envelope.signed.context, "phase": envelope.signed.phase}
-    said |= {"country": envelope.signed.receiver, **claims}
-    kept = envelope.model if model is None else model
-    return write_request(key.sign, body=body, model=kept, **said)  # type: ignore[arg-type]
+    return write_request(
+        spoken(envelope.signed, serialise(body), key, **claims),
+        model=envelope.model if model is None else model,
+        parts=envelope.parts if parts is None else b"".join(parts),
+    )
+
+
+def parts_of(request: bytes, size: int) -> list[bytes]:
+    """Return the parts of a request, of `size` bytes each, in their order."""
+    parts = Envelope.FromString(request).parts
+    return [parts[at : at + size] for at in range(0, len(parts), size)]
 
 
 def spoken(message: Signed, body: bytes, key: SigningKey, **claims: object) -> Signed:

@@ -30,7 +30,7 @@ from protocols.errors import ReasonCode, Refusal
 from protocols.noise import NoiseSource
 from protocols.private_sum.context import DocumentVersions, RunTerms
 from protocols.private_sum.coordinator import CoordinatorRun
-from protocols.private_sum.messages import read_reply, write_request
+from protocols.private_sum.messages import read_reply, sign_request, write_request
 from protocols.private_sum.opening import CoordinatorRound, OpenedSum, VoidRound
 from protocols.proto.round_pb2 import Request as Envelope
 from protocols.proto.round_pb2 import RequestBody
@@ -352,11 +352,5 @@ def retold(frame: bytes, change: Callable[[RequestBody], object], key: SigningKe
     envelope = Envelope.FromString(frame)
     signed, body = envelope.signed, RequestBody.FromString(envelope.signed.body)
     change(body)
-    return write_request(
-        key.sign,
-        context=signed.context,
-        country=signed.receiver,
-        phase=signed.phase,
-        body=body,
-        model=envelope.model,
-    )
+    told = sign_request(key.sign, context=signed.context, phase=signed.phase, body=body)
+    return write_request(told, model=envelope.model, parts=envelope.parts)
