@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -25,12 +25,13 @@ from client.home import NodeHome
 from client.identities import Identities
 from client.journal import Journal
 from client.keyring import NodeKeyring
+from client.lapsing import Lapsing
 from client.outbox import Outbox
 from client.overview import Overview
 from client.pause import PauseSwitch
 from client.reception import Reception, Slots
 from client.restoring import Restoration, Restored
-from client.runs import RunBook, RunSummary
+from client.runs import RunBook
 from client.settings import NodeSettings
 from client.standing import PERMITTED, Link, study_standing
 from client.steps import Reach, unwatched
@@ -38,7 +39,7 @@ from governance.accounting import epsilon
 from governance.audit.events import EventKind, Outcome
 from governance.audit.exported import exported
 from governance.audit.log import AuditLog
-from governance.database import fold_log, transaction
+from governance.database import fold_log
 from governance.errors import DocumentFault
 from governance.ledger import Ledger
 from governance.trust.bundle import CountryDocuments
@@ -49,8 +50,7 @@ from protocols.encoding import digest
 from protocols.noise import NoiseSource
 
 OFFICER_FILES = "*.json"
-LONGEST_SILENCE = timedelta(days=7)
-"""A run without a message for longer is void; a coordinator that comes back begins a new one."""
+
 
 _log = logging.getLogger("pratique.node")
 
@@ -97,6 +97,9 @@ class Node:
         self.runs = RunBook(engine, keyring.sealing)
         self.highwater = HighWater(home, engine, self.log)
         self._identities, self._journal = identities, Journal(engine)
+        self._lapsing = Lapsing(
+            engine, runs=self.runs, journal=self._journal, decisions=self.decisions
+        )
         self._reception = self._received(noise, slots or Slots(), entropy, reach)
         self.overview = Overview(
             settings,
@@ -173,7 +176,7 @@ class Node:
         try:
             if self._settings.enrolment is not None:
                 self.sync()
-            self._end_lapsed_runs()
+            self._end_forbidden_runs()
             self._prepare_permitted()
         except RecordFault:
             return  # it may quote a record; the holdings have logged that there is one
@@ -184,7 +187,7 @@ class Node:
         """Let go of what nobody needs any more, and write down what was only counted."""
         try:
             self.decisions.settle()
-            self._journal.forget_ended(self.now() - LONGEST_SILENCE)
+            self._lapsing.end_silent(self.now())
             fold_log(self._engine)
             self.highwater.move()
             self._forget_identities()
@@ -299,6 +302,11 @@ class Node:
                 _log.error("officer's file refused", extra={"path": file.name, "why": str(fault)})
                 file.replace(file.with_suffix(".refused"))
 
+    def _end_forbidden_runs(self) -> None:
+        own = self._own()
+        if own is not None:
+            self._lapsing.end_forbidden(self.documents.view(self._clock()), own)
+
     def prepare(self) -> None:
         """Be ready for the first message; what stands in the way is told by the tending."""
         with contextlib.suppress(PratiqueError):
@@ -314,30 +322,6 @@ class Node:
             if study.priced:
                 epsilon(study.mechanisms, held.view.agreement.honest, study.privacy.delta)
             self.holdings.prepared(study)
-
-    def _end_lapsed_runs(self) -> None:
-        """Erase the secrets of runs that may not go on, or in which nobody spoke for a week."""
-        view, own = self.documents.view(self._clock()), self._own()
-        if own is None:
-            return
-        for run in self.runs.summaries(live=True):
-            study = view.study(run.study)
-            permit, withdrawal = own.permit(run.study), own.withdrawal(run.study)
-            permitted = study and study_standing(study, permit, withdrawal, view.now) == PERMITTED
-            if not permitted or view.now - self._last_spoken(run) > LONGEST_SILENCE:
-                self._end_run(run, view.now)
-
-    def _last_spoken(self, run: RunSummary) -> datetime:
-        return self._journal.latest(run.run) or run.created
-
-    def _end_run(self, run: RunSummary, now: datetime) -> None:
-        subject = Subject(study=run.study, run=run.run)
-        with transaction(self._engine) as connection:
-            self.runs.end(run.run, now, connection)
-            self._journal.forget(run.run, connection)
-            self.decisions.event(
-                EventKind.RUN_ENDED, subject, outcome=Outcome.DONE, connection=connection
-            )
 
     def pause(self, reason: str) -> None:
         """Refuse every message until `resume`."""

@@ -7,7 +7,7 @@ erased when the run ends; the id stays, so that nobody can begin it again.
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +19,7 @@ from keys.derive import derive_key, frame
 from keys.sealing import open_sealed, seal
 from protocols.encoding import canonical_json
 from protocols.errors import ReasonCode, Refusal
+from protocols.private_sum.state import without_open_round
 
 STATE_LABEL = "pratique/run-state/v1"
 
@@ -80,6 +81,14 @@ class RunBook:
         """Put the next state in place of the last one, in the caller's transaction."""
         chosen = update(runs).where(runs.c.run_id == record.run)
         connection.execute(chosen.values(state=self._sealed(record)))
+
+    def give_up_round(self, run: str) -> None:
+        """Erase what a live run keeps for a round that is open, if one is."""
+        with transaction(self._engine) as connection:
+            row = _row(connection, run)
+            if row is not None and row.state is not None:
+                record = self._opened(run, row.study, bytes(row.state))
+                self.replace(replace(record, state=without_open_round(record.state)), connection)
 
     def end(self, run: str, now: datetime, connection: Connection) -> None:
         """Erase a run's secrets, in the caller's transaction."""

@@ -13,7 +13,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from protocols.errors import ProtocolFault, ReasonCode, Refusal
 from protocols.private_sum import country_round, country_setup
@@ -22,7 +21,7 @@ from protocols.private_sum.country_setup import Step
 from protocols.private_sum.masking import Masker
 from protocols.private_sum.messages import Request, read_request, write_contribution
 from protocols.private_sum.shares import Entropy
-from protocols.private_sum.state import RunState, Stage
+from protocols.private_sum.state import RunState, Stage, read_state
 from protocols.private_sum.view import OwnView
 from protocols.proto.round_pb2 import PHASE_BUNDLE, PHASE_CONFIRM, PHASE_ENCAPSULATE, Phase
 from protocols.signed import serialise
@@ -50,10 +49,7 @@ class CountryRun:
         Raises Refusal STALE when the documents now give other terms than those the run began
         with, and ProtocolFault when the bytes are not a state.
         """
-        try:
-            read = RunState.model_validate_json(state)
-        except ValidationError:
-            raise ProtocolFault("The stored state of a run cannot be read") from None
+        read = read_state(state)
         if read.run != view.terms.context:
             raise Refusal(
                 ReasonCode.STALE,

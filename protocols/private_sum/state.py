@@ -6,7 +6,9 @@ gone with the old one, in memory and in the sealed copy that replaces it.
 
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from protocols.errors import ProtocolFault
 
 
 class Stage(StrEnum):
@@ -68,3 +70,20 @@ class RunState(Frozen):
     round_number: int = 0
     used: dict[str, int] = {}
     open_round: OpenRound | None = None
+
+
+def read_state(stored: bytes) -> RunState:
+    """Return a state as it was stored. Raises ProtocolFault when the bytes are none."""
+    try:
+        return RunState.model_validate_json(stored)
+    except ValidationError:
+        raise ProtocolFault("The stored state of a run cannot be read") from None
+
+
+def without_open_round(stored: bytes) -> bytes:
+    """Return a stored state with no secret of a round that was not answered.
+
+    Raises ProtocolFault.
+    """
+    after = read_state(stored).model_copy(update={"open_round": None})
+    return after.model_dump_json().encode()

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from client.node import LONGEST_SILENCE, Node
+from client.lapsing import LONGEST_SILENCE
+from client.node import Node
 from client.state import journal, runs
 from client.steps import Step
 from governance.database import transaction

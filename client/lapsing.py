@@ -1,0 +1,61 @@
+"""Secrets of runs that lie still are erased, although nobody says that a run or a round is over.
+
+A coordinator need not tell that a round is void, that a run has ended, or that it is gone for good:
+time tells, and so do the own country's documents.
+"""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Engine
+
+from client.decisions import Decisions, Subject
+from client.journal import Journal
+from client.runs import RunBook, RunSummary
+from client.standing import PERMITTED, study_standing
+from governance.audit.events import EventKind, Outcome
+from governance.database import transaction
+from governance.trust.bundle import CountryDocuments
+from governance.trust.view import TrustedView
+
+LONGEST_SILENCE = timedelta(days=7)
+"""A run without a message for longer is void; a coordinator that comes back begins a new one."""
+LONGEST_OPEN = timedelta(days=1)
+"""A round that was not answered for longer is void. Documents that could allow it have expired by
+then where a coordinator was away: it signs that they are fresh once a day."""
+
+
+class Lapsing:
+    """What a node gives up by itself."""
+
+    def __init__(
+        self, engine: Engine, *, runs: RunBook, journal: Journal, decisions: Decisions
+    ) -> None:
+        self._engine, self._runs = engine, runs
+        self._journal, self._decisions = journal, decisions
+
+    def end_silent(self, now: datetime) -> None:
+        """End the runs in which nobody spoke for a week, and give up rounds open for a day."""
+        self._journal.forget_ended(now - LONGEST_SILENCE)
+        for run in self._runs.summaries(live=True):
+            quiet = now - (self._journal.latest(run.run) or run.created)
+            if quiet > LONGEST_SILENCE:
+                self._end(run, now)
+            elif quiet > LONGEST_OPEN:
+                self._runs.give_up_round(run.run)
+
+    def end_forbidden(self, view: TrustedView, own: CountryDocuments) -> None:
+        """End the runs whose study may not go on here."""
+        for run in self._runs.summaries(live=True):
+            study = view.study(run.study)
+            permit, withdrawal = own.permit(run.study), own.withdrawal(run.study)
+            if not study or study_standing(study, permit, withdrawal, view.now) != PERMITTED:
+                self._end(run, view.now)
+
+    def _end(self, run: RunSummary, now: datetime) -> None:
+        subject = Subject(study=run.study, run=run.run)
+        with transaction(self._engine) as connection:
+            self._runs.end(run.run, now, connection)
+            self._journal.forget(run.run, connection)
+            self._decisions.event(
+                EventKind.RUN_ENDED, subject, outcome=Outcome.DONE, connection=connection
+            )
