@@ -11,12 +11,13 @@ from typing import TypeVar
 
 import numpy as np
 import rfc8785
+from blake3 import blake3
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
-from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from google.protobuf.message import DecodeError, Message
@@ -55,14 +56,14 @@ def written(message: Message) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
-def parcels(contents: Mapping[str, bytes]) -> list[pb.Parcel]:
-    return [pb.Parcel(country=one, content=contents[one]) for one in sorted(contents)]
+def joined(parts: Mapping[str, bytes]) -> bytes:
+    return b"".join(parts[one] for one in sorted(parts))
 
 
-def unwrapped(given: Sequence[pb.Parcel], countries: Sequence[str]) -> dict[str, bytes]:
-    """The contents of parcels that must be of these countries, in their order."""
-    demand([one.country for one in given] == list(countries), "roster")
-    return {one.country: one.content for one in given}
+def taken_apart(given: bytes, countries: Sequence[str], size: int) -> dict[str, bytes]:
+    """The parts by country: there must be one of each of these, which are sorted."""
+    demand(len(given) == size * len(countries), "roster")
+    return {one: given[size * at : size * (at + 1)] for at, one in enumerate(countries)}
 
 
 # ---- notation ----------------------------------------------------------------------------
@@ -261,6 +262,10 @@ def check_versions(theirs: pb.DocumentVersions, own: pb.DocumentVersions) -> Non
     )
 
 
+def versions_digest(versions: pb.DocumentVersions) -> bytes:
+    return digest("pratique/versions/v1", written(versions))
+
+
 # ---- set-up ------------------------------------------------------------------------------
 
 
@@ -284,6 +289,20 @@ class Run:
     link_round: int = 1
     contributed: list[str] = field(default_factory=list)
     last: int = 0
+
+
+def encapsulated(_country: str, key: bytes) -> tuple[bytes, bytes]:
+    try:
+        return MLKEM768PublicKey.from_public_bytes(key).encapsulate()
+    except ValueError as fault:
+        raise No("not-authentic") from fault
+
+
+def exchanged(own: X25519PrivateKey, key: bytes) -> bytes:
+    try:
+        return own.exchange(X25519PublicKey.from_public_bytes(key))
+    except ValueError as fault:
+        raise No("not-authentic") from fault
 
 
 @dataclass(frozen=True)
@@ -358,6 +377,10 @@ def round_keys(own: str, at: int, context: bytes, links: Mapping[str, bytes]) ->
 
 def commitments_digest(context: bytes, owner: str, commitments: bytes) -> bytes:
     return digest("pratique/commitments/v1", context, owner.encode(), commitments)
+
+
+def words_digest(context: bytes, owner: str, words: bytes) -> bytes:
+    return bind(context, CONTRIBUTE, owner, "coordinator", blake3(words).digest())
 
 
 def own_mask_key(seed: bytes, context: bytes, owner: str) -> bytes:

@@ -19,6 +19,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from blake3 import blake3
 
 from keys.composite import CompositeSigningKey
 from keys.derive import derive_key, frame, labelled_hash
@@ -30,10 +31,11 @@ from protocols.private_sum import country_setup, shares
 from protocols.private_sum.contribution import seed_key
 from protocols.private_sum.country import CountryRun
 from protocols.private_sum.masking import Masker
+from protocols.private_sum.messages import versions_digest
 from protocols.private_sum.opening import CoordinatorRound, OpenedSum
 from protocols.private_sum.ratchet import advance, confirmation, first_link, mask_key, sealing_key
 from protocols.private_sum.setup import ordered, pair_secret, transcript
-from protocols.proto.round_pb2 import Reply
+from protocols.proto.round_pb2 import ContributionHead, Reply
 from protocols.signed import bind, serialise
 from tests.support.federation import (
     COORDINATOR_KEY,
@@ -239,7 +241,9 @@ def owned(
     terms, (values, noise) = opened.terms, given
     seed, *coefficients = drawn
     split = shares.split(seed, terms.run.threshold, len(terms.run.roster), iter_of(coefficients))
-    reply = Reply.FromString(bytes.fromhex(said["reply"])).contribution
+    reply = Reply.FromString(bytes.fromhex(said["reply"]))
+    contribution = reply.contribution
+    head = ContributionHead.FromString(contribution.head.body)
     plain = pack(values + noise, terms.lane_bits, values.size + 4)
     return {
         "values": values.tolist(),
@@ -250,8 +254,13 @@ def owned(
         "own_mask_key": seed_key(terms, country, seed).hex(),
         "plain_words": plain.astype("<u8").tobytes().hex(),
         "masked_words": reply.words.hex(),
-        "commitments": reply.commitments.hex(),
-        "head": reply.head.body.hex(),
+        "words_blake3": blake3(reply.words).hexdigest(),
+        "words_digest": head.words_digest.hex(),
+        "commitments": contribution.commitments.hex(),
+        "commitments_digest": head.commitments_digest.hex(),
+        "seed_commitment": head.seed_commitment.hex(),
+        "sealed_shares": contribution.shares.hex(),
+        "head": contribution.head.body.hex(),
     }
 
 
@@ -286,6 +295,10 @@ def primitives(before: Mapping[str, Any]) -> dict[str, Any]:
             "is": bind(key, 4, "AT", "roster", b"\x00\xff").hex(),  # type: ignore[arg-type]
         },
         "digest": {"data": "", "is": digest(b"")},
+        "blake3": [
+            {"data": data.hex(), "is": blake3(data).hexdigest()}
+            for data in (b"", bytes(range(251)) * 9)
+        ],
         "json": {
             "value": {"b": 1.0, "a": [0.1, 1e21, True]},
             "is": canonical_json({"b": 1.0, "a": [0.1, 1e21, True]}).hex(),
@@ -321,8 +334,8 @@ def primitives(before: Mapping[str, Any]) -> dict[str, Any]:
 def written(before: Mapping[str, Any]) -> dict[str, Any]:
     """Return everything that the file holds; `before` is what it held, or nothing."""
     recorder = Recorder(before.get("set_up", {}).get("pairs", {}))
-    terms = recorder.terms
-    said = set_up(recorder)
+    terms, said = recorder.terms, set_up(recorder)
+    versions = versions_of(terms.roster).to_proto()
     pairs = pairs_of(recorder)
     rounds = [round_of(recorder, pairs, *one) for one in ROUNDS]
     if any(state_of(run).open_round for run in recorder.world.countries.values()):
@@ -344,7 +357,8 @@ def written(before: Mapping[str, Any]) -> dict[str, Any]:
             "threshold": terms.threshold,
             "floor": terms.floor,
             "context": terms.context.hex(),
-            "versions": serialise(versions_of(terms.roster).to_proto()).hex(),
+            "versions": serialise(versions).hex(),
+            "versions_digest": versions_digest(versions).hex(),
             "coordinator": COORDINATOR_KEY.to_bytes().hex(),
             "identities": {one: IDENTITIES[one].to_bytes().hex() for one in terms.roster},
             "x25519_and_mlkem_seeds": {

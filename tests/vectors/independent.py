@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from protocols.proto import round_pb2 as pb
@@ -35,18 +35,22 @@ from tests.vectors.derivations import (
     commitments_digest,
     confirmation,
     demand,
+    digest,
+    encapsulated,
+    exchanged,
+    joined,
     masked,
-    model_digest,
     own_mask_key,
     packed,
-    parcels,
     parsed,
     round_context,
     round_keys,
     share_of,
+    taken_apart,
     transcript_of,
-    unwrapped,
     verified,
+    versions_digest,
+    words_digest,
     written,
 )
 
@@ -54,18 +58,12 @@ COORDINATOR, EVERYBODY = "coordinator", "roster"
 CONTENTS = ("bundle", "encapsulate", "confirm", "contribute", "agree", "answer")
 LARGEST_REQUEST, LARGEST_HEAD, LARGEST_ROUND, LARGEST_ROSTER = 48 * 2**20, 2**16, 10**6, 256
 MOST_SKIPPED = 10_000
+CIPHERTEXT, MAC, SEALED, NOTHING = 1088, 32, 60, bytes(32)
 
 Encapsulate = Callable[[str, bytes], tuple[bytes, bytes]]
 """Country and ML-KEM key to secret and ciphertext."""
 Record = Callable[[int, str, bytes], Sequence[int]]
 """Round number, phase kind and model to d integers, the noise added."""
-
-
-def encapsulated(_country: str, key: bytes) -> tuple[bytes, bytes]:
-    try:
-        return MLKEM768PublicKey.from_public_bytes(key).encapsulate()
-    except ValueError as fault:
-        raise No("not-authentic") from fault
 
 
 @dataclass
@@ -95,27 +93,29 @@ class Country:
         demand(len(content) <= LARGEST_REQUEST, "malformed")
         request = parsed(pb.Request, content)
         signed = request.signed
-        self._verify(signed, COORDINATOR, self.name)
-        said = bind(signed.context, signed.phase, COORDINATOR, self.name, signed.body)
-        key = said + model_digest(request.model).encode()
+        self._verify(signed, COORDINATOR, EVERYBODY)
+        said = bind(signed.context, signed.phase, COORDINATOR, EVERYBODY, signed.body)
+        key = digest("the same", said, request.parts, request.model)
         if key not in self.replies:
-            self.replies[key] = written(self._step(signed, request.model))
+            self.replies[key] = written(self._step(signed, request.model, request.parts))
         return self.replies[key]
 
-    def _step(self, signed: pb.Signed, model: bytes) -> pb.Reply:
+    def _step(self, signed: pb.Signed, model: bytes, parts: bytes) -> pb.Reply:
         body = parsed(pb.RequestBody, signed.body)
         content = str(body.WhichOneof("content"))
         demand(content in CONTENTS and CONTENTS.index(content) + 1 == signed.phase, "malformed")
         demand(not model or signed.phase == CONTRIBUTE, "malformed")
+        demand(not parts or signed.phase in (CONFIRM, CONTRIBUTE, ANSWER), "malformed")
         demand(body.agreement == self.terms.agreement, "stale")
         demand(body.study == self.terms.study, "unknown-study")
         check_versions(body.versions, self.terms.versions)
         if signed.phase == CONTRIBUTE:
-            return self._contribute(signed.context, body.contribute, model)
+            return self._contribute(signed.context, body.contribute, model, parts)
         if signed.phase == BUNDLE:
             return self._bundle(signed.context, body.run_id, body.bundle)
-        reply: pb.Reply = getattr(self, f"_{content}")(signed.context, getattr(body, content))
-        return reply
+        given = (parts,) if signed.phase in (CONFIRM, ANSWER) else ()
+        step: Callable[..., pb.Reply] = getattr(self, f"_{content}")
+        return step(signed.context, getattr(body, content), *given)
 
     def _verify(self, signed: pb.Signed, sender: str, receiver: str) -> None:
         demand((signed.sender, signed.receiver) == (sender, receiver), "stale")
@@ -174,7 +174,7 @@ class Country:
         body = written(self._encapsulations(run, sealed))
         said = self._say(context, ENCAPSULATE, EVERYBODY, body)
         run.sent[ENCAPSULATE], run.stage = said, ENCAPSULATE
-        reply = pb.EncapsulationReply(signed=said, ciphertexts=parcels(sealed))
+        reply = pb.EncapsulationReply(signed=said, ciphertexts=joined(sealed))
         return pb.Reply(encapsulation=reply)
 
     def _bundles(self, run: Run, given: Sequence[pb.Signed]) -> list[tuple[str, pb.Signed]]:
@@ -195,17 +195,17 @@ class Country:
             )
         return body
 
-    def _confirm(self, context: bytes, asked: pb.ConfirmRequest) -> pb.Reply:
+    def _confirm(self, context: bytes, asked: pb.ConfirmRequest, parts: bytes) -> pb.Reply:
         run = self._at(context, ENCAPSULATE)
         demand([one.sender for one in asked.encapsulations] == list(run.roster), "roster")
         marks: dict[tuple[str, str], bytes] = {}
         for one in asked.encapsulations:
             marks |= self._list(run, one)
         lower = [one for one in run.roster if one < self.name]
-        ciphertexts = unwrapped(asked.ciphertexts, lower)
+        ciphertexts = taken_apart(parts, lower, CIPHERTEXT)
         for other, ciphertext in ciphertexts.items():
             mark = bind(context, ENCAPSULATE, other, self.name, ciphertext)
-            demand(mark == marks[other, self.name] and len(ciphertext) == 1088, "not-authentic")
+            demand(mark == marks[other, self.name], "not-authentic")
         run.ciphertexts = marks
         bodies = [one.body for one in asked.encapsulations]
         run.transcript = transcript_of(context, run.digests, bodies)
@@ -239,11 +239,13 @@ class Country:
             run.links[other] = Pair.of(self.name, other).link(secret, run.transcript, CONFIRM)
         run.x25519, run.mlkem, run.secrets, run.stage = None, None, {}, CONFIRM
         macs = {o: confirmation(s, run.transcript, self.name, o) for o, s in secrets.items()}
-        return pb.Confirmations(confirmations=parcels(macs))
+        return pb.Confirmations(macs=joined(macs))
 
     # ---- a round -------------------------------------------------------------------------
 
-    def _contribute(self, context: bytes, asked: pb.ContributeRequest, model: bytes) -> pb.Reply:
+    def _contribute(
+        self, context: bytes, asked: pb.ContributeRequest, model: bytes, parts: bytes
+    ) -> pb.Reply:
         run = self._at(self.run.context if self.run else b"", CONFIRM)
         mechanism = self.terms.mechanism(asked.phase_kind)
         demand(run.last < asked.round <= min(LARGEST_ROUND, run.last + MOST_SKIPPED), "stale")
@@ -251,7 +253,7 @@ class Country:
         demand(run.contributed.count(asked.phase_kind) < limit, "budget")
         demand(context == round_context(self.terms, run, asked.round, mechanism, model), "stale")
         others = [one for one in run.roster if one != self.name]
-        for other, mac in unwrapped(asked.confirmations, others).items():
+        for other, mac in taken_apart(parts, others, MAC).items():
             demand(hmac.compare_digest(mac, run.expected[other]), "not-authentic")
         values = self.record(asked.round, asked.phase_kind, model)
         self._advance(run, asked.round)
@@ -259,7 +261,7 @@ class Country:
         run.last = asked.round
         self.round = round_keys(self.name, asked.round, context, run.links)
         self._advance(run, asked.round + 1)
-        return pb.Reply(contribution=self._contribution(self.round, mechanism, values))
+        return self._contribution(self.round, mechanism, values)
 
     def _advance(self, run: Run, to: int) -> None:
         while run.link_round < to:
@@ -267,9 +269,7 @@ class Country:
                 run.links[other] = Pair.of(self.name, other).link(link, run.transcript, CONTRIBUTE)
             run.link_round += 1
 
-    def _contribution(
-        self, now: Round, mechanism: Mechanism, values: Sequence[int]
-    ) -> pb.Contribution:
+    def _contribution(self, now: Round, mechanism: Mechanism, values: Sequence[int]) -> pb.Reply:
         assert self.run is not None
         roster = self.run.roster
         polynomial = [self._below_prime() for _ in range(self.terms.threshold(len(roster)))]
@@ -282,13 +282,14 @@ class Country:
         own_key = own_mask_key(seed, now.context, self.name)
         said = masked(words, self.name, own_key, now.masks).astype("<u8").tobytes()
         commitments = b"".join(place(one, shares[one]) for one in roster)
-        head = pb.ContributionHead(round=now.number, versions=self.terms.versions)
-        head.words_digest, head.seed_commitment = place(COORDINATOR, said), place(EVERYBODY, seed)
+        head = pb.ContributionHead(round=now.number, seed_commitment=place(EVERYBODY, seed))
+        head.versions_digest = versions_digest(self.terms.versions)
+        head.words_digest = words_digest(now.context, self.name, said)
         head.commitments_digest = commitments_digest(now.context, self.name, commitments)
         now.head = self._say(now.context, CONTRIBUTE, EVERYBODY, written(head))
-        made = pb.Contribution(head=now.head, words=said, commitments=commitments)
-        made.shares.extend(parcels(sealed))
-        return made
+        made = pb.Contribution(head=now.head, versions=self.terms.versions)
+        made.shares, made.commitments = joined(sealed), commitments
+        return pb.Reply(contribution=made, words=said)
 
     def _below_prime(self) -> int:
         while (drawn := int.from_bytes(self.draw(32), "big")) >= PRIME:
@@ -333,19 +334,18 @@ class Country:
         body = pb.Assent(round=now.number, countries=chosen)
         return pb.Reply(assent=self._say(context, AGREE, EVERYBODY, written(body)))
 
-    def _answer(self, context: bytes, asked: pb.AnswerRequest) -> pb.Reply:
+    def _answer(self, context: bytes, asked: pb.AnswerRequest, parts: bytes) -> pb.Reply:
         now = self._open_round(context, asked.round)
         chosen = self._check_set(asked.countries)
         demand(now.signed in {(), chosen}, "roster")
         self._check_assents(now, chosen, asked.assents)
-        marks = self._seed_commitments(now, chosen, asked.heads)
-        sealed = unwrapped(asked.shares, [one for one in chosen if one != self.name])
+        marks = self._seed_commitments(now, chosen, asked)
+        sealed = taken_apart(parts, [one for one in chosen if one != self.name], SEALED)
         opened = {self.name: now.own_share}
         opened |= {o: share for o, one in sealed.items() if (share := self._opened(o, one, marks))}
-        body = pb.Answer(round=now.number, versions=self.terms.versions, shares=parcels(opened))
+        body = pb.Answer(round=now.number, shares=joined(dict.fromkeys(chosen, NOTHING) | opened))
         body.unopenable.extend(one for one in chosen if one not in opened)
-        outside = {one: key for one, key in now.masks.items() if one not in chosen}
-        body.masks.extend(parcels(outside))
+        body.masks = joined({one: key for one, key in now.masks.items() if one not in chosen})
         now.masks, now.openers, now.own_share, now.answered = {}, {}, b"", True
         return pb.Reply(answer=self._say(context, ANSWER, COORDINATOR, written(body)))
 
@@ -364,17 +364,20 @@ class Country:
             demand((body.round, tuple(body.countries)) == (now.number, chosen), "roster")
 
     def _seed_commitments(
-        self, now: Round, chosen: Sequence[str], heads: Sequence[pb.Signed]
+        self, now: Round, chosen: Sequence[str], asked: pb.AnswerRequest
     ) -> dict[str, bytes]:
-        demand([one.sender for one in heads] == list(chosen), "roster")
-        marks = {}
-        for one in heads:
+        demand([one.sender for one in asked.heads] == list(chosen), "roster")
+        marks, held = {}, set()
+        for one in asked.heads:
             demand(len(one.body) <= LARGEST_HEAD, "malformed")
             demand(one.sender != self.name or one == now.head, "not-authentic")
             body = self._read(one, now.context, CONTRIBUTE, one.sender)
             head = parsed(pb.ContributionHead, body)
-            check_versions(head.versions, self.terms.versions)
             marks[one.sender] = head.seed_commitment
+            held.add(head.versions_digest)
+        demand({versions_digest(one) for one in asked.versions} == held, "malformed")
+        for versions in asked.versions:
+            check_versions(versions, self.terms.versions)
         return marks
 
     def _opened(self, owner: str, sealed: bytes, marks: Mapping[str, bytes]) -> bytes:
@@ -386,10 +389,3 @@ class Country:
             return AESGCM(now.openers[owner]).decrypt(sealed[:12], sealed[12:], place)
         except (InvalidTag, ValueError):
             return b""
-
-
-def exchanged(own: X25519PrivateKey, key: bytes) -> bytes:
-    try:
-        return own.exchange(X25519PublicKey.from_public_bytes(key))
-    except ValueError as fault:
-        raise No("not-authentic") from fault

@@ -1,6 +1,6 @@
 """What the coordinator does to open a sum, in other words than the project's own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,10 @@ from tests.vectors.derivations import (
     key_stream,
     own_mask_key,
     parsed,
+    taken_apart,
     unpacked,
+    versions_digest,
+    words_digest,
 )
 
 
@@ -29,7 +32,7 @@ class Opening:
     roster: tuple[str, ...]
     threshold: int
     mechanism: Mechanism
-    contributions: Mapping[str, pb.Contribution]
+    contributions: Mapping[str, pb.Reply]
     answers: Mapping[str, pb.Answer]
 
     def opened(self) -> list[int]:
@@ -43,40 +46,47 @@ class Opening:
         return lattice[:d]
 
     def words(self, owner: str) -> Words:
-        said = self.contributions[owner]
-        head = self.head(owner)
-        assert head.words_digest == self.bound(owner, "coordinator", said.words)
+        reply, head = self.contributions[owner], self.head(owner)
+        said = reply.contribution
+        assert head.words_digest == words_digest(self.context, owner, reply.words)
         made = commitments_digest(self.context, owner, said.commitments)
         assert head.commitments_digest == made
-        return np.frombuffer(said.words, dtype="<u8")
+        assert head.versions_digest == versions_digest(said.versions)
+        assert len(said.commitments) == 32 * len(self.roster)
+        assert len(said.shares) == 60 * (len(self.roster) - 1)
+        return np.frombuffer(reply.words, dtype="<u8")
 
     def own_mask(self, owner: str) -> bytes:
         """The key of the owner's mask, of the last t shares that it committed to."""
-        commitments = self.contributions[owner].commitments
-        shares = {}
-        for holder, answer in self.answers.items():
-            at = self.roster.index(holder)
-            given = contents(answer.shares).get(owner, b"")
-            if self.bound(owner, holder, given) == commitments[32 * at : 32 * at + 32]:
-                shares[at + 1] = given
+        said = self.contributions[owner].contribution
+        commitments, shares = taken_apart(said.commitments, self.roster, 32), {}
+        for at, holder in enumerate(self.roster, 1):
+            given = self.shares(holder).get(owner, b"")
+            if self.bound(owner, holder, given) == commitments[holder]:
+                shares[at] = given
         assert len(shares) >= self.threshold
-        seed = interpolated(dict(sorted(shares.items())[-self.threshold :]))
+        seed = interpolated(dict(list(shares.items())[-self.threshold :]))
         assert self.bound(owner, "roster", seed) == self.head(owner).seed_commitment
         return own_mask_key(seed, self.context, owner)
 
+    def shares(self, holder: str) -> dict[str, bytes]:
+        """The shares that a holder gave, by owner, those that did not open left out."""
+        if holder not in self.answers:
+            return {}
+        answer, chosen = self.answers[holder], sorted(self.contributions)
+        parts = taken_apart(answer.shares, chosen, 32)
+        return {one: part for one, part in parts.items() if one not in answer.unopenable}
+
     def without_the_absent(self, words: Words) -> Words:
+        outside = [one for one in self.roster if one not in self.contributions]
         for holder, answer in self.answers.items():
-            for absent, key in contents(answer.masks).items():
+            for absent, key in taken_apart(answer.masks, outside, 32).items():
                 stream = key_stream(key, len(words))
                 words = words - stream if absent > holder else words + stream
         return words
 
     def head(self, owner: str) -> pb.ContributionHead:
-        return parsed(pb.ContributionHead, self.contributions[owner].head.body)
+        return parsed(pb.ContributionHead, self.contributions[owner].contribution.head.body)
 
     def bound(self, owner: str, receiver: str, body: bytes) -> bytes:
         return bind(self.context, CONTRIBUTE, owner, receiver, body)
-
-
-def contents(parcels: Sequence[pb.Parcel]) -> dict[str, bytes]:
-    return {one.country: one.content for one in parcels}

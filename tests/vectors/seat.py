@@ -1,4 +1,4 @@
-"""The independent country in the place of one of ours, and lies told to it.
+"""The independent country in the place of one of ours, lies told to it, and changes to its words.
 
 A lie is told with the coordinator's own key.
 """
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
@@ -90,24 +91,44 @@ def refusal(reply: bytes) -> str:
 
 # ---- lies --------------------------------------------------------------------------------
 
+CIPHERTEXT, MAC, SEALED = 1088, 32, 60
+WRONG_PARTS = [
+    *("one missing", "the last missing", "all missing"),
+    *("one too many", "a byte short", "a byte more"),
+]
 ME, OTHER = "BE", "CZ"
 Change = Callable[[pb.RequestBody], object]
 STRANGER = SigningKey.from_bytes(b"zz" * 16)
-
-
-def told(asked: Country, honest: bytes, code: str, change: Change, **claims: object) -> None:
-    """The lie gets this code."""
-    assert refusal(asked.take(retold(honest, change, **claims))) == code  # type: ignore[arg-type]
 
 
 def nothing(_body: pb.RequestBody) -> None:
     pass
 
 
-def in_set_up(steps: int) -> tuple[World, Country]:
+def told(
+    asked: Country, honest: bytes, code: str, change: Change = nothing, **claims: object
+) -> None:
+    """The lie gets this code."""
+    assert refusal(asked.take(retold(honest, change, **claims))) == code  # type: ignore[arg-type]
+
+
+def other_parts(parts: Sequence[bytes]) -> dict[str, list[bytes]]:
+    """Parts that are not one for each country, by what is wrong with them."""
+    given = list(parts)
+    return {
+        "one missing": given[1:],
+        "the last missing": given[:-1],
+        "all missing": [],
+        "one too many": [*given, given[0]],
+        "a byte short": [*given[:-1], given[-1][:-1]],
+        "a byte more": [*given, b"\0"],
+    }
+
+
+def in_set_up(steps: int, name: str = ME) -> tuple[World, Country]:
     """A world after so many whole steps of set-up."""
     world = World.of(4, honest=2)
-    world.countries[ME] = seat = seat_of(ME, world.terms)  # type: ignore[assignment]
+    world.countries[name] = seat = seat_of(name, world.terms)  # type: ignore[assignment]
     for step in ("bundle", "encapsulate", "confirm")[:steps]:
         world.set_up(step)
     return world, seat.country  # type: ignore[attr-defined]
@@ -136,3 +157,42 @@ def zeros(world: World, number: int = 1) -> bytes:
     opened = world.coordinator.begin_round(number, "train", MODEL)
     world.countries[ME].given = [0] * 5  # type: ignore[attr-defined]
     return opened.contribute_request(ME)
+
+
+# ---- what is not as a country signed it --------------------------------------------------
+
+Alter = Callable[[pb.Reply], object]
+
+
+def first_byte(given: bytes) -> bytes:
+    return bytes([given[0] ^ 1]) + given[1:]
+
+
+def another_word(said: pb.Reply) -> None:
+    said.words = first_byte(said.words)
+
+
+def a_word_less(said: pb.Reply) -> None:
+    said.words = said.words[:-8]
+
+
+def another_commitment(said: pb.Reply) -> None:
+    said.contribution.commitments = first_byte(said.contribution.commitments)
+
+
+def other_versions(said: pb.Reply) -> None:
+    said.contribution.versions.root += 1
+
+
+def a_share_less(said: pb.Reply) -> None:
+    said.contribution.shares = said.contribution.shares[:-60]
+
+
+def a_share_more(said: pb.Reply) -> None:
+    said.contribution.shares += bytes(60)
+
+
+each_change = pytest.mark.parametrize(
+    "alter",
+    [another_word, a_word_less, another_commitment, other_versions, a_share_less, a_share_more],
+)

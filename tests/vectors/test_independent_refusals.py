@@ -11,20 +11,27 @@ import pytest
 from keys.identity import SigningKey
 from protocols.mechanism import Scope
 from protocols.proto import round_pb2 as pb
-from tests.support.federation import COUNT, IDENTITIES, TRAIN, retold, spoken
-from tests.vectors.derivations import ENCAPSULATE, No, bind
+from tests.support.federation import COUNT, IDENTITIES, TRAIN, parts_of, retold, spoken
+from tests.vectors.derivations import ENCAPSULATE, No, bind, taken_apart
 from tests.vectors.seat import (
+    CIPHERTEXT,
+    MAC,
     ME,
     OTHER,
     STRANGER,
+    WRONG_PARTS,
     Change,
     in_set_up,
     nothing,
+    other_parts,
     refusal,
     told,
     world_with,
     zeros,
 )
+
+LATE = "CZ"
+"""A country with two lower ones."""
 
 # ---- set-up ------------------------------------------------------------------------------
 
@@ -73,9 +80,8 @@ def test_a_swapped_bundle_that_its_country_signed() -> None:
         world.exchange("encapsulate", one)
     reply = pb.Reply.FromString(country.take(swapped))
     world.coordinator._encapsulations[ME] = reply.encapsulation.signed
-    world.coordinator._ciphertexts[ME] = {
-        one.country: one.content for one in reply.encapsulation.ciphertexts
-    }
+    given = reply.encapsulation.ciphertexts
+    world.coordinator._ciphertexts[ME] = taken_apart(given, [OTHER, "DK"], CIPHERTEXT)
     assert refusal(country.take(world.coordinator.confirm_request(ME))) == "not-authentic"
 
 
@@ -112,18 +118,20 @@ def test_its_own_bundle_is_not_the_one_it_sent() -> None:
     world.set_up("encapsulate")
 
 
-def test_a_ciphertext_that_was_not_signed_and_one_too_many() -> None:
-    world, country = in_set_up(2)
-    honest = world.coordinator.confirm_request(ME)
+def test_a_ciphertext_that_was_not_signed() -> None:
+    world, country = in_set_up(2, LATE)
+    honest = world.coordinator.confirm_request(LATE)
+    first, second = parts_of(honest, CIPHERTEXT)
+    for parts in ([bytes(CIPHERTEXT), second], [first, bytes(CIPHERTEXT)], [second, first]):
+        told(country, honest, "not-authentic", parts=parts)
+    world.set_up("confirm")
 
-    def other(body: pb.RequestBody) -> None:
-        body.confirm.ciphertexts[0].content = bytes(1088)
 
-    def more(body: pb.RequestBody) -> None:
-        body.confirm.ciphertexts.add(country=OTHER, content=bytes(1088))
-
-    told(country, honest, "not-authentic", other)
-    told(country, honest, "roster", more)
+@pytest.mark.parametrize("wrong", WRONG_PARTS)
+def test_ciphertexts_that_are_not_one_of_each_lower_country(wrong: str) -> None:
+    world, country = in_set_up(2, LATE)
+    honest = world.coordinator.confirm_request(LATE)
+    told(country, honest, "roster", parts=other_parts(parts_of(honest, CIPHERTEXT))[wrong])
     world.set_up("confirm")
 
 
@@ -161,18 +169,14 @@ def test_lists_of_ciphertexts_for_other_bundles_or_countries_or_not_as_it_sent_i
 
 def test_a_ciphertext_of_another_length_that_was_signed() -> None:
     world, country = in_set_up(2)
+    honest = world.coordinator.confirm_request(ME)
+    (whole,) = parts_of(honest, CIPHERTEXT)
+    mark = bind(world.terms.context, ENCAPSULATE, "AT", ME, whole[:-1])
 
-    def change(body: pb.RequestBody) -> None:
-        short = body.confirm.ciphertexts[0].content[:-1]
-        body.confirm.ciphertexts[0].content = short
-        mark = bind(world.terms.context, ENCAPSULATE, "AT", ME, short)
+    def alter(said: pb.Encapsulations) -> None:
+        said.encapsulations[0].ciphertext_digest = mark
 
-        def alter(said: pb.Encapsulations) -> None:
-            said.encapsulations[0].ciphertext_digest = mark
-
-        list_of("AT", alter)(body)
-
-    told(country, world.coordinator.confirm_request(ME), "not-authentic", change)
+    told(country, honest, "roster", list_of("AT", alter), parts=[whole[:-1]])
 
 
 def test_a_run_of_other_terms_and_a_second_roster() -> None:
@@ -219,13 +223,15 @@ def test_a_request_of_somebody_else_or_for_somebody_else() -> None:
     world, country = world_with(ME)
     honest = zeros(world)
     told(country, honest, "not-authentic", nothing, key=STRANGER)
-    told(country, honest, "stale", nothing, country=OTHER)
+    for receiver in (OTHER, ME, "coordinator", ""):
+        told(country, honest, "stale", nothing, receiver=receiver)
+    told(country, honest, "stale", nothing, sender=OTHER)
     told(country, honest, "stale", nothing, context=bytes(32))
     told(country, honest, "malformed", nothing, phase=pb.PHASE_ANSWER)
     told(country, honest, "malformed", nothing, phase=pb.PHASE_ANSWER, model=b"")
     told(country, honest, "malformed", nothing, model=bytes(48 * 2**20))
     assert refusal(country.take(b"\xff")) == "malformed"
-    unknown = pb.Signed(phase=300, sender="coordinator", receiver=ME)  # type: ignore[arg-type]
+    unknown = pb.Signed(phase=300, sender="coordinator", receiver="roster")  # type: ignore[arg-type]
     assert refusal(country.take(pb.Request(signed=unknown).SerializeToString())) == "malformed"
     assert not refusal(country.take(honest))
 
@@ -251,6 +257,14 @@ def test_a_request_under_other_documents_or_with_what_does_not_belong() -> None:
     assert not refusal(country.take(honest))
 
 
+def test_parts_where_none_belong() -> None:
+    for at, step in enumerate(("bundle", "encapsulate")):
+        world, country = in_set_up(at)
+        honest = getattr(world.coordinator, f"{step}_request")(ME)
+        told(country, honest, "malformed", parts=[bytes(MAC)])
+        world.set_up(step)
+
+
 @pytest.mark.parametrize("newer", ["root", "targets", "a country", "a stranger"])
 def test_newer_documents_than_its_own(newer: str) -> None:
     world, country = world_with(ME)
@@ -274,11 +288,18 @@ def test_a_wrong_mac_and_nothing_is_contributed(at: int) -> None:
     world, country = world_with(ME)
     honest = zeros(world)
 
-    def change(body: pb.RequestBody) -> None:
-        body.contribute.confirmations[at].content = bytes(32)
+    macs = parts_of(honest, MAC)
+    told(country, honest, "not-authentic", parts=[*macs[:at], bytes(MAC), *macs[at + 1 :]])
+    told(country, honest, "not-authentic", parts=[*macs[1:], macs[0]])
+    assert country.round is None
+    assert not refusal(country.take(honest))
 
-    told(country, honest, "not-authentic", change)
-    told(country, honest, "roster", lambda body: body.contribute.confirmations.pop())
+
+@pytest.mark.parametrize("wrong", WRONG_PARTS)
+def test_macs_that_are_not_one_of_each_other_country(wrong: str) -> None:
+    world, country = world_with(ME)
+    honest = zeros(world)
+    told(country, honest, "roster", parts=other_parts(parts_of(honest, MAC))[wrong])
     assert country.round is None
     assert not refusal(country.take(honest))
 
@@ -290,6 +311,8 @@ def test_a_repeated_place_with_other_words() -> None:
     twin = world.twin().begin_round(1, "train", b"another model")
     assert refusal(country.take(twin.contribute_request(ME))) == "stale"
     told(country, honest, "stale", nothing, model=b"another model")
+    told(country, honest, "stale", parts=[bytes(3 * MAC)])
+    told(country, honest, "stale", parts=[])
     assert country.take(honest) == first
 
 

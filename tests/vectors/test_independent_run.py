@@ -1,20 +1,29 @@
 """One country written from the page among countries of ours: sums are exact, and lies refused."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import product
 
 import numpy as np
 import pytest
 
 from keys.composite import CompositeSigningKey
+from protocols.errors import ProtocolFault, Refusal
 from protocols.mechanism import Rounding, Scope
 from protocols.private_sum.coordinator import CoordinatorRun
 from protocols.private_sum.country import CountryRun
-from protocols.private_sum.opening import OpenedSum
+from protocols.private_sum.opening import CoordinatorRound, OpenedSum
 from protocols.private_sum.view import OwnView
+from protocols.proto import round_pb2 as pb
 from tests.support.federation import COUNT, MODEL, NAMES, TRAIN, World, terms_of, versions_of
-from tests.vectors.derivations import composite_signer
-from tests.vectors.seat import Lattice, in_its_words, seat_of, world_with
+from tests.vectors.derivations import composite_signer, written
+from tests.vectors.seat import (
+    Alter,
+    Lattice,
+    each_change,
+    in_its_words,
+    seat_of,
+    world_with,
+)
 
 each_of_four = pytest.mark.parametrize("name", NAMES[:4])
 
@@ -71,6 +80,53 @@ def test_two_of_six_may_drop_out_around_it(name: str) -> None:
     first, second, *_ = without(name, size=6)
     require_sum(world, 1, "train", records_of(without(first, second, size=6)))
     require_sum(world, 2, "train", records_of(without(size=6)))
+
+
+ZEROS = np.zeros(TRAIN.dimension, np.int64)
+
+
+def its_contribution() -> tuple[CoordinatorRound, pb.Reply]:
+    world, _ = world_with("BE")
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    sent = world.countries["BE"].contribute(opened.contribute_request("BE"), ZEROS, ZEROS)
+    return opened, pb.Reply.FromString(sent)
+
+
+def require_refused(opened: CoordinatorRound, changed: bytes, honest: pb.Reply) -> None:
+    with pytest.raises((ProtocolFault, Refusal)):
+        opened.take_contribution("BE", changed)
+    assert opened.contributed == ()
+    opened.take_contribution("BE", written(honest))
+
+
+@each_change
+def test_our_coordinator_takes_nothing_that_is_not_as_it_signed_it(alter: Alter) -> None:
+    opened, honest = its_contribution()
+    changed = pb.Reply.FromString(written(honest))
+    alter(changed)
+    require_refused(opened, written(changed), honest)
+
+
+def words_first(words: bytes, rest: bytes) -> bytes:
+    return words + rest
+
+
+def words_twice(words: bytes, rest: bytes) -> bytes:
+    return words + rest + words
+
+
+def no_words(_words: bytes, rest: bytes) -> bytes:
+    return rest
+
+
+@pytest.mark.parametrize("place", [words_first, words_twice, no_words])
+def test_our_coordinator_wants_the_words_once_and_last(
+    place: Callable[[bytes, bytes], bytes],
+) -> None:
+    opened, honest = its_contribution()
+    words, rest = pb.Reply(words=honest.words), pb.Reply(contribution=honest.contribution)
+    assert written(rest) + written(words) == written(honest)
+    require_refused(opened, place(written(words), written(rest)), honest)
 
 
 COMPOSITE = {one: CompositeSigningKey.from_bytes(one.encode() * 32) for one in NAMES[:4]}

@@ -12,8 +12,21 @@ import pytest
 from keys.identity import SigningKey
 from protocols.private_sum.opening import OpenedSum
 from protocols.proto import round_pb2 as pb
-from tests.support.federation import IDENTITIES, retold, spoken
-from tests.vectors.seat import ME, OTHER, STRANGER, Change, agreed, begun, refusal, told
+from tests.support.federation import IDENTITIES, parts_of, retold, spoken
+from tests.vectors.derivations import versions_digest
+from tests.vectors.seat import (
+    ME,
+    OTHER,
+    SEALED,
+    STRANGER,
+    WRONG_PARTS,
+    Change,
+    agreed,
+    begun,
+    other_parts,
+    refusal,
+    told,
+)
 
 # ---- agree -------------------------------------------------------------------------------
 
@@ -37,6 +50,7 @@ def test_a_set_that_it_does_not_sign(named: list[str], code: str) -> None:
         body.agree.countries[:] = named
 
     told(country, opened.agree_request(ME), code, change)
+    told(country, opened.agree_request(ME), "malformed", parts=[bytes(SEALED)])
     world.agree(opened, ME)
 
 
@@ -60,7 +74,8 @@ def test_a_set_after_its_answer() -> None:
     world, country, opened = begun()
     world.answer(opened, ME)
 
-    told(country, opened.answer_request(ME), "stale", agree_instead, phase=pb.PHASE_AGREE)
+    honest = opened.answer_request(ME)
+    told(country, honest, "stale", agree_instead, phase=pb.PHASE_AGREE, parts=[])
 
 
 # ---- answer ------------------------------------------------------------------------------
@@ -134,7 +149,7 @@ def test_assents_that_are_none(
 def test_an_answer_for_the_roster_after_it_signed_a_smaller_set() -> None:
     _, country, opened = begun()
     honest = opened.answer_request(ME)
-    signing = retold(honest, agree_instead, phase=pb.PHASE_AGREE)
+    signing = retold(honest, agree_instead, phase=pb.PHASE_AGREE, parts=[])
     assert not refusal(country.take(signing))
     assert refusal(country.take(honest)) == "roster"
 
@@ -142,11 +157,7 @@ def test_an_answer_for_the_roster_after_it_signed_a_smaller_set() -> None:
 def test_a_second_answer() -> None:
     world, country, opened = begun()
     honest, first = opened.answer_request(ME), world.answer(opened, ME)
-
-    def change(body: pb.RequestBody) -> None:
-        body.answer.shares[0].content = bytes(60)
-
-    told(country, honest, "stale", change)
+    told(country, honest, "stale", parts=[bytes(3 * SEALED)])
     assert country.take(honest) == first
 
 
@@ -167,37 +178,96 @@ def test_an_answer_that_is_asked_for_in_the_name_of_another_round() -> None:
     world.answer(opened, ME)
 
 
+def head_of(sender: str, key: SigningKey, **fields: bytes) -> Change:
+    """Give the head of a country these fields, signed with this key."""
+
+    def change(body: pb.RequestBody) -> None:
+        place = next(one for one in body.answer.heads if one.sender == sender)
+        head = pb.ContributionHead.FromString(place.body)
+        head.MergeFrom(pb.ContributionHead(**fields))  # type: ignore[arg-type]
+        place.CopyFrom(spoken(place, head.SerializeToString(deterministic=True), key))
+
+    return change
+
+
 def test_heads_that_are_none() -> None:
     world, country, opened = begun()
     honest = opened.answer_request(ME)
-
-    def change_of(sender: str, key: SigningKey, **fields: object) -> Change:
-        def change(body: pb.RequestBody) -> None:
-            place = next(one for one in body.answer.heads if one.sender == sender)
-            head = pb.ContributionHead.FromString(place.body)
-            head.MergeFrom(pb.ContributionHead(**fields))  # type: ignore[arg-type]
-            place.CopyFrom(spoken(place, head.SerializeToString(deterministic=True), key))
-
-        return change
-
-    told(country, honest, "not-authentic", change_of(OTHER, STRANGER))
+    told(country, honest, "not-authentic", head_of(OTHER, STRANGER))
     mark = {"seed_commitment": bytes(32)}
-    told(country, honest, "not-authentic", change_of(ME, IDENTITIES[ME], **mark))
-    newer = {"versions": pb.DocumentVersions(root=4)}
-    told(country, honest, "documents-behind", change_of(OTHER, IDENTITIES[OTHER], **newer))
+    told(country, honest, "not-authentic", head_of(ME, IDENTITIES[ME], **mark))
     told(country, honest, "malformed", long_head)
     told(country, honest, "roster", lambda body: body.answer.heads.pop())
-    told(country, honest, "roster", lambda body: body.answer.shares.pop())
     world.answer(opened, ME)
+
+
+@pytest.mark.parametrize("wrong", WRONG_PARTS)
+def test_sealed_shares_that_are_not_one_of_each_other_country(wrong: str) -> None:
+    world, country, opened = begun()
+    honest = opened.answer_request(ME)
+    told(country, honest, "roster", parts=other_parts(parts_of(honest, SEALED))[wrong])
+    world.answer(opened, ME)
+
+
+# ---- document versions -------------------------------------------------------------------
+
+
+def of_other(versions: pb.DocumentVersions, *shown: pb.DocumentVersions) -> Change:
+    """Let OTHER's head name these versions, and show these too."""
+
+    def change(body: pb.RequestBody) -> None:
+        head_of(OTHER, IDENTITIES[OTHER], versions_digest=versions_digest(versions))(body)
+        body.answer.versions.extend(shown)
+
+    return change
+
+
+OLDER, NEWER = pb.DocumentVersions(root=3, targets=2), pb.DocumentVersions(root=4)
+NEWER_OF_ONE = pb.DocumentVersions(countries={"AT": 4})
+MANY = pb.DocumentVersions(countries={f"{at:03}": 0 for at in range(257)})
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (of_other(OLDER), "malformed"),
+        (lambda body: body.answer.versions.append(OLDER), "malformed"),
+        (lambda body: body.answer.ClearField("versions"), "malformed"),
+        (lambda body: body.answer.versions[0].CopyFrom(OLDER), "malformed"),
+        (of_other(OLDER, NEWER), "malformed"),
+        (of_other(NEWER, NEWER), "documents-behind"),
+        (of_other(NEWER_OF_ONE, NEWER_OF_ONE), "documents-behind"),
+        (of_other(MANY, MANY), "malformed"),
+    ],
+    ids=[
+        *("one missing", "one too many", "none", "others", "others than a head's"),
+        *("newer", "newer of a country", "of too many countries"),
+    ],
+)
+def test_versions_that_are_not_those_of_the_heads_or_newer(change: Change, code: str) -> None:
+    world, country, opened = begun()
+    told(country, opened.answer_request(ME), code, change)
+    world.answer(opened, ME)
+
+
+def test_older_versions_in_a_head_are_none_of_its_business() -> None:
+    _, country, opened = begun()
+    honest = opened.answer_request(ME)
+    assert not refusal(country.take(retold(honest, of_other(OLDER, OLDER))))
+
+
+# ---- what is answered --------------------------------------------------------------------
 
 
 def test_a_share_that_does_not_open_is_named_and_the_sum_opens_without_it() -> None:
     world, country, opened = begun()
-
-    def change(body: pb.RequestBody) -> None:
-        body.answer.shares[0].content = bytes(60)
-
-    reply = country.take(retold(opened.answer_request(ME), change))
+    honest = opened.answer_request(ME)
+    _, *others = parts_of(honest, SEALED)
+    reply = country.take(retold(honest, parts=[bytes(SEALED), *others]))
+    answer = pb.Answer.FromString(pb.Reply.FromString(reply).answer.body)
+    assert list(answer.unopenable) == ["AT"]
+    assert answer.shares[:32] == bytes(32)
+    assert len(answer.shares) == 4 * 32
     opened.take_answer(ME, reply)
     for one in ("AT", OTHER, "DK"):
         world.answer(opened, one)
