@@ -325,6 +325,15 @@ def _permit(held: Held, study: Study) -> Permit:
     permit = held.own.permit(study.digest)
     if permit is None:
         raise Refusal(ReasonCode.NO_PERMIT, "There is no permit for this study")
+    if permit.issued > held.view.now:
+        raise Refusal(
+            ReasonCode.NO_PERMIT,
+            "The permit for this study is from the future",
+            why=f"it was given at {permit.issued:%Y-%m-%d %H:%M:%S} UTC by the officer's clock; a "
+            "run charged before that could not be told from one that it does not cover",
+            fix="set both clocks right; the permit counts once that time has come here",
+            clause="node/permit-from-the-future",
+        )
     return permit
 
 

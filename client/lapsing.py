@@ -11,11 +11,9 @@ from sqlalchemy import Engine
 from client.decisions import Decisions, Subject
 from client.journal import Journal
 from client.runs import RunBook, RunSummary
-from client.standing import PERMITTED, study_standing
 from governance.audit.events import EventKind, Outcome
 from governance.database import transaction
 from governance.trust.bundle import CountryDocuments
-from governance.trust.view import TrustedView
 
 LONGEST_SILENCE = timedelta(days=7)
 """A run without a message for longer is void; a coordinator that comes back begins a new one."""
@@ -43,13 +41,13 @@ class Lapsing:
             elif quiet > LONGEST_OPEN:
                 self._runs.give_up_round(run.run)
 
-    def end_forbidden(self, view: TrustedView, own: CountryDocuments) -> None:
-        """End the runs whose study may not go on here."""
+    def end_forbidden(self, own: CountryDocuments, now: datetime) -> None:
+        """End the runs whose study the own country does not permit any more."""
         for run in self._runs.summaries(live=True):
-            study = view.study(run.study)
-            permit, withdrawal = own.permit(run.study), own.withdrawal(run.study)
-            if not study or study_standing(study, permit, withdrawal, view.now) != PERMITTED:
-                self._end(run, view.now)
+            permit = own.permit(run.study)
+            permitted = permit is not None and now < permit.conditions.expires
+            if own.withdrawal(run.study) is not None or not permitted:
+                self._end(run, now)
 
     def _end(self, run: RunSummary, now: datetime) -> None:
         subject = Subject(study=run.study, run=run.run)

@@ -176,7 +176,6 @@ class Node:
         try:
             if self._settings.enrolment is not None:
                 self.sync()
-            self._end_forbidden_runs()
             self._prepare_permitted()
         except RecordFault:
             return  # it may quote a record; the holdings have logged that there is one
@@ -187,7 +186,7 @@ class Node:
         """Let go of what nobody needs any more, and write down what was only counted."""
         try:
             self.decisions.settle()
-            self._lapsing.end_silent(self.now())
+            self._end_runs()
             fold_log(self._engine)
             self.highwater.move()
             self._forget_identities()
@@ -302,10 +301,12 @@ class Node:
                 _log.error("officer's file refused", extra={"path": file.name, "why": str(fault)})
                 file.replace(file.with_suffix(".refused"))
 
-    def _end_forbidden_runs(self) -> None:
-        own = self._own()
+    def _end_runs(self) -> None:
+        """Erase what no message is awaited for any more, be the coordinator there or not."""
+        own, now = self._own(), self.now()
+        self._lapsing.end_silent(now)
         if own is not None:
-            self._lapsing.end_forbidden(self.documents.view(self._clock()), own)
+            self._lapsing.end_forbidden(own, now)
 
     def prepare(self) -> None:
         """Be ready for the first message; what stands in the way is told by the tending."""
@@ -360,6 +361,7 @@ class Node:
     def note_start(self) -> None:
         """Log that the daemon has started. Raises OperationFault where its state is no newest."""
         self.highwater.move()
+        fold_log(self._engine)
         self._note_own(EventKind.NODE_STARTED)
 
     def note_stop(self) -> None:

@@ -12,7 +12,7 @@ from client.journal import Journal
 from client.runs import RunBook, RunRecord
 from client.steps import Reach, Step, unwatched
 from governance.audit.events import EventKind, Outcome
-from governance.database import transaction
+from governance.database import fold_log, transaction
 
 
 class Outbox:
@@ -60,6 +60,7 @@ class Outbox:
             if self._finished(admission):
                 self._end(admission, connection)
                 self._reach(Step.OUTBOX_ENDED)
+        fold_log(self._engine)  # so that no copy of the last state, and its keys, is left there
         self._reach(Step.OUTBOX_KEPT)
         return reply
 

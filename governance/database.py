@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -108,11 +108,13 @@ def transaction(engine: Engine, connection: Connection | None = None) -> Iterato
 def fold_log(engine: Engine) -> None:
     """Write the write-ahead log into the database and empty it, unless somebody is at work.
 
-    Until then the log may still hold what a later transaction deleted.
+    Until then the log may still hold what a later transaction deleted. Where it cannot be done now
+    it is left to the next time.
     """
     with closing(engine.raw_connection()) as raw:
         raw.execute("PRAGMA busy_timeout = 0")
-        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        with suppress(sqlite3.OperationalError):
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         raw.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
 
 

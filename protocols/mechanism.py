@@ -24,6 +24,8 @@ WRAP_BITS = 40
 """A sum leaves its lane with probability at most 2^-40."""
 LANE_BITS = (21, 32, 64)
 LARGEST_SCALE = 2**24
+SMALLEST_RATE = 1e-6
+"""Less than one patient of a large register: nobody would be sampled."""
 SMALLEST_NOISE_STD = 3
 """Variance of at least 9 lattice units a share: the discrete sum is then near the exact law."""
 FACTOR_MARGIN = 0.01
@@ -62,7 +64,7 @@ class Mechanism(BaseModel):
 
     phase: Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,31}$")]
     rounds: Annotated[int, Field(ge=1, le=MOST_ROUNDS)]
-    sampling_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    sampling_rate: Annotated[float, Field(ge=SMALLEST_RATE, le=1)] = 1.0
     dimension: Annotated[int, Field(ge=1, le=MOST_COORDINATES)]
     clip_norm: Annotated[float, Field(gt=0, le=1e6)]
     scale: Annotated[int, Field(ge=1, le=LARGEST_SCALE)]

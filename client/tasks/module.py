@@ -1,6 +1,6 @@
 """What a patient contributes to `train/module`: the whole gradient of an installed torch module.
 
-Layers of any kind that Opacus has per-sample gradients for may be in it. What one patient gives
+Layers of any kind may be in it that Opacus does not know to mix patients. What one patient gives
 must not depend on another, so the module sees one patient at a time: rows that it is given together
 change each other in the last places even where nothing mixes them, as the order of sums depends on
 their number, and with weights chosen to cancel the last places are the result. A module with
@@ -10,7 +10,6 @@ of the node's own: with the study's, which may be zero, nothing need show. torch
 the first such study is prepared, and only then.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -53,8 +52,8 @@ class TorchModule:
         _require_parts(self._module, task.parts)
         if next(self._module.buffers(), None) is not None:
             raise ValueError("the module has buffers, which would remember what they saw")
-        self._per_sample = _per_sample(self._module)
         self._require_separate(width, classes)
+        _require_known(self._module)
 
     def outputs(self, model: FloatArray, rows: FloatArray) -> FloatArray:
         """Return what the module gives, (patients, classes)."""
@@ -81,11 +80,8 @@ class TorchModule:
         self._load(model)
         self._module.train()
         found = np.zeros((len(rows), model.size))
-        with warnings.catch_warnings():
-            # Whether inputs need gradients is the study's matter; torch warns where they do not.
-            warnings.filterwarnings("ignore", message="Full backward hook is firing")
-            for place, (row, label) in enumerate(zip(_alone(rows), _alone(target), strict=True)):
-                found[place] = gradient(row, label)
+        for place, (row, label) in enumerate(zip(_alone(rows), _alone(target), strict=True)):
+            found[place] = gradient(row, label)
         return found
 
     def _given_or_zero(self, row: FloatArray) -> FloatArray:
@@ -100,7 +96,6 @@ class TorchModule:
         try:
             return self._gradient(row, target, residual)
         except Exception:  # noqa: BLE001 - whatever it fails with depends on a record
-            self._per_sample.zero_grad(set_to_none=True)
             return np.zeros(self._dimension)
 
     def _given(self, rows: FloatArray) -> FloatArray:
@@ -111,16 +106,21 @@ class TorchModule:
         return np.asarray(given.numpy(), dtype=np.float64)
 
     def _gradient(self, row: FloatArray, target: FloatArray, residual: Residual) -> FloatArray:
-        """Return the gradient of one patient, (dimension,), who comes alone."""
+        """Return the gradient of one patient, (dimension,), who comes alone.
+
+        It is handed back, and left nowhere in the module: what a layer ran for and was not used
+        for must not wait there for the next patient.
+        """
         import torch  # noqa: PLC0415
 
-        self._per_sample.zero_grad(set_to_none=True)
-        given = self._per_sample(torch.from_numpy(row))
-        given.backward(torch.from_numpy(residual(given.detach().numpy(), target)))
+        given = self._module(torch.from_numpy(row))
+        returned = torch.from_numpy(residual(given.detach().numpy(), target))
         named = dict(self._module.named_parameters())
-        parts = [_grad_sample(named[tensor.name]) for tensor in self._parts]
-        self._per_sample.zero_grad(set_to_none=True)
-        return np.concatenate(parts)
+        ordered = [named[tensor.name] for tensor in self._parts]
+        found = torch.autograd.grad(given, ordered, returned, allow_unused=True)
+        return np.concatenate(
+            [_flat(part, parameter) for part, parameter in zip(found, ordered, strict=True)]
+        )
 
     def _load(self, model: FloatArray) -> None:
         import torch  # noqa: PLC0415
@@ -169,13 +169,13 @@ def _as_it_is(outputs: FloatArray, target: FloatArray) -> FloatArray:
     return outputs - target + 1.0
 
 
-def _per_sample(module: "torch.nn.Module") -> Any:
-    from opacus.grad_sample import GradSampleModule  # noqa: PLC0415
+def _require_known(module: "torch.nn.Module") -> None:
+    """Raise ValueError where Opacus knows a layer to mix patients, or to remember them."""
+    from opacus.validators import ModuleValidator  # noqa: PLC0415
 
-    try:
-        return GradSampleModule(module, batch_first=True, loss_reduction="sum", strict=True)
-    except NotImplementedError as error:
-        raise ValueError("Opacus has no per-patient gradients for one of its layers") from error
+    faults = ModuleValidator.validate(module)
+    if faults:
+        raise ValueError(f"Opacus has no per-patient gradients for one of its layers: {faults[0]}")
 
 
 def _require_parts(module: "torch.nn.Module", declared: Sequence[Tensor]) -> None:
@@ -185,9 +185,8 @@ def _require_parts(module: "torch.nn.Module", declared: Sequence[Tensor]) -> Non
         raise ValueError(f"the module's parts are {listed}, and the study declares others")
 
 
-def _grad_sample(parameter: Any) -> FloatArray:
-    """Return one patient's part, flat; a layer that takes it for several rows has them added."""
-    found = parameter.grad_sample
+def _flat(found: Any, parameter: "torch.nn.Parameter") -> FloatArray:
+    """Return one part of a gradient, flat; zeros for a part that was not used."""
     if found is None:
         return np.zeros(parameter.numel())
-    return np.asarray(found.sum(dim=0).reshape(-1).numpy(), dtype=np.float64)
+    return np.asarray(found.reshape(-1).numpy(), dtype=np.float64)

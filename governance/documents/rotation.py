@@ -116,12 +116,13 @@ def _message(country: str, former: str, new: str, issued: datetime) -> bytes:
 
 
 def verifies(key: str, signature: str, message: bytes) -> bool:
-    """Whether the signature, base64, is the key's over the message."""
+    """Whether the signature, base64 in its one spelling, is the key's over the message."""
     try:
-        read_identity(key).verify(base64.b64decode(signature, validate=True), message)
+        raw = base64.b64decode(signature, validate=True)
+        read_identity(key).verify(raw, message)
     except (KeyFault, binascii.Error):
         return False
-    return True
+    return base64.b64encode(raw).decode() == signature
 
 
 def _fingerprint(key: str) -> str:

@@ -43,6 +43,9 @@ from protocols.signed import (
 
 LARGEST_REQUEST = 1 << 27
 """128 MiB: a model of 64 MiB and what goes with it, with room."""
+LARGEST_SAID = 1 << 23
+"""8 MiB for the words that are signed: the heads and assents of the largest roster, under two
+signatures each, with room. What a reader makes of them takes many times their size."""
 LARGEST_REPLY = 1 << 25
 """32 MiB: a million coordinates of 64 bits, and the shares for the largest roster."""
 REQUEST_LABEL = "pratique/request/v1"
@@ -131,7 +134,7 @@ class Request:
 def read_request(data: bytes) -> Request:
     """Return what a request claims. Raises Refusal MALFORMED."""
     envelope = parse(Envelope, data, LARGEST_REQUEST)
-    body = parse(RequestBody, envelope.signed.body, LARGEST_REQUEST)
+    body = parse(RequestBody, envelope.signed.body, LARGEST_SAID)
     if body.WhichOneof("content") != CONTENT.get(envelope.signed.phase, ""):
         raise malformed("its content is not that of its phase, or the phase is not known here")
     if len(body.versions.countries) > LARGEST_ROSTER:

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from protocols.errors import ProtocolFault
-from protocols.mechanism import SMALLEST_NOISE_STD, Mechanism
+from protocols.mechanism import SMALLEST_NOISE_STD, SMALLEST_RATE, Mechanism
 from protocols.tasks.evaluation import LINEAR_LABEL_BINS, Evaluation, ScoreTable
 from protocols.tasks.features import (
     Columns,
@@ -77,7 +77,7 @@ class Training(BaseModel, ABC):
     target: FeatureName
     inputs: Annotated[tuple[FeatureName, ...], Field(max_length=10_000)] = ()
     rounds: Annotated[int, Field(ge=1, le=10_000)]
-    sampling_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    sampling_rate: Annotated[float, Field(ge=SMALLEST_RATE, le=1)] = 1.0
     learning_rate: Annotated[float, Field(gt=0, le=1_000, allow_inf_nan=False)]
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     average_last: Annotated[float, Field(ge=0, le=1)] = 0.5

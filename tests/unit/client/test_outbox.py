@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from client.lapsing import LONGEST_SILENCE
+from client.lapsing import LONGEST_OPEN, LONGEST_SILENCE
 from client.node import Node
 from client.state import journal, runs
 from client.steps import Step
 from governance.database import transaction
+from protocols.channel import LinkFault
 from protocols.encoding import digest
 from protocols.errors import ReasonCode
 from protocols.private_sum.opening import CoordinatorRound, OpenedSum
@@ -96,6 +97,20 @@ def test_the_bytes_of_two_rounds_are_kept_and_every_place(trained: Trained) -> N
     assert [trained.repeated(number) for number in (3, 4)] == [None, None]
     assert trained.noise.draws == 1 + ROUNDS
     assert trained.node.ledger.entries() == charged
+
+
+def test_no_copy_of_a_former_state_stays_in_the_write_ahead_log(federation: Federation) -> None:
+    """With one, a thief of the node would have the mask keys of rounds that were answered."""
+    study = federation.approved(**TRAINING)
+    run, node = federation.ready(study), federation.nodes["DK"]
+    log = federation.home("DK").database.with_name("state.db-wal")
+    begun = run.contributed(1, "train", vector_to_bytes(np.zeros(study.mechanisms[1].dimension)))
+    assert log.stat().st_size == 0
+    before = node.runs.live(run.id).state
+    node.handle(begun.answer_request("DK"))
+    assert log.stat().st_size == 0
+    assert b"masks" in before
+    assert json.loads(node.runs.live(run.id).state)["open_round"] is None
 
 
 def test_an_ended_run_can_be_asked_for_a_week_and_its_secrets_are_gone_at_once(
@@ -223,3 +238,50 @@ def test_the_points_on_the_way_out_are_passed_in_order(federation: Federation) -
     model = vector_to_bytes(np.zeros(study.mechanisms[1].dimension))
     run.contributed(1, "train", model)
     assert steps == [*[step for step in Step if step.startswith("door/")], *outbox]
+
+
+def test_a_round_that_is_not_answered_for_a_day_is_given_up_and_the_next_opens(
+    agreed: Agreed,
+) -> None:
+    state = agreed.node.runs.live(agreed.run.id).state
+    assert json.loads(state)["open_round"]["masks"]
+    agreed.later(LONGEST_OPEN - timedelta(hours=1))
+    assert agreed.node.runs.live(agreed.run.id).state == state
+    agreed.later(timedelta(hours=2))
+    assert json.loads(agreed.node.runs.live(agreed.run.id).state)["open_round"] is None
+    agreed.federation.sync()
+    asked = {one: agreed.rounds[1].agree_request(one) for one in agreed.rounds[1].close()}
+    for country, frame in asked.items():
+        agreed.rounds[1].take_assent(country, agreed.federation.nodes[country].handle(frame))
+    assert code_of(agreed.node.handle(agreed.rounds[1].answer_request("DK"))) is ReasonCode.STALE
+    agreed.run.sum(3, "train", agreed.model)
+
+
+def test_silence_ends_a_run_though_the_coordinator_is_away(
+    agreed: Agreed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its documents nor anything else of it is needed to erase secrets."""
+
+    def away() -> None:
+        raise LinkFault("The coordinator cannot be reached")
+
+    monkeypatch.setattr(agreed.node, "sync", away)
+    agreed.federation.papers.now += LONGEST_SILENCE + timedelta(hours=1)
+    agreed.node.tend()
+    assert not agreed.node.runs.summaries(live=True)
+
+
+def test_a_withdrawal_ends_a_run_though_the_coordinator_is_away(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = federation.approved(**TRAINING)
+    federation.ready(study)
+    node = federation.nodes["DK"]
+
+    def away() -> None:
+        raise LinkFault("The coordinator cannot be reached")
+
+    monkeypatch.setattr(node, "sync", away)
+    federation.withdraw("DK", study)
+    node.tend()
+    assert not node.runs.summaries(live=True)

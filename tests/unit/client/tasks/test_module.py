@@ -1,4 +1,4 @@
-"""`train/module`: Opacus' per-sample gradients of installed modules, and what is refused."""
+"""`train/module`: one gradient for each patient of installed modules, and what is refused."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -219,6 +219,44 @@ def test_a_patient_at_whom_a_module_fails_gives_nothing_and_changes_nobody() -> 
     assert usual[2].any()
     assert np.array_equal(np.delete(usual, 2, axis=0), np.delete(other, 2, axis=0))
     assert found.outputs(model, odd)[2] == 0
+
+
+class Abandons(nn.Module):
+    """Runs a layer and then fails, or goes on without it, for a patient whom it makes large."""
+
+    def __init__(self, inputs: int, outputs: int, *, fails: bool) -> None:
+        super().__init__()
+        self.deep, self.fails = nn.Linear(inputs, 4), fails
+        self.head, self.short = nn.Linear(4, outputs), nn.Linear(inputs, outputs)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        deep = self.deep(rows)
+        if not (deep.abs() > 1e6).any():
+            return self.head(torch.relu(deep))
+        if self.fails:
+            raise RuntimeError("this patient is out of the ordinary")
+        return self.short(rows)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_layer_that_one_patient_leaves_unused_works_for_the_next(fails: bool) -> None:
+    """In this round and in the next, whatever weights the coordinator chose."""
+    net = Abandons(WIDTH, 1, fails=fails)
+    task = module(parts=declared(net), parameters={})
+    sized = Registered("abandons", 1, lambda _, *sizes: Abandons(*sizes, fails=fails))
+    found = built(task, sized)
+    model = np.full(task.dimension(FEATURES), 0.1)
+    model[0] = 1e300
+    rows = np.abs(np.random.default_rng(5).normal(size=(40, WIDTH)))
+    rows[:, 0] = 0.0
+    odd, target = rows.copy(), np.zeros((40, 1))
+    odd[0, 0] = 2.0
+    usual, other, again = (
+        found.gradients(model, part, target, _difference) for part in (rows, odd, rows)
+    )
+    assert usual[1:].any(axis=1).all()
+    assert np.array_equal(usual[1:], other[1:])
+    assert np.array_equal(usual, again)
 
 
 def _difference(outputs: FloatArray, target: FloatArray) -> FloatArray:
