@@ -52,7 +52,6 @@ class Opening:
         made = commitments_digest(self.context, owner, said.commitments)
         assert head.commitments_digest == made
         assert head.versions_digest == versions_digest(said.versions)
-        assert len(said.commitments) == 32 * len(self.roster)
         assert len(said.shares) == 60 * (len(self.roster) - 1)
         return np.frombuffer(reply.words, dtype="<u8")
 
@@ -60,22 +59,14 @@ class Opening:
         """The key of the owner's mask, of the last t shares that it committed to."""
         said = self.contributions[owner].contribution
         commitments, shares = taken_apart(said.commitments, self.roster, 32), {}
-        for at, holder in enumerate(self.roster, 1):
-            given = self.shares(holder).get(owner, b"")
+        for holder in sorted(self.answers):
+            given = taken_apart(self.answers[holder].shares, sorted(self.contributions), 32)[owner]
             if self.bound(owner, holder, given) == commitments[holder]:
-                shares[at] = given
+                shares[self.roster.index(holder) + 1] = given
         assert len(shares) >= self.threshold
         seed = interpolated(dict(list(shares.items())[-self.threshold :]))
         assert self.bound(owner, "roster", seed) == self.head(owner).seed_commitment
         return own_mask_key(seed, self.context, owner)
-
-    def shares(self, holder: str) -> dict[str, bytes]:
-        """The shares that a holder gave, by owner, those that did not open left out."""
-        if holder not in self.answers:
-            return {}
-        answer, chosen = self.answers[holder], sorted(self.contributions)
-        parts = taken_apart(answer.shares, chosen, 32)
-        return {one: part for one, part in parts.items() if one not in answer.unopenable}
 
     def without_the_absent(self, words: Words) -> Words:
         outside = [one for one in self.roster if one not in self.contributions]
