@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from protocols.errors import ProtocolFault
 from protocols.private_sum.context import RunTerms
+from protocols.private_sum.messages import read_request
 from protocols.private_sum.opening import CoordinatorRound
 from protocols.proto.round_pb2 import Assent, Reply, Signed
 from tests.support.federation import World, view_of
@@ -85,7 +86,7 @@ class Lying(RuleBasedStateMachine):
             reply = self.honest[country].receive(request, dies=dies)
         if reply:
             self.opened.clear()
-            self.liar.loot.hear(reply)
+            self.liar.loot.hear(reply, read_request(request).body.answer.countries)
             signed = Reply.FromString(reply).assent
             chosen = tuple(Assent.FromString(signed.body).countries)
             self.signed[signed.context, chosen][country] = signed
@@ -120,7 +121,7 @@ class Lying(RuleBasedStateMachine):
         """Ask all but some for their signatures, each on the set that it is told."""
         opened = self.round(self.latest - age, model)
         for one in set(self.without(but)) & set(self.honest):
-            self.tell(one, self.liar.agree_request(opened, one, self.set_for(one, shift)))
+            self.tell(one, self.liar.agree_request(opened, self.set_for(one, shift)))
 
     @rule(age=ages, model=models, but=groups, shift=shifts, mixed=st.booleans())
     def demand(self, age: int, model: bytes, but: set[int], shift: int, mixed: bool) -> None:

@@ -20,12 +20,12 @@ from keys.identity import SigningKey
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum.coordinator import CoordinatorRun
 from protocols.private_sum.country import CountryRun
-from protocols.private_sum.messages import write_request
+from protocols.private_sum.messages import sign_request, write_request
 from protocols.private_sum.opening import CoordinatorRound, OpenedSum
 from protocols.private_sum.view import OwnView
 from protocols.proto.round_pb2 import Reply, RequestBody, Signed
 from protocols.proto.round_pb2 import Request as Envelope
-from protocols.signed import bind
+from protocols.signed import bind, serialise
 from tests.support.documents import BOTH, COUNTRIES, both_key, node_keys
 from tests.support.federation import MODEL, TRAIN, World, refused, terms_of, versions_of
 from tests.support.nodes import Federation, code_of, last_refusal
@@ -141,14 +141,9 @@ def forged_requests(request: bytes, forge: Forge) -> Iterator[bytes]:
         body = RequestBody.FromString(envelope.signed.body)
         message = quoted(body)[number]
         message.signature = forge(message)
-        yield write_request(
-            KEYS["coordinator"].sign,
-            context=envelope.signed.context,
-            country=envelope.signed.receiver,
-            phase=envelope.signed.phase,
-            body=body,
-            model=envelope.model,
-        )
+        place = {"context": envelope.signed.context, "phase": envelope.signed.phase}
+        signed = sign_request(KEYS["coordinator"].sign, body=body, **place)
+        yield write_request(signed, model=envelope.model, parts=envelope.parts)
 
 
 class Forging:
@@ -174,7 +169,7 @@ class Forging:
         said(forged).signature = self.forge(said(forged))
         self.tried += 1
         with pytest.raises(Refusal) as refusal:
-            take(country, forged.SerializeToString())
+            take(country, serialise(forged))
         assert refusal.value.code is ReasonCode.NOT_AUTHENTIC
         take(country, reply)
 

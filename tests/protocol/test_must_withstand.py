@@ -19,7 +19,7 @@ from protocols.private_sum import setup
 from protocols.private_sum.coordinator import CoordinatorRun
 from protocols.private_sum.country import CountryRun
 from protocols.private_sum.opening import CoordinatorRound
-from protocols.proto.round_pb2 import Bundle, Contribution, Encapsulations, Reply, RequestBody
+from protocols.proto.round_pb2 import Bundle, Encapsulations, Reply, RequestBody
 from protocols.signed import serialise
 from tests.support.federation import (
     COORDINATOR_KEY,
@@ -28,6 +28,7 @@ from tests.support.federation import (
     ZEROS,
     World,
     coordinator_of,
+    parts_of,
     refused,
     retold,
     spoken,
@@ -103,9 +104,9 @@ def test_a_ciphertext_in_anothers_name_brings_nothing() -> None:
     def forge(content: RequestBody) -> None:
         message = content.confirm.encapsulations[0]
         message.CopyFrom(spoken(message, serialise(body), SigningKey.generate()))
-        content.confirm.ciphertexts[0].content = ciphertext
 
-    request = retold(world.coordinator.confirm_request("CZ"), forge)
+    honest = world.coordinator.confirm_request("CZ")
+    request = retold(honest, forge, parts=[ciphertext, *parts_of(honest, 1088)[1:]])
     with refused(world.countries["CZ"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
         world.countries["CZ"].confirm(request)
     for country in ("AT", "BE"):
@@ -177,7 +178,7 @@ def test_a_replayed_run_brings_nothing() -> None:
     opened = liar.contributed()
     run = liar.world.countries["AT"]
     for ask, request in (
-        (run.agree, past.agree_request(old, "AT", ROSTER[:4])),
+        (run.agree, past.agree_request(old, ROSTER[:4])),
         (run.answer, past.answer_request(old, "AT", ROSTER)),
         (run.answer, past.answer_request(old, "AT", ROSTER[:4])),
     ):
@@ -217,7 +218,7 @@ def test_a_study_changed_between_phases_opens_nothing(changes: dict[str, object]
     opened, foreign = liar.contributed(), other.contributed()
     run = liar.world.countries["AT"]
     with refused(run, ReasonCode.STALE):
-        run.agree(other.agree_request(foreign, "AT", ROSTER[:4]))
+        run.agree(other.agree_request(foreign, ROSTER[:4]))
     with refused(run, ReasonCode.STALE):
         run.answer(other.answer_request(foreign, "AT", ROSTER))
     changed = view_of("AT", terms_of(5, **{**terms, **changes}))
@@ -309,14 +310,13 @@ def test_a_country_killed_at_any_point_gives_the_liar_nothing(point: str) -> Non
             liar.safe(opened)
 
 
-def garbled(said: Contribution) -> Contribution:
+def garbled(reply: bytes) -> Reply:
     """Return a contribution of which nothing is as it should be but the signature."""
-    other = Contribution.FromString(said.SerializeToString())
-    other.words, other.commitments = os.urandom(len(said.words)), os.urandom(len(said.commitments))
-    for part in other.shares:
-        part.content = os.urandom(len(part.content))
-    head = spoken(said.head, said.head.body, IDENTITIES[said.head.sender])
-    other.head.CopyFrom(head)
+    other = Reply.FromString(reply)
+    said = other.contribution
+    other.words, said.commitments = os.urandom(len(other.words)), os.urandom(len(said.commitments))
+    said.shares = os.urandom(len(said.shares))
+    said.head.CopyFrom(spoken(said.head, said.head.body, IDENTITIES[said.head.sender]))
     return other
 
 
@@ -327,8 +327,8 @@ def test_garbage_of_colluders_opens_nothing_more(colluding: int) -> None:
     for country in liar.honest:
         liar.contribute(opened, country)
     for country in liar.colluders:
-        reply = Reply.FromString(liar.contribute(opened, country))
-        liar.loot.said(opened.terms.context)[country].CopyFrom(garbled(reply.contribution))
+        reply = liar.contribute(opened, country)
+        liar.loot.said(opened.terms.context)[country].CopyFrom(garbled(reply))
     assert liar.opens(opened) == ()
     for country in liar.honest:
         liar.answer(opened, country, ROSTER)

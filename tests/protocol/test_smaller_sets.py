@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from protocols.errors import ProtocolFault, ReasonCode, Refusal
+from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum.opening import CoordinatorRound, OpenedSum, VoidRound
 from protocols.proto.round_pb2 import (
     Answer,
@@ -24,6 +24,7 @@ from tests.support.federation import (
     World,
     refused,
     spoken,
+    state_of,
 )
 from tests.support.liar import Liar
 
@@ -56,16 +57,26 @@ def test_the_set_that_is_left_opens_and_nothing_else(late: str) -> None:
     assert liar.press(opened) == (left[:3],)
 
 
+def masks_of(world: World, country: str) -> dict[str, bytes]:
+    """Return the keys of a country's masks in its open round, by the other country."""
+    opened = state_of(world.countries[country]).open_round
+    assert opened is not None
+    return dict(opened.masks)
+
+
 def test_an_answer_holds_no_mask_key_of_a_pair_inside_the_set() -> None:
     liar = five()
     opened = liar.contributed(without=("CZ",))
     left = ("AT", "BE", "DK", "EE")
+    inside = {one: masks_of(liar.world, one) for one in ("AT", "BE", "DK")}
     liar.agree_all(opened, left)
     for country in ("AT", "BE", "DK"):
         signed = Reply.FromString(liar.answer(opened, country, left)).answer
         answer = Answer.FromString(signed.body)
-        assert [part.country for part in answer.masks] == ["CZ"]
-        assert [part.country for part in answer.shares] == list(left)
+        kept = [key for one, key in inside[country].items() if one != "CZ"]
+        assert answer.masks == inside[country]["CZ"]
+        assert not [key for key in kept if key in answer.SerializeToString()]
+        assert (len(answer.shares), list(answer.unopenable)) == (32 * len(left), [])
     assert liar.opens(opened) == (("AT", "BE", "DK"),)
 
 
@@ -250,7 +261,7 @@ def test_a_wrong_mask_key_of_a_member_voids_the_round_and_the_next_one_opens() -
     reply = world.countries["AT"].answer(opened.answer_request("AT"))
 
     def garble(answer: Answer) -> None:
-        answer.masks[0].content = os.urandom(32)
+        answer.masks = os.urandom(32)
 
     opened.take_answer("AT", with_answer(reply, "AT", garble))
     assert opened.open() == VoidRound("the check coordinates of the sum are not zero", ())
@@ -259,28 +270,31 @@ def test_a_wrong_mask_key_of_a_member_voids_the_round_and_the_next_one_opens() -
     assert (after.values == 5).all()
 
 
-def longer(answer: Answer) -> None:
-    answer.masks[0].content += b"0"
-
-
 @pytest.mark.parametrize(
     "change",
     [
-        longer,
-        lambda answer: answer.masks.pop(),
-        lambda answer: answer.masks.append(answer.masks[0]),
-        lambda answer: setattr(answer.masks[0], "country", "BE"),
+        lambda masks: masks + b"0",
+        lambda masks: masks[:-1],
+        lambda masks: b"",
+        lambda masks: masks + masks,
+        lambda masks: masks + os.urandom(3 * 32),
     ],
-    ids=["longer", "none", "twice", "inside"],
+    ids=["longer", "shorter", "none", "twice", "inside"],
 )
 def test_mask_keys_that_are_not_those_outside_the_set_are_not_taken(
-    change: Callable[[Answer], object],
+    change: Callable[[bytes], bytes],
 ) -> None:
+    """There is a place for each country outside the set, and for no other."""
     world = World.ready(5, colluding=1, honest=2)
     opened = closed(world, "EE")
     reply = world.countries["AT"].answer(opened.answer_request("AT"))
-    with pytest.raises((ProtocolFault, Refusal)):
-        opened.take_answer("AT", with_answer(reply, "AT", change))
+
+    def changed(answer: Answer) -> None:
+        answer.masks = change(answer.masks)
+
+    with pytest.raises(Refusal) as refusal:
+        opened.take_answer("AT", with_answer(reply, "AT", changed))
+    assert refusal.value.code is ReasonCode.ROSTER
     assert opened.answered == ()
     opened.take_answer("AT", reply)
     for country in ("BE", "CZ", "DK"):
@@ -300,7 +314,7 @@ def test_a_member_without_a_wanted_seed_voids_the_round_and_learns_nothing() -> 
     head = ContributionHead.FromString(reply.contribution.head.body)
     head.seed_commitment = os.urandom(32)
     lie = spoken(reply.contribution.head, serialise(head), IDENTITIES["EE"])
-    liar.loot.said(opened.terms.context)["EE"].head.CopyFrom(lie)
+    liar.loot.said(opened.terms.context)["EE"].contribution.head.CopyFrom(lie)
     liar.agree_all(opened, WITHOUT_DK)
     liar.answer_all(opened, WITHOUT_DK)
     assert liar.opens(opened) == (("AT", "BE", "CZ"),)

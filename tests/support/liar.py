@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from protocols.errors import Refusal
 from protocols.private_sum.assent import assent_body
 from protocols.private_sum.country import CountryRun
-from protocols.private_sum.messages import parcels
+from protocols.private_sum.messages import write_request
 from protocols.private_sum.opening import CoordinatorRound
 from protocols.proto.round_pb2 import (
     PHASE_AGREE,
     PHASE_ANSWER,
     AgreeRequest,
     AnswerRequest,
+    DocumentVersions,
+    Phase,
     Reply,
     RequestBody,
     Signed,
@@ -80,7 +82,7 @@ class Liar:
 
     def agree(self, opened: CoordinatorRound, country: str, chosen: Set) -> Signed:
         """Ask a country to sign that the sum over `chosen` may be opened."""
-        reply = self.world.countries[country].agree(self.agree_request(opened, country, chosen))
+        reply = self.world.countries[country].agree(self.agree_request(opened, chosen))
         signed = Reply.FromString(reply).assent
         self._assents[opened.terms.context, chosen][country] = signed
         return signed
@@ -95,7 +97,7 @@ class Liar:
         """Ask a country for its answer, with every assent that can be had or those given."""
         request = self.answer_request(opened, country, chosen, assents)
         reply = self.world.countries[country].answer(request)
-        self.loot.hear(reply)
+        self.loot.hear(reply, chosen)
         return reply
 
     def agree_all(self, opened: CoordinatorRound, chosen: Set) -> None:
@@ -108,11 +110,10 @@ class Liar:
         for country in self._members(chosen):
             self.answer(opened, country, chosen)
 
-    def agree_request(self, opened: CoordinatorRound, country: str, chosen: Set) -> bytes:
-        """Return a request to sign any set."""
+    def agree_request(self, opened: CoordinatorRound, chosen: Set) -> bytes:
+        """Return a request to sign any set, which every country can be shown."""
         content = AgreeRequest(round=opened.terms.round_number, countries=chosen)
-        context, body = opened.terms.context, RequestBody(agree=content)
-        return self.world.coordinator._desk.request(country, PHASE_AGREE, context, body)
+        return self._asked(opened, PHASE_AGREE, RequestBody(agree=content))
 
     def answer_request(
         self,
@@ -124,21 +125,15 @@ class Liar:
         """Return a request to answer for any set, with the heads and shares that there are."""
         context, said = opened.terms.context, self.loot.said(opened.terms.context)
         there = [one for one in sorted(set(chosen)) if one in said]
-        sealed = {
-            one: part.content
-            for one in there
-            for part in said[one].shares
-            if part.country == country
-        }
+        sealed = [self.loot.sealed(context, one, country) for one in there if one != country]
         content = AnswerRequest(
             round=opened.terms.round_number,
             countries=chosen,
-            heads=[said[one].head for one in there],
-            shares=parcels(sealed),
+            heads=[said[one].contribution.head for one in there],
+            versions=_each_once(said[one].contribution.versions for one in there),
             assents=self.assents(opened, chosen) if assents is None else assents,
         )
-        body = RequestBody(answer=content)
-        return self.world.coordinator._desk.request(country, PHASE_ANSWER, context, body)
+        return self._asked(opened, PHASE_ANSWER, RequestBody(answer=content), b"".join(sealed))
 
     def assents(self, opened: CoordinatorRound, chosen: Set) -> list[Signed]:
         """Return the assents that the liar can show: those given, and each colluder's."""
@@ -187,6 +182,12 @@ class Liar:
             assert len(chosen) + len(self.colluders) >= terms.honest + terms.colluding
         return found
 
+    def _asked(
+        self, opened: CoordinatorRound, phase: Phase, body: RequestBody, parts: bytes = b""
+    ) -> bytes:
+        signed = self.world.coordinator._desk.ask(phase, opened.terms.context, body)
+        return write_request(signed, parts=parts)
+
     def _members(self, chosen: Set) -> list[str]:
         return [one for one in chosen if one in self.honest]
 
@@ -194,6 +195,10 @@ class Liar:
         if country not in self.colluders:
             return self.world.countries[country]
         return CountryRun.from_bytes(self._kept[country], self.world.countries[country]._view)
+
+
+def _each_once(versions: Iterable[DocumentVersions]) -> list[DocumentVersions]:
+    return list({one.SerializeToString(deterministic=True): one for one in versions}.values())
 
 
 def assent(opened: CoordinatorRound, signer: str, chosen: Set, **claims: object) -> Signed:

@@ -20,10 +20,11 @@ from protocols.lattice import unpack
 from protocols.private_sum import ratchet, shares
 from protocols.private_sum.context import RoundTerms, RunTerms
 from protocols.private_sum.contribution import open_share, read_head, seed_key
-from protocols.private_sum.masking import WORDS_DTYPE, Masker
+from protocols.private_sum.masking import KEY_BYTES, WORDS_DTYPE, Masker
+from protocols.private_sum.messages import SEALED_BYTES, SHARE_BYTES, parted
 from protocols.private_sum.setup import ordered
 from protocols.private_sum.state import RunState
-from protocols.proto.round_pb2 import Answer, Contribution, Reply
+from protocols.proto.round_pb2 import Answer, Reply
 from protocols.signed import ROSTER
 
 FIELD = 2**61 - 1
@@ -47,33 +48,50 @@ class Openings:
     rank: int
 
 
+@dataclass(frozen=True)
+class Given:
+    """What an answer gives away: shares by owner, and keys of masks by country outside its set."""
+
+    shares: Mapping[str, bytes]
+    masks: Mapping[str, bytes]
+
+
 class Loot:
     """Replies that were heard and states that were taken; `colluders` are no victims."""
 
     def __init__(self, terms: RunTerms, colluders: Sequence[str] = ()) -> None:
         self._terms = terms
         self._honest = [one for one in terms.roster if one not in colluders]
-        self._said: dict[bytes, dict[str, Contribution]] = defaultdict(dict)
-        self._answers: dict[bytes, dict[str, list[Answer]]] = defaultdict(dict)
+        self._said: dict[bytes, dict[str, Reply]] = defaultdict(dict)
+        self._answers: dict[bytes, dict[str, list[Given]]] = defaultdict(dict)
         self._states: list[tuple[str, RunState]] = []
 
-    def hear(self, reply: bytes) -> None:
-        """Take a country's reply; those of set-up and assents hold no key, and add nothing."""
+    def hear(self, reply: bytes, chosen: Sequence[str] = ()) -> None:
+        """Take a country's reply; those of set-up and assents hold no key, and add nothing.
+
+        An answer was asked for the set `chosen`, which it does not name.
+        """
         said = Reply.FromString(reply)
         if said.HasField("contribution"):
             head = said.contribution.head
-            self._said[head.context].setdefault(head.sender, said.contribution)
+            self._said[head.context].setdefault(head.sender, said)
         if said.HasField("answer"):
-            answer = Answer.FromString(said.answer.body)
-            self._answers[said.answer.context].setdefault(said.answer.sender, []).append(answer)
+            given = self._given(Answer.FromString(said.answer.body), chosen)
+            self._answers[said.answer.context].setdefault(said.answer.sender, []).append(given)
 
     def take(self, country: str, state: bytes) -> None:
         """Take a country's stored state, as a colluder gives it or a thief finds it."""
         self._states.append((country, RunState.model_validate_json(state)))
 
-    def said(self, context: bytes) -> Mapping[str, Contribution]:
-        """Return the contributions of a round by country."""
+    def said(self, context: bytes) -> Mapping[str, Reply]:
+        """Return the replies that are contributions to a round, by country."""
         return self._said[context]
+
+    def sealed(self, context: bytes, owner: str, holder: str) -> bytes:
+        """Return the share that an owner sealed for another country of the roster."""
+        others = [one for one in self._terms.roster if one != owner]
+        sealed = self._said[context][owner].contribution.shares
+        return parted(sealed, others, SEALED_BYTES)[holder]
 
     def contributors(self) -> set[str]:
         """Return who has contributed to anything."""
@@ -103,6 +121,12 @@ class Loot:
         assert not values[opened.mechanism.dimension :].any()
         return values[: opened.mechanism.dimension]
 
+    def _given(self, answer: Answer, chosen: Sequence[str]) -> Given:
+        outside = [one for one in self._terms.roster if one not in chosen]
+        held = parted(answer.shares, chosen, SHARE_BYTES)
+        opened = {one: share for one, share in held.items() if one not in answer.unopenable}
+        return Given(opened, parted(answer.masks, outside, KEY_BYTES))
+
     def _vectors(self, opened: RoundTerms, there: Sequence[str]) -> Iterator[Vector]:
         for one in there:
             masks: Vector = {
@@ -121,7 +145,7 @@ class Loot:
         keys: dict[Pair, bytes] = {}
         for country, answers in self._answers[opened.context].items():
             for answer in answers:
-                keys |= {ordered(country, part.country): part.content for part in answer.masks}
+                keys |= {ordered(country, one): key for one, key in answer.masks.items()}
         for country, state in self._states:
             for peer, link in self._links(country, state, opened).items():
                 keys[ordered(country, peer)] = ratchet.mask_key(link, opened.context, country, peer)
@@ -139,36 +163,39 @@ class Loot:
                 seeds[owner] = seed
         return seeds
 
-    def _seed(self, opened: RoundTerms, owner: str, said: Contribution) -> bytes | None:
+    def _seed(self, opened: RoundTerms, owner: str, said: Reply) -> bytes | None:
         given = dict(self._shares(opened, owner, said))
         points = {}
         for holder, share in given.items():
             place = self._terms.roster.index(holder)
-            signed = said.commitments[HASH * place : HASH * (place + 1)]
+            signed = said.contribution.commitments[HASH * place : HASH * (place + 1)]
             if shares.commit(opened.context, owner, holder, share) == signed:
                 points[place + 1] = share
         try:
             seed = shares.combine(points)
         except ProtocolFault:
             return None
-        signed = read_head(said.head.body).seed_commitment
+        signed = read_head(said.contribution.head.body).seed_commitment
         return seed if shares.commit(opened.context, owner, ROSTER, seed) == signed else None
 
-    def _shares(
-        self, opened: RoundTerms, owner: str, said: Contribution
-    ) -> Iterator[tuple[str, bytes]]:
+    def _shares(self, opened: RoundTerms, owner: str, said: Reply) -> Iterator[tuple[str, bytes]]:
         """Yield shares of the owner's seed by holder: given, or unsealed by a state's keys."""
         for holder, answers in self._answers[opened.context].items():
             for answer in answers:
-                yield from ((holder, s.content) for s in answer.shares if s.country == owner)
-        sealed = {part.country: part.content for part in said.shares}
-        commitment = read_head(said.head.body).seed_commitment
+                if owner in answer.shares:
+                    yield holder, answer.shares[owner]
+        commitment = read_head(said.contribution.head.body).seed_commitment
         for holder, state in self._states:
             if holder == owner and state.open_round and _is_of(state, opened):
                 yield holder, state.open_round.own_share
             key = self._seals(holder, state, opened).get(owner)
             share = key and open_share(
-                opened.context, key, owner, holder, sealed[holder], commitment
+                opened.context,
+                key,
+                owner,
+                holder,
+                self.sealed(opened.context, owner, holder),
+                commitment,
             )
             if share:
                 yield holder, share

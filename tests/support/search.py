@@ -125,7 +125,7 @@ class Table:
         run = CountryRun.from_bytes(state, self._view)
         try:
             if what == "agree":
-                run.agree(self.liar.agree_request(self._opened, self._me, chosen))
+                run.agree(self.liar.agree_request(self._opened, chosen))
             else:
                 shown = () if chosen == self.roster else signers
                 signed = [assent(self._opened, one, chosen) for one in shown]

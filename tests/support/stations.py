@@ -17,7 +17,14 @@ from protocols.errors import ProtocolFault, ReasonCode, Refusal
 from protocols.private_sum import ratchet
 from protocols.private_sum.context import RunTerms
 from protocols.private_sum.country import CountryRun
-from protocols.private_sum.messages import CONTENT, Request, read_request
+from protocols.private_sum.masking import KEY_BYTES
+from protocols.private_sum.messages import (
+    CONTENT,
+    SHARE_BYTES,
+    Request,
+    parted,
+    read_request,
+)
 from protocols.private_sum.opening import CoordinatorRound
 from protocols.private_sum.state import RunState
 from protocols.private_sum.view import OwnView
@@ -126,23 +133,27 @@ class Station:
         elif request.phase == PHASE_AGREE:
             self._check_assent(number, Assent.FromString(said.assent.body))
         elif request.phase == PHASE_ANSWER:
-            self._check_answer(number, Answer.FromString(said.answer.body), before)
+            chosen = tuple(request.body.answer.countries)
+            self._check_answer(number, Answer.FromString(said.answer.body), chosen, before)
 
     def _check_assent(self, number: int, assent: Assent) -> None:
         assert number in self.given, "it signed for a round that it is not in"
         assert (assent.round, number not in self.signed) == (number, True)
         self.signed[number] = tuple(assent.countries)
 
-    def _check_answer(self, number: int, answer: Answer, before: RunState) -> None:
+    def _check_answer(
+        self, number: int, answer: Answer, chosen: tuple[str, ...], before: RunState
+    ) -> None:
         """Hold an answer against what it signed, and the state that is left against the round."""
-        about = {*(share.country for share in answer.shares), *answer.unopenable}
-        chosen = tuple(sorted(about))
         assert self.signed.get(number, chosen) == chosen, "it answered for another set"
         assert number in self.given
-        outside = [mask.country for mask in answer.masks]
-        assert outside == [one for one in self._view.terms.roster if one not in about]
         opened = before.open_round
         assert opened is not None
+        parted(answer.shares, chosen, SHARE_BYTES)
+        assert list(answer.unopenable) == sorted(set(answer.unopenable) & set(chosen))
+        outside = [one for one in self._view.terms.roster if one not in chosen]
+        masks = parted(answer.masks, outside, KEY_BYTES)
+        assert masks == {one: opened.masks[one] for one in outside}, "other keys than it may give"
         left = state_of(self.run)
         assert left.open_round is None, "an answered round is still open"
         for peer, link in left.links.items():
