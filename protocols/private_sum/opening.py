@@ -207,14 +207,13 @@ class CoordinatorRound:
         context = self._terms.context
         body = self._desk.open(signed, country, PHASE_ANSWER, context, COORDINATOR)
         answer = parse(Answer, body, LARGEST_BODY)
-        unopenable = frozenset(answer.unopenable)
-        if list(answer.unopenable) != sorted(unopenable & set(chosen)):
+        unopenable = list(answer.unopenable)
+        if unopenable and unopenable != sorted(set(unopenable) & set(chosen)):
             raise malformed(f"the answer of {country} is about others than it was asked")
         given = parted(answer.shares, chosen, SHARE_BYTES)
-        outside = [one for one in self._roster if one not in chosen]
-        masks = parted(answer.masks, outside, KEY_BYTES)
-        opened = {owner: share for owner, share in given.items() if owner not in unopenable}
-        keep(self._answers, country, _Given(opened, masks))
+        for owner in unopenable:
+            del given[owner]
+        keep(self._answers, country, _Given(given, parted(answer.masks, self._outside, KEY_BYTES)))
 
     def open(self) -> OpenedSum | VoidRound:
         """Return the sum with what is here, or why nothing opens; more may come afterwards."""
@@ -254,6 +253,11 @@ class CoordinatorRound:
 
     def _ask(self, phase: Phase, content: RequestBody) -> Signed:
         return self._desk.ask(phase, self._terms.context, content)
+
+    @cached_property
+    def _outside(self) -> tuple[str, ...]:
+        """The countries of the roster that are not in U, once the round is closed."""
+        return tuple(sorted(set(self._roster) - set(self._set)))
 
     def _member(self, country: str) -> tuple[str, ...]:
         """Return U, of which the country is one. Raises ProtocolFault."""
@@ -370,12 +374,13 @@ class CoordinatorRound:
         opened = unpack(words, self._terms.lane_bits)
         if opened[dimension:].any():
             return VoidRound("the check coordinates of the sum are not zero", ())
-        pairs = ((holder, owner) for holder in self.answered for owner in seeds)
+        whole = frozenset(self._answers)
+        useless = ((one, owner) for owner in seeds for one in whole - useful[owner])
         return OpenedSum(
             values=opened[:dimension],
             countries=tuple(seeds),
             variance=len(seeds) * self._terms.mechanism.noise_std**2,
-            unopenable=tuple(pair for pair in pairs if pair[0] not in useful[pair[1]]),
+            unopenable=tuple(sorted(useless)),
         )
 
     def _unmask_outside(self, chosen: Sequence[str], words: NDArray[np.uint64]) -> None:

@@ -7,6 +7,7 @@ hides because what it commits to is uniform; it lets a bad share be named instea
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache, reduce
+from operator import mul
 
 from protocols.errors import ProtocolFault
 from protocols.proto.round_pb2 import PHASE_CONTRIBUTE
@@ -41,8 +42,8 @@ def combine(shares: Mapping[int, bytes]) -> bytes:
     the commitment.
     """
     points = tuple(sorted(shares))
-    values = (_decode(shares[point]) for point in points)
-    return _encode(sum(w * v for w, v in zip(_weights(points), values, strict=True)) % PRIME)
+    values = [_decode(shares[point]) for point in points]
+    return _encode(sum(map(mul, _weights(points), values)) % PRIME)
 
 
 def commit(context: bytes, owner: str, holder: str, element: bytes) -> bytes:
