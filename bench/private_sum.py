@@ -1,9 +1,9 @@
 """What a private sum costs beside Flower's SecAgg+: `make bench-private-sum`.
 
 In this process and on the same vectors, round and round about: the state machines of both of our
-sides (`our_sum.py`), and flwr's own workflow and mod (`secagg_plus.py`). CPU time; medians over
-rounds, and over the clients of a round. Our first round does not count; flwr is warmed up with few
-values, since one of its rounds can take minutes.
+sides (`our_sum.py`), and flwr's own workflow and mod (`secagg_plus.py`). CPU time, and wall time
+beside it; medians over rounds, and over the clients of a round. Our first round does not count;
+flwr is warmed up with few values, since one of its rounds can take minutes.
 """
 
 import argparse
@@ -50,16 +50,20 @@ TERMS = {
 
 @dataclass
 class Measured:
-    """Seconds of each round: the median client's, and the server's."""
+    """Seconds of each round: the median client's, and the server's; CPU time and wall time."""
 
     clients: list[float] = field(default_factory=list)
     servers: list[float] = field(default_factory=list)
+    clients_wall: list[float] = field(default_factory=list)
+    servers_wall: list[float] = field(default_factory=list)
     upload: int = 0
 
     def add(self, watch: Stopwatch, upload: int) -> None:
         """Take a round's."""
         self.clients.append(of_client(watch.seconds))
         self.servers.append(watch.seconds["server"])
+        self.clients_wall.append(of_client(watch.wall))
+        self.servers_wall.append(watch.wall["server"])
         self.upload = upload
 
     def figures(self, prefix: str = "") -> dict[str, Any]:
@@ -67,6 +71,8 @@ class Measured:
         return {
             f"{prefix}client_ms": milliseconds(median(self.clients)),
             f"{prefix}server_ms": milliseconds(median(self.servers)),
+            f"{prefix}client_wall_ms": milliseconds(median(self.clients_wall)),
+            f"{prefix}server_wall_ms": milliseconds(median(self.servers_wall)),
             f"{prefix}upload_bytes": self.upload,
         }
 
