@@ -56,7 +56,8 @@ from tests.vectors.derivations import (
 
 COORDINATOR, EVERYBODY = "coordinator", "roster"
 CONTENTS = ("bundle", "encapsulate", "confirm", "contribute", "agree", "answer")
-LARGEST_REQUEST, LARGEST_HEAD, LARGEST_ROUND, LARGEST_ROSTER = 48 * 2**20, 2**16, 10**6, 256
+LARGEST_REQUEST, LARGEST_BODY, LARGEST_HEAD = 48 * 2**20, 8 * 2**20, 2**16
+LARGEST_ROUND, LARGEST_ROSTER = 10**6, 256
 MOST_SKIPPED = 10_000
 CIPHERTEXT, MAC, SEALED, NOTHING = 1088, 32, 60, bytes(32)
 
@@ -101,6 +102,7 @@ class Country:
         return self.replies[key]
 
     def _step(self, signed: pb.Signed, model: bytes, parts: bytes) -> pb.Reply:
+        demand(len(signed.body) <= LARGEST_BODY, "malformed")
         body = parsed(pb.RequestBody, signed.body)
         content = str(body.WhichOneof("content"))
         demand(content in CONTENTS and CONTENTS.index(content) + 1 == signed.phase, "malformed")

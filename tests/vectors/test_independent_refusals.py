@@ -251,7 +251,12 @@ def test_a_request_under_other_documents_or_with_what_does_not_belong() -> None:
 
     told(country, honest, "stale", agreement)
     told(country, honest, "unknown-study", study)
+
+    def long(body: pb.RequestBody) -> None:
+        body.study = "s" * 8 * 2**20
+
     told(country, honest, "malformed", many)
+    told(country, honest, "malformed", long)
     told(country, honest, "malformed", lambda body: body.ClearField("contribute"))
     told(country, world.coordinator.confirm_request(ME), "malformed", nothing, model=b"a model")
     assert not refusal(country.take(honest))
