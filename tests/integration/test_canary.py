@@ -154,7 +154,7 @@ def test_no_reply_holds_a_record_or_a_plaintext_contribution(
     for country, replies in said.items():
         assert all(code_of(reply) is None for reply in replies)
         assert canaries.found_in(b"".join(replies)) == [], country
-    words = read_reply(said["DK"][3], "DK", "contribution").contribution.words
+    words = read_reply(said["DK"][3], "DK", "contribution").words
     canaries.words("what left", np.frombuffer(words, "<u8"))
     assert "what left as <u8" in canaries.found_in(b"".join(said["DK"]))  # it does look there
 

@@ -9,6 +9,8 @@ import pytest
 
 from keys.identity import SigningKey
 from protocols.errors import ReasonCode
+from protocols.private_sum.country_round import NOTHING
+from protocols.private_sum.messages import SEALED_BYTES
 from protocols.private_sum.opening import OpenedSum, VoidRound
 from protocols.proto.round_pb2 import (
     PHASE_AGREE,
@@ -22,9 +24,11 @@ from protocols.signed import serialise
 from tests.support.federation import (
     IDENTITIES,
     World,
+    parts_of,
     refused,
     retold,
     spoken,
+    state_of,
 )
 
 
@@ -48,17 +52,18 @@ def test_a_set_other_than_the_roster_is_not_answered(countries: tuple[str, ...])
     def name(body: RequestBody) -> None:
         body.answer.countries[:] = countries
 
-    def name_with_parts(body: RequestBody) -> None:
+    def name_with_heads(body: RequestBody) -> None:
         name(body)
         kept = [head for head in body.answer.heads if head.sender in countries]
-        parts = [part for part in body.answer.shares if part.country in countries]
-        del body.answer.heads[:], body.answer.shares[:]
+        del body.answer.heads[:]
         body.answer.heads.extend(kept)
-        body.answer.shares.extend(parts)
 
-    for change in (name, name_with_parts):
+    honest = opened.answer_request("AT")
+    sealed = zip(("BE", "CZ"), parts_of(honest, SEALED_BYTES), strict=True)
+    parts = [part for owner, part in sealed if owner in countries]
+    for request in (retold(honest, name), retold(honest, name_with_heads, parts=parts)):
         with refused(world.countries["AT"], ReasonCode.ROSTER):
-            world.countries["AT"].answer(retold(opened.answer_request("AT"), change))
+            world.countries["AT"].answer(request)
     world.answer(opened, "AT")
 
 
@@ -110,10 +115,17 @@ def test_an_answer_needs_a_sealed_share_and_a_head_from_every_country() -> None:
     world = World.ready(3)
     opened = world.contributed()
     run, honest = world.countries["AT"], opened.answer_request("AT")
-    for part in ("shares", "heads"):
-        request = retold(honest, lambda body, part=part: getattr(body.answer, part).pop())
+    sealed = parts_of(honest, SEALED_BYTES)
+    for request in (
+        retold(honest, lambda body: body.answer.heads.pop()),
+        retold(honest, parts=sealed[:1]),
+        retold(honest, parts=[]),
+        retold(honest, parts=[*sealed, sealed[0]]),
+        retold(honest, parts=[*sealed, b"0"]),
+    ):
         with refused(run, ReasonCode.ROSTER):
             run.answer(request)
+    run.answer(honest)
 
 
 def test_a_head_in_anothers_name_is_refused() -> None:
@@ -165,10 +177,9 @@ def test_a_substituted_share_is_named_and_the_rest_opens() -> None:
     world = World.ready(4, colluding=1, honest=3)
     opened = world.contributed()
 
-    def swap(body: RequestBody) -> None:
-        body.answer.shares[0].content = os.urandom(60)
-
-    reply = world.countries["AT"].answer(retold(opened.answer_request("AT"), swap))
+    honest = opened.answer_request("AT")
+    parts = [os.urandom(SEALED_BYTES), *parts_of(honest, SEALED_BYTES)[1:]]
+    reply = world.countries["AT"].answer(retold(honest, parts=parts))
     opened.take_answer("AT", reply)
     for country in ("BE", "CZ", "DK"):
         world.answer(opened, country)
@@ -181,13 +192,13 @@ def test_shares_of_two_countries_exchanged_open_for_nobody() -> None:
     world = World.ready(3)
     opened = world.contributed()
 
-    def exchange(body: RequestBody) -> None:
-        one, other = body.answer.shares
-        one.content, other.content = other.content, one.content
-
-    reply = world.countries["AT"].answer(retold(opened.answer_request("AT"), exchange))
+    kept = state_of(world.countries["AT"]).open_round
+    assert kept is not None
+    honest = opened.answer_request("AT")
+    one, other = parts_of(honest, SEALED_BYTES)
+    reply = world.countries["AT"].answer(retold(honest, parts=[other, one]))
     answer = Answer.FromString(Reply.FromString(reply).answer.body)
-    assert [share.country for share in answer.shares] == ["AT"]
+    assert answer.shares == kept.own_share + 2 * NOTHING
     assert list(answer.unopenable) == ["BE", "CZ"]
 
 
@@ -196,12 +207,12 @@ def test_a_share_of_an_earlier_round_does_not_open() -> None:
     past = world.contributed(1)
     opened = world.contributed(2)
 
-    def old(body: RequestBody) -> None:
-        body.answer.shares[0].content = past._sealed["BE"]["AT"]
-
-    reply = world.countries["AT"].answer(retold(opened.answer_request("AT"), old))
+    honest = opened.answer_request("AT")
+    parts = [past._sealed["BE"][:SEALED_BYTES], *parts_of(honest, SEALED_BYTES)[1:]]
+    reply = world.countries["AT"].answer(retold(honest, parts=parts))
     answer = Answer.FromString(Reply.FromString(reply).answer.body)
     assert list(answer.unopenable) == ["BE"]
+    assert answer.shares[32:64] == NOTHING
 
 
 def test_a_wrong_share_by_a_holder_is_named_and_skipped() -> None:
@@ -211,7 +222,7 @@ def test_a_wrong_share_by_a_holder_is_named_and_skipped() -> None:
         world.answer(opened, country)
     signed = Reply.FromString(world.countries["AT"].answer(opened.answer_request("AT"))).answer
     answer = Answer.FromString(signed.body)
-    answer.shares[2].content = os.urandom(32)
+    answer.shares = answer.shares[:64] + os.urandom(32) + answer.shares[96:]
     lie = spoken(signed, serialise(answer), IDENTITIES["AT"])
     opened.take_answer("AT", serialise(Reply(answer=lie)))
     result = opened.open()
@@ -220,12 +231,19 @@ def test_a_wrong_share_by_a_holder_is_named_and_skipped() -> None:
 
 
 def test_a_share_that_is_not_what_its_owner_committed_to_is_named_and_skipped() -> None:
-    world = World.ready(4, colluding=1, honest=2)
+    """It is looked at once another holder's share, AT's here, has kept the seed from coming out."""
+    world = World.ready(6, colluding=0, honest=2)
     opened = world.contributed()
     other = opened._commitments["BE"][:32]
     opened._commitments["BE"] = other + os.urandom(32) + opened._commitments["BE"][64:]
-    for country in world.terms.roster:
+    for country in world.terms.roster[1:]:
         world.answer(opened, country)
+    signed = Reply.FromString(world.countries["AT"].answer(opened.answer_request("AT"))).answer
+    answer = Answer.FromString(signed.body)
+    answer.shares = answer.shares[:32] + os.urandom(32) + answer.shares[64:]
+    lie = spoken(signed, serialise(answer), IDENTITIES["AT"])
+    opened.take_answer("AT", serialise(Reply(answer=lie)))
     result = opened.open()
     assert isinstance(result, OpenedSum)
-    assert result.unopenable == (("BE", "BE"),)
+    assert (result.values == 0).all()
+    assert result.unopenable == (("AT", "BE"), ("BE", "BE"))

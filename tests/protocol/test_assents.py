@@ -11,6 +11,8 @@ import pytest
 
 from keys.identity import SigningKey
 from protocols.errors import ReasonCode
+from protocols.private_sum.country_round import NOTHING
+from protocols.private_sum.messages import SEALED_BYTES
 from protocols.private_sum.opening import CoordinatorRound
 from protocols.proto.round_pb2 import (
     PHASE_ANSWER,
@@ -26,9 +28,11 @@ from tests.support.federation import (
     IDENTITIES,
     MODEL,
     World,
+    parts_of,
     refused,
     retold,
     spoken,
+    state_of,
 )
 from tests.support.liar import Liar, assent
 
@@ -243,7 +247,7 @@ def test_a_head_of_another_round_is_refused() -> None:
     past = liar.contributed(1)
     opened = liar.contributed(2)
     liar.agree_all(opened, WITHOUT_EE)
-    old = liar.loot.said(past.terms.context)["BE"].head
+    old = liar.loot.said(past.terms.context)["BE"].contribution.head
     request = with_head(liar.answer_request(opened, "AT", WITHOUT_EE), 1, lambda _: old)
     with refused(liar.world.countries["AT"], ReasonCode.STALE, naming="BE"):
         liar.world.countries["AT"].answer(request)
@@ -262,19 +266,41 @@ def test_a_head_in_anothers_name_is_refused_for_a_smaller_set(key: SigningKey) -
     assert liar.opens(opened) == ()
 
 
-@pytest.mark.parametrize("part", ["heads", "shares"])
-def test_every_member_has_a_head_and_a_share_in_the_request(part: str) -> None:
+def test_every_member_has_a_head_in_the_request() -> None:
     liar = five()
     opened = liar.contributed()
     liar.agree_all(opened, WITHOUT_EE)
     run, honest = liar.world.countries["AT"], liar.answer_request(opened, "AT", WITHOUT_EE)
     for change in (
-        lambda body: getattr(body.answer, part).pop(),
-        lambda body: getattr(body.answer, part).append(getattr(body.answer, part)[0]),
-        lambda body: getattr(body.answer, part)[0].CopyFrom(getattr(body.answer, part)[1]),
+        lambda body: body.answer.heads.pop(),
+        lambda body: body.answer.heads.append(body.answer.heads[0]),
+        lambda body: body.answer.heads[0].CopyFrom(body.answer.heads[1]),
+        lambda body: body.answer.heads.reverse(),
     ):
         with refused(run, ReasonCode.ROSTER):
             run.answer(retold(honest, change))
+    assert liar.opens(opened) == ()
+
+
+def test_every_member_has_a_share_beside_the_request() -> None:
+    """None, one too few, one too many, and such as are cut; of the roster's, not only of U's."""
+    liar = five()
+    opened = liar.contributed()
+    liar.agree_all(opened, WITHOUT_EE)
+    run, honest = liar.world.countries["AT"], liar.answer_request(opened, "AT", WITHOUT_EE)
+    sealed = parts_of(honest, SEALED_BYTES)
+    assert len(sealed) == 3
+    of_the_roster = parts_of(liar.answer_request(opened, "AT", ROSTER), SEALED_BYTES)
+    for parts in (
+        [],
+        sealed[:2],
+        [*sealed, sealed[0]],
+        [*sealed, b"0"],
+        [*sealed[:2], sealed[2][:-1]],
+        of_the_roster,
+    ):
+        with refused(run, ReasonCode.ROSTER):
+            run.answer(retold(honest, parts=parts))
     assert liar.opens(opened) == ()
 
 
@@ -286,21 +312,18 @@ def test_a_substituted_share_opens_for_nobody_and_gives_nothing_else() -> None:
     liar.agree_all(opened, WITHOUT_EE)
 
     def sealed(number: CoordinatorRound, owner: str, holder: str) -> bytes:
-        said = liar.loot.said(number.terms.context)[owner]
-        return next(part.content for part in said.shares if part.country == holder)
+        return liar.loot.sealed(number.terms.context, owner, holder)
 
-    swapped = [sealed(opened, "DK", "BE"), sealed(past, "BE", "AT"), os.urandom(60)]
-
-    def swap(body: RequestBody) -> None:
-        for part, content in zip(body.answer.shares, swapped, strict=True):
-            part.content = content
-
+    swapped = [sealed(opened, "DK", "BE"), sealed(past, "BE", "AT"), os.urandom(SEALED_BYTES)]
     run = liar.world.countries["AT"]
-    reply = run.answer(retold(liar.answer_request(opened, "AT", WITHOUT_EE), swap))
+    kept = state_of(run).open_round
+    assert kept is not None
+    honest = liar.answer_request(opened, "AT", WITHOUT_EE)
+    reply = run.answer(retold(honest, parts=swapped))
     answer = Answer.FromString(Reply.FromString(reply).answer.body)
-    assert [part.country for part in answer.shares] == ["AT"]
+    assert answer.shares == kept.own_share + 3 * NOTHING
     assert list(answer.unopenable) == ["BE", "CZ", "DK"]
-    liar.loot.hear(reply)
+    liar.loot.hear(reply, WITHOUT_EE)
     assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
 
 
@@ -319,8 +342,12 @@ def test_a_share_opens_under_the_seed_that_its_owner_signed_with_it_and_no_other
     reply = liar.world.countries["AT"].answer(request)
     answer = Answer.FromString(Reply.FromString(reply).answer.body)
     assert list(answer.unopenable) == ["EE"]
-    liar.loot.hear(reply)
+    assert answer.shares[-32:] == NOTHING
+    liar.loot.hear(reply, WITHOUT_DK)
     assert liar.press(opened) == (("AT", "BE", "CZ"),)
+
+
+# ---- requests of another place
 
 
 def test_a_request_of_the_other_phase_or_round_is_refused() -> None:
@@ -329,11 +356,17 @@ def test_a_request_of_the_other_phase_or_round_is_refused() -> None:
     run = liar.world.countries["AT"]
     for other in (liar.begin(2), liar.begin(1, b"another model")):
         with refused(run, ReasonCode.STALE):
-            run.agree(liar.agree_request(other, "AT", WITHOUT_EE))
+            run.agree(liar.agree_request(other, WITHOUT_EE))
+    honest = liar.agree_request(opened, WITHOUT_EE)
     with refused(run, ReasonCode.MALFORMED):
-        run.agree(retold(liar.agree_request(opened, "AT", WITHOUT_EE), phase=PHASE_ANSWER))
-    with refused(run, ReasonCode.STALE):
-        run.agree(liar.agree_request(opened, "BE", WITHOUT_EE))
+        run.agree(retold(honest, phase=PHASE_ANSWER))
+    for receiver in ("AT", "BE", COORDINATOR, ""):
+        with refused(run, ReasonCode.STALE):
+            run.agree(retold(honest, receiver=receiver))
+    with refused(run, ReasonCode.MALFORMED):
+        run.agree(retold(honest, parts=[liar.loot.sealed(opened.terms.context, "BE", "AT")]))
     with refused(run, ReasonCode.NOT_AUTHENTIC):
-        run.agree(retold(liar.agree_request(opened, "AT", WITHOUT_EE), key=IDENTITIES["EE"]))
+        run.agree(retold(honest, key=IDENTITIES["EE"]))
+    with refused(run, ReasonCode.STALE):
+        run.agree(retold(honest, key=IDENTITIES["EE"], sender="EE"))
     assert liar.opens(opened) == ()

@@ -104,7 +104,7 @@ def test_masks_cancel_between_countries_only_when_all_saw_one_model(shown: bytes
     for country, opened in rounds.items():
         world.restart(country, entropy=lambda size: b"\x01" * size)
         reply = world.contribute(opened, country)
-        words += np.frombuffer(Reply.FromString(reply).contribution.words, np.uint64)
+        words += np.frombuffer(Reply.FromString(reply).words, np.uint64)
         masker.subtract(seed_key(opened.terms, country, seed), words)
     assert words.any() == (shown != MODEL)
 

@@ -111,7 +111,7 @@ def test_a_contribution_looks_like_noise_whatever_was_added(folder: Path) -> Non
         run = federation.ready(study, bytes([number]) * 16)
         opened = run.coordinator.begin_round(1, "histogram", b"")
         reply = federation.nodes["DK"].handle(opened.contribute_request("DK"))
-        words.append(read_reply(reply, "DK", "contribution").contribution.words)
+        words.append(read_reply(reply, "DK", "contribution").words)
     pairs = zip(_words(words[0]), _words(words[1]), strict=True)
     assert all(one != other for one, other in pairs)
     federation.close()

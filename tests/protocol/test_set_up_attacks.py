@@ -3,20 +3,22 @@
 Every test drives the real state machines of both sides; the attacker has the coordinator's key.
 """
 
+from collections.abc import Callable
+
 import pytest
 
-from keys.hybrid import HybridKey, encapsulate
+from keys.hybrid import MLKEM_CIPHERTEXT_BYTES, HybridKey, encapsulate
 from keys.identity import SigningKey
 from protocols.errors import ProtocolFault, ReasonCode, Refusal
 from protocols.private_sum import setup
 from protocols.private_sum.country import CountryRun
+from protocols.private_sum.messages import MAC_BYTES
 from protocols.proto.round_pb2 import (
     PHASE_CONFIRM,
     PHASE_ENCAPSULATE,
     Bundle,
     EncapsulationReply,
     Encapsulations,
-    Parcel,
     Reply,
     RequestBody,
 )
@@ -26,6 +28,7 @@ from tests.support.federation import (
     MODEL,
     ZEROS,
     World,
+    parts_of,
     refused,
     retold,
     spoken,
@@ -101,12 +104,10 @@ def test_a_colluding_country_that_shows_two_bundles_confirms_with_nobody_it_dece
 
     def deliver(body: RequestBody) -> None:
         body.confirm.encapsulations.extend(lists)
-        said = Reply.FromString(reply).encapsulation
-        body.confirm.ciphertexts.extend(
-            Parcel(country="AT", content=p.content) for p in said.ciphertexts if p.country == "BE"
-        )
 
-    asked = retold(world.coordinator.bundle_request("BE"), deliver, phase=PHASE_CONFIRM)
+    parts = [Reply.FromString(reply).encapsulation.ciphertexts[:MLKEM_CIPHERTEXT_BYTES]]
+    begun = world.coordinator.bundle_request("BE")
+    asked = retold(begun, deliver, parts=parts, phase=PHASE_CONFIRM)
     with refused(world.countries["BE"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
         world.countries["BE"].confirm(asked)
 
@@ -143,6 +144,15 @@ def encapsulated_world() -> World:
     return world
 
 
+def with_ciphertext(
+    world: World, ciphertext: bytes, change: Callable[[RequestBody], object] = lambda body: None
+) -> bytes:
+    """Return CZ's confirm request with another ciphertext of AT, the first of the lower ones."""
+    honest = world.coordinator.confirm_request("CZ")
+    parts = [ciphertext, *parts_of(honest, MLKEM_CIPHERTEXT_BYTES)[1:]]
+    return retold(honest, change, parts=parts)
+
+
 def test_a_ciphertext_in_anothers_name_is_refused() -> None:
     world = encapsulated_world()
     body, ciphertext = encapsulated_for(world, "AT", "CZ")
@@ -150,9 +160,8 @@ def test_a_ciphertext_in_anothers_name_is_refused() -> None:
     def forge(content: RequestBody) -> None:
         message = content.confirm.encapsulations[0]
         message.CopyFrom(spoken(message, body, SigningKey.generate()))
-        content.confirm.ciphertexts[0].content = ciphertext
 
-    request = retold(world.coordinator.confirm_request("CZ"), forge)
+    request = with_ciphertext(world, ciphertext, forge)
     with refused(world.countries["CZ"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
         world.countries["CZ"].confirm(request)
 
@@ -161,10 +170,7 @@ def test_a_ciphertext_other_than_the_signed_one_is_refused() -> None:
     world = encapsulated_world()
     _, ciphertext = encapsulated_for(world, "AT", "CZ")
 
-    def swap(content: RequestBody) -> None:
-        content.confirm.ciphertexts[0].content = ciphertext
-
-    request = retold(world.coordinator.confirm_request("CZ"), swap)
+    request = with_ciphertext(world, ciphertext)
     with refused(world.countries["CZ"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
         world.countries["CZ"].confirm(request)
 
@@ -177,10 +183,9 @@ def test_a_colluding_country_that_signs_two_lists_confirms_with_nobody() -> None
     def other(content: RequestBody) -> None:
         message = content.confirm.encapsulations[0]
         message.CopyFrom(spoken(message, body, IDENTITIES["AT"]))
-        content.confirm.ciphertexts[0].content = ciphertext
 
     world.exchange("confirm", "BE")
-    request = retold(world.coordinator.confirm_request("CZ"), other)
+    request = with_ciphertext(world, ciphertext, other)
     world.coordinator.take_confirmation("CZ", world.countries["CZ"].confirm(request))
     world.exchange("confirm", "AT")
     opened = world.coordinator.begin_round(1, "train", MODEL)
@@ -193,15 +198,18 @@ def test_nobody_contributes_before_every_mac_verifies() -> None:
     opened = world.coordinator.begin_round(1, "train", MODEL)
     honest = opened.contribute_request("AT")
 
-    def flip(body: RequestBody) -> None:
-        parcel = body.contribute.confirmations[1]
-        parcel.content = bytes([parcel.content[0] ^ 1]) + parcel.content[1:]
-
-    with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="CZ"):
-        world.countries["AT"].contribute(retold(honest, flip), ZEROS, ZEROS)
-    fewer = retold(honest, lambda body: body.contribute.confirmations.pop())
-    with refused(world.countries["AT"], ReasonCode.ROSTER):
-        world.countries["AT"].contribute(fewer, ZEROS, ZEROS)
+    macs = parts_of(honest, MAC_BYTES)
+    flipped = bytes([macs[1][0] ^ 1]) + macs[1][1:]
+    for parts, named in (
+        ([macs[0], flipped], "CZ"),
+        (macs[::-1], "BE"),
+        (parts_of(opened.contribute_request("BE"), MAC_BYTES), "BE"),
+    ):
+        with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming=named):
+            world.countries["AT"].contribute(retold(honest, parts=parts), ZEROS, ZEROS)
+    for parts in (macs[:1], [], [*macs, macs[0]], [*macs, b"0"]):
+        with refused(world.countries["AT"], ReasonCode.ROSTER):
+            world.countries["AT"].contribute(retold(honest, parts=parts), ZEROS, ZEROS)
     world.countries["AT"].contribute(honest, ZEROS, ZEROS)
 
 
@@ -231,10 +239,59 @@ def test_a_request_by_another_key_is_refused(phase: str) -> None:
 
 
 def test_a_request_for_another_country_is_refused() -> None:
+    """The words are for all; what the others made for AT tells BE that it is not the one meant."""
     world = World.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
-    with refused(world.countries["BE"], ReasonCode.STALE):
+    with refused(world.countries["BE"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
         world.countries["BE"].admit(opened.contribute_request("AT"))
+
+
+@pytest.mark.parametrize("receiver", ["AT", "BE", "coordinator", ""])
+@pytest.mark.parametrize("phase", ["bundle", "encapsulate", "confirm", "contribute", "answer"])
+def test_a_request_that_is_not_for_the_whole_roster_is_refused(phase: str, receiver: str) -> None:
+    """Else a country could be asked in words that the others never see."""
+    world = World.of(3)
+    for step in ("bundle", "encapsulate", "confirm"):
+        if phase == step:
+            break
+        world.set_up(step)
+    asking: object = world.coordinator
+    if phase == "contribute":
+        asking = world.coordinator.begin_round(1, "train", MODEL)
+    if phase == "answer":
+        asking = world.contributed()
+    run = world.countries["AT"]
+    request = retold(getattr(asking, f"{phase}_request")("AT"), receiver=receiver)
+    arguments = (ZEROS, ZEROS) if phase == "contribute" else ()
+    with refused(run, ReasonCode.STALE):
+        getattr(run, phase)(request, *arguments)
+
+
+@pytest.mark.parametrize("phase", ["bundle", "encapsulate"])
+def test_parts_where_none_belong_are_refused(phase: str) -> None:
+    world = World.of(3)
+    if phase == "encapsulate":
+        world.set_up("bundle")
+    honest = getattr(world.coordinator, f"{phase}_request")("AT")
+    with refused(world.countries["AT"], ReasonCode.MALFORMED):
+        getattr(world.countries["AT"], phase)(retold(honest, parts=[bytes(32)]))
+    getattr(world.countries["AT"], phase)(honest)
+
+
+def test_every_lower_country_has_a_ciphertext_beside_the_request() -> None:
+    world = encapsulated_world()
+    honest = world.coordinator.confirm_request("CZ")
+    given = parts_of(honest, MLKEM_CIPHERTEXT_BYTES)
+    assert len(given) == 2
+    assert parts_of(world.coordinator.confirm_request("AT"), MLKEM_CIPHERTEXT_BYTES) == []
+    for parts in ([], given[:1], [*given, given[0]], [*given, b"0"], [given[0], given[1][:-1]]):
+        with refused(world.countries["CZ"], ReasonCode.ROSTER):
+            world.countries["CZ"].confirm(retold(honest, parts=parts))
+    with refused(world.countries["CZ"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
+        world.countries["CZ"].confirm(retold(honest, parts=given[::-1]))
+    with refused(world.countries["AT"], ReasonCode.ROSTER):
+        world.countries["AT"].confirm(honest)
+    world.countries["CZ"].confirm(honest)
 
 
 def test_one_country_cannot_speak_as_another() -> None:
@@ -267,8 +324,7 @@ def test_a_key_of_small_order_stops_the_set_up() -> None:
     ciphertext, _ = encapsulate(setup.public_keys(bundle, "BE"))
     body = serialise(setup.encapsulations(world.terms, "BE", digests, {"CZ": ciphertext}))
     lie = spoken(signed, body, IDENTITIES["BE"], phase=PHASE_ENCAPSULATE)
-    parcel = Parcel(country="CZ", content=ciphertext)
-    said = Reply(encapsulation=EncapsulationReply(signed=lie, ciphertexts=[parcel]))
+    said = Reply(encapsulation=EncapsulationReply(signed=lie, ciphertexts=ciphertext))
     world.coordinator.take_encapsulation("BE", serialise(said))
     with refused(world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):
         world.countries["AT"].confirm(world.coordinator.confirm_request("AT"))

@@ -89,7 +89,7 @@ class Overheard:
         for country in world.terms.roster:
             reply = world.contribute(opened, country, self.values)
             if country == VICTIM:
-                said = read_reply(reply, country, "contribution").contribution.words
+                said = read_reply(reply, country, "contribution").words
                 self.sent.append(np.frombuffer(said, WORDS_DTYPE))
         masker = Masker(opened.terms.words)
         for peer, streams in self.pairs.items():
@@ -99,7 +99,7 @@ class Overheard:
         opened.close()
         for country in world.terms.roster:
             world.answer(opened, country)
-        seed = opened._seed(VICTIM, opened._usable(VICTIM))
+        seed, _ = opened._found(VICTIM)
         assert seed is not None
         key = seed_key(opened.terms, VICTIM, seed)
         self.seeds.append(masker.stream(key).copy())

@@ -19,9 +19,10 @@ from governance.errors import StorageFault
 from governance.ledger import Ledger
 from protocols.errors import ReasonCode
 from protocols.private_sum.country import CountryRun
-from protocols.private_sum.messages import read_reply
+from protocols.private_sum.messages import SEALED_BYTES, read_contribution
 from protocols.private_sum.opening import CoordinatorRound, OpenedSum
-from protocols.proto.round_pb2 import RequestBody
+from protocols.proto.round_pb2 import Reply, RequestBody
+from protocols.signed import serialise
 from tests.support.documents import raw_key
 from tests.support.nodes import Federation, Run, code_of, last_refusal, records, retold
 
@@ -415,7 +416,9 @@ def test_a_contribution_says_nothing_but_what_the_protocol_has(
     federation: Federation, opened: CoordinatorRound
 ) -> None:
     reply = federation.nodes["DK"].handle(opened.contribute_request("DK"))
-    contribution = read_reply(reply, "DK", "contribution").contribution
-    assert len(contribution.words) == 8 * opened.terms.words
-    assert len(contribution.shares) == 3
-    assert contribution.SerializeToString(deterministic=True)
+    contribution, words = read_contribution(reply, "DK", 8 * opened.terms.words)
+    assert len(words) == 8 * opened.terms.words
+    assert len(contribution.shares) == 3 * SEALED_BYTES
+    assert len(contribution.commitments) == 4 * 32
+    said = Reply(contribution=contribution, words=bytes(words))
+    assert serialise(said) == reply, "there is nothing else in it"

@@ -18,9 +18,15 @@ from governance.errors import DocumentFault
 from governance.ledger import LedgerView, Terms
 from protocols.errors import ReasonCode
 from protocols.private_sum.context import DocumentVersions
-from protocols.private_sum.messages import LARGEST_REQUEST, refusal_reply, write_request
+from protocols.private_sum.messages import (
+    LARGEST_REQUEST,
+    refusal_reply,
+    sign_request,
+    write_request,
+)
 from protocols.proto.round_pb2 import PHASE_BUNDLE, BundleRequest, RequestBody
 from protocols.proto.round_pb2 import Request as Envelope
+from protocols.signed import sign_message
 from tests.support.documents import DAY, raw_key, withdrawal
 from tests.support.nodes import Federation, code_of, last_refusal, records, retold
 
@@ -323,9 +329,36 @@ def test_a_coordinator_with_another_key_is_not_authentic(
     refused(federation.nodes["DK"], run.request("bundle", "DK"), ReasonCode.NOT_AUTHENTIC)
 
 
-def test_a_request_for_another_country_is_stale(federation: Federation, study: Study) -> None:
+def test_a_request_for_one_country_alone_is_stale(federation: Federation, study: Study) -> None:
+    """A node is asked what all are asked, in the same bytes, or it does not answer."""
     run = federation.run(study)
-    refused(federation.nodes["DK"], run.request("bundle", "EE"), ReasonCode.STALE)
+    for receiver in ("DK", "EE", "coordinator"):
+        frame = alone(run.request("bundle", "DK"), receiver)
+        refused(federation.nodes["DK"], frame, ReasonCode.STALE)
+    assert run.request("bundle", "DK") == run.request("bundle", "EE")
+    assert code_of(federation.nodes["DK"].handle(run.request("bundle", "EE"))) is None
+
+
+def alone(frame: bytes, receiver: str) -> bytes:
+    """Return a request that the coordinator addresses to one receiver."""
+    said = Envelope.FromString(frame).signed
+    place = {"phase": said.phase, "context": said.context, "sender": said.sender}
+    return write_request(sign_message(raw_key(1).sign, receiver=receiver, body=said.body, **place))
+
+
+def test_what_was_made_for_another_country_is_not_taken(
+    federation: Federation, study: Study
+) -> None:
+    """Nothing is charged: that the other countries' proofs are for EE shows before anything."""
+    run = federation.ready(study)
+    opened = run.coordinator.begin_round(1, "histogram", b"")
+    frame = opened.contribute_request("EE")
+    refused(federation.nodes["DK"], frame, ReasonCode.NOT_AUTHENTIC)
+    cut = Envelope.FromString(opened.contribute_request("DK"))
+    for parts in (b"", cut.parts[:-1], cut.parts + cut.parts[:32]):
+        cut.parts = parts
+        refused(federation.nodes["DK"], cut.SerializeToString(), ReasonCode.ROSTER)
+    assert code_of(federation.nodes["DK"].handle(opened.contribute_request("DK"))) is None
 
 
 def test_terms_of_the_coordinator_own_making_are_stale(
@@ -353,8 +386,8 @@ def test_a_roster_that_is_not_the_study_is_refused(
         versions=federation.versions.to_proto(),
         bundle=BundleRequest(roster=roster),
     )
-    said = {"context": terms.context, "country": "DK", "phase": PHASE_BUNDLE}
-    frame = write_request(raw_key(1).sign, body=body, model=b"", **said)
+    said = {"context": terms.context, "phase": PHASE_BUNDLE}
+    frame = write_request(sign_request(raw_key(1).sign, body=body, **said))
     refused(federation.nodes["DK"], frame, ReasonCode.ROSTER)
 
 
@@ -569,19 +602,10 @@ def test_every_refusal_is_in_the_log_with_its_reason(federation: Federation, stu
 def test_of_a_round_that_a_country_is_not_in_nothing_is_asked(
     federation: Federation, study: Study, phase: str
 ) -> None:
-    """The coordinator signs, for PT, what it asks of a country that did contribute."""
+    """PT gets what is asked of a country that did contribute."""
     run = federation.ready(study)
     opened = run.agreed(run.contributed(1, "histogram", without={"PT"}))
     asks = {"agree": opened.agree_request, "answer": opened.answer_request}
-    signed = Envelope.FromString(asks[phase]("DK")).signed
-    body = RequestBody.FromString(signed.body)
-    frame = write_request(
-        raw_key(1).sign,
-        context=signed.context,
-        country="PT",
-        phase=signed.phase,
-        body=body,
-        model=b"",
-    )
+    frame = asks[phase]("DK")
     found = refused(federation.nodes["PT"], frame, ReasonCode.STALE)
     assert "did not contribute to" in found["what"]

@@ -2,6 +2,7 @@ import os
 
 import numpy as np
 import pytest
+from blake3 import blake3
 
 from protocols.errors import Refusal
 from protocols.lattice import pack, unpack
@@ -20,8 +21,8 @@ from protocols.private_sum.contribution import (
 )
 from protocols.private_sum.masking import Masker
 from protocols.private_sum.ratchet import mask_key
-from protocols.proto.round_pb2 import ContributionHead
-from protocols.signed import serialise
+from protocols.proto.round_pb2 import PHASE_CONTRIBUTE, ContributionHead
+from protocols.signed import COORDINATOR, bind, serialise
 from tests.unit.protocols.private_sum.test_context import ROUND
 
 CONTEXT, KEY = ROUND.context, b"k" * 32
@@ -42,8 +43,7 @@ def links_of(country: str) -> dict[str, bytes]:
 
 def words_of(country: str, seed: bytes) -> np.ndarray:
     masks = {one: mask_key(link, CONTEXT, country, one) for one, link in links_of(country).items()}
-    words = masked_words(ROUND, country, seed, masks, VALUES, Masker(ROUND.words))
-    return np.frombuffer(words, np.uint64)
+    return masked_words(ROUND, country, seed, masks, VALUES, Masker(ROUND.words))
 
 
 def test_masks_of_all_pairs_cancel_and_own_masks_come_off() -> None:
@@ -106,6 +106,23 @@ def test_a_head_that_is_too_long_is_refused() -> None:
         read_head(serialise(ContributionHead(words_digest=bytes(LARGEST_HEAD))))
 
 
+def test_words_leave_in_one_byte_order() -> None:
+    words = words_of("AT", b"s" * 32)
+    assert (words.dtype, words.shape) == (np.dtype("<u8"), (ROUND.words,))
+    assert words.flags.c_contiguous
+
+
+def test_a_words_digest_is_of_their_blake3_at_their_place() -> None:
+    words = words_of("AT", b"s" * 32)
+    view = words.data.cast("B")
+    expected = bind(CONTEXT, PHASE_CONTRIBUTE, "AT", COORDINATOR, blake3(words.tobytes()).digest())
+    assert words_digest(ROUND, "AT", view) == words_digest(ROUND, "AT", bytes(view)) == expected
+
+
 def test_digests_and_keys_have_owners() -> None:
+    for place in range(8):
+        changed = bytearray(8)
+        changed[place] = 1
+        assert words_digest(ROUND, "AT", bytes(changed)) != words_digest(ROUND, "AT", bytes(8))
     assert words_digest(ROUND, "AT", b"w") != words_digest(ROUND, "BE", b"w")
     assert seed_key(ROUND, "AT", KEY) != seed_key(ROUND, "BE", KEY)

@@ -1,9 +1,14 @@
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 
+from keys.hybrid import MLKEM_CIPHERTEXT_BYTES
 from protocols.errors import ProtocolFault, ReasonCode, Refusal
 from protocols.private_sum.coordinator import CoordinatorRun
 from protocols.private_sum.messages import refusal_reply
-from protocols.proto.round_pb2 import Reply
+from protocols.proto.round_pb2 import Confirmations, Reply
+from protocols.proto.round_pb2 import Request as Envelope
 from protocols.signed import serialise
 from tests.support.federation import (
     COORDINATOR_KEY,
@@ -11,6 +16,7 @@ from tests.support.federation import (
     MODEL,
     World,
     coordinator_of,
+    spoken,
     terms_of,
     versions_of,
 )
@@ -112,9 +118,91 @@ def test_a_ciphertext_that_was_not_signed_is_not_passed_on() -> None:
     world.set_up("bundle")
     request = world.coordinator.encapsulate_request("AT")
     said = Reply.FromString(world.countries["AT"].encapsulate(request))
-    said.encapsulation.ciphertexts[0].content = bytes(1088)
-    with pytest.raises(Refusal, match="AT"):
-        world.coordinator.take_encapsulation("AT", serialise(said))
+    made = said.encapsulation.ciphertexts
+    first, second = made[:MLKEM_CIPHERTEXT_BYTES], made[MLKEM_CIPHERTEXT_BYTES:]
+    for wrong in (bytes(MLKEM_CIPHERTEXT_BYTES) + second, second + first):
+        said.encapsulation.ciphertexts = wrong
+        with pytest.raises(Refusal, match="AT"):
+            world.coordinator.take_encapsulation("AT", serialise(said))
+    for wrong in (b"", first, made + first, made + b"0", made[:-1]):
+        said.encapsulation.ciphertexts = wrong
+        with pytest.raises(Refusal) as refusal:
+            world.coordinator.take_encapsulation("AT", serialise(said))
+        assert refusal.value.code is ReasonCode.ROSTER
+    with pytest.raises(ProtocolFault, match="AT"):
+        world.coordinator.confirm_request("BE")
+
+
+@pytest.mark.parametrize("length", [0, 32, 63, 65, 96])
+def test_macs_are_one_for_each_other_country(length: int) -> None:
+    world = World.of(3)
+    world.set_up("bundle")
+    world.set_up("encapsulate")
+    reply = world.countries["AT"].confirm(world.coordinator.confirm_request("AT"))
+    signed = Reply.FromString(reply).confirmation
+    lie = spoken(signed, serialise(Confirmations(macs=bytes(length))), IDENTITIES["AT"])
+    with pytest.raises(Refusal) as refusal:
+        world.coordinator.take_confirmation("AT", serialise(Reply(confirmation=lie)))
+    assert refusal.value.code is ReasonCode.ROSTER
+    world.coordinator.take_confirmation("AT", reply)
+
+
+class Signer:
+    """Signs as an ML-DSA key does: otherwise each time. Counts the signatures."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, message: bytes) -> bytes:
+        self.count += 1
+        return COORDINATOR_KEY.sign(message) + bytes([self.count])
+
+
+def test_every_country_is_asked_the_same_signed_words_and_they_are_signed_once() -> None:
+    """A signature with fresh randomness differs each time, so that one for each would show."""
+    world, sign = World.ready(4, colluding=0, honest=2), Signer()
+    asks = replaying(world, sign)
+    opened = asks.begin_round(1, "train", MODEL)
+    asked = {step: getattr(asks, f"{step}_request") for step in STEPS}
+    asked["contribute"] = opened.contribute_request
+    for number, (step, ask) in enumerate(asked.items(), start=1):
+        requests = [Envelope.FromString(ask(one)) for one in world.terms.roster * 2]
+        assert {request.signed.SerializeToString() for request in requests} == {
+            requests[0].signed.SerializeToString()
+        }, step
+        assert requests[0].signed.receiver == "roster"
+        assert sign.count == number, step
+    assert opened.contribute_request("AT") != opened.contribute_request("BE"), "the MACs differ"
+
+
+def test_the_words_of_a_smaller_set_are_signed_once_a_phase() -> None:
+    world, sign = World.ready(4, colluding=0, honest=2), Signer()
+    world.coordinator = replaying(world, COORDINATOR_KEY.sign)
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    chosen = world.terms.roster[:3]
+    for country in chosen:
+        world.contribute(opened, country)
+    opened._desk = replace(opened._desk, sign=sign)
+    opened.close()
+    agree = [Envelope.FromString(opened.agree_request(one)) for one in chosen * 2]
+    assert (len({one.SerializeToString() for one in agree}), sign.count) == (1, 1)
+    opened._desk = replace(opened._desk, sign=COORDINATOR_KEY.sign)
+    del opened._asked_to_agree
+    for country in chosen:
+        world.agree(opened, country)
+    opened._desk = replace(opened._desk, sign=sign)
+    answer = [Envelope.FromString(opened.answer_request(one)) for one in chosen * 2]
+    assert len({one.signed.SerializeToString() for one in answer}) == 1
+    assert (len({one.parts for one in answer}), sign.count) == (3, 2)
+
+
+def replaying(world: World, sign: Callable[[bytes], bytes]) -> CoordinatorRun:
+    """Return a coordinator with another signer, fed all that was said in a world's set-up."""
+    known, terms = world.coordinator, world.terms
+    made = CoordinatorRun(terms, peers=known._desk.peers, sign=sign, versions=known._desk.versions)
+    for name in ("_bundles", "_encapsulations", "_ciphertexts", "_macs"):
+        getattr(made, name).update(getattr(known, name))
+    return made
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -2,8 +2,8 @@ import pytest
 
 from protocols.errors import ProtocolFault, Refusal
 from protocols.private_sum.desk import Desk, keep
-from protocols.private_sum.messages import read_request
-from protocols.proto.round_pb2 import PHASE_BUNDLE, BundleRequest, RequestBody
+from protocols.private_sum.messages import read_request, write_request
+from protocols.proto.round_pb2 import PHASE_BUNDLE, BundleRequest, RequestBody, Signed
 from protocols.signed import ROSTER
 from tests.support.federation import COORDINATOR_KEY, IDENTITIES, terms_of, versions_of, view_of
 
@@ -18,14 +18,17 @@ CONTENT = RequestBody(bundle=BundleRequest(roster=TERMS.roster))
 
 
 def test_a_request_says_which_run_it_is_about() -> None:
-    request = read_request(DESK.request("AT", PHASE_BUNDLE, TERMS.context, CONTENT))
+    asked = RequestBody.FromString(CONTENT.SerializeToString())
+    request = read_request(write_request(DESK.ask(PHASE_BUNDLE, TERMS.context, asked)))
     assert (request.agreement, request.study, request.run_id) == (
         TERMS.agreement,
         TERMS.study,
         TERMS.run_id,
     )
     assert request.versions == DESK.versions
-    view_of("AT", TERMS).trust(request, PHASE_BUNDLE, TERMS.context)
+    assert request.roster == TERMS.roster
+    for country in TERMS.roster:
+        view_of(country, TERMS).trust(request, PHASE_BUNDLE, TERMS.context)
 
 
 def test_a_reply_opens_for_its_speaker_only() -> None:
@@ -35,6 +38,17 @@ def test_a_reply_opens_for_its_speaker_only() -> None:
         DESK.open(signed, "BE", PHASE_BUNDLE, TERMS.context, ROSTER)
     with pytest.raises(ProtocolFault, match="DK"):
         DESK.open(signed, "DK", PHASE_BUNDLE, TERMS.context, ROSTER)
+
+
+def test_what_nobody_signed_does_not_travel_on() -> None:
+    """A field that is not known here would be shown to every other country, at any size."""
+    said = view_of("AT", TERMS).sign(PHASE_BUNDLE, TERMS.context, ROSTER, b"body")
+    unknown = bytes([0xFA, 0x07, 0x83, 0x01]) + bytes(131)  # field 127, 131 bytes
+    stuffed = Signed.FromString(said.SerializeToString() + unknown)
+    assert stuffed.ByteSize() == said.ByteSize() + 135
+    assert DESK.open(stuffed, "AT", PHASE_BUNDLE, TERMS.context, ROSTER) == b"body"
+    assert stuffed == said
+    assert stuffed.SerializeToString() == said.SerializeToString()
 
 
 def test_whoever_is_missing_is_named() -> None:

@@ -9,6 +9,7 @@ from protocols.signed import ROSTER, open_signed
 from tests.support.federation import (
     IDENTITIES,
     coordinator_of,
+    retold,
     terms_of,
     versions_of,
     view_of,
@@ -51,13 +52,24 @@ def test_trust_needs_key_place_and_current_documents() -> None:
     behind = replace(VIEW, versions=versions_of(TERMS.roster, AT=2))
     for view, phase, code in (
         (VIEW, PHASE_CONFIRM, ReasonCode.STALE),
-        (view_of("AT", TERMS), PHASE_BUNDLE, ReasonCode.STALE),
         (replace(VIEW, coordinator=VIEW.identity.public), PHASE_BUNDLE, ReasonCode.NOT_AUTHENTIC),
         (behind, PHASE_BUNDLE, ReasonCode.DOCUMENTS_BEHIND),
     ):
         with pytest.raises(Refusal) as refusal:
             view.trust(request, phase, TERMS.context)
         assert refusal.value.code is code
+
+
+def test_every_country_trusts_the_same_words_and_none_trusts_those_for_one() -> None:
+    data = coordinator_of(TERMS).bundle_request("BE")
+    for country in TERMS.roster:
+        view = view_of(country, TERMS)
+        view.trust(read_request(data), PHASE_BUNDLE, TERMS.context)
+        for receiver in (*TERMS.roster, "coordinator", ""):
+            told = read_request(retold(data, receiver=receiver))
+            with pytest.raises(Refusal) as refusal:
+                view.trust(told, PHASE_BUNDLE, TERMS.context)
+            assert refusal.value.code is ReasonCode.STALE
 
 
 def test_a_country_that_is_ahead_goes_on() -> None:
