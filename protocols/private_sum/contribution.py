@@ -24,7 +24,8 @@ from protocols.signed import COORDINATOR, ROSTER, bind, parse
 
 SEED_LABEL = "pratique/seed/v1"
 COMMITMENTS_LABEL = "pratique/commitments/v1"
-LARGEST_HEAD = 1 << 16
+LARGEST_HEAD = 1 << 14
+"""16 KiB, also for the versions beside a head: what every country is shown of each other one."""
 
 
 def seed_key(terms: RoundTerms, owner: str, seed: bytes) -> bytes:

@@ -44,8 +44,12 @@ class Desk:
     def open(
         self, message: Signed, country: str, phase: Phase, context: bytes, receiver: str
     ) -> bytes:
-        """Return the body that a country signed. Raises Refusal naming it."""
+        """Return the body that a country signed. Raises Refusal naming it.
+
+        What the message holds beside it, which nobody signed, is taken out: others are to read it.
+        """
         self.require_known(country)
+        message.DiscardUnknownFields()
         return open_signed(
             message,
             self.peers[country],

@@ -20,7 +20,13 @@ from protocols.lattice import unpack
 from protocols.private_sum import shares
 from protocols.private_sum.assent import assent_body
 from protocols.private_sum.context import RoundTerms
-from protocols.private_sum.contribution import commitments_digest, read_head, seed_key, words_digest
+from protocols.private_sum.contribution import (
+    LARGEST_HEAD,
+    commitments_digest,
+    read_head,
+    seed_key,
+    words_digest,
+)
 from protocols.private_sum.desk import Desk, keep
 from protocols.private_sum.masking import KEY_BYTES, WORDS_DTYPE, Masker
 from protocols.private_sum.messages import (
@@ -309,6 +315,8 @@ class CoordinatorRound:
             raise ProtocolFault(f"The words of {country} are not those it signed")
         if commitments_digest(context, country, said.commitments) != head.commitments_digest:
             raise ProtocolFault(f"The commitments of {country} are not those it signed")
+        if said.versions.ByteSize() > LARGEST_HEAD:
+            raise malformed(f"{country} claims document versions of too many countries")
         if versions_digest(said.versions) != head.versions_digest:
             raise ProtocolFault(f"The document versions of {country} are not those it signed")
         sizes = (len(said.commitments), len(said.shares))
