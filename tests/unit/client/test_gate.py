@@ -27,7 +27,7 @@ from protocols.private_sum.messages import (
 from protocols.proto.round_pb2 import PHASE_BUNDLE, BundleRequest, RequestBody
 from protocols.proto.round_pb2 import Request as Envelope
 from protocols.signed import sign_message
-from tests.support.documents import DAY, raw_key, withdrawal
+from tests.support.documents import DAY, permit, raw_key, withdrawal
 from tests.support.nodes import Federation, code_of, last_refusal, records, retold
 
 FORBID_MALES = """
@@ -430,6 +430,18 @@ def test_a_permit_is_for_one_charged_run(federation: Federation, study: Study) -
     refused(node, entered, ReasonCode.NO_PERMIT)
     federation.papers.now += timedelta(minutes=1)
     federation.permit("DK", study)
+    assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
+
+
+def test_a_permit_from_the_future_waits_for_its_time(federation: Federation, study: Study) -> None:
+    """A run charged before it was given, by a clock that is ahead, would not use it up."""
+    node, given = federation.nodes["DK"], federation.papers.now + timedelta(minutes=10)
+    desk = federation.papers.desks["DK"]
+    desk.approve(permit(federation.papers.agreed, study, "DK", issued=given))
+    federation.hand_over("DK")
+    found = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.NO_PERMIT)
+    assert found["clause"] == "node/permit-from-the-future"
+    federation.papers.now = given
     assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
 
 
