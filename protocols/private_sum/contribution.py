@@ -24,8 +24,8 @@ from protocols.signed import COORDINATOR, ROSTER, bind, parse
 
 SEED_LABEL = "pratique/seed/v1"
 COMMITMENTS_LABEL = "pratique/commitments/v1"
-LARGEST_HEAD = 1 << 14
-"""16 KiB, also for the versions beside a head: what every country is shown of each other one."""
+LARGEST_HEAD = 1 << 16
+"""64 KiB, and as much for the versions beside a head: what all are shown of each country."""
 
 
 def seed_key(terms: RoundTerms, owner: str, seed: bytes) -> bytes:

@@ -1,23 +1,42 @@
-import pytest
+from functools import partial
 
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keys.derive import labelled_hash
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum import messages
 from protocols.private_sum.context import LARGEST_ROSTER, DocumentVersions
 from protocols.private_sum.messages import (
+    MAC_BYTES,
     open_all,
-    parcels,
+    parted,
+    read_contribution,
     read_reply,
     read_request,
     refusal_reply,
     require_current,
-    unpack_parcels,
+    versions_digest,
+    write_contribution,
 )
-from protocols.proto.round_pb2 import PHASE_AGREE, PHASE_BUNDLE, PHASE_CONTRIBUTE, Reply
+from protocols.proto.round_pb2 import (
+    PHASE_AGREE,
+    PHASE_BUNDLE,
+    PHASE_CONTRIBUTE,
+    PHASE_ENCAPSULATE,
+    Contribution,
+    Reply,
+    Signed,
+)
+from protocols.proto.round_pb2 import DocumentVersions as Versions
 from protocols.signed import ROSTER, serialise, sign_message
 from tests.support.federation import (
     AGREEMENT,
     IDENTITIES,
     MODEL,
+    NAMES,
     RUN_ID,
     STUDY,
     World,
@@ -59,7 +78,12 @@ def test_a_repeated_request_has_the_same_digest_and_another_one_has_not() -> Non
     coordinator = coordinator_of(terms_of(3))
     once, again = (read_request(coordinator.bundle_request("AT")) for _ in range(2))
     assert once.digest == again.digest
-    assert read_request(coordinator.bundle_request("BE")).digest != once.digest
+    assert read_request(coordinator.bundle_request("BE")).digest == once.digest
+    other = coordinator_of(terms_of(3, run_id=bytes(16)))
+    assert read_request(other.bundle_request("AT")).digest != once.digest
+    opened = World.ready(3).coordinator.begin_round(1, "train", MODEL)
+    asked = {read_request(opened.contribute_request(one)).digest for one in ("AT", "BE", "CZ")}
+    assert len(asked) == 3, "what is for one country differs"
 
 
 @pytest.mark.parametrize("cut", [1, 40, 100])
@@ -90,6 +114,44 @@ def test_a_model_travels_with_a_contribute_request_only() -> None:
     assert code_of(read_request, request) is ReasonCode.MALFORMED
 
 
+@pytest.mark.parametrize("step", ["bundle", "encapsulate", "agree"])
+def test_parts_travel_with_requests_that_have_some_for_each_country_only(step: str) -> None:
+    world = World.of(3)
+    request = world.coordinator.bundle_request("AT")
+    change = {
+        "bundle": lambda body: None,
+        "encapsulate": lambda body: body.encapsulate.SetInParent(),
+        "agree": lambda body: body.agree.SetInParent(),
+    }[step]
+    phase = {
+        "bundle": PHASE_BUNDLE,
+        "encapsulate": PHASE_ENCAPSULATE,
+        "agree": PHASE_AGREE,
+    }[step]
+    read_request(retold(request, change, phase=phase))
+    told = retold(request, change, parts=[b"1"], phase=phase)
+    assert code_of(read_request, told) is ReasonCode.MALFORMED
+
+
+def test_parts_and_model_are_part_of_what_is_repeated() -> None:
+    """Else a journal would take other parts, or another model, for the request it answered."""
+    request = World.ready(3).coordinator.begin_round(1, "train", MODEL).contribute_request("AT")
+    honest = read_request(request)
+    assert (len(honest.parts), honest.model) == (2 * MAC_BYTES, MODEL)
+    others = [
+        retold(request, parts=[]),
+        retold(request, parts=[honest.parts[:-1] + b"0"]),
+        retold(request, model=b"another model"),
+        retold(request, model=honest.parts + MODEL, parts=[]),
+        retold(request, model=b"", parts=[honest.parts + MODEL]),
+        retold(request, receiver="AT"),
+    ]
+    digests = {read_request(one).digest for one in others}
+    assert len(digests) == len(others)
+    assert honest.digest not in digests
+    assert read_request(retold(request, key=IDENTITIES["AT"])).digest == honest.digest
+
+
 def test_versions_of_too_many_countries_are_not_taken() -> None:
     request = coordinator_of(terms_of(3)).bundle_request("AT")
     many = DocumentVersions(1, 1, {f"C{number}": 1 for number in range(LARGEST_ROSTER + 1)})
@@ -101,13 +163,17 @@ def test_authentication_is_against_the_countrys_own_values() -> None:
     terms = terms_of(3)
     request = read_request(coordinator_of(terms).bundle_request("AT"))
     key = view_of("AT", terms).coordinator
-    place = {"phase": PHASE_BUNDLE, "context": terms.context, "country": "AT"}
+    place = {"phase": PHASE_BUNDLE, "context": terms.context}
     request.authenticate(key, **place)  # type: ignore[arg-type]
-    for change in ({"country": "BE"}, {"context": CONTEXT}, {"phase": PHASE_CONTRIBUTE}):
+    for change in ({"context": CONTEXT}, {"phase": PHASE_CONTRIBUTE}):
         with pytest.raises(Refusal):
             request.authenticate(key, **{**place, **change})  # type: ignore[arg-type]
     with pytest.raises(Refusal):
         request.authenticate(IDENTITIES["AT"].public, **place)  # type: ignore[arg-type]
+    honest = coordinator_of(terms).bundle_request("AT")
+    for receiver in ("AT", "BE", "coordinator", ""):
+        told = read_request(retold(honest, receiver=receiver))
+        assert code_of(partial(told.authenticate, key, **place)) is ReasonCode.STALE
 
 
 @pytest.mark.parametrize("code", list(ReasonCode))
@@ -155,13 +221,162 @@ def test_there_is_one_message_of_each_country_in_order() -> None:
         assert code_of(open_all, wrong, peers, PHASE_BUNDLE, CONTEXT) is ReasonCode.ROSTER
 
 
-def test_parcels_are_for_exactly_those_they_should_be() -> None:
-    given = parcels({"AT": b"1", "BE": b"2"})
-    assert unpack_parcels(given, ("AT", "BE")) == {"AT": b"1", "BE": b"2"}
-    for wrong in (("AT",), ("BE", "AT"), ("AT", "BE", "CZ"), ("AT", "CZ"), ()):
-        assert code_of(unpack_parcels, given, wrong) is ReasonCode.ROSTER
-    twice = [*given, given[0]]
-    assert code_of(unpack_parcels, twice, ("AT", "BE")) is ReasonCode.ROSTER
+def test_parts_are_one_for_each_country_in_order() -> None:
+    assert parted(b"112233", ("AT", "BE", "CZ"), 2) == {"AT": b"11", "BE": b"22", "CZ": b"33"}
+    assert parted(b"", (), 32) == {}
+    for data, countries in (
+        (b"1122", ("AT", "BE", "CZ")),
+        (b"11223344", ("AT", "BE", "CZ")),
+        (b"11223", ("AT", "BE", "CZ")),
+        (b"1122334", ("AT", "BE", "CZ")),
+        (b"", ("AT",)),
+        (b"11", ()),
+    ):
+        assert code_of(parted, data, countries, 2) is ReasonCode.ROSTER
+
+
+@given(st.integers(0, 300), st.integers(0, 6), st.integers(1, 70))
+def test_parts_are_all_there_is_or_are_refused(length: int, number: int, size: int) -> None:
+    data, countries = bytes(place % 251 for place in range(length)), NAMES[:number]
+    if length != number * size:
+        assert code_of(parted, data, countries, size) is ReasonCode.ROSTER
+        return
+    given = parted(data, countries, size)
+    assert (tuple(given), b"".join(given.values())) == (countries, data)
+    assert {len(part) for part in given.values()} <= {size}
+
+
+# ---- versions
+
+
+def test_a_versions_digest_is_of_the_values_and_of_nothing_else() -> None:
+    one = DocumentVersions(3, 4, {"AT": 5, "BE": 6}).to_proto()
+    other = DocumentVersions(3, 4, {"BE": 6, "AT": 5}).to_proto()
+    assert versions_digest(one) == versions_digest(Versions.FromString(serialise(other)))
+    assert versions_digest(one) == labelled_hash("pratique/versions/v1", serialise(one))
+    assert len(versions_digest(one)) == 32
+
+
+def test_versions_that_differ_anywhere_have_different_digests() -> None:
+    held = [
+        DocumentVersions(3, 4, {"AT": 5, "BE": 6}),
+        DocumentVersions(4, 4, {"AT": 5, "BE": 6}),
+        DocumentVersions(3, 3, {"AT": 5, "BE": 6}),
+        DocumentVersions(4, 3, {"AT": 5, "BE": 6}),
+        DocumentVersions(3, 4, {"AT": 6, "BE": 5}),
+        DocumentVersions(3, 4, {"AT": 5, "CZ": 6}),
+        DocumentVersions(3, 4, {"AT": 5}),
+        DocumentVersions(3, 4),
+        DocumentVersions(0, 0),
+    ]
+    assert len({versions_digest(one.to_proto()) for one in held}) == len(held)
+
+
+# ---- a contribution and its words
+
+SAID = Contribution(head=Signed(sender="AT", body=b"head"), shares=b"s" * 60, commitments=b"c" * 32)
+WORDS = bytes(range(256)) * 2
+
+
+def contribution(said: Contribution = SAID, words: bytes = WORDS) -> bytes:
+    return write_contribution(said, memoryview(words))
+
+
+def test_a_contribution_is_one_message_that_anybody_can_read() -> None:
+    data = contribution()
+    reply = Reply.FromString(data)
+    assert (reply.contribution, reply.words) == (SAID, WORDS)
+    assert serialise(reply) == data, "and it is what any writer of such a message would write"
+    said, words = read_contribution(data, "AT", len(WORDS))
+    assert (said, words) == (SAID, WORDS)
+
+
+def test_the_words_are_read_where_they_lie() -> None:
+    data = contribution()
+    _, words = read_contribution(data, "AT", len(WORDS))
+    assert words.obj is data
+    assert len(words) == len(WORDS)
+
+
+def test_words_are_written_from_an_array_as_they_are() -> None:
+    array = np.arange(40, dtype="<u8") << 40
+    data = write_contribution(SAID, array.data.cast("B"))
+    assert Reply.FromString(data).words == array.tobytes()
+    assert (np.frombuffer(read_contribution(data, "AT", 320)[1], "<u8") == array).all()
+
+
+@given(st.integers(1, 70_000))
+def test_words_of_any_length_are_framed_as_a_message_frames_them(size: int) -> None:
+    words = bytes(size)
+    assert contribution(words=words) == serialise(Reply(contribution=SAID, words=words))
+    assert len(read_contribution(contribution(words=words), "AT", size)[1]) == size
+
+
+@pytest.mark.parametrize("size", [0, 1, 8, 504, 511, 513, 520, 1024])
+def test_words_of_another_length_than_the_rounds_are_malformed(size: int) -> None:
+    data = contribution(words=bytes(size)) if size else serialise(Reply(contribution=SAID))
+    assert code_of(read_contribution, data, "AT", len(WORDS)) is ReasonCode.MALFORMED
+
+
+def test_words_that_are_not_last_or_come_twice_are_malformed() -> None:
+    """A protobuf reader would take all of these, and of two the last."""
+    said = serialise(Reply(contribution=SAID))
+    framed = contribution()[len(said) :]
+    other = framed[:-1] + b"x"
+    for data in (framed + said, other + said + framed, said + other + framed, framed):
+        assert code_of(read_contribution, data, "AT", len(WORDS)) is ReasonCode.MALFORMED
+    for data in (said + framed + bytes([0xFA, 0x07, 0]), said + framed + b"\x00", b"\x00" + said):
+        assert code_of(read_contribution, data, "AT", len(WORDS)) is ReasonCode.MALFORMED
+
+
+def test_a_second_contribution_in_one_message_is_read_as_protobuf_reads_it() -> None:
+    """What counts is the same whichever way the message is read."""
+    twice = serialise(Reply(contribution=Contribution(shares=b"other"))) + contribution()
+    said, words = read_contribution(twice, "AT", len(WORDS))
+    reply = Reply.FromString(twice)
+    assert (said, words) == (reply.contribution, reply.words)
+
+
+def test_words_with_another_content_than_a_contribution_are_malformed() -> None:
+    framed = contribution()[len(serialise(Reply(contribution=SAID))) :]
+    for other in (Reply(bundle=Signed(sender="AT")), Reply(answer=Signed(sender="AT")), Reply()):
+        data = serialise(other) + framed
+        assert code_of(read_contribution, data, "AT", len(WORDS)) is ReasonCode.MALFORMED
+
+
+def test_a_refusal_in_place_of_a_contribution_is_told_as_such() -> None:
+    framed = contribution()[len(serialise(Reply(contribution=SAID))) :]
+    for data in (refusal_reply(ReasonCode.DECLINED), refusal_reply(ReasonCode.DECLINED) + framed):
+        assert code_of(read_contribution, data, "AT", len(WORDS)) is ReasonCode.DECLINED
+
+
+def test_a_contribution_cut_anywhere_is_malformed() -> None:
+    data = contribution()
+    for end in range(len(data)):
+        assert code_of(read_contribution, data[:end], "AT", len(WORDS)) is ReasonCode.MALFORMED
+    for start in range(1, len(data)):
+        with pytest.raises(Refusal):
+            read_contribution(data[start:], "AT", len(WORDS))
+
+
+def test_an_oversized_contribution_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = contribution()
+    monkeypatch.setattr(messages, "LARGEST_REPLY", len(data) - 1)
+    assert code_of(read_contribution, data, "AT", len(WORDS)) is ReasonCode.MALFORMED
+
+
+@given(st.binary(max_size=120), st.binary(max_size=12))
+def test_whatever_is_read_as_a_contribution_a_protobuf_reader_reads_alike(
+    before: bytes, between: bytes
+) -> None:
+    framed = contribution(words=bytes(8))[-10 - 1 :]
+    for data in (before + framed, serialise(Reply(contribution=SAID)) + between + framed):
+        try:
+            said, words = read_contribution(data, "AT", 8)
+        except Refusal:
+            continue
+        reply = Reply.FromString(data)
+        assert (said, words) == (reply.contribution, reply.words)
 
 
 def test_who_is_behind_is_told_what_is_newer() -> None:

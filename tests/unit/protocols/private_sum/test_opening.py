@@ -1,10 +1,15 @@
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from protocols.errors import ProtocolFault, ReasonCode, Refusal
+from protocols.private_sum import shares
 from protocols.private_sum.messages import refusal_reply
-from protocols.private_sum.opening import OpenedSum, VoidRound
-from protocols.proto.round_pb2 import Answer, Parcel, Reply
+from protocols.private_sum.opening import CoordinatorRound, OpenedSum, VoidRound
+from protocols.proto.round_pb2 import Answer, Reply
 from protocols.signed import serialise
 from tests.support.federation import (
     COUNT,
@@ -104,45 +109,176 @@ def test_a_refusal_in_a_round_carries_the_code() -> None:
         assert refusal.value.code is ReasonCode.DECLINED
 
 
+def told(world: World, opened: CoordinatorRound, country: str, **changes: object) -> bytes:
+    """Return a country's answer with other fields, which it signs."""
+    signed = Reply.FromString(world.countries[country].answer(opened.answer_request(country)))
+    answer = Answer.FromString(signed.answer.body)
+    for field, value in changes.items():
+        answer.ClearField(field)  # type: ignore[arg-type]
+        answer.MergeFrom(Answer(**{field: value}))  # type: ignore[arg-type]
+    lie = spoken(signed.answer, serialise(answer), IDENTITIES[country])
+    return serialise(Reply(answer=lie))
+
+
 @pytest.mark.parametrize(
-    ("given", "unopenable"),
+    ("changes", "code"),
     [
-        (["AT", "BE"], []),
-        (["AT", "BE", "CZ", "CZ"], []),
-        (["AT", "BE", "CZ"], ["CZ"]),
-        (["AT", "BE", "DK"], []),
-        ([], ["AT", "BE"]),
+        ({"shares": b""}, ReasonCode.ROSTER),
+        ({"shares": bytes(2 * 32)}, ReasonCode.ROSTER),
+        ({"shares": bytes(4 * 32)}, ReasonCode.ROSTER),
+        ({"shares": bytes(3 * 32 - 1)}, ReasonCode.ROSTER),
+        ({"shares": bytes(3 * 32 + 1)}, ReasonCode.ROSTER),
+        ({"masks": bytes(32)}, ReasonCode.ROSTER),
+        ({"unopenable": ["CZ", "BE"]}, ReasonCode.MALFORMED),
+        ({"unopenable": ["BE", "BE"]}, ReasonCode.MALFORMED),
+        ({"unopenable": ["BE", "DK"]}, ReasonCode.MALFORMED),
+        ({"unopenable": [""]}, ReasonCode.MALFORMED),
     ],
+    ids=lambda value: "-".join(map(repr, value)) if isinstance(value, dict) else "",
 )
-def test_an_answer_is_about_each_country_once(given: list[str], unopenable: list[str]) -> None:
+def test_an_answer_has_one_place_for_each_country(
+    changes: dict[str, object], code: ReasonCode
+) -> None:
     world = World.ready(3)
     opened = world.contributed()
-    signed = Reply.FromString(world.countries["AT"].answer(opened.answer_request("AT"))).answer
-    answer = Answer(
-        round=1,
-        shares=[Parcel(country=c, content=bytes(32)) for c in given],
-        unopenable=unopenable,
-    )
-    lie = spoken(signed, serialise(answer), IDENTITIES["AT"])
     with pytest.raises(Refusal) as refusal:
-        opened.take_answer("AT", serialise(Reply(answer=lie)))
-    assert refusal.value.code is ReasonCode.MALFORMED
+        opened.take_answer("AT", told(world, opened, "AT", **changes))
+    assert refusal.value.code is code
     assert opened.answered == ()
+
+
+def test_a_stranger_to_the_set_is_not_unopenable() -> None:
+    """EE is of the roster and not of U."""
+    world = World.ready(5, colluding=1, honest=2)
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    for country in ("AT", "BE", "CZ", "DK"):
+        world.contribute(opened, country)
+    for country in opened.close():
+        world.agree(opened, country)
+    with pytest.raises(Refusal) as refusal:
+        opened.take_answer("AT", told(world, opened, "AT", unopenable=["EE"]))
+    assert refusal.value.code is ReasonCode.MALFORMED
+
+
+def test_what_stands_for_a_share_that_did_not_open_is_not_taken_for_one() -> None:
+    """Right or wrong, it is not looked at: its sender said that it has none."""
+    world = World.ready(4)
+    opened = world.contributed()
+    opened.take_answer("AT", told(world, opened, "AT", unopenable=["BE"]))
+    assert set(opened._answers["AT"].shares) == {"AT", "CZ", "DK"}
+    for country in ("BE", "CZ", "DK"):
+        world.answer(opened, country)
+    result = opened.open()
+    assert isinstance(result, OpenedSum)
+    assert result.unopenable == (("AT", "BE"),)
 
 
 def test_holders_that_cannot_open_anything_leave_the_round_void_and_its_owners_named() -> None:
     world = World.ready(3)
     opened = world.contributed()
     for country in world.terms.roster:
-        signed = Reply.FromString(
-            world.countries[country].answer(opened.answer_request(country))
-        ).answer
-        answer = Answer(round=1, unopenable=world.terms.roster)
-        lie = spoken(signed, serialise(answer), IDENTITIES[country])
-        opened.take_answer(country, serialise(Reply(answer=lie)))
+        lie = told(world, opened, country, unopenable=world.terms.roster)
+        opened.take_answer(country, lie)
     result = opened.open()
     assert isinstance(result, VoidRound)
     assert result.missing == world.terms.roster
+
+
+# ---- which shares are looked at
+
+
+class Looks:
+    """Counts the owners whose commitments to shares are looked at."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.owners: list[str] = []
+        self._look = shares.commitments
+        monkeypatch.setattr(shares, "commitments", self)
+
+    def __call__(self, context: bytes, owner: str, held: Mapping[str, bytes]) -> dict[str, bytes]:
+        self.owners.append(owner)
+        return self._look(context, owner, held)
+
+
+def six(wrong: Mapping[str, str]) -> CoordinatorRound:
+    """Return a round of six that any four answers open; `wrong` names owners by holder.
+
+    A holder gives a share of that owner's seed that is none.
+    """
+    world = World.ready(6, colluding=0, honest=2)
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    for place, country in enumerate(world.terms.roster):
+        world.contribute(opened, country, ZEROS + place)
+    for country in world.terms.roster:
+        if country not in wrong:
+            world.answer(opened, country)
+            continue
+        place = world.terms.roster.index(wrong[country])
+        given = Reply.FromString(world.countries[country].answer(opened.answer_request(country)))
+        answer = Answer.FromString(given.answer.body)
+        kept = answer.shares
+        answer.shares = kept[: 32 * place] + os.urandom(32) + kept[32 * place + 32 :]
+        lie = spoken(given.answer, serialise(answer), IDENTITIES[country])
+        opened.take_answer(country, serialise(Reply(answer=lie)))
+    return opened
+
+
+def test_no_commitment_is_looked_at_while_every_seed_comes_out_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened, looks = six({}), Looks(monkeypatch)
+    result = opened.open()
+    assert isinstance(result, OpenedSum)
+    assert (result.values.tolist(), result.unopenable) == ([15] * 5, ())
+    assert looks.owners == []
+
+
+@pytest.mark.parametrize("holder", ["AT", "BE", "CZ", "DK"])
+def test_a_wrong_share_among_the_first_t_is_named_and_another_takes_its_place(
+    monkeypatch: pytest.MonkeyPatch, holder: str
+) -> None:
+    opened = six({holder: "BE"})
+    looks = Looks(monkeypatch)
+    result = opened.open()
+    assert isinstance(result, OpenedSum)
+    assert (result.values.tolist(), result.unopenable) == ([15] * 5, ((holder, "BE"),))
+    assert looks.owners == ["BE"], "and no other owner's"
+
+
+@pytest.mark.parametrize("wrong", [{"EE": "AT"}, {"FI": "AT"}, {"EE": "AT", "FI": "AT"}], ids=str)
+def test_wrong_shares_beyond_the_first_t_do_no_harm_and_are_not_looked_at(
+    monkeypatch: pytest.MonkeyPatch, wrong: dict[str, str]
+) -> None:
+    opened = six(wrong)
+    looks = Looks(monkeypatch)
+    result = opened.open()
+    assert isinstance(result, OpenedSum)
+    assert (result.values.tolist(), result.unopenable) == ([15] * 5, ())
+    assert looks.owners == []
+
+
+def test_all_wrong_shares_of_a_seed_are_named_once_it_is_looked_at() -> None:
+    result = six({"AT": "CZ", "FI": "CZ"}).open()
+    assert isinstance(result, OpenedSum)
+    assert (result.values.tolist(), result.unopenable) == ([15] * 5, (("AT", "CZ"), ("FI", "CZ")))
+
+
+def test_too_many_wrong_shares_of_a_seed_void_the_round_and_name_its_owner() -> None:
+    result = six({"AT": "CZ", "BE": "CZ", "FI": "CZ"}).open()
+    assert result == VoidRound("the shares of a country's seed do not open it", ("CZ",))
+
+
+def test_shares_of_another_seed_that_fit_each_other_are_not_taken() -> None:
+    """The first t holders agree on a seed that its owner did not sign: all of them are named."""
+    world = World.ready(6, colluding=1, honest=2)
+    opened = world.contributed()
+    made = shares.split(shares.draw_element(os.urandom), 4, 6, os.urandom)
+    for place, country in enumerate(world.terms.roster):
+        world.answer(opened, country)
+        if place < 4:
+            given = dict(opened._answers[country].shares) | {"EE": made[place]}
+            opened._answers[country] = replace(opened._answers[country], shares=given)
+    assert isinstance(opened.open(), VoidRound)
 
 
 def test_no_opening_while_a_contribution_is_missing() -> None:
