@@ -1,0 +1,207 @@
+"""A coordinator that changes what travels beside the words which all countries are asked alike.
+
+Every test drives real countries. The words are signed and the same for all, so that what others
+made for one country, and the versions that heads name by digest, are where a liar can differ.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from protocols.errors import ReasonCode
+from protocols.private_sum.context import DocumentVersions
+from protocols.private_sum.country_round import NOTHING
+from protocols.private_sum.messages import MAC_BYTES, SEALED_BYTES, versions_digest
+from protocols.proto.round_pb2 import Answer, ContributionHead, Reply, RequestBody, Signed
+from protocols.proto.round_pb2 import DocumentVersions as Versions
+from protocols.signed import serialise
+from tests.support.federation import (
+    IDENTITIES,
+    MODEL,
+    ZEROS,
+    World,
+    parts_of,
+    refused,
+    retold,
+    spoken,
+    state_of,
+)
+from tests.support.liar import Liar
+
+ROSTER = ("AT", "BE", "CZ", "DK", "EE")
+WITHOUT_EE, WITHOUT_DK = ("AT", "BE", "CZ", "DK"), ("AT", "BE", "CZ", "EE")
+
+
+def five() -> Liar:
+    """Return a liar with EE, the last of five countries: t = 4, h = 2."""
+    return Liar(World.ready(5, colluding=1, honest=2), ROSTER[4:])
+
+
+# ---- parts
+
+
+def test_anothers_parts_open_for_nobody() -> None:
+    """The words are the same for all, so that BE's request with its parts is one for AT too."""
+    liar = five()
+    opened = liar.contributed()
+    liar.agree_all(opened, WITHOUT_EE)
+    run = liar.world.countries["AT"]
+    reply = run.answer(liar.answer_request(opened, "BE", WITHOUT_EE))
+    answer = Answer.FromString(Reply.FromString(reply).answer.body)
+    assert list(answer.unopenable) == ["BE", "CZ", "DK"]
+    liar.loot.hear(reply, WITHOUT_EE)
+    assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
+
+
+# ---- versions beside the heads
+
+NEWER = DocumentVersions(3, 4).to_proto()
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        lambda held: [],
+        lambda held: [NEWER],
+        lambda held: [*held, NEWER],
+        lambda held: [DocumentVersions(3, 3).to_proto()],
+        lambda held: [DocumentVersions(2, 3, dict(held[0].countries)).to_proto()],
+    ],
+    ids=["none", "others", "one-more", "without-countries", "older"],
+)
+def test_versions_that_no_head_names_or_none_for_a_head_are_refused(
+    shown: Callable[[list[Versions]], list[Versions]],
+) -> None:
+    liar = five()
+    opened = liar.contributed()
+    liar.agree_all(opened, WITHOUT_EE)
+    run, honest = liar.world.countries["AT"], liar.answer_request(opened, "AT", WITHOUT_EE)
+
+    def show(body: RequestBody) -> None:
+        held = list(body.answer.versions)
+        assert len(held) == 1
+        put = shown(held)
+        del body.answer.versions[:]
+        body.answer.versions.extend(put)
+
+    with refused(run, ReasonCode.MALFORMED):
+        run.answer(retold(honest, show))
+    assert liar.opens(opened) == ()
+    assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
+
+
+def with_head(request: bytes, place: int, change: Callable[[Signed], Signed]) -> bytes:
+    def put(body: RequestBody) -> None:
+        body.answer.heads[place].CopyFrom(change(body.answer.heads[place]))
+
+    return retold(request, put)
+
+
+def with_versions(digest: bytes) -> Callable[[Signed], Signed]:
+    def change(head: Signed) -> Signed:
+        content = ContributionHead.FromString(head.body)
+        content.versions_digest = digest
+        return spoken(head, serialise(content), IDENTITIES["EE"])
+
+    return change
+
+
+@pytest.mark.parametrize("digest", [b"", bytes(32), versions_digest(NEWER)], ids=len)
+def test_a_head_whose_versions_are_not_shown_is_refused(digest: bytes) -> None:
+    """EE's head names others than any that come with the request."""
+    liar = five()
+    opened = liar.contributed()
+    liar.agree_all(opened, WITHOUT_DK)
+    request = liar.answer_request(opened, "AT", WITHOUT_DK)
+    with refused(liar.world.countries["AT"], ReasonCode.MALFORMED):
+        liar.world.countries["AT"].answer(with_head(request, 3, with_versions(digest)))
+    assert liar.opens(opened) == ()
+
+
+def test_a_head_that_holds_newer_documents_stops_the_answer_and_names_its_speaker() -> None:
+    liar = five()
+    opened = liar.contributed()
+    liar.agree_all(opened, WITHOUT_DK)
+    request = liar.answer_request(opened, "AT", WITHOUT_DK)
+    behind = retold(
+        with_head(request, 3, with_versions(versions_digest(NEWER))),
+        lambda body: body.answer.versions.append(NEWER),
+    )
+    with refused(liar.world.countries["AT"], ReasonCode.DOCUMENTS_BEHIND, naming="EE"):
+        liar.world.countries["AT"].answer(behind)
+    assert liar.opens(opened) == ()
+    assert liar.press(opened) == (("AT", "BE", "CZ"),)
+
+
+# ---- one request for all
+
+
+def test_a_request_serves_whichever_country_its_parts_are_of() -> None:
+    """Words from one copy and parts from another are the request that the country was to get."""
+    world = World.ready(4, colluding=0, honest=2)
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    for country, other in zip(world.terms.roster, world.terms.roster[::-1], strict=True):
+        meant = opened.contribute_request(country)
+        mixed = retold(opened.contribute_request(other), parts=parts_of(meant, MAC_BYTES))
+        assert mixed == meant
+        reply = world.countries[country].contribute(mixed, ZEROS, ZEROS)
+        opened.take_contribution(country, reply)
+
+
+Mixed = Callable[[Sequence[bytes]], Sequence[bytes]]
+
+
+@pytest.mark.parametrize(
+    ("mix", "lost"),
+    [
+        (lambda parts: [parts[0], parts[0], parts[2]], ["CZ"]),
+        (lambda parts: [parts[1], parts[0], parts[2]], ["BE", "CZ"]),
+        (lambda parts: [bytes(60), *parts[1:]], ["BE"]),
+        (lambda parts: [parts[0][:59] + bytes([parts[0][59] ^ 1]), *parts[1:]], ["BE"]),
+        (lambda parts: [bytes(60)] * 3, ["BE", "CZ", "DK"]),
+    ],
+    ids=["twice", "swapped", "zeros", "one bit", "all zeros"],
+)
+def test_a_country_says_whose_parts_do_not_open_and_gives_the_others(
+    mix: Mixed, lost: list[str]
+) -> None:
+    liar = five()
+    opened = liar.contributed()
+    liar.agree_all(opened, WITHOUT_EE)
+    run, stored = liar.world.countries["AT"], liar.world.countries["AT"].to_bytes()
+    honest = liar.answer_request(opened, "AT", WITHOUT_EE)
+    true = Answer.FromString(Reply.FromString(run.answer(honest)).answer.body)
+    again = type(run).from_bytes(stored, run._view)
+    mixed = retold(honest, parts=mix(parts_of(honest, SEALED_BYTES)))
+    reply = again.answer(mixed)
+    told = Answer.FromString(Reply.FromString(reply).answer.body)
+    assert list(told.unopenable) == lost
+    for place, owner in enumerate(WITHOUT_EE):
+        share = true.shares[32 * place : 32 * place + 32]
+        assert told.shares[32 * place : 32 * place + 32] == (NOTHING if owner in lost else share)
+    assert told.masks == true.masks
+    liar.loot.hear(reply, WITHOUT_EE)
+    assert liar.opens(opened) == ()
+
+
+def test_parts_of_another_run_prove_nothing() -> None:
+    past = World.ready(5, colluding=1, honest=2, run_id=bytes(16))
+    liar = five()
+    old = past.coordinator.begin_round(1, "train", MODEL)
+    opened = liar.begin()
+    macs = parts_of(old.contribute_request("AT"), MAC_BYTES)
+    with refused(liar.world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):
+        request = retold(opened.contribute_request("AT"), parts=macs)
+        liar.world.countries["AT"].contribute(request, ZEROS, ZEROS)
+    assert liar.loot.contributors() == set()
+    assert state_of(liar.world.countries["AT"]).open_round is None
+
+
+def test_random_parts_prove_nothing() -> None:
+    liar = five()
+    opened = liar.begin()
+    macs = [os.urandom(MAC_BYTES) for _ in range(4)]
+    with refused(liar.world.countries["AT"], ReasonCode.NOT_AUTHENTIC, naming="BE"):
+        request = retold(opened.contribute_request("AT"), parts=macs)
+        liar.world.countries["AT"].contribute(request, ZEROS, ZEROS)

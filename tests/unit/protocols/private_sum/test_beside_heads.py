@@ -1,0 +1,141 @@
+"""What travels beside a contribution's head: words, sealed shares, commitments and versions."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from protocols.errors import ProtocolFault, ReasonCode, Refusal
+from protocols.private_sum.contribution import LARGEST_HEAD, commitments_digest
+from protocols.private_sum.messages import versions_digest
+from protocols.proto.round_pb2 import ContributionHead, Reply, RequestBody
+from protocols.proto.round_pb2 import Request as Envelope
+from protocols.signed import serialise
+from tests.support.federation import (
+    IDENTITIES,
+    MODEL,
+    ZEROS,
+    World,
+    parts_of,
+    spoken,
+    versions_of,
+)
+
+Change = Callable[[Reply, ContributionHead], object]
+
+
+def resized(field: str, size: int) -> Change:
+    """Return a change of a field beside the head, and of its digest within it."""
+
+    def change(reply: Reply, head: ContributionHead) -> None:
+        given = getattr(reply.contribution, field)
+        given = given[:size] + bytes(max(0, size - len(given)))
+        setattr(reply.contribution, field, given)
+        if field == "commitments":
+            head.commitments_digest = commitments_digest(
+                reply.contribution.head.context, "AT", given
+            )
+
+    return change
+
+
+def stuffed(reply: Reply, head: ContributionHead) -> None:
+    """Claim versions of more countries than there are, and sign their digest."""
+    for number in range(LARGEST_HEAD // 8):
+        reply.contribution.versions.countries[f"C{number}"] = 1
+    head.versions_digest = versions_digest(reply.contribution.versions)
+
+
+def other_versions(reply: Reply, head: ContributionHead) -> None:
+    reply.contribution.versions.countries["BE"] += 1
+
+
+def no_versions(reply: Reply, head: ContributionHead) -> None:
+    reply.contribution.ClearField("versions")
+
+
+def other_versions_digest(reply: Reply, head: ContributionHead) -> None:
+    head.versions_digest = bytes(32)
+
+
+def other_commitments(reply: Reply, head: ContributionHead) -> None:
+    reply.contribution.commitments = bytes(3 * 32)
+
+
+@pytest.mark.parametrize(
+    ("change", "naming"),
+    [
+        (resized("shares", 0), "share its seed"),
+        (resized("shares", 60), "share its seed"),
+        (resized("shares", 119), "share its seed"),
+        (resized("shares", 121), "share its seed"),
+        (resized("shares", 180), "share its seed"),
+        (resized("commitments", 0), "share its seed"),
+        (resized("commitments", 64), "share its seed"),
+        (resized("commitments", 97), "share its seed"),
+        (resized("commitments", 128), "share its seed"),
+        (other_commitments, "commitments of AT are not those"),
+        (other_versions, "versions of AT are not those"),
+        (no_versions, "versions of AT are not those"),
+        (other_versions_digest, "versions of AT are not those"),
+        (stuffed, "too many countries"),
+    ],
+    ids=[
+        *("no shares", "one share", "cut shares", "longer shares", "more shares"),
+        *("no commitments", "fewer commitments", "longer commitments", "more commitments"),
+        *("other commitments", "other versions", "no versions", "other digest", "many versions"),
+    ],
+)
+def test_what_travels_beside_a_head_is_whole_and_what_was_signed(
+    change: Change, naming: str
+) -> None:
+    world = World.ready(3)
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    honest = world.countries["AT"].contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
+    reply = Reply.FromString(honest)
+    signed = reply.contribution.head
+    head = ContributionHead.FromString(signed.body)
+    change(reply, head)
+    signed.CopyFrom(spoken(signed, serialise(head), IDENTITIES["AT"]))
+    with pytest.raises(ProtocolFault, match="AT") as fault:
+        opened.take_contribution("AT", serialise(reply))
+    assert naming in str(fault.value)
+    assert opened.contributed == ()
+    assert not opened._sum.any()
+    opened.take_contribution("AT", honest)
+
+
+def test_each_holder_gets_the_share_that_each_owner_sealed_for_it() -> None:
+    """Of every country of U, in their order, for U = roster and for a smaller one."""
+    world = World.ready(5, colluding=1, honest=2)
+    for number, present in ((1, world.terms.roster), (2, ("AT", "BE", "DK", "EE"))):
+        opened = world.coordinator.begin_round(number, "train", MODEL)
+        for country in present:
+            world.contribute(opened, country)
+        for country in opened.close():
+            if opened.smaller:
+                world.agree(opened, country)
+        for holder in present:
+            owners = [one for one in present if one != holder]
+            sealed = parts_of(opened.answer_request(holder), 60)
+            for owner, part in zip(owners, sealed, strict=True):
+                others = [one for one in world.terms.roster if one != owner]
+                place = 60 * others.index(holder)
+                assert part == opened._sealed[owner][place : place + 60]
+
+
+def test_versions_that_countries_share_are_shown_once() -> None:
+    world = World.ready(4)
+    view = world.countries["DK"]._view
+    ahead = replace(view, versions=versions_of(world.terms.roster, DK=4))
+    stored = world.countries["DK"].to_bytes()
+    world.countries["DK"] = type(world.countries["DK"]).from_bytes(stored, ahead)
+    opened = world.contributed()
+    body = RequestBody.FromString(Envelope.FromString(opened.answer_request("AT")).signed.body)
+    shown = {versions_digest(one) for one in body.answer.versions}
+    named = [ContributionHead.FromString(one.body).versions_digest for one in body.answer.heads]
+    assert (len(body.answer.versions), len(shown), len(named)) == (2, 2, 4)
+    assert shown == set(named)
+    with pytest.raises(Refusal, match="DK") as refusal:
+        world.countries["AT"].answer(opened.answer_request("AT"))
+    assert refusal.value.code is ReasonCode.DOCUMENTS_BEHIND
