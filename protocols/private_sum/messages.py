@@ -200,8 +200,8 @@ def read_contribution(data: bytes, country: str, size: int) -> tuple[Contributio
     end = len(data) - size - len(before)
     if end < 0 or data[end : end + len(before)] != before or len(data) > LARGEST_REPLY:
         said = read_reply(data, country, "contribution")
-        sent = len(said.words)
-        raise malformed(f"{country} sent {sent} bytes of words, and not {size} at the message's end")
+        sent = f"{country} sent {len(said.words)} bytes of words"
+        raise malformed(f"{sent}, and not {size} at the end of its message")
     said = read_reply(data[:end], country, "contribution")
     if said.words:
         raise malformed(f"{country} sent words twice")
