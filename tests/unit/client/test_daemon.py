@@ -1,10 +1,12 @@
 """The daemon's threads: reconnecting, ending, the desk; the exchange and Flower left out."""
 
 import base64
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,6 +104,12 @@ class Running:
             time.sleep(0.02)
 
 
+def listens(path: Path) -> bool:
+    """Whether somebody answers; a socket is there a moment before anybody does."""
+    with socket.socket(socket.AF_UNIX) as tried:
+        return tried.connect_ex(str(path)) == 0
+
+
 @pytest.fixture
 def start(
     federation: Federation, monkeypatch: pytest.MonkeyPatch
@@ -127,7 +135,7 @@ def start(
         thread = threading.Thread(target=daemon.run)
         thread.start()
         begun.append(Running(daemon, home, fleet, thread))
-        begun[-1].until(home.socket.exists)
+        begun[-1].until(lambda: listens(home.socket))
         return begun[-1]
 
     yield begin
