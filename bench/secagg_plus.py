@@ -7,7 +7,8 @@ aggregation that a strategy would do afterwards.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -126,7 +127,7 @@ def flower_round(vectors: NDArray[np.float64], threshold: int, watch: Stopwatch)
     model = parameters_to_arrayrecord(NO_MODEL, keep_input=True)
     context.state.array_records[MAIN_PARAMS_RECORD] = model
     workflow = SecAggPlusWorkflow(1.0, threshold / len(vectors))
-    with watch.on("server"):
+    with _silent(), watch.on("server"):
         workflow(cast("Any", grid), context)
     _require_mean(everyone.opened, vectors)
     return grid
@@ -138,9 +139,19 @@ def client_ids(count: int) -> range:
 
 
 def _identify() -> None:
-    """Say which run this process is of, as Flower's own launcher would, and log nothing."""
+    """Say which run this process is of, as Flower's own launcher would."""
     TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = RUN, TASK, SERVER
-    logging.getLogger("flwr").disabled = True
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Let Flower log nothing meanwhile: writing to a terminal is none of its sum."""
+    flower = logging.getLogger("flwr")
+    before, flower.disabled = flower.disabled, True
+    try:
+        yield
+    finally:
+        flower.disabled = before
 
 
 def _context(node: int) -> Context:
