@@ -24,7 +24,6 @@ from client.pause import PauseSwitch
 from client.registers import own_register, require_own_register
 from client.runs import RunBook, RunRecord
 from client.tasks.registry import INSTALLED
-from governance.documents.agreement import Agreement
 from governance.documents.permit import Permit
 from governance.documents.study import Study
 from governance.errors import DocumentFault
@@ -123,10 +122,10 @@ class Gate:
 
     def _repeated(self, request: Request, place: Place, held: Held) -> bytes | None:
         """Return the reply that the same words got; they must be signed, perhaps anew."""
-        reply, context = self._journal.repeated(place, request.digest), self._journal.context(place)
+        reply = self._journal.repeated(place, request.digest)
+        context = None if reply is None else self._journal.context(place)
         if context is not None:
-            coordinator = _coordinator(held)
-            request.authenticate(coordinator, phase=request.phase, context=context)
+            request.authenticate(_coordinator(held), phase=request.phase, context=context)
         return reply
 
     def _fresh(self, request: Request) -> Held:
@@ -163,7 +162,7 @@ class Gate:
         _require_roster(roster, study)
         identity, peers = self._keys(held, roster, record)
         with _refusing(ReasonCode.ROSTER):
-            terms = _terms(request, study, held.view.agreement, roster)
+            terms = study.run_terms(held.view.agreement, request.body.run_id, roster)
             view = self._own_view(terms, held, identity, peers)
         if record is None:
             run = CountryRun.start(view)
@@ -345,22 +344,6 @@ def _require_roster(roster: tuple[str, ...], study: Study) -> None:
             "The run names countries that the study does not",
             why=f"the study is of {', '.join(study.countries)}",
         )
-
-
-def _terms(
-    request: Request, study: Study, agreement: Agreement, roster: tuple[str, ...]
-) -> RunTerms:
-    return RunTerms(
-        agreement=agreement.digest,
-        study=study.digest,
-        run_id=request.body.run_id,
-        roster=roster,
-        colluding=agreement.colluding,
-        honest=agreement.honest,
-        task_kind=study.task.kind,
-        mechanisms=study.mechanisms,
-        smallest_countries=agreement.smallest_countries,
-    )
 
 
 def _coordinator(held: Held) -> PublicIdentity:

@@ -10,6 +10,7 @@ import binascii
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Self
 
 from cryptography.exceptions import InvalidSignature
@@ -67,17 +68,20 @@ class CompositeVerifyKey:
         Raises KeyFault otherwise.
         """
         signed = _bound(self.raw, message)
-        mldsa = MLDSA65PublicKey.from_public_bytes(self.raw[KEY_BYTES:])
         try:
             self.ed25519.verify(signature[:ED25519_SIGNATURE_BYTES], signed)
-            mldsa.verify(signature[ED25519_SIGNATURE_BYTES:], signed)
+            self._mldsa.verify(signature[ED25519_SIGNATURE_BYTES:], signed)
         except (KeyFault, InvalidSignature, ValueError):
             raise not_valid(self.fingerprint) from None
 
-    @property
+    @cached_property
     def ed25519(self) -> VerifyKey:
         """The Ed25519 half, for where an agreement asks for no more."""
         return VerifyKey(self.raw[:KEY_BYTES])
+
+    @cached_property
+    def _mldsa(self) -> MLDSA65PublicKey:
+        return MLDSA65PublicKey.from_public_bytes(self.raw[KEY_BYTES:])
 
     @property
     def fingerprint(self) -> str:

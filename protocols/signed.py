@@ -6,14 +6,13 @@ the caller's to say, from documents: a message never brings its own key, nor say
 signed it (`keys.composite.Suite`).
 """
 
-from collections.abc import Callable, Mapping
-from hashlib import sha256
+from collections.abc import Callable
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
 from keys.composite import PublicIdentity
-from keys.derive import frame, labelled_hash
+from keys.derive import labelled_hash
 from keys.errors import KeyFault
 from protocols.errors import ReasonCode, Refusal
 from protocols.proto.round_pb2 import Phase, Signed
@@ -38,19 +37,6 @@ def bind(context: bytes, phase: Phase, sender: str, receiver: str, body: bytes =
     """
     place = (context, int(phase).to_bytes(1, "big"), sender.encode(), receiver.encode())
     return labelled_hash(MESSAGE_LABEL, *place, labelled_hash(MESSAGE_LABEL, body))
-
-
-def bind_each(
-    context: bytes, phase: Phase, sender: str, bodies: Mapping[str, bytes]
-) -> dict[str, bytes]:
-    """Return what `bind` does for each body, by receiver; for many, in a third of the time."""
-    place = (context, int(phase).to_bytes(1, "big"), sender.encode())
-    outer, inner = frame(MESSAGE_LABEL.encode(), *place), frame(MESSAGE_LABEL.encode())
-    bound = {}
-    for receiver, body in bodies.items():
-        made = sha256(inner + frame(body)).digest()
-        bound[receiver] = sha256(outer + frame(receiver.encode(), made)).digest()
-    return bound
 
 
 def sign_message(

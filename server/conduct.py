@@ -13,14 +13,12 @@ from functools import partial
 from typing import Any, Protocol
 
 from governance.database import open_database
-from governance.documents.agreement import Agreement
 from governance.documents.study import Study
 from governance.errors import StorageFault
 from governance.local import DeskFault
 from governance.trust.view import TrustedView
 from keys.composite import Suite
 from keys.errors import PratiqueError
-from protocols.private_sum.context import RunTerms
 from protocols.private_sum.coordinator import CoordinatorRun
 from protocols.tasks.layout import vector_to_bytes
 from server.carrier import Carrier
@@ -118,7 +116,7 @@ class _Carriage:
         _require_keys(view, study)
         ground, suite = self._ground(kept, view, study), view.agreement.signatures
         run = CoordinatorRun(
-            run_terms(study, view.agreement, self._run_id),
+            study.run_terms(view.agreement, bytes.fromhex(self._run_id), study.countries),
             peers=ground.peers(suite),
             sign=partial(self._desk.sign, suite=suite),
             versions=ground.document_versions,
@@ -154,21 +152,6 @@ class _Carriage:
             made = outcome_json(outcome)
             self._notebook.keep_round(report, _model_bytes(outcome), now(), made)
         _log.info("round", extra={"round": report.number, "phase": report.phase})
-
-
-def run_terms(study: Study, agreement: Agreement, run_id: str) -> RunTerms:
-    """Return what a run of this study is about, from its documents."""
-    return RunTerms(
-        agreement=agreement.digest,
-        study=study.digest,
-        run_id=bytes.fromhex(run_id),
-        roster=study.countries,
-        colluding=agreement.colluding,
-        honest=agreement.honest,
-        task_kind=study.task.kind,
-        mechanisms=study.mechanisms,
-        smallest_countries=agreement.smallest_countries,
-    )
 
 
 def _study(view: TrustedView, digest: str) -> Study:

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from governance.documents.agreement import Agreement
 from governance.documents.models import (
     Countries,
     DataCategory,
@@ -24,6 +25,7 @@ from governance.documents.models import (
 from protocols.encoding import Digest
 from protocols.errors import ProtocolFault
 from protocols.mechanism import Mechanism
+from protocols.private_sum.context import RunTerms
 from protocols.tasks import Condition, Feature, Task, Training
 from protocols.tasks.features import by_name, lookup
 from protocols.tasks.local import LocalMode
@@ -148,6 +150,20 @@ class Study(Document):
     def charged_by_run(self) -> tuple[Mechanism, ...]:
         """Return what a run costs: all that costs but the cohort's count, which a permit pays."""
         return tuple(m for m in self.mechanisms if m.costs and m.phase != COHORT_FLOOR)
+
+    def run_terms(self, agreement: Agreement, run_id: bytes, roster: tuple[str, ...]) -> RunTerms:
+        """Return what one run of this study is about. Raises ProtocolFault for what cannot be."""
+        return RunTerms(
+            agreement=agreement.digest,
+            study=self.digest,
+            run_id=run_id,
+            roster=roster,
+            colluding=agreement.colluding,
+            honest=agreement.honest,
+            task_kind=self.task.kind,
+            mechanisms=self.mechanisms,
+            smallest_countries=agreement.smallest_countries,
+        )
 
     def with_mechanisms(self, mechanisms: tuple[Mechanism, ...]) -> Self:
         """Return the study with its schedule filled in: another digest."""

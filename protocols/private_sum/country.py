@@ -61,7 +61,7 @@ class CountryRun:
 
     def to_bytes(self) -> bytes:
         """Return the run's state: secret, to be sealed, and to replace the one before."""
-        return self._state.model_dump_json().encode()
+        return self._state.to_bytes()
 
     @property
     def round_number(self) -> int:

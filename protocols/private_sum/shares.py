@@ -11,7 +11,7 @@ from operator import mul
 
 from protocols.errors import ProtocolFault
 from protocols.proto.round_pb2 import PHASE_CONTRIBUTE
-from protocols.signed import bind, bind_each
+from protocols.signed import bind
 
 PRIME = 2**256 - 189
 ELEMENT_BYTES = 32
@@ -56,7 +56,7 @@ def commit(context: bytes, owner: str, holder: str, element: bytes) -> bytes:
 
 def commitments(context: bytes, owner: str, held: Mapping[str, bytes]) -> dict[str, bytes]:
     """Return the commitment to each of the owner's shares, by holder."""
-    return bind_each(context, PHASE_CONTRIBUTE, owner, held)
+    return {holder: commit(context, owner, holder, share) for holder, share in held.items()}
 
 
 def _evaluate(descending: list[int], point: int) -> int:

@@ -71,6 +71,10 @@ class RunState(Frozen):
     used: dict[str, int] = {}
     open_round: OpenRound | None = None
 
+    def to_bytes(self) -> bytes:
+        """Return what `read_state` reads: secret, to be sealed."""
+        return self.model_dump_json().encode()
+
 
 def read_state(stored: bytes) -> RunState:
     """Return a state as it was stored. Raises ProtocolFault when the bytes are none."""
@@ -85,5 +89,4 @@ def without_open_round(stored: bytes) -> bytes:
 
     Raises ProtocolFault.
     """
-    after = read_state(stored).model_copy(update={"open_round": None})
-    return after.model_dump_json().encode()
+    return read_state(stored).model_copy(update={"open_round": None}).to_bytes()

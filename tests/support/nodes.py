@@ -225,18 +225,8 @@ class Federation:
 
     def terms(self, study: Study, run_id: bytes | None = None, **changes: Any) -> RunTerms:
         """Return what an honest coordinator's run of a study is about."""
-        agreed = self.papers.agreed
-        terms = RunTerms(
-            agreement=agreed.digest,
-            study=study.digest,
-            run_id=run_id or secrets.token_bytes(16),
-            roster=study.countries,
-            colluding=agreed.colluding,
-            honest=agreed.honest,
-            task_kind=study.task.kind,
-            mechanisms=study.mechanisms,
-            smallest_countries=agreed.smallest_countries,
-        )
+        made = run_id or secrets.token_bytes(16)
+        terms = study.run_terms(self.papers.agreed, made, study.countries)
         return replace(terms, **changes)
 
     @property

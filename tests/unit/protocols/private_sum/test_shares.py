@@ -9,7 +9,6 @@ from protocols.private_sum.shares import (
     PRIME,
     combine,
     commit,
-    commitments,
     draw_element,
     split,
 )
@@ -82,9 +81,3 @@ def test_commitments_are_to_one_place_and_value() -> None:
         for element in (bytes(32), bytes([1]) * 32)
     }
     assert len(made) == 2 * 2 * 3 * 2
-
-
-def test_many_commitments_are_those_made_one_by_one() -> None:
-    held = {"AT": b"\x01" * ELEMENT_BYTES, "BE": b"", "roster": b"\x02" * 40}
-    one_by_one = {holder: commit(CONTEXT, "CZ", holder, share) for holder, share in held.items()}
-    assert commitments(CONTEXT, "CZ", held) == one_by_one
