@@ -15,7 +15,7 @@ import pytest
 from client.steps import Step
 from protocols.errors import ReasonCode
 from protocols.tasks.layout import vector_to_bytes
-from tests.support.documents import COUNTRIES
+from tests.support.documents import COUNTRIES, training_fields
 from tests.support.journey import LEFT, MOMENT, WAYS, Journey, Plan, Theatre
 from tests.support.nodes import Federation
 
@@ -23,20 +23,7 @@ pytestmark = [pytest.mark.fault, pytest.mark.timeout(1_500)]
 
 KILLS_AT_MOMENTS = int(os.environ.get("PRATIQUE_TEST_KILLS", "120"))
 ROUNDS = 5
-TRAINING = {
-    "population": {"register": "patients"},
-    "task": {
-        "kind": "train/glm",
-        "family": "logistic",
-        "target": "disease",
-        "rounds": ROUNDS - 1,
-        "sampling_rate": 0.5,
-        "learning_rate": 1.0,
-        "patients": 320,
-        "patients_bound": 10_000,
-    },
-    "release": {"what": "model", "keep_days": 365, "audience": "the public"},
-}
+TRAINING = training_fields(ROUNDS - 1, evaluation={})
 DEAR, MUCH = 400, {"epsilon": 3.0, "delta": 1e-5}
 """So little noise that a run costs 0.61 of the 2.11 that a period has, in RDP at order 8."""
 POINTS = sum(len(group) for way in WAYS.values() for group in way)

@@ -15,9 +15,9 @@ import pytest
 from protocols.channel import ExchangeLink, LinkFault
 from protocols.proto.exchange_pb2 import RelayReply, RelayRequest
 from server.learning.release import MODEL_FILE
-from tests.support.documents import COUNTRIES
+from tests.support.documents import COUNTRIES, training_fields
 from tests.support.proxy import FAIR, Weather
-from tests.support.wired import Wiring, training
+from tests.support.wired import Wiring
 
 pytestmark = [
     pytest.mark.fault,
@@ -100,7 +100,7 @@ class Trial:
 
     def __init__(self, wiring: Wiring, name: str) -> None:
         self.wiring = wiring
-        self.study = wiring.federation.allowed(name, **training(ROUNDS))
+        self.study = wiring.federation.allowed(name, **training_fields(ROUNDS))
         self.run = wiring.launch(self.study)
 
     def rounds(self) -> list[dict[str, Any]]:

@@ -34,9 +34,9 @@ from tests.support.canary import (
     plant,
     planted_records,
 )
-from tests.support.documents import COUNTRIES
+from tests.support.documents import COUNTRIES, training_fields
 from tests.support.nodes import Federation, code_of
-from tests.support.wired import Wiring, training
+from tests.support.wired import Wiring
 
 DICTIONARY = """
 dictionary: 1
@@ -316,8 +316,8 @@ def watched(short_folder: Path) -> Iterator[Watched]:
 @pytest.mark.filterwarnings("ignore:GitWildMatchPattern")
 def test_nothing_planted_leaves_a_node_or_reaches_the_coordinator(watched: Watched) -> None:
     assert watched.carried("canary-table")["state"] == "finished"
-    told = training(3) | {"privacy": {"epsilon": 5.0, "delta": 1e-5}}
-    told["task"] |= {"evaluation": {"held_out": 0.25, "bins": 10, "share": 0.2}}
+    told = training_fields(3, evaluation={"held_out": 0.25, "bins": 10, "share": 0.2})
+    told["privacy"] = {"epsilon": 5.0, "delta": 1e-5}
     assert watched.carried("canary-model", **told)["state"] == "finished"
     header = "id,name,age,sex,disease\n"
     watched.break_records("DK", header + MALFORMED["a patient twice"])

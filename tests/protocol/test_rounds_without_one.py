@@ -13,28 +13,13 @@ from governance.documents.study import Study
 from protocols.errors import ReasonCode
 from protocols.private_sum.opening import CoordinatorRound, OpenedSum, VoidRound
 from protocols.tasks.layout import vector_to_bytes
-from tests.support.documents import COUNTRIES
+from tests.support.documents import COUNTRIES, training_fields
 from tests.support.nodes import Federation, Run, code_of
 from tests.support.silence import CountedSilence
 
 REST = ("DK", "EE", "NO")
 ROUNDS = 4
-TRAINING = {
-    "id": "who-is-ill",
-    "population": {"register": "patients"},
-    "task": {
-        "kind": "train/glm",
-        "family": "logistic",
-        "target": "disease",
-        "rounds": ROUNDS,
-        "sampling_rate": 0.5,
-        "learning_rate": 1.0,
-        "patients": 320,
-        "patients_bound": 10_000,
-        "evaluation": None,
-    },
-    "release": {"what": "model", "keep_days": 365, "audience": "the public"},
-}
+TRAINING = {"id": "who-is-ill"} | training_fields(ROUNDS)
 
 
 @pytest.fixture

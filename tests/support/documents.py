@@ -141,6 +141,27 @@ def study_fields(agreed: Agreement, **changes: Any) -> dict[str, Any]:
     return fields | changes
 
 
+def training_fields(rounds: int, **task: Any) -> dict[str, Any]:
+    """Return what a study must say to train a small model; `task` changes how."""
+    fields: dict[str, Any] = {
+        "kind": "train/glm",
+        "family": "logistic",
+        "target": "disease",
+        "rounds": rounds,
+        "sampling_rate": 0.5,
+        "learning_rate": 1.0,
+        "patients": 320,
+        "patients_bound": 10_000,
+        "evaluation": None,
+    }
+    return {
+        "title": "Who has heart disease?",
+        "population": {"register": "patients"},
+        "task": fields | task,
+        "release": {"what": "model", "keep_days": 365, "audience": "the public"},
+    }
+
+
 def priced(study: Study, noise_std: int = 3_000) -> Study:
     """Fill in the schedule with generous noise, without calibrating it."""
     schedule = (

@@ -51,26 +51,6 @@ SOON = 30.0
 Dial = Callable[[ExchangeLink], Any]
 
 
-def training(rounds: int = 8) -> dict[str, Any]:
-    """Return what a study must say to train a small model in so many rounds."""
-    return {
-        "title": "Who has heart disease?",
-        "population": {"register": "patients"},
-        "task": {
-            "kind": "train/glm",
-            "family": "logistic",
-            "target": "disease",
-            "rounds": rounds,
-            "sampling_rate": 0.5,
-            "learning_rate": 1.0,
-            "patients": 320,
-            "patients_bound": 10_000,
-            "evaluation": None,
-        },
-        "release": {"what": "model", "keep_days": 365, "audience": "the public"},
-    }
-
-
 @dataclass
 class LiveFederation(Federation):
     """A federation whose clock is this machine's."""

@@ -18,27 +18,12 @@ from protocols.errors import ReasonCode
 from protocols.private_sum.opening import CoordinatorRound, OpenedSum
 from protocols.proto.round_pb2 import RequestBody
 from protocols.tasks.layout import vector_to_bytes
-from tests.support.documents import raw_key
+from tests.support.documents import raw_key, training_fields
 from tests.support.nodes import Federation, Run, code_of, retold
 from tests.support.silence import CountedSilence
 
 ROUNDS = 4
-TRAINING = {
-    "id": "who-is-ill",
-    "population": {"register": "patients"},
-    "task": {
-        "kind": "train/glm",
-        "family": "logistic",
-        "target": "disease",
-        "rounds": ROUNDS,
-        "sampling_rate": 0.5,
-        "learning_rate": 1.0,
-        "patients": 320,
-        "patients_bound": 10_000,
-        "evaluation": None,
-    },
-    "release": {"what": "model", "keep_days": 365, "audience": "the public"},
-}
+TRAINING = {"id": "who-is-ill"} | training_fields(ROUNDS)
 
 
 class Trained:

@@ -12,30 +12,19 @@ from protocols.private_sum.opening import OpenedSum, VoidRound
 from server.lead import MOST_VOID_IN_A_ROW, Past, RunVoid, lead
 from server.part import part_taken
 from server.rounds import RoundRecord, RoundReport, recorded
-from tests.support.documents import COUNTRIES, agreement, priced, study_fields
+from tests.support.documents import COUNTRIES, agreement, priced, study_fields, training_fields
 
 ROUNDS, EACH = 4, 10_000
 WITHOUT_PT = tuple(country for country in COUNTRIES if country != "PT")
-TASK: dict[str, Any] = {
-    "kind": "train/glm",
-    "family": "logistic",
-    "target": "disease",
-    "rounds": ROUNDS,
-    "sampling_rate": 0.5,
-    "learning_rate": 1.0,
-    "patients": 320,
-    "patients_bound": 10_000,
-    "evaluation": {"held_out": 0.25, "bins": 4, "share": 0.25},
-}
-RELEASE = {"what": "model", "keep_days": 365, "audience": "the public"}
+EVALUATION = {"held_out": 0.25, "bins": 4, "share": 0.25}
 
 
 def study(**changes: Any) -> Study:
     return priced(Study.model_validate(study_fields(agreement(), **changes)), 10**6)
 
 
-def training(**task: Any) -> Study:
-    return study(task=TASK | task, release=RELEASE)
+def training(rounds: int = ROUNDS, evaluation: Any = EVALUATION) -> Study:
+    return study(**training_fields(rounds, evaluation=evaluation))
 
 
 @dataclass

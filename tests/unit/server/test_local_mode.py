@@ -15,26 +15,13 @@ from protocols.mechanism import Scope
 from server import conduct as conducting
 from server.conduct import conduct
 from server.learning.release import read_result
-from tests.support.documents import priced, raw_key, study, study_fields
+from tests.support.documents import priced, raw_key, study, study_fields, training_fields
 from tests.support.nodes import Federation
 from tests.support.offices import Coordinator, NodesCarrier, OfficeDesk
 
-TRAINING: dict[str, Any] = {
-    "id": "in-local-mode",
-    "population": {"register": "patients"},
-    "task": {
-        "kind": "train/glm",
-        "family": "logistic",
-        "target": "disease",
-        "rounds": 2,
-        "learning_rate": 1.0,
-        "patients": 320,
-        "patients_bound": 1_000,
-        "local": {"steps": 3},
-    },
-    "privacy": {"epsilon": 2.0, "delta": 1e-5},
-    "release": {"what": "model", "keep_days": 365, "audience": "the public"},
-}
+TASK = {"sampling_rate": 1.0, "patients_bound": 1_000, "evaluation": {}, "local": {"steps": 3}}
+PRIVACY = {"epsilon": 2.0, "delta": 1e-5}
+TRAINING = training_fields(2, **TASK) | {"id": "in-local-mode", "privacy": PRIVACY}
 
 
 @pytest.fixture

@@ -21,24 +21,11 @@ from server.carrying import MOST_FRUITLESS
 from server.conduct import conduct
 from server.lead import RunVoid
 from server.rounds import ANSWERED
-from tests.support.documents import BOTH, COUNTRIES, NOW
+from tests.support.documents import BOTH, COUNTRIES, NOW, training_fields
 from tests.support.reaper import RUN, Scene, Stage
 
-TRAINING = {
-    "id": "who-is-ill",
-    "task": {
-        "kind": "train/glm",
-        "family": "logistic",
-        "target": "disease",
-        "rounds": 3,
-        "sampling_rate": 0.5,
-        "learning_rate": 1.0,
-        "patients": 320,
-        "patients_bound": 10_000,
-        "evaluation": {"held_out": 0.25, "bins": 4, "share": 0.25},
-    },
-    "release": {"what": "model", "keep_days": 365, "audience": "the public"},
-}
+EVALUATION = {"held_out": 0.25, "bins": 4, "share": 0.25}
+TRAINING = {"id": "who-is-ill"} | training_fields(3, evaluation=EVALUATION)
 
 
 @pytest.fixture(autouse=True)
