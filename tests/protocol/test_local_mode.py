@@ -31,18 +31,17 @@ from tests.support.local_mode import (
     MLP,
     MODULE,
     QUICK,
-    RATE,
     ROUNDS,
     SIZES,
     STEPS,
     Recorder,
     approved,
-    led,
     opened_first,
     payload_of,
     unequal,
 )
 from tests.support.nodes import Federation, code_of, last_refusal
+from tests.support.trainings import RATE, led
 
 
 @pytest.fixture

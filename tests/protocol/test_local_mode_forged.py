@@ -11,8 +11,9 @@ from governance.policy.assessment import Act, assess
 from protocols.mechanism import SMALLEST_NOISE_STD, Scope
 from protocols.tasks import TASK_KINDS
 from tests.support.documents import priced
-from tests.support.local_mode import FLOOR, GLM, ROUNDS, drafted, proposed, unequal
+from tests.support.local_mode import FLOOR, GLM, ROUNDS, unequal
 from tests.support.nodes import Federation, code_of, last_refusal
+from tests.support.trainings import drafted, proposed
 
 
 @pytest.fixture

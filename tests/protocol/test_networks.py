@@ -14,39 +14,14 @@ from governance.documents.study import Study
 from protocols.errors import ReasonCode
 from protocols.tasks.features import FloatArray
 from protocols.tasks.tensors import split
-from server.lead import Outcome, lead
-from server.rounds import Conductor
-from tests.support.documents import priced, study_fields
-from tests.support.nodes import Federation, Run, code_of, last_refusal
+from server.lead import Outcome
+from tests.support import trainings
+from tests.support.documents import priced
+from tests.support.nodes import Federation, code_of, last_refusal
+from tests.support.trainings import RATE, drafted, led, proposed
 
-ROUNDS, RATE, WIDTH = 5, 0.5, 3
-PRIVACY = {"epsilon": 2.5, "delta": 1e-5}
-COMMON: dict[str, Any] = {
-    "family": "logistic",
-    "target": "disease",
-    "rounds": ROUNDS,
-    "learning_rate": RATE,
-    "average_last": 0.0,
-    "clip_norm": 5.0,
-    "patients": 320,
-    "patients_bound": 1_000,
-    "evaluation": None,
-}
-MLP = COMMON | {"kind": "train/mlp", "hidden": [4, 3], "seed": 7}
-MODULE = COMMON | {
-    "kind": "train/module",
-    "module": "series-conv",
-    "version": 1,
-    "parameters": {"channels": 2, "kernel": 3},
-    "parts": [
-        {"name": "1.weight", "shape": [2, 1, 3]},
-        {"name": "1.bias", "shape": [2], "initial": "zeros"},
-        {"name": "2.weight", "shape": [2], "initial": "ones"},
-        {"name": "2.bias", "shape": [2], "initial": "zeros"},
-        {"name": "5.weight", "shape": [1, 6]},
-        {"name": "5.bias", "shape": [1], "initial": "zeros"},
-    ],
-}
+ROUNDS, WIDTH = 5, 3
+MLP, MODULE = trainings.MLP | {"rounds": ROUNDS}, trainings.MODULE | {"rounds": ROUNDS}
 
 
 @pytest.fixture
@@ -58,41 +33,14 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
     made.close()
 
 
-class Straight:
-    """Carries every frame to its node and back at once."""
-
-    def __init__(self, federation: Federation) -> None:
-        self._nodes = federation.nodes
-
-    def exchange(self, frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
-        return {country: self._nodes[country].handle(frame) for country, frame in frames.items()}
-
-
-def conductor_of(federation: Federation, run: Run) -> Conductor:
-    carrier = Straight(federation)
-    return Conductor(
-        run.coordinator, run.terms.roster, carrier, seconds=9.0, keep_closed=lambda *_: None
-    )
-
-
 def approved(federation: Federation, task: dict[str, Any], name: str = "network") -> Study:
     """Return a study that every country permits; its noise is large on paper, and silent here."""
-    release = {"what": "model", "keep_days": 365, "audience": "the public"}
-    agreed = federation.papers.agreed
-    fields = study_fields(agreed, id=name, task=task, release=release, privacy=PRIVACY)
-    study = priced(Study.model_validate(fields), noise_std=100_000)
-    federation.papers.propose(study)
-    for country in study.countries:
-        federation.permit(country, study)
-    federation.sync()
-    return study
+    return proposed(federation, priced(drafted(federation, task, id=name), noise_std=100_000))
 
 
 def trained(federation: Federation, task: dict[str, Any]) -> tuple[Study, Outcome]:
     study = approved(federation, task)
-    conductor = conductor_of(federation, federation.run(study))
-    conductor.set_up()
-    return study, lead(study, conductor, lambda *_: None)
+    return study, led(federation, study)
 
 
 def pooled(study: Study) -> tuple[torch.Tensor, torch.Tensor]:
@@ -146,9 +94,7 @@ def test_evaluation_of_networks_opens_a_report(federation: Federation) -> None:
     for number, task in enumerate((MLP, MODULE)):
         kept = task | {"evaluation": {"held_out": 0.3}, "rounds": 1}
         study = approved(federation, kept, f"study-{number}")
-        conductor = conductor_of(federation, federation.run(study))
-        conductor.set_up()
-        outcome = lead(study, conductor, lambda *_: None)
+        outcome = led(federation, study)
         patients = outcome.findings["everybody"]["patients"]["value"]
         assert 50 < patients < 150
 
@@ -167,9 +113,7 @@ def test_a_million_weights_pass_the_whole_private_sum(federation: Federation) ->
     study = approved(federation, MLP | {"hidden": [1024, 1024], "rounds": 1}, "large")
     tensors = study.task.tensors(study.features)  # type: ignore[union-attr]
     assert sum(tensor.size for tensor in tensors) > 1_000_000
-    conductor = conductor_of(federation, federation.run(study))
-    conductor.set_up()
-    outcome = lead(study, conductor, lambda *_: None)
+    outcome = led(federation, study)
     moved = outcome.model - study.task.initial(study.features)  # type: ignore[operator, union-attr]
     parts = split(moved, tensors)
     assert outcome.part.rounds_void == 0

@@ -22,9 +22,10 @@ from protocols.tasks import TrainGlm
 from protocols.tasks.features import FloatArray
 from server.learning.optimiser import OptimiserState, step
 from server.studies import complete
-from tests.support.local_mode import GLM, drafted, led, proposed, unequal
+from tests.support.local_mode import GLM, unequal
 from tests.support.nodes import records as csv_of
 from tests.support.patients import FEATURES, columns, glm, records
+from tests.support.trainings import drafted, led, proposed
 
 pytestmark = pytest.mark.statistical
 
