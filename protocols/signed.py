@@ -68,6 +68,15 @@ def open_signed(
     Raises Refusal: STALE when it speaks of another phase, context or party, NOT_AUTHENTIC when
     the signature is not the sender's.
     """
+    require_place(message, phase=phase, context=context, sender=sender, receiver=receiver)
+    verify_signed(message, key)
+    return message.body
+
+
+def require_place(
+    message: Signed, *, phase: Phase, context: bytes, sender: str, receiver: str
+) -> None:
+    """Return when a message says that it belongs here, signed or not. Raises Refusal STALE."""
     expected = (phase, context, sender, receiver)
     if (message.phase, message.context, message.sender, message.receiver) != expected:
         raise Refusal(
@@ -75,11 +84,10 @@ def open_signed(
             f"A message of {sender} does not belong here",
             why="It names another phase, run, round, sender or receiver than the one expected",
         )
-    _verify(message, key)
-    return message.body
 
 
-def _verify(message: Signed, key: PublicIdentity) -> None:
+def verify_signed(message: Signed, key: PublicIdentity) -> None:
+    """Return when `key` signed the message where it says. Raises Refusal NOT_AUTHENTIC."""
     signed = bind(message.context, message.phase, message.sender, message.receiver, message.body)
     try:
         key.verify(message.signature, signed)

@@ -72,7 +72,7 @@ def share_out(terms: RoundTerms, seed: bytes, entropy: shares.Entropy) -> dict[s
 
 def commitments_of(context: bytes, owner: str, held: Mapping[str, bytes]) -> bytes:
     """Return the commitments to an owner's shares, 32 bytes each, in the order of `held`."""
-    return b"".join(shares.commitments(context, owner, held).values())
+    return b"".join(shares.commit(context, owner, *one) for one in held.items())
 
 
 def commitments_digest(context: bytes, owner: str, commitments: bytes) -> bytes:

@@ -9,7 +9,7 @@ from protocols.errors import ProtocolFault
 from protocols.private_sum.context import DocumentVersions, RunTerms, roster_refusal
 from protocols.private_sum.messages import sign_request
 from protocols.proto.round_pb2 import Phase, RequestBody, Signed
-from protocols.signed import Signer, open_signed
+from protocols.signed import Signer, require_place, verify_signed
 
 Value = TypeVar("Value")
 
@@ -48,16 +48,22 @@ class Desk:
 
         What the message holds beside it, which nobody signed, is taken out: others are to read it.
         """
-        self.require_known(country)
+        body = self.placed(message, country, phase, context, receiver)
         message.DiscardUnknownFields()
-        return open_signed(
-            message,
-            self.peers[country],
-            phase=phase,
-            context=context,
-            sender=country,
-            receiver=receiver,
-        )
+        self.verify(message, country)
+        return body
+
+    def placed(
+        self, message: Signed, country: str, phase: Phase, context: bytes, receiver: str
+    ) -> bytes:
+        """Return the body of what claims to be a country's; `verify` tells whether it is."""
+        self.require_known(country)
+        require_place(message, phase=phase, context=context, sender=country, receiver=receiver)
+        return message.body
+
+    def verify(self, message: Signed, country: str) -> None:
+        """Return when a known country signed the message. Raises Refusal NOT_AUTHENTIC."""
+        verify_signed(message, self.peers[country])
 
     def require_known(self, country: str) -> None:
         """Return when the country is of this run. Raises ProtocolFault."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from keys.derive import HASH_BYTES
 from protocols.errors import ProtocolFault
 from protocols.lattice import unpack
-from protocols.private_sum import shares
+from protocols.private_sum.answers import Answers
 from protocols.private_sum.assent import assent_body
 from protocols.private_sum.context import RoundTerms
 from protocols.private_sum.contribution import (
@@ -28,23 +28,19 @@ from protocols.private_sum.contribution import (
     words_digest,
 )
 from protocols.private_sum.desk import Desk, keep
-from protocols.private_sum.masking import KEY_BYTES, WORDS_DTYPE, Masker
+from protocols.private_sum.masking import WORDS_DTYPE, Masker
 from protocols.private_sum.messages import (
     SEALED_BYTES,
-    SHARE_BYTES,
-    parted,
     read_contribution,
     read_reply,
     versions_digest,
     write_request,
 )
-from protocols.private_sum.setup import LARGEST_BODY
 from protocols.proto.round_pb2 import (
     PHASE_AGREE,
     PHASE_ANSWER,
     PHASE_CONTRIBUTE,
     AgreeRequest,
-    Answer,
     AnswerRequest,
     ContributeRequest,
     Contribution,
@@ -54,7 +50,7 @@ from protocols.proto.round_pb2 import (
     RequestBody,
     Signed,
 )
-from protocols.signed import COORDINATOR, ROSTER, malformed, parse
+from protocols.signed import ROSTER, malformed
 
 
 @dataclass(frozen=True)
@@ -79,14 +75,6 @@ class VoidRound:
     missing: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Given:
-    """What a country answered: its shares by owner, and its mask keys by country outside U."""
-
-    shares: Mapping[str, bytes]
-    masks: Mapping[str, bytes]
-
-
 class CoordinatorRound:
     """One round of a run.
 
@@ -108,7 +96,6 @@ class CoordinatorRound:
         self._desk, self._terms, self._model = desk, terms, model
         self._macs = macs
         self._asked = asked
-        self._places = {one: place for place, one in enumerate(self._roster, start=1)}
         self._chosen: tuple[str, ...] | None = None
         self._masker = Masker(terms.words)
         self._sum = np.zeros(terms.words, np.uint64)
@@ -118,7 +105,7 @@ class CoordinatorRound:
         self._sealed: dict[str, bytes] = {}
         self._versions: dict[bytes, DocumentVersions] = {}
         self._assents: dict[str, Signed] = {}
-        self._answers: dict[str, _Given] = {}
+        self._answers = Answers(desk, terms)
 
     @property
     def terms(self) -> RoundTerms:
@@ -143,7 +130,7 @@ class CoordinatorRound:
     @property
     def answered(self) -> tuple[str, ...]:
         """The countries whose shares are here."""
-        return tuple(sorted(self._answers))
+        return self._answers.countries
 
     @property
     def smaller(self) -> bool:
@@ -209,29 +196,18 @@ class CoordinatorRound:
     def take_answer(self, country: str, reply: bytes) -> None:
         """Take a country's shares, and its mask keys with those outside U."""
         signed = read_reply(reply, country, "answer").answer
-        chosen = self._named(country)
-        context = self._terms.context
-        body = self._desk.open(signed, country, PHASE_ANSWER, context, COORDINATOR)
-        answer = parse(Answer, body, LARGEST_BODY)
-        unopenable = list(answer.unopenable)
-        if unopenable and unopenable != sorted(set(unopenable) & set(chosen)):
-            raise malformed(f"the answer of {country} is about others than it was asked")
-        given = parted(answer.shares, chosen, SHARE_BYTES)
-        for owner in unopenable:
-            del given[owner]
-        keep(self._answers, country, _Given(given, parted(answer.masks, self._outside, KEY_BYTES)))
+        self._answers.take(country, signed, self._named(country))
 
     def open(self) -> OpenedSum | VoidRound:
         """Return the sum with what is here, or why nothing opens; more may come afterwards."""
         chosen = self._set
         if void := self._shortfall(chosen) or self._silence(chosen):
             return void
-        found = {owner: self._found(owner) for owner in chosen}
-        lost = tuple(owner for owner, (seed, _) in found.items() if seed is None)
-        if lost:
-            return VoidRound("the shares of a country's seed do not open it", lost)
-        seeds = {owner: seed for owner, (seed, _) in found.items() if seed is not None}
-        return self._opened(seeds, {owner: useful for owner, (_, useful) in found.items()})
+        seeds = self._seeds(chosen)
+        if len(seeds) < len(chosen):
+            self._answers.sift({owner: self._commitments[owner] for owner in chosen})
+            seeds = self._seeds(chosen)
+        return self._silence(chosen) or self._lost(chosen, seeds) or self._unmasked(seeds)
 
     @cached_property
     def _asked_to_contribute(self) -> Signed:
@@ -279,19 +255,21 @@ class CoordinatorRound:
         return self._member(country)
 
     @cached_property
-    def _sealed_of_set(self) -> NDArray[np.uint8]:
-        """The sealed shares of U: (owners, holders, bytes), zeros where an owner is the holder."""
-        table = np.zeros((len(self._set), len(self._roster), SEALED_BYTES), np.uint8)
+    def _sealed_by_holder(self) -> NDArray[np.uint8]:
+        """The sealed shares of U: (holders, owners, bytes), zeros where an owner is the holder."""
+        size = len(self._roster)
+        table = np.zeros((len(self._set), size, SEALED_BYTES), np.uint8)
         for row, owner in zip(table, self._set, strict=True):
             given = np.frombuffer(self._sealed[owner], np.uint8).reshape(-1, SEALED_BYTES)
-            place = self._places[owner]
-            row[: place - 1], row[place:] = given[: place - 1], given[place - 1 :]
-        return table
+            place = self._roster.index(owner)
+            row[:place], row[place + 1 :] = given[:place], given[place:]
+        return np.ascontiguousarray(table.swapaxes(0, 1))
 
     def _sealed_for(self, holder: str) -> bytes:
         """Return the shares that the others of U sealed for a holder."""
-        column = self._sealed_of_set[:, self._places[holder] - 1]
-        return np.delete(column, self._set.index(holder), axis=0).tobytes()
+        given: NDArray[np.uint8] = self._sealed_by_holder[self._roster.index(holder)]
+        own = self._set.index(holder)
+        return given[:own].tobytes() + given[own + 1 :].tobytes()
 
     def _require_agreed(self) -> None:
         if self.smaller and len(self._assents) < self._desk.terms.threshold:
@@ -338,62 +316,44 @@ class CoordinatorRound:
         if self.smaller and len(self._assents) < threshold:
             silent = tuple(one for one in chosen if one not in self._assents)
             return VoidRound("too few countries agreed on those that are left", silent)
-        silent = tuple(one for one in chosen if one not in self._answers)
-        if len(self._answers) < (len(chosen) if self.smaller else threshold):
+        answered = self.answered
+        silent = tuple(one for one in chosen if one not in answered)
+        if len(answered) < (len(chosen) if self.smaller else threshold):
             return VoidRound("too few countries answered", silent)
         return None
 
-    def _found(self, owner: str) -> tuple[bytes | None, frozenset[str]]:
-        """Return an owner's seed, and the holders whose shares of it are of use.
+    def _seeds(self, chosen: Sequence[str]) -> dict[str, bytes]:
+        """Return the seeds that the shares which are here make, by owner."""
+        answers, heads = self._answers, self._signed
+        made = {owner: answers.seed(owner, heads[owner].seed_commitment) for owner in chosen}
+        return {owner: seed for owner, seed in made.items() if seed is not None}
 
-        The seed itself was committed to: if it comes out right, so were the shares it is made of,
-        and no commitment to a share needs a look.
-        """
-        given = {one: a.shares[owner] for one, a in self._answers.items() if owner in a.shares}
-        seed = self._seed(owner, given)
-        if seed is None:
-            signed = parted(self._commitments[owner], self._roster, HASH_BYTES)
-            made = shares.commitments(self._terms.context, owner, given)
-            given = {one: share for one, share in given.items() if made[one] == signed[one]}
-            seed = self._seed(owner, given)
-        return seed, frozenset(given)
+    def _lost(self, chosen: Sequence[str], seeds: Mapping[str, bytes]) -> VoidRound | None:
+        lost = tuple(one for one in chosen if one not in seeds)
+        return VoidRound("the shares of a country's seed do not open it", lost) if lost else None
 
-    def _seed(self, owner: str, given: Mapping[str, bytes]) -> bytes | None:
-        threshold = self._desk.terms.threshold
-        if len(given) < threshold:
-            return None
-        chosen = sorted(given)[:threshold]
-        try:
-            seed = shares.combine({self._places[one]: given[one] for one in chosen})
-        except ProtocolFault:
-            return None
-        made = shares.commit(self._terms.context, owner, ROSTER, seed)
-        return seed if made == self._signed[owner].seed_commitment else None
-
-    def _opened(
-        self, seeds: Mapping[str, bytes], useful: Mapping[str, frozenset[str]]
-    ) -> OpenedSum | VoidRound:
+    def _unmasked(self, seeds: Mapping[str, bytes]) -> OpenedSum | VoidRound:
         words = self._sum.copy()
         for owner, seed in seeds.items():
             self._masker.subtract(seed_key(self._terms, owner, seed), words)
         if self.smaller:
             self._unmask_outside(tuple(seeds), words)
+        return self._opened(tuple(seeds), unpack(words, self._terms.lane_bits))
+
+    def _opened(self, chosen: tuple[str, ...], opened: NDArray[np.int64]) -> OpenedSum | VoidRound:
         dimension = self._terms.mechanism.dimension
-        opened = unpack(words, self._terms.lane_bits)
         if opened[dimension:].any():
             return VoidRound("the check coordinates of the sum are not zero", ())
-        whole = frozenset(self._answers)
-        useless = ((one, owner) for owner in seeds for one in whole - useful[owner])
         return OpenedSum(
             values=opened[:dimension],
-            countries=tuple(seeds),
-            variance=len(seeds) * self._terms.mechanism.noise_std**2,
-            unopenable=tuple(sorted(useless)),
+            countries=chosen,
+            variance=len(chosen) * self._terms.mechanism.noise_std**2,
+            unopenable=self._answers.unopenable(chosen),
         )
 
     def _unmask_outside(self, chosen: Sequence[str], words: NDArray[np.uint64]) -> None:
         """Take out the masks between those of U and those outside it: nobody else cancels them."""
         for country in chosen:
-            for outside, key in self._answers[country].masks.items():
+            for outside, key in self._answers.masks(country).items():
                 remove = self._masker.subtract if outside > country else self._masker.add
                 remove(key, words)

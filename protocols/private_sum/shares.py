@@ -54,11 +54,6 @@ def commit(context: bytes, owner: str, holder: str, element: bytes) -> bytes:
     return bind(context, PHASE_CONTRIBUTE, owner, holder, element)
 
 
-def commitments(context: bytes, owner: str, held: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return the commitment to each of the owner's shares, by holder."""
-    return {holder: commit(context, owner, holder, share) for holder, share in held.items()}
-
-
 def _evaluate(descending: list[int], point: int) -> int:
     return reduce(lambda value, coefficient: (value * point + coefficient) % PRIME, descending, 0)
 

@@ -158,7 +158,7 @@ def test_colluders_and_one_half_of_the_honest_do_not_open_a_seed(size: int) -> N
     threshold = world.terms.threshold
     for country in world.terms.roster:
         world.answer(opened, country)
-    given = {one: answer.shares["AT"] for one, answer in opened._answers.items()}
+    given = {one: held["AT"] for one, held in opened._answers._shares.items()}
     points = {world.terms.roster.index(one) + 1: share for one, share in given.items()}
     assert threshold > world.terms.colluding + 1
     few = dict(list(points.items())[: threshold - 1])

@@ -99,8 +99,7 @@ class Overheard:
         opened.close()
         for country in world.terms.roster:
             world.answer(opened, country)
-        seed, _ = opened._found(VICTIM)
-        assert seed is not None
+        seed = opened._seeds((VICTIM,))[VICTIM]
         key = seed_key(opened.terms, VICTIM, seed)
         self.seeds.append(masker.stream(key).copy())
 

@@ -1,12 +1,7 @@
-import os
-from collections.abc import Mapping
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from protocols.errors import ProtocolFault, ReasonCode, Refusal
-from protocols.private_sum import shares
 from protocols.private_sum.messages import refusal_reply
 from protocols.private_sum.opening import CoordinatorRound, OpenedSum, VoidRound
 from protocols.proto.round_pb2 import Answer, Reply
@@ -165,7 +160,7 @@ def test_what_stands_for_a_share_that_did_not_open_is_not_taken_for_one() -> Non
     world = World.ready(4)
     opened = world.contributed()
     opened.take_answer("AT", told(world, opened, "AT", unopenable=["BE"]))
-    assert set(opened._answers["AT"].shares) == {"AT", "CZ", "DK"}
+    assert set(opened._answers._shares["AT"]) == {"AT", "CZ", "DK"}
     for country in ("BE", "CZ", "DK"):
         world.answer(opened, country)
     result = opened.open()
@@ -182,103 +177,6 @@ def test_holders_that_cannot_open_anything_leave_the_round_void_and_its_owners_n
     result = opened.open()
     assert isinstance(result, VoidRound)
     assert result.missing == world.terms.roster
-
-
-# ---- which shares are looked at
-
-
-class Looks:
-    """Counts the owners whose commitments to shares are looked at."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.owners: list[str] = []
-        self._look = shares.commitments
-        monkeypatch.setattr(shares, "commitments", self)
-
-    def __call__(self, context: bytes, owner: str, held: Mapping[str, bytes]) -> dict[str, bytes]:
-        self.owners.append(owner)
-        return self._look(context, owner, held)
-
-
-def six(wrong: Mapping[str, str]) -> CoordinatorRound:
-    """Return a round of six that any four answers open; `wrong` names owners by holder.
-
-    A holder gives a share of that owner's seed that is none.
-    """
-    world = World.ready(6, colluding=0, honest=2)
-    opened = world.coordinator.begin_round(1, "train", MODEL)
-    for place, country in enumerate(world.terms.roster):
-        world.contribute(opened, country, ZEROS + place)
-    for country in world.terms.roster:
-        if country not in wrong:
-            world.answer(opened, country)
-            continue
-        place = world.terms.roster.index(wrong[country])
-        given = Reply.FromString(world.countries[country].answer(opened.answer_request(country)))
-        answer = Answer.FromString(given.answer.body)
-        kept = answer.shares
-        answer.shares = kept[: 32 * place] + os.urandom(32) + kept[32 * place + 32 :]
-        lie = spoken(given.answer, serialise(answer), IDENTITIES[country])
-        opened.take_answer(country, serialise(Reply(answer=lie)))
-    return opened
-
-
-def test_no_commitment_is_looked_at_while_every_seed_comes_out_right(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    opened, looks = six({}), Looks(monkeypatch)
-    result = opened.open()
-    assert isinstance(result, OpenedSum)
-    assert (result.values.tolist(), result.unopenable) == ([15] * 5, ())
-    assert looks.owners == []
-
-
-@pytest.mark.parametrize("holder", ["AT", "BE", "CZ", "DK"])
-def test_a_wrong_share_among_the_first_t_is_named_and_another_takes_its_place(
-    monkeypatch: pytest.MonkeyPatch, holder: str
-) -> None:
-    opened = six({holder: "BE"})
-    looks = Looks(monkeypatch)
-    result = opened.open()
-    assert isinstance(result, OpenedSum)
-    assert (result.values.tolist(), result.unopenable) == ([15] * 5, ((holder, "BE"),))
-    assert looks.owners == ["BE"], "and no other owner's"
-
-
-@pytest.mark.parametrize("wrong", [{"EE": "AT"}, {"FI": "AT"}, {"EE": "AT", "FI": "AT"}], ids=str)
-def test_wrong_shares_beyond_the_first_t_do_no_harm_and_are_not_looked_at(
-    monkeypatch: pytest.MonkeyPatch, wrong: dict[str, str]
-) -> None:
-    opened = six(wrong)
-    looks = Looks(monkeypatch)
-    result = opened.open()
-    assert isinstance(result, OpenedSum)
-    assert (result.values.tolist(), result.unopenable) == ([15] * 5, ())
-    assert looks.owners == []
-
-
-def test_all_wrong_shares_of_a_seed_are_named_once_it_is_looked_at() -> None:
-    result = six({"AT": "CZ", "FI": "CZ"}).open()
-    assert isinstance(result, OpenedSum)
-    assert (result.values.tolist(), result.unopenable) == ([15] * 5, (("AT", "CZ"), ("FI", "CZ")))
-
-
-def test_too_many_wrong_shares_of_a_seed_void_the_round_and_name_its_owner() -> None:
-    result = six({"AT": "CZ", "BE": "CZ", "FI": "CZ"}).open()
-    assert result == VoidRound("the shares of a country's seed do not open it", ("CZ",))
-
-
-def test_shares_of_another_seed_that_fit_each_other_are_not_taken() -> None:
-    """The first t holders agree on a seed that its owner did not sign: all of them are named."""
-    world = World.ready(6, colluding=1, honest=2)
-    opened = world.contributed()
-    made = shares.split(shares.draw_element(os.urandom), 4, 6, os.urandom)
-    for place, country in enumerate(world.terms.roster):
-        world.answer(opened, country)
-        if place < 4:
-            given = dict(opened._answers[country].shares) | {"EE": made[place]}
-            opened._answers[country] = replace(opened._answers[country], shares=given)
-    assert isinstance(opened.open(), VoidRound)
 
 
 def test_no_opening_while_a_contribution_is_missing() -> None:
