@@ -20,7 +20,6 @@ from protocols.proto.round_pb2 import (
     Answer,
     ContributionHead,
     Reply,
-    RequestBody,
     Signed,
 )
 from protocols.signed import COORDINATOR, serialise
@@ -33,17 +32,9 @@ from tests.support.federation import (
     retold,
     spoken,
     state_of,
+    with_head,
 )
-from tests.support.liar import Liar, assent
-
-ROSTER = ("AT", "BE", "CZ", "DK", "EE")
-WITHOUT_EE, WITHOUT_DK = ("AT", "BE", "CZ", "DK"), ("AT", "BE", "CZ", "EE")
-
-
-def five() -> Liar:
-    """Return a liar with EE, the last of five countries: t = 4, h = 2."""
-    return Liar(World.ready(5, colluding=1, honest=2), ROSTER[4:])
-
+from tests.support.liar import ROSTER, WITHOUT_DK, WITHOUT_EE, Liar, assent, five
 
 # ---- signatures that are not those of t members on exactly this set
 
@@ -233,13 +224,6 @@ def test_a_country_that_did_not_contribute_is_in_no_set() -> None:
 
 
 # ---- substituted parts
-
-
-def with_head(request: bytes, place: int, change: Callable[[Signed], Signed]) -> bytes:
-    def put(body: RequestBody) -> None:
-        body.answer.heads[place].CopyFrom(change(body.answer.heads[place]))
-
-    return retold(request, put)
 
 
 def test_a_head_of_another_round_is_refused() -> None:

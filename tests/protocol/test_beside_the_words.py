@@ -26,17 +26,9 @@ from tests.support.federation import (
     retold,
     spoken,
     state_of,
+    with_head,
 )
-from tests.support.liar import Liar
-
-ROSTER = ("AT", "BE", "CZ", "DK", "EE")
-WITHOUT_EE, WITHOUT_DK = ("AT", "BE", "CZ", "DK"), ("AT", "BE", "CZ", "EE")
-
-
-def five() -> Liar:
-    """Return a liar with EE, the last of five countries: t = 4, h = 2."""
-    return Liar(World.ready(5, colluding=1, honest=2), ROSTER[4:])
-
+from tests.support.liar import WITHOUT_DK, WITHOUT_EE, five
 
 # ---- parts
 
@@ -89,13 +81,6 @@ def test_versions_that_no_head_names_or_none_for_a_head_are_refused(
         run.answer(retold(honest, show))
     assert liar.opens(opened) == ()
     assert liar.press(opened) == (("AT", "BE", "CZ", "DK"),)
-
-
-def with_head(request: bytes, place: int, change: Callable[[Signed], Signed]) -> bytes:
-    def put(body: RequestBody) -> None:
-        body.answer.heads[place].CopyFrom(change(body.answer.heads[place]))
-
-    return retold(request, put)
 
 
 def with_versions(digest: bytes) -> Callable[[Signed], Signed]:

@@ -36,15 +36,7 @@ from tests.support.federation import (
     versions_of,
     view_of,
 )
-from tests.support.liar import Liar
-
-ROSTER = ("AT", "BE", "CZ", "DK", "EE")
-
-
-def five(colluding: int = 1) -> Liar:
-    """Return a liar with the last of five countries: t = 4, h = 2."""
-    return Liar(World.ready(5, colluding=colluding, honest=2), ROSTER[5 - colluding :])
-
+from tests.support.liar import ROSTER, Liar, five
 
 # ---- the set-up
 

@@ -9,16 +9,8 @@ its own part, and no other country's, and that only once t shares are there.
 import pytest
 
 from protocols.private_sum.opening import CoordinatorRound
-from tests.support.federation import World, state_of
-from tests.support.liar import Liar
-
-ROSTER = ("AT", "BE", "CZ", "DK", "EE")
-LEFT = ("AT", "BE", "CZ", "EE")
-
-
-def liar_of(colluding: int = 1) -> Liar:
-    """Return a liar among five countries with the last of them: h = 2, t = 4 for c of 1 or 2."""
-    return Liar(World.ready(5, colluding=colluding, honest=2), ROSTER[5 - colluding :])
+from tests.support.federation import state_of
+from tests.support.liar import ROSTER, WITHOUT_DK, Liar, five
 
 
 def seize_all(liar: Liar) -> None:
@@ -27,7 +19,7 @@ def seize_all(liar: Liar) -> None:
 
 
 def test_all_nodes_seized_after_answering_open_no_more_than_was_open() -> None:
-    liar = liar_of()
+    liar = five()
     opened = liar.contributed()
     liar.answer_all(opened, ROSTER)
     assert liar.opens(opened) == (liar.honest,)
@@ -37,20 +29,20 @@ def test_all_nodes_seized_after_answering_open_no_more_than_was_open() -> None:
 
 def test_all_members_seized_after_answering_for_a_smaller_set_open_no_more() -> None:
     """DK, outside it, contributed late and holds its keys: seized as well, it opens nothing."""
-    liar = liar_of()
+    liar = five()
     opened = liar.contributed()
-    liar.agree_all(opened, LEFT)
-    liar.answer_all(opened, LEFT)
+    liar.agree_all(opened, WITHOUT_DK)
+    liar.answer_all(opened, WITHOUT_DK)
     seize_all(liar)
     assert liar.opens(opened) == (("AT", "BE", "CZ"),)
 
 
 @pytest.mark.parametrize("signed", [False, True], ids=["contributed", "signed"])
 def test_all_nodes_seized_after_the_next_round_began_open_no_void_round(*, signed: bool) -> None:
-    liar = liar_of()
+    liar = five()
     void = liar.contributed(1)
     if signed:
-        liar.agree_all(void, LEFT)
+        liar.agree_all(void, WITHOUT_DK)
     liar.contributed(2)
     seize_all(liar)
     assert liar.opens(void) == ()
@@ -58,7 +50,7 @@ def test_all_nodes_seized_after_the_next_round_began_open_no_void_round(*, signe
 
 def test_all_nodes_seized_after_the_next_round_began_open_no_half_answered_round() -> None:
     """Two of the four needed had answered; what the others kept is gone."""
-    liar = liar_of(colluding=0)
+    liar = five(colluding=0)
     void = liar.contributed(1)
     for country in ("AT", "BE"):
         liar.answer(void, country, ROSTER)
@@ -71,8 +63,8 @@ def in_mid_round(liar: Liar, kind: str) -> tuple[CoordinatorRound, tuple[str, ..
     """Return an open round to which all contributed, signed for where the set is a smaller one."""
     opened = liar.contributed()
     if kind == "smaller":
-        liar.agree_all(opened, LEFT)
-    return opened, ROSTER if kind == "roster" else LEFT
+        liar.agree_all(opened, WITHOUT_DK)
+    return opened, ROSTER if kind == "roster" else WITHOUT_DK
 
 
 @pytest.mark.parametrize("kind", ["roster", "smaller"])
@@ -81,7 +73,7 @@ def test_a_node_seized_in_mid_round_opens_nothing_with_fewer_than_t_shares(
     colluding: int, kind: str
 ) -> None:
     """t = 4: c colluders, the thief's one, and answers up to t − 1 shares in all."""
-    liar = liar_of(colluding)
+    liar = five(colluding)
     opened, chosen = in_mid_round(liar, kind)
     liar.seize("AT")
     assert liar.opens(opened) == ()
@@ -95,10 +87,10 @@ def test_with_t_shares_a_node_seized_in_mid_round_opens_its_own_part_and_no_othe
     kind: str,
 ) -> None:
     """Its masks are known: it has become a colluder, and the others have not."""
-    liar = liar_of()
+    liar = five()
     opened = liar.contributed()
     liar.seize("AT")
-    chosen = ROSTER if kind == "roster" else LEFT
+    chosen = ROSTER if kind == "roster" else WITHOUT_DK
     if kind == "smaller":
         liar.agree_all(opened, chosen)
     for country in ("BE", "CZ"):
@@ -109,23 +101,23 @@ def test_with_t_shares_a_node_seized_in_mid_round_opens_its_own_part_and_no_othe
 
 def test_a_node_seized_once_it_signed_a_set_opens_no_part_of_it() -> None:
     """What it still holds are the keys of its masks with DK, which the set does without."""
-    liar = liar_of()
+    liar = five()
     opened = liar.contributed()
-    liar.agree_all(opened, LEFT)
+    liar.agree_all(opened, WITHOUT_DK)
     stored = state_of(liar.world.countries["AT"]).open_round
     assert stored is not None
     assert stored.masks.keys() == {"DK"}
     liar.seize("AT")
     assert liar.opens(opened) == ()
     for country in ("BE", "CZ"):
-        liar.answer(opened, country, LEFT)
+        liar.answer(opened, country, WITHOUT_DK)
     assert liar.opens(opened) == (("AT", "BE", "CZ"),)
 
 
 @pytest.mark.parametrize("taken", [0, 1, 2, 3])
 def test_so_many_nodes_seized_in_mid_round_open_it_without_an_answer_as_t_says(taken: int) -> None:
     """Three honest states and a colluder's are four shares: t, and every secret is there."""
-    liar = liar_of()
+    liar = five()
     opened = liar.contributed()
     for country in liar.honest[:taken]:
         liar.seize(country)
@@ -134,7 +126,7 @@ def test_so_many_nodes_seized_in_mid_round_open_it_without_an_answer_as_t_says(t
 
 
 def test_a_node_seized_before_a_round_is_a_colluder_from_then_on_and_not_before() -> None:
-    liar = liar_of(colluding=2)
+    liar = five(colluding=2)
     first = liar.contributed(1)
     liar.answer_all(first, ROSTER)
     liar.seize("AT")

@@ -26,20 +26,12 @@ from tests.support.federation import (
     spoken,
     state_of,
 )
-from tests.support.liar import Liar
-
-ROSTER = ("AT", "BE", "CZ", "DK", "EE")
-WITHOUT_EE, WITHOUT_DK = ("AT", "BE", "CZ", "DK"), ("AT", "BE", "CZ", "EE")
+from tests.support.liar import ROSTER, WITHOUT_DK, WITHOUT_EE, Liar, five
 
 
 def four() -> Liar:
     """Return a liar among AT, BE, CZ and DK, nobody colluding: t = 3, h = 2."""
     return Liar(World.ready(4, colluding=0, honest=2))
-
-
-def five(colluding: int = 1) -> Liar:
-    """Return a liar with the last of five countries: t = 4, h = 2."""
-    return Liar(World.ready(5, colluding=colluding, honest=2), ROSTER[5 - colluding :])
 
 
 # ---- what is meant to open

@@ -141,6 +141,15 @@ def retold(
     )
 
 
+def with_head(request: bytes, place: int, change: Callable[[Signed], Signed]) -> bytes:
+    """Return a request to answer with another head at a place."""
+
+    def put(body: RequestBody) -> None:
+        body.answer.heads[place].CopyFrom(change(body.answer.heads[place]))
+
+    return retold(request, put)
+
+
 def parts_of(request: bytes, size: int) -> list[bytes]:
     """Return the parts of a request, of `size` bytes each, in their order."""
     parts = Envelope.FromString(request).parts

@@ -27,11 +27,16 @@ from protocols.proto.round_pb2 import (
     RequestBody,
     Signed,
 )
-from protocols.signed import ROSTER, sign_message
+from protocols.signed import ROSTER as TO_ALL
+from protocols.signed import sign_message
 from tests.support.federation import IDENTITIES, MODEL, World
 from tests.support.loot import Loot
 
 Set = tuple[str, ...]
+
+ROSTER = ("AT", "BE", "CZ", "DK", "EE")
+"""The countries among which `five` lies."""
+WITHOUT_EE, WITHOUT_DK = ("AT", "BE", "CZ", "DK"), ("AT", "BE", "CZ", "EE")
 
 
 class Liar:
@@ -197,6 +202,11 @@ class Liar:
         return CountryRun.from_bytes(self._kept[country], self.world.countries[country]._view)
 
 
+def five(colluding: int = 1) -> Liar:
+    """Return a liar with the last of five countries: h = 2, t = 4 for c of 1 or 2."""
+    return Liar(World.ready(5, colluding=colluding, honest=2), ROSTER[5 - colluding :])
+
+
 def _each_once(versions: Iterable[DocumentVersions]) -> list[DocumentVersions]:
     return list({one.SerializeToString(deterministic=True): one for one in versions}.values())
 
@@ -204,6 +214,6 @@ def _each_once(versions: Iterable[DocumentVersions]) -> list[DocumentVersions]:
 def assent(opened: CoordinatorRound, signer: str, chosen: Set, **claims: object) -> Signed:
     """Return a country's signature on a set, made with its key; `claims` change the envelope."""
     said = {"phase": PHASE_AGREE, "context": opened.terms.context, "sender": signer}
-    said |= {"receiver": ROSTER, **claims}
+    said |= {"receiver": TO_ALL, **claims}
     body = assent_body(opened.terms.round_number, chosen)
     return sign_message(IDENTITIES[signer].sign, body=body, **said)  # type: ignore[arg-type]
