@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 import pytest
-from hypothesis import HealthCheck, Phase, event, settings
+from hypothesis import event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -21,7 +21,7 @@ from protocols.private_sum.opening import CoordinatorRound
 from protocols.proto.round_pb2 import Assent, Reply, Signed
 from tests.support.federation import World, view_of
 from tests.support.liar import Liar, assent
-from tests.support.stations import ENDLESS, Station, shapes, total
+from tests.support.stations import ENDLESS, UNHURRIED, Station, shapes, total
 
 Chosen = tuple[str, ...]
 Place = tuple[int, bytes]
@@ -199,14 +199,7 @@ class Lying(RuleBasedStateMachine):
         return self.opened[place]
 
 
-QUICK = settings(
-    max_examples=100,
-    stateful_step_count=15,
-    deadline=None,
-    phases=[phase for phase in Phase if phase is not Phase.explain],
-    suppress_health_check=[HealthCheck.too_slow],
-)
-Lying.TestCase.settings = QUICK
+Lying.TestCase.settings = settings(UNHURRIED, max_examples=100, stateful_step_count=15)
 TestLying = pytest.mark.timeout(600)(Lying.TestCase)
 
 
@@ -214,5 +207,5 @@ class Longer(Lying):
     """The same, for longer."""
 
 
-Longer.TestCase.settings = settings(QUICK, max_examples=500, stateful_step_count=40)
+Longer.TestCase.settings = settings(UNHURRIED, max_examples=500, stateful_step_count=40)
 TestLonger = pytest.mark.slow(pytest.mark.timeout(900)(Longer.TestCase))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 import pytest
-from hypothesis import HealthCheck, Phase, event, settings
+from hypothesis import event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -18,7 +18,7 @@ from protocols.private_sum.context import RunTerms
 from protocols.private_sum.country import CountryRun
 from protocols.private_sum.opening import OpenedSum
 from tests.support.federation import ZEROS, World, view_of
-from tests.support.stations import SET_UP, Lead, Station, shapes, total
+from tests.support.stations import SET_UP, UNHURRIED, Lead, Station, shapes, total
 
 STEPS = ("contribute", "agree", "answer")
 picks = st.lists(st.integers(0, 40), min_size=1, max_size=12)
@@ -239,14 +239,7 @@ class Lossy(RuleBasedStateMachine):
             self.settle()
 
 
-QUICK = settings(
-    max_examples=40,
-    stateful_step_count=30,
-    deadline=None,
-    phases=[phase for phase in Phase if phase is not Phase.explain],
-    suppress_health_check=[HealthCheck.too_slow],
-)
-Lossy.TestCase.settings = QUICK
+Lossy.TestCase.settings = settings(UNHURRIED, max_examples=40, stateful_step_count=30)
 TestLossy = pytest.mark.timeout(600)(Lossy.TestCase)
 
 
@@ -254,7 +247,7 @@ class Longer(Lossy):
     """The same, for longer."""
 
 
-Longer.TestCase.settings = settings(QUICK, max_examples=400, stateful_step_count=60)
+Longer.TestCase.settings = settings(UNHURRIED, max_examples=400, stateful_step_count=60)
 TestLonger = pytest.mark.slow(pytest.mark.timeout(900)(Longer.TestCase))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import hypothesis
 import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -43,6 +44,13 @@ ENDLESS = tuple(kind.model_copy(update={"rounds": 1000}) for kind in (TRAIN, COU
 LARGEST_VALUE = 10_000
 SET_UP = {"bundle": "bundle", "encapsulate": "encapsulation", "confirm": "confirmation"}
 """What is asked in set-up, and what a country says to it."""
+
+UNHURRIED = hypothesis.settings(
+    deadline=None,
+    phases=[phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.explain],
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+"""For machines of stations; each says how many examples of how many steps."""
 
 Place = tuple[bytes, int, Phase]
 Vector = NDArray[np.int64]
