@@ -73,11 +73,10 @@ class Journal:
             row = connection.execute(_at(place)).one_or_none()
         return None if row is None else bytes(row.ctx)
 
-    def latest(self, run: str) -> datetime | None:
-        """Return when a run's last reply was written."""
+    def latest(self, run: str, connection: Connection) -> datetime | None:
+        """Return when a run's last reply was written, in the caller's transaction."""
         query = select(func.max(journal.c.created)).where(journal.c.run_id == run)
-        with transaction(self._engine) as connection:
-            found: datetime | None = connection.execute(query).scalar_one()
+        found: datetime | None = connection.execute(query).scalar_one()
         return found
 
     def write(

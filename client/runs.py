@@ -11,15 +11,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Update, insert, select, update
 
 from client.state import runs
 from governance.database import transaction
 from keys.derive import derive_key, frame
+from keys.errors import KeyFault
 from keys.sealing import open_sealed, seal
 from protocols.encoding import canonical_json
-from protocols.errors import ReasonCode, Refusal
-from protocols.private_sum.state import without_open_round
+from protocols.errors import ProtocolFault, ReasonCode, Refusal
+from protocols.private_sum.state import read_state, without_open_round
 
 STATE_LABEL = "pratique/run-state/v1"
 
@@ -78,21 +79,40 @@ class RunBook:
         connection.execute(insert(runs).values(state=self._sealed(record), **row))
 
     def replace(self, record: RunRecord, connection: Connection) -> None:
-        """Put the next state in place of the last one, in the caller's transaction."""
-        chosen = update(runs).where(runs.c.run_id == record.run)
-        connection.execute(chosen.values(state=self._sealed(record)))
+        """Put the next state in place of the last one, in the caller's transaction.
 
-    def give_up_round(self, run: str) -> None:
-        """Erase what a live run keeps for a round that is open, if one is."""
-        with transaction(self._engine) as connection:
-            row = _row(connection, run)
-            if row is not None and row.state is not None:
-                record = self._opened(run, row.study, bytes(row.state))
-                self.replace(replace(record, state=without_open_round(record.state)), connection)
+        Raises Refusal STALE where the run has ended: what was erased does not come back.
+        """
+        changed = connection.execute(_live(record.run).values(state=self._sealed(record)))
+        if changed.rowcount != 1:
+            raise _stale("the run ended here while the request was worked on; nothing was sent")
 
-    def end(self, run: str, now: datetime, connection: Connection) -> None:
-        """Erase a run's secrets, in the caller's transaction."""
-        connection.execute(update(runs).where(runs.c.run_id == run).values(state=None, ended=now))
+    def readable(self, run: str, connection: Connection) -> bool:
+        """Whether a run has no state, or one that a message could be answered from."""
+        row = _row(connection, run)
+        if row is None or row.state is None:
+            return True
+        try:
+            read_state(self._opened(run, row.study, bytes(row.state)).state)
+        except (KeyFault, ProtocolFault, ValueError, TypeError, LookupError):
+            return False
+        return True
+
+    def give_up_round(self, run: str, connection: Connection) -> None:
+        """Erase what a live run keeps for a round that is open, if one is.
+
+        In the caller's transaction; the run has to be readable.
+        """
+        row = _row(connection, run)
+        if row is None or row.state is None:
+            return
+        record = self._opened(run, row.study, bytes(row.state))
+        if read_state(record.state).open_round is not None:
+            self.replace(replace(record, state=without_open_round(record.state)), connection)
+
+    def end(self, run: str, now: datetime, connection: Connection) -> bool:
+        """Erase a run's secrets, in the caller's transaction; return whether it was live."""
+        return connection.execute(_live(run).values(state=None, ended=now)).rowcount == 1
 
     def summaries(self, *, live: bool, connection: Connection | None = None) -> list[RunSummary]:
         """Return the runs, newest first; the live ones only if asked."""
@@ -108,12 +128,11 @@ class RunBook:
             "state": base64.b64encode(record.state).decode(),
             "peers": dict(record.peers),
         }
-        associated = frame(record.run.encode(), record.study.encode())
+        associated = _associated(record.run, record.study)
         return seal(self._key_of(record.run), canonical_json(value), associated)
 
     def _opened(self, run: str, study: str, sealed: bytes) -> RunRecord:
-        associated = frame(run.encode(), study.encode())
-        value = json.loads(open_sealed(self._key_of(run), sealed, associated))
+        value = json.loads(open_sealed(self._key_of(run), sealed, _associated(run, study)))
         return RunRecord(
             run=run,
             study=study,
@@ -127,8 +146,16 @@ class RunBook:
         return derive_key(self._key, STATE_LABEL, run.encode())
 
 
+def _associated(run: str, study: str) -> bytes:
+    return frame(run.encode(), study.encode())
+
+
 def _row(connection: Connection, run: str) -> Row[Any] | None:
     return connection.execute(select(runs).where(runs.c.run_id == run)).one_or_none()
+
+
+def _live(run: str) -> Update:
+    return update(runs).where(runs.c.run_id == run, runs.c.state.is_not(None))
 
 
 def _stale(why: str) -> Refusal:

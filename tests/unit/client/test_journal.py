@@ -139,8 +139,10 @@ def test_the_context_of_a_reply_is_kept(tmp_path: Path) -> None:
 
 def test_the_last_reply_of_a_run_tells_when_it_spoke(tmp_path: Path) -> None:
     made = written(tmp_path)
-    assert made.latest("ab" * 16) == NOW
-    assert made.latest("cd" * 16) is None
+
+    with transaction(made._engine) as connection:
+        assert made.latest("ab" * 16, connection) == NOW
+        assert made.latest("cd" * 16, connection) is None
 
 
 def test_phases_are_named_as_people_read_them() -> None:

@@ -132,3 +132,21 @@ def test_summaries_show_the_newest_first_and_the_live_alone_if_asked(tmp_path: P
         made.end("cd" * 16, NOW, connection)
     assert [one.run for one in made.summaries(live=False)] == ["cd" * 16, "ab" * 16]
     assert [one.run for one in made.summaries(live=True)] == ["ab" * 16]
+
+
+def test_a_run_that_has_ended_gets_no_next_state(tmp_path: Path) -> None:
+    made = book(tmp_path, record())
+    with transaction(made._engine) as connection:
+        assert made.end("ab" * 16, NOW, connection)
+    with pytest.raises(Refusal) as refusal, transaction(made._engine) as connection:
+        made.replace(record(state=b"next"), connection)
+    assert refusal.value.code is ReasonCode.STALE
+    refuses(made, "ab" * 16, "ended")
+
+
+def test_a_run_ends_once(tmp_path: Path) -> None:
+    made = book(tmp_path, record())
+    for again, ended in ((0, True), (1, False)):
+        with transaction(made._engine) as connection:
+            assert made.end("ab" * 16, NOW + timedelta(days=again), connection) is ended
+    assert [one.ended for one in made.summaries(live=False)] == [NOW]
