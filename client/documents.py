@@ -223,9 +223,9 @@ class DocumentStore:
             fix="run `pratique-officer renew`; if it happens again, take the key as copied",
         )
 
-    def own(self, now: datetime) -> CountryDocuments:
+    def own(self, now: datetime, connection: Connection | None = None) -> CountryDocuments:
         """Return the own officer's documents. Raises DocumentFault: none, or expired."""
-        bundle = self._files().get(OWN)
+        bundle = self._files(connection).get(OWN)
         if bundle is None:
             raise DocumentFault(
                 f"The officer of {self._country} has not handed over the country's documents",
@@ -262,9 +262,9 @@ class DocumentStore:
             Grids.load(connection).seeing(view.agreement, now).keep(connection)
         self._known = view.floor
 
-    def _files(self) -> dict[str, bytes]:
-        with transaction(self._engine) as connection:
-            rows = connection.execute(select(documents.c.path, documents.c.bytes))
+    def _files(self, connection: Connection | None = None) -> dict[str, bytes]:
+        with transaction(self._engine, connection) as opened:
+            rows = opened.execute(select(documents.c.path, documents.c.bytes))
             return {path: bytes(content) for path, content in rows}
 
     def _floor(self) -> Floor:

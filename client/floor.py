@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, insert, select
 
 from client.admission import Admission
+from client.consent import Consent
 from client.decisions import Decisions
 from client.holdings import Holdings
 from client.state import cohort_counts
@@ -60,13 +61,14 @@ class CohortFloor:
         ledger: Ledger,
         decisions: Decisions,
         holdings: Holdings,
+        consent: Consent,
         noise: NoiseSource,
         entropy: Callable[[int], bytes] = os.urandom,
         reach: Reach = unwatched,
     ) -> None:
         self._engine, self._ledger, self._decisions = engine, ledger, decisions
         self._holdings, self._noise, self._entropy = holdings, noise, entropy
-        self._reach = reach
+        self._consent, self._reach = consent, reach
 
     def require(self, admission: Admission) -> str:
         """Return the data version whose cohort is large enough. Raises Refusal DECLINED."""
@@ -134,6 +136,7 @@ class CohortFloor:
             "created": admission.held.view.now,
         }
         with transaction(self._engine) as connection:
+            self._consent.require(admission.study, connection)
             connection.execute(insert(cohort_counts).values(row))
             self._reach(Step.FLOOR_WRITTEN)
 

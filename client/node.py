@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from client.consent import Consent
 from client.decisions import Clock, Decisions, Subject
 from client.documents import DocumentStore, Fetch
 from client.door import Door
@@ -119,8 +120,14 @@ class Node:
         self, noise: NoiseSource, slots: Slots, entropy: Callable[[int], bytes], reach: Reach
     ) -> Reception:
         journal = self._journal
+        consent = Consent(self.documents, self.pause_switch, self._clock)
         outbox = Outbox(
-            self._engine, journal=journal, runs=self.runs, decisions=self.decisions, reach=reach
+            self._engine,
+            journal=journal,
+            runs=self.runs,
+            consent=consent,
+            decisions=self.decisions,
+            reach=reach,
         )
         released: dict[str, Any] = {
             "ledger": self.ledger,
@@ -146,7 +153,7 @@ class Node:
         )
         return Reception(
             gate=gate,
-            floor=CohortFloor(self._engine, **released),
+            floor=CohortFloor(self._engine, consent=consent, **released),
             door=Door(self._engine, outbox=outbox, **released),
             outbox=outbox,
             decisions=self.decisions,
@@ -184,14 +191,18 @@ class Node:
 
     def _tidy(self) -> None:
         """Let go of what nobody needs any more, and write down what was only counted."""
-        try:
-            self.decisions.settle()
-            self._end_runs()
-            fold_log(self._engine)
-            self.highwater.move()
-            self._forget_identities()
-        except PratiqueError as fault:
-            _log.error("state not tidied", extra={"what": fault.what, "why": fault.why})
+        for part in (self.decisions.settle, self._end_runs, self._fold, self._move_head):
+            try:
+                part()
+            except PratiqueError as fault:
+                _log.error("state not tidied", extra={"what": fault.what, "why": fault.why})
+
+    def _fold(self) -> None:
+        fold_log(self._engine)
+
+    def _move_head(self) -> None:
+        self.highwater.move()
+        self._forget_identities()
 
     def deliver(self, bundle: bytes) -> CountryDocuments:
         """Take the own country's documents from its officer. Raises DocumentFault."""
@@ -304,9 +315,9 @@ class Node:
     def _end_runs(self) -> None:
         """Erase what no message is awaited for any more, be the coordinator there or not."""
         own, now = self._own(), self.now()
-        self._lapsing.end_silent(now)
         if own is not None:
             self._lapsing.end_forbidden(own, now)
+        self._lapsing.end_silent(now)
 
     def prepare(self) -> None:
         """Be ready for the first message; what stands in the way is told by the tending."""

@@ -1,12 +1,14 @@
 """The last step before a reply leaves: journal, run state and log entry in one transaction.
 
 Every reply that is no refusal comes out of `keep`. What it returns is on disk; where it raises,
-nothing was kept and nothing leaves.
+nothing was kept and nothing leaves. It raises where the own officer has withdrawn, the operator
+has paused the node or the run has ended since the gate let the request in, in other threads.
 """
 
 from sqlalchemy import Connection, Engine
 
 from client.admission import Admission
+from client.consent import Consent
 from client.decisions import Decisions
 from client.journal import Journal
 from client.runs import RunBook, RunRecord
@@ -24,11 +26,13 @@ class Outbox:
         *,
         journal: Journal,
         runs: RunBook,
+        consent: Consent,
         decisions: Decisions,
         reach: Reach = unwatched,
     ) -> None:
         self._engine, self._journal = engine, journal
-        self._runs, self._decisions, self._reach = runs, decisions, reach
+        self._runs, self._consent = runs, consent
+        self._decisions, self._reach = decisions, reach
 
     def keep(
         self,
@@ -39,9 +43,14 @@ class Outbox:
         data_version: str,
         reason: str | None = None,
     ) -> bytes:
-        """Return the reply once it, the run's next state and its log entry are durable."""
+        """Return the reply once it, the run's next state and its log entry are durable.
+
+        Raises Refusal where the country's own people, or the end of the run, have forbidden it
+        meanwhile.
+        """
         self._reach(Step.OUTBOX_MADE)
         with transaction(self._engine) as connection:
+            self._consent.require(admission.study, connection)
             self._journalled(admission, reply, connection)
             self._reach(Step.OUTBOX_JOURNALLED)
             self._advance(admission, data_version, connection)

@@ -3,7 +3,7 @@
 import json
 from datetime import datetime
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from client.marks import get_mark, set_mark
 from governance.database import transaction
@@ -30,16 +30,16 @@ class PauseSwitch:
         with transaction(self._engine) as connection:
             set_mark(connection, PAUSED, None)
 
-    def state(self) -> dict[str, str] | None:
+    def state(self, connection: Connection | None = None) -> dict[str, str] | None:
         """Return reason and time of the pause, None where the node is not paused."""
-        with transaction(self._engine) as connection:
-            value = get_mark(connection, PAUSED)
+        with transaction(self._engine, connection) as opened:
+            value = get_mark(opened, PAUSED)
         found: dict[str, str] | None = None if value is None else json.loads(value)
         return found
 
-    def require_running(self) -> None:
+    def require_running(self, connection: Connection | None = None) -> None:
         """Raise Refusal PAUSED while the node is paused."""
-        state = self.state()
+        state = self.state(connection)
         if state is not None:
             raise Refusal(
                 ReasonCode.PAUSED,
