@@ -7,7 +7,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, event, select
 
 from client.journal import Journal
 from client.node import Node
@@ -28,8 +28,6 @@ UNLOCKED = [
     Step.OUTBOX_MADE,
 ]
 """Where no transaction is under way: others may write."""
-SOON = 0.3
-"""Seconds: long enough for a message to be answered, if nothing holds it back."""
 
 
 def once(at: Step, act: Callable[[], object]) -> Callable[[str], None]:
@@ -182,17 +180,23 @@ def test_a_round_contributed_to_while_the_silence_is_measured_is_not_erased(
     later(federation, timedelta(days=days))
     frame, replies = asked(run), list[bytes]()
     message = Thread(target=lambda: replies.append(node.handle(frame)))
+    waiting: list[Thread] = []
     inner = Journal.latest
 
     def latest(self: Journal, of: str, connection: Connection) -> datetime | None:
-        found = inner(self, of, connection)
-        message.start()
-        message.join(SOON)
-        return found
+        waiting.append(message)
+        return inner(self, of, connection)
+
+    def between(*_: object) -> None:
+        """Let the message in before anything more is begun with the database."""
+        if waiting:
+            waiting.pop().start()
+            message.join()
 
     monkeypatch.setattr(Journal, "latest", latest)
+    event.listen(node._engine.pool, "checkout", between)
     node._lapsing.end_silent(federation.clock())
-    message.join()
+    between()
     left = code_of(replies[0]) is None
     assert left == (state_of(node, run) is not None)
     if left:
