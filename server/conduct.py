@@ -19,6 +19,7 @@ from governance.local import DeskFault
 from governance.trust.view import TrustedView
 from keys.composite import Suite
 from keys.errors import PratiqueError
+from protocols.private_sum.context import DocumentVersions
 from protocols.private_sum.coordinator import CoordinatorRun
 from protocols.tasks.layout import vector_to_bytes
 from server.carrier import Carrier
@@ -120,6 +121,7 @@ class _Carriage:
             peers=ground.peers(suite),
             sign=partial(self._desk.sign, suite=suite),
             versions=ground.document_versions,
+            published=partial(self._document_versions, study.countries),
         )
         conductor = Conductor(
             run,
@@ -144,6 +146,10 @@ class _Carriage:
         ground = Ground.model_validate(kept.ground)
         require_unmoved(ground, found)
         return ground
+
+    def _document_versions(self, roster: tuple[str, ...]) -> DocumentVersions:
+        """Return what is published by now."""
+        return Ground.of(published(self._home, now()), roster).document_versions
 
     def _note(self, report: RoundReport, state: bytes, outcome: Outcome | None = None, /) -> None:
         if outcome is None:

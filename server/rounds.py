@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from protocols.errors import ProtocolFault, ReasonCode, Refusal
 from protocols.private_sum.coordinator import CoordinatorRun
+from protocols.private_sum.desk import Unpublished
 from protocols.private_sum.opening import CoordinatorRound, OpenedSum, VoidRound
 from server.carrier import Carrier
 from server.errors import OperationFault
@@ -269,7 +270,8 @@ class Conductor:
 
 
 def _behind(fault: ProtocolFault) -> bool:
-    return isinstance(fault, Refusal) and fault.code in BEHIND
+    refused = isinstance(fault, Refusal) and fault.code in BEHIND
+    return refused or isinstance(fault, Unpublished)
 
 
 def _cause(fault: ProtocolFault) -> str:

@@ -42,6 +42,8 @@ class Answers:
     def take(self, country: str, signed: Signed, chosen: Sequence[str]) -> None:
         """Take the answer of a country of U, `chosen`. Raises ProtocolFault and Refusal."""
         answer = parse(Answer, self._placed(signed, country), LARGEST_BODY)
+        if answer.round != self._terms.round_number:
+            raise malformed(f"{country} answered for another round than the one it was asked for")
         outside = sorted(set(self._places) - set(chosen))
         given, masks = _given(answer, country, chosen), parted(answer.masks, outside, KEY_BYTES)
         if answer.unopenable or masks:

@@ -7,7 +7,7 @@ Everything sent is determined by the constructor's values and the replies taken,
 coordinator that was killed sends the same bytes again when it is fed the same replies.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 
 from keys.composite import PublicIdentity
@@ -46,8 +46,13 @@ class CoordinatorRun:
         peers: Mapping[str, PublicIdentity],
         sign: Signer,
         versions: DocumentVersions,
+        published: Callable[[], DocumentVersions] | None = None,
     ) -> None:
-        self._desk = Desk(terms, peers, sign, versions)
+        """`versions` are claimed in every request; `published` returns those of today.
+
+        It is asked where a country claims to hold newer ones.
+        """
+        self._desk = Desk(terms, peers, sign, versions, published or (lambda: versions))
         self._bundles: dict[str, Signed] = {}
         self._encapsulations: dict[str, Signed] = {}
         self._ciphertexts: dict[str, dict[str, bytes]] = {}
@@ -68,7 +73,9 @@ class CoordinatorRun:
         """Take a country's signed keys."""
         signed = read_reply(reply, country, "bundle").bundle
         body = self._desk.open(signed, country, PHASE_BUNDLE, self.terms.context, ROSTER)
-        setup.public_keys(setup.read_bundle(body), country)
+        bundle = setup.read_bundle(body)
+        self._desk.require_published(country, DocumentVersions.from_proto(bundle.versions))
+        setup.public_keys(bundle, country)
         keep(self._bundles, country, signed)
 
     def encapsulate_request(self, country: str) -> bytes:

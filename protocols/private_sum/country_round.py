@@ -133,7 +133,7 @@ def agreed(view: OwnView, state: RunState, request: Request) -> Step:
     Refusal ROSTER for a set that is not opened, and STALE when no round is open (or another one
     is), or a set was signed in it.
     """
-    opened = _require_open(state)
+    opened = _require_open(state, request)
     view.trust(request, PHASE_AGREE, opened.context)
     chosen = require_set(view.terms, view.country, request.body.agree.countries)
     require_unsigned(view.terms, opened, chosen)
@@ -150,7 +150,7 @@ def answered(view: OwnView, state: RunState, request: Request) -> Step:
     The state that comes out has none of them. Raises Refusal ROSTER for a U that may not be
     opened, and STALE when no round is open (or another one is).
     """
-    opened = _require_open(state)
+    opened = _require_open(state, request)
     view.trust(request, PHASE_ANSWER, opened.context)
     asked = request.body.answer
     chosen = require_set(view.terms, view.country, asked.countries)
@@ -168,9 +168,11 @@ def answered(view: OwnView, state: RunState, request: Request) -> Step:
     return state.model_copy(update={"open_round": None}), Reply(answer=signed)
 
 
-def _require_open(state: RunState) -> OpenRound:
+def _require_open(state: RunState, request: Request) -> OpenRound:
     if state.open_round is None:
         raise _stale("no round is open: it was answered, or never contributed to")
+    if state.open_round.round_number != request.round_number:
+        raise _stale("another round is open")
     return state.open_round
 
 
@@ -243,12 +245,13 @@ def _heads(
     context, own = opened.context, opened.head
     bodies = view.open_roster(asked.heads, chosen, PHASE_CONTRIBUTE, context, own)
     heads = {c: read_head(body) for c, body in bodies.items()}
+    if any(head.round != opened.round_number for head in heads.values()):
+        raise malformed("it brings a head that is signed for another round")
     speakers = {head.versions_digest: country for country, head in heads.items()}
-    shown = {versions_digest(versions): versions for versions in asked.versions}
-    if set(shown) != set(speakers):
+    if [versions_digest(shown) for shown in asked.versions] != sorted(speakers):
         raise malformed("it does not bring the document versions that the countries held")
-    for made, country in speakers.items():
-        require_current(view.versions, DocumentVersions.from_proto(shown[made]), country)
+    for made, shown in zip(sorted(speakers), asked.versions, strict=True):
+        require_current(view.versions, DocumentVersions.from_proto(shown), speakers[made])
     return heads
 
 

@@ -1,6 +1,6 @@
 """The coordinator's desk: whom it speaks with, under which terms, and whose key signs for it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -14,17 +14,23 @@ from protocols.signed import Signer, require_place, verify_signed
 Value = TypeVar("Value")
 
 
+class Unpublished(ProtocolFault):
+    """A country claims documents that nobody else can have yet: they may come, or do not exist."""
+
+
 @dataclass(frozen=True)
 class Desk:
     """What stays the same in a run: `peers` are the countries' identity keys in the documents.
 
-    `versions` are claimed in every request. Raises Refusal ROSTER for keys of another roster.
+    `versions` are claimed in every request; `published` returns what the coordinator has by now.
+    Raises Refusal ROSTER for keys of another roster.
     """
 
     terms: RunTerms
     peers: Mapping[str, PublicIdentity]
     sign: Signer
     versions: DocumentVersions
+    published: Callable[[], DocumentVersions]
 
     def __post_init__(self) -> None:
         if tuple(sorted(self.peers)) != self.terms.roster:
@@ -69,6 +75,19 @@ class Desk:
         """Return when the country is of this run. Raises ProtocolFault."""
         if country not in self.peers:
             raise ProtocolFault(f"{country} is not a country of this run")
+
+    def require_published(self, country: str, claimed: DocumentVersions) -> None:
+        """Return when a country claims nothing newer than what is published. Raises Unpublished.
+
+        The others would have to wait for it, and could not tell a document that is on its way
+        from one that there is not.
+        """
+        newer = self.versions.newer_in(claimed) and self.published().newer_in(claimed)
+        if newer:
+            raise Unpublished(
+                f"{country} holds documents that are not published",
+                why=f"Newer there: {', '.join(newer)[:200]}",
+            )
 
     def require_all(self, taken: Mapping[str, Value]) -> None:
         """Return when every country of the roster is there. Raises ProtocolFault naming others."""

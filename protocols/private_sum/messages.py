@@ -12,7 +12,7 @@ from keys.composite import PublicIdentity
 from keys.derive import HASH_BYTES, labelled_hash
 from keys.sealing import NONCE_BYTES, TAG_BYTES
 from protocols.errors import ReasonCode, Refusal
-from protocols.private_sum.context import LARGEST_ROSTER, DocumentVersions
+from protocols.private_sum.context import LARGEST_ROSTER, LARGEST_ROUND, DocumentVersions
 from protocols.proto.round_pb2 import (
     PHASE_AGREE,
     PHASE_ANSWER,
@@ -48,6 +48,8 @@ LARGEST_SAID = 1 << 23
 signatures each, with room. What a reader makes of them takes many times their size."""
 LARGEST_REPLY = 1 << 25
 """32 MiB: a million coordinates of 64 bits, and the shares for the largest roster."""
+LARGEST_WORDLESS = 1 << 21
+"""2 MiB: the largest reply but for its words, of all phases; its body may have half of that."""
 REQUEST_LABEL = "pratique/request/v1"
 CONTENT = {
     PHASE_BUNDLE: "bundle",
@@ -144,7 +146,10 @@ def read_request(data: bytes) -> Request:
     if envelope.parts and envelope.signed.phase not in WITH_PARTS:
         raise malformed("it brings parts where none belong")
     model = envelope.model
-    return Request(envelope.signed, body, model, envelope.parts, _digest(envelope, model))
+    made = Request(envelope.signed, body, model, envelope.parts, _digest(envelope, model))
+    if made.round_number > LARGEST_ROUND:
+        raise malformed(f"its round is above {LARGEST_ROUND}")
+    return made
 
 
 def _digest(envelope: Envelope, model: bytes) -> bytes:
@@ -175,7 +180,14 @@ def read_reply(data: bytes, country: str, content: str) -> Reply:
 
     Raises Refusal with the country's code when it refused, MALFORMED when it says anything else.
     """
-    reply = parse(Reply, data, LARGEST_REPLY)
+    reply = _read(data, country, content)
+    if reply.words:
+        raise malformed(f"{country} sent words where none belong")
+    return reply
+
+
+def _read(data: bytes, country: str, content: str) -> Reply:
+    reply = parse(Reply, data, LARGEST_WORDLESS)
     said = reply.WhichOneof("content")
     if said == "refused":
         raise Refusal(
@@ -199,12 +211,10 @@ def read_contribution(data: bytes, country: str, size: int) -> tuple[Contributio
     before = _before_words(size)
     end = len(data) - size - len(before)
     if end < 0 or data[end : end + len(before)] != before or len(data) > LARGEST_REPLY:
-        said = read_reply(data, country, "contribution")
-        sent = f"{country} sent {len(said.words)} bytes of words"
-        raise malformed(f"{sent}, and not {size} at the end of its message")
+        if len(data) <= LARGEST_WORDLESS:
+            _read(data, country, "contribution")  # it may say why there are none
+        raise malformed(f"{country} did not send {size} bytes of words at the end of its message")
     said = read_reply(data[:end], country, "contribution")
-    if said.words:
-        raise malformed(f"{country} sent words twice")
     return said.contribution, memoryview(data)[end + len(before) :]
 
 

@@ -19,7 +19,7 @@ from protocols.errors import ProtocolFault
 from protocols.lattice import unpack
 from protocols.private_sum.answers import Answers
 from protocols.private_sum.assent import assent_body
-from protocols.private_sum.context import RoundTerms
+from protocols.private_sum.context import DocumentVersions, RoundTerms
 from protocols.private_sum.contribution import (
     LARGEST_HEAD,
     commitments_digest,
@@ -45,11 +45,11 @@ from protocols.proto.round_pb2 import (
     ContributeRequest,
     Contribution,
     ContributionHead,
-    DocumentVersions,
     Phase,
     RequestBody,
     Signed,
 )
+from protocols.proto.round_pb2 import DocumentVersions as DocumentVersionsMessage
 from protocols.signed import ROSTER, malformed
 
 
@@ -69,7 +69,10 @@ class OpenedSum:
 
 @dataclass(frozen=True)
 class VoidRound:
-    """A round that opened nothing: why, and the countries that are known to be the cause."""
+    """A round that opened nothing: why, and the countries of which something is missing.
+
+    It is not always their own doing: of a seed that does not come out, the owner is named.
+    """
 
     reason: str
     missing: tuple[str, ...]
@@ -103,7 +106,7 @@ class CoordinatorRound:
         self._signed: dict[str, ContributionHead] = {}
         self._commitments: dict[str, bytes] = {}
         self._sealed: dict[str, bytes] = {}
-        self._versions: dict[bytes, DocumentVersions] = {}
+        self._versions: dict[bytes, DocumentVersionsMessage] = {}
         self._assents: dict[str, Signed] = {}
         self._answers = Answers(desk, terms)
 
@@ -293,13 +296,21 @@ class CoordinatorRound:
             raise ProtocolFault(f"The words of {country} are not those it signed")
         if commitments_digest(context, country, said.commitments) != head.commitments_digest:
             raise ProtocolFault(f"The commitments of {country} are not those it signed")
+        if head.round != self._terms.round_number:
+            raise ProtocolFault(f"{country} signed another round than the one it was asked for")
+        self._require_versions(country, said, head)
+        sizes = (len(said.commitments), len(said.shares))
+        if sizes != (HASH_BYTES * size, SEALED_BYTES * (size - 1)):
+            raise malformed(f"{country} does not share its seed with each country")
+
+    def _require_versions(self, country: str, said: Contribution, head: ContributionHead) -> None:
+        said.versions.DiscardUnknownFields()  # others are to read it, as any of them would
         if said.versions.ByteSize() > LARGEST_HEAD:
             raise malformed(f"{country} claims document versions of too many countries")
         if versions_digest(said.versions) != head.versions_digest:
             raise ProtocolFault(f"The document versions of {country} are not those it signed")
-        sizes = (len(said.commitments), len(said.shares))
-        if sizes != (HASH_BYTES * size, SEALED_BYTES * (size - 1)):
-            raise malformed(f"{country} does not share its seed with each country")
+        if head.versions_digest not in self._versions:
+            self._desk.require_published(country, DocumentVersions.from_proto(said.versions))
 
     def _shortfall(self, chosen: tuple[str, ...]) -> VoidRound | None:
         """Say why the sum over these cannot be opened, whoever answers."""

@@ -135,5 +135,5 @@ def other_roster() -> Refusal:
     return Refusal(
         ReasonCode.ROSTER,
         "A request names other countries than those of the run",
-        why="A sum is opened over the whole roster that the run began with, or not at all",
+        why="A run keeps the countries that it began with, to its end",
     )

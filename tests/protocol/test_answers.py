@@ -23,6 +23,7 @@ from protocols.proto.round_pb2 import (
 from protocols.signed import serialise
 from tests.support.federation import (
     IDENTITIES,
+    MODEL,
     World,
     parts_of,
     refused,
@@ -126,6 +127,43 @@ def test_an_answer_needs_a_sealed_share_and_a_head_from_every_country() -> None:
         with refused(run, ReasonCode.ROSTER):
             run.answer(request)
     run.answer(honest)
+
+
+def test_a_request_that_names_another_round_than_its_own_is_refused() -> None:
+    """The context says it too; what is signed is not to say two things."""
+    world = World.ready(4, colluding=0, honest=2)
+    opened = world.coordinator.begin_round(2, "train", MODEL)
+    for country in ("AT", "BE", "CZ"):
+        world.contribute(opened, country)
+    opened.close()
+    for number in (1, 3):
+        other = retold(
+            opened.agree_request("AT"), lambda body, n=number: setattr(body.agree, "round", n)
+        )
+        with refused(world.countries["AT"], ReasonCode.STALE):
+            world.countries["AT"].agree(other)
+    for country in opened.contributed:
+        world.agree(opened, country)
+    request = opened.answer_request("AT")
+    for number in (1, 3):
+        other = retold(request, lambda body, n=number: setattr(body.answer, "round", n))
+        with refused(world.countries["AT"], ReasonCode.STALE):
+            world.countries["AT"].answer(other)
+    world.countries["AT"].answer(request)
+
+
+def test_a_head_of_another_round_is_refused() -> None:
+    world = World.ready(3)
+    opened = world.contributed()
+
+    def misdate(body: RequestBody) -> None:
+        message = body.answer.heads[1]
+        head = ContributionHead.FromString(message.body)
+        head.round += 1
+        message.CopyFrom(spoken(message, serialise(head), IDENTITIES["BE"]))
+
+    with refused(world.countries["AT"], ReasonCode.MALFORMED):
+        world.countries["AT"].answer(retold(opened.answer_request("AT"), misdate))
 
 
 def test_a_head_in_anothers_name_is_refused() -> None:

@@ -57,10 +57,11 @@ NEWER = DocumentVersions(3, 4).to_proto()
         lambda held: [],
         lambda held: [NEWER],
         lambda held: [*held, NEWER],
+        lambda held: 2 * held,
         lambda held: [DocumentVersions(3, 3).to_proto()],
         lambda held: [DocumentVersions(2, 3, dict(held[0].countries)).to_proto()],
     ],
-    ids=["none", "others", "one-more", "without-countries", "older"],
+    ids=["none", "others", "one-more", "twice", "without-countries", "older"],
 )
 def test_versions_that_no_head_names_or_none_for_a_head_are_refused(
     shown: Callable[[list[Versions]], list[Versions]],
@@ -109,10 +110,12 @@ def test_a_head_that_holds_newer_documents_stops_the_answer_and_names_its_speake
     opened = liar.contributed()
     liar.agree_all(opened, WITHOUT_DK)
     request = liar.answer_request(opened, "AT", WITHOUT_DK)
-    behind = retold(
-        with_head(request, 3, with_versions(versions_digest(NEWER))),
-        lambda body: body.answer.versions.append(NEWER),
-    )
+
+    def show(body: RequestBody) -> None:
+        body.answer.versions.append(NEWER)
+        body.answer.versions.sort(key=versions_digest)
+
+    behind = retold(with_head(request, 3, with_versions(versions_digest(NEWER))), show)
     with refused(liar.world.countries["AT"], ReasonCode.DOCUMENTS_BEHIND, naming="EE"):
         liar.world.countries["AT"].answer(behind)
     assert liar.opens(opened) == ()

@@ -6,56 +6,17 @@ exact or the round void, each country is asked a bounded number of times, and th
 
 from itertools import combinations
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from protocols.private_sum.opening import OpenedSum
-from server.rounds import ATTEMPTS, Conductor, RoundReport, SetUpFailed
-from tests.support.carriers import CarrierToWorld
-from tests.support.federation import MODEL, TRAIN, World, terms_of
+from server.rounds import SetUpFailed
+from tests.support.carriers import Led
+from tests.support.federation import World, terms_of
 
 SET_UP = ("bundle", "encapsulate", "confirm")
 STAGES = ("contribute", "agree", "answer")
 SETTINGS = [(2, 0, 2), (3, 0, 2), (3, 1, 2), (4, 0, 2), (4, 1, 2), (4, 2, 2), (5, 1, 2)]
 LARGE = [(5, 0, 2), (5, 0, 4), (5, 2, 2), (6, 0, 2), (6, 1, 2), (6, 2, 3), (6, 4, 2)]
-
-
-class Led:
-    """A conductor, a world, and a carrier between them."""
-
-    def __init__(self, world: World) -> None:
-        self.roster = world.terms.roster
-        ones = np.ones(TRAIN.dimension, np.int64)
-        self.values: dict[str, NDArray[np.int64]] = {
-            one: ones * 7**place for place, one in enumerate(self.roster)
-        }
-        self.carrier = CarrierToWorld(world, self.values)
-        self.conductor = Conductor(
-            world.coordinator,
-            self.roster,
-            self.carrier,
-            seconds=1.0,
-            keep_closed=lambda *_: None,
-            sleep=lambda _: None,
-        )
-
-    def lose(self, gone: tuple[str, ...], *phases: str) -> None:
-        for country in gone:
-            for phase in phases:
-                self.carrier.misbehave(country, phase, *[lambda _: None] * ATTEMPTS)
-
-    def round(self, number: int) -> RoundReport:
-        self.carrier.asked.clear()
-        report = self.conductor.sum(number, "train", MODEL)
-        asked = self.carrier.asked
-        assert all(asked.count(question) <= ATTEMPTS for question in asked)
-        return report
-
-    def require(self, report: RoundReport, left: tuple[str, ...]) -> None:
-        assert isinstance(report.outcome, OpenedSum)
-        assert report.outcome.countries == left
-        assert (report.outcome.values == sum(self.values[one] for one in left)).all()
 
 
 def subsets(size: int) -> list[tuple[str, ...]]:

@@ -3,8 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from protocols.errors import Refusal
 from protocols.private_sum.messages import refusal_reply
+from protocols.private_sum.opening import OpenedSum
 from protocols.proto.round_pb2 import (
     PHASE_AGREE,
     PHASE_ANSWER,
@@ -14,7 +18,8 @@ from protocols.proto.round_pb2 import (
     PHASE_ENCAPSULATE,
 )
 from protocols.proto.round_pb2 import Request as Envelope
-from tests.support.federation import World
+from server.rounds import ATTEMPTS, Conductor, RoundReport
+from tests.support.federation import MODEL, TRAIN, World
 
 PHASES = {
     PHASE_BUNDLE: "bundle",
@@ -75,3 +80,40 @@ class CarrierToWorld:
             values = self._values[country]
             return run.contribute(frame, values, values * 0)
         return bytes(getattr(run, phase)(frame))
+
+
+class Led:
+    """A conductor, a world, and a carrier between them."""
+
+    def __init__(self, world: World) -> None:
+        self.roster = world.terms.roster
+        ones = np.ones(TRAIN.dimension, np.int64)
+        self.values: dict[str, NDArray[np.int64]] = {
+            one: ones * 7**place for place, one in enumerate(self.roster)
+        }
+        self.carrier = CarrierToWorld(world, self.values)
+        self.conductor = Conductor(
+            world.coordinator,
+            self.roster,
+            self.carrier,
+            seconds=1.0,
+            keep_closed=lambda *_: None,
+            sleep=lambda _: None,
+        )
+
+    def lose(self, gone: tuple[str, ...], *phases: str) -> None:
+        for country in gone:
+            for phase in phases:
+                self.carrier.misbehave(country, phase, *[lambda _: None] * ATTEMPTS)
+
+    def round(self, number: int) -> RoundReport:
+        self.carrier.asked.clear()
+        report = self.conductor.sum(number, "train", MODEL)
+        asked = self.carrier.asked
+        assert all(asked.count(question) <= ATTEMPTS for question in asked)
+        return report
+
+    def require(self, report: RoundReport, left: tuple[str, ...]) -> None:
+        assert isinstance(report.outcome, OpenedSum)
+        assert report.outcome.countries == left
+        assert (report.outcome.values == sum(self.values[one] for one in left)).all()

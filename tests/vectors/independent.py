@@ -375,9 +375,10 @@ class Country:
             demand(one.sender != self.name or one == now.head, "not-authentic")
             body = self._read(one, now.context, CONTRIBUTE, one.sender)
             head = parsed(pb.ContributionHead, body)
+            demand(head.round == now.number, "malformed")
             marks[one.sender] = head.seed_commitment
             held.add(head.versions_digest)
-        demand({versions_digest(one) for one in asked.versions} == held, "malformed")
+        demand([versions_digest(one) for one in asked.versions] == sorted(held), "malformed")
         for versions in asked.versions:
             check_versions(versions, self.terms.versions)
         return marks

@@ -165,6 +165,19 @@ def test_where_too_few_signed_answers_are_left_the_true_ones_may_still_come() ->
     require_sum(opened)
 
 
+def test_an_answer_for_another_round_is_malformed() -> None:
+    six = Six()
+    reply = six.world.countries["AT"].answer(six.opened.answer_request("AT"))
+    said = read_reply(reply, "AT", "answer").answer
+    answer = Answer.FromString(said.body)
+    answer.round += 1
+    other = serialise(Reply(answer=spoken(said, serialise(answer), IDENTITIES["AT"])))
+    with pytest.raises(Refusal) as refusal:
+        six.opened.take_answer("AT", other)
+    assert refusal.value.code is ReasonCode.MALFORMED
+    six.opened.take_answer("AT", reply)
+
+
 def test_that_a_share_does_not_open_is_believed_of_its_holder_only() -> None:
     six = Six()
     reply = six.world.countries["AT"].answer(six.opened.answer_request("AT"))

@@ -58,6 +58,16 @@ def other_versions_digest(reply: Reply, head: ContributionHead) -> None:
     head.versions_digest = bytes(32)
 
 
+def unknown_fields(reply: Reply, head: ContributionHead) -> None:
+    """Say with the versions what they have no field for, and sign its digest too."""
+    reply.contribution.versions.MergeFromString(bytes([0xFA, 0x07, 2, 1, 1]))  # field 127
+    head.versions_digest = versions_digest(reply.contribution.versions)
+
+
+def other_round(reply: Reply, head: ContributionHead) -> None:
+    head.round += 1
+
+
 def other_commitments(reply: Reply, head: ContributionHead) -> None:
     reply.contribution.commitments = bytes(3 * 32)
 
@@ -79,11 +89,14 @@ def other_commitments(reply: Reply, head: ContributionHead) -> None:
         (no_versions, "versions of AT are not those"),
         (other_versions_digest, "versions of AT are not those"),
         (stuffed, "too many countries"),
+        (unknown_fields, "versions of AT are not those"),
+        (other_round, "AT signed another round"),
     ],
     ids=[
         *("no shares", "one share", "cut shares", "longer shares", "more shares"),
         *("no commitments", "fewer commitments", "longer commitments", "more commitments"),
         *("other commitments", "other versions", "no versions", "other digest", "many versions"),
+        *("unknown fields", "other round"),
     ],
 )
 def test_what_travels_beside_a_head_is_whole_and_what_was_signed(
@@ -130,6 +143,8 @@ def test_versions_that_countries_share_are_shown_once() -> None:
     ahead = replace(view, versions=versions_of(world.terms.roster, DK=4))
     stored = world.countries["DK"].to_bytes()
     world.countries["DK"] = type(world.countries["DK"]).from_bytes(stored, ahead)
+    published = ahead.versions
+    world.coordinator._desk = replace(world.coordinator._desk, published=lambda: published)
     opened = world.contributed()
     body = RequestBody.FromString(Envelope.FromString(opened.answer_request("AT")).signed.body)
     shown = {versions_digest(one) for one in body.answer.versions}

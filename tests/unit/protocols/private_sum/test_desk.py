@@ -1,7 +1,7 @@
 import pytest
 
 from protocols.errors import ProtocolFault, Refusal
-from protocols.private_sum.desk import Desk, keep
+from protocols.private_sum.desk import Desk, Unpublished, keep
 from protocols.private_sum.messages import read_request, write_request
 from protocols.proto.round_pb2 import PHASE_BUNDLE, BundleRequest, RequestBody, Signed
 from protocols.signed import ROSTER
@@ -13,6 +13,7 @@ DESK = Desk(
     {name: IDENTITIES[name].public for name in TERMS.roster},
     COORDINATOR_KEY.sign,
     versions_of(TERMS.roster),
+    lambda: versions_of(TERMS.roster, AT=4),
 )
 CONTENT = RequestBody(bundle=BundleRequest(roster=TERMS.roster))
 
@@ -49,6 +50,17 @@ def test_what_nobody_signed_does_not_travel_on() -> None:
     assert DESK.open(stuffed, "AT", PHASE_BUNDLE, TERMS.context, ROSTER) == b"body"
     assert stuffed == said
     assert stuffed.SerializeToString() == said.SerializeToString()
+
+
+@pytest.mark.parametrize("claimed", [{}, {"AT": 4}, {"BE": 2}], ids=str)
+def test_what_is_published_by_now_may_be_claimed(claimed: dict[str, int]) -> None:
+    DESK.require_published("AT", versions_of(TERMS.roster, **claimed))
+
+
+@pytest.mark.parametrize("claimed", [{"AT": 5}, {"BE": 4}], ids=str)
+def test_what_is_not_published_may_not(claimed: dict[str, int]) -> None:
+    with pytest.raises(Unpublished, match=rf"CZ holds documents .* country-{next(iter(claimed))}"):
+        DESK.require_published("CZ", versions_of(TERMS.roster, **claimed))
 
 
 def test_whoever_is_missing_is_named() -> None:

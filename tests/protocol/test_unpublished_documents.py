@@ -1,0 +1,83 @@
+"""A country that claims documents which nobody else can have stops itself, and no round."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from protocols.private_sum.desk import Unpublished
+from protocols.private_sum.messages import versions_digest
+from protocols.proto.round_pb2 import Bundle, ContributionHead, DocumentVersions, Reply
+from protocols.signed import serialise
+from server.rounds import CATCHING_UP, SetUpFailed
+from tests.support.carriers import Led
+from tests.support.federation import IDENTITIES, MODEL, ZEROS, World, spoken, versions_of
+
+LIAR = "EE"
+CLAIMS = {
+    "root": lambda held: setattr(held, "root", held.root + 1),
+    "targets": lambda held: setattr(held, "targets", held.targets + 1),
+    "another's": lambda held: held.countries.update({"DK": held.countries["DK"] + 1}),
+    "its own": lambda held: held.countries.update({LIAR: held.countries[LIAR] + 1}),
+    "a stranger's": lambda held: held.countries.update({"ZZ": 1}),
+}
+Claim = Callable[[DocumentVersions], object]
+
+
+def claiming(reply: bytes, country: str, claim: Claim) -> bytes:
+    """Return a country's contribution, signed by it, with other document versions."""
+    said = Reply.FromString(reply)
+    head = ContributionHead.FromString(said.contribution.head.body)
+    claim(said.contribution.versions)
+    head.versions_digest = versions_digest(said.contribution.versions)
+    signed = spoken(said.contribution.head, serialise(head), IDENTITIES[country])
+    said.contribution.head.CopyFrom(signed)
+    return serialise(said)
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS.keys())
+def test_whoever_claims_a_document_that_is_not_published_is_left_out_and_named(
+    claim: Claim,
+) -> None:
+    led = Led(World.ready(5, colluding=1, honest=2))
+    waited: list[float] = []
+    led.conductor._sleep = waited.append
+    for number in (1, 2):
+        lie = [lambda frame: claiming(led.carrier.honest(LIAR, frame), LIAR, claim)]
+        led.carrier.misbehave(LIAR, "contribute", *lie * (1 + len(CATCHING_UP)))
+        report = led.conductor.sum(number, "train", MODEL)
+        led.require(report, ("AT", "BE", "CZ", "DK"))
+        assert report.causes == {LIAR: f"{LIAR} holds documents that are not published"}
+    assert tuple(waited) == CATCHING_UP, "in the second round it is asked once"
+
+
+def test_a_document_that_is_published_meanwhile_is_waited_for() -> None:
+    """An officer hands a document to its own node first, and then to all."""
+    world = World.ready(4)
+    held = [versions_of(world.terms.roster)]
+    world.coordinator._desk = replace(world.coordinator._desk, published=lambda: held[-1])
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    reply = world.countries["DK"].contribute(opened.contribute_request("DK"), ZEROS, ZEROS)
+    ahead = claiming(reply, "DK", lambda versions: versions.countries.update({"DK": 4}))
+    with pytest.raises(Unpublished, match=r"DK holds documents .* country-DK"):
+        opened.take_contribution("DK", ahead)
+    assert opened.contributed == ()
+    held.append(versions_of(world.terms.roster, DK=4))
+    opened.take_contribution("DK", ahead)
+    assert opened.contributed == ("DK",)
+
+
+def test_whoever_claims_one_in_set_up_is_named_and_nobody_else() -> None:
+    led = Led(World.of(4))
+
+    def lie(frame: bytes) -> bytes:
+        said = Reply.FromString(led.carrier.honest("BE", frame))
+        bundle = Bundle.FromString(said.bundle.body)
+        bundle.versions.countries["DK"] += 1
+        said.bundle.CopyFrom(spoken(said.bundle, serialise(bundle), IDENTITIES["BE"]))
+        return serialise(said)
+
+    led.carrier.misbehave("BE", "bundle", *[lie] * (1 + len(CATCHING_UP)))
+    with pytest.raises(SetUpFailed) as failed:
+        led.conductor.set_up()
+    assert failed.value.causes == {"BE": "BE holds documents that are not published"}

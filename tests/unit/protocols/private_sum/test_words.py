@@ -1,0 +1,142 @@
+"""A contribution on the wire: one message, whose last field the masked words are."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocols.errors import ReasonCode, Refusal
+from protocols.private_sum import messages
+from protocols.private_sum.messages import (
+    LARGEST_WORDLESS,
+    read_contribution,
+    read_reply,
+    refusal_reply,
+    write_contribution,
+)
+from protocols.proto.round_pb2 import Contribution, Reply, Signed
+from protocols.signed import serialise
+
+SAID = Contribution(head=Signed(sender="AT", body=b"head"), shares=b"s" * 60, commitments=b"c" * 32)
+WORDS = bytes(range(256)) * 2
+
+
+def code_of(call: object, *arguments: object) -> ReasonCode:
+    with pytest.raises(Refusal) as refusal:
+        call(*arguments)  # type: ignore[operator]
+    return refusal.value.code
+
+
+def contribution(said: Contribution = SAID, words: bytes = WORDS) -> bytes:
+    return write_contribution(said, memoryview(words))
+
+
+def test_a_contribution_is_one_message_that_anybody_can_read() -> None:
+    data = contribution()
+    reply = Reply.FromString(data)
+    assert (reply.contribution, reply.words) == (SAID, WORDS)
+    assert serialise(reply) == data, "and it is what any writer of such a message would write"
+    said, words = read_contribution(data, "AT", len(WORDS))
+    assert (said, words) == (SAID, WORDS)
+
+
+def test_the_words_are_read_where_they_lie() -> None:
+    data = contribution()
+    _, words = read_contribution(data, "AT", len(WORDS))
+    assert words.obj is data
+    assert len(words) == len(WORDS)
+
+
+def test_words_are_written_from_an_array_as_they_are() -> None:
+    array = np.arange(40, dtype="<u8") << 40
+    data = write_contribution(SAID, array.data.cast("B"))
+    assert Reply.FromString(data).words == array.tobytes()
+    assert (np.frombuffer(read_contribution(data, "AT", 320)[1], "<u8") == array).all()
+
+
+@given(st.integers(1, 70_000))
+def test_words_of_any_length_are_framed_as_a_message_frames_them(size: int) -> None:
+    words = bytes(size)
+    assert contribution(words=words) == serialise(Reply(contribution=SAID, words=words))
+    assert len(read_contribution(contribution(words=words), "AT", size)[1]) == size
+
+
+@pytest.mark.parametrize("size", [0, 1, 8, 504, 511, 513, 520, 1024])
+def test_words_of_another_length_than_the_rounds_are_malformed(size: int) -> None:
+    data = contribution(words=bytes(size)) if size else serialise(Reply(contribution=SAID))
+    assert code_of(read_contribution, data, "AT", len(WORDS)) is ReasonCode.MALFORMED
+
+
+def test_words_that_are_not_last_or_come_twice_are_malformed() -> None:
+    """A protobuf reader would take all of these, and of two the last."""
+    said = serialise(Reply(contribution=SAID))
+    framed = contribution()[len(said) :]
+    other = framed[:-1] + b"x"
+    for data in (framed + said, other + said + framed, said + other + framed, framed):
+        assert code_of(read_contribution, data, "AT", len(WORDS)) is ReasonCode.MALFORMED
+    for data in (said + framed + bytes([0xFA, 0x07, 0]), said + framed + b"\x00", b"\x00" + said):
+        assert code_of(read_contribution, data, "AT", len(WORDS)) is ReasonCode.MALFORMED
+
+
+def test_a_second_contribution_in_one_message_is_read_as_protobuf_reads_it() -> None:
+    """What counts is the same whichever way the message is read."""
+    twice = serialise(Reply(contribution=Contribution(shares=b"other"))) + contribution()
+    said, words = read_contribution(twice, "AT", len(WORDS))
+    reply = Reply.FromString(twice)
+    assert (said, words) == (reply.contribution, reply.words)
+
+
+def test_words_with_another_content_than_a_contribution_are_malformed() -> None:
+    framed = contribution()[len(serialise(Reply(contribution=SAID))) :]
+    for other in (Reply(bundle=Signed(sender="AT")), Reply(answer=Signed(sender="AT")), Reply()):
+        data = serialise(other) + framed
+        assert code_of(read_contribution, data, "AT", len(WORDS)) is ReasonCode.MALFORMED
+
+
+def test_a_refusal_in_place_of_a_contribution_is_told_as_such() -> None:
+    framed = contribution()[len(serialise(Reply(contribution=SAID))) :]
+    for data in (refusal_reply(ReasonCode.DECLINED), refusal_reply(ReasonCode.DECLINED) + framed):
+        assert code_of(read_contribution, data, "AT", len(WORDS)) is ReasonCode.DECLINED
+
+
+def test_a_contribution_cut_anywhere_is_malformed() -> None:
+    data = contribution()
+    for end in range(len(data)):
+        assert code_of(read_contribution, data[:end], "AT", len(WORDS)) is ReasonCode.MALFORMED
+    for start in range(1, len(data)):
+        with pytest.raises(Refusal):
+            read_contribution(data[start:], "AT", len(WORDS))
+
+
+def test_an_oversized_contribution_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = contribution()
+    monkeypatch.setattr(messages, "LARGEST_REPLY", len(data) - 1)
+    assert code_of(read_contribution, data, "AT", len(WORDS)) is ReasonCode.MALFORMED
+
+
+@given(st.binary(max_size=120), st.binary(max_size=12))
+def test_whatever_is_read_as_a_contribution_a_protobuf_reader_reads_alike(
+    before: bytes, between: bytes
+) -> None:
+    framed = contribution(words=bytes(8))[-10 - 1 :]
+    for data in (before + framed, serialise(Reply(contribution=SAID)) + between + framed):
+        try:
+            said, words = read_contribution(data, "AT", 8)
+        except Refusal:
+            continue
+        reply = Reply.FromString(data)
+        assert (said, words) == (reply.contribution, reply.words)
+
+
+def test_a_reply_holds_words_only_beside_a_contribution_and_little_besides() -> None:
+    """Replies of a set-up are kept for the run; nobody is to fill the disk with one."""
+    signed = Signed(sender="AT")
+    with_words = serialise(Reply(bundle=signed, words=b"x"))
+    assert code_of(read_reply, with_words, "AT", "bundle") is ReasonCode.MALFORMED
+    fits = serialise(Reply(bundle=Signed(body=bytes(LARGEST_WORDLESS - 20))))
+    assert len(read_reply(fits, "AT", "bundle").bundle.body) == LARGEST_WORDLESS - 20
+    large = serialise(Reply(bundle=Signed(body=bytes(LARGEST_WORDLESS))))
+    assert code_of(read_reply, large, "AT", "bundle") is ReasonCode.MALFORMED
+    beside = serialise(Reply(contribution=Contribution(shares=bytes(LARGEST_WORDLESS))))
+    framed = contribution()[len(serialise(Reply(contribution=SAID))) :]
+    assert code_of(read_contribution, beside + framed, "AT", 512) is ReasonCode.MALFORMED
