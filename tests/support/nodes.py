@@ -243,6 +243,7 @@ class Federation:
         }
         sign = both_key(1).sign if self.both else raw_key(1).sign
         made = {"peers": peers, "sign": sign, "versions": self.versions}
+        made["published"] = lambda: self.versions
         return Run(self, CoordinatorRun(terms, **made | changes), terms)
 
     def ready(self, study: Study, run_id: bytes | None = None) -> "Run":
