@@ -17,7 +17,7 @@ from protocols.errors import ProtocolFault
 from protocols.private_sum import setup
 from protocols.private_sum.context import DocumentVersions, RoundTerms, RunTerms
 from protocols.private_sum.desk import Desk, keep
-from protocols.private_sum.messages import MAC_BYTES, parted, read_reply, write_request
+from protocols.private_sum.messages import MAC_BYTES, parted, read_reply, with_parts, write_request
 from protocols.private_sum.opening import CoordinatorRound
 from protocols.proto.round_pb2 import (
     PHASE_BUNDLE,
@@ -67,7 +67,7 @@ class CoordinatorRun:
     def bundle_request(self, country: str) -> bytes:
         """Return set-up request 1 for a country."""
         self._desk.require_known(country)
-        return write_request(self._asked_for_bundles)
+        return self._request_for_bundles
 
     def take_bundle(self, country: str, reply: bytes) -> None:
         """Take a country's signed keys."""
@@ -82,7 +82,7 @@ class CoordinatorRun:
         """Return set-up request 2. Raises ProtocolFault while a bundle is missing."""
         self._desk.require_all(self._bundles)
         self._desk.require_known(country)
-        return write_request(self._asked_to_encapsulate)
+        return self._request_to_encapsulate
 
     def take_encapsulation(self, country: str, reply: bytes) -> None:
         """Take a country's ciphertexts, each checked against the digest that it signed."""
@@ -103,7 +103,7 @@ class CoordinatorRun:
         self._desk.require_known(country)
         lower = setup.lower(self.terms, country)
         parts = b"".join(self._ciphertexts[sender][country] for sender in lower)
-        return write_request(self._asked_to_confirm, parts=parts)
+        return with_parts(self._request_to_confirm, parts)
 
     def take_confirmation(self, country: str, reply: bytes) -> None:
         """Take a country's MACs; they travel on with the contribute requests."""
@@ -137,21 +137,21 @@ class CoordinatorRun:
         return opened
 
     @cached_property
-    def _asked_for_bundles(self) -> Signed:
+    def _request_for_bundles(self) -> bytes:
         content = RequestBody(bundle=BundleRequest(roster=self.terms.roster))
-        return self._desk.ask(PHASE_BUNDLE, self.terms.context, content)
+        return write_request(self._desk.ask(PHASE_BUNDLE, self.terms.context, content))
 
     @cached_property
-    def _asked_to_encapsulate(self) -> Signed:
+    def _request_to_encapsulate(self) -> bytes:
         bundles = [self._bundles[one] for one in self.terms.roster]
         content = RequestBody(encapsulate=EncapsulateRequest(bundles=bundles))
-        return self._desk.ask(PHASE_ENCAPSULATE, self.terms.context, content)
+        return write_request(self._desk.ask(PHASE_ENCAPSULATE, self.terms.context, content))
 
     @cached_property
-    def _asked_to_confirm(self) -> Signed:
+    def _request_to_confirm(self) -> bytes:
         signed = [self._encapsulations[one] for one in self.terms.roster]
         content = RequestBody(confirm=ConfirmRequest(encapsulations=signed))
-        return self._desk.ask(PHASE_CONFIRM, self.terms.context, content)
+        return write_request(self._desk.ask(PHASE_CONFIRM, self.terms.context, content))
 
     @cached_property
     def _macs_for(self) -> dict[str, bytes]:

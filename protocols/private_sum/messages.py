@@ -172,7 +172,12 @@ def sign_request(sign: Signer, *, context: bytes, phase: Phase, body: RequestBod
 
 def write_request(signed: Signed, *, model: bytes = b"", parts: bytes = b"") -> bytes:
     """Return the request to one country; with equal words and parts, of equal digest."""
-    return serialise(Envelope(signed=signed, model=model, parts=parts))
+    return with_parts(serialise(Envelope(signed=signed, model=model)), parts)
+
+
+def with_parts(request: bytes, parts: bytes) -> bytes:
+    """Return a request that has no parts with these: they are the last field of the message."""
+    return request + serialise(Envelope(parts=parts))
 
 
 def read_reply(data: bytes, country: str, content: str) -> Reply:

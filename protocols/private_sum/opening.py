@@ -34,6 +34,7 @@ from protocols.private_sum.messages import (
     read_contribution,
     read_reply,
     versions_digest,
+    with_parts,
     write_request,
 )
 from protocols.proto.round_pb2 import (
@@ -156,8 +157,7 @@ class CoordinatorRound:
     def contribute_request(self, country: str) -> bytes:
         """Return the request for a country's contribution."""
         self._desk.require_known(country)
-        parts = self._macs[country]
-        return write_request(self._asked_to_contribute, model=self._model, parts=parts)
+        return with_parts(self._request_to_contribute, self._macs[country])
 
     def take_contribution(self, country: str, reply: bytes) -> None:
         """Take a contribution and add it to the sum of masked words, while the round is open."""
@@ -180,7 +180,7 @@ class CoordinatorRound:
     def agree_request(self, country: str) -> bytes:
         """Return the request to sign U, where it is smaller than the roster."""
         self._member(country)
-        return write_request(self._asked_to_agree)
+        return self._request_to_agree
 
     def take_assent(self, country: str, reply: bytes) -> None:
         """Take a country's signature on U."""
@@ -194,7 +194,7 @@ class CoordinatorRound:
         """Return the request for a country's shares. Raises ProtocolFault until t have agreed."""
         self._member(country)
         self._require_agreed()
-        return write_request(self._asked_to_answer, parts=self._sealed_for(country))
+        return with_parts(self._request_to_answer, self._sealed_for(country))
 
     def take_answer(self, country: str, reply: bytes) -> None:
         """Take a country's shares, and its mask keys with those outside U."""
@@ -213,18 +213,19 @@ class CoordinatorRound:
         return self._silence(chosen) or self._lost(chosen, seeds) or self._unmasked(seeds)
 
     @cached_property
-    def _asked_to_contribute(self) -> Signed:
+    def _request_to_contribute(self) -> bytes:
         terms = self._terms
         content = ContributeRequest(round=terms.round_number, phase_kind=terms.phase_kind)
-        return self._ask(PHASE_CONTRIBUTE, RequestBody(contribute=content))
+        asked = self._ask(PHASE_CONTRIBUTE, RequestBody(contribute=content))
+        return write_request(asked, model=self._model)
 
     @cached_property
-    def _asked_to_agree(self) -> Signed:
+    def _request_to_agree(self) -> bytes:
         content = AgreeRequest(round=self._terms.round_number, countries=self._chosen)
-        return self._ask(PHASE_AGREE, RequestBody(agree=content))
+        return write_request(self._ask(PHASE_AGREE, RequestBody(agree=content)))
 
     @cached_property
-    def _asked_to_answer(self) -> Signed:
+    def _request_to_answer(self) -> bytes:
         chosen = self._chosen or ()
         held = sorted({self._signed[one].versions_digest for one in chosen})
         content = AnswerRequest(
@@ -234,7 +235,7 @@ class CoordinatorRound:
             versions=[self._versions[digest] for digest in held],
             assents=[self._assents[one] for one in self.agreed],
         )
-        return self._ask(PHASE_ANSWER, RequestBody(answer=content))
+        return write_request(self._ask(PHASE_ANSWER, RequestBody(answer=content)))
 
     def _ask(self, phase: Phase, content: RequestBody) -> Signed:
         return self._desk.ask(phase, self._terms.context, content)

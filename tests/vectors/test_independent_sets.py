@@ -178,7 +178,7 @@ def test_an_answer_that_is_asked_for_in_the_name_of_another_round() -> None:
     world.answer(opened, ME)
 
 
-def head_of(sender: str, key: SigningKey, **fields: bytes) -> Change:
+def head_of(sender: str, key: SigningKey, **fields: bytes | int) -> Change:
     """Give the head of a country these fields, signed with this key."""
 
     def change(body: pb.RequestBody) -> None:
@@ -213,13 +213,23 @@ def test_sealed_shares_that_are_not_one_of_each_other_country(wrong: str) -> Non
 
 
 def of_other(versions: pb.DocumentVersions, *shown: pb.DocumentVersions) -> Change:
-    """Let OTHER's head name these versions, and show these too."""
+    """Let OTHER's head name these versions, and show these too, in the order of their digests."""
 
     def change(body: pb.RequestBody) -> None:
         head_of(OTHER, IDENTITIES[OTHER], versions_digest=versions_digest(versions))(body)
         body.answer.versions.extend(shown)
+        body.answer.versions.sort(key=versions_digest)
 
     return change
+
+
+def twice(body: pb.RequestBody) -> None:
+    body.answer.versions.append(body.answer.versions[0])
+
+
+def out_of_order(body: pb.RequestBody) -> None:
+    of_other(OLDER, OLDER)(body)
+    body.answer.versions.reverse()
 
 
 OLDER, NEWER = pb.DocumentVersions(root=3, targets=2), pb.DocumentVersions(root=4)
@@ -235,12 +245,16 @@ MANY = pb.DocumentVersions(countries={f"{at:03}": 0 for at in range(257)})
         (lambda body: body.answer.ClearField("versions"), "malformed"),
         (lambda body: body.answer.versions[0].CopyFrom(OLDER), "malformed"),
         (of_other(OLDER, NEWER), "malformed"),
+        (twice, "malformed"),
+        (out_of_order, "malformed"),
+        (head_of(OTHER, IDENTITIES[OTHER], round=2), "malformed"),
         (of_other(NEWER, NEWER), "documents-behind"),
         (of_other(NEWER_OF_ONE, NEWER_OF_ONE), "documents-behind"),
         (of_other(MANY, MANY), "malformed"),
     ],
     ids=[
         *("one missing", "one too many", "none", "others", "others than a head's"),
+        *("twice", "out of order", "a head of another round"),
         *("newer", "newer of a country", "of too many countries"),
     ],
 )
