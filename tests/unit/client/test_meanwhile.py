@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from threading import Thread
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, select
+from sqlalchemy import event, select
 
+from client.consent import Consent
 from client.journal import Journal
 from client.node import Node
 from client.state import cohort_counts, journal, runs
@@ -144,6 +145,43 @@ def test_a_pause_holds_back_what_is_being_computed_and_nothing_of_it_is_lost(
     assert [entry.phase for entry in node.ledger.entries(run=run.id)] == [PHASE]
 
 
+def between(
+    node: Node, other: Thread, monkeypatch: pytest.MonkeyPatch, owner: type, name: str
+) -> Callable[..., None]:
+    """Let another thread do its work after a method, before anything more is begun on the disk.
+
+    Return what lets it in where nothing more was begun.
+    """
+    inner, waiting = getattr(owner, name), list[Thread]()
+
+    def watched(*args: object) -> object:
+        waiting.append(other)
+        return inner(*args)
+
+    def let_in(*_: object) -> None:
+        if waiting:
+            waiting.clear()
+            other.start()
+            other.join()
+
+    monkeypatch.setattr(owner, name, watched)
+    event.listen(node._engine.pool, "checkout", let_in)
+    return let_in
+
+
+def test_no_withdrawal_comes_between_the_last_look_at_it_and_the_reply(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, node = federation.ready(study), federation.nodes["DK"]
+    frame = asked(run)
+    withdraw = Thread(target=lambda: federation.withdraw("DK", study))
+    between(node, withdraw, monkeypatch, Consent, "require")
+    assert code_of(node.handle(frame)) is None
+    withdraw.join()
+    said = kinds(node)
+    assert said.index("sum-contributed") < said.index("withdrawal-accepted")
+
+
 def later(federation: Federation, pause: timedelta) -> None:
     """Let time pass, with documents that stay fresh, and tend to nothing."""
     federation.papers.now += pause
@@ -180,23 +218,9 @@ def test_a_round_contributed_to_while_the_silence_is_measured_is_not_erased(
     later(federation, timedelta(days=days))
     frame, replies = asked(run), list[bytes]()
     message = Thread(target=lambda: replies.append(node.handle(frame)))
-    waiting: list[Thread] = []
-    inner = Journal.latest
-
-    def latest(self: Journal, of: str, connection: Connection) -> datetime | None:
-        waiting.append(message)
-        return inner(self, of, connection)
-
-    def between(*_: object) -> None:
-        """Let the message in before anything more is begun with the database."""
-        if waiting:
-            waiting.pop().start()
-            message.join()
-
-    monkeypatch.setattr(Journal, "latest", latest)
-    event.listen(node._engine.pool, "checkout", between)
+    let_in = between(node, message, monkeypatch, Journal, "latest")
     node._lapsing.end_silent(federation.clock())
-    between()
+    let_in()
     left = code_of(replies[0]) is None
     assert left == (state_of(node, run) is not None)
     if left:
