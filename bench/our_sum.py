@@ -5,7 +5,9 @@ charged, to each country and to the coordinator: reading, signing, verifying, ma
 writing, and a country's state as it would store it. Drawing noise is left out.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -13,12 +15,14 @@ from numpy.typing import NDArray
 
 from bench.stopwatch import Stopwatch
 from protocols.mechanism import Mechanism, Rounding
-from protocols.private_sum.opening import CoordinatorRound, OpenedSum, VoidRound
+from protocols.private_sum.opening import OpenedSum, VoidRound
 from tests.support.federation import World
 
 KIND, MODEL = "train", b"a query of a few bytes"
 STEPS = {"bundle": "bundle", "encapsulate": "encapsulation", "confirm": "confirmation"}
 NOISE_STD = 64
+Ask = Callable[[str], bytes]
+Reply = Callable[[str, bytes], bytes]
 
 
 def mechanism(dimension: int) -> Mechanism:
@@ -75,14 +79,22 @@ class OurSum:
         self.rounds += 1
         with watch.on("server"):
             opened = self.world.coordinator.begin_round(self.rounds, KIND, MODEL)
-        sent = [self._contribute(opened, *one, watch) for one in enumerate(self._roster)]
+        masked = self._gathered(opened.contribute_request, self._contribute, watch)
         with watch.on("server"):
+            for country, reply in masked.items():
+                opened.take_contribution(country, reply)
             opened.close()
-        sent = [a + self._answer(opened, c, watch) for a, c in zip(sent, self._roster, strict=True)]
+        given = self._gathered(opened.answer_request, self._answer, watch)
         with watch.on("server"):
+            for country, reply in given.items():
+                opened.take_answer(country, reply)
             found = opened.open()
         self._require_sum(found)
-        return max(sent)
+        return max(len(reply) + len(given[country]) for country, reply in masked.items())
+
+    @cached_property
+    def _no_noise(self) -> NDArray[np.int64]:
+        return np.zeros(self.values.shape[1], np.int64)
 
     @property
     def _roster(self) -> tuple[str, ...]:
@@ -97,30 +109,23 @@ class OurSum:
         with self.watch.on("server"):
             getattr(self.world.coordinator, f"take_{STEPS[step]}")(country, reply)
 
-    def _contribute(
-        self, opened: CoordinatorRound, place: int, country: str, watch: Stopwatch
-    ) -> int:
-        run, values = self.world.countries[country], self.values[place]
-        noise = np.zeros_like(values)
+    def _gathered(self, ask: Ask, reply: Reply, watch: Stopwatch) -> dict[str, bytes]:
+        """Ask all, and then let each reply, as the coordinator's conductor does."""
         with watch.on("server"):
-            request = opened.contribute_request(country)
-        with watch.on(f"client {country}"):
-            reply = run.contribute(request, values, noise)
-            run.to_bytes()
-        with watch.on("server"):
-            opened.take_contribution(country, reply)
-        return len(reply)
+            requests = {country: ask(country) for country in self._roster}
+        replies = {}
+        for country, request in requests.items():
+            with watch.on(f"client {country}"):
+                replies[country] = reply(country, request)
+                self.world.countries[country].to_bytes()
+        return replies
 
-    def _answer(self, opened: CoordinatorRound, country: str, watch: Stopwatch) -> int:
-        run = self.world.countries[country]
-        with watch.on("server"):
-            request = opened.answer_request(country)
-        with watch.on(f"client {country}"):
-            reply = run.answer(request)
-            run.to_bytes()
-        with watch.on("server"):
-            opened.take_answer(country, reply)
-        return len(reply)
+    def _contribute(self, country: str, request: bytes) -> bytes:
+        values = self.values[self._roster.index(country)]
+        return self.world.countries[country].contribute(request, values, self._no_noise)
+
+    def _answer(self, country: str, request: bytes) -> bytes:
+        return self.world.countries[country].answer(request)
 
     def _require_sum(self, found: OpenedSum | VoidRound) -> None:
         whole = self.values.sum(axis=0)
