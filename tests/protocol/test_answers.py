@@ -11,7 +11,7 @@ from keys.identity import SigningKey
 from protocols.errors import ReasonCode
 from protocols.private_sum.country_round import NOTHING
 from protocols.private_sum.messages import SEALED_BYTES
-from protocols.private_sum.opening import OpenedSum, VoidRound
+from protocols.private_sum.opening import CoordinatorRound, OpenedSum, VoidRound
 from protocols.proto.round_pb2 import (
     PHASE_AGREE,
     PHASE_ANSWER,
@@ -253,16 +253,22 @@ def test_a_share_of_an_earlier_round_does_not_open() -> None:
     assert answer.shares[32:64] == NOTHING
 
 
+def take_wrong(world: World, opened: CoordinatorRound, place: int) -> None:
+    """Let AT answer with a share that is none, of the country at this place."""
+    signed = Reply.FromString(world.countries["AT"].answer(opened.answer_request("AT"))).answer
+    answer = Answer.FromString(signed.body)
+    start = 32 * place
+    answer.shares = answer.shares[:start] + os.urandom(32) + answer.shares[start + 32 :]
+    lie = spoken(signed, serialise(answer), IDENTITIES["AT"])
+    opened.take_answer("AT", serialise(Reply(answer=lie)))
+
+
 def test_a_wrong_share_by_a_holder_is_named_and_skipped() -> None:
     world = World.ready(4, colluding=1, honest=3)
     opened = world.contributed()
     for country in ("BE", "CZ", "DK"):
         world.answer(opened, country)
-    signed = Reply.FromString(world.countries["AT"].answer(opened.answer_request("AT"))).answer
-    answer = Answer.FromString(signed.body)
-    answer.shares = answer.shares[:64] + os.urandom(32) + answer.shares[96:]
-    lie = spoken(signed, serialise(answer), IDENTITIES["AT"])
-    opened.take_answer("AT", serialise(Reply(answer=lie)))
+    take_wrong(world, opened, 2)
     result = opened.open()
     assert isinstance(result, OpenedSum)
     assert result.unopenable == (("AT", "CZ"),)
@@ -276,11 +282,7 @@ def test_a_share_that_is_not_what_its_owner_committed_to_is_named_and_skipped() 
     opened._commitments["BE"] = other + os.urandom(32) + opened._commitments["BE"][64:]
     for country in world.terms.roster[1:]:
         world.answer(opened, country)
-    signed = Reply.FromString(world.countries["AT"].answer(opened.answer_request("AT"))).answer
-    answer = Answer.FromString(signed.body)
-    answer.shares = answer.shares[:32] + os.urandom(32) + answer.shares[64:]
-    lie = spoken(signed, serialise(answer), IDENTITIES["AT"])
-    opened.take_answer("AT", serialise(Reply(answer=lie)))
+    take_wrong(world, opened, 1)
     result = opened.open()
     assert isinstance(result, OpenedSum)
     assert (result.values == 0).all()

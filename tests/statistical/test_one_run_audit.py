@@ -130,9 +130,7 @@ class Audited:
             noise = DiscreteGaussian().draw(round(STD * self.part), CANARIES)
             if country == COLLUDER:
                 self.known = noise
-            run = self.world.countries[country]
-            reply = run.contribute(begun.contribute_request(country), values, noise)
-            begun.take_contribution(country, reply)
+            self.world.contribute(begun, country, values, noise)
         result = self.world.opened(begun)
         assert isinstance(result, OpenedSum)
         return result

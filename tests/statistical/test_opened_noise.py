@@ -50,9 +50,7 @@ class Noisy:
             values = np.full(DIMENSION, 10 * place - 7, np.int64)
             noise = self.source.draw(self.std, DIMENSION)
             self.shares.setdefault(country, []).append(noise)
-            run = self.world.countries[country]
-            reply = run.contribute(begun.contribute_request(country), values, noise)
-            begun.take_contribution(country, reply)
+            self.world.contribute(begun, country, values, noise)
         result = self.world.opened(begun)
         assert isinstance(result, OpenedSum)
         return result

@@ -210,13 +210,16 @@ class World:
         return other
 
     def contribute(
-        self, opened: CoordinatorRound, country: str, values: NDArray[np.int64] | None = None
+        self,
+        opened: CoordinatorRound,
+        country: str,
+        values: NDArray[np.int64] | None = None,
+        noise: NDArray[np.int64] | None = None,
     ) -> bytes:
-        """Let a country contribute `values`, or zeros, without noise; return what it sent."""
-        size = opened.terms.mechanism.dimension
-        given = np.zeros(size, np.int64) if values is None else values
-        request = opened.contribute_request(country)
-        reply = self.countries[country].contribute(request, given, np.zeros(size, np.int64))
+        """Let a country contribute `values` and `noise`, or zeros; return what it sent."""
+        zeros = np.zeros(opened.terms.mechanism.dimension, np.int64)
+        given = (zeros if values is None else values, zeros if noise is None else noise)
+        reply = self.countries[country].contribute(opened.contribute_request(country), *given)
         opened.take_contribution(country, reply)
         return reply
 

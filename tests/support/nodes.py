@@ -9,7 +9,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +191,13 @@ class Federation:
         """Sign a country's documents as they stand; exchange and own node have them at once."""
         bundle = self.papers.give(country)
         self.nodes[country].deliver(bundle)
+
+    def later(self, pause: timedelta) -> None:
+        """Let time pass, with documents that stay fresh."""
+        self.papers.now += pause
+        for country in self.nodes:
+            self.hand_over(country)
+        self.papers.refresh()
 
     def sync(self) -> None:
         """Let every node fetch what is published."""

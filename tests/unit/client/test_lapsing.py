@@ -86,11 +86,8 @@ class Two:
         self.other = federation.ready(federation.approved(id="another-study"))
 
     def later(self, pause: timedelta) -> None:
-        """Let time pass, with documents that stay fresh, and let the node tend to itself."""
-        self.federation.papers.now += pause
-        for country in self.federation.nodes:
-            self.federation.hand_over(country)
-        self.federation.papers.refresh()
+        """Let time pass, and the node tend to itself."""
+        self.federation.later(pause)
         self.node.tend()
 
 

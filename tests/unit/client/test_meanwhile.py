@@ -182,21 +182,13 @@ def test_no_withdrawal_comes_between_the_last_look_at_it_and_the_reply(
     assert said.index("sum-contributed") < said.index("withdrawal-accepted")
 
 
-def later(federation: Federation, pause: timedelta) -> None:
-    """Let time pass, with documents that stay fresh, and tend to nothing."""
-    federation.papers.now += pause
-    for country in federation.nodes:
-        federation.hand_over(country)
-    federation.papers.refresh()
-    federation.sync()
-
-
 @pytest.mark.parametrize("at", UNLOCKED)
 def test_a_run_that_ends_by_its_silence_while_the_door_computes_does_not_come_back(
     federation: Federation, study: Study, at: Step
 ) -> None:
     run = federation.ready(study)
-    later(federation, timedelta(days=8))
+    federation.later(timedelta(days=8))
+    federation.sync()
 
     def tend() -> None:
         federation.nodes["DK"].tend()
@@ -215,7 +207,8 @@ def test_a_round_contributed_to_while_the_silence_is_measured_is_not_erased(
 ) -> None:
     """Either it came first and the run is not silent, or the run has ended and it is refused."""
     run, node = federation.ready(study), federation.nodes["DK"]
-    later(federation, timedelta(days=days))
+    federation.later(timedelta(days=days))
+    federation.sync()
     frame, replies = asked(run), list[bytes]()
     message = Thread(target=lambda: replies.append(node.handle(frame)))
     let_in = between(node, message, monkeypatch, Journal, "latest")
