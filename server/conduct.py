@@ -16,6 +16,7 @@ from governance.database import open_database
 from governance.documents.study import Study
 from governance.errors import StorageFault
 from governance.local import DeskFault
+from governance.trust.listed import listed_versions
 from governance.trust.view import TrustedView
 from keys.composite import Suite
 from keys.errors import PratiqueError
@@ -121,7 +122,7 @@ class _Carriage:
             peers=ground.peers(suite),
             sign=partial(self._desk.sign, suite=suite),
             versions=ground.document_versions,
-            published=partial(self._document_versions, study.countries),
+            published=partial(self._published, ground.document_versions),
         )
         conductor = Conductor(
             run,
@@ -147,9 +148,13 @@ class _Carriage:
         require_unmoved(ground, found)
         return ground
 
-    def _document_versions(self, roster: tuple[str, ...]) -> DocumentVersions:
-        """Return what is published by now."""
-        return Ground.of(published(self._home, now()), roster).document_versions
+    def _published(self, known: DocumentVersions) -> DocumentVersions:
+        """Return what is published by now; what was when the run began, where nobody can tell."""
+        try:
+            found = listed_versions(published(self._home, now()))
+        except PratiqueError:  # it concerns this look at the documents, and neither country nor run
+            return known
+        return DocumentVersions(found.root, found.targets, dict(found.countries))
 
     def _note(self, report: RoundReport, state: bytes, outcome: Outcome | None = None, /) -> None:
         if outcome is None:

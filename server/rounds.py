@@ -30,6 +30,7 @@ SPARED_SECONDS = 5.0
 NO_REPLY = "no reply in time"
 NOT_AGREED = "not all who were left agreed to open the sum without the others"
 ANSWERED = "had answered for all countries before the run was carried on"
+UNSIGNED = "its answer was not signed by it"
 
 Take = Callable[[str, bytes], None]
 Ask = Callable[[str], bytes]
@@ -222,7 +223,10 @@ class Conductor:
         if current.smaller and not self._agreed(current, chosen, causes):
             return VoidRound(NOT_AGREED, tuple(one for one in chosen if one in causes))
         causes |= self._gather(current.answer_request, current.take_answer, chosen).causes
-        return current.open()
+        opened = current.open()
+        unsigned = set(chosen) - set(current.answered) - set(causes)
+        causes |= dict.fromkeys(sorted(unsigned), UNSIGNED)
+        return opened
 
     def _agreed(
         self, current: CoordinatorRound, chosen: tuple[str, ...], causes: dict[str, str]

@@ -36,8 +36,18 @@ class DocumentVersions:
 
     @classmethod
     def from_proto(cls, message: round_pb2.DocumentVersions) -> Self:
-        """Return what a message claims."""
-        return cls(message.root, message.targets, dict(message.countries))
+        """Return what a message claims. Raises Refusal MALFORMED for names that are no countries'.
+
+        A version that counts as none, zero, is no excuse: others are to read every name.
+        """
+        countries = dict(message.countries)
+        if len(countries) > LARGEST_ROSTER or not all(map(COUNTRY_PATTERN.fullmatch, countries)):
+            raise Refusal(
+                ReasonCode.MALFORMED,
+                "Document versions are claimed that are not of countries",
+                why=f"At most {LARGEST_ROSTER}, and each is named by two capitals",
+            )
+        return cls(message.root, message.targets, countries)
 
     def to_proto(self) -> round_pb2.DocumentVersions:
         """Return the claim that a message carries."""

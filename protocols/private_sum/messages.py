@@ -12,7 +12,7 @@ from keys.composite import PublicIdentity
 from keys.derive import HASH_BYTES, labelled_hash
 from keys.sealing import NONCE_BYTES, TAG_BYTES
 from protocols.errors import ReasonCode, Refusal
-from protocols.private_sum.context import LARGEST_ROSTER, LARGEST_ROUND, DocumentVersions
+from protocols.private_sum.context import LARGEST_ROUND, DocumentVersions
 from protocols.proto.round_pb2 import (
     PHASE_AGREE,
     PHASE_ANSWER,
@@ -139,8 +139,7 @@ def read_request(data: bytes) -> Request:
     body = parse(RequestBody, envelope.signed.body, LARGEST_SAID)
     if body.WhichOneof("content") != CONTENT.get(envelope.signed.phase, ""):
         raise malformed("its content is not that of its phase, or the phase is not known here")
-    if len(body.versions.countries) > LARGEST_ROSTER:
-        raise malformed("it claims document versions of too many countries")
+    DocumentVersions.from_proto(body.versions)
     if envelope.model and envelope.signed.phase != PHASE_CONTRIBUTE:
         raise malformed("it brings a model where none belongs")
     if envelope.parts and envelope.signed.phase not in WITH_PARTS:

@@ -209,7 +209,7 @@ class CoordinatorRound:
         seeds = self._seeds(chosen)
         if len(seeds) < len(chosen):
             self._answers.sift({owner: self._commitments[owner] for owner in chosen})
-            seeds = self._seeds(chosen)
+            seeds |= self._seeds([owner for owner in chosen if owner not in seeds])
         return self._silence(chosen) or self._lost(chosen, seeds) or self._unmasked(seeds)
 
     @cached_property
@@ -239,11 +239,6 @@ class CoordinatorRound:
 
     def _ask(self, phase: Phase, content: RequestBody) -> Signed:
         return self._desk.ask(phase, self._terms.context, content)
-
-    @cached_property
-    def _outside(self) -> tuple[str, ...]:
-        """The countries of the roster that are not in U, once the round is closed."""
-        return tuple(sorted(set(self._roster) - set(self._set)))
 
     def _member(self, country: str) -> tuple[str, ...]:
         """Return U, of which the country is one. Raises ProtocolFault."""
@@ -350,7 +345,7 @@ class CoordinatorRound:
             self._masker.subtract(seed_key(self._terms, owner, seed), words)
         if self.smaller:
             self._unmask_outside(tuple(seeds), words)
-        return self._opened(tuple(seeds), unpack(words, self._terms.lane_bits))
+        return self._opened(tuple(sorted(seeds)), unpack(words, self._terms.lane_bits))
 
     def _opened(self, chosen: tuple[str, ...], opened: NDArray[np.int64]) -> OpenedSum | VoidRound:
         dimension = self._terms.mechanism.dimension

@@ -85,7 +85,8 @@ def _round_line(one: dict[str, Any], found: dict[str, Any]) -> str:
     head = f"  round {one['round']:3}/{found['rounds']}  {one['phase']:9}"
     causes = "; ".join(f"{country}: {cause}" for country, cause in one["causes"].items())
     if one["outcome"] == "void":
-        return f"{head}  void  {causes} (stays charged)"
+        why = "; ".join(filter(None, (one.get("reason", ""), causes)))
+        return f"{head}  void  {why} (stays charged)"
     countries = " ".join(one["opened"])
     said = f"{head}  {countries}  {one['seconds']:.2f} s"
     return f"{said}  ({causes})" if causes else said

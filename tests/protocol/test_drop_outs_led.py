@@ -8,10 +8,13 @@ from itertools import combinations
 
 import pytest
 
-from protocols.private_sum.opening import OpenedSum
+from keys.identity import SigningKey
+from protocols.private_sum.opening import OpenedSum, VoidRound
+from protocols.proto.round_pb2 import Answer, Reply
+from protocols.signed import serialise
 from server.rounds import SetUpFailed
 from tests.support.carriers import Led
-from tests.support.federation import World, terms_of
+from tests.support.federation import World, spoken, terms_of
 
 SET_UP = ("bundle", "encapsulate", "confirm")
 STAGES = ("contribute", "agree", "answer")
@@ -92,3 +95,23 @@ def test_any_set_of_countries_silent_in_set_up_is_named_and_nothing_begins(
             led.conductor.set_up()
         assert set(fault.value.causes) == set(gone)
         assert not any(phase == "contribute" for _, phase in led.carrier.asked)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_an_answer_that_its_country_did_not_sign_is_named_whether_the_sum_opens_or_not(
+    size: int,
+) -> None:
+    """With three countries and c = 1 every answer is needed, with five four are enough."""
+    led = Led(World.ready(size, colluding=1, honest=2))
+
+    def forged(frame: bytes) -> bytes:
+        said = Reply.FromString(led.carrier.honest("AT", frame)).answer
+        answer = Answer.FromString(said.body)
+        answer.shares = bytes(len(answer.shares))
+        return serialise(Reply(answer=spoken(said, serialise(answer), SigningKey.generate())))
+
+    led.carrier.misbehave("AT", "answer", forged)
+    report = led.round(1)
+    assert isinstance(report.outcome, VoidRound) == (size == 3)
+    assert report.causes == {"AT": "its answer was not signed by it"}
+    led.require(led.round(2), led.roster)

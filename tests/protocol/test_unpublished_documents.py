@@ -1,17 +1,22 @@
 """A country that claims documents which nobody else can have stops itself, and no round."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from governance.trust import signing
 from protocols.private_sum.desk import Unpublished
 from protocols.private_sum.messages import versions_digest
 from protocols.proto.round_pb2 import Bundle, ContributionHead, DocumentVersions, Reply
 from protocols.signed import serialise
-from server.rounds import CATCHING_UP, SetUpFailed
+from server.rounds import CATCHING_UP, Conductor, SetUpFailed
 from tests.support.carriers import Led
 from tests.support.federation import IDENTITIES, MODEL, ZEROS, World, spoken, versions_of
+from tests.support.nodes import Federation, Run
+from tests.support.offices import NodesCarrier
 
 LIAR = "EE"
 CLAIMS = {
@@ -81,3 +86,61 @@ def test_whoever_claims_one_in_set_up_is_named_and_nobody_else() -> None:
     with pytest.raises(SetUpFailed) as failed:
         led.conductor.set_up()
     assert failed.value.causes == {"BE": "BE holds documents that are not published"}
+
+
+# ---- documents that end by themselves
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Iterator[Federation]:
+    made = Federation(tmp_path / "federation")
+    made.sync()
+    yield made
+    made.close()
+
+
+def publish_for_a_minute(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let PT publish documents that end soon; every node fetches them."""
+    with monkeypatch.context() as patch:
+        patch.setattr(signing, "COUNTRY_LIFE", timedelta(minutes=1))
+        federation.hand_over("PT")
+    federation.sync()
+
+
+def test_what_ended_on_the_way_was_published_and_its_holders_are_not_left_out(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = federation.ready(federation.approved())
+    publish_for_a_minute(federation, monkeypatch)
+    opened = run.coordinator.begin_round(1, "histogram", b"")
+    honest = ("DK", "EE", "NO")
+    replies = {c: federation.nodes[c].handle(opened.contribute_request(c)) for c in honest}
+    federation.papers.now += timedelta(minutes=2)
+    for country, reply in replies.items():
+        opened.take_contribution(country, reply)
+    assert opened.contributed == honest
+
+
+def test_a_set_up_is_taken_up_again_when_a_document_has_ended_meanwhile(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, run_id = federation.approved("PT", countries=["DK", "EE", "NO"]), b"7" * 16
+    run = federation.run(study, run_id)
+    ground = run.coordinator._desk.versions
+    publish_for_a_minute(federation, monkeypatch)
+    replies = conductor(run, federation).set_up()
+    federation.papers.now += timedelta(minutes=2)
+    again = federation.run(study, run_id, versions=ground)
+    conductor(again, federation).take_up(replies)
+    again.coordinator.begin_round(1, "histogram", b"")
+
+
+def conductor(run: Run, federation: Federation) -> Conductor:
+    return Conductor(
+        run.coordinator,
+        run.terms.roster,
+        NodesCarrier(federation),
+        seconds=9.0,
+        keep_closed=lambda *_: None,
+        sleep=lambda _: None,
+    )

@@ -22,6 +22,7 @@ from client.settings import Enrolment, NodeSettings
 from client.state import MIGRATIONS
 from governance.database import open_database
 from governance.documents.study import Study
+from governance.trust.listed import listed_versions
 from keys.composite import Suite
 from keys.identity import SigningKey
 from keys.store import KeyStore
@@ -242,6 +243,12 @@ class Federation:
         held = self.papers.view().versions
         return DocumentVersions(held.root, held.targets, dict(held.countries))
 
+    @property
+    def listed(self) -> DocumentVersions:
+        """The document versions that are published, also of what has ended."""
+        found = listed_versions(self.papers.view())
+        return DocumentVersions(found.root, found.targets, dict(found.countries))
+
     def run(self, study: Study, run_id: bytes | None = None, **changes: Any) -> "Run":
         """Return a run in which nothing has been said; `changes` go to the coordinator."""
         terms = changes.pop("terms", None) or self.terms(study, run_id)
@@ -250,7 +257,7 @@ class Federation:
         }
         sign = both_key(1).sign if self.both else raw_key(1).sign
         made = {"peers": peers, "sign": sign, "versions": self.versions}
-        made["published"] = lambda: self.versions
+        made["published"] = lambda: self.listed
         return Run(self, CoordinatorRun(terms, **made | changes), terms)
 
     def ready(self, study: Study, run_id: bytes | None = None) -> "Run":

@@ -29,6 +29,7 @@ def a_round(number: int) -> dict[str, Any]:
         "seconds": 0.4,
         "opened": [] if void else list(COUNTRIES),
         "causes": {"EE": "no reply in time"} if void else {},
+        "reason": "too few countries contributed" if void else "",
     }
 
 
@@ -75,10 +76,11 @@ def test_a_bar_a_count_and_the_countries_fit_eighty_columns(screen: io.StringIO)
 
 def test_what_was_charged_and_a_void_round_stand_above_the_bar_once(screen: io.StringIO) -> None:
     watch.follow(a_run(), as_json=False)
-    said = screen.getvalue()
+    said = " ".join(screen.getvalue().split())
     assert said.count("charged to each ledger") == 1
     assert "DK 80 %" in said
     assert said.count("no reply in time") == 1
+    assert "void too few countries contributed; EE: no reply in time (stays charged)" in said
 
 
 def without_one() -> Callable[[], dict[str, Any]]:

@@ -140,6 +140,15 @@ def test_shares_of_another_seed_that_fit_each_other_are_not_taken() -> None:
     assert opened._answers.unopenable(("EE",)) == tuple((one, "EE") for one in six.roster[:4])
 
 
+def test_a_seed_that_came_out_is_kept_where_another_one_is_looked_for() -> None:
+    """FI has committed to other shares than it gave; t of them make the seed that it signed."""
+    six = Six()
+    six.opened._commitments["FI"] = bytes(len(six.opened._commitments["FI"]))
+    opened = six.lied({"AT": ["BE"]})
+    unopenable = (("AT", "BE"), *((one, "FI") for one in six.roster))
+    require_sum(opened, tuple(sorted(unopenable)))
+
+
 @pytest.mark.parametrize("forged", [("AT",), ("FI",), ("AT", "BE")], ids="-".join)
 def test_answers_that_their_countries_did_not_sign_neither_stop_a_round_nor_name_anybody(
     forged: tuple[str, ...],

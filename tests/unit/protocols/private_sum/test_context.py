@@ -1,4 +1,5 @@
 from dataclasses import replace
+from string import ascii_uppercase
 
 import pytest
 
@@ -11,6 +12,7 @@ from protocols.private_sum.context import (
     RoundTerms,
     RunTerms,
 )
+from protocols.proto import round_pb2
 from tests.support.federation import COUNT, TRAIN, terms_of
 
 ROUND = RoundTerms(
@@ -195,3 +197,20 @@ def test_what_never_leaves_a_country_needs_no_lane() -> None:
     changes = {"clip_norm": 1e6, "scale": 2**24, "patients_bound": 10**9, "phase": "local-step"}
     local = TRAIN.model_copy(update={**changes, "scope": Scope.LOCAL})
     assert terms_of(3, mechanisms=(TRAIN, local)).mechanisms[1] == local
+
+
+NAMES_257 = [f"{one}{other}" for one in ascii_uppercase for other in ascii_uppercase][:257]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["at"], ["A"], ["ATX"], ["A1"], [""], ["ÄÖ"], ["AT", "coordinator"], NAMES_257],
+    ids=lambda names: f"{len(names)} {names[-1]}",
+)
+def test_versions_are_of_countries_and_of_no_more_than_there_can_be(names: list[str]) -> None:
+    claimed = round_pb2.DocumentVersions(countries=dict.fromkeys(names, 0))
+    with pytest.raises(Refusal) as refusal:
+        DocumentVersions.from_proto(claimed)
+    assert refusal.value.code is ReasonCode.MALFORMED
+    most = round_pb2.DocumentVersions(countries=dict.fromkeys(NAMES_257[:256], 0))
+    assert len(DocumentVersions.from_proto(most).countries) == 256

@@ -187,7 +187,7 @@ def test_the_words_of_a_smaller_set_are_signed_once_a_phase() -> None:
     agree = [Envelope.FromString(opened.agree_request(one)) for one in chosen * 2]
     assert (len({one.SerializeToString() for one in agree}), sign.count) == (1, 1)
     opened._desk = replace(opened._desk, sign=COORDINATOR_KEY.sign)
-    del opened._asked_to_agree
+    del opened._request_to_agree
     for country in chosen:
         world.agree(opened, country)
     opened._desk = replace(opened._desk, sign=sign)

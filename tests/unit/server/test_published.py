@@ -1,0 +1,52 @@
+"""What the coordinator says is published, asked while a run is under way."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from governance.errors import DocumentFault
+from protocols.private_sum.context import DocumentVersions
+from server import conduct as conducting
+from server.carrier import Carrier
+from server.notebook import Notebook
+from tests.support.nodes import Federation
+from tests.support.offices import Coordinator, OfficeDesk
+
+KNOWN = DocumentVersions(1, 1, {"DK": 1})
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
+    federation = Federation(tmp_path / "federation")
+    yield Coordinator(federation, tmp_path / "coordinator")
+    federation.close()
+
+
+def asked(coordinator: Coordinator) -> DocumentVersions:
+    unused = cast("Notebook", None), cast("Carrier", None)
+    carriage = conducting._Carriage(coordinator.home, "ab" * 16, *unused, OfficeDesk(coordinator))
+    return carriage._published(KNOWN)
+
+
+def test_it_is_what_the_repository_holds_by_now(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conducting, "now", coordinator.clock)
+    before = asked(coordinator)
+    assert before == coordinator.federation.versions
+    coordinator.federation.hand_over("DK")
+    assert asked(coordinator).countries["DK"] == before.countries["DK"] + 1
+
+
+def test_a_look_that_fails_ends_no_run(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Documents just being written, a clock that jumped: a country may cause the look."""
+
+    def failing(*_: object) -> None:
+        raise DocumentFault("The documents do not verify")
+
+    monkeypatch.setattr(conducting, "published", failing)
+    assert asked(coordinator) == KNOWN
