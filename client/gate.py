@@ -130,10 +130,10 @@ class Gate:
 
     def _fresh(self, request: Request) -> Held:
         held = self._held()
-        if held.versions.newer_in(request.versions):
+        if held.verified.newer_in(request.versions):
             if self._monotonic() - self._in_vain >= SYNC_PAUSE_SECONDS:
                 held = self._caught_up(request)
-            require_current(held.versions, request.versions, COORDINATOR)
+            require_current(held.verified, request.versions, COORDINATOR)
         return held
 
     def _caught_up(self, request: Request) -> Held:
@@ -144,7 +144,7 @@ class Gate:
                 self._sync()
             held = self._held()
         finally:
-            if held is None or held.versions.newer_in(request.versions):
+            if held is None or held.verified.newer_in(request.versions):
                 self._in_vain = self._monotonic()
         return held
 
@@ -209,7 +209,7 @@ class Gate:
             identity=suite.private(identity),
             peers={country: suite.public(read_identity(key)) for country, key in peers.items()},
             coordinator=_coordinator(held),
-            versions=held.versions,
+            versions=held.verified,
         )
 
     def _keys(

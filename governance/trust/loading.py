@@ -98,7 +98,7 @@ class _Loading:
         self._check_versions()
         self._check_times()
         agreement = self._agreement()
-        countries, absent, keys = self._countries(agreement)
+        countries, absent, keys, lapsed = self._countries(agreement)
         studies, releases, strange = self._coordinator()
         top = self._client.top
         return Loaded(
@@ -113,7 +113,7 @@ class _Loading:
             ignored=(*self._overrides(), *strange),
             studies=studies,
             releases=releases,
-            floor=self._raised(countries, keys),
+            floor=self._raised(countries, keys, lapsed),
             files=self._recorder.files,
         )
 
@@ -171,8 +171,12 @@ class _Loading:
 
     def _countries(
         self, agreement: Agreement
-    ) -> tuple[dict[str, CountryDocuments], dict[str, str], dict[str, str]]:
-        found, absent, keys = {}, {}, dict(self._floor.keys)
+    ) -> tuple[dict[str, CountryDocuments], dict[str, str], dict[str, str], dict[str, int]]:
+        """Return documents, why others have none, keys, and the versions of what has lapsed.
+
+        What has lapsed is no document; but its country signed it, and nothing older counts again.
+        """
+        found, absent, keys, lapsed = {}, {}, dict(self._floor.keys), {}
         for party in agreement.parties:
             try:
                 keys[party.country] = self._accepted_key(party)
@@ -181,7 +185,12 @@ class _Loading:
                 absent[party.country] = f"{fault.what}: {fault.why}"
             except TUF_ERRORS as error:
                 absent[party.country] = f"The documents of {party.country} do not verify: {error}"
-        return found, absent, keys
+                if isinstance(error, ExpiredMetadataError):  # the last check, after the signature
+                    lapsed[party.country] = self._listed(party.country)
+        return found, absent, keys, lapsed
+
+    def _listed(self, country: str) -> int:
+        return self._snapshot.meta[f"{role_of(country)}.json"].version
 
     def _country(self, party: Party) -> CountryDocuments:
         country = party.country
@@ -249,13 +258,16 @@ class _Loading:
             for path in others
         ]
 
-    def _raised(self, countries: dict[str, CountryDocuments], keys: dict[str, str]) -> Floor:
+    def _raised(
+        self, countries: dict[str, CountryDocuments], keys: dict[str, str], lapsed: dict[str, int]
+    ) -> Floor:
         signed: tuple[Signed, ...] = self._client.top
         seen, known = self._floor.countries, self._floor.keys
+        still = {c: v for c, v in seen.items() if keys.get(c) == known.get(c)}
         raised = self._floor.model_copy(
             update={
                 **{each.type: each.version for each in signed},
-                "countries": {c: v for c, v in seen.items() if keys.get(c) == known.get(c)},
+                "countries": {**still, **lapsed},
                 "keys": keys,
                 "online": self._online_key(),
                 "latest": max(self._floor.raised_to(signed_at(each)) for each in signed),

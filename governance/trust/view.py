@@ -86,6 +86,18 @@ class TrustedView:
             files=found.files,
         )
 
+    @property
+    def verified(self) -> Versions:
+        """The highest versions ever verified, also of documents that have lapsed since.
+
+        For telling who holds something newer, and for nothing else: lapsed documents say nothing.
+        """
+        floor, held = self.floor, self.versions
+        named = {party.country: party.officer_key for party in self.agreement.parties}
+        same = {country for country, key in named.items() if floor.keys.get(country) == key}
+        seen = {country: each for country, each in floor.countries.items() if country in same}
+        return Versions(held.root, held.targets, {**seen, **held.countries})
+
     def study(self, digest: str) -> Study | None:
         """Return the study with this digest. Raises DocumentFault where it cannot be read."""
         data = self.study_files.get(digest)

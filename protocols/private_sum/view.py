@@ -16,8 +16,8 @@ class OwnView:
     """A country's own documents and keys at the moment of a message; nothing of it was asked for.
 
     `peers` maps every country of the roster, itself included, to its identity key in the
-    documents; `coordinator` is the coordinator's; `versions` are those of the documents that all
-    this was read from. Raises Refusal ROSTER when the keys are not those of the roster.
+    documents; `coordinator` is the coordinator's; `versions` are the highest that were verified
+    here, of lapsed documents too. Raises Refusal ROSTER when the keys are not those of the roster.
     """
 
     country: str

@@ -4,6 +4,7 @@ import pytest
 
 from governance.documents.models import UtcTime
 from governance.errors import DocumentFault
+from governance.trust import signing
 from governance.trust.bundle import CountryDocuments, own_country
 from governance.trust.client import NOWHERE
 from governance.trust.floor import Floor
@@ -13,7 +14,9 @@ from tests.support.documents import (
     COUNTRIES,
     DAY,
     NOW,
+    LyingCoordinator,
     Papers,
+    country_metadata,
     node_keys,
     permit,
     raw_key,
@@ -173,3 +176,57 @@ def test_approving_a_key_replaces_the_one_that_was_seen() -> None:
 def test_a_spoilt_floor_is_not_read(change: dict[str, UtcTime]) -> None:
     with pytest.raises(ValueError, match="validation error"):
         Floor.model_validate(change)
+
+
+def lapsed(full: Papers, monkeypatch: pytest.MonkeyPatch) -> Papers:
+    """Let PT's second documents lapse after a minute."""
+    with monkeypatch.context() as patch:
+        patch.setattr(signing, "COUNTRY_LIFE", timedelta(minutes=1))
+        full.give("PT")
+    full.now += timedelta(minutes=2)
+    return full
+
+
+@pytest.mark.parametrize("seen_before", [True, False])
+def test_lapsed_documents_are_none_and_their_version_is_known(
+    full: Papers, monkeypatch: pytest.MonkeyPatch, *, seen_before: bool
+) -> None:
+    before = full.view().floor if seen_before else Floor()
+    view = lapsed(full, monkeypatch).view(before)
+    assert view.country("PT") is None
+    assert "PT" not in view.versions.countries
+    assert view.verified == Versions(1, 1, {"DK": 1, "EE": 1, "NO": 1, "PT": 2})
+    assert view.floor.countries["PT"] == 2
+
+
+def test_lapsed_documents_let_nothing_older_in(
+    full: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = LyingCoordinator(full)._state().roles["country-PT"]
+    floor = lapsed(full, monkeypatch).view().floor
+    liar = LyingCoordinator(full)
+    liar.put("country-PT", old)
+    view = liar.view(floor)
+    assert "version 1, and 2 was seen" in view.absent["PT"]
+    assert view.verified.countries["PT"] == 2
+
+
+def test_a_version_that_its_country_did_not_sign_is_not_known(full: Papers) -> None:
+    liar = LyingCoordinator(full)
+    forged, _ = country_metadata(raw_key(9), {}, version=9, life=timedelta(minutes=1))
+    liar.put("country-PT", forged)
+    full.now += timedelta(minutes=2)
+    liar.date(full.now)
+    view = liar.view()
+    assert view.country("PT") is None
+    assert "PT" not in view.verified.countries
+    assert "PT" not in view.floor.countries
+
+
+def test_versions_under_another_key_and_of_strangers_are_not_compared(full: Papers) -> None:
+    liar = LyingCoordinator(full)
+    liar.hide("country-PT")
+    floor = full.view().floor.with_country("XX", 4, NOW)
+    assert liar.view(floor).verified.countries == dict.fromkeys(COUNTRIES, 1)
+    other = floor.approve_key("PT", raw_key(9).public).with_country("PT", 5, NOW)
+    assert "PT" not in liar.view(other).verified.countries
