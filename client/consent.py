@@ -1,4 +1,4 @@
-"""Whether the own officer and operator still say yes: asked where something becomes final.
+"""Whether own officer and operator still say the same yes: asked where something becomes final.
 
 The gate has decided with all that there is to know; the work after it takes its time, and both may
 speak meanwhile. They are asked in the transaction that makes the outcome final, so that either
@@ -9,16 +9,18 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from client.admission import Admission
 from client.decisions import Clock
 from client.documents import DocumentStore
 from client.pause import PauseSwitch
 from client.standing import PERMITTED, study_standing
-from governance.documents.study import Study
 from governance.errors import DocumentFault
 from governance.trust.bundle import CountryDocuments
 from protocols.errors import ReasonCode, Refusal
 
 NO_LONGER = "node/permitted-no-longer"
+OTHERWISE = "node/permitted-otherwise"
+NOTHING_LEFT = "Nothing was sent; what was charged stays charged"
 
 
 class Consent:
@@ -27,21 +29,39 @@ class Consent:
     def __init__(self, documents: DocumentStore, pause: PauseSwitch, clock: Clock) -> None:
         self._documents, self._pause, self._clock = documents, pause, clock
 
-    def require(self, study: Study, connection: Connection) -> None:
-        """Raise Refusal where the node is paused or the study not permitted any more.
+    def require(self, admission: Admission, connection: Connection) -> None:
+        """Raise Refusal where the node is paused, or not all stands that the gate decided by.
 
-        What it finds cannot change until `connection` commits.
+        A permit that ended is final. Another permit or national policy is for the gate to judge,
+        when the coordinator asks again, as it does where a node says that its documents were
+        behind. What is found cannot change until `connection` commits.
         """
         self._pause.require_running(connection)
         now = self._clock()
         own = self._own(now, connection)
+        self._require_permitted(admission, own, now)
+        permit = own.permit(admission.study.digest)
+        if permit != admission.permit or own.policy != admission.held.own.policy:
+            raise Refusal(
+                ReasonCode.DOCUMENTS_BEHIND,
+                "The own officer's permit or national policy changed while the request was "
+                "worked on",
+                why=f"it was let in under the former one. {NOTHING_LEFT}",
+                fix="nothing to do here; asked again, the node decides by what is in force",
+                clause=OTHERWISE,
+            )
+
+    def _require_permitted(
+        self, admission: Admission, own: CountryDocuments, now: datetime
+    ) -> None:
+        study, moment = admission.study, self._documents.not_before(now)
         permit, withdrawal = own.permit(study.digest), own.withdrawal(study.digest)
-        standing = study_standing(study, permit, withdrawal, self._documents.not_before(now))
+        standing = study_standing(study, permit, withdrawal, moment)
         if standing != PERMITTED:
             raise Refusal(
                 ReasonCode.NO_PERMIT,
                 "The own officer's permit ended while the request was worked on",
-                why=f"it stands at: {standing}. Nothing was sent; what was charged stays charged",
+                why=f"it stands at: {standing}. {NOTHING_LEFT}",
                 fix="nothing to do here; the officer decides",
                 clause=NO_LONGER,
             )

@@ -136,7 +136,7 @@ class CohortFloor:
             "created": admission.held.view.now,
         }
         with transaction(self._engine) as connection:
-            self._consent.require(admission.study, connection)
+            self._consent.require(admission, connection)
             connection.execute(insert(cohort_counts).values(row))
             self._reach(Step.FLOOR_WRITTEN)
 

@@ -1,8 +1,9 @@
 """The last step before a reply leaves: journal, run state and log entry in one transaction.
 
 Every reply that is no refusal comes out of `keep`. What it returns is on disk; where it raises,
-nothing was kept and nothing leaves. It raises where the own officer has withdrawn, the operator
-has paused the node or the run has ended since the gate let the request in, in other threads.
+nothing was kept and nothing leaves. It raises where the own officer has withdrawn or decided anew,
+the operator has paused the node or the run has ended since the gate let the request in, in other
+threads.
 """
 
 from sqlalchemy import Connection, Engine
@@ -50,7 +51,7 @@ class Outbox:
         """
         self._reach(Step.OUTBOX_MADE)
         with transaction(self._engine) as connection:
-            self._consent.require(admission.study, connection)
+            self._consent.require(admission, connection)
             self._journalled(admission, reply, connection)
             self._reach(Step.OUTBOX_JOURNALLED)
             self._advance(admission, data_version, connection)

@@ -15,8 +15,10 @@ from client.node import Node
 from client.state import cohort_counts, journal, runs
 from client.steps import Step
 from governance.database import transaction
+from governance.documents.permit import PermitConditions
 from governance.documents.study import Study
 from protocols.errors import ReasonCode
+from tests.support.documents import DAY
 from tests.support.nodes import Federation, Run, code_of, last_refusal, records
 
 PHASE = "histogram"
@@ -117,6 +119,87 @@ def test_a_withdrawal_while_the_cohort_is_counted_hides_what_the_count_decided(
     assert code_of(reply) is ReasonCode.NO_PERMIT
     with transaction(node._engine) as connection:
         assert connection.execute(select(cohort_counts)).all() == []
+
+
+FORBIDDING = '@id("dk/none") forbid (principal, action, resource);'
+
+
+def forbid(federation: Federation, _: Study) -> None:
+    federation.papers.desks["DK"].set_policy(FORBIDDING)
+    federation.hand_over("DK")
+
+
+def permit_less(federation: Federation, study: Study) -> None:
+    conditions = PermitConditions(expires=federation.papers.now + 60 * DAY, epsilon_at_most=0.001)
+    federation.permit("DK", study, conditions=conditions)
+
+
+def permit_fewer_features(federation: Federation, study: Study) -> None:
+    conditions = PermitConditions(expires=federation.papers.now + 60 * DAY, features=("age",))
+    federation.permit("DK", study, conditions=conditions)
+
+
+OTHER_NOES = [
+    (forbid, ReasonCode.POLICY),
+    (permit_less, ReasonCode.NO_PERMIT),
+    (permit_fewer_features, ReasonCode.NO_PERMIT),
+]
+"""Each with the code that the gate gives it."""
+
+
+@pytest.mark.parametrize("at", UNLOCKED)
+@pytest.mark.parametrize(("no", "final"), OTHER_NOES)
+def test_what_was_let_in_under_another_permit_or_policy_does_not_leave(
+    federation: Federation,
+    study: Study,
+    no: Callable[[Federation, Study], None],
+    final: ReasonCode,
+    at: Step,
+) -> None:
+    run = federation.ready(study)
+    node = federation.restart("DK", reach=once(at, lambda: no(federation, study)))
+    frame = asked(run)
+    assert code_of(node.handle(frame)) is ReasonCode.DOCUMENTS_BEHIND
+    assert "contribute" not in answered(node)
+    assert last_refusal(node)["clause"] == "node/permitted-otherwise"
+    assert "Nothing was sent; what was charged stays charged" in entries(node)[-1]["reason"]
+    assert [entry.phase for entry in node.ledger.entries(run=run.id)] == [PHASE]
+    assert code_of(node.handle(frame)) is final
+
+
+def test_a_coordinator_that_asks_again_gets_what_the_new_permit_allows(
+    federation: Federation, study: Study
+) -> None:
+    run = federation.ready(study)
+    federation.papers.now += timedelta(minutes=1)
+    renew = once(Step.DOOR_SUMMED, lambda: federation.permit("DK", study))
+    node, frame = federation.restart("DK", reach=renew), asked(run)
+    assert code_of(node.handle(frame)) is ReasonCode.DOCUMENTS_BEHIND
+    assert code_of(node.handle(frame)) is None
+    assert [entry.phase for entry in node.ledger.entries(run=run.id)] == [PHASE]
+
+
+def test_documents_that_say_the_same_anew_hold_nothing_up(
+    federation: Federation, study: Study
+) -> None:
+    """An officer's agent renews them whenever it is time."""
+    run = federation.ready(study)
+    renew = once(Step.DOOR_SUMMED, lambda: federation.hand_over("DK"))
+    assert code_of(federation.restart("DK", reach=renew).handle(asked(run))) is None
+
+
+@pytest.mark.parametrize(("no", "final"), OTHER_NOES)
+def test_a_count_made_under_another_permit_or_policy_decides_nothing(
+    federation: Federation, no: Callable[[Federation, Study], None], final: ReasonCode
+) -> None:
+    study = federation.approved(id="another-study")
+    act = once(Step.FLOOR_COUNTED, lambda: no(federation, study))
+    node = federation.restart("DK", reach=act)
+    frame = federation.run(study).request("bundle", "DK")
+    assert code_of(node.handle(frame)) is ReasonCode.DOCUMENTS_BEHIND
+    with transaction(node._engine) as connection:
+        assert connection.execute(select(cohort_counts)).all() == []
+    assert code_of(node.handle(frame)) is final
 
 
 def test_nothing_leaves_once_the_own_documents_have_expired(
