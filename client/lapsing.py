@@ -24,7 +24,8 @@ LONGEST_SILENCE = timedelta(days=7)
 """A run without a message for longer is void; a coordinator that comes back begins a new one."""
 LONGEST_OPEN = timedelta(days=1)
 """A round that was not answered for longer is void. Documents that could allow it have expired by
-then where a coordinator was away: it signs that they are fresh once a day."""
+then where a coordinator was away: it signs that they are fresh once a day. A run that cannot be
+read has as long: a start of another program version, or with other keys, may be put right."""
 
 UNREADABLE = "What this node keeps of the run cannot be read, and could not be used any more"
 
@@ -39,11 +40,12 @@ class Lapsing:
     ) -> None:
         self._engine, self._runs = engine, runs
         self._journal, self._decisions = journal, decisions
+        self._reported: set[str] = set()
 
     def end_silent(self, now: datetime) -> None:
         """End the runs in which nobody spoke for a week, and give up rounds open for a day.
 
-        A run whose state cannot be read ends at once: nobody else would ever erase it.
+        A run whose state cannot be read for a day ends: nobody else would ever erase it.
         """
         self._journal.forget_ended(now - LONGEST_SILENCE)
         self._each(lambda run, connection: self._lapse(run, now, connection))
@@ -74,10 +76,17 @@ class Lapsing:
         if quiet > LONGEST_SILENCE:
             self._end(run, now, connection)
         elif not self._runs.readable(run.run, connection):
-            _log.error("a run cannot be read, and ends", extra={"run": run.run})
-            self._end(run, now, connection, UNREADABLE)
+            self._report(run)
+            if quiet > LONGEST_OPEN:
+                self._end(run, now, connection, UNREADABLE)
         elif quiet > LONGEST_OPEN:
             self._runs.give_up_round(run.run, connection)
+
+    def _report(self, run: RunSummary) -> None:
+        """Say once that a run cannot be read, while it can still be put right."""
+        if run.run not in self._reported:
+            _log.error("a run cannot be read, and ends after a silent day", extra={"run": run.run})
+        self._reported.add(run.run)
 
     def _end(
         self, run: RunSummary, now: datetime, connection: Connection, reason: str | None = None

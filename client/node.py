@@ -48,6 +48,7 @@ from keys.composite import Identity, PublicIdentity
 from keys.errors import PratiqueError
 from keys.identity import VerifyKey
 from protocols.encoding import digest
+from protocols.errors import Refusal
 from protocols.noise import NoiseSource
 
 OFFICER_FILES = "*.json"
@@ -261,9 +262,10 @@ class Node:
         _log.warning("the node's key has changed", extra={"what": said})
 
     def _forget_identities(self) -> None:
-        """Destroy the former keys that no live run began with."""
-        live = [self.runs.live(run.run) for run in self.runs.summaries(live=True)]
-        self._identities.forget_all_but({r.peers.get(self._settings.country, "") for r in live})
+        """Destroy the former keys that no live run began with; none while one cannot be read."""
+        with contextlib.suppress(Refusal):
+            live = [self.runs.live(run.run) for run in self.runs.summaries(live=True)]
+            self._identities.forget_all_but({r.peers.get(self._settings.country, "") for r in live})
 
     def approve_key(self, country: str, fingerprint: str) -> VerifyKey:
         """Accept another country's changed key. Raises DocumentFault where it is not in force."""

@@ -23,6 +23,8 @@ from protocols.errors import ProtocolFault, ReasonCode, Refusal
 from protocols.private_sum.state import read_state, without_open_round
 
 STATE_LABEL = "pratique/run-state/v1"
+UNREADABLE = (KeyFault, ProtocolFault, ValueError, TypeError, LookupError)
+"""What is raised where a state was written by another version, under another key, or damaged."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,11 @@ class RunBook:
                 raise _stale("the run id was used before, and is not entered twice")
 
     def live(self, run: str) -> RunRecord:
-        """Return a live run. Raises Refusal STALE where it was never entered, or has ended."""
+        """Return a live run.
+
+        Raises Refusal: STALE where it was never entered, or has ended; DECLINED where it cannot
+        be read.
+        """
         with transaction(self._engine) as connection:
             row = _row(connection, run)
         if row is None:
@@ -94,7 +100,7 @@ class RunBook:
             return True
         try:
             read_state(self._opened(run, row.study, bytes(row.state)).state)
-        except (KeyFault, ProtocolFault, ValueError, TypeError, LookupError):
+        except UNREADABLE:
             return False
         return True
 
@@ -132,15 +138,18 @@ class RunBook:
         return seal(self._key_of(record.run), canonical_json(value), associated)
 
     def _opened(self, run: str, study: str, sealed: bytes) -> RunRecord:
-        value = json.loads(open_sealed(self._key_of(run), sealed, _associated(run, study)))
-        return RunRecord(
-            run=run,
-            study=study,
-            roster=tuple(value["roster"]),
-            data_version=value["data_version"],
-            state=base64.b64decode(value["state"]),
-            peers=value.get("peers", {}),
-        )
+        try:
+            value = json.loads(open_sealed(self._key_of(run), sealed, _associated(run, study)))
+            return RunRecord(
+                run=run,
+                study=study,
+                roster=tuple(value["roster"]),
+                data_version=value["data_version"],
+                state=base64.b64decode(value["state"]),
+                peers=value.get("peers", {}),
+            )
+        except UNREADABLE:
+            raise _unreadable() from None
 
     def _key_of(self, run: str) -> bytes:
         return derive_key(self._key, STATE_LABEL, run.encode())
@@ -164,4 +173,13 @@ def _stale(why: str) -> Refusal:
         "The request is not for a run that this country takes part in",
         why=why[:1].upper() + why[1:],
         fix="nothing to do here; the coordinator must launch the study anew",
+    )
+
+
+def _unreadable() -> Refusal:
+    return Refusal(
+        ReasonCode.DECLINED,
+        "What this node keeps of the run cannot be read",
+        why="another version of the program wrote it, or other keys sealed it, or it was damaged",
+        fix="start the node as it was before: without a message for a day, the run ends",
     )

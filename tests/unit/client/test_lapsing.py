@@ -18,7 +18,8 @@ from governance.database import transaction
 from governance.documents.study import Study
 from governance.errors import StorageFault
 from keys.sealing import seal
-from tests.support.nodes import Federation, Run
+from protocols.errors import ReasonCode
+from tests.support.nodes import Federation, Run, code_of, last_refusal
 
 QUIET = timedelta(days=1, hours=12)
 Damage = Callable[[Node, Run], None]
@@ -81,7 +82,7 @@ class Two:
     def __init__(self, federation: Federation, study: Study) -> None:
         self.federation, self.node = federation, federation.nodes["DK"]
         self.study, self.open = study, federation.ready(study)
-        self.open.contributed(1, "histogram")
+        self.round = self.open.contributed(1, "histogram")
         federation.papers.now += timedelta(minutes=5)
         self.other = federation.ready(federation.approved(id="another-study"))
 
@@ -97,16 +98,53 @@ def two(federation: Federation, study: Study) -> Two:
 
 
 @pytest.mark.parametrize("damage", UNREADABLES)
-def test_a_run_that_cannot_be_read_ends_at_once_and_the_log_says_why(
+def test_a_run_that_cannot_be_read_for_a_day_ends_and_the_log_says_why(
     two: Two, damage: Damage, caplog: pytest.LogCaptureFixture
 ) -> None:
     damage(two.node, two.other)
     two.later(timedelta(minutes=1))
+    assert live(two.node) == {two.open.id, two.other.id}
+    two.later(QUIET)
     assert live(two.node) == {two.open.id}
     (ended,) = ends(two.node)
     assert (ended["run"], ended["reason"]) == (two.other.id, UNREADABLE)
     (line,) = (one for one in caplog.records if one.message.startswith("a run cannot be read"))
     assert vars(line)["run"] == two.other.id
+
+
+def test_a_start_with_the_wrong_keys_ends_no_run(
+    two: Two, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor does one of another program version: what is put right within a day goes on."""
+    right, wrong = two.node.runs, RunBook(two.node._engine, bytes(32))
+    two.node._lapsing._runs = two.node.runs = wrong
+    for _ in range(3):
+        two.later(timedelta(minutes=1))
+    told = [vars(one)["run"] for one in caplog.records if one.message.startswith("a run cannot")]
+    assert sorted(told) == sorted([two.open.id, two.other.id])
+    assert not [one for one in caplog.records if one.message.startswith("state not tidied")]
+    two.node._lapsing._runs = two.node.runs = right
+    two.node.tend()
+    assert live(two.node) == {two.open.id, two.other.id}
+    two.open.agreed(two.round)
+    assert code_of(two.node.handle(two.round.answer_request("DK"))) is None
+
+
+@pytest.mark.parametrize("damage", [changed, cut, without_fields])
+def test_while_a_run_cannot_be_read_it_says_so_and_no_key_is_destroyed(
+    two: Two, monkeypatch: pytest.MonkeyPatch, damage: Damage
+) -> None:
+    """It may be put right, and goes on under the key that it began with."""
+    forgotten: list[object] = []
+    monkeypatch.setattr(two.node._identities, "forget_all_but", forgotten.append)
+    damage(two.node, two.open)
+    two.later(timedelta(minutes=1))
+    assert not forgotten
+    two.open.agreed(two.round)
+    assert code_of(two.node.handle(two.round.answer_request("DK"))) is ReasonCode.DECLINED
+    assert "start the node as it was before" in last_refusal(two.node)["fix"]
+    two.later(QUIET)
+    assert forgotten
 
 
 @pytest.mark.parametrize("damage", UNREADABLES)

@@ -9,7 +9,6 @@ from sqlalchemy import select, update
 from client.runs import RunBook, RunRecord
 from client.state import runs
 from governance.database import transaction
-from keys.errors import KeyFault
 from protocols.errors import ReasonCode, Refusal
 from tests.support.state import node_state
 
@@ -44,6 +43,12 @@ def refuses(made: RunBook, run: str, why: str) -> None:
         made.live(run)
     assert refusal.value.code is ReasonCode.STALE
     assert why in refusal.value.why
+
+
+def refuses_unread(made: RunBook, run: str) -> None:
+    with pytest.raises(Refusal, match="cannot be read") as refusal:
+        made.live(run)
+    assert refusal.value.code is ReasonCode.DECLINED
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -81,8 +86,7 @@ def test_the_secrets_are_not_in_the_database(tmp_path: Path) -> None:
 
 def test_another_key_opens_nothing(tmp_path: Path) -> None:
     book(tmp_path, record())
-    with pytest.raises(KeyFault):
-        book(tmp_path, key=b"o" * 32).live("ab" * 16)
+    refuses_unread(book(tmp_path, key=b"o" * 32), "ab" * 16)
 
 
 def test_a_state_moved_to_another_run_does_not_open(tmp_path: Path) -> None:
@@ -91,8 +95,7 @@ def test_a_state_moved_to_another_run_does_not_open(tmp_path: Path) -> None:
         connection.execute(
             update(runs).where(runs.c.run_id == "cd" * 16).values(state=sealed_of(made, connection))
         )
-    with pytest.raises(KeyFault):
-        made.live("cd" * 16)
+    refuses_unread(made, "cd" * 16)
 
 
 def sealed_of(made: RunBook, connection: object) -> bytes:
@@ -105,8 +108,7 @@ def test_a_state_moved_to_another_study_does_not_open(tmp_path: Path) -> None:
     made = book(tmp_path, record())
     with transaction(made._engine) as connection:
         connection.execute(update(runs).values(study="sha256:" + "6" * 64))
-    with pytest.raises(KeyFault):
-        made.live("ab" * 16)
+    refuses_unread(made, "ab" * 16)
 
 
 def test_each_step_replaces_the_state_before(tmp_path: Path) -> None:
