@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from client.decisions import KEPT, Decisions, Subject
+from client.reception import _readable
 from client.tally import ONE_BY_ONE, SHORTEST
 from governance.audit.events import EventKind
 from governance.audit.log import AuditLog
@@ -16,7 +17,6 @@ from governance.errors import StorageFault
 from protocols.encoding import digest
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum.context import DocumentVersions
-from protocols.private_sum.messages import read_request
 from protocols.proto.round_pb2 import PHASE_CONTRIBUTE, ContributeRequest, RequestBody, Signed
 from protocols.proto.round_pb2 import Request as Envelope
 from tests.support.state import STUDY, audit_log, node_state
@@ -202,11 +202,12 @@ def test_nothing_that_a_request_says_keeps_its_refusal_out_of_the_log(
     decisions: Decisions, log: AuditLog, frame: bytes
 ) -> None:
     """What no entry can hold is left out of it; the frame's digest stands for it."""
-    refusal = Refusal(ReasonCode.STALE, "No", why="\x00\n\u202e")
-    decisions.refused(refusal, Subject.of(frame, read_request(frame)))
+    refusal, request = Refusal(ReasonCode.STALE, "No", why="\x00\n\u202e"), _readable(frame)
+    decisions.refused(refusal, Subject.of(frame, request))
     (entry,) = entries(log)
     assert entry["body"] == digest(frame)
-    assert ("study" in entry) != ("round" in entry)
+    assert "study" not in entry
+    assert ("round" in entry) == (request is not None)
 
 
 def test_a_refusal_stands_though_its_entry_cannot_be_written_down(decisions: Decisions) -> None:
