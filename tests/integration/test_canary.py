@@ -22,7 +22,7 @@ import client.reception
 import protocols.channel
 from protocols.noise import DiscreteGaussian
 from protocols.private_sum.masking import Masker
-from protocols.private_sum.messages import read_reply
+from protocols.proto.round_pb2 import Reply
 from server.learning.release import MODEL_FILE
 from tests.support.canary import (
     PATIENTS,
@@ -154,7 +154,7 @@ def test_no_reply_holds_a_record_or_a_plaintext_contribution(
     for country, replies in said.items():
         assert all(code_of(reply) is None for reply in replies)
         assert canaries.found_in(b"".join(replies)) == [], country
-    words = read_reply(said["DK"][3], "DK", "contribution").words
+    words = Reply.FromString(said["DK"][3]).words
     canaries.words("what left", np.frombuffer(words, "<u8"))
     assert "what left as <u8" in canaries.found_in(b"".join(said["DK"]))  # it does look there
 

@@ -17,7 +17,6 @@ from protocols.private_sum.messages import (
     SEALED_BYTES,
     SHARE_BYTES,
     parted,
-    read_reply,
     read_request,
 )
 from protocols.private_sum.opening import OpenedSum
@@ -147,7 +146,7 @@ def test_a_reply_with_one_byte_changed_never_opens_to_another_sum(place: int, ma
 
 
 def world_head(reply: bytes) -> object:
-    return read_reply(reply, "AT", "contribution").contribution.head
+    return Reply.FromString(reply).contribution.head
 
 
 @given(st.binary(max_size=200))

@@ -16,7 +16,7 @@ from client.outbox import Outbox
 from client.reception import Slots
 from client.settings import NodeSettings
 from client.steps import unwatched
-from protocols.private_sum.messages import read_reply
+from protocols.proto.round_pb2 import Reply
 from tests.support.nodes import Federation, code_of, records
 
 ROOM = Path(__file__).parents[2] / "client"
@@ -111,7 +111,7 @@ def test_a_contribution_looks_like_noise_whatever_was_added(folder: Path) -> Non
         run = federation.ready(study, bytes([number]) * 16)
         opened = run.coordinator.begin_round(1, "histogram", b"")
         reply = federation.nodes["DK"].handle(opened.contribute_request("DK"))
-        words.append(read_reply(reply, "DK", "contribution").words)
+        words.append(Reply.FromString(reply).words)
     pairs = zip(_words(words[0]), _words(words[1]), strict=True)
     assert all(one != other for one, other in pairs)
     federation.close()

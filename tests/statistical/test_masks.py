@@ -14,8 +14,8 @@ from scipy.stats import chi2
 from protocols.private_sum import country_round, ratchet
 from protocols.private_sum.contribution import seed_key
 from protocols.private_sum.masking import WORDS_DTYPE, Masker
-from protocols.private_sum.messages import read_reply
 from protocols.private_sum.opening import CoordinatorRound
+from protocols.proto.round_pb2 import Reply
 from tests.support.federation import MODEL, TRAIN, World, state_of
 
 pytestmark = pytest.mark.statistical
@@ -89,7 +89,7 @@ class Overheard:
         for country in world.terms.roster:
             reply = world.contribute(opened, country, self.values)
             if country == VICTIM:
-                said = read_reply(reply, country, "contribution").words
+                said = Reply.FromString(reply).words
                 self.sent.append(np.frombuffer(said, WORDS_DTYPE))
         masker = Masker(opened.terms.words)
         for peer, streams in self.pairs.items():
