@@ -28,6 +28,7 @@ from governance.service.systemd import Supervisor
 from keys.certificates import TransportAuthority, new_node_auth_key
 from protocols.channel import ExchangeLink
 from protocols.noise import NoiseSource
+from server.errors import OperationFault
 from server.forwarding import Forwarding
 from server.home import HOME_VARIABLE, CoordinatorHome
 from server.relay import Relay
@@ -186,9 +187,17 @@ class Wiring:
         return found
 
     def launch(self, study: Study) -> str:
-        """Launch a study; what the nodes draw begins anew."""
+        """Launch a study once every node is connected; what the nodes draw begins anew."""
         self.federation.begin_streams()
-        return str(self.coordinator.ask("study_launch", name=study.id)["run"])
+        return str(self.until(lambda: self._launched(study)))
+
+    def _launched(self, study: Study) -> str:
+        try:
+            return str(self.coordinator.ask("study_launch", name=study.id)["run"])
+        except OperationFault as fault:
+            if "is not connected" not in fault.what:
+                raise
+            return ""
 
     def over(self, study: Study) -> dict[str, Any]:
         """Return a run's status once it is over, else nothing."""
