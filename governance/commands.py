@@ -1,6 +1,7 @@
 """What the commands of all three programs share: options, plain errors, answers as text or JSON."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,8 @@ LogFileOption = Annotated[
     Path | None,
     typer.Option("--log-file", help="File for log lines; it rotates. Else standard error."),
 ]
-INTERRUPTED = 130
+INTERRUPTED, BROKEN_PIPE = 130, 141
+"""128 and the signal's number, as shells count: SIGINT, SIGPIPE."""
 
 
 @contextmanager
@@ -35,6 +37,9 @@ def plain_errors() -> Iterator[None]:
     except PratiqueError as fault:
         tell(fault)
         raise typer.Exit(1) from fault
+    except BrokenPipeError as error:
+        _print_no_more()
+        raise typer.Exit(BROKEN_PIPE) from error
     except OSError as error:
         where = f" at {error.filename}" if error.filename else ""
         why = (error.strerror or str(error)) + where
@@ -42,6 +47,13 @@ def plain_errors() -> Iterator[None]:
         raise typer.Exit(1) from error
     except KeyboardInterrupt as stopped:
         raise typer.Exit(INTERRUPTED) from stopped
+
+
+def _print_no_more() -> None:
+    """Lead standard output away from its closed reader: it is flushed once more at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def tell(fault: PratiqueError) -> None:

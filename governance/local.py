@@ -162,9 +162,17 @@ class _Conversation(socketserver.StreamRequestHandler):
     server: _Server
 
     def handle(self) -> None:
-        line = self.rfile.readline(MAX_LINE)
-        if line.endswith(b"\n"):
-            self.wfile.write(json.dumps(self._reply(line)).encode() + b"\n")
+        try:
+            line = self.rfile.readline(MAX_LINE)
+        except ConnectionError:
+            return _log.info("a caller at the local desk went away before it had asked")
+        if not line.endswith(b"\n"):
+            return None
+        answer = json.dumps(self._reply(line)).encode() + b"\n"
+        try:
+            self.wfile.write(answer)
+        except ConnectionError:
+            _log.info("a caller at the local desk went away before its answer")
 
     def _reply(self, line: bytes) -> dict[str, Any]:
         try:

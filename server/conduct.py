@@ -16,7 +16,6 @@ from governance.database import open_database
 from governance.documents.study import Study
 from governance.errors import StorageFault
 from governance.local import DeskFault
-from governance.trust.listed import listed_versions
 from governance.trust.view import TrustedView
 from keys.composite import Suite
 from keys.errors import PratiqueError
@@ -151,7 +150,7 @@ class _Carriage:
     def _published(self, known: DocumentVersions) -> DocumentVersions:
         """Return what is published by now; what was when the run began, where nobody can tell."""
         try:
-            found = listed_versions(published(self._home, now()))
+            found = published(self._home, now()).verified
         except PratiqueError:  # it concerns this look at the documents, and neither country nor run
             return known
         return DocumentVersions(found.root, found.targets, dict(found.countries))

@@ -22,7 +22,6 @@ from client.settings import Enrolment, NodeSettings
 from client.state import MIGRATIONS
 from governance.database import open_database
 from governance.documents.study import Study
-from governance.trust.listed import listed_versions
 from keys.composite import Suite
 from keys.identity import SigningKey
 from keys.store import KeyStore
@@ -244,9 +243,9 @@ class Federation:
         return DocumentVersions(held.root, held.targets, dict(held.countries))
 
     @property
-    def listed(self) -> DocumentVersions:
+    def verified(self) -> DocumentVersions:
         """The document versions that are published, also of what has ended."""
-        found = listed_versions(self.papers.view())
+        found = self.papers.view().verified
         return DocumentVersions(found.root, found.targets, dict(found.countries))
 
     def run(self, study: Study, run_id: bytes | None = None, **changes: Any) -> "Run":
@@ -257,7 +256,7 @@ class Federation:
         }
         sign = both_key(1).sign if self.both else raw_key(1).sign
         made = {"peers": peers, "sign": sign, "versions": self.versions}
-        made["published"] = lambda: self.listed
+        made["published"] = lambda: self.verified
         return Run(self, CoordinatorRun(terms, **made | changes), terms)
 
     def ready(self, study: Study, run_id: bytes | None = None) -> "Run":
