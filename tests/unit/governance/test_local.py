@@ -2,11 +2,13 @@
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import stat
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -188,6 +190,27 @@ def test_a_line_over_the_limit_is_not_read_to_its_end(
         ask(path, "echo", x="a" * 2_000_000)
     monkeypatch.undo()
     assert ask(path, "echo", x=1) == {"x": 1}
+
+
+def leave(path: Path, request: bytes) -> None:
+    """Ask, and go away after the first byte of the answer."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as raw:
+        raw.connect(os.fspath(path))
+        raw.sendall(request)
+        raw.recv(1)
+
+
+def test_a_caller_that_goes_away_is_no_fault(
+    desk: Desk, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "pratique.desk")
+    desk._server.handler = lambda *_: "a" * 5_000_000
+    leave(path, b'{"method":"echo","params":{}}\n')
+    deadline = time.monotonic() + 10
+    while not caplog.records and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert "went away" in caplog.text
 
 
 @pytest.mark.usefixtures("desk")
