@@ -30,6 +30,7 @@ SPARED_SECONDS = 5.0
 NO_REPLY = "no reply in time"
 NOT_AGREED = "not all who were left agreed to open the sum without the others"
 ANSWERED = "had answered for all countries before the run was carried on"
+GONE = f"refused ({ReasonCode.STALE})"
 UNSIGNED = "its answer was not signed by it"
 
 Take = Callable[[str, bytes], None]
@@ -167,6 +168,8 @@ class Conductor:
         self._seconds, self._sleep = seconds, sleep
         self._keep_closed, self._closed = keep_closed, dict(closed or {})
         self._left_out: tuple[str, ...] = ()
+        self._may_repeat = True
+        """Whether an earlier attempt may have begun the round that comes next."""
 
     def set_up(self) -> SetUpReplies:
         """Agree keys among all countries; returns what they said.
@@ -179,6 +182,7 @@ class Conductor:
             if gathered.causes:
                 raise SetUpFailed(gathered.causes)
             replies[step] = gathered.replies
+        self._may_repeat = False
         return replies
 
     def take_up(self, replies: SetUpReplies) -> None:
@@ -197,6 +201,7 @@ class Conductor:
         causes = self._contributed(current)
         self._left_out = tuple(one for one in self._roster if one in causes)
         outcome = self._opened(current, causes)
+        self._may_repeat = False
         return RoundReport(number, phase, time.monotonic() - started, outcome, causes)
 
     def _contributed(self, current: CoordinatorRound) -> dict[str, str]:
@@ -233,12 +238,12 @@ class Conductor:
     ) -> bool:
         """Ask all that are left to agree that they are; each must, as each must answer."""
         number = current.terms.round_number
+        answered = self._may_repeat and number not in self._closed
         if number not in self._closed:
             self._keep_closed(number, chosen)
             self._closed[number] = chosen
         failed = self._gather(current.agree_request, current.take_assent, chosen).causes
-        stale = f"refused ({ReasonCode.STALE})"
-        causes |= {c: ANSWERED if why == stale else why for c, why in failed.items()}
+        causes |= {c: ANSWERED if answered and why == GONE else why for c, why in failed.items()}
         return not failed
 
     def _steps(self) -> dict[str, tuple[Ask, Take]]:

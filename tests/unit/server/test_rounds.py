@@ -18,6 +18,7 @@ from server.rounds import (
     ANSWERED,
     ATTEMPTS,
     CATCHING_UP,
+    GONE,
     NOT_AGREED,
     SPARED_SECONDS,
     Conductor,
@@ -474,6 +475,38 @@ def test_killed_amid_the_answers_of_all_and_one_is_gone_it_is_void_and_says_why(
     report = carried_on(scene).sum(1, "train", MODEL)
     assert report.outcome == VoidRound(NOT_AGREED, ("AT", "BE", "CZ"))
     assert report.causes == {"DK": "no reply in time", **dict.fromkeys(NAMES[:3], ANSWERED)}
+
+
+def stale(_: bytes) -> bytes:
+    return refusal_reply(ReasonCode.STALE)
+
+
+def test_whoever_leaves_before_it_agrees_had_answered_nothing() -> None:
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    scene.carrier.misbehave("BE", "agree", stale)
+    report = scene.round()
+    assert report.outcome == VoidRound(NOT_AGREED, ("BE",))
+    assert report.causes == {"BE": GONE, "CZ": "no reply in time"}
+
+
+def test_whoever_leaves_a_round_after_the_one_carried_on_had_answered_nothing() -> None:
+    scene = four()
+    again = carried_on(scene)
+    opened(again.sum(1, "train", MODEL), FOUR)
+    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    scene.carrier.misbehave("BE", "agree", stale)
+    assert again.sum(2, "train", MODEL).causes == {"BE": GONE, "CZ": "no reply in time"}
+
+
+def test_whoever_leaves_a_round_that_was_closed_without_others_had_not_answered_for_all() -> None:
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    scene.carrier.misbehave("DK", "agree", dying)
+    with pytest.raises(Dead):
+        scene.round()
+    scene.carrier.misbehave("BE", "agree", stale)
+    assert carried_on(scene).sum(1, "train", MODEL).causes == {"BE": GONE}
 
 
 def test_killed_amid_the_answers_of_all_it_opens_them_all_the_same() -> None:
