@@ -42,10 +42,29 @@ def resumed_words(resumed: Mapping[str, Any]) -> str:
     return f"resumed {often}, last {seconds / size:.0f} {unit} ago"
 
 
-def missed_words(countries: Sequence[str]) -> str:
-    """Say what to do about countries that failed a round."""
+STALE = "refused (stale)"
+"""The cause of a country whose node is not where the run is."""
+
+
+def missed_words(missed: Mapping[str, str]) -> str:
+    """Say what to do about countries that failed a round, given by country why."""
+    left = [country for country, cause in missed.items() if cause == STALE]
+    others = [country for country in missed if country not in left]
+    parts = (_away_words(others) if others else "", _left_words(left) if left else "")
+    return f"to do: {'; '.join(part for part in parts if part)}"
+
+
+def _away_words(countries: Sequence[str]) -> str:
     there = ", ".join(countries)
     return (
-        f"to do: ask the operator of {there} for `pratique-node status`; {there} can be back in "
+        f"ask the operator of {there} for `pratique-node status`; {there} can be back in "
         "any later round"
+    )
+
+
+def _left_words(countries: Sequence[str]) -> str:
+    there = ", ".join(countries)
+    return (
+        f"ask the operator of {there} for `pratique-node status`: where its officer withdrew, "
+        f"or the run ended there, {there} is not back in this run"
     )

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from governance.local import DeskFault
 from server.commands.options import on_terminal
-from server.commands.texts import missed_words, resumed_words
+from server.commands.texts import STALE, missed_words, resumed_words
 
 LOOK_SECONDS = 0.25
 RETURN_SECONDS = 120.0
@@ -83,7 +83,10 @@ def _plain_lines() -> Callable[[dict[str, Any]], None]:
 
 def _round_line(one: dict[str, Any], found: dict[str, Any]) -> str:
     head = f"  round {one['round']:3}/{found['rounds']}  {one['phase']:9}"
-    causes = "; ".join(f"{country}: {cause}" for country, cause in one["causes"].items())
+    causes = "; ".join(
+        f"{country}, in the sum: {cause}" if country in one["opened"] else f"{country}: {cause}"
+        for country, cause in one["causes"].items()
+    )
     if one["outcome"] == "void":
         why = "; ".join(filter(None, (one.get("reason", ""), causes)))
         return f"{head}  void  {why} (stays charged)"
@@ -92,10 +95,14 @@ def _round_line(one: dict[str, Any], found: dict[str, Any]) -> str:
     return f"{said}  ({causes})" if causes else said
 
 
-def _newly_missed(history: list[dict[str, Any]], place: int) -> list[str]:
-    """Return who failed the round at this place and not the one before."""
+def _newly_missed(history: list[dict[str, Any]], place: int) -> dict[str, str]:
+    """Return who failed the round at this place and not the one before, or has left since; why."""
     before = history[place - 1]["causes"] if place else {}
-    return [country for country in history[place]["causes"] if country not in before]
+    return {
+        country: cause
+        for country, cause in history[place]["causes"].items()
+        if country not in before or (cause == STALE != before[country])
+    }
 
 
 def _charged(found: dict[str, Any]) -> str:

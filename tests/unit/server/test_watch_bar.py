@@ -12,7 +12,8 @@ from rich.progress import Progress
 
 from governance.local import DeskFault
 from server.commands import watch
-from server.commands.texts import resumed_words
+from server.commands.texts import STALE, missed_words, resumed_words
+from server.rounds import GONE
 
 ROUNDS = 4
 VOID = 3
@@ -115,6 +116,55 @@ def test_lines_name_who_each_round_was_without(
     rounds = [line for line in lines if line.startswith("  round ")]
     assert ["EE: no reply in time" in line for line in rounds] == [False, True, True, False]
     assert sum("ask the operator of EE" in line for line in lines) == 1
+
+
+def failing(*causes: str, opened: tuple[str, ...]) -> Callable[[], dict[str, Any]]:
+    """A run of which EE fails the rounds in turn, each of these countries' sum."""
+    whole = a_run()
+
+    def look() -> dict[str, Any]:
+        found = whole()
+        for one, cause in zip(found["history"], causes, strict=False):
+            one["outcome"], one["causes"], one["opened"] = "opened", {"EE": cause}, list(opened)
+        return found
+
+    return look
+
+
+def lines_of(
+    look: Callable[[], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> list[str]:
+    monkeypatch.setattr(watch, "on_terminal", lambda: False)
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.0)
+    watch.follow(look, as_json=False)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_who_is_in_the_sum_and_failed_later_is_said_to_be_in_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = lines_of(failing("no reply in time", opened=COUNTRIES), monkeypatch, capsys)
+    (first,) = [line for line in lines if line.startswith("  round   1")]
+    assert first.endswith("DK EE IE PT  0.40 s  (EE, in the sum: no reply in time)")
+
+
+def test_who_left_the_run_is_not_said_to_be_back_and_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    causes = ("no reply in time", STALE, STALE, STALE)
+    lines = lines_of(failing(*causes, opened=("DK", "IE", "PT")), monkeypatch, capsys)
+    told = [line for line in lines if line.startswith("  to do")]
+    assert ["can be back in any later round" in line for line in told] == [True, False]
+    assert ["EE is not back in this run" in line for line in told] == [False, True]
+
+
+def test_who_left_and_who_is_away_are_told_apart() -> None:
+    assert STALE == GONE, "as the rounds put it"
+    said = missed_words({"DK": "no reply in time", "EE": STALE, "PT": "no reply in time"})
+    assert "DK, PT can be back" in said
+    assert "EE is not back" in said
 
 
 def test_that_a_run_was_resumed_stands_above_the_bar_once(screen: io.StringIO) -> None:
