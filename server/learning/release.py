@@ -62,7 +62,10 @@ class Part(BaseModel):
         """Say it in plain words; nothing where it is not told."""
         sizes = sorted(self.rounds_opened.items(), reverse=True)
         rounds = " and ".join(f"{rounds} over {size} countries" for size, rounds in sizes)
-        outside = ", ".join(f"{country} of {rounds}" for country, rounds in self.left_out.items())
+        outside = ", ".join(
+            f"{country} in {rounds} round{'s' if rounds > 1 else ''}"
+            for country, rounds in self.left_out.items()
+        )
         said = [
             f"Rounds of training: {rounds}." if rounds else "",
             f"Left out: {outside}." if outside else "",

@@ -67,4 +67,4 @@ def _is_named_in_what_is_released(arena: Arena, without: list[dict[str, Any]]) -
     assert result["rounds_opened"] == {"4": ROUNDS - trained, "3": trained}
     assert result["rounds_void"] == 0
     said = arena.coordinator.run("result", "show", "without-one")
-    assert f"Left out: {AWAY} of {trained}." in said
+    assert f"Left out: {AWAY} in {trained} rounds." in said

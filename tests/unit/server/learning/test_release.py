@@ -188,8 +188,8 @@ def test_the_statement_of_local_mode_says_whose_noise_training_relies_on() -> No
         ({"figures_over": ("DK", "EE", "NO")}, "The figures are sums over DK, EE, NO."),
         ({"rounds_opened": {4: 9}}, "Rounds of training: 9 over 4 countries."),
         (
-            {"rounds_opened": {4: 9, 3: 2}, "left_out": {"EE": 1, "PT": 1}},
-            "9 over 4 countries and 2 over 3 countries. Left out: EE of 1, PT of 1.",
+            {"rounds_opened": {4: 9, 3: 2}, "left_out": {"EE": 7, "PT": 1}},
+            "9 over 4 countries and 2 over 3 countries. Left out: EE in 7 rounds, PT in 1 round.",
         ),
     ],
 )
