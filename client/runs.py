@@ -23,6 +23,10 @@ from protocols.errors import ProtocolFault, ReasonCode, Refusal
 from protocols.private_sum.state import read_state, without_open_round
 
 STATE_LABEL = "pratique/run-state/v1"
+LEFT = (
+    "this country has left the run, and its secrets are gone: the officer withdrew or the permit "
+    "ended, or the run ended here or was silent for a week"
+)
 UNREADABLE = (KeyFault, ProtocolFault, ValueError, TypeError, LookupError)
 """What is raised where a state was written by another version, under another key, or damaged."""
 
@@ -76,7 +80,7 @@ class RunBook:
         if row is None:
             raise _stale("this country has not entered the run")
         if row.state is None:
-            raise _stale("the run has ended here, and its secrets are gone")
+            raise _stale(LEFT)
         return self._opened(run, row.study, bytes(row.state))
 
     def enter(self, record: RunRecord, now: datetime, connection: Connection) -> None:
@@ -172,7 +176,7 @@ def _stale(why: str) -> Refusal:
         ReasonCode.STALE,
         "The request is not for a run that this country takes part in",
         why=why[:1].upper() + why[1:],
-        fix="nothing to do here; the coordinator must launch the study anew",
+        fix="nothing to do here; a new launch needs a permit",
     )
 
 

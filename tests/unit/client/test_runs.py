@@ -73,6 +73,18 @@ def test_an_id_stays_used_after_the_end(tmp_path: Path) -> None:
         made.require_unused("ab" * 16)
 
 
+def test_what_is_said_after_the_end_is_true_however_it_came(tmp_path: Path) -> None:
+    """The run may go on elsewhere, and the own officer may have ended it here."""
+    made = book(tmp_path, record())
+    with transaction(made._engine) as connection:
+        made.end("ab" * 16, NOW, connection)
+    with pytest.raises(Refusal) as refusal:
+        made.live("ab" * 16)
+    assert "This country has left the run" in refusal.value.why
+    assert "the officer withdrew" in refusal.value.why
+    assert refusal.value.fix == "nothing to do here; a new launch needs a permit"
+
+
 def test_a_run_never_entered_is_stale(tmp_path: Path) -> None:
     refuses(book(tmp_path), "ab" * 16, "not entered")
 
