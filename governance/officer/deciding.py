@@ -1,5 +1,8 @@
 """Deciding: a permit, a refusal, a withdrawal; shown, agreed to, signed and handed over."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from governance.documents.permit import Permit
 from governance.documents.study import Study
 from governance.officer.decisions import (
@@ -22,8 +25,10 @@ from governance.policy.facts import listed
 from governance.trust.bundle import CountryDocuments
 from governance.trust.view import TrustedView
 
-NEXT = (
-    "Next: once your own node has it too and enough countries agree, the coordinator may launch it."
+NEXT = "Next: once every country of the study has permitted it, the coordinator may launch it."
+NEXT_CARRIED = (
+    "Next: once your own node has it too and every country of the study has permitted it, the "
+    "coordinator may launch it."
 )
 NEXT_NARROWED = (
     "Next: the coordinator sees your conditions and may propose a study that keeps them."
@@ -65,9 +70,14 @@ def approve(
     keep_study(office.home.studies, study)
     published = view.country(office.country)
     result = sign_and_hand_over(office, lambda own: own.approve(permit), handing, published)
-    office.terminal.say(NEXT if kept else NEXT_NARROWED)
+    office.terminal.say(_next(result) if kept else NEXT_NARROWED)
     office.terminal.say(f"To stop it: pratique-officer withdraw {study.id} --reason TEXT")
     office.terminal.answer({"decision": "approved", **_named(study), **result})
+
+
+def _next(result: Mapping[str, Any]) -> str:
+    """Return what comes next, by who has the documents that were just signed."""
+    return NEXT if result["node_has"] == result["version"] else NEXT_CARRIED
 
 
 def _show_permit(office: Office, study: Study, permit: Permit) -> None:

@@ -82,6 +82,14 @@ class TestApproval:
         assert answer["study"] == asked.digest
         assert answer["version"] == answer["exchange_has"] == 1
 
+    def test_says_that_every_country_must_permit(self, agreed: Keyboard, asked: Study) -> None:
+        """The node is named only where it does not have the permit already."""
+        said = " ".join(agreed.done("approve", asked.id, "--yes").split())
+        assert "once your own node has it too and every country of the study" in said
+        node = agreed.make_node()
+        again = agreed.done("approve", asked.id, "--yes", "--reconsider", "--node", node)
+        assert "Next: once every country of the study has permitted it" in " ".join(again.split())
+
     def test_needs_a_yes(self, agreed: Keyboard, asked: Study) -> None:
         assert "answered no" in agreed.refused("approve", asked.id, answer="n\n")
         assert "Nobody answered" in agreed.refused("approve", asked.id)
