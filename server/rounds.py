@@ -50,7 +50,8 @@ class SetUpFailed(OperationFault):
         super().__init__(
             "The countries could not agree keys for this run",
             why=listed,
-            fix="see `status` on the nodes named; launch again when they are ready",
+            fix="see `status` on the nodes named; launch again when they are ready: no round was "
+            "charged, so the permits stay, and no cohort count is charged again under them",
         )
 
 

@@ -21,6 +21,7 @@ from keys.errors import PratiqueError
 from keys.identity import VerifyKey
 from protocols.invitation import Invitation
 from protocols.proto.exchange_pb2 import EnrolReply
+from protocols.tasks.schedule import COHORT_FLOOR
 from server import conduct as conducting
 from server.app import DaemonDesk
 from server.conduct import conduct
@@ -78,6 +79,10 @@ def launched(coordinator: Coordinator, study: Study) -> str:
 def state(coordinator: Coordinator, run: str) -> tuple[str, str]:
     row = coordinator.office.runs.get(run)
     return row.state, row.reason
+
+
+def charged_in(coordinator: Coordinator, country: str) -> list[str]:
+    return [entry.phase for entry in coordinator.federation.nodes[country].ledger.entries()]
 
 
 def refused(coordinator: Coordinator, method: str, **params: Any) -> PratiqueError:
@@ -269,7 +274,24 @@ def test_a_run_with_a_silent_country_is_void_and_says_who(
     kept, reason = state(coordinator, run)
     assert kept == "void"
     assert "NO: no reply in time" in reason
+    assert "the permits stay" in reason
     assert not coordinator.home.results.exists()
+
+
+def test_a_run_that_could_not_begin_is_launched_again_with_the_same_permits(
+    coordinator: Coordinator, study: Study
+) -> None:
+    """Nothing was charged for it but the cohort counts, which are charged once."""
+    carrier, desk = NodesCarrier(coordinator.federation), OfficeDesk(coordinator)
+    carrier.deaf = {"NO"}
+    with pytest.raises(SetUpFailed):
+        conduct(coordinator.home, launched(coordinator, study), 1, carrier, desk, seconds=0.01)
+    assert charged_in(coordinator, "DK") == [COHORT_FLOOR]
+    carrier.deaf = set()
+    again = launched(coordinator, study)
+    conduct(coordinator.home, again, 1, carrier, desk, seconds=1)
+    assert state(coordinator, again)[0] == "finished"
+    assert charged_in(coordinator, "DK") == [COHORT_FLOOR, *(m.phase for m in study.charged_by_run)]
 
 
 def test_a_run_of_a_paused_country_is_void_with_its_code(
