@@ -21,7 +21,8 @@ def published(home: CoordinatorHome, now: datetime) -> TrustedView:
         raise OperationFault(
             "There is no agreement yet",
             why="the countries have not signed one, or not enough of them",
-            fix="see `pratique-coordinator agreement status`",
+            fix="run `pratique-coordinator agreement propose FILE`, then let the officers sign; "
+            "`agreement status` says who has not",
         )
     return _memory(home.repository).view(repository.read, root, now)
 

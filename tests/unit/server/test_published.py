@@ -1,6 +1,7 @@
 """What the coordinator says is published, asked while a run is under way."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
@@ -10,7 +11,10 @@ from governance.errors import DocumentFault
 from protocols.private_sum.context import DocumentVersions
 from server import conduct as conducting
 from server.carrier import Carrier
+from server.errors import OperationFault
+from server.home import CoordinatorHome
 from server.notebook import Notebook
+from server.published import published
 from tests.support.nodes import Federation
 from tests.support.offices import Coordinator, OfficeDesk
 
@@ -38,6 +42,12 @@ def test_it_is_what_the_repository_holds_by_now(
     assert before == coordinator.federation.versions
     coordinator.federation.hand_over("DK")
     assert asked(coordinator).countries["DK"] == before.countries["DK"] + 1
+
+
+def test_before_there_is_an_agreement_it_says_how_to_come_by_one(tmp_path: Path) -> None:
+    with pytest.raises(OperationFault, match="There is no agreement yet") as caught:
+        published(CoordinatorHome(tmp_path), datetime(2026, 3, 1, tzinfo=UTC))
+    assert "`pratique-coordinator agreement propose FILE`" in str(caught.value.fix)
 
 
 def test_a_look_that_fails_ends_no_run(
