@@ -50,6 +50,10 @@ OBJECT_SECONDS, OBJECT_PAUSE = 10.0, 0.02
 CONFIRM_SECONDS = 0.25
 """How long after a message arrived the SuperLink is told to forget it."""
 
+ONLINE_SECONDS = 45.0
+"""How long a node that fell silent counts as connected; one that is there calls every 10 s, however
+long it computes, and none of its calls but those that carry a payload may take over 35 s."""
+
 HEADER_NAME = re.compile(r"[a-z0-9-]{1,64}")
 HEADER_VALUE = re.compile(r"[\x20-\x7e]{0,4096}")
 """What may be written into a request to the SuperLink: no line ends, nothing but ASCII."""
@@ -139,8 +143,12 @@ class Relay:
         }
 
     def online(self) -> dict[str, bool]:
-        """Which seated countries' nodes are connected."""
-        return {country: seat.online for country, seat in list(self._seats.items())}
+        """Which seated countries' nodes are connected: signed in, and heard of lately."""
+        since = time.monotonic() - ONLINE_SECONDS
+        return {
+            country: seat.online and seat.heard > since
+            for country, seat in list(self._seats.items())
+        }
 
     def leave(self, country: str) -> None:
         """Count a country's node as gone: it was revoked."""

@@ -19,8 +19,9 @@ from flwr.proto.node_pb2 import Node
 from hypothesis import given
 from hypothesis import strategies as st
 
+from client.fleet import CALL_SECONDS, HEARTBEAT_SECONDS
 from protocols.carrier import FLEET_CALLS
-from server.relay import RelayRefused
+from server.relay import ONLINE_SECONDS, RelayRefused
 from tests.support.fleet import incoming, tree
 from tests.support.wire import AT, BE, CONTENT, GONE, LATE, NAME, REQUESTS, Wire, there
 
@@ -279,6 +280,23 @@ def test_who_is_online_follows_activation(wire: Wire) -> None:
     assert wire.relay.online() == {"AT": True, "BE": False}
     wire.call("AT", "DeactivateNode", REQUESTS["DeactivateNode"](AT))
     assert wire.relay.online()["AT"] is False
+
+
+def test_a_node_that_fell_silent_is_online_no_more_until_it_is_heard_of(wire: Wire) -> None:
+    wire.call("AT", "ActivateNode", REQUESTS["ActivateNode"](AT))
+    seat = wire.relay._seats["AT"]
+    seat.heard -= ONLINE_SECONDS - 5
+    assert wire.relay.online()["AT"] is True
+    seat.heard -= 5
+    assert wire.relay.online()["AT"] is False
+    wire.call("AT", "SendNodeHeartbeat", REQUESTS["SendNodeHeartbeat"](AT))
+    assert wire.relay.online()["AT"] is True
+
+
+def test_a_node_that_waits_or_computes_is_heard_of_in_time() -> None:
+    """One beat that is lost, or takes as long as a call may, is no absence."""
+    assert 4 * HEARTBEAT_SECONDS < ONLINE_SECONDS
+    assert HEARTBEAT_SECONDS + CALL_SECONDS <= ONLINE_SECONDS
 
 
 def test_a_refused_activation_is_not_online(wire: Wire) -> None:
