@@ -111,6 +111,7 @@ class Node:
             holdings=self.holdings,
             ledger=self.ledger,
             runs=self.runs,
+            journal=self._journal,
             pause=self.pause_switch,
             decisions=self.decisions,
             log=self.log,

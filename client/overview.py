@@ -1,6 +1,7 @@
 """What `pratique-node status` shows: everything the operator may know, nothing that leaves."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Engine
@@ -9,6 +10,7 @@ from client.decisions import Clock, Decisions
 from client.documents import DocumentStore, Held
 from client.holdings import Holdings
 from client.identities import Identities
+from client.journal import Journal
 from client.pause import PauseSwitch
 from client.registers import own_register
 from client.restoring import last_restored
@@ -16,12 +18,16 @@ from client.runs import RunBook, RunSummary
 from client.settings import NodeSettings
 from client.standing import UNDECIDED, Link, Standing, ledger_status, study_standing
 from governance.audit.log import AuditLog
+from governance.database import transaction
 from governance.documents.study import Study
 from governance.errors import DocumentFault
 from governance.ledger import Ledger
 from governance.policy.assessment import ledger_terms
 from governance.trust.view import TrustedView
 from keys.identity import VerifyKey
+
+LATELY = timedelta(minutes=10)
+"""A run in which this node answered nothing for longer may be over: nobody need tell it."""
 
 
 class Overview:
@@ -37,6 +43,7 @@ class Overview:
         holdings: Holdings,
         ledger: Ledger,
         runs: RunBook,
+        journal: Journal,
         pause: PauseSwitch,
         decisions: Decisions,
         log: AuditLog,
@@ -45,7 +52,7 @@ class Overview:
         self._settings, self._engine, self._identities = settings, engine, identities
         self._documents, self._holdings, self._ledger = documents, holdings, ledger
         self._runs, self._pause, self._decisions = runs, pause, decisions
-        self._log, self._clock = log, clock
+        self._journal, self._log, self._clock = journal, log, clock
 
     def status(self, link: Link) -> dict[str, Any]:
         """Return the whole picture as JSON values."""
@@ -104,14 +111,23 @@ class Overview:
         live: list[RunSummary],
     ) -> Standing:
         pause, records = self._pause.state(), self._holdings.fault
+        lately = self._lately(live)
         return Standing(
             paused=None if pause is None else pause["reason"],
             link=link,
             documents=documents,
             records="" if records is None else records.what,
-            running=[_name(studies, run.study) for run in live],
+            running=list(dict.fromkeys(_name(studies, run.study) for run in lately)),
+            quiet=len(live) - len(lately),
             undecided=[str(s["id"]) for s in studies.values() if s["standing"] == UNDECIDED],
         )
+
+    def _lately(self, live: list[RunSummary]) -> list[RunSummary]:
+        """Return the runs that were entered, or answered in, within the last minutes."""
+        since = self._clock() - LATELY
+        with transaction(self._engine) as opened:
+            last = {run.run: self._journal.latest(run.run, opened) or run.created for run in live}
+        return [run for run in live if last[run.run] >= since]
 
     def _document_status(
         self, view: TrustedView | None, held: Held | None, fault: str

@@ -25,7 +25,11 @@ class Link:
 
 @dataclass(frozen=True)
 class Standing:
-    """What is known of the node at one moment; faults are sentences, empty where there are none."""
+    """What is known of the node at one moment; faults are sentences, empty where there are none.
+
+    `running` names the studies in whose runs something was said lately; `quiet` counts the runs
+    that are not over here and in which nothing was.
+    """
 
     paused: str | None
     link: Link
@@ -33,6 +37,7 @@ class Standing:
     records: str
     running: Sequence[str]
     undecided: Sequence[str]
+    quiet: int = 0
 
     def sentence(self) -> str:
         """Return what the node is doing or waiting for."""
@@ -53,6 +58,9 @@ class Standing:
             return f"taking part in study {', '.join(self.running)}"
         if self.undecided:
             return f"waiting for a permit for study {', '.join(self.undecided)}"
+        if self.quiet:
+            runs = "run" if self.quiet == 1 else "runs"
+            return f"idle, connected; {self.quiet} earlier {runs} not over here"
         return "idle, connected"
 
 

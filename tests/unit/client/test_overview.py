@@ -1,6 +1,7 @@
 """What `status` shows of a real node in each state, and how it reads."""
 
 import json
+from datetime import timedelta
 
 from client.decisions import Subject
 from client.screen import status_lines
@@ -61,6 +62,28 @@ def test_a_node_in_a_run_says_which_study(federation: Federation, study: Study) 
     assert waiting(federation) == "taking part in study heart-by-sex"
     (shown,) = federation.nodes["DK"].status(UP)["runs"]
     assert (shown["run"], shown["study"]) == (run.id, "heart-by-sex")
+
+
+def test_a_study_that_was_launched_twice_is_named_once(
+    federation: Federation, study: Study
+) -> None:
+    federation.ready(study)
+    federation.ready(study)
+    assert len(federation.nodes["DK"].status(UP)["runs"]) == 2
+    assert waiting(federation) == "taking part in study heart-by-sex"
+
+
+def test_a_run_that_nobody_speaks_in_is_none_that_it_takes_part_in(
+    federation: Federation, study: Study
+) -> None:
+    run = federation.run(study)
+    run.set_up(until="confirmation")
+    federation.papers.now += timedelta(minutes=9)
+    run.take("confirmation", "DK", federation.nodes["DK"].handle(run.request("confirmation", "DK")))
+    federation.papers.now += timedelta(minutes=9)
+    assert waiting(federation) == "taking part in study heart-by-sex"
+    federation.papers.now += timedelta(minutes=2)
+    assert waiting(federation) == "idle, connected; 1 earlier run not over here"
 
 
 def test_the_status_is_json(federation: Federation, study: Study) -> None:

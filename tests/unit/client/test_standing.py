@@ -47,6 +47,9 @@ def standing(**changes: object) -> Standing:
         ({"documents": "they have expired"}, "waiting for documents: they have expired"),
         ({"records": "unreadable"}, "waiting for records: unreadable"),
         ({"running": ["heart"]}, "taking part in study heart"),
+        ({"quiet": 1}, "idle, connected; 1 earlier run not over here"),
+        ({"quiet": 3}, "idle, connected; 3 earlier runs not over here"),
+        ({"quiet": 3, "running": ["heart"]}, "taking part in study heart"),
         ({"undecided": ["a", "b"]}, "waiting for a permit for study a, b"),
     ],
 )
