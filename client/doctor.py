@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
@@ -48,6 +48,7 @@ SIGNATURES_SOON = timedelta(days=60)
 _ENROL = "ask the coordinator for a new invitation, and run `pratique-node enrol`"
 MOST_SKEW = timedelta(minutes=5)
 TIMESTAMP_FILE = "metadata/timestamp.json"
+NO_NODE = ("installation", "settings")  # what is checked where there is none
 
 
 class State(StrEnum):
@@ -128,7 +129,12 @@ class Doctor:
             "observe": self._check_observe,
         }
         for name, check in checks.items():
-            yield _made(name, check)
+            yield _made(name, check if name in NO_NODE else partial(self._of_node, check))
+
+    def _of_node(self, check: Callable[[], str]) -> str:
+        if not self.home.settings_file.exists():
+            raise _Skip("there is no node yet")
+        return check()
 
     @cached_property
     def _settings(self) -> NodeSettings:

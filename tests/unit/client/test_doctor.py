@@ -133,10 +133,13 @@ def test_a_new_node_says_what_comes_next(tmp_path: Path) -> None:
     assert "pratique-officer sign" in failed(findings, "officer").fix
 
 
-def test_no_node_at_all_is_told_once(tmp_path: Path) -> None:
-    findings = look(NodeHome(tmp_path))
-    assert "pratique-node init" in findings["settings"].fix
-    assert findings["data"].state is State.SKIPPED
+@pytest.mark.parametrize("folder", [".", "none"])
+def test_no_node_at_all_is_told_once_and_nothing_is_asked(tmp_path: Path, folder: str) -> None:
+    asked: list[str] = []
+    findings = look(NodeHome(tmp_path / folder), passphrase=lambda: asked.append("") or b"")
+    assert "pratique-node init" in failed(findings, "settings").fix
+    assert {findings[name].says for name in CHECKS[2:]} == {"not checked: there is no node yet"}
+    assert not asked
 
 
 def test_a_library_of_another_version_is_named(
