@@ -3,10 +3,12 @@
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -271,7 +273,8 @@ def test_a_database_put_back_does_not_start_until_it_is_made_safe(site: Site) ->
         return done.returncode, done.stdout + done.stderr
 
     copy = site.folder / "backup.db"
-    shutil.copy(site.home.database, copy)
+    with closing(sqlite3.connect(site.home.database)) as kept, closing(sqlite3.connect(copy)) as to:
+        kept.backup(to)
     process = site.up()
     site.until(lambda: site.waiting() == "idle, connected")
     process.send_signal(signal.SIGTERM)
