@@ -273,6 +273,7 @@ def test_a_database_put_back_does_not_start_until_it_is_made_safe(site: Site) ->
         return done.returncode, done.stdout + done.stderr
 
     copy = site.folder / "backup.db"
+    copy.touch(mode=0o600)
     with closing(sqlite3.connect(site.home.database)) as kept, closing(sqlite3.connect(copy)) as to:
         kept.backup(to)
     process = site.up()
