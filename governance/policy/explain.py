@@ -8,6 +8,8 @@ from governance.documents.study import ReleaseKind, Study
 from governance.policy.assessment import Assessment, Charge
 from governance.policy.facts import day, listed, percent
 from governance.purposes import DATA_CATEGORIES, DUO_TERMS, EHDS_CODES, PURPOSE_OF_USE
+from protocols.errors import Refusal
+from protocols.private_sum.context import RUN_ID_BYTES
 from protocols.tasks import Condition, Feature, FeatureKind
 
 WIDTH = 92
@@ -85,6 +87,7 @@ def _cost(study: Study, agreement: Agreement, charge: Charge | None) -> Iterator
     yield from _entry("Privacy", promised)
     n, h, c = len(study.countries), agreement.honest, agreement.colluding
     yield from _entry("", f"{n} countries, {h} of them honest, {c} may collude with the asker")
+    yield from _entry("", _fewest(study, agreement))
     if study.local_mode is not None:
         yield from _entry("Local mode", study.local_mode.sentence(h))
     if charge is None:
@@ -94,6 +97,17 @@ def _cost(study: Study, agreement: Agreement, charge: Charge | None) -> Iterator
     share = percent(charge.micro, charge.cap_micro)
     left = percent(max(0, charge.left_micro - charge.micro), charge.cap_micro)
     yield from _entry("Budget", f"takes {share} of this period's budget; {left} would be left")
+
+
+def _fewest(study: Study, agreement: Agreement) -> str:
+    """Say over how many countries a sum is opened where some do not answer."""
+    try:
+        terms = study.run_terms(agreement, bytes(RUN_ID_BYTES), study.countries)
+    except Refusal as refusal:
+        return f"no run of it can begin: {refusal.what[:1].lower()}{refusal.what[1:]}"
+    if terms.smallest_set == len(study.countries):
+        return "a sum is opened over all of them, or not at all"
+    return f"a sum is opened over at least {terms.smallest_set} of them"
 
 
 def _result(study: Study) -> Iterator[str]:

@@ -1,8 +1,10 @@
+import pytest
+
 from governance.documents.study import Study
 from governance.policy.assessment import Act, Assessment, assess
 from governance.policy.explain import TASKS, WIDTH, explain_study
 from protocols.tasks import TASK_KINDS
-from tests.support.documents import NOW, agreement, permit, study, study_fields
+from tests.support.documents import COUNTRIES, NOW, agreement, permit, study, study_fields
 
 AGREED = agreement()
 ASKED = study(AGREED)
@@ -49,6 +51,24 @@ def test_an_officer_reads_the_cost_and_what_would_be_left() -> None:
         in explained()
     )
     assert "ε = 0.5, δ = 1e-05 for each patient" in explained()
+
+
+@pytest.mark.parametrize(
+    ("changes", "countries", "said"),
+    [
+        ({}, COUNTRIES, "a sum is opened over at least 3 of them"),
+        ({"honest": 3, "smallest_countries": 4}, COUNTRIES, "over all of them, or not at all"),
+        ({}, COUNTRIES[:3], "over all of them, or not at all"),
+        ({}, COUNTRIES[:2], "no run of it can begin"),
+    ],
+)
+def test_an_officer_reads_over_how_many_countries_a_sum_is_opened(
+    changes: dict[str, int], countries: tuple[str, ...], said: str
+) -> None:
+    agreed = agreement(**changes)
+    asked = study(agreed, countries=list(countries))
+    found = assess(asked, agreed, country="DK", now=NOW, act=Act.PROPOSE, installed_tasks=[])
+    assert said in explain_study(asked, agreed, found)
 
 
 def test_an_officer_reads_what_local_mode_relies_on_and_what_it_costs() -> None:
