@@ -8,8 +8,7 @@ from governance.documents.study import ReleaseKind, Study
 from governance.policy.assessment import Assessment, Charge
 from governance.policy.facts import day, listed, percent
 from governance.purposes import DATA_CATEGORIES, DUO_TERMS, EHDS_CODES, PURPOSE_OF_USE
-from protocols.errors import Refusal
-from protocols.private_sum.context import RUN_ID_BYTES
+from protocols.private_sum.context import share_threshold
 from protocols.tasks import Condition, Feature, FeatureKind
 
 WIDTH = 92
@@ -101,13 +100,13 @@ def _cost(study: Study, agreement: Agreement, charge: Charge | None) -> Iterator
 
 def _fewest(study: Study, agreement: Agreement) -> str:
     """Say over how many countries a sum is opened where some do not answer."""
-    try:
-        terms = study.run_terms(agreement, bytes(RUN_ID_BYTES), study.countries)
-    except Refusal as refusal:
-        return f"no run of it can begin: {refusal.what[:1].lower()}{refusal.what[1:]}"
-    if terms.smallest_set == len(study.countries):
+    n = len(study.countries)
+    fewest = max(agreement.smallest_countries, share_threshold(n, agreement.colluding))
+    if n < fewest:
+        return f"no run of it can begin: a sum needs {fewest} countries"
+    if n == fewest:
         return "a sum is opened over all of them, or not at all"
-    return f"a sum is opened over at least {terms.smallest_set} of them"
+    return f"a sum is opened over at least {fewest} of them"
 
 
 def _result(study: Study) -> Iterator[str]:

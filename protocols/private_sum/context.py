@@ -63,6 +63,11 @@ class DocumentVersions:
         return tuple(sorted(name for name, (own, other) in pairs.items() if other > own))
 
 
+def share_threshold(countries: int, colluding: int) -> int:
+    """Return t, the shares that open a seed: ⌊(n + c)/2⌋ + 1."""
+    return (countries + colluding) // 2 + 1
+
+
 @dataclass(frozen=True)
 class RunTerms:
     """One run of one study, as the party that holds this value reads it from its documents.
@@ -97,7 +102,7 @@ class RunTerms:
     @property
     def threshold(self) -> int:
         """t: the shares that open a seed, ⌊(n + c)/2⌋ + 1."""
-        return (len(self.roster) + self.colluding) // 2 + 1
+        return share_threshold(len(self.roster), self.colluding)
 
     @property
     def smallest_set(self) -> int:

@@ -67,8 +67,10 @@ def test_an_officer_reads_over_how_many_countries_a_sum_is_opened(
 ) -> None:
     agreed = agreement(**changes)
     asked = study(agreed, countries=list(countries))
+    unpriced = asked.with_mechanisms(())
     found = assess(asked, agreed, country="DK", now=NOW, act=Act.PROPOSE, installed_tasks=[])
     assert said in explain_study(asked, agreed, found)
+    assert said in explain_study(unpriced, agreed, found), "prices are not what it depends on"
 
 
 def test_an_officer_reads_what_local_mode_relies_on_and_what_it_costs() -> None:
