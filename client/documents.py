@@ -24,7 +24,6 @@ from governance.database import transaction
 from governance.errors import DocumentFault
 from governance.trust.bundle import CountryBundle, CountryDocuments, own_country, signer_of
 from governance.trust.memory import CountryMemory, ViewMemory
-from governance.trust.versions import Versions
 from governance.trust.view import Floor, TrustedView
 from keys.errors import PratiqueError
 from keys.identity import VerifyKey
@@ -52,7 +51,7 @@ class Held:
     @property
     def versions(self) -> DocumentVersions:
         """The versions that count now: what a decision is taken under."""
-        return _as_claimed(self.view.versions)
+        return self.view.versions.claimed()
 
     @property
     def verified(self) -> DocumentVersions:
@@ -61,7 +60,7 @@ class Held:
         A country whose documents lapse puts nobody behind who had them. And one that is shown
         older ones, not lapsed yet, learns from a reply that there were newer ones.
         """
-        return _as_claimed(self.view.verified)
+        return self.view.verified.claimed()
 
 
 class DocumentStore:
@@ -284,10 +283,6 @@ class DocumentStore:
             first = Floor(keys={self._country: self._settings_key.to_text()})
             self._known = Floor.model_validate_json(text) if text else first
         return self._known
-
-
-def _as_claimed(versions: Versions) -> DocumentVersions:
-    return DocumentVersions(versions.root, versions.targets, dict(versions.countries))
 
 
 def _loaded(fetch: Fetch, root: bytes, now: datetime, floor: Floor) -> TrustedView:

@@ -150,10 +150,9 @@ class _Carriage:
     def _published(self, known: DocumentVersions) -> DocumentVersions:
         """Return what is published by now; what was when the run began, where nobody can tell."""
         try:
-            found = published(self._home, now()).verified
+            return published(self._home, now()).verified.claimed()
         except PratiqueError:  # it concerns this look at the documents, and neither country nor run
             return known
-        return DocumentVersions(found.root, found.targets, dict(found.countries))
 
     def _note(self, report: RoundReport, state: bytes, outcome: Outcome | None = None, /) -> None:
         if outcome is None:

@@ -17,7 +17,7 @@ from protocols.private_sum.coordinator import CoordinatorRun
 from protocols.private_sum.desk import Unpublished
 from protocols.private_sum.opening import CoordinatorRound, OpenedSum, VoidRound
 from server.carrier import Carrier
-from server.errors import OperationFault
+from server.errors import GONE, OperationFault, refused_with
 
 ATTEMPTS = 2
 CATCHING_UP = (1.0, 6.0, 12.0, 24.0)
@@ -30,7 +30,6 @@ SPARED_SECONDS = 5.0
 NO_REPLY = "no reply in time"
 NOT_AGREED = "not all who were left agreed to open the sum without the others"
 ANSWERED = "had answered for all countries before the run was carried on"
-GONE = f"refused ({ReasonCode.STALE})"
 UNSIGNED = "its answer was not signed by it"
 
 Take = Callable[[str, bytes], None]
@@ -285,4 +284,4 @@ def _behind(fault: ProtocolFault) -> bool:
 
 
 def _cause(fault: ProtocolFault) -> str:
-    return f"refused ({fault.code})" if isinstance(fault, Refusal) else fault.what
+    return refused_with(fault.code) if isinstance(fault, Refusal) else fault.what

@@ -70,6 +70,8 @@ VERSIONS_LABEL = "pratique/versions/v1"
 class Request:
     """A request as it came. `digest` (32 bytes) is over all of it but the signature.
 
+    `versions` are the document versions that the coordinator claims to hold.
+
     The signed words are the same for every country; `parts` are what others made for this one.
 
     A journal compares digests to tell a repeated request from another one for the same place.
@@ -80,6 +82,7 @@ class Request:
     body: RequestBody
     model: bytes
     parts: bytes
+    versions: DocumentVersions
     digest: bytes
 
     @property
@@ -101,11 +104,6 @@ class Request:
     def run_id(self) -> bytes:
         """The run that the request claims."""
         return self.body.run_id
-
-    @property
-    def versions(self) -> DocumentVersions:
-        """The document versions that the coordinator claims to hold."""
-        return DocumentVersions.from_proto(self.body.versions)
 
     @property
     def roster(self) -> tuple[str, ...]:
@@ -139,13 +137,14 @@ def read_request(data: bytes) -> Request:
     body = parse(RequestBody, envelope.signed.body, LARGEST_SAID)
     if body.WhichOneof("content") != CONTENT.get(envelope.signed.phase, ""):
         raise malformed("its content is not that of its phase, or the phase is not known here")
-    DocumentVersions.from_proto(body.versions)
+    versions = DocumentVersions.from_proto(body.versions)
     if envelope.model and envelope.signed.phase != PHASE_CONTRIBUTE:
         raise malformed("it brings a model where none belongs")
     if envelope.parts and envelope.signed.phase not in WITH_PARTS:
         raise malformed("it brings parts where none belong")
     model = envelope.model
-    made = Request(envelope.signed, body, model, envelope.parts, _digest(envelope, model))
+    said = (envelope.signed, body, model, envelope.parts, versions)
+    made = Request(*said, _digest(envelope, model))
     if made.round_number > LARGEST_ROUND:
         raise malformed(f"its round is above {LARGEST_ROUND}")
     return made

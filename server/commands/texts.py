@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from server.errors import OperationFault
+from server.errors import GONE, OperationFault
 
 
 def read_text(path: Path) -> str:
@@ -42,13 +42,9 @@ def resumed_words(resumed: Mapping[str, Any]) -> str:
     return f"resumed {often}, last {seconds / size:.0f} {unit} ago"
 
 
-STALE = "refused (stale)"
-"""The cause of a country whose node is not where the run is."""
-
-
 def missed_words(missed: Mapping[str, str]) -> str:
     """Say what to do about countries that failed a round, given by country why."""
-    left = [country for country, cause in missed.items() if cause == STALE]
+    left = [country for country, cause in missed.items() if cause == GONE]
     others = [country for country in missed if country not in left]
     parts = (_away_words(others) if others else "", _left_words(left) if left else "")
     return f"to do: {'; '.join(part for part in parts if part)}"

@@ -11,7 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from governance.local import DeskFault
 from server.commands.options import on_terminal
-from server.commands.texts import STALE, missed_words, resumed_words
+from server.commands.texts import missed_words, resumed_words
+from server.errors import GONE
 
 LOOK_SECONDS = 0.25
 RETURN_SECONDS = 120.0
@@ -101,7 +102,7 @@ def _newly_missed(history: list[dict[str, Any]], place: int) -> dict[str, str]:
     return {
         country: cause
         for country, cause in history[place]["causes"].items()
-        if country not in before or (cause == STALE != before[country])
+        if country not in before or (cause == GONE != before[country])
     }
 
 

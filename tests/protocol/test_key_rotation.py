@@ -5,7 +5,6 @@ both until the agreement names the new one; nobody is without documents at any m
 """
 
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -21,13 +20,6 @@ from tests.support.documents import COUNTRIES, raw_key
 from tests.support.nodes import Federation
 
 OLD, NEW, THIRD, THIEF = (raw_key(number) for number in (100, 200, 300, 666))
-
-
-@pytest.fixture
-def federation(tmp_path: Path) -> Federation:
-    made = Federation(tmp_path / "federation")
-    made.sync()
-    return made
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 before it is up to date, and walks every root that it has missed."""
 
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -19,13 +18,6 @@ from tests.support.nodes import Federation, code_of
 
 WEEK, MONTH = 7 * DAY, 31 * DAY
 PRESENT = ("DK", "NO", "PT")
-
-
-@pytest.fixture
-def federation(tmp_path: Path) -> Federation:
-    made = Federation(tmp_path / "federation")
-    made.sync()
-    return made
 
 
 @pytest.fixture

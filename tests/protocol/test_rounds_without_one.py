@@ -3,9 +3,6 @@
 Four countries, c = 1 and h = 2: t is three, so that one may be missing.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -20,14 +17,6 @@ from tests.support.silence import CountedSilence
 REST = ("DK", "EE", "NO")
 ROUNDS = 4
 TRAINING = {"id": "who-is-ill"} | training_fields(ROUNDS)
-
-
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    made = Federation(tmp_path / "federation")
-    made.sync()
-    yield made
-    made.close()
 
 
 class Training:

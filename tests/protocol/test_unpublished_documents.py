@@ -1,9 +1,8 @@
 """A country that claims documents which nobody else can have stops itself, and no round."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -89,14 +88,6 @@ def test_whoever_claims_one_in_set_up_is_named_and_nobody_else() -> None:
 
 
 # ---- documents that end by themselves
-
-
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    made = Federation(tmp_path / "federation")
-    made.sync()
-    yield made
-    made.close()
 
 
 def publish_for_a_minute(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -239,14 +239,12 @@ class Federation:
     @property
     def versions(self) -> DocumentVersions:
         """The document versions that the coordinator holds."""
-        held = self.papers.view().versions
-        return DocumentVersions(held.root, held.targets, dict(held.countries))
+        return self.papers.view().versions.claimed()
 
     @property
     def verified(self) -> DocumentVersions:
         """The document versions that are published, also of what has ended."""
-        found = self.papers.view().verified
-        return DocumentVersions(found.root, found.targets, dict(found.countries))
+        return self.papers.view().verified.claimed()
 
     def run(self, study: Study, run_id: bytes | None = None, **changes: Any) -> "Run":
         """Return a run in which nothing has been said; `changes` go to the coordinator."""

@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from governance.local import DeskFault
 from server.commands import watch
-from server.commands.texts import STALE, missed_words, resumed_words
+from server.commands.texts import missed_words, resumed_words
 from server.rounds import GONE
 
 ROUNDS = 4
@@ -153,7 +153,7 @@ def test_who_is_in_the_sum_and_failed_later_is_said_to_be_in_it(
 def test_who_left_the_run_is_not_said_to_be_back_and_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    causes = ("no reply in time", STALE, STALE, STALE)
+    causes = ("no reply in time", GONE, GONE, GONE)
     lines = lines_of(failing(*causes, opened=("DK", "IE", "PT")), monkeypatch, capsys)
     told = [line for line in lines if line.startswith("  to do")]
     assert ["can be back in any later round" in line for line in told] == [True, False]
@@ -161,8 +161,8 @@ def test_who_left_the_run_is_not_said_to_be_back_and_once(
 
 
 def test_who_left_and_who_is_away_are_told_apart() -> None:
-    assert STALE == GONE, "as the rounds put it"
-    said = missed_words({"DK": "no reply in time", "EE": STALE, "PT": "no reply in time"})
+    assert GONE == GONE, "as the rounds put it"
+    said = missed_words({"DK": "no reply in time", "EE": GONE, "PT": "no reply in time"})
     assert "DK, PT can be back" in said
     assert "EE is not back" in said
 

@@ -1,0 +1,15 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.nodes import Federation
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Iterator[Federation]:
+    """Four enrolled nodes that hold what is published; a test of other terms makes its own."""
+    made = Federation(tmp_path / "federation")
+    made.sync()
+    yield made
+    made.close()
