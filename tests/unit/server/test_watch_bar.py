@@ -13,7 +13,7 @@ from rich.progress import Progress
 from governance.local import DeskFault
 from server.commands import watch
 from server.commands.texts import missed_words, resumed_words
-from server.rounds import GONE
+from server.errors import GONE
 
 ROUNDS = 4
 VOID = 3
@@ -161,7 +161,7 @@ def test_who_left_the_run_is_not_said_to_be_back_and_once(
 
 
 def test_who_left_and_who_is_away_are_told_apart() -> None:
-    assert GONE == GONE, "as the rounds put it"
+    assert GONE == "refused (stale)", "as the rounds put it"
     said = missed_words({"DK": "no reply in time", "EE": GONE, "PT": "no reply in time"})
     assert "DK, PT can be back" in said
     assert "EE is not back" in said
