@@ -73,7 +73,7 @@ check-readme: $(STAMP) ## are the README's commands and help texts those of the 
 	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/integration/test_readme.py
 
 readme: $(STAMP) ## write the programs' help texts into the README
-	@$(BIN)/python -m tests.support.readme
+	@$(BIN)/python -m tests.support.help_blocks
 
 bench-private-sum: $(STAMP) ## what a private sum costs, beside Flower's SecAgg+
 	@$(BIN)/python -m bench.private_sum

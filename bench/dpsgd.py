@@ -29,8 +29,8 @@ from client.records.cohort import Cohort
 from client.tasks.losses import residuals, targets
 from client.tasks.mlp import factors
 from client.tasks.registry import Assignment
-from protocols.factors import Factors, squared_norms
-from protocols.mechanism import Mechanism
+from protocols.numerics.factored_rounding import Factors, squared_norms
+from protocols.numerics.mechanism import Mechanism
 from protocols.tasks import Family, Feature, TrainGlm, TrainMlp
 from protocols.tasks.layout import vector_to_bytes
 from protocols.tasks.schedule import TRAIN

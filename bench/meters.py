@@ -15,7 +15,7 @@ KINDS = (
     ("pratique-coordinator", "coordinator"),
     ("flower-superlink", "SuperLink"),
     ("flower-superexec", "SuperExec"),
-    ("server.guard", "server app"),
+    ("server.flower.bundle_guard", "server app"),
 )
 """What a process is called, by a word of its command line; the first that fits."""
 DAEMON = "up"

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.stopwatch import Stopwatch
-from protocols.mechanism import Mechanism, Rounding
-from protocols.private_sum.opening import OpenedSum, VoidRound
-from tests.support.federation import World
+from protocols.numerics.mechanism import Mechanism, Rounding
+from protocols.private_sum.coordinator_round import OpenedSum, VoidRound
+from tests.support.protocol_world import World
 
 KIND, MODEL = "train", b"a query of a few bytes"
 STEPS = {"bundle": "bundle", "encapsulate": "encapsulation", "confirm": "confirmation"}

@@ -22,7 +22,7 @@ from scipy.optimize import nnls
 from bench.our_sum import NOISE_STD, OurSum
 from bench.secagg_plus import flower_round
 from bench.stopwatch import Stopwatch
-from protocols.noise import DiscreteGaussian
+from protocols.numerics.noise import DiscreteGaussian
 
 RESULTS = Path(__file__).with_name("results") / "private_sum.json"
 ROWS = ((4, 10**3), (4, 10**6), (10, 10**6), (30, 10**6), (50, 10**5), (100, 10**5))

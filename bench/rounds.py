@@ -32,7 +32,7 @@ from demo.opening import admit_officers, open_office, sign_agreement, start_node
 from demo.party import Processes
 from demo.story import Story
 from governance.audit.events import EventKind
-from governance.local import ask
+from governance.runtime.local_rpc import ask
 
 RESULTS = Path(__file__).with_name("results") / "rounds.json"
 ROUNDS = 30
@@ -46,7 +46,7 @@ KINDS = {
     "flower-superlink": "SuperLink",
     "flower-superexec": "SuperExec",
     "flwr-serverapp": "server app",
-    "server.guard": "server app",
+    "server.flower.bundle_guard": "server app",
 }
 STEPS = {
     (EventKind.SUM_CONTRIBUTED, "contribute"): "contributed",

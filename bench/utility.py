@@ -25,9 +25,9 @@ from scipy.stats import rankdata
 from bench import heart
 from client.records.cohort import BoolArray, Cohort, select
 from client.tasks.registry import Assignment
-from governance.accounting import calibrate, epsilon
-from protocols.mechanism import Mechanism
-from protocols.noise import DiscreteGaussian
+from governance.budget.accounting import calibrate, epsilon
+from protocols.numerics.mechanism import Mechanism
+from protocols.numerics.noise import DiscreteGaussian
 from protocols.tasks import Feature, TrainGlm
 from protocols.tasks.features import FloatArray
 from protocols.tasks.schedule import TRAIN

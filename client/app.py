@@ -10,8 +10,8 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.errors import OperationFault
-from protocols.carrier import FRAME, MAX_FRAME, RECORD
 from protocols.errors import ReasonCode, Refusal
+from protocols.wire.flower_frame import FRAME, MAX_FRAME, RECORD
 
 FrameHandler = Callable[[bytes], bytes]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from governance.commands import (
+from governance.runtime.cli_support import (
     JsonOption,
     LogFileOption,
     PassphraseFd,
@@ -17,10 +17,10 @@ from governance.commands import (
     say_at_once,
     show,
 )
-from governance.plain import shown
+from governance.runtime.safe_text import shown
 
 if TYPE_CHECKING:
-    from client.enrolment import Introduction
+    from client.commands.enrol import Introduction
     from client.home import NodeHome
     from keys.store import KeyStore
 
@@ -58,9 +58,9 @@ def init(
     passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Make a node: read the records once, make its keys, write what its officer signs."""
-    from client.founding import found  # noqa: PLC0415 (keeps --help quick)
-    from client.founding import officer_key as read_key  # noqa: PLC0415
-    from governance.passphrases import chosen_passphrase  # noqa: PLC0415
+    from client.commands.init import found  # noqa: PLC0415 (keeps --help quick)
+    from client.commands.init import officer_key as read_key  # noqa: PLC0415
+    from governance.runtime.passphrases import chosen_passphrase  # noqa: PLC0415
 
     with plain_errors():
         settings = _new_settings(
@@ -93,10 +93,10 @@ def enrol(
     passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Join a federation: print a fingerprint to read out, and wait to be let in."""
-    from client.enrolment import Candidate  # noqa: PLC0415 (keeps --help quick)
-    from client.renewal import kept_pair  # noqa: PLC0415
+    from client.commands.enrol import Candidate  # noqa: PLC0415 (keeps --help quick)
+    from client.credentials.certificate_renewal import kept_pair  # noqa: PLC0415
     from governance.documents.permit import NodeKeys  # noqa: PLC0415
-    from protocols.invitation import read_invitation  # noqa: PLC0415
+    from protocols.wire.invitation import read_invitation  # noqa: PLC0415
 
     with plain_errors():
         node_home = _home(home)
@@ -149,7 +149,7 @@ def accept(
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
     """Take the own country's documents from a file; a running daemon has them at once."""
-    from client.acceptance import accept_file  # noqa: PLC0415 (keeps --help quick)
+    from client.commands.accept import accept_file  # noqa: PLC0415 (keeps --help quick)
 
     with plain_errors():
         typer.echo(accept_file(_home(home), bundle, datetime.now(UTC)))
@@ -163,9 +163,9 @@ def doctor(
     passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Check everything the node needs, and say how to mend what is wrong."""
-    from client.doctor import Doctor, State  # noqa: PLC0415 (keeps --help quick)
-    from governance.passphrases import known_passphrase  # noqa: PLC0415
-    from protocols.channel import ExchangeLink  # noqa: PLC0415
+    from client.commands.doctor import Doctor, State  # noqa: PLC0415 (keeps --help quick)
+    from governance.runtime.passphrases import known_passphrase  # noqa: PLC0415
+    from protocols.wire.channel import ExchangeLink  # noqa: PLC0415
 
     with plain_errors():
         looked = Doctor(
@@ -201,7 +201,7 @@ def up(
         settings = node_home.settings()
         say_at_once(f"starting the node of {settings.country} in {node_home.path}")
         from client.daemon import run_daemon  # noqa: PLC0415 (takes seconds)
-        from governance.service.logs import configure, reopen_on_hangup  # noqa: PLC0415
+        from governance.runtime.logs import configure, reopen_on_hangup  # noqa: PLC0415
 
         store = _unlocked(node_home, passphrase_file, passphrase_fd)
         reopen_on_hangup(configure(log_file or settings.log_file))
@@ -248,7 +248,7 @@ def restored(
         if not yes:
             typer.confirm("Go on?", abort=True)
         from client.daemon import restore_node  # noqa: PLC0415 (takes seconds)
-        from client.screen import restored_lines  # noqa: PLC0415
+        from client.status.text import restored_lines  # noqa: PLC0415
 
         store = _unlocked(node_home, passphrase_file, passphrase_fd)
         for line in restored_lines(restore_node(node_home, settings, store)):
@@ -281,7 +281,7 @@ def rotate_keys(
     passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Make a new key for the node's messages, which the one in use signs; the daemon may run."""
-    from client.rotation import rotate_keys as rotated  # noqa: PLC0415 (keeps --help quick)
+    from client.commands.rotate_keys import rotate_keys as rotated  # noqa: PLC0415 (keeps --help quick)
     from keys.composite import read_identity  # noqa: PLC0415
 
     with plain_errors():
@@ -301,7 +301,7 @@ def officer_key(
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
     """Pin another key of your own officer, whose former key is lost."""
-    from client.founding import officer_key as read_key  # noqa: PLC0415 (keeps --help quick)
+    from client.commands.init import officer_key as read_key  # noqa: PLC0415 (keeps --help quick)
 
     with plain_errors():
         new = read_key(key)
@@ -323,7 +323,7 @@ def _require_fingerprint(found: str, said: str) -> None:
 
 
 def _print_status(found: dict[str, Any]) -> None:
-    from client.screen import status_lines  # noqa: PLC0415 (keeps --help quick)
+    from client.status.text import status_lines  # noqa: PLC0415 (keeps --help quick)
 
     for line in status_lines(found):
         typer.echo(line)
@@ -336,7 +336,7 @@ def _home(path: Path) -> "NodeHome":
 
 
 def _ask(path: Path, method: str, **params: Any) -> Any:
-    from governance.local import ask  # noqa: PLC0415 (keeps --help quick)
+    from governance.runtime.local_rpc import ask  # noqa: PLC0415 (keeps --help quick)
 
     home = _home(path)
     home.settings()
@@ -366,14 +366,14 @@ EXPECTED = {
 
 
 def _unlocked(home: "NodeHome", file: Path | None, fd: int | None) -> "KeyStore":
-    from governance.passphrases import known_passphrase  # noqa: PLC0415
+    from governance.runtime.passphrases import known_passphrase  # noqa: PLC0415
     from keys.store import KeyStore  # noqa: PLC0415
 
     return KeyStore.open(home.keys, known_passphrase(file, fd))
 
 
 def _dial(address: str, authority: bytes, key: bytes, certificate: bytes) -> Any:
-    from protocols.channel import ExchangeLink  # noqa: PLC0415 (keeps --help quick)
+    from protocols.wire.channel import ExchangeLink  # noqa: PLC0415 (keeps --help quick)
 
     return ExchangeLink(address, authority=authority, key=key, certificate=certificate)
 

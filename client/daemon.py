@@ -20,29 +20,29 @@ from typing import Any, Protocol
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from client.credentials.certificate_renewal import Renewal, credentials
+from client.credentials.identity_keys import Identities
+from client.credentials.keyring import NodeKeyring
 from client.errors import OperationFault
 from client.home import NodeHome, read_public
-from client.identities import Identities
-from client.keyring import NodeKeyring
 from client.node import Node
-from client.renewal import Renewal, credentials
-from client.restoring import Restored
+from client.restore import Restored
 from client.settings import Enrolment, NodeSettings
-from client.standing import Link
-from client.state import MIGRATIONS
-from client.vitals import SERVE, TEND, Vitals
-from governance.database import open_database
-from governance.local import Desk
-from governance.service.health import observed
-from governance.service.systemd import Supervisor, Watchdog
-from governance.transport import Presented
+from client.state.tables import MIGRATIONS
+from client.status.health import SERVE, TEND, Vitals
+from client.status.summary import Link
+from governance.runtime.credentials import Presented
+from governance.runtime.database import open_database
+from governance.runtime.health import observed
+from governance.runtime.local_rpc import Desk
+from governance.runtime.systemd import Supervisor, Watchdog
 from keys.errors import PratiqueError
 from keys.identity import VerifyKey
 from keys.store import KeyStore
-from protocols.channel import ExchangeLink, LinkFault
 from protocols.errors import ReasonCode
-from protocols.noise import DiscreteGaussian
+from protocols.numerics.noise import DiscreteGaussian
 from protocols.private_sum.messages import refusal_reply
+from protocols.wire.channel import ExchangeLink, LinkFault
 
 SOONEST_TEND_SECONDS = 5.0
 """A coordinator that names newer documents again and again makes no node fetch more often."""
@@ -60,14 +60,14 @@ _random = secrets.SystemRandom()
 
 
 class Server(Protocol):
-    """What answers the coordinator's messages; `client.fleet.FleetClient` does."""
+    """What answers the coordinator's messages; `client.flower_client.FleetClient` does."""
 
     def serve(self, stop: threading.Event) -> None:
         """Answer until `stop` is set; raises LinkFault when the link is lost."""
 
 
 class Upkeep(Protocol):
-    """What keeps the node's certificate current; `client.renewal.Renewal` does."""
+    """Keeps the node's certificate current (`client.credentials.certificate_renewal`)."""
 
     def tend(self) -> None:
         """Renew it, if it is time."""
@@ -341,7 +341,7 @@ def _dial(enrolment: Enrolment, shown: Presented) -> ExchangeLink:
 def fleet_server(keyring: NodeKeyring) -> Serve:
     """Return how a Flower client is made that signs in with this node's key."""
     from client.app import build_app  # noqa: PLC0415 - Flower takes a second to import
-    from client.fleet import FleetClient  # noqa: PLC0415
+    from client.flower_client import FleetClient  # noqa: PLC0415
 
     key = load_pem_private_key(keyring.node_auth, None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from client.errors import OperationFault
 from client.settings import NodeSettings
-from governance.trust.files import write_atomic
+from governance.runtime.files import write_atomic
 from keys.permissions import refuse_if_shared
 
 LARGEST_SETTINGS = 64 * 1024

@@ -13,43 +13,43 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from client.consent import Consent
-from client.decisions import Clock, Decisions, Subject
-from client.documents import DocumentStore, Fetch
-from client.door import Door
+from client.border.cohort_floor import CohortFloor
+from client.border.door import Door
+from client.border.failpoints import Reach, unwatched
+from client.border.gate import Gate
+from client.border.outbox import Outbox
+from client.border.recheck import Consent
+from client.border.request_handler import Reception, Slots
+from client.credentials.identity_keys import Identities
+from client.credentials.keyring import NodeKeyring
+from client.documents.store import DocumentStore, Fetch
 from client.errors import RecordFault
-from client.floor import CohortFloor
-from client.gate import Gate
-from client.highwater import HighWater
-from client.holdings import Holdings
 from client.home import NodeHome
-from client.identities import Identities
-from client.journal import Journal
-from client.keyring import NodeKeyring
-from client.lapsing import Lapsing
-from client.outbox import Outbox
-from client.overview import Overview
-from client.pause import PauseSwitch
-from client.reception import Reception, Slots
-from client.restoring import Restoration, Restored
-from client.runs import RunBook
+from client.records.store import Holdings
+from client.restore import Restoration, Restored
 from client.settings import NodeSettings
-from client.standing import PERMITTED, Link, study_standing
-from client.steps import Reach, unwatched
-from governance.accounting import epsilon
+from client.state.decision_log import Clock, Decisions, Subject
+from client.state.log_head import HighWater
+from client.state.pause import PauseSwitch
+from client.state.reply_journal import Journal
+from client.state.run_expiry import Lapsing
+from client.state.runs import RunBook
+from client.status.report import Overview
+from client.status.summary import PERMITTED, Link, study_standing
 from governance.audit.events import EventKind, Outcome
 from governance.audit.exported import exported
 from governance.audit.log import AuditLog
-from governance.database import fold_log
+from governance.budget.accounting import epsilon
+from governance.budget.ledger import Ledger
 from governance.errors import DocumentFault
-from governance.ledger import Ledger
+from governance.runtime.database import fold_log
 from governance.trust.bundle import CountryDocuments
 from keys.composite import Identity, PublicIdentity
 from keys.errors import PratiqueError
 from keys.identity import VerifyKey
-from protocols.encoding import digest
 from protocols.errors import Refusal
-from protocols.noise import NoiseSource
+from protocols.numerics.noise import NoiseSource
+from protocols.wire.encoding import digest
 
 OFFICER_FILES = "*.json"
 

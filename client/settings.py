@@ -9,9 +9,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from governance.documents.models import Country, PublicKey
-from governance.service.loopback import LoopbackAddress
-from protocols.encoding import Digest
+from governance.runtime.loopback import LoopbackAddress
 from protocols.tasks.module import ModuleName
+from protocols.wire.encoding import Digest
 
 Register = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
@@ -34,7 +34,7 @@ class NodeSettings(BaseModel):
     register that the records belong to, whose ledger this node keeps (None: the agreement's only
     one). `observe` is where metrics and health are shown, on loopback only (None: nowhere);
     `log_file` takes the log lines (None: standard error does). `modules` lists torch modules of
-    packages beside the node that studies may name (`client.tasks.modules`).
+    packages beside the node that studies may name (`client.tasks.module_registry`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

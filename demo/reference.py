@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.records.cohort import Cohort, select
-from client.records.consent import read_opt_outs
 from client.records.csv_source import CsvSource
 from client.records.dictionary import read_dictionary
+from client.records.opt_outs import read_opt_outs
 from demo.world import Site, World
 from protocols.tasks import Feature, TrainGlm
 from protocols.tasks.features import Columns, FeatureKind, FloatArray

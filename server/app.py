@@ -14,12 +14,12 @@ from typing import Any
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from governance.local import ask
+from governance.runtime.local_rpc import ask
 from keys.composite import Suite
-from server.carrier import FlowerCarrier
-from server.conduct import conduct
+from server.flower.carrier import FlowerCarrier
+from server.flower.presence import News
 from server.home import HOME_VARIABLE, CoordinatorHome
-from server.presence import News
+from server.runs.attempt import conduct
 
 app = ServerApp()
 

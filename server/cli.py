@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from governance.commands import (
+from governance.runtime.cli_support import (
     JsonOption,
     LogFileOption,
     PassphraseFd,
@@ -21,7 +21,7 @@ from server.commands.log import log_app
 from server.commands.options import DEFAULT_HOME, HomeOption, request
 from server.commands.result import result_app
 from server.commands.study import study_app
-from server.commands.texts import resumed_words
+from server.commands.wording import resumed_words
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -53,7 +53,7 @@ def init(
     """Make a coordinator: its folder, its keys, the federation's transport authority."""
     from pydantic import ValidationError  # noqa: PLC0415 (keeps --help quick)
 
-    from governance.passphrases import chosen_passphrase  # noqa: PLC0415
+    from governance.runtime.passphrases import chosen_passphrase  # noqa: PLC0415
     from server.home import CoordinatorHome, Settings, create_home  # noqa: PLC0415
 
     with plain_errors():
@@ -89,8 +89,8 @@ def up(
 
         settings = CoordinatorHome(home).settings()
         say_at_once(f"starting the coordinator of {settings.federation} in {home}")
-        from governance.passphrases import known_passphrase  # noqa: PLC0415 (takes seconds)
-        from governance.service.logs import configure, reopen_on_hangup  # noqa: PLC0415
+        from governance.runtime.logs import configure, reopen_on_hangup  # noqa: PLC0415
+        from governance.runtime.passphrases import known_passphrase  # noqa: PLC0415 (takes seconds)
         from server.daemon import run_daemon  # noqa: PLC0415
 
         reopen_on_hangup(configure(log_file or settings.log_file))
@@ -203,9 +203,9 @@ def rotate(
     passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Make new keys for messages, documents and freshness; the countries put them in force."""
-    from governance.passphrases import known_passphrase  # noqa: PLC0415 (keeps --help quick)
+    from governance.runtime.passphrases import known_passphrase  # noqa: PLC0415 (keeps --help quick)
     from server.home import CoordinatorHome  # noqa: PLC0415
-    from server.rotation import announce  # noqa: PLC0415
+    from server.key_rotation import announce  # noqa: PLC0415
 
     with plain_errors():
         folder = CoordinatorHome(home)

@@ -11,31 +11,31 @@ from datetime import UTC, datetime
 
 from governance.audit.events import Event, EventKind
 from governance.audit.log import AuditLog
-from governance.database import open_database
-from governance.local import Desk
-from governance.service.health import observed
-from governance.service.systemd import Supervisor
+from governance.runtime.database import open_database
+from governance.runtime.health import observed
+from governance.runtime.local_rpc import Desk
+from governance.runtime.systemd import Supervisor
 from governance.trust.repository import Repository
 from keys.certificates import Role
 from keys.errors import PratiqueError
-from server.carrying import carry_on
-from server.desks.answers import answers
-from server.documents import ExchangeDocuments
-from server.enrolment import EnrolmentDesk
 from server.errors import OperationFault
-from server.exchange import ENDING_SECONDS, ExchangeService, serve_exchange
-from server.forwarding import Forwarding
+from server.exchange.call_refusals import Refusals
+from server.exchange.documents import ExchangeDocuments
+from server.exchange.forwarding import Forwarding
+from server.exchange.node_sessions import Seats
+from server.exchange.relay import Relay
+from server.exchange.service import ENDING_SECONDS, ExchangeService, serve_exchange
+from server.flower.superlink import SuperLink
 from server.home import HOME_VARIABLE, CoordinatorHome, CoordinatorKeys
-from server.office import ACTOR, Office
-from server.refusals import Refusals
-from server.register import CertificateRegister
-from server.relay import Relay
-from server.rotation import open_keys
-from server.runs import RunStore
-from server.seats import Seats
-from server.state import MIGRATIONS
-from server.superlink import SuperLink
-from server.vitals import CountsRefusals, Vitals, supervised
+from server.key_rotation import open_keys
+from server.membership.certificates import CertificateRegister
+from server.membership.enrolment import EnrolmentDesk
+from server.runs.store import RunStore
+from server.services.context import ACTOR, Office
+from server.services.dispatch import answers
+from server.services.health import CountsRefusals, Vitals, supervised
+from server.services.run_supervisor import carry_on
+from server.state.tables import MIGRATIONS
 
 REFRESH_SECONDS = 3600.0
 CHECK_SECONDS = 1.0

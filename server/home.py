@@ -16,13 +16,13 @@ from pydantic import (
     ValidationError,
 )
 
-from governance.service.loopback import LoopbackAddress
+from governance.runtime.loopback import LoopbackAddress
 from keys.certificates import TransportAuthority
 from keys.composite import CompositeSigningKey, Identity, identity_from_bytes
 from keys.identity import SigningKey
 from keys.store import KeyStore
 from server.errors import OperationFault
-from server.transport import Transport
+from server.membership.transport_authority import Transport
 
 SETTINGS_FILE = "coordinator.yaml"
 HOME_VARIABLE = "PRATIQUE_COORDINATOR_HOME"
@@ -127,7 +127,7 @@ class CoordinatorHome:
 
 @dataclass(frozen=True)
 class LaterKeys:
-    """The keys that are to follow, where new ones were made (server/rotation.py)."""
+    """The keys that are to follow, where new ones were made (server/key_rotation.py)."""
 
     identity: Identity
     documents: SigningKey

@@ -21,10 +21,10 @@ import numpy as np
 
 from client.errors import RecordFault
 from client.records.dictionary import ROW_NUMBER, DataDictionary, Entry
-from client.records.report import ColumnQuality, QualityReport
+from client.records.quality_report import ColumnQuality, QualityReport
 from client.records.source import RecordedFeature, Records
-from protocols.encoding import canonical_json, digest
 from protocols.tasks.features import FloatArray
+from protocols.wire.encoding import canonical_json, digest
 
 LONGEST_LINE = 100_000
 LONGEST_ID = 256

@@ -25,7 +25,6 @@ from pydantic import (
 
 from client.errors import RecordFault
 from client.records.source import RecordedFeature
-from protocols.encoding import canonical_json, digest
 from protocols.tasks.features import (
     FeatureKind,
     FeatureName,
@@ -34,6 +33,7 @@ from protocols.tasks.features import (
     parse_number,
     parse_truth,
 )
+from protocols.wire.encoding import canonical_json, digest
 
 LARGEST_DICTIONARY = 1024 * 1024
 ROW_NUMBER = "row number"

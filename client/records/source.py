@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from client.records.report import QualityReport
+from client.records.quality_report import QualityReport
 from protocols.tasks.features import FeatureKind, FloatArray
 
 

@@ -7,7 +7,7 @@ penalty is public and is added by the server.
 import numpy as np
 
 from client.tasks.losses import residuals
-from protocols.separate import row_products
+from protocols.numerics.rowwise_products import row_products
 from protocols.tasks import Family
 from protocols.tasks.features import FloatArray
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.tasks.registry import malformed, received_model
-from protocols.mechanism import Mechanism
+from protocols.numerics.mechanism import Mechanism
 from protocols.tasks import Feature, Task, Training
 from protocols.tasks.features import FloatArray
 from protocols.tasks.layout import vector_to_bytes

@@ -3,7 +3,8 @@
 One pass forward and one back, for many patients at once, as for a plain step of gradient descent;
 no gradient of a single patient is ever formed. Nothing here needs torch. Whatever passes a layer's
 weights is on the grid of that layer, in either direction, so that each patient's factors depend on
-that patient and the model alone, and the sums of their squares are exact (`protocols.separate`).
+that patient and the model alone, and the sums of their squares are exact
+(`protocols.numerics.rowwise_products`).
 """
 
 from collections.abc import Sequence
@@ -13,8 +14,13 @@ from typing import Self
 import numpy as np
 
 from client.tasks.losses import residuals
-from protocols.factors import Factors
-from protocols.separate import grid_bits, grid_product, matrix_on_grid, rows_on_grid
+from protocols.numerics.factored_rounding import Factors
+from protocols.numerics.rowwise_products import (
+    grid_bits,
+    grid_product,
+    matrix_on_grid,
+    rows_on_grid,
+)
 from protocols.tasks import Family
 from protocols.tasks.features import FloatArray
 

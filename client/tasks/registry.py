@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from client.records.cohort import BoolArray, Cohort, held_out, select
 from client.records.source import Records
 from client.tasks.evaluate import evaluation_counts
-from client.tasks.modules import Modules, registered
+from client.tasks.module_registry import Modules, registered
 from client.tasks.stats import table_counts
 from client.tasks.trainers import Trainer, trainer_for
 from protocols.errors import ProtocolFault, ReasonCode, Refusal
-from protocols.mechanism import Mechanism, Scope
-from protocols.rounding import Entropy, poisson_sample, round_contributions
+from protocols.numerics.mechanism import Mechanism, Scope
+from protocols.numerics.rounding import Entropy, poisson_sample, round_contributions
 from protocols.tasks import CountByFeature, CountPatients, Task, Training
 from protocols.tasks.features import Condition, Feature, FloatArray
 from protocols.tasks.layout import vector_from_bytes

@@ -15,12 +15,12 @@ from client.records.cohort import Cohort
 from client.tasks.glm import gradients
 from client.tasks.losses import residuals, targets
 from client.tasks.mlp import factors
-from client.tasks.module import TorchModule
-from client.tasks.modules import Modules
+from client.tasks.module_registry import Modules
+from client.tasks.torch_module import TorchModule
 from protocols.errors import ReasonCode, Refusal
-from protocols.factors import factored_sum
-from protocols.mechanism import Mechanism
-from protocols.rounding import Entropy, round_contributions
+from protocols.numerics.factored_rounding import factored_sum
+from protocols.numerics.mechanism import Mechanism
+from protocols.numerics.rounding import Entropy, round_contributions
 from protocols.tasks import Feature, TrainGlm, Training, TrainMlp, TrainModule
 from protocols.tasks.features import FloatArray
 from protocols.tasks.tensors import split

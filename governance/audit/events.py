@@ -11,8 +11,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from governance.errors import LogFault
-from protocols.encoding import Digest, canonical_json
 from protocols.errors import ReasonCode
+from protocols.wire.encoding import Digest, canonical_json
 
 ENTRY_VERSION = 1
 LARGEST_ENTRY = 16_384

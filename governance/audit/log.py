@@ -23,8 +23,8 @@ from governance.audit import merkle
 from governance.audit.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from governance.audit.events import Event, entry_bytes
 from governance.audit.note import NoteKey
-from governance.database import transaction
 from governance.errors import LogFault
+from governance.runtime.database import transaction
 from keys.identity import SigningKey
 
 PAGE = 500

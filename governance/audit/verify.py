@@ -12,7 +12,7 @@ from governance.audit.events import LARGEST_ENTRY, parse_canonical, parse_entry
 from governance.audit.merkle import Frontier, leaf_hash
 from governance.audit.note import NoteKey
 from governance.errors import LogFault
-from protocols.encoding import canonical_json
+from protocols.wire.encoding import canonical_json
 
 LARGEST_LINE = LARGEST_ENTRY + 128
 

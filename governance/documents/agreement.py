@@ -7,7 +7,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from governance.accounting import cap_micro
+from governance.budget.accounting import cap_micro
+from governance.cedar.engine import check_base
+from governance.cedar.texts import BASE_POLICY
 from governance.documents.models import (
     Countries,
     Country,
@@ -26,12 +28,15 @@ from governance.documents.models import (
     Slug,
     UtcTime,
 )
+from governance.documents.purposes import (
+    EHDS_CODES,
+    EHDS_PROHIBITED,
+    PURPOSE_OF_USE,
+    with_ancestors,
+)
 from governance.errors import DocumentFault, LedgerFault
-from governance.policy.cedar import check_base
-from governance.policy.texts import BASE_POLICY
-from governance.purposes import EHDS_CODES, EHDS_PROHIBITED, PURPOSE_OF_USE, with_ancestors
 from keys.composite import Suite, halves, read_identity
-from protocols.encoding import canonical_json, digest
+from protocols.wire.encoding import canonical_json, digest
 
 FEWEST_HONEST = 2
 """With one honest country the opened sum would be that country's own (private-sum.md)."""

@@ -20,9 +20,7 @@ from pydantic import (
     ValidationError,
 )
 
-from governance.errors import DocumentFault
-from governance.plain import is_plain
-from governance.purposes import (
+from governance.documents.purposes import (
     DATA_CATEGORIES,
     DUO_TERMS,
     EHDS_CODES,
@@ -30,10 +28,12 @@ from governance.purposes import (
     Code,
     require,
 )
+from governance.errors import DocumentFault
+from governance.runtime.safe_text import is_plain
 from keys.composite import read_identity
 from keys.errors import KeyFault
 from keys.identity import VerifyKey
-from protocols.encoding import canonical_json, digest
+from protocols.wire.encoding import canonical_json, digest
 
 MOST_BYTES = 256 * 1024
 """No governance document is larger; the demo's are below 20 kB."""

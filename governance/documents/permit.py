@@ -23,8 +23,8 @@ from governance.documents.models import (
 )
 from governance.documents.succession import NodeSuccession
 from keys.composite import halves
-from protocols.encoding import Digest
 from protocols.tasks.features import FeatureName
+from protocols.wire.encoding import Digest
 
 
 class PermitConditions(Part):

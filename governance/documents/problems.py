@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from governance.purposes import nearest
+from governance.documents.purposes import nearest
 
 FieldPath = tuple[str | int, ...]
 Context = Mapping[str, Any]

@@ -17,7 +17,7 @@ from keys.composite import read_identity
 from keys.derive import labelled_hash
 from keys.errors import KeyFault
 from keys.identity import SigningKey, VerifyKey
-from protocols.encoding import canonical_json
+from protocols.wire.encoding import canonical_json
 
 ROTATION_LABEL = "pratique/key-rotation/v1"
 MOST_ROTATIONS = 100

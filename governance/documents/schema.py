@@ -5,9 +5,9 @@ from typing import Any
 from governance.documents.agreement import Agreement
 from governance.documents.models import Document
 from governance.documents.permit import NodeKeys, Permit, Withdrawal
+from governance.documents.purposes import nearest
 from governance.documents.study import Study
 from governance.errors import DocumentFault
-from governance.purposes import nearest
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 KINDS: dict[str, type[Document]] = {

@@ -22,14 +22,14 @@ from governance.documents.models import (
     Slug,
     UtcTime,
 )
-from protocols.encoding import Digest
 from protocols.errors import ProtocolFault
-from protocols.mechanism import Mechanism
+from protocols.numerics.mechanism import Mechanism
 from protocols.private_sum.context import RunTerms
 from protocols.tasks import Condition, Feature, Task, Training
 from protocols.tasks.features import by_name, lookup
 from protocols.tasks.local import LocalMode
 from protocols.tasks.schedule import COHORT_FLOOR, same_but_noise
+from protocols.wire.encoding import Digest
 
 
 class StudyPurpose(Part):

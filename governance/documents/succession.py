@@ -13,7 +13,7 @@ from governance.documents.models import IdentityKey, Part, UtcTime
 from governance.documents.rotation import SignatureText, verifies
 from keys.composite import Identity
 from keys.derive import labelled_hash
-from protocols.encoding import canonical_json
+from protocols.wire.encoding import canonical_json
 
 SUCCESSION_LABEL = "pratique/node-succession/v1"
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from governance.officer.commands_sign import renew
 from governance.officer.delivery import Handing, hand_over, read_handed
 from governance.officer.errors import HandoverFault, OfficerFault
-from governance.officer.office import Office
-from governance.officer.signing import renew
+from governance.officer.session import Office
 from governance.trust.bundle import CountryDocuments
 from keys.errors import PratiqueError
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from governance.commands import (
+from governance.runtime.cli_support import (
     JsonOption,
     LogFileOption,
     PassphraseFd,
@@ -54,7 +54,7 @@ def keygen(
     json: JsonOption = False,
 ) -> None:
     """Make your country's document key. Once: it is who your country is to the others."""
-    from governance.officer.opening import make_keys  # noqa: PLC0415 (keeps --help quick)
+    from governance.officer.unlock import make_keys  # noqa: PLC0415 (keeps --help quick)
 
     make_keys(
         home,
@@ -78,7 +78,7 @@ def enrol(
 ) -> None:
     """Ask the coordinator's exchange to let you in."""
     from governance.officer import enrolment  # noqa: PLC0415 (keeps --help quick)
-    from governance.officer.opening import at_work  # noqa: PLC0415
+    from governance.officer.unlock import at_work  # noqa: PLC0415
 
     with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
         enrolment.enrol(office, invitation, wait=wait)
@@ -93,8 +93,8 @@ def inbox(
     json: JsonOption = False,
 ) -> None:
     """List what waits for you, most urgent first."""
-    from governance.officer.opening import at_work  # noqa: PLC0415 (keeps --help quick)
-    from governance.officer.reading import show_inbox  # noqa: PLC0415
+    from governance.officer.commands_read import show_inbox  # noqa: PLC0415
+    from governance.officer.unlock import at_work  # noqa: PLC0415 (keeps --help quick)
 
     with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
         show_inbox(office)
@@ -119,9 +119,9 @@ def sign(
     json: JsonOption = False,
 ) -> None:
     """Sign the agreement that waits at the exchange, or a file of your own country."""
+    from governance.officer.commands_sign import sign_file, sign_waiting_draft  # noqa: PLC0415
     from governance.officer.delivery import Handing  # noqa: PLC0415 (keeps --help quick)
-    from governance.officer.opening import at_work  # noqa: PLC0415
-    from governance.officer.signing import sign_file, sign_waiting_draft  # noqa: PLC0415
+    from governance.officer.unlock import at_work  # noqa: PLC0415
 
     with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
         if file is None:
@@ -140,8 +140,8 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Explain a study in plain words: who asks what, why, at what cost, for whom."""
-    from governance.officer.opening import at_work  # noqa: PLC0415 (keeps --help quick)
-    from governance.officer.reading import show_study  # noqa: PLC0415
+    from governance.officer.commands_read import show_study  # noqa: PLC0415
+    from governance.officer.unlock import at_work  # noqa: PLC0415 (keeps --help quick)
 
     with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
         show_study(office, study)
@@ -171,15 +171,15 @@ def approve(
     json: JsonOption = False,
 ) -> None:
     """Permit a study, with conditions if you give any."""
-    from governance.officer import deciding  # noqa: PLC0415 (keeps --help quick)
-    from governance.officer.decisions import Conditions  # noqa: PLC0415
+    from governance.officer import commands_decide  # noqa: PLC0415 (keeps --help quick)
+    from governance.officer.decision_rules import Conditions  # noqa: PLC0415
     from governance.officer.delivery import Handing  # noqa: PLC0415
-    from governance.officer.opening import at_work  # noqa: PLC0415
+    from governance.officer.unlock import at_work  # noqa: PLC0415
 
     conditions = Conditions(features, epsilon_at_most, expires, sentence)
     handing = Handing(node, bundle_out)
     with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
-        deciding.approve(office, study, conditions, handing, reconsider=reconsider, yes=yes)
+        commands_decide.approve(office, study, conditions, handing, reconsider=reconsider, yes=yes)
 
 
 @app.command()
@@ -196,12 +196,12 @@ def refuse(
     json: JsonOption = False,
 ) -> None:
     """Refuse a study that you have not permitted."""
-    from governance.officer import deciding  # noqa: PLC0415 (keeps --help quick)
+    from governance.officer import commands_decide  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.delivery import Handing  # noqa: PLC0415
-    from governance.officer.opening import at_work  # noqa: PLC0415
+    from governance.officer.unlock import at_work  # noqa: PLC0415
 
     with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
-        deciding.refuse(office, study, reason, Handing(node, bundle_out), yes=yes)
+        commands_decide.refuse(office, study, reason, Handing(node, bundle_out), yes=yes)
 
 
 @app.command()
@@ -218,12 +218,12 @@ def withdraw(
     json: JsonOption = False,
 ) -> None:
     """Take a permit back. Your node stops at once, with or without the exchange."""
-    from governance.officer import deciding  # noqa: PLC0415 (keeps --help quick)
+    from governance.officer import commands_decide  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.delivery import Handing  # noqa: PLC0415
-    from governance.officer.opening import at_work  # noqa: PLC0415
+    from governance.officer.unlock import at_work  # noqa: PLC0415
 
     with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
-        deciding.withdraw(office, study, reason, Handing(node, bundle_out), yes=yes)
+        commands_decide.withdraw(office, study, reason, Handing(node, bundle_out), yes=yes)
 
 
 @app.command()
@@ -244,11 +244,11 @@ def renew(
     json: JsonOption = False,
 ) -> None:
     """Sign your country's documents again as they stand, for another seven days."""
-    from governance.officer import restoring, signing  # noqa: PLC0415 (keeps --help quick)
+    from governance.officer import commands_sign, folder_recovery  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.delivery import Handing  # noqa: PLC0415
-    from governance.officer.opening import at_work  # noqa: PLC0415
+    from governance.officer.unlock import at_work  # noqa: PLC0415
 
-    sign_again = restoring.renew_taking_over if take_over else signing.renew
+    sign_again = folder_recovery.renew_taking_over if take_over else commands_sign.renew
     with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
         sign_again(office, Handing(node, bundle_out))
 
@@ -266,8 +266,8 @@ def rotate(
 ) -> None:
     """Make a new document key, signed by the one you have; again: hand it over once more."""
     from governance.officer.delivery import Handing  # noqa: PLC0415 (keeps --help quick)
-    from governance.officer.opening import at_work  # noqa: PLC0415
-    from governance.officer.rotation import rotate as rotate_key  # noqa: PLC0415
+    from governance.officer.key_rotation import rotate as rotate_key  # noqa: PLC0415
+    from governance.officer.unlock import at_work  # noqa: PLC0415
 
     with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
         rotate_key(office, Handing(node, bundle_out), yes=yes)
@@ -285,8 +285,8 @@ def agent(
     passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Keep running, and sign your country's documents again each day. It decides nothing."""
-    from governance.officer.service import run_agent  # noqa: PLC0415
-    from governance.passphrases import known_passphrase  # noqa: PLC0415
+    from governance.officer.agent_service import run_agent  # noqa: PLC0415
+    from governance.runtime.passphrases import known_passphrase  # noqa: PLC0415
 
     with plain_errors():
         passphrase = known_passphrase(passphrase_file, passphrase_fd)
@@ -333,7 +333,7 @@ def log_verify(
     """Check that a log is whole, unchanged, and continues what you saw before."""
     from governance.officer import logs  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.home import OfficerHome  # noqa: PLC0415
-    from governance.officer.office import utc_now  # noqa: PLC0415
+    from governance.officer.session import utc_now  # noqa: PLC0415
     from governance.officer.terminal import Terminal  # noqa: PLC0415
 
     with plain_errors():

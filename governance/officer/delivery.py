@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from governance.officer.errors import HandoverFault, OfficerFault
-from governance.officer.foreign import (
+from governance.officer.foreign_documents import (
     Foreign,
     foreign,
     keep,
@@ -16,10 +16,10 @@ from governance.officer.foreign import (
     take_over,
     take_over_noes,
 )
-from governance.officer.node import SETTINGS_FILE, deliver
-from governance.officer.office import Office
+from governance.officer.node_link import SETTINGS_FILE, deliver
+from governance.officer.session import Office
+from governance.runtime.files import one_writer, write_atomic
 from governance.trust.bundle import CountryDocuments
-from governance.trust.files import one_writer, write_atomic
 from governance.trust.signing import OfficerDocuments
 from keys.errors import PratiqueError
 from protocols.proto.exchange_pb2 import SubmitRequest

@@ -4,21 +4,21 @@ import time
 from pathlib import Path
 
 from governance.officer.errors import OfficerFault
-from governance.officer.office import Office
-from governance.trust.files import write_atomic
+from governance.officer.session import Office
+from governance.runtime.files import write_atomic
 from keys.certificates import (
     Role,
     certificate_fingerprint,
     peer_of,
     public_pem,
 )
-from protocols.invitation import (
+from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest
+from protocols.wire.invitation import (
     Invitation,
     Statement,
     enrolment_fingerprint,
     read_invitation,
 )
-from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest
 
 POLL_SECONDS = 1.0
 _NEW = "ask the coordinator for a new invitation"

@@ -18,10 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from governance.documents.models import Country, Line, PublicKey
 from governance.officer.errors import OfficerFault
-from governance.trust.files import write_atomic
+from governance.runtime.files import write_atomic
 from keys.identity import SigningKey, VerifyKey
 from keys.store import KeyStore
-from protocols.encoding import Digest
+from protocols.wire.encoding import Digest
 
 DOCUMENT_KEY = "document-key"
 NEXT_KEY = "next-document-key"

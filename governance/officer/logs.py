@@ -19,15 +19,15 @@ from governance.audit.events import EventKind
 from governance.audit.note import NoteKey
 from governance.audit.verify import VerifiedLog, verify_export
 from governance.errors import LogFault
-from governance.local import ask
 from governance.officer.errors import OfficerFault
 from governance.officer.home import OfficerHome
-from governance.officer.own import read_own
+from governance.officer.own_documents import read_own
 from governance.officer.terminal import Terminal
-from governance.officer.trusted import kept_agreement
-from governance.trust.files import write_atomic
+from governance.officer.trust_store import kept_agreement
+from governance.runtime.files import write_atomic
+from governance.runtime.local_rpc import ask
 from keys.identity import VerifyKey
-from protocols.encoding import canonical_json, digest
+from protocols.wire.encoding import canonical_json, digest
 
 NODE_SOCKET = Path("run", "node.sock")
 COORDINATOR_SOCKET = Path("run", "coordinator.sock")

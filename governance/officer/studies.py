@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from governance.documents.purposes import nearest
 from governance.documents.study import Study
 from governance.officer.errors import OfficerFault
-from governance.purposes import nearest
-from governance.trust.files import write_atomic
+from governance.runtime.files import write_atomic
 
 SHORTEST_DIGEST = 8
 """Hexadecimal digits of a digest that are enough where only one study begins so."""

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from governance.officer.errors import OfficerFault
-from governance.plain import shown
+from governance.runtime.safe_text import shown
 
 Row = Sequence[str]
 _HOW_TO_ANSWER = "answer it at a terminal, or give --yes once you have read what is asked"

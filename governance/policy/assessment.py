@@ -9,13 +9,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from string import Template
 
-from governance.accounting import cap_micro, epsilon, rdp_micro
+from governance.budget.accounting import cap_micro, epsilon, rdp_micro
+from governance.budget.ledger import LedgerView, Terms, period_of
+from governance.cedar.engine import (
+    Act,
+    Clause,
+    PolicyRequest,
+    decide,
+)
 from governance.documents.agreement import Agreement, RegisterBudget
 from governance.documents.permit import Permit, Withdrawal
 from governance.documents.study import Study
 from governance.errors import DocumentFault
-from governance.ledger import LedgerView, Terms, period_of
-from governance.policy.cedar import Act, Clause, PolicyRequest, decide
 from governance.policy.facts import Charge, Facts
 from protocols.errors import ReasonCode, Refusal
 

@@ -4,10 +4,15 @@ import textwrap
 from collections.abc import Iterator
 
 from governance.documents.agreement import Agreement
+from governance.documents.purposes import (
+    DATA_CATEGORIES,
+    DUO_TERMS,
+    EHDS_CODES,
+    PURPOSE_OF_USE,
+)
 from governance.documents.study import ReleaseKind, Study
 from governance.policy.assessment import Assessment, Charge
 from governance.policy.facts import day, listed, percent
-from governance.purposes import DATA_CATEGORIES, DUO_TERMS, EHDS_CODES, PURPOSE_OF_USE
 from protocols.private_sum.context import share_threshold
 from protocols.tasks import Condition, Feature, FeatureKind
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from governance.documents.agreement import Agreement
 from governance.documents.permit import Permit, Withdrawal
+from governance.documents.purposes import EHDS_CODES, PURPOSE_OF_USE, with_ancestors
 from governance.documents.study import Study
-from governance.purposes import EHDS_CODES, PURPOSE_OF_USE, with_ancestors
 
 MICRO, PICO = Decimal(10**6), Decimal(10**12)
 LARGEST = 2**62

@@ -14,11 +14,11 @@ from securesystemslib.exceptions import UnverifiedSignatureError
 from tuf.api.exceptions import LengthOrHashMismatchError, RepositoryError
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
+from governance.cedar.engine import check_national
 from governance.documents.models import MOST_BYTES, Country, Document
 from governance.documents.permit import NodeKeys, Permit, Withdrawal
 from governance.documents.rotation import KeyHistory
 from governance.errors import DocumentFault
-from governance.policy.cedar import check_national
 from governance.trust.layout import (
     CLOCK_SKEW,
     COUNTRY_LIFE,

@@ -28,7 +28,7 @@ from governance.trust.layout import (
     signer,
 )
 from keys.identity import SigningKey
-from protocols.encoding import Digest
+from protocols.wire.encoding import Digest
 
 KeyId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 SignatureHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]

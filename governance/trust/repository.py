@@ -19,14 +19,14 @@ from governance.documents.models import MOST_BYTES
 from governance.documents.rotation import KeyHistory
 from governance.documents.study import Study
 from governance.errors import DocumentFault
+from governance.runtime.files import one_writer, write_atomic
 from governance.trust import ceremony
 from governance.trust.bundle import CountryBundle, read_targets_metadata
 from governance.trust.ceremony import Draft, DraftStatus, SignatureSet
 from governance.trust.client import PUBLISHED_NAME
-from governance.trust.files import one_writer, write_atomic
-from governance.trust.floor import Floor
+from governance.trust.high_water import Floor
 from governance.trust.layout import AGREEMENT_PATH, COORDINATOR_ROLE, history_path, role_of
-from governance.trust.loading import load
+from governance.trust.pending_bundles import WaitingBundles
 from governance.trust.state import (
     Files,
     State,
@@ -34,8 +34,8 @@ from governance.trust.state import (
     newest_root,
     target_name,
 )
+from governance.trust.verification import load
 from governance.trust.versions import Versions
-from governance.trust.waiting import WaitingBundles
 from keys.identity import SigningKey
 
 DRAFT_FILE, SIGNATURES_FILE, PUBLIC = "draft.json", "signatures.json", "public"

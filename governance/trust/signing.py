@@ -7,13 +7,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from tuf.api.metadata import Metadata, TargetFile, Targets
 
+from governance.cedar.engine import check_national
 from governance.documents.models import Country, Document
 from governance.documents.permit import NodeKeys, Permit, Withdrawal
 from governance.documents.rotation import KeyHistory
 from governance.errors import DocumentFault
-from governance.policy.cedar import check_national
+from governance.runtime.files import one_writer, write_atomic
 from governance.trust.bundle import MOST_TARGETS, CountryBundle, is_signed_by
-from governance.trust.files import one_writer, write_atomic
 from governance.trust.layout import (
     COUNTRY_LIFE,
     history_path,

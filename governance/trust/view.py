@@ -18,8 +18,8 @@ from governance.documents.study import Study
 from governance.errors import DocumentFault
 from governance.trust.bundle import CountryDocuments
 from governance.trust.client import Fetch
-from governance.trust.floor import Floor
-from governance.trust.loading import load
+from governance.trust.high_water import Floor
+from governance.trust.verification import load
 from governance.trust.versions import Versions
 from keys.composite import read_identity
 

@@ -11,11 +11,11 @@ from functools import cached_property
 from typing import Self
 
 from keys.derive import frame, labelled_hash
-from protocols.encoding import DIGEST_PATTERN, canonical_json
 from protocols.errors import ProtocolFault, ReasonCode, Refusal
-from protocols.lattice import words_for
-from protocols.mechanism import CHECK_COORDINATES, Mechanism
+from protocols.numerics.mechanism import CHECK_COORDINATES, Mechanism
+from protocols.numerics.packing import words_for
 from protocols.proto import round_pb2
+from protocols.wire.encoding import DIGEST_PATTERN, canonical_json
 
 RUN_ID_BYTES = 16
 LARGEST_ROSTER = 256

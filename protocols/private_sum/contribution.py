@@ -14,13 +14,18 @@ from numpy.typing import NDArray
 from keys.derive import derive_key, labelled_hash
 from keys.errors import KeyFault
 from keys.sealing import open_sealed, seal
-from protocols.lattice import pack
-from protocols.mechanism import CHECK_COORDINATES
+from protocols.numerics.mechanism import CHECK_COORDINATES
+from protocols.numerics.packing import pack
 from protocols.private_sum import shares
 from protocols.private_sum.context import RoundTerms
 from protocols.private_sum.masking import WORDS_DTYPE, Masker
 from protocols.proto.round_pb2 import PHASE_CONTRIBUTE, ContributionHead
-from protocols.signed import COORDINATOR, ROSTER, bind, parse
+from protocols.wire.signed_message import (
+    COORDINATOR,
+    ROSTER,
+    bind,
+    parse,
+)
 
 SEED_LABEL = "pratique/seed/v1"
 COMMITMENTS_LABEL = "pratique/commitments/v1"

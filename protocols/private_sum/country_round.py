@@ -6,15 +6,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.encoding import digest
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum import ratchet, setup, shares
-from protocols.private_sum.assent import (
-    assent_body,
-    require_agreed,
-    require_set,
-    require_unsigned,
-)
 from protocols.private_sum.context import DocumentVersions, RoundTerms
 from protocols.private_sum.contribution import (
     commitments_digest,
@@ -26,6 +19,8 @@ from protocols.private_sum.contribution import (
     share_out,
     words_digest,
 )
+from protocols.private_sum.country_state import OpenRound, RunState, Stage
+from protocols.private_sum.country_view import OwnView
 from protocols.private_sum.masking import Masker
 from protocols.private_sum.messages import (
     MAC_BYTES,
@@ -36,8 +31,12 @@ from protocols.private_sum.messages import (
     require_current,
     versions_digest,
 )
-from protocols.private_sum.state import OpenRound, RunState, Stage
-from protocols.private_sum.view import OwnView
+from protocols.private_sum.set_agreement import (
+    assent_body,
+    require_agreed,
+    require_set,
+    require_unsigned,
+)
 from protocols.proto.round_pb2 import (
     PHASE_AGREE,
     PHASE_ANSWER,
@@ -48,7 +47,13 @@ from protocols.proto.round_pb2 import (
     ContributionHead,
     Reply,
 )
-from protocols.signed import COORDINATOR, ROSTER, malformed, serialise
+from protocols.wire.encoding import digest
+from protocols.wire.signed_message import (
+    COORDINATOR,
+    ROSTER,
+    malformed,
+    serialise,
+)
 
 LARGEST_SKIP = 10_000
 """How far ahead of its last round a country follows: each step moves its chains once."""

@@ -6,9 +6,9 @@ from keys.errors import KeyFault
 from keys.hybrid import MLKEM_CIPHERTEXT_BYTES, HybridKey, HybridPublic, encapsulate
 from protocols.private_sum import ratchet, setup
 from protocols.private_sum.context import DocumentVersions
+from protocols.private_sum.country_state import RunState, Stage
+from protocols.private_sum.country_view import OwnView
 from protocols.private_sum.messages import Request, parted, require_current
-from protocols.private_sum.state import RunState, Stage
-from protocols.private_sum.view import OwnView
 from protocols.proto.round_pb2 import (
     PHASE_BUNDLE,
     PHASE_CONFIRM,
@@ -18,7 +18,7 @@ from protocols.proto.round_pb2 import (
     EncapsulationReply,
     Reply,
 )
-from protocols.signed import COORDINATOR, ROSTER, serialise
+from protocols.wire.signed_message import COORDINATOR, ROSTER, serialise
 
 Step = tuple[RunState, Reply]
 

@@ -29,7 +29,7 @@ from protocols.proto.round_pb2 import (
 )
 from protocols.proto.round_pb2 import DocumentVersions as DocumentVersionsMessage
 from protocols.proto.round_pb2 import Request as Envelope
-from protocols.signed import (
+from protocols.wire.signed_message import (
     COORDINATOR,
     ROSTER,
     Signer,

@@ -7,7 +7,7 @@ and is then forgotten: who seizes the chain later derives no key of a past round
 from keys.derive import derive_key
 from protocols.private_sum.setup import ordered
 from protocols.proto.round_pb2 import PHASE_CONFIRM, PHASE_CONTRIBUTE
-from protocols.signed import bind
+from protocols.wire.signed_message import bind
 
 CHAIN_LABEL = "pratique/chain/v1"
 CONFIRM_LABEL = "pratique/confirm/v1"

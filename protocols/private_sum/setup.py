@@ -20,7 +20,7 @@ from protocols.proto.round_pb2 import (
     Encapsulation,
     Encapsulations,
 )
-from protocols.signed import bind, parse
+from protocols.wire.signed_message import bind, parse
 
 SETUP_LABEL = "pratique/set-up/v1"
 PAIR_LABEL = "pratique/pair/v1"

@@ -11,7 +11,7 @@ from operator import mul
 
 from protocols.errors import ProtocolFault
 from protocols.proto.round_pb2 import PHASE_CONTRIBUTE
-from protocols.signed import bind
+from protocols.wire.signed_message import bind
 
 PRIME = 2**256 - 189
 ELEMENT_BYTES = 32

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from protocols.separate import row_products
+from protocols.numerics.rowwise_products import row_products
 from protocols.tasks.features import Columns, Feature, FloatArray
 from protocols.tasks.layout import input_names
 from protocols.tasks.tensors import Initial, Tensor

@@ -18,7 +18,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from protocols.errors import ProtocolFault
-from protocols.mechanism import (
+from protocols.numerics.mechanism import (
     LARGEST_SCALE,
     MOST_PATIENTS,
     MOST_ROUNDS,

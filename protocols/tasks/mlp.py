@@ -1,8 +1,9 @@
 """`train/mlp`: multilayer perceptrons, ReLU between linear layers.
 
-A patient's gradient is, layer by layer, an outer product of what came in and what came back, so
-its norm has a closed form and its factors can be rounded in its place (`protocols.factors`).
-The vector holds each layer's weights, row by row, then its biases, as torch orders them.
+A patient's gradient is, layer by layer, an outer product of what came in and what came back, so its
+norm has a closed form and its factors can be rounded in its place
+(`protocols.numerics.factored_rounding`). The vector holds each layer's weights, row by row, then
+its biases, as torch orders them.
 """
 
 from collections.abc import Sequence
@@ -13,9 +14,9 @@ import numpy as np
 from pydantic import Field
 
 from protocols.errors import ProtocolFault
-from protocols.factors import factored_scale
-from protocols.mechanism import LARGEST_SCALE, Mechanism, Rounding
-from protocols.separate import row_products
+from protocols.numerics.factored_rounding import factored_scale
+from protocols.numerics.mechanism import LARGEST_SCALE, Mechanism, Rounding
+from protocols.numerics.rowwise_products import row_products
 from protocols.tasks.features import Feature, FloatArray
 from protocols.tasks.network import Network
 from protocols.tasks.tensors import Initial, Tensor, split

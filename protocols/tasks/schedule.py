@@ -5,7 +5,13 @@ The noise of each template is a placeholder; calibration fills it in from the st
 
 import math
 
-from protocols.mechanism import LARGEST_SCALE, SMALLEST_NOISE_STD, Mechanism, Rounding, Scope
+from protocols.numerics.mechanism import (
+    LARGEST_SCALE,
+    SMALLEST_NOISE_STD,
+    Mechanism,
+    Rounding,
+    Scope,
+)
 
 COHORT_FLOOR = "cohort-floor"
 TRAIN = "train"

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from protocols.mechanism import Mechanism
+from protocols.numerics.mechanism import Mechanism
 from protocols.tasks.features import Columns, Feature, by_name
 from protocols.tasks.layout import Grouping, IntArray, cell_indices, cell_labels, check_size
 from protocols.tasks.schedule import COHORT_SHARE, COUNT, HISTOGRAM, cohort_floor, counted

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from keys.derive import frame
 from protocols.errors import ProtocolFault
-from protocols.mechanism import MOST_COORDINATES
+from protocols.numerics.mechanism import MOST_COORDINATES
 from protocols.tasks.features import FloatArray
 
 SEED_LABEL = b"pratique/initial-weights/v1"

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from protocols.errors import ProtocolFault
-from protocols.mechanism import SMALLEST_NOISE_STD, SMALLEST_RATE, Mechanism
+from protocols.numerics.mechanism import SMALLEST_NOISE_STD, SMALLEST_RATE, Mechanism
 from protocols.tasks.evaluation import LINEAR_LABEL_BINS, Evaluation, ScoreTable
 from protocols.tasks.features import (
     Columns,

@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from governance.commands import JsonOption, plain_errors, show
+from governance.runtime.cli_support import JsonOption, plain_errors, show
 from server.commands.options import DEFAULT_HOME, HomeOption, request
 
 log_app = typer.Typer(no_args_is_help=True, help="The coordinator's audit log.")

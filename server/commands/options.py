@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from governance.local import ask
+from governance.runtime.local_rpc import ask
 
 
 def _whole(home: Path) -> Path:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from governance.commands import JsonOption, plain_errors, show
+from governance.runtime.cli_support import JsonOption, plain_errors, show
 from server.commands.options import DEFAULT_HOME, HomeOption
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _write(out: Path | None, header: Any, rows: list[list[str]]) -> None:
 
 
 def _verified(home: Path, name: str, key: str | None) -> tuple[Path, "Result"]:
-    from server.commands.trusted import find_folder, trusted_keys  # noqa: PLC0415
+    from server.commands.trusted_key import find_folder, trusted_keys  # noqa: PLC0415
     from server.learning.release import read_result  # noqa: PLC0415
 
     folder = find_folder(home, name)

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from governance.commands import JsonOption, plain_errors, show
+from governance.runtime.cli_support import JsonOption, plain_errors, show
 from server.commands.options import DEFAULT_HOME, HomeOption, request
-from server.commands.texts import read_text
+from server.commands.wording import read_text
 
 study_app = typer.Typer(no_args_is_help=True, help="Studies: check, propose, launch, watch.")
 FileArgument = Annotated[Path, typer.Argument(help="The study, YAML.")]

@@ -9,9 +9,9 @@ from typing import Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from governance.local import DeskFault
+from governance.runtime.local_rpc import DeskFault
 from server.commands.options import on_terminal
-from server.commands.texts import missed_words, resumed_words
+from server.commands.wording import missed_words, resumed_words
 from server.errors import GONE
 
 LOOK_SECONDS = 0.25

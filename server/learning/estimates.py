@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from protocols.mechanism import Mechanism
+from protocols.numerics.mechanism import Mechanism
 from protocols.tasks.features import FloatArray
 
 CONFIDENCE = 0.95

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.mechanism import Mechanism
+from protocols.numerics.mechanism import Mechanism
 from protocols.tasks.evaluation import EVERYBODY, Evaluation
 from protocols.tasks.features import Feature, FloatArray, by_name
 from protocols.tasks.training import Family, Training

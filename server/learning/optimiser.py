@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.errors import ProtocolFault
-from protocols.mechanism import Mechanism
+from protocols.numerics.mechanism import Mechanism
 from protocols.tasks.features import Feature, FloatArray
 from protocols.tasks.layout import FLOAT_BYTES, vector_from_bytes, vector_to_bytes
 from protocols.tasks.training import Training

@@ -14,14 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from governance.trust.files import write_atomic
+from governance.runtime.files import write_atomic
 from keys.derive import labelled_hash
 from keys.errors import KeyFault
 from keys.identity import VerifyKey
-from protocols.encoding import Digest, canonical_json, digest
 from protocols.tasks import Feature, Task, Training
 from protocols.tasks.features import FloatArray
 from protocols.tasks.tensors import Tensor, split
+from protocols.wire.encoding import Digest, canonical_json, digest
 from server.errors import OperationFault
 
 LABEL = "pratique/result/v1"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.mechanism import Mechanism
+from protocols.numerics.mechanism import Mechanism
 from protocols.tasks.features import Feature
 from protocols.tasks.stats import CountByFeature, CountPatients
 from server.learning.estimates import TWO_SIDED, count_noise

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from governance.local import ask
-from tests.support.killing import Arena, Role
+from governance.runtime.local_rpc import ask
+from tests.support.process_federation import Arena, Role
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(3_000)]
 

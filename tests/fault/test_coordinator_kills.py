@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.killing import Arena, Role
+from tests.support.process_federation import Arena, Role
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -12,12 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.steps import Step
+from client.border.failpoints import Step
 from protocols.errors import ReasonCode
 from protocols.tasks.layout import vector_to_bytes
+from tests.support.crash_scenario import (
+    LEFT,
+    MOMENT,
+    WAYS,
+    Journey,
+    Plan,
+    Theatre,
+)
 from tests.support.documents import COUNTRIES, training_fields
-from tests.support.journey import LEFT, MOMENT, WAYS, Journey, Plan, Theatre
-from tests.support.nodes import Federation
+from tests.support.node_federation import Federation
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1_500)]
 

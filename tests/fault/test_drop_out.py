@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from server.carrier import ABSENT_SECONDS
-from tests.support.killing import Arena, Role
+from server.flower.carrier import ABSENT_SECONDS
+from tests.support.process_federation import Arena, Role
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(600)]
 

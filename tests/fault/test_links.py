@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from protocols.channel import ExchangeLink, LinkFault
 from protocols.proto.exchange_pb2 import RelayReply, RelayRequest
+from protocols.wire.channel import ExchangeLink, LinkFault
 from server.learning.release import MODEL_FILE
 from tests.support.documents import COUNTRIES, training_fields
+from tests.support.live_federation import Wiring
 from tests.support.proxy import FAIR, Weather
-from tests.support.wired import Wiring
 
 pytestmark = [
     pytest.mark.fault,

@@ -12,9 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.books import Place
-from tests.support.journey import WAYS, Journey, Plan, Theatre
-from tests.support.nodes import Federation, code_of
+from tests.support.crash_scenario import (
+    WAYS,
+    Journey,
+    Plan,
+    Theatre,
+)
+from tests.support.node_federation import Federation, code_of
+from tests.support.state_checks import Place
 
 MISSING = {1: "NO"}
 """Who the round goes without, so that the others agree on that too."""

@@ -4,8 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.journey import STATEMENT, WAYS, Journey, Plan, Theatre
-from tests.support.nodes import Federation
+from tests.support.crash_scenario import (
+    STATEMENT,
+    WAYS,
+    Journey,
+    Plan,
+    Theatre,
+)
+from tests.support.node_federation import Federation
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(900)]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from governance.audit.verify import verify_export
+from governance.budget.ledger import Ledger
 from governance.errors import LogFault, StorageFault
-from governance.ledger import Ledger
-from tests.support.state import (
+from tests.support.ledger_and_log import (
     NOW,
     STUDY,
     audit_log,
@@ -30,8 +30,8 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from governance.errors import StorageFault
-from governance.ledger import Ledger
-from tests.support.state import *
+from governance.budget.ledger import Ledger
+from tests.support.ledger_and_log import *
 
 said, done = "", 0
 try:

@@ -8,14 +8,13 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy import event as listen
 
-import client.state
-import server.state
+import client.state.tables
+import server.state.tables
 from governance.audit.verify import verify_export
-from governance.database import open_database
-from governance.ledger import Ledger
-from tests.support.kill import arm, killed_at
-from tests.support.schemas import fill, lost, made_at, revisions, rows
-from tests.support.state import (
+from governance.budget.ledger import Ledger
+from governance.runtime.database import open_database
+from tests.support.kill_at_statement import arm, killed_at
+from tests.support.ledger_and_log import (
     NOW,
     STUDY,
     audit_log,
@@ -25,6 +24,7 @@ from tests.support.state import (
     run_id,
     terms,
 )
+from tests.support.schemas import fill, lost, made_at, revisions, rows
 
 pytestmark = pytest.mark.fault
 SCHEDULE = [release(), release(phase="evaluate", rounds=1)]
@@ -91,7 +91,9 @@ def test_killed_at_each_step_of_the_first_migration_the_database_still_opens(
 
 
 @pytest.mark.parametrize(
-    "migrations", [client.state.MIGRATIONS, server.state.MIGRATIONS], ids=["node", "coordinator"]
+    "migrations",
+    [client.state.tables.MIGRATIONS, server.state.tables.MIGRATIONS],
+    ids=["node", "coordinator"],
 )
 def test_killed_at_each_step_of_an_upgrade_nothing_is_lost(
     tmp_path: Path, migrations: Path
@@ -114,7 +116,9 @@ def test_killed_at_each_step_of_an_upgrade_nothing_is_lost(
             return
 
 
-def _migrate_and_die(folder: Path, step: int, migrations: Path = client.state.MIGRATIONS) -> None:
+def _migrate_and_die(
+    folder: Path, step: int, migrations: Path = client.state.tables.MIGRATIONS
+) -> None:
     def armed(engine: Engine) -> None:
         arm(engine, step)
 

@@ -18,9 +18,9 @@ import grpc
 import numpy as np
 import pytest
 
-import client.reception
-import protocols.channel
-from protocols.noise import DiscreteGaussian
+import client.border.request_handler
+import protocols.wire.channel
+from protocols.numerics.noise import DiscreteGaussian
 from protocols.private_sum.masking import Masker
 from protocols.proto.round_pb2 import Reply
 from server.learning.release import MODEL_FILE
@@ -35,8 +35,8 @@ from tests.support.canary import (
     planted_records,
 )
 from tests.support.documents import COUNTRIES, training_fields
-from tests.support.nodes import Federation, code_of
-from tests.support.wired import Wiring
+from tests.support.live_federation import Wiring
+from tests.support.node_federation import Federation, code_of
 
 DICTIONARY = """
 dictionary: 1
@@ -221,7 +221,9 @@ def test_a_record_in_a_refusal_would_be_found(
 ) -> None:
     node = federation.nodes["DK"]
     monkeypatch.setattr(
-        client.reception.Reception, "_refuse", lambda *_: str(node.holdings.fault).encode()
+        client.border.request_handler.Reception,
+        "_refuse",
+        lambda *_: str(node.holdings.fault).encode(),
     )
     study = federation.approved()
     rows = MALFORMED["a code that nobody knows"]
@@ -273,7 +275,7 @@ class Watched:
         self.canaries.text("a malformed field", FOUND_NAMES)
         self.listener = Listener(self.canaries)
         self.listener.listen(patch)
-        patch.setattr(protocols.channel.grpc, "secure_channel", self.tap.tapped)
+        patch.setattr(protocols.wire.channel.grpc, "secure_channel", self.tap.tapped)
         self.noise = OverheardNoise(DiscreteGaussian(), self.canaries)
         self.wiring = Wiring.start(noise=self.noise)
         settle(self.wiring.federation)

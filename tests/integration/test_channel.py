@@ -9,10 +9,16 @@ from flwr.proto.fleet_pb2 import PullMessagesRequest
 from flwr.proto.node_pb2 import Node
 
 from keys.certificates import TransportAuthority
-from protocols.channel import ExchangeLink, LinkFault
 from protocols.proto.exchange_pb2 import RelayRequest
-from server.relay import Relay
-from tests.support.fleet import OpenExchange, Papers, ScriptedSuperLink, caller, now
+from protocols.wire.channel import ExchangeLink, LinkFault
+from server.exchange.relay import Relay
+from tests.support.exchange_server import (
+    OpenExchange,
+    Papers,
+    ScriptedSuperLink,
+    caller,
+    now,
+)
 from tests.support.proxy import FaultProxy
 
 NODE = 7

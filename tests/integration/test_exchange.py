@@ -28,21 +28,22 @@ from flwr.proto.message_pb2 import (
 )
 from flwr.proto.node_pb2 import Node
 
-from governance.database import open_database
 from governance.errors import DocumentFault
+from governance.runtime.database import open_database
 from keys.certificates import Role, TransportAuthority
-from protocols.carrier import FLEET_CALLS, MAX_FRAME, OBJECT_CALLS
-from protocols.channel import MAX_MESSAGE, ExchangeLink, LinkFault
 from protocols.errors import ProtocolFault
-from protocols.invitation import Invitation
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
 from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest, RelayRequest, SubmitRequest
+from protocols.wire.channel import MAX_MESSAGE, ExchangeLink, LinkFault
+from protocols.wire.flower_frame import FLEET_CALLS, MAX_FRAME, OBJECT_CALLS
+from protocols.wire.invitation import Invitation
 from server.errors import OperationFault
-from server.exchange import MAY_CALL, ExchangeService, serve_exchange
-from server.relay import Relay
-from server.state import MIGRATIONS
+from server.exchange.relay import Relay
+from server.exchange.service import MAY_CALL, ExchangeService, serve_exchange
+from server.state.tables import MIGRATIONS
+from tests.support.certificates import forged, uri
 from tests.support.enrolling import Applicant, desk_of, officer_statement
-from tests.support.fleet import (
+from tests.support.exchange_server import (
     LOOPBACK,
     Caller,
     OpenExchange,
@@ -54,7 +55,6 @@ from tests.support.fleet import (
     now,
     tree,
 )
-from tests.support.transport import forged, uri
 
 AT, BE = 101, 202
 DAY = timedelta(days=1)

@@ -20,19 +20,24 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from client.home import NodeHome
 from client.settings import Enrolment
-from governance.database import open_database
 from governance.documents.permit import NodeKeys
-from governance.local import DeskFault, ask
+from governance.runtime.database import open_database
+from governance.runtime.local_rpc import DeskFault, ask
 from keys.certificates import Role, TransportAuthority, public_pem
-from protocols.encoding import digest
-from server.relay import Relay
-from server.state import MIGRATIONS
-from tests.support import fleet
+from protocols.wire.encoding import digest
+from server.exchange.relay import Relay
+from server.state.tables import MIGRATIONS
+from tests.support import exchange_server
 from tests.support.documents import Papers
 from tests.support.enrolling import desk_of
-from tests.support.fleet import LOOPBACK, OpenExchange, ScriptedSuperLink, now
+from tests.support.exchange_server import (
+    LOOPBACK,
+    OpenExchange,
+    ScriptedSuperLink,
+    now,
+)
+from tests.support.joining_node import keyring, made
 from tests.support.keystore import PASSPHRASE
-from tests.support.newcomer import keyring, made
 
 PROGRAM = Path(sys.executable).parent / "pratique-node"
 SEAT, SOON = 77, 20.0
@@ -214,12 +219,12 @@ def test_it_reconnects_when_the_exchange_comes_back(site: Site) -> None:
 def reopened(site: Site, port: int) -> OpenExchange:
     """Open the exchange again where it was."""
     with pytest.MonkeyPatch.context() as patch:
-        inner = fleet.serve_exchange
+        inner = exchange_server.serve_exchange
 
         def same_port(service: Any, address: str, **credentials: Any) -> Any:
             return inner(service, f"{LOOPBACK}:{port}", **credentials)
 
-        patch.setattr(fleet, "serve_exchange", same_port)
+        patch.setattr(exchange_server, "serve_exchange", same_port)
         return site.open()
 
 

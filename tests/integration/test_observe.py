@@ -16,12 +16,19 @@ import grpc
 import pytest
 
 from keys.certificates import Role, TransportAuthority
-from protocols.channel import LinkFault
-from server.relay import Relay
-from server.vitals import CountsRefusals
+from protocols.wire.channel import LinkFault
+from server.exchange.relay import Relay
+from server.services.health import CountsRefusals
 from tests.integration.test_node_daemon import Site
-from tests.support import fleet
-from tests.support.fleet import LOOPBACK, OpenExchange, Papers, ScriptedSuperLink, caller, now
+from tests.support import exchange_server
+from tests.support.exchange_server import (
+    LOOPBACK,
+    OpenExchange,
+    Papers,
+    ScriptedSuperLink,
+    caller,
+    now,
+)
 
 SOON = 20.0
 LISTENING = "0A"
@@ -140,13 +147,13 @@ def test_a_port_that_is_taken_is_said_plainly_at_the_start(site: Observed) -> No
 
 def test_refused_calls_are_counted_by_call_and_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     counted: Counter[tuple[str, str]] = Counter()
-    inner = fleet.serve_exchange
+    inner = exchange_server.serve_exchange
 
     def counting(*arguments: Any, **options: Any) -> Any:
         count = CountsRefusals(lambda call, reason: counted.update([(call, reason)]))
         return inner(*arguments, **options, interceptors=[count])
 
-    monkeypatch.setattr(fleet, "serve_exchange", counting)
+    monkeypatch.setattr(exchange_server, "serve_exchange", counting)
     authority = TransportAuthority.create("danube", now())
     papers = Papers({"metadata/1.root.json": b"root"})
     relay = Relay(ScriptedSuperLink().forward)

@@ -24,17 +24,22 @@ from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.routers.runtime import responses_router, router
 
-from governance.local import ask
+from governance.runtime.local_rpc import ask
 from keys.certificates import Role as Holder
 from keys.certificates import TransportAuthority
 from keys.store import KeyStore
-from protocols.carrier import FLEET_CALLS, OBJECT_CALLS
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
 from protocols.proto.exchange_pb2 import RelayRequest, SubmitRequest
-from server.exchange import MAY_CALL
+from protocols.wire.flower_frame import FLEET_CALLS, OBJECT_CALLS
+from server.exchange.service import MAY_CALL
 from server.home import SETTINGS_FILE, CoordinatorHome, CoordinatorKeys
-from tests.support.fleet import LOOPBACK, Caller, caller
-from tests.support.killing import Arena, Role, _descendants, _desk
+from tests.support.exchange_server import LOOPBACK, Caller, caller
+from tests.support.process_federation import (
+    Arena,
+    Role,
+    _descendants,
+    _desk,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 EVERYWHERE = "0.0.0.0"  # noqa: S104 (as an exchange listens in life)

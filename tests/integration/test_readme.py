@@ -13,7 +13,12 @@ import typer.main
 import client.cli
 import governance.officer.cli
 import server.cli
-from tests.support.readme import README, ROOT, blocks, said
+from tests.support.help_blocks import (
+    README,
+    ROOT,
+    blocks,
+    said,
+)
 
 PAGES = (README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "CHANGELOG.md")
 PROGRAMS = {

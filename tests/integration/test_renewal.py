@@ -16,20 +16,25 @@ import pytest
 from flwr.proto.fleet_pb2 import PullMessagesRequest
 from flwr.proto.node_pb2 import Node
 
-from governance.database import open_database
+from governance.runtime.database import open_database
 from keys.certificates import Role, TransportAuthority, new_transport_key, public_pem
 from keys.renewal import renewal_proof, serial_of
 from keys.succession import BEFORE_THE_END, NOTICE, OVERLAP
-from protocols.channel import ExchangeLink, LinkFault
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
 from protocols.proto.exchange_pb2 import RelayRequest, RenewReply, RenewRequest
-from server.exchange import LARGEST_REQUEST, MAY_CALL, ExchangeService, serve_exchange
-from server.register import MOST_RENEWALS, SETTLING
-from server.relay import Relay
-from server.state import MIGRATIONS
-from server.transport import Transport
+from protocols.wire.channel import ExchangeLink, LinkFault
+from server.exchange.relay import Relay
+from server.exchange.service import (
+    LARGEST_REQUEST,
+    MAY_CALL,
+    ExchangeService,
+    serve_exchange,
+)
+from server.membership.certificates import MOST_RENEWALS, SETTLING
+from server.membership.transport_authority import Transport
+from server.state.tables import MIGRATIONS
 from tests.support.enrolling import Noted, desk_of
-from tests.support.fleet import (
+from tests.support.exchange_server import (
     LOOPBACK,
     Caller,
     LoopThread,

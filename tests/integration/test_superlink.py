@@ -36,22 +36,29 @@ from flwr.supercore.constant import TASK_TYPE_TO_COMMAND
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from client.app import build_app
-from client.fleet import FleetClient
-from governance.local import Desk
+from client.flower_client import FleetClient
+from governance.runtime.local_rpc import Desk
 from keys.certificates import TransportAuthority, new_node_auth_key
-from protocols.carrier import FLEET_CALLS, OBJECT_CALLS
-from protocols.channel import LinkFault
 from protocols.proto.exchange_pb2 import RelayRequest
-from server.bundle import build_bundle
+from protocols.wire.channel import LinkFault
+from protocols.wire.flower_frame import FLEET_CALLS, OBJECT_CALLS
 from server.errors import OperationFault
-from server.forwarding import Forwarding
-from server.guard import CONFIGURATION
+from server.exchange.forwarding import Forwarding
+from server.exchange.relay import Relay
+from server.flower.bundle import build_bundle
+from server.flower.bundle_guard import CONFIGURATION
+from server.flower.presence import News
+from server.flower.superlink import OTHER_APPS, SERVER_APP, SuperLink
 from server.home import HOME_VARIABLE, SETTINGS_FILE, CoordinatorHome
-from server.presence import News
-from server.relay import Relay
-from server.superlink import OTHER_APPS, SERVER_APP, SuperLink
-from tests.support.fleet import LOOPBACK, LoopThread, OpenExchange, Papers, caller, now
-from tests.support.standin import LARGE, write_customisation
+from tests.support.exchange_server import (
+    LOOPBACK,
+    LoopThread,
+    OpenExchange,
+    Papers,
+    caller,
+    now,
+)
+from tests.support.stand_in_app import LARGE, write_customisation
 
 pytestmark = [
     pytest.mark.slow,

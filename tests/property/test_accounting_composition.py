@@ -6,11 +6,26 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from governance.accounting import MICRO, cap_micro, epsilon, epsilon_of_rdp, rdp_micro, slack, tau
-from governance.ledger import Ledger
+from governance.budget.accounting import (
+    MICRO,
+    cap_micro,
+    epsilon,
+    epsilon_of_rdp,
+    rdp_micro,
+    slack,
+    tau,
+)
+from governance.budget.ledger import Ledger
 from protocols.errors import Refusal
-from protocols.mechanism import Mechanism, Rounding, Scope
-from tests.support.state import NOW, STUDY, node_state, release, run_id, terms
+from protocols.numerics.mechanism import Mechanism, Rounding, Scope
+from tests.support.ledger_and_log import (
+    NOW,
+    STUDY,
+    node_state,
+    release,
+    run_id,
+    terms,
+)
 
 DELTA = 1e-4
 releases = st.builds(

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from governance.cedar.engine import check_national
 from governance.documents.agreement import Agreement
 from governance.documents.models import Document
 from governance.documents.permit import NodeKeys, Permit, Withdrawal
 from governance.documents.reading import read_document
 from governance.documents.study import Study
 from governance.errors import DocumentFault
-from governance.policy.cedar import check_national
 from governance.trust.bundle import CountryBundle, own_country
 from governance.trust.ceremony import Draft, SignatureSet, read_root
 from governance.trust.client import PUBLISHED_NAME

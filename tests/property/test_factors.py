@@ -8,9 +8,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from protocols.factors import Factors, factored_scale, factored_sum, round_factors
-from protocols.keystream import Keystream
-from protocols.mechanism import LARGEST_SCALE, Mechanism, Rounding
+from protocols.numerics.factored_rounding import (
+    Factors,
+    factored_scale,
+    factored_sum,
+    round_factors,
+)
+from protocols.numerics.keystream import Keystream
+from protocols.numerics.mechanism import LARGEST_SCALE, Mechanism, Rounding
 
 ANY_FLOAT = st.floats(width=64) | st.floats(-3, 3) | st.sampled_from([0.0, 1e-300, 1e154, -1e160])
 CLIP = st.floats(2**-10, 1_000)

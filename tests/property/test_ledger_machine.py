@@ -10,12 +10,23 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from governance.accounting import rdp_micro
+from governance.budget.accounting import rdp_micro
+from governance.budget.ledger import (
+    Ledger,
+    Period,
+    Terms,
+    period_of,
+)
 from governance.errors import LedgerFault
-from governance.ledger import Ledger, Period, Terms, period_of
 from protocols.errors import Refusal
-from protocols.mechanism import Mechanism, Scope
-from tests.support.state import EFFECTIVE, STUDY, node_state, release, run_id
+from protocols.numerics.mechanism import Mechanism, Scope
+from tests.support.ledger_and_log import (
+    EFFECTIVE,
+    STUDY,
+    node_state,
+    release,
+    run_id,
+)
 
 CAP = 3 * rdp_micro(release(), 2, 8)
 DAYS = 30

@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from governance.service.fields import FIELDS, LONGEST_TEXT, plain
-from governance.service.logs import LONGEST_LINE, LineFormatter
+from governance.runtime.log_fields import FIELDS, LONGEST_TEXT, plain
+from governance.runtime.logs import LONGEST_LINE, LineFormatter
 
 FORMATTER = LineFormatter()
 ALWAYS = {"timestamp", "level", "logger", "event"}

@@ -16,8 +16,13 @@ from governance.audit.log import AuditLog
 from governance.audit.merkle import leaf_hash, verify_consistency, verify_inclusion
 from governance.audit.verify import verify_export
 from governance.errors import LogFault
-from tests.support.state import ORIGIN, audit_log, event, node_state
-from tests.support.tree import reference_root
+from tests.support.ledger_and_log import (
+    ORIGIN,
+    audit_log,
+    event,
+    node_state,
+)
+from tests.support.reference_merkle import reference_root
 
 
 class LogMachine(RuleBasedStateMachine):

@@ -10,18 +10,23 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from protocols.errors import ProtocolFault, Refusal
-from protocols.mechanism import Mechanism
-from protocols.private_sum.country import CountryRun
+from protocols.numerics.mechanism import Mechanism
+from protocols.private_sum.coordinator_round import OpenedSum
 from protocols.private_sum.country_round import NOTHING
+from protocols.private_sum.country_run import CountryRun
 from protocols.private_sum.messages import (
     SEALED_BYTES,
     SHARE_BYTES,
     parted,
     read_request,
 )
-from protocols.private_sum.opening import OpenedSum
 from protocols.proto.round_pb2 import Answer, Reply
-from tests.support.federation import MODEL, TRAIN, World, view_of
+from tests.support.protocol_world import (
+    MODEL,
+    TRAIN,
+    World,
+    view_of,
+)
 
 WIDTHS = {21: 1_000, 32: 10**6, 64: 10**9}
 """Lane bits, and a public bound on patients that asks for them."""

@@ -10,14 +10,14 @@ from hypothesis.stateful import run_state_machine_as_test
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum import country_round, ratchet
 from protocols.private_sum.context import RunTerms
+from protocols.private_sum.coordinator_round import CoordinatorRound
+from protocols.private_sum.country_state import OpenRound, RunState
+from protocols.private_sum.country_view import OwnView
 from protocols.private_sum.messages import Request
-from protocols.private_sum.opening import CoordinatorRound
-from protocols.private_sum.state import OpenRound, RunState
-from protocols.private_sum.view import OwnView
 from protocols.proto.round_pb2 import Signed
 from tests.property.test_private_sum_liar_machine import Lying
 from tests.property.test_private_sum_machine import Lossy
-from tests.support.stations import Station
+from tests.support.durable_parties import Station
 
 answered, require_agreed = country_round.answered, country_round.require_agreed
 

@@ -16,12 +16,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from protocols.errors import ProtocolFault
 from protocols.private_sum.context import RunTerms
+from protocols.private_sum.coordinator_round import CoordinatorRound
 from protocols.private_sum.messages import read_request
-from protocols.private_sum.opening import CoordinatorRound
 from protocols.proto.round_pb2 import Assent, Reply, Signed
-from tests.support.federation import World, view_of
-from tests.support.liar import Liar, assent
-from tests.support.stations import ENDLESS, UNHURRIED, Station, shapes, total
+from tests.support.durable_parties import (
+    ENDLESS,
+    UNHURRIED,
+    Station,
+    shapes,
+    total,
+)
+from tests.support.lying_coordinator import Liar, assent
+from tests.support.protocol_world import World, view_of
 
 Chosen = tuple[str, ...]
 Place = tuple[int, bytes]

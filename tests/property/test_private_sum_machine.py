@@ -15,10 +15,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from protocols.errors import ProtocolFault
 from protocols.private_sum.context import RunTerms
-from protocols.private_sum.country import CountryRun
-from protocols.private_sum.opening import OpenedSum
-from tests.support.federation import ZEROS, World, view_of
-from tests.support.stations import SET_UP, UNHURRIED, Lead, Station, shapes, total
+from protocols.private_sum.coordinator_round import OpenedSum
+from protocols.private_sum.country_run import CountryRun
+from tests.support.durable_parties import (
+    SET_UP,
+    UNHURRIED,
+    Lead,
+    Station,
+    shapes,
+    total,
+)
+from tests.support.protocol_world import ZEROS, World, view_of
 
 STEPS = ("contribute", "agree", "answer")
 picks = st.lists(st.integers(0, 40), min_size=1, max_size=12)

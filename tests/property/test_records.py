@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.errors import RecordFault
-from client.records.consent import read_opt_outs
 from client.records.csv_source import CsvSource
 from client.records.dictionary import DataDictionary, read_dictionary
+from client.records.opt_outs import read_opt_outs
 
 T = TypeVar("T")
 DICTIONARY = DataDictionary.model_validate(

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
-from protocols.lattice import pack, unpack
-from protocols.mechanism import Mechanism, Rounding
-from protocols.rounding import round_contributions, round_each
+from protocols.numerics.mechanism import Mechanism, Rounding
+from protocols.numerics.packing import pack, unpack
+from protocols.numerics.rounding import round_contributions, round_each
 
 MECHANISMS = st.builds(
     Mechanism,

@@ -1,7 +1,7 @@
 """The two branches of the rounding bound against exact arithmetic, and what conditioning gives.
 
-The proof is in `protocols.rounding`; here the law of a rounded norm is worked out in full, by
-adding up all ways to round, so that no chance is left in the test.
+The proof is in `protocols.numerics.rounding`; here the law of a rounded norm is worked out in full,
+by adding up all ways to round, so that no chance is left in the test.
 """
 
 import itertools
@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from protocols import rounding
-from protocols.mechanism import ROUNDING_BETA, Mechanism
-from protocols.rounding import MOST_DRAWS, round_each
+from protocols.numerics import rounding
+from protocols.numerics.mechanism import ROUNDING_BETA, Mechanism
+from protocols.numerics.rounding import MOST_DRAWS, round_each
 
 COORDINATES = st.lists(
     st.fractions(0, 40, max_denominator=16) | st.just(Fraction(1, 2)), min_size=1, max_size=9

@@ -16,9 +16,20 @@ from numpy.typing import NDArray
 
 from client.tasks import mlp
 from client.tasks.mlp import factors
-from protocols.factors import Factors, factored_scale, round_factors, squared_norms
-from protocols.mechanism import Mechanism, Rounding
-from protocols.separate import MANTISSA, grid_bits, grid_product, matrix_on_grid, rows_on_grid
+from protocols.numerics.factored_rounding import (
+    Factors,
+    factored_scale,
+    round_factors,
+    squared_norms,
+)
+from protocols.numerics.mechanism import Mechanism, Rounding
+from protocols.numerics.rowwise_products import (
+    MANTISSA,
+    grid_bits,
+    grid_product,
+    matrix_on_grid,
+    rows_on_grid,
+)
 from protocols.tasks import Family
 
 Floats = NDArray[np.float64]

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from client.records.cohort import Cohort
 from client.tasks.trainers import patient_gradients
-from protocols.encoding import canonical_json
 from protocols.errors import ProtocolFault
-from protocols.rounding import round_each
+from protocols.numerics.rounding import round_each
 from protocols.tasks import Family, Feature, FeatureKind, Missing
 from protocols.tasks.features import DECIMAL, parse_number
 from protocols.tasks.layout import (
@@ -21,6 +20,7 @@ from protocols.tasks.layout import (
     vector_from_bytes,
     vector_to_bytes,
 )
+from protocols.wire.encoding import canonical_json
 from server.learning.estimates import nearest_counts
 from server.learning.optimiser import OptimiserState
 from tests.support.patients import FEATURES, entropy, glm, release, score_counts

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.nodes import Federation
+from tests.support.node_federation import Federation
 
 
 @pytest.fixture

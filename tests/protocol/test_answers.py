@@ -9,9 +9,9 @@ import pytest
 
 from keys.identity import SigningKey
 from protocols.errors import ReasonCode
+from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum, VoidRound
 from protocols.private_sum.country_round import NOTHING
 from protocols.private_sum.messages import SEALED_BYTES
-from protocols.private_sum.opening import CoordinatorRound, OpenedSum, VoidRound
 from protocols.proto.round_pb2 import (
     PHASE_AGREE,
     PHASE_ANSWER,
@@ -20,8 +20,8 @@ from protocols.proto.round_pb2 import (
     Reply,
     RequestBody,
 )
-from protocols.signed import serialise
-from tests.support.federation import (
+from protocols.wire.signed_message import serialise
+from tests.support.protocol_world import (
     IDENTITIES,
     MODEL,
     World,

@@ -1,7 +1,7 @@
 """A liar that shows signatures, sets, heads and shares which are not what they should be.
 
 Every test drives real countries. It says what the liar could open of the round, by all that it
-holds (`tests.support.loot`), and presses every country for more before it ends.
+holds (`tests.support.adversary_state`), and presses every country for more before it ends.
 """
 
 import os
@@ -11,9 +11,9 @@ import pytest
 
 from keys.identity import SigningKey
 from protocols.errors import ReasonCode
+from protocols.private_sum.coordinator_round import CoordinatorRound
 from protocols.private_sum.country_round import NOTHING
 from protocols.private_sum.messages import SEALED_BYTES
-from protocols.private_sum.opening import CoordinatorRound
 from protocols.proto.round_pb2 import (
     PHASE_ANSWER,
     PHASE_CONTRIBUTE,
@@ -22,8 +22,16 @@ from protocols.proto.round_pb2 import (
     Reply,
     Signed,
 )
-from protocols.signed import COORDINATOR, serialise
-from tests.support.federation import (
+from protocols.wire.signed_message import COORDINATOR, serialise
+from tests.support.lying_coordinator import (
+    ROSTER,
+    WITHOUT_DK,
+    WITHOUT_EE,
+    Liar,
+    assent,
+    five,
+)
+from tests.support.protocol_world import (
     IDENTITIES,
     MODEL,
     World,
@@ -34,7 +42,6 @@ from tests.support.federation import (
     state_of,
     with_head,
 )
-from tests.support.liar import ROSTER, WITHOUT_DK, WITHOUT_EE, Liar, assent, five
 
 # ---- signatures that are not those of t members on exactly this set
 

@@ -15,8 +15,9 @@ from protocols.private_sum.country_round import NOTHING
 from protocols.private_sum.messages import MAC_BYTES, SEALED_BYTES, versions_digest
 from protocols.proto.round_pb2 import Answer, ContributionHead, Reply, RequestBody, Signed
 from protocols.proto.round_pb2 import DocumentVersions as Versions
-from protocols.signed import serialise
-from tests.support.federation import (
+from protocols.wire.signed_message import serialise
+from tests.support.lying_coordinator import WITHOUT_DK, WITHOUT_EE, five
+from tests.support.protocol_world import (
     IDENTITIES,
     MODEL,
     ZEROS,
@@ -28,7 +29,6 @@ from tests.support.federation import (
     state_of,
     with_head,
 )
-from tests.support.liar import WITHOUT_DK, WITHOUT_EE, five
 
 # ---- parts
 

@@ -18,17 +18,24 @@ from keys.composite import COMPOSITE_LABEL, CompositeSigningKey
 from keys.derive import labelled_hash
 from keys.identity import SigningKey
 from protocols.errors import ReasonCode, Refusal
-from protocols.private_sum.coordinator import CoordinatorRun
-from protocols.private_sum.country import CountryRun
+from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum
+from protocols.private_sum.coordinator_run import CoordinatorRun
+from protocols.private_sum.country_run import CountryRun
+from protocols.private_sum.country_view import OwnView
 from protocols.private_sum.messages import sign_request, write_request
-from protocols.private_sum.opening import CoordinatorRound, OpenedSum
-from protocols.private_sum.view import OwnView
 from protocols.proto.round_pb2 import Reply, RequestBody, Signed
 from protocols.proto.round_pb2 import Request as Envelope
-from protocols.signed import bind, serialise
+from protocols.wire.signed_message import bind, serialise
 from tests.support.documents import BOTH, COUNTRIES, both_key, node_keys
-from tests.support.federation import MODEL, TRAIN, World, refused, terms_of, versions_of
-from tests.support.nodes import Federation, code_of, last_refusal
+from tests.support.node_federation import Federation, code_of, last_refusal
+from tests.support.protocol_world import (
+    MODEL,
+    TRAIN,
+    World,
+    refused,
+    terms_of,
+    versions_of,
+)
 
 KEYS = {name: both_key(n) for n, name in enumerate(("coordinator", "AT", "BE", "CZ", "DK"), 1)}
 """Seeds are `number` twice, 32 bytes each."""

@@ -15,18 +15,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.holdings import Holdings
-from client.reception import SLOT_SECONDS, Reception, Slots
+from client.border.request_handler import SLOT_SECONDS, Reception, Slots
+from client.records.store import Holdings
 from client.tasks import trainers
 from governance.documents.study import Study
-from protocols import rounding
 from protocols.errors import ReasonCode, Refusal
-from protocols.private_sum.opening import OpenedSum
+from protocols.numerics import rounding
+from protocols.private_sum.coordinator_round import OpenedSum
 from protocols.tasks import TrainGlm, Training, TrainMlp
 from protocols.tasks.layout import vector_to_bytes
 from tests.support.documents import priced, study_fields
-from tests.support.nodes import Federation, code_of
-from tests.support.watching import Shapes, at_rest, watched
+from tests.support.node_federation import Federation, code_of
+from tests.support.observed_node import Shapes, at_rest, watched
 
 HOST, ABSENT = "DK", "PT"
 HEADER = "id,age,sex,disease\n"

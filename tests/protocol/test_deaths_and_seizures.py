@@ -10,10 +10,10 @@ import pytest
 
 from protocols.errors import ProtocolFault, ReasonCode
 from protocols.private_sum import ratchet
-from protocols.private_sum.country import CountryRun
-from protocols.private_sum.opening import OpenedSum, VoidRound
-from protocols.private_sum.state import RunState
-from tests.support.federation import (
+from protocols.private_sum.coordinator_round import OpenedSum, VoidRound
+from protocols.private_sum.country_run import CountryRun
+from protocols.private_sum.country_state import RunState
+from tests.support.protocol_world import (
     MODEL,
     ZEROS,
     World,

@@ -16,17 +16,22 @@ from opacus.accountants import create_accountant
 from opacus.accountants.utils import get_noise_multiplier
 from pydantic import ValidationError
 
-from governance.accounting import epsilon, noise_multiplier
+from governance.budget.accounting import epsilon, noise_multiplier
 from governance.documents.study import Study
 from protocols.errors import ReasonCode
-from protocols.mechanism import Mechanism, Scope
-from protocols.private_sum.opening import OpenedSum
+from protocols.numerics.mechanism import Mechanism, Scope
+from protocols.private_sum.coordinator_round import OpenedSum
 from protocols.tasks import TrainGlm
 from protocols.tasks.layout import vector_to_bytes
 from server.errors import OperationFault
-from server.studies import complete
+from server.services.study_checks import complete
 from tests.support.documents import study_fields
-from tests.support.nodes import Federation, Run, code_of, last_refusal
+from tests.support.node_federation import (
+    Federation,
+    Run,
+    code_of,
+    last_refusal,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:Optimal order is the:UserWarning")
 

@@ -14,9 +14,15 @@ from numpy.typing import NDArray
 
 from protocols.errors import ProtocolFault, Refusal
 from protocols.private_sum.context import RunTerms
-from protocols.private_sum.country import CountryRun
-from protocols.private_sum.opening import CoordinatorRound, OpenedSum, VoidRound
-from tests.support.federation import MODEL, TRAIN, World, terms_of, view_of
+from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum, VoidRound
+from protocols.private_sum.country_run import CountryRun
+from tests.support.protocol_world import (
+    MODEL,
+    TRAIN,
+    World,
+    terms_of,
+    view_of,
+)
 
 SET_UP = ("bundle", "encapsulate", "confirm")
 FATES: tuple[tuple[str, ...], ...] = (

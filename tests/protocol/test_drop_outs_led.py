@@ -9,12 +9,12 @@ from itertools import combinations
 import pytest
 
 from keys.identity import SigningKey
-from protocols.private_sum.opening import OpenedSum, VoidRound
+from protocols.private_sum.coordinator_round import OpenedSum, VoidRound
 from protocols.proto.round_pb2 import Answer, Reply
-from protocols.signed import serialise
-from server.rounds import SetUpFailed
-from tests.support.carriers import Led
-from tests.support.federation import World, spoken, terms_of
+from protocols.wire.signed_message import serialise
+from server.runs.rounds import SetUpFailed
+from tests.support.direct_carrier import Led
+from tests.support.protocol_world import World, spoken, terms_of
 
 SET_UP = ("bundle", "encapsulate", "confirm")
 STAGES = ("contribute", "agree", "answer")

@@ -9,7 +9,7 @@ import pytest
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum import country_round, shares
 from protocols.private_sum.contribution import seed_key
-from protocols.private_sum.country import CountryRun
+from protocols.private_sum.country_run import CountryRun
 from protocols.private_sum.masking import Masker
 from protocols.proto.round_pb2 import (
     PHASE_ANSWER,
@@ -17,7 +17,7 @@ from protocols.proto.round_pb2 import (
     Reply,
     RequestBody,
 )
-from tests.support.federation import (
+from tests.support.protocol_world import (
     COUNT,
     MODEL,
     TRAIN,

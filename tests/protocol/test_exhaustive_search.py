@@ -2,8 +2,8 @@
 
 Every choice for up to five countries, every c and h, every number of honest countries that
 contribute (and with it every split over different models), the colluders signing what they like.
-What a country does is asked of a real one (`tests.support.search`); what a course opens is compared
-with what a liar holds who has played it, and with the values that went in.
+What a country does is asked of a real one (`tests.support.exhaustive_search`); what a course opens
+is compared with what a liar holds who has played it, and with the values that went in.
 """
 
 import random
@@ -12,7 +12,15 @@ import pytest
 
 from protocols.private_sum import country_round
 from protocols.private_sum.context import RunTerms
-from tests.support.search import Found, Setting, Table, courses, opens, played, searched
+from tests.support.exhaustive_search import (
+    Found,
+    Setting,
+    Table,
+    courses,
+    opens,
+    played,
+    searched,
+)
 
 SIZES = [(n, c, h) for n in range(2, 6) for c in range(n - 1) for h in range(2, n - c + 1)]
 LARGE = [(6, c, h) for c in range(1, 5) for h in range(2, 7 - c)]

@@ -11,8 +11,8 @@ from blake3 import blake3
 
 from protocols.errors import ProtocolFault
 from protocols.private_sum import shares
+from protocols.private_sum.coordinator_round import OpenedSum, VoidRound
 from protocols.private_sum.country_round import NOTHING
-from protocols.private_sum.opening import OpenedSum, VoidRound
 from protocols.proto.round_pb2 import (
     PHASE_ANSWER,
     PHASE_CONTRIBUTE,
@@ -20,8 +20,13 @@ from protocols.proto.round_pb2 import (
     ContributionHead,
     Reply,
 )
-from protocols.signed import COORDINATOR, ROSTER, bind, serialise
-from tests.support.federation import (
+from protocols.wire.signed_message import (
+    COORDINATOR,
+    ROSTER,
+    bind,
+    serialise,
+)
+from tests.support.protocol_world import (
     IDENTITIES,
     MODEL,
     TRAIN,

@@ -17,7 +17,7 @@ from governance.errors import DocumentFault
 from governance.trust.view import Floor
 from keys.identity import SigningKey
 from tests.support.documents import COUNTRIES, raw_key
-from tests.support.nodes import Federation
+from tests.support.node_federation import Federation
 
 OLD, NEW, THIRD, THIEF = (raw_key(number) for number in (100, 200, 300, 666))
 

@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from client.door import Door
+from client.border.door import Door
 from client.tasks import registry
 from client.tasks.registry import Assignment
 from governance.documents.study import Study
 from protocols.errors import ReasonCode
-from protocols.mechanism import SMALLEST_NOISE_STD, Scope
-from protocols.noise import DiscreteGaussian
-from protocols.private_sum.country import CountryRun
-from protocols.private_sum.opening import OpenedSum
+from protocols.numerics.mechanism import SMALLEST_NOISE_STD, Scope
+from protocols.numerics.noise import DiscreteGaussian
+from protocols.private_sum.coordinator_round import OpenedSum
+from protocols.private_sum.country_run import CountryRun
 from protocols.tasks import Training
 from protocols.tasks.features import FloatArray
 from protocols.tasks.layout import vector_to_bytes
@@ -40,8 +40,8 @@ from tests.support.local_mode import (
     payload_of,
     unequal,
 )
-from tests.support.nodes import Federation, code_of, last_refusal
-from tests.support.trainings import RATE, led
+from tests.support.node_federation import Federation, code_of, last_refusal
+from tests.support.training_studies import RATE, led
 
 
 @pytest.fixture

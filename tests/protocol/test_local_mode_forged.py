@@ -8,12 +8,12 @@ import pytest
 
 from governance.documents.study import Study
 from governance.policy.assessment import Act, assess
-from protocols.mechanism import SMALLEST_NOISE_STD, Scope
+from protocols.numerics.mechanism import SMALLEST_NOISE_STD, Scope
 from protocols.tasks import TASK_KINDS
 from tests.support.documents import priced
 from tests.support.local_mode import FLOOR, GLM, ROUNDS, unequal
-from tests.support.nodes import Federation, code_of, last_refusal
-from tests.support.trainings import drafted, proposed
+from tests.support.node_federation import Federation, code_of, last_refusal
+from tests.support.training_studies import drafted, proposed
 
 
 @pytest.fixture

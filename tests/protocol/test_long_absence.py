@@ -6,15 +6,15 @@ from datetime import timedelta
 import pytest
 
 from client.node import Node
-from client.standing import Link
+from client.status.summary import Link
 from governance.audit.events import EventKind
 from governance.documents.study import Study
 from governance.errors import DocumentFault
-from governance.trust.files import write_atomic
+from governance.runtime.files import write_atomic
 from governance.trust.layout import TOP_LIFE
 from protocols.errors import ReasonCode
 from tests.support.documents import COUNTRIES, DAY
-from tests.support.nodes import Federation, code_of
+from tests.support.node_federation import Federation, code_of
 
 WEEK, MONTH = 7 * DAY, 31 * DAY
 PRESENT = ("DK", "NO", "PT")

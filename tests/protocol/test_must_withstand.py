@@ -16,12 +16,13 @@ from keys.hybrid import encapsulate
 from keys.identity import SigningKey
 from protocols.errors import ProtocolFault, ReasonCode, Refusal
 from protocols.private_sum import setup
-from protocols.private_sum.coordinator import CoordinatorRun
-from protocols.private_sum.country import CountryRun
-from protocols.private_sum.opening import CoordinatorRound
+from protocols.private_sum.coordinator_round import CoordinatorRound
+from protocols.private_sum.coordinator_run import CoordinatorRun
+from protocols.private_sum.country_run import CountryRun
 from protocols.proto.round_pb2 import Bundle, Encapsulations, Reply, RequestBody
-from protocols.signed import serialise
-from tests.support.federation import (
+from protocols.wire.signed_message import serialise
+from tests.support.lying_coordinator import ROSTER, Liar, five
+from tests.support.protocol_world import (
     COORDINATOR_KEY,
     IDENTITIES,
     MODEL,
@@ -36,7 +37,6 @@ from tests.support.federation import (
     versions_of,
     view_of,
 )
-from tests.support.liar import ROSTER, Liar, five
 
 # ---- the set-up
 

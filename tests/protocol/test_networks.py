@@ -9,19 +9,27 @@ import pytest
 import torch
 from torch import nn
 
-from client.tasks.series import series_conv
+from client.tasks.series_conv import series_conv
 from governance.documents.study import Study
 from protocols.errors import ReasonCode
 from protocols.tasks.features import FloatArray
 from protocols.tasks.tensors import split
-from server.lead import Outcome
-from tests.support import trainings
+from server.runs.procedure import Outcome
+from tests.support import training_studies
 from tests.support.documents import priced
-from tests.support.nodes import Federation, code_of, last_refusal
-from tests.support.trainings import RATE, drafted, led, proposed
+from tests.support.node_federation import Federation, code_of, last_refusal
+from tests.support.training_studies import (
+    RATE,
+    drafted,
+    led,
+    proposed,
+)
 
 ROUNDS, WIDTH = 5, 3
-MLP, MODULE = trainings.MLP | {"rounds": ROUNDS}, trainings.MODULE | {"rounds": ROUNDS}
+MLP, MODULE = (
+    training_studies.MLP | {"rounds": ROUNDS},
+    training_studies.MODULE | {"rounds": ROUNDS},
+)
 
 
 @pytest.fixture

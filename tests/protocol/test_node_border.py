@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from client.door import Door
-from client.floor import CohortFloor
+from client.border.cohort_floor import CohortFloor
+from client.border.door import Door
+from client.border.failpoints import unwatched
+from client.border.outbox import Outbox
+from client.border.request_handler import Slots
 from client.node import Node
-from client.outbox import Outbox
-from client.reception import Slots
 from client.settings import NodeSettings
-from client.steps import unwatched
 from protocols.proto.round_pb2 import Reply
-from tests.support.nodes import Federation, code_of, records
+from tests.support.node_federation import Federation, code_of, records
 
 ROOM = Path(__file__).parents[2] / "client"
 REACHES_OUT = {"grpc", "socket", "http", "urllib", "requests", "httpx", "smtplib", "ftplib"}
@@ -145,7 +145,7 @@ def importers(names: set[str]) -> set[str]:
 
 def test_only_three_files_hold_a_channel() -> None:
     """The Flower client, the daemon that dials for it, and the commands; nothing that computes."""
-    assert importers({"protocols.channel"}) == {"fleet.py", "daemon.py", "cli.py"}
+    assert importers({"protocols.wire.channel"}) == {"fleet.py", "daemon.py", "cli.py"}
     assert importers(REACHES_OUT) == {"fleet.py"}
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from client.identities import FORMER, NEXT, Identities
+from client.commands.rotate_keys import rotate_keys
+from client.credentials.identity_keys import FORMER, NEXT, Identities
 from client.node import Node
-from client.rotation import rotate_keys
 from governance.audit.events import EventKind
 from governance.documents.permit import NodeKeys
 from governance.documents.study import Study
@@ -23,7 +23,12 @@ from keys.store import KeyStore
 from protocols.errors import ReasonCode
 from tests.support.documents import COUNTRIES, node_keys, raw_key
 from tests.support.keystore import PASSPHRASE, cheap_store
-from tests.support.nodes import Federation, Run, code_of, last_refusal
+from tests.support.node_federation import (
+    Federation,
+    Run,
+    code_of,
+    last_refusal,
+)
 
 OLD = raw_key(1_000)
 

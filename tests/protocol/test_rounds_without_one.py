@@ -8,11 +8,11 @@ import pytest
 
 from governance.documents.study import Study
 from protocols.errors import ReasonCode
-from protocols.private_sum.opening import CoordinatorRound, OpenedSum, VoidRound
+from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum, VoidRound
 from protocols.tasks.layout import vector_to_bytes
 from tests.support.documents import COUNTRIES, training_fields
-from tests.support.nodes import Federation, Run, code_of
-from tests.support.silence import CountedSilence
+from tests.support.node_federation import Federation, Run, code_of
+from tests.support.zero_noise import CountedSilence
 
 REST = ("DK", "EE", "NO")
 ROUNDS = 4

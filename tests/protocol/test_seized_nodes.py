@@ -8,9 +8,14 @@ its own part, and no other country's, and that only once t shares are there.
 
 import pytest
 
-from protocols.private_sum.opening import CoordinatorRound
-from tests.support.federation import state_of
-from tests.support.liar import ROSTER, WITHOUT_DK, Liar, five
+from protocols.private_sum.coordinator_round import CoordinatorRound
+from tests.support.lying_coordinator import (
+    ROSTER,
+    WITHOUT_DK,
+    Liar,
+    five,
+)
+from tests.support.protocol_world import state_of
 
 
 def seize_all(liar: Liar) -> None:

@@ -11,7 +11,7 @@ from keys.hybrid import MLKEM_CIPHERTEXT_BYTES, HybridKey, encapsulate
 from keys.identity import SigningKey
 from protocols.errors import ProtocolFault, ReasonCode, Refusal
 from protocols.private_sum import setup
-from protocols.private_sum.country import CountryRun
+from protocols.private_sum.country_run import CountryRun
 from protocols.private_sum.messages import MAC_BYTES
 from protocols.proto.round_pb2 import (
     PHASE_CONFIRM,
@@ -22,8 +22,8 @@ from protocols.proto.round_pb2 import (
     Reply,
     RequestBody,
 )
-from protocols.signed import serialise
-from tests.support.federation import (
+from protocols.wire.signed_message import serialise
+from tests.support.protocol_world import (
     IDENTITIES,
     MODEL,
     ZEROS,

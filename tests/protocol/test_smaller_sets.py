@@ -1,7 +1,7 @@
 """A liar and the sums of fewer countries than the roster: who signs what, and what that opens.
 
 Every test drives real countries. It says what the liar could open of the round, by all that it
-holds (`tests.support.loot`), and presses every country for more before it ends.
+holds (`tests.support.adversary_state`), and presses every country for more before it ends.
 """
 
 import os
@@ -10,14 +10,21 @@ from collections.abc import Callable
 import pytest
 
 from protocols.errors import ReasonCode, Refusal
-from protocols.private_sum.opening import CoordinatorRound, OpenedSum, VoidRound
+from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum, VoidRound
 from protocols.proto.round_pb2 import (
     Answer,
     ContributionHead,
     Reply,
 )
-from protocols.signed import serialise
-from tests.support.federation import (
+from protocols.wire.signed_message import serialise
+from tests.support.lying_coordinator import (
+    ROSTER,
+    WITHOUT_DK,
+    WITHOUT_EE,
+    Liar,
+    five,
+)
+from tests.support.protocol_world import (
     IDENTITIES,
     MODEL,
     ZEROS,
@@ -26,7 +33,6 @@ from tests.support.federation import (
     spoken,
     state_of,
 )
-from tests.support.liar import ROSTER, WITHOUT_DK, WITHOUT_EE, Liar, five
 
 
 def four() -> Liar:

@@ -1,7 +1,8 @@
 """Which tests show that the private sum withstands what it must, and each threat to a sum.
 
 The lines are those of the design's list and of the table of threats, the tests go by name. Most
-play an attack with real countries and assert what a liar could open (`tests.support.liar`).
+play an attack with real countries and assert what a liar could open
+(`tests.support.lying_coordinator`).
 """
 
 import re

@@ -7,15 +7,22 @@ from datetime import timedelta
 import pytest
 
 from governance.trust import signing
-from protocols.private_sum.desk import Unpublished
+from protocols.private_sum.coordinator_view import Unpublished
 from protocols.private_sum.messages import versions_digest
 from protocols.proto.round_pb2 import Bundle, ContributionHead, DocumentVersions, Reply
-from protocols.signed import serialise
-from server.rounds import CATCHING_UP, Conductor, SetUpFailed
-from tests.support.carriers import Led
-from tests.support.federation import IDENTITIES, MODEL, ZEROS, World, spoken, versions_of
-from tests.support.nodes import Federation, Run
-from tests.support.offices import NodesCarrier
+from protocols.wire.signed_message import serialise
+from server.runs.rounds import CATCHING_UP, Conductor, SetUpFailed
+from tests.support.coordinator_services import NodesCarrier
+from tests.support.direct_carrier import Led
+from tests.support.node_federation import Federation, Run
+from tests.support.protocol_world import (
+    IDENTITIES,
+    MODEL,
+    ZEROS,
+    World,
+    spoken,
+    versions_of,
+)
 
 LIAR = "EE"
 CLAIMS = {

@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 
 from client.tasks.local import Descent
 from client.tasks.registry import Assignment
-from governance.accounting import calibrate, epsilon
-from protocols.mechanism import Mechanism
-from protocols.noise import DiscreteGaussian
+from governance.budget.accounting import calibrate, epsilon
+from protocols.numerics.mechanism import Mechanism
+from protocols.numerics.noise import DiscreteGaussian
 from protocols.tasks import TrainGlm
 from protocols.tasks.features import FloatArray
 from server.learning.optimiser import OptimiserState, step
-from server.studies import complete
+from server.services.study_checks import complete
 from tests.support.local_mode import GLM, unequal
-from tests.support.nodes import records as csv_of
+from tests.support.node_federation import records as csv_of
 from tests.support.patients import FEATURES, columns, glm, records
-from tests.support.trainings import drafted, led, proposed
+from tests.support.training_studies import drafted, led, proposed
 
 pytestmark = pytest.mark.statistical
 

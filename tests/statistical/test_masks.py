@@ -13,10 +13,15 @@ from scipy.stats import chi2
 
 from protocols.private_sum import country_round, ratchet
 from protocols.private_sum.contribution import seed_key
+from protocols.private_sum.coordinator_round import CoordinatorRound
 from protocols.private_sum.masking import WORDS_DTYPE, Masker
-from protocols.private_sum.opening import CoordinatorRound
 from protocols.proto.round_pb2 import Reply
-from tests.support.federation import MODEL, TRAIN, World, state_of
+from tests.support.protocol_world import (
+    MODEL,
+    TRAIN,
+    World,
+    state_of,
+)
 
 pytestmark = pytest.mark.statistical
 

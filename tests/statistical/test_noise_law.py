@@ -10,9 +10,9 @@ import opendp.prelude as dp
 import pytest
 from scipy.stats import chi2
 
-from protocols.mechanism import Mechanism
-from protocols.noise import DiscreteGaussian
-from protocols.rounding import poisson_sample, round_each
+from protocols.numerics.mechanism import Mechanism
+from protocols.numerics.noise import DiscreteGaussian
+from protocols.numerics.rounding import poisson_sample, round_each
 
 FALSE_ALARM = 1e-9
 DEVIATIONS = 6.5

@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from scipy.linalg import hadamard
 from scipy.stats import binom
 
-from governance.accounting import epsilon
-from protocols.mechanism import Mechanism
-from protocols.noise import DiscreteGaussian
-from protocols.private_sum.opening import OpenedSum
-from protocols.rounding import round_contributions
-from tests.support.federation import MODEL, World, terms_of
+from governance.budget.accounting import epsilon
+from protocols.numerics.mechanism import Mechanism
+from protocols.numerics.noise import DiscreteGaussian
+from protocols.numerics.rounding import round_contributions
+from protocols.private_sum.coordinator_round import OpenedSum
+from tests.support.protocol_world import MODEL, World, terms_of
 
 pytestmark = pytest.mark.statistical
 

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from protocols.mechanism import Mechanism
-from protocols.noise import DiscreteGaussian, NoiseSource
-from protocols.private_sum.opening import OpenedSum
-from protocols.rounding import round_contributions
-from tests.support.federation import MODEL, TRAIN, World
+from protocols.numerics.mechanism import Mechanism
+from protocols.numerics.noise import DiscreteGaussian, NoiseSource
+from protocols.numerics.rounding import round_contributions
+from protocols.private_sum.coordinator_round import OpenedSum
+from tests.support.protocol_world import MODEL, TRAIN, World
 
 pytestmark = pytest.mark.statistical
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import protocols.rounding
-from protocols.lattice import pack
-from protocols.noise import NoiseSource
+import protocols.numerics.rounding
+from protocols.numerics.noise import NoiseSource
+from protocols.numerics.packing import pack
 from protocols.private_sum.contribution import CHECK_COORDINATES
-from protocols.private_sum.country import CountryRun
+from protocols.private_sum.country_run import CountryRun
 from protocols.tasks.features import Feature, FeatureKind
 
 TELLING = 8
@@ -126,7 +126,7 @@ class Listener:
 
     def listen(self, patch: pytest.MonkeyPatch) -> None:
         """Overhear rounding and contributions, of every country in this process."""
-        rounded, contributed = protocols.rounding.round_each, CountryRun.contribute
+        rounded, contributed = protocols.numerics.rounding.round_each, CountryRun.contribute
 
         def rounding(vectors: Any, mechanism: Any, **more: Any) -> Any:
             made = rounded(vectors, mechanism, **more)
@@ -148,7 +148,7 @@ class Listener:
                 self.canaries.words(f"{name}, packed", packed)
             return contributed(run, frame, values, noise)
 
-        patch.setattr(protocols.rounding, "round_each", rounding)
+        patch.setattr(protocols.numerics.rounding, "round_each", rounding)
         patch.setattr(CountryRun, "contribute", contributing)
 
 

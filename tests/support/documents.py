@@ -19,7 +19,7 @@ from governance.trust.state import State, target_name
 from governance.trust.view import Floor, TrustedView
 from keys.composite import CompositeSigningKey
 from keys.identity import SigningKey
-from protocols.mechanism import Mechanism
+from protocols.numerics.mechanism import Mechanism
 
 NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

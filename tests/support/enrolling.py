@@ -13,10 +13,10 @@ from keys.certificates import (
 )
 from keys.identity import SigningKey
 from keys.succession import AuthorityLine
-from protocols.invitation import Invitation, Statement
 from protocols.proto.exchange_pb2 import EnrolRequest
-from server.enrolment import EnrolmentDesk
-from server.register import Authorities, CertificateRegister
+from protocols.wire.invitation import Invitation, Statement
+from server.membership.certificates import Authorities, CertificateRegister
+from server.membership.enrolment import EnrolmentDesk
 
 Noted = list[tuple[EventKind, str]]
 

@@ -7,20 +7,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from governance.documents.study import Study
-from protocols.private_sum.opening import OpenedSum
+from protocols.private_sum.coordinator_round import OpenedSum
 from protocols.tasks import Training
 from protocols.tasks.layout import vector_to_bytes
-from tests.support import trainings
+from tests.support import training_studies
 from tests.support.documents import priced
-from tests.support.nodes import Federation, Run, records
-from tests.support.trainings import drafted, proposed
+from tests.support.node_federation import Federation, Run, records
+from tests.support.training_studies import drafted, proposed
 
 KINDS = ("train/glm", "train/mlp", "train/module")
 ROUNDS, STEPS, COUNTRIES = 2, 3, 4
 SIZES = {"DK": 60, "EE": 100, "NO": 81, "PT": 79}
 FLOOR = "cohort-floor"
 LOCAL = {"rounds": ROUNDS, "local": {"steps": STEPS}}
-GLM, MLP, MODULE = trainings.GLM | LOCAL, trainings.MLP | LOCAL, trainings.MODULE | LOCAL
+GLM, MLP, MODULE = (
+    training_studies.GLM | LOCAL,
+    training_studies.MLP | LOCAL,
+    training_studies.MODULE | LOCAL,
+)
 QUICK = {"rounds": 1}
 
 

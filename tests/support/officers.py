@@ -13,16 +13,13 @@ from typer.testing import CliRunner, Result
 from governance.documents.agreement import Agreement
 from governance.officer.cli import app
 from governance.officer.home import TRANSPORT_KEY, Identity, OfficerHome, create_home
-from governance.officer.own import read_own
+from governance.officer.own_documents import read_own
 from governance.trust.bundle import CountryBundle, CountryDocuments
 from keys.certificates import Role, TransportAuthority, new_transport_key, public_pem
 from keys.errors import PratiqueError
 from keys.identity import SigningKey
 from keys.store import KeyStore
-from protocols.channel import LinkFault
-from protocols.encoding import digest
 from protocols.errors import ProtocolFault
-from protocols.invitation import Invitation, enrolment_fingerprint
 from protocols.proto.exchange_pb2 import (
     EnrolReply,
     EnrolRequest,
@@ -30,6 +27,9 @@ from protocols.proto.exchange_pb2 import (
     RenewRequest,
     SubmitRequest,
 )
+from protocols.wire.channel import LinkFault
+from protocols.wire.encoding import digest
+from protocols.wire.invitation import Invitation, enrolment_fingerprint
 from tests.support.documents import NOW, Papers, agreement_fields
 
 PASSPHRASE = "four random words here"
@@ -259,8 +259,8 @@ def sit_down(
     keyboard = Keyboard(folder, exchange)
     keyboard.passphrase_file.write_text(PASSPHRASE + "\n")
     keyboard.passphrase_file.chmod(0o600)
-    monkeypatch.setattr("governance.officer.opening.dial", lambda *_, **__: exchange)
-    monkeypatch.setattr("governance.officer.opening.utc_now", lambda: keyboard.now)
+    monkeypatch.setattr("governance.officer.unlock.dial", lambda *_, **__: exchange)
+    monkeypatch.setattr("governance.officer.unlock.utc_now", lambda: keyboard.now)
     return keyboard
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from client.records.cohort import Cohort
-from client.records.report import QualityReport
+from client.records.quality_report import QualityReport
 from client.records.source import RecordedFeature, Records
 from client.tasks.evaluate import evaluation_counts
-from protocols.mechanism import Mechanism
+from protocols.numerics.mechanism import Mechanism
 from protocols.tasks import Family, Feature, Predictor, TrainGlm, TrainMlp, TrainModule
 from protocols.tasks.features import FloatArray
 

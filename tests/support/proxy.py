@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Self
 
-from tests.support.fleet import LOOPBACK, LoopThread
+from tests.support.exchange_server import LOOPBACK, LoopThread
 
 SEGMENT = 16 * 2**10
 """Most bytes that are forwarded at once; every chance below is for each of these."""

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from governance.accounting import epsilon
+from governance.budget.accounting import epsilon
 from governance.documents.agreement import Agreement
 from governance.documents.reading import read_document
 from governance.documents.study import Study
-from protocols.mechanism import Scope
+from protocols.numerics.mechanism import Scope
 from protocols.tasks.local import LocalMode
-from server.studies import complete
+from server.services.study_checks import complete
 from tests.support.documents import agreement_fields
 
 ROOT = Path(__file__).parents[2]

@@ -9,15 +9,15 @@ import yaml
 from pydantic import TypeAdapter
 
 from client.settings import NodeSettings
-from client.tasks.modules import registered
+from client.tasks.module_registry import registered
 from client.tasks.trainers import trainer_for
-from governance.accounting import epsilon
+from governance.budget.accounting import epsilon
 from governance.documents.agreement import Agreement
 from governance.documents.reading import read_document
 from governance.documents.study import Study
-from protocols.mechanism import Rounding
+from protocols.numerics.mechanism import Rounding
 from protocols.tasks import Feature, Task, TrainModule
-from server.studies import complete
+from server.services.study_checks import complete
 from tests.support.documents import agreement_fields
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -25,19 +25,19 @@ from keys.composite import CompositeSigningKey
 from keys.derive import derive_key, frame, labelled_hash
 from keys.hybrid import HybridKey, HybridPublic
 from keys.sealing import seal
-from protocols.encoding import canonical_json, digest
-from protocols.lattice import pack
+from protocols.numerics.packing import pack
 from protocols.private_sum import country_setup, shares
 from protocols.private_sum.contribution import seed_key
-from protocols.private_sum.country import CountryRun
+from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum
+from protocols.private_sum.country_run import CountryRun
 from protocols.private_sum.masking import Masker
 from protocols.private_sum.messages import versions_digest
-from protocols.private_sum.opening import CoordinatorRound, OpenedSum
 from protocols.private_sum.ratchet import advance, confirmation, first_link, mask_key, sealing_key
 from protocols.private_sum.setup import ordered, pair_secret, transcript
 from protocols.proto.round_pb2 import ContributionHead, Reply
-from protocols.signed import bind, serialise
-from tests.support.federation import (
+from protocols.wire.encoding import canonical_json, digest
+from protocols.wire.signed_message import bind, serialise
+from tests.support.protocol_world import (
     COORDINATOR_KEY,
     IDENTITIES,
     World,

@@ -12,11 +12,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from keys.identity import SigningKey
-from protocols.mechanism import Mechanism as OurMechanism
+from protocols.numerics.mechanism import Mechanism as OurMechanism
 from protocols.private_sum.context import RunTerms
-from protocols.private_sum.opening import CoordinatorRound
+from protocols.private_sum.coordinator_round import CoordinatorRound
 from protocols.proto import round_pb2 as pb
-from tests.support.federation import COORDINATOR_KEY, IDENTITIES, MODEL, World, retold, versions_of
+from tests.support.protocol_world import (
+    COORDINATOR_KEY,
+    IDENTITIES,
+    MODEL,
+    World,
+    retold,
+    versions_of,
+)
 from tests.vectors.derivations import Mechanism, Terms
 from tests.vectors.independent import Country
 

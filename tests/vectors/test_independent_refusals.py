@@ -9,9 +9,16 @@ from collections.abc import Callable
 import pytest
 
 from keys.identity import SigningKey
-from protocols.mechanism import Scope
+from protocols.numerics.mechanism import Scope
 from protocols.proto import round_pb2 as pb
-from tests.support.federation import COUNT, IDENTITIES, TRAIN, parts_of, retold, spoken
+from tests.support.protocol_world import (
+    COUNT,
+    IDENTITIES,
+    TRAIN,
+    parts_of,
+    retold,
+    spoken,
+)
 from tests.vectors.derivations import ENCAPSULATE, No, bind, taken_apart
 from tests.vectors.seat import (
     CIPHERTEXT,

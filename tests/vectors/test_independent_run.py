@@ -8,13 +8,21 @@ import pytest
 
 from keys.composite import CompositeSigningKey
 from protocols.errors import ProtocolFault, Refusal
-from protocols.mechanism import Rounding, Scope
-from protocols.private_sum.coordinator import CoordinatorRun
-from protocols.private_sum.country import CountryRun
-from protocols.private_sum.opening import CoordinatorRound, OpenedSum
-from protocols.private_sum.view import OwnView
+from protocols.numerics.mechanism import Rounding, Scope
+from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum
+from protocols.private_sum.coordinator_run import CoordinatorRun
+from protocols.private_sum.country_run import CountryRun
+from protocols.private_sum.country_view import OwnView
 from protocols.proto import round_pb2 as pb
-from tests.support.federation import COUNT, MODEL, NAMES, TRAIN, World, terms_of, versions_of
+from tests.support.protocol_world import (
+    COUNT,
+    MODEL,
+    NAMES,
+    TRAIN,
+    World,
+    terms_of,
+    versions_of,
+)
 from tests.vectors.derivations import composite_signer, written
 from tests.vectors.seat import (
     Alter,

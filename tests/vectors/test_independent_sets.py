@@ -10,9 +10,14 @@ import numpy as np
 import pytest
 
 from keys.identity import SigningKey
-from protocols.private_sum.opening import OpenedSum
+from protocols.private_sum.coordinator_round import OpenedSum
 from protocols.proto import round_pb2 as pb
-from tests.support.federation import IDENTITIES, parts_of, retold, spoken
+from tests.support.protocol_world import (
+    IDENTITIES,
+    parts_of,
+    retold,
+    spoken,
+)
 from tests.vectors.derivations import versions_digest
 from tests.vectors.seat import (
     ME,

@@ -14,7 +14,7 @@ from governance.audit.merkle import (
     verify_inclusion,
 )
 from governance.errors import LogFault
-from tests.support.vectors import vectors
+from tests.support.published_vectors import vectors
 
 PROOFS = "transparency-dev-merkle/testdata"
 

@@ -10,7 +10,7 @@ import pytest
 from governance.audit.note import NoteKey, open_note, sign_note
 from governance.errors import LogFault
 from keys.identity import SigningKey
-from tests.support.vectors import vectors
+from tests.support.published_vectors import vectors
 
 FILE = vectors("c2sp-notes", "signed-note.json")
 

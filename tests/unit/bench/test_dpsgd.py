@@ -24,7 +24,7 @@ from bench.dpsgd import (
     row_of,
     shortfalls,
 )
-from protocols.factors import squared_norms
+from protocols.numerics.factored_rounding import squared_norms
 
 SMALL = [(14, 1), (5, 7, 3, 1)]
 

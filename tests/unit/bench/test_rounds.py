@@ -17,7 +17,7 @@ from client.records.cohort import check_fit
 from client.records.csv_source import CsvSource
 from client.records.dictionary import read_dictionary
 from governance.documents.study import Study
-from protocols.encoding import digest
+from protocols.wire.encoding import digest
 
 
 def test_the_study_is_a_real_one_of_ten_thousand_coordinates() -> None:

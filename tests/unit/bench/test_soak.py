@@ -80,7 +80,7 @@ def test_daemons_are_named_and_commands_are_not(tmp_path: Path) -> None:
     lines = (
         ["pratique-node", "up", "--home", "/x/n-DK"],
         ["pratique-node", "status", "--home", "/x/n-EE"],
-        ["python", "-m", "server.guard"],
+        ["python", "-m", "server.flower.bundle_guard"],
         ["something", "else"],
     )
     started = [

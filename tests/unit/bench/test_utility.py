@@ -10,7 +10,7 @@ import pytest
 
 from bench import heart, utility
 from bench.utility import DELTA, ROWS, SEEDS, Bench, Row, Scores, as_json, auc, shortfalls
-from governance.accounting import epsilon
+from governance.budget.accounting import epsilon
 
 NEEDS_DATA = pytest.mark.skipif(
     not heart.DEFAULT_FOLDER.is_dir(), reason="the heart-disease files are not beside the project"

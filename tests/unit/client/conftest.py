@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 
 from governance.documents.study import Study
-from tests.support.nodes import Federation
+from tests.support.node_federation import Federation
 
 
 @pytest.fixture(scope="session")

@@ -14,18 +14,24 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from client import cli
-from client.doctor import Finding, State
+from client.commands.doctor import Finding, State
 from client.home import NodeHome
-from client.restoring import Restored
-from client.standing import Link
-from governance.local import Desk
+from client.restore import Restored
+from client.status.summary import Link
+from governance.runtime.local_rpc import Desk
 from keys.certificates import TransportAuthority
 from keys.store import KeyStore
-from protocols.channel import LinkFault
 from protocols.proto.exchange_pb2 import EnrolReply
+from protocols.wire.channel import LinkFault
+from tests.support.joining_node import (
+    OFFICER,
+    WEEK,
+    ScriptedExchange,
+    files,
+    invitation,
+)
 from tests.support.keystore import PASSPHRASE
-from tests.support.newcomer import OFFICER, WEEK, ScriptedExchange, files, invitation
-from tests.support.nodes import Federation
+from tests.support.node_federation import Federation
 
 Words = list[str | Path]
 
@@ -33,7 +39,7 @@ Words = list[str | Path]
 @pytest.fixture(autouse=True)
 def quick_scrypt(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key store that opens at once: its cost is tested with the store."""
-    monkeypatch.setattr("client.founding.found.__kwdefaults__", {"cost": 2}, raising=False)
+    monkeypatch.setattr("client.commands.init.found.__kwdefaults__", {"cost": 2}, raising=False)
 
 
 @pytest.fixture
@@ -206,8 +212,8 @@ def test_up_before_enrolment_says_what_to_do(
     home: Path, passphrase: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cli, "_isolate", lambda: None)
-    monkeypatch.setattr("governance.service.logs.configure", lambda *_: logging.NullHandler())
-    monkeypatch.setattr("governance.service.logs.reopen_on_hangup", lambda _: None)
+    monkeypatch.setattr("governance.runtime.logs.configure", lambda *_: logging.NullHandler())
+    monkeypatch.setattr("governance.runtime.logs.reopen_on_hangup", lambda _: None)
     assert "pratique-node enrol" in refused("up", "--passphrase-file", passphrase, home=home)
 
 
@@ -280,7 +286,7 @@ def letter(tmp_path: Path, authority: TransportAuthority) -> Path:
 @pytest.fixture
 def exchange(authority: TransportAuthority, monkeypatch: pytest.MonkeyPatch) -> ScriptedExchange:
     made = ScriptedExchange(authority)
-    monkeypatch.setattr("tests.support.newcomer.NOW", datetime.now(UTC))
+    monkeypatch.setattr("tests.support.joining_node.NOW", datetime.now(UTC))
     monkeypatch.setattr(cli, "_dial", made.dial)
     return made
 
@@ -437,7 +443,7 @@ def test_what_others_write_moves_no_cursor_where_the_doctor_shows_it(
     home: Path, passphrase: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finding = Finding("documents", State.FAILED, "refused: \x1b[2Jall is well", "ask \x1b[1Athem")
-    monkeypatch.setattr("client.doctor.Doctor.findings", lambda self: iter([finding]))
+    monkeypatch.setattr("client.commands.doctor.Doctor.findings", lambda self: iter([finding]))
     result = run("doctor", "--passphrase-file", passphrase, home=home)
     assert "all is well" in result.output
     assert "\x1b" not in result.output

@@ -13,15 +13,15 @@ import pytest
 
 from client.daemon import FIRST_PAUSE, LONGEST_PAUSE, Daemon, pause_after
 from client.home import NodeHome
-from client.vitals import Vitals
+from client.status.health import Vitals
 from governance.documents.study import Study
-from governance.local import DeskFault, ask
-from governance.service.systemd import Supervisor
-from protocols.channel import LinkFault
+from governance.runtime.local_rpc import DeskFault, ask
+from governance.runtime.systemd import Supervisor
 from protocols.errors import ReasonCode
 from protocols.private_sum.messages import refusal_reply
-from tests.support.fleet import Lasting
-from tests.support.nodes import Federation, code_of
+from protocols.wire.channel import LinkFault
+from tests.support.exchange_server import Lasting
+from tests.support.node_federation import Federation, code_of
 
 SOON = 5.0
 

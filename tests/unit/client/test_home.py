@@ -8,7 +8,7 @@ from client.errors import OperationFault
 from client.home import NodeHome, read_public
 from client.settings import NodeSettings
 from keys.errors import KeyFault
-from tests.support.newcomer import OFFICER
+from tests.support.joining_node import OFFICER
 
 SETTINGS = NodeSettings(
     country="NO", data=Path("/r.csv"), dictionary=Path("/d.yaml"), officer_key=OFFICER

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 
 from client.node import log_origin
-from client.standing import Link
+from client.status.summary import Link
 from governance.audit.note import NoteKey
 from governance.audit.verify import verify_export
 from governance.documents.study import Study
 from governance.errors import DocumentFault
-from protocols.channel import LinkFault
 from protocols.errors import ReasonCode
+from protocols.wire.channel import LinkFault
 from tests.support.documents import DAY, withdrawal
-from tests.support.nodes import Federation, code_of
+from tests.support.node_federation import Federation, code_of
 
 UP = Link(connected=True)
 

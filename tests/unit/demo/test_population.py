@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.records.consent import read_opt_outs
 from client.records.csv_source import CsvSource
 from client.records.dictionary import read_dictionary
+from client.records.opt_outs import read_opt_outs
 from client.records.source import Records
 from demo.population import (
     BOUNDS,

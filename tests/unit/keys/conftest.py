@@ -4,8 +4,8 @@ import pytest
 
 from keys.certificates import TransportAuthority
 from keys.store import KeyStore
+from tests.support.certificates import NOW
 from tests.support.keystore import cheap_store
-from tests.support.transport import NOW
 
 
 @pytest.fixture

@@ -3,7 +3,13 @@ from cryptography import x509
 
 from keys.certificates import Role, TransportAuthority
 from keys.errors import KeyFault
-from tests.support.transport import NOW, forged, issued, seen_by, uri
+from tests.support.certificates import (
+    NOW,
+    forged,
+    issued,
+    seen_by,
+    uri,
+)
 
 # names that would say more than one thing
 

@@ -35,7 +35,7 @@ from keys.certificates import (
 )
 from keys.errors import KeyFault
 from keys.pem import PEM_LIMIT_BYTES
-from tests.support.transport import (
+from tests.support.certificates import (
     KEY,
     MONTH,
     NOW,

@@ -19,7 +19,12 @@ from keys.renewal import (
     renewal_proof,
     serial_of,
 )
-from tests.support.transport import KEY, MONTH, NOW, issued
+from tests.support.certificates import (
+    KEY,
+    MONTH,
+    NOW,
+    issued,
+)
 
 AUTHORITY = TransportAuthority.create("danube", NOW)
 CERTIFICATE = issued(AUTHORITY)

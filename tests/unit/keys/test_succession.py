@@ -21,7 +21,7 @@ from keys.succession import (
     followed,
     issuer_among,
 )
-from tests.support.transport import NOW, issued
+from tests.support.certificates import NOW, issued
 
 DAY = timedelta(days=1)
 OLD = TransportAuthority.create("danube", NOW)

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from governance.database import open_database
+from governance.runtime.database import open_database
 from keys.certificates import TransportAuthority
-from server.enrolment import EnrolmentDesk
-from server.state import MIGRATIONS
+from server.membership.enrolment import EnrolmentDesk
+from server.state.tables import MIGRATIONS
 from tests.support.enrolling import desk_of
-from tests.support.fleet import now
+from tests.support.exchange_server import now
 
 
 @pytest.fixture(scope="session")

@@ -13,16 +13,16 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from governance.commands import plain_errors
 from governance.documents.models import MOST_BYTES
-from governance.local import Desk
+from governance.runtime.cli_support import plain_errors
+from governance.runtime.local_rpc import Desk
 from keys.errors import KeyFault, PratiqueError
 from keys.store import KeyStore
 from server.cli import app
 from server.commands.study import _print_check
-from server.commands.texts import read_text
-from server.commands.trusted import find_folder
+from server.commands.trusted_key import find_folder
 from server.commands.watch import follow
+from server.commands.wording import read_text
 from server.errors import OperationFault
 from server.home import CoordinatorHome
 from tests.support.enrolling import text_key

@@ -15,8 +15,8 @@ from server import daemon
 from server.daemon import STARTS, _watch_over, only_one
 from server.errors import OperationFault
 from server.home import CoordinatorHome
-from server.runs import RunStore
-from tests.support.fleet import now
+from server.runs.store import RunStore
+from tests.support.exchange_server import now
 
 RUN = "a" * 32
 STUDY = "sha256:" + "5" * 64

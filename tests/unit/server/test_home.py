@@ -22,8 +22,8 @@ from server.home import (
     host_of,
     write_new,
 )
+from tests.support.certificates import alternative_names
 from tests.support.keystore import CHEAP, PASSPHRASE
-from tests.support.transport import alternative_names
 
 SETTINGS = Settings(federation="danube", listen="0.0.0.0:7443", address="exchange.example.org:7443")
 

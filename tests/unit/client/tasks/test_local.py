@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from client.tasks.local import LARGEST_COORDINATE, Descent
 from protocols.errors import ReasonCode, Refusal
-from protocols.mechanism import Mechanism
+from protocols.numerics.mechanism import Mechanism
 from protocols.tasks import CountPatients, Task, Training
 from protocols.tasks.layout import vector_from_bytes, vector_to_bytes
 from protocols.tasks.local import LocalMode

@@ -17,7 +17,7 @@ from torch import nn
 from client.tasks.losses import targets
 from client.tasks.mlp import factors
 from client.tasks.trainers import MlpTrainer
-from protocols.factors import Factors, squared_norms
+from protocols.numerics.factored_rounding import Factors, squared_norms
 from protocols.tasks import Family, Feature, FeatureKind, TrainMlp
 from protocols.tasks.features import FloatArray
 from protocols.tasks.schedule import TRAIN

@@ -11,7 +11,7 @@ from client.tasks import registry
 from client.tasks.registry import INSTALLED, Assignment
 from client.tasks.trainers import patient_gradients
 from protocols.errors import ReasonCode, Refusal
-from protocols.rounding import round_contributions
+from protocols.numerics.rounding import round_contributions
 from protocols.tasks import Condition, CountByFeature, CountPatients, Family, Task
 from protocols.tasks.evaluation import Evaluation
 from protocols.tasks.layout import Grouping, vector_to_bytes

@@ -12,7 +12,7 @@ from governance.audit.checkpoint import (
 )
 from governance.audit.note import NoteKey, sign_note
 from governance.errors import LogFault
-from tests.support.state import LOG_KEY, ORIGIN
+from tests.support.ledger_and_log import LOG_KEY, ORIGIN
 
 HEAD = Checkpoint(ORIGIN, 42, bytes(range(32)))
 OWN = NoteKey(ORIGIN, LOG_KEY.public)

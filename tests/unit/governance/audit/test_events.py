@@ -17,9 +17,15 @@ from governance.audit.events import (
     parse_entry,
 )
 from governance.errors import LogFault
-from protocols.encoding import canonical_json
 from protocols.errors import ReasonCode
-from tests.support.state import NOW, ORIGIN, STUDY, event, run_id
+from protocols.wire.encoding import canonical_json
+from tests.support.ledger_and_log import (
+    NOW,
+    ORIGIN,
+    STUDY,
+    event,
+    run_id,
+)
 
 FULL = event(
     7,

@@ -16,10 +16,10 @@ from governance.audit.log import PAGE, AuditLog
 from governance.audit.merkle import leaf_hash, verify_consistency, verify_inclusion
 from governance.audit.note import NoteKey
 from governance.audit.verify import verify_export
+from governance.budget.ledger import Ledger
 from governance.errors import LogFault
-from governance.ledger import Ledger
 from keys.identity import SigningKey
-from tests.support.state import (
+from tests.support.ledger_and_log import (
     LOG_KEY,
     NOW,
     ORIGIN,
@@ -31,7 +31,7 @@ from tests.support.state import (
     run_id,
     terms,
 )
-from tests.support.tree import reference_root
+from tests.support.reference_merkle import reference_root
 
 
 @pytest.fixture

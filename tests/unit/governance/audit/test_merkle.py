@@ -18,7 +18,7 @@ from governance.audit.merkle import (
     verify_inclusion,
 )
 from governance.errors import LogFault
-from tests.support.tree import reference_root
+from tests.support.reference_merkle import reference_root
 
 MOST = 70
 LEAVES = [leaf_hash(str(n).encode()) for n in range(MOST)]

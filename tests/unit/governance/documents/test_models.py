@@ -17,7 +17,7 @@ from governance.documents.models import (
 from governance.documents.permit import Withdrawal
 from governance.errors import DocumentFault
 from keys.errors import PratiqueError
-from protocols.encoding import digest
+from protocols.wire.encoding import digest
 from tests.support.documents import NOW, agreement, raw_key, study, withdrawal
 
 

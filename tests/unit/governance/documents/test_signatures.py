@@ -10,7 +10,7 @@ from governance.documents.agreement import Agreement
 from governance.documents.permit import NodeKeys
 from governance.documents.succession import succeeding
 from governance.errors import DocumentFault
-from governance.officer.words import agreement_in_words, changes
+from governance.officer.agreement_text import agreement_in_words, changes
 from keys.composite import CompositeSigningKey, Identity, Suite
 from tests.support.documents import (
     BOTH,

@@ -7,9 +7,9 @@ from pydantic import ValidationError
 from governance.documents.permit import NodeKeys, Permit, PermitConditions
 from governance.documents.study import Study
 from governance.errors import DocumentFault
-from protocols.encoding import canonical_json
-from protocols.mechanism import Scope
+from protocols.numerics.mechanism import Scope
 from protocols.tasks.local import LocalMode
+from protocols.wire.encoding import canonical_json
 from tests.support.documents import (
     NOW,
     agreement,

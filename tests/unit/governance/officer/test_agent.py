@@ -25,10 +25,10 @@ from governance.officer.agent import (
     Standing,
     pause_after,
 )
+from governance.officer.agent_service import run_agent, shown
 from governance.officer.errors import OfficerFault
 from governance.officer.home import Identity
-from governance.officer.office import Office
-from governance.officer.service import run_agent, shown
+from governance.officer.session import Office
 from governance.officer.terminal import Terminal
 from governance.trust.layout import COUNTRY_LIFE
 from keys.errors import KeyFault

@@ -3,13 +3,13 @@
 from datetime import timedelta
 
 from governance.officer.home import TRANSPORT_KEY
-from governance.officer.office import Office
+from governance.officer.session import Office
 from governance.officer.terminal import Terminal
-from governance.officer.trusted import FIRST_ROOT
+from governance.officer.trust_store import FIRST_ROOT
 from keys.certificates import Role, public_pem
 from keys.renewal import certified_key, ends_of
 from keys.store import KeyStore
-from protocols.channel import LinkFault
+from protocols.wire.channel import LinkFault
 from tests.support.documents import NOW
 from tests.support.officers import PASSPHRASE, Keyboard, invitation
 

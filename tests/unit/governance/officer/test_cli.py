@@ -59,7 +59,8 @@ def test_help_needs_nothing_heavy() -> None:
 
 def test_reading_the_inbox_needs_no_accountant_and_no_records() -> None:
     """Importing those takes seconds; only what weighs a study pays for them."""
-    code = "import sys, governance.officer.signing, governance.officer.reading\nprint(*sys.modules)"
+    modules = "governance.officer.commands_sign, governance.officer.commands_read"
+    code = f"import sys, {modules}\nprint(*sys.modules)"
     loaded = {name.partition(".")[0] for name in python(code).split()}
     assert loaded.isdisjoint({"duckdb", "opendp", "flwr", "torch"})
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from governance.errors import DocumentFault
-from governance.local import Desk
 from governance.officer.delivery import Handed, read_handed
+from governance.runtime.local_rpc import Desk
 from governance.trust.bundle import own_country
 from tests.support.documents import node_keys
 from tests.support.officers import Keyboard, bundle_version

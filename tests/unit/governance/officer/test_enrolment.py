@@ -6,8 +6,8 @@ import yaml
 
 from keys.certificates import Role, TransportAuthority, peer_of, public_pem
 from keys.store import KeyStore
-from protocols.invitation import Statement, enrolment_fingerprint
 from protocols.proto.exchange_pb2 import EnrolReply
+from protocols.wire.invitation import Statement, enrolment_fingerprint
 from tests.support.documents import NOW
 from tests.support.officers import AUTHORITY, PASSPHRASE, Keyboard, invitation, root_digest
 

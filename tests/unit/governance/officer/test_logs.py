@@ -10,10 +10,10 @@ from governance.audit.checkpoint import Checkpoint, sign_checkpoint
 from governance.audit.events import Event, EventKind, Outcome, entry_bytes
 from governance.audit.merkle import leaf_hash
 from governance.audit.note import NoteKey
-from governance.local import Desk
+from governance.runtime.local_rpc import Desk
 from keys.identity import SigningKey
-from protocols.encoding import canonical_json
 from protocols.errors import ReasonCode
+from protocols.wire.encoding import canonical_json
 from tests.support.documents import (
     COUNTRIES,
     NOW,
@@ -23,7 +23,7 @@ from tests.support.documents import (
     raw_key,
 )
 from tests.support.officers import Keyboard
-from tests.support.tree import reference_root
+from tests.support.reference_merkle import reference_root
 
 pytestmark = pytest.mark.enable_socket
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from governance.commands import tell
 from governance.officer.errors import OfficerFault
 from governance.officer.terminal import Terminal, aligned
-from governance.plain import HIDDEN
+from governance.runtime.cli_support import tell
+from governance.runtime.safe_text import HIDDEN
 from keys.errors import PratiqueError
 
 

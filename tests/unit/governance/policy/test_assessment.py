@@ -9,14 +9,14 @@ from typing import Any
 import cedarpy
 import pytest
 
-from governance.accounting import cap_micro, rdp_micro
+from governance.budget.accounting import cap_micro, rdp_micro
+from governance.budget.ledger import LedgerView
+from governance.cedar.texts import BASE_POLICY
 from governance.documents.agreement import Agreement
 from governance.documents.permit import Permit, PermitConditions, Withdrawal
 from governance.documents.study import Study
 from governance.errors import DocumentFault
-from governance.ledger import LedgerView
 from governance.policy.assessment import Act, Assessment, assess, ledger_terms
-from governance.policy.texts import BASE_POLICY
 from protocols.errors import ReasonCode, Refusal
 from tests.support.documents import DAY, NOW, agreement, permit, priced, study, withdrawal
 

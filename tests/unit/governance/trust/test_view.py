@@ -7,7 +7,7 @@ from governance.errors import DocumentFault
 from governance.trust import signing
 from governance.trust.bundle import CountryDocuments, own_country
 from governance.trust.client import NOWHERE
-from governance.trust.floor import Floor
+from governance.trust.high_water import Floor
 from governance.trust.versions import Versions
 from governance.trust.view import TrustedView
 from tests.support.documents import (

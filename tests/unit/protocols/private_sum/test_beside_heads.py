@@ -10,8 +10,8 @@ from protocols.private_sum.contribution import LARGEST_HEAD, commitments_digest
 from protocols.private_sum.messages import versions_digest
 from protocols.proto.round_pb2 import ContributionHead, Reply, RequestBody
 from protocols.proto.round_pb2 import Request as Envelope
-from protocols.signed import serialise
-from tests.support.federation import (
+from protocols.wire.signed_message import serialise
+from tests.support.protocol_world import (
     IDENTITIES,
     MODEL,
     ZEROS,

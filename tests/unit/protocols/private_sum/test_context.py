@@ -4,8 +4,8 @@ from string import ascii_uppercase
 import pytest
 
 from protocols.errors import ReasonCode, Refusal
-from protocols.lattice import lanes
-from protocols.mechanism import CHECK_COORDINATES, Scope
+from protocols.numerics.mechanism import CHECK_COORDINATES, Scope
+from protocols.numerics.packing import lanes
 from protocols.private_sum.context import (
     LARGEST_ROUND,
     DocumentVersions,
@@ -13,7 +13,7 @@ from protocols.private_sum.context import (
     RunTerms,
 )
 from protocols.proto import round_pb2
-from tests.support.federation import COUNT, TRAIN, terms_of
+from tests.support.protocol_world import COUNT, TRAIN, terms_of
 
 ROUND = RoundTerms(
     run=terms_of(3),

@@ -5,7 +5,7 @@ import pytest
 from blake3 import blake3
 
 from protocols.errors import Refusal
-from protocols.lattice import pack, unpack
+from protocols.numerics.packing import pack, unpack
 from protocols.private_sum import shares
 from protocols.private_sum.contribution import (
     LARGEST_HEAD,
@@ -22,7 +22,7 @@ from protocols.private_sum.contribution import (
 from protocols.private_sum.masking import Masker
 from protocols.private_sum.ratchet import mask_key
 from protocols.proto.round_pb2 import PHASE_CONTRIBUTE, ContributionHead
-from protocols.signed import COORDINATOR, bind, serialise
+from protocols.wire.signed_message import COORDINATOR, bind, serialise
 from tests.unit.protocols.private_sum.test_context import ROUND
 
 CONTEXT, KEY = ROUND.context, b"k" * 32

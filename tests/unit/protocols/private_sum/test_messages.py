@@ -26,8 +26,8 @@ from protocols.proto.round_pb2 import (
     Reply,
 )
 from protocols.proto.round_pb2 import DocumentVersions as Versions
-from protocols.signed import ROSTER, serialise, sign_message
-from tests.support.federation import (
+from protocols.wire.signed_message import ROSTER, serialise, sign_message
+from tests.support.protocol_world import (
     AGREEMENT,
     IDENTITIES,
     MODEL,

@@ -4,8 +4,8 @@ from keys.hybrid import HybridKey
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum import setup
 from protocols.proto.round_pb2 import Bundle, Encapsulations
-from protocols.signed import serialise
-from tests.support.federation import terms_of
+from protocols.wire.signed_message import serialise
+from tests.support.protocol_world import terms_of
 
 TERMS = terms_of(4)
 BUNDLES = {country: country.encode() * 16 for country in TERMS.roster}

@@ -15,7 +15,7 @@ from protocols.private_sum.messages import (
     write_contribution,
 )
 from protocols.proto.round_pb2 import Contribution, Reply, Signed
-from protocols.signed import serialise
+from protocols.wire.signed_message import serialise
 
 SAID = Contribution(head=Signed(sender="AT", body=b"head"), shares=b"s" * 60, commitments=b"c" * 32)
 WORDS = bytes(range(256)) * 2

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from protocols.encoding import canonical_json
 from protocols.errors import ProtocolFault
 from protocols.tasks.features import (
     Condition,
@@ -17,6 +16,7 @@ from protocols.tasks.features import (
     parse_truth,
     parse_value,
 )
+from protocols.wire.encoding import canonical_json
 from tests.support.patients import AGE, FEATURES, ILL, SEX, SMOKER, SUGAR
 
 NAN = math.nan

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from protocols.encoding import canonical_json
 from protocols.errors import ProtocolFault
 from protocols.tasks import Family, Task, TrainGlm
 from protocols.tasks.evaluation import Evaluation
 from protocols.tasks.features import Feature
 from protocols.tasks.layout import Grouping
 from protocols.tasks.training import one_hot, sigmoid, softmax
+from protocols.wire.encoding import canonical_json
 from tests.support.patients import AGE, FEATURES, ILL, PRESSURE, columns, glm
 
 TASKS: TypeAdapter[Task] = TypeAdapter(Task)

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.stats import binom
 
-from protocols.encoding import canonical_json
 from protocols.errors import ProtocolFault
-from protocols.mechanism import (
+from protocols.numerics.mechanism import (
     LARGEST_SCALE,
     MOST_PATIENTS,
     SMALLEST_NOISE_STD,
@@ -22,6 +21,7 @@ from protocols.mechanism import (
 from protocols.tasks import Training
 from protocols.tasks.local import UPDATE_REACH, LocalMode, most_sampled
 from protocols.tasks.schedule import same_but_noise
+from protocols.wire.encoding import canonical_json
 from tests.support.patients import FEATURES, glm, mlp, module, release
 
 KINDS = [glm, mlp, module]

@@ -7,8 +7,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from protocols.errors import ProtocolFault
-from protocols.factors import factored_scale
-from protocols.mechanism import Rounding
+from protocols.numerics.factored_rounding import factored_scale
+from protocols.numerics.mechanism import Rounding
 from protocols.tasks import Family, Task, TrainMlp, TrainModule
 from protocols.tasks.features import FloatArray
 from protocols.tasks.network import Decay

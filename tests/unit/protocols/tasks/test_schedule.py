@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from protocols.mechanism import Mechanism, Rounding, Scope
+from protocols.numerics.mechanism import Mechanism, Rounding, Scope
 from protocols.tasks.schedule import cohort_floor, counted, rounded_scale, same_but_noise
 
 

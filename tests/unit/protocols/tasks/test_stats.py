@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from protocols.encoding import canonical_json
 from protocols.errors import ProtocolFault
 from protocols.tasks import CountByFeature, CountPatients, Task
 from protocols.tasks.layout import Grouping
+from protocols.wire.encoding import canonical_json
 from tests.support.patients import FEATURES, columns
 
 TASKS: TypeAdapter[Task] = TypeAdapter(Task)

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from protocols.errors import ProtocolFault
-from protocols.mechanism import MOST_COORDINATES
+from protocols.numerics.mechanism import MOST_COORDINATES
 from protocols.tasks.tensors import (
     Initial,
     Tensor,

@@ -1,0 +1,162 @@
+"""The one door: what is computed from records leaves here, as a private sum, or not at all.
+
+Order, and why no step may move: permit and policy (the admission carries the decision), charge and
+log entry in one transaction, then the contribution is computed and rounded, noise, mask, and last
+journal, run state and log entry in one transaction. A crash in between leaves a charge without a
+release; a retry finds the charge and makes a release that nobody has seen the like of. What was
+journalled is sent again as it is.
+
+In local mode the contribution is made of local steps, whose sums have their noise before anything
+is made of them (`client.tasks.local`); what comes of them then leaves like any other sum.
+
+The noise source is a constructor argument. No flag, setting or document field selects it.
+"""
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Engine
+
+from client.border.admission import Admission
+from client.border.failpoints import Reach, Step, unwatched
+from client.border.outbox import Outbox
+from client.errors import RecordFault
+from client.records.store import Holdings, Prepared, records_unusable
+from client.state.decision_log import Decisions
+from client.tasks.local import Descent
+from client.tasks.registry import Assignment
+from governance.audit.events import EventKind
+from governance.budget.ledger import Ledger
+from governance.runtime.database import transaction
+from protocols.errors import ReasonCode, Refusal
+from protocols.numerics.mechanism import Scope
+from protocols.numerics.noise import NoiseSource
+from protocols.private_sum.context import RoundTerms
+from protocols.tasks.schedule import LOCAL_STEP
+
+
+class Door:
+    """The door of one node."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        ledger: Ledger,
+        decisions: Decisions,
+        holdings: Holdings,
+        outbox: Outbox,
+        noise: NoiseSource,
+        entropy: Callable[[int], bytes] = os.urandom,
+        reach: Reach = unwatched,
+    ) -> None:
+        self._engine, self._ledger, self._decisions = engine, ledger, decisions
+        self._holdings, self._outbox = holdings, outbox
+        self._noise, self._entropy, self._reach = noise, entropy, reach
+
+    def contribute(self, admission: Admission) -> bytes:
+        """Return the masked, noisy sum of this round, charged, logged and journalled.
+
+        Raises Refusal, or whatever fault stops it; then nothing has left.
+        """
+        admission.assessment.require()
+        terms = _leaving_round(admission)
+        self._reach(Step.DOOR_PERMITTED)
+        prepared = self._prepared(admission)
+        self._reach(Step.DOOR_PREPARED)
+        self._charge(admission)
+        self._reach(Step.DOOR_CHARGED)
+        values = self._contribution(prepared.assignment, admission, terms)
+        self._reach(Step.DOOR_SUMMED)
+        noise = self._noise.draw(terms.mechanism.noise_std, terms.mechanism.dimension)
+        self._reach(Step.DOOR_NOISED)
+        reply = admission.run.contribute(admission.frame, values, noise)
+        return self._outbox.keep(
+            admission, reply, EventKind.SUM_CONTRIBUTED, data_version=prepared.version
+        )
+
+    def _prepared(self, admission: Admission) -> Prepared:
+        """Return the study's task on the records that the run was entered with."""
+        try:
+            prepared = self._holdings.prepared(admission.study)
+        except RecordFault:
+            raise records_unusable() from None
+        if admission.record is None or prepared.version != admission.record.data_version:
+            raise Refusal(
+                ReasonCode.DECLINED,
+                "The records have changed since this run began",
+                why="the cohort floor was decided for another version of them",
+                fix="ask the officer to approve again (`approve --reconsider`); then begin anew",
+            )
+        return prepared
+
+    def _charge(self, admission: Admission) -> None:
+        """Reserve the whole schedule of the run, once, and log it, before a record is touched.
+
+        What later rounds do is in the entry of their sum: a request that fails here time and again
+        writes nothing more.
+        """
+        run, study = admission.place.run, admission.study
+        with transaction(self._engine) as connection:
+            charged = bool(self._ledger.entries(run=run, connection=connection))
+            self._ledger.reserve(
+                admission.budget,
+                study=study.digest,
+                run=run,
+                mechanisms=study.charged_by_run,
+                now=admission.held.view.now,
+                connection=connection,
+            )
+            self._reach(Step.DOOR_RESERVED)
+            if not charged:
+                self._log_charge(admission, connection)
+            self._reach(Step.DOOR_CHARGE_LOGGED)
+
+    def _log_charge(self, admission: Admission, connection: Connection) -> None:
+        self._decisions.event(
+            EventKind.BUDGET_CHARGED,
+            admission.subject,
+            policies=admission.assessment.clauses,
+            documents=admission.held.versions,
+            connection=connection,
+        )
+
+    def _contribution(
+        self, assignment: Assignment, admission: Admission, terms: RoundTerms
+    ) -> NDArray[np.int64]:
+        if terms.mechanism.scope is Scope.DERIVED:
+            return self._local_update(assignment, admission, terms)
+        model = admission.request.model
+        return assignment.lattice_sum(terms.mechanism, model, entropy=self._entropy)
+
+    def _local_update(
+        self, assignment: Assignment, admission: Admission, terms: RoundTerms
+    ) -> NDArray[np.int64]:
+        mechanism = terms.run.mechanism(LOCAL_STEP)
+        descent = Descent.start(
+            assignment.task,
+            admission.study.features,
+            countries=len(admission.study.countries),
+            round_number=terms.round_number,
+            payload=admission.request.model,
+        )
+        while not descent.over:
+            values = assignment.lattice_sum(mechanism, descent.payload, entropy=self._entropy)
+            noise = self._noise.draw(mechanism.noise_std, mechanism.dimension)
+            descent = descent.step(values + noise, mechanism.scale)
+        return descent.update(terms.mechanism)
+
+
+def _leaving_round(admission: Admission) -> RoundTerms:
+    """Return the round; a release under this country's noise alone is no sum over countries."""
+    terms = admission.round
+    if terms is None or not terms.mechanism.leaves:
+        raise Refusal(
+            ReasonCode.TASK_UNKNOWN,
+            "A round was asked for that never leaves a country",
+            why="its noise is this country's alone; only what is shared is summed",
+            clause="node/door",
+        )
+    return terms

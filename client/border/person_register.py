@@ -1,0 +1,33 @@
+"""Which person register a node's ledger belongs to: one, whatever a study may call it."""
+
+from governance.budget.ledger import Ledger
+from governance.documents.agreement import Agreement
+from protocols.errors import ReasonCode, Refusal
+
+CLAUSE = "node/register"
+
+
+def own_register(declared: str | None, ledger: Ledger, agreement: Agreement) -> str | None:
+    """Return the node's register: the declared one, the one charged before, or the only one.
+
+    None where the agreement has several and nothing tells which.
+    """
+    if declared is not None:
+        return declared
+    charged = {entry.register for entry in ledger.entries()}
+    known = charged or {budget.register_name for budget in agreement.budget}
+    return known.pop() if len(known) == 1 else None
+
+
+def require_own_register(own: str | None, asked: str) -> None:
+    """Raise Refusal POLICY unless a study asks for this node's register by its name."""
+    if own == asked:
+        return
+    if own is None:
+        why = "the agreement has several registers, and this node does not say which is its own"
+        fix = "set `person_register` in node.yaml, and start the node again"
+    else:
+        why = f"the records of this node belong to {own}, whose budget no other name may bypass"
+        fix = "ask the coordinator to name this node's register in the study"
+    what = f"The study asks for the register {asked}"
+    raise Refusal(ReasonCode.POLICY, what, why=why, fix=fix, clause=CLAUSE)

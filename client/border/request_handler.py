@@ -1,0 +1,203 @@
+"""What becomes of a frame: the gate decides, a phase answers, and one of two things goes back.
+
+Either a reply that the outbox has made final, or a refusal that carries one code; the head of the
+log is moved on before either leaves (`client.state.log_head`). Whatever else goes wrong in here
+reads `declined`, and its text stays here. Replies that may follow from records leave at one of few
+moments after the request came, each twice as late as the one before.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from threading import Lock
+
+from client.border.admission import Admission, Repetition
+from client.border.cohort_floor import CohortFloor
+from client.border.door import Door
+from client.border.failpoints import Reach, Step, unwatched
+from client.border.gate import Gate
+from client.border.outbox import Outbox
+from client.errors import RecordFault
+from client.records.store import records_unusable
+from client.state.decision_log import Decisions, Subject
+from client.state.log_head import HighWater
+from governance.audit.events import EventKind
+from keys.errors import PratiqueError
+from protocols.errors import ReasonCode, Refusal
+from protocols.private_sum.messages import Request, read_request, refusal_reply
+from protocols.proto.round_pb2 import (
+    PHASE_AGREE,
+    PHASE_ANSWER,
+    PHASE_BUNDLE,
+    PHASE_CONFIRM,
+    PHASE_CONTRIBUTE,
+    PHASE_ENCAPSULATE,
+)
+
+SLOT_SECONDS = 0.05
+MOST_RUNS = 1024
+
+_log = logging.getLogger("pratique.node")
+
+
+Place = tuple[str, int]
+"""Run id and phase."""
+
+
+class Slots:
+    """Waits until `seconds`, or 2, 4, 8, … times that, have passed since a moment.
+
+    Equal slots would let an average over many replies tell how long each took, and that tells how
+    large the cohort is. Within one run and phase no slot is shorter than an earlier one.
+    """
+
+    def __init__(
+        self,
+        seconds: float = SLOT_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`monotonic` and `sleep` are in seconds."""
+        self.monotonic = monotonic
+        self._seconds, self._sleep = seconds, sleep
+        self._longest: dict[str, dict[int, float]] = {}
+
+    def know(self, run: str) -> None:
+        """Remember slots of this run, which the gate has admitted, from now on."""
+        self._longest[run] = self._longest.pop(run, {})
+        for old in list(self._longest)[:-MOST_RUNS]:
+            del self._longest[old]
+
+    def wait(self, arrived: float, place: Place) -> None:
+        """Return at the slot of `place` after `arrived`, a moment of the monotonic clock."""
+        passed = self.monotonic() - arrived
+        slot = self._earlier(place)
+        while slot <= passed:
+            slot *= 2
+        self._remember(place, slot)
+        self._sleep(slot - passed)
+
+    def _earlier(self, place: Place) -> float:
+        run, phase = place
+        return self._longest.get(run, {}).get(phase, self._seconds)
+
+    def _remember(self, place: Place, slot: float) -> None:
+        """Only where the gate admitted the run: made-up ids make no other one forgotten."""
+        run, phase = place
+        if run in self._longest:
+            self._longest[run][phase] = slot
+
+
+class Reception:
+    """Answers frames, one at a time."""
+
+    def __init__(
+        self,
+        *,
+        gate: Gate,
+        floor: CohortFloor,
+        door: Door,
+        outbox: Outbox,
+        decisions: Decisions,
+        highwater: HighWater,
+        slots: Slots,
+        reach: Reach = unwatched,
+    ) -> None:
+        self._gate, self._floor, self._door = gate, floor, door
+        self._outbox, self._decisions = outbox, decisions
+        self._highwater, self._slots, self._reach = highwater, slots, reach
+        self._lock = Lock()
+
+    def handle(self, frame: bytes) -> bytes:
+        """Return the reply to a frame. It never raises: what it cannot answer, it refuses."""
+        arrived = self._slots.monotonic()
+        with self._lock:
+            try:
+                return self._covered(self._answer(frame))
+            except Refusal as refusal:
+                return self._refuse(refusal, frame)
+            except RecordFault:
+                return self._refuse(records_unusable(), frame)
+            except PratiqueError as fault:
+                return self._refuse(_declined(fault.what, fault.why, fault.fix), frame)
+            except Exception as error:  # noqa: BLE001 - no text of an error may cross the border
+                _log.error("a message met a fault", extra={"what": type(error).__name__})
+                return self._refuse(_declined(*_unexpected(error)), frame)
+            finally:
+                self._hold_back(frame, arrived)
+
+    def _answer(self, frame: bytes) -> bytes:
+        admitted = self._gate.admit(frame)
+        if isinstance(admitted, Repetition):
+            self._decisions.repeated(admitted.subject)
+            return admitted.reply
+        self._slots.know(admitted.place.run)
+        if admitted.request.phase == PHASE_CONTRIBUTE:
+            return self._door.contribute(admitted)
+        if admitted.request.phase == PHASE_BUNDLE:
+            return self._enter(admitted)
+        return self._set_up_or_answer(admitted)
+
+    def _covered(self, reply: bytes) -> bytes:
+        self._highwater.move()
+        self._reach(Step.HEAD_MOVED)
+        return reply
+
+    def _enter(self, admission: Admission) -> bytes:
+        version = self._floor.require(admission)
+        reply = admission.run.bundle(admission.frame)
+        return self._outbox.keep(admission, reply, EventKind.RUN_JOINED, data_version=version)
+
+    def _set_up_or_answer(self, admission: Admission) -> bytes:
+        run = admission.run
+        step, kind = {
+            PHASE_ENCAPSULATE: (run.encapsulate, EventKind.REQUEST_ALLOWED),
+            PHASE_CONFIRM: (run.confirm, EventKind.REQUEST_ALLOWED),
+            PHASE_AGREE: (run.agree, EventKind.SET_AGREED),
+            PHASE_ANSWER: (run.answer, EventKind.SUM_ANSWERED),
+        }[admission.request.phase]
+        version = admission.record.data_version if admission.record else ""
+        reply, said = step(admission.frame), _set_agreed(admission)
+        return self._outbox.keep(admission, reply, kind, data_version=version, reason=said)
+
+    def _hold_back(self, frame: bytes, arrived: float) -> None:
+        request = _readable(frame)
+        if request is not None and request.phase in (PHASE_BUNDLE, PHASE_CONTRIBUTE):
+            self._slots.wait(arrived, (request.body.run_id.hex(), request.phase))
+
+    def _refuse(self, refusal: Refusal, frame: bytes) -> bytes:
+        self._decisions.refused(refusal, Subject.of(frame, _readable(frame)))
+        try:
+            self._highwater.move()  # a refusal too may tell what a noisy count has decided
+        except PratiqueError as fault:
+            _log.error("the log's head could not be moved on", extra={"why": fault.why})
+            return refusal_reply(ReasonCode.DECLINED)
+        return refusal_reply(refusal.code)
+
+
+def _readable(frame: bytes) -> Request | None:
+    try:
+        return read_request(frame)
+    except Refusal:
+        return None
+
+
+def _set_agreed(admission: Admission) -> str | None:
+    """Say in this country's own log which smaller set it signed, if it did."""
+    if admission.request.phase != PHASE_AGREE:
+        return None
+    chosen = admission.request.body.agree.countries
+    outside = [country for country in admission.roster if country not in chosen]
+    return f"{len(chosen)} of {len(admission.roster)} countries, without {', '.join(outside)}"
+
+
+def _declined(what: str, why: str, fix: str) -> Refusal:
+    return Refusal(ReasonCode.DECLINED, what, why=why, fix=fix)
+
+
+def _unexpected(error: Exception) -> tuple[str, str, str]:
+    return (
+        "The node met a fault of its own",
+        f"it is of the kind {type(error).__name__}",
+        "look at the node's log and report it; nothing was released",
+    )

@@ -1,0 +1,1 @@
+"""What `pratique-node` commands do."""

@@ -1,0 +1,102 @@
+"""How a node is made: everything is checked first, then keys and state, the settings last."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from client.credentials.keyring import NodeKeyring
+from client.errors import OperationFault
+from client.home import NodeHome
+from client.node import log_origin
+from client.records.csv_source import CsvSource
+from client.records.dictionary import read_dictionary
+from client.records.opt_outs import read_opt_outs
+from client.records.quality_report import QualityReport
+from client.settings import NodeSettings
+from client.state.log_head import HighWater
+from client.state.tables import MIGRATIONS
+from governance.audit.events import Event, EventKind
+from governance.audit.log import AuditLog
+from governance.documents.permit import NodeKeys
+from governance.runtime.database import open_database
+from governance.runtime.files import write_atomic
+from keys.errors import KeyFault
+from keys.identity import VerifyKey
+from keys.store import SCRYPT_COST, KeyStore
+
+LARGEST_KEY_FILE = 4096
+
+
+@dataclass(frozen=True)
+class Founded:
+    """A new node: its public keys, and how its records were understood."""
+
+    keys: NodeKeys
+    report: QualityReport
+    officer: VerifyKey
+
+
+def officer_key(text_or_file: str) -> VerifyKey:
+    """Return the officer's public key from its text or from a file that holds it.
+
+    Raises OperationFault where neither is a key.
+    """
+    path = Path(text_or_file).expanduser()
+    try:
+        if path.is_file():
+            return VerifyKey.from_text(path.read_text(encoding="utf-8")[:LARGEST_KEY_FILE].strip())
+        return VerifyKey.from_text(text_or_file.strip())
+    except (KeyFault, OSError, UnicodeDecodeError, ValueError):
+        raise OperationFault(
+            "The officer's key cannot be read",
+            why=f"{text_or_file[:80]!r} is neither ed25519:... nor a file that holds it",
+            fix="give the key that `pratique-officer keygen` printed, or its country.pub",
+        ) from None
+
+
+def read_records(settings: NodeSettings) -> QualityReport:
+    """Read data, dictionary and opt-outs once; return how they were understood.
+
+    Raises RecordFault.
+    """
+    source = CsvSource(settings.data, read_dictionary(settings.dictionary))
+    opted_out = read_opt_outs(settings.opt_out) if settings.opt_out else frozenset()
+    return source.read(opted_out).report
+
+
+def found(
+    home: NodeHome,
+    settings: NodeSettings,
+    passphrase: bytes,
+    now: datetime,
+    *,
+    cost: int = SCRYPT_COST,
+) -> Founded:
+    """Make a node in `home`. Raises RecordFault, KeyFault or OperationFault, and is no node then.
+
+    `cost` is scrypt's, for tests.
+    """
+    report = read_records(settings)
+    home.create()
+    keyring, node_auth = NodeKeyring.create(KeyStore.create(home.keys, passphrase, cost=cost))
+    keys = _public_keys(settings.country, keyring, node_auth)
+    home.officer.mkdir(mode=0o700, exist_ok=True)
+    engine = open_database(home.database, MIGRATIONS)
+    log = AuditLog(engine, keys.log_origin, keyring.log)
+    highwater = HighWater(home, engine, log)
+    highwater.move()
+    log.append(Event(kind=EventKind.NODE_INITIALISED, at=now, actor=settings.country))
+    highwater.move()
+    write_atomic(home.node_keys, keys.canonical())
+    home.write_settings(settings)
+    return Founded(keys, report, VerifyKey.from_text(settings.officer_key))
+
+
+def _public_keys(country: str, keyring: NodeKeyring, node_auth: str) -> NodeKeys:
+    return NodeKeys(
+        country=country,
+        identity_key=keyring.identity.public.to_text(),
+        log_key=keyring.log.public.to_text(),
+        log_origin=log_origin(country),
+        node_auth=node_auth,
+    )

@@ -1,0 +1,262 @@
+"""The warm Flower client: speaks the Fleet API from the daemon, over the exchange's channel.
+
+It uses Flower's own client and object classes; each call leaves through the interceptor seam and
+crosses the border as one `Relay` call. It pulls a message together with its object, hands it to the
+installed ClientApp and pushes the reply together with its own: two crossings a message. It never
+asks for a run's bundle, and so never executes one.
+
+This is the only file of the node that touches Flower's internals. Pinned: flwr 1.41.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app.message import make_message
+from flwr.clientapp import ClientApp
+from flwr.common.serde import message_to_proto, metadata_from_proto
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    DeactivateNodeRequest,
+    PullMessagesRequest,
+    PushMessagesRequest,
+)
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.message_pb2 import ObjectTree
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.inflatable.inflatable_object import get_object_id
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
+from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+
+from keys.errors import PratiqueError
+from protocols.proto.exchange_pb2 import RelayRequest
+from protocols.wire.channel import ExchangeLink, LinkFault
+from protocols.wire.flower_frame import (
+    FRAME,
+    HEADER_PREFIX,
+    LONG_POLL_SECONDS,
+    NONCE,
+    NONCE_BYTES,
+    RECORD,
+)
+
+T = TypeVar("T")
+
+HEARTBEAT_SECONDS = 10.0
+ONLINE_SECONDS = 40.0
+"""How long the SuperLink thinks the node online after a heartbeat."""
+CALL_SECONDS = LONG_POLL_SECONDS + 15.0
+LONGER_OR_SHORTER = {"PullMessages": 300.0, "PushMessages": 300.0, "DeactivateNode": 2.0}
+"""How long calls may take that carry a payload over a slow link, or that nobody waits for."""
+LOOK, REPLY = "PullMessages", "PushMessages"
+_log = logging.getLogger("pratique.fleet")
+_STILL_ONLINE = httpx.codes.PRECONDITION_FAILED
+
+
+class RuntimeVersion:
+    """Interceptor that says which Flower this is.
+
+    Flower's own also ends the process when the other side asks for it.
+    """
+
+    def __init__(self) -> None:
+        self._headers = dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata())
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        """Add the version's headers and pass the call on."""
+        context.request.headers.update(self._headers)
+        response: httpx.Response = call_next(context)
+        return response
+
+
+class RelayTransport:
+    """Interceptor that carries a call over the exchange and never reaches HTTP.
+
+    `given` is the object that goes with the next reply; `taken` is the one that came with the last
+    look, and `received` the name of its message. One thread looks and replies; others may make
+    other calls.
+    """
+
+    def __init__(self, link: ExchangeLink) -> None:
+        self._link = link
+        self.given = self.taken = b""
+        self.received = ""
+        self.stop = threading.Event()
+        """Breaks off a look for messages; what else is under way is finished."""
+
+    def intercept(
+        self,
+        context: ProtobufRequestContext,
+        call_next: ProtobufCall,  # noqa: ARG002 (nothing goes out any other way)
+    ) -> httpx.Response:
+        """Return the SuperLink's answer as the exchange handed it back."""
+        headers, method = context.request.headers.items(), context.rpc_method.rsplit("/", 1)[-1]
+        request = RelayRequest(
+            method=method,
+            body=context.request.content,
+            headers={name: value for name, value in headers if name.startswith(HEADER_PREFIX)},
+            object=self.given if method == REPLY else b"",
+            received=self.received if method == LOOK else "",
+        )
+        seconds = LONGER_OR_SHORTER.get(method, CALL_SECONDS)
+        reply = self._link.relay(request, seconds, self.stop if method == LOOK else None)
+        if method == LOOK:
+            self.taken = reply.object
+        return httpx.Response(reply.status, content=reply.body, request=context.request)
+
+
+class FleetClient:
+    """One node's conversation with the SuperLink. `serve` until told to stop, or the link fails."""
+
+    def __init__(
+        self,
+        link: ExchangeLink,
+        key: ec.EllipticCurvePrivateKey,
+        app: ClientApp,
+        *,
+        on_ready: Callable[[], None] = lambda: None,
+        on_turn: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_ready` is called once signed in, `on_turn` before each look for a message."""
+        self._app, self._on_ready, self._on_turn = app, on_ready, on_turn
+        self._public = public_key_to_bytes(key.public_key())
+        self._transport = RelayTransport(link)
+        self._client = FleetHttpClient.from_server_address(
+            "exchange",
+            insecure=True,
+            root_certificates=None,
+            interceptors=[
+                RuntimeVersion(),
+                NodeAuthHttpInterceptor(key, key.public_key()),
+                self._transport,
+            ],
+        )
+
+    def serve(self, stop: threading.Event) -> None:
+        """Answer messages until `stop` is set; raises LinkFault when the link is lost."""
+        self._transport.stop = stop
+        node = self._activate()
+        self._on_ready()
+        ended = threading.Event()
+        beat = threading.Thread(target=self._beat, args=(node, ended), daemon=True)
+        beat.start()
+        try:
+            while not stop.is_set():
+                self._on_turn()
+                self._answer_next(node)
+        finally:
+            ended.set()
+            beat.join(HEARTBEAT_SECONDS)
+            self._deactivate(node)
+
+    def _activate(self) -> Node:
+        request = ActivateNodeRequest(public_key=self._public, heartbeat_interval=ONLINE_SECONDS)
+        response = _translated(lambda: self._client.ActivateNode(request))
+        return Node(node_id=response.node_id)
+
+    def _deactivate(self, node: Node) -> None:
+        try:
+            self._client.DeactivateNode(DeactivateNodeRequest(node_id=node.node_id))
+        except (LinkFault, httpx.HTTPError):
+            return  # the SuperLink forgets a silent node by itself
+
+    def _beat(self, node: Node, ended: threading.Event) -> None:
+        request = SendNodeHeartbeatRequest(node=node, heartbeat_interval=ONLINE_SECONDS)
+        while not ended.wait(HEARTBEAT_SECONDS):
+            try:
+                self._client.SendNodeHeartbeat(request)
+            except (LinkFault, httpx.HTTPError):
+                continue  # the pull loop meets the same fault and ends the service
+
+    def _answer_next(self, node: Node) -> None:
+        incoming = _translated(lambda: self._pull(node))
+        if incoming is None:
+            return
+        context = Context(
+            run_id=incoming.metadata.run_id,
+            node_id=node.node_id,
+            node_config={},
+            state=RecordDict(),
+            run_config={},
+        )
+        try:
+            reply = self._app(incoming, context)
+        except (PratiqueError, ValueError) as error:  # no message of ours: it gets no answer
+            _log.warning("message ignored", extra={"what": type(error).__name__})
+            return
+        _translated(lambda: self._push(node, reply))
+
+    def _pull(self, node: Node) -> Message | None:
+        response = self._client.PullMessages(PullMessagesRequest(node=node))
+        self._transport.received = ""
+        if not response.messages_list:
+            return None
+        metadata = metadata_from_proto(response.messages_list[0].metadata)
+        self._transport.received = metadata.message_id
+        content = _unpacked(self._transport.taken, metadata.message_id)
+        return make_message(metadata=metadata, content=content)
+
+    def _push(self, node: Node, reply: Message) -> None:
+        content = _packed(reply.content)
+        name = get_object_id(content)
+        reply.metadata.__dict__["_message_id"] = name
+        empty = make_message(metadata=reply.metadata, content=RecordDict())
+        self._transport.given = content
+        self._client.PushMessages(
+            PushMessagesRequest(
+                node=node,
+                messages_list=[message_to_proto(empty)],
+                message_object_trees=[ObjectTree(object_id=name)],
+                clientapp_runtime_list=[0.0],
+            )
+        )
+        self._transport.given = b""
+
+
+def _unpacked(content: bytes, name: str) -> RecordDict:
+    """Return a message's content from the object that names it; empty where it is another one."""
+    try:
+        record = ConfigRecord.inflate(content) if get_object_id(content) == name else None
+    except Exception:  # noqa: BLE001 - whatever an object can do to Flower's reader: no record
+        record = None
+    return RecordDict() if record is None else RecordDict({RECORD: record})
+
+
+def _packed(content: RecordDict) -> bytes:
+    """Return the one object of a reply."""
+    frame = content[RECORD][FRAME]
+    packed: bytes = ConfigRecord({FRAME: frame, NONCE: os.urandom(NONCE_BYTES)}).deflate()
+    return packed
+
+
+def _translated(call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except httpx.HTTPStatusError as error:
+        raise _link_fault(error) from error
+
+
+def _link_fault(error: httpx.HTTPStatusError) -> LinkFault:
+    status = error.response.status_code
+    if status == _STILL_ONLINE:
+        return LinkFault(
+            "The coordinator's SuperLink does not take this node in yet",
+            why="it holds this node's last session, for a minute at most, or does not know its key",
+            fix="if it lasts longer, ask the coordinator whether this node is admitted",
+            passing=True,
+        )
+    return LinkFault(
+        "The coordinator's SuperLink refused a call",
+        why=f"status {status}: {error.response.text[:200]}",
+        fix="ask the coordinator whether this node is admitted",
+        passing=status >= httpx.codes.INTERNAL_SERVER_ERROR
+        or status in (httpx.codes.UNAUTHORIZED, httpx.codes.NOT_FOUND, httpx.codes.FORBIDDEN),
+    )

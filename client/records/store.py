@@ -1,0 +1,152 @@
+"""The node's records in memory, and each study's task on them.
+
+Read at the start and again when a file changes, both away from any message, so that how long a
+reply takes does not tell what was read. A study's assignment is prepared once per data version.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import RLock
+
+from client.errors import RecordFault
+from client.records.cohort import check_fit
+from client.records.csv_source import CsvSource
+from client.records.dictionary import read_dictionary
+from client.records.opt_outs import read_opt_outs
+from client.records.source import RecordedFeature, Records
+from client.settings import NodeSettings
+from client.tasks.module_registry import registered
+from client.tasks.registry import Assignment
+from governance.documents.study import Study
+from protocols.errors import ReasonCode, Refusal
+
+Stamp = tuple[tuple[int, int, int] | None, ...]
+MOST_ASSIGNMENTS = 8
+
+_log = logging.getLogger("pratique.records")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study's task on one version of the records."""
+
+    version: str
+    assignment: Assignment
+
+
+class Holdings:
+    """The records of one node. Safe among threads."""
+
+    def __init__(self, settings: NodeSettings, split_secret: bytes) -> None:
+        self._settings, self._split = settings, split_secret
+        self._modules = registered(settings.modules)
+        self._lock = RLock()
+        self._stamp: Stamp | None = None
+        self._features: Mapping[str, RecordedFeature] | None = None
+        self._records: Records | None = None
+        self._fault: RecordFault | None = None
+        self._prepared: dict[str, Prepared] = {}
+
+    def refresh(self) -> None:
+        """Read the files again where one of them has changed."""
+        stamp = self._stamps()
+        with self._lock:
+            if stamp == self._stamp:
+                return
+            self._read()
+            self._stamp = stamp
+
+    @property
+    def fault(self) -> RecordFault | None:
+        """Why there are no records, if there are none."""
+        return self._fault
+
+    @property
+    def described(self) -> bool:
+        """Whether the dictionary could be read: whether a study fits can then be told."""
+        return self._features is not None
+
+    @property
+    def version(self) -> str | None:
+        """Version of the records, None where they cannot be read."""
+        return None if self._records is None else self._records.version
+
+    def records(self) -> Records:
+        """Return the records. Raises RecordFault where they cannot be read."""
+        with self._lock:
+            if self._records is None:
+                raise self._fault or RecordFault("The records have not been read yet")
+            return self._records
+
+    def require_fit(self, study: Study) -> None:
+        """Raise RecordFault unless the dictionary, alone, offers what the study uses."""
+        with self._lock:
+            if self._features is None:
+                raise self._fault or RecordFault("The data dictionary has not been read yet")
+            check_fit(self._features, study.features, study.features_used)
+
+    def prepared(self, study: Study) -> Prepared:
+        """Return the study's task on this node's cohort, and of which records it is.
+
+        Both are of one moment: records read again in between cannot pass for those counted.
+        Raises RecordFault.
+        """
+        with self._lock:
+            if study.digest not in self._prepared:
+                self._prepared[study.digest] = self._prepare(study)
+                for old in list(self._prepared)[:-MOST_ASSIGNMENTS]:
+                    del self._prepared[old]
+            return self._prepared[study.digest]
+
+    def _prepare(self, study: Study) -> Prepared:
+        records = self.records()
+        assignment = Assignment.prepare(
+            study.task,
+            study.features,
+            records,
+            conditions=study.population.where,
+            split_secret=self._split,
+            study=study.digest,
+            modules=self._modules,
+        )
+        return Prepared(records.version, assignment)
+
+    def _read(self) -> None:
+        self._prepared.clear()
+        self._records = self._features = None
+        try:
+            source = CsvSource(self._settings.data, read_dictionary(self._settings.dictionary))
+            self._features = source.features()
+            self._records = source.read(self._opted_out())
+            self._fault = None
+        except RecordFault as fault:
+            self._fault = fault
+            _log.error("records cannot be read", extra={"what": "see `pratique-node doctor`"})
+
+    def _opted_out(self) -> frozenset[str]:
+        path = self._settings.opt_out
+        return frozenset() if path is None else read_opt_outs(path)
+
+    def _stamps(self) -> Stamp:
+        paths = (self._settings.data, self._settings.dictionary, self._settings.opt_out)
+        return tuple(None if path is None else _stamp(path) for path in paths)
+
+
+def records_unusable() -> Refusal:
+    """Return the refusal whose cause is told to this node's operator alone, and not in the log."""
+    return Refusal(
+        ReasonCode.DECLINED,
+        "The records cannot be used",
+        why="their file, dictionary or list of opted-out patients cannot be read",
+        fix="run `pratique-node doctor`, which names the place",
+    )
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns

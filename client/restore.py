@@ -1,0 +1,274 @@
+"""`pratique-node restored`: state put back from an older copy, made safe by assuming the worst.
+
+What was charged since the copy is in no ledger. But a permit is for one charged run and one noisy
+count (`client.border.gate`, clause node/permit-used), and the officer's newest documents say how
+many permits each study has had. So no more runs can have been charged than there were permits;
+every one that the ledger does not know is charged now, the cap passed or not, and its permit counts
+as used. Live runs end: what they sent since is not known, and nothing may be drawn for them a
+second time.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, Engine
+
+from client.border.cohort_floor import count_id
+from client.documents.store import DocumentStore, Held
+from client.errors import OperationFault
+from client.state.decision_log import Clock, Decisions, Subject
+from client.state.key_value import get_mark, set_mark
+from client.state.log_head import RESTORING, HighWater
+from client.state.reply_journal import Journal
+from client.state.runs import RunBook
+from governance.audit.events import Event, EventKind, Outcome
+from governance.audit.log import AuditLog
+from governance.budget.ledger import Ledger, LedgerEntry
+from governance.documents.permit import Permit
+from governance.documents.study import Study
+from governance.errors import DocumentFault
+from governance.policy.assessment import ledger_terms
+from governance.runtime.database import fold_log, transaction
+from keys.derive import labelled_hash
+from protocols.numerics.mechanism import Mechanism
+from protocols.tasks.schedule import COHORT_FLOOR
+
+RESTORED = "restored"
+"""The mark that keeps, for `status`, what the last restoration came to."""
+RUN_LABEL = "pratique/restored-run/v1"
+RUN_PREFIX, RUN_DIGITS = "restored-", 23
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Missed:
+    """A run that may have been charged since the copy. `run` names it, and is no run's id."""
+
+    study: Study
+    run: str
+    mechanisms: tuple[Mechanism, ...]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a restoration came to. Of the log: entries in the copy, and before (None: not known)."""
+
+    at: str
+    entries: int
+    before: int | None
+    ended: int
+    assumed: tuple[str, ...]
+
+    def sentence(self) -> str:
+        """Return it as the log says it."""
+        had = "an unknown number" if self.before is None else str(self.before)
+        return (
+            f"State was put back from a copy of {self.entries} log entries, where there had been "
+            f"{had} or more; {self.ended} live runs ended, {len(self.assumed)} runs that the copy "
+            "does not know were charged"
+        )
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """Since when nothing can have left, when the copy was made, and how many entries it has."""
+
+    since: str
+    copied: str
+    size: int
+
+
+class Restoration:
+    """Makes the state of one node safe after it was put back. Its daemon must not run."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        country: str,
+        documents: DocumentStore,
+        ledger: Ledger,
+        runs: RunBook,
+        journal: Journal,
+        decisions: Decisions,
+        log: AuditLog,
+        highwater: HighWater,
+        clock: Clock,
+    ) -> None:
+        """`clock` tells the time, never earlier than the latest signed time seen."""
+        self._engine, self._country, self._documents = engine, country, documents
+        self._ledger, self._runs, self._journal = ledger, runs, journal
+        self._decisions, self._log = decisions, log
+        self._highwater, self._clock = highwater, clock
+
+    def begin(self) -> None:
+        """Note since when nothing can have left: only what is signed later names every permit."""
+        size = self._log.size()
+        begun = _Begun(self._clock().isoformat(), self._copied(size), size)
+        with transaction(self._engine) as connection:
+            if get_mark(connection, RESTORING) is None:
+                set_mark(connection, RESTORING, json.dumps(asdict(begun)))
+
+    def complete(self) -> Restored:
+        """End live runs and charge missed ones in one transaction; vouch for this log from then on.
+
+        Raises DocumentFault, OperationFault: documents too old, or a study that is not published;
+        nothing has changed then.
+        """
+        begun = self.require_signed_since()
+        held = self._documents.held(self._clock())
+        missed = missed_runs(
+            list(held.own.permits.values()),
+            held.view.studies,
+            self._ledger.entries(),
+            copied=datetime.fromisoformat(begun.copied),
+            size=begun.size,
+        )
+        with transaction(self._engine) as connection:
+            ended = self._end_runs(connection, held.view.now)
+            for one in missed:
+                self._charge(one, held, connection)
+            done = self._noted(begun.size, ended, missed, connection)
+        self._highwater.accept()
+        fold_log(self._engine)
+        return done
+
+    def require_signed_since(self) -> "_Begun":
+        """Raise OperationFault unless the officer's documents were signed after `begin`."""
+        with transaction(self._engine) as connection:
+            mark = get_mark(connection, RESTORING)
+        begun = None if mark is None else _Begun(**json.loads(mark))
+        signed = self._signed_at()
+        if begun and signed and signed > datetime.fromisoformat(begun.since):
+            return begun
+        raise OperationFault(
+            "Documents that the officer has signed since this command was first run are needed",
+            why="earlier ones may lack a permit that was given after the copy was made, and so "
+            "what was spent under it",
+            fix="let the officer run `pratique-officer renew` (with --node, or with --bundle-out "
+            "and `pratique-node accept` here), then run `pratique-node restored` again",
+        )
+
+    def _signed_at(self) -> datetime | None:
+        """Return when the officer's documents were signed; None where they are of no use."""
+        try:
+            return self._documents.own(self._clock()).signed_at
+        except DocumentFault:
+            return None
+
+    def _copied(self, size: int) -> str:
+        """Return when the copy's last log entry was made; long ago where that is not known.
+
+        A state that passes for the newest may have gone on after it was put back.
+        """
+        if size == 0 or self._highwater.vouched():
+            return LONG_AGO.isoformat()
+        return str(json.loads(next(self._log.entries(size - 1, size)))["at"])
+
+    def _end_runs(self, connection: Connection, now: datetime) -> int:
+        live = self._runs.summaries(live=True, connection=connection)
+        for run in live:
+            self._runs.end(run.run, now, connection)
+            self._journal.forget(run.run, connection)
+            self._say(EventKind.RUN_ENDED, Subject(study=run.study, run=run.run), connection)
+        return len(live)
+
+    def _charge(self, missed: Missed, held: Held, connection: Connection) -> None:
+        study, now = missed.study, held.view.now
+        register = study.population.register_name
+        known = self._documents.periods_known_since(register, connection)
+        self._ledger.assume(
+            ledger_terms(held.view.agreement, register, now, known=known),
+            study=study.digest,
+            run=missed.run,
+            mechanisms=missed.mechanisms,
+            now=now,
+            connection=connection,
+        )
+        self._say(EventKind.BUDGET_CHARGED, Subject(study=study.digest), connection)
+
+    def _say(self, kind: EventKind, subject: Subject, connection: Connection) -> None:
+        self._decisions.event(kind, subject, outcome=Outcome.DONE, connection=connection)
+
+    def _noted(
+        self, size: int, ended: int, missed: Sequence[Missed], connection: Connection
+    ) -> Restored:
+        head, now = self._highwater.known(), self._clock()
+        done = Restored(
+            at=now.isoformat(timespec="seconds"),
+            entries=size,
+            before=head.size if head else None,
+            ended=ended,
+            assumed=tuple(one.study.id for one in missed),
+        )
+        event = Event(
+            kind=EventKind.STATE_RESTORED, at=now, actor=self._country, reason=done.sentence()
+        )
+        self._log.append(event, connection)
+        set_mark(connection, RESTORED, json.dumps(asdict(done)))
+        set_mark(connection, RESTORING, None)
+        return done
+
+
+def missed_runs(
+    permits: Sequence[Permit],
+    studies: Mapping[str, Study],
+    known: Sequence[LedgerEntry],
+    *,
+    copied: datetime,
+    size: int,
+) -> list[Missed]:
+    """Return every run that can have been charged and that the ledger does not know.
+
+    `known` are the copy's ledger entries; it holds all that was charged until `copied`; `size` is
+    how many log entries it has. Raises OperationFault where a permitted study is not published.
+    """
+    found = []
+    for permit in sorted(permits, key=lambda permit: permit.study):
+        if permit.conditions.expires > copied:  # else it had ended, and all of it is in the copy
+            study = studies.get(permit.study)
+            if study is None:
+                raise _unpublished(permit.study)
+            charged = [entry for entry in known if entry.study == permit.study]
+            found += _missed(permit, study, charged, size)
+    return found
+
+
+def _missed(
+    permit: Permit, study: Study, charged: Sequence[LedgerEntry], size: int
+) -> list[Missed]:
+    """Return what may be missing of one study; of the newest permit's run at the very least."""
+    counts = {entry.run for entry in charged if entry.phase == COHORT_FLOOR}
+    ran = [entry for entry in charged if entry.phase != COHORT_FLOOR]
+    unused = all(entry.created < permit.issued for entry in ran)
+    runs = max(permit.number - len({entry.run for entry in ran}), int(unused))
+    uncounted = max(permit.number - len(counts), int(count_id(permit) not in counts))
+    by_run = study.charged_by_run
+    whole = tuple(mechanism for mechanism in study.mechanisms if mechanism.costs)
+    return [
+        Missed(study, _run_name(permit, n, size), whole if n < uncounted else by_run)
+        for n in range(runs if by_run else 0)
+    ]
+
+
+def _run_name(permit: Permit, number: int, size: int) -> str:
+    place = permit.digest.encode(), str(number).encode(), str(size).encode()
+    return RUN_PREFIX + labelled_hash(RUN_LABEL, *place).hex()[:RUN_DIGITS]
+
+
+def _unpublished(study: str) -> OperationFault:
+    return OperationFault(
+        f"The officer has permitted a study that is not among the published ones: {study}",
+        why="without it nobody knows what it may have cost",
+        fix="ask the coordinator to publish it again, then run `pratique-node restored` again",
+    )
+
+
+def last_restored(engine: Engine) -> dict[str, object] | None:
+    """Return what the last restoration came to, as JSON values; None where there was none."""
+    with transaction(engine) as connection:
+        value = get_mark(connection, RESTORED)
+    found: dict[str, object] | None = None if value is None else json.loads(value)
+    return found

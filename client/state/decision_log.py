@@ -1,0 +1,243 @@
+"""Every decision becomes a log entry; each refusal is kept whole for the node's own operator.
+
+The coordinator gets one code. What, why and what to do stay here: in the audit log, and in memory
+for `status`. No entry holds anything of a record. Of many refusals or repetitions in a row the log
+gets the first ones and a number (docs/adr/0010).
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from threading import Lock
+from typing import Any
+
+from sqlalchemy import Connection
+
+from client.state.log_throttle import (
+    Counted,
+    Kind,
+    Tally,
+    Writing,
+)
+from client.state.reply_journal import phase_name
+from governance.audit.events import DocumentVersions, Event, EventKind, Outcome
+from governance.audit.log import AuditLog
+from keys.errors import PratiqueError
+from protocols.errors import ReasonCode, Refusal
+from protocols.private_sum import context
+from protocols.private_sum.context import LARGEST_ROUND, RUN_ID_BYTES
+from protocols.private_sum.messages import Request
+from protocols.wire.encoding import DIGEST_PATTERN, digest
+from protocols.wire.signed_message import COORDINATOR
+
+KEPT = 20
+COUNTING_BEGINS = "Too many to list: from here on more of them are counted, and the number follows"
+LONGEST_LINE = 600
+
+ASKED = frozenset(
+    {EventKind.REQUEST_ALLOWED, EventKind.REQUEST_REPEATED, EventKind.REQUESTS_COUNTED}
+)
+"""What the coordinator did; everything else is this country's own act."""
+
+Clock = Callable[[], datetime]
+_log = logging.getLogger("pratique.decisions")
+
+
+@dataclass(frozen=True)
+class KeptRefusal:
+    """A refusal as `status` shows it; `study` and `run` are what the request claimed."""
+
+    at: str
+    code: str
+    what: str
+    why: str
+    fix: str
+    clause: str
+    study: str | None
+    run: str | None
+    round: int | None
+    phase: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a decision was about, as far as the request could be read."""
+
+    study: str | None = None
+    run: str | None = None
+    round: int | None = None
+    phase: str | None = None
+    body: str | None = None
+
+    @classmethod
+    def of(cls, frame: bytes, request: Request | None) -> "Subject":
+        """Return what a frame claims to be about; nothing but its digest where it is unreadable."""
+        if request is None:
+            return cls(body=digest(frame))
+        study, run = request.body.study, request.body.run_id
+        return cls(
+            study=study if DIGEST_PATTERN.fullmatch(study) else None,
+            run=run.hex() if len(run) == RUN_ID_BYTES else None,
+            round=request.round_number if 0 < request.round_number <= LARGEST_ROUND else None,
+            phase=phase_name(request.phase),
+            body=digest(frame),
+        )
+
+
+class Decisions:
+    """Writes decisions down. Safe among threads."""
+
+    def __init__(self, log: AuditLog, clock: Clock, country: str) -> None:
+        self._log, self._clock, self._country = log, clock, country
+        self._refusals: deque[KeptRefusal] = deque(maxlen=KEPT)
+        self._tally, self._lock = Tally(), Lock()
+
+    def event(
+        self,
+        kind: EventKind,
+        subject: Subject,
+        *,
+        connection: Connection | None = None,
+        actor: str | None = None,
+        outcome: Outcome = Outcome.ALLOWED,
+        policies: tuple[str, ...] = (),
+        documents: context.DocumentVersions | None = None,
+        reply: bytes | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Append a decision that let something happen; `reply` is digested in place of the frame.
+
+        Lasts on return, or once the caller's `connection` commits.
+        """
+        body = subject.body if reply is None else digest(reply)
+        fields = {**asdict(subject), "body": body}
+        event = Event(
+            kind=kind,
+            at=self._clock(),
+            actor=actor or (COORDINATOR if kind in ASKED else self._country),
+            outcome=outcome,
+            policies=policies,
+            documents=None if documents is None else logged_versions(documents),
+            reason=reason and reason[:LONGEST_LINE],
+            **fields,
+        )
+        self._log.append(event, connection)
+
+    def refused(self, refusal: Refusal, subject: Subject) -> None:
+        """Append or count a refusal, and keep it for `status`.
+
+        A log that cannot be written changes nothing: the refusal stands, and is kept in memory.
+        """
+        now = self._clock()
+        self._keep(refusal, subject, now)
+        kind = {ReasonCode.BUDGET: EventKind.BUDGET_REFUSED}.get(
+            refusal.code, EventKind.REQUEST_REFUSED
+        )
+        reason = ". ".join(part.rstrip(".") for part in (refusal.what, refusal.why) if part)
+        with _reported():
+            event = Event(
+                kind=kind,
+                at=now,
+                actor=COORDINATOR,
+                outcome=Outcome.REFUSED,
+                code=refusal.code,
+                reason=reason[:LONGEST_LINE],
+                clause=refusal.clause[:LONGEST_LINE] or None,
+                **asdict(subject),
+            )
+            self._append_or_count(event)
+
+    def repeated(self, subject: Subject) -> None:
+        """Append or count that a reply, logged when it was made, is sent once more."""
+        self._append_or_count(
+            Event(
+                kind=EventKind.REQUEST_REPEATED,
+                at=self._clock(),
+                actor=COORDINATOR,
+                outcome=Outcome.ALLOWED,
+                **asdict(subject),
+            )
+        )
+
+    def settle(self, *, ending: bool = False) -> None:
+        """Append how many were counted in the windows that are over; `ending`: in all of them."""
+        now = self._clock()
+        with _reported(), self._lock:
+            self._append_counted(now, ending=ending)
+
+    def _append_or_count(self, event: Event) -> None:
+        with self._lock:
+            self._append_counted(event.at)
+            kind = (event.kind, event.code)
+            writing = self._tally.note(kind, event.at)
+            if writing is Writing.WHOLE:
+                self._log.append(event)
+            elif writing is Writing.COUNTING_BEGINS:
+                self._log.append(_summary(kind, event.at, COUNTING_BEGINS))
+
+    def _append_counted(self, now: datetime, *, ending: bool = False) -> None:
+        for counted in self._tally.settled(now, ending=ending):
+            self._log.append(_summary(counted.kind, now, _numbered(counted)))
+
+    def refusals(self) -> list[dict[str, Any]]:
+        """Return the last refusals, newest first."""
+        return [kept.to_json() for kept in reversed(self._refusals)]
+
+    def _keep(self, refusal: Refusal, subject: Subject, now: datetime) -> None:
+        self._refusals.append(
+            KeptRefusal(
+                at=now.isoformat(timespec="seconds"),
+                code=refusal.code,
+                what=refusal.what,
+                why=refusal.why,
+                fix=refusal.fix,
+                clause=refusal.clause,
+                study=subject.study,
+                run=subject.run,
+                round=subject.round,
+                phase=subject.phase,
+            )
+        )
+        extra = {"code": refusal.code.value, "what": refusal.what, "run": subject.run}
+        _log.warning("refused", extra=extra)
+
+
+def _summary(kind: Kind, now: datetime, reason: str) -> Event:
+    what, code = kind
+    return Event(
+        kind=EventKind.REQUESTS_COUNTED,
+        at=now,
+        actor=COORDINATOR,
+        outcome=Outcome.ALLOWED if code is None else Outcome.REFUSED,
+        subject=what,
+        code=code,
+        reason=reason,
+    )
+
+
+def _numbered(counted: Counted) -> str:
+    since, until = (t.isoformat(timespec="seconds") for t in (counted.since, counted.until))
+    return f"{counted.number} more of them were counted between {since} and {until}"
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Go on where the log cannot be written, and say so in the program's own log."""
+    try:
+        yield
+    except (PratiqueError, ValueError) as fault:  # the latter: there is no entry to say it with
+        _log.error("the audit log could not be written", extra={"why": str(fault)})
+
+
+def logged_versions(versions: context.DocumentVersions) -> DocumentVersions:
+    """Return document versions as the log writes them."""
+    return DocumentVersions(
+        root=versions.root, targets=versions.targets, countries=dict(versions.countries)
+    )

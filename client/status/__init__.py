@@ -1,0 +1,1 @@
+"""What the node's operator sees: `status`, health and metrics."""

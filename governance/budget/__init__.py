@@ -1,0 +1,1 @@
+"""The privacy budget: accounting and each node's ledger."""

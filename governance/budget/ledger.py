@@ -1,0 +1,351 @@
+"""The privacy ledger of one node: what each person register has spent, never over its cap.
+
+An RDP filter at one fixed order (Feldman, Zrnic 2021): a charge is taken only if the sum of the
+period stays within the cap. Charges are made before a release and never refunded. The ledger
+belongs to the person register: a new cohort, study or amended agreement opens no new budget,
+because whatever was charged between a period's two dates counts in it, and in an agreement's first
+period whatever was charged within one period's length, under whichever agreement.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Index,
+    Integer,
+    MetaData,
+    RowMapping,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    insert,
+    select,
+)
+
+from governance.budget.accounting import MICRO, rdp_micro
+from governance.errors import LedgerFault
+from governance.runtime.database import UtcTime, transaction
+from protocols.errors import ReasonCode, Refusal
+from protocols.numerics.mechanism import Mechanism
+from protocols.wire.encoding import canonical_json
+
+LEDGER_TABLES = MetaData()
+
+ledger_entries = Table(
+    "ledger_entries",
+    LEDGER_TABLES,
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("register", String(64), nullable=False),
+    Column("period", Integer, nullable=False),
+    Column("study", String(71), nullable=False),
+    Column("run", String(32), nullable=False),
+    Column("phase", String(32), nullable=False),
+    Column("mechanism", Text, nullable=False),
+    Column("honest", Integer, nullable=False),
+    Column("order", Integer, nullable=False),
+    Column("rdp_micro", BigInteger, nullable=False),
+    Column("created", UtcTime, nullable=False),
+    UniqueConstraint("run", "phase", name="one_charge_a_phase"),
+    Index("ledger_by_time", "register", "created"),
+)
+_COLUMNS = ledger_entries.c
+
+
+@dataclass(frozen=True)
+class Period:
+    """One budget period of an agreement: `start` ≤ t < `end`, UTC, `index` from 0.
+
+    Charges count in it from `since` on. That is `start`, but in the agreement's first period, and
+    for as long as one after its periods were moved, the moment one period's length ago: what was
+    charged under other dates still counts.
+    """
+
+    index: int
+    start: datetime
+    end: datetime
+    since: datetime
+
+
+def period_of(
+    effective: datetime, period_days: int, now: datetime, *, known: datetime | None = None
+) -> Period:
+    """Return the period that holds `now`; days are of 24 hours, counted from `effective`.
+
+    `known` is since when these periods are known where they replaced others; None: always. Raises
+    LedgerFault before `effective` or for a period shorter than a day.
+    """
+    if period_days < 1 or now < effective:
+        raise LedgerFault(
+            "No budget period has begun",
+            why=f"The agreement takes effect at {effective.isoformat()}, it is {now.isoformat()}",
+            fix="wait until then, and check this machine's clock",
+        )
+    length = timedelta(days=period_days)
+    index = (now - effective) // length
+    start = effective + index * length
+    counted = index > 0 and (known is None or now >= known + length)
+    return Period(index, start, start + length, since=start if counted else now - length)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the agreement fixes for one register: `cap_micro` a period at `order`, and honest h."""
+
+    register: str
+    period: Period
+    cap_micro: int
+    order: int
+    honest: int
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """One charge, as stored. `rdp_micro` covers all rounds of the mechanism at `order`."""
+
+    position: int
+    register: str
+    period: int
+    study: str
+    run: str
+    phase: str
+    mechanism: Mechanism
+    honest: int
+    order: int
+    rdp_micro: int
+    created: datetime
+
+
+@dataclass(frozen=True)
+class LedgerView:
+    """What a policy assessment may know of one register's budget, in micro-units of RDP."""
+
+    register: str
+    period: Period
+    order: int
+    cap_micro: int
+    spent_micro: int
+    lifetime_micro: int
+
+    @property
+    def left_micro(self) -> int:
+        """What this period can still take; never below 0."""
+        return max(0, self.cap_micro - self.spent_micro)
+
+
+@dataclass(frozen=True)
+class _Charge:
+    """What one release would add."""
+
+    study: str
+    run: str
+    mechanism: Mechanism
+    honest: int
+    order: int
+
+    @property
+    def rdp_micro(self) -> int:
+        return rdp_micro(self.mechanism, self.honest, self.order)
+
+
+class Ledger:
+    """The ledger in one SQLite database. Safe among threads and processes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def reserve(
+        self,
+        terms: Terms,
+        *,
+        study: str,
+        run: str,
+        mechanisms: Sequence[Mechanism],
+        now: datetime,
+        connection: Connection | None = None,
+    ) -> tuple[LedgerEntry, ...]:
+        """Charge every mechanism, or none: one entry per (run, mechanism's phase).
+
+        A repetition returns the entries that stand and charges nothing. `study` is its digest,
+        `run` our own run id in hexadecimal. Raises Refusal(BUDGET) where the cap would be passed,
+        LedgerFault where (run, phase) stands with other contents or `now` is outside the period.
+        With `connection`, joins the caller's transaction: nothing lasts until that commits.
+        """
+        _require_within(terms.period, now)
+        charges = [_Charge(study, run, each, terms.honest, terms.order) for each in mechanisms]
+        _require_distinct(charges)
+        with transaction(self._engine, connection) as open_connection:
+            new = [each for each in charges if not _stands(open_connection, terms, each)]
+            _require_room(_view(open_connection, terms), new)
+            for charge in new:
+                _insert(open_connection, terms, charge, now)
+            return tuple(_of_phase(open_connection, each) for each in charges)
+
+    def assume(
+        self,
+        terms: Terms,
+        *,
+        study: str,
+        run: str,
+        mechanisms: Sequence[Mechanism],
+        now: datetime,
+        connection: Connection,
+    ) -> None:
+        """Charge what must be taken as spent elsewhere, over the cap too; see `reserve`.
+
+        Only a ledger that was put back from a copy is charged so (docs/adr/0013): it cannot refuse
+        what may have happened. Lasts once the caller's `connection` commits. Raises LedgerFault.
+        """
+        _require_within(terms.period, now)
+        charges = [_Charge(study, run, each, terms.honest, terms.order) for each in mechanisms]
+        _require_distinct(charges)
+        for charge in charges:
+            _insert(connection, terms, charge, now)
+
+    def view(self, terms: Terms, connection: Connection | None = None) -> LedgerView:
+        """Return cap, spent and lifetime of the register, at the terms' order."""
+        with transaction(self._engine, connection) as open_connection:
+            return _view(open_connection, terms)
+
+    def spent(self, register: str, period: Period, order: int) -> int:
+        """Return the micro-units of RDP at `order` that count in the period."""
+        with self._engine.begin() as connection:
+            return _sum(connection, order, *_within(register, period))
+
+    def lifetime(self, register: str, order: int) -> int:
+        """Return the micro-units of RDP at `order` ever charged: periods add up."""
+        with self._engine.begin() as connection:
+            return _sum(connection, order, _COLUMNS.register == register)
+
+    def entries(
+        self,
+        register: str | None = None,
+        run: str | None = None,
+        study: str | None = None,
+        connection: Connection | None = None,
+    ) -> list[LedgerEntry]:
+        """Return the entries in the order they were made, of one register, run or study if given.
+
+        `study` is a study's digest. With `connection`, reads in the caller's transaction.
+        """
+        wanted = {_COLUMNS.register: register, _COLUMNS.run: run, _COLUMNS.study: study}
+        conditions = [column == value for column, value in wanted.items() if value is not None]
+        with transaction(self._engine, connection) as open_connection:
+            return _select(open_connection, *conditions)
+
+
+def _view(connection: Connection, terms: Terms) -> LedgerView:
+    return LedgerView(
+        register=terms.register,
+        period=terms.period,
+        order=terms.order,
+        cap_micro=terms.cap_micro,
+        spent_micro=_sum(connection, terms.order, *_within(terms.register, terms.period)),
+        lifetime_micro=_sum(connection, terms.order, _COLUMNS.register == terms.register),
+    )
+
+
+def _within(register: str, period: Period) -> tuple[ColumnElement[bool], ...]:
+    """By time, not by the number of the period: an amended agreement may number them anew."""
+    created = _COLUMNS.created
+    return _COLUMNS.register == register, created >= period.since, created < period.end
+
+
+def _sum(connection: Connection, order: int, *wanted: ColumnElement[bool]) -> int:
+    """Add up RDP at `order`; entries charged at another order are computed anew at this one."""
+    at_order = select(func.coalesce(func.sum(_COLUMNS.rdp_micro), 0)).where(
+        *wanted, _COLUMNS.order == order
+    )
+    others = _select(connection, *wanted, _COLUMNS.order != order)
+    again = sum(rdp_micro(entry.mechanism, entry.honest, order) for entry in others)
+    return int(connection.execute(at_order).scalar_one()) + again
+
+
+def _stands(connection: Connection, terms: Terms, charge: _Charge) -> bool:
+    """Say whether this very charge was made; another one under its name is a fault."""
+    found = _find(connection, charge)
+    if found is None:
+        return False
+    stored = (found.register, _Charge(found.study, found.run, found.mechanism, found.honest, 0))
+    if stored != (terms.register, replace(charge, order=0)):
+        raise LedgerFault(
+            f"Run {charge.run} was charged for {charge.mechanism.phase!r} with other contents",
+            why="A run id is used once, for one study and one schedule",
+            fix="start a new run",
+        )
+    return True
+
+
+def _require_room(view: LedgerView, charges: Sequence[_Charge]) -> None:
+    cost = sum(charge.rdp_micro for charge in charges)
+    if cost > view.left_micro:
+        raise Refusal(
+            ReasonCode.BUDGET,
+            f"The privacy budget of register {view.register!r} does not cover this study",
+            why=(
+                f"It would take {cost / MICRO:.6f} of {view.cap_micro / MICRO:.6f}, and "
+                f"{view.left_micro / MICRO:.6f} is left until {view.period.end:%Y-%m-%d}"
+            ),
+            fix="ask for a smaller ε or fewer rounds, or wait for the next period",
+        )
+
+
+def _insert(connection: Connection, terms: Terms, charge: _Charge, now: datetime) -> None:
+    following = select(func.coalesce(func.max(_COLUMNS.position) + 1, 0))
+    values = {
+        "position": connection.execute(following).scalar_one(),
+        "register": terms.register,
+        "period": terms.period.index,
+        "study": charge.study,
+        "run": charge.run,
+        "phase": charge.mechanism.phase,
+        "mechanism": canonical_json(charge.mechanism.model_dump(mode="json")).decode(),
+        "honest": charge.honest,
+        "order": charge.order,
+        "rdp_micro": charge.rdp_micro,
+        "created": now,
+    }
+    connection.execute(insert(ledger_entries).values(values))
+
+
+def _of_phase(connection: Connection, charge: _Charge) -> LedgerEntry:
+    found = _find(connection, charge)
+    if found is None:
+        raise LedgerFault("A charge was not kept", fix="check the disk of the state database")
+    return found
+
+
+def _find(connection: Connection, charge: _Charge) -> LedgerEntry | None:
+    run, phase = _COLUMNS.run == charge.run, _COLUMNS.phase == charge.mechanism.phase
+    return next(iter(_select(connection, run, phase)), None)
+
+
+def _select(connection: Connection, *wanted: ColumnElement[bool]) -> list[LedgerEntry]:
+    rows = connection.execute(select(ledger_entries).where(*wanted).order_by(_COLUMNS.position))
+    return [_entry(row) for row in rows.mappings()]
+
+
+def _entry(row: RowMapping) -> LedgerEntry:
+    mechanism = Mechanism.model_validate_json(row["mechanism"])
+    return LedgerEntry(**{**row, "mechanism": mechanism})
+
+
+def _require_within(period: Period, now: datetime) -> None:
+    if not period.start <= now < period.end:
+        raise LedgerFault(
+            "A charge falls outside its budget period",
+            why=f"It is {now.isoformat()}; the period ends at {period.end.isoformat()}",
+            fix="check this machine's clock, then try again",
+        )
+
+
+def _require_distinct(charges: Sequence[_Charge]) -> None:
+    if len({charge.mechanism.phase for charge in charges}) != len(charges):
+        raise LedgerFault("A schedule names one phase twice", fix="give each release its own name")

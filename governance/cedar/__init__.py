@@ -1,0 +1,1 @@
+"""The Cedar policy engine and the texts that come with it."""

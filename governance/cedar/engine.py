@@ -1,0 +1,201 @@
+"""One Cedar decision: the installed base, the agreement's policy and the country's, all of them.
+
+Only a clean Allow allows. Without a schema, cedarpy skips a `forbid` that fails; with one, an
+overflow at run time is still skipped and only reported: both refuse here. A national policy may
+only forbid, so it can tighten and never loosen; the installed base always counts, so an agreement
+cannot drop a rule either.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+
+import cedarpy
+
+from governance.cedar.texts import BASE_POLICY, SCHEMA
+from governance.errors import DocumentFault
+from governance.runtime.safe_text import is_plain
+from protocols.errors import ReasonCode
+
+MOST_CHARACTERS = 64 * 1024
+NATIONAL = "national"
+
+
+class Act(StrEnum):
+    """What is asked for: `propose` needs no permit yet, `contribute` does."""
+
+    PROPOSE = "propose"
+    CONTRIBUTE = "contribute"
+
+
+@dataclass(frozen=True)
+class PolicyRequest:
+    """Who asks what of which study; `context` holds every fact of the schema."""
+
+    coordinator: str
+    act: Act
+    study: str
+    context: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Clause:
+    """A rule that determined a decision: its id, and what it says to whom ($names unfilled)."""
+
+    id: str
+    code: ReasonCode = ReasonCode.POLICY
+    sentence: str = ""
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The answer, and the clauses that determined it."""
+
+    allowed: bool
+    clauses: tuple[Clause, ...]
+
+
+@dataclass(frozen=True)
+class _Policies:
+    handle: cedarpy.PolicySet
+    clauses: Mapping[str, Clause]
+
+
+def decide(request: PolicyRequest, base: str, national: str | None) -> Decision:
+    """Return Allow only where the installed base, `base` and `national` all allow.
+
+    Anything but a clean Allow refuses: NoDecision, an evaluation error, a policy that does not
+    validate, a national policy that permits.
+    """
+    try:
+        check_base(base)
+        if national is not None:
+            check_national(national)
+    except DocumentFault as fault:
+        return _refused("policy/unusable", f"{fault.what}: {fault.why}", fault.fix)
+    texts = dict.fromkeys((BASE_POLICY, base))
+    return _all_of([_answer(request, _compiled(text, national or "")) for text in texts])
+
+
+def check_base(text: str) -> None:
+    """Raise DocumentFault unless the policies fit the schema and each has an @id of its own."""
+    _checked("The policy cannot be used", text)
+
+
+def check_national(text: str) -> None:
+    """Raise DocumentFault unless every policy of the text is a `forbid` that fits the schema."""
+    what = "The national policy cannot be used"
+    permits = [p for p in _checked(what, text).values() if p["effect"] != "forbid"]
+    if permits:
+        raise _fault(what, f"{_id(permits[0])} is a permit: a country's policy can only forbid")
+
+
+@lru_cache(maxsize=64)
+def _checked(what: str, text: str) -> dict[str, Any]:
+    if len(text) > MOST_CHARACTERS:
+        raise _fault(what, f"it is longer than {MOST_CHARACTERS} characters")
+    try:
+        parsed = json.loads(cedarpy.policies_to_json_str(text))
+    except ValueError as error:
+        raise _fault(what, f"Cedar cannot read it: {error}") from None
+    if parsed["templates"]:
+        raise _fault(what, "templates (?principal, ?resource) are not used here")
+    policies: dict[str, Any] = parsed["staticPolicies"]
+    for problem in _problems(text, policies):
+        raise _fault(what, problem)
+    return policies
+
+
+def _problems(text: str, policies: Mapping[str, Any]) -> Iterator[str]:
+    ids = [_id(policy) for policy in policies.values()]
+    if not all(ids) or len(set(ids)) != len(ids):
+        yield 'every policy needs an id of its own, such as @id("dk/no-genomics")'
+    if not all(is_plain(note) for policy in policies.values() for note in _notes(policy)):
+        yield "an annotation holds control or invisible characters"
+    for error in cedarpy.validate_policies(text, SCHEMA).errors:
+        yield f"it does not fit the schema: {_id(policies.get(error.policy_id, {}))} {error.error}"
+
+
+def _id(policy: Mapping[str, Any]) -> str:
+    return str(policy.get("annotations", {}).get("id") or "")
+
+
+def _notes(policy: Mapping[str, Any]) -> list[str]:
+    return [str(note) for note in policy.get("annotations", {}).values()]
+
+
+def _fault(what: str, why: str) -> DocumentFault:
+    return DocumentFault(what, why=why, fix="correct the Cedar text and sign it again")
+
+
+@lru_cache(maxsize=1)
+def _schema() -> cedarpy.Schema:
+    return cedarpy.Schema.from_str(SCHEMA)
+
+
+@lru_cache(maxsize=64)
+def _compiled(base: str, national: str) -> _Policies:
+    text = f"{base}\n{national}"
+    policies = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
+    first_national = len(_checked("", base))
+    clauses = {
+        name: _clause(policy, national=_position(name) >= first_national)
+        for name, policy in policies.items()
+    }
+    return _Policies(cedarpy.PolicySet.from_str(text), clauses)
+
+
+def _position(name: str) -> int:
+    """Cedar names policies `policy0`, `policy1`, ... in the order of the text."""
+    return int(name.removeprefix("policy"))
+
+
+def _clause(policy: Mapping[str, Any], *, national: bool) -> Clause:
+    notes = policy["annotations"]
+    id_ = f"{NATIONAL}/{notes['id']}" if national else notes["id"]
+    code = notes.get("code")
+    known = code in {c.value for c in ReasonCode}
+    return Clause(
+        id=id_,
+        code=ReasonCode(code) if known else ReasonCode.POLICY,
+        sentence=notes.get("sentence") or f"The rule {id_} forbids it.",
+        fix=notes.get("fix") or "ask the authority that wrote the rule",
+    )
+
+
+def _answer(request: PolicyRequest, policies: _Policies) -> Decision:
+    result = cedarpy.is_authorized(
+        {
+            "principal": {"type": "Coordinator", "id": request.coordinator},
+            "action": {"type": "Action", "id": request.act.value},
+            "resource": {"type": "Study", "id": request.study},
+            "context": dict(request.context),
+        },
+        policies.handle,
+        "[]",
+        _schema(),
+    )
+    found = [policies.clauses[name] for name in sorted(result.diagnostics.reasons, key=_position)]
+    if result.decision is cedarpy.Decision.Deny and found:
+        return Decision(allowed=False, clauses=tuple(found))
+    if result.decision is cedarpy.Decision.Allow and not result.diagnostics.errors:
+        return Decision(allowed=True, clauses=tuple(found))
+    why = "; ".join(result.diagnostics.errors) or "no policy permits it"
+    return _refused("policy/no-decision", f"The policies give no clear answer: {why}", "")
+
+
+def _refused(id_: str, sentence: str, fix: str) -> Decision:
+    fix = fix or "ask whoever maintains the policies; until then nothing is computed"
+    return Decision(allowed=False, clauses=(Clause(id_, sentence=sentence, fix=fix),))
+
+
+def _all_of(decisions: list[Decision]) -> Decision:
+    """Allow where all allow; on a refusal, only the clauses of refusals count."""
+    allowed = all(decision.allowed for decision in decisions)
+    counted = [d for d in decisions if allowed or not d.allowed]
+    clauses = {clause.id: clause for decision in counted for clause in decision.clauses}
+    return Decision(allowed=allowed, clauses=tuple(clauses.values()))

@@ -1,0 +1,94 @@
+"""`pratique-officer agent`: the agent as a process that systemd starts, watches and ends."""
+
+import secrets
+import signal
+import threading
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Gauge
+from pydantic import TypeAdapter, ValidationError
+
+from governance.officer.agent import Agent
+from governance.officer.errors import OfficerFault
+from governance.officer.exchange_link import dial
+from governance.officer.home import OfficerHome
+from governance.officer.session import Office, utc_now
+from governance.officer.terminal import Terminal
+from governance.runtime.health import Finding, Shown, observed
+from governance.runtime.logs import configure, reopen_on_hangup
+from governance.runtime.loopback import LoopbackAddress
+from governance.runtime.progress import Progress
+from governance.runtime.systemd import Supervisor, Watchdog
+
+TURN_SECONDS = 1800.0
+"""How long one turn of the agent may take, its wait included, before it counts as stuck."""
+_random = secrets.SystemRandom()
+
+
+def run_agent(home: Path, passphrase: bytes, *, observe: str | None, log_file: Path | None) -> None:
+    """Run until SIGTERM or SIGINT. Raises what keeps it from starting."""
+    reopen_on_hangup(configure(log_file))
+    if observe is not None:
+        _require_loopback(observe)
+    folder, supervisor, stop = OfficerHome(home), Supervisor(), threading.Event()
+    terminal = Terminal(quiet=True)
+
+    def opened() -> Office:
+        return Office.open(folder, passphrase, terminal, utc_now, dial)
+
+    opened().close()  # a wrong passphrase is told now, not tomorrow
+    progress = Progress()
+    agent = Agent(
+        opened,
+        utc_now,
+        _random.uniform,
+        supervisor.status,
+        turned=lambda: progress.moved("renew", TURN_SECONDS),
+    )
+    watchdog = Watchdog(supervisor, progress.stuck)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with observed(observe, shown(agent)):
+        supervisor.ready("the agent keeps the country's documents fresh")
+        watchdog.start()
+        try:
+            agent.run(stop)
+        finally:
+            supervisor.stopping()
+            watchdog.close()
+
+
+def _require_loopback(observe: str) -> None:
+    try:
+        TypeAdapter(LoopbackAddress).validate_python(observe)
+    except ValidationError:
+        raise OfficerFault(
+            f"--observe cannot be {observe!r}",
+            why="whoever reaches it can read it: only a port of this machine's own is taken",
+            fix="use one such as 127.0.0.1:9103",
+        ) from None
+
+
+def shown(agent: Agent) -> Shown:
+    """Return what the endpoint shows: until when the documents hold, and what went wrong."""
+    registry = CollectorRegistry()
+    expires = Gauge(
+        "pratique_country_documents_expire_timestamp_seconds",
+        "When the country's documents end, in seconds since 1970; 0 while none are signed.",
+        registry=registry,
+    )
+    failures = Gauge(
+        "pratique_agent_failures", "Renewals that failed since the last one.", registry=registry
+    )
+    expires.set_function(lambda: _seconds(agent))
+    failures.set_function(lambda: agent.standing.failures)
+    return Shown(registry, live=dict, ready=lambda: {"documents": _finding(agent)})
+
+
+def _seconds(agent: Agent) -> float:
+    end = agent.standing.expires
+    return end.timestamp() if end else 0.0
+
+
+def _finding(agent: Agent) -> Finding:
+    return Finding(good=agent.standing.well(utc_now()), says=agent.standing.sentence())

@@ -1,0 +1,158 @@
+"""An agreement in plain words, and what a draft would change in it."""
+
+import base64
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from governance.cedar.texts import BASE_POLICY
+from governance.documents.agreement import Agreement
+from governance.documents.purposes import DATA_CATEGORIES, EHDS_CODES, PURPOSE_OF_USE
+from keys.composite import algorithms, read_identity
+from keys.identity import VerifyKey
+
+FINGERPRINT_BYTES = 15
+FINGERPRINT_GROUP = 4
+
+
+@dataclass(frozen=True)
+class Part:
+    """A heading and the named facts under it."""
+
+    heading: str
+    facts: Mapping[str, str]
+
+
+def spoken(digest: str) -> str:
+    """Return the first 120 bits of `sha256:<hex>` in six groups, to read out aloud."""
+    shown = bytes.fromhex(digest.removeprefix("sha256:"))[:FINGERPRINT_BYTES]
+    letters = base64.b32encode(shown).decode().lower()
+    starts = range(0, len(letters), FINGERPRINT_GROUP)
+    return "-".join(letters[i : i + FINGERPRINT_GROUP] for i in starts)
+
+
+def agreement_in_words(agreement: Agreement, country: str) -> list[Part]:
+    """Return the agreement as an officer of `country` needs to know it before signing."""
+    return [
+        Part("Who agrees", _parties(agreement, country)),
+        Part("Who coordinates", _coordinator(agreement)),
+        Part("What for", dict(_purposes(agreement))),
+        Part("With which data, by which methods", _scope(agreement)),
+        Part("What it may cost in privacy", _budgets(agreement)),
+        Part("How results are protected", _protection(agreement)),
+        Part("Who decides, and how long it lasts", _governance(agreement)),
+    ]
+
+
+def _parties(agreement: Agreement, country: str) -> dict[str, str]:
+    return {
+        party.country: f"{party.authority}, key {_fingerprint(party.officer_key)}"
+        + (" (yours)" if party.country == country else "")
+        for party in sorted(agreement.parties, key=lambda party: party.country)
+    }
+
+
+def _coordinator(agreement: Agreement) -> dict[str, str]:
+    desk = agreement.coordinator
+    return {
+        "name": desk.name,
+        "key for messages": identity_in_words(desk.identity_key),
+        "key for studies": _fingerprint(desk.document_key),
+        "key for freshness": _fingerprint(desk.online_key),
+        "key of its log": _fingerprint(desk.log_key) if desk.log_key else "none named",
+    }
+
+
+def _purposes(agreement: Agreement) -> Iterator[tuple[str, str]]:
+    for allowed in agreement.purposes.allowed:
+        uses = "; ".join(
+            f"{PURPOSE_OF_USE[use].sentence} ({use})" for use in allowed.purpose_of_use
+        )
+        yield f"allowed {allowed.ehds}", f"{EHDS_CODES[allowed.ehds].sentence}, for {uses}"
+    for rule in agreement.purposes.forbidden:
+        yield f"forbidden {rule.code}", f"{rule.sentence} ({rule.clause})"
+    yield "everything else", "forbidden"
+
+
+def _scope(agreement: Agreement) -> dict[str, str]:
+    categories = (DATA_CATEGORIES[category].sentence for category in agreement.data_categories)
+    return {"data": "; ".join(categories), "methods": ", ".join(agreement.task_kinds)}
+
+
+def _budgets(agreement: Agreement) -> dict[str, str]:
+    return {
+        f"register {budget.register_name}": f"all studies together at most ε = {budget.epsilon:g} "
+        f"at δ = {budget.delta:g} in every {budget.period_days} days"
+        for budget in agreement.budget
+    }
+
+
+def _protection(agreement: Agreement) -> dict[str, str]:
+    colluding = agreement.colluding
+    others = f" together with any {colluding} of the countries" if colluding else ""
+    return {
+        "against": f"the coordinator{others} (c = {colluding})",
+        "relying on": f"the noise of {agreement.honest} honest countries (h = {agreement.honest})",
+        "no study with": f"fewer than {agreement.smallest_countries} countries, or fewer than "
+        f"{agreement.smallest_cohort} patients in a country",
+        "messages signed with": agreement.signatures.in_words,
+        "results kept": f"at most {agreement.retention.results_days} days",
+        "logs kept": f"{agreement.retention.logs_days} days",
+    }
+
+
+def _governance(agreement: Agreement) -> dict[str, str]:
+    needed, all_of_them = agreement.amendment_threshold, len(agreement.parties)
+    return {
+        "to sign and to change it": f"{needed} of the {all_of_them} countries",
+        "each permit": "is your country's alone, and can be withdrawn at any time",
+        "in force": f"from {_day(agreement.effective)} to {_day(agreement.sunset)}",
+        "to be renewed by": _day(agreement.renewal),
+        "emergency clauses": _emergencies(agreement),
+        "rules": "the standard policy"
+        if agreement.policy == BASE_POLICY
+        else "a policy of its own, beside the standard one: have it read by a specialist",
+    }
+
+
+def _emergencies(agreement: Agreement) -> str:
+    clauses = (
+        f"{clause.id}: relaxes {', '.join(clause.relaxes)} where {clause.concur} countries concur "
+        f"({clause.indicator}), for at most {clause.lapses_days} days"
+        for clause in agreement.emergency
+    )
+    return "; ".join(clauses) or "none"
+
+
+def changes(before: Agreement, after: Agreement) -> dict[str, str]:
+    """Return what an amendment changes: each field's name, with what it says now and then."""
+    old, new = _said(before), _said(after)
+    return {
+        name.replace("_", " "): f"now {_short(old.get(name))}; then {_short(new[name])}"
+        for name in new
+        if new[name] != old.get(name)
+    }
+
+
+def _said(agreement: Agreement) -> dict[str, Any]:
+    """Return every field: one that is left out where it is the default can go back to it."""
+    return agreement.model_dump(mode="json") | {"signatures": agreement.signatures.value}
+
+
+def _short(value: object) -> str:
+    return str(value)
+
+
+def _fingerprint(text: str) -> str:
+    return VerifyKey.from_text(text).fingerprint
+
+
+def identity_in_words(text: str) -> str:
+    """Return the fingerprint of a key for messages, and which algorithms it has."""
+    key = read_identity(text)
+    return f"{key.fingerprint} ({algorithms(key)})"
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"

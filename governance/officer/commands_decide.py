@@ -1,0 +1,167 @@
+"""Deciding: a permit, a refusal, a withdrawal; shown, agreed to, signed and handed over."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from governance.documents.permit import Permit
+from governance.documents.study import Study
+from governance.officer.commands_sign import view_if_usable
+from governance.officer.decision_rules import (
+    Conditions,
+    build_permit,
+    build_withdrawal,
+    require_allowed,
+    require_open,
+    require_permit,
+    require_undecided,
+    stands_permitted,
+)
+from governance.officer.delivery import Handing, remember_node, sign_and_hand_over
+from governance.officer.session import KNOWN_TASKS, Office
+from governance.officer.studies import find_study, is_named, keep_study, kept_studies
+from governance.policy.assessment import assess
+from governance.policy.explain import explain_study
+from governance.policy.facts import listed
+from governance.trust.bundle import CountryDocuments
+from governance.trust.view import TrustedView
+
+NEXT = "Next: once every country of the study has permitted it, the coordinator may launch it."
+NEXT_CARRIED = (
+    "Next: once your own node has it too and every country of the study has permitted it, the "
+    "coordinator may launch it."
+)
+NEXT_NARROWED = (
+    "Next: the coordinator sees your conditions and may propose a study that keeps them."
+)
+
+
+def approve(
+    office: Office,
+    name: str,
+    conditions: Conditions,
+    handing: Handing,
+    *,
+    reconsider: bool,
+    yes: bool,
+) -> None:
+    """Permit a study, unless the agreement or the country's own rules forbid it."""
+    view = office.view()
+    study = find_study(view.studies.values(), name)
+    require_open(study, office.country, office.now())
+    if not reconsider:
+        require_undecided(study, office.own(), verb="approve")
+    weighed = office.weigh(study, view, office.ledger(study, view))
+    require_allowed(study, weighed)
+    own = office.own()
+    permit = build_permit(
+        study,
+        office.country,
+        office.settings.authority,
+        conditions,
+        office.now(),
+        former=own.permit(study.digest) if own else None,
+    )
+    # in full, and this very text: `show` may have been given another one of the same name
+    office.terminal.say(explain_study(study, view.agreement, weighed))
+    _show_permit(office, study, permit)
+    kept = keeps_conditions(office, study, view, permit)
+    office.terminal.confirm("Sign this permit?", yes=yes)
+    remember_node(office, handing)
+    keep_study(office.home.studies, study)
+    published = view.country(office.country)
+    result = sign_and_hand_over(office, lambda own: own.approve(permit), handing, published)
+    office.terminal.say(_next(result) if kept else NEXT_NARROWED)
+    office.terminal.say(f"To stop it: pratique-officer withdraw {study.id} --reason TEXT")
+    office.terminal.answer({"decision": "approved", **_named(study), **result})
+
+
+def _next(result: Mapping[str, Any]) -> str:
+    """Return what comes next, by who has the documents that were just signed."""
+    return NEXT if result["node_has"] == result["version"] else NEXT_CARRIED
+
+
+def _show_permit(office: Office, study: Study, permit: Permit) -> None:
+    conditions, privacy = permit.conditions, study.privacy
+    at_most = conditions.epsilon_at_most
+    office.terminal.heading(f"Permit of {office.country} for: {study.title}")
+    office.terminal.facts(
+        {
+            "study": f"{study.id}, {study.digest}",
+            "features": "all it declares"
+            if conditions.features is None
+            else listed(conditions.features),
+            "privacy": f"as promised, ε = {privacy.epsilon:g} at δ = {privacy.delta:g}"
+            if at_most is None
+            else f"at most ε = {at_most:g}",
+            "until": f"{conditions.expires:%Y-%m-%d %H:%M} UTC",
+            "in your words": permit.sentence,
+        }
+    )
+
+
+def keeps_conditions(office: Office, study: Study, view: TrustedView, permit: Permit) -> bool:
+    """Whether the study as it is proposed asks for no more than the permit; say where it does."""
+    own = office.own()
+    narrowed = assess(
+        study,
+        view.agreement,
+        country=office.country,
+        now=office.now(),
+        permit=permit,
+        national=own.policy if own else None,
+        installed_tasks=KNOWN_TASKS,
+    )
+    for finding in narrowed.findings:
+        office.terminal.warn(f"{finding.sentence} Your node will refuse it as it is proposed now.")
+    return narrowed.allowed
+
+
+def refuse(office: Office, name: str, reason: str, handing: Handing, *, yes: bool) -> None:
+    """Refuse a study on which nothing was said yet."""
+    view = office.view()
+    study = find_study(view.studies.values(), name)
+    require_open(study, office.country, office.now())
+    require_undecided(study, office.own(), verb="refuse")
+    _say_no(office, study, reason, handing, published=view.country(office.country), yes=yes)
+
+
+def withdraw(office: Office, name: str, reason: str, handing: Handing, *, yes: bool) -> None:
+    """Take a permit back. The own node hears it first, whatever the exchange does."""
+    study = _study_to_withdraw(office, name)
+    require_permit(study, office.own())
+    _say_no(office, study, reason, handing, published=None, yes=yes)
+
+
+def _study_to_withdraw(office: Office, name: str) -> Study:
+    """Return the permitted study of that name; the exchange is asked only where none is kept."""
+    own, kept = office.own(), kept_studies(office.home.studies)
+    permitted = [s for s in kept if is_named(s, name) and stands_permitted(s.digest, own)]
+    if permitted:
+        return find_study(permitted, name)
+    view = view_if_usable(office)
+    return find_study([*kept, *(view.studies.values() if view else ())], name)
+
+
+def _say_no(
+    office: Office,
+    study: Study,
+    reason: str,
+    handing: Handing,
+    *,
+    published: CountryDocuments | None,
+    yes: bool,
+) -> None:
+    withdrawal = build_withdrawal(study.digest, office.country, reason, office.now())
+    office.terminal.heading(f"No of {office.country} to: {study.title}")
+    office.terminal.facts({"study": f"{study.id}, {study.digest}", "reason": reason})
+    office.terminal.confirm("Sign it? The other parties will read the reason.", yes=yes)
+    remember_node(office, handing)
+    keep_study(office.home.studies, study)
+    result = sign_and_hand_over(office, lambda own: own.withdraw(withdrawal), handing, published)
+    office.terminal.say("Your node takes no further part in this study from its next message on.")
+    office.terminal.say("What it has sent already cannot be called back, and stays charged.")
+    office.terminal.answer({"decision": "no", **_named(study), **result})
+
+
+def _named(study: Study) -> dict[str, str]:
+    return {"id": study.id, "study": study.digest}

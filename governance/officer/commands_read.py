@@ -1,0 +1,198 @@
+"""Reading: what waits for the officer, and what a study asks."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from governance.budget.accounting import rdp_micro
+from governance.budget.ledger import LedgerView, Terms
+from governance.documents.agreement import Agreement
+from governance.documents.study import Study
+from governance.errors import DocumentFault
+from governance.officer.commands_sign import waiting_draft
+from governance.officer.decision_rules import decision_on, stands_permitted
+from governance.officer.delivery import read_handed
+from governance.officer.folder_recovery import seen_or_kept
+from governance.officer.foreign_documents import sentence
+from governance.officer.inbox import Item, Matter, Waiting, items, until
+from governance.officer.key_rotation import waiting_key
+from governance.officer.session import Office
+from governance.officer.studies import find_study, kept_studies
+from governance.policy.assessment import Assessment, ledger_terms
+from governance.policy.explain import explain_study
+from governance.policy.facts import percent
+from governance.trust.bundle import CountryDocuments
+from governance.trust.ceremony import Draft
+from governance.trust.view import TrustedView
+from keys.certificates import peer_of
+
+
+def show_inbox(office: Office) -> None:
+    """List what waits, most urgent first, each with the command that deals with it."""
+    draft, strange = _draft_to_sign(office)
+    view = office.view_if_published()
+    waiting = Waiting(
+        country=office.country,
+        now=office.now(),
+        draft=draft,
+        studies=tuple(view.studies.values()) if view else (),
+        own=office.own(),
+        unsent=_unsent(office, view),
+        certificate_ends=_certificate_ends(office),
+        new_key=waiting_key(office, view),
+        signed_until=view.signed_until if view else None,
+        foreign=_foreign(office, view),
+    )
+    found = [*strange, *items(waiting)]
+    _list(office, found)
+    office.terminal.answer([item.to_json() for item in found])
+
+
+def _foreign(office: Office, view: TrustedView | None) -> str:
+    seen = seen_or_kept(office, view)
+    return sentence(office.own(), seen) if seen else ""
+
+
+def _list(office: Office, found: list[Item]) -> None:
+    if not found:
+        office.terminal.say("Nothing waits for you.")
+    for number, item in enumerate(found, start=1):
+        office.terminal.say(f"{number}. {item.sentence}.")
+        office.terminal.say(f"   {item.command}")
+
+
+def _draft_to_sign(office: Office) -> tuple[Draft | None, list[Item]]:
+    """Return the draft that waits for this officer; one that cannot be trusted is listed so."""
+    try:
+        draft = waiting_draft(office)
+    except DocumentFault as fault:
+        sentence = f"The draft at the exchange cannot be trusted: {fault.why.rstrip('.')}"
+        return None, [Item(Matter.DRAFT, sentence, "call the coordinator; do not sign it")]
+    signed = draft is None or office.trust.has_signed(draft)
+    return (None if signed else draft), []
+
+
+def _unsent(office: Office, view: TrustedView | None) -> tuple[str, ...]:
+    own, handed = office.own(), read_handed(office.home.handed_file)
+    if own is None:
+        return ()
+    due = {
+        "node": handed.node if office.settings.node else own.version,
+        "exchange": handed.exchange if view else own.version,
+    }
+    return tuple(name for name, version in due.items() if version < own.version)
+
+
+def _certificate_ends(office: Office) -> datetime:
+    peer = peer_of(
+        office.home.certificate_file.read_bytes(),
+        authority_pem=office.home.authority_file.read_bytes(),
+        now=office.clock(),
+        revoked=(),
+    )
+    return peer.not_after
+
+
+def show_study(office: Office, name: str) -> None:
+    """Explain a study in plain words, with what the country's rules and budget say to it."""
+    view = office.view()
+    study = find_study(view.studies.values(), name)
+    ledger, own = office.ledger(study, view), office.own()
+    assessment = office.weigh(study, view, ledger)
+    office.terminal.say(explain_study(study, view.agreement, assessment))
+    office.terminal.heading("For your decision")
+    office.terminal.facts(
+        {
+            **dict(_promises(office, study)),
+            **dict(_budget(office, study, view.agreement, ledger)),
+            "so far": decision_on(study.digest, own) or "you have not decided",
+        }
+    )
+    office.terminal.say()
+    office.terminal.say(_next(study, own, assessment, office.now()))
+    office.terminal.answer(_as_json(study, own, assessment))
+
+
+def _promises(office: Office, study: Study) -> Iterator[tuple[str, str]]:
+    yield "proposed", f"{study.created:%Y-%m-%d}; decide by {until(study.expires, office.now())}"
+    yield "your rules", _rules(office.own())
+    yield "for a patient", _for_a_patient(study)
+
+
+def _for_a_patient(study: Study) -> str:
+    """Say ε and δ as what they promise a person (differential privacy, add or remove one)."""
+    factor, chance = math.exp(study.privacy.epsilon), round(1 / study.privacy.delta)
+    return (
+        f"taking part makes no result more than {factor:.3g} times likelier or less likely, "
+        f"but for a chance of 1 in {chance:,}"
+    )
+
+
+def _rules(own: CountryDocuments | None) -> str:
+    if own is None or not own.policy:
+        return "you have signed no national policy; the agreement's rules decide alone"
+    return "your national policy was asked as well; it can only forbid"
+
+
+def _budget(
+    office: Office, study: Study, agreement: Agreement, ledger: LedgerView | None
+) -> Iterator[tuple[str, str]]:
+    """Yield the period's budget, what is spent of it, and what live permits may take."""
+    whole = agreement.register_budget(study.population.register_name)
+    if whole is None or office.now() < agreement.effective:
+        return
+    terms = ledger_terms(agreement, whole.register_name, office.now())
+    allowed = f"ε = {whole.epsilon:g} at δ = {whole.delta:g} for register {terms.register}"
+    start, end = f"{terms.period.start:%Y-%m-%d}", f"{terms.period.end:%Y-%m-%d}"
+    yield "budget", f"{allowed} from {start} to {end}"
+    yield "takes", f"{percent(_cost(study, terms), terms.cap_micro)} of it"
+    spent = percent(ledger.spent_micro, terms.cap_micro) if ledger else ""
+    yield "spent", f"{spent} of it, says your node" if ledger else "not known: no node to ask here"
+    permitted = sum(_cost(one, terms) for one in _permitted(office, terms.register))
+    yield "permitted", f"up to {percent(permitted, terms.cap_micro)} of it, by your live permits"
+
+
+def _permitted(office: Office, register: str) -> list[Study]:
+    """Return the studies of the register that a permit of this country still covers."""
+    own, now = office.own(), office.now()
+    permits = own.permits if own else {}
+    return [
+        study
+        for study in kept_studies(office.home.studies)
+        if study.population.register_name == register
+        and stands_permitted(study.digest, own)
+        and permits[study.digest].conditions.expires > now
+    ]
+
+
+def _cost(study: Study, terms: Terms) -> int:
+    """Return the study's RDP at the terms' order, in micro-units."""
+    return sum(rdp_micro(one, terms.honest, terms.order) for one in study.mechanisms)
+
+
+def _next(study: Study, own: CountryDocuments | None, assessment: Assessment, now: datetime) -> str:
+    if study.expires <= now:
+        return "It has expired: there is nothing to decide."
+    if stands_permitted(study.digest, own):
+        return f"To take your permit back: pratique-officer withdraw {study.id} --reason TEXT"
+    refusal = f"pratique-officer refuse {study.id} --reason TEXT"
+    if not assessment.allowed:
+        return f"It cannot be approved. To say so: {refusal}"
+    if decision_on(study.digest, own):
+        return f"To take your no back: pratique-officer approve {study.id} --reconsider"
+    return f"Next: pratique-officer approve {study.id}, or {refusal}"
+
+
+def _as_json(study: Study, own: CountryDocuments | None, assessment: Assessment) -> dict[str, Any]:
+    charge = assessment.charge
+    return {
+        "id": study.id,
+        "digest": study.digest,
+        "allowed": assessment.allowed,
+        "findings": [asdict(finding) for finding in assessment.findings],
+        "charge": asdict(charge) if charge else None,
+        "decision": decision_on(study.digest, own) or None,
+        "study": study.model_dump(mode="json"),
+    }

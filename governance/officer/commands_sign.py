@@ -1,0 +1,283 @@
+"""Signing: the agreement's draft, the own node's keys, the national policy, and renewals."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from governance.cedar.engine import check_national
+from governance.documents.models import MOST_BYTES
+from governance.documents.permit import NodeKeys
+from governance.documents.reading import read_file
+from governance.errors import DocumentFault
+from governance.officer.agreement_text import (
+    agreement_in_words,
+    changes,
+    identity_in_words,
+    spoken,
+)
+from governance.officer.delivery import Handing, remember_node, sign_and_hand_over
+from governance.officer.errors import OfficerFault
+from governance.officer.session import Office
+from governance.runtime.safe_text import is_plain
+from governance.trust.bundle import CountryDocuments
+from governance.trust.ceremony import Draft, sign_draft
+from governance.trust.view import TrustedView
+from keys.errors import PratiqueError
+from keys.identity import SigningKey, VerifyKey
+from protocols.proto.exchange_pb2 import SubmitRequest
+from protocols.wire.encoding import digest
+
+DRAFT = "draft"
+POLICY_SUFFIX = ".cedar"
+
+
+def sign_waiting_draft(office: Office, *, lost_keys: Sequence[str] = (), yes: bool) -> None:
+    """Show the draft that waits at the exchange, and sign it once the officer agrees.
+
+    `lost_keys` are the countries whose new key may stand without the former one's signature.
+    """
+    draft = waiting_draft(office)
+    if draft is None:
+        office.terminal.say("No agreement waits for your signature.")
+        office.terminal.answer({"signed": False, "waiting": False})
+        return
+    require_own_key(office, draft)
+    if office.trust.has_signed(draft):
+        office.terminal.say("You have signed this draft; it waits for other countries.")
+        office.terminal.answer({"signed": True, "draft": draft.digest})
+        return
+    view = office.view_if_published()
+    if view is not None:
+        require_vouched_keys(office, draft, view, lost_keys)
+    show_draft(office, draft, view)
+    office.terminal.confirm("Sign this agreement for your country?", yes=yes)
+    _sign(office, draft, view)
+
+
+def waiting_draft(office: Office) -> Draft | None:
+    """Return the draft at the exchange. Raises DocumentFault where it is not a whole one."""
+    data = office.exchange.fetch(DRAFT)
+    return None if data is None else Draft.from_canonical(data)
+
+
+def require_own_key(office: Office, draft: Draft) -> None:
+    """Raise OfficerFault unless the draft names this officer's key for this country."""
+    party = draft.agreement.party(office.country)
+    if party is None:
+        raise OfficerFault(
+            f"The draft that waits does not name {office.country}",
+            why=f"its parties are {', '.join(draft.agreement.countries)}",
+            fix="ask the coordinator; do not sign it",
+        )
+    if party.officer_key not in {key.public.to_text() for key in office.identity.keys}:
+        theirs = VerifyKey.from_text(party.officer_key).fingerprint
+        raise OfficerFault(
+            f"The draft names another document key for {office.country} than yours",
+            why=f"it says {theirs}; yours is {office.settings.verify_key.fingerprint}",
+            fix="do not sign it; compare the fingerprints with the coordinator by voice",
+        )
+
+
+def require_vouched_keys(
+    office: Office, draft: Draft, view: TrustedView, lost_keys: Sequence[str]
+) -> None:
+    """Raise OfficerFault where the draft gives a country a key that its former key did not sign.
+
+    A coordinator could have put in a key of its own. `lost_keys` are countries whose officers
+    have said by voice that the former key is lost.
+    """
+    for party in draft.agreement.parties:
+        before, said = view.agreement.party(party.country), view.country(party.country)
+        if (
+            before is None
+            or before.officer_key == party.officer_key
+            or (party.country == office.country)
+        ):
+            continue
+        history = said.history if said else None
+        if history and history.leads(before.officer_key, party.officer_key):
+            continue
+        if party.country not in lost_keys:
+            raise _unvouched(party.country, party.officer_key)
+
+
+def _unvouched(country: str, key: str) -> OfficerFault:
+    return OfficerFault(
+        f"The draft gives {country} a new key that its former key has not signed",
+        why=f"the new one is {VerifyKey.from_text(key).fingerprint}; anyone may have made it",
+        fix=f"call the officer of {country}; only if the former key is lost and the fingerprint is "
+        f"theirs, sign with --lost-key {country}",
+    )
+
+
+def show_draft(office: Office, draft: Draft, view: TrustedView | None) -> None:
+    """Say in plain words what the draft would bind the country to."""
+    terminal, agreement = office.terminal, draft.agreement
+    terminal.heading(f"{agreement.title} (federation {agreement.federation})")
+    for part in agreement_in_words(agreement, office.country):
+        terminal.heading(part.heading)
+        terminal.facts(part.facts)
+    if view is not None:
+        terminal.heading("What it changes in the agreement in force")
+        terminal.facts(changes(view.agreement, agreement) or {"nothing": "only the version"})
+    terminal.heading("Compare by voice with the officers of the other countries")
+    terminal.facts({"this draft": spoken(draft.digest), "its version": str(draft.version)})
+
+
+def _sign(office: Office, draft: Draft, view: TrustedView | None) -> None:
+    previous = None if view is None else newest_root(office, view)
+    keys = _keys_for(office, draft)
+    signatures = sign_draft(draft, *keys, previous_root=previous, now=office.now())
+    office.trust.keep_draft(draft)
+    office.exchange.submit(SubmitRequest.DRAFT_SIGNATURES, signatures)
+    office.trust.mark_signed(draft)
+    office.terminal.say()
+    office.terminal.say("Signed, and handed in. From now on your folder trusts this root only.")
+    office.terminal.say("Next: the other countries sign; then `pratique-officer inbox` shows more.")
+    office.terminal.answer({"signed": True, "draft": draft.digest, "spoken": spoken(draft.digest)})
+
+
+def _keys_for(office: Office, draft: Draft) -> tuple[SigningKey, ...]:
+    """The former key too signs a draft that names the new one: the others go by that."""
+    party, (present, *later) = draft.agreement.party(office.country), office.identity.keys
+    named = [key for key in later if party and party.officer_key == key.public.to_text()]
+    return (present, *named)
+
+
+def newest_root(office: Office, view: TrustedView) -> bytes:
+    """Return the root in force; the pinned one is not among the files of a view."""
+    name = f"metadata/{view.versions.root}.root.json"
+    return view.files.get(name) or office.trust.root(office.exchange.fetch)
+
+
+def sign_file(office: Office, path: Path, handing: Handing, *, yes: bool) -> None:
+    """Sign a file of the own country: a policy (.cedar), else the node's keys."""
+    if path.suffix == POLICY_SUFFIX:
+        sign_policy(office, path, handing, yes=yes)
+    else:
+        sign_node_keys(office, path, handing, yes=yes)
+
+
+def sign_node_keys(office: Office, path: Path, handing: Handing, *, yes: bool) -> None:
+    """Vouch for the keys of the own node, once the officer has compared them."""
+    keys = read_file(NodeKeys, path)
+    if keys.country != office.country:
+        raise OfficerFault(
+            f"These are keys of a node of {keys.country}",
+            why=f"you sign for {office.country}; nothing was signed",
+            fix="ask your own node's operator for node-keys.json",
+        )
+    published = _published(office)
+    _show_node_keys(office, keys)
+    _require_succession(office, keys)
+    office.terminal.confirm("Do you vouch for this node with your country's key?", yes=yes)
+    remember_node(office, handing)
+    result = sign_and_hand_over(office, lambda own: own.set_node(keys), handing, published)
+    office.terminal.say("Next: `pratique-officer inbox`.")
+    office.terminal.answer({"signed": "node", "digest": keys.digest, **result})
+
+
+def _show_node_keys(office: Office, keys: NodeKeys) -> None:
+    office.terminal.heading(f"The keys of the node of {keys.country}")
+    office.terminal.facts(
+        {
+            "key for messages": identity_in_words(keys.identity_key),
+            "key of its log": VerifyKey.from_text(keys.log_key).fingerprint,
+            "name of its log": keys.log_origin,
+            "key for the carrier": spoken(digest(keys.node_auth.encode())),
+        }
+    )
+    office.terminal.say("Sign them only if the operator of your node gave you this very file.")
+
+
+def _require_succession(office: Office, keys: NodeKeys) -> None:
+    """Say whether the key that the officer vouches for has signed these keys; ask where not.
+
+    Whoever sits between node and officer could have put in keys of their own.
+    """
+    own = office.own()
+    before, said, terminal = own.node if own else None, keys.succession, office.terminal
+    if before is None or before == keys:
+        return
+    terminal.warn("these replace the keys that you signed before")
+    if keys.log_key != before.log_key:
+        terminal.warn("the key of the node's log is another one: its log and ledger begin anew")
+    if said is not None and said.former == before.identity_key:
+        terminal.say("The node's former key has signed these keys.")
+        return
+    terminal.warn("THE FORMER KEY HAS NOT SIGNED THESE: anyone may have made them")
+    terminal.say(
+        "Call your node's operator: compare the fingerprints above, and ask why its keys are not "
+        "made with `pratique-node rotate-keys`."
+    )
+    terminal.insist("Is the former key lost, and did the operator read out these fingerprints?")
+
+
+def sign_policy(office: Office, path: Path, handing: Handing, *, yes: bool) -> None:
+    """Sign the national policy, once it was checked and shown."""
+    text = read_policy(path)
+    published = _published(office)
+    office.terminal.heading(f"National policy of {office.country}: what it forbids")
+    office.terminal.say(text)
+    office.terminal.confirm("Sign these rules for your country?", yes=yes)
+    remember_node(office, handing)
+    result = sign_and_hand_over(office, lambda own: own.set_policy(text), handing, published)
+    office.terminal.say("Your node follows them from its next decision on.")
+    office.terminal.answer({"signed": "policy", "digest": digest(text.encode()), **result})
+
+
+def read_policy(path: Path) -> str:
+    """Return a policy that only forbids. Raises DocumentFault for anything else."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(MOST_BYTES + 1).decode("utf-8")
+    except OSError as error:
+        raise DocumentFault(
+            f"{path} cannot be read",
+            why=error.strerror or str(error),
+            fix="check the name of the file and that you may read it",
+        ) from None
+    except UnicodeDecodeError:
+        raise DocumentFault(f"{path} is not UTF-8 text", fix="save it as UTF-8") from None
+    if not all(is_plain(line.expandtabs().rstrip("\r")) for line in text.split("\n")):
+        raise DocumentFault(
+            f"{path.name} cannot be signed",
+            why="it holds control or invisible characters, which show a reader another text",
+            fix="remove them, comments included",
+        )
+    check_national(text)
+    return text
+
+
+def renew(office: Office, handing: Handing) -> None:
+    """Sign the country's documents again as they stand, and hand them over; reachable or not."""
+    if office.own() is None:
+        raise OfficerFault(
+            "There is nothing to renew yet",
+            why="you have signed nothing for your country",
+            fix="sign your node's keys first: `pratique-officer sign node-keys.json`",
+        )
+    remember_node(office, handing)
+    view = view_if_usable(office)
+    published = view.country(office.country) if view else None
+    result = sign_and_hand_over(office, lambda _own: None, handing, published)
+    office.terminal.answer(result)
+
+
+def _published(office: Office) -> CountryDocuments | None:
+    """Return what the exchange shows of this country; None before there is anything to show."""
+    if office.settings.exchange is None:
+        return None
+    view = office.view_if_published()
+    return view.country(office.country) if view else None
+
+
+def view_if_usable(office: Office) -> TrustedView | None:
+    """Return the view, or None where the exchange cannot be reached or not be believed now.
+
+    What goes to the own node must not wait for an exchange that hangs, lies or is gone.
+    """
+    try:
+        return office.view_if_published() if office.settings.exchange else None
+    except PratiqueError as fault:
+        office.terminal.warn(str(fault))
+        return None

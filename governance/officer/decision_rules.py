@@ -1,0 +1,179 @@
+"""A country's yes or no to a study: what may be decided, and the document that says it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+
+from pydantic import ValidationError
+
+from governance.documents.permit import Permit, PermitConditions, Withdrawal
+from governance.documents.purposes import nearest
+from governance.documents.study import Study
+from governance.officer.errors import OfficerFault
+from governance.policy.assessment import Assessment
+from governance.trust.bundle import CountryDocuments
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the officer typed: conditions of a permit, and a sentence of their own."""
+
+    features: str | None = None
+    epsilon_at_most: float | None = None
+    expires: str | None = None
+    sentence: str | None = None
+
+
+def require_open(study: Study, country: str, now: datetime) -> None:
+    """Raise OfficerFault where the study does not ask this country, or has expired."""
+    if country not in study.countries:
+        raise OfficerFault(
+            f"The study {study.id} does not ask {country}",
+            why=f"it asks {', '.join(study.countries)}",
+            fix="there is nothing for you to decide",
+        )
+    if study.expires <= now:
+        raise OfficerFault(
+            f"The study {study.id} expired on {study.expires:%Y-%m-%d %H:%M} UTC",
+            why="nothing can be computed for it any more",
+            fix="there is nothing for you to decide; a new proposal would be a new study",
+        )
+
+
+def require_undecided(study: Study, own: CountryDocuments | None, *, verb: str) -> None:
+    """Raise OfficerFault where a decision on the study stands already."""
+    said = decision_on(study.digest, own)
+    if said:
+        fixes = {
+            "approve": "add --reconsider to replace that decision",
+            "refuse": "use `pratique-officer withdraw` to take a permit back",
+        }
+        raise OfficerFault(f"You have decided on {study.id} already", why=said, fix=fixes[verb])
+
+
+def require_permit(study: Study, own: CountryDocuments | None) -> None:
+    """Raise OfficerFault unless a permit for the study stands."""
+    if not stands_permitted(study.digest, own):
+        raise OfficerFault(
+            f"There is no permit for {study.id} to take back",
+            why=decision_on(study.digest, own) or "you have not approved it",
+            fix="use `pratique-officer refuse` to say no to a study that you have not decided on",
+        )
+
+
+def stands_permitted(study: str, own: CountryDocuments | None) -> bool:
+    """Whether a permit for the study with this digest stands, expired or not."""
+    return own is not None and study in own.permits and study not in own.withdrawals
+
+
+def decision_on(study: str, own: CountryDocuments | None) -> str:
+    """Return what the country has said to the study with this digest; nothing if nothing."""
+    if own is None:
+        return ""
+    withdrawal, permit = own.withdrawal(study), own.permit(study)
+    if withdrawal:
+        return f"you said no on {withdrawal.issued:%Y-%m-%d}: {withdrawal.reason}"
+    if permit:
+        until = f"until {permit.conditions.expires:%Y-%m-%d %H:%M} UTC"
+        return f"you approved it on {permit.issued:%Y-%m-%d}, {until}"
+    return ""
+
+
+def require_allowed(study: Study, assessment: Assessment) -> None:
+    """Raise OfficerFault with every clause that forbids the study."""
+    if assessment.allowed:
+        return
+    clauses = [f"{finding.sentence} ({finding.clause})" for finding in assessment.findings]
+    raise OfficerFault(
+        f"You cannot approve {study.id}: your rules or the agreement forbid it",
+        why=" ".join(clauses),
+        fix=f"refuse it with a reason, or {assessment.findings[0].fix}",
+    )
+
+
+def build_permit(
+    study: Study,
+    country: str,
+    authority: str,
+    conditions: Conditions,
+    now: datetime,
+    *,
+    former: Permit | None = None,
+) -> Permit:
+    """Return the permit; it counts the `former` one and those before.
+
+    Raises OfficerFault where a condition does not fit the study.
+    """
+    try:
+        return Permit(
+            country=country,
+            study=study.digest,
+            agreement=study.agreement,
+            conditions=PermitConditions(
+                features=_features(study, conditions.features),
+                epsilon_at_most=conditions.epsilon_at_most,
+                expires=_expires(study, conditions.expires, now),
+            ),
+            approved_by=authority,
+            sentence=conditions.sentence or "Approved as proposed.",
+            issued=now,
+            earlier=former.number if former else None,
+        )
+    except ValidationError as error:
+        raise _unusable(error) from None
+
+
+def build_withdrawal(study: str, country: str, reason: str, now: datetime) -> Withdrawal:
+    """Return the no to the study with this digest. Raises OfficerFault for an unusable reason."""
+    try:
+        return Withdrawal(country=country, study=study, reason=reason, issued=now)
+    except ValidationError as error:
+        raise _unusable(error) from None
+
+
+def _unusable(error: ValidationError) -> OfficerFault:
+    problem = error.errors()[0]
+    name = str(problem["loc"][-1]).replace("_", "-")
+    return OfficerFault(
+        f"--{name} cannot be used",
+        why=problem["msg"].removeprefix("Value error, "),
+        fix="correct it; nothing was signed",
+    )
+
+
+def _features(study: Study, text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    declared = {feature.name: feature for feature in study.features}
+    named = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
+    for name in named:
+        if name not in declared:
+            raise OfficerFault(
+                f"The study {study.id} has no feature {name!r}{nearest(name, declared)}",
+                why=f"it declares {', '.join(declared)}",
+                fix="name features of the study, separated by commas; nothing was signed",
+            )
+    return named
+
+
+def _expires(study: Study, text: str | None, now: datetime) -> datetime:
+    """Return the permit's end: a bare date counts to the end of that day; never after the study."""
+    if text is None:
+        return study.expires
+    try:
+        end = datetime.fromisoformat(text)
+    except ValueError:
+        raise OfficerFault(
+            f"--expires cannot be {text!r}",
+            why="expected a date",
+            fix="write it such as 2027-03-31; nothing was signed",
+        ) from None
+    if "T" not in text and " " not in text:
+        end = datetime.combine(end.date(), time(23, 59, 59))
+    end = end.replace(tzinfo=end.tzinfo or UTC, microsecond=0)
+    if end <= now:
+        raise OfficerFault(
+            "--expires lies in the past",
+            why=f"it is {now:%Y-%m-%d %H:%M} UTC now",
+            fix="give a later date, or refuse the study; nothing was signed",
+        )
+    return min(end, study.expires)

@@ -1,0 +1,105 @@
+"""The officer's way to the exchange: one channel, opened with the officer's own certificate."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from governance.officer.errors import OfficerFault
+from governance.officer.home import TRANSPORT_KEY, Identity, OfficerHome, Settings
+from governance.officer.terminal import Terminal
+from governance.runtime.credentials import Credentials, KeptPair
+from governance.runtime.files import one_writer
+from keys.errors import PratiqueError
+from protocols.proto import exchange_pb2
+
+
+class Exchange(Protocol):
+    """What the officer needs of the exchange; `protocols.wire.channel.ExchangeLink` is one."""
+
+    def fetch(self, path: str) -> bytes | None:
+        """Return one published file, or None."""
+
+    def submit(self, kind: exchange_pb2.SubmitRequest.Kind, content: bytes) -> None:
+        """Hand in documents or signatures."""
+
+    def enrol(self, request: exchange_pb2.EnrolRequest) -> exchange_pb2.EnrolReply:
+        """Ask for admission, or what became of it."""
+
+    def renew(self, request: exchange_pb2.RenewRequest) -> exchange_pb2.RenewReply:
+        """Have the certificate of this channel replaced."""
+
+    def present(self, *, authority: bytes, key: bytes, certificate: bytes) -> None:
+        """Show another certificate from the next call on."""
+
+    def close(self) -> None:
+        """Close the channel."""
+
+
+def dial(address: str, *, authority: bytes, key: bytes, certificate: bytes) -> Exchange:
+    """Return a channel to the exchange; nothing is sent yet."""
+    from protocols.wire.channel import ExchangeLink  # noqa: PLC0415 (gRPC takes a tenth of a second)
+
+    return ExchangeLink(address, authority=authority, key=key, certificate=certificate)
+
+
+Dial = Callable[..., Exchange]
+
+
+def kept_pair(home: OfficerHome, identity: Identity) -> KeptPair:
+    """Return the officer's transport key and certificate."""
+    return KeptPair(identity.store, TRANSPORT_KEY, home.certificate_file)
+
+
+@dataclass
+class OpenLink:
+    """An open channel and the certificate that it shows."""
+
+    exchange: Exchange
+    certificate: bytes
+    tried: bool = False
+    """Whether a renewal failed already: it is told once, and tried again by the next command."""
+
+    def keep_current(self, home: OfficerHome, held: Credentials, terminal: Terminal) -> None:
+        """Renew the certificate where it is time, and show the newest from now on.
+
+        Another program of this officer's (the agent) may have renewed it meanwhile; who went on
+        with the old one would look like a second holder. Where a renewal fails, the work goes on
+        for as long as the certificate lasts.
+        """
+        if held.due() and not self.tried:
+            self._renew(home, held, terminal)
+        now = held.presented()
+        if now.certificate != self.certificate:
+            self.exchange.present(authority=now.authority, key=now.key, certificate=now.certificate)
+            self.certificate = now.certificate
+
+    def _renew(self, home: OfficerHome, held: Credentials, terminal: Terminal) -> None:
+        try:
+            with one_writer(home.path / "transport"):
+                if held.due():
+                    held.renew(self.exchange)
+        except PratiqueError as fault:
+            self.tried = True
+            terminal.warn(f"your certificate was not renewed, and ends on {held.ends():%Y-%m-%d}")
+            terminal.warn(str(fault))
+
+
+def open_link(home: OfficerHome, settings: Settings, held: Credentials, dial: Dial) -> OpenLink:
+    """Return the channel of an enrolled officer.
+
+    Raises OfficerFault where it is not enrolled, KeyFault where its certificate has ended.
+    """
+    if settings.exchange is None or not home.certificate_file.exists():
+        raise OfficerFault(
+            "You are not enrolled with an exchange yet",
+            why="there is no certificate in your folder",
+            fix="run `pratique-officer enrol` with the invitation of the coordinator",
+        )
+    shown = held.presented()
+    link = dial(
+        settings.exchange,
+        authority=shown.authority,
+        key=shown.key,
+        certificate=shown.certificate,
+    )
+    return OpenLink(link, shown.certificate)

@@ -1,0 +1,124 @@
+"""Documents of the own country that the exchange shows and this folder did not sign.
+
+Whoever copied the document key can hand them in, and so can the officer, from a folder that was
+lost since. Nobody can tell the two apart but the officer. So only what makes the country do less
+is taken over without a question: a no.
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from governance.documents.permit import NodeKeys, Permit, Withdrawal
+from governance.runtime.files import write_atomic
+from governance.trust.bundle import CountryDocuments
+from governance.trust.signing import OfficerDocuments
+from keys.composite import read_identity
+from keys.identity import VerifyKey
+
+MOST_NOES = 250
+"""Noes beyond those to permitted studies are kept up to here: a thief must not fill the folder."""
+MOST_NAMED = 10
+MEANS = "somebody else signs with your key, or your folder is an old copy"
+
+
+class Foreign(BaseModel):
+    """What was shown; `next_key` is the key that it says is to follow, which nobody takes over."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
+
+    version: int
+    node: NodeKeys | None
+    permits: tuple[Permit, ...]
+    withdrawals: tuple[Withdrawal, ...]
+    policy: str | None
+    next_key: str | None
+
+
+def foreign(
+    own: CountryDocuments | None, version: int, published: CountryDocuments | None
+) -> Foreign | None:
+    """Return what the exchange shows, where this folder did not sign it.
+
+    `own` is what the folder signed last, and `version` its last version, a key that waits
+    included. What is older than that is the folder's own past.
+    """
+    if published is None or published.version < version:
+        return None
+    seen = Foreign(
+        version=published.version,
+        node=published.node,
+        permits=tuple(published.permits.values()),
+        withdrawals=tuple(published.withdrawals.values()),
+        policy=published.policy,
+        next_key=published.next_key,
+    )
+    return seen if published.version > version or names(own, seen) else None
+
+
+def names(own: CountryDocuments | None, seen: Foreign) -> tuple[str, ...]:
+    """Name each document that was shown and is not this folder's, the gravest first."""
+    found = []
+    if seen.node and (own is None or own.node != seen.node):
+        key = read_identity(seen.node.identity_key).fingerprint
+        found.append(f"the keys of a node ({key})")
+    if seen.next_key and (own is None or own.next_key != seen.next_key):
+        key = VerifyKey.from_text(seen.next_key).fingerprint
+        found.append(f"a new document key ({key})")
+    if seen.policy != (own.policy if own else None):
+        found.append("a national policy" if seen.policy else "no national policy")
+    permits, noes = (own.permits, own.withdrawals) if own else ({}, {})
+    found += [f"a permit for {p.study}" for p in seen.permits if permits.get(p.study) != p]
+    found += [f"a no to {w.study}" for w in seen.withdrawals if w.study not in noes]
+    return tuple(found)
+
+
+def sentence(own: CountryDocuments | None, seen: Foreign) -> str:
+    """Say what was shown, and what it means."""
+    named = names(own, seen)
+    more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+    what = f", with {', '.join(named[:MOST_NAMED])}{more}" if named else ""
+    return (
+        f"THE EXCHANGE SHOWS DOCUMENTS THAT THIS FOLDER DID NOT SIGN: version {seen.version} of "
+        f"your country's{what}; {MEANS}"
+    )
+
+
+def take_over_noes(
+    documents: OfficerDocuments, own: CountryDocuments | None, seen: Foreign
+) -> None:
+    """Take over each no that this folder lacks. It can only stop what the folder permits."""
+    permits, noes = (own.permits, own.withdrawals) if own else ({}, {})
+    lacking = [w for w in seen.withdrawals if w.study not in noes]
+    others = [w for w in lacking if w.study not in permits][: max(0, MOST_NOES - len(noes))]
+    for withdrawal in (*(w for w in lacking if w.study in permits), *others):
+        documents.withdraw(withdrawal)
+
+
+def take_over(documents: OfficerDocuments, own: CountryDocuments | None, seen: Foreign) -> None:
+    """Take over all that was shown, a new document key excepted; the officer has agreed to it.
+
+    A no stands, whichever of the two says it: nothing that was withdrawn comes back by itself.
+    """
+    decided = {*own.permits, *own.withdrawals} if own else set()
+    for permit in seen.permits:
+        if permit.study not in decided:
+            documents.approve(permit)
+    for withdrawal in seen.withdrawals:
+        documents.withdraw(withdrawal)
+    if seen.node:
+        documents.set_node(seen.node)
+    documents.set_policy(seen.policy)
+
+
+def keep(path: Path, seen: Foreign) -> None:
+    """Keep what was shown: once this folder has signed anew, the exchange shows it no longer."""
+    write_atomic(path, seen.model_dump_json().encode())
+
+
+def kept(path: Path) -> Foreign | None:
+    """Return what was shown last and not taken over; None where there is none."""
+    try:
+        return Foreign.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None

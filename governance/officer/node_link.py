@@ -1,0 +1,89 @@
+"""The own node on this machine: handed documents, and asked what its ledger has left."""
+
+import base64
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from governance.budget.ledger import LedgerView
+from governance.documents.agreement import Agreement
+from governance.errors import DocumentFault
+from governance.policy.assessment import ledger_terms
+from governance.runtime.files import write_atomic
+from governance.runtime.local_rpc import DeskFault, ask
+
+SETTINGS_FILE = "node.yaml"
+SOCKET = Path("run", "node.sock")
+INBOX = "officer"
+STATUS_SECONDS = 5.0
+
+Micro = Annotated[int, Field(ge=0)]
+
+
+class StatedLedger(BaseModel):
+    """What a node says of its ledger, in micro-units of RDP at an order."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    register_name: str = Field(alias="register")
+    order: int
+    cap_micro: Micro
+    spent_micro: Micro
+    lifetime_micro: Micro
+
+
+def deliver(node: Path, country: str, bundles: Sequence[bytes]) -> bool:
+    """Give the node its country's documents; whether its daemon took them.
+
+    The second bundle, where there is one, is signed by the key that is to follow. They lie in its
+    folder where no daemon runs. Raises DeskFault where the daemon refuses.
+    """
+    if all(_daemon_takes(node, bundle) for bundle in bundles):
+        return True
+    for number, bundle in enumerate(bundles):
+        name = f"country-{country}-next.json" if number else f"country-{country}.json"
+        write_atomic(node / INBOX / name, bundle)
+    return False
+
+
+def _daemon_takes(node: Path, bundle: bytes) -> bool:
+    socket = node / SOCKET
+    if not socket.exists():
+        return False
+    try:
+        ask(socket, "deliver", bundle=base64.b64encode(bundle).decode())
+    except DeskFault as fault:
+        if isinstance(fault.__cause__, OSError):  # a socket that a killed daemon left behind
+            return False
+        raise
+    return True
+
+
+def ledger_left(
+    node: Path | None, agreement: Agreement, register: str, now: datetime
+) -> LedgerView | None:
+    """Return what the node's ledger has spent of a register's budget.
+
+    None where the node cannot be asked now, or keeps another register.
+    """
+    if node is None or not (node / SOCKET).exists():
+        return None
+    try:
+        status = ask(node / SOCKET, "status", STATUS_SECONDS)
+        stated = StatedLedger.model_validate(status["ledger"])
+        terms = ledger_terms(agreement, register, now)
+    except (DeskFault, DocumentFault, ValidationError, KeyError, TypeError):
+        return None
+    if (stated.register_name, stated.order) != (terms.register, terms.order):
+        return None
+    return LedgerView(
+        register=terms.register,
+        period=terms.period,
+        order=terms.order,
+        cap_micro=terms.cap_micro,
+        spent_micro=stated.spent_micro,
+        lifetime_micro=stated.lifetime_micro,
+    )

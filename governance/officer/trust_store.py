@@ -1,0 +1,132 @@
+"""What the officer believes of everyone's documents, and from which root.
+
+The root is the one of the draft that this officer signed, or the one whose digest came with the
+invitation and was compared by voice; nothing else that an exchange shows can take its place.
+"""
+
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Root
+
+from governance.documents.agreement import Agreement
+from governance.errors import DocumentFault
+from governance.officer.errors import OfficerFault
+from governance.officer.home import Settings
+from governance.runtime.files import write_atomic
+from governance.trust.ceremony import Draft
+from governance.trust.view import Fetch, Floor, TrustedView
+from protocols.wire.encoding import digest
+
+FIRST_ROOT = "metadata/1.root.json"
+AGREEMENT = "agreement.json"
+LARGEST_FLOOR = 2**20
+
+
+class Trust:
+    """The officer's memory of the documents: the root, the draft signed last, the floor."""
+
+    def __init__(self, directory: Path, settings: Settings) -> None:
+        self._directory, self._settings = directory, settings
+
+    def view(self, fetch: Fetch, now: datetime) -> TrustedView:
+        """Return the verified view, and remember its root and versions.
+
+        Raises OfficerFault before the first agreement is published or where its root is another,
+        DocumentFault where something does not verify.
+        """
+        root = self.root(fetch)
+        view = TrustedView.load(fetch, root, now, self._floor())
+        write_atomic(self._root_file, root)
+        write_atomic(self._floor_file, view.floor.model_dump_json().encode())
+        write_atomic(self._directory / AGREEMENT, view.agreement.canonical())
+        return view
+
+    @property
+    def knows_root(self) -> bool:
+        """Whether a first root was published: it was verified here, or the invitation named it."""
+        return self._root_file.exists() or self._settings.root_digest is not None
+
+    def root(self, fetch: Fetch) -> bytes:
+        """Return the root to start from. Raises OfficerFault where there is none to trust."""
+        if self._root_file.exists():
+            return self._root_file.read_bytes()
+        published = fetch(FIRST_ROOT)
+        if published is None:
+            raise OfficerFault(
+                "The agreement is not published yet",
+                why="not enough countries have signed it",
+                fix="sign the draft that waits (`pratique-officer sign`), and wait for the others",
+            )
+        self._check_root(published)
+        return published
+
+    def _check_root(self, published: bytes) -> None:
+        draft = self.draft()
+        signed_here = draft is not None and draft.root().signed_bytes == _signed_bytes(published)
+        if signed_here or digest(published) == self._settings.root_digest:
+            return
+        if draft is None and self._settings.root_digest is None:
+            raise OfficerFault(
+                "Your folder has nothing to compare the published root with",
+                why="you have not signed the draft, and your invitation is older than the root",
+                fix="ask for a new invitation, compare its root digest by voice, and enrol with it",
+            )
+        raise OfficerFault(
+            "The exchange shows another root than the one you know",
+            why="the root is neither the one you signed nor the one of your invitation",
+            fix="do not go on; call the officers of the other countries and compare",
+        )
+
+    def draft(self) -> Draft | None:
+        """Return the draft that this officer agreed to last."""
+        file = self._directory / "draft.json"
+        return Draft.from_canonical(file.read_bytes()) if file.exists() else None
+
+    def keep_draft(self, draft: Draft) -> None:
+        """Remember the draft before its signatures leave."""
+        write_atomic(self._directory / "draft.json", draft.canonical())
+
+    def has_signed(self, draft: Draft) -> bool:
+        """Whether this officer's signatures over the draft were handed in."""
+        file = self._directory / "handed-in"
+        return file.exists() and file.read_text() == draft.digest
+
+    def mark_signed(self, draft: Draft) -> None:
+        """Remember that the signatures over the draft were handed in."""
+        write_atomic(self._directory / "handed-in", draft.digest.encode())
+
+    @property
+    def _root_file(self) -> Path:
+        return self._directory / "root.json"
+
+    @property
+    def _floor_file(self) -> Path:
+        return self._directory / "floor.json"
+
+    def _floor(self) -> Floor:
+        if not self._floor_file.exists():
+            return Floor(keys={self._settings.country: self._settings.document_key})
+        try:
+            return Floor.model_validate_json(self._floor_file.read_bytes()[:LARGEST_FLOOR])
+        except ValidationError:
+            raise DocumentFault(
+                f"{self._floor_file} cannot be read",
+                why="it holds the versions seen last and was changed or damaged",
+                fix="restore it from a backup",
+            ) from None
+
+
+def kept_agreement(directory: Path) -> Agreement | None:
+    """Return the agreement in force when documents were verified last; None before that."""
+    file = directory / AGREEMENT
+    return Agreement.from_canonical(file.read_bytes()) if file.exists() else None
+
+
+def _signed_bytes(root: bytes) -> bytes | None:
+    try:
+        return Metadata[Root].from_bytes(root).signed_bytes
+    except (RepositoryError, ValueError):
+        return None

@@ -1,0 +1,52 @@
+"""What every command begins with: an unlocked folder, a terminal, and plain words for faults."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from governance.officer.exchange_link import dial
+from governance.officer.home import OfficerHome, create_home, refuse_second
+from governance.officer.session import Office, utc_now
+from governance.officer.terminal import Terminal
+from governance.runtime.cli_support import plain_errors
+from governance.runtime.passphrases import chosen_passphrase, known_passphrase
+
+
+@contextmanager
+def at_work(
+    home: Path, passphrase_file: Path | None, passphrase_fd: int | None, *, as_json: bool
+) -> Iterator[Office]:
+    """Open the officer's folder for one command."""
+    with plain_errors():
+        folder = OfficerHome(home)
+        folder.settings()
+        passphrase = known_passphrase(passphrase_file, passphrase_fd)
+        office = Office.open(folder, passphrase, Terminal(as_json=as_json), utc_now, dial)
+        try:
+            yield office
+        finally:
+            office.close()
+
+
+def make_keys(
+    home: Path,
+    country: str,
+    authority: str,
+    *,
+    passphrase_file: Path | None,
+    passphrase_fd: int | None,
+    as_json: bool,
+) -> None:
+    """Make a new officer's folder and say what its key is."""
+    with plain_errors():
+        folder, terminal = OfficerHome(home), Terminal(as_json=as_json)
+        refuse_second(folder)
+        passphrase = chosen_passphrase(passphrase_file, passphrase_fd)
+        settings = create_home(folder, country, authority, passphrase)
+        key = settings.verify_key
+        terminal.say(f"The document key of {authority} ({country}) is made in {home}.")
+        terminal.facts({"public key": key.to_text(), "fingerprint": key.fingerprint})
+        terminal.say(f"Give {folder.key_file} to the operator of your node.")
+        terminal.say("Keep a copy of the folder and the passphrase apart: nobody can restore them.")
+        terminal.say("Next: `pratique-officer enrol` with the invitation of the coordinator.")
+        terminal.answer({"country": country, "key": key.to_text(), "fingerprint": key.fingerprint})

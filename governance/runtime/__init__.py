@@ -1,0 +1,1 @@
+"""What all daemons and commands share: database, local RPC, logs, health."""

@@ -1,0 +1,84 @@
+"""What the commands of all three programs share: options, plain errors, answers as text or JSON."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from governance.runtime.safe_text import shown
+from keys.errors import PratiqueError
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")]
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option("--passphrase-file", help="File that holds the key store's passphrase."),
+]
+PassphraseFd = Annotated[
+    int | None, typer.Option("--passphrase-fd", help="Open descriptor to read it from.")
+]
+LogFileOption = Annotated[
+    Path | None,
+    typer.Option("--log-file", help="File for log lines; it rotates. Else standard error."),
+]
+INTERRUPTED, BROKEN_PIPE = 130, 141
+"""128 and the signal's number, as shells count: SIGINT, SIGPIPE."""
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Print an expected error as plain sentences and end with status 1."""
+    try:
+        yield
+    except PratiqueError as fault:
+        tell(fault)
+        raise typer.Exit(1) from fault
+    except BrokenPipeError as error:
+        _print_no_more()
+        raise typer.Exit(BROKEN_PIPE) from error
+    except OSError as error:
+        where = f" at {error.filename}" if error.filename else ""
+        why = (error.strerror or str(error)) + where
+        tell(PratiqueError("The computer refused", why=why, fix="free space or allow access"))
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as stopped:
+        raise typer.Exit(INTERRUPTED) from stopped
+
+
+def _print_no_more() -> None:
+    """Lead standard output away from its closed reader: it is flushed once more at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def tell(fault: PratiqueError) -> None:
+    """Print the three sentences of a fault on standard error."""
+    parts = [fault.what, fault.why, f"To do: {fault.fix}" if fault.fix else ""]
+    for part in filter(None, parts):
+        sentence = "\n".join(map(shown, _begun(part).split("\n")))
+        print(sentence if sentence.endswith((".", "?", "!")) else f"{sentence}.", file=sys.stderr)
+
+
+def _begun(part: str) -> str:
+    """Begin a sentence with a capital; an id or a file's name stays as it is."""
+    first = part.split(maxsplit=1)[0].rstrip(",.;:!?")
+    return part[0].upper() + part[1:] if first.isalpha() else part
+
+
+def say_at_once(sentence: str) -> None:
+    """Print a sentence before something that takes seconds."""
+    typer.echo(sentence)
+    sys.stdout.flush()
+
+
+def show(value: Any, *, as_json: bool, plain: Callable[[Any], None]) -> None:
+    """Print a value as JSON, or by `plain`."""
+    if as_json:
+        typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    else:
+        plain(value)

@@ -1,0 +1,177 @@
+"""A party's transport key and certificate, replaced while they are in use.
+
+A new key is kept before anybody is told of it. The certificate's file decides which key counts:
+a crash between any two writes leaves a pair that belongs together, and the rest is made good at
+the next change.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from governance.runtime.files import write_atomic
+from keys.certificates import Peer, new_transport_key, peer_of, public_pem
+from keys.errors import KeyFault
+from keys.renewal import certified_key, ends_of, renewal_due, renewal_proof, serial_of
+from keys.store import KeyStore
+from keys.succession import followed
+from protocols.proto.exchange_pb2 import RenewReply, RenewRequest
+
+NEXT = "-next"
+"""What the name of a key that waits for its certificate ends in."""
+ENROL_AGAIN = (
+    "ask the coordinator for a new invitation, and run `enrol` with it; keys, log and documents "
+    "stay as they are"
+)
+
+
+class KeptPair:
+    """One key in a key store, its certificate in a file, and the key that may follow."""
+
+    def __init__(self, store: KeyStore, name: str, certificate_file: Path) -> None:
+        self._store, self._name, self._file = store, name, certificate_file
+
+    @property
+    def certificate(self) -> bytes:
+        """The certificate, PEM. Raises KeyFault where there is none."""
+        try:
+            return self._file.read_bytes()
+        except OSError as error:
+            why = f"{self._file}: {error.strerror}"
+            raise KeyFault("There is no certificate", why=why, fix=ENROL_AGAIN) from None
+
+    def load(self) -> tuple[bytes, bytes]:
+        """Return key and certificate, PEM; changes nothing.
+
+        Raises KeyFault where no key fits the certificate.
+        """
+        certificate = self.certificate
+        name = self._name_of(certified_key(certificate))
+        if name is None:
+            raise KeyFault(
+                f"No key here fits the certificate in {self._file}",
+                why="one of them was restored from another backup",
+                fix=f"restore both from the same one, or {ENROL_AGAIN}",
+            )
+        return self._store.get(name), certificate
+
+    def next_key(self) -> bytes:
+        """Return the key that waits for a certificate; it is made now if there is none."""
+        waiting = self._name + NEXT
+        if self._is_in_use(waiting):
+            self._put_in_place()
+        if waiting not in self._store.names():
+            self._store.put(waiting, new_transport_key())
+        return self._store.get(waiting)
+
+    def keep(self, certificate: bytes) -> None:
+        """Take the certificate of the key that waited; from then on this is the pair."""
+        write_atomic(self._file, certificate)
+        self._put_in_place()
+
+    def _name_of(self, public_key: bytes) -> str | None:
+        held = self._store.names()
+        names = [name for name in (self._name, self._name + NEXT) if name in held]
+        return next((n for n in names if public_pem(self._store.get(n)) == public_key), None)
+
+    def _is_in_use(self, waiting: str) -> bool:
+        """Return whether a crash came after the certificate was kept, before the key was moved."""
+        if waiting not in self._store.names() or not self._file.exists():
+            return False
+        return public_pem(self._store.get(waiting)) == certified_key(self.certificate)
+
+    def _put_in_place(self) -> None:
+        waiting = self._name + NEXT
+        self._store.put(self._name, self._store.get(waiting))
+        self._store.delete(waiting)
+
+
+class Renewing(Protocol):
+    """What renewal needs of the exchange; `protocols.wire.channel.ExchangeLink` is one."""
+
+    def renew(self, request: RenewRequest) -> RenewReply:
+        """Have the certificate of this channel replaced."""
+
+
+@dataclass(frozen=True, repr=False)
+class Presented:
+    """What opens a channel to the exchange, all PEM. The key is a secret: nothing prints it."""
+
+    authority: bytes
+    key: bytes
+    certificate: bytes
+
+
+class Credentials:
+    """What an enrolled party shows the exchange, kept up to date over the years."""
+
+    def __init__(
+        self,
+        pair: KeptPair,
+        authority_file: Path,
+        *,
+        clock: Callable[[], datetime],
+        share: float = 0.0,
+    ) -> None:
+        """`share`, from 0 to 1, is by how much this party puts its renewals off."""
+        self._pair, self._authority, self._clock, self._share = pair, authority_file, clock, share
+
+    def presented(self) -> Presented:
+        """Return what to show. Raises KeyFault where there is none, or it has ended."""
+        key, certificate = self._pair.load()
+        self.check_current()
+        return Presented(self._authority.read_bytes(), key, certificate)
+
+    def check_current(self) -> None:
+        """Raise KeyFault, with what to do, where the certificate has ended."""
+        now, ends = self._clock(), self.ends()
+        if now >= ends:
+            raise KeyFault(
+                f"Your certificate ended on {ends:%Y-%m-%d}",
+                why=f"it renews itself before that while the exchange can be reached; by this "
+                f"machine's clock it is {now:%Y-%m-%d}",
+                fix=f"if the clock is right, {ENROL_AGAIN}",
+            )
+
+    def ends(self) -> datetime:
+        """Return when the certificate ends."""
+        return ends_of(self._pair.certificate)
+
+    def due(self) -> bool:
+        """Return whether it is time to renew."""
+        return renewal_due(self._pair.certificate, self._clock(), self._share)
+
+    def renew(self, link: Renewing) -> Presented:
+        """Have the certificate replaced by one for a new key; returns what to show from now on.
+
+        What was in use stays so until the new pair is kept. Raises KeyFault, LinkFault.
+        """
+        _, old = self._pair.load()
+        key = self._pair.next_key()
+        proof = renewal_proof(key, serial_of(old))
+        reply = link.renew(RenewRequest(public_key=public_pem(key), proof=proof))
+        authority = self._checked(old, key, reply)
+        write_atomic(self._authority, authority)
+        self._pair.keep(reply.certificate)
+        return Presented(authority, key, reply.certificate)
+
+    def _checked(self, old: bytes, key: bytes, reply: RenewReply) -> bytes:
+        """Return the authorities to believe, if the reply is a renewal of ours."""
+        now, held = self._clock(), self._authority.read_bytes()
+        authority = followed(held, reply.authority, reply.succession, now)
+        before = peer_of(old, authority_pem=held, now=now, revoked=())
+        after = peer_of(reply.certificate, authority_pem=authority, now=now, revoked=())
+        if _who(before) != _who(after) or certified_key(reply.certificate) != public_pem(key):
+            raise KeyFault(
+                "The exchange's answer to a renewal is not for this party",
+                why=f"it is for the {after.role} of {after.country} in {after.federation}, or "
+                "for another key",
+                fix="nothing was changed; tell the coordinator",
+            )
+        return authority
+
+
+def _who(peer: Peer) -> tuple[str, str, str]:
+    return peer.federation, peer.country, peer.role

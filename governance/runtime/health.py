@@ -1,0 +1,220 @@
+"""What a daemon shows of itself over HTTP, on loopback only: metrics, and whether it is well.
+
+    GET /metrics        Prometheus
+    GET /health/live    is it stuck; 200 or 503
+    GET /health/ready   would it do its work now; 200 or 503
+
+A page in a browser on this machine must not read it: a Host that is not this machine's is refused
+(DNS rebinding), and nothing allows another origin. It answers a few callers at a time, each for
+a few seconds, names no software, and logs nothing. Any user of this machine can read it, so it
+shows nothing that records could be told from.
+"""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from socketserver import ThreadingMixIn
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from governance.runtime.loopback import host_and_port
+from keys.errors import PratiqueError
+
+MOST_CALLERS = 8
+LONGEST_SECONDS = 5.0
+"""How long one caller may take, whatever it does."""
+LARGEST_ANSWER = 64 * 2**10
+CLOSING_SECONDS = 0.05
+NAMES = ("127.0.0.1", "[::1]", "localhost")
+"""Hosts that a caller on this machine may have asked for, beside the address listened at."""
+JSON_TYPE, TEXT_TYPE = "application/json", "text/plain; charset=utf-8"
+
+
+class ObserveFault(PratiqueError):
+    """The endpoint cannot be opened."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found, in a plain sentence."""
+
+    good: bool
+    says: str
+
+
+Checks = Callable[[], Mapping[str, Finding]]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the endpoint shows: metrics, and the checks behind `live` and `ready`."""
+
+    metrics: CollectorRegistry
+    live: Checks
+    ready: Checks
+
+
+class HealthServer:
+    """The endpoint, served from threads until closed."""
+
+    def __init__(self, address: str, shown: Shown) -> None:
+        """Listen at `address`, as settings take it. Raises ObserveFault where that is taken."""
+        try:
+            self._server = _Server(host_and_port(address), shown)
+        except OSError as error:
+            raise ObserveFault(
+                f"Metrics and health cannot be shown at {address}",
+                why=error.strerror or str(error),
+                fix="end the program that listens there, or change `observe` in the settings",
+            ) from error
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(CLOSING_SECONDS,), name="observe", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop answering."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@contextmanager
+def observed(address: str | None, shown: Shown) -> Iterator[None]:
+    """Show it at `address` meanwhile; nowhere where there is none. Raises ObserveFault."""
+    if address is None:
+        yield
+        return
+    server = HealthServer(address, shown)
+    try:
+        yield
+    finally:
+        server.close()
+
+
+def asked(address: str) -> dict[str, str]:
+    """Return what is not well there, by check; nothing where all is. Raises ObserveFault."""
+    connection = HTTPConnection(*host_and_port(address), timeout=LONGEST_SECONDS)
+    try:
+        connection.request("GET", "/health/ready", headers={"Host": address})
+        checks = json.loads(connection.getresponse().read(LARGEST_ANSWER))["checks"]
+        return {name: str(one["says"]) for name, one in checks.items() if not one["good"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, HTTPException) as error:
+        raise ObserveFault(
+            f"Metrics and health do not answer at {address}",
+            why=f"nothing answers there, or another program does ({type(error).__name__})",
+            fix="start the daemon again if `observe` was set after it started",
+        ) from error
+    finally:
+        connection.close()
+
+
+class _Server(ThreadingMixIn, HTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    allow_reuse_port = False
+
+    def __init__(self, address: tuple[str, int], shown: Shown) -> None:
+        self.shown = shown
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._free = threading.BoundedSemaphore(MOST_CALLERS)
+        super().__init__(address, _Caller)
+        port = self.server_address[1]
+        self.hosts = frozenset(f"{name}:{port}" for name in (*NAMES, address[0]))
+
+    def server_bind(self) -> None:
+        """Bind without asking a name server for the machine's name, as the base class does."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        cut = threading.Timer(LONGEST_SECONDS, _cut, (request,))
+        cut.daemon = True
+        cut.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            cut.cancel()
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that breaks off is nobody's trouble; the base class would print it."""
+
+
+def _cut(request: socket.socket) -> None:
+    try:
+        request.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return  # it has ended meanwhile
+
+
+class _Caller(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = LONGEST_SECONDS
+
+    def do_GET(self) -> None:
+        """Answer one of the three paths."""
+        if self.headers.get_all("Host") not in [[host] for host in self.server.hosts]:
+            self._say(HTTPStatus.MISDIRECTED_REQUEST, "This is not the host that was asked for.")
+            return
+        shown = self.server.shown
+        match self.path.partition("?")[0]:
+            case "/metrics":
+                encode, kind = choose_encoder(self.headers.get("Accept", ""))
+                self._send(HTTPStatus.OK, kind, encode(shown.metrics))
+            case "/health/live":
+                self._tell(shown.live())
+            case "/health/ready":
+                self._tell(shown.ready())
+            case _:
+                self._say(HTTPStatus.NOT_FOUND, "There are /metrics, /health/live, /health/ready.")
+
+    def _tell(self, checks: Mapping[str, Finding]) -> None:
+        good = all(check.good for check in checks.values())
+        status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+        told = {name: {"good": check.good, "says": check.says} for name, check in checks.items()}
+        content = json.dumps({"good": good, "checks": told}, ensure_ascii=False, indent=1)
+        self._send(status, JSON_TYPE, content.encode() + b"\n")
+
+    def _say(self, status: HTTPStatus, text: str) -> None:
+        self._send(status, TEXT_TYPE, text.encode() + b"\n")
+
+    def _send(self, status: int, kind: str, content: bytes) -> None:
+        self.send_response_only(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def send_error(
+        self,
+        code: int,
+        message: str | None = None,  # noqa: ARG002 (it quotes the request)
+        explain: str | None = None,  # noqa: ARG002
+    ) -> None:
+        """Answer what is no GET, or no request at all, without quoting it."""
+        self.close_connection = True
+        wrong_method = code == HTTPStatus.NOT_IMPLEMENTED
+        status = HTTPStatus.METHOD_NOT_ALLOWED if wrong_method else code
+        self._send(status, TEXT_TYPE, b"Only GET is answered here.\n")
+
+    def log_message(self, *_: Any) -> None:
+        """Keep quiet: who asks is logged by nobody."""

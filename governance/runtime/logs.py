@@ -1,0 +1,172 @@
+"""Logs of the daemons: one JSON object a line, on standard error or in a file that rotates.
+
+Loggers are the standard library's; what they are given as `extra` becomes fields, those that
+`fields.py` admits. A message is shown as it stands in the code, without its arguments. Libraries
+are heard from warnings up: where in the library, and what it says where that is a constant. Errors
+that nobody caught come the same way, not as tracebacks with values in them.
+"""
+
+import json
+import logging
+import signal
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+import structlog
+
+from governance.runtime.log_fields import (
+    LONGEST_NAME,
+    LONGEST_TEXT,
+    admit,
+    place_of,
+    plain,
+    told,
+)
+from governance.runtime.log_files import LogFile
+
+OURS = "pratique"
+LONGEST_LINE = 8192
+"""Bytes in one line, its end included."""
+DIVERTED = ("flwr",)
+"""Libraries that write to the terminal by handlers of their own."""
+FOREIGN_EVENT = "a library reports trouble"
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_log = logging.getLogger(f"{OURS}.process")
+
+
+def configure(
+    file: Path | None = None, stream: TextIO | None = None, level: int = logging.INFO
+) -> logging.Handler:
+    """Send every logger to `file`, or to `stream` (standard error): JSON, or text on a terminal.
+
+    Returns the handler. Raises OSError where the file cannot be written.
+    """
+    shown = sys.stderr if stream is None else stream
+    handler = logging.StreamHandler(shown) if file is None else LogFile(file)
+    handler.setFormatter(LineFormatter(terminal=file is None and shown.isatty()))
+    handler.addFilter(ours_or_trouble)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger(OURS).setLevel(level)
+    logging.raiseExceptions = False  # it prints what a record was given
+    _divert(handler)
+    _tell_what_nobody_caught()
+    return handler
+
+
+def reopen_on_hangup(handler: logging.Handler) -> None:
+    """Open the log file anew on SIGHUP, as logrotate asks; without a file SIGHUP does nothing."""
+    reopen = handler.reopen if isinstance(handler, LogFile) else _do_nothing
+    signal.signal(signal.SIGHUP, lambda *_: reopen())
+
+
+def _do_nothing() -> None:
+    return
+
+
+def ours_or_trouble(record: logging.LogRecord) -> bool:
+    """Whatever level a library sets for its own logger, only its troubles are told."""
+    return record.levelno >= logging.WARNING or _is_ours(record)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return record.name.partition(".")[0] == OURS
+
+
+class LineFormatter(structlog.stdlib.ProcessorFormatter):
+    """Renders a record as one line of at most LONGEST_LINE bytes, with what may be logged."""
+
+    def __init__(self, *, terminal: bool = False) -> None:
+        """`terminal` chooses text for a person."""
+        render: Any = structlog.dev.ConsoleRenderer() if terminal else _as_json
+        super().__init__(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+            foreign_pre_chain=[_with_fields],
+        )
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        return super().format(_bare(record))
+
+
+def _bare(record: logging.LogRecord) -> logging.LogRecord:
+    """Return a record that holds what may be logged and nothing else."""
+    bare = logging.makeLogRecord({"name": record.name, "levelno": record.levelno})
+    bare.levelname, bare.created, bare.msg = record.levelname, record.created, _event(record)
+    bare.fields = _fields(record)
+    return bare
+
+
+def _event(record: logging.LogRecord) -> str:
+    """Return the message without its arguments; a library's only where it is a template."""
+    template = isinstance(record.msg, str) and (_is_ours(record) or bool(record.args))
+    return plain(record.msg) if template and record.msg != "%s" else FOREIGN_EVENT
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+    trouble = {} if error is None else told(error)
+    if not _is_ours(record):
+        return {"place": _place(record), **trouble}
+    extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    return admit(extra) | trouble
+
+
+def _place(record: logging.LogRecord) -> str:
+    file = place_of(record.pathname) or f"{record.module}.py"
+    return plain(f"{file}:{record.lineno}", LONGEST_TEXT)
+
+
+def _with_fields(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    record: logging.LogRecord = event["_record"]
+    fields: dict[str, Any] = vars(record)["fields"]
+    stamp = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
+    return {
+        "timestamp": stamp.replace("+00:00", "Z"),
+        "level": record.levelname.lower(),
+        "logger": plain(record.name, LONGEST_NAME),
+        **event,
+        **fields,
+    }
+
+
+def _as_json(_: Any, __: str, event: structlog.typing.EventDict) -> str:
+    line = _dumps(event)
+    if len(line.encode()) < LONGEST_LINE:
+        return line
+    short = {name: event[name] for name in ("timestamp", "level", "logger", "event")}
+    return _dumps({**short, "dropped": ["all its fields: the line was too long"]})
+
+
+def _dumps(event: structlog.typing.EventDict) -> str:
+    return json.dumps(event, ensure_ascii=False, allow_nan=False)
+
+
+def _divert(handler: logging.Handler) -> None:
+    """Take a library's records before handlers of its own see them."""
+
+    def take(record: logging.LogRecord) -> bool:
+        if ours_or_trouble(record):
+            handler.handle(record)
+        return False
+
+    for name in DIVERTED:
+        logger = logging.getLogger(name)
+        logger.filters[:] = [take]
+
+
+def _tell_what_nobody_caught() -> None:
+    """Errors that end a thread or the program, and warnings, are logged without their text."""
+
+    def ended(error: BaseException | None) -> None:
+        if error is not None and not isinstance(error, KeyboardInterrupt):
+            info = (type(error), error, error.__traceback__)
+            _log.critical("an error that nobody caught", exc_info=info)
+
+    sys.excepthook = lambda _, error, __: ended(error)
+    threading.excepthook = lambda args: ended(args.exc_value)
+    sys.unraisablehook = lambda args: ended(args.exc_value)
+    logging.captureWarnings(capture=True)

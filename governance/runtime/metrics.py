@@ -1,0 +1,225 @@
+"""What Prometheus may know of a node and of the coordinator, each in a registry of its own.
+
+A node's metrics stay on its machine's loopback, for its operator. Even so, none is derived from a
+record. How long a reply took is counted as it left: replies that may depend on records leave at
+slots of powers of two, the bounds of the buckets are those slots, and the coordinator can time the
+same on the wire. Refusals are counted by the code that the coordinator got. What a ledger has
+spent follows from the studies' published parameters. There is no cohort, no sample, no patient
+count; memory and processor time, which follow from records, are left to the operating system.
+
+Labels come from lists: an unknown value counts as `other`, and a table has a largest size. A time
+of expiry is given as seconds since 1970: subtract `time()` for what is left.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+OTHER = "other"
+MOST_ROWS = 700
+"""Largest table: more than there are country codes of two letters."""
+REPLY_SLOTS = tuple(0.05 * 2**power for power in range(13))
+"""Bounds in seconds: the slots at which replies leave a node (client/border/request_handler.py)."""
+ROUND_SECONDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+Row = tuple[str, ...]
+
+
+class Table(Collector):
+    """A gauge whose rows are replaced all at once, so that no row outlives what it tells of."""
+
+    def __init__(self, registry: CollectorRegistry, name: str, says: str, *labels: str) -> None:
+        self._name, self._says, self._labels = name, says, labels
+        self._rows: Mapping[Row, float] = {}
+        registry.register(self)
+
+    def set(self, rows: Mapping[Row, float]) -> None:
+        """Show these rows from now on, MOST_ROWS of them at most."""
+        self._rows = dict(sorted(rows.items())[:MOST_ROWS])
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the rows."""
+        family = GaugeMetricFamily(self._name, self._says, labels=self._labels)
+        for row, value in self._rows.items():
+            family.add_metric(row, value)
+        yield family
+
+
+class _Shared:
+    """What both daemons tell."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._versions = Table(
+            self.registry,
+            "pratique_document_version",
+            "Version of each document held: root, targets, and each country's.",
+            "document",
+        )
+        self._expiries = Table(
+            self.registry,
+            "pratique_expires_timestamp_seconds",
+            "When a document or certificate expires, in seconds since 1970.",
+            "what",
+        )
+        self._entries = Gauge(
+            "pratique_audit_log_entries", "Entries of the audit log.", registry=self.registry
+        )
+        build = Table(self.registry, "pratique_build_info", "The version that runs.", "version")
+        build.set({(_version(),): 1})
+
+    def documents(self, versions: Mapping[str, int], expiries: Mapping[str, datetime]) -> None:
+        """Show which documents are held, and until when they and the certificates hold."""
+        self._versions.set({(name,): number for name, number in versions.items()})
+        self._expiries.set({(name,): time.timestamp() for name, time in expiries.items()})
+
+    def log_size(self, entries: int) -> None:
+        """Show how long the audit log is."""
+        self._entries.set(entries)
+
+
+class NodeMetrics(_Shared):
+    """What a node counts. Safe among threads."""
+
+    def __init__(self, phases: Iterable[str], codes: Iterable[str]) -> None:
+        """`phases` and `codes` are all there are; a refusal has one of the codes."""
+        super().__init__()
+        self._phases, self._codes = frozenset(phases), frozenset(codes)
+        self._define_messages()
+        self._link = self._gauge("link_up", "Whether the coordinator is reached.")
+        self._tended = self._gauge(
+            "last_tend_timestamp_seconds", "When documents and records were last looked after."
+        )
+        says = "Part of a register's budget of this period that is spent."
+        self._spent = Table(self.registry, "pratique_node_ledger_spent_ratio", says, "register")
+        says = "Part of a register's budget of this period that is left."
+        self._left = Table(self.registry, "pratique_node_ledger_left_ratio", says, "register")
+
+    def _define_messages(self) -> None:
+        self._answered = Counter(
+            "pratique_node_messages",
+            "Messages of the coordinator's, by phase and by what they got: `answered`, or a code.",
+            ["phase", "outcome"],
+            registry=self.registry,
+        )
+        self._refused = Counter(
+            "pratique_node_refusals",
+            "Messages refused, by the code that the coordinator got.",
+            ["code"],
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "pratique_node_reply_seconds",
+            "Time from a message to its reply as it leaves, by phase; bounds are the slots.",
+            ["phase"],
+            buckets=REPLY_SLOTS,
+            registry=self.registry,
+        )
+        for code in sorted(self._codes):
+            self._refused.labels(code)
+
+    def _gauge(self, name: str, says: str) -> Gauge:
+        return Gauge(f"pratique_node_{name}", says, registry=self.registry)
+
+    def link(self, *, up: bool) -> None:
+        """Show whether the coordinator is reached."""
+        self._link.set(up)
+
+    def replied(self, phase: str, code: str | None, seconds: float) -> None:
+        """Count a reply; `code` is None where the message was answered."""
+        where = _known(phase, self._phases)
+        outcome = "answered" if code is None else _known(code, self._codes)
+        self._answered.labels(where, outcome).inc()
+        self._seconds.labels(where).observe(seconds)
+        if code is not None:
+            self._refused.labels(outcome).inc()
+
+    def ledger(self, spent: Mapping[str, float]) -> None:
+        """Show which part of each register's budget is spent, 0 to 1."""
+        self._spent.set({(name,): part for name, part in spent.items()})
+        self._left.set({(name,): max(0.0, 1 - part) for name, part in spent.items()})
+
+    def tended(self, at: datetime) -> None:
+        """Show when the node last looked after its documents and records."""
+        self._tended.set(at.timestamp())
+
+
+class CoordinatorMetrics(_Shared):
+    """What the coordinator counts. Safe among threads."""
+
+    def __init__(self, calls: Iterable[str], reasons: Iterable[str]) -> None:
+        """`calls` are those of the exchange, `reasons` why one may be refused."""
+        super().__init__()
+        self._calls, self._reasons = frozenset(calls), frozenset(reasons)
+        self._online = self._table(
+            "node_online", "Whether a country's node is connected.", "country"
+        )
+        self._runs = self._table("runs", "Runs by state.", "state")
+        self._restarts = self._table(
+            "flower_restarts", "How often Flower's processes were started again.", "process"
+        )
+        self._rounds = Counter(
+            "pratique_coordinator_rounds",
+            "Rounds by outcome: opened, or void.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self._missed = Counter(
+            "pratique_coordinator_missed_rounds",
+            "Rounds that a country did not contribute to, or did not answer in.",
+            ["country"],
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "pratique_coordinator_round_seconds",
+            "Time that a whole round took.",
+            buckets=ROUND_SECONDS,
+            registry=self.registry,
+        )
+        self._refused = Counter(
+            "pratique_coordinator_refused_calls",
+            "Calls refused at the exchange, by call and reason.",
+            ["call", "reason"],
+            registry=self.registry,
+        )
+        ProcessCollector(registry=self.registry)  # no records here that memory could tell of
+
+    def _table(self, name: str, says: str, label: str) -> Table:
+        return Table(self.registry, f"pratique_coordinator_{name}", says, label)
+
+    def nodes(self, online: Mapping[str, bool]) -> None:
+        """Show which countries' nodes are connected."""
+        self._online.set({(country,): here for country, here in online.items()})
+
+    def runs(self, by_state: Mapping[str, int]) -> None:
+        """Show how many runs are in each state."""
+        self._runs.set({(state,): count for state, count in by_state.items()})
+
+    def restarts(self, by_process: Mapping[str, int]) -> None:
+        """Show how often each of Flower's processes was started again."""
+        self._restarts.set({(process,): count for process, count in by_process.items()})
+
+    def round_over(self, outcome: str, seconds: float, missed: Iterable[str] = ()) -> None:
+        """Count a round that is over, `opened` or `void`, and the countries that failed it."""
+        self._rounds.labels(_known(outcome, frozenset({"opened", "void"}))).inc()
+        self._seconds.observe(seconds)
+        for country in missed:
+            self._missed.labels(country).inc()
+
+    def refused(self, call: str, reason: str) -> None:
+        """Count a refused call."""
+        self._refused.labels(_known(call, self._calls), _known(reason, self._reasons)).inc()
+
+
+def _known(value: str, allowed: frozenset[str]) -> str:
+    return value if value in allowed else OTHER
+
+
+def _version() -> str:
+    try:
+        return version("pratique")
+    except PackageNotFoundError:
+        return "unknown"

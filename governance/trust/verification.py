@@ -1,0 +1,303 @@
+"""From published files to a trusted view: every check, in the order in which trust is built."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from securesystemslib.exceptions import UnverifiedSignatureError
+from tuf.api.exceptions import ExpiredMetadataError
+from tuf.api.metadata import Key, Metadata, Root, Signed, Snapshot, Timestamp
+
+from governance.documents.agreement import Agreement, Party
+from governance.documents.rotation import KeyHistory
+from governance.errors import DocumentFault
+from governance.trust.bundle import CountryDocuments, read_country
+from governance.trust.client import METADATA, TUF_ERRORS, Client, Fetch, Recorder
+from governance.trust.high_water import Floor
+from governance.trust.layout import (
+    AGREEMENT_PATH,
+    CLOCK_SKEW,
+    COORDINATOR_ROLE,
+    PARTY_FIELD,
+    TIMESTAMP_LIFE,
+    build_root,
+    build_targets,
+    key_id,
+    role_of,
+    signed_at,
+    tuf_key,
+)
+from keys.errors import KeyFault
+from keys.identity import VerifyKey
+from protocols.wire.encoding import digest
+
+COORDINATOR_PATH = re.compile(r"(studies|releases)/[a-z0-9][a-z0-9-]{0,62}\.json")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Everything that verified, before it is shaped into a view."""
+
+    agreement: Agreement
+    root: int
+    targets: int
+    expires: datetime
+    signed_until: datetime
+    unchanged_until: datetime
+    countries: dict[str, CountryDocuments]
+    absent: dict[str, str]
+    ignored: tuple[str, ...]
+    studies: dict[str, bytes]
+    releases: dict[str, bytes]
+    floor: Floor
+    files: dict[str, bytes]
+
+
+def load(fetch: Fetch, pinned_root: bytes, now: datetime, floor: Floor) -> Loaded:
+    """Return what verifies. Raises DocumentFault where the top-level documents do not."""
+    recorder = Recorder(fetch)
+    with _plainly():
+        client = Client(recorder, pinned_root, floor.raised_to(now))
+        client.refresh()
+        return _Loading(client, recorder, floor, now).loaded()
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    try:
+        yield
+    except ExpiredMetadataError as error:
+        raise DocumentFault(
+            "The documents have expired",
+            why=str(error),
+            fix="get fresh ones from the exchange; if it has none, ask the coordinator to sign",
+        ) from None
+    except TUF_ERRORS as error:
+        raise _untrusted(str(error)) from None
+
+
+def _untrusted(why: str) -> DocumentFault:
+    return DocumentFault(
+        "The documents of the exchange cannot be trusted",
+        why=why,
+        fix="nothing is computed until they can; ask the coordinator, and keep the log",
+    )
+
+
+class _Loading:
+    """One pass over a refreshed client."""
+
+    def __init__(self, client: Client, recorder: Recorder, floor: Floor, clock: datetime) -> None:
+        self._client, self._recorder, self._floor = client, recorder, floor
+        self._clock, self._now = clock, floor.raised_to(clock)
+        self._root, self._targets, self._snapshot, self._timestamp = client.top
+
+    def loaded(self) -> Loaded:
+        self._check_versions()
+        self._check_times()
+        agreement = self._agreement()
+        countries, absent, keys, lapsed = self._countries(agreement)
+        studies, releases, strange = self._coordinator()
+        top = self._client.top
+        return Loaded(
+            agreement=agreement,
+            root=self._root.version,
+            targets=self._targets.version,
+            expires=min(signed.expires for signed in top),
+            signed_until=min(self._root.expires, self._targets.expires),
+            unchanged_until=self._unchanged_until(),
+            countries=countries,
+            absent=absent,
+            ignored=(*self._overrides(), *strange),
+            studies=studies,
+            releases=releases,
+            floor=self._raised(countries, keys, lapsed),
+            files=self._recorder.files,
+        )
+
+    def _unchanged_until(self) -> datetime:
+        """When the first of all metadata that were read here ends, delegated ones included."""
+        return min(signed.expires for signed in (*self._client.top, *self._client.delegated))
+
+    def _check_versions(self) -> None:
+        for signed in self._client.top:
+            seen = getattr(self._floor, signed.type)
+            if signed.version < seen and not self._cured(signed):
+                raise _untrusted(
+                    f"{signed.type} is version {signed.version}, and {seen} was seen before: "
+                    f"an older state is being shown"
+                )
+
+    def _cured(self, signed: Signed) -> bool:
+        daily = signed.type in {Snapshot.type, Timestamp.type}
+        return daily and self._floor.online != self._online_key()
+
+    def _online_key(self) -> str:
+        return ",".join(sorted(self._root.roles[Timestamp.type].keyids))
+
+    def _check_times(self) -> None:
+        for signed in self._client.top:
+            self._check_not_ahead(signed)
+        if self._timestamp.expires - signed_at(self._timestamp) > TIMESTAMP_LIFE:
+            raise _untrusted("the timestamp would live longer than a day")
+
+    def _check_not_ahead(self, signed: Signed) -> None:
+        """By this machine's own clock: by the latest time seen, each signature could add a step."""
+        newest = self._floor.raised_to(self._clock + CLOCK_SKEW)
+        if signed_at(signed) > newest:
+            raise _untrusted(
+                f"{signed.type} is signed in the future, at {signed_at(signed)}; "
+                f"this machine's clock says {self._clock}"
+            )
+
+    def _agreement(self) -> Agreement:
+        target = self._targets.targets.get(AGREEMENT_PATH)
+        if target is None:
+            raise _untrusted("they hold no agreement")
+        agreement = Agreement.from_canonical(self._client.content(target))
+        root, targets = self._root, self._targets
+        due = build_root(agreement, root.version, signed_at(root))
+        due.expires = root.expires  # how long is for those who sign it to say
+        if root != due:
+            raise _untrusted("the root's keys or thresholds are not those of the agreement")
+        roles = build_targets(agreement, targets.version, signed_at(targets)).delegations
+        if targets.delegations != roles:
+            raise _untrusted("the roles of the countries are not those of the agreement")
+        if max(root.expires, targets.expires) > agreement.sunset:
+            raise _untrusted("root or targets would outlive the agreement")
+        return agreement
+
+    def _countries(
+        self, agreement: Agreement
+    ) -> tuple[dict[str, CountryDocuments], dict[str, str], dict[str, str], dict[str, int]]:
+        """Return documents, why others have none, keys, and the versions of what has lapsed.
+
+        What has lapsed is no document; but its country signed it, and nothing older counts again.
+        """
+        found, absent, keys, lapsed = {}, {}, dict(self._floor.keys), {}
+        for party in agreement.parties:
+            try:
+                keys[party.country] = self._accepted_key(party)
+                found[party.country] = self._country(party)
+            except DocumentFault as fault:
+                absent[party.country] = f"{fault.what}: {fault.why}"
+            except TUF_ERRORS as error:
+                absent[party.country] = f"The documents of {party.country} do not verify: {error}"
+                if isinstance(error, ExpiredMetadataError):  # the last check, after the signature
+                    lapsed[party.country] = self._listed(party.country)
+        return found, absent, keys, lapsed
+
+    def _listed(self, country: str) -> int:
+        return self._snapshot.meta[f"{role_of(country)}.json"].version
+
+    def _country(self, party: Party) -> CountryDocuments:
+        country = party.country
+        meta = self._snapshot.meta.get(f"{role_of(country)}.json")
+        same_key = self._floor.keys.get(country) == party.officer_key
+        seen = self._floor.countries.get(country, 0) if same_key else 0
+        if meta is None or meta.version < seen:
+            shown = f"version {meta.version}, and {seen} was seen" if meta else "none is published"
+            raise DocumentFault(f"{country} has no documents here", why=shown)
+        signed = self._client.role(role_of(country))
+        self._check_not_ahead(signed)
+        contents = self._client.content
+        return read_country(country, party.officer_key, signed, contents, self._now)
+
+    def _accepted_key(self, party: Party) -> str:
+        """Follow a country's key from the one last seen through every root since.
+
+        An officer who signs a root agrees to every key in it. Else the country's own statements
+        count: they are signed by the former key as well.
+        """
+        known = self._floor.keys.get(party.country, party.officer_key)
+        for root in self._roots_since():
+            now_named = _named_key(root.signed, party.country)
+            if now_named not in {None, known} and _signed_by(root, known):
+                known = str(now_named)
+        if known != party.officer_key and not self._stated(party, known):
+            raise DocumentFault(
+                f"The key of {party.country} has changed",
+                why="the new one is not signed by the old one, nor approved here",
+                fix="compare the new fingerprint with that country, then approve it "
+                f"(`pratique-node approve-key {party.country} FINGERPRINT`)",
+            )
+        return party.officer_key
+
+    def _stated(self, party: Party, known: str) -> bool:
+        try:
+            history: KeyHistory | None = self._country(party).history
+        except (DocumentFault, *TUF_ERRORS):
+            return False
+        return history is not None and history.leads(known, party.officer_key)
+
+    def _roots_since(self) -> Iterator[Metadata[Root]]:
+        for version in range(self._floor.root + 1, self._root.version + 1):
+            data = self._recorder.files.get(f"{METADATA}{version}.root.json")
+            if data is not None:
+                yield Metadata[Root].from_bytes(data)
+
+    def _coordinator(self) -> tuple[dict[str, bytes], dict[str, bytes], list[str]]:
+        if f"{COORDINATOR_ROLE}.json" not in self._snapshot.meta:
+            return {}, {}, []
+        listed = self._client.role(COORDINATOR_ROLE).targets
+        good = {path: t for path, t in listed.items() if COORDINATOR_PATH.fullmatch(path)}
+        contents = {path: self._client.content(target) for path, target in good.items()}
+        strange = [
+            f"{path} is no path of the coordinator; ignored" for path in listed.keys() - good
+        ]
+        studies = {digest(d): d for path, d in contents.items() if path.startswith("studies/")}
+        releases = {p: data for p, data in contents.items() if p.startswith("releases/")}
+        return studies, releases, sorted(strange)
+
+    def _overrides(self) -> list[str]:
+        others = sorted(self._targets.targets.keys() - {AGREEMENT_PATH})
+        return [
+            f"{path} is listed by the targets role, which holds only the agreement; ignored"
+            for path in others
+        ]
+
+    def _raised(
+        self, countries: dict[str, CountryDocuments], keys: dict[str, str], lapsed: dict[str, int]
+    ) -> Floor:
+        signed: tuple[Signed, ...] = self._client.top
+        seen, known = self._floor.countries, self._floor.keys
+        still = {c: v for c, v in seen.items() if keys.get(c) == known.get(c)}
+        raised = self._floor.model_copy(
+            update={
+                **{each.type: each.version for each in signed},
+                "countries": {**still, **lapsed},
+                "keys": keys,
+                "online": self._online_key(),
+                "latest": max(self._floor.raised_to(signed_at(each)) for each in signed),
+            }
+        )
+        for documents in countries.values():
+            raised = raised.with_country(documents.country, documents.version, documents.signed_at)
+        return raised
+
+
+def _named_key(root: Root, country: str) -> str | None:
+    """Return the key that a root names for a country, as text."""
+    for id_ in root.roles[Root.type].keyids:
+        key = root.keys[id_]
+        if key.unrecognized_fields.get(PARTY_FIELD) == role_of(country):
+            return _as_text(key)
+    return None
+
+
+def _as_text(key: Key) -> str | None:
+    try:
+        return VerifyKey(bytes.fromhex(key.keyval["public"])).to_text()
+    except (KeyError, ValueError, KeyFault):
+        return None
+
+
+def _signed_by(root: Metadata[Root], text: str) -> bool:
+    key = VerifyKey.from_text(text)
+    try:
+        tuf_key(key, "").verify_signature(root.signatures[key_id(key)], root.signed_bytes)
+    except (KeyError, UnverifiedSignatureError):
+        return False
+    return True

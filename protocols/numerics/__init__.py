@@ -1,0 +1,1 @@
+"""Integers, noise and rounding behind a private sum."""

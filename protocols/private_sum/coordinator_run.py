@@ -1,0 +1,186 @@
+"""The coordinator's side of a run's set-up: ask every country, check what it says, pass it on.
+
+Order: `bundle_request` to every country and `take_bundle` from each; likewise `encapsulate_request`
+and `take_encapsulation`, `confirm_request` and `take_confirmation`; then `begin_round` for each
+round. Replies may come in any order within a phase; a repeated identical reply changes nothing.
+Everything sent is determined by the constructor's values and the replies taken, so that a
+coordinator that was killed sends the same bytes again when it is fed the same replies.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+
+from keys.composite import PublicIdentity
+from keys.hybrid import MLKEM_CIPHERTEXT_BYTES
+from protocols.errors import ProtocolFault
+from protocols.private_sum import setup
+from protocols.private_sum.context import DocumentVersions, RoundTerms, RunTerms
+from protocols.private_sum.coordinator_round import CoordinatorRound
+from protocols.private_sum.coordinator_view import Desk, keep
+from protocols.private_sum.messages import MAC_BYTES, parted, read_reply, with_parts, write_request
+from protocols.proto.round_pb2 import (
+    PHASE_BUNDLE,
+    PHASE_CONFIRM,
+    PHASE_ENCAPSULATE,
+    BundleRequest,
+    Confirmations,
+    ConfirmRequest,
+    EncapsulateRequest,
+    RequestBody,
+    Signed,
+)
+from protocols.wire.encoding import digest
+from protocols.wire.signed_message import (
+    COORDINATOR,
+    ROSTER,
+    Signer,
+    parse,
+)
+
+
+class CoordinatorRun:
+    """One run, from its first request to the last round.
+
+    `take_*` raise ProtocolFault naming the country, and Refusal with its code when it refused.
+    """
+
+    def __init__(
+        self,
+        terms: RunTerms,
+        *,
+        peers: Mapping[str, PublicIdentity],
+        sign: Signer,
+        versions: DocumentVersions,
+        published: Callable[[], DocumentVersions] | None = None,
+    ) -> None:
+        """`versions` are claimed in every request; `published` returns those of today.
+
+        It is asked where a country claims to hold newer ones.
+        """
+        self._desk = Desk(terms, peers, sign, versions, published or (lambda: versions))
+        self._bundles: dict[str, Signed] = {}
+        self._encapsulations: dict[str, Signed] = {}
+        self._ciphertexts: dict[str, dict[str, bytes]] = {}
+        self._macs: dict[str, dict[str, bytes]] = {}
+        self._round_number = 0
+
+    @property
+    def terms(self) -> RunTerms:
+        """The run's terms as the coordinator reads them."""
+        return self._desk.terms
+
+    def bundle_request(self, country: str) -> bytes:
+        """Return set-up request 1 for a country."""
+        self._desk.require_known(country)
+        return self._request_for_bundles
+
+    def take_bundle(self, country: str, reply: bytes) -> None:
+        """Take a country's signed keys."""
+        signed = read_reply(reply, country, "bundle").bundle
+        body = self._desk.open(signed, country, PHASE_BUNDLE, self.terms.context, ROSTER)
+        bundle = setup.read_bundle(body)
+        self._desk.require_published(country, DocumentVersions.from_proto(bundle.versions))
+        setup.public_keys(bundle, country)
+        keep(self._bundles, country, signed)
+
+    def encapsulate_request(self, country: str) -> bytes:
+        """Return set-up request 2. Raises ProtocolFault while a bundle is missing."""
+        self._desk.require_all(self._bundles)
+        self._desk.require_known(country)
+        return self._request_to_encapsulate
+
+    def take_encapsulation(self, country: str, reply: bytes) -> None:
+        """Take a country's ciphertexts, each checked against the digest that it signed."""
+        said = read_reply(reply, country, "encapsulation").encapsulation
+        body = self._desk.open(said.signed, country, PHASE_ENCAPSULATE, self.terms.context, ROSTER)
+        signed = setup.read_encapsulations(self.terms, country, self._bundle_digests(), body)
+        given = parted(said.ciphertexts, setup.higher(self.terms, country), MLKEM_CIPHERTEXT_BYTES)
+        for receiver, ciphertext in given.items():
+            made = setup.ciphertext_digest(self.terms, country, receiver, ciphertext)
+            if made != signed[receiver]:
+                raise setup.refuse_party(country, "a ciphertext is not the one it signed")
+        keep(self._encapsulations, country, said.signed)
+        self._ciphertexts[country] = given
+
+    def confirm_request(self, country: str) -> bytes:
+        """Return set-up request 3. Raises ProtocolFault while ciphertexts are missing."""
+        self._desk.require_all(self._encapsulations)
+        self._desk.require_known(country)
+        lower = setup.lower(self.terms, country)
+        parts = b"".join(self._ciphertexts[sender][country] for sender in lower)
+        return with_parts(self._request_to_confirm, parts)
+
+    def take_confirmation(self, country: str, reply: bytes) -> None:
+        """Take a country's MACs; they travel on with the contribute requests."""
+        signed = read_reply(reply, country, "confirmation").confirmation
+        body = self._desk.open(signed, country, PHASE_CONFIRM, self.terms.context, COORDINATOR)
+        others = [one for one in self.terms.roster if one != country]
+        said = parse(Confirmations, body, setup.LARGEST_BODY)
+        keep(self._macs, country, parted(said.macs, others, MAC_BYTES))
+
+    def begin_round(
+        self,
+        round_number: int,
+        phase_kind: str,
+        model: bytes,
+        *,
+        asked: tuple[str, ...] | None = None,
+    ) -> CoordinatorRound:
+        """Open a round on a model or query.
+
+        Round numbers rise; a void round's number is not used again. `asked` is given only where
+        this very round was begun before and closed on fewer countries than the roster: on these.
+        Raises ProtocolFault, and Refusal for a kind of round that the study does not have.
+        """
+        self._desk.require_all(self._macs)
+        if round_number <= self._round_number:
+            raise ProtocolFault("A round number was used before")
+        terms = self._round_terms(round_number, phase_kind, model)
+        given = (self._desk, terms, model, self._macs_for)
+        opened = CoordinatorRound(*given, asked or self.terms.roster)
+        self._round_number = round_number
+        return opened
+
+    @cached_property
+    def _request_for_bundles(self) -> bytes:
+        content = RequestBody(bundle=BundleRequest(roster=self.terms.roster))
+        return write_request(self._desk.ask(PHASE_BUNDLE, self.terms.context, content))
+
+    @cached_property
+    def _request_to_encapsulate(self) -> bytes:
+        bundles = [self._bundles[one] for one in self.terms.roster]
+        content = RequestBody(encapsulate=EncapsulateRequest(bundles=bundles))
+        return write_request(self._desk.ask(PHASE_ENCAPSULATE, self.terms.context, content))
+
+    @cached_property
+    def _request_to_confirm(self) -> bytes:
+        signed = [self._encapsulations[one] for one in self.terms.roster]
+        content = RequestBody(confirm=ConfirmRequest(encapsulations=signed))
+        return write_request(self._desk.ask(PHASE_CONFIRM, self.terms.context, content))
+
+    @cached_property
+    def _macs_for(self) -> dict[str, bytes]:
+        """The MACs for each country, of all the others."""
+        given = [self._macs[one] for one in self.terms.roster]
+        return {
+            one: b"".join(macs[one] for macs in given if one in macs) for one in self.terms.roster
+        }
+
+    def _round_terms(self, round_number: int, phase_kind: str, model: bytes) -> RoundTerms:
+        digests = self._bundle_digests()
+        bodies = [self._encapsulations[country].body for country in self.terms.roster]
+        return RoundTerms(
+            run=self.terms,
+            bundles=tuple(digests[country] for country in self.terms.roster),
+            transcript=setup.transcript(self.terms, digests, bodies),
+            round_number=round_number,
+            phase_kind=phase_kind,
+            model_digest=digest(model),
+        )
+
+    def _bundle_digests(self) -> dict[str, bytes]:
+        self._desk.require_all(self._bundles)
+        return {
+            country: setup.bundle_digest(self.terms, country, signed.body)
+            for country, signed in self._bundles.items()
+        }

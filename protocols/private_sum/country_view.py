@@ -1,0 +1,81 @@
+"""What a country holds true while it handles a message, and how it speaks and checks with it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from keys.composite import Identity, PublicIdentity
+from protocols.errors import ReasonCode, Refusal
+from protocols.private_sum.context import DocumentVersions, RunTerms, roster_refusal
+from protocols.private_sum.messages import Request, open_all, require_current
+from protocols.proto.round_pb2 import Phase, Signed
+from protocols.wire.signed_message import COORDINATOR, sign_message
+
+
+@dataclass(frozen=True)
+class OwnView:
+    """A country's own documents and keys at the moment of a message; nothing of it was asked for.
+
+    `peers` maps every country of the roster, itself included, to its identity key in the
+    documents; `coordinator` is the coordinator's; `versions` are the highest that were verified
+    here, of lapsed documents too. Raises Refusal ROSTER when the keys are not those of the roster.
+    """
+
+    country: str
+    terms: RunTerms
+    identity: Identity
+    peers: Mapping[str, PublicIdentity]
+    coordinator: PublicIdentity
+    versions: DocumentVersions
+
+    def __post_init__(self) -> None:
+        if tuple(sorted(self.peers)) != self.terms.roster:
+            raise roster_refusal("the documents do not give one identity key for each of them")
+        if self.peers.get(self.country) != self.identity.public:
+            raise roster_refusal("this country is not among them under its own identity key")
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The roster without this country."""
+        return tuple(country for country in self.terms.roster if country != self.country)
+
+    def sign(self, phase: Phase, context: bytes, receiver: str, body: bytes) -> Signed:
+        """Return a body in this country's signed envelope."""
+        return sign_message(
+            self.identity.sign,
+            phase=phase,
+            context=context,
+            sender=self.country,
+            receiver=receiver,
+            body=body,
+        )
+
+    def trust(self, request: Request, phase: Phase, context: bytes) -> None:
+        """Return when the coordinator asks this country, in this phase and context.
+
+        Raises Refusal STALE, NOT_AUTHENTIC or DOCUMENTS_BEHIND.
+        """
+        request.authenticate(self.coordinator, phase=phase, context=context)
+        require_current(self.versions, request.versions, COORDINATOR)
+
+    def open_roster(
+        self,
+        messages: Sequence[Signed],
+        countries: Sequence[str],
+        phase: Phase,
+        context: bytes,
+        own: bytes,
+    ) -> dict[str, bytes]:
+        """Return the body that each of these countries addressed to the roster, in their order.
+
+        This country's must be `own`. Raises Refusal, NOT_AUTHENTIC where another message is shown
+        in this country's name.
+        """
+        peers = {country: self.peers[country] for country in countries}
+        bodies = open_all(messages, peers, phase, context)
+        if bodies[self.country] != own:
+            raise Refusal(
+                ReasonCode.NOT_AUTHENTIC,
+                "A message is shown in this country's name that is not the one it sent",
+                fix="treat this country's identity key as copied: pause the node, tell the officer",
+            )
+        return bodies

@@ -1,0 +1,1 @@
+"""How parties talk: channel, invitations, signed messages, canonical encoding."""

@@ -1,0 +1,32 @@
+"""Whose signature a result must bear: the coordinator's of the agreement, or one named by hand."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from keys.identity import VerifyKey
+from server.errors import OperationFault
+from server.home import CoordinatorHome
+from server.learning.release import RESULT_FILE
+from server.published_view import published
+
+
+def trusted_keys(home: Path, key: str | None) -> list[VerifyKey]:
+    """Return the key given, or the one in the signed agreement."""
+    if key is not None:
+        return [VerifyKey.from_text(key)]
+    view = published(CoordinatorHome(home), datetime.now(UTC))
+    return [VerifyKey.from_text(view.agreement.coordinator.document_key)]
+
+
+def find_folder(home: Path, name: str) -> Path:
+    """Return the folder of a result, named by path or by study id. Raises OperationFault."""
+    results = CoordinatorHome(home).results
+    for folder in (Path(name), results / name):
+        if (folder / RESULT_FILE).is_file():
+            return folder
+    known = sorted(path.parent.name for path in results.glob(f"*/{RESULT_FILE}"))
+    raise OperationFault(
+        f"There is no result {name!r}",
+        why=f"released here: {', '.join(known) or 'nothing yet'}",
+        fix="name a study's id, or the folder that holds result.json",
+    )

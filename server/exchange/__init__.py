@@ -1,0 +1,1 @@
+"""The public port: gRPC service, relay to Flower, documents."""

@@ -1,0 +1,312 @@
+"""Runs the stock Flower SuperLink and SuperExec on loopback, and speaks to them by `flwr`.
+
+The SuperLink is a disposable carrier (no `--database`): what must last is kept in state.db. Its
+Control, Fleet and Runtime APIs share one port without a login, so it never listens beyond
+127.0.0.1; its TLS key and the SuperExec secret are made anew at each start, in a folder in
+memory that goes with the process.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from keys.certificates import Role, TransportAuthority, new_transport_key, public_pem
+from server.errors import OperationFault
+from server.home import write_private
+from server.membership.transport_authority import REGION
+
+HOST = "127.0.0.1"
+START_SECONDS = 60.0
+COMMAND_SECONDS = 60.0
+STOP_SECONDS = 10.0
+LIFETIME = timedelta(days=3000)
+"""The loopback certificate lives as long as the process: it is made anew at each start."""
+LINK_NAME = "local"
+SERVER_APP = "flwr-serverapp"
+OTHER_APPS = (
+    "flwr-agentapp", "flwr-clientapp", "flwr-connector", "flwr-model", "flwr-simulation",
+)  # fmt: skip
+"""What else the executor would start for a bundle; each would run its code without a guard."""
+
+_QUIET = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_LOG_LEVEL": "WARNING",  # a line for each call takes a tenth of a call's time
+    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
+    "PYTHONSAFEPATH": "1",
+}
+
+
+class SuperLink:
+    """A running SuperLink with its executor. Start it, use it, close it."""
+
+    def __init__(self, home: Path, *, environment: Mapping[str, str]) -> None:
+        """`home` keeps Flower's folder and logs; `environment` reaches the server app."""
+        self._home = home = home.absolute()  # Flower's commands run in another folder
+        self._secrets = _secret_folder(home)
+        self.port = _free_port()
+        self._environment = _environment(home, environment)
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self.restarts: Counter[str] = Counter()
+
+    @property
+    def address(self) -> str:
+        """Host and port, on loopback."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def root_certificate(self) -> Path:
+        """The file with which the SuperLink's certificate is checked."""
+        return self._secrets / "ca.pem"
+
+    def start(self) -> None:
+        """Start both processes and wait until they answer; OperationFault with the log's end."""
+        self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._write_secrets()
+        self._write_flower_config()
+        self._write_executor()
+        self._spawn("superlink", self._superlink_command())
+        self._wait_until_it_listens()
+        self._spawn("superexec", self._superexec_command())
+
+    def restart(self) -> None:
+        """End what is left of both processes and start them anew: other secrets, another port."""
+        if name := self.failed():
+            self.restarts[name] += 1
+        self.close()
+        self._secrets, self.port = _secret_folder(self._home), _free_port()
+        self.start()
+
+    def close(self) -> None:
+        """End both processes and destroy their secrets."""
+        for process in reversed(self._processes):
+            _end(process)
+        self._processes = []
+        shutil.rmtree(self._secrets, ignore_errors=True)
+
+    def failed(self) -> str | None:
+        """Name of a process that has ended by itself, if one has."""
+        names = ("superlink", "superexec")
+        pairs = zip(names, self._processes, strict=False)
+        return next((name for name, process in pairs if process.poll() is not None), None)
+
+    def register(self, openssh_public_key: str) -> int:
+        """Make a node's authentication key known; returns its Flower node id."""
+        key = self._secrets / f"node-{secrets.token_hex(8)}.pub"
+        key.write_text(openssh_public_key)
+        try:
+            answer = self._flwr("supernode", "register", str(key), LINK_NAME)
+        finally:
+            key.unlink()
+        return int(answer["node-id"])
+
+    def run(self, bundle: Path) -> int:
+        """Submit a Flower run of a configuration-only bundle; returns Flower's run id."""
+        return int(self._flwr("run", str(bundle), LINK_NAME)["run-id"])
+
+    def stop(self, flower_run: int) -> None:
+        """Stop a Flower run."""
+        self._flwr("stop", str(flower_run), LINK_NAME)
+
+    def runs(self) -> list[dict[str, Any]]:
+        """What `flwr list` shows."""
+        return list(self._flwr("list", LINK_NAME)["runs"])
+
+    def _flwr(self, *arguments: str) -> dict[str, Any]:
+        command = [_tool("flwr"), *arguments, "--format", "json"]
+        try:
+            done = subprocess.run(
+                command,
+                env=self._environment,
+                cwd=self._home,
+                capture_output=True,
+                text=True,
+                timeout=COMMAND_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise OperationFault(
+                f"Flower did not answer `flwr {arguments[0]}` in {COMMAND_SECONDS:.0f} seconds",
+                fix="look at superlink.log in the coordinator's home, then restart `up`",
+            ) from error
+        return _flwr_answer(arguments, done)
+
+    def _write_secrets(self) -> None:
+        now = datetime.now(UTC)
+        authority = TransportAuthority.create("loopback", now)
+        key = new_transport_key()
+        certificate = authority.issue(
+            public_pem(key),
+            country=REGION,
+            role=Role.COORDINATOR,
+            now=now,
+            lifetime=LIFETIME,
+            hosts=(HOST, "localhost"),
+        )
+        files = {
+            "ca.pem": authority.certificate_pem,
+            "cert.pem": certificate,
+            "key.pem": key,
+            "superexec": secrets.token_bytes(32),
+        }
+        for name, content in files.items():
+            write_private(self._secrets / name, content)
+
+    def _write_flower_config(self) -> None:
+        folder = self._home / "flwr"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        (folder / "config.toml").write_text(
+            f'[superlink]\ndefault = "{LINK_NAME}"\n\n[superlink.{LINK_NAME}]\n'
+            f'address = "{self.address}"\nroot-certificates = "{self.root_certificate}"\n'
+        )
+
+    def _write_executor(self) -> None:
+        """Put our `flwr-serverapp` first on PATH: it looks into a bundle before any import.
+
+        It is killed with the executor. The executor's other commands are shadowed by ones that end
+        at once.
+        """
+        folder = self._home / "bin"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        ended_with_it = " ".join(shlex.quote(word) for word in _dies_with_us())
+        guarded = f'exec {ended_with_it} "{sys.executable}" -P -m server.flower.bundle_guard "$@"'
+        refused = 'echo "Refused: $(basename "$0") is not run here" >&2; exit 1'
+        for name, line in {SERVER_APP: guarded, **dict.fromkeys(OTHER_APPS, refused)}.items():
+            (folder / name).write_text(f"#!/bin/sh\n{line}\n")
+            (folder / name).chmod(0o700)
+
+    def _superlink_command(self) -> list[str]:
+        return [
+            _tool("flower-superlink"),
+            *("--ssl-certfile", str(self._secrets / "cert.pem")),
+            *("--ssl-keyfile", str(self._secrets / "key.pem")),
+            *("--ssl-ca-certfile", str(self.root_certificate)),
+            *("--isolation", "process"),
+            "--enable-supernode-auth",
+            *("--superexec-auth-secret-file", str(self._secrets / "superexec")),
+            "--disable-runtime-dependency-installation",
+            *("--host", HOST, "--port", str(self.port)),
+        ]
+
+    def _superexec_command(self) -> list[str]:
+        return [
+            _tool("flower-superexec"),
+            *("--runtime-api-address", self.address),
+            *("--root-certificates", str(self.root_certificate)),
+            *("--superexec-auth-secret-file", str(self._secrets / "superexec")),
+            *("--parent-pid", str(os.getpid())),
+        ]
+
+    def _spawn(self, name: str, command: Sequence[str]) -> None:
+        with (self._home / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [*_dies_with_us(), *command],
+                env=self._environment,
+                cwd=self._home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._processes.append(process)
+
+    def _wait_until_it_listens(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not _listens(self.port):
+            if self.failed() or time.monotonic() > deadline:
+                self.close()
+                raise OperationFault(
+                    "The Flower SuperLink did not start",
+                    why=_tail(self._home / "superlink.log"),
+                    fix="read superlink.log in the coordinator's home",
+                )
+            time.sleep(0.05)
+
+
+def _environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
+    path = os.pathsep.join((str(home / "bin"), str(Path(sys.executable).parent), os.defpath))
+    kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
+    return {**kept, "PATH": path, "FLWR_HOME": str(home / "flwr"), **_QUIET, **extra}
+
+
+def _flwr_answer(
+    arguments: Sequence[str], done: subprocess.CompletedProcess[str]
+) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        answer = {}
+    if done.returncode == 0 and answer.get("success", False):
+        return answer
+    raise OperationFault(
+        f"Flower refused `flwr {arguments[0]}`",
+        why=str(answer.get("error-message") or (done.stderr or done.stdout)[-500:]),
+        fix="look at superlink.log in the coordinator's home, then restart `up`",
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _tool(name: str) -> str:
+    return str(Path(sys.executable).parent / name)
+
+
+def _secret_folder(home: Path) -> Path:
+    """Make a private folder in memory; what a killed coordinator of this home left is removed."""
+    name = f"pratique-{hashlib.sha256(os.fsencode(home.absolute())).hexdigest()[:16]}-"
+    memory = _memory_folder()
+    for left in Path(memory or tempfile.gettempdir()).glob(f"{name}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=name, dir=memory))
+
+
+def _dies_with_us() -> list[str]:
+    """The prefix with which the kernel ends a process of ours when we are killed, where it is."""
+    found = shutil.which("setpriv")
+    return [found, "--pdeathsig", "KILL"] if found else []
+
+
+def _memory_folder() -> str | None:
+    return next((p for p in (os.environ.get("XDG_RUNTIME_DIR"), "/dev/shm") if _usable(p)), None)  # noqa: S108 (mkdtemp makes a private folder in it)
+
+
+def _usable(path: str | None) -> bool:
+    return path is not None and Path(path).is_dir() and os.access(path, os.W_OK)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _tail(path: Path, size: int = 600) -> str:
+    return path.read_text(errors="replace")[-size:].strip() if path.exists() else ""

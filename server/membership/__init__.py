@@ -1,0 +1,1 @@
+"""Who may connect: invitations, certificates, revocations."""

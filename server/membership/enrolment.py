@@ -1,0 +1,287 @@
+"""Who is let in: invitations, requests that wait for approval, certificates, revocations.
+
+A token works once and for one request: the same request may ask again what became of it, another
+one with the same token is refused. A person admits by fingerprint. The authority vouches for
+transport only; identity keys are trusted through documents.
+"""
+
+import base64
+import hashlib
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_public_key, load_ssh_public_key
+from sqlalchemy import Engine, insert, select, update
+
+from governance.runtime.database import transaction
+from keys.certificates import Role, new_transport_key, public_pem
+from keys.composite import halves
+from keys.renewal import serial_of
+from protocols.errors import ProtocolFault
+from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest
+from protocols.wire.encoding import digest
+from protocols.wire.invitation import (
+    TOKEN_BYTES,
+    Invitation,
+    Statement,
+    enrolment_fingerprint,
+)
+from server.errors import OperationFault
+from server.membership.certificates import CertificateRegister
+from server.state.tables import enrolments, invitations, parties
+
+INVITATION_LIFETIME = timedelta(days=7)
+PENDING, ADMITTED, REFUSED, REVOKED = "pending", "admitted", "refused", "revoked"
+MAX_KEY = 4096
+"""Largest public key as text, in bytes."""
+TRANSPORT_CURVES = (ec.SECP256R1,)
+SUPERLINK_CURVES = (ec.SECP256R1, ec.SECP384R1)
+SIGNING_KEYS = ("document_key", "identity_key", "log_key")
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """A request for admission and what became of it."""
+
+    id: str
+    country: str
+    role: Role
+    statement: Statement
+    fingerprint: str
+    status: str
+
+
+class EnrolmentDesk:
+    """Invites, receives, admits and revokes, in the coordinator's state database."""
+
+    def __init__(self, engine: Engine, register: CertificateRegister) -> None:
+        self._engine, self.register = engine, register
+
+    def invite(
+        self, country: str, role: Role, *, exchange: str, root_digest: str | None, now: datetime
+    ) -> Invitation:
+        """Return a new invitation for one party of `country`; its token is stored as a hash."""
+        token, key = secrets.token_bytes(TOKEN_BYTES), new_transport_key()
+        authority = self.register.authorities.in_force(now)
+        certificate = authority.issue(
+            public_pem(key),
+            country=country,
+            role=Role.ENROLMENT,
+            now=now,
+            lifetime=INVITATION_LIFETIME,
+        )
+        row = {"token_hash": digest(token), "country": country, "role": role, "created": now}
+        with transaction(self._engine) as connection:
+            connection.execute(insert(invitations).values(row))
+        return Invitation(
+            federation=authority.federation,
+            exchange=exchange,
+            country=country,
+            role=role.value,
+            token=base64.b64encode(token).decode(),
+            authority=authority.certificate_pem.decode(),
+            authority_digest=authority.digest,
+            root_digest=root_digest,
+            certificate=certificate.decode(),
+            key=key.decode(),
+            expires=now + INVITATION_LIFETIME,
+        )
+
+    def enrol(self, country: str, request: EnrolRequest, now: datetime) -> EnrolReply:
+        """Take a request, or say what became of it. `country` is the caller's certificate's."""
+        statement = Statement.from_bytes(request.statement)
+        _check_keys(request.transport_key, statement)
+        identifier = hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
+        with transaction(self._engine) as connection:
+            row = connection.execute(
+                select(enrolments).where(enrolments.c.id == identifier)
+            ).one_or_none()
+            if row is None:
+                self._use_token(connection, country, statement, request.token, now)
+                fingerprint = enrolment_fingerprint(request.transport_key, request.statement)
+                connection.execute(
+                    insert(enrolments).values(
+                        id=identifier,
+                        country=country,
+                        role=statement.role,
+                        request=request.SerializeToString(deterministic=True),
+                        fingerprint=fingerprint,
+                        status=PENDING,
+                        created=now,
+                    )
+                )
+                return EnrolReply(status=EnrolReply.PENDING, fingerprint=fingerprint)
+        return _reply(row)
+
+    def _use_token(
+        self, connection: Any, country: str, statement: Statement, token: bytes, now: datetime
+    ) -> None:
+        name = invitations.c.token_hash == digest(token)
+        row = connection.execute(select(invitations).where(name)).one_or_none()
+        wanted = (country, statement.role)
+        if (
+            row is None
+            or row.used is not None
+            or now >= row.created + INVITATION_LIFETIME
+            or (row.country, row.role) != wanted
+            or statement.country != country
+        ):
+            raise ProtocolFault(
+                "The invitation was not accepted",
+                why="it was used already, has expired, or is for another country or role",
+                fix="ask the coordinator for a new one",
+            )
+        connection.execute(update(invitations).where(name).values(used=now))
+
+    def all(self) -> list[Enrolment]:
+        """Return every request, oldest first."""
+        with transaction(self._engine) as connection:
+            rows = connection.execute(select(enrolments).order_by(enrolments.c.created)).all()
+        return [_enrolment(row) for row in rows]
+
+    def admit(self, fingerprint: str, now: datetime) -> Enrolment:
+        """Issue the certificate of the pending request with this fingerprint."""
+        with transaction(self._engine) as connection:
+            row = self._pending(connection, fingerprint)
+            _check_own_keys(_enrolment(row), _admitted(connection))
+            key, role = EnrolRequest.FromString(row.request).transport_key, Role(row.role)
+            certificate = self.register.issue(connection, key, row.country, role, now)
+            if role is Role.NODE:  # a country has one; it may have several officers
+                held = self._serials(connection, row.country, role)
+                self.register.supersede(
+                    connection,
+                    held,
+                    country=row.country,
+                    role=role,
+                    certificate=certificate,
+                    now=now,
+                )
+            connection.execute(
+                update(enrolments)
+                .where(enrolments.c.id == row.id)
+                .values(status=ADMITTED, certificate=certificate)
+            )
+        self.register.reload()
+        return replace(_enrolment(row), status=ADMITTED)
+
+    def refuse(self, fingerprint: str) -> None:
+        """Turn a pending request away."""
+        with transaction(self._engine) as connection:
+            row = self._pending(connection, fingerprint)
+            connection.execute(
+                update(enrolments).where(enrolments.c.id == row.id).values(status=REFUSED)
+            )
+
+    def _pending(self, connection: Any, fingerprint: str) -> Any:
+        """The newest such request: a party that was invited twice asks with the same keys."""
+        wanted = enrolments.c.fingerprint == fingerprint.strip().lower()
+        waiting = select(enrolments).where(wanted & (enrolments.c.status == PENDING))
+        newest = waiting.order_by(enrolments.c.created.desc()).limit(1)
+        row = connection.execute(newest).one_or_none()
+        if row is None:
+            raise OperationFault(
+                f"No request with the fingerprint {fingerprint} waits for approval",
+                why="it was mistyped, decided already, or has not arrived",
+                fix="compare with what the party's own command printed; `admit --list` shows all",
+            )
+        return row
+
+    def admitted(self, role: Role) -> list[Statement]:
+        """Return the newest admitted statement of each country in a role."""
+        found = {
+            e.country: e.statement for e in self.all() if (e.status, e.role) == (ADMITTED, role)
+        }
+        return list(found.values())
+
+    def revoke(self, country: str, role: Role, now: datetime) -> Sequence[int]:
+        """Revoke every certificate of a country's role; returns their serial numbers.
+
+        Calls under way with one of them are cut. It takes a new invitation to come back.
+        """
+        chosen = (enrolments.c.country == country) & (enrolments.c.role == role)
+        ended = chosen & (enrolments.c.status == ADMITTED)
+        with transaction(self._engine) as connection:
+            serials = self._serials(connection, country, role)
+            self.register.revoke(connection, serials)
+            connection.execute(update(enrolments).where(ended).values(status=REVOKED))
+            connection.execute(
+                update(parties)
+                .where((parties.c.country == country) & (parties.c.role == role))
+                .values(revoked=now)
+            )
+        self.register.reload()
+        return serials
+
+    def _serials(self, connection: Any, country: str, role: Role) -> list[int]:
+        chosen = (enrolments.c.country == country) & (enrolments.c.role == role)
+        rows = connection.execute(select(enrolments.c.certificate).where(chosen)).scalars()
+        admitted = [serial_of(certificate) for certificate in rows if certificate]
+        return [*admitted, *self.register.renewed(connection, country, role)]
+
+
+def _check_keys(transport_key: bytes, statement: Statement) -> None:
+    """What could not be admitted later is refused before it uses up a token."""
+    _check_curve(load_pem_public_key, transport_key, TRANSPORT_CURVES, "its transport key")
+    if statement.node_auth is not None:
+        line = statement.node_auth.encode()
+        _check_curve(load_ssh_public_key, line, SUPERLINK_CURVES, "its SuperLink key")
+
+
+def _check_curve(
+    load: Callable[[bytes], Any], text: bytes, curves: tuple[type[ec.EllipticCurve], ...], what: str
+) -> None:
+    try:
+        key = load(text) if len(text) <= MAX_KEY else None
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, curves):
+        raise ProtocolFault(
+            "The enrolment was not accepted",
+            why=f"{what} is not one that can be used here",
+            fix="enrol with the command of this version, with the same invitation",
+        )
+
+
+def _admitted(connection: Any) -> list[Enrolment]:
+    chosen = select(enrolments).where(enrolments.c.status.in_((ADMITTED, REVOKED)))
+    return [_enrolment(row) for row in connection.execute(chosen).all()]
+
+
+def _check_own_keys(asked: Enrolment, others: Sequence[Enrolment]) -> None:
+    """A key is one party's: who states another country's would count twice, or block its seat."""
+    for other in others:
+        if other.country != asked.country and _keys_of(asked) & _keys_of(other):
+            raise OperationFault(
+                f"The {asked.role} of {asked.country} cannot be admitted",
+                why=f"it states a key of the {other.role} of {other.country}",
+                fix="turn it away, and ask both how they came by the same key",
+            )
+
+
+def _keys_of(one: Enrolment) -> frozenset[str | bytes]:
+    stated = (getattr(one.statement, name) for name in SIGNING_KEYS)
+    raw = frozenset(half for key in stated if key for half in halves(key))
+    line = (one.statement.node_auth or "").split()[:2]  # less a key's comment
+    return raw | ({" ".join(line)} if line else set())
+
+
+def _reply(row: Any) -> EnrolReply:
+    status = {
+        PENDING: EnrolReply.PENDING,
+        ADMITTED: EnrolReply.ADMITTED,
+        REFUSED: EnrolReply.REFUSED,
+        REVOKED: EnrolReply.REFUSED,
+    }[row.status]
+    certificate = row.certificate if row.status == ADMITTED else b""
+    return EnrolReply(status=status, fingerprint=row.fingerprint, certificate=certificate)
+
+
+def _enrolment(row: Any) -> Enrolment:
+    request = EnrolRequest.FromString(row.request)
+    statement = Statement.from_bytes(request.statement)
+    return Enrolment(row.id, row.country, Role(row.role), statement, row.fingerprint, row.status)

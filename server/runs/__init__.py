@@ -1,0 +1,1 @@
+"""A study's run: attempts, rounds, stored progress."""

@@ -1,0 +1,195 @@
+"""One attempt to carry a run from its documents to its release, over any carrier.
+
+This is what the server app does. It reads what the run is about from the verified documents, not
+from the bundle; it begins where the last attempt stopped, and keeps each step before the next. What
+concerns the run ends it, in a state with a reason; what concerns this attempt only (the daemon is
+gone, the disk is full, Flower fails) ends the attempt, and the daemon begins another.
+"""
+
+import logging
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Protocol
+
+from governance.documents.study import Study
+from governance.errors import StorageFault
+from governance.runtime.database import open_database
+from governance.runtime.local_rpc import DeskFault
+from governance.trust.view import TrustedView
+from keys.composite import Suite
+from keys.errors import PratiqueError
+from protocols.private_sum.context import DocumentVersions
+from protocols.private_sum.coordinator_run import CoordinatorRun
+from protocols.tasks.layout import vector_to_bytes
+from server.errors import OperationFault
+from server.flower.carrier import Carrier
+from server.home import CoordinatorHome
+from server.published_view import published
+from server.runs.lock import carried_alone
+from server.runs.procedure import (
+    Outcome,
+    Past,
+    RunVoid,
+    lead,
+)
+from server.runs.progress import Kept, Notebook, Superseded
+from server.runs.rounds import Conductor, RoundReport, SetUpFailed
+from server.runs.run_documents import Ground, require_unmoved
+from server.runs.store import RunState, RunStore
+from server.state.tables import MIGRATIONS
+
+PASSING = (DeskFault, StorageFault)
+"""Faults of the machine that carries a run, and not of the run."""
+
+_log = logging.getLogger("pratique.run")
+
+
+class Desk(Protocol):
+    """What conducting a run needs of whoever holds the keys."""
+
+    def sign(self, message: bytes, suite: Suite) -> bytes:
+        """Sign 32 bytes with the coordinator's identity key, as the agreement asks."""
+
+    def release(self, study: str, run: str, outcome: dict[str, Any], model: bytes) -> None:
+        """Take what the run made, to be signed and released; the run is finished then."""
+
+
+def conduct(
+    home: CoordinatorHome,
+    run_id: str,
+    attempt: int,
+    carrier: Carrier,
+    desk: Desk,
+    *,
+    seconds: float,
+) -> None:
+    """Carry a run on to its end, as its attempt of this number. Raises what ended either.
+
+    `seconds`: how long a country may take over a message before it is asked again. Raises
+    Superseded or OperationFault, and changes nothing, where it may not: the run is over, another
+    attempt is the current one, or another process carries it.
+    """
+    engine = open_database(home.database, MIGRATIONS)
+    notebook = Notebook(engine, RunStore(engine).get(run_id).run_id, attempt)
+    with carried_alone(home, run_id):
+        notebook.begin(now())
+        try:
+            _Carriage(home, run_id, notebook, carrier, desk).go(seconds)
+        except Superseded:
+            raise
+        except PASSING as fault:
+            _lose(notebook, str(fault))
+            raise
+        except PratiqueError as fault:
+            void = isinstance(fault, RunVoid | SetUpFailed)
+            notebook.end(RunState.VOID if void else RunState.FAILED, now(), str(fault))
+            raise
+        except BaseException as fault:  # a fault of ours or Flower's, or the process is told to end
+            _lose(notebook, f"{type(fault).__name__}: {fault}")
+            raise
+
+
+def now() -> datetime:
+    """Return the time of the machine, UTC."""
+    return datetime.now(UTC)
+
+
+def _lose(notebook: Notebook, reason: str) -> None:
+    with suppress(PratiqueError):  # the note is for the operator; the daemon sees by itself
+        notebook.lose(reason, now())
+
+
+class _Carriage:
+    def __init__(
+        self, home: CoordinatorHome, run_id: str, notebook: Notebook, carrier: Carrier, desk: Desk
+    ) -> None:
+        self._home, self._run_id, self._notebook = home, run_id, notebook
+        self._carrier, self._desk = carrier, desk
+
+    def go(self, seconds: float) -> None:
+        kept = self._notebook.kept()
+        if kept.outcome is None:
+            outcome = self._led(kept, seconds)
+            made, model = outcome_json(outcome), _model_bytes(outcome)
+        else:
+            made, model = dict(kept.outcome), kept.model
+        self._desk.release(kept.study, self._run_id, made, model)
+
+    def _led(self, kept: Kept, seconds: float) -> Outcome:
+        view = published(self._home, now())
+        study = _study(view, kept.study)
+        _require_keys(view, study)
+        ground, suite = self._ground(kept, view, study), view.agreement.signatures
+        run = CoordinatorRun(
+            study.run_terms(view.agreement, bytes.fromhex(self._run_id), study.countries),
+            peers=ground.peers(suite),
+            sign=partial(self._desk.sign, suite=suite),
+            versions=ground.document_versions,
+            published=partial(self._published, ground.document_versions),
+        )
+        conductor = Conductor(
+            run,
+            study.countries,
+            self._carrier,
+            seconds=seconds,
+            keep_closed=lambda number, chosen: self._notebook.keep_closed(number, chosen, now()),
+            closed=kept.closed,
+        )
+        if kept.replies:
+            conductor.take_up(kept.replies)
+        else:
+            self._notebook.keep_set_up(conductor.set_up(), now())
+        return lead(study, conductor, self._note, Past(kept.rounds, kept.model))
+
+    def _ground(self, kept: Kept, view: TrustedView, study: Study) -> Ground:
+        """Return what the run stands on: what its first attempt kept, as long as it holds."""
+        found = Ground.of(view, study.countries)
+        if kept.ground is None:
+            self._notebook.keep_ground(found.model_dump(mode="json"))
+            return found
+        ground = Ground.model_validate(kept.ground)
+        require_unmoved(ground, found)
+        return ground
+
+    def _published(self, known: DocumentVersions) -> DocumentVersions:
+        """Return what is published by now; what was when the run began, where nobody can tell."""
+        try:
+            return published(self._home, now()).verified.claimed()
+        except PratiqueError:  # it concerns this look at the documents, and neither country nor run
+            return known
+
+    def _note(self, report: RoundReport, state: bytes, outcome: Outcome | None = None, /) -> None:
+        if outcome is None:
+            self._notebook.keep_round(report, state, now())
+        else:
+            made = outcome_json(outcome)
+            self._notebook.keep_round(report, _model_bytes(outcome), now(), made)
+        _log.info("round", extra={"round": report.number, "phase": report.phase})
+
+
+def _study(view: TrustedView, digest: str) -> Study:
+    study = view.study(digest)
+    if study is None:
+        raise OperationFault("The study of this run is not among the published ones")
+    return study
+
+
+def _require_keys(view: TrustedView, study: Study) -> None:
+    keys = {country: view.node_keys(country) for country in study.countries}
+    if unknown := sorted(country for country, node in keys.items() if node is None):
+        raise OperationFault(
+            f"The node of {', '.join(unknown)} has no published keys",
+            why="its officer has not signed them, or its documents have expired",
+            fix="ask its officer to run `pratique-officer sign` or `renew`",
+        )
+    view.require_suite(study.countries)
+
+
+def outcome_json(outcome: Outcome) -> dict[str, Any]:
+    """Return what a run made, less its model, as JSON."""
+    return {"part": outcome.part.model_dump(mode="json"), "findings": outcome.findings}
+
+
+def _model_bytes(outcome: Outcome) -> bytes:
+    return b"" if outcome.model is None else vector_to_bytes(outcome.model)

@@ -1,0 +1,1 @@
+"""What the coordinator's daemon does for its commands, and by itself."""

@@ -1,0 +1,50 @@
+"""What the coordinator's daemon holds while it runs: its keys, stores, log and Flower's link."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from governance.audit.events import Event, EventKind
+from governance.audit.log import AuditLog
+from governance.trust.repository import Repository
+from governance.trust.view import TrustedView
+from server.exchange.documents import ExchangeDocuments
+from server.exchange.node_sessions import Seats
+from server.flower.superlink import SuperLink
+from server.home import CoordinatorHome, CoordinatorKeys, Settings
+from server.membership.enrolment import EnrolmentDesk
+from server.published_view import published
+from server.runs.store import RunStore
+
+ACTOR = "coordinator"
+
+
+@dataclass(frozen=True)
+class Office:
+    """The parts that the daemon's services share."""
+
+    home: CoordinatorHome
+    settings: Settings
+    keys: CoordinatorKeys
+    enrolment: EnrolmentDesk
+    repository: Repository
+    documents: ExchangeDocuments
+    runs: RunStore
+    log: AuditLog
+    superlink: SuperLink
+    seats: Seats
+    clock: Callable[[], datetime]
+
+    def view(self) -> TrustedView:
+        """Return what is published, verified. Raises OperationFault before the first agreement."""
+        return published(self.home, self.clock())
+
+    def note(
+        self, kind: EventKind, *, connection: Connection | None = None, **details: Any
+    ) -> None:
+        """Append an event of the coordinator's own, in the caller's transaction if there is one."""
+        event = Event(kind=kind, at=self.clock(), actor=ACTOR, **details)
+        self.log.append(event, connection)

@@ -1,0 +1,208 @@
+"""What the coordinator shows its operator of its life: counts, whether it is stuck, or ready.
+
+Everything in here is the coordinator's own: which nodes are connected, how its runs and rounds
+went, what it refused. It looks now and then, beside the daemon's work, and a fault in looking is
+logged and changes nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import grpc
+
+from governance.errors import DocumentFault
+from governance.runtime.health import Finding, Shown
+from governance.runtime.log_files import cut_foreign
+from governance.runtime.metrics import CoordinatorMetrics
+from governance.runtime.progress import Progress
+from governance.runtime.systemd import Supervisor, Watchdog
+from governance.trust.view import TrustedView
+from keys.renewal import ends_of
+from server.errors import OperationFault
+from server.exchange.service import MAY_CALL
+from server.runs.store import KeptRound, RunStore
+from server.services.context import Office
+
+EXCHANGE, WATCH = "exchange", "watch"
+BEAT_SECONDS, LOOK_SECONDS = 1.0, 15.0
+ANSWER_SECONDS, WATCH_SECONDS = 60.0, 900.0
+"""How long the event loop may not answer, and how long one look after Flower and the runs may
+take (it starts Flower anew, several times if need be), before the daemon counts as stuck."""
+REASONS = tuple(code.name for code in grpc.StatusCode if code is not grpc.StatusCode.OK)
+FLOWER = ("superlink", "superexec")
+NOT_YET = Finding(good=False, says="not looked at yet")
+
+_log = logging.getLogger("pratique.coordinator")
+
+
+class Vitals:
+    """The coordinator's life as its operator may see it. Safe among threads."""
+
+    def __init__(self) -> None:
+        self.progress = Progress()
+        self.metrics = CoordinatorMetrics(MAY_CALL, REASONS)
+        self._seen: Mapping[str, Finding] = dict.fromkeys(
+            ("flower", "documents", "certificates"), NOT_YET
+        )
+        self._last_round: int | None = None
+        self._missing: dict[str, set[str]] = {}
+
+    @property
+    def shown(self) -> Shown:
+        """What the endpoint shows."""
+        return Shown(self.metrics.registry, self.live, self.ready)
+
+    def watched(self) -> None:
+        """Note that the daemon looks after Flower and the runs."""
+        self.progress.moved(WATCH, WATCH_SECONDS)
+
+    def live(self) -> dict[str, Finding]:
+        """Return whether each loop moves."""
+        stuck = self.progress.stuck()
+        says = {True: "moving", False: "stuck"}
+        moves = {loop: loop not in stuck for loop in (EXCHANGE, WATCH)}
+        return {loop: Finding(good=good, says=says[good]) for loop, good in moves.items()}
+
+    def ready(self) -> dict[str, Finding]:
+        """Return whether the coordinator would carry a run now."""
+        return {**self.live(), **self._seen}
+
+    def look(self, office: Office) -> None:
+        """Look at everything once, and cut Flower's logs where they have grown."""
+        for name in FLOWER:
+            cut_foreign(office.home.superlink / f"{name}.log")
+        self.metrics.nodes(office.seats.online())
+        self.metrics.log_size(office.log.size())
+        self.metrics.runs(office.runs.by_state())
+        self.metrics.restarts({name: office.superlink.restarts[name] for name in FLOWER})
+        self._count_rounds(office.runs)
+        view, documents = _documents(office)
+        certificates = _certificates(office)
+        self.metrics.documents(*_versions_and_expiries(view, certificates))
+        self._seen = {
+            "flower": _flower(office.superlink.failed()),
+            "documents": documents,
+            "certificates": _in_force(certificates, office.clock()),
+        }
+
+    def _count_rounds(self, store: RunStore) -> None:
+        """Count the rounds that came since the last look; those of before the start are not."""
+        if self._last_round is None:
+            self._last_round = store.last_round()
+        for kept in store.rounds_after(self._last_round):
+            self.metrics.round_over(kept.outcome, kept.seconds, kept.causes)
+            self._tell_of_missing(kept)
+            self._last_round = kept.place
+
+    def _tell_of_missing(self, kept: KeptRound) -> None:
+        """Log who failed a round, once for as many rounds in a row as it does."""
+        for country in sorted(kept.causes.keys() - self._missing.get(kept.run, set())):
+            place = {"run": kept.run, "round": kept.round, "country": country}
+            _log.warning("country failed a round", extra={**place, "why": kept.causes[country]})
+        self._missing[kept.run] = set(kept.causes)
+
+
+class CountsRefusals(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Counts the exchange's calls that were refused, whoever refused them."""
+
+    def __init__(self, count: Callable[[str, str], None]) -> None:
+        """`count` takes the call and the status code."""
+        self._count = count
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], details: Any
+    ) -> Any:
+        """Return the handler, with the counting around it."""
+        handler = await continuation(details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        call = details.method.rsplit("/", 1)[-1]
+
+        async def counted(request: Any, context: Any) -> Any:
+            try:
+                return await handler.unary_unary(request, context)
+            except grpc.aio.AbortError:
+                self._count(call, str(getattr(context.code(), "name", "")))
+                raise
+
+        return grpc.unary_unary_rpc_method_handler(
+            counted, handler.request_deserializer, handler.response_serializer
+        )
+
+
+@asynccontextmanager
+async def supervised(
+    vitals: Vitals, supervisor: Supervisor, office: Office, says: str
+) -> AsyncIterator[None]:
+    """Watch over the daemon meanwhile: beat, look, and tell the service manager."""
+    watchdog = Watchdog(supervisor, vitals.progress.stuck)
+    vitals.progress.moved(EXCHANGE, ANSWER_SECONDS)
+    vitals.watched()
+    tasks = [
+        asyncio.ensure_future(_beat(vitals)),
+        asyncio.ensure_future(_look_on(vitals, office)),
+    ]
+    watchdog.start()
+    supervisor.ready(says)
+    try:
+        yield
+    finally:
+        supervisor.stopping()
+        for task in tasks:
+            task.cancel()
+        await asyncio.to_thread(watchdog.close)
+
+
+async def _beat(vitals: Vitals) -> None:
+    while True:
+        vitals.progress.moved(EXCHANGE, ANSWER_SECONDS)
+        await asyncio.sleep(BEAT_SECONDS)
+
+
+async def _look_on(vitals: Vitals, office: Office) -> None:
+    while True:
+        try:
+            await asyncio.to_thread(vitals.look, office)
+        except Exception:  # noqa: BLE001 - what cannot be shown must not end what works
+            _log.exception("the daemon could not look at itself")
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def _documents(office: Office) -> tuple[TrustedView | None, Finding]:
+    try:
+        return office.view(), Finding(good=True, says="in force")
+    except OperationFault:
+        return None, Finding(good=True, says="no agreement is signed yet")
+    except DocumentFault as fault:
+        return None, Finding(good=False, says=f"{fault.what}; {fault.why}")
+
+
+def _certificates(office: Office) -> dict[str, datetime]:
+    transport = office.keys.transport
+    authority = transport.in_force(office.clock()).certificate_pem
+    return {"certificate": ends_of(transport.certificate), "authority": ends_of(authority)}
+
+
+def _versions_and_expiries(
+    view: TrustedView | None, certificates: Mapping[str, datetime]
+) -> tuple[dict[str, int], dict[str, datetime]]:
+    if view is None:
+        return {}, dict(certificates)
+    countries = {country: held.expires for country, held in view.countries.items()}
+    ends = {"agreement": view.agreement.sunset, "metadata": view.expires}
+    return view.versions.by_name(), {**countries, **ends, **certificates}
+
+
+def _in_force(certificates: Mapping[str, datetime], now: datetime) -> Finding:
+    expired = sorted(name for name, ends in certificates.items() if ends <= now)
+    says = f"expired: {', '.join(expired)}" if expired else "in force"
+    return Finding(good=not expired, says=says)
+
+
+def _flower(failed: str | None) -> Finding:
+    says = f"{failed} has ended and is started again" if failed else "running"
+    return Finding(good=failed is None, says=says)

@@ -1,0 +1,80 @@
+"""A finished run becomes a released result: signed, kept as long as its study says, published."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from governance.budget.accounting import epsilon
+from governance.documents.study import Study
+from governance.trust.view import TrustedView
+from keys.identity import SigningKey
+from protocols.tasks import TrainGlm, Training
+from protocols.tasks.layout import vector_from_bytes
+from server.home import CoordinatorHome
+from server.learning.release import DocumentVersions, Part, Result, write_result
+
+
+def make_release(
+    home: CoordinatorHome,
+    view: TrustedView,
+    study: Study,
+    *,
+    run_id: str,
+    outcome: dict[str, Any],
+    model: bytes,
+    key: SigningKey,
+    now: datetime,
+) -> Result:
+    """Write the result's folder and return the signed result.
+
+    `outcome` is what `server.runs.attempt.outcome_json` made, `model` the flat weights or nothing.
+    """
+    weights = None
+    if isinstance(study.task, Training):
+        weights = vector_from_bytes(model, study.task.dimension(study.features))
+    result = _result(view, study, run_id, outcome, key, now)
+    return write_result(home.results / study.id, result, key.sign, weights)
+
+
+def _result(
+    view: TrustedView,
+    study: Study,
+    run_id: str,
+    outcome: dict[str, Any],
+    key: SigningKey,
+    now: datetime,
+) -> Result:
+    agreement, task, findings = view.agreement, study.task, outcome["findings"]
+    part = Part.model_validate(outcome["part"])
+    trained = isinstance(task, Training)
+    return Result(
+        **dict(part),
+        study_id=study.id,
+        study=study.digest,
+        agreement=agreement.digest,
+        run=run_id,
+        title=study.title,
+        purpose=study.purpose.sentence,
+        recipients=study.recipients,
+        roster_size=len(study.countries),
+        honest=agreement.honest,
+        colluding=agreement.colluding,
+        epsilon=epsilon(study.mechanisms, agreement.honest, study.privacy.delta),
+        delta=study.privacy.delta,
+        task=task,
+        features=study.features,
+        coordinates=task.coordinate_names(study.features) if isinstance(task, TrainGlm) else (),
+        evaluation=findings if trained and findings else None,
+        table=None if trained else findings,
+        documents=DocumentVersions(
+            root=view.versions.root,
+            targets=view.versions.targets,
+            countries=dict(view.versions.countries),
+        ),
+        released=_text(now),
+        keep_until=_text(now + timedelta(days=study.release.keep_days)),
+        signer=key.public.to_text(),
+    )
+
+
+def _text(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

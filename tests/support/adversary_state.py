@@ -1,0 +1,269 @@
+"""What somebody holds who hears every reply and has some countries' states, and what it opens.
+
+Each thing held is a vector over unknowns: a country's contribution x_i, its own mask PRG(b_i), and
+the mask PRG(s_ij) of each pair. Masks of different keys are independent and uniform, so that of the
+contributions exactly those combinations are learnt which the held vectors span without any mask.
+They are found by elimination over a prime field: each vector has entries 0, 1 and −1 and is a row
+of the incidence matrix of a graph, so that the rank is the same in every field and modulo 2^64.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.errors import ProtocolFault
+from protocols.numerics.packing import unpack
+from protocols.private_sum import ratchet, shares
+from protocols.private_sum.context import RoundTerms, RunTerms
+from protocols.private_sum.contribution import open_share, read_head, seed_key
+from protocols.private_sum.country_state import RunState
+from protocols.private_sum.masking import KEY_BYTES, WORDS_DTYPE, Masker
+from protocols.private_sum.messages import SEALED_BYTES, SHARE_BYTES, parted
+from protocols.private_sum.setup import ordered
+from protocols.proto.round_pb2 import Answer, Reply
+from protocols.wire.signed_message import ROSTER
+
+FIELD = 2**61 - 1
+HASH = 32
+
+Unknown = tuple[str, ...]
+"""("x", country), ("b", country) or ("s", country, country)."""
+Vector = dict[Unknown, int]
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Openings:
+    """Which combinations of honest contributions are known.
+
+    `minimal` are the smallest sets whose sum is, in order; `rank` counts the independent
+    combinations, and is the number of sets as long as these do not overlap.
+    """
+
+    minimal: tuple[tuple[str, ...], ...]
+    rank: int
+
+
+@dataclass(frozen=True)
+class Given:
+    """What an answer gives away: shares by owner, and keys of masks by country outside its set."""
+
+    shares: Mapping[str, bytes]
+    masks: Mapping[str, bytes]
+
+
+class Loot:
+    """Replies that were heard and states that were taken; `colluders` are no victims."""
+
+    def __init__(self, terms: RunTerms, colluders: Sequence[str] = ()) -> None:
+        self._terms = terms
+        self._honest = [one for one in terms.roster if one not in colluders]
+        self._said: dict[bytes, dict[str, Reply]] = defaultdict(dict)
+        self._answers: dict[bytes, dict[str, list[Given]]] = defaultdict(dict)
+        self._states: list[tuple[str, RunState]] = []
+
+    def hear(self, reply: bytes, chosen: Sequence[str] = ()) -> None:
+        """Take a country's reply; those of set-up and assents hold no key, and add nothing.
+
+        An answer was asked for the set `chosen`, which it does not name.
+        """
+        said = Reply.FromString(reply)
+        if said.HasField("contribution"):
+            head = said.contribution.head
+            self._said[head.context].setdefault(head.sender, said)
+        if said.HasField("answer"):
+            given = self._given(Answer.FromString(said.answer.body), chosen)
+            self._answers[said.answer.context].setdefault(said.answer.sender, []).append(given)
+
+    def take(self, country: str, state: bytes) -> None:
+        """Take a country's stored state, as a colluder gives it or a thief finds it."""
+        self._states.append((country, RunState.model_validate_json(state)))
+
+    def said(self, context: bytes) -> Mapping[str, Reply]:
+        """Return the replies that are contributions to a round, by country."""
+        return self._said[context]
+
+    def sealed(self, context: bytes, owner: str, holder: str) -> bytes:
+        """Return the share that an owner sealed for another country of the roster."""
+        others = [one for one in self._terms.roster if one != owner]
+        sealed = self._said[context][owner].contribution.shares
+        return parted(sealed, others, SEALED_BYTES)[holder]
+
+    def contributors(self) -> set[str]:
+        """Return who has contributed to anything."""
+        return {one for said in self._said.values() for one in said}
+
+    def openings(self, opened: RoundTerms) -> Openings:
+        """Return what is known of the honest contributions of a round."""
+        there = [one for one in self._honest if one in self._said[opened.context]]
+        columns = [("x", one) for one in there]
+        known = _without_masks(list(self._vectors(opened, there)), columns)
+        return Openings(_smallest(known, there), len(known))
+
+    def value(self, opened: RoundTerms, countries: Sequence[str]) -> NDArray[np.int64]:
+        """Open Σ values over `countries`, (d,) lattice units, with keys that are held.
+
+        Raises KeyError where one that it takes is not.
+        """
+        masker, words = Masker(opened.words), np.zeros(opened.words, np.uint64)
+        seeds, pairs = self._seeds(opened), self._pairs(opened)
+        for one in countries:
+            words += np.frombuffer(self._said[opened.context][one].words, WORDS_DTYPE)
+            masker.subtract(seed_key(opened, one, seeds[one]), words)
+            for other in set(self._terms.roster) - set(countries):
+                remove = masker.subtract if other > one else masker.add
+                remove(pairs[ordered(one, other)], words)
+        values = unpack(words, opened.lane_bits)
+        assert not values[opened.mechanism.dimension :].any()
+        return values[: opened.mechanism.dimension]
+
+    def _given(self, answer: Answer, chosen: Sequence[str]) -> Given:
+        outside = [one for one in self._terms.roster if one not in chosen]
+        held = parted(answer.shares, chosen, SHARE_BYTES)
+        opened = {one: share for one, share in held.items() if one not in answer.unopenable}
+        return Given(opened, parted(answer.masks, outside, KEY_BYTES))
+
+    def _vectors(self, opened: RoundTerms, there: Sequence[str]) -> Iterator[Vector]:
+        for one in there:
+            masks: Vector = {
+                ("s", *ordered(one, other)): 1 if other > one else -1
+                for other in self._terms.roster
+                if other != one
+            }
+            yield {("x", one): 1, ("b", one): 1, **masks}
+        for one in self._seeds(opened):
+            yield {("b", one): 1}
+        for pair in self._pairs(opened):
+            yield {("s", *pair): 1}
+
+    def _pairs(self, opened: RoundTerms) -> dict[Pair, bytes]:
+        """Return the keys of pairs' masks, as they were revealed, or derived from a state."""
+        keys: dict[Pair, bytes] = {}
+        for country, answers in self._answers[opened.context].items():
+            for answer in answers:
+                keys |= {ordered(country, one): key for one, key in answer.masks.items()}
+        for country, state in self._states:
+            for peer, link in self._links(country, state, opened).items():
+                keys[ordered(country, peer)] = ratchet.mask_key(link, opened.context, country, peer)
+            if state.open_round and state.open_round.context == opened.context:
+                masks = state.open_round.masks
+                keys |= {ordered(country, peer): key for peer, key in masks.items()}
+        return keys
+
+    def _seeds(self, opened: RoundTerms) -> dict[str, bytes]:
+        """Return the seeds that the shares at hand give, whatever the threshold is said to be."""
+        seeds = {}
+        for owner, said in self._said[opened.context].items():
+            seed = self._seed(opened, owner, said)
+            if seed is not None:
+                seeds[owner] = seed
+        return seeds
+
+    def _seed(self, opened: RoundTerms, owner: str, said: Reply) -> bytes | None:
+        given = dict(self._shares(opened, owner, said))
+        points = {}
+        for holder, share in given.items():
+            place = self._terms.roster.index(holder)
+            signed = said.contribution.commitments[HASH * place : HASH * (place + 1)]
+            if shares.commit(opened.context, owner, holder, share) == signed:
+                points[place + 1] = share
+        try:
+            seed = shares.combine(points)
+        except ProtocolFault:
+            return None
+        signed = read_head(said.contribution.head.body).seed_commitment
+        return seed if shares.commit(opened.context, owner, ROSTER, seed) == signed else None
+
+    def _shares(self, opened: RoundTerms, owner: str, said: Reply) -> Iterator[tuple[str, bytes]]:
+        """Yield shares of the owner's seed by holder: given, or unsealed by a state's keys."""
+        for holder, answers in self._answers[opened.context].items():
+            for answer in answers:
+                if owner in answer.shares:
+                    yield holder, answer.shares[owner]
+        commitment = read_head(said.contribution.head.body).seed_commitment
+        for holder, state in self._states:
+            if holder == owner and state.open_round and _is_of(state, opened):
+                yield holder, state.open_round.own_share
+            key = self._seals(holder, state, opened).get(owner)
+            share = key and open_share(
+                opened.context,
+                key,
+                owner,
+                holder,
+                self.sealed(opened.context, owner, holder),
+                commitment,
+            )
+            if share:
+                yield holder, share
+
+    def _seals(self, country: str, state: RunState, opened: RoundTerms) -> dict[str, bytes]:
+        if state.open_round and _is_of(state, opened):
+            return state.open_round.seals
+        return {
+            peer: ratchet.sealing_key(link, opened.context, peer, country)
+            for peer, link in self._links(country, state, opened).items()
+        }
+
+    def _links(self, country: str, state: RunState, opened: RoundTerms) -> dict[str, bytes]:
+        """Return the pair chains at a round that is still to come for this state; they go forward
+        only.
+        """
+        ahead = opened.round_number - state.round_number - 1
+        return {
+            peer: ratchet.advance(link, state.transcript, country, peer, ahead)
+            for peer, link in (state.links.items() if ahead >= 0 else ())
+        }
+
+
+def _is_of(state: RunState, opened: RoundTerms) -> bool:
+    return state.open_round is not None and state.open_round.context == opened.context
+
+
+def _without_masks(rows: list[Vector], columns: Sequence[Unknown]) -> list[Vector]:
+    """Return a basis of the combinations of `rows` that hold nothing outside `columns`."""
+    masks = {unknown for row in rows for unknown in row} - set(columns)
+    for mask in sorted(masks):
+        pivot = next((row for row in rows if row.get(mask)), None)
+        if pivot is not None:
+            rows = [_reduced(row, pivot, mask) for row in rows if row is not pivot]
+    return _independent(rows, columns)
+
+
+def _independent(rows: list[Vector], columns: Sequence[Unknown]) -> list[Vector]:
+    basis = []
+    for column in columns:
+        pivot = next((row for row in rows if row.get(column)), None)
+        if pivot is not None:
+            basis.append(pivot)
+            rows = [_reduced(row, pivot, column) for row in rows if row is not pivot]
+    return basis
+
+
+def _reduced(row: Vector, pivot: Vector, column: Unknown) -> Vector:
+    """Return the row without `column`, some of the pivot taken from it."""
+    if not row.get(column):
+        return row
+    factor = row[column] * pow(pivot[column], -1, FIELD)
+    mixed = {u: (row.get(u, 0) - factor * pivot.get(u, 0)) % FIELD for u in row.keys() | pivot}
+    return {unknown: value for unknown, value in mixed.items() if value}
+
+
+def _smallest(basis: list[Vector], there: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+    found: list[tuple[str, ...]] = []
+    for size in range(1, len(there) + 1):
+        for chosen in combinations(there, size):
+            wanted: Vector = {("x", one): 1 for one in chosen}
+            inside = any(set(smaller) <= set(chosen) for smaller in found)
+            if not inside and _spans(basis, wanted):
+                found.append(chosen)
+    return tuple(found)
+
+
+def _spans(basis: list[Vector], wanted: Vector) -> bool:
+    for pivot in basis:
+        wanted = _reduced(wanted, pivot, min(pivot))
+    return not wanted

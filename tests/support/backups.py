@@ -1,0 +1,32 @@
+"""Copies of a node's database, as a backup makes them, put back later in its place."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from tests.support.node_federation import Federation
+
+
+class Backup:
+    """A copy of one node's database, made while the node ran."""
+
+    def __init__(self, federation: Federation, country: str, name: str = "backup.db") -> None:
+        self.federation, self.country = federation, country
+        self.file: Path = federation.folder / name
+        with (
+            closing(sqlite3.connect(federation.home(country).database)) as running,
+            closing(sqlite3.connect(self.file)) as copy,
+        ):
+            running.backup(copy)
+
+    def put_back(self, *, head: bool = True) -> None:
+        """Let it take the place of the node's database; `head`: what lies beside it stays."""
+        home = self.federation.home(self.country)
+        self.federation.nodes[self.country]._engine.dispose()
+        for file in home.path.glob("state.db*"):
+            file.unlink()
+        shutil.copy(self.file, home.database)
+        home.database.chmod(0o600)
+        if not head:
+            home.log_head.unlink()

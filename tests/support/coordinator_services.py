@@ -1,0 +1,177 @@
+"""A coordinator's office over a federation of real documents and nodes; Flower is scripted."""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from governance.audit.log import AuditLog
+from governance.runtime.database import open_database
+from governance.trust.repository import Repository
+from keys.composite import Suite
+from protocols.wire.invitation import Statement
+from server.exchange.documents import ExchangeDocuments
+from server.flower.presence import News, Presence
+from server.home import SETTINGS_FILE, CoordinatorHome, CoordinatorKeys, Settings
+from server.membership.transport_authority import Transport
+from server.runs.store import RunStore
+from server.services.context import Office
+from server.services.dispatch import answers
+from server.state.tables import MIGRATIONS
+from tests.support.documents import COUNTRIES, NOW, both_key, raw_key
+from tests.support.enrolling import desk_of
+from tests.support.keystore import cheap_store
+from tests.support.node_federation import Federation
+
+FEDERATION = "nordic-heart"
+SETTINGS = Settings(federation=FEDERATION, listen="127.0.0.1:0", address="127.0.0.1:7443")
+
+
+@dataclass
+class ScriptedFlower:
+    """Takes bundles and says what it is told to say of them."""
+
+    bundles: list[Path] = field(default_factory=list)
+    stopped: list[int] = field(default_factory=list)
+    refusal: Exception | None = None
+    address: str = "127.0.0.1:1"
+
+    def run(self, bundle: Path) -> int:
+        self._maybe_refuse()
+        self.bundles.append(bundle)
+        return 7_000 + len(self.bundles)
+
+    def stop(self, flower_run: int) -> None:
+        self.stopped.append(flower_run)
+        self._maybe_refuse()
+
+    def _maybe_refuse(self) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+
+
+@dataclass
+class ScriptedSeats:
+    """Seats whose nodes are connected unless a test says otherwise."""
+
+    connected: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(COUNTRIES, True))
+    seated: list[Statement] = field(default_factory=list)
+    announced: list[str] = field(default_factory=list)
+
+    def seat(self, node: Statement) -> None:
+        self.seated.append(node)
+
+    def leave(self, country: str) -> None:
+        self.connected[country] = False
+
+    def online(self) -> dict[str, bool]:
+        return self.connected
+
+    def news(self, count: int, wait: float) -> News:
+        there = {country: Presence(10 + n, 1, 0.0) for n, country in enumerate(COUNTRIES)}
+        return News(count + 1, there)
+
+    def announce(self, countries: list[str]) -> None:
+        self.announced += countries
+
+
+@dataclass
+class Coordinator:
+    """The office, the requests of its desk, and the federation that it serves."""
+
+    federation: Federation
+    folder: Path
+    flower: ScriptedFlower = field(default_factory=ScriptedFlower)
+    seats: ScriptedSeats = field(default_factory=ScriptedSeats)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(mode=0o700)
+        self.home = CoordinatorHome(self.folder)
+        self.home.repository.symlink_to(self.federation.papers.home / "store")
+        (self.folder / SETTINGS_FILE).write_text(yaml.safe_dump(SETTINGS.model_dump()))
+        self.office = self._office()
+        self._answer = answers(self.office)
+
+    def clock(self) -> datetime:
+        return self.federation.papers.now
+
+    def _office(self) -> Office:
+        engine = open_database(self.home.database, MIGRATIONS)
+        store = cheap_store(self.home.keys)
+        transport = Transport.create(
+            self.folder, ("127.0.0.1",), store, federation=FEDERATION, now=NOW
+        )
+        keys = CoordinatorKeys(
+            identity=both_key(1) if self.federation.both else raw_key(1),
+            documents=raw_key(2),
+            online=raw_key(3),
+            log=raw_key(4),
+            transport=transport,
+        )
+        repository = Repository(self.home.repository)
+        documents = ExchangeDocuments(
+            repository,
+            documents=keys.documents,
+            online=keys.online,
+            clock=self.clock,
+            on_change=lambda _: None,
+        )
+        return Office(
+            home=self.home,
+            settings=SETTINGS,
+            keys=keys,
+            enrolment=desk_of(engine, transport),
+            repository=repository,
+            documents=documents,
+            runs=RunStore(engine),
+            log=AuditLog(engine, f"pratique/{FEDERATION}/coordinator", keys.log),
+            superlink=self.flower,  # type: ignore[arg-type]
+            seats=self.seats,  # type: ignore[arg-type]
+            clock=self.clock,
+        )
+
+    def ask(self, method: str, **params: Any) -> Any:
+        """Return what the local desk answers."""
+        return self._answer(method, params)
+
+    def log_kinds(self) -> list[str]:
+        """What the audit log holds, oldest first."""
+        lines = self.ask("log_entries")["entries"]
+        return [json.loads(line)["entry"]["kind"] for line in lines]
+
+
+class NodesCarrier:
+    """Carries frames to the federation's real nodes."""
+
+    def __init__(self, federation: Federation) -> None:
+        self._federation = federation
+        self.deaf: set[str] = set()
+
+    def exchange(self, frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
+        return {
+            country: self._federation.nodes[country].handle(frame)
+            for country, frame in frames.items()
+            if country not in self.deaf
+        }
+
+
+class OfficeDesk:
+    """The server app's way to the daemon, without the socket between them."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+        self.released: list[str] = []
+
+    def sign(self, message: bytes, suite: Suite) -> bytes:
+        text = base64.b64encode(message).decode()
+        return base64.b64decode(self._coordinator.ask("sign", message=text, suite=suite.value))
+
+    def release(self, study: str, run: str, outcome: dict[str, Any], model: bytes) -> None:
+        text = base64.b64encode(model).decode()
+        self._coordinator.ask("release", study=study, run=run, outcome=outcome, model=text)
+        self.released.append(run)

@@ -1,0 +1,285 @@
+"""One run of a study in which one country's node dies again and again, and the rest goes on.
+
+The coordinator is the real state machine, and repeats each request until it is answered. Whatever
+dies and whenever, the books of the node must hold, and the run must end with the right sums.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.border.failpoints import Step
+from governance.documents.study import Study
+from governance.policy.assessment import ledger_terms
+from protocols.errors import ReasonCode
+from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum
+from tests.support.crashing_node import MortalNode, fixed, told
+from tests.support.documents import COUNTRIES, priced, study_fields
+from tests.support.node_federation import (
+    STEPS,
+    Federation,
+    Run,
+    code_of,
+    keyring_of,
+)
+from tests.support.state_checks import Books, Place
+
+NOISE_STD = 30_000
+"""What the ledger is charged for; what is drawn is small, and told."""
+PHASES = {"bundle": "bundle", "encapsulation": "encapsulate", "confirmation": "confirm"}
+COUNT = (
+    Step.FLOOR_PREPARED,
+    Step.FLOOR_RESERVED,
+    Step.FLOOR_CHARGE_LOGGED,
+    Step.FLOOR_CHARGED,
+    Step.FLOOR_COUNTED,
+    Step.FLOOR_NOISED,
+    Step.FLOOR_WRITTEN,
+)
+KEEP = (Step.OUTBOX_MADE, Step.OUTBOX_JOURNALLED, Step.OUTBOX_ADVANCED, Step.OUTBOX_LOGGED)
+SENT = (Step.OUTBOX_KEPT,), (Step.HEAD_MOVED,)
+DOOR = (
+    Step.DOOR_PERMITTED,
+    Step.DOOR_PREPARED,
+    Step.DOOR_RESERVED,
+    Step.DOOR_CHARGE_LOGGED,
+    Step.DOOR_CHARGED,
+    Step.DOOR_SUMMED,
+    Step.DOOR_NOISED,
+)
+WAYS: dict[str, tuple[tuple[Step, ...], ...]] = {
+    "bundle": (COUNT, (Step.FLOOR_KEPT,), (Step.FLOOR_PASSED, *KEEP), *SENT),
+    "encapsulate": (KEEP, *SENT),
+    "confirm": (KEEP, *SENT),
+    "contribute": ((*DOOR, *KEEP), *SENT),
+    "agree": (KEEP, *SENT),
+    "answer": (KEEP, *SENT),
+}
+"""The points on the way of each message, in order and in groups: within one, a death at any of them
+leaves the others on the way of the next attempt."""
+LEFT, MOMENT, STATEMENT = "left", "moment", "statement"
+"""Dead right after a reply has left, at a random moment, before or after a statement of SQL."""
+MOST_STATEMENTS = 400
+
+
+@dataclass
+class Plan:
+    """Where the node dies: at each point of each message with probability `points`, after each
+    reply with `left`, `moments` times a message at a moment up to `longest` seconds after it came,
+    and before or after every `stride`-th statement of SQL if that is not 0.
+
+    In order, each point is the first one that this message ever got to; `shuffled`, a message that
+    has been further before dies at it."""
+
+    seed: int
+    points: float = 1.0
+    left: float = 1.0
+    moments: int = 0
+    longest: float = 0.15
+    stride: int = 0
+    shuffled: bool = False
+
+    def __post_init__(self) -> None:
+        self.random = Random(self.seed)  # noqa: S311  a campaign can be repeated
+
+    def steps(self, phase: str, *, last: bool) -> Iterator[Step]:
+        """Yield the points to die at, in turn, on the way of one message."""
+        for group in WAYS[phase]:
+            ending = (Step.OUTBOX_ENDED,) if last and group is KEEP else ()
+            chosen = [s for s in (*group, *ending) if self.random.random() < self.points]
+            if self.shuffled:
+                self.random.shuffle(chosen)
+            yield from chosen
+
+    def statements(self) -> Iterator[int]:
+        """Yield the statements to die at, in turn, on the way of one message."""
+        if self.stride:
+            yield from range(1 + self.random.randrange(self.stride), MOST_STATEMENTS, self.stride)
+            raise AssertionError("every statement killed the node")
+
+
+@dataclass
+class Theatre:
+    """A federation, one node of which is mortal, and what is known of its state."""
+
+    federation: Federation
+    country: str
+    deaths: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        for country in COUNTRIES:
+            self.federation.restart(country, entropy=fixed)
+        self.federation.nodes[self.country]._engine.dispose()
+        agreed = self.federation.papers.agreed
+        budget = ledger_terms(agreed, "patients", self.federation.clock())
+        self.books = Books(
+            self.federation.home(self.country).database,
+            self.country,
+            keyring_of(self.country).log,
+            budget.cap_micro,
+        )
+        self.node = MortalNode(self.federation, self.country)
+
+    def approved(self, name: str, noise_std: int = NOISE_STD, **changes: object) -> Study:
+        """Return a study that every country has approved, the mortal one too."""
+        self.node.kill()
+        mortal = self.federation.restart(self.country, entropy=fixed)
+        agreed = self.federation.papers.agreed
+        study = priced(Study.model_validate(study_fields(agreed, id=name, **changes)), noise_std)
+        self.federation.papers.propose(study)
+        for country in COUNTRIES:
+            self.federation.permit(country, study)
+        self.federation.sync()
+        mortal._engine.dispose()
+        return study
+
+    def died(self, phase: str, where: str) -> None:
+        """Count a death, and look into the books it left behind."""
+        self.deaths[phase, where] += 1
+        self.books.check()
+
+
+class Journey:
+    """One run; a round whose number is in `without` goes without the country named there."""
+
+    def __init__(
+        self,
+        theatre: Theatre,
+        study: Study,
+        plan: Plan,
+        model: bytes = b"",
+        without: Mapping[int, str] | None = None,
+    ) -> None:
+        self.theatre, self._without = theatre, without or {}
+        self._study, self._plan, self._model = study, plan, model
+        self.run: Run = theatre.federation.run(study)
+        leaving = [m for m in study.mechanisms if m.leaves]
+        self._rounds = [m.phase for m in leaving for _ in range(m.rounds)]
+        theatre.books.schedules[self.run.id] = Counter(m.phase for m in study.charged_by_run)
+
+    def through(self) -> None:
+        """Take the run to its end; every sum must be right."""
+        assert self.until_refused() is None
+        books = self.theatre.books
+        assert books.charged(self.run.id) == books.schedules[self.run.id]
+
+    def until_refused(self) -> ReasonCode | None:
+        """Take the run to its end, or to the first refusal, whose code comes back."""
+        for step in STEPS:
+            for country in self.run.terms.roster:
+                frame = self.run.request(step, country)
+                reply = self._reply(country, frame, (self.run.id, 0, PHASES[step]))
+                if code_of(reply) is not None:
+                    return code_of(reply)
+                self.run.take(step, country, reply)
+        for number, phase in enumerate(self._rounds, start=1):
+            refused = self._round(number, phase)
+            if refused is not None:
+                return refused
+        return None
+
+    def _round(self, number: int, phase: str) -> ReasonCode | None:
+        opened = self.run.coordinator.begin_round(number, phase, self._model)
+        place, away = (self.run.id, number, "contribute"), self._without.get(number, "")
+        for country in self.run.terms.roster:
+            if country == away:
+                continue
+            reply = self._reply(country, opened.contribute_request(country), place)
+            if code_of(reply) is not None:
+                return code_of(reply)
+            opened.take_contribution(country, reply)
+        noise = told(self.theatre.node.draws)[-1]
+        chosen = opened.close()
+        if away:
+            self._assents(opened, number)
+        self._answers(opened, number)
+        found = opened.open()
+        assert isinstance(found, OpenedSum), found
+        assert found.values.tolist() == (self._expected(phase, chosen) + noise).tolist()
+        assert found.countries == tuple(one for one in self.run.terms.roster if one != away)
+        return None
+
+    def _assents(self, opened: CoordinatorRound, number: int) -> None:
+        place = (self.run.id, number, "agree")
+        for country in opened.close():
+            opened.take_assent(country, self._reply(country, opened.agree_request(country), place))
+
+    def _answers(self, opened: CoordinatorRound, number: int) -> None:
+        place = (self.run.id, number, "answer")
+        for country in opened.close():
+            opened.take_answer(country, self._reply(country, opened.answer_request(country), place))
+
+    def _expected(self, phase: str, countries: Collection[str]) -> NDArray[np.int64]:
+        """Return the sum over countries without noise: sampling and rounding are foretold."""
+        mechanism = next(m for m in self._study.mechanisms if m.phase == phase)
+        parts = [
+            node.holdings.prepared(self._study).assignment.lattice_sum(
+                mechanism, self._model, entropy=fixed
+            )
+            for country, node in self.theatre.federation.nodes.items()
+            if country in countries
+        ]
+        return np.sum(parts, axis=0, dtype=np.int64)
+
+    def _reply(self, country: str, frame: bytes, place: Place) -> bytes:
+        if country != self.theatre.country:
+            return self.theatre.federation.nodes[country].handle(frame)
+        self.torment(frame, place)
+        return self._survive(frame, place)
+
+    def torment(self, frame: bytes, place: Place) -> None:
+        """Let the node die over one message, as often as the plan says."""
+        self._die_at_points(frame, place)
+        self._die_at_moments(frame, place)
+        self._die_at_statements(frame, place)
+
+    def _die_at_points(self, frame: bytes, place: Place) -> None:
+        theatre, (_, number, phase) = self.theatre, place
+        last = phase == "answer" and number == len(self._rounds)
+        for step in self._plan.steps(phase, last=last):
+            reply = theatre.node.ask(frame, die_at=step)
+            if reply is not None and code_of(reply) is not None:
+                return
+            assert reply is None, f"{phase} did not pass {step}"
+            theatre.died(phase, step)
+
+    def _die_at_moments(self, frame: bytes, place: Place) -> None:
+        for _ in range(self._plan.moments):
+            seconds = self._plan.random.uniform(0, self._plan.longest)
+            reply = self.theatre.node.ask(frame, seconds=seconds)
+            if reply is None:
+                self.theatre.died(place[2], MOMENT)
+            elif code_of(reply) is None:
+                self.theatre.books.took(place, reply)
+
+    def _die_at_statements(self, frame: bytes, place: Place) -> None:
+        for number in self._plan.statements():
+            reply = self.theatre.node.ask(frame, die_at=f"#{number}")
+            if reply is not None:
+                assert code_of(reply) is None
+                self.theatre.books.took(place, reply)
+                return
+            self.theatre.died(place[2], STATEMENT)
+
+    def _survive(self, frame: bytes, place: Place) -> bytes:
+        """Return the reply; what was on disk before must be it, and nothing is drawn for it."""
+        theatre = self.theatre
+        before, drawn = theatre.books.kept.get(place), told(theatre.node.draws)
+        reply = theatre.node.ask(frame)
+        assert reply is not None
+        if code_of(reply) is not None:
+            return reply
+        theatre.books.took(place, reply)
+        if before is not None:
+            assert reply == before, f"another reply left at {place} than was kept"
+            assert told(theatre.node.draws) == drawn, "noise was drawn for a sum that may have left"
+        if self._plan.random.random() < self._plan.left:
+            theatre.node.kill()
+            theatre.died(place[2], LEFT)
+            again = theatre.node.ask(frame)
+            assert again == reply, f"a repetition at {place} got other bytes"
+        return reply

@@ -1,0 +1,219 @@
+"""A coordinator that dies at a moment that a test names, over real nodes that live on.
+
+The moments: before and after each message, before each statement and commit on the coordinator's
+database, before and after the release and each step of its publication. What is done after a
+death, tidying up included, is done by nobody.
+"""
+
+import random
+import secrets
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, event
+
+from client.state.reply_journal import Place
+from governance.documents.study import Study
+from governance.trust.repository import Repository
+from keys.composite import Suite
+from keys.identity import VerifyKey
+from protocols.private_sum.messages import read_request
+from server.learning.release import MODEL_FILE, Result, read_result
+from server.runs.attempt import conduct
+from server.services.run_supervisor import carry_on
+from tests.support.coordinator_services import Coordinator, NodesCarrier, OfficeDesk
+from tests.support.documents import COUNTRIES, priced, raw_key, study_fields
+from tests.support.node_federation import Federation
+
+RUN = "0f" * 16
+HIGH = 10**6
+
+
+class Killed(BaseException):
+    """The process is gone: nothing after this is done, not even tidying up."""
+
+
+Moment = int | tuple[str, int]
+"""The n-th moment of all, or the n-th of a kind; counted from 1, no moment is the 0th."""
+
+
+class Reaper:
+    """Counts the moments at which the coordinator's side can die, and kills it at one of them."""
+
+    def __init__(self) -> None:
+        self.at: Moment = 0
+        self.moments: Counter[str] = Counter()
+        self.dead = False
+
+    def arm(self, at: Moment) -> None:
+        self.at, self.dead = at, False
+        self.moments.clear()
+
+    def reach(self, kind: str) -> None:
+        self.moments[kind] += 1
+        if self.dead or self.at in ((kind, self.moments[kind]), self.moments.total()):
+            self.dead = True
+            raise Killed
+
+
+class Journey(NodesCarrier):
+    """Carries frames to the nodes, dies on the way or on the way back, and remembers them all."""
+
+    def __init__(self, federation: Federation, reaper: Reaper) -> None:
+        super().__init__(federation)
+        self._reaper = reaper
+        self.sent: dict[tuple[str, Place], set[bytes]] = defaultdict(set)
+        self.calls: list[tuple[str, ...]] = []
+        self.away: set[str] = set()
+        """Countries that rounds do not reach; set-up does."""
+
+    def exchange(self, frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
+        self._reaper.reach("exchange")
+        self.calls.append(tuple(frames))
+        for country, frame in frames.items():
+            request = read_request(frame)
+            self.sent[country, Place.of(request)].add(request.digest)
+        reached = {
+            country: frame
+            for country, frame in frames.items()
+            if country not in self.away or not read_request(frame).round_number
+        }
+        replies = super().exchange(reached, seconds)
+        self._reaper.reach("exchanged")
+        return replies
+
+
+class MortalDesk(OfficeDesk):
+    """The way to a daemon that may die before it answers, or after."""
+
+    def __init__(self, coordinator: Coordinator, reaper: Reaper) -> None:
+        super().__init__(coordinator)
+        self._reaper = reaper
+
+    def sign(self, message: bytes, suite: Suite) -> bytes:
+        if self._reaper.dead:
+            raise Killed
+        return super().sign(message, suite)
+
+    def release(self, study: str, run: str, outcome: dict[str, Any], model: bytes) -> None:
+        self._reaper.reach("release")
+        super().release(study, run, outcome, model)
+        self._reaper.reach("released")
+
+
+@dataclass
+class Scene:
+    """A coordinator that dies, its nodes, and one study that they have permitted."""
+
+    coordinator: Coordinator
+    study: Study
+    reaper: Reaper = field(default_factory=Reaper)
+    attempts: int = 0
+
+    def __post_init__(self) -> None:
+        self.carrier = Journey(self.coordinator.federation, self.reaper)
+        self.desk = MortalDesk(self.coordinator, self.reaper)
+
+    def launch(self) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(secrets, "token_hex", lambda _: RUN)
+            assert self.coordinator.ask("study_launch", name=self.study.id)["run"] == RUN
+
+    def attempt(self, at: Moment = 0) -> bool:
+        """Carry the run as its current attempt, killed at that moment; say whether it died."""
+        self.attempts += 1
+        self.reaper.arm(at)
+        number = self.coordinator.office.runs.get(RUN).attempt
+        with self._mortal():
+            try:
+                conduct(self.coordinator.home, RUN, number, self.carrier, self.desk, seconds=1)
+            except Killed:
+                return True
+        return False
+
+    @contextmanager
+    def _mortal(self) -> Iterator[None]:
+        """Let every statement on the coordinator's own database, and publishing, be a moment."""
+
+        def reach(connection: Connection, *_: object) -> None:
+            if connection.engine.url.database == str(self.coordinator.home.database):
+                self.reaper.reach("statement")
+
+        publish = Repository.add_release
+
+        def add_release(*arguments: Any, **named: Any) -> Any:
+            self.reaper.reach("publish")
+            made = publish(*arguments, **named)
+            self.reaper.reach("published")
+            return made
+
+        event.listen(Engine, "before_cursor_execute", reach)
+        event.listen(Engine, "commit", reach)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Repository, "add_release", add_release)
+            try:
+                yield
+            finally:
+                event.remove(Engine, "before_cursor_execute", reach)
+                event.remove(Engine, "commit", reach)
+
+    def carry_on(self, *, lost: bool = True) -> None:
+        """Do what the daemon does when it has started."""
+        carry_on(self.coordinator.office, lost=lost)
+
+    @property
+    def over(self) -> bool:
+        return not self.coordinator.office.runs.unfinished()
+
+    @property
+    def result(self) -> Result:
+        key = VerifyKey.from_text(raw_key(2).public.to_text())
+        return read_result(self.coordinator.home.results / self.study.id, [key])
+
+    @property
+    def model(self) -> bytes:
+        file = self.coordinator.home.results / self.study.id / MODEL_FILE
+        return file.read_bytes() if file.exists() else b""
+
+    def ledgers(self) -> dict[str, list[tuple[str, int]]]:
+        return {
+            country: sorted((e.phase, e.rdp_micro) for e in node.ledger.entries())
+            for country, node in self.coordinator.federation.nodes.items()
+        }
+
+    def close(self) -> None:
+        self.coordinator.federation.close()
+
+
+class Stage:
+    """Makes scenes that begin alike: the same papers, and the same draws on every node.
+
+    `agreed` changes the agreement, `changes` the study.
+    """
+
+    def __init__(
+        self, folder: Path, agreed: Mapping[str, Any] | None = None, **changes: Any
+    ) -> None:
+        self.folder, self.count = folder, 0
+        self.origin = Federation(folder / "origin", changes=dict(agreed or {}))
+        fields = study_fields(self.origin.papers.agreed, **changes)
+        self.study = priced(Study.model_validate(fields), HIGH)
+        self.origin.papers.propose(self.study)
+        for country in COUNTRIES:
+            self.origin.permit(country, self.study)
+        self.origin.sync()
+
+    def scene(self) -> Scene:
+        self.count += 1
+        federation = self.origin.copied(self.folder / f"federation-{self.count}")
+        for country in COUNTRIES:
+            draws = random.Random(country)  # noqa: S311 (what is drawn must be drawn again)
+            federation.restart(country, entropy=draws.randbytes)
+        made = Scene(Coordinator(federation, self.folder / f"office-{self.count}"), self.study)
+        made.launch()
+        return made

@@ -1,0 +1,152 @@
+"""A node in a process of its own, that a test kills: at a named point, or at any moment.
+
+Forked from a warm process, so that a few can die every second. What the process draws as noise, it
+writes to a file before it goes on: a test can then tell what a sum holds, and that nothing was
+drawn twice for a sum that may have left.
+"""
+
+import json
+import os
+import secrets
+import signal
+from hashlib import shake_256
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Engine, event
+
+from tests.support.node_federation import Federation
+
+LARGEST_DRAW = 40
+PATIENCE_SECONDS = 60
+
+
+class Told:
+    """Small noise, drawn anew each time and written down before anything is done with it."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def draw(self, std: int, size: int) -> NDArray[np.int64]:
+        """Return noise of this size, other each time."""
+        del std
+        drawn = [secrets.randbelow(2 * LARGEST_DRAW) - LARGEST_DRAW for _ in range(size)]
+        handle = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(handle, json.dumps(drawn).encode() + b"\n")
+        os.close(handle)
+        return np.array(drawn, np.int64)
+
+
+def told(file: Path) -> list[list[int]]:
+    """Return every draw that was made, in order."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def fixed(size: int) -> bytes:
+    """Return the same random bytes every time: samples and rounding can then be foretold."""
+    return shake_256(b"pratique test").digest(size)
+
+
+class Death:
+    """Where the process dies: at a named point, or before its n-th statement, as `#n` from 1."""
+
+    def __init__(self) -> None:
+        self._at, self._statements = "", 0
+
+    def arm(self, at: str) -> None:
+        """Begin to count anew."""
+        self._at, self._statements = at, 0
+
+    def reach(self, step: str) -> None:
+        """Die here, if here it is."""
+        if step == self._at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watch(self, engine: Engine) -> None:
+        """Count what the engine does: before and after each statement, and at each commit."""
+        for moment in ("before_cursor_execute", "after_cursor_execute", "commit"):
+            event.listen(engine, moment, self._passed)
+
+    def _passed(self, *_: object) -> None:
+        self._statements += 1
+        self.reach(f"#{self._statements}")
+
+
+class MortalNode:
+    """One country's node, in a child process whenever it is `begun`."""
+
+    def __init__(self, federation: Federation, country: str) -> None:
+        self.federation, self.country = federation, country
+        self.draws = federation.folder / f"{country}.draws"
+        self._child = 0
+        self._link: Connection | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._child != 0
+
+    def begin(self) -> int:
+        """Start the process and return its id; nobody here may hold the node's database open."""
+        here, there = Pipe()
+        child = os.fork()
+        if child == 0:
+            here.close()
+            os._exit(self._served(there))
+        there.close()
+        self._child, self._link = child, here
+        return child
+
+    def ask(
+        self, frame: bytes, *, die_at: str = "", seconds: float = PATIENCE_SECONDS
+    ) -> bytes | None:
+        """Return the reply; None where it died, at `die_at` or of being killed after `seconds`."""
+        if self._link is None:
+            self.begin()
+        assert self._link is not None
+        try:
+            self._link.send_bytes(die_at.encode())
+            self._link.send_bytes(frame)
+            if self._link.poll(seconds):
+                return self._link.recv_bytes()
+        except (EOFError, ConnectionError):
+            self._mourn()
+            return None
+        self.kill()
+        return None
+
+    def kill(self) -> None:
+        """Kill the process, if it runs."""
+        if self._child:
+            os.kill(self._child, signal.SIGKILL)
+            self._mourn()
+
+    def _mourn(self) -> None:
+        status = os.waitstatus_to_exitcode(os.waitpid(self._child, 0)[1])
+        if self._link is not None:
+            self._link.close()
+        self._child, self._link = 0, None
+        if status != -signal.SIGKILL:
+            raise AssertionError(f"The node ended with {status}, and nobody killed it")
+
+    def _served(self, link: Connection) -> int:
+        """Start with the first message, and answer until the other end is gone.
+
+        Returns the status of the process.
+        """
+        death = Death()
+        try:
+            death.arm(link.recv_bytes().decode())
+            node = self.federation.start(
+                self.country, noise=Told(self.draws), entropy=fixed, reach=death.reach
+            )
+            death.watch(node._engine)
+            while True:
+                link.send_bytes(node.handle(link.recv_bytes()))
+                death.arm(link.recv_bytes().decode())
+        except EOFError:
+            return 0
+        except BaseException:  # noqa: BLE001  a forked child must not return into pytest
+            return 99

@@ -1,0 +1,119 @@
+"""A carrier to countries that are honest until a test says how they are not."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.errors import Refusal
+from protocols.private_sum.coordinator_round import OpenedSum
+from protocols.private_sum.messages import refusal_reply
+from protocols.proto.round_pb2 import (
+    PHASE_AGREE,
+    PHASE_ANSWER,
+    PHASE_BUNDLE,
+    PHASE_CONFIRM,
+    PHASE_CONTRIBUTE,
+    PHASE_ENCAPSULATE,
+)
+from protocols.proto.round_pb2 import Request as Envelope
+from server.runs.rounds import ATTEMPTS, Conductor, RoundReport
+from tests.support.protocol_world import MODEL, TRAIN, World
+
+PHASES = {
+    PHASE_BUNDLE: "bundle",
+    PHASE_ENCAPSULATE: "encapsulate",
+    PHASE_CONFIRM: "confirm",
+    PHASE_CONTRIBUTE: "contribute",
+    PHASE_AGREE: "agree",
+    PHASE_ANSWER: "answer",
+}
+Answer = Callable[[bytes], bytes | None]
+
+
+def phase_of(frame: bytes) -> str:
+    return PHASES[Envelope.FromString(frame).signed.phase]
+
+
+class CarrierToWorld:
+    """Brings frames to a World's countries; `misbehave` puts another answer in a country's place.
+
+    A country answers a frame that it has seen before with the same bytes, as its journal does.
+    """
+
+    def __init__(self, world: World, values: Mapping[str, Any]) -> None:
+        self._world, self._values = world, values
+        self._odd: dict[tuple[str, str], list[Answer]] = {}
+        self._journal: dict[tuple[str, bytes], bytes] = {}
+        self.asked: list[tuple[str, str]] = []
+        self.frames: dict[tuple[str, str], bytes] = {}
+        self.seconds: list[float] = []
+
+    def misbehave(self, country: str, phase: str, *answers: Answer) -> None:
+        """Answer `country`'s next messages of `phase` so; then it is honest again."""
+        self._odd[country, phase] = list(answers)
+
+    def exchange(self, frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
+        self.seconds.append(seconds)
+        replies = {country: self._reply(country, frame) for country, frame in frames.items()}
+        return {country: reply for country, reply in replies.items() if reply is not None}
+
+    def _reply(self, country: str, frame: bytes) -> bytes | None:
+        phase = phase_of(frame)
+        self.asked.append((country, phase))
+        self.frames[country, phase] = frame
+        odd = self._odd.get((country, phase))
+        return odd.pop(0)(frame) if odd else self.honest(country, frame)
+
+    def honest(self, country: str, frame: bytes) -> bytes:
+        if (country, frame) not in self._journal:
+            try:
+                self._journal[country, frame] = self._computed(country, frame)
+            except Refusal as refusal:
+                return refusal_reply(refusal.code)
+        return self._journal[country, frame]
+
+    def _computed(self, country: str, frame: bytes) -> bytes:
+        run, phase = self._world.countries[country], phase_of(frame)
+        if phase == "contribute":
+            values = self._values[country]
+            return run.contribute(frame, values, values * 0)
+        return bytes(getattr(run, phase)(frame))
+
+
+class Led:
+    """A conductor, a world, and a carrier between them."""
+
+    def __init__(self, world: World) -> None:
+        self.roster = world.terms.roster
+        ones = np.ones(TRAIN.dimension, np.int64)
+        self.values: dict[str, NDArray[np.int64]] = {
+            one: ones * 7**place for place, one in enumerate(self.roster)
+        }
+        self.carrier = CarrierToWorld(world, self.values)
+        self.conductor = Conductor(
+            world.coordinator,
+            self.roster,
+            self.carrier,
+            seconds=1.0,
+            keep_closed=lambda *_: None,
+            sleep=lambda _: None,
+        )
+
+    def lose(self, gone: tuple[str, ...], *phases: str) -> None:
+        for country in gone:
+            for phase in phases:
+                self.carrier.misbehave(country, phase, *[lambda _: None] * ATTEMPTS)
+
+    def round(self, number: int) -> RoundReport:
+        self.carrier.asked.clear()
+        report = self.conductor.sum(number, "train", MODEL)
+        asked = self.carrier.asked
+        assert all(asked.count(question) <= ATTEMPTS for question in asked)
+        return report
+
+    def require(self, report: RoundReport, left: tuple[str, ...]) -> None:
+        assert isinstance(report.outcome, OpenedSum)
+        assert report.outcome.countries == left
+        assert (report.outcome.values == sum(self.values[one] for one in left)).all()

@@ -1,0 +1,236 @@
+"""An exchange on a free port of loopback, its callers with their certificates, and a SuperLink
+that answers from a script."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+from flwr.proto.fleet_pb2 import PullMessagesResponse
+from flwr.proto.message_pb2 import Message, Metadata, ObjectTree
+
+from keys.certificates import (
+    Peer,
+    Role,
+    TransportAuthority,
+    new_transport_key,
+    peer_of,
+    public_pem,
+)
+from protocols.wire.channel import ExchangeLink
+from server.exchange.relay import Relay
+from server.exchange.service import ExchangeService, serve_exchange
+
+HOUR = timedelta(hours=1)
+LOOPBACK = "127.0.0.1"
+WAIT_SECONDS = 20.0
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class ScriptedSuperLink:
+    """Takes Fleet calls as the relay forwards them; answers as it was told, else with nothing."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, bytes, dict[str, str]]] = []
+        self.answers: dict[str, list[tuple[int, bytes]]] = {}
+
+    def will(self, method: str, body: bytes = b"", status: int = 200) -> None:
+        self.answers.setdefault(method, []).append((status, body))
+
+    async def forward(
+        self, method: str, body: bytes, headers: Mapping[str, str]
+    ) -> tuple[int, bytes]:
+        self.calls.append((method, body, dict(headers)))
+        waiting = self.answers.get(method)
+        return waiting.pop(0) if waiting else (200, b"")
+
+    @property
+    def methods(self) -> list[str]:
+        return [method for method, _, _ in self.calls]
+
+
+def tree(name: str, *children: ObjectTree) -> ObjectTree:
+    return ObjectTree(object_id=name, children=children)
+
+
+def incoming(*trees: ObjectTree) -> bytes:
+    """Return the answer to PullMessages that brings one message a tree."""
+    messages = [Message(metadata=Metadata(message_id=one.object_id, run_id=7)) for one in trees]
+    response = PullMessagesResponse(messages_list=messages)
+    response.message_object_trees.extend(trees)
+    return bytes(response.SerializeToString())
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Somebody with a transport key and a certificate."""
+
+    key: bytes
+    certificate: bytes
+
+    def link(self, port: int, authority: TransportAuthority) -> ExchangeLink:
+        return ExchangeLink(
+            f"{LOOPBACK}:{port}",
+            authority=authority.certificate_pem,
+            key=self.key,
+            certificate=self.certificate,
+        )
+
+
+def caller(
+    authority: TransportAuthority,
+    country: str = "AT",
+    role: Role = Role.NODE,
+    *,
+    at: datetime | None = None,
+    lifetime: timedelta = HOUR,
+    hosts: tuple[str, ...] = (),
+) -> Caller:
+    key = new_transport_key()
+    certificate = authority.issue(
+        public_pem(key),
+        country=country,
+        role=role,
+        now=at or now(),
+        lifetime=lifetime,
+        hosts=hosts,
+    )
+    return Caller(key, certificate)
+
+
+@dataclass
+class Papers:
+    """A document store that remembers what it was asked."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    handed_in: list[tuple[str, int, bytes]] = field(default_factory=list)
+    refusal: Exception | None = None
+
+    def fetch(self, path: str) -> bytes | None:
+        self.asked.append(path)
+        return self.files.get(path)
+
+    def submit(self, peer: Any, kind: int, content: bytes) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.handed_in.append((peer.country, kind, content))
+
+
+class LoopThread:
+    """An event loop in a thread of its own, as the daemon's is to its local desk."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def begin(self, work: Awaitable[Any]) -> "Future[Any]":
+        async def await_it() -> Any:
+            return await work
+
+        return asyncio.run_coroutine_threadsafe(await_it(), self.loop)
+
+    def run(self, work: Awaitable[Any]) -> Any:
+        return self.begin(work).result(WAIT_SECONDS)
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(WAIT_SECONDS)
+        self.loop.close()
+
+
+class OpenRegister:
+    """Knows every certificate of the authority, and of none that was revoked or renewed."""
+
+    def __init__(self, authority: TransportAuthority) -> None:
+        self._authority_pem = authority.certificate_pem
+
+    def peer(self, certificate_pem: bytes, call: str, now: datetime) -> Peer:
+        return peer_of(certificate_pem, authority_pem=self._authority_pem, now=now, revoked=())
+
+    def on_revoked(self, listener: Callable[[frozenset[int]], None]) -> None:
+        return None
+
+
+class Lasting:
+    """A node's certificate that needs no renewal."""
+
+    def tend(self) -> None:
+        return None
+
+    def ended(self) -> str:
+        return ""
+
+
+@dataclass
+class Shown:
+    """What an exchange shows and whom it believes; a test may change both while it runs."""
+
+    pair: tuple[bytes, bytes]
+    believed: bytes
+
+    def trusted(self, _: datetime) -> bytes:
+        return self.believed
+
+
+class OpenExchange:
+    """A running exchange; `port` is where."""
+
+    def __init__(
+        self,
+        authority: TransportAuthority,
+        relay: Relay,
+        *,
+        enrolments: Any,
+        documents: Any,
+        clock: Callable[[], datetime] = now,
+        thread: LoopThread | None = None,
+    ) -> None:
+        self.authority, self.relay = authority, relay
+        self.refusals: list[tuple[str, str, str]] = []
+        self.thread = thread or LoopThread()
+        service = ExchangeService(
+            register=getattr(enrolments, "register", OpenRegister(authority)),
+            enrolments=enrolments,
+            documents=documents,
+            relay=relay,
+            clock=clock,
+            on_refusal=lambda peer, call, why: self.refusals.append((peer.country, call, why)),
+        )
+        own = caller(authority, "ZZ", Role.COORDINATOR, hosts=(LOOPBACK, "localhost"))
+        self.shown = Shown((own.key, own.certificate), authority.certificate_pem)
+        self._server, self.port = self.thread.run(
+            serve_exchange(service, f"{LOOPBACK}:0", shown=self.shown, clock=clock)
+        )
+
+    def link(self, who: Caller) -> ExchangeLink:
+        return who.link(self.port, self.authority)
+
+    def seat(self, country: str, node_id: int, public_key: bytes) -> None:
+        async def act() -> None:
+            self.relay.seat(country, node_id, public_key)
+
+        self.thread.run(act())
+
+    def announce(self, countries: Iterable[str]) -> None:
+        async def act() -> None:
+            self.relay.announce(countries)
+
+        self.thread.run(act())
+
+    def close(self) -> None:
+        self.thread.run(self._server.stop(None))
+        self.thread.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,225 @@
+"""A whole federation on this machine, wired as in life: only its noise is silent.
+
+A real SuperLink with its executor and server apps, the exchange over mutual TLS, signed
+documents, and the nodes' own daemons in threads, each behind a proxy that can misbehave. What the
+nodes draw for sampling and rounding comes from a stream that begins anew with each study, so that
+two runs over the same records make the same model, bit for bit, whatever the network did.
+"""
+
+import os
+import random
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from client.border.request_handler import Slots
+from client.daemon import Daemon, fleet_server
+from client.status.health import Vitals
+from governance.documents.permit import PermitConditions
+from governance.documents.study import Study
+from governance.runtime.local_rpc import Desk
+from governance.runtime.systemd import Supervisor
+from keys.certificates import TransportAuthority, new_node_auth_key
+from protocols.numerics.noise import NoiseSource
+from protocols.wire.channel import ExchangeLink
+from server.errors import OperationFault
+from server.exchange.forwarding import Forwarding
+from server.exchange.node_sessions import Seats
+from server.exchange.relay import Relay
+from server.flower.superlink import SuperLink
+from server.home import HOME_VARIABLE, CoordinatorHome
+from tests.support.coordinator_services import FEDERATION, Coordinator
+from tests.support.documents import COUNTRIES, priced, study_fields
+from tests.support.enrolling import node_statement
+from tests.support.exchange_server import (
+    Lasting,
+    LoopThread,
+    OpenExchange,
+    caller,
+    now,
+)
+from tests.support.node_federation import Federation, keyring_of
+from tests.support.proxy import FaultProxy
+from tests.support.zero_noise import Silence
+
+ROOT = Path(__file__).parents[2]
+"""Processes run the code of this folder, whatever is installed."""
+DAY = timedelta(days=1)
+CHEAP_NOISE = 10**6
+"""So much that no study costs anything to speak of; what is drawn is silence."""
+ROOMY = [{"register": "patients", "period_days": 365, "epsilon": 30.0, "delta": 1e-4, "order": 8}]
+SOON = 30.0
+Dial = Callable[[ExchangeLink], Any]
+
+
+@dataclass
+class LiveFederation(Federation):
+    """A federation whose clock is this machine's."""
+
+    streams: dict[str, random.Random] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        today = datetime.now(UTC)
+        dates = {
+            "effective": today - DAY,
+            "renewal": today + 300 * DAY,
+            "sunset": today + 365 * DAY,
+        }
+        self.changes = {"budget": ROOMY} | {n: f"{d:%Y-%m-%d}" for n, d in dates.items()}
+        self.began = today.replace(microsecond=0)
+        super().__post_init__()
+
+    def clock(self) -> datetime:
+        return datetime.now(UTC)
+
+    def entropy(self, country: str) -> Callable[[int], bytes]:
+        """Return what a country draws from, whatever stream is its at the time."""
+
+        def draw(size: int) -> bytes:
+            return self.streams[country].randbytes(size)
+
+        return draw
+
+    def begin_streams(self) -> None:
+        """Let what the nodes draw begin anew."""
+        for country in COUNTRIES:
+            self.streams[country] = random.Random(country)  # noqa: S311 (the same every time)
+
+    def allowed(self, name: str, *, noise_std: int = CHEAP_NOISE, **changes: Any) -> Study:
+        """Propose a study and let every country approve it."""
+        today = self.papers.now = datetime.now(UTC).replace(microsecond=0)
+        dates = {"created": f"{today - DAY:%Y-%m-%d}", "expires": f"{today + 60 * DAY:%Y-%m-%d}"}
+        fields = study_fields(self.papers.agreed, id=name, **dates | changes)
+        study = priced(Study.model_validate(fields), noise_std)
+        self.papers.propose(study)
+        for country in COUNTRIES:
+            self.permit(country, study, conditions=PermitConditions(expires=today + 30 * DAY))
+        self.sync()
+        return study
+
+
+@dataclass
+class Wiring:
+    """Everything that runs, and where to take hold of it."""
+
+    folder: Path
+    federation: LiveFederation
+    coordinator: Coordinator
+    superlink: SuperLink
+    exchange: OpenExchange
+    proxies: dict[str, FaultProxy] = field(default_factory=dict)
+    daemons: dict[str, Daemon] = field(default_factory=dict)
+    links: dict[str, Any] = field(default_factory=dict)
+    _threads: dict[str, threading.Thread] = field(default_factory=dict)
+    _endings: list[Callable[[], object]] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, *, noise: NoiseSource | None = None) -> Self:
+        """Start all but the nodes; without `noise` they draw none."""
+        folder = Path(tempfile.mkdtemp(prefix="wired-"))  # pytest's own may be too long
+        federation = LiveFederation(folder / "f", noise=noise or Silence())
+        home = CoordinatorHome(folder / "c")
+        environment = {HOME_VARIABLE: os.fspath(home.path), "PYTHONPATH": os.fspath(ROOT)}
+        superlink = SuperLink(folder / "s", environment=environment)
+        superlink.start()
+        thread, forwarding = LoopThread(), Forwarding()
+        relay = Relay(forwarding)
+        seats = Seats(relay, superlink)
+        seats.open(thread.loop)
+        thread.loop.call_soon_threadsafe(forwarding.open, superlink)
+        parts: dict[str, Any] = {"flower": superlink, "seats": seats}
+        coordinator = Coordinator(federation, home.path, **parts)
+        desk = Desk(home.socket, coordinator._answer)
+        exchange = OpenExchange(
+            TransportAuthority.create(FEDERATION, now()),
+            relay,
+            enrolments=None,
+            documents=coordinator.office.documents,
+            thread=thread,
+        )
+        made = cls(folder, federation, coordinator, superlink, exchange)
+        made._endings += [desk.close, lambda: thread.run(forwarding.close()), exchange.close]
+        return made
+
+    def settle(self, country: str, dial: Dial = lambda link: link) -> None:
+        """Start a country's node behind its own proxy; `dial` may wrap its link."""
+        key, public = new_node_auth_key()
+        self.coordinator.office.seats.seat(node_statement(country, node_auth=public))
+        self.proxies[country] = FaultProxy(
+            self.exchange.port, self.exchange.thread, seed=COUNTRIES.index(country)
+        )
+        who = caller(self.exchange.authority, country)
+        link = dial(who.link(self.proxies[country].port, self.exchange.authority))
+        self.links[country] = link
+        node = self.federation.restart(
+            country,
+            fetch=link.fetch,
+            slots=Slots(),
+            entropy=self.federation.entropy(country),
+        )
+        serve = fleet_server(replace(keyring_of(country), node_auth=key))
+        home = self.federation.home(country)
+        daemon = Daemon(
+            node,
+            link,
+            serve,
+            home,
+            vitals=Vitals(home, now),
+            supervisor=Supervisor({}),
+            renewal=Lasting(),
+        )
+        self.daemons[country] = daemon
+        self._threads[country] = threading.Thread(target=daemon.run, name=country)
+        self._threads[country].start()
+
+    def settle_all(self) -> Self:
+        """Start every country's node and wait until all are connected."""
+        for country in COUNTRIES:
+            self.settle(country)
+        self.until(lambda: all(self.coordinator.office.seats.online().values()))
+        return self
+
+    def until(self, happened: Callable[[], Any], seconds: float = SOON) -> Any:
+        end = time.monotonic() + seconds
+        while not (found := happened()):
+            assert time.monotonic() < end, "it did not happen in time"
+            time.sleep(0.05)
+        return found
+
+    def launch(self, study: Study) -> str:
+        """Launch a study once every node is connected; what the nodes draw begins anew."""
+        self.federation.begin_streams()
+        return str(self.until(lambda: self._launched(study)))
+
+    def _launched(self, study: Study) -> str:
+        try:
+            return str(self.coordinator.ask("study_launch", name=study.id)["run"])
+        except OperationFault as fault:
+            if "is not connected" not in fault.what:
+                raise
+            return ""
+
+    def over(self, study: Study) -> dict[str, Any]:
+        """Return a run's status once it is over, else nothing."""
+        status: dict[str, Any] = self.coordinator.ask("study_status", name=study.id)
+        return status if status["over"] else {}
+
+    def close(self) -> None:
+        """End everything and leave nothing behind."""
+        for daemon in self.daemons.values():
+            daemon.stop()
+        for thread in self._threads.values():
+            thread.join(SOON)
+        for proxy in self.proxies.values():
+            proxy.close()
+        for end in self._endings:
+            end()
+        self.superlink.close()
+        self.federation.close()
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,136 @@
+"""Parties that hold certificates for years: an exchange without a network, and sudden deaths."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+import governance.runtime.credentials
+import server.membership.transport_authority
+from governance.runtime.credentials import Credentials, KeptPair
+from keys.certificates import Role, peer_of
+from keys.renewal import certified_key
+from keys.store import KeyStore
+from protocols.proto.exchange_pb2 import RenewReply, RenewRequest
+from protocols.wire.channel import LinkFault
+from server.membership.enrolment import EnrolmentDesk
+from server.membership.transport_authority import Transport
+from tests.support.enrolling import Applicant, node_statement, officer_statement
+from tests.support.keystore import cheap_store, reopen
+
+
+class Death(Exception):
+    """The process ended here."""
+
+
+@contextmanager
+def dying(monkeypatch: pytest.MonkeyPatch, step: int) -> Iterator[list[str]]:
+    """Die before the write number `step`, counted from 0; yields the writes that were made."""
+    done: list[str] = []
+
+    def cut(name: str, act: Callable[..., None]) -> Callable[..., None]:
+        def acting(*words: object) -> None:
+            if len(done) == step:
+                raise Death
+            act(*words)
+            done.append(name)
+
+        return acting
+
+    with monkeypatch.context() as patch:
+        for name in ("put", "delete"):
+            patch.setattr(KeyStore, name, cut(name, getattr(KeyStore, name)))
+        for module in (governance.runtime.credentials, server.membership.transport_authority):
+            patch.setattr(module, "write_atomic", cut("write", module.write_atomic))
+        yield done
+
+
+@dataclass
+class DirectLink:
+    """The way to an exchange without a network; both ends judge certificates as TLS would."""
+
+    desk: EnrolmentDesk
+    transport: Transport
+    clock: Callable[[], datetime]
+    authority: bytes = b""
+    certificate: bytes = b""
+    lost: bool = False
+    """Whether replies to renewals get lost on the way."""
+    presented: list[bytes] = field(default_factory=list)
+
+    def present(self, *, authority: bytes, key: bytes, certificate: bytes) -> None:
+        self.authority, self.certificate = authority, certificate
+        self.presented.append(certificate)
+
+    def renew(self, request: RenewRequest) -> RenewReply:
+        now = self.clock()
+        self._check_server(now)
+        peer = self.desk.register.peer(self.certificate, "Renew", now)
+        reply = self.desk.register.renew(peer, request, now)
+        if self.lost:
+            raise LinkFault("The exchange does not answer", passing=True)
+        return reply
+
+    def call(self, name: str = "Fetch") -> None:
+        """Make any call. Raises KeyFault where either end would not speak to the other."""
+        now = self.clock()
+        self._check_server(now)
+        self.desk.register.peer(self.certificate, name, now)
+
+    def _check_server(self, now: datetime) -> None:
+        shown = self.transport.certificate
+        peer = peer_of(shown, authority_pem=self.authority, now=now, revoked=())
+        assert peer.role is Role.COORDINATOR
+
+
+@dataclass
+class Party:
+    """A node or an officer with its folder, let in at an exchange."""
+
+    folder: Path
+    role: Role
+    link: DirectLink
+    country: str = "AT"
+    share: float = 0.0
+
+    @property
+    def pair(self) -> KeptPair:
+        return KeptPair(reopen(self.folder / "keys"), "transport", self.folder / "certificate.pem")
+
+    @property
+    def credentials(self) -> Credentials:
+        authority = self.folder / "authority.pem"
+        return Credentials(self.pair, authority, clock=self.link.clock, share=self.share)
+
+    def enrol(self) -> "Party":
+        """Be let in, for the first time or once more."""
+        if not (self.folder / "keys").exists():
+            self.folder.mkdir()
+            cheap_store(self.folder / "keys")
+        desk, now, pair = self.link.desk, self.link.clock(), self.pair
+        made = node_statement if self.role is Role.NODE else officer_statement
+        who = Applicant(made(self.country), pair.next_key())
+        invitation = desk.invite(self.country, self.role, exchange="x:1", root_digest=None, now=now)
+        request = who.request(invitation)
+        desk.admit(desk.enrol(self.country, request, now).fingerprint, now)
+        (self.folder / "authority.pem").write_text(invitation.authority)
+        pair.keep(desk.enrol(self.country, request, now).certificate)
+        return self.start()
+
+    def start(self) -> "Party":
+        """Open the link with what lies in the folder."""
+        shown = self.credentials.presented()
+        self.link.present(authority=shown.authority, key=shown.key, certificate=shown.certificate)
+        return self
+
+    def renew(self) -> None:
+        """Renew, and show the new certificate from then on."""
+        shown = self.credentials.renew(self.link)
+        self.link.present(authority=shown.authority, key=shown.key, certificate=shown.certificate)
+
+    def holds_a_pair(self) -> bool:
+        key, certificate = self.pair.load()
+        return certified_key(certificate) == governance.runtime.credentials.public_pem(key)

@@ -1,0 +1,219 @@
+"""A coordinator that keeps to no rule, with countries that collude with it, among real nodes.
+
+It asks what it likes of anyone, in its own name and the colluders', and keeps all that it hears.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import chain, combinations, product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.errors import Refusal
+from protocols.private_sum.coordinator_round import CoordinatorRound
+from protocols.private_sum.country_run import CountryRun
+from protocols.private_sum.messages import write_request
+from protocols.private_sum.set_agreement import assent_body
+from protocols.proto.round_pb2 import (
+    PHASE_AGREE,
+    PHASE_ANSWER,
+    AgreeRequest,
+    AnswerRequest,
+    DocumentVersions,
+    Phase,
+    Reply,
+    RequestBody,
+    Signed,
+)
+from protocols.wire.signed_message import ROSTER as TO_ALL
+from protocols.wire.signed_message import sign_message
+from tests.support.adversary_state import Loot
+from tests.support.protocol_world import IDENTITIES, MODEL, World
+
+Set = tuple[str, ...]
+
+ROSTER = ("AT", "BE", "CZ", "DK", "EE")
+"""The countries among which `five` lies."""
+WITHOUT_EE, WITHOUT_DK = ("AT", "BE", "CZ", "DK"), ("AT", "BE", "CZ", "EE")
+
+
+class Liar:
+    """Everything that a coordinator and up to c countries can do together.
+
+    `world` must be set up. Its countries are asked through their real state machines; a refusal
+    of one is raised to the test.
+    """
+
+    def __init__(self, world: World, colluders: Sequence[str] = ()) -> None:
+        self.world, self.colluders = world, tuple(colluders)
+        self.loot = Loot(world.terms, colluders)
+        self._kept = {one: world.countries[one].to_bytes() for one in colluders}
+        for one, state in self._kept.items():
+            self.loot.take(one, state)
+        self._plain: dict[bytes, dict[str, NDArray[np.int64]]] = defaultdict(dict)
+        self._assents: dict[tuple[bytes, Set], dict[str, Signed]] = defaultdict(dict)
+        self._chance = np.random.Generator(np.random.PCG64(7))
+
+    @property
+    def honest(self) -> Set:
+        """The countries that do not collude."""
+        return tuple(one for one in self.world.terms.roster if one not in self.colluders)
+
+    def begin(self, number: int = 1, model: bytes = MODEL) -> CoordinatorRound:
+        """Make up a round, as often as it likes and on any model."""
+        return self.world.twin().begin_round(number, "train", model)
+
+    def contributed(
+        self, number: int = 1, model: bytes = MODEL, *, without: Iterable[str] = ()
+    ) -> CoordinatorRound:
+        """Return a round to which all contributed but `without`."""
+        opened = self.begin(number, model)
+        for country in self.world.terms.roster:
+            if country not in without:
+                self.contribute(opened, country)
+        return opened
+
+    def contribute(self, opened: CoordinatorRound, country: str) -> bytes:
+        """Have a country contribute; a colluder does in as many rounds as it is told."""
+        size = opened.terms.mechanism.dimension
+        values = self._chance.integers(-1000, 1000, size)
+        request, zeros = opened.contribute_request(country), np.zeros(size, np.int64)
+        reply = self._run(country).contribute(request, values, zeros)
+        self._plain[opened.terms.context][country] = values
+        self.loot.hear(reply)
+        return reply
+
+    def agree(self, opened: CoordinatorRound, country: str, chosen: Set) -> Signed:
+        """Ask a country to sign that the sum over `chosen` may be opened."""
+        reply = self.world.countries[country].agree(self.agree_request(opened, chosen))
+        signed = Reply.FromString(reply).assent
+        self._assents[opened.terms.context, chosen][country] = signed
+        return signed
+
+    def answer(
+        self,
+        opened: CoordinatorRound,
+        country: str,
+        chosen: Set,
+        assents: Iterable[Signed] | None = None,
+    ) -> bytes:
+        """Ask a country for its answer, with every assent that can be had or those given."""
+        request = self.answer_request(opened, country, chosen, assents)
+        reply = self.world.countries[country].answer(request)
+        self.loot.hear(reply, chosen)
+        return reply
+
+    def agree_all(self, opened: CoordinatorRound, chosen: Set) -> None:
+        """Have every honest member sign a set."""
+        for country in self._members(chosen):
+            self.agree(opened, country, chosen)
+
+    def answer_all(self, opened: CoordinatorRound, chosen: Set) -> None:
+        """Have every honest member answer for a set."""
+        for country in self._members(chosen):
+            self.answer(opened, country, chosen)
+
+    def agree_request(self, opened: CoordinatorRound, chosen: Set) -> bytes:
+        """Return a request to sign any set, which every country can be shown."""
+        content = AgreeRequest(round=opened.terms.round_number, countries=chosen)
+        return self._asked(opened, PHASE_AGREE, RequestBody(agree=content))
+
+    def answer_request(
+        self,
+        opened: CoordinatorRound,
+        country: str,
+        chosen: Set,
+        assents: Iterable[Signed] | None = None,
+    ) -> bytes:
+        """Return a request to answer for any set, with the heads and shares that there are."""
+        context, said = opened.terms.context, self.loot.said(opened.terms.context)
+        there = [one for one in sorted(set(chosen)) if one in said]
+        sealed = [self.loot.sealed(context, one, country) for one in there if one != country]
+        content = AnswerRequest(
+            round=opened.terms.round_number,
+            countries=chosen,
+            heads=[said[one].contribution.head for one in there],
+            versions=_each_once(said[one].contribution.versions for one in there),
+            assents=self.assents(opened, chosen) if assents is None else assents,
+        )
+        return self._asked(opened, PHASE_ANSWER, RequestBody(answer=content), b"".join(sealed))
+
+    def assents(self, opened: CoordinatorRound, chosen: Set) -> list[Signed]:
+        """Return the assents that the liar can show: those given, and each colluder's."""
+        if chosen == self.world.terms.roster:
+            return []
+        signed = {one: assent(opened, one, chosen) for one in self.colluders if one in chosen}
+        signed |= self._assents[opened.terms.context, chosen]
+        return [signed[one] for one in sorted(signed)]
+
+    def seize(self, country: str) -> None:
+        """Take an honest country's state, as it is stored at this moment."""
+        self.loot.take(country, self.world.countries[country].to_bytes())
+
+    def opens(self, opened: CoordinatorRound) -> tuple[Set, ...]:
+        """Return the smallest sets of honest countries whose sum is known, each one opened.
+
+        Checks that the values are those that went in, and that nothing else is known.
+        """
+        found = self.loot.openings(opened.terms)
+        plain = self._plain[opened.terms.context]
+        for chosen in found.minimal:
+            value = self.loot.value(opened.terms, chosen)
+            assert (value == sum(plain[one] for one in chosen)).all()
+        assert found.rank == len(found.minimal)
+        return found.minimal
+
+    def press(self, opened: CoordinatorRound) -> tuple[Set, ...]:
+        """Ask the honest members of every set for all they may give; return what is open then.
+
+        Checks that it is one set at most, of h honest countries and of h + c with the colluders.
+        """
+        roster = self.world.terms.roster
+        sizes = range(1, len(roster) + 1)
+        for chosen in chain.from_iterable(combinations(roster, size) for size in sizes):
+            for ask, country in product((self.agree, self.answer), self._members(chosen)):
+                with suppress(Refusal):
+                    ask(opened, country, chosen)
+        return self.safe(opened)
+
+    def safe(self, opened: CoordinatorRound) -> tuple[Set, ...]:
+        """Return what `opens` does, having checked that it is no more than is promised."""
+        found, terms = self.opens(opened), self.world.terms
+        assert len(found) <= 1
+        for chosen in found:
+            assert len(chosen) >= terms.honest
+            assert len(chosen) + len(self.colluders) >= terms.honest + terms.colluding
+        return found
+
+    def _asked(
+        self, opened: CoordinatorRound, phase: Phase, body: RequestBody, parts: bytes = b""
+    ) -> bytes:
+        signed = self.world.coordinator._desk.ask(phase, opened.terms.context, body)
+        return write_request(signed, parts=parts)
+
+    def _members(self, chosen: Set) -> list[str]:
+        return [one for one in chosen if one in self.honest]
+
+    def _run(self, country: str) -> CountryRun:
+        if country not in self.colluders:
+            return self.world.countries[country]
+        return CountryRun.from_bytes(self._kept[country], self.world.countries[country]._view)
+
+
+def five(colluding: int = 1) -> Liar:
+    """Return a liar with the last of five countries: h = 2, t = 4 for c of 1 or 2."""
+    return Liar(World.ready(5, colluding=colluding, honest=2), ROSTER[5 - colluding :])
+
+
+def _each_once(versions: Iterable[DocumentVersions]) -> list[DocumentVersions]:
+    return list({one.SerializeToString(deterministic=True): one for one in versions}.values())
+
+
+def assent(opened: CoordinatorRound, signer: str, chosen: Set, **claims: object) -> Signed:
+    """Return a country's signature on a set, made with its key; `claims` change the envelope."""
+    said = {"phase": PHASE_AGREE, "context": opened.terms.context, "sender": signer}
+    said |= {"receiver": TO_ALL, **claims}
+    body = assent_body(opened.terms.round_number, chosen)
+    return sign_message(IDENTITIES[signer].sign, body=body, **said)  # type: ignore[arg-type]

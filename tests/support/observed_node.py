@@ -1,0 +1,75 @@
+"""Eyes on one node: every message, line of the log, slot waited for and metric, as shapes."""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+from prometheus_client import generate_latest
+
+from client.border.request_handler import Slots
+from client.node import Node
+from client.status.health import Vitals
+from protocols.proto.round_pb2 import Phase, Reply
+from protocols.proto.round_pb2 import Request as Envelope
+from tests.support.node_federation import Federation, code_of
+
+
+@dataclass
+class Watched:
+    """Everything that can be seen of one node, as it comes."""
+
+    node: Node
+    vitals: Vitals
+    seen: list[Any] = field(default_factory=list)
+
+    def handle(self, frame: bytes) -> bytes:
+        reply = self.node.handle(frame)
+        self.vitals.replied(frame, reply, 0.0)
+        self.seen.append(("sent", *shape_of(frame), content_of(reply), len(reply)))
+        return reply
+
+
+def shape_of(frame: bytes) -> tuple[str, int]:
+    try:
+        return Phase.Name(Envelope.FromString(frame).signed.phase), len(frame)
+    except Exception:  # noqa: BLE001 - whatever is not a message
+        return "unreadable", len(frame)
+
+
+def content_of(reply: bytes) -> str:
+    return f"{Reply.FromString(reply).WhichOneof('content')} {code_of(reply)}"
+
+
+class Shapes(logging.Handler):
+    """Takes the shape of every line of the node's log: who, how loud, what, and which fields."""
+
+    def __init__(self, seen: list[Any]) -> None:
+        super().__init__(logging.DEBUG)
+        self._seen = seen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        plain = vars(logging.makeLogRecord({}))
+        extra = {name: value for name, value in vars(record).items() if name not in plain}
+        shapes = sorted((name, len(str(value))) for name, value in extra.items())
+        self._seen.append(("log", record.name, record.levelname, record.msg, shapes))
+
+
+def watched(federation: Federation, country: str, seen: list[Any]) -> Watched:
+    """Put eyes on one country's node; a slot waited for is seen too."""
+
+    def sleep(seconds: float) -> None:
+        seen.append(("slot", seconds))
+
+    slots = Slots(sleep=sleep, monotonic=lambda: 0.0)
+    node = federation.restart(country, slots=slots)
+    found = Watched(node, Vitals(federation.home(country), federation.clock), seen)
+    federation.nodes[country] = found  # type: ignore[assignment]
+    return found
+
+
+def at_rest(found: Watched) -> list[Any]:
+    """Return what is left behind: metrics, and the sizes of all entries of the audit log."""
+    entries = found.node.log_entries()["entries"]
+    metrics = generate_latest(found.vitals.metrics.registry).decode()
+    timeless = [line for line in metrics.splitlines() if "_created" not in line]
+    return [("entries", [len(str(entry)) for entry in entries]), ("metrics", timeless)]

@@ -1,0 +1,335 @@
+"""A federation of real processes to be killed, and what must hold of it whatever was killed when.
+
+    arena = Arena.raised(folder)            # coordinator and four nodes, agreement signed
+    arena.allow("kill-1", rounds=12)        # a study, proposed and permitted by every country
+    run = arena.launch("kill-1")
+    arena.kill(Role.SERVER_APP)             # SIGKILL, as often and of whom one likes
+    arena.kill(Role.NODE, "PT")
+    arena.start_missing()                   # daemons that were killed are started again
+    arena.wait_until_over("kill-1")
+    arena.check(run)                        # ledgers, journals, logs of everybody
+    arena.end()
+
+The folder's name must be short: Unix sockets lie below it.
+"""
+
+import json
+import os
+import signal
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from demo.federation import Federation
+from demo.opening import COORDINATOR_SECONDS, admit_officers, open_office, sign_agreement
+from demo.opening import start_nodes as start_all_nodes
+from demo.party import CommandFailed, Party, Processes
+from demo.registers import TERMS, four_countries
+from demo.story import Story
+from governance.audit.note import NoteKey
+from governance.audit.verify import verify_export
+from governance.runtime.local_rpc import DeskFault, ask
+
+BUDGET_EPSILON = 40.0
+NODE_SECONDS = 90.0
+OVER_SECONDS = 600.0
+LOOK_SECONDS = 0.1
+CHARGED, CONTRIBUTED = "budget-charged", "sum-contributed"
+
+
+class Role(StrEnum):
+    """Whose process."""
+
+    COORDINATOR = "pratique-coordinator"
+    SUPERLINK = "flower-superlink"
+    SUPEREXEC = "flower-superexec"
+    SERVER_APP = "server.flower.bundle_guard"
+    NODE = "pratique-node"
+
+
+class Broken(AssertionError):
+    """Something that must hold under any kill does not."""
+
+
+class Silent(Story):
+    """A story that nobody is told."""
+
+    def _print(self, *_: str) -> None:
+        return
+
+
+@dataclass
+class Arena:
+    """A running federation; `studies` are those allowed so far."""
+
+    federation: Federation
+    documents: Path
+    studies: list[str] = field(default_factory=list)
+
+    @classmethod
+    def raised(cls, folder: Path, **changes: Any) -> "Arena":
+        """Start everybody, from keys to a signed agreement; takes about half a minute.
+
+        `changes` go to the agreement.
+        """
+        for name in ("logs", "tmp"):
+            (folder / name).mkdir(parents=True)
+        terms = replace(TERMS, budget_epsilon=BUDGET_EPSILON, **changes)
+        world = replace(four_countries(folder), terms=terms)
+        processes = Processes(folder / "logs")
+        federation = Federation.gather(world, Silent(), processes)
+        try:
+            open_office(federation)
+            admit_officers(federation)
+            documents = sign_agreement(federation)
+            start_all_nodes(federation)
+        except BaseException:
+            processes.end_all()
+            raise
+        return cls(federation, documents)
+
+    @property
+    def countries(self) -> tuple[str, ...]:
+        """Codes of the countries."""
+        return self.federation.world.countries
+
+    @property
+    def coordinator(self) -> Party:
+        """The coordinator."""
+        return self.federation.coordinator
+
+    def node(self, country: str) -> Party:
+        """A country's node."""
+        return self.federation.nodes[country]
+
+    def end(self) -> None:
+        """End every process."""
+        self.federation.coordinator.processes.end_all()
+
+    # Studies.
+
+    def allow(self, name: str, *, rounds: int = 12, epsilon: float = 0.5) -> None:
+        """Propose a training study of so many rounds, and let every country permit it."""
+        source = self.documents / f"{self.federation.world.training}.yaml"
+        text = yaml.safe_load(source.read_text(encoding="utf-8"))
+        text["id"], text["task"]["rounds"] = name, rounds
+        text["privacy"]["epsilon"] = epsilon
+        text["task"]["average_last"] = 1 / rounds
+        draft = self.documents / f"{name}.yaml"
+        draft.write_text(yaml.safe_dump(text), encoding="utf-8")
+        self.coordinator.run("study", "propose", draft)
+        words = ("approve", name, "--yes", "--sentence", "Approved.")
+        officers = self.federation.officers
+        self.federation.everywhere(lambda site: officers[site.country].run(*words, unlock=True))
+        self.studies.append(name)
+
+    def launch(self, name: str) -> str:
+        """Launch a study once every node is back, and return its run's id."""
+        deadline = time.monotonic() + OVER_SECONDS
+        while not all(self.coordinator.ask("status")["nodes"].values()):
+            if time.monotonic() > deadline:
+                raise Broken("not every node came back")
+            time.sleep(LOOK_SECONDS)
+        return str(self.coordinator.ask("study", "launch", name)["run"])
+
+    def state(self, name: str) -> dict[str, Any] | None:
+        """Where the newest run of a study stands, None while the coordinator is away."""
+        try:
+            found: dict[str, Any] = ask(_desk(self.coordinator), "study_status", name=name)
+        except DeskFault as fault:
+            if "never launched" in fault.what:
+                raise
+            return None
+        return found
+
+    def wait_until(
+        self, name: str, reached: Callable[[dict[str, Any]], bool], seconds: float = OVER_SECONDS
+    ) -> dict[str, Any]:
+        """Wait until a run's state is such. Raises Broken where it is not in time."""
+        deadline, found = time.monotonic() + seconds, None
+        while time.monotonic() < deadline:
+            found = self.state(name) or found
+            if found and reached(found):
+                return found
+            time.sleep(LOOK_SECONDS)
+        raise Broken(f"{name} stands at {found}")
+
+    def wait_until_over(self, name: str, seconds: float = OVER_SECONDS) -> dict[str, Any]:
+        """Wait until a run has ended."""
+        return self.wait_until(name, lambda found: bool(found["over"]), seconds)
+
+    # Kills.
+
+    def pids(self, role: Role, country: str = "") -> list[int]:
+        """The processes of a role that are alive; a node's needs its country."""
+        party = self.node(country) if role is Role.NODE else self.coordinator
+        daemon = party.processes._daemons.get(party.home)
+        if daemon is None or daemon.poll() is not None:
+            return []
+        if role in (Role.NODE, Role.COORDINATOR):
+            return [daemon.pid]
+        return [pid for pid in _descendants(daemon.pid) if role in _words(pid)]
+
+    def kill(self, role: Role, country: str = "") -> list[int]:
+        """Kill -9 all processes of a role at once, and no child of theirs; return whom."""
+        killed = self.pids(role, country)
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        if role in (Role.NODE, Role.COORDINATOR) and killed:
+            party = self.node(country) if role is Role.NODE else self.coordinator
+            party.processes._daemons[party.home].wait()
+        return killed
+
+    def start_missing(self) -> None:
+        """Start the coordinator and the nodes that are not running, and wait until they do."""
+        if not self.pids(Role.COORDINATOR):
+            self.start_coordinator()
+        for country in self.countries:
+            if not self.pids(Role.NODE, country):
+                self.start_node(country)
+
+    def start_coordinator(self) -> None:
+        """Start the coordinator; return when its desk answers."""
+        self.coordinator.start(
+            "up", ready=lambda: _answers(self.coordinator), seconds=COORDINATOR_SECONDS
+        )
+
+    def start_node(self, country: str) -> None:
+        """Start a node; return when its own desk answers."""
+        self.node(country).start(
+            "up", ready=lambda: _answers(self.node(country)), seconds=NODE_SECONDS
+        )
+
+    # Invariants.
+
+    def check(self, run: str) -> dict[str, Any]:
+        """Raise Broken unless everything holds of a run; every daemon must be running.
+
+        Returns how the run ended and what each country's ledger was charged for it.
+        """
+        charged = {country: self.check_node(country, run) for country in self.countries}
+        found = self.check_coordinator(run)
+        if found["state"] == "finished" and len(set(map(tuple, charged.values()))) != 1:
+            raise Broken(f"the countries of run {run} were charged differently: {charged}")
+        return {**found, "charged": charged}
+
+    def check_node(self, country: str, run: str) -> list[str]:
+        """Check one node's ledger, journal and log; returns the phases charged for the run."""
+        entries = _verified_log(self.node(country))
+        with _read(self.node(country).home / "state.db") as state:
+            ledger = state.execute(
+                "SELECT phase FROM ledger_entries WHERE run = ? ORDER BY phase", (run,)
+            ).fetchall()
+            sent = state.execute(
+                "SELECT round FROM journal WHERE run_id = ? AND phase = 'contribute'", (run,)
+            ).fetchall()
+        phases = [phase for (phase,) in ledger]
+        kinds = [e for e in entries if e.get("run") == run]
+        _require_charged_first(country, run, kinds)
+        _require_drawn_once(country, run, kinds)
+        if len(phases) != len(set(phases)):
+            raise Broken(f"{country} was charged twice for run {run}: {phases}")
+        if sent and not {"train", "evaluate"} <= set(phases):
+            raise Broken(f"{country} sent rounds of run {run} and was charged {phases}")
+        return phases
+
+    def check_coordinator(self, run: str) -> dict[str, Any]:
+        """Check the coordinator's log and its account of a run."""
+        entries = [e for e in _verified_log(self.coordinator) if e.get("run") == run]
+        kinds = Counter(entry["kind"] for entry in entries)
+        with _read(self.coordinator.home / "state.db") as state:
+            row = state.execute(
+                "SELECT state, reason, attempt FROM runs WHERE run_id = ?", (run,)
+            ).fetchone()
+            rounds = state.execute(
+                "SELECT round, outcome FROM rounds WHERE run_id = ? ORDER BY round", (run,)
+            ).fetchall()
+        ended, reason, attempt = row
+        if kinds["result-released"] != (ended == "finished") or kinds["study-launched"] != 1:
+            raise Broken(f"run {run} is {ended}, and logged as {dict(kinds)}")
+        if kinds["run-resumed"] != attempt - 1:
+            raise Broken(f"run {run} had {attempt} attempts, and the log has {dict(kinds)}")
+        if [number for number, _ in rounds] != list(range(1, len(rounds) + 1)):
+            raise Broken(f"the rounds of run {run} are {rounds}")
+        if ended != "finished" and not reason:
+            raise Broken(f"run {run} is {ended} without a reason")
+        void = sum(outcome == "void" for _, outcome in rounds)
+        return {"state": ended, "reason": reason, "attempts": attempt, "void": void}
+
+
+def _require_charged_first(country: str, run: str, entries: list[dict[str, Any]]) -> None:
+    kinds = [entry["kind"] for entry in entries]
+    if (
+        kinds.count(CHARGED) > 2
+        or (  # the cohort floor's count, and the run's schedule
+            CONTRIBUTED in kinds and CHARGED not in kinds[: kinds.index(CONTRIBUTED)]
+        )
+    ):
+        raise Broken(f"{country} charged run {run} so: {kinds}")
+
+
+def _require_drawn_once(country: str, run: str, entries: list[dict[str, Any]]) -> None:
+    drawn = Counter(entry["round"] for entry in entries if entry["kind"] == CONTRIBUTED)
+    if twice := [number for number, count in drawn.items() if count > 1]:
+        raise Broken(f"{country} drew rounds {twice} of run {run} more than once")
+
+
+def _verified_log(party: Party) -> list[dict[str, Any]]:
+    """Return the entries of a daemon's log. Raises LogFault where it does not verify."""
+    found = ask(_desk(party), "log_entries")
+    lines = [line.encode() for line in found["entries"]]
+    verify_export(lines, found["checkpoint"].encode(), NoteKey.from_text(found["verifier"]))
+    return [json.loads(line)["entry"] for line in lines]
+
+
+def _desk(party: Party) -> Path:
+    name = "coordinator.sock" if party.program == Role.COORDINATOR else "node.sock"
+    return party.home / "run" / name
+
+
+def _answers(party: Party) -> bool:
+    try:
+        ask(_desk(party), "status")
+    except DeskFault:
+        return False
+    return True
+
+
+@contextmanager
+def _read(database: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as state:
+        yield state
+
+
+def _descendants(pid: int) -> list[int]:
+    found = []
+    for child in _children(pid):
+        found += [child, *_descendants(child)]
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(word) for task in tasks for word in _text(task).split()]
+
+
+def _words(pid: int) -> str:
+    return _text(Path(f"/proc/{pid}/cmdline")).replace("\0", " ")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+__all__ = ["Arena", "Broken", "CommandFailed", "Role"]

@@ -1,0 +1,262 @@
+"""A small world of countries and a coordinator that drives the real state machines of both sides.
+
+The coordinator's key is at hand, so that a test can lie with it: `retold` changes what an honest
+request says and signs it again, as a coordinator that does not follow the protocol would.
+"""
+
+import copy
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from string import ascii_uppercase
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from keys.identity import SigningKey
+from protocols.errors import ReasonCode, Refusal
+from protocols.numerics.mechanism import Mechanism, Rounding
+from protocols.private_sum.context import LARGEST_ROSTER, DocumentVersions, RunTerms
+from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum, VoidRound
+from protocols.private_sum.coordinator_run import CoordinatorRun
+from protocols.private_sum.country_run import CountryRun
+from protocols.private_sum.country_state import RunState
+from protocols.private_sum.country_view import OwnView
+from protocols.private_sum.messages import write_request
+from protocols.private_sum.shares import Entropy
+from protocols.proto.round_pb2 import Request as Envelope
+from protocols.proto.round_pb2 import RequestBody, Signed
+from protocols.wire.signed_message import serialise, sign_message
+
+NAMES = (
+    *("AT", "BE", "CZ", "DK", "EE", "FI"),
+    *(one + other for one in ascii_uppercase[6:] for other in ascii_uppercase),
+)[:LARGEST_ROSTER]
+"""Sorted; the first six are countries, the others fill the largest roster."""
+AGREEMENT = "sha256:" + "a" * 64
+STUDY = "sha256:" + "5" * 64
+RUN_ID = bytes(range(16))
+MODEL = b"weights"
+IDENTITIES = {name: SigningKey.from_bytes(name.encode() * 16) for name in NAMES}
+COORDINATOR_KEY = SigningKey.from_bytes(b"co" * 16)
+TRAIN = Mechanism(
+    phase="train", rounds=4, dimension=5, clip_norm=1, scale=16, noise_std=4, patients_bound=1000
+)
+COUNT = Mechanism(
+    phase="count",
+    rounds=1,
+    dimension=2,
+    clip_norm=1,
+    scale=10,
+    noise_std=30,
+    patients_bound=10**6,
+    rounding=Rounding.INTEGER,
+)
+
+
+ZEROS = np.zeros(TRAIN.dimension, np.int64)
+
+
+@contextmanager
+def refused(run: CountryRun, code: ReasonCode, naming: str = "") -> Iterator[None]:
+    """Expect a refusal with this code, which names a party and leaves the run as it was."""
+    before = run.to_bytes()
+    with pytest.raises(Refusal) as refusal:
+        yield
+    assert refusal.value.code is code
+    assert naming in str(refusal.value)
+    assert run.to_bytes() == before
+
+
+def state_of(run: CountryRun) -> RunState:
+    """Return what a country stores, as a thief of its state would read it."""
+    return RunState.model_validate_json(run.to_bytes())
+
+
+def terms_of(size: int, **changes: object) -> RunTerms:
+    """Return the terms of a run among the first `size` names, c = 1 where there is room for it."""
+    colluding = 1 if size > 2 else 0
+    described = RunTerms(
+        agreement=AGREEMENT,
+        study=STUDY,
+        run_id=RUN_ID,
+        roster=NAMES[:size],
+        colluding=colluding,
+        honest=size - colluding,
+        task_kind="train/glm",
+        mechanisms=(TRAIN, COUNT),
+    )
+    return replace(described, **changes)  # type: ignore[arg-type]
+
+
+def versions_of(roster: Sequence[str], **changes: int) -> DocumentVersions:
+    """Return version 3 of every document, but for `changes` by country."""
+    return DocumentVersions(3, 3, {country: changes.get(country, 3) for country in roster})
+
+
+def view_of(country: str, terms: RunTerms) -> OwnView:
+    """Return what an honest country holds true."""
+    return OwnView(
+        country=country,
+        terms=terms,
+        identity=IDENTITIES[country],
+        peers={one: IDENTITIES[one].public for one in terms.roster},
+        coordinator=COORDINATOR_KEY.public,
+        versions=versions_of(terms.roster),
+    )
+
+
+def coordinator_of(terms: RunTerms) -> CoordinatorRun:
+    """Return an honest coordinator."""
+    return CoordinatorRun(
+        terms,
+        peers={one: IDENTITIES[one].public for one in terms.roster},
+        sign=COORDINATOR_KEY.sign,
+        versions=versions_of(terms.roster),
+    )
+
+
+def retold(
+    request: bytes,
+    change: Callable[[RequestBody], object] = lambda body: None,
+    *,
+    model: bytes | None = None,
+    parts: Sequence[bytes] | None = None,
+    key: SigningKey = COORDINATOR_KEY,
+    **claims: object,
+) -> bytes:
+    """Return a request that says something else, signed again; `claims` change its envelope.
+
+    `model` and `parts` take the place of what travels beside the signed words.
+    """
+    envelope = Envelope.FromString(request)
+    body = RequestBody.FromString(envelope.signed.body)
+    change(body)
+    return write_request(
+        spoken(envelope.signed, serialise(body), key, **claims),
+        model=envelope.model if model is None else model,
+        parts=envelope.parts if parts is None else b"".join(parts),
+    )
+
+
+def with_head(request: bytes, place: int, change: Callable[[Signed], Signed]) -> bytes:
+    """Return a request to answer with another head at a place."""
+
+    def put(body: RequestBody) -> None:
+        body.answer.heads[place].CopyFrom(change(body.answer.heads[place]))
+
+    return retold(request, put)
+
+
+def parts_of(request: bytes, size: int) -> list[bytes]:
+    """Return the parts of a request, of `size` bytes each, in their order."""
+    parts = Envelope.FromString(request).parts
+    return [parts[at : at + size] for at in range(0, len(parts), size)]
+
+
+def spoken(message: Signed, body: bytes, key: SigningKey, **claims: object) -> Signed:
+    """Return another body in a message's envelope, signed by `key`."""
+    said = {"phase": message.phase, "context": message.context, "sender": message.sender}
+    said |= {"receiver": message.receiver, **claims}
+    return sign_message(key.sign, body=body, **said)  # type: ignore[arg-type]
+
+
+@dataclass
+class World:
+    """Countries and a coordinator, all honest until a test steps in between."""
+
+    terms: RunTerms
+    coordinator: CoordinatorRun
+    countries: dict[str, CountryRun]
+
+    @classmethod
+    def of(cls, size: int, **changes: object) -> "World":
+        """Return a world in which nothing has been said."""
+        terms = terms_of(size, **changes)
+        runs = {one: CountryRun.start(view_of(one, terms)) for one in terms.roster}
+        return cls(terms, coordinator_of(terms), runs)
+
+    @classmethod
+    def ready(cls, size: int, **changes: object) -> "World":
+        """Return a world whose set-up is complete."""
+        world = cls.of(size, **changes)
+        for step in ("bundle", "encapsulate", "confirm"):
+            world.set_up(step)
+        return world
+
+    def set_up(self, step: str) -> None:
+        """Take every country through one step of set-up."""
+        for country in self.terms.roster:
+            self.exchange(step, country)
+
+    def exchange(self, step: str, country: str) -> None:
+        """Take one country through one step of set-up."""
+        taken = {"bundle": "bundle", "encapsulate": "encapsulation", "confirm": "confirmation"}
+        request = getattr(self.coordinator, f"{step}_request")(country)
+        reply = getattr(self.countries[country], step)(request)
+        getattr(self.coordinator, f"take_{taken[step]}")(country, reply)
+
+    def restart(self, country: str, *, entropy: Entropy = os.urandom) -> None:
+        """Kill a country and let it continue from what it stored."""
+        stored, view = self.countries[country].to_bytes(), view_of(country, self.terms)
+        self.countries[country] = CountryRun.from_bytes(stored, view, entropy=entropy)
+
+    def twin(self) -> CoordinatorRun:
+        """Return a coordinator that knows what this world's does and forgot the rounds."""
+        other = copy.copy(self.coordinator)
+        other._round_number = 0
+        return other
+
+    def contribute(
+        self,
+        opened: CoordinatorRound,
+        country: str,
+        values: NDArray[np.int64] | None = None,
+        noise: NDArray[np.int64] | None = None,
+    ) -> bytes:
+        """Let a country contribute `values` and `noise`, or zeros; return what it sent."""
+        zeros = np.zeros(opened.terms.mechanism.dimension, np.int64)
+        given = (zeros if values is None else values, zeros if noise is None else noise)
+        reply = self.countries[country].contribute(opened.contribute_request(country), *given)
+        opened.take_contribution(country, reply)
+        return reply
+
+    def agree(self, opened: CoordinatorRound, country: str) -> bytes:
+        """Let a country sign the smaller set that the round was closed on; return what it sent."""
+        reply = self.countries[country].agree(opened.agree_request(country))
+        opened.take_assent(country, reply)
+        return reply
+
+    def answer(self, opened: CoordinatorRound, country: str) -> bytes:
+        """Let a country answer; return what it sent."""
+        reply = self.countries[country].answer(opened.answer_request(country))
+        opened.take_answer(country, reply)
+        return reply
+
+    def contributed(self, round_number: int = 1, model: bytes = MODEL) -> CoordinatorRound:
+        """Return a training round to which every country contributed zeros."""
+        opened = self.coordinator.begin_round(round_number, "train", model)
+        for country in self.terms.roster:
+            self.contribute(opened, country)
+        return opened
+
+    def sum(
+        self, round_number: int, phase_kind: str, values: Mapping[str, NDArray[np.int64]]
+    ) -> OpenedSum | VoidRound:
+        """Run a whole round in which the countries of `values` contribute, without noise."""
+        opened = self.coordinator.begin_round(round_number, phase_kind, MODEL)
+        for country in values:
+            self.contribute(opened, country, values[country])
+        return self.opened(opened)
+
+    def opened(self, begun: CoordinatorRound) -> OpenedSum | VoidRound:
+        """Close a round on those who contributed, have them agree and answer, and open it."""
+        chosen = begun.close()
+        if begun.openable:
+            for country in chosen if begun.smaller else ():
+                self.agree(begun, country)
+            for country in chosen:
+                self.answer(begun, country)
+        return begun.open()

@@ -1,0 +1,88 @@
+"""What a server app's process does in tests of the carrier, in place of conducting a run.
+
+A folder with a `sitecustomize.py` that imports `stand_in` is put on the process's PYTHONPATH; it
+takes the place of `server.runs.attempt.conduct` there, and nowhere else.
+"""
+
+import hashlib
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from flwr.app import ConfigRecord, Message, RecordDict
+
+import server.runs.attempt
+from protocols.wire.flower_frame import FRAME, MESSAGE_TYPE, RECORD
+from server.flower.carrier import FlowerCarrier
+
+LARGE = bytes(range(256)) * 2**15
+"""As large as a model, or a contribution, of 10^6 values in 64-bit words."""
+REPLY_SECONDS = 20.0
+SHORT_SECONDS = 1.0
+
+
+def write_customisation(folder: Path) -> Path:
+    """Write the folder that makes a guarded process do `rehearse` instead of conducting."""
+    folder.mkdir(parents=True)
+    (folder / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if 'server.flower.bundle_guard' in sys.orig_argv:\n"
+        f"    sys.path.append({str(Path(__file__).parents[2])!r})\n"
+        "    from tests.support.stand_in_app import stand_in\n"
+        "    stand_in()\n"
+    )
+    return folder
+
+
+def stand_in() -> None:
+    server.runs.attempt.conduct = rehearse  # type: ignore[assignment]
+
+
+def rehearse(
+    home: Any, run_id: str, attempt: int, carrier: FlowerCarrier, desk: Any, *, seconds: float
+) -> None:
+    """Send frames of every kind and report what came back."""
+    nodes = {country: one.node for country, one in desk.news(-1, 0).present.items()}
+    everybody = sorted(nodes)
+    found: dict[str, Any] = {
+        "run": run_id,
+        "home": str(home.path),
+        "nodes": everybody,
+        "attempt": attempt,
+    }
+
+    def ask(frame: bytes, seconds: float = REPLY_SECONDS) -> dict[str, str]:
+        replies = carrier.exchange(dict.fromkeys(everybody, frame), seconds)
+        return {country: reply.decode("latin-1") for country, reply in sorted(replies.items())}
+
+    found["hello"] = ask(b"hello")
+    started = time.monotonic()
+    found["again"] = ask(b"again")
+    found["seconds"] = time.monotonic() - started
+    found["own"] = {c: r.decode() for c, r in carrier.exchange({"FR": b"own"}, 20.0).items()}
+    found["late"] = ask(b"late-FR", SHORT_SECONDS)
+    found["after late"] = ask(b"after late")
+    _send_what_is_no_frame(carrier, nodes)
+    found["after odd"] = ask(b"after odd")
+    found["fault"] = ask(b"fault-DE", SHORT_SECONDS)
+    found["after fault"] = ask(b"after fault")
+    large = carrier.exchange(dict.fromkeys(everybody, LARGE), REPLY_SECONDS)
+    found["large"] = {c: hashlib.sha256(r).hexdigest() for c, r in large.items()}
+    found["argv"] = sys.argv
+    desk.release("study", run_id, found, b"")
+
+
+def _send_what_is_no_frame(carrier: FlowerCarrier, nodes: dict[str, int]) -> None:
+    odd = [
+        (RecordDict(), MESSAGE_TYPE),
+        (RecordDict({RECORD: ConfigRecord({"other": b"x"})}), MESSAGE_TYPE),
+        (RecordDict({RECORD: ConfigRecord({FRAME: "text"})}), MESSAGE_TYPE),
+        (RecordDict({RECORD: ConfigRecord({FRAME: b"x"})}), "train"),
+        (RecordDict({RECORD: ConfigRecord({FRAME: b"x"})}), "query.other"),
+    ]
+    for content, kind in odd:
+        carrier._mail._grid.push_messages(
+            [Message(content, node, kind, ttl=60.0) for node in nodes.values()]
+        )
+        carrier._desk.announce(list(nodes))

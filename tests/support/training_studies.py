@@ -1,0 +1,66 @@
+"""What studies train in tests, a model of each kind, and how real nodes are led through them."""
+
+from typing import Any
+
+from governance.documents.study import Study
+from server.runs.procedure import Outcome, lead
+from server.runs.rounds import Conductor
+from tests.support.coordinator_services import NodesCarrier
+from tests.support.documents import study_fields
+from tests.support.node_federation import Federation
+from tests.support.patients import series_parts
+
+RATE = 0.5
+COMMON: dict[str, Any] = {
+    "family": "logistic",
+    "target": "disease",
+    "learning_rate": RATE,
+    "average_last": 0.0,
+    "clip_norm": 5.0,
+    "patients": 320,
+    "patients_bound": 1_000,
+    "evaluation": None,
+}
+"""What every kind is told; in how many rounds, a test says."""
+GLM = COMMON | {"kind": "train/glm"}
+MLP = COMMON | {"kind": "train/mlp", "hidden": [4, 3], "seed": 7}
+MODULE = COMMON | {
+    "kind": "train/module",
+    "module": "series-conv",
+    "version": 1,
+    "parameters": {"channels": 2, "kernel": 3},
+    "parts": series_parts(inputs=3, channels=2, kernel=3, outputs=1),
+}
+
+
+def drafted(federation: Federation, task: dict[str, Any], **changes: Any) -> Study:
+    fields = {
+        "task": task,
+        "release": {"what": "model", "keep_days": 365, "audience": "the public"},
+        "privacy": {"epsilon": 2.5, "delta": 1e-5},
+        "population": {"register": "patients"},
+    }
+    return Study.model_validate(study_fields(federation.papers.agreed, **fields | changes))
+
+
+def proposed(federation: Federation, study: Study) -> Study:
+    federation.papers.propose(study)
+    for country in study.countries:
+        federation.permit(country, study)
+    federation.sync()
+    return study
+
+
+def led(federation: Federation, study: Study, *, without: str = "") -> Outcome:
+    """Return what a run comes to; one country may fall silent once keys are agreed."""
+    run, carrier = federation.run(study), NodesCarrier(federation)
+    conductor = Conductor(
+        run.coordinator,
+        run.terms.roster,
+        carrier,
+        seconds=9.0,
+        keep_closed=lambda *_: None,
+    )
+    conductor.set_up()
+    carrier.deaf |= {without}
+    return lead(study, conductor, lambda *_: None)

@@ -1,0 +1,263 @@
+"""The cohort floor: charged, counted once for each permit, and silent outside."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sqlalchemy import insert
+
+from client.border.cohort_floor import COUNT_LABEL, CohortFloor, count_id
+from client.node import Node
+from client.state.tables import cohort_counts
+from governance.documents.study import Study
+from governance.runtime.database import transaction
+from keys.derive import labelled_hash
+from protocols.errors import ReasonCode, Refusal
+from protocols.private_sum.messages import refusal_reply
+from tests.support.documents import permit
+from tests.support.node_federation import (
+    Federation,
+    code_of,
+    last_refusal,
+    records,
+)
+
+
+class Shifted:
+    """Noise that is one number, counted."""
+
+    def __init__(self, value: int) -> None:
+        self.value, self.draws = value, 0
+
+    def draw(self, std: int, size: int) -> NDArray[np.int64]:
+        self.draws += 1
+        return np.full(size, self.value, np.int64)
+
+
+def with_patients(federation: Federation, patients: int, noise: int = 0) -> tuple[Node, Shifted]:
+    home, source = federation.home("DK"), Shifted(noise)
+    (home.path / "records.csv").write_text(records(patients))
+    return federation.restart("DK", noise=source), source
+
+
+def ask(federation: Federation, node: Node, study: Study) -> ReasonCode | None:
+    return code_of(node.handle(federation.run(study).request("bundle", "DK")))
+
+
+def charged(node: Node) -> list[str]:
+    return [entry.phase for entry in node.ledger.entries()]
+
+
+@pytest.mark.parametrize(("patients", "answered"), [(50, True), (49, False), (0, False)])
+def test_the_floor_is_the_agreement_s_smallest_cohort(
+    federation: Federation, study: Study, patients: int, answered: bool
+) -> None:
+    node, _ = with_patients(federation, patients)
+    assert (ask(federation, node, study) is None) is answered
+
+
+def test_only_the_eligible_are_counted(federation: Federation, study: Study) -> None:
+    """The study asks for patients of forty and older; eighty children are no cohort."""
+    home = federation.home("DK")
+    (home.path / "records.csv").write_text(records(80, age=0))
+    node = federation.restart("DK", noise=Shifted(0))
+    assert ask(federation, node, study) is ReasonCode.DECLINED
+
+
+@pytest.mark.parametrize(("noise", "answered"), [(-128 * 31, False), (-128 * 30, True)])
+def test_the_noisy_count_decides_and_not_the_true_one(
+    federation: Federation, study: Study, noise: int, answered: bool
+) -> None:
+    node, _ = with_patients(federation, 80, noise)
+    assert (ask(federation, node, study) is None) is answered
+
+
+def test_the_coordinator_reads_declined_and_nothing_else(
+    federation: Federation, study: Study
+) -> None:
+    node, _ = with_patients(federation, 10)
+    reply = node.handle(federation.run(study).request("bundle", "DK"))
+    assert reply == refusal_reply(ReasonCode.DECLINED)
+    found = last_refusal(node)
+    assert "too small" in found["what"]
+    assert found["clause"] == "agreement/smallest-cohort"
+    assert "50" in found["why"]
+
+
+def test_the_count_is_charged_before_it_is_made(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, source = with_patients(federation, 80)
+    seen: list[list[str]] = []
+    inner = source.draw
+
+    def draw(std: int, size: int) -> NDArray[np.int64]:
+        seen.append(charged(node))
+        return inner(std, size)
+
+    monkeypatch.setattr(source, "draw", draw)
+    assert ask(federation, node, study) is None
+    assert seen == [["cohort-floor"]]
+
+
+@pytest.mark.parametrize("patients", [80, 10])
+def test_it_is_made_once_for_a_permit(federation: Federation, study: Study, patients: int) -> None:
+    node, source = with_patients(federation, patients)
+    first = ask(federation, node, study)
+    for _ in range(3):
+        assert ask(federation, node, study) is first
+    node = federation.restart("DK", noise=source)
+    assert ask(federation, node, study) is first
+    assert source.draws == 1
+    assert charged(node) == ["cohort-floor"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(10, 80), (80, 10), (80, 81)])
+def test_other_records_are_not_counted_under_the_same_permit(
+    federation: Federation, study: Study, before: int, after: int
+) -> None:
+    """Each count costs ε, and the study states the ε of one."""
+    node, _ = with_patients(federation, before)
+    ask(federation, node, study)
+    node, source = with_patients(federation, after)
+    reply = node.handle(federation.run(study).request("bundle", "DK"))
+    assert reply == refusal_reply(ReasonCode.DECLINED)
+    found = last_refusal(node)
+    assert found["clause"] == "node/records-changed"
+    assert "have changed since the cohort was counted under this permit" in found["what"]
+    assert f"`pratique-officer approve {study.id} --reconsider`" in found["fix"]
+    assert source.draws == 0
+    assert charged(node) == ["cohort-floor"]
+
+
+def test_records_read_again_while_they_are_counted_are_declined(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was counted is kept as a count of the records that it was made of."""
+    node, source = with_patients(federation, 80)
+    counted = node.holdings.records().version
+    inner = source.draw
+
+    def draw(std: int, size: int) -> Any:
+        (federation.home("DK").path / "records.csv").write_text(records(10))
+        node.holdings.refresh()
+        return inner(std, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(source, "draw", draw)
+        assert ask(federation, node, study) is ReasonCode.DECLINED
+    with transaction(node._engine) as connection:
+        (row,) = connection.execute(cohort_counts.select()).all()
+    assert (row.data_version, row.decision) == (counted, "enough")
+    assert ask(federation, node, study) is ReasonCode.DECLINED
+    assert last_refusal(node)["clause"] == "node/records-changed"
+
+
+def test_records_that_come_back_are_those_that_were_counted(
+    federation: Federation, study: Study
+) -> None:
+    node, _ = with_patients(federation, 80)
+    assert ask(federation, node, study) is None
+    node, _ = with_patients(federation, 70)
+    assert ask(federation, node, study) is ReasonCode.DECLINED
+    node, source = with_patients(federation, 80)
+    assert ask(federation, node, study) is None
+    assert source.draws == 0
+
+
+def test_a_permit_given_anew_counts_the_records_as_they_are(
+    federation: Federation, study: Study
+) -> None:
+    node, _ = with_patients(federation, 10)
+    assert ask(federation, node, study) is ReasonCode.DECLINED
+    node, source = with_patients(federation, 80)
+    federation.permit("DK", study, sentence="Approved again: the records have changed.")
+    assert ask(federation, node, study) is None
+    assert source.draws == 1
+    assert charged(node) == ["cohort-floor", "cohort-floor"]
+
+
+def test_the_latest_of_several_counts_of_an_older_database_stands(
+    federation: Federation, study: Study
+) -> None:
+    """An earlier release made one for each version of the records."""
+    node, source = with_patients(federation, 80)
+    own = node.documents.own(federation.clock()).permit(study.digest)
+    assert own is not None
+    now, version = federation.clock(), node.holdings.records().version
+    rows = [(timedelta(0), version, "enough"), (timedelta(days=-1), "sha256:old", "too-few")]
+    with transaction(node._engine) as connection:
+        for age, counted, decision in rows:
+            row = {"permit": own.digest, "data_version": counted, "decision": decision}
+            connection.execute(insert(cohort_counts).values(created=now + age, **row))
+    assert ask(federation, node, study) is None
+    assert (source.draws, charged(node)) == (0, [])
+
+
+def test_another_permit_is_counted_and_charged_anew(federation: Federation, study: Study) -> None:
+    node, source = with_patients(federation, 80)
+    assert ask(federation, node, study) is None
+    federation.permit("DK", study, sentence="Approved again, with other words.")
+    assert ask(federation, node, study) is None
+    assert source.draws == 2
+    assert charged(node) == ["cohort-floor", "cohort-floor"]
+
+
+def test_a_crash_after_the_charge_counts_again_and_charges_once(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody saw the first draw: nothing was kept and nothing left."""
+    node, source = with_patients(federation, 80)
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CohortFloor, "_keep", die)
+        with pytest.raises(KeyboardInterrupt):
+            ask(federation, node, study)
+    assert charged(node) == ["cohort-floor"]
+    node = federation.restart("DK", noise=source)
+    assert ask(federation, node, study) is None
+    assert charged(node) == ["cohort-floor"]
+    assert source.draws == 2
+
+
+def test_a_permit_names_one_count_which_is_no_run(federation: Federation, study: Study) -> None:
+    one = permit(federation.papers.agreed, study, "DK")
+    two = permit(federation.papers.agreed, study, "EE")
+    assert count_id(one) != count_id(two)
+    digest = labelled_hash(COUNT_LABEL, one.digest.encode()).hex()
+    assert count_id(one) == f"count-{digest[:26]}"
+    assert len(count_id(one)) == 32
+    with pytest.raises(ValueError, match="fromhex"):
+        bytes.fromhex(count_id(one))
+
+
+def test_the_count_is_charged_under_its_permit_and_logged_under_the_run_that_asked(
+    federation: Federation, study: Study
+) -> None:
+    node, _ = with_patients(federation, 80)
+    run = federation.run(study)
+    assert code_of(node.handle(run.request("bundle", "DK"))) is None
+    own = node.documents.own(federation.clock()).permit(study.digest)
+    assert own is not None
+    assert [entry.run for entry in node.ledger.entries()] == [count_id(own)]
+    events = [json.loads(entry)["entry"] for entry in node.log_entries()["entries"]]
+    assert [e["run"] for e in events if e["kind"] == "budget-charged"] == [run.id]
+
+
+def test_a_count_that_does_not_fit_the_budget_is_refused_before_it_is_made(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, source = with_patients(federation, 80)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise Refusal(ReasonCode.BUDGET, "The budget does not cover this study")
+
+    monkeypatch.setattr(node.ledger, "reserve", full)
+    assert ask(federation, node, study) is ReasonCode.BUDGET
+    assert source.draws == 0

@@ -1,0 +1,431 @@
+"""The door: what leaves, in which order, and what a crash between two steps leaves behind."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sqlalchemy import select
+
+from client.border.door import Door
+from client.border.outbox import Outbox
+from client.node import Node
+from client.state.tables import journal, runs
+from client.tasks.registry import Assignment
+from governance.budget.ledger import Ledger
+from governance.documents.study import Study
+from governance.errors import StorageFault
+from governance.runtime.database import transaction
+from protocols.errors import ReasonCode
+from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum
+from protocols.private_sum.country_run import CountryRun
+from protocols.private_sum.messages import SEALED_BYTES, read_contribution
+from protocols.proto.round_pb2 import Reply, RequestBody
+from protocols.wire.signed_message import serialise
+from tests.support.documents import raw_key
+from tests.support.node_federation import (
+    Federation,
+    Run,
+    code_of,
+    last_refusal,
+    records,
+    retold,
+)
+
+PHASE = "histogram"
+SCALE = 128
+ONE_FLOOR_AND_ONE_TABLE = ["cohort-floor", "histogram"]
+
+
+class Loud:
+    """A noise source that remembers what it was asked for, and gives the same every time."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int]] = []
+
+    def draw(self, std: int, size: int) -> NDArray[np.int64]:
+        self.asked.append((std, size))
+        return np.full(size, 7, np.int64)
+
+
+@pytest.fixture
+def run(federation: Federation, study: Study) -> Run:
+    """A run of the approved study whose set-up is complete."""
+    return federation.ready(study)
+
+
+@pytest.fixture
+def opened(run: Run) -> CoordinatorRound:
+    """Its first round, in which nobody has contributed."""
+    return run.coordinator.begin_round(1, PHASE, b"")
+
+
+def phases_charged(node: Node, run: Run) -> list[str]:
+    return sorted(entry.phase for entry in node.ledger.entries())
+
+
+def test_the_sum_over_four_countries_is_what_the_records_say(run: Run) -> None:
+    found = run.sum(1, PHASE)
+    assert isinstance(found, OpenedSum)
+    women, ill_women, men, ill_men = 160, 0, 80, 80
+    assert found.values.tolist() == [n * SCALE for n in (women, ill_women, men, ill_men)]
+    assert found.countries == ("DK", "EE", "NO", "PT")
+
+
+def test_each_country_adds_the_noise_that_the_mechanism_says(
+    federation: Federation, study: Study
+) -> None:
+    sources = {country: Loud() for country in federation.nodes}
+    for country, source in sources.items():
+        federation.restart(country, noise=source)
+    found = federation.ready(study).sum(1, PHASE)
+    assert isinstance(found, OpenedSum)
+    silent = [160 * SCALE, 0, 80 * SCALE, 80 * SCALE]
+    assert found.values.tolist() == [value + 4 * 7 for value in silent]
+    floor, table = (m.noise_std for m in study.mechanisms)
+    assert all(source.asked == [(floor, 1), (table, 4)] for source in sources.values())
+
+
+def test_the_steps_are_taken_in_the_order_that_never_bends(
+    federation: Federation, opened: CoordinatorRound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Permit and policy, charge, log, contribution, noise, mask, journal, and only then out."""
+    steps: list[str] = []
+
+    def watch(owner: type, name: str, step: str) -> None:
+        inner = getattr(owner, name)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            steps.append(step)
+            return inner(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    source = Loud()
+    node = federation.restart("DK", noise=source)
+    watch(type(node._reception._gate), "_assessed", "permit and policy")
+    watch(Ledger, "reserve", "charge")
+    watch(type(node.decisions), "event", "log")
+    watch(Assignment, "lattice_sum", "contribution")
+    watch(Loud, "draw", "noise")
+    watch(CountryRun, "contribute", "mask")
+    watch(Outbox, "keep", "journal")
+    reply = node.handle(opened.contribute_request("DK"))
+    assert code_of(reply) is None
+    assert steps == [
+        "permit and policy",
+        "charge",
+        "log",
+        "contribution",
+        "noise",
+        "mask",
+        "journal",
+        "log",
+    ]
+
+
+def test_the_whole_schedule_is_charged_once(federation: Federation, run: Run, study: Study) -> None:
+    node = federation.nodes["DK"]
+    assert phases_charged(node, run) == ["cohort-floor"]
+    run.sum(1, PHASE)
+    assert phases_charged(node, run) == ONE_FLOOR_AND_ONE_TABLE
+    charged = node.ledger.entries(run=run.id)
+    assert [entry.mechanism for entry in charged] == [study.mechanisms[1]]
+
+
+def test_the_same_request_gets_the_same_bytes(
+    federation: Federation, run: Run, opened: CoordinatorRound
+) -> None:
+    node = federation.nodes["DK"]
+    request = opened.contribute_request("DK")
+    first = node.handle(request)
+    assert node.handle(request) == first
+    assert federation.restart("DK").handle(request) == first
+    assert phases_charged(federation.nodes["DK"], run) == ONE_FLOOR_AND_ONE_TABLE
+
+
+def test_every_phase_repeats_itself(federation: Federation, study: Study) -> None:
+    run = federation.run(study)
+    node = federation.nodes["DK"]
+    for step in ("bundle", "encapsulation", "confirmation"):
+        request = run.request(step, "DK")
+        reply = node.handle(request)
+        assert code_of(reply) is None
+        assert node.handle(request) == reply
+        for country in run.terms.roster:
+            asked = run.request(step, country)
+            run.take(step, country, federation.nodes[country].handle(asked))
+    opened = run.contributed(1, PHASE)
+    request = opened.answer_request("DK")
+    assert node.handle(request) == node.handle(request)
+
+
+def test_another_request_for_the_same_round_is_refused(
+    federation: Federation, run: Run, opened: CoordinatorRound
+) -> None:
+    """A coordinator that shows another model in the same round gets nothing for it."""
+    node = federation.nodes["DK"]
+    request = opened.contribute_request("DK")
+    assert code_of(node.handle(request)) is None
+
+    def change(body: RequestBody) -> None:
+        body.versions.root = 0
+
+    assert code_of(node.handle(retold(request, change, raw_key(1)))) is ReasonCode.STALE
+    assert "one reply each" in last_refusal(node)["why"]
+
+
+def test_another_answer_in_the_same_round_is_refused(federation: Federation, run: Run) -> None:
+    opened = run.contributed(1, PHASE)
+    node = federation.nodes["DK"]
+    request = opened.answer_request("DK")
+    assert code_of(node.handle(request)) is None
+
+    def fewer(body: RequestBody) -> None:
+        body.answer.countries[:] = ["DK", "EE", "NO"]
+
+    assert code_of(node.handle(retold(request, fewer, raw_key(1)))) is ReasonCode.STALE
+
+
+def test_an_answer_without_a_contribution_is_refused(
+    federation: Federation, run: Run, opened: CoordinatorRound
+) -> None:
+    for country in ("EE", "NO", "PT"):
+        reply = federation.nodes[country].handle(opened.contribute_request(country))
+        opened.take_contribution(country, reply)
+    node = federation.nodes["DK"]
+    taken = node.handle(opened.contribute_request("DK"))
+    opened.take_contribution("DK", taken)
+    with transaction(node._engine) as connection:
+        connection.execute(journal.delete().where(journal.c.phase == "contribute"))
+    assert code_of(node.handle(opened.answer_request("DK"))) is ReasonCode.STALE
+
+
+def test_no_more_rounds_than_the_schedule_has(federation: Federation, run: Run) -> None:
+    """A void round counts: its number is used though nothing was opened."""
+    run.contributed(1, PHASE)
+    second = run.coordinator.begin_round(2, PHASE, b"")
+    node = federation.nodes["DK"]
+    assert code_of(node.handle(second.contribute_request("DK"))) is ReasonCode.BUDGET
+
+
+def test_what_is_under_one_country_s_noise_alone_never_leaves(
+    federation: Federation, run: Run
+) -> None:
+    """The count behind the cohort floor is in the schedule, and no round of it may be asked for."""
+    opened = run.coordinator.begin_round(1, "cohort-floor", b"")
+    node = federation.nodes["DK"]
+    assert code_of(node.handle(opened.contribute_request("DK"))) is ReasonCode.TASK_UNKNOWN
+    assert last_refusal(node)["clause"] == "node/door"
+    assert phases_charged(node, run) == ["cohort-floor"]
+
+
+def test_a_model_where_none_belongs_is_refused(federation: Federation, run: Run) -> None:
+    opened = run.coordinator.begin_round(1, PHASE, b"0" * 8)
+    node = federation.nodes["DK"]
+    assert code_of(node.handle(opened.contribute_request("DK"))) is ReasonCode.MALFORMED
+
+
+def test_records_that_changed_since_the_run_began_are_declined(
+    federation: Federation, opened: CoordinatorRound
+) -> None:
+    node, home = federation.nodes["DK"], federation.home("DK")
+    (home.path / "records.csv").write_text(records(79))
+    node.holdings.refresh()
+    assert code_of(node.handle(opened.contribute_request("DK"))) is ReasonCode.DECLINED
+
+
+def test_a_patient_who_opts_out_in_the_middle_is_left_out(
+    federation: Federation, study: Study
+) -> None:
+    home = federation.home("DK")
+    list_of_ids = home.path / "opt-out.txt"
+    list_of_ids.write_text("")
+    node = federation.restart("DK", settings=federation.settings("DK", opt_out=list_of_ids))
+    run = federation.ready(study)
+    list_of_ids.write_text("p0\n")  # a man who is ill
+    node.holdings.refresh()
+    found = run.sum(1, PHASE)
+    assert isinstance(found, OpenedSum)
+    assert found.values.tolist()[-1] == (80 - 1) * SCALE
+
+
+class Crash(BaseException):
+    """The process dies here: nothing may catch it."""
+
+
+def die(*_: Any, **__: Any) -> Any:
+    raise Crash
+
+
+def after(inner: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a step that is taken, and then the process dies."""
+
+    def taken(*args: Any, **kwargs: Any) -> Any:
+        inner(*args, **kwargs)
+        raise Crash
+
+    return taken
+
+
+STEPS: list[tuple[type, str]] = [
+    (Ledger, "reserve"),
+    (Door, "_charge"),
+    (Assignment, "lattice_sum"),
+    (CountryRun, "contribute"),
+    (Outbox, "_finished"),
+    (Outbox, "keep"),
+]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(("owner", "name"), STEPS, ids=[name for _, name in STEPS])
+def test_a_crash_never_releases_uncharged_nor_charges_twice(
+    federation: Federation,
+    run: Run,
+    opened: CoordinatorRound,
+    owner: type,
+    name: str,
+    moment: str,
+) -> None:
+    request = opened.contribute_request("DK")
+    inner = getattr(owner, name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, die if moment == "before" else after(inner))
+        with pytest.raises(Crash):
+            federation.nodes["DK"].handle(request)
+    node = federation.restart("DK")
+    kept = journalled(node, run)
+    if kept is not None:
+        assert phases_charged(node, run) == ONE_FLOOR_AND_ONE_TABLE
+    reply = node.handle(request)
+    assert code_of(reply) is None
+    assert kept in (None, reply)
+    assert phases_charged(node, run) == ONE_FLOOR_AND_ONE_TABLE
+    assert node.handle(request) == reply
+    finish(federation, run, opened, reply)
+
+
+def journalled(node: Node, run: Run) -> bytes | None:
+    query = select(journal.c.reply).where(
+        journal.c.run_id == run.id, journal.c.phase == "contribute"
+    )
+    with transaction(node._engine) as connection:
+        found: bytes | None = connection.execute(query).scalar_one_or_none()
+    return found
+
+
+def finish(federation: Federation, run: Run, opened: CoordinatorRound, reply: bytes) -> None:
+    """Let the others contribute and everybody answer; the sum is right."""
+    opened.take_contribution("DK", reply)
+    for country in ("EE", "NO", "PT"):
+        asked = opened.contribute_request(country)
+        opened.take_contribution(country, federation.nodes[country].handle(asked))
+    for country in run.terms.roster:
+        answer = federation.nodes[country].handle(opened.answer_request(country))
+        opened.take_answer(country, answer)
+    found = opened.open()
+    assert isinstance(found, OpenedSum)
+    assert found.values.sum() == 4 * 80 * SCALE
+
+
+@pytest.mark.parametrize("step", ["bundle", "encapsulation", "confirmation"])
+def test_a_crash_in_set_up_gives_the_same_bytes_or_none(
+    federation: Federation, study: Study, step: str
+) -> None:
+    run = federation.run(study)
+    run.set_up(until=step)
+    request = run.request(step, "DK")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Outbox, "keep", after(Outbox.keep))
+        with pytest.raises(Crash):
+            federation.nodes["DK"].handle(request)
+    node = federation.restart("DK")
+    reply = node.handle(request)
+    assert node.handle(request) == reply
+    run.take(step, "DK", reply)
+
+
+@pytest.mark.parametrize("name", ["reserve", "keep"])
+def test_a_full_disk_releases_nothing_and_says_so(
+    federation: Federation,
+    run: Run,
+    opened: CoordinatorRound,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise StorageFault("The disk is full", why="SQLite says: full", fix="free some space")
+
+    monkeypatch.setattr(Ledger if name == "reserve" else Outbox, name, full)
+    node = federation.nodes["DK"]
+    assert code_of(node.handle(opened.contribute_request("DK"))) is ReasonCode.DECLINED
+    assert last_refusal(node)["what"] == "The disk is full"
+    assert last_refusal(node)["fix"] == "free some space"
+    assert journalled(node, run) is None
+
+
+def test_a_log_that_cannot_be_written_stops_the_release(
+    federation: Federation, run: Run, opened: CoordinatorRound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = federation.nodes["DK"]
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise StorageFault("The disk does not read or write")
+
+    monkeypatch.setattr(node.log, "append", broken)
+    assert code_of(node.handle(opened.contribute_request("DK"))) is ReasonCode.DECLINED
+    assert phases_charged(node, run) == ["cohort-floor"]
+    assert journalled(node, run) is None
+    assert last_refusal(node)["what"] == "The disk does not read or write"
+
+
+def test_the_secrets_of_a_run_are_gone_once_it_is_over(federation: Federation, run: Run) -> None:
+    node = federation.nodes["DK"]
+    assert [one.run for one in node.runs.summaries(live=True)] == [run.id]
+    run.sum(1, PHASE)
+    assert node.runs.summaries(live=True) == []
+    with transaction(node._engine) as connection:
+        row = connection.execute(select(runs).where(runs.c.run_id == run.id)).one()
+    assert row.state is None
+    assert row.ended == federation.clock()
+
+
+def test_the_last_answer_repeats_though_the_run_is_over(federation: Federation, run: Run) -> None:
+    opened = run.contributed(1, PHASE)
+    node = federation.nodes["DK"]
+    request = opened.answer_request("DK")
+    reply = node.handle(request)
+    assert node.runs.summaries(live=True) == []
+    assert node.handle(request) == reply
+
+
+def test_every_step_of_a_release_is_logged(federation: Federation, run: Run, study: Study) -> None:
+    run.sum(1, PHASE)
+    node = federation.nodes["DK"]
+    entries = [line for line in node.log_entries()["entries"] if run.id in line]
+    kinds = [line.split('"kind":"')[1].split('"')[0] for line in entries]
+    assert kinds == [
+        "budget-charged",
+        "run-joined",
+        "request-allowed",
+        "request-allowed",
+        "budget-charged",
+        "sum-contributed",
+        "sum-answered",
+        "run-ended",
+    ]
+    assert all(study.digest in line for line in entries)
+
+
+def test_a_contribution_says_nothing_but_what_the_protocol_has(
+    federation: Federation, opened: CoordinatorRound
+) -> None:
+    reply = federation.nodes["DK"].handle(opened.contribute_request("DK"))
+    contribution, words = read_contribution(reply, "DK", 8 * opened.terms.words)
+    assert len(words) == 8 * opened.terms.words
+    assert len(contribution.shares) == 3 * SEALED_BYTES
+    assert len(contribution.commitments) == 4 * 32
+    said = Reply(contribution=contribution, words=bytes(words))
+    assert serialise(said) == reply, "there is nothing else in it"

@@ -1,0 +1,629 @@
+"""What the gate lets in, and every reason for which it does not."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.border import gate as gate_module
+from client.node import Node
+from client.state.tables import journal
+from governance.budget.accounting import rdp_micro
+from governance.budget.ledger import LedgerView, Terms
+from governance.documents.permit import PermitConditions
+from governance.documents.study import Study
+from governance.errors import DocumentFault
+from governance.runtime.database import transaction
+from protocols.errors import ReasonCode
+from protocols.private_sum.context import DocumentVersions
+from protocols.private_sum.messages import (
+    LARGEST_REQUEST,
+    refusal_reply,
+    sign_request,
+    write_request,
+)
+from protocols.proto.round_pb2 import PHASE_BUNDLE, BundleRequest, RequestBody
+from protocols.proto.round_pb2 import Request as Envelope
+from protocols.wire.signed_message import sign_message
+from tests.support.documents import DAY, permit, raw_key, withdrawal
+from tests.support.node_federation import (
+    Federation,
+    code_of,
+    last_refusal,
+    records,
+    retold,
+)
+
+FORBID_MALES = """
+@id("dk/not-now") @clause("Order 12") @code("policy") @sentence("Nothing leaves in autumn.")
+@fix("Ask again in winter.")
+forbid (principal, action, resource);
+"""
+
+
+def refused(node: Node, frame: bytes, code: ReasonCode) -> dict[str, Any]:
+    """Expect a refusal: one code and nothing else goes out; the operator sees all of it."""
+    before = node.ledger.entries()
+    reply = node.handle(frame)
+    assert code_of(reply) is code
+    assert reply == refusal_reply(code)
+    found = dict(last_refusal(node))
+    assert found["code"] == code
+    assert found["what"]
+    assert node.ledger.entries() == before
+    return found
+
+
+def test_an_honest_request_is_answered(federation: Federation, study: Study) -> None:
+    run = federation.run(study)
+    reply = federation.nodes["DK"].handle(run.request("bundle", "DK"))
+    assert code_of(reply) is None
+    run.take("bundle", "DK", reply)
+
+
+def test_a_paused_node_refuses_even_what_it_cannot_read(
+    federation: Federation, study: Study
+) -> None:
+    node = federation.nodes["DK"]
+    node.pause("maintenance of the ward system")
+    found = refused(node, b"\xff" * 40, ReasonCode.PAUSED)
+    assert found["why"] == "maintenance of the ward system"
+    refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.PAUSED)
+    node.resume()
+    assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
+
+
+@pytest.mark.parametrize("frame", [b"", b"\xff" * 100, b"\x80\x04\x95pickle", b"{}"])
+def test_bytes_that_are_no_request_are_malformed(federation: Federation, frame: bytes) -> None:
+    refused(federation.nodes["DK"], frame, ReasonCode.MALFORMED)
+
+
+def test_a_request_that_is_too_large_is_malformed(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch, study: Study
+) -> None:
+    frame = federation.run(study).request("bundle", "DK")
+    monkeypatch.setattr("protocols.private_sum.messages.LARGEST_REQUEST", len(frame) - 1)
+    assert len(frame) < LARGEST_REQUEST
+    refused(federation.nodes["DK"], frame, ReasonCode.MALFORMED)
+
+
+def test_a_truncated_request_is_refused(federation: Federation, study: Study) -> None:
+    frame = federation.run(study).request("bundle", "DK")
+    for cut in (1, len(frame) // 2, len(frame) - 1):
+        assert code_of(federation.nodes["DK"].handle(frame[:cut])) is not None
+
+
+def test_documents_that_nobody_refreshed_stop_the_node(
+    federation: Federation, study: Study
+) -> None:
+    frame = federation.run(study).request("bundle", "DK")
+    federation.papers.now += 2 * DAY
+    refused(federation.nodes["DK"], frame, ReasonCode.DOCUMENTS_EXPIRED)
+
+
+def test_own_documents_that_the_officer_did_not_renew_stop_the_node(
+    federation: Federation, study: Study
+) -> None:
+    federation.papers.now += 8 * DAY
+    for country in ("EE", "NO", "PT"):
+        federation.hand_over(country)
+    federation.papers.refresh()
+    federation.nodes["DK"].sync()
+    found = refused(
+        federation.nodes["DK"],
+        federation.run(study, versions=DocumentVersions(1, 1)).request("bundle", "DK"),
+        ReasonCode.DOCUMENTS_EXPIRED,
+    )
+    assert "expired" in found["why"]
+
+
+def test_a_clock_set_back_does_not_make_expired_documents_fresh(
+    federation: Federation, study: Study
+) -> None:
+    frame = federation.run(study).request("bundle", "DK")
+    node = federation.nodes["DK"]
+    federation.papers.now += 8 * DAY
+    federation.papers.refresh()
+    for country in ("EE", "NO", "PT"):
+        federation.hand_over(country)
+    node.sync()
+    federation.papers.now -= 8 * DAY
+    assert node.now() == federation.papers.now + 8 * DAY
+    refused(node, frame, ReasonCode.DOCUMENTS_EXPIRED)
+
+
+def test_a_node_that_is_behind_fetches_at_once_and_goes_on(
+    federation: Federation, study: Study
+) -> None:
+    node = federation.nodes["DK"]
+    before = node.documents.view(federation.clock()).versions.countries["EE"]
+    federation.hand_over("EE")
+    run = federation.run(study)
+    assert code_of(node.handle(run.request("bundle", "DK"))) is None
+    after = node.documents.view(federation.clock()).versions.countries["EE"]
+    assert after == before + 1
+
+
+def test_a_node_that_stays_behind_refuses(federation: Federation, study: Study) -> None:
+    held = federation.versions
+    claimed = DocumentVersions(held.root, held.targets, {**held.countries, "EE": 9})
+    run = federation.run(study, versions=claimed)
+    found = refused(
+        federation.nodes["DK"], run.request("bundle", "DK"), ReasonCode.DOCUMENTS_BEHIND
+    )
+    assert "country-EE" in found["why"]
+
+
+def test_a_node_behind_its_own_officer_refuses(federation: Federation, study: Study) -> None:
+    """The exchange shows a newer version than the officer gave: perhaps a withdrawal."""
+    federation.papers.give("DK")
+    run = federation.run(study)
+    found = refused(
+        federation.nodes["DK"], run.request("bundle", "DK"), ReasonCode.DOCUMENTS_BEHIND
+    )
+    assert "officer" in found["what"]
+
+
+def test_a_node_that_cannot_reach_the_exchange_and_is_behind_refuses(
+    federation: Federation, study: Study
+) -> None:
+    federation.hand_over("EE")
+    node = federation.restart("DK", fetch=lambda _: None)
+    refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.DOCUMENTS_BEHIND)
+
+
+def claiming(federation: Federation, study: Study) -> bytes:
+    """Return a frame of somebody who says that EE's documents are far ahead."""
+    held = federation.versions
+    claimed = DocumentVersions(held.root, held.targets, {**held.countries, "EE": 2**31})
+    run = federation.run(study, versions=claimed, sign=raw_key(77).sign)
+    return run.request("bundle", "DK")
+
+
+class Watched:
+    """The published documents behind a clock that moves by itself while they are read."""
+
+    def __init__(self, federation: Federation) -> None:
+        self.now, self.reads, self.takes = 0.0, 0, 0.0
+        self._read = federation.papers.store.read
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def fetch(self, path: str) -> bytes | None:
+        self.reads, self.now = self.reads + 1, self.now + self.takes
+        return self._read(path)
+
+
+def test_claims_to_newer_documents_make_the_node_fetch_once_in_five_seconds(
+    federation: Federation, study: Study
+) -> None:
+    watched = Watched(federation)
+    node = federation.restart("DK", fetch=watched.fetch, monotonic=watched.monotonic)
+    frame = claiming(federation, study)
+    reads = []
+    for moment in (0.0, 0.1, 4.9, 5.0, 9.9, 10.0):
+        watched.now, watched.reads = moment, 0
+        refused(node, frame, ReasonCode.DOCUMENTS_BEHIND)
+        reads.append(watched.reads > 0)
+    assert reads == [True, False, False, True, False, True]
+
+
+def test_the_five_seconds_begin_when_the_fetch_ends(federation: Federation, study: Study) -> None:
+    """An exchange that answers slowly keeps the node no busier."""
+    watched = Watched(federation)
+    watched.takes = 10.0
+    node = federation.restart("DK", fetch=watched.fetch, monotonic=watched.monotonic)
+    refused(node, claiming(federation, study), ReasonCode.DOCUMENTS_BEHIND)
+    watched.reads = 0
+    refused(node, claiming(federation, study), ReasonCode.DOCUMENTS_BEHIND)
+    assert watched.reads == 0
+
+
+def test_claims_that_are_borne_out_are_followed_at_once(
+    federation: Federation, study: Study
+) -> None:
+    """Documents may change twice within five seconds, and a run begin after each."""
+    watched = Watched(federation)
+    node = federation.restart("DK", fetch=watched.fetch, monotonic=watched.monotonic)
+    for _ in range(3):
+        federation.hand_over("EE")
+        watched.reads = 0
+        assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
+        assert watched.reads > 0
+        assert (
+            node.documents.view(federation.clock()).versions.countries["EE"]
+            == (federation.versions.countries["EE"])
+        )
+
+
+def test_a_fetch_that_fails_counts_too(federation: Federation, study: Study) -> None:
+    watched = Watched(federation)
+    tried: list[str] = []
+
+    def unreachable(path: str) -> bytes:
+        tried.append(path)
+        raise DocumentFault("The exchange cannot be reached")
+
+    node = federation.restart("DK", fetch=unreachable, monotonic=watched.monotonic)
+    refused(node, claiming(federation, study), ReasonCode.DOCUMENTS_BEHIND)
+    once = len(tried)
+    refused(node, claiming(federation, study), ReasonCode.DOCUMENTS_BEHIND)
+    assert len(tried) == once > 0
+
+
+def test_a_node_that_fetched_just_now_still_answers_whoever_is_not_ahead(
+    federation: Federation, study: Study
+) -> None:
+    node = federation.nodes["DK"]
+    refused(node, claiming(federation, study), ReasonCode.DOCUMENTS_BEHIND)
+    assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
+
+
+def test_a_study_that_was_not_published_is_unknown(federation: Federation) -> None:
+    other = federation.study(id="never-proposed")
+    found = refused(
+        federation.nodes["DK"],
+        federation.run(other).request("bundle", "DK"),
+        ReasonCode.UNKNOWN_STUDY,
+    )
+    assert found["study"] == other.digest
+
+
+def test_a_permit_for_another_digest_is_no_permit(federation: Federation, study: Study) -> None:
+    changed = federation.study(id="heart-again", question="How many, by sex, once more?")
+    federation.papers.propose(changed)
+    federation.sync()
+    found = refused(
+        federation.nodes["DK"],
+        federation.run(changed).request("bundle", "DK"),
+        ReasonCode.NO_PERMIT,
+    )
+    assert found["clause"]
+    assert (
+        code_of(federation.nodes["DK"].handle(federation.run(study).request("bundle", "DK")))
+        is None
+    )
+
+
+def test_a_withdrawal_counts_at_once_and_in_the_middle_of_a_run(
+    federation: Federation, study: Study
+) -> None:
+    run = federation.ready(study)
+    federation.withdraw("DK", study)
+    opened = run.coordinator.begin_round(1, "histogram", b"")
+    found = refused(federation.nodes["DK"], opened.contribute_request("DK"), ReasonCode.NO_PERMIT)
+    assert "withdr" in f"{found['what']} {found['why']} {found['clause']}".lower()
+
+
+def test_a_withdrawal_counts_though_the_exchange_hides_it(
+    federation: Federation, study: Study
+) -> None:
+    desk = federation.papers.desks["DK"]
+    desk.withdraw(withdrawal(study, "DK"))
+    bundle = desk.sign(federation.clock(), federation.papers.officers["DK"])
+    federation.nodes["DK"].deliver(bundle)
+    refused(
+        federation.nodes["DK"],
+        federation.run(study).request("bundle", "DK"),
+        ReasonCode.NO_PERMIT,
+    )
+
+
+def test_a_permit_that_lapsed_is_none(federation: Federation) -> None:
+    study = federation.study(id="soon-over")
+    federation.papers.propose(study)
+    ends = federation.clock() + timedelta(hours=1)
+    federation.permit("DK", study, conditions=PermitConditions(expires=ends))
+    federation.sync()
+    run = federation.run(study)
+    assert code_of(federation.nodes["DK"].handle(run.request("bundle", "DK"))) is None
+    federation.papers.now += timedelta(hours=2)
+    refused(
+        federation.nodes["DK"],
+        federation.run(study).request("bundle", "DK"),
+        ReasonCode.NO_PERMIT,
+    )
+
+
+def test_a_coordinator_with_another_key_is_not_authentic(
+    federation: Federation, study: Study
+) -> None:
+    run = federation.run(study, sign=raw_key(77).sign)
+    refused(federation.nodes["DK"], run.request("bundle", "DK"), ReasonCode.NOT_AUTHENTIC)
+
+
+def test_a_request_for_one_country_alone_is_stale(federation: Federation, study: Study) -> None:
+    """A node is asked what all are asked, in the same bytes, or it does not answer."""
+    run = federation.run(study)
+    for receiver in ("DK", "EE", "coordinator"):
+        frame = alone(run.request("bundle", "DK"), receiver)
+        refused(federation.nodes["DK"], frame, ReasonCode.STALE)
+    assert run.request("bundle", "DK") == run.request("bundle", "EE")
+    assert code_of(federation.nodes["DK"].handle(run.request("bundle", "EE"))) is None
+
+
+def alone(frame: bytes, receiver: str) -> bytes:
+    """Return a request that the coordinator addresses to one receiver."""
+    said = Envelope.FromString(frame).signed
+    place = {"phase": said.phase, "context": said.context, "sender": said.sender}
+    return write_request(sign_message(raw_key(1).sign, receiver=receiver, body=said.body, **place))
+
+
+def test_what_was_made_for_another_country_is_not_taken(
+    federation: Federation, study: Study
+) -> None:
+    """Nothing is charged: that the other countries' proofs are for EE shows before anything."""
+    run = federation.ready(study)
+    opened = run.coordinator.begin_round(1, "histogram", b"")
+    frame = opened.contribute_request("EE")
+    refused(federation.nodes["DK"], frame, ReasonCode.NOT_AUTHENTIC)
+    cut = Envelope.FromString(opened.contribute_request("DK"))
+    for parts in (b"", cut.parts[:-1], cut.parts + cut.parts[:32]):
+        cut.parts = parts
+        refused(federation.nodes["DK"], cut.SerializeToString(), ReasonCode.ROSTER)
+    assert code_of(federation.nodes["DK"].handle(opened.contribute_request("DK"))) is None
+
+
+def test_terms_of_the_coordinator_own_making_are_stale(
+    federation: Federation, study: Study
+) -> None:
+    """Fewer honest countries than the agreement says: the node computes its own context."""
+    weaker = federation.terms(study, colluding=0)
+    run = federation.run(study, terms=weaker)
+    refused(federation.nodes["DK"], run.request("bundle", "DK"), ReasonCode.STALE)
+
+
+@pytest.mark.parametrize(
+    "roster",
+    [("DK", "EE"), ("EE", "NO", "PT"), ("DK", "EE", "NO", "XX"), ("EE", "DK", "NO"), ()],
+    ids=["below the floor", "without this country", "a stranger", "not sorted", "empty"],
+)
+def test_a_roster_that_is_not_the_study_is_refused(
+    federation: Federation, study: Study, roster: tuple[str, ...]
+) -> None:
+    terms = federation.terms(study)
+    body = RequestBody(
+        agreement=terms.agreement,
+        study=terms.study,
+        run_id=terms.run_id,
+        versions=federation.versions.to_proto(),
+        bundle=BundleRequest(roster=roster),
+    )
+    said = {"context": terms.context, "phase": PHASE_BUNDLE}
+    frame = write_request(sign_request(raw_key(1).sign, body=body, **said))
+    refused(federation.nodes["DK"], frame, ReasonCode.ROSTER)
+
+
+def test_a_country_without_published_keys_stops_the_run(
+    federation: Federation, study: Study
+) -> None:
+    """Seven days after EE's officer fell silent, nobody begins a run with EE."""
+    federation.papers.now += 6 * DAY
+    for country in ("DK", "NO", "PT"):
+        federation.hand_over(country)
+    federation.papers.now += 2 * DAY
+    federation.papers.refresh()
+    federation.nodes["DK"].sync()
+    run = federation.run(study, versions=DocumentVersions(1, 1))
+    found = refused(federation.nodes["DK"], run.request("bundle", "DK"), ReasonCode.ROSTER)
+    assert "EE" in found["what"]
+
+
+def test_a_run_id_is_entered_once(federation: Federation, study: Study) -> None:
+    first = federation.ready(study, b"r" * 16)
+    first.sum(1, "histogram")
+    node = federation.nodes["DK"]
+    again = federation.run(study, b"r" * 16, versions=DocumentVersions(1, 1))
+    refused(node, again.request("bundle", "DK"), ReasonCode.STALE)
+    with transaction(node._engine) as connection:  # as a sweeper of old replies might
+        connection.execute(journal.delete())
+    found = refused(node, again.request("bundle", "DK"), ReasonCode.STALE)
+    assert "used before" in found["why"]
+
+
+def test_a_permit_is_for_one_charged_run(federation: Federation, study: Study) -> None:
+    """Launched again and again, a study would cost its patients more than it promises them."""
+    node = federation.nodes["DK"]
+    early, first = federation.ready(study), federation.ready(study)
+    first.sum(1, "histogram")
+    found = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.NO_PERMIT)
+    assert found["clause"] == "node/permit-used"
+    assert first.id in found["why"]
+    entered = early.coordinator.begin_round(1, "histogram", b"").contribute_request("DK")
+    refused(node, entered, ReasonCode.NO_PERMIT)
+    federation.papers.now += timedelta(minutes=1)
+    federation.permit("DK", study)
+    assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
+
+
+def test_a_permit_from_the_future_waits_for_its_time(federation: Federation, study: Study) -> None:
+    """A run charged before it was given, by a clock that is ahead, would not use it up."""
+    node, given = federation.nodes["DK"], federation.papers.now + timedelta(minutes=10)
+    desk = federation.papers.desks["DK"]
+    desk.approve(permit(federation.papers.agreed, study, "DK", issued=given))
+    federation.hand_over("DK")
+    found = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.NO_PERMIT)
+    assert found["clause"] == "node/permit-from-the-future"
+    federation.papers.now = given
+    assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
+
+
+def test_a_run_that_was_charged_nothing_uses_up_no_permit(
+    federation: Federation, study: Study
+) -> None:
+    federation.ready(study)
+    federation.ready(study).sum(1, "histogram")
+
+
+def test_phases_of_a_run_that_was_never_entered_are_stale(
+    federation: Federation, study: Study
+) -> None:
+    run = federation.run(study)
+    run.set_up(until="encapsulation")
+
+    def elsewhere(body: RequestBody) -> None:
+        body.run_id = b"n" * 16
+
+    frame = retold(run.request("encapsulation", "DK"), elsewhere, raw_key(1))
+    found = refused(federation.nodes["DK"], frame, ReasonCode.STALE)
+    assert "not entered" in found["why"]
+
+
+def test_a_run_serves_the_study_it_was_entered_for(federation: Federation, study: Study) -> None:
+    other = federation.approved(id="another-question")
+    first = federation.run(study, b"s" * 16)
+    first.set_up(until="encapsulation")
+    frame = first.request("encapsulation", "DK")
+
+    def rename(body: RequestBody) -> None:
+        body.study = other.digest
+
+    found = refused(federation.nodes["DK"], retold(frame, rename, raw_key(1)), ReasonCode.STALE)
+    assert "another study" in found["what"]
+
+
+def test_a_forbidden_purpose_is_refused_with_its_clause(federation: Federation) -> None:
+    study = federation.approved(
+        id="marketing",
+        purpose={
+            "ehds": "53-1-e",
+            "purpose_of_use": "HMARKT",
+            "sentence": "To sell more of something.",
+        },
+    )
+    found = refused(
+        federation.nodes["DK"],
+        federation.run(study).request("bundle", "DK"),
+        ReasonCode.POLICY,
+    )
+    assert found["clause"]
+
+
+def test_a_national_policy_can_forbid(federation: Federation, study: Study) -> None:
+    federation.papers.desks["DK"].set_policy(FORBID_MALES)
+    federation.hand_over("DK")
+    run = federation.run(study)
+    refused(federation.nodes["DK"], run.request("bundle", "DK"), ReasonCode.POLICY)
+
+
+def test_a_feature_that_the_dictionary_lacks_is_refused_without_a_record(
+    federation: Federation,
+) -> None:
+    features = [
+        {"name": "age", "type": "numeric", "bounds": [0, 120]},
+        {"name": "sex", "type": "categorical", "levels": ["female", "male"]},
+        {"name": "disease", "type": "boolean"},
+        {"name": "income", "type": "boolean"},
+    ]
+    study = federation.approved(
+        id="income",
+        features=features,
+        task={
+            "kind": "stats/histogram",
+            "of": {"feature": "income"},
+            "strata": [{"feature": "sex"}],
+            "patients_bound": 10_000,
+        },
+    )
+    found = refused(
+        federation.nodes["DK"],
+        federation.run(study).request("bundle", "DK"),
+        ReasonCode.POLICY,
+    )
+    assert found["clause"] == "node/dictionary"
+    assert "income" in found["what"]
+
+
+def test_a_budget_that_would_be_exceeded_is_refused(tmp_path: Path) -> None:
+    """The budget takes the first study and not a second one of the same cost."""
+    budget = {"register": "patients", "period_days": 365, "delta": 1e-4, "order": 8}
+    small = Federation(tmp_path / "small", changes={"budget": [{**budget, "epsilon": 0.9}]})
+    first = small.approved(id="first")
+    small.ready(first).sum(1, "histogram")
+    second = small.approved(id="second")
+    run = small.run(second)
+    found = refused(small.nodes["DK"], run.request("bundle", "DK"), ReasonCode.BUDGET)
+    assert found["fix"]
+    small.close()
+
+
+def test_whether_the_budget_covers_a_study_does_not_tell_that_the_records_changed(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The count stays reserved under its permit, whatever became of the file."""
+    node = federation.nodes["DK"]
+    assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
+    (federation.home("DK").path / "records.csv").write_text(records(81))
+    node = federation.restart("DK")
+    spent, view = node.ledger.entries()[0].rdp_micro, node.ledger.view
+    honest = federation.papers.agreed.honest
+
+    def nearly_full(terms: Terms) -> LedgerView:
+        """Others have spent all but what this study takes, its count included."""
+        cost = sum(rdp_micro(each, honest, terms.order) for each in study.mechanisms)
+        return replace(view(terms), spent_micro=terms.cap_micro - cost + spent)
+
+    monkeypatch.setattr(node.ledger, "view", nearly_full)
+    frame = federation.run(study).request("bundle", "DK")
+    assert refused(node, frame, ReasonCode.DECLINED)["clause"] == "node/records-changed"
+
+
+def test_another_register_opens_no_second_budget(federation: Federation, study: Study) -> None:
+    settings = federation.settings("DK", person_register="insured-persons")
+    node = federation.restart("DK", settings=settings)
+    found = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.POLICY)
+    assert found["clause"] == "node/register"
+
+
+def test_a_task_that_is_not_installed_is_refused(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate_module, "INSTALLED", {"train/glm": ()})
+    refused(
+        federation.nodes["DK"],
+        federation.run(study).request("bundle", "DK"),
+        ReasonCode.TASK_UNKNOWN,
+    )
+
+
+def test_records_that_cannot_be_read_are_declined(federation: Federation, study: Study) -> None:
+    home = federation.home("DK")
+    (home.path / "records.csv").write_text("id,age,sex,disease\nanna-42,forty,F,1\n")
+    node = federation.restart("DK")
+    found = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.DECLINED)
+    assert "forty" not in str(found)
+    assert "anna-42" not in str(node.log_entries())
+
+
+def test_an_agreement_past_its_sunset_refuses(federation: Federation, study: Study) -> None:
+    frame = federation.run(study).request("bundle", "DK")
+    federation.papers.now = federation.papers.agreed.sunset + DAY
+    found = refused(federation.nodes["DK"], frame, ReasonCode.DOCUMENTS_EXPIRED)
+    assert "expired" in found["why"] or "expired" in found["what"]
+
+
+def test_every_refusal_is_in_the_log_with_its_reason(federation: Federation, study: Study) -> None:
+    node = federation.nodes["DK"]
+    before = node.log.size()
+    frame = federation.run(study, sign=raw_key(77).sign).request("bundle", "DK")
+    refused(node, frame, ReasonCode.NOT_AUTHENTIC)
+    assert node.log.size() == before + 1
+    entry = node.log_entries()["entries"][-1]
+    assert '"code":"not-authentic"' in entry
+    assert "not signed by it" in entry
+
+
+@pytest.mark.parametrize("phase", ["agree", "answer"])
+def test_of_a_round_that_a_country_is_not_in_nothing_is_asked(
+    federation: Federation, study: Study, phase: str
+) -> None:
+    """PT gets what is asked of a country that did contribute."""
+    run = federation.ready(study)
+    opened = run.agreed(run.contributed(1, "histogram", without={"PT"}))
+    asks = {"agree": opened.agree_request, "answer": opened.answer_request}
+    frame = asks[phase]("DK")
+    found = refused(federation.nodes["PT"], frame, ReasonCode.STALE)
+    assert "did not contribute to" in found["what"]

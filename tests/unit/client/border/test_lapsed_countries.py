@@ -1,0 +1,148 @@
+"""A country whose documents lapse stops the runs that it is in, and nobody else's."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from client.node import Node
+from governance.documents.study import Study
+from governance.trust import signing
+from protocols.errors import ReasonCode
+from protocols.private_sum.context import DocumentVersions
+from protocols.private_sum.coordinator_round import OpenedSum
+from protocols.private_sum.messages import read_reply
+from protocols.proto.round_pb2 import Bundle
+from tests.support.node_federation import Federation, code_of, last_refusal
+
+PHASE = "histogram"
+INSIDE = ("DK", "EE", "NO")
+SHORT = timedelta(minutes=1)
+
+
+@pytest.fixture
+def without(federation: Federation) -> Study:
+    """A study that PT has no part in."""
+    return federation.approved("PT", id="another-study", countries=list(INSIDE))
+
+
+@pytest.fixture
+def shorten(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """PT's officer publishes documents that live for a minute."""
+
+    def publish() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(signing, "COUNTRY_LIFE", SHORT)
+            federation.hand_over("PT")
+
+    return publish
+
+
+def lapse(federation: Federation) -> None:
+    """Let what PT has published lapse, and nothing else."""
+    federation.papers.now += 2 * SHORT
+
+
+def held_of(node: Node, federation: Federation) -> DocumentVersions:
+    return node.documents.held(federation.clock()).versions
+
+
+@pytest.mark.parametrize("fetched", [True, False])
+@pytest.mark.parametrize("begun", [True, False])
+def test_one_outside_the_study_stops_no_run_of_the_others(
+    federation: Federation,
+    without: Study,
+    shorten: Callable[[], None],
+    *,
+    fetched: bool,
+    begun: bool,
+) -> None:
+    """Whether they fetched its documents in time or not, before the run was set up or after."""
+    shorten()
+    if fetched:
+        federation.sync()
+    run = federation.run(without)
+    if begun:
+        run.set_up()
+    lapse(federation)
+    if not begun:
+        run.set_up()
+    assert "PT" not in held_of(federation.nodes["DK"], federation).countries
+    assert isinstance(run.sum(1, PHASE), OpenedSum)
+
+
+def test_one_that_lapses_again_and_again_stops_no_run_of_the_others(
+    federation: Federation, without: Study, shorten: Callable[[], None]
+) -> None:
+    run = federation.run(without)
+    for step in ("bundle", "encapsulation", "confirmation"):
+        shorten()
+        federation.nodes["DK"].sync()
+        lapse(federation)
+        federation.sync()  # the others find them lapsed
+        for country in INSIDE:
+            run.take(step, country, federation.nodes[country].handle(run.request(step, country)))
+    assert isinstance(run.sum(1, PHASE), OpenedSum)
+
+
+def test_a_run_under_way_waits_for_a_country_of_its_own_that_has_lapsed(
+    federation: Federation, study: Study, shorten: Callable[[], None]
+) -> None:
+    """Nobody vouches for its keys any more; once its officer does again, the run goes on."""
+    run = federation.ready(study)
+    shorten()
+    federation.sync()
+    lapse(federation)
+    opened = run.coordinator.begin_round(1, PHASE, b"")
+    asked = {country: opened.contribute_request(country) for country in study.countries}
+    for country in INSIDE:
+        assert code_of(federation.nodes[country].handle(asked[country])) is ReasonCode.ROSTER
+    refusal = last_refusal(federation.nodes["DK"])
+    assert "PT" in refusal["what"]
+    assert "expired" in refusal["why"]
+    assert "renew" in refusal["fix"]
+    federation.hand_over("PT")
+    federation.sync()
+    for country, frame in asked.items():
+        opened.take_contribution(country, federation.nodes[country].handle(frame))
+    assert opened.contributed == study.countries
+
+
+def test_nobody_begins_a_run_with_a_country_that_has_lapsed(
+    federation: Federation, study: Study, shorten: Callable[[], None]
+) -> None:
+    shorten()
+    run = federation.run(study)
+    lapse(federation)
+    for country in INSIDE:
+        reply = federation.nodes[country].handle(run.request("bundle", country))
+        assert code_of(reply) is ReasonCode.ROSTER
+
+
+def test_what_was_never_verified_still_stops(
+    federation: Federation, without: Study, shorten: Callable[[], None]
+) -> None:
+    """The lapsed documents are version 3: nobody can tell what version 4 says."""
+    shorten()
+    federation.sync()
+    lapse(federation)
+    found = federation.nodes["DK"].documents.held(federation.clock()).verified
+    newer = {**found.countries, "PT": found.countries["PT"] + 1}
+    claimed = DocumentVersions(found.root, found.targets, newer)
+    run = federation.run(without, versions=claimed)
+    reply = federation.nodes["DK"].handle(run.request("bundle", "DK"))
+    assert code_of(reply) is ReasonCode.DOCUMENTS_BEHIND
+
+
+def test_a_reply_says_what_was_verified_although_it_has_lapsed(
+    federation: Federation, without: Study, shorten: Callable[[], None]
+) -> None:
+    """Else those who are shown older documents, not lapsed yet, would go on with these."""
+    shorten()
+    federation.sync()
+    known = held_of(federation.nodes["DK"], federation)
+    lapse(federation)
+    run = federation.run(without)
+    reply = federation.nodes["DK"].handle(run.request("bundle", "DK"))
+    body = read_reply(reply, "DK", "bundle").bundle.body
+    assert DocumentVersions.from_proto(Bundle.FromString(body).versions) == known

@@ -1,0 +1,310 @@
+"""What happens in other threads while a message is answered: a no, a pause, a run's end."""
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from threading import Thread
+from typing import Any
+
+import pytest
+from sqlalchemy import event, select
+
+from client.border.failpoints import Step
+from client.border.recheck import Consent
+from client.node import Node
+from client.state.reply_journal import Journal
+from client.state.tables import cohort_counts, journal, runs
+from governance.documents.permit import PermitConditions
+from governance.documents.study import Study
+from governance.runtime.database import transaction
+from protocols.errors import ReasonCode
+from tests.support.documents import DAY
+from tests.support.node_federation import (
+    Federation,
+    Run,
+    code_of,
+    last_refusal,
+    records,
+)
+
+PHASE = "histogram"
+UNLOCKED = [
+    Step.DOOR_PERMITTED,
+    Step.DOOR_PREPARED,
+    Step.DOOR_CHARGED,
+    Step.DOOR_SUMMED,
+    Step.DOOR_NOISED,
+    Step.OUTBOX_MADE,
+]
+"""Where no transaction is under way: others may write."""
+
+
+def once(at: Step, act: Callable[[], object]) -> Callable[[str], None]:
+    """Return a `reach` that acts when a step is reached for the first time."""
+    waiting = [act]
+
+    def reach(step: str) -> None:
+        if step == at and waiting:
+            waiting.pop()()
+
+    return reach
+
+
+def entries(node: Node) -> list[dict[str, Any]]:
+    return [json.loads(line)["entry"] for line in node.log_entries()["entries"]]
+
+
+def kinds(node: Node) -> list[str]:
+    return [entry["kind"] for entry in entries(node)]
+
+
+def state_of(node: Node, run: Run) -> bytes | None:
+    query = select(runs.c.state).where(runs.c.run_id == run.id)
+    with transaction(node._engine) as connection:
+        found: bytes | None = connection.execute(query).scalar_one()
+    return found
+
+
+def answered(node: Node) -> set[str]:
+    """Return the phases whose places are taken."""
+    with transaction(node._engine) as connection:
+        return set(connection.execute(select(journal.c.phase)).scalars())
+
+
+def asked(run: Run) -> bytes:
+    """Return what DK is asked in the first round."""
+    return run.coordinator.begin_round(1, PHASE, b"").contribute_request("DK")
+
+
+@pytest.mark.parametrize("tended", [False, True])
+@pytest.mark.parametrize("at", UNLOCKED)
+def test_after_a_withdrawal_nothing_leaves_of_what_was_being_computed(
+    federation: Federation, study: Study, at: Step, *, tended: bool
+) -> None:
+    run = federation.ready(study)
+
+    def withdraw() -> None:
+        federation.withdraw("DK", study)
+        if tended:
+            federation.nodes["DK"].tend()
+
+    node = federation.restart("DK", reach=once(at, withdraw))
+    assert code_of(node.handle(asked(run))) is ReasonCode.NO_PERMIT
+    assert "contribute" not in answered(node)
+    assert "sum-contributed" not in kinds(node)
+    node.tend()
+    assert state_of(node, run) is None
+    assert kinds(node).count("run-ended") == 1
+
+
+def test_what_was_charged_stays_charged_and_the_log_says_that_it_was_not_sent(
+    federation: Federation, study: Study
+) -> None:
+    run = federation.ready(study)
+    withdraw = once(Step.DOOR_SUMMED, lambda: federation.withdraw("DK", study))
+    node = federation.restart("DK", reach=withdraw)
+    node.handle(asked(run))
+    assert [entry.phase for entry in node.ledger.entries(run=run.id)] == [PHASE]
+    accepted, refused = entries(node)[-2:]
+    assert accepted["kind"] == "withdrawal-accepted"
+    assert (refused["kind"], refused["code"]) == ("request-refused", "no-permit")
+    assert (refused["run"], refused["round"], refused["phase"]) == (run.id, 1, "contribute")
+    assert "withdrawn. Nothing was sent; what was charged stays charged" in refused["reason"]
+    assert last_refusal(node)["clause"] == "node/permitted-no-longer"
+
+
+@pytest.mark.parametrize("patients", [80, 10])
+def test_a_withdrawal_while_the_cohort_is_counted_hides_what_the_count_decided(
+    federation: Federation, patients: int
+) -> None:
+    study = federation.approved(id="another-study")
+    (federation.home("DK").path / "records.csv").write_text(records(patients))
+    withdraw = once(Step.FLOOR_COUNTED, lambda: federation.withdraw("DK", study))
+    node = federation.restart("DK", reach=withdraw)
+    reply = node.handle(federation.run(study).request("bundle", "DK"))
+    assert code_of(reply) is ReasonCode.NO_PERMIT
+    with transaction(node._engine) as connection:
+        assert connection.execute(select(cohort_counts)).all() == []
+
+
+FORBIDDING = '@id("dk/none") forbid (principal, action, resource);'
+
+
+def forbid(federation: Federation, _: Study) -> None:
+    federation.papers.desks["DK"].set_policy(FORBIDDING)
+    federation.hand_over("DK")
+
+
+def permit_less(federation: Federation, study: Study) -> None:
+    conditions = PermitConditions(expires=federation.papers.now + 60 * DAY, epsilon_at_most=0.001)
+    federation.permit("DK", study, conditions=conditions)
+
+
+def permit_fewer_features(federation: Federation, study: Study) -> None:
+    conditions = PermitConditions(expires=federation.papers.now + 60 * DAY, features=("age",))
+    federation.permit("DK", study, conditions=conditions)
+
+
+OTHER_NOES = [
+    (forbid, ReasonCode.POLICY),
+    (permit_less, ReasonCode.NO_PERMIT),
+    (permit_fewer_features, ReasonCode.NO_PERMIT),
+]
+"""Each with the code that the gate gives it."""
+
+
+@pytest.mark.parametrize("at", UNLOCKED)
+@pytest.mark.parametrize(("no", "final"), OTHER_NOES)
+def test_what_was_let_in_under_another_permit_or_policy_does_not_leave(
+    federation: Federation,
+    study: Study,
+    no: Callable[[Federation, Study], None],
+    final: ReasonCode,
+    at: Step,
+) -> None:
+    run = federation.ready(study)
+    node = federation.restart("DK", reach=once(at, lambda: no(federation, study)))
+    frame = asked(run)
+    assert code_of(node.handle(frame)) is ReasonCode.DOCUMENTS_BEHIND
+    assert "contribute" not in answered(node)
+    assert last_refusal(node)["clause"] == "node/permitted-otherwise"
+    assert "Nothing was sent; what was charged stays charged" in entries(node)[-1]["reason"]
+    assert [entry.phase for entry in node.ledger.entries(run=run.id)] == [PHASE]
+    assert code_of(node.handle(frame)) is final
+
+
+def test_a_coordinator_that_asks_again_gets_what_the_new_permit_allows(
+    federation: Federation, study: Study
+) -> None:
+    run = federation.ready(study)
+    federation.papers.now += timedelta(minutes=1)
+    renew = once(Step.DOOR_SUMMED, lambda: federation.permit("DK", study))
+    node, frame = federation.restart("DK", reach=renew), asked(run)
+    assert code_of(node.handle(frame)) is ReasonCode.DOCUMENTS_BEHIND
+    assert code_of(node.handle(frame)) is None
+    assert [entry.phase for entry in node.ledger.entries(run=run.id)] == [PHASE]
+
+
+def test_documents_that_say_the_same_anew_hold_nothing_up(
+    federation: Federation, study: Study
+) -> None:
+    """An officer's agent renews them whenever it is time."""
+    run = federation.ready(study)
+    renew = once(Step.DOOR_SUMMED, lambda: federation.hand_over("DK"))
+    assert code_of(federation.restart("DK", reach=renew).handle(asked(run))) is None
+
+
+@pytest.mark.parametrize(("no", "final"), OTHER_NOES)
+def test_a_count_made_under_another_permit_or_policy_decides_nothing(
+    federation: Federation, no: Callable[[Federation, Study], None], final: ReasonCode
+) -> None:
+    study = federation.approved(id="another-study")
+    act = once(Step.FLOOR_COUNTED, lambda: no(federation, study))
+    node = federation.restart("DK", reach=act)
+    frame = federation.run(study).request("bundle", "DK")
+    assert code_of(node.handle(frame)) is ReasonCode.DOCUMENTS_BEHIND
+    with transaction(node._engine) as connection:
+        assert connection.execute(select(cohort_counts)).all() == []
+    assert code_of(node.handle(frame)) is final
+
+
+def test_nothing_leaves_once_the_own_documents_have_expired(
+    federation: Federation, study: Study
+) -> None:
+    run = federation.ready(study)
+
+    def expire() -> None:
+        federation.papers.now += timedelta(days=8)
+
+    node = federation.restart("DK", reach=once(Step.DOOR_SUMMED, expire))
+    assert code_of(node.handle(asked(run))) is ReasonCode.DOCUMENTS_EXPIRED
+    assert "contribute" not in answered(node)
+
+
+def test_a_pause_holds_back_what_is_being_computed_and_nothing_of_it_is_lost(
+    federation: Federation, study: Study
+) -> None:
+    run = federation.ready(study)
+    pause = once(Step.OUTBOX_MADE, lambda: federation.nodes["DK"].pause("a flood in the cellar"))
+    node, frame = federation.restart("DK", reach=pause), asked(run)
+    assert code_of(node.handle(frame)) is ReasonCode.PAUSED
+    assert "contribute" not in answered(node)
+    node.resume()
+    assert code_of(node.handle(frame)) is None
+    assert [entry.phase for entry in node.ledger.entries(run=run.id)] == [PHASE]
+
+
+def between(
+    node: Node, other: Thread, monkeypatch: pytest.MonkeyPatch, owner: type, name: str
+) -> Callable[..., None]:
+    """Let another thread do its work after a method, before anything more is begun on the disk.
+
+    Return what lets it in where nothing more was begun.
+    """
+    inner, waiting = getattr(owner, name), list[Thread]()
+
+    def watched(*args: object) -> object:
+        waiting.append(other)
+        return inner(*args)
+
+    def let_in(*_: object) -> None:
+        if waiting:
+            waiting.clear()
+            other.start()
+            other.join()
+
+    monkeypatch.setattr(owner, name, watched)
+    event.listen(node._engine.pool, "checkout", let_in)
+    return let_in
+
+
+def test_no_withdrawal_comes_between_the_last_look_at_it_and_the_reply(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, node = federation.ready(study), federation.nodes["DK"]
+    frame = asked(run)
+    withdraw = Thread(target=lambda: federation.withdraw("DK", study))
+    between(node, withdraw, monkeypatch, Consent, "require")
+    assert code_of(node.handle(frame)) is None
+    withdraw.join()
+    said = kinds(node)
+    assert said.index("sum-contributed") < said.index("withdrawal-accepted")
+
+
+@pytest.mark.parametrize("at", UNLOCKED)
+def test_a_run_that_ends_by_its_silence_while_the_door_computes_does_not_come_back(
+    federation: Federation, study: Study, at: Step
+) -> None:
+    run = federation.ready(study)
+    federation.later(timedelta(days=8))
+    federation.sync()
+
+    def tend() -> None:
+        federation.nodes["DK"].tend()
+
+    node = federation.restart("DK", reach=once(at, tend))
+    assert code_of(node.handle(asked(run))) is ReasonCode.STALE
+    assert "nothing was sent" in last_refusal(node)["why"]
+    assert state_of(node, run) is None
+    assert "contribute" not in answered(node)
+    assert kinds(node).count("run-ended") == 1
+
+
+@pytest.mark.parametrize("days", [1.5, 8])
+def test_a_round_contributed_to_while_the_silence_is_measured_is_not_erased(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch, days: float
+) -> None:
+    """Either it came first and the run is not silent, or the run has ended and it is refused."""
+    run, node = federation.ready(study), federation.nodes["DK"]
+    federation.later(timedelta(days=days))
+    federation.sync()
+    frame, replies = asked(run), list[bytes]()
+    message = Thread(target=lambda: replies.append(node.handle(frame)))
+    let_in = between(node, message, monkeypatch, Journal, "latest")
+    node._lapsing.end_silent(federation.clock())
+    let_in()
+    left = code_of(replies[0]) is None
+    assert left == (state_of(node, run) is not None)
+    if left:
+        opened = json.loads(node.runs.live(run.id).state)["open_round"]
+        assert opened["round_number"] == 1

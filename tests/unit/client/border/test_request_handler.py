@@ -1,0 +1,262 @@
+"""What goes back for a frame: a final reply or one code, at a slot, and never an error."""
+
+from math import log2
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from client.border.gate import Gate
+from client.border.outbox import Outbox
+from client.border.request_handler import MOST_RUNS, Slots
+from client.errors import RecordFault
+from client.tasks.registry import Assignment
+from governance.documents.study import Study
+from keys.errors import KeyFault
+from protocols.errors import ReasonCode
+from protocols.private_sum.messages import refusal_reply
+from tests.support.node_federation import Federation, code_of, last_refusal
+
+
+class Time:
+    """A monotonic clock that moves only when somebody sleeps or works."""
+
+    def __init__(self) -> None:
+        self.now, self.slept = 100.0, [0.0]
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def left(time: Time, slots: Slots, worked: float, place: tuple[str, int] = ("r", 1)) -> float:
+    """Return after how long a reply leaves that took so long to make."""
+    arrived = time.monotonic()
+    time.now += worked
+    slots.wait(arrived, place)
+    return time.now - arrived
+
+
+def made() -> tuple[Time, Slots]:
+    time = Time()
+    slots = Slots(0.05, time.monotonic, time.sleep)
+    slots.know("r")
+    return time, slots
+
+
+@pytest.mark.parametrize(
+    ("worked", "leaves"),
+    [(0.0, 0.05), (0.001, 0.05), (0.049, 0.05), (0.051, 0.1), (0.101, 0.2), (1.234, 1.6)],
+)
+def test_a_reply_leaves_at_a_slot_twice_as_late_as_the_one_before(
+    worked: float, leaves: float
+) -> None:
+    assert left(*made(), worked) == pytest.approx(leaves)
+
+
+@given(st.lists(st.floats(0, 20), min_size=1, max_size=8))
+@example([0.05])
+def test_few_moments_are_left_at_and_none_before_an_earlier_one(worked: list[float]) -> None:
+    time, slots = made()
+    leaves = [left(time, slots, each) for each in worked]
+    assert leaves == pytest.approx(sorted(leaves))
+    assert all(after >= each - 1e-6 for after, each in zip(leaves, worked, strict=True))
+    assert all(log2(each / 0.05) == pytest.approx(round(log2(each / 0.05))) for each in leaves)
+    assert leaves[-1] <= max(0.05, 2 * max(worked)) + 1e-6
+
+
+def test_a_run_and_phase_keep_their_longest_slot_to_themselves() -> None:
+    time, slots = made()
+    leaves = [
+        left(time, slots, worked, place)
+        for worked, place in [
+            (0.3, ("r", 1)),
+            (0.0, ("r", 1)),
+            (0.0, ("r", 2)),
+            (0.07, ("r", 2)),
+            (0.0, ("r", 1)),
+            (0.0, ("s", 1)),
+        ]
+    ]
+    assert leaves == pytest.approx([0.4, 0.4, 0.05, 0.1, 0.4, 0.05])
+
+
+def test_the_runs_that_are_remembered_are_bounded_the_oldest_forgotten_first() -> None:
+    time, slots = made()
+    left(time, slots, 0.11)
+    for number in range(MOST_RUNS - 1):
+        slots.know(str(number))
+    assert left(time, slots, 0.0) == pytest.approx(0.2)
+    slots.know("one more")
+    assert left(time, slots, 0.0) == pytest.approx(0.05)
+    assert len(slots._longest) == MOST_RUNS
+
+
+def test_made_up_runs_that_are_refused_at_once_make_none_forgotten() -> None:
+    time, slots = made()
+    left(time, slots, 0.3)
+    for number in range(200):
+        left(time, slots, 0.01, (f"made up {number}", 1))
+    assert left(time, slots, 0.0) == pytest.approx(0.4)
+
+
+def test_each_round_of_a_run_waits_as_long_as_its_longest(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time, slots = made()
+    node = federation.restart("DK", slots=slots)
+    run = federation.ready(study)
+    frame = run.coordinator.begin_round(1, "histogram", b"").contribute_request("DK")
+    inner = Assignment.lattice_sum
+
+    def slow(*arguments: Any, **named: Any) -> Any:
+        time.now += 0.3
+        return inner(*arguments, **named)
+
+    monkeypatch.setattr(Assignment, "lattice_sum", slow)
+    spans = []
+    for _ in range(2):
+        arrived = time.now
+        node.handle(frame)
+        spans.append(time.now - arrived)
+    assert spans == pytest.approx([0.4, 0.4])
+    arrived = time.now
+    node.handle(federation.run(study).request("bundle", "DK"))
+    assert time.now - arrived == pytest.approx(0.05)
+
+
+def test_made_up_runs_make_no_run_forgotten_and_are_not_remembered() -> None:
+    time, slots = made()
+    assert left(time, slots, 0.11, ("r", 1)) == pytest.approx(0.2)
+    for number in range(2 * MOST_RUNS):
+        assert left(time, slots, 0.06, (f"made up {number}", 1)) == pytest.approx(0.1)
+    assert left(time, slots, 0.0, ("r", 1)) == pytest.approx(0.2)
+    assert left(time, slots, 0.0, ("made up 1", 1)) == pytest.approx(0.05)
+
+
+def test_replies_that_may_follow_from_records_leave_at_a_slot(
+    federation: Federation, study: Study
+) -> None:
+    time = Time()
+    node = federation.restart("DK", slots=Slots(0.05, time.monotonic, time.sleep))
+    run = federation.run(study)
+    waits = []
+    for step in ("bundle", "encapsulation", "confirmation"):
+        before = len(time.slept)
+        for country in run.terms.roster:
+            run.take(step, country, federation.nodes[country].handle(run.request(step, country)))
+        waits.append(len(time.slept) - before)
+    opened = run.coordinator.begin_round(1, "histogram", b"")
+    before = len(time.slept)
+    node.handle(opened.contribute_request("DK"))
+    waits.append(len(time.slept) - before)
+    assert waits == [1, 0, 0, 1]
+
+
+def test_a_decline_leaves_at_a_slot_too(federation: Federation, study: Study) -> None:
+    time = Time()
+    (federation.home("DK").path / "records.csv").write_text("no,records\n")
+    node = federation.restart("DK", slots=Slots(0.05, time.monotonic, time.sleep))
+    assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is (
+        ReasonCode.DECLINED
+    )
+    assert time.slept[1:] == [0.05]
+
+
+SECRET = "patient 0815 has an age of 47"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError(SECRET),
+        KeyError(SECRET),
+        MemoryError(SECRET),
+        RecordFault(SECRET, why=SECRET),
+        KeyFault("A key is missing"),
+        ZeroDivisionError(SECRET),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_no_text_of_an_error_crosses_the_border(
+    federation: Federation,
+    study: Study,
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run = federation.ready(study)
+    opened = run.coordinator.begin_round(1, "histogram", b"")
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(Assignment, "lattice_sum", fail)
+    node = federation.nodes["DK"]
+    assert node.handle(opened.contribute_request("DK")) == refusal_reply(ReasonCode.DECLINED)
+    assert SECRET not in str(node.log_entries())
+    assert SECRET not in caplog.text
+    assert SECRET not in str(last_refusal(node))
+    assert last_refusal(node)["fix"] or isinstance(error, KeyFault)
+
+
+def test_every_reply_that_is_no_refusal_was_made_final_by_the_outbox(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Take the outbox away, and nothing but codes leaves in any phase."""
+    run = federation.run(study)
+    node = federation.nodes["DK"]
+
+    def lost(*_: Any, **__: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    def refused(frame: bytes) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Outbox, "keep", lost)
+            assert node.handle(frame) == refusal_reply(ReasonCode.DECLINED)
+
+    for step in ("bundle", "encapsulation", "confirmation"):
+        refused(run.request(step, "DK"))
+        for country in run.terms.roster:
+            run.take(step, country, federation.nodes[country].handle(run.request(step, country)))
+    opened = run.coordinator.begin_round(1, "histogram", b"")
+    refused(opened.contribute_request("DK"))
+    for country in ("DK", "EE", "NO"):
+        asked = opened.contribute_request(country)
+        opened.take_contribution(country, federation.nodes[country].handle(asked))
+    opened.close()
+    refused(opened.agree_request("DK"))
+    run.agreed(opened)
+    refused(opened.answer_request("DK"))
+
+
+def test_the_gate_stands_in_front_of_every_phase(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = federation.run(study)
+    asked: list[bytes] = []
+    inner = Gate.admit
+
+    def watched(gate: Gate, frame: bytes) -> Any:
+        asked.append(frame)
+        return inner(gate, frame)
+
+    monkeypatch.setattr(Gate, "admit", watched)
+    run.set_up()
+    run.sum(1, "histogram", without={"PT"})
+    assert len(asked) == 4 * 3 + 3 * 3
+
+
+def test_an_interrupt_is_not_swallowed(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Gate, "admit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        federation.nodes["DK"].handle(b"")

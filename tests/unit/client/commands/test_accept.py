@@ -1,0 +1,90 @@
+"""The own country's documents from a file, with the daemon down or up."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.commands.accept import accept_file
+from client.errors import OperationFault
+from client.home import NodeHome
+from governance.errors import DocumentFault
+from governance.runtime.local_rpc import Desk, DeskFault
+from tests.support.node_federation import Federation
+
+
+@pytest.fixture
+def home(federation: Federation) -> NodeHome:
+    made = federation.home("DK")
+    made.write_settings(federation.settings("DK"))
+    return made
+
+
+@pytest.fixture
+def bundle(federation: Federation, tmp_path: Path) -> Path:
+    file = tmp_path / "bundle.json"
+    file.write_bytes(federation.papers.give("DK"))
+    return file
+
+
+def test_it_waits_for_the_daemon_to_start(
+    federation: Federation, home: NodeHome, bundle: Path
+) -> None:
+    said = accept_file(home, bundle, federation.clock())
+    assert "waits" in said
+    node = federation.restart("DK")
+    before = node.documents.own(federation.clock()).version
+    node.tend()
+    assert node.documents.own(federation.clock()).version == before + 1
+
+
+def test_a_running_daemon_has_it_at_once(
+    federation: Federation, home: NodeHome, bundle: Path
+) -> None:
+    asked: list[tuple[str, Any]] = []
+    desk = Desk(home.socket, lambda method, params: asked.append((method, dict(params))))
+    try:
+        assert "running node has" in accept_file(home, bundle, federation.clock())
+    finally:
+        desk.close()
+    assert asked == [("deliver", {"bundle": base64.b64encode(bundle.read_bytes()).decode()})]
+    assert list(home.officer.iterdir()) == []
+
+
+def test_what_the_daemon_refuses_is_told(
+    federation: Federation, home: NodeHome, bundle: Path
+) -> None:
+    def refuse(_method: str, _params: object) -> None:
+        raise DocumentFault("It is older than what this node has")
+
+    desk = Desk(home.socket, refuse)
+    try:
+        with pytest.raises(DeskFault, match="older"):
+            accept_file(home, bundle, federation.clock())
+    finally:
+        desk.close()
+    assert list(home.officer.iterdir()) == []
+
+
+def test_a_socket_that_a_killed_daemon_left_behind_is_no_daemon(
+    federation: Federation, home: NodeHome, bundle: Path
+) -> None:
+    home.socket.parent.mkdir(mode=0o700)
+    home.socket.write_bytes(b"")
+    assert "waits" in accept_file(home, bundle, federation.clock())
+
+
+def test_a_bundle_of_another_country_is_refused(
+    federation: Federation, home: NodeHome, tmp_path: Path
+) -> None:
+    file = tmp_path / "ee.json"
+    file.write_bytes(federation.papers.desks["EE"].bundle() or b"")
+    with pytest.raises(DocumentFault):
+        accept_file(home, file, federation.clock())
+    assert list(home.officer.iterdir()) == []
+
+
+def test_a_missing_file_is_named(federation: Federation, home: NodeHome, tmp_path: Path) -> None:
+    with pytest.raises(OperationFault, match=r"none\.json"):
+        accept_file(home, tmp_path / "none.json", federation.clock())

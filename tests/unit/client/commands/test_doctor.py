@@ -1,0 +1,374 @@
+"""What the doctor finds, and that each finding names what to do."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from client.commands import doctor as doctor_module
+from client.commands.doctor import Doctor, Finding, State
+from client.documents.store import DocumentStore
+from client.home import NodeHome
+from client.state.tables import MIGRATIONS
+from governance.documents.permit import NodeKeys
+from governance.runtime.database import open_database
+from governance.runtime.health import Finding as Health
+from governance.runtime.health import HealthServer, Shown
+from governance.runtime.local_rpc import Desk
+from keys.certificates import TransportAuthority
+from keys.errors import KeyFault
+from keys.identity import VerifyKey
+from protocols.wire.channel import LinkFault
+from tests.support.documents import BOTH, Papers, agreement, node_keys
+from tests.support.joining_node import (
+    NOW,
+    Newcomer,
+    ScriptedExchange,
+    invitation,
+    keyring,
+    made,
+)
+from tests.support.keystore import PASSPHRASE
+
+CHECKS = [
+    "installation",
+    "settings",
+    "disk",
+    "keys",
+    "state",
+    "certificate",
+    "link",
+    "clock",
+    "data",
+    "officer",
+    "agreement",
+    "daemon",
+    "observe",
+]
+HOUR = timedelta(hours=1)
+
+
+def timestamp(signed: datetime, life: timedelta = timedelta(hours=24)) -> bytes:
+    """Return timestamp metadata as the exchange shows them, signatures left out."""
+    told = {name: f"{time:%Y-%m-%dT%H:%M:%SZ}" for name, time in (
+        ("x-pratique-signed-at", signed), ("expires", signed + life)
+    )}  # fmt: skip
+    return json.dumps({"signed": told}).encode()
+
+
+@dataclass
+class Exchange:
+    """An exchange that shows one timestamp, or does not answer."""
+
+    shown: bytes | None = field(default_factory=lambda: timestamp(NOW))
+    fault: LinkFault | None = None
+    closed: int = 0
+
+    def dial(self, address: str, *, authority: bytes, key: bytes, certificate: bytes) -> "Exchange":
+        return self
+
+    def fetch(self, path: str, seconds: float = 10) -> bytes | None:
+        if self.fault:
+            raise self.fault
+        return self.shown
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture
+def enrolled(tmp_path: Path) -> NodeHome:
+    """A node that was let in and whose officer has signed its keys."""
+    home = made(tmp_path)
+    authority = TransportAuthority.create("nordic-heart", NOW)
+    Newcomer(home, ScriptedExchange(authority)).enrol(invitation(authority))
+    papers = Papers(tmp_path / "papers")
+    papers.desks["DK"].set_node(_own_keys(home))
+    (home.officer / "country-DK.json").write_bytes(
+        papers.desks["DK"].sign(NOW, papers.officers["DK"])
+    )
+    return home
+
+
+def _own_keys(home: NodeHome) -> NodeKeys:
+    return NodeKeys.from_canonical(home.node_keys.read_bytes())
+
+
+def look(
+    home: NodeHome,
+    *,
+    exchange: Exchange | None = None,
+    now: datetime = NOW,
+    passphrase: Callable[[], bytes] = lambda: PASSPHRASE,
+) -> dict[str, Finding]:
+    used = exchange or Exchange()
+    looked = Doctor(home, passphrase=passphrase, dial=used.dial, clock=lambda: now)
+    return {finding.name: finding for finding in looked.findings()}
+
+
+def failed(findings: dict[str, Finding], name: str) -> Finding:
+    """Expect this check, and no other, to fail, with a fix."""
+    assert [n for n, f in findings.items() if f.state is State.FAILED] == [name]
+    assert findings[name].fix
+    return findings[name]
+
+
+def test_a_sound_node_has_no_failures(enrolled: NodeHome) -> None:
+    findings = look(enrolled)
+    assert list(findings) == CHECKS
+    states = {name: finding.state for name, finding in findings.items()}
+    expected = {"agreement": State.SKIPPED, "daemon": State.SOON}
+    assert states == dict.fromkeys(CHECKS, State.GOOD) | expected
+    assert findings["daemon"].fix == "run `pratique-node up`"
+
+
+def test_state_that_is_not_the_newest(enrolled: NodeHome) -> None:
+    enrolled.log_head.unlink()
+    assert "pratique-node restored" in failed(look(enrolled), "state").fix
+
+
+def test_a_new_node_says_what_comes_next(tmp_path: Path) -> None:
+    findings = look(made(tmp_path))
+    assert findings["settings"].state is State.SOON
+    assert "pratique-node enrol" in findings["settings"].fix
+    for name in ("certificate", "link", "clock"):
+        assert findings[name].state is State.SKIPPED
+    assert "pratique-officer sign" in failed(findings, "officer").fix
+
+
+@pytest.mark.parametrize("folder", [".", "none"])
+def test_no_node_at_all_is_told_once_and_nothing_is_asked(tmp_path: Path, folder: str) -> None:
+    asked: list[str] = []
+    findings = look(NodeHome(tmp_path / folder), passphrase=lambda: asked.append("") or b"")
+    assert "pratique-node init" in failed(findings, "settings").fix
+    assert {findings[name].says for name in CHECKS[2:]} == {"not checked: there is no node yet"}
+    assert not asked
+
+
+def test_a_library_of_another_version_is_named(
+    enrolled: NodeHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(doctor_module.WANTED, "flwr", "9.99.")
+    assert "flwr 1.41" in failed(look(enrolled), "installation").says
+
+
+def test_a_missing_library_is_named(enrolled: NodeHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(doctor_module.WANTED, "no-such-library", "1.")
+    assert "not installed" in failed(look(enrolled), "installation").says
+
+
+@pytest.mark.parametrize(
+    ("free", "state"),
+    [(10 * 2**20, State.FAILED), (2**30, State.SOON), (2**40, State.GOOD)],
+)
+def test_a_disk_that_fills_up_is_told(
+    enrolled: NodeHome, monkeypatch: pytest.MonkeyPatch, free: int, state: State
+) -> None:
+    usage = type("Usage", (), {"free": free})()
+    monkeypatch.setattr(doctor_module.shutil, "disk_usage", lambda _: usage)
+    finding = look(enrolled)["disk"]
+    assert finding.state is state
+    assert bool(finding.fix) is (state is not State.GOOD)
+
+
+def test_a_wrong_passphrase_is_told_and_what_needs_keys_is_skipped(enrolled: NodeHome) -> None:
+    findings = look(enrolled, passphrase=lambda: b"wrong")
+    assert "passphrase" in failed(findings, "keys").says
+    assert findings["link"].state is State.SKIPPED
+    assert findings["data"].state is State.GOOD
+
+
+def test_a_passphrase_that_cannot_be_read_is_told(enrolled: NodeHome) -> None:
+    def nobody() -> bytes:
+        raise KeyFault("The passphrase cannot be used", why="Nobody is there", fix="name a file")
+
+    assert failed(look(enrolled, passphrase=nobody), "keys").fix == "name a file"
+
+
+def test_keys_that_others_may_read_are_told(enrolled: NodeHome) -> None:
+    (enrolled.keys / "identity.sealed").chmod(0o644)
+    finding = look(enrolled)["keys"]
+    assert finding.state is State.FAILED
+    assert finding.fix.startswith("chmod")
+
+
+def test_another_node_s_public_keys_are_told(enrolled: NodeHome) -> None:
+    enrolled.node_keys.write_bytes(node_keys("DK").canonical())
+    findings = look(enrolled)
+    assert findings["keys"].state is State.FAILED
+    assert "another node's" in findings["keys"].says
+
+
+@pytest.mark.parametrize(
+    ("days", "state"), [(0, State.GOOD), (75, State.GOOD), (80, State.SOON), (91, State.FAILED)]
+)
+def test_a_certificate_that_ends_is_told_in_time(
+    enrolled: NodeHome, days: int, state: State
+) -> None:
+    finding = look(enrolled, now=NOW + timedelta(days=days))["certificate"]
+    assert finding.state is state
+    assert bool(finding.fix) is (state is not State.GOOD)
+
+
+def test_a_missing_certificate_is_told(enrolled: NodeHome) -> None:
+    enrolled.certificate.unlink()
+    assert look(enrolled)["certificate"].state is State.FAILED
+
+
+def test_a_link_that_is_down_is_told(enrolled: NodeHome) -> None:
+    fault = LinkFault("The exchange does not answer", why="refused", fix="check the network")
+    used = Exchange(fault=fault)
+    found = failed(look(enrolled, exchange=used), "link")
+    assert found.says == "The exchange does not answer; refused"
+    assert used.closed == 1
+
+
+def test_a_clock_that_is_behind_is_told(enrolled: NodeHome) -> None:
+    used = Exchange(shown=timestamp(NOW + 2 * HOUR))
+    found = failed(look(enrolled, exchange=used), "clock")
+    assert "behind by 120 minutes" in found.says
+    assert "clock" in found.fix
+
+
+def test_a_clock_that_is_ahead_or_a_coordinator_asleep_is_told(enrolled: NodeHome) -> None:
+    found = look(enrolled, now=NOW + timedelta(hours=30))["clock"]
+    assert found.state is State.FAILED
+    assert "coordinator" in found.fix
+
+
+@pytest.mark.parametrize("shown", [None, b"", b"[]", b"{}", b'{"signed": 3}'])
+def test_a_timestamp_that_makes_no_sense_breaks_nothing(
+    enrolled: NodeHome, shown: bytes | None
+) -> None:
+    assert look(enrolled, exchange=Exchange(shown=shown))["clock"].state is State.SKIPPED
+
+
+def test_records_that_cannot_be_read_are_told_with_their_place(enrolled: NodeHome) -> None:
+    data = enrolled.settings().data
+    data.write_text("id,age,sex,disease\np1,abc,F,1\n")
+    assert "line 2" in failed(look(enrolled), "data").says
+    data.unlink()
+    assert failed(look(enrolled), "data").fix
+
+
+def test_a_dictionary_that_is_malformed_is_told(enrolled: NodeHome) -> None:
+    enrolled.settings().dictionary.write_text("features: [")
+    assert "dictionary" in failed(look(enrolled), "data").says
+
+
+def test_officer_s_documents_that_end_are_told(enrolled: NodeHome) -> None:
+    soon = look(enrolled, now=NOW + timedelta(days=6, hours=12))["officer"]
+    assert soon.state is State.SOON
+    assert "renew" in soon.fix
+    assert look(enrolled, now=NOW + timedelta(days=8))["officer"].state is State.FAILED
+
+
+def test_an_officer_who_signed_other_keys_is_told(enrolled: NodeHome, tmp_path: Path) -> None:
+    papers = Papers(tmp_path / "others")
+    papers.desks["DK"].set_node(node_keys("DK"))
+    bundle = papers.desks["DK"].sign(NOW, papers.officers["DK"])
+    (enrolled.officer / "country-DK.json").write_bytes(bundle)
+    found = failed(look(enrolled), "officer")
+    assert "not signed this node's keys" in found.says
+    assert str(enrolled.node_keys) in found.fix
+
+
+@pytest.mark.parametrize(("days", "state"), [(300, State.GOOD), (330, State.SOON)])
+def test_the_end_of_the_countries_signatures_is_told_in_time(
+    enrolled: NodeHome, tmp_path: Path, days: int, state: State
+) -> None:
+    papers = Papers(tmp_path / "federation").begin()
+    papers.now += timedelta(days=days)
+    papers.refresh()
+    enrolled.root.write_bytes(papers.pinned)
+    settings = enrolled.settings()
+    store = DocumentStore(
+        open_database(enrolled.database, MIGRATIONS),
+        country="DK",
+        officer_key=VerifyKey.from_text(settings.officer_key),
+        pinned_root=papers.pinned,
+    )
+    store.sync(papers.store.read, papers.now)
+    found = look(enrolled, now=papers.now)["agreement"]
+    assert found.state is state
+    assert "signed by the countries until 2027-09-01" in found.says
+
+
+def test_a_key_that_cannot_sign_what_the_agreement_asks_is_told(
+    enrolled: NodeHome, tmp_path: Path
+) -> None:
+    papers = Papers(tmp_path / "federation", agreed=agreement(**BOTH)).begin()
+    papers.desks["DK"].set_node(node_keys("DK"))
+    papers.give("DK")
+    enrolled.root.write_bytes(papers.pinned)
+    store = DocumentStore(
+        open_database(enrolled.database, MIGRATIONS),
+        country="DK",
+        officer_key=papers.officers["DK"].public,
+        pinned_root=papers.pinned,
+    )
+    store.sync(papers.store.read, papers.now)
+    found = look(enrolled, now=papers.now)["agreement"]
+    assert found.state is State.FAILED
+    assert "Ed25519 only" in found.says
+    assert "rotate-keys" in found.fix
+
+
+def test_a_running_daemon_tells_what_it_waits_for(enrolled: NodeHome) -> None:
+    desk = Desk(enrolled.socket, lambda *_: {"waiting_for": "idle, connected"})
+    try:
+        found = look(enrolled)["daemon"]
+    finally:
+        desk.close()
+    assert (found.state, found.says) == (State.GOOD, "idle, connected")
+
+
+def test_looking_changes_nothing(enrolled: NodeHome) -> None:
+    def state() -> dict[Path, bytes]:
+        files = (file for file in enrolled.path.rglob("*") if file.is_file())
+        return {file: file.read_bytes() for file in files if "state.db" not in file.name}
+
+    before = state()
+    look(enrolled)
+    assert state() == before
+    assert keyring(enrolled).identity
+
+
+def test_a_finding_is_json() -> None:
+    finding = Finding("disk", State.FAILED, "full", "make room")
+    assert finding.to_json() == {
+        "name": "disk",
+        "state": "failed",
+        "says": "full",
+        "fix": "make room",
+    }
+
+
+def test_metrics_and_health_are_named_where_they_are(enrolled: NodeHome) -> None:
+    assert "observe: 127.0.0.1:9464" in look(enrolled)["observe"].says
+    shown = Shown(CollectorRegistry(), dict, lambda: checks)
+    checks = {"link": Health(good=True, says="connected")}
+    server = HealthServer("127.0.0.1:0", shown)
+    observed(enrolled, server.port)
+    assert look(enrolled)["observe"].state is State.SKIPPED
+    desk = Desk(enrolled.socket, lambda *_: {"waiting_for": "idle, connected"})
+    try:
+        good = look(enrolled)["observe"]
+        assert (good.state, f":{server.port}/metrics" in good.says) == (State.GOOD, True)
+        checks["link"] = Health(good=False, says="down")
+        red = look(enrolled)["observe"]
+        assert (red.state, "link: down" in red.says) == (State.SOON, True)
+        server.close()
+        assert "start the daemon again" in failed(look(enrolled), "observe").fix
+    finally:
+        desk.close()
+
+
+def observed(home: NodeHome, port: int) -> None:
+    """Switch metrics and health on in a node's settings."""
+    with home.settings_file.open("a") as settings:
+        settings.write(f"observe: 127.0.0.1:{port}\n")

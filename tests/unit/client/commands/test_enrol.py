@@ -1,0 +1,179 @@
+"""How a node is let in, and every invitation, certificate and root that it does not take."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.errors import OperationFault
+from keys.certificates import Role, TransportAuthority, peer_of
+from keys.errors import KeyFault
+from protocols.proto.exchange_pb2 import EnrolReply
+from protocols.wire.encoding import digest
+from protocols.wire.invitation import Statement, enrolment_fingerprint
+from tests.support.joining_node import (
+    NOW,
+    ROOT,
+    WEEK,
+    Newcomer,
+    ScriptedExchange,
+    invitation,
+    keyring,
+    made,
+)
+
+FEDERATION = "nordic-heart"
+
+
+@pytest.fixture
+def authority() -> TransportAuthority:
+    return TransportAuthority.create(FEDERATION, NOW)
+
+
+@pytest.fixture
+def newcomer(tmp_path: Path, authority: TransportAuthority) -> Newcomer:
+    return Newcomer(made(tmp_path), ScriptedExchange(authority))
+
+
+def unchanged(newcomer: Newcomer) -> None:
+    assert newcomer.home.settings().enrolment is None
+    assert not newcomer.home.root.exists()
+    assert not newcomer.home.certificate.exists()
+
+
+def test_a_node_is_let_in(newcomer: Newcomer, authority: TransportAuthority) -> None:
+    assert newcomer.enrol(invitation(authority))
+    home, enrolment = newcomer.home, newcomer.home.settings().enrolment
+    assert enrolment is not None
+    assert (enrolment.federation, enrolment.root_digest) == (FEDERATION, digest(ROOT))
+    assert home.root.read_bytes() == ROOT
+    certificate = home.certificate.read_bytes()
+    peer = peer_of(certificate, authority_pem=home.authority.read_bytes(), now=NOW, revoked=())
+    assert (peer.country, peer.role) == ("DK", Role.NODE)
+
+
+def test_the_request_is_made_by_the_invitation_s_certificate_and_the_root_fetched_by_the_own(
+    newcomer: Newcomer, authority: TransportAuthority
+) -> None:
+    asked = invitation(authority)
+    newcomer.enrol(asked)
+    first, second = newcomer.exchange.dialled
+    assert first == asked.certificate.encode()
+    assert second == newcomer.home.certificate.read_bytes()
+    assert newcomer.exchange.closed == 2
+
+
+def test_the_request_states_the_node_s_public_keys(
+    newcomer: Newcomer, authority: TransportAuthority
+) -> None:
+    asked = invitation(authority)
+    newcomer.enrol(asked)
+    (request,) = newcomer.exchange.requests
+    statement = Statement.from_bytes(request.statement)
+    secrets = keyring(newcomer.home)
+    assert statement.identity_key == secrets.identity.public.to_text()
+    assert statement.country == "DK"
+    assert request.token == asked.token_bytes()
+    assert b"PRIVATE" not in request.SerializeToString()
+
+
+def test_the_fingerprint_is_told_before_anything_is_sent(
+    newcomer: Newcomer, authority: TransportAuthority
+) -> None:
+    newcomer.enrol(invitation(authority))
+    (told,), (request,) = newcomer.told, newcomer.exchange.requests
+    assert told.fingerprint == enrolment_fingerprint(request.transport_key, request.statement)
+    assert (told.authority_digest, told.root_digest) == (authority.digest, digest(ROOT))
+
+
+def test_a_request_waits_as_long_as_it_was_told(
+    newcomer: Newcomer, authority: TransportAuthority
+) -> None:
+    newcomer.exchange.statuses = [EnrolReply.PENDING]
+    assert not newcomer.enrol(invitation(authority), wait=3)
+    assert newcomer.slept == [1.0, 1.0, 1.0]
+    assert len({bytes(r.SerializeToString()) for r in newcomer.exchange.requests}) == 1
+    unchanged(newcomer)
+
+
+def test_a_request_that_waited_is_let_in_later(
+    newcomer: Newcomer, authority: TransportAuthority
+) -> None:
+    newcomer.exchange.statuses = [EnrolReply.PENDING, EnrolReply.PENDING, EnrolReply.ADMITTED]
+    asked = invitation(authority)
+    assert not newcomer.enrol(asked)
+    assert newcomer.enrol(asked, wait=5)
+    assert len({bytes(r.SerializeToString()) for r in newcomer.exchange.requests}) == 1
+
+
+def test_a_request_turned_away_changes_nothing(
+    newcomer: Newcomer, authority: TransportAuthority
+) -> None:
+    newcomer.exchange.statuses = [EnrolReply.REFUSED]
+    with pytest.raises(OperationFault, match="turned"):
+        newcomer.enrol(invitation(authority))
+    unchanged(newcomer)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"country": "EE"}, "node of EE"),
+        ({"role": "officer"}, "officer of DK"),
+        ({"expires": NOW}, "expired"),
+        ({"expires": NOW - WEEK}, "expired"),
+        ({"authority_digest": digest(b"another")}, "transport authority"),
+        ({"root_digest": None}, "root"),
+    ],
+    ids=["another country", "an officer's", "just expired", "expired", "authority", "no root"],
+)
+def test_an_invitation_of_no_use_is_not_used(
+    newcomer: Newcomer, authority: TransportAuthority, changes: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(OperationFault) as fault:
+        newcomer.enrol(invitation(authority, **changes))
+    assert why in f"{fault.value.what} {fault.value.why}"
+    assert "invitation" in fault.value.fix
+    assert newcomer.exchange.requests == []
+    assert newcomer.told == []
+    unchanged(newcomer)
+
+
+@pytest.mark.parametrize(
+    ("country", "role"), [("EE", Role.NODE), ("DK", Role.OFFICER)], ids=["country", "role"]
+)
+def test_a_certificate_of_somebody_else_is_not_kept(
+    newcomer: Newcomer, authority: TransportAuthority, country: str, role: Role
+) -> None:
+    newcomer.exchange.country, newcomer.exchange.role = country, role
+    with pytest.raises(OperationFault, match="not this node's"):
+        newcomer.enrol(invitation(authority))
+    unchanged(newcomer)
+
+
+def test_a_certificate_of_another_authority_is_not_kept(
+    newcomer: Newcomer, authority: TransportAuthority
+) -> None:
+    newcomer.exchange.authority = TransportAuthority.create(FEDERATION, NOW)
+    with pytest.raises(KeyFault, match="refused"):
+        newcomer.enrol(invitation(authority))
+    unchanged(newcomer)
+
+
+@pytest.mark.parametrize("root", [None, b"", b"another root"])
+def test_a_root_that_is_not_the_invitation_s_is_not_kept(
+    newcomer: Newcomer, authority: TransportAuthority, root: bytes | None
+) -> None:
+    newcomer.exchange.root = root
+    with pytest.raises(OperationFault, match="another root"):
+        newcomer.enrol(invitation(authority))
+    unchanged(newcomer)
+
+
+def test_a_clock_that_runs_ahead_meets_an_expired_invitation(
+    newcomer: Newcomer, authority: TransportAuthority
+) -> None:
+    newcomer.clock = lambda: NOW + WEEK + timedelta(seconds=1)
+    with pytest.raises(OperationFault, match="cannot be used"):
+        newcomer.enrol(invitation(authority))

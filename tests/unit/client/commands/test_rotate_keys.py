@@ -1,0 +1,83 @@
+"""`pratique-node rotate-keys`, and what the doctor says while the new keys wait."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from client.cli import app
+from client.commands.doctor import Doctor, State
+from client.commands.rotate_keys import rotate_keys
+from client.credentials.identity_keys import Identities
+from client.home import NodeHome
+from governance.documents.permit import NodeKeys
+from keys.composite import read_identity
+from keys.errors import PratiqueError
+from keys.store import KeyStore
+from tests.support.documents import Papers, node_keys
+from tests.support.joining_node import NOW, made
+from tests.support.keystore import PASSPHRASE, reopen
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> NodeHome:
+    return made(tmp_path)
+
+
+def keys_of(home: NodeHome) -> NodeKeys:
+    return NodeKeys.from_canonical(home.node_keys.read_bytes())
+
+
+def test_the_command_shows_what_the_officer_compares(home: NodeHome, tmp_path: Path) -> None:
+    file, before = tmp_path / "passphrase", keys_of(home)
+    file.touch(0o600)
+    file.write_bytes(PASSPHRASE)
+    said = CliRunner().invoke(
+        app, ["rotate-keys", "--home", str(home.path), "--passphrase-file", str(file)]
+    )
+    assert said.exit_code == 0, said.output
+    after = keys_of(home)
+    assert read_identity(after.identity_key).fingerprint in said.output
+    assert str(home.node_keys) in said.output
+    assert after.succession is not None
+    assert after.succession.former == before.identity_key
+    assert after.log_key == before.log_key
+
+
+def test_the_key_in_use_stays_in_use(home: NodeHome) -> None:
+    before = keys_of(home).identity_key
+    rotate_keys(home, reopen(home.keys), datetime.now(UTC))
+    assert Identities(reopen(home.keys)).present.public.to_text() == before
+
+
+def test_keys_without_a_former_one_are_written_as_they_always_were() -> None:
+    assert b"succession" not in node_keys("DK").canonical()
+
+
+def test_a_store_that_cannot_be_written_leaves_the_file(
+    home: NodeHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise PratiqueError("The disk is full")
+
+    before = home.node_keys.read_bytes()
+    monkeypatch.setattr(KeyStore, "put", full)
+    with pytest.raises(PratiqueError, match="full"):
+        rotate_keys(home, reopen(home.keys), NOW)
+    assert home.node_keys.read_bytes() == before
+
+
+def test_the_doctor_waits_for_the_officer_and_finds_no_fault(
+    home: NodeHome, tmp_path: Path
+) -> None:
+    papers = Papers(tmp_path / "papers")
+    papers.desks["DK"].set_node(keys_of(home))
+    bundle = papers.desks["DK"].sign(NOW, papers.officers["DK"])
+    (home.officer / "country-DK.json").write_bytes(bundle)
+    rotate_keys(home, reopen(home.keys), NOW)
+    looked = Doctor(home=home, passphrase=lambda: PASSPHRASE, dial=None, clock=lambda: NOW)  # type: ignore[arg-type]
+    found = {finding.name: finding for finding in looked.findings()}
+    assert found["keys"].state is State.GOOD
+    assert found["officer"].state is State.SOON
+    assert "new keys" in found["officer"].says

@@ -1,0 +1,247 @@
+"""A running node renews by itself, says when it cannot, and comes back by a new invitation."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from client.commands.enrol import Candidate
+from client.credentials.certificate_renewal import (
+    PAUSE,
+    Renewal,
+    credentials,
+    kept_pair,
+)
+from client.errors import OperationFault
+from client.home import NodeHome
+from client.state.tables import MIGRATIONS
+from governance.audit.log import AuditLog
+from governance.budget.ledger import Ledger
+from governance.documents.permit import NodeKeys
+from governance.runtime.database import open_database
+from keys.certificates import Role
+from keys.renewal import serial_of
+from keys.store import KeyStore
+from keys.succession import BEFORE_THE_END, NOTICE
+from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest
+from protocols.wire.encoding import digest
+from server.membership.certificates import SETTLING
+from server.membership.transport_authority import Transport
+from server.state.tables import MIGRATIONS as SERVER_MIGRATIONS
+from tests.support.enrolling import desk_of
+from tests.support.joining_node import (
+    NOW,
+    ROOT,
+    keyring,
+    made,
+)
+from tests.support.keystore import PASSPHRASE, cheap_store, reopen
+from tests.support.ledger_and_log import (
+    STUDY,
+    event,
+    release,
+    run_id,
+    terms,
+)
+from tests.support.long_lived_parties import DirectLink
+
+DAY = timedelta(days=1)
+
+
+class Desk(DirectLink):
+    """The exchange as an enrolling node dials it."""
+
+    root: bytes = ROOT
+
+    def enrol(self, request: EnrolRequest) -> EnrolReply:
+        reply = self.desk.enrol("DK", request, self.clock())
+        if reply.status == EnrolReply.PENDING:
+            self.desk.admit(reply.fingerprint, self.clock())
+        return self.desk.enrol("DK", request, self.clock())
+
+    def fetch(self, path: str) -> bytes | None:
+        return self.root
+
+    def close(self) -> None:
+        return None
+
+
+class Life:
+    """A node's home over the years, its exchange, and a clock for both."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now, self.home = NOW, made(folder)
+        (folder / "exchange").mkdir()
+        store = cheap_store(folder / "exchange" / "keys")
+        self.transport = Transport.create(
+            folder / "exchange", ("localhost",), store, federation="nordic-heart", now=NOW
+        )
+        engine = open_database(folder / "exchange" / "state.db", SERVER_MIGRATIONS)
+        self.link = Desk(desk_of(engine, self.transport), self.transport, self.clock)
+
+    def clock(self) -> datetime:
+        return self.now
+
+    def pass_by(self, days: float) -> None:
+        """Let time pass; the coordinator tends what is its own."""
+        self.now += days * DAY
+        self.transport.tend(self.now)
+
+    def enrol(self, **changed: str | None) -> "Life":
+        store = reopen(self.home.keys)
+        candidate = Candidate(
+            home=self.home,
+            settings=self.home.settings(),
+            pair=kept_pair(self.home, store),
+            keys=NodeKeys.from_canonical(self.home.node_keys.read_bytes()),
+            dial=lambda *_: self.link,
+            clock=self.clock,
+        )
+        asked = self.link.desk.invite(
+            "DK", Role.NODE, exchange="x:1", root_digest=digest(ROOT), now=self.now
+        )
+        assert candidate.enrol(asked.model_copy(update=changed), wait=0, tell=lambda _: None)
+        return self.start()
+
+    def start(self) -> "Life":
+        shown = credentials(self.home, reopen(self.home.keys), self.clock).presented()
+        self.link.present(authority=shown.authority, key=shown.key, certificate=shown.certificate)
+        return self
+
+    def renewal(self, share: float = 0.0) -> Renewal:
+        held = credentials(self.home, reopen(self.home.keys), self.clock, share)
+        return Renewal(self.home, held, self.link, self.clock)
+
+
+@pytest.fixture
+def life(tmp_path: Path) -> Life:
+    return Life(tmp_path).enrol()
+
+
+def pinned(home: NodeHome) -> str:
+    enrolment = home.settings().enrolment
+    assert enrolment is not None
+    return enrolment.authority_digest
+
+
+def test_it_renews_when_it_is_time_and_shows_the_new_one_at_once(life: Life) -> None:
+    renewal, before = life.renewal(), life.link.certificate
+    for _ in range(59):
+        life.pass_by(1)
+        renewal.tend()
+    assert life.link.certificate == before
+    life.pass_by(1.1)
+    renewal.tend()
+    assert life.link.certificate == life.home.certificate.read_bytes() != before
+    life.link.call()
+    renewal.tend()
+    assert len(life.link.presented) == 2
+
+
+def test_what_goes_wrong_is_tried_again_later_and_holds_nothing_up(
+    life: Life, caplog: pytest.LogCaptureFixture
+) -> None:
+    renewal, asked = life.renewal(), []
+    inner, life.link.lost = life.link.renew, True
+    life.link.renew = lambda request: (asked.append(request), inner(request))[1]  # type: ignore[method-assign]
+    life.pass_by(61)
+    for _ in range(20):
+        renewal.tend()
+    assert len(asked) == 1
+    life.now += PAUSE
+    renewal.tend()
+    assert len(asked) == 2
+    assert asked[0].public_key == asked[1].public_key
+    assert "certificate not renewed" in caplog.text
+    life.link.call()
+    life.link.lost = False
+    life.now += PAUSE
+    renewal.tend()
+    life.link.call()
+    assert renewal.ended() == ""
+
+
+def test_it_says_that_it_has_ended_and_what_to_do(life: Life) -> None:
+    renewal = life.renewal()
+    life.now += 89 * DAY
+    assert renewal.ended() == ""
+    life.now += 2 * DAY
+    assert "new invitation" in renewal.ended()
+    renewal.tend()  # an ended certificate is not asked with in vain, nor does it end the daemon
+
+
+def test_the_pinned_digest_follows_the_authority(life: Life) -> None:
+    first = life.transport.in_force(life.now)
+    assert pinned(life.home) == first.digest
+    life.pass_by((first.ends - BEFORE_THE_END - life.now) / DAY)
+    life.enrol()
+    renewal = life.renewal()
+    for _ in range(int((NOTICE + 100 * DAY) / DAY)):
+        life.pass_by(1)
+        renewal.tend()
+        life.link.call()
+    second = life.transport.in_force(life.now)
+    assert second.digest != first.digest
+    assert pinned(life.home) == second.digest
+    settings = life.home.settings()
+    assert settings.enrolment is not None
+    assert settings.enrolment.root_digest == digest(ROOT)
+
+
+def books(home: NodeHome) -> tuple[int, bytes, list[bytes]]:
+    """What the node's database holds: micro-units spent, the log's checkpoint and lines."""
+    engine = open_database(home.database, MIGRATIONS)
+    log = AuditLog(engine, "pratique/dk/node", keyring(home).log)
+    spent = Ledger(engine).view(terms(10**9)).spent_micro
+    return spent, log.checkpoint(), list(log.export(log.size()))
+
+
+def secrets(home: NodeHome) -> dict[str, bytes]:
+    store = reopen(home.keys)
+    return {name: store.get(name) for name in store.names()}
+
+
+def test_a_node_that_was_off_for_months_comes_back_with_everything_it_had(life: Life) -> None:
+    engine = open_database(life.home.database, MIGRATIONS)
+    log = AuditLog(engine, "pratique/dk/node", keyring(life.home).log)
+    for number in range(3):
+        log.append(event(number))
+    Ledger(engine).reserve(
+        terms(10**9), study=STUDY, run=run_id(1), mechanisms=[release()], now=NOW
+    )
+    before, keys, settings = books(life.home), secrets(life.home), life.home.settings()
+    old = life.link.certificate
+    life.pass_by(200)
+    with pytest.raises(Exception, match="ended on"):
+        life.start()
+    life.enrol().link.call()
+    assert books(life.home) == before
+    assert before[0] > 0
+    changed = {name for name, secret in secrets(life.home).items() if keys[name] != secret}
+    assert changed == {"transport"}
+    assert life.home.settings() == settings
+    assert serial_of(life.home.certificate.read_bytes()) != serial_of(old)
+
+
+def test_it_comes_back_to_its_own_federation_and_root_only(life: Life) -> None:
+    before = (life.home.settings(), life.home.certificate.read_bytes(), life.home.root.read_bytes())
+    for changed, why in (
+        ({"federation": "south-sea"}, "belongs to nordic-heart"),
+        ({"root_digest": digest(b"another")}, "another root of documents"),
+    ):
+        with pytest.raises(OperationFault) as caught:
+            life.enrol(**changed)
+        assert why in caught.value.why
+    after = (life.home.settings(), life.home.certificate.read_bytes(), life.home.root.read_bytes())
+    assert after == before
+
+
+def test_a_revoked_node_comes_back_with_another_key(life: Life) -> None:
+    key = KeyStore.open(life.home.keys, PASSPHRASE).get("transport")
+    life.link.desk.revoke("DK", Role.NODE, life.now)
+    with pytest.raises(Exception, match="refused"):
+        life.link.call()
+    life.enrol().link.call()
+    assert KeyStore.open(life.home.keys, PASSPHRASE).get("transport") != key
+    life.now += SETTLING
+    life.link.call()

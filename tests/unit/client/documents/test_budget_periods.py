@@ -1,0 +1,79 @@
+"""An amendment that dates its budget periods back opens no budget early, at any node's ledger."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from client.documents.budget_periods import Grids
+from governance.budget.ledger import period_of
+from governance.documents.agreement import Agreement
+from protocols.errors import ReasonCode
+from tests.support.documents import DAY, NOW, agreement, agreement_fields
+from tests.support.node_federation import Federation, code_of, last_refusal
+
+YEAR, HOUR = 365, timedelta(hours=1)
+AGREED = agreement()
+
+
+def dated(effective: datetime, days: int = YEAR) -> Agreement:
+    budget = agreement_fields()["budget"][0] | {"period_days": days}
+    return AGREED.model_copy(
+        update={"effective": effective, "budget": agreement(budget=[budget]).budget}
+    )
+
+
+def test_the_first_periods_are_known_from_the_beginning() -> None:
+    assert Grids().seeing(AGREED, NOW).since("patients") is None
+    assert Grids().since("patients") is None
+
+
+@pytest.mark.parametrize("other", [dated(NOW - 370 * DAY), dated(AGREED.effective, 200)])
+def test_others_are_known_since_they_were_seen(other: Agreement) -> None:
+    grids = Grids().seeing(AGREED, NOW).seeing(other, NOW + DAY)
+    assert grids.since("patients") == NOW + DAY
+    assert grids.seeing(other, NOW + 9 * DAY) == grids
+
+
+def test_signing_the_same_again_moves_nothing() -> None:
+    grids = Grids().seeing(AGREED, NOW)
+    again = AGREED.model_copy(update={"title": "The same terms of budget"})
+    assert grids.seeing(again, NOW + DAY).since("patients") is None
+
+
+def test_a_register_that_left_and_comes_back_is_no_new_one() -> None:
+    grids = Grids().seeing(AGREED, NOW)
+    without = AGREED.model_copy(update={"budget": ()})
+    back = grids.seeing(without, NOW + DAY).seeing(dated(NOW - 370 * DAY), NOW + 2 * DAY)
+    assert back.since("patients") == NOW + 2 * DAY
+
+
+@pytest.mark.parametrize("behind", [timedelta(hours=1), 30 * DAY, 364 * DAY])
+def test_a_boundary_from_before_it_was_known_ends_nothing(behind: timedelta) -> None:
+    effective = NOW - YEAR * DAY - behind
+    for days in (0, 1, 2, 200, YEAR - 1):
+        now = NOW + days * DAY
+        assert period_of(effective, YEAR, now, known=NOW).since == now - YEAR * DAY
+    after = period_of(effective, YEAR, NOW + (YEAR + 1) * DAY, known=NOW)
+    assert after.since == after.start
+
+
+def test_at_the_gate_what_was_spent_still_counts(tmp_path: Path) -> None:
+    """A quorum dates the agreement back by a year and an hour, just after a run was charged."""
+    budget = agreement_fields()["budget"][0] | {"epsilon": 0.9}
+    federation = Federation(tmp_path / "federation", changes={"budget": [budget]})
+    federation.sync()
+    study = federation.approved(id="the-first")
+    federation.ready(study).sum(1, "histogram")
+    papers = federation.papers
+    spent = federation.nodes["DK"].ledger.entries()[0].created
+    papers.now = spent + timedelta(hours=2)
+    amended = papers.agreed.model_copy(update={"effective": papers.now - (YEAR * DAY + HOUR)})
+    papers.store.draft(amended, papers.now)
+    papers.sign("EE", "NO", "PT")
+    papers.publish()
+    papers.agreed = amended
+    federation.sync()
+    second = federation.approved(id="the-second")
+    reply = federation.nodes["DK"].handle(federation.run(second).request("bundle", "DK"))
+    assert code_of(reply) is ReasonCode.BUDGET, last_refusal(federation.nodes["DK"])

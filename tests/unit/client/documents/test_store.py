@@ -1,0 +1,209 @@
+"""The mirror: verified anew at each use, never older than what was seen before."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from threading import Event
+
+import pytest
+
+from client.documents.store import OWN, DocumentStore
+from client.state.tables import documents
+from governance.documents.study import Study
+from governance.errors import DocumentFault
+from governance.runtime.database import transaction
+from keys.identity import SigningKey
+from protocols.wire.channel import LinkFault
+from tests.support.documents import DAY, withdrawal
+from tests.support.node_federation import Federation
+
+
+def held_path(store: DocumentStore, ending: str) -> str:
+    return next(path for path in store._files() if path.endswith(ending))
+
+
+def tamper(store: DocumentStore, path: str, content: bytes) -> None:
+    chosen = documents.update().where(documents.c.path == path)
+    with transaction(store._engine) as connection:
+        connection.execute(chosen.values(bytes=content))
+
+
+def test_the_mirror_serves_while_the_link_is_down(federation: Federation, study: Study) -> None:
+    node = federation.restart("DK", fetch=lambda _: None)
+    held = node.documents.held(federation.clock())
+    assert held.view.study(study.digest) == study
+    assert held.own.permit(study.digest) is not None
+
+
+def test_a_sync_that_fails_changes_nothing(federation: Federation) -> None:
+    node = federation.nodes["DK"]
+    before = node.documents._files()
+
+    def broken(path: str) -> bytes | None:
+        if path.endswith("timestamp.json"):
+            return federation.papers.store.read(path)
+        raise LinkFault("The exchange does not answer", passing=True)
+
+    federation.hand_over("EE")
+    with pytest.raises(LinkFault):
+        node.documents.sync(broken, federation.clock())
+    assert node.documents._files() == before
+    node.documents.held(federation.clock())
+
+
+def test_an_older_state_of_the_exchange_is_refused(federation: Federation) -> None:
+    node = federation.nodes["DK"]
+    old = federation.papers.snapshot_of_store()
+    federation.hand_over("EE")
+    node.sync()
+    with pytest.raises(DocumentFault, match="cannot be trusted"):
+        node.documents.sync(old.get, federation.clock())
+
+
+def test_what_was_seen_survives_a_restart(federation: Federation) -> None:
+    old = federation.papers.snapshot_of_store()
+    federation.hand_over("EE")
+    federation.nodes["DK"].sync()
+    node = federation.restart("DK")
+    with pytest.raises(DocumentFault):
+        node.documents.sync(old.get, federation.clock())
+
+
+def test_a_changed_file_in_the_mirror_is_found_at_its_next_use(federation: Federation) -> None:
+    store = federation.nodes["DK"].documents
+    path = held_path(store, "agreement.json")
+    tamper(store, path, store._files()[path].replace(b"heart", b"Heart"))
+    with pytest.raises(DocumentFault):
+        store.view(federation.clock())
+
+
+def test_a_changed_bundle_of_the_own_officer_is_found(federation: Federation) -> None:
+    store = federation.nodes["DK"].documents
+    tamper(store, OWN, store._files()[OWN].replace(b"In the interest", b"In the Interest"))
+    with pytest.raises(DocumentFault):
+        store.own(federation.clock())
+
+
+def test_own_documents_signed_by_another_key_are_refused(federation: Federation) -> None:
+    node = federation.nodes["DK"]
+    bundle = federation.papers.desks["DK"].sign(federation.clock(), SigningKey.generate())
+    with pytest.raises(DocumentFault, match="pinned"):
+        node.documents.deliver(bundle, federation.clock())
+
+
+def test_another_country_s_documents_are_refused(federation: Federation) -> None:
+    bundle = federation.papers.desks["EE"].bundle() or b""
+    with pytest.raises(DocumentFault, match="EE"):
+        federation.nodes["DK"].documents.deliver(bundle, federation.clock())
+
+
+def test_an_older_bundle_is_refused(federation: Federation, study: Study) -> None:
+    """A permit that was withdrawn does not come back with the bundle of yesterday."""
+    old = federation.papers.desks["DK"].bundle() or b""
+    federation.withdraw("DK", study)
+    store = federation.nodes["DK"].documents
+    with pytest.raises(DocumentFault, match="seen before"):
+        store.deliver(old, federation.clock())
+    assert store.own(federation.clock()).withdrawal(study.digest)
+
+
+def test_the_same_bundle_again_changes_nothing(federation: Federation) -> None:
+    store = federation.nodes["DK"].documents
+    bundle = federation.papers.desks["DK"].bundle() or b""
+    assert (
+        store.deliver(bundle, federation.clock()).version == store.own(federation.clock()).version
+    )
+
+
+def test_two_contents_under_one_version_are_refused(federation: Federation, study: Study) -> None:
+    desk = federation.papers.desks["DK"]
+    twin = federation.folder / "twin"
+    shutil.copytree(desk._directory, twin)
+    federation.withdraw("DK", study)
+    other = type(desk)(twin, "DK")
+    other.set_policy(None)
+    bundle = other.sign(federation.clock() + timedelta(seconds=1), federation.papers.officers["DK"])
+    with pytest.raises(DocumentFault, match="carry version"):
+        federation.nodes["DK"].documents.deliver(bundle, federation.clock() + timedelta(seconds=1))
+
+
+def test_a_bundle_that_is_none_is_refused(federation: Federation) -> None:
+    for content in (b"", b"{}", b"\xff", b'{"kind":"country-bundle"}'):
+        with pytest.raises(DocumentFault):
+            federation.nodes["DK"].documents.deliver(content, federation.clock())
+
+
+def test_the_clock_never_falls_below_the_latest_signed_time(federation: Federation) -> None:
+    store = federation.nodes["DK"].documents
+    latest = store.latest_signed()
+    assert latest is not None
+    assert store.not_before(latest - 30 * DAY) == latest
+    assert store.not_before(latest + DAY) == latest + DAY
+
+
+def test_a_delivery_moves_the_latest_signed_time(federation: Federation) -> None:
+    federation.papers.now += timedelta(hours=3)
+    federation.hand_over("DK")
+    latest = federation.nodes["DK"].documents.latest_signed()
+    assert latest == federation.clock()
+
+
+def test_a_node_without_a_root_trusts_nothing(federation: Federation) -> None:
+    node = federation.restart("DK", pinned_root=None)
+    with pytest.raises(DocumentFault, match="federation"):
+        node.documents.view(federation.clock())
+
+
+def test_a_node_without_its_officer_s_documents_says_what_to_do(federation: Federation) -> None:
+    node = federation.nodes["DK"]
+    with transaction(node._engine) as connection:
+        connection.execute(documents.delete().where(documents.c.path == OWN))
+    with pytest.raises(DocumentFault) as fault:
+        node.documents.held(federation.clock())
+    assert "pratique-node accept" in fault.value.fix
+
+
+def test_versions_name_the_own_country_as_its_officer_gave_it(federation: Federation) -> None:
+    desk = federation.papers.desks["DK"]
+    bundle = desk.sign(federation.clock(), federation.papers.officers["DK"])
+    node = federation.nodes["DK"]
+    node.deliver(bundle)
+    assert node.documents.held(federation.clock()).versions.countries["DK"] == desk.version
+
+
+def test_what_must_not_be_believed_is_logged_once(
+    federation: Federation, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = federation.nodes["DK"].documents
+    for told in (("a permit in targets",), ("a permit in targets",), (), ("a permit in targets",)):
+        store._report(told)
+    assert [record.why for record in caplog.records if record.name == "pratique.documents"] == [
+        "a permit in targets"
+    ] * 2
+
+
+def test_an_exchange_that_drips_holds_no_withdrawal_up(
+    federation: Federation, study: Study
+) -> None:
+    """However long it takes over a file, the own officer's no counts at once, and stays."""
+    store, desk = federation.nodes["DK"].documents, federation.papers.desks["DK"]
+    shown, asked, go_on = federation.papers.snapshot_of_store(), Event(), Event()
+
+    def dripping(path: str) -> bytes | None:
+        asked.set()
+        assert go_on.wait(60)
+        return shown.get(path)
+
+    with ThreadPoolExecutor(2) as pool:
+        syncing = pool.submit(store.sync, dripping, federation.clock())
+        assert asked.wait(60)
+        desk.withdraw(withdrawal(study))
+        bundle = desk.sign(federation.papers.now, federation.papers.officers["DK"])
+        delivering = pool.submit(store.deliver, bundle, federation.clock())
+        try:
+            assert delivering.result(10).withdrawal(study.digest)
+        finally:
+            go_on.set()
+        syncing.result(60)
+    assert store.own(federation.clock()).withdrawal(study.digest)
+    assert store._floor().countries["DK"] == delivering.result().version

@@ -1,0 +1,20 @@
+from client.records.quality_report import ColumnQuality, QualityReport
+
+
+def test_the_report_says_what_was_read_and_how_it_is_filled() -> None:
+    report = QualityReport(
+        rows=10,
+        opted_out=2,
+        unknown_opt_outs=("x", "y"),
+        columns=(ColumnQuality("age", 3, below=1, above=0), ColumnQuality("ill", 0)),
+    )
+    assert report.lines() == (
+        "10 patients read, 2 left out because they opted out",
+        "2 opted-out ids are not in the data: check them",
+        "age: 3 of 8 missing; 1 below and 0 above its bounds (clipped when used)",
+        "ill: 0 of 8 missing",
+    )
+
+
+def test_without_unknown_ids_nothing_is_said_of_them() -> None:
+    assert len(QualityReport(1, 0, (), ()).lines()) == 1

@@ -1,0 +1,150 @@
+"""One reply for each place of a run, the same bytes for the same request."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert
+from sqlalchemy.exc import IntegrityError
+
+from client.state.reply_journal import Journal, Place, phase_name
+from client.state.tables import runs
+from governance.runtime.database import LARGEST_IDLE_LOG, transaction
+from protocols.errors import ReasonCode, Refusal
+from protocols.proto.round_pb2 import PHASE_ANSWER, PHASE_BUNDLE, PHASE_CONTRIBUTE
+from tests.support.ledger_and_log import node_state
+
+NOW = datetime(2026, 9, 1, tzinfo=UTC)
+PLACE = Place("ab" * 16, 3, "contribute")
+
+
+def written(folder: Path, place: Place = PLACE, asked: bytes = b"asked") -> Journal:
+    engine = node_state(folder)
+    made = Journal(engine)
+    with transaction(engine) as connection:
+        made.write(place, asked, context=b"c" * 32, reply=b"said", now=NOW, connection=connection)
+    return made
+
+
+def test_a_free_place_has_no_reply(tmp_path: Path) -> None:
+    assert Journal(node_state(tmp_path)).repeated(PLACE, b"asked") is None
+
+
+def test_the_same_request_gets_the_same_bytes(tmp_path: Path) -> None:
+    assert written(tmp_path).repeated(PLACE, b"asked") == b"said"
+
+
+@pytest.mark.parametrize("asked", [b"", b"aske", b"asked ", b"ASKED"])
+def test_any_other_request_is_refused(tmp_path: Path, asked: bytes) -> None:
+    with pytest.raises(Refusal) as refusal:
+        written(tmp_path).repeated(PLACE, asked)
+    assert refusal.value.code is ReasonCode.STALE
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Place("cd" * 16, 3, "contribute"),
+        Place("ab" * 16, 4, "contribute"),
+        Place("ab" * 16, 3, "answer"),
+    ],
+)
+def test_places_do_not_mix(tmp_path: Path, other: Place) -> None:
+    assert written(tmp_path).repeated(other, b"asked") is None
+
+
+def forgotten(made: Journal, run: str, before: int | None = None) -> None:
+    with transaction(made._engine) as connection:
+        made.forget(run, connection, before=before)
+
+
+def test_a_reply_that_was_given_up_is_refused_and_its_place_stays_taken(tmp_path: Path) -> None:
+    made = written(tmp_path)
+    forgotten(made, PLACE.run)
+    for asked in (b"asked", b"other"):
+        with pytest.raises(Refusal) as refusal:
+            made.repeated(PLACE, asked)
+        assert refusal.value.code is ReasonCode.STALE
+    with pytest.raises(IntegrityError), transaction(made._engine) as connection:
+        made.write(PLACE, b"asked", context=b"c", reply=b"r", now=NOW, connection=connection)
+    assert made.context(PLACE) == b"c" * 32
+
+
+def test_only_earlier_rounds_of_the_run_are_given_up(tmp_path: Path) -> None:
+    made = written(tmp_path)
+    other = Place("cd" * 16, 1, "contribute")
+    with transaction(made._engine) as connection:
+        made.write(other, b"asked", context=b"c", reply=b"said", now=NOW, connection=connection)
+    forgotten(made, PLACE.run, before=PLACE.round)
+    assert made.repeated(PLACE, b"asked") == b"said"
+    forgotten(made, PLACE.run, before=PLACE.round + 1)
+    with pytest.raises(Refusal):
+        made.repeated(PLACE, b"asked")
+    assert made.repeated(other, b"asked") == b"said"
+
+
+def test_replies_of_runs_that_ended_long_ago_are_given_up(tmp_path: Path) -> None:
+    made = written(tmp_path)
+    ended = {"run_id": PLACE.run, "study": "s", "created": NOW, "ended": NOW}
+    with transaction(made._engine) as connection:
+        connection.execute(insert(runs).values(ended))
+    made.forget_ended(NOW)
+    assert made.repeated(PLACE, b"asked") == b"said"
+    made.forget_ended(NOW + timedelta(microseconds=1))
+    with pytest.raises(Refusal):
+        made.repeated(PLACE, b"asked")
+
+
+def test_five_hundred_rounds_leave_a_file_of_a_few(tmp_path: Path) -> None:
+    """Each reply is of 100 kB; what is kept of a round afterwards is a few hundred bytes."""
+    made = Journal(node_state(tmp_path))
+    for number in range(1, 501):
+        place = Place(PLACE.run, number, "contribute")
+        with transaction(made._engine) as connection:
+            made.write(
+                place, b"asked", context=b"c", reply=bytes(100_000), now=NOW, connection=connection
+            )
+            made.forget(place.run, connection, before=number - 1)
+    sizes = {file.name: file.stat().st_size for file in tmp_path.iterdir()}
+    assert sizes["state.db"] < 2_000_000
+    assert sizes["state.db-wal"] < 2 * LARGEST_IDLE_LOG
+
+
+def test_a_place_is_written_once(tmp_path: Path) -> None:
+    made = written(tmp_path)
+    with pytest.raises(IntegrityError), transaction(made._engine) as connection:
+        made.write(PLACE, b"x", context=b"c", reply=b"other", now=NOW, connection=connection)
+    assert made.repeated(PLACE, b"asked") == b"said"
+
+
+def test_nothing_lasts_that_its_transaction_did_not_commit(tmp_path: Path) -> None:
+    engine = node_state(tmp_path)
+    made = Journal(engine)
+
+    def broken() -> None:
+        with transaction(engine) as connection:
+            made.write(PLACE, b"x", context=b"c", reply=b"r", now=NOW, connection=connection)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken()
+    assert made.repeated(PLACE, b"x") is None
+
+
+def test_the_context_of_a_reply_is_kept(tmp_path: Path) -> None:
+    made = written(tmp_path)
+    assert made.context(PLACE) == b"c" * 32
+    assert made.context(Place("ab" * 16, 9, "contribute")) is None
+
+
+def test_the_last_reply_of_a_run_tells_when_it_spoke(tmp_path: Path) -> None:
+    made = written(tmp_path)
+
+    with transaction(made._engine) as connection:
+        assert made.latest("ab" * 16, connection) == NOW
+        assert made.latest("cd" * 16, connection) is None
+
+
+def test_phases_are_named_as_people_read_them() -> None:
+    phases = [PHASE_BUNDLE, PHASE_CONTRIBUTE, PHASE_ANSWER]
+    assert [phase_name(phase) for phase in phases] == ["bundle", "contribute", "answer"]

@@ -1,0 +1,223 @@
+"""What a node erases by itself: a fault with one run keeps no other one's secrets."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, select, update
+
+from client.node import Node
+from client.state.log_head import HighWater
+from client.state.run_expiry import UNREADABLE
+from client.state.runs import RunBook, _associated
+from client.state.tables import runs
+from governance.documents.study import Study
+from governance.errors import StorageFault
+from governance.runtime.database import transaction
+from keys.sealing import seal
+from protocols.errors import ReasonCode
+from tests.support.node_federation import (
+    Federation,
+    Run,
+    code_of,
+    last_refusal,
+)
+
+QUIET = timedelta(days=1, hours=12)
+Damage = Callable[[Node, Run], None]
+
+
+def write(node: Node, run: Run, state: bytes) -> None:
+    with transaction(node._engine) as connection:
+        connection.execute(update(runs).where(runs.c.run_id == run.id).values(state=state))
+
+
+def changed(node: Node, run: Run) -> None:
+    """A bit of the sealed state fell over."""
+    sealed = bytearray(sealed_of(node, run))
+    sealed[-1] ^= 1
+    write(node, run, bytes(sealed))
+
+
+def cut(node: Node, run: Run) -> None:
+    write(node, run, b"short")
+
+
+def of_another_release(node: Node, run: Run) -> None:
+    record = node.runs.live(run.id)
+    with transaction(node._engine) as connection:
+        node.runs.replace(replace(record, state=b'{"run":"AA==","old_field":1}'), connection)
+
+
+def without_fields(node: Node, run: Run) -> None:
+    study = node.runs.live(run.id).study
+    associated = _associated(run.id, study)
+    write(node, run, seal(node.runs._key_of(run.id), b"{}", associated))
+
+
+UNREADABLES = [changed, cut, of_another_release, without_fields]
+
+
+def sealed_of(node: Node, run: Run) -> bytes:
+    query = select(runs.c.state).where(runs.c.run_id == run.id)
+    with transaction(node._engine) as connection:
+        found: bytes = connection.execute(query).scalar_one()
+    return found
+
+
+def round_of(node: Node, run: Run) -> Any:
+    return json.loads(node.runs.live(run.id).state)["open_round"]
+
+
+def live(node: Node) -> set[str]:
+    return {one.run for one in node.runs.summaries(live=True)}
+
+
+def ends(node: Node) -> list[dict[str, Any]]:
+    entries = [json.loads(line)["entry"] for line in node.log_entries()["entries"]]
+    return [entry for entry in entries if entry["kind"] == "run-ended"]
+
+
+class Two:
+    """DK in two runs: it owes an answer in `open`; `other` was begun later, and comes first."""
+
+    def __init__(self, federation: Federation, study: Study) -> None:
+        self.federation, self.node = federation, federation.nodes["DK"]
+        self.study, self.open = study, federation.ready(study)
+        self.round = self.open.contributed(1, "histogram")
+        federation.papers.now += timedelta(minutes=5)
+        self.other = federation.ready(federation.approved(id="another-study"))
+
+    def later(self, pause: timedelta) -> None:
+        """Let time pass, and the node tend to itself."""
+        self.federation.later(pause)
+        self.node.tend()
+
+
+@pytest.fixture
+def two(federation: Federation, study: Study) -> Two:
+    return Two(federation, study)
+
+
+@pytest.mark.parametrize("damage", UNREADABLES)
+def test_a_run_that_cannot_be_read_for_a_day_ends_and_the_log_says_why(
+    two: Two, damage: Damage, caplog: pytest.LogCaptureFixture
+) -> None:
+    damage(two.node, two.other)
+    two.later(timedelta(minutes=1))
+    assert live(two.node) == {two.open.id, two.other.id}
+    two.later(QUIET)
+    assert live(two.node) == {two.open.id}
+    (ended,) = ends(two.node)
+    assert (ended["run"], ended["reason"]) == (two.other.id, UNREADABLE)
+    (line,) = (one for one in caplog.records if one.message.startswith("a run cannot be read"))
+    assert vars(line)["run"] == two.other.id
+
+
+def test_a_start_with_the_wrong_keys_ends_no_run(
+    two: Two, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor does one of another program version: what is put right within a day goes on."""
+    right, wrong = two.node.runs, RunBook(two.node._engine, bytes(32))
+    two.node._lapsing._runs = two.node.runs = wrong
+    for _ in range(3):
+        two.later(timedelta(minutes=1))
+    told = [vars(one)["run"] for one in caplog.records if one.message.startswith("a run cannot")]
+    assert sorted(told) == sorted([two.open.id, two.other.id])
+    assert not [one for one in caplog.records if one.message.startswith("state not tidied")]
+    two.node._lapsing._runs = two.node.runs = right
+    two.node.tend()
+    assert live(two.node) == {two.open.id, two.other.id}
+    two.open.agreed(two.round)
+    assert code_of(two.node.handle(two.round.answer_request("DK"))) is None
+
+
+@pytest.mark.parametrize("damage", [changed, cut, without_fields])
+def test_while_a_run_cannot_be_read_it_says_so_and_no_key_is_destroyed(
+    two: Two, monkeypatch: pytest.MonkeyPatch, damage: Damage
+) -> None:
+    """It may be put right, and goes on under the key that it began with."""
+    forgotten: list[object] = []
+    monkeypatch.setattr(two.node._identities, "forget_all_but", forgotten.append)
+    damage(two.node, two.open)
+    two.later(timedelta(minutes=1))
+    assert not forgotten
+    two.open.agreed(two.round)
+    assert code_of(two.node.handle(two.round.answer_request("DK"))) is ReasonCode.DECLINED
+    assert "start the node as it was before" in last_refusal(two.node)["fix"]
+    two.later(QUIET)
+    assert forgotten
+
+
+@pytest.mark.parametrize("damage", UNREADABLES)
+def test_a_run_that_cannot_be_read_keeps_no_other_one_s_round(two: Two, damage: Damage) -> None:
+    assert round_of(two.node, two.open)["masks"]
+    damage(two.node, two.other)
+    two.later(QUIET)
+    assert round_of(two.node, two.open) is None
+
+
+def test_a_fault_with_one_run_keeps_no_other_one_s_round(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = RunBook.give_up_round
+
+    def failing(self: RunBook, run: str, connection: Connection) -> None:
+        if run == two.other.id:
+            raise StorageFault("The disk does not read or write")
+        inner(self, run, connection)
+
+    monkeypatch.setattr(RunBook, "give_up_round", failing)
+    two.later(QUIET)
+    assert round_of(two.node, two.open) is None
+    assert live(two.node) == {two.open.id, two.other.id}
+
+
+def test_a_withdrawal_ends_its_run_though_silence_cannot_be_looked_at(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(monkeypatch, two.node._journal, "forget_ended")
+    two.federation.withdraw("DK", two.study)
+    two.node.tend()
+    assert live(two.node) == {two.other.id}
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise StorageFault("The disk does not read or write")
+
+    monkeypatch.setattr(owner, name, failing)
+
+
+@pytest.mark.parametrize("part", ["settle", "end runs"])
+def test_what_fails_in_tidying_keeps_nothing_after_it_from_being_done(
+    two: Two, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """No copy of a former state stays in the write-ahead log, and the log's head moves on."""
+    moved: list[int] = []
+    monkeypatch.setattr(HighWater, "move", lambda _: moved.append(1))
+    owner, name = {
+        "settle": (two.node.decisions, "settle"),
+        "end runs": (two.node, "_end_runs"),
+    }[part]
+    fail(monkeypatch, owner, name)
+    log = two.federation.home("DK").database.with_name("state.db-wal")
+    two.federation.withdraw("DK", two.study)
+    assert log.stat().st_size > 0
+    moved.clear()
+    two.node._tidy()
+    assert log.stat().st_size == 0
+    assert moved
+    assert (two.open.id in live(two.node)) == (part == "end runs")
+
+
+def test_a_quiet_run_without_an_open_round_is_not_written_again(two: Two) -> None:
+    before = sealed_of(two.node, two.other)
+    two.later(QUIET)
+    assert sealed_of(two.node, two.other) == before
+    given_up = sealed_of(two.node, two.open)
+    two.node.tend()
+    assert sealed_of(two.node, two.open) == given_up

@@ -1,0 +1,166 @@
+"""Run ids are used once; states are sealed, bound to their run, and erased at the end."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from client.state.runs import RunBook, RunRecord
+from client.state.tables import runs
+from governance.runtime.database import transaction
+from protocols.errors import ReasonCode, Refusal
+from tests.support.ledger_and_log import node_state
+
+NOW = datetime(2026, 9, 1, tzinfo=UTC)
+KEY = b"k" * 32
+STUDY = "sha256:" + "5" * 64
+SECRET = b"the pair secrets of this run"
+
+
+def record(run: str = "ab" * 16, state: bytes = SECRET, study: str = STUDY) -> RunRecord:
+    return RunRecord(run, study, ("DK", "EE", "NO"), "sha256:" + "d" * 64, state)
+
+
+def book(folder: Path, *records: RunRecord, key: bytes = KEY) -> RunBook:
+    made = RunBook(node_state(folder), key)
+    for number, one in enumerate(records):
+        with transaction(made._engine) as connection:
+            made.enter(one, NOW + timedelta(minutes=number), connection)
+    return made
+
+
+def sealed(made: RunBook, run: str) -> bytes:
+    with transaction(made._engine) as connection:
+        found: bytes = connection.execute(
+            select(runs.c.state).where(runs.c.run_id == run)
+        ).scalar_one()
+    return found
+
+
+def refuses(made: RunBook, run: str, why: str) -> None:
+    with pytest.raises(Refusal) as refusal:
+        made.live(run)
+    assert refusal.value.code is ReasonCode.STALE
+    assert why in refusal.value.why
+
+
+def refuses_unread(made: RunBook, run: str) -> None:
+    with pytest.raises(Refusal, match="cannot be read") as refusal:
+        made.live(run)
+    assert refusal.value.code is ReasonCode.DECLINED
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    made = book(tmp_path, record())
+    assert made.live("ab" * 16) == record()
+
+
+def test_a_run_id_is_used_once(tmp_path: Path) -> None:
+    made = book(tmp_path, record())
+    made.require_unused("cd" * 16)
+    with pytest.raises(Refusal) as refusal:
+        made.require_unused("ab" * 16)
+    assert refusal.value.code is ReasonCode.STALE
+
+
+def test_an_id_stays_used_after_the_end(tmp_path: Path) -> None:
+    made = book(tmp_path, record())
+    with transaction(made._engine) as connection:
+        made.end("ab" * 16, NOW, connection)
+    refuses(made, "ab" * 16, "ended")
+    with pytest.raises(Refusal):
+        made.require_unused("ab" * 16)
+
+
+def test_what_is_said_after_the_end_is_true_however_it_came(tmp_path: Path) -> None:
+    """The run may go on elsewhere, and the own officer may have ended it here."""
+    made = book(tmp_path, record())
+    with transaction(made._engine) as connection:
+        made.end("ab" * 16, NOW, connection)
+    with pytest.raises(Refusal) as refusal:
+        made.live("ab" * 16)
+    assert "This country has left the run" in refusal.value.why
+    assert "the officer withdrew" in refusal.value.why
+    assert refusal.value.fix == "nothing to do here; a new launch needs a permit"
+
+
+def test_a_run_never_entered_is_stale(tmp_path: Path) -> None:
+    refuses(book(tmp_path), "ab" * 16, "not entered")
+
+
+def test_the_secrets_are_not_in_the_database(tmp_path: Path) -> None:
+    made = book(tmp_path, record())
+    made._engine.dispose()
+    for file in tmp_path.iterdir():
+        assert SECRET not in file.read_bytes()
+
+
+def test_another_key_opens_nothing(tmp_path: Path) -> None:
+    book(tmp_path, record())
+    refuses_unread(book(tmp_path, key=b"o" * 32), "ab" * 16)
+
+
+def test_a_state_moved_to_another_run_does_not_open(tmp_path: Path) -> None:
+    made = book(tmp_path, record(), record("cd" * 16, b"another"))
+    with transaction(made._engine) as connection:
+        connection.execute(
+            update(runs).where(runs.c.run_id == "cd" * 16).values(state=sealed_of(made, connection))
+        )
+    refuses_unread(made, "cd" * 16)
+
+
+def sealed_of(made: RunBook, connection: object) -> bytes:
+    query = select(runs.c.state).where(runs.c.run_id == "ab" * 16)
+    found: bytes = connection.execute(query).scalar_one()  # type: ignore[attr-defined]
+    return found
+
+
+def test_a_state_moved_to_another_study_does_not_open(tmp_path: Path) -> None:
+    made = book(tmp_path, record())
+    with transaction(made._engine) as connection:
+        connection.execute(update(runs).values(study="sha256:" + "6" * 64))
+    refuses_unread(made, "ab" * 16)
+
+
+def test_each_step_replaces_the_state_before(tmp_path: Path) -> None:
+    made = book(tmp_path, record())
+    before = sealed(made, "ab" * 16)
+    with transaction(made._engine) as connection:
+        made.replace(record(state=b"next"), connection)
+    assert made.live("ab" * 16).state == b"next"
+    assert sealed(made, "ab" * 16) != before
+
+
+def test_sealing_the_same_state_twice_gives_other_bytes(tmp_path: Path) -> None:
+    made = book(tmp_path, record())
+    before = sealed(made, "ab" * 16)
+    with transaction(made._engine) as connection:
+        made.replace(record(), connection)
+    assert sealed(made, "ab" * 16) != before
+
+
+def test_summaries_show_the_newest_first_and_the_live_alone_if_asked(tmp_path: Path) -> None:
+    made = book(tmp_path, record(), record("cd" * 16))
+    with transaction(made._engine) as connection:
+        made.end("cd" * 16, NOW, connection)
+    assert [one.run for one in made.summaries(live=False)] == ["cd" * 16, "ab" * 16]
+    assert [one.run for one in made.summaries(live=True)] == ["ab" * 16]
+
+
+def test_a_run_that_has_ended_gets_no_next_state(tmp_path: Path) -> None:
+    made = book(tmp_path, record())
+    with transaction(made._engine) as connection:
+        assert made.end("ab" * 16, NOW, connection)
+    with pytest.raises(Refusal) as refusal, transaction(made._engine) as connection:
+        made.replace(record(state=b"next"), connection)
+    assert refusal.value.code is ReasonCode.STALE
+    refuses(made, "ab" * 16, "ended")
+
+
+def test_a_run_ends_once(tmp_path: Path) -> None:
+    made = book(tmp_path, record())
+    for again, ended in ((0, True), (1, False)):
+        with transaction(made._engine) as connection:
+            assert made.end("ab" * 16, NOW + timedelta(days=again), connection) is ended
+    assert [one.ended for one in made.summaries(live=False)] == [NOW]

@@ -1,0 +1,309 @@
+"""What a node shows of its life: counted, ready or not and why, alive or stuck."""
+
+import json
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import generate_latest
+
+from client import daemon as daemon_module
+from client.daemon import Daemon
+from client.home import NodeHome
+from client.status.health import (
+    SERVE,
+    TEND,
+    Vitals,
+    expires_at,
+    phase_of,
+    refusal_of,
+)
+from client.status.summary import Link
+from governance.documents.study import Study
+from governance.runtime.health import HealthServer
+from governance.runtime.systemd import Supervisor
+from keys.certificates import Role, TransportAuthority, new_transport_key, public_pem
+from protocols.errors import ReasonCode
+from protocols.private_sum.messages import refusal_reply
+from protocols.wire.channel import LinkFault
+from tests.support.documents import COUNTRIES
+from tests.support.exchange_server import Lasting
+from tests.support.node_federation import Federation
+
+SOON = 10.0
+
+
+@pytest.fixture
+def home(federation: Federation) -> NodeHome:
+    """The node's folder with certificates that hold for a month."""
+    found, now = federation.home("DK"), federation.clock()
+    authority = TransportAuthority.create("nordic-heart", now)
+    found.authority.write_bytes(authority.certificate_pem)
+    found.certificate.write_bytes(
+        authority.issue(
+            public_pem(new_transport_key()),
+            country="DK",
+            role=Role.NODE,
+            now=now,
+            lifetime=timedelta(days=30),
+        )
+    )
+    return found
+
+
+@pytest.fixture
+def vitals(home: NodeHome, federation: Federation) -> Vitals:
+    made = Vitals(home, federation.clock)
+    made.tended(federation.nodes["DK"].status(Link(connected=True)))
+    made.linked()
+    return made
+
+
+def bad(vitals: Vitals) -> dict[str, str]:
+    return {name: check.says for name, check in vitals.ready().items() if not check.good}
+
+
+def shown(vitals: Vitals) -> str:
+    return generate_latest(vitals.metrics.registry).decode()
+
+
+def test_a_node_that_has_all_it_needs_is_ready(vitals: Vitals) -> None:
+    assert bad(vitals) == {}
+    assert set(vitals.ready()) == {
+        "serve", "tend", "link", "certificates", "documents", "records", "pause",
+    }  # fmt: skip
+
+
+def test_before_it_has_looked_it_is_not_ready(home: NodeHome, federation: Federation) -> None:
+    assert set(bad(Vitals(home, federation.clock))) == {"link", "documents", "records"}
+
+
+def test_it_is_not_ready_while_the_link_is_down_and_says_why(vitals: Vitals) -> None:
+    vitals.linked("The exchange at h:1 does not answer")
+    assert bad(vitals) == {"link": "The exchange at h:1 does not answer"}
+    assert "pratique_node_link_up 0.0" in shown(vitals)
+    vitals.linked()
+    assert bad(vitals) == {}
+
+
+def test_a_paused_node_is_not_ready(vitals: Vitals, federation: Federation) -> None:
+    federation.nodes["DK"].pause("audit")
+    vitals.saw(federation.nodes["DK"].status(Link()))
+    assert set(bad(vitals)) == {"pause"}
+
+
+def test_expired_documents_make_it_not_ready(vitals: Vitals, federation: Federation) -> None:
+    federation.papers.now += timedelta(days=30)
+    vitals.saw(federation.nodes["DK"].status(Link()))
+    assert "documents" in bad(vitals)
+
+
+def test_an_expired_certificate_makes_it_not_ready(vitals: Vitals, federation: Federation) -> None:
+    federation.papers.now += timedelta(days=31)
+    assert bad(vitals) == {"certificates": "expired: certificate"}
+
+
+def test_a_certificate_that_is_no_certificate_is_none(tmp_path: Path) -> None:
+    assert expires_at(tmp_path / "none.pem") is None
+    (tmp_path / "bad.pem").write_bytes(b"no certificate")
+    assert expires_at(tmp_path / "bad.pem") is None
+
+
+def test_a_loop_that_is_stuck_is_seen_as_that(vitals: Vitals) -> None:
+    vitals.progress.moved(SERVE, -1)
+    vitals.progress.moved(TEND, 60)
+    found = vitals.live()
+    assert (found[SERVE].good, found[TEND].good) == (False, True)
+    assert set(bad(vitals)) == {SERVE}
+
+
+def test_expiries_and_versions_are_those_of_the_documents(
+    vitals: Vitals, federation: Federation
+) -> None:
+    said, view = shown(vitals), federation.papers.view()
+    for name in ("agreement", "metadata", "certificate", "authority", *COUNTRIES):
+        assert f'pratique_expires_timestamp_seconds{{what="{name}"}}' in said
+    other = COUNTRIES[-1]
+    version = view.versions.countries[other]
+    assert f'pratique_document_version{{document="{other}"}} {float(version)}' in said
+
+
+def test_the_ledger_s_shares_are_shown(vitals: Vitals) -> None:
+    assert "pratique_node_ledger_spent_ratio{register=" in shown(vitals)
+    assert "} 1.0" in next(
+        line for line in shown(vitals).splitlines() if line.startswith("pratique_node_ledger_left")
+    )
+
+
+def test_phase_and_outcome_are_read_from_what_crosses(
+    federation: Federation, study: Study, vitals: Vitals
+) -> None:
+    frame = federation.run(study).request("bundle", "DK")
+    reply = federation.nodes["DK"].handle(frame)
+    assert (phase_of(frame), refusal_of(reply)) == ("bundle", None)
+    assert refusal_of(refusal_reply(ReasonCode.BUDGET)) == "budget"
+    for junk in (b"", b"junk", b"\xff" * 50):
+        assert phase_of(junk) == "unreadable"
+        vitals.replied(junk, refusal_reply(ReasonCode.MALFORMED), 0.05)
+    assert 'outcome="malformed",phase="other"} 3.0' in shown(vitals)
+
+
+class Channel:
+    """A channel over which nothing goes."""
+
+    def close(self) -> None:
+        return
+
+
+class Stuck:
+    """A server whose loop turns until it is told to hang."""
+
+    def __init__(self) -> None:
+        self.hang, self.drop = threading.Event(), threading.Event()
+
+    def make(self, _: Any, __: Any, connected: Callable[[], None], turned: Any) -> "Stuck":
+        self.connected, self.turned = connected, turned
+        return self
+
+    def serve(self, stop: threading.Event) -> None:
+        self.connected()
+        while not stop.wait(0.01) and not self.drop.is_set():
+            if not self.hang.is_set():
+                self.turned()
+        raise LinkFault("closed")
+
+
+class Supervised:
+    """A daemon in a thread, under a service manager of the test's."""
+
+    def __init__(self, federation: Federation, folder: Path, home: NodeHome) -> None:
+        self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.manager.bind(str(folder / "s"))
+        self.manager.settimeout(SOON)
+        self.vitals, self.server = Vitals(home, federation.clock), Stuck()
+        given = {"NOTIFY_SOCKET": str(folder / "s"), "WATCHDOG_USEC": "100000"}
+        self.daemon = Daemon(
+            federation.nodes["DK"],
+            Channel(),  # type: ignore[arg-type]
+            self.server.make,
+            home,
+            vitals=self.vitals,
+            supervisor=Supervisor(given),
+            renewal=Lasting(),
+        )
+        self.thread = threading.Thread(target=self.daemon.run)
+        self.endpoint = HealthServer("127.0.0.1:0", self.vitals.shown)
+        self.thread.start()
+
+    def heard(self) -> list[str]:
+        return self.manager.recv(4096).decode().splitlines()
+
+    def until_heard(self, *wanted: str) -> None:
+        left = set(wanted)
+        while left:
+            left -= set(self.heard())
+
+    def asked(self, path: str) -> tuple[int, dict[str, Any]]:
+        url = f"http://127.0.0.1:{self.endpoint.port}{path}"
+        try:
+            with urllib.request.urlopen(url) as answer:
+                return answer.status, json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read())
+
+
+@pytest.fixture
+def supervised(
+    federation: Federation,
+    tmp_path_factory: pytest.TempPathFactory,
+    home: NodeHome,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Supervised]:
+    monkeypatch.setattr(daemon_module, "TURN_SECONDS", 0.5)
+    made = Supervised(federation, tmp_path_factory.mktemp("s"), home)
+    yield made
+    made.daemon.stop()
+    made.thread.join(SOON)
+    made.endpoint.close()
+    made.manager.close()
+    assert not made.thread.is_alive()
+
+
+def test_the_manager_hears_that_it_is_ready_connected_and_alive(supervised: Supervised) -> None:
+    supervised.until_heard("READY=1", "STATUS=connected", "WATCHDOG=1")
+
+
+def test_a_lost_link_turns_readiness_red_and_is_told_to_the_manager(
+    supervised: Supervised,
+) -> None:
+    supervised.until_heard("STATUS=connected")
+    supervised.server.drop.set()
+    supervised.until_heard("STATUS=closed")
+    status, found = supervised.asked("/health/ready")
+    assert (status, found["checks"]["link"]) == (503, {"good": False, "says": "closed"})
+    assert supervised.asked("/health/live")[0] == 200
+
+
+def test_a_serve_loop_that_hangs_silences_the_watchdog_and_turns_health_red(
+    supervised: Supervised,
+) -> None:
+    supervised.until_heard("WATCHDOG=1")
+    supervised.server.hang.set()
+    deadline = time.monotonic() + SOON
+    while supervised.asked("/health/live")[0] == 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    status, found = supervised.asked("/health/live")
+    assert (status, found["checks"]["serve"]["says"]) == (503, "stuck")
+    assert quiet(supervised.manager)
+    supervised.server.hang.clear()
+    supervised.until_heard("WATCHDOG=1")
+
+
+def quiet(manager: socket.socket) -> bool:
+    """Say whether no beat comes in five of its intervals, once earlier ones are read."""
+    manager.settimeout(0.1)
+    for _ in range(100):
+        try:
+            manager.recv(4096)
+        except TimeoutError:
+            break
+    manager.settimeout(0.5)
+    try:
+        manager.recv(4096)
+    except TimeoutError:
+        return True
+    finally:
+        manager.settimeout(SOON)
+    return False
+
+
+def test_a_message_under_way_may_take_longer_than_a_wait(
+    supervised: Supervised, federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervised.until_heard("WATCHDOG=1")
+    supervised.server.hang.set()
+    begun, go_on = threading.Event(), threading.Event()
+    handle = federation.nodes["DK"].handle
+
+    def slow(frame: bytes) -> bytes:
+        begun.set()
+        go_on.wait(SOON)
+        return handle(frame)
+
+    monkeypatch.setattr(federation.nodes["DK"], "handle", slow)
+    frame = federation.run(study).request("bundle", "DK")
+    working = threading.Thread(target=supervised.daemon._handle, args=(frame,))
+    working.start()
+    assert begun.wait(SOON)
+    time.sleep(1.0)
+    assert supervised.asked("/health/live")[0] == 200
+    go_on.set()
+    working.join(SOON)

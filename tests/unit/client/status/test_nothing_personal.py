@@ -1,0 +1,223 @@
+"""A node at work on planted records, and everything it says beside its replies searched for them.
+
+Logs, metrics, health, the service manager's status line, standard output and error: a name, an
+id, a birth date, a comment of the records in any of them is a leak, whatever goes wrong.
+"""
+
+import json
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from client.daemon import Daemon
+from client.status.health import Vitals
+from governance.documents.study import Study
+from governance.runtime.health import HealthServer
+from governance.runtime.systemd import Supervisor
+from protocols.private_sum.coordinator_round import OpenedSum
+from tests.support.captured_logs import Lines, logging_put_back
+from tests.support.exchange_server import Lasting
+from tests.support.node_federation import PATIENTS, Federation, code_of
+
+PLANTED = ("Kowalski", "Ødegård", "1961-04-12", "CPR-120461", "hemicrania", "4711€")
+SOON = 10.0
+
+
+def planted_records(*, age: str = "47") -> str:
+    """Return records in which every cell that may be odd is; one age can be what is no age."""
+    rows = [
+        f"CPR-120461-{n},{47 if n else age},{'MF'[n % 2]},{int(n % 4 == 0)},"
+        "Kowalski,1961-04-12,hemicrania"
+        for n in range(PATIENTS)
+    ]
+    return "\n".join(["id,age,sex,disease,name,born,remark", *rows]) + "\n"
+
+
+class Channel:
+    """A channel over which nothing goes."""
+
+    def close(self) -> None:
+        return
+
+
+class Watched:
+    """One node's daemon in a thread, with all that it says collected."""
+
+    def __init__(self, federation: Federation, folder: Path) -> None:
+        self.node, self.home = federation.nodes["DK"], federation.home("DK")
+        self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.manager.bind(str(folder / "notify"))
+        self.vitals = Vitals(self.home, federation.clock)
+        supervisor = Supervisor({"NOTIFY_SOCKET": str(folder / "notify")})
+        self.daemon = Daemon(
+            self.node,
+            Channel(),  # type: ignore[arg-type]
+            self.make,
+            self.home,
+            vitals=self.vitals,
+            supervisor=supervisor,
+            renewal=Lasting(),
+        )
+        self.thread = threading.Thread(target=self.daemon.run)
+        self.endpoint = HealthServer("127.0.0.1:0", self.vitals.shown)
+        self.serving = threading.Event()
+
+    def make(
+        self,
+        link: Any,
+        handle: Callable[[bytes], bytes],
+        connected: Callable[[], None],
+        turned: Callable[[], None],
+    ) -> "Watched":
+        self.handle, self.connected = handle, connected
+        return self
+
+    def serve(self, stop: threading.Event) -> None:
+        self.connected()
+        self.serving.set()
+        stop.wait()
+
+    def show(self, path: str) -> str:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.endpoint.port}{path}") as answer:
+                return str(answer.read().decode())
+        except urllib.error.HTTPError as error:
+            return error.read().decode()
+
+    def told(self) -> str:
+        """Return every datagram that the service manager got."""
+        self.manager.setblocking(False)
+        said = []
+        while True:
+            try:
+                said.append(self.manager.recv(4096).decode())
+            except BlockingIOError:
+                return "\n".join(said)
+
+    def close(self) -> None:
+        self.daemon.stop()
+        self.thread.join(SOON)
+        self.endpoint.close()
+        self.manager.close()
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    with logging_put_back() as configure:
+        stream = Lines()
+        configure(stream=stream)
+        yield stream
+
+
+@pytest.fixture
+def watched(federation: Federation, short: Path, lines: Lines) -> Iterator[Watched]:
+    (federation.home("DK").path / "records.csv").write_text(planted_records())
+    made = Watched(federation, short)
+    made.thread.start()
+    assert made.serving.wait(SOON)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a name short enough for a socket."""
+    return tmp_path_factory.mktemp("n")
+
+
+def everything(watched: Watched, lines: Lines, capfd: pytest.CaptureFixture[str]) -> str:
+    """Return what was said so far, anywhere."""
+    pages = [watched.show(path) for path in ("/metrics", "/health/live", "/health/ready")]
+    printed = capfd.readouterr()
+    return "\n".join([lines.getvalue(), watched.told(), *pages, printed.out, printed.err])
+
+
+def search(said: str) -> None:
+    for token in PLANTED:
+        assert token not in said
+
+
+def tend(watched: Watched) -> None:
+    """Let the node look after its records now."""
+    watched.node.tend()
+    watched.vitals.tended(watched.node.status(watched.daemon._standing))
+
+
+def test_a_whole_run_says_nothing_of_its_patients(
+    federation: Federation,
+    study: Study,
+    watched: Watched,
+    lines: Lines,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tend(watched)
+    through_the_daemon = SimpleNamespace(handle=watched.handle)
+    with monkeypatch.context() as patch:
+        patch.setitem(federation.nodes, "DK", through_the_daemon)  # type: ignore[arg-type]
+        opened = federation.ready(study).sum(1, "histogram")
+    assert isinstance(opened, OpenedSum)
+    said = everything(watched, lines, capfd)
+    assert '{outcome="answered",phase="contribute"} 1.0' in said
+    search(said)
+
+
+@pytest.mark.parametrize("cell", ["Kowalski", "1961-04-12", "4711€", "Ødegård"])
+def test_a_cell_that_cannot_be_read_is_quoted_to_nobody_but_the_doctor(
+    federation: Federation,
+    study: Study,
+    watched: Watched,
+    lines: Lines,
+    capfd: pytest.CaptureFixture[str],
+    cell: str,
+) -> None:
+    (watched.home.path / "records.csv").write_text(planted_records(age=cell))
+    tend(watched)
+    assert cell in watched.node.status(watched.daemon._standing)["data"]["fault"]
+    frame = federation.run(study).request("bundle", "DK")
+    assert code_of(watched.handle(frame)) == "declined"
+    said = everything(watched, lines, capfd)
+    assert "records cannot be read" in said
+    assert '"good": false' in said
+    search(said)
+
+
+@pytest.mark.parametrize("part", ["gate", "holdings", "runs", "ledger"])
+def test_faults_in_the_midst_of_a_message_quote_nothing(
+    federation: Federation,
+    study: Study,
+    watched: Watched,
+    lines: Lines,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    part: str,
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ValueError(f"row 3: {PLANTED}") from KeyError(PLANTED)
+
+    names = {"gate": "admit", "holdings": "records", "runs": "summaries", "ledger": "view"}
+    owner = watched.node._reception._gate if part == "gate" else getattr(watched.node, part)
+    monkeypatch.setattr(owner, names[part], broken)
+    frame = federation.run(study).request("bundle", "DK")
+    watched.handle(frame)
+    watched.daemon._wake.set()
+    deadline = time.monotonic() + SOON
+    while part in ("runs", "ledger") and "tending failed" not in lines.getvalue():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    search(everything(watched, lines, capfd))
+
+
+def test_every_line_is_json_with_an_event(watched: Watched, lines: Lines) -> None:
+    tend(watched)
+    assert all("event" in json.loads(line) for line in lines.getvalue().splitlines())
+    assert "connected" in lines.getvalue()

@@ -1,0 +1,124 @@
+"""What a node says it is doing, and how it tells its budget."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client.status.summary import (
+    LAPSED,
+    OVER,
+    PERMITTED,
+    UNDECIDED,
+    WITHDRAWN,
+    Link,
+    Standing,
+    ledger_status,
+    study_standing,
+)
+from governance.budget.ledger import LedgerView, period_of
+from tests.support.documents import NOW, agreement, permit, study, withdrawal
+
+
+def standing(**changes: object) -> Standing:
+    plain: dict[str, object] = {
+        "paused": None,
+        "link": Link(connected=True),
+        "documents": "",
+        "records": "",
+        "running": [],
+        "undecided": [],
+    }
+    return Standing(**plain | changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({}, "idle, connected"),
+        ({"paused": "audit"}, "paused: audit"),
+        ({"paused": ""}, "paused: by its operator"),
+        ({"link": Link()}, "waiting for the coordinator: connecting"),
+        (
+            {"link": Link(fault="The exchange does not answer")},
+            "waiting for the coordinator: The exchange does not answer",
+        ),
+        ({"documents": "they have expired"}, "waiting for documents: they have expired"),
+        ({"records": "unreadable"}, "waiting for records: unreadable"),
+        ({"running": ["heart"]}, "taking part in study heart"),
+        ({"quiet": 1}, "idle, connected; 1 earlier run not over here"),
+        ({"quiet": 3}, "idle, connected; 3 earlier runs not over here"),
+        ({"quiet": 3, "running": ["heart"]}, "taking part in study heart"),
+        ({"undecided": ["a", "b"]}, "waiting for a permit for study a, b"),
+    ],
+)
+def test_it_says_what_it_is_waiting_for(changes: dict[str, object], sentence: str) -> None:
+    assert standing(**changes).sentence() == sentence
+
+
+def test_the_first_obstacle_is_named() -> None:
+    everything = {
+        "paused": "audit",
+        "link": Link(),
+        "documents": "d",
+        "records": "r",
+        "running": ["s"],
+        "undecided": ["t"],
+    }
+    order = ["paused", "the coordinator", "documents", "records", "taking part", "a permit"]
+    lifted: dict[str, object] = {}
+    good = {"paused": None, "link": Link(connected=True), "documents": "", "records": ""}
+    for name, expected in zip(everything, order, strict=True):
+        assert expected in standing(**everything | lifted).sentence()
+        lifted[name] = good.get(name, [])
+    assert standing(**everything | lifted).sentence() == "idle, connected"
+
+
+def test_a_country_stands_towards_a_study_in_one_of_five_ways() -> None:
+    agreed = agreement()
+    asked = study(agreed)
+    yes, no = permit(agreed, asked), withdrawal(asked)
+    assert study_standing(asked, None, None, NOW) == UNDECIDED
+    assert study_standing(asked, yes, None, NOW) == PERMITTED
+    assert study_standing(asked, yes, no, NOW) == WITHDRAWN
+    assert study_standing(asked, None, no, NOW) == WITHDRAWN
+    assert study_standing(asked, yes, None, yes.conditions.expires) == LAPSED
+    just_before = yes.conditions.expires - timedelta(seconds=1)
+    assert study_standing(asked, yes, None, just_before) == PERMITTED
+    assert study_standing(asked, yes, None, asked.expires) == OVER
+
+
+BUDGET = agreement().budget[0]
+
+
+def view(spent: int, lifetime: int = 0) -> LedgerView:
+    period = period_of(NOW, BUDGET.period_days, NOW)
+    return LedgerView("patients", period, BUDGET.order, 2_114_831, spent, lifetime or spent)
+
+
+def test_an_unspent_budget_reads_zero_and_all() -> None:
+    found = ledger_status(view(0), BUDGET)
+    assert (found["epsilon_spent"], found["epsilon_left"]) == (0.0, 3.0)
+    assert (found["share_spent"], found["left_micro"]) == (0.0, 2_114_831)
+
+
+def test_a_spent_budget_reads_all_and_zero() -> None:
+    found = ledger_status(view(2_114_831), BUDGET)
+    assert found["epsilon_spent"] == pytest.approx(3.0, abs=1e-5)
+    assert found["epsilon_left"] == pytest.approx(0.0, abs=1e-5)
+    assert found["share_spent"] == 1.0
+
+
+@given(st.integers(1, 2_114_831))
+def test_what_is_left_is_never_told_larger_than_it_is(spent: int) -> None:
+    found = ledger_status(view(spent), BUDGET)
+    assert 0 < found["epsilon_spent"] <= BUDGET.epsilon + 1e-6
+    assert found["epsilon_left"] <= BUDGET.epsilon - found["epsilon_spent"] + 1e-9
+    assert found["left_micro"] == 2_114_831 - spent
+
+
+def test_other_periods_are_told_as_lifetime() -> None:
+    found = ledger_status(view(0, 5_000_000), BUDGET)
+    assert found["epsilon_spent"] == 0
+    assert found["epsilon_lifetime"] > 3

@@ -1,0 +1,389 @@
+"""The warm Flower client over a scripted exchange: what it sends, takes, ignores and gives up."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app.message import make_message
+from flwr.app.metadata import Metadata
+from flwr.common.serde import message_to_proto
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeResponse,
+    PullMessagesResponse,
+    PushMessagesRequest,
+)
+from flwr.supercore.inflatable.inflatable_object import get_object_id
+from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
+
+from client import flower_client
+from client.app import app as installed_app
+from client.app import build_app, frame_of
+from client.errors import OperationFault
+from client.flower_client import FleetClient
+from keys.certificates import new_node_auth_key
+from protocols.errors import ReasonCode, Refusal
+from protocols.proto.exchange_pb2 import RelayReply, RelayRequest
+from protocols.wire import flower_frame
+from protocols.wire.channel import LinkFault
+from protocols.wire.flower_frame import (
+    FLEET_CALLS,
+    FRAME,
+    MESSAGE_TYPE,
+    RECORD,
+)
+
+KEY = load_pem_private_key(new_node_auth_key()[0], None)
+NODE_ID = 77
+
+
+class ScriptedLink:
+    """The exchange as a node knows it."""
+
+    def __init__(self) -> None:
+        self.requests: list[RelayRequest] = []
+        self.stops: dict[str, threading.Event | None] = {}
+        self.answers: dict[str, Callable[[], RelayReply]] = {
+            "ActivateNode": lambda: RelayReply(
+                status=200, body=ActivateNodeResponse(node_id=NODE_ID).SerializeToString()
+            )
+        }
+
+    def relay(
+        self, request: RelayRequest, seconds: float, stop: threading.Event | None
+    ) -> RelayReply:
+        self.requests.append(request)
+        assert (seconds > flower_frame.LONG_POLL_SECONDS) == (request.method != "DeactivateNode")
+        self.stops[request.method] = stop
+        return self.answers.get(request.method, lambda: RelayReply(status=200))()
+
+    @property
+    def methods(self) -> list[str]:
+        return [request.method for request in self.requests]
+
+
+def raising(fault: Exception) -> Callable[[], RelayReply]:
+    def answer() -> RelayReply:
+        raise fault
+
+    return answer
+
+
+@pytest.fixture
+def link() -> ScriptedLink:
+    return ScriptedLink()
+
+
+def client_of(link: ScriptedLink, **more: Any) -> FleetClient:
+    return FleetClient(link, KEY, build_app(lambda frame: frame), **more)  # type: ignore[arg-type]
+
+
+def served(link: ScriptedLink, polls: int = 2) -> None:
+    """Serve for so many polls."""
+    stop, left = threading.Event(), [polls]
+
+    def poll() -> RelayReply:
+        left[0] -= 1
+        if not left[0]:
+            stop.set()
+        return RelayReply(status=200)
+
+    link.answers["PullMessages"] = poll
+    client_of(link).serve(stop)
+
+
+def test_a_node_signs_in_looks_and_signs_off(link: ScriptedLink) -> None:
+    served(link)
+    assert link.methods == ["ActivateNode", "PullMessages", "PullMessages", "DeactivateNode"]
+    assert set(link.methods) <= set(FLEET_CALLS)
+
+
+def test_only_a_look_for_messages_is_broken_off_when_the_node_is_stopped(
+    link: ScriptedLink,
+) -> None:
+    served(link)
+    looking = link.stops.pop("PullMessages")
+    assert looking is not None
+    assert looking.is_set()
+    assert set(link.stops.values()) == {None}
+
+
+def test_only_flower_s_headers_are_sent_and_each_call_is_signed(link: ScriptedLink) -> None:
+    served(link)
+    versions = set(dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata()))
+    for request in link.requests:
+        names = set(request.headers)
+        assert all(name.startswith("flwr-") for name in names)
+        assert versions <= names
+        assert any("signature" in name for name in names)
+
+
+def test_readiness_is_told_once_signed_in(link: ScriptedLink) -> None:
+    told: list[list[str]] = []
+    link.answers["PullMessages"] = raising(LinkFault("gone", passing=True))
+    with pytest.raises(LinkFault):
+        client_of(link, on_ready=lambda: told.append(link.methods)).serve(threading.Event())
+    assert told == [["ActivateNode"]]
+
+
+@pytest.mark.parametrize(
+    ("status", "passing"),
+    [(400, False), (401, True), (403, True), (404, True), (412, True), (500, True), (503, True)],
+)
+@pytest.mark.parametrize("method", ["ActivateNode", "PullMessages"])
+def test_a_no_of_the_superlink_is_a_link_fault(
+    link: ScriptedLink, method: str, status: int, passing: bool
+) -> None:
+    link.answers[method] = lambda: RelayReply(status=status, body=b"no")
+    with pytest.raises(LinkFault) as caught:
+        client_of(link).serve(threading.Event())
+    assert caught.value.passing is passing
+    assert caught.value.what
+    assert caught.value.why
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff" * 50,
+        b'{"detail": "Incompatible Flower runtime versions"}',
+        b'{"code": 2004, "message": "x", "public_details": "Upgrade Flower"}',
+        b"incompatible flwr version; exit now",
+    ],
+)
+def test_no_answer_of_the_coordinator_s_ends_the_process(link: ScriptedLink, body: bytes) -> None:
+    """Flower's own interceptor would call exit on some of these."""
+    link.answers["PullMessages"] = lambda: RelayReply(status=412, body=body)
+    with pytest.raises(LinkFault):
+        client_of(link).serve(threading.Event())
+
+
+def test_flower_s_exiting_interceptor_is_not_in_the_way(link: ScriptedLink) -> None:
+    assert "RuntimeVersionHttpInterceptor" not in vars(flower_client)
+    kinds = [type(one).__name__ for one in client_of(link)._client._interceptors]
+    assert kinds == ["RuntimeVersion", "NodeAuthHttpInterceptor", "RelayTransport"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [LinkFault("refused", passing=False), LinkFault("gone", passing=True)],
+)
+def test_a_lost_link_ends_the_service_and_the_sign_off_is_tried(
+    link: ScriptedLink, fault: LinkFault
+) -> None:
+    link.answers["PullMessages"] = raising(fault)
+    link.answers["DeactivateNode"] = raising(fault)
+    with pytest.raises(LinkFault) as caught:
+        client_of(link).serve(threading.Event())
+    assert caught.value is fault
+    assert link.methods[-1] == "DeactivateNode"
+
+
+def test_a_lost_heartbeat_alone_ends_nothing(
+    link: ScriptedLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flower_client, "HEARTBEAT_SECONDS", 0.02)
+    stop, beats = threading.Event(), []
+
+    def beat() -> RelayReply:
+        beats.append(1)
+        if len(beats) == 3:
+            stop.set()
+        raise LinkFault("gone", passing=True)
+
+    link.answers["SendNodeHeartbeat"] = beat
+    link.answers["PullMessages"] = lambda: RelayReply(status=200, body=_later(stop))
+    client_of(link).serve(stop)
+    assert len(beats) >= 3
+
+
+def _later(stop: threading.Event) -> bytes:
+    stop.wait(0.05)
+    return b""
+
+
+def incoming(client: FleetClient, monkeypatch: pytest.MonkeyPatch, app: Any) -> list[Any]:
+    """Let one message come; return what is pushed for it."""
+    pushed: list[Any] = []
+    client._app = app
+    monkeypatch.setattr(client, "_pull", lambda _: arrival(b"x"))
+    monkeypatch.setattr(client, "_push", lambda *given: pushed.append(given))
+    client._answer_next(flower_client.Node(node_id=NODE_ID))
+    return pushed
+
+
+def arrival(frame: bytes) -> Message:
+    metadata = Metadata(
+        run_id=5,
+        message_id="m",
+        src_node_id=1,
+        dst_node_id=NODE_ID,
+        reply_to_message_id="",
+        group_id="",
+        created_at=time.time(),
+        ttl=60.0,
+        message_type=MESSAGE_TYPE,
+    )
+    content = RecordDict({RECORD: ConfigRecord({FRAME: frame})})
+    return make_message(metadata=metadata, content=content)
+
+
+def test_a_reply_is_pushed(link: ScriptedLink, monkeypatch: pytest.MonkeyPatch) -> None:
+    ((node, reply),) = incoming(client_of(link), monkeypatch, lambda *_: "reply")
+    assert (node.node_id, reply) == (NODE_ID, "reply")
+
+
+VALUELESS = b"ConfigRecord  9\x00\n\x07\n\x05frame"
+"""A record that names a frame and gives it no value: Flower's own reader trips over it."""
+
+
+def brought(record: ConfigRecord, **changes: Any) -> RelayReply:
+    """Return a relay's answer with a message in one object; `changes` make it another."""
+    content = record.deflate()
+    head = arrival(b"")
+    head.metadata.__dict__["_message_id"] = changes.pop("name", get_object_id(content))
+    messages = [message_to_proto(make_message(metadata=head.metadata, content=RecordDict()))]
+    body = PullMessagesResponse(messages_list=messages).SerializeToString()
+    return RelayReply(status=200, body=body, object=changes.pop("object", content))
+
+
+def looks(link: ScriptedLink, first: RelayReply, count: int = 2) -> list[RelayRequest]:
+    """Serve until so many looks were made, of which the first brings something; return them."""
+    stop, answers = threading.Event(), iter([first])
+
+    def look() -> RelayReply:
+        if link.methods.count("PullMessages") >= count:
+            stop.set()
+        return next(answers, RelayReply(status=200))
+
+    link.answers["PullMessages"] = look
+    client_of(link).serve(stop)
+    return [request for request in link.requests if request.method == "PullMessages"]
+
+
+def test_a_frame_is_answered_in_two_crossings(link: ScriptedLink) -> None:
+    first, second = looks(link, brought(ConfigRecord({FRAME: b"hello"})))
+    assert link.methods[1:-1] == ["PullMessages", "PushMessages", "PullMessages"]
+    pushed = next(request for request in link.requests if request.method == "PushMessages")
+    (said,) = PushMessagesRequest.FromString(pushed.body).messages_list
+    assert said.metadata.message_id == get_object_id(pushed.object)
+    assert said.metadata.reply_to_message_id == second.received
+    assert ConfigRecord.inflate(pushed.object)[FRAME] == b"hello"
+    assert first.received == ""
+    assert not any(one.object for one in link.requests if one is not pushed)
+
+
+def test_the_same_reply_twice_is_two_messages(link: ScriptedLink) -> None:
+    """Flower would take the second for the first, which may be gone by then."""
+    message = brought(ConfigRecord({FRAME: b"hello"}))
+    looks(link, message, 2)
+    looks(link, message, 4)
+    objects = [one.object for one in link.requests if one.method == "PushMessages"]
+    assert len(set(objects)) == 2
+
+
+def test_receipt_is_told_once(link: ScriptedLink) -> None:
+    received = [one.received for one in looks(link, brought(ConfigRecord({FRAME: b"x"})), 3)]
+    assert [bool(one) for one in received] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        brought(ConfigRecord({FRAME: b"x"}), object=b""),
+        brought(ConfigRecord({FRAME: b"x"}), object=b"\xff" * 40),
+        brought(ConfigRecord({FRAME: b"x"}), object=ConfigRecord({FRAME: b"y"}).deflate()),
+        brought(ConfigRecord({FRAME: b"x"}), name="0" * 64),
+        brought(ConfigRecord({"other": b"x"})),
+        brought(ConfigRecord({FRAME: "text"})),
+        brought(ConfigRecord({FRAME: b"x"}), object=VALUELESS, name=get_object_id(VALUELESS)),
+    ],
+)
+def test_an_object_that_is_no_frame_of_its_message_is_received_and_not_answered(
+    link: ScriptedLink, first: RelayReply
+) -> None:
+    _, second = looks(link, first)
+    assert second.received
+    assert "PushMessages" not in link.methods
+
+
+@pytest.mark.parametrize(
+    "fault", [Refusal(ReasonCode.MALFORMED, "no frame"), ValueError("CANARY of a record")]
+)
+def test_a_message_that_is_not_ours_gets_no_answer_and_its_text_no_line(
+    link: ScriptedLink,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fault: Exception,
+) -> None:
+    def app(*_: object) -> None:
+        raise fault
+
+    with caplog.at_level(logging.WARNING, "pratique.fleet"):
+        assert incoming(client_of(link), monkeypatch, app) == []
+    (record,) = caplog.records
+    assert record.what == type(fault).__name__  # type: ignore[attr-defined]
+    assert "CANARY" not in caplog.text
+
+
+# client.app
+
+
+class Came:
+    """A message as it comes to an app."""
+
+    def __init__(self, content: RecordDict | None) -> None:
+        self.content = content
+
+    def has_content(self) -> bool:
+        return self.content is not None
+
+
+def message(frame: Any) -> Message:
+    return Came(RecordDict({RECORD: ConfigRecord({FRAME: frame})}))  # type: ignore[return-value]
+
+
+def test_the_frame_of_a_message_is_its_bytes() -> None:
+    assert frame_of(message(b"frame")) == b"frame"
+    assert frame_of(message(b"")) == b""
+
+
+@pytest.mark.parametrize(
+    "came",
+    [
+        Came(None),
+        Came(RecordDict()),
+        Came(RecordDict({"other": ConfigRecord({FRAME: b"x"})})),
+        Came(RecordDict({RECORD: ConfigRecord({"other": b"x"})})),
+        message("text"),
+        message(1),
+        message([b"x"]),
+    ],
+)
+def test_a_message_without_a_frame_is_refused(came: Any) -> None:
+    with pytest.raises(Refusal) as caught:
+        frame_of(came)
+    assert caught.value.code is ReasonCode.MALFORMED
+
+
+def test_a_frame_over_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.app.MAX_FRAME", 10)
+    assert frame_of(message(bytes(10))) == bytes(10)
+    with pytest.raises(Refusal):
+        frame_of(message(bytes(11)))
+
+
+def test_the_app_answers_queries_and_nothing_else() -> None:
+    assert set(build_app(lambda frame: frame)._registered_funcs) == {f"{MESSAGE_TYPE}.default"}
+
+
+def test_the_app_that_a_bundle_names_has_no_records_behind_it() -> None:
+    query = installed_app._registered_funcs[f"{MESSAGE_TYPE}.default"]
+    with pytest.raises(OperationFault, match="only inside a running node") as caught:
+        query(message(b"x"), None)
+    assert caught.value.fix

@@ -1,0 +1,505 @@
+"""State put back from an older copy: nothing left uncharged, nothing drawn a second time."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client.border.cohort_floor import count_id
+from client.errors import OperationFault
+from client.node import Node
+from client.restore import (
+    LONG_AGO,
+    Missed,
+    Restored,
+    missed_runs,
+)
+from client.status.summary import Link
+from client.status.text import restored_lines, status_lines
+from governance.audit.events import EventKind
+from governance.budget.ledger import LedgerEntry
+from governance.documents.permit import Permit
+from governance.documents.study import Study
+from governance.errors import DocumentFault
+from governance.policy.assessment import ledger_terms
+from protocols.errors import ReasonCode
+from protocols.numerics.mechanism import Mechanism, Scope
+from protocols.tasks.schedule import COHORT_FLOOR
+from protocols.wire.channel import LinkFault
+from tests.support.backups import Backup
+from tests.support.documents import NOW, agreement, permit, priced, study
+from tests.support.node_federation import (
+    STEPS,
+    Federation,
+    Run,
+    code_of,
+    last_refusal,
+)
+from tests.support.zero_noise import CountedSilence
+
+LATER = timedelta(minutes=5)
+
+
+def spent(node: Node, federation: Federation) -> int:
+    agreed = federation.papers.agreed
+    return node.ledger.view(ledger_terms(agreed, "patients", federation.clock())).spent_micro
+
+
+def phases(node: Node) -> Counter[str]:
+    return Counter(entry.phase for entry in node.ledger.entries())
+
+
+def signed_later(federation: Federation) -> None:
+    """Let the officer sign again, and leave it for the node, which is not running."""
+    federation.papers.now += LATER
+    bundle = federation.papers.give("DK")
+    (federation.home("DK").officer / "country-DK.json").write_bytes(bundle)
+
+
+def restored(federation: Federation, **changes: Any) -> tuple[Node, Restored]:
+    """Do what the operator and the officer do; return the node, started again."""
+    made = federation.made("DK", **changes)
+    with pytest.raises(OperationFault, match="signed since this command"):
+        made.restore()
+    signed_later(federation)
+    done = made.restore()
+    made._engine.dispose()
+    federation.nodes["DK"] = federation.start("DK", **changes)
+    federation.sync()
+    return federation.nodes["DK"], done
+
+
+def reached(federation: Federation, asked: Study, until: str) -> tuple[Run, Backup]:
+    """Return a run, whose node was copied at `until`, and which went on to its contribution."""
+    before = Backup(federation, "DK")
+    run = federation.run(asked)
+    for step in STEPS:
+        if step == until:
+            before = Backup(federation, "DK")
+        for country in run.terms.roster:
+            run.take(step, country, federation.nodes[country].handle(run.request(step, country)))
+    if until == "contribution":
+        before = Backup(federation, "DK")
+    return run, before
+
+
+PLACES = ["bundle", "encapsulation", "confirmation", "contribution"]
+
+
+@pytest.mark.parametrize("until", PLACES)
+@pytest.mark.parametrize("head", [True, False], ids=["file there", "file gone"])
+def test_a_restored_ledger_has_at_least_what_was_spent(
+    federation: Federation, study: Study, until: str, head: bool
+) -> None:
+    run, backup = reached(federation, study, until)
+    run.contributed(1, "histogram")
+    truly = spent(federation.nodes["DK"], federation)
+    backup.put_back(head=head)
+    with pytest.raises(OperationFault, match=r"older than what this node has"):
+        federation.start("DK")
+    node, done = restored(federation)
+    assert spent(node, federation) == truly, "one count and one run, known or not"
+    assert done.assumed == ("heart-by-sex",)
+    assert done.ended == (0 if until == "bundle" else 1)
+    assert (done.before is None) == (not head)
+
+
+@pytest.mark.parametrize("until", PLACES)
+def test_nothing_is_drawn_again_for_what_has_left(
+    federation: Federation, study: Study, until: str
+) -> None:
+    run, backup = reached(federation, study, until)
+    opened = run.contributed(1, "histogram")
+    backup.put_back()
+    noise = CountedSilence()
+    node, _ = restored(federation, noise=noise)
+    asked = [run.request(step, "DK") for step in STEPS] + [opened.contribute_request("DK")]
+    assert ReasonCode.STALE in [code_of(node.handle(frame)) for frame in asked]
+    assert None not in [code_of(node.handle(frame)) for frame in asked]
+    assert noise.draws == 0
+    assert node.runs.summaries(live=True) == []
+
+
+def test_a_relaunch_is_refused_until_the_officer_approves_again(
+    federation: Federation, study: Study
+) -> None:
+    run, backup = reached(federation, study, "bundle")
+    run.contributed(1, "histogram")
+    backup.put_back()
+    node, _ = restored(federation)
+    again = federation.run(study)
+    assert code_of(node.handle(again.request("bundle", "DK"))) is ReasonCode.NO_PERMIT
+    assert last_refusal(node)["clause"] == "node/permit-used"
+    federation.papers.now += LATER
+    federation.permit("DK", study, earlier=1)
+    federation.sync()
+    anew = federation.run(study)
+    assert code_of(node.handle(anew.request("bundle", "DK"))) is None
+
+
+def test_a_run_that_the_copy_knows_whole_is_not_charged_again(
+    federation: Federation, study: Study
+) -> None:
+    run = federation.ready(study)
+    opened = run.contributed(1, "histogram")
+    backup, truly = Backup(federation, "DK"), spent(federation.nodes["DK"], federation)
+    federation.nodes["DK"].handle(opened.answer_request("DK"))
+    backup.put_back()
+    node, done = restored(federation)
+    assert (done.ended, done.assumed) == (1, ())
+    assert spent(node, federation) == truly
+    for frame in (opened.contribute_request("DK"), opened.answer_request("DK")):
+        assert code_of(node.handle(frame)) is ReasonCode.STALE
+
+
+def test_a_second_restoration_of_the_same_state_charges_nothing_more(
+    federation: Federation, study: Study
+) -> None:
+    run, backup = reached(federation, study, "bundle")
+    run.contributed(1, "histogram")
+    backup.put_back()
+    node, _ = restored(federation)
+    once = phases(node)
+    node._engine.dispose()
+    node, done = restored(federation)
+    assert done.assumed == ()
+    assert phases(node) == once
+
+
+def test_what_was_permitted_after_the_copy_is_charged(federation: Federation) -> None:
+    backup = Backup(federation, "DK")
+    later = federation.approved(id="later-study")
+    run = federation.ready(later)
+    run.contributed(1, "histogram")
+    federation.withdraw("DK", later)
+    backup.put_back()
+    _, done = restored(federation)
+    assert set(done.assumed) == {"heart-by-sex", "later-study"}, "a withdrawal takes nothing back"
+
+
+def test_a_study_approved_twice_since_the_copy_is_charged_twice(
+    federation: Federation, study: Study
+) -> None:
+    backup = Backup(federation, "DK")
+    federation.ready(study).contributed(1, "histogram")
+    federation.papers.now += LATER
+    for country in federation.nodes:
+        federation.permit(country, study, earlier=1)
+    federation.sync()
+    federation.ready(study).contributed(1, "histogram")
+    truly = spent(federation.nodes["DK"], federation)
+    backup.put_back()
+    node, done = restored(federation)
+    assert done.assumed == ("heart-by-sex", "heart-by-sex")
+    assert spent(node, federation) == truly
+
+
+def test_the_cap_is_passed_where_that_much_may_have_been_spent(tmp_path: Any) -> None:
+    federation = Federation(tmp_path / "federation")
+    privacy = {"epsilon": 3.0, "delta": 1e-5}
+    backup = Backup(federation, "DK")
+    for number in range(5):
+        asked = priced(federation.study(id=f"dear-{number}", privacy=privacy), 400)
+        federation.papers.propose(asked)
+        for country in federation.nodes:
+            federation.permit(country, asked)
+    federation.sync()
+    backup.put_back()
+    node, done = restored(federation)
+    view = node.ledger.view(ledger_terms(federation.papers.agreed, "patients", federation.clock()))
+    assert len(done.assumed) == 5
+    assert view.spent_micro > view.cap_micro
+    assert view.left_micro == 0
+    federation.close()
+
+
+def test_officers_documents_from_before_are_not_enough(
+    federation: Federation, study: Study
+) -> None:
+    """A copy of the newest bundle may lack a permit of the last minute."""
+    backup = Backup(federation, "DK")
+    federation.ready(study).contributed(1, "histogram")
+    backup.put_back()
+    made = federation.made("DK")
+    before = made.ledger.entries(), made.runs.summaries(live=True)
+    for _ in range(2):
+        with pytest.raises(OperationFault) as refusal:
+            made.restore()
+        assert "pratique-officer renew" in refusal.value.fix
+    assert (made.ledger.entries(), made.runs.summaries(live=True)) == before
+    made._engine.dispose()
+    with pytest.raises(OperationFault, match="has not come to its end"):
+        federation.start("DK")
+
+
+def test_a_restoration_under_way_holds_back_a_node_whose_copy_looks_newest(
+    federation: Federation,
+) -> None:
+    """A whole disk put back, the file with it: nothing but the operator knows."""
+    with pytest.raises(OperationFault):
+        federation.nodes["DK"].restore()
+    with pytest.raises(OperationFault, match="has not come to its end"):
+        federation.restart("DK")
+    node, done = restored_after_begin(federation)
+    assert done.assumed == ("heart-by-sex",)
+    assert node.highwater.known() is not None
+
+
+def restored_after_begin(federation: Federation) -> tuple[Node, Restored]:
+    signed_later(federation)
+    made = federation.made("DK")
+    done = made.restore()
+    made._engine.dispose()
+    return federation.start("DK"), done
+
+
+def test_expired_documents_are_not_enough(federation: Federation) -> None:
+    made = federation.made("DK")
+    federation.papers.now += timedelta(days=8)
+    federation.papers.refresh()
+    with pytest.raises(OperationFault, match="signed since this command"):
+        made.restore()
+    made._engine.dispose()
+
+
+def test_without_a_link_nothing_is_done(federation: Federation) -> None:
+    def lost(_: str) -> bytes:
+        raise LinkFault("The exchange does not answer")
+
+    made = federation.made("DK", fetch=lost)
+    with pytest.raises(OperationFault):
+        made.restore()
+    signed_later(federation)
+    with pytest.raises(LinkFault):
+        made.restore()
+    assert made.ledger.entries() == []
+    made._engine.dispose()
+
+
+def test_a_newer_version_at_the_exchange_is_waited_for(
+    federation: Federation, study: Study
+) -> None:
+    """Whatever is published of the own country must be here before anything is concluded."""
+    made = federation.made("DK")
+    with pytest.raises(OperationFault):
+        made.restore()
+    signed_later(federation)
+    federation.papers.give("DK")
+    with pytest.raises(DocumentFault, match="Your officer has signed version"):
+        made.restore()
+    made._engine.dispose()
+
+
+def test_a_crash_at_its_end_leaves_the_node_stopped_and_charges_nothing_twice(
+    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, backup = reached(federation, study, "encapsulation")
+    run.contributed(1, "histogram")
+    truly = spent(federation.nodes["DK"], federation)
+    backup.put_back()
+    with monkeypatch.context() as dying:
+        dying.setattr("client.state.log_head.HighWater.accept", _die)
+        with pytest.raises(KeyboardInterrupt):
+            restored(federation)
+    with pytest.raises(OperationFault, match=r"older than what this node has"):
+        federation.start("DK")
+    node, done = restored(federation)
+    assert spent(node, federation) == truly
+    assert done.assumed == ()
+
+
+def _die(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_it_is_logged_and_shown(federation: Federation, study: Study) -> None:
+    run, backup = reached(federation, study, "encapsulation")
+    run.contributed(1, "histogram")
+    had = federation.nodes["DK"].log.size()
+    backup.put_back()
+    node, done = restored(federation)
+    entries = [entry.decode() for entry in node.log.entries()]
+    (entry,) = (e for e in entries if f'"{EventKind.STATE_RESTORED}"' in e)
+    assert f"had been {had} or more; 1 live runs ended, 1 runs" in entry
+    assert sum('"budget-charged"' in e for e in entries) == len(
+        {e.run for e in node.ledger.entries()}
+    )
+    text = "\n".join(status_lines(node.status(Link())))
+    assert "1 runs were charged as if they had been" in text
+    said = "\n".join(restored_lines(done))
+    assert "heart-by-sex: charged 1 time(s)" in said
+    assert "--accept-restored" in said
+
+
+def test_a_node_that_was_never_restored_says_nothing_of_it(federation: Federation) -> None:
+    assert federation.nodes["DK"].status(Link())["restored"] is None
+    text = "\n".join(status_lines(federation.nodes["DK"].status(Link())))
+    assert "Restored" not in text
+
+
+@pytest.mark.parametrize("newest", [True, False], ids=["passes for the newest", "does not"])
+@pytest.mark.parametrize("ended", ["before the copy", "since"])
+def test_a_permit_that_has_ended_may_have_been_used_before_it_did(
+    federation: Federation, study: Study, ended: str, newest: bool
+) -> None:
+    """Only a state that did not go on by itself tells when it was copied."""
+    federation.papers.now = NOW + timedelta(days=59, hours=23)
+    again(federation)
+    if ended == "before the copy":
+        federation.papers.now += timedelta(hours=2)
+        again(federation)
+    backup = Backup(federation, "DK")
+    federation.withdraw("DK", study)
+    if newest:
+        with pytest.raises(OperationFault):
+            federation.nodes["DK"].restore()
+        federation.nodes["DK"]._engine.dispose()
+    else:
+        backup.put_back()
+    federation.papers.now += timedelta(hours=3)
+    again(federation, hand_over=False)
+    _, done = restored(federation)
+    spared = ended == "before the copy" and not newest
+    assert done.assumed == (() if spared else ("heart-by-sex",))
+
+
+def again(federation: Federation, *, hand_over: bool = True) -> None:
+    """Let everybody sign again, so that nothing has expired."""
+    federation.papers.refresh()
+    for country in federation.nodes:
+        bundle = federation.papers.give(country)
+        if hand_over:
+            federation.nodes[country].deliver(bundle)
+
+
+# What can have been charged, decided without a node.
+
+ASKED = priced(study(agreement()), 30_000)
+SHARED = [m for m in ASKED.mechanisms if m.scope is Scope.SHARED]
+COUNT = [m for m in ASKED.mechanisms if m.phase == COHORT_FLOOR]
+
+
+def given_as(number: int, issued: datetime = NOW) -> Permit:
+    changes = {"earlier": number - 1} if number > 1 else {}
+    return permit(agreement(), ASKED, issued=issued, **changes)
+
+
+def entry(run: str, mechanism: Mechanism, created: datetime = NOW) -> LedgerEntry:
+    return LedgerEntry(
+        position=0,
+        register="patients",
+        period=0,
+        study=ASKED.digest,
+        run=run,
+        phase=mechanism.phase,
+        mechanism=mechanism,
+        honest=2,
+        order=8,
+        rdp_micro=1,
+        created=created,
+    )
+
+
+def missed(
+    one: Permit,
+    known: Sequence[LedgerEntry] = (),
+    copied: datetime = LONG_AGO,
+    studies: Mapping[str, Study] | None = None,
+) -> list[Missed]:
+    published = {ASKED.digest: ASKED} if studies is None else studies
+    return missed_runs([one], published, known, copied=copied, size=7)
+
+
+@given(
+    st.lists(st.sampled_from(["superseded", "counted", "ran"]), min_size=1, max_size=5), st.data()
+)
+def test_a_copy_of_any_moment_ends_with_every_charge_that_was_made(
+    history: list[str], data: st.DataObject
+) -> None:
+    """Each permit of a study was let lie, or counted, or counted and run; the copy has a part."""
+    ledger: list[LedgerEntry] = []
+    for number, what in enumerate(history, start=1):
+        issued = NOW + number * LATER
+        one = given_as(number, issued)
+        if what != "superseded":
+            ledger += [entry(count_id(one), m, issued) for m in COUNT]
+        if what == "ran":
+            ledger += [entry(f"{number:032x}", m, issued) for m in SHARED]
+    moments = sorted({e.created for e in ledger} | {LONG_AGO})
+    copied = data.draw(st.sampled_from(moments))
+    known = [e for e in ledger if e.created <= copied]
+    found = missed(one, known)
+    after = Counter(e.phase for e in known) + Counter(m.phase for f in found for m in f.mechanisms)
+    assert after >= Counter(e.phase for e in ledger)
+    used = [e for e in known if e.phase != COHORT_FLOOR and e.created >= one.issued]
+    assert found or used, "the newest permit counts as used"
+    assert len({f.run for f in found}) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("number", "known", "expected"),
+    [
+        (1, [], [ASKED.mechanisms]),
+        (1, [entry(count_id(given_as(1)), m) for m in COUNT], [tuple(SHARED)]),
+        (1, [entry("a" * 32, m) for m in ASKED.mechanisms], []),
+        (2, [], [ASKED.mechanisms] * 2),
+        (2, [entry("a" * 32, m, NOW - LATER) for m in ASKED.mechanisms], [ASKED.mechanisms]),
+        (1, [entry("a" * 32, m, NOW - LATER) for m in ASKED.mechanisms], [ASKED.mechanisms]),
+    ],
+    ids=["nothing", "the count", "all", "two permits", "the first of two", "of an uncounted one"],
+)
+def test_what_is_charged_is_what_the_ledger_lacks(
+    number: int, known: list[LedgerEntry], expected: list[Any]
+) -> None:
+    assert [one.mechanisms for one in missed(given_as(number), known)] == expected
+
+
+def test_a_run_in_local_mode_was_charged_for_its_steps_and_for_no_sum_of_updates() -> None:
+    task = {
+        "kind": "train/glm",
+        "family": "logistic",
+        "target": "disease",
+        "rounds": 2,
+        "learning_rate": 0.5,
+        "patients": 300,
+        "patients_bound": 10_000,
+        "local": {"steps": 3},
+    }
+    release = {"what": "model", "keep_days": 10, "audience": "parties"}
+    asked = priced(study(agreement(), task=task, release=release), 30_000)
+    one, published = permit(agreement(), asked), {asked.digest: asked}
+    (found,) = missed(one, studies=published)
+    assert [m.phase for m in found.mechanisms] == [COHORT_FLOOR, "local-step", "evaluate"]
+    count = replace(entry(count_id(one), asked.mechanisms[0]), study=asked.digest)
+    (found,) = missed(one, [count], studies=published)
+    assert [m.phase for m in found.mechanisms] == ["local-step", "evaluate"]
+
+
+def test_a_permit_that_had_ended_before_the_copy_is_in_it() -> None:
+    one = given_as(1)
+    assert missed(one, copied=one.conditions.expires) == []
+    assert missed(one, copied=one.conditions.expires - timedelta(seconds=1))
+
+
+def test_a_study_that_is_not_published_stops_it() -> None:
+    with pytest.raises(OperationFault, match="not among the published ones"):
+        missed(given_as(1), studies={})
+
+
+def test_names_are_no_run_ids_and_fit_the_ledger() -> None:
+    (one,) = missed(given_as(1))
+    assert one.run.startswith("restored-")
+    assert len(one.run) == 32
+    (other,) = missed_runs([given_as(1)], {ASKED.digest: ASKED}, [], copied=LONG_AGO, size=8)
+    assert other.run != one.run
+
+
+def test_a_sentence_fits_the_log() -> None:
+    done = Restored(NOW.isoformat(), 10**12, 10**12, 10**6, ("x" * 63,) * 1000)
+    assert len(done.sentence()) < 600
+    assert "unknown" in replace(done, before=None).sentence()

@@ -1,0 +1,461 @@
+import json
+import os
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, event, select
+
+from governance.budget.accounting import rdp_micro
+from governance.budget.ledger import (
+    Ledger,
+    LedgerView,
+    Period,
+    ledger_entries,
+    period_of,
+)
+from governance.errors import LedgerFault
+from protocols.errors import ReasonCode, Refusal
+from tests.support.ledger_and_log import (
+    EFFECTIVE,
+    NOW,
+    PERIOD_DAYS,
+    STUDY,
+    node_state,
+    release,
+    run_id,
+    terms,
+)
+
+ONE = rdp_micro(release(), 2, 8)
+ROOMY = 100 * ONE
+OTHER_STUDY = "sha256:" + "6" * 64
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Engine:
+    return node_state(tmp_path)
+
+
+@pytest.fixture
+def ledger(engine: Engine) -> Ledger:
+    return Ledger(engine)
+
+
+def charge(ledger: Ledger, number: int = 1, cap: int = ROOMY, **changed: object):
+    plain = {"study": STUDY, "run": run_id(number), "mechanisms": [release()], "now": NOW}
+    return ledger.reserve(terms(cap), **{**plain, **changed})
+
+
+def spent(ledger: Ledger) -> int:
+    return ledger.spent("adults", terms(ROOMY).period, 8)
+
+
+def test_an_entry_holds_the_mechanism_and_its_price(ledger: Ledger) -> None:
+    (entry,) = charge(ledger)
+    assert entry.mechanism == release()
+    assert entry.rdp_micro == ONE == spent(ledger)
+    assert (entry.register, entry.period, entry.order, entry.honest) == ("adults", 0, 8, 2)
+    assert (entry.study, entry.run, entry.phase) == (STUDY, run_id(1), "train")
+    assert (entry.position, entry.created) == (0, NOW)
+    assert ledger.entries() == [entry]
+
+
+def test_the_stored_mechanism_is_canonical_json(engine: Engine, ledger: Ledger) -> None:
+    charge(ledger)
+    with engine.begin() as connection:
+        stored = connection.scalar(select(ledger_entries.c.mechanism))
+    assert json.loads(stored)["noise_std"] == 4000
+    assert " " not in stored
+
+
+def test_a_schedule_is_charged_whole(ledger: Ledger) -> None:
+    schedule = [release(), release(phase="evaluate", rounds=1)]
+    entries = charge(ledger, mechanisms=schedule)
+    assert [entry.phase for entry in entries] == ["train", "evaluate"]
+    assert spent(ledger) == sum(entry.rdp_micro for entry in entries)
+
+
+def test_a_schedule_that_does_not_fit_is_not_charged_in_part(ledger: Ledger) -> None:
+    schedule = [release(phase="evaluate", rounds=1), release()]
+    with pytest.raises(Refusal):
+        charge(ledger, cap=ONE, mechanisms=schedule)
+    assert ledger.entries() == []
+
+
+def test_the_cap_itself_may_be_reached_and_not_passed(ledger: Ledger) -> None:
+    charge(ledger, 1, cap=2 * ONE)
+    charge(ledger, 2, cap=2 * ONE)
+    with pytest.raises(Refusal) as caught:
+        charge(ledger, 3, cap=2 * ONE)
+    assert caught.value.code is ReasonCode.BUDGET
+    assert spent(ledger) == 2 * ONE
+
+
+def test_one_micro_unit_over_is_over(ledger: Ledger) -> None:
+    with pytest.raises(Refusal):
+        charge(ledger, cap=ONE - 1)
+    assert charge(ledger, cap=ONE)
+
+
+def test_a_refusal_says_what_is_asked_and_what_is_left(ledger: Ledger) -> None:
+    with pytest.raises(Refusal) as caught:
+        charge(ledger, cap=ONE - 1)
+    assert f"{ONE / 1e6:.6f}" in caught.value.why
+    assert f"{(ONE - 1) / 1e6:.6f} is left until 2027-01-01" in caught.value.why
+    assert "adults" in caught.value.what
+
+
+def test_a_repetition_charges_nothing_and_returns_what_stands(ledger: Ledger) -> None:
+    first = charge(ledger)
+    assert charge(ledger, now=NOW + timedelta(hours=1)) == first
+    assert spent(ledger) == ONE
+
+
+def test_a_repetition_is_answered_even_when_the_budget_is_gone(ledger: Ledger) -> None:
+    first = charge(ledger, cap=ONE)
+    assert charge(ledger, cap=ONE) == first
+    assert charge(ledger, cap=0) == first
+
+
+def test_a_repetition_in_a_later_period_is_not_charged_again(ledger: Ledger) -> None:
+    first = charge(ledger)
+    later = NOW + timedelta(days=PERIOD_DAYS)
+    again = ledger.reserve(
+        terms(ROOMY, now=later), study=STUDY, run=run_id(1), mechanisms=[release()], now=later
+    )
+    assert again == first
+    assert ledger.lifetime("adults", 8) == ONE
+
+
+def test_a_grown_schedule_pays_for_what_is_new(ledger: Ledger) -> None:
+    charge(ledger)
+    extra = release(phase="evaluate", rounds=1)
+    charge(ledger, mechanisms=[release(), extra])
+    assert spent(ledger) == ONE + rdp_micro(extra, 2, 8)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"study": OTHER_STUDY},
+        {"mechanisms": [release(noise_std=3999)]},
+        {"mechanisms": [release(rounds=11)]},
+    ],
+)
+def test_one_run_and_phase_is_one_charge(ledger: Ledger, changed: dict[str, object]) -> None:
+    charge(ledger)
+    with pytest.raises(LedgerFault, match="other contents"):
+        charge(ledger, **changed)
+    assert spent(ledger) == ONE
+
+
+@pytest.mark.parametrize("changed", [{"register": "children"}, {"honest": 3}])
+def test_one_run_has_one_register_and_one_h(ledger: Ledger, changed: dict[str, object]) -> None:
+    charge(ledger)
+    with pytest.raises(LedgerFault, match="other contents"):
+        ledger.reserve(
+            terms(ROOMY, **changed),
+            study=STUDY,
+            run=run_id(1),
+            mechanisms=[release()],
+            now=NOW,
+        )
+
+
+def test_a_schedule_that_names_a_phase_twice_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(LedgerFault, match="phase twice"):
+        charge(ledger, mechanisms=[release(), release()])
+    assert ledger.entries() == []
+
+
+def test_registers_have_budgets_of_their_own(ledger: Ledger) -> None:
+    charge(ledger, 1, cap=ONE)
+    ledger.reserve(
+        terms(ONE, register="children"),
+        study=STUDY,
+        run=run_id(2),
+        mechanisms=[release()],
+        now=NOW,
+    )
+    assert spent(ledger) == ledger.spent("children", terms(ONE).period, 8) == ONE
+    assert len(ledger.entries(register="children")) == 1
+    assert [entry.run for entry in ledger.entries(run=run_id(1))] == [run_id(1)]
+    assert ledger.entries(register="adults", run=run_id(2)) == []
+
+
+def test_a_new_study_or_cohort_opens_no_new_budget(ledger: Ledger) -> None:
+    charge(ledger, 1, cap=ONE)
+    with pytest.raises(Refusal):
+        charge(ledger, 2, cap=ONE, study=OTHER_STUDY)
+
+
+def test_a_new_period_opens_a_new_budget_and_the_lifetime_adds_up(ledger: Ledger) -> None:
+    charge(ledger, 1, cap=ONE)
+    later = EFFECTIVE + timedelta(days=PERIOD_DAYS)
+    following = terms(ONE, now=later)
+    ledger.reserve(following, study=STUDY, run=run_id(2), mechanisms=[release()], now=later)
+    assert ledger.view(following) == LedgerView(
+        register="adults",
+        period=Period(1, later, later + timedelta(days=PERIOD_DAYS), since=later),
+        order=8,
+        cap_micro=ONE,
+        spent_micro=ONE,
+        lifetime_micro=2 * ONE,
+    )
+    assert ledger.lifetime("adults", 8) == 2 * ONE
+    assert spent(ledger) == ONE
+
+
+def test_an_amended_agreement_opens_no_new_budget(ledger: Ledger) -> None:
+    """A later effective date numbers periods anew; what was charged in these days still counts."""
+    charge(ledger, 1, cap=ONE)
+    amended = period_of(NOW - timedelta(days=1), PERIOD_DAYS, NOW)
+    assert amended.index == 0
+    with pytest.raises(Refusal):
+        ledger.reserve(
+            terms(ONE, period=amended),
+            study=STUDY,
+            run=run_id(2),
+            mechanisms=[release()],
+            now=NOW,
+        )
+
+
+@pytest.mark.parametrize(
+    ("moved", "waited", "counts"),
+    [
+        (timedelta(seconds=1), timedelta(seconds=1), True),
+        (timedelta(days=1), timedelta(days=200), True),
+        (timedelta(days=1), timedelta(days=PERIOD_DAYS), True),
+        (timedelta(days=1), timedelta(days=PERIOD_DAYS, microseconds=1), False),
+        (timedelta(days=200), timedelta(days=201), True),
+        (timedelta(days=1), timedelta(days=PERIOD_DAYS + 1), False),
+    ],
+)
+def test_an_agreement_that_takes_effect_after_a_charge_does_not_forget_it(
+    ledger: Ledger, moved: timedelta, waited: timedelta, counts: bool
+) -> None:
+    """Its first period looks back for one period's length, as if it had begun with the charge."""
+    charge(ledger, 1, cap=ONE)
+    now = NOW + waited
+    amended = terms(ONE, period=period_of(NOW + moved, PERIOD_DAYS, now))
+    found = ledger.view(amended).spent_micro
+    assert found == ledger.spent("adults", amended.period, 8) == (ONE if counts else 0)
+
+    def again() -> None:
+        ledger.reserve(amended, study=STUDY, run=run_id(2), mechanisms=[release()], now=now)
+
+    if counts:
+        with pytest.raises(Refusal, match="does not cover"):
+            again()
+    else:
+        again()
+    assert len(ledger.entries()) == (1 if counts else 2)
+
+
+def test_only_the_first_period_of_an_agreement_looks_back() -> None:
+    for days, back in [(0, PERIOD_DAYS), (100, PERIOD_DAYS), (365, 0), (400, 35), (730, 0)]:
+        now = EFFECTIVE + timedelta(days=days)
+        period = period_of(EFFECTIVE, PERIOD_DAYS, now)
+        assert period.since == now - timedelta(days=back)
+
+
+def test_entries_charged_at_another_order_count_at_this_one(ledger: Ledger) -> None:
+    charge(ledger, 1)
+    other = terms(ROOMY, order=16)
+    expected = rdp_micro(release(), 2, 16)
+    assert expected != ONE
+    assert ledger.view(other).spent_micro == expected
+    with pytest.raises(Refusal):
+        ledger.reserve(
+            terms(2 * expected - 1, order=16),
+            study=STUDY,
+            run=run_id(2),
+            mechanisms=[release()],
+            now=NOW,
+        )
+
+
+def test_what_is_left_is_never_negative(ledger: Ledger) -> None:
+    charge(ledger)
+    assert ledger.view(terms(ROOMY)).left_micro == ROOMY - ONE
+    assert ledger.view(terms(1)).left_micro == 0
+
+
+def test_an_empty_ledger_has_everything_left(ledger: Ledger) -> None:
+    view = ledger.view(terms(5))
+    assert (view.spent_micro, view.lifetime_micro, view.left_micro) == (0, 0, 5)
+
+
+@pytest.mark.parametrize(
+    "now", [EFFECTIVE - timedelta(microseconds=1), EFFECTIVE + timedelta(days=PERIOD_DAYS)]
+)
+def test_a_charge_outside_its_period_is_refused(ledger: Ledger, now: datetime) -> None:
+    with pytest.raises(LedgerFault, match="outside"):
+        charge(ledger, now=now)
+    assert ledger.entries() == []
+
+
+@pytest.mark.parametrize(
+    ("days", "index"), [(0, 0), (364.999, 0), (365, 1), (729.9, 1), (730, 2), (36_500, 100)]
+)
+def test_periods_are_counted_from_the_effective_date(days: float, index: int) -> None:
+    period = period_of(EFFECTIVE, PERIOD_DAYS, EFFECTIVE + timedelta(days=days))
+    assert period.index == index
+    assert period.end - period.start == timedelta(days=PERIOD_DAYS)
+    assert period.start == EFFECTIVE + timedelta(days=365 * index)
+
+
+def test_periods_do_not_depend_on_the_zone_of_the_clock() -> None:
+    elsewhere = NOW.astimezone(timezone(timedelta(hours=-11)))
+    assert period_of(EFFECTIVE, 30, elsewhere) == period_of(EFFECTIVE, 30, NOW)
+
+
+def test_no_period_before_the_agreement_takes_effect() -> None:
+    with pytest.raises(LedgerFault, match="No budget period"):
+        period_of(EFFECTIVE, PERIOD_DAYS, EFFECTIVE - timedelta(seconds=1))
+    with pytest.raises(LedgerFault, match="No budget period"):
+        period_of(EFFECTIVE, 0, NOW)
+
+
+def test_a_charge_lasts_only_with_the_callers_transaction(engine: Engine, ledger: Ledger) -> None:
+    with engine.connect() as outer:
+        (entry,) = charge(ledger, connection=outer)
+        assert ledger.view(terms(ROOMY), outer).spent_micro == entry.rdp_micro
+        outer.rollback()
+    assert ledger.entries() == []
+
+
+def in_threads(count: int, work: Callable[[int], None]) -> None:
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_a_hundred_threads_never_pass_the_cap(ledger: Ledger) -> None:
+    done: list[str] = []
+
+    def work(number: int) -> None:
+        try:
+            charge(ledger, number, cap=37 * ONE + ONE // 2)
+            done.append("charged")
+        except Refusal:
+            done.append("refused")
+
+    in_threads(100, work)
+    assert (done.count("charged"), done.count("refused")) == (37, 63)
+    assert spent(ledger) == 37 * ONE
+
+
+def test_a_hundred_threads_with_one_run_charge_once(ledger: Ledger) -> None:
+    found: list[object] = []
+    in_threads(100, lambda _: found.append(charge(ledger)))
+    assert len(found) == 100
+    assert len(set(found)) == 1
+    assert spent(ledger) == ONE
+
+
+def in_processes(count: int, work: Callable[[int], int]) -> list[int]:
+    """Fork `count` processes at once; `work` gives each one's exit status."""
+    children = []
+    for number in range(count):
+        child = os.fork()
+        if child == 0:
+            os._exit(guarded(work, number))
+        children.append(child)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def guarded(work: Callable[[int], int], number: int) -> int:
+    try:
+        return work(number)
+    except BaseException:  # noqa: BLE001  a forked child must not return into pytest
+        return 99
+
+
+def test_a_hundred_processes_never_pass_the_cap(tmp_path: Path) -> None:
+    node_state(tmp_path).dispose()
+
+    def work(number: int) -> int:
+        try:
+            charge(Ledger(node_state(tmp_path)), number, cap=37 * ONE + ONE // 2)
+        except Refusal:
+            return 1
+        return 0
+
+    statuses = in_processes(100, work)
+    assert (statuses.count(0), statuses.count(1)) == (37, 63)
+    assert spent(Ledger(node_state(tmp_path))) == 37 * ONE
+
+
+class Stop(Exception):
+    """Stands for the end of the process."""
+
+
+def stop_at(engine: Engine, step: int) -> list[str]:
+    """Fail before the statement or commit number `step`; return what was seen."""
+    seen: list[str] = []
+
+    def count(what: str) -> None:
+        seen.append(what)
+        if len(seen) == step:
+            raise Stop
+
+    def statement(_c: object, _cursor: object, sql: str, *_: object) -> None:
+        count(sql)
+
+    def commit(_connection: object) -> None:
+        count("COMMIT")
+
+    event.listen(engine, "before_cursor_execute", statement)
+    event.listen(engine, "commit", commit)
+    return seen
+
+
+def test_a_stop_before_any_statement_leaves_nothing_and_can_be_repeated(tmp_path: Path) -> None:
+    schedule = [release(), release(phase="evaluate")]
+    for step in range(1, 100):
+        engine = node_state(tmp_path / str(step))
+        seen = stop_at(engine, step)
+        try:
+            charge(Ledger(engine), mechanisms=schedule)
+        except Stop:
+            engine.dispose()
+            fresh = Ledger(node_state(tmp_path / str(step)))
+            assert fresh.entries() == []
+            assert len(charge(fresh, mechanisms=schedule)) == 2
+            assert spent(fresh) == 2 * ONE
+        else:
+            break
+    assert seen[0] == "BEGIN IMMEDIATE"
+    assert seen[-1] == "COMMIT"
+    assert step > 8
+
+
+def test_what_is_assumed_is_charged_over_the_cap_and_leaves_nothing(
+    engine: Engine, ledger: Ledger
+) -> None:
+    few = terms(1)
+    with engine.begin() as connection:
+        ledger.assume(
+            few, study=STUDY, run="r", mechanisms=[release()], now=NOW, connection=connection
+        )
+    view = ledger.view(few)
+    assert view.spent_micro > view.cap_micro
+    assert view.left_micro == 0
+    with pytest.raises(Refusal):
+        charge(ledger, cap=1)
+
+
+def test_only_a_restoration_assumes() -> None:
+    """Whatever else charges asks for room first."""
+    root = Path(__file__).parents[3]
+    rooms = ("keys", "protocols", "governance", "client", "server")
+    files = [file for room in rooms for file in (root / room).rglob("*.py")]
+    users = {str(f.relative_to(root)) for f in files if ".assume(" in f.read_text("utf-8")}
+    assert users == {"client/restore.py"}

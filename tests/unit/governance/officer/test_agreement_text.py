@@ -1,0 +1,88 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from governance.officer.agreement_text import agreement_in_words, changes, spoken
+from keys.identity import VerifyKey
+from tests.support.documents import agreement
+
+AGREED = agreement()
+EMERGENCY = {
+    "id": "outbreak",
+    "indicator": "Cases double within a week.",
+    "concur": 3,
+    "relaxes": ["retention"],
+    "lapses_days": 30,
+}
+
+
+def told(agreed=AGREED, country: str = "DK") -> str:
+    parts = agreement_in_words(agreed, country)
+    lines = (f"{name}: {value}" for part in parts for name, value in part.facts.items())
+    return "\n".join(lines)
+
+
+def test_every_party_is_told_with_its_fingerprint() -> None:
+    said = told()
+    for party in AGREED.parties:
+        fingerprint = VerifyKey.from_text(party.officer_key).fingerprint
+        assert f"{party.country}: {party.authority}, key {fingerprint}" in said
+
+
+def test_only_the_own_key_is_called_yours() -> None:
+    [own] = [line for line in told(country="NO").splitlines() if "(yours)" in line]
+    assert own.startswith("NO: ")
+    assert "(yours)" not in told(country="SE")
+
+
+def test_every_key_of_the_coordinator_is_told() -> None:
+    desk = AGREED.coordinator
+    for text in (desk.identity_key, desk.document_key, desk.online_key):
+        assert VerifyKey.from_text(text).fingerprint in told()
+
+
+def test_purposes_are_told_with_code_and_sentence() -> None:
+    said = told()
+    assert "allowed 53-1-e: scientific research in health or care" in said
+    assert "training a machine-learning model (MLTRAINING)" in said
+    assert "forbidden HMARKT: No data of this federation serves marketing. (Article 4(2))" in said
+    assert "everything else: forbidden" in said
+
+
+def test_budget_and_protection_are_told_in_numbers() -> None:
+    said = told(agreement(colluding=0))
+    assert "ε = 3 at δ = 0.0001 in every 365 days" in said
+    assert "against: the coordinator (c = 0)" in said
+    assert "fewer than 3 countries, or fewer than 50 patients in a country" in said
+    assert "against: the coordinator together with any 1 of the countries (c = 1)" in told()
+
+
+def test_emergency_clauses_are_told_whole() -> None:
+    said = told(agreement(emergency=[EMERGENCY]))
+    assert "outbreak: relaxes retention where 3 countries concur" in said
+    assert "Cases double within a week." in said
+    assert "at most 30 days" in said
+    assert "emergency clauses: none" in told()
+
+
+def test_a_policy_of_its_own_is_pointed_out() -> None:
+    own = agreement(policy=AGREED.policy + '\n@id("more")\nforbid (principal, action, resource);')
+    assert "have it read by a specialist" in told(own)
+    assert "rules: the standard policy" in told()
+
+
+def test_an_amendment_is_told_field_by_field() -> None:
+    changed = agreement(smallest_cohort=100, title="A wider agreement")
+    assert changes(AGREED, changed) == {
+        "title": f"now {AGREED.title}; then A wider agreement",
+        "smallest cohort": "now 50; then 100",
+    }
+    assert changes(AGREED, AGREED) == {}
+
+
+@given(st.binary(min_size=32, max_size=32), st.integers(0, 119))
+def test_what_is_read_out_tells_digests_apart(raw: bytes, bit: int) -> None:
+    other = bytearray(raw)
+    other[bit // 8] ^= 1 << (bit % 8)
+    one, another = spoken(f"sha256:{raw.hex()}"), spoken(f"sha256:{other.hex()}")
+    assert one != another
+    assert [len(group) for group in one.split("-")] == [4] * 6

@@ -1,0 +1,417 @@
+import json
+from datetime import timedelta
+
+import pytest
+
+from governance.documents.agreement import Agreement
+from governance.documents.succession import succeeding
+from governance.trust.ceremony import Draft, SignatureSet
+from governance.trust.layout import key_id
+from keys.identity import VerifyKey
+from protocols.proto.exchange_pb2 import SubmitRequest
+from protocols.wire.encoding import canonical_json
+from tests.support.documents import NOW, node_keys, raw_key, study
+from tests.support.officers import Keyboard, agreed_with, bundle_version
+
+POLICY = """@id("dk/no-sex")
+@sentence("Denmark does not share the sex of patients.")
+forbid (principal, action, resource) when { context.study.features.contains("sex") };
+"""
+PERMITTING = '@id("dk/all")\npermit (principal, action, resource);\n'
+
+
+def offer(officer: Keyboard, agreement: Agreement | None = None) -> Draft:
+    """Lay a draft out at the exchange."""
+    papers = officer.papers
+    return Draft.from_canonical(papers.store.draft(agreement or papers.agreed, papers.now))
+
+
+class TestDraft:
+    def test_is_shown_whole_before_it_is_signed(self, enrolled: Keyboard) -> None:
+        offer(enrolled)
+        said = enrolled.done("sign", answer="y\n")
+        for party in enrolled.papers.agreed.parties:
+            assert VerifyKey.from_text(party.officer_key).fingerprint in said
+        assert "DK  Health data authority of DK" in said
+        assert said.count("(yours)") == 1
+        assert "ε = 3 at δ = 0.0001 in every 365 days" in said
+        assert "any 1 of the countries (c = 1)" in said
+        assert "2 honest countries (h = 2)" in said
+        assert "3 of the 4 countries" in said
+        assert "to 2028-01-01" in said
+        assert "No data of this federation serves marketing. (Article 4(2))" in said
+
+    def test_is_signed_by_the_document_key_alone(self, enrolled: Keyboard) -> None:
+        draft = offer(enrolled)
+        enrolled.done("sign", "--yes")
+        [(kind, content)] = enrolled.exchange.submitted
+        signatures = SignatureSet.from_canonical(content)
+        key = enrolled.home.settings().verify_key
+        assert kind == SubmitRequest.DRAFT_SIGNATURES
+        assert signatures.draft == draft.digest
+        assert [*signatures.root] == [*signatures.targets] == [key_id(key)]
+        assert enrolled.papers.store.draft_status().signed == ("DK",)
+
+    def test_is_not_signed_when_the_officer_says_no(self, enrolled: Keyboard) -> None:
+        offer(enrolled)
+        assert "you answered no" in enrolled.refused("sign", answer="n\n").lower()
+
+    def test_is_not_signed_when_nobody_answers(self, enrolled: Keyboard) -> None:
+        offer(enrolled)
+        assert "nobody answered" in enrolled.refused("sign").lower()
+
+    def test_is_signed_once(self, enrolled: Keyboard) -> None:
+        offer(enrolled)
+        enrolled.done("sign", "--yes")
+        assert "waits for other countries" in enrolled.done("sign", "--yes")
+        assert len(enrolled.exchange.submitted) == 1
+
+    def test_that_replaces_a_signed_one_is_signed_anew(self, enrolled: Keyboard) -> None:
+        offer(enrolled)
+        enrolled.done("sign", "--yes")
+        enrolled.papers.now += timedelta(minutes=1)
+        offer(enrolled)
+        enrolled.done("sign", "--yes")
+        assert len(enrolled.exchange.submitted) == 2
+
+    def test_none_waits(self, enrolled: Keyboard) -> None:
+        assert "No agreement waits" in enrolled.done("sign")
+        assert json.loads(enrolled.run("sign", "--json").stdout) == {
+            "signed": False,
+            "waiting": False,
+        }
+
+    def test_publishes_the_agreement_with_the_others(self, agreed: Keyboard) -> None:
+        assert agreed.papers.store.read("metadata/1.root.json") is not None
+        assert "Nothing waits for you" in agreed.done("inbox")
+
+    def test_answers_a_machine(self, enrolled: Keyboard) -> None:
+        draft = offer(enrolled)
+        result = enrolled.run("sign", "--yes", "--json")
+        assert json.loads(result.stdout)["draft"] == draft.digest
+        assert "Heart disease across four countries" in result.stderr
+
+
+class TestDraftThatMustNotBeSigned:
+    def test_names_another_key_for_this_country(self, enrolled: Keyboard) -> None:
+        stranger = raw_key(7)
+        offer(enrolled, agreed_with(stranger))
+        said = enrolled.refused("sign", "--yes")
+        assert "another document key for DK than yours" in said
+        assert stranger.public.fingerprint in said
+        assert enrolled.home.settings().verify_key.fingerprint in said
+
+    def test_does_not_name_this_country(self, enrolled: Keyboard) -> None:
+        countries = ("EE", "NO", "PT", "SE")
+        offer(enrolled, agreed_with(raw_key(7), countries=countries))
+        assert "does not name DK" in enrolled.refused("sign", "--yes")
+
+    @pytest.mark.parametrize(
+        "tamper",
+        [
+            lambda data: data + b" ",
+            lambda data: data[:-1],
+            lambda data: data.replace(b'"honest":2', b'"honest":1'),
+            lambda data: data.replace(b'"amendment_threshold":3', b'"amendment_threshold":2'),
+            lambda data: canonical_json({**json.loads(data), "root": {"keys": {}}}),
+            lambda _: b"",
+            lambda _: b"\x80\x04pickled",
+        ],
+    )
+    def test_is_tampered_with(self, enrolled: Keyboard, tamper) -> None:
+        draft = offer(enrolled)
+        enrolled.exchange.tampered["draft"] = tamper(draft.canonical())
+        assert "not a signed draft" in enrolled.refused("sign", "--yes")
+
+    def test_is_another_than_the_coordinator_counts(self, enrolled: Keyboard) -> None:
+        """A coordinator that shows each officer another agreement collects nothing."""
+        offer(enrolled)
+        shown = offer_other_budget(enrolled)
+        enrolled.exchange.tampered["draft"] = shown.canonical()
+        result = enrolled.run("sign", "--yes")
+        assert result.exit_code == 1
+        assert "another draft" in result.stderr
+        assert enrolled.papers.store.draft_status().signed == ()
+
+    @pytest.mark.parametrize(
+        ("drafted", "why"),
+        [(NOW + timedelta(days=1), "dated in the future"), (NOW, "is version 2")],
+    )
+    def test_does_not_follow(self, enrolled: Keyboard, drafted, why: str) -> None:
+        version = 2 if "version" in why else 1
+        draft = Draft(version=version, drafted=drafted, agreement=enrolled.papers.agreed)
+        enrolled.exchange.tampered["draft"] = draft.canonical()
+        assert why in enrolled.refused("sign", "--yes")
+
+    def test_is_of_an_agreement_that_has_ended(self, enrolled: Keyboard) -> None:
+        offer(enrolled)
+        enrolled.now = NOW + timedelta(days=3000)
+        enrolled.certified()
+        assert "has ended" in enrolled.refused("sign", "--yes")
+
+    def test_cannot_be_fetched(self, enrolled: Keyboard) -> None:
+        offer(enrolled)
+        enrolled.exchange.down = True
+        assert "does not answer" in enrolled.refused("sign", "--yes")
+
+    def test_is_a_first_one_where_an_agreement_is_in_force(self, agreed: Keyboard) -> None:
+        draft = Draft(version=1, drafted=NOW, agreement=agreed.papers.agreed)
+        agreed.exchange.tampered["draft"] = Draft(
+            version=1, drafted=NOW + timedelta(minutes=1), agreement=draft.agreement
+        ).canonical()
+        assert "is version 1; the next one is 2" in agreed.refused("sign", "--yes")
+
+
+def offer_other_budget(officer: Keyboard) -> Draft:
+    richer = {"budget": [{**officer.papers.agreed.budget[0].model_dump(), "epsilon": 9.0}]}
+    document_key = officer.home.settings().document_key
+    other = agreed_with(document_key, **richer)
+    return Draft(version=1, drafted=NOW, agreement=other)
+
+
+def test_another_text_under_the_same_root_is_pointed_out(enrolled: Keyboard) -> None:
+    """Three others may outvote this officer; they do not do it behind its back."""
+    draft = offer(enrolled)
+    enrolled.home.trust.mkdir()
+    (enrolled.home.trust / "draft.json").write_bytes(draft.canonical())
+    offer(enrolled, offer_other_budget(enrolled).agreement)
+    enrolled.papers.sign("EE", "NO", "PT")
+    enrolled.papers.publish()
+    said = enrolled.run("inbox").stderr
+    assert "the agreement in force is not the text that you signed" in said
+
+
+class TestAmendment:
+    def amended(self, officer: Keyboard) -> Agreement:
+        document_key = officer.home.settings().document_key
+        return agreed_with(document_key, smallest_cohort=100)
+
+    def test_is_shown_with_what_it_changes(self, agreed: Keyboard) -> None:
+        offer(agreed, self.amended(agreed))
+        said = agreed.done("sign", "--yes")
+        assert "smallest cohort  now 50; then 100" in said
+        assert "its version  2" in said
+
+    def test_takes_force_once_the_others_sign(self, agreed: Keyboard) -> None:
+        offer(agreed, self.amended(agreed))
+        assert "changed agreement" in agreed.done("inbox")
+        agreed.papers.sign("EE", "NO")
+        agreed.done("sign", "--yes")
+        assert agreed.papers.view().agreement.smallest_cohort == 100
+        agreed.done("inbox")
+
+
+class TestHandingInBreaksOff:
+    def test_and_is_made_good_by_signing_again(self, enrolled: Keyboard) -> None:
+        draft = offer(enrolled)
+        enrolled.exchange.submit_down = True
+        assert enrolled.run("sign", "--yes").exit_code == 1
+        enrolled.exchange.submit_down = False
+        enrolled.done("sign", "--yes")
+        assert enrolled.papers.store.draft_status().digest == draft.digest
+        assert enrolled.papers.store.draft_status().signed == ("DK",)
+
+
+FIRST = 1_000
+"""Behind the identity key in `node_keys("DK")`."""
+
+
+class TestNodeKeys:
+    def keys_file(self, officer: Keyboard, country: str = "DK", number: int = 0):
+        return officer.file("node-keys.json", node_keys(country, number).canonical())
+
+    def test_are_compared_signed_and_published(self, agreed: Keyboard) -> None:
+        said = agreed.done("sign", self.keys_file(agreed), answer="y\n")
+        keys = node_keys("DK")
+        assert VerifyKey.from_text(keys.identity_key).fingerprint in said
+        assert VerifyKey.from_text(keys.log_key).fingerprint in said
+        assert keys.log_origin in said
+        assert agreed.papers.view().node_keys("DK") == keys
+
+    def test_wait_where_the_agreement_is_not_in_force(self, enrolled: Keyboard) -> None:
+        said = enrolled.done("sign", self.keys_file(enrolled), "--yes")
+        assert "not published yet" in said
+        assert enrolled.exchange.submitted == []
+        assert enrolled.own().node == node_keys("DK")
+
+    def test_wait_where_no_exchange_is_known(self, officer: Keyboard) -> None:
+        assert "not enrolled" in officer.done("sign", self.keys_file(officer), "--yes")
+        assert officer.own().node == node_keys("DK")
+
+    def test_that_replace_others_are_pointed_out(self, agreed: Keyboard) -> None:
+        agreed.done("sign", self.keys_file(agreed), "--yes")
+        said = agreed.done("sign", self.keys_file(agreed, number=5), "--yes", answer="y\n")
+        assert "replace the keys" in said
+        assert "its log and ledger begin anew" in said
+        assert agreed.own().node == node_keys("DK", 5)
+
+    def succeeding(self, officer: Keyboard, former: int, new: int):
+        """A file in which DK's key with one number has signed the one with another."""
+        keys = node_keys("DK").model_copy(update={"identity_key": raw_key(new).public.to_text()})
+        said = succeeding(raw_key(former), raw_key(new), keys.stated(), NOW)
+        signed = keys.model_copy(update={"succession": said})
+        return officer.file("node-keys.json", signed.canonical()), signed
+
+    def test_that_the_former_key_has_signed_need_no_second_question(self, agreed: Keyboard) -> None:
+        agreed.done("sign", self.keys_file(agreed), "--yes")
+        file, keys = self.succeeding(agreed, FIRST, 7_001)
+        assert "former key has signed these keys" in agreed.done("sign", file, "--yes")
+        assert agreed.own().node == keys
+        assert agreed.papers.view().node_keys("DK") == keys
+
+    def test_that_the_former_key_has_not_signed_are_asked_about_whatever_was_agreed_beforehand(
+        self, agreed: Keyboard
+    ) -> None:
+        agreed.done("sign", self.keys_file(agreed), "--yes")
+        said = agreed.refused("sign", self.keys_file(agreed, number=5), "--yes")
+        assert "THE FORMER KEY HAS NOT SIGNED THESE" in said
+        assert agreed.own().node == node_keys("DK")
+        assert agreed.papers.view().node_keys("DK") == node_keys("DK")
+
+    def test_that_another_key_has_signed_are_as_good_as_unsigned(self, agreed: Keyboard) -> None:
+        agreed.done("sign", self.keys_file(agreed), "--yes")
+        file, _ = self.succeeding(agreed, 6_666, 7_001)
+        assert "HAS NOT SIGNED" in agreed.refused("sign", file, "--yes")
+
+    def test_an_older_statement_does_not_lead_back(self, agreed: Keyboard) -> None:
+        agreed.done("sign", self.keys_file(agreed), "--yes")
+        older, _ = self.succeeding(agreed, FIRST, 7_001)
+        content = older.read_bytes()
+        agreed.done("sign", older, "--yes")
+        newer, keys = self.succeeding(agreed, 7_001, 7_002)
+        agreed.done("sign", newer, "--yes")
+        again = agreed.file("node-keys.json", content)
+        assert "HAS NOT SIGNED" in agreed.refused("sign", again, "--yes")
+        assert agreed.own().node == keys
+
+    @pytest.mark.parametrize("field", ["log_key", "log_origin", "node_auth", "identity_key"])
+    def test_a_statement_is_of_these_keys_and_no_others(self, agreed: Keyboard, field: str) -> None:
+        _, keys = self.succeeding(agreed, FIRST, 7_001)
+        changed = {
+            "log_key": raw_key(7_003).public.to_text(),
+            "identity_key": raw_key(7_003).public.to_text(),
+            "log_origin": "nordic-heart/another",
+            "node_auth": "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTY=",
+        }[field]
+        file = agreed.file("node-keys.json", keys.model_copy(update={field: changed}).canonical())
+        assert "is not signed" in agreed.refused("sign", file, "--yes")
+
+    def test_of_another_country_are_refused(self, agreed: Keyboard) -> None:
+        said = agreed.refused("sign", self.keys_file(agreed, "EE"), "--yes")
+        assert "keys of a node of EE" in said
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            ({"identity_key": "ed25519:AAAA"}, "identity_key"),
+            ({"log_origin": "No Slug!"}, "log_origin"),
+            ({"node_auth": "ssh-rsa AAAA"}, "node_auth"),
+            ({"country": "Denmark"}, "country"),
+            ({"passphrase": "secret"}, "no such field"),
+            ({"kind": "permit"}, "permit"),
+        ],
+    )
+    def test_that_are_malformed_are_refused(
+        self, agreed: Keyboard, change: dict[str, str], said: str
+    ) -> None:
+        fields = json.loads(node_keys("DK").canonical()) | change
+        file = agreed.file("node-keys.json", json.dumps(fields))
+        assert said in agreed.refused("sign", file, "--yes")
+
+    @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"a: &x 1\nb: *x\n"])
+    def test_that_are_no_document_are_refused(self, agreed: Keyboard, content: bytes) -> None:
+        file = agreed.file("node-keys.json", content)
+        assert "cannot be used" in agreed.refused("sign", file, "--yes")
+
+    def test_that_are_not_there_are_refused(self, agreed: Keyboard) -> None:
+        assert "cannot be read" in agreed.refused("sign", agreed.folder / "none.json", "--yes")
+
+    def test_are_not_signed_when_they_do_not_match(self, agreed: Keyboard) -> None:
+        assert "answered no" in agreed.refused("sign", self.keys_file(agreed), answer="n\n")
+
+    def test_are_not_signed_while_the_exchange_is_down(self, agreed: Keyboard) -> None:
+        agreed.exchange.down = True
+        assert "does not answer" in agreed.refused("sign", self.keys_file(agreed), "--yes")
+
+
+class TestPolicy:
+    def test_is_shown_and_signed(self, agreed: Keyboard) -> None:
+        said = agreed.done("sign", agreed.file("dk.cedar", POLICY), answer="y\n")
+        assert "does not share the sex of patients" in said
+        assert agreed.papers.view().country("DK").policy == POLICY
+
+    def test_forbids_from_then_on(self, agreed: Keyboard) -> None:
+        agreed.papers.propose(study(agreed.papers.agreed))
+        agreed.done("sign", agreed.file("dk.cedar", POLICY), "--yes")
+        said = agreed.refused("approve", "heart-by-sex", "--yes")
+        assert "Denmark does not share the sex of patients. (national/dk/no-sex)" in said
+
+    @pytest.mark.parametrize(
+        ("text", "why"),
+        [
+            (PERMITTING, "a country's policy can only forbid"),
+            (POLICY + PERMITTING, "a country's policy can only forbid"),
+            ("forbid (principal, action", "Cedar cannot read it"),
+            ("forbid (principal, action, resource);", "id of its own"),
+            (POLICY.replace("study.features", "study.patients"), "does not fit the schema"),
+            (POLICY + "// \x1b[2Ahidden", "control or invisible characters"),
+            (POLICY + "// \u202enothing", "control or invisible characters"),
+        ],
+    )
+    def test_that_is_malformed_is_refused(self, agreed: Keyboard, text: str, why: str) -> None:
+        assert why in agreed.refused("sign", agreed.file("dk.cedar", text), "--yes")
+
+    def test_that_is_no_text_is_refused(self, agreed: Keyboard) -> None:
+        file = agreed.file("dk.cedar", b"\xff\xfe")
+        assert "not UTF-8" in agreed.refused("sign", file, "--yes")
+        assert "cannot be read" in agreed.refused("sign", agreed.folder / "no.cedar", "--yes")
+
+    def test_is_not_signed_when_the_officer_says_no(self, agreed: Keyboard) -> None:
+        file = agreed.file("dk.cedar", POLICY)
+        assert "answered no" in agreed.refused("sign", file, answer="n\n")
+
+
+class TestRenewal:
+    def test_gives_the_documents_another_seven_days(self, agreed: Keyboard) -> None:
+        agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
+        agreed.papers.now = agreed.now = NOW + timedelta(days=5)
+        agreed.papers.refresh()
+        assert "until 2026-09-13" in agreed.done("renew")
+        assert agreed.own().version == 2
+        assert agreed.own().node == node_keys("DK")
+        assert agreed.papers.view().country("DK").version == 2
+
+    def test_brings_expired_documents_back(self, agreed: Keyboard) -> None:
+        agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
+        agreed.papers.now = agreed.now = NOW + timedelta(days=9)
+        agreed.papers.refresh()
+        agreed.done("renew")
+        assert agreed.papers.view().country("DK").node == node_keys("DK")
+
+    def test_of_nothing_is_refused(self, agreed: Keyboard) -> None:
+        assert "nothing to renew" in agreed.refused("renew")
+
+    def test_hands_in_what_waited(self, enrolled: Keyboard) -> None:
+        file = enrolled.file("node-keys.json", node_keys("DK").canonical())
+        enrolled.done("sign", file, "--yes")
+        enrolled.agree()
+        assert "have not reached the exchange" in enrolled.done("inbox")
+        enrolled.done("renew")
+        assert "Nothing waits for you" in enrolled.done("inbox")
+        assert enrolled.papers.view().node_keys("DK") == node_keys("DK")
+
+    def test_reaches_the_node_whatever_the_exchange_shows(self, agreed: Keyboard) -> None:
+        agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
+        agreed.exchange.tampered["metadata/timestamp.json"] = b"{}"
+        result = agreed.run("renew", "--node", agreed.make_node())
+        assert "cannot be trusted" in result.stderr
+        bundle = (agreed.node / "officer" / "country-DK.json").read_bytes()
+        assert bundle_version(bundle) == 2
+
+    def test_while_the_exchange_is_down_says_so(self, agreed: Keyboard) -> None:
+        agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
+        agreed.exchange.down = True
+        result = agreed.run("renew", "--bundle-out", agreed.folder / "carried")
+        assert result.exit_code == 1
+        assert "Version 2 is signed and kept" in result.stderr
+        assert bundle_version((agreed.folder / "carried").read_bytes()) == 2

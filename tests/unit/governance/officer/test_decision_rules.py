@@ -1,0 +1,207 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from governance.documents.permit import Permit
+from governance.officer.decision_rules import (
+    Conditions,
+    build_permit,
+    build_withdrawal,
+    decision_on,
+    require_allowed,
+    require_open,
+    require_permit,
+    require_undecided,
+)
+from governance.officer.errors import OfficerFault
+from governance.policy.assessment import Assessment, Finding
+from governance.trust.bundle import CountryDocuments
+from protocols.errors import ReasonCode
+from tests.support.documents import DAY, NOW, agreement, permit, study, withdrawal
+
+AGREED = agreement()
+ASKED = study(AGREED)
+NONE = Conditions()
+NAMES = [feature.name for feature in ASKED.features]
+
+
+def own(**changes) -> CountryDocuments:
+    fields = {
+        "country": "DK",
+        "version": 1,
+        "signed_at": NOW,
+        "expires": NOW + DAY,
+        "node": None,
+        "permits": {},
+        "withdrawals": {},
+        "policy": None,
+    }
+    return CountryDocuments(**fields | changes)
+
+
+APPROVED = own(permits={ASKED.digest: permit(AGREED, ASKED)})
+REFUSED = own(withdrawals={ASKED.digest: withdrawal(ASKED)})
+WITHDRAWN = own(permits=APPROVED.permits, withdrawals=REFUSED.withdrawals)
+
+
+def permitted(conditions: Conditions = NONE, now: datetime = NOW):
+    return build_permit(ASKED, "DK", "Health data authority", conditions, now)
+
+
+class TestPermit:
+    def test_binds_study_and_agreement_by_digest(self) -> None:
+        built = permitted()
+        assert (built.study, built.agreement) == (ASKED.digest, AGREED.digest)
+        assert (built.country, built.approved_by) == ("DK", "Health data authority")
+        assert built.issued == NOW
+
+    def test_the_first_reads_as_before_there_was_a_count(self) -> None:
+        built = permitted()
+        assert built.number == 1
+        assert b"earlier" not in built.canonical()
+        assert Permit.from_canonical(built.canonical()) == built
+
+    def test_a_later_one_counts_those_before(self) -> None:
+        """A restored node charges as many runs as there were permits."""
+        former = permitted()
+        for number in (2, 3):
+            former = build_permit(ASKED, "DK", "Authority", NONE, NOW, former=former)
+            assert former.number == number
+            assert Permit.from_canonical(former.canonical()).number == number
+
+    def test_without_conditions_covers_the_study_to_its_end(self) -> None:
+        conditions = permitted().conditions
+        assert conditions.features is conditions.epsilon_at_most is None
+        assert conditions.expires == ASKED.expires
+
+    @given(st.lists(st.sampled_from(NAMES), min_size=1))
+    def test_names_each_feature_once(self, names: list[str]) -> None:
+        built = permitted(Conditions(features=" , ".join(names)))
+        assert built.conditions.features == tuple(dict.fromkeys(names))
+
+    @given(st.text(max_size=30))
+    def test_takes_no_feature_that_the_study_has_not(self, text: str) -> None:
+        named = {word.strip() for word in text.split(",")}
+        if named <= {*NAMES}:
+            return
+        with pytest.raises(OfficerFault, match="has no feature"):
+            permitted(Conditions(features=text))
+
+    @given(st.floats(allow_nan=True, allow_infinity=True))
+    def test_takes_no_epsilon_that_is_none(self, epsilon: float) -> None:
+        conditions = Conditions(epsilon_at_most=epsilon)
+        if 0 < epsilon <= 100:
+            assert permitted(conditions).conditions.epsilon_at_most == epsilon
+            return
+        with pytest.raises(OfficerFault, match="--epsilon-at-most cannot be used"):
+            permitted(conditions)
+
+    @pytest.mark.parametrize(
+        ("text", "end"),
+        [
+            ("2026-10-31", datetime(2026, 10, 31, 23, 59, 59, tzinfo=UTC)),
+            ("2026-09-01", datetime(2026, 9, 1, 23, 59, 59, tzinfo=UTC)),
+            ("2026-10-31T12:00:00", datetime(2026, 10, 31, 12, tzinfo=UTC)),
+            ("2026-10-31T12:00:00+02:00", datetime(2026, 10, 31, 10, tzinfo=UTC)),
+            ("2026-10-31 12:00:00.5+00:00", datetime(2026, 10, 31, 12, tzinfo=UTC)),
+        ],
+    )
+    def test_ends_when_the_officer_says(self, text: str, end: datetime) -> None:
+        assert permitted(Conditions(expires=text)).conditions.expires == end
+
+    @given(st.dates(min_value=NOW.date(), max_value=datetime(2100, 1, 1, tzinfo=UTC).date()))
+    def test_never_outlives_the_study(self, day) -> None:
+        end = permitted(Conditions(expires=day.isoformat())).conditions.expires
+        assert NOW < end <= ASKED.expires
+
+    @given(st.dates(max_value=NOW.date() - timedelta(days=1)))
+    def test_never_begins_expired(self, day) -> None:
+        with pytest.raises(OfficerFault, match="lies in the past"):
+            permitted(Conditions(expires=day.isoformat()))
+
+    @given(st.text(max_size=20))
+    def test_takes_no_end_that_is_no_date(self, text: str) -> None:
+        try:
+            datetime.fromisoformat(text)
+        except ValueError:
+            with pytest.raises(OfficerFault, match="--expires cannot be"):
+                permitted(Conditions(expires=text))
+
+    @pytest.mark.parametrize("text", ["a\nb", "\u202erevers", " padded ", "x" * 2_001])
+    def test_takes_no_sentence_that_hides_something(self, text: str) -> None:
+        with pytest.raises(OfficerFault, match="--sentence cannot be used"):
+            permitted(Conditions(sentence=text))
+
+
+class TestWithdrawal:
+    def test_names_the_study_and_the_reason(self) -> None:
+        built = build_withdrawal(ASKED.digest, "DK", "New advice.", NOW)
+        assert (built.study, built.reason, built.issued) == (ASKED.digest, "New advice.", NOW)
+
+    def test_needs_a_reason(self) -> None:
+        with pytest.raises(OfficerFault, match="--reason cannot be used"):
+            build_withdrawal(ASKED.digest, "DK", "", NOW)
+
+
+class TestWhatMayBeDecided:
+    def test_a_live_study_that_asks(self) -> None:
+        require_open(ASKED, "DK", NOW)
+
+    def test_not_one_that_asks_others(self) -> None:
+        with pytest.raises(OfficerFault, match="does not ask SE"):
+            require_open(ASKED, "SE", NOW)
+
+    def test_not_one_that_ends_this_moment(self) -> None:
+        require_open(ASKED, "DK", ASKED.expires - timedelta(seconds=1))
+        with pytest.raises(OfficerFault, match="expired on 2026-12-31"):
+            require_open(ASKED, "DK", ASKED.expires)
+
+    @pytest.mark.parametrize("standing", [APPROVED, REFUSED, WITHDRAWN])
+    @pytest.mark.parametrize("verb", ["approve", "refuse"])
+    def test_not_one_decided_on(self, standing: CountryDocuments, verb: str) -> None:
+        with pytest.raises(OfficerFault, match="decided on heart-by-sex already"):
+            require_undecided(ASKED, standing, verb=verb)
+
+    @pytest.mark.parametrize("standing", [None, own()])
+    def test_one_not_decided_on(self, standing: CountryDocuments | None) -> None:
+        require_undecided(ASKED, standing, verb="approve")
+
+    @pytest.mark.parametrize("standing", [None, own(), REFUSED, WITHDRAWN])
+    def test_no_permit_no_withdrawal(self, standing: CountryDocuments | None) -> None:
+        with pytest.raises(OfficerFault, match="no permit for heart-by-sex to take back"):
+            require_permit(ASKED, standing)
+
+    def test_a_permit_may_be_taken_back(self) -> None:
+        require_permit(ASKED, APPROVED)
+
+    @pytest.mark.parametrize(
+        ("standing", "said"),
+        [
+            (None, ""),
+            (own(), ""),
+            (APPROVED, "you approved it on 2026-09-01, until 2026-10-31 12:00 UTC"),
+            (REFUSED, "you said no on 2026-09-01: New advice of the board."),
+            (WITHDRAWN, "you said no on 2026-09-01: New advice of the board."),
+        ],
+    )
+    def test_the_decision_that_stands_is_told(
+        self, standing: CountryDocuments | None, said: str
+    ) -> None:
+        assert decision_on(ASKED.digest, standing) == said
+
+    def test_every_clause_that_forbids_is_told(self) -> None:
+        findings = (
+            Finding(ReasonCode.POLICY, "agreement/retention", "Kept too long.", "keep it less"),
+            Finding(ReasonCode.POLICY, "national/dk/no-sex", "Not the sex.", "leave it out"),
+        )
+        no = Assessment("DK", allowed=False, findings=findings, clauses=(), charge=None)
+        with pytest.raises(OfficerFault) as fault:
+            require_allowed(ASKED, no)
+        assert "Kept too long. (agreement/retention)" in fault.value.why
+        assert "Not the sex. (national/dk/no-sex)" in fault.value.why
+        assert "keep it less" in fault.value.fix
+
+    def test_what_is_allowed_passes(self) -> None:
+        require_allowed(ASKED, Assessment("DK", True, (), (), None))

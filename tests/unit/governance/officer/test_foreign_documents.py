@@ -1,0 +1,295 @@
+"""Somebody else signs with the officer's key, or the officer's folder is an old copy."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from governance.documents.rotation import extended
+from governance.documents.study import Study
+from governance.officer.agent_service import shown
+from governance.officer.folder_recovery import QUESTION
+from governance.officer.foreign_documents import (
+    MOST_NAMED,
+    MOST_NOES,
+    Foreign,
+    kept,
+    take_over_noes,
+)
+from governance.officer.home import Identity
+from governance.trust.bundle import CountryDocuments, own_country
+from governance.trust.signing import OfficerDocuments
+from tests.support.documents import DAY, node_keys, permit, raw_key, study, withdrawal
+from tests.support.officers import PASSPHRASE, Keyboard
+from tests.unit.governance.officer.test_agent import agent_of, pass_time
+
+pytestmark = pytest.mark.enable_socket
+LOUD = "THE EXCHANGE SHOWS DOCUMENTS THAT THIS FOLDER DID NOT SIGN"
+POLICY = '@id("dk/none")\nforbid (principal, action, resource);\n'
+Work = Callable[[OfficerDocuments], None]
+
+
+@pytest.fixture
+def settled(agreed: Keyboard) -> Keyboard:
+    """An officer who vouches for a node and has permitted one of two studies."""
+    agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
+    for each in studies(agreed):
+        agreed.papers.propose(each)
+    agreed.done("approve", studies(agreed)[0].id, "--yes")
+    return agreed
+
+
+def studies(officer: Keyboard) -> tuple[Study, Study]:
+    agreed = officer.papers.agreed
+    return study(agreed), study(agreed, id="asked-later")
+
+
+def publish(officer: Keyboard, work: Work, *, above: int = 4) -> None:
+    """Sign with the officer's key in another folder, and hand that in, as a thief would."""
+    papers, own = officer.papers, officer.own()
+    other = OfficerDocuments(officer.folder / "other", "DK")
+    work(other)
+    key = papers.officers["DK"]
+    bundle = other.sign(papers.now, key, at_least=own.version + above)
+    papers.store.accept_country(bundle, papers.now, online=papers.online)
+
+
+def theft(officer: Keyboard) -> Work:
+    """A thief's own node, a permit for the other study, and no policy."""
+
+    def work(other: OfficerDocuments) -> None:
+        other.set_node(strange_keys())
+        other.approve(permit(officer.papers.agreed, studies(officer)[1]))
+
+    return work
+
+
+def strange_keys():
+    return node_keys("DK").model_copy(update={"identity_key": raw_key(77).public.to_text()})
+
+
+def same(before: CountryDocuments | None, after: CountryDocuments | None) -> bool:
+    return bool(before and after) and all(
+        getattr(before, each) == getattr(after, each)
+        for each in ("node", "permits", "withdrawals", "policy")
+    )
+
+
+class TestRenewing:
+    def test_signs_the_folder_above_it_and_says_so(self, settled: Keyboard) -> None:
+        settled.done("sign", settled.file("policy.cedar", POLICY), "--yes")
+        before = settled.own()
+        publish(settled, theft(settled))
+        result = settled.run("renew", "--node", settled.make_node())
+        assert same(before, settled.own())
+        assert same(before, settled.papers.view().country("DK"))
+        assert settled.own().version == before.version + 6
+        for named in (LOUD, "the keys of a node", "no national policy", studies(settled)[1].digest):
+            assert named in result.stderr
+        assert studies(settled)[0].digest not in result.stderr
+
+    def test_hands_the_own_node_nothing_of_it(self, settled: Keyboard) -> None:
+        before = settled.own()
+        publish(settled, theft(settled))
+        settled.done("renew", "--node", settled.make_node())
+        handed = (settled.node / "officer" / "country-DK.json").read_bytes()
+        key = settled.home.settings().verify_key
+        assert same(before, own_country(handed, "DK", key, settled.now))
+
+    def test_says_it_to_a_machine_and_once(self, settled: Keyboard) -> None:
+        publish(settled, theft(settled))
+        assert LOUD in json.loads(settled.run("renew", "--json").stdout)["not_signed_here"]
+        result = settled.run("renew", "--json")
+        assert "not_signed_here" not in json.loads(result.stdout)
+        assert LOUD not in result.stderr
+
+    def test_is_not_moved_by_what_is_missing_there(self, settled: Keyboard) -> None:
+        before = settled.own()
+        publish(settled, lambda other: None)
+        assert LOUD in settled.run("renew").stderr
+        assert same(before, settled.own())
+
+    def test_notices_other_documents_of_the_same_version(self, settled: Keyboard) -> None:
+        settled.exchange.submit_down = True
+        before = settled.own()
+        settled.run("renew")
+        settled.exchange.submit_down = False
+        publish(settled, theft(settled), above=-1)
+        assert settled.papers.view().country("DK").version == settled.own().version
+        assert LOUD in settled.run("renew").stderr
+        assert same(before, settled.own())
+
+    def test_takes_the_own_past_for_nothing_else(self, settled: Keyboard) -> None:
+        """The exchange still shows a no that the officer has reconsidered: it does not return."""
+        asked = studies(settled)[0]
+        settled.done("withdraw", asked.id, "--reason", "Stop.", "--yes")
+        settled.exchange.submit_down = True
+        settled.run("approve", asked.id, "--reconsider", "--yes")
+        settled.exchange.submit_down = False
+        assert LOUD not in settled.run("renew").stderr
+        assert settled.own().withdrawal(asked.digest) is None
+
+    def test_names_no_more_than_a_person_reads(self, settled: Keyboard) -> None:
+        agreed = settled.papers.agreed
+        many = [permit(agreed, study(agreed, id=f"of-a-thief-{n}")) for n in range(MOST_NAMED + 3)]
+        publish(settled, lambda other: [other.approve(each) for each in many])
+        said = settled.run("renew").stderr
+        assert said.count("a permit for") == MOST_NAMED
+        assert "and 3 more" in said
+
+
+class TestANo:
+    def test_is_taken_over(self, settled: Keyboard) -> None:
+        asked, other = studies(settled)
+
+        def stopped(folder: OfficerDocuments) -> None:
+            folder.withdraw(withdrawal(asked))
+            folder.withdraw(withdrawal(other))
+
+        publish(settled, stopped)
+        assert f"a no to {asked.digest}" in settled.run("renew").stderr
+        assert set(settled.own().withdrawals) == {asked.digest, other.digest}
+
+    def test_in_any_number_does_not_fill_the_folder(self, settled: Keyboard) -> None:
+        """The officer could not withdraw from anything in a folder that is full."""
+        asked, agreed = studies(settled)[0], settled.papers.agreed
+        seen = Foreign(
+            version=9,
+            node=None,
+            permits=(),
+            withdrawals=(
+                *(withdrawal(study(agreed, id=f"none-{n}")) for n in range(MOST_NOES + 5)),
+                withdrawal(asked),
+            ),
+            policy=None,
+            next_key=None,
+        )
+        documents = OfficerDocuments(settled.home.documents, "DK")
+        take_over_noes(documents, settled.own(), seen)
+        documents.sign(settled.now, settled.papers.officers["DK"])
+        own = settled.own()
+        assert asked.digest in own.withdrawals
+        assert len(own.withdrawals) == MOST_NOES + 1
+        take_over_noes(documents, own, seen)
+        documents.sign(settled.now, settled.papers.officers["DK"])
+        assert len(settled.own().withdrawals) == MOST_NOES + 1
+
+
+class TestRotating:
+    def test_signs_nothing_of_it_under_either_key(self, settled: Keyboard) -> None:
+        before = settled.own()
+        publish(settled, theft(settled))
+        assert LOUD in settled.run("rotate", "--yes").stderr
+        kept_now = Identity.open(settled.home, settled.home.settings(), PASSPHRASE.encode())
+        documents = OfficerDocuments(settled.home.documents, "DK")
+        for key in kept_now.keys:
+            signed = documents.bundle(key.public)
+            assert same(before, own_country(signed, "DK", key.public, settled.now))
+
+    def test_names_another_successor(self, settled: Keyboard) -> None:
+        papers = settled.papers
+        made = extended(None, "DK", papers.officers["DK"], raw_key(78), papers.now)
+        publish(settled, lambda other: other.set_history(made))
+        said = settled.run("renew").stderr
+        assert f"a new document key ({raw_key(78).public.fingerprint})" in said
+        assert settled.own().next_key is None
+
+    def test_forgets_it_with_the_key(self, settled: Keyboard) -> None:
+        publish(settled, theft(settled))
+        settled.done("rotate", "--yes")
+        papers = settled.papers
+        papers.store.renewal(papers.now)
+        papers.sign("EE", "NO", "PT")
+        papers.publish()
+        assert "DID NOT SIGN" not in settled.done("inbox")
+        assert "nothing to take over" in settled.refused("renew", "--take-over", answer="y\n")
+
+
+class TestTheAgent:
+    def test_takes_nothing_over_and_is_not_well(
+        self, settled: Keyboard, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        agent, before = agent_of(settled), settled.own()
+        pass_time(settled, DAY)
+        publish(settled, theft(settled))
+        with caplog.at_level(logging.WARNING, "pratique.agent"):
+            agent.look()
+        assert same(before, settled.papers.view().country("DK"))
+        assert [r.message for r in caplog.records] == ["documents that this folder did not sign"]
+        assert LOUD in agent.standing.sentence()
+        found = shown(agent).ready()["documents"]
+        assert not found.good
+        assert LOUD in found.says
+
+    def test_goes_on_saying_so(self, settled: Keyboard) -> None:
+        agent = agent_of(settled)
+        pass_time(settled, DAY)
+        publish(settled, theft(settled))
+        settled.exchange.submit_down = True
+        agent.look()
+        settled.exchange.submit_down = False
+        for _ in range(3):
+            pass_time(settled, DAY)
+            agent.look()
+        assert agent.standing.failures == 0
+        assert LOUD in agent.standing.foreign
+        assert not agent.standing.well(settled.now)
+
+
+class TestTakingOver:
+    @pytest.fixture
+    def old(self, settled: Keyboard) -> tuple[Keyboard, CountryDocuments]:
+        """A folder put back from an old copy, and what its officer had signed since."""
+        files = list(settled.home.documents.rglob("*.json"))
+        copy = {path: path.read_bytes() for path in files}
+        settled.done("approve", studies(settled)[1].id, "--yes")
+        settled.done("sign", settled.file("policy.cedar", POLICY), "--yes")
+        settled.done("withdraw", studies(settled)[0].id, "--reason", "Stop.", "--yes")
+        lost = settled.own()
+        for path, content in copy.items():
+            path.write_bytes(content)
+        return settled, lost
+
+    def test_brings_everything_back(self, old: tuple[Keyboard, CountryDocuments]) -> None:
+        officer, lost = old
+        said = officer.done("renew", "--take-over", answer="y\n")
+        assert same(lost, officer.own())
+        assert same(lost, officer.papers.view().country("DK"))
+        assert "a national policy" in said
+        assert QUESTION in said
+        assert "DID NOT SIGN" not in officer.done("inbox")
+
+    def test_still_can_after_the_agent_signed_the_folder(
+        self, old: tuple[Keyboard, CountryDocuments]
+    ) -> None:
+        officer, lost = old
+        pass_time(officer, DAY)
+        agent_of(officer).look()
+        assert studies(officer)[1].digest not in officer.own().permits
+        assert officer.done("inbox").startswith(f"1. {LOUD}")
+        officer.done("renew", "--take-over", answer="y\n")
+        assert same(lost, officer.own())
+
+    def test_takes_a_person(self, old: tuple[Keyboard, CountryDocuments]) -> None:
+        officer, _ = old
+        assert "answered no" in officer.refused("renew", "--take-over", answer="n\n")
+        assert "--yes does not answer" in officer.refused("renew", "--take-over")
+        assert officer.run("renew", "--take-over", "--yes").exit_code == 2
+
+    def test_of_nothing_is_refused(self, settled: Keyboard) -> None:
+        assert "nothing to take over" in settled.refused("renew", "--take-over", answer="y\n")
+
+    def test_never_brings_back_what_was_stopped_here(self, settled: Keyboard) -> None:
+        asked = studies(settled)[0]
+        settled.done("withdraw", asked.id, "--reason", "Stop.", "--yes")
+        publish(settled, lambda o: o.approve(permit(settled.papers.agreed, asked)))
+        settled.done("renew", "--take-over", answer="y\n")
+        assert settled.own().withdrawal(asked.digest).reason == "Stop."
+
+    @pytest.mark.parametrize("content", ["", "{", '{"version": 1}'])
+    def test_of_a_damaged_file_is_of_nothing(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "kept").write_text(content)
+        assert kept(tmp_path / "kept") is None
+        assert kept(tmp_path / "none") is None

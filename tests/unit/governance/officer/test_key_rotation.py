@@ -1,0 +1,270 @@
+"""An officer changes the country's key: at the keyboard, against a store of papers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from governance.documents.agreement import Agreement
+from governance.documents.rotation import extended
+from governance.errors import DocumentFault
+from governance.officer import home as home_module
+from governance.officer.home import NEXT_KEY, Identity
+from governance.officer.own_documents import read_own
+from governance.trust import signing as signing_module
+from governance.trust.bundle import CountryBundle, is_signed_by
+from governance.trust.layout import key_id
+from keys.errors import KeyFault
+from keys.identity import SigningKey, VerifyKey
+from keys.store import KeyStore
+from protocols.proto.exchange_pb2 import SubmitRequest
+from tests.support.documents import node_keys, raw_key
+from tests.support.officers import PASSPHRASE, Keyboard
+
+
+@pytest.fixture
+def settled(agreed: Keyboard) -> Keyboard:
+    """An officer of DK whose node's keys are signed and published."""
+    agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
+    return agreed
+
+
+def identity(officer: Keyboard) -> Identity:
+    return Identity.open(officer.home, officer.home.settings(), PASSPHRASE.encode())
+
+
+def announced(officer: Keyboard) -> SigningKey:
+    officer.done("rotate", "--yes")
+    new = identity(officer).next_key
+    assert new is not None
+    return new
+
+
+def others_sign(officer: Keyboard, *countries: str) -> None:
+    papers = officer.papers
+    papers.store.renewal(papers.now)
+    papers.sign(*countries)
+
+
+def put_in_force(officer: Keyboard) -> None:
+    others_sign(officer, "EE", "NO")
+    officer.done("sign", "--yes")
+
+
+def bundles(officer: Keyboard) -> list[CountryBundle]:
+    kind = SubmitRequest.COUNTRY_BUNDLE
+    sent = [content for what, content in officer.exchange.submitted if what == kind]
+    return [CountryBundle.from_canonical(content) for content in sent]
+
+
+class TestANewKey:
+    def test_is_vouched_for_and_handed_out_under_both(self, settled: Keyboard) -> None:
+        former = identity(settled).key
+        new = announced(settled)
+        present, later = bundles(settled)[-2:]
+        assert is_signed_by(present.signed(), former.public)
+        assert is_signed_by(later.signed(), new.public)
+        assert present.targets == later.targets
+        assert later.signed().signed.version == present.signed().signed.version + 1
+        assert settled.papers.store.announced() == {"DK": new.public.to_text()}
+
+    def test_says_what_comes_next(self, settled: Keyboard) -> None:
+        said = settled.done("rotate", "--yes")
+        new = identity(settled).next_key
+        assert new is not None
+        assert new.public.fingerprint in said
+        assert "Your former key signs until the new one is in force" in said
+        assert f"Your new key {new.public.fingerprint} waits" in settled.done("inbox")
+
+    def test_answers_a_machine(self, settled: Keyboard) -> None:
+        found = json.loads(settled.run("rotate", "--yes", "--json").stdout)
+        assert found["key"] == settled.home.settings().verify_key.fingerprint
+        assert found["new key"]
+
+    def test_is_not_made_without_a_yes(self, settled: Keyboard) -> None:
+        assert "Nothing was signed" in settled.refused("rotate", answer="n\n")
+
+    def test_is_not_made_before_there_is_an_agreement(self, enrolled: Keyboard) -> None:
+        assert "no agreement yet" in enrolled.refused("rotate", "--yes")
+
+    def test_given_again_is_the_same_key(self, settled: Keyboard) -> None:
+        new = announced(settled)
+        assert announced(settled).public == new.public
+        own = settled.own()
+        assert own is not None
+        assert own.history is not None
+        assert len(own.history.rotations) == 1
+
+    def test_that_did_not_reach_the_exchange_says_so(self, settled: Keyboard) -> None:
+        settled.exchange.submit_down = True
+        assert settled.run("rotate", "--yes").exit_code == 1
+        settled.exchange.submit_down = False
+        assert "has not reached the exchange" in settled.done("inbox")
+        settled.done("rotate", "--yes")
+        assert settled.papers.store.announced()
+
+    def test_is_renewed_with_the_former(self, settled: Keyboard) -> None:
+        new = announced(settled)
+        settled.done("renew")
+        present, later = bundles(settled)[-2:]
+        assert is_signed_by(later.signed(), new.public)
+        assert later.signed().signed.version == present.signed().signed.version + 1
+
+    def test_is_written_to_a_file_to_carry(self, settled: Keyboard) -> None:
+        out = settled.folder / "carry.json"
+        settled.done("rotate", "--yes", "--bundle-out", out)
+        new = identity(settled).next_key
+        carried = CountryBundle.from_canonical(out.with_name("next-carry.json").read_bytes())
+        assert new is not None
+        assert is_signed_by(carried.signed(), new.public)
+
+    def test_waits_in_the_folder_of_a_node_that_is_down(self, settled: Keyboard) -> None:
+        settled.done("rotate", "--yes", "--node", settled.make_node())
+        files = sorted(file.name for file in (settled.node / "officer").iterdir())
+        assert files == ["country-DK-next.json", "country-DK.json"]
+
+
+class TestInForce:
+    def test_both_keys_sign_the_agreement_that_names_it(self, settled: Keyboard) -> None:
+        former, new = identity(settled).key, announced(settled)
+        put_in_force(settled)
+        root = settled.papers.store.read("metadata/2.root.json")
+        assert root is not None
+        signed = {one["keyid"] for one in json.loads(root)["signatures"]}
+        assert {key_id(former.public), key_id(new.public)} <= signed
+
+    def test_the_former_is_destroyed(self, settled: Keyboard) -> None:
+        former, new = identity(settled).key, announced(settled)
+        put_in_force(settled)
+        said = settled.run("inbox").stderr
+        assert f"your new key {new.public.fingerprint} is in force" in said
+        now = identity(settled)
+        assert (now.key.public, now.next_key) == (new.public, None)
+        assert NEXT_KEY not in now.store.names()
+        assert former.to_bytes() not in [now.store.get(name) for name in now.store.names()]
+        assert settled.home.key_file.read_text().strip() == new.public.to_text()
+
+    def test_the_country_is_without_documents_at_no_moment(self, settled: Keyboard) -> None:
+        new = announced(settled)
+        put_in_force(settled)
+        said = settled.papers.view().country("DK")
+        assert said is not None
+        assert said.key == new.public.to_text()
+        assert said.node == node_keys("DK")
+
+    def test_the_new_key_signs_from_then_on(self, settled: Keyboard) -> None:
+        new = announced(settled)
+        put_in_force(settled)
+        settled.done("inbox")
+        settled.done("renew")
+        assert is_signed_by(bundles(settled)[-1].signed(), new.public)
+        own = settled.own()
+        assert own is not None
+        assert own.next_key is None
+
+    def test_it_can_change_again(self, settled: Keyboard) -> None:
+        keys = [announced(settled)]
+        put_in_force(settled)
+        settled.done("inbox")
+        keys.append(announced(settled))
+        put_in_force(settled)
+        settled.done("inbox")
+        assert identity(settled).key.public == keys[1].public
+        own = settled.own()
+        assert own is not None
+        assert own.history is not None
+        assert own.history.newest == keys[1].public.to_text()
+
+    def test_without_its_officer_it_waits_for_the_next_command(self, settled: Keyboard) -> None:
+        new = announced(settled)
+        others_sign(settled, "EE", "NO", "PT")
+        settled.papers.publish()
+        settled.done("renew")
+        assert identity(settled).key.public == new.public
+        assert is_signed_by(bundles(settled)[-1].signed(), new.public)
+
+
+STEPS = range(1, 6)
+
+
+@pytest.mark.parametrize("dies_at", STEPS)
+def test_a_change_that_is_cut_short_is_finished_by_the_next_command(
+    settled: Keyboard, dies_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings, key store and documents change one after another; any of them may be the last."""
+    new = announced(settled)
+    put_in_force(settled)
+    cut = _die_at(monkeypatch, dies_at)
+    settled.run("renew")
+    assert cut(), "this step is never reached"
+    monkeypatch.undo()
+    _again(settled, monkeypatch)
+    settled.done("renew")
+    now = identity(settled)
+    assert (now.key.public, now.next_key) == (new.public, None)
+    assert read_own(settled.home, settled.home.settings(), settled.now) is not None
+    assert settled.papers.view().country("DK") is not None
+
+
+def _die_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Any:
+    count = 0
+
+    def counted(real: Any, fault: Exception) -> Any:
+        def step_by_step(*args: Any, **kwargs: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count >= step:
+                raise fault
+            return real(*args, **kwargs)
+
+        return step_by_step
+
+    full = DocumentFault("The disk is full")
+    monkeypatch.setattr(home_module, "write_atomic", counted(home_module.write_atomic, full))
+    monkeypatch.setattr(signing_module, "write_atomic", counted(signing_module.write_atomic, full))
+    monkeypatch.setattr(KeyStore, "put", counted(KeyStore.put, KeyFault("The disk is full")))
+    monkeypatch.setattr(KeyStore, "delete", counted(KeyStore.delete, KeyFault("The disk is full")))
+    return lambda: count >= step
+
+
+def _again(officer: Keyboard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seat the officer again after everything was put back."""
+    monkeypatch.setattr("governance.officer.unlock.dial", lambda *_, **__: officer.exchange)
+    monkeypatch.setattr("governance.officer.unlock.utc_now", lambda: officer.now)
+
+
+class TestOthersKeys:
+    """A draft that gives another country a new key."""
+
+    def draft(self, officer: Keyboard, key: VerifyKey) -> Agreement:
+        agreed = officer.papers.agreed.with_officer_keys({"EE": key.to_text()})
+        officer.papers.store.draft(agreed, officer.papers.now)
+        return agreed
+
+    def test_signed_by_its_former_key_is_signed(self, settled: Keyboard) -> None:
+        papers, new = settled.papers, raw_key(201)
+        desk = papers.desks["EE"]
+        desk.set_history(extended(None, "EE", papers.officers["EE"], new, papers.now))
+        papers.give("EE")
+        self.draft(settled, new.public)
+        assert "Signed, and handed in" in settled.done("sign", "--yes")
+
+    def test_that_its_former_key_did_not_sign_is_refused(self, settled: Keyboard) -> None:
+        self.draft(settled, raw_key(666).public)
+        said = settled.refused("sign", "--yes")
+        assert "gives EE a new key that its former key has not signed" in said
+        assert raw_key(666).public.fingerprint in said
+
+    def test_unless_the_officer_was_told_that_it_is_lost(self, settled: Keyboard) -> None:
+        self.draft(settled, raw_key(201).public)
+        settled.refused("sign", "--yes", "--lost-key", "NO")
+        assert "Signed, and handed in" in settled.done("sign", "--yes", "--lost-key", "EE")
+
+
+def test_a_key_without_its_folder_is_no_officer(settled: Keyboard, tmp_path: Path) -> None:
+    """Settings of another backup than the key store: neither key is the one they name."""
+    announced(settled)
+    settings = settled.home.settings()
+    settled.home.save(settings.model_copy(update={"document_key": raw_key(5).public.to_text()}))
+    assert "restore both from the same backup" in settled.run("inbox").stderr

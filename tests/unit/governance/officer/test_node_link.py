@@ -1,0 +1,135 @@
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from governance.errors import DocumentFault
+from governance.officer.node_link import ledger_left
+from governance.policy.assessment import ledger_terms
+from governance.runtime.local_rpc import Desk
+from tests.support.documents import DAY, NOW, agreement, study
+from tests.support.officers import Keyboard
+
+pytestmark = pytest.mark.enable_socket
+
+AGREED = agreement()
+TERMS = ledger_terms(AGREED, "patients", NOW)
+HONEST = {
+    "register": "patients",
+    "order": TERMS.order,
+    "cap_micro": TERMS.cap_micro,
+    "spent_micro": TERMS.cap_micro // 4,
+    "lifetime_micro": TERMS.cap_micro,
+    "epsilon": 3.0,
+}
+
+
+class StatusDesk:
+    """A node's desk that states a ledger."""
+
+    def __init__(self, node: Path) -> None:
+        self.status: Any = {"country": "DK", "ledger": HONEST}
+        self.desk = Desk(node / "run" / "node.sock", self._answer)
+
+    def _answer(self, method: str, _params: Mapping[str, Any]) -> Any:
+        if method == "deliver":
+            return {"version": 1}
+        if method != "status" or self.status is None:
+            raise DocumentFault("It is not to be told now")
+        return self.status
+
+
+@pytest.fixture
+def node() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as short:  # a socket's path may not be long
+        (Path(short) / "node.yaml").touch()
+        yield Path(short)
+
+
+@pytest.fixture
+def desk(node: Path) -> Iterator[StatusDesk]:
+    opened = StatusDesk(node)
+    yield opened
+    opened.desk.close()
+
+
+def asked(node: Path | None, register: str = "patients", now=NOW):
+    return ledger_left(node, AGREED, register, now)
+
+
+def test_a_running_node_says_what_is_left(node: Path, desk: StatusDesk) -> None:
+    view = asked(node)
+    assert view.spent_micro == TERMS.cap_micro // 4
+    assert view.left_micro == TERMS.cap_micro - TERMS.cap_micro // 4
+    assert view.period == TERMS.period
+
+
+def test_the_cap_is_the_agreements_whatever_a_node_says(node: Path, desk: StatusDesk) -> None:
+    desk.status = {"ledger": HONEST | {"cap_micro": 10 * TERMS.cap_micro}}
+    assert asked(node).cap_micro == TERMS.cap_micro
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        None,
+        {},
+        {"ledger": None},
+        {"ledger": {}},
+        {"ledger": HONEST | {"register": "children"}},
+        {"ledger": HONEST | {"order": TERMS.order + 1}},
+        {"ledger": HONEST | {"spent_micro": -1}},
+        [],
+        "soon",
+    ],
+)
+def test_what_does_not_fit_is_not_known(node: Path, desk: StatusDesk, status: Any) -> None:
+    desk.status = status
+    assert asked(node) is None
+
+
+def test_another_register_is_not_known(node: Path, desk: StatusDesk) -> None:
+    assert asked(node, "children") is None
+
+
+def test_before_the_agreement_nothing_is_known(node: Path, desk: StatusDesk) -> None:
+    assert asked(node, now=AGREED.effective - DAY) is None
+
+
+def test_without_a_daemon_nothing_is_known(node: Path) -> None:
+    assert asked(node) is None
+    assert asked(None) is None
+    (node / "run").mkdir()
+    (node / "run" / "node.sock").touch()
+    assert asked(node) is None
+
+
+class TestDecision:
+    @pytest.fixture
+    def beside(self, agreed: Keyboard, node: Path, desk: StatusDesk) -> Keyboard:
+        """An officer whose node runs on the same machine, with a study to decide."""
+        settings = agreed.home.settings()
+        agreed.home.save(settings.model_copy(update={"node": str(node)}))
+        agreed.papers.propose(study(agreed.papers.agreed))
+        return agreed
+
+    def test_shows_what_is_spent(self, beside: Keyboard) -> None:
+        assert "25.0 % of it, says your node" in beside.done("show", "heart-by-sex")
+
+    def test_shows_that_it_is_not_known(self, beside: Keyboard, desk: StatusDesk) -> None:
+        desk.status = None
+        assert "not known: no node to ask here" in beside.done("show", "heart-by-sex")
+
+    def test_refuses_what_the_ledger_has_no_room_for(
+        self, beside: Keyboard, desk: StatusDesk
+    ) -> None:
+        desk.status = {"ledger": HONEST | {"spent_micro": TERMS.cap_micro}}
+        assert "(agreement/budget)" in beside.refused("approve", "heart-by-sex", "--yes")
+        assert "[agreement/budget]" in beside.done("show", "heart-by-sex")
+
+    def test_approves_what_it_has_room_for(self, beside: Keyboard) -> None:
+        assert "Your node is running and has them" in beside.done(
+            "approve", "heart-by-sex", "--yes"
+        )

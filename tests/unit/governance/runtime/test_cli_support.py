@@ -1,0 +1,41 @@
+"""A command whose reader goes away, as in `| head`, ends quietly and says so in its status."""
+
+import subprocess
+import sys
+
+from governance.runtime.cli_support import BROKEN_PIPE
+
+TALKER = """
+import typer
+from governance.runtime.cli_support import plain_errors
+
+def talk() -> None:
+    with plain_errors():
+        {talks}
+
+app = typer.Typer()
+app.command()(talk)
+app()
+"""
+ALOUD = "[typer.echo('word ' * 1000) for _ in range(1000)]"
+BUFFERED = "[print('word ' * 1000) for _ in range(1000)]"
+
+
+def unheard(talks: str) -> tuple[int, bytes]:
+    """Run a command whose reader reads one line; return its status and standard error."""
+    command = [sys.executable, "-c", TALKER.format(talks=talks)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as talker:
+        assert talker.stdout is not None
+        assert talker.stderr is not None
+        talker.stdout.readline()
+        talker.stdout.close()
+        said = talker.stderr.read()
+        return talker.wait(60), said
+
+
+def test_a_reader_that_goes_away_is_no_fault() -> None:
+    assert unheard(ALOUD) == (BROKEN_PIPE, b"")
+
+
+def test_what_was_not_printed_yet_is_no_fault_at_exit() -> None:
+    assert unheard(BUFFERED) == (BROKEN_PIPE, b"")

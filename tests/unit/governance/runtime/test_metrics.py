@@ -1,0 +1,140 @@
+"""Metrics: every one explained, every label from a list, nothing that grows with what comes in."""
+
+import re
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from client.border.request_handler import SLOT_SECONDS
+from governance.runtime.metrics import (
+    MOST_ROWS,
+    REPLY_SLOTS,
+    CoordinatorMetrics,
+    NodeMetrics,
+    Table,
+)
+
+NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
+FORBIDDEN = re.compile(r"cohort|sample|patient|record|rows|memory|cpu", re.IGNORECASE)
+"""What no metric of a node may be about."""
+
+
+@pytest.fixture
+def node() -> NodeMetrics:
+    made = NodeMetrics(("bundle", "contribute"), ("declined", "budget"))
+    made.link(up=True)
+    made.replied("contribute", None, 0.31)
+    made.replied("bundle", "declined", 0.05)
+    made.ledger({"national": 0.25})
+    made.documents({"root": 2, "DK": 7}, {"agreement": NOON, "certificate": NOON})
+    made.log_size(12)
+    made.tended(NOON)
+    return made
+
+
+@pytest.fixture
+def coordinator() -> CoordinatorMetrics:
+    made = CoordinatorMetrics(("Relay", "Fetch"), ("UNAUTHENTICATED",))
+    made.nodes({"DK": True, "PL": False})
+    made.runs({"running": 1})
+    made.restarts({"superlink": 2})
+    made.round_over("opened", 0.7)
+    made.refused("Relay", "UNAUTHENTICATED")
+    return made
+
+
+def samples(registry: CollectorRegistry) -> dict[str, float]:
+    families = text_string_to_metric_families(generate_latest(registry).decode())
+    return {
+        f"{one.name}{sorted(one.labels.items()) if one.labels else ''}": one.value
+        for family in families
+        for one in family.samples
+    }
+
+
+def test_a_node_shows_what_it_was_told(node: NodeMetrics) -> None:
+    shown = samples(node.registry)
+    assert shown["pratique_node_link_up"] == 1
+    answered = "pratique_node_messages_total[('outcome', '{}'), ('phase', '{}')]"
+    assert shown[answered.format("answered", "contribute")] == 1
+    assert shown[answered.format("declined", "bundle")] == 1
+    assert shown["pratique_node_refusals_total[('code', 'declined')]"] == 1
+    assert shown["pratique_node_refusals_total[('code', 'budget')]"] == 0
+    assert shown["pratique_node_ledger_spent_ratio[('register', 'national')]"] == 0.25
+    assert shown["pratique_node_ledger_left_ratio[('register', 'national')]"] == 0.75
+    assert shown["pratique_document_version[('document', 'DK')]"] == 7
+    assert shown["pratique_expires_timestamp_seconds[('what', 'agreement')]"] == NOON.timestamp()
+    assert shown["pratique_audit_log_entries"] == 12
+    assert shown["pratique_node_last_tend_timestamp_seconds"] == NOON.timestamp()
+
+
+def test_a_coordinator_shows_what_it_was_told(coordinator: CoordinatorMetrics) -> None:
+    shown = samples(coordinator.registry)
+    assert shown["pratique_coordinator_node_online[('country', 'DK')]"] == 1
+    assert shown["pratique_coordinator_node_online[('country', 'PL')]"] == 0
+    assert shown["pratique_coordinator_runs[('state', 'running')]"] == 1
+    assert shown["pratique_coordinator_flower_restarts[('process', 'superlink')]"] == 2
+    assert shown["pratique_coordinator_rounds_total[('outcome', 'opened')]"] == 1
+    refused = "[('call', 'Relay'), ('reason', 'UNAUTHENTICATED')]"
+    assert shown[f"pratique_coordinator_refused_calls_total{refused}"] == 1
+
+
+def test_every_metric_has_a_help_and_a_type(
+    node: NodeMetrics, coordinator: CoordinatorMetrics
+) -> None:
+    for registry in (node.registry, coordinator.registry):
+        for family in text_string_to_metric_families(generate_latest(registry).decode()):
+            assert family.documentation, family.name
+            assert family.type in ("gauge", "counter", "histogram"), family.name
+
+
+def test_a_node_s_metrics_are_about_nothing_that_follows_from_records(node: NodeMetrics) -> None:
+    for name in samples(node.registry):
+        assert not FORBIDDEN.search(name), name
+
+
+def test_replies_are_counted_by_the_slots_at_which_they_leave() -> None:
+    assert REPLY_SLOTS[0] == SLOT_SECONDS
+    assert all(b == 2 * a for a, b in pairwise(REPLY_SLOTS))
+
+
+def test_what_comes_from_outside_makes_no_new_label(
+    node: NodeMetrics, coordinator: CoordinatorMetrics
+) -> None:
+    node.replied("other", "other", 1)
+    coordinator.refused("other", "other")
+    coordinator.round_over("other", 1)
+    before = len(samples(node.registry)), len(samples(coordinator.registry))
+    for number in range(500):
+        node.replied(f"phase-{number}", f"code-{number}", 1)
+        coordinator.refused(f"call-{number}", f"reason-{number}")
+        coordinator.round_over(f"outcome-{number}", 1)
+    assert (len(samples(node.registry)), len(samples(coordinator.registry))) == before
+
+
+def test_a_table_has_a_largest_size_and_keeps_no_old_row() -> None:
+    registry = CollectorRegistry()
+    table = Table(registry, "pratique_test", "For the test.", "name")
+    table.set({(f"{number:05d}",): 1 for number in range(5000)})
+    assert len(samples(registry)) == MOST_ROWS
+    table.set({("one",): 1})
+    assert list(samples(registry)) == ["pratique_test[('name', 'one')]"]
+
+
+def test_a_label_cannot_forge_a_line(node: NodeMetrics) -> None:
+    node.documents({'a"} 1\npratique_forged 1\n': 1}, {})
+    assert "pratique_forged" not in samples(node.registry)
+
+
+def test_two_daemons_in_one_process_share_nothing(node: NodeMetrics) -> None:
+    other = NodeMetrics(("bundle",), ("declined",))
+    assert samples(other.registry)["pratique_node_link_up"] == 0
+
+
+def test_an_overspent_ledger_shows_nothing_left_and_no_negative(node: NodeMetrics) -> None:
+    node.ledger({"national": 1.5})
+    shown = samples(node.registry)
+    assert shown["pratique_node_ledger_left_ratio[('register', 'national')]"] == 0

@@ -1,0 +1,31 @@
+"""The page on observability names the metrics that there are, and no others."""
+
+import re
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from governance.runtime.metrics import CoordinatorMetrics, NodeMetrics
+
+PAGE = Path(__file__).parents[4] / "docs" / "observability.md"
+
+
+def names(registry: CollectorRegistry) -> set[str]:
+    """Return the metrics of our own, as Prometheus names them."""
+    endings = {"counter": "_total"}
+    families = [family for family in registry.collect() if family.name.startswith("pratique")]
+    return {family.name + endings.get(family.type, "") for family in families}
+
+
+def test_the_page_names_every_metric_and_no_other() -> None:
+    node, coordinator = NodeMetrics((), ()), CoordinatorMetrics((), ())
+    named = set(re.findall(r"`(pratique_[a-z_]+)`", PAGE.read_text(encoding="utf-8")))
+    assert named == names(node.registry) | names(coordinator.registry)
+
+
+def test_each_metric_stands_in_the_table_of_its_daemon() -> None:
+    _, *tables = PAGE.read_text(encoding="utf-8").split("| metric of ")
+    shown = [set(re.findall(r"^\| `(pratique_[a-z_]+)`", table, re.MULTILINE)) for table in tables]
+    node = names(NodeMetrics((), ()).registry)
+    coordinator = names(CoordinatorMetrics((), ()).registry)
+    assert shown == [node - coordinator, coordinator - node, node & coordinator]

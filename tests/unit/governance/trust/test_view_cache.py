@@ -1,0 +1,294 @@
+"""Trying to get a stale, expired or foreign view out of what is remembered."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+import pytest
+
+from governance.documents.permit import PermitConditions
+from governance.errors import DocumentFault
+from governance.trust import view_cache
+from governance.trust.bundle import own_country
+from governance.trust.high_water import Floor
+from governance.trust.view import TrustedView
+from governance.trust.view_cache import CountryMemory, ViewMemory
+from keys.identity import VerifyKey
+from tests.support.documents import (
+    DAY,
+    NOW,
+    LyingCoordinator,
+    Papers,
+    permit,
+    raw_key,
+    study,
+    withdrawal,
+)
+
+SECOND = timedelta(seconds=1)
+
+
+class Reader:
+    """Somebody who remembers; counts how often everything was verified."""
+
+    def __init__(self, papers: Papers, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.papers, self.memory = papers, ViewMemory()
+        self.files = dict(papers.view().files)
+        self.floor = papers.view().floor
+        self.verified = 0
+        real = TrustedView.load
+
+        def counted(*given: object) -> TrustedView:
+            self.verified += 1
+            return real(*given)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(view_cache.TrustedView, "load", counted)
+
+    def look(self, now: datetime = NOW, **other: object) -> TrustedView:
+        given = {"pinned_root": self.papers.pinned, "floor": self.floor} | other
+        return self.memory.view(self.files.get, given["pinned_root"], now, given["floor"])  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def reader(full: Papers, monkeypatch: pytest.MonkeyPatch) -> Reader:
+    full.propose(study(full.agreed))
+    return Reader(full, monkeypatch)
+
+
+@pytest.fixture
+def forever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let expiries alone end what is remembered."""
+    monkeypatch.setattr(view_cache, "LONGEST", 10_000 * DAY)
+
+
+def test_what_has_not_changed_is_not_verified_again(reader: Reader) -> None:
+    first, second = reader.look(NOW), reader.look(NOW + SECOND)
+    assert reader.verified == 1
+    assert (first.now, second.now) == (NOW, NOW + SECOND)
+    assert vars(second) == vars(first) | {"now": NOW + SECOND}
+
+
+def test_everything_is_verified_once_a_minute(reader: Reader) -> None:
+    reader.look(NOW)
+    reader.look(NOW + view_cache.LONGEST - SECOND)
+    assert reader.verified == 1
+    reader.look(NOW + view_cache.LONGEST)
+    assert reader.verified == 2
+
+
+@pytest.mark.usefixtures("forever")
+def test_no_view_outlives_the_timestamp(reader: Reader) -> None:
+    """A coordinator that shows nothing new is found out when its timestamp ends."""
+    expires = reader.look().expires
+    assert reader.look(expires - SECOND).agreement
+    assert reader.verified == 1
+    for late in (expires, expires + SECOND, expires + DAY):
+        with pytest.raises(DocumentFault, match="expired"):
+            reader.look(late)
+    with pytest.raises(DocumentFault):
+        reader.look(expires + 2 * DAY)
+
+
+@pytest.mark.usefixtures("forever")
+def test_a_country_s_documents_end_on_time(full: Papers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its seven days end while the coordinator's timestamp is fresh."""
+    full.now = NOW + 7 * DAY - timedelta(hours=1)
+    full.refresh()
+    reader = Reader(full, monkeypatch)
+    before = reader.look(full.now)
+    assert before.country("DK")
+    assert before.unchanged_until < before.expires
+    assert reader.look(before.unchanged_until - SECOND).country("DK")
+    assert reader.verified == 1
+    after = reader.look(before.unchanged_until)
+    assert after.country("DK") is None
+    assert "expired" in after.absent["DK"]
+
+
+def test_a_view_without_a_country_is_never_remembered(full: Papers, reader: Reader) -> None:
+    late = NOW + 7 * DAY
+    full.now = late
+    full.refresh()
+    reader.files = dict(full.snapshot_of_store())
+    assert reader.look(late).absent
+    assert reader.look(late).absent
+    assert reader.verified == 2
+
+
+def test_a_clock_that_goes_back_is_asked_anew(reader: Reader) -> None:
+    reader.look(NOW + SECOND)
+    reader.look(NOW)
+    assert reader.verified == 2
+
+
+def test_a_clock_set_back_does_not_keep_what_it_would_refuse(
+    full: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is signed in the future is refused, though it was accepted when the clock ran ahead."""
+    full.now = NOW + 3 * DAY
+    full.refresh()
+    reader = Reader(full, monkeypatch)
+    early = {"floor": Floor()}
+    assert reader.look(full.now, **early).agreement
+    with pytest.raises(DocumentFault, match="trusted"):
+        reader.look(NOW, **early)
+
+
+def test_time_that_was_seen_counts_where_the_clock_is_behind(reader: Reader) -> None:
+    """The floor's latest moment, not the clock, is what an expiry is held against."""
+    view = reader.look()
+    ahead = reader.floor.model_copy(update={"latest": view.expires + SECOND})
+    with pytest.raises(DocumentFault):
+        reader.look(NOW + SECOND, floor=ahead)
+
+
+CHANGES: dict[str, Callable[[Floor], Floor]] = {
+    "root": lambda floor: floor.model_copy(update={"root": 2}),
+    "targets": lambda floor: floor.model_copy(update={"targets": 9}),
+    "snapshot": lambda floor: floor.model_copy(update={"snapshot": 99}),
+    "timestamp": lambda floor: floor.model_copy(update={"timestamp": 99}),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_floor_that_rose_refuses_what_was_remembered(reader: Reader, what: str) -> None:
+    reader.look()
+    with pytest.raises(DocumentFault, match="trusted"):
+        reader.look(NOW + SECOND, floor=CHANGES[what](reader.floor))
+    assert reader.look(NOW + SECOND).agreement
+
+
+def test_a_country_s_floor_that_rose_makes_it_absent(reader: Reader) -> None:
+    assert reader.look().country("DK")
+    risen = reader.floor.with_country("DK", 9, NOW)
+    assert reader.look(NOW + SECOND, floor=risen).country("DK") is None
+
+
+def test_another_root_trusts_nothing_of_this_one(reader: Reader, tmp_path: object) -> None:
+    reader.look()
+    with pytest.raises(DocumentFault):
+        reader.look(NOW + SECOND, pinned_root=b"{}")
+
+
+def test_a_changed_byte_in_any_file_is_noticed(reader: Reader) -> None:
+    reader.look()
+    asked = [name for name, data in reader.files.items() if data]
+    for name in asked:
+        good = reader.files[name]
+        reader.files[name] = good[:-2] + bytes([good[-2] ^ 1]) + good[-1:]
+        verified = reader.verified
+        try:
+            view = reader.look(NOW + SECOND)
+        except DocumentFault:
+            view = None
+        assert reader.verified == verified + 1, name
+        assert view is None or view.absent, name
+        reader.files[name] = good
+        reader.look(NOW + SECOND)
+
+
+def test_a_file_that_appears_is_noticed(full: Papers, reader: Reader) -> None:
+    """The next root, for which every check asks in vain until it is there."""
+    reader.look()
+    reader.files["metadata/2.root.json"] = b"{}"
+    with pytest.raises(DocumentFault):
+        reader.look(NOW + SECOND)
+
+
+def test_a_file_that_disappears_is_noticed(reader: Reader) -> None:
+    reader.look()
+    for name in list(reader.files):
+        kept = reader.files.pop(name)
+        verified = reader.verified
+        with suppress(DocumentFault):
+            assert reader.look(NOW + SECOND).absent, name
+        assert reader.verified == verified + 1, name
+        reader.files[name] = kept
+        reader.look(NOW + SECOND)
+
+
+def test_a_withdrawal_is_seen_at_the_next_look(full: Papers, reader: Reader) -> None:
+    asked = study(full.agreed)
+    full.desks["DK"].approve(permit(full.agreed, asked))
+    full.give("DK")
+    reader.files = dict(full.snapshot_of_store())
+    assert reader.look().country("DK").permit(asked.digest)  # type: ignore[union-attr]
+    full.desks["DK"].withdraw(withdrawal(asked))
+    full.give("DK")
+    reader.files = dict(full.snapshot_of_store())
+    assert reader.look(NOW + SECOND).country("DK").withdrawal(asked.digest)  # type: ignore[union-attr]
+
+
+def test_an_older_state_that_is_shown_again_is_refused(full: Papers, reader: Reader) -> None:
+    old = dict(reader.files)
+    reader.look()
+    full.refresh()
+    reader.files, reader.floor = dict(full.snapshot_of_store()), full.view().floor
+    reader.look(NOW + SECOND)
+    reader.files = old
+    with pytest.raises(DocumentFault, match="older state"):
+        reader.look(NOW + 2 * SECOND)
+
+
+def test_what_a_lying_coordinator_signs_is_verified(full: Papers, reader: Reader) -> None:
+    reader.look()
+    liar = LyingCoordinator(full)
+    liar.hide("country-DK")
+    assert reader.memory.view(liar.show, full.pinned, NOW, reader.floor).country("DK") is None
+
+
+def test_a_refusal_leaves_nothing_remembered(reader: Reader) -> None:
+    view = reader.look()
+    with pytest.raises(DocumentFault):
+        reader.look(view.expires)
+    verified = reader.verified
+    reader.look(NOW + SECOND)
+    assert reader.verified == verified + 1
+
+
+class OwnReader:
+    def __init__(self, papers: Papers, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.memory, self.verified = CountryMemory(), 0
+
+        def counted(*given: object) -> object:
+            self.verified += 1
+            return own_country(*given)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(view_cache, "own_country", counted)
+
+    def look(self, bundle: bytes, key: VerifyKey, now: datetime, country: str = "DK") -> object:
+        return self.memory.country(bundle, country, key, now)
+
+
+@pytest.mark.usefixtures("forever")
+def test_own_documents_are_remembered_until_they_expire(
+    full: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, key = OwnReader(full, monkeypatch), full.officers["DK"].public
+    bundle = full.give("DK")
+    own = reader.look(bundle, key, NOW)
+    assert reader.look(bundle, key, NOW + 6 * DAY) is own
+    assert reader.verified == 1
+    with pytest.raises(DocumentFault, match="cannot be used"):
+        reader.look(bundle, key, NOW + 7 * DAY)
+    with pytest.raises(DocumentFault, match="cannot be used"):
+        reader.look(bundle, key, NOW - 3 * DAY)
+
+
+def test_own_documents_of_another_key_country_or_content_are_not_those(
+    full: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, key = OwnReader(full, monkeypatch), full.officers["DK"].public
+    first = full.give("DK")
+    reader.look(first, key, NOW)
+    asked = study(full.agreed)
+    conditions = PermitConditions(expires=NOW + DAY)
+    full.desks["DK"].approve(permit(full.agreed, asked, conditions=conditions))
+    second = full.give("DK")
+    assert reader.look(second, key, NOW).permit(asked.digest)  # type: ignore[attr-defined]
+    with pytest.raises(DocumentFault, match="not signed by the key"):
+        reader.look(second, raw_key(77).public, NOW)
+    with pytest.raises(DocumentFault):
+        reader.look(second, key, NOW, "EE")
+    assert reader.look(first, key, NOW).permit(asked.digest) is None  # type: ignore[attr-defined]
+    assert reader.verified == 5

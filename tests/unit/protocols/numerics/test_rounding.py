@@ -1,0 +1,196 @@
+import itertools
+import math
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from protocols.numerics.mechanism import Mechanism, Rounding
+from protocols.numerics.rounding import (
+    MOST_DRAWS,
+    poisson_sample,
+    round_contributions,
+    round_each,
+)
+
+ROUNDED = Mechanism(
+    phase="train", rounds=1, dimension=3, clip_norm=2, scale=10, noise_std=3, patients_bound=100
+)
+WHOLE = ROUNDED.model_copy(update={"rounding": Rounding.INTEGER})
+
+
+def always(word: int) -> Callable[[int], bytes]:
+    """Return an entropy source whose every 64-bit word is `word`."""
+    return lambda size: word.to_bytes(8, "little") * (size // 8)
+
+
+INWARD, OUTWARD = always(2**64 - 1), always(0)
+
+
+def squares(integers: NDArray[np.int64]) -> list[int]:
+    """Return squared norms in Python's integers, as an independent count."""
+    return [sum(int(v) ** 2 for v in row) for row in integers]
+
+
+def test_exact_multiples_are_not_moved() -> None:
+    vectors = np.array([[0.1, -0.2, 0.3], [1.0, 1.0, -1.0]])
+    scaled = np.rint(vectors * 10).astype(int)
+    exact = scaled / 10 * 10 == scaled
+    assert exact.all()
+    assert round_each(vectors, ROUNDED, entropy=INWARD).tolist() == scaled.tolist()
+
+
+def test_a_fraction_goes_inward_or_outward_by_chance_alone() -> None:
+    vectors = np.array([[0.125, -0.125, 0.0]])
+    assert round_each(vectors, ROUNDED, entropy=INWARD).tolist() == [[1, -1, 0]]
+    assert round_each(vectors, ROUNDED, entropy=OUTWARD).tolist() == [[2, -2, 0]]
+
+
+@pytest.mark.parametrize("tiny", [1e-20, -1e-20, 5e-324, -5e-324])
+def test_a_tiny_value_is_nearly_always_zero_on_either_side(tiny: float) -> None:
+    """Rounded down, -1e-20 would have a fraction of one in floating point."""
+    vectors = np.array([[tiny, 0.0, 0.0]])
+    assert round_each(vectors, ROUNDED, entropy=always(2**62)).tolist() == [[0, 0, 0]]
+
+
+def test_a_word_below_the_fraction_rounds_up_and_one_at_it_does_not() -> None:
+    vectors = np.array([[0.125, 0.0, 0.0]])  # scaled: 1.25
+    quarter = 2**62
+    assert round_each(vectors, ROUNDED, entropy=always(quarter - 1))[0, 0] == 2
+    assert round_each(vectors, ROUNDED, entropy=always(quarter))[0, 0] == 1
+
+
+@pytest.mark.parametrize("length", [2.1, 20, 1e10, 1e200, 1e308])
+def test_a_long_vector_is_shortened_and_keeps_its_direction(length: float) -> None:
+    vectors = np.array([[length, 0, 0], [0, -length, 0]])
+    assert round_each(vectors, ROUNDED).tolist() == [[20, 0, 0], [0, -20, 0]]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("mechanism", [ROUNDED, WHOLE], ids=["conditional", "integer"])
+def test_what_is_not_finite_contributes_zero_and_spares_the_others(
+    bad: float, mechanism: Mechanism
+) -> None:
+    vectors = np.array([[bad, 1, 0], [1.0, 0, 0], [bad, bad, -bad]])
+    assert round_each(vectors, mechanism).tolist() == [[0, 0, 0], [10, 0, 0], [0, 0, 0]]
+
+
+def test_a_norm_beyond_the_bound_is_drawn_again() -> None:
+    """All outward is 3·12² = 432, beyond the bound; all inward is 3·11² = 363, within it."""
+    assert 363 <= ROUNDED.squared_sensitivity < 432
+    draws = itertools.chain([OUTWARD(24)] * 3, itertools.repeat(INWARD(24)))
+    rounded = round_each(np.full((1, 3), 1.15), ROUNDED, entropy=lambda _: next(draws))
+    assert rounded.tolist() == [[11, 11, 11]]
+
+
+def test_after_many_draws_a_patient_contributes_zero() -> None:
+    count = itertools.count()
+
+    def counted(size: int) -> bytes:
+        next(count)
+        return OUTWARD(size)
+
+    rounded = round_each(np.full((1, 3), 1.15), ROUNDED, entropy=counted)
+    assert rounded.tolist() == [[0, 0, 0]]
+    assert next(count) == MOST_DRAWS
+
+
+@pytest.mark.parametrize(
+    ("scaled", "outward", "kept"),
+    [([14.5, 13.5, 0], [15, 14, 0], True), ([18.5, 5.5, 4.5], [19, 6, 5], False)],
+    ids=["at-the-bound", "one-beyond"],
+)
+def test_the_bound_is_exact(scaled: list[float], outward: list[int], *, kept: bool) -> None:
+    over = squares(np.array([outward]))[0] - ROUNDED.squared_sensitivity
+    assert over == (0 if kept else 1)
+    rounded = round_each(np.array([scaled]) / 10, ROUNDED, entropy=OUTWARD)
+    assert rounded.tolist() == [outward if kept else [0, 0, 0]]
+
+
+def test_only_the_patients_beyond_the_bound_are_drawn_again() -> None:
+    vectors = np.array([[0.05, 0, 0], [1.15, 1.15, 1.15]])
+    draws = iter([OUTWARD(48), INWARD(24)])
+    rounded = round_each(vectors, ROUNDED, entropy=lambda _: next(draws))
+    assert rounded.tolist() == [[1, 0, 0], [11, 11, 11]]
+
+
+def test_integers_are_scaled_and_nothing_else() -> None:
+    vectors = np.array([[1, 0, -1], [0, 2, 0], [0, 0, 0]], np.float64)
+    assert round_each(vectors, WHOLE).tolist() == [[10, 0, -10], [0, 20, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [[2, 1, 0], [0.5, 0, 0], [1.5, 0, 0], [3, 0, 0], [1e300, 0, 0], [2, 2, 2], [-2, 0, 1]],
+    ids=str,
+)
+def test_integers_that_break_their_word_contribute_zero(vector: list[float]) -> None:
+    assert not round_each(np.array([vector]), WHOLE).any()
+
+
+def test_an_integer_norm_counts_every_coordinate_even_where_64_bits_would_wrap() -> None:
+    wide = Mechanism(
+        phase="count", rounds=1, dimension=2**10, clip_norm=2.0**14, scale=2**16, noise_std=3,
+        patients_bound=1, rounding=Rounding.INTEGER,
+    )  # fmt: skip
+    vector = np.full((1, 2**10), 2.0**14)
+    assert (2**30) ** 2 * 2**10 % 2**64 == 0, "in 64 bits this norm reads zero"
+    assert not round_each(vector, wide).any()
+
+
+def test_large_lattices_are_counted_exactly() -> None:
+    fine = Mechanism(
+        phase="train", rounds=1, dimension=2, clip_norm=2.0**19, scale=2**20, noise_std=3,
+        patients_bound=1,
+    )  # fmt: skip
+    vectors = np.array([[2.0**19, 2.0**19], [0.0, -(2.0**19)]])
+    rounded = round_each(vectors, fine)
+    assert all(square <= fine.squared_sensitivity for square in squares(rounded))
+    assert rounded.any(axis=1).all()
+
+
+def test_the_sum_is_that_of_the_patients_in_every_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("protocols.numerics.rounding.BLOCK_VALUES", 7)
+    vectors = np.tile([[1.0, -0.5, 0.0]], (11, 1))
+    assert round_contributions(vectors, ROUNDED).tolist() == [110, -55, 0]
+
+
+def test_nobody_contributes_zero() -> None:
+    assert round_contributions(np.zeros((0, 3)), ROUNDED).tolist() == [0, 0, 0]
+    assert round_contributions(np.zeros((0, 3)), WHOLE).tolist() == [0, 0, 0]
+
+
+def test_seeding_other_generators_changes_nothing() -> None:
+    def drawn() -> list[int]:
+        random.seed(1)
+        np.random.seed(1)  # noqa: NPY002
+        return round_each(np.full((200, 3), 0.05), ROUNDED).ravel().tolist()
+
+    assert drawn() != drawn()
+
+
+def test_everyone_is_in_a_sample_at_rate_one() -> None:
+    assert poisson_sample(1000, 1.0, entropy=INWARD).all()
+
+
+def test_a_sample_takes_whom_a_word_below_the_rate_falls_to() -> None:
+    quarter = 2**62
+    assert poisson_sample(3, 0.25, entropy=always(quarter - 1)).all()
+    assert not poisson_sample(3, 0.25, entropy=always(quarter)).any()
+
+
+def test_a_sample_may_be_empty_and_of_nobody() -> None:
+    assert poisson_sample(0, 0.5).shape == (0,)
+    assert not poisson_sample(10, 0.5, entropy=INWARD).any()
+
+
+def test_each_patient_has_its_own_word() -> None:
+    words = itertools.cycle([0, 2**64 - 1])
+    sample = poisson_sample(
+        6, 0.5, entropy=lambda size: b"".join(
+            next(words).to_bytes(8, "little") for _ in range(size // 8)
+        )
+    )  # fmt: skip
+    assert sample.tolist() == [True, False] * 3

@@ -1,0 +1,148 @@
+import json
+
+import pytest
+
+from protocols.errors import ProtocolFault, ReasonCode, Refusal
+from protocols.private_sum.coordinator_round import OpenedSum
+from protocols.private_sum.country_run import CountryRun
+from protocols.private_sum.country_state import RunState, Stage
+from protocols.private_sum.messages import SHARE_BYTES, parted, read_request
+from protocols.private_sum.shares import commit
+from protocols.proto.round_pb2 import Answer, Reply
+from tests.support.protocol_world import (
+    COUNT,
+    MODEL,
+    TRAIN,
+    ZEROS,
+    World,
+    state_of,
+    terms_of,
+    view_of,
+)
+
+
+def test_a_run_goes_through_its_stages_in_order() -> None:
+    world = World.of(3)
+    run = world.countries["AT"]
+    seen = [state_of(run).stage]
+    for step in ("bundle", "encapsulate", "confirm"):
+        world.set_up(step)
+        seen.append(state_of(run).stage)
+    opened = world.contributed()
+    seen.append(state_of(run).stage)
+    assert seen == list(Stage)
+    assert (run.round_number, run.awaits_answer) == (1, True)
+    world.answer(opened, "AT")
+    assert (run.round_number, run.awaits_answer) == (1, False)
+
+
+@pytest.mark.parametrize("step", ["encapsulate", "confirm"])
+def test_no_step_of_set_up_can_be_left_out(step: str) -> None:
+    world = World.of(3)
+    world.set_up("bundle")
+    if step == "confirm":
+        world.set_up("encapsulate")
+    early = CountryRun.start(view_of("AT", world.terms))
+    with pytest.raises(Refusal) as refusal:
+        getattr(early, step)(getattr(world.coordinator, f"{step}_request")("AT"))
+    assert refusal.value.code is ReasonCode.STALE
+
+
+def test_admitting_changes_nothing_and_returns_the_countrys_own_terms() -> None:
+    world = World.ready(3)
+    run, opened = world.countries["AT"], world.coordinator.begin_round(1, "train", MODEL)
+    before = run.to_bytes()
+    terms = run.admit(opened.contribute_request("AT"))
+    assert run.to_bytes() == before
+    assert terms.mechanism is world.terms.mechanisms[0] is TRAIN
+    assert terms.context == opened.terms.context
+
+
+def test_state_survives_storage() -> None:
+    world = World.ready(3)
+    world.contributed()
+    for run in world.countries.values():
+        again = CountryRun.from_bytes(run.to_bytes(), run._view)
+        assert again.to_bytes() == run.to_bytes()
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [b"", b"{}", b"null", b"[]", b'{"run":"AAAA","extra":1}', b'{"run":7}', b"\xff"],
+    ids=str,
+)
+def test_what_is_no_state_is_a_plain_fault(stored: bytes) -> None:
+    with pytest.raises(ProtocolFault, match="stored state"):
+        CountryRun.from_bytes(stored, view_of("AT", terms_of(3)))
+
+
+def test_a_fault_in_stored_state_does_not_show_the_state() -> None:
+    stored = json.dumps({"run": "AAAA", "key": {"secret": 12345}}).encode()
+    with pytest.raises(ProtocolFault) as fault:
+        CountryRun.from_bytes(stored, view_of("AT", terms_of(3)))
+    assert "12345" not in str(fault.value)
+    assert fault.value.__cause__ is None
+
+
+def test_rounds_of_two_kinds_share_one_sequence_of_numbers() -> None:
+    world = World.ready(3)
+    zeros = dict.fromkeys(world.terms.roster, ZEROS)
+    counts = dict.fromkeys(world.terms.roster, ZEROS[: COUNT.dimension])
+    assert isinstance(world.sum(1, "train", zeros), OpenedSum)
+    assert isinstance(world.sum(2, "count", counts), OpenedSum)
+    assert isinstance(world.sum(3, "train", zeros), OpenedSum)
+    assert state_of(world.countries["AT"]).used == {"train": 2, "count": 1}
+
+
+def test_noise_and_values_leave_as_one_sum() -> None:
+    world = World.ready(3)
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    for country in world.terms.roster:
+        request = opened.contribute_request(country)
+        reply = world.countries[country].contribute(request, ZEROS + 5, ZEROS - 2)
+        opened.take_contribution(country, reply)
+    for country in world.terms.roster:
+        world.answer(opened, country)
+    result = opened.open()
+    assert isinstance(result, OpenedSum)
+    assert (result.values == 9).all()
+
+
+def test_an_answer_holds_a_share_of_every_countrys_seed_and_says_which_round() -> None:
+    world = World.ready(3)
+    opened = world.contributed(2)
+    reply = Reply.FromString(world.answer(opened, "BE"))
+    answer = Answer.FromString(reply.answer.body)
+    shares = parted(answer.shares, world.terms.roster, SHARE_BYTES)
+    assert all(
+        opened._commitments[owner][32:64] == commit(opened.terms.context, owner, "BE", share)
+        for owner, share in shares.items()
+    ), "of each owner the second share, which is BE's"
+    assert (answer.round, list(answer.unopenable), answer.masks) == (2, [], b"")
+
+
+def test_a_failed_contribution_may_be_made_again() -> None:
+    world = World.ready(3)
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    request = opened.contribute_request("AT")
+    with pytest.raises(ProtocolFault):
+        world.countries["AT"].contribute(request, ZEROS[:2], ZEROS)
+    world.contribute(opened, "AT")
+
+
+def test_a_journal_can_tell_a_repeated_request_from_another() -> None:
+    """What the door does: same place and digest, the same bytes; same place, other digest, no."""
+    world = World.ready(3)
+    opened = world.coordinator.begin_round(1, "train", MODEL)
+    twin = world.twin().begin_round(1, "train", b"another model")
+    first, again, other = (
+        read_request(one.contribute_request("AT")) for one in (opened, opened, twin)
+    )
+    places = {(r.run_id, r.phase, r.round_number) for r in (first, again, other)}
+    assert len(places) == 1
+    assert first.digest == again.digest != other.digest
+
+
+def test_stored_state_has_no_room_for_unknown_fields() -> None:
+    with pytest.raises(ValueError, match="extra"):
+        RunState(run=bytes(32), mode="fast")  # type: ignore[call-arg]

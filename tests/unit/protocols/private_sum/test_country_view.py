@@ -1,0 +1,90 @@
+from dataclasses import replace
+
+import pytest
+
+from protocols.errors import ReasonCode, Refusal
+from protocols.private_sum.messages import read_request
+from protocols.proto.round_pb2 import PHASE_BUNDLE, PHASE_CONFIRM
+from protocols.wire.signed_message import ROSTER, open_signed
+from tests.support.protocol_world import (
+    IDENTITIES,
+    coordinator_of,
+    retold,
+    terms_of,
+    versions_of,
+    view_of,
+)
+
+TERMS = terms_of(3)
+VIEW = view_of("BE", TERMS)
+
+
+def test_a_view_is_of_one_country_among_the_roster() -> None:
+    assert VIEW.others == ("AT", "CZ")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"country": "DK"},
+        {"country": "AT"},
+        {"identity": IDENTITIES["AT"]},
+        {"peers": {"BE": IDENTITIES["BE"].public}},
+        {"peers": {name: IDENTITIES[name].public for name in ("AT", "BE", "CZ", "DK")}},
+    ],
+    ids=["outsider", "another", "other-key", "too-few", "too-many"],
+)
+def test_keys_that_are_not_the_rosters_make_no_view(changes: dict[str, object]) -> None:
+    with pytest.raises(Refusal) as refusal:
+        replace(VIEW, **changes)  # type: ignore[arg-type]
+    assert refusal.value.code is ReasonCode.ROSTER
+
+
+def test_what_a_country_signs_verifies_by_its_documents() -> None:
+    signed = VIEW.sign(PHASE_BUNDLE, TERMS.context, ROSTER, b"body")
+    place = {"phase": PHASE_BUNDLE, "context": TERMS.context, "sender": "BE", "receiver": ROSTER}
+    assert open_signed(signed, VIEW.peers["BE"], **place) == b"body"  # type: ignore[arg-type]
+
+
+def test_trust_needs_key_place_and_current_documents() -> None:
+    request = read_request(coordinator_of(TERMS).bundle_request("BE"))
+    VIEW.trust(request, PHASE_BUNDLE, TERMS.context)
+    behind = replace(VIEW, versions=versions_of(TERMS.roster, AT=2))
+    for view, phase, code in (
+        (VIEW, PHASE_CONFIRM, ReasonCode.STALE),
+        (replace(VIEW, coordinator=VIEW.identity.public), PHASE_BUNDLE, ReasonCode.NOT_AUTHENTIC),
+        (behind, PHASE_BUNDLE, ReasonCode.DOCUMENTS_BEHIND),
+    ):
+        with pytest.raises(Refusal) as refusal:
+            view.trust(request, phase, TERMS.context)
+        assert refusal.value.code is code
+
+
+def test_every_country_trusts_the_same_words_and_none_trusts_those_for_one() -> None:
+    data = coordinator_of(TERMS).bundle_request("BE")
+    for country in TERMS.roster:
+        view = view_of(country, TERMS)
+        view.trust(read_request(data), PHASE_BUNDLE, TERMS.context)
+        for receiver in (*TERMS.roster, "coordinator", ""):
+            told = read_request(retold(data, receiver=receiver))
+            with pytest.raises(Refusal) as refusal:
+                view.trust(told, PHASE_BUNDLE, TERMS.context)
+            assert refusal.value.code is ReasonCode.STALE
+
+
+def test_a_country_that_is_ahead_goes_on() -> None:
+    request = read_request(coordinator_of(TERMS).bundle_request("BE"))
+    ahead = replace(VIEW, versions=versions_of(TERMS.roster, AT=4))
+    ahead.trust(request, PHASE_BUNDLE, TERMS.context)
+
+
+def test_its_own_message_must_be_the_one_it_sent() -> None:
+    said = [
+        view_of(name, TERMS).sign(PHASE_BUNDLE, TERMS.context, ROSTER, name.encode())
+        for name in TERMS.roster
+    ]
+    opened = VIEW.open_roster(said, TERMS.roster, PHASE_BUNDLE, TERMS.context, b"BE")
+    assert opened == {"AT": b"AT", "BE": b"BE", "CZ": b"CZ"}
+    with pytest.raises(Refusal, match="this country's name") as refusal:
+        VIEW.open_roster(said, TERMS.roster, PHASE_BUNDLE, TERMS.context, b"what was really sent")
+    assert refusal.value.code is ReasonCode.NOT_AUTHENTIC

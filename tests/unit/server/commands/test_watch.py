@@ -1,0 +1,226 @@
+"""The progress bar of `study watch` on an ordinary terminal."""
+
+import functools
+import io
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress
+
+from governance.runtime.local_rpc import DeskFault
+from server.commands import watch
+from server.commands.wording import missed_words, resumed_words
+from server.errors import GONE
+
+ROUNDS = 4
+VOID = 3
+RESUMED = 2
+COUNTRIES = ("DK", "EE", "IE", "PT")
+
+
+def a_round(number: int) -> dict[str, Any]:
+    void = number == VOID
+    return {
+        "round": number,
+        "phase": "train",
+        "outcome": "void" if void else "opened",
+        "seconds": 0.4,
+        "opened": [] if void else list(COUNTRIES),
+        "causes": {"EE": "no reply in time"} if void else {},
+        "reason": "too few countries contributed" if void else "",
+    }
+
+
+def a_run() -> Callable[[], dict[str, Any]]:
+    looks = count()
+
+    def look() -> dict[str, Any]:
+        done = min(next(looks), ROUNDS)
+        return {
+            "study": "heart-admissions",
+            "state": "finished" if done == ROUNDS else "running",
+            "over": done == ROUNDS,
+            "round": done,
+            "rounds": ROUNDS,
+            "epsilon": 1.0,
+            "online": dict.fromkeys(COUNTRIES, True),
+            "history": [a_round(number) for number in range(1, done + 1)],
+            "reason": "",
+            "resumed": {"times": 2 * (done >= RESUMED), "seconds_ago": 12.2},
+            "ledgers": {country: {"spent": 0.2, "left": 0.8} for country in COUNTRIES},
+        }
+
+    return look
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=80)
+    monkeypatch.setattr(watch, "Progress", functools.partial(Progress, console=console))
+    monkeypatch.setattr(watch, "on_terminal", lambda: True)
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.0)
+    return written
+
+
+def test_a_bar_a_count_and_the_countries_fit_eighty_columns(screen: io.StringIO) -> None:
+    assert watch.follow(a_run(), as_json=False) == "finished"
+    last = screen.getvalue().split("\r")[-1]
+    assert "━━━━" in last
+    assert f"{ROUNDS}/{ROUNDS}" in last
+    assert " ".join(COUNTRIES) in last
+    assert "…" not in last
+
+
+def test_what_was_charged_and_a_void_round_stand_above_the_bar_once(screen: io.StringIO) -> None:
+    watch.follow(a_run(), as_json=False)
+    said = " ".join(screen.getvalue().split())
+    assert said.count("charged to each ledger") == 1
+    assert "DK 80 %" in said
+    assert said.count("no reply in time") == 1
+    assert "void too few countries contributed; EE: no reply in time (stays charged)" in said
+
+
+def without_one() -> Callable[[], dict[str, Any]]:
+    """A run whose second and third round open without EE."""
+    whole = a_run()
+
+    def look() -> dict[str, Any]:
+        found = whole()
+        for one in found["history"]:
+            gone = one["round"] in (2, 3)
+            one["outcome"], one["causes"] = "opened", {"EE": "no reply in time"} if gone else {}
+            one["opened"] = [country for country in COUNTRIES if country not in one["causes"]]
+        return found
+
+    return look
+
+
+def test_who_dropped_out_stands_above_the_bar_once_with_what_to_do(screen: io.StringIO) -> None:
+    watch.follow(without_one(), as_json=False)
+    said = " ".join(screen.getvalue().split())
+    assert said.count("DK IE PT 0.40 s (EE: no reply in time)") == 1
+    assert said.count("ask the operator of EE for `pratique-node status`") == 1
+
+
+def test_lines_name_who_each_round_was_without(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watch, "on_terminal", lambda: False)
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.0)
+    watch.follow(without_one(), as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    rounds = [line for line in lines if line.startswith("  round ")]
+    assert ["EE: no reply in time" in line for line in rounds] == [False, True, True, False]
+    assert sum("ask the operator of EE" in line for line in lines) == 1
+
+
+def failing(*causes: str, opened: tuple[str, ...]) -> Callable[[], dict[str, Any]]:
+    """A run of which EE fails the rounds in turn, each of these countries' sum."""
+    whole = a_run()
+
+    def look() -> dict[str, Any]:
+        found = whole()
+        for one, cause in zip(found["history"], causes, strict=False):
+            one["outcome"], one["causes"], one["opened"] = "opened", {"EE": cause}, list(opened)
+        return found
+
+    return look
+
+
+def lines_of(
+    look: Callable[[], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> list[str]:
+    monkeypatch.setattr(watch, "on_terminal", lambda: False)
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.0)
+    watch.follow(look, as_json=False)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_who_is_in_the_sum_and_failed_later_is_said_to_be_in_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = lines_of(failing("no reply in time", opened=COUNTRIES), monkeypatch, capsys)
+    (first,) = [line for line in lines if line.startswith("  round   1")]
+    assert first.endswith("DK EE IE PT  0.40 s  (EE, in the sum: no reply in time)")
+
+
+def test_who_left_the_run_is_not_said_to_be_back_and_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    causes = ("no reply in time", GONE, GONE, GONE)
+    lines = lines_of(failing(*causes, opened=("DK", "IE", "PT")), monkeypatch, capsys)
+    told = [line for line in lines if line.startswith("  to do")]
+    assert ["can be back in any later round" in line for line in told] == [True, False]
+    assert ["EE is not back in this run" in line for line in told] == [False, True]
+
+
+def test_who_left_and_who_is_away_are_told_apart() -> None:
+    assert GONE == "refused (stale)", "as the rounds put it"
+    said = missed_words({"DK": "no reply in time", "EE": GONE, "PT": "no reply in time"})
+    assert "DK, PT can be back" in said
+    assert "EE is not back" in said
+
+
+def test_that_a_run_was_resumed_stands_above_the_bar_once(screen: io.StringIO) -> None:
+    watch.follow(a_run(), as_json=False)
+    assert screen.getvalue().count("resumed twice, last 12 s ago") == 1
+
+
+def test_lines_say_once_that_a_run_was_resumed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watch, "on_terminal", lambda: False)
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.0)
+    watch.follow(a_run(), as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    (place,) = [n for n, line in enumerate(lines) if "resumed twice, last 12 s ago" in line]
+    assert "round   1" in lines[place - 2]
+    assert "round   2" in lines[place + 1]
+
+
+def away(look: Callable[[], dict[str, Any]], *times: int) -> Callable[[], dict[str, Any]]:
+    looks = count()
+
+    def patchy() -> dict[str, Any]:
+        if next(looks) in times:
+            raise DeskFault("Nothing answers")
+        return look()
+
+    return patchy
+
+
+def test_a_coordinator_that_is_started_again_is_waited_for(screen: io.StringIO) -> None:
+    assert watch.follow(away(a_run(), 1, 2, 3), as_json=False) == "finished"
+
+
+def test_a_coordinator_that_was_never_there_is_not_waited_for(screen: io.StringIO) -> None:
+    with pytest.raises(DeskFault):
+        watch.follow(away(a_run(), 0), as_json=False)
+
+
+def test_a_coordinator_that_stays_away_is_not_waited_for_for_ever(
+    screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "RETURN_SECONDS", 0.0)
+    with pytest.raises(DeskFault):
+        watch.follow(away(a_run(), *range(1, 100)), as_json=False)
+
+
+@pytest.mark.parametrize(
+    ("times", "seconds", "words"),
+    [
+        (1, 0.4, "resumed once, last 0 s ago"),
+        (2, 119, "resumed twice, last 119 s ago"),
+        (3, 121, "resumed 3 times, last 2 minutes ago"),
+        (3, 7200, "resumed 3 times, last 2 hours ago"),
+        (9, 3 * 86_400, "resumed 9 times, last 3 days ago"),
+    ],
+)
+def test_how_often_and_when_is_said_in_words(times: int, seconds: float, words: str) -> None:
+    assert resumed_words({"times": times, "seconds_ago": seconds}) == words

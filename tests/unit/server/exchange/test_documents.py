@@ -1,0 +1,214 @@
+"""What the exchange hands out of the document store, and what it takes, from whom."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from governance.documents.rotation import extended
+from governance.errors import DocumentFault
+from governance.trust.ceremony import Draft, sign_draft
+from keys.certificates import Peer, Role
+from keys.errors import PratiqueError
+from protocols.proto.exchange_pb2 import SubmitRequest
+from server.errors import OperationFault
+from server.exchange.documents import DRAFT, ExchangeDocuments
+from tests.support.documents import NOW, Papers, node_keys, raw_key
+
+BUNDLE, SIGNATURES = SubmitRequest.COUNTRY_BUNDLE, SubmitRequest.DRAFT_SIGNATURES
+
+
+def officer(country: str) -> Peer:
+    return Peer("nordic-heart", country, Role.OFFICER, 1, NOW + timedelta(days=1))
+
+
+class Counter:
+    """The exchange's documents over a store, and what was said of changes."""
+
+    def __init__(self, papers: Papers) -> None:
+        self.papers, self.changes = papers, list[str]()
+        self.documents = ExchangeDocuments(
+            papers.store,
+            documents=papers.documents,
+            online=papers.online,
+            clock=lambda: papers.now,
+            on_change=self.changes.append,
+        )
+
+    def refused(self, country: str, kind: int, content: bytes) -> PratiqueError:
+        before = self.papers.snapshot_of_store()
+        with pytest.raises(PratiqueError) as caught:
+            self.documents.submit(officer(country), kind, content)
+        assert self.papers.snapshot_of_store() == before
+        assert not self.changes
+        return caught.value
+
+
+@pytest.fixture
+def drafted(tmp_path: Path) -> Counter:
+    papers = Papers(tmp_path)
+    papers.store.draft(papers.agreed, papers.now)
+    return Counter(papers)
+
+
+@pytest.fixture(scope="module")
+def agreed(tmp_path_factory: pytest.TempPathFactory) -> Counter:
+    """Tests leave it as they found it."""
+    return Counter(Papers(tmp_path_factory.mktemp("agreed")).begin())
+
+
+def signatures(papers: Papers, country: str) -> bytes:
+    draft = papers.store.current_draft()
+    assert draft is not None
+    key = papers.officers[country]
+    return sign_draft(Draft.from_canonical(draft), key, previous_root=None, now=papers.now)
+
+
+def test_a_draft_is_handed_out_until_it_is_published(drafted: Counter) -> None:
+    assert drafted.documents.fetch(DRAFT) == drafted.papers.store.current_draft()
+    for country in ("DK", "EE", "NO", "PT"):
+        content = signatures(drafted.papers, country)
+        drafted.documents.submit(officer(country), SIGNATURES, content)
+    assert drafted.documents.fetch(DRAFT) is None
+    assert drafted.documents.fetch("metadata/1.root.json")
+    assert drafted.changes
+
+
+def test_a_half_signed_draft_is_not_published(drafted: Counter) -> None:
+    drafted.documents.submit(officer("DK"), SIGNATURES, signatures(drafted.papers, "DK"))
+    assert drafted.documents.fetch("metadata/1.root.json") is None
+    assert not drafted.changes
+
+
+PATHS = [
+    "", "/", ".", "..", "draft.json", "../draft.json", "signatures.json", "metadata/",
+    "metadata/../draft.json", "metadata/%2e%2e/draft.json", "targets/../../DK/keys",
+    "/etc/passwd", "metadata//1.root.json", "metadata/1.root.json/", "METADATA/1.ROOT.JSON",
+    "metadata/1.root.json\x00", "metadata/1.root.json\n", "metadata\\1.root.json",
+    "x" * 100_000, "metadata/0.root.json", "metadata/01.root.json", "metadata/１.root.json",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: repr(path[:30]))
+def test_nothing_but_published_files_is_handed_out(agreed: Counter, path: str) -> None:
+    assert agreed.documents.fetch(path) is None
+
+
+@given(st.text(max_size=60))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_name_reaches_a_file_that_is_not_published(agreed: Counter, path: str) -> None:
+    assert agreed.documents.fetch(path) is None
+
+
+def test_an_officer_hands_in_its_own_country_s_documents(tmp_path: Path) -> None:
+    counter = Counter(Papers(tmp_path).begin())
+    papers = counter.papers
+    papers.desks["DK"].set_node(node_keys("DK"))
+    bundle = papers.desks["DK"].sign(papers.now, papers.officers["DK"])
+    fault = counter.refused("EE", BUNDLE, bundle)
+    assert isinstance(fault, DocumentFault)
+    assert "EE handed in documents of DK" in fault.what
+    counter.documents.submit(officer("DK"), BUNDLE, bundle)
+    assert "DK" in counter.changes[0]
+    assert papers.view().node_keys("DK") == node_keys("DK")
+
+
+def test_documents_that_another_key_signed_are_refused(agreed: Counter) -> None:
+    papers = agreed.papers
+    forged = papers.desks["NO"].sign(papers.now, papers.officers["EE"])
+    assert agreed.refused("NO", BUNDLE, forged).what
+
+
+@pytest.mark.parametrize("kind", [0, 3, 99, -1])
+def test_an_unknown_kind_of_submission_is_refused(agreed: Counter, kind: int) -> None:
+    assert isinstance(agreed.refused("DK", kind, b"x"), OperationFault)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(kind=st.sampled_from([BUNDLE, SIGNATURES]), content=st.binary(max_size=200))
+def test_arbitrary_bytes_are_refused_in_plain_words(
+    agreed: Counter, kind: int, content: bytes
+) -> None:
+    assert agreed.refused("DK", kind, content).what
+
+
+@pytest.mark.parametrize("kind", [BUNDLE, SIGNATURES])
+@pytest.mark.parametrize(
+    "content",
+    [b"{}", b"[]", b"null", b"[" * 100_000, b'{"country":"DK"}', b'{"country":1}', b"\x80\x04."],
+    ids=lambda content: repr(content[:20]),
+)
+def test_json_of_another_shape_is_refused(agreed: Counter, kind: int, content: bytes) -> None:
+    assert agreed.refused("DK", kind, content).what
+
+
+@pytest.fixture(scope="module")
+def signed(agreed: Counter) -> bytes:
+    papers = agreed.papers
+    return papers.desks["PT"].sign(papers.now, papers.officers["PT"])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(where=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
+def test_damaged_documents_are_refused(
+    agreed: Counter, signed: bytes, where: float, change: int
+) -> None:
+    bundle = bytearray(signed)
+    bundle[int(where * len(bundle))] ^= change
+    agreed.refused("PT", BUNDLE, bytes(bundle))
+
+
+def test_before_the_agreement_no_documents_are_taken(drafted: Counter) -> None:
+    papers = drafted.papers
+    bundle = papers.desks["DK"].sign(papers.now, papers.officers["DK"])
+    assert drafted.refused("DK", BUNDLE, bundle).fix
+
+
+# ---- a country's new key
+
+
+def announced(papers: Papers) -> bytes:
+    """Return documents of DK in which its key signs the next one."""
+    desk, former = papers.desks["DK"], papers.officers["DK"]
+    desk.set_history(extended(None, "DK", former, raw_key(200), papers.now))
+    return desk.sign(papers.now, former)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Counter:
+    return Counter(Papers(tmp_path / "fresh").begin())
+
+
+def test_an_announced_key_is_laid_out_to_be_signed(fresh: Counter) -> None:
+    fresh.documents.submit(officer("DK"), BUNDLE, announced(fresh.papers))
+    draft = fresh.documents.fetch(DRAFT)
+    assert draft is not None
+    laid_out = Draft.from_canonical(draft).agreement
+    party = laid_out.party("DK")
+    assert party is not None
+    assert party.officer_key == raw_key(200).public.to_text()
+    assert laid_out.digest == fresh.papers.agreed.digest
+
+
+def test_a_signing_under_way_is_not_disturbed_by_it(fresh: Counter) -> None:
+    before = fresh.papers.store.draft(fresh.papers.agreed, fresh.papers.now)
+    fresh.papers.sign("EE")
+    fresh.documents.submit(officer("DK"), BUNDLE, announced(fresh.papers))
+    assert fresh.documents.fetch(DRAFT) == before
+    status = fresh.papers.store.draft_status()
+    assert status is not None
+    assert status.signed == ("EE",)
+
+
+def test_once_a_day_it_is_not_laid_out_anew(fresh: Counter) -> None:
+    fresh.documents.submit(officer("DK"), BUNDLE, announced(fresh.papers))
+    draft = fresh.documents.fetch(DRAFT)
+    again = fresh.papers.desks["DK"].sign(fresh.papers.now, fresh.papers.officers["DK"])
+    fresh.documents.submit(officer("DK"), BUNDLE, again)
+    assert fresh.documents.fetch(DRAFT) == draft
+
+
+def test_another_country_cannot_hand_in_its_new_key(fresh: Counter) -> None:
+    assert "hands in its own" in fresh.refused("EE", BUNDLE, announced(fresh.papers)).why

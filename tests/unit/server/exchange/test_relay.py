@@ -1,0 +1,334 @@
+"""What one country's certificate can do through the relay, and what it cannot."""
+
+import flwr.proto.fleet_pb2_grpc as fleet_service
+import pytest
+from flwr.proto.fleet_pb2 import (
+    DeactivateNodeRequest,
+    PullMessagesRequest,
+    PushMessagesRequest,
+    PushMessagesResponse,
+)
+from flwr.proto.message_pb2 import (
+    Message,
+    Metadata,
+    PullObjectRequest,
+    PushObjectRequest,
+    PushObjectResponse,
+)
+from flwr.proto.node_pb2 import Node
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client.flower_client import CALL_SECONDS, HEARTBEAT_SECONDS
+from protocols.wire.flower_frame import FLEET_CALLS
+from server.exchange.relay import ONLINE_SECONDS, RelayRefused
+from tests.support.exchange_server import incoming, tree
+from tests.support.relay_harness import (
+    AT,
+    BE,
+    CONTENT,
+    GONE,
+    LATE,
+    NAME,
+    REQUESTS,
+    Wire,
+    there,
+)
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+def test_a_request_of_every_carried_call_is_known_here() -> None:
+    assert set(REQUESTS) == set(FLEET_CALLS)
+
+
+@pytest.mark.parametrize("method", sorted(REQUESTS))
+def test_one_country_cannot_speak_with_another_s_node_id_or_key(wire: Wire, method: str) -> None:
+    assert "another node's" in wire.refused("BE", method, REQUESTS[method](AT))
+
+
+@pytest.mark.parametrize("method", sorted(REQUESTS))
+def test_a_country_without_a_seat_is_refused(wire: Wire, method: str) -> None:
+    assert "CZ has no node registered" in wire.refused("CZ", method, REQUESTS[method](AT))
+
+
+@pytest.mark.parametrize("method", sorted(REQUESTS))
+def test_a_node_without_an_id_or_key_is_nobody(wire: Wire, method: str) -> None:
+    wire.refused("AT", method, b"")
+
+
+@pytest.mark.parametrize("method", sorted(REQUESTS))
+def test_a_country_speaks_for_itself(wire: Wire, method: str) -> None:
+    assert wire.call("AT", method, REQUESTS[method](AT)).status == 200
+    assert method in wire.superlink.methods
+
+
+def unlisted() -> list[str]:
+    """Every Fleet call that Flower has and the relay does not carry."""
+    servicer = fleet_service.FleetServicer
+    return sorted(name for name in vars(servicer) if name[0].isupper() and name not in FLEET_CALLS)
+
+
+def test_flower_has_calls_that_are_not_carried() -> None:
+    assert {"GetRun", "GetFab", "RegisterNode", "UnregisterNode"} <= set(unlisted())
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        *unlisted(),
+        "",
+        "pullmessages",
+        "PullMessages ",
+        "../control/start-run",
+        "StartRun",
+        "é" * 90,
+    ],
+)
+def test_an_unlisted_call_is_not_carried(wire: Wire, method: str) -> None:
+    said = wire.refused("AT", method, PullMessagesRequest(node=Node(node_id=AT)))
+    assert "is not carried" in said
+    assert len(said) < 250
+
+
+@given(st.text(max_size=40).filter(lambda name: name not in FLEET_CALLS), st.binary(max_size=80))
+def test_no_other_name_is_carried(method: str, body: bytes) -> None:
+    Wire().refused("AT", method, body)
+
+
+@pytest.mark.parametrize("method", sorted(REQUESTS))
+@given(body=st.binary(max_size=120))
+def test_no_bytes_of_a_stranger_do_more_than_be_refused(method: str, body: bytes) -> None:
+    wire = Wire()
+    try:
+        wire.call("BE", method, body)
+    except RelayRefused:
+        assert not wire.superlink.calls
+    for _, carried, _ in wire.superlink.calls:
+        assert carried == body
+
+
+def test_only_flower_s_headers_go_on(wire: Wire) -> None:
+    given_headers = {
+        "flwr-signature": "s",
+        "flwr-public-key": "k",
+        "Flwr-x": "no",
+        "authorization": "Bearer stolen",
+        "host": "elsewhere",
+        "cookie": "c",
+        "content-length": "0",
+        "x-flwr-y": "no",
+    }
+    wire.call("AT", "SendNodeHeartbeat", REQUESTS["SendNodeHeartbeat"](AT), given_headers)
+    (_, _, sent) = wire.superlink.calls[-1]
+    assert sent == {"flwr-signature": "s", "flwr-public-key": "k"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"flwr-a\r\nhost": "evil"},
+        {"flwr-a": "x\r\nauthorization: Bearer y"},
+        {"flwr-a": "naïve"},
+        {"flwr-a": "x\x00"},
+        {"flwr-a": "x" * 5000},
+        {"flwr-A": "x"},
+        {"flwr-" + "a" * 80: "x"},
+        {"flwr-a:b": "x"},
+    ],
+)
+def test_a_header_cannot_smuggle_another(wire: Wire, headers: dict[str, str]) -> None:
+    wire.refused("AT", "SendNodeHeartbeat", REQUESTS["SendNodeHeartbeat"](AT), headers)
+
+
+def test_a_message_comes_with_its_object_in_one_call(wire: Wire) -> None:
+    wire.superlink.will("PullMessages", incoming(tree("m")))
+    wire.superlink.will("PullObject", there(b"all of it"))
+    came = wire.call("AT", "PullMessages", REQUESTS["PullMessages"](AT), {"flwr-a": "b"})
+    assert (came.status, came.object) == (200, b"all of it")
+    method, body, headers = wire.superlink.calls[1]
+    asked = PullObjectRequest.FromString(body)
+    assert (method, asked.object_id, asked.node.node_id, asked.run_id) == ("PullObject", "m", AT, 7)
+    assert headers == {"flwr-a": "b"}
+
+
+def test_an_object_that_follows_late_is_waited_for(wire: Wire) -> None:
+    wire.superlink.will("PullMessages", incoming(tree("m")))
+    for answer in (LATE, LATE, there(b"late")):
+        wire.superlink.will("PullObject", answer)
+    assert wire.call("AT", "PullMessages", REQUESTS["PullMessages"](AT)).object == b"late"
+
+
+@pytest.mark.parametrize(("answer", "status"), [(GONE, 200), (b"", 403), (b"", 503)])
+def test_a_message_whose_object_does_not_come_is_handed_out_without(
+    wire: Wire, answer: bytes, status: int
+) -> None:
+    wire.superlink.will("PullMessages", incoming(tree("m")))
+    wire.superlink.will("PullObject", answer, status=status)
+    came = wire.call("AT", "PullMessages", REQUESTS["PullMessages"](AT))
+    assert (came.status, came.object) == (200, b"")
+
+
+def test_an_object_that_never_comes_is_given_up(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.exchange.relay.OBJECT_SECONDS", 0.05)
+    wire.superlink.will("PullMessages", incoming(tree("m")))
+    for _ in range(50):
+        wire.superlink.will("PullObject", LATE)
+    assert wire.call("AT", "PullMessages", REQUESTS["PullMessages"](AT)).object == b""
+
+
+@pytest.mark.parametrize("method", ["PullObject", "PushObject", "ConfirmMessageReceived"])
+def test_no_object_is_asked_for_by_name_from_outside(wire: Wire, method: str) -> None:
+    wire.bring("AT", AT, "m")
+    named = PullObjectRequest(node=Node(node_id=AT), object_id="m")
+    assert "is not carried" in wire.refused("AT", method, named)
+
+
+def asked_for(*names: str) -> bytes:
+    answer = PushMessagesResponse(objects_to_push=names, session_id="s")
+    return bytes(answer.SerializeToString())
+
+
+def stored(*, well: bool) -> bytes:
+    return bytes(PushObjectResponse(stored=well).SerializeToString())
+
+
+def replies(wire: Wire) -> int:
+    return wire.relay.presence()["AT"].replies
+
+
+def test_a_reply_goes_with_its_object_in_one_call(wire: Wire) -> None:
+    wire.superlink.will("PushMessages", asked_for(NAME, "another"))
+    wire.superlink.will("PushObject", stored(well=True))
+    assert wire.push(CONTENT).status == 200
+    assert wire.superlink.methods == ["PushMessages", "PushObject"]
+    pushed = PushObjectRequest.FromString(wire.superlink.calls[1][1])
+    assert (pushed.object_id, pushed.object_content) == (NAME, CONTENT)
+    assert (pushed.session_id, pushed.node.node_id) == ("s", AT)
+    assert replies(wire) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"another", CONTENT + b"."])
+def test_an_object_that_the_message_is_not_named_by_is_not_pushed(
+    wire: Wire, content: bytes
+) -> None:
+    wire.superlink.will("PushMessages", asked_for(NAME))
+    wire.push(content)
+    assert wire.superlink.methods == ["PushMessages"]
+
+
+def test_a_reply_that_the_superlink_holds_already_is_one_again(wire: Wire) -> None:
+    """The answer to the first call was lost, and the node makes it again."""
+    wire.superlink.will("PushMessages", asked_for())
+    assert wire.push(CONTENT).status == 200
+    assert wire.superlink.methods == ["PushMessages"]
+    assert replies(wire) == 1
+
+
+@pytest.mark.parametrize(
+    ("pushed", "status"), [((401, b""), 401), ((200, stored(well=False)), 503), ((503, b""), 503)]
+)
+def test_an_object_that_is_not_stored_is_no_reply(
+    wire: Wire, pushed: tuple[int, bytes], status: int
+) -> None:
+    wire.superlink.will("PushMessages", asked_for(NAME))
+    wire.superlink.will("PushObject", pushed[1], status=pushed[0])
+    assert wire.push(CONTENT) == (status, b"", b"")
+    assert replies(wire) == 0
+
+
+def test_a_message_that_is_refused_is_no_reply_and_its_object_stays_here(wire: Wire) -> None:
+    wire.superlink.will("PushMessages", asked_for(NAME), status=401)
+    assert wire.push(CONTENT).status == 401
+    assert wire.superlink.methods == ["PushMessages"]
+    assert replies(wire) == 0
+
+
+def test_replies_and_sign_ins_wake_whoever_waits_for_them(wire: Wire) -> None:
+    assert wire.relay.changes.after(-1, 5) == 0
+    wire.push(CONTENT)
+    assert wire.relay.changes.after(0, 5) == 1
+    wire.call("AT", "ActivateNode", REQUESTS["ActivateNode"](AT))
+    assert wire.relay.changes.after(1, 5) == 2
+    assert wire.relay.changes.after(2, 0.01) == 2
+
+
+@pytest.mark.parametrize("sources", [[BE], [AT, BE], [0], [AT, AT, 1]])
+def test_no_message_is_pushed_in_another_node_s_name(wire: Wire, sources: list[int]) -> None:
+    push = PushMessagesRequest(
+        node=Node(node_id=AT),
+        messages_list=[Message(metadata=Metadata(src_node_id=one)) for one in sources],
+    )
+    assert "another node's name" in wire.refused("AT", "PushMessages", push)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_push_brings_one_message(wire: Wire, count: int) -> None:
+    message = Message(metadata=Metadata(src_node_id=AT))
+    push = PushMessagesRequest(node=Node(node_id=AT), messages_list=[message] * count)
+    assert "one message" in wire.refused("AT", "PushMessages", push)
+
+
+def test_a_new_seat_voids_what_the_old_one_held(wire: Wire) -> None:
+    wire.bring("AT", AT, "m")
+    wire.relay.seat("AT", 999, b"new key")
+    look = PullMessagesRequest(node=Node(node_id=999))
+    assert wire.call("AT", "PullMessages", look).body == b""
+    wire.refused("AT", "PullMessages", REQUESTS["PullMessages"](AT))
+    wire.refused("AT", "ActivateNode", REQUESTS["ActivateNode"](AT))
+    assert {c: one.node for c, one in wire.relay.presence().items()} == {"AT": 999, "BE": BE}
+
+
+def test_who_is_online_follows_activation(wire: Wire) -> None:
+    assert wire.relay.online() == {"AT": False, "BE": False}
+    wire.call("AT", "ActivateNode", REQUESTS["ActivateNode"](AT))
+    assert wire.relay.online() == {"AT": True, "BE": False}
+    wire.call("AT", "DeactivateNode", REQUESTS["DeactivateNode"](AT))
+    assert wire.relay.online()["AT"] is False
+
+
+def test_a_node_that_fell_silent_is_online_no_more_until_it_is_heard_of(wire: Wire) -> None:
+    wire.call("AT", "ActivateNode", REQUESTS["ActivateNode"](AT))
+    seat = wire.relay._seats["AT"]
+    seat.heard -= ONLINE_SECONDS - 5
+    assert wire.relay.online()["AT"] is True
+    seat.heard -= 5
+    assert wire.relay.online()["AT"] is False
+    wire.call("AT", "SendNodeHeartbeat", REQUESTS["SendNodeHeartbeat"](AT))
+    assert wire.relay.online()["AT"] is True
+
+
+def test_a_node_that_waits_or_computes_is_heard_of_in_time() -> None:
+    """One beat that is lost, or takes as long as a call may, is no absence."""
+    assert 4 * HEARTBEAT_SECONDS < ONLINE_SECONDS
+    assert HEARTBEAT_SECONDS + CALL_SECONDS <= ONLINE_SECONDS
+
+
+def test_a_refused_activation_is_not_online(wire: Wire) -> None:
+    wire.superlink.will("ActivateNode", status=401)
+    assert wire.call("AT", "ActivateNode", REQUESTS["ActivateNode"](AT))[0] == 401
+    assert wire.relay.online()["AT"] is False
+
+
+def test_a_node_that_crashed_is_activated_again(wire: Wire) -> None:
+    wire.superlink.will("ActivateNode", status=412)
+    headers = {"flwr-signature": "s"}
+    came = wire.call("AT", "ActivateNode", REQUESTS["ActivateNode"](AT), headers)
+    assert came.status == 200
+    assert wire.superlink.methods == ["ActivateNode", "DeactivateNode", "ActivateNode"]
+    leave = DeactivateNodeRequest.FromString(wire.superlink.calls[1][1])
+    assert leave.node_id == AT
+    assert wire.superlink.calls[1][2] == headers
+    assert wire.relay.online()["AT"] is True
+
+
+def test_a_second_refusal_to_activate_is_passed_on(wire: Wire) -> None:
+    wire.superlink.will("ActivateNode", status=412)
+    wire.superlink.will("ActivateNode", status=412)
+    assert wire.call("AT", "ActivateNode", REQUESTS["ActivateNode"](AT))[0] == 412
+    assert wire.relay.online()["AT"] is False

@@ -1,0 +1,257 @@
+"""Messages on their way through the relay: announced, waited for, handed out until received."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from flwr.proto.fleet_pb2 import PullMessagesRequest, PullMessagesResponse
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
+from flwr.proto.node_pb2 import Node
+
+from server.exchange.relay import Carried
+from tests.support.exchange_server import incoming, tree
+from tests.support.relay_harness import (
+    AT,
+    BE,
+    CONTENT,
+    GONE,
+    POLL,
+    REQUESTS,
+    Wire,
+    there,
+)
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+def pulled(wire: Wire, received: str = "") -> list[str]:
+    """Return the ids of the messages that AT's next look brings."""
+    look = REQUESTS["PullMessages"](AT)
+    answer = wire.call("AT", "PullMessages", look, received=received).body
+    trees = PullMessagesResponse.FromString(answer).message_object_trees
+    return [one.object_id for one in trees]
+
+
+def test_a_message_is_handed_out_until_its_receipt_is_confirmed(wire: Wire) -> None:
+    """The SuperLink hands it out once, and the answer that brought it may be lost."""
+    wire.bring("AT", AT, "m", b"content")
+    wire.superlink.will("PullMessages", incoming(tree("next")))
+    assert pulled(wire) == ["m"]
+    assert wire.call("AT", "PullMessages", REQUESTS["PullMessages"](AT)).object == b"content"
+    assert pulled(wire, "another") == ["m"]
+    assert wire.superlink.methods.count("PullMessages") == 1
+    assert "ConfirmMessageReceived" not in wire.superlink.methods
+    wire.relay.announce(["AT"])
+    assert pulled(wire, "m") == ["next"]
+    assert pulled(wire, "m") == ["next"]  # as a late copy of the call would
+    assert wire.superlink.methods.count("ConfirmMessageReceived") == 1
+    assert pulled(wire, "next") == []
+
+
+def test_the_superlink_is_told_what_arrived(wire: Wire) -> None:
+    wire.bring("AT", AT, "m")
+    pulled(wire, "m")
+    told = [body for name, body, _ in wire.superlink.calls if name == "ConfirmMessageReceived"]
+    (confirmed,) = map(ConfirmMessageReceivedRequest.FromString, told)
+    assert (confirmed.message_object_id, confirmed.node.node_id) == ("m", AT)
+    assert confirmed.run_id == 7
+
+
+def test_whoever_replies_to_a_message_has_received_it(wire: Wire) -> None:
+    wire.bring("AT", AT, "m")
+    wire.push(CONTENT, reply_to="m")
+    assert "ConfirmMessageReceived" in wire.superlink.methods
+    assert pulled(wire) == []
+
+
+def test_what_one_country_has_not_confirmed_is_not_another_s(wire: Wire) -> None:
+    wire.bring("AT", AT, "m")
+    assert wire.call("BE", "PullMessages", REQUESTS["PullMessages"](BE)).body == b""
+
+
+def test_whoever_signs_in_anew_is_not_handed_what_was_before(wire: Wire) -> None:
+    wire.bring("AT", AT, "m")
+    wire.call("AT", "ActivateNode", REQUESTS["ActivateNode"](AT))
+    assert pulled(wire) == []
+
+
+def test_a_message_that_arrives_for_a_node_that_hung_up_is_not_lost(wire: Wire) -> None:
+    """The exchange ends a call when its connection breaks, at whatever point it is."""
+    body = REQUESTS["PullMessages"](AT).SerializeToString()
+
+    async def hang_up() -> None:
+        asked, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(*_: Any) -> tuple[int, bytes]:
+            asked.set()
+            await go_on.wait()
+            return 200, incoming(tree("m"))
+
+        wire.relay._forward = slow
+        looking = asyncio.ensure_future(wire.relay.call("AT", "PullMessages", body, {}))
+        await asked.wait()
+        looking.cancel()
+        await asyncio.wait([looking])
+        go_on.set()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    asyncio.run(hang_up())
+    wire.relay._forward = wire.superlink.forward
+    assert pulled(wire) == ["m"]
+
+
+async def poll(wire: Wire, country: str, node_id: int) -> Carried:
+    body = PullMessagesRequest(node=Node(node_id=node_id)).SerializeToString()
+    return await wire.relay.call(country, "PullMessages", body, {})
+
+
+def test_a_poll_waits_and_ends_empty() -> None:
+    wire = Wire()
+
+    async def act() -> float:
+        started = asyncio.get_running_loop().time()
+        assert await poll(wire, "AT", AT) == (200, b"", b"")
+        return asyncio.get_running_loop().time() - started
+
+    assert POLL <= asyncio.run(act()) < POLL + 1
+
+
+def test_an_announcement_wakes_every_waiting_country() -> None:
+    wire = Wire()
+    wire.relay._long_poll = 30.0
+
+    async def act() -> list[Carried]:
+        polls = [asyncio.ensure_future(poll(wire, *who)) for who in (("AT", AT), ("BE", BE))]
+        await asyncio.sleep(0.05)
+        assert not any(one.done() for one in polls)
+        for _ in polls:
+            wire.superlink.will("PullMessages", incoming(tree("m")))
+        wire.relay.announce(["AT", "BE", "CZ"])
+        return await asyncio.wait_for(asyncio.gather(*polls), 0.5)
+
+    for came in asyncio.run(act()):
+        assert came.status == 200
+        assert came.body
+
+
+def test_a_message_pushed_while_the_queue_is_looked_at_is_not_slept_over() -> None:
+    """The announcement between the look and the wait must not be lost."""
+    wire = Wire()
+    wire.relay._long_poll = 30.0
+    looks = 0
+
+    async def forward(method: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        nonlocal looks
+        looks += method == "PullMessages"
+        if method == "PullMessages" and looks == 1:
+            wire.relay.announce(["AT"])
+            return 200, b""
+        return 200, incoming(tree("m")) if method == "PullMessages" else GONE
+
+    wire.relay._forward = forward
+
+    async def act() -> None:
+        await asyncio.wait_for(poll(wire, "AT", AT), 0.5)
+
+    asyncio.run(act())
+    assert looks == 2
+
+
+def test_a_failing_superlink_ends_the_poll_at_once(wire: Wire) -> None:
+    wire.relay._long_poll = 30.0
+    wire.superlink.will("PullMessages", status=503)
+    assert wire.call("AT", "PullMessages", REQUESTS["PullMessages"](AT)) == (503, b"", b"")
+
+
+def test_a_country_that_nothing_is_announced_for_is_not_looked_for() -> None:
+    wire = Wire()
+
+    async def act() -> None:
+        await poll(wire, "AT", AT)
+        waiting = asyncio.ensure_future(poll(wire, "AT", AT))
+        await asyncio.sleep(0.05)
+        wire.relay.announce(["BE"])
+        assert (await waiting).body == b""
+
+    asyncio.run(act())
+    # as the seat was new, at the end of that poll, and at the end of the next
+    assert wire.superlink.methods == ["PullMessages"] * 3
+
+
+def test_a_node_that_asks_anew_after_a_message_waits_without_a_look() -> None:
+    wire = Wire()
+    wire.superlink.will("PullMessages", incoming(tree("m")))
+
+    async def act() -> None:
+        assert (await poll(wire, "AT", AT)).body
+        wire.relay._seats["AT"].handed.clear()
+        waiting = asyncio.ensure_future(poll(wire, "AT", AT))
+        await asyncio.sleep(0.05)
+        assert wire.superlink.methods == ["PullMessages", "PullObject"]
+        wire.superlink.will("PullMessages", incoming(tree("next")))
+        wire.relay.announce(["AT"])
+        assert (await waiting).body
+
+    asyncio.run(act())
+
+
+def test_a_second_poll_is_woken_by_what_the_first_one_found() -> None:
+    """The first one's connection was cut; what it looked for arrives all the same."""
+    wire = Wire()
+    wire.relay._long_poll = 30.0
+    go_on = asyncio.Event()
+
+    async def slow(method: str, *_: Any) -> tuple[int, bytes]:
+        if method == "PullMessages":
+            await go_on.wait()
+            return 200, incoming(tree("m"))
+        return 200, there(b"content")
+
+    wire.relay._forward = slow
+
+    async def act() -> Carried:
+        first = asyncio.ensure_future(poll(wire, "AT", AT))
+        await asyncio.sleep(0.01)
+        first.cancel()
+        wire.relay._seats["AT"].expected = 0
+        second = asyncio.ensure_future(poll(wire, "AT", AT))
+        await asyncio.sleep(0.01)
+        go_on.set()
+        return await asyncio.wait_for(second, 2)
+
+    assert asyncio.run(act()).object == b"content"
+
+
+def test_whoever_hangs_up_again_and_again_occupies_the_superlink_once() -> None:
+    """A look outlives the call that asked for it, and so must not be counted by calls."""
+    wire = Wire()
+    looks, go_on = [0, 0], asyncio.Event()
+
+    async def slow(*_: Any) -> tuple[int, bytes]:
+        looks[0] += 1
+        looks[1] = max(looks)
+        await go_on.wait()
+        looks[0] -= 1
+        return 200, b""
+
+    wire.relay._forward = slow
+
+    async def act() -> None:
+        for _ in range(20):
+            asked = asyncio.ensure_future(poll(wire, "AT", AT))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            asked.cancel()
+            await asyncio.wait([asked])
+        others = asyncio.ensure_future(poll(wire, "BE", BE))
+        await asyncio.sleep(0.01)
+        go_on.set()
+        await asyncio.wait_for(others, POLL + 5)
+
+    asyncio.run(act())
+    assert looks[1] == len(("AT", "BE"))

@@ -1,0 +1,424 @@
+"""Frames as Flower messages: late, strange, failed and repeated replies; nodes that come and go."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord
+from flwr.proto.error_pb2 import Error
+from flwr.proto.message_pb2 import Message, Metadata, PullObjectResponse
+from flwr.proto.node_pb2 import Node
+from flwr.proto.runtime_pb2 import PullAppMessagesResponse, PushAppMessagesResponse
+from flwr.supercore.inflatable.inflatable_object import get_object_id
+from flwr.supercore.task_identity import TaskIdentity
+
+from protocols.wire.flower_frame import FRAME, MAX_FRAME, MESSAGE_TYPE
+from server.flower import carrier as carriers
+from server.flower import message_queue as mails
+from server.flower.carrier import FlowerCarrier
+from server.flower.presence import Changes, News, Presence
+
+NODES = {"AT": 11, "BE": 22}
+RUN = 7
+
+
+class Runtime:
+    """A SuperLink as a server app's client knows it, and the desk of its relay."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+        self.objects: dict[str, bytes] = {}
+        self.refuse: set[int] = set()
+        self.answer: Callable[[Message], list[tuple[Message, bytes]]] = lambda m: [reply(m, b"yes")]
+        self.replies: dict[str, Message] = {}
+        self.methods: list[str] = []
+        self.unavailable = 0
+        self.changes = Changes()
+        self.present = {c: Presence(node, 1, 0.0) for c, node in NODES.items()}
+        self.announced: list[Sequence[str]] = []
+
+    @property
+    def grid(self) -> Any:
+        node, run = Node(node_id=1), SimpleNamespace(run_id=RUN)
+        return SimpleNamespace(_runtime_client=self, node=node, run=run)
+
+    # what the SuperLink answers
+
+    def PushMessages(self, request: Any) -> PushAppMessagesResponse:  # noqa: N802
+        self.methods.append("PushMessages")
+        names, due = [], []
+        for message, tree in zip(request.messages_list, request.message_object_trees, strict=True):
+            name = message.metadata.message_id
+            assert tree.object_id == name
+            assert not tree.children
+            taken = message.metadata.dst_node_id not in self.refuse
+            names.append(name if taken else "")
+            due += [name] if taken else []
+            self.sent += [message] if taken else []
+        return PushAppMessagesResponse(message_ids=names, objects_to_push=due, session_id="s")
+
+    def PushObject(self, request: Any) -> None:  # noqa: N802
+        self.methods.append("PushObject")
+        assert get_object_id(request.object_content) == request.object_id
+        assert (request.session_id, request.run_id) == ("s", RUN)
+        self.objects[request.object_id] = request.object_content
+
+    def PullMessages(self, request: Any) -> PullAppMessagesResponse:  # noqa: N802
+        self.methods.append("PullMessages")
+        found = [
+            m
+            for m in self.replies.values()
+            if m.metadata.reply_to_message_id in set(request.message_ids)
+            or m.metadata.group_id == "stray"
+        ]
+        for message in found:
+            del self.replies[message.metadata.message_id]
+        return PullAppMessagesResponse(messages_list=found)
+
+    def PullObject(self, request: Any) -> PullObjectResponse:  # noqa: N802
+        self.methods.append("PullObject")
+        if self.unavailable:
+            self.unavailable -= 1
+            return PullObjectResponse(object_found=True)
+        content = self.objects.get(request.object_id)
+        return PullObjectResponse(
+            object_found=content is not None,
+            object_available=content is not None,
+            object_content=content or b"",
+        )
+
+    def ConfirmMessageReceived(self, request: Any) -> None:  # noqa: N802
+        self.methods.append("ConfirmMessageReceived")
+        self.objects.pop(request.message_object_id, None)
+
+    # the relay's desk
+
+    def announce(self, countries: Sequence[str]) -> None:
+        self.announced.append(list(countries))
+        for message in self.sent[-len(countries) :]:
+            for answer, content in self.answer(message):
+                self.take(answer, content)
+
+    def take(self, message: Message, content: bytes) -> None:
+        """Let a node's reply arrive."""
+        name = message.metadata.message_id
+        self.replies[name], self.objects[name] = message, content
+        for country, node in NODES.items():
+            if node == message.metadata.src_node_id:
+                self.change(country, replies=self.present[country].replies + 1)
+
+    def change(self, country: str, **fields: Any) -> None:
+        old = vars(self.present[country])
+        self.present = {**self.present, country: Presence(**{**old, **fields})}
+        self.changes.note()
+
+    def news(self, count: int, seconds: float) -> News:
+        return News(self.changes.after(count, seconds), self.present)
+
+
+def reply(message: Message, frame: Any, record: Any = None) -> tuple[Message, bytes]:
+    """Return a node's reply, and the object that it is named by."""
+    made = ConfigRecord({FRAME: frame}) if record is None else record
+    content = made if isinstance(made, bytes) else made.deflate()
+    metadata = Metadata(
+        message_id=get_object_id(content + message.metadata.message_id.encode()),
+        reply_to_message_id=message.metadata.message_id,
+        src_node_id=message.metadata.dst_node_id,
+    )
+    return Message(metadata=metadata), content
+
+
+def failed(message: Message) -> tuple[Message, bytes]:
+    answer, _ = reply(message, b"")
+    answer.error.CopyFrom(Error(code=1, reason="away"))
+    return answer, b""
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Runtime:
+    for name in ("_run_id", "_node_id", "_task_id"):  # as Flower's process of a server app has them
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    monkeypatch.setattr(carriers, "RECHECK_SECONDS", 0.1)
+    return Runtime()
+
+
+def exchanged(runtime: Runtime, seconds: float = 0.3) -> dict[str, bytes]:
+    carrier = FlowerCarrier(runtime.grid, runtime)
+    return dict(carrier.exchange({"AT": b"to AT", "BE": b"to BE"}, seconds))
+
+
+def test_each_country_gets_its_own_frame_and_is_heard(runtime: Runtime) -> None:
+    pushed: dict[int, bytes] = {}
+
+    def answer(message: Message) -> list[tuple[Message, bytes]]:
+        content = runtime.objects[message.metadata.message_id]
+        pushed[message.metadata.dst_node_id] = ConfigRecord.inflate(content)[FRAME]
+        return [reply(message, b"yes")]
+
+    runtime.answer = answer
+    assert exchanged(runtime) == {"AT": b"yes", "BE": b"yes"}
+    assert pushed == {11: b"to AT", 22: b"to BE"}
+    assert {m.metadata.message_type for m in runtime.sent} == {MESSAGE_TYPE}
+
+
+def test_the_calls_of_one_exchange_are_few(runtime: Runtime) -> None:
+    """Each costs the SuperLink milliseconds: one for all messages, and three a country."""
+    exchanged(runtime)
+    assert runtime.methods.count("PushMessages") == runtime.methods.count("PullMessages") == 1
+    for method in ("PushObject", "PullObject"):
+        assert runtime.methods.count(method) == len(NODES)
+
+
+def test_what_was_read_is_forgotten_while_the_next_messages_are_on_their_way(
+    runtime: Runtime,
+) -> None:
+    carrier = FlowerCarrier(runtime.grid, runtime)
+    for _ in range(3):
+        carrier.exchange({"AT": b"x", "BE": b"y"}, 5)
+    carrier._mail._background.shutdown()
+    calls = [name for name in runtime.methods if name in {"PushMessages", "ConfirmMessageReceived"}]
+    assert calls.count("ConfirmMessageReceived") == 2 * len(NODES)
+    assert calls[:2] == ["PushMessages", "PushMessages"]
+    assert len(runtime.replies) == 0
+    assert len([name for name in runtime.objects if name not in sent(runtime)]) == len(NODES)
+
+
+def sent(runtime: Runtime) -> set[str]:
+    return {message.metadata.message_id for message in runtime.sent}
+
+
+def test_the_relay_is_told_after_everything_was_pushed(runtime: Runtime) -> None:
+    seen: list[list[str]] = []
+    runtime.answer = lambda m: seen.append(list(runtime.methods)) or [reply(m, b"yes")]  # type: ignore[func-returns-value]
+    exchanged(runtime)
+    assert runtime.announced == [["AT", "BE"]]
+    assert seen[0] == ["PushMessages", "PushObject", "PushObject"]
+
+
+def test_nothing_is_looked_for_until_every_country_has_replied(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carriers, "RECHECK_SECONDS", 30.0)
+    runtime.answer = only("BE")
+    threading.Timer(0.1, lambda: runtime.take(*reply(runtime.sent[1], b"late"))).start()
+    assert exchanged(runtime, 30) == {"AT": b"yes", "BE": b"late"}
+    assert runtime.methods.count("PullMessages") == 1
+
+
+def test_a_reply_that_nobody_told_of_is_found_all_the_same(runtime: Runtime) -> None:
+    carrier = FlowerCarrier(runtime.grid, runtime)
+    runtime.answer = lambda _: []
+
+    def arrive() -> None:
+        message, content = reply(runtime.sent[0], b"untold")
+        name = message.metadata.message_id
+        runtime.replies[name], runtime.objects[name] = message, content
+
+    threading.Timer(0.05, arrive).start()
+    assert carrier.exchange({"AT": b"x"}, 10) == {"AT": b"untold"}
+
+
+VALUELESS = b"ConfigRecord  9\x00\n\x07\n\x05frame"
+"""A record that names a frame and gives it no value: Flower's own reader trips over it."""
+
+
+def only(
+    country: str, *answers: Callable[[Message], Any]
+) -> Callable[[Message], list[tuple[Message, bytes]]]:
+    def answer(message: Message) -> list[tuple[Message, bytes]]:
+        if message.metadata.dst_node_id == NODES[country]:
+            return [one(message) for one in answers]
+        return [reply(message, b"yes")]
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda m: reply(m, None, ConfigRecord({"x": b"y"})),
+        lambda m: reply(m, None, ArrayRecord()),
+        lambda m: reply(m, None, b""),
+        lambda m: reply(m, None, b"\xff" * 30),
+        lambda m: reply(m, None, VALUELESS),
+        lambda m: reply(m, "text"),
+        lambda m: reply(m, 5),
+        lambda m: reply(m, [b"a", b"b"]),
+    ],
+)
+def test_a_reply_without_a_frame_is_no_reply_and_is_not_waited_for(
+    runtime: Runtime, odd: Callable[[Message], Any]
+) -> None:
+    runtime.answer = only("BE", odd)
+    started = time.monotonic()
+    assert exchanged(runtime, 30) == {"AT": b"yes"}
+    assert time.monotonic() - started < 5
+
+
+def test_a_frame_over_the_limit_is_no_reply(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert MAX_FRAME == mails.MAX_FRAME
+    monkeypatch.setattr(mails, "MAX_FRAME", 10)
+    runtime.answer = only("BE", lambda m: reply(m, bytes(11)))
+    assert exchanged(runtime) == {"AT": b"yes"}
+    runtime.answer = only("BE", lambda m: reply(m, bytes(10)))
+    assert exchanged(runtime)["BE"] == bytes(10)
+
+
+def test_an_object_that_follows_late_is_asked_for_again(runtime: Runtime) -> None:
+    runtime.unavailable = 3
+    assert exchanged(runtime, 10) == {"AT": b"yes", "BE": b"yes"}
+
+
+def test_an_object_that_never_comes_is_no_reply(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mails, "OBJECT_SECONDS", 0.05)
+    runtime.unavailable = 10**6
+    assert exchanged(runtime, 10) == {}
+
+
+def test_a_silent_country_is_waited_for_as_long_as_said(runtime: Runtime) -> None:
+    runtime.answer = only("BE")
+    started = time.monotonic()
+    assert exchanged(runtime, 0.3) == {"AT": b"yes"}
+    assert 0.3 <= time.monotonic() - started < 5
+
+
+def test_the_first_of_two_replies_counts(runtime: Runtime) -> None:
+    runtime.answer = only("BE", lambda m: reply(m, b"first"), lambda m: reply(m, b"second"))
+    assert exchanged(runtime)["BE"] == b"first"
+
+
+def test_a_reply_to_a_message_that_nobody_waits_for_is_left(runtime: Runtime) -> None:
+    def stray(message: Message) -> tuple[Message, bytes]:
+        answer, content = reply(message, b"stale")
+        answer.metadata.reply_to_message_id, answer.metadata.group_id = "m999", "stray"
+        return answer, content
+
+    runtime.answer = only("BE", stray, lambda m: reply(m, b"fresh"))
+    assert exchanged(runtime) == {"AT": b"yes", "BE": b"fresh"}
+
+
+def test_a_reply_of_the_last_exchange_is_not_one_of_this(runtime: Runtime) -> None:
+    carrier = FlowerCarrier(runtime.grid, runtime)
+    runtime.answer = lambda _: []
+    assert carrier.exchange({"AT": b"1"}, 0.05) == {}
+    runtime.take(*reply(runtime.sent[0], b"late"))
+    assert carrier.exchange({"AT": b"2"}, 0.2) == {}
+
+
+def test_a_message_that_flower_did_not_take_has_no_reply(runtime: Runtime) -> None:
+    runtime.refuse = {22}
+    assert exchanged(runtime) == {"AT": b"yes"}
+
+
+def test_nothing_to_send_ends_at_once(runtime: Runtime) -> None:
+    assert FlowerCarrier(runtime.grid, runtime).exchange({}, 30) == {}
+    assert runtime.methods == []
+
+
+def test_a_node_that_signs_in_anew_is_asked_again_with_the_same_bytes(runtime: Runtime) -> None:
+    runtime.answer = lambda m: [] if len(runtime.sent) <= 2 else [reply(m, b"again")]
+    threading.Timer(0.05, lambda: runtime.change("BE", sign_ins=2)).start()
+    carrier = FlowerCarrier(runtime.grid, runtime)
+    started = time.monotonic()
+    assert carrier.exchange({"BE": b"frame", "AT": b"other"}, 1) == {"BE": b"again"}
+    assert time.monotonic() - started < 10
+    assert runtime.announced[1] == ["BE"]
+    first, again = (m.metadata for m in runtime.sent if m.metadata.dst_node_id == 22)
+    frames = [ConfigRecord.inflate(runtime.objects[m.message_id])[FRAME] for m in (first, again)]
+    assert frames == [b"frame", b"frame"]
+    assert first.message_id != again.message_id
+
+
+def test_a_new_superlink_s_nodes_are_asked_under_their_new_names(runtime: Runtime) -> None:
+    runtime.answer = lambda m: [reply(m, b"new")] if m.metadata.dst_node_id == 99 else []
+    fields = {"node": 99, "sign_ins": 1}
+    threading.Timer(0.05, lambda: runtime.change("AT", **fields)).start()
+    assert FlowerCarrier(runtime.grid, runtime).exchange({"AT": b"x"}, 10) == {"AT": b"new"}
+
+
+def test_a_country_that_is_gone_is_not_waited_for(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime.answer = only("BE")
+    runtime.change("BE", silent=carriers.ABSENT_SECONDS + 1)
+    started = time.monotonic()
+    assert exchanged(runtime, 30) == {"AT": b"yes"}
+    assert time.monotonic() - started < 10
+
+
+def test_a_country_known_to_be_gone_costs_the_others_time_only_and_gets_no_message(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carriers, "RECHECK_SECONDS", 30.0)
+    runtime.change("BE", silent=carriers.ABSENT_SECONDS + 1)
+    carrier = FlowerCarrier(runtime.grid, runtime)
+    started = time.monotonic()
+    assert carrier.exchange({"AT": b"x", "BE": b"y"}, 60) == {"AT": b"yes"}
+    assert carrier.exchange({"BE": b"y"}, 60) == {}
+    assert time.monotonic() - started < 10
+    assert {message.metadata.dst_node_id for message in runtime.sent} == {11}
+
+
+def test_a_country_that_was_gone_is_asked_once_it_is_heard_of_again(runtime: Runtime) -> None:
+    """The link was broken and the node was not: it does not sign in anew."""
+    runtime.answer = lambda m: [reply(m, b"back")] if m.metadata.dst_node_id == 22 else []
+    runtime.change("BE", silent=carriers.ABSENT_SECONDS + 1)
+    carrier = FlowerCarrier(runtime.grid, runtime)
+    assert carrier.exchange({"BE": b"y"}, 10) == {}
+    runtime.change("BE", silent=0.1)
+    assert carrier.exchange({"BE": b"y"}, 10) == {"BE": b"back"}
+
+
+def test_a_country_without_a_seat_is_waited_for_once_and_not_in_every_message(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carriers, "ABSENT_SECONDS", 0.5)
+    carrier = FlowerCarrier(runtime.grid, runtime)
+    assert carrier.exchange({"AT": b"x", "ZZ": b"y"}, 60) == {"AT": b"yes"}
+    looks = runtime.methods.count("PullMessages")
+    assert looks > 1
+    assert carrier.exchange({"AT": b"x", "ZZ": b"y"}, 60) == {"AT": b"yes"}
+    assert runtime.methods.count("PullMessages") == looks + 1
+
+
+def test_a_reply_that_comes_too_late_is_let_go_and_logged(
+    runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="pratique.run")
+    carrier = FlowerCarrier(runtime.grid, runtime)
+    runtime.answer = only("BE")
+    assert carrier.exchange({"AT": b"x", "BE": b"y"}, 0.2) == {"AT": b"yes"}
+    runtime.take(*reply(runtime.sent[1], b"late"))
+    runtime.answer = lambda m: [reply(m, b"yes")]
+    assert carrier.exchange({"AT": b"x"}, 10) == {"AT": b"yes"}
+    assert [(r.message, r.country) for r in caplog.records] == [  # type: ignore[attr-defined]
+        ("reply not used, for it came too late", "BE")
+    ]
+    assert not runtime.replies
+    assert not carrier._late
+
+
+def test_an_error_of_flower_s_is_not_the_country_s_answer(runtime: Runtime) -> None:
+    """Flower says so of a node that was away; it is asked again."""
+    answers = {11: [b"yes"], 22: [None, b"back"]}
+
+    def answer(message: Message) -> list[tuple[Message, bytes]]:
+        said = answers[message.metadata.dst_node_id].pop(0)
+        return [failed(message) if said is None else reply(message, said)]
+
+    runtime.answer = answer
+    assert exchanged(runtime, 10) == {"AT": b"yes", "BE": b"back"}
+
+
+def test_whoever_replies_with_errors_is_not_asked_as_fast_as_it_replies(runtime: Runtime) -> None:
+    """A node can say what Flower says of a node that is away; each time it would cost a model."""
+    runtime.answer = only("BE", failed)
+    assert exchanged(runtime, 1.0) == {"AT": b"yes"}
+    assert len(runtime.sent) <= len(NODES) + 1.0 / carriers.RETRY_SECONDS

@@ -1,0 +1,239 @@
+"""How the SuperLink is started and spoken to; the real one is in the integration tests."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.errors import OperationFault
+from server.flower import superlink
+from server.flower.superlink import OTHER_APPS, SERVER_APP, SuperLink
+
+
+@pytest.fixture
+def link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SuperLink]:
+    monkeypatch.setenv("PRATIQUE_PASSPHRASE", "canary")
+    monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    monkeypatch.setenv("LD_PRELOAD", "")
+    monkeypatch.setenv("FLWR_TELEMETRY_ENABLED", "1")
+    (tmp_path / "home").mkdir()
+    made = SuperLink(tmp_path / "home", environment={"PRATIQUE_COORDINATOR_HOME": "/x"})
+    yield made
+    made.close()
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, stdout: str, code: int = 0) -> list[Any]:
+    """Let `flwr` answer so; returns what it is asked with."""
+    asked: list[Any] = []
+
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        asked.append((command, options))
+        return subprocess.CompletedProcess(command, code, stdout, "trouble")
+
+    monkeypatch.setattr(superlink.subprocess, "run", run)
+    return asked
+
+
+def test_the_environment_holds_what_is_needed_and_nothing_of_ours(link: SuperLink) -> None:
+    environment = link._environment
+    assert environment["FLWR_TELEMETRY_ENABLED"] == "0"
+    assert environment["FLWR_DISABLE_UPDATE_CHECK"] == "1"
+    assert environment["PYTHONSAFEPATH"] == "1"
+    assert environment["PRATIQUE_COORDINATOR_HOME"] == "/x"
+    assert not {"PRATIQUE_PASSPHRASE", "PYTHONPATH", "LD_PRELOAD"} & set(environment)
+    assert "canary" not in str(environment)
+
+
+def test_a_relative_home_means_the_same_to_flower_which_runs_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = SuperLink(Path("near"), environment={})
+    asked = answers(monkeypatch, '{"success": true, "node-id": "7"}')
+    made.register("ecdsa-sha2-nistp384 AAAA")
+    made.close()
+    options = asked[0][1]
+    assert options["cwd"] == tmp_path / "near"
+    assert options["env"]["FLWR_HOME"] == str(tmp_path / "near" / "flwr")
+    assert made._environment["PATH"].startswith(str(tmp_path / "near" / "bin"))
+
+
+def test_our_commands_come_first_on_the_path(link: SuperLink, tmp_path: Path) -> None:
+    first, second = link._environment["PATH"].split(os.pathsep)[:2]
+    assert first == str(tmp_path / "home" / "bin")
+    assert second == str(Path(sys.executable).parent)
+
+
+def test_the_command_line_opens_nothing_but_loopback(link: SuperLink) -> None:
+    command = link._superlink_command()
+    assert command[command.index("--host") + 1] == "127.0.0.1"
+    assert command[command.index("--port") + 1] == str(link.port)
+    assert link.address == f"127.0.0.1:{link.port}"
+    assert not {"--insecure", "--database"} & set(command)
+    secret_file = command[command.index("--superexec-auth-secret-file") + 1]
+    assert secret_file == link._superexec_command()[-3]
+
+
+def test_secrets_are_new_at_each_start_and_the_owner_s(link: SuperLink, tmp_path: Path) -> None:
+    link._write_secrets()
+    folder = link.root_certificate.parent
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(f.stat().st_mode) for f in folder.iterdir()} == {0o600}
+    assert len((folder / "superexec").read_bytes()) == 32
+    other = SuperLink(tmp_path / "other", environment={})
+    other._write_secrets()
+    for name in ("superexec", "key.pem", "ca.pem"):
+        theirs = other.root_certificate.parent / name
+        assert theirs.read_bytes() != (folder / name).read_bytes()
+    other.close()
+    assert not other.root_certificate.parent.exists()
+
+
+def test_a_secret_is_never_written_over_something_that_lies_there(tmp_path: Path) -> None:
+    trap = tmp_path / "key.pem"
+    trap.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileExistsError):
+        superlink.write_private(trap, b"secret")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_only_the_guarded_command_runs_anything(link: SuperLink, tmp_path: Path) -> None:
+    link._write_executor()
+    folder = tmp_path / "home" / "bin"
+    assert {file.name for file in folder.iterdir()} == {SERVER_APP, *OTHER_APPS}
+    assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o700}
+    assert "-P -m server.flower.bundle_guard" in (folder / SERVER_APP).read_text()
+    for name in OTHER_APPS:
+        done = subprocess.run([str(folder / name)], capture_output=True, check=False)
+        assert (done.returncode, name in done.stderr.decode()) == (1, True)
+
+
+def test_what_flower_says_is_taken_as_it_is(
+    link: SuperLink, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = answers(monkeypatch, json.dumps({"success": True, "run-id": "77", "runs": [{"a": 1}]}))
+    assert link.run(tmp_path) == 77
+    assert link.runs() == [{"a": 1}]
+    link.stop(77)
+    commands = [command[1:] for command, _ in asked]
+    assert commands == [
+        ["run", str(tmp_path), "local", "--format", "json"],
+        ["list", "local", "--format", "json"],
+        ["stop", "77", "local", "--format", "json"],
+    ]
+    assert all(options["env"] == link._environment for _, options in asked)
+    assert all(options["timeout"] for _, options in asked)
+
+
+@pytest.mark.parametrize(
+    ("stdout", "code", "why"),
+    [
+        ('{"success": false, "error-message": "no such run"}', 1, "no such run"),
+        ('{"success": false, "error-message": "no such run"}', 0, "no such run"),
+        ("not json", 0, "trouble"),
+        ("", 2, "trouble"),
+        ('{"run-id": "7"}', 0, ""),
+        ('{"success": true}', 3, ""),
+    ],
+)
+def test_a_no_of_flower_s_is_said_plainly(
+    link: SuperLink, monkeypatch: pytest.MonkeyPatch, stdout: str, code: int, why: str
+) -> None:
+    answers(monkeypatch, stdout, code)
+    with pytest.raises(OperationFault) as caught:
+        link.stop(7)
+    assert caught.value.what == "Flower refused `flwr stop`"
+    assert why in caught.value.why
+    assert "superlink.log" in caught.value.fix
+
+
+def test_a_flower_that_hangs_is_given_up_plainly(
+    link: SuperLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang(command: list[str], **_: Any) -> None:
+        raise subprocess.TimeoutExpired(command, 60)
+
+    monkeypatch.setattr(superlink.subprocess, "run", hang)
+    with pytest.raises(OperationFault, match="did not answer `flwr list`") as caught:
+        link.runs()
+    assert caught.value.fix
+
+
+def test_a_key_file_does_not_outlive_its_registration(
+    link: SuperLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = link.root_certificate.parent
+    answers(monkeypatch, json.dumps({"success": True, "node-id": "12"}))
+    assert link.register("ecdsa-sha2-nistp384 AAAA") == 12
+    answers(monkeypatch, "", 1)
+    with pytest.raises(OperationFault):
+        link.register("ecdsa-sha2-nistp384 AAAA")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_superlink_that_does_not_start_says_why(
+    link: SuperLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        link, "_superlink_command", lambda: ["/bin/sh", "-c", "echo port taken; exit 3"]
+    )
+    monkeypatch.setattr(superlink, "_listens", lambda _: False)
+    with pytest.raises(OperationFault) as caught:
+        link.start()
+    assert "did not start" in caught.value.what
+    assert "port taken" in caught.value.why
+    assert not link.root_certificate.parent.exists()
+
+
+def test_a_process_that_ended_by_itself_is_named(link: SuperLink) -> None:
+    assert link.failed() is None
+    link._spawn("superlink", ["/bin/sleep", "60"])
+    link._spawn("superexec", ["/bin/true"])
+    link._processes[1].wait(10)
+    assert link.failed() == "superexec"
+    survivor = link._processes[0]
+    link.close()
+    assert survivor.returncode is not None
+    assert link.failed() is None
+
+
+def test_a_restart_ends_what_is_left_and_makes_other_secrets_at_another_port(
+    link: SuperLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link._spawn("superlink", ["/bin/sleep", "60"])
+    left, folder, port = link._processes[0], link._secrets, link.port
+    started: list[int] = []
+    monkeypatch.setattr(link, "start", lambda: started.append(link.port))
+    link.restart()
+    assert left.returncode is not None
+    assert not folder.exists()
+    assert link._secrets.is_dir()
+    assert started == [link.port] != [port]
+
+
+def test_the_server_app_is_killed_with_its_executor(link: SuperLink) -> None:
+    link._home.mkdir(parents=True, exist_ok=True)
+    link._write_executor()
+    script = (link._home / "bin" / superlink.SERVER_APP).read_text()
+    assert "setpriv --pdeathsig KILL" in script
+    assert script.index("setpriv") < script.index("server.flower.bundle_guard")
+
+
+def test_a_process_that_will_not_end_is_ended(
+    link: SuperLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(superlink, "STOP_SECONDS", 0.3)
+    stubborn = "trap '' TERM; echo up; while true; do sleep 0.1; done"
+    link._spawn("superlink", ["/bin/sh", "-c", stubborn])
+    log = link._home / "superlink.log"
+    while "up" not in log.read_text():
+        pass
+    process = link._processes[0]
+    link.close()
+    assert process.returncode == -9

@@ -1,0 +1,316 @@
+"""A certificate is followed by one other; and what happens when two parties hold its key."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from governance.audit.events import EventKind
+from governance.runtime.database import open_database
+from keys.certificates import Peer, Role, TransportAuthority, new_transport_key, public_pem
+from keys.errors import KeyFault, PratiqueError
+from keys.renewal import certified_key, renewal_proof, serial_of
+from protocols.errors import ProtocolFault
+from protocols.proto.exchange_pb2 import EnrolReply, RenewReply, RenewRequest
+from server.membership.certificates import (
+    CERTIFICATE_LIFETIME,
+    MOST_RENEWALS,
+    SETTLING,
+    UNUSED_FOR,
+    CertificateRegister,
+    Dispute,
+)
+from server.membership.enrolment import EnrolmentDesk
+from server.state.tables import MIGRATIONS
+from tests.support.enrolling import Applicant, Noted, desk_of, node_statement, officer_statement
+
+SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
+Found = dict[str, Peer | str]
+
+
+@pytest.fixture
+def noted() -> Noted:
+    return []
+
+
+@pytest.fixture
+def desk(engine: Engine, authority: TransportAuthority, noted: Noted) -> EnrolmentDesk:
+    return desk_of(engine, authority, noted=noted)
+
+
+@pytest.fixture
+def register(desk: EnrolmentDesk) -> CertificateRegister:
+    return desk.register
+
+
+def let_in(
+    desk: EnrolmentDesk, moment: datetime, country: str = "AT", role: Role = Role.NODE
+) -> bytes:
+    """Take a party through its enrolment; returns its certificate."""
+    statement = node_statement(country) if role is Role.NODE else officer_statement(country)
+    invitation = desk.invite(country, role, exchange="x:1", root_digest=None, now=moment)
+    request = Applicant(statement).request(invitation)
+    desk.admit(desk.enrol(country, request, moment).fingerprint, moment)
+    return desk.enrol(country, request, moment).certificate
+
+
+def asked(certificate: bytes, key: bytes) -> RenewRequest:
+    proof = renewal_proof(key, serial_of(certificate))
+    return RenewRequest(public_key=public_pem(key), proof=proof)
+
+
+def renewed(
+    register: CertificateRegister, certificate: bytes, now: datetime, key: bytes | None = None
+) -> RenewReply:
+    """Renew as the exchange does: who calls is what the certificate says."""
+    peer = register.peer(certificate, "Renew", now)
+    return register.renew(peer, asked(certificate, key or new_transport_key()), now)
+
+
+def works(register: CertificateRegister, certificate: bytes, now: datetime) -> bool:
+    try:
+        register.peer(certificate, "Fetch", now)
+    except KeyFault:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("role", [Role.NODE, Role.OFFICER])
+def test_a_party_gets_the_next_certificate_for_itself_and_its_new_key(
+    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime, role: Role, noted: Noted
+) -> None:
+    old, key = let_in(desk, moment, role=role), new_transport_key()
+    now = moment + 60 * DAY
+    made = renewed(register, old, now, key)
+    peer = register.peer(made.certificate, "Fetch", now)
+    assert (peer.federation, peer.country, peer.role) == ("danube", "AT", role)
+    assert peer.not_after == (now + CERTIFICATE_LIFETIME).replace(microsecond=0)
+    assert certified_key(made.certificate) == public_pem(key)
+    assert made.authority == register.authorities.trusted(now)
+    assert made.succession == b""
+    assert noted == [(EventKind.CERTIFICATE_RENEWED, f"AT {role}")]
+
+
+def test_a_reply_that_was_lost_is_had_again_after_a_restart_too(
+    desk: EnrolmentDesk,
+    register: CertificateRegister,
+    moment: datetime,
+    authority: TransportAuthority,
+    tmp_path: Path,
+    noted: Noted,
+) -> None:
+    old, key = let_in(desk, moment), new_transport_key()
+    first = renewed(register, old, moment, key)
+    assert renewed(register, old, moment + DAY, key) == first
+    again = desk_of(open_database(tmp_path / "state.db", MIGRATIONS), authority).register
+    assert renewed(again, old, moment + 20 * DAY, key) == first
+    assert len(noted) == 1
+
+
+def test_unused_the_old_one_serves_for_a_day_and_then_to_ask_again_only(
+    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime, noted: Noted
+) -> None:
+    old, key = let_in(desk, moment), new_transport_key()
+    made = renewed(register, old, moment, key).certificate
+    assert works(register, old, moment + UNUSED_FOR - SECOND)
+    assert not works(register, old, moment + UNUSED_FOR)
+    assert renewed(register, old, moment + 30 * DAY, key).certificate == made
+    assert works(register, made, moment + 30 * DAY)
+    assert register.disputes() == []  # a reply was lost; nobody stole anything
+
+
+def test_once_the_new_one_is_used_the_old_one_ends(
+    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime
+) -> None:
+    old, key = let_in(desk, moment), new_transport_key()
+    made = renewed(register, old, moment, key).certificate
+    assert works(register, made, moment + SECOND)
+    assert works(register, old, moment + SETTLING)
+    late = moment + SECOND + SETTLING
+    assert not works(register, old, late)
+    with pytest.raises(KeyFault, match="refused"):
+        renewed(register, old, late, key)
+    assert works(register, made, late)
+
+
+def test_what_ended_stays_ended_after_a_restart(
+    desk: EnrolmentDesk,
+    register: CertificateRegister,
+    moment: datetime,
+    authority: TransportAuthority,
+    tmp_path: Path,
+) -> None:
+    old = let_in(desk, moment)
+    made = renewed(register, old, moment).certificate
+    assert works(register, made, moment)
+    again = desk_of(open_database(tmp_path / "state.db", MIGRATIONS), authority).register
+    assert not works(again, old, moment + DAY)
+    assert works(again, made, moment + DAY)
+
+
+def test_the_second_holder_of_a_stolen_key_is_refused_and_shown(
+    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime, noted: Noted
+) -> None:
+    old, mine = let_in(desk, moment), new_transport_key()
+    first = renewed(register, old, moment, mine)
+    with pytest.raises(ProtocolFault, match="with another key") as caught:
+        renewed(register, old, moment + SECOND)
+    assert "coordinator" in caught.value.fix
+    assert renewed(register, old, moment + SECOND, mine) == first
+    assert register.disputes() == [Dispute("AT", "node", moment + SECOND)]
+    assert (EventKind.CERTIFICATE_DISPUTED, "AT node") in noted
+
+
+def test_whoever_comes_back_with_a_replaced_certificate_is_shown_once(
+    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime, noted: Noted
+) -> None:
+    """The thief renewed first: the rightful holder's next call tells it."""
+    old = let_in(desk, moment)
+    works(register, renewed(register, old, moment).certificate, moment)
+    for hour in range(1, 50):
+        assert not works(register, old, moment + timedelta(hours=hour))
+    assert [kind for kind, _ in noted].count(EventKind.CERTIFICATE_DISPUTED) == 1
+    assert len(register.disputes()) == 1
+
+
+def test_a_dispute_is_over_once_the_party_is_revoked(
+    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime
+) -> None:
+    old = let_in(desk, moment)
+    made = renewed(register, old, moment).certificate
+    with pytest.raises(ProtocolFault):
+        renewed(register, old, moment)
+    assert len(desk.revoke("AT", Role.NODE, moment)) == 2
+    assert register.disputes() == []
+    for certificate in (old, made):
+        assert not works(register, certificate, moment)
+        with pytest.raises(KeyFault, match="refused"):
+            renewed(register, certificate, moment)
+
+
+def test_another_party_s_proof_is_worth_nothing(
+    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime, noted: Noted
+) -> None:
+    """A request seen on its way, or replayed by another party, renews nobody's certificate."""
+    mine, theirs = let_in(desk, moment), let_in(desk, moment, "BE")
+    captured = asked(mine, new_transport_key())
+    peer = register.peer(theirs, "Renew", moment)
+    with pytest.raises(KeyFault, match="holder of the new key"):
+        register.renew(peer, captured, moment)
+    assert noted == []
+
+
+def test_a_request_for_the_next_certificate_does_not_serve_for_the_one_after(
+    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime
+) -> None:
+    old, key = let_in(desk, moment), new_transport_key()
+    request = asked(old, key)
+    made = renewed(register, old, moment, key).certificate
+    with pytest.raises(KeyFault, match="holder of the new key"):
+        register.renew(register.peer(made, "Renew", moment), request, moment)
+
+
+def test_a_revoked_party_that_was_let_through_just_before_gets_nothing(
+    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime, noted: Noted
+) -> None:
+    old = let_in(desk, moment)
+    peer = register.peer(old, "Renew", moment)
+    desk.revoke("AT", Role.NODE, moment)
+    with pytest.raises(KeyFault) as caught:
+        register.renew(peer, asked(old, new_transport_key()), moment)
+    assert "revoked" in caught.value.why
+    assert noted == []
+
+
+def test_who_renews_too_often_has_to_wait(
+    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime
+) -> None:
+    certificate, other = let_in(desk, moment), let_in(desk, moment, "BE")
+    for _ in range(MOST_RENEWALS):
+        certificate = renewed(register, certificate, moment).certificate
+    with pytest.raises(ProtocolFault, match="not renewed now") as caught:
+        renewed(register, certificate, moment + DAY - SECOND)
+    assert "wait a day" in caught.value.fix
+    assert renewed(register, other, moment).certificate
+    assert renewed(register, certificate, moment + DAY).certificate
+
+
+def test_a_certificate_never_outlives_its_authority(engine: Engine, moment: datetime) -> None:
+    ending = TransportAuthority.create("danube", moment - 3610 * DAY)
+    desk = desk_of(engine, ending)
+    made = renewed(desk.register, let_in(desk, moment), moment).certificate
+    assert desk.register.peer(made, "Fetch", moment).not_after <= ending.ends
+
+
+def test_a_node_let_in_again_takes_the_place_of_the_old_one(
+    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime, noted: Noted
+) -> None:
+    first = let_in(desk, moment)
+    second = renewed(register, first, moment).certificate
+    assert works(register, second, moment)
+    third = let_in(desk, moment + DAY)
+    assert works(register, second, moment + DAY)  # until the new one has been picked up
+    with pytest.raises(KeyFault, match="refused"):
+        renewed(register, second, moment + DAY)
+    assert works(register, third, moment + DAY)
+    assert not works(register, second, moment + DAY + SETTLING)
+    assert register.disputes() == []
+
+
+def test_a_country_may_have_several_officers(
+    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime
+) -> None:
+    held = [let_in(desk, moment + n * SECOND, role=Role.OFFICER) for n in range(2)]
+    assert all(works(register, one, moment + 2 * DAY) for one in held)
+
+
+def test_a_revocation_is_told_to_who_listens(
+    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime
+) -> None:
+    told: list[frozenset[int]] = []
+    certificate, other = let_in(desk, moment), let_in(desk, moment, "BE")
+    register.on_revoked(told.append)
+    desk.revoke("AT", Role.NODE, moment)
+    assert told == [frozenset({serial_of(certificate)})]
+    assert register.revoked() == told[0]
+    assert works(register, other, moment)
+
+
+def test_a_revoked_party_is_told_so_when_it_asks_about_its_enrolment(
+    desk: EnrolmentDesk, moment: datetime
+) -> None:
+    who = Applicant(node_statement())
+    request = who.request(
+        desk.invite("AT", Role.NODE, exchange="x:1", root_digest=None, now=moment)
+    )
+    desk.admit(desk.enrol("AT", request, moment).fingerprint, moment)
+    desk.revoke("AT", Role.NODE, moment)
+    reply = desk.enrol("AT", request, moment)
+    assert (reply.status, reply.certificate) == (EnrolReply.REFUSED, b"")
+    assert [one.status for one in desk.all()] == ["revoked"]
+    assert desk.admitted(Role.NODE) == []
+
+
+WRONG: dict[str, Callable[[bytes], RenewRequest]] = {
+    "nothing": lambda _: RenewRequest(),
+    "no proof": lambda c: RenewRequest(public_key=asked(c, new_transport_key()).public_key),
+    "its old key's private half": lambda _: RenewRequest(public_key=new_transport_key()),
+    "oversized": lambda c: RenewRequest(
+        public_key=asked(c, new_transport_key()).public_key + b"#" * 17_000, proof=b"x"
+    ),
+}
+
+
+@pytest.mark.parametrize("request_of", WRONG.values(), ids=WRONG.keys())
+def test_what_is_no_request_changes_nothing(
+    desk: EnrolmentDesk,
+    register: CertificateRegister,
+    moment: datetime,
+    request_of: Callable[[bytes], RenewRequest],
+) -> None:
+    old = let_in(desk, moment)
+    with pytest.raises(PratiqueError):
+        register.renew(register.peer(old, "Renew", moment), request_of(old), moment)
+    assert renewed(register, old, moment).certificate

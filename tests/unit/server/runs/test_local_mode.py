@@ -1,0 +1,98 @@
+"""A study in local mode at the coordinator's desk: checked, proposed, carried to its release."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from governance.budget.ledger import Terms
+from governance.policy.assessment import ledger_terms
+from keys.errors import PratiqueError
+from keys.identity import VerifyKey
+from protocols.numerics.mechanism import Scope
+from server.learning.release import read_result
+from server.runs import attempt as conducting
+from server.runs.attempt import conduct
+from tests.support.coordinator_services import Coordinator, NodesCarrier, OfficeDesk
+from tests.support.documents import priced, raw_key, study, study_fields, training_fields
+from tests.support.node_federation import Federation
+
+TASK = {"sampling_rate": 1.0, "patients_bound": 1_000, "evaluation": {}, "local": {"steps": 3}}
+PRIVACY = {"epsilon": 2.0, "delta": 1e-5}
+TRAINING = training_fields(2, **TASK) | {"id": "in-local-mode", "privacy": PRIVACY}
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Coordinator]:
+    federation = Federation(tmp_path / "federation")
+    made = Coordinator(federation, tmp_path / "coordinator")
+
+    class Clock:
+        @staticmethod
+        def now(_: object) -> Any:
+            return made.clock()
+
+    monkeypatch.setattr(conducting, "datetime", Clock)
+    yield made
+    federation.close()
+
+
+def draft(coordinator: Coordinator, **changes: Any) -> str:
+    fields = study_fields(coordinator.federation.papers.agreed, **TRAINING)
+    return json.dumps(fields | changes)
+
+
+def test_a_check_says_what_training_relies_on_and_a_draft_gets_its_schedule(
+    coordinator: Coordinator,
+) -> None:
+    found = coordinator.ask("study_check", text=draft(coordinator), source="study.yaml")
+    assert "3 steps of training by itself" in found["local_mode"]
+    assert "its own noise alone" in found["local_mode"]
+    releases = {one["phase"]: one for one in found["study"]["mechanisms"]}
+    assert releases["local-step"]["rounds"] == 6
+    assert (releases["train"]["scope"], releases["train"]["noise_std"]) == ("derived", 3)
+    plain = TRAINING["task"] | {"local": None}
+    shared = coordinator.ask("study_check", text=draft(coordinator, task=plain), source="x")
+    assert shared["local_mode"] == ""
+
+
+@pytest.mark.parametrize("noise_std", [3, 3_000])
+def test_a_training_that_says_it_is_derived_is_not_proposed(
+    coordinator: Coordinator, noise_std: int
+) -> None:
+    """Its figure is small: what is derived costs nothing. Its schedule is no task's."""
+    task = TRAINING["task"] | {"local": None}
+    plain = study(coordinator.federation.papers.agreed, **TRAINING | {"task": task})
+    schedule = [one.model_dump(mode="json") for one in priced(plain, 30_000).mechanisms]
+    schedule[1] |= {"scope": Scope.DERIVED.value, "noise_std": noise_std}
+    text = draft(coordinator, task=task, mechanisms=schedule)
+    found = coordinator.ask("study_check", text=text, source="study.yaml")
+    assert not any(one["allowed"] for one in found["countries"])
+    with pytest.raises(PratiqueError, match="is not the one its task makes"):
+        coordinator.ask("study_propose", text=text, source="study.yaml")
+    assert not coordinator.office.view().studies
+
+
+def test_a_run_is_carried_to_a_result_that_says_what_it_relied_on(
+    coordinator: Coordinator,
+) -> None:
+    asked = coordinator.federation.approved(**TRAINING)
+    run = str(coordinator.ask("study_launch", name=asked.id)["run"])
+    carrier = NodesCarrier(coordinator.federation)
+    conduct(coordinator.home, run, 1, carrier, OfficeDesk(coordinator), seconds=1)
+    shown = coordinator.ask("study_status", name=asked.id)
+    assert (shown["state"], shown["round"], shown["rounds"]) == ("finished", 3, 3)
+    key = VerifyKey.from_text(raw_key(2).public.to_text())
+    result = read_result(coordinator.home.results / asked.id, [key])
+    assert "its own noise alone" in result.statement
+    assert result.model is not None
+    terms = budget(coordinator)
+    for country, node in coordinator.federation.nodes.items():
+        spent = node.ledger.spent(terms.register, terms.period, terms.order)
+        assert shown["ledgers"][country]["spent"] == pytest.approx(spent / terms.cap_micro)
+
+
+def budget(coordinator: Coordinator) -> Terms:
+    return ledger_terms(coordinator.federation.papers.agreed, "patients", coordinator.clock())

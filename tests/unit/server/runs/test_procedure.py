@@ -1,0 +1,130 @@
+"""Leading a run over rounds that are whole, smaller, or void."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from governance.documents.study import Study
+from protocols.private_sum.coordinator_round import OpenedSum, VoidRound
+from server.runs.participation import part_taken
+from server.runs.procedure import (
+    MOST_VOID_IN_A_ROW,
+    Past,
+    RunVoid,
+    lead,
+)
+from server.runs.rounds import RoundRecord, RoundReport, recorded
+from tests.support.documents import COUNTRIES, agreement, priced, study_fields, training_fields
+
+ROUNDS, EACH = 4, 10_000
+WITHOUT_PT = tuple(country for country in COUNTRIES if country != "PT")
+EVALUATION = {"held_out": 0.25, "bins": 4, "share": 0.25}
+
+
+def study(**changes: Any) -> Study:
+    return priced(Study.model_validate(study_fields(agreement(), **changes)), 10**6)
+
+
+def training(rounds: int = ROUNDS, evaluation: Any = EVALUATION) -> Study:
+    return study(**training_fields(rounds, evaluation=evaluation))
+
+
+@dataclass
+class Told:
+    """A conductor whose rounds open over the countries that a test names by round, or over all.
+
+    No country at all makes a round void. Each country adds EACH to every coordinate.
+    """
+
+    made: Study
+    over: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+
+    def sum(self, number: int, phase: str, _: bytes) -> RoundReport:
+        countries = self.over.get(number, COUNTRIES)
+        causes = {one: "no reply in time" for one in COUNTRIES if one not in countries}
+        mechanism = next(m for m in self.made.mechanisms if m.phase == phase)
+        values = np.full(mechanism.dimension, len(countries) * EACH * mechanism.scale)
+        if not countries:
+            return RoundReport(number, phase, 0.1, VoidRound("too few", COUNTRIES), causes)
+        return RoundReport(number, phase, 0.1, OpenedSum(values, countries, 1, ()), causes)
+
+
+def led(made: Study, over: Mapping[int, tuple[str, ...]], past: Past | None = None) -> Any:
+    kept: list[RoundReport] = []
+    conductor: Any = Told(made, over)
+    outcome = lead(made, conductor, lambda report, *_: kept.append(report), past or Past())
+    return outcome, kept
+
+
+def test_a_table_of_fewer_countries_says_so_and_reckons_with_their_noise_only() -> None:
+    whole, _ = led(study(), {})
+    outcome, _ = led(study(), {1: WITHOUT_PT})
+    assert outcome.part.countries == outcome.part.figures_over == WITHOUT_PT
+    assert whole.part.figures_over == COUNTRIES
+
+    ratio = outcome.findings["noise_std"] / whole.findings["noise_std"]
+    assert ratio == pytest.approx((3 / 4) ** 0.5, abs=1e-3)
+    spans = [found.findings["cells"][0] for found in (outcome, whole)]
+    above, all_above = (cell["high"] - cell["count"] for cell in spans)
+    assert above / all_above == pytest.approx(ratio, abs=1e-3)
+
+
+def test_training_goes_on_over_fewer_countries() -> None:
+    made = training()
+    outcome, kept = led(made, {2: WITHOUT_PT})
+    assert len(kept) == ROUNDS + 1
+    assert outcome.part == part_taken([recorded(report) for report in kept], COUNTRIES)
+    assert outcome.part.rounds_opened == {4: ROUNDS - 1, 3: 1}
+    assert outcome.part.left_out == {"PT": 1}
+    assert outcome.part.figures_over == outcome.part.countries == COUNTRIES
+
+
+def test_what_is_divided_by_stays_the_study_s_public_constant() -> None:
+    made = training(rounds=1, evaluation=None)
+    start = made.task.initial(made.features)  # type: ignore[union-attr]
+    whole, smaller = (led(made, over)[0].model - start for over in ({}, {1: WITHOUT_PT}))
+    assert smaller == pytest.approx(whole * len(WITHOUT_PT) / len(COUNTRIES))
+    assert whole.all()
+
+
+def test_an_evaluation_over_fewer_countries_names_exactly_these() -> None:
+    outcome, _ = led(training(), {ROUNDS + 1: WITHOUT_PT})
+    assert outcome.part.figures_over == WITHOUT_PT
+    assert outcome.part.countries == COUNTRIES
+    assert outcome.part.left_out == {}
+
+
+def test_void_rounds_are_counted_and_left_out_of_none() -> None:
+    outcome, _ = led(training(evaluation=None), {2: ()})
+    assert (outcome.part.rounds_void, outcome.part.rounds_opened) == (1, {4: ROUNDS - 1})
+    assert outcome.part.figures_over == ()
+
+
+def test_too_many_void_rounds_in_a_row_end_the_run_and_opened_ones_between_do_not() -> None:
+    void = dict.fromkeys(range(1, ROUNDS + 1), ())
+    with pytest.raises(RunVoid, match="Round 3") as caught:
+        led(training(), void)
+    assert "PT: no reply in time" in caught.value.why
+    outcome, _ = led(training(), void | {3: WITHOUT_PT})
+    assert outcome.part.rounds_void == ROUNDS - 1
+
+
+def test_a_run_that_is_carried_on_counts_the_rounds_behind_it() -> None:
+    made = training()
+    _, kept = led(made, {})
+    states: list[bytes] = []
+    conductor: Any = Told(made)
+    lead(made, conductor, lambda _, state, *__: states.append(state))
+    before = [RoundRecord(1, "train", WITHOUT_PT, "", {"PT": "no reply in time"})]
+    outcome, kept = led(made, {}, Past(before, states[0]))
+    assert [report.number for report in kept] == [2, 3, 4, 5]
+    assert outcome.part.left_out == {"PT": 1}
+
+
+def test_a_run_that_was_void_in_a_row_is_not_led_on() -> None:
+    rounds = [RoundRecord(n, "train", (), "too few", {}) for n in range(1, MOST_VOID_IN_A_ROW + 1)]
+    with pytest.raises(RunVoid, match=f"Round {MOST_VOID_IN_A_ROW}"):
+        led(training(), {}, Past(rounds))

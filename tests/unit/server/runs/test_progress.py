@@ -1,0 +1,235 @@
+"""What an attempt keeps of its run lasts as a whole; another attempt's word counts for nothing."""
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, event
+
+from protocols.private_sum.coordinator_round import OpenedSum, VoidRound
+from server.errors import OperationFault
+from server.runs.progress import Kept, Notebook, Superseded
+from server.runs.rounds import RoundRecord, RoundReport
+from server.runs.store import RunState, RunStore
+
+RUN = "a" * 32
+STUDY = "sha256:" + "5" * 64
+ENDINGS = [state for state in RunState if state.over]
+SECOND = timedelta(seconds=1)
+REPLIES = {"bundle": {"AT": b"a", "BE": b"b"}, "encapsulate": {"AT": b"c"}, "confirm": {"BE": b""}}
+OPENED = OpenedSum(values=np.array([1, 2]), countries=("AT", "BE"), variance=4, unopenable=())
+VOID = VoidRound(reason="too few", missing=("CZ",))
+GROUND = {"agreement": "x", "countries": {"AT": 3}}
+
+
+@pytest.fixture
+def store(engine: Engine, moment: datetime) -> RunStore:
+    made = RunStore(engine)
+    made.create(RUN, STUDY, moment)
+    return made
+
+
+@pytest.fixture
+def notebook(engine: Engine, store: RunStore, moment: datetime) -> Notebook:
+    made = Notebook(engine, RUN, 1)
+    made.begin(moment)
+    return made
+
+
+def report(
+    number: int, outcome: OpenedSum | VoidRound = OPENED, phase: str = "train"
+) -> RoundReport:
+    return RoundReport(number, phase, 0.5, outcome, {"CZ": "late"} if outcome is VOID else {})
+
+
+def everything(engine: Engine, notebook: Notebook) -> tuple[object, Kept]:
+    return RunStore(engine).get(RUN), notebook.kept()
+
+
+def test_an_attempt_begins_once(engine: Engine, notebook: Notebook, moment: datetime) -> None:
+    assert RunStore(engine).get(RUN).state == RunState.SETTING_UP
+    for number in (0, 1, 2):
+        with pytest.raises(Superseded) as caught:
+            Notebook(engine, RUN, number).begin(moment)
+        assert "attempt 1 is its current one" in caught.value.why
+
+
+@pytest.mark.parametrize("state", ENDINGS)
+def test_a_run_that_is_over_is_not_begun(
+    engine: Engine, store: RunStore, moment: datetime, state: RunState
+) -> None:
+    store.move(RUN, state, moment)
+    before = store.get(RUN)
+    with pytest.raises(Superseded, match="does not carry") as caught:
+        Notebook(engine, RUN, 1).begin(moment + SECOND)
+    assert state.value in caught.value.why
+    assert store.get(RUN) == before
+
+
+def test_a_run_that_nobody_launched_is_not_begun(engine: Engine, moment: datetime) -> None:
+    with pytest.raises(OperationFault, match="There is no run"):
+        Notebook(engine, "b" * 32, 1).begin(moment)
+
+
+def test_everything_that_is_kept_comes_back(
+    engine: Engine, store: RunStore, notebook: Notebook, moment: datetime
+) -> None:
+    assert notebook.kept() == Kept(STUDY, None, {}, (), b"", None)
+    notebook.keep_ground(GROUND)
+    notebook.keep_set_up(REPLIES, moment)
+    assert store.get(RUN).state == RunState.RUNNING
+    notebook.keep_round(report(1, VOID), b"one", moment)
+    notebook.keep_round(report(2), b"two", moment)
+    notebook.keep_round(report(3, phase="evaluate"), b"model", moment, {"findings": {"x": 1}})
+    assert store.get(RUN).round == 3
+    store.next_attempt(RUN, moment)
+    again = Notebook(engine, RUN, 2)
+    again.begin(moment)
+    assert store.get(RUN).state == RunState.RUNNING
+    assert again.kept() == Kept(
+        study=STUDY,
+        ground=GROUND,
+        replies=REPLIES,
+        rounds=(
+            RoundRecord(1, "train", (), reason="too few", causes={"CZ": "late"}),
+            RoundRecord(2, "train", ("AT", "BE"), reason="", causes={}),
+            RoundRecord(3, "evaluate", ("AT", "BE"), reason="", causes={}),
+        ),
+        model=b"model",
+        outcome={"findings": {"x": 1}},
+    )
+
+
+def test_a_closed_round_is_known_to_the_next_attempt_until_it_is_behind_the_run(
+    engine: Engine, store: RunStore, notebook: Notebook, moment: datetime
+) -> None:
+    notebook.keep_set_up(REPLIES, moment)
+    notebook.keep_closed(1, ("AT", "BE"), moment)
+    assert notebook.kept().closed == {1: ("AT", "BE")}
+    store.next_attempt(RUN, moment)
+    again = Notebook(engine, RUN, 2)
+    again.begin(moment)
+    assert again.kept().closed == {1: ("AT", "BE")}
+    again.keep_round(report(1), b"one", moment)
+    assert again.kept().closed == {}
+
+
+def test_closing_a_round_is_no_step_that_makes_earlier_losses_count_no_more(
+    store: RunStore, notebook: Notebook, moment: datetime
+) -> None:
+    """A round that dies each time after it is closed must come to an end."""
+    notebook.keep_closed(1, ("AT", "BE"), moment)
+    assert store.get(RUN).fruitless == 1
+
+
+def test_rounds_are_shown_in_order_with_what_came_of_them(
+    store: RunStore, notebook: Notebook, moment: datetime
+) -> None:
+    notebook.keep_round(report(2, VOID), b"", moment)
+    notebook.keep_round(report(1), b"", moment)
+    first, second = store.rounds_of(RUN)
+    assert first == {
+        "round": 1, "phase": "train", "outcome": "opened", "seconds": 0.5,
+        "opened": ["AT", "BE"], "causes": {}, "reason": "",
+    }  # fmt: skip
+    assert (second["outcome"], second["opened"], second["causes"]) == ("void", [], {"CZ": "late"})
+
+
+def test_no_opened_value_is_kept_with_a_round(
+    store: RunStore, notebook: Notebook, moment: datetime
+) -> None:
+    values = np.array([123456789, 987654321])
+    notebook.keep_round(report(1, OpenedSum(values, ("AT",), 1, ())), b"", moment)
+    assert "123456789" not in str(store.rounds_of(RUN))
+
+
+def test_a_round_is_kept_once(notebook: Notebook, engine: Engine, moment: datetime) -> None:
+    notebook.keep_round(report(1), b"first", moment)
+    before = everything(engine, notebook)
+    with pytest.raises(Exception, match="UNIQUE"):
+        notebook.keep_round(report(1), b"second", moment)
+    assert everything(engine, notebook) == before
+
+
+def test_progress_makes_earlier_losses_count_no_more(
+    store: RunStore, engine: Engine, moment: datetime
+) -> None:
+    for _ in range(3):
+        store.next_attempt(RUN, moment)
+    attempt = Notebook(engine, RUN, 4)
+    attempt.begin(moment)
+    attempt.lose("the disk was full", moment)
+    row = store.get(RUN)
+    assert (row.fruitless, row.reason, row.state) == (4, "the disk was full", "setting-up")
+    attempt.keep_set_up(REPLIES, moment)
+    assert (store.get(RUN).fruitless, store.get(RUN).reason) == (0, "")
+    store.next_attempt(RUN, moment)
+    assert store.get(RUN).fruitless == 1
+
+
+def acts(notebook: Notebook, moment: datetime) -> dict[str, object]:
+    return {
+        "ground": lambda: notebook.keep_ground(GROUND),
+        "set up": lambda: notebook.keep_set_up(REPLIES, moment),
+        "closed": lambda: notebook.keep_closed(1, ("AT", "BE"), moment),
+        "round": lambda: notebook.keep_round(report(1), b"model", moment, {"x": 1}),
+        "end": lambda: notebook.end(RunState.FAILED, moment, "because"),
+        "lose": lambda: notebook.lose("because", moment),
+    }
+
+
+ACTS = ["ground", "set up", "closed", "round", "end", "lose"]
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("how", ["another attempt", "stopped", "not begun"])
+def test_whoever_does_not_carry_the_run_changes_nothing(
+    engine: Engine, store: RunStore, moment: datetime, act: str, how: str
+) -> None:
+    old = Notebook(engine, RUN, 1)
+    if how != "not begun":
+        old.begin(moment)
+    if how == "another attempt":
+        store.next_attempt(RUN, moment)
+    if how == "stopped":
+        store.move(RUN, RunState.STOPPED, moment)
+    before = everything(engine, old)
+    with pytest.raises(Superseded):
+        acts(old, moment + SECOND)[act]()  # type: ignore[operator]
+    assert everything(engine, old) == before
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_each_act_lasts_as_a_whole_or_not_at_all(
+    engine: Engine, notebook: Notebook, moment: datetime, act: str
+) -> None:
+    """Break off before each statement: nothing of the act is there, and it can be done again."""
+    before = everything(engine, notebook)
+    for step in range(1, 100):
+        left = [step]
+
+        def count(*_: object, left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                raise RuntimeError("killed")
+
+        event.listen(engine, "before_cursor_execute", count)
+        try:
+            acts(notebook, moment)[act]()  # type: ignore[operator]
+        except RuntimeError:
+            event.remove(engine, "before_cursor_execute", count)
+            assert everything(engine, notebook) == before
+        else:
+            event.remove(engine, "before_cursor_execute", count)
+            assert everything(engine, notebook) != before
+            return
+    pytest.fail("every step was broken off")
+
+
+def test_a_run_that_is_over_lets_its_set_up_go(
+    engine: Engine, store: RunStore, notebook: Notebook, moment: datetime
+) -> None:
+    notebook.keep_set_up(REPLIES, moment)
+    notebook.end(RunState.VOID, moment, "too many void rounds")
+    assert notebook.kept().replies == {}
+    assert (store.get(RUN).state, store.get(RUN).reason) == ("void", "too many void rounds")

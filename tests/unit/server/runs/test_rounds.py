@@ -1,0 +1,599 @@
+"""The conductor, over countries that are silent, refuse, talk nonsense, repeat, or are late.
+
+Four countries, of which three must be left, lose one and go on; of three nobody may be missing.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocols.errors import ProtocolFault, ReasonCode
+from protocols.private_sum.coordinator_round import OpenedSum, VoidRound
+from protocols.private_sum.coordinator_run import CoordinatorRun
+from protocols.private_sum.messages import refusal_reply
+from server.runs.rounds import (
+    ANSWERED,
+    ATTEMPTS,
+    CATCHING_UP,
+    GONE,
+    NOT_AGREED,
+    SPARED_SECONDS,
+    Conductor,
+    RoundReport,
+    SetUpFailed,
+    recorded,
+)
+from tests.support.direct_carrier import Answer, CarrierToWorld
+from tests.support.protocol_world import (
+    MODEL,
+    NAMES,
+    World,
+    coordinator_of,
+)
+
+SIZE = 3
+SETTING_UP = ("bundle", "encapsulate", "confirm")
+IN_ROUND = ("contribute", "answer")
+VALUES = {name: np.array([n, 2, 3, -4, 5 * n]) for n, name in enumerate(NAMES)}
+
+
+class Scene:
+    def __init__(self, size: int = SIZE, **changes: object) -> None:
+        self.world = World.of(size, **changes)
+        self.carrier = CarrierToWorld(self.world, VALUES)
+        self.roster = self.world.terms.roster
+        self.pauses: list[float] = []
+        self.closed: dict[int, tuple[str, ...]] = {}
+        self.conductor = self.conducted(self.world.coordinator)
+
+    def conducted(self, run: CoordinatorRun) -> Conductor:
+        return Conductor(
+            run,
+            self.roster,
+            self.carrier,
+            seconds=3.5,
+            sleep=self.pauses.append,
+            keep_closed=self.kept,
+            closed=dict(self.closed),
+        )
+
+    def kept(self, number: int, countries: tuple[str, ...]) -> None:
+        told = [country for country, phase in self.carrier.asked if phase == "agree"]
+        assert len(told) == sum(map(len, self.closed.values())), "told before it is kept"
+        assert number not in self.closed
+        self.closed[number] = countries
+
+    def ready(self) -> "Scene":
+        self.conductor.set_up()
+        return self
+
+    def round(self, number: int = 1) -> RoundReport:
+        return self.conductor.sum(number, "train", MODEL)
+
+
+def silent(_: bytes) -> None:
+    return None
+
+
+def nonsense(_: bytes) -> bytes:
+    return b"\xff\x00 nonsense"
+
+
+def empty(_: bytes) -> bytes:
+    return b""
+
+
+def refusal(_: bytes) -> bytes:
+    return refusal_reply(ReasonCode.DECLINED)
+
+
+def behind(_: bytes) -> bytes:
+    return refusal_reply(ReasonCode.DOCUMENTS_BEHIND)
+
+
+def expired(_: bytes) -> bytes:
+    return refusal_reply(ReasonCode.DOCUMENTS_EXPIRED)
+
+
+def opened(report: RoundReport, size: int = SIZE, without: str = "") -> OpenedSum:
+    assert isinstance(report.outcome, OpenedSum), report
+    countries = tuple(name for name in NAMES[:size] if name != without)
+    assert np.array_equal(report.outcome.values, sum(VALUES[name] for name in countries))
+    assert report.outcome.countries == countries
+    return report.outcome
+
+
+def test_honest_countries_open_their_sum() -> None:
+    scene = Scene().ready()
+    report = scene.round()
+    opened(report)
+    assert (report.number, report.phase, report.causes) == (1, "train", {})
+    assert report.seconds > 0
+    assert set(scene.carrier.seconds) == {3.5}
+    assert len(scene.carrier.asked) == SIZE * 5
+
+
+def test_rounds_follow_each_other() -> None:
+    scene = Scene().ready()
+    for number in (1, 2, 3):
+        opened(scene.round(number))
+
+
+@pytest.mark.parametrize("phase", SETTING_UP)
+@pytest.mark.parametrize("country", ["AT", "BE", "CZ"])
+def test_a_country_that_is_silent_once_is_asked_again_with_the_same_bytes(
+    phase: str, country: str
+) -> None:
+    scene = Scene()
+    heard: list[bytes] = []
+
+    def deaf(frame: bytes) -> None:
+        heard.append(frame)
+
+    def awake(frame: bytes) -> bytes:
+        heard.append(frame)
+        return scene.carrier.honest(country, frame)
+
+    scene.carrier.misbehave(country, phase, deaf, awake)
+    opened(scene.ready().round())
+    assert len(heard) == 2
+    assert heard[0] == heard[1]
+    others = {"AT", "BE", "CZ"} - {country}
+    assert all(scene.carrier.asked.count((other, phase)) == 1 for other in others)
+
+
+@pytest.mark.parametrize("phase", IN_ROUND)
+def test_a_country_whose_reply_was_lost_answers_the_same_again(phase: str) -> None:
+    scene = Scene().ready()
+
+    def lost(frame: bytes) -> None:
+        scene.carrier.honest("BE", frame)
+
+    scene.carrier.misbehave("BE", phase, lost)
+    opened(scene.round())
+
+
+@pytest.mark.parametrize("phase", SETTING_UP)
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [(silent, "no reply in time"), (refusal, "refused (declined)"), (nonsense, ""), (empty, "")],
+)
+def test_a_set_up_fails_and_names_the_country_and_its_cause(
+    phase: str, answer: Answer, cause: str
+) -> None:
+    scene = Scene()
+    scene.carrier.misbehave("BE", phase, *[answer] * ATTEMPTS)
+    with pytest.raises(SetUpFailed) as caught:
+        scene.conductor.set_up()
+    fault = caught.value
+    assert set(fault.causes) == {"BE"}
+    assert cause in fault.causes["BE"]
+    assert fault.causes["BE"] in fault.why
+    assert "BE: " in fault.why
+    assert fault.fix
+
+
+def test_every_country_at_fault_is_named() -> None:
+    scene = Scene()
+    scene.carrier.misbehave("AT", "bundle", silent, silent)
+    scene.carrier.misbehave("CZ", "bundle", refusal)
+    with pytest.raises(SetUpFailed) as caught:
+        scene.conductor.set_up()
+    assert caught.value.causes == {"AT": "no reply in time", "CZ": "refused (declined)"}
+
+
+def test_nothing_is_asked_for_after_a_failed_step() -> None:
+    scene = Scene()
+    scene.carrier.misbehave("AT", "bundle", refusal)
+    with pytest.raises(SetUpFailed):
+        scene.conductor.set_up()
+    assert {phase for _, phase in scene.carrier.asked} == {"bundle"}
+
+
+@pytest.mark.parametrize("answer", [refusal, nonsense])
+def test_a_country_that_has_said_no_is_not_pressed(answer: Answer) -> None:
+    scene = Scene()
+    scene.carrier.misbehave("AT", "bundle", answer)
+    with pytest.raises(SetUpFailed):
+        scene.conductor.set_up()
+    assert scene.carrier.asked.count(("AT", "bundle")) == 1
+
+
+@pytest.mark.parametrize("answer", [silent, refusal, nonsense, empty])
+def test_a_round_without_a_contribution_is_void_and_asks_for_no_shares(answer: Answer) -> None:
+    scene = Scene().ready()
+    scene.carrier.misbehave("CZ", "contribute", *[answer] * ATTEMPTS)
+    report = scene.round()
+    assert isinstance(report.outcome, VoidRound)
+    assert set(report.causes) == {"CZ"}
+    assert not any(phase == "answer" for _, phase in scene.carrier.asked)
+
+
+def test_a_round_after_a_void_one_opens() -> None:
+    scene = Scene().ready()
+    scene.carrier.misbehave("CZ", "contribute", silent, silent)
+    assert isinstance(scene.round(1).outcome, VoidRound)
+    opened(scene.round(2))
+
+
+@pytest.mark.parametrize("answer", [silent, refusal, nonsense])
+def test_one_answer_missing_is_no_loss_where_enough_are_left(answer: Answer) -> None:
+    scene = Scene(5).ready()
+    scene.carrier.misbehave("AT", "answer", *[answer] * ATTEMPTS)
+    report = scene.round()
+    opened(report, 5)
+    assert set(report.causes) == {"AT"}
+
+
+def test_too_few_answers_are_a_void_round() -> None:
+    scene = Scene().ready()
+    for country in ("AT", "BE"):
+        scene.carrier.misbehave(country, "answer", silent, silent)
+    assert isinstance(scene.round().outcome, VoidRound)
+
+
+@pytest.mark.parametrize("phase", [*SETTING_UP, *IN_ROUND])
+@pytest.mark.parametrize("answer", [behind, expired])
+def test_a_country_whose_documents_catch_up_is_asked_again_with_the_same_bytes(
+    phase: str, answer: Answer
+) -> None:
+    scene = Scene()
+    heard: list[bytes] = []
+
+    def late(frame: bytes) -> bytes | None:
+        heard.append(frame)
+        return answer(frame)
+
+    scene.carrier.misbehave("BE", phase, late, late, late)
+    opened(scene.ready().round())
+    assert scene.pauses == list(CATCHING_UP[:3])
+    assert len(set(heard)) == 1
+    assert scene.carrier.asked.count(("AT", phase)) == 1, "nobody else is asked again"
+
+
+def test_a_country_whose_documents_stay_behind_is_named_in_the_end() -> None:
+    scene = Scene()
+    scene.carrier.misbehave("BE", "bundle", *[behind] * (len(CATCHING_UP) + 1))
+    with pytest.raises(SetUpFailed) as caught:
+        scene.conductor.set_up()
+    assert caught.value.causes == {"BE": "refused (documents-behind)"}
+    assert scene.pauses == list(CATCHING_UP)
+    assert sum(CATCHING_UP) > 30, "a node fetches documents by itself every 30 s"
+
+
+def test_a_country_may_be_silent_and_behind_in_turn() -> None:
+    scene = Scene().ready()
+    scene.carrier.misbehave("BE", "contribute", silent, behind)
+    opened(scene.round())
+
+
+def test_a_set_up_that_is_over_is_taken_up_by_another_conductor() -> None:
+    scene = Scene()
+    replies = scene.conductor.set_up()
+    assert {step: set(said) for step, said in replies.items()} == {
+        step: set(scene.roster) for step in SETTING_UP
+    }
+    again = coordinator_of(scene.carrier._world.terms)
+    conductor = scene.conducted(again)
+    conductor.take_up(replies)
+    asked = len(scene.carrier.asked)
+    opened(conductor.sum(1, "train", MODEL))
+    assert {phase for _, phase in scene.carrier.asked[asked:]} == set(IN_ROUND)
+
+
+def test_a_set_up_of_another_run_is_not_taken_up() -> None:
+    scene = Scene()
+    replies = scene.conductor.set_up()
+    other = World.of(SIZE, run_id=bytes(16))
+    conductor = scene.conducted(other.coordinator)
+    with pytest.raises(ProtocolFault):
+        conductor.take_up(replies)
+
+
+FOUR = 4
+REST = ("AT", "BE", "DK")
+"""Who is left of four without CZ."""
+
+
+def four() -> Scene:
+    """Return a scene of four countries, ready, of which one may drop out (n=4, c=1: t=3)."""
+    return Scene(FOUR, honest=2).ready()
+
+
+def asked_in(scene: Scene, phase: str) -> list[str]:
+    return [country for country, asked in scene.carrier.asked if asked == phase]
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [(silent, "no reply in time"), (refusal, "refused (declined)"), (nonsense, ""), (empty, "")],
+)
+def test_a_country_that_does_not_contribute_is_left_out(answer: Answer, cause: str) -> None:
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", *[answer] * ATTEMPTS)
+    report = scene.round()
+    opened(report, FOUR, without="CZ")
+    assert set(report.causes) == {"CZ"}
+    assert cause in report.causes["CZ"]
+    assert scene.closed == {1: REST}
+    assert asked_in(scene, "agree") == asked_in(scene, "answer") == list(REST)
+    assert recorded(report).countries == REST
+
+
+def test_where_everybody_is_there_nobody_is_asked_to_agree_and_nothing_is_kept() -> None:
+    scene = four()
+    opened(scene.round(), FOUR)
+    assert not asked_in(scene, "agree")
+    assert not scene.closed
+
+
+def test_a_country_left_out_is_back_in_the_next_round_that_it_answers() -> None:
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", silent, silent, silent)
+    opened(scene.round(1), FOUR, without="CZ")
+    opened(scene.round(2), FOUR, without="CZ")
+    opened(scene.round(3), FOUR)
+    assert not scene.round(4).causes
+    assert scene.closed == {1: REST, 2: REST}
+
+
+def test_who_was_left_out_is_asked_last_and_once_and_not_waited_for_long() -> None:
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", *[silent] * 3)
+    scene.round(1)
+    before, waits = len(scene.carrier.asked), len(scene.carrier.seconds)
+    scene.conductor._seconds = 90.0
+    scene.round(2)
+    contributing = [c for c, phase in scene.carrier.asked[before:] if phase == "contribute"]
+    assert contributing == [*REST, "CZ"]
+    assert scene.carrier.seconds[waits:] == [90.0, SPARED_SECONDS, 90.0, 90.0]
+
+
+def test_who_was_left_out_is_not_waited_for_while_its_documents_catch_up() -> None:
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", *[behind] * (len(CATCHING_UP) + 2))
+    opened(scene.round(1), FOUR, without="CZ")
+    assert scene.pauses == list(CATCHING_UP)
+    opened(scene.round(2), FOUR, without="CZ")
+    assert scene.pauses == list(CATCHING_UP)
+    opened(scene.round(3), FOUR)
+
+
+def test_who_was_left_out_is_waited_for_again_where_another_one_is_gone() -> None:
+    """Three of four are needed: with a second one gone, the first is asked as often as any."""
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", silent, silent, silent)
+    opened(scene.round(1), FOUR, without="CZ")
+    scene.carrier.misbehave("AT", "contribute", refusal)
+    opened(scene.round(2), FOUR, without="AT")
+
+
+@pytest.mark.parametrize("answer", [silent, refusal, nonsense, empty])
+def test_one_that_does_not_agree_makes_the_round_void_and_nobody_answers(answer: Answer) -> None:
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    scene.carrier.misbehave("BE", "agree", *[answer] * ATTEMPTS)
+    report = scene.round()
+    assert report.outcome == VoidRound(NOT_AGREED, ("BE",))
+    assert set(report.causes) == {"BE", "CZ"}
+    assert not asked_in(scene, "answer")
+    opened(scene.round(2), FOUR)
+
+
+@pytest.mark.parametrize("answer", [silent, refusal, nonsense, empty])
+def test_one_that_does_not_answer_for_the_smaller_set_makes_the_round_void(answer: Answer) -> None:
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    scene.carrier.misbehave("BE", "answer", *[answer] * ATTEMPTS)
+    report = scene.round()
+    assert report.outcome == VoidRound("too few countries answered", ("BE",))
+    assert set(report.causes) == {"BE", "CZ"}
+    opened(scene.round(2), FOUR)
+
+
+@pytest.mark.parametrize("phase", ["agree", "answer"])
+def test_a_country_silent_once_in_the_smaller_set_is_asked_again(phase: str) -> None:
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    scene.carrier.misbehave("DK", phase, silent)
+    opened(scene.round(), FOUR, without="CZ")
+
+
+def test_too_few_that_are_left_are_a_void_round_and_nobody_is_asked_to_agree() -> None:
+    scene = four()
+    for country in ("AT", "CZ"):
+        scene.carrier.misbehave(country, "contribute", *[silent] * ATTEMPTS)
+    report = scene.round()
+    assert report.outcome == VoidRound("too few countries contributed", ("AT", "CZ"))
+    assert {phase for _, phase in scene.carrier.asked} == {*SETTING_UP, "contribute"}
+    assert not scene.closed
+    opened(scene.round(2), FOUR)
+
+
+def carried_on(scene: Scene) -> Conductor:
+    """Return what another attempt leads the run with: nothing but what was kept."""
+    again = coordinator_of(scene.world.terms)
+    for name in ("_bundles", "_encapsulations", "_ciphertexts", "_macs"):
+        setattr(again, name, getattr(scene.world.coordinator, name))
+    return scene.conducted(again)
+
+
+class Dead(BaseException):
+    """The coordinator is gone."""
+
+
+def dying(_: bytes) -> None:
+    raise Dead
+
+
+@pytest.mark.parametrize(("phase", "country"), [("agree", "AT"), ("agree", "DK"), ("answer", "DK")])
+def test_killed_once_the_round_was_closed_it_opens_over_the_same_countries(
+    phase: str, country: str
+) -> None:
+    """The one that dropped out is there again, and is not asked."""
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    scene.carrier.misbehave(country, phase, dying)
+    with pytest.raises(Dead):
+        scene.round()
+    again, frames = carried_on(scene), dict(scene.carrier.frames)
+    before = len(scene.carrier.asked)
+    opened(again.sum(1, "train", MODEL), FOUR, without="CZ")
+    asked = scene.carrier.asked[before:]
+    assert asked == [(c, p) for p in ("contribute", "agree", "answer") for c in REST]
+    assert all(scene.carrier.frames[place] == frame for place, frame in frames.items())
+    opened(again.sum(2, "train", MODEL), FOUR)
+
+
+def test_killed_before_the_round_was_closed_it_begins_anew_with_everybody() -> None:
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", silent, dying)
+    with pytest.raises(Dead):
+        scene.round()
+    assert not scene.closed
+    opened(carried_on(scene).sum(1, "train", MODEL), FOUR)
+
+
+def test_killed_once_the_round_was_closed_and_one_of_the_rest_is_gone_it_is_void() -> None:
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    scene.carrier.misbehave("AT", "agree", dying)
+    with pytest.raises(Dead):
+        scene.round()
+    scene.carrier.misbehave("BE", "contribute", *[silent] * ATTEMPTS)
+    report = carried_on(scene).sum(1, "train", MODEL)
+    assert isinstance(report.outcome, VoidRound)
+    assert report.outcome.missing == tuple(report.causes) == ("BE",)
+    assert "agreed on did not contribute" in report.outcome.reason
+
+
+def test_killed_amid_the_answers_of_all_and_one_is_gone_it_is_void_and_says_why() -> None:
+    """Whoever has answered for all countries signs no other set: that is the rule, and plain."""
+    scene = four()
+    scene.carrier.misbehave("DK", "answer", dying)
+    with pytest.raises(Dead):
+        scene.round()
+    scene.carrier.misbehave("DK", "contribute", *[silent] * ATTEMPTS)
+    report = carried_on(scene).sum(1, "train", MODEL)
+    assert report.outcome == VoidRound(NOT_AGREED, ("AT", "BE", "CZ"))
+    assert report.causes == {"DK": "no reply in time", **dict.fromkeys(NAMES[:3], ANSWERED)}
+
+
+def stale(_: bytes) -> bytes:
+    return refusal_reply(ReasonCode.STALE)
+
+
+def test_whoever_leaves_before_it_agrees_had_answered_nothing() -> None:
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    scene.carrier.misbehave("BE", "agree", stale)
+    report = scene.round()
+    assert report.outcome == VoidRound(NOT_AGREED, ("BE",))
+    assert report.causes == {"BE": GONE, "CZ": "no reply in time"}
+
+
+def test_whoever_leaves_a_round_after_the_one_carried_on_had_answered_nothing() -> None:
+    scene = four()
+    again = carried_on(scene)
+    opened(again.sum(1, "train", MODEL), FOUR)
+    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    scene.carrier.misbehave("BE", "agree", stale)
+    assert again.sum(2, "train", MODEL).causes == {"BE": GONE, "CZ": "no reply in time"}
+
+
+def test_whoever_leaves_a_round_that_was_closed_without_others_had_not_answered_for_all() -> None:
+    scene = four()
+    scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+    scene.carrier.misbehave("DK", "agree", dying)
+    with pytest.raises(Dead):
+        scene.round()
+    scene.carrier.misbehave("BE", "agree", stale)
+    assert carried_on(scene).sum(1, "train", MODEL).causes == {"BE": GONE}
+
+
+def test_killed_amid_the_answers_of_all_it_opens_them_all_the_same() -> None:
+    scene = four()
+    scene.carrier.misbehave("DK", "answer", dying)
+    with pytest.raises(Dead):
+        scene.round()
+    opened(carried_on(scene).sum(1, "train", MODEL), FOUR)
+
+
+def another_s(scene: Scene, country: str) -> Callable[[bytes], bytes]:
+    def speak(frame: bytes) -> bytes:
+        said = next(other for other in scene.roster if other != country)
+        (theirs,) = [
+            reply
+            for (who, asked), reply in scene.carrier._journal.items()
+            if who == said and asked != frame
+        ][-1:]
+        return theirs
+
+    return speak
+
+
+def test_a_country_cannot_hand_in_another_s_reply() -> None:
+    scene = Scene().ready()
+    scene.carrier.misbehave("BE", "contribute", another_s(scene, "BE"))
+    report = scene.round()
+    assert isinstance(report.outcome, VoidRound)
+    assert set(report.causes) == {"BE"}
+
+
+def test_a_reply_of_an_earlier_round_is_not_taken() -> None:
+    scene = Scene().ready()
+    kept: list[bytes] = []
+
+    def keep(frame: bytes) -> bytes:
+        kept.append(scene.carrier.honest("BE", frame))
+        return kept[0]
+
+    scene.carrier.misbehave("BE", "contribute", keep)
+    opened(scene.round(1))
+    scene.carrier.misbehave("BE", "contribute", lambda _: kept[0])
+    report = scene.round(2)
+    assert isinstance(report.outcome, VoidRound)
+    assert set(report.causes) == {"BE"}
+
+
+def ended(scene: Scene) -> RoundReport | SetUpFailed:
+    """Lead one round; nothing but a failed set-up may be raised."""
+    try:
+        return scene.ready().round()
+    except SetUpFailed as failed:
+        return failed
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_damaged_replies_never_break_the_conductor_nor_change_a_sum(data: st.DataObject) -> None:
+    size = data.draw(st.sampled_from((SIZE, FOUR)))
+    scene = Scene(size, honest=2)
+    phase = data.draw(st.sampled_from((*SETTING_UP, *IN_ROUND, "agree")))
+    if phase == "agree":
+        scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
+
+    def damage(frame: bytes) -> bytes:
+        reply = bytearray(scene.carrier.honest("BE", frame))
+        place = data.draw(st.integers(0, len(reply) - 1))
+        reply[place] ^= data.draw(st.integers(1, 255))
+        return bytes(reply)
+
+    scene.carrier.misbehave("BE", phase, damage)
+    outcome = ended(scene)
+    if isinstance(outcome, SetUpFailed):
+        assert "BE" in outcome.causes
+    elif isinstance(outcome.outcome, OpenedSum):
+        outside = sorted({*NAMES[:size]} - {*outcome.outcome.countries})
+        opened(outcome, size, *outside)
+
+
+@settings(max_examples=40, deadline=None)
+@given(phase=st.sampled_from((*SETTING_UP, *IN_ROUND)), reply=st.binary(max_size=200))
+def test_arbitrary_replies_are_a_cause_and_no_crash(phase: str, reply: bytes) -> None:
+    scene = Scene()
+    scene.carrier.misbehave("BE", phase, lambda _: reply)
+    assert set(ended(scene).causes) == {"BE"}

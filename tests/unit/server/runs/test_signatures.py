@@ -1,0 +1,91 @@
+"""An agreement that asks for ML-DSA-65 beside Ed25519, at the coordinator's desk."""
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from governance.documents.study import Study
+from governance.errors import DocumentFault
+from keys.composite import Suite
+from keys.errors import PratiqueError
+from server.learning.release import RESULT_FILE
+from server.runs.attempt import conduct
+from tests.support.coordinator_services import Coordinator, NodesCarrier, OfficeDesk
+from tests.support.documents import BOTH, NOW, both_key, node_keys
+from tests.support.node_federation import Federation
+
+BOTH_HOLD = "Ed25519 and ML-DSA-65, both of which must hold"
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
+    federation = Federation(tmp_path / "federation", changes=BOTH)
+    yield Coordinator(federation, tmp_path / "coordinator")
+    federation.close()
+
+
+@pytest.fixture
+def study(coordinator: Coordinator) -> Study:
+    return coordinator.federation.approved()
+
+
+def only_ed25519(coordinator: Coordinator, country: str) -> None:
+    coordinator.federation.papers.desks[country].set_node(node_keys(country))
+    coordinator.federation.hand_over(country)
+
+
+@pytest.fixture
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.runs.attempt.now", lambda: NOW)
+
+
+@pytest.mark.usefixtures("_clock")
+def test_a_study_is_launched_and_released(coordinator: Coordinator, study: Study) -> None:
+    run = coordinator.ask("study_launch", name=study.id)["run"]
+    desk = OfficeDesk(coordinator)
+    conduct(coordinator.home, run, 1, NodesCarrier(coordinator.federation), desk, seconds=1)
+    assert (coordinator.home.results / study.id / RESULT_FILE).exists()
+
+
+@pytest.mark.parametrize("suite", Suite)
+def test_the_desk_signs_as_it_is_asked(coordinator: Coordinator, suite: Suite) -> None:
+    signature = OfficeDesk(coordinator).sign(b"m" * 32, suite)
+    suite.public(both_key(1).public).verify(signature, b"m" * 32)
+
+
+def test_a_suite_that_is_not_known_is_not_signed_for(coordinator: Coordinator) -> None:
+    text = base64.b64encode(bytes(32)).decode()
+    with pytest.raises((PratiqueError, ValueError)):
+        coordinator.ask("sign", message=text, suite="mldsa65")
+
+
+def test_no_run_is_launched_while_a_node_cannot_sign(
+    coordinator: Coordinator, study: Study
+) -> None:
+    only_ed25519(coordinator, "NO")
+    with pytest.raises(DocumentFault, match="node of NO signs with Ed25519 only") as fault:
+        coordinator.ask("study_launch", name=study.id)
+    assert "rotate-keys" in fault.value.fix
+    assert coordinator.office.runs.all() == []
+
+
+@pytest.mark.usefixtures("_clock")
+def test_a_run_that_was_launched_before_ends_with_the_reason(
+    coordinator: Coordinator, study: Study
+) -> None:
+    run = coordinator.ask("study_launch", name=study.id)["run"]
+    only_ed25519(coordinator, "NO")
+    carrier, desk = NodesCarrier(coordinator.federation), OfficeDesk(coordinator)
+    with pytest.raises(DocumentFault):
+        conduct(coordinator.home, run, 1, carrier, desk, seconds=1)
+    assert "Ed25519 only" in coordinator.office.runs.get(run).reason
+
+
+def test_it_is_said_with_what_messages_are_signed(coordinator: Coordinator) -> None:
+    said = coordinator.ask("agreement_status")["signatures"]
+    assert said == BOTH_HOLD
+    only_ed25519(coordinator, "NO")
+    said = coordinator.ask("agreement_status")["signatures"]
+    assert said.startswith(BOTH_HOLD + "; the node of NO cannot yet")

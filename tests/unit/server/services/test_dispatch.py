@@ -1,0 +1,515 @@
+"""What the coordinator's desk does for commands and for the server app, over real documents."""
+
+import base64
+import json
+import secrets
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from governance.audit.note import NoteKey
+from governance.audit.verify import verify_export
+from governance.documents.rotation import extended
+from governance.documents.study import Study
+from governance.runtime.local_rpc import Desk
+from governance.trust.ceremony import Draft
+from keys.composite import Suite
+from keys.errors import PratiqueError
+from keys.identity import VerifyKey
+from protocols.proto.exchange_pb2 import EnrolReply
+from protocols.tasks.schedule import COHORT_FLOOR
+from protocols.wire.invitation import Invitation
+from server.app import DaemonDesk
+from server.errors import OperationFault
+from server.flower.bundle_guard import CONFIGURATION
+from server.flower.presence import Presence
+from server.learning.release import RESULT_FILE, read_result
+from server.runs import attempt as conducting
+from server.runs.attempt import conduct
+from server.runs.lock import is_carried
+from server.runs.progress import Superseded
+from server.runs.rounds import SetUpFailed
+from server.runs.store import RunState
+from tests.support.coordinator_services import Coordinator, NodesCarrier, OfficeDesk
+from tests.support.documents import COUNTRIES, agreement_fields, raw_key
+from tests.support.enrolling import Applicant, node_statement, officer_statement
+from tests.support.node_federation import Federation
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Federation:
+    """A federation whose countries have all approved one study; tests take copies."""
+    federation = Federation(tmp_path_factory.mktemp("origin") / "federation")
+    federation.approved()
+    return federation
+
+
+@pytest.fixture
+def coordinator(
+    origin: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Coordinator]:
+    federation = origin.copied(tmp_path / "federation")
+    made = Coordinator(federation, tmp_path / "coordinator")
+
+    class Clock:
+        @staticmethod
+        def now(_: object) -> Any:
+            return made.clock()
+
+    monkeypatch.setattr(conducting, "datetime", Clock)
+    yield made
+    federation.close()
+
+
+@pytest.fixture
+def study(coordinator: Coordinator) -> Study:
+    (approved,) = coordinator.office.view().studies.values()
+    return approved
+
+
+def launched(coordinator: Coordinator, study: Study) -> str:
+    return str(coordinator.ask("study_launch", name=study.id)["run"])
+
+
+def state(coordinator: Coordinator, run: str) -> tuple[str, str]:
+    row = coordinator.office.runs.get(run)
+    return row.state, row.reason
+
+
+def charged_in(coordinator: Coordinator, country: str) -> list[str]:
+    return [entry.phase for entry in coordinator.federation.nodes[country].ledger.entries()]
+
+
+def refused(coordinator: Coordinator, method: str, **params: Any) -> PratiqueError:
+    with pytest.raises(PratiqueError) as caught:
+        coordinator.ask(method, **params)
+    assert caught.value.what
+    return caught.value
+
+
+def test_a_permitted_study_is_launched_with_the_only_bundle(
+    coordinator: Coordinator, study: Study
+) -> None:
+    found = coordinator.ask("study_launch", name=study.id)
+    (bundle,) = coordinator.flower.bundles
+    assert [file.name for file in bundle.iterdir()] == [CONFIGURATION]
+    assert found["run"] in (bundle / CONFIGURATION).read_text()
+    row = coordinator.office.runs.get(found["run"])
+    assert (row.study, row.flower_run) == (study.digest, found["flower_run"])
+    assert "study-launched" in coordinator.log_kinds()
+
+
+def test_a_study_without_every_permit_is_not_launched(coordinator: Coordinator) -> None:
+    study = coordinator.federation.approved("NO", id="not-by-all")
+    fault = refused(coordinator, "study_launch", name=study.id)
+    assert "NO: " in fault.why
+    assert not coordinator.flower.bundles
+    assert coordinator.office.runs.latest_of(study.digest) is None
+
+
+def test_a_withdrawn_study_is_not_launched(coordinator: Coordinator, study: Study) -> None:
+    coordinator.federation.withdraw("EE", study)
+    assert "EE: " in refused(coordinator, "study_launch", name=study.id).why
+    assert not coordinator.flower.bundles
+
+
+def test_a_study_whose_node_is_away_is_not_launched(coordinator: Coordinator, study: Study) -> None:
+    coordinator.seats.connected["PT"] = False
+    fault = refused(coordinator, "study_launch", name=study.id)
+    assert "PT" in fault.what
+    assert "pratique-node up" in fault.fix
+
+
+def test_a_running_study_is_not_launched_again(coordinator: Coordinator, study: Study) -> None:
+    run = launched(coordinator, study)
+    assert "running already" in refused(coordinator, "study_launch", name=study.id).what
+    coordinator.office.runs.move(run, RunState.FAILED, coordinator.clock(), "x")
+    assert launched(coordinator, study) != run
+
+
+def test_a_launch_that_flower_refused_is_a_failed_run(
+    coordinator: Coordinator, study: Study
+) -> None:
+    coordinator.flower.refusal = OperationFault("Flower refused `flwr run`", why="It is down")
+    refused(coordinator, "study_launch", name=study.id)
+    row = coordinator.office.runs.latest_of(study.digest)
+    assert (row.state, "It is down" in row.reason) == ("failed", True)
+    coordinator.flower.refusal = None
+    launched(coordinator, study)
+
+
+@pytest.mark.parametrize("flower", [None, OperationFault("Flower refused `flwr stop`")])
+def test_a_stopped_run_is_stopped_whatever_flower_says(
+    coordinator: Coordinator, study: Study, flower: OperationFault | None
+) -> None:
+    run = launched(coordinator, study)
+    coordinator.flower.refusal = flower
+    assert coordinator.ask("study_stop", name=study.id)["run"] == run
+    assert coordinator.flower.stopped == [7_001]
+    assert state(coordinator, run)[0] == "stopped"
+    assert "not running" in refused(coordinator, "study_stop", name=study.id).what
+
+
+def test_a_run_that_has_no_carrier_yet_can_be_stopped(
+    coordinator: Coordinator, study: Study
+) -> None:
+    run = secrets.token_hex(16)
+    coordinator.office.runs.create(run, study.digest, coordinator.clock())
+    coordinator.ask("study_stop", name=study.id)
+    assert state(coordinator, run)[0] == "stopped"
+    assert not coordinator.flower.stopped
+
+
+@pytest.mark.parametrize("method", ["study_launch", "study_status", "study_stop"])
+def test_a_study_that_is_not_published_is_not_found(
+    coordinator: Coordinator, study: Study, method: str
+) -> None:
+    for name in ("", "nothing", "../heart-by-sex", "sha256:" + "0" * 64):
+        fault = refused(coordinator, method, name=name)
+        assert "There is no study" in fault.what
+        assert study.id in fault.why
+
+
+def test_before_the_first_launch_there_is_nothing_to_watch(
+    coordinator: Coordinator, study: Study
+) -> None:
+    assert "never launched" in refused(coordinator, "study_status", name=study.id).what
+
+
+# From a launched run to its end, over real nodes.
+
+
+def test_a_run_is_carried_to_a_signed_release(coordinator: Coordinator, study: Study) -> None:
+    run = launched(coordinator, study)
+    desk = OfficeDesk(coordinator)
+    conduct(coordinator.home, run, 1, NodesCarrier(coordinator.federation), desk, seconds=1)
+    assert state(coordinator, run) == ("finished", "")
+    assert desk.released == [run]
+    key = VerifyKey.from_text(raw_key(2).public.to_text())
+    result = read_result(coordinator.home.results / study.id, [key])
+    assert (result.study, result.run, result.countries) == (study.digest, run, COUNTRIES)
+    published = coordinator.office.view()
+    assert published.agreement.digest == result.agreement
+    assert "result-released" in coordinator.log_kinds()
+    shown = coordinator.ask("study_status", name=study.id)
+    assert (shown["over"], shown["state"]) == (True, "finished")
+    (only,) = shown["history"]
+    assert (only["outcome"], only["opened"]) == ("opened", list(COUNTRIES))
+
+
+def test_a_study_that_has_its_result_is_not_launched_again(
+    coordinator: Coordinator, study: Study
+) -> None:
+    run = launched(coordinator, study)
+    carrier, desk = NodesCarrier(coordinator.federation), OfficeDesk(coordinator)
+    conduct(coordinator.home, run, 1, carrier, desk, seconds=1)
+    coordinator.seats.connected.clear()
+    fault = refused(coordinator, "study_launch", name=study.id)
+    assert "has its result already" in fault.what
+    assert "new id" in fault.fix
+
+
+def test_a_study_whose_charged_run_was_ended_says_whom_to_ask(
+    coordinator: Coordinator, study: Study
+) -> None:
+    run = launched(coordinator, study)
+    desk = OfficeDesk(coordinator)
+
+    def full(*_: object) -> None:
+        raise OperationFault("The disk is full")
+
+    desk.release = full  # type: ignore[method-assign]
+    with pytest.raises(OperationFault, match="disk"):
+        conduct(coordinator.home, run, 1, NodesCarrier(coordinator.federation), desk, seconds=1)
+    assert state(coordinator, run)[0] == "failed"
+    coordinator.seats.connected.clear()
+    fault = refused(coordinator, "study_launch", name=study.id)
+    assert "The permits of DK, EE, NO, PT for heart-by-sex are used up" in fault.what
+    assert run in fault.why
+    assert "The disk is full" in fault.why
+    assert "approve heart-by-sex --reconsider" in fault.fix
+    coordinator.federation.papers.now += SECOND
+    for country in COUNTRIES[:-1]:
+        coordinator.federation.permit(country, study)
+    assert "The permits of PT for" in refused(coordinator, "study_launch", name=study.id).what
+    coordinator.federation.permit("PT", study)
+    assert "not connected" in refused(coordinator, "study_launch", name=study.id).what
+
+
+def test_a_stranger_s_second_carrier_of_a_run_does_nothing(
+    coordinator: Coordinator, study: Study
+) -> None:
+    run = launched(coordinator, study)
+    desk, carrier = OfficeDesk(coordinator), NodesCarrier(coordinator.federation)
+    conduct(coordinator.home, run, 1, carrier, desk, seconds=1)
+    carrier.deaf = set(COUNTRIES)  # any message would now be waited for
+    with pytest.raises(Superseded, match="does not carry"):
+        conduct(coordinator.home, run, 1, carrier, desk, seconds=1)
+    assert state(coordinator, run) == ("finished", "")
+    assert desk.released == [run]
+
+
+def test_a_run_that_nobody_launched_is_not_conducted(
+    coordinator: Coordinator, study: Study
+) -> None:
+    carrier = NodesCarrier(coordinator.federation)
+    for run in (secrets.token_hex(16), "", "../../x", "'; drop table runs"):
+        with pytest.raises(OperationFault):
+            conduct(coordinator.home, run, 1, carrier, OfficeDesk(coordinator), seconds=1)
+
+
+def test_a_run_with_a_silent_country_is_void_and_says_who(
+    coordinator: Coordinator, study: Study
+) -> None:
+    run = launched(coordinator, study)
+    carrier = NodesCarrier(coordinator.federation)
+    carrier.deaf = {"NO"}
+    with pytest.raises(SetUpFailed):
+        conduct(coordinator.home, run, 1, carrier, OfficeDesk(coordinator), seconds=0.01)
+    kept, reason = state(coordinator, run)
+    assert kept == "void"
+    assert "NO: no reply in time" in reason
+    assert "the permits stay" in reason
+    assert not coordinator.home.results.exists()
+
+
+def test_a_run_that_could_not_begin_is_launched_again_with_the_same_permits(
+    coordinator: Coordinator, study: Study
+) -> None:
+    """Nothing was charged for it but the cohort counts, which are charged once."""
+    carrier, desk = NodesCarrier(coordinator.federation), OfficeDesk(coordinator)
+    carrier.deaf = {"NO"}
+    with pytest.raises(SetUpFailed):
+        conduct(coordinator.home, launched(coordinator, study), 1, carrier, desk, seconds=0.01)
+    assert charged_in(coordinator, "DK") == [COHORT_FLOOR]
+    carrier.deaf = set()
+    again = launched(coordinator, study)
+    conduct(coordinator.home, again, 1, carrier, desk, seconds=1)
+    assert state(coordinator, again)[0] == "finished"
+    assert charged_in(coordinator, "DK") == [COHORT_FLOOR, *(m.phase for m in study.charged_by_run)]
+
+
+def test_a_run_of_a_paused_country_is_void_with_its_code(
+    coordinator: Coordinator, study: Study
+) -> None:
+    run = launched(coordinator, study)
+    coordinator.federation.withdraw("EE", study)
+    with pytest.raises(PratiqueError):
+        conduct(
+            coordinator.home,
+            run,
+            1,
+            NodesCarrier(coordinator.federation),
+            OfficeDesk(coordinator),
+            seconds=1,
+        )
+    kept, reason = state(coordinator, run)
+    assert kept in {"void", "failed"}
+    assert "EE" in reason
+
+
+class Broken:
+    """A carrier that meets what nobody thought of."""
+
+    def __init__(self, fault: BaseException) -> None:
+        self._fault = fault
+
+    def exchange(self, *_: object) -> dict[str, bytes]:
+        raise self._fault
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("grid"), KeyError("XX"), SystemExit(3)])
+def test_an_attempt_that_meets_a_fault_ends_and_its_run_does_not(
+    coordinator: Coordinator, study: Study, fault: BaseException
+) -> None:
+    run = launched(coordinator, study)
+    with pytest.raises(type(fault)):
+        conduct(coordinator.home, run, 1, Broken(fault), OfficeDesk(coordinator), seconds=1)
+    kept, reason = state(coordinator, run)
+    assert kept == "setting-up"
+    assert type(fault).__name__ in reason
+    assert not is_carried(coordinator.home, run)
+
+
+def test_a_stopped_run_releases_nothing(coordinator: Coordinator, study: Study) -> None:
+    run = launched(coordinator, study)
+    desk = OfficeDesk(coordinator)
+    carrier = NodesCarrier(coordinator.federation)
+    opened = carrier.exchange
+
+    def stop_late(frames: Any, seconds: float) -> Any:
+        if coordinator.office.runs.get(run).state == "running":
+            coordinator.ask("study_stop", name=study.id)
+        return opened(frames, seconds)
+
+    carrier.exchange = stop_late  # type: ignore[method-assign]
+    with pytest.raises(PratiqueError):
+        conduct(coordinator.home, run, 1, carrier, desk, seconds=1)
+    assert state(coordinator, run) == ("stopped", "stopped by the coordinator")
+    assert not desk.released
+    assert not coordinator.home.results.exists()
+
+
+def test_nothing_is_released_for_a_run_of_another_study(
+    coordinator: Coordinator, study: Study
+) -> None:
+    other = coordinator.federation.approved(id="another-question")
+    run = launched(coordinator, study)
+    outcome = {"part": {"countries": []}, "findings": {}}
+    for name, known in ((other.id, run), (study.id, secrets.token_hex(16))):
+        fault = refused(coordinator, "release", study=name, run=known, outcome=outcome, model="")
+        assert "run" in fault.what
+    assert not coordinator.home.results.exists()
+
+
+# Signing, logs, unknown requests.
+
+
+def test_only_a_digest_is_signed(coordinator: Coordinator) -> None:
+    for size in (0, 31, 33, 64, 1000):
+        fault = refused(
+            coordinator, "sign", message=base64.b64encode(bytes(size)).decode(), suite="ed25519"
+        )
+        assert "32-byte" in fault.what
+
+
+def test_what_is_signed_bears_the_coordinator_s_identity(coordinator: Coordinator) -> None:
+    text = base64.b64encode(b"m" * 32).decode()
+    signature = base64.b64decode(coordinator.ask("sign", message=text, suite="ed25519"))
+    raw_key(1).public.verify(signature, b"m" * 32)
+
+
+def test_the_log_of_the_office_verifies(coordinator: Coordinator, study: Study) -> None:
+    launched(coordinator, study)
+    found = coordinator.ask("log_entries")
+    lines = [line.encode() for line in found["entries"]]
+    verify_export(lines, found["checkpoint"].encode(), NoteKey.from_text(found["verifier"]))
+    assert json.loads(lines[0])["entry"]["actor"] == "coordinator"
+
+
+def test_a_request_that_is_not_known_is_refused(coordinator: Coordinator) -> None:
+    for method in ("", "shutdown", "__class__", "keys", "study_launch "):
+        assert "does not know" in refused(coordinator, method).what
+
+
+# Parties.
+
+
+def enrolled(coordinator: Coordinator, who: Applicant) -> tuple[Invitation, str]:
+    stated = who.statement
+    made = coordinator.ask("invite", country=stated.country, role=stated.role)
+    invitation = Invitation.model_validate(made)
+    request, desk = who.request(invitation), coordinator.office.enrolment
+    reply = desk.enrol(stated.country, request, coordinator.clock())
+    assert reply.status == EnrolReply.PENDING
+    return invitation, reply.fingerprint
+
+
+def test_a_party_is_invited_admitted_and_revoked_with_an_entry_each(
+    coordinator: Coordinator,
+) -> None:
+    invitation, shown = enrolled(coordinator, Applicant(officer_statement("DK")))
+    assert invitation.exchange == "127.0.0.1:7443"
+    assert coordinator.ask("status")["waiting"] == ["DK"]
+    admitted = coordinator.ask("admit", fingerprint=shown)
+    assert admitted["status"] == "admitted"
+    assert [one["status"] for one in coordinator.ask("enrolments")] == ["admitted"]
+    assert coordinator.ask("revoke", country="DK", role="officer") == 1
+    kinds = coordinator.log_kinds()
+    assert kinds == ["party-invited", "party-admitted", "party-revoked"]
+    assert not coordinator.seats.seated
+
+
+def test_an_admitted_node_gets_its_seat(coordinator: Coordinator) -> None:
+    node = node_statement("DK")
+    _, shown = enrolled(coordinator, Applicant(node))
+    assert not coordinator.seats.seated
+    coordinator.ask("admit", fingerprint=shown)
+    assert coordinator.seats.seated == [node]
+
+
+def test_a_party_turned_away_gets_no_seat(coordinator: Coordinator) -> None:
+    _, shown = enrolled(coordinator, Applicant(node_statement("DK")))
+    coordinator.ask("turn_away", fingerprint=shown)
+    assert not coordinator.seats.seated
+    assert coordinator.log_kinds()[-1] == "party-refused"
+    refused(coordinator, "admit", fingerprint=shown)
+
+
+def test_no_secret_of_an_invitation_is_logged(coordinator: Coordinator) -> None:
+    invitation, _ = enrolled(coordinator, Applicant(officer_statement("DK")))
+    text = json.dumps(coordinator.ask("log_entries"))
+    assert invitation.token not in text
+    assert "PRIVATE KEY" not in text
+
+
+def test_an_invitation_for_nobody_is_refused(coordinator: Coordinator) -> None:
+    for country, role in (("dk", "officer"), ("DNK", "node"), ("DK", "coordinator"), ("DK", "")):
+        refused(coordinator, "invite", country=country, role=role)
+    assert coordinator.log_kinds() == []
+
+
+def test_revoking_where_there_is_nobody_says_so(coordinator: Coordinator) -> None:
+    assert "no certificate" in refused(coordinator, "revoke", country="DK", role="node").what
+
+
+# Over the socket, as the server app speaks.
+
+
+def test_app_to_daemon(coordinator: Coordinator, study: Study) -> None:
+    run = launched(coordinator, study)
+    answer = lambda method, params: coordinator.ask(method, **params)  # noqa: E731
+    desk = Desk(coordinator.home.socket, answer)
+    try:
+        remote = DaemonDesk(coordinator.home)
+        news = remote.news(4, 0)
+        assert (news.count, news.present["EE"]) == (5, Presence(11, 1, 0.0))
+        remote.announce(["EE", "DK"])
+        assert coordinator.seats.announced == ["EE", "DK"]
+        conduct(coordinator.home, run, 1, NodesCarrier(coordinator.federation), remote, seconds=1)
+        with pytest.raises(PratiqueError, match="32-byte"):
+            remote.sign(b"short", Suite.ED25519)
+    finally:
+        desk.close()
+    assert (coordinator.home.results / study.id / RESULT_FILE).exists()
+
+
+def test_the_agreement_in_force_is_laid_out_again_for_another_year(
+    coordinator: Coordinator,
+) -> None:
+    before = coordinator.ask("agreement_status")
+    assert before["signed_until"].startswith("2027-09-01")
+    assert coordinator.ask("status")["agreement"] == {"days_left": 365, "announced": []}
+    found = coordinator.ask("agreement_renew")
+    assert (found["state"], found["needed"]) == ("waiting for signatures", 3)
+    papers = coordinator.federation.papers
+    papers.now += timedelta(days=100)
+    papers.refresh()
+    coordinator.ask("agreement_renew")
+    papers.sign("DK", "EE", "NO")
+    after = coordinator.ask("agreement_publish")
+    assert after["digest"] == before["digest"]
+    assert after["signed_until"] > before["signed_until"]
+
+
+def test_a_new_agreement_takes_each_country_s_newest_key(coordinator: Coordinator) -> None:
+    papers = coordinator.federation.papers
+    desk, former = papers.desks["DK"], papers.officers["DK"]
+    desk.set_history(extended(None, "DK", former, raw_key(200), papers.now))
+    papers.give("DK")
+    assert coordinator.ask("status")["agreement"]["announced"] == ["DK"]
+    fields = agreement_fields(title="As amended")
+    for party in fields["parties"]:
+        del party["officer_key"]
+    fields["coordinator"] = {"name": "Regional institute"}
+    coordinator.ask("agreement_propose", text=json.dumps(fields), source="agreement.json")
+    laid_out = Draft.from_canonical(papers.store.current_draft() or b"").agreement
+    keys = {party.country: party.officer_key for party in laid_out.parties}
+    assert keys["DK"] == raw_key(200).public.to_text()
+    assert keys["EE"] == papers.officers["EE"].public.to_text()
+    assert laid_out.coordinator.log_key == raw_key(4).public.to_text()

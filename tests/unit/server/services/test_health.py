@@ -1,0 +1,297 @@
+"""What the coordinator shows of its life: counted, ready or not and why, alive or stuck."""
+
+import asyncio
+import json
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client import generate_latest
+from sqlalchemy import Engine, insert
+
+from governance.errors import DocumentFault
+from governance.runtime.database import transaction
+from governance.runtime.systemd import Supervisor
+from keys.certificates import Role, TransportAuthority
+from server.errors import OperationFault
+from server.runs.store import RunState, RunStore
+from server.services import health as vitals_module
+from server.services.health import (
+    EXCHANGE,
+    WATCH,
+    Vitals,
+    supervised,
+)
+from server.state.tables import rounds
+from tests.support.exchange_server import caller, now
+
+STUDY = "sha256:" + "5" * 64
+SOON = 10.0
+
+
+@dataclass
+class Desk:
+    """An office with what `look` needs of it."""
+
+    engine: Engine
+    folder: Path
+    ahead: timedelta = timedelta(0)
+    online: dict[str, bool] = field(default_factory=lambda: {"DK": True, "PL": False})
+    gone: str | None = None
+    fault: Exception | None = None
+
+    def __post_init__(self) -> None:
+        authority = TransportAuthority.create("danube", now())
+        own = caller(authority, "ZZ", Role.COORDINATOR, hosts=("localhost",))
+        self.runs, self.log = RunStore(self.engine), SimpleNamespace(size=lambda: 5)
+        self.seats = SimpleNamespace(online=lambda: self.online)
+        self.superlink = SimpleNamespace(failed=lambda: self.gone, restarts=Counter(superlink=1))
+        self.home = SimpleNamespace(superlink=self.folder)
+        transport = SimpleNamespace(certificate=own.certificate, in_force=lambda _: authority)
+        self.keys = SimpleNamespace(transport=transport)
+
+    def clock(self) -> Any:
+        return now() + self.ahead
+
+    def view(self) -> Any:
+        if self.fault:
+            raise self.fault
+        ends = now() + timedelta(days=2)
+        return SimpleNamespace(
+            countries={"DK": SimpleNamespace(expires=ends)},
+            agreement=SimpleNamespace(sunset=ends),
+            expires=ends,
+            versions=SimpleNamespace(by_name=lambda: {"root": 1, "DK": 4}),
+        )
+
+    def round_over(
+        self, number: int, outcome: str = "opened", causes: Mapping[str, str] | None = None
+    ) -> None:
+        row = {
+            "run_id": "a" * 32,
+            "round": number,
+            "phase": "train",
+            "outcome": outcome,
+            "countries": json.dumps({"causes": dict(causes or {})}),
+            "seconds": 0.7,
+        }
+        with transaction(self.engine) as connection:
+            connection.execute(insert(rounds).values(row))
+
+
+@pytest.fixture
+def office(engine: Engine, tmp_path: Path) -> Any:
+    return Desk(engine, tmp_path)
+
+
+@pytest.fixture
+def vitals(office: Any) -> Vitals:
+    made = Vitals()
+    made.look(office)
+    made.watched()
+    return made
+
+
+def bad(vitals: Vitals) -> dict[str, str]:
+    return {name: check.says for name, check in vitals.ready().items() if not check.good}
+
+
+def shown(vitals: Vitals) -> str:
+    return generate_latest(vitals.metrics.registry).decode()
+
+
+def test_a_coordinator_that_has_all_it_needs_is_ready(vitals: Vitals) -> None:
+    assert bad(vitals) == {}
+
+
+def test_before_it_has_looked_it_is_not_ready() -> None:
+    assert set(bad(Vitals())) == {"flower", "documents", "certificates"}
+
+
+def test_nodes_runs_and_log_are_shown(vitals: Vitals, office: Any) -> None:
+    office.runs.create("b" * 32, STUDY, now())
+    office.runs.move("b" * 32, RunState.RUNNING, now())
+    vitals.look(office)
+    said = shown(vitals)
+    for line in (
+        'node_online{country="DK"} 1.0',
+        'node_online{country="PL"} 0.0',
+        'runs{state="running"} 1.0',
+        'runs{state="void"} 0.0',
+        'flower_restarts{process="superlink"} 1.0',
+        'flower_restarts{process="superexec"} 0.0',
+    ):
+        assert f"pratique_coordinator_{line}" in said
+    assert "pratique_audit_log_entries 5.0" in said
+    assert 'pratique_document_version{document="DK"} 4.0' in said
+    assert 'pratique_expires_timestamp_seconds{what="certificate"}' in said
+
+
+def test_rounds_are_counted_once_and_from_the_start_on(engine: Engine, office: Any) -> None:
+    office.round_over(1)
+    vitals = Vitals()
+    vitals.look(office)
+    assert "round_seconds_count 0.0" in shown(vitals)
+    office.round_over(2)
+    office.round_over(3, "void")
+    vitals.look(office)
+    vitals.look(office)
+    said = shown(vitals)
+    assert 'rounds_total{outcome="opened"} 1.0' in said
+    assert 'rounds_total{outcome="void"} 1.0' in said
+    assert "round_seconds_count 2.0" in said
+
+
+def test_a_country_that_is_missing_is_counted_each_time_and_logged_once(
+    vitals: Vitals, office: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, causes in enumerate(({"EE": "no reply in time"},) * 3 + ({},), start=1):
+        office.round_over(number, causes=causes)
+    vitals.look(office)
+    office.round_over(5, causes={"EE": "refused (paused)"})
+    vitals.look(office)
+    told = [r for r in caplog.records if r.message == "country failed a round"]
+    assert [(r.round, r.country, r.why) for r in told] == [  # type: ignore[attr-defined]
+        (1, "EE", "no reply in time"),
+        (5, "EE", "refused (paused)"),
+    ]
+    assert 'missed_rounds_total{country="EE"} 4.0' in shown(vitals)
+
+
+def test_flower_s_death_is_red_until_it_is_back(vitals: Vitals, office: Any) -> None:
+    office.gone = "superexec"
+    vitals.look(office)
+    assert "superexec" in bad(vitals)["flower"]
+    office.gone = None
+    vitals.look(office)
+    assert bad(vitals) == {}
+
+
+def test_documents_that_expired_are_red_and_none_yet_is_not(vitals: Vitals, office: Any) -> None:
+    office.fault = DocumentFault("The documents have expired", why="timestamp")
+    vitals.look(office)
+    assert bad(vitals) == {"documents": "The documents have expired; timestamp"}
+    office.fault = OperationFault("There is no agreement yet")
+    vitals.look(office)
+    assert bad(vitals) == {}
+
+
+def test_an_expired_certificate_is_red(vitals: Vitals, office: Any) -> None:
+    office.ahead = timedelta(days=2)
+    vitals.look(office)
+    assert bad(vitals) == {"certificates": "expired: certificate"}
+
+
+def test_a_loop_that_is_stuck_is_red(vitals: Vitals) -> None:
+    vitals.progress.moved(WATCH, -1)
+    assert bad(vitals) == {WATCH: "stuck"}
+    vitals.watched()
+    vitals.progress.moved(EXCHANGE, -1)
+    assert bad(vitals) == {EXCHANGE: "stuck"}
+
+
+def test_flower_s_logs_are_cut_while_looking(
+    vitals: Vitals, office: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut: list[str] = []
+    monkeypatch.setattr(vitals_module, "cut_foreign", lambda path: cut.append(path.name))
+    vitals.look(office)
+    assert cut == ["superlink.log", "superexec.log"]
+
+
+Heard = Callable[[], list[str]]
+
+
+def watched_over(
+    vitals: Vitals, office: Any, folder: Path, act: Callable[[Heard], Any]
+) -> list[str]:
+    """Run `act` in an event loop that is supervised; returns what the manager heard last."""
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(folder / "n"))
+    manager.settimeout(SOON)
+
+    def heard() -> list[str]:
+        return manager.recv(4096).decode().splitlines()
+
+    async def serve() -> None:
+        given = {"NOTIFY_SOCKET": str(folder / "n"), "WATCHDOG_USEC": "200000"}
+        async with supervised(vitals, Supervisor(given), office, "exchange at h:1"):
+            await act(heard)
+
+    with manager:
+        asyncio.run(serve())
+        last: list[str] = []
+        while "STOPPING=1" not in last:
+            last = heard()
+        return last
+
+
+@pytest.fixture
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("n")
+
+
+def test_the_manager_hears_ready_alive_and_the_end(
+    vitals: Vitals, office: Any, short: Path
+) -> None:
+    async def act(heard: Heard) -> None:
+        said: set[str] = set()
+        while not said >= {"READY=1", "STATUS=exchange at h:1", "WATCHDOG=1"}:
+            said |= set(await asyncio.to_thread(heard))
+
+    assert watched_over(vitals, office, short, act) == ["STOPPING=1", "STATUS=ending"]
+
+
+def test_an_event_loop_that_hangs_silences_the_watchdog(
+    vitals: Vitals, office: Any, short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vitals_module, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(vitals_module, "BEAT_SECONDS", 0.05)
+    beats: list[bool] = []
+
+    def listen(heard: Heard, over: threading.Event) -> None:
+        while not over.is_set():
+            beats.append("WATCHDOG=1" in heard() and EXCHANGE in vitals.progress.stuck())
+
+    async def act(heard: Heard) -> None:
+        over = threading.Event()
+        ear = threading.Thread(target=listen, args=(heard, over))
+        ear.start()
+        await asyncio.sleep(0.5)
+        over_hang(vitals)
+        over.set()
+        await asyncio.sleep(0.5)
+        ear.join()
+
+    watched_over(vitals, office, short, act)
+    assert len(beats) > 2
+    assert not any(beats)
+
+
+def over_hang(vitals: Vitals) -> None:
+    """Hold the event loop until it is found stuck, and for several beats more."""
+    waiting = threading.Event()
+    while EXCHANGE not in vitals.progress.stuck():
+        waiting.wait(0.01)
+    waiting.wait(0.6)
+
+
+def test_a_fault_in_looking_changes_nothing(
+    vitals: Vitals, office: Any, short: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    office.seats = None
+
+    async def act(heard: Heard) -> None:
+        while "could not look at itself" not in caplog.text:
+            await asyncio.to_thread(heard)
+        while "WATCHDOG=1" not in await asyncio.to_thread(heard):
+            continue
+
+    watched_over(vitals, office, short, act)

@@ -1,0 +1,72 @@
+"""What the coordinator shows of the countries' ledgers: their arithmetic, over its own runs."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from governance.budget.accounting import rdp_micro
+from governance.documents.agreement import Agreement
+from governance.documents.study import Study
+from governance.policy.assessment import ledger_terms
+from server.services.ledger_estimate import period_shares
+from tests.support import documents
+
+AGREED = documents.agreement()
+STUDY = documents.study(AGREED)
+REGISTER = STUDY.population.register_name
+BEGUN = AGREED.effective
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Row:
+    created: datetime
+    round: int = 1
+    study: str = STUDY.digest
+
+
+def shares(*rows: Row, now: datetime, agreement: Agreement = AGREED) -> dict[str, float]:
+    """Return each country's part spent, and check that the two parts are the whole."""
+
+    def known(wanted: str) -> Study | None:
+        return STUDY if wanted == STUDY.digest else None
+
+    view: Any = SimpleNamespace(agreement=agreement, study=known)
+    found = period_shares(view, STUDY, rows, now)
+    assert all(one["left"] == pytest.approx(1 - one["spent"]) for one in found.values())
+    return {country: one["spent"] for country, one in found.items()}
+
+
+def cost(now: datetime) -> float:
+    terms = ledger_terms(AGREED, REGISTER, now)
+    whole = sum(rdp_micro(each, terms.honest, terms.order) for each in STUDY.mechanisms)
+    return min(1.0, whole / terms.cap_micro)
+
+
+def test_a_run_counts_for_every_country_of_its_study() -> None:
+    now = BEGUN + 2 * DAY
+    assert shares(Row(BEGUN + DAY), now=now) == dict.fromkeys(STUDY.countries, cost(now))
+
+
+@pytest.mark.parametrize(
+    "row", [Row(BEGUN + DAY, round=0), Row(BEGUN + DAY, study="sha256:" + "0" * 64)]
+)
+def test_a_run_that_asked_for_no_round_or_of_no_known_study_counts_nothing(row: Row) -> None:
+    assert set(shares(row, now=BEGUN + 2 * DAY).values()) == {0.0}
+
+
+def test_an_amended_agreement_does_not_hide_what_was_spent_before_it() -> None:
+    amended = AGREED.model_copy(update={"effective": BEGUN + 10 * DAY})
+    now = BEGUN + 11 * DAY
+    assert set(shares(Row(BEGUN + 9 * DAY), now=now, agreement=amended).values()) == {cost(now)}
+
+
+def test_a_new_period_begins_with_nothing_spent() -> None:
+    budget = AGREED.register_budget(REGISTER)
+    assert budget is not None
+    now = BEGUN + budget.period_days * DAY
+    assert set(shares(Row(now - DAY), now=now).values()) == {0.0}
+    assert set(shares(Row(now), now=now).values()) == {cost(now)}

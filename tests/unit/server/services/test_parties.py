@@ -1,0 +1,67 @@
+"""Who is let in, as the coordinator's own people see it: revoked, renewed, and in dispute."""
+
+from pathlib import Path
+
+import pytest
+
+from keys.certificates import new_transport_key, public_pem
+from keys.renewal import renewal_proof
+from protocols.errors import ProtocolFault
+from protocols.proto.exchange_pb2 import RenewRequest
+from protocols.wire.invitation import Invitation
+from tests.support.coordinator_services import Coordinator
+from tests.support.enrolling import Applicant, node_statement, officer_statement
+from tests.support.node_federation import Federation
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> Coordinator:
+    return Coordinator(Federation(tmp_path / "federation"), tmp_path / "coordinator")
+
+
+def let_in(coordinator: Coordinator, who: Applicant) -> bytes:
+    """Take a party through its enrolment by the desk's own requests; returns its certificate."""
+    stated, desk = who.statement, coordinator.office.enrolment
+    made = coordinator.ask("invite", country=stated.country, role=stated.role)
+    request = who.request(Invitation.model_validate(made))
+    reply = desk.enrol(stated.country, request, coordinator.clock())
+    coordinator.ask("admit", fingerprint=reply.fingerprint)
+    return desk.enrol(stated.country, request, coordinator.clock()).certificate
+
+
+def renewed(coordinator: Coordinator, certificate: bytes) -> bytes:
+    register, now, key = (
+        coordinator.office.enrolment.register,
+        coordinator.clock(),
+        new_transport_key(),
+    )
+    peer = register.peer(certificate, "Renew", now)
+    request = RenewRequest(public_key=public_pem(key), proof=renewal_proof(key, peer.serial))
+    return register.renew(peer, request, now).certificate
+
+
+def test_a_revoked_node_counts_as_gone(coordinator: Coordinator) -> None:
+    let_in(coordinator, Applicant(node_statement("DK")))
+    coordinator.ask("revoke", country="DK", role="node")
+    assert coordinator.ask("status")["nodes"]["DK"] is False
+    assert [one["status"] for one in coordinator.ask("enrolments")] == ["revoked"]
+
+
+def test_a_revocation_counts_the_renewed_certificates_too(coordinator: Coordinator) -> None:
+    certificate = let_in(coordinator, Applicant(officer_statement("DK")))
+    renewed(coordinator, renewed(coordinator, certificate))
+    assert coordinator.ask("revoke", country="DK", role="officer") == 3
+
+
+def test_two_holders_of_a_certificate_are_shown_until_it_is_revoked(
+    coordinator: Coordinator,
+) -> None:
+    certificate = let_in(coordinator, Applicant(officer_statement("DK")))
+    assert coordinator.ask("status")["disputes"] == []
+    renewed(coordinator, certificate)
+    with pytest.raises(ProtocolFault):
+        renewed(coordinator, certificate)
+    assert coordinator.ask("status")["disputes"] == ["DK officer"]
+    assert [one["disputed"] for one in coordinator.ask("enrolments")] == ["yes"]
+    coordinator.ask("revoke", country="DK", role="officer")
+    assert coordinator.ask("status")["disputes"] == []

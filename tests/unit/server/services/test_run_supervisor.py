@@ -1,0 +1,166 @@
+"""What the daemon does about an unfinished run, and who may carry it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.errors import OperationFault
+from server.home import CoordinatorHome
+from server.runs import lock
+from server.runs.lock import carried_alone, is_carried
+from server.runs.run_documents import Ground, require_unmoved
+from server.services.run_supervisor import (
+    MOST_FRUITLESS,
+    START_SECONDS,
+    Next,
+    Standing,
+    decide,
+)
+
+RUN = "a" * 32
+DIGESTS = ["sha256:" + letter * 64 for letter in "ab"]
+LONG = timedelta(days=1)
+
+standings = st.builds(
+    Standing,
+    begun=st.booleans(),
+    carried=st.booleans(),
+    lost=st.booleans(),
+    fruitless=st.integers(0, 10),
+    silent=st.timedeltas(timedelta(0), LONG),
+)
+
+
+def standing(**changes: object) -> Standing:
+    fields = {"begun": True, "carried": True, "lost": False, "fruitless": 1, "silent": LONG}
+    return Standing(**fields | changes)  # type: ignore[arg-type]
+
+
+def test_a_run_that_is_carried_is_left_however_long_it_takes() -> None:
+    assert decide(standing()) is Next.LEAVE
+    assert decide(standing(lost=True)) is Next.LEAVE
+
+
+def test_a_run_that_lost_its_carrier_is_carried_on_at_once() -> None:
+    assert decide(standing(carried=False, silent=timedelta(0))) is Next.CARRY_ON
+
+
+@pytest.mark.parametrize("fruitless", [1, 2, 3])
+def test_an_attempt_has_longer_to_begin_each_time(fruitless: int) -> None:
+    patience = timedelta(seconds=START_SECONDS * fruitless)
+    waiting = standing(begun=False, carried=False, fruitless=fruitless, silent=patience / 2)
+    assert decide(waiting) is Next.LEAVE
+    over = standing(begun=False, carried=False, fruitless=fruitless, silent=patience)
+    assert decide(over) is Next.CARRY_ON
+
+
+def test_what_a_former_superlink_was_given_is_not_waited_for() -> None:
+    run = standing(begun=False, carried=False, lost=True, silent=timedelta(0))
+    assert decide(run) is Next.CARRY_ON
+
+
+@given(standings)
+def test_attempts_end(run: Standing) -> None:
+    if run.fruitless >= MOST_FRUITLESS:
+        assert decide(run) is not Next.CARRY_ON
+    else:
+        assert decide(run) is not Next.GIVE_UP
+
+
+@given(standings)
+def test_nobody_else_is_let_at_a_run_that_a_live_process_carries(run: Standing) -> None:
+    if run.begun and run.carried:
+        assert decide(run) is Next.LEAVE
+
+
+# The lock.
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> CoordinatorHome:
+    return CoordinatorHome(tmp_path)
+
+
+def test_two_never_carry_one_run(home: CoordinatorHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.1)
+    assert not is_carried(home, RUN)
+    with carried_alone(home, RUN):
+        assert is_carried(home, RUN)
+        assert not is_carried(home, "b" * 32)
+        with pytest.raises(OperationFault, match="another process"), carried_alone(home, RUN):
+            pytest.fail("two carried it")
+    assert not is_carried(home, RUN)
+
+
+def test_a_process_that_is_killed_lets_go_and_its_successor_begins(home: CoordinatorHome) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from server.home import CoordinatorHome; "
+        "from server.runs.lock import carried_alone\n"
+        "with carried_alone(CoordinatorHome(Path(sys.argv[1])), sys.argv[2]):\n"
+        "    print('held', flush=True); time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(home.path), RUN],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[3],
+    ) as carrier:
+        assert carrier.stdout is not None
+        assert carrier.stdout.readline() == b"held\n"
+        assert is_carried(home, RUN)
+        os.kill(carrier.pid, signal.SIGKILL)
+        carrier.wait()
+        deadline = time.monotonic() + 5
+        while is_carried(home, RUN):
+            assert time.monotonic() < deadline
+        with carried_alone(home, RUN):
+            pass
+
+
+# What a run stands on.
+
+
+def ground(**changes: object) -> Ground:
+    fields = {
+        "agreement": DIGESTS[0],
+        "identities": {"AT": "a", "BE": "b"},
+        "root": 1,
+        "targets": 2,
+        "countries": {"AT": 3},
+    }
+    return Ground.model_validate(fields | changes)
+
+
+def test_newer_documents_alone_do_not_end_a_run() -> None:
+    require_unmoved(ground(), ground(root=9, targets=9, countries={"AT": 9, "BE": 1}))
+
+
+def test_a_node_s_new_keys_do_not_end_a_run_that_began_with_the_former() -> None:
+    require_unmoved(ground(), ground(identities={"AT": "a", "BE": "x"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"agreement": DIGESTS[1]}, "the agreement was amended"),
+        ({"identities": {"AT": "a"}}, "no keys of the node of BE"),
+    ],
+)
+def test_a_run_does_not_outlive_what_it_stands_on(changes: dict[str, object], why: str) -> None:
+    with pytest.raises(OperationFault, match="cannot be carried on") as caught:
+        require_unmoved(ground(), ground(**changes))
+    assert why in caught.value.why
+    assert "charged again" in caught.value.fix
+
+
+def test_what_was_kept_comes_back_and_is_what_every_request_claims() -> None:
+    kept = ground()
+    assert Ground.model_validate(kept.model_dump(mode="json")) == kept
+    assert (kept.document_versions.root, kept.document_versions.countries) == (1, {"AT": 3})

@@ -1,0 +1,258 @@
+"""The coordinator's keys change: the countries sign for them, and each start takes up the right
+ones, whatever was cut short before it."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from governance.errors import DocumentFault
+from governance.trust.ceremony import Draft
+from keys.composite import Suite
+from keys.errors import KeyFault
+from keys.store import KeyStore
+from protocols.errors import ReasonCode
+from server.exchange.documents import ExchangeDocuments
+from server.home import CoordinatorHome, CoordinatorKeys, LaterKeys, Settings, create_home
+from server.key_rotation import (
+    NEXT,
+    ROTATED,
+    announce,
+    fields,
+    open_keys,
+)
+from tests.support.documents import COUNTRIES, NOW, Papers, agreement, node_keys, raw_key, study
+from tests.support.keystore import CHEAP, PASSPHRASE
+from tests.support.node_federation import Federation, code_of
+
+SETTINGS = Settings(federation="nordic-heart", listen="127.0.0.1:0", address="127.0.0.1:7443")
+
+
+@pytest.fixture(autouse=True)
+def _cheap_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = KeyStore.create.__func__  # type: ignore[attr-defined]
+    cheap = classmethod(lambda cls, path, word, cost=CHEAP: create(cls, path, word, cost=cost))
+    monkeypatch.setattr(KeyStore, "create", cheap)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> CoordinatorHome:
+    made = CoordinatorHome(tmp_path / "coordinator")
+    create_home(made, SETTINGS, PASSPHRASE, NOW)
+    return made
+
+
+@pytest.fixture
+def papers(home: CoordinatorHome, tmp_path: Path) -> Papers:
+    """A federation whose coordinator has the keys in that folder."""
+    keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, PASSPHRASE))
+    agreed = agreement().with_coordinator_keys(fields(keys))
+    made = Papers(tmp_path / "papers", agreed=agreed)
+    made.documents, made.online = keys.documents, keys.online
+    home.repository.symlink_to(tmp_path / "papers" / "store")
+    made.begin()
+    for country in COUNTRIES:
+        made.desks[country].set_node(node_keys(country))
+        made.give(country)
+    return made
+
+
+def daemon(papers: Papers, keys: CoordinatorKeys) -> ExchangeDocuments:
+    return ExchangeDocuments(
+        papers.store,
+        documents=keys.documents,
+        online=keys.online,
+        clock=lambda: papers.now,
+        on_change=lambda _: None,
+        later=keys.later,
+    )
+
+
+def lay_out(papers: Papers, keys: CoordinatorKeys) -> Draft:
+    draft = Draft.from_canonical(papers.store.renewal(papers.now, fields(keys)))
+    papers.sign("DK", "EE", "NO")
+    return draft
+
+
+def public(keys: CoordinatorKeys | LaterKeys) -> dict[str, str]:
+    return {name: getattr(keys, name).public.to_text() for name in ROTATED}
+
+
+def waiting(keys: CoordinatorKeys) -> LaterKeys:
+    assert keys.later is not None
+    return keys.later
+
+
+def test_keys_for_messages_have_two_halves_and_the_others_one(
+    home: CoordinatorHome, papers: Papers
+) -> None:
+    announce(home, PASSPHRASE)
+    keys = open_keys(home, PASSPHRASE)
+    for held in (keys, waiting(keys)):
+        assert Suite.COMPOSITE.admits(held.identity.public)
+        assert not Suite.COMPOSITE.admits(held.documents.public)
+
+
+def test_a_key_of_before_gives_way_to_one_of_two_halves(
+    home: CoordinatorHome, papers: Papers
+) -> None:
+    KeyStore.open(home.keys, PASSPHRASE).put("identity", raw_key(9).to_bytes())
+    assert open_keys(home, PASSPHRASE).identity.public == raw_key(9).public
+    announce(home, PASSPHRASE)
+    keys = open_keys(home, PASSPHRASE)
+    lay_out(papers, keys)
+    daemon(papers, keys).publish()
+    assert Suite.COMPOSITE.admits(open_keys(home, PASSPHRASE).identity.public)
+
+
+def test_new_keys_are_made_once(home: CoordinatorHome, papers: Papers) -> None:
+    before = open_keys(home, PASSPHRASE)
+    made = announce(home, PASSPHRASE)
+    assert set(made) == {"identity_key", "document_key", "online_key"}
+    assert announce(home, PASSPHRASE) == made
+    after = open_keys(home, PASSPHRASE)
+    assert public(after) == public(before)
+    later = waiting(after)
+    shown = [key.public.fingerprint for key in (later.identity, later.documents, later.online)]
+    assert shown == list(made.values())
+
+
+def test_the_former_sign_until_the_countries_have_signed(
+    home: CoordinatorHome, papers: Papers
+) -> None:
+    announce(home, PASSPHRASE)
+    keys = open_keys(home, PASSPHRASE)
+    draft = lay_out(papers, keys)
+    assert draft.agreement.coordinator.identity_key == waiting(keys).identity.public.to_text()
+    assert draft.agreement.digest == papers.agreed.digest
+    papers.store.refresh(papers.now, online=keys.online)
+    assert public(open_keys(home, PASSPHRASE)) == public(keys)
+
+
+def test_in_force_they_are_taken_up_at_the_next_start(
+    home: CoordinatorHome, papers: Papers
+) -> None:
+    announce(home, PASSPHRASE)
+    keys = open_keys(home, PASSPHRASE)
+    lay_out(papers, keys)
+    running = daemon(papers, keys)
+    running.publish()
+    assert running.superseded
+    taken = open_keys(home, PASSPHRASE)
+    assert public(taken) == public(waiting(keys))
+    assert taken.log.public == keys.log.public
+    assert taken.later is None
+    names = KeyStore.open(home.keys, PASSPHRASE).names()
+    assert not [name for name in names if name.startswith(NEXT)]
+    papers.now += timedelta(hours=2)
+    papers.store.refresh(papers.now, online=taken.online)
+    with pytest.raises(DocumentFault):
+        papers.store.refresh(papers.now, online=keys.online)
+
+
+def test_countries_documents_and_studies_stand_on(home: CoordinatorHome, papers: Papers) -> None:
+    asked = study(papers.agreed)
+    papers.propose(asked)
+    announce(home, PASSPHRASE)
+    keys = open_keys(home, PASSPHRASE)
+    lay_out(papers, keys)
+    daemon(papers, keys).publish()
+    view = papers.view()
+    assert set(view.countries) == set(COUNTRIES)
+    assert view.study(asked.digest) == asked
+    assert view.agreement.digest == papers.agreed.digest
+
+
+def test_a_daemon_that_was_not_restarted_cannot_publish_them(
+    home: CoordinatorHome, papers: Papers
+) -> None:
+    stale = open_keys(home, PASSPHRASE)
+    announce(home, PASSPHRASE)
+    lay_out(papers, open_keys(home, PASSPHRASE))
+    before = papers.view()
+    with pytest.raises(DocumentFault):
+        daemon(papers, stale).publish()
+    assert papers.view().versions == before.versions
+
+
+def test_another_draft_is_published_by_the_keys_in_force(
+    home: CoordinatorHome, papers: Papers
+) -> None:
+    announce(home, PASSPHRASE)
+    keys = open_keys(home, PASSPHRASE)
+    papers.store.renewal(papers.now)
+    papers.sign("DK", "EE", "NO")
+    running = daemon(papers, keys)
+    running.publish()
+    assert not running.superseded
+    assert public(open_keys(home, PASSPHRASE)) == public(keys)
+
+
+@pytest.mark.parametrize("method", ["put", "delete"])
+@pytest.mark.parametrize("dies_at", [1, 2, 3])
+def test_a_start_that_is_cut_short_is_made_good_by_the_next(
+    home: CoordinatorHome,
+    papers: Papers,
+    method: str,
+    dies_at: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    announce(home, PASSPHRASE)
+    keys = open_keys(home, PASSPHRASE)
+    lay_out(papers, keys)
+    daemon(papers, keys).publish()
+    _die_at(monkeypatch, method, dies_at)
+    with pytest.raises(KeyFault):
+        open_keys(home, PASSPHRASE)
+    monkeypatch.undo()
+    taken = open_keys(home, PASSPHRASE)
+    assert public(taken) == public(waiting(keys))
+    assert public(open_keys(home, PASSPHRASE)) == public(taken)
+
+
+def test_making_them_cut_short_leaves_those_in_force(
+    home: CoordinatorHome, papers: Papers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = open_keys(home, PASSPHRASE)
+    _die_at(monkeypatch, "put", 2)
+    with pytest.raises(KeyFault):
+        announce(home, PASSPHRASE)
+    monkeypatch.undo()
+    keys = open_keys(home, PASSPHRASE)
+    assert (public(keys), keys.later) == (public(before), None)
+
+
+def _die_at(monkeypatch: pytest.MonkeyPatch, method: str, step: int) -> None:
+    real, count = getattr(KeyStore, method), 0
+
+    def counted(store: KeyStore, *args: object) -> None:
+        nonlocal count
+        count += 1
+        if count >= step:
+            raise KeyFault("The disk is full")
+        real(store, *args)
+
+    monkeypatch.setattr(KeyStore, method, counted)
+
+
+def test_a_run_goes_on_under_the_new_identity(tmp_path: Path) -> None:
+    """Nodes go by the coordinator's key in their newest documents, in mid-run too."""
+    federation = Federation(tmp_path / "federation")
+    federation.sync()
+    papers, asked, new = federation.papers, federation.approved(), raw_key(501)
+    signing = [raw_key(1)]
+
+    def sign(message: bytes) -> bytes:
+        return signing[-1].sign(message)
+
+    run = federation.run(asked, sign=sign)
+    run.set_up()
+    papers.store.renewal(papers.now, {"identity_key": new.public.to_text()})
+    papers.sign("DK", "EE", "NO")
+    papers.publish()
+    signing.append(new)
+    federation.sync()
+    assert run.sum(1, "histogram").countries == COUNTRIES
+    thief = federation.run(asked)
+    reply = federation.nodes["DK"].handle(thief.request("bundle", "DK"))
+    assert code_of(reply) is ReasonCode.NOT_AUTHENTIC

@@ -1,0 +1,62 @@
+"""What the coordinator says is published, asked while a run is under way."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from governance.errors import DocumentFault
+from protocols.private_sum.context import DocumentVersions
+from server.errors import OperationFault
+from server.flower.carrier import Carrier
+from server.home import CoordinatorHome
+from server.published_view import published
+from server.runs import attempt as conducting
+from server.runs.progress import Notebook
+from tests.support.coordinator_services import Coordinator, OfficeDesk
+from tests.support.node_federation import Federation
+
+KNOWN = DocumentVersions(1, 1, {"DK": 1})
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
+    federation = Federation(tmp_path / "federation")
+    yield Coordinator(federation, tmp_path / "coordinator")
+    federation.close()
+
+
+def asked(coordinator: Coordinator) -> DocumentVersions:
+    unused = cast("Notebook", None), cast("Carrier", None)
+    carriage = conducting._Carriage(coordinator.home, "ab" * 16, *unused, OfficeDesk(coordinator))
+    return carriage._published(KNOWN)
+
+
+def test_it_is_what_the_repository_holds_by_now(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conducting, "now", coordinator.clock)
+    before = asked(coordinator)
+    assert before == coordinator.federation.versions
+    coordinator.federation.hand_over("DK")
+    assert asked(coordinator).countries["DK"] == before.countries["DK"] + 1
+
+
+def test_before_there_is_an_agreement_it_says_how_to_come_by_one(tmp_path: Path) -> None:
+    with pytest.raises(OperationFault, match="There is no agreement yet") as caught:
+        published(CoordinatorHome(tmp_path), datetime(2026, 3, 1, tzinfo=UTC))
+    assert "`pratique-coordinator agreement propose FILE`" in str(caught.value.fix)
+
+
+def test_a_look_that_fails_ends_no_run(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Documents just being written, a clock that jumped: a country may cause the look."""
+
+    def failing(*_: object) -> None:
+        raise DocumentFault("The documents do not verify")
+
+    monkeypatch.setattr(conducting, "published", failing)
+    assert asked(coordinator) == KNOWN
