@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bench.stopwatch import Stopwatch
 from protocols.numerics.mechanism import Mechanism, Rounding
 from protocols.private_sum.coordinator_round import OpenedSum, VoidRound
-from tests.support.protocol_world import World
+from tests.support.protocol_world import ProtocolWorld
 
 KIND, MODEL = "train", b"a query of a few bytes"
 STEPS = {"bundle": "bundle", "encapsulate": "encapsulation", "confirm": "confirmation"}
@@ -51,7 +51,7 @@ class OurSum:
     `watch` holds the set-up's seconds.
     """
 
-    world: World
+    world: ProtocolWorld
     values: NDArray[np.int64]
     watch: Stopwatch = field(default_factory=Stopwatch)
     rounds: int = 0
@@ -62,7 +62,7 @@ class OurSum:
         countries, dimension = values.shape
         c = colluding(countries)
         released = (mechanism(dimension),)
-        world = World.of(countries, colluding=c, honest=countries - c, mechanisms=released)
+        world = ProtocolWorld.of(countries, colluding=c, honest=countries - c, mechanisms=released)
         run = cls(world, values)
         for step in STEPS:
             for country in world.terms.roster:

@@ -163,7 +163,7 @@ def doctor(
     passphrase_fd: PassphraseFd = None,
 ) -> None:
     """Check everything the node needs, and say how to mend what is wrong."""
-    from client.commands.doctor import Doctor, State  # noqa: PLC0415 (keeps --help quick)
+    from client.commands.doctor import CheckState, Doctor  # noqa: PLC0415 (keeps --help quick)
     from governance.runtime.passphrases import known_passphrase  # noqa: PLC0415
     from protocols.wire.channel import ExchangeLink  # noqa: PLC0415
 
@@ -182,7 +182,7 @@ def doctor(
             if finding.fix and not as_json:
                 typer.echo(shown(f"      to do: {finding.fix}"))
         show([f.to_json() for f in findings], as_json=as_json, plain=lambda _: None)
-        if any(finding.state is State.FAILED for finding in findings):
+        if any(finding.state is CheckState.FAILED for finding in findings):
             raise typer.Exit(1)
 
 

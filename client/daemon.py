@@ -20,8 +20,8 @@ from typing import Any, Protocol
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from client.credentials.certificate_renewal import Renewal, credentials
-from client.credentials.identity_keys import Identities
+from client.credentials.certificate_renewal import CertificateRenewal, credentials
+from client.credentials.identity_keys import IdentityKeys
 from client.credentials.keyring import NodeKeyring
 from client.errors import OperationFault
 from client.home import NodeHome, read_public
@@ -29,12 +29,12 @@ from client.node import Node
 from client.restore import Restored
 from client.settings import Enrolment, NodeSettings
 from client.state.tables import MIGRATIONS
-from client.status.health import SERVE, TEND, Vitals
-from client.status.summary import Link
+from client.status.health import SERVE, TEND, NodeHealth
+from client.status.summary import LinkStatus
 from governance.runtime.credentials import Presented
 from governance.runtime.database import open_database
 from governance.runtime.health import observed
-from governance.runtime.local_rpc import Desk
+from governance.runtime.local_rpc import LocalRpcServer
 from governance.runtime.systemd import Supervisor, Watchdog
 from keys.errors import PratiqueError
 from keys.identity import VerifyKey
@@ -98,7 +98,7 @@ class Daemon:
         serve: Serve,
         home: NodeHome,
         *,
-        vitals: Vitals,
+        vitals: NodeHealth,
         supervisor: Supervisor,
         renewal: Upkeep,
     ) -> None:
@@ -106,7 +106,7 @@ class Daemon:
         self._vitals, self._supervisor, self._renewal = vitals, supervisor, renewal
         self._stop, self._wake = threading.Event(), threading.Event()
         self._signed_off = threading.Event()
-        self._standing = Link()
+        self._standing = LinkStatus()
         self._tended = -SOONEST_TEND_SECONDS
 
     def stop(self) -> None:
@@ -121,7 +121,7 @@ class Daemon:
         self._node.prepare()
         tender = threading.Thread(target=self._tend, name="tend", daemon=True)
         closer = threading.Thread(target=self._close_when_stopped, name="close", daemon=True)
-        desk = Desk(self._home.socket, self._answer)
+        desk = LocalRpcServer(self._home.socket, self._answer)
         watchdog = Watchdog(self._supervisor, self._vitals.progress.stuck)
         self._turned()
         self._vitals.progress.moved(TEND, WORK_SECONDS)
@@ -161,7 +161,7 @@ class Daemon:
         count = 0 if self._standing.connected else failures + 1
         if not self._stop.is_set():
             said = f"{what}; {why}" if why else what
-            self._standing = Link(fault=self._renewal.ended() or said)
+            self._standing = LinkStatus(fault=self._renewal.ended() or said)
             self._vitals.linked(self._standing.fault)
             self._supervisor.status(self._standing.fault)
             _log.warning("link lost", extra={"what": what, "why": why})
@@ -169,7 +169,7 @@ class Daemon:
         return count
 
     def _connected(self) -> None:
-        self._standing = Link(connected=True)
+        self._standing = LinkStatus(connected=True)
         self._wake.set()
         self._vitals.linked()
         self._supervisor.status("connected")
@@ -259,7 +259,7 @@ class Daemon:
 def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
     """Run the node in `home` until SIGTERM or SIGINT. Raises what keeps it from starting."""
     enrolment, keyring = _enrolled(settings), NodeKeyring.load(store)
-    vitals, supervisor = Vitals(home, _now), Supervisor()
+    vitals, supervisor = NodeHealth(home, _now), Supervisor()
     with home.held(), observed(settings.observe, vitals.shown):
         held = credentials(home, store, _now, _random.random())
         link = _dial(enrolment, held.presented())
@@ -273,7 +273,7 @@ def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
             home,
             vitals=vitals,
             supervisor=supervisor,
-            renewal=Renewal(home, held, link, _now),
+            renewal=CertificateRenewal(home, held, link, _now),
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: daemon.stop())
@@ -299,7 +299,7 @@ def _node(home: NodeHome, settings: NodeSettings, store: KeyStore, link: Exchang
         settings,
         NodeKeyring.load(store),
         open_database(home.database, MIGRATIONS),
-        identities=Identities(store),
+        identities=IdentityKeys(store),
         pinned_root=read_public(home.root, "The root of the documents", _ENROL_AGAIN),
         fetch=link.fetch,
         noise=DiscreteGaussian(),

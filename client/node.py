@@ -15,27 +15,27 @@ from sqlalchemy import Connection, Engine
 
 from client.border.cohort_floor import CohortFloor
 from client.border.door import Door
-from client.border.failpoints import Reach, unwatched
+from client.border.failpoints import FailpointHook, no_failpoint
 from client.border.gate import Gate
 from client.border.outbox import Outbox
-from client.border.recheck import Consent
-from client.border.request_handler import Reception, Slots
-from client.credentials.identity_keys import Identities
+from client.border.recheck import PermissionRecheck
+from client.border.request_handler import ReplySlots, RequestHandler
+from client.credentials.identity_keys import IdentityKeys
 from client.credentials.keyring import NodeKeyring
 from client.documents.store import DocumentStore, Fetch
 from client.errors import RecordFault
 from client.home import NodeHome
-from client.records.store import Holdings
+from client.records.store import RecordStore
 from client.restore import Restoration, Restored
 from client.settings import NodeSettings
-from client.state.decision_log import Clock, Decisions, Subject
-from client.state.log_head import HighWater
+from client.state.decision_log import Clock, DecisionLog, Subject
+from client.state.log_head import LogHeadGuard
 from client.state.pause import PauseSwitch
-from client.state.reply_journal import Journal
-from client.state.run_expiry import Lapsing
-from client.state.runs import RunBook
-from client.status.report import Overview
-from client.status.summary import PERMITTED, Link, study_standing
+from client.state.reply_journal import ReplyJournal
+from client.state.run_expiry import RunExpiry
+from client.state.runs import RunStore
+from client.status.report import StatusReport
+from client.status.summary import PERMITTED, LinkStatus, study_status
 from governance.audit.events import EventKind, Outcome
 from governance.audit.exported import exported
 from governance.audit.log import AuditLog
@@ -72,15 +72,15 @@ class Node:
         keyring: NodeKeyring,
         engine: Engine,
         *,
-        identities: Identities,
+        identities: IdentityKeys,
         pinned_root: bytes | None,
         fetch: Fetch,
         noise: NoiseSource,
         clock: Clock,
-        slots: Slots | None = None,
+        slots: ReplySlots | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
         monotonic: Callable[[], float] = time.monotonic,
-        reach: Reach = unwatched,
+        reach: FailpointHook = no_failpoint,
     ) -> None:
         """`fetch` reads one published file through the exchange, or raises LinkFault."""
         self._home, self._settings, self._engine = home, settings, engine
@@ -94,16 +94,16 @@ class Node:
         )
         self.log = AuditLog(engine, log_origin(settings.country), keyring.log)
         self.ledger, self.pause_switch = Ledger(engine), PauseSwitch(engine)
-        self.holdings = Holdings(settings, keyring.split)
-        self.decisions = Decisions(self.log, self.now, settings.country)
-        self.runs = RunBook(engine, keyring.sealing)
-        self.highwater = HighWater(home, engine, self.log)
-        self._identities, self._journal = identities, Journal(engine)
-        self._lapsing = Lapsing(
+        self.holdings = RecordStore(settings, keyring.split)
+        self.decisions = DecisionLog(self.log, self.now, settings.country)
+        self.runs = RunStore(engine, keyring.sealing)
+        self.highwater = LogHeadGuard(home, engine, self.log)
+        self._identities, self._journal = identities, ReplyJournal(engine)
+        self._lapsing = RunExpiry(
             engine, runs=self.runs, journal=self._journal, decisions=self.decisions
         )
-        self._reception = self._received(noise, slots or Slots(), entropy, reach)
-        self.overview = Overview(
+        self._reception = self._received(noise, slots or ReplySlots(), entropy, reach)
+        self.overview = StatusReport(
             settings,
             engine,
             identities=identities,
@@ -119,10 +119,14 @@ class Node:
         )
 
     def _received(
-        self, noise: NoiseSource, slots: Slots, entropy: Callable[[int], bytes], reach: Reach
-    ) -> Reception:
+        self,
+        noise: NoiseSource,
+        slots: ReplySlots,
+        entropy: Callable[[int], bytes],
+        reach: FailpointHook,
+    ) -> RequestHandler:
         journal = self._journal
-        consent = Consent(self.documents, self.pause_switch, self._clock)
+        consent = PermissionRecheck(self.documents, self.pause_switch, self._clock)
         outbox = Outbox(
             self._engine,
             journal=journal,
@@ -153,7 +157,7 @@ class Node:
             clock=self._clock,
             monotonic=self._monotonic,
         )
-        return Reception(
+        return RequestHandler(
             gate=gate,
             floor=CohortFloor(self._engine, consent=consent, **released),
             door=Door(self._engine, outbox=outbox, **released),
@@ -332,7 +336,7 @@ class Node:
         held = self.documents.held(self._clock())
         for study in held.view.studies.values():
             permit, withdrawal = held.own.permit(study.digest), held.own.withdrawal(study.digest)
-            if study_standing(study, permit, withdrawal, held.view.now) != PERMITTED:
+            if study_status(study, permit, withdrawal, held.view.now) != PERMITTED:
                 continue
             if study.priced:
                 epsilon(study.mechanisms, held.view.agreement.honest, study.privacy.delta)
@@ -387,7 +391,7 @@ class Node:
     def _note_own(self, kind: EventKind) -> None:
         self.decisions.event(kind, Subject(), outcome=Outcome.DONE)
 
-    def status(self, link: Link) -> dict[str, Any]:
+    def status(self, link: LinkStatus) -> dict[str, Any]:
         """Return where the node stands, for its operator only."""
         return self.overview.status(link)
 

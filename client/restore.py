@@ -18,11 +18,11 @@ from sqlalchemy import Connection, Engine
 from client.border.cohort_floor import count_id
 from client.documents.store import DocumentStore, Held
 from client.errors import OperationFault
-from client.state.decision_log import Clock, Decisions, Subject
-from client.state.key_value import get_mark, set_mark
-from client.state.log_head import RESTORING, HighWater
-from client.state.reply_journal import Journal
-from client.state.runs import RunBook
+from client.state.decision_log import Clock, DecisionLog, Subject
+from client.state.key_value import get_value, set_value
+from client.state.log_head import RESTORING, LogHeadGuard
+from client.state.reply_journal import ReplyJournal
+from client.state.runs import RunStore
 from governance.audit.events import Event, EventKind, Outcome
 from governance.audit.log import AuditLog
 from governance.budget.ledger import Ledger, LedgerEntry
@@ -43,7 +43,7 @@ LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class Missed:
+class MissedRun:
     """A run that may have been charged since the copy. `run` names it, and is no run's id."""
 
     study: Study
@@ -90,11 +90,11 @@ class Restoration:
         country: str,
         documents: DocumentStore,
         ledger: Ledger,
-        runs: RunBook,
-        journal: Journal,
-        decisions: Decisions,
+        runs: RunStore,
+        journal: ReplyJournal,
+        decisions: DecisionLog,
         log: AuditLog,
-        highwater: HighWater,
+        highwater: LogHeadGuard,
         clock: Clock,
     ) -> None:
         """`clock` tells the time, never earlier than the latest signed time seen."""
@@ -108,8 +108,8 @@ class Restoration:
         size = self._log.size()
         begun = _Begun(self._clock().isoformat(), self._copied(size), size)
         with transaction(self._engine) as connection:
-            if get_mark(connection, RESTORING) is None:
-                set_mark(connection, RESTORING, json.dumps(asdict(begun)))
+            if get_value(connection, RESTORING) is None:
+                set_value(connection, RESTORING, json.dumps(asdict(begun)))
 
     def complete(self) -> Restored:
         """End live runs and charge missed ones in one transaction; vouch for this log from then on.
@@ -138,7 +138,7 @@ class Restoration:
     def require_signed_since(self) -> "_Begun":
         """Raise OperationFault unless the officer's documents were signed after `begin`."""
         with transaction(self._engine) as connection:
-            mark = get_mark(connection, RESTORING)
+            mark = get_value(connection, RESTORING)
         begun = None if mark is None else _Begun(**json.loads(mark))
         signed = self._signed_at()
         if begun and signed and signed > datetime.fromisoformat(begun.since):
@@ -175,7 +175,7 @@ class Restoration:
             self._say(EventKind.RUN_ENDED, Subject(study=run.study, run=run.run), connection)
         return len(live)
 
-    def _charge(self, missed: Missed, held: Held, connection: Connection) -> None:
+    def _charge(self, missed: MissedRun, held: Held, connection: Connection) -> None:
         study, now = missed.study, held.view.now
         register = study.population.register_name
         known = self._documents.periods_known_since(register, connection)
@@ -193,7 +193,7 @@ class Restoration:
         self._decisions.event(kind, subject, outcome=Outcome.DONE, connection=connection)
 
     def _noted(
-        self, size: int, ended: int, missed: Sequence[Missed], connection: Connection
+        self, size: int, ended: int, missed: Sequence[MissedRun], connection: Connection
     ) -> Restored:
         head, now = self._highwater.known(), self._clock()
         done = Restored(
@@ -207,8 +207,8 @@ class Restoration:
             kind=EventKind.STATE_RESTORED, at=now, actor=self._country, reason=done.sentence()
         )
         self._log.append(event, connection)
-        set_mark(connection, RESTORED, json.dumps(asdict(done)))
-        set_mark(connection, RESTORING, None)
+        set_value(connection, RESTORED, json.dumps(asdict(done)))
+        set_value(connection, RESTORING, None)
         return done
 
 
@@ -219,7 +219,7 @@ def missed_runs(
     *,
     copied: datetime,
     size: int,
-) -> list[Missed]:
+) -> list[MissedRun]:
     """Return every run that can have been charged and that the ledger does not know.
 
     `known` are the copy's ledger entries; it holds all that was charged until `copied`; `size` is
@@ -238,7 +238,7 @@ def missed_runs(
 
 def _missed(
     permit: Permit, study: Study, charged: Sequence[LedgerEntry], size: int
-) -> list[Missed]:
+) -> list[MissedRun]:
     """Return what may be missing of one study; of the newest permit's run at the very least."""
     counts = {entry.run for entry in charged if entry.phase == COHORT_FLOOR}
     ran = [entry for entry in charged if entry.phase != COHORT_FLOOR]
@@ -248,7 +248,7 @@ def _missed(
     by_run = study.charged_by_run
     whole = tuple(mechanism for mechanism in study.mechanisms if mechanism.costs)
     return [
-        Missed(study, _run_name(permit, n, size), whole if n < uncounted else by_run)
+        MissedRun(study, _run_name(permit, n, size), whole if n < uncounted else by_run)
         for n in range(runs if by_run else 0)
     ]
 
@@ -269,6 +269,6 @@ def _unpublished(study: str) -> OperationFault:
 def last_restored(engine: Engine) -> dict[str, object] | None:
     """Return what the last restoration came to, as JSON values; None where there was none."""
     with transaction(engine) as connection:
-        value = get_mark(connection, RESTORED)
+        value = get_value(connection, RESTORED)
     found: dict[str, object] | None = None if value is None else json.loads(value)
     return found

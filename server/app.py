@@ -17,9 +17,9 @@ from flwr.serverapp import Grid, ServerApp
 from governance.runtime.local_rpc import ask
 from keys.composite import Suite
 from server.flower.carrier import FlowerCarrier
-from server.flower.presence import News
+from server.flower.presence import PresenceUpdate
 from server.home import HOME_VARIABLE, CoordinatorHome
-from server.runs.attempt import conduct
+from server.runs.attempt import carry_run
 
 app = ServerApp()
 
@@ -28,13 +28,13 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Carry the run that the bundle names."""
     home = CoordinatorHome(Path(os.environ[HOME_VARIABLE]))
-    desk = DaemonDesk(home)
+    desk = DaemonClient(home)
     carrier = FlowerCarrier(grid, desk)
     run, attempt = str(context.run_config["run"]), int(str(context.run_config["attempt"]))
-    conduct(home, run, attempt, carrier, desk, seconds=home.settings().reply_seconds)
+    carry_run(home, run, attempt, carrier, desk, seconds=home.settings().reply_seconds)
 
 
-class DaemonDesk:
+class DaemonClient:
     """What the server app asks of the coordinator's daemon."""
 
     def __init__(self, home: CoordinatorHome) -> None:
@@ -45,9 +45,9 @@ class DaemonDesk:
         text = base64.b64encode(message).decode()
         return base64.b64decode(self._ask("sign", message=text, suite=suite.value))
 
-    def news(self, count: int, seconds: float) -> News:
+    def news(self, count: int, seconds: float) -> PresenceUpdate:
         """Return who is there once more than `count` things happened, or after `seconds`."""
-        return News.from_json(self._ask("news", count=count, wait=seconds))
+        return PresenceUpdate.from_json(self._ask("news", count=count, wait=seconds))
 
     def announce(self, countries: Sequence[str]) -> None:
         """Tell the relay that a message was pushed for each of these countries."""

@@ -13,27 +13,27 @@ from governance.audit.events import Event, EventKind
 from governance.audit.log import AuditLog
 from governance.runtime.database import open_database
 from governance.runtime.health import observed
-from governance.runtime.local_rpc import Desk
+from governance.runtime.local_rpc import LocalRpcServer
 from governance.runtime.systemd import Supervisor
 from governance.trust.repository import Repository
 from keys.certificates import Role
 from keys.errors import PratiqueError
 from server.errors import OperationFault
-from server.exchange.call_refusals import Refusals
+from server.exchange.call_refusals import CallRefusals
 from server.exchange.documents import ExchangeDocuments
 from server.exchange.forwarding import Forwarding
-from server.exchange.node_sessions import Seats
+from server.exchange.node_sessions import NodeSessions
 from server.exchange.relay import Relay
 from server.exchange.service import ENDING_SECONDS, ExchangeService, serve_exchange
 from server.flower.superlink import SuperLink
 from server.home import HOME_VARIABLE, CoordinatorHome, CoordinatorKeys
 from server.key_rotation import open_keys
 from server.membership.certificates import CertificateRegister
-from server.membership.enrolment import EnrolmentDesk
+from server.membership.enrolment import EnrolmentService
 from server.runs.store import RunStore
-from server.services.context import ACTOR, Office
-from server.services.dispatch import answers
-from server.services.health import CountsRefusals, Vitals, supervised
+from server.services.context import ACTOR, CoordinatorContext
+from server.services.dispatch import request_handler
+from server.services.health import CoordinatorHealth, CountsRefusals, supervised
 from server.services.run_supervisor import carry_on
 from server.state.tables import MIGRATIONS
 
@@ -75,7 +75,7 @@ def run_daemon(home: CoordinatorHome, passphrase: bytes, ready: Callable[[str], 
     keys, settings = open_keys(home, passphrase), home.settings()
     with only_one(home):
         link = SuperLink(home.superlink, environment={HOME_VARIABLE: os.fspath(home.path)})
-        vitals, supervisor = Vitals(), Supervisor()
+        vitals, supervisor = CoordinatorHealth(), Supervisor()
         try:
             link.start()
             with observed(settings.observe, vitals.shown):
@@ -90,7 +90,7 @@ async def _serve(
     keys: CoordinatorKeys,
     link: SuperLink,
     ready: Callable[[str], None],
-    vitals: Vitals,
+    vitals: CoordinatorHealth,
     supervisor: Supervisor,
 ) -> None:
     stop, forwarding = _stop_on_signals(), Forwarding()
@@ -105,7 +105,7 @@ async def _serve(
         clock=now,
         interceptors=[CountsRefusals(vitals.metrics.refused)],
     )
-    desk = Desk(home.socket, answers(office))
+    desk = LocalRpcServer(home.socket, request_handler(office))
     office.note(EventKind.COORDINATOR_STARTED)
     ready(f"{office.settings.address} (port {port})")
     try:
@@ -118,14 +118,16 @@ async def _serve(
         office.note(EventKind.COORDINATOR_STOPPED)
 
 
-async def _open_to_nodes(office: Office, forwarding: Forwarding) -> None:
+async def _open_to_nodes(office: CoordinatorContext, forwarding: Forwarding) -> None:
     """Give every admitted node its seat at a SuperLink that knows none; then let calls through."""
     nodes = office.enrolment.admitted(Role.NODE)
     await asyncio.to_thread(office.seats.seat_anew, nodes)
     forwarding.open(office.superlink)
 
 
-def _office(home: CoordinatorHome, keys: CoordinatorKeys, link: SuperLink, relay: Relay) -> Office:
+def _office(
+    home: CoordinatorHome, keys: CoordinatorKeys, link: SuperLink, relay: Relay
+) -> CoordinatorContext:
     engine, settings = open_database(home.database, MIGRATIONS), home.settings()
     repository = Repository(home.repository)
     log = AuditLog(engine, log_origin(settings.federation), keys.log)
@@ -141,29 +143,29 @@ def _office(home: CoordinatorHome, keys: CoordinatorKeys, link: SuperLink, relay
         on_change=lambda what: noted(EventKind.DOCUMENTS_PUBLISHED, what),
         later=keys.later,
     )
-    return Office(
+    return CoordinatorContext(
         home=home,
         settings=settings,
         keys=keys,
-        enrolment=EnrolmentDesk(engine, CertificateRegister(engine, keys.transport, note=noted)),
+        enrolment=EnrolmentService(engine, CertificateRegister(engine, keys.transport, note=noted)),
         repository=repository,
         documents=documents,
         runs=RunStore(engine),
         log=log,
         superlink=link,
-        seats=Seats(relay, link),
+        seats=NodeSessions(relay, link),
         clock=now,
     )
 
 
-def _service(office: Office, relay: Relay) -> ExchangeService:
+def _service(office: CoordinatorContext, relay: Relay) -> ExchangeService:
     return ExchangeService(
         register=office.enrolment.register,
         enrolments=office.enrolment,
         documents=office.documents,
         relay=relay,
         clock=now,
-        on_refusal=Refusals(office),
+        on_refusal=CallRefusals(office),
     )
 
 
@@ -175,7 +177,7 @@ def _stop_on_signals() -> asyncio.Event:
 
 
 async def _watch_over(
-    office: Office,
+    office: CoordinatorContext,
     forwarding: Forwarding,
     stop: asyncio.Event,
     watched: Callable[[], None] = lambda: None,
@@ -201,7 +203,7 @@ async def _watch_over(
         await _either(stop, CHECK_SECONDS)
 
 
-def _require_keys_in_force(office: Office) -> None:
+def _require_keys_in_force(office: CoordinatorContext) -> None:
     """The new keys are taken up by a fresh start; runs are carried on after it."""
     if office.documents.superseded:
         raise OperationFault(
@@ -211,7 +213,7 @@ def _require_keys_in_force(office: Office) -> None:
         )
 
 
-async def _start_again(office: Office, forwarding: Forwarding, name: str) -> None:
+async def _start_again(office: CoordinatorContext, forwarding: Forwarding, name: str) -> None:
     """Start both of Flower's processes anew where one has ended; nodes wait meanwhile.
 
     Raises OperationFault where that fails every time.
@@ -239,7 +241,7 @@ async def _either(stop: asyncio.Event, seconds: float) -> None:
         return
 
 
-def _tend_transport(office: Office) -> None:
+def _tend_transport(office: CoordinatorContext) -> None:
     """Renew the exchange's own certificate, and the authority, where it is time."""
     try:
         for done in office.keys.transport.tend(office.clock()):
@@ -248,7 +250,7 @@ def _tend_transport(office: Office) -> None:
         _log.error("the exchange's certificate was not renewed", extra={"why": str(fault)})
 
 
-def _refresh(office: Office) -> None:
+def _refresh(office: CoordinatorContext) -> None:
     """Sign a new timestamp, where there is a repository yet."""
     try:
         office.repository.refresh(office.clock(), online=office.keys.online)

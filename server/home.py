@@ -22,7 +22,7 @@ from keys.composite import CompositeSigningKey, Identity, identity_from_bytes
 from keys.identity import SigningKey
 from keys.store import KeyStore
 from server.errors import OperationFault
-from server.membership.transport_authority import Transport
+from server.membership.transport_authority import ExchangeTransport
 
 SETTINGS_FILE = "coordinator.yaml"
 HOME_VARIABLE = "PRATIQUE_COORDINATOR_HOME"
@@ -142,7 +142,7 @@ class CoordinatorKeys:
     documents: SigningKey
     online: SigningKey
     log: SigningKey
-    transport: Transport
+    transport: ExchangeTransport
     later: LaterKeys | None = None
 
     @classmethod
@@ -154,7 +154,7 @@ class CoordinatorKeys:
             documents=keys[DOCUMENTS],
             online=keys[ONLINE],
             log=keys[LOG],
-            transport=Transport(home.path, _hosts(home.settings()), store),
+            transport=ExchangeTransport(home.path, _hosts(home.settings()), store),
         )
 
 
@@ -177,7 +177,7 @@ def create_home(
     store.put(IDENTITY, CompositeSigningKey.generate().to_bytes())
     for name in _ED25519_KEYS:
         store.put(name, SigningKey.generate().to_bytes())
-    transport = Transport.create(
+    transport = ExchangeTransport.create(
         home.path, _hosts(settings), store, federation=settings.federation, now=now
     )
     text = yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True))

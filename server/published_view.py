@@ -6,7 +6,7 @@ from pathlib import Path
 
 from governance.trust.repository import Repository
 from governance.trust.view import TrustedView
-from governance.trust.view_cache import ViewMemory
+from governance.trust.view_cache import ViewCache
 from server.errors import OperationFault
 from server.home import CoordinatorHome
 
@@ -28,5 +28,5 @@ def published(home: CoordinatorHome, now: datetime) -> TrustedView:
 
 
 @cache
-def _memory(folder: Path) -> ViewMemory:  # noqa: ARG001 (each folder has its own)
-    return ViewMemory()
+def _memory(folder: Path) -> ViewCache:  # noqa: ARG001 (each folder has its own)
+    return ViewCache()

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, insert, select
 
 from client.border.admission import Admission
-from client.border.failpoints import Reach, Step, unwatched
-from client.border.recheck import Consent
-from client.records.store import Holdings
-from client.state.decision_log import Decisions
+from client.border.failpoints import Failpoint, FailpointHook, no_failpoint
+from client.border.recheck import PermissionRecheck
+from client.records.store import RecordStore
+from client.state.decision_log import DecisionLog
 from client.state.tables import cohort_counts
 from client.tasks.registry import Assignment
 from governance.audit.events import EventKind
@@ -59,12 +59,12 @@ class CohortFloor:
         engine: Engine,
         *,
         ledger: Ledger,
-        decisions: Decisions,
-        holdings: Holdings,
-        consent: Consent,
+        decisions: DecisionLog,
+        holdings: RecordStore,
+        consent: PermissionRecheck,
         noise: NoiseSource,
         entropy: Callable[[int], bytes] = os.urandom,
-        reach: Reach = unwatched,
+        reach: FailpointHook = no_failpoint,
     ) -> None:
         self._engine, self._ledger, self._decisions = engine, ledger, decisions
         self._holdings, self._noise, self._entropy = holdings, noise, entropy
@@ -77,7 +77,7 @@ class CohortFloor:
             raise _records_changed(admission)
         if count.decision != ENOUGH:
             raise _too_few(admission)
-        self._reach(Step.FLOOR_PASSED)
+        self._reach(Failpoint.FLOOR_PASSED)
         return count.data_version
 
     def _made(self, permit: Permit) -> _Count | None:
@@ -94,21 +94,21 @@ class CohortFloor:
     def _count(self, admission: Admission) -> _Count:
         mechanism = _mechanism(admission)
         prepared = self._holdings.prepared(admission.study)
-        self._reach(Step.FLOOR_PREPARED)
+        self._reach(Failpoint.FLOOR_PREPARED)
         self._charge(admission, mechanism)
-        self._reach(Step.FLOOR_CHARGED)
+        self._reach(Failpoint.FLOOR_CHARGED)
         noisy = self._noisy(prepared.assignment, mechanism)
         smallest = admission.held.view.agreement.smallest_cohort * mechanism.scale
         made = _Count(prepared.version, ENOUGH if noisy >= smallest else TOO_FEW)
         self._keep(admission, made)
-        self._reach(Step.FLOOR_KEPT)
+        self._reach(Failpoint.FLOOR_KEPT)
         return made
 
     def _noisy(self, assignment: Assignment, mechanism: Mechanism) -> int:
         count = assignment.lattice_sum(mechanism, b"", entropy=self._entropy)
-        self._reach(Step.FLOOR_COUNTED)
+        self._reach(Failpoint.FLOOR_COUNTED)
         noise = self._noise.draw(mechanism.noise_std, mechanism.dimension)
-        self._reach(Step.FLOOR_NOISED)
+        self._reach(Failpoint.FLOOR_NOISED)
         return int(count[0] + noise[0])
 
     def _charge(self, admission: Admission, mechanism: Mechanism) -> None:
@@ -123,10 +123,10 @@ class CohortFloor:
                 now=admission.held.view.now,
                 connection=connection,
             )
-            self._reach(Step.FLOOR_RESERVED)
+            self._reach(Failpoint.FLOOR_RESERVED)
             if not charged:
                 self._log(EventKind.BUDGET_CHARGED, admission, connection)
-            self._reach(Step.FLOOR_CHARGE_LOGGED)
+            self._reach(Failpoint.FLOOR_CHARGE_LOGGED)
 
     def _keep(self, admission: Admission, made: _Count) -> None:
         row = {
@@ -138,7 +138,7 @@ class CohortFloor:
         with transaction(self._engine) as connection:
             self._consent.require(admission, connection)
             connection.execute(insert(cohort_counts).values(row))
-            self._reach(Step.FLOOR_WRITTEN)
+            self._reach(Failpoint.FLOOR_WRITTEN)
 
     def _log(self, kind: EventKind, admission: Admission, connection: Connection) -> None:
         self._decisions.event(

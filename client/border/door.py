@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine
 
 from client.border.admission import Admission
-from client.border.failpoints import Reach, Step, unwatched
+from client.border.failpoints import Failpoint, FailpointHook, no_failpoint
 from client.border.outbox import Outbox
 from client.errors import RecordFault
-from client.records.store import Holdings, Prepared, records_unusable
-from client.state.decision_log import Decisions
+from client.records.store import Prepared, RecordStore, records_unusable
+from client.state.decision_log import DecisionLog
 from client.tasks.local import Descent
 from client.tasks.registry import Assignment
 from governance.audit.events import EventKind
@@ -45,12 +45,12 @@ class Door:
         engine: Engine,
         *,
         ledger: Ledger,
-        decisions: Decisions,
-        holdings: Holdings,
+        decisions: DecisionLog,
+        holdings: RecordStore,
         outbox: Outbox,
         noise: NoiseSource,
         entropy: Callable[[int], bytes] = os.urandom,
-        reach: Reach = unwatched,
+        reach: FailpointHook = no_failpoint,
     ) -> None:
         self._engine, self._ledger, self._decisions = engine, ledger, decisions
         self._holdings, self._outbox = holdings, outbox
@@ -63,15 +63,15 @@ class Door:
         """
         admission.assessment.require()
         terms = _leaving_round(admission)
-        self._reach(Step.DOOR_PERMITTED)
+        self._reach(Failpoint.DOOR_PERMITTED)
         prepared = self._prepared(admission)
-        self._reach(Step.DOOR_PREPARED)
+        self._reach(Failpoint.DOOR_PREPARED)
         self._charge(admission)
-        self._reach(Step.DOOR_CHARGED)
+        self._reach(Failpoint.DOOR_CHARGED)
         values = self._contribution(prepared.assignment, admission, terms)
-        self._reach(Step.DOOR_SUMMED)
+        self._reach(Failpoint.DOOR_SUMMED)
         noise = self._noise.draw(terms.mechanism.noise_std, terms.mechanism.dimension)
-        self._reach(Step.DOOR_NOISED)
+        self._reach(Failpoint.DOOR_NOISED)
         reply = admission.run.contribute(admission.frame, values, noise)
         return self._outbox.keep(
             admission, reply, EventKind.SUM_CONTRIBUTED, data_version=prepared.version
@@ -109,10 +109,10 @@ class Door:
                 now=admission.held.view.now,
                 connection=connection,
             )
-            self._reach(Step.DOOR_RESERVED)
+            self._reach(Failpoint.DOOR_RESERVED)
             if not charged:
                 self._log_charge(admission, connection)
-            self._reach(Step.DOOR_CHARGE_LOGGED)
+            self._reach(Failpoint.DOOR_CHARGE_LOGGED)
 
     def _log_charge(self, admission: Admission, connection: Connection) -> None:
         self._decisions.event(

@@ -7,11 +7,11 @@ and lets the process die there: no setting, flag or environment variable can.
 from collections.abc import Callable
 from enum import StrEnum
 
-Reach = Callable[[str], None]
+FailpointHook = Callable[[str], None]
 """Called with the point that was reached."""
 
 
-class Step(StrEnum):
+class Failpoint(StrEnum):
     """Every point at which something has been done and the next thing has not.
 
     Up to `..._CHARGED`, `..._KEPT` of the same place nothing of a transaction under way is durable.
@@ -42,5 +42,5 @@ class Step(StrEnum):
     HEAD_MOVED = "head/moved"
 
 
-def unwatched(step: str) -> None:
+def no_failpoint(step: str) -> None:
     """Go on."""

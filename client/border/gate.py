@@ -14,15 +14,15 @@ from math import inf
 
 from client.border.admission import Admission, Repetition
 from client.border.cohort_floor import count_id
-from client.border.person_register import own_register, require_own_register
-from client.credentials.identity_keys import Identities
+from client.border.person_register import node_register, require_node_register
+from client.credentials.identity_keys import IdentityKeys
 from client.documents.store import DocumentStore, Held
 from client.errors import RecordFault
-from client.records.store import Holdings, records_unusable
+from client.records.store import RecordStore, records_unusable
 from client.state.decision_log import Clock, Subject
 from client.state.pause import PauseSwitch
-from client.state.reply_journal import CONTRIBUTE, Journal, Place
-from client.state.runs import RunBook, RunRecord
+from client.state.reply_journal import CONTRIBUTE, Place, ReplyJournal
+from client.state.runs import RunRecord, RunStore
 from client.tasks.registry import INSTALLED
 from governance.budget.ledger import Ledger, Terms
 from governance.documents.permit import Permit
@@ -34,7 +34,7 @@ from keys.errors import PratiqueError
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum.context import RoundTerms, RunTerms
 from protocols.private_sum.country_run import CountryRun
-from protocols.private_sum.country_view import OwnView
+from protocols.private_sum.country_view import CountryView
 from protocols.private_sum.messages import Request, read_request, require_current
 from protocols.proto.round_pb2 import (
     PHASE_AGREE,
@@ -70,13 +70,13 @@ class Gate:
         self,
         *,
         country: str,
-        identities: Identities,
+        identities: IdentityKeys,
         person_register: str | None,
         documents: DocumentStore,
-        holdings: Holdings,
+        holdings: RecordStore,
         pause: PauseSwitch,
-        journal: Journal,
-        runs: RunBook,
+        journal: ReplyJournal,
+        runs: RunStore,
         ledger: Ledger,
         sync: Callable[[], None],
         clock: Clock,
@@ -188,7 +188,7 @@ class Gate:
             )
         return record
 
-    def _context(self, view: OwnView, place: Place, phase: Phase) -> bytes:
+    def _context(self, view: CountryView, place: Place, phase: Phase) -> bytes:
         if phase not in (PHASE_AGREE, PHASE_ANSWER):
             return view.terms.context
         context = self._journal.context(Place(place.run, place.round, CONTRIBUTE))
@@ -201,9 +201,9 @@ class Gate:
 
     def _own_view(
         self, terms: RunTerms, held: Held, identity: Identity, peers: Mapping[str, str]
-    ) -> OwnView:
+    ) -> CountryView:
         suite = held.view.agreement.signatures
-        return OwnView(
+        return CountryView(
             country=self._country,
             terms=terms,
             identity=suite.private(identity),
@@ -225,8 +225,8 @@ class Gate:
         return present, peers
 
     def _assessed(self, study: Study, held: Held, run: str) -> tuple[Assessment, Terms]:
-        own = own_register(self._register, self._ledger, held.view.agreement)
-        require_own_register(own, study.population.register_name)
+        own = node_register(self._register, self._ledger, held.view.agreement)
+        require_node_register(own, study.population.register_name)
         self._require_fit(study)
         with _refusing(ReasonCode.POLICY):
             register = study.population.register_name

@@ -9,11 +9,11 @@ threads.
 from sqlalchemy import Connection, Engine
 
 from client.border.admission import Admission
-from client.border.failpoints import Reach, Step, unwatched
-from client.border.recheck import Consent
-from client.state.decision_log import Decisions
-from client.state.reply_journal import Journal
-from client.state.runs import RunBook, RunRecord
+from client.border.failpoints import Failpoint, FailpointHook, no_failpoint
+from client.border.recheck import PermissionRecheck
+from client.state.decision_log import DecisionLog
+from client.state.reply_journal import ReplyJournal
+from client.state.runs import RunRecord, RunStore
 from governance.audit.events import EventKind, Outcome
 from governance.runtime.database import fold_log, transaction
 
@@ -25,11 +25,11 @@ class Outbox:
         self,
         engine: Engine,
         *,
-        journal: Journal,
-        runs: RunBook,
-        consent: Consent,
-        decisions: Decisions,
-        reach: Reach = unwatched,
+        journal: ReplyJournal,
+        runs: RunStore,
+        consent: PermissionRecheck,
+        decisions: DecisionLog,
+        reach: FailpointHook = no_failpoint,
     ) -> None:
         self._engine, self._journal = engine, journal
         self._runs, self._consent = runs, consent
@@ -49,13 +49,13 @@ class Outbox:
         Raises Refusal where the country's own people, or the end of the run, have forbidden it
         meanwhile.
         """
-        self._reach(Step.OUTBOX_MADE)
+        self._reach(Failpoint.OUTBOX_MADE)
         with transaction(self._engine) as connection:
             self._consent.require(admission, connection)
             self._journalled(admission, reply, connection)
-            self._reach(Step.OUTBOX_JOURNALLED)
+            self._reach(Failpoint.OUTBOX_JOURNALLED)
             self._advance(admission, data_version, connection)
-            self._reach(Step.OUTBOX_ADVANCED)
+            self._reach(Failpoint.OUTBOX_ADVANCED)
             self._decisions.event(
                 kind,
                 admission.subject,
@@ -66,12 +66,12 @@ class Outbox:
                 reason=reason,
                 connection=connection,
             )
-            self._reach(Step.OUTBOX_LOGGED)
+            self._reach(Failpoint.OUTBOX_LOGGED)
             if self._finished(admission):
                 self._end(admission, connection)
-                self._reach(Step.OUTBOX_ENDED)
+                self._reach(Failpoint.OUTBOX_ENDED)
         fold_log(self._engine)  # so that no copy of the last state, and its keys, is left there
-        self._reach(Step.OUTBOX_KEPT)
+        self._reach(Failpoint.OUTBOX_KEPT)
         return reply
 
     def _journalled(self, admission: Admission, reply: bytes, connection: Connection) -> None:

@@ -7,7 +7,7 @@ from protocols.errors import ReasonCode, Refusal
 CLAUSE = "node/register"
 
 
-def own_register(declared: str | None, ledger: Ledger, agreement: Agreement) -> str | None:
+def node_register(declared: str | None, ledger: Ledger, agreement: Agreement) -> str | None:
     """Return the node's register: the declared one, the one charged before, or the only one.
 
     None where the agreement has several and nothing tells which.
@@ -19,7 +19,7 @@ def own_register(declared: str | None, ledger: Ledger, agreement: Agreement) -> 
     return known.pop() if len(known) == 1 else None
 
 
-def require_own_register(own: str | None, asked: str) -> None:
+def require_node_register(own: str | None, asked: str) -> None:
     """Raise Refusal POLICY unless a study asks for this node's register by its name."""
     if own == asked:
         return

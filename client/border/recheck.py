@@ -13,7 +13,7 @@ from client.border.admission import Admission
 from client.documents.store import DocumentStore
 from client.state.decision_log import Clock
 from client.state.pause import PauseSwitch
-from client.status.summary import PERMITTED, study_standing
+from client.status.summary import PERMITTED, study_status
 from governance.errors import DocumentFault
 from governance.trust.bundle import CountryDocuments
 from protocols.errors import ReasonCode, Refusal
@@ -23,7 +23,7 @@ OTHERWISE = "node/permitted-otherwise"
 NOTHING_LEFT = "Nothing was sent; what was charged stays charged"
 
 
-class Consent:
+class PermissionRecheck:
     """The word of officer and operator at this moment. Safe among threads."""
 
     def __init__(self, documents: DocumentStore, pause: PauseSwitch, clock: Clock) -> None:
@@ -56,7 +56,7 @@ class Consent:
     ) -> None:
         study, moment = admission.study, self._documents.not_before(now)
         permit, withdrawal = own.permit(study.digest), own.withdrawal(study.digest)
-        standing = study_standing(study, permit, withdrawal, moment)
+        standing = study_status(study, permit, withdrawal, moment)
         if standing != PERMITTED:
             raise Refusal(
                 ReasonCode.NO_PERMIT,

@@ -14,13 +14,13 @@ from threading import Lock
 from client.border.admission import Admission, Repetition
 from client.border.cohort_floor import CohortFloor
 from client.border.door import Door
-from client.border.failpoints import Reach, Step, unwatched
+from client.border.failpoints import Failpoint, FailpointHook, no_failpoint
 from client.border.gate import Gate
 from client.border.outbox import Outbox
 from client.errors import RecordFault
 from client.records.store import records_unusable
-from client.state.decision_log import Decisions, Subject
-from client.state.log_head import HighWater
+from client.state.decision_log import DecisionLog, Subject
+from client.state.log_head import LogHeadGuard
 from governance.audit.events import EventKind
 from keys.errors import PratiqueError
 from protocols.errors import ReasonCode, Refusal
@@ -44,7 +44,7 @@ Place = tuple[str, int]
 """Run id and phase."""
 
 
-class Slots:
+class ReplySlots:
     """Waits until `seconds`, or 2, 4, 8, … times that, have passed since a moment.
 
     Equal slots would let an average over many replies tell how long each took, and that tells how
@@ -88,7 +88,7 @@ class Slots:
             self._longest[run][phase] = slot
 
 
-class Reception:
+class RequestHandler:
     """Answers frames, one at a time."""
 
     def __init__(
@@ -98,10 +98,10 @@ class Reception:
         floor: CohortFloor,
         door: Door,
         outbox: Outbox,
-        decisions: Decisions,
-        highwater: HighWater,
-        slots: Slots,
-        reach: Reach = unwatched,
+        decisions: DecisionLog,
+        highwater: LogHeadGuard,
+        slots: ReplySlots,
+        reach: FailpointHook = no_failpoint,
     ) -> None:
         self._gate, self._floor, self._door = gate, floor, door
         self._outbox, self._decisions = outbox, decisions
@@ -140,7 +140,7 @@ class Reception:
 
     def _covered(self, reply: bytes) -> bytes:
         self._highwater.move()
-        self._reach(Step.HEAD_MOVED)
+        self._reach(Failpoint.HEAD_MOVED)
         return reply
 
     def _enter(self, admission: Admission) -> bytes:

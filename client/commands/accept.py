@@ -7,7 +7,7 @@ from pathlib import Path
 from client.errors import OperationFault
 from client.home import NodeHome
 from governance.runtime.files import write_atomic
-from governance.runtime.local_rpc import DeskFault, ask
+from governance.runtime.local_rpc import LocalRpcFault, ask
 from governance.trust.bundle import own_country, signer_of
 from keys.identity import VerifyKey
 
@@ -44,7 +44,7 @@ def _delivered(home: NodeHome, bundle: bytes) -> bool:
     """Whether a running daemon took it; raises DeskFault where it refused."""
     try:
         ask(home.socket, "deliver", bundle=base64.b64encode(bundle).decode())
-    except DeskFault as fault:
+    except LocalRpcFault as fault:
         if isinstance(fault.__cause__, OSError):  # nothing listens there
             return False
         raise

@@ -18,13 +18,13 @@ from typing import Protocol
 
 from client.commands.init import read_records
 from client.credentials.certificate_renewal import kept_pair
-from client.credentials.identity_keys import Identities
+from client.credentials.identity_keys import IdentityKeys
 from client.credentials.keyring import NodeKeyring
 from client.documents.store import DocumentStore
 from client.home import NodeHome, read_public
 from client.node import log_origin
 from client.settings import NodeSettings
-from client.state.log_head import HighWater
+from client.state.log_head import LogHeadGuard
 from client.state.tables import MIGRATIONS
 from governance.audit.log import AuditLog
 from governance.documents.permit import NodeKeys
@@ -51,7 +51,7 @@ TIMESTAMP_FILE = "metadata/timestamp.json"
 NO_NODE = ("installation", "settings")  # what is checked where there is none
 
 
-class State(StrEnum):
+class CheckState(StrEnum):
     """What a check found."""
 
     GOOD = "good"
@@ -61,11 +61,11 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One thing looked at: what it is like, and what to do about it."""
 
     name: str
-    state: State
+    state: CheckState
     says: str
     fix: str = ""
 
@@ -111,7 +111,7 @@ class Doctor:
     clock: Callable[[], datetime]
     _timestamp: bytes | None = field(default=None, init=False)
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self) -> Iterator[CheckResult]:
         """Yield what each check found, in the order in which they build on each other."""
         checks: dict[str, Callable[[], str]] = {
             "installation": _installation,
@@ -183,7 +183,7 @@ class Doctor:
             self.home.node_keys, "The node's public keys", "restore node-keys.json from a backup"
         )
         keys = NodeKeys.from_canonical(content)
-        following = Identities(self._store).following
+        following = IdentityKeys(self._store).following
         held = {keyring.identity.public, following.public if following else None}
         if read_identity(keys.identity_key) not in held:
             raise PratiqueError(
@@ -198,7 +198,7 @@ class Doctor:
             raise _Skip("there is no state.db yet")
         engine = open_database(self.home.database, MIGRATIONS)
         log = AuditLog(engine, log_origin(self._settings.country), self._keyring.log)
-        HighWater(self.home, engine, log).require_newest()
+        LogHeadGuard(self.home, engine, log).require_newest()
         return "state.db continues all that has left this node"
 
     def _check_certificate(self) -> str:
@@ -344,19 +344,19 @@ class Doctor:
         return f"http://{address}/metrics, and /health/ready is green"
 
 
-def _made(name: str, check: Callable[[], str]) -> Finding:
+def _made(name: str, check: Callable[[], str]) -> CheckResult:
     try:
-        return Finding(name, State.GOOD, check())
+        return CheckResult(name, CheckState.GOOD, check())
     except _Soon as soon:
-        return Finding(name, State.SOON, *soon.args)
+        return CheckResult(name, CheckState.SOON, *soon.args)
     except _Skip as skipped:
-        return Finding(name, State.SKIPPED, f"not checked: {skipped}")
+        return CheckResult(name, CheckState.SKIPPED, f"not checked: {skipped}")
     except PratiqueError as fault:
         says = f"{fault.what}; {fault.why}" if fault.why else fault.what
-        return Finding(name, State.FAILED, says, fault.fix)
+        return CheckResult(name, CheckState.FAILED, says, fault.fix)
     except OSError as error:
         fix = "check that the file is there and that this user may read it"
-        return Finding(name, State.FAILED, str(error), fix)
+        return CheckResult(name, CheckState.FAILED, str(error), fix)
 
 
 def _installation() -> str:

@@ -29,7 +29,7 @@ POLL_SECONDS = 1.0
 _NEW = "ask the coordinator for a new invitation"
 
 
-class Link(Protocol):
+class EnrolmentLink(Protocol):
     """What enrolment needs of the exchange."""
 
     def enrol(self, request: EnrolRequest) -> EnrolReply:
@@ -42,7 +42,7 @@ class Link(Protocol):
         """Close the channel."""
 
 
-Dial = Callable[[str, bytes, bytes, bytes], Link]
+Dial = Callable[[str, bytes, bytes, bytes], EnrolmentLink]
 """Opens a channel to an address with (authority, key, certificate), all PEM."""
 
 

@@ -13,7 +13,7 @@ from client.records.dictionary import read_dictionary
 from client.records.opt_outs import read_opt_outs
 from client.records.quality_report import QualityReport
 from client.settings import NodeSettings
-from client.state.log_head import HighWater
+from client.state.log_head import LogHeadGuard
 from client.state.tables import MIGRATIONS
 from governance.audit.events import Event, EventKind
 from governance.audit.log import AuditLog
@@ -28,7 +28,7 @@ LARGEST_KEY_FILE = 4096
 
 
 @dataclass(frozen=True)
-class Founded:
+class NewNode:
     """A new node: its public keys, and how its records were understood."""
 
     keys: NodeKeys
@@ -71,7 +71,7 @@ def found(
     now: datetime,
     *,
     cost: int = SCRYPT_COST,
-) -> Founded:
+) -> NewNode:
     """Make a node in `home`. Raises RecordFault, KeyFault or OperationFault, and is no node then.
 
     `cost` is scrypt's, for tests.
@@ -83,13 +83,13 @@ def found(
     home.officer.mkdir(mode=0o700, exist_ok=True)
     engine = open_database(home.database, MIGRATIONS)
     log = AuditLog(engine, keys.log_origin, keyring.log)
-    highwater = HighWater(home, engine, log)
+    highwater = LogHeadGuard(home, engine, log)
     highwater.move()
     log.append(Event(kind=EventKind.NODE_INITIALISED, at=now, actor=settings.country))
     highwater.move()
     write_atomic(home.node_keys, keys.canonical())
     home.write_settings(settings)
-    return Founded(keys, report, VerifyKey.from_text(settings.officer_key))
+    return NewNode(keys, report, VerifyKey.from_text(settings.officer_key))
 
 
 def _public_keys(country: str, keyring: NodeKeyring, node_auth: str) -> NodeKeys:

@@ -6,7 +6,7 @@ officer has signed what is written here, and the signed documents are published.
 
 from datetime import datetime
 
-from client.credentials.identity_keys import Identities
+from client.credentials.identity_keys import IdentityKeys
 from client.home import NodeHome, read_public
 from governance.documents.permit import NodeKeys
 from governance.documents.succession import succeeding
@@ -20,7 +20,7 @@ def rotate_keys(home: NodeHome, store: KeyStore, now: datetime) -> NodeKeys:
     Given again while they wait, it returns the same. Raises KeyFault, DocumentFault or
     OperationFault; what was begun goes on when it is given again.
     """
-    identities = Identities(store)
+    identities = IdentityKeys(store)
     new = identities.prepare()
     content = read_public(home.node_keys, "The node's public keys", "restore node-keys.json")
     before = NodeKeys.from_canonical(content)

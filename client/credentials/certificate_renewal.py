@@ -20,7 +20,7 @@ PAUSE = timedelta(minutes=10)
 _log = logging.getLogger("pratique.node")
 
 
-class Link(Protocol):
+class RenewalLink(Protocol):
     """What renewal needs of the open channel."""
 
     def renew(self, request: RenewRequest) -> RenewReply:
@@ -42,11 +42,11 @@ def credentials(
     return Credentials(kept_pair(home, store), home.authority, clock=clock, share=share)
 
 
-class Renewal:
+class CertificateRenewal:
     """Renews, where it is time, and says where it stands."""
 
     def __init__(
-        self, home: NodeHome, held: Credentials, link: Link, clock: Callable[[], datetime]
+        self, home: NodeHome, held: Credentials, link: RenewalLink, clock: Callable[[], datetime]
     ) -> None:
         self._home, self._held, self._link, self._clock = home, held, link, clock
         self._again: datetime | None = None

@@ -21,7 +21,7 @@ FORMER = "identity-former-"
 NAME_BYTES = 16
 
 
-class Identities:
+class IdentityKeys:
     """A node's identity keys in its key store. Safe among threads."""
 
     def __init__(self, store: KeyStore) -> None:

@@ -10,14 +10,14 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Connection
 
-from client.state.key_value import get_mark, set_mark
+from client.state.key_value import get_value, set_value
 from governance.documents.agreement import Agreement
 from governance.documents.models import UtcTime
 
-GRIDS = "budget-periods"
+BUDGET_PERIODS = "budget-periods"
 
 
-class Grid(BaseModel):
+class RegisterPeriods(BaseModel):
     """One register's periods, and since when they are known; None for the first ones ever."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -27,22 +27,22 @@ class Grid(BaseModel):
     since: UtcTime | None = None
 
 
-class Grids(BaseModel):
+class BudgetPeriods(BaseModel):
     """The periods of every register that an agreement ever had."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    registers: dict[str, Grid] = {}
+    registers: dict[str, RegisterPeriods] = {}
 
     @classmethod
     def load(cls, connection: Connection) -> Self:
         """Return what is kept."""
-        text = get_mark(connection, GRIDS)
+        text = get_value(connection, BUDGET_PERIODS)
         return cls.model_validate_json(text) if text else cls()
 
     def keep(self, connection: Connection) -> None:
         """Keep it in the caller's transaction."""
-        set_mark(connection, GRIDS, self.model_dump_json())
+        set_value(connection, BUDGET_PERIODS, self.model_dump_json())
 
     def seeing(self, agreement: Agreement, now: datetime) -> Self:
         """Return it after this agreement was seen in force."""
@@ -56,7 +56,7 @@ class Grids(BaseModel):
             )
             if not same:
                 since = now.replace(microsecond=0) if before else None
-                known[name] = Grid(
+                known[name] = RegisterPeriods(
                     effective=agreement.effective, period_days=budget.period_days, since=since
                 )
         return self.model_copy(update={"registers": known})

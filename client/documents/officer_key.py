@@ -9,7 +9,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Connection
 
-from client.state.key_value import get_mark, set_mark
+from client.state.key_value import get_value, set_value
 from governance.documents.models import PublicKey
 from governance.documents.rotation import KeyHistory
 from governance.errors import DocumentFault
@@ -18,7 +18,7 @@ from keys.identity import VerifyKey
 OFFICER = "officer-key"
 
 
-class Pinned(BaseModel):
+class OfficerKey(BaseModel):
     """Which key the officer signs with.
 
     `settings` is the one in node.yaml, from which `key` was reached; `announced` is the one that
@@ -34,7 +34,7 @@ class Pinned(BaseModel):
     @classmethod
     def load(cls, connection: Connection, settings: VerifyKey) -> Self:
         """Return what is kept for the key in the settings; that key itself where nothing is."""
-        text, first = get_mark(connection, OFFICER), settings.to_text()
+        text, first = get_value(connection, OFFICER), settings.to_text()
         kept = cls.model_validate_json(text) if text else None
         if kept is not None and kept.settings == first:
             return kept
@@ -42,7 +42,7 @@ class Pinned(BaseModel):
 
     def keep(self, connection: Connection) -> None:
         """Keep it in the caller's transaction."""
-        set_mark(connection, OFFICER, self.model_dump_json())
+        set_value(connection, OFFICER, self.model_dump_json())
 
     @property
     def present(self) -> VerifyKey:

@@ -16,15 +16,15 @@ from threading import Lock, RLock
 
 from sqlalchemy import Connection, Engine, delete, insert, select
 
-from client.documents.budget_periods import Grids
-from client.documents.officer_key import Pinned
-from client.state.key_value import get_mark, set_mark
+from client.documents.budget_periods import BudgetPeriods
+from client.documents.officer_key import OfficerKey
+from client.state.key_value import get_value, set_value
 from client.state.tables import documents
 from governance.errors import DocumentFault
 from governance.runtime.database import transaction
 from governance.trust.bundle import CountryBundle, CountryDocuments, own_country, signer_of
-from governance.trust.view import Floor, TrustedView
-from governance.trust.view_cache import CountryMemory, ViewMemory
+from governance.trust.view import TrustedView, TrustHighWater
+from governance.trust.view_cache import CountryCache, ViewCache
 from keys.errors import PratiqueError
 from keys.identity import VerifyKey
 from protocols.private_sum.context import DocumentVersions
@@ -78,10 +78,10 @@ class DocumentStore:
         """`officer_key` is the one in the settings; `pinned_root` is None before enrolment."""
         self._engine, self._country, self._on_new_key = engine, country, on_new_key
         self._settings_key, self._pinned_root = officer_key, pinned_root
-        self._officer: Pinned | None = None
+        self._officer: OfficerKey | None = None
         self._lock, self._syncing = RLock(), Lock()
-        self._known: Floor | None = None
-        self._seen, self._own_seen = ViewMemory(), CountryMemory()
+        self._known: TrustHighWater | None = None
+        self._seen, self._own_seen = ViewCache(), CountryCache()
         self._reported: set[str] = set()
 
     def not_before(self, now: datetime) -> datetime:
@@ -89,11 +89,11 @@ class DocumentStore:
         return self._floor().raised_to(now)
 
     @property
-    def officer(self) -> Pinned:
+    def officer(self) -> OfficerKey:
         """The key that the own officer signs with, and the one that is to follow."""
         if self._officer is None:
             with transaction(self._engine) as connection:
-                self._officer = Pinned.load(connection, self._settings_key)
+                self._officer = OfficerKey.load(connection, self._settings_key)
         return self._officer
 
     def periods_known_since(
@@ -101,7 +101,7 @@ class DocumentStore:
     ) -> datetime | None:
         """Return since when the register's budget periods are what they are; None: always."""
         with transaction(self._engine, connection) as opened:
-            return Grids.load(opened).since(register)
+            return BudgetPeriods.load(opened).since(register)
 
     def latest_signed(self) -> datetime | None:
         """Return the latest signed time seen."""
@@ -152,7 +152,7 @@ class DocumentStore:
             officer = officer.announcing(own.next_key, own.history)
         with transaction(self._engine) as connection:
             _put(connection, {OWN: bundle}, moment)
-            set_mark(connection, FLOOR, raised.model_dump_json())
+            set_value(connection, FLOOR, raised.model_dump_json())
             officer.keep(connection)
         self._known, self._officer = raised, officer
         return own
@@ -205,18 +205,18 @@ class DocumentStore:
                 )
             floor = self._floor().approve_key(country, named)
             with transaction(self._engine) as connection:
-                set_mark(connection, FLOOR, floor.model_dump_json())
+                set_value(connection, FLOOR, floor.model_dump_json())
             self._known = floor
         return named
 
     def pin_officer(self, key: VerifyKey) -> None:
         """Trust another key of the own officer, which the operator compared and pinned."""
         with self._lock:
-            officer = Pinned(settings=key.to_text(), key=key.to_text())
+            officer = OfficerKey(settings=key.to_text(), key=key.to_text())
             floor = self._floor().approve_key(self._country, key)
             with transaction(self._engine) as connection:
                 officer.keep(connection)
-                set_mark(connection, FLOOR, floor.model_dump_json())
+                set_value(connection, FLOOR, floor.model_dump_json())
             self._settings_key, self._officer, self._known = key, officer, floor
 
     def _refuse_second_contents(self, own: CountryDocuments, bundle: bytes, place: str) -> None:
@@ -266,8 +266,8 @@ class DocumentStore:
         with transaction(self._engine) as connection:
             connection.execute(delete(documents).where(documents.c.path.not_in([OWN, NEXT])))
             _put(connection, view.files, now)
-            set_mark(connection, FLOOR, view.floor.model_dump_json())
-            Grids.load(connection).seeing(view.agreement, now).keep(connection)
+            set_value(connection, FLOOR, view.floor.model_dump_json())
+            BudgetPeriods.load(connection).seeing(view.agreement, now).keep(connection)
         self._known = view.floor
 
     def _files(self, connection: Connection | None = None) -> dict[str, bytes]:
@@ -275,17 +275,17 @@ class DocumentStore:
             rows = opened.execute(select(documents.c.path, documents.c.bytes))
             return {path: bytes(content) for path, content in rows}
 
-    def _floor(self) -> Floor:
+    def _floor(self) -> TrustHighWater:
         """Return what was seen before. Read once: the time is asked within transactions."""
         if self._known is None:
             with transaction(self._engine) as connection:
-                text = get_mark(connection, FLOOR)
-            first = Floor(keys={self._country: self._settings_key.to_text()})
-            self._known = Floor.model_validate_json(text) if text else first
+                text = get_value(connection, FLOOR)
+            first = TrustHighWater(keys={self._country: self._settings_key.to_text()})
+            self._known = TrustHighWater.model_validate_json(text) if text else first
         return self._known
 
 
-def _loaded(fetch: Fetch, root: bytes, now: datetime, floor: Floor) -> TrustedView:
+def _loaded(fetch: Fetch, root: bytes, now: datetime, floor: TrustHighWater) -> TrustedView:
     """Load a view; a link that is down is told as that, not as documents that do not verify."""
     lost: list[PratiqueError] = []
 

@@ -36,7 +36,7 @@ class Prepared:
     assignment: Assignment
 
 
-class Holdings:
+class RecordStore:
     """The records of one node. Safe among threads."""
 
     def __init__(self, settings: NodeSettings, split_secret: bytes) -> None:

@@ -19,8 +19,8 @@ from sqlalchemy import Connection
 from client.state.log_throttle import (
     Counted,
     Kind,
-    Tally,
-    Writing,
+    LogAction,
+    LogThrottle,
 )
 from client.state.reply_journal import phase_name
 from governance.audit.events import DocumentVersions, Event, EventKind, Outcome
@@ -91,13 +91,13 @@ class Subject:
         )
 
 
-class Decisions:
+class DecisionLog:
     """Writes decisions down. Safe among threads."""
 
     def __init__(self, log: AuditLog, clock: Clock, country: str) -> None:
         self._log, self._clock, self._country = log, clock, country
         self._refusals: deque[KeptRefusal] = deque(maxlen=KEPT)
-        self._tally, self._lock = Tally(), Lock()
+        self._tally, self._lock = LogThrottle(), Lock()
 
     def event(
         self,
@@ -177,9 +177,9 @@ class Decisions:
             self._append_counted(event.at)
             kind = (event.kind, event.code)
             writing = self._tally.note(kind, event.at)
-            if writing is Writing.WHOLE:
+            if writing is LogAction.WHOLE:
                 self._log.append(event)
-            elif writing is Writing.COUNTING_BEGINS:
+            elif writing is LogAction.COUNTING_BEGINS:
                 self._log.append(_summary(kind, event.at, COUNTING_BEGINS))
 
     def _append_counted(self, now: datetime, *, ending: bool = False) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from client.errors import OperationFault
 from client.home import NodeHome
-from client.state.key_value import get_mark, set_mark
+from client.state.key_value import get_value, set_value
 from governance.audit.checkpoint import Checkpoint, parse_checkpoint
 from governance.audit.log import AuditLog
 from governance.errors import LogFault
@@ -29,7 +29,7 @@ RESTORING = "restoring-since"
 LARGEST_HEAD = 1024
 
 
-class HighWater:
+class LogHeadGuard:
     """The file of one node. Safe among threads; its daemon alone moves it."""
 
     def __init__(self, home: NodeHome, engine: Engine, log: AuditLog) -> None:
@@ -59,7 +59,7 @@ class HighWater:
         write_atomic(self._home.log_head, head.to_text().encode())
         if self._size is None:
             with transaction(self._engine) as connection:
-                set_mark(connection, NEVER_KEPT, None)
+                set_value(connection, NEVER_KEPT, None)
         self._size = head.size
 
     def require_newest(self) -> None:
@@ -99,7 +99,7 @@ class HighWater:
 
     def _mark(self, name: str) -> str | None:
         with transaction(self._engine) as connection:
-            return get_mark(connection, name)
+            return get_value(connection, name)
 
     def _text(self) -> str | None:
         try:

@@ -20,7 +20,7 @@ SHORTEST, LONGEST = timedelta(minutes=1), timedelta(hours=1)
 Kind = tuple[EventKind, ReasonCode | None]
 
 
-class Writing(Enum):
+class LogAction(Enum):
     """What is to be written about one decision."""
 
     WHOLE = "whole"
@@ -58,18 +58,18 @@ class _Window:
 
 
 @dataclass
-class Tally:
+class LogThrottle:
     """The windows under way, by kind. It reads no clock, and is as large as there are kinds."""
 
     _windows: dict[Kind, _Window] = field(default_factory=dict)
 
-    def note(self, kind: Kind, now: datetime) -> Writing:
+    def note(self, kind: Kind, now: datetime) -> LogAction:
         """Count a decision, and say what to write of it; call `settled` first."""
         window = self._windows.setdefault(kind, _Window(now))
         window.seen += 1
         if window.seen <= ONE_BY_ONE:
-            return Writing.WHOLE
-        return Writing.COUNTING_BEGINS if window.counted == 1 else Writing.NOTHING
+            return LogAction.WHOLE
+        return LogAction.COUNTING_BEGINS if window.counted == 1 else LogAction.NOTHING
 
     def settled(self, now: datetime, *, ending: bool = False) -> list[Counted]:
         """Return what was counted in the windows that are over (`ending`: in all), and end them."""

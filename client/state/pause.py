@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
-from client.state.key_value import get_mark, set_mark
+from client.state.key_value import get_value, set_value
 from governance.runtime.database import transaction
 from protocols.errors import ReasonCode, Refusal
 
@@ -23,17 +23,17 @@ class PauseSwitch:
         """Pause: every message is refused until `clear`."""
         value = json.dumps({"reason": reason[:LONGEST_REASON], "since": now.isoformat()})
         with transaction(self._engine) as connection:
-            set_mark(connection, PAUSED, value)
+            set_value(connection, PAUSED, value)
 
     def clear(self) -> None:
         """Resume."""
         with transaction(self._engine) as connection:
-            set_mark(connection, PAUSED, None)
+            set_value(connection, PAUSED, None)
 
     def state(self, connection: Connection | None = None) -> dict[str, str] | None:
         """Return reason and time of the pause, None where the node is not paused."""
         with transaction(self._engine, connection) as opened:
-            value = get_mark(opened, PAUSED)
+            value = get_value(opened, PAUSED)
         found: dict[str, str] | None = None if value is None else json.loads(value)
         return found
 

@@ -40,7 +40,7 @@ def phase_name(phase: Phase) -> str:
     return Phase.Name(phase).removeprefix("PHASE_").lower()
 
 
-class Journal:
+class ReplyJournal:
     """The journal in one state database. Safe among threads and processes."""
 
     def __init__(self, engine: Engine) -> None:

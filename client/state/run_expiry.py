@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
 
-from client.state.decision_log import Decisions, Subject
-from client.state.reply_journal import Journal
-from client.state.runs import RunBook, RunSummary
+from client.state.decision_log import DecisionLog, Subject
+from client.state.reply_journal import ReplyJournal
+from client.state.runs import RunStore, RunSummary
 from governance.audit.events import EventKind, Outcome
 from governance.runtime.database import transaction
 from governance.trust.bundle import CountryDocuments
@@ -32,11 +32,11 @@ UNREADABLE = "What this node keeps of the run cannot be read, and could not be u
 _log = logging.getLogger("pratique.node")
 
 
-class Lapsing:
+class RunExpiry:
     """What a node gives up by itself."""
 
     def __init__(
-        self, engine: Engine, *, runs: RunBook, journal: Journal, decisions: Decisions
+        self, engine: Engine, *, runs: RunStore, journal: ReplyJournal, decisions: DecisionLog
     ) -> None:
         self._engine, self._runs = engine, runs
         self._journal, self._decisions = journal, decisions

@@ -57,7 +57,7 @@ class RunSummary:
     ended: datetime | None
 
 
-class RunBook:
+class RunStore:
     """The runs in one state database. Safe among threads and processes."""
 
     def __init__(self, engine: Engine, key: bytes) -> None:

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from client.home import NodeHome
 from client.state.reply_journal import phase_name
-from governance.runtime.health import Finding, Shown
+from governance.runtime.health import HealthFinding, HealthReport
 from governance.runtime.metrics import NodeMetrics
 from governance.runtime.progress import Progress
 from keys.errors import KeyFault
@@ -23,12 +23,12 @@ from protocols.private_sum.messages import CONTENT
 from protocols.proto.round_pb2 import Reply, Request
 
 SERVE, TEND = "serve", "tend"
-NOT_YET = Finding(good=False, says="not looked at yet")
+NOT_YET = HealthFinding(good=False, says="not looked at yet")
 
 Found = Mapping[str, Any]
 
 
-class Vitals:
+class NodeHealth:
     """One node's life as its operator may see it. Safe among threads."""
 
     def __init__(self, home: NodeHome, clock: Callable[[], datetime]) -> None:
@@ -36,17 +36,17 @@ class Vitals:
         self._home, self._clock = home, clock
         self.progress = Progress()
         self.metrics = NodeMetrics(map(phase_name, CONTENT), (code.value for code in ReasonCode))
-        self._link = Finding(good=False, says="connecting")
-        self._seen: Mapping[str, Finding] = dict.fromkeys(("documents", "records"), NOT_YET)
+        self._link = HealthFinding(good=False, says="connecting")
+        self._seen: Mapping[str, HealthFinding] = dict.fromkeys(("documents", "records"), NOT_YET)
 
     @property
-    def shown(self) -> Shown:
+    def shown(self) -> HealthReport:
         """What the endpoint shows."""
-        return Shown(self.metrics.registry, self.live, self.ready)
+        return HealthReport(self.metrics.registry, self.live, self.ready)
 
     def linked(self, fault: str = "") -> None:
         """Note that the coordinator is reached, or why it is not."""
-        self._link = Finding(good=not fault, says=fault or "connected")
+        self._link = HealthFinding(good=not fault, says=fault or "connected")
         self.metrics.link(up=not fault)
 
     def replied(self, frame: bytes, reply: bytes, seconds: float) -> None:
@@ -70,16 +70,16 @@ class Vitals:
             "pause": _pause(status["paused"]),
         }
 
-    def live(self) -> dict[str, Finding]:
+    def live(self) -> dict[str, HealthFinding]:
         """Return whether each loop moves."""
         stuck = self.progress.stuck()
         return {loop: _moving(loop not in stuck) for loop in (SERVE, TEND)}
 
-    def ready(self) -> dict[str, Finding]:
+    def ready(self) -> dict[str, HealthFinding]:
         """Return whether the node would answer the coordinator now."""
         expired = [name for name, at in self._own_expiries().items() if at <= self._clock()]
         says = f"expired: {', '.join(expired)}" if expired else "in force"
-        held = {"certificates": Finding(good=not expired, says=says)}
+        held = {"certificates": HealthFinding(good=not expired, says=says)}
         return {**self.live(), "link": self._link, **held, **self._seen}
 
     def _expiries(self, status: Found) -> dict[str, datetime]:
@@ -122,20 +122,26 @@ def expires_at(file: Path) -> datetime | None:
         return None
 
 
-def _documents(documents: Found) -> Finding:
+def _documents(documents: Found) -> HealthFinding:
     fault = documents["fault"]
-    return Finding(good=not fault, says=fault or "in force")
+    return HealthFinding(good=not fault, says=fault or "in force")
 
 
-def _records(data: Found) -> Finding:
+def _records(data: Found) -> HealthFinding:
     if data["fault"]:
-        return Finding(good=False, says="cannot be used: `pratique-node doctor` names the place")
-    return Finding(good=data["version"] is not None, says="read" if data["version"] else "not read")
+        return HealthFinding(
+            good=False, says="cannot be used: `pratique-node doctor` names the place"
+        )
+    return HealthFinding(
+        good=data["version"] is not None, says="read" if data["version"] else "not read"
+    )
 
 
-def _pause(paused: Found | None) -> Finding:
-    return Finding(good=paused is None, says="paused by its operator" if paused else "not paused")
+def _pause(paused: Found | None) -> HealthFinding:
+    return HealthFinding(
+        good=paused is None, says="paused by its operator" if paused else "not paused"
+    )
 
 
-def _moving(moves: bool) -> Finding:  # noqa: FBT001 (an answer, yes or no)
-    return Finding(good=moves, says="moving" if moves else "stuck")
+def _moving(moves: bool) -> HealthFinding:  # noqa: FBT001 (an answer, yes or no)
+    return HealthFinding(good=moves, says="moving" if moves else "stuck")

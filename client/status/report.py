@@ -6,22 +6,22 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from client.border.person_register import own_register
-from client.credentials.identity_keys import Identities
+from client.border.person_register import node_register
+from client.credentials.identity_keys import IdentityKeys
 from client.documents.store import DocumentStore, Held
-from client.records.store import Holdings
+from client.records.store import RecordStore
 from client.restore import last_restored
 from client.settings import NodeSettings
-from client.state.decision_log import Clock, Decisions
+from client.state.decision_log import Clock, DecisionLog
 from client.state.pause import PauseSwitch
-from client.state.reply_journal import Journal
-from client.state.runs import RunBook, RunSummary
+from client.state.reply_journal import ReplyJournal
+from client.state.runs import RunStore, RunSummary
 from client.status.summary import (
     UNDECIDED,
-    Link,
-    Standing,
+    LinkStatus,
+    StatusSummary,
     ledger_status,
-    study_standing,
+    study_status,
 )
 from governance.audit.log import AuditLog
 from governance.budget.ledger import Ledger
@@ -36,7 +36,7 @@ LATELY = timedelta(minutes=10)
 """A run in which this node answered nothing for longer may be over: nobody need tell it."""
 
 
-class Overview:
+class StatusReport:
     """One node's own view of itself. It changes nothing."""
 
     def __init__(
@@ -44,14 +44,14 @@ class Overview:
         settings: NodeSettings,
         engine: Engine,
         *,
-        identities: Identities,
+        identities: IdentityKeys,
         documents: DocumentStore,
-        holdings: Holdings,
+        holdings: RecordStore,
         ledger: Ledger,
-        runs: RunBook,
-        journal: Journal,
+        runs: RunStore,
+        journal: ReplyJournal,
         pause: PauseSwitch,
-        decisions: Decisions,
+        decisions: DecisionLog,
         log: AuditLog,
         clock: Clock,
     ) -> None:
@@ -60,7 +60,7 @@ class Overview:
         self._runs, self._pause, self._decisions = runs, pause, decisions
         self._journal, self._log, self._clock = journal, log, clock
 
-    def status(self, link: Link) -> dict[str, Any]:
+    def status(self, link: LinkStatus) -> dict[str, Any]:
         """Return the whole picture as JSON values."""
         held, fault = self._held()
         view = held.view if held else self._view()
@@ -111,14 +111,14 @@ class Overview:
 
     def _standing(
         self,
-        link: Link,
+        link: LinkStatus,
         documents: str,
         studies: Mapping[str, Mapping[str, Any]],
         live: list[RunSummary],
-    ) -> Standing:
+    ) -> StatusSummary:
         pause, records = self._pause.state(), self._holdings.fault
         lately = self._lately(live)
-        return Standing(
+        return StatusSummary(
             paused=None if pause is None else pause["reason"],
             link=link,
             documents=documents,
@@ -171,7 +171,7 @@ class Overview:
     def _ledger_status(self, view: TrustedView | None) -> dict[str, Any] | None:
         if view is None:
             return None
-        own = own_register(self._settings.person_register, self._ledger, view.agreement)
+        own = node_register(self._settings.person_register, self._ledger, view.agreement)
         budget = view.agreement.register_budget(own) if own else None
         if budget is None or view.now < view.agreement.effective:
             return None
@@ -197,7 +197,7 @@ def _study(study: Study, view: TrustedView, held: Held | None) -> dict[str, Any]
         "id": study.id,
         "title": study.title,
         "digest": study.digest,
-        "standing": study_standing(study, permit, withdrawal, view.now),
+        "standing": study_status(study, permit, withdrawal, view.now),
     }
 
 

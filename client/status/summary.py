@@ -16,7 +16,7 @@ LAPSED, UNDECIDED, OVER = "permit lapsed", "no permit", "expired"
 
 
 @dataclass(frozen=True)
-class Link:
+class LinkStatus:
     """Whether the coordinator is reached; `fault` is a sentence, empty where there is none."""
 
     connected: bool = False
@@ -24,7 +24,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Standing:
+class StatusSummary:
     """What is known of the node at one moment; faults are sentences, empty where there are none.
 
     `running` names the studies in whose runs something was said lately; `quiet` counts the runs
@@ -32,7 +32,7 @@ class Standing:
     """
 
     paused: str | None
-    link: Link
+    link: LinkStatus
     documents: str
     records: str
     running: Sequence[str]
@@ -64,7 +64,7 @@ class Standing:
         return "idle, connected"
 
 
-def study_standing(
+def study_status(
     study: Study, permit: Permit | None, withdrawal: Withdrawal | None, now: datetime
 ) -> str:
     """Return where the own country stands towards a study."""

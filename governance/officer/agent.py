@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from governance.officer.commands_sign import renew
-from governance.officer.delivery import Handing, hand_over, read_handed
+from governance.officer.delivery import Delivery, hand_over, read_handed
 from governance.officer.errors import HandoverFault, OfficerFault
-from governance.officer.session import Office
+from governance.officer.session import OfficerSession
 from governance.trust.bundle import CountryDocuments
 from keys.errors import PratiqueError
 
@@ -27,12 +27,12 @@ LEAST_LIFE = timedelta(days=2)
 """Less than this left is reported as not well: the officer has that long to mend what is wrong."""
 _log = logging.getLogger("pratique.agent")
 
-Opened = Callable[[], Office]
+Opened = Callable[[], OfficerSession]
 Jitter = Callable[[float, float], float]
 
 
 @dataclass(frozen=True)
-class Standing:
+class AgentStatus:
     """Where the country's documents stand, as the agent saw them last."""
 
     due: datetime
@@ -84,7 +84,7 @@ class Agent:
         """
         self._opened, self._clock, self._jitter, self._say = opened, clock, jitter, say
         self._turned = turned
-        self.standing = Standing(due=clock())
+        self.standing = AgentStatus(due=clock())
 
     def run(self, stop: threading.Event) -> None:
         """Renew whenever it is due, until told to stop."""
@@ -106,7 +106,7 @@ class Agent:
             _log.warning("documents not renewed", extra={"why": self.standing.fault})
         self._say(self.standing.sentence())
 
-    def _renewed(self) -> Standing:
+    def _renewed(self) -> AgentStatus:
         office = self._opened()
         try:
             self._sign_or_hand_over(office)
@@ -117,23 +117,23 @@ class Agent:
         if own is None:  # `renew` has refused by now
             raise OfficerFault("Nothing is signed yet")
         due = next_due(own, self._jitter)
-        return Standing(due=due, expires=own.expires, foreign=self.standing.foreign)
+        return AgentStatus(due=due, expires=own.expires, foreign=self.standing.foreign)
 
     def _beware(self, foreign: str) -> None:
         if foreign:
             self.standing = replace(self.standing, foreign=foreign)
             _log.warning("documents that this folder did not sign", extra={"why": foreign})
 
-    def _sign_or_hand_over(self, office: Office) -> None:
+    def _sign_or_hand_over(self, office: OfficerSession) -> None:
         """What is fresh is handed over to whom it did not reach; else all is signed again."""
         own = office.own()
         if own is None or office.now() - own.signed_at >= EARLIEST:
-            renew(office, Handing())
+            renew(office, Delivery())
         elif not _reached(office, own):
             held = (office.documents.bundle(key.public) for key in office.identity.keys)
             hand_over(office, [bundle for bundle in held if bundle], None)
 
-    def _failed(self, fault: Exception) -> Standing:
+    def _failed(self, fault: Exception) -> AgentStatus:
         failures = self.standing.failures + 1
         due = self._clock() + pause_after(failures, self._jitter)
         kept = self.standing.expires
@@ -153,7 +153,7 @@ class Agent:
         return own.expires if own else None
 
 
-def _reached(office: Office, own: CountryDocuments) -> bool:
+def _reached(office: OfficerSession, own: CountryDocuments) -> bool:
     handed = read_handed(office.home.handed_file)
     node = handed.node if office.settings.node else own.version
     return min(node, handed.exchange) >= own.version

@@ -12,9 +12,9 @@ from governance.officer.agent import Agent
 from governance.officer.errors import OfficerFault
 from governance.officer.exchange_link import dial
 from governance.officer.home import OfficerHome
-from governance.officer.session import Office, utc_now
+from governance.officer.session import OfficerSession, utc_now
 from governance.officer.terminal import Terminal
-from governance.runtime.health import Finding, Shown, observed
+from governance.runtime.health import HealthFinding, HealthReport, observed
 from governance.runtime.logs import configure, reopen_on_hangup
 from governance.runtime.loopback import LoopbackAddress
 from governance.runtime.progress import Progress
@@ -33,8 +33,8 @@ def run_agent(home: Path, passphrase: bytes, *, observe: str | None, log_file: P
     folder, supervisor, stop = OfficerHome(home), Supervisor(), threading.Event()
     terminal = Terminal(quiet=True)
 
-    def opened() -> Office:
-        return Office.open(folder, passphrase, terminal, utc_now, dial)
+    def opened() -> OfficerSession:
+        return OfficerSession.open(folder, passphrase, terminal, utc_now, dial)
 
     opened().close()  # a wrong passphrase is told now, not tomorrow
     progress = Progress()
@@ -69,7 +69,7 @@ def _require_loopback(observe: str) -> None:
         ) from None
 
 
-def shown(agent: Agent) -> Shown:
+def shown(agent: Agent) -> HealthReport:
     """Return what the endpoint shows: until when the documents hold, and what went wrong."""
     registry = CollectorRegistry()
     expires = Gauge(
@@ -82,7 +82,7 @@ def shown(agent: Agent) -> Shown:
     )
     expires.set_function(lambda: _seconds(agent))
     failures.set_function(lambda: agent.standing.failures)
-    return Shown(registry, live=dict, ready=lambda: {"documents": _finding(agent)})
+    return HealthReport(registry, live=dict, ready=lambda: {"documents": _finding(agent)})
 
 
 def _seconds(agent: Agent) -> float:
@@ -90,5 +90,5 @@ def _seconds(agent: Agent) -> float:
     return end.timestamp() if end else 0.0
 
 
-def _finding(agent: Agent) -> Finding:
-    return Finding(good=agent.standing.well(utc_now()), says=agent.standing.sentence())
+def _finding(agent: Agent) -> HealthFinding:
+    return HealthFinding(good=agent.standing.well(utc_now()), says=agent.standing.sentence())

@@ -17,7 +17,7 @@ FINGERPRINT_GROUP = 4
 
 
 @dataclass(frozen=True)
-class Part:
+class AgreementPart:
     """A heading and the named facts under it."""
 
     heading: str
@@ -32,16 +32,16 @@ def spoken(digest: str) -> str:
     return "-".join(letters[i : i + FINGERPRINT_GROUP] for i in starts)
 
 
-def agreement_in_words(agreement: Agreement, country: str) -> list[Part]:
+def agreement_in_words(agreement: Agreement, country: str) -> list[AgreementPart]:
     """Return the agreement as an officer of `country` needs to know it before signing."""
     return [
-        Part("Who agrees", _parties(agreement, country)),
-        Part("Who coordinates", _coordinator(agreement)),
-        Part("What for", dict(_purposes(agreement))),
-        Part("With which data, by which methods", _scope(agreement)),
-        Part("What it may cost in privacy", _budgets(agreement)),
-        Part("How results are protected", _protection(agreement)),
-        Part("Who decides, and how long it lasts", _governance(agreement)),
+        AgreementPart("Who agrees", _parties(agreement, country)),
+        AgreementPart("Who coordinates", _coordinator(agreement)),
+        AgreementPart("What for", dict(_purposes(agreement))),
+        AgreementPart("With which data, by which methods", _scope(agreement)),
+        AgreementPart("What it may cost in privacy", _budgets(agreement)),
+        AgreementPart("How results are protected", _protection(agreement)),
+        AgreementPart("Who decides, and how long it lasts", _governance(agreement)),
     ]
 
 

@@ -120,14 +120,14 @@ def sign(
 ) -> None:
     """Sign the agreement that waits at the exchange, or a file of your own country."""
     from governance.officer.commands_sign import sign_file, sign_waiting_draft  # noqa: PLC0415
-    from governance.officer.delivery import Handing  # noqa: PLC0415 (keeps --help quick)
+    from governance.officer.delivery import Delivery  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.unlock import at_work  # noqa: PLC0415
 
     with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
         if file is None:
             sign_waiting_draft(office, lost_keys=lost_key or (), yes=yes)
         else:
-            sign_file(office, file, Handing(node, bundle_out), yes=yes)
+            sign_file(office, file, Delivery(node, bundle_out), yes=yes)
 
 
 @app.command()
@@ -173,11 +173,11 @@ def approve(
     """Permit a study, with conditions if you give any."""
     from governance.officer import commands_decide  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.decision_rules import Conditions  # noqa: PLC0415
-    from governance.officer.delivery import Handing  # noqa: PLC0415
+    from governance.officer.delivery import Delivery  # noqa: PLC0415
     from governance.officer.unlock import at_work  # noqa: PLC0415
 
     conditions = Conditions(features, epsilon_at_most, expires, sentence)
-    handing = Handing(node, bundle_out)
+    handing = Delivery(node, bundle_out)
     with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
         commands_decide.approve(office, study, conditions, handing, reconsider=reconsider, yes=yes)
 
@@ -197,11 +197,11 @@ def refuse(
 ) -> None:
     """Refuse a study that you have not permitted."""
     from governance.officer import commands_decide  # noqa: PLC0415 (keeps --help quick)
-    from governance.officer.delivery import Handing  # noqa: PLC0415
+    from governance.officer.delivery import Delivery  # noqa: PLC0415
     from governance.officer.unlock import at_work  # noqa: PLC0415
 
     with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
-        commands_decide.refuse(office, study, reason, Handing(node, bundle_out), yes=yes)
+        commands_decide.refuse(office, study, reason, Delivery(node, bundle_out), yes=yes)
 
 
 @app.command()
@@ -219,11 +219,11 @@ def withdraw(
 ) -> None:
     """Take a permit back. Your node stops at once, with or without the exchange."""
     from governance.officer import commands_decide  # noqa: PLC0415 (keeps --help quick)
-    from governance.officer.delivery import Handing  # noqa: PLC0415
+    from governance.officer.delivery import Delivery  # noqa: PLC0415
     from governance.officer.unlock import at_work  # noqa: PLC0415
 
     with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
-        commands_decide.withdraw(office, study, reason, Handing(node, bundle_out), yes=yes)
+        commands_decide.withdraw(office, study, reason, Delivery(node, bundle_out), yes=yes)
 
 
 @app.command()
@@ -245,12 +245,12 @@ def renew(
 ) -> None:
     """Sign your country's documents again as they stand, for another seven days."""
     from governance.officer import commands_sign, folder_recovery  # noqa: PLC0415 (keeps --help quick)
-    from governance.officer.delivery import Handing  # noqa: PLC0415
+    from governance.officer.delivery import Delivery  # noqa: PLC0415
     from governance.officer.unlock import at_work  # noqa: PLC0415
 
     sign_again = folder_recovery.renew_taking_over if take_over else commands_sign.renew
     with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
-        sign_again(office, Handing(node, bundle_out))
+        sign_again(office, Delivery(node, bundle_out))
 
 
 @app.command()
@@ -265,12 +265,12 @@ def rotate(
     json: JsonOption = False,
 ) -> None:
     """Make a new document key, signed by the one you have; again: hand it over once more."""
-    from governance.officer.delivery import Handing  # noqa: PLC0415 (keeps --help quick)
+    from governance.officer.delivery import Delivery  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.key_rotation import rotate as rotate_key  # noqa: PLC0415
     from governance.officer.unlock import at_work  # noqa: PLC0415
 
     with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
-        rotate_key(office, Handing(node, bundle_out), yes=yes)
+        rotate_key(office, Delivery(node, bundle_out), yes=yes)
 
 
 @app.command()

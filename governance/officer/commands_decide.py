@@ -16,8 +16,8 @@ from governance.officer.decision_rules import (
     require_undecided,
     stands_permitted,
 )
-from governance.officer.delivery import Handing, remember_node, sign_and_hand_over
-from governance.officer.session import KNOWN_TASKS, Office
+from governance.officer.delivery import Delivery, remember_node, sign_and_hand_over
+from governance.officer.session import KNOWN_TASKS, OfficerSession
 from governance.officer.studies import find_study, is_named, keep_study, kept_studies
 from governance.policy.assessment import assess
 from governance.policy.explain import explain_study
@@ -36,10 +36,10 @@ NEXT_NARROWED = (
 
 
 def approve(
-    office: Office,
+    office: OfficerSession,
     name: str,
     conditions: Conditions,
-    handing: Handing,
+    handing: Delivery,
     *,
     reconsider: bool,
     yes: bool,
@@ -80,7 +80,7 @@ def _next(result: Mapping[str, Any]) -> str:
     return NEXT if result["node_has"] == result["version"] else NEXT_CARRIED
 
 
-def _show_permit(office: Office, study: Study, permit: Permit) -> None:
+def _show_permit(office: OfficerSession, study: Study, permit: Permit) -> None:
     conditions, privacy = permit.conditions, study.privacy
     at_most = conditions.epsilon_at_most
     office.terminal.heading(f"Permit of {office.country} for: {study.title}")
@@ -99,7 +99,9 @@ def _show_permit(office: Office, study: Study, permit: Permit) -> None:
     )
 
 
-def keeps_conditions(office: Office, study: Study, view: TrustedView, permit: Permit) -> bool:
+def keeps_conditions(
+    office: OfficerSession, study: Study, view: TrustedView, permit: Permit
+) -> bool:
     """Whether the study as it is proposed asks for no more than the permit; say where it does."""
     own = office.own()
     narrowed = assess(
@@ -116,7 +118,7 @@ def keeps_conditions(office: Office, study: Study, view: TrustedView, permit: Pe
     return narrowed.allowed
 
 
-def refuse(office: Office, name: str, reason: str, handing: Handing, *, yes: bool) -> None:
+def refuse(office: OfficerSession, name: str, reason: str, handing: Delivery, *, yes: bool) -> None:
     """Refuse a study on which nothing was said yet."""
     view = office.view()
     study = find_study(view.studies.values(), name)
@@ -125,14 +127,16 @@ def refuse(office: Office, name: str, reason: str, handing: Handing, *, yes: boo
     _say_no(office, study, reason, handing, published=view.country(office.country), yes=yes)
 
 
-def withdraw(office: Office, name: str, reason: str, handing: Handing, *, yes: bool) -> None:
+def withdraw(
+    office: OfficerSession, name: str, reason: str, handing: Delivery, *, yes: bool
+) -> None:
     """Take a permit back. The own node hears it first, whatever the exchange does."""
     study = _study_to_withdraw(office, name)
     require_permit(study, office.own())
     _say_no(office, study, reason, handing, published=None, yes=yes)
 
 
-def _study_to_withdraw(office: Office, name: str) -> Study:
+def _study_to_withdraw(office: OfficerSession, name: str) -> Study:
     """Return the permitted study of that name; the exchange is asked only where none is kept."""
     own, kept = office.own(), kept_studies(office.home.studies)
     permitted = [s for s in kept if is_named(s, name) and stands_permitted(s.digest, own)]
@@ -143,10 +147,10 @@ def _study_to_withdraw(office: Office, name: str) -> Study:
 
 
 def _say_no(
-    office: Office,
+    office: OfficerSession,
     study: Study,
     reason: str,
-    handing: Handing,
+    handing: Delivery,
     *,
     published: CountryDocuments | None,
     yes: bool,

@@ -18,7 +18,7 @@ from governance.officer.folder_recovery import seen_or_kept
 from governance.officer.foreign_documents import sentence
 from governance.officer.inbox import Item, Matter, Waiting, items, until
 from governance.officer.key_rotation import waiting_key
-from governance.officer.session import Office
+from governance.officer.session import OfficerSession
 from governance.officer.studies import find_study, kept_studies
 from governance.policy.assessment import Assessment, ledger_terms
 from governance.policy.explain import explain_study
@@ -29,7 +29,7 @@ from governance.trust.view import TrustedView
 from keys.certificates import peer_of
 
 
-def show_inbox(office: Office) -> None:
+def show_inbox(office: OfficerSession) -> None:
     """List what waits, most urgent first, each with the command that deals with it."""
     draft, strange = _draft_to_sign(office)
     view = office.view_if_published()
@@ -50,12 +50,12 @@ def show_inbox(office: Office) -> None:
     office.terminal.answer([item.to_json() for item in found])
 
 
-def _foreign(office: Office, view: TrustedView | None) -> str:
+def _foreign(office: OfficerSession, view: TrustedView | None) -> str:
     seen = seen_or_kept(office, view)
     return sentence(office.own(), seen) if seen else ""
 
 
-def _list(office: Office, found: list[Item]) -> None:
+def _list(office: OfficerSession, found: list[Item]) -> None:
     if not found:
         office.terminal.say("Nothing waits for you.")
     for number, item in enumerate(found, start=1):
@@ -63,7 +63,7 @@ def _list(office: Office, found: list[Item]) -> None:
         office.terminal.say(f"   {item.command}")
 
 
-def _draft_to_sign(office: Office) -> tuple[Draft | None, list[Item]]:
+def _draft_to_sign(office: OfficerSession) -> tuple[Draft | None, list[Item]]:
     """Return the draft that waits for this officer; one that cannot be trusted is listed so."""
     try:
         draft = waiting_draft(office)
@@ -74,7 +74,7 @@ def _draft_to_sign(office: Office) -> tuple[Draft | None, list[Item]]:
     return (None if signed else draft), []
 
 
-def _unsent(office: Office, view: TrustedView | None) -> tuple[str, ...]:
+def _unsent(office: OfficerSession, view: TrustedView | None) -> tuple[str, ...]:
     own, handed = office.own(), read_handed(office.home.handed_file)
     if own is None:
         return ()
@@ -85,7 +85,7 @@ def _unsent(office: Office, view: TrustedView | None) -> tuple[str, ...]:
     return tuple(name for name, version in due.items() if version < own.version)
 
 
-def _certificate_ends(office: Office) -> datetime:
+def _certificate_ends(office: OfficerSession) -> datetime:
     peer = peer_of(
         office.home.certificate_file.read_bytes(),
         authority_pem=office.home.authority_file.read_bytes(),
@@ -95,7 +95,7 @@ def _certificate_ends(office: Office) -> datetime:
     return peer.not_after
 
 
-def show_study(office: Office, name: str) -> None:
+def show_study(office: OfficerSession, name: str) -> None:
     """Explain a study in plain words, with what the country's rules and budget say to it."""
     view = office.view()
     study = find_study(view.studies.values(), name)
@@ -115,7 +115,7 @@ def show_study(office: Office, name: str) -> None:
     office.terminal.answer(_as_json(study, own, assessment))
 
 
-def _promises(office: Office, study: Study) -> Iterator[tuple[str, str]]:
+def _promises(office: OfficerSession, study: Study) -> Iterator[tuple[str, str]]:
     yield "proposed", f"{study.created:%Y-%m-%d}; decide by {until(study.expires, office.now())}"
     yield "your rules", _rules(office.own())
     yield "for a patient", _for_a_patient(study)
@@ -137,7 +137,7 @@ def _rules(own: CountryDocuments | None) -> str:
 
 
 def _budget(
-    office: Office, study: Study, agreement: Agreement, ledger: LedgerView | None
+    office: OfficerSession, study: Study, agreement: Agreement, ledger: LedgerView | None
 ) -> Iterator[tuple[str, str]]:
     """Yield the period's budget, what is spent of it, and what live permits may take."""
     whole = agreement.register_budget(study.population.register_name)
@@ -154,7 +154,7 @@ def _budget(
     yield "permitted", f"up to {percent(permitted, terms.cap_micro)} of it, by your live permits"
 
 
-def _permitted(office: Office, register: str) -> list[Study]:
+def _permitted(office: OfficerSession, register: str) -> list[Study]:
     """Return the studies of the register that a permit of this country still covers."""
     own, now = office.own(), office.now()
     permits = own.permits if own else {}

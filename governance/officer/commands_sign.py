@@ -14,9 +14,9 @@ from governance.officer.agreement_text import (
     identity_in_words,
     spoken,
 )
-from governance.officer.delivery import Handing, remember_node, sign_and_hand_over
+from governance.officer.delivery import Delivery, remember_node, sign_and_hand_over
 from governance.officer.errors import OfficerFault
-from governance.officer.session import Office
+from governance.officer.session import OfficerSession
 from governance.runtime.safe_text import is_plain
 from governance.trust.bundle import CountryDocuments
 from governance.trust.ceremony import Draft, sign_draft
@@ -30,7 +30,7 @@ DRAFT = "draft"
 POLICY_SUFFIX = ".cedar"
 
 
-def sign_waiting_draft(office: Office, *, lost_keys: Sequence[str] = (), yes: bool) -> None:
+def sign_waiting_draft(office: OfficerSession, *, lost_keys: Sequence[str] = (), yes: bool) -> None:
     """Show the draft that waits at the exchange, and sign it once the officer agrees.
 
     `lost_keys` are the countries whose new key may stand without the former one's signature.
@@ -53,13 +53,13 @@ def sign_waiting_draft(office: Office, *, lost_keys: Sequence[str] = (), yes: bo
     _sign(office, draft, view)
 
 
-def waiting_draft(office: Office) -> Draft | None:
+def waiting_draft(office: OfficerSession) -> Draft | None:
     """Return the draft at the exchange. Raises DocumentFault where it is not a whole one."""
     data = office.exchange.fetch(DRAFT)
     return None if data is None else Draft.from_canonical(data)
 
 
-def require_own_key(office: Office, draft: Draft) -> None:
+def require_own_key(office: OfficerSession, draft: Draft) -> None:
     """Raise OfficerFault unless the draft names this officer's key for this country."""
     party = draft.agreement.party(office.country)
     if party is None:
@@ -78,7 +78,7 @@ def require_own_key(office: Office, draft: Draft) -> None:
 
 
 def require_vouched_keys(
-    office: Office, draft: Draft, view: TrustedView, lost_keys: Sequence[str]
+    office: OfficerSession, draft: Draft, view: TrustedView, lost_keys: Sequence[str]
 ) -> None:
     """Raise OfficerFault where the draft gives a country a key that its former key did not sign.
 
@@ -109,7 +109,7 @@ def _unvouched(country: str, key: str) -> OfficerFault:
     )
 
 
-def show_draft(office: Office, draft: Draft, view: TrustedView | None) -> None:
+def show_draft(office: OfficerSession, draft: Draft, view: TrustedView | None) -> None:
     """Say in plain words what the draft would bind the country to."""
     terminal, agreement = office.terminal, draft.agreement
     terminal.heading(f"{agreement.title} (federation {agreement.federation})")
@@ -123,7 +123,7 @@ def show_draft(office: Office, draft: Draft, view: TrustedView | None) -> None:
     terminal.facts({"this draft": spoken(draft.digest), "its version": str(draft.version)})
 
 
-def _sign(office: Office, draft: Draft, view: TrustedView | None) -> None:
+def _sign(office: OfficerSession, draft: Draft, view: TrustedView | None) -> None:
     previous = None if view is None else newest_root(office, view)
     keys = _keys_for(office, draft)
     signatures = sign_draft(draft, *keys, previous_root=previous, now=office.now())
@@ -136,20 +136,20 @@ def _sign(office: Office, draft: Draft, view: TrustedView | None) -> None:
     office.terminal.answer({"signed": True, "draft": draft.digest, "spoken": spoken(draft.digest)})
 
 
-def _keys_for(office: Office, draft: Draft) -> tuple[SigningKey, ...]:
+def _keys_for(office: OfficerSession, draft: Draft) -> tuple[SigningKey, ...]:
     """The former key too signs a draft that names the new one: the others go by that."""
     party, (present, *later) = draft.agreement.party(office.country), office.identity.keys
     named = [key for key in later if party and party.officer_key == key.public.to_text()]
     return (present, *named)
 
 
-def newest_root(office: Office, view: TrustedView) -> bytes:
+def newest_root(office: OfficerSession, view: TrustedView) -> bytes:
     """Return the root in force; the pinned one is not among the files of a view."""
     name = f"metadata/{view.versions.root}.root.json"
     return view.files.get(name) or office.trust.root(office.exchange.fetch)
 
 
-def sign_file(office: Office, path: Path, handing: Handing, *, yes: bool) -> None:
+def sign_file(office: OfficerSession, path: Path, handing: Delivery, *, yes: bool) -> None:
     """Sign a file of the own country: a policy (.cedar), else the node's keys."""
     if path.suffix == POLICY_SUFFIX:
         sign_policy(office, path, handing, yes=yes)
@@ -157,7 +157,7 @@ def sign_file(office: Office, path: Path, handing: Handing, *, yes: bool) -> Non
         sign_node_keys(office, path, handing, yes=yes)
 
 
-def sign_node_keys(office: Office, path: Path, handing: Handing, *, yes: bool) -> None:
+def sign_node_keys(office: OfficerSession, path: Path, handing: Delivery, *, yes: bool) -> None:
     """Vouch for the keys of the own node, once the officer has compared them."""
     keys = read_file(NodeKeys, path)
     if keys.country != office.country:
@@ -176,7 +176,7 @@ def sign_node_keys(office: Office, path: Path, handing: Handing, *, yes: bool) -
     office.terminal.answer({"signed": "node", "digest": keys.digest, **result})
 
 
-def _show_node_keys(office: Office, keys: NodeKeys) -> None:
+def _show_node_keys(office: OfficerSession, keys: NodeKeys) -> None:
     office.terminal.heading(f"The keys of the node of {keys.country}")
     office.terminal.facts(
         {
@@ -189,7 +189,7 @@ def _show_node_keys(office: Office, keys: NodeKeys) -> None:
     office.terminal.say("Sign them only if the operator of your node gave you this very file.")
 
 
-def _require_succession(office: Office, keys: NodeKeys) -> None:
+def _require_succession(office: OfficerSession, keys: NodeKeys) -> None:
     """Say whether the key that the officer vouches for has signed these keys; ask where not.
 
     Whoever sits between node and officer could have put in keys of their own.
@@ -212,7 +212,7 @@ def _require_succession(office: Office, keys: NodeKeys) -> None:
     terminal.insist("Is the former key lost, and did the operator read out these fingerprints?")
 
 
-def sign_policy(office: Office, path: Path, handing: Handing, *, yes: bool) -> None:
+def sign_policy(office: OfficerSession, path: Path, handing: Delivery, *, yes: bool) -> None:
     """Sign the national policy, once it was checked and shown."""
     text = read_policy(path)
     published = _published(office)
@@ -248,7 +248,7 @@ def read_policy(path: Path) -> str:
     return text
 
 
-def renew(office: Office, handing: Handing) -> None:
+def renew(office: OfficerSession, handing: Delivery) -> None:
     """Sign the country's documents again as they stand, and hand them over; reachable or not."""
     if office.own() is None:
         raise OfficerFault(
@@ -263,7 +263,7 @@ def renew(office: Office, handing: Handing) -> None:
     office.terminal.answer(result)
 
 
-def _published(office: Office) -> CountryDocuments | None:
+def _published(office: OfficerSession) -> CountryDocuments | None:
     """Return what the exchange shows of this country; None before there is anything to show."""
     if office.settings.exchange is None:
         return None
@@ -271,7 +271,7 @@ def _published(office: Office) -> CountryDocuments | None:
     return view.country(office.country) if view else None
 
 
-def view_if_usable(office: Office) -> TrustedView | None:
+def view_if_usable(office: OfficerSession) -> TrustedView | None:
     """Return the view, or None where the exchange cannot be reached or not be believed now.
 
     What goes to the own node must not wait for an exchange that hangs, lies or is gone.

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from governance.officer.errors import HandoverFault, OfficerFault
 from governance.officer.foreign_documents import (
-    Foreign,
+    ForeignDocuments,
     foreign,
     keep,
     sentence,
@@ -17,7 +17,7 @@ from governance.officer.foreign_documents import (
     take_over_noes,
 )
 from governance.officer.node_link import SETTINGS_FILE, deliver
-from governance.officer.session import Office
+from governance.officer.session import OfficerSession
 from governance.runtime.files import one_writer, write_atomic
 from governance.trust.bundle import CountryDocuments
 from governance.trust.signing import OfficerDocuments
@@ -37,7 +37,7 @@ TO_DO = (
 )
 
 
-class Handed(BaseModel):
+class Delivered(BaseModel):
     """The newest versions of the own documents that node and exchange have."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,22 +47,22 @@ class Handed(BaseModel):
 
 
 @dataclass(frozen=True)
-class Handing:
+class Delivery:
     """Where else the documents go: the own node's folder, a file to carry."""
 
     node: Path | None = None
     out: Path | None = None
 
 
-def read_handed(path: Path) -> Handed:
+def read_handed(path: Path) -> Delivered:
     """Return what was handed over; nothing where that is not known."""
     try:
-        return Handed.model_validate_json(path.read_bytes())
+        return Delivered.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
-        return Handed()
+        return Delivered()
 
 
-def remember_node(office: Office, handing: Handing) -> None:
+def remember_node(office: OfficerSession, handing: Delivery) -> None:
     """Keep the node's folder, where one was given. Raises OfficerFault where it is no node's."""
     if handing.node is None:
         return
@@ -78,7 +78,7 @@ def remember_node(office: Office, handing: Handing) -> None:
 
 
 def sign_and_hand_over(
-    office: Office, change: Change, handing: Handing, published: CountryDocuments | None
+    office: OfficerSession, change: Change, handing: Delivery, published: CountryDocuments | None
 ) -> dict[str, Any]:
     """Apply a change, sign everything as it then stands, and hand it over.
 
@@ -94,7 +94,9 @@ def sign_and_hand_over(
     return {**hand_over(office, bundles, handing.out), **told}
 
 
-def take_over_and_hand_over(office: Office, seen: Foreign, handing: Handing) -> dict[str, Any]:
+def take_over_and_hand_over(
+    office: OfficerSession, seen: ForeignDocuments, handing: Delivery
+) -> dict[str, Any]:
     """Take over what another folder of this officer signed, sign and hand over as above."""
     with one_writer(office.home.path):
         own = office.own()
@@ -103,12 +105,12 @@ def take_over_and_hand_over(office: Office, seen: Foreign, handing: Handing) -> 
     return hand_over(office, bundles, handing.out)
 
 
-def _changed(office: Office, change: Change, at_least: int) -> tuple[bytes, ...]:
+def _changed(office: OfficerSession, change: Change, at_least: int) -> tuple[bytes, ...]:
     change(office.documents)
     return signed_under_every_key(office, office.documents, at_least)
 
 
-def _beware(office: Office, published: CountryDocuments | None) -> None:
+def _beware(office: OfficerSession, published: CountryDocuments | None) -> None:
     """Say loudly where another hand has signed for this country, and keep what it signed."""
     own, documents = office.own(), office.documents
     seen = foreign(own, documents.version, published)
@@ -122,7 +124,7 @@ def _beware(office: Office, published: CountryDocuments | None) -> None:
 
 
 def signed_under_every_key(
-    office: Office, documents: OfficerDocuments, at_least: int
+    office: OfficerSession, documents: OfficerDocuments, at_least: int
 ) -> tuple[bytes, ...]:
     """Return everything signed by the key in force, then by the one that is to follow, if any.
 
@@ -133,7 +135,7 @@ def signed_under_every_key(
     return (present,) if new is None else (present, documents.sign_next(office.now(), new))
 
 
-def hand_over(office: Office, bundles: Sequence[bytes], out: Path | None) -> dict[str, Any]:
+def hand_over(office: OfficerSession, bundles: Sequence[bytes], out: Path | None) -> dict[str, Any]:
     """Give the bundles to everyone they are for; say who has them.
 
     Raises HandoverFault at the end.
@@ -155,22 +157,22 @@ def hand_over(office: Office, bundles: Sequence[bytes], out: Path | None) -> dic
     return {"version": version, "expires": valid, **_reached(office)}
 
 
-def _write_out(office: Office, bundles: Sequence[bytes], out: Path) -> None:
+def _write_out(office: OfficerSession, bundles: Sequence[bytes], out: Path) -> None:
     for number, bundle in enumerate(bundles):
         file = out.with_name(f"next-{out.name}") if number else out
         write_atomic(file, bundle)
         office.terminal.say(f"A copy to carry is in {file}.")
 
 
-def _reached(office: Office) -> dict[str, int]:
+def _reached(office: OfficerSession) -> dict[str, int]:
     return {f"{name}_has": v for name, v in read_handed(office.home.handed_file)}
 
 
-Way = Callable[[Office, Sequence[bytes]], bool]
+Way = Callable[[OfficerSession, Sequence[bytes]], bool]
 
 
 def _try(
-    office: Office, name: str, way: Way, bundles: Sequence[bytes], version: int
+    office: OfficerSession, name: str, way: Way, bundles: Sequence[bytes], version: int
 ) -> PratiqueError | None:
     try:
         if way(office, bundles):
@@ -181,7 +183,7 @@ def _try(
     return None
 
 
-def _to_node(office: Office, bundles: Sequence[bytes]) -> bool:
+def _to_node(office: OfficerSession, bundles: Sequence[bytes]) -> bool:
     if office.settings.node is None:
         office.terminal.warn(NODE_WAITS)
         return False
@@ -191,7 +193,7 @@ def _to_node(office: Office, bundles: Sequence[bytes]) -> bool:
     return True
 
 
-def _to_exchange(office: Office, bundles: Sequence[bytes]) -> bool:
+def _to_exchange(office: OfficerSession, bundles: Sequence[bytes]) -> bool:
     if office.settings.exchange is None:
         office.terminal.warn("you are not enrolled with an exchange yet; other countries wait")
         return False

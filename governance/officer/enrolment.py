@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from governance.officer.errors import OfficerFault
-from governance.officer.session import Office
+from governance.officer.session import OfficerSession
 from governance.runtime.files import write_atomic
 from keys.certificates import (
     Role,
@@ -24,7 +24,7 @@ POLL_SECONDS = 1.0
 _NEW = "ask the coordinator for a new invitation"
 
 
-def enrol(office: Office, path: Path, *, wait: float) -> None:
+def enrol(office: OfficerSession, path: Path, *, wait: float) -> None:
     """Ask for admission, and again for `wait` seconds while nobody has decided.
 
     The same invitation may be used again to ask what became of it: the request is the same.
@@ -47,14 +47,14 @@ def enrol(office: Office, path: Path, *, wait: float) -> None:
     office.terminal.answer({"status": status, "fingerprint": fingerprint})
 
 
-def check_invitation(office: Office, invitation: Invitation) -> None:
+def check_invitation(office: OfficerSession, invitation: Invitation) -> None:
     """Raise OfficerFault unless the invitation is for this officer, whole, and in time."""
     why = _problem(office, invitation)
     if why:
         raise OfficerFault("This invitation cannot be used", why=why, fix=_NEW)
 
 
-def _problem(office: Office, invitation: Invitation) -> str:
+def _problem(office: OfficerSession, invitation: Invitation) -> str:
     for_whom = f"{invitation.role} of {invitation.country}"
     if for_whom != f"officer of {office.country}":
         return f"it is for the {for_whom}, and you are the officer of {office.country}"
@@ -66,7 +66,7 @@ def _problem(office: Office, invitation: Invitation) -> str:
     return f"it expired on {invitation.expires:%Y-%m-%d %H:%M} UTC" if ended else ""
 
 
-def _request(office: Office, invitation: Invitation) -> EnrolRequest:
+def _request(office: OfficerSession, invitation: Invitation) -> EnrolRequest:
     """Return the request; its transport key is kept first, so that it can be asked again."""
     statement = Statement(
         country=office.country, role="officer", document_key=office.settings.document_key
@@ -78,7 +78,7 @@ def _request(office: Office, invitation: Invitation) -> EnrolRequest:
     )
 
 
-def _introduce(office: Office, invitation: Invitation, fingerprint: str) -> None:
+def _introduce(office: OfficerSession, invitation: Invitation, fingerprint: str) -> None:
     office.terminal.heading(f"Enrolment of {office.settings.authority} ({office.country})")
     office.terminal.facts(
         {
@@ -92,7 +92,9 @@ def _introduce(office: Office, invitation: Invitation, fingerprint: str) -> None
     office.terminal.say("Let the coordinator read out the two digests: they must be the same.")
 
 
-def _ask(office: Office, invitation: Invitation, request: EnrolRequest, wait: float) -> EnrolReply:
+def _ask(
+    office: OfficerSession, invitation: Invitation, request: EnrolRequest, wait: float
+) -> EnrolReply:
     link = office.dial(
         invitation.exchange,
         authority=invitation.authority.encode(),
@@ -111,7 +113,7 @@ def _ask(office: Office, invitation: Invitation, request: EnrolRequest, wait: fl
         link.close()
 
 
-def _admit(office: Office, invitation: Invitation, certificate: bytes) -> None:
+def _admit(office: OfficerSession, invitation: Invitation, certificate: bytes) -> None:
     authority = invitation.authority.encode()
     peer = peer_of(certificate, authority_pem=authority, now=office.clock(), revoked=())
     if (peer.federation, peer.country, peer.role) != (

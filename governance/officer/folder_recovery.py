@@ -1,21 +1,21 @@
 """`pratique-officer renew --take-over`: the folder is an old copy, and its officer says so."""
 
 from governance.officer.commands_sign import view_if_usable
-from governance.officer.delivery import Handing, remember_node, take_over_and_hand_over
+from governance.officer.delivery import Delivery, remember_node, take_over_and_hand_over
 from governance.officer.errors import OfficerFault
 from governance.officer.foreign_documents import (
-    Foreign,
+    ForeignDocuments,
     foreign,
     kept,
     names,
 )
-from governance.officer.session import Office
+from governance.officer.session import OfficerSession
 from governance.trust.view import TrustedView
 
 QUESTION = "Was your folder restored from an old copy, and did you sign all of this yourself?"
 
 
-def renew_taking_over(office: Office, handing: Handing) -> None:
+def renew_taking_over(office: OfficerSession, handing: Delivery) -> None:
     """Take over what the exchange shows, or showed, of this country; once the officer agrees."""
     seen = seen_or_kept(office, view_if_usable(office))
     if seen is None:
@@ -31,14 +31,14 @@ def renew_taking_over(office: Office, handing: Handing) -> None:
     office.terminal.answer({"taken_over": seen.version, **result})
 
 
-def seen_or_kept(office: Office, view: TrustedView | None) -> Foreign | None:
+def seen_or_kept(office: OfficerSession, view: TrustedView | None) -> ForeignDocuments | None:
     """Return what is shown now; else what was shown before this folder signed above it."""
     published = view.country(office.country) if view else None
     now = foreign(office.own(), office.documents.version, published)
     return now or kept(office.home.foreign_file)
 
 
-def _show(office: Office, seen: Foreign) -> None:
+def _show(office: OfficerSession, seen: ForeignDocuments) -> None:
     office.terminal.heading(f"Version {seen.version}, which this folder did not sign, holds")
     for name in names(office.own(), seen) or ("nothing that is not in this folder",):
         office.terminal.say(f"  {name}")

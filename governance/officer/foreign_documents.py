@@ -22,7 +22,7 @@ MOST_NAMED = 10
 MEANS = "somebody else signs with your key, or your folder is an old copy"
 
 
-class Foreign(BaseModel):
+class ForeignDocuments(BaseModel):
     """What was shown; `next_key` is the key that it says is to follow, which nobody takes over."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
@@ -37,7 +37,7 @@ class Foreign(BaseModel):
 
 def foreign(
     own: CountryDocuments | None, version: int, published: CountryDocuments | None
-) -> Foreign | None:
+) -> ForeignDocuments | None:
     """Return what the exchange shows, where this folder did not sign it.
 
     `own` is what the folder signed last, and `version` its last version, a key that waits
@@ -45,7 +45,7 @@ def foreign(
     """
     if published is None or published.version < version:
         return None
-    seen = Foreign(
+    seen = ForeignDocuments(
         version=published.version,
         node=published.node,
         permits=tuple(published.permits.values()),
@@ -56,7 +56,7 @@ def foreign(
     return seen if published.version > version or names(own, seen) else None
 
 
-def names(own: CountryDocuments | None, seen: Foreign) -> tuple[str, ...]:
+def names(own: CountryDocuments | None, seen: ForeignDocuments) -> tuple[str, ...]:
     """Name each document that was shown and is not this folder's, the gravest first."""
     found = []
     if seen.node and (own is None or own.node != seen.node):
@@ -73,7 +73,7 @@ def names(own: CountryDocuments | None, seen: Foreign) -> tuple[str, ...]:
     return tuple(found)
 
 
-def sentence(own: CountryDocuments | None, seen: Foreign) -> str:
+def sentence(own: CountryDocuments | None, seen: ForeignDocuments) -> str:
     """Say what was shown, and what it means."""
     named = names(own, seen)
     more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
@@ -85,7 +85,7 @@ def sentence(own: CountryDocuments | None, seen: Foreign) -> str:
 
 
 def take_over_noes(
-    documents: OfficerDocuments, own: CountryDocuments | None, seen: Foreign
+    documents: OfficerDocuments, own: CountryDocuments | None, seen: ForeignDocuments
 ) -> None:
     """Take over each no that this folder lacks. It can only stop what the folder permits."""
     permits, noes = (own.permits, own.withdrawals) if own else ({}, {})
@@ -95,7 +95,9 @@ def take_over_noes(
         documents.withdraw(withdrawal)
 
 
-def take_over(documents: OfficerDocuments, own: CountryDocuments | None, seen: Foreign) -> None:
+def take_over(
+    documents: OfficerDocuments, own: CountryDocuments | None, seen: ForeignDocuments
+) -> None:
     """Take over all that was shown, a new document key excepted; the officer has agreed to it.
 
     A no stands, whichever of the two says it: nothing that was withdrawn comes back by itself.
@@ -111,14 +113,14 @@ def take_over(documents: OfficerDocuments, own: CountryDocuments | None, seen: F
     documents.set_policy(seen.policy)
 
 
-def keep(path: Path, seen: Foreign) -> None:
+def keep(path: Path, seen: ForeignDocuments) -> None:
     """Keep what was shown: once this folder has signed anew, the exchange shows it no longer."""
     write_atomic(path, seen.model_dump_json().encode())
 
 
-def kept(path: Path) -> Foreign | None:
+def kept(path: Path) -> ForeignDocuments | None:
     """Return what was shown last and not taken over; None where there is none."""
     try:
-        return Foreign.model_validate_json(path.read_bytes())
+        return ForeignDocuments.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None

@@ -6,9 +6,9 @@ command is given again: the new key lies in the key store before anything names 
 """
 
 from governance.documents.rotation import extended
-from governance.officer.delivery import Handing, remember_node, sign_and_hand_over
+from governance.officer.delivery import Delivery, remember_node, sign_and_hand_over
 from governance.officer.errors import OfficerFault
-from governance.officer.session import Office
+from governance.officer.session import OfficerSession
 from governance.trust.signing import OfficerDocuments
 from governance.trust.view import TrustedView
 from keys.identity import SigningKey
@@ -16,7 +16,7 @@ from keys.identity import SigningKey
 WAITS = "the agreement names it once the countries have signed that"
 
 
-def rotate(office: Office, handing: Handing, *, yes: bool) -> None:
+def rotate(office: OfficerSession, handing: Delivery, *, yes: bool) -> None:
     """Make a new document key and let the former one vouch for it, here and at the exchange.
 
     Given again while the new key waits, it hands everything over once more.
@@ -40,7 +40,7 @@ def rotate(office: Office, handing: Handing, *, yes: bool) -> None:
     office.terminal.answer({"rotated": False, **_keys(office), **result})
 
 
-def _require_own(office: Office, view: TrustedView) -> None:
+def _require_own(office: OfficerSession, view: TrustedView) -> None:
     party = view.agreement.party(office.country)
     if party is None or party.officer_key != office.settings.document_key:
         raise OfficerFault(
@@ -50,7 +50,7 @@ def _require_own(office: Office, view: TrustedView) -> None:
         )
 
 
-def _introduce(office: Office) -> None:
+def _introduce(office: OfficerSession) -> None:
     office.terminal.heading(f"A new document key for {office.country}")
     office.terminal.facts({"key now": office.settings.verify_key.fingerprint})
     office.terminal.say(
@@ -59,7 +59,7 @@ def _introduce(office: Office) -> None:
     )
 
 
-def vouch(office: Office, documents: OfficerDocuments) -> None:
+def vouch(office: OfficerSession, documents: OfficerDocuments) -> None:
     """Add the statement in which the key in force signs the one to come."""
     new = office.identity.next_key
     history = documents.history()
@@ -69,7 +69,7 @@ def vouch(office: Office, documents: OfficerDocuments) -> None:
     documents.set_history(made)
 
 
-def _say_next(office: Office) -> None:
+def _say_next(office: OfficerSession) -> None:
     office.terminal.facts(_keys(office))
     office.terminal.say("Your former key signs until the new one is in force.")
     office.terminal.say(
@@ -78,7 +78,7 @@ def _say_next(office: Office) -> None:
     )
 
 
-def _keys(office: Office) -> dict[str, str]:
+def _keys(office: OfficerSession) -> dict[str, str]:
     new = office.identity.next_key
     return {
         "key": office.settings.verify_key.fingerprint,
@@ -86,7 +86,7 @@ def _keys(office: Office) -> dict[str, str]:
     }
 
 
-def waiting_key(office: Office, view: TrustedView | None) -> str:
+def waiting_key(office: OfficerSession, view: TrustedView | None) -> str:
     """Return in words what a new key of this officer waits for; nothing where there is none."""
     new = office.identity.next_key
     if new is None:

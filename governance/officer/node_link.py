@@ -13,7 +13,7 @@ from governance.documents.agreement import Agreement
 from governance.errors import DocumentFault
 from governance.policy.assessment import ledger_terms
 from governance.runtime.files import write_atomic
-from governance.runtime.local_rpc import DeskFault, ask
+from governance.runtime.local_rpc import LocalRpcFault, ask
 
 SETTINGS_FILE = "node.yaml"
 SOCKET = Path("run", "node.sock")
@@ -55,7 +55,7 @@ def _daemon_takes(node: Path, bundle: bytes) -> bool:
         return False
     try:
         ask(socket, "deliver", bundle=base64.b64encode(bundle).decode())
-    except DeskFault as fault:
+    except LocalRpcFault as fault:
         if isinstance(fault.__cause__, OSError):  # a socket that a killed daemon left behind
             return False
         raise
@@ -75,7 +75,7 @@ def ledger_left(
         status = ask(node / SOCKET, "status", STATUS_SECONDS)
         stated = StatedLedger.model_validate(status["ledger"])
         terms = ledger_terms(agreement, register, now)
-    except (DeskFault, DocumentFault, ValidationError, KeyError, TypeError):
+    except (LocalRpcFault, DocumentFault, ValidationError, KeyError, TypeError):
         return None
     if (stated.register_name, stated.order) != (terms.register, terms.order):
         return None

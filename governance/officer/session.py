@@ -21,7 +21,7 @@ from governance.officer.home import Identity, OfficerHome, Settings
 from governance.officer.node_link import ledger_left
 from governance.officer.own_documents import own_documents, read_own
 from governance.officer.terminal import Terminal
-from governance.officer.trust_store import FIRST_ROOT, Trust
+from governance.officer.trust_store import FIRST_ROOT, TrustStore
 from governance.policy.assessment import Act, Assessment, assess
 from governance.runtime.credentials import Credentials, KeptPair
 from governance.trust.bundle import CountryDocuments
@@ -44,7 +44,7 @@ def utc_now() -> datetime:
 
 
 @dataclass
-class Office:
+class OfficerSession:
     """What every command works with."""
 
     home: OfficerHome
@@ -90,9 +90,9 @@ class Office:
         return kept_pair(self.home, self.identity)
 
     @property
-    def trust(self) -> Trust:
+    def trust(self) -> TrustStore:
         """What the officer believes of everyone's documents."""
-        return Trust(self.home.trust, self.settings)
+        return TrustStore(self.home.trust, self.settings)
 
     @property
     def node(self) -> Path | None:

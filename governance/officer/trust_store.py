@@ -17,7 +17,7 @@ from governance.officer.errors import OfficerFault
 from governance.officer.home import Settings
 from governance.runtime.files import write_atomic
 from governance.trust.ceremony import Draft
-from governance.trust.view import Fetch, Floor, TrustedView
+from governance.trust.view import Fetch, TrustedView, TrustHighWater
 from protocols.wire.encoding import digest
 
 FIRST_ROOT = "metadata/1.root.json"
@@ -25,7 +25,7 @@ AGREEMENT = "agreement.json"
 LARGEST_FLOOR = 2**20
 
 
-class Trust:
+class TrustStore:
     """The officer's memory of the documents: the root, the draft signed last, the floor."""
 
     def __init__(self, directory: Path, settings: Settings) -> None:
@@ -106,11 +106,11 @@ class Trust:
     def _floor_file(self) -> Path:
         return self._directory / "floor.json"
 
-    def _floor(self) -> Floor:
+    def _floor(self) -> TrustHighWater:
         if not self._floor_file.exists():
-            return Floor(keys={self._settings.country: self._settings.document_key})
+            return TrustHighWater(keys={self._settings.country: self._settings.document_key})
         try:
-            return Floor.model_validate_json(self._floor_file.read_bytes()[:LARGEST_FLOOR])
+            return TrustHighWater.model_validate_json(self._floor_file.read_bytes()[:LARGEST_FLOOR])
         except ValidationError:
             raise DocumentFault(
                 f"{self._floor_file} cannot be read",

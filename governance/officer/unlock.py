@@ -6,7 +6,7 @@ from pathlib import Path
 
 from governance.officer.exchange_link import dial
 from governance.officer.home import OfficerHome, create_home, refuse_second
-from governance.officer.session import Office, utc_now
+from governance.officer.session import OfficerSession, utc_now
 from governance.officer.terminal import Terminal
 from governance.runtime.cli_support import plain_errors
 from governance.runtime.passphrases import chosen_passphrase, known_passphrase
@@ -15,13 +15,13 @@ from governance.runtime.passphrases import chosen_passphrase, known_passphrase
 @contextmanager
 def at_work(
     home: Path, passphrase_file: Path | None, passphrase_fd: int | None, *, as_json: bool
-) -> Iterator[Office]:
+) -> Iterator[OfficerSession]:
     """Open the officer's folder for one command."""
     with plain_errors():
         folder = OfficerHome(home)
         folder.settings()
         passphrase = known_passphrase(passphrase_file, passphrase_fd)
-        office = Office.open(folder, passphrase, Terminal(as_json=as_json), utc_now, dial)
+        office = OfficerSession.open(folder, passphrase, Terminal(as_json=as_json), utc_now, dial)
         try:
             yield office
         finally:

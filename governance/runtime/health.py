@@ -43,18 +43,18 @@ class ObserveFault(PratiqueError):
 
 
 @dataclass(frozen=True)
-class Finding:
+class HealthFinding:
     """What one check found, in a plain sentence."""
 
     good: bool
     says: str
 
 
-Checks = Callable[[], Mapping[str, Finding]]
+Checks = Callable[[], Mapping[str, HealthFinding]]
 
 
 @dataclass(frozen=True)
-class Shown:
+class HealthReport:
     """What the endpoint shows: metrics, and the checks behind `live` and `ready`."""
 
     metrics: CollectorRegistry
@@ -65,7 +65,7 @@ class Shown:
 class HealthServer:
     """The endpoint, served from threads until closed."""
 
-    def __init__(self, address: str, shown: Shown) -> None:
+    def __init__(self, address: str, shown: HealthReport) -> None:
         """Listen at `address`, as settings take it. Raises ObserveFault where that is taken."""
         try:
             self._server = _Server(host_and_port(address), shown)
@@ -89,7 +89,7 @@ class HealthServer:
 
 
 @contextmanager
-def observed(address: str | None, shown: Shown) -> Iterator[None]:
+def observed(address: str | None, shown: HealthReport) -> Iterator[None]:
     """Show it at `address` meanwhile; nowhere where there is none. Raises ObserveFault."""
     if address is None:
         yield
@@ -123,7 +123,7 @@ class _Server(ThreadingMixIn, HTTPServer):
     block_on_close = False
     allow_reuse_port = False
 
-    def __init__(self, address: tuple[str, int], shown: Shown) -> None:
+    def __init__(self, address: tuple[str, int], shown: HealthReport) -> None:
         self.shown = shown
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._free = threading.BoundedSemaphore(MOST_CALLERS)
@@ -185,7 +185,7 @@ class _Caller(BaseHTTPRequestHandler):
             case _:
                 self._say(HTTPStatus.NOT_FOUND, "There are /metrics, /health/live, /health/ready.")
 
-    def _tell(self, checks: Mapping[str, Finding]) -> None:
+    def _tell(self, checks: Mapping[str, HealthFinding]) -> None:
         good = all(check.good for check in checks.values())
         status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
         told = {name: {"good": check.good, "says": check.says} for name, check in checks.items()}

@@ -31,7 +31,7 @@ _log = logging.getLogger("pratique.desk")
 Handler = Callable[[str, Mapping[str, Any]], Any]
 
 
-class DeskFault(PratiqueError):
+class LocalRpcFault(PratiqueError):
     """The daemon behind a local socket is not there, or said no."""
 
 
@@ -45,7 +45,7 @@ def ask(path: Path, method: str, /, seconds: float | None = 60.0, **params: Any)
         try:
             return _answer(_conversation(connection, request), path)
         except TimeoutError as error:
-            raise DeskFault(
+            raise LocalRpcFault(
                 f"The daemon at {path} did not answer within {seconds:.0f} seconds",
                 why="it is busy, or stuck; it may still do what was asked",
                 fix="look at its log and ask for its status",
@@ -70,7 +70,7 @@ def _connect(path: Path, seconds: float | None) -> socket.socket:
         connection.connect(os.fspath(path))
     except OSError as error:
         connection.close()
-        raise DeskFault(
+        raise LocalRpcFault(
             f"Nothing answers at {path}",
             why="the daemon is not running, or its home is another folder",
             fix=f"start it with `{_program(path)} up`, or point --home at its folder",
@@ -86,7 +86,7 @@ def _program(socket: Path) -> str:
 
 def _check_length(path: Path) -> None:
     if len(os.fsencode(path)) > MAX_PATH:
-        raise DeskFault(
+        raise LocalRpcFault(
             f"{path} is too long a name for a local socket",
             why=f"the system takes {MAX_PATH} bytes at most",
             fix="choose a home with a shorter path",
@@ -95,27 +95,27 @@ def _check_length(path: Path) -> None:
 
 def _answer(line: bytes, path: Path) -> Any:
     if not line.endswith(b"\n"):
-        raise DeskFault(
+        raise LocalRpcFault(
             f"The daemon at {path} broke off its answer",
             why="it is ending, or met a fault of its own",
             fix="look at its log and ask again",
         )
     answer = json.loads(line)
     if "error" in answer:
-        raise DeskFault(**answer["error"])
+        raise LocalRpcFault(**answer["error"])
     return answer["ok"]
 
 
 def _check_private(folder: Path) -> None:
     if folder.stat().st_mode & 0o077:
-        raise DeskFault(
+        raise LocalRpcFault(
             f"The folder {folder} is open to other users",
             why="whoever may enter it could speak to the daemon",
             fix=f"chmod 700 {folder}",
         )
 
 
-class Desk:
+class LocalRpcServer:
     """Serves a daemon's local socket from threads until closed."""
 
     def __init__(self, path: Path, handler: Handler) -> None:

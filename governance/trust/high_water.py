@@ -11,7 +11,7 @@ from keys.identity import VerifyKey
 Version = Annotated[int, Field(ge=0)]
 
 
-class Floor(BaseModel):
+class TrustHighWater(BaseModel):
     """The memory of one reader of documents, stored as JSON between checks.
 
     A node starts with the key of its own country, pinned at `init`:

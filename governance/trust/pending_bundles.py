@@ -13,11 +13,11 @@ from governance.errors import DocumentFault
 from governance.runtime.files import write_atomic
 from governance.trust.bundle import CountryBundle, is_signed_by, own_country, signer_of
 from governance.trust.layout import role_of
-from governance.trust.state import Files, State, target_name
+from governance.trust.state import Files, PublishedState, target_name
 from keys.identity import VerifyKey
 
 
-class WaitingBundles:
+class PendingBundles:
     """One bundle a country, in a folder; the caller holds the repository's lock."""
 
     def __init__(self, directory: Path) -> None:
@@ -46,7 +46,9 @@ class WaitingBundles:
         write_atomic(self._file(country), data)
         return True
 
-    def joined(self, state: State, before: State | None, now: datetime) -> tuple[State, Files]:
+    def joined(
+        self, state: PublishedState, before: PublishedState | None, now: datetime
+    ) -> tuple[PublishedState, Files]:
         """Return the state with what its agreement puts in force, and the files of that.
 
         What is expired, or older than what is published, is left out: it may lack a withdrawal.

@@ -24,12 +24,12 @@ from governance.trust import ceremony
 from governance.trust.bundle import CountryBundle, read_targets_metadata
 from governance.trust.ceremony import Draft, DraftStatus, SignatureSet
 from governance.trust.client import PUBLISHED_NAME
-from governance.trust.high_water import Floor
+from governance.trust.high_water import TrustHighWater
 from governance.trust.layout import AGREEMENT_PATH, COORDINATOR_ROLE, history_path, role_of
-from governance.trust.pending_bundles import WaitingBundles
+from governance.trust.pending_bundles import PendingBundles
 from governance.trust.state import (
     Files,
-    State,
+    PublishedState,
     metadata_name,
     newest_root,
     target_name,
@@ -51,7 +51,7 @@ class Repository:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._waiting = WaitingBundles(directory / WAITING)
+        self._waiting = PendingBundles(directory / WAITING)
 
     def draft(self, agreement: Agreement, now: datetime) -> bytes:
         """Begin a signing ceremony, replacing one under way; return the draft for the officers.
@@ -96,7 +96,7 @@ class Repository:
                 found[party.country] = history.newest
         return found
 
-    def _history(self, state: State, country: str) -> KeyHistory | None:
+    def _history(self, state: PublishedState, country: str) -> KeyHistory | None:
         listed = state.role(role_of(country))
         target = listed.targets.get(history_path(country)) if listed else None
         data = self.read(target_name(target)) if target else None
@@ -142,10 +142,12 @@ class Repository:
             self._path(DRAFT_FILE).unlink()
         return state.versions()
 
-    def _amended(self, draft: Draft, targets: bytes) -> State:
+    def _amended(self, draft: Draft, targets: bytes) -> PublishedState:
         """Return the state under the draft: what the new delegations do not cover falls away."""
         old = self._state()
-        state = State(root=draft.version, agreement=draft.agreement, roles={Targets.type: targets})
+        state = PublishedState(
+            root=draft.version, agreement=draft.agreement, roles={Targets.type: targets}
+        )
         if old is None:
             return state
         kept = {name: data for name, data in old.roles.items() if _delegated(targets, name, data)}
@@ -232,7 +234,9 @@ class Repository:
         """Read the new state as a node would; only then write it."""
         first = metadata_name(Root.type, 1)
         pinned = self.read(first) or files[first]
-        loaded = load(lambda name: files.get(name) or self.read(name), pinned, now, Floor())
+        loaded = load(
+            lambda name: files.get(name) or self.read(name), pinned, now, TrustHighWater()
+        )
         if country is not None and country not in loaded.countries:
             raise DocumentFault(
                 f"The documents of {country} are not published",
@@ -242,10 +246,10 @@ class Repository:
         for name, data in files.items():
             self._keep(f"{PUBLIC}/{name}", data)
 
-    def _state(self) -> State | None:
-        return State.read(self.read)
+    def _state(self) -> PublishedState | None:
+        return PublishedState.read(self.read)
 
-    def _published(self) -> State:
+    def _published(self) -> PublishedState:
         state = self._state()
         if state is None:
             raise DocumentFault(

@@ -33,7 +33,7 @@ SNAPSHOT_RENEWAL = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class State:
+class PublishedState:
     """The published state: every role's current metadata, as bytes."""
 
     root: int

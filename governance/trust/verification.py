@@ -15,7 +15,7 @@ from governance.documents.rotation import KeyHistory
 from governance.errors import DocumentFault
 from governance.trust.bundle import CountryDocuments, read_country
 from governance.trust.client import METADATA, TUF_ERRORS, Client, Fetch, Recorder
-from governance.trust.high_water import Floor
+from governance.trust.high_water import TrustHighWater
 from governance.trust.layout import (
     AGREEMENT_PATH,
     CLOCK_SKEW,
@@ -37,7 +37,7 @@ COORDINATOR_PATH = re.compile(r"(studies|releases)/[a-z0-9][a-z0-9-]{0,62}\.json
 
 
 @dataclass(frozen=True)
-class Loaded:
+class VerifiedDocuments:
     """Everything that verified, before it is shaped into a view."""
 
     agreement: Agreement
@@ -51,11 +51,13 @@ class Loaded:
     ignored: tuple[str, ...]
     studies: dict[str, bytes]
     releases: dict[str, bytes]
-    floor: Floor
+    floor: TrustHighWater
     files: dict[str, bytes]
 
 
-def load(fetch: Fetch, pinned_root: bytes, now: datetime, floor: Floor) -> Loaded:
+def load(
+    fetch: Fetch, pinned_root: bytes, now: datetime, floor: TrustHighWater
+) -> VerifiedDocuments:
     """Return what verifies. Raises DocumentFault where the top-level documents do not."""
     recorder = Recorder(fetch)
     with _plainly():
@@ -89,19 +91,21 @@ def _untrusted(why: str) -> DocumentFault:
 class _Loading:
     """One pass over a refreshed client."""
 
-    def __init__(self, client: Client, recorder: Recorder, floor: Floor, clock: datetime) -> None:
+    def __init__(
+        self, client: Client, recorder: Recorder, floor: TrustHighWater, clock: datetime
+    ) -> None:
         self._client, self._recorder, self._floor = client, recorder, floor
         self._clock, self._now = clock, floor.raised_to(clock)
         self._root, self._targets, self._snapshot, self._timestamp = client.top
 
-    def loaded(self) -> Loaded:
+    def loaded(self) -> VerifiedDocuments:
         self._check_versions()
         self._check_times()
         agreement = self._agreement()
         countries, absent, keys, lapsed = self._countries(agreement)
         studies, releases, strange = self._coordinator()
         top = self._client.top
-        return Loaded(
+        return VerifiedDocuments(
             agreement=agreement,
             root=self._root.version,
             targets=self._targets.version,
@@ -260,7 +264,7 @@ class _Loading:
 
     def _raised(
         self, countries: dict[str, CountryDocuments], keys: dict[str, str], lapsed: dict[str, int]
-    ) -> Floor:
+    ) -> TrustHighWater:
         signed: tuple[Signed, ...] = self._client.top
         seen, known = self._floor.countries, self._floor.keys
         still = {c: v for c, v in seen.items() if keys.get(c) == known.get(c)}

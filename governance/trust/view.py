@@ -18,14 +18,14 @@ from governance.documents.study import Study
 from governance.errors import DocumentFault
 from governance.trust.bundle import CountryDocuments
 from governance.trust.client import Fetch
-from governance.trust.high_water import Floor
+from governance.trust.high_water import TrustHighWater
 from governance.trust.verification import load
 from governance.trust.versions import Versions
 from keys.composite import read_identity
 
-__all__ = ["Fetch", "Floor", "TrustedView"]
+__all__ = ["Fetch", "TrustHighWater", "TrustedView"]
 
-NO_FLOOR = Floor()
+NOTHING_SEEN = TrustHighWater()
 STUDIES_READ = 64
 
 
@@ -58,11 +58,13 @@ class TrustedView:
     ignored: tuple[str, ...]
     study_files: Mapping[str, bytes]
     releases: Mapping[str, bytes]
-    floor: Floor
+    floor: TrustHighWater
     files: Mapping[str, bytes]
 
     @classmethod
-    def load(cls, fetch: Fetch, pinned_root: bytes, now: datetime, floor: Floor = NO_FLOOR) -> Self:
+    def load(
+        cls, fetch: Fetch, pinned_root: bytes, now: datetime, floor: TrustHighWater = NOTHING_SEEN
+    ) -> Self:
         """Return the view; its `floor` is to be stored for the next.
 
         Raises DocumentFault where root, targets, snapshot or timestamp do not verify, are

@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 
 from governance.trust.bundle import CountryDocuments, own_country
 from governance.trust.client import Fetch
-from governance.trust.high_water import Floor
-from governance.trust.view import NO_FLOOR, TrustedView
+from governance.trust.high_water import TrustHighWater
+from governance.trust.view import NOTHING_SEEN, TrustedView
 from keys.identity import VerifyKey
 
 LONGEST = timedelta(minutes=1)
@@ -39,18 +39,18 @@ class _SeenView:
     view: TrustedView
     asked: Mapping[str, bytes | None]
     root: bytes
-    floor: Floor
+    floor: TrustHighWater
     spell: _Spell
 
 
-class ViewMemory:
+class ViewCache:
     """The last view of one reader. Safe among threads: what they see is one whole view."""
 
     def __init__(self) -> None:
         self._seen: _SeenView | None = None
 
     def view(
-        self, fetch: Fetch, pinned_root: bytes, now: datetime, floor: Floor = NO_FLOOR
+        self, fetch: Fetch, pinned_root: bytes, now: datetime, floor: TrustHighWater = NOTHING_SEEN
     ) -> TrustedView:
         """Return what `TrustedView.load` would. Raises DocumentFault as it does."""
         seen = self._seen
@@ -58,7 +58,9 @@ class ViewMemory:
             return replace(seen.view, now=floor.raised_to(now))
         return self._loaded(fetch, pinned_root, now, floor)
 
-    def _loaded(self, fetch: Fetch, pinned_root: bytes, now: datetime, floor: Floor) -> TrustedView:
+    def _loaded(
+        self, fetch: Fetch, pinned_root: bytes, now: datetime, floor: TrustHighWater
+    ) -> TrustedView:
         asked: dict[str, bytes | None] = {}
 
         def recorded(name: str) -> bytes | None:
@@ -73,7 +75,9 @@ class ViewMemory:
         return view
 
 
-def _stands(seen: _SeenView, fetch: Fetch, pinned_root: bytes, now: datetime, floor: Floor) -> bool:
+def _stands(
+    seen: _SeenView, fetch: Fetch, pinned_root: bytes, now: datetime, floor: TrustHighWater
+) -> bool:
     same = (seen.root, seen.floor) == (pinned_root, floor)
     fresh = same and seen.spell.holds(now)
     return fresh and all(fetch(name) == data for name, data in seen.asked.items())
@@ -86,7 +90,7 @@ class _SeenCountry:
     spell: _Spell
 
 
-class CountryMemory:
+class CountryCache:
     """The last own documents of one reader. Safe among threads."""
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ from protocols.private_sum.contribution import (
     seed_key,
     words_digest,
 )
-from protocols.private_sum.coordinator_view import Desk, keep
+from protocols.private_sum.coordinator_view import CoordinatorView, keep
 from protocols.private_sum.masking import WORDS_DTYPE, Masker
 from protocols.private_sum.messages import (
     SEALED_BYTES,
@@ -36,7 +36,7 @@ from protocols.private_sum.messages import (
     write_request,
 )
 from protocols.private_sum.set_agreement import assent_body
-from protocols.private_sum.unmasking_answers import Answers
+from protocols.private_sum.unmasking_answers import UnmaskingAnswers
 from protocols.proto.round_pb2 import (
     PHASE_AGREE,
     PHASE_ANSWER,
@@ -87,7 +87,7 @@ class CoordinatorRound:
 
     def __init__(
         self,
-        desk: Desk,
+        desk: CoordinatorView,
         terms: RoundTerms,
         model: bytes,
         macs: Mapping[str, bytes],
@@ -109,7 +109,7 @@ class CoordinatorRound:
         self._sealed: dict[str, bytes] = {}
         self._versions: dict[bytes, DocumentVersionsMessage] = {}
         self._assents: dict[str, Signed] = {}
-        self._answers = Answers(desk, terms)
+        self._answers = UnmaskingAnswers(desk, terms)
 
     @property
     def terms(self) -> RoundTerms:

@@ -16,7 +16,7 @@ from protocols.errors import ProtocolFault
 from protocols.private_sum import setup
 from protocols.private_sum.context import DocumentVersions, RoundTerms, RunTerms
 from protocols.private_sum.coordinator_round import CoordinatorRound
-from protocols.private_sum.coordinator_view import Desk, keep
+from protocols.private_sum.coordinator_view import CoordinatorView, keep
 from protocols.private_sum.messages import MAC_BYTES, parted, read_reply, with_parts, write_request
 from protocols.proto.round_pb2 import (
     PHASE_BUNDLE,
@@ -57,7 +57,7 @@ class CoordinatorRun:
 
         It is asked where a country claims to hold newer ones.
         """
-        self._desk = Desk(terms, peers, sign, versions, published or (lambda: versions))
+        self._desk = CoordinatorView(terms, peers, sign, versions, published or (lambda: versions))
         self._bundles: dict[str, Signed] = {}
         self._encapsulations: dict[str, Signed] = {}
         self._ciphertexts: dict[str, dict[str, bytes]] = {}

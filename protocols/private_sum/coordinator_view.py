@@ -19,7 +19,7 @@ class Unpublished(ProtocolFault):
 
 
 @dataclass(frozen=True)
-class Desk:
+class CoordinatorView:
     """What stays the same in a run: `peers` are the countries' identity keys in the documents.
 
     `versions` are claimed in every request; `published` returns what the coordinator has by now.

@@ -19,8 +19,8 @@ from protocols.private_sum.contribution import (
     share_out,
     words_digest,
 )
-from protocols.private_sum.country_state import OpenRound, RunState, Stage
-from protocols.private_sum.country_view import OwnView
+from protocols.private_sum.country_state import CountryState, OpenRound, Stage
+from protocols.private_sum.country_view import CountryView
 from protocols.private_sum.masking import Masker
 from protocols.private_sum.messages import (
     MAC_BYTES,
@@ -61,10 +61,10 @@ LARGEST_SKIP = 10_000
 NOTHING = bytes(SHARE_BYTES)
 """Stands for a share that did not open."""
 
-Step = tuple[RunState, Reply]
+Step = tuple[CountryState, Reply]
 
 
-def admitted(view: OwnView, state: RunState, request: Request) -> RoundTerms:
+def admitted(view: CountryView, state: CountryState, request: Request) -> RoundTerms:
     """Return the round that a contribute request opens, having checked all of it.
 
     The terms are this country's; of the request they take round number, kind and model. Raises
@@ -87,13 +87,13 @@ def admitted(view: OwnView, state: RunState, request: Request) -> RoundTerms:
 
 
 def contributed(
-    view: OwnView,
-    state: RunState,
+    view: CountryView,
+    state: CountryState,
     terms: RoundTerms,
     values: NDArray[np.int64],
     masker: Masker,
     entropy: shares.Entropy,
-) -> tuple[RunState, Contribution, NDArray[np.uint64]]:
+) -> tuple[CountryState, Contribution, NDArray[np.uint64]]:
     """Mask `values` (d,), noise included, for an admitted round, and share out the seed.
 
     Returns the state that comes out, what is said, and the words (words,). The state holds no mask
@@ -131,7 +131,7 @@ def contributed(
     return _after(view, state, terms, links, opened), said, words
 
 
-def agreed(view: OwnView, state: RunState, request: Request) -> Step:
+def agreed(view: CountryView, state: CountryState, request: Request) -> Step:
     """Sign the set smaller than the roster that the coordinator names, once a round.
 
     The keys of its masks inside the set are gone then: it answers for no other one. Raises
@@ -149,7 +149,7 @@ def agreed(view: OwnView, state: RunState, request: Request) -> Step:
     return state.model_copy(update={"open_round": after}), Reply(assent=signed)
 
 
-def answered(view: OwnView, state: RunState, request: Request) -> Step:
+def answered(view: CountryView, state: CountryState, request: Request) -> Step:
     """Give this country's shares for U, and the keys of its masks with those outside U.
 
     The state that comes out has none of them. Raises Refusal ROSTER for a U that may not be
@@ -173,7 +173,7 @@ def answered(view: OwnView, state: RunState, request: Request) -> Step:
     return state.model_copy(update={"open_round": None}), Reply(answer=signed)
 
 
-def _require_open(state: RunState, request: Request) -> OpenRound:
+def _require_open(state: CountryState, request: Request) -> OpenRound:
     if state.open_round is None:
         raise _stale("no round is open: it was answered, or never contributed to")
     if state.open_round.round_number != request.round_number:
@@ -181,7 +181,7 @@ def _require_open(state: RunState, request: Request) -> OpenRound:
     return state.open_round
 
 
-def _require_turn(state: RunState, terms: RoundTerms) -> None:
+def _require_turn(state: CountryState, terms: RoundTerms) -> None:
     ahead = terms.round_number - state.round_number
     if ahead < 1:
         raise _stale("this country has contributed to this round, or to a later one")
@@ -195,7 +195,7 @@ def _require_turn(state: RunState, terms: RoundTerms) -> None:
         )
 
 
-def _require_confirmed(state: RunState, request: Request) -> None:
+def _require_confirmed(state: CountryState, request: Request) -> None:
     if state.stage is Stage.READY:
         return
     macs = parted(request.parts, sorted(state.expected), MAC_BYTES)
@@ -204,7 +204,7 @@ def _require_confirmed(state: RunState, request: Request) -> None:
             raise setup.refuse_party(country, "its key confirmation does not verify")
 
 
-def _advanced(view: OwnView, state: RunState, rounds: int) -> dict[str, bytes]:
+def _advanced(view: CountryView, state: CountryState, rounds: int) -> dict[str, bytes]:
     return {
         peer: ratchet.advance(link, state.transcript, view.country, peer, rounds)
         for peer, link in state.links.items()
@@ -212,7 +212,7 @@ def _advanced(view: OwnView, state: RunState, rounds: int) -> dict[str, bytes]:
 
 
 def _sealed(
-    view: OwnView,
+    view: CountryView,
     context: bytes,
     links: Mapping[str, bytes],
     held: Mapping[str, bytes],
@@ -226,12 +226,12 @@ def _sealed(
 
 
 def _after(
-    view: OwnView,
-    state: RunState,
+    view: CountryView,
+    state: CountryState,
     terms: RoundTerms,
     links: Mapping[str, bytes],
     opened: OpenRound,
-) -> RunState:
+) -> CountryState:
     moved = {
         peer: ratchet.advance(link, state.transcript, view.country, peer, 1)
         for peer, link in links.items()
@@ -244,7 +244,7 @@ def _after(
 
 
 def _heads(
-    view: OwnView, opened: OpenRound, chosen: Sequence[str], asked: AnswerRequest
+    view: CountryView, opened: OpenRound, chosen: Sequence[str], asked: AnswerRequest
 ) -> dict[str, ContributionHead]:
     """Return the heads of U. Hundreds of countries hold the same versions, which come once."""
     context, own = opened.context, opened.head
@@ -261,7 +261,7 @@ def _heads(
 
 
 def _opened_shares(
-    view: OwnView,
+    view: CountryView,
     opened: OpenRound,
     heads: Mapping[str, ContributionHead],
     sealed: Mapping[str, bytes],

@@ -18,8 +18,8 @@ from protocols.errors import ProtocolFault, ReasonCode, Refusal
 from protocols.private_sum import country_round, country_setup
 from protocols.private_sum.context import RoundTerms
 from protocols.private_sum.country_setup import Step
-from protocols.private_sum.country_state import RunState, Stage, read_state
-from protocols.private_sum.country_view import OwnView
+from protocols.private_sum.country_state import CountryState, Stage, read_state
+from protocols.private_sum.country_view import CountryView
 from protocols.private_sum.masking import Masker
 from protocols.private_sum.messages import Request, read_request, write_contribution
 from protocols.private_sum.shares import Entropy
@@ -33,17 +33,17 @@ class CountryRun:
     Each method raises Refusal, with the code for the coordinator, and then nothing has changed.
     """
 
-    def __init__(self, view: OwnView, state: RunState, entropy: Entropy) -> None:
+    def __init__(self, view: CountryView, state: CountryState, entropy: Entropy) -> None:
         self._view, self._state, self._entropy = view, state, entropy
         self._masker = Masker(0)
 
     @classmethod
-    def start(cls, view: OwnView, *, entropy: Entropy = os.urandom) -> Self:
+    def start(cls, view: CountryView, *, entropy: Entropy = os.urandom) -> Self:
         """Begin a run id that this country has never used; only the caller's journal can tell."""
-        return cls(view, RunState(run=view.terms.context), entropy)
+        return cls(view, CountryState(run=view.terms.context), entropy)
 
     @classmethod
-    def from_bytes(cls, state: bytes, view: OwnView, *, entropy: Entropy = os.urandom) -> Self:
+    def from_bytes(cls, state: bytes, view: CountryView, *, entropy: Entropy = os.urandom) -> Self:
         """Continue from `to_bytes`.
 
         Raises Refusal STALE when the documents now give other terms than those the run began
@@ -121,7 +121,7 @@ class CountryRun:
         data: bytes,
         phase: Phase,
         stage: Stage,
-        step: Callable[[OwnView, RunState, Request], Step],
+        step: Callable[[CountryView, CountryState, Request], Step],
     ) -> bytes:
         request = read_request(data)
         self._view.trust(request, phase, self._view.terms.context)

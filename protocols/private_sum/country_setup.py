@@ -6,8 +6,8 @@ from keys.errors import KeyFault
 from keys.hybrid import MLKEM_CIPHERTEXT_BYTES, HybridKey, HybridPublic, encapsulate
 from protocols.private_sum import ratchet, setup
 from protocols.private_sum.context import DocumentVersions
-from protocols.private_sum.country_state import RunState, Stage
-from protocols.private_sum.country_view import OwnView
+from protocols.private_sum.country_state import CountryState, Stage
+from protocols.private_sum.country_view import CountryView
 from protocols.private_sum.messages import Request, parted, require_current
 from protocols.proto.round_pb2 import (
     PHASE_BUNDLE,
@@ -20,10 +20,10 @@ from protocols.proto.round_pb2 import (
 )
 from protocols.wire.signed_message import COORDINATOR, ROSTER, serialise
 
-Step = tuple[RunState, Reply]
+Step = tuple[CountryState, Reply]
 
 
-def give_bundle(view: OwnView, state: RunState, request: Request) -> Step:
+def give_bundle(view: CountryView, state: CountryState, request: Request) -> Step:
     """Make this run's keys and sign their public halves. Raises Refusal ROSTER for another one."""
     if request.roster != view.terms.roster:
         raise setup.other_roster()
@@ -37,7 +37,7 @@ def give_bundle(view: OwnView, state: RunState, request: Request) -> Step:
     return state.model_copy(update=after), Reply(bundle=signed)
 
 
-def give_encapsulations(view: OwnView, state: RunState, request: Request) -> Step:
+def give_encapsulations(view: CountryView, state: CountryState, request: Request) -> Step:
     """Take every country's bundle, encapsulate to the higher ones and sign over both digests."""
     terms, own = view.terms, state.bundle_bodies[view.country]
     messages = request.body.encapsulate.bundles
@@ -59,7 +59,7 @@ def give_encapsulations(view: OwnView, state: RunState, request: Request) -> Ste
     return state.model_copy(update=after), Reply(encapsulation=reply)
 
 
-def give_confirmations(view: OwnView, state: RunState, request: Request) -> Step:
+def give_confirmations(view: CountryView, state: CountryState, request: Request) -> Step:
     """Take the ciphertexts, derive every pair's secret, and make a MAC for every other country.
 
     The run's private keys and encapsulated secrets are not in the state that comes out.
@@ -72,7 +72,7 @@ def give_confirmations(view: OwnView, state: RunState, request: Request) -> Step
     secrets = _pair_secrets(view, state, bodies, _ciphertexts(view, request))
     transcript = setup.transcript(terms, state.bundles, [bodies[c] for c in terms.roster])
     macs = {c: ratchet.confirmation(s, transcript, view.country, c) for c, s in secrets.items()}
-    after = RunState(
+    after = CountryState(
         run=state.run,
         stage=Stage.CONFIRMED,
         bundles=state.bundles,
@@ -87,19 +87,22 @@ def give_confirmations(view: OwnView, state: RunState, request: Request) -> Step
     return after, Reply(confirmation=signed)
 
 
-def _checked_keys(view: OwnView, country: str, body: bytes) -> HybridPublic:
+def _checked_keys(view: CountryView, country: str, body: bytes) -> HybridPublic:
     bundle = setup.read_bundle(body)
     require_current(view.versions, DocumentVersions.from_proto(bundle.versions), country)
     return setup.public_keys(bundle, country)
 
 
-def _ciphertexts(view: OwnView, request: Request) -> dict[str, bytes]:
+def _ciphertexts(view: CountryView, request: Request) -> dict[str, bytes]:
     lower = setup.lower(view.terms, view.country)
     return parted(request.parts, lower, MLKEM_CIPHERTEXT_BYTES)
 
 
 def _pair_secrets(
-    view: OwnView, state: RunState, bodies: Mapping[str, bytes], ciphertexts: Mapping[str, bytes]
+    view: CountryView,
+    state: CountryState,
+    bodies: Mapping[str, bytes],
+    ciphertexts: Mapping[str, bytes],
 ) -> dict[str, bytes]:
     """Return the secret with each other country; `bodies` are the signed encapsulations."""
     terms, key = view.terms, HybridKey.from_bytes(state.key)
@@ -119,7 +122,7 @@ def _pair_secrets(
 
 
 def _decapsulated(
-    view: OwnView, key: HybridKey, sender: str, ciphertext: bytes, digest: bytes
+    view: CountryView, key: HybridKey, sender: str, ciphertext: bytes, digest: bytes
 ) -> bytes:
     if setup.ciphertext_digest(view.terms, sender, view.country, ciphertext) != digest:
         raise setup.refuse_party(sender, "a ciphertext is not the one it signed")

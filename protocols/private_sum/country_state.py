@@ -48,7 +48,7 @@ class OpenRound(Frozen):
     agreed: tuple[str, ...] = ()
 
 
-class RunState(Frozen):
+class CountryState(Frozen):
     """One country's run.
 
     `run` is the context of the run's terms. `key`, `bundle_bodies`, `kem_secrets` and
@@ -76,10 +76,10 @@ class RunState(Frozen):
         return self.model_dump_json().encode()
 
 
-def read_state(stored: bytes) -> RunState:
+def read_state(stored: bytes) -> CountryState:
     """Return a state as it was stored. Raises ProtocolFault when the bytes are none."""
     try:
-        return RunState.model_validate_json(stored)
+        return CountryState.model_validate_json(stored)
     except ValidationError:
         raise ProtocolFault("The stored state of a run cannot be read") from None
 

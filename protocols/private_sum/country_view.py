@@ -12,7 +12,7 @@ from protocols.wire.signed_message import COORDINATOR, sign_message
 
 
 @dataclass(frozen=True)
-class OwnView:
+class CountryView:
     """A country's own documents and keys at the moment of a message; nothing of it was asked for.
 
     `peers` maps every country of the roster, itself included, to its identity key in the

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum.context import RunTerms
 from protocols.private_sum.country_state import OpenRound
-from protocols.private_sum.country_view import OwnView
+from protocols.private_sum.country_view import CountryView
 from protocols.proto.round_pb2 import PHASE_AGREE, Assent, Signed
 from protocols.wire.signed_message import ROSTER, open_signed, serialise
 
@@ -60,7 +60,7 @@ def require_unsigned(terms: RunTerms, opened: OpenRound, chosen: tuple[str, ...]
 
 
 def require_agreed(
-    view: OwnView, opened: OpenRound, chosen: tuple[str, ...], assents: Sequence[Signed]
+    view: CountryView, opened: OpenRound, chosen: tuple[str, ...], assents: Sequence[Signed]
 ) -> None:
     """Return when the country may answer for `chosen`.
 
@@ -80,7 +80,7 @@ def require_agreed(
 
 
 def _require_assent(
-    view: OwnView, opened: OpenRound, chosen: tuple[str, ...], message: Signed
+    view: CountryView, opened: OpenRound, chosen: tuple[str, ...], message: Signed
 ) -> None:
     body = open_signed(
         message,

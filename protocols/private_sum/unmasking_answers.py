@@ -11,7 +11,7 @@ from keys.derive import HASH_BYTES
 from protocols.errors import ProtocolFault, Refusal
 from protocols.private_sum import shares
 from protocols.private_sum.context import RoundTerms
-from protocols.private_sum.coordinator_view import Desk, keep
+from protocols.private_sum.coordinator_view import CoordinatorView, keep
 from protocols.private_sum.masking import KEY_BYTES
 from protocols.private_sum.messages import SHARE_BYTES, parted
 from protocols.private_sum.setup import LARGEST_BODY
@@ -24,10 +24,10 @@ from protocols.wire.signed_message import (
 )
 
 
-class Answers:
+class UnmaskingAnswers:
     """The answers in one round."""
 
-    def __init__(self, desk: Desk, terms: RoundTerms) -> None:
+    def __init__(self, desk: CoordinatorView, terms: RoundTerms) -> None:
         self._desk, self._terms = desk, terms
         self._places = {one: place for place, one in enumerate(terms.run.roster, start=1)}
         self._signed: dict[str, Signed] = {}

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from governance.runtime.local_rpc import DeskFault
+from governance.runtime.local_rpc import LocalRpcFault
 from server.commands.options import on_terminal
 from server.commands.wording import missed_words, resumed_words
 from server.errors import GONE
@@ -33,7 +33,7 @@ def _looks(look: Look) -> Iterator[dict[str, Any]]:
     while True:
         try:
             found = look()
-        except DeskFault:
+        except LocalRpcFault:
             if time.monotonic() - seen > RETURN_SECONDS:
                 raise
         else:

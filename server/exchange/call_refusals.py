@@ -8,16 +8,16 @@ from datetime import datetime, timedelta
 
 from governance.audit.events import EventKind, Outcome
 from keys.certificates import Peer
-from server.services.context import Office
+from server.services.context import CoordinatorContext
 
 PAUSE = timedelta(minutes=1)
 Kind = tuple[str, str, str]
 
 
-class Refusals:
+class CallRefusals:
     """Logs the refused calls of known parties."""
 
-    def __init__(self, office: Office) -> None:
+    def __init__(self, office: CoordinatorContext) -> None:
         self._office = office
         self._last: dict[Kind, datetime] = {}
         self._unlogged: dict[Kind, int] = {}

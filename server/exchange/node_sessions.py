@@ -15,14 +15,14 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from protocols.wire.invitation import Statement
 from server.errors import OperationFault
 from server.exchange.relay import Relay
-from server.flower.presence import News, Presence
+from server.flower.presence import Presence, PresenceUpdate
 from server.flower.superlink import SuperLink
 
 AT_ONCE = 4
 LONGEST_WAIT = 30.0
 
 
-class Seats:
+class NodeSessions:
     """Seats at the relay, given from any thread; the relay lives in the exchange's loop."""
 
     def __init__(self, relay: Relay, superlink: SuperLink) -> None:
@@ -65,10 +65,10 @@ class Seats:
         """Return who is there, by seated country."""
         return self._relay.presence()
 
-    def news(self, count: int, wait: float) -> News:
+    def news(self, count: int, wait: float) -> PresenceUpdate:
         """Return who is there once more than `count` things happened, or after `wait` seconds."""
         reached = self._relay.changes.after(count, min(wait, LONGEST_WAIT))
-        return News(reached, self._relay.presence())
+        return PresenceUpdate(reached, self._relay.presence())
 
     def online(self) -> dict[str, bool]:
         """Return which seated nodes are connected."""

@@ -35,7 +35,7 @@ from google.protobuf.message import DecodeError, Message
 
 from protocols.wire.flower_frame import FLEET_CALLS, HEADER_PREFIX, LONG_POLL_SECONDS
 from server.errors import OperationFault
-from server.flower.presence import Changes, Presence
+from server.flower.presence import Presence, PresenceChanges
 
 Forward = Callable[[str, bytes, Mapping[str, str]], Awaitable[tuple[int, bytes]]]
 """Sends a Fleet call (name, body, headers) to the SuperLink; returns status and body."""
@@ -87,7 +87,7 @@ class Handed(NamedTuple):
 
 
 @dataclass
-class Seat:
+class NodeSession:
     """One country's place at the SuperLink."""
 
     country: str
@@ -126,13 +126,13 @@ class Relay:
         """`long_poll` and `confirm_after` are in seconds."""
         self._forward, self._long_poll = forward, long_poll
         self._confirm_after = confirm_after
-        self._seats: dict[str, Seat] = {}
+        self._seats: dict[str, NodeSession] = {}
         self._confirming: set[asyncio.Task[None]] = set()
-        self.changes = Changes()
+        self.changes = PresenceChanges()
 
     def seat(self, country: str, node_id: int, public_key: bytes) -> None:
         """Give a country its place; an earlier one is void."""
-        self._seats[country] = Seat(country, node_id, public_key, heard=time.monotonic())
+        self._seats[country] = NodeSession(country, node_id, public_key, heard=time.monotonic())
 
     def presence(self) -> dict[str, Presence]:
         """Who is there, by seated country."""
@@ -194,7 +194,7 @@ class Relay:
             self._remember(self._seat_of(country), method)
         return Carried(status, answer)
 
-    def _seat_of(self, country: str) -> Seat:
+    def _seat_of(self, country: str) -> NodeSession:
         if country not in self._seats:
             raise RelayRefused(
                 f"{country} has no node registered here",
@@ -203,7 +203,7 @@ class Relay:
             )
         return self._seats[country]
 
-    def _remember(self, seat: Seat, method: str) -> None:
+    def _remember(self, seat: NodeSession, method: str) -> None:
         if method == "ActivateNode":
             seat.online, seat.heard = True, time.monotonic()
             seat.sign_ins += 1
@@ -214,7 +214,7 @@ class Relay:
             seat.online = False
 
     async def _activate_again(
-        self, seat: Seat, body: bytes, headers: Mapping[str, str]
+        self, seat: NodeSession, body: bytes, headers: Mapping[str, str]
     ) -> tuple[int, bytes]:
         """After a node's crash the SuperLink still thinks it online: end that session first."""
         leave = DeactivateNodeRequest(node_id=seat.node_id).SerializeToString()
@@ -222,7 +222,7 @@ class Relay:
         return await self._forward("ActivateNode", body, headers)
 
     async def _wait_for_message(
-        self, seat: Seat, received: str, body: bytes, headers: Mapping[str, str]
+        self, seat: NodeSession, received: str, body: bytes, headers: Mapping[str, str]
     ) -> Carried:
         """Look when a message was announced, now and then although none was, and at the end."""
         self._confirm(seat, received, headers)
@@ -237,7 +237,7 @@ class Relay:
                 return carried
 
     def _looking(
-        self, seat: Seat, body: bytes, headers: Mapping[str, str]
+        self, seat: NodeSession, body: bytes, headers: Mapping[str, str]
     ) -> asyncio.Task[Carried]:
         """Return the seat's one look under way, which goes on even if the node is gone meanwhile.
 
@@ -248,7 +248,7 @@ class Relay:
             seat.looking = asyncio.ensure_future(self._look(seat, body, headers))
         return seat.looking
 
-    async def _look(self, seat: Seat, body: bytes, headers: Mapping[str, str]) -> Carried:
+    async def _look(self, seat: NodeSession, body: bytes, headers: Mapping[str, str]) -> Carried:
         """Return a message whose receipt is not confirmed, or what the SuperLink has."""
         if seat.handed:
             return next(iter(seat.handed.values())).carried
@@ -265,7 +265,7 @@ class Relay:
         seat.arrived.set()
         return handed.carried
 
-    async def _object(self, seat: Seat, metadata: Any, headers: Mapping[str, str]) -> bytes:
+    async def _object(self, seat: NodeSession, metadata: Any, headers: Mapping[str, str]) -> bytes:
         """Return the object that a message is named by; empty where it does not come."""
         pull = PullObjectRequest(
             node=Node(node_id=seat.node_id),
@@ -282,7 +282,7 @@ class Relay:
             await asyncio.sleep(OBJECT_PAUSE)
         return b""
 
-    def _confirm(self, seat: Seat, name: str, headers: Mapping[str, str]) -> None:
+    def _confirm(self, seat: NodeSession, name: str, headers: Mapping[str, str]) -> None:
         """Forget a message that arrived, here and at the SuperLink; nobody waits for that."""
         handed = seat.handed.pop(name, None)
         if handed is None:
@@ -301,7 +301,7 @@ class Relay:
 
     async def _push(
         self,
-        seat: Seat,
+        seat: NodeSession,
         request: PushMessagesRequest,
         body: bytes,
         headers: Mapping[str, str],
@@ -357,7 +357,7 @@ def _parsed(method: str, body: bytes) -> Any:
     return request
 
 
-def _check(seat: Seat, method: str, request: Any) -> None:
+def _check(seat: NodeSession, method: str, request: Any) -> None:
     if method == "ActivateNode":
         _must(request.public_key == seat.public_key, seat, "another node's key")
         return
@@ -369,6 +369,6 @@ def _check(seat: Seat, method: str, request: Any) -> None:
         _must(len(sources) == 1, seat, "more or less than one message")
 
 
-def _must(condition: bool, seat: Seat, what: str) -> None:  # noqa: FBT001 (a guard reads best so)
+def _must(condition: bool, seat: NodeSession, what: str) -> None:  # noqa: FBT001 (a guard reads best so)
     if not condition:
         raise RelayRefused(f"{seat.country} asked with {what}")

@@ -81,7 +81,7 @@ class Register(Protocol):
         """Have `listener` told of serial numbers that are revoked, in any thread."""
 
 
-class Shown(Protocol):
+class ServerCredentials(Protocol):
     """The exchange's certificate and the authorities that it trusts."""
 
     @property
@@ -247,7 +247,7 @@ async def serve_exchange(
     service: ExchangeService,
     address: str,
     *,
-    shown: Shown,
+    shown: ServerCredentials,
     clock: Callable[[], datetime],
     interceptors: Sequence[Any] = (),
 ) -> tuple[Any, int]:

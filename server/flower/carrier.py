@@ -14,8 +14,8 @@ from typing import Protocol
 
 from flwr.serverapp import Grid
 
-from server.flower.message_queue import Mail, Received
-from server.flower.presence import News, Presence
+from server.flower.message_queue import MessageQueue, Received
+from server.flower.presence import Presence, PresenceUpdate
 
 RECHECK_SECONDS = 2.0
 """How often replies are looked for although not every country is known to have replied."""
@@ -34,21 +34,21 @@ class Carrier(Protocol):
         """Return replies by country; a country that did not reply in time is not in it."""
 
 
-class RelayDesk(Protocol):
+class RelayClient(Protocol):
     """What the carrier asks of whoever runs the relay."""
 
     def announce(self, countries: Sequence[str]) -> None:
         """Say that a message was pushed for each of these."""
 
-    def news(self, count: int, seconds: float) -> News:
+    def news(self, count: int, seconds: float) -> PresenceUpdate:
         """Return who is there once more than `count` things happened, or after `seconds`."""
 
 
 class FlowerCarrier:
     """A Carrier over Flower's grid."""
 
-    def __init__(self, grid: Grid, desk: RelayDesk) -> None:
-        self._mail, self._desk = Mail(grid), desk
+    def __init__(self, grid: Grid, desk: RelayClient) -> None:
+        self._mail, self._desk = MessageQueue(grid), desk
         self._news, self._began = desk.news(-1, 0), time.monotonic()
         self._late: dict[str, str] = {}
 

@@ -48,7 +48,7 @@ class Received:
     failed: bool = False
 
 
-class Mail:
+class MessageQueue:
     """The letter box of one server app."""
 
     def __init__(self, grid: Any) -> None:

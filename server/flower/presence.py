@@ -31,7 +31,7 @@ class Presence:
 
 
 @dataclass(frozen=True)
-class News:
+class PresenceUpdate:
     """Who is there, after `count` replies and sign-ins of all countries together."""
 
     count: int
@@ -47,7 +47,7 @@ class News:
         return cls(int(value["count"]), {c: Presence(**p) for c, p in value["present"].items()})
 
 
-class Changes:
+class PresenceChanges:
     """A count that others wait for. Safe among threads."""
 
     def __init__(self) -> None:

@@ -41,7 +41,7 @@ class DocumentVersions(BaseModel):
     countries: Mapping[str, int]
 
 
-class Part(BaseModel):
+class ResultPart(BaseModel):
     """Which countries are in what is released.
 
     `countries` are in any of it; `figures_over` are those that the table, or the evaluation, is a
@@ -76,7 +76,7 @@ class Part(BaseModel):
         return " ".join(part for part in said if part)
 
 
-class Result(Part):
+class Result(ResultPart):
     """What a study found, and every figure that a reader needs to judge it.
 
     ε and δ are those of the run's reserved schedule, evaluation included, for each patient against

@@ -56,7 +56,7 @@ class Enrolment:
     status: str
 
 
-class EnrolmentDesk:
+class EnrolmentService:
     """Invites, receives, admits and revokes, in the coordinator's state database."""
 
     def __init__(self, engine: Engine, register: CertificateRegister) -> None:

@@ -26,7 +26,7 @@ _NUMBER = r"authority(?:-([2-9]|[1-9][0-9]{1,3}))?"
 KEY_NAME, NUMBERED = re.compile(_NUMBER), re.compile(rf"{_NUMBER}\.pem")
 
 
-class Transport:
+class ExchangeTransport:
     """The authorities and the exchange's own pair, in the coordinator's folder and in use."""
 
     def __init__(self, folder: Path, hosts: Sequence[str], store: KeyStore) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from governance.documents.study import Study
 from governance.errors import StorageFault
 from governance.runtime.database import open_database
-from governance.runtime.local_rpc import DeskFault
+from governance.runtime.local_rpc import LocalRpcFault
 from governance.trust.view import TrustedView
 from keys.composite import Suite
 from keys.errors import PratiqueError
@@ -29,23 +29,23 @@ from server.published_view import published
 from server.runs.lock import carried_alone
 from server.runs.procedure import (
     Outcome,
-    Past,
+    RunHistory,
     RunVoid,
     lead,
 )
-from server.runs.progress import Kept, Notebook, Superseded
-from server.runs.rounds import Conductor, RoundReport, SetUpFailed
-from server.runs.run_documents import Ground, require_unmoved
+from server.runs.progress import RunProgress, StoredRun, Superseded
+from server.runs.rounds import RoundDriver, RoundReport, SetUpFailed
+from server.runs.run_documents import RunDocuments, require_unmoved
 from server.runs.store import RunState, RunStore
 from server.state.tables import MIGRATIONS
 
-PASSING = (DeskFault, StorageFault)
+PASSING = (LocalRpcFault, StorageFault)
 """Faults of the machine that carries a run, and not of the run."""
 
 _log = logging.getLogger("pratique.run")
 
 
-class Desk(Protocol):
+class RunServices(Protocol):
     """What conducting a run needs of whoever holds the keys."""
 
     def sign(self, message: bytes, suite: Suite) -> bytes:
@@ -55,12 +55,12 @@ class Desk(Protocol):
         """Take what the run made, to be signed and released; the run is finished then."""
 
 
-def conduct(
+def carry_run(
     home: CoordinatorHome,
     run_id: str,
     attempt: int,
     carrier: Carrier,
-    desk: Desk,
+    desk: RunServices,
     *,
     seconds: float,
 ) -> None:
@@ -71,11 +71,11 @@ def conduct(
     attempt is the current one, or another process carries it.
     """
     engine = open_database(home.database, MIGRATIONS)
-    notebook = Notebook(engine, RunStore(engine).get(run_id).run_id, attempt)
+    notebook = RunProgress(engine, RunStore(engine).get(run_id).run_id, attempt)
     with carried_alone(home, run_id):
         notebook.begin(now())
         try:
-            _Carriage(home, run_id, notebook, carrier, desk).go(seconds)
+            _RunAttempt(home, run_id, notebook, carrier, desk).go(seconds)
         except Superseded:
             raise
         except PASSING as fault:
@@ -95,14 +95,19 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def _lose(notebook: Notebook, reason: str) -> None:
+def _lose(notebook: RunProgress, reason: str) -> None:
     with suppress(PratiqueError):  # the note is for the operator; the daemon sees by itself
         notebook.lose(reason, now())
 
 
-class _Carriage:
+class _RunAttempt:
     def __init__(
-        self, home: CoordinatorHome, run_id: str, notebook: Notebook, carrier: Carrier, desk: Desk
+        self,
+        home: CoordinatorHome,
+        run_id: str,
+        notebook: RunProgress,
+        carrier: Carrier,
+        desk: RunServices,
     ) -> None:
         self._home, self._run_id, self._notebook = home, run_id, notebook
         self._carrier, self._desk = carrier, desk
@@ -116,7 +121,7 @@ class _Carriage:
             made, model = dict(kept.outcome), kept.model
         self._desk.release(kept.study, self._run_id, made, model)
 
-    def _led(self, kept: Kept, seconds: float) -> Outcome:
+    def _led(self, kept: StoredRun, seconds: float) -> Outcome:
         view = published(self._home, now())
         study = _study(view, kept.study)
         _require_keys(view, study)
@@ -128,7 +133,7 @@ class _Carriage:
             versions=ground.document_versions,
             published=partial(self._published, ground.document_versions),
         )
-        conductor = Conductor(
+        conductor = RoundDriver(
             run,
             study.countries,
             self._carrier,
@@ -140,15 +145,15 @@ class _Carriage:
             conductor.take_up(kept.replies)
         else:
             self._notebook.keep_set_up(conductor.set_up(), now())
-        return lead(study, conductor, self._note, Past(kept.rounds, kept.model))
+        return lead(study, conductor, self._note, RunHistory(kept.rounds, kept.model))
 
-    def _ground(self, kept: Kept, view: TrustedView, study: Study) -> Ground:
+    def _ground(self, kept: StoredRun, view: TrustedView, study: Study) -> RunDocuments:
         """Return what the run stands on: what its first attempt kept, as long as it holds."""
-        found = Ground.of(view, study.countries)
+        found = RunDocuments.of(view, study.countries)
         if kept.ground is None:
             self._notebook.keep_ground(found.model_dump(mode="json"))
             return found
-        ground = Ground.model_validate(kept.ground)
+        ground = RunDocuments.model_validate(kept.ground)
         require_unmoved(ground, found)
         return ground
 

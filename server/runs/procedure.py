@@ -23,11 +23,11 @@ from protocols.tasks.schedule import COHORT_FLOOR, EVALUATE, TRAIN
 from server.errors import OperationFault
 from server.learning.evaluate import evaluate
 from server.learning.optimiser import OptimiserState, skip, step
-from server.learning.release import Part
+from server.learning.release import ResultPart
 from server.learning.tables import read_table
 from server.runs.participation import part_taken
 from server.runs.rounds import (
-    Conductor,
+    RoundDriver,
     RoundRecord,
     RoundReport,
     recorded,
@@ -44,7 +44,7 @@ class RunVoid(OperationFault):
 class Outcome:
     """What a finished run has to release, and which countries are in it."""
 
-    part: Part
+    part: ResultPart
     model: FloatArray | None
     findings: dict[str, Any]
     """The evaluation of a model, or the table, as JSON."""
@@ -63,17 +63,17 @@ class Note(Protocol):
 
 
 @dataclass(frozen=True)
-class Past:
+class RunHistory:
     """What a run has behind it: its rounds in order, and the state kept after the last one."""
 
     rounds: Sequence[RoundRecord] = ()
     state: bytes = b""
 
 
-NOTHING = Past()
+NOTHING = RunHistory()
 
 
-def lead(study: Study, conductor: Conductor, note: Note, past: Past = NOTHING) -> Outcome:
+def lead(study: Study, conductor: RoundDriver, note: Note, past: RunHistory = NOTHING) -> Outcome:
     """Lead the run of a study from its next round to its last. Raises RunVoid."""
     if isinstance(study.task, Training):
         return _Training(study, study.task, conductor, note, past).run()
@@ -83,9 +83,9 @@ def lead(study: Study, conductor: Conductor, note: Note, past: Past = NOTHING) -
 def _open_table(
     study: Study,
     task: CountPatients | CountByFeature,
-    conductor: Conductor,
+    conductor: RoundDriver,
     note: Note,
-    past: Past,
+    past: RunHistory,
 ) -> Outcome:
     _require_none_void(past.rounds)
     mechanism = next(m for m in study.mechanisms if m.phase != COHORT_FLOOR)
@@ -101,7 +101,7 @@ def _open_table(
 
 class _Training:
     def __init__(
-        self, study: Study, task: Training, conductor: Conductor, note: Note, past: Past
+        self, study: Study, task: Training, conductor: RoundDriver, note: Note, past: RunHistory
     ) -> None:
         self._study, self._task, self._past = study, task, past
         self._conductor, self._note = conductor, note

@@ -30,7 +30,7 @@ class Superseded(OperationFault):
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredRun:
     """A run as the last attempt left it.
 
     `ground` is what `keep_ground` was given; `replies` are empty before the set-up is complete;
@@ -47,7 +47,7 @@ class Kept:
     closed: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
 
-class Notebook:
+class RunProgress:
     """One attempt's notes on its run."""
 
     def __init__(self, engine: Engine, run_id: str, attempt: int) -> None:
@@ -68,11 +68,11 @@ class Notebook:
             values = {"begun": self._attempt, "state": state, "updated": now}
             connection.execute(update(runs).where(runs.c.run_id == self._run).values(**values))
 
-    def kept(self) -> Kept:
+    def kept(self) -> StoredRun:
         """Return what earlier attempts kept."""
         with transaction(self._engine) as connection:
             row = RunStore(self._engine).get(self._run, connection)
-            return Kept(
+            return StoredRun(
                 study=row.study,
                 ground=None if row.ground is None else json.loads(row.ground),
                 replies=_replies(connection, self._run),

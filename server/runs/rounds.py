@@ -145,7 +145,7 @@ class _Gathered:
                 self.replies[question.country] = question.reply
 
 
-class Conductor:
+class RoundDriver:
     """Leads one run."""
 
     def __init__(

@@ -16,7 +16,7 @@ from protocols.wire.encoding import Digest
 from server.errors import OperationFault
 
 
-class Ground(BaseModel):
+class RunDocuments(BaseModel):
     """The documents of a run: agreement, identity key by country, and the versions claimed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,7 +52,7 @@ class Ground(BaseModel):
         return DocumentVersions(self.root, self.targets, dict(self.countries))
 
 
-def require_unmoved(kept: Ground, found: Ground) -> None:
+def require_unmoved(kept: RunDocuments, found: RunDocuments) -> None:
     """Raise OperationFault where a run cannot be carried on under the documents of today.
 
     Newer versions alone are no reason: nodes refuse only what is older than theirs in substance.

@@ -8,14 +8,14 @@ from governance.documents.reading import read_document
 from keys.certificates import Role
 from server.errors import OperationFault
 from server.key_rotation import fields
-from server.services.context import Office
+from server.services.context import CoordinatorContext
 from server.services.study_checks import fill_agreement, signatures_in_words
 
 
 class Agreements:
     """Proposes an agreement to the officers."""
 
-    def __init__(self, office: Office) -> None:
+    def __init__(self, office: CoordinatorContext) -> None:
         self._office = office
 
     def propose(self, text: str, source: str) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from governance.audit.log import AuditLog
 from governance.trust.repository import Repository
 from governance.trust.view import TrustedView
 from server.exchange.documents import ExchangeDocuments
-from server.exchange.node_sessions import Seats
+from server.exchange.node_sessions import NodeSessions
 from server.flower.superlink import SuperLink
 from server.home import CoordinatorHome, CoordinatorKeys, Settings
-from server.membership.enrolment import EnrolmentDesk
+from server.membership.enrolment import EnrolmentService
 from server.published_view import published
 from server.runs.store import RunStore
 
@@ -23,19 +23,19 @@ ACTOR = "coordinator"
 
 
 @dataclass(frozen=True)
-class Office:
+class CoordinatorContext:
     """The parts that the daemon's services share."""
 
     home: CoordinatorHome
     settings: Settings
     keys: CoordinatorKeys
-    enrolment: EnrolmentDesk
+    enrolment: EnrolmentService
     repository: Repository
     documents: ExchangeDocuments
     runs: RunStore
     log: AuditLog
     superlink: SuperLink
-    seats: Seats
+    seats: NodeSessions
     clock: Callable[[], datetime]
 
     def view(self) -> TrustedView:

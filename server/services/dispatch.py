@@ -10,12 +10,12 @@ from server.errors import OperationFault
 from server.published_view import FIRST_ROOT
 from server.runs.store import resumed
 from server.services.agreements import Agreements
-from server.services.context import Office
+from server.services.context import CoordinatorContext
 from server.services.parties import Parties
 from server.services.studies import Studies
 
 
-def answers(office: Office) -> Handler:
+def request_handler(office: CoordinatorContext) -> Handler:
     """Return the handler of all requests."""
     methods = _methods(office)
 
@@ -30,7 +30,7 @@ def answers(office: Office) -> Handler:
     return answer
 
 
-def _methods(office: Office) -> dict[str, Callable[..., Any]]:
+def _methods(office: CoordinatorContext) -> dict[str, Callable[..., Any]]:
     parties, agreements, studies = Parties(office), Agreements(office), Studies(office)
     return {
         "status": lambda: _status(office),
@@ -57,7 +57,7 @@ def _methods(office: Office) -> dict[str, Callable[..., Any]]:
     }
 
 
-def _status(office: Office) -> dict[str, Any]:
+def _status(office: CoordinatorContext) -> dict[str, Any]:
     return {
         "federation": office.settings.federation,
         "address": office.settings.address,
@@ -74,7 +74,7 @@ def _status(office: Office) -> dict[str, Any]:
     }
 
 
-def _agreement(office: Office) -> dict[str, Any] | None:
+def _agreement(office: CoordinatorContext) -> dict[str, Any] | None:
     """Return until when the countries' signatures hold, and who has a new key; None before any."""
     if office.repository.read(FIRST_ROOT) is None:
         return None
@@ -86,6 +86,6 @@ def _agreement(office: Office) -> dict[str, Any] | None:
     return {"days_left": left.days, "announced": announced}
 
 
-def _resumed(office: Office) -> dict[str, Any]:
+def _resumed(office: CoordinatorContext) -> dict[str, Any]:
     rows = [row for row in office.runs.unfinished() if row.resumed is not None]
     return {row.run_id: resumed(row, office.clock()) for row in rows}

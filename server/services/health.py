@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 
 from governance.errors import DocumentFault
-from governance.runtime.health import Finding, Shown
+from governance.runtime.health import HealthFinding, HealthReport
 from governance.runtime.log_files import cut_foreign
 from governance.runtime.metrics import CoordinatorMetrics
 from governance.runtime.progress import Progress
@@ -25,7 +25,7 @@ from keys.renewal import ends_of
 from server.errors import OperationFault
 from server.exchange.service import MAY_CALL
 from server.runs.store import KeptRound, RunStore
-from server.services.context import Office
+from server.services.context import CoordinatorContext
 
 EXCHANGE, WATCH = "exchange", "watch"
 BEAT_SECONDS, LOOK_SECONDS = 1.0, 15.0
@@ -34,44 +34,44 @@ ANSWER_SECONDS, WATCH_SECONDS = 60.0, 900.0
 take (it starts Flower anew, several times if need be), before the daemon counts as stuck."""
 REASONS = tuple(code.name for code in grpc.StatusCode if code is not grpc.StatusCode.OK)
 FLOWER = ("superlink", "superexec")
-NOT_YET = Finding(good=False, says="not looked at yet")
+NOT_YET = HealthFinding(good=False, says="not looked at yet")
 
 _log = logging.getLogger("pratique.coordinator")
 
 
-class Vitals:
+class CoordinatorHealth:
     """The coordinator's life as its operator may see it. Safe among threads."""
 
     def __init__(self) -> None:
         self.progress = Progress()
         self.metrics = CoordinatorMetrics(MAY_CALL, REASONS)
-        self._seen: Mapping[str, Finding] = dict.fromkeys(
+        self._seen: Mapping[str, HealthFinding] = dict.fromkeys(
             ("flower", "documents", "certificates"), NOT_YET
         )
         self._last_round: int | None = None
         self._missing: dict[str, set[str]] = {}
 
     @property
-    def shown(self) -> Shown:
+    def shown(self) -> HealthReport:
         """What the endpoint shows."""
-        return Shown(self.metrics.registry, self.live, self.ready)
+        return HealthReport(self.metrics.registry, self.live, self.ready)
 
     def watched(self) -> None:
         """Note that the daemon looks after Flower and the runs."""
         self.progress.moved(WATCH, WATCH_SECONDS)
 
-    def live(self) -> dict[str, Finding]:
+    def live(self) -> dict[str, HealthFinding]:
         """Return whether each loop moves."""
         stuck = self.progress.stuck()
         says = {True: "moving", False: "stuck"}
         moves = {loop: loop not in stuck for loop in (EXCHANGE, WATCH)}
-        return {loop: Finding(good=good, says=says[good]) for loop, good in moves.items()}
+        return {loop: HealthFinding(good=good, says=says[good]) for loop, good in moves.items()}
 
-    def ready(self) -> dict[str, Finding]:
+    def ready(self) -> dict[str, HealthFinding]:
         """Return whether the coordinator would carry a run now."""
         return {**self.live(), **self._seen}
 
-    def look(self, office: Office) -> None:
+    def look(self, office: CoordinatorContext) -> None:
         """Look at everything once, and cut Flower's logs where they have grown."""
         for name in FLOWER:
             cut_foreign(office.home.superlink / f"{name}.log")
@@ -136,7 +136,7 @@ class CountsRefusals(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
 @asynccontextmanager
 async def supervised(
-    vitals: Vitals, supervisor: Supervisor, office: Office, says: str
+    vitals: CoordinatorHealth, supervisor: Supervisor, office: CoordinatorContext, says: str
 ) -> AsyncIterator[None]:
     """Watch over the daemon meanwhile: beat, look, and tell the service manager."""
     watchdog = Watchdog(supervisor, vitals.progress.stuck)
@@ -157,13 +157,13 @@ async def supervised(
         await asyncio.to_thread(watchdog.close)
 
 
-async def _beat(vitals: Vitals) -> None:
+async def _beat(vitals: CoordinatorHealth) -> None:
     while True:
         vitals.progress.moved(EXCHANGE, ANSWER_SECONDS)
         await asyncio.sleep(BEAT_SECONDS)
 
 
-async def _look_on(vitals: Vitals, office: Office) -> None:
+async def _look_on(vitals: CoordinatorHealth, office: CoordinatorContext) -> None:
     while True:
         try:
             await asyncio.to_thread(vitals.look, office)
@@ -172,16 +172,16 @@ async def _look_on(vitals: Vitals, office: Office) -> None:
         await asyncio.sleep(LOOK_SECONDS)
 
 
-def _documents(office: Office) -> tuple[TrustedView | None, Finding]:
+def _documents(office: CoordinatorContext) -> tuple[TrustedView | None, HealthFinding]:
     try:
-        return office.view(), Finding(good=True, says="in force")
+        return office.view(), HealthFinding(good=True, says="in force")
     except OperationFault:
-        return None, Finding(good=True, says="no agreement is signed yet")
+        return None, HealthFinding(good=True, says="no agreement is signed yet")
     except DocumentFault as fault:
-        return None, Finding(good=False, says=f"{fault.what}; {fault.why}")
+        return None, HealthFinding(good=False, says=f"{fault.what}; {fault.why}")
 
 
-def _certificates(office: Office) -> dict[str, datetime]:
+def _certificates(office: CoordinatorContext) -> dict[str, datetime]:
     transport = office.keys.transport
     authority = transport.in_force(office.clock()).certificate_pem
     return {"certificate": ends_of(transport.certificate), "authority": ends_of(authority)}
@@ -197,12 +197,12 @@ def _versions_and_expiries(
     return view.versions.by_name(), {**countries, **ends, **certificates}
 
 
-def _in_force(certificates: Mapping[str, datetime], now: datetime) -> Finding:
+def _in_force(certificates: Mapping[str, datetime], now: datetime) -> HealthFinding:
     expired = sorted(name for name, ends in certificates.items() if ends <= now)
     says = f"expired: {', '.join(expired)}" if expired else "in force"
-    return Finding(good=not expired, says=says)
+    return HealthFinding(good=not expired, says=says)
 
 
-def _flower(failed: str | None) -> Finding:
+def _flower(failed: str | None) -> HealthFinding:
     says = f"{failed} has ended and is started again" if failed else "running"
-    return Finding(good=failed is None, says=says)
+    return HealthFinding(good=failed is None, says=says)

@@ -8,7 +8,7 @@ from protocols.wire.encoding import digest
 from server.errors import OperationFault
 from server.membership.enrolment import Enrolment
 from server.published_view import FIRST_ROOT
-from server.services.context import Office
+from server.services.context import CoordinatorContext
 
 INVITED = {Role.NODE.value: Role.NODE, Role.OFFICER.value: Role.OFFICER}
 
@@ -16,7 +16,7 @@ INVITED = {Role.NODE.value: Role.NODE, Role.OFFICER.value: Role.OFFICER}
 class Parties:
     """Invites, admits and revokes."""
 
-    def __init__(self, office: Office) -> None:
+    def __init__(self, office: CoordinatorContext) -> None:
         self._office = office
 
     def invite(self, country: str, role: str) -> dict[str, Any]:

@@ -10,7 +10,12 @@ from keys.identity import SigningKey
 from protocols.tasks import TrainGlm, Training
 from protocols.tasks.layout import vector_from_bytes
 from server.home import CoordinatorHome
-from server.learning.release import DocumentVersions, Part, Result, write_result
+from server.learning.release import (
+    DocumentVersions,
+    Result,
+    ResultPart,
+    write_result,
+)
 
 
 def make_release(
@@ -44,7 +49,7 @@ def _result(
     now: datetime,
 ) -> Result:
     agreement, task, findings = view.agreement, study.task, outcome["findings"]
-    part = Part.model_validate(outcome["part"])
+    part = ResultPart.model_validate(outcome["part"])
     trained = isinstance(task, Training)
     return Result(
         **dict(part),

@@ -17,7 +17,7 @@ from server.errors import OperationFault
 from server.flower.bundle import build_bundle
 from server.runs.lock import is_carried
 from server.runs.store import RunState
-from server.services.context import Office
+from server.services.context import CoordinatorContext
 
 START_SECONDS = 20.0
 """How long a server app may take to begin, times the attempts that got nowhere so far."""
@@ -27,7 +27,7 @@ MOST_FRUITLESS = 5
 _log = logging.getLogger("pratique.coordinator")
 
 
-class Next(Enum):
+class NextStep(Enum):
     """What to do about a run."""
 
     LEAVE = auto()
@@ -36,7 +36,7 @@ class Next(Enum):
 
 
 @dataclass(frozen=True)
-class Standing:
+class AttemptState:
     """An unfinished run as the daemon sees it.
 
     `begun`: its current attempt has begun; `carried`: a process that does so is alive; `lost`: what
@@ -50,23 +50,23 @@ class Standing:
     silent: timedelta
 
     @classmethod
-    def of(cls, row: Any, *, carried: bool, lost: bool, now: datetime) -> "Standing":
+    def of(cls, row: Any, *, carried: bool, lost: bool, now: datetime) -> "AttemptState":
         """Return the standing of a run's row."""
         begun = row.begun == row.attempt > 0
         return cls(begun, carried, lost, row.fruitless, now - row.updated)
 
 
-def decide(run: Standing) -> Next:
+def decide(run: AttemptState) -> NextStep:
     """Say what is to be done about an unfinished run."""
     if run.begun and run.carried:
-        return Next.LEAVE
+        return NextStep.LEAVE
     patience = timedelta(seconds=START_SECONDS * max(1, run.fruitless))
     if not run.begun and not run.lost and run.silent < patience:
-        return Next.LEAVE
-    return Next.GIVE_UP if run.fruitless >= MOST_FRUITLESS else Next.CARRY_ON
+        return NextStep.LEAVE
+    return NextStep.GIVE_UP if run.fruitless >= MOST_FRUITLESS else NextStep.CARRY_ON
 
 
-def submit(office: Office, run_id: str, attempt: int) -> int:
+def submit(office: CoordinatorContext, run_id: str, attempt: int) -> int:
     """Submit an attempt and return the Flower run that carries it. Raises OperationFault."""
     bundle = build_bundle(office.home.path / "bundles" / run_id, run_id, attempt)
     flower_run = office.superlink.run(bundle)
@@ -74,25 +74,25 @@ def submit(office: Office, run_id: str, attempt: int) -> int:
     return flower_run
 
 
-def carry_on(office: Office, *, lost: bool = False) -> None:
+def carry_on(office: CoordinatorContext, *, lost: bool = False) -> None:
     """Do about every unfinished run what is to be done.
 
     `lost`: the SuperLink is a new one, which knows of nothing that was submitted before.
     """
-    acts: dict[Next, Callable[[Office, Any], None]] = {
-        Next.CARRY_ON: _begin_another,
-        Next.GIVE_UP: _give_up,
+    acts: dict[NextStep, Callable[[CoordinatorContext, Any], None]] = {
+        NextStep.CARRY_ON: _begin_another,
+        NextStep.GIVE_UP: _give_up,
     }
     for row in office.runs.unfinished():
         carried = is_carried(office.home, row.run_id)
-        standing = Standing.of(row, carried=carried, lost=lost, now=office.clock())
+        standing = AttemptState.of(row, carried=carried, lost=lost, now=office.clock())
         if act := acts.get(decide(standing)):
             act(office, row)
             if not lost:
                 stop_carrier(office, row.flower_run)
 
 
-def stop_carrier(office: Office, flower_run: str | None) -> None:
+def stop_carrier(office: CoordinatorContext, flower_run: str | None) -> None:
     """Stop a Flower run that carries nothing any more, as far as Flower does.
 
     A node may be waiting for a part of a message that its dead sender never pushed: Flower ends
@@ -105,7 +105,7 @@ def stop_carrier(office: Office, flower_run: str | None) -> None:
         _log.warning("Flower's run did not stop", extra={"why": str(fault)})
 
 
-def _begin_another(office: Office, row: Any) -> None:
+def _begin_another(office: CoordinatorContext, row: Any) -> None:
     why = row.reason or "its process had ended"
     _log.warning("run carried on", extra={"run": row.run_id, "why": why})
 
@@ -120,7 +120,7 @@ def _begin_another(office: Office, row: Any) -> None:
         _log.warning("attempt not submitted", extra={"run": row.run_id, "why": str(fault)})
 
 
-def _give_up(office: Office, row: Any) -> None:
+def _give_up(office: CoordinatorContext, row: Any) -> None:
     last = row.reason or "its process was ended from outside, or never started"
     reason = (
         f"{row.fruitless} attempts in a row to carry it got no step further. The last one: {last} "

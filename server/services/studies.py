@@ -21,7 +21,7 @@ from protocols.wire.signed_message import CONTEXT_BYTES
 from server.errors import OperationFault
 from server.learning.release import RESULT_FILE, holds_result_of
 from server.runs.store import RunState, resumed
-from server.services.context import Office
+from server.services.context import CoordinatorContext
 from server.services.ledger_estimate import period_shares
 from server.services.release import make_release
 from server.services.run_supervisor import stop_carrier, submit
@@ -41,7 +41,7 @@ RUN_ID_BYTES = 16
 class Studies:
     """Everything about studies and their runs."""
 
-    def __init__(self, office: Office) -> None:
+    def __init__(self, office: CoordinatorContext) -> None:
         self._office, self._launching = office, Lock()
 
     def check(self, text: str, source: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from governance.runtime.local_rpc import ask
-from tests.support.process_federation import Arena, Role
+from tests.support.process_federation import ProcessFederation, Role
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(3_000)]
 
@@ -33,10 +33,10 @@ Victim = tuple[Role, str]
 
 
 @pytest.fixture
-def arena() -> Iterator[Arena]:
+def arena() -> Iterator[ProcessFederation]:
     """A federation in a folder whose name is short: Unix sockets lie below it."""
     folder = Path(tempfile.mkdtemp(prefix="k", dir="/tmp"))
-    made = Arena.raised(folder / "f")
+    made = ProcessFederation.raised(folder / "f")
     yield made
     made.end()
     shutil.rmtree(folder, ignore_errors=True)
@@ -45,7 +45,7 @@ def arena() -> Iterator[Arena]:
 class Campaign:
     """Kills, one after the other, over the runs of one federation."""
 
-    def __init__(self, arena: Arena, seed: int) -> None:
+    def __init__(self, arena: ProcessFederation, seed: int) -> None:
         self.arena, self.random = arena, Random(seed)  # noqa: S311  a campaign can be repeated
         self.deaths: Counter[Victim] = Counter()
         self.ends: Counter[str] = Counter()
@@ -109,7 +109,9 @@ class Campaign:
             assert ledger["spent_micro"] <= ledger["cap_micro"]
 
 
-def test_whoever_is_killed_every_run_ends_well_or_void_with_a_reason(arena: Arena) -> None:
+def test_whoever_is_killed_every_run_ends_well_or_void_with_a_reason(
+    arena: ProcessFederation,
+) -> None:
     campaign = Campaign(arena, seed=3)
     for number in count():
         if campaign.deaths.total() >= KILLS:

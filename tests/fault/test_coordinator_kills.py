@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process_federation import Arena, Role
+from tests.support.process_federation import ProcessFederation, Role
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -24,15 +24,15 @@ WHOLE = ["evaluate", "train"]
 
 
 @pytest.fixture(scope="module")
-def arena() -> Iterator[Arena]:
+def arena() -> Iterator[ProcessFederation]:
     folder = Path(tempfile.mkdtemp(prefix="k", dir="/tmp"))
-    made = Arena.raised(folder)
+    made = ProcessFederation.raised(folder)
     yield made
     made.end()
     shutil.rmtree(folder)
 
 
-def released(arena: Arena, name: str, run: str) -> int:
+def released(arena: ProcessFederation, name: str, run: str) -> int:
     """Wait for the run's end and check everything; return how many attempts it took."""
     arena.start_missing()
     found = arena.wait_until_over(name)
@@ -44,7 +44,7 @@ def released(arena: Arena, name: str, run: str) -> int:
     return attempts
 
 
-def kill(arena: Arena, role: Role) -> bool:
+def kill(arena: ProcessFederation, role: Role) -> bool:
     killed = bool(arena.kill(role))
     if role is Role.COORDINATOR:
         arena.start_missing()
@@ -52,7 +52,7 @@ def kill(arena: Arena, role: Role) -> bool:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_run_survives_the_death_of_each_process(arena: Arena, role: Role) -> None:
+def test_a_run_survives_the_death_of_each_process(arena: ProcessFederation, role: Role) -> None:
     name = f"one-{role.name.lower().replace('_', '-')}"
     arena.allow(name, rounds=4)
     run = arena.launch(name)
@@ -61,7 +61,7 @@ def test_a_run_survives_the_death_of_each_process(arena: Arena, role: Role) -> N
     assert released(arena, name, run) == 2
 
 
-def test_a_run_survives_deaths_while_it_is_set_up(arena: Arena) -> None:
+def test_a_run_survives_deaths_while_it_is_set_up(arena: ProcessFederation) -> None:
     arena.allow("set-up", rounds=3)
     run = arena.launch("set-up")
     for role in (Role.SERVER_APP, Role.COORDINATOR):
@@ -70,7 +70,7 @@ def test_a_run_survives_deaths_while_it_is_set_up(arena: Arena) -> None:
     assert released(arena, "set-up", run) > 1
 
 
-def test_a_run_survives_many_deaths_at_any_moment(arena: Arena) -> None:
+def test_a_run_survives_many_deaths_at_any_moment(arena: ProcessFederation) -> None:
     """A kill every few seconds, of whom chance names, as long as rounds are being made."""
     draw = random.Random(SEED)  # noqa: S311 (moments of a test, to be drawn again)
     arena.allow("many", rounds=12)
@@ -88,7 +88,9 @@ def test_a_run_survives_many_deaths_at_any_moment(arena: Arena) -> None:
     assert released(arena, "many", run) > 3
 
 
-def test_a_stopped_run_stays_stopped_and_its_study_says_what_to_do(arena: Arena) -> None:
+def test_a_stopped_run_stays_stopped_and_its_study_says_what_to_do(
+    arena: ProcessFederation,
+) -> None:
     arena.allow("stopped", rounds=10)
     arena.launch("stopped")
     arena.wait_until("stopped", lambda found: found["round"] >= 1)

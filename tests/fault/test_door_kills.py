@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.border.failpoints import Step
+from client.border.failpoints import Failpoint
 from protocols.errors import ReasonCode
 from protocols.tasks.layout import vector_to_bytes
 from tests.support.crash_scenario import (
     LEFT,
     MOMENT,
     WAYS,
-    Journey,
+    CrashScenario,
     Plan,
-    Theatre,
+    ScenarioParties,
 )
 from tests.support.documents import COUNTRIES, training_fields
-from tests.support.node_federation import Federation
+from tests.support.node_federation import NodeFederation
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1_500)]
 
@@ -34,16 +34,18 @@ TRAINING = training_fields(ROUNDS - 1, evaluation={})
 DEAR, MUCH = 400, {"epsilon": 3.0, "delta": 1e-5}
 """So little noise that a run costs 0.61 of the 2.11 that a period has, in RDP at order 8."""
 POINTS = sum(len(group) for way in WAYS.values() for group in way)
-Opened = Callable[..., Theatre]
+Opened = Callable[..., ScenarioParties]
 
 
 @pytest.fixture
 def theatre(tmp_path: Path) -> Iterator[Opened]:
     """Makes a federation of which one country's node is mortal."""
-    made: list[Theatre] = []
+    made: list[ScenarioParties] = []
 
-    def opened(country: str, **changes: Any) -> Theatre:
-        made.append(Theatre(Federation(tmp_path / "federation", changes=changes), country))
+    def opened(country: str, **changes: Any) -> ScenarioParties:
+        made.append(
+            ScenarioParties(NodeFederation(tmp_path / "federation", changes=changes), country)
+        )
         return made[-1]
 
     yield opened
@@ -65,8 +67,8 @@ def test_dead_at_every_point_of_every_message(theatre: Opened, country: str) -> 
     place = COUNTRIES.index(country)
     plan = Plan(place, shuffled=place % 2 == 1)
     another = {1: COUNTRIES[place - 1]}
-    Journey(stage, stage.approved("heart-by-sex"), plan, without=another).through()
-    assert {step for _, step in stage.deaths} == {*Step, LEFT}
+    CrashScenario(stage, stage.approved("heart-by-sex"), plan, without=another).through()
+    assert {step for _, step in stage.deaths} == {*Failpoint, LEFT}
     assert told(stage.deaths) == POINTS + 1 + len(WAYS)
 
 
@@ -74,7 +76,7 @@ def test_dead_at_every_point_of_every_round_of_a_training(theatre: Opened) -> No
     stage = theatre("NO")
     study = stage.approved("who-is-ill", **TRAINING)
     model = vector_to_bytes(np.zeros(study.mechanisms[1].dimension))
-    Journey(stage, study, Plan(4), model, without={1: "PT"}).through()
+    CrashScenario(stage, study, Plan(4), model, without={1: "PT"}).through()
     a_round = [sum(len(group) for group in WAYS[phase]) + 1 for phase in ("contribute", "answer")]
     assert told(stage.deaths) == POINTS + 1 + len(WAYS) + (ROUNDS - 1) * sum(a_round)
 
@@ -84,7 +86,7 @@ def test_dead_in_rounds_that_do_without_another_country_each(theatre: Opened) ->
     study = stage.approved("who-is-ill", **TRAINING)
     model = vector_to_bytes(np.zeros(study.mechanisms[1].dimension))
     without = {1: "DK", 2: "EE", 4: "PT", 5: "DK"}
-    Journey(stage, study, Plan(5, points=0.3, moments=1), model, without).through()
+    CrashScenario(stage, study, Plan(5, points=0.3, moments=1), model, without).through()
     told(stage.deaths)
     assert sum(deaths for (phase, _), deaths in stage.deaths.items() if phase == "agree") >= len(
         without
@@ -96,7 +98,7 @@ def test_dead_at_some_points_of_run_after_run(theatre: Opened) -> None:
     stage = theatre("DK")
     for number in range(6):
         study = stage.approved(f"study-{number}")
-        Journey(stage, study, Plan(number, points=0.2, left=0.2, shuffled=True)).through()
+        CrashScenario(stage, study, Plan(number, points=0.2, left=0.2, shuffled=True)).through()
     assert told(stage.deaths) > 6 * POINTS // 10
 
 
@@ -107,7 +109,7 @@ def test_dead_at_moments_that_nobody_chose(theatre: Opened) -> None:
         study = stage.approved(f"study-{number}")
         longest = 0.1 + 0.1 * (number % 4)
         plan = Plan(number, points=0.05, left=0.1, moments=4, longest=longest)
-        Journey(stage, study, plan).through()
+        CrashScenario(stage, study, plan).through()
         number += 1
     told(stage.deaths)
     assert (
@@ -120,8 +122,8 @@ def test_dead_again_and_again_where_the_budget_runs_out(theatre: Opened) -> None
     stage = theatre("DK")
     for number in range(3):
         study = stage.approved(f"study-{number}", DEAR, privacy=MUCH)
-        Journey(stage, study, Plan(number, points=0.3)).through()
-    refused = Journey(stage, stage.approved("one-too-many", DEAR, privacy=MUCH), Plan(9))
+        CrashScenario(stage, study, Plan(number, points=0.3)).through()
+    refused = CrashScenario(stage, stage.approved("one-too-many", DEAR, privacy=MUCH), Plan(9))
     assert refused.until_refused() is ReasonCode.BUDGET
     stage.books.check()
     assert stage.books.charged(refused.run.id) == Counter()

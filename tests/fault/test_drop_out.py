@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from server.flower.carrier import ABSENT_SECONDS
-from tests.support.process_federation import Arena, Role
+from tests.support.process_federation import ProcessFederation, Role
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -22,15 +22,15 @@ SLOW = 3.0
 
 
 @pytest.fixture
-def arena() -> Iterator[Arena]:
+def arena() -> Iterator[ProcessFederation]:
     folder = Path(tempfile.mkdtemp(prefix="k", dir="/tmp"))
-    made = Arena.raised(folder, honest=2, smallest_countries=3)
+    made = ProcessFederation.raised(folder, honest=2, smallest_countries=3)
     yield made
     made.end()
     shutil.rmtree(folder)
 
 
-def test_a_node_that_is_gone_for_some_rounds_stops_none(arena: Arena) -> None:
+def test_a_node_that_is_gone_for_some_rounds_stops_none(arena: ProcessFederation) -> None:
     arena.allow("without-one", rounds=ROUNDS)
     run = arena.launch("without-one")
     arena.wait_until("without-one", lambda found: found["round"] >= GONE_AFTER)
@@ -60,7 +60,7 @@ def _costs_its_first_round_only(
     assert median(later) < SLOW * whole
 
 
-def _is_named_in_what_is_released(arena: Arena, without: list[dict[str, Any]]) -> None:
+def _is_named_in_what_is_released(arena: ProcessFederation, without: list[dict[str, Any]]) -> None:
     trained = sum(one["phase"] == "train" for one in without)
     result = json.loads(arena.coordinator.run("result", "show", "without-one", "--json"))
     assert result["left_out"] == {AWAY: trained}

@@ -16,7 +16,7 @@ from protocols.proto.exchange_pb2 import RelayReply, RelayRequest
 from protocols.wire.channel import ExchangeLink, LinkFault
 from server.learning.release import MODEL_FILE
 from tests.support.documents import COUNTRIES, training_fields
-from tests.support.live_federation import Wiring
+from tests.support.live_federation import LiveParts
 from tests.support.proxy import FAIR, Weather
 
 pytestmark = [
@@ -84,8 +84,8 @@ CHANCE = {"twice": 0.3, "lost": 0.1, "never": 0.1, "again": 1.0, "slow": 0.3}
 
 
 @pytest.fixture(scope="module")
-def wiring() -> Iterator[Wiring]:
-    made = Wiring.start()
+def wiring() -> Iterator[LiveParts]:
+    made = LiveParts.start()
     try:
         for country in COUNTRIES:
             made.settle(country, Mischief)
@@ -98,7 +98,7 @@ def wiring() -> Iterator[Wiring]:
 class Trial:
     """One run of the same study under another name, with whatever befalls it."""
 
-    def __init__(self, wiring: Wiring, name: str) -> None:
+    def __init__(self, wiring: LiveParts, name: str) -> None:
         self.wiring = wiring
         self.study = wiring.federation.allowed(name, **training_fields(ROUNDS))
         self.run = wiring.launch(self.study)
@@ -129,34 +129,34 @@ class Trial:
 
 
 @pytest.fixture(scope="module")
-def fair(wiring: Wiring) -> bytes:
+def fair(wiring: LiveParts) -> bytes:
     """The model that a good network makes."""
     return Trial(wiring, "fair").end()[0]
 
 
 @pytest.fixture(autouse=True)
-def clear_up(wiring: Wiring) -> Iterator[None]:
+def clear_up(wiring: LiveParts) -> Iterator[None]:
     yield
     for country in COUNTRIES:
         wiring.proxies[country].weather = FAIR
         wiring.links[country].how = ""
 
 
-def let(wiring: Wiring, weather: Weather) -> None:
+def let(wiring: LiveParts, weather: Weather) -> None:
     for proxy in wiring.proxies.values():
         proxy.weather = weather
         proxy.events.clear()
 
 
-def events(wiring: Wiring, name: str) -> int:
+def events(wiring: LiveParts, name: str) -> int:
     return sum(proxy.events[name] for proxy in wiring.proxies.values())
 
 
-def test_two_runs_over_a_good_network_make_the_same_model(wiring: Wiring, fair: bytes) -> None:
+def test_two_runs_over_a_good_network_make_the_same_model(wiring: LiveParts, fair: bytes) -> None:
     assert Trial(wiring, "fair-again").end()[0] == fair
 
 
-def test_fifty_milliseconds_each_way(wiring: Wiring, fair: bytes) -> None:
+def test_fifty_milliseconds_each_way(wiring: LiveParts, fair: bytes) -> None:
     let(wiring, Weather(delay=0.05))
     assert Trial(wiring, "delay").end()[0] == fair
 
@@ -174,7 +174,7 @@ WEATHERS = {
 
 @pytest.mark.parametrize("name", WEATHERS)
 def test_segments_that_are_cut_off_doubled_or_swapped(
-    wiring: Wiring, fair: bytes, name: str
+    wiring: LiveParts, fair: bytes, name: str
 ) -> None:
     """Under TLS a stream that is not the one that was sent ends the connection, never the run."""
     let(wiring, WEATHERS[name])
@@ -186,7 +186,9 @@ def test_segments_that_are_cut_off_doubled_or_swapped(
 
 
 @pytest.mark.parametrize("ways", [(), ("up",), ("down",)], ids=["both", "up", "down"])
-def test_connections_that_go_half_open(wiring: Wiring, fair: bytes, ways: tuple[str, ...]) -> None:
+def test_connections_that_go_half_open(
+    wiring: LiveParts, fair: bytes, ways: tuple[str, ...]
+) -> None:
     trial = Trial(wiring, f"half-open-{'-'.join(ways) or 'both'}")
     trial.at_round(1)
     for proxy in wiring.proxies.values():
@@ -198,7 +200,7 @@ def test_connections_that_go_half_open(wiring: Wiring, fair: bytes, ways: tuple[
 
 @pytest.mark.parametrize("how", CHANCE)
 def test_calls_that_are_doubled_lost_late_or_out_of_order(
-    wiring: Wiring, fair: bytes, how: str
+    wiring: LiveParts, fair: bytes, how: str
 ) -> None:
     for link in wiring.links.values():
         link.how, link.done = how, 0

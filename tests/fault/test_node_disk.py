@@ -14,11 +14,11 @@ import pytest
 
 from tests.support.crash_scenario import (
     WAYS,
-    Journey,
+    CrashScenario,
     Plan,
-    Theatre,
+    ScenarioParties,
 )
-from tests.support.node_federation import Federation, code_of
+from tests.support.node_federation import NodeFederation, code_of
 from tests.support.state_checks import Place
 
 MISSING = {1: "NO"}
@@ -52,7 +52,7 @@ pytestmark = [
 ]
 
 
-class BadDisk(Journey):
+class BadDisk(CrashScenario):
     """A run in which each fdatasync of the node fails in turn, at every message."""
 
     lasting, times = False, 1
@@ -106,7 +106,7 @@ class BadMoment(BadDisk):
 
 @pytest.mark.parametrize("call", [1, 2, 3])
 def test_a_node_whose_disk_failed_once_goes_on(tmp_path: Path, call: int) -> None:
-    stage = Theatre(Federation(tmp_path / "federation"), "PT")
+    stage = ScenarioParties(NodeFederation(tmp_path / "federation"), "PT")
     journey = BadMoment(
         stage, stage.approved("heart-by-sex"), Plan(1, points=0, left=0), without=MISSING
     )
@@ -120,7 +120,7 @@ def test_a_node_whose_disk_failed_once_goes_on(tmp_path: Path, call: int) -> Non
 
 @pytest.mark.parametrize("lasting", [False, True], ids=["once", "from there on"])
 def test_each_fdatasync_of_a_run_fails_once_or_for_good(tmp_path: Path, lasting: bool) -> None:
-    stage = Theatre(Federation(tmp_path / "federation"), "DK")
+    stage = ScenarioParties(NodeFederation(tmp_path / "federation"), "DK")
     journey = BadDisk(
         stage, stage.approved("heart-by-sex"), Plan(1, points=0, left=0), without=MISSING
     )

@@ -7,11 +7,11 @@ import pytest
 from tests.support.crash_scenario import (
     STATEMENT,
     WAYS,
-    Journey,
+    CrashScenario,
     Plan,
-    Theatre,
+    ScenarioParties,
 )
-from tests.support.node_federation import Federation
+from tests.support.node_federation import NodeFederation
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(900)]
 
@@ -20,11 +20,11 @@ pytestmark = [pytest.mark.fault, pytest.mark.timeout(900)]
 def test_dead_at_every_third_or_fourth_statement_of_every_message(
     tmp_path: Path, country: str, stride: int
 ) -> None:
-    stage = Theatre(Federation(tmp_path / "federation"), country)
+    stage = ScenarioParties(NodeFederation(tmp_path / "federation"), country)
     study = stage.approved("heart-by-sex")
     plan = Plan(stride, points=0, left=0, stride=stride)
     try:
-        Journey(stage, study, plan, without={1: "NO"}).through()
+        CrashScenario(stage, study, plan, without={1: "NO"}).through()
     finally:
         stage.node.kill()
         stage.federation.close()

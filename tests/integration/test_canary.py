@@ -35,8 +35,8 @@ from tests.support.canary import (
     planted_records,
 )
 from tests.support.documents import COUNTRIES, training_fields
-from tests.support.live_federation import Wiring
-from tests.support.node_federation import Federation, code_of
+from tests.support.live_federation import LiveParts
+from tests.support.node_federation import NodeFederation, code_of
 
 DICTIONARY = """
 dictionary: 1
@@ -75,7 +75,7 @@ def listener(canaries: Canaries, monkeypatch: pytest.MonkeyPatch) -> Listener:
     return hearing
 
 
-def settle(federation: Federation) -> None:
+def settle(federation: NodeFederation) -> None:
     """Put planted records into every node's folder."""
     for country in COUNTRIES:
         folder = federation.home(country).path
@@ -111,7 +111,7 @@ def test_the_search_finds_nothing_in_noise(canaries: Canaries) -> None:
 # Every reply of real nodes.
 
 
-def replies_of(federation: Federation) -> dict[str, list[bytes]]:
+def replies_of(federation: NodeFederation) -> dict[str, list[bytes]]:
     """Record what each node answers from now on."""
     said: dict[str, list[bytes]] = {country: [] for country in COUNTRIES}
     for country, node in federation.nodes.items():
@@ -126,9 +126,9 @@ def replies_of(federation: Federation) -> dict[str, list[bytes]]:
 
 
 @pytest.fixture
-def federation(tmp_path: Path, canaries: Canaries) -> Iterator[Federation]:
+def federation(tmp_path: Path, canaries: Canaries) -> Iterator[NodeFederation]:
     noise = OverheardNoise(DiscreteGaussian(), canaries)
-    made = Federation(tmp_path / "federation", noise=noise)
+    made = NodeFederation(tmp_path / "federation", noise=noise)
     settle(made)
     for country in COUNTRIES:
         made.restart(country)
@@ -136,7 +136,7 @@ def federation(tmp_path: Path, canaries: Canaries) -> Iterator[Federation]:
     made.close()
 
 
-def run_once(federation: Federation) -> dict[str, list[bytes]]:
+def run_once(federation: NodeFederation) -> dict[str, list[bytes]]:
     """Carry a histogram through; return what every node said."""
     study = federation.approved()
     said = replies_of(federation)
@@ -146,7 +146,7 @@ def run_once(federation: Federation) -> dict[str, list[bytes]]:
 
 
 def test_no_reply_holds_a_record_or_a_plaintext_contribution(
-    federation: Federation, canaries: Canaries, listener: Listener
+    federation: NodeFederation, canaries: Canaries, listener: Listener
 ) -> None:
     said = run_once(federation)
     assert listener.heard == {"patients": PATIENTS * 8, "contributions": 4}
@@ -162,7 +162,7 @@ def test_no_reply_holds_a_record_or_a_plaintext_contribution(
 @pytest.mark.usefixtures("listener")
 @pytest.mark.parametrize("rows", MALFORMED.values(), ids=MALFORMED.keys())
 def test_a_refusal_over_unreadable_records_quotes_none(
-    federation: Federation,
+    federation: NodeFederation,
     canaries: Canaries,
     rows: str,
     caplog: pytest.LogCaptureFixture,
@@ -179,7 +179,7 @@ def test_a_refusal_over_unreadable_records_quotes_none(
 
 @pytest.mark.usefixtures("listener")
 def test_records_that_break_or_overflow_in_the_middle_of_a_run_say_nothing(
-    federation: Federation, canaries: Canaries
+    federation: NodeFederation, canaries: Canaries
 ) -> None:
     study = federation.approved()
     said = replies_of(federation)
@@ -204,7 +204,7 @@ def unmasked(patch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_unmasked_contribution_would_be_found(
-    federation: Federation,
+    federation: NodeFederation,
     canaries: Canaries,
     listener: Listener,
     monkeypatch: pytest.MonkeyPatch,
@@ -217,7 +217,7 @@ def test_an_unmasked_contribution_would_be_found(
 
 
 def test_a_record_in_a_refusal_would_be_found(
-    federation: Federation, canaries: Canaries, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, canaries: Canaries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = federation.nodes["DK"]
     monkeypatch.setattr(
@@ -277,7 +277,7 @@ class Watched:
         self.listener.listen(patch)
         patch.setattr(protocols.wire.channel.grpc, "secure_channel", self.tap.tapped)
         self.noise = OverheardNoise(DiscreteGaussian(), self.canaries)
-        self.wiring = Wiring.start(noise=self.noise)
+        self.wiring = LiveParts.start(noise=self.noise)
         settle(self.wiring.federation)
         self.wiring.settle_all()
 

@@ -14,8 +14,8 @@ from protocols.wire.channel import ExchangeLink, LinkFault
 from server.exchange.relay import Relay
 from tests.support.exchange_server import (
     OpenExchange,
-    Papers,
     ScriptedSuperLink,
+    ServedFiles,
     caller,
     now,
 )
@@ -33,7 +33,7 @@ class Line:
 
     def __init__(self) -> None:
         self.authority = TransportAuthority.create("danube", now())
-        self.superlink, self.papers = ScriptedSuperLink(), Papers({LARGE: CONTENT})
+        self.superlink, self.papers = ScriptedSuperLink(), ServedFiles({LARGE: CONTENT})
         relay = Relay(self.superlink.forward, long_poll=20.0)
         relay.seat("AT", NODE, b"key")
         self.exchange = OpenExchange(self.authority, relay, enrolments=None, documents=self.papers)

@@ -46,10 +46,10 @@ from tests.support.enrolling import Applicant, desk_of, officer_statement
 from tests.support.exchange_server import (
     LOOPBACK,
     Caller,
+    FixedCredentials,
     OpenExchange,
-    Papers,
     ScriptedSuperLink,
-    Shown,
+    ServedFiles,
     caller,
     incoming,
     now,
@@ -67,7 +67,10 @@ class Port:
     def __init__(self, folder: Path) -> None:
         self.authority = TransportAuthority.create("danube", now() - 2 * DAY)
         self.ahead = timedelta(0)
-        self.superlink, self.papers = ScriptedSuperLink(), Papers({"metadata/1.root.json": b"root"})
+        self.superlink, self.papers = (
+            ScriptedSuperLink(),
+            ServedFiles({"metadata/1.root.json": b"root"}),
+        )
         self.desk = desk_of(open_database(folder / "state.db", MIGRATIONS), self.authority)
         relay = Relay(self.superlink.forward, long_poll=30.0)
         relay.seat("AT", AT, b"key of AT")
@@ -525,7 +528,7 @@ def test_an_address_that_is_taken_is_said_plainly(port: Port) -> None:
         start = serve_exchange(
             ExchangeService.__new__(ExchangeService),
             address,
-            shown=Shown((own.key, own.certificate), port.authority.certificate_pem),
+            shown=FixedCredentials((own.key, own.certificate), port.authority.certificate_pem),
             clock=now,
         )
         with pytest.raises(OperationFault, match="cannot listen") as caught:

@@ -22,7 +22,7 @@ from client.home import NodeHome
 from client.settings import Enrolment
 from governance.documents.permit import NodeKeys
 from governance.runtime.database import open_database
-from governance.runtime.local_rpc import DeskFault, ask
+from governance.runtime.local_rpc import LocalRpcFault, ask
 from keys.certificates import Role, TransportAuthority, public_pem
 from protocols.wire.encoding import digest
 from server.exchange.relay import Relay
@@ -118,7 +118,7 @@ class Site:
     def status(self) -> dict[str, Any]:
         try:
             found: dict[str, Any] = ask(self.home.socket, "status", 10.0)
-        except DeskFault:
+        except LocalRpcFault:
             return {}
         return found
 

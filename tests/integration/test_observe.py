@@ -24,8 +24,8 @@ from tests.support import exchange_server
 from tests.support.exchange_server import (
     LOOPBACK,
     OpenExchange,
-    Papers,
     ScriptedSuperLink,
+    ServedFiles,
     caller,
     now,
 )
@@ -155,7 +155,7 @@ def test_refused_calls_are_counted_by_call_and_reason(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(exchange_server, "serve_exchange", counting)
     authority = TransportAuthority.create("danube", now())
-    papers = Papers({"metadata/1.root.json": b"root"})
+    papers = ServedFiles({"metadata/1.root.json": b"root"})
     relay = Relay(ScriptedSuperLink().forward)
     with OpenExchange(authority, relay, enrolments=None, documents=papers) as exchange:
         node = exchange.link(caller(authority, "AT", Role.NODE))

@@ -35,7 +35,7 @@ from server.exchange.service import MAY_CALL
 from server.home import SETTINGS_FILE, CoordinatorHome, CoordinatorKeys
 from tests.support.exchange_server import LOOPBACK, Caller, caller
 from tests.support.process_federation import (
-    Arena,
+    ProcessFederation,
     Role,
     _descendants,
     _desk,
@@ -52,10 +52,10 @@ PROTOBUF = {"content-type": "application/protobuf", "accept": "application/proto
 
 
 @pytest.fixture(scope="module")
-def arena() -> Iterator[Arena]:
+def arena() -> Iterator[ProcessFederation]:
     """Everybody's daemons, a run under way, and an exchange that listens beyond loopback."""
     folder = Path(tempfile.mkdtemp(prefix="p", dir="/tmp"))
-    made = Arena.raised(folder)
+    made = ProcessFederation.raised(folder)
     try:
         made.kill(Role.COORDINATOR)
         path = made.coordinator.home / SETTINGS_FILE
@@ -81,7 +81,7 @@ def _until(happened: Callable[[], bool]) -> None:
 
 
 @pytest.fixture(scope="module")
-def port(arena: Arena) -> int:
+def port(arena: ProcessFederation) -> int:
     settings = yaml.safe_load((arena.coordinator.home / SETTINGS_FILE).read_text())
     return int(settings["listen"].rsplit(":", 1)[1])
 
@@ -118,7 +118,7 @@ def listening(pids: list[int]) -> set[tuple[str, str, int]]:
     return found
 
 
-def tree(arena: Arena, role: Role, country: str = "") -> list[int]:
+def tree(arena: ProcessFederation, role: Role, country: str = "") -> list[int]:
     (daemon,) = arena.pids(role, country)
     return [daemon, *_descendants(daemon)]
 
@@ -133,14 +133,14 @@ def test_the_list_sees_a_socket_where_there_is_one() -> None:
         } <= listening([os.getpid()])
 
 
-def test_all_of_flower_s_processes_are_looked_at(arena: Arena) -> None:
+def test_all_of_flower_s_processes_are_looked_at(arena: ProcessFederation) -> None:
     seen = set(tree(arena, Role.COORDINATOR))
     for role in (Role.SUPERLINK, Role.SUPEREXEC, Role.SERVER_APP):
         assert set(arena.pids(role)) <= seen
         assert arena.pids(role), role
 
 
-def test_beyond_loopback_only_the_exchange_listens(arena: Arena, port: int) -> None:
+def test_beyond_loopback_only_the_exchange_listens(arena: ProcessFederation, port: int) -> None:
     """gRPC takes 0.0.0.0 for every address of both families."""
     superlink = ask(_desk(arena.coordinator), "status")["superlink"]
     found = listening(tree(arena, Role.COORDINATOR))
@@ -149,12 +149,12 @@ def test_beyond_loopback_only_the_exchange_listens(arena: Arena, port: int) -> N
     assert {(table.rstrip("6"), number) for table, _, number in found - inside} == {("tcp", port)}
 
 
-def test_no_node_listens_on_any_network(arena: Arena) -> None:
+def test_no_node_listens_on_any_network(arena: ProcessFederation) -> None:
     for country in arena.countries:
         assert not listening(tree(arena, Role.NODE, country))
 
 
-def test_local_sockets_are_files_that_only_their_owner_reaches(arena: Arena) -> None:
+def test_local_sockets_are_files_that_only_their_owner_reaches(arena: ProcessFederation) -> None:
     """A name in the abstract space would have no owner."""
     daemons = [(arena.coordinator, tree(arena, Role.COORDINATOR))]
     daemons += [(arena.node(c), tree(arena, Role.NODE, c)) for c in arena.countries]
@@ -173,7 +173,7 @@ def test_local_sockets_are_files_that_only_their_owner_reaches(arena: Arena) -> 
 
 
 @pytest.fixture(scope="module")
-def authority(arena: Arena) -> TransportAuthority:
+def authority(arena: ProcessFederation) -> TransportAuthority:
     """The federation's own authority, as only its coordinator holds it."""
     home = CoordinatorHome(arena.coordinator.home)
     passphrase = arena.coordinator.passphrase.read_bytes()
@@ -188,7 +188,7 @@ def held_by(party: Any, key: str, certificate: Path) -> Caller:
 
 
 @pytest.fixture(scope="module")
-def node(arena: Arena) -> Caller:
+def node(arena: ProcessFederation) -> Caller:
     home = arena.node(arena.countries[0]).home
     return held_by(arena.node(arena.countries[0]), "transport", home / "certificate.pem")
 
@@ -229,7 +229,7 @@ def requests(node_id: int) -> list[tuple[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def node_id(arena: Arena) -> int:
+def node_id(arena: ProcessFederation) -> int:
     """The seat of the first country's node."""
     present = ask(_desk(arena.coordinator), "news", count=-1, wait=0)["present"]
     return int(present[arena.countries[0]]["node"])
@@ -255,7 +255,7 @@ def test_no_call_is_heard_without_a_certificate_that_holds(
 
 
 def test_another_country_s_certificate_opens_no_seat_but_its_own(
-    arena: Arena, port: int, authority: TransportAuthority, node_id: int
+    arena: ProcessFederation, port: int, authority: TransportAuthority, node_id: int
 ) -> None:
     other = caller(authority, arena.countries[1])
     for name, request in fleet_requests(node_id).items():
@@ -320,7 +320,7 @@ def test_a_node_s_own_certificate_is_heard(
 
 
 @pytest.fixture(scope="module")
-def local(arena: Arena) -> Iterator[httpx.Client]:
+def local(arena: ProcessFederation) -> Iterator[httpx.Client]:
     """A process of another user: it can reach the port, and trusts whatever certificate it sees."""
     address = ask(_desk(arena.coordinator), "status")["superlink"]
     with httpx.Client(base_url=f"https://{address}", verify=False) as client:  # noqa: S501
@@ -354,7 +354,9 @@ def test_without_a_node_s_key_no_seat_is_to_be_had(
     assert answer.status_code in {400, 401, 403}
 
 
-def test_the_secrets_and_the_server_app_s_token_are_not_readable_by_others(arena: Arena) -> None:
+def test_the_secrets_and_the_server_app_s_token_are_not_readable_by_others(
+    arena: ProcessFederation,
+) -> None:
     (superlink,) = arena.pids(Role.SUPERLINK)
     words = Path(f"/proc/{superlink}/cmdline").read_bytes().decode().split("\0")
     folder = Path(words[words.index("--superexec-auth-secret-file") + 1]).parent
@@ -367,7 +369,7 @@ def test_the_secrets_and_the_server_app_s_token_are_not_readable_by_others(arena
 
 
 def test_a_revoked_certificate_is_refused_from_the_next_call_on(
-    arena: Arena, port: int, authority: TransportAuthority, node: Caller, node_id: int
+    arena: ProcessFederation, port: int, authority: TransportAuthority, node: Caller, node_id: int
 ) -> None:
     arena.coordinator.run("revoke", arena.countries[0], "--role", "node")
     for name, request in requests(node_id):

@@ -31,15 +31,15 @@ from server.exchange.service import (
     serve_exchange,
 )
 from server.membership.certificates import MOST_RENEWALS, SETTLING
-from server.membership.transport_authority import Transport
+from server.membership.transport_authority import ExchangeTransport
 from server.state.tables import MIGRATIONS
 from tests.support.enrolling import Noted, desk_of
 from tests.support.exchange_server import (
     LOOPBACK,
     Caller,
     LoopThread,
-    Papers,
     ScriptedSuperLink,
+    ServedFiles,
     caller,
     incoming,
     now,
@@ -60,7 +60,7 @@ class Exchange:
     def __init__(self, folder: Path, begun: datetime) -> None:
         self.ahead, self.noted = timedelta(0), Noted()
         store = cheap_store(folder / "keys")
-        self.transport = Transport.create(
+        self.transport = ExchangeTransport.create(
             folder, (LOOPBACK, "localhost"), store, federation="danube", now=begun
         )
         self.desk = desk_of(
@@ -73,7 +73,7 @@ class Exchange:
         service = ExchangeService(
             register=self.desk.register,
             enrolments=self.desk,
-            documents=Papers({FILE: b"root"}),
+            documents=ServedFiles({FILE: b"root"}),
             relay=relay,
             clock=self.clock,
             on_refusal=lambda peer, call, _: self.refusals.append((peer.country, call)),

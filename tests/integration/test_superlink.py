@@ -37,7 +37,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from client.app import build_app
 from client.flower_client import FleetClient
-from governance.runtime.local_rpc import Desk
+from governance.runtime.local_rpc import LocalRpcServer
 from keys.certificates import TransportAuthority, new_node_auth_key
 from protocols.proto.exchange_pb2 import RelayRequest
 from protocols.wire.channel import LinkFault
@@ -47,14 +47,14 @@ from server.exchange.forwarding import Forwarding
 from server.exchange.relay import Relay
 from server.flower.bundle import build_bundle
 from server.flower.bundle_guard import CONFIGURATION
-from server.flower.presence import News
+from server.flower.presence import PresenceUpdate
 from server.flower.superlink import OTHER_APPS, SERVER_APP, SuperLink
 from server.home import HOME_VARIABLE, SETTINGS_FILE, CoordinatorHome
 from tests.support.exchange_server import (
     LOOPBACK,
     LoopThread,
     OpenExchange,
-    Papers,
+    ServedFiles,
     caller,
     now,
 )
@@ -99,7 +99,7 @@ class Fleet:
     exchange: OpenExchange
     keys: dict[str, tuple[bytes, str]]
     released: list[Mapping[str, Any]] = field(default_factory=list)
-    desk: Desk | None = None
+    desk: LocalRpcServer | None = None
 
     @classmethod
     def start(cls, folder: Path) -> "Fleet":
@@ -121,13 +121,13 @@ class Fleet:
             TransportAuthority.create("danube", now()),
             relay,
             enrolments=Enrolments(),
-            documents=Papers(),
+            documents=ServedFiles(),
             thread=thread,
         )
         keys = {country: new_node_auth_key() for country in COUNTRIES}
         fleet = cls(folder, superlink, forwarding, exchange, keys)
         fleet._seat_all()
-        fleet.desk = Desk(home.socket, fleet.answer)
+        fleet.desk = LocalRpcServer(home.socket, fleet.answer)
         return fleet
 
     def _seat_all(self) -> None:
@@ -142,7 +142,7 @@ class Fleet:
         if method == "news":
             relay = self.exchange.relay
             count = relay.changes.after(params["count"], params["wait"])
-            return News(count, relay.presence()).to_json()
+            return PresenceUpdate(count, relay.presence()).to_json()
         if method == "announce":
             return self.exchange.announce(params["countries"])
         assert method == "release"

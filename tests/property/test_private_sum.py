@@ -24,7 +24,7 @@ from protocols.proto.round_pb2 import Answer, Reply
 from tests.support.protocol_world import (
     MODEL,
     TRAIN,
-    World,
+    ProtocolWorld,
     view_of,
 )
 
@@ -55,16 +55,16 @@ def test_sums_are_exact(case: tuple[int, int, list[NDArray[np.int64]]]) -> None:
     size, bits, rows = case
     mechanism = mechanism_of(bits, rows[0].size)
     assert mechanism.lane_bits(size) == bits
-    world = World.ready(size, mechanisms=(mechanism,))
+    world = ProtocolWorld.ready(size, mechanisms=(mechanism,))
     result = world.sum(1, "train", dict(zip(world.terms.roster, rows, strict=True)))
     assert isinstance(result, OpenedSum)
     assert result.values.tolist() == [sum(int(row[i]) for row in rows) for i in range(len(rows[0]))]
 
 
 @cache
-def spoken() -> tuple[World, bytes, bytes, bytes]:
+def spoken() -> tuple[ProtocolWorld, bytes, bytes, bytes]:
     """Return a world after one contribution, its request, the reply, and the state before."""
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     before = world.countries["AT"].to_bytes()
     request = opened.contribute_request("AT")
@@ -87,9 +87,9 @@ def test_a_request_with_one_byte_changed_is_refused(place: int, mask: int) -> No
 
 
 @cache
-def dropped_out() -> tuple[World, dict[str, bytes], bytes]:
+def dropped_out() -> tuple[ProtocolWorld, dict[str, bytes], bytes]:
     """Return a world in which DK is silent, what is asked of AT then, and AT's state before."""
-    world = World.ready(4, colluding=0, honest=2)
+    world = ProtocolWorld.ready(4, colluding=0, honest=2)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     for country in ("AT", "BE", "CZ"):
         world.contribute(opened, country)
@@ -140,7 +140,7 @@ def answer_of(reply: bytes) -> Answer:
 @given(st.integers(0, 10**6), st.integers(1, 255))
 def test_a_reply_with_one_byte_changed_never_opens_to_another_sum(place: int, mask: int) -> None:
     world, _, reply, _ = spoken()
-    fresh = World(world.terms, world.twin(), dict(world.countries))
+    fresh = ProtocolWorld(world.terms, world.twin(), dict(world.countries))
     opened = fresh.coordinator.begin_round(1, "train", MODEL)
     try:
         opened.take_contribution("AT", changed(reply, place, mask))

@@ -11,13 +11,13 @@ from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum import country_round, ratchet
 from protocols.private_sum.context import RunTerms
 from protocols.private_sum.coordinator_round import CoordinatorRound
-from protocols.private_sum.country_state import OpenRound, RunState
-from protocols.private_sum.country_view import OwnView
+from protocols.private_sum.country_state import CountryState, OpenRound
+from protocols.private_sum.country_view import CountryView
 from protocols.private_sum.messages import Request
 from protocols.proto.round_pb2 import Signed
 from tests.property.test_private_sum_liar_machine import Lying
 from tests.property.test_private_sum_machine import Lossy
-from tests.support.durable_parties import Station
+from tests.support.durable_parties import DurableCountry
 
 answered, require_agreed = country_round.answered, country_round.require_agreed
 
@@ -26,19 +26,21 @@ def nothing(*_: Any) -> None:
     """Check nothing, do nothing."""
 
 
-def answered_and_open(view: OwnView, state: RunState, request: Request) -> country_round.Step:
+def answered_and_open(
+    view: CountryView, state: CountryState, request: Request
+) -> country_round.Step:
     return state, answered(view, state, request)[1]
 
 
 def agreed_on_any(
-    view: OwnView, opened: OpenRound, chosen: tuple[str, ...], assents: Sequence[Signed]
+    view: CountryView, opened: OpenRound, chosen: tuple[str, ...], assents: Sequence[Signed]
 ) -> None:
     unsigned = opened.model_copy(update={"agreed": ()})
     require_agreed(view, unsigned, chosen, assents)
 
 
 def agreed_by_nobody(
-    view: OwnView, opened: OpenRound, chosen: tuple[str, ...], assents: Sequence[Signed]
+    view: CountryView, opened: OpenRound, chosen: tuple[str, ...], assents: Sequence[Signed]
 ) -> None:
     if opened.agreed and opened.agreed != chosen:
         raise Refusal(ReasonCode.ROSTER, "Another set was signed")
@@ -48,7 +50,7 @@ def same_link(link: bytes, *_: Any) -> bytes:
     return link
 
 
-def stores_nothing(station: Station) -> None:
+def stores_nothing(station: DurableCountry) -> None:
     """Let replies leave with the state as it was."""
 
 
@@ -77,7 +79,7 @@ BROKEN: dict[str, tuple[type, object, str, Callable[..., Any] | property]] = {
     "t is one lower": (Lying, RunTerms, "threshold", property(one_lower)),
     "an answered round stays open": (Lossy, country_round, "answered", answered_and_open),
     "a country contributes again": (Lossy, country_round, "_require_turn", nothing),
-    "a reply leaves before the state is kept": (Lossy, Station, "store", stores_nothing),
+    "a reply leaves before the state is kept": (Lossy, DurableCountry, "store", stores_nothing),
     "the pair chains stand still": (Lossy, ratchet, "advance", same_link),
     "the coordinator takes late words": (Lossy, CoordinatorRound, "_require_awaited", nothing),
     "the coordinator closes on nothing": (Lossy, CoordinatorRound, "close", forgets),

@@ -22,12 +22,12 @@ from protocols.proto.round_pb2 import Assent, Reply, Signed
 from tests.support.durable_parties import (
     ENDLESS,
     UNHURRIED,
-    Station,
+    DurableCountry,
     shapes,
     total,
 )
-from tests.support.lying_coordinator import Liar, assent
-from tests.support.protocol_world import World, view_of
+from tests.support.lying_coordinator import LyingCoordinator, assent
+from tests.support.protocol_world import ProtocolWorld, view_of
 
 Chosen = tuple[str, ...]
 Place = tuple[int, bytes]
@@ -54,17 +54,19 @@ class Lying(RuleBasedStateMachine):
     @initialize(terms=shapes(), order=st.permutations(range(6)), seed=st.integers(0, 2**32))
     def begin(self, terms: RunTerms, order: list[int], seed: int) -> None:
         self.terms, self.roster = terms, terms.roster
-        world = World.ready(
+        world = ProtocolWorld.ready(
             len(terms.roster), colluding=terms.colluding, honest=terms.honest, mechanisms=ENDLESS
         )
         self.helpers = [self.roster[place] for place in order if place < len(self.roster)]
         del self.helpers[terms.colluding :]
         self.honest = {
-            one: Station(run, view_of(one, world.terms), seed + place, journalled=bool(seed % 2))
+            one: DurableCountry(
+                run, view_of(one, world.terms), seed + place, journalled=bool(seed % 2)
+            )
             for place, (one, run) in enumerate(world.countries.items())
             if one not in self.helpers
         }
-        self.liar = Liar(world, self.helpers)
+        self.liar = LyingCoordinator(world, self.helpers)
         self.rounds: dict[Place, CoordinatorRound] = {}
         self.signed: dict[tuple[bytes, Chosen], dict[str, Signed]] = defaultdict(dict)
         self.asked: list[tuple[str, bytes]] = []

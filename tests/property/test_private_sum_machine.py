@@ -20,12 +20,12 @@ from protocols.private_sum.country_run import CountryRun
 from tests.support.durable_parties import (
     SET_UP,
     UNHURRIED,
-    Lead,
-    Station,
+    DurableCoordinator,
+    DurableCountry,
     shapes,
     total,
 )
-from tests.support.protocol_world import ZEROS, World, view_of
+from tests.support.protocol_world import ZEROS, ProtocolWorld, view_of
 
 STEPS = ("contribute", "agree", "answer")
 picks = st.lists(st.integers(0, 40), min_size=1, max_size=12)
@@ -44,10 +44,12 @@ class Lossy(RuleBasedStateMachine):
         terms=shapes(), seed=st.integers(0, 2**32), journalled=st.booleans(), ready=st.booleans()
     )
     def begin(self, terms: RunTerms, seed: int, journalled: bool, ready: bool) -> None:
-        self.lead, self.stations = Lead(terms), {}
+        self.lead, self.stations = DurableCoordinator(terms), {}
         for place, country in enumerate(terms.roster):
             view = view_of(country, terms)
-            station = Station(CountryRun.start(view), view, seed + place, journalled=journalled)
+            station = DurableCountry(
+                CountryRun.start(view), view, seed + place, journalled=journalled
+            )
             self.stations[country] = station
         self.wire: list[Letter] = []
         self.sent: list[Letter] = []
@@ -261,7 +263,7 @@ TestLonger = pytest.mark.slow(pytest.mark.timeout(900)(Longer.TestCase))
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_hundred_countries_of_which_twenty_drop_out_sum_exactly() -> None:
-    world = World.ready(200, honest=2, colluding=3)
+    world = ProtocolWorld.ready(200, honest=2, colluding=3)
     staying = [one for place, one in enumerate(world.terms.roster) if place % 10]
     result = world.sum(1, "train", {one: ZEROS + place for place, one in enumerate(staying)})
     assert isinstance(result, OpenedSum)

@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.node_federation import Federation
+from tests.support.node_federation import NodeFederation
 
 
 @pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
+def federation(tmp_path: Path) -> Iterator[NodeFederation]:
     """Four enrolled nodes that hold what is published; a test of other terms makes its own."""
-    made = Federation(tmp_path / "federation")
+    made = NodeFederation(tmp_path / "federation")
     made.sync()
     yield made
     made.close()

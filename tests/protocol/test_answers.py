@@ -24,7 +24,7 @@ from protocols.wire.signed_message import serialise
 from tests.support.protocol_world import (
     IDENTITIES,
     MODEL,
-    World,
+    ProtocolWorld,
     parts_of,
     refused,
     retold,
@@ -47,7 +47,7 @@ from tests.support.protocol_world import (
     ids=lambda names: "-".join(names) or "none",
 )
 def test_a_set_other_than_the_roster_is_not_answered(countries: tuple[str, ...]) -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.contributed()
 
     def name(body: RequestBody) -> None:
@@ -70,7 +70,7 @@ def test_a_set_other_than_the_roster_is_not_answered(countries: tuple[str, ...])
 
 def test_a_claimed_drop_out_opens_nothing_when_the_contribution_comes_late() -> None:
     """Some are told that CZ dropped; they refuse, so its late words meet no smaller opening."""
-    world = World.ready(4)
+    world = ProtocolWorld.ready(4)
     opened = world.contributed()
     dropped = ("AT", "BE", "DK")
 
@@ -85,7 +85,7 @@ def test_a_claimed_drop_out_opens_nothing_when_the_contribution_comes_late() -> 
 
 
 def test_a_share_is_given_once() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.contributed()
     request = opened.answer_request("AT")
     world.answer(opened, "AT")
@@ -97,7 +97,7 @@ def test_a_share_is_given_once() -> None:
 
 
 def test_a_void_round_is_not_answered_after_the_next_began() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     late = world.contributed(1).answer_request("AT")
     world.contributed(2)
     with refused(world.countries["AT"], ReasonCode.STALE):
@@ -105,15 +105,15 @@ def test_a_void_round_is_not_answered_after_the_next_began() -> None:
 
 
 def test_a_country_that_did_not_contribute_does_not_answer() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     request = world.contributed(1).answer_request("AT")
-    silent = World.ready(3).countries["AT"]
+    silent = ProtocolWorld.ready(3).countries["AT"]
     with refused(silent, ReasonCode.STALE):
         silent.answer(request)
 
 
 def test_an_answer_needs_a_sealed_share_and_a_head_from_every_country() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.contributed()
     run, honest = world.countries["AT"], opened.answer_request("AT")
     sealed = parts_of(honest, SEALED_BYTES)
@@ -131,7 +131,7 @@ def test_an_answer_needs_a_sealed_share_and_a_head_from_every_country() -> None:
 
 def test_a_request_that_names_another_round_than_its_own_is_refused() -> None:
     """The context says it too; what is signed is not to say two things."""
-    world = World.ready(4, colluding=0, honest=2)
+    world = ProtocolWorld.ready(4, colluding=0, honest=2)
     opened = world.coordinator.begin_round(2, "train", MODEL)
     for country in ("AT", "BE", "CZ"):
         world.contribute(opened, country)
@@ -153,7 +153,7 @@ def test_a_request_that_names_another_round_than_its_own_is_refused() -> None:
 
 
 def test_a_head_of_another_round_is_refused() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.contributed()
 
     def misdate(body: RequestBody) -> None:
@@ -167,7 +167,7 @@ def test_a_head_of_another_round_is_refused() -> None:
 
 
 def test_a_head_in_anothers_name_is_refused() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.contributed()
 
     def forge(body: RequestBody) -> None:
@@ -179,7 +179,7 @@ def test_a_head_in_anothers_name_is_refused() -> None:
 
 
 def test_an_own_head_that_was_not_sent_is_refused() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.contributed()
 
     def forge(body: RequestBody) -> None:
@@ -193,7 +193,7 @@ def test_an_own_head_that_was_not_sent_is_refused() -> None:
 
 
 def test_an_answer_request_does_not_pass_as_an_agree_request() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     request = retold(world.contributed().answer_request("AT"), phase=PHASE_AGREE)
     with refused(world.countries["AT"], ReasonCode.MALFORMED):
         world.countries["AT"].agree(request)
@@ -202,7 +202,7 @@ def test_an_answer_request_does_not_pass_as_an_agree_request() -> None:
 
 
 def test_a_contribute_request_does_not_pass_as_an_answer_request() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.contributed()
     request = retold(opened.contribute_request("AT"), phase=PHASE_ANSWER)
     with refused(world.countries["AT"], ReasonCode.MALFORMED):
@@ -212,7 +212,7 @@ def test_a_contribute_request_does_not_pass_as_an_answer_request() -> None:
 
 
 def test_a_substituted_share_is_named_and_the_rest_opens() -> None:
-    world = World.ready(4, colluding=1, honest=3)
+    world = ProtocolWorld.ready(4, colluding=1, honest=3)
     opened = world.contributed()
 
     honest = opened.answer_request("AT")
@@ -227,7 +227,7 @@ def test_a_substituted_share_is_named_and_the_rest_opens() -> None:
 
 
 def test_shares_of_two_countries_exchanged_open_for_nobody() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.contributed()
 
     kept = state_of(world.countries["AT"]).open_round
@@ -241,7 +241,7 @@ def test_shares_of_two_countries_exchanged_open_for_nobody() -> None:
 
 
 def test_a_share_of_an_earlier_round_does_not_open() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     past = world.contributed(1)
     opened = world.contributed(2)
 
@@ -253,7 +253,7 @@ def test_a_share_of_an_earlier_round_does_not_open() -> None:
     assert answer.shares[32:64] == NOTHING
 
 
-def take_wrong(world: World, opened: CoordinatorRound, place: int) -> None:
+def take_wrong(world: ProtocolWorld, opened: CoordinatorRound, place: int) -> None:
     """Let AT answer with a share that is none, of the country at this place."""
     signed = Reply.FromString(world.countries["AT"].answer(opened.answer_request("AT"))).answer
     answer = Answer.FromString(signed.body)
@@ -264,7 +264,7 @@ def take_wrong(world: World, opened: CoordinatorRound, place: int) -> None:
 
 
 def test_a_wrong_share_by_a_holder_is_named_and_skipped() -> None:
-    world = World.ready(4, colluding=1, honest=3)
+    world = ProtocolWorld.ready(4, colluding=1, honest=3)
     opened = world.contributed()
     for country in ("BE", "CZ", "DK"):
         world.answer(opened, country)
@@ -276,7 +276,7 @@ def test_a_wrong_share_by_a_holder_is_named_and_skipped() -> None:
 
 def test_a_share_that_is_not_what_its_owner_committed_to_is_named_and_skipped() -> None:
     """It is looked at once another holder's share, AT's here, has kept the seed from coming out."""
-    world = World.ready(6, colluding=0, honest=2)
+    world = ProtocolWorld.ready(6, colluding=0, honest=2)
     opened = world.contributed()
     other = opened._commitments["BE"][:32]
     opened._commitments["BE"] = other + os.urandom(32) + opened._commitments["BE"][64:]

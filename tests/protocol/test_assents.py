@@ -27,14 +27,14 @@ from tests.support.lying_coordinator import (
     ROSTER,
     WITHOUT_DK,
     WITHOUT_EE,
-    Liar,
+    LyingCoordinator,
     assent,
     five,
 )
 from tests.support.protocol_world import (
     IDENTITIES,
     MODEL,
-    World,
+    ProtocolWorld,
     parts_of,
     refused,
     retold,
@@ -45,32 +45,32 @@ from tests.support.protocol_world import (
 
 # ---- signatures that are not those of t members on exactly this set
 
-Shown = Callable[[Liar, CoordinatorRound], list[Signed]]
+Shown = Callable[[LyingCoordinator, CoordinatorRound], list[Signed]]
 
 
 def signed_by(*signers: str, over: tuple[str, ...] = WITHOUT_EE, **claims: object) -> Shown:
     return lambda liar, opened: [assent(opened, one, over, **claims) for one in signers]
 
 
-def forged(liar: Liar, opened: CoordinatorRound) -> list[Signed]:
+def forged(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]:
     shown = signed_by(*WITHOUT_EE)(liar, opened)
     return [*shown[:3], spoken(shown[3], shown[3].body, SigningKey.generate())]
 
 
-def of_a_next_round(liar: Liar, opened: CoordinatorRound) -> list[Signed]:
+def of_a_next_round(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]:
     return signed_by(*WITHOUT_EE)(liar, liar.begin(2))
 
 
-def of_another_model(liar: Liar, opened: CoordinatorRound) -> list[Signed]:
+def of_another_model(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]:
     return signed_by(*WITHOUT_EE)(liar, liar.begin(1, b"another model"))
 
 
-def of_another_run(liar: Liar, opened: CoordinatorRound) -> list[Signed]:
-    other = World.ready(5, colluding=1, honest=2, run_id=bytes(16))
+def of_another_run(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]:
+    other = ProtocolWorld.ready(5, colluding=1, honest=2, run_id=bytes(16))
     return signed_by(*WITHOUT_EE)(liar, other.coordinator.begin_round(1, "train", MODEL))
 
 
-def renumbered(liar: Liar, opened: CoordinatorRound) -> list[Signed]:
+def renumbered(liar: LyingCoordinator, opened: CoordinatorRound) -> list[Signed]:
     """Signed in this context with the number of another round in the body."""
     shown, other = signed_by(*WITHOUT_EE)(liar, opened), signed_by("DK")(liar, liar.begin(2))
     return [*shown[:3], spoken(shown[3], other[0].body, IDENTITIES["DK"])]
@@ -202,7 +202,7 @@ def test_the_roster_is_never_signed() -> None:
 def test_the_floor_is_h_and_c_or_what_the_agreement_says_or_t(
     terms: dict[str, int], smallest: int
 ) -> None:
-    liar = Liar(World.ready(5, **terms))
+    liar = LyingCoordinator(ProtocolWorld.ready(5, **terms))
     for size in (2, 3, 4):
         number = size - 1
         opened, chosen = liar.contributed(number), ROSTER[:size]

@@ -21,7 +21,7 @@ from tests.support.protocol_world import (
     IDENTITIES,
     MODEL,
     ZEROS,
-    World,
+    ProtocolWorld,
     parts_of,
     refused,
     retold,
@@ -127,7 +127,7 @@ def test_a_head_that_holds_newer_documents_stops_the_answer_and_names_its_speake
 
 def test_a_request_serves_whichever_country_its_parts_are_of() -> None:
     """Words from one copy and parts from another are the request that the country was to get."""
-    world = World.ready(4, colluding=0, honest=2)
+    world = ProtocolWorld.ready(4, colluding=0, honest=2)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     for country, other in zip(world.terms.roster, world.terms.roster[::-1], strict=True):
         meant = opened.contribute_request(country)
@@ -174,7 +174,7 @@ def test_a_country_says_whose_parts_do_not_open_and_gives_the_others(
 
 
 def test_parts_of_another_run_prove_nothing() -> None:
-    past = World.ready(5, colluding=1, honest=2, run_id=bytes(16))
+    past = ProtocolWorld.ready(5, colluding=1, honest=2, run_id=bytes(16))
     liar = five()
     old = past.coordinator.begin_round(1, "train", MODEL)
     opened = liar.begin()

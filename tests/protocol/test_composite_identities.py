@@ -21,17 +21,17 @@ from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum
 from protocols.private_sum.coordinator_run import CoordinatorRun
 from protocols.private_sum.country_run import CountryRun
-from protocols.private_sum.country_view import OwnView
+from protocols.private_sum.country_view import CountryView
 from protocols.private_sum.messages import sign_request, write_request
 from protocols.proto.round_pb2 import Reply, RequestBody, Signed
 from protocols.proto.round_pb2 import Request as Envelope
 from protocols.wire.signed_message import bind, serialise
 from tests.support.documents import BOTH, COUNTRIES, both_key, node_keys
-from tests.support.node_federation import Federation, code_of, last_refusal
+from tests.support.node_federation import NodeFederation, code_of, last_refusal
 from tests.support.protocol_world import (
     MODEL,
     TRAIN,
-    World,
+    ProtocolWorld,
     refused,
     terms_of,
     versions_of,
@@ -100,12 +100,12 @@ def forge(request: pytest.FixtureRequest) -> Forge:
 # ---- in memory
 
 
-def world_of(size: int) -> World:
+def world_of(size: int) -> ProtocolWorld:
     """Return a world whose identities have two halves."""
     terms = terms_of(size, honest=2)
     peers = {country: KEYS[country].public for country in terms.roster}
     views = [
-        OwnView(
+        CountryView(
             country=country,
             terms=terms,
             identity=KEYS[country],
@@ -117,7 +117,7 @@ def world_of(size: int) -> World:
     ]
     sign, versions = KEYS["coordinator"].sign, versions_of(terms.roster)
     desk = CoordinatorRun(terms, peers=peers, sign=sign, versions=versions)
-    return World(terms, desk, {view.country: CountryRun.start(view) for view in views})
+    return ProtocolWorld(terms, desk, {view.country: CountryRun.start(view) for view in views})
 
 
 def quoted(body: RequestBody) -> list[Signed]:
@@ -156,7 +156,7 @@ def forged_requests(request: bytes, forge: Forge) -> Iterator[bytes]:
 class Forging:
     """Takes a world through a run; at each message its forgery is tried before the true one."""
 
-    def __init__(self, world: World, forge: Forge) -> None:
+    def __init__(self, world: ProtocolWorld, forge: Forge) -> None:
         self.world, self.forge = world, forge
         self.tried = 0
 
@@ -248,33 +248,33 @@ def test_a_message_of_two_halves_is_refused_where_the_agreement_asks_for_one() -
 
 
 @pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    made = Federation(tmp_path / "federation", changes=BOTH)
+def federation(tmp_path: Path) -> Iterator[NodeFederation]:
+    made = NodeFederation(tmp_path / "federation", changes=BOTH)
     made.sync()
     yield made
     made.close()
 
 
 @pytest.fixture
-def study(federation: Federation) -> Study:
+def study(federation: NodeFederation) -> Study:
     return federation.approved()
 
 
-def only_ed25519(federation: Federation, country: str) -> None:
+def only_ed25519(federation: NodeFederation, country: str) -> None:
     """Have a country's officer sign keys of the old form."""
     federation.papers.desks[country].set_node(node_keys(country))
     federation.hand_over(country)
     federation.sync()
 
 
-def test_nodes_take_a_run_to_its_sum(federation: Federation, study: Study) -> None:
+def test_nodes_take_a_run_to_its_sum(federation: NodeFederation, study: Study) -> None:
     run = federation.ready(study)
     opened = run.sum(1, "histogram")
     assert isinstance(opened, OpenedSum)
     assert opened.countries == COUNTRIES
 
 
-def test_nodes_believe_no_half_of_the_coordinator(federation: Federation, study: Study) -> None:
+def test_nodes_believe_no_half_of_the_coordinator(federation: NodeFederation, study: Study) -> None:
     """Neither for words that are new to them, nor for those that they have answered."""
     run, node = federation.run(study), federation.nodes["DK"]
     request = run.request("bundle", "DK")
@@ -288,7 +288,7 @@ def test_nodes_believe_no_half_of_the_coordinator(federation: Federation, study:
 
 
 def test_a_request_that_is_signed_anew_gets_the_same_bytes(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     """ML-DSA draws fresh randomness: a coordinator that starts again signs the same words anew."""
     run = federation.run(study, run_id=b"r" * 16)
@@ -300,7 +300,7 @@ def test_a_request_that_is_signed_anew_gets_the_same_bytes(
 
 
 def test_a_country_that_signs_with_ed25519_only_is_refused_in_plain_words(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     """By the others, and by its own node: a run needs every country of its roster."""
     only_ed25519(federation, "NO")
@@ -314,7 +314,9 @@ def test_a_country_that_signs_with_ed25519_only_is_refused_in_plain_words(
         assert "pratique-node rotate-keys" in seen["fix"]
 
 
-def test_a_node_that_holds_an_old_key_signs_nothing(federation: Federation, study: Study) -> None:
+def test_a_node_that_holds_an_old_key_signs_nothing(
+    federation: NodeFederation, study: Study
+) -> None:
     """The documents name a key of two halves; the store has its Ed25519 half alone."""
     store = federation.store("DK")
     store.put("identity", both_key(1_000).ed25519.to_bytes())
@@ -324,7 +326,7 @@ def test_a_node_that_holds_an_old_key_signs_nothing(federation: Federation, stud
     assert "Ed25519 only" in last_refusal(federation.nodes["DK"])["what"]
 
 
-def test_the_view_names_who_cannot_sign(federation: Federation) -> None:
+def test_the_view_names_who_cannot_sign(federation: NodeFederation) -> None:
     assert federation.papers.view().ed25519_only(COUNTRIES) == []
     only_ed25519(federation, "NO")
     view = federation.papers.view()
@@ -336,7 +338,7 @@ def test_the_view_names_who_cannot_sign(federation: Federation) -> None:
 
 def test_keys_of_two_halves_serve_an_agreement_that_asks_for_one(tmp_path: Path) -> None:
     """New keys are made so; where the agreement does not ask, their Ed25519 half signs."""
-    federation = Federation(tmp_path / "federation")
+    federation = NodeFederation(tmp_path / "federation")
     federation.sync()
     study = federation.approved()
     for country in COUNTRIES:

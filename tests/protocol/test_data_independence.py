@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.border.request_handler import SLOT_SECONDS, Reception, Slots
-from client.records.store import Holdings
+from client.border.request_handler import SLOT_SECONDS, ReplySlots, RequestHandler
+from client.records.store import RecordStore
 from client.tasks import trainers
 from governance.documents.study import Study
 from protocols.errors import ReasonCode, Refusal
@@ -25,7 +25,7 @@ from protocols.private_sum.coordinator_round import OpenedSum
 from protocols.tasks import TrainGlm, Training, TrainMlp
 from protocols.tasks.layout import vector_to_bytes
 from tests.support.documents import priced, study_fields
-from tests.support.node_federation import Federation, code_of
+from tests.support.node_federation import NodeFederation, code_of
 from tests.support.observed_node import Shapes, at_rest, watched
 
 HOST, ABSENT = "DK", "PT"
@@ -96,7 +96,7 @@ def whole_traffic(folder: Path, data: str, names: tuple[str, ...] = tuple(TASKS)
     """Return all that can be seen while the host's node goes through these studies."""
     roomy = [{"register": "patients", "period_days": 365, "epsilon": 30.0, "delta": 1e-4}]
     budget = [one | {"order": 8} for one in roomy]
-    federation = Federation(folder, changes={"task_kinds": KINDS, "budget": budget})
+    federation = NodeFederation(folder, changes={"task_kinds": KINDS, "budget": budget})
     (federation.home(HOST).path / "records.csv").write_text(data)
     seen: list[Any] = []
     shapes = Shapes(seen)
@@ -124,12 +124,12 @@ def _fields(name: str) -> dict[str, Any]:
     }
 
 
-def _study(federation: Federation, name: str) -> Study:
+def _study(federation: NodeFederation, name: str) -> Study:
     asked = Study.model_validate(study_fields(federation.papers.agreed, **_fields(name)))
     return _permitted(federation, priced(asked, noise_std=NOISE))
 
 
-def _permitted(federation: Federation, study: Study) -> Study:
+def _permitted(federation: NodeFederation, study: Study) -> Study:
     federation.papers.propose(study)
     host, federation.nodes[HOST] = federation.nodes[HOST], federation.nodes[HOST].node  # type: ignore[attr-defined]
     for country in study.countries:
@@ -139,7 +139,7 @@ def _permitted(federation: Federation, study: Study) -> Study:
     return study
 
 
-def _trained(federation: Federation, study: Study, number: int) -> None:
+def _trained(federation: NodeFederation, study: Study, number: int) -> None:
     """Go through a study: rounds, a drop-out, replays, refusals, an evaluation, one round more."""
     run, host = federation.run(study, bytes([number]) * 16), federation.nodes[HOST]
     host.handle(b"no message at all")
@@ -159,7 +159,7 @@ def _trained(federation: Federation, study: Study, number: int) -> None:
         assert code_of(host.handle(asked)) is not None
 
 
-def _dropped(federation: Federation, run: Any, model: bytes) -> None:
+def _dropped(federation: NodeFederation, run: Any, model: bytes) -> None:
     """Let one country fall silent: the others agree on who is left, and answer."""
     opened = run.coordinator.begin_round(3, "train", model)
     among = [country for country in run.terms.roster if country != ABSENT]
@@ -177,7 +177,7 @@ def _dropped(federation: Federation, run: Any, model: bytes) -> None:
     assert isinstance(opened.open(), OpenedSum)
 
 
-def _counted(federation: Federation, number: int) -> None:
+def _counted(federation: NodeFederation, number: int) -> None:
     study = _permitted(federation, federation.study(population={"register": "patients"}))
     run = federation.run(study, bytes([number]) * 16)
     run.set_up()
@@ -229,7 +229,7 @@ def test_everything_was_looked_at(usual: list[Any]) -> None:
 
 @pytest.mark.parametrize("name", TASKS)
 def test_the_models_overflow_for_this_patient_and_for_no_other(tmp_path: Path, name: str) -> None:
-    federation = Federation(tmp_path / "federation", changes={"task_kinds": KINDS})
+    federation = NodeFederation(tmp_path / "federation", changes={"task_kinds": KINDS})
     (federation.home(HOST).path / "records.csv").write_text(USUAL + OVERFLOWING)
     node = federation.restart(HOST)
     study = Study.model_validate(study_fields(federation.papers.agreed, **_fields(name)))
@@ -283,7 +283,7 @@ def test_a_decline_for_few_patients_reads_like_one_for_records_that_cannot_be_re
     """What is refused on account of records reads `declined`, as late and as long as any other."""
     seen = []
     for number, data in enumerate([alike(3), HEADER + "p1,60,M\n", HEADER + "p1,sixty,M,0\n"]):
-        federation = Federation(tmp_path / str(number))
+        federation = NodeFederation(tmp_path / str(number))
         (federation.home(HOST).path / "records.csv").write_text(data)
         lines: list[Any] = []
         found = watched(federation, HOST, lines)
@@ -299,14 +299,14 @@ def test_what_waits_for_no_slot_reads_no_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Set-up after the bundle, agreeing and answering: with the records out of reach they go on."""
-    federation = Federation(tmp_path / "federation")
+    federation = NodeFederation(tmp_path / "federation")
     study = federation.approved()
     run, node = federation.run(study), federation.nodes[HOST]
 
     def handled(frame: bytes) -> bytes:
         with monkeypatch.context() as patch:
             for name in ("records", "prepared"):
-                patch.setattr(Holdings, name, out_of_reach)
+                patch.setattr(RecordStore, name, out_of_reach)
             return node.handle(frame)
 
     for country in run.terms.roster:
@@ -338,11 +338,15 @@ def out_of_reach(*_: object) -> None:
 
 def test_a_slot_is_found_by_a_clock_and_by_what_the_frame_says() -> None:
     """Nothing of a reply, a cohort or an admission is within its reach."""
-    assert list(inspect.signature(Slots.wait).parameters) == ["self", "arrived", "place"]
-    assert list(inspect.signature(Reception._hold_back).parameters) == ["self", "frame", "arrived"]
-    names = set(Slots.__init__.__code__.co_names) | set(Slots.wait.__code__.co_names)
+    assert list(inspect.signature(ReplySlots.wait).parameters) == ["self", "arrived", "place"]
+    assert list(inspect.signature(RequestHandler._hold_back).parameters) == [
+        "self",
+        "frame",
+        "arrived",
+    ]
+    names = set(ReplySlots.__init__.__code__.co_names) | set(ReplySlots.wait.__code__.co_names)
     assert names == {"monotonic", "_seconds", "_sleep", "_longest", "_earlier", "_remember"}
-    used = set(Reception._hold_back.__code__.co_names)
+    used = set(RequestHandler._hold_back.__code__.co_names)
     assert used == {"_readable", "phase", "PHASE_BUNDLE", "PHASE_CONTRIBUTE"} | {
         "_slots",
         "wait",

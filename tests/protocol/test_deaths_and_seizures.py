@@ -12,11 +12,11 @@ from protocols.errors import ProtocolFault, ReasonCode
 from protocols.private_sum import ratchet
 from protocols.private_sum.coordinator_round import OpenedSum, VoidRound
 from protocols.private_sum.country_run import CountryRun
-from protocols.private_sum.country_state import RunState
+from protocols.private_sum.country_state import CountryState
 from tests.support.protocol_world import (
     MODEL,
     ZEROS,
-    World,
+    ProtocolWorld,
     refused,
     retold,
     state_of,
@@ -30,7 +30,7 @@ from tests.support.protocol_world import (
 @pytest.mark.parametrize("step", ["bundle", "encapsulate", "confirm"])
 def test_a_country_missing_in_set_up_lets_nothing_begin(step: str, size: int) -> None:
     for dead in terms_of(size).roster:
-        world = World.of(size)
+        world = ProtocolWorld.of(size)
         for earlier in ("bundle", "encapsulate", "confirm"):
             if earlier == step:
                 break
@@ -50,7 +50,7 @@ def test_a_country_missing_in_set_up_lets_nothing_begin(step: str, size: int) ->
 @pytest.mark.parametrize("size", [2, 3, 4, 5, 6])
 def test_a_country_missing_from_a_round_voids_it_and_the_next_one_opens(size: int) -> None:
     for dead in terms_of(size).roster:
-        world = World.ready(size)
+        world = ProtocolWorld.ready(size)
         opened = world.coordinator.begin_round(1, "train", MODEL)
         for country in world.terms.roster:
             if country != dead:
@@ -66,7 +66,7 @@ def test_a_country_missing_from_a_round_voids_it_and_the_next_one_opens(size: in
 @pytest.mark.parametrize("size", [2, 3, 4, 5, 6])
 def test_a_country_missing_from_the_answers_matters_only_below_t(size: int) -> None:
     for dead in terms_of(size).roster:
-        world = World.ready(size)
+        world = ProtocolWorld.ready(size)
         opened = world.contributed()
         for country in world.terms.roster:
             if country != dead:
@@ -76,7 +76,7 @@ def test_a_country_missing_from_the_answers_matters_only_below_t(size: int) -> N
 
 @pytest.mark.parametrize("country", ["AT", "BE", "CZ"])
 def test_a_country_restarted_after_every_message_goes_on(country: str) -> None:
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     for step in ("bundle", "encapsulate", "confirm"):
         world.set_up(step)
         world.restart(country)
@@ -90,14 +90,14 @@ def test_a_country_restarted_after_every_message_goes_on(country: str) -> None:
 
 
 def test_a_country_that_lost_its_keys_sits_the_run_out() -> None:
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     world.set_up("bundle")
     world.countries["CZ"] = CountryRun.start(view_of("CZ", world.terms))
     with refused(world.countries["CZ"], ReasonCode.STALE):
         world.countries["CZ"].encapsulate(world.coordinator.encapsulate_request("CZ"))
 
 
-def secrets_in(state: RunState) -> set[bytes]:
+def secrets_in(state: CountryState) -> set[bytes]:
     """Return every secret a thief of the state finds."""
     opened = state.open_round
     held = {*state.links.values(), *state.kem_secrets.values(), state.key}
@@ -107,7 +107,7 @@ def secrets_in(state: RunState) -> set[bytes]:
 
 
 def test_set_up_secrets_are_gone_once_set_up_is_done() -> None:
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     world.set_up("bundle")
     world.set_up("encapsulate")
     before = secrets_in(state_of(world.countries["AT"]))
@@ -120,7 +120,7 @@ def test_set_up_secrets_are_gone_once_set_up_is_done() -> None:
 
 
 def test_an_answered_round_leaves_no_key_that_opens_it() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     earlier = state_of(world.countries["AT"])
     opened = world.contributed()
     during = state_of(world.countries["AT"])
@@ -138,7 +138,7 @@ def test_an_answered_round_leaves_no_key_that_opens_it() -> None:
 
 
 def test_a_contributed_round_keeps_mask_keys_until_its_answer_and_never_seed_or_chain() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     earlier = state_of(world.countries["AT"]).links
     opened = world.contributed()
     during = state_of(world.countries["AT"])
@@ -153,14 +153,14 @@ def test_a_contributed_round_keeps_mask_keys_until_its_answer_and_never_seed_or_
 
 
 def test_the_next_round_forgets_a_void_one() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     world.contributed(1)
     void = secrets_in(state_of(world.countries["AT"]))
     world.contributed(2)
     assert not void & secrets_in(state_of(world.countries["AT"]))
 
 
-def behind(world: World, country: str, **newer: int) -> CountryRun:
+def behind(world: ProtocolWorld, country: str, **newer: int) -> CountryRun:
     """Return a country that has not yet seen the documents `newer` than its own."""
     view = view_of(country, world.terms)
     held = versions_of(world.terms.roster, **dict.fromkeys(newer, 2))
@@ -168,7 +168,7 @@ def behind(world: World, country: str, **newer: int) -> CountryRun:
 
 
 def test_a_country_that_is_behind_the_coordinator_stops_in_every_phase() -> None:
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     for step in ("bundle", "encapsulate", "confirm"):
         old = behind(world, "AT", BE=3)
         request = getattr(world.coordinator, f"{step}_request")("AT")
@@ -186,14 +186,14 @@ def test_a_country_that_is_behind_the_coordinator_stops_in_every_phase() -> None
         old.answer(opened.answer_request("AT"))
 
 
-def silent_about(world: World, request: bytes) -> bytes:
+def silent_about(world: ProtocolWorld, request: bytes) -> bytes:
     """Return the request of a coordinator that hides newer documents."""
     old = versions_of(world.terms.roster, AT=2, BE=2, CZ=2)
     return retold(request, lambda body: body.versions.CopyFrom(old.to_proto()))
 
 
 def test_a_hidden_document_shows_in_another_countrys_bundle_and_contribution() -> None:
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     world.set_up("bundle")
     old = behind(world, "AT", CZ=3)
     request = silent_about(world, world.coordinator.encapsulate_request("AT"))

@@ -27,7 +27,7 @@ from server.errors import OperationFault
 from server.services.study_checks import complete
 from tests.support.documents import study_fields
 from tests.support.node_federation import (
-    Federation,
+    NodeFederation,
     Run,
     code_of,
     last_refusal,
@@ -121,7 +121,7 @@ def training(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def declared(federation: Federation, **changes: Any) -> Study:
+def declared(federation: NodeFederation, **changes: Any) -> Study:
     """Return a study of nominal ε, whose gradients have FLamby's noise."""
     fields = {
         "id": "as-in-flamby",
@@ -145,8 +145,8 @@ def _noised(template: Mechanism) -> Mechanism:
 
 
 @pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    made = Federation(tmp_path / "federation")
+def federation(tmp_path: Path) -> Iterator[NodeFederation]:
+    made = NodeFederation(tmp_path / "federation")
     yield made
     made.close()
 
@@ -157,7 +157,7 @@ IN_LOCAL_STEPS = {"rounds": ROUNDS, "local": {"steps": UPDATES}, "average_last":
 
 @pytest.mark.parametrize("schedule", [IN_ROUNDS, IN_LOCAL_STEPS], ids=["rounds", "local steps"])
 def test_a_study_of_as_many_updates_is_refused_at_the_nominal_epsilon(
-    federation: Federation, schedule: dict[str, Any]
+    federation: NodeFederation, schedule: dict[str, Any]
 ) -> None:
     study = declared(federation, **schedule)
     with pytest.raises(OperationFault, match=r"costs ε=4\.1\d+, more than its ε=1\.0"):
@@ -170,14 +170,14 @@ def test_a_study_of_as_many_updates_is_refused_at_the_nominal_epsilon(
     ids=["rounds", "local steps"],
 )
 def test_a_study_of_fifteen_epochs_is_what_it_says(
-    federation: Federation, schedule: dict[str, Any]
+    federation: NodeFederation, schedule: dict[str, Any]
 ) -> None:
     study = declared(federation, **schedule)
     assert complete(study, federation.papers.agreed) == study
     assert 0.97 < epsilon(study.mechanisms, 2, DELTA) <= NOMINAL
 
 
-def begun(federation: Federation, **changes: Any) -> tuple[Study, Run, bytes]:
+def begun(federation: NodeFederation, **changes: Any) -> tuple[Study, Run, bytes]:
     """Return a permitted study, its run after set-up, and the model of every round."""
     study = declared(federation, **changes)
     federation.papers.propose(study)
@@ -189,7 +189,9 @@ def begun(federation: Federation, **changes: Any) -> tuple[Study, Run, bytes]:
     return study, federation.ready(study), model
 
 
-def refused(federation: Federation, run: Run, number: int, model: bytes) -> set[tuple[str, str]]:
+def refused(
+    federation: NodeFederation, run: Run, number: int, model: bytes
+) -> set[tuple[str, str]]:
     """Return code and plain words of every node's refusal to contribute to a round."""
     asked = run.coordinator.begin_round(number, "train", model)
     found = set()
@@ -202,7 +204,7 @@ def refused(federation: Federation, run: Run, number: int, model: bytes) -> set[
 USED_UP = {(ReasonCode.BUDGET.value, "All rounds of this kind that the study has are used")}
 
 
-def test_a_study_of_fifteen_epochs_runs_out_of_rounds(federation: Federation) -> None:
+def test_a_study_of_fifteen_epochs_runs_out_of_rounds(federation: NodeFederation) -> None:
     """15 rounds of 8 local steps each, 120 updates, and then every node says no for good."""
     local = {"local": {"steps": BATCHES}, "average_last": 0.0, "evaluation": {"bins": 4}}
     _, run, model = begun(federation, **local)
@@ -218,7 +220,7 @@ def test_a_study_of_fifteen_epochs_runs_out_of_rounds(federation: Federation) ->
         assert [m.rounds for m in spent if m.phase == "local-step"] == [EPOCHS * BATCHES]
 
 
-def test_a_void_round_makes_no_room_for_another(federation: Federation) -> None:
+def test_a_void_round_makes_no_room_for_another(federation: NodeFederation) -> None:
     """It was contributed to and not opened, and counts."""
     _, run, model = begun(federation, rounds=2, evaluation={"bins": 4})
     run.contributed(1, "train", model)
@@ -247,7 +249,7 @@ def test_shuffled_batches_cannot_be_declared(claim: dict[str, Any]) -> None:
         Mechanism.model_validate(honest | claim)
 
 
-def test_a_rate_that_the_task_does_not_sample_at_is_not_priced(federation: Federation) -> None:
+def test_a_rate_that_the_task_does_not_sample_at_is_not_priced(federation: NodeFederation) -> None:
     """A schedule that claims a smaller sample than the task takes is not the task's own."""
     study = declared(federation, rounds=120)
     assert study.priced

@@ -34,7 +34,7 @@ from governance.trust.layout import (
     tuf_key,
     withdrawal_path,
 )
-from governance.trust.view import Floor, TrustedView
+from governance.trust.view import TrustedView, TrustHighWater
 from keys.identity import SigningKey
 from tests.support.documents import (
     COUNTRIES,
@@ -412,7 +412,9 @@ def test_turning_the_clock_back_does_not_revive_what_has_expired(papers: Papers)
     floor = papers.view().floor
     lower = floor.model_copy(update={"timestamp": 0, "snapshot": 0, "countries": {}})
     assert "expired" in untrusted(lambda: frozen.view(lower, now=NOW))
-    assert frozen.view(Floor(), now=NOW), "without the latest signed time it would have passed"
+    assert frozen.view(TrustHighWater(), now=NOW), (
+        "without the latest signed time it would have passed"
+    )
 
 
 def test_an_expired_permit_stays_expired_when_the_clock_is_turned_back(papers: Papers) -> None:
@@ -568,7 +570,7 @@ def test_until_the_local_operator_approves_it(papers: Papers) -> None:
 
 def test_a_quorum_cannot_give_a_node_another_key_of_its_own_country(papers: Papers) -> None:
     """EE, NO and PT replace DK's key; DK's node has it pinned from `init` and from nowhere else."""
-    pinned = Floor(keys={"DK": papers.officers["DK"].public.to_text()})
+    pinned = TrustHighWater(keys={"DK": papers.officers["DK"].public.to_text()})
     bundle = papers.desks["DK"].sign(NOW, papers.officers["DK"])
     amend(papers, rekeyed(raw_key(200)), raw_key(200))
     view = papers.view(pinned)

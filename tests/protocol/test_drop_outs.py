@@ -19,7 +19,7 @@ from protocols.private_sum.country_run import CountryRun
 from tests.support.protocol_world import (
     MODEL,
     TRAIN,
-    World,
+    ProtocolWorld,
     terms_of,
     view_of,
 )
@@ -50,19 +50,19 @@ def settings(*sizes: int) -> list[tuple[int, int, int]]:
 
 
 @cache
-def template(size: int, colluding: int, honest: int) -> tuple[World, dict[str, bytes]]:
+def template(size: int, colluding: int, honest: int) -> tuple[ProtocolWorld, dict[str, bytes]]:
     """Return a world set up, and what each of its countries has stored."""
-    world = World.ready(size, colluding=colluding, honest=honest)
+    world = ProtocolWorld.ready(size, colluding=colluding, honest=honest)
     return world, {one: run.to_bytes() for one, run in world.countries.items()}
 
 
-def world_of(size: int, colluding: int, honest: int) -> World:
+def world_of(size: int, colluding: int, honest: int) -> ProtocolWorld:
     """Return a world set up; the set-up itself is done once for all."""
     made, stored = template(size, colluding, honest)
     runs = {
         one: CountryRun.from_bytes(state, view_of(one, made.terms)) for one, state in stored.items()
     }
-    return World(made.terms, made.twin(), runs)
+    return ProtocolWorld(made.terms, made.twin(), runs)
 
 
 def given(roster: tuple[str, ...], number: int) -> dict[str, NDArray[np.int64]]:
@@ -71,7 +71,7 @@ def given(roster: tuple[str, ...], number: int) -> dict[str, NDArray[np.int64]]:
     return {one: ones * (number - 3) * 7**place for place, one in enumerate(roster)}
 
 
-def begun(world: World, missed: Missed) -> CoordinatorRound:
+def begun(world: ProtocolWorld, missed: Missed) -> CoordinatorRound:
     opened = world.coordinator.begin_round(1, "train", MODEL)
     values = given(world.terms.roster, 1)
     for one in world.terms.roster:
@@ -80,7 +80,7 @@ def begun(world: World, missed: Missed) -> CoordinatorRound:
     return opened
 
 
-def ended(world: World, opened: CoordinatorRound, missed: Missed) -> OpenedSum | VoidRound:
+def ended(world: ProtocolWorld, opened: CoordinatorRound, missed: Missed) -> OpenedSum | VoidRound:
     """Take a round to its end, asking for no more once it cannot open any longer."""
     chosen = opened.close()
     if not opened.openable:
@@ -110,7 +110,7 @@ def opens(terms: RunTerms, missed: Missed) -> bool:
     return enough and len(agreed) >= threshold and answered == left
 
 
-def require_exact_or_void(world: World, missed: Missed) -> None:
+def require_exact_or_void(world: ProtocolWorld, missed: Missed) -> None:
     result = ended(world, begun(world, missed), missed)
     roster = world.terms.roster
     left = tuple(one for one in roster if "contribute" not in missed[one])
@@ -125,7 +125,7 @@ def require_exact_or_void(world: World, missed: Missed) -> None:
     require_return(world)
 
 
-def require_return(world: World) -> None:
+def require_return(world: ProtocolWorld) -> None:
     after = world.sum(2, "train", values := given(world.terms.roster, 2))
     assert isinstance(after, OpenedSum)
     assert after.countries == world.terms.roster
@@ -203,7 +203,7 @@ def test_as_many_of_six_as_you_like_gone_at_each_step(
 
 def test_rounds_with_other_countries_gone_each_time_open_one_after_the_other() -> None:
     """(5, 1, 2): t = 4, one may be gone; it is back in the next round, when another is."""
-    world = World.ready(5, mechanisms=(TRAIN.model_copy(update={"rounds": 20}),), honest=2)
+    world = ProtocolWorld.ready(5, mechanisms=(TRAIN.model_copy(update={"rounds": 20}),), honest=2)
     roster = world.terms.roster
     for number, gone in enumerate([*roster, None, *roster], 1):
         values = {one: row for one, row in given(roster, number).items() if one != gone}
@@ -216,7 +216,7 @@ def test_rounds_with_other_countries_gone_each_time_open_one_after_the_other() -
 # ---- set-up
 
 
-def stopped(world: World, step: str, gone: tuple[str, ...]) -> None:
+def stopped(world: ProtocolWorld, step: str, gone: tuple[str, ...]) -> None:
     """Take set-up as far as it goes when `gone` are gone from `step` on."""
     for earlier in SET_UP[: SET_UP.index(step)]:
         world.set_up(earlier)
@@ -225,7 +225,7 @@ def stopped(world: World, step: str, gone: tuple[str, ...]) -> None:
             world.exchange(step, one)
 
 
-def go_on(world: World, step: str) -> object:
+def go_on(world: ProtocolWorld, step: str) -> object:
     """Do what follows a step of set-up."""
     if step == "confirm":
         return world.coordinator.begin_round(1, "train", MODEL)
@@ -239,7 +239,7 @@ def test_any_set_of_countries_gone_from_set_up_lets_nothing_begin_and_may_return
     step: str, size: int
 ) -> None:
     for gone in subsets(terms_of(size).roster):
-        world = World.of(size)
+        world = ProtocolWorld.of(size)
         stopped(world, step, gone)
         with pytest.raises(ProtocolFault, match=f"Nothing yet from {', '.join(gone)}"):
             go_on(world, step)
@@ -259,6 +259,6 @@ def test_those_that_are_left_begin_another_run_as_long_as_they_are_enough(size: 
         changes = {"roster": left, "colluding": 1, "honest": 2, "run_id": bytes(16)}
         if len(left) < 3:
             with pytest.raises(Refusal, match="fewer than"):
-                World.ready(size, **changes)
+                ProtocolWorld.ready(size, **changes)
         else:
-            require_return(World.ready(size, **changes))
+            require_return(ProtocolWorld.ready(size, **changes))

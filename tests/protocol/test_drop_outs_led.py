@@ -14,7 +14,7 @@ from protocols.proto.round_pb2 import Answer, Reply
 from protocols.wire.signed_message import serialise
 from server.runs.rounds import SetUpFailed
 from tests.support.direct_carrier import Led
-from tests.support.protocol_world import World, spoken, terms_of
+from tests.support.protocol_world import ProtocolWorld, spoken, terms_of
 
 SET_UP = ("bundle", "encapsulate", "confirm")
 STAGES = ("contribute", "agree", "answer")
@@ -30,7 +30,7 @@ def subsets(size: int) -> list[tuple[str, ...]]:
 def require_stage(stage: str, size: int, colluding: int, honest: int) -> None:
     """Lose every set of countries from a stage on, in a world of its own."""
     for gone in subsets(size):
-        led = Led(World.ready(size, colluding=colluding, honest=honest))
+        led = Led(ProtocolWorld.ready(size, colluding=colluding, honest=honest))
         led.lose(gone, *STAGES[STAGES.index(stage) :])
         threshold = (size + colluding) // 2 + 1
         needed = max(honest + colluding, threshold) if stage == "contribute" else threshold
@@ -73,7 +73,7 @@ def test_one_gone_at_first_and_any_set_of_the_others_later_is_void(
     for gone in subsets(size):
         if first in gone:
             continue
-        led = Led(World.ready(size, colluding=colluding, honest=honest))
+        led = Led(ProtocolWorld.ready(size, colluding=colluding, honest=honest))
         led.lose((first,), "contribute")
         led.lose(gone, *STAGES[STAGES.index(stage) :])
         report = led.round(1)
@@ -89,7 +89,7 @@ def test_any_set_of_countries_silent_in_set_up_is_named_and_nothing_begins(
     step: str, size: int
 ) -> None:
     for gone in subsets(size):
-        led = Led(World.of(size))
+        led = Led(ProtocolWorld.of(size))
         led.lose(gone, step)
         with pytest.raises(SetUpFailed) as fault:
             led.conductor.set_up()
@@ -102,7 +102,7 @@ def test_an_answer_that_its_country_did_not_sign_is_named_whether_the_sum_opens_
     size: int,
 ) -> None:
     """With three countries and c = 1 every answer is needed, with five four are enough."""
-    led = Led(World.ready(size, colluding=1, honest=2))
+    led = Led(ProtocolWorld.ready(size, colluding=1, honest=2))
 
     def forged(frame: bytes) -> bytes:
         said = Reply.FromString(led.carrier.honest("AT", frame)).answer

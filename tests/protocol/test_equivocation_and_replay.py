@@ -22,7 +22,7 @@ from tests.support.protocol_world import (
     MODEL,
     TRAIN,
     ZEROS,
-    World,
+    ProtocolWorld,
     coordinator_of,
     refused,
     retold,
@@ -32,7 +32,7 @@ from tests.support.protocol_world import (
 
 
 def test_another_roster_than_the_documents_give_is_refused() -> None:
-    world = World.of(4)
+    world = ProtocolWorld.of(4)
     smaller = coordinator_of(terms_of(3))
     with refused(world.countries["AT"], ReasonCode.STALE):
         world.countries["AT"].bundle(smaller.bundle_request("AT"))
@@ -49,7 +49,7 @@ def test_a_roster_below_the_floor_makes_no_run(size: int) -> None:
 
 
 def test_the_roster_cannot_shrink_between_phases() -> None:
-    world = World.of(4)
+    world = ProtocolWorld.of(4)
     world.set_up("bundle")
     request = retold(
         world.coordinator.encapsulate_request("AT"), lambda body: body.encapsulate.bundles.pop()
@@ -59,7 +59,7 @@ def test_the_roster_cannot_shrink_between_phases() -> None:
 
 
 def test_a_country_cannot_stand_twice_in_the_roster() -> None:
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     world.set_up("bundle")
 
     def double(body: RequestBody) -> None:
@@ -72,7 +72,7 @@ def test_a_country_cannot_stand_twice_in_the_roster() -> None:
 
 
 def test_countries_shown_different_models_open_nothing() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     other = world.twin().begin_round(1, "train", b"another model")
     for country in ("AT", "BE"):
@@ -95,7 +95,7 @@ def test_countries_shown_different_models_open_nothing() -> None:
 @pytest.mark.parametrize("shown", [MODEL, b"another model"])
 def test_masks_cancel_between_countries_only_when_all_saw_one_model(shown: bytes) -> None:
     """Even with every seed known, words made under two contexts give noise, not a sum."""
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     seed = b"\x01" * shares.ELEMENT_BYTES
     rounds = {c: world.twin().begin_round(1, "train", MODEL) for c in ("AT", "BE")}
     rounds["CZ"] = world.twin().begin_round(1, "train", shown)
@@ -110,7 +110,7 @@ def test_masks_cancel_between_countries_only_when_all_saw_one_model(shown: bytes
 
 
 def test_a_study_changed_between_phases_is_refused() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     changed = terms_of(3, study="sha256:" + "6" * 64)
     with pytest.raises(Refusal) as refusal:
         CountryRun.from_bytes(world.countries["AT"].to_bytes(), view_of("AT", changed))
@@ -131,14 +131,14 @@ def test_a_study_changed_between_phases_is_refused() -> None:
     ids=lambda value: next(iter(value)),
 )
 def test_terms_other_than_the_countrys_own_are_refused(changes: dict[str, object]) -> None:
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     other = coordinator_of(terms_of(3, **changes))
     with refused(world.countries["AT"], ReasonCode.STALE):
         world.countries["AT"].bundle(other.bundle_request("AT"))
 
 
 def test_a_kind_of_round_that_the_study_lacks_is_refused() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     request = retold(
         opened.contribute_request("AT"),
@@ -149,7 +149,7 @@ def test_a_kind_of_round_that_the_study_lacks_is_refused() -> None:
 
 
 def test_training_does_not_pass_as_counting() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     request = retold(
         opened.contribute_request("AT"),
@@ -160,7 +160,7 @@ def test_training_does_not_pass_as_counting() -> None:
 
 
 def test_a_replayed_round_is_refused() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     request = opened.contribute_request("AT")
     world.contribute(opened, "AT")
@@ -172,7 +172,7 @@ def test_a_replayed_round_is_refused() -> None:
 
 
 def test_a_second_model_for_a_contributed_round_is_refused() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     world.contribute(world.coordinator.begin_round(1, "train", MODEL), "AT")
     other = world.twin().begin_round(1, "train", b"another model")
     with refused(world.countries["AT"], ReasonCode.STALE):
@@ -180,7 +180,7 @@ def test_a_second_model_for_a_contributed_round_is_refused() -> None:
 
 
 def test_an_earlier_round_is_refused_after_a_later_one() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     late = world.twin().begin_round(1, "train", MODEL)
     world.contributed(2)
     with refused(world.countries["AT"], ReasonCode.STALE):
@@ -188,17 +188,17 @@ def test_an_earlier_round_is_refused_after_a_later_one() -> None:
 
 
 def test_messages_of_another_run_are_refused() -> None:
-    world, past = World.ready(3), World.ready(3, run_id=bytes(16))
+    world, past = ProtocolWorld.ready(3), ProtocolWorld.ready(3, run_id=bytes(16))
     opened = past.coordinator.begin_round(1, "train", MODEL)
     with refused(world.countries["AT"], ReasonCode.STALE):
         world.countries["AT"].contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
-    fresh = World.of(3)
+    fresh = ProtocolWorld.of(3)
     with refused(fresh.countries["AT"], ReasonCode.STALE):
         fresh.countries["AT"].bundle(past.coordinator.bundle_request("AT"))
 
 
 def test_bundles_of_another_run_are_refused() -> None:
-    world, past = World.of(3), World.of(3, run_id=bytes(16))
+    world, past = ProtocolWorld.of(3), ProtocolWorld.of(3, run_id=bytes(16))
     world.set_up("bundle")
     past.set_up("bundle")
 
@@ -211,14 +211,14 @@ def test_bundles_of_another_run_are_refused() -> None:
 
 
 def test_a_round_number_out_of_reach_is_refused_at_once() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     far = world.coordinator.begin_round(country_round.LARGEST_SKIP + 1, "train", MODEL)
     with refused(world.countries["AT"], ReasonCode.STALE):
         world.countries["AT"].admit(far.contribute_request("AT"))
 
 
 def test_a_kind_of_round_runs_no_more_often_than_it_was_charged_for() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     for number in range(1, TRAIN.rounds + 1):
         world.contributed(number)
         world.restart("AT")

@@ -31,7 +31,7 @@ from tests.support.protocol_world import (
     MODEL,
     TRAIN,
     ZEROS,
-    World,
+    ProtocolWorld,
     retold,
     spoken,
     state_of,
@@ -52,7 +52,7 @@ def garbled(reply: bytes, words: bytes, country: str) -> bytes:
 
 @pytest.mark.parametrize("size", [0, 8, 15, 32, 800], ids=lambda size: f"{size}-bytes")
 def test_a_vector_of_another_length_is_refused_and_may_be_sent_right(size: int) -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     reply = world.countries["AT"].contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
     with pytest.raises(ProtocolFault, match="AT"):
@@ -63,7 +63,7 @@ def test_a_vector_of_another_length_is_refused_and_may_be_sent_right(size: int) 
 
 
 def test_words_that_were_not_signed_are_refused() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     reply = world.countries["AT"].contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
     said = Reply.FromString(reply)
@@ -75,7 +75,7 @@ def test_words_that_were_not_signed_are_refused() -> None:
 
 
 def test_garbage_words_spoil_the_sum_and_the_checks_say_so() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     reply = world.countries["AT"].contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
     opened.take_contribution("AT", garbled(reply, os.urandom(8 * opened.terms.words), "AT"))
@@ -95,7 +95,7 @@ def test_garbage_words_spoil_the_sum_and_the_checks_say_so() -> None:
     ids=["huge", "most-negative", "largest"],
 )
 def test_huge_and_negative_values_spoil_the_sum_at_most(values: np.ndarray) -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     result = world.sum(1, "train", {"AT": values, "BE": ZEROS, "CZ": ZEROS})
     assert isinstance(result, OpenedSum | VoidRound)
     after = world.sum(2, "train", dict.fromkeys(world.terms.roster, ZEROS + 1))
@@ -115,7 +115,7 @@ def test_huge_and_negative_values_spoil_the_sum_at_most(values: np.ndarray) -> N
     ids=["short", "long", "matrix", "not-a-number", "narrow"],
 )
 def test_a_vector_that_is_not_the_rounds_never_leaves(values: np.ndarray) -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     request = world.coordinator.begin_round(1, "train", MODEL).contribute_request("AT")
     before = world.countries["AT"].to_bytes()
     for arguments in ((values, ZEROS), (ZEROS, values)):
@@ -125,7 +125,7 @@ def test_a_vector_that_is_not_the_rounds_never_leaves(values: np.ndarray) -> Non
 
 
 def test_an_inconsistent_seed_is_laid_to_its_owner() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     reply = Reply.FromString(
         world.countries["AT"].contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
@@ -158,7 +158,7 @@ def test_an_inconsistent_seed_is_laid_to_its_owner() -> None:
 @pytest.mark.parametrize("size", [3, 4, 5, 6])
 def test_colluders_and_one_half_of_the_honest_do_not_open_a_seed(size: int) -> None:
     """t is more than c and half of the honest: shares below it give an unrelated seed."""
-    world = World.ready(size, colluding=size - 2, honest=2)
+    world = ProtocolWorld.ready(size, colluding=size - 2, honest=2)
     opened = world.contributed()
     threshold = world.terms.threshold
     for country in world.terms.roster:
@@ -176,7 +176,7 @@ def test_colluders_and_one_half_of_the_honest_do_not_open_a_seed(size: int) -> N
 
 
 def test_too_few_answers_open_nothing() -> None:
-    world = World.ready(5)
+    world = ProtocolWorld.ready(5)
     opened = world.contributed()
     for country in world.terms.roster[: world.terms.threshold - 1]:
         world.answer(opened, country)
@@ -189,7 +189,7 @@ def test_too_few_answers_open_nothing() -> None:
 
 @pytest.mark.parametrize("size", [2, 3, 4, 5, 6])
 def test_an_undisturbed_run_opens_exact_sums(size: int) -> None:
-    world = World.ready(size)
+    world = ProtocolWorld.ready(size)
     for number in (1, 2, 3):
         values = {c: ZEROS + i * number - 2 for i, c in enumerate(world.terms.roster)}
         result = world.sum(number, "train", values)
@@ -203,7 +203,7 @@ def test_one_contribution_alone_looks_like_noise() -> None:
     """The words of equal vectors, under equal circumstances but for chance, share no value."""
     sent = []
     for _ in range(2):
-        world = World.ready(3)
+        world = ProtocolWorld.ready(3)
         opened = world.coordinator.begin_round(1, "train", MODEL)
         reply = Reply.FromString(world.contribute(opened, "AT"))
         sent.append(np.frombuffer(reply.words, np.uint64))

@@ -14,20 +14,20 @@ from governance.documents.agreement import Agreement
 from governance.documents.rotation import extended
 from governance.documents.study import Study
 from governance.errors import DocumentFault
-from governance.trust.view import Floor
+from governance.trust.view import TrustHighWater
 from keys.identity import SigningKey
 from tests.support.documents import COUNTRIES, raw_key
-from tests.support.node_federation import Federation
+from tests.support.node_federation import NodeFederation
 
 OLD, NEW, THIRD, THIEF = (raw_key(number) for number in (100, 200, 300, 666))
 
 
 @pytest.fixture
-def study(federation: Federation) -> Study:
+def study(federation: NodeFederation) -> Study:
     return federation.approved()
 
 
-def announce(federation: Federation, former: SigningKey, new: SigningKey) -> bytes:
+def announce(federation: NodeFederation, former: SigningKey, new: SigningKey) -> bytes:
     """Let DK's officer hand out the statement, and documents under both keys."""
     desk, papers = federation.papers.desks["DK"], federation.papers
     desk.set_history(extended(desk.history(), "DK", former, new, papers.now))
@@ -35,7 +35,7 @@ def announce(federation: Federation, former: SigningKey, new: SigningKey) -> byt
     return hand_over_next(federation, new)
 
 
-def hand_over_next(federation: Federation, new: SigningKey) -> bytes:
+def hand_over_next(federation: NodeFederation, new: SigningKey) -> bytes:
     papers = federation.papers
     later = papers.desks["DK"].sign_next(papers.now, new)
     papers.store.accept_country(later, papers.now, online=papers.online)
@@ -43,7 +43,7 @@ def hand_over_next(federation: Federation, new: SigningKey) -> bytes:
     return later
 
 
-def put_in_force(federation: Federation, *signers: str, new: SigningKey | None = None) -> None:
+def put_in_force(federation: NodeFederation, *signers: str, new: SigningKey | None = None) -> None:
     """Let the countries sign the agreement with the announced keys; `new` signs for DK too."""
     papers = federation.papers
     papers.store.renewal(papers.now)
@@ -55,7 +55,7 @@ def put_in_force(federation: Federation, *signers: str, new: SigningKey | None =
     papers.publish()
 
 
-def rotate(federation: Federation, former: SigningKey, new: SigningKey) -> None:
+def rotate(federation: NodeFederation, former: SigningKey, new: SigningKey) -> None:
     """Take DK from one key to the next."""
     announce(federation, former, new)
     put_in_force(federation, "EE", "NO", "PT")
@@ -74,7 +74,7 @@ def key_of(node: Node) -> str:
 # ---- the way it goes
 
 
-def test_every_node_follows_without_a_gap(federation: Federation, study: Study) -> None:
+def test_every_node_follows_without_a_gap(federation: NodeFederation, study: Study) -> None:
     rotate(federation, OLD, NEW)
     federation.sync()
     for country, node in federation.nodes.items():
@@ -87,14 +87,14 @@ def test_every_node_follows_without_a_gap(federation: Federation, study: Study) 
 
 
 def test_the_agreement_keeps_its_name_and_the_permits_count_on(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     before = federation.papers.view().agreement.digest
     rotate(federation, OLD, NEW)
     assert federation.papers.view().agreement.digest == before == study.agreement
 
 
-def test_a_run_under_way_goes_on_over_the_change(federation: Federation, study: Study) -> None:
+def test_a_run_under_way_goes_on_over_the_change(federation: NodeFederation, study: Study) -> None:
     run = federation.ready(study)
     announce(federation, OLD, NEW)
     federation.sync()
@@ -107,7 +107,7 @@ def test_a_run_under_way_goes_on_over_the_change(federation: Federation, study: 
     assert opened.open().countries == COUNTRIES
 
 
-def test_until_then_the_former_key_signs_on(federation: Federation, study: Study) -> None:
+def test_until_then_the_former_key_signs_on(federation: NodeFederation, study: Study) -> None:
     announce(federation, OLD, NEW)
     federation.sync()
     node = federation.nodes["DK"]
@@ -118,7 +118,7 @@ def test_until_then_the_former_key_signs_on(federation: Federation, study: Study
 
 
 def test_an_officer_may_come_with_the_new_documents_after_the_change(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     """The statement reached everyone, the documents under the new key nobody yet."""
     papers = federation.papers
@@ -137,7 +137,7 @@ def test_an_officer_may_come_with_the_new_documents_after_the_change(
 
 
 def test_a_node_that_was_away_follows_two_changes_at_once(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     away, own = federation.nodes["EE"], federation.nodes["DK"]
     known, held = away.documents.view(federation.clock()).floor, own.documents.officer
@@ -161,7 +161,7 @@ def test_a_node_that_was_away_follows_two_changes_at_once(
 
 
 def test_what_was_seen_survives_a_restart_between_any_two_steps(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     announce(federation, OLD, NEW)
     federation.restart("DK")
@@ -172,7 +172,9 @@ def test_what_was_seen_survives_a_restart_between_any_two_steps(
     assert federation.nodes["DK"].documents.held(federation.clock()).own.permit(study.digest)
 
 
-def test_the_statement_alone_is_enough_for_the_others(federation: Federation, study: Study) -> None:
+def test_the_statement_alone_is_enough_for_the_others(
+    federation: NodeFederation, study: Study
+) -> None:
     """DK's officer did not sign the root; its former key signed the statement."""
     floor = federation.papers.view().floor
     rotate(federation, OLD, NEW)
@@ -185,12 +187,12 @@ def test_the_statement_alone_is_enough_for_the_others(federation: Federation, st
 # ---- and the ways it does not
 
 
-def amended(federation: Federation, key: SigningKey) -> Agreement:
+def amended(federation: NodeFederation, key: SigningKey) -> Agreement:
     return federation.papers.agreed.with_officer_keys({"DK": key.public.to_text()})
 
 
 def test_a_new_key_without_the_former_one_s_signature_stops_that_country(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     """A quorum puts a key of its own in DK's place: nodes elsewhere wait for their operators."""
     papers = federation.papers
@@ -207,7 +209,7 @@ def test_a_new_key_without_the_former_one_s_signature_stops_that_country(
         federation.nodes["DK"].documents.held(federation.clock())
 
 
-def test_until_the_operator_approves_it(federation: Federation, study: Study) -> None:
+def test_until_the_operator_approves_it(federation: NodeFederation, study: Study) -> None:
     papers = federation.papers
     papers.store.draft(amended(federation, NEW), papers.now)
     papers.sign("EE", "NO", "PT")
@@ -234,7 +236,9 @@ def test_until_the_operator_approves_it(federation: Federation, study: Study) ->
     assert kinds(node)[-1] == EventKind.KEY_APPROVED
 
 
-def test_a_thief_with_the_former_key_cannot_lead_back(federation: Federation, study: Study) -> None:
+def test_a_thief_with_the_former_key_cannot_lead_back(
+    federation: NodeFederation, study: Study
+) -> None:
     """The old key was stolen, which is why it was changed; the thief replays and signs anew."""
     stolen = federation.papers.give("DK")
     node = federation.nodes["DK"]
@@ -251,7 +255,7 @@ def test_a_thief_with_the_former_key_cannot_lead_back(federation: Federation, st
 
 
 def test_a_replayed_statement_does_not_bring_an_older_key_back(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     first = announce(federation, OLD, NEW)
     put_in_force(federation, "EE", "NO", "PT")
@@ -268,19 +272,21 @@ def test_a_replayed_statement_does_not_bring_an_older_key_back(
 
 
 def test_the_exchange_cannot_bring_an_older_key_back_either(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     before = federation.papers.snapshot_of_store()
     rotate(federation, OLD, NEW)
     federation.sync()
     floor = federation.nodes["EE"].documents.view(federation.clock()).floor
-    assert isinstance(floor, Floor)
+    assert isinstance(floor, TrustHighWater)
     node = federation.restart("EE", fetch=before.get)
     with pytest.raises(DocumentFault, match="older state"):
         node.sync()
 
 
-def test_a_second_successor_is_a_thief_s_or_a_mistake(federation: Federation, study: Study) -> None:
+def test_a_second_successor_is_a_thief_s_or_a_mistake(
+    federation: NodeFederation, study: Study
+) -> None:
     announce(federation, OLD, NEW)
     desk = federation.papers.desks["DK"]
     desk.set_history(extended(None, "DK", OLD, THIEF, federation.clock()))
@@ -291,7 +297,7 @@ def test_a_second_successor_is_a_thief_s_or_a_mistake(federation: Federation, st
 
 
 def test_the_coordinator_s_own_key_for_a_country_is_not_announced(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     """A statement that the key in force did not sign lays nothing out and holds nothing."""
     papers = federation.papers
@@ -303,7 +309,7 @@ def test_the_coordinator_s_own_key_for_a_country_is_not_announced(
     assert papers.store.announced() == {}
 
 
-def test_targets_cannot_hold_a_country_s_history(federation: Federation) -> None:
+def test_targets_cannot_hold_a_country_s_history(federation: NodeFederation) -> None:
     """The history counts in the country's own role only, and only where it ends at its key."""
     papers = federation.papers
     desk = papers.desks["DK"]
@@ -314,7 +320,7 @@ def test_targets_cannot_hold_a_country_s_history(federation: Federation) -> None
 
 
 def test_what_waits_is_not_published_where_it_is_older_than_a_withdrawal(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     """The no reached the exchange under the former key, and not under the next one."""
     announce(federation, OLD, NEW)
@@ -336,7 +342,7 @@ def test_what_waits_is_not_published_where_it_is_older_than_a_withdrawal(
 
 
 @pytest.mark.slow
-def test_a_year_of_weekly_renewals_with_two_rotations(federation: Federation) -> None:
+def test_a_year_of_weekly_renewals_with_two_rotations(federation: NodeFederation) -> None:
     """And the countries' signatures are renewed once: a year is as long as they last."""
     papers, keys = federation.papers, {9: (OLD, NEW), 30: (NEW, THIRD)}
     long = papers.agreed

@@ -40,12 +40,12 @@ from tests.support.local_mode import (
     payload_of,
     unequal,
 )
-from tests.support.node_federation import Federation, code_of, last_refusal
+from tests.support.node_federation import NodeFederation, code_of, last_refusal
 from tests.support.training_studies import RATE, led
 
 
 @pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
+def federation(tmp_path: Path) -> Iterator[NodeFederation]:
     made = unequal(tmp_path / "federation")
     yield made
     made.close()
@@ -108,14 +108,16 @@ class Line(nn.Module):
         return self.weights[0] + (rows @ self.weights[1:])[:, None]
 
 
-def test_a_linear_model_is_the_average_of_what_countries_come_to(federation: Federation) -> None:
+def test_a_linear_model_is_the_average_of_what_countries_come_to(
+    federation: NodeFederation,
+) -> None:
     study = approved(federation, GLM)
     assert led(federation, study).model == pytest.approx(
         averaged(study, Line(), {"weights": "weights"}), abs=0.01
     )
 
 
-def test_without_one_country_it_is_the_average_of_the_others(federation: Federation) -> None:
+def test_without_one_country_it_is_the_average_of_the_others(federation: NodeFederation) -> None:
     study = approved(federation, GLM)
     found = led(federation, study, without="NO").model
     names = {"weights": "weights"}
@@ -123,14 +125,14 @@ def test_without_one_country_it_is_the_average_of_the_others(federation: Federat
     assert found != pytest.approx(averaged(study, Line(), names), abs=0.01)
 
 
-def test_a_perceptron_is_the_average_of_what_countries_come_to(federation: Federation) -> None:
+def test_a_perceptron_is_the_average_of_what_countries_come_to(federation: NodeFederation) -> None:
     study = approved(federation, MLP)
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 1))
     names = {f"layer{k}.{what}": f"{2 * k}.{what}" for k in range(3) for what in ("weight", "bias")}
     assert led(federation, study).model == pytest.approx(averaged(study, net, names), abs=0.01)
 
 
-def test_a_registered_module_takes_local_steps_too(federation: Federation) -> None:
+def test_a_registered_module_takes_local_steps_too(federation: NodeFederation) -> None:
     few = {"local": {"steps": 2}, "sampling_rate": 0.1}
     study = approved(federation, MODULE | QUICK | few)
     model = led(federation, study).model
@@ -139,7 +141,7 @@ def test_a_registered_module_takes_local_steps_too(federation: Federation) -> No
     assert np.abs(model - study.task.initial(study.features)).max() > 0.01
 
 
-def test_evaluation_follows_under_all_countries_noise(federation: Federation) -> None:
+def test_evaluation_follows_under_all_countries_noise(federation: NodeFederation) -> None:
     study = approved(federation, GLM | {"evaluation": {"held_out": 0.3}})
     assert [m.scope for m in study.mechanisms] == ["local", "local", "derived", "shared"]
     patients = led(federation, study).findings["everybody"]["patients"]["value"]
@@ -149,7 +151,7 @@ def test_evaluation_follows_under_all_countries_noise(federation: Federation) ->
 # What it is charged
 
 
-def test_a_run_is_charged_for_every_local_step_and_for_no_sum(federation: Federation) -> None:
+def test_a_run_is_charged_for_every_local_step_and_for_no_sum(federation: NodeFederation) -> None:
     study = approved(federation, GLM | {"evaluation": {"held_out": 0.3}})
     led(federation, study)
     for node in federation.nodes.values():
@@ -160,7 +162,7 @@ def test_a_run_is_charged_for_every_local_step_and_for_no_sum(federation: Federa
 
 
 def test_everything_is_charged_before_a_patient_is_looked_at(
-    federation: Federation, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
 
@@ -182,7 +184,7 @@ def test_everything_is_charged_before_a_patient_is_looked_at(
     assert steps == ["_charge", *["lattice_sum", "draw"] * STEPS, "draw"]
 
 
-def test_no_more_rounds_of_steps_than_were_charged(federation: Federation) -> None:
+def test_no_more_rounds_of_steps_than_were_charged(federation: NodeFederation) -> None:
     study = approved(federation, GLM | {"rounds": 1})
     run, node = federation.ready(study), federation.nodes["DK"]
     run.contributed(1, "train", payload_of(study))
@@ -193,7 +195,7 @@ def test_no_more_rounds_of_steps_than_were_charged(federation: Federation) -> No
 # What leaves
 
 
-def test_every_step_and_the_sum_have_their_own_noise(federation: Federation) -> None:
+def test_every_step_and_the_sum_have_their_own_noise(federation: NodeFederation) -> None:
     study, sources = approved(federation, GLM), {c: Recorder() for c in SIZES}
     for country, source in sources.items():
         federation.restart(country, noise=source)
@@ -204,7 +206,7 @@ def test_every_step_and_the_sum_have_their_own_noise(federation: Federation) -> 
 
 
 def test_a_sum_depends_on_records_through_noised_steps_only(
-    federation: Federation, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the same step sums, four countries of other patients open the very same update."""
     study = approved(federation, GLM | QUICK)
@@ -218,7 +220,7 @@ def test_a_sum_depends_on_records_through_noised_steps_only(
 
 
 def test_the_noise_of_the_steps_is_in_what_leaves(
-    federation: Federation, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = approved(federation, GLM | QUICK)
     step, update = study.mechanisms[1], study.mechanisms[2]
@@ -234,7 +236,7 @@ def test_the_noise_of_the_steps_is_in_what_leaves(
     assert found.values.tolist() == [COUNTRIES * own] * 4
 
 
-def test_a_local_step_may_not_be_asked_for(federation: Federation) -> None:
+def test_a_local_step_may_not_be_asked_for(federation: NodeFederation) -> None:
     study = approved(federation, GLM)
     run, node = federation.ready(study), federation.nodes["DK"]
     opened = run.coordinator.begin_round(1, "local-step", payload_of(study))
@@ -243,7 +245,7 @@ def test_a_local_step_may_not_be_asked_for(federation: Federation) -> None:
     assert {entry.phase for entry in node.ledger.entries()} == {FLOOR}
 
 
-def test_no_records_are_summed_for_a_derived_release(federation: Federation) -> None:
+def test_no_records_are_summed_for_a_derived_release(federation: NodeFederation) -> None:
     """Not even by a node whose door had lost its way: the records' side refuses it too."""
     study = approved(federation, GLM)
     assignment = federation.nodes["DK"].holdings.prepared(study).assignment
@@ -254,7 +256,7 @@ def test_no_records_are_summed_for_a_derived_release(federation: Federation) -> 
 
 @pytest.mark.parametrize("weight", [1e308, -1e308, 0.0])
 def test_a_model_made_to_overflow_gets_an_update_like_any_other(
-    federation: Federation, weight: float
+    federation: NodeFederation, weight: float
 ) -> None:
     study = approved(federation, GLM | QUICK | {"l2": 10.0})
     run = federation.ready(study)
@@ -264,7 +266,7 @@ def test_a_model_made_to_overflow_gets_an_update_like_any_other(
 
 
 @pytest.mark.parametrize("model", [b"", bytes(24), vector_to_bytes(np.full(4, np.nan))])
-def test_a_model_that_is_no_number_is_refused(federation: Federation, model: bytes) -> None:
+def test_a_model_that_is_no_number_is_refused(federation: NodeFederation, model: bytes) -> None:
     study = approved(federation, GLM)
     run, node = federation.ready(study), federation.nodes["DK"]
     opened = run.coordinator.begin_round(1, "train", model)
@@ -275,7 +277,7 @@ def test_a_model_that_is_no_number_is_refused(federation: Federation, model: byt
 
 
 def test_each_step_has_a_sample_of_its_own(
-    federation: Federation, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = approved(federation, GLM | QUICK | {"sampling_rate": 0.5})
     sizes, drawn = [], list[bytes]()
@@ -302,7 +304,7 @@ def seeded() -> None:
 
 @pytest.mark.parametrize("rate", [0.5, 1.0])  # at 1.0 nothing but rounding tells sums apart
 def test_seeding_the_usual_generators_changes_nothing(
-    federation: Federation, monkeypatch: pytest.MonkeyPatch, rate: float
+    federation: NodeFederation, monkeypatch: pytest.MonkeyPatch, rate: float
 ) -> None:
     """Asked twice, seeded alike, a node makes other samples, roundings, noise and updates."""
     study = approved(federation, MLP | QUICK | {"sampling_rate": rate})
@@ -360,7 +362,7 @@ class Fatal(Recorder):
 
 @pytest.mark.parametrize("at", range(STEPS + 1))
 def test_dead_between_two_steps_it_begins_again_with_fresh_noise_and_one_charge(
-    federation: Federation, at: int
+    federation: NodeFederation, at: int
 ) -> None:
     study = approved(federation, GLM | QUICK)
     run = federation.ready(study)

@@ -12,22 +12,22 @@ from protocols.numerics.mechanism import SMALLEST_NOISE_STD, Scope
 from protocols.tasks import TASK_KINDS
 from tests.support.documents import priced
 from tests.support.local_mode import FLOOR, GLM, ROUNDS, unequal
-from tests.support.node_federation import Federation, code_of, last_refusal
+from tests.support.node_federation import NodeFederation, code_of, last_refusal
 from tests.support.training_studies import drafted, proposed
 
 
 @pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
+def federation(tmp_path: Path) -> Iterator[NodeFederation]:
     made = unequal(tmp_path / "federation")
     yield made
     made.close()
 
 
-def plain(federation: Federation) -> Study:
+def plain(federation: NodeFederation) -> Study:
     return priced(drafted(federation, GLM | {"local": None}), noise_std=1_000_000)
 
 
-def local(federation: Federation) -> Study:
+def local(federation: NodeFederation) -> Study:
     return priced(drafted(federation, GLM), noise_std=1_000_000)
 
 
@@ -70,7 +70,7 @@ FORGED = {
 
 
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED.keys())
-def test_a_forged_schedule_is_refused_everywhere(federation: Federation, forge: Any) -> None:
+def test_a_forged_schedule_is_refused_everywhere(federation: NodeFederation, forge: Any) -> None:
     study = forge(federation)
     assert not study.priced
     assessment = assess(  # what `study check` and the officer's `show` ask

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from client.node import Node
-from client.status.summary import Link
+from client.status.summary import LinkStatus
 from governance.audit.events import EventKind
 from governance.documents.study import Study
 from governance.errors import DocumentFault
@@ -14,25 +14,25 @@ from governance.runtime.files import write_atomic
 from governance.trust.layout import TOP_LIFE
 from protocols.errors import ReasonCode
 from tests.support.documents import COUNTRIES, DAY
-from tests.support.node_federation import Federation, code_of
+from tests.support.node_federation import NodeFederation, code_of
 
 WEEK, MONTH = 7 * DAY, 31 * DAY
 PRESENT = ("DK", "NO", "PT")
 
 
 @pytest.fixture
-def study(federation: Federation) -> Study:
+def study(federation: NodeFederation) -> Study:
     return federation.approved(expires="2027-12-31")
 
 
-def amend(federation: Federation) -> None:
+def amend(federation: NodeFederation) -> None:
     """Sign root and targets anew: one more root to walk."""
     federation.papers.store.renewal(federation.papers.now)
     federation.papers.sign(*PRESENT)
     federation.papers.publish()
 
 
-def leave_alone(federation: Federation, away: str, span: timedelta) -> bytes:
+def leave_alone(federation: NodeFederation, away: str, span: timedelta) -> bytes:
     """Let time pass for everyone but one node; return what its officer would hand it."""
     papers, until = federation.papers, federation.papers.now + span
     bundle = b""
@@ -53,7 +53,7 @@ def kinds(node: Node) -> list[str]:
 
 @pytest.mark.parametrize("span", [WEEK + DAY, pytest.param(MONTH, marks=pytest.mark.slow)])
 def test_a_node_comes_back_and_takes_part(
-    federation: Federation, study: Study, span: timedelta
+    federation: NodeFederation, study: Study, span: timedelta
 ) -> None:
     federation.nodes["EE"]._engine.dispose()
     for _ in range(3):
@@ -70,7 +70,9 @@ def test_a_node_comes_back_and_takes_part(
     assert opened.countries == COUNTRIES
 
 
-def test_before_it_is_up_to_date_it_releases_nothing(federation: Federation, study: Study) -> None:
+def test_before_it_is_up_to_date_it_releases_nothing(
+    federation: NodeFederation, study: Study
+) -> None:
     """Neither on a link that is down, nor on the old files that a coordinator still shows it."""
     old = federation.papers.snapshot_of_store()
     bundle = leave_alone(federation, "EE", WEEK + DAY)
@@ -81,11 +83,11 @@ def test_before_it_is_up_to_date_it_releases_nothing(federation: Federation, stu
         run = federation.run(study)
         assert code_of(node.handle(run.request("bundle", "EE"))) is ReasonCode.DOCUMENTS_EXPIRED
         assert EventKind.BUDGET_CHARGED not in kinds(node)
-        assert "documents" in node.status(Link(connected=True))["waiting_for"]
+        assert "documents" in node.status(LinkStatus(connected=True))["waiting_for"]
 
 
 def test_without_its_officer_s_bundle_it_waits_for_that(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     leave_alone(federation, "EE", WEEK + DAY)
     node = federation.restart("EE")
@@ -96,14 +98,14 @@ def test_without_its_officer_s_bundle_it_waits_for_that(
         node.documents.own(federation.clock())
 
 
-def test_the_others_go_on_meanwhile(federation: Federation, study: Study) -> None:
+def test_the_others_go_on_meanwhile(federation: NodeFederation, study: Study) -> None:
     leave_alone(federation, "EE", WEEK + DAY)
     for country in PRESENT:
         view = federation.nodes[country].documents.held(federation.clock()).view
         assert set(view.countries) == set(COUNTRIES)
 
 
-def test_it_keeps_ledger_log_and_runs(federation: Federation, study: Study) -> None:
+def test_it_keeps_ledger_log_and_runs(federation: NodeFederation, study: Study) -> None:
     run = federation.ready(study)
     run.sum(1, "histogram")
     before, entries = kinds(federation.nodes["EE"]), federation.nodes["EE"].ledger.entries()
@@ -115,7 +117,9 @@ def test_it_keeps_ledger_log_and_runs(federation: Federation, study: Study) -> N
     assert node.ledger.entries() == entries
 
 
-def test_an_old_root_that_has_ended_is_walked_over(federation: Federation, study: Study) -> None:
+def test_an_old_root_that_has_ended_is_walked_over(
+    federation: NodeFederation, study: Study
+) -> None:
     """The countries signed again in time; the node slept over the end of the root it knew."""
     papers = federation.papers
     papers.now += TOP_LIFE - 10 * DAY
@@ -130,7 +134,9 @@ def test_an_old_root_that_has_ended_is_walked_over(federation: Federation, study
     assert node.documents.held(papers.now).versions.root == 2
 
 
-def test_where_nobody_signed_again_everything_stops(federation: Federation, study: Study) -> None:
+def test_where_nobody_signed_again_everything_stops(
+    federation: NodeFederation, study: Study
+) -> None:
     papers = federation.papers
     signed_until = papers.view().signed_until
     papers.now = signed_until - timedelta(hours=1)
@@ -141,7 +147,9 @@ def test_where_nobody_signed_again_everything_stops(federation: Federation, stud
         federation.nodes["EE"].sync()
 
 
-def test_an_older_state_than_it_knew_is_no_way_back(federation: Federation, study: Study) -> None:
+def test_an_older_state_than_it_knew_is_no_way_back(
+    federation: NodeFederation, study: Study
+) -> None:
     amend(federation)
     before = federation.papers.snapshot_of_store()
     federation.sync()

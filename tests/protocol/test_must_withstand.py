@@ -21,13 +21,13 @@ from protocols.private_sum.coordinator_run import CoordinatorRun
 from protocols.private_sum.country_run import CountryRun
 from protocols.proto.round_pb2 import Bundle, Encapsulations, Reply, RequestBody
 from protocols.wire.signed_message import serialise
-from tests.support.lying_coordinator import ROSTER, Liar, five
+from tests.support.lying_coordinator import ROSTER, LyingCoordinator, five
 from tests.support.protocol_world import (
     COORDINATOR_KEY,
     IDENTITIES,
     MODEL,
     ZEROS,
-    World,
+    ProtocolWorld,
     coordinator_of,
     parts_of,
     refused,
@@ -41,7 +41,7 @@ from tests.support.protocol_world import (
 # ---- the set-up
 
 
-def puppets(victim: str, *, believed: bool) -> World:
+def puppets(victim: str, *, believed: bool) -> ProtocolWorld:
     """Return a world in which the liar plays all but the victim, with identity keys of its own.
 
     `believed` says that the victim takes these keys for the others', which no document says.
@@ -59,7 +59,7 @@ def puppets(victim: str, *, believed: bool) -> World:
     runs = {one: CountryRun.start(views.get(one, view_of(one, terms))) for one in terms.roster}
     versions = versions_of(terms.roster)
     coordinator = CoordinatorRun(terms, peers=peers, sign=COORDINATOR_KEY.sign, versions=versions)
-    return World(terms, coordinator, runs)
+    return ProtocolWorld(terms, coordinator, runs)
 
 
 @pytest.mark.parametrize("victim", ["AT", "BE", "CZ"])
@@ -69,7 +69,7 @@ def test_keys_swapped_for_the_liars_own_bring_it_nothing(victim: str) -> None:
     world = puppets(victim, believed=True)
     for step in ("bundle", "encapsulate", "confirm"):
         world.set_up(step)
-    liar = Liar(world, others)
+    liar = LyingCoordinator(world, others)
     opened = liar.contributed()
     liar.answer(opened, victim, world.terms.roster)
     assert liar.opens(opened) == ((victim,),)
@@ -84,7 +84,7 @@ def test_keys_swapped_for_the_liars_own_bring_it_nothing(victim: str) -> None:
 
 def test_a_ciphertext_in_anothers_name_brings_nothing() -> None:
     """The liar knows what it encapsulated to CZ as AT; CZ refuses it, and nobody goes on."""
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     world.set_up("bundle")
     world.set_up("encapsulate")
     bundle = Bundle.FromString(world.coordinator._bundles["CZ"].body)
@@ -104,7 +104,7 @@ def test_a_ciphertext_in_anothers_name_brings_nothing() -> None:
     for country in ("AT", "BE"):
         world.exchange("confirm", country)
     world.coordinator._macs["CZ"] = {"AT": os.urandom(32), "BE": os.urandom(32)}
-    liar = Liar(world)
+    liar = LyingCoordinator(world)
     opened = liar.begin()
     for country in ("AT", "BE"):
         with refused(world.countries[country], ReasonCode.NOT_AUTHENTIC, naming="CZ"):
@@ -119,12 +119,12 @@ def test_a_ciphertext_in_anothers_name_brings_nothing() -> None:
 
 def test_two_rosters_open_nothing() -> None:
     """AT and BE are to be told of a run of three, which the documents do not give them."""
-    world = World.of(4, colluding=0, honest=2)
+    world = ProtocolWorld.of(4, colluding=0, honest=2)
     smaller = coordinator_of(terms_of(3, colluding=0, honest=2))
     for country in ("AT", "BE"):
         with refused(world.countries[country], ReasonCode.STALE):
             world.countries[country].bundle(smaller.bundle_request(country))
-    liar = Liar(World.ready(4, colluding=0, honest=2))
+    liar = LyingCoordinator(ProtocolWorld.ready(4, colluding=0, honest=2))
     opened = liar.contributed(without=("AT", "BE"))
     assert liar.press(opened) == ()
 
@@ -165,7 +165,7 @@ def test_a_replayed_round_brings_no_second_vector() -> None:
 
 def test_a_replayed_run_brings_nothing() -> None:
     """Every request of a run that is over, to countries that are in another one."""
-    past, liar = Liar(World.ready(5, honest=2, run_id=bytes(16))), five()
+    past, liar = LyingCoordinator(ProtocolWorld.ready(5, honest=2, run_id=bytes(16))), five()
     old = past.contributed()
     opened = liar.contributed()
     run = liar.world.countries["AT"]
@@ -206,7 +206,7 @@ def test_a_study_changed_between_phases_opens_nothing(changes: dict[str, object]
     """A round is begun under one study or agreement; another is to carry on with it."""
     terms = {"colluding": 1, "honest": 2}
     liar = five()
-    other = Liar(World.ready(5, **{**terms, **changes}), ("EE",))
+    other = LyingCoordinator(ProtocolWorld.ready(5, **{**terms, **changes}), ("EE",))
     opened, foreign = liar.contributed(), other.contributed()
     run = liar.world.countries["AT"]
     with refused(run, ReasonCode.STALE):
@@ -261,8 +261,8 @@ SETTINGS = [(n, c) for n in range(2, 7) for c in range(n - 1)]
 
 @pytest.mark.parametrize(("size", "colluding"), SETTINGS)
 def test_colluders_need_as_many_answers_as_the_threshold_says(size: int, colluding: int) -> None:
-    world = World.ready(size, colluding=colluding, honest=2)
-    liar = Liar(world, world.terms.roster[size - colluding :])
+    world = ProtocolWorld.ready(size, colluding=colluding, honest=2)
+    liar = LyingCoordinator(world, world.terms.roster[size - colluding :])
     opened = liar.contributed()
     for place, country in enumerate(liar.honest):
         enough = place + colluding >= world.terms.threshold

@@ -17,7 +17,7 @@ from protocols.tasks.tensors import split
 from server.runs.procedure import Outcome
 from tests.support import training_studies
 from tests.support.documents import priced
-from tests.support.node_federation import Federation, code_of, last_refusal
+from tests.support.node_federation import NodeFederation, code_of, last_refusal
 from tests.support.training_studies import (
     RATE,
     drafted,
@@ -33,20 +33,20 @@ MLP, MODULE = (
 
 
 @pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    made = Federation(
+def federation(tmp_path: Path) -> Iterator[NodeFederation]:
+    made = NodeFederation(
         tmp_path / "federation", changes={"task_kinds": ["train/mlp", "train/module"]}
     )
     yield made
     made.close()
 
 
-def approved(federation: Federation, task: dict[str, Any], name: str = "network") -> Study:
+def approved(federation: NodeFederation, task: dict[str, Any], name: str = "network") -> Study:
     """Return a study that every country permits; its noise is large on paper, and silent here."""
     return proposed(federation, priced(drafted(federation, task, id=name), noise_std=100_000))
 
 
-def trained(federation: Federation, task: dict[str, Any]) -> tuple[Study, Outcome]:
+def trained(federation: NodeFederation, task: dict[str, Any]) -> tuple[Study, Outcome]:
     study = approved(federation, task)
     return study, led(federation, study)
 
@@ -80,7 +80,7 @@ def plain_descent(study: Study, net: nn.Module, names: Mapping[str, str]) -> Flo
 
 
 def test_a_perceptron_is_the_one_that_pooled_records_would_have_given(
-    federation: Federation,
+    federation: NodeFederation,
 ) -> None:
     study, outcome = trained(federation, MLP)
     net = nn.Sequential(nn.Linear(WIDTH, 4), nn.ReLU(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 1))
@@ -90,7 +90,7 @@ def test_a_perceptron_is_the_one_that_pooled_records_would_have_given(
 
 
 def test_a_registered_module_is_the_one_that_pooled_records_would_have_given(
-    federation: Federation,
+    federation: NodeFederation,
 ) -> None:
     study, outcome = trained(federation, MODULE)
     net = series_conv({"channels": 2, "kernel": 3}, WIDTH, 1)
@@ -98,7 +98,7 @@ def test_a_registered_module_is_the_one_that_pooled_records_would_have_given(
     assert outcome.model == pytest.approx(plain_descent(study, net, names), abs=0.005)
 
 
-def test_evaluation_of_networks_opens_a_report(federation: Federation) -> None:
+def test_evaluation_of_networks_opens_a_report(federation: NodeFederation) -> None:
     for number, task in enumerate((MLP, MODULE)):
         kept = task | {"evaluation": {"held_out": 0.3}, "rounds": 1}
         study = approved(federation, kept, f"study-{number}")
@@ -108,7 +108,7 @@ def test_evaluation_of_networks_opens_a_report(federation: Federation) -> None:
 
 
 def test_a_node_without_the_module_refuses_before_anything_is_charged(
-    federation: Federation,
+    federation: NodeFederation,
 ) -> None:
     study = approved(federation, MODULE | {"version": 2})
     run, node = federation.run(study), federation.nodes["DK"]
@@ -117,7 +117,7 @@ def test_a_node_without_the_module_refuses_before_anything_is_charged(
     assert not node.ledger.entries()
 
 
-def test_a_million_weights_pass_the_whole_private_sum(federation: Federation) -> None:
+def test_a_million_weights_pass_the_whole_private_sum(federation: NodeFederation) -> None:
     study = approved(federation, MLP | {"hidden": [1024, 1024], "rounds": 1}, "large")
     tensors = study.task.tensors(study.features)  # type: ignore[union-attr]
     assert sum(tensor.size for tensor in tensors) > 1_000_000

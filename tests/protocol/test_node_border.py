@@ -11,13 +11,13 @@ import pytest
 
 from client.border.cohort_floor import CohortFloor
 from client.border.door import Door
-from client.border.failpoints import unwatched
+from client.border.failpoints import no_failpoint
 from client.border.outbox import Outbox
-from client.border.request_handler import Slots
+from client.border.request_handler import ReplySlots
 from client.node import Node
 from client.settings import NodeSettings
 from protocols.proto.round_pb2 import Reply
-from tests.support.node_federation import Federation, code_of, records
+from tests.support.node_federation import NodeFederation, code_of, records
 
 ROOM = Path(__file__).parents[2] / "client"
 REACHES_OUT = {"grpc", "socket", "http", "urllib", "requests", "httpx", "smtplib", "ftplib"}
@@ -63,10 +63,10 @@ class Watch:
         self.slots += 1
 
 
-def traffic(federation: Federation) -> list[tuple[str, int]]:
+def traffic(federation: NodeFederation) -> list[tuple[str, int]]:
     """Return code and length of every reply of DK's node in one whole run, and slots waited."""
     watch = Watch()
-    node = federation.restart("DK", slots=Slots(sleep=watch.sleep, monotonic=lambda: 0.0))
+    node = federation.restart("DK", slots=ReplySlots(sleep=watch.sleep, monotonic=lambda: 0.0))
     study = federation.approved()
     run = federation.run(study, b"w" * 16)
     seen: list[bytes] = []
@@ -85,7 +85,7 @@ def traffic(federation: Federation) -> list[tuple[str, int]]:
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[str, int]]]:
     """What an ordinary cohort's traffic looks like."""
-    federation = Federation(tmp_path_factory.mktemp("usual") / "federation")
+    federation = NodeFederation(tmp_path_factory.mktemp("usual") / "federation")
     yield traffic(federation)
     federation.close()
 
@@ -94,7 +94,7 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[str, 
 def test_neighbouring_cohorts_make_the_same_traffic(
     folder: Path, usual: list[tuple[str, int]], data: str
 ) -> None:
-    federation = Federation(folder)
+    federation = NodeFederation(folder)
     (federation.home("DK").path / "records.csv").write_text(data)
     assert traffic(federation) == usual
     federation.close()
@@ -102,7 +102,7 @@ def test_neighbouring_cohorts_make_the_same_traffic(
 
 def test_a_contribution_looks_like_noise_whatever_was_added(folder: Path) -> None:
     """Two runs over the same records share no word: what crosses is masked."""
-    federation = Federation(folder)
+    federation = NodeFederation(folder)
     study = federation.approved()
     words = []
     for number in (1, 2):
@@ -176,7 +176,7 @@ def test_only_the_node_passes_on_what_its_steps_call_and_nothing_that_runs_it_do
     calling = {str(f.relative_to(ROOM)) for f in files() if "reach" in words(f)}
     assert calling == {"door.py", "floor.py", "outbox.py", "node.py", "reception.py"}
     for owner in (Door, CohortFloor, Outbox, Node):
-        assert inspect.signature(owner).parameters["reach"].default is unwatched
+        assert inspect.signature(owner).parameters["reach"].default is no_failpoint
 
 
 def words(file: Path) -> set[str]:

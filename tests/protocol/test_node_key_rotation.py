@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from client.commands.rotate_keys import rotate_keys
-from client.credentials.identity_keys import FORMER, NEXT, Identities
+from client.credentials.identity_keys import FORMER, NEXT, IdentityKeys
 from client.node import Node
 from governance.audit.events import EventKind
 from governance.documents.permit import NodeKeys
@@ -24,7 +24,7 @@ from protocols.errors import ReasonCode
 from tests.support.documents import COUNTRIES, node_keys, raw_key
 from tests.support.keystore import PASSPHRASE, cheap_store
 from tests.support.node_federation import (
-    Federation,
+    NodeFederation,
     Run,
     code_of,
     last_refusal,
@@ -34,24 +34,24 @@ OLD = raw_key(1_000)
 
 
 @pytest.fixture
-def federation(tmp_path: Path) -> Federation:
-    made = Federation(tmp_path / "federation")
+def federation(tmp_path: Path) -> NodeFederation:
+    made = NodeFederation(tmp_path / "federation")
     made.home("DK").node_keys.write_bytes(node_keys("DK").canonical())
     made.sync()
     return made
 
 
 @pytest.fixture
-def study(federation: Federation) -> Study:
+def study(federation: NodeFederation) -> Study:
     return federation.approved()
 
 
-def made_anew(federation: Federation) -> NodeKeys:
+def made_anew(federation: NodeFederation) -> NodeKeys:
     """Let DK's operator make new keys."""
     return rotate_keys(federation.home("DK"), federation.store("DK"), federation.clock())
 
 
-def rotated(federation: Federation) -> NodeKeys:
+def rotated(federation: NodeFederation) -> NodeKeys:
     """Take DK's node from its key to the next."""
     keys = made_anew(federation)
     federation.papers.desks["DK"].set_node(keys)
@@ -60,7 +60,7 @@ def rotated(federation: Federation) -> NodeKeys:
     return keys
 
 
-def begun(federation: Federation, study: Study) -> Run:
+def begun(federation: NodeFederation, study: Study) -> Run:
     """Return a run whose coordinator goes by the published keys."""
     view = federation.papers.view()
     keys = {country: view.node_keys(country) for country in study.countries}
@@ -70,11 +70,11 @@ def begun(federation: Federation, study: Study) -> Run:
     return federation.run(study, peers=peers)
 
 
-def in_use(federation: Federation) -> str:
+def in_use(federation: NodeFederation) -> str:
     return federation.nodes["DK"]._identities.present.public.to_text()
 
 
-def formers(federation: Federation) -> list[str]:
+def formers(federation: NodeFederation) -> list[str]:
     return [name for name in federation.store("DK").names() if name.startswith(FORMER)]
 
 
@@ -85,7 +85,7 @@ def changes(node: Node) -> int:
 # ---- the way it goes
 
 
-def test_the_new_key_signs_once_it_is_published(federation: Federation, study: Study) -> None:
+def test_the_new_key_signs_once_it_is_published(federation: NodeFederation, study: Study) -> None:
     keys = rotated(federation)
     assert in_use(federation) == keys.identity_key != OLD.public.to_text()
     run = begun(federation, study)
@@ -94,7 +94,9 @@ def test_the_new_key_signs_once_it_is_published(federation: Federation, study: S
     assert changes(federation.nodes["DK"]) == 1
 
 
-def test_until_the_officer_has_signed_nothing_changes(federation: Federation, study: Study) -> None:
+def test_until_the_officer_has_signed_nothing_changes(
+    federation: NodeFederation, study: Study
+) -> None:
     made_anew(federation)
     federation.sync()
     federation.restart("DK")
@@ -103,7 +105,9 @@ def test_until_the_officer_has_signed_nothing_changes(federation: Federation, st
     assert federation.ready(study).sum(1, "histogram").countries == COUNTRIES
 
 
-def test_the_own_officer_s_word_alone_changes_nothing(federation: Federation, study: Study) -> None:
+def test_the_own_officer_s_word_alone_changes_nothing(
+    federation: NodeFederation, study: Study
+) -> None:
     """The other countries go by what is published; until then no run begins, and the old go on."""
     under_way = federation.ready(study)
     papers, keys = federation.papers, made_anew(federation)
@@ -120,7 +124,7 @@ def test_the_own_officer_s_word_alone_changes_nothing(federation: Federation, st
     assert under_way.sum(1, "histogram").countries == COUNTRIES
 
 
-def test_what_is_published_alone_changes_nothing(federation: Federation, study: Study) -> None:
+def test_what_is_published_alone_changes_nothing(federation: NodeFederation, study: Study) -> None:
     papers, keys = federation.papers, made_anew(federation)
     papers.desks["DK"].set_node(keys)
     papers.give("DK")
@@ -130,7 +134,7 @@ def test_what_is_published_alone_changes_nothing(federation: Federation, study: 
     assert code_of(reply) is ReasonCode.DOCUMENTS_BEHIND
 
 
-def test_given_again_it_hands_out_the_same(federation: Federation) -> None:
+def test_given_again_it_hands_out_the_same(federation: NodeFederation) -> None:
     assert made_anew(federation) == made_anew(federation)
     first = in_use(federation)
     keys = rotated(federation)
@@ -144,7 +148,7 @@ def test_given_again_it_hands_out_the_same(federation: Federation) -> None:
 
 
 def test_a_run_under_way_ends_with_the_key_that_it_began_with(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     run = federation.ready(study)
     opened = run.contributed(1, "histogram")
@@ -157,7 +161,7 @@ def test_a_run_under_way_ends_with_the_key_that_it_began_with(
 
 
 @pytest.mark.parametrize("step", ["encapsulation", "confirmation"])
-def test_a_run_in_its_set_up_too(federation: Federation, study: Study, step: str) -> None:
+def test_a_run_in_its_set_up_too(federation: NodeFederation, study: Study, step: str) -> None:
     run = federation.run(study)
     run.set_up(until=step)
     rotated(federation)
@@ -170,7 +174,7 @@ def test_a_run_in_its_set_up_too(federation: Federation, study: Study, step: str
 
 
 def test_the_former_key_is_destroyed_with_the_last_run_that_began_with_it(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     run = federation.ready(study)
     rotated(federation)
@@ -183,7 +187,7 @@ def test_the_former_key_is_destroyed_with_the_last_run_that_began_with_it(
     assert formers(federation) == []
 
 
-def test_two_changes_during_one_run(federation: Federation, study: Study) -> None:
+def test_two_changes_during_one_run(federation: NodeFederation, study: Study) -> None:
     run = federation.ready(study)
     rotated(federation)
     rotated(federation)
@@ -192,7 +196,9 @@ def test_two_changes_during_one_run(federation: Federation, study: Study) -> Non
     assert run.sum(1, "histogram").countries == COUNTRIES
 
 
-def test_a_run_whose_former_key_is_gone_is_refused(federation: Federation, study: Study) -> None:
+def test_a_run_whose_former_key_is_gone_is_refused(
+    federation: NodeFederation, study: Study
+) -> None:
     run = federation.ready(study)
     rotated(federation)
     federation.nodes["DK"]._identities.forget_all_but(set())
@@ -203,7 +209,7 @@ def test_a_run_whose_former_key_is_gone_is_refused(federation: Federation, study
 
 
 def test_a_new_run_is_never_signed_with_the_former_key(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     """Even where the officer's documents name it again, from a copy of the former file."""
     federation.ready(study)
@@ -219,7 +225,7 @@ def test_a_new_run_is_never_signed_with_the_former_key(
 
 
 def test_keys_that_the_node_has_not_made_are_never_taken(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     """An officer who was talked into signing a stranger's keys stops the node, and no more."""
     theirs = node_keys("DK").model_copy(update={"identity_key": raw_key(666).public.to_text()})
@@ -232,13 +238,13 @@ def test_keys_that_the_node_has_not_made_are_never_taken(
     assert code_of(reply) is ReasonCode.ROSTER
 
 
-def test_a_stolen_former_key_speaks_in_no_new_run(federation: Federation, study: Study) -> None:
+def test_a_stolen_former_key_speaks_in_no_new_run(federation: NodeFederation, study: Study) -> None:
     """The thief has a node of the former key and everything else of DK's; the others refuse it."""
     rotated(federation)
     thief = federation.folder / "thief"
     store = cheap_store(thief)
     store.put("identity", OLD.to_bytes())
-    federation.restart("DK", identities=Identities(store))
+    federation.restart("DK", identities=IdentityKeys(store))
     federation.nodes["DK"]._reception._gate._keys = lambda *_: (  # type: ignore[method-assign]
         OLD,
         {c: node_keys(c).identity_key for c in COUNTRIES},
@@ -249,7 +255,7 @@ def test_a_stolen_former_key_speaks_in_no_new_run(federation: Federation, study:
     assert code_of(reply) is ReasonCode.NOT_AUTHENTIC
 
 
-def test_a_statement_is_of_one_set_of_keys(federation: Federation) -> None:
+def test_a_statement_is_of_one_set_of_keys(federation: NodeFederation) -> None:
     said = made_anew(federation)
     moved = said.model_copy(update={"log_key": raw_key(5).public.to_text()})
     with pytest.raises(DocumentFault, match="succession is not signed"):
@@ -283,13 +289,13 @@ class Dying(KeyStore):
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("change", [1, 2, 3])
 def test_a_death_while_the_key_changes_leaves_one_key_in_use(
-    federation: Federation, study: Study, change: int, *, after: bool
+    federation: NodeFederation, study: Study, change: int, *, after: bool
 ) -> None:
     run = federation.ready(study)
     keys = made_anew(federation)
     store = Dying.open(federation.home("DK").keys, PASSPHRASE)
     store.left, store.after = change, after
-    federation.restart("DK", identities=Identities(store))
+    federation.restart("DK", identities=IdentityKeys(store))
     federation.papers.desks["DK"].set_node(keys)
     bundle = federation.papers.give("DK")
     federation.nodes["DK"].documents.deliver(bundle, federation.clock())
@@ -304,6 +310,6 @@ def test_a_death_while_the_key_changes_leaves_one_key_in_use(
     assert run.sum(1, "histogram").countries == COUNTRIES
 
 
-def test_a_death_before_the_file_is_written_is_made_good(federation: Federation) -> None:
-    waiting: SigningKey = Identities(federation.store("DK")).prepare()
+def test_a_death_before_the_file_is_written_is_made_good(federation: NodeFederation) -> None:
+    waiting: SigningKey = IdentityKeys(federation.store("DK")).prepare()
     assert made_anew(federation).identity_key == waiting.public.to_text()

@@ -11,8 +11,8 @@ from protocols.errors import ReasonCode
 from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum, VoidRound
 from protocols.tasks.layout import vector_to_bytes
 from tests.support.documents import COUNTRIES, training_fields
-from tests.support.node_federation import Federation, Run, code_of
-from tests.support.zero_noise import CountedSilence
+from tests.support.node_federation import NodeFederation, Run, code_of
+from tests.support.zero_noise import CountedZeroNoise
 
 REST = ("DK", "EE", "NO")
 ROUNDS = 4
@@ -22,9 +22,9 @@ TRAINING = {"id": "who-is-ill"} | training_fields(ROUNDS)
 class Training:
     """A training run, and what each country drew and was charged."""
 
-    def __init__(self, federation: Federation) -> None:
+    def __init__(self, federation: NodeFederation) -> None:
         self.federation = federation
-        self.noise = {country: CountedSilence() for country in COUNTRIES}
+        self.noise = {country: CountedZeroNoise() for country in COUNTRIES}
         for country, noise in self.noise.items():
             federation.restart(country, noise=noise)
         study: Study = federation.approved(**TRAINING)
@@ -53,7 +53,7 @@ class Training:
 
 
 @pytest.fixture
-def scene(federation: Federation) -> Training:
+def scene(federation: NodeFederation) -> Training:
     return Training(federation)
 
 

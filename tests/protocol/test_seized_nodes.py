@@ -12,13 +12,13 @@ from protocols.private_sum.coordinator_round import CoordinatorRound
 from tests.support.lying_coordinator import (
     ROSTER,
     WITHOUT_DK,
-    Liar,
+    LyingCoordinator,
     five,
 )
 from tests.support.protocol_world import state_of
 
 
-def seize_all(liar: Liar) -> None:
+def seize_all(liar: LyingCoordinator) -> None:
     for country in liar.honest:
         liar.seize(country)
 
@@ -64,7 +64,7 @@ def test_all_nodes_seized_after_the_next_round_began_open_no_half_answered_round
     assert liar.opens(void) == ()
 
 
-def in_mid_round(liar: Liar, kind: str) -> tuple[CoordinatorRound, tuple[str, ...]]:
+def in_mid_round(liar: LyingCoordinator, kind: str) -> tuple[CoordinatorRound, tuple[str, ...]]:
     """Return an open round to which all contributed, signed for where the set is a smaller one."""
     opened = liar.contributed()
     if kind == "smaller":

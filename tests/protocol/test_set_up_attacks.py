@@ -27,7 +27,7 @@ from tests.support.protocol_world import (
     IDENTITIES,
     MODEL,
     ZEROS,
-    World,
+    ProtocolWorld,
     parts_of,
     refused,
     retold,
@@ -48,7 +48,7 @@ def swapped_bundle(body: RequestBody, country: str, key: SigningKey) -> HybridKe
 
 @pytest.mark.parametrize("victim", ["BE", "CZ"])
 def test_keys_swapped_by_the_coordinator_stop_the_set_up(victim: str) -> None:
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     world.set_up("bundle")
     forged = SigningKey.generate()
     request = retold(
@@ -60,7 +60,7 @@ def test_keys_swapped_by_the_coordinator_stop_the_set_up(victim: str) -> None:
 
 
 def test_keys_changed_without_a_new_signature_stop_the_set_up() -> None:
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     world.set_up("bundle")
 
     def flip(body: RequestBody) -> None:
@@ -75,7 +75,7 @@ def test_keys_changed_without_a_new_signature_stop_the_set_up() -> None:
 
 
 def test_own_bundle_replaced_stops_the_set_up_even_when_signed_by_a_stolen_key() -> None:
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     world.set_up("bundle")
     request = retold(
         world.coordinator.encapsulate_request("BE"),
@@ -86,7 +86,7 @@ def test_own_bundle_replaced_stops_the_set_up_even_when_signed_by_a_stolen_key()
 
 
 def test_a_colluding_country_that_shows_two_bundles_confirms_with_nobody_it_deceived() -> None:
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     world.set_up("bundle")
     request = retold(
         world.coordinator.encapsulate_request("AT"),
@@ -113,7 +113,7 @@ def test_a_colluding_country_that_shows_two_bundles_confirms_with_nobody_it_dece
 
 
 def test_a_second_bundle_is_neither_made_nor_taken() -> None:
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     request = world.coordinator.bundle_request("AT")
     world.exchange("bundle", "AT")
     with refused(world.countries["AT"], ReasonCode.STALE):
@@ -123,7 +123,7 @@ def test_a_second_bundle_is_neither_made_nor_taken() -> None:
         world.coordinator.take_bundle("AT", second)
 
 
-def encapsulated_for(world: World, sender: str, receiver: str) -> tuple[bytes, bytes]:
+def encapsulated_for(world: ProtocolWorld, sender: str, receiver: str) -> tuple[bytes, bytes]:
     """Return a signed body by `sender`, with a fresh ciphertext for `receiver`, and that."""
     honest = world.coordinator._encapsulations[sender]
     message = Encapsulations.FromString(honest.body)
@@ -137,15 +137,17 @@ def encapsulated_for(world: World, sender: str, receiver: str) -> tuple[bytes, b
     return serialise(message), ciphertext
 
 
-def encapsulated_world() -> World:
-    world = World.of(3)
+def encapsulated_world() -> ProtocolWorld:
+    world = ProtocolWorld.of(3)
     world.set_up("bundle")
     world.set_up("encapsulate")
     return world
 
 
 def with_ciphertext(
-    world: World, ciphertext: bytes, change: Callable[[RequestBody], object] = lambda body: None
+    world: ProtocolWorld,
+    ciphertext: bytes,
+    change: Callable[[RequestBody], object] = lambda body: None,
 ) -> bytes:
     """Return CZ's confirm request with another ciphertext of AT, the first of the lower ones."""
     honest = world.coordinator.confirm_request("CZ")
@@ -194,7 +196,7 @@ def test_a_colluding_country_that_signs_two_lists_confirms_with_nobody() -> None
 
 
 def test_nobody_contributes_before_every_mac_verifies() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     honest = opened.contribute_request("AT")
 
@@ -214,7 +216,7 @@ def test_nobody_contributes_before_every_mac_verifies() -> None:
 
 
 def test_nobody_contributes_before_set_up_is_complete() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     early = CountryRun.start(view_of("AT", world.terms))
     with refused(early, ReasonCode.STALE):
@@ -225,10 +227,10 @@ def test_nobody_contributes_before_set_up_is_complete() -> None:
 def test_a_request_by_another_key_is_refused(phase: str) -> None:
     stranger = SigningKey.generate()
     if phase == "bundle":
-        world = World.of(3)
+        world = ProtocolWorld.of(3)
         request = retold(world.coordinator.bundle_request("AT"), key=stranger)
     else:
-        world = World.ready(3)
+        world = ProtocolWorld.ready(3)
         opened = world.contributed() if phase == "answer" else None
         opened = opened or world.coordinator.begin_round(1, "train", MODEL)
         request = retold(getattr(opened, f"{phase}_request")("AT"), key=stranger)
@@ -240,7 +242,7 @@ def test_a_request_by_another_key_is_refused(phase: str) -> None:
 
 def test_a_request_for_another_country_is_refused() -> None:
     """The words are for all; what the others made for AT tells BE that it is not the one meant."""
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     with refused(world.countries["BE"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
         world.countries["BE"].admit(opened.contribute_request("AT"))
@@ -250,7 +252,7 @@ def test_a_request_for_another_country_is_refused() -> None:
 @pytest.mark.parametrize("phase", ["bundle", "encapsulate", "confirm", "contribute", "answer"])
 def test_a_request_that_is_not_for_the_whole_roster_is_refused(phase: str, receiver: str) -> None:
     """Else a country could be asked in words that the others never see."""
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     for step in ("bundle", "encapsulate", "confirm"):
         if phase == step:
             break
@@ -269,7 +271,7 @@ def test_a_request_that_is_not_for_the_whole_roster_is_refused(phase: str, recei
 
 @pytest.mark.parametrize("phase", ["bundle", "encapsulate"])
 def test_parts_where_none_belong_are_refused(phase: str) -> None:
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     if phase == "encapsulate":
         world.set_up("bundle")
     honest = getattr(world.coordinator, f"{phase}_request")("AT")
@@ -295,7 +297,7 @@ def test_every_lower_country_has_a_ciphertext_beside_the_request() -> None:
 
 
 def test_one_country_cannot_speak_as_another() -> None:
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     reply = world.countries["AT"].bundle(world.coordinator.bundle_request("AT"))
     with pytest.raises(Refusal) as refusal:
         world.coordinator.take_bundle("BE", reply)
@@ -308,7 +310,7 @@ def test_one_country_cannot_speak_as_another() -> None:
 
 
 def test_a_key_of_small_order_stops_the_set_up() -> None:
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     for country in ("AT", "CZ"):
         world.exchange("bundle", country)
     signed = Reply.FromString(

@@ -21,23 +21,23 @@ from tests.support.lying_coordinator import (
     ROSTER,
     WITHOUT_DK,
     WITHOUT_EE,
-    Liar,
+    LyingCoordinator,
     five,
 )
 from tests.support.protocol_world import (
     IDENTITIES,
     MODEL,
     ZEROS,
-    World,
+    ProtocolWorld,
     refused,
     spoken,
     state_of,
 )
 
 
-def four() -> Liar:
+def four() -> LyingCoordinator:
     """Return a liar among AT, BE, CZ and DK, nobody colluding: t = 3, h = 2."""
-    return Liar(World.ready(4, colluding=0, honest=2))
+    return LyingCoordinator(ProtocolWorld.ready(4, colluding=0, honest=2))
 
 
 # ---- what is meant to open
@@ -55,7 +55,7 @@ def test_the_set_that_is_left_opens_and_nothing_else(late: str) -> None:
     assert liar.press(opened) == (left[:3],)
 
 
-def masks_of(world: World, country: str) -> dict[str, bytes]:
+def masks_of(world: ProtocolWorld, country: str) -> dict[str, bytes]:
     """Return the keys of a country's masks in its open round, by the other country."""
     opened = state_of(world.countries[country]).open_round
     assert opened is not None
@@ -233,7 +233,7 @@ def test_a_restart_forgets_neither_a_signature_nor_an_answer() -> None:
 # ---- members that send garbage
 
 
-def closed(world: World, without: str) -> CoordinatorRound:
+def closed(world: ProtocolWorld, without: str) -> CoordinatorRound:
     """Return a round of an honest coordinator that one country stayed away from, agreed on."""
     opened = world.coordinator.begin_round(1, "train", MODEL)
     for country in world.terms.roster:
@@ -252,7 +252,7 @@ def with_answer(reply: bytes, country: str, change: Callable[[Answer], object]) 
 
 
 def test_a_wrong_mask_key_of_a_member_voids_the_round_and_the_next_one_opens() -> None:
-    world = World.ready(5, colluding=1, honest=2)
+    world = ProtocolWorld.ready(5, colluding=1, honest=2)
     opened = closed(world, "EE")
     for country in ("BE", "CZ", "DK"):
         world.answer(opened, country)
@@ -283,7 +283,7 @@ def test_mask_keys_that_are_not_those_outside_the_set_are_not_taken(
     change: Callable[[bytes], bytes],
 ) -> None:
     """There is a place for each country outside the set, and for no other."""
-    world = World.ready(5, colluding=1, honest=2)
+    world = ProtocolWorld.ready(5, colluding=1, honest=2)
     opened = closed(world, "EE")
     reply = world.countries["AT"].answer(opened.answer_request("AT"))
 

@@ -11,15 +11,15 @@ from protocols.private_sum.coordinator_view import Unpublished
 from protocols.private_sum.messages import versions_digest
 from protocols.proto.round_pb2 import Bundle, ContributionHead, DocumentVersions, Reply
 from protocols.wire.signed_message import serialise
-from server.runs.rounds import CATCHING_UP, Conductor, SetUpFailed
+from server.runs.rounds import CATCHING_UP, RoundDriver, SetUpFailed
 from tests.support.coordinator_services import NodesCarrier
 from tests.support.direct_carrier import Led
-from tests.support.node_federation import Federation, Run
+from tests.support.node_federation import NodeFederation, Run
 from tests.support.protocol_world import (
     IDENTITIES,
     MODEL,
     ZEROS,
-    World,
+    ProtocolWorld,
     spoken,
     versions_of,
 )
@@ -50,7 +50,7 @@ def claiming(reply: bytes, country: str, claim: Claim) -> bytes:
 def test_whoever_claims_a_document_that_is_not_published_is_left_out_and_named(
     claim: Claim,
 ) -> None:
-    led = Led(World.ready(5, colluding=1, honest=2))
+    led = Led(ProtocolWorld.ready(5, colluding=1, honest=2))
     waited: list[float] = []
     led.conductor._sleep = waited.append
     for number in (1, 2):
@@ -64,7 +64,7 @@ def test_whoever_claims_a_document_that_is_not_published_is_left_out_and_named(
 
 def test_a_document_that_is_published_meanwhile_is_waited_for() -> None:
     """An officer hands a document to its own node first, and then to all."""
-    world = World.ready(4)
+    world = ProtocolWorld.ready(4)
     held = [versions_of(world.terms.roster)]
     world.coordinator._desk = replace(world.coordinator._desk, published=lambda: held[-1])
     opened = world.coordinator.begin_round(1, "train", MODEL)
@@ -79,7 +79,7 @@ def test_a_document_that_is_published_meanwhile_is_waited_for() -> None:
 
 
 def test_whoever_claims_one_in_set_up_is_named_and_nobody_else() -> None:
-    led = Led(World.of(4))
+    led = Led(ProtocolWorld.of(4))
 
     def lie(frame: bytes) -> bytes:
         said = Reply.FromString(led.carrier.honest("BE", frame))
@@ -97,7 +97,7 @@ def test_whoever_claims_one_in_set_up_is_named_and_nobody_else() -> None:
 # ---- documents that end by themselves
 
 
-def publish_for_a_minute(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
+def publish_for_a_minute(federation: NodeFederation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let PT publish documents that end soon; every node fetches them."""
     with monkeypatch.context() as patch:
         patch.setattr(signing, "COUNTRY_LIFE", timedelta(minutes=1))
@@ -106,7 +106,7 @@ def publish_for_a_minute(federation: Federation, monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_ended_on_the_way_was_published_and_its_holders_are_not_left_out(
-    federation: Federation, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = federation.ready(federation.approved())
     publish_for_a_minute(federation, monkeypatch)
@@ -120,7 +120,7 @@ def test_what_ended_on_the_way_was_published_and_its_holders_are_not_left_out(
 
 
 def test_a_set_up_is_taken_up_again_when_a_document_has_ended_meanwhile(
-    federation: Federation, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, run_id = federation.approved("PT", countries=["DK", "EE", "NO"]), b"7" * 16
     run = federation.run(study, run_id)
@@ -133,8 +133,8 @@ def test_a_set_up_is_taken_up_again_when_a_document_has_ended_meanwhile(
     again.coordinator.begin_round(1, "histogram", b"")
 
 
-def conductor(run: Run, federation: Federation) -> Conductor:
-    return Conductor(
+def conductor(run: Run, federation: NodeFederation) -> RoundDriver:
+    return RoundDriver(
         run.coordinator,
         run.terms.roster,
         NodesCarrier(federation),

@@ -19,7 +19,7 @@ from protocols.proto.round_pb2 import Reply
 from tests.support.protocol_world import (
     MODEL,
     TRAIN,
-    World,
+    ProtocolWorld,
     state_of,
 )
 
@@ -78,7 +78,7 @@ class Overheard:
 
     def __init__(self, values: NDArray[np.int64]) -> None:
         wide = TRAIN.model_copy(update={"dimension": DIMENSION, "rounds": ROUNDS})
-        self.world = World.ready(3, mechanisms=(wide,))
+        self.world = ProtocolWorld.ready(3, mechanisms=(wide,))
         self.values = values
         self.sent: list[Words] = []
         self.seeds: list[Words] = []

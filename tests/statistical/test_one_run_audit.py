@@ -28,7 +28,7 @@ from protocols.numerics.mechanism import Mechanism
 from protocols.numerics.noise import DiscreteGaussian
 from protocols.numerics.rounding import round_contributions
 from protocols.private_sum.coordinator_round import OpenedSum
-from tests.support.protocol_world import MODEL, World, terms_of
+from tests.support.protocol_world import MODEL, ProtocolWorld, terms_of
 
 pytestmark = pytest.mark.statistical
 
@@ -111,7 +111,7 @@ class Audited:
 
     def __init__(self, noise_part: float = 1.0) -> None:
         assert terms_of(3).honest == HONEST
-        self.world = World.ready(3, mechanisms=(MECHANISM,))
+        self.world = ProtocolWorld.ready(3, mechanisms=(MECHANISM,))
         self.part = noise_part
         self.known = np.zeros(CANARIES, np.int64)
 

@@ -18,7 +18,7 @@ from protocols.numerics.mechanism import Mechanism
 from protocols.numerics.noise import DiscreteGaussian, NoiseSource
 from protocols.numerics.rounding import round_contributions
 from protocols.private_sum.coordinator_round import OpenedSum
-from tests.support.protocol_world import MODEL, TRAIN, World
+from tests.support.protocol_world import MODEL, TRAIN, ProtocolWorld
 
 pytestmark = pytest.mark.statistical
 
@@ -40,7 +40,7 @@ class Noisy:
 
     def __init__(self, n: int, c: int, h: int, std: int, source: NoiseSource) -> None:
         made = mechanism(std)
-        self.world = World.ready(n, colluding=c, honest=h, mechanisms=(made,))
+        self.world = ProtocolWorld.ready(n, colluding=c, honest=h, mechanisms=(made,))
         self.std, self.source = std, source
         self.shares: dict[str, list[NDArray[np.int64]]] = {}
 

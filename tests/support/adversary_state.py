@@ -20,7 +20,7 @@ from protocols.numerics.packing import unpack
 from protocols.private_sum import ratchet, shares
 from protocols.private_sum.context import RoundTerms, RunTerms
 from protocols.private_sum.contribution import open_share, read_head, seed_key
-from protocols.private_sum.country_state import RunState
+from protocols.private_sum.country_state import CountryState
 from protocols.private_sum.masking import KEY_BYTES, WORDS_DTYPE, Masker
 from protocols.private_sum.messages import SEALED_BYTES, SHARE_BYTES, parted
 from protocols.private_sum.setup import ordered
@@ -56,7 +56,7 @@ class Given:
     masks: Mapping[str, bytes]
 
 
-class Loot:
+class AdversaryState:
     """Replies that were heard and states that were taken; `colluders` are no victims."""
 
     def __init__(self, terms: RunTerms, colluders: Sequence[str] = ()) -> None:
@@ -64,7 +64,7 @@ class Loot:
         self._honest = [one for one in terms.roster if one not in colluders]
         self._said: dict[bytes, dict[str, Reply]] = defaultdict(dict)
         self._answers: dict[bytes, dict[str, list[Given]]] = defaultdict(dict)
-        self._states: list[tuple[str, RunState]] = []
+        self._states: list[tuple[str, CountryState]] = []
 
     def hear(self, reply: bytes, chosen: Sequence[str] = ()) -> None:
         """Take a country's reply; those of set-up and assents hold no key, and add nothing.
@@ -81,7 +81,7 @@ class Loot:
 
     def take(self, country: str, state: bytes) -> None:
         """Take a country's stored state, as a colluder gives it or a thief finds it."""
-        self._states.append((country, RunState.model_validate_json(state)))
+        self._states.append((country, CountryState.model_validate_json(state)))
 
     def said(self, context: bytes) -> Mapping[str, Reply]:
         """Return the replies that are contributions to a round, by country."""
@@ -200,7 +200,7 @@ class Loot:
             if share:
                 yield holder, share
 
-    def _seals(self, country: str, state: RunState, opened: RoundTerms) -> dict[str, bytes]:
+    def _seals(self, country: str, state: CountryState, opened: RoundTerms) -> dict[str, bytes]:
         if state.open_round and _is_of(state, opened):
             return state.open_round.seals
         return {
@@ -208,7 +208,7 @@ class Loot:
             for peer, link in self._links(country, state, opened).items()
         }
 
-    def _links(self, country: str, state: RunState, opened: RoundTerms) -> dict[str, bytes]:
+    def _links(self, country: str, state: CountryState, opened: RoundTerms) -> dict[str, bytes]:
         """Return the pair chains at a round that is still to come for this state; they go forward
         only.
         """
@@ -219,7 +219,7 @@ class Loot:
         }
 
 
-def _is_of(state: RunState, opened: RoundTerms) -> bool:
+def _is_of(state: CountryState, opened: RoundTerms) -> bool:
     return state.open_round is not None and state.open_round.context == opened.context
 
 

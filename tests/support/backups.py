@@ -5,13 +5,13 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from tests.support.node_federation import Federation
+from tests.support.node_federation import NodeFederation
 
 
 class Backup:
     """A copy of one node's database, made while the node ran."""
 
-    def __init__(self, federation: Federation, country: str, name: str = "backup.db") -> None:
+    def __init__(self, federation: NodeFederation, country: str, name: str = "backup.db") -> None:
         self.federation, self.country = federation, country
         self.file: Path = federation.folder / name
         with (

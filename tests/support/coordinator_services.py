@@ -16,17 +16,17 @@ from governance.trust.repository import Repository
 from keys.composite import Suite
 from protocols.wire.invitation import Statement
 from server.exchange.documents import ExchangeDocuments
-from server.flower.presence import News, Presence
+from server.flower.presence import Presence, PresenceUpdate
 from server.home import SETTINGS_FILE, CoordinatorHome, CoordinatorKeys, Settings
-from server.membership.transport_authority import Transport
+from server.membership.transport_authority import ExchangeTransport
 from server.runs.store import RunStore
-from server.services.context import Office
-from server.services.dispatch import answers
+from server.services.context import CoordinatorContext
+from server.services.dispatch import request_handler
 from server.state.tables import MIGRATIONS
 from tests.support.documents import COUNTRIES, NOW, both_key, raw_key
 from tests.support.enrolling import desk_of
 from tests.support.keystore import cheap_store
-from tests.support.node_federation import Federation
+from tests.support.node_federation import NodeFederation
 
 FEDERATION = "nordic-heart"
 SETTINGS = Settings(federation=FEDERATION, listen="127.0.0.1:0", address="127.0.0.1:7443")
@@ -56,7 +56,7 @@ class ScriptedFlower:
 
 
 @dataclass
-class ScriptedSeats:
+class ScriptedSessions:
     """Seats whose nodes are connected unless a test says otherwise."""
 
     connected: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(COUNTRIES, True))
@@ -72,9 +72,9 @@ class ScriptedSeats:
     def online(self) -> dict[str, bool]:
         return self.connected
 
-    def news(self, count: int, wait: float) -> News:
+    def news(self, count: int, wait: float) -> PresenceUpdate:
         there = {country: Presence(10 + n, 1, 0.0) for n, country in enumerate(COUNTRIES)}
-        return News(count + 1, there)
+        return PresenceUpdate(count + 1, there)
 
     def announce(self, countries: list[str]) -> None:
         self.announced += countries
@@ -84,10 +84,10 @@ class ScriptedSeats:
 class Coordinator:
     """The office, the requests of its desk, and the federation that it serves."""
 
-    federation: Federation
+    federation: NodeFederation
     folder: Path
     flower: ScriptedFlower = field(default_factory=ScriptedFlower)
-    seats: ScriptedSeats = field(default_factory=ScriptedSeats)
+    seats: ScriptedSessions = field(default_factory=ScriptedSessions)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(mode=0o700)
@@ -95,15 +95,15 @@ class Coordinator:
         self.home.repository.symlink_to(self.federation.papers.home / "store")
         (self.folder / SETTINGS_FILE).write_text(yaml.safe_dump(SETTINGS.model_dump()))
         self.office = self._office()
-        self._answer = answers(self.office)
+        self._answer = request_handler(self.office)
 
     def clock(self) -> datetime:
         return self.federation.papers.now
 
-    def _office(self) -> Office:
+    def _office(self) -> CoordinatorContext:
         engine = open_database(self.home.database, MIGRATIONS)
         store = cheap_store(self.home.keys)
-        transport = Transport.create(
+        transport = ExchangeTransport.create(
             self.folder, ("127.0.0.1",), store, federation=FEDERATION, now=NOW
         )
         keys = CoordinatorKeys(
@@ -121,7 +121,7 @@ class Coordinator:
             clock=self.clock,
             on_change=lambda _: None,
         )
-        return Office(
+        return CoordinatorContext(
             home=self.home,
             settings=SETTINGS,
             keys=keys,
@@ -148,7 +148,7 @@ class Coordinator:
 class NodesCarrier:
     """Carries frames to the federation's real nodes."""
 
-    def __init__(self, federation: Federation) -> None:
+    def __init__(self, federation: NodeFederation) -> None:
         self._federation = federation
         self.deaf: set[str] = set()
 
@@ -160,7 +160,7 @@ class NodesCarrier:
         }
 
 
-class OfficeDesk:
+class LocalRunServices:
     """The server app's way to the daemon, without the socket between them."""
 
     def __init__(self, coordinator: Coordinator) -> None:

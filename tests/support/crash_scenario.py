@@ -12,47 +12,52 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
-from client.border.failpoints import Step
+from client.border.failpoints import Failpoint
 from governance.documents.study import Study
 from governance.policy.assessment import ledger_terms
 from protocols.errors import ReasonCode
 from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum
-from tests.support.crashing_node import MortalNode, fixed, told
+from tests.support.crashing_node import CrashingNode, fixed, told
 from tests.support.documents import COUNTRIES, priced, study_fields
 from tests.support.node_federation import (
     STEPS,
-    Federation,
+    NodeFederation,
     Run,
     code_of,
     keyring_of,
 )
-from tests.support.state_checks import Books, Place
+from tests.support.state_checks import Place, StateChecks
 
 NOISE_STD = 30_000
 """What the ledger is charged for; what is drawn is small, and told."""
 PHASES = {"bundle": "bundle", "encapsulation": "encapsulate", "confirmation": "confirm"}
 COUNT = (
-    Step.FLOOR_PREPARED,
-    Step.FLOOR_RESERVED,
-    Step.FLOOR_CHARGE_LOGGED,
-    Step.FLOOR_CHARGED,
-    Step.FLOOR_COUNTED,
-    Step.FLOOR_NOISED,
-    Step.FLOOR_WRITTEN,
+    Failpoint.FLOOR_PREPARED,
+    Failpoint.FLOOR_RESERVED,
+    Failpoint.FLOOR_CHARGE_LOGGED,
+    Failpoint.FLOOR_CHARGED,
+    Failpoint.FLOOR_COUNTED,
+    Failpoint.FLOOR_NOISED,
+    Failpoint.FLOOR_WRITTEN,
 )
-KEEP = (Step.OUTBOX_MADE, Step.OUTBOX_JOURNALLED, Step.OUTBOX_ADVANCED, Step.OUTBOX_LOGGED)
-SENT = (Step.OUTBOX_KEPT,), (Step.HEAD_MOVED,)
+KEEP = (
+    Failpoint.OUTBOX_MADE,
+    Failpoint.OUTBOX_JOURNALLED,
+    Failpoint.OUTBOX_ADVANCED,
+    Failpoint.OUTBOX_LOGGED,
+)
+SENT = (Failpoint.OUTBOX_KEPT,), (Failpoint.HEAD_MOVED,)
 DOOR = (
-    Step.DOOR_PERMITTED,
-    Step.DOOR_PREPARED,
-    Step.DOOR_RESERVED,
-    Step.DOOR_CHARGE_LOGGED,
-    Step.DOOR_CHARGED,
-    Step.DOOR_SUMMED,
-    Step.DOOR_NOISED,
+    Failpoint.DOOR_PERMITTED,
+    Failpoint.DOOR_PREPARED,
+    Failpoint.DOOR_RESERVED,
+    Failpoint.DOOR_CHARGE_LOGGED,
+    Failpoint.DOOR_CHARGED,
+    Failpoint.DOOR_SUMMED,
+    Failpoint.DOOR_NOISED,
 )
-WAYS: dict[str, tuple[tuple[Step, ...], ...]] = {
-    "bundle": (COUNT, (Step.FLOOR_KEPT,), (Step.FLOOR_PASSED, *KEEP), *SENT),
+WAYS: dict[str, tuple[tuple[Failpoint, ...], ...]] = {
+    "bundle": (COUNT, (Failpoint.FLOOR_KEPT,), (Failpoint.FLOOR_PASSED, *KEEP), *SENT),
     "encapsulate": (KEEP, *SENT),
     "confirm": (KEEP, *SENT),
     "contribute": ((*DOOR, *KEEP), *SENT),
@@ -86,10 +91,10 @@ class Plan:
     def __post_init__(self) -> None:
         self.random = Random(self.seed)  # noqa: S311  a campaign can be repeated
 
-    def steps(self, phase: str, *, last: bool) -> Iterator[Step]:
+    def steps(self, phase: str, *, last: bool) -> Iterator[Failpoint]:
         """Yield the points to die at, in turn, on the way of one message."""
         for group in WAYS[phase]:
-            ending = (Step.OUTBOX_ENDED,) if last and group is KEEP else ()
+            ending = (Failpoint.OUTBOX_ENDED,) if last and group is KEEP else ()
             chosen = [s for s in (*group, *ending) if self.random.random() < self.points]
             if self.shuffled:
                 self.random.shuffle(chosen)
@@ -103,10 +108,10 @@ class Plan:
 
 
 @dataclass
-class Theatre:
+class ScenarioParties:
     """A federation, one node of which is mortal, and what is known of its state."""
 
-    federation: Federation
+    federation: NodeFederation
     country: str
     deaths: Counter[tuple[str, str]] = field(default_factory=Counter)
 
@@ -116,13 +121,13 @@ class Theatre:
         self.federation.nodes[self.country]._engine.dispose()
         agreed = self.federation.papers.agreed
         budget = ledger_terms(agreed, "patients", self.federation.clock())
-        self.books = Books(
+        self.books = StateChecks(
             self.federation.home(self.country).database,
             self.country,
             keyring_of(self.country).log,
             budget.cap_micro,
         )
-        self.node = MortalNode(self.federation, self.country)
+        self.node = CrashingNode(self.federation, self.country)
 
     def approved(self, name: str, noise_std: int = NOISE_STD, **changes: object) -> Study:
         """Return a study that every country has approved, the mortal one too."""
@@ -143,12 +148,12 @@ class Theatre:
         self.books.check()
 
 
-class Journey:
+class CrashScenario:
     """One run; a round whose number is in `without` goes without the country named there."""
 
     def __init__(
         self,
-        theatre: Theatre,
+        theatre: ScenarioParties,
         study: Study,
         plan: Plan,
         model: bytes = b"",

@@ -24,11 +24,11 @@ from keys.composite import Suite
 from keys.identity import VerifyKey
 from protocols.private_sum.messages import read_request
 from server.learning.release import MODEL_FILE, Result, read_result
-from server.runs.attempt import conduct
+from server.runs.attempt import carry_run
 from server.services.run_supervisor import carry_on
-from tests.support.coordinator_services import Coordinator, NodesCarrier, OfficeDesk
+from tests.support.coordinator_services import Coordinator, LocalRunServices, NodesCarrier
 from tests.support.documents import COUNTRIES, priced, raw_key, study_fields
-from tests.support.node_federation import Federation
+from tests.support.node_federation import NodeFederation
 
 RUN = "0f" * 16
 HIGH = 10**6
@@ -42,7 +42,7 @@ Moment = int | tuple[str, int]
 """The n-th moment of all, or the n-th of a kind; counted from 1, no moment is the 0th."""
 
 
-class Reaper:
+class CoordinatorCrash:
     """Counts the moments at which the coordinator's side can die, and kills it at one of them."""
 
     def __init__(self) -> None:
@@ -61,10 +61,10 @@ class Reaper:
             raise Killed
 
 
-class Journey(NodesCarrier):
+class CrashingCarrier(NodesCarrier):
     """Carries frames to the nodes, dies on the way or on the way back, and remembers them all."""
 
-    def __init__(self, federation: Federation, reaper: Reaper) -> None:
+    def __init__(self, federation: NodeFederation, reaper: CoordinatorCrash) -> None:
         super().__init__(federation)
         self._reaper = reaper
         self.sent: dict[tuple[str, Place], set[bytes]] = defaultdict(set)
@@ -88,10 +88,10 @@ class Journey(NodesCarrier):
         return replies
 
 
-class MortalDesk(OfficeDesk):
+class CrashingServices(LocalRunServices):
     """The way to a daemon that may die before it answers, or after."""
 
-    def __init__(self, coordinator: Coordinator, reaper: Reaper) -> None:
+    def __init__(self, coordinator: Coordinator, reaper: CoordinatorCrash) -> None:
         super().__init__(coordinator)
         self._reaper = reaper
 
@@ -112,12 +112,12 @@ class Scene:
 
     coordinator: Coordinator
     study: Study
-    reaper: Reaper = field(default_factory=Reaper)
+    reaper: CoordinatorCrash = field(default_factory=CoordinatorCrash)
     attempts: int = 0
 
     def __post_init__(self) -> None:
-        self.carrier = Journey(self.coordinator.federation, self.reaper)
-        self.desk = MortalDesk(self.coordinator, self.reaper)
+        self.carrier = CrashingCarrier(self.coordinator.federation, self.reaper)
+        self.desk = CrashingServices(self.coordinator, self.reaper)
 
     def launch(self) -> None:
         with pytest.MonkeyPatch.context() as patch:
@@ -131,7 +131,7 @@ class Scene:
         number = self.coordinator.office.runs.get(RUN).attempt
         with self._mortal():
             try:
-                conduct(self.coordinator.home, RUN, number, self.carrier, self.desk, seconds=1)
+                carry_run(self.coordinator.home, RUN, number, self.carrier, self.desk, seconds=1)
             except Killed:
                 return True
         return False
@@ -200,7 +200,7 @@ class Stage:
         self, folder: Path, agreed: Mapping[str, Any] | None = None, **changes: Any
     ) -> None:
         self.folder, self.count = folder, 0
-        self.origin = Federation(folder / "origin", changes=dict(agreed or {}))
+        self.origin = NodeFederation(folder / "origin", changes=dict(agreed or {}))
         fields = study_fields(self.origin.papers.agreed, **changes)
         self.study = priced(Study.model_validate(fields), HIGH)
         self.origin.papers.propose(self.study)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Engine, event
 
-from tests.support.node_federation import Federation
+from tests.support.node_federation import NodeFederation
 
 LARGEST_DRAW = 40
 PATIENCE_SECONDS = 60
@@ -74,10 +74,10 @@ class Death:
         self.reach(f"#{self._statements}")
 
 
-class MortalNode:
+class CrashingNode:
     """One country's node, in a child process whenever it is `begun`."""
 
-    def __init__(self, federation: Federation, country: str) -> None:
+    def __init__(self, federation: NodeFederation, country: str) -> None:
         self.federation, self.country = federation, country
         self.draws = federation.folder / f"{country}.draws"
         self._child = 0

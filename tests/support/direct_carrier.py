@@ -18,8 +18,8 @@ from protocols.proto.round_pb2 import (
     PHASE_ENCAPSULATE,
 )
 from protocols.proto.round_pb2 import Request as Envelope
-from server.runs.rounds import ATTEMPTS, Conductor, RoundReport
-from tests.support.protocol_world import MODEL, TRAIN, World
+from server.runs.rounds import ATTEMPTS, RoundDriver, RoundReport
+from tests.support.protocol_world import MODEL, TRAIN, ProtocolWorld
 
 PHASES = {
     PHASE_BUNDLE: "bundle",
@@ -36,13 +36,13 @@ def phase_of(frame: bytes) -> str:
     return PHASES[Envelope.FromString(frame).signed.phase]
 
 
-class CarrierToWorld:
+class DirectCarrier:
     """Brings frames to a World's countries; `misbehave` puts another answer in a country's place.
 
     A country answers a frame that it has seen before with the same bytes, as its journal does.
     """
 
-    def __init__(self, world: World, values: Mapping[str, Any]) -> None:
+    def __init__(self, world: ProtocolWorld, values: Mapping[str, Any]) -> None:
         self._world, self._values = world, values
         self._odd: dict[tuple[str, str], list[Answer]] = {}
         self._journal: dict[tuple[str, bytes], bytes] = {}
@@ -85,14 +85,14 @@ class CarrierToWorld:
 class Led:
     """A conductor, a world, and a carrier between them."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ProtocolWorld) -> None:
         self.roster = world.terms.roster
         ones = np.ones(TRAIN.dimension, np.int64)
         self.values: dict[str, NDArray[np.int64]] = {
             one: ones * 7**place for place, one in enumerate(self.roster)
         }
-        self.carrier = CarrierToWorld(world, self.values)
-        self.conductor = Conductor(
+        self.carrier = DirectCarrier(world, self.values)
+        self.conductor = RoundDriver(
             world.coordinator,
             self.roster,
             self.carrier,

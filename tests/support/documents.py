@@ -15,8 +15,8 @@ from governance.trust.ceremony import Draft, sign_draft
 from governance.trust.layout import signed_field, signer
 from governance.trust.repository import Repository
 from governance.trust.signing import OfficerDocuments
-from governance.trust.state import State, target_name
-from governance.trust.view import Floor, TrustedView
+from governance.trust.state import PublishedState, target_name
+from governance.trust.view import TrustedView, TrustHighWater
 from keys.composite import CompositeSigningKey
 from keys.identity import SigningKey
 from protocols.numerics.mechanism import Mechanism
@@ -261,8 +261,8 @@ class Papers:
         assert root is not None
         return root
 
-    def view(self, floor: Floor | None = None) -> TrustedView:
-        return TrustedView.load(self.store.read, self.pinned, self.now, floor or Floor())
+    def view(self, floor: TrustHighWater | None = None) -> TrustedView:
+        return TrustedView.load(self.store.read, self.pinned, self.now, floor or TrustHighWater())
 
     def snapshot_of_store(self) -> Mapping[str, bytes]:
         """Return every published file, to show an older state later."""
@@ -305,14 +305,14 @@ class LyingCoordinator:
         """Sign snapshot and timestamp as of another moment."""
         self.files |= self._state().daily_files(moment, self.online, fresh=True)
 
-    def _state(self) -> State:
-        state = State.read(self.files.get)
+    def _state(self) -> PublishedState:
+        state = PublishedState.read(self.files.get)
         assert state is not None
         return state
 
-    def view(self, floor: Floor | None = None, now: datetime | None = None) -> TrustedView:
+    def view(self, floor: TrustHighWater | None = None, now: datetime | None = None) -> TrustedView:
         return TrustedView.load(
-            self.show, self.papers.pinned, now or self.papers.now, floor or Floor()
+            self.show, self.papers.pinned, now or self.papers.now, floor or TrustHighWater()
         )
 
 

@@ -19,8 +19,8 @@ from protocols.private_sum import ratchet
 from protocols.private_sum.context import RunTerms
 from protocols.private_sum.coordinator_round import CoordinatorRound
 from protocols.private_sum.country_run import CountryRun
-from protocols.private_sum.country_state import RunState
-from protocols.private_sum.country_view import OwnView
+from protocols.private_sum.country_state import CountryState
+from protocols.private_sum.country_view import CountryView
 from protocols.private_sum.masking import KEY_BYTES
 from protocols.private_sum.messages import (
     CONTENT,
@@ -71,10 +71,10 @@ def shapes(draw: st.DrawFn) -> RunTerms:
     return terms_of(size, colluding=colluding, honest=honest, mechanisms=ENDLESS)
 
 
-class Station:
+class DurableCountry:
     """A country: `given` are the values it contributed by round, `said` its replies by place."""
 
-    def __init__(self, run: CountryRun, view: OwnView, seed: int, *, journalled: bool) -> None:
+    def __init__(self, run: CountryRun, view: CountryView, seed: int, *, journalled: bool) -> None:
         """`seed` of the values it contributes; without a journal it has only its state to go by."""
         self.run, self._view, self._journalled = run, view, journalled
         self._stored = run.to_bytes()
@@ -134,7 +134,7 @@ class Station:
         return self.run.contribute(data, values, noise)
 
     def _keep(self, place: Place, request: Request, reply: bytes) -> None:
-        before = RunState.model_validate_json(self._stored)
+        before = CountryState.model_validate_json(self._stored)
         assert self.said.setdefault(place, reply) == reply, f"two replies at {place}"
         self._digests[place] = request.digest
         self.store()
@@ -156,7 +156,7 @@ class Station:
         self.signed[number] = tuple(assent.countries)
 
     def _check_answer(
-        self, number: int, answer: Answer, chosen: tuple[str, ...], before: RunState
+        self, number: int, answer: Answer, chosen: tuple[str, ...], before: CountryState
     ) -> None:
         """Hold an answer against what it signed, and the state that is left against the round."""
         assert self.signed.get(number, chosen) == chosen, "it answered for another set"
@@ -175,7 +175,7 @@ class Station:
             assert made != self._masks[number][peer], "the chain did not move on"
 
 
-class Lead:
+class DurableCoordinator:
     """A coordinator: `round` is the one that it conducts, `number` that round's."""
 
     def __init__(self, terms: RunTerms) -> None:
@@ -240,6 +240,6 @@ class Lead:
             self.round = self.run.begin_round(self.number, self._kind, model, asked=asked)
 
 
-def total(stations: Mapping[str, Station], number: int) -> list[int]:
+def total(stations: Mapping[str, DurableCountry], number: int) -> list[int]:
     """Return the sum of what these contributed to a round, each of which must have."""
     return list(map(int, sum(station.given[number] for station in stations.values())))  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from keys.succession import AuthorityLine
 from protocols.proto.exchange_pb2 import EnrolRequest
 from protocols.wire.invitation import Invitation, Statement
 from server.membership.certificates import Authorities, CertificateRegister
-from server.membership.enrolment import EnrolmentDesk
+from server.membership.enrolment import EnrolmentService
 
 Noted = list[tuple[EventKind, str]]
 
@@ -26,7 +26,7 @@ def desk_of(
     authorities: TransportAuthority | Authorities,
     *,
     noted: Noted | None = None,
-) -> EnrolmentDesk:
+) -> EnrolmentService:
     """Return the desk of a federation with one authority, or with a line of them."""
     kept: Noted = [] if noted is None else noted
     if isinstance(authorities, TransportAuthority):
@@ -34,7 +34,7 @@ def desk_of(
     register = CertificateRegister(
         engine, authorities, note=lambda kind, whom: kept.append((kind, whom))
     )
-    return EnrolmentDesk(engine, register)
+    return EnrolmentService(engine, register)
 
 
 def text_key() -> str:

@@ -105,7 +105,7 @@ def caller(
 
 
 @dataclass
-class Papers:
+class ServedFiles:
     """A document store that remembers what it was asked."""
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -170,7 +170,7 @@ class Lasting:
 
 
 @dataclass
-class Shown:
+class FixedCredentials:
     """What an exchange shows and whom it believes; a test may change both while it runs."""
 
     pair: tuple[bytes, bytes]
@@ -205,7 +205,7 @@ class OpenExchange:
             on_refusal=lambda peer, call, why: self.refusals.append((peer.country, call, why)),
         )
         own = caller(authority, "ZZ", Role.COORDINATOR, hosts=(LOOPBACK, "localhost"))
-        self.shown = Shown((own.key, own.certificate), authority.certificate_pem)
+        self.shown = FixedCredentials((own.key, own.certificate), authority.certificate_pem)
         self._server, self.port = self.thread.run(
             serve_exchange(service, f"{LOOPBACK}:0", shown=self.shown, clock=clock)
         )

@@ -20,8 +20,8 @@ from itertools import combinations, product
 
 from protocols.errors import Refusal
 from protocols.private_sum.country_run import CountryRun
-from tests.support.lying_coordinator import Liar, Set, assent
-from tests.support.protocol_world import World, view_of
+from tests.support.lying_coordinator import LyingCoordinator, Set, assent
+from tests.support.protocol_world import ProtocolWorld, view_of
 
 Step = tuple[str, Set]
 """("agree" or "answer", the set asked for)."""
@@ -44,11 +44,11 @@ class Setting:
     honest: int
     present: int
 
-    def liar(self) -> Liar:
+    def liar(self) -> LyingCoordinator:
         """Return a liar to whom the last c countries belong, in a world set up."""
-        world = World.ready(self.size, colluding=self.colluding, honest=self.honest)
+        world = ProtocolWorld.ready(self.size, colluding=self.colluding, honest=self.honest)
         roster = world.terms.roster
-        return Liar(world, roster[self.size - self.colluding :])
+        return LyingCoordinator(world, roster[self.size - self.colluding :])
 
 
 class Table:
@@ -265,7 +265,7 @@ def played(setting: Setting, course: Course) -> tuple[Set, ...]:
     return liar.opens(opened)
 
 
-def _played_step(liar: Liar, opened: object, country: str, left: list[Step]) -> bool:
+def _played_step(liar: LyingCoordinator, opened: object, country: str, left: list[Step]) -> bool:
     if not left:
         return False
     what, chosen = left[0]

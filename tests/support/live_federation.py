@@ -18,19 +18,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from client.border.request_handler import Slots
+from client.border.request_handler import ReplySlots
 from client.daemon import Daemon, fleet_server
-from client.status.health import Vitals
+from client.status.health import NodeHealth
 from governance.documents.permit import PermitConditions
 from governance.documents.study import Study
-from governance.runtime.local_rpc import Desk
+from governance.runtime.local_rpc import LocalRpcServer
 from governance.runtime.systemd import Supervisor
 from keys.certificates import TransportAuthority, new_node_auth_key
 from protocols.numerics.noise import NoiseSource
 from protocols.wire.channel import ExchangeLink
 from server.errors import OperationFault
 from server.exchange.forwarding import Forwarding
-from server.exchange.node_sessions import Seats
+from server.exchange.node_sessions import NodeSessions
 from server.exchange.relay import Relay
 from server.flower.superlink import SuperLink
 from server.home import HOME_VARIABLE, CoordinatorHome
@@ -44,9 +44,9 @@ from tests.support.exchange_server import (
     caller,
     now,
 )
-from tests.support.node_federation import Federation, keyring_of
+from tests.support.node_federation import NodeFederation, keyring_of
 from tests.support.proxy import FaultProxy
-from tests.support.zero_noise import Silence
+from tests.support.zero_noise import ZeroNoise
 
 ROOT = Path(__file__).parents[2]
 """Processes run the code of this folder, whatever is installed."""
@@ -59,7 +59,7 @@ Dial = Callable[[ExchangeLink], Any]
 
 
 @dataclass
-class LiveFederation(Federation):
+class LiveFederation(NodeFederation):
     """A federation whose clock is this machine's."""
 
     streams: dict[str, random.Random] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class LiveFederation(Federation):
 
 
 @dataclass
-class Wiring:
+class LiveParts:
     """Everything that runs, and where to take hold of it."""
 
     folder: Path
@@ -123,19 +123,19 @@ class Wiring:
     def start(cls, *, noise: NoiseSource | None = None) -> Self:
         """Start all but the nodes; without `noise` they draw none."""
         folder = Path(tempfile.mkdtemp(prefix="wired-"))  # pytest's own may be too long
-        federation = LiveFederation(folder / "f", noise=noise or Silence())
+        federation = LiveFederation(folder / "f", noise=noise or ZeroNoise())
         home = CoordinatorHome(folder / "c")
         environment = {HOME_VARIABLE: os.fspath(home.path), "PYTHONPATH": os.fspath(ROOT)}
         superlink = SuperLink(folder / "s", environment=environment)
         superlink.start()
         thread, forwarding = LoopThread(), Forwarding()
         relay = Relay(forwarding)
-        seats = Seats(relay, superlink)
+        seats = NodeSessions(relay, superlink)
         seats.open(thread.loop)
         thread.loop.call_soon_threadsafe(forwarding.open, superlink)
         parts: dict[str, Any] = {"flower": superlink, "seats": seats}
         coordinator = Coordinator(federation, home.path, **parts)
-        desk = Desk(home.socket, coordinator._answer)
+        desk = LocalRpcServer(home.socket, coordinator._answer)
         exchange = OpenExchange(
             TransportAuthority.create(FEDERATION, now()),
             relay,
@@ -160,7 +160,7 @@ class Wiring:
         node = self.federation.restart(
             country,
             fetch=link.fetch,
-            slots=Slots(),
+            slots=ReplySlots(),
             entropy=self.federation.entropy(country),
         )
         serve = fleet_server(replace(keyring_of(country), node_auth=key))
@@ -170,7 +170,7 @@ class Wiring:
             link,
             serve,
             home,
-            vitals=Vitals(home, now),
+            vitals=NodeHealth(home, now),
             supervisor=Supervisor({}),
             renewal=Lasting(),
         )

@@ -12,7 +12,7 @@ from protocols.tasks import Training
 from protocols.tasks.layout import vector_to_bytes
 from tests.support import training_studies
 from tests.support.documents import priced
-from tests.support.node_federation import Federation, Run, records
+from tests.support.node_federation import NodeFederation, Run, records
 from tests.support.training_studies import drafted, proposed
 
 KINDS = ("train/glm", "train/mlp", "train/module")
@@ -28,9 +28,9 @@ GLM, MLP, MODULE = (
 QUICK = {"rounds": 1}
 
 
-def unequal(folder: Path) -> Federation:
+def unequal(folder: Path) -> NodeFederation:
     """Return four countries of different sizes and ages."""
-    made = Federation(folder, changes={"task_kinds": KINDS})
+    made = NodeFederation(folder, changes={"task_kinds": KINDS})
     for number, (country, size) in enumerate(SIZES.items()):
         text = records(size, age=40 + 10 * number)
         (made.home(country).path / "records.csv").write_text(text)
@@ -49,7 +49,7 @@ class Recorder:
         return np.full(size, self.value, np.int64)
 
 
-def approved(federation: Federation, task: dict[str, Any], **changes: Any) -> Study:
+def approved(federation: NodeFederation, task: dict[str, Any], **changes: Any) -> Study:
     """Return a study that every country permits; its noise is large on paper."""
     return proposed(federation, priced(drafted(federation, task, **changes), noise_std=1_000_000))
 

@@ -16,8 +16,8 @@ from keys.renewal import certified_key
 from keys.store import KeyStore
 from protocols.proto.exchange_pb2 import RenewReply, RenewRequest
 from protocols.wire.channel import LinkFault
-from server.membership.enrolment import EnrolmentDesk
-from server.membership.transport_authority import Transport
+from server.membership.enrolment import EnrolmentService
+from server.membership.transport_authority import ExchangeTransport
 from tests.support.enrolling import Applicant, node_statement, officer_statement
 from tests.support.keystore import cheap_store, reopen
 
@@ -52,8 +52,8 @@ def dying(monkeypatch: pytest.MonkeyPatch, step: int) -> Iterator[list[str]]:
 class DirectLink:
     """The way to an exchange without a network; both ends judge certificates as TLS would."""
 
-    desk: EnrolmentDesk
-    transport: Transport
+    desk: EnrolmentService
+    transport: ExchangeTransport
     clock: Callable[[], datetime]
     authority: bytes = b""
     certificate: bytes = b""

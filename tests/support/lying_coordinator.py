@@ -29,8 +29,8 @@ from protocols.proto.round_pb2 import (
 )
 from protocols.wire.signed_message import ROSTER as TO_ALL
 from protocols.wire.signed_message import sign_message
-from tests.support.adversary_state import Loot
-from tests.support.protocol_world import IDENTITIES, MODEL, World
+from tests.support.adversary_state import AdversaryState
+from tests.support.protocol_world import IDENTITIES, MODEL, ProtocolWorld
 
 Set = tuple[str, ...]
 
@@ -39,16 +39,16 @@ ROSTER = ("AT", "BE", "CZ", "DK", "EE")
 WITHOUT_EE, WITHOUT_DK = ("AT", "BE", "CZ", "DK"), ("AT", "BE", "CZ", "EE")
 
 
-class Liar:
+class LyingCoordinator:
     """Everything that a coordinator and up to c countries can do together.
 
     `world` must be set up. Its countries are asked through their real state machines; a refusal
     of one is raised to the test.
     """
 
-    def __init__(self, world: World, colluders: Sequence[str] = ()) -> None:
+    def __init__(self, world: ProtocolWorld, colluders: Sequence[str] = ()) -> None:
         self.world, self.colluders = world, tuple(colluders)
-        self.loot = Loot(world.terms, colluders)
+        self.loot = AdversaryState(world.terms, colluders)
         self._kept = {one: world.countries[one].to_bytes() for one in colluders}
         for one, state in self._kept.items():
             self.loot.take(one, state)
@@ -202,9 +202,11 @@ class Liar:
         return CountryRun.from_bytes(self._kept[country], self.world.countries[country]._view)
 
 
-def five(colluding: int = 1) -> Liar:
+def five(colluding: int = 1) -> LyingCoordinator:
     """Return a liar with the last of five countries: h = 2, t = 4 for c of 1 or 2."""
-    return Liar(World.ready(5, colluding=colluding, honest=2), ROSTER[5 - colluding :])
+    return LyingCoordinator(
+        ProtocolWorld.ready(5, colluding=colluding, honest=2), ROSTER[5 - colluding :]
+    )
 
 
 def _each_once(versions: Iterable[DocumentVersions]) -> list[DocumentVersions]:

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from client.border.request_handler import Slots
-from client.credentials.identity_keys import Identities
+from client.border.request_handler import ReplySlots
+from client.credentials.identity_keys import IdentityKeys
 from client.credentials.keyring import IDENTITY, NodeKeyring
 from client.home import NodeHome
 from client.node import Node
@@ -37,7 +37,7 @@ from protocols.wire.encoding import digest
 from tests.support import documents as papers_of
 from tests.support.documents import COUNTRIES, NOW, Papers, both_key, node_keys, permit, raw_key
 from tests.support.keystore import cheap_store, reopen
-from tests.support.zero_noise import Silence
+from tests.support.zero_noise import ZeroNoise
 
 DICTIONARY = """
 dictionary: 1
@@ -50,7 +50,7 @@ features:
 """
 PATIENTS = 80
 """In each country, all of them forty or older: above the smallest cohort, 50."""
-AT_ONCE = Slots(sleep=lambda _: None)
+AT_ONCE = ReplySlots(sleep=lambda _: None)
 STEPS = ("bundle", "encapsulation", "confirmation")
 
 
@@ -74,11 +74,11 @@ def keyring_of(country: str, *, both: bool = False) -> NodeKeyring:
 
 
 @dataclass
-class Federation:
+class NodeFederation:
     """Nodes of four countries over one document store, and a coordinator with its key at hand."""
 
     folder: Path
-    noise: NoiseSource = field(default_factory=Silence)
+    noise: NoiseSource = field(default_factory=ZeroNoise)
     nodes: dict[str, Node] = field(default_factory=dict)
     papers: Papers = field(init=False)
     changes: dict[str, Any] = field(default_factory=dict)
@@ -98,11 +98,11 @@ class Federation:
             if not known:
                 self.hand_over(country)
 
-    def copied(self, folder: Path) -> "Federation":
+    def copied(self, folder: Path) -> "NodeFederation":
         """Return the same federation, at the same moment, in another folder."""
         self.close()
         shutil.copytree(self.folder, folder)
-        return Federation(folder, noise=self.noise, changes=self.changes)
+        return NodeFederation(folder, noise=self.noise, changes=self.changes)
 
     @property
     def both(self) -> bool:
@@ -156,7 +156,7 @@ class Federation:
         """Return a node that has not been started."""
         settings = changes.pop("settings", self.settings(country))
         made: dict[str, Any] = {
-            "identities": Identities(self.store(country)),
+            "identities": IdentityKeys(self.store(country)),
             "pinned_root": self.papers.pinned,
             "fetch": self.papers.store.read,
             "noise": self.noise,
@@ -268,7 +268,7 @@ class Federation:
 class Run:
     """A coordinator's run against the nodes of a federation."""
 
-    federation: Federation
+    federation: NodeFederation
     coordinator: CoordinatorRun
     terms: RunTerms
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from prometheus_client import generate_latest
 
-from client.border.request_handler import Slots
+from client.border.request_handler import ReplySlots
 from client.node import Node
-from client.status.health import Vitals
+from client.status.health import NodeHealth
 from protocols.proto.round_pb2 import Phase, Reply
 from protocols.proto.round_pb2 import Request as Envelope
-from tests.support.node_federation import Federation, code_of
+from tests.support.node_federation import NodeFederation, code_of
 
 
 @dataclass
@@ -19,7 +19,7 @@ class Watched:
     """Everything that can be seen of one node, as it comes."""
 
     node: Node
-    vitals: Vitals
+    vitals: NodeHealth
     seen: list[Any] = field(default_factory=list)
 
     def handle(self, frame: bytes) -> bytes:
@@ -54,15 +54,15 @@ class Shapes(logging.Handler):
         self._seen.append(("log", record.name, record.levelname, record.msg, shapes))
 
 
-def watched(federation: Federation, country: str, seen: list[Any]) -> Watched:
+def watched(federation: NodeFederation, country: str, seen: list[Any]) -> Watched:
     """Put eyes on one country's node; a slot waited for is seen too."""
 
     def sleep(seconds: float) -> None:
         seen.append(("slot", seconds))
 
-    slots = Slots(sleep=sleep, monotonic=lambda: 0.0)
+    slots = ReplySlots(sleep=sleep, monotonic=lambda: 0.0)
     node = federation.restart(country, slots=slots)
-    found = Watched(node, Vitals(federation.home(country), federation.clock), seen)
+    found = Watched(node, NodeHealth(federation.home(country), federation.clock), seen)
     federation.nodes[country] = found  # type: ignore[assignment]
     return found
 

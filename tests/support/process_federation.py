@@ -36,7 +36,7 @@ from demo.registers import TERMS, four_countries
 from demo.story import Story
 from governance.audit.note import NoteKey
 from governance.audit.verify import verify_export
-from governance.runtime.local_rpc import DeskFault, ask
+from governance.runtime.local_rpc import LocalRpcFault, ask
 
 BUDGET_EPSILON = 40.0
 NODE_SECONDS = 90.0
@@ -67,7 +67,7 @@ class Silent(Story):
 
 
 @dataclass
-class Arena:
+class ProcessFederation:
     """A running federation; `studies` are those allowed so far."""
 
     federation: Federation
@@ -75,7 +75,7 @@ class Arena:
     studies: list[str] = field(default_factory=list)
 
     @classmethod
-    def raised(cls, folder: Path, **changes: Any) -> "Arena":
+    def raised(cls, folder: Path, **changes: Any) -> "ProcessFederation":
         """Start everybody, from keys to a signed agreement; takes about half a minute.
 
         `changes` go to the agreement.
@@ -144,7 +144,7 @@ class Arena:
         """Where the newest run of a study stands, None while the coordinator is away."""
         try:
             found: dict[str, Any] = ask(_desk(self.coordinator), "study_status", name=name)
-        except DeskFault as fault:
+        except LocalRpcFault as fault:
             if "never launched" in fault.what:
                 raise
             return None
@@ -298,7 +298,7 @@ def _desk(party: Party) -> Path:
 def _answers(party: Party) -> bool:
     try:
         ask(_desk(party), "status")
-    except DeskFault:
+    except LocalRpcFault:
         return False
     return True
 
@@ -332,4 +332,4 @@ def _text(path: Path) -> str:
         return ""
 
 
-__all__ = ["Arena", "Broken", "CommandFailed", "Role"]
+__all__ = ["Broken", "CommandFailed", "ProcessFederation", "Role"]

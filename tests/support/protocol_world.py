@@ -22,8 +22,8 @@ from protocols.private_sum.context import LARGEST_ROSTER, DocumentVersions, RunT
 from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum, VoidRound
 from protocols.private_sum.coordinator_run import CoordinatorRun
 from protocols.private_sum.country_run import CountryRun
-from protocols.private_sum.country_state import RunState
-from protocols.private_sum.country_view import OwnView
+from protocols.private_sum.country_state import CountryState
+from protocols.private_sum.country_view import CountryView
 from protocols.private_sum.messages import write_request
 from protocols.private_sum.shares import Entropy
 from protocols.proto.round_pb2 import Request as Envelope
@@ -70,9 +70,9 @@ def refused(run: CountryRun, code: ReasonCode, naming: str = "") -> Iterator[Non
     assert run.to_bytes() == before
 
 
-def state_of(run: CountryRun) -> RunState:
+def state_of(run: CountryRun) -> CountryState:
     """Return what a country stores, as a thief of its state would read it."""
-    return RunState.model_validate_json(run.to_bytes())
+    return CountryState.model_validate_json(run.to_bytes())
 
 
 def terms_of(size: int, **changes: object) -> RunTerms:
@@ -96,9 +96,9 @@ def versions_of(roster: Sequence[str], **changes: int) -> DocumentVersions:
     return DocumentVersions(3, 3, {country: changes.get(country, 3) for country in roster})
 
 
-def view_of(country: str, terms: RunTerms) -> OwnView:
+def view_of(country: str, terms: RunTerms) -> CountryView:
     """Return what an honest country holds true."""
-    return OwnView(
+    return CountryView(
         country=country,
         terms=terms,
         identity=IDENTITIES[country],
@@ -164,7 +164,7 @@ def spoken(message: Signed, body: bytes, key: SigningKey, **claims: object) -> S
 
 
 @dataclass
-class World:
+class ProtocolWorld:
     """Countries and a coordinator, all honest until a test steps in between."""
 
     terms: RunTerms
@@ -172,14 +172,14 @@ class World:
     countries: dict[str, CountryRun]
 
     @classmethod
-    def of(cls, size: int, **changes: object) -> "World":
+    def of(cls, size: int, **changes: object) -> "ProtocolWorld":
         """Return a world in which nothing has been said."""
         terms = terms_of(size, **changes)
         runs = {one: CountryRun.start(view_of(one, terms)) for one in terms.roster}
         return cls(terms, coordinator_of(terms), runs)
 
     @classmethod
-    def ready(cls, size: int, **changes: object) -> "World":
+    def ready(cls, size: int, **changes: object) -> "ProtocolWorld":
         """Return a world whose set-up is complete."""
         world = cls.of(size, **changes)
         for step in ("bundle", "encapsulate", "confirm"):

@@ -28,7 +28,7 @@ KEYS = {"AT": b"key of AT", "BE": b"key of BE"}
 POLL = 0.2
 
 
-class Wire:
+class RelayHarness:
     """A relay with two seats, over a scripted SuperLink."""
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """What a server app's process does in tests of the carrier, in place of conducting a run.
 
 A folder with a `sitecustomize.py` that imports `stand_in` is put on the process's PYTHONPATH; it
-takes the place of `server.runs.attempt.conduct` there, and nowhere else.
+takes the place of `server.runs.attempt.carry_run` there, and nowhere else.
 """
 
 import hashlib

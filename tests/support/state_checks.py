@@ -26,7 +26,7 @@ Place = tuple[str, int, str]
 
 
 @dataclass
-class Books:
+class StateChecks:
     """One node's ledger, journal and log, with all that was ever seen of them."""
 
     database: Path

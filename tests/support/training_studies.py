@@ -4,10 +4,10 @@ from typing import Any
 
 from governance.documents.study import Study
 from server.runs.procedure import Outcome, lead
-from server.runs.rounds import Conductor
+from server.runs.rounds import RoundDriver
 from tests.support.coordinator_services import NodesCarrier
 from tests.support.documents import study_fields
-from tests.support.node_federation import Federation
+from tests.support.node_federation import NodeFederation
 from tests.support.patients import series_parts
 
 RATE = 0.5
@@ -33,7 +33,7 @@ MODULE = COMMON | {
 }
 
 
-def drafted(federation: Federation, task: dict[str, Any], **changes: Any) -> Study:
+def drafted(federation: NodeFederation, task: dict[str, Any], **changes: Any) -> Study:
     fields = {
         "task": task,
         "release": {"what": "model", "keep_days": 365, "audience": "the public"},
@@ -43,7 +43,7 @@ def drafted(federation: Federation, task: dict[str, Any], **changes: Any) -> Stu
     return Study.model_validate(study_fields(federation.papers.agreed, **fields | changes))
 
 
-def proposed(federation: Federation, study: Study) -> Study:
+def proposed(federation: NodeFederation, study: Study) -> Study:
     federation.papers.propose(study)
     for country in study.countries:
         federation.permit(country, study)
@@ -51,10 +51,10 @@ def proposed(federation: Federation, study: Study) -> Study:
     return study
 
 
-def led(federation: Federation, study: Study, *, without: str = "") -> Outcome:
+def led(federation: NodeFederation, study: Study, *, without: str = "") -> Outcome:
     """Return what a run comes to; one country may fall silent once keys are agreed."""
     run, carrier = federation.run(study), NodesCarrier(federation)
-    conductor = Conductor(
+    conductor = RoundDriver(
         run.coordinator,
         run.terms.roster,
         carrier,

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Silence:
+class ZeroNoise:
     """Noise that is no noise."""
 
     def draw(self, std: int, size: int) -> NDArray[np.int64]:
@@ -12,7 +12,7 @@ class Silence:
         return np.zeros(size, np.int64)
 
 
-class CountedSilence(Silence):
+class CountedZeroNoise(ZeroNoise):
     """Knows how often it was asked for."""
 
     def __init__(self) -> None:

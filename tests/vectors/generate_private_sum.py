@@ -40,7 +40,7 @@ from protocols.wire.signed_message import bind, serialise
 from tests.support.protocol_world import (
     COORDINATOR_KEY,
     IDENTITIES,
-    World,
+    ProtocolWorld,
     coordinator_of,
     state_of,
     terms_of,
@@ -86,7 +86,7 @@ class Recorder:
             one: CountryRun.start(view_of(one, self.terms), entropy=self.entropy[one])
             for one in self.terms.roster
         }
-        self.world = World(self.terms, coordinator_of(self.terms), runs)
+        self.world = ProtocolWorld(self.terms, coordinator_of(self.terms), runs)
 
     @contextmanager
     def drawing_for(self, country: str) -> Iterator[None]:

@@ -20,7 +20,7 @@ from tests.support.protocol_world import (
     COORDINATOR_KEY,
     IDENTITIES,
     MODEL,
-    World,
+    ProtocolWorld,
     retold,
     versions_of,
 )
@@ -81,9 +81,9 @@ def seat_of(name: str, terms: RunTerms, **own: object) -> Seat:
     return seat
 
 
-def world_with(name: str, size: int = 4, **changes: object) -> tuple[World, Country]:
+def world_with(name: str, size: int = 4, **changes: object) -> tuple[ProtocolWorld, Country]:
     """A world that has been set up with one country of the other make, and that country."""
-    world = World.of(size, **{"honest": 2, **changes})
+    world = ProtocolWorld.of(size, **{"honest": 2, **changes})
     seat = seat_of(name, world.terms)
     world.countries[name] = seat  # type: ignore[assignment]
     for step in ("bundle", "encapsulate", "confirm"):
@@ -132,16 +132,16 @@ def other_parts(parts: Sequence[bytes]) -> dict[str, list[bytes]]:
     }
 
 
-def in_set_up(steps: int, name: str = ME) -> tuple[World, Country]:
+def in_set_up(steps: int, name: str = ME) -> tuple[ProtocolWorld, Country]:
     """A world after so many whole steps of set-up."""
-    world = World.of(4, honest=2)
+    world = ProtocolWorld.of(4, honest=2)
     world.countries[name] = seat = seat_of(name, world.terms)  # type: ignore[assignment]
     for step in ("bundle", "encapsulate", "confirm")[:steps]:
         world.set_up(step)
     return world, seat.country  # type: ignore[attr-defined]
 
 
-def begun(*silent: str) -> tuple[World, Country, CoordinatorRound]:
+def begun(*silent: str) -> tuple[ProtocolWorld, Country, CoordinatorRound]:
     """A round to which all but the silent contributed zeros."""
     world, country = world_with(ME)
     opened = world.coordinator.begin_round(1, "train", MODEL)
@@ -152,7 +152,7 @@ def begun(*silent: str) -> tuple[World, Country, CoordinatorRound]:
     return world, country, opened
 
 
-def agreed() -> tuple[World, Country, CoordinatorRound]:
+def agreed() -> tuple[ProtocolWorld, Country, CoordinatorRound]:
     """A round without DK that the three left have agreed on."""
     world, country, opened = begun("DK")
     for one in ("AT", ME, OTHER):
@@ -160,7 +160,7 @@ def agreed() -> tuple[World, Country, CoordinatorRound]:
     return world, country, opened
 
 
-def zeros(world: World, number: int = 1) -> bytes:
+def zeros(world: ProtocolWorld, number: int = 1) -> bytes:
     opened = world.coordinator.begin_round(number, "train", MODEL)
     world.countries[ME].given = [0] * 5  # type: ignore[attr-defined]
     return opened.contribute_request(ME)

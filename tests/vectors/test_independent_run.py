@@ -12,14 +12,14 @@ from protocols.numerics.mechanism import Rounding, Scope
 from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum
 from protocols.private_sum.coordinator_run import CoordinatorRun
 from protocols.private_sum.country_run import CountryRun
-from protocols.private_sum.country_view import OwnView
+from protocols.private_sum.country_view import CountryView
 from protocols.proto import round_pb2 as pb
 from tests.support.protocol_world import (
     COUNT,
     MODEL,
     NAMES,
     TRAIN,
-    World,
+    ProtocolWorld,
     terms_of,
     versions_of,
 )
@@ -45,7 +45,7 @@ def records_of(countries: Iterable[str], dimension: int = TRAIN.dimension) -> di
     return made
 
 
-def require_sum(world: World, number: int, kind: str, values: dict[str, Lattice]) -> None:
+def require_sum(world: ProtocolWorld, number: int, kind: str, values: dict[str, Lattice]) -> None:
     opened = world.sum(number, kind, values)
     assert isinstance(opened, OpenedSum), opened
     assert opened.countries == tuple(values)
@@ -141,18 +141,18 @@ COMPOSITE = {one: CompositeSigningKey.from_bytes(one.encode() * 32) for one in N
 DESK = CompositeSigningKey.from_bytes(b"co" * 32)
 
 
-def composite_world(name: str) -> World:
+def composite_world(name: str) -> ProtocolWorld:
     terms, versions = terms_of(4, honest=2), versions_of(NAMES[:4])
     peers = {one: key.public for one, key in COMPOSITE.items()}
     views = [
-        OwnView(one, terms, key, peers, DESK.public, versions) for one, key in COMPOSITE.items()
+        CountryView(one, terms, key, peers, DESK.public, versions) for one, key in COMPOSITE.items()
     ]
     runs = {view.country: CountryRun.start(view) for view in views}
     keys = {one: key.raw for one, key in peers.items()} | {"coordinator": DESK.public.raw}
     _, sign = composite_signer(name.encode() * 16, name.encode() * 16)
     runs[name] = seat_of(name, terms, keys=keys, sign=sign)  # type: ignore[assignment]
     desk = CoordinatorRun(terms, peers=peers, sign=DESK.sign, versions=versions)
-    return World(terms, desk, runs)
+    return ProtocolWorld(terms, desk, runs)
 
 
 def test_it_takes_part_where_ed25519_and_mldsa_sign() -> None:

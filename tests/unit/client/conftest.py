@@ -4,14 +4,14 @@ from collections.abc import Iterator
 import pytest
 
 from governance.documents.study import Study
-from tests.support.node_federation import Federation
+from tests.support.node_federation import NodeFederation
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Federation:
+def template(tmp_path_factory: pytest.TempPathFactory) -> NodeFederation:
     """Four enrolled nodes and one study that every country approved."""
     logging.getLogger("tuf").setLevel(logging.WARNING)
-    made = Federation(tmp_path_factory.mktemp("template") / "federation")
+    made = NodeFederation(tmp_path_factory.mktemp("template") / "federation")
     made.approved()
     made.close()
     return made
@@ -19,8 +19,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Federation:
 
 @pytest.fixture
 def federation(
-    template: Federation, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Federation]:
+    template: NodeFederation, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[NodeFederation]:
     """A federation of its own for each test."""
     made = template.copied(tmp_path_factory.mktemp("one") / "federation")
     yield made
@@ -28,6 +28,6 @@ def federation(
 
 
 @pytest.fixture
-def study(federation: Federation) -> Study:
+def study(federation: NodeFederation) -> Study:
     """The study that every country approved: a histogram of disease by sex, in one round."""
     return federation.study()

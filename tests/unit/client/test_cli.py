@@ -14,11 +14,11 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from client import cli
-from client.commands.doctor import Finding, State
+from client.commands.doctor import CheckResult, CheckState
 from client.home import NodeHome
 from client.restore import Restored
-from client.status.summary import Link
-from governance.runtime.local_rpc import Desk
+from client.status.summary import LinkStatus
+from governance.runtime.local_rpc import LocalRpcServer
 from keys.certificates import TransportAuthority
 from keys.store import KeyStore
 from protocols.proto.exchange_pb2 import EnrolReply
@@ -31,7 +31,7 @@ from tests.support.joining_node import (
     invitation,
 )
 from tests.support.keystore import PASSPHRASE
-from tests.support.node_federation import Federation
+from tests.support.node_federation import NodeFederation
 
 Words = list[str | Path]
 
@@ -381,7 +381,7 @@ def test_doctor_prints_json_for_a_machine(home: Path, passphrase: Path) -> None:
 
 
 def test_status_pause_and_resume_speak_to_the_daemon(
-    federation: Federation,
+    federation: NodeFederation,
 ) -> None:
     home: NodeHome = federation.home("DK")
     home.write_settings(federation.settings("DK"))
@@ -392,9 +392,9 @@ def test_status_pause_and_resume_speak_to_the_daemon(
             node.pause(**params)
         if method == "resume":
             node.resume()
-        return node.status(Link(connected=True))
+        return node.status(LinkStatus(connected=True))
 
-    desk = Desk(home.socket, answer)
+    desk = LocalRpcServer(home.socket, answer)
     try:
         assert "Now: idle, connected" in run("status", home=home.path).stdout
         assert json.loads(run("status", "--json", home=home.path).stdout)["country"] == "DK"
@@ -442,7 +442,9 @@ def test_help_imports_nothing_heavy() -> None:
 def test_what_others_write_moves_no_cursor_where_the_doctor_shows_it(
     home: Path, passphrase: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finding = Finding("documents", State.FAILED, "refused: \x1b[2Jall is well", "ask \x1b[1Athem")
+    finding = CheckResult(
+        "documents", CheckState.FAILED, "refused: \x1b[2Jall is well", "ask \x1b[1Athem"
+    )
     monkeypatch.setattr("client.commands.doctor.Doctor.findings", lambda self: iter([finding]))
     result = run("doctor", "--passphrase-file", passphrase, home=home)
     assert "all is well" in result.output

@@ -13,15 +13,15 @@ import pytest
 
 from client.daemon import FIRST_PAUSE, LONGEST_PAUSE, Daemon, pause_after
 from client.home import NodeHome
-from client.status.health import Vitals
+from client.status.health import NodeHealth
 from governance.documents.study import Study
-from governance.runtime.local_rpc import DeskFault, ask
+from governance.runtime.local_rpc import LocalRpcFault, ask
 from governance.runtime.systemd import Supervisor
 from protocols.errors import ReasonCode
 from protocols.private_sum.messages import refusal_reply
 from protocols.wire.channel import LinkFault
 from tests.support.exchange_server import Lasting
-from tests.support.node_federation import Federation, code_of
+from tests.support.node_federation import NodeFederation, code_of
 
 SOON = 5.0
 
@@ -112,7 +112,7 @@ def listens(path: Path) -> bool:
 
 @pytest.fixture
 def start(
-    federation: Federation, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Running]]:
     monkeypatch.setattr("client.daemon.FIRST_PAUSE", 0.01)
     monkeypatch.setattr("client.daemon.LONGEST_PAUSE", 0.05)
@@ -122,7 +122,7 @@ def start(
         channel = Channel()
         fleet = Fleet(channel, list(script))
         home = federation.home("DK")
-        vitals, supervisor = Vitals(home, federation.clock), Supervisor({})
+        vitals, supervisor = NodeHealth(home, federation.clock), Supervisor({})
         daemon = Daemon(
             federation.nodes["DK"],
             channel,  # type: ignore[arg-type]
@@ -223,7 +223,7 @@ def test_a_node_that_cannot_sign_off_is_cut_off(
     assert running.fleet.channel.closed.is_set()
 
 
-def test_start_and_stop_are_logged(start: Start, federation: Federation) -> None:
+def test_start_and_stop_are_logged(start: Start, federation: NodeFederation) -> None:
     running = start(None)
     assert running.fleet.ready.wait(SOON)
     running.daemon.stop()
@@ -233,7 +233,9 @@ def test_start_and_stop_are_logged(start: Start, federation: Federation) -> None
     assert '"kind":"node-stopped"' in entries[-1]
 
 
-def test_the_desk_pauses_and_resumes(start: Start, federation: Federation, study: Study) -> None:
+def test_the_desk_pauses_and_resumes(
+    start: Start, federation: NodeFederation, study: Study
+) -> None:
     running = start(None)
     assert running.fleet.ready.wait(SOON)
     assert running.ask("pause", reason="audit")["waiting_for"] == "paused: audit"
@@ -243,7 +245,7 @@ def test_the_desk_pauses_and_resumes(start: Start, federation: Federation, study
     assert code_of(running.fleet.handle(federation.run(study).request("bundle", "DK"))) is None
 
 
-def test_the_desk_takes_the_officer_s_documents(start: Start, federation: Federation) -> None:
+def test_the_desk_takes_the_officer_s_documents(start: Start, federation: NodeFederation) -> None:
     running = start(None)
     bundle = federation.papers.give("DK")
     told = running.ask("deliver", bundle=base64.b64encode(bundle).decode())
@@ -252,7 +254,7 @@ def test_the_desk_takes_the_officer_s_documents(start: Start, federation: Federa
 
 @pytest.mark.parametrize("bundle", ["not base64!", base64.b64encode(b"{}").decode()])
 def test_the_desk_refuses_what_is_no_bundle(start: Start, bundle: str) -> None:
-    with pytest.raises(DeskFault):
+    with pytest.raises(LocalRpcFault):
         start(None).ask("deliver", bundle=bundle)
 
 
@@ -264,12 +266,12 @@ def test_the_desk_hands_out_the_log(start: Start) -> None:
 
 @pytest.mark.parametrize("method", ["stop", "handle", "", "__class__"])
 def test_the_desk_knows_nothing_else(start: Start, method: str) -> None:
-    with pytest.raises(DeskFault, match="knows no request"):
+    with pytest.raises(LocalRpcFault, match="knows no request"):
         start(None).ask(method)
 
 
 def test_tending_goes_on_whatever_happens(
-    start: Start, federation: Federation, monkeypatch: pytest.MonkeyPatch
+    start: Start, federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
 
@@ -295,7 +297,7 @@ def test_tending_goes_on_whatever_happens(
 )
 def test_newer_documents_that_another_country_names_are_fetched_now_and_not_too_often(
     start: Start,
-    federation: Federation,
+    federation: NodeFederation,
     monkeypatch: pytest.MonkeyPatch,
     code: ReasonCode,
     soonest: float,
@@ -320,7 +322,7 @@ def test_newer_documents_that_another_country_names_are_fetched_now_and_not_too_
 
 
 def test_what_a_first_message_needs_is_worked_out_before_one_is_looked_for(
-    start: Start, federation: Federation, monkeypatch: pytest.MonkeyPatch
+    start: Start, federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A slow first reply would hold back every later one of its run and phase."""
     order: list[str] = []

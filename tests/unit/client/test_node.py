@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from client.node import log_origin
-from client.status.summary import Link
+from client.status.summary import LinkStatus
 from governance.audit.note import NoteKey
 from governance.audit.verify import verify_export
 from governance.documents.study import Study
@@ -14,16 +14,18 @@ from governance.errors import DocumentFault
 from protocols.errors import ReasonCode
 from protocols.wire.channel import LinkFault
 from tests.support.documents import DAY, withdrawal
-from tests.support.node_federation import Federation, code_of
+from tests.support.node_federation import NodeFederation, code_of
 
-UP = Link(connected=True)
+UP = LinkStatus(connected=True)
 
 
 def kinds(node: Any) -> list[str]:
     return [json.loads(line)["entry"]["kind"] for line in node.log_entries()["entries"]]
 
 
-def test_a_delivery_is_logged_with_each_new_decision(federation: Federation, study: Study) -> None:
+def test_a_delivery_is_logged_with_each_new_decision(
+    federation: NodeFederation, study: Study
+) -> None:
     node = federation.nodes["DK"]
     before = len(kinds(node))
     federation.withdraw("DK", study)
@@ -32,7 +34,7 @@ def test_a_delivery_is_logged_with_each_new_decision(federation: Federation, stu
     assert kinds(node)[before + 2 :] == ["documents-accepted"]
 
 
-def test_a_refused_delivery_is_logged(federation: Federation) -> None:
+def test_a_refused_delivery_is_logged(federation: NodeFederation) -> None:
     node = federation.nodes["DK"]
     with pytest.raises(DocumentFault):
         node.deliver(federation.papers.desks["EE"].bundle() or b"")
@@ -40,7 +42,7 @@ def test_a_refused_delivery_is_logged(federation: Federation) -> None:
 
 
 def test_what_the_officer_left_while_the_node_was_down_is_taken(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     desk, home = federation.papers.desks["DK"], federation.home("DK")
     desk.withdraw(withdrawal(study, "DK"))
@@ -53,14 +55,14 @@ def test_what_the_officer_left_while_the_node_was_down_is_taken(
     assert node.documents.own(federation.clock()).withdrawal(study.digest)
 
 
-def test_a_file_that_is_not_the_officer_s_is_set_aside(federation: Federation) -> None:
+def test_a_file_that_is_not_the_officer_s_is_set_aside(federation: NodeFederation) -> None:
     home = federation.home("DK")
     (home.officer / "country-DK.json").write_bytes(b'{"kind":"country-bundle"}')
     federation.nodes["DK"].tend()
     assert [file.name for file in home.officer.iterdir()] == ["country-DK.refused"]
 
 
-def test_tending_survives_a_lost_link(federation: Federation) -> None:
+def test_tending_survives_a_lost_link(federation: NodeFederation) -> None:
     def gone(_: str) -> bytes | None:
         raise LinkFault("The exchange does not answer", passing=True)
 
@@ -69,7 +71,7 @@ def test_tending_survives_a_lost_link(federation: Federation) -> None:
     assert node.status(UP)["waiting_for"] == "idle, connected"
 
 
-def test_a_withdrawn_run_loses_its_secrets(federation: Federation, study: Study) -> None:
+def test_a_withdrawn_run_loses_its_secrets(federation: NodeFederation, study: Study) -> None:
     federation.ready(study)
     node = federation.nodes["DK"]
     assert len(node.runs.summaries(live=True)) == 1
@@ -81,7 +83,9 @@ def test_a_withdrawn_run_loses_its_secrets(federation: Federation, study: Study)
     assert kinds(node)[-1] == "run-ended"
 
 
-def test_a_run_of_an_expired_study_loses_its_secrets(federation: Federation, study: Study) -> None:
+def test_a_run_of_an_expired_study_loses_its_secrets(
+    federation: NodeFederation, study: Study
+) -> None:
     federation.ready(study)
     federation.papers.now = study.expires + DAY
     for country in federation.nodes:
@@ -93,7 +97,7 @@ def test_a_run_of_an_expired_study_loses_its_secrets(federation: Federation, stu
 
 
 def test_a_run_in_which_nobody_spoke_for_a_week_loses_its_secrets(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     federation.ready(study)
     node = federation.nodes["DK"]
@@ -107,7 +111,7 @@ def test_a_run_in_which_nobody_spoke_for_a_week_loses_its_secrets(
 
 
 def test_tending_prepares_what_a_first_message_would_wait_for(
-    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[Any, ...]] = []
     monkeypatch.setattr("client.node.epsilon", lambda *given: asked.append(given))
@@ -117,7 +121,7 @@ def test_tending_prepares_what_a_first_message_would_wait_for(
     assert study.digest in node.holdings._prepared
 
 
-def test_a_pause_outlives_a_restart(federation: Federation, study: Study) -> None:
+def test_a_pause_outlives_a_restart(federation: NodeFederation, study: Study) -> None:
     federation.nodes["DK"].pause("audit week")
     node = federation.restart("DK")
     assert node.status(UP)["waiting_for"] == "paused: audit week"
@@ -128,7 +132,9 @@ def test_a_pause_outlives_a_restart(federation: Federation, study: Study) -> Non
     assert kinds(node)[-1] == "node-resumed"
 
 
-def test_the_log_verifies_by_the_key_in_the_documents(federation: Federation, study: Study) -> None:
+def test_the_log_verifies_by_the_key_in_the_documents(
+    federation: NodeFederation, study: Study
+) -> None:
     federation.ready(study).sum(1, "histogram")
     node = federation.nodes["DK"]
     found = node.log_entries()
@@ -143,20 +149,20 @@ def test_the_log_verifies_by_the_key_in_the_documents(federation: Federation, st
     assert whole.origin == log_origin("DK") == "pratique/dk/node"
 
 
-def test_a_part_of_the_log_can_be_asked_for(federation: Federation) -> None:
+def test_a_part_of_the_log_can_be_asked_for(federation: NodeFederation) -> None:
     node = federation.nodes["DK"]
     whole = node.log_entries()["entries"]
     assert node.log_entries(1, 2)["entries"] == whole[1:2]
 
 
-def test_starting_and_stopping_is_logged(federation: Federation) -> None:
+def test_starting_and_stopping_is_logged(federation: NodeFederation) -> None:
     node = federation.nodes["DK"]
     node.note_start()
     node.note_stop()
     assert kinds(node)[-2:] == ["node-started", "node-stopped"]
 
 
-def test_no_patient_id_and_no_count_is_in_the_log(federation: Federation, study: Study) -> None:
+def test_no_patient_id_and_no_count_is_in_the_log(federation: NodeFederation, study: Study) -> None:
     federation.ready(study).sum(1, "histogram")
     text = str(federation.nodes["DK"].log_entries()["entries"])
     assert '"p0"' not in text

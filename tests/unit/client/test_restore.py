@@ -15,11 +15,11 @@ from client.errors import OperationFault
 from client.node import Node
 from client.restore import (
     LONG_AGO,
-    Missed,
+    MissedRun,
     Restored,
     missed_runs,
 )
-from client.status.summary import Link
+from client.status.summary import LinkStatus
 from client.status.text import restored_lines, status_lines
 from governance.audit.events import EventKind
 from governance.budget.ledger import LedgerEntry
@@ -35,17 +35,17 @@ from tests.support.backups import Backup
 from tests.support.documents import NOW, agreement, permit, priced, study
 from tests.support.node_federation import (
     STEPS,
-    Federation,
+    NodeFederation,
     Run,
     code_of,
     last_refusal,
 )
-from tests.support.zero_noise import CountedSilence
+from tests.support.zero_noise import CountedZeroNoise
 
 LATER = timedelta(minutes=5)
 
 
-def spent(node: Node, federation: Federation) -> int:
+def spent(node: Node, federation: NodeFederation) -> int:
     agreed = federation.papers.agreed
     return node.ledger.view(ledger_terms(agreed, "patients", federation.clock())).spent_micro
 
@@ -54,14 +54,14 @@ def phases(node: Node) -> Counter[str]:
     return Counter(entry.phase for entry in node.ledger.entries())
 
 
-def signed_later(federation: Federation) -> None:
+def signed_later(federation: NodeFederation) -> None:
     """Let the officer sign again, and leave it for the node, which is not running."""
     federation.papers.now += LATER
     bundle = federation.papers.give("DK")
     (federation.home("DK").officer / "country-DK.json").write_bytes(bundle)
 
 
-def restored(federation: Federation, **changes: Any) -> tuple[Node, Restored]:
+def restored(federation: NodeFederation, **changes: Any) -> tuple[Node, Restored]:
     """Do what the operator and the officer do; return the node, started again."""
     made = federation.made("DK", **changes)
     with pytest.raises(OperationFault, match="signed since this command"):
@@ -74,7 +74,7 @@ def restored(federation: Federation, **changes: Any) -> tuple[Node, Restored]:
     return federation.nodes["DK"], done
 
 
-def reached(federation: Federation, asked: Study, until: str) -> tuple[Run, Backup]:
+def reached(federation: NodeFederation, asked: Study, until: str) -> tuple[Run, Backup]:
     """Return a run, whose node was copied at `until`, and which went on to its contribution."""
     before = Backup(federation, "DK")
     run = federation.run(asked)
@@ -94,7 +94,7 @@ PLACES = ["bundle", "encapsulation", "confirmation", "contribution"]
 @pytest.mark.parametrize("until", PLACES)
 @pytest.mark.parametrize("head", [True, False], ids=["file there", "file gone"])
 def test_a_restored_ledger_has_at_least_what_was_spent(
-    federation: Federation, study: Study, until: str, head: bool
+    federation: NodeFederation, study: Study, until: str, head: bool
 ) -> None:
     run, backup = reached(federation, study, until)
     run.contributed(1, "histogram")
@@ -111,12 +111,12 @@ def test_a_restored_ledger_has_at_least_what_was_spent(
 
 @pytest.mark.parametrize("until", PLACES)
 def test_nothing_is_drawn_again_for_what_has_left(
-    federation: Federation, study: Study, until: str
+    federation: NodeFederation, study: Study, until: str
 ) -> None:
     run, backup = reached(federation, study, until)
     opened = run.contributed(1, "histogram")
     backup.put_back()
-    noise = CountedSilence()
+    noise = CountedZeroNoise()
     node, _ = restored(federation, noise=noise)
     asked = [run.request(step, "DK") for step in STEPS] + [opened.contribute_request("DK")]
     assert ReasonCode.STALE in [code_of(node.handle(frame)) for frame in asked]
@@ -126,7 +126,7 @@ def test_nothing_is_drawn_again_for_what_has_left(
 
 
 def test_a_relaunch_is_refused_until_the_officer_approves_again(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     run, backup = reached(federation, study, "bundle")
     run.contributed(1, "histogram")
@@ -143,7 +143,7 @@ def test_a_relaunch_is_refused_until_the_officer_approves_again(
 
 
 def test_a_run_that_the_copy_knows_whole_is_not_charged_again(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     run = federation.ready(study)
     opened = run.contributed(1, "histogram")
@@ -158,7 +158,7 @@ def test_a_run_that_the_copy_knows_whole_is_not_charged_again(
 
 
 def test_a_second_restoration_of_the_same_state_charges_nothing_more(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     run, backup = reached(federation, study, "bundle")
     run.contributed(1, "histogram")
@@ -171,7 +171,7 @@ def test_a_second_restoration_of_the_same_state_charges_nothing_more(
     assert phases(node) == once
 
 
-def test_what_was_permitted_after_the_copy_is_charged(federation: Federation) -> None:
+def test_what_was_permitted_after_the_copy_is_charged(federation: NodeFederation) -> None:
     backup = Backup(federation, "DK")
     later = federation.approved(id="later-study")
     run = federation.ready(later)
@@ -183,7 +183,7 @@ def test_what_was_permitted_after_the_copy_is_charged(federation: Federation) ->
 
 
 def test_a_study_approved_twice_since_the_copy_is_charged_twice(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     backup = Backup(federation, "DK")
     federation.ready(study).contributed(1, "histogram")
@@ -200,7 +200,7 @@ def test_a_study_approved_twice_since_the_copy_is_charged_twice(
 
 
 def test_the_cap_is_passed_where_that_much_may_have_been_spent(tmp_path: Any) -> None:
-    federation = Federation(tmp_path / "federation")
+    federation = NodeFederation(tmp_path / "federation")
     privacy = {"epsilon": 3.0, "delta": 1e-5}
     backup = Backup(federation, "DK")
     for number in range(5):
@@ -219,7 +219,7 @@ def test_the_cap_is_passed_where_that_much_may_have_been_spent(tmp_path: Any) ->
 
 
 def test_officers_documents_from_before_are_not_enough(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     """A copy of the newest bundle may lack a permit of the last minute."""
     backup = Backup(federation, "DK")
@@ -238,7 +238,7 @@ def test_officers_documents_from_before_are_not_enough(
 
 
 def test_a_restoration_under_way_holds_back_a_node_whose_copy_looks_newest(
-    federation: Federation,
+    federation: NodeFederation,
 ) -> None:
     """A whole disk put back, the file with it: nothing but the operator knows."""
     with pytest.raises(OperationFault):
@@ -250,7 +250,7 @@ def test_a_restoration_under_way_holds_back_a_node_whose_copy_looks_newest(
     assert node.highwater.known() is not None
 
 
-def restored_after_begin(federation: Federation) -> tuple[Node, Restored]:
+def restored_after_begin(federation: NodeFederation) -> tuple[Node, Restored]:
     signed_later(federation)
     made = federation.made("DK")
     done = made.restore()
@@ -258,7 +258,7 @@ def restored_after_begin(federation: Federation) -> tuple[Node, Restored]:
     return federation.start("DK"), done
 
 
-def test_expired_documents_are_not_enough(federation: Federation) -> None:
+def test_expired_documents_are_not_enough(federation: NodeFederation) -> None:
     made = federation.made("DK")
     federation.papers.now += timedelta(days=8)
     federation.papers.refresh()
@@ -267,7 +267,7 @@ def test_expired_documents_are_not_enough(federation: Federation) -> None:
     made._engine.dispose()
 
 
-def test_without_a_link_nothing_is_done(federation: Federation) -> None:
+def test_without_a_link_nothing_is_done(federation: NodeFederation) -> None:
     def lost(_: str) -> bytes:
         raise LinkFault("The exchange does not answer")
 
@@ -282,7 +282,7 @@ def test_without_a_link_nothing_is_done(federation: Federation) -> None:
 
 
 def test_a_newer_version_at_the_exchange_is_waited_for(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     """Whatever is published of the own country must be here before anything is concluded."""
     made = federation.made("DK")
@@ -296,14 +296,14 @@ def test_a_newer_version_at_the_exchange_is_waited_for(
 
 
 def test_a_crash_at_its_end_leaves_the_node_stopped_and_charges_nothing_twice(
-    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, backup = reached(federation, study, "encapsulation")
     run.contributed(1, "histogram")
     truly = spent(federation.nodes["DK"], federation)
     backup.put_back()
     with monkeypatch.context() as dying:
-        dying.setattr("client.state.log_head.HighWater.accept", _die)
+        dying.setattr("client.state.log_head.LogHeadGuard.accept", _die)
         with pytest.raises(KeyboardInterrupt):
             restored(federation)
     with pytest.raises(OperationFault, match=r"older than what this node has"):
@@ -317,7 +317,7 @@ def _die(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_it_is_logged_and_shown(federation: Federation, study: Study) -> None:
+def test_it_is_logged_and_shown(federation: NodeFederation, study: Study) -> None:
     run, backup = reached(federation, study, "encapsulation")
     run.contributed(1, "histogram")
     had = federation.nodes["DK"].log.size()
@@ -329,23 +329,23 @@ def test_it_is_logged_and_shown(federation: Federation, study: Study) -> None:
     assert sum('"budget-charged"' in e for e in entries) == len(
         {e.run for e in node.ledger.entries()}
     )
-    text = "\n".join(status_lines(node.status(Link())))
+    text = "\n".join(status_lines(node.status(LinkStatus())))
     assert "1 runs were charged as if they had been" in text
     said = "\n".join(restored_lines(done))
     assert "heart-by-sex: charged 1 time(s)" in said
     assert "--accept-restored" in said
 
 
-def test_a_node_that_was_never_restored_says_nothing_of_it(federation: Federation) -> None:
-    assert federation.nodes["DK"].status(Link())["restored"] is None
-    text = "\n".join(status_lines(federation.nodes["DK"].status(Link())))
+def test_a_node_that_was_never_restored_says_nothing_of_it(federation: NodeFederation) -> None:
+    assert federation.nodes["DK"].status(LinkStatus())["restored"] is None
+    text = "\n".join(status_lines(federation.nodes["DK"].status(LinkStatus())))
     assert "Restored" not in text
 
 
 @pytest.mark.parametrize("newest", [True, False], ids=["passes for the newest", "does not"])
 @pytest.mark.parametrize("ended", ["before the copy", "since"])
 def test_a_permit_that_has_ended_may_have_been_used_before_it_did(
-    federation: Federation, study: Study, ended: str, newest: bool
+    federation: NodeFederation, study: Study, ended: str, newest: bool
 ) -> None:
     """Only a state that did not go on by itself tells when it was copied."""
     federation.papers.now = NOW + timedelta(days=59, hours=23)
@@ -368,7 +368,7 @@ def test_a_permit_that_has_ended_may_have_been_used_before_it_did(
     assert done.assumed == (() if spared else ("heart-by-sex",))
 
 
-def again(federation: Federation, *, hand_over: bool = True) -> None:
+def again(federation: NodeFederation, *, hand_over: bool = True) -> None:
     """Let everybody sign again, so that nothing has expired."""
     federation.papers.refresh()
     for country in federation.nodes:
@@ -410,7 +410,7 @@ def missed(
     known: Sequence[LedgerEntry] = (),
     copied: datetime = LONG_AGO,
     studies: Mapping[str, Study] | None = None,
-) -> list[Missed]:
+) -> list[MissedRun]:
     published = {ASKED.digest: ASKED} if studies is None else studies
     return missed_runs([one], published, known, copied=copied, size=7)
 

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 
 from governance.runtime.database import open_database
 from keys.certificates import TransportAuthority
-from server.membership.enrolment import EnrolmentDesk
+from server.membership.enrolment import EnrolmentService
 from server.state.tables import MIGRATIONS
 from tests.support.enrolling import desk_of
 from tests.support.exchange_server import now
@@ -30,5 +30,5 @@ def engine(tmp_path: Path) -> Engine:
 
 
 @pytest.fixture
-def desk(engine: Engine, authority: TransportAuthority) -> EnrolmentDesk:
+def desk(engine: Engine, authority: TransportAuthority) -> EnrolmentService:
     return desk_of(engine, authority)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from governance.documents.models import MOST_BYTES
 from governance.runtime.cli_support import plain_errors
-from governance.runtime.local_rpc import Desk
+from governance.runtime.local_rpc import LocalRpcServer
 from keys.errors import KeyFault, PratiqueError
 from keys.store import KeyStore
 from server.cli import app
@@ -55,7 +55,7 @@ class Room:
 def room() -> Iterator[Room]:
     with tempfile.TemporaryDirectory() as folder:
         made = Room(Path(folder))
-        desk = Desk(CoordinatorHome(made.home).socket, made.answer)
+        desk = LocalRpcServer(CoordinatorHome(made.home).socket, made.answer)
         yield made
         desk.close()
 

@@ -23,7 +23,7 @@ from server.key_rotation import (
 )
 from tests.support.documents import COUNTRIES, NOW, Papers, agreement, node_keys, raw_key, study
 from tests.support.keystore import CHEAP, PASSPHRASE
-from tests.support.node_federation import Federation, code_of
+from tests.support.node_federation import NodeFederation, code_of
 
 SETTINGS = Settings(federation="nordic-heart", listen="127.0.0.1:0", address="127.0.0.1:7443")
 
@@ -237,7 +237,7 @@ def _die_at(monkeypatch: pytest.MonkeyPatch, method: str, step: int) -> None:
 
 def test_a_run_goes_on_under_the_new_identity(tmp_path: Path) -> None:
     """Nodes go by the coordinator's key in their newest documents, in mid-run too."""
-    federation = Federation(tmp_path / "federation")
+    federation = NodeFederation(tmp_path / "federation")
     federation.sync()
     papers, asked, new = federation.papers, federation.approved(), raw_key(501)
     signing = [raw_key(1)]

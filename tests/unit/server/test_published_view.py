@@ -14,23 +14,25 @@ from server.flower.carrier import Carrier
 from server.home import CoordinatorHome
 from server.published_view import published
 from server.runs import attempt as conducting
-from server.runs.progress import Notebook
-from tests.support.coordinator_services import Coordinator, OfficeDesk
-from tests.support.node_federation import Federation
+from server.runs.progress import RunProgress
+from tests.support.coordinator_services import Coordinator, LocalRunServices
+from tests.support.node_federation import NodeFederation
 
 KNOWN = DocumentVersions(1, 1, {"DK": 1})
 
 
 @pytest.fixture
 def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
-    federation = Federation(tmp_path / "federation")
+    federation = NodeFederation(tmp_path / "federation")
     yield Coordinator(federation, tmp_path / "coordinator")
     federation.close()
 
 
 def asked(coordinator: Coordinator) -> DocumentVersions:
-    unused = cast("Notebook", None), cast("Carrier", None)
-    carriage = conducting._Carriage(coordinator.home, "ab" * 16, *unused, OfficeDesk(coordinator))
+    unused = cast("RunProgress", None), cast("Carrier", None)
+    carriage = conducting._RunAttempt(
+        coordinator.home, "ab" * 16, *unused, LocalRunServices(coordinator)
+    )
     return carriage._published(KNOWN)
 
 

@@ -19,7 +19,7 @@ from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum.messages import refusal_reply
 from tests.support.documents import permit
 from tests.support.node_federation import (
-    Federation,
+    NodeFederation,
     code_of,
     last_refusal,
     records,
@@ -37,13 +37,15 @@ class Shifted:
         return np.full(size, self.value, np.int64)
 
 
-def with_patients(federation: Federation, patients: int, noise: int = 0) -> tuple[Node, Shifted]:
+def with_patients(
+    federation: NodeFederation, patients: int, noise: int = 0
+) -> tuple[Node, Shifted]:
     home, source = federation.home("DK"), Shifted(noise)
     (home.path / "records.csv").write_text(records(patients))
     return federation.restart("DK", noise=source), source
 
 
-def ask(federation: Federation, node: Node, study: Study) -> ReasonCode | None:
+def ask(federation: NodeFederation, node: Node, study: Study) -> ReasonCode | None:
     return code_of(node.handle(federation.run(study).request("bundle", "DK")))
 
 
@@ -53,13 +55,13 @@ def charged(node: Node) -> list[str]:
 
 @pytest.mark.parametrize(("patients", "answered"), [(50, True), (49, False), (0, False)])
 def test_the_floor_is_the_agreement_s_smallest_cohort(
-    federation: Federation, study: Study, patients: int, answered: bool
+    federation: NodeFederation, study: Study, patients: int, answered: bool
 ) -> None:
     node, _ = with_patients(federation, patients)
     assert (ask(federation, node, study) is None) is answered
 
 
-def test_only_the_eligible_are_counted(federation: Federation, study: Study) -> None:
+def test_only_the_eligible_are_counted(federation: NodeFederation, study: Study) -> None:
     """The study asks for patients of forty and older; eighty children are no cohort."""
     home = federation.home("DK")
     (home.path / "records.csv").write_text(records(80, age=0))
@@ -69,14 +71,14 @@ def test_only_the_eligible_are_counted(federation: Federation, study: Study) -> 
 
 @pytest.mark.parametrize(("noise", "answered"), [(-128 * 31, False), (-128 * 30, True)])
 def test_the_noisy_count_decides_and_not_the_true_one(
-    federation: Federation, study: Study, noise: int, answered: bool
+    federation: NodeFederation, study: Study, noise: int, answered: bool
 ) -> None:
     node, _ = with_patients(federation, 80, noise)
     assert (ask(federation, node, study) is None) is answered
 
 
 def test_the_coordinator_reads_declined_and_nothing_else(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     node, _ = with_patients(federation, 10)
     reply = node.handle(federation.run(study).request("bundle", "DK"))
@@ -88,7 +90,7 @@ def test_the_coordinator_reads_declined_and_nothing_else(
 
 
 def test_the_count_is_charged_before_it_is_made(
-    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node, source = with_patients(federation, 80)
     seen: list[list[str]] = []
@@ -104,7 +106,9 @@ def test_the_count_is_charged_before_it_is_made(
 
 
 @pytest.mark.parametrize("patients", [80, 10])
-def test_it_is_made_once_for_a_permit(federation: Federation, study: Study, patients: int) -> None:
+def test_it_is_made_once_for_a_permit(
+    federation: NodeFederation, study: Study, patients: int
+) -> None:
     node, source = with_patients(federation, patients)
     first = ask(federation, node, study)
     for _ in range(3):
@@ -117,7 +121,7 @@ def test_it_is_made_once_for_a_permit(federation: Federation, study: Study, pati
 
 @pytest.mark.parametrize(("before", "after"), [(10, 80), (80, 10), (80, 81)])
 def test_other_records_are_not_counted_under_the_same_permit(
-    federation: Federation, study: Study, before: int, after: int
+    federation: NodeFederation, study: Study, before: int, after: int
 ) -> None:
     """Each count costs ε, and the study states the ε of one."""
     node, _ = with_patients(federation, before)
@@ -134,7 +138,7 @@ def test_other_records_are_not_counted_under_the_same_permit(
 
 
 def test_records_read_again_while_they_are_counted_are_declined(
-    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was counted is kept as a count of the records that it was made of."""
     node, source = with_patients(federation, 80)
@@ -157,7 +161,7 @@ def test_records_read_again_while_they_are_counted_are_declined(
 
 
 def test_records_that_come_back_are_those_that_were_counted(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     node, _ = with_patients(federation, 80)
     assert ask(federation, node, study) is None
@@ -169,7 +173,7 @@ def test_records_that_come_back_are_those_that_were_counted(
 
 
 def test_a_permit_given_anew_counts_the_records_as_they_are(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     node, _ = with_patients(federation, 10)
     assert ask(federation, node, study) is ReasonCode.DECLINED
@@ -181,7 +185,7 @@ def test_a_permit_given_anew_counts_the_records_as_they_are(
 
 
 def test_the_latest_of_several_counts_of_an_older_database_stands(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     """An earlier release made one for each version of the records."""
     node, source = with_patients(federation, 80)
@@ -197,7 +201,9 @@ def test_the_latest_of_several_counts_of_an_older_database_stands(
     assert (source.draws, charged(node)) == (0, [])
 
 
-def test_another_permit_is_counted_and_charged_anew(federation: Federation, study: Study) -> None:
+def test_another_permit_is_counted_and_charged_anew(
+    federation: NodeFederation, study: Study
+) -> None:
     node, source = with_patients(federation, 80)
     assert ask(federation, node, study) is None
     federation.permit("DK", study, sentence="Approved again, with other words.")
@@ -207,7 +213,7 @@ def test_another_permit_is_counted_and_charged_anew(federation: Federation, stud
 
 
 def test_a_crash_after_the_charge_counts_again_and_charges_once(
-    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody saw the first draw: nothing was kept and nothing left."""
     node, source = with_patients(federation, 80)
@@ -226,7 +232,7 @@ def test_a_crash_after_the_charge_counts_again_and_charges_once(
     assert source.draws == 2
 
 
-def test_a_permit_names_one_count_which_is_no_run(federation: Federation, study: Study) -> None:
+def test_a_permit_names_one_count_which_is_no_run(federation: NodeFederation, study: Study) -> None:
     one = permit(federation.papers.agreed, study, "DK")
     two = permit(federation.papers.agreed, study, "EE")
     assert count_id(one) != count_id(two)
@@ -238,7 +244,7 @@ def test_a_permit_names_one_count_which_is_no_run(federation: Federation, study:
 
 
 def test_the_count_is_charged_under_its_permit_and_logged_under_the_run_that_asked(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     node, _ = with_patients(federation, 80)
     run = federation.run(study)
@@ -251,7 +257,7 @@ def test_the_count_is_charged_under_its_permit_and_logged_under_the_run_that_ask
 
 
 def test_a_count_that_does_not_fit_the_budget_is_refused_before_it_is_made(
-    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node, source = with_patients(federation, 80)
 

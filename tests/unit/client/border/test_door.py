@@ -25,7 +25,7 @@ from protocols.proto.round_pb2 import Reply, RequestBody
 from protocols.wire.signed_message import serialise
 from tests.support.documents import raw_key
 from tests.support.node_federation import (
-    Federation,
+    NodeFederation,
     Run,
     code_of,
     last_refusal,
@@ -50,7 +50,7 @@ class Loud:
 
 
 @pytest.fixture
-def run(federation: Federation, study: Study) -> Run:
+def run(federation: NodeFederation, study: Study) -> Run:
     """A run of the approved study whose set-up is complete."""
     return federation.ready(study)
 
@@ -74,7 +74,7 @@ def test_the_sum_over_four_countries_is_what_the_records_say(run: Run) -> None:
 
 
 def test_each_country_adds_the_noise_that_the_mechanism_says(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     sources = {country: Loud() for country in federation.nodes}
     for country, source in sources.items():
@@ -88,7 +88,7 @@ def test_each_country_adds_the_noise_that_the_mechanism_says(
 
 
 def test_the_steps_are_taken_in_the_order_that_never_bends(
-    federation: Federation, opened: CoordinatorRound, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, opened: CoordinatorRound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Permit and policy, charge, log, contribution, noise, mask, journal, and only then out."""
     steps: list[str] = []
@@ -125,7 +125,9 @@ def test_the_steps_are_taken_in_the_order_that_never_bends(
     ]
 
 
-def test_the_whole_schedule_is_charged_once(federation: Federation, run: Run, study: Study) -> None:
+def test_the_whole_schedule_is_charged_once(
+    federation: NodeFederation, run: Run, study: Study
+) -> None:
     node = federation.nodes["DK"]
     assert phases_charged(node, run) == ["cohort-floor"]
     run.sum(1, PHASE)
@@ -135,7 +137,7 @@ def test_the_whole_schedule_is_charged_once(federation: Federation, run: Run, st
 
 
 def test_the_same_request_gets_the_same_bytes(
-    federation: Federation, run: Run, opened: CoordinatorRound
+    federation: NodeFederation, run: Run, opened: CoordinatorRound
 ) -> None:
     node = federation.nodes["DK"]
     request = opened.contribute_request("DK")
@@ -145,7 +147,7 @@ def test_the_same_request_gets_the_same_bytes(
     assert phases_charged(federation.nodes["DK"], run) == ONE_FLOOR_AND_ONE_TABLE
 
 
-def test_every_phase_repeats_itself(federation: Federation, study: Study) -> None:
+def test_every_phase_repeats_itself(federation: NodeFederation, study: Study) -> None:
     run = federation.run(study)
     node = federation.nodes["DK"]
     for step in ("bundle", "encapsulation", "confirmation"):
@@ -162,7 +164,7 @@ def test_every_phase_repeats_itself(federation: Federation, study: Study) -> Non
 
 
 def test_another_request_for_the_same_round_is_refused(
-    federation: Federation, run: Run, opened: CoordinatorRound
+    federation: NodeFederation, run: Run, opened: CoordinatorRound
 ) -> None:
     """A coordinator that shows another model in the same round gets nothing for it."""
     node = federation.nodes["DK"]
@@ -176,7 +178,7 @@ def test_another_request_for_the_same_round_is_refused(
     assert "one reply each" in last_refusal(node)["why"]
 
 
-def test_another_answer_in_the_same_round_is_refused(federation: Federation, run: Run) -> None:
+def test_another_answer_in_the_same_round_is_refused(federation: NodeFederation, run: Run) -> None:
     opened = run.contributed(1, PHASE)
     node = federation.nodes["DK"]
     request = opened.answer_request("DK")
@@ -189,7 +191,7 @@ def test_another_answer_in_the_same_round_is_refused(federation: Federation, run
 
 
 def test_an_answer_without_a_contribution_is_refused(
-    federation: Federation, run: Run, opened: CoordinatorRound
+    federation: NodeFederation, run: Run, opened: CoordinatorRound
 ) -> None:
     for country in ("EE", "NO", "PT"):
         reply = federation.nodes[country].handle(opened.contribute_request(country))
@@ -202,7 +204,7 @@ def test_an_answer_without_a_contribution_is_refused(
     assert code_of(node.handle(opened.answer_request("DK"))) is ReasonCode.STALE
 
 
-def test_no_more_rounds_than_the_schedule_has(federation: Federation, run: Run) -> None:
+def test_no_more_rounds_than_the_schedule_has(federation: NodeFederation, run: Run) -> None:
     """A void round counts: its number is used though nothing was opened."""
     run.contributed(1, PHASE)
     second = run.coordinator.begin_round(2, PHASE, b"")
@@ -211,7 +213,7 @@ def test_no_more_rounds_than_the_schedule_has(federation: Federation, run: Run) 
 
 
 def test_what_is_under_one_country_s_noise_alone_never_leaves(
-    federation: Federation, run: Run
+    federation: NodeFederation, run: Run
 ) -> None:
     """The count behind the cohort floor is in the schedule, and no round of it may be asked for."""
     opened = run.coordinator.begin_round(1, "cohort-floor", b"")
@@ -221,14 +223,14 @@ def test_what_is_under_one_country_s_noise_alone_never_leaves(
     assert phases_charged(node, run) == ["cohort-floor"]
 
 
-def test_a_model_where_none_belongs_is_refused(federation: Federation, run: Run) -> None:
+def test_a_model_where_none_belongs_is_refused(federation: NodeFederation, run: Run) -> None:
     opened = run.coordinator.begin_round(1, PHASE, b"0" * 8)
     node = federation.nodes["DK"]
     assert code_of(node.handle(opened.contribute_request("DK"))) is ReasonCode.MALFORMED
 
 
 def test_records_that_changed_since_the_run_began_are_declined(
-    federation: Federation, opened: CoordinatorRound
+    federation: NodeFederation, opened: CoordinatorRound
 ) -> None:
     node, home = federation.nodes["DK"], federation.home("DK")
     (home.path / "records.csv").write_text(records(79))
@@ -237,7 +239,7 @@ def test_records_that_changed_since_the_run_began_are_declined(
 
 
 def test_a_patient_who_opts_out_in_the_middle_is_left_out(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     home = federation.home("DK")
     list_of_ids = home.path / "opt-out.txt"
@@ -282,7 +284,7 @@ STEPS: list[tuple[type, str]] = [
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize(("owner", "name"), STEPS, ids=[name for _, name in STEPS])
 def test_a_crash_never_releases_uncharged_nor_charges_twice(
-    federation: Federation,
+    federation: NodeFederation,
     run: Run,
     opened: CoordinatorRound,
     owner: type,
@@ -316,7 +318,7 @@ def journalled(node: Node, run: Run) -> bytes | None:
     return found
 
 
-def finish(federation: Federation, run: Run, opened: CoordinatorRound, reply: bytes) -> None:
+def finish(federation: NodeFederation, run: Run, opened: CoordinatorRound, reply: bytes) -> None:
     """Let the others contribute and everybody answer; the sum is right."""
     opened.take_contribution("DK", reply)
     for country in ("EE", "NO", "PT"):
@@ -332,7 +334,7 @@ def finish(federation: Federation, run: Run, opened: CoordinatorRound, reply: by
 
 @pytest.mark.parametrize("step", ["bundle", "encapsulation", "confirmation"])
 def test_a_crash_in_set_up_gives_the_same_bytes_or_none(
-    federation: Federation, study: Study, step: str
+    federation: NodeFederation, study: Study, step: str
 ) -> None:
     run = federation.run(study)
     run.set_up(until=step)
@@ -349,7 +351,7 @@ def test_a_crash_in_set_up_gives_the_same_bytes_or_none(
 
 @pytest.mark.parametrize("name", ["reserve", "keep"])
 def test_a_full_disk_releases_nothing_and_says_so(
-    federation: Federation,
+    federation: NodeFederation,
     run: Run,
     opened: CoordinatorRound,
     monkeypatch: pytest.MonkeyPatch,
@@ -367,7 +369,7 @@ def test_a_full_disk_releases_nothing_and_says_so(
 
 
 def test_a_log_that_cannot_be_written_stops_the_release(
-    federation: Federation, run: Run, opened: CoordinatorRound, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, run: Run, opened: CoordinatorRound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = federation.nodes["DK"]
 
@@ -381,7 +383,9 @@ def test_a_log_that_cannot_be_written_stops_the_release(
     assert last_refusal(node)["what"] == "The disk does not read or write"
 
 
-def test_the_secrets_of_a_run_are_gone_once_it_is_over(federation: Federation, run: Run) -> None:
+def test_the_secrets_of_a_run_are_gone_once_it_is_over(
+    federation: NodeFederation, run: Run
+) -> None:
     node = federation.nodes["DK"]
     assert [one.run for one in node.runs.summaries(live=True)] == [run.id]
     run.sum(1, PHASE)
@@ -392,7 +396,9 @@ def test_the_secrets_of_a_run_are_gone_once_it_is_over(federation: Federation, r
     assert row.ended == federation.clock()
 
 
-def test_the_last_answer_repeats_though_the_run_is_over(federation: Federation, run: Run) -> None:
+def test_the_last_answer_repeats_though_the_run_is_over(
+    federation: NodeFederation, run: Run
+) -> None:
     opened = run.contributed(1, PHASE)
     node = federation.nodes["DK"]
     request = opened.answer_request("DK")
@@ -401,7 +407,9 @@ def test_the_last_answer_repeats_though_the_run_is_over(federation: Federation, 
     assert node.handle(request) == reply
 
 
-def test_every_step_of_a_release_is_logged(federation: Federation, run: Run, study: Study) -> None:
+def test_every_step_of_a_release_is_logged(
+    federation: NodeFederation, run: Run, study: Study
+) -> None:
     run.sum(1, PHASE)
     node = federation.nodes["DK"]
     entries = [line for line in node.log_entries()["entries"] if run.id in line]
@@ -420,7 +428,7 @@ def test_every_step_of_a_release_is_logged(federation: Federation, run: Run, stu
 
 
 def test_a_contribution_says_nothing_but_what_the_protocol_has(
-    federation: Federation, opened: CoordinatorRound
+    federation: NodeFederation, opened: CoordinatorRound
 ) -> None:
     reply = federation.nodes["DK"].handle(opened.contribute_request("DK"))
     contribution, words = read_contribution(reply, "DK", 8 * opened.terms.words)

@@ -29,7 +29,7 @@ from protocols.proto.round_pb2 import Request as Envelope
 from protocols.wire.signed_message import sign_message
 from tests.support.documents import DAY, permit, raw_key, withdrawal
 from tests.support.node_federation import (
-    Federation,
+    NodeFederation,
     code_of,
     last_refusal,
     records,
@@ -56,7 +56,7 @@ def refused(node: Node, frame: bytes, code: ReasonCode) -> dict[str, Any]:
     return found
 
 
-def test_an_honest_request_is_answered(federation: Federation, study: Study) -> None:
+def test_an_honest_request_is_answered(federation: NodeFederation, study: Study) -> None:
     run = federation.run(study)
     reply = federation.nodes["DK"].handle(run.request("bundle", "DK"))
     assert code_of(reply) is None
@@ -64,7 +64,7 @@ def test_an_honest_request_is_answered(federation: Federation, study: Study) -> 
 
 
 def test_a_paused_node_refuses_even_what_it_cannot_read(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     node = federation.nodes["DK"]
     node.pause("maintenance of the ward system")
@@ -76,12 +76,12 @@ def test_a_paused_node_refuses_even_what_it_cannot_read(
 
 
 @pytest.mark.parametrize("frame", [b"", b"\xff" * 100, b"\x80\x04\x95pickle", b"{}"])
-def test_bytes_that_are_no_request_are_malformed(federation: Federation, frame: bytes) -> None:
+def test_bytes_that_are_no_request_are_malformed(federation: NodeFederation, frame: bytes) -> None:
     refused(federation.nodes["DK"], frame, ReasonCode.MALFORMED)
 
 
 def test_a_request_that_is_too_large_is_malformed(
-    federation: Federation, monkeypatch: pytest.MonkeyPatch, study: Study
+    federation: NodeFederation, monkeypatch: pytest.MonkeyPatch, study: Study
 ) -> None:
     frame = federation.run(study).request("bundle", "DK")
     monkeypatch.setattr("protocols.private_sum.messages.LARGEST_REQUEST", len(frame) - 1)
@@ -89,14 +89,14 @@ def test_a_request_that_is_too_large_is_malformed(
     refused(federation.nodes["DK"], frame, ReasonCode.MALFORMED)
 
 
-def test_a_truncated_request_is_refused(federation: Federation, study: Study) -> None:
+def test_a_truncated_request_is_refused(federation: NodeFederation, study: Study) -> None:
     frame = federation.run(study).request("bundle", "DK")
     for cut in (1, len(frame) // 2, len(frame) - 1):
         assert code_of(federation.nodes["DK"].handle(frame[:cut])) is not None
 
 
 def test_documents_that_nobody_refreshed_stop_the_node(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     frame = federation.run(study).request("bundle", "DK")
     federation.papers.now += 2 * DAY
@@ -104,7 +104,7 @@ def test_documents_that_nobody_refreshed_stop_the_node(
 
 
 def test_own_documents_that_the_officer_did_not_renew_stop_the_node(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     federation.papers.now += 8 * DAY
     for country in ("EE", "NO", "PT"):
@@ -120,7 +120,7 @@ def test_own_documents_that_the_officer_did_not_renew_stop_the_node(
 
 
 def test_a_clock_set_back_does_not_make_expired_documents_fresh(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     frame = federation.run(study).request("bundle", "DK")
     node = federation.nodes["DK"]
@@ -135,7 +135,7 @@ def test_a_clock_set_back_does_not_make_expired_documents_fresh(
 
 
 def test_a_node_that_is_behind_fetches_at_once_and_goes_on(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     node = federation.nodes["DK"]
     before = node.documents.view(federation.clock()).versions.countries["EE"]
@@ -146,7 +146,7 @@ def test_a_node_that_is_behind_fetches_at_once_and_goes_on(
     assert after == before + 1
 
 
-def test_a_node_that_stays_behind_refuses(federation: Federation, study: Study) -> None:
+def test_a_node_that_stays_behind_refuses(federation: NodeFederation, study: Study) -> None:
     held = federation.versions
     claimed = DocumentVersions(held.root, held.targets, {**held.countries, "EE": 9})
     run = federation.run(study, versions=claimed)
@@ -156,7 +156,7 @@ def test_a_node_that_stays_behind_refuses(federation: Federation, study: Study) 
     assert "country-EE" in found["why"]
 
 
-def test_a_node_behind_its_own_officer_refuses(federation: Federation, study: Study) -> None:
+def test_a_node_behind_its_own_officer_refuses(federation: NodeFederation, study: Study) -> None:
     """The exchange shows a newer version than the officer gave: perhaps a withdrawal."""
     federation.papers.give("DK")
     run = federation.run(study)
@@ -167,14 +167,14 @@ def test_a_node_behind_its_own_officer_refuses(federation: Federation, study: St
 
 
 def test_a_node_that_cannot_reach_the_exchange_and_is_behind_refuses(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     federation.hand_over("EE")
     node = federation.restart("DK", fetch=lambda _: None)
     refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.DOCUMENTS_BEHIND)
 
 
-def claiming(federation: Federation, study: Study) -> bytes:
+def claiming(federation: NodeFederation, study: Study) -> bytes:
     """Return a frame of somebody who says that EE's documents are far ahead."""
     held = federation.versions
     claimed = DocumentVersions(held.root, held.targets, {**held.countries, "EE": 2**31})
@@ -185,7 +185,7 @@ def claiming(federation: Federation, study: Study) -> bytes:
 class Watched:
     """The published documents behind a clock that moves by itself while they are read."""
 
-    def __init__(self, federation: Federation) -> None:
+    def __init__(self, federation: NodeFederation) -> None:
         self.now, self.reads, self.takes = 0.0, 0, 0.0
         self._read = federation.papers.store.read
 
@@ -198,7 +198,7 @@ class Watched:
 
 
 def test_claims_to_newer_documents_make_the_node_fetch_once_in_five_seconds(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     watched = Watched(federation)
     node = federation.restart("DK", fetch=watched.fetch, monotonic=watched.monotonic)
@@ -211,7 +211,9 @@ def test_claims_to_newer_documents_make_the_node_fetch_once_in_five_seconds(
     assert reads == [True, False, False, True, False, True]
 
 
-def test_the_five_seconds_begin_when_the_fetch_ends(federation: Federation, study: Study) -> None:
+def test_the_five_seconds_begin_when_the_fetch_ends(
+    federation: NodeFederation, study: Study
+) -> None:
     """An exchange that answers slowly keeps the node no busier."""
     watched = Watched(federation)
     watched.takes = 10.0
@@ -223,7 +225,7 @@ def test_the_five_seconds_begin_when_the_fetch_ends(federation: Federation, stud
 
 
 def test_claims_that_are_borne_out_are_followed_at_once(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     """Documents may change twice within five seconds, and a run begin after each."""
     watched = Watched(federation)
@@ -239,7 +241,7 @@ def test_claims_that_are_borne_out_are_followed_at_once(
         )
 
 
-def test_a_fetch_that_fails_counts_too(federation: Federation, study: Study) -> None:
+def test_a_fetch_that_fails_counts_too(federation: NodeFederation, study: Study) -> None:
     watched = Watched(federation)
     tried: list[str] = []
 
@@ -255,14 +257,14 @@ def test_a_fetch_that_fails_counts_too(federation: Federation, study: Study) -> 
 
 
 def test_a_node_that_fetched_just_now_still_answers_whoever_is_not_ahead(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     node = federation.nodes["DK"]
     refused(node, claiming(federation, study), ReasonCode.DOCUMENTS_BEHIND)
     assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
 
 
-def test_a_study_that_was_not_published_is_unknown(federation: Federation) -> None:
+def test_a_study_that_was_not_published_is_unknown(federation: NodeFederation) -> None:
     other = federation.study(id="never-proposed")
     found = refused(
         federation.nodes["DK"],
@@ -272,7 +274,7 @@ def test_a_study_that_was_not_published_is_unknown(federation: Federation) -> No
     assert found["study"] == other.digest
 
 
-def test_a_permit_for_another_digest_is_no_permit(federation: Federation, study: Study) -> None:
+def test_a_permit_for_another_digest_is_no_permit(federation: NodeFederation, study: Study) -> None:
     changed = federation.study(id="heart-again", question="How many, by sex, once more?")
     federation.papers.propose(changed)
     federation.sync()
@@ -289,7 +291,7 @@ def test_a_permit_for_another_digest_is_no_permit(federation: Federation, study:
 
 
 def test_a_withdrawal_counts_at_once_and_in_the_middle_of_a_run(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     run = federation.ready(study)
     federation.withdraw("DK", study)
@@ -299,7 +301,7 @@ def test_a_withdrawal_counts_at_once_and_in_the_middle_of_a_run(
 
 
 def test_a_withdrawal_counts_though_the_exchange_hides_it(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     desk = federation.papers.desks["DK"]
     desk.withdraw(withdrawal(study, "DK"))
@@ -312,7 +314,7 @@ def test_a_withdrawal_counts_though_the_exchange_hides_it(
     )
 
 
-def test_a_permit_that_lapsed_is_none(federation: Federation) -> None:
+def test_a_permit_that_lapsed_is_none(federation: NodeFederation) -> None:
     study = federation.study(id="soon-over")
     federation.papers.propose(study)
     ends = federation.clock() + timedelta(hours=1)
@@ -329,13 +331,13 @@ def test_a_permit_that_lapsed_is_none(federation: Federation) -> None:
 
 
 def test_a_coordinator_with_another_key_is_not_authentic(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     run = federation.run(study, sign=raw_key(77).sign)
     refused(federation.nodes["DK"], run.request("bundle", "DK"), ReasonCode.NOT_AUTHENTIC)
 
 
-def test_a_request_for_one_country_alone_is_stale(federation: Federation, study: Study) -> None:
+def test_a_request_for_one_country_alone_is_stale(federation: NodeFederation, study: Study) -> None:
     """A node is asked what all are asked, in the same bytes, or it does not answer."""
     run = federation.run(study)
     for receiver in ("DK", "EE", "coordinator"):
@@ -353,7 +355,7 @@ def alone(frame: bytes, receiver: str) -> bytes:
 
 
 def test_what_was_made_for_another_country_is_not_taken(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     """Nothing is charged: that the other countries' proofs are for EE shows before anything."""
     run = federation.ready(study)
@@ -368,7 +370,7 @@ def test_what_was_made_for_another_country_is_not_taken(
 
 
 def test_terms_of_the_coordinator_own_making_are_stale(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     """Fewer honest countries than the agreement says: the node computes its own context."""
     weaker = federation.terms(study, colluding=0)
@@ -382,7 +384,7 @@ def test_terms_of_the_coordinator_own_making_are_stale(
     ids=["below the floor", "without this country", "a stranger", "not sorted", "empty"],
 )
 def test_a_roster_that_is_not_the_study_is_refused(
-    federation: Federation, study: Study, roster: tuple[str, ...]
+    federation: NodeFederation, study: Study, roster: tuple[str, ...]
 ) -> None:
     terms = federation.terms(study)
     body = RequestBody(
@@ -398,7 +400,7 @@ def test_a_roster_that_is_not_the_study_is_refused(
 
 
 def test_a_country_without_published_keys_stops_the_run(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     """Seven days after EE's officer fell silent, nobody begins a run with EE."""
     federation.papers.now += 6 * DAY
@@ -412,7 +414,7 @@ def test_a_country_without_published_keys_stops_the_run(
     assert "EE" in found["what"]
 
 
-def test_a_run_id_is_entered_once(federation: Federation, study: Study) -> None:
+def test_a_run_id_is_entered_once(federation: NodeFederation, study: Study) -> None:
     first = federation.ready(study, b"r" * 16)
     first.sum(1, "histogram")
     node = federation.nodes["DK"]
@@ -424,7 +426,7 @@ def test_a_run_id_is_entered_once(federation: Federation, study: Study) -> None:
     assert "used before" in found["why"]
 
 
-def test_a_permit_is_for_one_charged_run(federation: Federation, study: Study) -> None:
+def test_a_permit_is_for_one_charged_run(federation: NodeFederation, study: Study) -> None:
     """Launched again and again, a study would cost its patients more than it promises them."""
     node = federation.nodes["DK"]
     early, first = federation.ready(study), federation.ready(study)
@@ -439,7 +441,9 @@ def test_a_permit_is_for_one_charged_run(federation: Federation, study: Study) -
     assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
 
 
-def test_a_permit_from_the_future_waits_for_its_time(federation: Federation, study: Study) -> None:
+def test_a_permit_from_the_future_waits_for_its_time(
+    federation: NodeFederation, study: Study
+) -> None:
     """A run charged before it was given, by a clock that is ahead, would not use it up."""
     node, given = federation.nodes["DK"], federation.papers.now + timedelta(minutes=10)
     desk = federation.papers.desks["DK"]
@@ -452,14 +456,14 @@ def test_a_permit_from_the_future_waits_for_its_time(federation: Federation, stu
 
 
 def test_a_run_that_was_charged_nothing_uses_up_no_permit(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     federation.ready(study)
     federation.ready(study).sum(1, "histogram")
 
 
 def test_phases_of_a_run_that_was_never_entered_are_stale(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     run = federation.run(study)
     run.set_up(until="encapsulation")
@@ -472,7 +476,9 @@ def test_phases_of_a_run_that_was_never_entered_are_stale(
     assert "not entered" in found["why"]
 
 
-def test_a_run_serves_the_study_it_was_entered_for(federation: Federation, study: Study) -> None:
+def test_a_run_serves_the_study_it_was_entered_for(
+    federation: NodeFederation, study: Study
+) -> None:
     other = federation.approved(id="another-question")
     first = federation.run(study, b"s" * 16)
     first.set_up(until="encapsulation")
@@ -485,7 +491,7 @@ def test_a_run_serves_the_study_it_was_entered_for(federation: Federation, study
     assert "another study" in found["what"]
 
 
-def test_a_forbidden_purpose_is_refused_with_its_clause(federation: Federation) -> None:
+def test_a_forbidden_purpose_is_refused_with_its_clause(federation: NodeFederation) -> None:
     study = federation.approved(
         id="marketing",
         purpose={
@@ -502,7 +508,7 @@ def test_a_forbidden_purpose_is_refused_with_its_clause(federation: Federation) 
     assert found["clause"]
 
 
-def test_a_national_policy_can_forbid(federation: Federation, study: Study) -> None:
+def test_a_national_policy_can_forbid(federation: NodeFederation, study: Study) -> None:
     federation.papers.desks["DK"].set_policy(FORBID_MALES)
     federation.hand_over("DK")
     run = federation.run(study)
@@ -510,7 +516,7 @@ def test_a_national_policy_can_forbid(federation: Federation, study: Study) -> N
 
 
 def test_a_feature_that_the_dictionary_lacks_is_refused_without_a_record(
-    federation: Federation,
+    federation: NodeFederation,
 ) -> None:
     features = [
         {"name": "age", "type": "numeric", "bounds": [0, 120]},
@@ -540,7 +546,7 @@ def test_a_feature_that_the_dictionary_lacks_is_refused_without_a_record(
 def test_a_budget_that_would_be_exceeded_is_refused(tmp_path: Path) -> None:
     """The budget takes the first study and not a second one of the same cost."""
     budget = {"register": "patients", "period_days": 365, "delta": 1e-4, "order": 8}
-    small = Federation(tmp_path / "small", changes={"budget": [{**budget, "epsilon": 0.9}]})
+    small = NodeFederation(tmp_path / "small", changes={"budget": [{**budget, "epsilon": 0.9}]})
     first = small.approved(id="first")
     small.ready(first).sum(1, "histogram")
     second = small.approved(id="second")
@@ -551,7 +557,7 @@ def test_a_budget_that_would_be_exceeded_is_refused(tmp_path: Path) -> None:
 
 
 def test_whether_the_budget_covers_a_study_does_not_tell_that_the_records_changed(
-    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The count stays reserved under its permit, whatever became of the file."""
     node = federation.nodes["DK"]
@@ -571,7 +577,7 @@ def test_whether_the_budget_covers_a_study_does_not_tell_that_the_records_change
     assert refused(node, frame, ReasonCode.DECLINED)["clause"] == "node/records-changed"
 
 
-def test_another_register_opens_no_second_budget(federation: Federation, study: Study) -> None:
+def test_another_register_opens_no_second_budget(federation: NodeFederation, study: Study) -> None:
     settings = federation.settings("DK", person_register="insured-persons")
     node = federation.restart("DK", settings=settings)
     found = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.POLICY)
@@ -579,7 +585,7 @@ def test_another_register_opens_no_second_budget(federation: Federation, study: 
 
 
 def test_a_task_that_is_not_installed_is_refused(
-    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gate_module, "INSTALLED", {"train/glm": ()})
     refused(
@@ -589,7 +595,7 @@ def test_a_task_that_is_not_installed_is_refused(
     )
 
 
-def test_records_that_cannot_be_read_are_declined(federation: Federation, study: Study) -> None:
+def test_records_that_cannot_be_read_are_declined(federation: NodeFederation, study: Study) -> None:
     home = federation.home("DK")
     (home.path / "records.csv").write_text("id,age,sex,disease\nanna-42,forty,F,1\n")
     node = federation.restart("DK")
@@ -598,14 +604,16 @@ def test_records_that_cannot_be_read_are_declined(federation: Federation, study:
     assert "anna-42" not in str(node.log_entries())
 
 
-def test_an_agreement_past_its_sunset_refuses(federation: Federation, study: Study) -> None:
+def test_an_agreement_past_its_sunset_refuses(federation: NodeFederation, study: Study) -> None:
     frame = federation.run(study).request("bundle", "DK")
     federation.papers.now = federation.papers.agreed.sunset + DAY
     found = refused(federation.nodes["DK"], frame, ReasonCode.DOCUMENTS_EXPIRED)
     assert "expired" in found["why"] or "expired" in found["what"]
 
 
-def test_every_refusal_is_in_the_log_with_its_reason(federation: Federation, study: Study) -> None:
+def test_every_refusal_is_in_the_log_with_its_reason(
+    federation: NodeFederation, study: Study
+) -> None:
     node = federation.nodes["DK"]
     before = node.log.size()
     frame = federation.run(study, sign=raw_key(77).sign).request("bundle", "DK")
@@ -618,7 +626,7 @@ def test_every_refusal_is_in_the_log_with_its_reason(federation: Federation, stu
 
 @pytest.mark.parametrize("phase", ["agree", "answer"])
 def test_of_a_round_that_a_country_is_not_in_nothing_is_asked(
-    federation: Federation, study: Study, phase: str
+    federation: NodeFederation, study: Study, phase: str
 ) -> None:
     """PT gets what is asked of a country that did contribute."""
     run = federation.ready(study)

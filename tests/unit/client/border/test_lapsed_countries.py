@@ -13,7 +13,7 @@ from protocols.private_sum.context import DocumentVersions
 from protocols.private_sum.coordinator_round import OpenedSum
 from protocols.private_sum.messages import read_reply
 from protocols.proto.round_pb2 import Bundle
-from tests.support.node_federation import Federation, code_of, last_refusal
+from tests.support.node_federation import NodeFederation, code_of, last_refusal
 
 PHASE = "histogram"
 INSIDE = ("DK", "EE", "NO")
@@ -21,13 +21,13 @@ SHORT = timedelta(minutes=1)
 
 
 @pytest.fixture
-def without(federation: Federation) -> Study:
+def without(federation: NodeFederation) -> Study:
     """A study that PT has no part in."""
     return federation.approved("PT", id="another-study", countries=list(INSIDE))
 
 
 @pytest.fixture
-def shorten(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+def shorten(federation: NodeFederation, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """PT's officer publishes documents that live for a minute."""
 
     def publish() -> None:
@@ -38,19 +38,19 @@ def shorten(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> Callable
     return publish
 
 
-def lapse(federation: Federation) -> None:
+def lapse(federation: NodeFederation) -> None:
     """Let what PT has published lapse, and nothing else."""
     federation.papers.now += 2 * SHORT
 
 
-def held_of(node: Node, federation: Federation) -> DocumentVersions:
+def held_of(node: Node, federation: NodeFederation) -> DocumentVersions:
     return node.documents.held(federation.clock()).versions
 
 
 @pytest.mark.parametrize("fetched", [True, False])
 @pytest.mark.parametrize("begun", [True, False])
 def test_one_outside_the_study_stops_no_run_of_the_others(
-    federation: Federation,
+    federation: NodeFederation,
     without: Study,
     shorten: Callable[[], None],
     *,
@@ -72,7 +72,7 @@ def test_one_outside_the_study_stops_no_run_of_the_others(
 
 
 def test_one_that_lapses_again_and_again_stops_no_run_of_the_others(
-    federation: Federation, without: Study, shorten: Callable[[], None]
+    federation: NodeFederation, without: Study, shorten: Callable[[], None]
 ) -> None:
     run = federation.run(without)
     for step in ("bundle", "encapsulation", "confirmation"):
@@ -86,7 +86,7 @@ def test_one_that_lapses_again_and_again_stops_no_run_of_the_others(
 
 
 def test_a_run_under_way_waits_for_a_country_of_its_own_that_has_lapsed(
-    federation: Federation, study: Study, shorten: Callable[[], None]
+    federation: NodeFederation, study: Study, shorten: Callable[[], None]
 ) -> None:
     """Nobody vouches for its keys any more; once its officer does again, the run goes on."""
     run = federation.ready(study)
@@ -109,7 +109,7 @@ def test_a_run_under_way_waits_for_a_country_of_its_own_that_has_lapsed(
 
 
 def test_nobody_begins_a_run_with_a_country_that_has_lapsed(
-    federation: Federation, study: Study, shorten: Callable[[], None]
+    federation: NodeFederation, study: Study, shorten: Callable[[], None]
 ) -> None:
     shorten()
     run = federation.run(study)
@@ -120,7 +120,7 @@ def test_nobody_begins_a_run_with_a_country_that_has_lapsed(
 
 
 def test_what_was_never_verified_still_stops(
-    federation: Federation, without: Study, shorten: Callable[[], None]
+    federation: NodeFederation, without: Study, shorten: Callable[[], None]
 ) -> None:
     """The lapsed documents are version 3: nobody can tell what version 4 says."""
     shorten()
@@ -135,7 +135,7 @@ def test_what_was_never_verified_still_stops(
 
 
 def test_a_reply_says_what_was_verified_although_it_has_lapsed(
-    federation: Federation, without: Study, shorten: Callable[[], None]
+    federation: NodeFederation, without: Study, shorten: Callable[[], None]
 ) -> None:
     """Else those who are shown older documents, not lapsed yet, would go on with these."""
     shorten()

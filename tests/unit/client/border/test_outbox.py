@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from client.border.failpoints import Step
+from client.border.failpoints import Failpoint
 from client.node import Node
 from client.state.run_expiry import LONGEST_OPEN, LONGEST_SILENCE
 from client.state.tables import journal, runs
@@ -20,12 +20,12 @@ from protocols.wire.channel import LinkFault
 from protocols.wire.encoding import digest
 from tests.support.documents import raw_key, training_fields
 from tests.support.node_federation import (
-    Federation,
+    NodeFederation,
     Run,
     code_of,
     retold,
 )
-from tests.support.zero_noise import CountedSilence
+from tests.support.zero_noise import CountedZeroNoise
 
 ROUNDS = 4
 TRAINING = {"id": "who-is-ill"} | training_fields(ROUNDS)
@@ -34,8 +34,8 @@ TRAINING = {"id": "who-is-ill"} | training_fields(ROUNDS)
 class Trained:
     """A run of four rounds, to its end, and the requests of each."""
 
-    def __init__(self, federation: Federation) -> None:
-        self.federation, self.noise = federation, CountedSilence()
+    def __init__(self, federation: NodeFederation) -> None:
+        self.federation, self.noise = federation, CountedZeroNoise()
         study = federation.approved(**TRAINING)
         self.node: Node = federation.restart("DK", noise=self.noise)
         self.run: Run = federation.ready(study)
@@ -68,7 +68,7 @@ class Trained:
 
 
 @pytest.fixture
-def trained(federation: Federation) -> Trained:
+def trained(federation: NodeFederation) -> Trained:
     return Trained(federation)
 
 
@@ -86,7 +86,7 @@ def test_the_bytes_of_two_rounds_are_kept_and_every_place(trained: Trained) -> N
     assert trained.node.ledger.entries() == charged
 
 
-def test_no_copy_of_a_former_state_stays_in_the_write_ahead_log(federation: Federation) -> None:
+def test_no_copy_of_a_former_state_stays_in_the_write_ahead_log(federation: NodeFederation) -> None:
     """With one, a thief of the node would have the mask keys of rounds that were answered."""
     study = federation.approved(**TRAINING)
     run, node = federation.ready(study), federation.nodes["DK"]
@@ -116,8 +116,8 @@ def test_an_ended_run_can_be_asked_for_a_week_and_its_secrets_are_gone_at_once(
 class Agreed(Trained):
     """A run whose second round goes on without PT, stopped where DK has agreed to that."""
 
-    def __init__(self, federation: Federation) -> None:
-        self.federation, self.noise = federation, CountedSilence()
+    def __init__(self, federation: NodeFederation) -> None:
+        self.federation, self.noise = federation, CountedZeroNoise()
         self.study = federation.approved(**TRAINING)
         self.node = federation.restart("DK", noise=self.noise)
         self.run = federation.ready(self.study)
@@ -131,7 +131,7 @@ class Agreed(Trained):
 
 
 @pytest.fixture
-def agreed(federation: Federation) -> Agreed:
+def agreed(federation: NodeFederation) -> Agreed:
     return Agreed(federation)
 
 
@@ -201,7 +201,7 @@ def test_a_country_that_missed_the_last_round_keeps_its_secrets_no_longer_than_a
     assert not agreed.node.runs.summaries(live=True)
 
 
-def test_a_run_that_was_withdrawn_gives_its_bytes_up_at_once(federation: Federation) -> None:
+def test_a_run_that_was_withdrawn_gives_its_bytes_up_at_once(federation: NodeFederation) -> None:
     study = federation.approved(**TRAINING)
     federation.ready(study)
     federation.withdraw("DK", study)
@@ -212,19 +212,21 @@ def test_a_run_that_was_withdrawn_gives_its_bytes_up_at_once(federation: Federat
     assert replies == [None, None, None]
 
 
-def test_the_points_on_the_way_out_are_passed_in_order(federation: Federation) -> None:
+def test_the_points_on_the_way_out_are_passed_in_order(federation: NodeFederation) -> None:
     study = federation.approved(**TRAINING)
     steps: list[str] = []
     federation.restart("DK", reach=steps.append)
     run = federation.ready(study)
-    outbox = [step for step in Step if step.startswith("outbox/") and step != Step.OUTBOX_ENDED]
-    outbox.append(Step.HEAD_MOVED)
-    assert steps[:9] == [step for step in Step if step.startswith("floor/")]
+    outbox = [
+        step for step in Failpoint if step.startswith("outbox/") and step != Failpoint.OUTBOX_ENDED
+    ]
+    outbox.append(Failpoint.HEAD_MOVED)
+    assert steps[:9] == [step for step in Failpoint if step.startswith("floor/")]
     assert steps[9 : 9 + len(outbox)] == outbox
     steps.clear()
     model = vector_to_bytes(np.zeros(study.mechanisms[1].dimension))
     run.contributed(1, "train", model)
-    assert steps == [*[step for step in Step if step.startswith("door/")], *outbox]
+    assert steps == [*[step for step in Failpoint if step.startswith("door/")], *outbox]
 
 
 def test_a_round_that_is_not_answered_for_a_day_is_given_up_and_the_next_opens(
@@ -259,7 +261,7 @@ def test_silence_ends_a_run_though_the_coordinator_is_away(
 
 
 def test_a_withdrawal_ends_a_run_though_the_coordinator_is_away(
-    federation: Federation, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = federation.approved(**TRAINING)
     federation.ready(study)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from client.border.person_register import CLAUSE, own_register, require_own_register
+from client.border.person_register import CLAUSE, node_register, require_node_register
 from governance.budget.ledger import Ledger
 from protocols.errors import ReasonCode, Refusal
 from tests.support.documents import agreement
@@ -37,32 +37,32 @@ def charge(ledger: Ledger, register: str) -> None:
 
 
 def test_a_declared_register_is_the_own_one(ledger: Ledger) -> None:
-    assert own_register("insured", ledger, agreement(budget=TWO)) == "insured"
+    assert node_register("insured", ledger, agreement(budget=TWO)) == "insured"
 
 
 def test_the_only_register_is_the_own_one(ledger: Ledger) -> None:
-    assert own_register(None, ledger, agreement()) == "patients"
+    assert node_register(None, ledger, agreement()) == "patients"
 
 
 def test_among_several_nothing_is_guessed(ledger: Ledger) -> None:
-    assert own_register(None, ledger, agreement(budget=TWO)) is None
+    assert node_register(None, ledger, agreement(budget=TWO)) is None
 
 
 def test_what_was_charged_before_stays_the_own_one(ledger: Ledger) -> None:
     """An amended agreement that renames the register opens no new budget."""
     charge(ledger, "insured")
-    assert own_register(None, ledger, agreement(budget=TWO)) == "insured"
-    assert own_register(None, ledger, agreement()) == "insured"
+    assert node_register(None, ledger, agreement(budget=TWO)) == "insured"
+    assert node_register(None, ledger, agreement()) == "insured"
 
 
 def test_the_own_register_is_accepted() -> None:
-    require_own_register("patients", "patients")
+    require_node_register("patients", "patients")
 
 
 @pytest.mark.parametrize("own", ["insured", None])
 def test_any_other_is_refused_with_the_clause(own: str | None) -> None:
     with pytest.raises(Refusal) as refusal:
-        require_own_register(own, "patients")
+        require_node_register(own, "patients")
     assert refusal.value.code is ReasonCode.POLICY
     assert refusal.value.clause == CLAUSE
     assert refusal.value.fix

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import event, select
 
-from client.border.failpoints import Step
-from client.border.recheck import Consent
+from client.border.failpoints import Failpoint
+from client.border.recheck import PermissionRecheck
 from client.node import Node
-from client.state.reply_journal import Journal
+from client.state.reply_journal import ReplyJournal
 from client.state.tables import cohort_counts, journal, runs
 from governance.documents.permit import PermitConditions
 from governance.documents.study import Study
@@ -20,7 +20,7 @@ from governance.runtime.database import transaction
 from protocols.errors import ReasonCode
 from tests.support.documents import DAY
 from tests.support.node_federation import (
-    Federation,
+    NodeFederation,
     Run,
     code_of,
     last_refusal,
@@ -29,17 +29,17 @@ from tests.support.node_federation import (
 
 PHASE = "histogram"
 UNLOCKED = [
-    Step.DOOR_PERMITTED,
-    Step.DOOR_PREPARED,
-    Step.DOOR_CHARGED,
-    Step.DOOR_SUMMED,
-    Step.DOOR_NOISED,
-    Step.OUTBOX_MADE,
+    Failpoint.DOOR_PERMITTED,
+    Failpoint.DOOR_PREPARED,
+    Failpoint.DOOR_CHARGED,
+    Failpoint.DOOR_SUMMED,
+    Failpoint.DOOR_NOISED,
+    Failpoint.OUTBOX_MADE,
 ]
 """Where no transaction is under way: others may write."""
 
 
-def once(at: Step, act: Callable[[], object]) -> Callable[[str], None]:
+def once(at: Failpoint, act: Callable[[], object]) -> Callable[[str], None]:
     """Return a `reach` that acts when a step is reached for the first time."""
     waiting = [act]
 
@@ -79,7 +79,7 @@ def asked(run: Run) -> bytes:
 @pytest.mark.parametrize("tended", [False, True])
 @pytest.mark.parametrize("at", UNLOCKED)
 def test_after_a_withdrawal_nothing_leaves_of_what_was_being_computed(
-    federation: Federation, study: Study, at: Step, *, tended: bool
+    federation: NodeFederation, study: Study, at: Failpoint, *, tended: bool
 ) -> None:
     run = federation.ready(study)
 
@@ -98,10 +98,10 @@ def test_after_a_withdrawal_nothing_leaves_of_what_was_being_computed(
 
 
 def test_what_was_charged_stays_charged_and_the_log_says_that_it_was_not_sent(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     run = federation.ready(study)
-    withdraw = once(Step.DOOR_SUMMED, lambda: federation.withdraw("DK", study))
+    withdraw = once(Failpoint.DOOR_SUMMED, lambda: federation.withdraw("DK", study))
     node = federation.restart("DK", reach=withdraw)
     node.handle(asked(run))
     assert [entry.phase for entry in node.ledger.entries(run=run.id)] == [PHASE]
@@ -115,11 +115,11 @@ def test_what_was_charged_stays_charged_and_the_log_says_that_it_was_not_sent(
 
 @pytest.mark.parametrize("patients", [80, 10])
 def test_a_withdrawal_while_the_cohort_is_counted_hides_what_the_count_decided(
-    federation: Federation, patients: int
+    federation: NodeFederation, patients: int
 ) -> None:
     study = federation.approved(id="another-study")
     (federation.home("DK").path / "records.csv").write_text(records(patients))
-    withdraw = once(Step.FLOOR_COUNTED, lambda: federation.withdraw("DK", study))
+    withdraw = once(Failpoint.FLOOR_COUNTED, lambda: federation.withdraw("DK", study))
     node = federation.restart("DK", reach=withdraw)
     reply = node.handle(federation.run(study).request("bundle", "DK"))
     assert code_of(reply) is ReasonCode.NO_PERMIT
@@ -130,17 +130,17 @@ def test_a_withdrawal_while_the_cohort_is_counted_hides_what_the_count_decided(
 FORBIDDING = '@id("dk/none") forbid (principal, action, resource);'
 
 
-def forbid(federation: Federation, _: Study) -> None:
+def forbid(federation: NodeFederation, _: Study) -> None:
     federation.papers.desks["DK"].set_policy(FORBIDDING)
     federation.hand_over("DK")
 
 
-def permit_less(federation: Federation, study: Study) -> None:
+def permit_less(federation: NodeFederation, study: Study) -> None:
     conditions = PermitConditions(expires=federation.papers.now + 60 * DAY, epsilon_at_most=0.001)
     federation.permit("DK", study, conditions=conditions)
 
 
-def permit_fewer_features(federation: Federation, study: Study) -> None:
+def permit_fewer_features(federation: NodeFederation, study: Study) -> None:
     conditions = PermitConditions(expires=federation.papers.now + 60 * DAY, features=("age",))
     federation.permit("DK", study, conditions=conditions)
 
@@ -156,11 +156,11 @@ OTHER_NOES = [
 @pytest.mark.parametrize("at", UNLOCKED)
 @pytest.mark.parametrize(("no", "final"), OTHER_NOES)
 def test_what_was_let_in_under_another_permit_or_policy_does_not_leave(
-    federation: Federation,
+    federation: NodeFederation,
     study: Study,
-    no: Callable[[Federation, Study], None],
+    no: Callable[[NodeFederation, Study], None],
     final: ReasonCode,
-    at: Step,
+    at: Failpoint,
 ) -> None:
     run = federation.ready(study)
     node = federation.restart("DK", reach=once(at, lambda: no(federation, study)))
@@ -174,11 +174,11 @@ def test_what_was_let_in_under_another_permit_or_policy_does_not_leave(
 
 
 def test_a_coordinator_that_asks_again_gets_what_the_new_permit_allows(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     run = federation.ready(study)
     federation.papers.now += timedelta(minutes=1)
-    renew = once(Step.DOOR_SUMMED, lambda: federation.permit("DK", study))
+    renew = once(Failpoint.DOOR_SUMMED, lambda: federation.permit("DK", study))
     node, frame = federation.restart("DK", reach=renew), asked(run)
     assert code_of(node.handle(frame)) is ReasonCode.DOCUMENTS_BEHIND
     assert code_of(node.handle(frame)) is None
@@ -186,20 +186,20 @@ def test_a_coordinator_that_asks_again_gets_what_the_new_permit_allows(
 
 
 def test_documents_that_say_the_same_anew_hold_nothing_up(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     """An officer's agent renews them whenever it is time."""
     run = federation.ready(study)
-    renew = once(Step.DOOR_SUMMED, lambda: federation.hand_over("DK"))
+    renew = once(Failpoint.DOOR_SUMMED, lambda: federation.hand_over("DK"))
     assert code_of(federation.restart("DK", reach=renew).handle(asked(run))) is None
 
 
 @pytest.mark.parametrize(("no", "final"), OTHER_NOES)
 def test_a_count_made_under_another_permit_or_policy_decides_nothing(
-    federation: Federation, no: Callable[[Federation, Study], None], final: ReasonCode
+    federation: NodeFederation, no: Callable[[NodeFederation, Study], None], final: ReasonCode
 ) -> None:
     study = federation.approved(id="another-study")
-    act = once(Step.FLOOR_COUNTED, lambda: no(federation, study))
+    act = once(Failpoint.FLOOR_COUNTED, lambda: no(federation, study))
     node = federation.restart("DK", reach=act)
     frame = federation.run(study).request("bundle", "DK")
     assert code_of(node.handle(frame)) is ReasonCode.DOCUMENTS_BEHIND
@@ -209,23 +209,25 @@ def test_a_count_made_under_another_permit_or_policy_decides_nothing(
 
 
 def test_nothing_leaves_once_the_own_documents_have_expired(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     run = federation.ready(study)
 
     def expire() -> None:
         federation.papers.now += timedelta(days=8)
 
-    node = federation.restart("DK", reach=once(Step.DOOR_SUMMED, expire))
+    node = federation.restart("DK", reach=once(Failpoint.DOOR_SUMMED, expire))
     assert code_of(node.handle(asked(run))) is ReasonCode.DOCUMENTS_EXPIRED
     assert "contribute" not in answered(node)
 
 
 def test_a_pause_holds_back_what_is_being_computed_and_nothing_of_it_is_lost(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     run = federation.ready(study)
-    pause = once(Step.OUTBOX_MADE, lambda: federation.nodes["DK"].pause("a flood in the cellar"))
+    pause = once(
+        Failpoint.OUTBOX_MADE, lambda: federation.nodes["DK"].pause("a flood in the cellar")
+    )
     node, frame = federation.restart("DK", reach=pause), asked(run)
     assert code_of(node.handle(frame)) is ReasonCode.PAUSED
     assert "contribute" not in answered(node)
@@ -259,12 +261,12 @@ def between(
 
 
 def test_no_withdrawal_comes_between_the_last_look_at_it_and_the_reply(
-    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, node = federation.ready(study), federation.nodes["DK"]
     frame = asked(run)
     withdraw = Thread(target=lambda: federation.withdraw("DK", study))
-    between(node, withdraw, monkeypatch, Consent, "require")
+    between(node, withdraw, monkeypatch, PermissionRecheck, "require")
     assert code_of(node.handle(frame)) is None
     withdraw.join()
     said = kinds(node)
@@ -273,7 +275,7 @@ def test_no_withdrawal_comes_between_the_last_look_at_it_and_the_reply(
 
 @pytest.mark.parametrize("at", UNLOCKED)
 def test_a_run_that_ends_by_its_silence_while_the_door_computes_does_not_come_back(
-    federation: Federation, study: Study, at: Step
+    federation: NodeFederation, study: Study, at: Failpoint
 ) -> None:
     run = federation.ready(study)
     federation.later(timedelta(days=8))
@@ -292,7 +294,7 @@ def test_a_run_that_ends_by_its_silence_while_the_door_computes_does_not_come_ba
 
 @pytest.mark.parametrize("days", [1.5, 8])
 def test_a_round_contributed_to_while_the_silence_is_measured_is_not_erased(
-    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch, days: float
+    federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch, days: float
 ) -> None:
     """Either it came first and the run is not silent, or the run has ended and it is refused."""
     run, node = federation.ready(study), federation.nodes["DK"]
@@ -300,7 +302,7 @@ def test_a_round_contributed_to_while_the_silence_is_measured_is_not_erased(
     federation.sync()
     frame, replies = asked(run), list[bytes]()
     message = Thread(target=lambda: replies.append(node.handle(frame)))
-    let_in = between(node, message, monkeypatch, Journal, "latest")
+    let_in = between(node, message, monkeypatch, ReplyJournal, "latest")
     node._lapsing.end_silent(federation.clock())
     let_in()
     left = code_of(replies[0]) is None

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from client.border.gate import Gate
 from client.border.outbox import Outbox
-from client.border.request_handler import MOST_RUNS, Slots
+from client.border.request_handler import MOST_RUNS, ReplySlots
 from client.errors import RecordFault
 from client.tasks.registry import Assignment
 from governance.documents.study import Study
 from keys.errors import KeyFault
 from protocols.errors import ReasonCode
 from protocols.private_sum.messages import refusal_reply
-from tests.support.node_federation import Federation, code_of, last_refusal
+from tests.support.node_federation import NodeFederation, code_of, last_refusal
 
 
 class Time:
@@ -33,7 +33,7 @@ class Time:
         self.now += seconds
 
 
-def left(time: Time, slots: Slots, worked: float, place: tuple[str, int] = ("r", 1)) -> float:
+def left(time: Time, slots: ReplySlots, worked: float, place: tuple[str, int] = ("r", 1)) -> float:
     """Return after how long a reply leaves that took so long to make."""
     arrived = time.monotonic()
     time.now += worked
@@ -41,9 +41,9 @@ def left(time: Time, slots: Slots, worked: float, place: tuple[str, int] = ("r",
     return time.now - arrived
 
 
-def made() -> tuple[Time, Slots]:
+def made() -> tuple[Time, ReplySlots]:
     time = Time()
-    slots = Slots(0.05, time.monotonic, time.sleep)
+    slots = ReplySlots(0.05, time.monotonic, time.sleep)
     slots.know("r")
     return time, slots
 
@@ -105,7 +105,7 @@ def test_made_up_runs_that_are_refused_at_once_make_none_forgotten() -> None:
 
 
 def test_each_round_of_a_run_waits_as_long_as_its_longest(
-    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     time, slots = made()
     node = federation.restart("DK", slots=slots)
@@ -139,10 +139,10 @@ def test_made_up_runs_make_no_run_forgotten_and_are_not_remembered() -> None:
 
 
 def test_replies_that_may_follow_from_records_leave_at_a_slot(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     time = Time()
-    node = federation.restart("DK", slots=Slots(0.05, time.monotonic, time.sleep))
+    node = federation.restart("DK", slots=ReplySlots(0.05, time.monotonic, time.sleep))
     run = federation.run(study)
     waits = []
     for step in ("bundle", "encapsulation", "confirmation"):
@@ -157,10 +157,10 @@ def test_replies_that_may_follow_from_records_leave_at_a_slot(
     assert waits == [1, 0, 0, 1]
 
 
-def test_a_decline_leaves_at_a_slot_too(federation: Federation, study: Study) -> None:
+def test_a_decline_leaves_at_a_slot_too(federation: NodeFederation, study: Study) -> None:
     time = Time()
     (federation.home("DK").path / "records.csv").write_text("no,records\n")
-    node = federation.restart("DK", slots=Slots(0.05, time.monotonic, time.sleep))
+    node = federation.restart("DK", slots=ReplySlots(0.05, time.monotonic, time.sleep))
     assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is (
         ReasonCode.DECLINED
     )
@@ -183,7 +183,7 @@ SECRET = "patient 0815 has an age of 47"
     ids=lambda error: type(error).__name__,
 )
 def test_no_text_of_an_error_crosses_the_border(
-    federation: Federation,
+    federation: NodeFederation,
     study: Study,
     error: Exception,
     monkeypatch: pytest.MonkeyPatch,
@@ -205,7 +205,7 @@ def test_no_text_of_an_error_crosses_the_border(
 
 
 def test_every_reply_that_is_no_refusal_was_made_final_by_the_outbox(
-    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Take the outbox away, and nothing but codes leaves in any phase."""
     run = federation.run(study)
@@ -235,7 +235,7 @@ def test_every_reply_that_is_no_refusal_was_made_final_by_the_outbox(
 
 
 def test_the_gate_stands_in_front_of_every_phase(
-    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = federation.run(study)
     asked: list[bytes] = []
@@ -252,7 +252,7 @@ def test_the_gate_stands_in_front_of_every_phase(
 
 
 def test_an_interrupt_is_not_swallowed(
-    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt

@@ -10,26 +10,26 @@ from client.commands.accept import accept_file
 from client.errors import OperationFault
 from client.home import NodeHome
 from governance.errors import DocumentFault
-from governance.runtime.local_rpc import Desk, DeskFault
-from tests.support.node_federation import Federation
+from governance.runtime.local_rpc import LocalRpcFault, LocalRpcServer
+from tests.support.node_federation import NodeFederation
 
 
 @pytest.fixture
-def home(federation: Federation) -> NodeHome:
+def home(federation: NodeFederation) -> NodeHome:
     made = federation.home("DK")
     made.write_settings(federation.settings("DK"))
     return made
 
 
 @pytest.fixture
-def bundle(federation: Federation, tmp_path: Path) -> Path:
+def bundle(federation: NodeFederation, tmp_path: Path) -> Path:
     file = tmp_path / "bundle.json"
     file.write_bytes(federation.papers.give("DK"))
     return file
 
 
 def test_it_waits_for_the_daemon_to_start(
-    federation: Federation, home: NodeHome, bundle: Path
+    federation: NodeFederation, home: NodeHome, bundle: Path
 ) -> None:
     said = accept_file(home, bundle, federation.clock())
     assert "waits" in said
@@ -40,10 +40,10 @@ def test_it_waits_for_the_daemon_to_start(
 
 
 def test_a_running_daemon_has_it_at_once(
-    federation: Federation, home: NodeHome, bundle: Path
+    federation: NodeFederation, home: NodeHome, bundle: Path
 ) -> None:
     asked: list[tuple[str, Any]] = []
-    desk = Desk(home.socket, lambda method, params: asked.append((method, dict(params))))
+    desk = LocalRpcServer(home.socket, lambda method, params: asked.append((method, dict(params))))
     try:
         assert "running node has" in accept_file(home, bundle, federation.clock())
     finally:
@@ -53,14 +53,14 @@ def test_a_running_daemon_has_it_at_once(
 
 
 def test_what_the_daemon_refuses_is_told(
-    federation: Federation, home: NodeHome, bundle: Path
+    federation: NodeFederation, home: NodeHome, bundle: Path
 ) -> None:
     def refuse(_method: str, _params: object) -> None:
         raise DocumentFault("It is older than what this node has")
 
-    desk = Desk(home.socket, refuse)
+    desk = LocalRpcServer(home.socket, refuse)
     try:
-        with pytest.raises(DeskFault, match="older"):
+        with pytest.raises(LocalRpcFault, match="older"):
             accept_file(home, bundle, federation.clock())
     finally:
         desk.close()
@@ -68,7 +68,7 @@ def test_what_the_daemon_refuses_is_told(
 
 
 def test_a_socket_that_a_killed_daemon_left_behind_is_no_daemon(
-    federation: Federation, home: NodeHome, bundle: Path
+    federation: NodeFederation, home: NodeHome, bundle: Path
 ) -> None:
     home.socket.parent.mkdir(mode=0o700)
     home.socket.write_bytes(b"")
@@ -76,7 +76,7 @@ def test_a_socket_that_a_killed_daemon_left_behind_is_no_daemon(
 
 
 def test_a_bundle_of_another_country_is_refused(
-    federation: Federation, home: NodeHome, tmp_path: Path
+    federation: NodeFederation, home: NodeHome, tmp_path: Path
 ) -> None:
     file = tmp_path / "ee.json"
     file.write_bytes(federation.papers.desks["EE"].bundle() or b"")
@@ -85,6 +85,8 @@ def test_a_bundle_of_another_country_is_refused(
     assert list(home.officer.iterdir()) == []
 
 
-def test_a_missing_file_is_named(federation: Federation, home: NodeHome, tmp_path: Path) -> None:
+def test_a_missing_file_is_named(
+    federation: NodeFederation, home: NodeHome, tmp_path: Path
+) -> None:
     with pytest.raises(OperationFault, match=r"none\.json"):
         accept_file(home, tmp_path / "none.json", federation.clock())

@@ -10,15 +10,15 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from client.commands import doctor as doctor_module
-from client.commands.doctor import Doctor, Finding, State
+from client.commands.doctor import CheckResult, CheckState, Doctor
 from client.documents.store import DocumentStore
 from client.home import NodeHome
 from client.state.tables import MIGRATIONS
 from governance.documents.permit import NodeKeys
 from governance.runtime.database import open_database
-from governance.runtime.health import Finding as Health
-from governance.runtime.health import HealthServer, Shown
-from governance.runtime.local_rpc import Desk
+from governance.runtime.health import HealthFinding as Health
+from governance.runtime.health import HealthReport, HealthServer
+from governance.runtime.local_rpc import LocalRpcServer
 from keys.certificates import TransportAuthority
 from keys.errors import KeyFault
 from keys.identity import VerifyKey
@@ -104,15 +104,15 @@ def look(
     exchange: Exchange | None = None,
     now: datetime = NOW,
     passphrase: Callable[[], bytes] = lambda: PASSPHRASE,
-) -> dict[str, Finding]:
+) -> dict[str, CheckResult]:
     used = exchange or Exchange()
     looked = Doctor(home, passphrase=passphrase, dial=used.dial, clock=lambda: now)
     return {finding.name: finding for finding in looked.findings()}
 
 
-def failed(findings: dict[str, Finding], name: str) -> Finding:
+def failed(findings: dict[str, CheckResult], name: str) -> CheckResult:
     """Expect this check, and no other, to fail, with a fix."""
-    assert [n for n, f in findings.items() if f.state is State.FAILED] == [name]
+    assert [n for n, f in findings.items() if f.state is CheckState.FAILED] == [name]
     assert findings[name].fix
     return findings[name]
 
@@ -121,8 +121,8 @@ def test_a_sound_node_has_no_failures(enrolled: NodeHome) -> None:
     findings = look(enrolled)
     assert list(findings) == CHECKS
     states = {name: finding.state for name, finding in findings.items()}
-    expected = {"agreement": State.SKIPPED, "daemon": State.SOON}
-    assert states == dict.fromkeys(CHECKS, State.GOOD) | expected
+    expected = {"agreement": CheckState.SKIPPED, "daemon": CheckState.SOON}
+    assert states == dict.fromkeys(CHECKS, CheckState.GOOD) | expected
     assert findings["daemon"].fix == "run `pratique-node up`"
 
 
@@ -133,10 +133,10 @@ def test_state_that_is_not_the_newest(enrolled: NodeHome) -> None:
 
 def test_a_new_node_says_what_comes_next(tmp_path: Path) -> None:
     findings = look(made(tmp_path))
-    assert findings["settings"].state is State.SOON
+    assert findings["settings"].state is CheckState.SOON
     assert "pratique-node enrol" in findings["settings"].fix
     for name in ("certificate", "link", "clock"):
-        assert findings[name].state is State.SKIPPED
+        assert findings[name].state is CheckState.SKIPPED
     assert "pratique-officer sign" in failed(findings, "officer").fix
 
 
@@ -163,23 +163,23 @@ def test_a_missing_library_is_named(enrolled: NodeHome, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     ("free", "state"),
-    [(10 * 2**20, State.FAILED), (2**30, State.SOON), (2**40, State.GOOD)],
+    [(10 * 2**20, CheckState.FAILED), (2**30, CheckState.SOON), (2**40, CheckState.GOOD)],
 )
 def test_a_disk_that_fills_up_is_told(
-    enrolled: NodeHome, monkeypatch: pytest.MonkeyPatch, free: int, state: State
+    enrolled: NodeHome, monkeypatch: pytest.MonkeyPatch, free: int, state: CheckState
 ) -> None:
     usage = type("Usage", (), {"free": free})()
     monkeypatch.setattr(doctor_module.shutil, "disk_usage", lambda _: usage)
     finding = look(enrolled)["disk"]
     assert finding.state is state
-    assert bool(finding.fix) is (state is not State.GOOD)
+    assert bool(finding.fix) is (state is not CheckState.GOOD)
 
 
 def test_a_wrong_passphrase_is_told_and_what_needs_keys_is_skipped(enrolled: NodeHome) -> None:
     findings = look(enrolled, passphrase=lambda: b"wrong")
     assert "passphrase" in failed(findings, "keys").says
-    assert findings["link"].state is State.SKIPPED
-    assert findings["data"].state is State.GOOD
+    assert findings["link"].state is CheckState.SKIPPED
+    assert findings["data"].state is CheckState.GOOD
 
 
 def test_a_passphrase_that_cannot_be_read_is_told(enrolled: NodeHome) -> None:
@@ -192,31 +192,32 @@ def test_a_passphrase_that_cannot_be_read_is_told(enrolled: NodeHome) -> None:
 def test_keys_that_others_may_read_are_told(enrolled: NodeHome) -> None:
     (enrolled.keys / "identity.sealed").chmod(0o644)
     finding = look(enrolled)["keys"]
-    assert finding.state is State.FAILED
+    assert finding.state is CheckState.FAILED
     assert finding.fix.startswith("chmod")
 
 
 def test_another_node_s_public_keys_are_told(enrolled: NodeHome) -> None:
     enrolled.node_keys.write_bytes(node_keys("DK").canonical())
     findings = look(enrolled)
-    assert findings["keys"].state is State.FAILED
+    assert findings["keys"].state is CheckState.FAILED
     assert "another node's" in findings["keys"].says
 
 
 @pytest.mark.parametrize(
-    ("days", "state"), [(0, State.GOOD), (75, State.GOOD), (80, State.SOON), (91, State.FAILED)]
+    ("days", "state"),
+    [(0, CheckState.GOOD), (75, CheckState.GOOD), (80, CheckState.SOON), (91, CheckState.FAILED)],
 )
 def test_a_certificate_that_ends_is_told_in_time(
-    enrolled: NodeHome, days: int, state: State
+    enrolled: NodeHome, days: int, state: CheckState
 ) -> None:
     finding = look(enrolled, now=NOW + timedelta(days=days))["certificate"]
     assert finding.state is state
-    assert bool(finding.fix) is (state is not State.GOOD)
+    assert bool(finding.fix) is (state is not CheckState.GOOD)
 
 
 def test_a_missing_certificate_is_told(enrolled: NodeHome) -> None:
     enrolled.certificate.unlink()
-    assert look(enrolled)["certificate"].state is State.FAILED
+    assert look(enrolled)["certificate"].state is CheckState.FAILED
 
 
 def test_a_link_that_is_down_is_told(enrolled: NodeHome) -> None:
@@ -236,7 +237,7 @@ def test_a_clock_that_is_behind_is_told(enrolled: NodeHome) -> None:
 
 def test_a_clock_that_is_ahead_or_a_coordinator_asleep_is_told(enrolled: NodeHome) -> None:
     found = look(enrolled, now=NOW + timedelta(hours=30))["clock"]
-    assert found.state is State.FAILED
+    assert found.state is CheckState.FAILED
     assert "coordinator" in found.fix
 
 
@@ -244,7 +245,7 @@ def test_a_clock_that_is_ahead_or_a_coordinator_asleep_is_told(enrolled: NodeHom
 def test_a_timestamp_that_makes_no_sense_breaks_nothing(
     enrolled: NodeHome, shown: bytes | None
 ) -> None:
-    assert look(enrolled, exchange=Exchange(shown=shown))["clock"].state is State.SKIPPED
+    assert look(enrolled, exchange=Exchange(shown=shown))["clock"].state is CheckState.SKIPPED
 
 
 def test_records_that_cannot_be_read_are_told_with_their_place(enrolled: NodeHome) -> None:
@@ -262,9 +263,9 @@ def test_a_dictionary_that_is_malformed_is_told(enrolled: NodeHome) -> None:
 
 def test_officer_s_documents_that_end_are_told(enrolled: NodeHome) -> None:
     soon = look(enrolled, now=NOW + timedelta(days=6, hours=12))["officer"]
-    assert soon.state is State.SOON
+    assert soon.state is CheckState.SOON
     assert "renew" in soon.fix
-    assert look(enrolled, now=NOW + timedelta(days=8))["officer"].state is State.FAILED
+    assert look(enrolled, now=NOW + timedelta(days=8))["officer"].state is CheckState.FAILED
 
 
 def test_an_officer_who_signed_other_keys_is_told(enrolled: NodeHome, tmp_path: Path) -> None:
@@ -277,9 +278,9 @@ def test_an_officer_who_signed_other_keys_is_told(enrolled: NodeHome, tmp_path: 
     assert str(enrolled.node_keys) in found.fix
 
 
-@pytest.mark.parametrize(("days", "state"), [(300, State.GOOD), (330, State.SOON)])
+@pytest.mark.parametrize(("days", "state"), [(300, CheckState.GOOD), (330, CheckState.SOON)])
 def test_the_end_of_the_countries_signatures_is_told_in_time(
-    enrolled: NodeHome, tmp_path: Path, days: int, state: State
+    enrolled: NodeHome, tmp_path: Path, days: int, state: CheckState
 ) -> None:
     papers = Papers(tmp_path / "federation").begin()
     papers.now += timedelta(days=days)
@@ -313,18 +314,18 @@ def test_a_key_that_cannot_sign_what_the_agreement_asks_is_told(
     )
     store.sync(papers.store.read, papers.now)
     found = look(enrolled, now=papers.now)["agreement"]
-    assert found.state is State.FAILED
+    assert found.state is CheckState.FAILED
     assert "Ed25519 only" in found.says
     assert "rotate-keys" in found.fix
 
 
 def test_a_running_daemon_tells_what_it_waits_for(enrolled: NodeHome) -> None:
-    desk = Desk(enrolled.socket, lambda *_: {"waiting_for": "idle, connected"})
+    desk = LocalRpcServer(enrolled.socket, lambda *_: {"waiting_for": "idle, connected"})
     try:
         found = look(enrolled)["daemon"]
     finally:
         desk.close()
-    assert (found.state, found.says) == (State.GOOD, "idle, connected")
+    assert (found.state, found.says) == (CheckState.GOOD, "idle, connected")
 
 
 def test_looking_changes_nothing(enrolled: NodeHome) -> None:
@@ -339,7 +340,7 @@ def test_looking_changes_nothing(enrolled: NodeHome) -> None:
 
 
 def test_a_finding_is_json() -> None:
-    finding = Finding("disk", State.FAILED, "full", "make room")
+    finding = CheckResult("disk", CheckState.FAILED, "full", "make room")
     assert finding.to_json() == {
         "name": "disk",
         "state": "failed",
@@ -350,18 +351,18 @@ def test_a_finding_is_json() -> None:
 
 def test_metrics_and_health_are_named_where_they_are(enrolled: NodeHome) -> None:
     assert "observe: 127.0.0.1:9464" in look(enrolled)["observe"].says
-    shown = Shown(CollectorRegistry(), dict, lambda: checks)
+    shown = HealthReport(CollectorRegistry(), dict, lambda: checks)
     checks = {"link": Health(good=True, says="connected")}
     server = HealthServer("127.0.0.1:0", shown)
     observed(enrolled, server.port)
-    assert look(enrolled)["observe"].state is State.SKIPPED
-    desk = Desk(enrolled.socket, lambda *_: {"waiting_for": "idle, connected"})
+    assert look(enrolled)["observe"].state is CheckState.SKIPPED
+    desk = LocalRpcServer(enrolled.socket, lambda *_: {"waiting_for": "idle, connected"})
     try:
         good = look(enrolled)["observe"]
-        assert (good.state, f":{server.port}/metrics" in good.says) == (State.GOOD, True)
+        assert (good.state, f":{server.port}/metrics" in good.says) == (CheckState.GOOD, True)
         checks["link"] = Health(good=False, says="down")
         red = look(enrolled)["observe"]
-        assert (red.state, "link: down" in red.says) == (State.SOON, True)
+        assert (red.state, "link: down" in red.says) == (CheckState.SOON, True)
         server.close()
         assert "start the daemon again" in failed(look(enrolled), "observe").fix
     finally:

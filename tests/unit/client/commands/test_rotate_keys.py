@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from client.cli import app
-from client.commands.doctor import Doctor, State
+from client.commands.doctor import CheckState, Doctor
 from client.commands.rotate_keys import rotate_keys
-from client.credentials.identity_keys import Identities
+from client.credentials.identity_keys import IdentityKeys
 from client.home import NodeHome
 from governance.documents.permit import NodeKeys
 from keys.composite import read_identity
@@ -48,7 +48,7 @@ def test_the_command_shows_what_the_officer_compares(home: NodeHome, tmp_path: P
 def test_the_key_in_use_stays_in_use(home: NodeHome) -> None:
     before = keys_of(home).identity_key
     rotate_keys(home, reopen(home.keys), datetime.now(UTC))
-    assert Identities(reopen(home.keys)).present.public.to_text() == before
+    assert IdentityKeys(reopen(home.keys)).present.public.to_text() == before
 
 
 def test_keys_without_a_former_one_are_written_as_they_always_were() -> None:
@@ -78,6 +78,6 @@ def test_the_doctor_waits_for_the_officer_and_finds_no_fault(
     rotate_keys(home, reopen(home.keys), NOW)
     looked = Doctor(home=home, passphrase=lambda: PASSPHRASE, dial=None, clock=lambda: NOW)  # type: ignore[arg-type]
     found = {finding.name: finding for finding in looked.findings()}
-    assert found["keys"].state is State.GOOD
-    assert found["officer"].state is State.SOON
+    assert found["keys"].state is CheckState.GOOD
+    assert found["officer"].state is CheckState.SOON
     assert "new keys" in found["officer"].says

@@ -8,7 +8,7 @@ import pytest
 from client.commands.enrol import Candidate
 from client.credentials.certificate_renewal import (
     PAUSE,
-    Renewal,
+    CertificateRenewal,
     credentials,
     kept_pair,
 )
@@ -26,7 +26,7 @@ from keys.succession import BEFORE_THE_END, NOTICE
 from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest
 from protocols.wire.encoding import digest
 from server.membership.certificates import SETTLING
-from server.membership.transport_authority import Transport
+from server.membership.transport_authority import ExchangeTransport
 from server.state.tables import MIGRATIONS as SERVER_MIGRATIONS
 from tests.support.enrolling import desk_of
 from tests.support.joining_node import (
@@ -73,7 +73,7 @@ class Life:
         self.now, self.home = NOW, made(folder)
         (folder / "exchange").mkdir()
         store = cheap_store(folder / "exchange" / "keys")
-        self.transport = Transport.create(
+        self.transport = ExchangeTransport.create(
             folder / "exchange", ("localhost",), store, federation="nordic-heart", now=NOW
         )
         engine = open_database(folder / "exchange" / "state.db", SERVER_MIGRATIONS)
@@ -108,9 +108,9 @@ class Life:
         self.link.present(authority=shown.authority, key=shown.key, certificate=shown.certificate)
         return self
 
-    def renewal(self, share: float = 0.0) -> Renewal:
+    def renewal(self, share: float = 0.0) -> CertificateRenewal:
         held = credentials(self.home, reopen(self.home.keys), self.clock, share)
-        return Renewal(self.home, held, self.link, self.clock)
+        return CertificateRenewal(self.home, held, self.link, self.clock)
 
 
 @pytest.fixture

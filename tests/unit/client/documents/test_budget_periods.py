@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from client.documents.budget_periods import Grids
+from client.documents.budget_periods import BudgetPeriods
 from governance.budget.ledger import period_of
 from governance.documents.agreement import Agreement
 from protocols.errors import ReasonCode
 from tests.support.documents import DAY, NOW, agreement, agreement_fields
-from tests.support.node_federation import Federation, code_of, last_refusal
+from tests.support.node_federation import NodeFederation, code_of, last_refusal
 
 YEAR, HOUR = 365, timedelta(hours=1)
 AGREED = agreement()
@@ -24,25 +24,25 @@ def dated(effective: datetime, days: int = YEAR) -> Agreement:
 
 
 def test_the_first_periods_are_known_from_the_beginning() -> None:
-    assert Grids().seeing(AGREED, NOW).since("patients") is None
-    assert Grids().since("patients") is None
+    assert BudgetPeriods().seeing(AGREED, NOW).since("patients") is None
+    assert BudgetPeriods().since("patients") is None
 
 
 @pytest.mark.parametrize("other", [dated(NOW - 370 * DAY), dated(AGREED.effective, 200)])
 def test_others_are_known_since_they_were_seen(other: Agreement) -> None:
-    grids = Grids().seeing(AGREED, NOW).seeing(other, NOW + DAY)
+    grids = BudgetPeriods().seeing(AGREED, NOW).seeing(other, NOW + DAY)
     assert grids.since("patients") == NOW + DAY
     assert grids.seeing(other, NOW + 9 * DAY) == grids
 
 
 def test_signing_the_same_again_moves_nothing() -> None:
-    grids = Grids().seeing(AGREED, NOW)
+    grids = BudgetPeriods().seeing(AGREED, NOW)
     again = AGREED.model_copy(update={"title": "The same terms of budget"})
     assert grids.seeing(again, NOW + DAY).since("patients") is None
 
 
 def test_a_register_that_left_and_comes_back_is_no_new_one() -> None:
-    grids = Grids().seeing(AGREED, NOW)
+    grids = BudgetPeriods().seeing(AGREED, NOW)
     without = AGREED.model_copy(update={"budget": ()})
     back = grids.seeing(without, NOW + DAY).seeing(dated(NOW - 370 * DAY), NOW + 2 * DAY)
     assert back.since("patients") == NOW + 2 * DAY
@@ -61,7 +61,7 @@ def test_a_boundary_from_before_it_was_known_ends_nothing(behind: timedelta) -> 
 def test_at_the_gate_what_was_spent_still_counts(tmp_path: Path) -> None:
     """A quorum dates the agreement back by a year and an hour, just after a run was charged."""
     budget = agreement_fields()["budget"][0] | {"epsilon": 0.9}
-    federation = Federation(tmp_path / "federation", changes={"budget": [budget]})
+    federation = NodeFederation(tmp_path / "federation", changes={"budget": [budget]})
     federation.sync()
     study = federation.approved(id="the-first")
     federation.ready(study).sum(1, "histogram")

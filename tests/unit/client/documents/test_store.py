@@ -15,7 +15,7 @@ from governance.runtime.database import transaction
 from keys.identity import SigningKey
 from protocols.wire.channel import LinkFault
 from tests.support.documents import DAY, withdrawal
-from tests.support.node_federation import Federation
+from tests.support.node_federation import NodeFederation
 
 
 def held_path(store: DocumentStore, ending: str) -> str:
@@ -28,14 +28,14 @@ def tamper(store: DocumentStore, path: str, content: bytes) -> None:
         connection.execute(chosen.values(bytes=content))
 
 
-def test_the_mirror_serves_while_the_link_is_down(federation: Federation, study: Study) -> None:
+def test_the_mirror_serves_while_the_link_is_down(federation: NodeFederation, study: Study) -> None:
     node = federation.restart("DK", fetch=lambda _: None)
     held = node.documents.held(federation.clock())
     assert held.view.study(study.digest) == study
     assert held.own.permit(study.digest) is not None
 
 
-def test_a_sync_that_fails_changes_nothing(federation: Federation) -> None:
+def test_a_sync_that_fails_changes_nothing(federation: NodeFederation) -> None:
     node = federation.nodes["DK"]
     before = node.documents._files()
 
@@ -51,7 +51,7 @@ def test_a_sync_that_fails_changes_nothing(federation: Federation) -> None:
     node.documents.held(federation.clock())
 
 
-def test_an_older_state_of_the_exchange_is_refused(federation: Federation) -> None:
+def test_an_older_state_of_the_exchange_is_refused(federation: NodeFederation) -> None:
     node = federation.nodes["DK"]
     old = federation.papers.snapshot_of_store()
     federation.hand_over("EE")
@@ -60,7 +60,7 @@ def test_an_older_state_of_the_exchange_is_refused(federation: Federation) -> No
         node.documents.sync(old.get, federation.clock())
 
 
-def test_what_was_seen_survives_a_restart(federation: Federation) -> None:
+def test_what_was_seen_survives_a_restart(federation: NodeFederation) -> None:
     old = federation.papers.snapshot_of_store()
     federation.hand_over("EE")
     federation.nodes["DK"].sync()
@@ -69,7 +69,7 @@ def test_what_was_seen_survives_a_restart(federation: Federation) -> None:
         node.documents.sync(old.get, federation.clock())
 
 
-def test_a_changed_file_in_the_mirror_is_found_at_its_next_use(federation: Federation) -> None:
+def test_a_changed_file_in_the_mirror_is_found_at_its_next_use(federation: NodeFederation) -> None:
     store = federation.nodes["DK"].documents
     path = held_path(store, "agreement.json")
     tamper(store, path, store._files()[path].replace(b"heart", b"Heart"))
@@ -77,27 +77,27 @@ def test_a_changed_file_in_the_mirror_is_found_at_its_next_use(federation: Feder
         store.view(federation.clock())
 
 
-def test_a_changed_bundle_of_the_own_officer_is_found(federation: Federation) -> None:
+def test_a_changed_bundle_of_the_own_officer_is_found(federation: NodeFederation) -> None:
     store = federation.nodes["DK"].documents
     tamper(store, OWN, store._files()[OWN].replace(b"In the interest", b"In the Interest"))
     with pytest.raises(DocumentFault):
         store.own(federation.clock())
 
 
-def test_own_documents_signed_by_another_key_are_refused(federation: Federation) -> None:
+def test_own_documents_signed_by_another_key_are_refused(federation: NodeFederation) -> None:
     node = federation.nodes["DK"]
     bundle = federation.papers.desks["DK"].sign(federation.clock(), SigningKey.generate())
     with pytest.raises(DocumentFault, match="pinned"):
         node.documents.deliver(bundle, federation.clock())
 
 
-def test_another_country_s_documents_are_refused(federation: Federation) -> None:
+def test_another_country_s_documents_are_refused(federation: NodeFederation) -> None:
     bundle = federation.papers.desks["EE"].bundle() or b""
     with pytest.raises(DocumentFault, match="EE"):
         federation.nodes["DK"].documents.deliver(bundle, federation.clock())
 
 
-def test_an_older_bundle_is_refused(federation: Federation, study: Study) -> None:
+def test_an_older_bundle_is_refused(federation: NodeFederation, study: Study) -> None:
     """A permit that was withdrawn does not come back with the bundle of yesterday."""
     old = federation.papers.desks["DK"].bundle() or b""
     federation.withdraw("DK", study)
@@ -107,7 +107,7 @@ def test_an_older_bundle_is_refused(federation: Federation, study: Study) -> Non
     assert store.own(federation.clock()).withdrawal(study.digest)
 
 
-def test_the_same_bundle_again_changes_nothing(federation: Federation) -> None:
+def test_the_same_bundle_again_changes_nothing(federation: NodeFederation) -> None:
     store = federation.nodes["DK"].documents
     bundle = federation.papers.desks["DK"].bundle() or b""
     assert (
@@ -115,7 +115,9 @@ def test_the_same_bundle_again_changes_nothing(federation: Federation) -> None:
     )
 
 
-def test_two_contents_under_one_version_are_refused(federation: Federation, study: Study) -> None:
+def test_two_contents_under_one_version_are_refused(
+    federation: NodeFederation, study: Study
+) -> None:
     desk = federation.papers.desks["DK"]
     twin = federation.folder / "twin"
     shutil.copytree(desk._directory, twin)
@@ -127,13 +129,13 @@ def test_two_contents_under_one_version_are_refused(federation: Federation, stud
         federation.nodes["DK"].documents.deliver(bundle, federation.clock() + timedelta(seconds=1))
 
 
-def test_a_bundle_that_is_none_is_refused(federation: Federation) -> None:
+def test_a_bundle_that_is_none_is_refused(federation: NodeFederation) -> None:
     for content in (b"", b"{}", b"\xff", b'{"kind":"country-bundle"}'):
         with pytest.raises(DocumentFault):
             federation.nodes["DK"].documents.deliver(content, federation.clock())
 
 
-def test_the_clock_never_falls_below_the_latest_signed_time(federation: Federation) -> None:
+def test_the_clock_never_falls_below_the_latest_signed_time(federation: NodeFederation) -> None:
     store = federation.nodes["DK"].documents
     latest = store.latest_signed()
     assert latest is not None
@@ -141,20 +143,20 @@ def test_the_clock_never_falls_below_the_latest_signed_time(federation: Federati
     assert store.not_before(latest + DAY) == latest + DAY
 
 
-def test_a_delivery_moves_the_latest_signed_time(federation: Federation) -> None:
+def test_a_delivery_moves_the_latest_signed_time(federation: NodeFederation) -> None:
     federation.papers.now += timedelta(hours=3)
     federation.hand_over("DK")
     latest = federation.nodes["DK"].documents.latest_signed()
     assert latest == federation.clock()
 
 
-def test_a_node_without_a_root_trusts_nothing(federation: Federation) -> None:
+def test_a_node_without_a_root_trusts_nothing(federation: NodeFederation) -> None:
     node = federation.restart("DK", pinned_root=None)
     with pytest.raises(DocumentFault, match="federation"):
         node.documents.view(federation.clock())
 
 
-def test_a_node_without_its_officer_s_documents_says_what_to_do(federation: Federation) -> None:
+def test_a_node_without_its_officer_s_documents_says_what_to_do(federation: NodeFederation) -> None:
     node = federation.nodes["DK"]
     with transaction(node._engine) as connection:
         connection.execute(documents.delete().where(documents.c.path == OWN))
@@ -163,7 +165,7 @@ def test_a_node_without_its_officer_s_documents_says_what_to_do(federation: Fede
     assert "pratique-node accept" in fault.value.fix
 
 
-def test_versions_name_the_own_country_as_its_officer_gave_it(federation: Federation) -> None:
+def test_versions_name_the_own_country_as_its_officer_gave_it(federation: NodeFederation) -> None:
     desk = federation.papers.desks["DK"]
     bundle = desk.sign(federation.clock(), federation.papers.officers["DK"])
     node = federation.nodes["DK"]
@@ -172,7 +174,7 @@ def test_versions_name_the_own_country_as_its_officer_gave_it(federation: Federa
 
 
 def test_what_must_not_be_believed_is_logged_once(
-    federation: Federation, caplog: pytest.LogCaptureFixture
+    federation: NodeFederation, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = federation.nodes["DK"].documents
     for told in (("a permit in targets",), ("a permit in targets",), (), ("a permit in targets",)):
@@ -183,7 +185,7 @@ def test_what_must_not_be_believed_is_logged_once(
 
 
 def test_an_exchange_that_drips_holds_no_withdrawal_up(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     """However long it takes over a file, the own officer's no counts at once, and stays."""
     store, desk = federation.nodes["DK"].documents, federation.papers.desks["DK"]

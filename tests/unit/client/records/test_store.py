@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from client.errors import RecordFault
-from client.records.store import MOST_ASSIGNMENTS, Holdings, records_unusable
+from client.records.store import MOST_ASSIGNMENTS, RecordStore, records_unusable
 from client.settings import NodeSettings
 from client.tasks.registry import Assignment
 from governance.documents.study import Study
@@ -34,8 +34,8 @@ def settings(tmp_path: Path) -> NodeSettings:
 
 
 @pytest.fixture
-def holdings(settings: NodeSettings) -> Holdings:
-    made = Holdings(settings, SPLIT)
+def holdings(settings: NodeSettings) -> RecordStore:
+    made = RecordStore(settings, SPLIT)
     made.refresh()
     return made
 
@@ -46,7 +46,7 @@ def asked() -> Study:
 
 
 def test_a_task_comes_with_the_version_of_the_records_it_is_of(
-    holdings: Holdings, asked: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    holdings: RecordStore, asked: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Records read again while the task is prepared belong to the next one, version and all."""
     inner, first = Assignment.prepare, holdings.records().version
@@ -68,7 +68,7 @@ def test_a_task_comes_with_the_version_of_the_records_it_is_of(
 
 
 def test_nothing_is_held_before_the_first_reading(settings: NodeSettings, asked: Study) -> None:
-    made = Holdings(settings, SPLIT)
+    made = RecordStore(settings, SPLIT)
     assert (made.described, made.version) == (False, None)
     with pytest.raises(RecordFault):
         made.records()
@@ -76,22 +76,22 @@ def test_nothing_is_held_before_the_first_reading(settings: NodeSettings, asked:
         made.require_fit(asked)
 
 
-def test_records_are_read_without_those_who_opted_out(holdings: Holdings) -> None:
+def test_records_are_read_without_those_who_opted_out(holdings: RecordStore) -> None:
     assert holdings.records().patients == 79
     assert "p1" not in holdings.records().ids
 
 
 def test_unchanged_files_are_not_read_again(
-    holdings: Holdings, monkeypatch: pytest.MonkeyPatch
+    holdings: RecordStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = holdings.records()
-    monkeypatch.setattr(Holdings, "_read", lambda _: pytest.fail("read again"))
+    monkeypatch.setattr(RecordStore, "_read", lambda _: pytest.fail("read again"))
     holdings.refresh()
     assert holdings.records() is held
 
 
 @pytest.mark.parametrize("name", ["records.csv", "dictionary.yaml", "opt-out.txt"])
-def test_a_changed_file_is_read_again(holdings: Holdings, tmp_path: Path, name: str) -> None:
+def test_a_changed_file_is_read_again(holdings: RecordStore, tmp_path: Path, name: str) -> None:
     held = holdings.records()
     file = tmp_path / name
     file.write_text(file.read_text() + "\n")
@@ -100,7 +100,7 @@ def test_a_changed_file_is_read_again(holdings: Holdings, tmp_path: Path, name: 
     assert holdings.records() is not held
 
 
-def test_a_file_that_went_bad_leaves_no_records(holdings: Holdings, tmp_path: Path) -> None:
+def test_a_file_that_went_bad_leaves_no_records(holdings: RecordStore, tmp_path: Path) -> None:
     (tmp_path / "records.csv").write_text("id,age,sex,disease\nx,abc,F,1\n")
     holdings.refresh()
     assert holdings.version is None
@@ -111,7 +111,7 @@ def test_a_file_that_went_bad_leaves_no_records(holdings: Holdings, tmp_path: Pa
     assert holdings.described
 
 
-def test_a_missing_opt_out_list_is_not_an_empty_one(holdings: Holdings, tmp_path: Path) -> None:
+def test_a_missing_opt_out_list_is_not_an_empty_one(holdings: RecordStore, tmp_path: Path) -> None:
     (tmp_path / "opt-out.txt").unlink()
     holdings.refresh()
     assert holdings.fault is not None
@@ -119,7 +119,7 @@ def test_a_missing_opt_out_list_is_not_an_empty_one(holdings: Holdings, tmp_path
         holdings.records()
 
 
-def test_a_file_that_is_mended_is_read(holdings: Holdings, tmp_path: Path) -> None:
+def test_a_file_that_is_mended_is_read(holdings: RecordStore, tmp_path: Path) -> None:
     (tmp_path / "records.csv").write_text("broken")
     holdings.refresh()
     (tmp_path / "records.csv").write_text(records(12))
@@ -129,7 +129,7 @@ def test_a_file_that_is_mended_is_read(holdings: Holdings, tmp_path: Path) -> No
 
 
 def test_whether_a_study_fits_is_told_by_the_dictionary_alone(
-    holdings: Holdings, tmp_path: Path, asked: Study
+    holdings: RecordStore, tmp_path: Path, asked: Study
 ) -> None:
     holdings.require_fit(asked)
     (tmp_path / "records.csv").write_text("broken")
@@ -138,7 +138,7 @@ def test_whether_a_study_fits_is_told_by_the_dictionary_alone(
 
 
 def test_an_assignment_is_prepared_once_for_a_version(
-    holdings: Holdings, tmp_path: Path, asked: Study
+    holdings: RecordStore, tmp_path: Path, asked: Study
 ) -> None:
     first = holdings.prepared(asked)
     assert holdings.prepared(asked) is first
@@ -147,7 +147,7 @@ def test_an_assignment_is_prepared_once_for_a_version(
     assert holdings.prepared(asked) is not first
 
 
-def test_old_assignments_are_let_go(holdings: Holdings) -> None:
+def test_old_assignments_are_let_go(holdings: RecordStore) -> None:
     agreed = agreement()
     for number in range(MOST_ASSIGNMENTS + 3):
         holdings.prepared(study(agreed, id=f"study-{number}"))

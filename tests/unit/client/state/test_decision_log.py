@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from client.border.request_handler import _readable
-from client.state.decision_log import KEPT, Decisions, Subject
+from client.state.decision_log import KEPT, DecisionLog, Subject
 from client.state.log_throttle import ONE_BY_ONE, SHORTEST
 from governance.audit.events import EventKind
 from governance.audit.log import AuditLog
@@ -31,8 +31,8 @@ def log(tmp_path: Path) -> AuditLog:
 
 
 @pytest.fixture
-def decisions(log: AuditLog) -> Decisions:
-    return Decisions(log, lambda: NOW, "DK")
+def decisions(log: AuditLog) -> DecisionLog:
+    return DecisionLog(log, lambda: NOW, "DK")
 
 
 def entries(log: AuditLog) -> list[dict[str, Any]]:
@@ -40,7 +40,7 @@ def entries(log: AuditLog) -> list[dict[str, Any]]:
 
 
 def test_an_allowed_step_is_logged_with_what_determined_it(
-    decisions: Decisions, log: AuditLog
+    decisions: DecisionLog, log: AuditLog
 ) -> None:
     versions = DocumentVersions(1, 2, {"DK": 3})
     decisions.event(
@@ -54,7 +54,7 @@ def test_an_allowed_step_is_logged_with_what_determined_it(
     assert (entry["study"], entry["run"], entry["round"]) == (STUDY, "ab" * 16, 2)
 
 
-def test_an_entry_lasts_with_its_transaction_only(decisions: Decisions, log: AuditLog) -> None:
+def test_an_entry_lasts_with_its_transaction_only(decisions: DecisionLog, log: AuditLog) -> None:
     def broken() -> None:
         with transaction(log._engine) as connection:
             decisions.event(EventKind.BUDGET_CHARGED, ABOUT, connection=connection)
@@ -66,7 +66,7 @@ def test_an_entry_lasts_with_its_transaction_only(decisions: Decisions, log: Aud
 
 
 def test_a_refusal_is_logged_with_code_clause_and_reason(
-    decisions: Decisions, log: AuditLog
+    decisions: DecisionLog, log: AuditLog
 ) -> None:
     refusal = Refusal(ReasonCode.POLICY, "No", why="Because", fix="Ask", clause="Article 4")
     decisions.refused(refusal, ABOUT)
@@ -79,18 +79,18 @@ def test_a_refusal_is_logged_with_code_clause_and_reason(
     assert (shown["what"], shown["why"], shown["fix"]) == ("No", "Because", "Ask")
 
 
-def test_a_refused_budget_has_its_own_kind(decisions: Decisions, log: AuditLog) -> None:
+def test_a_refused_budget_has_its_own_kind(decisions: DecisionLog, log: AuditLog) -> None:
     decisions.refused(Refusal(ReasonCode.BUDGET, "No"), ABOUT)
     assert entries(log)[0]["kind"] == "budget-refused"
 
 
-def test_a_reason_of_any_length_is_logged(decisions: Decisions, log: AuditLog) -> None:
+def test_a_reason_of_any_length_is_logged(decisions: DecisionLog, log: AuditLog) -> None:
     decisions.refused(Refusal(ReasonCode.POLICY, "x" * 5_000, clause="y" * 5_000), ABOUT)
     assert len(entries(log)[0]["reason"]) == 600
     assert len(entries(log)[0]["clause"]) == 600
 
 
-def test_the_newest_refusals_are_kept(decisions: Decisions) -> None:
+def test_the_newest_refusals_are_kept(decisions: DecisionLog) -> None:
     for number in range(KEPT + 5):
         decisions.refused(Refusal(ReasonCode.STALE, str(number)), ABOUT)
     shown = [one["what"] for one in decisions.refusals()]
@@ -99,7 +99,7 @@ def test_the_newest_refusals_are_kept(decisions: Decisions) -> None:
 
 def test_a_flood_of_refusals_is_a_few_entries_and_a_number(log: AuditLog) -> None:
     clock = [NOW]
-    decisions = Decisions(log, lambda: clock[0], "DK")
+    decisions = DecisionLog(log, lambda: clock[0], "DK")
     for _ in range(500):
         decisions.refused(Refusal(ReasonCode.STALE, "No"), ABOUT)
     decisions.refused(Refusal(ReasonCode.PAUSED, "No"), ABOUT)
@@ -120,7 +120,7 @@ def test_a_flood_of_refusals_is_a_few_entries_and_a_number(log: AuditLog) -> Non
     assert number["outcome"] == "refused"
 
 
-def test_a_flood_of_repetitions_too(decisions: Decisions, log: AuditLog) -> None:
+def test_a_flood_of_repetitions_too(decisions: DecisionLog, log: AuditLog) -> None:
     for _ in range(500):
         decisions.repeated(ABOUT)
     decisions.settle(ending=True)
@@ -131,7 +131,7 @@ def test_a_flood_of_repetitions_too(decisions: Decisions, log: AuditLog) -> None
 
 def test_a_number_comes_before_the_refusal_that_ends_its_window(log: AuditLog) -> None:
     clock = [NOW]
-    decisions = Decisions(log, lambda: clock[0], "DK")
+    decisions = DecisionLog(log, lambda: clock[0], "DK")
     for _ in range(ONE_BY_ONE + 1):
         decisions.refused(Refusal(ReasonCode.STALE, "No"), ABOUT)
     clock[0] += SHORTEST
@@ -141,7 +141,7 @@ def test_a_number_comes_before_the_refusal_that_ends_its_window(log: AuditLog) -
 
 
 def test_a_repetition_that_cannot_be_logged_is_no_repetition(
-    decisions: Decisions, log: AuditLog, monkeypatch: pytest.MonkeyPatch
+    decisions: DecisionLog, log: AuditLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> int:
         raise StorageFault("The disk is full")
@@ -152,7 +152,7 @@ def test_a_repetition_that_cannot_be_logged_is_no_repetition(
 
 
 def test_a_refusal_stands_though_the_log_cannot_be_written(
-    decisions: Decisions, log: AuditLog, monkeypatch: pytest.MonkeyPatch
+    decisions: DecisionLog, log: AuditLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> int:
         raise StorageFault("The disk is full")
@@ -172,7 +172,7 @@ def test_a_refusal_stands_though_the_log_cannot_be_written(
     ],
 )
 def test_an_entry_names_who_acted(
-    decisions: Decisions, log: AuditLog, kind: EventKind, actor: str
+    decisions: DecisionLog, log: AuditLog, kind: EventKind, actor: str
 ) -> None:
     decisions.event(kind, ABOUT)
     decisions.event(kind, ABOUT, actor="SHA256:abcd")
@@ -199,7 +199,7 @@ def asked_for(**fields: Any) -> bytes:
     ],
 )
 def test_nothing_that_a_request_says_keeps_its_refusal_out_of_the_log(
-    decisions: Decisions, log: AuditLog, frame: bytes
+    decisions: DecisionLog, log: AuditLog, frame: bytes
 ) -> None:
     """What no entry can hold is left out of it; the frame's digest stands for it."""
     refusal, request = Refusal(ReasonCode.STALE, "No", why="\x00\n\u202e"), _readable(frame)
@@ -210,6 +210,6 @@ def test_nothing_that_a_request_says_keeps_its_refusal_out_of_the_log(
     assert ("round" in entry) == (request is not None)
 
 
-def test_a_refusal_stands_though_its_entry_cannot_be_written_down(decisions: Decisions) -> None:
+def test_a_refusal_stands_though_its_entry_cannot_be_written_down(decisions: DecisionLog) -> None:
     decisions.refused(Refusal(ReasonCode.STALE, "No"), Subject(round=2**60))
     assert decisions.refusals()[0]["what"] == "No"

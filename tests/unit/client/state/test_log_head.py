@@ -8,7 +8,7 @@ import pytest
 
 from client.errors import OperationFault
 from client.node import Node
-from client.state.key_value import get_mark, set_mark
+from client.state.key_value import get_value, set_value
 from client.state.log_head import NEVER_KEPT
 from governance.audit.checkpoint import parse_checkpoint
 from governance.audit.events import Event, EventKind
@@ -19,10 +19,10 @@ from protocols.errors import ReasonCode
 from tests.support.backups import Backup
 from tests.support.documents import NOW
 from tests.support.joining_node import made
-from tests.support.node_federation import Federation, code_of
+from tests.support.node_federation import NodeFederation, code_of
 
 
-def covered(federation: Federation, country: str = "DK") -> int:
+def covered(federation: NodeFederation, country: str = "DK") -> int:
     """Return how many entries the file covers; they must be the log's first."""
     head = parse_checkpoint(federation.home(country).log_head.read_text())
     federation.nodes[country].log.require_head(head)
@@ -33,14 +33,14 @@ def grown(node: Node) -> None:
     node.log.append(Event(kind=EventKind.NODE_PAUSED, at=NOW, actor="DK"))
 
 
-def refused(federation: Federation) -> str:
+def refused(federation: NodeFederation) -> str:
     with pytest.raises(OperationFault) as refusal:
         federation.restart("DK")
     assert "pratique-node restored" in refusal.value.fix
     return str(refusal.value)
 
 
-def test_no_reply_leaves_uncovered(federation: Federation, study: Study) -> None:
+def test_no_reply_leaves_uncovered(federation: NodeFederation, study: Study) -> None:
     """What every reply of a whole run left behind is covered when it leaves."""
     run, node = federation.ready(study), federation.nodes["DK"]
     assert covered(federation) == node.log.size()
@@ -50,7 +50,7 @@ def test_no_reply_leaves_uncovered(federation: Federation, study: Study) -> None
     assert covered(federation) == node.log.size()
 
 
-def test_a_refusal_is_covered_too(federation: Federation, study: Study) -> None:
+def test_a_refusal_is_covered_too(federation: NodeFederation, study: Study) -> None:
     """Whether the cohort is large enough leaves as a refusal, and was drawn with noise."""
     (federation.home("DK").path / "records.csv").write_text("id,age,sex,disease\np1,50,M,0\n")
     node = federation.restart("DK")
@@ -60,7 +60,7 @@ def test_a_refusal_is_covered_too(federation: Federation, study: Study) -> None:
     assert covered(federation) == node.log.size() > before
 
 
-def test_a_repetition_after_a_crash_is_covered(federation: Federation, study: Study) -> None:
+def test_a_repetition_after_a_crash_is_covered(federation: NodeFederation, study: Study) -> None:
     """The node dies between its commit and the file; the reply is in the journal, and leaves."""
     node, frame = federation.nodes["DK"], federation.run(study).request("bundle", "DK")
     before = federation.home("DK").log_head.read_bytes()
@@ -72,7 +72,7 @@ def test_a_repetition_after_a_crash_is_covered(federation: Federation, study: St
 
 
 def test_the_file_is_on_disk_before_the_reply_is_returned(
-    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[str] = []
     fsync = os.fsync
@@ -88,7 +88,7 @@ def test_the_file_is_on_disk_before_the_reply_is_returned(
 
 
 def test_where_the_file_cannot_be_written_no_reply_leaves(
-    federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+    federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise DocumentFault("The file cannot be written", why="No space left on device")
@@ -102,14 +102,14 @@ def test_where_the_file_cannot_be_written_no_reply_leaves(
     assert covered(federation) == node.log.size()
 
 
-def test_nothing_is_written_where_the_log_has_not_grown(federation: Federation) -> None:
+def test_nothing_is_written_where_the_log_has_not_grown(federation: NodeFederation) -> None:
     node, file = federation.nodes["DK"], federation.home("DK").log_head
     before = file.stat().st_ino, file.stat().st_mtime_ns
     node.highwater.move()
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == before
 
 
-def test_the_officers_word_is_covered(federation: Federation) -> None:
+def test_the_officers_word_is_covered(federation: NodeFederation) -> None:
     """A copy from before a withdrawal must not pass for the newest."""
     backup = Backup(federation, "DK")
     federation.withdraw("DK", federation.study())
@@ -119,7 +119,7 @@ def test_the_officers_word_is_covered(federation: Federation) -> None:
 
 @pytest.mark.parametrize("until", ["bundle", "encapsulation", "confirmation", None])
 def test_a_copy_put_back_does_not_start(
-    federation: Federation, study: Study, until: str | None
+    federation: NodeFederation, study: Study, until: str | None
 ) -> None:
     run = federation.run(study)
     run.set_up(until=until)
@@ -130,7 +130,9 @@ def test_a_copy_put_back_does_not_start(
     assert "older than what this node has already let out" in refused(federation)
 
 
-def test_a_copy_that_went_on_by_itself_does_not_start(federation: Federation, study: Study) -> None:
+def test_a_copy_that_went_on_by_itself_does_not_start(
+    federation: NodeFederation, study: Study
+) -> None:
     """As long as the log that left, and another one."""
     backup = Backup(federation, "DK")
     federation.nodes["DK"].handle(federation.run(study).request("bundle", "DK"))
@@ -142,27 +144,27 @@ def test_a_copy_that_went_on_by_itself_does_not_start(federation: Federation, st
     assert "are not those signed before" in refused(federation)
 
 
-def test_a_log_without_the_file_does_not_start(federation: Federation) -> None:
+def test_a_log_without_the_file_does_not_start(federation: NodeFederation) -> None:
     federation.home("DK").log_head.unlink()
     assert "no log-head" in refused(federation)
 
 
 @pytest.mark.parametrize("content", [b"", b"pratique/dk/node\n", b"\xff" * 80, b"0" * 5_000])
 def test_a_file_that_says_nothing_vouches_for_nothing(
-    federation: Federation, content: bytes
+    federation: NodeFederation, content: bytes
 ) -> None:
     federation.home("DK").log_head.write_bytes(content)
     refused(federation)
 
 
-def test_a_lost_database_does_not_start(federation: Federation) -> None:
+def test_a_lost_database_does_not_start(federation: NodeFederation) -> None:
     federation.nodes["DK"]._engine.dispose()
     for file in federation.home("DK").path.glob("state.db*"):
         file.unlink()
     assert "The log has 0 entries" in refused(federation)
 
 
-def test_a_copy_under_a_running_node_is_not_moved_on_from(federation: Federation) -> None:
+def test_a_copy_under_a_running_node_is_not_moved_on_from(federation: NodeFederation) -> None:
     """Whatever calls first in a process: the check comes before the first move."""
     backup = Backup(federation, "DK")
     federation.withdraw("DK", federation.study())
@@ -178,23 +180,23 @@ def test_a_copy_under_a_running_node_is_not_moved_on_from(federation: Federation
     other._engine.dispose()
 
 
-def mark(federation: Federation, value: str | None) -> None:
+def mark(federation: NodeFederation, value: str | None) -> None:
     with transaction(federation.nodes["DK"]._engine) as connection:
-        set_mark(connection, NEVER_KEPT, value)
+        set_value(connection, NEVER_KEPT, value)
 
 
-def test_a_database_from_before_the_file_starts_once_without_it(federation: Federation) -> None:
+def test_a_database_from_before_the_file_starts_once_without_it(federation: NodeFederation) -> None:
     mark(federation, "upgraded")
     federation.home("DK").log_head.unlink()
     node = federation.restart("DK")
     assert covered(federation) == node.log.size()
     with transaction(node._engine) as connection:
-        assert get_mark(connection, NEVER_KEPT) is None
+        assert get_value(connection, NEVER_KEPT) is None
     federation.home("DK").log_head.unlink()
     refused(federation)
 
 
-def test_a_mark_of_the_upgrade_does_not_outweigh_the_file(federation: Federation) -> None:
+def test_a_mark_of_the_upgrade_does_not_outweigh_the_file(federation: NodeFederation) -> None:
     mark(federation, "upgraded")
     backup = Backup(federation, "DK")
     federation.withdraw("DK", federation.study())
@@ -207,7 +209,7 @@ def test_a_new_node_begins_with_one(tmp_path: Path) -> None:
     assert (head.origin, head.size) == ("pratique/dk/node", 1)
 
 
-def test_threads_never_move_it_back(federation: Federation) -> None:
+def test_threads_never_move_it_back(federation: NodeFederation) -> None:
     """The tending thread and the one that replies: what a thread has appended, it has covered."""
     node, short = federation.nodes["DK"], []
 

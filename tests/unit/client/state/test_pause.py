@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from client.state.key_value import get_mark, set_mark
+from client.state.key_value import get_value, set_value
 from client.state.pause import LONGEST_REASON, PauseSwitch
 from governance.runtime.database import transaction
 from protocols.errors import ReasonCode, Refusal
@@ -60,6 +60,6 @@ def test_marks_are_set_replaced_and_removed(tmp_path: Path) -> None:
     engine = node_state(tmp_path)
     for value in ("one", "two", None, None):
         with transaction(engine) as connection:
-            set_mark(connection, "name", value)
-            assert get_mark(connection, "name") == value
-            assert get_mark(connection, "other") is None
+            set_value(connection, "name", value)
+            assert get_value(connection, "name") == value
+            assert get_value(connection, "other") is None

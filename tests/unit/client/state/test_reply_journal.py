@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
 
-from client.state.reply_journal import Journal, Place, phase_name
+from client.state.reply_journal import Place, ReplyJournal, phase_name
 from client.state.tables import runs
 from governance.runtime.database import LARGEST_IDLE_LOG, transaction
 from protocols.errors import ReasonCode, Refusal
@@ -18,16 +18,16 @@ NOW = datetime(2026, 9, 1, tzinfo=UTC)
 PLACE = Place("ab" * 16, 3, "contribute")
 
 
-def written(folder: Path, place: Place = PLACE, asked: bytes = b"asked") -> Journal:
+def written(folder: Path, place: Place = PLACE, asked: bytes = b"asked") -> ReplyJournal:
     engine = node_state(folder)
-    made = Journal(engine)
+    made = ReplyJournal(engine)
     with transaction(engine) as connection:
         made.write(place, asked, context=b"c" * 32, reply=b"said", now=NOW, connection=connection)
     return made
 
 
 def test_a_free_place_has_no_reply(tmp_path: Path) -> None:
-    assert Journal(node_state(tmp_path)).repeated(PLACE, b"asked") is None
+    assert ReplyJournal(node_state(tmp_path)).repeated(PLACE, b"asked") is None
 
 
 def test_the_same_request_gets_the_same_bytes(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_places_do_not_mix(tmp_path: Path, other: Place) -> None:
     assert written(tmp_path).repeated(other, b"asked") is None
 
 
-def forgotten(made: Journal, run: str, before: int | None = None) -> None:
+def forgotten(made: ReplyJournal, run: str, before: int | None = None) -> None:
     with transaction(made._engine) as connection:
         made.forget(run, connection, before=before)
 
@@ -97,7 +97,7 @@ def test_replies_of_runs_that_ended_long_ago_are_given_up(tmp_path: Path) -> Non
 
 def test_five_hundred_rounds_leave_a_file_of_a_few(tmp_path: Path) -> None:
     """Each reply is of 100 kB; what is kept of a round afterwards is a few hundred bytes."""
-    made = Journal(node_state(tmp_path))
+    made = ReplyJournal(node_state(tmp_path))
     for number in range(1, 501):
         place = Place(PLACE.run, number, "contribute")
         with transaction(made._engine) as connection:
@@ -119,7 +119,7 @@ def test_a_place_is_written_once(tmp_path: Path) -> None:
 
 def test_nothing_lasts_that_its_transaction_did_not_commit(tmp_path: Path) -> None:
     engine = node_state(tmp_path)
-    made = Journal(engine)
+    made = ReplyJournal(engine)
 
     def broken() -> None:
         with transaction(engine) as connection:

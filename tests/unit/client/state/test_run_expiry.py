@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import Connection, select, update
 
 from client.node import Node
-from client.state.log_head import HighWater
+from client.state.log_head import LogHeadGuard
 from client.state.run_expiry import UNREADABLE
-from client.state.runs import RunBook, _associated
+from client.state.runs import RunStore, _associated
 from client.state.tables import runs
 from governance.documents.study import Study
 from governance.errors import StorageFault
@@ -20,7 +20,7 @@ from governance.runtime.database import transaction
 from keys.sealing import seal
 from protocols.errors import ReasonCode
 from tests.support.node_federation import (
-    Federation,
+    NodeFederation,
     Run,
     code_of,
     last_refusal,
@@ -84,7 +84,7 @@ def ends(node: Node) -> list[dict[str, Any]]:
 class Two:
     """DK in two runs: it owes an answer in `open`; `other` was begun later, and comes first."""
 
-    def __init__(self, federation: Federation, study: Study) -> None:
+    def __init__(self, federation: NodeFederation, study: Study) -> None:
         self.federation, self.node = federation, federation.nodes["DK"]
         self.study, self.open = study, federation.ready(study)
         self.round = self.open.contributed(1, "histogram")
@@ -98,7 +98,7 @@ class Two:
 
 
 @pytest.fixture
-def two(federation: Federation, study: Study) -> Two:
+def two(federation: NodeFederation, study: Study) -> Two:
     return Two(federation, study)
 
 
@@ -121,7 +121,7 @@ def test_a_start_with_the_wrong_keys_ends_no_run(
     two: Two, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nor does one of another program version: what is put right within a day goes on."""
-    right, wrong = two.node.runs, RunBook(two.node._engine, bytes(32))
+    right, wrong = two.node.runs, RunStore(two.node._engine, bytes(32))
     two.node._lapsing._runs = two.node.runs = wrong
     for _ in range(3):
         two.later(timedelta(minutes=1))
@@ -163,14 +163,14 @@ def test_a_run_that_cannot_be_read_keeps_no_other_one_s_round(two: Two, damage: 
 def test_a_fault_with_one_run_keeps_no_other_one_s_round(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inner = RunBook.give_up_round
+    inner = RunStore.give_up_round
 
-    def failing(self: RunBook, run: str, connection: Connection) -> None:
+    def failing(self: RunStore, run: str, connection: Connection) -> None:
         if run == two.other.id:
             raise StorageFault("The disk does not read or write")
         inner(self, run, connection)
 
-    monkeypatch.setattr(RunBook, "give_up_round", failing)
+    monkeypatch.setattr(RunStore, "give_up_round", failing)
     two.later(QUIET)
     assert round_of(two.node, two.open) is None
     assert live(two.node) == {two.open.id, two.other.id}
@@ -198,7 +198,7 @@ def test_what_fails_in_tidying_keeps_nothing_after_it_from_being_done(
 ) -> None:
     """No copy of a former state stays in the write-ahead log, and the log's head moves on."""
     moved: list[int] = []
-    monkeypatch.setattr(HighWater, "move", lambda _: moved.append(1))
+    monkeypatch.setattr(LogHeadGuard, "move", lambda _: moved.append(1))
     owner, name = {
         "settle": (two.node.decisions, "settle"),
         "end runs": (two.node, "_end_runs"),

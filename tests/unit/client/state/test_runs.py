@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from client.state.runs import RunBook, RunRecord
+from client.state.runs import RunRecord, RunStore
 from client.state.tables import runs
 from governance.runtime.database import transaction
 from protocols.errors import ReasonCode, Refusal
@@ -22,15 +22,15 @@ def record(run: str = "ab" * 16, state: bytes = SECRET, study: str = STUDY) -> R
     return RunRecord(run, study, ("DK", "EE", "NO"), "sha256:" + "d" * 64, state)
 
 
-def book(folder: Path, *records: RunRecord, key: bytes = KEY) -> RunBook:
-    made = RunBook(node_state(folder), key)
+def book(folder: Path, *records: RunRecord, key: bytes = KEY) -> RunStore:
+    made = RunStore(node_state(folder), key)
     for number, one in enumerate(records):
         with transaction(made._engine) as connection:
             made.enter(one, NOW + timedelta(minutes=number), connection)
     return made
 
 
-def sealed(made: RunBook, run: str) -> bytes:
+def sealed(made: RunStore, run: str) -> bytes:
     with transaction(made._engine) as connection:
         found: bytes = connection.execute(
             select(runs.c.state).where(runs.c.run_id == run)
@@ -38,14 +38,14 @@ def sealed(made: RunBook, run: str) -> bytes:
     return found
 
 
-def refuses(made: RunBook, run: str, why: str) -> None:
+def refuses(made: RunStore, run: str, why: str) -> None:
     with pytest.raises(Refusal) as refusal:
         made.live(run)
     assert refusal.value.code is ReasonCode.STALE
     assert why in refusal.value.why
 
 
-def refuses_unread(made: RunBook, run: str) -> None:
+def refuses_unread(made: RunStore, run: str) -> None:
     with pytest.raises(Refusal, match="cannot be read") as refusal:
         made.live(run)
     assert refusal.value.code is ReasonCode.DECLINED
@@ -110,7 +110,7 @@ def test_a_state_moved_to_another_run_does_not_open(tmp_path: Path) -> None:
     refuses_unread(made, "cd" * 16)
 
 
-def sealed_of(made: RunBook, connection: object) -> bytes:
+def sealed_of(made: RunStore, connection: object) -> bytes:
     query = select(runs.c.state).where(runs.c.run_id == "ab" * 16)
     found: bytes = connection.execute(query).scalar_one()  # type: ignore[attr-defined]
     return found

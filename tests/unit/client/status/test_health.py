@@ -20,12 +20,12 @@ from client.home import NodeHome
 from client.status.health import (
     SERVE,
     TEND,
-    Vitals,
+    NodeHealth,
     expires_at,
     phase_of,
     refusal_of,
 )
-from client.status.summary import Link
+from client.status.summary import LinkStatus
 from governance.documents.study import Study
 from governance.runtime.health import HealthServer
 from governance.runtime.systemd import Supervisor
@@ -35,13 +35,13 @@ from protocols.private_sum.messages import refusal_reply
 from protocols.wire.channel import LinkFault
 from tests.support.documents import COUNTRIES
 from tests.support.exchange_server import Lasting
-from tests.support.node_federation import Federation
+from tests.support.node_federation import NodeFederation
 
 SOON = 10.0
 
 
 @pytest.fixture
-def home(federation: Federation) -> NodeHome:
+def home(federation: NodeFederation) -> NodeHome:
     """The node's folder with certificates that hold for a month."""
     found, now = federation.home("DK"), federation.clock()
     authority = TransportAuthority.create("nordic-heart", now)
@@ -59,33 +59,33 @@ def home(federation: Federation) -> NodeHome:
 
 
 @pytest.fixture
-def vitals(home: NodeHome, federation: Federation) -> Vitals:
-    made = Vitals(home, federation.clock)
-    made.tended(federation.nodes["DK"].status(Link(connected=True)))
+def vitals(home: NodeHome, federation: NodeFederation) -> NodeHealth:
+    made = NodeHealth(home, federation.clock)
+    made.tended(federation.nodes["DK"].status(LinkStatus(connected=True)))
     made.linked()
     return made
 
 
-def bad(vitals: Vitals) -> dict[str, str]:
+def bad(vitals: NodeHealth) -> dict[str, str]:
     return {name: check.says for name, check in vitals.ready().items() if not check.good}
 
 
-def shown(vitals: Vitals) -> str:
+def shown(vitals: NodeHealth) -> str:
     return generate_latest(vitals.metrics.registry).decode()
 
 
-def test_a_node_that_has_all_it_needs_is_ready(vitals: Vitals) -> None:
+def test_a_node_that_has_all_it_needs_is_ready(vitals: NodeHealth) -> None:
     assert bad(vitals) == {}
     assert set(vitals.ready()) == {
         "serve", "tend", "link", "certificates", "documents", "records", "pause",
     }  # fmt: skip
 
 
-def test_before_it_has_looked_it_is_not_ready(home: NodeHome, federation: Federation) -> None:
-    assert set(bad(Vitals(home, federation.clock))) == {"link", "documents", "records"}
+def test_before_it_has_looked_it_is_not_ready(home: NodeHome, federation: NodeFederation) -> None:
+    assert set(bad(NodeHealth(home, federation.clock))) == {"link", "documents", "records"}
 
 
-def test_it_is_not_ready_while_the_link_is_down_and_says_why(vitals: Vitals) -> None:
+def test_it_is_not_ready_while_the_link_is_down_and_says_why(vitals: NodeHealth) -> None:
     vitals.linked("The exchange at h:1 does not answer")
     assert bad(vitals) == {"link": "The exchange at h:1 does not answer"}
     assert "pratique_node_link_up 0.0" in shown(vitals)
@@ -93,19 +93,23 @@ def test_it_is_not_ready_while_the_link_is_down_and_says_why(vitals: Vitals) -> 
     assert bad(vitals) == {}
 
 
-def test_a_paused_node_is_not_ready(vitals: Vitals, federation: Federation) -> None:
+def test_a_paused_node_is_not_ready(vitals: NodeHealth, federation: NodeFederation) -> None:
     federation.nodes["DK"].pause("audit")
-    vitals.saw(federation.nodes["DK"].status(Link()))
+    vitals.saw(federation.nodes["DK"].status(LinkStatus()))
     assert set(bad(vitals)) == {"pause"}
 
 
-def test_expired_documents_make_it_not_ready(vitals: Vitals, federation: Federation) -> None:
+def test_expired_documents_make_it_not_ready(
+    vitals: NodeHealth, federation: NodeFederation
+) -> None:
     federation.papers.now += timedelta(days=30)
-    vitals.saw(federation.nodes["DK"].status(Link()))
+    vitals.saw(federation.nodes["DK"].status(LinkStatus()))
     assert "documents" in bad(vitals)
 
 
-def test_an_expired_certificate_makes_it_not_ready(vitals: Vitals, federation: Federation) -> None:
+def test_an_expired_certificate_makes_it_not_ready(
+    vitals: NodeHealth, federation: NodeFederation
+) -> None:
     federation.papers.now += timedelta(days=31)
     assert bad(vitals) == {"certificates": "expired: certificate"}
 
@@ -116,7 +120,7 @@ def test_a_certificate_that_is_no_certificate_is_none(tmp_path: Path) -> None:
     assert expires_at(tmp_path / "bad.pem") is None
 
 
-def test_a_loop_that_is_stuck_is_seen_as_that(vitals: Vitals) -> None:
+def test_a_loop_that_is_stuck_is_seen_as_that(vitals: NodeHealth) -> None:
     vitals.progress.moved(SERVE, -1)
     vitals.progress.moved(TEND, 60)
     found = vitals.live()
@@ -125,7 +129,7 @@ def test_a_loop_that_is_stuck_is_seen_as_that(vitals: Vitals) -> None:
 
 
 def test_expiries_and_versions_are_those_of_the_documents(
-    vitals: Vitals, federation: Federation
+    vitals: NodeHealth, federation: NodeFederation
 ) -> None:
     said, view = shown(vitals), federation.papers.view()
     for name in ("agreement", "metadata", "certificate", "authority", *COUNTRIES):
@@ -135,7 +139,7 @@ def test_expiries_and_versions_are_those_of_the_documents(
     assert f'pratique_document_version{{document="{other}"}} {float(version)}' in said
 
 
-def test_the_ledger_s_shares_are_shown(vitals: Vitals) -> None:
+def test_the_ledger_s_shares_are_shown(vitals: NodeHealth) -> None:
     assert "pratique_node_ledger_spent_ratio{register=" in shown(vitals)
     assert "} 1.0" in next(
         line for line in shown(vitals).splitlines() if line.startswith("pratique_node_ledger_left")
@@ -143,7 +147,7 @@ def test_the_ledger_s_shares_are_shown(vitals: Vitals) -> None:
 
 
 def test_phase_and_outcome_are_read_from_what_crosses(
-    federation: Federation, study: Study, vitals: Vitals
+    federation: NodeFederation, study: Study, vitals: NodeHealth
 ) -> None:
     frame = federation.run(study).request("bundle", "DK")
     reply = federation.nodes["DK"].handle(frame)
@@ -183,11 +187,11 @@ class Stuck:
 class Supervised:
     """A daemon in a thread, under a service manager of the test's."""
 
-    def __init__(self, federation: Federation, folder: Path, home: NodeHome) -> None:
+    def __init__(self, federation: NodeFederation, folder: Path, home: NodeHome) -> None:
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.manager.bind(str(folder / "s"))
         self.manager.settimeout(SOON)
-        self.vitals, self.server = Vitals(home, federation.clock), Stuck()
+        self.vitals, self.server = NodeHealth(home, federation.clock), Stuck()
         given = {"NOTIFY_SOCKET": str(folder / "s"), "WATCHDOG_USEC": "100000"}
         self.daemon = Daemon(
             federation.nodes["DK"],
@@ -221,7 +225,7 @@ class Supervised:
 
 @pytest.fixture
 def supervised(
-    federation: Federation,
+    federation: NodeFederation,
     tmp_path_factory: pytest.TempPathFactory,
     home: NodeHome,
     monkeypatch: pytest.MonkeyPatch,
@@ -286,7 +290,10 @@ def quiet(manager: socket.socket) -> bool:
 
 
 def test_a_message_under_way_may_take_longer_than_a_wait(
-    supervised: Supervised, federation: Federation, study: Study, monkeypatch: pytest.MonkeyPatch
+    supervised: Supervised,
+    federation: NodeFederation,
+    study: Study,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     supervised.until_heard("WATCHDOG=1")
     supervised.server.hang.set()

@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 
 from client.daemon import Daemon
-from client.status.health import Vitals
+from client.status.health import NodeHealth
 from governance.documents.study import Study
 from governance.runtime.health import HealthServer
 from governance.runtime.systemd import Supervisor
 from protocols.private_sum.coordinator_round import OpenedSum
 from tests.support.captured_logs import Lines, logging_put_back
 from tests.support.exchange_server import Lasting
-from tests.support.node_federation import PATIENTS, Federation, code_of
+from tests.support.node_federation import PATIENTS, NodeFederation, code_of
 
 PLANTED = ("Kowalski", "Ødegård", "1961-04-12", "CPR-120461", "hemicrania", "4711€")
 SOON = 10.0
@@ -51,11 +51,11 @@ class Channel:
 class Watched:
     """One node's daemon in a thread, with all that it says collected."""
 
-    def __init__(self, federation: Federation, folder: Path) -> None:
+    def __init__(self, federation: NodeFederation, folder: Path) -> None:
         self.node, self.home = federation.nodes["DK"], federation.home("DK")
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.manager.bind(str(folder / "notify"))
-        self.vitals = Vitals(self.home, federation.clock)
+        self.vitals = NodeHealth(self.home, federation.clock)
         supervisor = Supervisor({"NOTIFY_SOCKET": str(folder / "notify")})
         self.daemon = Daemon(
             self.node,
@@ -119,7 +119,7 @@ def lines() -> Iterator[Lines]:
 
 
 @pytest.fixture
-def watched(federation: Federation, short: Path, lines: Lines) -> Iterator[Watched]:
+def watched(federation: NodeFederation, short: Path, lines: Lines) -> Iterator[Watched]:
     (federation.home("DK").path / "records.csv").write_text(planted_records())
     made = Watched(federation, short)
     made.thread.start()
@@ -153,7 +153,7 @@ def tend(watched: Watched) -> None:
 
 
 def test_a_whole_run_says_nothing_of_its_patients(
-    federation: Federation,
+    federation: NodeFederation,
     study: Study,
     watched: Watched,
     lines: Lines,
@@ -173,7 +173,7 @@ def test_a_whole_run_says_nothing_of_its_patients(
 
 @pytest.mark.parametrize("cell", ["Kowalski", "1961-04-12", "4711€", "Ødegård"])
 def test_a_cell_that_cannot_be_read_is_quoted_to_nobody_but_the_doctor(
-    federation: Federation,
+    federation: NodeFederation,
     study: Study,
     watched: Watched,
     lines: Lines,
@@ -193,7 +193,7 @@ def test_a_cell_that_cannot_be_read_is_quoted_to_nobody_but_the_doctor(
 
 @pytest.mark.parametrize("part", ["gate", "holdings", "runs", "ledger"])
 def test_faults_in_the_midst_of_a_message_quote_nothing(
-    federation: Federation,
+    federation: NodeFederation,
     study: Study,
     watched: Watched,
     lines: Lines,

@@ -4,60 +4,62 @@ import json
 from datetime import timedelta
 
 from client.state.decision_log import Subject
-from client.status.summary import Link
+from client.status.summary import LinkStatus
 from client.status.text import status_lines
 from governance.documents.study import Study
 from governance.runtime.safe_text import is_plain
 from protocols.errors import ReasonCode, Refusal
 from tests.support.documents import DAY, node_keys, raw_key
-from tests.support.node_federation import Federation
+from tests.support.node_federation import NodeFederation
 
-UP = Link(connected=True)
+UP = LinkStatus(connected=True)
 
 
-def waiting(federation: Federation, link: Link = UP) -> str:
+def waiting(federation: NodeFederation, link: LinkStatus = UP) -> str:
     return str(federation.nodes["DK"].status(link)["waiting_for"])
 
 
-def test_a_node_with_nothing_to_do_is_idle(federation: Federation) -> None:
+def test_a_node_with_nothing_to_do_is_idle(federation: NodeFederation) -> None:
     assert waiting(federation) == "idle, connected"
 
 
-def test_a_node_waits_for_the_coordinator(federation: Federation) -> None:
-    said = waiting(federation, Link(fault="The exchange at h:1 does not answer"))
+def test_a_node_waits_for_the_coordinator(federation: NodeFederation) -> None:
+    said = waiting(federation, LinkStatus(fault="The exchange at h:1 does not answer"))
     assert said == "waiting for the coordinator: The exchange at h:1 does not answer"
 
 
-def test_a_node_waits_for_documents(federation: Federation) -> None:
+def test_a_node_waits_for_documents(federation: NodeFederation) -> None:
     federation.papers.now += 2 * DAY
     assert waiting(federation).startswith("waiting for documents: The documents have expired")
 
 
-def test_a_node_waits_for_its_officer_s_signature_under_its_keys(federation: Federation) -> None:
+def test_a_node_waits_for_its_officer_s_signature_under_its_keys(
+    federation: NodeFederation,
+) -> None:
     federation.papers.desks["DK"].set_node(node_keys("EE").model_copy(update={"country": "DK"}))
     federation.hand_over("DK")
     assert "keys of another node" in waiting(federation)
 
 
-def test_a_node_waits_for_records(federation: Federation) -> None:
+def test_a_node_waits_for_records(federation: NodeFederation) -> None:
     (federation.home("DK").path / "records.csv").write_text("broken\n")
     federation.nodes["DK"].holdings.refresh()
     assert waiting(federation).startswith("waiting for records: ")
 
 
-def test_a_node_waits_for_a_permit(federation: Federation) -> None:
+def test_a_node_waits_for_a_permit(federation: NodeFederation) -> None:
     federation.approved("DK", id="second-question")
     assert waiting(federation) == "waiting for a permit for study second-question"
 
 
-def test_a_study_of_other_countries_is_none_of_its_business(federation: Federation) -> None:
+def test_a_study_of_other_countries_is_none_of_its_business(federation: NodeFederation) -> None:
     federation.approved("DK", id="without-us", countries=["EE", "NO", "PT"])
     assert waiting(federation) == "idle, connected"
     found = federation.nodes["DK"].status(UP)
     assert [study["id"] for study in found["studies"]] == ["heart-by-sex"]
 
 
-def test_a_node_in_a_run_says_which_study(federation: Federation, study: Study) -> None:
+def test_a_node_in_a_run_says_which_study(federation: NodeFederation, study: Study) -> None:
     run = federation.ready(study)
     assert waiting(federation) == "taking part in study heart-by-sex"
     (shown,) = federation.nodes["DK"].status(UP)["runs"]
@@ -65,7 +67,7 @@ def test_a_node_in_a_run_says_which_study(federation: Federation, study: Study) 
 
 
 def test_a_study_that_was_launched_twice_is_named_once(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     federation.ready(study)
     federation.ready(study)
@@ -74,7 +76,7 @@ def test_a_study_that_was_launched_twice_is_named_once(
 
 
 def test_a_run_that_nobody_speaks_in_is_none_that_it_takes_part_in(
-    federation: Federation, study: Study
+    federation: NodeFederation, study: Study
 ) -> None:
     run = federation.run(study)
     run.set_up(until="confirmation")
@@ -86,13 +88,13 @@ def test_a_run_that_nobody_speaks_in_is_none_that_it_takes_part_in(
     assert waiting(federation) == "idle, connected; 1 earlier run not over here"
 
 
-def test_the_status_is_json(federation: Federation, study: Study) -> None:
+def test_the_status_is_json(federation: NodeFederation, study: Study) -> None:
     federation.ready(study)
     found = federation.nodes["DK"].status(UP)
     assert json.loads(json.dumps(found)) == found
 
 
-def test_the_budget_is_told_in_plain_figures(federation: Federation, study: Study) -> None:
+def test_the_budget_is_told_in_plain_figures(federation: NodeFederation, study: Study) -> None:
     federation.ready(study).sum(1, "histogram")
     found = federation.nodes["DK"].status(UP)["ledger"]
     assert found["register"] == "patients"
@@ -101,13 +103,13 @@ def test_the_budget_is_told_in_plain_figures(federation: Federation, study: Stud
     assert found["epsilon_spent"] + found["epsilon_left"] == 3.0
 
 
-def test_a_node_that_does_not_know_its_register_shows_no_budget(federation: Federation) -> None:
+def test_a_node_that_does_not_know_its_register_shows_no_budget(federation: NodeFederation) -> None:
     settings = federation.settings("DK", person_register="nobody-s")
     node = federation.restart("DK", settings=settings)
     assert node.status(UP)["ledger"] is None
 
 
-def test_the_last_refusals_come_with_what_to_do(federation: Federation, study: Study) -> None:
+def test_the_last_refusals_come_with_what_to_do(federation: NodeFederation, study: Study) -> None:
     run = federation.run(study, sign=raw_key(9).sign)
     federation.nodes["DK"].handle(run.request("bundle", "DK"))
     (shown,) = federation.nodes["DK"].status(UP)["refusals"]
@@ -115,14 +117,14 @@ def test_the_last_refusals_come_with_what_to_do(federation: Federation, study: S
     assert shown["run"] == run.id
 
 
-def test_what_a_record_says_wrong_is_shown_to_the_operator(federation: Federation) -> None:
+def test_what_a_record_says_wrong_is_shown_to_the_operator(federation: NodeFederation) -> None:
     text = "id,age,sex,disease\nx1,old,F,1\n"
     (federation.home("DK").path / "records.csv").write_text(text)
     federation.nodes["DK"].holdings.refresh()
     assert "'old'" in federation.nodes["DK"].status(UP)["data"]["fault"]
 
 
-def test_the_screen_says_it_all_in_plain_lines(federation: Federation, study: Study) -> None:
+def test_the_screen_says_it_all_in_plain_lines(federation: NodeFederation, study: Study) -> None:
     federation.ready(study).sum(1, "histogram")
     run = federation.run(study, sign=raw_key(9).sign)
     federation.nodes["DK"].handle(run.request("bundle", "DK"))
@@ -141,14 +143,14 @@ def test_the_screen_says_it_all_in_plain_lines(federation: Federation, study: St
         assert words in text
 
 
-def test_the_screen_says_what_is_not_known_yet(federation: Federation) -> None:
+def test_the_screen_says_what_is_not_known_yet(federation: NodeFederation) -> None:
     node = federation.restart("DK", pinned_root=None)
-    text = "\n".join(status_lines(node.status(Link())))
+    text = "\n".join(status_lines(node.status(LinkStatus())))
     assert "Budget: not known before the agreement is here" in text
     assert "Now: waiting for the coordinator: connecting" in text
 
 
-def test_the_screen_names_absent_countries(federation: Federation) -> None:
+def test_the_screen_names_absent_countries(federation: NodeFederation) -> None:
     federation.papers.now += 6 * DAY
     for country in ("DK", "NO", "PT"):
         federation.hand_over(country)
@@ -160,12 +162,14 @@ def test_the_screen_names_absent_countries(federation: Federation) -> None:
 
 
 def test_what_others_write_moves_no_cursor_on_the_operator_s_screen(
-    federation: Federation,
+    federation: NodeFederation,
 ) -> None:
     node = federation.nodes["DK"]
     why = "Newer there: country-\x1b[2J\x9b31m\u202e"
     node.decisions.refused(Refusal(ReasonCode.DOCUMENTS_BEHIND, "Behind", why=why), Subject())
-    lines = list(status_lines(node.status(Link(fault="The exchange said \x1b]0;all is well\x07"))))
+    lines = list(
+        status_lines(node.status(LinkStatus(fault="The exchange said \x1b]0;all is well\x07")))
+    )
     assert any("Newer there" in line for line in lines)
     assert any("all is well" in line for line in lines)
     assert all(is_plain(line) for line in lines)

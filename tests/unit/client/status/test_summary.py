@@ -12,25 +12,25 @@ from client.status.summary import (
     PERMITTED,
     UNDECIDED,
     WITHDRAWN,
-    Link,
-    Standing,
+    LinkStatus,
+    StatusSummary,
     ledger_status,
-    study_standing,
+    study_status,
 )
 from governance.budget.ledger import LedgerView, period_of
 from tests.support.documents import NOW, agreement, permit, study, withdrawal
 
 
-def standing(**changes: object) -> Standing:
+def standing(**changes: object) -> StatusSummary:
     plain: dict[str, object] = {
         "paused": None,
-        "link": Link(connected=True),
+        "link": LinkStatus(connected=True),
         "documents": "",
         "records": "",
         "running": [],
         "undecided": [],
     }
-    return Standing(**plain | changes)  # type: ignore[arg-type]
+    return StatusSummary(**plain | changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,9 @@ def standing(**changes: object) -> Standing:
         ({}, "idle, connected"),
         ({"paused": "audit"}, "paused: audit"),
         ({"paused": ""}, "paused: by its operator"),
-        ({"link": Link()}, "waiting for the coordinator: connecting"),
+        ({"link": LinkStatus()}, "waiting for the coordinator: connecting"),
         (
-            {"link": Link(fault="The exchange does not answer")},
+            {"link": LinkStatus(fault="The exchange does not answer")},
             "waiting for the coordinator: The exchange does not answer",
         ),
         ({"documents": "they have expired"}, "waiting for documents: they have expired"),
@@ -60,7 +60,7 @@ def test_it_says_what_it_is_waiting_for(changes: dict[str, object], sentence: st
 def test_the_first_obstacle_is_named() -> None:
     everything = {
         "paused": "audit",
-        "link": Link(),
+        "link": LinkStatus(),
         "documents": "d",
         "records": "r",
         "running": ["s"],
@@ -68,7 +68,7 @@ def test_the_first_obstacle_is_named() -> None:
     }
     order = ["paused", "the coordinator", "documents", "records", "taking part", "a permit"]
     lifted: dict[str, object] = {}
-    good = {"paused": None, "link": Link(connected=True), "documents": "", "records": ""}
+    good = {"paused": None, "link": LinkStatus(connected=True), "documents": "", "records": ""}
     for name, expected in zip(everything, order, strict=True):
         assert expected in standing(**everything | lifted).sentence()
         lifted[name] = good.get(name, [])
@@ -79,14 +79,14 @@ def test_a_country_stands_towards_a_study_in_one_of_five_ways() -> None:
     agreed = agreement()
     asked = study(agreed)
     yes, no = permit(agreed, asked), withdrawal(asked)
-    assert study_standing(asked, None, None, NOW) == UNDECIDED
-    assert study_standing(asked, yes, None, NOW) == PERMITTED
-    assert study_standing(asked, yes, no, NOW) == WITHDRAWN
-    assert study_standing(asked, None, no, NOW) == WITHDRAWN
-    assert study_standing(asked, yes, None, yes.conditions.expires) == LAPSED
+    assert study_status(asked, None, None, NOW) == UNDECIDED
+    assert study_status(asked, yes, None, NOW) == PERMITTED
+    assert study_status(asked, yes, no, NOW) == WITHDRAWN
+    assert study_status(asked, None, no, NOW) == WITHDRAWN
+    assert study_status(asked, yes, None, yes.conditions.expires) == LAPSED
     just_before = yes.conditions.expires - timedelta(seconds=1)
-    assert study_standing(asked, yes, None, just_before) == PERMITTED
-    assert study_standing(asked, yes, None, asked.expires) == OVER
+    assert study_status(asked, yes, None, just_before) == PERMITTED
+    assert study_status(asked, yes, None, asked.expires) == OVER
 
 
 BUDGET = agreement().budget[0]

@@ -22,13 +22,13 @@ from governance.officer.agent import (
     LONGEST_PAUSE,
     LONGEST_WAIT,
     Agent,
-    Standing,
+    AgentStatus,
     pause_after,
 )
 from governance.officer.agent_service import run_agent, shown
 from governance.officer.errors import OfficerFault
 from governance.officer.home import Identity
-from governance.officer.session import Office
+from governance.officer.session import OfficerSession
 from governance.officer.terminal import Terminal
 from governance.trust.layout import COUNTRY_LIFE
 from keys.errors import KeyFault
@@ -47,8 +47,8 @@ def middle(low: float, high: float) -> float:
 
 
 def agent_of(officer: Keyboard, jitter: module.Jitter = middle) -> Agent:
-    def opened() -> Office:
-        return Office.open(
+    def opened() -> OfficerSession:
+        return OfficerSession.open(
             officer.home,
             PASSPHRASE.encode(),
             Terminal(quiet=True),
@@ -193,7 +193,7 @@ class TestALostLink:
         agent.look()
         assert agent.standing.well(settled.now + 4 * DAY)
         assert not agent.standing.well(settled.now + 6 * DAY)
-        assert not Standing(due=NOW).well(NOW)
+        assert not AgentStatus(due=NOW).well(NOW)
 
     @given(st.integers(1, 10_000), st.floats(0.5, 1))
     def test_pauses_are_bounded(self, failures: int, part: float) -> None:
@@ -274,7 +274,7 @@ def test_it_turns_at_least_every_ten_minutes_so_that_a_watchdog_can_tell() -> No
         turns[0] += 1
 
     made = Agent(pytest.fail, lambda: NOW, middle, turned=turned)
-    made.standing = Standing(due=NOW + timedelta(days=1))
+    made.standing = AgentStatus(due=NOW + timedelta(days=1))
     made.run(stop)
     assert turns == [3]
     assert stop.waits == [LONGEST_WAIT.total_seconds()] * 3

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from governance.officer.home import TRANSPORT_KEY
-from governance.officer.session import Office
+from governance.officer.session import OfficerSession
 from governance.officer.terminal import Terminal
 from governance.officer.trust_store import FIRST_ROOT
 from keys.certificates import Role, public_pem
@@ -67,7 +67,9 @@ def test_who_goes_on_after_the_agent_has_renewed_shows_the_new_certificate(
 ) -> None:
     """Two programs of one officer: the slower one must not look like a thief."""
     slow, quick = (
-        Office.open(agreed.home, PASSPHRASE.encode(), Terminal(), lambda: agreed.now, dialling)
+        OfficerSession.open(
+            agreed.home, PASSPHRASE.encode(), Terminal(), lambda: agreed.now, dialling
+        )
         for dialling in [lambda *_, **__: agreed.exchange] * 2
     )
     assert slow.exchange.fetch(FIRST_ROOT)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from governance.errors import DocumentFault
-from governance.officer.delivery import Handed, read_handed
-from governance.runtime.local_rpc import Desk
+from governance.officer.delivery import Delivered, read_handed
+from governance.runtime.local_rpc import LocalRpcServer
 from governance.trust.bundle import own_country
 from tests.support.documents import node_keys
 from tests.support.officers import Keyboard, bundle_version
@@ -34,7 +34,7 @@ class NodeDaemon:
     def __init__(self, node: Path, officer: Keyboard) -> None:
         self.versions: list[int] = []
         self._officer = officer
-        self.desk = Desk(node / "run" / "node.sock", self._answer)
+        self.desk = LocalRpcServer(node / "run" / "node.sock", self._answer)
 
     def _answer(self, method: str, params: dict[str, Any]) -> Any:
         if method != "deliver":
@@ -67,7 +67,7 @@ class TestNode:
         assert result.exit_code == 0
         assert "Your node is running and has them" in result.stdout
         assert daemon.versions == [1]
-        assert read_handed(agreed.home.handed_file) == Handed(node=1, exchange=1)
+        assert read_handed(agreed.home.handed_file) == Delivered(node=1, exchange=1)
 
     def test_is_remembered(self, agreed: Keyboard, node: Path, daemon: NodeDaemon) -> None:
         sign_keys(agreed, "--node", node)
@@ -153,5 +153,5 @@ class TestHanded:
     ) -> None:
         file = tmp_path / "handed.json"
         file.write_text(content)
-        assert read_handed(file) == Handed(node=0, exchange=0)
-        assert read_handed(tmp_path / "none") == Handed()
+        assert read_handed(file) == Delivered(node=0, exchange=0)
+        assert read_handed(tmp_path / "none") == Delivered()

@@ -14,7 +14,7 @@ from governance.officer.folder_recovery import QUESTION
 from governance.officer.foreign_documents import (
     MOST_NAMED,
     MOST_NOES,
-    Foreign,
+    ForeignDocuments,
     kept,
     take_over_noes,
 )
@@ -155,7 +155,7 @@ class TestANo:
     def test_in_any_number_does_not_fill_the_folder(self, settled: Keyboard) -> None:
         """The officer could not withdraw from anything in a folder that is full."""
         asked, agreed = studies(settled)[0], settled.papers.agreed
-        seen = Foreign(
+        seen = ForeignDocuments(
             version=9,
             node=None,
             permits=(),

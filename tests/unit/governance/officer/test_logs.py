@@ -10,7 +10,7 @@ from governance.audit.checkpoint import Checkpoint, sign_checkpoint
 from governance.audit.events import Event, EventKind, Outcome, entry_bytes
 from governance.audit.merkle import leaf_hash
 from governance.audit.note import NoteKey
-from governance.runtime.local_rpc import Desk
+from governance.runtime.local_rpc import LocalRpcServer
 from keys.identity import SigningKey
 from protocols.errors import ReasonCode
 from protocols.wire.encoding import canonical_json
@@ -52,7 +52,7 @@ class LogDaemon:
         self.origin, self.key = origin, key
         self.entries: list[bytes] = []
         self.lines: list[str] | None = None
-        self.desk = Desk(socket, self._answer)
+        self.desk = LocalRpcServer(socket, self._answer)
 
     def log(self, count: int = 1) -> None:
         for _ in range(count):

@@ -8,7 +8,7 @@ import pytest
 from governance.errors import DocumentFault
 from governance.officer.node_link import ledger_left
 from governance.policy.assessment import ledger_terms
-from governance.runtime.local_rpc import Desk
+from governance.runtime.local_rpc import LocalRpcServer
 from tests.support.documents import DAY, NOW, agreement, study
 from tests.support.officers import Keyboard
 
@@ -31,7 +31,7 @@ class StatusDesk:
 
     def __init__(self, node: Path) -> None:
         self.status: Any = {"country": "DK", "ledger": HONEST}
-        self.desk = Desk(node / "run" / "node.sock", self._answer)
+        self.desk = LocalRpcServer(node / "run" / "node.sock", self._answer)
 
     def _answer(self, method: str, _params: Mapping[str, Any]) -> Any:
         if method == "deliver":

@@ -5,7 +5,7 @@ import pytest
 from governance.errors import DocumentFault
 from governance.officer.errors import OfficerFault
 from governance.officer.home import Settings
-from governance.officer.trust_store import FIRST_ROOT, Trust
+from governance.officer.trust_store import FIRST_ROOT, TrustStore
 from governance.trust.ceremony import Draft
 from protocols.wire.encoding import digest
 from tests.support.documents import DAY, NOW, Papers, agreement, node_keys, study
@@ -34,11 +34,11 @@ def draft_of(papers: Papers) -> Draft:
 
 def test_before_anything_is_published_there_is_no_root(papers: Papers, folder) -> None:
     with pytest.raises(OfficerFault, match="not published yet"):
-        Trust(folder, settings(papers)).view(papers.store.read, NOW)
+        TrustStore(folder, settings(papers)).view(papers.store.read, NOW)
 
 
 def test_the_root_of_the_draft_that_was_signed_is_trusted(papers: Papers, folder) -> None:
-    trust = Trust(folder, settings(papers))
+    trust = TrustStore(folder, settings(papers))
     trust.keep_draft(draft_of(papers))
     papers.sign("DK", "EE", "NO")
     papers.publish()
@@ -47,7 +47,7 @@ def test_the_root_of_the_draft_that_was_signed_is_trusted(papers: Papers, folder
 
 def test_another_root_than_the_signed_one_is_an_alarm(papers: Papers, folder) -> None:
     """Three others may publish without this officer; it does not follow by itself."""
-    trust = Trust(folder, settings(papers))
+    trust = TrustStore(folder, settings(papers))
     trust.keep_draft(draft_of(papers))
     papers.now += timedelta(minutes=1)
     draft_of(papers)
@@ -61,27 +61,27 @@ def test_another_root_than_the_signed_one_is_an_alarm(papers: Papers, folder) ->
 def test_the_root_of_the_invitation_is_trusted(papers: Papers, folder) -> None:
     papers.begin()
     known = settings(papers, digest(papers.pinned))
-    assert Trust(folder, known).view(papers.store.read, NOW).agreement == papers.agreed
+    assert TrustStore(folder, known).view(papers.store.read, NOW).agreement == papers.agreed
 
 
 def test_another_root_than_the_invitations_is_an_alarm(papers: Papers, folder) -> None:
     papers.begin()
     known = settings(papers, "sha256:" + "0" * 64)
     with pytest.raises(OfficerFault, match="another root than the one you know"):
-        Trust(folder, known).view(papers.store.read, NOW)
+        TrustStore(folder, known).view(papers.store.read, NOW)
 
 
 def test_with_nothing_to_compare_no_root_is_trusted(papers: Papers, folder) -> None:
     papers.begin()
     with pytest.raises(OfficerFault, match="nothing to compare") as fault:
-        Trust(folder, settings(papers)).view(papers.store.read, NOW)
+        TrustStore(folder, settings(papers)).view(papers.store.read, NOW)
     assert "new invitation" in fault.value.fix
     assert not (folder / ROOT_FILE).exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"not json", b"[]"])
 def test_what_is_no_root_is_refused(papers: Papers, folder, content: bytes) -> None:
-    trust = Trust(folder, settings(papers))
+    trust = TrustStore(folder, settings(papers))
     trust.keep_draft(draft_of(papers))
     with pytest.raises(OfficerFault, match="another root"):
         trust.view({FIRST_ROOT: content}.get, NOW)
@@ -91,7 +91,7 @@ def test_a_root_with_the_right_text_and_too_few_signatures_is_refused(
     papers: Papers, folder
 ) -> None:
     """The signed part is the draft's; who signed it is still counted."""
-    trust = Trust(folder, settings(papers))
+    trust = TrustStore(folder, settings(papers))
     draft = draft_of(papers)
     trust.keep_draft(draft)
     papers.sign("DK", "EE", "NO")
@@ -108,7 +108,7 @@ def test_a_root_with_the_right_text_and_too_few_signatures_is_refused(
 
 def test_once_pinned_a_first_root_is_never_asked_for_again(papers: Papers, folder) -> None:
     papers.begin()
-    trust = Trust(folder, settings(papers, digest(papers.pinned)))
+    trust = TrustStore(folder, settings(papers, digest(papers.pinned)))
     trust.view(papers.store.read, NOW)
     asked: list[str] = []
 
@@ -124,7 +124,7 @@ def test_once_pinned_a_first_root_is_never_asked_for_again(papers: Papers, folde
 def test_an_older_state_than_the_one_seen_is_refused(papers: Papers, folder) -> None:
     papers.begin()
     old = dict(papers.snapshot_of_store())
-    trust = Trust(folder, settings(papers, digest(papers.pinned)))
+    trust = TrustStore(folder, settings(papers, digest(papers.pinned)))
     papers.propose(study(papers.agreed))
     trust.view(papers.store.read, NOW)
     with pytest.raises(DocumentFault, match="cannot be trusted"):
@@ -134,14 +134,14 @@ def test_an_older_state_than_the_one_seen_is_refused(papers: Papers, folder) -> 
 
 def test_documents_that_nobody_refreshed_are_refused(papers: Papers, folder) -> None:
     papers.begin()
-    trust = Trust(folder, settings(papers, digest(papers.pinned)))
+    trust = TrustStore(folder, settings(papers, digest(papers.pinned)))
     with pytest.raises(DocumentFault, match="expired"):
         trust.view(papers.store.read, NOW + 3 * DAY)
 
 
 def test_a_clock_set_back_does_not_bring_them_back(papers: Papers, folder) -> None:
     papers.begin()
-    trust = Trust(folder, settings(papers, digest(papers.pinned)))
+    trust = TrustStore(folder, settings(papers, digest(papers.pinned)))
     stale = dict(papers.snapshot_of_store())
     papers.now += 2 * DAY
     papers.refresh()
@@ -153,7 +153,7 @@ def test_a_clock_set_back_does_not_bring_them_back(papers: Papers, folder) -> No
 @pytest.mark.parametrize("content", [b"", b"{}x", b'{"root": -1}', b'{"surprise": 1}'])
 def test_a_damaged_memory_is_not_forgotten_silently(papers: Papers, folder, content: bytes) -> None:
     papers.begin()
-    trust = Trust(folder, settings(papers, digest(papers.pinned)))
+    trust = TrustStore(folder, settings(papers, digest(papers.pinned)))
     trust.view(papers.store.read, NOW)
     (folder / "floor.json").write_bytes(content)
     with pytest.raises(DocumentFault, match="cannot be read"):
@@ -171,13 +171,13 @@ def test_the_own_key_is_pinned_from_the_start(tmp_path, folder) -> None:
         document_key=papers.documents.public.to_text(),
         root_digest=digest(papers.pinned),
     )
-    view = Trust(folder, other).view(papers.store.read, NOW)
+    view = TrustStore(folder, other).view(papers.store.read, NOW)
     assert view.country("DK") is None
     assert "key of DK has changed" in view.absent["DK"]
 
 
 def test_a_draft_is_marked_once_it_was_handed_in(papers: Papers, folder) -> None:
-    trust = Trust(folder, settings(papers))
+    trust = TrustStore(folder, settings(papers))
     first = draft_of(papers)
     other = Draft(version=1, drafted=NOW + DAY, agreement=agreement())
     assert not trust.has_signed(first)
@@ -190,7 +190,7 @@ def test_a_draft_is_marked_once_it_was_handed_in(papers: Papers, folder) -> None
 
 
 def test_a_kept_draft_that_was_changed_is_noticed(papers: Papers, folder) -> None:
-    trust = Trust(folder, settings(papers))
+    trust = TrustStore(folder, settings(papers))
     trust.keep_draft(draft_of(papers))
     kept = folder / "draft.json"
     kept.write_bytes(kept.read_bytes().replace(b'"honest":2', b'"honest":3 '))

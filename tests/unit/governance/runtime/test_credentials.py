@@ -12,7 +12,7 @@ from keys.renewal import certified_key
 from protocols.proto.exchange_pb2 import RenewReply, RenewRequest
 from protocols.wire.channel import LinkFault
 from server.membership.certificates import CERTIFICATE_LIFETIME, SETTLING
-from server.membership.transport_authority import Transport
+from server.membership.transport_authority import ExchangeTransport
 from server.state.tables import MIGRATIONS
 from tests.support.enrolling import desk_of
 from tests.support.keystore import cheap_store, reopen
@@ -47,7 +47,9 @@ def link(tmp_path: Path, clock: Clock) -> DirectLink:
     folder = tmp_path / "exchange"
     folder.mkdir()
     store = cheap_store(folder / "keys")
-    transport = Transport.create(folder, ("localhost",), store, federation="danube", now=BEGUN)
+    transport = ExchangeTransport.create(
+        folder, ("localhost",), store, federation="danube", now=BEGUN
+    )
     desk = desk_of(open_database(folder / "state.db", MIGRATIONS), transport)
     return DirectLink(desk, transport, clock)
 

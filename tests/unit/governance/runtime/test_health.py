@@ -12,15 +12,15 @@ from pydantic import BaseModel, ValidationError
 
 from governance.runtime import health
 from governance.runtime.health import (
-    Finding,
+    HealthFinding,
+    HealthReport,
     HealthServer,
     ObserveFault,
-    Shown,
     observed,
 )
 from governance.runtime.loopback import LoopbackAddress, host_and_port
 
-GOOD, BAD = Finding(good=True, says="moving"), Finding(good=False, says="stuck")
+GOOD, BAD = HealthFinding(good=True, says="moving"), HealthFinding(good=False, says="stuck")
 
 
 @dataclass
@@ -36,12 +36,14 @@ class Answer:
 class Endpoint:
     """An endpoint that shows what a test says."""
 
-    checks: dict[str, Finding] = field(default_factory=lambda: {"serve": GOOD})
+    checks: dict[str, HealthFinding] = field(default_factory=lambda: {"serve": GOOD})
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
 
     def __post_init__(self) -> None:
         Counter("pratique_test", "One for the test.", registry=self.registry)
-        shown = Shown(self.registry, lambda: self.checks, lambda: {**self.checks, "link": GOOD})
+        shown = HealthReport(
+            self.registry, lambda: self.checks, lambda: {**self.checks, "link": GOOD}
+        )
         self.server = HealthServer("127.0.0.1:0", shown)
         self.port = self.server.port
 
@@ -169,7 +171,7 @@ def test_it_listens_at_the_loopback_address_only(endpoint: Endpoint) -> None:
 
 def test_a_taken_port_is_told_plainly(endpoint: Endpoint) -> None:
     with pytest.raises(ObserveFault, match=f"127.0.0.1:{endpoint.port}") as caught:
-        HealthServer(f"127.0.0.1:{endpoint.port}", Shown(CollectorRegistry(), dict, dict))
+        HealthServer(f"127.0.0.1:{endpoint.port}", HealthReport(CollectorRegistry(), dict, dict))
     assert "observe" in caught.value.fix
 
 
@@ -213,7 +215,7 @@ def drip_until(connection: socket.socket, deadline: float) -> None:
 
 
 def test_observed_shows_it_meanwhile_and_nothing_without_an_address() -> None:
-    shown = Shown(CollectorRegistry(), dict, dict)
+    shown = HealthReport(CollectorRegistry(), dict, dict)
     with observed(None, shown):
         pass
     with socket.socket() as probe:

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from governance.runtime import local_rpc
-from governance.runtime.local_rpc import Desk, DeskFault, ask
+from governance.runtime.local_rpc import LocalRpcFault, LocalRpcServer, ask
 from keys.errors import KeyFault
 
 JSON = st.recursive(
@@ -37,7 +37,7 @@ def answer(method: str, params: Mapping[str, Any]) -> Any:
         raise RuntimeError("secret of the daemon")
     if method == "unsayable":
         return object()
-    raise DeskFault(f"There is no {method}")
+    raise LocalRpcFault(f"There is no {method}")
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def path() -> Iterator[Path]:
 
 
 @pytest.fixture
-def desk(path: Path) -> Iterator[Desk]:
-    opened = Desk(path, answer)
+def desk(path: Path) -> Iterator[LocalRpcServer]:
+    opened = LocalRpcServer(path, answer)
     yield opened
     opened.close()
 
@@ -75,7 +75,7 @@ def test_what_is_asked_comes_back_as_it_was_said(path: Path, params: dict[str, A
 
 @pytest.mark.usefixtures("desk")
 def test_a_no_arrives_with_what_why_and_fix(path: Path) -> None:
-    with pytest.raises(DeskFault) as caught:
+    with pytest.raises(LocalRpcFault) as caught:
         ask(path, "no")
     said = caught.value
     assert (said.what, said.why, said.fix) == ("It is locked", "the key is away", "bring it")
@@ -83,11 +83,13 @@ def test_a_no_arrives_with_what_why_and_fix(path: Path) -> None:
 
 @pytest.mark.usefixtures("desk")
 def test_an_unknown_method_is_a_no(path: Path) -> None:
-    with pytest.raises(DeskFault, match="There is no nothing"):
+    with pytest.raises(LocalRpcFault, match="There is no nothing"):
         ask(path, "nothing")
 
 
-def test_only_the_owner_may_enter_the_folder_or_open_the_socket(desk: Desk, path: Path) -> None:
+def test_only_the_owner_may_enter_the_folder_or_open_the_socket(
+    desk: LocalRpcServer, path: Path
+) -> None:
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_ISSOCK(path.stat().st_mode)
@@ -96,7 +98,7 @@ def test_only_the_owner_may_enter_the_folder_or_open_the_socket(desk: Desk, path
 def test_a_wide_umask_opens_nothing(path: Path) -> None:
     old = os.umask(0)
     try:
-        opened = Desk(path, answer)
+        opened = LocalRpcServer(path, answer)
         test_only_the_owner_may_enter_the_folder_or_open_the_socket(opened, path)
         opened.close()
     finally:
@@ -107,25 +109,27 @@ def test_a_wide_umask_opens_nothing(path: Path) -> None:
 def test_a_folder_open_to_others_is_refused(path: Path, mode: int) -> None:
     path.parent.mkdir()
     path.parent.chmod(mode)
-    with pytest.raises(DeskFault, match="open to other users") as caught:
-        Desk(path, answer)
+    with pytest.raises(LocalRpcFault, match="open to other users") as caught:
+        LocalRpcServer(path, answer)
     assert caught.value.fix == f"chmod 700 {path.parent}"
     assert not path.exists()
 
 
-def test_another_user_is_not_heard(desk: Desk, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_user_is_not_heard(
+    desk: LocalRpcServer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     heard: list[str] = []
     desk._server.handler = lambda method, params: heard.append(method)
     stranger = os.getuid() + 1
     monkeypatch.setattr(local_rpc.os, "getuid", lambda: stranger)
     assert say(path, b'{"method":"echo","params":{}}\n') == b""
-    with pytest.raises(DeskFault, match="broke off"):
+    with pytest.raises(LocalRpcFault, match="broke off"):
         ask(path, "echo")
     assert not heard
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-def test_a_process_of_another_user_is_not_heard(desk: Desk, path: Path) -> None:
+def test_a_process_of_another_user_is_not_heard(desk: LocalRpcServer, path: Path) -> None:
     """Even with every permission in the file system opened for it."""
     for place in (path.parent.parent, path.parent, path):
         place.chmod(0o777)
@@ -186,7 +190,7 @@ def test_a_line_over_the_limit_is_not_read_to_its_end(
 ) -> None:
     monkeypatch.setattr(local_rpc, "MAX_LINE", 1000)
     assert say(path, b'{"method":"echo","params":{"x":"' + b"a" * 2_000_000) == b""
-    with pytest.raises(DeskFault, match="broke off"):
+    with pytest.raises(LocalRpcFault, match="broke off"):
         ask(path, "echo", x="a" * 2_000_000)
     monkeypatch.undo()
     assert ask(path, "echo", x=1) == {"x": 1}
@@ -201,7 +205,7 @@ def leave(path: Path, request: bytes) -> None:
 
 
 def test_a_caller_that_goes_away_is_no_fault(
-    desk: Desk, path: Path, caplog: pytest.LogCaptureFixture
+    desk: LocalRpcServer, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "pratique.desk")
     desk._server.handler = lambda *_: "a" * 5_000_000
@@ -219,7 +223,7 @@ def test_a_caller_that_goes_away_is_no_fault(
 def test_a_fault_of_the_daemon_itself_says_nothing_and_ends_nothing(
     path: Path, method: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(DeskFault, match="broke off") as caught:
+    with pytest.raises(LocalRpcFault, match="broke off") as caught:
         ask(path, method)
     assert "secret" not in str(caught.value)
     assert caught.value.fix
@@ -227,7 +231,7 @@ def test_a_fault_of_the_daemon_itself_says_nothing_and_ends_nothing(
 
 
 def test_nothing_at_the_path_is_said_plainly(path: Path) -> None:
-    with pytest.raises(DeskFault) as caught:
+    with pytest.raises(LocalRpcFault) as caught:
         ask(path, "status")
     assert "Nothing answers" in caught.value.what
     assert "not running" in caught.value.why
@@ -239,25 +243,25 @@ def test_a_stale_socket_of_a_daemon_that_died_is_replaced(path: Path) -> None:
     dead = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     dead.bind(os.fspath(path))
     dead.close()
-    with pytest.raises(DeskFault, match="Nothing answers"):
+    with pytest.raises(LocalRpcFault, match="Nothing answers"):
         ask(path, "echo")
-    opened = Desk(path, answer)
+    opened = LocalRpcServer(path, answer)
     assert ask(path, "echo") == {}
     opened.close()
 
 
 def test_a_closed_desk_leaves_nothing_behind(path: Path) -> None:
-    opened = Desk(path, answer)
+    opened = LocalRpcServer(path, answer)
     opened.close()
     assert not path.exists()
-    with pytest.raises(DeskFault):
+    with pytest.raises(LocalRpcFault):
         ask(path, "echo")
 
 
 def test_a_name_too_long_for_the_system_is_said_plainly(tmp_path: Path) -> None:
     long = tmp_path / ("x" * 120) / "x.sock"
-    for act in (lambda: ask(long, "status"), lambda: Desk(long, answer)):
-        with pytest.raises(DeskFault, match="too long") as caught:
+    for act in (lambda: ask(long, "status"), lambda: LocalRpcServer(long, answer)):
+        with pytest.raises(LocalRpcFault, match="too long") as caught:
             act()
         assert "shorter" in caught.value.fix
     assert not long.parent.exists()
@@ -266,7 +270,7 @@ def test_a_name_too_long_for_the_system_is_said_plainly(tmp_path: Path) -> None:
 def test_the_longest_name_that_the_system_takes_is_taken(path: Path) -> None:
     stem = path.parent / "x"
     longest = path.parent / ("x" * (local_rpc.MAX_PATH - len(os.fsencode(stem)) + 1))
-    opened = Desk(longest, answer)
+    opened = LocalRpcServer(longest, answer)
     assert ask(longest, "echo", x=1) == {"x": 1}
     opened.close()
 
@@ -295,17 +299,17 @@ def impostor(path: Path, act: Callable[[socket.socket], None]) -> Iterator[None]
 def test_a_daemon_that_never_answers_is_given_up(path: Path) -> None:
     done = threading.Event()
     with impostor(path, lambda _: bool(done.wait(10))):
-        with pytest.raises(DeskFault, match="did not answer within 0 seconds"):
+        with pytest.raises(LocalRpcFault, match="did not answer within 0 seconds"):
             ask(path, "status", 0.2)
         done.set()
 
 
 def test_a_daemon_that_hangs_up_in_mid_request_is_said_plainly(path: Path) -> None:
-    with impostor(path, lambda _: None), pytest.raises(DeskFault, match="broke off"):
+    with impostor(path, lambda _: None), pytest.raises(LocalRpcFault, match="broke off"):
         ask(path, "echo", x="a" * 5_000_000)
 
 
-def test_many_at_once_are_all_answered(desk: Desk, path: Path) -> None:
+def test_many_at_once_are_all_answered(desk: LocalRpcServer, path: Path) -> None:
     found: list[Any] = []
     threads = [
         threading.Thread(target=lambda n=n: found.append(ask(path, "echo", n=n)["n"]))

@@ -11,7 +11,7 @@ import server.state.tables
 from governance.documents.study import Study
 from governance.runtime.database import open_database
 from protocols.private_sum.coordinator_round import OpenedSum
-from tests.support.node_federation import Federation, code_of
+from tests.support.node_federation import NodeFederation, code_of
 from tests.support.schemas import fill, lost, made_at, revisions, rows
 
 ROOMS = {"client": client.state.tables.MIGRATIONS, "server": server.state.tables.MIGRATIONS}
@@ -43,7 +43,7 @@ def test_a_lost_row_or_table_is_seen(tmp_path: Path) -> None:
 
 def test_a_run_begun_under_the_first_schema_goes_on(tmp_path: Path) -> None:
     """Its node is upgraded between its contribution and its answer."""
-    federation = Federation(tmp_path / "federation")
+    federation = NodeFederation(tmp_path / "federation")
     study: Study = federation.approved()
     run = federation.ready(study)
     opened = run.contributed(1, "histogram")

@@ -7,7 +7,7 @@ from governance.errors import DocumentFault
 from governance.trust import signing
 from governance.trust.bundle import CountryDocuments, own_country
 from governance.trust.client import NOWHERE
-from governance.trust.high_water import Floor
+from governance.trust.high_water import TrustHighWater
 from governance.trust.versions import Versions
 from governance.trust.view import TrustedView
 from tests.support.documents import (
@@ -46,7 +46,7 @@ def test_verifying_keeps_no_file_and_reads_none(
         patch.setattr("builtins.open", nowhere)
         for place in ("os.open", "os.mkdir", "os.symlink", "tempfile.mkdtemp"):
             patch.setattr(place, nothing)
-        view = TrustedView.load(files.get, pinned, full.now, Floor())
+        view = TrustedView.load(files.get, pinned, full.now, TrustHighWater())
     assert view.agreement == full.agreed
 
 
@@ -101,7 +101,7 @@ def test_the_floor_remembers_versions_keys_and_time(full: Papers) -> None:
     assert floor.countries == dict.fromkeys(COUNTRIES, 1)
     assert floor.keys == {c: full.officers[c].public.to_text() for c in COUNTRIES}
     assert floor.latest == NOW
-    assert Floor.model_validate_json(floor.model_dump_json()) == floor
+    assert TrustHighWater.model_validate_json(floor.model_dump_json()) == floor
 
 
 def test_time_is_the_clock_or_the_latest_signed_time_seen(full: Papers) -> None:
@@ -156,17 +156,17 @@ def test_versions_say_who_is_behind() -> None:
 
 
 def test_a_floor_rises_and_never_falls() -> None:
-    floor = Floor().with_country("DK", 5, NOW)
+    floor = TrustHighWater().with_country("DK", 5, NOW)
     lower = floor.with_country("DK", 3, NOW - DAY)
     assert lower.countries == {"DK": 5}
     assert lower.latest == NOW
     assert floor.raised_to(NOW - DAY) == NOW
     assert floor.raised_to(NOW + DAY) == NOW + DAY
-    assert Floor().raised_to(NOW) == NOW
+    assert TrustHighWater().raised_to(NOW) == NOW
 
 
 def test_approving_a_key_replaces_the_one_that_was_seen() -> None:
-    floor = Floor(keys={"DK": raw_key(1).public.to_text()})
+    floor = TrustHighWater(keys={"DK": raw_key(1).public.to_text()})
     assert floor.approve_key("DK", raw_key(2).public).keys == {"DK": raw_key(2).public.to_text()}
 
 
@@ -175,7 +175,7 @@ def test_approving_a_key_replaces_the_one_that_was_seen() -> None:
 )
 def test_a_spoilt_floor_is_not_read(change: dict[str, UtcTime]) -> None:
     with pytest.raises(ValueError, match="validation error"):
-        Floor.model_validate(change)
+        TrustHighWater.model_validate(change)
 
 
 def lapsed(full: Papers, monkeypatch: pytest.MonkeyPatch) -> Papers:
@@ -191,7 +191,7 @@ def lapsed(full: Papers, monkeypatch: pytest.MonkeyPatch) -> Papers:
 def test_lapsed_documents_are_none_and_their_version_is_known(
     full: Papers, monkeypatch: pytest.MonkeyPatch, *, seen_before: bool
 ) -> None:
-    before = full.view().floor if seen_before else Floor()
+    before = full.view().floor if seen_before else TrustHighWater()
     view = lapsed(full, monkeypatch).view(before)
     assert view.country("PT") is None
     assert "PT" not in view.versions.countries

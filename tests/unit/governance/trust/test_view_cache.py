@@ -10,9 +10,9 @@ from governance.documents.permit import PermitConditions
 from governance.errors import DocumentFault
 from governance.trust import view_cache
 from governance.trust.bundle import own_country
-from governance.trust.high_water import Floor
+from governance.trust.high_water import TrustHighWater
 from governance.trust.view import TrustedView
-from governance.trust.view_cache import CountryMemory, ViewMemory
+from governance.trust.view_cache import CountryCache, ViewCache
 from keys.identity import VerifyKey
 from tests.support.documents import (
     DAY,
@@ -32,7 +32,7 @@ class Reader:
     """Somebody who remembers; counts how often everything was verified."""
 
     def __init__(self, papers: Papers, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.papers, self.memory = papers, ViewMemory()
+        self.papers, self.memory = papers, ViewCache()
         self.files = dict(papers.view().files)
         self.floor = papers.view().floor
         self.verified = 0
@@ -128,7 +128,7 @@ def test_a_clock_set_back_does_not_keep_what_it_would_refuse(
     full.now = NOW + 3 * DAY
     full.refresh()
     reader = Reader(full, monkeypatch)
-    early = {"floor": Floor()}
+    early = {"floor": TrustHighWater()}
     assert reader.look(full.now, **early).agreement
     with pytest.raises(DocumentFault, match="trusted"):
         reader.look(NOW, **early)
@@ -142,7 +142,7 @@ def test_time_that_was_seen_counts_where_the_clock_is_behind(reader: Reader) -> 
         reader.look(NOW + SECOND, floor=ahead)
 
 
-CHANGES: dict[str, Callable[[Floor], Floor]] = {
+CHANGES: dict[str, Callable[[TrustHighWater], TrustHighWater]] = {
     "root": lambda floor: floor.model_copy(update={"root": 2}),
     "targets": lambda floor: floor.model_copy(update={"targets": 9}),
     "snapshot": lambda floor: floor.model_copy(update={"snapshot": 99}),
@@ -248,7 +248,7 @@ def test_a_refusal_leaves_nothing_remembered(reader: Reader) -> None:
 
 class OwnReader:
     def __init__(self, papers: Papers, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.memory, self.verified = CountryMemory(), 0
+        self.memory, self.verified = CountryCache(), 0
 
         def counted(*given: object) -> object:
             self.verified += 1

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from protocols.numerics.noise import DiscreteGaussian, NoiseSource
-from tests.support.zero_noise import Silence
+from tests.support.zero_noise import ZeroNoise
 
 
-@pytest.mark.parametrize("source", [DiscreteGaussian(), Silence()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "source", [DiscreteGaussian(), ZeroNoise()], ids=lambda s: type(s).__name__
+)
 @pytest.mark.parametrize("size", [0, 1, 1000])
 def test_a_source_gives_64_bit_integers_of_the_asked_number(source: NoiseSource, size: int) -> None:
     drawn = source.draw(50, size)

@@ -15,7 +15,7 @@ from tests.support.protocol_world import (
     IDENTITIES,
     MODEL,
     ZEROS,
-    World,
+    ProtocolWorld,
     parts_of,
     spoken,
     versions_of,
@@ -102,7 +102,7 @@ def other_commitments(reply: Reply, head: ContributionHead) -> None:
 def test_what_travels_beside_a_head_is_whole_and_what_was_signed(
     change: Change, naming: str
 ) -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     honest = world.countries["AT"].contribute(opened.contribute_request("AT"), ZEROS, ZEROS)
     reply = Reply.FromString(honest)
@@ -120,7 +120,7 @@ def test_what_travels_beside_a_head_is_whole_and_what_was_signed(
 
 def test_each_holder_gets_the_share_that_each_owner_sealed_for_it() -> None:
     """Of every country of U, in their order, for U = roster and for a smaller one."""
-    world = World.ready(5, colluding=1, honest=2)
+    world = ProtocolWorld.ready(5, colluding=1, honest=2)
     for number, present in ((1, world.terms.roster), (2, ("AT", "BE", "DK", "EE"))):
         opened = world.coordinator.begin_round(number, "train", MODEL)
         for country in present:
@@ -138,7 +138,7 @@ def test_each_holder_gets_the_share_that_each_owner_sealed_for_it() -> None:
 
 
 def test_versions_that_countries_share_are_shown_once() -> None:
-    world = World.ready(4)
+    world = ProtocolWorld.ready(4)
     view = world.countries["DK"]._view
     ahead = replace(view, versions=versions_of(world.terms.roster, DK=4))
     stored = world.countries["DK"].to_bytes()

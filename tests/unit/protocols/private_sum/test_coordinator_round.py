@@ -12,13 +12,13 @@ from tests.support.protocol_world import (
     MODEL,
     TRAIN,
     ZEROS,
-    World,
+    ProtocolWorld,
     spoken,
 )
 
 
 def test_what_is_here_is_told() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     assert (opened.contributed, opened.answered) == ((), ())
     for country in ("CZ", "AT", "BE"):
@@ -29,7 +29,7 @@ def test_what_is_here_is_told() -> None:
 
 
 def test_a_contribution_sent_twice_counts_once() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     for country in world.terms.roster:
         reply = world.contribute(opened, country, ZEROS + 1)
@@ -43,7 +43,7 @@ def test_a_contribution_sent_twice_counts_once() -> None:
 
 
 def test_a_second_contribution_is_refused_and_not_added() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     stored = world.countries["AT"].to_bytes()
     world.contribute(opened, "AT", ZEROS + 1)
@@ -62,7 +62,7 @@ def test_a_second_contribution_is_refused_and_not_added() -> None:
 
 
 def test_a_round_opens_again_to_the_same_sum() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.contributed()
     for country in world.terms.roster:
         world.answer(opened, country)
@@ -74,7 +74,7 @@ def test_a_round_opens_again_to_the_same_sum() -> None:
 
 @pytest.mark.parametrize(("kind", "mechanism"), [("train", TRAIN), ("count", COUNT)])
 def test_the_result_says_over_whom_and_how_noisy(kind: str, mechanism: object) -> None:
-    world = World.ready(4)
+    world = ProtocolWorld.ready(4)
     size = TRAIN.dimension if kind == "train" else COUNT.dimension
     values = {c: np.arange(size) * i for i, c in enumerate(world.terms.roster)}
     result = world.sum(1, kind, values)
@@ -86,7 +86,7 @@ def test_the_result_says_over_whom_and_how_noisy(kind: str, mechanism: object) -
 
 
 def test_any_threshold_of_answers_opens_and_fewer_do_not() -> None:
-    world = World.ready(5)
+    world = ProtocolWorld.ready(5)
     opened = world.contributed()
     assert opened.open() == VoidRound("too few countries answered", world.terms.roster)
     for country in world.terms.roster[-world.terms.threshold :]:
@@ -96,7 +96,7 @@ def test_any_threshold_of_answers_opens_and_fewer_do_not() -> None:
 
 
 def test_a_refusal_in_a_round_carries_the_code() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     for take in (opened.take_contribution, opened.take_answer):
         with pytest.raises(Refusal, match="AT refused") as refusal:
@@ -104,7 +104,7 @@ def test_a_refusal_in_a_round_carries_the_code() -> None:
         assert refusal.value.code is ReasonCode.DECLINED
 
 
-def told(world: World, opened: CoordinatorRound, country: str, **changes: object) -> bytes:
+def told(world: ProtocolWorld, opened: CoordinatorRound, country: str, **changes: object) -> bytes:
     """Return a country's answer with other fields, which it signs."""
     signed = Reply.FromString(world.countries[country].answer(opened.answer_request(country)))
     answer = Answer.FromString(signed.answer.body)
@@ -134,7 +134,7 @@ def told(world: World, opened: CoordinatorRound, country: str, **changes: object
 def test_an_answer_has_one_place_for_each_country(
     changes: dict[str, object], code: ReasonCode
 ) -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.contributed()
     with pytest.raises(Refusal) as refusal:
         opened.take_answer("AT", told(world, opened, "AT", **changes))
@@ -144,7 +144,7 @@ def test_an_answer_has_one_place_for_each_country(
 
 def test_a_stranger_to_the_set_is_not_unopenable() -> None:
     """EE is of the roster and not of U."""
-    world = World.ready(5, colluding=1, honest=2)
+    world = ProtocolWorld.ready(5, colluding=1, honest=2)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     for country in ("AT", "BE", "CZ", "DK"):
         world.contribute(opened, country)
@@ -157,7 +157,7 @@ def test_a_stranger_to_the_set_is_not_unopenable() -> None:
 
 def test_what_stands_for_a_share_that_did_not_open_is_not_taken_for_one() -> None:
     """Right or wrong, it is not looked at: its sender said that it has none."""
-    world = World.ready(4)
+    world = ProtocolWorld.ready(4)
     opened = world.contributed()
     opened.take_answer("AT", told(world, opened, "AT", unopenable=["BE"]))
     assert set(opened._answers._shares["AT"]) == {"AT", "CZ", "DK"}
@@ -169,7 +169,7 @@ def test_what_stands_for_a_share_that_did_not_open_is_not_taken_for_one() -> Non
 
 
 def test_holders_that_cannot_open_anything_leave_the_round_void_and_its_owners_named() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.contributed()
     for country in world.terms.roster:
         lie = told(world, opened, country, unopenable=world.terms.roster)
@@ -180,7 +180,7 @@ def test_holders_that_cannot_open_anything_leave_the_round_void_and_its_owners_n
 
 
 def test_no_opening_while_a_contribution_is_missing() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     world.contribute(opened, "BE")
     assert opened.open() == VoidRound("too few countries contributed", ("AT", "CZ"))
@@ -190,7 +190,7 @@ def test_no_opening_while_a_contribution_is_missing() -> None:
 
 
 def test_a_reply_to_an_attempt_before_does_not_close_the_round() -> None:
-    world = World.ready(4, colluding=0, honest=2)
+    world = ProtocolWorld.ready(4, colluding=0, honest=2)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     sent = {country: world.contribute(opened, country) for country in ("AT", "BE", "CZ")}
     agreed = {country: world.agree(opened, country) for country in opened.close()}

@@ -14,7 +14,7 @@ from tests.support.protocol_world import (
     COORDINATOR_KEY,
     IDENTITIES,
     MODEL,
-    World,
+    ProtocolWorld,
     coordinator_of,
     spoken,
     terms_of,
@@ -51,7 +51,7 @@ def test_the_key_may_live_elsewhere() -> None:
 
 
 def test_killed_and_fed_the_same_replies_it_sends_the_same_bytes() -> None:
-    world, again = World.of(3), coordinator_of(terms_of(3))
+    world, again = ProtocolWorld.of(3), coordinator_of(terms_of(3))
     sent: list[bytes] = []
     for step, taken in STEPS.items():
         for country in world.terms.roster:
@@ -70,7 +70,7 @@ def test_killed_and_fed_the_same_replies_it_sends_the_same_bytes() -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_repeated_reply_changes_nothing_and_another_is_refused(step: str) -> None:
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     for earlier in STEPS:
         if earlier == step:
             break
@@ -99,7 +99,7 @@ def test_a_refusal_carries_the_countrys_code() -> None:
 
 
 def test_countries_that_are_not_of_the_run_are_not_spoken_with() -> None:
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     reply = world.countries["AT"].bundle(world.coordinator.bundle_request("AT"))
     with pytest.raises(ProtocolFault, match="DK"):
         world.coordinator.bundle_request("DK")
@@ -114,7 +114,7 @@ def test_countries_that_are_not_of_the_run_are_not_spoken_with() -> None:
 
 
 def test_a_ciphertext_that_was_not_signed_is_not_passed_on() -> None:
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     world.set_up("bundle")
     request = world.coordinator.encapsulate_request("AT")
     said = Reply.FromString(world.countries["AT"].encapsulate(request))
@@ -135,7 +135,7 @@ def test_a_ciphertext_that_was_not_signed_is_not_passed_on() -> None:
 
 @pytest.mark.parametrize("length", [0, 32, 63, 65, 96])
 def test_macs_are_one_for_each_other_country(length: int) -> None:
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     world.set_up("bundle")
     world.set_up("encapsulate")
     reply = world.countries["AT"].confirm(world.coordinator.confirm_request("AT"))
@@ -160,7 +160,7 @@ class Signer:
 
 def test_every_country_is_asked_the_same_signed_words_and_they_are_signed_once() -> None:
     """A signature with fresh randomness differs each time, so that one for each would show."""
-    world, sign = World.ready(4, colluding=0, honest=2), Signer()
+    world, sign = ProtocolWorld.ready(4, colluding=0, honest=2), Signer()
     asks = replaying(world, sign)
     opened = asks.begin_round(1, "train", MODEL)
     asked = {step: getattr(asks, f"{step}_request") for step in STEPS}
@@ -176,7 +176,7 @@ def test_every_country_is_asked_the_same_signed_words_and_they_are_signed_once()
 
 
 def test_the_words_of_a_smaller_set_are_signed_once_a_phase() -> None:
-    world, sign = World.ready(4, colluding=0, honest=2), Signer()
+    world, sign = ProtocolWorld.ready(4, colluding=0, honest=2), Signer()
     world.coordinator = replaying(world, COORDINATOR_KEY.sign)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     chosen = world.terms.roster[:3]
@@ -196,7 +196,7 @@ def test_the_words_of_a_smaller_set_are_signed_once_a_phase() -> None:
     assert (len({one.parts for one in answer}), sign.count) == (3, 2)
 
 
-def replaying(world: World, sign: Callable[[bytes], bytes]) -> CoordinatorRun:
+def replaying(world: ProtocolWorld, sign: Callable[[bytes], bytes]) -> CoordinatorRun:
     """Return a coordinator with another signer, fed all that was said in a world's set-up."""
     known, terms = world.coordinator, world.terms
     made = CoordinatorRun(terms, peers=known._desk.peers, sign=sign, versions=known._desk.versions)
@@ -207,14 +207,14 @@ def replaying(world: World, sign: Callable[[bytes], bytes]) -> CoordinatorRun:
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_round_number_is_used_once(number: int) -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     world.coordinator.begin_round(2, "train", MODEL)
     with pytest.raises(ProtocolFault, match="used before"):
         world.coordinator.begin_round(number, "train", MODEL)
 
 
 def test_a_round_of_an_unknown_kind_does_not_begin() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     with pytest.raises(Refusal) as refusal:
         world.coordinator.begin_round(1, "evaluate", MODEL)
     assert refusal.value.code is ReasonCode.TASK_UNKNOWN

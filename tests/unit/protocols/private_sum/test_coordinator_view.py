@@ -1,7 +1,7 @@
 import pytest
 
 from protocols.errors import ProtocolFault, Refusal
-from protocols.private_sum.coordinator_view import Desk, Unpublished, keep
+from protocols.private_sum.coordinator_view import CoordinatorView, Unpublished, keep
 from protocols.private_sum.messages import read_request, write_request
 from protocols.proto.round_pb2 import PHASE_BUNDLE, BundleRequest, RequestBody, Signed
 from protocols.wire.signed_message import ROSTER
@@ -14,7 +14,7 @@ from tests.support.protocol_world import (
 )
 
 TERMS = terms_of(3)
-DESK = Desk(
+DESK = CoordinatorView(
     TERMS,
     {name: IDENTITIES[name].public for name in TERMS.roster},
     COORDINATOR_KEY.sign,

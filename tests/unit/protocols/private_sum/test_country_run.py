@@ -5,7 +5,7 @@ import pytest
 from protocols.errors import ProtocolFault, ReasonCode, Refusal
 from protocols.private_sum.coordinator_round import OpenedSum
 from protocols.private_sum.country_run import CountryRun
-from protocols.private_sum.country_state import RunState, Stage
+from protocols.private_sum.country_state import CountryState, Stage
 from protocols.private_sum.messages import SHARE_BYTES, parted, read_request
 from protocols.private_sum.shares import commit
 from protocols.proto.round_pb2 import Answer, Reply
@@ -14,7 +14,7 @@ from tests.support.protocol_world import (
     MODEL,
     TRAIN,
     ZEROS,
-    World,
+    ProtocolWorld,
     state_of,
     terms_of,
     view_of,
@@ -22,7 +22,7 @@ from tests.support.protocol_world import (
 
 
 def test_a_run_goes_through_its_stages_in_order() -> None:
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     run = world.countries["AT"]
     seen = [state_of(run).stage]
     for step in ("bundle", "encapsulate", "confirm"):
@@ -38,7 +38,7 @@ def test_a_run_goes_through_its_stages_in_order() -> None:
 
 @pytest.mark.parametrize("step", ["encapsulate", "confirm"])
 def test_no_step_of_set_up_can_be_left_out(step: str) -> None:
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     world.set_up("bundle")
     if step == "confirm":
         world.set_up("encapsulate")
@@ -49,7 +49,7 @@ def test_no_step_of_set_up_can_be_left_out(step: str) -> None:
 
 
 def test_admitting_changes_nothing_and_returns_the_countrys_own_terms() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     run, opened = world.countries["AT"], world.coordinator.begin_round(1, "train", MODEL)
     before = run.to_bytes()
     terms = run.admit(opened.contribute_request("AT"))
@@ -59,7 +59,7 @@ def test_admitting_changes_nothing_and_returns_the_countrys_own_terms() -> None:
 
 
 def test_state_survives_storage() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     world.contributed()
     for run in world.countries.values():
         again = CountryRun.from_bytes(run.to_bytes(), run._view)
@@ -85,7 +85,7 @@ def test_a_fault_in_stored_state_does_not_show_the_state() -> None:
 
 
 def test_rounds_of_two_kinds_share_one_sequence_of_numbers() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     zeros = dict.fromkeys(world.terms.roster, ZEROS)
     counts = dict.fromkeys(world.terms.roster, ZEROS[: COUNT.dimension])
     assert isinstance(world.sum(1, "train", zeros), OpenedSum)
@@ -95,7 +95,7 @@ def test_rounds_of_two_kinds_share_one_sequence_of_numbers() -> None:
 
 
 def test_noise_and_values_leave_as_one_sum() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     for country in world.terms.roster:
         request = opened.contribute_request(country)
@@ -109,7 +109,7 @@ def test_noise_and_values_leave_as_one_sum() -> None:
 
 
 def test_an_answer_holds_a_share_of_every_countrys_seed_and_says_which_round() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.contributed(2)
     reply = Reply.FromString(world.answer(opened, "BE"))
     answer = Answer.FromString(reply.answer.body)
@@ -122,7 +122,7 @@ def test_an_answer_holds_a_share_of_every_countrys_seed_and_says_which_round() -
 
 
 def test_a_failed_contribution_may_be_made_again() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     request = opened.contribute_request("AT")
     with pytest.raises(ProtocolFault):
@@ -132,7 +132,7 @@ def test_a_failed_contribution_may_be_made_again() -> None:
 
 def test_a_journal_can_tell_a_repeated_request_from_another() -> None:
     """What the door does: same place and digest, the same bytes; same place, other digest, no."""
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     twin = world.twin().begin_round(1, "train", b"another model")
     first, again, other = (
@@ -145,4 +145,4 @@ def test_a_journal_can_tell_a_repeated_request_from_another() -> None:
 
 def test_stored_state_has_no_room_for_unknown_fields() -> None:
     with pytest.raises(ValueError, match="extra"):
-        RunState(run=bytes(32), mode="fast")  # type: ignore[call-arg]
+        CountryState(run=bytes(32), mode="fast")  # type: ignore[call-arg]

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from protocols.private_sum.country_state import OpenRound, RunState, Stage
+from protocols.private_sum.country_state import CountryState, OpenRound, Stage
 
 SECRETS = st.dictionaries(st.sampled_from(["AT", "BE", "CZ"]), st.binary(max_size=64))
 OPENED = st.builds(
@@ -15,7 +15,7 @@ OPENED = st.builds(
     seals=SECRETS,
 )
 STATES = st.builds(
-    RunState,
+    CountryState,
     run=st.binary(max_size=32),
     stage=st.sampled_from(Stage),
     key=st.binary(max_size=96),
@@ -33,16 +33,16 @@ STATES = st.builds(
 
 
 @given(STATES)
-def test_every_state_comes_back_from_storage(state: RunState) -> None:
-    assert RunState.model_validate_json(state.model_dump_json()) == state
+def test_every_state_comes_back_from_storage(state: CountryState) -> None:
+    assert CountryState.model_validate_json(state.model_dump_json()) == state
 
 
 def test_a_state_does_not_change() -> None:
     with pytest.raises(ValidationError):
-        RunState(run=b"").stage = Stage.READY  # type: ignore[misc]
+        CountryState(run=b"").stage = Stage.READY  # type: ignore[misc]
 
 
 def test_a_fresh_state_holds_nothing() -> None:
-    state = RunState(run=b"r")
+    state = CountryState(run=b"r")
     assert state.stage is Stage.FRESH
     assert not any((state.key, state.links, state.used, state.open_round, state.round_number))

@@ -34,7 +34,7 @@ from tests.support.protocol_world import (
     NAMES,
     RUN_ID,
     STUDY,
-    World,
+    ProtocolWorld,
     coordinator_of,
     retold,
     terms_of,
@@ -61,7 +61,7 @@ def test_a_request_shows_its_claims_before_anybody_believes_them() -> None:
 
 
 def test_a_round_request_claims_number_kind_and_model() -> None:
-    world = World.ready(3)
+    world = ProtocolWorld.ready(3)
     opened = world.contributed(2)
     asked = read_request(opened.contribute_request("AT"))
     assert (asked.phase, asked.round_number, asked.phase_kind) == (PHASE_CONTRIBUTE, 2, "train")
@@ -76,7 +76,7 @@ def test_a_repeated_request_has_the_same_digest_and_another_one_has_not() -> Non
     assert read_request(coordinator.bundle_request("BE")).digest == once.digest
     other = coordinator_of(terms_of(3, run_id=bytes(16)))
     assert read_request(other.bundle_request("AT")).digest != once.digest
-    opened = World.ready(3).coordinator.begin_round(1, "train", MODEL)
+    opened = ProtocolWorld.ready(3).coordinator.begin_round(1, "train", MODEL)
     asked = {read_request(opened.contribute_request(one)).digest for one in ("AT", "BE", "CZ")}
     assert len(asked) == 3, "what is for one country differs"
 
@@ -84,7 +84,7 @@ def test_a_repeated_request_has_the_same_digest_and_another_one_has_not() -> Non
 @pytest.mark.parametrize("number", [LARGEST_ROUND + 1, 2**63, 2**64 - 1])
 @pytest.mark.parametrize("phase", ["contribute", "agree", "answer"])
 def test_a_round_beyond_the_last_that_there_can_be_is_malformed(phase: str, number: int) -> None:
-    world = World.ready(4, colluding=0, honest=2)
+    world = ProtocolWorld.ready(4, colluding=0, honest=2)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     for country in ("AT", "BE", "CZ"):
         world.contribute(opened, country)
@@ -126,7 +126,7 @@ def test_a_model_travels_with_a_contribute_request_only() -> None:
 
 @pytest.mark.parametrize("step", ["bundle", "encapsulate", "agree"])
 def test_parts_travel_with_requests_that_have_some_for_each_country_only(step: str) -> None:
-    world = World.of(3)
+    world = ProtocolWorld.of(3)
     request = world.coordinator.bundle_request("AT")
     change = {
         "bundle": lambda body: None,
@@ -145,7 +145,9 @@ def test_parts_travel_with_requests_that_have_some_for_each_country_only(step: s
 
 def test_parts_and_model_are_part_of_what_is_repeated() -> None:
     """Else a journal would take other parts, or another model, for the request it answered."""
-    request = World.ready(3).coordinator.begin_round(1, "train", MODEL).contribute_request("AT")
+    request = (
+        ProtocolWorld.ready(3).coordinator.begin_round(1, "train", MODEL).contribute_request("AT")
+    )
     honest = read_request(request)
     assert (len(honest.parts), honest.model) == (2 * MAC_BYTES, MODEL)
     others = [

@@ -9,15 +9,15 @@ from keys.identity import SigningKey
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum import shares
 from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum, VoidRound
-from protocols.private_sum.coordinator_view import Desk
+from protocols.private_sum.coordinator_view import CoordinatorView
 from protocols.private_sum.messages import SHARE_BYTES, read_reply
-from protocols.private_sum.unmasking_answers import Answers
+from protocols.private_sum.unmasking_answers import UnmaskingAnswers
 from protocols.proto.round_pb2 import Answer, Reply, Signed
 from protocols.wire.signed_message import serialise
 from tests.support.protocol_world import (
     IDENTITIES,
     ZEROS,
-    World,
+    ProtocolWorld,
     spoken,
 )
 
@@ -29,7 +29,7 @@ class Six:
     """A round of six, who contribute 0 to 5, that any four answers open."""
 
     def __init__(self) -> None:
-        self.world = World.ready(6, colluding=0, honest=2)
+        self.world = ProtocolWorld.ready(6, colluding=0, honest=2)
         self.roster = self.world.terms.roster
         self.opened = self.world.coordinator.begin_round(1, "train", b"model")
         for place, country in enumerate(self.roster):
@@ -80,18 +80,18 @@ def require_sum(opened: CoordinatorRound, unopenable: tuple[tuple[str, str], ...
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the countries whose signatures are looked at, and "commitments" for these."""
     seen: list[str] = []
-    verify, sift = Desk.verify, Answers.sift
+    verify, sift = CoordinatorView.verify, UnmaskingAnswers.sift
 
-    def verified(desk: Desk, message: Signed, country: str) -> None:
+    def verified(desk: CoordinatorView, message: Signed, country: str) -> None:
         seen.append(country)
         verify(desk, message, country)
 
-    def sifted(answers: Answers, commitments: Mapping[str, bytes]) -> None:
+    def sifted(answers: UnmaskingAnswers, commitments: Mapping[str, bytes]) -> None:
         seen.append("commitments")
         sift(answers, commitments)
 
-    monkeypatch.setattr(Desk, "verify", verified)
-    monkeypatch.setattr(Answers, "sift", sifted)
+    monkeypatch.setattr(CoordinatorView, "verify", verified)
+    monkeypatch.setattr(UnmaskingAnswers, "sift", sifted)
     return seen
 
 
@@ -202,7 +202,7 @@ def test_that_a_share_does_not_open_is_believed_of_its_holder_only() -> None:
 
 
 def test_mask_keys_are_believed_of_their_country_only() -> None:
-    world = World.ready(4, colluding=0, honest=2)
+    world = ProtocolWorld.ready(4, colluding=0, honest=2)
     opened = world.coordinator.begin_round(1, "train", b"model")
     for country in ("AT", "BE", "CZ"):
         world.contribute(opened, country)

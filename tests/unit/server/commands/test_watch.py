@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from governance.runtime.local_rpc import DeskFault
+from governance.runtime.local_rpc import LocalRpcFault
 from server.commands import watch
 from server.commands.wording import missed_words, resumed_words
 from server.errors import GONE
@@ -189,7 +189,7 @@ def away(look: Callable[[], dict[str, Any]], *times: int) -> Callable[[], dict[s
 
     def patchy() -> dict[str, Any]:
         if next(looks) in times:
-            raise DeskFault("Nothing answers")
+            raise LocalRpcFault("Nothing answers")
         return look()
 
     return patchy
@@ -200,7 +200,7 @@ def test_a_coordinator_that_is_started_again_is_waited_for(screen: io.StringIO) 
 
 
 def test_a_coordinator_that_was_never_there_is_not_waited_for(screen: io.StringIO) -> None:
-    with pytest.raises(DeskFault):
+    with pytest.raises(LocalRpcFault):
         watch.follow(away(a_run(), 0), as_json=False)
 
 
@@ -208,7 +208,7 @@ def test_a_coordinator_that_stays_away_is_not_waited_for_for_ever(
     screen: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "RETURN_SECONDS", 0.0)
-    with pytest.raises(DeskFault):
+    with pytest.raises(LocalRpcFault):
         watch.follow(away(a_run(), *range(1, 100)), as_json=False)
 
 

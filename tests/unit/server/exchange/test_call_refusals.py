@@ -9,7 +9,7 @@ import pytest
 
 from governance.audit.events import EventKind
 from keys.certificates import Peer, Role
-from server.exchange.call_refusals import PAUSE, Refusals
+from server.exchange.call_refusals import PAUSE, CallRefusals
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -28,20 +28,20 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def noted(clock: Clock) -> tuple[Refusals, list[dict[str, Any]]]:
+def noted(clock: Clock) -> tuple[CallRefusals, list[dict[str, Any]]]:
     entries: list[dict[str, Any]] = []
 
     def note(kind: EventKind, **details: Any) -> None:
         entries.append({"kind": kind, **details})
 
-    return Refusals(SimpleNamespace(clock=clock, note=note)), entries  # type: ignore[arg-type]
+    return CallRefusals(SimpleNamespace(clock=clock, note=note)), entries  # type: ignore[arg-type]
 
 
 def peer(country: str = "PL", role: Role = Role.NODE) -> Peer:
     return Peer("north-sea", country, role, 1, START + timedelta(days=1))
 
 
-def test_the_first_is_logged_at_once(noted: tuple[Refusals, list[dict[str, Any]]]) -> None:
+def test_the_first_is_logged_at_once(noted: tuple[CallRefusals, list[dict[str, Any]]]) -> None:
     refusals, entries = noted
     refusals(peer(), "PullObject", "PL asked with an object not addressed to it")
     assert [e["subject"] for e in entries] == ["PL node PullObject"]
@@ -49,7 +49,7 @@ def test_the_first_is_logged_at_once(noted: tuple[Refusals, list[dict[str, Any]]
 
 
 def test_a_thousand_more_are_one_entry_and_a_count(
-    noted: tuple[Refusals, list[dict[str, Any]]], clock: Clock
+    noted: tuple[CallRefusals, list[dict[str, Any]]], clock: Clock
 ) -> None:
     refusals, entries = noted
     for _ in range(1001):
@@ -60,7 +60,7 @@ def test_a_thousand_more_are_one_entry_and_a_count(
     assert entries[1]["reason"] == "not its own (1000 more since the last entry)"
 
 
-def test_others_are_not_hidden_behind_it(noted: tuple[Refusals, list[dict[str, Any]]]) -> None:
+def test_others_are_not_hidden_behind_it(noted: tuple[CallRefusals, list[dict[str, Any]]]) -> None:
     refusals, entries = noted
     for country, number in zip(("PL", "DE", "FR"), count(), strict=False):
         refusals(peer(country), "PullObject", str(number))

@@ -8,9 +8,9 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from server.errors import OperationFault
-from server.exchange.node_sessions import Seats
+from server.exchange.node_sessions import NodeSessions
 from server.exchange.relay import Relay
-from server.flower.presence import News
+from server.flower.presence import PresenceUpdate
 from tests.support.enrolling import node_statement
 from tests.support.exchange_server import LoopThread, ScriptedSuperLink
 
@@ -32,7 +32,7 @@ class Room:
     def __init__(self) -> None:
         self.register, self.thread = Register(), LoopThread()
         self.relay = Relay(ScriptedSuperLink().forward)
-        self.seats = Seats(self.relay, self.register)  # type: ignore[arg-type]
+        self.seats = NodeSessions(self.relay, self.register)  # type: ignore[arg-type]
 
     def settle(self) -> None:
         async def nothing() -> None:
@@ -125,4 +125,4 @@ def test_news_come_as_soon_as_there_are_any(room: Room) -> None:
     started = time.monotonic()
     assert room.seats.news(0, 30).count == 1
     assert time.monotonic() - started < 10
-    assert News.from_json(room.seats.news(0, 0).to_json()).present.keys() == {"AT"}
+    assert PresenceUpdate.from_json(room.seats.news(0, 0).to_json()).present.keys() == {"AT"}

@@ -31,14 +31,14 @@ from tests.support.relay_harness import (
     LATE,
     NAME,
     REQUESTS,
-    Wire,
+    RelayHarness,
     there,
 )
 
 
 @pytest.fixture
-def wire() -> Wire:
-    return Wire()
+def wire() -> RelayHarness:
+    return RelayHarness()
 
 
 def test_a_request_of_every_carried_call_is_known_here() -> None:
@@ -46,22 +46,24 @@ def test_a_request_of_every_carried_call_is_known_here() -> None:
 
 
 @pytest.mark.parametrize("method", sorted(REQUESTS))
-def test_one_country_cannot_speak_with_another_s_node_id_or_key(wire: Wire, method: str) -> None:
+def test_one_country_cannot_speak_with_another_s_node_id_or_key(
+    wire: RelayHarness, method: str
+) -> None:
     assert "another node's" in wire.refused("BE", method, REQUESTS[method](AT))
 
 
 @pytest.mark.parametrize("method", sorted(REQUESTS))
-def test_a_country_without_a_seat_is_refused(wire: Wire, method: str) -> None:
+def test_a_country_without_a_seat_is_refused(wire: RelayHarness, method: str) -> None:
     assert "CZ has no node registered" in wire.refused("CZ", method, REQUESTS[method](AT))
 
 
 @pytest.mark.parametrize("method", sorted(REQUESTS))
-def test_a_node_without_an_id_or_key_is_nobody(wire: Wire, method: str) -> None:
+def test_a_node_without_an_id_or_key_is_nobody(wire: RelayHarness, method: str) -> None:
     wire.refused("AT", method, b"")
 
 
 @pytest.mark.parametrize("method", sorted(REQUESTS))
-def test_a_country_speaks_for_itself(wire: Wire, method: str) -> None:
+def test_a_country_speaks_for_itself(wire: RelayHarness, method: str) -> None:
     assert wire.call("AT", method, REQUESTS[method](AT)).status == 200
     assert method in wire.superlink.methods
 
@@ -88,7 +90,7 @@ def test_flower_has_calls_that_are_not_carried() -> None:
         "é" * 90,
     ],
 )
-def test_an_unlisted_call_is_not_carried(wire: Wire, method: str) -> None:
+def test_an_unlisted_call_is_not_carried(wire: RelayHarness, method: str) -> None:
     said = wire.refused("AT", method, PullMessagesRequest(node=Node(node_id=AT)))
     assert "is not carried" in said
     assert len(said) < 250
@@ -96,13 +98,13 @@ def test_an_unlisted_call_is_not_carried(wire: Wire, method: str) -> None:
 
 @given(st.text(max_size=40).filter(lambda name: name not in FLEET_CALLS), st.binary(max_size=80))
 def test_no_other_name_is_carried(method: str, body: bytes) -> None:
-    Wire().refused("AT", method, body)
+    RelayHarness().refused("AT", method, body)
 
 
 @pytest.mark.parametrize("method", sorted(REQUESTS))
 @given(body=st.binary(max_size=120))
 def test_no_bytes_of_a_stranger_do_more_than_be_refused(method: str, body: bytes) -> None:
-    wire = Wire()
+    wire = RelayHarness()
     try:
         wire.call("BE", method, body)
     except RelayRefused:
@@ -111,7 +113,7 @@ def test_no_bytes_of_a_stranger_do_more_than_be_refused(method: str, body: bytes
         assert carried == body
 
 
-def test_only_flower_s_headers_go_on(wire: Wire) -> None:
+def test_only_flower_s_headers_go_on(wire: RelayHarness) -> None:
     given_headers = {
         "flwr-signature": "s",
         "flwr-public-key": "k",
@@ -140,11 +142,11 @@ def test_only_flower_s_headers_go_on(wire: Wire) -> None:
         {"flwr-a:b": "x"},
     ],
 )
-def test_a_header_cannot_smuggle_another(wire: Wire, headers: dict[str, str]) -> None:
+def test_a_header_cannot_smuggle_another(wire: RelayHarness, headers: dict[str, str]) -> None:
     wire.refused("AT", "SendNodeHeartbeat", REQUESTS["SendNodeHeartbeat"](AT), headers)
 
 
-def test_a_message_comes_with_its_object_in_one_call(wire: Wire) -> None:
+def test_a_message_comes_with_its_object_in_one_call(wire: RelayHarness) -> None:
     wire.superlink.will("PullMessages", incoming(tree("m")))
     wire.superlink.will("PullObject", there(b"all of it"))
     came = wire.call("AT", "PullMessages", REQUESTS["PullMessages"](AT), {"flwr-a": "b"})
@@ -155,7 +157,7 @@ def test_a_message_comes_with_its_object_in_one_call(wire: Wire) -> None:
     assert headers == {"flwr-a": "b"}
 
 
-def test_an_object_that_follows_late_is_waited_for(wire: Wire) -> None:
+def test_an_object_that_follows_late_is_waited_for(wire: RelayHarness) -> None:
     wire.superlink.will("PullMessages", incoming(tree("m")))
     for answer in (LATE, LATE, there(b"late")):
         wire.superlink.will("PullObject", answer)
@@ -164,7 +166,7 @@ def test_an_object_that_follows_late_is_waited_for(wire: Wire) -> None:
 
 @pytest.mark.parametrize(("answer", "status"), [(GONE, 200), (b"", 403), (b"", 503)])
 def test_a_message_whose_object_does_not_come_is_handed_out_without(
-    wire: Wire, answer: bytes, status: int
+    wire: RelayHarness, answer: bytes, status: int
 ) -> None:
     wire.superlink.will("PullMessages", incoming(tree("m")))
     wire.superlink.will("PullObject", answer, status=status)
@@ -173,7 +175,7 @@ def test_a_message_whose_object_does_not_come_is_handed_out_without(
 
 
 def test_an_object_that_never_comes_is_given_up(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch
+    wire: RelayHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("server.exchange.relay.OBJECT_SECONDS", 0.05)
     wire.superlink.will("PullMessages", incoming(tree("m")))
@@ -183,7 +185,7 @@ def test_an_object_that_never_comes_is_given_up(
 
 
 @pytest.mark.parametrize("method", ["PullObject", "PushObject", "ConfirmMessageReceived"])
-def test_no_object_is_asked_for_by_name_from_outside(wire: Wire, method: str) -> None:
+def test_no_object_is_asked_for_by_name_from_outside(wire: RelayHarness, method: str) -> None:
     wire.bring("AT", AT, "m")
     named = PullObjectRequest(node=Node(node_id=AT), object_id="m")
     assert "is not carried" in wire.refused("AT", method, named)
@@ -198,11 +200,11 @@ def stored(*, well: bool) -> bytes:
     return bytes(PushObjectResponse(stored=well).SerializeToString())
 
 
-def replies(wire: Wire) -> int:
+def replies(wire: RelayHarness) -> int:
     return wire.relay.presence()["AT"].replies
 
 
-def test_a_reply_goes_with_its_object_in_one_call(wire: Wire) -> None:
+def test_a_reply_goes_with_its_object_in_one_call(wire: RelayHarness) -> None:
     wire.superlink.will("PushMessages", asked_for(NAME, "another"))
     wire.superlink.will("PushObject", stored(well=True))
     assert wire.push(CONTENT).status == 200
@@ -215,14 +217,14 @@ def test_a_reply_goes_with_its_object_in_one_call(wire: Wire) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"another", CONTENT + b"."])
 def test_an_object_that_the_message_is_not_named_by_is_not_pushed(
-    wire: Wire, content: bytes
+    wire: RelayHarness, content: bytes
 ) -> None:
     wire.superlink.will("PushMessages", asked_for(NAME))
     wire.push(content)
     assert wire.superlink.methods == ["PushMessages"]
 
 
-def test_a_reply_that_the_superlink_holds_already_is_one_again(wire: Wire) -> None:
+def test_a_reply_that_the_superlink_holds_already_is_one_again(wire: RelayHarness) -> None:
     """The answer to the first call was lost, and the node makes it again."""
     wire.superlink.will("PushMessages", asked_for())
     assert wire.push(CONTENT).status == 200
@@ -234,7 +236,7 @@ def test_a_reply_that_the_superlink_holds_already_is_one_again(wire: Wire) -> No
     ("pushed", "status"), [((401, b""), 401), ((200, stored(well=False)), 503), ((503, b""), 503)]
 )
 def test_an_object_that_is_not_stored_is_no_reply(
-    wire: Wire, pushed: tuple[int, bytes], status: int
+    wire: RelayHarness, pushed: tuple[int, bytes], status: int
 ) -> None:
     wire.superlink.will("PushMessages", asked_for(NAME))
     wire.superlink.will("PushObject", pushed[1], status=pushed[0])
@@ -242,14 +244,16 @@ def test_an_object_that_is_not_stored_is_no_reply(
     assert replies(wire) == 0
 
 
-def test_a_message_that_is_refused_is_no_reply_and_its_object_stays_here(wire: Wire) -> None:
+def test_a_message_that_is_refused_is_no_reply_and_its_object_stays_here(
+    wire: RelayHarness,
+) -> None:
     wire.superlink.will("PushMessages", asked_for(NAME), status=401)
     assert wire.push(CONTENT).status == 401
     assert wire.superlink.methods == ["PushMessages"]
     assert replies(wire) == 0
 
 
-def test_replies_and_sign_ins_wake_whoever_waits_for_them(wire: Wire) -> None:
+def test_replies_and_sign_ins_wake_whoever_waits_for_them(wire: RelayHarness) -> None:
     assert wire.relay.changes.after(-1, 5) == 0
     wire.push(CONTENT)
     assert wire.relay.changes.after(0, 5) == 1
@@ -259,7 +263,9 @@ def test_replies_and_sign_ins_wake_whoever_waits_for_them(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("sources", [[BE], [AT, BE], [0], [AT, AT, 1]])
-def test_no_message_is_pushed_in_another_node_s_name(wire: Wire, sources: list[int]) -> None:
+def test_no_message_is_pushed_in_another_node_s_name(
+    wire: RelayHarness, sources: list[int]
+) -> None:
     push = PushMessagesRequest(
         node=Node(node_id=AT),
         messages_list=[Message(metadata=Metadata(src_node_id=one)) for one in sources],
@@ -268,13 +274,13 @@ def test_no_message_is_pushed_in_another_node_s_name(wire: Wire, sources: list[i
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_a_push_brings_one_message(wire: Wire, count: int) -> None:
+def test_a_push_brings_one_message(wire: RelayHarness, count: int) -> None:
     message = Message(metadata=Metadata(src_node_id=AT))
     push = PushMessagesRequest(node=Node(node_id=AT), messages_list=[message] * count)
     assert "one message" in wire.refused("AT", "PushMessages", push)
 
 
-def test_a_new_seat_voids_what_the_old_one_held(wire: Wire) -> None:
+def test_a_new_seat_voids_what_the_old_one_held(wire: RelayHarness) -> None:
     wire.bring("AT", AT, "m")
     wire.relay.seat("AT", 999, b"new key")
     look = PullMessagesRequest(node=Node(node_id=999))
@@ -284,7 +290,7 @@ def test_a_new_seat_voids_what_the_old_one_held(wire: Wire) -> None:
     assert {c: one.node for c, one in wire.relay.presence().items()} == {"AT": 999, "BE": BE}
 
 
-def test_who_is_online_follows_activation(wire: Wire) -> None:
+def test_who_is_online_follows_activation(wire: RelayHarness) -> None:
     assert wire.relay.online() == {"AT": False, "BE": False}
     wire.call("AT", "ActivateNode", REQUESTS["ActivateNode"](AT))
     assert wire.relay.online() == {"AT": True, "BE": False}
@@ -292,7 +298,7 @@ def test_who_is_online_follows_activation(wire: Wire) -> None:
     assert wire.relay.online()["AT"] is False
 
 
-def test_a_node_that_fell_silent_is_online_no_more_until_it_is_heard_of(wire: Wire) -> None:
+def test_a_node_that_fell_silent_is_online_no_more_until_it_is_heard_of(wire: RelayHarness) -> None:
     wire.call("AT", "ActivateNode", REQUESTS["ActivateNode"](AT))
     seat = wire.relay._seats["AT"]
     seat.heard -= ONLINE_SECONDS - 5
@@ -309,13 +315,13 @@ def test_a_node_that_waits_or_computes_is_heard_of_in_time() -> None:
     assert HEARTBEAT_SECONDS + CALL_SECONDS <= ONLINE_SECONDS
 
 
-def test_a_refused_activation_is_not_online(wire: Wire) -> None:
+def test_a_refused_activation_is_not_online(wire: RelayHarness) -> None:
     wire.superlink.will("ActivateNode", status=401)
     assert wire.call("AT", "ActivateNode", REQUESTS["ActivateNode"](AT))[0] == 401
     assert wire.relay.online()["AT"] is False
 
 
-def test_a_node_that_crashed_is_activated_again(wire: Wire) -> None:
+def test_a_node_that_crashed_is_activated_again(wire: RelayHarness) -> None:
     wire.superlink.will("ActivateNode", status=412)
     headers = {"flwr-signature": "s"}
     came = wire.call("AT", "ActivateNode", REQUESTS["ActivateNode"](AT), headers)
@@ -327,7 +333,7 @@ def test_a_node_that_crashed_is_activated_again(wire: Wire) -> None:
     assert wire.relay.online()["AT"] is True
 
 
-def test_a_second_refusal_to_activate_is_passed_on(wire: Wire) -> None:
+def test_a_second_refusal_to_activate_is_passed_on(wire: RelayHarness) -> None:
     wire.superlink.will("ActivateNode", status=412)
     wire.superlink.will("ActivateNode", status=412)
     assert wire.call("AT", "ActivateNode", REQUESTS["ActivateNode"](AT))[0] == 412

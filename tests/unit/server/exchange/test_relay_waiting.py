@@ -18,17 +18,17 @@ from tests.support.relay_harness import (
     GONE,
     POLL,
     REQUESTS,
-    Wire,
+    RelayHarness,
     there,
 )
 
 
 @pytest.fixture
-def wire() -> Wire:
-    return Wire()
+def wire() -> RelayHarness:
+    return RelayHarness()
 
 
-def pulled(wire: Wire, received: str = "") -> list[str]:
+def pulled(wire: RelayHarness, received: str = "") -> list[str]:
     """Return the ids of the messages that AT's next look brings."""
     look = REQUESTS["PullMessages"](AT)
     answer = wire.call("AT", "PullMessages", look, received=received).body
@@ -36,7 +36,7 @@ def pulled(wire: Wire, received: str = "") -> list[str]:
     return [one.object_id for one in trees]
 
 
-def test_a_message_is_handed_out_until_its_receipt_is_confirmed(wire: Wire) -> None:
+def test_a_message_is_handed_out_until_its_receipt_is_confirmed(wire: RelayHarness) -> None:
     """The SuperLink hands it out once, and the answer that brought it may be lost."""
     wire.bring("AT", AT, "m", b"content")
     wire.superlink.will("PullMessages", incoming(tree("next")))
@@ -52,7 +52,7 @@ def test_a_message_is_handed_out_until_its_receipt_is_confirmed(wire: Wire) -> N
     assert pulled(wire, "next") == []
 
 
-def test_the_superlink_is_told_what_arrived(wire: Wire) -> None:
+def test_the_superlink_is_told_what_arrived(wire: RelayHarness) -> None:
     wire.bring("AT", AT, "m")
     pulled(wire, "m")
     told = [body for name, body, _ in wire.superlink.calls if name == "ConfirmMessageReceived"]
@@ -61,25 +61,25 @@ def test_the_superlink_is_told_what_arrived(wire: Wire) -> None:
     assert confirmed.run_id == 7
 
 
-def test_whoever_replies_to_a_message_has_received_it(wire: Wire) -> None:
+def test_whoever_replies_to_a_message_has_received_it(wire: RelayHarness) -> None:
     wire.bring("AT", AT, "m")
     wire.push(CONTENT, reply_to="m")
     assert "ConfirmMessageReceived" in wire.superlink.methods
     assert pulled(wire) == []
 
 
-def test_what_one_country_has_not_confirmed_is_not_another_s(wire: Wire) -> None:
+def test_what_one_country_has_not_confirmed_is_not_another_s(wire: RelayHarness) -> None:
     wire.bring("AT", AT, "m")
     assert wire.call("BE", "PullMessages", REQUESTS["PullMessages"](BE)).body == b""
 
 
-def test_whoever_signs_in_anew_is_not_handed_what_was_before(wire: Wire) -> None:
+def test_whoever_signs_in_anew_is_not_handed_what_was_before(wire: RelayHarness) -> None:
     wire.bring("AT", AT, "m")
     wire.call("AT", "ActivateNode", REQUESTS["ActivateNode"](AT))
     assert pulled(wire) == []
 
 
-def test_a_message_that_arrives_for_a_node_that_hung_up_is_not_lost(wire: Wire) -> None:
+def test_a_message_that_arrives_for_a_node_that_hung_up_is_not_lost(wire: RelayHarness) -> None:
     """The exchange ends a call when its connection breaks, at whatever point it is."""
     body = REQUESTS["PullMessages"](AT).SerializeToString()
 
@@ -105,13 +105,13 @@ def test_a_message_that_arrives_for_a_node_that_hung_up_is_not_lost(wire: Wire) 
     assert pulled(wire) == ["m"]
 
 
-async def poll(wire: Wire, country: str, node_id: int) -> Carried:
+async def poll(wire: RelayHarness, country: str, node_id: int) -> Carried:
     body = PullMessagesRequest(node=Node(node_id=node_id)).SerializeToString()
     return await wire.relay.call(country, "PullMessages", body, {})
 
 
 def test_a_poll_waits_and_ends_empty() -> None:
-    wire = Wire()
+    wire = RelayHarness()
 
     async def act() -> float:
         started = asyncio.get_running_loop().time()
@@ -122,7 +122,7 @@ def test_a_poll_waits_and_ends_empty() -> None:
 
 
 def test_an_announcement_wakes_every_waiting_country() -> None:
-    wire = Wire()
+    wire = RelayHarness()
     wire.relay._long_poll = 30.0
 
     async def act() -> list[Carried]:
@@ -141,7 +141,7 @@ def test_an_announcement_wakes_every_waiting_country() -> None:
 
 def test_a_message_pushed_while_the_queue_is_looked_at_is_not_slept_over() -> None:
     """The announcement between the look and the wait must not be lost."""
-    wire = Wire()
+    wire = RelayHarness()
     wire.relay._long_poll = 30.0
     looks = 0
 
@@ -162,14 +162,14 @@ def test_a_message_pushed_while_the_queue_is_looked_at_is_not_slept_over() -> No
     assert looks == 2
 
 
-def test_a_failing_superlink_ends_the_poll_at_once(wire: Wire) -> None:
+def test_a_failing_superlink_ends_the_poll_at_once(wire: RelayHarness) -> None:
     wire.relay._long_poll = 30.0
     wire.superlink.will("PullMessages", status=503)
     assert wire.call("AT", "PullMessages", REQUESTS["PullMessages"](AT)) == (503, b"", b"")
 
 
 def test_a_country_that_nothing_is_announced_for_is_not_looked_for() -> None:
-    wire = Wire()
+    wire = RelayHarness()
 
     async def act() -> None:
         await poll(wire, "AT", AT)
@@ -184,7 +184,7 @@ def test_a_country_that_nothing_is_announced_for_is_not_looked_for() -> None:
 
 
 def test_a_node_that_asks_anew_after_a_message_waits_without_a_look() -> None:
-    wire = Wire()
+    wire = RelayHarness()
     wire.superlink.will("PullMessages", incoming(tree("m")))
 
     async def act() -> None:
@@ -202,7 +202,7 @@ def test_a_node_that_asks_anew_after_a_message_waits_without_a_look() -> None:
 
 def test_a_second_poll_is_woken_by_what_the_first_one_found() -> None:
     """The first one's connection was cut; what it looked for arrives all the same."""
-    wire = Wire()
+    wire = RelayHarness()
     wire.relay._long_poll = 30.0
     go_on = asyncio.Event()
 
@@ -229,7 +229,7 @@ def test_a_second_poll_is_woken_by_what_the_first_one_found() -> None:
 
 def test_whoever_hangs_up_again_and_again_occupies_the_superlink_once() -> None:
     """A look outlives the call that asked for it, and so must not be counted by calls."""
-    wire = Wire()
+    wire = RelayHarness()
     looks, go_on = [0, 0], asyncio.Event()
 
     async def slow(*_: Any) -> tuple[int, bytes]:

@@ -19,7 +19,7 @@ from protocols.wire.flower_frame import FRAME, MAX_FRAME, MESSAGE_TYPE
 from server.flower import carrier as carriers
 from server.flower import message_queue as mails
 from server.flower.carrier import FlowerCarrier
-from server.flower.presence import Changes, News, Presence
+from server.flower.presence import Presence, PresenceChanges, PresenceUpdate
 
 NODES = {"AT": 11, "BE": 22}
 RUN = 7
@@ -36,7 +36,7 @@ class Runtime:
         self.replies: dict[str, Message] = {}
         self.methods: list[str] = []
         self.unavailable = 0
-        self.changes = Changes()
+        self.changes = PresenceChanges()
         self.present = {c: Presence(node, 1, 0.0) for c, node in NODES.items()}
         self.announced: list[Sequence[str]] = []
 
@@ -115,8 +115,8 @@ class Runtime:
         self.present = {**self.present, country: Presence(**{**old, **fields})}
         self.changes.note()
 
-    def news(self, count: int, seconds: float) -> News:
-        return News(self.changes.after(count, seconds), self.present)
+    def news(self, count: int, seconds: float) -> PresenceUpdate:
+        return PresenceUpdate(self.changes.after(count, seconds), self.present)
 
 
 def reply(message: Message, frame: Any, record: Any = None) -> tuple[Message, bytes]:

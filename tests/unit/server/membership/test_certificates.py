@@ -22,7 +22,7 @@ from server.membership.certificates import (
     CertificateRegister,
     Dispute,
 )
-from server.membership.enrolment import EnrolmentDesk
+from server.membership.enrolment import EnrolmentService
 from server.state.tables import MIGRATIONS
 from tests.support.enrolling import Applicant, Noted, desk_of, node_statement, officer_statement
 
@@ -36,17 +36,17 @@ def noted() -> Noted:
 
 
 @pytest.fixture
-def desk(engine: Engine, authority: TransportAuthority, noted: Noted) -> EnrolmentDesk:
+def desk(engine: Engine, authority: TransportAuthority, noted: Noted) -> EnrolmentService:
     return desk_of(engine, authority, noted=noted)
 
 
 @pytest.fixture
-def register(desk: EnrolmentDesk) -> CertificateRegister:
+def register(desk: EnrolmentService) -> CertificateRegister:
     return desk.register
 
 
 def let_in(
-    desk: EnrolmentDesk, moment: datetime, country: str = "AT", role: Role = Role.NODE
+    desk: EnrolmentService, moment: datetime, country: str = "AT", role: Role = Role.NODE
 ) -> bytes:
     """Take a party through its enrolment; returns its certificate."""
     statement = node_statement(country) if role is Role.NODE else officer_statement(country)
@@ -79,7 +79,11 @@ def works(register: CertificateRegister, certificate: bytes, now: datetime) -> b
 
 @pytest.mark.parametrize("role", [Role.NODE, Role.OFFICER])
 def test_a_party_gets_the_next_certificate_for_itself_and_its_new_key(
-    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime, role: Role, noted: Noted
+    desk: EnrolmentService,
+    register: CertificateRegister,
+    moment: datetime,
+    role: Role,
+    noted: Noted,
 ) -> None:
     old, key = let_in(desk, moment, role=role), new_transport_key()
     now = moment + 60 * DAY
@@ -94,7 +98,7 @@ def test_a_party_gets_the_next_certificate_for_itself_and_its_new_key(
 
 
 def test_a_reply_that_was_lost_is_had_again_after_a_restart_too(
-    desk: EnrolmentDesk,
+    desk: EnrolmentService,
     register: CertificateRegister,
     moment: datetime,
     authority: TransportAuthority,
@@ -110,7 +114,7 @@ def test_a_reply_that_was_lost_is_had_again_after_a_restart_too(
 
 
 def test_unused_the_old_one_serves_for_a_day_and_then_to_ask_again_only(
-    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime, noted: Noted
+    desk: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
     old, key = let_in(desk, moment), new_transport_key()
     made = renewed(register, old, moment, key).certificate
@@ -122,7 +126,7 @@ def test_unused_the_old_one_serves_for_a_day_and_then_to_ask_again_only(
 
 
 def test_once_the_new_one_is_used_the_old_one_ends(
-    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime
+    desk: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
     old, key = let_in(desk, moment), new_transport_key()
     made = renewed(register, old, moment, key).certificate
@@ -136,7 +140,7 @@ def test_once_the_new_one_is_used_the_old_one_ends(
 
 
 def test_what_ended_stays_ended_after_a_restart(
-    desk: EnrolmentDesk,
+    desk: EnrolmentService,
     register: CertificateRegister,
     moment: datetime,
     authority: TransportAuthority,
@@ -151,7 +155,7 @@ def test_what_ended_stays_ended_after_a_restart(
 
 
 def test_the_second_holder_of_a_stolen_key_is_refused_and_shown(
-    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime, noted: Noted
+    desk: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
     old, mine = let_in(desk, moment), new_transport_key()
     first = renewed(register, old, moment, mine)
@@ -164,7 +168,7 @@ def test_the_second_holder_of_a_stolen_key_is_refused_and_shown(
 
 
 def test_whoever_comes_back_with_a_replaced_certificate_is_shown_once(
-    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime, noted: Noted
+    desk: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
     """The thief renewed first: the rightful holder's next call tells it."""
     old = let_in(desk, moment)
@@ -176,7 +180,7 @@ def test_whoever_comes_back_with_a_replaced_certificate_is_shown_once(
 
 
 def test_a_dispute_is_over_once_the_party_is_revoked(
-    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime
+    desk: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
     old = let_in(desk, moment)
     made = renewed(register, old, moment).certificate
@@ -191,7 +195,7 @@ def test_a_dispute_is_over_once_the_party_is_revoked(
 
 
 def test_another_party_s_proof_is_worth_nothing(
-    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime, noted: Noted
+    desk: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
     """A request seen on its way, or replayed by another party, renews nobody's certificate."""
     mine, theirs = let_in(desk, moment), let_in(desk, moment, "BE")
@@ -203,7 +207,7 @@ def test_another_party_s_proof_is_worth_nothing(
 
 
 def test_a_request_for_the_next_certificate_does_not_serve_for_the_one_after(
-    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime
+    desk: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
     old, key = let_in(desk, moment), new_transport_key()
     request = asked(old, key)
@@ -213,7 +217,7 @@ def test_a_request_for_the_next_certificate_does_not_serve_for_the_one_after(
 
 
 def test_a_revoked_party_that_was_let_through_just_before_gets_nothing(
-    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime, noted: Noted
+    desk: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
     old = let_in(desk, moment)
     peer = register.peer(old, "Renew", moment)
@@ -225,7 +229,7 @@ def test_a_revoked_party_that_was_let_through_just_before_gets_nothing(
 
 
 def test_who_renews_too_often_has_to_wait(
-    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime
+    desk: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
     certificate, other = let_in(desk, moment), let_in(desk, moment, "BE")
     for _ in range(MOST_RENEWALS):
@@ -245,7 +249,7 @@ def test_a_certificate_never_outlives_its_authority(engine: Engine, moment: date
 
 
 def test_a_node_let_in_again_takes_the_place_of_the_old_one(
-    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime, noted: Noted
+    desk: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
     first = let_in(desk, moment)
     second = renewed(register, first, moment).certificate
@@ -260,14 +264,14 @@ def test_a_node_let_in_again_takes_the_place_of_the_old_one(
 
 
 def test_a_country_may_have_several_officers(
-    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime
+    desk: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
     held = [let_in(desk, moment + n * SECOND, role=Role.OFFICER) for n in range(2)]
     assert all(works(register, one, moment + 2 * DAY) for one in held)
 
 
 def test_a_revocation_is_told_to_who_listens(
-    desk: EnrolmentDesk, register: CertificateRegister, moment: datetime
+    desk: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
     told: list[frozenset[int]] = []
     certificate, other = let_in(desk, moment), let_in(desk, moment, "BE")
@@ -279,7 +283,7 @@ def test_a_revocation_is_told_to_who_listens(
 
 
 def test_a_revoked_party_is_told_so_when_it_asks_about_its_enrolment(
-    desk: EnrolmentDesk, moment: datetime
+    desk: EnrolmentService, moment: datetime
 ) -> None:
     who = Applicant(node_statement())
     request = who.request(
@@ -305,7 +309,7 @@ WRONG: dict[str, Callable[[bytes], RenewRequest]] = {
 
 @pytest.mark.parametrize("request_of", WRONG.values(), ids=WRONG.keys())
 def test_what_is_no_request_changes_nothing(
-    desk: EnrolmentDesk,
+    desk: EnrolmentService,
     register: CertificateRegister,
     moment: datetime,
     request_of: Callable[[bytes], RenewRequest],

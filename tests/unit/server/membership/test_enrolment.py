@@ -31,7 +31,7 @@ from server.membership.enrolment import (
     INVITATION_LIFETIME,
     PENDING,
     REFUSED,
-    EnrolmentDesk,
+    EnrolmentService,
 )
 from server.state.tables import MIGRATIONS, invitations, parties
 from tests.support.documents import both_key
@@ -41,18 +41,18 @@ SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture
-def invitation(desk: EnrolmentDesk, moment: datetime) -> Invitation:
+def invitation(desk: EnrolmentService, moment: datetime) -> Invitation:
     return invite(desk, moment)
 
 
 def invite(
-    desk: EnrolmentDesk, moment: datetime, country: str = "AT", role: Role = Role.OFFICER
+    desk: EnrolmentService, moment: datetime, country: str = "AT", role: Role = Role.OFFICER
 ) -> Invitation:
     return desk.invite(country, role, exchange="127.0.0.1:1", root_digest=None, now=moment)
 
 
 def admitted(
-    desk: EnrolmentDesk, moment: datetime, who: Applicant, role: Role = Role.OFFICER
+    desk: EnrolmentService, moment: datetime, who: Applicant, role: Role = Role.OFFICER
 ) -> EnrolReply:
     country = who.statement.country
     request = who.request(invite(desk, moment, country, role))
@@ -61,7 +61,7 @@ def admitted(
 
 
 def refused(
-    desk: EnrolmentDesk, request: EnrolRequest, moment: datetime, country: str = "AT"
+    desk: EnrolmentService, request: EnrolRequest, moment: datetime, country: str = "AT"
 ) -> ProtocolFault:
     before = desk.all()
     with pytest.raises(ProtocolFault) as caught:
@@ -71,7 +71,7 @@ def refused(
 
 
 def test_an_invited_party_is_pending_then_admitted(
-    desk: EnrolmentDesk, invitation: Invitation, moment: datetime, authority: TransportAuthority
+    desk: EnrolmentService, invitation: Invitation, moment: datetime, authority: TransportAuthority
 ) -> None:
     who = Applicant()
     request = who.request(invitation)
@@ -90,7 +90,7 @@ def test_an_invited_party_is_pending_then_admitted(
 
 
 def test_the_certificate_is_for_the_key_that_was_asked_for(
-    desk: EnrolmentDesk, moment: datetime
+    desk: EnrolmentService, moment: datetime
 ) -> None:
     from cryptography import x509  # noqa: PLC0415 (used here only)
 
@@ -120,7 +120,7 @@ def test_a_token_is_not_kept(invitation: Invitation, engine: Engine, tmp_path: P
 
 
 def test_another_request_with_the_same_token_is_refused(
-    desk: EnrolmentDesk, invitation: Invitation, moment: datetime
+    desk: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     desk.enrol("AT", Applicant().request(invitation), moment)
     fault = refused(desk, Applicant().request(invitation), moment)
@@ -129,7 +129,7 @@ def test_another_request_with_the_same_token_is_refused(
 
 @pytest.mark.parametrize("part", ["transport_key", "statement"])
 def test_a_changed_request_with_the_same_token_is_refused(
-    desk: EnrolmentDesk, invitation: Invitation, moment: datetime, part: str
+    desk: EnrolmentService, invitation: Invitation, moment: datetime, part: str
 ) -> None:
     who, other = Applicant(), Applicant()
     desk.enrol("AT", who.request(invitation), moment)
@@ -138,7 +138,7 @@ def test_a_changed_request_with_the_same_token_is_refused(
 
 
 def test_unknown_fields_make_another_request(
-    desk: EnrolmentDesk, invitation: Invitation, moment: datetime
+    desk: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     request = Applicant().request(invitation)
     desk.enrol("AT", request, moment)
@@ -147,7 +147,7 @@ def test_unknown_fields_make_another_request(
 
 
 def test_a_token_serves_after_a_refused_try(
-    desk: EnrolmentDesk, invitation: Invitation, moment: datetime
+    desk: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     refused(desk, Applicant(officer_statement("BE")).request(invitation), moment)
     refused(desk, Applicant().request(invitation, transport_key=b"junk"), moment)
@@ -155,33 +155,33 @@ def test_a_token_serves_after_a_refused_try(
 
 
 def test_a_token_for_another_country_is_refused(
-    desk: EnrolmentDesk, invitation: Invitation, moment: datetime
+    desk: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     refused(desk, Applicant(officer_statement("BE")).request(invitation), moment, "BE")
 
 
 def test_a_statement_for_another_country_than_the_caller_s_is_refused(
-    desk: EnrolmentDesk, invitation: Invitation, moment: datetime
+    desk: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     refused(desk, Applicant(officer_statement("BE")).request(invitation), moment, "AT")
     refused(desk, Applicant(officer_statement("AT")).request(invitation), moment, "BE")
 
 
 def test_a_token_for_another_role_is_refused(
-    desk: EnrolmentDesk, invitation: Invitation, moment: datetime
+    desk: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     refused(desk, Applicant(node_statement()).request(invitation), moment)
 
 
 def test_a_token_that_nobody_gave_out_is_refused(
-    desk: EnrolmentDesk, invitation: Invitation, moment: datetime
+    desk: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     for token in (b"", bytes(32), invitation.token_bytes()[:-1], invitation.token_bytes() + b"\0"):
         refused(desk, Applicant().request(invitation, token=token), moment)
 
 
 def test_an_invitation_ends_to_the_second(
-    desk: EnrolmentDesk, invitation: Invitation, moment: datetime
+    desk: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     end = moment + INVITATION_LIFETIME
     refused(desk, Applicant().request(invitation), end)
@@ -206,7 +206,7 @@ UNUSABLE = {
 
 @pytest.mark.parametrize("key", UNUSABLE.values(), ids=UNUSABLE.keys())
 def test_a_transport_key_that_could_not_be_certified_is_refused_at_once(
-    desk: EnrolmentDesk, invitation: Invitation, moment: datetime, key: bytes
+    desk: EnrolmentService, invitation: Invitation, moment: datetime, key: bytes
 ) -> None:
     fault = refused(desk, Applicant().request(invitation, transport_key=key), moment)
     assert "transport key" in fault.why
@@ -230,7 +230,7 @@ def line(key: object) -> str:
     ids=["empty", "junk", "cut", "Ed25519", "P-521", "RSA"],
 )
 def test_a_node_whose_superlink_key_is_unusable_is_refused_at_once(
-    desk: EnrolmentDesk, moment: datetime, auth: str
+    desk: EnrolmentService, moment: datetime, auth: str
 ) -> None:
     """Admitted, it would keep the coordinator from starting."""
     invitation = invite(desk, moment, role=Role.NODE)
@@ -241,7 +241,7 @@ def test_a_node_whose_superlink_key_is_unusable_is_refused_at_once(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(statement=st.binary(max_size=200), key=st.binary(max_size=200), token=st.binary(max_size=40))
 def test_a_stranger_s_bytes_are_refused_in_plain_words(
-    desk: EnrolmentDesk, moment: datetime, statement: bytes, key: bytes, token: bytes
+    desk: EnrolmentService, moment: datetime, statement: bytes, key: bytes, token: bytes
 ) -> None:
     request = EnrolRequest(token=token, transport_key=key, statement=statement)
     refused(desk, request, moment)
@@ -249,7 +249,7 @@ def test_a_stranger_s_bytes_are_refused_in_plain_words(
 
 @pytest.mark.parametrize("fingerprint", ["", "abcd-efgh", "%", "' or 1=1 --"])
 def test_a_wrong_fingerprint_admits_nobody(
-    desk: EnrolmentDesk, invitation: Invitation, moment: datetime, fingerprint: str
+    desk: EnrolmentService, invitation: Invitation, moment: datetime, fingerprint: str
 ) -> None:
     desk.enrol("AT", Applicant().request(invitation), moment)
     with pytest.raises(OperationFault) as caught:
@@ -261,7 +261,7 @@ def test_a_wrong_fingerprint_admits_nobody(
 
 
 def test_a_part_of_a_fingerprint_admits_nobody(
-    desk: EnrolmentDesk, invitation: Invitation, moment: datetime
+    desk: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     whole = desk.enrol("AT", Applicant().request(invitation), moment).fingerprint
     for part in (whole[:-1], whole[1:], whole.replace("-", "")):
@@ -270,13 +270,15 @@ def test_a_part_of_a_fingerprint_admits_nobody(
 
 
 def test_a_fingerprint_is_read_as_people_type_it(
-    desk: EnrolmentDesk, invitation: Invitation, moment: datetime
+    desk: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     shown = desk.enrol("AT", Applicant().request(invitation), moment).fingerprint
     assert desk.admit(f"  {shown.upper()}\n", moment).country == "AT"
 
 
-def test_nobody_is_admitted_twice_or_after_a_refusal(desk: EnrolmentDesk, moment: datetime) -> None:
+def test_nobody_is_admitted_twice_or_after_a_refusal(
+    desk: EnrolmentService, moment: datetime
+) -> None:
     for decide in (lambda shown: desk.admit(shown, moment), desk.refuse):
         shown = desk.enrol("AT", Applicant().request(invite(desk, moment)), moment).fingerprint
         decide(shown)
@@ -287,7 +289,7 @@ def test_nobody_is_admitted_twice_or_after_a_refusal(desk: EnrolmentDesk, moment
 
 
 def test_a_refused_party_is_told_and_gets_nothing(
-    desk: EnrolmentDesk, invitation: Invitation, moment: datetime
+    desk: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     request = Applicant().request(invitation)
     desk.refuse(desk.enrol("AT", request, moment).fingerprint)
@@ -297,7 +299,7 @@ def test_a_refused_party_is_told_and_gets_nothing(
 
 
 def test_a_party_that_was_invited_twice_with_the_same_keys_can_be_admitted(
-    desk: EnrolmentDesk, moment: datetime
+    desk: EnrolmentService, moment: datetime
 ) -> None:
     who = Applicant()
     requests = [who.request(invite(desk, moment)) for _ in range(2)]
@@ -308,7 +310,7 @@ def test_a_party_that_was_invited_twice_with_the_same_keys_can_be_admitted(
 
 
 def test_a_party_that_was_admitted_may_come_again_with_the_same_keys(
-    desk: EnrolmentDesk, moment: datetime
+    desk: EnrolmentService, moment: datetime
 ) -> None:
     who = Applicant()
     certificates = {admitted(desk, moment + n * SECOND, who).certificate for n in range(3)}
@@ -317,7 +319,7 @@ def test_a_party_that_was_admitted_may_come_again_with_the_same_keys(
 
 @pytest.mark.parametrize("role", [Role.NODE, Role.OFFICER])
 def test_no_party_is_admitted_with_a_key_of_another_country(
-    desk: EnrolmentDesk, moment: datetime, role: Role
+    desk: EnrolmentService, moment: datetime, role: Role
 ) -> None:
     made = node_statement if role is Role.NODE else officer_statement
     mine = made("AT")
@@ -333,7 +335,7 @@ def test_no_party_is_admitted_with_a_key_of_another_country(
 
 @pytest.mark.parametrize("half", [slice(0, 32), slice(32, 64)])
 def test_no_party_is_admitted_with_half_a_key_of_another_country(
-    desk: EnrolmentDesk, moment: datetime, half: slice
+    desk: EnrolmentService, moment: datetime, half: slice
 ) -> None:
     """Beside a half of its own: under an agreement that asks for one it would be another's key."""
     mine, own = both_key(1), bytearray(both_key(2).to_bytes())
@@ -352,7 +354,7 @@ def test_no_party_is_admitted_with_half_a_key_of_another_country(
 
 
 def test_a_comment_does_not_make_a_superlink_key_another_one(
-    desk: EnrolmentDesk, moment: datetime
+    desk: EnrolmentService, moment: datetime
 ) -> None:
     mine = node_statement("AT")
     admitted(desk, moment, Applicant(mine), Role.NODE)
@@ -364,7 +366,7 @@ def test_a_comment_does_not_make_a_superlink_key_another_one(
 
 
 def test_the_newest_admitted_statement_of_a_country_counts(
-    desk: EnrolmentDesk, moment: datetime
+    desk: EnrolmentService, moment: datetime
 ) -> None:
     old, new = Applicant(node_statement()), Applicant(node_statement())
     admitted(desk, moment, old, Role.NODE)
@@ -376,7 +378,7 @@ def test_the_newest_admitted_statement_of_a_country_counts(
 
 
 def test_revocation_names_every_certificate_of_the_role_and_lasts(
-    desk: EnrolmentDesk,
+    desk: EnrolmentService,
     moment: datetime,
     engine: Engine,
     authority: TransportAuthority,
@@ -399,14 +401,14 @@ def test_revocation_names_every_certificate_of_the_role_and_lasts(
 
 
 def _peer(
-    certificate: bytes, authority: TransportAuthority, known: EnrolmentDesk, moment: datetime
+    certificate: bytes, authority: TransportAuthority, known: EnrolmentService, moment: datetime
 ) -> None:
     root = authority.certificate_pem
     peer_of(certificate, authority_pem=root, now=moment, revoked=known.register.revoked())
 
 
 def test_revocation_can_be_repeated_and_does_not_bind_the_next_certificate(
-    desk: EnrolmentDesk, moment: datetime, authority: TransportAuthority
+    desk: EnrolmentService, moment: datetime, authority: TransportAuthority
 ) -> None:
     admitted(desk, moment, Applicant())
     desk.revoke("AT", Role.OFFICER, moment)
@@ -416,7 +418,7 @@ def test_revocation_can_be_repeated_and_does_not_bind_the_next_certificate(
 
 
 def test_revoking_where_there_is_nobody_revokes_nothing(
-    desk: EnrolmentDesk, invitation: Invitation, moment: datetime
+    desk: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     desk.enrol("AT", Applicant().request(invitation), moment)
     assert list(desk.revoke("AT", Role.OFFICER, moment)) == []
@@ -424,7 +426,7 @@ def test_revoking_where_there_is_nobody_revokes_nothing(
 
 
 def test_what_was_decided_outlives_the_process(
-    desk: EnrolmentDesk, moment: datetime, authority: TransportAuthority, tmp_path: Path
+    desk: EnrolmentService, moment: datetime, authority: TransportAuthority, tmp_path: Path
 ) -> None:
     who = Applicant()
     invitation = invite(desk, moment)

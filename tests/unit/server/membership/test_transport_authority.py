@@ -12,7 +12,7 @@ from keys.errors import KeyFault
 from keys.renewal import certified_key, ends_of
 from keys.store import KeyStore
 from keys.succession import BEFORE_THE_END, NOTICE, OVERLAP, followed
-from server.membership.transport_authority import SERVER_LIFETIME, Transport
+from server.membership.transport_authority import SERVER_LIFETIME, ExchangeTransport
 from server.state.tables import MIGRATIONS
 from tests.support.certificates import alternative_names
 from tests.support.enrolling import desk_of
@@ -31,8 +31,8 @@ FOLLOWED, RENEWED = EventKind.AUTHORITY_FOLLOWED, EventKind.CERTIFICATE_RENEWED
 
 
 @pytest.fixture
-def transport(tmp_path: Path) -> Transport:
-    return Transport.create(
+def transport(tmp_path: Path) -> ExchangeTransport:
+    return ExchangeTransport.create(
         tmp_path, HOSTS, cheap_store(tmp_path / "keys"), federation="danube", now=BEGUN
     )
 
@@ -41,12 +41,12 @@ def store_of(folder: Path) -> KeyStore:
     return reopen(folder / "keys")
 
 
-def again(folder: Path) -> Transport:
+def again(folder: Path) -> ExchangeTransport:
     """Open it as a restarted coordinator does."""
-    return Transport(folder, HOSTS, store_of(folder))
+    return ExchangeTransport(folder, HOSTS, store_of(folder))
 
 
-def serves(transport: Transport, now: datetime) -> bool:
+def serves(transport: ExchangeTransport, now: datetime) -> bool:
     """Whether those who believe what is offered take the exchange for what it is."""
     peer = peer_of(transport.certificate, authority_pem=transport.trusted(now), now=now, revoked=())
     return peer.role is Role.COORDINATOR and certified_key(transport.certificate) == public_pem(
@@ -54,12 +54,12 @@ def serves(transport: Transport, now: datetime) -> bool:
     )
 
 
-def the_end(transport: Transport) -> datetime:
+def the_end(transport: ExchangeTransport) -> datetime:
     return transport.line.generations[-1].authority.ends
 
 
 def test_the_certificate_is_renewed_in_use_with_another_key_and_the_same_names(
-    transport: Transport, tmp_path: Path
+    transport: ExchangeTransport, tmp_path: Path
 ) -> None:
     key, certificate = transport.pair
     assert transport.tend(BEGUN + SERVER_LIFETIME * 0.66) == []
@@ -74,7 +74,7 @@ def test_the_certificate_is_renewed_in_use_with_another_key_and_the_same_names(
 
 
 def test_an_authority_follows_is_announced_takes_over_and_the_old_one_is_destroyed(
-    transport: Transport, tmp_path: Path
+    transport: ExchangeTransport, tmp_path: Path
 ) -> None:
     old = transport.in_force(BEGUN)
     announced = old.ends - BEFORE_THE_END
@@ -99,7 +99,7 @@ def test_an_authority_follows_is_announced_takes_over_and_the_old_one_is_destroy
 
 @pytest.mark.parametrize("step", range(9))
 def test_a_crash_before_any_write_leaves_an_exchange_that_serves(
-    transport: Transport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+    transport: ExchangeTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     """Both are due at once: the next authority, and a certificate."""
     now = the_end(transport) - BEFORE_THE_END
@@ -121,7 +121,7 @@ def test_a_crash_before_any_write_leaves_an_exchange_that_serves(
 
 @pytest.mark.parametrize("step", [0, 1])
 def test_a_crash_while_the_old_one_is_destroyed_is_made_good(
-    transport: Transport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+    transport: ExchangeTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     transport.tend(the_end(transport) - BEFORE_THE_END)
     taken_over = transport.line.generations[1].authority.begins + NOTICE
@@ -139,14 +139,14 @@ def test_a_crash_while_the_old_one_is_destroyed_is_made_good(
 def test_a_folder_of_the_first_version_is_opened_as_it_is(tmp_path: Path) -> None:
     """Authority and exchange under the names they always had."""
     store = cheap_store(tmp_path / "keys")
-    made = Transport.create(tmp_path, HOSTS, store, federation="danube", now=BEGUN)
+    made = ExchangeTransport.create(tmp_path, HOSTS, store, federation="danube", now=BEGUN)
     assert sorted(path.name for path in tmp_path.glob("*.pem")) == ["authority.pem", "exchange.pem"]
     assert store.names() == ["authority", "transport"]
     kept = certificate_fingerprint((tmp_path / "authority.pem").read_bytes())
     assert made.in_force(BEGUN).digest == kept
 
 
-def test_begun_late_nothing_outlives_its_authority(transport: Transport) -> None:
+def test_begun_late_nothing_outlives_its_authority(transport: ExchangeTransport) -> None:
     """A coordinator that was off until shortly before the end, with its certificate ended too."""
     old = transport.in_force(BEGUN)
     late = old.ends - 100 * DAY
@@ -160,7 +160,7 @@ def test_begun_late_nothing_outlives_its_authority(transport: Transport) -> None
 
 
 def test_a_coordinator_that_was_off_for_years_begins_anew(
-    transport: Transport, tmp_path: Path
+    transport: ExchangeTransport, tmp_path: Path
 ) -> None:
     """Nobody can follow from an authority that has ended: all enrol again."""
     long_after = the_end(transport) + DAY
@@ -176,7 +176,7 @@ def test_a_coordinator_that_was_off_for_years_begins_anew(
 class Federation:
     """A coordinator, a node and an officer, and a clock that runs for years in moments."""
 
-    def __init__(self, folder: Path, transport: Transport, now: datetime = BEGUN) -> None:
+    def __init__(self, folder: Path, transport: ExchangeTransport, now: datetime = BEGUN) -> None:
         self.now, self.transport = now, transport
         transport.tend(now)
         self.noted: list[tuple[EventKind, str]] = []
@@ -202,7 +202,9 @@ class Federation:
 WHO = [("AT", Role.NODE, 0.9), ("AT", Role.OFFICER, 0.0), ("BE", Role.NODE, 0.1)]
 
 
-def test_a_year_passes_and_everybody_still_talks(tmp_path: Path, transport: Transport) -> None:
+def test_a_year_passes_and_everybody_still_talks(
+    tmp_path: Path, transport: ExchangeTransport
+) -> None:
     federation = Federation(tmp_path, transport)
     for _ in range(365):
         federation.live(1)
@@ -216,7 +218,7 @@ def test_a_year_passes_and_everybody_still_talks(tmp_path: Path, transport: Tran
 
 
 def test_an_authority_is_followed_and_everybody_still_talks(
-    tmp_path: Path, transport: Transport
+    tmp_path: Path, transport: ExchangeTransport
 ) -> None:
     old = transport.in_force(BEGUN)
     federation = Federation(tmp_path, transport, old.ends - BEFORE_THE_END - 30 * DAY)
@@ -230,7 +232,7 @@ def test_an_authority_is_followed_and_everybody_still_talks(
 
 @pytest.mark.slow
 def test_authorities_come_and_go_and_everybody_still_talks(
-    tmp_path: Path, transport: Transport
+    tmp_path: Path, transport: ExchangeTransport
 ) -> None:
     """Twenty years, in steps of fifteen days: two authorities are followed."""
     federation = Federation(tmp_path, transport)
@@ -248,7 +250,7 @@ def test_authorities_come_and_go_and_everybody_still_talks(
 
 
 def test_a_node_that_was_off_for_months_enrols_again_and_talks(
-    tmp_path: Path, transport: Transport
+    tmp_path: Path, transport: ExchangeTransport
 ) -> None:
     federation = Federation(tmp_path, transport)
     away = federation.parties.pop()

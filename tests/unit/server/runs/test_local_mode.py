@@ -14,10 +14,10 @@ from keys.identity import VerifyKey
 from protocols.numerics.mechanism import Scope
 from server.learning.release import read_result
 from server.runs import attempt as conducting
-from server.runs.attempt import conduct
-from tests.support.coordinator_services import Coordinator, NodesCarrier, OfficeDesk
+from server.runs.attempt import carry_run
+from tests.support.coordinator_services import Coordinator, LocalRunServices, NodesCarrier
 from tests.support.documents import priced, raw_key, study, study_fields, training_fields
-from tests.support.node_federation import Federation
+from tests.support.node_federation import NodeFederation
 
 TASK = {"sampling_rate": 1.0, "patients_bound": 1_000, "evaluation": {}, "local": {"steps": 3}}
 PRIVACY = {"epsilon": 2.0, "delta": 1e-5}
@@ -26,7 +26,7 @@ TRAINING = training_fields(2, **TASK) | {"id": "in-local-mode", "privacy": PRIVA
 
 @pytest.fixture
 def coordinator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Coordinator]:
-    federation = Federation(tmp_path / "federation")
+    federation = NodeFederation(tmp_path / "federation")
     made = Coordinator(federation, tmp_path / "coordinator")
 
     class Clock:
@@ -81,7 +81,7 @@ def test_a_run_is_carried_to_a_result_that_says_what_it_relied_on(
     asked = coordinator.federation.approved(**TRAINING)
     run = str(coordinator.ask("study_launch", name=asked.id)["run"])
     carrier = NodesCarrier(coordinator.federation)
-    conduct(coordinator.home, run, 1, carrier, OfficeDesk(coordinator), seconds=1)
+    carry_run(coordinator.home, run, 1, carrier, LocalRunServices(coordinator), seconds=1)
     shown = coordinator.ask("study_status", name=asked.id)
     assert (shown["state"], shown["round"], shown["rounds"]) == ("finished", 3, 3)
     key = VerifyKey.from_text(raw_key(2).public.to_text())

@@ -12,7 +12,7 @@ from protocols.private_sum.coordinator_round import OpenedSum, VoidRound
 from server.runs.participation import part_taken
 from server.runs.procedure import (
     MOST_VOID_IN_A_ROW,
-    Past,
+    RunHistory,
     RunVoid,
     lead,
 )
@@ -52,10 +52,10 @@ class Told:
         return RoundReport(number, phase, 0.1, OpenedSum(values, countries, 1, ()), causes)
 
 
-def led(made: Study, over: Mapping[int, tuple[str, ...]], past: Past | None = None) -> Any:
+def led(made: Study, over: Mapping[int, tuple[str, ...]], past: RunHistory | None = None) -> Any:
     kept: list[RoundReport] = []
     conductor: Any = Told(made, over)
-    outcome = lead(made, conductor, lambda report, *_: kept.append(report), past or Past())
+    outcome = lead(made, conductor, lambda report, *_: kept.append(report), past or RunHistory())
     return outcome, kept
 
 
@@ -119,7 +119,7 @@ def test_a_run_that_is_carried_on_counts_the_rounds_behind_it() -> None:
     conductor: Any = Told(made)
     lead(made, conductor, lambda _, state, *__: states.append(state))
     before = [RoundRecord(1, "train", WITHOUT_PT, "", {"PT": "no reply in time"})]
-    outcome, kept = led(made, {}, Past(before, states[0]))
+    outcome, kept = led(made, {}, RunHistory(before, states[0]))
     assert [report.number for report in kept] == [2, 3, 4, 5]
     assert outcome.part.left_out == {"PT": 1}
 
@@ -127,4 +127,4 @@ def test_a_run_that_is_carried_on_counts_the_rounds_behind_it() -> None:
 def test_a_run_that_was_void_in_a_row_is_not_led_on() -> None:
     rounds = [RoundRecord(n, "train", (), "too few", {}) for n in range(1, MOST_VOID_IN_A_ROW + 1)]
     with pytest.raises(RunVoid, match=f"Round {MOST_VOID_IN_A_ROW}"):
-        led(training(), {}, Past(rounds))
+        led(training(), {}, RunHistory(rounds))

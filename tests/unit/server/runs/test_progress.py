@@ -8,7 +8,7 @@ from sqlalchemy import Engine, event
 
 from protocols.private_sum.coordinator_round import OpenedSum, VoidRound
 from server.errors import OperationFault
-from server.runs.progress import Kept, Notebook, Superseded
+from server.runs.progress import RunProgress, StoredRun, Superseded
 from server.runs.rounds import RoundRecord, RoundReport
 from server.runs.store import RunState, RunStore
 
@@ -30,8 +30,8 @@ def store(engine: Engine, moment: datetime) -> RunStore:
 
 
 @pytest.fixture
-def notebook(engine: Engine, store: RunStore, moment: datetime) -> Notebook:
-    made = Notebook(engine, RUN, 1)
+def notebook(engine: Engine, store: RunStore, moment: datetime) -> RunProgress:
+    made = RunProgress(engine, RUN, 1)
     made.begin(moment)
     return made
 
@@ -42,15 +42,15 @@ def report(
     return RoundReport(number, phase, 0.5, outcome, {"CZ": "late"} if outcome is VOID else {})
 
 
-def everything(engine: Engine, notebook: Notebook) -> tuple[object, Kept]:
+def everything(engine: Engine, notebook: RunProgress) -> tuple[object, StoredRun]:
     return RunStore(engine).get(RUN), notebook.kept()
 
 
-def test_an_attempt_begins_once(engine: Engine, notebook: Notebook, moment: datetime) -> None:
+def test_an_attempt_begins_once(engine: Engine, notebook: RunProgress, moment: datetime) -> None:
     assert RunStore(engine).get(RUN).state == RunState.SETTING_UP
     for number in (0, 1, 2):
         with pytest.raises(Superseded) as caught:
-            Notebook(engine, RUN, number).begin(moment)
+            RunProgress(engine, RUN, number).begin(moment)
         assert "attempt 1 is its current one" in caught.value.why
 
 
@@ -61,20 +61,20 @@ def test_a_run_that_is_over_is_not_begun(
     store.move(RUN, state, moment)
     before = store.get(RUN)
     with pytest.raises(Superseded, match="does not carry") as caught:
-        Notebook(engine, RUN, 1).begin(moment + SECOND)
+        RunProgress(engine, RUN, 1).begin(moment + SECOND)
     assert state.value in caught.value.why
     assert store.get(RUN) == before
 
 
 def test_a_run_that_nobody_launched_is_not_begun(engine: Engine, moment: datetime) -> None:
     with pytest.raises(OperationFault, match="There is no run"):
-        Notebook(engine, "b" * 32, 1).begin(moment)
+        RunProgress(engine, "b" * 32, 1).begin(moment)
 
 
 def test_everything_that_is_kept_comes_back(
-    engine: Engine, store: RunStore, notebook: Notebook, moment: datetime
+    engine: Engine, store: RunStore, notebook: RunProgress, moment: datetime
 ) -> None:
-    assert notebook.kept() == Kept(STUDY, None, {}, (), b"", None)
+    assert notebook.kept() == StoredRun(STUDY, None, {}, (), b"", None)
     notebook.keep_ground(GROUND)
     notebook.keep_set_up(REPLIES, moment)
     assert store.get(RUN).state == RunState.RUNNING
@@ -83,10 +83,10 @@ def test_everything_that_is_kept_comes_back(
     notebook.keep_round(report(3, phase="evaluate"), b"model", moment, {"findings": {"x": 1}})
     assert store.get(RUN).round == 3
     store.next_attempt(RUN, moment)
-    again = Notebook(engine, RUN, 2)
+    again = RunProgress(engine, RUN, 2)
     again.begin(moment)
     assert store.get(RUN).state == RunState.RUNNING
-    assert again.kept() == Kept(
+    assert again.kept() == StoredRun(
         study=STUDY,
         ground=GROUND,
         replies=REPLIES,
@@ -101,13 +101,13 @@ def test_everything_that_is_kept_comes_back(
 
 
 def test_a_closed_round_is_known_to_the_next_attempt_until_it_is_behind_the_run(
-    engine: Engine, store: RunStore, notebook: Notebook, moment: datetime
+    engine: Engine, store: RunStore, notebook: RunProgress, moment: datetime
 ) -> None:
     notebook.keep_set_up(REPLIES, moment)
     notebook.keep_closed(1, ("AT", "BE"), moment)
     assert notebook.kept().closed == {1: ("AT", "BE")}
     store.next_attempt(RUN, moment)
-    again = Notebook(engine, RUN, 2)
+    again = RunProgress(engine, RUN, 2)
     again.begin(moment)
     assert again.kept().closed == {1: ("AT", "BE")}
     again.keep_round(report(1), b"one", moment)
@@ -115,7 +115,7 @@ def test_a_closed_round_is_known_to_the_next_attempt_until_it_is_behind_the_run(
 
 
 def test_closing_a_round_is_no_step_that_makes_earlier_losses_count_no_more(
-    store: RunStore, notebook: Notebook, moment: datetime
+    store: RunStore, notebook: RunProgress, moment: datetime
 ) -> None:
     """A round that dies each time after it is closed must come to an end."""
     notebook.keep_closed(1, ("AT", "BE"), moment)
@@ -123,7 +123,7 @@ def test_closing_a_round_is_no_step_that_makes_earlier_losses_count_no_more(
 
 
 def test_rounds_are_shown_in_order_with_what_came_of_them(
-    store: RunStore, notebook: Notebook, moment: datetime
+    store: RunStore, notebook: RunProgress, moment: datetime
 ) -> None:
     notebook.keep_round(report(2, VOID), b"", moment)
     notebook.keep_round(report(1), b"", moment)
@@ -136,14 +136,14 @@ def test_rounds_are_shown_in_order_with_what_came_of_them(
 
 
 def test_no_opened_value_is_kept_with_a_round(
-    store: RunStore, notebook: Notebook, moment: datetime
+    store: RunStore, notebook: RunProgress, moment: datetime
 ) -> None:
     values = np.array([123456789, 987654321])
     notebook.keep_round(report(1, OpenedSum(values, ("AT",), 1, ())), b"", moment)
     assert "123456789" not in str(store.rounds_of(RUN))
 
 
-def test_a_round_is_kept_once(notebook: Notebook, engine: Engine, moment: datetime) -> None:
+def test_a_round_is_kept_once(notebook: RunProgress, engine: Engine, moment: datetime) -> None:
     notebook.keep_round(report(1), b"first", moment)
     before = everything(engine, notebook)
     with pytest.raises(Exception, match="UNIQUE"):
@@ -156,7 +156,7 @@ def test_progress_makes_earlier_losses_count_no_more(
 ) -> None:
     for _ in range(3):
         store.next_attempt(RUN, moment)
-    attempt = Notebook(engine, RUN, 4)
+    attempt = RunProgress(engine, RUN, 4)
     attempt.begin(moment)
     attempt.lose("the disk was full", moment)
     row = store.get(RUN)
@@ -167,7 +167,7 @@ def test_progress_makes_earlier_losses_count_no_more(
     assert store.get(RUN).fruitless == 1
 
 
-def acts(notebook: Notebook, moment: datetime) -> dict[str, object]:
+def acts(notebook: RunProgress, moment: datetime) -> dict[str, object]:
     return {
         "ground": lambda: notebook.keep_ground(GROUND),
         "set up": lambda: notebook.keep_set_up(REPLIES, moment),
@@ -186,7 +186,7 @@ ACTS = ["ground", "set up", "closed", "round", "end", "lose"]
 def test_whoever_does_not_carry_the_run_changes_nothing(
     engine: Engine, store: RunStore, moment: datetime, act: str, how: str
 ) -> None:
-    old = Notebook(engine, RUN, 1)
+    old = RunProgress(engine, RUN, 1)
     if how != "not begun":
         old.begin(moment)
     if how == "another attempt":
@@ -201,7 +201,7 @@ def test_whoever_does_not_carry_the_run_changes_nothing(
 
 @pytest.mark.parametrize("act", ACTS)
 def test_each_act_lasts_as_a_whole_or_not_at_all(
-    engine: Engine, notebook: Notebook, moment: datetime, act: str
+    engine: Engine, notebook: RunProgress, moment: datetime, act: str
 ) -> None:
     """Break off before each statement: nothing of the act is there, and it can be done again."""
     before = everything(engine, notebook)
@@ -227,7 +227,7 @@ def test_each_act_lasts_as_a_whole_or_not_at_all(
 
 
 def test_a_run_that_is_over_lets_its_set_up_go(
-    engine: Engine, store: RunStore, notebook: Notebook, moment: datetime
+    engine: Engine, store: RunStore, notebook: RunProgress, moment: datetime
 ) -> None:
     notebook.keep_set_up(REPLIES, moment)
     notebook.end(RunState.VOID, moment, "too many void rounds")

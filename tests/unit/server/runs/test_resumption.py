@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from server.runs import attempt as conducting
-from server.runs.attempt import conduct
+from server.runs.attempt import carry_run
 from server.runs.procedure import RunVoid
 from server.runs.rounds import ANSWERED
 from server.services.run_supervisor import MOST_FRUITLESS
@@ -312,10 +312,10 @@ def test_a_stranger_who_submits_the_old_bundle_carries_nothing(table: Stage) -> 
     scene.carry_on()
     for number in (0, 1, 3, secrets.randbelow(100) + 4):
         with pytest.raises(Exception, match="does not carry"):
-            conduct(scene.coordinator.home, RUN, number, scene.carrier, scene.desk, seconds=1)
+            carry_run(scene.coordinator.home, RUN, number, scene.carrier, scene.desk, seconds=1)
     assert not scene.attempt()
     with pytest.raises(Exception, match="does not carry"):
-        conduct(scene.coordinator.home, RUN, 2, scene.carrier, scene.desk, seconds=1)
+        carry_run(scene.coordinator.home, RUN, 2, scene.carrier, scene.desk, seconds=1)
 
 
 @pytest.mark.parametrize("moment", ["publish", "published", "released"])

@@ -21,16 +21,16 @@ from server.runs.rounds import (
     GONE,
     NOT_AGREED,
     SPARED_SECONDS,
-    Conductor,
+    RoundDriver,
     RoundReport,
     SetUpFailed,
     recorded,
 )
-from tests.support.direct_carrier import Answer, CarrierToWorld
+from tests.support.direct_carrier import Answer, DirectCarrier
 from tests.support.protocol_world import (
     MODEL,
     NAMES,
-    World,
+    ProtocolWorld,
     coordinator_of,
 )
 
@@ -42,15 +42,15 @@ VALUES = {name: np.array([n, 2, 3, -4, 5 * n]) for n, name in enumerate(NAMES)}
 
 class Scene:
     def __init__(self, size: int = SIZE, **changes: object) -> None:
-        self.world = World.of(size, **changes)
-        self.carrier = CarrierToWorld(self.world, VALUES)
+        self.world = ProtocolWorld.of(size, **changes)
+        self.carrier = DirectCarrier(self.world, VALUES)
         self.roster = self.world.terms.roster
         self.pauses: list[float] = []
         self.closed: dict[int, tuple[str, ...]] = {}
         self.conductor = self.conducted(self.world.coordinator)
 
-    def conducted(self, run: CoordinatorRun) -> Conductor:
-        return Conductor(
+    def conducted(self, run: CoordinatorRun) -> RoundDriver:
+        return RoundDriver(
             run,
             self.roster,
             self.carrier,
@@ -287,7 +287,7 @@ def test_a_set_up_that_is_over_is_taken_up_by_another_conductor() -> None:
 def test_a_set_up_of_another_run_is_not_taken_up() -> None:
     scene = Scene()
     replies = scene.conductor.set_up()
-    other = World.of(SIZE, run_id=bytes(16))
+    other = ProtocolWorld.of(SIZE, run_id=bytes(16))
     conductor = scene.conducted(other.coordinator)
     with pytest.raises(ProtocolFault):
         conductor.take_up(replies)
@@ -413,7 +413,7 @@ def test_too_few_that_are_left_are_a_void_round_and_nobody_is_asked_to_agree() -
     opened(scene.round(2), FOUR)
 
 
-def carried_on(scene: Scene) -> Conductor:
+def carried_on(scene: Scene) -> RoundDriver:
     """Return what another attempt leads the run with: nothing but what was kept."""
     again = coordinator_of(scene.world.terms)
     for name in ("_bundles", "_encapsulations", "_ciphertexts", "_macs"):

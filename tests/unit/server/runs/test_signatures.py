@@ -11,17 +11,17 @@ from governance.errors import DocumentFault
 from keys.composite import Suite
 from keys.errors import PratiqueError
 from server.learning.release import RESULT_FILE
-from server.runs.attempt import conduct
-from tests.support.coordinator_services import Coordinator, NodesCarrier, OfficeDesk
+from server.runs.attempt import carry_run
+from tests.support.coordinator_services import Coordinator, LocalRunServices, NodesCarrier
 from tests.support.documents import BOTH, NOW, both_key, node_keys
-from tests.support.node_federation import Federation
+from tests.support.node_federation import NodeFederation
 
 BOTH_HOLD = "Ed25519 and ML-DSA-65, both of which must hold"
 
 
 @pytest.fixture
 def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
-    federation = Federation(tmp_path / "federation", changes=BOTH)
+    federation = NodeFederation(tmp_path / "federation", changes=BOTH)
     yield Coordinator(federation, tmp_path / "coordinator")
     federation.close()
 
@@ -44,14 +44,14 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_clock")
 def test_a_study_is_launched_and_released(coordinator: Coordinator, study: Study) -> None:
     run = coordinator.ask("study_launch", name=study.id)["run"]
-    desk = OfficeDesk(coordinator)
-    conduct(coordinator.home, run, 1, NodesCarrier(coordinator.federation), desk, seconds=1)
+    desk = LocalRunServices(coordinator)
+    carry_run(coordinator.home, run, 1, NodesCarrier(coordinator.federation), desk, seconds=1)
     assert (coordinator.home.results / study.id / RESULT_FILE).exists()
 
 
 @pytest.mark.parametrize("suite", Suite)
 def test_the_desk_signs_as_it_is_asked(coordinator: Coordinator, suite: Suite) -> None:
-    signature = OfficeDesk(coordinator).sign(b"m" * 32, suite)
+    signature = LocalRunServices(coordinator).sign(b"m" * 32, suite)
     suite.public(both_key(1).public).verify(signature, b"m" * 32)
 
 
@@ -77,9 +77,9 @@ def test_a_run_that_was_launched_before_ends_with_the_reason(
 ) -> None:
     run = coordinator.ask("study_launch", name=study.id)["run"]
     only_ed25519(coordinator, "NO")
-    carrier, desk = NodesCarrier(coordinator.federation), OfficeDesk(coordinator)
+    carrier, desk = NodesCarrier(coordinator.federation), LocalRunServices(coordinator)
     with pytest.raises(DocumentFault):
-        conduct(coordinator.home, run, 1, carrier, desk, seconds=1)
+        carry_run(coordinator.home, run, 1, carrier, desk, seconds=1)
     assert "Ed25519 only" in coordinator.office.runs.get(run).reason
 
 

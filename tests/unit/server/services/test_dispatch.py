@@ -14,7 +14,7 @@ from governance.audit.note import NoteKey
 from governance.audit.verify import verify_export
 from governance.documents.rotation import extended
 from governance.documents.study import Study
-from governance.runtime.local_rpc import Desk
+from governance.runtime.local_rpc import LocalRpcServer
 from governance.trust.ceremony import Draft
 from keys.composite import Suite
 from keys.errors import PratiqueError
@@ -22,36 +22,36 @@ from keys.identity import VerifyKey
 from protocols.proto.exchange_pb2 import EnrolReply
 from protocols.tasks.schedule import COHORT_FLOOR
 from protocols.wire.invitation import Invitation
-from server.app import DaemonDesk
+from server.app import DaemonClient
 from server.errors import OperationFault
 from server.flower.bundle_guard import CONFIGURATION
 from server.flower.presence import Presence
 from server.learning.release import RESULT_FILE, read_result
 from server.runs import attempt as conducting
-from server.runs.attempt import conduct
+from server.runs.attempt import carry_run
 from server.runs.lock import is_carried
 from server.runs.progress import Superseded
 from server.runs.rounds import SetUpFailed
 from server.runs.store import RunState
-from tests.support.coordinator_services import Coordinator, NodesCarrier, OfficeDesk
+from tests.support.coordinator_services import Coordinator, LocalRunServices, NodesCarrier
 from tests.support.documents import COUNTRIES, agreement_fields, raw_key
 from tests.support.enrolling import Applicant, node_statement, officer_statement
-from tests.support.node_federation import Federation
+from tests.support.node_federation import NodeFederation
 
 SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture(scope="module")
-def origin(tmp_path_factory: pytest.TempPathFactory) -> Federation:
+def origin(tmp_path_factory: pytest.TempPathFactory) -> NodeFederation:
     """A federation whose countries have all approved one study; tests take copies."""
-    federation = Federation(tmp_path_factory.mktemp("origin") / "federation")
+    federation = NodeFederation(tmp_path_factory.mktemp("origin") / "federation")
     federation.approved()
     return federation
 
 
 @pytest.fixture
 def coordinator(
-    origin: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    origin: NodeFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Coordinator]:
     federation = origin.copied(tmp_path / "federation")
     made = Coordinator(federation, tmp_path / "coordinator")
@@ -186,8 +186,8 @@ def test_before_the_first_launch_there_is_nothing_to_watch(
 
 def test_a_run_is_carried_to_a_signed_release(coordinator: Coordinator, study: Study) -> None:
     run = launched(coordinator, study)
-    desk = OfficeDesk(coordinator)
-    conduct(coordinator.home, run, 1, NodesCarrier(coordinator.federation), desk, seconds=1)
+    desk = LocalRunServices(coordinator)
+    carry_run(coordinator.home, run, 1, NodesCarrier(coordinator.federation), desk, seconds=1)
     assert state(coordinator, run) == ("finished", "")
     assert desk.released == [run]
     key = VerifyKey.from_text(raw_key(2).public.to_text())
@@ -206,8 +206,8 @@ def test_a_study_that_has_its_result_is_not_launched_again(
     coordinator: Coordinator, study: Study
 ) -> None:
     run = launched(coordinator, study)
-    carrier, desk = NodesCarrier(coordinator.federation), OfficeDesk(coordinator)
-    conduct(coordinator.home, run, 1, carrier, desk, seconds=1)
+    carrier, desk = NodesCarrier(coordinator.federation), LocalRunServices(coordinator)
+    carry_run(coordinator.home, run, 1, carrier, desk, seconds=1)
     coordinator.seats.connected.clear()
     fault = refused(coordinator, "study_launch", name=study.id)
     assert "has its result already" in fault.what
@@ -218,14 +218,14 @@ def test_a_study_whose_charged_run_was_ended_says_whom_to_ask(
     coordinator: Coordinator, study: Study
 ) -> None:
     run = launched(coordinator, study)
-    desk = OfficeDesk(coordinator)
+    desk = LocalRunServices(coordinator)
 
     def full(*_: object) -> None:
         raise OperationFault("The disk is full")
 
     desk.release = full  # type: ignore[method-assign]
     with pytest.raises(OperationFault, match="disk"):
-        conduct(coordinator.home, run, 1, NodesCarrier(coordinator.federation), desk, seconds=1)
+        carry_run(coordinator.home, run, 1, NodesCarrier(coordinator.federation), desk, seconds=1)
     assert state(coordinator, run)[0] == "failed"
     coordinator.seats.connected.clear()
     fault = refused(coordinator, "study_launch", name=study.id)
@@ -245,11 +245,11 @@ def test_a_stranger_s_second_carrier_of_a_run_does_nothing(
     coordinator: Coordinator, study: Study
 ) -> None:
     run = launched(coordinator, study)
-    desk, carrier = OfficeDesk(coordinator), NodesCarrier(coordinator.federation)
-    conduct(coordinator.home, run, 1, carrier, desk, seconds=1)
+    desk, carrier = LocalRunServices(coordinator), NodesCarrier(coordinator.federation)
+    carry_run(coordinator.home, run, 1, carrier, desk, seconds=1)
     carrier.deaf = set(COUNTRIES)  # any message would now be waited for
     with pytest.raises(Superseded, match="does not carry"):
-        conduct(coordinator.home, run, 1, carrier, desk, seconds=1)
+        carry_run(coordinator.home, run, 1, carrier, desk, seconds=1)
     assert state(coordinator, run) == ("finished", "")
     assert desk.released == [run]
 
@@ -260,7 +260,7 @@ def test_a_run_that_nobody_launched_is_not_conducted(
     carrier = NodesCarrier(coordinator.federation)
     for run in (secrets.token_hex(16), "", "../../x", "'; drop table runs"):
         with pytest.raises(OperationFault):
-            conduct(coordinator.home, run, 1, carrier, OfficeDesk(coordinator), seconds=1)
+            carry_run(coordinator.home, run, 1, carrier, LocalRunServices(coordinator), seconds=1)
 
 
 def test_a_run_with_a_silent_country_is_void_and_says_who(
@@ -270,7 +270,7 @@ def test_a_run_with_a_silent_country_is_void_and_says_who(
     carrier = NodesCarrier(coordinator.federation)
     carrier.deaf = {"NO"}
     with pytest.raises(SetUpFailed):
-        conduct(coordinator.home, run, 1, carrier, OfficeDesk(coordinator), seconds=0.01)
+        carry_run(coordinator.home, run, 1, carrier, LocalRunServices(coordinator), seconds=0.01)
     kept, reason = state(coordinator, run)
     assert kept == "void"
     assert "NO: no reply in time" in reason
@@ -282,14 +282,14 @@ def test_a_run_that_could_not_begin_is_launched_again_with_the_same_permits(
     coordinator: Coordinator, study: Study
 ) -> None:
     """Nothing was charged for it but the cohort counts, which are charged once."""
-    carrier, desk = NodesCarrier(coordinator.federation), OfficeDesk(coordinator)
+    carrier, desk = NodesCarrier(coordinator.federation), LocalRunServices(coordinator)
     carrier.deaf = {"NO"}
     with pytest.raises(SetUpFailed):
-        conduct(coordinator.home, launched(coordinator, study), 1, carrier, desk, seconds=0.01)
+        carry_run(coordinator.home, launched(coordinator, study), 1, carrier, desk, seconds=0.01)
     assert charged_in(coordinator, "DK") == [COHORT_FLOOR]
     carrier.deaf = set()
     again = launched(coordinator, study)
-    conduct(coordinator.home, again, 1, carrier, desk, seconds=1)
+    carry_run(coordinator.home, again, 1, carrier, desk, seconds=1)
     assert state(coordinator, again)[0] == "finished"
     assert charged_in(coordinator, "DK") == [COHORT_FLOOR, *(m.phase for m in study.charged_by_run)]
 
@@ -300,12 +300,12 @@ def test_a_run_of_a_paused_country_is_void_with_its_code(
     run = launched(coordinator, study)
     coordinator.federation.withdraw("EE", study)
     with pytest.raises(PratiqueError):
-        conduct(
+        carry_run(
             coordinator.home,
             run,
             1,
             NodesCarrier(coordinator.federation),
-            OfficeDesk(coordinator),
+            LocalRunServices(coordinator),
             seconds=1,
         )
     kept, reason = state(coordinator, run)
@@ -329,7 +329,7 @@ def test_an_attempt_that_meets_a_fault_ends_and_its_run_does_not(
 ) -> None:
     run = launched(coordinator, study)
     with pytest.raises(type(fault)):
-        conduct(coordinator.home, run, 1, Broken(fault), OfficeDesk(coordinator), seconds=1)
+        carry_run(coordinator.home, run, 1, Broken(fault), LocalRunServices(coordinator), seconds=1)
     kept, reason = state(coordinator, run)
     assert kept == "setting-up"
     assert type(fault).__name__ in reason
@@ -338,7 +338,7 @@ def test_an_attempt_that_meets_a_fault_ends_and_its_run_does_not(
 
 def test_a_stopped_run_releases_nothing(coordinator: Coordinator, study: Study) -> None:
     run = launched(coordinator, study)
-    desk = OfficeDesk(coordinator)
+    desk = LocalRunServices(coordinator)
     carrier = NodesCarrier(coordinator.federation)
     opened = carrier.exchange
 
@@ -349,7 +349,7 @@ def test_a_stopped_run_releases_nothing(coordinator: Coordinator, study: Study) 
 
     carrier.exchange = stop_late  # type: ignore[method-assign]
     with pytest.raises(PratiqueError):
-        conduct(coordinator.home, run, 1, carrier, desk, seconds=1)
+        carry_run(coordinator.home, run, 1, carrier, desk, seconds=1)
     assert state(coordinator, run) == ("stopped", "stopped by the coordinator")
     assert not desk.released
     assert not coordinator.home.results.exists()
@@ -464,14 +464,14 @@ def test_revoking_where_there_is_nobody_says_so(coordinator: Coordinator) -> Non
 def test_app_to_daemon(coordinator: Coordinator, study: Study) -> None:
     run = launched(coordinator, study)
     answer = lambda method, params: coordinator.ask(method, **params)  # noqa: E731
-    desk = Desk(coordinator.home.socket, answer)
+    desk = LocalRpcServer(coordinator.home.socket, answer)
     try:
-        remote = DaemonDesk(coordinator.home)
+        remote = DaemonClient(coordinator.home)
         news = remote.news(4, 0)
         assert (news.count, news.present["EE"]) == (5, Presence(11, 1, 0.0))
         remote.announce(["EE", "DK"])
         assert coordinator.seats.announced == ["EE", "DK"]
-        conduct(coordinator.home, run, 1, NodesCarrier(coordinator.federation), remote, seconds=1)
+        carry_run(coordinator.home, run, 1, NodesCarrier(coordinator.federation), remote, seconds=1)
         with pytest.raises(PratiqueError, match="32-byte"):
             remote.sign(b"short", Suite.ED25519)
     finally:

@@ -26,7 +26,7 @@ from server.services import health as vitals_module
 from server.services.health import (
     EXCHANGE,
     WATCH,
-    Vitals,
+    CoordinatorHealth,
     supervised,
 )
 from server.state.tables import rounds
@@ -92,30 +92,30 @@ def office(engine: Engine, tmp_path: Path) -> Any:
 
 
 @pytest.fixture
-def vitals(office: Any) -> Vitals:
-    made = Vitals()
+def vitals(office: Any) -> CoordinatorHealth:
+    made = CoordinatorHealth()
     made.look(office)
     made.watched()
     return made
 
 
-def bad(vitals: Vitals) -> dict[str, str]:
+def bad(vitals: CoordinatorHealth) -> dict[str, str]:
     return {name: check.says for name, check in vitals.ready().items() if not check.good}
 
 
-def shown(vitals: Vitals) -> str:
+def shown(vitals: CoordinatorHealth) -> str:
     return generate_latest(vitals.metrics.registry).decode()
 
 
-def test_a_coordinator_that_has_all_it_needs_is_ready(vitals: Vitals) -> None:
+def test_a_coordinator_that_has_all_it_needs_is_ready(vitals: CoordinatorHealth) -> None:
     assert bad(vitals) == {}
 
 
 def test_before_it_has_looked_it_is_not_ready() -> None:
-    assert set(bad(Vitals())) == {"flower", "documents", "certificates"}
+    assert set(bad(CoordinatorHealth())) == {"flower", "documents", "certificates"}
 
 
-def test_nodes_runs_and_log_are_shown(vitals: Vitals, office: Any) -> None:
+def test_nodes_runs_and_log_are_shown(vitals: CoordinatorHealth, office: Any) -> None:
     office.runs.create("b" * 32, STUDY, now())
     office.runs.move("b" * 32, RunState.RUNNING, now())
     vitals.look(office)
@@ -136,7 +136,7 @@ def test_nodes_runs_and_log_are_shown(vitals: Vitals, office: Any) -> None:
 
 def test_rounds_are_counted_once_and_from_the_start_on(engine: Engine, office: Any) -> None:
     office.round_over(1)
-    vitals = Vitals()
+    vitals = CoordinatorHealth()
     vitals.look(office)
     assert "round_seconds_count 0.0" in shown(vitals)
     office.round_over(2)
@@ -150,7 +150,7 @@ def test_rounds_are_counted_once_and_from_the_start_on(engine: Engine, office: A
 
 
 def test_a_country_that_is_missing_is_counted_each_time_and_logged_once(
-    vitals: Vitals, office: Any, caplog: pytest.LogCaptureFixture
+    vitals: CoordinatorHealth, office: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number, causes in enumerate(({"EE": "no reply in time"},) * 3 + ({},), start=1):
         office.round_over(number, causes=causes)
@@ -165,7 +165,7 @@ def test_a_country_that_is_missing_is_counted_each_time_and_logged_once(
     assert 'missed_rounds_total{country="EE"} 4.0' in shown(vitals)
 
 
-def test_flower_s_death_is_red_until_it_is_back(vitals: Vitals, office: Any) -> None:
+def test_flower_s_death_is_red_until_it_is_back(vitals: CoordinatorHealth, office: Any) -> None:
     office.gone = "superexec"
     vitals.look(office)
     assert "superexec" in bad(vitals)["flower"]
@@ -174,7 +174,9 @@ def test_flower_s_death_is_red_until_it_is_back(vitals: Vitals, office: Any) -> 
     assert bad(vitals) == {}
 
 
-def test_documents_that_expired_are_red_and_none_yet_is_not(vitals: Vitals, office: Any) -> None:
+def test_documents_that_expired_are_red_and_none_yet_is_not(
+    vitals: CoordinatorHealth, office: Any
+) -> None:
     office.fault = DocumentFault("The documents have expired", why="timestamp")
     vitals.look(office)
     assert bad(vitals) == {"documents": "The documents have expired; timestamp"}
@@ -183,13 +185,13 @@ def test_documents_that_expired_are_red_and_none_yet_is_not(vitals: Vitals, offi
     assert bad(vitals) == {}
 
 
-def test_an_expired_certificate_is_red(vitals: Vitals, office: Any) -> None:
+def test_an_expired_certificate_is_red(vitals: CoordinatorHealth, office: Any) -> None:
     office.ahead = timedelta(days=2)
     vitals.look(office)
     assert bad(vitals) == {"certificates": "expired: certificate"}
 
 
-def test_a_loop_that_is_stuck_is_red(vitals: Vitals) -> None:
+def test_a_loop_that_is_stuck_is_red(vitals: CoordinatorHealth) -> None:
     vitals.progress.moved(WATCH, -1)
     assert bad(vitals) == {WATCH: "stuck"}
     vitals.watched()
@@ -198,7 +200,7 @@ def test_a_loop_that_is_stuck_is_red(vitals: Vitals) -> None:
 
 
 def test_flower_s_logs_are_cut_while_looking(
-    vitals: Vitals, office: Any, monkeypatch: pytest.MonkeyPatch
+    vitals: CoordinatorHealth, office: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut: list[str] = []
     monkeypatch.setattr(vitals_module, "cut_foreign", lambda path: cut.append(path.name))
@@ -210,7 +212,7 @@ Heard = Callable[[], list[str]]
 
 
 def watched_over(
-    vitals: Vitals, office: Any, folder: Path, act: Callable[[Heard], Any]
+    vitals: CoordinatorHealth, office: Any, folder: Path, act: Callable[[Heard], Any]
 ) -> list[str]:
     """Run `act` in an event loop that is supervised; returns what the manager heard last."""
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -239,7 +241,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_manager_hears_ready_alive_and_the_end(
-    vitals: Vitals, office: Any, short: Path
+    vitals: CoordinatorHealth, office: Any, short: Path
 ) -> None:
     async def act(heard: Heard) -> None:
         said: set[str] = set()
@@ -250,7 +252,7 @@ def test_the_manager_hears_ready_alive_and_the_end(
 
 
 def test_an_event_loop_that_hangs_silences_the_watchdog(
-    vitals: Vitals, office: Any, short: Path, monkeypatch: pytest.MonkeyPatch
+    vitals: CoordinatorHealth, office: Any, short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vitals_module, "ANSWER_SECONDS", 0.3)
     monkeypatch.setattr(vitals_module, "BEAT_SECONDS", 0.05)
@@ -275,7 +277,7 @@ def test_an_event_loop_that_hangs_silences_the_watchdog(
     assert not any(beats)
 
 
-def over_hang(vitals: Vitals) -> None:
+def over_hang(vitals: CoordinatorHealth) -> None:
     """Hold the event loop until it is found stuck, and for several beats more."""
     waiting = threading.Event()
     while EXCHANGE not in vitals.progress.stuck():
@@ -284,7 +286,7 @@ def over_hang(vitals: Vitals) -> None:
 
 
 def test_a_fault_in_looking_changes_nothing(
-    vitals: Vitals, office: Any, short: Path, caplog: pytest.LogCaptureFixture
+    vitals: CoordinatorHealth, office: Any, short: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     office.seats = None
 

@@ -11,12 +11,12 @@ from protocols.proto.exchange_pb2 import RenewRequest
 from protocols.wire.invitation import Invitation
 from tests.support.coordinator_services import Coordinator
 from tests.support.enrolling import Applicant, node_statement, officer_statement
-from tests.support.node_federation import Federation
+from tests.support.node_federation import NodeFederation
 
 
 @pytest.fixture
 def coordinator(tmp_path: Path) -> Coordinator:
-    return Coordinator(Federation(tmp_path / "federation"), tmp_path / "coordinator")
+    return Coordinator(NodeFederation(tmp_path / "federation"), tmp_path / "coordinator")
 
 
 def let_in(coordinator: Coordinator, who: Applicant) -> bytes:

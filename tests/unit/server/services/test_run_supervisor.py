@@ -16,12 +16,12 @@ from server.errors import OperationFault
 from server.home import CoordinatorHome
 from server.runs import lock
 from server.runs.lock import carried_alone, is_carried
-from server.runs.run_documents import Ground, require_unmoved
+from server.runs.run_documents import RunDocuments, require_unmoved
 from server.services.run_supervisor import (
     MOST_FRUITLESS,
     START_SECONDS,
-    Next,
-    Standing,
+    AttemptState,
+    NextStep,
     decide,
 )
 
@@ -30,7 +30,7 @@ DIGESTS = ["sha256:" + letter * 64 for letter in "ab"]
 LONG = timedelta(days=1)
 
 standings = st.builds(
-    Standing,
+    AttemptState,
     begun=st.booleans(),
     carried=st.booleans(),
     lost=st.booleans(),
@@ -39,46 +39,46 @@ standings = st.builds(
 )
 
 
-def standing(**changes: object) -> Standing:
+def standing(**changes: object) -> AttemptState:
     fields = {"begun": True, "carried": True, "lost": False, "fruitless": 1, "silent": LONG}
-    return Standing(**fields | changes)  # type: ignore[arg-type]
+    return AttemptState(**fields | changes)  # type: ignore[arg-type]
 
 
 def test_a_run_that_is_carried_is_left_however_long_it_takes() -> None:
-    assert decide(standing()) is Next.LEAVE
-    assert decide(standing(lost=True)) is Next.LEAVE
+    assert decide(standing()) is NextStep.LEAVE
+    assert decide(standing(lost=True)) is NextStep.LEAVE
 
 
 def test_a_run_that_lost_its_carrier_is_carried_on_at_once() -> None:
-    assert decide(standing(carried=False, silent=timedelta(0))) is Next.CARRY_ON
+    assert decide(standing(carried=False, silent=timedelta(0))) is NextStep.CARRY_ON
 
 
 @pytest.mark.parametrize("fruitless", [1, 2, 3])
 def test_an_attempt_has_longer_to_begin_each_time(fruitless: int) -> None:
     patience = timedelta(seconds=START_SECONDS * fruitless)
     waiting = standing(begun=False, carried=False, fruitless=fruitless, silent=patience / 2)
-    assert decide(waiting) is Next.LEAVE
+    assert decide(waiting) is NextStep.LEAVE
     over = standing(begun=False, carried=False, fruitless=fruitless, silent=patience)
-    assert decide(over) is Next.CARRY_ON
+    assert decide(over) is NextStep.CARRY_ON
 
 
 def test_what_a_former_superlink_was_given_is_not_waited_for() -> None:
     run = standing(begun=False, carried=False, lost=True, silent=timedelta(0))
-    assert decide(run) is Next.CARRY_ON
+    assert decide(run) is NextStep.CARRY_ON
 
 
 @given(standings)
-def test_attempts_end(run: Standing) -> None:
+def test_attempts_end(run: AttemptState) -> None:
     if run.fruitless >= MOST_FRUITLESS:
-        assert decide(run) is not Next.CARRY_ON
+        assert decide(run) is not NextStep.CARRY_ON
     else:
-        assert decide(run) is not Next.GIVE_UP
+        assert decide(run) is not NextStep.GIVE_UP
 
 
 @given(standings)
-def test_nobody_else_is_let_at_a_run_that_a_live_process_carries(run: Standing) -> None:
+def test_nobody_else_is_let_at_a_run_that_a_live_process_carries(run: AttemptState) -> None:
     if run.begun and run.carried:
-        assert decide(run) is Next.LEAVE
+        assert decide(run) is NextStep.LEAVE
 
 
 # The lock.
@@ -127,7 +127,7 @@ def test_a_process_that_is_killed_lets_go_and_its_successor_begins(home: Coordin
 # What a run stands on.
 
 
-def ground(**changes: object) -> Ground:
+def ground(**changes: object) -> RunDocuments:
     fields = {
         "agreement": DIGESTS[0],
         "identities": {"AT": "a", "BE": "b"},
@@ -135,7 +135,7 @@ def ground(**changes: object) -> Ground:
         "targets": 2,
         "countries": {"AT": 3},
     }
-    return Ground.model_validate(fields | changes)
+    return RunDocuments.model_validate(fields | changes)
 
 
 def test_newer_documents_alone_do_not_end_a_run() -> None:
@@ -162,5 +162,5 @@ def test_a_run_does_not_outlive_what_it_stands_on(changes: dict[str, object], wh
 
 def test_what_was_kept_comes_back_and_is_what_every_request_claims() -> None:
     kept = ground()
-    assert Ground.model_validate(kept.model_dump(mode="json")) == kept
+    assert RunDocuments.model_validate(kept.model_dump(mode="json")) == kept
     assert (kept.document_versions.root, kept.document_versions.countries) == (1, {"AT": 3})
