@@ -98,12 +98,12 @@ class Daemon:
         serve: Serve,
         home: NodeHome,
         *,
-        vitals: NodeHealth,
+        health: NodeHealth,
         supervisor: Supervisor,
         renewal: Upkeep,
     ) -> None:
         self._node, self._link, self._serve, self._home = node, link, serve, home
-        self._vitals, self._supervisor, self._renewal = vitals, supervisor, renewal
+        self._health, self._supervisor, self._renewal = health, supervisor, renewal
         self._stop, self._wake = threading.Event(), threading.Event()
         self._signed_off = threading.Event()
         self._standing = LinkStatus()
@@ -116,15 +116,15 @@ class Daemon:
 
     def run(self) -> None:
         """Serve until `stop`."""
-        self._node.holdings.refresh()
+        self._node.record_store.refresh()
         self._node.note_start()
         self._node.prepare()
         tender = threading.Thread(target=self._tend, name="tend", daemon=True)
         closer = threading.Thread(target=self._close_when_stopped, name="close", daemon=True)
-        desk = LocalRpcServer(self._home.socket, self._answer)
-        watchdog = Watchdog(self._supervisor, self._vitals.progress.stuck)
+        rpc_server = LocalRpcServer(self._home.socket, self._answer)
+        watchdog = Watchdog(self._supervisor, self._health.progress.stuck)
         self._turned()
-        self._vitals.progress.moved(TEND, WORK_SECONDS)
+        self._health.progress.moved(TEND, WORK_SECONDS)
         tender.start()
         closer.start()
         watchdog.start()
@@ -135,7 +135,7 @@ class Daemon:
             self._signed_off.set()
             self._supervisor.stopping()
             self.stop()
-            desk.close()
+            rpc_server.close()
             closer.join(FINISH_SECONDS)
             tender.join(FINISH_SECONDS)
             watchdog.close()
@@ -162,7 +162,7 @@ class Daemon:
         if not self._stop.is_set():
             said = f"{what}; {why}" if why else what
             self._standing = LinkStatus(fault=self._renewal.ended() or said)
-            self._vitals.linked(self._standing.fault)
+            self._health.linked(self._standing.fault)
             self._supervisor.status(self._standing.fault)
             _log.warning("link lost", extra={"what": what, "why": why})
             self._stop.wait(pause_after(count))
@@ -171,18 +171,18 @@ class Daemon:
     def _connected(self) -> None:
         self._standing = LinkStatus(connected=True)
         self._wake.set()
-        self._vitals.linked()
+        self._health.linked()
         self._supervisor.status("connected")
         _log.info("connected")
 
     def _turned(self) -> None:
-        self._vitals.progress.moved(SERVE, TURN_SECONDS)
+        self._health.progress.moved(SERVE, TURN_SECONDS)
 
     def _handle(self, frame: bytes) -> bytes:
-        self._vitals.progress.moved(SERVE, WORK_SECONDS)
+        self._health.progress.moved(SERVE, WORK_SECONDS)
         begun = time.monotonic()
         reply = self._node.handle(frame)
-        self._vitals.replied(frame, reply, time.monotonic() - begun)
+        self._health.replied(frame, reply, time.monotonic() - begun)
         if reply == BEHIND and time.monotonic() - self._tended > SOONEST_TEND_SECONDS:
             self._wake.set()  # another country's newer documents were named: fetch them now
         self._turned()
@@ -196,11 +196,11 @@ class Daemon:
 
     def _tend(self) -> None:
         while not self._stop.is_set():
-            self._vitals.progress.moved(TEND, WORK_SECONDS)
+            self._health.progress.moved(TEND, WORK_SECONDS)
             try:
                 self._renewal.tend()
                 self._node.tend()
-                self._vitals.tended(self._node.status(self._standing))
+                self._health.tended(self._node.status(self._standing))
             except Exception:  # noqa: BLE001 - tending goes on whatever happens once
                 _log.exception("tending failed")
             self._tended = time.monotonic()
@@ -226,7 +226,7 @@ class Daemon:
 
     def _status(self) -> dict[str, Any]:
         found = self._node.status(self._standing)
-        self._vitals.saw(found)
+        self._health.saw(found)
         return found
 
     def _approve_key(self, country: str, fingerprint: str) -> dict[str, str]:
@@ -259,19 +259,19 @@ class Daemon:
 def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
     """Run the node in `home` until SIGTERM or SIGINT. Raises what keeps it from starting."""
     enrolment, keyring = _enrolled(settings), NodeKeyring.load(store)
-    vitals, supervisor = NodeHealth(home, _now), Supervisor()
-    with home.held(), observed(settings.observe, vitals.shown):
+    health, supervisor = NodeHealth(home, _now), Supervisor()
+    with home.held(), observed(settings.observe, health.shown):
         held = credentials(home, store, _now, _random.random())
         link = _dial(enrolment, held.presented())
         node = _node(home, settings, store, link)
-        node.highwater.move()  # before anything else is done with a state that may be an old one
+        node.log_head.move()  # before anything else is done with a state that may be an old one
         serve = fleet_server(keyring)
         daemon = Daemon(
             node,
             link,
             serve,
             home,
-            vitals=vitals,
+            health=health,
             supervisor=supervisor,
             renewal=CertificateRenewal(home, held, link, _now),
         )

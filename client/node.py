@@ -80,7 +80,7 @@ class Node:
         slots: ReplySlots | None = None,
         entropy: Callable[[int], bytes] = os.urandom,
         monotonic: Callable[[], float] = time.monotonic,
-        reach: FailpointHook = no_failpoint,
+        failpoint: FailpointHook = no_failpoint,
     ) -> None:
         """`fetch` reads one published file through the exchange, or raises LinkFault."""
         self._home, self._settings, self._engine = home, settings, engine
@@ -94,21 +94,21 @@ class Node:
         )
         self.log = AuditLog(engine, log_origin(settings.country), keyring.log)
         self.ledger, self.pause_switch = Ledger(engine), PauseSwitch(engine)
-        self.holdings = RecordStore(settings, keyring.split)
+        self.record_store = RecordStore(settings, keyring.split)
         self.decisions = DecisionLog(self.log, self.now, settings.country)
         self.runs = RunStore(engine, keyring.sealing)
-        self.highwater = LogHeadGuard(home, engine, self.log)
+        self.log_head = LogHeadGuard(home, engine, self.log)
         self._identities, self._journal = identities, ReplyJournal(engine)
-        self._lapsing = RunExpiry(
+        self._run_expiry = RunExpiry(
             engine, runs=self.runs, journal=self._journal, decisions=self.decisions
         )
-        self._reception = self._received(noise, slots or ReplySlots(), entropy, reach)
-        self.overview = StatusReport(
+        self._request_handler = self._received(noise, slots or ReplySlots(), entropy, failpoint)
+        self.status_report = StatusReport(
             settings,
             engine,
             identities=identities,
             documents=self.documents,
-            holdings=self.holdings,
+            record_store=self.record_store,
             ledger=self.ledger,
             runs=self.runs,
             journal=self._journal,
@@ -123,32 +123,32 @@ class Node:
         noise: NoiseSource,
         slots: ReplySlots,
         entropy: Callable[[int], bytes],
-        reach: FailpointHook,
+        failpoint: FailpointHook,
     ) -> RequestHandler:
         journal = self._journal
-        consent = PermissionRecheck(self.documents, self.pause_switch, self._clock)
+        recheck = PermissionRecheck(self.documents, self.pause_switch, self._clock)
         outbox = Outbox(
             self._engine,
             journal=journal,
             runs=self.runs,
-            consent=consent,
+            recheck=recheck,
             decisions=self.decisions,
-            reach=reach,
+            failpoint=failpoint,
         )
         released: dict[str, Any] = {
             "ledger": self.ledger,
             "decisions": self.decisions,
-            "holdings": self.holdings,
+            "holdings": self.record_store,
             "noise": noise,
             "entropy": entropy,
-            "reach": reach,
+            "reach": failpoint,
         }
         gate = Gate(
             country=self._settings.country,
             identities=self._identities,
             person_register=self._settings.person_register,
             documents=self.documents,
-            holdings=self.holdings,
+            record_store=self.record_store,
             pause=self.pause_switch,
             journal=journal,
             runs=self.runs,
@@ -159,13 +159,13 @@ class Node:
         )
         return RequestHandler(
             gate=gate,
-            floor=CohortFloor(self._engine, consent=consent, **released),
+            floor=CohortFloor(self._engine, recheck=recheck, **released),
             door=Door(self._engine, outbox=outbox, **released),
             outbox=outbox,
             decisions=self.decisions,
-            highwater=self.highwater,
+            log_head=self.log_head,
             slots=slots,
-            reach=reach,
+            failpoint=failpoint,
         )
 
     def now(self) -> datetime:
@@ -174,7 +174,7 @@ class Node:
 
     def handle(self, frame: bytes) -> bytes:
         """Return the reply to a frame of the coordinator's."""
-        return self._reception.handle(frame)
+        return self._request_handler.handle(frame)
 
     def sync(self) -> None:
         """Fetch the published documents. Raises DocumentFault, LinkFault."""
@@ -184,7 +184,7 @@ class Node:
     def tend(self) -> None:
         """Do what needs doing now and then; what goes wrong is kept for `status`."""
         self._collect_officer_files()
-        self.holdings.refresh()
+        self.record_store.refresh()
         self._tidy()
         try:
             if self._settings.enrolment is not None:
@@ -207,14 +207,14 @@ class Node:
         fold_log(self._engine)
 
     def _move_head(self) -> None:
-        self.highwater.move()
+        self.log_head.move()
         self._forget_identities()
 
     def deliver(self, bundle: bytes) -> CountryDocuments:
         """Take the own country's documents from its officer. Raises DocumentFault."""
         own = self._take(bundle)
         self._change_identity()
-        self.highwater.move()  # a copy from before the officer's word must not pass for the newest
+        self.log_head.move()  # a copy from before the officer's word must not pass for the newest
         return own
 
     def _take(self, bundle: bytes) -> CountryDocuments:
@@ -323,8 +323,8 @@ class Node:
         """Erase what no message is awaited for any more, be the coordinator there or not."""
         own, now = self._own(), self.now()
         if own is not None:
-            self._lapsing.end_forbidden(own, now)
-        self._lapsing.end_silent(now)
+            self._run_expiry.end_forbidden(own, now)
+        self._run_expiry.end_silent(now)
 
     def prepare(self) -> None:
         """Be ready for the first message; what stands in the way is told by the tending."""
@@ -340,7 +340,7 @@ class Node:
                 continue
             if study.priced:
                 epsilon(study.mechanisms, held.view.agreement.honest, study.privacy.delta)
-            self.holdings.prepared(study)
+            self.record_store.prepared(study)
 
     def pause(self, reason: str) -> None:
         """Refuse every message until `resume`."""
@@ -367,7 +367,7 @@ class Node:
             journal=self._journal,
             decisions=self.decisions,
             log=self.log,
-            highwater=self.highwater,
+            log_head=self.log_head,
             clock=self.now,
         )
         restoration.begin()
@@ -378,7 +378,7 @@ class Node:
 
     def note_start(self) -> None:
         """Log that the daemon has started. Raises OperationFault where its state is no newest."""
-        self.highwater.move()
+        self.log_head.move()
         fold_log(self._engine)
         self._note_own(EventKind.NODE_STARTED)
 
@@ -386,14 +386,14 @@ class Node:
         """Log that the daemon ends, and first what was only counted until now."""
         self.decisions.settle(ending=True)
         self._note_own(EventKind.NODE_STOPPED)
-        self.highwater.move()
+        self.log_head.move()
 
     def _note_own(self, kind: EventKind) -> None:
         self.decisions.event(kind, Subject(), outcome=Outcome.DONE)
 
     def status(self, link: LinkStatus) -> dict[str, Any]:
         """Return where the node stands, for its operator only."""
-        return self.overview.status(link)
+        return self.status_report.status(link)
 
     def log_entries(self, start: int = 0, end: int | None = None) -> dict[str, Any]:
         """Return exported log lines start ≤ index < end, with the signed checkpoint."""

@@ -94,14 +94,14 @@ class Restoration:
         journal: ReplyJournal,
         decisions: DecisionLog,
         log: AuditLog,
-        highwater: LogHeadGuard,
+        log_head: LogHeadGuard,
         clock: Clock,
     ) -> None:
         """`clock` tells the time, never earlier than the latest signed time seen."""
         self._engine, self._country, self._documents = engine, country, documents
         self._ledger, self._runs, self._journal = ledger, runs, journal
         self._decisions, self._log = decisions, log
-        self._highwater, self._clock = highwater, clock
+        self._log_head, self._clock = log_head, clock
 
     def begin(self) -> None:
         """Note since when nothing can have left: only what is signed later names every permit."""
@@ -131,7 +131,7 @@ class Restoration:
             for one in missed:
                 self._charge(one, held, connection)
             done = self._noted(begun.size, ended, missed, connection)
-        self._highwater.accept()
+        self._log_head.accept()
         fold_log(self._engine)
         return done
 
@@ -163,7 +163,7 @@ class Restoration:
 
         A state that passes for the newest may have gone on after it was put back.
         """
-        if size == 0 or self._highwater.vouched():
+        if size == 0 or self._log_head.vouched():
             return LONG_AGO.isoformat()
         return str(json.loads(next(self._log.entries(size - 1, size)))["at"])
 
@@ -195,7 +195,7 @@ class Restoration:
     def _noted(
         self, size: int, ended: int, missed: Sequence[MissedRun], connection: Connection
     ) -> Restored:
-        head, now = self._highwater.known(), self._clock()
+        head, now = self._log_head.known(), self._clock()
         done = Restored(
             at=now.isoformat(timespec="seconds"),
             entries=size,

@@ -28,10 +28,10 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Carry the run that the bundle names."""
     home = CoordinatorHome(Path(os.environ[HOME_VARIABLE]))
-    desk = DaemonClient(home)
-    carrier = FlowerCarrier(grid, desk)
+    daemon = DaemonClient(home)
+    carrier = FlowerCarrier(grid, daemon)
     run, attempt = str(context.run_config["run"]), int(str(context.run_config["attempt"]))
-    carry_run(home, run, attempt, carrier, desk, seconds=home.settings().reply_seconds)
+    carry_run(home, run, attempt, carrier, daemon, seconds=home.settings().reply_seconds)
 
 
 class DaemonClient:

@@ -75,11 +75,11 @@ def run_daemon(home: CoordinatorHome, passphrase: bytes, ready: Callable[[str], 
     keys, settings = open_keys(home, passphrase), home.settings()
     with only_one(home):
         link = SuperLink(home.superlink, environment={HOME_VARIABLE: os.fspath(home.path)})
-        vitals, supervisor = CoordinatorHealth(), Supervisor()
+        health, supervisor = CoordinatorHealth(), Supervisor()
         try:
             link.start()
-            with observed(settings.observe, vitals.shown):
-                asyncio.run(_serve(home, keys, link, ready, vitals, supervisor))
+            with observed(settings.observe, health.shown):
+                asyncio.run(_serve(home, keys, link, ready, health, supervisor))
         finally:
             link.close()
         _log.info("ended", extra={"federation": settings.federation})
@@ -90,42 +90,44 @@ async def _serve(
     keys: CoordinatorKeys,
     link: SuperLink,
     ready: Callable[[str], None],
-    vitals: CoordinatorHealth,
+    health: CoordinatorHealth,
     supervisor: Supervisor,
 ) -> None:
     stop, forwarding = _stop_on_signals(), Forwarding()
     relay = Relay(forwarding)
-    office = _office(home, keys, link, relay)
-    office.seats.open(asyncio.get_running_loop())
-    await _open_to_nodes(office, forwarding)
+    context = _context(home, keys, link, relay)
+    context.sessions.open(asyncio.get_running_loop())
+    await _open_to_nodes(context, forwarding)
     server, port = await serve_exchange(
-        _service(office, relay),
-        office.settings.listen,
+        _service(context, relay),
+        context.settings.listen,
         shown=keys.transport,
         clock=now,
-        interceptors=[CountsRefusals(vitals.metrics.refused)],
+        interceptors=[CountsRefusals(health.metrics.refused)],
     )
-    desk = LocalRpcServer(home.socket, request_handler(office))
-    office.note(EventKind.COORDINATOR_STARTED)
-    ready(f"{office.settings.address} (port {port})")
+    rpc_server = LocalRpcServer(home.socket, request_handler(context))
+    context.note(EventKind.COORDINATOR_STARTED)
+    ready(f"{context.settings.address} (port {port})")
     try:
-        async with supervised(vitals, supervisor, office, f"exchange at {office.settings.address}"):
-            await _watch_over(office, forwarding, stop, vitals.watched)
+        async with supervised(
+            health, supervisor, context, f"exchange at {context.settings.address}"
+        ):
+            await _watch_over(context, forwarding, stop, health.watched)
     finally:
-        desk.close()
+        rpc_server.close()
         await server.stop(ENDING_SECONDS)
         await forwarding.close()
-        office.note(EventKind.COORDINATOR_STOPPED)
+        context.note(EventKind.COORDINATOR_STOPPED)
 
 
-async def _open_to_nodes(office: CoordinatorContext, forwarding: Forwarding) -> None:
+async def _open_to_nodes(context: CoordinatorContext, forwarding: Forwarding) -> None:
     """Give every admitted node its seat at a SuperLink that knows none; then let calls through."""
-    nodes = office.enrolment.admitted(Role.NODE)
-    await asyncio.to_thread(office.seats.seat_anew, nodes)
-    forwarding.open(office.superlink)
+    nodes = context.enrolment.admitted(Role.NODE)
+    await asyncio.to_thread(context.sessions.seat_anew, nodes)
+    forwarding.open(context.superlink)
 
 
-def _office(
+def _context(
     home: CoordinatorHome, keys: CoordinatorKeys, link: SuperLink, relay: Relay
 ) -> CoordinatorContext:
     engine, settings = open_database(home.database, MIGRATIONS), home.settings()
@@ -153,19 +155,19 @@ def _office(
         runs=RunStore(engine),
         log=log,
         superlink=link,
-        seats=NodeSessions(relay, link),
+        sessions=NodeSessions(relay, link),
         clock=now,
     )
 
 
-def _service(office: CoordinatorContext, relay: Relay) -> ExchangeService:
+def _service(context: CoordinatorContext, relay: Relay) -> ExchangeService:
     return ExchangeService(
-        register=office.enrolment.register,
-        enrolments=office.enrolment,
-        documents=office.documents,
+        register=context.enrolment.register,
+        enrolments=context.enrolment,
+        documents=context.documents,
         relay=relay,
         clock=now,
-        on_refusal=CallRefusals(office),
+        on_refusal=CallRefusals(context),
     )
 
 
@@ -177,7 +179,7 @@ def _stop_on_signals() -> asyncio.Event:
 
 
 async def _watch_over(
-    office: CoordinatorContext,
+    context: CoordinatorContext,
     forwarding: Forwarding,
     stop: asyncio.Event,
     watched: Callable[[], None] = lambda: None,
@@ -190,22 +192,22 @@ async def _watch_over(
     loop = asyncio.get_running_loop()
     while not stop.is_set():
         watched()
-        _require_keys_in_force(office)
-        if name := office.superlink.failed():
-            await _start_again(office, forwarding, name)
+        _require_keys_in_force(context)
+        if name := context.superlink.failed():
+            await _start_again(context, forwarding, name)
             lost = True
         if loop.time() - refreshed > REFRESH_SECONDS or not refreshed:
             refreshed = loop.time()
-            await asyncio.to_thread(_refresh, office)
-            await asyncio.to_thread(_tend_transport, office)
-        await asyncio.to_thread(carry_on, office, lost=lost)
+            await asyncio.to_thread(_refresh, context)
+            await asyncio.to_thread(_tend_transport, context)
+        await asyncio.to_thread(carry_on, context, lost=lost)
         lost = False
         await _either(stop, CHECK_SECONDS)
 
 
-def _require_keys_in_force(office: CoordinatorContext) -> None:
+def _require_keys_in_force(context: CoordinatorContext) -> None:
     """The new keys are taken up by a fresh start; runs are carried on after it."""
-    if office.documents.superseded:
+    if context.documents.superseded:
         raise OperationFault(
             "The coordinator's new keys are in force",
             why="the countries have signed the agreement that names them",
@@ -213,7 +215,7 @@ def _require_keys_in_force(office: CoordinatorContext) -> None:
         )
 
 
-async def _start_again(office: CoordinatorContext, forwarding: Forwarding, name: str) -> None:
+async def _start_again(context: CoordinatorContext, forwarding: Forwarding, name: str) -> None:
     """Start both of Flower's processes anew where one has ended; nodes wait meanwhile.
 
     Raises OperationFault where that fails every time.
@@ -222,8 +224,8 @@ async def _start_again(office: CoordinatorContext, forwarding: Forwarding, name:
     await forwarding.close()
     for left in reversed(range(STARTS)):
         try:
-            await asyncio.to_thread(office.superlink.restart)
-            return await _open_to_nodes(office, forwarding)
+            await asyncio.to_thread(context.superlink.restart)
+            return await _open_to_nodes(context, forwarding)
         except OperationFault as fault:
             _log.warning("Flower did not start", extra={"why": str(fault), "attempts_left": left})
             last = fault
@@ -241,18 +243,18 @@ async def _either(stop: asyncio.Event, seconds: float) -> None:
         return
 
 
-def _tend_transport(office: CoordinatorContext) -> None:
+def _tend_transport(context: CoordinatorContext) -> None:
     """Renew the exchange's own certificate, and the authority, where it is time."""
     try:
-        for done in office.keys.transport.tend(office.clock()):
-            office.note(done, subject=ACTOR)
+        for done in context.keys.transport.tend(context.clock()):
+            context.note(done, subject=ACTOR)
     except PratiqueError as fault:
         _log.error("the exchange's certificate was not renewed", extra={"why": str(fault)})
 
 
-def _refresh(office: CoordinatorContext) -> None:
+def _refresh(context: CoordinatorContext) -> None:
     """Sign a new timestamp, where there is a repository yet."""
     try:
-        office.repository.refresh(office.clock(), online=office.keys.online)
+        context.repository.refresh(context.clock(), online=context.keys.online)
     except PratiqueError as fault:
         _log.info("no documents to refresh yet", extra={"why": str(fault)})

@@ -54,8 +54,10 @@ def open_keys(home: CoordinatorHome, passphrase: bytes) -> CoordinatorKeys:
 
 def names(agreement: Agreement, keys: LaterKeys) -> bool:
     """Whether the agreement gives the coordinator these keys."""
-    desk = agreement.coordinator
-    return all(getattr(desk, name) == key.public.to_text() for name, key in _by_field(keys).items())
+    coordinator = agreement.coordinator
+    return all(
+        getattr(coordinator, name) == key.public.to_text() for name, key in _by_field(keys).items()
+    )
 
 
 def fields(keys: CoordinatorKeys) -> dict[str, str]:

@@ -60,24 +60,24 @@ class CohortFloor:
         *,
         ledger: Ledger,
         decisions: DecisionLog,
-        holdings: RecordStore,
-        consent: PermissionRecheck,
+        record_store: RecordStore,
+        recheck: PermissionRecheck,
         noise: NoiseSource,
         entropy: Callable[[int], bytes] = os.urandom,
-        reach: FailpointHook = no_failpoint,
+        failpoint: FailpointHook = no_failpoint,
     ) -> None:
         self._engine, self._ledger, self._decisions = engine, ledger, decisions
-        self._holdings, self._noise, self._entropy = holdings, noise, entropy
-        self._consent, self._reach = consent, reach
+        self._record_store, self._noise, self._entropy = record_store, noise, entropy
+        self._recheck, self._failpoint = recheck, failpoint
 
     def require(self, admission: Admission) -> str:
         """Return the data version whose cohort is large enough. Raises Refusal DECLINED."""
         count = self._made(admission.permit) or self._count(admission)
-        if count.data_version != self._holdings.records().version:
+        if count.data_version != self._record_store.records().version:
             raise _records_changed(admission)
         if count.decision != ENOUGH:
             raise _too_few(admission)
-        self._reach(Failpoint.FLOOR_PASSED)
+        self._failpoint(Failpoint.FLOOR_PASSED)
         return count.data_version
 
     def _made(self, permit: Permit) -> _Count | None:
@@ -93,22 +93,22 @@ class CohortFloor:
 
     def _count(self, admission: Admission) -> _Count:
         mechanism = _mechanism(admission)
-        prepared = self._holdings.prepared(admission.study)
-        self._reach(Failpoint.FLOOR_PREPARED)
+        prepared = self._record_store.prepared(admission.study)
+        self._failpoint(Failpoint.FLOOR_PREPARED)
         self._charge(admission, mechanism)
-        self._reach(Failpoint.FLOOR_CHARGED)
+        self._failpoint(Failpoint.FLOOR_CHARGED)
         noisy = self._noisy(prepared.assignment, mechanism)
         smallest = admission.held.view.agreement.smallest_cohort * mechanism.scale
         made = _Count(prepared.version, ENOUGH if noisy >= smallest else TOO_FEW)
         self._keep(admission, made)
-        self._reach(Failpoint.FLOOR_KEPT)
+        self._failpoint(Failpoint.FLOOR_KEPT)
         return made
 
     def _noisy(self, assignment: Assignment, mechanism: Mechanism) -> int:
         count = assignment.lattice_sum(mechanism, b"", entropy=self._entropy)
-        self._reach(Failpoint.FLOOR_COUNTED)
+        self._failpoint(Failpoint.FLOOR_COUNTED)
         noise = self._noise.draw(mechanism.noise_std, mechanism.dimension)
-        self._reach(Failpoint.FLOOR_NOISED)
+        self._failpoint(Failpoint.FLOOR_NOISED)
         return int(count[0] + noise[0])
 
     def _charge(self, admission: Admission, mechanism: Mechanism) -> None:
@@ -123,10 +123,10 @@ class CohortFloor:
                 now=admission.held.view.now,
                 connection=connection,
             )
-            self._reach(Failpoint.FLOOR_RESERVED)
+            self._failpoint(Failpoint.FLOOR_RESERVED)
             if not charged:
                 self._log(EventKind.BUDGET_CHARGED, admission, connection)
-            self._reach(Failpoint.FLOOR_CHARGE_LOGGED)
+            self._failpoint(Failpoint.FLOOR_CHARGE_LOGGED)
 
     def _keep(self, admission: Admission, made: _Count) -> None:
         row = {
@@ -136,9 +136,9 @@ class CohortFloor:
             "created": admission.held.view.now,
         }
         with transaction(self._engine) as connection:
-            self._consent.require(admission, connection)
+            self._recheck.require(admission, connection)
             connection.execute(insert(cohort_counts).values(row))
-            self._reach(Failpoint.FLOOR_WRITTEN)
+            self._failpoint(Failpoint.FLOOR_WRITTEN)
 
     def _log(self, kind: EventKind, admission: Admission, connection: Connection) -> None:
         self._decisions.event(

@@ -46,15 +46,15 @@ class Door:
         *,
         ledger: Ledger,
         decisions: DecisionLog,
-        holdings: RecordStore,
+        record_store: RecordStore,
         outbox: Outbox,
         noise: NoiseSource,
         entropy: Callable[[int], bytes] = os.urandom,
-        reach: FailpointHook = no_failpoint,
+        failpoint: FailpointHook = no_failpoint,
     ) -> None:
         self._engine, self._ledger, self._decisions = engine, ledger, decisions
-        self._holdings, self._outbox = holdings, outbox
-        self._noise, self._entropy, self._reach = noise, entropy, reach
+        self._record_store, self._outbox = record_store, outbox
+        self._noise, self._entropy, self._failpoint = noise, entropy, failpoint
 
     def contribute(self, admission: Admission) -> bytes:
         """Return the masked, noisy sum of this round, charged, logged and journalled.
@@ -63,15 +63,15 @@ class Door:
         """
         admission.assessment.require()
         terms = _leaving_round(admission)
-        self._reach(Failpoint.DOOR_PERMITTED)
+        self._failpoint(Failpoint.DOOR_PERMITTED)
         prepared = self._prepared(admission)
-        self._reach(Failpoint.DOOR_PREPARED)
+        self._failpoint(Failpoint.DOOR_PREPARED)
         self._charge(admission)
-        self._reach(Failpoint.DOOR_CHARGED)
+        self._failpoint(Failpoint.DOOR_CHARGED)
         values = self._contribution(prepared.assignment, admission, terms)
-        self._reach(Failpoint.DOOR_SUMMED)
+        self._failpoint(Failpoint.DOOR_SUMMED)
         noise = self._noise.draw(terms.mechanism.noise_std, terms.mechanism.dimension)
-        self._reach(Failpoint.DOOR_NOISED)
+        self._failpoint(Failpoint.DOOR_NOISED)
         reply = admission.run.contribute(admission.frame, values, noise)
         return self._outbox.keep(
             admission, reply, EventKind.SUM_CONTRIBUTED, data_version=prepared.version
@@ -80,7 +80,7 @@ class Door:
     def _prepared(self, admission: Admission) -> Prepared:
         """Return the study's task on the records that the run was entered with."""
         try:
-            prepared = self._holdings.prepared(admission.study)
+            prepared = self._record_store.prepared(admission.study)
         except RecordFault:
             raise records_unusable() from None
         if admission.record is None or prepared.version != admission.record.data_version:
@@ -109,10 +109,10 @@ class Door:
                 now=admission.held.view.now,
                 connection=connection,
             )
-            self._reach(Failpoint.DOOR_RESERVED)
+            self._failpoint(Failpoint.DOOR_RESERVED)
             if not charged:
                 self._log_charge(admission, connection)
-            self._reach(Failpoint.DOOR_CHARGE_LOGGED)
+            self._failpoint(Failpoint.DOOR_CHARGE_LOGGED)
 
     def _log_charge(self, admission: Admission, connection: Connection) -> None:
         self._decisions.event(

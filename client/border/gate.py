@@ -73,7 +73,7 @@ class Gate:
         identities: IdentityKeys,
         person_register: str | None,
         documents: DocumentStore,
-        holdings: RecordStore,
+        record_store: RecordStore,
         pause: PauseSwitch,
         journal: ReplyJournal,
         runs: RunStore,
@@ -85,7 +85,7 @@ class Gate:
         """`sync` fetches the documents at once; it raises where it cannot. `monotonic`: seconds."""
         self._country, self._identities = country, identities
         self._register = person_register
-        self._documents, self._holdings, self._pause = documents, holdings, pause
+        self._documents, self._record_store, self._pause = documents, record_store, pause
         self._journal, self._runs, self._ledger = journal, runs, ledger
         self._sync, self._clock = sync, clock
         self._monotonic, self._in_vain = monotonic, -inf
@@ -273,10 +273,10 @@ class Gate:
         return sum(entry.rdp_micro for one in runs for entry in self._ledger.entries(run=one))
 
     def _require_fit(self, study: Study) -> None:
-        if not self._holdings.described:
+        if not self._record_store.described:
             raise records_unusable()
         try:
-            self._holdings.require_fit(study)
+            self._record_store.require_fit(study)
         except RecordFault as fault:
             raise Refusal(
                 ReasonCode.POLICY,

@@ -27,13 +27,13 @@ class Outbox:
         *,
         journal: ReplyJournal,
         runs: RunStore,
-        consent: PermissionRecheck,
+        recheck: PermissionRecheck,
         decisions: DecisionLog,
-        reach: FailpointHook = no_failpoint,
+        failpoint: FailpointHook = no_failpoint,
     ) -> None:
         self._engine, self._journal = engine, journal
-        self._runs, self._consent = runs, consent
-        self._decisions, self._reach = decisions, reach
+        self._runs, self._recheck = runs, recheck
+        self._decisions, self._failpoint = decisions, failpoint
 
     def keep(
         self,
@@ -49,13 +49,13 @@ class Outbox:
         Raises Refusal where the country's own people, or the end of the run, have forbidden it
         meanwhile.
         """
-        self._reach(Failpoint.OUTBOX_MADE)
+        self._failpoint(Failpoint.OUTBOX_MADE)
         with transaction(self._engine) as connection:
-            self._consent.require(admission, connection)
+            self._recheck.require(admission, connection)
             self._journalled(admission, reply, connection)
-            self._reach(Failpoint.OUTBOX_JOURNALLED)
+            self._failpoint(Failpoint.OUTBOX_JOURNALLED)
             self._advance(admission, data_version, connection)
-            self._reach(Failpoint.OUTBOX_ADVANCED)
+            self._failpoint(Failpoint.OUTBOX_ADVANCED)
             self._decisions.event(
                 kind,
                 admission.subject,
@@ -66,12 +66,12 @@ class Outbox:
                 reason=reason,
                 connection=connection,
             )
-            self._reach(Failpoint.OUTBOX_LOGGED)
+            self._failpoint(Failpoint.OUTBOX_LOGGED)
             if self._finished(admission):
                 self._end(admission, connection)
-                self._reach(Failpoint.OUTBOX_ENDED)
+                self._failpoint(Failpoint.OUTBOX_ENDED)
         fold_log(self._engine)  # so that no copy of the last state, and its keys, is left there
-        self._reach(Failpoint.OUTBOX_KEPT)
+        self._failpoint(Failpoint.OUTBOX_KEPT)
         return reply
 
     def _journalled(self, admission: Admission, reply: bytes, connection: Connection) -> None:

@@ -99,13 +99,13 @@ class RequestHandler:
         door: Door,
         outbox: Outbox,
         decisions: DecisionLog,
-        highwater: LogHeadGuard,
+        log_head: LogHeadGuard,
         slots: ReplySlots,
-        reach: FailpointHook = no_failpoint,
+        failpoint: FailpointHook = no_failpoint,
     ) -> None:
         self._gate, self._floor, self._door = gate, floor, door
         self._outbox, self._decisions = outbox, decisions
-        self._highwater, self._slots, self._reach = highwater, slots, reach
+        self._log_head, self._slots, self._failpoint = log_head, slots, failpoint
         self._lock = Lock()
 
     def handle(self, frame: bytes) -> bytes:
@@ -139,8 +139,8 @@ class RequestHandler:
         return self._set_up_or_answer(admitted)
 
     def _covered(self, reply: bytes) -> bytes:
-        self._highwater.move()
-        self._reach(Failpoint.HEAD_MOVED)
+        self._log_head.move()
+        self._failpoint(Failpoint.HEAD_MOVED)
         return reply
 
     def _enter(self, admission: Admission) -> bytes:
@@ -168,7 +168,7 @@ class RequestHandler:
     def _refuse(self, refusal: Refusal, frame: bytes) -> bytes:
         self._decisions.refused(refusal, Subject.of(frame, _readable(frame)))
         try:
-            self._highwater.move()  # a refusal too may tell what a noisy count has decided
+            self._log_head.move()  # a refusal too may tell what a noisy count has decided
         except PratiqueError as fault:
             _log.error("the log's head could not be moved on", extra={"why": fault.why})
             return refusal_reply(ReasonCode.DECLINED)

@@ -86,7 +86,7 @@ class DocumentStore:
 
     def not_before(self, now: datetime) -> datetime:
         """Return `now`, or the latest signed time seen where the clock shows an earlier one."""
-        return self._floor().raised_to(now)
+        return self._high_water().raised_to(now)
 
     @property
     def officer(self) -> OfficerKey:
@@ -105,7 +105,7 @@ class DocumentStore:
 
     def latest_signed(self) -> datetime | None:
         """Return the latest signed time seen."""
-        return self._floor().latest
+        return self._high_water().latest
 
     def sync(self, fetch: Fetch, now: datetime) -> TrustedView:
         """Fetch what is published, verify all of it, and keep it; changes nothing where it fails.
@@ -114,11 +114,11 @@ class DocumentStore:
         Raises DocumentFault, and whatever `fetch` raises.
         """
         with self._syncing:
-            floor = self._floor()
-            view = _loaded(fetch, self._root(), now, floor)
+            high_water = self._high_water()
+            view = _loaded(fetch, self._root(), now, high_water)
             with self._lock:
-                if self._floor() != floor:  # the own officer spoke meanwhile
-                    view = TrustedView.load(view.files.get, self._root(), now, self._floor())
+                if self._high_water() != high_water:  # the own officer spoke meanwhile
+                    view = TrustedView.load(view.files.get, self._root(), now, self._high_water())
                 self._keep(view, view.now)
                 self._move_on(view.now)
         self._report(view.ignored)
@@ -143,11 +143,11 @@ class DocumentStore:
             return self._take_announced(bundle, signer, now)
 
     def _take_present(self, bundle: bytes, now: datetime) -> CountryDocuments:
-        floor, officer = self._floor(), self.officer
-        moment, known = floor.raised_to(now), floor.countries.get(self._country, 0)
+        high_water, officer = self._high_water(), self.officer
+        moment, known = high_water.raised_to(now), high_water.countries.get(self._country, 0)
         own = own_country(bundle, self._country, officer.present, moment, at_least=known)
         self._refuse_second_contents(own, bundle, OWN)
-        raised = floor.with_country(self._country, own.version, own.signed_at)
+        raised = high_water.with_country(self._country, own.version, own.signed_at)
         if own.next_key is not None:
             officer = officer.announcing(own.next_key, own.history)
         with transaction(self._engine) as connection:
@@ -159,7 +159,7 @@ class DocumentStore:
 
     def _take_announced(self, bundle: bytes, signer: VerifyKey, now: datetime) -> CountryDocuments:
         """Hold what the next key has signed; it counts at once where the agreement names it."""
-        moment = self._floor().raised_to(now)
+        moment = self._high_water().raised_to(now)
         own = own_country(bundle, self._country, signer, moment)
         officer = self.officer.announcing(own.key, own.history)
         self._refuse_second_contents(own, bundle, NEXT)
@@ -175,15 +175,15 @@ class DocumentStore:
 
         What it signed before the former key's last documents is left out: it may lack a no.
         """
-        officer, floor = self.officer, self._floor()
-        if officer.announced is None or floor.keys.get(self._country) != officer.announced:
+        officer, high_water = self.officer, self._high_water()
+        if officer.announced is None or high_water.keys.get(self._country) != officer.announced:
             return
         moved, files = officer.moved(), self._files()
         bundle, before = files.get(NEXT), files.get(OWN)
         usable = bundle is not None and (before is None or _version(bundle) > _version(before))
         with transaction(self._engine) as connection:
             if usable and bundle is not None:
-                _put(connection, {OWN: bundle}, floor.raised_to(now))
+                _put(connection, {OWN: bundle}, high_water.raised_to(now))
             connection.execute(delete(documents).where(documents.c.path == NEXT))
             moved.keep(connection)
             self._on_new_key(officer.present, moved.present, connection)
@@ -203,21 +203,21 @@ class DocumentStore:
                     why=f"it gives {named.fingerprint if named else 'it none'}",
                     fix=f"compare it with the officer of {country} by voice; nothing was changed",
                 )
-            floor = self._floor().approve_key(country, named)
+            high_water = self._high_water().approve_key(country, named)
             with transaction(self._engine) as connection:
-                set_value(connection, FLOOR, floor.model_dump_json())
-            self._known = floor
+                set_value(connection, FLOOR, high_water.model_dump_json())
+            self._known = high_water
         return named
 
     def pin_officer(self, key: VerifyKey) -> None:
         """Trust another key of the own officer, which the operator compared and pinned."""
         with self._lock:
             officer = OfficerKey(settings=key.to_text(), key=key.to_text())
-            floor = self._floor().approve_key(self._country, key)
+            high_water = self._high_water().approve_key(self._country, key)
             with transaction(self._engine) as connection:
                 officer.keep(connection)
-                set_value(connection, FLOOR, floor.model_dump_json())
-            self._settings_key, self._officer, self._known = key, officer, floor
+                set_value(connection, FLOOR, high_water.model_dump_json())
+            self._settings_key, self._officer, self._known = key, officer, high_water
 
     def _refuse_second_contents(self, own: CountryDocuments, bundle: bytes, place: str) -> None:
         held = self._files().get(place)
@@ -246,7 +246,7 @@ class DocumentStore:
 
     def view(self, now: datetime) -> TrustedView:
         """Return the published documents from the mirror, verified at `now`."""
-        return self._seen.view(self._files().get, self._root(), now, self._floor())
+        return self._seen.view(self._files().get, self._root(), now, self._high_water())
 
     def held(self, now: datetime) -> Held:
         """Return everything a decision needs. Raises DocumentFault."""
@@ -266,16 +266,16 @@ class DocumentStore:
         with transaction(self._engine) as connection:
             connection.execute(delete(documents).where(documents.c.path.not_in([OWN, NEXT])))
             _put(connection, view.files, now)
-            set_value(connection, FLOOR, view.floor.model_dump_json())
+            set_value(connection, FLOOR, view.high_water.model_dump_json())
             BudgetPeriods.load(connection).seeing(view.agreement, now).keep(connection)
-        self._known = view.floor
+        self._known = view.high_water
 
     def _files(self, connection: Connection | None = None) -> dict[str, bytes]:
         with transaction(self._engine, connection) as opened:
             rows = opened.execute(select(documents.c.path, documents.c.bytes))
             return {path: bytes(content) for path, content in rows}
 
-    def _floor(self) -> TrustHighWater:
+    def _high_water(self) -> TrustHighWater:
         """Return what was seen before. Read once: the time is asked within transactions."""
         if self._known is None:
             with transaction(self._engine) as connection:
@@ -285,7 +285,7 @@ class DocumentStore:
         return self._known
 
 
-def _loaded(fetch: Fetch, root: bytes, now: datetime, floor: TrustHighWater) -> TrustedView:
+def _loaded(fetch: Fetch, root: bytes, now: datetime, high_water: TrustHighWater) -> TrustedView:
     """Load a view; a link that is down is told as that, not as documents that do not verify."""
     lost: list[PratiqueError] = []
 
@@ -297,7 +297,7 @@ def _loaded(fetch: Fetch, root: bytes, now: datetime, floor: TrustHighWater) -> 
             raise
 
     try:
-        return TrustedView.load(watched, root, now, floor)
+        return TrustedView.load(watched, root, now, high_water)
     except DocumentFault:
         if lost:
             raise lost[0] from None

@@ -97,7 +97,7 @@ class DecisionLog:
     def __init__(self, log: AuditLog, clock: Clock, country: str) -> None:
         self._log, self._clock, self._country = log, clock, country
         self._refusals: deque[KeptRefusal] = deque(maxlen=KEPT)
-        self._tally, self._lock = LogThrottle(), Lock()
+        self._throttle, self._lock = LogThrottle(), Lock()
 
     def event(
         self,
@@ -176,14 +176,14 @@ class DecisionLog:
         with self._lock:
             self._append_counted(event.at)
             kind = (event.kind, event.code)
-            writing = self._tally.note(kind, event.at)
+            writing = self._throttle.note(kind, event.at)
             if writing is LogAction.WHOLE:
                 self._log.append(event)
             elif writing is LogAction.COUNTING_BEGINS:
                 self._log.append(_summary(kind, event.at, COUNTING_BEGINS))
 
     def _append_counted(self, now: datetime, *, ending: bool = False) -> None:
-        for counted in self._tally.settled(now, ending=ending):
+        for counted in self._throttle.settled(now, ending=ending):
             self._log.append(_summary(counted.kind, now, _numbered(counted)))
 
     def refusals(self) -> list[dict[str, Any]]:

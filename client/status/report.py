@@ -46,7 +46,7 @@ class StatusReport:
         *,
         identities: IdentityKeys,
         documents: DocumentStore,
-        holdings: RecordStore,
+        record_store: RecordStore,
         ledger: Ledger,
         runs: RunStore,
         journal: ReplyJournal,
@@ -56,7 +56,7 @@ class StatusReport:
         clock: Clock,
     ) -> None:
         self._settings, self._engine, self._identities = settings, engine, identities
-        self._documents, self._holdings, self._ledger = documents, holdings, ledger
+        self._documents, self._record_store, self._ledger = documents, record_store, ledger
         self._runs, self._pause, self._decisions = runs, pause, decisions
         self._journal, self._log, self._clock = journal, log, clock
 
@@ -116,7 +116,7 @@ class StatusReport:
         studies: Mapping[str, Mapping[str, Any]],
         live: list[RunSummary],
     ) -> StatusSummary:
-        pause, records = self._pause.state(), self._holdings.fault
+        pause, records = self._pause.state(), self._record_store.fault
         lately = self._lately(live)
         return StatusSummary(
             paused=None if pause is None else pause["reason"],
@@ -159,8 +159,8 @@ class StatusReport:
         return {"key": officer.present.fingerprint, "announced": later}
 
     def _data_status(self) -> dict[str, Any]:
-        fault, version = self._holdings.fault, self._holdings.version
-        patients = self._holdings.records().patients if version else None
+        fault, version = self._record_store.fault, self._record_store.version
+        patients = self._record_store.records().patients if version else None
         return {
             "file": str(self._settings.data),
             "version": version,

@@ -216,15 +216,19 @@ class Agreement(Document):
         return self
 
     def _parties_problem(self) -> str:
-        desk = self.coordinator
-        keys = [*(p.officer_key for p in self.parties), desk.identity_key]
-        keys += [desk.document_key, desk.online_key, *filter(None, [desk.log_key])]
+        coordinator = self.coordinator
+        keys = [*(p.officer_key for p in self.parties), coordinator.identity_key]
+        keys += [
+            coordinator.document_key,
+            coordinator.online_key,
+            *filter(None, [coordinator.log_key]),
+        ]
         if len(set(self.countries)) != len(self.parties):
             return "parties: a country is named twice"
         held = [half for key in keys for half in halves(key)]
         if len(set(held)) != len(held):
             return "parties and coordinator: every key must be a key of its own"
-        if not self.signatures.admits(read_identity(desk.identity_key)):
+        if not self.signatures.admits(read_identity(coordinator.identity_key)):
             return (
                 f"signatures: {self.signatures}, and the coordinator's key for messages is an "
                 "Ed25519 one; it makes another with `pratique-coordinator rotate`"

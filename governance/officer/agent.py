@@ -107,13 +107,13 @@ class Agent:
         self._say(self.standing.sentence())
 
     def _renewed(self) -> AgentStatus:
-        office = self._opened()
+        session = self._opened()
         try:
-            self._sign_or_hand_over(office)
-            own = office.own()
+            self._sign_or_hand_over(session)
+            own = session.own()
         finally:
-            self._beware(office.foreign)
-            office.close()
+            self._beware(session.foreign)
+            session.close()
         if own is None:  # `renew` has refused by now
             raise OfficerFault("Nothing is signed yet")
         due = next_due(own, self._jitter)
@@ -124,14 +124,14 @@ class Agent:
             self.standing = replace(self.standing, foreign=foreign)
             _log.warning("documents that this folder did not sign", extra={"why": foreign})
 
-    def _sign_or_hand_over(self, office: OfficerSession) -> None:
+    def _sign_or_hand_over(self, session: OfficerSession) -> None:
         """What is fresh is handed over to whom it did not reach; else all is signed again."""
-        own = office.own()
-        if own is None or office.now() - own.signed_at >= EARLIEST:
-            renew(office, Delivery())
-        elif not _reached(office, own):
-            held = (office.documents.bundle(key.public) for key in office.identity.keys)
-            hand_over(office, [bundle for bundle in held if bundle], None)
+        own = session.own()
+        if own is None or session.now() - own.signed_at >= EARLIEST:
+            renew(session, Delivery())
+        elif not _reached(session, own):
+            held = (session.documents.bundle(key.public) for key in session.identity.keys)
+            hand_over(session, [bundle for bundle in held if bundle], None)
 
     def _failed(self, fault: Exception) -> AgentStatus:
         failures = self.standing.failures + 1
@@ -145,17 +145,17 @@ class Agent:
 
     def _signed_until(self) -> datetime | None:
         try:
-            office = self._opened()
-            own = office.own()
+            session = self._opened()
+            own = session.own()
         except PratiqueError:
             return None
-        office.close()
+        session.close()
         return own.expires if own else None
 
 
-def _reached(office: OfficerSession, own: CountryDocuments) -> bool:
-    handed = read_handed(office.home.handed_file)
-    node = handed.node if office.settings.node else own.version
+def _reached(session: OfficerSession, own: CountryDocuments) -> bool:
+    handed = read_handed(session.home.handed_file)
+    node = handed.node if session.settings.node else own.version
     return min(node, handed.exchange) >= own.version
 
 

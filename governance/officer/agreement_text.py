@@ -54,13 +54,15 @@ def _parties(agreement: Agreement, country: str) -> dict[str, str]:
 
 
 def _coordinator(agreement: Agreement) -> dict[str, str]:
-    desk = agreement.coordinator
+    coordinator = agreement.coordinator
     return {
-        "name": desk.name,
-        "key for messages": identity_in_words(desk.identity_key),
-        "key for studies": _fingerprint(desk.document_key),
-        "key for freshness": _fingerprint(desk.online_key),
-        "key of its log": _fingerprint(desk.log_key) if desk.log_key else "none named",
+        "name": coordinator.name,
+        "key for messages": identity_in_words(coordinator.identity_key),
+        "key for studies": _fingerprint(coordinator.document_key),
+        "key for freshness": _fingerprint(coordinator.online_key),
+        "key of its log": _fingerprint(coordinator.log_key)
+        if coordinator.log_key
+        else "none named",
     }
 
 

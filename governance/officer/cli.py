@@ -80,8 +80,8 @@ def enrol(
     from governance.officer import enrolment  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.unlock import at_work  # noqa: PLC0415
 
-    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
-        enrolment.enrol(office, invitation, wait=wait)
+    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as session:
+        enrolment.enrol(session, invitation, wait=wait)
 
 
 @app.command()
@@ -96,8 +96,8 @@ def inbox(
     from governance.officer.commands_read import show_inbox  # noqa: PLC0415
     from governance.officer.unlock import at_work  # noqa: PLC0415 (keeps --help quick)
 
-    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
-        show_inbox(office)
+    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as session:
+        show_inbox(session)
 
 
 @app.command()
@@ -123,11 +123,11 @@ def sign(
     from governance.officer.delivery import Delivery  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.unlock import at_work  # noqa: PLC0415
 
-    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
+    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as session:
         if file is None:
-            sign_waiting_draft(office, lost_keys=lost_key or (), yes=yes)
+            sign_waiting_draft(session, lost_keys=lost_key or (), yes=yes)
         else:
-            sign_file(office, file, Delivery(node, bundle_out), yes=yes)
+            sign_file(session, file, Delivery(node, bundle_out), yes=yes)
 
 
 @app.command()
@@ -143,8 +143,8 @@ def show(
     from governance.officer.commands_read import show_study  # noqa: PLC0415
     from governance.officer.unlock import at_work  # noqa: PLC0415 (keeps --help quick)
 
-    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
-        show_study(office, study)
+    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as session:
+        show_study(session, study)
 
 
 @app.command()
@@ -178,8 +178,8 @@ def approve(
 
     conditions = Conditions(features, epsilon_at_most, expires, sentence)
     handing = Delivery(node, bundle_out)
-    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
-        commands_decide.approve(office, study, conditions, handing, reconsider=reconsider, yes=yes)
+    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as session:
+        commands_decide.approve(session, study, conditions, handing, reconsider=reconsider, yes=yes)
 
 
 @app.command()
@@ -200,8 +200,8 @@ def refuse(
     from governance.officer.delivery import Delivery  # noqa: PLC0415
     from governance.officer.unlock import at_work  # noqa: PLC0415
 
-    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
-        commands_decide.refuse(office, study, reason, Delivery(node, bundle_out), yes=yes)
+    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as session:
+        commands_decide.refuse(session, study, reason, Delivery(node, bundle_out), yes=yes)
 
 
 @app.command()
@@ -222,8 +222,8 @@ def withdraw(
     from governance.officer.delivery import Delivery  # noqa: PLC0415
     from governance.officer.unlock import at_work  # noqa: PLC0415
 
-    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
-        commands_decide.withdraw(office, study, reason, Delivery(node, bundle_out), yes=yes)
+    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as session:
+        commands_decide.withdraw(session, study, reason, Delivery(node, bundle_out), yes=yes)
 
 
 @app.command()
@@ -249,8 +249,8 @@ def renew(
     from governance.officer.unlock import at_work  # noqa: PLC0415
 
     sign_again = folder_recovery.renew_taking_over if take_over else commands_sign.renew
-    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
-        sign_again(office, Delivery(node, bundle_out))
+    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as session:
+        sign_again(session, Delivery(node, bundle_out))
 
 
 @app.command()
@@ -269,8 +269,8 @@ def rotate(
     from governance.officer.key_rotation import rotate as rotate_key  # noqa: PLC0415
     from governance.officer.unlock import at_work  # noqa: PLC0415
 
-    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as office:
-        rotate_key(office, Delivery(node, bundle_out), yes=yes)
+    with at_work(home, passphrase_file, passphrase_fd, as_json=json) as session:
+        rotate_key(session, Delivery(node, bundle_out), yes=yes)
 
 
 @app.command()

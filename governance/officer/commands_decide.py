@@ -36,7 +36,7 @@ NEXT_NARROWED = (
 
 
 def approve(
-    office: OfficerSession,
+    session: OfficerSession,
     name: str,
     conditions: Conditions,
     handing: Delivery,
@@ -45,34 +45,34 @@ def approve(
     yes: bool,
 ) -> None:
     """Permit a study, unless the agreement or the country's own rules forbid it."""
-    view = office.view()
+    view = session.view()
     study = find_study(view.studies.values(), name)
-    require_open(study, office.country, office.now())
+    require_open(study, session.country, session.now())
     if not reconsider:
-        require_undecided(study, office.own(), verb="approve")
-    weighed = office.weigh(study, view, office.ledger(study, view))
+        require_undecided(study, session.own(), verb="approve")
+    weighed = session.weigh(study, view, session.ledger(study, view))
     require_allowed(study, weighed)
-    own = office.own()
+    own = session.own()
     permit = build_permit(
         study,
-        office.country,
-        office.settings.authority,
+        session.country,
+        session.settings.authority,
         conditions,
-        office.now(),
+        session.now(),
         former=own.permit(study.digest) if own else None,
     )
     # in full, and this very text: `show` may have been given another one of the same name
-    office.terminal.say(explain_study(study, view.agreement, weighed))
-    _show_permit(office, study, permit)
-    kept = keeps_conditions(office, study, view, permit)
-    office.terminal.confirm("Sign this permit?", yes=yes)
-    remember_node(office, handing)
-    keep_study(office.home.studies, study)
-    published = view.country(office.country)
-    result = sign_and_hand_over(office, lambda own: own.approve(permit), handing, published)
-    office.terminal.say(_next(result) if kept else NEXT_NARROWED)
-    office.terminal.say(f"To stop it: pratique-officer withdraw {study.id} --reason TEXT")
-    office.terminal.answer({"decision": "approved", **_named(study), **result})
+    session.terminal.say(explain_study(study, view.agreement, weighed))
+    _show_permit(session, study, permit)
+    kept = keeps_conditions(session, study, view, permit)
+    session.terminal.confirm("Sign this permit?", yes=yes)
+    remember_node(session, handing)
+    keep_study(session.home.studies, study)
+    published = view.country(session.country)
+    result = sign_and_hand_over(session, lambda own: own.approve(permit), handing, published)
+    session.terminal.say(_next(result) if kept else NEXT_NARROWED)
+    session.terminal.say(f"To stop it: pratique-officer withdraw {study.id} --reason TEXT")
+    session.terminal.answer({"decision": "approved", **_named(study), **result})
 
 
 def _next(result: Mapping[str, Any]) -> str:
@@ -80,11 +80,11 @@ def _next(result: Mapping[str, Any]) -> str:
     return NEXT if result["node_has"] == result["version"] else NEXT_CARRIED
 
 
-def _show_permit(office: OfficerSession, study: Study, permit: Permit) -> None:
+def _show_permit(session: OfficerSession, study: Study, permit: Permit) -> None:
     conditions, privacy = permit.conditions, study.privacy
     at_most = conditions.epsilon_at_most
-    office.terminal.heading(f"Permit of {office.country} for: {study.title}")
-    office.terminal.facts(
+    session.terminal.heading(f"Permit of {session.country} for: {study.title}")
+    session.terminal.facts(
         {
             "study": f"{study.id}, {study.digest}",
             "features": "all it declares"
@@ -100,54 +100,56 @@ def _show_permit(office: OfficerSession, study: Study, permit: Permit) -> None:
 
 
 def keeps_conditions(
-    office: OfficerSession, study: Study, view: TrustedView, permit: Permit
+    session: OfficerSession, study: Study, view: TrustedView, permit: Permit
 ) -> bool:
     """Whether the study as it is proposed asks for no more than the permit; say where it does."""
-    own = office.own()
+    own = session.own()
     narrowed = assess(
         study,
         view.agreement,
-        country=office.country,
-        now=office.now(),
+        country=session.country,
+        now=session.now(),
         permit=permit,
         national=own.policy if own else None,
         installed_tasks=KNOWN_TASKS,
     )
     for finding in narrowed.findings:
-        office.terminal.warn(f"{finding.sentence} Your node will refuse it as it is proposed now.")
+        session.terminal.warn(f"{finding.sentence} Your node will refuse it as it is proposed now.")
     return narrowed.allowed
 
 
-def refuse(office: OfficerSession, name: str, reason: str, handing: Delivery, *, yes: bool) -> None:
+def refuse(
+    session: OfficerSession, name: str, reason: str, handing: Delivery, *, yes: bool
+) -> None:
     """Refuse a study on which nothing was said yet."""
-    view = office.view()
+    view = session.view()
     study = find_study(view.studies.values(), name)
-    require_open(study, office.country, office.now())
-    require_undecided(study, office.own(), verb="refuse")
-    _say_no(office, study, reason, handing, published=view.country(office.country), yes=yes)
+    require_open(study, session.country, session.now())
+    require_undecided(study, session.own(), verb="refuse")
+    _say_no(session, study, reason, handing, published=view.country(session.country), yes=yes)
 
 
 def withdraw(
-    office: OfficerSession, name: str, reason: str, handing: Delivery, *, yes: bool
+    session: OfficerSession, name: str, reason: str, handing: Delivery, *, yes: bool
 ) -> None:
     """Take a permit back. The own node hears it first, whatever the exchange does."""
-    study = _study_to_withdraw(office, name)
-    require_permit(study, office.own())
-    _say_no(office, study, reason, handing, published=None, yes=yes)
+    study = _study_to_withdraw(session, name)
+    require_permit(study, session.own())
+    _say_no(session, study, reason, handing, published=None, yes=yes)
 
 
-def _study_to_withdraw(office: OfficerSession, name: str) -> Study:
+def _study_to_withdraw(session: OfficerSession, name: str) -> Study:
     """Return the permitted study of that name; the exchange is asked only where none is kept."""
-    own, kept = office.own(), kept_studies(office.home.studies)
+    own, kept = session.own(), kept_studies(session.home.studies)
     permitted = [s for s in kept if is_named(s, name) and stands_permitted(s.digest, own)]
     if permitted:
         return find_study(permitted, name)
-    view = view_if_usable(office)
+    view = view_if_usable(session)
     return find_study([*kept, *(view.studies.values() if view else ())], name)
 
 
 def _say_no(
-    office: OfficerSession,
+    session: OfficerSession,
     study: Study,
     reason: str,
     handing: Delivery,
@@ -155,16 +157,16 @@ def _say_no(
     published: CountryDocuments | None,
     yes: bool,
 ) -> None:
-    withdrawal = build_withdrawal(study.digest, office.country, reason, office.now())
-    office.terminal.heading(f"No of {office.country} to: {study.title}")
-    office.terminal.facts({"study": f"{study.id}, {study.digest}", "reason": reason})
-    office.terminal.confirm("Sign it? The other parties will read the reason.", yes=yes)
-    remember_node(office, handing)
-    keep_study(office.home.studies, study)
-    result = sign_and_hand_over(office, lambda own: own.withdraw(withdrawal), handing, published)
-    office.terminal.say("Your node takes no further part in this study from its next message on.")
-    office.terminal.say("What it has sent already cannot be called back, and stays charged.")
-    office.terminal.answer({"decision": "no", **_named(study), **result})
+    withdrawal = build_withdrawal(study.digest, session.country, reason, session.now())
+    session.terminal.heading(f"No of {session.country} to: {study.title}")
+    session.terminal.facts({"study": f"{study.id}, {study.digest}", "reason": reason})
+    session.terminal.confirm("Sign it? The other parties will read the reason.", yes=yes)
+    remember_node(session, handing)
+    keep_study(session.home.studies, study)
+    result = sign_and_hand_over(session, lambda own: own.withdraw(withdrawal), handing, published)
+    session.terminal.say("Your node takes no further part in this study from its next message on.")
+    session.terminal.say("What it has sent already cannot be called back, and stays charged.")
+    session.terminal.answer({"decision": "no", **_named(study), **result})
 
 
 def _named(study: Study) -> dict[str, str]:

@@ -29,95 +29,95 @@ from governance.trust.view import TrustedView
 from keys.certificates import peer_of
 
 
-def show_inbox(office: OfficerSession) -> None:
+def show_inbox(session: OfficerSession) -> None:
     """List what waits, most urgent first, each with the command that deals with it."""
-    draft, strange = _draft_to_sign(office)
-    view = office.view_if_published()
+    draft, strange = _draft_to_sign(session)
+    view = session.view_if_published()
     waiting = Waiting(
-        country=office.country,
-        now=office.now(),
+        country=session.country,
+        now=session.now(),
         draft=draft,
         studies=tuple(view.studies.values()) if view else (),
-        own=office.own(),
-        unsent=_unsent(office, view),
-        certificate_ends=_certificate_ends(office),
-        new_key=waiting_key(office, view),
+        own=session.own(),
+        unsent=_unsent(session, view),
+        certificate_ends=_certificate_ends(session),
+        new_key=waiting_key(session, view),
         signed_until=view.signed_until if view else None,
-        foreign=_foreign(office, view),
+        foreign=_foreign(session, view),
     )
     found = [*strange, *items(waiting)]
-    _list(office, found)
-    office.terminal.answer([item.to_json() for item in found])
+    _list(session, found)
+    session.terminal.answer([item.to_json() for item in found])
 
 
-def _foreign(office: OfficerSession, view: TrustedView | None) -> str:
-    seen = seen_or_kept(office, view)
-    return sentence(office.own(), seen) if seen else ""
+def _foreign(session: OfficerSession, view: TrustedView | None) -> str:
+    seen = seen_or_kept(session, view)
+    return sentence(session.own(), seen) if seen else ""
 
 
-def _list(office: OfficerSession, found: list[Item]) -> None:
+def _list(session: OfficerSession, found: list[Item]) -> None:
     if not found:
-        office.terminal.say("Nothing waits for you.")
+        session.terminal.say("Nothing waits for you.")
     for number, item in enumerate(found, start=1):
-        office.terminal.say(f"{number}. {item.sentence}.")
-        office.terminal.say(f"   {item.command}")
+        session.terminal.say(f"{number}. {item.sentence}.")
+        session.terminal.say(f"   {item.command}")
 
 
-def _draft_to_sign(office: OfficerSession) -> tuple[Draft | None, list[Item]]:
+def _draft_to_sign(session: OfficerSession) -> tuple[Draft | None, list[Item]]:
     """Return the draft that waits for this officer; one that cannot be trusted is listed so."""
     try:
-        draft = waiting_draft(office)
+        draft = waiting_draft(session)
     except DocumentFault as fault:
         sentence = f"The draft at the exchange cannot be trusted: {fault.why.rstrip('.')}"
         return None, [Item(Matter.DRAFT, sentence, "call the coordinator; do not sign it")]
-    signed = draft is None or office.trust.has_signed(draft)
+    signed = draft is None or session.trust.has_signed(draft)
     return (None if signed else draft), []
 
 
-def _unsent(office: OfficerSession, view: TrustedView | None) -> tuple[str, ...]:
-    own, handed = office.own(), read_handed(office.home.handed_file)
+def _unsent(session: OfficerSession, view: TrustedView | None) -> tuple[str, ...]:
+    own, handed = session.own(), read_handed(session.home.handed_file)
     if own is None:
         return ()
     due = {
-        "node": handed.node if office.settings.node else own.version,
+        "node": handed.node if session.settings.node else own.version,
         "exchange": handed.exchange if view else own.version,
     }
     return tuple(name for name, version in due.items() if version < own.version)
 
 
-def _certificate_ends(office: OfficerSession) -> datetime:
+def _certificate_ends(session: OfficerSession) -> datetime:
     peer = peer_of(
-        office.home.certificate_file.read_bytes(),
-        authority_pem=office.home.authority_file.read_bytes(),
-        now=office.clock(),
+        session.home.certificate_file.read_bytes(),
+        authority_pem=session.home.authority_file.read_bytes(),
+        now=session.clock(),
         revoked=(),
     )
     return peer.not_after
 
 
-def show_study(office: OfficerSession, name: str) -> None:
+def show_study(session: OfficerSession, name: str) -> None:
     """Explain a study in plain words, with what the country's rules and budget say to it."""
-    view = office.view()
+    view = session.view()
     study = find_study(view.studies.values(), name)
-    ledger, own = office.ledger(study, view), office.own()
-    assessment = office.weigh(study, view, ledger)
-    office.terminal.say(explain_study(study, view.agreement, assessment))
-    office.terminal.heading("For your decision")
-    office.terminal.facts(
+    ledger, own = session.ledger(study, view), session.own()
+    assessment = session.weigh(study, view, ledger)
+    session.terminal.say(explain_study(study, view.agreement, assessment))
+    session.terminal.heading("For your decision")
+    session.terminal.facts(
         {
-            **dict(_promises(office, study)),
-            **dict(_budget(office, study, view.agreement, ledger)),
+            **dict(_promises(session, study)),
+            **dict(_budget(session, study, view.agreement, ledger)),
             "so far": decision_on(study.digest, own) or "you have not decided",
         }
     )
-    office.terminal.say()
-    office.terminal.say(_next(study, own, assessment, office.now()))
-    office.terminal.answer(_as_json(study, own, assessment))
+    session.terminal.say()
+    session.terminal.say(_next(study, own, assessment, session.now()))
+    session.terminal.answer(_as_json(study, own, assessment))
 
 
-def _promises(office: OfficerSession, study: Study) -> Iterator[tuple[str, str]]:
-    yield "proposed", f"{study.created:%Y-%m-%d}; decide by {until(study.expires, office.now())}"
-    yield "your rules", _rules(office.own())
+def _promises(session: OfficerSession, study: Study) -> Iterator[tuple[str, str]]:
+    yield "proposed", f"{study.created:%Y-%m-%d}; decide by {until(study.expires, session.now())}"
+    yield "your rules", _rules(session.own())
     yield "for a patient", _for_a_patient(study)
 
 
@@ -137,30 +137,30 @@ def _rules(own: CountryDocuments | None) -> str:
 
 
 def _budget(
-    office: OfficerSession, study: Study, agreement: Agreement, ledger: LedgerView | None
+    session: OfficerSession, study: Study, agreement: Agreement, ledger: LedgerView | None
 ) -> Iterator[tuple[str, str]]:
     """Yield the period's budget, what is spent of it, and what live permits may take."""
     whole = agreement.register_budget(study.population.register_name)
-    if whole is None or office.now() < agreement.effective:
+    if whole is None or session.now() < agreement.effective:
         return
-    terms = ledger_terms(agreement, whole.register_name, office.now())
+    terms = ledger_terms(agreement, whole.register_name, session.now())
     allowed = f"ε = {whole.epsilon:g} at δ = {whole.delta:g} for register {terms.register}"
     start, end = f"{terms.period.start:%Y-%m-%d}", f"{terms.period.end:%Y-%m-%d}"
     yield "budget", f"{allowed} from {start} to {end}"
     yield "takes", f"{percent(_cost(study, terms), terms.cap_micro)} of it"
     spent = percent(ledger.spent_micro, terms.cap_micro) if ledger else ""
     yield "spent", f"{spent} of it, says your node" if ledger else "not known: no node to ask here"
-    permitted = sum(_cost(one, terms) for one in _permitted(office, terms.register))
+    permitted = sum(_cost(one, terms) for one in _permitted(session, terms.register))
     yield "permitted", f"up to {percent(permitted, terms.cap_micro)} of it, by your live permits"
 
 
-def _permitted(office: OfficerSession, register: str) -> list[Study]:
+def _permitted(session: OfficerSession, register: str) -> list[Study]:
     """Return the studies of the register that a permit of this country still covers."""
-    own, now = office.own(), office.now()
+    own, now = session.own(), session.now()
     permits = own.permits if own else {}
     return [
         study
-        for study in kept_studies(office.home.studies)
+        for study in kept_studies(session.home.studies)
         if study.population.register_name == register
         and stands_permitted(study.digest, own)
         and permits[study.digest].conditions.expires > now

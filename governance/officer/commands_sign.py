@@ -30,55 +30,57 @@ DRAFT = "draft"
 POLICY_SUFFIX = ".cedar"
 
 
-def sign_waiting_draft(office: OfficerSession, *, lost_keys: Sequence[str] = (), yes: bool) -> None:
+def sign_waiting_draft(
+    session: OfficerSession, *, lost_keys: Sequence[str] = (), yes: bool
+) -> None:
     """Show the draft that waits at the exchange, and sign it once the officer agrees.
 
     `lost_keys` are the countries whose new key may stand without the former one's signature.
     """
-    draft = waiting_draft(office)
+    draft = waiting_draft(session)
     if draft is None:
-        office.terminal.say("No agreement waits for your signature.")
-        office.terminal.answer({"signed": False, "waiting": False})
+        session.terminal.say("No agreement waits for your signature.")
+        session.terminal.answer({"signed": False, "waiting": False})
         return
-    require_own_key(office, draft)
-    if office.trust.has_signed(draft):
-        office.terminal.say("You have signed this draft; it waits for other countries.")
-        office.terminal.answer({"signed": True, "draft": draft.digest})
+    require_own_key(session, draft)
+    if session.trust.has_signed(draft):
+        session.terminal.say("You have signed this draft; it waits for other countries.")
+        session.terminal.answer({"signed": True, "draft": draft.digest})
         return
-    view = office.view_if_published()
+    view = session.view_if_published()
     if view is not None:
-        require_vouched_keys(office, draft, view, lost_keys)
-    show_draft(office, draft, view)
-    office.terminal.confirm("Sign this agreement for your country?", yes=yes)
-    _sign(office, draft, view)
+        require_vouched_keys(session, draft, view, lost_keys)
+    show_draft(session, draft, view)
+    session.terminal.confirm("Sign this agreement for your country?", yes=yes)
+    _sign(session, draft, view)
 
 
-def waiting_draft(office: OfficerSession) -> Draft | None:
+def waiting_draft(session: OfficerSession) -> Draft | None:
     """Return the draft at the exchange. Raises DocumentFault where it is not a whole one."""
-    data = office.exchange.fetch(DRAFT)
+    data = session.exchange.fetch(DRAFT)
     return None if data is None else Draft.from_canonical(data)
 
 
-def require_own_key(office: OfficerSession, draft: Draft) -> None:
+def require_own_key(session: OfficerSession, draft: Draft) -> None:
     """Raise OfficerFault unless the draft names this officer's key for this country."""
-    party = draft.agreement.party(office.country)
+    party = draft.agreement.party(session.country)
     if party is None:
         raise OfficerFault(
-            f"The draft that waits does not name {office.country}",
+            f"The draft that waits does not name {session.country}",
             why=f"its parties are {', '.join(draft.agreement.countries)}",
             fix="ask the coordinator; do not sign it",
         )
-    if party.officer_key not in {key.public.to_text() for key in office.identity.keys}:
+    if party.officer_key not in {key.public.to_text() for key in session.identity.keys}:
         theirs = VerifyKey.from_text(party.officer_key).fingerprint
         raise OfficerFault(
-            f"The draft names another document key for {office.country} than yours",
-            why=f"it says {theirs}; yours is {office.settings.verify_key.fingerprint}",
+            f"The draft names another document key for {session.country} than yours",
+            why=f"it says {theirs}; yours is {session.settings.verify_key.fingerprint}",
             fix="do not sign it; compare the fingerprints with the coordinator by voice",
         )
 
 
 def require_vouched_keys(
-    office: OfficerSession, draft: Draft, view: TrustedView, lost_keys: Sequence[str]
+    session: OfficerSession, draft: Draft, view: TrustedView, lost_keys: Sequence[str]
 ) -> None:
     """Raise OfficerFault where the draft gives a country a key that its former key did not sign.
 
@@ -90,7 +92,7 @@ def require_vouched_keys(
         if (
             before is None
             or before.officer_key == party.officer_key
-            or (party.country == office.country)
+            or (party.country == session.country)
         ):
             continue
         history = said.history if said else None
@@ -109,11 +111,11 @@ def _unvouched(country: str, key: str) -> OfficerFault:
     )
 
 
-def show_draft(office: OfficerSession, draft: Draft, view: TrustedView | None) -> None:
+def show_draft(session: OfficerSession, draft: Draft, view: TrustedView | None) -> None:
     """Say in plain words what the draft would bind the country to."""
-    terminal, agreement = office.terminal, draft.agreement
+    terminal, agreement = session.terminal, draft.agreement
     terminal.heading(f"{agreement.title} (federation {agreement.federation})")
-    for part in agreement_in_words(agreement, office.country):
+    for part in agreement_in_words(agreement, session.country):
         terminal.heading(part.heading)
         terminal.facts(part.facts)
     if view is not None:
@@ -123,62 +125,64 @@ def show_draft(office: OfficerSession, draft: Draft, view: TrustedView | None) -
     terminal.facts({"this draft": spoken(draft.digest), "its version": str(draft.version)})
 
 
-def _sign(office: OfficerSession, draft: Draft, view: TrustedView | None) -> None:
-    previous = None if view is None else newest_root(office, view)
-    keys = _keys_for(office, draft)
-    signatures = sign_draft(draft, *keys, previous_root=previous, now=office.now())
-    office.trust.keep_draft(draft)
-    office.exchange.submit(SubmitRequest.DRAFT_SIGNATURES, signatures)
-    office.trust.mark_signed(draft)
-    office.terminal.say()
-    office.terminal.say("Signed, and handed in. From now on your folder trusts this root only.")
-    office.terminal.say("Next: the other countries sign; then `pratique-officer inbox` shows more.")
-    office.terminal.answer({"signed": True, "draft": draft.digest, "spoken": spoken(draft.digest)})
+def _sign(session: OfficerSession, draft: Draft, view: TrustedView | None) -> None:
+    previous = None if view is None else newest_root(session, view)
+    keys = _keys_for(session, draft)
+    signatures = sign_draft(draft, *keys, previous_root=previous, now=session.now())
+    session.trust.keep_draft(draft)
+    session.exchange.submit(SubmitRequest.DRAFT_SIGNATURES, signatures)
+    session.trust.mark_signed(draft)
+    session.terminal.say()
+    session.terminal.say("Signed, and handed in. From now on your folder trusts this root only.")
+    session.terminal.say(
+        "Next: the other countries sign; then `pratique-officer inbox` shows more."
+    )
+    session.terminal.answer({"signed": True, "draft": draft.digest, "spoken": spoken(draft.digest)})
 
 
-def _keys_for(office: OfficerSession, draft: Draft) -> tuple[SigningKey, ...]:
+def _keys_for(session: OfficerSession, draft: Draft) -> tuple[SigningKey, ...]:
     """The former key too signs a draft that names the new one: the others go by that."""
-    party, (present, *later) = draft.agreement.party(office.country), office.identity.keys
+    party, (present, *later) = draft.agreement.party(session.country), session.identity.keys
     named = [key for key in later if party and party.officer_key == key.public.to_text()]
     return (present, *named)
 
 
-def newest_root(office: OfficerSession, view: TrustedView) -> bytes:
+def newest_root(session: OfficerSession, view: TrustedView) -> bytes:
     """Return the root in force; the pinned one is not among the files of a view."""
     name = f"metadata/{view.versions.root}.root.json"
-    return view.files.get(name) or office.trust.root(office.exchange.fetch)
+    return view.files.get(name) or session.trust.root(session.exchange.fetch)
 
 
-def sign_file(office: OfficerSession, path: Path, handing: Delivery, *, yes: bool) -> None:
+def sign_file(session: OfficerSession, path: Path, handing: Delivery, *, yes: bool) -> None:
     """Sign a file of the own country: a policy (.cedar), else the node's keys."""
     if path.suffix == POLICY_SUFFIX:
-        sign_policy(office, path, handing, yes=yes)
+        sign_policy(session, path, handing, yes=yes)
     else:
-        sign_node_keys(office, path, handing, yes=yes)
+        sign_node_keys(session, path, handing, yes=yes)
 
 
-def sign_node_keys(office: OfficerSession, path: Path, handing: Delivery, *, yes: bool) -> None:
+def sign_node_keys(session: OfficerSession, path: Path, handing: Delivery, *, yes: bool) -> None:
     """Vouch for the keys of the own node, once the officer has compared them."""
     keys = read_file(NodeKeys, path)
-    if keys.country != office.country:
+    if keys.country != session.country:
         raise OfficerFault(
             f"These are keys of a node of {keys.country}",
-            why=f"you sign for {office.country}; nothing was signed",
+            why=f"you sign for {session.country}; nothing was signed",
             fix="ask your own node's operator for node-keys.json",
         )
-    published = _published(office)
-    _show_node_keys(office, keys)
-    _require_succession(office, keys)
-    office.terminal.confirm("Do you vouch for this node with your country's key?", yes=yes)
-    remember_node(office, handing)
-    result = sign_and_hand_over(office, lambda own: own.set_node(keys), handing, published)
-    office.terminal.say("Next: `pratique-officer inbox`.")
-    office.terminal.answer({"signed": "node", "digest": keys.digest, **result})
+    published = _published(session)
+    _show_node_keys(session, keys)
+    _require_succession(session, keys)
+    session.terminal.confirm("Do you vouch for this node with your country's key?", yes=yes)
+    remember_node(session, handing)
+    result = sign_and_hand_over(session, lambda own: own.set_node(keys), handing, published)
+    session.terminal.say("Next: `pratique-officer inbox`.")
+    session.terminal.answer({"signed": "node", "digest": keys.digest, **result})
 
 
-def _show_node_keys(office: OfficerSession, keys: NodeKeys) -> None:
-    office.terminal.heading(f"The keys of the node of {keys.country}")
-    office.terminal.facts(
+def _show_node_keys(session: OfficerSession, keys: NodeKeys) -> None:
+    session.terminal.heading(f"The keys of the node of {keys.country}")
+    session.terminal.facts(
         {
             "key for messages": identity_in_words(keys.identity_key),
             "key of its log": VerifyKey.from_text(keys.log_key).fingerprint,
@@ -186,16 +190,16 @@ def _show_node_keys(office: OfficerSession, keys: NodeKeys) -> None:
             "key for the carrier": spoken(digest(keys.node_auth.encode())),
         }
     )
-    office.terminal.say("Sign them only if the operator of your node gave you this very file.")
+    session.terminal.say("Sign them only if the operator of your node gave you this very file.")
 
 
-def _require_succession(office: OfficerSession, keys: NodeKeys) -> None:
+def _require_succession(session: OfficerSession, keys: NodeKeys) -> None:
     """Say whether the key that the officer vouches for has signed these keys; ask where not.
 
     Whoever sits between node and officer could have put in keys of their own.
     """
-    own = office.own()
-    before, said, terminal = own.node if own else None, keys.succession, office.terminal
+    own = session.own()
+    before, said, terminal = own.node if own else None, keys.succession, session.terminal
     if before is None or before == keys:
         return
     terminal.warn("these replace the keys that you signed before")
@@ -212,17 +216,17 @@ def _require_succession(office: OfficerSession, keys: NodeKeys) -> None:
     terminal.insist("Is the former key lost, and did the operator read out these fingerprints?")
 
 
-def sign_policy(office: OfficerSession, path: Path, handing: Delivery, *, yes: bool) -> None:
+def sign_policy(session: OfficerSession, path: Path, handing: Delivery, *, yes: bool) -> None:
     """Sign the national policy, once it was checked and shown."""
     text = read_policy(path)
-    published = _published(office)
-    office.terminal.heading(f"National policy of {office.country}: what it forbids")
-    office.terminal.say(text)
-    office.terminal.confirm("Sign these rules for your country?", yes=yes)
-    remember_node(office, handing)
-    result = sign_and_hand_over(office, lambda own: own.set_policy(text), handing, published)
-    office.terminal.say("Your node follows them from its next decision on.")
-    office.terminal.answer({"signed": "policy", "digest": digest(text.encode()), **result})
+    published = _published(session)
+    session.terminal.heading(f"National policy of {session.country}: what it forbids")
+    session.terminal.say(text)
+    session.terminal.confirm("Sign these rules for your country?", yes=yes)
+    remember_node(session, handing)
+    result = sign_and_hand_over(session, lambda own: own.set_policy(text), handing, published)
+    session.terminal.say("Your node follows them from its next decision on.")
+    session.terminal.answer({"signed": "policy", "digest": digest(text.encode()), **result})
 
 
 def read_policy(path: Path) -> str:
@@ -248,36 +252,36 @@ def read_policy(path: Path) -> str:
     return text
 
 
-def renew(office: OfficerSession, handing: Delivery) -> None:
+def renew(session: OfficerSession, handing: Delivery) -> None:
     """Sign the country's documents again as they stand, and hand them over; reachable or not."""
-    if office.own() is None:
+    if session.own() is None:
         raise OfficerFault(
             "There is nothing to renew yet",
             why="you have signed nothing for your country",
             fix="sign your node's keys first: `pratique-officer sign node-keys.json`",
         )
-    remember_node(office, handing)
-    view = view_if_usable(office)
-    published = view.country(office.country) if view else None
-    result = sign_and_hand_over(office, lambda _own: None, handing, published)
-    office.terminal.answer(result)
+    remember_node(session, handing)
+    view = view_if_usable(session)
+    published = view.country(session.country) if view else None
+    result = sign_and_hand_over(session, lambda _own: None, handing, published)
+    session.terminal.answer(result)
 
 
-def _published(office: OfficerSession) -> CountryDocuments | None:
+def _published(session: OfficerSession) -> CountryDocuments | None:
     """Return what the exchange shows of this country; None before there is anything to show."""
-    if office.settings.exchange is None:
+    if session.settings.exchange is None:
         return None
-    view = office.view_if_published()
-    return view.country(office.country) if view else None
+    view = session.view_if_published()
+    return view.country(session.country) if view else None
 
 
-def view_if_usable(office: OfficerSession) -> TrustedView | None:
+def view_if_usable(session: OfficerSession) -> TrustedView | None:
     """Return the view, or None where the exchange cannot be reached or not be believed now.
 
     What goes to the own node must not wait for an exchange that hangs, lies or is gone.
     """
     try:
-        return office.view_if_published() if office.settings.exchange else None
+        return session.view_if_published() if session.settings.exchange else None
     except PratiqueError as fault:
-        office.terminal.warn(str(fault))
+        session.terminal.warn(str(fault))
         return None

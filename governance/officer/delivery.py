@@ -62,7 +62,7 @@ def read_handed(path: Path) -> Delivered:
         return Delivered()
 
 
-def remember_node(office: OfficerSession, handing: Delivery) -> None:
+def remember_node(session: OfficerSession, handing: Delivery) -> None:
     """Keep the node's folder, where one was given. Raises OfficerFault where it is no node's."""
     if handing.node is None:
         return
@@ -73,12 +73,12 @@ def remember_node(office: OfficerSession, handing: Delivery) -> None:
             why=f"it holds no {SETTINGS_FILE}; nothing was signed",
             fix="name the folder that `pratique-node init` made, or use --bundle-out FILE",
         )
-    if office.settings.node != str(node):
-        office.save(office.settings.model_copy(update={"node": str(node)}))
+    if session.settings.node != str(node):
+        session.save(session.settings.model_copy(update={"node": str(node)}))
 
 
 def sign_and_hand_over(
-    office: OfficerSession, change: Change, handing: Delivery, published: CountryDocuments | None
+    session: OfficerSession, change: Change, handing: Delivery, published: CountryDocuments | None
 ) -> dict[str, Any]:
     """Apply a change, sign everything as it then stands, and hand it over.
 
@@ -87,123 +87,125 @@ def sign_and_hand_over(
     shown a no alone is taken over. Returns what a machine may want to know. Raises HandoverFault
     once something was signed.
     """
-    with one_writer(office.home.path):
-        _beware(office, published)
-        bundles = _changed(office, change, published.version if published else 0)
-    told = {"not_signed_here": office.foreign} if office.foreign else {}
-    return {**hand_over(office, bundles, handing.out), **told}
+    with one_writer(session.home.path):
+        _beware(session, published)
+        bundles = _changed(session, change, published.version if published else 0)
+    told = {"not_signed_here": session.foreign} if session.foreign else {}
+    return {**hand_over(session, bundles, handing.out), **told}
 
 
 def take_over_and_hand_over(
-    office: OfficerSession, seen: ForeignDocuments, handing: Delivery
+    session: OfficerSession, seen: ForeignDocuments, handing: Delivery
 ) -> dict[str, Any]:
     """Take over what another folder of this officer signed, sign and hand over as above."""
-    with one_writer(office.home.path):
-        own = office.own()
-        bundles = _changed(office, lambda held: take_over(held, own, seen), seen.version)
-        office.home.foreign_file.unlink(missing_ok=True)
-    return hand_over(office, bundles, handing.out)
+    with one_writer(session.home.path):
+        own = session.own()
+        bundles = _changed(session, lambda held: take_over(held, own, seen), seen.version)
+        session.home.foreign_file.unlink(missing_ok=True)
+    return hand_over(session, bundles, handing.out)
 
 
-def _changed(office: OfficerSession, change: Change, at_least: int) -> tuple[bytes, ...]:
-    change(office.documents)
-    return signed_under_every_key(office, office.documents, at_least)
+def _changed(session: OfficerSession, change: Change, at_least: int) -> tuple[bytes, ...]:
+    change(session.documents)
+    return signed_under_every_key(session, session.documents, at_least)
 
 
-def _beware(office: OfficerSession, published: CountryDocuments | None) -> None:
+def _beware(session: OfficerSession, published: CountryDocuments | None) -> None:
     """Say loudly where another hand has signed for this country, and keep what it signed."""
-    own, documents = office.own(), office.documents
+    own, documents = session.own(), session.documents
     seen = foreign(own, documents.version, published)
     if seen is None:
         return
-    office.foreign = sentence(own, seen)
-    office.terminal.warn(office.foreign)
-    office.terminal.warn(TO_DO)
-    keep(office.home.foreign_file, seen)
+    session.foreign = sentence(own, seen)
+    session.terminal.warn(session.foreign)
+    session.terminal.warn(TO_DO)
+    keep(session.home.foreign_file, seen)
     take_over_noes(documents, own, seen)
 
 
 def signed_under_every_key(
-    office: OfficerSession, documents: OfficerDocuments, at_least: int
+    session: OfficerSession, documents: OfficerDocuments, at_least: int
 ) -> tuple[bytes, ...]:
     """Return everything signed by the key in force, then by the one that is to follow, if any.
 
     In this order: what is held for later is the newer, or it is not used.
     """
-    present = documents.sign(office.now(), office.identity.key, at_least=at_least)
-    new = office.identity.next_key
-    return (present,) if new is None else (present, documents.sign_next(office.now(), new))
+    present = documents.sign(session.now(), session.identity.key, at_least=at_least)
+    new = session.identity.next_key
+    return (present,) if new is None else (present, documents.sign_next(session.now(), new))
 
 
-def hand_over(office: OfficerSession, bundles: Sequence[bytes], out: Path | None) -> dict[str, Any]:
+def hand_over(
+    session: OfficerSession, bundles: Sequence[bytes], out: Path | None
+) -> dict[str, Any]:
     """Give the bundles to everyone they are for; say who has them.
 
     Raises HandoverFault at the end.
     """
-    own = office.own()
+    own = session.own()
     version = own.version if own else 0
     valid = f"{own.expires:%Y-%m-%d %H:%M} UTC" if own else "never"
-    office.terminal.say(f"Signed: version {version} of your country's documents, until {valid}.")
+    session.terminal.say(f"Signed: version {version} of your country's documents, until {valid}.")
     if out is not None:
-        _write_out(office, bundles, out)
+        _write_out(session, bundles, out)
     ways = (("node", _to_node), ("exchange", _to_exchange))
-    faults = [fault for name, way in ways if (fault := _try(office, name, way, bundles, version))]
+    faults = [fault for name, way in ways if (fault := _try(session, name, way, bundles, version))]
     if faults:
         raise HandoverFault(
             f"Version {version} is signed and kept, but has not reached everyone",
             why=" ".join(str(fault) for fault in faults),
             fix="run `pratique-officer renew` once this is mended; it hands everything over again",
         )
-    return {"version": version, "expires": valid, **_reached(office)}
+    return {"version": version, "expires": valid, **_reached(session)}
 
 
-def _write_out(office: OfficerSession, bundles: Sequence[bytes], out: Path) -> None:
+def _write_out(session: OfficerSession, bundles: Sequence[bytes], out: Path) -> None:
     for number, bundle in enumerate(bundles):
         file = out.with_name(f"next-{out.name}") if number else out
         write_atomic(file, bundle)
-        office.terminal.say(f"A copy to carry is in {file}.")
+        session.terminal.say(f"A copy to carry is in {file}.")
 
 
-def _reached(office: OfficerSession) -> dict[str, int]:
-    return {f"{name}_has": v for name, v in read_handed(office.home.handed_file)}
+def _reached(session: OfficerSession) -> dict[str, int]:
+    return {f"{name}_has": v for name, v in read_handed(session.home.handed_file)}
 
 
 Way = Callable[[OfficerSession, Sequence[bytes]], bool]
 
 
 def _try(
-    office: OfficerSession, name: str, way: Way, bundles: Sequence[bytes], version: int
+    session: OfficerSession, name: str, way: Way, bundles: Sequence[bytes], version: int
 ) -> PratiqueError | None:
     try:
-        if way(office, bundles):
-            handed = read_handed(office.home.handed_file).model_copy(update={name: version})
-            write_atomic(office.home.handed_file, handed.model_dump_json().encode())
+        if way(session, bundles):
+            handed = read_handed(session.home.handed_file).model_copy(update={name: version})
+            write_atomic(session.home.handed_file, handed.model_dump_json().encode())
     except PratiqueError as fault:
         return fault
     return None
 
 
-def _to_node(office: OfficerSession, bundles: Sequence[bytes]) -> bool:
-    if office.settings.node is None:
-        office.terminal.warn(NODE_WAITS)
+def _to_node(session: OfficerSession, bundles: Sequence[bytes]) -> bool:
+    if session.settings.node is None:
+        session.terminal.warn(NODE_WAITS)
         return False
-    running = deliver(Path(office.settings.node), office.country, bundles)
+    running = deliver(Path(session.settings.node), session.country, bundles)
     how = "is running and has them" if running else "is not running; it finds them when it starts"
-    office.terminal.say(f"Your node {how}.")
+    session.terminal.say(f"Your node {how}.")
     return True
 
 
-def _to_exchange(office: OfficerSession, bundles: Sequence[bytes]) -> bool:
-    if office.settings.exchange is None:
-        office.terminal.warn("you are not enrolled with an exchange yet; other countries wait")
+def _to_exchange(session: OfficerSession, bundles: Sequence[bytes]) -> bool:
+    if session.settings.exchange is None:
+        session.terminal.warn("you are not enrolled with an exchange yet; other countries wait")
         return False
-    if not office.is_published():
-        office.terminal.warn(
+    if not session.is_published():
+        session.terminal.warn(
             "the agreement is not published yet: the exchange takes these documents after that, "
             "at your next `pratique-officer renew`"
         )
         return False
     for bundle in bundles:
-        office.exchange.submit(SubmitRequest.COUNTRY_BUNDLE, bundle)
-    office.terminal.say("The exchange has them.")
+        session.exchange.submit(SubmitRequest.COUNTRY_BUNDLE, bundle)
+    session.terminal.say("The exchange has them.")
     return True

@@ -24,63 +24,63 @@ POLL_SECONDS = 1.0
 _NEW = "ask the coordinator for a new invitation"
 
 
-def enrol(office: OfficerSession, path: Path, *, wait: float) -> None:
+def enrol(session: OfficerSession, path: Path, *, wait: float) -> None:
     """Ask for admission, and again for `wait` seconds while nobody has decided.
 
     The same invitation may be used again to ask what became of it: the request is the same.
     """
     invitation = read_invitation(path)
-    check_invitation(office, invitation)
-    request = _request(office, invitation)
+    check_invitation(session, invitation)
+    request = _request(session, invitation)
     fingerprint = enrolment_fingerprint(request.transport_key, request.statement)
-    _introduce(office, invitation, fingerprint)
-    reply = _ask(office, invitation, request, wait)
+    _introduce(session, invitation, fingerprint)
+    reply = _ask(session, invitation, request, wait)
     if reply.status == EnrolReply.REFUSED:
         raise OfficerFault("The coordinator has turned your request away", fix=_NEW)
     if reply.status == EnrolReply.ADMITTED:
-        _admit(office, invitation, reply.certificate)
+        _admit(session, invitation, reply.certificate)
     else:
-        office.terminal.say(
+        session.terminal.say(
             "The request waits for the coordinator. Then run the same command again."
         )
     status = "admitted" if reply.status == EnrolReply.ADMITTED else "pending"
-    office.terminal.answer({"status": status, "fingerprint": fingerprint})
+    session.terminal.answer({"status": status, "fingerprint": fingerprint})
 
 
-def check_invitation(office: OfficerSession, invitation: Invitation) -> None:
+def check_invitation(session: OfficerSession, invitation: Invitation) -> None:
     """Raise OfficerFault unless the invitation is for this officer, whole, and in time."""
-    why = _problem(office, invitation)
+    why = _problem(session, invitation)
     if why:
         raise OfficerFault("This invitation cannot be used", why=why, fix=_NEW)
 
 
-def _problem(office: OfficerSession, invitation: Invitation) -> str:
+def _problem(session: OfficerSession, invitation: Invitation) -> str:
     for_whom = f"{invitation.role} of {invitation.country}"
-    if for_whom != f"officer of {office.country}":
-        return f"it is for the {for_whom}, and you are the officer of {office.country}"
-    if office.settings.federation not in {None, invitation.federation}:
-        return f"it is of {invitation.federation}, and you belong to {office.settings.federation}"
+    if for_whom != f"officer of {session.country}":
+        return f"it is for the {for_whom}, and you are the officer of {session.country}"
+    if session.settings.federation not in {None, invitation.federation}:
+        return f"it is of {invitation.federation}, and you belong to {session.settings.federation}"
     if certificate_fingerprint(invitation.authority.encode()) != invitation.authority_digest:
         return "its transport authority does not have the digest that it states"
-    ended = invitation.expires <= office.now()
+    ended = invitation.expires <= session.now()
     return f"it expired on {invitation.expires:%Y-%m-%d %H:%M} UTC" if ended else ""
 
 
-def _request(office: OfficerSession, invitation: Invitation) -> EnrolRequest:
+def _request(session: OfficerSession, invitation: Invitation) -> EnrolRequest:
     """Return the request; its transport key is kept first, so that it can be asked again."""
     statement = Statement(
-        country=office.country, role="officer", document_key=office.settings.document_key
+        country=session.country, role="officer", document_key=session.settings.document_key
     )
     return EnrolRequest(
         token=invitation.token_bytes(),
-        transport_key=public_pem(office.pair.next_key()),
+        transport_key=public_pem(session.pair.next_key()),
         statement=statement.to_bytes(),
     )
 
 
-def _introduce(office: OfficerSession, invitation: Invitation, fingerprint: str) -> None:
-    office.terminal.heading(f"Enrolment of {office.settings.authority} ({office.country})")
-    office.terminal.facts(
+def _introduce(session: OfficerSession, invitation: Invitation, fingerprint: str) -> None:
+    session.terminal.heading(f"Enrolment of {session.settings.authority} ({session.country})")
+    session.terminal.facts(
         {
             "federation": f"{invitation.federation}, exchange at {invitation.exchange}",
             "your request": fingerprint,
@@ -88,14 +88,14 @@ def _introduce(office: OfficerSession, invitation: Invitation, fingerprint: str)
             "root of the documents": invitation.root_digest or "none signed yet",
         }
     )
-    office.terminal.say("Read your request's fingerprint out to the coordinator by voice.")
-    office.terminal.say("Let the coordinator read out the two digests: they must be the same.")
+    session.terminal.say("Read your request's fingerprint out to the coordinator by voice.")
+    session.terminal.say("Let the coordinator read out the two digests: they must be the same.")
 
 
 def _ask(
-    office: OfficerSession, invitation: Invitation, request: EnrolRequest, wait: float
+    session: OfficerSession, invitation: Invitation, request: EnrolRequest, wait: float
 ) -> EnrolReply:
-    link = office.dial(
+    link = session.dial(
         invitation.exchange,
         authority=invitation.authority.encode(),
         key=invitation.key.encode(),
@@ -113,12 +113,12 @@ def _ask(
         link.close()
 
 
-def _admit(office: OfficerSession, invitation: Invitation, certificate: bytes) -> None:
+def _admit(session: OfficerSession, invitation: Invitation, certificate: bytes) -> None:
     authority = invitation.authority.encode()
-    peer = peer_of(certificate, authority_pem=authority, now=office.clock(), revoked=())
+    peer = peer_of(certificate, authority_pem=authority, now=session.clock(), revoked=())
     if (peer.federation, peer.country, peer.role) != (
         invitation.federation,
-        office.country,
+        session.country,
         Role.OFFICER,
     ):
         raise OfficerFault(
@@ -126,13 +126,13 @@ def _admit(office: OfficerSession, invitation: Invitation, certificate: bytes) -
             why=f"it is for the {peer.role} of {peer.country} in {peer.federation}",
             fix="tell the coordinator; nothing was kept",
         )
-    write_atomic(office.home.authority_file, authority)
-    office.pair.keep(certificate)
+    write_atomic(session.home.authority_file, authority)
+    session.pair.keep(certificate)
     update = {
         "federation": invitation.federation,
         "exchange": invitation.exchange,
-        "root_digest": invitation.root_digest or office.settings.root_digest,
+        "root_digest": invitation.root_digest or session.settings.root_digest,
     }
-    office.save(office.settings.model_copy(update=update))
-    office.terminal.say(f"You are let in. Your certificate holds until {peer.not_after:%Y-%m-%d}.")
-    office.terminal.say("Next: `pratique-officer inbox` shows what waits for you.")
+    session.save(session.settings.model_copy(update=update))
+    session.terminal.say(f"You are let in. Your certificate holds until {peer.not_after:%Y-%m-%d}.")
+    session.terminal.say("Next: `pratique-officer inbox` shows what waits for you.")

@@ -15,34 +15,34 @@ from governance.trust.view import TrustedView
 QUESTION = "Was your folder restored from an old copy, and did you sign all of this yourself?"
 
 
-def renew_taking_over(office: OfficerSession, handing: Delivery) -> None:
+def renew_taking_over(session: OfficerSession, handing: Delivery) -> None:
     """Take over what the exchange shows, or showed, of this country; once the officer agrees."""
-    seen = seen_or_kept(office, view_if_usable(office))
+    seen = seen_or_kept(session, view_if_usable(session))
     if seen is None:
         raise OfficerFault(
             "There is nothing to take over",
             why="the exchange has shown nothing that this folder did not sign",
             fix="run `pratique-officer renew` to sign your documents as they stand",
         )
-    _show(office, seen)
-    office.terminal.insist(QUESTION)
-    remember_node(office, handing)
-    result = take_over_and_hand_over(office, seen, handing)
-    office.terminal.answer({"taken_over": seen.version, **result})
+    _show(session, seen)
+    session.terminal.insist(QUESTION)
+    remember_node(session, handing)
+    result = take_over_and_hand_over(session, seen, handing)
+    session.terminal.answer({"taken_over": seen.version, **result})
 
 
-def seen_or_kept(office: OfficerSession, view: TrustedView | None) -> ForeignDocuments | None:
+def seen_or_kept(session: OfficerSession, view: TrustedView | None) -> ForeignDocuments | None:
     """Return what is shown now; else what was shown before this folder signed above it."""
-    published = view.country(office.country) if view else None
-    now = foreign(office.own(), office.documents.version, published)
-    return now or kept(office.home.foreign_file)
+    published = view.country(session.country) if view else None
+    now = foreign(session.own(), session.documents.version, published)
+    return now or kept(session.home.foreign_file)
 
 
-def _show(office: OfficerSession, seen: ForeignDocuments) -> None:
-    office.terminal.heading(f"Version {seen.version}, which this folder did not sign, holds")
-    for name in names(office.own(), seen) or ("nothing that is not in this folder",):
-        office.terminal.say(f"  {name}")
-    office.terminal.warn(
+def _show(session: OfficerSession, seen: ForeignDocuments) -> None:
+    session.terminal.heading(f"Version {seen.version}, which this folder did not sign, holds")
+    for name in names(session.own(), seen) or ("nothing that is not in this folder",):
+        session.terminal.say(f"  {name}")
+    session.terminal.warn(
         "WHOEVER COPIED YOUR KEY CAN HAVE SIGNED THIS: if you miss no work of yours, answer no, "
         "run `pratique-officer rotate`, and call the coordinator and the other officers"
     )

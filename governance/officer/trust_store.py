@@ -38,9 +38,9 @@ class TrustStore:
         DocumentFault where something does not verify.
         """
         root = self.root(fetch)
-        view = TrustedView.load(fetch, root, now, self._floor())
+        view = TrustedView.load(fetch, root, now, self._high_water())
         write_atomic(self._root_file, root)
-        write_atomic(self._floor_file, view.floor.model_dump_json().encode())
+        write_atomic(self._floor_file, view.high_water.model_dump_json().encode())
         write_atomic(self._directory / AGREEMENT, view.agreement.canonical())
         return view
 
@@ -106,7 +106,7 @@ class TrustStore:
     def _floor_file(self) -> Path:
         return self._directory / "floor.json"
 
-    def _floor(self) -> TrustHighWater:
+    def _high_water(self) -> TrustHighWater:
         if not self._floor_file.exists():
             return TrustHighWater(keys={self._settings.country: self._settings.document_key})
         try:

@@ -21,11 +21,11 @@ def at_work(
         folder = OfficerHome(home)
         folder.settings()
         passphrase = known_passphrase(passphrase_file, passphrase_fd)
-        office = OfficerSession.open(folder, passphrase, Terminal(as_json=as_json), utc_now, dial)
+        session = OfficerSession.open(folder, passphrase, Terminal(as_json=as_json), utc_now, dial)
         try:
-            yield office
+            yield session
         finally:
-            office.close()
+            session.close()
 
 
 def make_keys(

@@ -148,11 +148,11 @@ def build_targets(agreement: Agreement, version: int, signed_at: datetime) -> Ta
 def _delegations(agreement: Agreement) -> Delegations:
     keys = party_keys(agreement)
     document_key = VerifyKey.from_text(agreement.coordinator.document_key)
-    desk = tuf_key(document_key, COORDINATOR_ROLE)
+    coordinator = tuf_key(document_key, COORDINATOR_ROLE)
     # `*` does not cross a slash
     roles = {role_of(c): _role(role_of(c), key, _country_patterns(c)) for c, key in keys.items()}
-    roles[COORDINATOR_ROLE] = _role(COORDINATOR_ROLE, desk, ["studies/*", "releases/*"])
-    return Delegations({key.keyid: key for key in (*keys.values(), desk)}, roles)
+    roles[COORDINATOR_ROLE] = _role(COORDINATOR_ROLE, coordinator, ["studies/*", "releases/*"])
+    return Delegations({key.keyid: key for key in (*keys.values(), coordinator)}, roles)
 
 
 def _country_patterns(country: str) -> list[str]:

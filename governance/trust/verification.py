@@ -51,19 +51,19 @@ class VerifiedDocuments:
     ignored: tuple[str, ...]
     studies: dict[str, bytes]
     releases: dict[str, bytes]
-    floor: TrustHighWater
+    high_water: TrustHighWater
     files: dict[str, bytes]
 
 
 def load(
-    fetch: Fetch, pinned_root: bytes, now: datetime, floor: TrustHighWater
+    fetch: Fetch, pinned_root: bytes, now: datetime, high_water: TrustHighWater
 ) -> VerifiedDocuments:
     """Return what verifies. Raises DocumentFault where the top-level documents do not."""
     recorder = Recorder(fetch)
     with _plainly():
-        client = Client(recorder, pinned_root, floor.raised_to(now))
+        client = Client(recorder, pinned_root, high_water.raised_to(now))
         client.refresh()
-        return _Loading(client, recorder, floor, now).loaded()
+        return _Loading(client, recorder, high_water, now).loaded()
 
 
 @contextmanager
@@ -92,10 +92,10 @@ class _Loading:
     """One pass over a refreshed client."""
 
     def __init__(
-        self, client: Client, recorder: Recorder, floor: TrustHighWater, clock: datetime
+        self, client: Client, recorder: Recorder, high_water: TrustHighWater, clock: datetime
     ) -> None:
-        self._client, self._recorder, self._floor = client, recorder, floor
-        self._clock, self._now = clock, floor.raised_to(clock)
+        self._client, self._recorder, self._high_water = client, recorder, high_water
+        self._clock, self._now = clock, high_water.raised_to(clock)
         self._root, self._targets, self._snapshot, self._timestamp = client.top
 
     def loaded(self) -> VerifiedDocuments:
@@ -117,7 +117,7 @@ class _Loading:
             ignored=(*self._overrides(), *strange),
             studies=studies,
             releases=releases,
-            floor=self._raised(countries, keys, lapsed),
+            high_water=self._raised(countries, keys, lapsed),
             files=self._recorder.files,
         )
 
@@ -127,7 +127,7 @@ class _Loading:
 
     def _check_versions(self) -> None:
         for signed in self._client.top:
-            seen = getattr(self._floor, signed.type)
+            seen = getattr(self._high_water, signed.type)
             if signed.version < seen and not self._cured(signed):
                 raise _untrusted(
                     f"{signed.type} is version {signed.version}, and {seen} was seen before: "
@@ -136,7 +136,7 @@ class _Loading:
 
     def _cured(self, signed: Signed) -> bool:
         daily = signed.type in {Snapshot.type, Timestamp.type}
-        return daily and self._floor.online != self._online_key()
+        return daily and self._high_water.online != self._online_key()
 
     def _online_key(self) -> str:
         return ",".join(sorted(self._root.roles[Timestamp.type].keyids))
@@ -149,7 +149,7 @@ class _Loading:
 
     def _check_not_ahead(self, signed: Signed) -> None:
         """By this machine's own clock: by the latest time seen, each signature could add a step."""
-        newest = self._floor.raised_to(self._clock + CLOCK_SKEW)
+        newest = self._high_water.raised_to(self._clock + CLOCK_SKEW)
         if signed_at(signed) > newest:
             raise _untrusted(
                 f"{signed.type} is signed in the future, at {signed_at(signed)}; "
@@ -180,7 +180,7 @@ class _Loading:
 
         What has lapsed is no document; but its country signed it, and nothing older counts again.
         """
-        found, absent, keys, lapsed = {}, {}, dict(self._floor.keys), {}
+        found, absent, keys, lapsed = {}, {}, dict(self._high_water.keys), {}
         for party in agreement.parties:
             try:
                 keys[party.country] = self._accepted_key(party)
@@ -199,8 +199,8 @@ class _Loading:
     def _country(self, party: Party) -> CountryDocuments:
         country = party.country
         meta = self._snapshot.meta.get(f"{role_of(country)}.json")
-        same_key = self._floor.keys.get(country) == party.officer_key
-        seen = self._floor.countries.get(country, 0) if same_key else 0
+        same_key = self._high_water.keys.get(country) == party.officer_key
+        seen = self._high_water.countries.get(country, 0) if same_key else 0
         if meta is None or meta.version < seen:
             shown = f"version {meta.version}, and {seen} was seen" if meta else "none is published"
             raise DocumentFault(f"{country} has no documents here", why=shown)
@@ -215,7 +215,7 @@ class _Loading:
         An officer who signs a root agrees to every key in it. Else the country's own statements
         count: they are signed by the former key as well.
         """
-        known = self._floor.keys.get(party.country, party.officer_key)
+        known = self._high_water.keys.get(party.country, party.officer_key)
         for root in self._roots_since():
             now_named = _named_key(root.signed, party.country)
             if now_named not in {None, known} and _signed_by(root, known):
@@ -237,7 +237,7 @@ class _Loading:
         return history is not None and history.leads(known, party.officer_key)
 
     def _roots_since(self) -> Iterator[Metadata[Root]]:
-        for version in range(self._floor.root + 1, self._root.version + 1):
+        for version in range(self._high_water.root + 1, self._root.version + 1):
             data = self._recorder.files.get(f"{METADATA}{version}.root.json")
             if data is not None:
                 yield Metadata[Root].from_bytes(data)
@@ -266,15 +266,15 @@ class _Loading:
         self, countries: dict[str, CountryDocuments], keys: dict[str, str], lapsed: dict[str, int]
     ) -> TrustHighWater:
         signed: tuple[Signed, ...] = self._client.top
-        seen, known = self._floor.countries, self._floor.keys
+        seen, known = self._high_water.countries, self._high_water.keys
         still = {c: v for c, v in seen.items() if keys.get(c) == known.get(c)}
-        raised = self._floor.model_copy(
+        raised = self._high_water.model_copy(
             update={
                 **{each.type: each.version for each in signed},
                 "countries": {**still, **lapsed},
                 "keys": keys,
                 "online": self._online_key(),
-                "latest": max(self._floor.raised_to(signed_at(each)) for each in signed),
+                "latest": max(self._high_water.raised_to(signed_at(each)) for each in signed),
             }
         )
         for documents in countries.values():

@@ -58,22 +58,26 @@ class TrustedView:
     ignored: tuple[str, ...]
     study_files: Mapping[str, bytes]
     releases: Mapping[str, bytes]
-    floor: TrustHighWater
+    high_water: TrustHighWater
     files: Mapping[str, bytes]
 
     @classmethod
     def load(
-        cls, fetch: Fetch, pinned_root: bytes, now: datetime, floor: TrustHighWater = NOTHING_SEEN
+        cls,
+        fetch: Fetch,
+        pinned_root: bytes,
+        now: datetime,
+        high_water: TrustHighWater = NOTHING_SEEN,
     ) -> Self:
         """Return the view; its `floor` is to be stored for the next.
 
         Raises DocumentFault where root, targets, snapshot or timestamp do not verify, are
         expired or older than the floor. A country that does not is in `absent`, alone.
         """
-        found = load(fetch, pinned_root, now, floor)
+        found = load(fetch, pinned_root, now, high_water)
         held = {country: found.countries[country].version for country in found.countries}
         return cls(
-            now=floor.raised_to(now),
+            now=high_water.raised_to(now),
             agreement=found.agreement,
             versions=Versions(found.root, found.targets, held),
             expires=found.expires,
@@ -84,7 +88,7 @@ class TrustedView:
             ignored=found.ignored,
             study_files=found.studies,
             releases=found.releases,
-            floor=found.floor,
+            high_water=found.high_water,
             files=found.files,
         )
 
@@ -94,10 +98,10 @@ class TrustedView:
 
         For telling who holds something newer, and for nothing else: lapsed documents say nothing.
         """
-        floor, held = self.floor, self.versions
+        high_water, held = self.high_water, self.versions
         named = {party.country: party.officer_key for party in self.agreement.parties}
-        same = {country for country, key in named.items() if floor.keys.get(country) == key}
-        seen = {country: each for country, each in floor.countries.items() if country in same}
+        same = {country for country, key in named.items() if high_water.keys.get(country) == key}
+        seen = {country: each for country, each in high_water.countries.items() if country in same}
         return Versions(held.root, held.targets, {**seen, **held.countries})
 
     def study(self, digest: str) -> Study | None:
@@ -150,7 +154,7 @@ class TrustedView:
         that verified `own`, or than was seen before; or where a newer version is published.
         """
         party = self.agreement.party(own.country)
-        trusted = {own.key, self.floor.keys.get(own.country)}
+        trusted = {own.key, self.high_water.keys.get(own.country)}
         if party is None or trusted != {party.officer_key}:
             raise DocumentFault(
                 f"The agreement names another document key for {own.country} than is pinned here",
@@ -174,5 +178,5 @@ class TrustedView:
             versions=Versions(self.versions.root, self.versions.targets, versions),
             countries={**self.countries, own.country: own},
             absent={c: why for c, why in self.absent.items() if c != own.country},
-            floor=self.floor.with_country(own.country, own.version, own.signed_at),
+            high_water=self.high_water.with_country(own.country, own.version, own.signed_at),
         )

@@ -39,7 +39,7 @@ class _SeenView:
     view: TrustedView
     asked: Mapping[str, bytes | None]
     root: bytes
-    floor: TrustHighWater
+    high_water: TrustHighWater
     spell: _Spell
 
 
@@ -50,16 +50,20 @@ class ViewCache:
         self._seen: _SeenView | None = None
 
     def view(
-        self, fetch: Fetch, pinned_root: bytes, now: datetime, floor: TrustHighWater = NOTHING_SEEN
+        self,
+        fetch: Fetch,
+        pinned_root: bytes,
+        now: datetime,
+        high_water: TrustHighWater = NOTHING_SEEN,
     ) -> TrustedView:
         """Return what `TrustedView.load` would. Raises DocumentFault as it does."""
         seen = self._seen
-        if seen is not None and _stands(seen, fetch, pinned_root, now, floor):
-            return replace(seen.view, now=floor.raised_to(now))
-        return self._loaded(fetch, pinned_root, now, floor)
+        if seen is not None and _stands(seen, fetch, pinned_root, now, high_water):
+            return replace(seen.view, now=high_water.raised_to(now))
+        return self._loaded(fetch, pinned_root, now, high_water)
 
     def _loaded(
-        self, fetch: Fetch, pinned_root: bytes, now: datetime, floor: TrustHighWater
+        self, fetch: Fetch, pinned_root: bytes, now: datetime, high_water: TrustHighWater
     ) -> TrustedView:
         asked: dict[str, bytes | None] = {}
 
@@ -68,17 +72,17 @@ class ViewCache:
             return asked[name]
 
         self._seen = None
-        view = TrustedView.load(recorded, pinned_root, now, floor)
+        view = TrustedView.load(recorded, pinned_root, now, high_water)
         if not view.absent:
             spell = _Spell(now, view.unchanged_until)
-            self._seen = _SeenView(view, asked, pinned_root, floor, spell)
+            self._seen = _SeenView(view, asked, pinned_root, high_water, spell)
         return view
 
 
 def _stands(
-    seen: _SeenView, fetch: Fetch, pinned_root: bytes, now: datetime, floor: TrustHighWater
+    seen: _SeenView, fetch: Fetch, pinned_root: bytes, now: datetime, high_water: TrustHighWater
 ) -> bool:
-    same = (seen.root, seen.floor) == (pinned_root, floor)
+    same = (seen.root, seen.high_water) == (pinned_root, high_water)
     fresh = same and seen.spell.holds(now)
     return fresh and all(fetch(name) == data for name, data in seen.asked.items())
 

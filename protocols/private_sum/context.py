@@ -95,7 +95,7 @@ class RunTerms:
         _check_lanes(self)
 
     @property
-    def floor(self) -> int:
+    def minimum_countries(self) -> int:
         """The fewest countries whose contributions may be opened together."""
         return max(self.honest + self.colluding, self.smallest_countries)
 
@@ -107,12 +107,18 @@ class RunTerms:
     @property
     def smallest_set(self) -> int:
         """The fewest countries that a sum is opened over: the floor, and t of them must agree."""
-        return max(self.floor, self.threshold)
+        return max(self.minimum_countries, self.threshold)
 
     @cached_property
     def context(self) -> bytes:
         """The 32-byte context of the set-up phases."""
-        sizes = (len(self.roster), self.threshold, self.colluding, self.honest, self.floor)
+        sizes = (
+            len(self.roster),
+            self.threshold,
+            self.colluding,
+            self.honest,
+            self.minimum_countries,
+        )
         schedule = [mechanism.model_dump(mode="json") for mechanism in self.mechanisms]
         return labelled_hash(
             RUN_LABEL,
@@ -213,9 +219,9 @@ def _check_roster(terms: RunTerms) -> None:
         raise roster_refusal("it is not a sorted list of different country codes")
     if terms.honest < SMALLEST_HONEST or terms.colluding < 0:
         raise roster_refusal("the agreement must count on two honest countries or more")
-    if len(terms.roster) < terms.floor:
+    if len(terms.roster) < terms.minimum_countries:
         raise roster_refusal(
-            f"{len(terms.roster)} countries are fewer than the {terms.floor} needed"
+            f"{len(terms.roster)} countries are fewer than the {terms.minimum_countries} needed"
         )
 
 

@@ -87,7 +87,7 @@ class CoordinatorRound:
 
     def __init__(
         self,
-        desk: CoordinatorView,
+        view: CoordinatorView,
         terms: RoundTerms,
         model: bytes,
         macs: Mapping[str, bytes],
@@ -97,7 +97,7 @@ class CoordinatorRound:
 
         `asked` are the roster, or those of them that a sum was to be opened over before.
         """
-        self._desk, self._terms, self._model = desk, terms, model
+        self._view, self._terms, self._model = view, terms, model
         self._macs = macs
         self._asked = asked
         self._chosen: tuple[str, ...] | None = None
@@ -109,7 +109,7 @@ class CoordinatorRound:
         self._sealed: dict[str, bytes] = {}
         self._versions: dict[bytes, DocumentVersionsMessage] = {}
         self._assents: dict[str, Signed] = {}
-        self._answers = UnmaskingAnswers(desk, terms)
+        self._answers = UnmaskingAnswers(view, terms)
 
     @property
     def terms(self) -> RoundTerms:
@@ -152,17 +152,17 @@ class CoordinatorRound:
 
     @property
     def _roster(self) -> tuple[str, ...]:
-        return self._desk.terms.roster
+        return self._view.terms.roster
 
     def contribute_request(self, country: str) -> bytes:
         """Return the request for a country's contribution."""
-        self._desk.require_known(country)
+        self._view.require_known(country)
         return with_parts(self._request_to_contribute, self._macs[country])
 
     def take_contribution(self, country: str, reply: bytes) -> None:
         """Take a contribution and add it to the sum of masked words, while the round is open."""
         said, words = read_contribution(reply, country, 8 * self._terms.words)
-        body = self._desk.open(said.head, country, PHASE_CONTRIBUTE, self._terms.context, ROSTER)
+        body = self._view.open(said.head, country, PHASE_CONTRIBUTE, self._terms.context, ROSTER)
         self._require_signed(country, said, words, head := read_head(body))
         self._require_awaited(country)
         if country not in self._heads:
@@ -185,7 +185,7 @@ class CoordinatorRound:
     def take_assent(self, country: str, reply: bytes) -> None:
         """Take a country's signature on U."""
         signed = read_reply(reply, country, "assent").assent
-        body = self._desk.open(signed, country, PHASE_AGREE, self._terms.context, ROSTER)
+        body = self._view.open(signed, country, PHASE_AGREE, self._terms.context, ROSTER)
         if body != assent_body(self._terms.round_number, self._named(country)):
             raise malformed(f"{country} agreed on other countries than it was asked to")
         keep(self._assents, country, signed)
@@ -238,7 +238,7 @@ class CoordinatorRound:
         return write_request(self._ask(PHASE_ANSWER, RequestBody(answer=content)))
 
     def _ask(self, phase: Phase, content: RequestBody) -> Signed:
-        return self._desk.ask(phase, self._terms.context, content)
+        return self._view.ask(phase, self._terms.context, content)
 
     def _member(self, country: str) -> tuple[str, ...]:
         """Return U, of which the country is one. Raises ProtocolFault."""
@@ -271,10 +271,10 @@ class CoordinatorRound:
         return given[:own].tobytes() + given[own + 1 :].tobytes()
 
     def _require_agreed(self) -> None:
-        if self.smaller and len(self._assents) < self._desk.terms.threshold:
+        if self.smaller and len(self._assents) < self._view.terms.threshold:
             raise ProtocolFault(
                 "Nobody answers for fewer countries than the roster yet",
-                why=f"{len(self._assents)} have agreed, {self._desk.terms.threshold} must",
+                why=f"{len(self._assents)} have agreed, {self._view.terms.threshold} must",
             )
 
     def _require_awaited(self, country: str) -> None:
@@ -306,20 +306,20 @@ class CoordinatorRound:
         if versions_digest(said.versions) != head.versions_digest:
             raise ProtocolFault(f"The document versions of {country} are not those it signed")
         if head.versions_digest not in self._versions:
-            self._desk.require_published(country, DocumentVersions.from_proto(said.versions))
+            self._view.require_published(country, DocumentVersions.from_proto(said.versions))
 
     def _shortfall(self, chosen: tuple[str, ...]) -> VoidRound | None:
         """Say why the sum over these cannot be opened, whoever answers."""
         absent = tuple(one for one in self._asked if one not in chosen)
         if absent and self._asked != self._roster:
             return VoidRound("a country that the others agreed on did not contribute", absent)
-        if len(chosen) < self._desk.terms.smallest_set:
+        if len(chosen) < self._view.terms.smallest_set:
             return VoidRound("too few countries contributed", absent)
         return None
 
     def _silence(self, chosen: tuple[str, ...]) -> VoidRound | None:
         """Say why it cannot be opened with the signatures and answers that are here."""
-        threshold = self._desk.terms.threshold
+        threshold = self._view.terms.threshold
         if self.smaller and len(self._assents) < threshold:
             silent = tuple(one for one in chosen if one not in self._assents)
             return VoidRound("too few countries agreed on those that are left", silent)

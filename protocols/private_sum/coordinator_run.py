@@ -57,7 +57,7 @@ class CoordinatorRun:
 
         It is asked where a country claims to hold newer ones.
         """
-        self._desk = CoordinatorView(terms, peers, sign, versions, published or (lambda: versions))
+        self._view = CoordinatorView(terms, peers, sign, versions, published or (lambda: versions))
         self._bundles: dict[str, Signed] = {}
         self._encapsulations: dict[str, Signed] = {}
         self._ciphertexts: dict[str, dict[str, bytes]] = {}
@@ -67,32 +67,32 @@ class CoordinatorRun:
     @property
     def terms(self) -> RunTerms:
         """The run's terms as the coordinator reads them."""
-        return self._desk.terms
+        return self._view.terms
 
     def bundle_request(self, country: str) -> bytes:
         """Return set-up request 1 for a country."""
-        self._desk.require_known(country)
+        self._view.require_known(country)
         return self._request_for_bundles
 
     def take_bundle(self, country: str, reply: bytes) -> None:
         """Take a country's signed keys."""
         signed = read_reply(reply, country, "bundle").bundle
-        body = self._desk.open(signed, country, PHASE_BUNDLE, self.terms.context, ROSTER)
+        body = self._view.open(signed, country, PHASE_BUNDLE, self.terms.context, ROSTER)
         bundle = setup.read_bundle(body)
-        self._desk.require_published(country, DocumentVersions.from_proto(bundle.versions))
+        self._view.require_published(country, DocumentVersions.from_proto(bundle.versions))
         setup.public_keys(bundle, country)
         keep(self._bundles, country, signed)
 
     def encapsulate_request(self, country: str) -> bytes:
         """Return set-up request 2. Raises ProtocolFault while a bundle is missing."""
-        self._desk.require_all(self._bundles)
-        self._desk.require_known(country)
+        self._view.require_all(self._bundles)
+        self._view.require_known(country)
         return self._request_to_encapsulate
 
     def take_encapsulation(self, country: str, reply: bytes) -> None:
         """Take a country's ciphertexts, each checked against the digest that it signed."""
         said = read_reply(reply, country, "encapsulation").encapsulation
-        body = self._desk.open(said.signed, country, PHASE_ENCAPSULATE, self.terms.context, ROSTER)
+        body = self._view.open(said.signed, country, PHASE_ENCAPSULATE, self.terms.context, ROSTER)
         signed = setup.read_encapsulations(self.terms, country, self._bundle_digests(), body)
         given = parted(said.ciphertexts, setup.higher(self.terms, country), MLKEM_CIPHERTEXT_BYTES)
         for receiver, ciphertext in given.items():
@@ -104,8 +104,8 @@ class CoordinatorRun:
 
     def confirm_request(self, country: str) -> bytes:
         """Return set-up request 3. Raises ProtocolFault while ciphertexts are missing."""
-        self._desk.require_all(self._encapsulations)
-        self._desk.require_known(country)
+        self._view.require_all(self._encapsulations)
+        self._view.require_known(country)
         lower = setup.lower(self.terms, country)
         parts = b"".join(self._ciphertexts[sender][country] for sender in lower)
         return with_parts(self._request_to_confirm, parts)
@@ -113,7 +113,7 @@ class CoordinatorRun:
     def take_confirmation(self, country: str, reply: bytes) -> None:
         """Take a country's MACs; they travel on with the contribute requests."""
         signed = read_reply(reply, country, "confirmation").confirmation
-        body = self._desk.open(signed, country, PHASE_CONFIRM, self.terms.context, COORDINATOR)
+        body = self._view.open(signed, country, PHASE_CONFIRM, self.terms.context, COORDINATOR)
         others = [one for one in self.terms.roster if one != country]
         said = parse(Confirmations, body, setup.LARGEST_BODY)
         keep(self._macs, country, parted(said.macs, others, MAC_BYTES))
@@ -132,11 +132,11 @@ class CoordinatorRun:
         this very round was begun before and closed on fewer countries than the roster: on these.
         Raises ProtocolFault, and Refusal for a kind of round that the study does not have.
         """
-        self._desk.require_all(self._macs)
+        self._view.require_all(self._macs)
         if round_number <= self._round_number:
             raise ProtocolFault("A round number was used before")
         terms = self._round_terms(round_number, phase_kind, model)
-        given = (self._desk, terms, model, self._macs_for)
+        given = (self._view, terms, model, self._macs_for)
         opened = CoordinatorRound(*given, asked or self.terms.roster)
         self._round_number = round_number
         return opened
@@ -144,19 +144,19 @@ class CoordinatorRun:
     @cached_property
     def _request_for_bundles(self) -> bytes:
         content = RequestBody(bundle=BundleRequest(roster=self.terms.roster))
-        return write_request(self._desk.ask(PHASE_BUNDLE, self.terms.context, content))
+        return write_request(self._view.ask(PHASE_BUNDLE, self.terms.context, content))
 
     @cached_property
     def _request_to_encapsulate(self) -> bytes:
         bundles = [self._bundles[one] for one in self.terms.roster]
         content = RequestBody(encapsulate=EncapsulateRequest(bundles=bundles))
-        return write_request(self._desk.ask(PHASE_ENCAPSULATE, self.terms.context, content))
+        return write_request(self._view.ask(PHASE_ENCAPSULATE, self.terms.context, content))
 
     @cached_property
     def _request_to_confirm(self) -> bytes:
         signed = [self._encapsulations[one] for one in self.terms.roster]
         content = RequestBody(confirm=ConfirmRequest(encapsulations=signed))
-        return write_request(self._desk.ask(PHASE_CONFIRM, self.terms.context, content))
+        return write_request(self._view.ask(PHASE_CONFIRM, self.terms.context, content))
 
     @cached_property
     def _macs_for(self) -> dict[str, bytes]:
@@ -179,7 +179,7 @@ class CoordinatorRun:
         )
 
     def _bundle_digests(self) -> dict[str, bytes]:
-        self._desk.require_all(self._bundles)
+        self._view.require_all(self._bundles)
         return {
             country: setup.bundle_digest(self.terms, country, signed.body)
             for country, signed in self._bundles.items()

@@ -27,8 +27,8 @@ from protocols.wire.signed_message import (
 class UnmaskingAnswers:
     """The answers in one round."""
 
-    def __init__(self, desk: CoordinatorView, terms: RoundTerms) -> None:
-        self._desk, self._terms = desk, terms
+    def __init__(self, view: CoordinatorView, terms: RoundTerms) -> None:
+        self._view, self._terms = view, terms
         self._places = {one: place for place, one in enumerate(terms.run.roster, start=1)}
         self._signed: dict[str, Signed] = {}
         self._shares: dict[str, dict[str, bytes]] = {}
@@ -52,7 +52,7 @@ class UnmaskingAnswers:
         outside = sorted(set(self._places) - set(chosen))
         given, masks = _given(answer, country, chosen), parted(answer.masks, outside, KEY_BYTES)
         if answer.unopenable or masks:
-            self._desk.verify(signed, country)
+            self._view.verify(signed, country)
         keep(self._signed, country, signed)
         self._shares.setdefault(country, given)
         self._masks[country] = masks
@@ -90,11 +90,11 @@ class UnmaskingAnswers:
 
     def _placed(self, signed: Signed, country: str) -> bytes:
         context = self._terms.context
-        return self._desk.placed(signed, country, PHASE_ANSWER, context, COORDINATOR)
+        return self._view.placed(signed, country, PHASE_ANSWER, context, COORDINATOR)
 
     def _is_authentic(self, country: str) -> bool:
         try:
-            self._desk.verify(self._signed[country], country)
+            self._view.verify(self._signed[country], country)
         except Refusal:
             return False
         return True

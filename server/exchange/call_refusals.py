@@ -17,20 +17,20 @@ Kind = tuple[str, str, str]
 class CallRefusals:
     """Logs the refused calls of known parties."""
 
-    def __init__(self, office: CoordinatorContext) -> None:
-        self._office = office
+    def __init__(self, context: CoordinatorContext) -> None:
+        self._context = context
         self._last: dict[Kind, datetime] = {}
         self._unlogged: dict[Kind, int] = {}
 
     def __call__(self, peer: Peer, call: str, why: str) -> None:
         """Take note of one refused call."""
-        kind, now = (peer.country, peer.role.value, call), self._office.clock()
+        kind, now = (peer.country, peer.role.value, call), self._context.clock()
         if kind in self._last and now - self._last[kind] < PAUSE:
             self._unlogged[kind] = self._unlogged.get(kind, 0) + 1
             return
         self._last[kind] = now
         again = self._unlogged.pop(kind, 0)
-        self._office.note(
+        self._context.note(
             EventKind.CALL_REFUSED,
             outcome=Outcome.REFUSED,
             subject=" ".join(kind),

@@ -38,9 +38,9 @@ class NodeSessions:
         """Register every admitted node with a fresh SuperLink, which knows none."""
         self._seated.clear()
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(self.seat, nodes))
+            list(pool.map(self.session, nodes))
 
-    def seat(self, node: Statement) -> None:
+    def session(self, node: Statement) -> None:
         """Register one node and give its country the seat; one that has it keeps it."""
         line = " ".join((node.node_auth or "").split()[:2])  # less its comment
         if self._seated.get(node.country) == line:
@@ -49,7 +49,7 @@ class NodeSessions:
         if not isinstance(key, EllipticCurvePublicKey):
             raise OperationFault(f"The SuperLink key of {node.country} is not an EC key")
         node_id = self._superlink.register(line)
-        self._in_loop(lambda: self._relay.seat(node.country, node_id, public_key_to_bytes(key)))
+        self._in_loop(lambda: self._relay.session(node.country, node_id, public_key_to_bytes(key)))
         self._seated[node.country] = line
 
     def leave(self, country: str) -> None:

@@ -126,40 +126,42 @@ class Relay:
         """`long_poll` and `confirm_after` are in seconds."""
         self._forward, self._long_poll = forward, long_poll
         self._confirm_after = confirm_after
-        self._seats: dict[str, NodeSession] = {}
+        self._sessions: dict[str, NodeSession] = {}
         self._confirming: set[asyncio.Task[None]] = set()
         self.changes = PresenceChanges()
 
-    def seat(self, country: str, node_id: int, public_key: bytes) -> None:
+    def session(self, country: str, node_id: int, public_key: bytes) -> None:
         """Give a country its place; an earlier one is void."""
-        self._seats[country] = NodeSession(country, node_id, public_key, heard=time.monotonic())
+        self._sessions[country] = NodeSession(country, node_id, public_key, heard=time.monotonic())
 
     def presence(self) -> dict[str, Presence]:
         """Who is there, by seated country."""
         now = time.monotonic()
         return {
-            country: Presence(seat.node_id, seat.sign_ins, now - seat.heard, seat.replies)
-            for country, seat in list(self._seats.items())
+            country: Presence(
+                session.node_id, session.sign_ins, now - session.heard, session.replies
+            )
+            for country, session in list(self._sessions.items())
         }
 
     def online(self) -> dict[str, bool]:
         """Which seated countries' nodes are connected: signed in, and heard of lately."""
         since = time.monotonic() - ONLINE_SECONDS
         return {
-            country: seat.online and seat.heard > since
-            for country, seat in list(self._seats.items())
+            country: session.online and session.heard > since
+            for country, session in list(self._sessions.items())
         }
 
     def leave(self, country: str) -> None:
         """Count a country's node as gone: it was revoked."""
-        if country in self._seats:
-            self._seats[country].online = False
+        if country in self._sessions:
+            self._sessions[country].online = False
 
     def announce(self, countries: Iterable[str]) -> None:
         """Wake waiting nodes: one message was pushed for each of the countries."""
         for country in countries:
-            if country in self._seats:
-                self._seats[country].expect()
+            if country in self._sessions:
+                self._sessions[country].expect()
 
     async def call(
         self,
@@ -177,98 +179,100 @@ class Relay:
 
         Raises RelayRefused where the call, its node id or its message is not this country's.
         """
-        seat = self._seat_of(country)
+        session = self._seat_of(country)
         request = _parsed(method, body)
-        _check(seat, method, request)
-        seat.heard = time.monotonic()
+        _check(session, method, request)
+        session.heard = time.monotonic()
         headers = _carried(headers)
         if method == "PullMessages":
-            return await self._wait_for_message(seat, received, body, headers)
+            return await self._wait_for_message(session, received, body, headers)
         if method == "PushMessages":
-            return await self._push(seat, request, body, headers, content)
+            return await self._push(session, request, body, headers, content)
         status, answer = await self._forward(method, body, headers)
         if method == "ActivateNode" and status == STILL_ONLINE:
-            status, answer = await self._activate_again(seat, body, headers)
+            status, answer = await self._activate_again(session, body, headers)
         if status == OK:
             # a new one, where the SuperLink was started meanwhile
             self._remember(self._seat_of(country), method)
         return Carried(status, answer)
 
     def _seat_of(self, country: str) -> NodeSession:
-        if country not in self._seats:
+        if country not in self._sessions:
             raise RelayRefused(
                 f"{country} has no node registered here",
                 why="its node was not admitted, or the coordinator is still starting",
                 fix="admit the node, or try again in a minute",
             )
-        return self._seats[country]
+        return self._sessions[country]
 
-    def _remember(self, seat: NodeSession, method: str) -> None:
+    def _remember(self, session: NodeSession, method: str) -> None:
         if method == "ActivateNode":
-            seat.online, seat.heard = True, time.monotonic()
-            seat.sign_ins += 1
-            seat.handed.clear()  # whoever signs in anew is asked anew
-            seat.expect()
+            session.online, session.heard = True, time.monotonic()
+            session.sign_ins += 1
+            session.handed.clear()  # whoever signs in anew is asked anew
+            session.expect()
             self.changes.note()
         elif method == "DeactivateNode":
-            seat.online = False
+            session.online = False
 
     async def _activate_again(
-        self, seat: NodeSession, body: bytes, headers: Mapping[str, str]
+        self, session: NodeSession, body: bytes, headers: Mapping[str, str]
     ) -> tuple[int, bytes]:
         """After a node's crash the SuperLink still thinks it online: end that session first."""
-        leave = DeactivateNodeRequest(node_id=seat.node_id).SerializeToString()
+        leave = DeactivateNodeRequest(node_id=session.node_id).SerializeToString()
         await self._forward("DeactivateNode", leave, headers)
         return await self._forward("ActivateNode", body, headers)
 
     async def _wait_for_message(
-        self, seat: NodeSession, received: str, body: bytes, headers: Mapping[str, str]
+        self, session: NodeSession, received: str, body: bytes, headers: Mapping[str, str]
     ) -> Carried:
         """Look when a message was announced, now and then although none was, and at the end."""
-        self._confirm(seat, received, headers)
+        self._confirm(session, received, headers)
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._long_poll
         while True:
-            if not seat.handed and not seat.expected:
-                seat.arrived.clear()
-                await _event_or_timeout(seat.arrived, min(deadline - clock(), RECHECK_SECONDS))
-            carried = await asyncio.shield(self._looking(seat, body, headers))
-            if seat.handed or carried.status != OK or deadline <= clock():
+            if not session.handed and not session.expected:
+                session.arrived.clear()
+                await _event_or_timeout(session.arrived, min(deadline - clock(), RECHECK_SECONDS))
+            carried = await asyncio.shield(self._looking(session, body, headers))
+            if session.handed or carried.status != OK or deadline <= clock():
                 return carried
 
     def _looking(
-        self, seat: NodeSession, body: bytes, headers: Mapping[str, str]
+        self, session: NodeSession, body: bytes, headers: Mapping[str, str]
     ) -> asyncio.Task[Carried]:
         """Return the seat's one look under way, which goes on even if the node is gone meanwhile.
 
         Were there one for each call, a node that hangs up again and again could pile up as many
         as it likes at the SuperLink, which all countries share.
         """
-        if seat.looking is None or seat.looking.done():
-            seat.looking = asyncio.ensure_future(self._look(seat, body, headers))
-        return seat.looking
+        if session.looking is None or session.looking.done():
+            session.looking = asyncio.ensure_future(self._look(session, body, headers))
+        return session.looking
 
-    async def _look(self, seat: NodeSession, body: bytes, headers: Mapping[str, str]) -> Carried:
+    async def _look(self, session: NodeSession, body: bytes, headers: Mapping[str, str]) -> Carried:
         """Return a message whose receipt is not confirmed, or what the SuperLink has."""
-        if seat.handed:
-            return next(iter(seat.handed.values())).carried
-        expected = seat.expected
+        if session.handed:
+            return next(iter(session.handed.values())).carried
+        expected = session.expected
         status, answer = await self._forward("PullMessages", body, headers)
         found = PullMessagesResponse.FromString(answer).messages_list if status == OK else ()
-        seat.expected = max(0, seat.expected - (1 if found else expected))
+        session.expected = max(0, session.expected - (1 if found else expected))
         if not found:
             return Carried(status, answer)
         metadata = found[0].metadata
-        content = await self._object(seat, metadata, headers)
+        content = await self._object(session, metadata, headers)
         handed = Handed(Carried(OK, answer, content), metadata.run_id)
-        seat.handed[metadata.message_id] = handed
-        seat.arrived.set()
+        session.handed[metadata.message_id] = handed
+        session.arrived.set()
         return handed.carried
 
-    async def _object(self, seat: NodeSession, metadata: Any, headers: Mapping[str, str]) -> bytes:
+    async def _object(
+        self, session: NodeSession, metadata: Any, headers: Mapping[str, str]
+    ) -> bytes:
         """Return the object that a message is named by; empty where it does not come."""
         pull = PullObjectRequest(
-            node=Node(node_id=seat.node_id),
+            node=Node(node_id=session.node_id),
             run_id=metadata.run_id,
             object_id=metadata.message_id,
         ).SerializeToString()
@@ -282,13 +286,13 @@ class Relay:
             await asyncio.sleep(OBJECT_PAUSE)
         return b""
 
-    def _confirm(self, seat: NodeSession, name: str, headers: Mapping[str, str]) -> None:
+    def _confirm(self, session: NodeSession, name: str, headers: Mapping[str, str]) -> None:
         """Forget a message that arrived, here and at the SuperLink; nobody waits for that."""
-        handed = seat.handed.pop(name, None)
+        handed = session.handed.pop(name, None)
         if handed is None:
             return
         confirm = ConfirmMessageReceivedRequest(
-            node=Node(node_id=seat.node_id), run_id=handed.run_id, message_object_id=name
+            node=Node(node_id=session.node_id), run_id=handed.run_id, message_object_id=name
         )
         task = asyncio.ensure_future(self._confirm_later(confirm.SerializeToString(), headers))
         self._confirming.add(task)
@@ -301,7 +305,7 @@ class Relay:
 
     async def _push(
         self,
-        seat: NodeSession,
+        session: NodeSession,
         request: PushMessagesRequest,
         body: bytes,
         headers: Mapping[str, str],
@@ -309,14 +313,14 @@ class Relay:
     ) -> Carried:
         """Hand over a reply and then its object; only then is there a reply to be looked for."""
         metadata = request.messages_list[0].metadata
-        self._confirm(seat, metadata.reply_to_message_id, headers)
+        self._confirm(session, metadata.reply_to_message_id, headers)
         status, answer = await self._forward("PushMessages", body, headers)
         if status != OK:
             return Carried(status, answer)
         asked, name = PushMessagesResponse.FromString(answer), hashlib.sha256(content).hexdigest()
         if name in asked.objects_to_push:
             push = PushObjectRequest(
-                node=Node(node_id=seat.node_id),
+                node=Node(node_id=session.node_id),
                 run_id=metadata.run_id,
                 object_id=name,
                 object_content=content,
@@ -325,7 +329,7 @@ class Relay:
             status, stored = await self._forward("PushObject", push.SerializeToString(), headers)
             if status != OK or not PushObjectResponse.FromString(stored).stored:
                 return Carried(UNAVAILABLE if status == OK else status, b"")
-        seat.replies += 1
+        session.replies += 1
         self.changes.note()
         return Carried(OK, answer)
 
@@ -357,18 +361,18 @@ def _parsed(method: str, body: bytes) -> Any:
     return request
 
 
-def _check(seat: NodeSession, method: str, request: Any) -> None:
+def _check(session: NodeSession, method: str, request: Any) -> None:
     if method == "ActivateNode":
-        _must(request.public_key == seat.public_key, seat, "another node's key")
+        _must(request.public_key == session.public_key, session, "another node's key")
         return
     node_id = request.node_id if method == "DeactivateNode" else request.node.node_id
-    _must(node_id == seat.node_id, seat, "another node's id")
+    _must(node_id == session.node_id, session, "another node's id")
     if method == "PushMessages":
         sources = [message.metadata.src_node_id for message in request.messages_list]
-        _must(set(sources) <= {seat.node_id}, seat, "a message in another node's name")
-        _must(len(sources) == 1, seat, "more or less than one message")
+        _must(set(sources) <= {session.node_id}, session, "a message in another node's name")
+        _must(len(sources) == 1, session, "more or less than one message")
 
 
-def _must(condition: bool, seat: NodeSession, what: str) -> None:  # noqa: FBT001 (a guard reads best so)
+def _must(condition: bool, session: NodeSession, what: str) -> None:  # noqa: FBT001 (a guard reads best so)
     if not condition:
-        raise RelayRefused(f"{seat.country} asked with {what}")
+        raise RelayRefused(f"{session.country} asked with {what}")

@@ -47,9 +47,9 @@ class RelayClient(Protocol):
 class FlowerCarrier:
     """A Carrier over Flower's grid."""
 
-    def __init__(self, grid: Grid, desk: RelayClient) -> None:
-        self._mail, self._desk = MessageQueue(grid), desk
-        self._news, self._began = desk.news(-1, 0), time.monotonic()
+    def __init__(self, grid: Grid, relay: RelayClient) -> None:
+        self._queue, self._relay = MessageQueue(grid), relay
+        self._news, self._began = relay.news(-1, 0), time.monotonic()
         self._late: dict[str, str] = {}
 
     def exchange(self, frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
@@ -59,7 +59,7 @@ class FlowerCarrier:
         at once where it was gone before: as soon as the others have replied.
         """
         asked, began = _Asked(frames, self._late), time.monotonic()
-        self._news = self._desk.news(-1, 0)
+        self._news = self._relay.news(-1, 0)
         self._send(asked)
         while asked.waiting and (waited := time.monotonic() - began) < seconds:
             self._wait(asked, min(seconds - waited, RECHECK_SECONDS))
@@ -73,7 +73,7 @@ class FlowerCarrier:
 
     def _hear(self, asked: "_Asked") -> None:
         """Take the replies that are there; after an error, wait a moment before asking again."""
-        found = self._mail.pull([*asked.names, *self._late])
+        found = self._queue.pull([*asked.names, *self._late])
         for received in found:
             if country := self._late.pop(received.reply_to, ""):
                 _log.info("reply not used, for it came too late", extra={"country": country})
@@ -94,10 +94,10 @@ class FlowerCarrier:
         due = [country for country in asked.due(present) if country not in gone]
         if not due:
             return
-        names = self._mail.push([(present[one].node, asked.waiting[one]) for one in due])
+        names = self._queue.push([(present[one].node, asked.waiting[one]) for one in due])
         for country, name in zip(due, names, strict=True):
             asked.note(country, name, present[country].session)
-        self._desk.announce(due)
+        self._relay.announce(due)
 
     def _wait(self, asked: "_Asked", seconds: float) -> None:
         """Return once all that are there have replied anew, or somebody is to be asked."""
@@ -107,16 +107,16 @@ class FlowerCarrier:
             there = [one for one in asked.waiting if one not in gone]
             if set(asked.due(present)) - gone or all(_replied(c, before, present) for c in there):
                 return
-            self._news = self._desk.news(self._news.count, left)
+            self._news = self._relay.news(self._news.count, left)
 
 
 def _replied(country: str, before: Mapping[str, Presence], present: Mapping[str, Presence]) -> bool:
     """Whether a country has replied more often; with a new seat it counts from nought."""
-    seat, earlier = present.get(country), before.get(country)
-    if seat is None:
+    session, earlier = present.get(country), before.get(country)
+    if session is None:
         return False
-    same = earlier is not None and earlier.node == seat.node
-    return seat.replies > (earlier.replies if earlier and same else 0)
+    same = earlier is not None and earlier.node == session.node
+    return session.replies > (earlier.replies if earlier and same else 0)
 
 
 class _Asked:

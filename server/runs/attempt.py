@@ -60,7 +60,7 @@ def carry_run(
     run_id: str,
     attempt: int,
     carrier: Carrier,
-    desk: RunServices,
+    services: RunServices,
     *,
     seconds: float,
 ) -> None:
@@ -71,22 +71,22 @@ def carry_run(
     attempt is the current one, or another process carries it.
     """
     engine = open_database(home.database, MIGRATIONS)
-    notebook = RunProgress(engine, RunStore(engine).get(run_id).run_id, attempt)
+    progress = RunProgress(engine, RunStore(engine).get(run_id).run_id, attempt)
     with carried_alone(home, run_id):
-        notebook.begin(now())
+        progress.begin(now())
         try:
-            _RunAttempt(home, run_id, notebook, carrier, desk).go(seconds)
+            _RunAttempt(home, run_id, progress, carrier, services).go(seconds)
         except Superseded:
             raise
         except PASSING as fault:
-            _lose(notebook, str(fault))
+            _lose(progress, str(fault))
             raise
         except PratiqueError as fault:
             void = isinstance(fault, RunVoid | SetUpFailed)
-            notebook.end(RunState.VOID if void else RunState.FAILED, now(), str(fault))
+            progress.end(RunState.VOID if void else RunState.FAILED, now(), str(fault))
             raise
         except BaseException as fault:  # a fault of ours or Flower's, or the process is told to end
-            _lose(notebook, f"{type(fault).__name__}: {fault}")
+            _lose(progress, f"{type(fault).__name__}: {fault}")
             raise
 
 
@@ -95,9 +95,9 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def _lose(notebook: RunProgress, reason: str) -> None:
+def _lose(progress: RunProgress, reason: str) -> None:
     with suppress(PratiqueError):  # the note is for the operator; the daemon sees by itself
-        notebook.lose(reason, now())
+        progress.lose(reason, now())
 
 
 class _RunAttempt:
@@ -105,21 +105,21 @@ class _RunAttempt:
         self,
         home: CoordinatorHome,
         run_id: str,
-        notebook: RunProgress,
+        progress: RunProgress,
         carrier: Carrier,
-        desk: RunServices,
+        services: RunServices,
     ) -> None:
-        self._home, self._run_id, self._notebook = home, run_id, notebook
-        self._carrier, self._desk = carrier, desk
+        self._home, self._run_id, self._progress = home, run_id, progress
+        self._carrier, self._services = carrier, services
 
     def go(self, seconds: float) -> None:
-        kept = self._notebook.kept()
+        kept = self._progress.kept()
         if kept.outcome is None:
             outcome = self._led(kept, seconds)
             made, model = outcome_json(outcome), _model_bytes(outcome)
         else:
             made, model = dict(kept.outcome), kept.model
-        self._desk.release(kept.study, self._run_id, made, model)
+        self._services.release(kept.study, self._run_id, made, model)
 
     def _led(self, kept: StoredRun, seconds: float) -> Outcome:
         view = published(self._home, now())
@@ -129,29 +129,29 @@ class _RunAttempt:
         run = CoordinatorRun(
             study.run_terms(view.agreement, bytes.fromhex(self._run_id), study.countries),
             peers=ground.peers(suite),
-            sign=partial(self._desk.sign, suite=suite),
+            sign=partial(self._services.sign, suite=suite),
             versions=ground.document_versions,
             published=partial(self._published, ground.document_versions),
         )
-        conductor = RoundDriver(
+        driver = RoundDriver(
             run,
             study.countries,
             self._carrier,
             seconds=seconds,
-            keep_closed=lambda number, chosen: self._notebook.keep_closed(number, chosen, now()),
+            keep_closed=lambda number, chosen: self._progress.keep_closed(number, chosen, now()),
             closed=kept.closed,
         )
         if kept.replies:
-            conductor.take_up(kept.replies)
+            driver.take_up(kept.replies)
         else:
-            self._notebook.keep_set_up(conductor.set_up(), now())
-        return lead(study, conductor, self._note, RunHistory(kept.rounds, kept.model))
+            self._progress.keep_set_up(driver.set_up(), now())
+        return lead(study, driver, self._note, RunHistory(kept.rounds, kept.model))
 
     def _ground(self, kept: StoredRun, view: TrustedView, study: Study) -> RunDocuments:
         """Return what the run stands on: what its first attempt kept, as long as it holds."""
         found = RunDocuments.of(view, study.countries)
         if kept.ground is None:
-            self._notebook.keep_ground(found.model_dump(mode="json"))
+            self._progress.keep_ground(found.model_dump(mode="json"))
             return found
         ground = RunDocuments.model_validate(kept.ground)
         require_unmoved(ground, found)
@@ -166,10 +166,10 @@ class _RunAttempt:
 
     def _note(self, report: RoundReport, state: bytes, outcome: Outcome | None = None, /) -> None:
         if outcome is None:
-            self._notebook.keep_round(report, state, now())
+            self._progress.keep_round(report, state, now())
         else:
             made = outcome_json(outcome)
-            self._notebook.keep_round(report, _model_bytes(outcome), now(), made)
+            self._progress.keep_round(report, _model_bytes(outcome), now(), made)
         _log.info("round", extra={"round": report.number, "phase": report.phase})
 
 

@@ -73,23 +73,23 @@ class RunHistory:
 NOTHING = RunHistory()
 
 
-def lead(study: Study, conductor: RoundDriver, note: Note, past: RunHistory = NOTHING) -> Outcome:
+def lead(study: Study, driver: RoundDriver, note: Note, history: RunHistory = NOTHING) -> Outcome:
     """Lead the run of a study from its next round to its last. Raises RunVoid."""
     if isinstance(study.task, Training):
-        return _Training(study, study.task, conductor, note, past).run()
-    return _open_table(study, study.task, conductor, note, past)
+        return _Training(study, study.task, driver, note, history).run()
+    return _open_table(study, study.task, driver, note, history)
 
 
 def _open_table(
     study: Study,
     task: CountPatients | CountByFeature,
-    conductor: RoundDriver,
+    driver: RoundDriver,
     note: Note,
-    past: RunHistory,
+    history: RunHistory,
 ) -> Outcome:
-    _require_none_void(past.rounds)
+    _require_none_void(history.rounds)
     mechanism = next(m for m in study.mechanisms if m.phase != COHORT_FLOOR)
-    report = conductor.sum(1, mechanism.phase, b"")
+    report = driver.sum(1, mechanism.phase, b"")
     opened = _required(report, note, b"")
     table = read_table(
         task, study.features, mechanism, opened.values, countries=len(opened.countries)
@@ -101,11 +101,11 @@ def _open_table(
 
 class _Training:
     def __init__(
-        self, study: Study, task: Training, conductor: RoundDriver, note: Note, past: RunHistory
+        self, study: Study, task: Training, driver: RoundDriver, note: Note, history: RunHistory
     ) -> None:
-        self._study, self._task, self._past = study, task, past
-        self._conductor, self._note = conductor, note
-        self._rounds = list(past.rounds)
+        self._study, self._task, self._history = study, task, history
+        self._driver, self._note = driver, note
+        self._rounds = list(history.rounds)
 
     def run(self) -> Outcome:
         state, mechanism = self._state(), self._mechanism(TRAIN)
@@ -115,12 +115,12 @@ class _Training:
         return self._evaluated(state, mechanism.rounds + 1)
 
     def _state(self) -> OptimiserState:
-        if self._past.state:
-            return OptimiserState.from_bytes(self._past.state)
+        if self._history.state:
+            return OptimiserState.from_bytes(self._history.state)
         return OptimiserState.start(self._task.initial(self._study.features))
 
     def _round(self, number: int, mechanism: Mechanism, state: OptimiserState) -> OptimiserState:
-        report = self._conductor.sum(number, TRAIN, state.payload)
+        report = self._driver.sum(number, TRAIN, state.payload)
         self._rounds.append(recorded(report))
         if isinstance(report.outcome, OpenedSum):
             state = self._stepped(mechanism, state, report.outcome)
@@ -146,7 +146,7 @@ class _Training:
             return self._outcome(state, {})
         _require_none_void([one for one in self._rounds if one.number == number])
         mechanism = self._mechanism(EVALUATE)
-        report = self._conductor.sum(number, EVALUATE, vector_to_bytes(state.model))
+        report = self._driver.sum(number, EVALUATE, vector_to_bytes(state.model))
         opened = _required(report, self._note, state.to_bytes())
         findings = evaluate(
             self._task,

@@ -15,20 +15,20 @@ from server.services.study_checks import fill_agreement, signatures_in_words
 class Agreements:
     """Proposes an agreement to the officers."""
 
-    def __init__(self, office: CoordinatorContext) -> None:
-        self._office = office
+    def __init__(self, context: CoordinatorContext) -> None:
+        self._context = context
 
     def propose(self, text: str, source: str) -> dict[str, Any]:
         """Lay out an agreement for signature, the parties' admitted keys filled in."""
-        office = self._office
+        context = self._context
         agreement = read_document(Agreement, text.encode(), source, complete=self._fill)
-        if agreement.federation != office.settings.federation:
+        if agreement.federation != context.settings.federation:
             raise OperationFault(
                 f"The agreement is of the federation {agreement.federation!r}",
-                why=f"this coordinator serves {office.settings.federation!r}",
+                why=f"this coordinator serves {context.settings.federation!r}",
                 fix="correct `federation` in the file",
             )
-        office.repository.draft(agreement, office.clock())
+        context.repository.draft(agreement, context.clock())
         return self.status()
 
     def renew(self) -> dict[str, Any]:
@@ -36,18 +36,18 @@ class Agreements:
 
         It replaces a draft under way, and the signatures over that.
         """
-        office = self._office
-        office.repository.renewal(office.clock(), fields(office.keys))
+        context = self._context
+        context.repository.renewal(context.clock(), fields(context.keys))
         return self.status()
 
     def publish(self) -> dict[str, Any]:
         """Publish the draft now, although not every country has signed it."""
-        self._office.documents.publish()
+        self._context.documents.publish()
         return self.status()
 
     def status(self) -> dict[str, Any]:
         """Return who has signed the draft, or which agreement is in force."""
-        draft = self._office.repository.draft_status()
+        draft = self._context.repository.draft_status()
         if draft is not None:
             return {
                 "state": "waiting for signatures",
@@ -55,9 +55,9 @@ class Agreements:
                 "signed": list(draft.signed),
                 "unsigned": list(draft.unsigned),
                 "needed": draft.needed,
-                "announced": self._office.repository.announced(),
+                "announced": self._context.repository.announced(),
             }
-        view = self._office.view()
+        view = self._context.view()
         return {
             "state": "in force",
             "digest": view.agreement.digest,
@@ -67,15 +67,15 @@ class Agreements:
             "sunset": view.agreement.sunset.isoformat(),
             "signatures": signatures_in_words(view, view.agreement.countries),
             "signed_until": view.signed_until.isoformat(),
-            "announced": self._office.repository.announced(),
+            "announced": self._context.repository.announced(),
         }
 
     def _fill(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return fill_agreement(values, self._officer_keys(), fields(self._office.keys))
+        return fill_agreement(values, self._officer_keys(), fields(self._context.keys))
 
     def _officer_keys(self) -> dict[str, str]:
         """Return each country's key: as it was admitted, as it is in force, as it is announced."""
-        office = self._office
-        officers = office.enrolment.admitted(Role.OFFICER)
+        context = self._context
+        officers = context.enrolment.admitted(Role.OFFICER)
         keys = {officer.country: officer.document_key or "" for officer in officers}
-        return keys | office.repository.officer_keys() | office.repository.announced()
+        return keys | context.repository.officer_keys() | context.repository.announced()

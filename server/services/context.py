@@ -35,7 +35,7 @@ class CoordinatorContext:
     runs: RunStore
     log: AuditLog
     superlink: SuperLink
-    seats: NodeSessions
+    sessions: NodeSessions
     clock: Callable[[], datetime]
 
     def view(self) -> TrustedView:

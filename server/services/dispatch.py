@@ -15,9 +15,9 @@ from server.services.parties import Parties
 from server.services.studies import Studies
 
 
-def request_handler(office: CoordinatorContext) -> Handler:
+def request_handler(context: CoordinatorContext) -> Handler:
     """Return the handler of all requests."""
-    methods = _methods(office)
+    methods = _methods(context)
 
     def answer(method: str, params: Mapping[str, Any]) -> Any:
         if method not in methods:
@@ -30,11 +30,11 @@ def request_handler(office: CoordinatorContext) -> Handler:
     return answer
 
 
-def _methods(office: CoordinatorContext) -> dict[str, Callable[..., Any]]:
-    parties, agreements, studies = Parties(office), Agreements(office), Studies(office)
+def _methods(context: CoordinatorContext) -> dict[str, Callable[..., Any]]:
+    parties, agreements, studies = Parties(context), Agreements(context), Studies(context)
     return {
-        "status": lambda: _status(office),
-        "log_entries": lambda: exported(office.log),
+        "status": lambda: _status(context),
+        "log_entries": lambda: exported(context.log),
         "invite": parties.invite,
         "enrolments": parties.enrolments,
         "admit": parties.admit,
@@ -51,41 +51,41 @@ def _methods(office: CoordinatorContext) -> dict[str, Callable[..., Any]]:
         "study_status": studies.status,
         "study_stop": studies.stop,
         "sign": studies.sign,
-        "announce": office.seats.announce,
-        "news": lambda count, wait: office.seats.news(count, wait).to_json(),
+        "announce": context.sessions.announce,
+        "news": lambda count, wait: context.sessions.news(count, wait).to_json(),
         "release": studies.release,
     }
 
 
-def _status(office: CoordinatorContext) -> dict[str, Any]:
+def _status(context: CoordinatorContext) -> dict[str, Any]:
     return {
-        "federation": office.settings.federation,
-        "address": office.settings.address,
-        "authority": office.keys.transport.in_force(office.clock()).digest,
-        "nodes": office.seats.online(),
-        "agreement": _agreement(office),
-        "disputes": [f"{one.country} {one.role}" for one in office.enrolment.register.disputes()],
-        "waiting": [one.country for one in office.enrolment.all() if one.status == "pending"],
-        "running": [row.run_id for row in office.runs.unfinished()],
-        "resumed": _resumed(office),
-        "superlink": office.superlink.address,
-        "log": {"origin": office.log.verifier.name, "size": office.log.size()},
-        "observe": office.settings.observe,
+        "federation": context.settings.federation,
+        "address": context.settings.address,
+        "authority": context.keys.transport.in_force(context.clock()).digest,
+        "nodes": context.sessions.online(),
+        "agreement": _agreement(context),
+        "disputes": [f"{one.country} {one.role}" for one in context.enrolment.register.disputes()],
+        "waiting": [one.country for one in context.enrolment.all() if one.status == "pending"],
+        "running": [row.run_id for row in context.runs.unfinished()],
+        "resumed": _resumed(context),
+        "superlink": context.superlink.address,
+        "log": {"origin": context.log.verifier.name, "size": context.log.size()},
+        "observe": context.settings.observe,
     }
 
 
-def _agreement(office: CoordinatorContext) -> dict[str, Any] | None:
+def _agreement(context: CoordinatorContext) -> dict[str, Any] | None:
     """Return until when the countries' signatures hold, and who has a new key; None before any."""
-    if office.repository.read(FIRST_ROOT) is None:
+    if context.repository.read(FIRST_ROOT) is None:
         return None
-    announced = sorted(office.repository.announced())
+    announced = sorted(context.repository.announced())
     try:
-        left = office.view().signed_until - office.clock()
+        left = context.view().signed_until - context.clock()
     except DocumentFault as fault:
         return {"fault": f"{fault.what}; {fault.why}", "announced": announced}
     return {"days_left": left.days, "announced": announced}
 
 
-def _resumed(office: CoordinatorContext) -> dict[str, Any]:
-    rows = [row for row in office.runs.unfinished() if row.resumed is not None]
-    return {row.run_id: resumed(row, office.clock()) for row in rows}
+def _resumed(context: CoordinatorContext) -> dict[str, Any]:
+    rows = [row for row in context.runs.unfinished() if row.resumed is not None]
+    return {row.run_id: resumed(row, context.clock()) for row in rows}

@@ -71,22 +71,22 @@ class CoordinatorHealth:
         """Return whether the coordinator would carry a run now."""
         return {**self.live(), **self._seen}
 
-    def look(self, office: CoordinatorContext) -> None:
+    def look(self, context: CoordinatorContext) -> None:
         """Look at everything once, and cut Flower's logs where they have grown."""
         for name in FLOWER:
-            cut_foreign(office.home.superlink / f"{name}.log")
-        self.metrics.nodes(office.seats.online())
-        self.metrics.log_size(office.log.size())
-        self.metrics.runs(office.runs.by_state())
-        self.metrics.restarts({name: office.superlink.restarts[name] for name in FLOWER})
-        self._count_rounds(office.runs)
-        view, documents = _documents(office)
-        certificates = _certificates(office)
+            cut_foreign(context.home.superlink / f"{name}.log")
+        self.metrics.nodes(context.sessions.online())
+        self.metrics.log_size(context.log.size())
+        self.metrics.runs(context.runs.by_state())
+        self.metrics.restarts({name: context.superlink.restarts[name] for name in FLOWER})
+        self._count_rounds(context.runs)
+        view, documents = _documents(context)
+        certificates = _certificates(context)
         self.metrics.documents(*_versions_and_expiries(view, certificates))
         self._seen = {
-            "flower": _flower(office.superlink.failed()),
+            "flower": _flower(context.superlink.failed()),
             "documents": documents,
-            "certificates": _in_force(certificates, office.clock()),
+            "certificates": _in_force(certificates, context.clock()),
         }
 
     def _count_rounds(self, store: RunStore) -> None:
@@ -136,15 +136,15 @@ class CountsRefusals(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
 @asynccontextmanager
 async def supervised(
-    vitals: CoordinatorHealth, supervisor: Supervisor, office: CoordinatorContext, says: str
+    health: CoordinatorHealth, supervisor: Supervisor, context: CoordinatorContext, says: str
 ) -> AsyncIterator[None]:
     """Watch over the daemon meanwhile: beat, look, and tell the service manager."""
-    watchdog = Watchdog(supervisor, vitals.progress.stuck)
-    vitals.progress.moved(EXCHANGE, ANSWER_SECONDS)
-    vitals.watched()
+    watchdog = Watchdog(supervisor, health.progress.stuck)
+    health.progress.moved(EXCHANGE, ANSWER_SECONDS)
+    health.watched()
     tasks = [
-        asyncio.ensure_future(_beat(vitals)),
-        asyncio.ensure_future(_look_on(vitals, office)),
+        asyncio.ensure_future(_beat(health)),
+        asyncio.ensure_future(_look_on(health, context)),
     ]
     watchdog.start()
     supervisor.ready(says)
@@ -157,33 +157,33 @@ async def supervised(
         await asyncio.to_thread(watchdog.close)
 
 
-async def _beat(vitals: CoordinatorHealth) -> None:
+async def _beat(health: CoordinatorHealth) -> None:
     while True:
-        vitals.progress.moved(EXCHANGE, ANSWER_SECONDS)
+        health.progress.moved(EXCHANGE, ANSWER_SECONDS)
         await asyncio.sleep(BEAT_SECONDS)
 
 
-async def _look_on(vitals: CoordinatorHealth, office: CoordinatorContext) -> None:
+async def _look_on(health: CoordinatorHealth, context: CoordinatorContext) -> None:
     while True:
         try:
-            await asyncio.to_thread(vitals.look, office)
+            await asyncio.to_thread(health.look, context)
         except Exception:  # noqa: BLE001 - what cannot be shown must not end what works
             _log.exception("the daemon could not look at itself")
         await asyncio.sleep(LOOK_SECONDS)
 
 
-def _documents(office: CoordinatorContext) -> tuple[TrustedView | None, HealthFinding]:
+def _documents(context: CoordinatorContext) -> tuple[TrustedView | None, HealthFinding]:
     try:
-        return office.view(), HealthFinding(good=True, says="in force")
+        return context.view(), HealthFinding(good=True, says="in force")
     except OperationFault:
         return None, HealthFinding(good=True, says="no agreement is signed yet")
     except DocumentFault as fault:
         return None, HealthFinding(good=False, says=f"{fault.what}; {fault.why}")
 
 
-def _certificates(office: CoordinatorContext) -> dict[str, datetime]:
-    transport = office.keys.transport
-    authority = transport.in_force(office.clock()).certificate_pem
+def _certificates(context: CoordinatorContext) -> dict[str, datetime]:
+    transport = context.keys.transport
+    authority = transport.in_force(context.clock()).certificate_pem
     return {"certificate": ends_of(transport.certificate), "authority": ends_of(authority)}
 
 

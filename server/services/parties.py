@@ -16,62 +16,62 @@ INVITED = {Role.NODE.value: Role.NODE, Role.OFFICER.value: Role.OFFICER}
 class Parties:
     """Invites, admits and revokes."""
 
-    def __init__(self, office: CoordinatorContext) -> None:
-        self._office = office
+    def __init__(self, context: CoordinatorContext) -> None:
+        self._context = context
 
     def invite(self, country: str, role: str) -> dict[str, Any]:
         """Return a new invitation for a country's node or officer."""
-        office, root = self._office, self._office.repository.read(FIRST_ROOT)
+        context, root = self._context, self._context.repository.read(FIRST_ROOT)
         if role == Role.NODE and root is None:
             raise OperationFault(
                 f"The node of {country} cannot be invited yet",
                 why="an invitation to a node carries the digest of the signed root of trust",
                 fix="let the officers sign the agreement first (`agreement status`)",
             )
-        invitation = office.enrolment.invite(
+        invitation = context.enrolment.invite(
             country,
             _role(role),
-            exchange=office.settings.address,
+            exchange=context.settings.address,
             root_digest=digest(root) if root else None,
-            now=office.clock(),
+            now=context.clock(),
         )
-        office.note(EventKind.PARTY_INVITED, subject=f"{country} {role}")
+        context.note(EventKind.PARTY_INVITED, subject=f"{country} {role}")
         return invitation.model_dump(mode="json")
 
     def enrolments(self) -> list[dict[str, str]]:
         """Return every request for admission, and whose certificate two parties hold."""
-        disputes = self._office.enrolment.register.disputes()
+        disputes = self._context.enrolment.register.disputes()
         disputed = {(one.country, one.role) for one in disputes}
         return [
             {**_shown(one), "disputed": "yes" if (one.country, one.role) in disputed else ""}
-            for one in self._office.enrolment.all()
+            for one in self._context.enrolment.all()
         ]
 
     def admit(self, fingerprint: str) -> dict[str, str]:
         """Admit the pending request with this fingerprint."""
-        office = self._office
-        admitted = office.enrolment.admit(fingerprint, office.clock())
+        context = self._context
+        admitted = context.enrolment.admit(fingerprint, context.clock())
         if admitted.role is Role.NODE:
-            office.seats.seat(admitted.statement)
-        office.note(EventKind.PARTY_ADMITTED, subject=_subject(admitted))
+            context.sessions.session(admitted.statement)
+        context.note(EventKind.PARTY_ADMITTED, subject=_subject(admitted))
         return _shown(admitted)
 
     def turn_away(self, fingerprint: str) -> None:
         """Refuse the pending request with this fingerprint."""
-        self._office.enrolment.refuse(fingerprint)
-        self._office.note(EventKind.PARTY_REFUSED, subject=fingerprint, outcome=Outcome.REFUSED)
+        self._context.enrolment.refuse(fingerprint)
+        self._context.note(EventKind.PARTY_REFUSED, subject=fingerprint, outcome=Outcome.REFUSED)
 
     def revoke(self, country: str, role: str) -> int:
         """Revoke every certificate of a country's node or officer; returns how many."""
-        office = self._office
-        serials = office.enrolment.revoke(country, _role(role), office.clock())
+        context = self._context
+        serials = context.enrolment.revoke(country, _role(role), context.clock())
         if not serials:
             raise OperationFault(
                 f"{country} has no certificate as {role}", fix="see `admit --list`"
             )
         if role == Role.NODE:
-            office.seats.leave(country)
-        office.note(EventKind.PARTY_REVOKED, subject=f"{country} {role}")
+            context.sessions.leave(country)
+        context.note(EventKind.PARTY_REVOKED, subject=f"{country} {role}")
         return len(serials)
 
 

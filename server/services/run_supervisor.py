@@ -66,15 +66,15 @@ def decide(run: AttemptState) -> NextStep:
     return NextStep.GIVE_UP if run.fruitless >= MOST_FRUITLESS else NextStep.CARRY_ON
 
 
-def submit(office: CoordinatorContext, run_id: str, attempt: int) -> int:
+def submit(context: CoordinatorContext, run_id: str, attempt: int) -> int:
     """Submit an attempt and return the Flower run that carries it. Raises OperationFault."""
-    bundle = build_bundle(office.home.path / "bundles" / run_id, run_id, attempt)
-    flower_run = office.superlink.run(bundle)
-    office.runs.carried_by(run_id, flower_run)
+    bundle = build_bundle(context.home.path / "bundles" / run_id, run_id, attempt)
+    flower_run = context.superlink.run(bundle)
+    context.runs.carried_by(run_id, flower_run)
     return flower_run
 
 
-def carry_on(office: CoordinatorContext, *, lost: bool = False) -> None:
+def carry_on(context: CoordinatorContext, *, lost: bool = False) -> None:
     """Do about every unfinished run what is to be done.
 
     `lost`: the SuperLink is a new one, which knows of nothing that was submitted before.
@@ -83,16 +83,16 @@ def carry_on(office: CoordinatorContext, *, lost: bool = False) -> None:
         NextStep.CARRY_ON: _begin_another,
         NextStep.GIVE_UP: _give_up,
     }
-    for row in office.runs.unfinished():
-        carried = is_carried(office.home, row.run_id)
-        standing = AttemptState.of(row, carried=carried, lost=lost, now=office.clock())
+    for row in context.runs.unfinished():
+        carried = is_carried(context.home, row.run_id)
+        standing = AttemptState.of(row, carried=carried, lost=lost, now=context.clock())
         if act := acts.get(decide(standing)):
-            act(office, row)
+            act(context, row)
             if not lost:
-                stop_carrier(office, row.flower_run)
+                stop_carrier(context, row.flower_run)
 
 
-def stop_carrier(office: CoordinatorContext, flower_run: str | None) -> None:
+def stop_carrier(context: CoordinatorContext, flower_run: str | None) -> None:
     """Stop a Flower run that carries nothing any more, as far as Flower does.
 
     A node may be waiting for a part of a message that its dead sender never pushed: Flower ends
@@ -100,31 +100,31 @@ def stop_carrier(office: CoordinatorContext, flower_run: str | None) -> None:
     """
     try:
         if flower_run is not None:
-            office.superlink.stop(int(flower_run))
+            context.superlink.stop(int(flower_run))
     except OperationFault as fault:
         _log.warning("Flower's run did not stop", extra={"why": str(fault)})
 
 
-def _begin_another(office: CoordinatorContext, row: Any) -> None:
+def _begin_another(context: CoordinatorContext, row: Any) -> None:
     why = row.reason or "its process had ended"
     _log.warning("run carried on", extra={"run": row.run_id, "why": why})
 
     def noted(attempt: int, connection: Any) -> None:
         details = {"study": row.study, "run": row.run_id, "connection": connection}
-        office.note(EventKind.RUN_RESUMED, reason=f"attempt {attempt}: {why}"[:600], **details)
+        context.note(EventKind.RUN_RESUMED, reason=f"attempt {attempt}: {why}"[:600], **details)
 
     try:
-        attempt = office.runs.next_attempt(row.run_id, office.clock(), noted)
-        submit(office, row.run_id, attempt)
+        attempt = context.runs.next_attempt(row.run_id, context.clock(), noted)
+        submit(context, row.run_id, attempt)
     except PratiqueError as fault:  # it is tried again when this attempt has not begun in time
         _log.warning("attempt not submitted", extra={"run": row.run_id, "why": str(fault)})
 
 
-def _give_up(office: CoordinatorContext, row: Any) -> None:
+def _give_up(context: CoordinatorContext, row: Any) -> None:
     last = row.reason or "its process was ended from outside, or never started"
     reason = (
         f"{row.fruitless} attempts in a row to carry it got no step further. The last one: {last} "
         "To do: read superexec.log in the coordinator's home; a new launch needs new permits, and "
         "is charged"
     )
-    office.runs.move(row.run_id, RunState.FAILED, office.clock(), reason)
+    context.runs.move(row.run_id, RunState.FAILED, context.clock(), reason)

@@ -41,12 +41,12 @@ RUN_ID_BYTES = 16
 class Studies:
     """Everything about studies and their runs."""
 
-    def __init__(self, office: CoordinatorContext) -> None:
-        self._office, self._launching = office, Lock()
+    def __init__(self, context: CoordinatorContext) -> None:
+        self._context, self._launching = context, Lock()
 
     def check(self, text: str, source: str) -> dict[str, Any]:
         """Return the completed study and what each country's rules say to it."""
-        view = self._office.view()
+        view = self._context.view()
         study = self._read(text, source, view)
         mode = study.local_mode
         said = mode.sentence(view.agreement.honest) if mode else ""
@@ -56,7 +56,7 @@ class Studies:
 
     def propose(self, text: str, source: str) -> dict[str, Any]:
         """Sign and publish a study; refused where the agreement itself forbids it."""
-        office, view = self._office, self._office.view()
+        context, view = self._context, self._context.view()
         study = self._read(text, source, view)
         checks = self._checks(study, view, Act.PROPOSE)
         require_proposable(checks)
@@ -66,21 +66,21 @@ class Studies:
                 why="what the countries were shown under an id does not change",
                 fix="choose a new id",
             )
-        keys = office.keys
-        office.repository.add_study(
-            study, office.clock(), documents=keys.documents, online=keys.online
+        keys = context.keys
+        context.repository.add_study(
+            study, context.clock(), documents=keys.documents, online=keys.online
         )
-        office.note(EventKind.STUDY_PROPOSED, study=study.digest, subject=study.id)
+        context.note(EventKind.STUDY_PROPOSED, study=study.digest, subject=study.id)
         return _checked(study, checks)
 
     def list(self) -> list[dict[str, Any]]:
         """Return every published study with its answers and its newest run."""
-        view = self._office.view()
+        view = self._context.view()
         return [self._listed(study, view) for study in view.studies.values()]
 
     def launch(self, name: str) -> dict[str, str]:
         """Start a run of a permitted study; returns its run id and Flower's."""
-        office, view = self._office, self._office.view()
+        context, view = self._context, self._context.view()
         study = find(view, name)
         require_launchable(self._checks(study, view, Act.CONTRIBUTE))
         view.require_suite(study.countries)
@@ -90,11 +90,11 @@ class Studies:
         run_id = secrets.token_hex(RUN_ID_BYTES)
         with self._launching:  # of two at once, the second finds the study running
             self._require_idle(study)
-            attempt = office.runs.create(
+            attempt = context.runs.create(
                 run_id,
                 study.digest,
-                office.clock(),
-                lambda _, connection: office.note(
+                context.clock(),
+                lambda _, connection: context.note(
                     EventKind.STUDY_LAUNCHED,
                     study=study.digest,
                     run=run_id,
@@ -103,17 +103,17 @@ class Studies:
                 ),
             )
         try:
-            flower_run = submit(office, run_id, attempt)
+            flower_run = submit(context, run_id, attempt)
         except OperationFault as fault:
-            office.runs.move(run_id, RunState.FAILED, office.clock(), str(fault))
+            context.runs.move(run_id, RunState.FAILED, context.clock(), str(fault))
             raise
         return {"study": study.id, "run": run_id, "flower_run": str(flower_run)}
 
     def status(self, name: str) -> dict[str, Any]:
         """Return where the newest run of a study stands, round by round."""
-        office, view = self._office, self._office.view()
+        context, view = self._context, self._context.view()
         study = find(view, name)
-        row = office.runs.latest_of(study.digest)
+        row = context.runs.latest_of(study.digest)
         if row is None:
             raise OperationFault(
                 f"The study {study.id} was never launched", fix=f"`study launch {study.id}`"
@@ -130,21 +130,23 @@ class Studies:
             "rounds": sum(m.rounds for m in study.mechanisms if m.leaves),
             "epsilon": study.privacy.epsilon,
             "delta": study.privacy.delta,
-            "ledgers": period_shares(view, study, office.runs.all(), office.clock()),
-            "online": {c: office.seats.online().get(c, False) for c in study.countries},
-            "history": office.runs.rounds_of(row.run_id),
-            "resumed": resumed(row, office.clock()),
+            "ledgers": period_shares(view, study, context.runs.all(), context.clock()),
+            "online": {c: context.sessions.online().get(c, False) for c in study.countries},
+            "history": context.runs.rounds_of(row.run_id),
+            "resumed": resumed(row, context.clock()),
         }
 
     def stop(self, name: str) -> dict[str, Any]:
         """Stop the running run of a study; what was charged stays charged."""
-        office, study = self._office, find(self._office.view(), name)
-        row = office.runs.latest_of(study.digest)
+        context, study = self._context, find(self._context.view(), name)
+        row = context.runs.latest_of(study.digest)
         if row is None or RunState(row.state).over:
             raise OperationFault(f"The study {study.id} is not running")
-        office.runs.move(row.run_id, RunState.STOPPED, office.clock(), "stopped by the coordinator")
-        stop_carrier(office, row.flower_run)
-        office.note(EventKind.STUDY_STOPPED, study=study.digest, run=row.run_id)
+        context.runs.move(
+            row.run_id, RunState.STOPPED, context.clock(), "stopped by the coordinator"
+        )
+        stop_carrier(context, row.flower_run)
+        context.note(EventKind.STUDY_STOPPED, study=study.digest, run=row.run_id)
         return {"study": study.id, "run": row.run_id}
 
     def sign(self, message: str, suite: str) -> str:
@@ -155,7 +157,7 @@ class Studies:
         content = base64.b64decode(message, validate=True)
         if len(content) != CONTEXT_BYTES:
             raise OperationFault("Only a 32-byte digest is signed here")
-        identity = Suite(suite).private(self._office.keys.identity)
+        identity = Suite(suite).private(self._context.keys.identity)
         return base64.b64encode(identity.sign(content)).decode()
 
     def release(self, study: str, run: str, outcome: Mapping[str, Any], model: str) -> None:
@@ -163,38 +165,38 @@ class Studies:
 
         Where an attempt that was killed had signed the result already, that one is published.
         """
-        office, view = self._office, self._office.view()
+        context, view = self._context, self._context.view()
         made = find(view, study)
-        row = office.runs.get(run)
+        row = context.runs.get(run)
         if row.study != made.digest or RunState(row.state).over:
             raise OperationFault(
                 f"The run {run} releases nothing",
                 why=f"it is {row.state}, or a run of another study",
                 fix=f"see `study watch {made.id}`",
             )
-        folder = office.home.results / made.id
-        if not holds_result_of(folder, run, office.keys.documents.public):
+        folder = context.home.results / made.id
+        if not holds_result_of(folder, run, context.keys.documents.public):
             make_release(
-                office.home,
+                context.home,
                 view,
                 made,
                 run_id=run,
                 outcome=dict(outcome),
                 model=base64.b64decode(model),
-                key=office.keys.documents,
-                now=office.clock(),
+                key=context.keys.documents,
+                now=context.clock(),
             )
         self._publish(made, run, view)
 
     def _publish(self, study: Study, run: str, view: TrustedView) -> None:
-        office, keys = self._office, self._office.keys
-        content = (office.home.results / study.id / RESULT_FILE).read_bytes()
-        office.repository.add_release(
-            study.id, content, office.clock(), documents=keys.documents, online=keys.online
+        context, keys = self._context, self._context.keys
+        content = (context.home.results / study.id / RESULT_FILE).read_bytes()
+        context.repository.add_release(
+            study.id, content, context.clock(), documents=keys.documents, online=keys.online
         )
 
         def noted(connection: Connection) -> None:
-            office.note(
+            context.note(
                 EventKind.RESULT_RELEASED,
                 study=study.digest,
                 run=run,
@@ -203,19 +205,19 @@ class Studies:
                 connection=connection,
             )
 
-        office.runs.finish(run, office.clock(), noted)
+        context.runs.finish(run, context.clock(), noted)
 
     def _read(self, text: str, source: str, view: TrustedView) -> Study:
-        now = self._office.clock().replace(microsecond=0).isoformat()
+        now = self._context.clock().replace(microsecond=0).isoformat()
         given = {"agreement": view.agreement.digest, "created": now}
         study = read_document(Study, text.encode(), source, complete=lambda v: {**given, **v})
         return complete(study, view.agreement)
 
     def _checks(self, study: Study, view: TrustedView, act: Act) -> tuple[CountryCheck, ...]:
-        return check(study, view, act=act, now=self._office.clock(), tasks=TASK_KINDS)
+        return check(study, view, act=act, now=self._context.clock(), tasks=TASK_KINDS)
 
     def _listed(self, study: Study, view: TrustedView) -> dict[str, Any]:
-        row = self._office.runs.latest_of(study.digest)
+        row = self._context.runs.latest_of(study.digest)
         checks = self._checks(study, view, Act.CONTRIBUTE)
         return {
             "id": study.id,
@@ -228,7 +230,7 @@ class Studies:
         }
 
     def _require_nodes(self, study: Study) -> None:
-        online = self._office.seats.online()
+        online = self._context.sessions.online()
         missing = [country for country in study.countries if not online.get(country)]
         if missing:
             raise OperationFault(
@@ -238,7 +240,7 @@ class Studies:
             )
 
     def _require_idle(self, study: Study) -> None:
-        row = self._office.runs.latest_of(study.digest)
+        row = self._context.runs.latest_of(study.digest)
         if row is not None and not RunState(row.state).over:
             raise OperationFault(
                 f"The study {study.id} is running already",
@@ -246,7 +248,7 @@ class Studies:
             )
 
     def _require_no_result(self, study: Study) -> None:
-        row = self._office.runs.latest_of(study.digest)
+        row = self._context.runs.latest_of(study.digest)
         if row is not None and row.state == RunState.FINISHED:
             raise OperationFault(
                 f"The study {study.id} has its result already",
@@ -256,7 +258,7 @@ class Studies:
 
     def _require_unused_permits(self, study: Study, view: TrustedView) -> None:
         """A permit is for one charged run; the nodes would refuse a second one by themselves."""
-        ended = (r for r in self._office.runs.of(study.digest) if RunState(r.state).over)
+        ended = (r for r in self._context.runs.of(study.digest) if RunState(r.state).over)
         charged = [row for row in ended if row.round]
         if not charged:
             return

@@ -89,7 +89,7 @@ def wiring() -> Iterator[LiveParts]:
     try:
         for country in COUNTRIES:
             made.settle(country, Mischief)
-        made.until(lambda: all(made.coordinator.office.seats.online().values()))
+        made.until(lambda: all(made.coordinator.context.sessions.online().values()))
         yield made
     finally:
         made.close()

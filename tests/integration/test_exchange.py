@@ -42,7 +42,7 @@ from server.exchange.relay import Relay
 from server.exchange.service import MAY_CALL, ExchangeService, serve_exchange
 from server.state.tables import MIGRATIONS
 from tests.support.certificates import forged, uri
-from tests.support.enrolling import Applicant, desk_of, officer_statement
+from tests.support.enrolling import Applicant, enrolment_of, officer_statement
 from tests.support.exchange_server import (
     LOOPBACK,
     Caller,
@@ -71,12 +71,18 @@ class Port:
             ScriptedSuperLink(),
             ServedFiles({"metadata/1.root.json": b"root"}),
         )
-        self.desk = desk_of(open_database(folder / "state.db", MIGRATIONS), self.authority)
+        self.enrolment = enrolment_of(
+            open_database(folder / "state.db", MIGRATIONS), self.authority
+        )
         relay = Relay(self.superlink.forward, long_poll=30.0)
-        relay.seat("AT", AT, b"key of AT")
-        relay.seat("BE", BE, b"key of BE")
+        relay.session("AT", AT, b"key of AT")
+        relay.session("BE", BE, b"key of BE")
         self.exchange = OpenExchange(
-            self.authority, relay, enrolments=self.desk, documents=self.papers, clock=self.clock
+            self.authority,
+            relay,
+            enrolments=self.enrolment,
+            documents=self.papers,
+            clock=self.clock,
         )
 
     def clock(self) -> datetime:
@@ -87,11 +93,14 @@ class Port:
 
     def invite(self, country: str = "AT", role: Role = Role.OFFICER) -> Invitation:
         place = f"{LOOPBACK}:{self.exchange.port}"
-        return self.desk.invite(country, role, exchange=place, root_digest=None, now=now())
+        return self.enrolment.invite(country, role, exchange=place, root_digest=None, now=now())
 
     def untouched(self) -> bool:
         return not (
-            self.superlink.calls or self.papers.asked or self.papers.handed_in or self.desk.all()
+            self.superlink.calls
+            or self.papers.asked
+            or self.papers.handed_in
+            or self.enrolment.all()
         )
 
 
@@ -267,7 +276,7 @@ def enrolled(port: Port, who: Applicant) -> Caller:
     try:
         reply = link.enrol(request)
         assert reply.status == EnrolReply.PENDING
-        port.desk.admit(reply.fingerprint, now())
+        port.enrolment.admit(reply.fingerprint, now())
         return Caller(who.key, link.enrol(request).certificate)
     finally:
         link.close()
@@ -280,7 +289,7 @@ def test_a_party_enrols_is_heard_and_is_revoked_from_the_next_call_on(port: Port
         assert link.fetch("metadata/9.root.json") is None
         link.submit(SubmitRequest.COUNTRY_BUNDLE, b"mine")
         assert port.papers.handed_in == [("AT", SubmitRequest.COUNTRY_BUNDLE, b"mine")]
-        port.desk.revoke("AT", Role.OFFICER, now())
+        port.enrolment.revoke("AT", Role.OFFICER, now())
         for call in (
             lambda: link.fetch("metadata/1.root.json"),
             lambda: link.submit(SubmitRequest.COUNTRY_BUNDLE, b"again"),
@@ -321,7 +330,7 @@ def test_one_country_s_guest_cannot_use_another_s_token(port: Port) -> None:
             guest.enrol(Applicant(officer_statement("BE")).request(theirs))
     finally:
         guest.close()
-    assert port.desk.all() == []
+    assert port.enrolment.all() == []
 
 
 def test_a_refused_submission_brings_the_reason_in_three_parts(port: Port) -> None:
@@ -408,7 +417,7 @@ def test_a_message_that_came_while_a_revoked_node_waited_is_not_handed_out(port:
     waiting = link._wire.stub.Relay.future(request, timeout=20)
     try:
         _until(lambda: "PullMessages" in port.superlink.methods)
-        port.desk.register._revoked |= {_serial(serial_holder)}
+        port.enrolment.register._revoked |= {_serial(serial_holder)}
         port.superlink.will("PullMessages", incoming(tree("secret")))
         port.exchange.announce(["AT"])
         with pytest.raises(grpc.RpcError) as caught:

@@ -29,7 +29,7 @@ from server.exchange.relay import Relay
 from server.state.tables import MIGRATIONS
 from tests.support import exchange_server
 from tests.support.documents import Papers
-from tests.support.enrolling import desk_of
+from tests.support.enrolling import enrolment_of
 from tests.support.exchange_server import (
     LOOPBACK,
     OpenExchange,
@@ -50,10 +50,10 @@ class Site:
         self.folder, self.home = folder, made(folder)
         self.authority = TransportAuthority.create("nordic-heart", now() - timedelta(days=60))
         state = open_database(folder / "exchange.db", MIGRATIONS)
-        self.desk = desk_of(state, self.authority)
+        self.enrolment = enrolment_of(state, self.authority)
         self.papers = Papers(folder / "papers", now=now().replace(microsecond=0)).begin()
         self.keys = NodeKeys.from_canonical(self.home.node_keys.read_bytes())
-        self.papers.desks["DK"].set_node(self.keys)
+        self.papers.folders["DK"].set_node(self.keys)
         (self.home.officer / "country-DK.json").write_bytes(self.papers.give("DK"))
         self.passphrase = folder / "passphrase"
         self.passphrase.touch(mode=0o600)
@@ -69,11 +69,11 @@ class Site:
         opened = OpenExchange(
             self.authority,
             Relay(self.superlink.forward, long_poll=10.0),
-            enrolments=self.desk,
+            enrolments=self.enrolment,
             documents=self,
         )
         key = load_ssh_public_key(self.keys.node_auth.encode())
-        opened.seat("DK", SEAT, public_key_to_bytes(key))
+        opened.session("DK", SEAT, public_key_to_bytes(key))
         return opened
 
     def fetch(self, path: str) -> bytes | None:
@@ -166,10 +166,10 @@ def test_it_renews_its_certificate_and_goes_on_with_the_new_one(site: Site) -> N
     key, before = keyring(site.home).transport, site.home.certificate.read_bytes()
     site.up()
     site.until(lambda: site.home.certificate.read_bytes() != before)
-    site.until(lambda: site.desk.register._unused == set())  # the new one was used
+    site.until(lambda: site.enrolment.register._unused == set())  # the new one was used
     site.until(lambda: site.waiting() == "idle, connected")
     assert keyring(site.home).transport != key
-    assert site.desk.register.disputes() == []
+    assert site.enrolment.register.disputes() == []
 
 
 def test_a_node_whose_certificate_has_ended_says_what_to_do(site: Site) -> None:

@@ -33,7 +33,7 @@ from server.exchange.service import (
 from server.membership.certificates import MOST_RENEWALS, SETTLING
 from server.membership.transport_authority import ExchangeTransport
 from server.state.tables import MIGRATIONS
-from tests.support.enrolling import Noted, desk_of
+from tests.support.enrolling import Noted, enrolment_of
 from tests.support.exchange_server import (
     LOOPBACK,
     Caller,
@@ -63,16 +63,16 @@ class Exchange:
         self.transport = ExchangeTransport.create(
             folder, (LOOPBACK, "localhost"), store, federation="danube", now=begun
         )
-        self.desk = desk_of(
+        self.enrolment = enrolment_of(
             open_database(folder / "state.db", MIGRATIONS), self.transport, noted=self.noted
         )
         self.superlink, self.refusals = ScriptedSuperLink(), list[tuple[str, str]]()
         relay = Relay(self.superlink.forward, long_poll=LONG_POLL)
-        relay.seat("AT", SEAT, b"key of AT")
+        relay.session("AT", SEAT, b"key of AT")
         self.relay, self.thread = relay, LoopThread()
         service = ExchangeService(
-            register=self.desk.register,
-            enrolments=self.desk,
+            register=self.enrolment.register,
+            enrolments=self.enrolment,
             documents=ServedFiles({FILE: b"root"}),
             relay=relay,
             clock=self.clock,
@@ -157,7 +157,7 @@ def test_only_nodes_and_officers_renew_and_only_what_is_theirs(exchange: Exchang
     assert "holder of the new key" in refusal(lambda: links[other].renew(captured))
     assert links[node].renew(captured) == links[node].renew(captured)
     made, _ = renew(links[other], other)
-    peer = exchange.desk.register.peer(made.certificate, "Fetch", now())
+    peer = exchange.enrolment.register.peer(made.certificate, "Fetch", now())
     assert (peer.country, peer.role) == ("BE", Role.NODE)
     for link in links.values():
         link.close()
@@ -193,7 +193,7 @@ def test_a_thief_s_renewal_is_refused_and_shown(exchange: Exchange) -> None:
     link, thief = exchange.link(who), exchange.link(who)
     renew(link, who)
     assert "enrol" in refusal(lambda: renew(thief, who))
-    assert [(one.country, one.role) for one in exchange.desk.register.disputes()] == [
+    assert [(one.country, one.role) for one in exchange.enrolment.register.disputes()] == [
         ("AT", "node")
     ]
     for one in (link, thief):
@@ -202,7 +202,7 @@ def test_a_thief_s_renewal_is_refused_and_shown(exchange: Exchange) -> None:
 
 def revoke(exchange: Exchange, who: Caller) -> None:
     """Revoke one certificate, as the desk does with all of a party's."""
-    register = exchange.desk.register
+    register = exchange.enrolment.register
     with register._engine.begin() as connection:
         register.revoke(connection, [serial_of(who.certificate)])
     register.reload()
@@ -261,7 +261,7 @@ def test_a_revocation_cuts_a_long_poll_at_once_and_nobody_else_s(exchange: Excha
 
 
 async def seated(exchange: Exchange, country: str) -> None:
-    exchange.relay.seat(country, SEAT + 1, b"key")
+    exchange.relay.session(country, SEAT + 1, b"key")
 
 
 def test_a_certificate_that_ends_in_a_long_poll_brings_no_message(exchange: Exchange) -> None:

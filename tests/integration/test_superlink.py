@@ -99,7 +99,7 @@ class Fleet:
     exchange: OpenExchange
     keys: dict[str, tuple[bytes, str]]
     released: list[Mapping[str, Any]] = field(default_factory=list)
-    desk: LocalRpcServer | None = None
+    rpc_server: LocalRpcServer | None = None
 
     @classmethod
     def start(cls, folder: Path) -> "Fleet":
@@ -127,7 +127,7 @@ class Fleet:
         keys = {country: new_node_auth_key() for country in COUNTRIES}
         fleet = cls(folder, superlink, forwarding, exchange, keys)
         fleet._seat_all()
-        fleet.desk = LocalRpcServer(home.socket, fleet.answer)
+        fleet.rpc_server = LocalRpcServer(home.socket, fleet.answer)
         return fleet
 
     def _seat_all(self) -> None:
@@ -136,7 +136,7 @@ class Fleet:
             ids = dict(zip(COUNTRIES, pool.map(self.superlink.register, lines), strict=True))
         for country, node_id in ids.items():
             key = load_ssh_public_key(self.keys[country][1].encode())
-            self.exchange.seat(country, node_id, public_key_to_bytes(key))  # type: ignore[arg-type]
+            self.exchange.session(country, node_id, public_key_to_bytes(key))  # type: ignore[arg-type]
 
     def answer(self, method: str, params: Mapping[str, Any]) -> Any:
         if method == "news":
@@ -158,8 +158,8 @@ class Fleet:
         return (self.folder / "superlink" / f"{name}.log").read_text(errors="replace")
 
     def close(self) -> None:
-        if self.desk is not None:
-            self.desk.close()
+        if self.rpc_server is not None:
+            self.rpc_server.close()
         self.exchange.thread.run(self.forwarding.close())
         self.exchange.close()
         self.superlink.close()

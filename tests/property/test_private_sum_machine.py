@@ -199,7 +199,7 @@ class Lossy(RuleBasedStateMachine):
             return
         chosen = {country: self.stations[country] for country in result.countries}
         assert set(chosen) <= set(self.roster)
-        assert len(chosen) >= max(self.lead.terms.floor, self.lead.terms.threshold)
+        assert len(chosen) >= max(self.lead.terms.minimum_countries, self.lead.terms.threshold)
         assert result.values.tolist() == total(chosen, self.lead.number)
         assert result.unopenable == ()
         assert result.variance == len(chosen) * now.terms.mechanism.noise_std**2

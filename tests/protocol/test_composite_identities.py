@@ -116,8 +116,10 @@ def world_of(size: int) -> ProtocolWorld:
         for country in terms.roster
     ]
     sign, versions = KEYS["coordinator"].sign, versions_of(terms.roster)
-    desk = CoordinatorRun(terms, peers=peers, sign=sign, versions=versions)
-    return ProtocolWorld(terms, desk, {view.country: CountryRun.start(view) for view in views})
+    coordinator = CoordinatorRun(terms, peers=peers, sign=sign, versions=versions)
+    return ProtocolWorld(
+        terms, coordinator, {view.country: CountryRun.start(view) for view in views}
+    )
 
 
 def quoted(body: RequestBody) -> list[Signed]:
@@ -181,11 +183,11 @@ class Forging:
         take(country, reply)
 
     def set_up(self) -> None:
-        desk = self.world.coordinator
+        coordinator = self.world.coordinator
         steps = {
-            "bundle": (desk.bundle_request, desk.take_bundle),
-            "encapsulate": (desk.encapsulate_request, desk.take_encapsulation),
-            "confirm": (desk.confirm_request, desk.take_confirmation),
+            "bundle": (coordinator.bundle_request, coordinator.take_bundle),
+            "encapsulate": (coordinator.encapsulate_request, coordinator.take_encapsulation),
+            "confirm": (coordinator.confirm_request, coordinator.take_confirmation),
         }
         for step, (ask, take) in steps.items():
             for country in self.world.terms.roster:
@@ -232,7 +234,7 @@ def test_a_message_of_two_halves_is_refused_where_the_agreement_asks_for_one() -
     other = world_of(4)
     terms = other.terms
     peers = {country: KEYS[country].public.ed25519 for country in terms.roster}
-    desk = CoordinatorRun(
+    coordinator = CoordinatorRun(
         terms,
         peers=peers,
         sign=KEYS["coordinator"].ed25519.sign,
@@ -240,7 +242,7 @@ def test_a_message_of_two_halves_is_refused_where_the_agreement_asks_for_one() -
     )
     reply = other.countries["AT"].bundle(other.coordinator.bundle_request("AT"))
     with pytest.raises(Refusal) as refusal:
-        desk.take_bundle("AT", reply)
+        coordinator.take_bundle("AT", reply)
     assert refusal.value.code is ReasonCode.NOT_AUTHENTIC
 
 
@@ -262,7 +264,7 @@ def study(federation: NodeFederation) -> Study:
 
 def only_ed25519(federation: NodeFederation, country: str) -> None:
     """Have a country's officer sign keys of the old form."""
-    federation.papers.desks[country].set_node(node_keys(country))
+    federation.papers.folders[country].set_node(node_keys(country))
     federation.hand_over(country)
     federation.sync()
 
@@ -342,7 +344,7 @@ def test_keys_of_two_halves_serve_an_agreement_that_asks_for_one(tmp_path: Path)
     federation.sync()
     study = federation.approved()
     for country in COUNTRIES:
-        federation.papers.desks[country].set_node(node_keys(country, both=True))
+        federation.papers.folders[country].set_node(node_keys(country, both=True))
         federation.hand_over(country)
         store = federation.store(country)
         store.put("identity", both_key(1_000 + 10 * COUNTRIES.index(country)).to_bytes())

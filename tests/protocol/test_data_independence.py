@@ -233,7 +233,7 @@ def test_the_models_overflow_for_this_patient_and_for_no_other(tmp_path: Path, n
     (federation.home(HOST).path / "records.csv").write_text(USUAL + OVERFLOWING)
     node = federation.restart(HOST)
     study = Study.model_validate(study_fields(federation.papers.agreed, **_fields(name)))
-    assignment = node.holdings.prepared(study).assignment
+    assignment = node.record_store.prepared(study).assignment
     model = np.frombuffer(overflowing_model(study), "<f8")
     with np.errstate(all="ignore"):
         outputs = assignment.trainer.outputs(assignment.cohort, model)

@@ -59,9 +59,9 @@ def papers(tmp_path: Path) -> Papers:
     papers = Papers(tmp_path).begin()
     papers.propose(study(papers.agreed))
     for country in COUNTRIES:
-        papers.desks[country].set_node(node_keys(country))
+        papers.folders[country].set_node(node_keys(country))
         papers.give(country)
-    papers.desks["DK"].approve(permit(papers.agreed, study(papers.agreed)))
+    papers.folders["DK"].approve(permit(papers.agreed, study(papers.agreed)))
     papers.give("DK")
     return papers
 
@@ -307,8 +307,8 @@ def test_an_older_state_is_refused(papers: Papers) -> None:
     old = LyingCoordinator(papers)
     papers.now = NOW + timedelta(hours=1)
     papers.give("NO")
-    floor = papers.view().floor
-    assert "older state" in untrusted(lambda: old.view(floor))
+    high_water = papers.view().high_water
+    assert "older state" in untrusted(lambda: old.view(high_water))
 
 
 def test_without_a_floor_the_older_state_would_pass(papers: Papers) -> None:
@@ -320,12 +320,12 @@ def test_without_a_floor_the_older_state_would_pass(papers: Papers) -> None:
 
 def test_a_country_rolled_back_under_fresh_signatures_is_absent(papers: Papers) -> None:
     old = LyingCoordinator(papers)._state().roles["country-DK"]
-    papers.desks["DK"].withdraw(withdrawal(study(papers.agreed)))
+    papers.folders["DK"].withdraw(withdrawal(study(papers.agreed)))
     papers.give("DK")
-    floor = papers.view().floor
+    high_water = papers.view().high_water
     liar = LyingCoordinator(papers)
     liar.put("country-DK", old)
-    view = liar.view(floor)
+    view = liar.view(high_water)
     assert view.country("DK") is None
     assert "version 2, and 3 was seen" in view.absent["DK"]
     assert view.country("NO") is not None
@@ -333,7 +333,7 @@ def test_a_country_rolled_back_under_fresh_signatures_is_absent(papers: Papers) 
 
 def test_a_country_left_out_is_absent_and_named(papers: Papers, liar: LyingCoordinator) -> None:
     liar.hide("country-NO")
-    view = liar.view(papers.view().floor)
+    view = liar.view(papers.view().high_water)
     assert view.country("NO") is None
     assert "none is published" in view.absent["NO"]
     assert "NO" in view.versions.behind(papers.view().versions)
@@ -341,8 +341,8 @@ def test_a_country_left_out_is_absent_and_named(papers: Papers, liar: LyingCoord
 
 def test_a_withheld_withdrawal_stops_the_own_node_at_once(papers: Papers) -> None:
     asked = study(papers.agreed)
-    papers.desks["DK"].withdraw(withdrawal(asked))
-    bundle = papers.desks["DK"].sign(NOW, papers.officers["DK"])
+    papers.folders["DK"].withdraw(withdrawal(asked))
+    bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
     withholding = LyingCoordinator(papers)
     shown = withholding.view()
     assert shown.country("DK").withdrawal(asked.digest) is None
@@ -362,8 +362,8 @@ def test_a_withheld_withdrawal_stops_the_own_node_at_once(papers: Papers) -> Non
 
 def test_others_see_from_the_versions_that_something_is_withheld(papers: Papers) -> None:
     withholding = LyingCoordinator(papers)
-    papers.desks["DK"].withdraw(withdrawal(study(papers.agreed)))
-    bundle = papers.desks["DK"].sign(NOW, papers.officers["DK"])
+    papers.folders["DK"].withdraw(withdrawal(study(papers.agreed)))
+    bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
     own = own_country(bundle, "DK", papers.officers["DK"].public, NOW)
     said_by_dk = withholding.view().with_own(own).versions
     seen_by_no = withholding.view().versions
@@ -383,10 +383,10 @@ def test_others_see_a_withheld_withdrawal_at_the_latest_when_the_old_expires(
 
 
 def test_an_older_bundle_cannot_be_brought_to_the_own_node(papers: Papers) -> None:
-    old = papers.desks["DK"].bundle()
+    old = papers.folders["DK"].bundle()
     assert old is not None
-    papers.desks["DK"].withdraw(withdrawal(study(papers.agreed)))
-    newer = papers.desks["DK"].sign(NOW, papers.officers["DK"])
+    papers.folders["DK"].withdraw(withdrawal(study(papers.agreed)))
+    newer = papers.folders["DK"].sign(NOW, papers.officers["DK"])
     key = papers.officers["DK"].public
     seen = own_country(newer, "DK", key, NOW).version
     with pytest.raises(DocumentFault):
@@ -409,8 +409,8 @@ def test_turning_the_clock_back_does_not_revive_what_has_expired(papers: Papers)
     papers.refresh()
     for country in COUNTRIES:
         papers.give(country)
-    floor = papers.view().floor
-    lower = floor.model_copy(update={"timestamp": 0, "snapshot": 0, "countries": {}})
+    high_water = papers.view().high_water
+    lower = high_water.model_copy(update={"timestamp": 0, "snapshot": 0, "countries": {}})
     assert "expired" in untrusted(lambda: frozen.view(lower, now=NOW))
     assert frozen.view(TrustHighWater(), now=NOW), (
         "without the latest signed time it would have passed"
@@ -420,8 +420,8 @@ def test_turning_the_clock_back_does_not_revive_what_has_expired(papers: Papers)
 def test_an_expired_permit_stays_expired_when_the_clock_is_turned_back(papers: Papers) -> None:
     papers.now = NOW + 2 * DAY
     papers.refresh()
-    floor = papers.view().floor
-    view = TrustedView.load(papers.store.read, papers.pinned, NOW - 30 * DAY, floor)
+    high_water = papers.view().high_water
+    view = TrustedView.load(papers.store.read, papers.pinned, NOW - 30 * DAY, high_water)
     brief = PermitConditions(expires=NOW + DAY)
     given = permit(papers.agreed, study(papers.agreed), conditions=brief)
     decided = assess(
@@ -438,7 +438,7 @@ def test_an_expired_permit_stays_expired_when_the_clock_is_turned_back(papers: P
 def test_a_signature_from_the_future_does_not_push_the_clock(papers: Papers) -> None:
     liar = LyingCoordinator(papers)
     liar.date(NOW + timedelta(minutes=9))
-    assert liar.view().floor.latest == NOW + timedelta(minutes=9)
+    assert liar.view().high_water.latest == NOW + timedelta(minutes=9)
     liar.date(NOW + 400 * DAY)
     assert "signed in the future" in untrusted(liar.view)
 
@@ -446,24 +446,24 @@ def test_a_signature_from_the_future_does_not_push_the_clock(papers: Papers) -> 
 def test_many_small_steps_do_not_push_the_clock(papers: Papers) -> None:
     liar = LyingCoordinator(papers)
     liar.date(NOW + timedelta(minutes=9))
-    floor = liar.view().floor
-    assert liar.view(floor).floor == floor, "what was seen once stays readable"
+    high_water = liar.view().high_water
+    assert liar.view(high_water).high_water == high_water, "what was seen once stays readable"
     liar.date(NOW + timedelta(minutes=18))
-    assert "signed in the future" in untrusted(lambda: liar.view(floor))
+    assert "signed in the future" in untrusted(lambda: liar.view(high_water))
 
 
 def test_many_small_steps_of_a_country_do_not_push_the_clock(
     papers: Papers, liar: LyingCoordinator
 ) -> None:
-    floor = liar.view().floor
+    high_water = liar.view().high_water
     for version, minutes in ((2, 9), (3, 18)):
         born = NOW + timedelta(minutes=minutes)
         metadata, _ = country_metadata(papers.officers["NO"], {}, version=version, born=born)
         liar.put("country-NO", metadata)
-        view = liar.view(floor)
-        floor = view.floor
+        view = liar.view(high_water)
+        high_water = view.high_water
     assert "signed in the future" in view.absent["NO"]
-    assert floor.latest == NOW + timedelta(minutes=9)
+    assert high_water.latest == NOW + timedelta(minutes=9)
 
 
 def test_a_country_cannot_push_the_clock_either(papers: Papers, liar: LyingCoordinator) -> None:
@@ -471,7 +471,7 @@ def test_a_country_cannot_push_the_clock_either(papers: Papers, liar: LyingCoord
     liar.put("country-NO", metadata)
     view = liar.view()
     assert "signed in the future" in view.absent["NO"]
-    assert view.floor.latest == NOW
+    assert view.high_water.latest == NOW
 
 
 def test_a_timestamp_or_a_country_that_would_live_too_long_is_refused(
@@ -527,51 +527,51 @@ def amend(papers: Papers, agreed: Agreement, *also: SigningKey) -> None:
 
 
 def test_a_country_s_changed_key_signed_by_the_old_one_is_taken(papers: Papers) -> None:
-    floor = papers.view().floor
+    high_water = papers.view().high_water
     amend(papers, rekeyed(raw_key(200)), raw_key(100), raw_key(200))
     papers.officers["DK"] = raw_key(200)
     papers.give("DK")
-    view = papers.view(floor)
+    view = papers.view(high_water)
     assert view.country("DK") is not None
-    assert view.floor.keys["DK"] == raw_key(200).public.to_text()
+    assert view.high_water.keys["DK"] == raw_key(200).public.to_text()
 
 
 def test_a_country_s_changed_key_that_the_old_one_did_not_sign_is_not(papers: Papers) -> None:
-    floor = papers.view().floor
+    high_water = papers.view().high_water
     amend(papers, rekeyed(raw_key(200)), raw_key(200))
     papers.officers["DK"] = raw_key(200)
     papers.give("DK")
-    view = papers.view(floor)
+    view = papers.view(high_water)
     assert view.country("DK") is None
     assert "key of DK has changed" in view.absent["DK"]
-    assert view.floor.keys["DK"] == raw_key(100).public.to_text()
+    assert view.high_water.keys["DK"] == raw_key(100).public.to_text()
     assert view.country("NO") is not None
 
 
 def test_nor_at_the_second_look(papers: Papers) -> None:
-    floor = papers.view().floor
+    high_water = papers.view().high_water
     amend(papers, rekeyed(raw_key(200)), raw_key(200))
     papers.officers["DK"] = raw_key(200)
     papers.give("DK")
-    again = papers.view(papers.view(floor).floor)
+    again = papers.view(papers.view(high_water).high_water)
     assert again.country("DK") is None
 
 
 def test_until_the_local_operator_approves_it(papers: Papers) -> None:
-    floor = papers.view().floor
+    high_water = papers.view().high_water
     amend(papers, rekeyed(raw_key(200)), raw_key(200))
     papers.officers["DK"] = raw_key(200)
     papers.give("DK")
-    wrong = floor.approve_key("DK", raw_key(201).public)
+    wrong = high_water.approve_key("DK", raw_key(201).public)
     assert papers.view(wrong).country("DK") is None
-    approved = floor.approve_key("DK", raw_key(200).public)
+    approved = high_water.approve_key("DK", raw_key(200).public)
     assert papers.view(approved).country("DK") is not None
 
 
 def test_a_quorum_cannot_give_a_node_another_key_of_its_own_country(papers: Papers) -> None:
     """EE, NO and PT replace DK's key; DK's node has it pinned from `init` and from nowhere else."""
     pinned = TrustHighWater(keys={"DK": papers.officers["DK"].public.to_text()})
-    bundle = papers.desks["DK"].sign(NOW, papers.officers["DK"])
+    bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
     amend(papers, rekeyed(raw_key(200)), raw_key(200))
     view = papers.view(pinned)
     assert view.country("DK") is None
@@ -582,19 +582,19 @@ def test_a_quorum_cannot_give_a_node_another_key_of_its_own_country(papers: Pape
 
 def test_a_replaced_key_speaks_no_more_not_even_to_its_own_node(papers: Papers) -> None:
     """DK's key was stolen and replaced, signed by the old one; the thief comes with a bundle."""
-    floor = papers.view().floor
-    stolen = papers.desks["DK"].sign(NOW, raw_key(100))
+    high_water = papers.view().high_water
+    stolen = papers.folders["DK"].sign(NOW, raw_key(100))
     amend(papers, rekeyed(raw_key(200)), raw_key(100), raw_key(200))
-    view = papers.view(floor)
+    view = papers.view(high_water)
     own = own_country(stolen, "DK", raw_key(100).public, NOW)
     with pytest.raises(DocumentFault, match="another document key for DK"):
         view.with_own(own)
-    fresh = papers.desks["DK"].sign(NOW, raw_key(200))
+    fresh = papers.folders["DK"].sign(NOW, raw_key(200))
     assert view.with_own(own_country(fresh, "DK", raw_key(200).public, NOW)).country("DK")
 
 
 def test_two_countries_cannot_swap_their_keys(papers: Papers) -> None:
-    floor = papers.view().floor
+    high_water = papers.view().high_water
     parties = agreement_fields()["parties"]
     keys = [party["officer_key"] for party in parties]
     swapped = [
@@ -605,9 +605,9 @@ def test_two_countries_cannot_swap_their_keys(papers: Papers) -> None:
     papers.store.draft(agreement(parties=swapped), NOW)
     papers.sign("EE", "NO", "PT")
     papers.publish()
-    view = papers.view(floor)
+    view = papers.view(high_water)
     assert "key of DK has changed" in view.absent["DK"]
-    assert view.floor.keys["DK"] == floor.keys["DK"]
+    assert view.high_water.keys["DK"] == high_water.keys["DK"]
 
 
 def test_a_root_that_the_old_threshold_did_not_sign_is_refused(
@@ -735,7 +735,7 @@ def test_an_unreadable_study_hides_no_other(papers: Papers, liar: LyingCoordinat
 
 def test_a_withdrawal_outweighs_a_permit_wherever_both_stand(papers: Papers) -> None:
     asked = study(papers.agreed)
-    papers.desks["DK"].withdraw(withdrawal(asked))
+    papers.folders["DK"].withdraw(withdrawal(asked))
     papers.give("DK")
     documents = papers.view().country("DK")
     assert documents.permit(asked.digest) is not None
@@ -779,17 +779,17 @@ def test_a_stolen_online_key_that_signed_a_huge_version_is_cured_by_replacing_it
     snapshot.sign(signer(papers.online))
     huge = replace(state, snapshot=snapshot.to_bytes(), timestamp=10**9)
     thief.files |= huge.daily_files(NOW, papers.online, fresh=True)
-    floor = thief.view().floor
-    assert floor.timestamp > 10**9
-    assert "older state" in untrusted(lambda: papers.view(floor))
-    desk = agreement_fields()["coordinator"] | {"online_key": raw_key(33).public.to_text()}
+    high_water = thief.view().high_water
+    assert high_water.timestamp > 10**9
+    assert "older state" in untrusted(lambda: papers.view(high_water))
+    coordinator = agreement_fields()["coordinator"] | {"online_key": raw_key(33).public.to_text()}
     papers.online = raw_key(33)
-    amend(papers, agreement(coordinator=desk, title="With another online key"))
-    view = papers.view(floor)
+    amend(papers, agreement(coordinator=coordinator, title="With another online key"))
+    view = papers.view(high_water)
     assert view.agreement.title == "With another online key"
-    assert view.floor.timestamp < 10**9
+    assert view.high_water.timestamp < 10**9
     assert "older state" in untrusted(
-        lambda: papers.view(view.floor.model_copy(update={"timestamp": 10**9}))
+        lambda: papers.view(view.high_water.model_copy(update={"timestamp": 10**9}))
     )
 
 
@@ -797,14 +797,14 @@ def test_a_country_s_new_key_begins_its_own_count(papers: Papers) -> None:
     metadata, _ = country_metadata(papers.officers["DK"], {}, version=10**9)
     thief = LyingCoordinator(papers)
     thief.put("country-DK", metadata)
-    floor = thief.view().floor
-    assert floor.countries["DK"] == 10**9
+    high_water = thief.view().high_water
+    assert high_water.countries["DK"] == 10**9
     amend(papers, rekeyed(raw_key(200)), raw_key(100), raw_key(200))
     papers.officers["DK"] = raw_key(200)
     papers.give("DK")
-    view = papers.view(floor)
+    view = papers.view(high_water)
     assert view.country("DK") is not None
-    assert view.floor.countries["DK"] == papers.desks["DK"].version
+    assert view.high_water.countries["DK"] == papers.folders["DK"].version
 
 
 @pytest.mark.parametrize(

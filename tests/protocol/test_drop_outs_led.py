@@ -92,7 +92,7 @@ def test_any_set_of_countries_silent_in_set_up_is_named_and_nothing_begins(
         led = Led(ProtocolWorld.of(size))
         led.lose(gone, step)
         with pytest.raises(SetUpFailed) as fault:
-            led.conductor.set_up()
+            led.driver.set_up()
         assert set(fault.value.causes) == set(gone)
         assert not any(phase == "contribute" for _, phase in led.carrier.asked)
 

@@ -29,15 +29,15 @@ def study(federation: NodeFederation) -> Study:
 
 def announce(federation: NodeFederation, former: SigningKey, new: SigningKey) -> bytes:
     """Let DK's officer hand out the statement, and documents under both keys."""
-    desk, papers = federation.papers.desks["DK"], federation.papers
-    desk.set_history(extended(desk.history(), "DK", former, new, papers.now))
+    folder, papers = federation.papers.folders["DK"], federation.papers
+    folder.set_history(extended(folder.history(), "DK", former, new, papers.now))
     federation.hand_over("DK")
     return hand_over_next(federation, new)
 
 
 def hand_over_next(federation: NodeFederation, new: SigningKey) -> bytes:
     papers = federation.papers
-    later = papers.desks["DK"].sign_next(papers.now, new)
+    later = papers.folders["DK"].sign_next(papers.now, new)
     papers.store.accept_country(later, papers.now, online=papers.online)
     federation.nodes["DK"].deliver(later)
     return later
@@ -59,7 +59,7 @@ def rotate(federation: NodeFederation, former: SigningKey, new: SigningKey) -> N
     """Take DK from one key to the next."""
     announce(federation, former, new)
     put_in_force(federation, "EE", "NO", "PT")
-    federation.papers.desks["DK"].adopt_next()
+    federation.papers.folders["DK"].adopt_next()
     federation.papers.officers["DK"] = new
 
 
@@ -122,14 +122,14 @@ def test_an_officer_may_come_with_the_new_documents_after_the_change(
 ) -> None:
     """The statement reached everyone, the documents under the new key nobody yet."""
     papers = federation.papers
-    desk = papers.desks["DK"]
-    desk.set_history(extended(None, "DK", OLD, NEW, papers.now))
+    folder = papers.folders["DK"]
+    folder.set_history(extended(None, "DK", OLD, NEW, papers.now))
     federation.hand_over("DK")
     put_in_force(federation, "EE", "NO", "PT")
     federation.sync()
     with pytest.raises(DocumentFault):
         federation.nodes["DK"].documents.held(federation.clock())
-    later = desk.sign(papers.now, NEW)
+    later = folder.sign(papers.now, NEW)
     papers.store.accept_country(later, papers.now, online=papers.online)
     federation.nodes["DK"].deliver(later)
     federation.sync()
@@ -140,18 +140,18 @@ def test_a_node_that_was_away_follows_two_changes_at_once(
     federation: NodeFederation, study: Study
 ) -> None:
     away, own = federation.nodes["EE"], federation.nodes["DK"]
-    known, held = away.documents.view(federation.clock()).floor, own.documents.officer
+    known, held = away.documents.view(federation.clock()).high_water, own.documents.officer
     assert known.keys["DK"] == held.key == OLD.public.to_text()
     papers = federation.papers
-    desk = papers.desks["DK"]
+    folder = papers.folders["DK"]
     for former, new in ((OLD, NEW), (NEW, THIRD)):
-        desk.set_history(extended(desk.history(), "DK", former, new, papers.now))
+        folder.set_history(extended(folder.history(), "DK", former, new, papers.now))
         papers.officers["DK"] = former
         papers.give("DK")
-        later = desk.sign_next(papers.now, new)
+        later = folder.sign_next(papers.now, new)
         papers.store.accept_country(later, papers.now, online=papers.online)
         put_in_force(federation, "EE", "NO", "PT")
-        desk.adopt_next()
+        folder.adopt_next()
     federation.sync()
     own.deliver(later)
     federation.sync()
@@ -176,12 +176,12 @@ def test_the_statement_alone_is_enough_for_the_others(
     federation: NodeFederation, study: Study
 ) -> None:
     """DK's officer did not sign the root; its former key signed the statement."""
-    floor = federation.papers.view().floor
+    high_water = federation.papers.view().high_water
     rotate(federation, OLD, NEW)
     root = federation.papers.store.read("metadata/2.root.json")
     assert root is not None
-    view = federation.papers.view(floor)
-    assert view.floor.keys["DK"] == NEW.public.to_text()
+    view = federation.papers.view(high_water)
+    assert view.high_water.keys["DK"] == NEW.public.to_text()
 
 
 # ---- and the ways it does not
@@ -244,10 +244,10 @@ def test_a_thief_with_the_former_key_cannot_lead_back(
     node = federation.nodes["DK"]
     rotate(federation, OLD, NEW)
     federation.sync()
-    desk = federation.papers.desks["DK"]
-    desk.set_history(extended(None, "DK", OLD, THIEF, federation.clock()))
-    forged = desk.sign(federation.clock(), THIEF, at_least=10_000)
-    plain = desk.sign(federation.clock(), OLD, at_least=20_000)
+    folder = federation.papers.folders["DK"]
+    folder.set_history(extended(None, "DK", OLD, THIEF, federation.clock()))
+    forged = folder.sign(federation.clock(), THIEF, at_least=10_000)
+    plain = folder.sign(federation.clock(), OLD, at_least=20_000)
     for bundle in (stolen, forged, plain):
         with pytest.raises(DocumentFault):
             node.deliver(bundle)
@@ -260,7 +260,7 @@ def test_a_replayed_statement_does_not_bring_an_older_key_back(
     first = announce(federation, OLD, NEW)
     put_in_force(federation, "EE", "NO", "PT")
     federation.sync()
-    federation.papers.desks["DK"].adopt_next()
+    federation.papers.folders["DK"].adopt_next()
     federation.papers.officers["DK"] = NEW
     rotate(federation, NEW, THIRD)
     federation.sync()
@@ -277,8 +277,8 @@ def test_the_exchange_cannot_bring_an_older_key_back_either(
     before = federation.papers.snapshot_of_store()
     rotate(federation, OLD, NEW)
     federation.sync()
-    floor = federation.nodes["EE"].documents.view(federation.clock()).floor
-    assert isinstance(floor, TrustHighWater)
+    high_water = federation.nodes["EE"].documents.view(federation.clock()).high_water
+    assert isinstance(high_water, TrustHighWater)
     node = federation.restart("EE", fetch=before.get)
     with pytest.raises(DocumentFault, match="older state"):
         node.sync()
@@ -288,9 +288,9 @@ def test_a_second_successor_is_a_thief_s_or_a_mistake(
     federation: NodeFederation, study: Study
 ) -> None:
     announce(federation, OLD, NEW)
-    desk = federation.papers.desks["DK"]
-    desk.set_history(extended(None, "DK", OLD, THIEF, federation.clock()))
-    second = desk.sign(federation.clock(), OLD)
+    folder = federation.papers.folders["DK"]
+    folder.set_history(extended(None, "DK", OLD, THIEF, federation.clock()))
+    second = folder.sign(federation.clock(), OLD)
     with pytest.raises(DocumentFault, match="second successor"):
         federation.nodes["DK"].deliver(second)
     assert federation.nodes["DK"].documents.officer.announced == NEW.public.to_text()
@@ -301,9 +301,9 @@ def test_the_coordinator_s_own_key_for_a_country_is_not_announced(
 ) -> None:
     """A statement that the key in force did not sign lays nothing out and holds nothing."""
     papers = federation.papers
-    desk = papers.desks["DK"]
-    desk.set_history(extended(None, "DK", THIEF, THIRD, papers.now))
-    forged = desk.sign_next(papers.now, THIRD)
+    folder = papers.folders["DK"]
+    folder.set_history(extended(None, "DK", THIEF, THIRD, papers.now))
+    forged = folder.sign_next(papers.now, THIRD)
     with pytest.raises(DocumentFault):
         papers.store.accept_country(forged, papers.now, online=papers.online)
     assert papers.store.announced() == {}
@@ -312,9 +312,9 @@ def test_the_coordinator_s_own_key_for_a_country_is_not_announced(
 def test_targets_cannot_hold_a_country_s_history(federation: NodeFederation) -> None:
     """The history counts in the country's own role only, and only where it ends at its key."""
     papers = federation.papers
-    desk = papers.desks["DK"]
-    desk.set_history(extended(None, "DK", THIEF, THIRD, papers.now))
-    bundle = desk.sign(papers.now, OLD)
+    folder = papers.folders["DK"]
+    folder.set_history(extended(None, "DK", THIEF, THIRD, papers.now))
+    bundle = folder.sign(papers.now, OLD)
     with pytest.raises(DocumentFault, match="history of its keys"):
         federation.nodes["DK"].deliver(bundle)
 

@@ -248,7 +248,7 @@ def test_a_local_step_may_not_be_asked_for(federation: NodeFederation) -> None:
 def test_no_records_are_summed_for_a_derived_release(federation: NodeFederation) -> None:
     """Not even by a node whose door had lost its way: the records' side refuses it too."""
     study = approved(federation, GLM)
-    assignment = federation.nodes["DK"].holdings.prepared(study).assignment
+    assignment = federation.nodes["DK"].record_store.prepared(study).assignment
     with pytest.raises(Exception, match="noise of their own") as caught:
         assignment.lattice_sum(study.mechanisms[2], payload_of(study), entropy=_zeros)
     assert getattr(caught.value, "code", None) is ReasonCode.MALFORMED
@@ -281,7 +281,7 @@ def test_each_step_has_a_sample_of_its_own(
 ) -> None:
     study = approved(federation, GLM | QUICK | {"sampling_rate": 0.5})
     sizes, drawn = [], list[bytes]()
-    trainer = federation.nodes["DK"].holdings.prepared(study).assignment.trainer
+    trainer = federation.nodes["DK"].record_store.prepared(study).assignment.trainer
     inner = type(trainer).contribute
 
     def contribute(self: Any, cohort: Any, *rest: Any) -> Any:

@@ -70,13 +70,13 @@ def traffic(federation: NodeFederation) -> list[tuple[str, int]]:
     study = federation.approved()
     run = federation.run(study, b"w" * 16)
     seen: list[bytes] = []
-    inner = node._reception.handle
+    inner = node._request_handler.handle
 
     def handle(frame: bytes) -> bytes:
         seen.append(inner(frame))
         return seen[-1]
 
-    node._reception.handle = handle  # type: ignore[method-assign]
+    node._request_handler.handle = handle  # type: ignore[method-assign]
     run.set_up()
     run.sum(1, "histogram")
     return [*((str(code_of(reply)), len(reply)) for reply in seen), ("slots", watch.slots)]

@@ -54,7 +54,7 @@ def made_anew(federation: NodeFederation) -> NodeKeys:
 def rotated(federation: NodeFederation) -> NodeKeys:
     """Take DK's node from its key to the next."""
     keys = made_anew(federation)
-    federation.papers.desks["DK"].set_node(keys)
+    federation.papers.folders["DK"].set_node(keys)
     federation.hand_over("DK")
     federation.sync()
     return keys
@@ -111,8 +111,8 @@ def test_the_own_officer_s_word_alone_changes_nothing(
     """The other countries go by what is published; until then no run begins, and the old go on."""
     under_way = federation.ready(study)
     papers, keys = federation.papers, made_anew(federation)
-    papers.desks["DK"].set_node(keys)
-    bundle = papers.desks["DK"].sign(papers.now, papers.officers["DK"])
+    papers.folders["DK"].set_node(keys)
+    bundle = papers.folders["DK"].sign(papers.now, papers.officers["DK"])
     federation.nodes["DK"].deliver(bundle)
     federation.sync()
     assert in_use(federation) == OLD.public.to_text()
@@ -126,7 +126,7 @@ def test_the_own_officer_s_word_alone_changes_nothing(
 
 def test_what_is_published_alone_changes_nothing(federation: NodeFederation, study: Study) -> None:
     papers, keys = federation.papers, made_anew(federation)
-    papers.desks["DK"].set_node(keys)
+    papers.folders["DK"].set_node(keys)
     papers.give("DK")
     federation.sync()
     assert in_use(federation) == OLD.public.to_text()
@@ -214,7 +214,7 @@ def test_a_new_run_is_never_signed_with_the_former_key(
     """Even where the officer's documents name it again, from a copy of the former file."""
     federation.ready(study)
     rotated(federation)
-    federation.papers.desks["DK"].set_node(node_keys("DK"))
+    federation.papers.folders["DK"].set_node(node_keys("DK"))
     federation.hand_over("DK")
     other = federation.approved(id="second-look")
     reply = federation.nodes["DK"].handle(begun(federation, other).request("bundle", "DK"))
@@ -230,7 +230,7 @@ def test_keys_that_the_node_has_not_made_are_never_taken(
     """An officer who was talked into signing a stranger's keys stops the node, and no more."""
     theirs = node_keys("DK").model_copy(update={"identity_key": raw_key(666).public.to_text()})
     made_anew(federation)
-    federation.papers.desks["DK"].set_node(theirs)
+    federation.papers.folders["DK"].set_node(theirs)
     federation.hand_over("DK")
     federation.sync()
     assert in_use(federation) == OLD.public.to_text()
@@ -245,7 +245,7 @@ def test_a_stolen_former_key_speaks_in_no_new_run(federation: NodeFederation, st
     store = cheap_store(thief)
     store.put("identity", OLD.to_bytes())
     federation.restart("DK", identities=IdentityKeys(store))
-    federation.nodes["DK"]._reception._gate._keys = lambda *_: (  # type: ignore[method-assign]
+    federation.nodes["DK"]._request_handler._gate._keys = lambda *_: (  # type: ignore[method-assign]
         OLD,
         {c: node_keys(c).identity_key for c in COUNTRIES},
     )
@@ -296,7 +296,7 @@ def test_a_death_while_the_key_changes_leaves_one_key_in_use(
     store = Dying.open(federation.home("DK").keys, PASSPHRASE)
     store.left, store.after = change, after
     federation.restart("DK", identities=IdentityKeys(store))
-    federation.papers.desks["DK"].set_node(keys)
+    federation.papers.folders["DK"].set_node(keys)
     bundle = federation.papers.give("DK")
     federation.nodes["DK"].documents.deliver(bundle, federation.clock())
     with pytest.raises(KeyFault, match="Dead"):

@@ -52,11 +52,11 @@ def test_whoever_claims_a_document_that_is_not_published_is_left_out_and_named(
 ) -> None:
     led = Led(ProtocolWorld.ready(5, colluding=1, honest=2))
     waited: list[float] = []
-    led.conductor._sleep = waited.append
+    led.driver._sleep = waited.append
     for number in (1, 2):
         lie = [lambda frame: claiming(led.carrier.honest(LIAR, frame), LIAR, claim)]
         led.carrier.misbehave(LIAR, "contribute", *lie * (1 + len(CATCHING_UP)))
-        report = led.conductor.sum(number, "train", MODEL)
+        report = led.driver.sum(number, "train", MODEL)
         led.require(report, ("AT", "BE", "CZ", "DK"))
         assert report.causes == {LIAR: f"{LIAR} holds documents that are not published"}
     assert tuple(waited) == CATCHING_UP, "in the second round it is asked once"
@@ -66,7 +66,7 @@ def test_a_document_that_is_published_meanwhile_is_waited_for() -> None:
     """An officer hands a document to its own node first, and then to all."""
     world = ProtocolWorld.ready(4)
     held = [versions_of(world.terms.roster)]
-    world.coordinator._desk = replace(world.coordinator._desk, published=lambda: held[-1])
+    world.coordinator._view = replace(world.coordinator._view, published=lambda: held[-1])
     opened = world.coordinator.begin_round(1, "train", MODEL)
     reply = world.countries["DK"].contribute(opened.contribute_request("DK"), ZEROS, ZEROS)
     ahead = claiming(reply, "DK", lambda versions: versions.countries.update({"DK": 4}))
@@ -90,7 +90,7 @@ def test_whoever_claims_one_in_set_up_is_named_and_nobody_else() -> None:
 
     led.carrier.misbehave("BE", "bundle", *[lie] * (1 + len(CATCHING_UP)))
     with pytest.raises(SetUpFailed) as failed:
-        led.conductor.set_up()
+        led.driver.set_up()
     assert failed.value.causes == {"BE": "BE holds documents that are not published"}
 
 
@@ -124,16 +124,16 @@ def test_a_set_up_is_taken_up_again_when_a_document_has_ended_meanwhile(
 ) -> None:
     study, run_id = federation.approved("PT", countries=["DK", "EE", "NO"]), b"7" * 16
     run = federation.run(study, run_id)
-    ground = run.coordinator._desk.versions
+    ground = run.coordinator._view.versions
     publish_for_a_minute(federation, monkeypatch)
-    replies = conductor(run, federation).set_up()
+    replies = driver(run, federation).set_up()
     federation.papers.now += timedelta(minutes=2)
     again = federation.run(study, run_id, versions=ground)
-    conductor(again, federation).take_up(replies)
+    driver(again, federation).take_up(replies)
     again.coordinator.begin_round(1, "histogram", b"")
 
 
-def conductor(run: Run, federation: NodeFederation) -> RoundDriver:
+def driver(run: Run, federation: NodeFederation) -> RoundDriver:
     return RoundDriver(
         run.coordinator,
         run.terms.roster,

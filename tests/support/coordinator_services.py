@@ -24,7 +24,7 @@ from server.services.context import CoordinatorContext
 from server.services.dispatch import request_handler
 from server.state.tables import MIGRATIONS
 from tests.support.documents import COUNTRIES, NOW, both_key, raw_key
-from tests.support.enrolling import desk_of
+from tests.support.enrolling import enrolment_of
 from tests.support.keystore import cheap_store
 from tests.support.node_federation import NodeFederation
 
@@ -63,7 +63,7 @@ class ScriptedSessions:
     seated: list[Statement] = field(default_factory=list)
     announced: list[str] = field(default_factory=list)
 
-    def seat(self, node: Statement) -> None:
+    def session(self, node: Statement) -> None:
         self.seated.append(node)
 
     def leave(self, country: str) -> None:
@@ -87,20 +87,20 @@ class Coordinator:
     federation: NodeFederation
     folder: Path
     flower: ScriptedFlower = field(default_factory=ScriptedFlower)
-    seats: ScriptedSessions = field(default_factory=ScriptedSessions)
+    sessions: ScriptedSessions = field(default_factory=ScriptedSessions)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(mode=0o700)
         self.home = CoordinatorHome(self.folder)
         self.home.repository.symlink_to(self.federation.papers.home / "store")
         (self.folder / SETTINGS_FILE).write_text(yaml.safe_dump(SETTINGS.model_dump()))
-        self.office = self._office()
-        self._answer = request_handler(self.office)
+        self.context = self._context()
+        self._answer = request_handler(self.context)
 
     def clock(self) -> datetime:
         return self.federation.papers.now
 
-    def _office(self) -> CoordinatorContext:
+    def _context(self) -> CoordinatorContext:
         engine = open_database(self.home.database, MIGRATIONS)
         store = cheap_store(self.home.keys)
         transport = ExchangeTransport.create(
@@ -125,13 +125,13 @@ class Coordinator:
             home=self.home,
             settings=SETTINGS,
             keys=keys,
-            enrolment=desk_of(engine, transport),
+            enrolment=enrolment_of(engine, transport),
             repository=repository,
             documents=documents,
             runs=RunStore(engine),
             log=AuditLog(engine, f"pratique/{FEDERATION}/coordinator", keys.log),
             superlink=self.flower,  # type: ignore[arg-type]
-            seats=self.seats,  # type: ignore[arg-type]
+            sessions=self.sessions,  # type: ignore[arg-type]
             clock=self.clock,
         )
 

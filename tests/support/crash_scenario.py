@@ -222,7 +222,7 @@ class CrashScenario:
         """Return the sum over countries without noise: sampling and rounding are foretold."""
         mechanism = next(m for m in self._study.mechanisms if m.phase == phase)
         parts = [
-            node.holdings.prepared(self._study).assignment.lattice_sum(
+            node.record_store.prepared(self._study).assignment.lattice_sum(
                 mechanism, self._model, entropy=fixed
             )
             for country, node in self.theatre.federation.nodes.items()

@@ -117,7 +117,7 @@ class Scene:
 
     def __post_init__(self) -> None:
         self.carrier = CrashingCarrier(self.coordinator.federation, self.reaper)
-        self.desk = CrashingServices(self.coordinator, self.reaper)
+        self.services = CrashingServices(self.coordinator, self.reaper)
 
     def launch(self) -> None:
         with pytest.MonkeyPatch.context() as patch:
@@ -128,10 +128,12 @@ class Scene:
         """Carry the run as its current attempt, killed at that moment; say whether it died."""
         self.attempts += 1
         self.reaper.arm(at)
-        number = self.coordinator.office.runs.get(RUN).attempt
+        number = self.coordinator.context.runs.get(RUN).attempt
         with self._mortal():
             try:
-                carry_run(self.coordinator.home, RUN, number, self.carrier, self.desk, seconds=1)
+                carry_run(
+                    self.coordinator.home, RUN, number, self.carrier, self.services, seconds=1
+                )
             except Killed:
                 return True
         return False
@@ -164,11 +166,11 @@ class Scene:
 
     def carry_on(self, *, lost: bool = True) -> None:
         """Do what the daemon does when it has started."""
-        carry_on(self.coordinator.office, lost=lost)
+        carry_on(self.coordinator.context, lost=lost)
 
     @property
     def over(self) -> bool:
-        return not self.coordinator.office.runs.unfinished()
+        return not self.coordinator.context.runs.unfinished()
 
     @property
     def result(self) -> Result:

@@ -92,7 +92,7 @@ class Led:
             one: ones * 7**place for place, one in enumerate(self.roster)
         }
         self.carrier = DirectCarrier(world, self.values)
-        self.conductor = RoundDriver(
+        self.driver = RoundDriver(
             world.coordinator,
             self.roster,
             self.carrier,
@@ -108,7 +108,7 @@ class Led:
 
     def round(self, number: int) -> RoundReport:
         self.carrier.asked.clear()
-        report = self.conductor.sum(number, "train", MODEL)
+        report = self.driver.sum(number, "train", MODEL)
         asked = self.carrier.asked
         assert all(asked.count(question) <= ATTEMPTS for question in asked)
         return report

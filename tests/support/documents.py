@@ -214,7 +214,7 @@ class Papers:
     agreed: Agreement = field(default_factory=agreement)
     now: datetime = NOW
     officers: dict[str, SigningKey] = field(default_factory=dict)
-    desks: dict[str, OfficerDocuments] = field(default_factory=dict)
+    folders: dict[str, OfficerDocuments] = field(default_factory=dict)
     documents: SigningKey = field(default_factory=lambda: raw_key(2))
     online: SigningKey = field(default_factory=lambda: raw_key(3))
 
@@ -222,7 +222,7 @@ class Papers:
         self.store = Repository(self.home / "store")
         for n, country in enumerate(COUNTRIES):
             self.officers[country] = raw_key(100 + n)
-            self.desks[country] = OfficerDocuments(self.home / country, country)
+            self.folders[country] = OfficerDocuments(self.home / country, country)
 
     def sign(self, *countries: str, draft: bytes | None = None) -> None:
         data = draft or self.store.current_draft()
@@ -245,7 +245,7 @@ class Papers:
 
     def give(self, country: str) -> bytes:
         """Sign a country's documents as they stand and hand them to the store."""
-        bundle = self.desks[country].sign(self.now, self.officers[country])
+        bundle = self.folders[country].sign(self.now, self.officers[country])
         self.store.accept_country(bundle, self.now, online=self.online)
         return bundle
 

@@ -21,7 +21,7 @@ from server.membership.enrolment import EnrolmentService
 Noted = list[tuple[EventKind, str]]
 
 
-def desk_of(
+def enrolment_of(
     engine: Engine,
     authorities: TransportAuthority | Authorities,
     *,

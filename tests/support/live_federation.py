@@ -130,27 +130,27 @@ class LiveParts:
         superlink.start()
         thread, forwarding = LoopThread(), Forwarding()
         relay = Relay(forwarding)
-        seats = NodeSessions(relay, superlink)
-        seats.open(thread.loop)
+        sessions = NodeSessions(relay, superlink)
+        sessions.open(thread.loop)
         thread.loop.call_soon_threadsafe(forwarding.open, superlink)
-        parts: dict[str, Any] = {"flower": superlink, "seats": seats}
+        parts: dict[str, Any] = {"flower": superlink, "seats": sessions}
         coordinator = Coordinator(federation, home.path, **parts)
-        desk = LocalRpcServer(home.socket, coordinator._answer)
+        rpc_server = LocalRpcServer(home.socket, coordinator._answer)
         exchange = OpenExchange(
             TransportAuthority.create(FEDERATION, now()),
             relay,
             enrolments=None,
-            documents=coordinator.office.documents,
+            documents=coordinator.context.documents,
             thread=thread,
         )
         made = cls(folder, federation, coordinator, superlink, exchange)
-        made._endings += [desk.close, lambda: thread.run(forwarding.close()), exchange.close]
+        made._endings += [rpc_server.close, lambda: thread.run(forwarding.close()), exchange.close]
         return made
 
     def settle(self, country: str, dial: Dial = lambda link: link) -> None:
         """Start a country's node behind its own proxy; `dial` may wrap its link."""
         key, public = new_node_auth_key()
-        self.coordinator.office.seats.seat(node_statement(country, node_auth=public))
+        self.coordinator.context.sessions.session(node_statement(country, node_auth=public))
         self.proxies[country] = FaultProxy(
             self.exchange.port, self.exchange.thread, seed=COUNTRIES.index(country)
         )
@@ -170,7 +170,7 @@ class LiveParts:
             link,
             serve,
             home,
-            vitals=NodeHealth(home, now),
+            health=NodeHealth(home, now),
             supervisor=Supervisor({}),
             renewal=Lasting(),
         )
@@ -182,7 +182,7 @@ class LiveParts:
         """Start every country's node and wait until all are connected."""
         for country in COUNTRIES:
             self.settle(country)
-        self.until(lambda: all(self.coordinator.office.seats.online().values()))
+        self.until(lambda: all(self.coordinator.context.sessions.online().values()))
         return self
 
     def until(self, happened: Callable[[], Any], seconds: float = SOON) -> Any:

@@ -52,7 +52,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, step: int) -> Iterator[list[str]]:
 class DirectLink:
     """The way to an exchange without a network; both ends judge certificates as TLS would."""
 
-    desk: EnrolmentService
+    enrolment: EnrolmentService
     transport: ExchangeTransport
     clock: Callable[[], datetime]
     authority: bytes = b""
@@ -68,8 +68,8 @@ class DirectLink:
     def renew(self, request: RenewRequest) -> RenewReply:
         now = self.clock()
         self._check_server(now)
-        peer = self.desk.register.peer(self.certificate, "Renew", now)
-        reply = self.desk.register.renew(peer, request, now)
+        peer = self.enrolment.register.peer(self.certificate, "Renew", now)
+        reply = self.enrolment.register.renew(peer, request, now)
         if self.lost:
             raise LinkFault("The exchange does not answer", passing=True)
         return reply
@@ -78,7 +78,7 @@ class DirectLink:
         """Make any call. Raises KeyFault where either end would not speak to the other."""
         now = self.clock()
         self._check_server(now)
-        self.desk.register.peer(self.certificate, name, now)
+        self.enrolment.register.peer(self.certificate, name, now)
 
     def _check_server(self, now: datetime) -> None:
         shown = self.transport.certificate
@@ -110,14 +110,16 @@ class Party:
         if not (self.folder / "keys").exists():
             self.folder.mkdir()
             cheap_store(self.folder / "keys")
-        desk, now, pair = self.link.desk, self.link.clock(), self.pair
+        enrolment, now, pair = self.link.enrolment, self.link.clock(), self.pair
         made = node_statement if self.role is Role.NODE else officer_statement
         who = Applicant(made(self.country), pair.next_key())
-        invitation = desk.invite(self.country, self.role, exchange="x:1", root_digest=None, now=now)
+        invitation = enrolment.invite(
+            self.country, self.role, exchange="x:1", root_digest=None, now=now
+        )
         request = who.request(invitation)
-        desk.admit(desk.enrol(self.country, request, now).fingerprint, now)
+        enrolment.admit(enrolment.enrol(self.country, request, now).fingerprint, now)
         (self.folder / "authority.pem").write_text(invitation.authority)
-        pair.keep(desk.enrol(self.country, request, now).certificate)
+        pair.keep(enrolment.enrol(self.country, request, now).certificate)
         return self.start()
 
     def start(self) -> "Party":

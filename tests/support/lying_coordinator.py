@@ -190,7 +190,7 @@ class LyingCoordinator:
     def _asked(
         self, opened: CoordinatorRound, phase: Phase, body: RequestBody, parts: bytes = b""
     ) -> bytes:
-        signed = self.world.coordinator._desk.ask(phase, opened.terms.context, body)
+        signed = self.world.coordinator._view.ask(phase, opened.terms.context, body)
         return write_request(signed, parts=parts)
 
     def _members(self, chosen: Set) -> list[str]:

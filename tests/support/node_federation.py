@@ -92,7 +92,7 @@ class NodeFederation:
             self.papers.begin()
         for country in COUNTRIES:
             if not known:
-                self.papers.desks[country].set_node(node_keys(country, both=self.both))
+                self.papers.folders[country].set_node(node_keys(country, both=self.both))
                 self._settle(country)
             self.nodes[country] = self.start(country)
             if not known:
@@ -148,8 +148,8 @@ class NodeFederation:
         Raises OperationFault where the database is not the newest.
         """
         node = self.made(country, **changes)
-        node.highwater.move()
-        node.holdings.refresh()
+        node.log_head.move()
+        node.record_store.refresh()
         return node
 
     def made(self, country: str, **changes: Any) -> Node:
@@ -220,14 +220,14 @@ class NodeFederation:
 
     def permit(self, country: str, study: Study, **changes: Any) -> None:
         """Let one country approve a study."""
-        self.papers.desks[country].approve(
+        self.papers.folders[country].approve(
             permit(self.papers.agreed, study, country, issued=self.papers.now, **changes)
         )
         self.hand_over(country)
 
     def withdraw(self, country: str, study: Study) -> None:
         """Let one country withdraw from a study."""
-        self.papers.desks[country].withdraw(papers_of.withdrawal(study, country))
+        self.papers.folders[country].withdraw(papers_of.withdrawal(study, country))
         self.hand_over(country)
 
     def terms(self, study: Study, run_id: bytes | None = None, **changes: Any) -> RunTerms:

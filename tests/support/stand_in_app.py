@@ -36,14 +36,14 @@ def write_customisation(folder: Path) -> Path:
 
 
 def stand_in() -> None:
-    server.runs.attempt.conduct = rehearse  # type: ignore[assignment]
+    server.runs.attempt.carry_run = rehearse  # type: ignore[assignment]
 
 
 def rehearse(
-    home: Any, run_id: str, attempt: int, carrier: FlowerCarrier, desk: Any, *, seconds: float
+    home: Any, run_id: str, attempt: int, carrier: FlowerCarrier, services: Any, *, seconds: float
 ) -> None:
     """Send frames of every kind and report what came back."""
-    nodes = {country: one.node for country, one in desk.news(-1, 0).present.items()}
+    nodes = {country: one.node for country, one in services.news(-1, 0).present.items()}
     everybody = sorted(nodes)
     found: dict[str, Any] = {
         "run": run_id,
@@ -70,7 +70,7 @@ def rehearse(
     large = carrier.exchange(dict.fromkeys(everybody, LARGE), REPLY_SECONDS)
     found["large"] = {c: hashlib.sha256(r).hexdigest() for c, r in large.items()}
     found["argv"] = sys.argv
-    desk.release("study", run_id, found, b"")
+    services.release("study", run_id, found, b"")
 
 
 def _send_what_is_no_frame(carrier: FlowerCarrier, nodes: dict[str, int]) -> None:
@@ -82,7 +82,7 @@ def _send_what_is_no_frame(carrier: FlowerCarrier, nodes: dict[str, int]) -> Non
         (RecordDict({RECORD: ConfigRecord({FRAME: b"x"})}), "query.other"),
     ]
     for content, kind in odd:
-        carrier._mail._grid.push_messages(
+        carrier._queue._grid.push_messages(
             [Message(content, node, kind, ttl=60.0) for node in nodes.values()]
         )
-        carrier._desk.announce(list(nodes))
+        carrier._relay.announce(list(nodes))

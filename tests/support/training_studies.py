@@ -54,13 +54,13 @@ def proposed(federation: NodeFederation, study: Study) -> Study:
 def led(federation: NodeFederation, study: Study, *, without: str = "") -> Outcome:
     """Return what a run comes to; one country may fall silent once keys are agreed."""
     run, carrier = federation.run(study), NodesCarrier(federation)
-    conductor = RoundDriver(
+    driver = RoundDriver(
         run.coordinator,
         run.terms.roster,
         carrier,
         seconds=9.0,
         keep_closed=lambda *_: None,
     )
-    conductor.set_up()
+    driver.set_up()
     carrier.deaf |= {without}
-    return lead(study, conductor, lambda *_: None)
+    return lead(study, driver, lambda *_: None)

@@ -355,7 +355,7 @@ def written(before: Mapping[str, Any]) -> dict[str, Any]:
             "lane_bits": [one.lane_bits(len(terms.roster)) for one in terms.mechanisms],
             "squared_sensitivities": [one.squared_sensitivity for one in terms.mechanisms],
             "threshold": terms.threshold,
-            "floor": terms.floor,
+            "floor": terms.minimum_countries,
             "context": terms.context.hex(),
             "versions": serialise(versions).hex(),
             "versions_digest": versions_digest(versions).hex(),

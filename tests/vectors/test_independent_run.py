@@ -151,8 +151,8 @@ def composite_world(name: str) -> ProtocolWorld:
     keys = {one: key.raw for one, key in peers.items()} | {"coordinator": DESK.public.raw}
     _, sign = composite_signer(name.encode() * 16, name.encode() * 16)
     runs[name] = seat_of(name, terms, keys=keys, sign=sign)  # type: ignore[assignment]
-    desk = CoordinatorRun(terms, peers=peers, sign=DESK.sign, versions=versions)
-    return ProtocolWorld(terms, desk, runs)
+    coordinator = CoordinatorRun(terms, peers=peers, sign=DESK.sign, versions=versions)
+    return ProtocolWorld(terms, coordinator, runs)
 
 
 def test_it_takes_part_where_ed25519_and_mldsa_sign() -> None:

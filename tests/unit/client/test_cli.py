@@ -394,7 +394,7 @@ def test_status_pause_and_resume_speak_to_the_daemon(
             node.resume()
         return node.status(LinkStatus(connected=True))
 
-    desk = LocalRpcServer(home.socket, answer)
+    rpc_server = LocalRpcServer(home.socket, answer)
     try:
         assert "Now: idle, connected" in run("status", home=home.path).stdout
         assert json.loads(run("status", "--json", home=home.path).stdout)["country"] == "DK"
@@ -402,7 +402,7 @@ def test_status_pause_and_resume_speak_to_the_daemon(
         assert paused.stdout == "paused: audit\n"
         assert run("resume", home=home.path).stdout == "idle, connected\n"
     finally:
-        desk.close()
+        rpc_server.close()
 
 
 def test_the_home_comes_from_the_environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

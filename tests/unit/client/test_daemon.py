@@ -122,13 +122,13 @@ def start(
         channel = Channel()
         fleet = Fleet(channel, list(script))
         home = federation.home("DK")
-        vitals, supervisor = NodeHealth(home, federation.clock), Supervisor({})
+        health, supervisor = NodeHealth(home, federation.clock), Supervisor({})
         daemon = Daemon(
             federation.nodes["DK"],
             channel,  # type: ignore[arg-type]
             fleet.make,
             home,
-            vitals=vitals,
+            health=health,
             supervisor=supervisor,
             renewal=Lasting(),
         )
@@ -249,7 +249,7 @@ def test_the_desk_takes_the_officer_s_documents(start: Start, federation: NodeFe
     running = start(None)
     bundle = federation.papers.give("DK")
     told = running.ask("deliver", bundle=base64.b64encode(bundle).decode())
-    assert told["version"] == federation.papers.desks["DK"].version
+    assert told["version"] == federation.papers.folders["DK"].version
 
 
 @pytest.mark.parametrize("bundle", ["not base64!", base64.b64encode(b"{}").decode()])

@@ -37,16 +37,16 @@ def test_a_delivery_is_logged_with_each_new_decision(
 def test_a_refused_delivery_is_logged(federation: NodeFederation) -> None:
     node = federation.nodes["DK"]
     with pytest.raises(DocumentFault):
-        node.deliver(federation.papers.desks["EE"].bundle() or b"")
+        node.deliver(federation.papers.folders["EE"].bundle() or b"")
     assert kinds(node)[-1] == "documents-refused"
 
 
 def test_what_the_officer_left_while_the_node_was_down_is_taken(
     federation: NodeFederation, study: Study
 ) -> None:
-    desk, home = federation.papers.desks["DK"], federation.home("DK")
-    desk.withdraw(withdrawal(study, "DK"))
-    bundle = desk.sign(federation.clock(), federation.papers.officers["DK"])
+    folder, home = federation.papers.folders["DK"], federation.home("DK")
+    folder.withdraw(withdrawal(study, "DK"))
+    bundle = folder.sign(federation.clock(), federation.papers.officers["DK"])
     file = home.officer / "country-DK.json"
     file.write_bytes(bundle)
     node = federation.restart("DK")
@@ -118,7 +118,7 @@ def test_tending_prepares_what_a_first_message_would_wait_for(
     node = federation.nodes["DK"]
     node.tend()
     assert asked == [(study.mechanisms, 2, study.privacy.delta)]
-    assert study.digest in node.holdings._prepared
+    assert study.digest in node.record_store._prepared
 
 
 def test_a_pause_outlives_a_restart(federation: NodeFederation, study: Study) -> None:

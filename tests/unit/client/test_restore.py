@@ -247,7 +247,7 @@ def test_a_restoration_under_way_holds_back_a_node_whose_copy_looks_newest(
         federation.restart("DK")
     node, done = restored_after_begin(federation)
     assert done.assumed == ("heart-by-sex",)
-    assert node.highwater.known() is not None
+    assert node.log_head.known() is not None
 
 
 def restored_after_begin(federation: NodeFederation) -> tuple[Node, Restored]:

@@ -10,7 +10,7 @@ from governance.runtime.database import open_database
 from keys.certificates import TransportAuthority
 from server.membership.enrolment import EnrolmentService
 from server.state.tables import MIGRATIONS
-from tests.support.enrolling import desk_of
+from tests.support.enrolling import enrolment_of
 from tests.support.exchange_server import now
 
 
@@ -31,4 +31,4 @@ def engine(tmp_path: Path) -> Engine:
 
 @pytest.fixture
 def desk(engine: Engine, authority: TransportAuthority) -> EnrolmentService:
-    return desk_of(engine, authority)
+    return enrolment_of(engine, authority)

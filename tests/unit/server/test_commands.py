@@ -55,9 +55,9 @@ class Room:
 def room() -> Iterator[Room]:
     with tempfile.TemporaryDirectory() as folder:
         made = Room(Path(folder))
-        desk = LocalRpcServer(CoordinatorHome(made.home).socket, made.answer)
+        rpc_server = LocalRpcServer(CoordinatorHome(made.home).socket, made.answer)
         yield made
-        desk.close()
+        rpc_server.close()
 
 
 @pytest.fixture

@@ -83,11 +83,11 @@ def carried(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return found
 
 
-def office(engine: Engine, flower: Flower, seats: Seats | None = None) -> Any:
+def context(engine: Engine, flower: Flower, sessions: Seats | None = None) -> Any:
     return SimpleNamespace(
         runs=RunStore(engine),
         superlink=flower,
-        seats=seats or Seats(),
+        sessions=sessions or Seats(),
         enrolment=SimpleNamespace(admitted=lambda _: ["AT", "BE"]),
         clock=now,
         home=SimpleNamespace(superlink=Path("/home/superlink")),
@@ -115,7 +115,7 @@ def watched(made: Any, way: Way, until: Callable[[], bool]) -> None:
 
 
 def test_the_watch_ends_when_it_is_told(engine: Engine, carried: list[bool]) -> None:
-    watched(office(engine, Flower()), Way(), lambda: len(carried) > 2)
+    watched(context(engine, Flower()), Way(), lambda: len(carried) > 2)
     assert carried[0] is True, "a fresh SuperLink knows of no run"
     assert not any(carried[1:])
 
@@ -124,12 +124,12 @@ def test_the_watch_ends_when_it_is_told(engine: Engine, carried: list[bool]) -> 
 def test_a_flower_process_that_died_is_started_again_in_place(
     engine: Engine, carried: list[bool], name: str
 ) -> None:
-    flower, seats, way = Flower(), Seats(), Way()
+    flower, sessions, way = Flower(), Seats(), Way()
     flower.gone = name
-    watched(office(engine, flower, seats), way, lambda: len(carried) > 1)
+    watched(context(engine, flower, sessions), way, lambda: len(carried) > 1)
     assert flower.starts == 1
     assert way.acts == ["close", "open"], "nodes wait until their seats are there"
-    assert seats.seated == [["AT", "BE"]]
+    assert sessions.seated == [["AT", "BE"]]
     assert carried[:2] == [True, False]
 
 
@@ -141,17 +141,17 @@ def test_runs_are_carried_on_after_each_start(engine: Engine, carried: list[bool
             flower.gone = "superlink"
         return carried.count(True) == 2
 
-    watched(office(engine, flower), Way(), later)
+    watched(context(engine, flower), Way(), later)
     assert flower.starts == 1
 
 
 def test_a_start_that_fails_is_tried_again(engine: Engine, carried: list[bool]) -> None:
     flower = Flower("port taken", "port taken")
     flower.gone = "superlink"
-    seats = Seats()
-    watched(office(engine, flower, seats), Way(), lambda: bool(carried))
+    sessions = Seats()
+    watched(context(engine, flower, sessions), Way(), lambda: bool(carried))
     assert flower.starts == STARTS == 3
-    assert len(seats.seated) == 1
+    assert len(sessions.seated) == 1
 
 
 def test_a_superlink_that_dies_while_nodes_are_seated_is_started_once_more(
@@ -159,9 +159,9 @@ def test_a_superlink_that_dies_while_nodes_are_seated_is_started_once_more(
 ) -> None:
     flower, way = Flower(), Way()
     flower.gone = "superlink"
-    seats = Seats(OperationFault("Flower refused `flwr supernode`"))
-    watched(office(engine, flower, seats), way, lambda: bool(carried))
-    assert (flower.starts, len(seats.seated)) == (2, 2)
+    sessions = Seats(OperationFault("Flower refused `flwr supernode`"))
+    watched(context(engine, flower, sessions), way, lambda: bool(carried))
+    assert (flower.starts, len(sessions.seated)) == (2, 2)
     assert way.acts == ["close", "open"]
 
 
@@ -171,7 +171,7 @@ def test_a_flower_that_never_starts_again_ends_the_daemon_with_the_reason(
     flower = Flower(*["no memory"] * STARTS)
     flower.gone = "superexec"
     with pytest.raises(OperationFault, match="superexec ended by itself") as caught:
-        watched(office(engine, flower), Way(), lambda: False)
+        watched(context(engine, flower), Way(), lambda: False)
     assert "no memory" in caught.value.why
     assert "superlink.log" in caught.value.fix
     assert not carried

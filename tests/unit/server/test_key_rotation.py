@@ -52,7 +52,7 @@ def papers(home: CoordinatorHome, tmp_path: Path) -> Papers:
     home.repository.symlink_to(tmp_path / "papers" / "store")
     made.begin()
     for country in COUNTRIES:
-        made.desks[country].set_node(node_keys(country))
+        made.folders[country].set_node(node_keys(country))
         made.give(country)
     return made
 

@@ -142,12 +142,12 @@ def test_records_read_again_while_they_are_counted_are_declined(
 ) -> None:
     """What was counted is kept as a count of the records that it was made of."""
     node, source = with_patients(federation, 80)
-    counted = node.holdings.records().version
+    counted = node.record_store.records().version
     inner = source.draw
 
     def draw(std: int, size: int) -> Any:
         (federation.home("DK").path / "records.csv").write_text(records(10))
-        node.holdings.refresh()
+        node.record_store.refresh()
         return inner(std, size)
 
     with monkeypatch.context() as patch:
@@ -191,7 +191,7 @@ def test_the_latest_of_several_counts_of_an_older_database_stands(
     node, source = with_patients(federation, 80)
     own = node.documents.own(federation.clock()).permit(study.digest)
     assert own is not None
-    now, version = federation.clock(), node.holdings.records().version
+    now, version = federation.clock(), node.record_store.records().version
     rows = [(timedelta(0), version, "enough"), (timedelta(days=-1), "sha256:old", "too-few")]
     with transaction(node._engine) as connection:
         for age, counted, decision in rows:

@@ -104,7 +104,7 @@ def test_the_steps_are_taken_in_the_order_that_never_bends(
 
     source = Loud()
     node = federation.restart("DK", noise=source)
-    watch(type(node._reception._gate), "_assessed", "permit and policy")
+    watch(type(node._request_handler._gate), "_assessed", "permit and policy")
     watch(Ledger, "reserve", "charge")
     watch(type(node.decisions), "event", "log")
     watch(Assignment, "lattice_sum", "contribution")
@@ -234,7 +234,7 @@ def test_records_that_changed_since_the_run_began_are_declined(
 ) -> None:
     node, home = federation.nodes["DK"], federation.home("DK")
     (home.path / "records.csv").write_text(records(79))
-    node.holdings.refresh()
+    node.record_store.refresh()
     assert code_of(node.handle(opened.contribute_request("DK"))) is ReasonCode.DECLINED
 
 
@@ -247,7 +247,7 @@ def test_a_patient_who_opts_out_in_the_middle_is_left_out(
     node = federation.restart("DK", settings=federation.settings("DK", opt_out=list_of_ids))
     run = federation.ready(study)
     list_of_ids.write_text("p0\n")  # a man who is ill
-    node.holdings.refresh()
+    node.record_store.refresh()
     found = run.sum(1, PHASE)
     assert isinstance(found, OpenedSum)
     assert found.values.tolist()[-1] == (80 - 1) * SCALE

@@ -303,9 +303,9 @@ def test_a_withdrawal_counts_at_once_and_in_the_middle_of_a_run(
 def test_a_withdrawal_counts_though_the_exchange_hides_it(
     federation: NodeFederation, study: Study
 ) -> None:
-    desk = federation.papers.desks["DK"]
-    desk.withdraw(withdrawal(study, "DK"))
-    bundle = desk.sign(federation.clock(), federation.papers.officers["DK"])
+    folder = federation.papers.folders["DK"]
+    folder.withdraw(withdrawal(study, "DK"))
+    bundle = folder.sign(federation.clock(), federation.papers.officers["DK"])
     federation.nodes["DK"].deliver(bundle)
     refused(
         federation.nodes["DK"],
@@ -446,8 +446,8 @@ def test_a_permit_from_the_future_waits_for_its_time(
 ) -> None:
     """A run charged before it was given, by a clock that is ahead, would not use it up."""
     node, given = federation.nodes["DK"], federation.papers.now + timedelta(minutes=10)
-    desk = federation.papers.desks["DK"]
-    desk.approve(permit(federation.papers.agreed, study, "DK", issued=given))
+    folder = federation.papers.folders["DK"]
+    folder.approve(permit(federation.papers.agreed, study, "DK", issued=given))
     federation.hand_over("DK")
     found = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.NO_PERMIT)
     assert found["clause"] == "node/permit-from-the-future"
@@ -509,7 +509,7 @@ def test_a_forbidden_purpose_is_refused_with_its_clause(federation: NodeFederati
 
 
 def test_a_national_policy_can_forbid(federation: NodeFederation, study: Study) -> None:
-    federation.papers.desks["DK"].set_policy(FORBID_MALES)
+    federation.papers.folders["DK"].set_policy(FORBID_MALES)
     federation.hand_over("DK")
     run = federation.run(study)
     refused(federation.nodes["DK"], run.request("bundle", "DK"), ReasonCode.POLICY)

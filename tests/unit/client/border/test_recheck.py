@@ -131,7 +131,7 @@ FORBIDDING = '@id("dk/none") forbid (principal, action, resource);'
 
 
 def forbid(federation: NodeFederation, _: Study) -> None:
-    federation.papers.desks["DK"].set_policy(FORBIDDING)
+    federation.papers.folders["DK"].set_policy(FORBIDDING)
     federation.hand_over("DK")
 
 
@@ -303,7 +303,7 @@ def test_a_round_contributed_to_while_the_silence_is_measured_is_not_erased(
     frame, replies = asked(run), list[bytes]()
     message = Thread(target=lambda: replies.append(node.handle(frame)))
     let_in = between(node, message, monkeypatch, ReplyJournal, "latest")
-    node._lapsing.end_silent(federation.clock())
+    node._run_expiry.end_silent(federation.clock())
     let_in()
     left = code_of(replies[0]) is None
     assert left == (state_of(node, run) is not None)

@@ -43,11 +43,13 @@ def test_a_running_daemon_has_it_at_once(
     federation: NodeFederation, home: NodeHome, bundle: Path
 ) -> None:
     asked: list[tuple[str, Any]] = []
-    desk = LocalRpcServer(home.socket, lambda method, params: asked.append((method, dict(params))))
+    rpc_server = LocalRpcServer(
+        home.socket, lambda method, params: asked.append((method, dict(params)))
+    )
     try:
         assert "running node has" in accept_file(home, bundle, federation.clock())
     finally:
-        desk.close()
+        rpc_server.close()
     assert asked == [("deliver", {"bundle": base64.b64encode(bundle.read_bytes()).decode()})]
     assert list(home.officer.iterdir()) == []
 
@@ -58,12 +60,12 @@ def test_what_the_daemon_refuses_is_told(
     def refuse(_method: str, _params: object) -> None:
         raise DocumentFault("It is older than what this node has")
 
-    desk = LocalRpcServer(home.socket, refuse)
+    rpc_server = LocalRpcServer(home.socket, refuse)
     try:
         with pytest.raises(LocalRpcFault, match="older"):
             accept_file(home, bundle, federation.clock())
     finally:
-        desk.close()
+        rpc_server.close()
     assert list(home.officer.iterdir()) == []
 
 
@@ -79,7 +81,7 @@ def test_a_bundle_of_another_country_is_refused(
     federation: NodeFederation, home: NodeHome, tmp_path: Path
 ) -> None:
     file = tmp_path / "ee.json"
-    file.write_bytes(federation.papers.desks["EE"].bundle() or b"")
+    file.write_bytes(federation.papers.folders["EE"].bundle() or b"")
     with pytest.raises(DocumentFault):
         accept_file(home, file, federation.clock())
     assert list(home.officer.iterdir()) == []

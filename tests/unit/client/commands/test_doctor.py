@@ -87,9 +87,9 @@ def enrolled(tmp_path: Path) -> NodeHome:
     authority = TransportAuthority.create("nordic-heart", NOW)
     Newcomer(home, ScriptedExchange(authority)).enrol(invitation(authority))
     papers = Papers(tmp_path / "papers")
-    papers.desks["DK"].set_node(_own_keys(home))
+    papers.folders["DK"].set_node(_own_keys(home))
     (home.officer / "country-DK.json").write_bytes(
-        papers.desks["DK"].sign(NOW, papers.officers["DK"])
+        papers.folders["DK"].sign(NOW, papers.officers["DK"])
     )
     return home
 
@@ -270,8 +270,8 @@ def test_officer_s_documents_that_end_are_told(enrolled: NodeHome) -> None:
 
 def test_an_officer_who_signed_other_keys_is_told(enrolled: NodeHome, tmp_path: Path) -> None:
     papers = Papers(tmp_path / "others")
-    papers.desks["DK"].set_node(node_keys("DK"))
-    bundle = papers.desks["DK"].sign(NOW, papers.officers["DK"])
+    papers.folders["DK"].set_node(node_keys("DK"))
+    bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
     (enrolled.officer / "country-DK.json").write_bytes(bundle)
     found = failed(look(enrolled), "officer")
     assert "not signed this node's keys" in found.says
@@ -303,7 +303,7 @@ def test_a_key_that_cannot_sign_what_the_agreement_asks_is_told(
     enrolled: NodeHome, tmp_path: Path
 ) -> None:
     papers = Papers(tmp_path / "federation", agreed=agreement(**BOTH)).begin()
-    papers.desks["DK"].set_node(node_keys("DK"))
+    papers.folders["DK"].set_node(node_keys("DK"))
     papers.give("DK")
     enrolled.root.write_bytes(papers.pinned)
     store = DocumentStore(
@@ -320,11 +320,11 @@ def test_a_key_that_cannot_sign_what_the_agreement_asks_is_told(
 
 
 def test_a_running_daemon_tells_what_it_waits_for(enrolled: NodeHome) -> None:
-    desk = LocalRpcServer(enrolled.socket, lambda *_: {"waiting_for": "idle, connected"})
+    rpc_server = LocalRpcServer(enrolled.socket, lambda *_: {"waiting_for": "idle, connected"})
     try:
         found = look(enrolled)["daemon"]
     finally:
-        desk.close()
+        rpc_server.close()
     assert (found.state, found.says) == (CheckState.GOOD, "idle, connected")
 
 
@@ -356,7 +356,7 @@ def test_metrics_and_health_are_named_where_they_are(enrolled: NodeHome) -> None
     server = HealthServer("127.0.0.1:0", shown)
     observed(enrolled, server.port)
     assert look(enrolled)["observe"].state is CheckState.SKIPPED
-    desk = LocalRpcServer(enrolled.socket, lambda *_: {"waiting_for": "idle, connected"})
+    rpc_server = LocalRpcServer(enrolled.socket, lambda *_: {"waiting_for": "idle, connected"})
     try:
         good = look(enrolled)["observe"]
         assert (good.state, f":{server.port}/metrics" in good.says) == (CheckState.GOOD, True)
@@ -366,7 +366,7 @@ def test_metrics_and_health_are_named_where_they_are(enrolled: NodeHome) -> None
         server.close()
         assert "start the daemon again" in failed(look(enrolled), "observe").fix
     finally:
-        desk.close()
+        rpc_server.close()
 
 
 def observed(home: NodeHome, port: int) -> None:

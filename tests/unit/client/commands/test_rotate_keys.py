@@ -72,8 +72,8 @@ def test_the_doctor_waits_for_the_officer_and_finds_no_fault(
     home: NodeHome, tmp_path: Path
 ) -> None:
     papers = Papers(tmp_path / "papers")
-    papers.desks["DK"].set_node(keys_of(home))
-    bundle = papers.desks["DK"].sign(NOW, papers.officers["DK"])
+    papers.folders["DK"].set_node(keys_of(home))
+    bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
     (home.officer / "country-DK.json").write_bytes(bundle)
     rotate_keys(home, reopen(home.keys), NOW)
     looked = Doctor(home=home, passphrase=lambda: PASSPHRASE, dial=None, clock=lambda: NOW)  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ from protocols.wire.encoding import digest
 from server.membership.certificates import SETTLING
 from server.membership.transport_authority import ExchangeTransport
 from server.state.tables import MIGRATIONS as SERVER_MIGRATIONS
-from tests.support.enrolling import desk_of
+from tests.support.enrolling import enrolment_of
 from tests.support.joining_node import (
     NOW,
     ROOT,
@@ -54,10 +54,10 @@ class Desk(DirectLink):
     root: bytes = ROOT
 
     def enrol(self, request: EnrolRequest) -> EnrolReply:
-        reply = self.desk.enrol("DK", request, self.clock())
+        reply = self.enrolment.enrol("DK", request, self.clock())
         if reply.status == EnrolReply.PENDING:
-            self.desk.admit(reply.fingerprint, self.clock())
-        return self.desk.enrol("DK", request, self.clock())
+            self.enrolment.admit(reply.fingerprint, self.clock())
+        return self.enrolment.enrol("DK", request, self.clock())
 
     def fetch(self, path: str) -> bytes | None:
         return self.root
@@ -77,7 +77,7 @@ class Life:
             folder / "exchange", ("localhost",), store, federation="nordic-heart", now=NOW
         )
         engine = open_database(folder / "exchange" / "state.db", SERVER_MIGRATIONS)
-        self.link = Desk(desk_of(engine, self.transport), self.transport, self.clock)
+        self.link = Desk(enrolment_of(engine, self.transport), self.transport, self.clock)
 
     def clock(self) -> datetime:
         return self.now
@@ -97,7 +97,7 @@ class Life:
             dial=lambda *_: self.link,
             clock=self.clock,
         )
-        asked = self.link.desk.invite(
+        asked = self.link.enrolment.invite(
             "DK", Role.NODE, exchange="x:1", root_digest=digest(ROOT), now=self.now
         )
         assert candidate.enrol(asked.model_copy(update=changed), wait=0, tell=lambda _: None)
@@ -238,7 +238,7 @@ def test_it_comes_back_to_its_own_federation_and_root_only(life: Life) -> None:
 
 def test_a_revoked_node_comes_back_with_another_key(life: Life) -> None:
     key = KeyStore.open(life.home.keys, PASSPHRASE).get("transport")
-    life.link.desk.revoke("DK", Role.NODE, life.now)
+    life.link.enrolment.revoke("DK", Role.NODE, life.now)
     with pytest.raises(Exception, match="refused"):
         life.link.call()
     life.enrol().link.call()

@@ -86,20 +86,20 @@ def test_a_changed_bundle_of_the_own_officer_is_found(federation: NodeFederation
 
 def test_own_documents_signed_by_another_key_are_refused(federation: NodeFederation) -> None:
     node = federation.nodes["DK"]
-    bundle = federation.papers.desks["DK"].sign(federation.clock(), SigningKey.generate())
+    bundle = federation.papers.folders["DK"].sign(federation.clock(), SigningKey.generate())
     with pytest.raises(DocumentFault, match="pinned"):
         node.documents.deliver(bundle, federation.clock())
 
 
 def test_another_country_s_documents_are_refused(federation: NodeFederation) -> None:
-    bundle = federation.papers.desks["EE"].bundle() or b""
+    bundle = federation.papers.folders["EE"].bundle() or b""
     with pytest.raises(DocumentFault, match="EE"):
         federation.nodes["DK"].documents.deliver(bundle, federation.clock())
 
 
 def test_an_older_bundle_is_refused(federation: NodeFederation, study: Study) -> None:
     """A permit that was withdrawn does not come back with the bundle of yesterday."""
-    old = federation.papers.desks["DK"].bundle() or b""
+    old = federation.papers.folders["DK"].bundle() or b""
     federation.withdraw("DK", study)
     store = federation.nodes["DK"].documents
     with pytest.raises(DocumentFault, match="seen before"):
@@ -109,7 +109,7 @@ def test_an_older_bundle_is_refused(federation: NodeFederation, study: Study) ->
 
 def test_the_same_bundle_again_changes_nothing(federation: NodeFederation) -> None:
     store = federation.nodes["DK"].documents
-    bundle = federation.papers.desks["DK"].bundle() or b""
+    bundle = federation.papers.folders["DK"].bundle() or b""
     assert (
         store.deliver(bundle, federation.clock()).version == store.own(federation.clock()).version
     )
@@ -118,11 +118,11 @@ def test_the_same_bundle_again_changes_nothing(federation: NodeFederation) -> No
 def test_two_contents_under_one_version_are_refused(
     federation: NodeFederation, study: Study
 ) -> None:
-    desk = federation.papers.desks["DK"]
+    folder = federation.papers.folders["DK"]
     twin = federation.folder / "twin"
-    shutil.copytree(desk._directory, twin)
+    shutil.copytree(folder._directory, twin)
     federation.withdraw("DK", study)
-    other = type(desk)(twin, "DK")
+    other = type(folder)(twin, "DK")
     other.set_policy(None)
     bundle = other.sign(federation.clock() + timedelta(seconds=1), federation.papers.officers["DK"])
     with pytest.raises(DocumentFault, match="carry version"):
@@ -166,11 +166,11 @@ def test_a_node_without_its_officer_s_documents_says_what_to_do(federation: Node
 
 
 def test_versions_name_the_own_country_as_its_officer_gave_it(federation: NodeFederation) -> None:
-    desk = federation.papers.desks["DK"]
-    bundle = desk.sign(federation.clock(), federation.papers.officers["DK"])
+    folder = federation.papers.folders["DK"]
+    bundle = folder.sign(federation.clock(), federation.papers.officers["DK"])
     node = federation.nodes["DK"]
     node.deliver(bundle)
-    assert node.documents.held(federation.clock()).versions.countries["DK"] == desk.version
+    assert node.documents.held(federation.clock()).versions.countries["DK"] == folder.version
 
 
 def test_what_must_not_be_believed_is_logged_once(
@@ -188,7 +188,7 @@ def test_an_exchange_that_drips_holds_no_withdrawal_up(
     federation: NodeFederation, study: Study
 ) -> None:
     """However long it takes over a file, the own officer's no counts at once, and stays."""
-    store, desk = federation.nodes["DK"].documents, federation.papers.desks["DK"]
+    store, folder = federation.nodes["DK"].documents, federation.papers.folders["DK"]
     shown, asked, go_on = federation.papers.snapshot_of_store(), Event(), Event()
 
     def dripping(path: str) -> bytes | None:
@@ -199,8 +199,8 @@ def test_an_exchange_that_drips_holds_no_withdrawal_up(
     with ThreadPoolExecutor(2) as pool:
         syncing = pool.submit(store.sync, dripping, federation.clock())
         assert asked.wait(60)
-        desk.withdraw(withdrawal(study))
-        bundle = desk.sign(federation.papers.now, federation.papers.officers["DK"])
+        folder.withdraw(withdrawal(study))
+        bundle = folder.sign(federation.papers.now, federation.papers.officers["DK"])
         delivering = pool.submit(store.deliver, bundle, federation.clock())
         try:
             assert delivering.result(10).withdrawal(study.digest)
@@ -208,4 +208,4 @@ def test_an_exchange_that_drips_holds_no_withdrawal_up(
             go_on.set()
         syncing.result(60)
     assert store.own(federation.clock()).withdrawal(study.digest)
-    assert store._floor().countries["DK"] == delivering.result().version
+    assert store._high_water().countries["DK"] == delivering.result().version

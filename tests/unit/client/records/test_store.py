@@ -34,7 +34,7 @@ def settings(tmp_path: Path) -> NodeSettings:
 
 
 @pytest.fixture
-def holdings(settings: NodeSettings) -> RecordStore:
+def record_store(settings: NodeSettings) -> RecordStore:
     made = RecordStore(settings, SPLIT)
     made.refresh()
     return made
@@ -46,11 +46,11 @@ def asked() -> Study:
 
 
 def test_a_task_comes_with_the_version_of_the_records_it_is_of(
-    holdings: RecordStore, asked: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    record_store: RecordStore, asked: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Records read again while the task is prepared belong to the next one, version and all."""
-    inner, first = Assignment.prepare, holdings.records().version
-    tender = Thread(target=holdings.refresh)
+    inner, first = Assignment.prepare, record_store.records().version
+    tender = Thread(target=record_store.refresh)
 
     def slowly(*args: Any, **kwargs: Any) -> Assignment:
         (tmp_path / "records.csv").write_text(records(10))
@@ -59,11 +59,11 @@ def test_a_task_comes_with_the_version_of_the_records_it_is_of(
 
     with monkeypatch.context() as patch:
         patch.setattr(Assignment, "prepare", slowly)
-        prepared = holdings.prepared(asked)
+        prepared = record_store.prepared(asked)
     tender.join()
     assert (prepared.version, prepared.assignment.cohort.patients) == (first, 79)
-    after = holdings.prepared(asked)
-    assert (after.version, after.assignment.cohort.patients) == (holdings.records().version, 9)
+    after = record_store.prepared(asked)
+    assert (after.version, after.assignment.cohort.patients) == (record_store.records().version, 9)
     assert after.version != first
 
 
@@ -76,82 +76,84 @@ def test_nothing_is_held_before_the_first_reading(settings: NodeSettings, asked:
         made.require_fit(asked)
 
 
-def test_records_are_read_without_those_who_opted_out(holdings: RecordStore) -> None:
-    assert holdings.records().patients == 79
-    assert "p1" not in holdings.records().ids
+def test_records_are_read_without_those_who_opted_out(record_store: RecordStore) -> None:
+    assert record_store.records().patients == 79
+    assert "p1" not in record_store.records().ids
 
 
 def test_unchanged_files_are_not_read_again(
-    holdings: RecordStore, monkeypatch: pytest.MonkeyPatch
+    record_store: RecordStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = holdings.records()
+    held = record_store.records()
     monkeypatch.setattr(RecordStore, "_read", lambda _: pytest.fail("read again"))
-    holdings.refresh()
-    assert holdings.records() is held
+    record_store.refresh()
+    assert record_store.records() is held
 
 
 @pytest.mark.parametrize("name", ["records.csv", "dictionary.yaml", "opt-out.txt"])
-def test_a_changed_file_is_read_again(holdings: RecordStore, tmp_path: Path, name: str) -> None:
-    held = holdings.records()
+def test_a_changed_file_is_read_again(record_store: RecordStore, tmp_path: Path, name: str) -> None:
+    held = record_store.records()
     file = tmp_path / name
     file.write_text(file.read_text() + "\n")
     os.utime(file, ns=(1, 1))
-    holdings.refresh()
-    assert holdings.records() is not held
+    record_store.refresh()
+    assert record_store.records() is not held
 
 
-def test_a_file_that_went_bad_leaves_no_records(holdings: RecordStore, tmp_path: Path) -> None:
+def test_a_file_that_went_bad_leaves_no_records(record_store: RecordStore, tmp_path: Path) -> None:
     (tmp_path / "records.csv").write_text("id,age,sex,disease\nx,abc,F,1\n")
-    holdings.refresh()
-    assert holdings.version is None
-    assert holdings.fault is not None
-    assert "line 2" in holdings.fault.what
+    record_store.refresh()
+    assert record_store.version is None
+    assert record_store.fault is not None
+    assert "line 2" in record_store.fault.what
     with pytest.raises(RecordFault):
-        holdings.records()
-    assert holdings.described
+        record_store.records()
+    assert record_store.described
 
 
-def test_a_missing_opt_out_list_is_not_an_empty_one(holdings: RecordStore, tmp_path: Path) -> None:
+def test_a_missing_opt_out_list_is_not_an_empty_one(
+    record_store: RecordStore, tmp_path: Path
+) -> None:
     (tmp_path / "opt-out.txt").unlink()
-    holdings.refresh()
-    assert holdings.fault is not None
+    record_store.refresh()
+    assert record_store.fault is not None
     with pytest.raises(RecordFault):
-        holdings.records()
+        record_store.records()
 
 
-def test_a_file_that_is_mended_is_read(holdings: RecordStore, tmp_path: Path) -> None:
+def test_a_file_that_is_mended_is_read(record_store: RecordStore, tmp_path: Path) -> None:
     (tmp_path / "records.csv").write_text("broken")
-    holdings.refresh()
+    record_store.refresh()
     (tmp_path / "records.csv").write_text(records(12))
-    holdings.refresh()
-    assert holdings.fault is None
-    assert holdings.records().patients == 11
+    record_store.refresh()
+    assert record_store.fault is None
+    assert record_store.records().patients == 11
 
 
 def test_whether_a_study_fits_is_told_by_the_dictionary_alone(
-    holdings: RecordStore, tmp_path: Path, asked: Study
+    record_store: RecordStore, tmp_path: Path, asked: Study
 ) -> None:
-    holdings.require_fit(asked)
+    record_store.require_fit(asked)
     (tmp_path / "records.csv").write_text("broken")
-    holdings.refresh()
-    holdings.require_fit(asked)
+    record_store.refresh()
+    record_store.require_fit(asked)
 
 
 def test_an_assignment_is_prepared_once_for_a_version(
-    holdings: RecordStore, tmp_path: Path, asked: Study
+    record_store: RecordStore, tmp_path: Path, asked: Study
 ) -> None:
-    first = holdings.prepared(asked)
-    assert holdings.prepared(asked) is first
+    first = record_store.prepared(asked)
+    assert record_store.prepared(asked) is first
     (tmp_path / "records.csv").write_text(records(60))
-    holdings.refresh()
-    assert holdings.prepared(asked) is not first
+    record_store.refresh()
+    assert record_store.prepared(asked) is not first
 
 
-def test_old_assignments_are_let_go(holdings: RecordStore) -> None:
+def test_old_assignments_are_let_go(record_store: RecordStore) -> None:
     agreed = agreement()
     for number in range(MOST_ASSIGNMENTS + 3):
-        holdings.prepared(study(agreed, id=f"study-{number}"))
-    assert len(holdings._prepared) == MOST_ASSIGNMENTS
+        record_store.prepared(study(agreed, id=f"study-{number}"))
+    assert len(record_store._prepared) == MOST_ASSIGNMENTS
 
 
 def test_the_refusal_of_unusable_records_tells_nothing_of_them() -> None:

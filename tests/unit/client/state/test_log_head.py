@@ -105,7 +105,7 @@ def test_where_the_file_cannot_be_written_no_reply_leaves(
 def test_nothing_is_written_where_the_log_has_not_grown(federation: NodeFederation) -> None:
     node, file = federation.nodes["DK"], federation.home("DK").log_head
     before = file.stat().st_ino, file.stat().st_mtime_ns
-    node.highwater.move()
+    node.log_head.move()
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == before
 
 
@@ -125,7 +125,7 @@ def test_a_copy_put_back_does_not_start(
     run.set_up(until=until)
     backup = Backup(federation, "DK")
     grown(federation.nodes["DK"])
-    federation.nodes["DK"].highwater.move()
+    federation.nodes["DK"].log_head.move()
     backup.put_back()
     assert "older than what this node has already let out" in refused(federation)
 
@@ -217,7 +217,7 @@ def test_threads_never_move_it_back(federation: NodeFederation) -> None:
         for _ in range(15):
             grown(node)
             appended = node.log.size()
-            node.highwater.move()
+            node.log_head.move()
             if covered(federation) < appended:
                 short.append(appended)
 

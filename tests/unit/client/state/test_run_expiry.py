@@ -122,13 +122,13 @@ def test_a_start_with_the_wrong_keys_ends_no_run(
 ) -> None:
     """Nor does one of another program version: what is put right within a day goes on."""
     right, wrong = two.node.runs, RunStore(two.node._engine, bytes(32))
-    two.node._lapsing._runs = two.node.runs = wrong
+    two.node._run_expiry._runs = two.node.runs = wrong
     for _ in range(3):
         two.later(timedelta(minutes=1))
     told = [vars(one)["run"] for one in caplog.records if one.message.startswith("a run cannot")]
     assert sorted(told) == sorted([two.open.id, two.other.id])
     assert not [one for one in caplog.records if one.message.startswith("state not tidied")]
-    two.node._lapsing._runs = two.node.runs = right
+    two.node._run_expiry._runs = two.node.runs = right
     two.node.tend()
     assert live(two.node) == {two.open.id, two.other.id}
     two.open.agreed(two.round)

@@ -59,24 +59,24 @@ def home(federation: NodeFederation) -> NodeHome:
 
 
 @pytest.fixture
-def vitals(home: NodeHome, federation: NodeFederation) -> NodeHealth:
+def health(home: NodeHome, federation: NodeFederation) -> NodeHealth:
     made = NodeHealth(home, federation.clock)
     made.tended(federation.nodes["DK"].status(LinkStatus(connected=True)))
     made.linked()
     return made
 
 
-def bad(vitals: NodeHealth) -> dict[str, str]:
-    return {name: check.says for name, check in vitals.ready().items() if not check.good}
+def bad(health: NodeHealth) -> dict[str, str]:
+    return {name: check.says for name, check in health.ready().items() if not check.good}
 
 
-def shown(vitals: NodeHealth) -> str:
-    return generate_latest(vitals.metrics.registry).decode()
+def shown(health: NodeHealth) -> str:
+    return generate_latest(health.metrics.registry).decode()
 
 
-def test_a_node_that_has_all_it_needs_is_ready(vitals: NodeHealth) -> None:
-    assert bad(vitals) == {}
-    assert set(vitals.ready()) == {
+def test_a_node_that_has_all_it_needs_is_ready(health: NodeHealth) -> None:
+    assert bad(health) == {}
+    assert set(health.ready()) == {
         "serve", "tend", "link", "certificates", "documents", "records", "pause",
     }  # fmt: skip
 
@@ -85,33 +85,33 @@ def test_before_it_has_looked_it_is_not_ready(home: NodeHome, federation: NodeFe
     assert set(bad(NodeHealth(home, federation.clock))) == {"link", "documents", "records"}
 
 
-def test_it_is_not_ready_while_the_link_is_down_and_says_why(vitals: NodeHealth) -> None:
-    vitals.linked("The exchange at h:1 does not answer")
-    assert bad(vitals) == {"link": "The exchange at h:1 does not answer"}
-    assert "pratique_node_link_up 0.0" in shown(vitals)
-    vitals.linked()
-    assert bad(vitals) == {}
+def test_it_is_not_ready_while_the_link_is_down_and_says_why(health: NodeHealth) -> None:
+    health.linked("The exchange at h:1 does not answer")
+    assert bad(health) == {"link": "The exchange at h:1 does not answer"}
+    assert "pratique_node_link_up 0.0" in shown(health)
+    health.linked()
+    assert bad(health) == {}
 
 
-def test_a_paused_node_is_not_ready(vitals: NodeHealth, federation: NodeFederation) -> None:
+def test_a_paused_node_is_not_ready(health: NodeHealth, federation: NodeFederation) -> None:
     federation.nodes["DK"].pause("audit")
-    vitals.saw(federation.nodes["DK"].status(LinkStatus()))
-    assert set(bad(vitals)) == {"pause"}
+    health.saw(federation.nodes["DK"].status(LinkStatus()))
+    assert set(bad(health)) == {"pause"}
 
 
 def test_expired_documents_make_it_not_ready(
-    vitals: NodeHealth, federation: NodeFederation
+    health: NodeHealth, federation: NodeFederation
 ) -> None:
     federation.papers.now += timedelta(days=30)
-    vitals.saw(federation.nodes["DK"].status(LinkStatus()))
-    assert "documents" in bad(vitals)
+    health.saw(federation.nodes["DK"].status(LinkStatus()))
+    assert "documents" in bad(health)
 
 
 def test_an_expired_certificate_makes_it_not_ready(
-    vitals: NodeHealth, federation: NodeFederation
+    health: NodeHealth, federation: NodeFederation
 ) -> None:
     federation.papers.now += timedelta(days=31)
-    assert bad(vitals) == {"certificates": "expired: certificate"}
+    assert bad(health) == {"certificates": "expired: certificate"}
 
 
 def test_a_certificate_that_is_no_certificate_is_none(tmp_path: Path) -> None:
@@ -120,18 +120,18 @@ def test_a_certificate_that_is_no_certificate_is_none(tmp_path: Path) -> None:
     assert expires_at(tmp_path / "bad.pem") is None
 
 
-def test_a_loop_that_is_stuck_is_seen_as_that(vitals: NodeHealth) -> None:
-    vitals.progress.moved(SERVE, -1)
-    vitals.progress.moved(TEND, 60)
-    found = vitals.live()
+def test_a_loop_that_is_stuck_is_seen_as_that(health: NodeHealth) -> None:
+    health.progress.moved(SERVE, -1)
+    health.progress.moved(TEND, 60)
+    found = health.live()
     assert (found[SERVE].good, found[TEND].good) == (False, True)
-    assert set(bad(vitals)) == {SERVE}
+    assert set(bad(health)) == {SERVE}
 
 
 def test_expiries_and_versions_are_those_of_the_documents(
-    vitals: NodeHealth, federation: NodeFederation
+    health: NodeHealth, federation: NodeFederation
 ) -> None:
-    said, view = shown(vitals), federation.papers.view()
+    said, view = shown(health), federation.papers.view()
     for name in ("agreement", "metadata", "certificate", "authority", *COUNTRIES):
         assert f'pratique_expires_timestamp_seconds{{what="{name}"}}' in said
     other = COUNTRIES[-1]
@@ -139,15 +139,15 @@ def test_expiries_and_versions_are_those_of_the_documents(
     assert f'pratique_document_version{{document="{other}"}} {float(version)}' in said
 
 
-def test_the_ledger_s_shares_are_shown(vitals: NodeHealth) -> None:
-    assert "pratique_node_ledger_spent_ratio{register=" in shown(vitals)
+def test_the_ledger_s_shares_are_shown(health: NodeHealth) -> None:
+    assert "pratique_node_ledger_spent_ratio{register=" in shown(health)
     assert "} 1.0" in next(
-        line for line in shown(vitals).splitlines() if line.startswith("pratique_node_ledger_left")
+        line for line in shown(health).splitlines() if line.startswith("pratique_node_ledger_left")
     )
 
 
 def test_phase_and_outcome_are_read_from_what_crosses(
-    federation: NodeFederation, study: Study, vitals: NodeHealth
+    federation: NodeFederation, study: Study, health: NodeHealth
 ) -> None:
     frame = federation.run(study).request("bundle", "DK")
     reply = federation.nodes["DK"].handle(frame)
@@ -155,8 +155,8 @@ def test_phase_and_outcome_are_read_from_what_crosses(
     assert refusal_of(refusal_reply(ReasonCode.BUDGET)) == "budget"
     for junk in (b"", b"junk", b"\xff" * 50):
         assert phase_of(junk) == "unreadable"
-        vitals.replied(junk, refusal_reply(ReasonCode.MALFORMED), 0.05)
-    assert 'outcome="malformed",phase="other"} 3.0' in shown(vitals)
+        health.replied(junk, refusal_reply(ReasonCode.MALFORMED), 0.05)
+    assert 'outcome="malformed",phase="other"} 3.0' in shown(health)
 
 
 class Channel:
@@ -191,19 +191,19 @@ class Supervised:
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.manager.bind(str(folder / "s"))
         self.manager.settimeout(SOON)
-        self.vitals, self.server = NodeHealth(home, federation.clock), Stuck()
+        self.health, self.server = NodeHealth(home, federation.clock), Stuck()
         given = {"NOTIFY_SOCKET": str(folder / "s"), "WATCHDOG_USEC": "100000"}
         self.daemon = Daemon(
             federation.nodes["DK"],
             Channel(),  # type: ignore[arg-type]
             self.server.make,
             home,
-            vitals=self.vitals,
+            health=self.health,
             supervisor=Supervisor(given),
             renewal=Lasting(),
         )
         self.thread = threading.Thread(target=self.daemon.run)
-        self.endpoint = HealthServer("127.0.0.1:0", self.vitals.shown)
+        self.endpoint = HealthServer("127.0.0.1:0", self.health.shown)
         self.thread.start()
 
     def heard(self) -> list[str]:

@@ -55,19 +55,19 @@ class Watched:
         self.node, self.home = federation.nodes["DK"], federation.home("DK")
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.manager.bind(str(folder / "notify"))
-        self.vitals = NodeHealth(self.home, federation.clock)
+        self.health = NodeHealth(self.home, federation.clock)
         supervisor = Supervisor({"NOTIFY_SOCKET": str(folder / "notify")})
         self.daemon = Daemon(
             self.node,
             Channel(),  # type: ignore[arg-type]
             self.make,
             self.home,
-            vitals=self.vitals,
+            health=self.health,
             supervisor=supervisor,
             renewal=Lasting(),
         )
         self.thread = threading.Thread(target=self.daemon.run)
-        self.endpoint = HealthServer("127.0.0.1:0", self.vitals.shown)
+        self.endpoint = HealthServer("127.0.0.1:0", self.health.shown)
         self.serving = threading.Event()
 
     def make(
@@ -149,7 +149,7 @@ def search(said: str) -> None:
 def tend(watched: Watched) -> None:
     """Let the node look after its records now."""
     watched.node.tend()
-    watched.vitals.tended(watched.node.status(watched.daemon._standing))
+    watched.health.tended(watched.node.status(watched.daemon._standing))
 
 
 def test_a_whole_run_says_nothing_of_its_patients(
@@ -205,7 +205,7 @@ def test_faults_in_the_midst_of_a_message_quote_nothing(
         raise ValueError(f"row 3: {PLANTED}") from KeyError(PLANTED)
 
     names = {"gate": "admit", "holdings": "records", "runs": "summaries", "ledger": "view"}
-    owner = watched.node._reception._gate if part == "gate" else getattr(watched.node, part)
+    owner = watched.node._request_handler._gate if part == "gate" else getattr(watched.node, part)
     monkeypatch.setattr(owner, names[part], broken)
     frame = federation.run(study).request("bundle", "DK")
     watched.handle(frame)

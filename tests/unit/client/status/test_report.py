@@ -36,14 +36,14 @@ def test_a_node_waits_for_documents(federation: NodeFederation) -> None:
 def test_a_node_waits_for_its_officer_s_signature_under_its_keys(
     federation: NodeFederation,
 ) -> None:
-    federation.papers.desks["DK"].set_node(node_keys("EE").model_copy(update={"country": "DK"}))
+    federation.papers.folders["DK"].set_node(node_keys("EE").model_copy(update={"country": "DK"}))
     federation.hand_over("DK")
     assert "keys of another node" in waiting(federation)
 
 
 def test_a_node_waits_for_records(federation: NodeFederation) -> None:
     (federation.home("DK").path / "records.csv").write_text("broken\n")
-    federation.nodes["DK"].holdings.refresh()
+    federation.nodes["DK"].record_store.refresh()
     assert waiting(federation).startswith("waiting for records: ")
 
 
@@ -120,7 +120,7 @@ def test_the_last_refusals_come_with_what_to_do(federation: NodeFederation, stud
 def test_what_a_record_says_wrong_is_shown_to_the_operator(federation: NodeFederation) -> None:
     text = "id,age,sex,disease\nx1,old,F,1\n"
     (federation.home("DK").path / "records.csv").write_text(text)
-    federation.nodes["DK"].holdings.refresh()
+    federation.nodes["DK"].record_store.refresh()
     assert "'old'" in federation.nodes["DK"].status(UP)["data"]["fault"]
 
 

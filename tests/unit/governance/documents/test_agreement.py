@@ -115,11 +115,11 @@ def test_a_country_and_a_key_belong_to_one_party() -> None:
 
 @pytest.mark.parametrize("name", ["identity_key", "document_key", "online_key"])
 def test_no_key_serves_two_purposes(name: str) -> None:
-    desk = agreement_fields()["coordinator"]
+    coordinator = agreement_fields()["coordinator"]
     officer = agreement_fields()["parties"][0]["officer_key"]
-    assert "a key of its own" in refused(coordinator=desk | {name: officer})
+    assert "a key of its own" in refused(coordinator=coordinator | {name: officer})
     other = "document_key" if name == "identity_key" else "identity_key"
-    assert "a key of its own" in refused(coordinator=desk | {name: desk[other]})
+    assert "a key of its own" in refused(coordinator=coordinator | {name: coordinator[other]})
 
 
 def purposes(allowed: list[dict[str, Any]], *forbidden: dict[str, Any]) -> dict[str, Any]:

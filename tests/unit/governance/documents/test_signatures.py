@@ -72,14 +72,14 @@ def test_no_other_suite_is_known(suite: object) -> None:
 
 
 def test_the_coordinator_must_be_able_to_sign_as_is_asked() -> None:
-    desk = agreement_fields()["coordinator"]
+    coordinator = agreement_fields()["coordinator"]
     with pytest.raises(ValidationError, match="pratique-coordinator rotate"):
-        agreement(**BOTH, coordinator=desk)
+        agreement(**BOTH, coordinator=coordinator)
 
 
 def test_keys_of_both_forms_serve_an_agreement_that_does_not_ask() -> None:
-    desk = agreement_fields(**BOTH)["coordinator"]
-    agreed = agreement(coordinator=desk)
+    coordinator = agreement_fields(**BOTH)["coordinator"]
+    agreed = agreement(coordinator=coordinator)
     assert agreed.digest == DIGEST
     assert agreed.signatures.public(both_key(1).public) == raw_key(1).public
 
@@ -87,16 +87,16 @@ def test_keys_of_both_forms_serve_an_agreement_that_does_not_ask() -> None:
 @pytest.mark.parametrize("shared", [raw_key(2), both_key(2), raw_key(100), both_key(100)])
 def test_a_half_that_is_another_s_key_is_refused(shared: Identity) -> None:
     """2 is the coordinator's key for documents, 100 an officer's."""
-    desk = agreement_fields()["coordinator"] | {"identity_key": shared.public.to_text()}
+    coordinator = agreement_fields()["coordinator"] | {"identity_key": shared.public.to_text()}
     with pytest.raises(ValidationError, match="a key of its own"):
-        agreement(coordinator=desk)
+        agreement(coordinator=coordinator)
 
 
 @pytest.mark.parametrize("name", ["document_key", "online_key", "log_key"])
 def test_documents_and_logs_are_signed_with_ed25519_alone(name: str) -> None:
-    desk = agreement_fields()["coordinator"] | {name: both_key(7).public.to_text()}
+    coordinator = agreement_fields()["coordinator"] | {name: both_key(7).public.to_text()}
     with pytest.raises(ValidationError, match="not an Ed25519 key"):
-        agreement(coordinator=desk)
+        agreement(coordinator=coordinator)
 
 
 # ---- in plain words
@@ -118,8 +118,10 @@ def test_the_officer_reads_with_what_messages_are_signed() -> None:
 )
 def test_an_amendment_of_the_signatures_is_shown_either_way(before: Suite, after: Suite) -> None:
     """Going back leaves the field out: the officer must still see that protection ends."""
-    desk = agreement_fields(**BOTH)["coordinator"]
-    old, new = (agreement(coordinator=desk, signatures=suite.value) for suite in (before, after))
+    coordinator = agreement_fields(**BOTH)["coordinator"]
+    old, new = (
+        agreement(coordinator=coordinator, signatures=suite.value) for suite in (before, after)
+    )
     assert changes(old, new) == {"signatures": f"now {before.value}; then {after.value}"}
 
 

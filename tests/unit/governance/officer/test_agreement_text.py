@@ -35,8 +35,8 @@ def test_only_the_own_key_is_called_yours() -> None:
 
 
 def test_every_key_of_the_coordinator_is_told() -> None:
-    desk = AGREED.coordinator
-    for text in (desk.identity_key, desk.document_key, desk.online_key):
+    coordinator = AGREED.coordinator
+    for text in (coordinator.identity_key, coordinator.document_key, coordinator.online_key):
         assert VerifyKey.from_text(text).fingerprint in told()
 
 

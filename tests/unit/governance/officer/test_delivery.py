@@ -34,7 +34,7 @@ class NodeDaemon:
     def __init__(self, node: Path, officer: Keyboard) -> None:
         self.versions: list[int] = []
         self._officer = officer
-        self.desk = LocalRpcServer(node / "run" / "node.sock", self._answer)
+        self.rpc_server = LocalRpcServer(node / "run" / "node.sock", self._answer)
 
     def _answer(self, method: str, params: dict[str, Any]) -> Any:
         if method != "deliver":
@@ -51,7 +51,7 @@ class NodeDaemon:
 def daemon(node: Path, agreed: Keyboard) -> Iterator[NodeDaemon]:
     running = NodeDaemon(node, agreed)
     yield running
-    running.desk.close()
+    running.rpc_server.close()
 
 
 def sign_keys(officer: Keyboard, *words: str | Path):

@@ -244,8 +244,8 @@ class TestOthersKeys:
 
     def test_signed_by_its_former_key_is_signed(self, settled: Keyboard) -> None:
         papers, new = settled.papers, raw_key(201)
-        desk = papers.desks["EE"]
-        desk.set_history(extended(None, "EE", papers.officers["EE"], new, papers.now))
+        folder = papers.folders["EE"]
+        folder.set_history(extended(None, "EE", papers.officers["EE"], new, papers.now))
         papers.give("EE")
         self.draft(settled, new.public)
         assert "Signed, and handed in" in settled.done("sign", "--yes")

@@ -31,7 +31,7 @@ class StatusDesk:
 
     def __init__(self, node: Path) -> None:
         self.status: Any = {"country": "DK", "ledger": HONEST}
-        self.desk = LocalRpcServer(node / "run" / "node.sock", self._answer)
+        self.rpc_server = LocalRpcServer(node / "run" / "node.sock", self._answer)
 
     def _answer(self, method: str, _params: Mapping[str, Any]) -> Any:
         if method == "deliver":
@@ -49,25 +49,25 @@ def node() -> Iterator[Path]:
 
 
 @pytest.fixture
-def desk(node: Path) -> Iterator[StatusDesk]:
+def rpc_server(node: Path) -> Iterator[StatusDesk]:
     opened = StatusDesk(node)
     yield opened
-    opened.desk.close()
+    opened.rpc_server.close()
 
 
 def asked(node: Path | None, register: str = "patients", now=NOW):
     return ledger_left(node, AGREED, register, now)
 
 
-def test_a_running_node_says_what_is_left(node: Path, desk: StatusDesk) -> None:
+def test_a_running_node_says_what_is_left(node: Path, rpc_server: StatusDesk) -> None:
     view = asked(node)
     assert view.spent_micro == TERMS.cap_micro // 4
     assert view.left_micro == TERMS.cap_micro - TERMS.cap_micro // 4
     assert view.period == TERMS.period
 
 
-def test_the_cap_is_the_agreements_whatever_a_node_says(node: Path, desk: StatusDesk) -> None:
-    desk.status = {"ledger": HONEST | {"cap_micro": 10 * TERMS.cap_micro}}
+def test_the_cap_is_the_agreements_whatever_a_node_says(node: Path, rpc_server: StatusDesk) -> None:
+    rpc_server.status = {"ledger": HONEST | {"cap_micro": 10 * TERMS.cap_micro}}
     assert asked(node).cap_micro == TERMS.cap_micro
 
 
@@ -85,16 +85,16 @@ def test_the_cap_is_the_agreements_whatever_a_node_says(node: Path, desk: Status
         "soon",
     ],
 )
-def test_what_does_not_fit_is_not_known(node: Path, desk: StatusDesk, status: Any) -> None:
-    desk.status = status
+def test_what_does_not_fit_is_not_known(node: Path, rpc_server: StatusDesk, status: Any) -> None:
+    rpc_server.status = status
     assert asked(node) is None
 
 
-def test_another_register_is_not_known(node: Path, desk: StatusDesk) -> None:
+def test_another_register_is_not_known(node: Path, rpc_server: StatusDesk) -> None:
     assert asked(node, "children") is None
 
 
-def test_before_the_agreement_nothing_is_known(node: Path, desk: StatusDesk) -> None:
+def test_before_the_agreement_nothing_is_known(node: Path, rpc_server: StatusDesk) -> None:
     assert asked(node, now=AGREED.effective - DAY) is None
 
 
@@ -108,7 +108,7 @@ def test_without_a_daemon_nothing_is_known(node: Path) -> None:
 
 class TestDecision:
     @pytest.fixture
-    def beside(self, agreed: Keyboard, node: Path, desk: StatusDesk) -> Keyboard:
+    def beside(self, agreed: Keyboard, node: Path, rpc_server: StatusDesk) -> Keyboard:
         """An officer whose node runs on the same machine, with a study to decide."""
         settings = agreed.home.settings()
         agreed.home.save(settings.model_copy(update={"node": str(node)}))
@@ -118,14 +118,14 @@ class TestDecision:
     def test_shows_what_is_spent(self, beside: Keyboard) -> None:
         assert "25.0 % of it, says your node" in beside.done("show", "heart-by-sex")
 
-    def test_shows_that_it_is_not_known(self, beside: Keyboard, desk: StatusDesk) -> None:
-        desk.status = None
+    def test_shows_that_it_is_not_known(self, beside: Keyboard, rpc_server: StatusDesk) -> None:
+        rpc_server.status = None
         assert "not known: no node to ask here" in beside.done("show", "heart-by-sex")
 
     def test_refuses_what_the_ledger_has_no_room_for(
-        self, beside: Keyboard, desk: StatusDesk
+        self, beside: Keyboard, rpc_server: StatusDesk
     ) -> None:
-        desk.status = {"ledger": HONEST | {"spent_micro": TERMS.cap_micro}}
+        rpc_server.status = {"ledger": HONEST | {"spent_micro": TERMS.cap_micro}}
         assert "(agreement/budget)" in beside.refused("approve", "heart-by-sex", "--yes")
         assert "[agreement/budget]" in beside.done("show", "heart-by-sex")
 

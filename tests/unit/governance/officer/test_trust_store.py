@@ -163,7 +163,7 @@ def test_a_damaged_memory_is_not_forgotten_silently(papers: Papers, folder, cont
 def test_the_own_key_is_pinned_from_the_start(tmp_path, folder) -> None:
     """A root that gives the own country another key shows the own documents to be absent."""
     papers = Papers(tmp_path / "papers").begin()
-    papers.desks["DK"].set_node(node_keys("DK"))
+    papers.folders["DK"].set_node(node_keys("DK"))
     papers.give("DK")
     other = Settings(
         country="DK",

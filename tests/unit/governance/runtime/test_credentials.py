@@ -14,7 +14,7 @@ from protocols.wire.channel import LinkFault
 from server.membership.certificates import CERTIFICATE_LIFETIME, SETTLING
 from server.membership.transport_authority import ExchangeTransport
 from server.state.tables import MIGRATIONS
-from tests.support.enrolling import desk_of
+from tests.support.enrolling import enrolment_of
 from tests.support.keystore import cheap_store, reopen
 from tests.support.long_lived_parties import (
     Death,
@@ -50,8 +50,8 @@ def link(tmp_path: Path, clock: Clock) -> DirectLink:
     transport = ExchangeTransport.create(
         folder, ("localhost",), store, federation="danube", now=BEGUN
     )
-    desk = desk_of(open_database(folder / "state.db", MIGRATIONS), transport)
-    return DirectLink(desk, transport, clock)
+    enrolment = enrolment_of(open_database(folder / "state.db", MIGRATIONS), transport)
+    return DirectLink(enrolment, transport, clock)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_a_crash_before_any_write_leaves_a_pair_that_serves(
     assert party.pair.load()[0] != before
     party.link.call()
     assert reopen(party.folder / "keys").names() == ["transport"]
-    assert party.link.desk.register.disputes() == []
+    assert party.link.enrolment.register.disputes() == []
 
 
 @pytest.mark.parametrize("step", range(4))
@@ -128,14 +128,14 @@ def test_a_lost_reply_is_asked_for_again_with_the_same_key(party: Party, clock: 
     party.renew()
     assert party.pair.load()[0] == waiting
     party.link.call()
-    assert party.link.desk.register.disputes() == []
+    assert party.link.enrolment.register.disputes() == []
 
 
 def test_a_copy_of_the_folder_is_found_out(party: Party, clock: Clock, tmp_path: Path) -> None:
     import shutil  # noqa: PLC0415 (used here only)
 
     shutil.copytree(party.folder, tmp_path / "copy")
-    other_link = DirectLink(party.link.desk, party.link.transport, clock)
+    other_link = DirectLink(party.link.enrolment, party.link.transport, clock)
     copy = Party(tmp_path / "copy", Role.NODE, other_link).start()
     clock.now += 60 * DAY
     party.renew()
@@ -145,7 +145,7 @@ def test_a_copy_of_the_folder_is_found_out(party: Party, clock: Clock, tmp_path:
     clock.now += SETTLING
     with pytest.raises(KeyFault, match="refused"):
         copy.link.call()
-    assert [one.country for one in party.link.desk.register.disputes()] == ["AT"]
+    assert [one.country for one in party.link.enrolment.register.disputes()] == ["AT"]
 
 
 def test_an_ended_certificate_says_what_to_do(party: Party, clock: Clock) -> None:

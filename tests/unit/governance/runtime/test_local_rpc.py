@@ -47,7 +47,7 @@ def path() -> Iterator[Path]:
 
 
 @pytest.fixture
-def desk(path: Path) -> Iterator[LocalRpcServer]:
+def rpc_server(path: Path) -> Iterator[LocalRpcServer]:
     opened = LocalRpcServer(path, answer)
     yield opened
     opened.close()
@@ -88,7 +88,7 @@ def test_an_unknown_method_is_a_no(path: Path) -> None:
 
 
 def test_only_the_owner_may_enter_the_folder_or_open_the_socket(
-    desk: LocalRpcServer, path: Path
+    rpc_server: LocalRpcServer, path: Path
 ) -> None:
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -116,10 +116,10 @@ def test_a_folder_open_to_others_is_refused(path: Path, mode: int) -> None:
 
 
 def test_another_user_is_not_heard(
-    desk: LocalRpcServer, path: Path, monkeypatch: pytest.MonkeyPatch
+    rpc_server: LocalRpcServer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[str] = []
-    desk._server.handler = lambda method, params: heard.append(method)
+    rpc_server._server.handler = lambda method, params: heard.append(method)
     stranger = os.getuid() + 1
     monkeypatch.setattr(local_rpc.os, "getuid", lambda: stranger)
     assert say(path, b'{"method":"echo","params":{}}\n') == b""
@@ -129,7 +129,7 @@ def test_another_user_is_not_heard(
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-def test_a_process_of_another_user_is_not_heard(desk: LocalRpcServer, path: Path) -> None:
+def test_a_process_of_another_user_is_not_heard(rpc_server: LocalRpcServer, path: Path) -> None:
     """Even with every permission in the file system opened for it."""
     for place in (path.parent.parent, path.parent, path):
         place.chmod(0o777)
@@ -205,10 +205,10 @@ def leave(path: Path, request: bytes) -> None:
 
 
 def test_a_caller_that_goes_away_is_no_fault(
-    desk: LocalRpcServer, path: Path, caplog: pytest.LogCaptureFixture
+    rpc_server: LocalRpcServer, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "pratique.desk")
-    desk._server.handler = lambda *_: "a" * 5_000_000
+    rpc_server._server.handler = lambda *_: "a" * 5_000_000
     leave(path, b'{"method":"echo","params":{}}\n')
     deadline = time.monotonic() + 10
     while not caplog.records and time.monotonic() < deadline:
@@ -309,7 +309,7 @@ def test_a_daemon_that_hangs_up_in_mid_request_is_said_plainly(path: Path) -> No
         ask(path, "echo", x="a" * 5_000_000)
 
 
-def test_many_at_once_are_all_answered(desk: LocalRpcServer, path: Path) -> None:
+def test_many_at_once_are_all_answered(rpc_server: LocalRpcServer, path: Path) -> None:
     found: list[Any] = []
     threads = [
         threading.Thread(target=lambda n=n: found.append(ask(path, "echo", n=n)["n"]))

@@ -15,6 +15,6 @@ def papers(tmp_path: Path) -> Papers:
 def full(papers: Papers) -> Papers:
     """A published agreement with the node keys of every country."""
     for country in COUNTRIES:
-        papers.desks[country].set_node(node_keys(country))
+        papers.folders[country].set_node(node_keys(country))
         papers.give(country)
     return papers

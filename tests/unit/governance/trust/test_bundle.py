@@ -232,7 +232,7 @@ def test_garbage_is_refused() -> None:
 
 
 def test_the_officer_s_own_folder_makes_such_bundles(tmp_path: Path) -> None:
-    desk = OfficerDocuments(tmp_path, "DK")
-    desk.set_node(node_keys("DK"))
-    desk.approve(permit(AGREED, ASKED))
-    assert own(desk.sign(NOW, KEY)).permit(ASKED.digest) is not None
+    folder = OfficerDocuments(tmp_path, "DK")
+    folder.set_node(node_keys("DK"))
+    folder.approve(permit(AGREED, ASKED))
+    assert own(folder.sign(NOW, KEY)).permit(ASKED.digest) is not None

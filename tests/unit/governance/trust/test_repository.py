@@ -58,7 +58,7 @@ def test_the_first_agreement_is_published_at_the_threshold(tmp_path: Path) -> No
 
 def test_nothing_can_be_done_before(tmp_path: Path) -> None:
     papers = Papers(tmp_path)
-    bundle = papers.desks["DK"].sign(NOW, papers.officers["DK"])
+    bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
     for act in (
         papers.refresh,
         lambda: papers.propose(study(papers.agreed)),
@@ -159,7 +159,7 @@ def test_documents_signed_by_a_former_key_fall_away(full: Papers) -> None:
     view = full.view()
     assert set(view.countries) == {"EE", "NO", "PT"}
     assert "none is published" in view.absent["DK"]
-    old = full.desks["DK"].sign(NOW, raw_key(100))
+    old = full.folders["DK"].sign(NOW, raw_key(100))
     refused(lambda: full.store.accept_country(old, NOW, online=full.online), full)
     full.officers["DK"] = raw_key(200)
     full.give("DK")
@@ -169,12 +169,12 @@ def test_documents_signed_by_a_former_key_fall_away(full: Papers) -> None:
 def test_the_coordinator_s_own_keys_can_change(full: Papers) -> None:
     asked = study(full.agreed)
     full.propose(asked)
-    desk = agreement_fields()["coordinator"] | {
+    coordinator = agreement_fields()["coordinator"] | {
         "document_key": raw_key(12).public.to_text(),
         "online_key": raw_key(13).public.to_text(),
     }
     full.documents, full.online = raw_key(12), raw_key(13)
-    amend(full, amended(coordinator=desk), "EE", "NO", "PT")
+    amend(full, amended(coordinator=coordinator), "EE", "NO", "PT")
     assert full.view().study(asked.digest) == asked
     full.online = raw_key(3)
     refused(full.refresh, full)
@@ -184,7 +184,7 @@ def test_a_country_can_leave(full: Papers) -> None:
     parties = agreement_fields()["parties"][1:]
     amend(full, amended(parties=parties), "EE", "NO", "PT")
     assert set(full.view().countries) == {"EE", "NO", "PT"}
-    bundle = full.desks["DK"].sign(NOW, full.officers["DK"])
+    bundle = full.folders["DK"].sign(NOW, full.officers["DK"])
     refused(lambda: full.store.accept_country(bundle, NOW, online=full.online), full)
 
 
@@ -219,7 +219,7 @@ def test_a_publication_that_dies_part_way_is_finished_by_the_next(
 
 
 def test_a_country_s_documents_are_published_and_renewed(papers: Papers) -> None:
-    papers.desks["DK"].set_node(node_keys("DK"))
+    papers.folders["DK"].set_node(node_keys("DK"))
     papers.give("DK")
     papers.give("DK")
     assert papers.view().versions.countries == {"DK": 2}
@@ -246,7 +246,7 @@ def test_an_older_or_equal_version_is_refused(papers: Papers, tmp_path: Path) ->
 
 
 def test_a_bundle_signed_by_another_country_is_refused(papers: Papers) -> None:
-    bundle = papers.desks["DK"].sign(NOW, papers.officers["NO"])
+    bundle = papers.folders["DK"].sign(NOW, papers.officers["NO"])
     said = refused(lambda: papers.store.accept_country(bundle, NOW, online=papers.online), papers)
     assert "documents of DK are not published" in said
 
@@ -257,7 +257,7 @@ def test_a_stranger_s_bundle_is_refused(papers: Papers, tmp_path: Path) -> None:
 
 
 def test_an_expired_bundle_is_refused(papers: Papers) -> None:
-    bundle = papers.desks["DK"].sign(NOW - 8 * DAY, papers.officers["DK"])
+    bundle = papers.folders["DK"].sign(NOW - 8 * DAY, papers.officers["DK"])
     said = refused(lambda: papers.store.accept_country(bundle, NOW, online=papers.online), papers)
     assert "expired" in said
 
@@ -309,14 +309,14 @@ def test_a_release_has_a_safe_name(full: Papers, name: str) -> None:
 
 
 def test_a_refresh_signs_a_timestamp_and_once_a_day_a_snapshot(full: Papers) -> None:
-    first = full.view().floor
+    first = full.view().high_water
     full.now = NOW + timedelta(hours=6)
     full.refresh()
-    second = full.view().floor
+    second = full.view().high_water
     assert (second.timestamp, second.snapshot) == (first.timestamp + 1, first.snapshot)
     full.now = NOW + timedelta(hours=25)
     full.refresh()
-    assert full.view().floor.snapshot == first.snapshot + 1
+    assert full.view().high_water.snapshot == first.snapshot + 1
 
 
 def test_refreshing_keeps_the_repository_readable_for_weeks(full: Papers) -> None:
@@ -353,8 +353,8 @@ def test_no_other_file_is_ever_read_out(full: Papers, name: str) -> None:
 
 def test_every_published_file_can_be_read_out(full: Papers) -> None:
     full.propose(study(full.agreed))
-    full.desks["DK"].approve(permit(full.agreed, study(full.agreed)))
-    full.desks["DK"].set_policy('@id("a") forbid (principal, action, resource);')
+    full.folders["DK"].approve(permit(full.agreed, study(full.agreed)))
+    full.folders["DK"].set_policy('@id("a") forbid (principal, action, resource);')
     full.give("DK")
     for name, data in full.snapshot_of_store().items():
         assert full.store.read(name) == data
@@ -362,7 +362,7 @@ def test_every_published_file_can_be_read_out(full: Papers) -> None:
 
 def test_a_lost_file_is_named(full: Papers, tmp_path: Path) -> None:
     next((tmp_path / "store" / "public" / "metadata").glob("*.snapshot.json")).with_name(
-        f"{full.view().floor.snapshot}.snapshot.json"
+        f"{full.view().high_water.snapshot}.snapshot.json"
     ).unlink()
     with pytest.raises(DocumentFault, match="has lost metadata"):
         full.refresh()
@@ -375,7 +375,7 @@ def test_writers_at_once_lose_nothing(full: Papers, tmp_path: Path) -> None:
         try:
             store = Repository(tmp_path / "store")
             for _ in range(4):
-                bundle = full.desks[country].sign(NOW, full.officers[country])
+                bundle = full.folders[country].sign(NOW, full.officers[country])
                 store.accept_country(bundle, NOW, online=full.online)
                 store.refresh(NOW, online=full.online)
         except DocumentFault as fault:

@@ -23,40 +23,40 @@ KEY = raw_key(100)
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> OfficerDocuments:
+def folder(tmp_path: Path) -> OfficerDocuments:
     return OfficerDocuments(tmp_path / "documents", "DK")
 
 
-def signed(desk: OfficerDocuments, at_least: int = 0) -> CountryDocuments:
-    return own_country(desk.sign(NOW, KEY, at_least=at_least), "DK", KEY.public, NOW)
+def signed(folder: OfficerDocuments, at_least: int = 0) -> CountryDocuments:
+    return own_country(folder.sign(NOW, KEY, at_least=at_least), "DK", KEY.public, NOW)
 
 
-def test_nothing_is_signed_before_it_is_asked_for(desk: OfficerDocuments) -> None:
-    assert desk.version == 0
-    assert desk.bundle() is None
-    desk.approve(permit(AGREED, ASKED))
-    assert desk.bundle() is None
+def test_nothing_is_signed_before_it_is_asked_for(folder: OfficerDocuments) -> None:
+    assert folder.version == 0
+    assert folder.bundle() is None
+    folder.approve(permit(AGREED, ASKED))
+    assert folder.bundle() is None
 
 
 def test_each_signature_is_a_new_version_kept_before_it_is_handed_out(
-    desk: OfficerDocuments,
+    folder: OfficerDocuments,
 ) -> None:
     for version in (1, 2, 3):
-        bundle = desk.sign(NOW, KEY)
-        assert desk.version == version
-        assert desk.bundle() == bundle
+        bundle = folder.sign(NOW, KEY)
+        assert folder.version == version
+        assert folder.bundle() == bundle
 
 
-def test_a_version_is_above_what_the_exchange_shows(desk: OfficerDocuments) -> None:
-    assert signed(desk, at_least=7).version == 8
-    assert signed(desk, at_least=3).version == 9
+def test_a_version_is_above_what_the_exchange_shows(folder: OfficerDocuments) -> None:
+    assert signed(folder, at_least=7).version == 8
+    assert signed(folder, at_least=3).version == 9
 
 
 def test_a_permit_stays_through_renewals_and_a_new_process(
-    desk: OfficerDocuments, tmp_path: Path
+    folder: OfficerDocuments, tmp_path: Path
 ) -> None:
-    desk.approve(permit(AGREED, ASKED))
-    desk.sign(NOW, KEY)
+    folder.approve(permit(AGREED, ASKED))
+    folder.sign(NOW, KEY)
     again = OfficerDocuments(tmp_path / "documents", "DK")
     renewed = own_country(again.sign(NOW + 3 * DAY, KEY), "DK", KEY.public, NOW + 9 * DAY)
     assert renewed.permit(ASKED.digest) is not None
@@ -64,56 +64,56 @@ def test_a_permit_stays_through_renewals_and_a_new_process(
 
 
 def test_a_withdrawal_stands_beside_the_permit_and_approving_again_takes_it_back(
-    desk: OfficerDocuments,
+    folder: OfficerDocuments,
 ) -> None:
-    desk.approve(permit(AGREED, ASKED))
-    desk.withdraw(withdrawal(ASKED))
-    both = signed(desk)
+    folder.approve(permit(AGREED, ASKED))
+    folder.withdraw(withdrawal(ASKED))
+    both = signed(folder)
     assert both.permit(ASKED.digest) is not None
     assert both.withdrawal(ASKED.digest) is not None
-    desk.approve(permit(AGREED, ASKED, sentence="The board has changed its mind."))
-    after = signed(desk)
+    folder.approve(permit(AGREED, ASKED, sentence="The board has changed its mind."))
+    after = signed(folder)
     assert after.withdrawal(ASKED.digest) is None
     assert after.permits[ASKED.digest].sentence == "The board has changed its mind."
 
 
-def test_a_refusal_is_a_withdrawal_without_a_permit(desk: OfficerDocuments) -> None:
-    desk.withdraw(withdrawal(ASKED))
-    assert signed(desk).permit(ASKED.digest) is None
-    assert signed(desk).withdrawal(ASKED.digest) is not None
+def test_a_refusal_is_a_withdrawal_without_a_permit(folder: OfficerDocuments) -> None:
+    folder.withdraw(withdrawal(ASKED))
+    assert signed(folder).permit(ASKED.digest) is None
+    assert signed(folder).withdrawal(ASKED.digest) is not None
 
 
-def test_a_policy_is_set_replaced_and_removed(desk: OfficerDocuments) -> None:
+def test_a_policy_is_set_replaced_and_removed(folder: OfficerDocuments) -> None:
     text = '@id("dk/a") forbid (principal, action, resource);'
-    desk.set_policy(text)
-    assert signed(desk).policy == text
-    desk.set_policy(None)
-    assert signed(desk).policy is None
+    folder.set_policy(text)
+    assert signed(folder).policy == text
+    folder.set_policy(None)
+    assert signed(folder).policy is None
 
 
-def test_a_policy_that_permits_is_not_even_kept(desk: OfficerDocuments) -> None:
+def test_a_policy_that_permits_is_not_even_kept(folder: OfficerDocuments) -> None:
     with pytest.raises(DocumentFault, match="can only forbid"):
-        desk.set_policy('@id("dk/a") permit (principal, action, resource);')
-    assert signed(desk).policy is None
+        folder.set_policy('@id("dk/a") permit (principal, action, resource);')
+    assert signed(folder).policy is None
 
 
-def test_documents_of_another_country_are_refused(desk: OfficerDocuments) -> None:
+def test_documents_of_another_country_are_refused(folder: OfficerDocuments) -> None:
     for change in (
-        lambda: desk.approve(permit(AGREED, ASKED, "NO")),
-        lambda: desk.withdraw(withdrawal(ASKED, "NO")),
-        lambda: desk.set_node(node_keys("NO")),
+        lambda: folder.approve(permit(AGREED, ASKED, "NO")),
+        lambda: folder.withdraw(withdrawal(ASKED, "NO")),
+        lambda: folder.set_node(node_keys("NO")),
     ):
         with pytest.raises(DocumentFault, match="of NO, not of DK"):
             change()
-    assert not signed(desk).permits
+    assert not signed(folder).permits
 
 
-def test_two_at_one_desk_never_sign_one_version_twice(desk: OfficerDocuments) -> None:
+def test_two_at_one_desk_never_sign_one_version_twice(folder: OfficerDocuments) -> None:
     made: list[int] = []
 
     def work() -> None:
         for _ in range(5):
-            found = own_country(desk.sign(NOW, KEY), "DK", KEY.public, NOW)
+            found = own_country(folder.sign(NOW, KEY), "DK", KEY.public, NOW)
             made.append(found.version)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
@@ -125,15 +125,15 @@ def test_two_at_one_desk_never_sign_one_version_twice(desk: OfficerDocuments) ->
 
 
 def test_a_spoilt_folder_is_a_fault_and_not_a_fresh_start(
-    desk: OfficerDocuments, tmp_path: Path
+    folder: OfficerDocuments, tmp_path: Path
 ) -> None:
-    desk.approve(permit(AGREED, ASKED))
-    desk.sign(NOW, KEY)
+    folder.approve(permit(AGREED, ASKED))
+    folder.sign(NOW, KEY)
     for name in ("pending.json", "bundle.json"):
         file = tmp_path / "documents" / name
         kept = file.read_bytes()
         file.write_bytes(kept[: len(kept) // 2])
         with pytest.raises(DocumentFault):
-            desk.sign(NOW, KEY)
+            folder.sign(NOW, KEY)
         file.write_bytes(kept)
-    assert signed(desk).version == 2
+    assert signed(folder).version == 2

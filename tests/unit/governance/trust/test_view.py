@@ -53,7 +53,7 @@ def test_verifying_keeps_no_file_and_reads_none(
 def test_a_view_holds_what_everybody_says(full: Papers) -> None:
     asked = study(full.agreed)
     full.propose(asked)
-    full.desks["DK"].approve(permit(full.agreed, asked))
+    full.folders["DK"].approve(permit(full.agreed, asked))
     full.give("DK")
     view = full.view()
     assert view.agreement == full.agreed
@@ -80,10 +80,10 @@ def test_what_is_not_there_is_not_there(papers: Papers) -> None:
 def test_a_view_can_be_made_again_from_its_files(full: Papers) -> None:
     full.propose(study(full.agreed))
     view = full.view()
-    again = TrustedView.load(view.files.get, full.pinned, NOW, view.floor)
+    again = TrustedView.load(view.files.get, full.pinned, NOW, view.high_water)
     assert again.versions == view.versions
     assert again.studies == view.studies
-    assert again.floor == view.floor
+    assert again.high_water == view.high_water
 
 
 def test_a_view_after_an_amendment_is_made_again_from_its_files(full: Papers) -> None:
@@ -92,47 +92,47 @@ def test_a_view_after_an_amendment_is_made_again_from_its_files(full: Papers) ->
     full.sign("EE", "NO", "PT")
     full.publish()
     view = full.view()
-    assert TrustedView.load(view.files.get, pinned, NOW, view.floor).versions.root == 2
+    assert TrustedView.load(view.files.get, pinned, NOW, view.high_water).versions.root == 2
 
 
 def test_the_floor_remembers_versions_keys_and_time(full: Papers) -> None:
-    floor = full.view().floor
-    assert (floor.root, floor.targets) == (1, 1)
-    assert floor.countries == dict.fromkeys(COUNTRIES, 1)
-    assert floor.keys == {c: full.officers[c].public.to_text() for c in COUNTRIES}
-    assert floor.latest == NOW
-    assert TrustHighWater.model_validate_json(floor.model_dump_json()) == floor
+    high_water = full.view().high_water
+    assert (high_water.root, high_water.targets) == (1, 1)
+    assert high_water.countries == dict.fromkeys(COUNTRIES, 1)
+    assert high_water.keys == {c: full.officers[c].public.to_text() for c in COUNTRIES}
+    assert high_water.latest == NOW
+    assert TrustHighWater.model_validate_json(high_water.model_dump_json()) == high_water
 
 
 def test_time_is_the_clock_or_the_latest_signed_time_seen(full: Papers) -> None:
-    floor = full.view().floor
-    early = TrustedView.load(full.store.read, full.pinned, NOW - 30 * DAY, floor)
+    high_water = full.view().high_water
+    early = TrustedView.load(full.store.read, full.pinned, NOW - 30 * DAY, high_water)
     assert early.now == NOW
-    assert full.view(floor).now == NOW
+    assert full.view(high_water).now == NOW
 
 
 def test_the_own_country_is_as_its_officer_says(full: Papers) -> None:
     asked = study(full.agreed)
-    full.desks["DK"].withdraw(withdrawal(asked))
-    newest = full.desks["DK"].sign(NOW, full.officers["DK"])
+    full.folders["DK"].withdraw(withdrawal(asked))
+    newest = full.folders["DK"].sign(NOW, full.officers["DK"])
     view = full.view()
     assert view.country("DK").withdrawal(asked.digest) is None
     told = view.with_own(own(full, newest))
     assert told.country("DK").withdrawal(asked.digest) is not None
     assert told.versions.countries["DK"] == 2
-    assert told.floor.countries["DK"] == 2
+    assert told.high_water.countries["DK"] == 2
     assert told.country("NO") == view.country("NO")
 
 
 def test_the_own_country_may_be_known_here_before_it_is_published(papers: Papers) -> None:
-    bundle = papers.desks["DK"].sign(NOW, papers.officers["DK"])
+    bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
     told = papers.view().with_own(own(papers, bundle))
     assert set(told.countries) == {"DK"}
     assert "DK" not in told.absent
 
 
 def test_a_node_that_is_behind_its_own_officer_stops(full: Papers) -> None:
-    old = full.desks["DK"].bundle()
+    old = full.folders["DK"].bundle()
     full.give("DK")
     with pytest.raises(DocumentFault, match="signed version 2; this node has 1"):
         full.view().with_own(own(full, old))
@@ -140,7 +140,7 @@ def test_a_node_that_is_behind_its_own_officer_stops(full: Papers) -> None:
 
 def test_a_stranger_has_no_own_place(full: Papers, tmp_path: object) -> None:
     del tmp_path
-    bundle = full.desks["DK"].bundle()
+    bundle = full.folders["DK"].bundle()
     from_elsewhere = own(full, bundle)
     stranger = CountryDocuments(**{**vars(from_elsewhere), "country": "SE"})
     with pytest.raises(DocumentFault, match="another document key for SE"):
@@ -156,18 +156,20 @@ def test_versions_say_who_is_behind() -> None:
 
 
 def test_a_floor_rises_and_never_falls() -> None:
-    floor = TrustHighWater().with_country("DK", 5, NOW)
-    lower = floor.with_country("DK", 3, NOW - DAY)
+    high_water = TrustHighWater().with_country("DK", 5, NOW)
+    lower = high_water.with_country("DK", 3, NOW - DAY)
     assert lower.countries == {"DK": 5}
     assert lower.latest == NOW
-    assert floor.raised_to(NOW - DAY) == NOW
-    assert floor.raised_to(NOW + DAY) == NOW + DAY
+    assert high_water.raised_to(NOW - DAY) == NOW
+    assert high_water.raised_to(NOW + DAY) == NOW + DAY
     assert TrustHighWater().raised_to(NOW) == NOW
 
 
 def test_approving_a_key_replaces_the_one_that_was_seen() -> None:
-    floor = TrustHighWater(keys={"DK": raw_key(1).public.to_text()})
-    assert floor.approve_key("DK", raw_key(2).public).keys == {"DK": raw_key(2).public.to_text()}
+    high_water = TrustHighWater(keys={"DK": raw_key(1).public.to_text()})
+    assert high_water.approve_key("DK", raw_key(2).public).keys == {
+        "DK": raw_key(2).public.to_text()
+    }
 
 
 @pytest.mark.parametrize(
@@ -191,22 +193,22 @@ def lapsed(full: Papers, monkeypatch: pytest.MonkeyPatch) -> Papers:
 def test_lapsed_documents_are_none_and_their_version_is_known(
     full: Papers, monkeypatch: pytest.MonkeyPatch, *, seen_before: bool
 ) -> None:
-    before = full.view().floor if seen_before else TrustHighWater()
+    before = full.view().high_water if seen_before else TrustHighWater()
     view = lapsed(full, monkeypatch).view(before)
     assert view.country("PT") is None
     assert "PT" not in view.versions.countries
     assert view.verified == Versions(1, 1, {"DK": 1, "EE": 1, "NO": 1, "PT": 2})
-    assert view.floor.countries["PT"] == 2
+    assert view.high_water.countries["PT"] == 2
 
 
 def test_lapsed_documents_let_nothing_older_in(
     full: Papers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old = LyingCoordinator(full)._state().roles["country-PT"]
-    floor = lapsed(full, monkeypatch).view().floor
+    high_water = lapsed(full, monkeypatch).view().high_water
     liar = LyingCoordinator(full)
     liar.put("country-PT", old)
-    view = liar.view(floor)
+    view = liar.view(high_water)
     assert "version 1, and 2 was seen" in view.absent["PT"]
     assert view.verified.countries["PT"] == 2
 
@@ -220,13 +222,13 @@ def test_a_version_that_its_country_did_not_sign_is_not_known(full: Papers) -> N
     view = liar.view()
     assert view.country("PT") is None
     assert "PT" not in view.verified.countries
-    assert "PT" not in view.floor.countries
+    assert "PT" not in view.high_water.countries
 
 
 def test_versions_under_another_key_and_of_strangers_are_not_compared(full: Papers) -> None:
     liar = LyingCoordinator(full)
     liar.hide("country-PT")
-    floor = full.view().floor.with_country("XX", 4, NOW)
-    assert liar.view(floor).verified.countries == dict.fromkeys(COUNTRIES, 1)
-    other = floor.approve_key("PT", raw_key(9).public).with_country("PT", 5, NOW)
+    high_water = full.view().high_water.with_country("XX", 4, NOW)
+    assert liar.view(high_water).verified.countries == dict.fromkeys(COUNTRIES, 1)
+    other = high_water.approve_key("PT", raw_key(9).public).with_country("PT", 5, NOW)
     assert "PT" not in liar.view(other).verified.countries

@@ -34,7 +34,7 @@ class Reader:
     def __init__(self, papers: Papers, monkeypatch: pytest.MonkeyPatch) -> None:
         self.papers, self.memory = papers, ViewCache()
         self.files = dict(papers.view().files)
-        self.floor = papers.view().floor
+        self.high_water = papers.view().high_water
         self.verified = 0
         real = TrustedView.load
 
@@ -45,7 +45,7 @@ class Reader:
         monkeypatch.setattr(view_cache.TrustedView, "load", counted)
 
     def look(self, now: datetime = NOW, **other: object) -> TrustedView:
-        given = {"pinned_root": self.papers.pinned, "floor": self.floor} | other
+        given = {"pinned_root": self.papers.pinned, "floor": self.high_water} | other
         return self.memory.view(self.files.get, given["pinned_root"], now, given["floor"])  # type: ignore[arg-type]
 
 
@@ -137,16 +137,16 @@ def test_a_clock_set_back_does_not_keep_what_it_would_refuse(
 def test_time_that_was_seen_counts_where_the_clock_is_behind(reader: Reader) -> None:
     """The floor's latest moment, not the clock, is what an expiry is held against."""
     view = reader.look()
-    ahead = reader.floor.model_copy(update={"latest": view.expires + SECOND})
+    ahead = reader.high_water.model_copy(update={"latest": view.expires + SECOND})
     with pytest.raises(DocumentFault):
-        reader.look(NOW + SECOND, floor=ahead)
+        reader.look(NOW + SECOND, high_water=ahead)
 
 
 CHANGES: dict[str, Callable[[TrustHighWater], TrustHighWater]] = {
-    "root": lambda floor: floor.model_copy(update={"root": 2}),
-    "targets": lambda floor: floor.model_copy(update={"targets": 9}),
-    "snapshot": lambda floor: floor.model_copy(update={"snapshot": 99}),
-    "timestamp": lambda floor: floor.model_copy(update={"timestamp": 99}),
+    "root": lambda high_water: high_water.model_copy(update={"root": 2}),
+    "targets": lambda high_water: high_water.model_copy(update={"targets": 9}),
+    "snapshot": lambda high_water: high_water.model_copy(update={"snapshot": 99}),
+    "timestamp": lambda high_water: high_water.model_copy(update={"timestamp": 99}),
 }
 
 
@@ -154,14 +154,14 @@ CHANGES: dict[str, Callable[[TrustHighWater], TrustHighWater]] = {
 def test_a_floor_that_rose_refuses_what_was_remembered(reader: Reader, what: str) -> None:
     reader.look()
     with pytest.raises(DocumentFault, match="trusted"):
-        reader.look(NOW + SECOND, floor=CHANGES[what](reader.floor))
+        reader.look(NOW + SECOND, high_water=CHANGES[what](reader.high_water))
     assert reader.look(NOW + SECOND).agreement
 
 
 def test_a_country_s_floor_that_rose_makes_it_absent(reader: Reader) -> None:
     assert reader.look().country("DK")
-    risen = reader.floor.with_country("DK", 9, NOW)
-    assert reader.look(NOW + SECOND, floor=risen).country("DK") is None
+    risen = reader.high_water.with_country("DK", 9, NOW)
+    assert reader.look(NOW + SECOND, high_water=risen).country("DK") is None
 
 
 def test_another_root_trusts_nothing_of_this_one(reader: Reader, tmp_path: object) -> None:
@@ -209,11 +209,11 @@ def test_a_file_that_disappears_is_noticed(reader: Reader) -> None:
 
 def test_a_withdrawal_is_seen_at_the_next_look(full: Papers, reader: Reader) -> None:
     asked = study(full.agreed)
-    full.desks["DK"].approve(permit(full.agreed, asked))
+    full.folders["DK"].approve(permit(full.agreed, asked))
     full.give("DK")
     reader.files = dict(full.snapshot_of_store())
     assert reader.look().country("DK").permit(asked.digest)  # type: ignore[union-attr]
-    full.desks["DK"].withdraw(withdrawal(asked))
+    full.folders["DK"].withdraw(withdrawal(asked))
     full.give("DK")
     reader.files = dict(full.snapshot_of_store())
     assert reader.look(NOW + SECOND).country("DK").withdrawal(asked.digest)  # type: ignore[union-attr]
@@ -223,7 +223,7 @@ def test_an_older_state_that_is_shown_again_is_refused(full: Papers, reader: Rea
     old = dict(reader.files)
     reader.look()
     full.refresh()
-    reader.files, reader.floor = dict(full.snapshot_of_store()), full.view().floor
+    reader.files, reader.high_water = dict(full.snapshot_of_store()), full.view().high_water
     reader.look(NOW + SECOND)
     reader.files = old
     with pytest.raises(DocumentFault, match="older state"):
@@ -234,7 +234,7 @@ def test_what_a_lying_coordinator_signs_is_verified(full: Papers, reader: Reader
     reader.look()
     liar = LyingCoordinator(full)
     liar.hide("country-DK")
-    assert reader.memory.view(liar.show, full.pinned, NOW, reader.floor).country("DK") is None
+    assert reader.memory.view(liar.show, full.pinned, NOW, reader.high_water).country("DK") is None
 
 
 def test_a_refusal_leaves_nothing_remembered(reader: Reader) -> None:
@@ -283,7 +283,7 @@ def test_own_documents_of_another_key_country_or_content_are_not_those(
     reader.look(first, key, NOW)
     asked = study(full.agreed)
     conditions = PermitConditions(expires=NOW + DAY)
-    full.desks["DK"].approve(permit(full.agreed, asked, conditions=conditions))
+    full.folders["DK"].approve(permit(full.agreed, asked, conditions=conditions))
     second = full.give("DK")
     assert reader.look(second, key, NOW).permit(asked.digest)  # type: ignore[attr-defined]
     with pytest.raises(DocumentFault, match="not signed by the key"):

@@ -144,7 +144,7 @@ def test_versions_that_countries_share_are_shown_once() -> None:
     stored = world.countries["DK"].to_bytes()
     world.countries["DK"] = type(world.countries["DK"]).from_bytes(stored, ahead)
     published = ahead.versions
-    world.coordinator._desk = replace(world.coordinator._desk, published=lambda: published)
+    world.coordinator._view = replace(world.coordinator._view, published=lambda: published)
     opened = world.contributed()
     body = RequestBody.FromString(Envelope.FromString(opened.answer_request("AT")).signed.body)
     shown = {versions_digest(one) for one in body.answer.versions}

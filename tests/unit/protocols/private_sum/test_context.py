@@ -83,9 +83,9 @@ def test_descriptions_that_cannot_be(changes: dict[str, object]) -> None:
 
 
 def test_the_floor_is_the_larger_of_the_agreements_two() -> None:
-    assert terms_of(4).floor == 4
-    assert terms_of(4, honest=2, colluding=1).floor == 3
-    assert terms_of(4, honest=2, colluding=1, smallest_countries=4).floor == 4
+    assert terms_of(4).minimum_countries == 4
+    assert terms_of(4, honest=2, colluding=1).minimum_countries == 3
+    assert terms_of(4, honest=2, colluding=1, smallest_countries=4).minimum_countries == 4
 
 
 @pytest.mark.parametrize(

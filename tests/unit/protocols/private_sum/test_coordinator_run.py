@@ -44,7 +44,7 @@ def test_the_key_may_live_elsewhere() -> None:
 
     coordinator = coordinator_of(terms_of(3))
     elsewhere = CoordinatorRun(
-        terms_of(3), peers=coordinator._desk.peers, sign=sign, versions=coordinator._desk.versions
+        terms_of(3), peers=coordinator._view.peers, sign=sign, versions=coordinator._view.versions
     )
     assert elsewhere.bundle_request("AT") == coordinator.bundle_request("AT")
     assert [len(message) for message in signed] == [32]
@@ -182,15 +182,15 @@ def test_the_words_of_a_smaller_set_are_signed_once_a_phase() -> None:
     chosen = world.terms.roster[:3]
     for country in chosen:
         world.contribute(opened, country)
-    opened._desk = replace(opened._desk, sign=sign)
+    opened._view = replace(opened._view, sign=sign)
     opened.close()
     agree = [Envelope.FromString(opened.agree_request(one)) for one in chosen * 2]
     assert (len({one.SerializeToString() for one in agree}), sign.count) == (1, 1)
-    opened._desk = replace(opened._desk, sign=COORDINATOR_KEY.sign)
+    opened._view = replace(opened._view, sign=COORDINATOR_KEY.sign)
     del opened._request_to_agree
     for country in chosen:
         world.agree(opened, country)
-    opened._desk = replace(opened._desk, sign=sign)
+    opened._view = replace(opened._view, sign=sign)
     answer = [Envelope.FromString(opened.answer_request(one)) for one in chosen * 2]
     assert len({one.signed.SerializeToString() for one in answer}) == 1
     assert (len({one.parts for one in answer}), sign.count) == (3, 2)
@@ -199,7 +199,7 @@ def test_the_words_of_a_smaller_set_are_signed_once_a_phase() -> None:
 def replaying(world: ProtocolWorld, sign: Callable[[bytes], bytes]) -> CoordinatorRun:
     """Return a coordinator with another signer, fed all that was said in a world's set-up."""
     known, terms = world.coordinator, world.terms
-    made = CoordinatorRun(terms, peers=known._desk.peers, sign=sign, versions=known._desk.versions)
+    made = CoordinatorRun(terms, peers=known._view.peers, sign=sign, versions=known._view.versions)
     for name in ("_bundles", "_encapsulations", "_ciphertexts", "_macs"):
         getattr(made, name).update(getattr(known, name))
     return made

@@ -82,9 +82,9 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     verify, sift = CoordinatorView.verify, UnmaskingAnswers.sift
 
-    def verified(desk: CoordinatorView, message: Signed, country: str) -> None:
+    def verified(view: CoordinatorView, message: Signed, country: str) -> None:
         seen.append(country)
-        verify(desk, message, country)
+        verify(view, message, country)
 
     def sifted(answers: UnmaskingAnswers, commitments: Mapping[str, bytes]) -> None:
         seen.append("commitments")

@@ -105,8 +105,8 @@ def test_no_name_reaches_a_file_that_is_not_published(agreed: Counter, path: str
 def test_an_officer_hands_in_its_own_country_s_documents(tmp_path: Path) -> None:
     counter = Counter(Papers(tmp_path).begin())
     papers = counter.papers
-    papers.desks["DK"].set_node(node_keys("DK"))
-    bundle = papers.desks["DK"].sign(papers.now, papers.officers["DK"])
+    papers.folders["DK"].set_node(node_keys("DK"))
+    bundle = papers.folders["DK"].sign(papers.now, papers.officers["DK"])
     fault = counter.refused("EE", BUNDLE, bundle)
     assert isinstance(fault, DocumentFault)
     assert "EE handed in documents of DK" in fault.what
@@ -117,7 +117,7 @@ def test_an_officer_hands_in_its_own_country_s_documents(tmp_path: Path) -> None
 
 def test_documents_that_another_key_signed_are_refused(agreed: Counter) -> None:
     papers = agreed.papers
-    forged = papers.desks["NO"].sign(papers.now, papers.officers["EE"])
+    forged = papers.folders["NO"].sign(papers.now, papers.officers["EE"])
     assert agreed.refused("NO", BUNDLE, forged).what
 
 
@@ -147,7 +147,7 @@ def test_json_of_another_shape_is_refused(agreed: Counter, kind: int, content: b
 @pytest.fixture(scope="module")
 def signed(agreed: Counter) -> bytes:
     papers = agreed.papers
-    return papers.desks["PT"].sign(papers.now, papers.officers["PT"])
+    return papers.folders["PT"].sign(papers.now, papers.officers["PT"])
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
@@ -162,7 +162,7 @@ def test_damaged_documents_are_refused(
 
 def test_before_the_agreement_no_documents_are_taken(drafted: Counter) -> None:
     papers = drafted.papers
-    bundle = papers.desks["DK"].sign(papers.now, papers.officers["DK"])
+    bundle = papers.folders["DK"].sign(papers.now, papers.officers["DK"])
     assert drafted.refused("DK", BUNDLE, bundle).fix
 
 
@@ -171,9 +171,9 @@ def test_before_the_agreement_no_documents_are_taken(drafted: Counter) -> None:
 
 def announced(papers: Papers) -> bytes:
     """Return documents of DK in which its key signs the next one."""
-    desk, former = papers.desks["DK"], papers.officers["DK"]
-    desk.set_history(extended(None, "DK", former, raw_key(200), papers.now))
-    return desk.sign(papers.now, former)
+    folder, former = papers.folders["DK"], papers.officers["DK"]
+    folder.set_history(extended(None, "DK", former, raw_key(200), papers.now))
+    return folder.sign(papers.now, former)
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_a_signing_under_way_is_not_disturbed_by_it(fresh: Counter) -> None:
 def test_once_a_day_it_is_not_laid_out_anew(fresh: Counter) -> None:
     fresh.documents.submit(officer("DK"), BUNDLE, announced(fresh.papers))
     draft = fresh.documents.fetch(DRAFT)
-    again = fresh.papers.desks["DK"].sign(fresh.papers.now, fresh.papers.officers["DK"])
+    again = fresh.papers.folders["DK"].sign(fresh.papers.now, fresh.papers.officers["DK"])
     fresh.documents.submit(officer("DK"), BUNDLE, again)
     assert fresh.documents.fetch(DRAFT) == draft
 

@@ -32,7 +32,7 @@ class Room:
     def __init__(self) -> None:
         self.register, self.thread = Register(), LoopThread()
         self.relay = Relay(ScriptedSuperLink().forward)
-        self.seats = NodeSessions(self.relay, self.register)  # type: ignore[arg-type]
+        self.sessions = NodeSessions(self.relay, self.register)  # type: ignore[arg-type]
 
     def settle(self) -> None:
         async def nothing() -> None:
@@ -44,43 +44,43 @@ class Room:
 @pytest.fixture
 def room() -> Room:
     made = Room()
-    made.seats.open(made.thread.loop)
+    made.sessions.open(made.thread.loop)
     yield made
     made.thread.close()
 
 
 def node_ids(room: Room) -> dict[str, int]:
-    return {country: one.node for country, one in room.seats.presence().items()}
+    return {country: one.node for country, one in room.sessions.presence().items()}
 
 
 def test_every_admitted_node_gets_a_seat_with_its_key(room: Room) -> None:
     nodes = [node_statement(country) for country in ("AT", "BE", "CZ")]
-    room.seats.seat_anew(nodes)
+    room.sessions.seat_anew(nodes)
     room.settle()
     assert set(node_ids(room)) == {"AT", "BE", "CZ"}
     assert len(set(node_ids(room).values())) == 3
     key = load_ssh_public_key(str(nodes[0].node_auth).encode())
-    assert room.relay._seats["AT"].public_key == public_key_to_bytes(key)
-    assert room.seats.online() == dict.fromkeys(("AT", "BE", "CZ"), False)
+    assert room.relay._sessions["AT"].public_key == public_key_to_bytes(key)
+    assert room.sessions.online() == dict.fromkeys(("AT", "BE", "CZ"), False)
 
 
 def test_a_node_that_comes_again_with_its_key_keeps_its_seat(room: Room) -> None:
     node = node_statement()
-    room.seats.seat(node)
+    room.sessions.session(node)
     room.settle()
-    room.relay._seats["AT"].online = True
-    room.seats.seat(node)
-    room.seats.seat(node.model_copy(update={"node_auth": f"{node.node_auth} comment"}))
+    room.relay._sessions["AT"].online = True
+    room.sessions.session(node)
+    room.sessions.session(node.model_copy(update={"node_auth": f"{node.node_auth} comment"}))
     room.settle()
     assert len(room.register.lines) == 1
-    assert room.seats.online() == {"AT": True}
+    assert room.sessions.online() == {"AT": True}
 
 
 def test_a_node_with_a_new_key_gets_a_new_seat(room: Room) -> None:
-    room.seats.seat(node_statement())
+    room.sessions.session(node_statement())
     room.settle()
     before = node_ids(room)
-    room.seats.seat(node_statement())
+    room.sessions.session(node_statement())
     room.settle()
     assert node_ids(room) != before
     assert len(room.register.lines) == 2
@@ -90,39 +90,39 @@ def test_a_registration_that_failed_is_tried_again(room: Room) -> None:
     node = node_statement()
     room.register.lines.append(" ".join(str(node.node_auth).split()[:2]))
     with pytest.raises(OperationFault):
-        room.seats.seat(node)
+        room.sessions.session(node)
     room.register.lines.clear()
-    room.seats.seat(node)
+    room.sessions.session(node)
     room.settle()
     assert set(node_ids(room)) == {"AT"}
 
 
 def test_a_revoked_node_is_no_more_online(room: Room) -> None:
-    room.seats.seat(node_statement("AT"))
+    room.sessions.session(node_statement("AT"))
     room.settle()
-    room.relay._seats["AT"].online = True
+    room.relay._sessions["AT"].online = True
     for country in ("BE", "AT"):
-        room.seats.leave(country)
+        room.sessions.leave(country)
     room.settle()
-    assert room.seats.online() == {"AT": False}
+    assert room.sessions.online() == {"AT": False}
 
 
 def test_an_announcement_reaches_the_relay_in_its_own_loop(room: Room) -> None:
-    room.seats.seat(node_statement())
+    room.sessions.session(node_statement())
     room.settle()
-    before = room.relay._seats["AT"].expected
-    room.seats.announce(["AT", "BE"])
+    before = room.relay._sessions["AT"].expected
+    room.sessions.announce(["AT", "BE"])
     room.settle()
-    assert room.relay._seats["AT"].expected == before + 1
+    assert room.relay._sessions["AT"].expected == before + 1
 
 
 def test_news_come_as_soon_as_there_are_any(room: Room) -> None:
-    room.seats.seat(node_statement())
+    room.sessions.session(node_statement())
     room.settle()
-    quiet = room.seats.news(0, 0.01)
+    quiet = room.sessions.news(0, 0.01)
     assert (quiet.count, quiet.present["AT"].replies) == (0, 0)
     threading.Timer(0.05, room.relay.changes.note).start()
     started = time.monotonic()
-    assert room.seats.news(0, 30).count == 1
+    assert room.sessions.news(0, 30).count == 1
     assert time.monotonic() - started < 10
-    assert PresenceUpdate.from_json(room.seats.news(0, 0).to_json()).present.keys() == {"AT"}
+    assert PresenceUpdate.from_json(room.sessions.news(0, 0).to_json()).present.keys() == {"AT"}

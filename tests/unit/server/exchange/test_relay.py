@@ -282,7 +282,7 @@ def test_a_push_brings_one_message(wire: RelayHarness, count: int) -> None:
 
 def test_a_new_seat_voids_what_the_old_one_held(wire: RelayHarness) -> None:
     wire.bring("AT", AT, "m")
-    wire.relay.seat("AT", 999, b"new key")
+    wire.relay.session("AT", 999, b"new key")
     look = PullMessagesRequest(node=Node(node_id=999))
     assert wire.call("AT", "PullMessages", look).body == b""
     wire.refused("AT", "PullMessages", REQUESTS["PullMessages"](AT))
@@ -300,10 +300,10 @@ def test_who_is_online_follows_activation(wire: RelayHarness) -> None:
 
 def test_a_node_that_fell_silent_is_online_no_more_until_it_is_heard_of(wire: RelayHarness) -> None:
     wire.call("AT", "ActivateNode", REQUESTS["ActivateNode"](AT))
-    seat = wire.relay._seats["AT"]
-    seat.heard -= ONLINE_SECONDS - 5
+    session = wire.relay._sessions["AT"]
+    session.heard -= ONLINE_SECONDS - 5
     assert wire.relay.online()["AT"] is True
-    seat.heard -= 5
+    session.heard -= 5
     assert wire.relay.online()["AT"] is False
     wire.call("AT", "SendNodeHeartbeat", REQUESTS["SendNodeHeartbeat"](AT))
     assert wire.relay.online()["AT"] is True

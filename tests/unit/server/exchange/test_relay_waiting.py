@@ -189,7 +189,7 @@ def test_a_node_that_asks_anew_after_a_message_waits_without_a_look() -> None:
 
     async def act() -> None:
         assert (await poll(wire, "AT", AT)).body
-        wire.relay._seats["AT"].handed.clear()
+        wire.relay._sessions["AT"].handed.clear()
         waiting = asyncio.ensure_future(poll(wire, "AT", AT))
         await asyncio.sleep(0.05)
         assert wire.superlink.methods == ["PullMessages", "PullObject"]
@@ -218,7 +218,7 @@ def test_a_second_poll_is_woken_by_what_the_first_one_found() -> None:
         first = asyncio.ensure_future(poll(wire, "AT", AT))
         await asyncio.sleep(0.01)
         first.cancel()
-        wire.relay._seats["AT"].expected = 0
+        wire.relay._sessions["AT"].expected = 0
         second = asyncio.ensure_future(poll(wire, "AT", AT))
         await asyncio.sleep(0.01)
         go_on.set()

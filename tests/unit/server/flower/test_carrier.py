@@ -178,7 +178,7 @@ def test_what_was_read_is_forgotten_while_the_next_messages_are_on_their_way(
     carrier = FlowerCarrier(runtime.grid, runtime)
     for _ in range(3):
         carrier.exchange({"AT": b"x", "BE": b"y"}, 5)
-    carrier._mail._background.shutdown()
+    carrier._queue._background.shutdown()
     calls = [name for name in runtime.methods if name in {"PushMessages", "ConfirmMessageReceived"}]
     assert calls.count("ConfirmMessageReceived") == 2 * len(NODES)
     assert calls[:2] == ["PushMessages", "PushMessages"]

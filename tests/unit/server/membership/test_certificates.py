@@ -24,7 +24,13 @@ from server.membership.certificates import (
 )
 from server.membership.enrolment import EnrolmentService
 from server.state.tables import MIGRATIONS
-from tests.support.enrolling import Applicant, Noted, desk_of, node_statement, officer_statement
+from tests.support.enrolling import (
+    Applicant,
+    Noted,
+    enrolment_of,
+    node_statement,
+    officer_statement,
+)
 
 SECOND, DAY = timedelta(seconds=1), timedelta(days=1)
 Found = dict[str, Peer | str]
@@ -36,24 +42,24 @@ def noted() -> Noted:
 
 
 @pytest.fixture
-def desk(engine: Engine, authority: TransportAuthority, noted: Noted) -> EnrolmentService:
-    return desk_of(engine, authority, noted=noted)
+def enrolment(engine: Engine, authority: TransportAuthority, noted: Noted) -> EnrolmentService:
+    return enrolment_of(engine, authority, noted=noted)
 
 
 @pytest.fixture
-def register(desk: EnrolmentService) -> CertificateRegister:
-    return desk.register
+def register(enrolment: EnrolmentService) -> CertificateRegister:
+    return enrolment.register
 
 
 def let_in(
-    desk: EnrolmentService, moment: datetime, country: str = "AT", role: Role = Role.NODE
+    enrolment: EnrolmentService, moment: datetime, country: str = "AT", role: Role = Role.NODE
 ) -> bytes:
     """Take a party through its enrolment; returns its certificate."""
     statement = node_statement(country) if role is Role.NODE else officer_statement(country)
-    invitation = desk.invite(country, role, exchange="x:1", root_digest=None, now=moment)
+    invitation = enrolment.invite(country, role, exchange="x:1", root_digest=None, now=moment)
     request = Applicant(statement).request(invitation)
-    desk.admit(desk.enrol(country, request, moment).fingerprint, moment)
-    return desk.enrol(country, request, moment).certificate
+    enrolment.admit(enrolment.enrol(country, request, moment).fingerprint, moment)
+    return enrolment.enrol(country, request, moment).certificate
 
 
 def asked(certificate: bytes, key: bytes) -> RenewRequest:
@@ -79,13 +85,13 @@ def works(register: CertificateRegister, certificate: bytes, now: datetime) -> b
 
 @pytest.mark.parametrize("role", [Role.NODE, Role.OFFICER])
 def test_a_party_gets_the_next_certificate_for_itself_and_its_new_key(
-    desk: EnrolmentService,
+    enrolment: EnrolmentService,
     register: CertificateRegister,
     moment: datetime,
     role: Role,
     noted: Noted,
 ) -> None:
-    old, key = let_in(desk, moment, role=role), new_transport_key()
+    old, key = let_in(enrolment, moment, role=role), new_transport_key()
     now = moment + 60 * DAY
     made = renewed(register, old, now, key)
     peer = register.peer(made.certificate, "Fetch", now)
@@ -98,25 +104,25 @@ def test_a_party_gets_the_next_certificate_for_itself_and_its_new_key(
 
 
 def test_a_reply_that_was_lost_is_had_again_after_a_restart_too(
-    desk: EnrolmentService,
+    enrolment: EnrolmentService,
     register: CertificateRegister,
     moment: datetime,
     authority: TransportAuthority,
     tmp_path: Path,
     noted: Noted,
 ) -> None:
-    old, key = let_in(desk, moment), new_transport_key()
+    old, key = let_in(enrolment, moment), new_transport_key()
     first = renewed(register, old, moment, key)
     assert renewed(register, old, moment + DAY, key) == first
-    again = desk_of(open_database(tmp_path / "state.db", MIGRATIONS), authority).register
+    again = enrolment_of(open_database(tmp_path / "state.db", MIGRATIONS), authority).register
     assert renewed(again, old, moment + 20 * DAY, key) == first
     assert len(noted) == 1
 
 
 def test_unused_the_old_one_serves_for_a_day_and_then_to_ask_again_only(
-    desk: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
+    enrolment: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
-    old, key = let_in(desk, moment), new_transport_key()
+    old, key = let_in(enrolment, moment), new_transport_key()
     made = renewed(register, old, moment, key).certificate
     assert works(register, old, moment + UNUSED_FOR - SECOND)
     assert not works(register, old, moment + UNUSED_FOR)
@@ -126,9 +132,9 @@ def test_unused_the_old_one_serves_for_a_day_and_then_to_ask_again_only(
 
 
 def test_once_the_new_one_is_used_the_old_one_ends(
-    desk: EnrolmentService, register: CertificateRegister, moment: datetime
+    enrolment: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
-    old, key = let_in(desk, moment), new_transport_key()
+    old, key = let_in(enrolment, moment), new_transport_key()
     made = renewed(register, old, moment, key).certificate
     assert works(register, made, moment + SECOND)
     assert works(register, old, moment + SETTLING)
@@ -140,24 +146,24 @@ def test_once_the_new_one_is_used_the_old_one_ends(
 
 
 def test_what_ended_stays_ended_after_a_restart(
-    desk: EnrolmentService,
+    enrolment: EnrolmentService,
     register: CertificateRegister,
     moment: datetime,
     authority: TransportAuthority,
     tmp_path: Path,
 ) -> None:
-    old = let_in(desk, moment)
+    old = let_in(enrolment, moment)
     made = renewed(register, old, moment).certificate
     assert works(register, made, moment)
-    again = desk_of(open_database(tmp_path / "state.db", MIGRATIONS), authority).register
+    again = enrolment_of(open_database(tmp_path / "state.db", MIGRATIONS), authority).register
     assert not works(again, old, moment + DAY)
     assert works(again, made, moment + DAY)
 
 
 def test_the_second_holder_of_a_stolen_key_is_refused_and_shown(
-    desk: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
+    enrolment: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
-    old, mine = let_in(desk, moment), new_transport_key()
+    old, mine = let_in(enrolment, moment), new_transport_key()
     first = renewed(register, old, moment, mine)
     with pytest.raises(ProtocolFault, match="with another key") as caught:
         renewed(register, old, moment + SECOND)
@@ -168,10 +174,10 @@ def test_the_second_holder_of_a_stolen_key_is_refused_and_shown(
 
 
 def test_whoever_comes_back_with_a_replaced_certificate_is_shown_once(
-    desk: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
+    enrolment: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
     """The thief renewed first: the rightful holder's next call tells it."""
-    old = let_in(desk, moment)
+    old = let_in(enrolment, moment)
     works(register, renewed(register, old, moment).certificate, moment)
     for hour in range(1, 50):
         assert not works(register, old, moment + timedelta(hours=hour))
@@ -180,13 +186,13 @@ def test_whoever_comes_back_with_a_replaced_certificate_is_shown_once(
 
 
 def test_a_dispute_is_over_once_the_party_is_revoked(
-    desk: EnrolmentService, register: CertificateRegister, moment: datetime
+    enrolment: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
-    old = let_in(desk, moment)
+    old = let_in(enrolment, moment)
     made = renewed(register, old, moment).certificate
     with pytest.raises(ProtocolFault):
         renewed(register, old, moment)
-    assert len(desk.revoke("AT", Role.NODE, moment)) == 2
+    assert len(enrolment.revoke("AT", Role.NODE, moment)) == 2
     assert register.disputes() == []
     for certificate in (old, made):
         assert not works(register, certificate, moment)
@@ -195,10 +201,10 @@ def test_a_dispute_is_over_once_the_party_is_revoked(
 
 
 def test_another_party_s_proof_is_worth_nothing(
-    desk: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
+    enrolment: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
     """A request seen on its way, or replayed by another party, renews nobody's certificate."""
-    mine, theirs = let_in(desk, moment), let_in(desk, moment, "BE")
+    mine, theirs = let_in(enrolment, moment), let_in(enrolment, moment, "BE")
     captured = asked(mine, new_transport_key())
     peer = register.peer(theirs, "Renew", moment)
     with pytest.raises(KeyFault, match="holder of the new key"):
@@ -207,9 +213,9 @@ def test_another_party_s_proof_is_worth_nothing(
 
 
 def test_a_request_for_the_next_certificate_does_not_serve_for_the_one_after(
-    desk: EnrolmentService, register: CertificateRegister, moment: datetime
+    enrolment: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
-    old, key = let_in(desk, moment), new_transport_key()
+    old, key = let_in(enrolment, moment), new_transport_key()
     request = asked(old, key)
     made = renewed(register, old, moment, key).certificate
     with pytest.raises(KeyFault, match="holder of the new key"):
@@ -217,11 +223,11 @@ def test_a_request_for_the_next_certificate_does_not_serve_for_the_one_after(
 
 
 def test_a_revoked_party_that_was_let_through_just_before_gets_nothing(
-    desk: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
+    enrolment: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
-    old = let_in(desk, moment)
+    old = let_in(enrolment, moment)
     peer = register.peer(old, "Renew", moment)
-    desk.revoke("AT", Role.NODE, moment)
+    enrolment.revoke("AT", Role.NODE, moment)
     with pytest.raises(KeyFault) as caught:
         register.renew(peer, asked(old, new_transport_key()), moment)
     assert "revoked" in caught.value.why
@@ -229,9 +235,9 @@ def test_a_revoked_party_that_was_let_through_just_before_gets_nothing(
 
 
 def test_who_renews_too_often_has_to_wait(
-    desk: EnrolmentService, register: CertificateRegister, moment: datetime
+    enrolment: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
-    certificate, other = let_in(desk, moment), let_in(desk, moment, "BE")
+    certificate, other = let_in(enrolment, moment), let_in(enrolment, moment, "BE")
     for _ in range(MOST_RENEWALS):
         certificate = renewed(register, certificate, moment).certificate
     with pytest.raises(ProtocolFault, match="not renewed now") as caught:
@@ -243,18 +249,18 @@ def test_who_renews_too_often_has_to_wait(
 
 def test_a_certificate_never_outlives_its_authority(engine: Engine, moment: datetime) -> None:
     ending = TransportAuthority.create("danube", moment - 3610 * DAY)
-    desk = desk_of(engine, ending)
-    made = renewed(desk.register, let_in(desk, moment), moment).certificate
-    assert desk.register.peer(made, "Fetch", moment).not_after <= ending.ends
+    enrolment = enrolment_of(engine, ending)
+    made = renewed(enrolment.register, let_in(enrolment, moment), moment).certificate
+    assert enrolment.register.peer(made, "Fetch", moment).not_after <= ending.ends
 
 
 def test_a_node_let_in_again_takes_the_place_of_the_old_one(
-    desk: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
+    enrolment: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
-    first = let_in(desk, moment)
+    first = let_in(enrolment, moment)
     second = renewed(register, first, moment).certificate
     assert works(register, second, moment)
-    third = let_in(desk, moment + DAY)
+    third = let_in(enrolment, moment + DAY)
     assert works(register, second, moment + DAY)  # until the new one has been picked up
     with pytest.raises(KeyFault, match="refused"):
         renewed(register, second, moment + DAY)
@@ -264,37 +270,37 @@ def test_a_node_let_in_again_takes_the_place_of_the_old_one(
 
 
 def test_a_country_may_have_several_officers(
-    desk: EnrolmentService, register: CertificateRegister, moment: datetime
+    enrolment: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
-    held = [let_in(desk, moment + n * SECOND, role=Role.OFFICER) for n in range(2)]
+    held = [let_in(enrolment, moment + n * SECOND, role=Role.OFFICER) for n in range(2)]
     assert all(works(register, one, moment + 2 * DAY) for one in held)
 
 
 def test_a_revocation_is_told_to_who_listens(
-    desk: EnrolmentService, register: CertificateRegister, moment: datetime
+    enrolment: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
     told: list[frozenset[int]] = []
-    certificate, other = let_in(desk, moment), let_in(desk, moment, "BE")
+    certificate, other = let_in(enrolment, moment), let_in(enrolment, moment, "BE")
     register.on_revoked(told.append)
-    desk.revoke("AT", Role.NODE, moment)
+    enrolment.revoke("AT", Role.NODE, moment)
     assert told == [frozenset({serial_of(certificate)})]
     assert register.revoked() == told[0]
     assert works(register, other, moment)
 
 
 def test_a_revoked_party_is_told_so_when_it_asks_about_its_enrolment(
-    desk: EnrolmentService, moment: datetime
+    enrolment: EnrolmentService, moment: datetime
 ) -> None:
     who = Applicant(node_statement())
     request = who.request(
-        desk.invite("AT", Role.NODE, exchange="x:1", root_digest=None, now=moment)
+        enrolment.invite("AT", Role.NODE, exchange="x:1", root_digest=None, now=moment)
     )
-    desk.admit(desk.enrol("AT", request, moment).fingerprint, moment)
-    desk.revoke("AT", Role.NODE, moment)
-    reply = desk.enrol("AT", request, moment)
+    enrolment.admit(enrolment.enrol("AT", request, moment).fingerprint, moment)
+    enrolment.revoke("AT", Role.NODE, moment)
+    reply = enrolment.enrol("AT", request, moment)
     assert (reply.status, reply.certificate) == (EnrolReply.REFUSED, b"")
-    assert [one.status for one in desk.all()] == ["revoked"]
-    assert desk.admitted(Role.NODE) == []
+    assert [one.status for one in enrolment.all()] == ["revoked"]
+    assert enrolment.admitted(Role.NODE) == []
 
 
 WRONG: dict[str, Callable[[bytes], RenewRequest]] = {
@@ -309,12 +315,12 @@ WRONG: dict[str, Callable[[bytes], RenewRequest]] = {
 
 @pytest.mark.parametrize("request_of", WRONG.values(), ids=WRONG.keys())
 def test_what_is_no_request_changes_nothing(
-    desk: EnrolmentService,
+    enrolment: EnrolmentService,
     register: CertificateRegister,
     moment: datetime,
     request_of: Callable[[bytes], RenewRequest],
 ) -> None:
-    old = let_in(desk, moment)
+    old = let_in(enrolment, moment)
     with pytest.raises(PratiqueError):
         register.renew(register.peer(old, "Renew", moment), request_of(old), moment)
     assert renewed(register, old, moment).certificate

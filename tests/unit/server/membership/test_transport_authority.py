@@ -15,7 +15,7 @@ from keys.succession import BEFORE_THE_END, NOTICE, OVERLAP, followed
 from server.membership.transport_authority import SERVER_LIFETIME, ExchangeTransport
 from server.state.tables import MIGRATIONS
 from tests.support.certificates import alternative_names
-from tests.support.enrolling import desk_of
+from tests.support.enrolling import enrolment_of
 from tests.support.keystore import cheap_store, reopen
 from tests.support.long_lived_parties import (
     Death,
@@ -181,11 +181,11 @@ class Federation:
         transport.tend(now)
         self.noted: list[tuple[EventKind, str]] = []
         engine = open_database(folder / "state.db", MIGRATIONS)
-        self.desk = desk_of(engine, transport, noted=self.noted)
+        self.enrolment = enrolment_of(engine, transport, noted=self.noted)
         self.parties = [self._let_in(folder, *who) for who in WHO]
 
     def _let_in(self, folder: Path, country: str, role: Role, share: float) -> Party:
-        link = DirectLink(self.desk, self.transport, lambda: self.now)
+        link = DirectLink(self.enrolment, self.transport, lambda: self.now)
         place = folder / f"{country}-{role}"
         return Party(place, role, link, country=country, share=share).enrol()
 
@@ -214,7 +214,7 @@ def test_a_year_passes_and_everybody_still_talks(
         "AT officer": 6,
         "BE node": 5,
     }
-    assert federation.desk.register.disputes() == []
+    assert federation.enrolment.register.disputes() == []
 
 
 def test_an_authority_is_followed_and_everybody_still_talks(

@@ -72,7 +72,7 @@ def test_a_training_that_says_it_is_derived_is_not_proposed(
     assert not any(one["allowed"] for one in found["countries"])
     with pytest.raises(PratiqueError, match="is not the one its task makes"):
         coordinator.ask("study_propose", text=text, source="study.yaml")
-    assert not coordinator.office.view().studies
+    assert not coordinator.context.view().studies
 
 
 def test_a_run_is_carried_to_a_result_that_says_what_it_relied_on(

@@ -54,8 +54,8 @@ class Told:
 
 def led(made: Study, over: Mapping[int, tuple[str, ...]], past: RunHistory | None = None) -> Any:
     kept: list[RoundReport] = []
-    conductor: Any = Told(made, over)
-    outcome = lead(made, conductor, lambda report, *_: kept.append(report), past or RunHistory())
+    driver: Any = Told(made, over)
+    outcome = lead(made, driver, lambda report, *_: kept.append(report), past or RunHistory())
     return outcome, kept
 
 
@@ -116,8 +116,8 @@ def test_a_run_that_is_carried_on_counts_the_rounds_behind_it() -> None:
     made = training()
     _, kept = led(made, {})
     states: list[bytes] = []
-    conductor: Any = Told(made)
-    lead(made, conductor, lambda _, state, *__: states.append(state))
+    driver: Any = Told(made)
+    lead(made, driver, lambda _, state, *__: states.append(state))
     before = [RoundRecord(1, "train", WITHOUT_PT, "", {"PT": "no reply in time"})]
     outcome, kept = led(made, {}, RunHistory(before, states[0]))
     assert [report.number for report in kept] == [2, 3, 4, 5]

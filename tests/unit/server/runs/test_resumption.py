@@ -61,7 +61,7 @@ def untouched(stage: Stage, *away: str) -> Scene:
 
 def as_if_nothing_had_happened(scene: Scene, whole: Scene) -> None:
     """Raise unless the run has ended like one that nobody touched."""
-    row = scene.coordinator.office.runs.get(RUN)
+    row = scene.coordinator.context.runs.get(RUN)
     assert (row.state, row.reason, row.attempt) == ("finished", "", scene.attempts)
     repeated = {place: frames for place, frames in scene.carrier.sent.items() if len(frames) > 1}
     assert not repeated, "a request was repeated with other words"
@@ -135,7 +135,7 @@ def ended_with_one_away(stage: Stage, at: int, *, first: bool) -> Scene | None:
 
 def one_set_or_none(scene: Scene) -> str:
     """Raise unless the run released a sum over all or over the rest, or is void and says why."""
-    row = scene.coordinator.office.runs.get(RUN)
+    row = scene.coordinator.context.runs.get(RUN)
     if row.state == "void":
         assert f"{AWAY}: no reply in time" in row.reason
         assert ANSWERED in row.reason
@@ -222,12 +222,12 @@ def test_a_run_that_gets_no_further_is_given_up_with_the_reason(table: Stage) ->
     for _ in range(MOST_FRUITLESS):
         assert scene.attempt(("exchange", 1))
         scene.carry_on()
-    row = scene.coordinator.office.runs.get(RUN)
+    row = scene.coordinator.context.runs.get(RUN)
     assert (row.state, row.attempt) == ("failed", MOST_FRUITLESS)
     assert "5 attempts in a row" in row.reason
     assert "To do:" in row.reason
     scene.carry_on()
-    assert scene.coordinator.office.runs.get(RUN) == row
+    assert scene.coordinator.context.runs.get(RUN) == row
 
 
 def test_progress_opens_new_attempts(training: Stage) -> None:
@@ -239,7 +239,7 @@ def test_progress_opens_new_attempts(training: Stage) -> None:
         scene.carry_on()
     assert not scene.attempt()
     assert scene.attempts > MOST_FRUITLESS
-    assert scene.coordinator.office.runs.get(RUN).state == "finished"
+    assert scene.coordinator.context.runs.get(RUN).state == "finished"
 
 
 def test_a_live_attempt_is_left_alone_and_a_dead_one_followed(table: Stage) -> None:
@@ -248,13 +248,13 @@ def test_a_live_attempt_is_left_alone_and_a_dead_one_followed(table: Stage) -> N
 
     def looked_at(frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
         scene.carry_on(lost=False)
-        assert scene.coordinator.office.runs.get(RUN).attempt == 1
+        assert scene.coordinator.context.runs.get(RUN).attempt == 1
         return opened(frames, seconds)
 
     scene.carrier.exchange = looked_at  # type: ignore[method-assign]
     assert scene.attempt(("exchanged", 2))
     scene.carry_on(lost=False)
-    assert scene.coordinator.office.runs.get(RUN).attempt == 2
+    assert scene.coordinator.context.runs.get(RUN).attempt == 2
     assert len(scene.coordinator.flower.bundles) == 2
     assert scene.coordinator.flower.stopped == [7_001]
 
@@ -263,10 +263,10 @@ def test_an_attempt_that_was_never_begun_is_followed_in_time(table: Stage) -> No
     scene = table.scene()
     papers = scene.coordinator.federation.papers
     scene.carry_on(lost=False)
-    assert scene.coordinator.office.runs.get(RUN).attempt == 1
+    assert scene.coordinator.context.runs.get(RUN).attempt == 1
     papers.now += timedelta(seconds=30)
     scene.carry_on(lost=False)
-    assert scene.coordinator.office.runs.get(RUN).attempt == 2
+    assert scene.coordinator.context.runs.get(RUN).attempt == 2
 
 
 def test_documents_that_moved_on_do_not_change_what_is_asked(table: Stage) -> None:
@@ -301,7 +301,7 @@ def test_permits_withdrawn_where_too_few_are_left_end_the_run_with_its_reason(
     scene.carry_on()
     with pytest.raises(Exception, match="EE"):
         scene.attempt()
-    row = scene.coordinator.office.runs.get(RUN)
+    row = scene.coordinator.context.runs.get(RUN)
     assert row.state == "void"
     assert "DK: refused (no-permit); EE: refused (no-permit)" in row.reason
 
@@ -312,10 +312,10 @@ def test_a_stranger_who_submits_the_old_bundle_carries_nothing(table: Stage) -> 
     scene.carry_on()
     for number in (0, 1, 3, secrets.randbelow(100) + 4):
         with pytest.raises(Exception, match="does not carry"):
-            carry_run(scene.coordinator.home, RUN, number, scene.carrier, scene.desk, seconds=1)
+            carry_run(scene.coordinator.home, RUN, number, scene.carrier, scene.services, seconds=1)
     assert not scene.attempt()
     with pytest.raises(Exception, match="does not carry"):
-        carry_run(scene.coordinator.home, RUN, 2, scene.carrier, scene.desk, seconds=1)
+        carry_run(scene.coordinator.home, RUN, 2, scene.carrier, scene.services, seconds=1)
 
 
 @pytest.mark.parametrize("moment", ["publish", "published", "released"])
@@ -329,6 +329,6 @@ def test_a_result_that_was_signed_is_not_signed_again(training: Stage, moment: s
         scene.carry_on()
         assert not scene.attempt()
     assert scene.result == signed
-    row = scene.coordinator.office.runs.get(RUN)
+    row = scene.coordinator.context.runs.get(RUN)
     assert (row.state, row.reason) == ("finished", "")
     assert scene.coordinator.log_kinds().count("result-released") == 1

@@ -47,7 +47,7 @@ class Scene:
         self.roster = self.world.terms.roster
         self.pauses: list[float] = []
         self.closed: dict[int, tuple[str, ...]] = {}
-        self.conductor = self.conducted(self.world.coordinator)
+        self.driver = self.conducted(self.world.coordinator)
 
     def conducted(self, run: CoordinatorRun) -> RoundDriver:
         return RoundDriver(
@@ -67,11 +67,11 @@ class Scene:
         self.closed[number] = countries
 
     def ready(self) -> "Scene":
-        self.conductor.set_up()
+        self.driver.set_up()
         return self
 
     def round(self, number: int = 1) -> RoundReport:
-        return self.conductor.sum(number, "train", MODEL)
+        return self.driver.sum(number, "train", MODEL)
 
 
 def silent(_: bytes) -> None:
@@ -167,7 +167,7 @@ def test_a_set_up_fails_and_names_the_country_and_its_cause(
     scene = Scene()
     scene.carrier.misbehave("BE", phase, *[answer] * ATTEMPTS)
     with pytest.raises(SetUpFailed) as caught:
-        scene.conductor.set_up()
+        scene.driver.set_up()
     fault = caught.value
     assert set(fault.causes) == {"BE"}
     assert cause in fault.causes["BE"]
@@ -181,7 +181,7 @@ def test_every_country_at_fault_is_named() -> None:
     scene.carrier.misbehave("AT", "bundle", silent, silent)
     scene.carrier.misbehave("CZ", "bundle", refusal)
     with pytest.raises(SetUpFailed) as caught:
-        scene.conductor.set_up()
+        scene.driver.set_up()
     assert caught.value.causes == {"AT": "no reply in time", "CZ": "refused (declined)"}
 
 
@@ -189,7 +189,7 @@ def test_nothing_is_asked_for_after_a_failed_step() -> None:
     scene = Scene()
     scene.carrier.misbehave("AT", "bundle", refusal)
     with pytest.raises(SetUpFailed):
-        scene.conductor.set_up()
+        scene.driver.set_up()
     assert {phase for _, phase in scene.carrier.asked} == {"bundle"}
 
 
@@ -198,7 +198,7 @@ def test_a_country_that_has_said_no_is_not_pressed(answer: Answer) -> None:
     scene = Scene()
     scene.carrier.misbehave("AT", "bundle", answer)
     with pytest.raises(SetUpFailed):
-        scene.conductor.set_up()
+        scene.driver.set_up()
     assert scene.carrier.asked.count(("AT", "bundle")) == 1
 
 
@@ -258,7 +258,7 @@ def test_a_country_whose_documents_stay_behind_is_named_in_the_end() -> None:
     scene = Scene()
     scene.carrier.misbehave("BE", "bundle", *[behind] * (len(CATCHING_UP) + 1))
     with pytest.raises(SetUpFailed) as caught:
-        scene.conductor.set_up()
+        scene.driver.set_up()
     assert caught.value.causes == {"BE": "refused (documents-behind)"}
     assert scene.pauses == list(CATCHING_UP)
     assert sum(CATCHING_UP) > 30, "a node fetches documents by itself every 30 s"
@@ -272,25 +272,25 @@ def test_a_country_may_be_silent_and_behind_in_turn() -> None:
 
 def test_a_set_up_that_is_over_is_taken_up_by_another_conductor() -> None:
     scene = Scene()
-    replies = scene.conductor.set_up()
+    replies = scene.driver.set_up()
     assert {step: set(said) for step, said in replies.items()} == {
         step: set(scene.roster) for step in SETTING_UP
     }
     again = coordinator_of(scene.carrier._world.terms)
-    conductor = scene.conducted(again)
-    conductor.take_up(replies)
+    driver = scene.conducted(again)
+    driver.take_up(replies)
     asked = len(scene.carrier.asked)
-    opened(conductor.sum(1, "train", MODEL))
+    opened(driver.sum(1, "train", MODEL))
     assert {phase for _, phase in scene.carrier.asked[asked:]} == set(IN_ROUND)
 
 
 def test_a_set_up_of_another_run_is_not_taken_up() -> None:
     scene = Scene()
-    replies = scene.conductor.set_up()
+    replies = scene.driver.set_up()
     other = ProtocolWorld.of(SIZE, run_id=bytes(16))
-    conductor = scene.conducted(other.coordinator)
+    driver = scene.conducted(other.coordinator)
     with pytest.raises(ProtocolFault):
-        conductor.take_up(replies)
+        driver.take_up(replies)
 
 
 FOUR = 4
@@ -345,7 +345,7 @@ def test_who_was_left_out_is_asked_last_and_once_and_not_waited_for_long() -> No
     scene.carrier.misbehave("CZ", "contribute", *[silent] * 3)
     scene.round(1)
     before, waits = len(scene.carrier.asked), len(scene.carrier.seconds)
-    scene.conductor._seconds = 90.0
+    scene.driver._seconds = 90.0
     scene.round(2)
     contributing = [c for c, phase in scene.carrier.asked[before:] if phase == "contribute"]
     assert contributing == [*REST, "CZ"]

@@ -32,7 +32,7 @@ def study(coordinator: Coordinator) -> Study:
 
 
 def only_ed25519(coordinator: Coordinator, country: str) -> None:
-    coordinator.federation.papers.desks[country].set_node(node_keys(country))
+    coordinator.federation.papers.folders[country].set_node(node_keys(country))
     coordinator.federation.hand_over(country)
 
 
@@ -44,8 +44,8 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_clock")
 def test_a_study_is_launched_and_released(coordinator: Coordinator, study: Study) -> None:
     run = coordinator.ask("study_launch", name=study.id)["run"]
-    desk = LocalRunServices(coordinator)
-    carry_run(coordinator.home, run, 1, NodesCarrier(coordinator.federation), desk, seconds=1)
+    services = LocalRunServices(coordinator)
+    carry_run(coordinator.home, run, 1, NodesCarrier(coordinator.federation), services, seconds=1)
     assert (coordinator.home.results / study.id / RESULT_FILE).exists()
 
 
@@ -68,7 +68,7 @@ def test_no_run_is_launched_while_a_node_cannot_sign(
     with pytest.raises(DocumentFault, match="node of NO signs with Ed25519 only") as fault:
         coordinator.ask("study_launch", name=study.id)
     assert "rotate-keys" in fault.value.fix
-    assert coordinator.office.runs.all() == []
+    assert coordinator.context.runs.all() == []
 
 
 @pytest.mark.usefixtures("_clock")
@@ -77,10 +77,10 @@ def test_a_run_that_was_launched_before_ends_with_the_reason(
 ) -> None:
     run = coordinator.ask("study_launch", name=study.id)["run"]
     only_ed25519(coordinator, "NO")
-    carrier, desk = NodesCarrier(coordinator.federation), LocalRunServices(coordinator)
+    carrier, services = NodesCarrier(coordinator.federation), LocalRunServices(coordinator)
     with pytest.raises(DocumentFault):
-        carry_run(coordinator.home, run, 1, carrier, desk, seconds=1)
-    assert "Ed25519 only" in coordinator.office.runs.get(run).reason
+        carry_run(coordinator.home, run, 1, carrier, services, seconds=1)
+    assert "Ed25519 only" in coordinator.context.runs.get(run).reason
 
 
 def test_it_is_said_with_what_messages_are_signed(coordinator: Coordinator) -> None:

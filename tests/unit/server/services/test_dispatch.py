@@ -68,7 +68,7 @@ def coordinator(
 
 @pytest.fixture
 def study(coordinator: Coordinator) -> Study:
-    (approved,) = coordinator.office.view().studies.values()
+    (approved,) = coordinator.context.view().studies.values()
     return approved
 
 
@@ -77,7 +77,7 @@ def launched(coordinator: Coordinator, study: Study) -> str:
 
 
 def state(coordinator: Coordinator, run: str) -> tuple[str, str]:
-    row = coordinator.office.runs.get(run)
+    row = coordinator.context.runs.get(run)
     return row.state, row.reason
 
 
@@ -99,7 +99,7 @@ def test_a_permitted_study_is_launched_with_the_only_bundle(
     (bundle,) = coordinator.flower.bundles
     assert [file.name for file in bundle.iterdir()] == [CONFIGURATION]
     assert found["run"] in (bundle / CONFIGURATION).read_text()
-    row = coordinator.office.runs.get(found["run"])
+    row = coordinator.context.runs.get(found["run"])
     assert (row.study, row.flower_run) == (study.digest, found["flower_run"])
     assert "study-launched" in coordinator.log_kinds()
 
@@ -109,7 +109,7 @@ def test_a_study_without_every_permit_is_not_launched(coordinator: Coordinator) 
     fault = refused(coordinator, "study_launch", name=study.id)
     assert "NO: " in fault.why
     assert not coordinator.flower.bundles
-    assert coordinator.office.runs.latest_of(study.digest) is None
+    assert coordinator.context.runs.latest_of(study.digest) is None
 
 
 def test_a_withdrawn_study_is_not_launched(coordinator: Coordinator, study: Study) -> None:
@@ -119,7 +119,7 @@ def test_a_withdrawn_study_is_not_launched(coordinator: Coordinator, study: Stud
 
 
 def test_a_study_whose_node_is_away_is_not_launched(coordinator: Coordinator, study: Study) -> None:
-    coordinator.seats.connected["PT"] = False
+    coordinator.sessions.connected["PT"] = False
     fault = refused(coordinator, "study_launch", name=study.id)
     assert "PT" in fault.what
     assert "pratique-node up" in fault.fix
@@ -128,7 +128,7 @@ def test_a_study_whose_node_is_away_is_not_launched(coordinator: Coordinator, st
 def test_a_running_study_is_not_launched_again(coordinator: Coordinator, study: Study) -> None:
     run = launched(coordinator, study)
     assert "running already" in refused(coordinator, "study_launch", name=study.id).what
-    coordinator.office.runs.move(run, RunState.FAILED, coordinator.clock(), "x")
+    coordinator.context.runs.move(run, RunState.FAILED, coordinator.clock(), "x")
     assert launched(coordinator, study) != run
 
 
@@ -137,7 +137,7 @@ def test_a_launch_that_flower_refused_is_a_failed_run(
 ) -> None:
     coordinator.flower.refusal = OperationFault("Flower refused `flwr run`", why="It is down")
     refused(coordinator, "study_launch", name=study.id)
-    row = coordinator.office.runs.latest_of(study.digest)
+    row = coordinator.context.runs.latest_of(study.digest)
     assert (row.state, "It is down" in row.reason) == ("failed", True)
     coordinator.flower.refusal = None
     launched(coordinator, study)
@@ -159,7 +159,7 @@ def test_a_run_that_has_no_carrier_yet_can_be_stopped(
     coordinator: Coordinator, study: Study
 ) -> None:
     run = secrets.token_hex(16)
-    coordinator.office.runs.create(run, study.digest, coordinator.clock())
+    coordinator.context.runs.create(run, study.digest, coordinator.clock())
     coordinator.ask("study_stop", name=study.id)
     assert state(coordinator, run)[0] == "stopped"
     assert not coordinator.flower.stopped
@@ -193,7 +193,7 @@ def test_a_run_is_carried_to_a_signed_release(coordinator: Coordinator, study: S
     key = VerifyKey.from_text(raw_key(2).public.to_text())
     result = read_result(coordinator.home.results / study.id, [key])
     assert (result.study, result.run, result.countries) == (study.digest, run, COUNTRIES)
-    published = coordinator.office.view()
+    published = coordinator.context.view()
     assert published.agreement.digest == result.agreement
     assert "result-released" in coordinator.log_kinds()
     shown = coordinator.ask("study_status", name=study.id)
@@ -208,7 +208,7 @@ def test_a_study_that_has_its_result_is_not_launched_again(
     run = launched(coordinator, study)
     carrier, desk = NodesCarrier(coordinator.federation), LocalRunServices(coordinator)
     carry_run(coordinator.home, run, 1, carrier, desk, seconds=1)
-    coordinator.seats.connected.clear()
+    coordinator.sessions.connected.clear()
     fault = refused(coordinator, "study_launch", name=study.id)
     assert "has its result already" in fault.what
     assert "new id" in fault.fix
@@ -227,7 +227,7 @@ def test_a_study_whose_charged_run_was_ended_says_whom_to_ask(
     with pytest.raises(OperationFault, match="disk"):
         carry_run(coordinator.home, run, 1, NodesCarrier(coordinator.federation), desk, seconds=1)
     assert state(coordinator, run)[0] == "failed"
-    coordinator.seats.connected.clear()
+    coordinator.sessions.connected.clear()
     fault = refused(coordinator, "study_launch", name=study.id)
     assert "The permits of DK, EE, NO, PT for heart-by-sex are used up" in fault.what
     assert run in fault.why
@@ -343,7 +343,7 @@ def test_a_stopped_run_releases_nothing(coordinator: Coordinator, study: Study) 
     opened = carrier.exchange
 
     def stop_late(frames: Any, seconds: float) -> Any:
-        if coordinator.office.runs.get(run).state == "running":
+        if coordinator.context.runs.get(run).state == "running":
             coordinator.ask("study_stop", name=study.id)
         return opened(frames, seconds)
 
@@ -404,7 +404,7 @@ def enrolled(coordinator: Coordinator, who: Applicant) -> tuple[Invitation, str]
     stated = who.statement
     made = coordinator.ask("invite", country=stated.country, role=stated.role)
     invitation = Invitation.model_validate(made)
-    request, desk = who.request(invitation), coordinator.office.enrolment
+    request, desk = who.request(invitation), coordinator.context.enrolment
     reply = desk.enrol(stated.country, request, coordinator.clock())
     assert reply.status == EnrolReply.PENDING
     return invitation, reply.fingerprint
@@ -422,21 +422,21 @@ def test_a_party_is_invited_admitted_and_revoked_with_an_entry_each(
     assert coordinator.ask("revoke", country="DK", role="officer") == 1
     kinds = coordinator.log_kinds()
     assert kinds == ["party-invited", "party-admitted", "party-revoked"]
-    assert not coordinator.seats.seated
+    assert not coordinator.sessions.seated
 
 
 def test_an_admitted_node_gets_its_seat(coordinator: Coordinator) -> None:
     node = node_statement("DK")
     _, shown = enrolled(coordinator, Applicant(node))
-    assert not coordinator.seats.seated
+    assert not coordinator.sessions.seated
     coordinator.ask("admit", fingerprint=shown)
-    assert coordinator.seats.seated == [node]
+    assert coordinator.sessions.seated == [node]
 
 
 def test_a_party_turned_away_gets_no_seat(coordinator: Coordinator) -> None:
     _, shown = enrolled(coordinator, Applicant(node_statement("DK")))
     coordinator.ask("turn_away", fingerprint=shown)
-    assert not coordinator.seats.seated
+    assert not coordinator.sessions.seated
     assert coordinator.log_kinds()[-1] == "party-refused"
     refused(coordinator, "admit", fingerprint=shown)
 
@@ -470,7 +470,7 @@ def test_app_to_daemon(coordinator: Coordinator, study: Study) -> None:
         news = remote.news(4, 0)
         assert (news.count, news.present["EE"]) == (5, Presence(11, 1, 0.0))
         remote.announce(["EE", "DK"])
-        assert coordinator.seats.announced == ["EE", "DK"]
+        assert coordinator.sessions.announced == ["EE", "DK"]
         carry_run(coordinator.home, run, 1, NodesCarrier(coordinator.federation), remote, seconds=1)
         with pytest.raises(PratiqueError, match="32-byte"):
             remote.sign(b"short", Suite.ED25519)
@@ -499,7 +499,7 @@ def test_the_agreement_in_force_is_laid_out_again_for_another_year(
 
 def test_a_new_agreement_takes_each_country_s_newest_key(coordinator: Coordinator) -> None:
     papers = coordinator.federation.papers
-    desk, former = papers.desks["DK"], papers.officers["DK"]
+    desk, former = papers.folders["DK"], papers.officers["DK"]
     desk.set_history(extended(None, "DK", former, raw_key(200), papers.now))
     papers.give("DK")
     assert coordinator.ask("status")["agreement"]["announced"] == ["DK"]

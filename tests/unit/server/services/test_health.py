@@ -51,7 +51,7 @@ class Desk:
         authority = TransportAuthority.create("danube", now())
         own = caller(authority, "ZZ", Role.COORDINATOR, hosts=("localhost",))
         self.runs, self.log = RunStore(self.engine), SimpleNamespace(size=lambda: 5)
-        self.seats = SimpleNamespace(online=lambda: self.online)
+        self.sessions = SimpleNamespace(online=lambda: self.online)
         self.superlink = SimpleNamespace(failed=lambda: self.gone, restarts=Counter(superlink=1))
         self.home = SimpleNamespace(superlink=self.folder)
         transport = SimpleNamespace(certificate=own.certificate, in_force=lambda _: authority)
@@ -87,39 +87,39 @@ class Desk:
 
 
 @pytest.fixture
-def office(engine: Engine, tmp_path: Path) -> Any:
+def context(engine: Engine, tmp_path: Path) -> Any:
     return Desk(engine, tmp_path)
 
 
 @pytest.fixture
-def vitals(office: Any) -> CoordinatorHealth:
+def health(context: Any) -> CoordinatorHealth:
     made = CoordinatorHealth()
-    made.look(office)
+    made.look(context)
     made.watched()
     return made
 
 
-def bad(vitals: CoordinatorHealth) -> dict[str, str]:
-    return {name: check.says for name, check in vitals.ready().items() if not check.good}
+def bad(health: CoordinatorHealth) -> dict[str, str]:
+    return {name: check.says for name, check in health.ready().items() if not check.good}
 
 
-def shown(vitals: CoordinatorHealth) -> str:
-    return generate_latest(vitals.metrics.registry).decode()
+def shown(health: CoordinatorHealth) -> str:
+    return generate_latest(health.metrics.registry).decode()
 
 
-def test_a_coordinator_that_has_all_it_needs_is_ready(vitals: CoordinatorHealth) -> None:
-    assert bad(vitals) == {}
+def test_a_coordinator_that_has_all_it_needs_is_ready(health: CoordinatorHealth) -> None:
+    assert bad(health) == {}
 
 
 def test_before_it_has_looked_it_is_not_ready() -> None:
     assert set(bad(CoordinatorHealth())) == {"flower", "documents", "certificates"}
 
 
-def test_nodes_runs_and_log_are_shown(vitals: CoordinatorHealth, office: Any) -> None:
-    office.runs.create("b" * 32, STUDY, now())
-    office.runs.move("b" * 32, RunState.RUNNING, now())
-    vitals.look(office)
-    said = shown(vitals)
+def test_nodes_runs_and_log_are_shown(health: CoordinatorHealth, context: Any) -> None:
+    context.runs.create("b" * 32, STUDY, now())
+    context.runs.move("b" * 32, RunState.RUNNING, now())
+    health.look(context)
+    said = shown(health)
     for line in (
         'node_online{country="DK"} 1.0',
         'node_online{country="PL"} 0.0',
@@ -134,77 +134,77 @@ def test_nodes_runs_and_log_are_shown(vitals: CoordinatorHealth, office: Any) ->
     assert 'pratique_expires_timestamp_seconds{what="certificate"}' in said
 
 
-def test_rounds_are_counted_once_and_from_the_start_on(engine: Engine, office: Any) -> None:
-    office.round_over(1)
-    vitals = CoordinatorHealth()
-    vitals.look(office)
-    assert "round_seconds_count 0.0" in shown(vitals)
-    office.round_over(2)
-    office.round_over(3, "void")
-    vitals.look(office)
-    vitals.look(office)
-    said = shown(vitals)
+def test_rounds_are_counted_once_and_from_the_start_on(engine: Engine, context: Any) -> None:
+    context.round_over(1)
+    health = CoordinatorHealth()
+    health.look(context)
+    assert "round_seconds_count 0.0" in shown(health)
+    context.round_over(2)
+    context.round_over(3, "void")
+    health.look(context)
+    health.look(context)
+    said = shown(health)
     assert 'rounds_total{outcome="opened"} 1.0' in said
     assert 'rounds_total{outcome="void"} 1.0' in said
     assert "round_seconds_count 2.0" in said
 
 
 def test_a_country_that_is_missing_is_counted_each_time_and_logged_once(
-    vitals: CoordinatorHealth, office: Any, caplog: pytest.LogCaptureFixture
+    health: CoordinatorHealth, context: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number, causes in enumerate(({"EE": "no reply in time"},) * 3 + ({},), start=1):
-        office.round_over(number, causes=causes)
-    vitals.look(office)
-    office.round_over(5, causes={"EE": "refused (paused)"})
-    vitals.look(office)
+        context.round_over(number, causes=causes)
+    health.look(context)
+    context.round_over(5, causes={"EE": "refused (paused)"})
+    health.look(context)
     told = [r for r in caplog.records if r.message == "country failed a round"]
     assert [(r.round, r.country, r.why) for r in told] == [  # type: ignore[attr-defined]
         (1, "EE", "no reply in time"),
         (5, "EE", "refused (paused)"),
     ]
-    assert 'missed_rounds_total{country="EE"} 4.0' in shown(vitals)
+    assert 'missed_rounds_total{country="EE"} 4.0' in shown(health)
 
 
-def test_flower_s_death_is_red_until_it_is_back(vitals: CoordinatorHealth, office: Any) -> None:
-    office.gone = "superexec"
-    vitals.look(office)
-    assert "superexec" in bad(vitals)["flower"]
-    office.gone = None
-    vitals.look(office)
-    assert bad(vitals) == {}
+def test_flower_s_death_is_red_until_it_is_back(health: CoordinatorHealth, context: Any) -> None:
+    context.gone = "superexec"
+    health.look(context)
+    assert "superexec" in bad(health)["flower"]
+    context.gone = None
+    health.look(context)
+    assert bad(health) == {}
 
 
 def test_documents_that_expired_are_red_and_none_yet_is_not(
-    vitals: CoordinatorHealth, office: Any
+    health: CoordinatorHealth, context: Any
 ) -> None:
-    office.fault = DocumentFault("The documents have expired", why="timestamp")
-    vitals.look(office)
-    assert bad(vitals) == {"documents": "The documents have expired; timestamp"}
-    office.fault = OperationFault("There is no agreement yet")
-    vitals.look(office)
-    assert bad(vitals) == {}
+    context.fault = DocumentFault("The documents have expired", why="timestamp")
+    health.look(context)
+    assert bad(health) == {"documents": "The documents have expired; timestamp"}
+    context.fault = OperationFault("There is no agreement yet")
+    health.look(context)
+    assert bad(health) == {}
 
 
-def test_an_expired_certificate_is_red(vitals: CoordinatorHealth, office: Any) -> None:
-    office.ahead = timedelta(days=2)
-    vitals.look(office)
-    assert bad(vitals) == {"certificates": "expired: certificate"}
+def test_an_expired_certificate_is_red(health: CoordinatorHealth, context: Any) -> None:
+    context.ahead = timedelta(days=2)
+    health.look(context)
+    assert bad(health) == {"certificates": "expired: certificate"}
 
 
-def test_a_loop_that_is_stuck_is_red(vitals: CoordinatorHealth) -> None:
-    vitals.progress.moved(WATCH, -1)
-    assert bad(vitals) == {WATCH: "stuck"}
-    vitals.watched()
-    vitals.progress.moved(EXCHANGE, -1)
-    assert bad(vitals) == {EXCHANGE: "stuck"}
+def test_a_loop_that_is_stuck_is_red(health: CoordinatorHealth) -> None:
+    health.progress.moved(WATCH, -1)
+    assert bad(health) == {WATCH: "stuck"}
+    health.watched()
+    health.progress.moved(EXCHANGE, -1)
+    assert bad(health) == {EXCHANGE: "stuck"}
 
 
 def test_flower_s_logs_are_cut_while_looking(
-    vitals: CoordinatorHealth, office: Any, monkeypatch: pytest.MonkeyPatch
+    health: CoordinatorHealth, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut: list[str] = []
     monkeypatch.setattr(vitals_module, "cut_foreign", lambda path: cut.append(path.name))
-    vitals.look(office)
+    health.look(context)
     assert cut == ["superlink.log", "superexec.log"]
 
 
@@ -212,7 +212,7 @@ Heard = Callable[[], list[str]]
 
 
 def watched_over(
-    vitals: CoordinatorHealth, office: Any, folder: Path, act: Callable[[Heard], Any]
+    health: CoordinatorHealth, context: Any, folder: Path, act: Callable[[Heard], Any]
 ) -> list[str]:
     """Run `act` in an event loop that is supervised; returns what the manager heard last."""
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -224,7 +224,7 @@ def watched_over(
 
     async def serve() -> None:
         given = {"NOTIFY_SOCKET": str(folder / "n"), "WATCHDOG_USEC": "200000"}
-        async with supervised(vitals, Supervisor(given), office, "exchange at h:1"):
+        async with supervised(health, Supervisor(given), context, "exchange at h:1"):
             await act(heard)
 
     with manager:
@@ -241,18 +241,18 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_manager_hears_ready_alive_and_the_end(
-    vitals: CoordinatorHealth, office: Any, short: Path
+    health: CoordinatorHealth, context: Any, short: Path
 ) -> None:
     async def act(heard: Heard) -> None:
         said: set[str] = set()
         while not said >= {"READY=1", "STATUS=exchange at h:1", "WATCHDOG=1"}:
             said |= set(await asyncio.to_thread(heard))
 
-    assert watched_over(vitals, office, short, act) == ["STOPPING=1", "STATUS=ending"]
+    assert watched_over(health, context, short, act) == ["STOPPING=1", "STATUS=ending"]
 
 
 def test_an_event_loop_that_hangs_silences_the_watchdog(
-    vitals: CoordinatorHealth, office: Any, short: Path, monkeypatch: pytest.MonkeyPatch
+    health: CoordinatorHealth, context: Any, short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vitals_module, "ANSWER_SECONDS", 0.3)
     monkeypatch.setattr(vitals_module, "BEAT_SECONDS", 0.05)
@@ -260,35 +260,35 @@ def test_an_event_loop_that_hangs_silences_the_watchdog(
 
     def listen(heard: Heard, over: threading.Event) -> None:
         while not over.is_set():
-            beats.append("WATCHDOG=1" in heard() and EXCHANGE in vitals.progress.stuck())
+            beats.append("WATCHDOG=1" in heard() and EXCHANGE in health.progress.stuck())
 
     async def act(heard: Heard) -> None:
         over = threading.Event()
         ear = threading.Thread(target=listen, args=(heard, over))
         ear.start()
         await asyncio.sleep(0.5)
-        over_hang(vitals)
+        over_hang(health)
         over.set()
         await asyncio.sleep(0.5)
         ear.join()
 
-    watched_over(vitals, office, short, act)
+    watched_over(health, context, short, act)
     assert len(beats) > 2
     assert not any(beats)
 
 
-def over_hang(vitals: CoordinatorHealth) -> None:
+def over_hang(health: CoordinatorHealth) -> None:
     """Hold the event loop until it is found stuck, and for several beats more."""
     waiting = threading.Event()
-    while EXCHANGE not in vitals.progress.stuck():
+    while EXCHANGE not in health.progress.stuck():
         waiting.wait(0.01)
     waiting.wait(0.6)
 
 
 def test_a_fault_in_looking_changes_nothing(
-    vitals: CoordinatorHealth, office: Any, short: Path, caplog: pytest.LogCaptureFixture
+    health: CoordinatorHealth, context: Any, short: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    office.seats = None
+    context.sessions = None
 
     async def act(heard: Heard) -> None:
         while "could not look at itself" not in caplog.text:
@@ -296,4 +296,4 @@ def test_a_fault_in_looking_changes_nothing(
         while "WATCHDOG=1" not in await asyncio.to_thread(heard):
             continue
 
-    watched_over(vitals, office, short, act)
+    watched_over(health, context, short, act)

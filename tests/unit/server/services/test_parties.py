@@ -21,17 +21,17 @@ def coordinator(tmp_path: Path) -> Coordinator:
 
 def let_in(coordinator: Coordinator, who: Applicant) -> bytes:
     """Take a party through its enrolment by the desk's own requests; returns its certificate."""
-    stated, desk = who.statement, coordinator.office.enrolment
+    stated, enrolment = who.statement, coordinator.context.enrolment
     made = coordinator.ask("invite", country=stated.country, role=stated.role)
     request = who.request(Invitation.model_validate(made))
-    reply = desk.enrol(stated.country, request, coordinator.clock())
+    reply = enrolment.enrol(stated.country, request, coordinator.clock())
     coordinator.ask("admit", fingerprint=reply.fingerprint)
-    return desk.enrol(stated.country, request, coordinator.clock()).certificate
+    return enrolment.enrol(stated.country, request, coordinator.clock()).certificate
 
 
 def renewed(coordinator: Coordinator, certificate: bytes) -> bytes:
     register, now, key = (
-        coordinator.office.enrolment.register,
+        coordinator.context.enrolment.register,
         coordinator.clock(),
         new_transport_key(),
     )
