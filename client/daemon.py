@@ -20,17 +20,19 @@ from typing import Any, Protocol
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from client.border.reply_timing import ReplySlots
 from client.credentials.certificate_renewal import CertificateRenewal, credentials
 from client.credentials.identity_keys import IdentityKeys
 from client.credentials.keyring import NodeKeyring
 from client.errors import OperationFault
 from client.home import NodeHome, read_public
 from client.node import Node
-from client.restore import Restored
 from client.settings import Enrolment, NodeSettings
+from client.state.restored import Restored
 from client.state.tables import MIGRATIONS
 from client.status.health import SERVE, TEND, NodeHealth
 from client.status.summary import LinkStatus
+from client.wiring import Surroundings, build_node
 from governance.runtime.credentials import Presented
 from governance.runtime.database import open_database
 from governance.runtime.health import observed
@@ -66,7 +68,7 @@ class Server(Protocol):
         """Answer until `stop` is set; raises LinkFault when the link is lost."""
 
 
-class Upkeep(Protocol):
+class Renewal(Protocol):
     """Keeps the node's certificate current (`client.credentials.certificate_renewal`)."""
 
     def tend(self) -> None:
@@ -100,7 +102,7 @@ class Daemon:
         *,
         health: NodeHealth,
         supervisor: Supervisor,
-        renewal: Upkeep,
+        renewal: Renewal,
     ) -> None:
         self._node, self._link, self._serve, self._home = node, link, serve, home
         self._health, self._supervisor, self._renewal = health, supervisor, renewal
@@ -116,7 +118,7 @@ class Daemon:
 
     def run(self) -> None:
         """Serve until `stop`."""
-        self._node.record_store.refresh()
+        self._node.parts.record_store.refresh()
         self._node.note_start()
         self._node.prepare()
         tender = threading.Thread(target=self._tend, name="tend", daemon=True)
@@ -264,7 +266,7 @@ def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
         held = credentials(home, store, _now, _random.random())
         link = _dial(enrolment, held.presented())
         node = _node(home, settings, store, link)
-        node.log_head.move()  # before anything else is done with a state that may be an old one
+        node.parts.log_head.move()  # first of all: the state may be an old copy
         serve = fleet_server(keyring)
         daemon = Daemon(
             node,
@@ -294,16 +296,16 @@ def restore_node(home: NodeHome, settings: NodeSettings, store: KeyStore) -> Res
 
 
 def _node(home: NodeHome, settings: NodeSettings, store: KeyStore, link: ExchangeLink) -> Node:
-    return Node(
+    return build_node(
         home,
         settings,
         NodeKeyring.load(store),
         open_database(home.database, MIGRATIONS),
         identities=IdentityKeys(store),
         pinned_root=read_public(home.root, "The root of the documents", _ENROL_AGAIN),
-        fetch=link.fetch,
-        noise=DiscreteGaussian(),
-        clock=_now,
+        around=Surroundings(
+            fetch=link.fetch, noise=DiscreteGaussian(), clock=_now, slots=ReplySlots()
+        ),
     )
 
 

@@ -13,19 +13,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 
-from client.border.cohort_floor import count_id
-from client.documents.store import DocumentStore, Held
+from client.documents.store import Held
 from client.errors import OperationFault
-from client.state.decision_log import Clock, DecisionLog, Subject
+from client.parts import NodeParts
+from client.state.count_id import count_id
+from client.state.decision_log import Subject
 from client.state.key_value import get_value, set_value
-from client.state.log_head import RESTORING, LogHeadGuard
-from client.state.reply_journal import ReplyJournal
-from client.state.runs import RunStore
+from client.state.log_head import RESTORING
+from client.state.restored import RESTORED, Restored
 from governance.audit.events import Event, EventKind, Outcome
-from governance.audit.log import AuditLog
-from governance.budget.ledger import Ledger, LedgerEntry
+from governance.budget.ledger import LedgerEntry
 from governance.documents.permit import Permit
 from governance.documents.study import Study
 from governance.errors import DocumentFault
@@ -35,8 +34,6 @@ from keys.derive import labelled_hash
 from protocols.numerics.mechanism import Mechanism
 from protocols.tasks.schedule import COHORT_FLOOR
 
-RESTORED = "restored"
-"""The mark that keeps, for `status`, what the last restoration came to."""
 RUN_LABEL = "pratique/restored-run/v1"
 RUN_PREFIX, RUN_DIGITS = "restored-", 23
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -52,26 +49,6 @@ class MissedRun:
 
 
 @dataclass(frozen=True)
-class Restored:
-    """What a restoration came to. Of the log: entries in the copy, and before (None: not known)."""
-
-    at: str
-    entries: int
-    before: int | None
-    ended: int
-    assumed: tuple[str, ...]
-
-    def sentence(self) -> str:
-        """Return it as the log says it."""
-        had = "an unknown number" if self.before is None else str(self.before)
-        return (
-            f"State was put back from a copy of {self.entries} log entries, where there had been "
-            f"{had} or more; {self.ended} live runs ended, {len(self.assumed)} runs that the copy "
-            "does not know were charged"
-        )
-
-
-@dataclass(frozen=True)
 class _Begun:
     """Since when nothing can have left, when the copy was made, and how many entries it has."""
 
@@ -83,25 +60,11 @@ class _Begun:
 class Restoration:
     """Makes the state of one node safe after it was put back. Its daemon must not run."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        *,
-        country: str,
-        documents: DocumentStore,
-        ledger: Ledger,
-        runs: RunStore,
-        journal: ReplyJournal,
-        decisions: DecisionLog,
-        log: AuditLog,
-        log_head: LogHeadGuard,
-        clock: Clock,
-    ) -> None:
-        """`clock` tells the time, never earlier than the latest signed time seen."""
-        self._engine, self._country, self._documents = engine, country, documents
-        self._ledger, self._runs, self._journal = ledger, runs, journal
-        self._decisions, self._log = decisions, log
-        self._log_head, self._clock = log_head, clock
+    def __init__(self, parts: NodeParts) -> None:
+        self._engine, self._country = parts.engine, parts.settings.country
+        self._documents, self._ledger = parts.documents, parts.ledger
+        self._runs, self._journal, self._decisions = parts.runs, parts.journal, parts.decisions
+        self._log, self._log_head, self._clock = parts.log, parts.log_head, parts.now
 
     def begin(self) -> None:
         """Note since when nothing can have left: only what is signed later names every permit."""
@@ -264,11 +227,3 @@ def _unpublished(study: str) -> OperationFault:
         why="without it nobody knows what it may have cost",
         fix="ask the coordinator to publish it again, then run `pratique-node restored` again",
     )
-
-
-def last_restored(engine: Engine) -> dict[str, object] | None:
-    """Return what the last restoration came to, as JSON values; None where there was none."""
-    with transaction(engine) as connection:
-        value = get_value(connection, RESTORED)
-    found: dict[str, object] | None = None if value is None else json.loads(value)
-    return found

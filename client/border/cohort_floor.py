@@ -15,32 +15,22 @@ from client.border.admission import Admission
 from client.border.failpoints import Failpoint, FailpointHook, no_failpoint
 from client.border.recheck import PermissionRecheck
 from client.records.store import RecordStore
+from client.state.count_id import count_id
 from client.state.decision_log import DecisionLog
 from client.state.tables import cohort_counts
+from client.tasks.prepared import PreparedTasks
 from client.tasks.registry import Assignment
 from governance.audit.events import EventKind
 from governance.budget.ledger import Ledger
 from governance.documents.permit import Permit
 from governance.runtime.database import transaction
-from keys.derive import labelled_hash
 from protocols.errors import ReasonCode, Refusal
 from protocols.numerics.mechanism import Mechanism, Scope
 from protocols.numerics.noise import NoiseSource
 from protocols.tasks.schedule import COHORT_FLOOR
 
-COUNT_LABEL = "pratique/cohort-count/v2"
-COUNT_PREFIX, COUNT_ID_BYTES = "count-", 13
 RECORDS_CHANGED = "node/records-changed"
 ENOUGH, TOO_FEW = "enough", "too-few"
-
-
-def count_id(permit: Permit) -> str:
-    """Return the name under which a permit's one count is charged.
-
-    It has the 32 characters of a run id and is none: a run id is hexadecimal throughout.
-    """
-    digest = labelled_hash(COUNT_LABEL, permit.digest.encode())
-    return COUNT_PREFIX + digest[:COUNT_ID_BYTES].hex()
 
 
 @dataclass(frozen=True)
@@ -61,13 +51,15 @@ class CohortFloor:
         ledger: Ledger,
         decisions: DecisionLog,
         record_store: RecordStore,
+        tasks: PreparedTasks,
         recheck: PermissionRecheck,
         noise: NoiseSource,
         entropy: Callable[[int], bytes] = os.urandom,
         failpoint: FailpointHook = no_failpoint,
     ) -> None:
         self._engine, self._ledger, self._decisions = engine, ledger, decisions
-        self._record_store, self._noise, self._entropy = record_store, noise, entropy
+        self._record_store, self._tasks = record_store, tasks
+        self._noise, self._entropy = noise, entropy
         self._recheck, self._failpoint = recheck, failpoint
 
     def require(self, admission: Admission) -> str:
@@ -93,7 +85,7 @@ class CohortFloor:
 
     def _count(self, admission: Admission) -> _Count:
         mechanism = _mechanism(admission)
-        prepared = self._record_store.prepared(admission.study)
+        prepared = self._tasks.prepared(admission.study)
         self._failpoint(Failpoint.FLOOR_PREPARED)
         self._charge(admission, mechanism)
         self._failpoint(Failpoint.FLOOR_CHARGED)

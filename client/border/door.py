@@ -23,9 +23,10 @@ from client.border.admission import Admission
 from client.border.failpoints import Failpoint, FailpointHook, no_failpoint
 from client.border.outbox import Outbox
 from client.errors import RecordFault
-from client.records.store import Prepared, RecordStore, records_unusable
+from client.records.store import records_unusable
 from client.state.decision_log import DecisionLog
 from client.tasks.local import Descent
+from client.tasks.prepared import Prepared, PreparedTasks
 from client.tasks.registry import Assignment
 from governance.audit.events import EventKind
 from governance.budget.ledger import Ledger
@@ -46,14 +47,14 @@ class Door:
         *,
         ledger: Ledger,
         decisions: DecisionLog,
-        record_store: RecordStore,
+        tasks: PreparedTasks,
         outbox: Outbox,
         noise: NoiseSource,
         entropy: Callable[[int], bytes] = os.urandom,
         failpoint: FailpointHook = no_failpoint,
     ) -> None:
         self._engine, self._ledger, self._decisions = engine, ledger, decisions
-        self._record_store, self._outbox = record_store, outbox
+        self._tasks, self._outbox = tasks, outbox
         self._noise, self._entropy, self._failpoint = noise, entropy, failpoint
 
     def contribute(self, admission: Admission) -> bytes:
@@ -80,7 +81,7 @@ class Door:
     def _prepared(self, admission: Admission) -> Prepared:
         """Return the study's task on the records that the run was entered with."""
         try:
-            prepared = self._record_store.prepared(admission.study)
+            prepared = self._tasks.prepared(admission.study)
         except RecordFault:
             raise records_unusable() from None
         if admission.record is None or prepared.version != admission.record.data_version:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from math import inf
 
 from client.border.admission import Admission, Repetition
-from client.border.cohort_floor import count_id
 from client.border.person_register import node_register, require_node_register
 from client.credentials.identity_keys import IdentityKeys
 from client.documents.store import DocumentStore, Held
 from client.errors import RecordFault
 from client.records.store import RecordStore, records_unusable
+from client.state.count_id import count_id
 from client.state.decision_log import Clock, Subject
 from client.state.pause import PauseSwitch
 from client.state.reply_journal import CONTRIBUTE, Place, ReplyJournal

@@ -11,9 +11,9 @@ from sqlalchemy import Connection
 
 from client.border.admission import Admission
 from client.documents.store import DocumentStore
+from client.documents.study_status import PERMITTED, study_status
 from client.state.decision_log import Clock
 from client.state.pause import PauseSwitch
-from client.status.summary import PERMITTED, study_status
 from governance.errors import DocumentFault
 from governance.trust.bundle import CountryDocuments
 from protocols.errors import ReasonCode, Refusal

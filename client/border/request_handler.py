@@ -7,8 +7,6 @@ moments after the request came, each twice as late as the one before.
 """
 
 import logging
-import time
-from collections.abc import Callable
 from threading import Lock
 
 from client.border.admission import Admission, Repetition
@@ -17,6 +15,7 @@ from client.border.door import Door
 from client.border.failpoints import Failpoint, FailpointHook, no_failpoint
 from client.border.gate import Gate
 from client.border.outbox import Outbox
+from client.border.reply_timing import ReplySlots
 from client.errors import RecordFault
 from client.records.store import records_unusable
 from client.state.decision_log import DecisionLog, Subject
@@ -34,58 +33,7 @@ from protocols.proto.round_pb2 import (
     PHASE_ENCAPSULATE,
 )
 
-SLOT_SECONDS = 0.05
-MOST_RUNS = 1024
-
 _log = logging.getLogger("pratique.node")
-
-
-Place = tuple[str, int]
-"""Run id and phase."""
-
-
-class ReplySlots:
-    """Waits until `seconds`, or 2, 4, 8, … times that, have passed since a moment.
-
-    Equal slots would let an average over many replies tell how long each took, and that tells how
-    large the cohort is. Within one run and phase no slot is shorter than an earlier one.
-    """
-
-    def __init__(
-        self,
-        seconds: float = SLOT_SECONDS,
-        monotonic: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        """`monotonic` and `sleep` are in seconds."""
-        self.monotonic = monotonic
-        self._seconds, self._sleep = seconds, sleep
-        self._longest: dict[str, dict[int, float]] = {}
-
-    def know(self, run: str) -> None:
-        """Remember slots of this run, which the gate has admitted, from now on."""
-        self._longest[run] = self._longest.pop(run, {})
-        for old in list(self._longest)[:-MOST_RUNS]:
-            del self._longest[old]
-
-    def wait(self, arrived: float, place: Place) -> None:
-        """Return at the slot of `place` after `arrived`, a moment of the monotonic clock."""
-        passed = self.monotonic() - arrived
-        slot = self._earlier(place)
-        while slot <= passed:
-            slot *= 2
-        self._remember(place, slot)
-        self._sleep(slot - passed)
-
-    def _earlier(self, place: Place) -> float:
-        run, phase = place
-        return self._longest.get(run, {}).get(phase, self._seconds)
-
-    def _remember(self, place: Place, slot: float) -> None:
-        """Only where the gate admitted the run: made-up ids make no other one forgotten."""
-        run, phase = place
-        if run in self._longest:
-            self._longest[run][phase] = slot
 
 
 class RequestHandler:

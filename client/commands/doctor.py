@@ -22,8 +22,8 @@ from client.credentials.identity_keys import IdentityKeys
 from client.credentials.keyring import NodeKeyring
 from client.documents.store import DocumentStore
 from client.home import NodeHome, read_public
-from client.node import log_origin
 from client.settings import NodeSettings
+from client.state.decision_log import log_origin
 from client.state.log_head import LogHeadGuard
 from client.state.tables import MIGRATIONS
 from governance.audit.log import AuditLog

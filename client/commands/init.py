@@ -7,12 +7,12 @@ from pathlib import Path
 from client.credentials.keyring import NodeKeyring
 from client.errors import OperationFault
 from client.home import NodeHome
-from client.node import log_origin
 from client.records.csv_source import CsvSource
 from client.records.dictionary import read_dictionary
 from client.records.opt_outs import read_opt_outs
 from client.records.quality_report import QualityReport
 from client.settings import NodeSettings
+from client.state.decision_log import log_origin
 from client.state.log_head import LogHeadGuard
 from client.state.tables import MIGRATIONS
 from governance.audit.events import Event, EventKind

@@ -1,12 +1,11 @@
-"""The node's records in memory, and each study's task on them.
+"""The node's records in memory.
 
-Read at the start and again when a file changes, both away from any message, so that how long a
-reply takes does not tell what was read. A study's assignment is prepared once per data version.
+They are read at the start and again when a file changes, both away from any message, so that the
+time of a reply does not depend on the reading.
 """
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 
@@ -17,37 +16,24 @@ from client.records.dictionary import read_dictionary
 from client.records.opt_outs import read_opt_outs
 from client.records.source import RecordedFeature, Records
 from client.settings import NodeSettings
-from client.tasks.module_registry import registered
-from client.tasks.registry import Assignment
 from governance.documents.study import Study
 from protocols.errors import ReasonCode, Refusal
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
-MOST_ASSIGNMENTS = 8
 
 _log = logging.getLogger("pratique.records")
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A study's task on one version of the records."""
-
-    version: str
-    assignment: Assignment
 
 
 class RecordStore:
     """The records of one node. Safe among threads."""
 
-    def __init__(self, settings: NodeSettings, split_secret: bytes) -> None:
-        self._settings, self._split = settings, split_secret
-        self._modules = registered(settings.modules)
+    def __init__(self, settings: NodeSettings) -> None:
+        self._settings = settings
         self._lock = RLock()
         self._stamp: Stamp | None = None
         self._features: Mapping[str, RecordedFeature] | None = None
         self._records: Records | None = None
         self._fault: RecordFault | None = None
-        self._prepared: dict[str, Prepared] = {}
 
     def refresh(self) -> None:
         """Read the files again where one of them has changed."""
@@ -87,34 +73,7 @@ class RecordStore:
                 raise self._fault or RecordFault("The data dictionary has not been read yet")
             check_fit(self._features, study.features, study.features_used)
 
-    def prepared(self, study: Study) -> Prepared:
-        """Return the study's task on this node's cohort, and of which records it is.
-
-        Both are of one moment: records read again in between cannot pass for those counted.
-        Raises RecordFault.
-        """
-        with self._lock:
-            if study.digest not in self._prepared:
-                self._prepared[study.digest] = self._prepare(study)
-                for old in list(self._prepared)[:-MOST_ASSIGNMENTS]:
-                    del self._prepared[old]
-            return self._prepared[study.digest]
-
-    def _prepare(self, study: Study) -> Prepared:
-        records = self.records()
-        assignment = Assignment.prepare(
-            study.task,
-            study.features,
-            records,
-            conditions=study.population.where,
-            split_secret=self._split,
-            study=study.digest,
-            modules=self._modules,
-        )
-        return Prepared(records.version, assignment)
-
     def _read(self) -> None:
-        self._prepared.clear()
         self._records = self._features = None
         try:
             source = CsvSource(self._settings.data, read_dictionary(self._settings.dictionary))

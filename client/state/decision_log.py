@@ -91,6 +91,11 @@ class Subject:
         )
 
 
+def log_origin(country: str) -> str:
+    """Return the name under which a country's node logs."""
+    return f"pratique/{country.lower()}/node"
+
+
 class DecisionLog:
     """Writes decisions down. Safe among threads."""
 

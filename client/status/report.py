@@ -4,27 +4,13 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Engine
-
 from client.border.person_register import node_register
-from client.credentials.identity_keys import IdentityKeys
-from client.documents.store import DocumentStore, Held
-from client.records.store import RecordStore
-from client.restore import last_restored
-from client.settings import NodeSettings
-from client.state.decision_log import Clock, DecisionLog
-from client.state.pause import PauseSwitch
-from client.state.reply_journal import ReplyJournal
-from client.state.runs import RunStore, RunSummary
-from client.status.summary import (
-    UNDECIDED,
-    LinkStatus,
-    StatusSummary,
-    ledger_status,
-    study_status,
-)
-from governance.audit.log import AuditLog
-from governance.budget.ledger import Ledger
+from client.documents.store import Held
+from client.documents.study_status import UNDECIDED, study_status
+from client.parts import NodeParts
+from client.state.restored import last_restored
+from client.state.runs import RunSummary
+from client.status.summary import LinkStatus, StatusSummary, ledger_status
 from governance.documents.study import Study
 from governance.errors import DocumentFault
 from governance.policy.assessment import ledger_terms
@@ -39,26 +25,12 @@ LATELY = timedelta(minutes=10)
 class StatusReport:
     """One node's own view of itself. It changes nothing."""
 
-    def __init__(
-        self,
-        settings: NodeSettings,
-        engine: Engine,
-        *,
-        identities: IdentityKeys,
-        documents: DocumentStore,
-        record_store: RecordStore,
-        ledger: Ledger,
-        runs: RunStore,
-        journal: ReplyJournal,
-        pause: PauseSwitch,
-        decisions: DecisionLog,
-        log: AuditLog,
-        clock: Clock,
-    ) -> None:
-        self._settings, self._engine, self._identities = settings, engine, identities
-        self._documents, self._record_store, self._ledger = documents, record_store, ledger
-        self._runs, self._pause, self._decisions = runs, pause, decisions
-        self._journal, self._log, self._clock = journal, log, clock
+    def __init__(self, parts: NodeParts) -> None:
+        self._settings, self._engine = parts.settings, parts.engine
+        self._documents, self._record_store = parts.documents, parts.record_store
+        self._identities, self._ledger = parts.identities, parts.ledger
+        self._runs, self._pause, self._decisions = parts.runs, parts.pause, parts.decisions
+        self._journal, self._log, self._clock = parts.journal, parts.log, parts.clock
 
     def status(self, link: LinkStatus) -> dict[str, Any]:
         """Return the whole picture as JSON values."""

@@ -2,17 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from governance.budget.accounting import epsilon_of_rdp
 from governance.budget.ledger import LedgerView
 from governance.documents.agreement import RegisterBudget
-from governance.documents.permit import Permit, Withdrawal
-from governance.documents.study import Study
-
-PERMITTED, WITHDRAWN = "permitted", "withdrawn"
-LAPSED, UNDECIDED, OVER = "permit lapsed", "no permit", "expired"
 
 
 @dataclass(frozen=True)
@@ -62,19 +56,6 @@ class StatusSummary:
             runs = "run" if self.quiet == 1 else "runs"
             return f"idle, connected; {self.quiet} earlier {runs} not over here"
         return "idle, connected"
-
-
-def study_status(
-    study: Study, permit: Permit | None, withdrawal: Withdrawal | None, now: datetime
-) -> str:
-    """Return where the own country stands towards a study."""
-    if withdrawal is not None:
-        return WITHDRAWN
-    if now >= study.expires:
-        return OVER
-    if permit is None:
-        return UNDECIDED
-    return PERMITTED if now < permit.conditions.expires else LAPSED
 
 
 def ledger_status(view: LedgerView, budget: RegisterBudget) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from client.restore import Restored
+from client.state.restored import Restored
 from governance.runtime.safe_text import shown
 
 Found = Mapping[str, Any]

@@ -119,7 +119,7 @@ class Trial:
         assert (status["state"], status["reason"]) == ("finished", "")
         assert [one["opened"] for one in history] == [list(COUNTRIES)] * ROUNDS
         for node in self.wiring.federation.nodes.values():
-            charged = [entry.phase for entry in node.ledger.entries(run=self.run)]
+            charged = [entry.phase for entry in node.parts.ledger.entries(run=self.run)]
             assert charged == ["train"]
         seconds = [one["seconds"] for one in history]
         told = "  ".join(f"{one:.2f}" for one in seconds)

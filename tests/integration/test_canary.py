@@ -170,7 +170,7 @@ def test_a_refusal_over_unreadable_records_quotes_none(
     study = federation.approved()
     (federation.home("DK").path / "records.csv").write_text(f"id,name,age,sex,disease\n{rows}")
     node = federation.nodes["DK"]
-    node.record_store.refresh()
+    node.parts.record_store.refresh()
     reply = node.handle(federation.run(study).request("bundle", "DK"))
     assert code_of(reply) is not None
     assert canaries.found_in(reply) == []
@@ -188,7 +188,7 @@ def test_records_that_break_or_overflow_in_the_middle_of_a_run_say_nothing(
     for content in (planted_records("DK") + OVERFLOWING, MALFORMED["too many fields"], ""):
         path.write_text(content, encoding="utf-8")
         node = federation.nodes["DK"]
-        node.record_store.refresh()
+        node.parts.record_store.refresh()
         opened = run.coordinator.begin_round(1, "histogram", b"")
         assert code_of(node.handle(opened.contribute_request("DK"))) is not None
         run.coordinator._round_number = 0
@@ -223,12 +223,12 @@ def test_a_record_in_a_refusal_would_be_found(
     monkeypatch.setattr(
         client.border.request_handler.RequestHandler,
         "_refuse",
-        lambda *_: str(node.record_store.fault).encode(),
+        lambda *_: str(node.parts.record_store.fault).encode(),
     )
     study = federation.approved()
     rows = MALFORMED["a code that nobody knows"]
     (federation.home("DK").path / "records.csv").write_text(f"id,name,age,sex,disease\n{rows}")
-    node.record_store.refresh()
+    node.parts.record_store.refresh()
     reply = node.handle(federation.run(study).request("bundle", "DK"))
     assert canaries.found_in(reply) == ["a malformed field"]
 
@@ -291,7 +291,7 @@ class Watched:
     def break_records(self, country: str, content: str) -> None:
         """Put other records into a node's folder, and let it notice."""
         (self.wiring.federation.home(country).path / "records.csv").write_text(content)
-        self.wiring.federation.nodes[country].record_store.refresh()
+        self.wiring.federation.nodes[country].parts.record_store.refresh()
 
     def files(self) -> Iterator[Path]:
         """Every file that is not a node's own: the coordinator's, Flower's, temporary ones."""

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.border.request_handler import SLOT_SECONDS, ReplySlots, RequestHandler
+from client.border.reply_timing import SLOT_SECONDS, ReplySlots
+from client.border.request_handler import RequestHandler
 from client.records.store import RecordStore
 from client.tasks import trainers
 from governance.documents.study import Study
@@ -233,7 +234,7 @@ def test_the_models_overflow_for_this_patient_and_for_no_other(tmp_path: Path, n
     (federation.home(HOST).path / "records.csv").write_text(USUAL + OVERFLOWING)
     node = federation.restart(HOST)
     study = Study.model_validate(study_fields(federation.papers.agreed, **_fields(name)))
-    assignment = node.record_store.prepared(study).assignment
+    assignment = node.parts.tasks.prepared(study).assignment
     model = np.frombuffer(overflowing_model(study), "<f8")
     with np.errstate(all="ignore"):
         outputs = assignment.trainer.outputs(assignment.cohort, model)

@@ -216,7 +216,7 @@ def test_a_study_of_fifteen_epochs_runs_out_of_rounds(federation: NodeFederation
     ((code, _),) = refused(federation, run, ROUNDS + 102, model)
     assert code == ReasonCode.STALE.value, "the whole schedule is done, and the run is over"
     for node in federation.nodes.values():
-        spent = [entry.mechanism for entry in node.ledger.entries(run=run.id)]
+        spent = [entry.mechanism for entry in node.parts.ledger.entries(run=run.id)]
         assert [m.rounds for m in spent if m.phase == "local-step"] == [EPOCHS * BATCHES]
 
 

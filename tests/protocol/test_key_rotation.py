@@ -68,7 +68,7 @@ def kinds(node: Node) -> list[str]:
 
 
 def key_of(node: Node) -> str:
-    return node.documents.officer.key
+    return node.parts.documents.officer.key
 
 
 # ---- the way it goes
@@ -78,7 +78,7 @@ def test_every_node_follows_without_a_gap(federation: NodeFederation, study: Stu
     rotate(federation, OLD, NEW)
     federation.sync()
     for country, node in federation.nodes.items():
-        view = node.documents.held(federation.clock()).view
+        view = node.parts.documents.held(federation.clock()).view
         assert set(view.countries) == set(COUNTRIES), country
         assert view.countries["DK"].key == NEW.public.to_text()
         assert view.countries["DK"].permit(study.digest) is not None
@@ -112,9 +112,9 @@ def test_until_then_the_former_key_signs_on(federation: NodeFederation, study: S
     federation.sync()
     node = federation.nodes["DK"]
     assert key_of(node) == OLD.public.to_text()
-    assert node.documents.officer.announced == NEW.public.to_text()
+    assert node.parts.documents.officer.announced == NEW.public.to_text()
     federation.withdraw("DK", study)
-    assert node.documents.own(federation.clock()).withdrawal(study.digest) is not None
+    assert node.parts.documents.own(federation.clock()).withdrawal(study.digest) is not None
 
 
 def test_an_officer_may_come_with_the_new_documents_after_the_change(
@@ -128,19 +128,22 @@ def test_an_officer_may_come_with_the_new_documents_after_the_change(
     put_in_force(federation, "EE", "NO", "PT")
     federation.sync()
     with pytest.raises(DocumentFault):
-        federation.nodes["DK"].documents.held(federation.clock())
+        federation.nodes["DK"].parts.documents.held(federation.clock())
     later = folder.sign(papers.now, NEW)
     papers.store.accept_country(later, papers.now, online=papers.online)
     federation.nodes["DK"].deliver(later)
     federation.sync()
-    assert federation.nodes["DK"].documents.held(federation.clock()).own.permit(study.digest)
+    assert federation.nodes["DK"].parts.documents.held(federation.clock()).own.permit(study.digest)
 
 
 def test_a_node_that_was_away_follows_two_changes_at_once(
     federation: NodeFederation, study: Study
 ) -> None:
     away, own = federation.nodes["EE"], federation.nodes["DK"]
-    known, held = away.documents.view(federation.clock()).high_water, own.documents.officer
+    known, held = (
+        away.parts.documents.view(federation.clock()).high_water,
+        own.parts.documents.officer,
+    )
     assert known.keys["DK"] == held.key == OLD.public.to_text()
     papers = federation.papers
     folder = papers.folders["DK"]
@@ -157,7 +160,7 @@ def test_a_node_that_was_away_follows_two_changes_at_once(
     federation.sync()
     assert key_of(own) == THIRD.public.to_text()
     for node in (away, own):
-        assert node.documents.view(federation.clock()).country("DK") is not None
+        assert node.parts.documents.view(federation.clock()).country("DK") is not None
 
 
 def test_what_was_seen_survives_a_restart_between_any_two_steps(
@@ -165,11 +168,11 @@ def test_what_was_seen_survives_a_restart_between_any_two_steps(
 ) -> None:
     announce(federation, OLD, NEW)
     federation.restart("DK")
-    assert federation.nodes["DK"].documents.officer.announced == NEW.public.to_text()
+    assert federation.nodes["DK"].parts.documents.officer.announced == NEW.public.to_text()
     put_in_force(federation, "EE", "NO", "PT")
     federation.restart("DK").sync()
     assert key_of(federation.restart("DK")) == NEW.public.to_text()
-    assert federation.nodes["DK"].documents.held(federation.clock()).own.permit(study.digest)
+    assert federation.nodes["DK"].parts.documents.held(federation.clock()).own.permit(study.digest)
 
 
 def test_the_statement_alone_is_enough_for_the_others(
@@ -202,11 +205,11 @@ def test_a_new_key_without_the_former_one_s_signature_stops_that_country(
     papers.officers["DK"] = THIEF
     papers.give("DK")
     federation.sync()
-    view = federation.nodes["EE"].documents.view(federation.clock())
+    view = federation.nodes["EE"].parts.documents.view(federation.clock())
     assert "key of DK has changed" in view.absent["DK"]
     assert set(view.countries) == {"EE", "NO", "PT"}
     with pytest.raises(DocumentFault, match="another document key for DK"):
-        federation.nodes["DK"].documents.held(federation.clock())
+        federation.nodes["DK"].parts.documents.held(federation.clock())
 
 
 def test_until_the_operator_approves_it(federation: NodeFederation, study: Study) -> None:
@@ -222,17 +225,17 @@ def test_until_the_operator_approves_it(federation: NodeFederation, study: Study
         node.approve_key("DK", THIEF.public.fingerprint)
     assert node.approve_key("DK", NEW.public.fingerprint) == NEW.public
     node.sync()
-    assert node.documents.view(federation.clock()).country("DK") is not None
+    assert node.parts.documents.view(federation.clock()).country("DK") is not None
     with pytest.raises(DocumentFault, match="not signed by the key that is pinned"):
         own.deliver(bundle)
     own.pin_officer(NEW.public)
     own.deliver(bundle)
     own.sync()
-    assert own.documents.held(federation.clock()).own.key == NEW.public.to_text()
+    assert own.parts.documents.held(federation.clock()).own.key == NEW.public.to_text()
     settings = federation.home("DK").settings()
     assert settings.officer_key == NEW.public.to_text()
     again = federation.restart("DK", settings=settings)
-    assert again.documents.held(federation.clock()).own.key == NEW.public.to_text()
+    assert again.parts.documents.held(federation.clock()).own.key == NEW.public.to_text()
     assert kinds(node)[-1] == EventKind.KEY_APPROVED
 
 
@@ -277,7 +280,7 @@ def test_the_exchange_cannot_bring_an_older_key_back_either(
     before = federation.papers.snapshot_of_store()
     rotate(federation, OLD, NEW)
     federation.sync()
-    high_water = federation.nodes["EE"].documents.view(federation.clock()).high_water
+    high_water = federation.nodes["EE"].parts.documents.view(federation.clock()).high_water
     assert isinstance(high_water, TrustHighWater)
     node = federation.restart("EE", fetch=before.get)
     with pytest.raises(DocumentFault, match="older state"):
@@ -293,7 +296,7 @@ def test_a_second_successor_is_a_thief_s_or_a_mistake(
     second = folder.sign(federation.clock(), OLD)
     with pytest.raises(DocumentFault, match="second successor"):
         federation.nodes["DK"].deliver(second)
-    assert federation.nodes["DK"].documents.officer.announced == NEW.public.to_text()
+    assert federation.nodes["DK"].parts.documents.officer.announced == NEW.public.to_text()
 
 
 def test_the_coordinator_s_own_key_for_a_country_is_not_announced(
@@ -327,14 +330,14 @@ def test_what_waits_is_not_published_where_it_is_older_than_a_withdrawal(
     federation.withdraw("DK", study)
     put_in_force(federation, "DK", "EE", "NO", "PT")
     federation.sync()
-    view = federation.nodes["EE"].documents.view(federation.clock())
+    view = federation.nodes["EE"].parts.documents.view(federation.clock())
     assert view.country("DK") is None
     with pytest.raises(DocumentFault):
-        federation.nodes["DK"].documents.held(federation.clock())
+        federation.nodes["DK"].parts.documents.held(federation.clock())
     federation.papers.officers["DK"] = NEW
     federation.hand_over("DK")
     federation.sync()
-    held = federation.nodes["DK"].documents.held(federation.clock())
+    held = federation.nodes["DK"].parts.documents.held(federation.clock())
     assert held.own.withdrawal(study.digest) is not None
 
 
@@ -355,6 +358,6 @@ def test_a_year_of_weekly_renewals_with_two_rotations(federation: NodeFederation
             rotate(federation, *keys[week])
         federation.sync()
         for node in federation.nodes.values():
-            assert set(node.documents.held(papers.now).view.countries) == set(COUNTRIES), week
+            assert set(node.parts.documents.held(papers.now).view.countries) == set(COUNTRIES), week
     assert papers.view().agreement.digest == long.digest
     assert key_of(federation.nodes["DK"]) == THIRD.public.to_text()

@@ -155,7 +155,7 @@ def test_a_run_is_charged_for_every_local_step_and_for_no_sum(federation: NodeFe
     study = approved(federation, GLM | {"evaluation": {"held_out": 0.3}})
     led(federation, study)
     for node in federation.nodes.values():
-        entries = {entry.phase: entry for entry in node.ledger.entries()}
+        entries = {entry.phase: entry for entry in node.parts.ledger.entries()}
         assert set(entries) == {FLOOR, "local-step", "evaluate"}
         assert entries["local-step"].mechanism.rounds == ROUNDS * STEPS
         assert entries["local-step"].mechanism.scope is Scope.LOCAL
@@ -242,13 +242,13 @@ def test_a_local_step_may_not_be_asked_for(federation: NodeFederation) -> None:
     opened = run.coordinator.begin_round(1, "local-step", payload_of(study))
     assert code_of(node.handle(opened.contribute_request("DK"))) is ReasonCode.TASK_UNKNOWN
     assert last_refusal(node)["clause"] == "node/door"
-    assert {entry.phase for entry in node.ledger.entries()} == {FLOOR}
+    assert {entry.phase for entry in node.parts.ledger.entries()} == {FLOOR}
 
 
 def test_no_records_are_summed_for_a_derived_release(federation: NodeFederation) -> None:
     """Not even by a node whose door had lost its way: the records' side refuses it too."""
     study = approved(federation, GLM)
-    assignment = federation.nodes["DK"].record_store.prepared(study).assignment
+    assignment = federation.nodes["DK"].parts.tasks.prepared(study).assignment
     with pytest.raises(Exception, match="noise of their own") as caught:
         assignment.lattice_sum(study.mechanisms[2], payload_of(study), entropy=_zeros)
     assert getattr(caught.value, "code", None) is ReasonCode.MALFORMED
@@ -281,7 +281,7 @@ def test_each_step_has_a_sample_of_its_own(
 ) -> None:
     study = approved(federation, GLM | QUICK | {"sampling_rate": 0.5})
     sizes, drawn = [], list[bytes]()
-    trainer = federation.nodes["DK"].record_store.prepared(study).assignment.trainer
+    trainer = federation.nodes["DK"].parts.tasks.prepared(study).assignment.trainer
     inner = type(trainer).contribute
 
     def contribute(self: Any, cohort: Any, *rest: Any) -> Any:
@@ -377,7 +377,7 @@ def test_dead_between_two_steps_it_begins_again_with_fresh_noise_and_one_charge(
     assert len(again.asked) == STEPS + 1
     assert node.handle(request) == reply
     assert len(again.asked) == STEPS + 1
-    assert sorted(entry.phase for entry in node.ledger.entries()) == [FLOOR, "local-step"]
+    assert sorted(entry.phase for entry in node.parts.ledger.entries()) == [FLOOR, "local-step"]
 
 
 def _zeros(size: int) -> bytes:

@@ -88,4 +88,4 @@ def test_a_forged_schedule_is_refused_everywhere(federation: NodeFederation, for
     run, node = federation.run(study), federation.nodes["DK"]
     assert code_of(node.handle(run.request("bundle", "DK"))) is not None
     assert last_refusal(node)["clause"] == "study/not-priced"
-    assert not node.ledger.entries()
+    assert not node.parts.ledger.entries()

@@ -55,14 +55,14 @@ def kinds(node: Node) -> list[str]:
 def test_a_node_comes_back_and_takes_part(
     federation: NodeFederation, study: Study, span: timedelta
 ) -> None:
-    federation.nodes["EE"]._engine.dispose()
+    federation.nodes["EE"].parts.engine.dispose()
     for _ in range(3):
         amend(federation)
     bundle = leave_alone(federation, "EE", span)
     node = federation.restart("EE")
     write_atomic(federation.home("EE").officer / "country-EE.json", bundle)
     node.tend()
-    held = node.documents.held(federation.clock())
+    held = node.parts.documents.held(federation.clock())
     assert (held.versions.root, held.versions.targets) == (4, 4)
     assert set(held.view.countries) == set(COUNTRIES)
     run = federation.ready(study)
@@ -95,26 +95,26 @@ def test_without_its_officer_s_bundle_it_waits_for_that(
     run = federation.run(study)
     assert code_of(node.handle(run.request("bundle", "EE"))) is ReasonCode.DOCUMENTS_EXPIRED
     with pytest.raises(DocumentFault, match="expired"):
-        node.documents.own(federation.clock())
+        node.parts.documents.own(federation.clock())
 
 
 def test_the_others_go_on_meanwhile(federation: NodeFederation, study: Study) -> None:
     leave_alone(federation, "EE", WEEK + DAY)
     for country in PRESENT:
-        view = federation.nodes[country].documents.held(federation.clock()).view
+        view = federation.nodes[country].parts.documents.held(federation.clock()).view
         assert set(view.countries) == set(COUNTRIES)
 
 
 def test_it_keeps_ledger_log_and_runs(federation: NodeFederation, study: Study) -> None:
     run = federation.ready(study)
     run.sum(1, "histogram")
-    before, entries = kinds(federation.nodes["EE"]), federation.nodes["EE"].ledger.entries()
+    before, entries = kinds(federation.nodes["EE"]), federation.nodes["EE"].parts.ledger.entries()
     bundle = leave_alone(federation, "EE", WEEK + DAY)
     node = federation.restart("EE")
     node.deliver(bundle)
     node.tend()
     assert kinds(node)[: len(before)] == before
-    assert node.ledger.entries() == entries
+    assert node.parts.ledger.entries() == entries
 
 
 def test_an_old_root_that_has_ended_is_walked_over(
@@ -131,7 +131,7 @@ def test_an_old_root_that_has_ended_is_walked_over(
         federation.hand_over(country)
     node = federation.restart("EE")
     node.sync()
-    assert node.documents.held(papers.now).versions.root == 2
+    assert node.parts.documents.held(papers.now).versions.root == 2
 
 
 def test_where_nobody_signed_again_everything_stops(

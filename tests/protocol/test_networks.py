@@ -114,7 +114,7 @@ def test_a_node_without_the_module_refuses_before_anything_is_charged(
     run, node = federation.run(study), federation.nodes["DK"]
     assert code_of(node.handle(run.request("bundle", "DK"))) is ReasonCode.TASK_UNKNOWN
     assert "has not registered it" in last_refusal(node)["why"]
-    assert not node.ledger.entries()
+    assert not node.parts.ledger.entries()
 
 
 def test_a_million_weights_pass_the_whole_private_sum(federation: NodeFederation) -> None:

@@ -173,10 +173,10 @@ def test_the_noise_source_has_no_default(owner: type) -> None:
 
 
 def test_only_the_node_passes_on_what_its_steps_call_and_nothing_that_runs_it_does() -> None:
-    calling = {str(f.relative_to(ROOM)) for f in files() if "reach" in words(f)}
+    calling = {str(f.relative_to(ROOM)) for f in files() if "failpoint" in words(f)}
     assert calling == {"door.py", "floor.py", "outbox.py", "node.py", "reception.py"}
     for owner in (Door, CohortFloor, Outbox, Node):
-        assert inspect.signature(owner).parameters["reach"].default is no_failpoint
+        assert inspect.signature(owner).parameters["failpoint"].default is no_failpoint
 
 
 def words(file: Path) -> set[str]:

@@ -71,7 +71,7 @@ def begun(federation: NodeFederation, study: Study) -> Run:
 
 
 def in_use(federation: NodeFederation) -> str:
-    return federation.nodes["DK"]._identities.present.public.to_text()
+    return federation.nodes["DK"].parts.identities.present.public.to_text()
 
 
 def formers(federation: NodeFederation) -> list[str]:
@@ -201,7 +201,7 @@ def test_a_run_whose_former_key_is_gone_is_refused(
 ) -> None:
     run = federation.ready(study)
     rotated(federation)
-    federation.nodes["DK"]._identities.forget_all_but(set())
+    federation.nodes["DK"].parts.identities.forget_all_but(set())
     opened = run.coordinator.begin_round(1, "histogram", b"")
     reply = federation.nodes["DK"].handle(opened.contribute_request("DK"))
     assert code_of(reply) is ReasonCode.ROSTER
@@ -298,7 +298,7 @@ def test_a_death_while_the_key_changes_leaves_one_key_in_use(
     federation.restart("DK", identities=IdentityKeys(store))
     federation.papers.folders["DK"].set_node(keys)
     bundle = federation.papers.give("DK")
-    federation.nodes["DK"].documents.deliver(bundle, federation.clock())
+    federation.nodes["DK"].parts.documents.deliver(bundle, federation.clock())
     with pytest.raises(KeyFault, match="Dead"):
         federation.nodes["DK"].sync()
     federation.restart("DK")

@@ -41,7 +41,7 @@ class Training:
 
     def charged(self, country: str) -> list[str]:
         """Return the phases that a country's ledger was charged for the run."""
-        entries = self.federation.nodes[country].ledger.entries(run=self.run.id)
+        entries = self.federation.nodes[country].parts.ledger.entries(run=self.run.id)
         return [entry.phase for entry in entries]
 
     def answered(self, opened: CoordinatorRound) -> OpenedSum | VoidRound:
@@ -64,14 +64,14 @@ def countries_of(found: OpenedSum | VoidRound) -> tuple[str, ...]:
 
 def test_a_node_dead_in_round_two_and_back_in_round_three(scene: Training) -> None:
     assert countries_of(scene.run.sum(1, "train", scene.model)) == COUNTRIES
-    scene.federation.nodes["PT"]._engine.dispose()
+    scene.federation.nodes["PT"].parts.engine.dispose()
     assert countries_of(scene.run.sum(2, "train", scene.model, without={"PT"})) == REST
     scene.restart("PT")
     for number in (3, 4):
         assert countries_of(scene.run.sum(number, "train", scene.model)) == COUNTRIES
     assert scene.drawn() == dict.fromkeys(REST, 4) | {"PT": 3}
     assert all(scene.charged(country) == ["train"] for country in COUNTRIES)
-    assert not any(node.runs.summaries(live=True) for node in scene.federation.nodes.values())
+    assert not any(node.parts.runs.summaries(live=True) for node in scene.federation.nodes.values())
 
 
 @pytest.mark.parametrize("moment", ["contributed", "agreed", "answered"])

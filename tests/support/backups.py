@@ -23,7 +23,7 @@ class Backup:
     def put_back(self, *, head: bool = True) -> None:
         """Let it take the place of the node's database; `head`: what lies beside it stays."""
         home = self.federation.home(self.country)
-        self.federation.nodes[self.country]._engine.dispose()
+        self.federation.nodes[self.country].parts.engine.dispose()
         for file in home.path.glob("state.db*"):
             file.unlink()
         shutil.copy(self.file, home.database)

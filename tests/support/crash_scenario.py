@@ -118,7 +118,7 @@ class ScenarioParties:
     def __post_init__(self) -> None:
         for country in COUNTRIES:
             self.federation.restart(country, entropy=fixed)
-        self.federation.nodes[self.country]._engine.dispose()
+        self.federation.nodes[self.country].parts.engine.dispose()
         agreed = self.federation.papers.agreed
         budget = ledger_terms(agreed, "patients", self.federation.clock())
         self.books = StateChecks(
@@ -139,7 +139,7 @@ class ScenarioParties:
         for country in COUNTRIES:
             self.federation.permit(country, study)
         self.federation.sync()
-        mortal._engine.dispose()
+        mortal.parts.engine.dispose()
         return study
 
     def died(self, phase: str, where: str) -> None:
@@ -222,7 +222,7 @@ class CrashScenario:
         """Return the sum over countries without noise: sampling and rounding are foretold."""
         mechanism = next(m for m in self._study.mechanisms if m.phase == phase)
         parts = [
-            node.record_store.prepared(self._study).assignment.lattice_sum(
+            node.parts.tasks.prepared(self._study).assignment.lattice_sum(
                 mechanism, self._model, entropy=fixed
             )
             for country, node in self.theatre.federation.nodes.items()

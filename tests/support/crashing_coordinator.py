@@ -184,7 +184,7 @@ class Scene:
 
     def ledgers(self) -> dict[str, list[tuple[str, int]]]:
         return {
-            country: sorted((e.phase, e.rdp_micro) for e in node.ledger.entries())
+            country: sorted((e.phase, e.rdp_micro) for e in node.parts.ledger.entries())
             for country, node in self.coordinator.federation.nodes.items()
         }
 

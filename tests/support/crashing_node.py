@@ -140,9 +140,9 @@ class CrashingNode:
         try:
             death.arm(link.recv_bytes().decode())
             node = self.federation.start(
-                self.country, noise=Told(self.draws), entropy=fixed, reach=death.reach
+                self.country, noise=Told(self.draws), entropy=fixed, failpoint=death.reach
             )
-            death.watch(node._engine)
+            death.watch(node.parts.engine)
             while True:
                 link.send_bytes(node.handle(link.recv_bytes()))
                 death.arm(link.recv_bytes().decode())

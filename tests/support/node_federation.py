@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from client.border.reply_timing import ReplySlots
 from client.border.request_handler import ReplySlots
 from client.credentials.identity_keys import IdentityKeys
 from client.credentials.keyring import IDENTITY, NodeKeyring
@@ -20,6 +21,7 @@ from client.home import NodeHome
 from client.node import Node
 from client.settings import Enrolment, NodeSettings
 from client.state.tables import MIGRATIONS
+from client.wiring import Surroundings, build_node
 from governance.documents.study import Study
 from governance.runtime.database import open_database
 from keys.composite import Suite
@@ -148,24 +150,27 @@ class NodeFederation:
         Raises OperationFault where the database is not the newest.
         """
         node = self.made(country, **changes)
-        node.log_head.move()
-        node.record_store.refresh()
+        node.parts.log_head.move()
+        node.parts.record_store.refresh()
         return node
 
     def made(self, country: str, **changes: Any) -> Node:
         """Return a node that has not been started."""
         settings = changes.pop("settings", self.settings(country))
-        made: dict[str, Any] = {
-            "identities": IdentityKeys(self.store(country)),
-            "pinned_root": self.papers.pinned,
-            "fetch": self.papers.store.read,
-            "noise": self.noise,
-            "clock": self.clock,
-            "slots": AT_ONCE,
-        }
+        identities = changes.pop("identities", None) or IdentityKeys(self.store(country))
+        around = Surroundings(
+            fetch=self.papers.store.read, noise=self.noise, clock=self.clock, slots=AT_ONCE
+        )
         home = self.home(country)
-        engine = open_database(home.database, MIGRATIONS)
-        return Node(home, settings, keyring_of(country), engine, **made | changes)
+        return build_node(
+            home,
+            settings,
+            keyring_of(country),
+            open_database(home.database, MIGRATIONS),
+            identities=identities,
+            pinned_root=self.papers.pinned,
+            around=replace(around, **changes),
+        )
 
     def store(self, country: str) -> KeyStore:
         """Return a node's key store, which holds the key that the officer vouched for first."""
@@ -178,14 +183,14 @@ class NodeFederation:
 
     def restart(self, country: str, **changes: Any) -> Node:
         """Replace a node by a new one on the same database."""
-        self.nodes[country]._engine.dispose()
+        self.nodes[country].parts.engine.dispose()
         self.nodes[country] = self.start(country, **changes)
         return self.nodes[country]
 
     def close(self) -> None:
         """Let go of every database."""
         for node in self.nodes.values():
-            node._engine.dispose()
+            node.parts.engine.dispose()
 
     def hand_over(self, country: str) -> None:
         """Sign a country's documents as they stand; exchange and own node have them at once."""
@@ -345,7 +350,7 @@ def code_of(reply: bytes) -> ReasonCode | None:
 
 def last_refusal(node: Node) -> Mapping[str, Any]:
     """Return the refusal that a node's operator saw last."""
-    found: Mapping[str, Any] = node.decisions.refusals()[0]
+    found: Mapping[str, Any] = node.parts.decisions.refusals()[0]
     return found
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from client.node import log_origin
+from client.state.decision_log import log_origin
 from governance.audit.log import AuditLog
 from governance.audit.verify import verify_export
 from keys.identity import SigningKey

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from client import cli
 from client.commands.doctor import CheckResult, CheckState
 from client.home import NodeHome
-from client.restore import Restored
+from client.state.restored import Restored
 from client.status.summary import LinkStatus
 from governance.runtime.local_rpc import LocalRpcServer
 from keys.certificates import TransportAuthority

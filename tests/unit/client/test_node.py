@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from client.node import log_origin
+from client.state.decision_log import log_origin
 from client.status.summary import LinkStatus
 from governance.audit.note import NoteKey
 from governance.audit.verify import verify_export
@@ -52,7 +52,7 @@ def test_what_the_officer_left_while_the_node_was_down_is_taken(
     node = federation.restart("DK")
     node.tend()
     assert not file.exists()
-    assert node.documents.own(federation.clock()).withdrawal(study.digest)
+    assert node.parts.documents.own(federation.clock()).withdrawal(study.digest)
 
 
 def test_a_file_that_is_not_the_officer_s_is_set_aside(federation: NodeFederation) -> None:
@@ -74,12 +74,12 @@ def test_tending_survives_a_lost_link(federation: NodeFederation) -> None:
 def test_a_withdrawn_run_loses_its_secrets(federation: NodeFederation, study: Study) -> None:
     federation.ready(study)
     node = federation.nodes["DK"]
-    assert len(node.runs.summaries(live=True)) == 1
+    assert len(node.parts.runs.summaries(live=True)) == 1
     node.tend()
-    assert len(node.runs.summaries(live=True)) == 1
+    assert len(node.parts.runs.summaries(live=True)) == 1
     federation.withdraw("DK", study)
     node.tend()
-    assert node.runs.summaries(live=True) == []
+    assert node.parts.runs.summaries(live=True) == []
     assert kinds(node)[-1] == "run-ended"
 
 
@@ -93,7 +93,7 @@ def test_a_run_of_an_expired_study_loses_its_secrets(
     federation.papers.refresh()
     node = federation.nodes["DK"]
     node.tend()
-    assert node.runs.summaries(live=True) == []
+    assert node.parts.runs.summaries(live=True) == []
 
 
 def test_a_run_in_which_nobody_spoke_for_a_week_loses_its_secrets(
@@ -107,18 +107,18 @@ def test_a_run_in_which_nobody_spoke_for_a_week_loses_its_secrets(
             federation.hand_over(country)
         federation.papers.refresh()
         node.tend()
-        assert len(node.runs.summaries(live=True)) == live
+        assert len(node.parts.runs.summaries(live=True)) == live
 
 
 def test_tending_prepares_what_a_first_message_would_wait_for(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("client.node.epsilon", lambda *given: asked.append(given))
+    monkeypatch.setattr("client.upkeep.epsilon", lambda *given: asked.append(given))
     node = federation.nodes["DK"]
     node.tend()
     assert asked == [(study.mechanisms, 2, study.privacy.delta)]
-    assert study.digest in node.record_store._prepared
+    assert study.digest in node.parts.tasks._prepared
 
 
 def test_a_pause_outlives_a_restart(federation: NodeFederation, study: Study) -> None:
@@ -138,7 +138,7 @@ def test_the_log_verifies_by_the_key_in_the_documents(
     federation.ready(study).sum(1, "histogram")
     node = federation.nodes["DK"]
     found = node.log_entries()
-    held = node.documents.held(federation.clock()).own.node
+    held = node.parts.documents.held(federation.clock()).own.node
     assert held is not None
     key = NoteKey.from_text(found["verifier"])
     assert key.key.to_text() == held.log_key

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.border.cohort_floor import count_id
 from client.errors import OperationFault
 from client.node import Node
 from client.restore import (
@@ -19,6 +18,7 @@ from client.restore import (
     Restored,
     missed_runs,
 )
+from client.state.count_id import count_id
 from client.status.summary import LinkStatus
 from client.status.text import restored_lines, status_lines
 from governance.audit.events import EventKind
@@ -47,11 +47,11 @@ LATER = timedelta(minutes=5)
 
 def spent(node: Node, federation: NodeFederation) -> int:
     agreed = federation.papers.agreed
-    return node.ledger.view(ledger_terms(agreed, "patients", federation.clock())).spent_micro
+    return node.parts.ledger.view(ledger_terms(agreed, "patients", federation.clock())).spent_micro
 
 
 def phases(node: Node) -> Counter[str]:
-    return Counter(entry.phase for entry in node.ledger.entries())
+    return Counter(entry.phase for entry in node.parts.ledger.entries())
 
 
 def signed_later(federation: NodeFederation) -> None:
@@ -68,7 +68,7 @@ def restored(federation: NodeFederation, **changes: Any) -> tuple[Node, Restored
         made.restore()
     signed_later(federation)
     done = made.restore()
-    made._engine.dispose()
+    made.parts.engine.dispose()
     federation.nodes["DK"] = federation.start("DK", **changes)
     federation.sync()
     return federation.nodes["DK"], done
@@ -122,7 +122,7 @@ def test_nothing_is_drawn_again_for_what_has_left(
     assert ReasonCode.STALE in [code_of(node.handle(frame)) for frame in asked]
     assert None not in [code_of(node.handle(frame)) for frame in asked]
     assert noise.draws == 0
-    assert node.runs.summaries(live=True) == []
+    assert node.parts.runs.summaries(live=True) == []
 
 
 def test_a_relaunch_is_refused_until_the_officer_approves_again(
@@ -165,7 +165,7 @@ def test_a_second_restoration_of_the_same_state_charges_nothing_more(
     backup.put_back()
     node, _ = restored(federation)
     once = phases(node)
-    node._engine.dispose()
+    node.parts.engine.dispose()
     node, done = restored(federation)
     assert done.assumed == ()
     assert phases(node) == once
@@ -211,7 +211,9 @@ def test_the_cap_is_passed_where_that_much_may_have_been_spent(tmp_path: Any) ->
     federation.sync()
     backup.put_back()
     node, done = restored(federation)
-    view = node.ledger.view(ledger_terms(federation.papers.agreed, "patients", federation.clock()))
+    view = node.parts.ledger.view(
+        ledger_terms(federation.papers.agreed, "patients", federation.clock())
+    )
     assert len(done.assumed) == 5
     assert view.spent_micro > view.cap_micro
     assert view.left_micro == 0
@@ -226,13 +228,13 @@ def test_officers_documents_from_before_are_not_enough(
     federation.ready(study).contributed(1, "histogram")
     backup.put_back()
     made = federation.made("DK")
-    before = made.ledger.entries(), made.runs.summaries(live=True)
+    before = made.parts.ledger.entries(), made.parts.runs.summaries(live=True)
     for _ in range(2):
         with pytest.raises(OperationFault) as refusal:
             made.restore()
         assert "pratique-officer renew" in refusal.value.fix
-    assert (made.ledger.entries(), made.runs.summaries(live=True)) == before
-    made._engine.dispose()
+    assert (made.parts.ledger.entries(), made.parts.runs.summaries(live=True)) == before
+    made.parts.engine.dispose()
     with pytest.raises(OperationFault, match="has not come to its end"):
         federation.start("DK")
 
@@ -247,14 +249,14 @@ def test_a_restoration_under_way_holds_back_a_node_whose_copy_looks_newest(
         federation.restart("DK")
     node, done = restored_after_begin(federation)
     assert done.assumed == ("heart-by-sex",)
-    assert node.log_head.known() is not None
+    assert node.parts.log_head.known() is not None
 
 
 def restored_after_begin(federation: NodeFederation) -> tuple[Node, Restored]:
     signed_later(federation)
     made = federation.made("DK")
     done = made.restore()
-    made._engine.dispose()
+    made.parts.engine.dispose()
     return federation.start("DK"), done
 
 
@@ -264,7 +266,7 @@ def test_expired_documents_are_not_enough(federation: NodeFederation) -> None:
     federation.papers.refresh()
     with pytest.raises(OperationFault, match="signed since this command"):
         made.restore()
-    made._engine.dispose()
+    made.parts.engine.dispose()
 
 
 def test_without_a_link_nothing_is_done(federation: NodeFederation) -> None:
@@ -277,8 +279,8 @@ def test_without_a_link_nothing_is_done(federation: NodeFederation) -> None:
     signed_later(federation)
     with pytest.raises(LinkFault):
         made.restore()
-    assert made.ledger.entries() == []
-    made._engine.dispose()
+    assert made.parts.ledger.entries() == []
+    made.parts.engine.dispose()
 
 
 def test_a_newer_version_at_the_exchange_is_waited_for(
@@ -292,7 +294,7 @@ def test_a_newer_version_at_the_exchange_is_waited_for(
     federation.papers.give("DK")
     with pytest.raises(DocumentFault, match="Your officer has signed version"):
         made.restore()
-    made._engine.dispose()
+    made.parts.engine.dispose()
 
 
 def test_a_crash_at_its_end_leaves_the_node_stopped_and_charges_nothing_twice(
@@ -320,14 +322,14 @@ def _die(*_: object) -> None:
 def test_it_is_logged_and_shown(federation: NodeFederation, study: Study) -> None:
     run, backup = reached(federation, study, "encapsulation")
     run.contributed(1, "histogram")
-    had = federation.nodes["DK"].log.size()
+    had = federation.nodes["DK"].parts.log.size()
     backup.put_back()
     node, done = restored(federation)
-    entries = [entry.decode() for entry in node.log.entries()]
+    entries = [entry.decode() for entry in node.parts.log.entries()]
     (entry,) = (e for e in entries if f'"{EventKind.STATE_RESTORED}"' in e)
     assert f"had been {had} or more; 1 live runs ended, 1 runs" in entry
     assert sum('"budget-charged"' in e for e in entries) == len(
-        {e.run for e in node.ledger.entries()}
+        {e.run for e in node.parts.ledger.entries()}
     )
     text = "\n".join(status_lines(node.status(LinkStatus())))
     assert "1 runs were charged as if they had been" in text
@@ -358,7 +360,7 @@ def test_a_permit_that_has_ended_may_have_been_used_before_it_did(
     if newest:
         with pytest.raises(OperationFault):
             federation.nodes["DK"].restore()
-        federation.nodes["DK"]._engine.dispose()
+        federation.nodes["DK"].parts.engine.dispose()
     else:
         backup.put_back()
     federation.papers.now += timedelta(hours=3)

@@ -9,15 +9,14 @@ import pytest
 from numpy.typing import NDArray
 from sqlalchemy import insert
 
-from client.border.cohort_floor import COUNT_LABEL, CohortFloor, count_id
+from client.border.cohort_floor import CohortFloor
 from client.node import Node
+from client.state.count_id import count_id
 from client.state.tables import cohort_counts
 from governance.documents.study import Study
 from governance.runtime.database import transaction
-from keys.derive import labelled_hash
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum.messages import refusal_reply
-from tests.support.documents import permit
 from tests.support.node_federation import (
     NodeFederation,
     code_of,
@@ -50,7 +49,7 @@ def ask(federation: NodeFederation, node: Node, study: Study) -> ReasonCode | No
 
 
 def charged(node: Node) -> list[str]:
-    return [entry.phase for entry in node.ledger.entries()]
+    return [entry.phase for entry in node.parts.ledger.entries()]
 
 
 @pytest.mark.parametrize(("patients", "answered"), [(50, True), (49, False), (0, False)])
@@ -142,18 +141,18 @@ def test_records_read_again_while_they_are_counted_are_declined(
 ) -> None:
     """What was counted is kept as a count of the records that it was made of."""
     node, source = with_patients(federation, 80)
-    counted = node.record_store.records().version
+    counted = node.parts.record_store.records().version
     inner = source.draw
 
     def draw(std: int, size: int) -> Any:
         (federation.home("DK").path / "records.csv").write_text(records(10))
-        node.record_store.refresh()
+        node.parts.record_store.refresh()
         return inner(std, size)
 
     with monkeypatch.context() as patch:
         patch.setattr(source, "draw", draw)
         assert ask(federation, node, study) is ReasonCode.DECLINED
-    with transaction(node._engine) as connection:
+    with transaction(node.parts.engine) as connection:
         (row,) = connection.execute(cohort_counts.select()).all()
     assert (row.data_version, row.decision) == (counted, "enough")
     assert ask(federation, node, study) is ReasonCode.DECLINED
@@ -189,11 +188,11 @@ def test_the_latest_of_several_counts_of_an_older_database_stands(
 ) -> None:
     """An earlier release made one for each version of the records."""
     node, source = with_patients(federation, 80)
-    own = node.documents.own(federation.clock()).permit(study.digest)
+    own = node.parts.documents.own(federation.clock()).permit(study.digest)
     assert own is not None
-    now, version = federation.clock(), node.record_store.records().version
+    now, version = federation.clock(), node.parts.record_store.records().version
     rows = [(timedelta(0), version, "enough"), (timedelta(days=-1), "sha256:old", "too-few")]
-    with transaction(node._engine) as connection:
+    with transaction(node.parts.engine) as connection:
         for age, counted, decision in rows:
             row = {"permit": own.digest, "data_version": counted, "decision": decision}
             connection.execute(insert(cohort_counts).values(created=now + age, **row))
@@ -232,26 +231,15 @@ def test_a_crash_after_the_charge_counts_again_and_charges_once(
     assert source.draws == 2
 
 
-def test_a_permit_names_one_count_which_is_no_run(federation: NodeFederation, study: Study) -> None:
-    one = permit(federation.papers.agreed, study, "DK")
-    two = permit(federation.papers.agreed, study, "EE")
-    assert count_id(one) != count_id(two)
-    digest = labelled_hash(COUNT_LABEL, one.digest.encode()).hex()
-    assert count_id(one) == f"count-{digest[:26]}"
-    assert len(count_id(one)) == 32
-    with pytest.raises(ValueError, match="fromhex"):
-        bytes.fromhex(count_id(one))
-
-
 def test_the_count_is_charged_under_its_permit_and_logged_under_the_run_that_asked(
     federation: NodeFederation, study: Study
 ) -> None:
     node, _ = with_patients(federation, 80)
     run = federation.run(study)
     assert code_of(node.handle(run.request("bundle", "DK"))) is None
-    own = node.documents.own(federation.clock()).permit(study.digest)
+    own = node.parts.documents.own(federation.clock()).permit(study.digest)
     assert own is not None
-    assert [entry.run for entry in node.ledger.entries()] == [count_id(own)]
+    assert [entry.run for entry in node.parts.ledger.entries()] == [count_id(own)]
     events = [json.loads(entry)["entry"] for entry in node.log_entries()["entries"]]
     assert [e["run"] for e in events if e["kind"] == "budget-charged"] == [run.id]
 
@@ -264,6 +252,6 @@ def test_a_count_that_does_not_fit_the_budget_is_refused_before_it_is_made(
     def full(*_: Any, **__: Any) -> None:
         raise Refusal(ReasonCode.BUDGET, "The budget does not cover this study")
 
-    monkeypatch.setattr(node.ledger, "reserve", full)
+    monkeypatch.setattr(node.parts.ledger, "reserve", full)
     assert ask(federation, node, study) is ReasonCode.BUDGET
     assert source.draws == 0

@@ -62,7 +62,7 @@ def opened(run: Run) -> CoordinatorRound:
 
 
 def phases_charged(node: Node, run: Run) -> list[str]:
-    return sorted(entry.phase for entry in node.ledger.entries())
+    return sorted(entry.phase for entry in node.parts.ledger.entries())
 
 
 def test_the_sum_over_four_countries_is_what_the_records_say(run: Run) -> None:
@@ -106,7 +106,7 @@ def test_the_steps_are_taken_in_the_order_that_never_bends(
     node = federation.restart("DK", noise=source)
     watch(type(node._request_handler._gate), "_assessed", "permit and policy")
     watch(Ledger, "reserve", "charge")
-    watch(type(node.decisions), "event", "log")
+    watch(type(node.parts.decisions), "event", "log")
     watch(Assignment, "lattice_sum", "contribution")
     watch(Loud, "draw", "noise")
     watch(CountryRun, "contribute", "mask")
@@ -132,7 +132,7 @@ def test_the_whole_schedule_is_charged_once(
     assert phases_charged(node, run) == ["cohort-floor"]
     run.sum(1, PHASE)
     assert phases_charged(node, run) == ONE_FLOOR_AND_ONE_TABLE
-    charged = node.ledger.entries(run=run.id)
+    charged = node.parts.ledger.entries(run=run.id)
     assert [entry.mechanism for entry in charged] == [study.mechanisms[1]]
 
 
@@ -199,7 +199,7 @@ def test_an_answer_without_a_contribution_is_refused(
     node = federation.nodes["DK"]
     taken = node.handle(opened.contribute_request("DK"))
     opened.take_contribution("DK", taken)
-    with transaction(node._engine) as connection:
+    with transaction(node.parts.engine) as connection:
         connection.execute(journal.delete().where(journal.c.phase == "contribute"))
     assert code_of(node.handle(opened.answer_request("DK"))) is ReasonCode.STALE
 
@@ -234,7 +234,7 @@ def test_records_that_changed_since_the_run_began_are_declined(
 ) -> None:
     node, home = federation.nodes["DK"], federation.home("DK")
     (home.path / "records.csv").write_text(records(79))
-    node.record_store.refresh()
+    node.parts.record_store.refresh()
     assert code_of(node.handle(opened.contribute_request("DK"))) is ReasonCode.DECLINED
 
 
@@ -247,7 +247,7 @@ def test_a_patient_who_opts_out_in_the_middle_is_left_out(
     node = federation.restart("DK", settings=federation.settings("DK", opt_out=list_of_ids))
     run = federation.ready(study)
     list_of_ids.write_text("p0\n")  # a man who is ill
-    node.record_store.refresh()
+    node.parts.record_store.refresh()
     found = run.sum(1, PHASE)
     assert isinstance(found, OpenedSum)
     assert found.values.tolist()[-1] == (80 - 1) * SCALE
@@ -313,7 +313,7 @@ def journalled(node: Node, run: Run) -> bytes | None:
     query = select(journal.c.reply).where(
         journal.c.run_id == run.id, journal.c.phase == "contribute"
     )
-    with transaction(node._engine) as connection:
+    with transaction(node.parts.engine) as connection:
         found: bytes | None = connection.execute(query).scalar_one_or_none()
     return found
 
@@ -376,7 +376,7 @@ def test_a_log_that_cannot_be_written_stops_the_release(
     def broken(*_: Any, **__: Any) -> Any:
         raise StorageFault("The disk does not read or write")
 
-    monkeypatch.setattr(node.log, "append", broken)
+    monkeypatch.setattr(node.parts.log, "append", broken)
     assert code_of(node.handle(opened.contribute_request("DK"))) is ReasonCode.DECLINED
     assert phases_charged(node, run) == ["cohort-floor"]
     assert journalled(node, run) is None
@@ -387,10 +387,10 @@ def test_the_secrets_of_a_run_are_gone_once_it_is_over(
     federation: NodeFederation, run: Run
 ) -> None:
     node = federation.nodes["DK"]
-    assert [one.run for one in node.runs.summaries(live=True)] == [run.id]
+    assert [one.run for one in node.parts.runs.summaries(live=True)] == [run.id]
     run.sum(1, PHASE)
-    assert node.runs.summaries(live=True) == []
-    with transaction(node._engine) as connection:
+    assert node.parts.runs.summaries(live=True) == []
+    with transaction(node.parts.engine) as connection:
         row = connection.execute(select(runs).where(runs.c.run_id == run.id)).one()
     assert row.state is None
     assert row.ended == federation.clock()
@@ -403,7 +403,7 @@ def test_the_last_answer_repeats_though_the_run_is_over(
     node = federation.nodes["DK"]
     request = opened.answer_request("DK")
     reply = node.handle(request)
-    assert node.runs.summaries(live=True) == []
+    assert node.parts.runs.summaries(live=True) == []
     assert node.handle(request) == reply
 
 

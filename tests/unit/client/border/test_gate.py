@@ -45,14 +45,14 @@ forbid (principal, action, resource);
 
 def refused(node: Node, frame: bytes, code: ReasonCode) -> dict[str, Any]:
     """Expect a refusal: one code and nothing else goes out; the operator sees all of it."""
-    before = node.ledger.entries()
+    before = node.parts.ledger.entries()
     reply = node.handle(frame)
     assert code_of(reply) is code
     assert reply == refusal_reply(code)
     found = dict(last_refusal(node))
     assert found["code"] == code
     assert found["what"]
-    assert node.ledger.entries() == before
+    assert node.parts.ledger.entries() == before
     return found
 
 
@@ -130,7 +130,7 @@ def test_a_clock_set_back_does_not_make_expired_documents_fresh(
         federation.hand_over(country)
     node.sync()
     federation.papers.now -= 8 * DAY
-    assert node.now() == federation.papers.now + 8 * DAY
+    assert node.parts.now() == federation.papers.now + 8 * DAY
     refused(node, frame, ReasonCode.DOCUMENTS_EXPIRED)
 
 
@@ -138,11 +138,11 @@ def test_a_node_that_is_behind_fetches_at_once_and_goes_on(
     federation: NodeFederation, study: Study
 ) -> None:
     node = federation.nodes["DK"]
-    before = node.documents.view(federation.clock()).versions.countries["EE"]
+    before = node.parts.documents.view(federation.clock()).versions.countries["EE"]
     federation.hand_over("EE")
     run = federation.run(study)
     assert code_of(node.handle(run.request("bundle", "DK"))) is None
-    after = node.documents.view(federation.clock()).versions.countries["EE"]
+    after = node.parts.documents.view(federation.clock()).versions.countries["EE"]
     assert after == before + 1
 
 
@@ -236,7 +236,7 @@ def test_claims_that_are_borne_out_are_followed_at_once(
         assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
         assert watched.reads > 0
         assert (
-            node.documents.view(federation.clock()).versions.countries["EE"]
+            node.parts.documents.view(federation.clock()).versions.countries["EE"]
             == (federation.versions.countries["EE"])
         )
 
@@ -420,7 +420,7 @@ def test_a_run_id_is_entered_once(federation: NodeFederation, study: Study) -> N
     node = federation.nodes["DK"]
     again = federation.run(study, b"r" * 16, versions=DocumentVersions(1, 1))
     refused(node, again.request("bundle", "DK"), ReasonCode.STALE)
-    with transaction(node._engine) as connection:  # as a sweeper of old replies might
+    with transaction(node.parts.engine) as connection:  # as a sweeper of old replies might
         connection.execute(journal.delete())
     found = refused(node, again.request("bundle", "DK"), ReasonCode.STALE)
     assert "used before" in found["why"]
@@ -564,7 +564,7 @@ def test_whether_the_budget_covers_a_study_does_not_tell_that_the_records_change
     assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
     (federation.home("DK").path / "records.csv").write_text(records(81))
     node = federation.restart("DK")
-    spent, view = node.ledger.entries()[0].rdp_micro, node.ledger.view
+    spent, view = node.parts.ledger.entries()[0].rdp_micro, node.parts.ledger.view
     honest = federation.papers.agreed.honest
 
     def nearly_full(terms: Terms) -> LedgerView:
@@ -572,7 +572,7 @@ def test_whether_the_budget_covers_a_study_does_not_tell_that_the_records_change
         cost = sum(rdp_micro(each, honest, terms.order) for each in study.mechanisms)
         return replace(view(terms), spent_micro=terms.cap_micro - cost + spent)
 
-    monkeypatch.setattr(node.ledger, "view", nearly_full)
+    monkeypatch.setattr(node.parts.ledger, "view", nearly_full)
     frame = federation.run(study).request("bundle", "DK")
     assert refused(node, frame, ReasonCode.DECLINED)["clause"] == "node/records-changed"
 
@@ -615,10 +615,10 @@ def test_every_refusal_is_in_the_log_with_its_reason(
     federation: NodeFederation, study: Study
 ) -> None:
     node = federation.nodes["DK"]
-    before = node.log.size()
+    before = node.parts.log.size()
     frame = federation.run(study, sign=raw_key(77).sign).request("bundle", "DK")
     refused(node, frame, ReasonCode.NOT_AUTHENTIC)
-    assert node.log.size() == before + 1
+    assert node.parts.log.size() == before + 1
     entry = node.log_entries()["entries"][-1]
     assert '"code":"not-authentic"' in entry
     assert "not signed by it" in entry

@@ -58,7 +58,7 @@ class Trained:
     def kept(self) -> set[tuple[int, str]]:
         """Return the places whose bytes are still there."""
         query = select(journal.c.round, journal.c.phase).where(journal.c.reply.is_not(None))
-        with transaction(self.node._engine) as connection:
+        with transaction(self.node.parts.engine) as connection:
             return {(row.round, row.phase) for row in connection.execute(query)}
 
     def later(self, pause: timedelta) -> None:
@@ -76,14 +76,14 @@ def test_the_bytes_of_two_rounds_are_kept_and_every_place(trained: Trained) -> N
     """A round gone by is refused: it is never drawn again, and nothing is charged for it."""
     phases = ("contribute", "answer")
     assert trained.kept() == {(number, phase) for number in (3, 4) for phase in phases}
-    with transaction(trained.node._engine) as connection:
+    with transaction(trained.node.parts.engine) as connection:
         places = connection.execute(select(journal.c.round, journal.c.phase)).all()
     assert len(places) == 3 + 2 * ROUNDS
-    charged = trained.node.ledger.entries()
+    charged = trained.node.parts.ledger.entries()
     assert [trained.repeated(number) for number in (1, 2)] == [ReasonCode.STALE] * 2
     assert [trained.repeated(number) for number in (3, 4)] == [None, None]
     assert trained.noise.draws == 1 + ROUNDS
-    assert trained.node.ledger.entries() == charged
+    assert trained.node.parts.ledger.entries() == charged
 
 
 def test_no_copy_of_a_former_state_stays_in_the_write_ahead_log(federation: NodeFederation) -> None:
@@ -93,17 +93,17 @@ def test_no_copy_of_a_former_state_stays_in_the_write_ahead_log(federation: Node
     log = federation.home("DK").database.with_name("state.db-wal")
     begun = run.contributed(1, "train", vector_to_bytes(np.zeros(study.mechanisms[1].dimension)))
     assert log.stat().st_size == 0
-    before = node.runs.live(run.id).state
+    before = node.parts.runs.live(run.id).state
     node.handle(begun.answer_request("DK"))
     assert log.stat().st_size == 0
     assert b"masks" in before
-    assert json.loads(node.runs.live(run.id).state)["open_round"] is None
+    assert json.loads(node.parts.runs.live(run.id).state)["open_round"] is None
 
 
 def test_an_ended_run_can_be_asked_for_a_week_and_its_secrets_are_gone_at_once(
     trained: Trained,
 ) -> None:
-    with transaction(trained.node._engine) as connection:
+    with transaction(trained.node.parts.engine) as connection:
         assert connection.execute(select(runs.c.state)).scalars().all() == [None]
     trained.later(LONGEST_SILENCE - timedelta(hours=1))
     assert trained.repeated(ROUNDS) is None
@@ -151,10 +151,10 @@ def test_another_set_is_not_signed_at_its_place(agreed: Agreed, *, restarted: bo
 
     if restarted:
         agreed.node = agreed.federation.restart("DK", noise=agreed.noise)
-    before = agreed.node.runs.live(agreed.run.id).state
+    before = agreed.node.parts.runs.live(agreed.run.id).state
     other = retold(agreed.asked, without_no, raw_key(1))
     assert code_of(agreed.node.handle(other)) is ReasonCode.STALE
-    assert agreed.node.runs.live(agreed.run.id).state == before
+    assert agreed.node.parts.runs.live(agreed.run.id).state == before
 
 
 def test_the_log_says_which_set_was_signed_and_nothing_of_a_record(agreed: Agreed) -> None:
@@ -164,7 +164,7 @@ def test_the_log_says_which_set_was_signed_and_nothing_of_a_record(agreed: Agree
     assert (entry["round"], entry["phase"], entry["run"]) == (2, "agree", agreed.run.id)
     assert entry["body"] == digest(agreed.said)
     assert (entry["actor"], entry["outcome"]) == ("DK", "done")
-    assert len(agreed.node.ledger.entries()) == 2
+    assert len(agreed.node.parts.ledger.entries()) == 2
 
 
 def test_what_was_agreed_can_be_asked_again_while_its_round_can(agreed: Agreed) -> None:
@@ -174,7 +174,7 @@ def test_what_was_agreed_can_be_asked_again_while_its_round_can(agreed: Agreed) 
         assert known is (None if number == 3 else ReasonCode.STALE)
         agreed._answer(whole)
     assert (2, "agree") not in agreed.kept()
-    assert agreed.run.id not in {run.run for run in agreed.node.runs.summaries(live=True)}
+    assert agreed.run.id not in {run.run for run in agreed.node.parts.runs.summaries(live=True)}
 
 
 def test_a_country_that_missed_rounds_ends_its_run_with_the_last_answer(agreed: Agreed) -> None:
@@ -182,11 +182,11 @@ def test_a_country_that_missed_rounds_ends_its_run_with_the_last_answer(agreed: 
     missed = agreed.federation.nodes["PT"]
     agreed.run.sum(3, "train", agreed.model, without={"PT"})
     last = agreed.run.contributed(4, "train", agreed.model)
-    assert missed.runs.summaries(live=True)
+    assert missed.parts.runs.summaries(live=True)
     agreed._answer(last)
     for node in agreed.federation.nodes.values():
-        assert not node.runs.summaries(live=True)
-        with transaction(node._engine) as connection:
+        assert not node.parts.runs.summaries(live=True)
+        with transaction(node.parts.engine) as connection:
             assert connection.execute(select(runs.c.state)).scalars().all() == [None]
 
 
@@ -196,9 +196,9 @@ def test_a_country_that_missed_the_last_round_keeps_its_secrets_no_longer_than_a
     agreed.run.sum(3, "train", agreed.model)
     agreed.run.sum(4, "train", agreed.model, without={"PT"})
     agreed.node = agreed.federation.nodes["PT"]
-    assert agreed.node.runs.summaries(live=True)
+    assert agreed.node.parts.runs.summaries(live=True)
     agreed.later(LONGEST_SILENCE + timedelta(hours=1))
-    assert not agreed.node.runs.summaries(live=True)
+    assert not agreed.node.parts.runs.summaries(live=True)
 
 
 def test_a_run_that_was_withdrawn_gives_its_bytes_up_at_once(federation: NodeFederation) -> None:
@@ -207,7 +207,7 @@ def test_a_run_that_was_withdrawn_gives_its_bytes_up_at_once(federation: NodeFed
     federation.withdraw("DK", study)
     node = federation.nodes["DK"]
     node.tend()
-    with transaction(node._engine) as connection:
+    with transaction(node.parts.engine) as connection:
         replies = connection.execute(select(journal.c.reply)).scalars().all()
     assert replies == [None, None, None]
 
@@ -215,7 +215,7 @@ def test_a_run_that_was_withdrawn_gives_its_bytes_up_at_once(federation: NodeFed
 def test_the_points_on_the_way_out_are_passed_in_order(federation: NodeFederation) -> None:
     study = federation.approved(**TRAINING)
     steps: list[str] = []
-    federation.restart("DK", reach=steps.append)
+    federation.restart("DK", failpoint=steps.append)
     run = federation.ready(study)
     outbox = [
         step for step in Failpoint if step.startswith("outbox/") and step != Failpoint.OUTBOX_ENDED
@@ -232,12 +232,12 @@ def test_the_points_on_the_way_out_are_passed_in_order(federation: NodeFederatio
 def test_a_round_that_is_not_answered_for_a_day_is_given_up_and_the_next_opens(
     agreed: Agreed,
 ) -> None:
-    state = agreed.node.runs.live(agreed.run.id).state
+    state = agreed.node.parts.runs.live(agreed.run.id).state
     assert json.loads(state)["open_round"]["masks"]
     agreed.later(LONGEST_OPEN - timedelta(hours=1))
-    assert agreed.node.runs.live(agreed.run.id).state == state
+    assert agreed.node.parts.runs.live(agreed.run.id).state == state
     agreed.later(timedelta(hours=2))
-    assert json.loads(agreed.node.runs.live(agreed.run.id).state)["open_round"] is None
+    assert json.loads(agreed.node.parts.runs.live(agreed.run.id).state)["open_round"] is None
     agreed.federation.sync()
     asked = {one: agreed.rounds[1].agree_request(one) for one in agreed.rounds[1].close()}
     for country, frame in asked.items():
@@ -257,7 +257,7 @@ def test_silence_ends_a_run_though_the_coordinator_is_away(
     monkeypatch.setattr(agreed.node, "sync", away)
     agreed.federation.papers.now += LONGEST_SILENCE + timedelta(hours=1)
     agreed.node.tend()
-    assert not agreed.node.runs.summaries(live=True)
+    assert not agreed.node.parts.runs.summaries(live=True)
 
 
 def test_a_withdrawal_ends_a_run_though_the_coordinator_is_away(
@@ -273,4 +273,4 @@ def test_a_withdrawal_ends_a_run_though_the_coordinator_is_away(
     monkeypatch.setattr(node, "sync", away)
     federation.withdraw("DK", study)
     node.tend()
-    assert not node.runs.summaries(live=True)
+    assert not node.parts.runs.summaries(live=True)

@@ -60,14 +60,14 @@ def kinds(node: Node) -> list[str]:
 
 def state_of(node: Node, run: Run) -> bytes | None:
     query = select(runs.c.state).where(runs.c.run_id == run.id)
-    with transaction(node._engine) as connection:
+    with transaction(node.parts.engine) as connection:
         found: bytes | None = connection.execute(query).scalar_one()
     return found
 
 
 def answered(node: Node) -> set[str]:
     """Return the phases whose places are taken."""
-    with transaction(node._engine) as connection:
+    with transaction(node.parts.engine) as connection:
         return set(connection.execute(select(journal.c.phase)).scalars())
 
 
@@ -88,7 +88,7 @@ def test_after_a_withdrawal_nothing_leaves_of_what_was_being_computed(
         if tended:
             federation.nodes["DK"].tend()
 
-    node = federation.restart("DK", reach=once(at, withdraw))
+    node = federation.restart("DK", failpoint=once(at, withdraw))
     assert code_of(node.handle(asked(run))) is ReasonCode.NO_PERMIT
     assert "contribute" not in answered(node)
     assert "sum-contributed" not in kinds(node)
@@ -102,9 +102,9 @@ def test_what_was_charged_stays_charged_and_the_log_says_that_it_was_not_sent(
 ) -> None:
     run = federation.ready(study)
     withdraw = once(Failpoint.DOOR_SUMMED, lambda: federation.withdraw("DK", study))
-    node = federation.restart("DK", reach=withdraw)
+    node = federation.restart("DK", failpoint=withdraw)
     node.handle(asked(run))
-    assert [entry.phase for entry in node.ledger.entries(run=run.id)] == [PHASE]
+    assert [entry.phase for entry in node.parts.ledger.entries(run=run.id)] == [PHASE]
     accepted, refused = entries(node)[-2:]
     assert accepted["kind"] == "withdrawal-accepted"
     assert (refused["kind"], refused["code"]) == ("request-refused", "no-permit")
@@ -120,10 +120,10 @@ def test_a_withdrawal_while_the_cohort_is_counted_hides_what_the_count_decided(
     study = federation.approved(id="another-study")
     (federation.home("DK").path / "records.csv").write_text(records(patients))
     withdraw = once(Failpoint.FLOOR_COUNTED, lambda: federation.withdraw("DK", study))
-    node = federation.restart("DK", reach=withdraw)
+    node = federation.restart("DK", failpoint=withdraw)
     reply = node.handle(federation.run(study).request("bundle", "DK"))
     assert code_of(reply) is ReasonCode.NO_PERMIT
-    with transaction(node._engine) as connection:
+    with transaction(node.parts.engine) as connection:
         assert connection.execute(select(cohort_counts)).all() == []
 
 
@@ -163,13 +163,13 @@ def test_what_was_let_in_under_another_permit_or_policy_does_not_leave(
     at: Failpoint,
 ) -> None:
     run = federation.ready(study)
-    node = federation.restart("DK", reach=once(at, lambda: no(federation, study)))
+    node = federation.restart("DK", failpoint=once(at, lambda: no(federation, study)))
     frame = asked(run)
     assert code_of(node.handle(frame)) is ReasonCode.DOCUMENTS_BEHIND
     assert "contribute" not in answered(node)
     assert last_refusal(node)["clause"] == "node/permitted-otherwise"
     assert "Nothing was sent; what was charged stays charged" in entries(node)[-1]["reason"]
-    assert [entry.phase for entry in node.ledger.entries(run=run.id)] == [PHASE]
+    assert [entry.phase for entry in node.parts.ledger.entries(run=run.id)] == [PHASE]
     assert code_of(node.handle(frame)) is final
 
 
@@ -179,10 +179,10 @@ def test_a_coordinator_that_asks_again_gets_what_the_new_permit_allows(
     run = federation.ready(study)
     federation.papers.now += timedelta(minutes=1)
     renew = once(Failpoint.DOOR_SUMMED, lambda: federation.permit("DK", study))
-    node, frame = federation.restart("DK", reach=renew), asked(run)
+    node, frame = federation.restart("DK", failpoint=renew), asked(run)
     assert code_of(node.handle(frame)) is ReasonCode.DOCUMENTS_BEHIND
     assert code_of(node.handle(frame)) is None
-    assert [entry.phase for entry in node.ledger.entries(run=run.id)] == [PHASE]
+    assert [entry.phase for entry in node.parts.ledger.entries(run=run.id)] == [PHASE]
 
 
 def test_documents_that_say_the_same_anew_hold_nothing_up(
@@ -191,7 +191,7 @@ def test_documents_that_say_the_same_anew_hold_nothing_up(
     """An officer's agent renews them whenever it is time."""
     run = federation.ready(study)
     renew = once(Failpoint.DOOR_SUMMED, lambda: federation.hand_over("DK"))
-    assert code_of(federation.restart("DK", reach=renew).handle(asked(run))) is None
+    assert code_of(federation.restart("DK", failpoint=renew).handle(asked(run))) is None
 
 
 @pytest.mark.parametrize(("no", "final"), OTHER_NOES)
@@ -200,10 +200,10 @@ def test_a_count_made_under_another_permit_or_policy_decides_nothing(
 ) -> None:
     study = federation.approved(id="another-study")
     act = once(Failpoint.FLOOR_COUNTED, lambda: no(federation, study))
-    node = federation.restart("DK", reach=act)
+    node = federation.restart("DK", failpoint=act)
     frame = federation.run(study).request("bundle", "DK")
     assert code_of(node.handle(frame)) is ReasonCode.DOCUMENTS_BEHIND
-    with transaction(node._engine) as connection:
+    with transaction(node.parts.engine) as connection:
         assert connection.execute(select(cohort_counts)).all() == []
     assert code_of(node.handle(frame)) is final
 
@@ -216,7 +216,7 @@ def test_nothing_leaves_once_the_own_documents_have_expired(
     def expire() -> None:
         federation.papers.now += timedelta(days=8)
 
-    node = federation.restart("DK", reach=once(Failpoint.DOOR_SUMMED, expire))
+    node = federation.restart("DK", failpoint=once(Failpoint.DOOR_SUMMED, expire))
     assert code_of(node.handle(asked(run))) is ReasonCode.DOCUMENTS_EXPIRED
     assert "contribute" not in answered(node)
 
@@ -228,12 +228,12 @@ def test_a_pause_holds_back_what_is_being_computed_and_nothing_of_it_is_lost(
     pause = once(
         Failpoint.OUTBOX_MADE, lambda: federation.nodes["DK"].pause("a flood in the cellar")
     )
-    node, frame = federation.restart("DK", reach=pause), asked(run)
+    node, frame = federation.restart("DK", failpoint=pause), asked(run)
     assert code_of(node.handle(frame)) is ReasonCode.PAUSED
     assert "contribute" not in answered(node)
     node.resume()
     assert code_of(node.handle(frame)) is None
-    assert [entry.phase for entry in node.ledger.entries(run=run.id)] == [PHASE]
+    assert [entry.phase for entry in node.parts.ledger.entries(run=run.id)] == [PHASE]
 
 
 def between(
@@ -256,7 +256,7 @@ def between(
             other.join()
 
     monkeypatch.setattr(owner, name, watched)
-    event.listen(node._engine.pool, "checkout", let_in)
+    event.listen(node.parts.engine.pool, "checkout", let_in)
     return let_in
 
 
@@ -284,7 +284,7 @@ def test_a_run_that_ends_by_its_silence_while_the_door_computes_does_not_come_ba
     def tend() -> None:
         federation.nodes["DK"].tend()
 
-    node = federation.restart("DK", reach=once(at, tend))
+    node = federation.restart("DK", failpoint=once(at, tend))
     assert code_of(node.handle(asked(run))) is ReasonCode.STALE
     assert "nothing was sent" in last_refusal(node)["why"]
     assert state_of(node, run) is None
@@ -303,10 +303,10 @@ def test_a_round_contributed_to_while_the_silence_is_measured_is_not_erased(
     frame, replies = asked(run), list[bytes]()
     message = Thread(target=lambda: replies.append(node.handle(frame)))
     let_in = between(node, message, monkeypatch, ReplyJournal, "latest")
-    node._run_expiry.end_silent(federation.clock())
+    node.parts.run_expiry.end_silent(federation.clock())
     let_in()
     left = code_of(replies[0]) is None
     assert left == (state_of(node, run) is not None)
     if left:
-        opened = json.loads(node.runs.live(run.id).state)["open_round"]
+        opened = json.loads(node.parts.runs.live(run.id).state)["open_round"]
         assert opened["round_number"] == 1

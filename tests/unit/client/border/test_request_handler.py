@@ -1,15 +1,12 @@
 """What goes back for a frame: a final reply or one code, at a slot, and never an error."""
 
-from math import log2
 from typing import Any
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from client.border.gate import Gate
 from client.border.outbox import Outbox
-from client.border.request_handler import MOST_RUNS, ReplySlots
+from client.border.reply_timing import ReplySlots
 from client.errors import RecordFault
 from client.tasks.registry import Assignment
 from governance.documents.study import Study
@@ -17,91 +14,7 @@ from keys.errors import KeyFault
 from protocols.errors import ReasonCode
 from protocols.private_sum.messages import refusal_reply
 from tests.support.node_federation import NodeFederation, code_of, last_refusal
-
-
-class Time:
-    """A monotonic clock that moves only when somebody sleeps or works."""
-
-    def __init__(self) -> None:
-        self.now, self.slept = 100.0, [0.0]
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
-
-
-def left(time: Time, slots: ReplySlots, worked: float, place: tuple[str, int] = ("r", 1)) -> float:
-    """Return after how long a reply leaves that took so long to make."""
-    arrived = time.monotonic()
-    time.now += worked
-    slots.wait(arrived, place)
-    return time.now - arrived
-
-
-def made() -> tuple[Time, ReplySlots]:
-    time = Time()
-    slots = ReplySlots(0.05, time.monotonic, time.sleep)
-    slots.know("r")
-    return time, slots
-
-
-@pytest.mark.parametrize(
-    ("worked", "leaves"),
-    [(0.0, 0.05), (0.001, 0.05), (0.049, 0.05), (0.051, 0.1), (0.101, 0.2), (1.234, 1.6)],
-)
-def test_a_reply_leaves_at_a_slot_twice_as_late_as_the_one_before(
-    worked: float, leaves: float
-) -> None:
-    assert left(*made(), worked) == pytest.approx(leaves)
-
-
-@given(st.lists(st.floats(0, 20), min_size=1, max_size=8))
-@example([0.05])
-def test_few_moments_are_left_at_and_none_before_an_earlier_one(worked: list[float]) -> None:
-    time, slots = made()
-    leaves = [left(time, slots, each) for each in worked]
-    assert leaves == pytest.approx(sorted(leaves))
-    assert all(after >= each - 1e-6 for after, each in zip(leaves, worked, strict=True))
-    assert all(log2(each / 0.05) == pytest.approx(round(log2(each / 0.05))) for each in leaves)
-    assert leaves[-1] <= max(0.05, 2 * max(worked)) + 1e-6
-
-
-def test_a_run_and_phase_keep_their_longest_slot_to_themselves() -> None:
-    time, slots = made()
-    leaves = [
-        left(time, slots, worked, place)
-        for worked, place in [
-            (0.3, ("r", 1)),
-            (0.0, ("r", 1)),
-            (0.0, ("r", 2)),
-            (0.07, ("r", 2)),
-            (0.0, ("r", 1)),
-            (0.0, ("s", 1)),
-        ]
-    ]
-    assert leaves == pytest.approx([0.4, 0.4, 0.05, 0.1, 0.4, 0.05])
-
-
-def test_the_runs_that_are_remembered_are_bounded_the_oldest_forgotten_first() -> None:
-    time, slots = made()
-    left(time, slots, 0.11)
-    for number in range(MOST_RUNS - 1):
-        slots.know(str(number))
-    assert left(time, slots, 0.0) == pytest.approx(0.2)
-    slots.know("one more")
-    assert left(time, slots, 0.0) == pytest.approx(0.05)
-    assert len(slots._longest) == MOST_RUNS
-
-
-def test_made_up_runs_that_are_refused_at_once_make_none_forgotten() -> None:
-    time, slots = made()
-    left(time, slots, 0.3)
-    for number in range(200):
-        left(time, slots, 0.01, (f"made up {number}", 1))
-    assert left(time, slots, 0.0) == pytest.approx(0.4)
+from tests.support.slot_clock import Time, made
 
 
 def test_each_round_of_a_run_waits_as_long_as_its_longest(
@@ -127,15 +40,6 @@ def test_each_round_of_a_run_waits_as_long_as_its_longest(
     arrived = time.now
     node.handle(federation.run(study).request("bundle", "DK"))
     assert time.now - arrived == pytest.approx(0.05)
-
-
-def test_made_up_runs_make_no_run_forgotten_and_are_not_remembered() -> None:
-    time, slots = made()
-    assert left(time, slots, 0.11, ("r", 1)) == pytest.approx(0.2)
-    for number in range(2 * MOST_RUNS):
-        assert left(time, slots, 0.06, (f"made up {number}", 1)) == pytest.approx(0.1)
-    assert left(time, slots, 0.0, ("r", 1)) == pytest.approx(0.2)
-    assert left(time, slots, 0.0, ("made up 1", 1)) == pytest.approx(0.05)
 
 
 def test_replies_that_may_follow_from_records_leave_at_a_slot(

@@ -34,9 +34,9 @@ def test_it_waits_for_the_daemon_to_start(
     said = accept_file(home, bundle, federation.clock())
     assert "waits" in said
     node = federation.restart("DK")
-    before = node.documents.own(federation.clock()).version
+    before = node.parts.documents.own(federation.clock()).version
     node.tend()
-    assert node.documents.own(federation.clock()).version == before + 1
+    assert node.parts.documents.own(federation.clock()).version == before + 1
 
 
 def test_a_running_daemon_has_it_at_once(

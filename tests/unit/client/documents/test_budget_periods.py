@@ -66,7 +66,7 @@ def test_at_the_gate_what_was_spent_still_counts(tmp_path: Path) -> None:
     study = federation.approved(id="the-first")
     federation.ready(study).sum(1, "histogram")
     papers = federation.papers
-    spent = federation.nodes["DK"].ledger.entries()[0].created
+    spent = federation.nodes["DK"].parts.ledger.entries()[0].created
     papers.now = spent + timedelta(hours=2)
     amended = papers.agreed.model_copy(update={"effective": papers.now - (YEAR * DAY + HOUR)})
     papers.store.draft(amended, papers.now)

@@ -30,14 +30,14 @@ def tamper(store: DocumentStore, path: str, content: bytes) -> None:
 
 def test_the_mirror_serves_while_the_link_is_down(federation: NodeFederation, study: Study) -> None:
     node = federation.restart("DK", fetch=lambda _: None)
-    held = node.documents.held(federation.clock())
+    held = node.parts.documents.held(federation.clock())
     assert held.view.study(study.digest) == study
     assert held.own.permit(study.digest) is not None
 
 
 def test_a_sync_that_fails_changes_nothing(federation: NodeFederation) -> None:
     node = federation.nodes["DK"]
-    before = node.documents._files()
+    before = node.parts.documents._files()
 
     def broken(path: str) -> bytes | None:
         if path.endswith("timestamp.json"):
@@ -46,9 +46,9 @@ def test_a_sync_that_fails_changes_nothing(federation: NodeFederation) -> None:
 
     federation.hand_over("EE")
     with pytest.raises(LinkFault):
-        node.documents.sync(broken, federation.clock())
-    assert node.documents._files() == before
-    node.documents.held(federation.clock())
+        node.parts.documents.sync(broken, federation.clock())
+    assert node.parts.documents._files() == before
+    node.parts.documents.held(federation.clock())
 
 
 def test_an_older_state_of_the_exchange_is_refused(federation: NodeFederation) -> None:
@@ -57,7 +57,7 @@ def test_an_older_state_of_the_exchange_is_refused(federation: NodeFederation) -
     federation.hand_over("EE")
     node.sync()
     with pytest.raises(DocumentFault, match="cannot be trusted"):
-        node.documents.sync(old.get, federation.clock())
+        node.parts.documents.sync(old.get, federation.clock())
 
 
 def test_what_was_seen_survives_a_restart(federation: NodeFederation) -> None:
@@ -66,11 +66,11 @@ def test_what_was_seen_survives_a_restart(federation: NodeFederation) -> None:
     federation.nodes["DK"].sync()
     node = federation.restart("DK")
     with pytest.raises(DocumentFault):
-        node.documents.sync(old.get, federation.clock())
+        node.parts.documents.sync(old.get, federation.clock())
 
 
 def test_a_changed_file_in_the_mirror_is_found_at_its_next_use(federation: NodeFederation) -> None:
-    store = federation.nodes["DK"].documents
+    store = federation.nodes["DK"].parts.documents
     path = held_path(store, "agreement.json")
     tamper(store, path, store._files()[path].replace(b"heart", b"Heart"))
     with pytest.raises(DocumentFault):
@@ -78,7 +78,7 @@ def test_a_changed_file_in_the_mirror_is_found_at_its_next_use(federation: NodeF
 
 
 def test_a_changed_bundle_of_the_own_officer_is_found(federation: NodeFederation) -> None:
-    store = federation.nodes["DK"].documents
+    store = federation.nodes["DK"].parts.documents
     tamper(store, OWN, store._files()[OWN].replace(b"In the interest", b"In the Interest"))
     with pytest.raises(DocumentFault):
         store.own(federation.clock())
@@ -88,27 +88,27 @@ def test_own_documents_signed_by_another_key_are_refused(federation: NodeFederat
     node = federation.nodes["DK"]
     bundle = federation.papers.folders["DK"].sign(federation.clock(), SigningKey.generate())
     with pytest.raises(DocumentFault, match="pinned"):
-        node.documents.deliver(bundle, federation.clock())
+        node.parts.documents.deliver(bundle, federation.clock())
 
 
 def test_another_country_s_documents_are_refused(federation: NodeFederation) -> None:
     bundle = federation.papers.folders["EE"].bundle() or b""
     with pytest.raises(DocumentFault, match="EE"):
-        federation.nodes["DK"].documents.deliver(bundle, federation.clock())
+        federation.nodes["DK"].parts.documents.deliver(bundle, federation.clock())
 
 
 def test_an_older_bundle_is_refused(federation: NodeFederation, study: Study) -> None:
     """A permit that was withdrawn does not come back with the bundle of yesterday."""
     old = federation.papers.folders["DK"].bundle() or b""
     federation.withdraw("DK", study)
-    store = federation.nodes["DK"].documents
+    store = federation.nodes["DK"].parts.documents
     with pytest.raises(DocumentFault, match="seen before"):
         store.deliver(old, federation.clock())
     assert store.own(federation.clock()).withdrawal(study.digest)
 
 
 def test_the_same_bundle_again_changes_nothing(federation: NodeFederation) -> None:
-    store = federation.nodes["DK"].documents
+    store = federation.nodes["DK"].parts.documents
     bundle = federation.papers.folders["DK"].bundle() or b""
     assert (
         store.deliver(bundle, federation.clock()).version == store.own(federation.clock()).version
@@ -126,17 +126,19 @@ def test_two_contents_under_one_version_are_refused(
     other.set_policy(None)
     bundle = other.sign(federation.clock() + timedelta(seconds=1), federation.papers.officers["DK"])
     with pytest.raises(DocumentFault, match="carry version"):
-        federation.nodes["DK"].documents.deliver(bundle, federation.clock() + timedelta(seconds=1))
+        federation.nodes["DK"].parts.documents.deliver(
+            bundle, federation.clock() + timedelta(seconds=1)
+        )
 
 
 def test_a_bundle_that_is_none_is_refused(federation: NodeFederation) -> None:
     for content in (b"", b"{}", b"\xff", b'{"kind":"country-bundle"}'):
         with pytest.raises(DocumentFault):
-            federation.nodes["DK"].documents.deliver(content, federation.clock())
+            federation.nodes["DK"].parts.documents.deliver(content, federation.clock())
 
 
 def test_the_clock_never_falls_below_the_latest_signed_time(federation: NodeFederation) -> None:
-    store = federation.nodes["DK"].documents
+    store = federation.nodes["DK"].parts.documents
     latest = store.latest_signed()
     assert latest is not None
     assert store.not_before(latest - 30 * DAY) == latest
@@ -146,22 +148,22 @@ def test_the_clock_never_falls_below_the_latest_signed_time(federation: NodeFede
 def test_a_delivery_moves_the_latest_signed_time(federation: NodeFederation) -> None:
     federation.papers.now += timedelta(hours=3)
     federation.hand_over("DK")
-    latest = federation.nodes["DK"].documents.latest_signed()
+    latest = federation.nodes["DK"].parts.documents.latest_signed()
     assert latest == federation.clock()
 
 
 def test_a_node_without_a_root_trusts_nothing(federation: NodeFederation) -> None:
     node = federation.restart("DK", pinned_root=None)
     with pytest.raises(DocumentFault, match="federation"):
-        node.documents.view(federation.clock())
+        node.parts.documents.view(federation.clock())
 
 
 def test_a_node_without_its_officer_s_documents_says_what_to_do(federation: NodeFederation) -> None:
     node = federation.nodes["DK"]
-    with transaction(node._engine) as connection:
+    with transaction(node.parts.engine) as connection:
         connection.execute(documents.delete().where(documents.c.path == OWN))
     with pytest.raises(DocumentFault) as fault:
-        node.documents.held(federation.clock())
+        node.parts.documents.held(federation.clock())
     assert "pratique-node accept" in fault.value.fix
 
 
@@ -170,13 +172,13 @@ def test_versions_name_the_own_country_as_its_officer_gave_it(federation: NodeFe
     bundle = folder.sign(federation.clock(), federation.papers.officers["DK"])
     node = federation.nodes["DK"]
     node.deliver(bundle)
-    assert node.documents.held(federation.clock()).versions.countries["DK"] == folder.version
+    assert node.parts.documents.held(federation.clock()).versions.countries["DK"] == folder.version
 
 
 def test_what_must_not_be_believed_is_logged_once(
     federation: NodeFederation, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = federation.nodes["DK"].documents
+    store = federation.nodes["DK"].parts.documents
     for told in (("a permit in targets",), ("a permit in targets",), (), ("a permit in targets",)):
         store._report(told)
     assert [record.why for record in caplog.records if record.name == "pratique.documents"] == [
@@ -188,7 +190,7 @@ def test_an_exchange_that_drips_holds_no_withdrawal_up(
     federation: NodeFederation, study: Study
 ) -> None:
     """However long it takes over a file, the own officer's no counts at once, and stays."""
-    store, folder = federation.nodes["DK"].documents, federation.papers.folders["DK"]
+    store, folder = federation.nodes["DK"].parts.documents, federation.papers.folders["DK"]
     shown, asked, go_on = federation.papers.snapshot_of_store(), Event(), Event()
 
     def dripping(path: str) -> bytes | None:

@@ -2,21 +2,16 @@
 
 import os
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import pytest
 
 from client.errors import RecordFault
-from client.records.store import MOST_ASSIGNMENTS, RecordStore, records_unusable
+from client.records.store import RecordStore, records_unusable
 from client.settings import NodeSettings
-from client.tasks.registry import Assignment
 from governance.documents.study import Study
 from protocols.errors import ReasonCode
 from tests.support.documents import agreement, raw_key, study
 from tests.support.node_federation import DICTIONARY, records
-
-SPLIT = b"s" * 32
 
 
 @pytest.fixture
@@ -35,7 +30,7 @@ def settings(tmp_path: Path) -> NodeSettings:
 
 @pytest.fixture
 def record_store(settings: NodeSettings) -> RecordStore:
-    made = RecordStore(settings, SPLIT)
+    made = RecordStore(settings)
     made.refresh()
     return made
 
@@ -45,30 +40,8 @@ def asked() -> Study:
     return study(agreement())
 
 
-def test_a_task_comes_with_the_version_of_the_records_it_is_of(
-    record_store: RecordStore, asked: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Records read again while the task is prepared belong to the next one, version and all."""
-    inner, first = Assignment.prepare, record_store.records().version
-    tender = Thread(target=record_store.refresh)
-
-    def slowly(*args: Any, **kwargs: Any) -> Assignment:
-        (tmp_path / "records.csv").write_text(records(10))
-        tender.start()
-        return inner(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Assignment, "prepare", slowly)
-        prepared = record_store.prepared(asked)
-    tender.join()
-    assert (prepared.version, prepared.assignment.cohort.patients) == (first, 79)
-    after = record_store.prepared(asked)
-    assert (after.version, after.assignment.cohort.patients) == (record_store.records().version, 9)
-    assert after.version != first
-
-
 def test_nothing_is_held_before_the_first_reading(settings: NodeSettings, asked: Study) -> None:
-    made = RecordStore(settings, SPLIT)
+    made = RecordStore(settings)
     assert (made.described, made.version) == (False, None)
     with pytest.raises(RecordFault):
         made.records()
@@ -137,23 +110,6 @@ def test_whether_a_study_fits_is_told_by_the_dictionary_alone(
     (tmp_path / "records.csv").write_text("broken")
     record_store.refresh()
     record_store.require_fit(asked)
-
-
-def test_an_assignment_is_prepared_once_for_a_version(
-    record_store: RecordStore, tmp_path: Path, asked: Study
-) -> None:
-    first = record_store.prepared(asked)
-    assert record_store.prepared(asked) is first
-    (tmp_path / "records.csv").write_text(records(60))
-    record_store.refresh()
-    assert record_store.prepared(asked) is not first
-
-
-def test_old_assignments_are_let_go(record_store: RecordStore) -> None:
-    agreed = agreement()
-    for number in range(MOST_ASSIGNMENTS + 3):
-        record_store.prepared(study(agreed, id=f"study-{number}"))
-    assert len(record_store._prepared) == MOST_ASSIGNMENTS
 
 
 def test_the_refusal_of_unusable_records_tells_nothing_of_them() -> None:

@@ -25,12 +25,12 @@ from tests.support.node_federation import NodeFederation, code_of
 def covered(federation: NodeFederation, country: str = "DK") -> int:
     """Return how many entries the file covers; they must be the log's first."""
     head = parse_checkpoint(federation.home(country).log_head.read_text())
-    federation.nodes[country].log.require_head(head)
+    federation.nodes[country].parts.log.require_head(head)
     return head.size
 
 
 def grown(node: Node) -> None:
-    node.log.append(Event(kind=EventKind.NODE_PAUSED, at=NOW, actor="DK"))
+    node.parts.log.append(Event(kind=EventKind.NODE_PAUSED, at=NOW, actor="DK"))
 
 
 def refused(federation: NodeFederation) -> str:
@@ -43,11 +43,11 @@ def refused(federation: NodeFederation) -> str:
 def test_no_reply_leaves_uncovered(federation: NodeFederation, study: Study) -> None:
     """What every reply of a whole run left behind is covered when it leaves."""
     run, node = federation.ready(study), federation.nodes["DK"]
-    assert covered(federation) == node.log.size()
+    assert covered(federation) == node.parts.log.size()
     opened = run.contributed(1, "histogram")
-    assert covered(federation) == node.log.size()
+    assert covered(federation) == node.parts.log.size()
     node.handle(opened.answer_request("DK"))
-    assert covered(federation) == node.log.size()
+    assert covered(federation) == node.parts.log.size()
 
 
 def test_a_refusal_is_covered_too(federation: NodeFederation, study: Study) -> None:
@@ -57,7 +57,7 @@ def test_a_refusal_is_covered_too(federation: NodeFederation, study: Study) -> N
     before = covered(federation)
     reply = node.handle(federation.run(study).request("bundle", "DK"))
     assert code_of(reply) is ReasonCode.DECLINED
-    assert covered(federation) == node.log.size() > before
+    assert covered(federation) == node.parts.log.size() > before
 
 
 def test_a_repetition_after_a_crash_is_covered(federation: NodeFederation, study: Study) -> None:
@@ -68,7 +68,7 @@ def test_a_repetition_after_a_crash_is_covered(federation: NodeFederation, study
     federation.home("DK").log_head.write_bytes(before)
     again = federation.restart("DK")
     assert code_of(again.handle(frame)) is None
-    assert covered(federation) == again.log.size()
+    assert covered(federation) == again.parts.log.size()
 
 
 def test_the_file_is_on_disk_before_the_reply_is_returned(
@@ -99,13 +99,13 @@ def test_where_the_file_cannot_be_written_no_reply_leaves(
         assert code_of(node.handle(frame)) is ReasonCode.DECLINED
         assert code_of(node.handle(frame)) is ReasonCode.DECLINED
     assert code_of(node.handle(frame)) is None
-    assert covered(federation) == node.log.size()
+    assert covered(federation) == node.parts.log.size()
 
 
 def test_nothing_is_written_where_the_log_has_not_grown(federation: NodeFederation) -> None:
     node, file = federation.nodes["DK"], federation.home("DK").log_head
     before = file.stat().st_ino, file.stat().st_mtime_ns
-    node.log_head.move()
+    node.parts.log_head.move()
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == before
 
 
@@ -125,7 +125,7 @@ def test_a_copy_put_back_does_not_start(
     run.set_up(until=until)
     backup = Backup(federation, "DK")
     grown(federation.nodes["DK"])
-    federation.nodes["DK"].log_head.move()
+    federation.nodes["DK"].parts.log_head.move()
     backup.put_back()
     assert "older than what this node has already let out" in refused(federation)
 
@@ -138,9 +138,9 @@ def test_a_copy_that_went_on_by_itself_does_not_start(
     federation.nodes["DK"].handle(federation.run(study).request("bundle", "DK"))
     backup.put_back()
     other = federation.made("DK")
-    while other.log.size() < 40:
+    while other.parts.log.size() < 40:
         grown(other)
-    other._engine.dispose()
+    other.parts.engine.dispose()
     assert "are not those signed before" in refused(federation)
 
 
@@ -158,7 +158,7 @@ def test_a_file_that_says_nothing_vouches_for_nothing(
 
 
 def test_a_lost_database_does_not_start(federation: NodeFederation) -> None:
-    federation.nodes["DK"]._engine.dispose()
+    federation.nodes["DK"].parts.engine.dispose()
     for file in federation.home("DK").path.glob("state.db*"):
         file.unlink()
     assert "The log has 0 entries" in refused(federation)
@@ -177,11 +177,11 @@ def test_a_copy_under_a_running_node_is_not_moved_on_from(federation: NodeFedera
         other.deliver(federation.papers.give("DK"))
     assert code_of(other.handle(b"anything")) is ReasonCode.DECLINED
     assert federation.home("DK").log_head.read_bytes() == before
-    other._engine.dispose()
+    other.parts.engine.dispose()
 
 
 def mark(federation: NodeFederation, value: str | None) -> None:
-    with transaction(federation.nodes["DK"]._engine) as connection:
+    with transaction(federation.nodes["DK"].parts.engine) as connection:
         set_value(connection, NEVER_KEPT, value)
 
 
@@ -189,8 +189,8 @@ def test_a_database_from_before_the_file_starts_once_without_it(federation: Node
     mark(federation, "upgraded")
     federation.home("DK").log_head.unlink()
     node = federation.restart("DK")
-    assert covered(federation) == node.log.size()
-    with transaction(node._engine) as connection:
+    assert covered(federation) == node.parts.log.size()
+    with transaction(node.parts.engine) as connection:
         assert get_value(connection, NEVER_KEPT) is None
     federation.home("DK").log_head.unlink()
     refused(federation)
@@ -216,8 +216,8 @@ def test_threads_never_move_it_back(federation: NodeFederation) -> None:
     def work() -> None:
         for _ in range(15):
             grown(node)
-            appended = node.log.size()
-            node.log_head.move()
+            appended = node.parts.log.size()
+            node.parts.log_head.move()
             if covered(federation) < appended:
                 short.append(appended)
 
@@ -227,4 +227,4 @@ def test_threads_never_move_it_back(federation: NodeFederation) -> None:
     for thread in threads:
         thread.join()
     assert short == []
-    assert covered(federation) == node.log.size()
+    assert covered(federation) == node.parts.log.size()

@@ -31,7 +31,7 @@ Damage = Callable[[Node, Run], None]
 
 
 def write(node: Node, run: Run, state: bytes) -> None:
-    with transaction(node._engine) as connection:
+    with transaction(node.parts.engine) as connection:
         connection.execute(update(runs).where(runs.c.run_id == run.id).values(state=state))
 
 
@@ -47,15 +47,15 @@ def cut(node: Node, run: Run) -> None:
 
 
 def of_another_release(node: Node, run: Run) -> None:
-    record = node.runs.live(run.id)
-    with transaction(node._engine) as connection:
-        node.runs.replace(replace(record, state=b'{"run":"AA==","old_field":1}'), connection)
+    record = node.parts.runs.live(run.id)
+    with transaction(node.parts.engine) as connection:
+        node.parts.runs.replace(replace(record, state=b'{"run":"AA==","old_field":1}'), connection)
 
 
 def without_fields(node: Node, run: Run) -> None:
-    study = node.runs.live(run.id).study
+    study = node.parts.runs.live(run.id).study
     associated = _associated(run.id, study)
-    write(node, run, seal(node.runs._key_of(run.id), b"{}", associated))
+    write(node, run, seal(node.parts.runs._key_of(run.id), b"{}", associated))
 
 
 UNREADABLES = [changed, cut, of_another_release, without_fields]
@@ -63,17 +63,17 @@ UNREADABLES = [changed, cut, of_another_release, without_fields]
 
 def sealed_of(node: Node, run: Run) -> bytes:
     query = select(runs.c.state).where(runs.c.run_id == run.id)
-    with transaction(node._engine) as connection:
+    with transaction(node.parts.engine) as connection:
         found: bytes = connection.execute(query).scalar_one()
     return found
 
 
 def round_of(node: Node, run: Run) -> Any:
-    return json.loads(node.runs.live(run.id).state)["open_round"]
+    return json.loads(node.parts.runs.live(run.id).state)["open_round"]
 
 
 def live(node: Node) -> set[str]:
-    return {one.run for one in node.runs.summaries(live=True)}
+    return {one.run for one in node.parts.runs.summaries(live=True)}
 
 
 def ends(node: Node) -> list[dict[str, Any]]:
@@ -121,14 +121,14 @@ def test_a_start_with_the_wrong_keys_ends_no_run(
     two: Two, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nor does one of another program version: what is put right within a day goes on."""
-    right, wrong = two.node.runs, RunStore(two.node._engine, bytes(32))
-    two.node._run_expiry._runs = two.node.runs = wrong
+    right, wrong = two.node.parts.runs, RunStore(two.node.parts.engine, bytes(32))
+    two.node.parts.run_expiry._runs = two.node.parts.runs = wrong
     for _ in range(3):
         two.later(timedelta(minutes=1))
     told = [vars(one)["run"] for one in caplog.records if one.message.startswith("a run cannot")]
     assert sorted(told) == sorted([two.open.id, two.other.id])
     assert not [one for one in caplog.records if one.message.startswith("state not tidied")]
-    two.node._run_expiry._runs = two.node.runs = right
+    two.node.parts.run_expiry._runs = two.node.parts.runs = right
     two.node.tend()
     assert live(two.node) == {two.open.id, two.other.id}
     two.open.agreed(two.round)
@@ -141,7 +141,7 @@ def test_while_a_run_cannot_be_read_it_says_so_and_no_key_is_destroyed(
 ) -> None:
     """It may be put right, and goes on under the key that it began with."""
     forgotten: list[object] = []
-    monkeypatch.setattr(two.node._identities, "forget_all_but", forgotten.append)
+    monkeypatch.setattr(two.node.parts.identities, "forget_all_but", forgotten.append)
     damage(two.node, two.open)
     two.later(timedelta(minutes=1))
     assert not forgotten
@@ -179,7 +179,7 @@ def test_a_fault_with_one_run_keeps_no_other_one_s_round(
 def test_a_withdrawal_ends_its_run_though_silence_cannot_be_looked_at(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fail(monkeypatch, two.node._journal, "forget_ended")
+    fail(monkeypatch, two.node.parts.journal, "forget_ended")
     two.federation.withdraw("DK", two.study)
     two.node.tend()
     assert live(two.node) == {two.other.id}
@@ -200,15 +200,15 @@ def test_what_fails_in_tidying_keeps_nothing_after_it_from_being_done(
     moved: list[int] = []
     monkeypatch.setattr(LogHeadGuard, "move", lambda _: moved.append(1))
     owner, name = {
-        "settle": (two.node.decisions, "settle"),
-        "end runs": (two.node, "_end_runs"),
+        "settle": (two.node.parts.decisions, "settle"),
+        "end runs": (two.node._upkeep, "_end_runs"),
     }[part]
     fail(monkeypatch, owner, name)
     log = two.federation.home("DK").database.with_name("state.db-wal")
     two.federation.withdraw("DK", two.study)
     assert log.stat().st_size > 0
     moved.clear()
-    two.node._tidy()
+    two.node._upkeep._tidy()
     assert log.stat().st_size == 0
     assert moved
     assert (two.open.id in live(two.node)) == (part == "end runs")

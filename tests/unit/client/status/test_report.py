@@ -43,7 +43,7 @@ def test_a_node_waits_for_its_officer_s_signature_under_its_keys(
 
 def test_a_node_waits_for_records(federation: NodeFederation) -> None:
     (federation.home("DK").path / "records.csv").write_text("broken\n")
-    federation.nodes["DK"].record_store.refresh()
+    federation.nodes["DK"].parts.record_store.refresh()
     assert waiting(federation).startswith("waiting for records: ")
 
 
@@ -120,7 +120,7 @@ def test_the_last_refusals_come_with_what_to_do(federation: NodeFederation, stud
 def test_what_a_record_says_wrong_is_shown_to_the_operator(federation: NodeFederation) -> None:
     text = "id,age,sex,disease\nx1,old,F,1\n"
     (federation.home("DK").path / "records.csv").write_text(text)
-    federation.nodes["DK"].record_store.refresh()
+    federation.nodes["DK"].parts.record_store.refresh()
     assert "'old'" in federation.nodes["DK"].status(UP)["data"]["fault"]
 
 
@@ -166,7 +166,7 @@ def test_what_others_write_moves_no_cursor_on_the_operator_s_screen(
 ) -> None:
     node = federation.nodes["DK"]
     why = "Newer there: country-\x1b[2J\x9b31m\u202e"
-    node.decisions.refused(Refusal(ReasonCode.DOCUMENTS_BEHIND, "Behind", why=why), Subject())
+    node.parts.decisions.refused(Refusal(ReasonCode.DOCUMENTS_BEHIND, "Behind", why=why), Subject())
     lines = list(
         status_lines(node.status(LinkStatus(fault="The exchange said \x1b]0;all is well\x07")))
     )

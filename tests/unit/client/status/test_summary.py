@@ -1,24 +1,16 @@
 """What a node says it is doing, and how it tells its budget."""
 
-from datetime import timedelta
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from client.status.summary import (
-    LAPSED,
-    OVER,
-    PERMITTED,
-    UNDECIDED,
-    WITHDRAWN,
     LinkStatus,
     StatusSummary,
     ledger_status,
-    study_status,
 )
 from governance.budget.ledger import LedgerView, period_of
-from tests.support.documents import NOW, agreement, permit, study, withdrawal
+from tests.support.documents import NOW, agreement
 
 
 def standing(**changes: object) -> StatusSummary:
@@ -73,20 +65,6 @@ def test_the_first_obstacle_is_named() -> None:
         assert expected in standing(**everything | lifted).sentence()
         lifted[name] = good.get(name, [])
     assert standing(**everything | lifted).sentence() == "idle, connected"
-
-
-def test_a_country_stands_towards_a_study_in_one_of_five_ways() -> None:
-    agreed = agreement()
-    asked = study(agreed)
-    yes, no = permit(agreed, asked), withdrawal(asked)
-    assert study_status(asked, None, None, NOW) == UNDECIDED
-    assert study_status(asked, yes, None, NOW) == PERMITTED
-    assert study_status(asked, yes, no, NOW) == WITHDRAWN
-    assert study_status(asked, None, no, NOW) == WITHDRAWN
-    assert study_status(asked, yes, None, yes.conditions.expires) == LAPSED
-    just_before = yes.conditions.expires - timedelta(seconds=1)
-    assert study_status(asked, yes, None, just_before) == PERMITTED
-    assert study_status(asked, yes, None, asked.expires) == OVER
 
 
 BUDGET = agreement().budget[0]

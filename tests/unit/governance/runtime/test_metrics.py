@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from client.border.request_handler import SLOT_SECONDS
+from client.border.reply_timing import SLOT_SECONDS
 from governance.runtime.metrics import (
     MOST_ROWS,
     REPLY_SLOTS,

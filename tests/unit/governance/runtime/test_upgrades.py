@@ -49,7 +49,7 @@ def test_a_run_begun_under_the_first_schema_goes_on(tmp_path: Path) -> None:
     opened = run.contributed(1, "histogram")
     request = opened.contribute_request("DK")
     before = federation.nodes["DK"].handle(request)
-    federation.nodes["DK"]._engine.dispose()
+    federation.nodes["DK"].parts.engine.dispose()
     as_of_old(federation.home("DK").database)
     node = federation.restart("DK")
     assert code_of(before) is None
@@ -58,7 +58,7 @@ def test_a_run_begun_under_the_first_schema_goes_on(tmp_path: Path) -> None:
         answer = federation.nodes[country].handle(opened.answer_request(country))
         opened.take_answer(country, answer)
     assert isinstance(opened.open(), OpenedSum)
-    assert [entry.phase for entry in node.ledger.entries()] == ["cohort-floor", "histogram"]
+    assert [entry.phase for entry in node.parts.ledger.entries()] == ["cohort-floor", "histogram"]
     federation.close()
 
 

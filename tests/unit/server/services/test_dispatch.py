@@ -82,7 +82,7 @@ def state(coordinator: Coordinator, run: str) -> tuple[str, str]:
 
 
 def charged_in(coordinator: Coordinator, country: str) -> list[str]:
-    return [entry.phase for entry in coordinator.federation.nodes[country].ledger.entries()]
+    return [entry.phase for entry in coordinator.federation.nodes[country].parts.ledger.entries()]
 
 
 def refused(coordinator: Coordinator, method: str, **params: Any) -> PratiqueError:

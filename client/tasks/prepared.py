@@ -1,0 +1,63 @@
+"""Each study's task, prepared on this node's records: once for each version of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import RLock
+
+from client.records.source import Records
+from client.records.store import RecordStore
+from client.tasks.module_registry import registered
+from client.tasks.registry import Assignment
+from governance.documents.study import Study
+
+MOST_ASSIGNMENTS = 8
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A study's task on one version of the records."""
+
+    version: str
+    assignment: Assignment
+
+
+class PreparedTasks:
+    """The prepared tasks of one node, the latest few. Safe among threads."""
+
+    def __init__(
+        self, record_store: RecordStore, modules: Sequence[str], split_secret: bytes
+    ) -> None:
+        self._record_store, self._split = record_store, split_secret
+        self._modules = registered(modules)
+        self._lock = RLock()
+        self._records: Records | None = None
+        self._prepared: dict[str, Prepared] = {}
+
+    def prepared(self, study: Study) -> Prepared:
+        """Return the study's task on this node's cohort, and the version of those records.
+
+        Both come from one reading of the records: records that are read again meanwhile cannot
+        pass for those that were counted. Raises RecordFault.
+        """
+        with self._lock:
+            records = self._record_store.records()
+            if records is not self._records:
+                self._prepared.clear()
+                self._records = records
+            if study.digest not in self._prepared:
+                self._prepared[study.digest] = self._prepare(study, records)
+                for old in list(self._prepared)[:-MOST_ASSIGNMENTS]:
+                    del self._prepared[old]
+            return self._prepared[study.digest]
+
+    def _prepare(self, study: Study, records: Records) -> Prepared:
+        assignment = Assignment.prepare(
+            study.task,
+            study.features,
+            records,
+            conditions=study.population.where,
+            split_secret=self._split,
+            study=study.digest,
+            modules=self._modules,
+        )
+        return Prepared(records.version, assignment)

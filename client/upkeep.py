@@ -1,0 +1,82 @@
+"""What a node does now and then, between messages: collect, read again, tidy up, fetch, prepare."""
+
+import contextlib
+import logging
+from collections.abc import Callable
+
+from client.documents.study_status import PERMITTED, study_status
+from client.errors import RecordFault
+from client.parts import NodeParts
+from governance.budget.accounting import epsilon
+from governance.documents.study import Study
+from governance.runtime.database import fold_log
+from keys.errors import PratiqueError
+
+_log = logging.getLogger("pratique.node")
+
+
+class Upkeep:
+    """The upkeep of one node."""
+
+    def __init__(self, parts: NodeParts) -> None:
+        self._parts = parts
+
+    def tend(self) -> None:
+        """Do what needs doing now and then; what goes wrong is kept for `status`."""
+        self._parts.updates.collect()
+        self._parts.record_store.refresh()
+        self._tidy()
+        try:
+            if self._parts.settings.enrolment is not None:
+                self._parts.updates.sync()
+            self._prepare_permitted()
+        except RecordFault:
+            return  # it may quote a record; the record store has logged that there is one
+        except PratiqueError as fault:
+            _log.warning("documents not synced", extra={"what": fault.what, "why": fault.why})
+
+    def prepare(self) -> None:
+        """Be ready for the first message; `tend` reports what prevents it."""
+        with contextlib.suppress(PratiqueError):
+            self._prepare_permitted()
+
+    def _tidy(self) -> None:
+        """Remove what is no longer needed, and log what was only counted."""
+        parts: tuple[Callable[[], None], ...] = (
+            self._parts.decisions.settle,
+            self._end_runs,
+            self._fold_log,
+            self._move_head,
+        )
+        for part in parts:
+            try:
+                part()
+            except PratiqueError as fault:
+                _log.error("state not tidied", extra={"what": fault.what, "why": fault.why})
+
+    def _end_runs(self) -> None:
+        """Erase the secrets of runs that are over, even if the coordinator cannot be reached."""
+        own, now = self._parts.updates.own(), self._parts.now()
+        if own is not None:
+            self._parts.run_expiry.end_forbidden(own, now)
+        self._parts.run_expiry.end_silent(now)
+
+    def _fold_log(self) -> None:
+        fold_log(self._parts.engine)
+
+    def _move_head(self) -> None:
+        self._parts.log_head.move()
+        self._parts.keys.forget_former()
+
+    def _prepare_permitted(self) -> None:
+        """Price and prepare each permitted study, so that its first message need not wait."""
+        held = self._parts.documents.held(self._parts.clock())
+        for study in held.view.studies.values():
+            permit, withdrawal = held.own.permit(study.digest), held.own.withdrawal(study.digest)
+            if study_status(study, permit, withdrawal, held.view.now) == PERMITTED:
+                self._prepare(study, held.view.agreement.honest)
+
+    def _prepare(self, study: Study, honest: int) -> None:
+        if study.priced:
+            epsilon(study.mechanisms, honest, study.privacy.delta)
+        self._parts.tasks.prepared(study)

@@ -1,0 +1,193 @@
+"""Puts a node together: every part made once, and handed to those that need it."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from client.border.cohort_floor import CohortFloor
+from client.border.door import Door
+from client.border.failpoints import FailpointHook, no_failpoint
+from client.border.gate import Gate
+from client.border.outbox import Outbox
+from client.border.recheck import PermissionRecheck
+from client.border.reply_timing import ReplySlots
+from client.border.request_handler import RequestHandler
+from client.credentials.identity_keys import IdentityKeys
+from client.credentials.keyring import NodeKeyring
+from client.documents.key_changes import KeyChanges
+from client.documents.store import DocumentStore, Fetch
+from client.documents.updates import DocumentUpdates
+from client.home import NodeHome
+from client.node import Node
+from client.parts import NodeParts
+from client.records.store import RecordStore
+from client.settings import NodeSettings
+from client.state.decision_log import Clock, DecisionLog, log_origin
+from client.state.log_head import LogHeadGuard
+from client.state.pause import PauseSwitch
+from client.state.reply_journal import ReplyJournal
+from client.state.run_expiry import RunExpiry
+from client.state.runs import RunStore
+from client.status.report import StatusReport
+from client.tasks.prepared import PreparedTasks
+from governance.audit.log import AuditLog
+from governance.budget.ledger import Ledger
+from keys.identity import VerifyKey
+from protocols.numerics.noise import NoiseSource
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a node gets from outside: the exchange, noise, clocks, randomness.
+
+    `fetch` reads one published file through the exchange, or raises LinkFault. `monotonic` is in
+    seconds. `failpoint` is called between the steps of a reply; only tests pass another one.
+    """
+
+    fetch: Fetch
+    noise: NoiseSource
+    clock: Clock
+    slots: ReplySlots
+    entropy: Callable[[int], bytes] = os.urandom
+    monotonic: Callable[[], float] = time.monotonic
+    failpoint: FailpointHook = no_failpoint
+
+
+def build_node(
+    home: NodeHome,
+    settings: NodeSettings,
+    keyring: NodeKeyring,
+    engine: Engine,
+    *,
+    identities: IdentityKeys,
+    pinned_root: bytes | None,
+    around: Surroundings,
+) -> Node:
+    """Return a node over an open state database."""
+    parts = _parts(home, settings, keyring, engine, identities, pinned_root, around)
+    return Node(parts, _request_handler(parts, around), StatusReport(parts))
+
+
+def _parts(
+    home: NodeHome,
+    settings: NodeSettings,
+    keyring: NodeKeyring,
+    engine: Engine,
+    identities: IdentityKeys,
+    pinned_root: bytes | None,
+    around: Surroundings,
+) -> NodeParts:
+    country, clock = settings.country, around.clock
+    log, runs, journal = (
+        AuditLog(engine, log_origin(country), keyring.log),
+        RunStore(engine, keyring.sealing),
+        ReplyJournal(engine),
+    )
+    decisions = DecisionLog(log, lambda: documents.not_before(clock()), country)
+    keys = KeyChanges(country, identities, runs, decisions)
+    documents = DocumentStore(
+        engine,
+        country=country,
+        officer_key=VerifyKey.from_text(settings.officer_key),
+        pinned_root=pinned_root,
+        on_new_key=keys.officer_followed,
+    )
+    record_store = RecordStore(settings)
+    return NodeParts(
+        home=home,
+        settings=settings,
+        engine=engine,
+        clock=clock,
+        documents=documents,
+        updates=DocumentUpdates(
+            documents,
+            keys,
+            decisions,
+            officer_folder=home.officer,
+            fetch=around.fetch,
+            clock=clock,
+        ),
+        keys=keys,
+        identities=identities,
+        log=log,
+        log_head=LogHeadGuard(home, engine, log),
+        ledger=Ledger(engine),
+        decisions=decisions,
+        pause=PauseSwitch(engine),
+        runs=runs,
+        journal=journal,
+        run_expiry=RunExpiry(engine, runs=runs, journal=journal, decisions=decisions),
+        record_store=record_store,
+        tasks=PreparedTasks(record_store, settings.modules, keyring.split),
+    )
+
+
+def _request_handler(parts: NodeParts, around: Surroundings) -> RequestHandler:
+    recheck = PermissionRecheck(parts.documents, parts.pause, parts.clock)
+    outbox = Outbox(
+        parts.engine,
+        journal=parts.journal,
+        runs=parts.runs,
+        recheck=recheck,
+        decisions=parts.decisions,
+        failpoint=around.failpoint,
+    )
+    return RequestHandler(
+        gate=_gate(parts, around),
+        floor=_cohort_floor(parts, around, recheck),
+        door=_door(parts, around, outbox),
+        outbox=outbox,
+        decisions=parts.decisions,
+        log_head=parts.log_head,
+        slots=around.slots,
+        failpoint=around.failpoint,
+    )
+
+
+def _gate(parts: NodeParts, around: Surroundings) -> Gate:
+    return Gate(
+        country=parts.settings.country,
+        identities=parts.identities,
+        person_register=parts.settings.person_register,
+        documents=parts.documents,
+        record_store=parts.record_store,
+        pause=parts.pause,
+        journal=parts.journal,
+        runs=parts.runs,
+        ledger=parts.ledger,
+        sync=parts.updates.sync,
+        clock=parts.clock,
+        monotonic=around.monotonic,
+    )
+
+
+def _cohort_floor(
+    parts: NodeParts, around: Surroundings, recheck: PermissionRecheck
+) -> CohortFloor:
+    return CohortFloor(
+        parts.engine,
+        ledger=parts.ledger,
+        decisions=parts.decisions,
+        record_store=parts.record_store,
+        tasks=parts.tasks,
+        recheck=recheck,
+        noise=around.noise,
+        entropy=around.entropy,
+        failpoint=around.failpoint,
+    )
+
+
+def _door(parts: NodeParts, around: Surroundings, outbox: Outbox) -> Door:
+    return Door(
+        parts.engine,
+        ledger=parts.ledger,
+        decisions=parts.decisions,
+        tasks=parts.tasks,
+        outbox=outbox,
+        noise=around.noise,
+        entropy=around.entropy,
+        failpoint=around.failpoint,
+    )

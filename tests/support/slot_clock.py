@@ -1,0 +1,32 @@
+"""Reply slots over a clock that a test moves: sleeping takes no time."""
+
+from client.border.reply_timing import ReplySlots
+
+
+class Time:
+    """A monotonic clock that moves only when somebody sleeps or works."""
+
+    def __init__(self) -> None:
+        self.now, self.slept = 100.0, [0.0]
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def left(time: Time, slots: ReplySlots, worked: float, place: tuple[str, int] = ("r", 1)) -> float:
+    """Return after how long a reply leaves that took so long to make."""
+    arrived = time.monotonic()
+    time.now += worked
+    slots.wait(arrived, place)
+    return time.now - arrived
+
+
+def made() -> tuple[Time, ReplySlots]:
+    time = Time()
+    slots = ReplySlots(0.05, time.monotonic, time.sleep)
+    slots.know("r")
+    return time, slots

@@ -1,0 +1,19 @@
+"""The name of a permit's one cohort count."""
+
+import pytest
+
+from client.state.count_id import COUNT_LABEL, count_id
+from keys.derive import labelled_hash
+from tests.support.documents import agreement, permit, study
+
+
+def test_a_permit_names_one_count_which_is_no_run() -> None:
+    agreed = agreement()
+    asked = study(agreed)
+    one, two = permit(agreed, asked, "DK"), permit(agreed, asked, "EE")
+    assert count_id(one) != count_id(two)
+    digest = labelled_hash(COUNT_LABEL, one.digest.encode()).hex()
+    assert count_id(one) == f"count-{digest[:26]}"
+    assert len(count_id(one)) == 32
+    with pytest.raises(ValueError, match="fromhex"):
+        bytes.fromhex(count_id(one))
