@@ -22,6 +22,7 @@ from server.errors import OperationFault
 from server.exchange.call_refusals import CallRefusals
 from server.exchange.documents import ExchangeDocuments
 from server.exchange.forwarding import Forwarding
+from server.exchange.interceptors import RefusalCounter
 from server.exchange.node_sessions import NodeSessions
 from server.exchange.relay import Relay
 from server.exchange.service import ENDING_SECONDS, ExchangeService, serve_exchange
@@ -33,7 +34,7 @@ from server.membership.enrolment import EnrolmentService
 from server.runs.store import RunStore
 from server.services.context import ACTOR, CoordinatorContext
 from server.services.dispatch import request_handler
-from server.services.health import CoordinatorHealth, CountsRefusals, supervised
+from server.services.health import CoordinatorHealth, supervised
 from server.services.run_supervisor import carry_on
 from server.state.tables import MIGRATIONS
 
@@ -96,14 +97,14 @@ async def _serve(
     stop, forwarding = _stop_on_signals(), Forwarding()
     relay = Relay(forwarding)
     context = _context(home, keys, link, relay)
-    context.sessions.open(asyncio.get_running_loop())
+    context.sessions.start(asyncio.get_running_loop())
     await _open_to_nodes(context, forwarding)
     server, port = await serve_exchange(
         _service(context, relay),
         context.settings.listen,
         shown=keys.transport,
         clock=now,
-        interceptors=[CountsRefusals(health.metrics.refused)],
+        interceptors=[RefusalCounter(health.metrics.refused)],
     )
     rpc_server = LocalRpcServer(home.socket, request_handler(context))
     context.note(EventKind.COORDINATOR_STARTED)
@@ -123,7 +124,7 @@ async def _serve(
 async def _open_to_nodes(context: CoordinatorContext, forwarding: Forwarding) -> None:
     """Give every admitted node its seat at a SuperLink that knows none; then let calls through."""
     nodes = context.enrolment.admitted(Role.NODE)
-    await asyncio.to_thread(context.sessions.seat_anew, nodes)
+    await asyncio.to_thread(context.sessions.open_all, nodes)
     forwarding.open(context.superlink)
 
 
@@ -167,7 +168,7 @@ def _service(context: CoordinatorContext, relay: Relay) -> ExchangeService:
         documents=context.documents,
         relay=relay,
         clock=now,
-        on_refusal=CallRefusals(context),
+        on_refusal=CallRefusals(context.note, context.clock),
     )
 
 

@@ -10,13 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from protocols.wire.invitation import Statement
 from server.errors import OperationFault
 from server.exchange.relay import Relay
 from server.flower.presence import Presence, PresenceUpdate
-from server.flower.superlink import SuperLink
+from server.flower.superlink import SuperLink, node_key_bytes
 
 AT_ONCE = 4
 LONGEST_WAIT = 30.0
@@ -28,29 +27,29 @@ class NodeSessions:
     def __init__(self, relay: Relay, superlink: SuperLink) -> None:
         self._relay, self._superlink = relay, superlink
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._seated: dict[str, str] = {}
+        self._open: dict[str, str] = {}
 
-    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin: the relay's calls run in `loop`."""
         self._loop = loop
 
-    def seat_anew(self, nodes: Iterable[Statement]) -> None:
+    def open_all(self, nodes: Iterable[Statement]) -> None:
         """Register every admitted node with a fresh SuperLink, which knows none."""
-        self._seated.clear()
+        self._open.clear()
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(self.session, nodes))
+            list(pool.map(self.open_session, nodes))
 
-    def session(self, node: Statement) -> None:
+    def open_session(self, node: Statement) -> None:
         """Register one node and give its country the seat; one that has it keeps it."""
         line = " ".join((node.node_auth or "").split()[:2])  # less its comment
-        if self._seated.get(node.country) == line:
+        if self._open.get(node.country) == line:
             return
         key = load_ssh_public_key(line.encode())
         if not isinstance(key, EllipticCurvePublicKey):
             raise OperationFault(f"The SuperLink key of {node.country} is not an EC key")
         node_id = self._superlink.register(line)
-        self._in_loop(lambda: self._relay.session(node.country, node_id, public_key_to_bytes(key)))
-        self._seated[node.country] = line
+        self._in_loop(lambda: self._relay.open_session(node.country, node_id, node_key_bytes(key)))
+        self._open[node.country] = line
 
     def leave(self, country: str) -> None:
         """Count a country's node as gone: it was revoked."""

@@ -130,7 +130,7 @@ class Relay:
         self._confirming: set[asyncio.Task[None]] = set()
         self.changes = PresenceChanges()
 
-    def session(self, country: str, node_id: int, public_key: bytes) -> None:
+    def open_session(self, country: str, node_id: int, public_key: bytes) -> None:
         """Give a country its place; an earlier one is void."""
         self._sessions[country] = NodeSession(country, node_id, public_key, heard=time.monotonic())
 

@@ -24,6 +24,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
 from keys.certificates import Role, TransportAuthority, new_transport_key, public_pem
 from server.errors import OperationFault
 from server.home import write_private
@@ -235,6 +237,13 @@ class SuperLink:
                     fix="read superlink.log in the coordinator's home",
                 )
             time.sleep(0.05)
+
+
+def node_key_bytes(key: EllipticCurvePublicKey) -> bytes:
+    """Return a node's SuperLink key in the form that Flower compares."""
+    from flwr.supercore.primitives.asymmetric import public_key_to_bytes  # noqa: PLC0415 - slow
+
+    return bytes(public_key_to_bytes(key))
 
 
 def _environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:

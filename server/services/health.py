@@ -7,12 +7,9 @@ logged and changes nothing.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
-
-import grpc
 
 from governance.errors import DocumentFault
 from governance.runtime.health import HealthFinding, HealthReport
@@ -23,6 +20,7 @@ from governance.runtime.systemd import Supervisor, Watchdog
 from governance.trust.view import TrustedView
 from keys.renewal import ends_of
 from server.errors import OperationFault
+from server.exchange.interceptors import REASONS
 from server.exchange.service import MAY_CALL
 from server.runs.store import KeptRound, RunStore
 from server.services.context import CoordinatorContext
@@ -32,7 +30,6 @@ BEAT_SECONDS, LOOK_SECONDS = 1.0, 15.0
 ANSWER_SECONDS, WATCH_SECONDS = 60.0, 900.0
 """How long the event loop may not answer, and how long one look after Flower and the runs may
 take (it starts Flower anew, several times if need be), before the daemon counts as stuck."""
-REASONS = tuple(code.name for code in grpc.StatusCode if code is not grpc.StatusCode.OK)
 FLOWER = ("superlink", "superexec")
 NOT_YET = HealthFinding(good=False, says="not looked at yet")
 
@@ -104,34 +101,6 @@ class CoordinatorHealth:
             place = {"run": kept.run, "round": kept.round, "country": country}
             _log.warning("country failed a round", extra={**place, "why": kept.causes[country]})
         self._missing[kept.run] = set(kept.causes)
-
-
-class CountsRefusals(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Counts the exchange's calls that were refused, whoever refused them."""
-
-    def __init__(self, count: Callable[[str, str], None]) -> None:
-        """`count` takes the call and the status code."""
-        self._count = count
-
-    async def intercept_service(
-        self, continuation: Callable[[Any], Awaitable[Any]], details: Any
-    ) -> Any:
-        """Return the handler, with the counting around it."""
-        handler = await continuation(details)
-        if handler is None or handler.unary_unary is None:
-            return handler
-        call = details.method.rsplit("/", 1)[-1]
-
-        async def counted(request: Any, context: Any) -> Any:
-            try:
-                return await handler.unary_unary(request, context)
-            except grpc.aio.AbortError:
-                self._count(call, str(getattr(context.code(), "name", "")))
-                raise
-
-        return grpc.unary_unary_rpc_method_handler(
-            counted, handler.request_deserializer, handler.response_serializer
-        )
 
 
 @asynccontextmanager

@@ -52,7 +52,7 @@ class Parties:
         context = self._context
         admitted = context.enrolment.admit(fingerprint, context.clock())
         if admitted.role is Role.NODE:
-            context.sessions.session(admitted.statement)
+            context.sessions.open_session(admitted.statement)
         context.note(EventKind.PARTY_ADMITTED, subject=_subject(admitted))
         return _shown(admitted)
 

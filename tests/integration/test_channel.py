@@ -35,7 +35,7 @@ class Line:
         self.authority = TransportAuthority.create("danube", now())
         self.superlink, self.papers = ScriptedSuperLink(), ServedFiles({LARGE: CONTENT})
         relay = Relay(self.superlink.forward, long_poll=20.0)
-        relay.session("AT", NODE, b"key")
+        relay.open_session("AT", NODE, b"key")
         self.exchange = OpenExchange(self.authority, relay, enrolments=None, documents=self.papers)
         self.proxy = FaultProxy(self.exchange.port, self.exchange.thread)
         self.link: ExchangeLink = caller(self.authority).link(self.proxy.port, self.authority)

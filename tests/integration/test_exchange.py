@@ -75,8 +75,8 @@ class Port:
             open_database(folder / "state.db", MIGRATIONS), self.authority
         )
         relay = Relay(self.superlink.forward, long_poll=30.0)
-        relay.session("AT", AT, b"key of AT")
-        relay.session("BE", BE, b"key of BE")
+        relay.open_session("AT", AT, b"key of AT")
+        relay.open_session("BE", BE, b"key of BE")
         self.exchange = OpenExchange(
             self.authority,
             relay,

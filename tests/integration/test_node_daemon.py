@@ -73,7 +73,7 @@ class Site:
             documents=self,
         )
         key = load_ssh_public_key(self.keys.node_auth.encode())
-        opened.session("DK", SEAT, public_key_to_bytes(key))
+        opened.open_session("DK", SEAT, public_key_to_bytes(key))
         return opened
 
     def fetch(self, path: str) -> bytes | None:

@@ -18,7 +18,7 @@ import pytest
 from keys.certificates import Role, TransportAuthority
 from protocols.wire.channel import LinkFault
 from server.exchange.relay import Relay
-from server.services.health import CountsRefusals
+from server.services.health import RefusalCounter
 from tests.integration.test_node_daemon import Site
 from tests.support import exchange_server
 from tests.support.exchange_server import (
@@ -150,7 +150,7 @@ def test_refused_calls_are_counted_by_call_and_reason(monkeypatch: pytest.Monkey
     inner = exchange_server.serve_exchange
 
     def counting(*arguments: Any, **options: Any) -> Any:
-        count = CountsRefusals(lambda call, reason: counted.update([(call, reason)]))
+        count = RefusalCounter(lambda call, reason: counted.update([(call, reason)]))
         return inner(*arguments, **options, interceptors=[count])
 
     monkeypatch.setattr(exchange_server, "serve_exchange", counting)

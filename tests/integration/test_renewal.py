@@ -68,7 +68,7 @@ class Exchange:
         )
         self.superlink, self.refusals = ScriptedSuperLink(), list[tuple[str, str]]()
         relay = Relay(self.superlink.forward, long_poll=LONG_POLL)
-        relay.session("AT", SEAT, b"key of AT")
+        relay.open_session("AT", SEAT, b"key of AT")
         self.relay, self.thread = relay, LoopThread()
         service = ExchangeService(
             register=self.enrolment.register,
@@ -261,7 +261,7 @@ def test_a_revocation_cuts_a_long_poll_at_once_and_nobody_else_s(exchange: Excha
 
 
 async def seated(exchange: Exchange, country: str) -> None:
-    exchange.relay.session(country, SEAT + 1, b"key")
+    exchange.relay.open_session(country, SEAT + 1, b"key")
 
 
 def test_a_certificate_that_ends_in_a_long_poll_brings_no_message(exchange: Exchange) -> None:

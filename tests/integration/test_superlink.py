@@ -136,7 +136,7 @@ class Fleet:
             ids = dict(zip(COUNTRIES, pool.map(self.superlink.register, lines), strict=True))
         for country, node_id in ids.items():
             key = load_ssh_public_key(self.keys[country][1].encode())
-            self.exchange.session(country, node_id, public_key_to_bytes(key))  # type: ignore[arg-type]
+            self.exchange.open_session(country, node_id, public_key_to_bytes(key))  # type: ignore[arg-type]
 
     def answer(self, method: str, params: Mapping[str, Any]) -> Any:
         if method == "news":

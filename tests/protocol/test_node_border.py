@@ -13,7 +13,7 @@ from client.border.cohort_floor import CohortFloor
 from client.border.door import Door
 from client.border.failpoints import no_failpoint
 from client.border.outbox import Outbox
-from client.border.request_handler import ReplySlots
+from client.border.reply_timing import ReplySlots
 from client.node import Node
 from client.settings import NodeSettings
 from protocols.proto.round_pb2 import Reply

@@ -63,7 +63,7 @@ class ScriptedSessions:
     seated: list[Statement] = field(default_factory=list)
     announced: list[str] = field(default_factory=list)
 
-    def session(self, node: Statement) -> None:
+    def open_session(self, node: Statement) -> None:
         self.seated.append(node)
 
     def leave(self, country: str) -> None:

@@ -213,9 +213,9 @@ class OpenExchange:
     def link(self, who: Caller) -> ExchangeLink:
         return who.link(self.port, self.authority)
 
-    def session(self, country: str, node_id: int, public_key: bytes) -> None:
+    def open_session(self, country: str, node_id: int, public_key: bytes) -> None:
         async def act() -> None:
-            self.relay.session(country, node_id, public_key)
+            self.relay.open_session(country, node_id, public_key)
 
         self.thread.run(act())
 

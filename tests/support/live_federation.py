@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from client.border.request_handler import ReplySlots
+from client.border.reply_timing import ReplySlots
 from client.daemon import Daemon, fleet_server
 from client.status.health import NodeHealth
 from governance.documents.permit import PermitConditions
@@ -131,7 +131,7 @@ class LiveParts:
         thread, forwarding = LoopThread(), Forwarding()
         relay = Relay(forwarding)
         sessions = NodeSessions(relay, superlink)
-        sessions.open(thread.loop)
+        sessions.start(thread.loop)
         thread.loop.call_soon_threadsafe(forwarding.open, superlink)
         parts: dict[str, Any] = {"flower": superlink, "seats": sessions}
         coordinator = Coordinator(federation, home.path, **parts)
@@ -150,7 +150,7 @@ class LiveParts:
     def settle(self, country: str, dial: Dial = lambda link: link) -> None:
         """Start a country's node behind its own proxy; `dial` may wrap its link."""
         key, public = new_node_auth_key()
-        self.coordinator.context.sessions.session(node_statement(country, node_auth=public))
+        self.coordinator.context.sessions.open_session(node_statement(country, node_auth=public))
         self.proxies[country] = FaultProxy(
             self.exchange.port, self.exchange.thread, seed=COUNTRIES.index(country)
         )

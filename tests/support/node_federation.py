@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from client.border.reply_timing import ReplySlots
-from client.border.request_handler import ReplySlots
 from client.credentials.identity_keys import IdentityKeys
 from client.credentials.keyring import IDENTITY, NodeKeyring
 from client.home import NodeHome

@@ -6,7 +6,7 @@ from typing import Any
 
 from prometheus_client import generate_latest
 
-from client.border.request_handler import ReplySlots
+from client.border.reply_timing import ReplySlots
 from client.node import Node
 from client.status.health import NodeHealth
 from protocols.proto.round_pb2 import Phase, Reply

@@ -34,8 +34,8 @@ class RelayHarness:
     def __init__(self) -> None:
         self.superlink = ScriptedSuperLink()
         self.relay = Relay(self.superlink.forward, long_poll=POLL, confirm_after=0)
-        self.relay.session("AT", AT, KEYS["AT"])
-        self.relay.session("BE", BE, KEYS["BE"])
+        self.relay.open_session("AT", AT, KEYS["AT"])
+        self.relay.open_session("BE", BE, KEYS["BE"])
 
     def call(
         self,

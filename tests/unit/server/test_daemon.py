@@ -54,7 +54,7 @@ class Seats:
         self.seated: list[list[str]] = []
         self._fault = fault
 
-    def seat_anew(self, nodes: list[str]) -> None:
+    def open_all(self, nodes: list[str]) -> None:
         self.seated.append(nodes)
         if self._fault is not None:
             fault, self._fault = self._fault, None

@@ -1,5 +1,7 @@
 """Replies leave at few moments, and none earlier than before."""
 
+from math import log2
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,7 +33,7 @@ def noted(clock: Clock) -> tuple[CallRefusals, list[dict[str, Any]]]:
     def note(kind: EventKind, **details: Any) -> None:
         entries.append({"kind": kind, **details})
 
-    return CallRefusals(SimpleNamespace(clock=clock, note=note)), entries  # type: ignore[arg-type]
+    return CallRefusals(note, clock), entries
 
 
 def peer(country: str = "PL", role: Role = Role.NODE) -> Peer:

@@ -44,7 +44,7 @@ class Room:
 @pytest.fixture
 def room() -> Room:
     made = Room()
-    made.sessions.open(made.thread.loop)
+    made.sessions.start(made.thread.loop)
     yield made
     made.thread.close()
 
@@ -55,7 +55,7 @@ def node_ids(room: Room) -> dict[str, int]:
 
 def test_every_admitted_node_gets_a_seat_with_its_key(room: Room) -> None:
     nodes = [node_statement(country) for country in ("AT", "BE", "CZ")]
-    room.sessions.seat_anew(nodes)
+    room.sessions.open_all(nodes)
     room.settle()
     assert set(node_ids(room)) == {"AT", "BE", "CZ"}
     assert len(set(node_ids(room).values())) == 3
@@ -66,21 +66,21 @@ def test_every_admitted_node_gets_a_seat_with_its_key(room: Room) -> None:
 
 def test_a_node_that_comes_again_with_its_key_keeps_its_seat(room: Room) -> None:
     node = node_statement()
-    room.sessions.session(node)
+    room.sessions.open_session(node)
     room.settle()
     room.relay._sessions["AT"].online = True
-    room.sessions.session(node)
-    room.sessions.session(node.model_copy(update={"node_auth": f"{node.node_auth} comment"}))
+    room.sessions.open_session(node)
+    room.sessions.open_session(node.model_copy(update={"node_auth": f"{node.node_auth} comment"}))
     room.settle()
     assert len(room.register.lines) == 1
     assert room.sessions.online() == {"AT": True}
 
 
 def test_a_node_with_a_new_key_gets_a_new_seat(room: Room) -> None:
-    room.sessions.session(node_statement())
+    room.sessions.open_session(node_statement())
     room.settle()
     before = node_ids(room)
-    room.sessions.session(node_statement())
+    room.sessions.open_session(node_statement())
     room.settle()
     assert node_ids(room) != before
     assert len(room.register.lines) == 2
@@ -90,15 +90,15 @@ def test_a_registration_that_failed_is_tried_again(room: Room) -> None:
     node = node_statement()
     room.register.lines.append(" ".join(str(node.node_auth).split()[:2]))
     with pytest.raises(OperationFault):
-        room.sessions.session(node)
+        room.sessions.open_session(node)
     room.register.lines.clear()
-    room.sessions.session(node)
+    room.sessions.open_session(node)
     room.settle()
     assert set(node_ids(room)) == {"AT"}
 
 
 def test_a_revoked_node_is_no_more_online(room: Room) -> None:
-    room.sessions.session(node_statement("AT"))
+    room.sessions.open_session(node_statement("AT"))
     room.settle()
     room.relay._sessions["AT"].online = True
     for country in ("BE", "AT"):
@@ -108,7 +108,7 @@ def test_a_revoked_node_is_no_more_online(room: Room) -> None:
 
 
 def test_an_announcement_reaches_the_relay_in_its_own_loop(room: Room) -> None:
-    room.sessions.session(node_statement())
+    room.sessions.open_session(node_statement())
     room.settle()
     before = room.relay._sessions["AT"].expected
     room.sessions.announce(["AT", "BE"])
@@ -117,7 +117,7 @@ def test_an_announcement_reaches_the_relay_in_its_own_loop(room: Room) -> None:
 
 
 def test_news_come_as_soon_as_there_are_any(room: Room) -> None:
-    room.sessions.session(node_statement())
+    room.sessions.open_session(node_statement())
     room.settle()
     quiet = room.sessions.news(0, 0.01)
     assert (quiet.count, quiet.present["AT"].replies) == (0, 0)

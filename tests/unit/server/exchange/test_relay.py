@@ -282,7 +282,7 @@ def test_a_push_brings_one_message(wire: RelayHarness, count: int) -> None:
 
 def test_a_new_seat_voids_what_the_old_one_held(wire: RelayHarness) -> None:
     wire.bring("AT", AT, "m")
-    wire.relay.session("AT", 999, b"new key")
+    wire.relay.open_session("AT", 999, b"new key")
     look = PullMessagesRequest(node=Node(node_id=999))
     assert wire.call("AT", "PullMessages", look).body == b""
     wire.refused("AT", "PullMessages", REQUESTS["PullMessages"](AT))

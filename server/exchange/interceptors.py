@@ -1,0 +1,36 @@
+"""Counts the exchange's refused calls, for the metrics."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+REASONS = tuple(code.name for code in grpc.StatusCode if code is not grpc.StatusCode.OK)
+
+
+class RefusalCounter(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Counts the exchange's calls that were refused, whoever refused them."""
+
+    def __init__(self, count: Callable[[str, str], None]) -> None:
+        """`count` takes the call and the status code."""
+        self._count = count
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], details: Any
+    ) -> Any:
+        """Return the handler, with the counting around it."""
+        handler = await continuation(details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        call = details.method.rsplit("/", 1)[-1]
+
+        async def counted(request: Any, context: Any) -> Any:
+            try:
+                return await handler.unary_unary(request, context)
+            except grpc.aio.AbortError:
+                self._count(call, str(getattr(context.code(), "name", "")))
+                raise
+
+        return grpc.unary_unary_rpc_method_handler(
+            counted, handler.request_deserializer, handler.response_serializer
+        )
