@@ -17,8 +17,8 @@ import pytest
 
 from keys.certificates import Role, TransportAuthority
 from protocols.wire.channel import LinkFault
+from server.exchange.interceptors import RefusalCounter
 from server.exchange.relay import Relay
-from server.services.health import RefusalCounter
 from tests.integration.test_node_daemon import Site
 from tests.support import exchange_server
 from tests.support.exchange_server import (
