@@ -27,7 +27,7 @@ from governance.trust.view import TrustedView, TrustHighWater
 from governance.trust.view_cache import CountryCache, ViewCache
 from keys.errors import PratiqueError
 from keys.identity import VerifyKey
-from protocols.private_sum.context import DocumentVersions
+from protocols.wire.document_versions import DocumentVersions
 
 Fetch = Callable[[str], bytes | None]
 
@@ -51,7 +51,7 @@ class Held:
     @property
     def versions(self) -> DocumentVersions:
         """The versions that count now: what a decision is taken under."""
-        return self.view.versions.claimed()
+        return self.view.versions
 
     @property
     def verified(self) -> DocumentVersions:
@@ -60,7 +60,7 @@ class Held:
         A country whose documents lapse puts nobody behind who had them. And one that is shown
         older ones, not lapsed yet, learns from a reply that there were newer ones.
         """
-        return self.view.verified.claimed()
+        return self.view.verified
 
 
 class DocumentStore:

@@ -23,13 +23,13 @@ from client.state.log_throttle import (
     LogThrottle,
 )
 from client.state.reply_journal import phase_name
-from governance.audit.events import DocumentVersions, Event, EventKind, Outcome
+from governance.audit.events import Event, EventKind, Outcome
 from governance.audit.log import AuditLog
 from keys.errors import PratiqueError
 from protocols.errors import ReasonCode, Refusal
-from protocols.private_sum import context
 from protocols.private_sum.context import LARGEST_ROUND, RUN_ID_BYTES
 from protocols.private_sum.messages import Request
+from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import DIGEST_PATTERN, digest
 from protocols.wire.signed_message import COORDINATOR
 
@@ -113,7 +113,7 @@ class DecisionLog:
         actor: str | None = None,
         outcome: Outcome = Outcome.ALLOWED,
         policies: tuple[str, ...] = (),
-        documents: context.DocumentVersions | None = None,
+        documents: DocumentVersions | None = None,
         reply: bytes | None = None,
         reason: str | None = None,
     ) -> None:
@@ -129,7 +129,7 @@ class DecisionLog:
             actor=actor or (COORDINATOR if kind in ASKED else self._country),
             outcome=outcome,
             policies=policies,
-            documents=None if documents is None else logged_versions(documents),
+            documents=documents,
             reason=reason and reason[:LONGEST_LINE],
             **fields,
         )
@@ -239,10 +239,3 @@ def _reported() -> Iterator[None]:
         yield
     except (PratiqueError, ValueError) as fault:  # the latter: there is no entry to say it with
         _log.error("the audit log could not be written", extra={"why": str(fault)})
-
-
-def logged_versions(versions: context.DocumentVersions) -> DocumentVersions:
-    """Return document versions as the log writes them."""
-    return DocumentVersions(
-        root=versions.root, targets=versions.targets, countries=dict(versions.countries)
-    )

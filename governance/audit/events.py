@@ -12,6 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from governance.errors import LogFault
 from protocols.errors import ReasonCode
+from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import Digest, canonical_json
 
 ENTRY_VERSION = 1
@@ -74,16 +75,6 @@ class Outcome(StrEnum):
     ALLOWED = "allowed"
     REFUSED = "refused"
     DONE = "done"
-
-
-class DocumentVersions(BaseModel):
-    """The document versions that a decision was taken under."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    root: Annotated[int, Field(ge=0)]
-    targets: Annotated[int, Field(ge=0)]
-    countries: dict[str, Annotated[int, Field(ge=0)]] = {}
 
 
 UtcMoment = Annotated[AwareDatetime, AfterValidator(lambda moment: moment.astimezone(UTC))]

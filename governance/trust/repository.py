@@ -35,8 +35,8 @@ from governance.trust.state import (
     target_name,
 )
 from governance.trust.verification import load
-from governance.trust.versions import Versions
 from keys.identity import SigningKey
+from protocols.wire.document_versions import DocumentVersions
 
 DRAFT_FILE, SIGNATURES_FILE, PUBLIC = "draft.json", "signatures.json", "public"
 WAITING = "waiting"
@@ -122,7 +122,9 @@ class Repository:
         draft, held = self._ceremony()
         return ceremony.status(draft, held, self._root(draft.version - 1))
 
-    def publish(self, now: datetime, *, documents: SigningKey, online: SigningKey) -> Versions:
+    def publish(
+        self, now: datetime, *, documents: SigningKey, online: SigningKey
+    ) -> DocumentVersions:
         """Publish the draft once its thresholds are met (the old ones too, in an amendment)."""
         with one_writer(self._directory):
             draft, held = self._ceremony()
@@ -155,7 +157,9 @@ class Repository:
         roles = kept | lists | {Targets.type: targets}
         return replace(state, roles=roles, snapshot=old.snapshot, timestamp=old.timestamp)
 
-    def accept_country(self, bundle: bytes, now: datetime, *, online: SigningKey) -> Versions:
+    def accept_country(
+        self, bundle: bytes, now: datetime, *, online: SigningKey
+    ) -> DocumentVersions:
         """Publish a country's signed bundle. The same bundle again changes nothing.
 
         One under a key that is to follow is held until the agreement names that key.
@@ -179,7 +183,7 @@ class Repository:
 
     def add_study(
         self, study: Study, now: datetime, *, documents: SigningKey, online: SigningKey
-    ) -> Versions:
+    ) -> DocumentVersions:
         """Publish `studies/<id>.json` under the coordinator's document key."""
         if study.agreement != self._published().agreement.digest:
             raise DocumentFault(
@@ -191,7 +195,7 @@ class Repository:
 
     def add_release(
         self, name: str, data: bytes, now: datetime, *, documents: SigningKey, online: SigningKey
-    ) -> Versions:
+    ) -> DocumentVersions:
         """Publish `releases/<name>.json` under the coordinator's document key."""
         if not RELEASE_NAME.fullmatch(name) or len(data) > MOST_BYTES:
             raise DocumentFault(
@@ -203,7 +207,7 @@ class Repository:
 
     def _add(
         self, path: str, data: bytes, now: datetime, documents: SigningKey, online: SigningKey
-    ) -> Versions:
+    ) -> DocumentVersions:
         with one_writer(self._directory):
             state = self._published()
             listed = state.role(COORDINATOR_ROLE)
@@ -216,7 +220,7 @@ class Repository:
             self._commit(files, now)
         return state.versions()
 
-    def refresh(self, now: datetime, *, online: SigningKey) -> Versions:
+    def refresh(self, now: datetime, *, online: SigningKey) -> DocumentVersions:
         """Sign a new timestamp (24 h), and a new snapshot where the old one is a day old."""
         with one_writer(self._directory):
             state = self._published()

@@ -21,8 +21,8 @@ from governance.trust.layout import (
     signed_field,
     signer,
 )
-from governance.trust.versions import Versions
 from keys.identity import SigningKey
+from protocols.wire.document_versions import DocumentVersions
 
 Files = dict[str, bytes]
 """Files to publish, in the order in which they are written."""
@@ -70,11 +70,11 @@ class PublishedState:
         data = self.roles.get(name)
         return None if data is None else read_targets_metadata(data).signed
 
-    def versions(self) -> Versions:
+    def versions(self) -> DocumentVersions:
         """Return the versions that are published."""
         found = {c: self.role(role_of(c)) for c in self.agreement.countries}
         countries = {country: role.version for country, role in found.items() if role}
-        return Versions(
+        return DocumentVersions(
             self.root, read_targets_metadata(self.roles[Targets.type]).signed.version, countries
         )
 

@@ -20,8 +20,8 @@ from governance.trust.bundle import CountryDocuments
 from governance.trust.client import Fetch
 from governance.trust.high_water import TrustHighWater
 from governance.trust.verification import load
-from governance.trust.versions import Versions
 from keys.composite import read_identity
+from protocols.wire.document_versions import DocumentVersions
 
 __all__ = ["Fetch", "TrustHighWater", "TrustedView"]
 
@@ -49,7 +49,7 @@ class TrustedView:
 
     now: datetime
     agreement: Agreement
-    versions: Versions
+    versions: DocumentVersions
     expires: datetime
     signed_until: datetime
     unchanged_until: datetime
@@ -79,7 +79,7 @@ class TrustedView:
         return cls(
             now=high_water.raised_to(now),
             agreement=found.agreement,
-            versions=Versions(found.root, found.targets, held),
+            versions=DocumentVersions(found.root, found.targets, held),
             expires=found.expires,
             signed_until=found.signed_until,
             unchanged_until=found.unchanged_until,
@@ -93,7 +93,7 @@ class TrustedView:
         )
 
     @property
-    def verified(self) -> Versions:
+    def verified(self) -> DocumentVersions:
         """The highest versions ever verified, also of documents that have lapsed since.
 
         For telling who holds something newer, and for nothing else: lapsed documents say nothing.
@@ -102,7 +102,7 @@ class TrustedView:
         named = {party.country: party.officer_key for party in self.agreement.parties}
         same = {country for country, key in named.items() if high_water.keys.get(country) == key}
         seen = {country: each for country, each in high_water.countries.items() if country in same}
-        return Versions(held.root, held.targets, {**seen, **held.countries})
+        return DocumentVersions(held.root, held.targets, {**seen, **held.countries})
 
     def study(self, digest: str) -> Study | None:
         """Return the study with this digest. Raises DocumentFault where it cannot be read."""
@@ -175,7 +175,7 @@ class TrustedView:
         versions = {**self.versions.countries, own.country: own.version}
         return replace(
             self,
-            versions=Versions(self.versions.root, self.versions.targets, versions),
+            versions=DocumentVersions(self.versions.root, self.versions.targets, versions),
             countries={**self.countries, own.country: own},
             absent={c: why for c, why in self.absent.items() if c != own.country},
             high_water=self.high_water.with_country(own.country, own.version, own.signed_at),

@@ -4,63 +4,21 @@ A country builds these from its own documents; two parties that hold different d
 or models get different contexts, and their messages and masks do not fit together.
 """
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
 
 from keys.derive import frame, labelled_hash
 from protocols.errors import ProtocolFault, ReasonCode, Refusal
 from protocols.numerics.mechanism import CHECK_COORDINATES, Mechanism
 from protocols.numerics.packing import words_for
-from protocols.proto import round_pb2
+from protocols.wire.document_versions import COUNTRY_PATTERN, LARGEST_ROSTER
 from protocols.wire.encoding import DIGEST_PATTERN, canonical_json
 
 RUN_ID_BYTES = 16
-LARGEST_ROSTER = 256
 LARGEST_ROUND = 1_000_000
 SMALLEST_HONEST = 2
 RUN_LABEL = "pratique/run/v2"
 ROUND_LABEL = "pratique/round/v2"
-COUNTRY_PATTERN = re.compile(r"[A-Z]{2}")
-
-
-@dataclass(frozen=True)
-class DocumentVersions:
-    """The document versions a party holds: `root`, `targets`, and one for each country."""
-
-    root: int
-    targets: int
-    countries: Mapping[str, int] = field(default_factory=dict)
-
-    @classmethod
-    def from_proto(cls, message: round_pb2.DocumentVersions) -> Self:
-        """Return what a message claims. Raises Refusal MALFORMED for names that are no countries'.
-
-        A version that counts as none, zero, is no excuse: others are to read every name.
-        """
-        countries = dict(message.countries)
-        if len(countries) > LARGEST_ROSTER or not all(map(COUNTRY_PATTERN.fullmatch, countries)):
-            raise Refusal(
-                ReasonCode.MALFORMED,
-                "Document versions are claimed that are not of countries",
-                why=f"At most {LARGEST_ROSTER}, and each is named by two capitals",
-            )
-        return cls(message.root, message.targets, countries)
-
-    def to_proto(self) -> round_pb2.DocumentVersions:
-        """Return the claim that a message carries."""
-        return round_pb2.DocumentVersions(
-            root=self.root, targets=self.targets, countries=self.countries
-        )
-
-    def newer_in(self, claimed: Self) -> tuple[str, ...]:
-        """Return the names of the documents that `claimed` holds a higher version of."""
-        pairs = {"root": (self.root, claimed.root), "targets": (self.targets, claimed.targets)}
-        for country, version in claimed.countries.items():
-            pairs[f"country-{country}"] = (self.countries.get(country, 0), version)
-        return tuple(sorted(name for name, (own, other) in pairs.items() if other > own))
 
 
 def share_threshold(countries: int, colluding: int) -> int:

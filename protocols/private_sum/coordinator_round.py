@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from keys.derive import HASH_BYTES
 from protocols.errors import ProtocolFault
 from protocols.numerics.packing import unpack
-from protocols.private_sum.context import DocumentVersions, RoundTerms
+from protocols.private_sum.context import RoundTerms
 from protocols.private_sum.contribution import (
     LARGEST_HEAD,
     commitments_digest,
@@ -51,6 +51,7 @@ from protocols.proto.round_pb2 import (
     Signed,
 )
 from protocols.proto.round_pb2 import DocumentVersions as DocumentVersionsMessage
+from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.signed_message import ROSTER, malformed
 
 

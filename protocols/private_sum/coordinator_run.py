@@ -14,7 +14,7 @@ from keys.composite import PublicIdentity
 from keys.hybrid import MLKEM_CIPHERTEXT_BYTES
 from protocols.errors import ProtocolFault
 from protocols.private_sum import setup
-from protocols.private_sum.context import DocumentVersions, RoundTerms, RunTerms
+from protocols.private_sum.context import RoundTerms, RunTerms
 from protocols.private_sum.coordinator_round import CoordinatorRound
 from protocols.private_sum.coordinator_view import CoordinatorView, keep
 from protocols.private_sum.messages import MAC_BYTES, parted, read_reply, with_parts, write_request
@@ -29,6 +29,7 @@ from protocols.proto.round_pb2 import (
     RequestBody,
     Signed,
 )
+from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import digest
 from protocols.wire.signed_message import (
     COORDINATOR,

@@ -6,9 +6,10 @@ from typing import TypeVar
 
 from keys.composite import PublicIdentity
 from protocols.errors import ProtocolFault
-from protocols.private_sum.context import DocumentVersions, RunTerms, roster_refusal
+from protocols.private_sum.context import RunTerms, roster_refusal
 from protocols.private_sum.messages import sign_request
 from protocols.proto.round_pb2 import Phase, RequestBody, Signed
+from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.signed_message import Signer, require_place, verify_signed
 
 Value = TypeVar("Value")

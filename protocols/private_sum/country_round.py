@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum import ratchet, setup, shares
-from protocols.private_sum.context import DocumentVersions, RoundTerms
+from protocols.private_sum.context import RoundTerms
 from protocols.private_sum.contribution import (
     commitments_digest,
     commitments_of,
@@ -47,6 +47,7 @@ from protocols.proto.round_pb2 import (
     ContributionHead,
     Reply,
 )
+from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import digest
 from protocols.wire.signed_message import (
     COORDINATOR,

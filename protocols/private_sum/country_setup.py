@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from keys.errors import KeyFault
 from keys.hybrid import MLKEM_CIPHERTEXT_BYTES, HybridKey, HybridPublic, encapsulate
 from protocols.private_sum import ratchet, setup
-from protocols.private_sum.context import DocumentVersions
 from protocols.private_sum.country_state import CountryState, Stage
 from protocols.private_sum.country_view import CountryView
 from protocols.private_sum.messages import Request, parted, require_current
@@ -18,6 +17,7 @@ from protocols.proto.round_pb2 import (
     EncapsulationReply,
     Reply,
 )
+from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.signed_message import COORDINATOR, ROSTER, serialise
 
 Step = tuple[CountryState, Reply]

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from keys.composite import Identity, PublicIdentity
 from protocols.errors import ReasonCode, Refusal
-from protocols.private_sum.context import DocumentVersions, RunTerms, roster_refusal
+from protocols.private_sum.context import RunTerms, roster_refusal
 from protocols.private_sum.messages import Request, open_all, require_current
 from protocols.proto.round_pb2 import Phase, Signed
+from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.signed_message import COORDINATOR, sign_message
 
 

@@ -12,7 +12,7 @@ from keys.composite import PublicIdentity
 from keys.derive import HASH_BYTES, labelled_hash
 from keys.sealing import NONCE_BYTES, TAG_BYTES
 from protocols.errors import ReasonCode, Refusal
-from protocols.private_sum.context import LARGEST_ROUND, DocumentVersions
+from protocols.private_sum.context import LARGEST_ROUND
 from protocols.proto.round_pb2 import (
     PHASE_AGREE,
     PHASE_ANSWER,
@@ -29,6 +29,7 @@ from protocols.proto.round_pb2 import (
 )
 from protocols.proto.round_pb2 import DocumentVersions as DocumentVersionsMessage
 from protocols.proto.round_pb2 import Request as Envelope
+from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.signed_message import (
     COORDINATOR,
     ROSTER,

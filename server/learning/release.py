@@ -21,6 +21,7 @@ from keys.identity import VerifyKey
 from protocols.tasks import Feature, Task, Training
 from protocols.tasks.features import FloatArray
 from protocols.tasks.tensors import Tensor, split
+from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import Digest, canonical_json, digest
 from server.errors import OperationFault
 
@@ -29,16 +30,6 @@ RESULT_FILE = "result.json"
 MODEL_FILE = "model.safetensors"
 LARGEST_FILE = 64 * 1024 * 1024
 Sign = Callable[[bytes], bytes]
-
-
-class DocumentVersions(BaseModel):
-    """Versions of the signed documents that the result was made under."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    root: int
-    targets: int
-    countries: Mapping[str, int]
 
 
 class ResultPart(BaseModel):

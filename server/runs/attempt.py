@@ -19,9 +19,9 @@ from governance.runtime.local_rpc import LocalRpcFault
 from governance.trust.view import TrustedView
 from keys.composite import Suite
 from keys.errors import PratiqueError
-from protocols.private_sum.context import DocumentVersions
 from protocols.private_sum.coordinator_run import CoordinatorRun
 from protocols.tasks.layout import vector_to_bytes
+from protocols.wire.document_versions import DocumentVersions
 from server.errors import OperationFault
 from server.flower.carrier import Carrier
 from server.home import CoordinatorHome
@@ -160,7 +160,7 @@ class _RunAttempt:
     def _published(self, known: DocumentVersions) -> DocumentVersions:
         """Return what is published by now; what was when the run began, where nobody can tell."""
         try:
-            return published(self._home, now()).verified.claimed()
+            return published(self._home, now()).verified
         except PratiqueError:  # it concerns this look at the documents, and neither country nor run
             return known
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from governance.trust.view import TrustedView
 from keys.composite import PublicIdentity, Suite, read_identity
-from protocols.private_sum.context import DocumentVersions
+from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import Digest
 from server.errors import OperationFault
 

@@ -11,7 +11,6 @@ from protocols.tasks import TrainGlm, Training
 from protocols.tasks.layout import vector_from_bytes
 from server.home import CoordinatorHome
 from server.learning.release import (
-    DocumentVersions,
     Result,
     ResultPart,
     write_result,
@@ -70,11 +69,7 @@ def _result(
         coordinates=task.coordinate_names(study.features) if isinstance(task, TrainGlm) else (),
         evaluation=findings if trained and findings else None,
         table=None if trained else findings,
-        documents=DocumentVersions(
-            root=view.versions.root,
-            targets=view.versions.targets,
-            countries=dict(view.versions.countries),
-        ),
+        documents=view.versions,
         released=_text(now),
         keep_until=_text(now + timedelta(days=study.release.keep_days)),
         signer=key.public.to_text(),

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from governance.audit.events import DocumentVersions, EventKind
+from governance.audit.events import EventKind
 from governance.cedar.engine import Act
 from governance.documents.reading import read_document
 from governance.documents.study import Study
@@ -98,7 +98,7 @@ class Studies:
                     EventKind.STUDY_LAUNCHED,
                     study=study.digest,
                     run=run_id,
-                    documents=_versions(view),
+                    documents=view.versions,
                     connection=connection,
                 ),
             )
@@ -200,7 +200,7 @@ class Studies:
                 EventKind.RESULT_RELEASED,
                 study=study.digest,
                 run=run,
-                documents=_versions(view),
+                documents=view.versions,
                 body=digest(content),
                 connection=connection,
             )
@@ -288,8 +288,3 @@ def _permit_of(view: TrustedView, country: str, study: Study) -> datetime | None
     said = view.country(country)
     permit = said.permit(study.digest) if said else None
     return permit.issued if permit else None
-
-
-def _versions(view: TrustedView) -> DocumentVersions:
-    held = view.versions
-    return DocumentVersions(root=held.root, targets=held.targets, countries=dict(held.countries))

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from protocols.errors import ReasonCode
-from protocols.private_sum.context import DocumentVersions
 from protocols.private_sum.country_round import NOTHING
 from protocols.private_sum.messages import MAC_BYTES, SEALED_BYTES, versions_digest
 from protocols.proto.round_pb2 import Answer, ContributionHead, Reply, RequestBody, Signed
 from protocols.proto.round_pb2 import DocumentVersions as Versions
+from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.signed_message import serialise
 from tests.support.lying_coordinator import WITHOUT_DK, WITHOUT_EE, five
 from tests.support.protocol_world import (

@@ -336,7 +336,7 @@ def test_a_country_left_out_is_absent_and_named(papers: Papers, liar: LyingCoord
     view = liar.view(papers.view().high_water)
     assert view.country("NO") is None
     assert "none is published" in view.absent["NO"]
-    assert "NO" in view.versions.behind(papers.view().versions)
+    assert "country-NO" in view.versions.newer_in(papers.view().versions)
 
 
 def test_a_withheld_withdrawal_stops_the_own_node_at_once(papers: Papers) -> None:
@@ -367,7 +367,7 @@ def test_others_see_from_the_versions_that_something_is_withheld(papers: Papers)
     own = own_country(bundle, "DK", papers.officers["DK"].public, NOW)
     said_by_dk = withholding.view().with_own(own).versions
     seen_by_no = withholding.view().versions
-    assert seen_by_no.behind(said_by_dk) == ("DK",)
+    assert seen_by_no.newer_in(said_by_dk) == ("country-DK",)
 
 
 def test_others_see_a_withheld_withdrawal_at_the_latest_when_the_old_expires(

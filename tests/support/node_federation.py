@@ -28,12 +28,13 @@ from keys.identity import SigningKey
 from keys.store import KeyStore
 from protocols.errors import ReasonCode, Refusal
 from protocols.numerics.noise import NoiseSource
-from protocols.private_sum.context import DocumentVersions, RunTerms
+from protocols.private_sum.context import RunTerms
 from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum, VoidRound
 from protocols.private_sum.coordinator_run import CoordinatorRun
 from protocols.private_sum.messages import read_reply, sign_request, write_request
 from protocols.proto.round_pb2 import Request as Envelope
 from protocols.proto.round_pb2 import RequestBody
+from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import digest
 from tests.support import documents as papers_of
 from tests.support.documents import COUNTRIES, NOW, Papers, both_key, node_keys, permit, raw_key
@@ -243,12 +244,12 @@ class NodeFederation:
     @property
     def versions(self) -> DocumentVersions:
         """The document versions that the coordinator holds."""
-        return self.papers.view().versions.claimed()
+        return self.papers.view().versions
 
     @property
     def verified(self) -> DocumentVersions:
         """The document versions that are published, also of what has ended."""
-        return self.papers.view().verified.claimed()
+        return self.papers.view().verified
 
     def run(self, study: Study, run_id: bytes | None = None, **changes: Any) -> "Run":
         """Return a run in which nothing has been said; `changes` go to the coordinator."""

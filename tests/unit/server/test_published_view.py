@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from governance.errors import DocumentFault
-from protocols.private_sum.context import DocumentVersions
+from protocols.wire.document_versions import DocumentVersions
 from server.errors import OperationFault
 from server.flower.carrier import Carrier
 from server.home import CoordinatorHome

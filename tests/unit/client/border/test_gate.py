@@ -17,7 +17,6 @@ from governance.documents.study import Study
 from governance.errors import DocumentFault
 from governance.runtime.database import transaction
 from protocols.errors import ReasonCode
-from protocols.private_sum.context import DocumentVersions
 from protocols.private_sum.messages import (
     LARGEST_REQUEST,
     refusal_reply,
@@ -26,6 +25,7 @@ from protocols.private_sum.messages import (
 )
 from protocols.proto.round_pb2 import PHASE_BUNDLE, BundleRequest, RequestBody
 from protocols.proto.round_pb2 import Request as Envelope
+from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.signed_message import sign_message
 from tests.support.documents import DAY, permit, raw_key, withdrawal
 from tests.support.node_federation import (

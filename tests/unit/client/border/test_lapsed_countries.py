@@ -9,10 +9,10 @@ from client.node import Node
 from governance.documents.study import Study
 from governance.trust import signing
 from protocols.errors import ReasonCode
-from protocols.private_sum.context import DocumentVersions
 from protocols.private_sum.coordinator_round import OpenedSum
 from protocols.private_sum.messages import read_reply
 from protocols.proto.round_pb2 import Bundle
+from protocols.wire.document_versions import DocumentVersions
 from tests.support.node_federation import NodeFederation, code_of, last_refusal
 
 PHASE = "histogram"

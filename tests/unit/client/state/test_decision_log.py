@@ -15,9 +15,9 @@ from governance.audit.log import AuditLog
 from governance.errors import StorageFault
 from governance.runtime.database import transaction
 from protocols.errors import ReasonCode, Refusal
-from protocols.private_sum.context import DocumentVersions
 from protocols.proto.round_pb2 import PHASE_CONTRIBUTE, ContributeRequest, RequestBody, Signed
 from protocols.proto.round_pb2 import Request as Envelope
+from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import digest
 from tests.support.ledger_and_log import STUDY, audit_log, node_state
 

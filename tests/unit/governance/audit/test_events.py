@@ -8,7 +8,6 @@ from pydantic import ValidationError
 
 from governance.audit.events import (
     LARGEST_ENTRY,
-    DocumentVersions,
     Event,
     EventKind,
     Outcome,
@@ -18,6 +17,7 @@ from governance.audit.events import (
 )
 from governance.errors import LogFault
 from protocols.errors import ReasonCode
+from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import canonical_json
 from tests.support.ledger_and_log import (
     NOW,

@@ -8,8 +8,8 @@ from governance.trust import signing
 from governance.trust.bundle import CountryDocuments, own_country
 from governance.trust.client import NOWHERE
 from governance.trust.high_water import TrustHighWater
-from governance.trust.versions import Versions
 from governance.trust.view import TrustedView
+from protocols.wire.document_versions import DocumentVersions
 from tests.support.documents import (
     COUNTRIES,
     DAY,
@@ -63,7 +63,7 @@ def test_a_view_holds_what_everybody_says(full: Papers) -> None:
     assert view.country("NO").permit(asked.digest) is None
     assert view.node_keys("NO") == node_keys("NO")
     assert view.node_keys("SE") is None
-    assert view.versions == Versions(1, 1, {"DK": 2, "EE": 1, "NO": 1, "PT": 1})
+    assert view.versions == DocumentVersions(1, 1, {"DK": 2, "EE": 1, "NO": 1, "PT": 1})
     assert view.expires == NOW + timedelta(hours=24)
     assert not view.absent
     assert not view.ignored
@@ -147,14 +147,6 @@ def test_a_stranger_has_no_own_place(full: Papers, tmp_path: object) -> None:
         full.view().with_own(stranger)
 
 
-def test_versions_say_who_is_behind() -> None:
-    mine = Versions(1, 2, {"DK": 3, "NO": 5})
-    assert mine.behind(mine) == ()
-    assert mine.behind(Versions(2, 2, {"DK": 3, "NO": 4, "PT": 1})) == ("root", "PT")
-    assert mine.behind(Versions(1, 3, {})) == ("targets",)
-    assert Versions(0, 0).behind(mine) == ("root", "targets", "DK", "NO")
-
-
 def test_a_floor_rises_and_never_falls() -> None:
     high_water = TrustHighWater().with_country("DK", 5, NOW)
     lower = high_water.with_country("DK", 3, NOW - DAY)
@@ -197,7 +189,7 @@ def test_lapsed_documents_are_none_and_their_version_is_known(
     view = lapsed(full, monkeypatch).view(before)
     assert view.country("PT") is None
     assert "PT" not in view.versions.countries
-    assert view.verified == Versions(1, 1, {"DK": 1, "EE": 1, "NO": 1, "PT": 2})
+    assert view.verified == DocumentVersions(1, 1, {"DK": 1, "EE": 1, "NO": 1, "PT": 2})
     assert view.high_water.countries["PT"] == 2
 
 

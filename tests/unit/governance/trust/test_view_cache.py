@@ -45,8 +45,8 @@ class Reader:
         monkeypatch.setattr(view_cache.TrustedView, "load", counted)
 
     def look(self, now: datetime = NOW, **other: object) -> TrustedView:
-        given = {"pinned_root": self.papers.pinned, "floor": self.high_water} | other
-        return self.memory.view(self.files.get, given["pinned_root"], now, given["floor"])  # type: ignore[arg-type]
+        given = {"pinned_root": self.papers.pinned, "high_water": self.high_water} | other
+        return self.memory.view(self.files.get, given["pinned_root"], now, given["high_water"])  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_a_clock_set_back_does_not_keep_what_it_would_refuse(
     full.now = NOW + 3 * DAY
     full.refresh()
     reader = Reader(full, monkeypatch)
-    early = {"floor": TrustHighWater()}
+    early = {"high_water": TrustHighWater()}
     assert reader.look(full.now, **early).agreement
     with pytest.raises(DocumentFault, match="trusted"):
         reader.look(NOW, **early)

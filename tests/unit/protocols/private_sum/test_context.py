@@ -6,13 +6,9 @@ import pytest
 from protocols.errors import ReasonCode, Refusal
 from protocols.numerics.mechanism import CHECK_COORDINATES, Scope
 from protocols.numerics.packing import lanes
-from protocols.private_sum.context import (
-    LARGEST_ROUND,
-    DocumentVersions,
-    RoundTerms,
-    RunTerms,
-)
+from protocols.private_sum.context import LARGEST_ROUND, RoundTerms, RunTerms
 from protocols.proto import round_pb2
+from protocols.wire.document_versions import DocumentVersions
 from tests.support.protocol_world import COUNT, TRAIN, terms_of
 
 ROUND = RoundTerms(
@@ -157,24 +153,6 @@ def test_words_hold_the_vector_and_its_checks(kind: str) -> None:
     needed = terms.mechanism.dimension + CHECK_COORDINATES
     assert terms.words * lanes(terms.lane_bits) >= needed
     assert (terms.words - 1) * lanes(terms.lane_bits) < needed
-
-
-@pytest.mark.parametrize(
-    ("claimed", "newer"),
-    [
-        (DocumentVersions(1, 1, {"AT": 1}), ()),
-        (DocumentVersions(0, 0, {}), ()),
-        (DocumentVersions(2, 1, {"AT": 1}), ("root",)),
-        (DocumentVersions(1, 2, {"AT": 1}), ("targets",)),
-        (DocumentVersions(1, 1, {"AT": 2}), ("country-AT",)),
-        (DocumentVersions(1, 1, {"BE": 1}), ("country-BE",)),
-        (DocumentVersions(9, 9, {"AT": 9}), ("country-AT", "root", "targets")),
-    ],
-)
-def test_a_newer_document_is_named(claimed: DocumentVersions, newer: tuple[str, ...]) -> None:
-    own = DocumentVersions(1, 1, {"AT": 1})
-    assert own.newer_in(claimed) == newer
-    assert DocumentVersions.from_proto(claimed.to_proto()) == claimed
 
 
 def test_terms_are_values() -> None:

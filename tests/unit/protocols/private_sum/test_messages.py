@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from keys.derive import labelled_hash
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum import messages
-from protocols.private_sum.context import LARGEST_ROSTER, LARGEST_ROUND, DocumentVersions
+from protocols.private_sum.context import LARGEST_ROSTER, LARGEST_ROUND
 from protocols.private_sum.messages import (
     MAC_BYTES,
     open_all,
@@ -26,6 +26,7 @@ from protocols.proto.round_pb2 import (
     Reply,
 )
 from protocols.proto.round_pb2 import DocumentVersions as Versions
+from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.signed_message import ROSTER, serialise, sign_message
 from tests.support.protocol_world import (
     AGREEMENT,

@@ -9,13 +9,13 @@ from safetensors.numpy import load_file, save_file
 from keys.derive import labelled_hash
 from keys.identity import SigningKey
 from protocols.tasks import CountPatients
+from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import canonical_json
 from server.errors import OperationFault
 from server.learning import release as module
 from server.learning.release import (
     MODEL_FILE,
     RESULT_FILE,
-    DocumentVersions,
     Result,
     read_result,
     read_weights,

@@ -1,0 +1,63 @@
+"""Document versions: which are newer, and what a message, a log entry or a result may hold."""
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from protocols.errors import Refusal
+from protocols.proto import round_pb2
+from protocols.wire.document_versions import LARGEST_ROSTER, DocumentVersions
+
+
+@pytest.mark.parametrize(
+    ("claimed", "newer"),
+    [
+        (DocumentVersions(1, 1, {"AT": 1}), ()),
+        (DocumentVersions(0, 0, {}), ()),
+        (DocumentVersions(2, 1, {"AT": 1}), ("root",)),
+        (DocumentVersions(1, 2, {"AT": 1}), ("targets",)),
+        (DocumentVersions(1, 1, {"AT": 2}), ("country-AT",)),
+        (DocumentVersions(1, 1, {"BE": 1}), ("country-BE",)),
+        (DocumentVersions(9, 9, {"AT": 9}), ("country-AT", "root", "targets")),
+    ],
+)
+def test_a_newer_document_is_named(claimed: DocumentVersions, newer: tuple[str, ...]) -> None:
+    own = DocumentVersions(1, 1, {"AT": 1})
+    assert own.newer_in(claimed) == newer
+    assert DocumentVersions.from_proto(claimed.to_proto()) == claimed
+
+
+@pytest.mark.parametrize("names", [["at"], ["AUT"], [""], [f"{n:02}" for n in range(3)]])
+def test_names_that_are_no_countries_are_refused(names: list[str]) -> None:
+    claimed = round_pb2.DocumentVersions(root=1, targets=1, countries=dict.fromkeys(names, 0))
+    with pytest.raises(Refusal, match="not of countries"):
+        DocumentVersions.from_proto(claimed)
+
+
+def test_more_countries_than_a_roster_may_have_are_refused() -> None:
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    names = [a + b for a in letters for b in letters][: LARGEST_ROSTER + 1]
+    with pytest.raises(Refusal, match="not of countries"):
+        DocumentVersions.from_proto(round_pb2.DocumentVersions(countries=dict.fromkeys(names, 1)))
+
+
+class Entry(BaseModel):
+    documents: DocumentVersions
+
+
+def test_a_stored_entry_is_read_back_and_nothing_else_is_accepted() -> None:
+    versions = DocumentVersions(1, 2, {"DK": 3})
+    stored = Entry(documents=versions).model_dump_json()
+    assert stored == '{"documents":{"root":1,"targets":2,"countries":{"DK":3}}}'
+    assert Entry.model_validate_json(stored).documents == versions
+    for wrong in ('{"root":-1,"targets":2}', '{"root":1,"targets":2,"other":3}', '{"root":1}'):
+        with pytest.raises(ValidationError):
+            Entry.model_validate_json(f'{{"documents":{wrong}}}')
+
+
+def test_every_version_is_listed_by_name() -> None:
+    assert DocumentVersions(1, 2, {"NO": 4, "DK": 3}).by_name() == {
+        "root": 1,
+        "targets": 2,
+        "DK": 3,
+        "NO": 4,
+    }
