@@ -26,9 +26,9 @@ from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
 from torch import nn
 
 from client.records.cohort import Cohort
+from client.tasks.assignment import Assignment
 from client.tasks.losses import residuals, targets
 from client.tasks.mlp import factors
-from client.tasks.registry import Assignment
 from protocols.numerics.factored_rounding import Factors, squared_norms
 from protocols.numerics.mechanism import Mechanism
 from protocols.tasks import Family, Feature, TrainGlm, TrainMlp

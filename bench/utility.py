@@ -24,7 +24,7 @@ from scipy.stats import rankdata
 
 from bench import heart
 from client.records.cohort import BoolArray, Cohort, select
-from client.tasks.registry import Assignment
+from client.tasks.assignment import Assignment
 from governance.budget.accounting import calibrate, epsilon
 from protocols.numerics.mechanism import Mechanism
 from protocols.numerics.noise import DiscreteGaussian

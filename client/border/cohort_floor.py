@@ -18,8 +18,8 @@ from client.records.store import RecordStore
 from client.state.count_id import count_id
 from client.state.decision_log import DecisionLog
 from client.state.tables import cohort_counts
+from client.tasks.assignment import Assignment
 from client.tasks.prepared import PreparedTasks
-from client.tasks.registry import Assignment
 from governance.audit.events import EventKind
 from governance.budget.ledger import Ledger
 from governance.documents.permit import Permit

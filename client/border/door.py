@@ -25,9 +25,9 @@ from client.border.outbox import Outbox
 from client.errors import RecordFault
 from client.records.store import records_unusable
 from client.state.decision_log import DecisionLog
+from client.tasks.assignment import Assignment
 from client.tasks.local import Descent
 from client.tasks.prepared import Prepared, PreparedTasks
-from client.tasks.registry import Assignment
 from governance.audit.events import EventKind
 from governance.budget.ledger import Ledger
 from governance.runtime.database import transaction

@@ -16,15 +16,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from client.state.log_throttle import (
-    Counted,
-    Kind,
-    LogAction,
-    LogThrottle,
-)
 from client.state.reply_journal import phase_name
 from governance.audit.events import Event, EventKind, Outcome
 from governance.audit.log import AuditLog
+from governance.audit.log_throttle import Counted, LogAction, LogThrottle
 from keys.errors import PratiqueError
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum.context import LARGEST_ROUND, RUN_ID_BYTES
@@ -42,6 +37,7 @@ ASKED = frozenset(
 )
 """What the coordinator did; everything else is this country's own act."""
 
+Kind = tuple[EventKind, ReasonCode | None]
 Clock = Callable[[], datetime]
 _log = logging.getLogger("pratique.decisions")
 
@@ -102,7 +98,7 @@ class DecisionLog:
     def __init__(self, log: AuditLog, clock: Clock, country: str) -> None:
         self._log, self._clock, self._country = log, clock, country
         self._refusals: deque[KeptRefusal] = deque(maxlen=KEPT)
-        self._throttle, self._lock = LogThrottle(), Lock()
+        self._throttle, self._lock = LogThrottle[Kind](), Lock()
 
     def event(
         self,
@@ -227,7 +223,7 @@ def _summary(kind: Kind, now: datetime, reason: str) -> Event:
     )
 
 
-def _numbered(counted: Counted) -> str:
+def _numbered(counted: Counted[Kind]) -> str:
     since, until = (t.isoformat(timespec="seconds") for t in (counted.since, counted.until))
     return f"{counted.number} more of them were counted between {since} and {until}"
 

@@ -6,8 +6,8 @@ from threading import RLock
 
 from client.records.source import Records
 from client.records.store import RecordStore
+from client.tasks.assignment import Assignment
 from client.tasks.module_registry import registered
-from client.tasks.registry import Assignment
 from governance.documents.study import Study
 
 MOST_ASSIGNMENTS = 8

@@ -13,7 +13,7 @@ from torch import nn
 
 from client.border.door import Door
 from client.tasks import registry
-from client.tasks.registry import Assignment
+from client.tasks.assignment import Assignment
 from governance.documents.study import Study
 from protocols.errors import ReasonCode
 from protocols.numerics.mechanism import SMALLEST_NOISE_STD, Scope

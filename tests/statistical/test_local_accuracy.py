@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from client.tasks.assignment import Assignment
 from client.tasks.local import Descent
-from client.tasks.registry import Assignment
 from governance.budget.accounting import calibrate, epsilon
 from protocols.numerics.mechanism import Mechanism
 from protocols.numerics.noise import DiscreteGaussian

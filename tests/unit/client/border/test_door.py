@@ -12,7 +12,7 @@ from client.border.door import Door
 from client.border.outbox import Outbox
 from client.node import Node
 from client.state.tables import journal, runs
-from client.tasks.registry import Assignment
+from client.tasks.assignment import Assignment
 from governance.budget.ledger import Ledger
 from governance.documents.study import Study
 from governance.errors import StorageFault

@@ -8,7 +8,7 @@ from client.border.gate import Gate
 from client.border.outbox import Outbox
 from client.border.reply_timing import ReplySlots
 from client.errors import RecordFault
-from client.tasks.registry import Assignment
+from client.tasks.assignment import Assignment
 from governance.documents.study import Study
 from keys.errors import KeyFault
 from protocols.errors import ReasonCode

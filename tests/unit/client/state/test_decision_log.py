@@ -9,9 +9,9 @@ import pytest
 
 from client.border.request_handler import _readable
 from client.state.decision_log import KEPT, DecisionLog, Subject
-from client.state.log_throttle import ONE_BY_ONE, SHORTEST
 from governance.audit.events import EventKind
 from governance.audit.log import AuditLog
+from governance.audit.log_throttle import ONE_BY_ONE, SHORTEST
 from governance.errors import StorageFault
 from governance.runtime.database import transaction
 from protocols.errors import ReasonCode, Refusal

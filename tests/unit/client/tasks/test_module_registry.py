@@ -7,8 +7,8 @@ import pytest
 
 from client.errors import OperationFault
 from client.tasks import module_registry
+from client.tasks.assignment import Assignment
 from client.tasks.module_registry import GROUP, Registered, registered
-from client.tasks.registry import Assignment
 from protocols.errors import ReasonCode, Refusal
 from tests.support.patients import FEATURES, module, records
 

@@ -8,8 +8,8 @@ import pytest
 
 from client.records.store import RecordStore
 from client.settings import NodeSettings
+from client.tasks.assignment import Assignment
 from client.tasks.prepared import MOST_ASSIGNMENTS, PreparedTasks
-from client.tasks.registry import Assignment
 from governance.documents.study import Study
 from tests.support.documents import agreement, raw_key, study
 from tests.support.node_federation import DICTIONARY, records

@@ -12,8 +12,8 @@ from torch import nn
 
 from client.records.cohort import Cohort
 from client.tasks import trainers
+from client.tasks.assignment import Assignment
 from client.tasks.module_registry import Registered
-from client.tasks.registry import Assignment
 from client.tasks.trainers import Trainer, trainer_for
 from protocols.numerics.mechanism import Mechanism
 from protocols.tasks import Feature, Training

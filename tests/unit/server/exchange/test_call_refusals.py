@@ -56,7 +56,9 @@ def test_a_thousand_more_are_one_entry_and_a_count(
     assert len(entries) == 1
     clock.now += PAUSE
     refusals(peer(), "PullObject", "not its own")
-    assert entries[1]["reason"] == "not its own (1000 more since the last entry)"
+    counted, last = entries[1:]
+    assert counted["reason"] == "1000 more calls like the last one were refused"
+    assert (counted["subject"], last["reason"]) == ("PL node PullObject", "not its own")
 
 
 def test_others_are_not_hidden_behind_it(noted: tuple[CallRefusals, list[dict[str, Any]]]) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from client.errors import RecordFault
 from client.tasks import registry
-from client.tasks.registry import INSTALLED, Assignment
+from client.tasks.assignment import Assignment
+from client.tasks.registry import INSTALLED
 from client.tasks.trainers import patient_gradients
 from protocols.errors import ReasonCode, Refusal
 from protocols.numerics.rounding import round_contributions

@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.state.log_throttle import (
+from governance.audit.events import EventKind
+from governance.audit.log_throttle import (
     LONGEST,
     ONE_BY_ONE,
     SHORTEST,
     LogAction,
     LogThrottle,
 )
-from governance.audit.events import EventKind
 from protocols.errors import ReasonCode
 
 NOW = datetime(2026, 9, 1, tzinfo=UTC)
@@ -22,21 +22,21 @@ SECOND = timedelta(seconds=1)
 
 
 def test_the_first_are_whole_and_then_counting_begins_once() -> None:
-    throttle = LogThrottle()
+    throttle = LogThrottle[tuple[EventKind, ReasonCode]]()
     said = [throttle.note(STALE, NOW) for _ in range(ONE_BY_ONE + 3)]
     assert said[:ONE_BY_ONE] == [LogAction.WHOLE] * ONE_BY_ONE
     assert said[ONE_BY_ONE:] == [LogAction.COUNTING_BEGINS, LogAction.NOTHING, LogAction.NOTHING]
 
 
 def test_another_kind_has_a_window_of_its_own() -> None:
-    throttle = LogThrottle()
+    throttle = LogThrottle[tuple[EventKind, ReasonCode]]()
     for _ in range(ONE_BY_ONE + 3):
         throttle.note(STALE, NOW)
     assert throttle.note(PAUSED, NOW) is LogAction.WHOLE
 
 
 def test_a_window_that_is_over_tells_its_number_once() -> None:
-    throttle = LogThrottle()
+    throttle = LogThrottle[tuple[EventKind, ReasonCode]]()
     for _ in range(ONE_BY_ONE + 3):
         throttle.note(STALE, NOW)
     assert throttle.settled(NOW + SHORTEST - SECOND) == []
@@ -47,7 +47,7 @@ def test_a_window_that_is_over_tells_its_number_once() -> None:
 
 
 def test_a_window_in_which_nothing_was_counted_says_nothing() -> None:
-    throttle = LogThrottle()
+    throttle = LogThrottle[tuple[EventKind, ReasonCode]]()
     throttle.note(STALE, NOW)
     assert throttle.settled(NOW + SHORTEST) == []
     assert throttle.settled(NOW + 3 * SHORTEST) == []
@@ -55,21 +55,21 @@ def test_a_window_in_which_nothing_was_counted_says_nothing() -> None:
 
 
 def test_the_end_of_the_daemon_ends_every_window() -> None:
-    throttle = LogThrottle()
+    throttle = LogThrottle[tuple[EventKind, ReasonCode]]()
     for _ in range(ONE_BY_ONE + 1):
         throttle.note(STALE, NOW)
     assert [counted.number for counted in throttle.settled(NOW, ending=True)] == [1]
 
 
 def test_a_clock_set_back_ends_a_window() -> None:
-    throttle = LogThrottle()
+    throttle = LogThrottle[tuple[EventKind, ReasonCode]]()
     for _ in range(ONE_BY_ONE + 1):
         throttle.note(STALE, NOW)
     assert [counted.number for counted in throttle.settled(NOW - SHORTEST)] == [1]
 
 
 def test_windows_grow_to_an_hour_while_it_goes_on_and_shrink_when_it_stops() -> None:
-    throttle, now, lengths = LogThrottle(), NOW, []
+    throttle, now, lengths = LogThrottle[tuple[EventKind, ReasonCode]](), NOW, []
     for _ in range(9):
         for _ in range(ONE_BY_ONE + 1):
             throttle.note(STALE, now)
@@ -84,7 +84,7 @@ def test_windows_grow_to_an_hour_while_it_goes_on_and_shrink_when_it_stops() -> 
 
 
 def test_a_day_of_a_thousand_a_minute_is_a_few_hundred_entries() -> None:
-    throttle, written = LogThrottle(), 0
+    throttle, written = LogThrottle[tuple[EventKind, ReasonCode]](), 0
     for minute in range(24 * 60):
         now = NOW + minute * SHORTEST
         for _ in range(1_000):
@@ -95,7 +95,7 @@ def test_a_day_of_a_thousand_a_minute_is_a_few_hundred_entries() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.sampled_from([STALE, PAUSED])), max_size=300))
 def test_no_decision_is_lost(asked: list[tuple[int, tuple[EventKind, ReasonCode]]]) -> None:
-    throttle, now, whole, counted = LogThrottle(), NOW, 0, 0
+    throttle, now, whole, counted = LogThrottle[tuple[EventKind, ReasonCode]](), NOW, 0, 0
     for seconds, kind in asked:
         now += seconds * SECOND
         counted += sum(each.number for each in throttle.settled(now))
