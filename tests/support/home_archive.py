@@ -1,0 +1,127 @@
+"""An archive of homes that a version wrote, and the manifest of what they hold."""
+
+import io
+import json
+import lzma
+import sqlite3
+import tarfile
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from client.node import Node
+from tests.support.homes import COORDINATOR, NODE, PARTIES, Homes
+
+FOLDER = Path(__file__).parents[1] / "fixtures"
+LATER = timedelta(minutes=10)
+"""How long after they were written the homes are opened."""
+NOT_KEPT = ("lock", "daemon.lock", "*.lock", "*.db-wal", "*.db-shm")
+
+
+def read_manifest(version: str) -> dict[str, Any]:
+    """Return what a version's homes held when they were written."""
+    found: dict[str, Any] = json.loads((FOLDER / f"home-{version}.json").read_text())
+    return found
+
+
+def unpacked(version: str, folder: Path) -> Homes:
+    """Put a version's homes into a folder, which has to be the working directory."""
+    with tarfile.open(FOLDER / f"home-{version}.tar.xz") as archive:
+        archive.extractall(folder, filter="tar")
+    manifest = read_manifest(version)
+    now = datetime.fromisoformat(manifest["now"]) + LATER
+    return Homes(folder, now, manifest["passphrases"])
+
+
+def write(version: str, archive: bytes, manifest: dict[str, Any]) -> None:
+    """Keep a version's homes, once."""
+    text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
+    (FOLDER / f"home-{version}.tar.xz").write_bytes(archive)
+    (FOLDER / f"home-{version}.json").write_text(f"{text}\n")
+
+
+def packed(folder: Path) -> bytes:
+    """Return the homes as a tar archive that the same files make again, byte for byte."""
+    unzipped = io.BytesIO()
+    with tarfile.open(fileobj=unzipped, mode="w") as archive:
+        for path in sorted(folder.rglob("*")):
+            if not any(path.match(name) for name in NOT_KEPT):
+                _add(archive, path, folder)
+    return lzma.compress(unzipped.getvalue(), preset=9)
+
+
+def _add(archive: tarfile.TarFile, path: Path, folder: Path) -> None:
+    about = tarfile.TarInfo(str(path.relative_to(folder)))
+    if path.is_dir():
+        about.type, about.mode = tarfile.DIRTYPE, 0o700
+        archive.addfile(about)
+        return
+    content = path.read_bytes()
+    assert bytes(folder) not in content, f"{path} says where it lies, and could not be moved"
+    about.size, about.mode = len(content), 0o600
+    archive.addfile(about, io.BytesIO(content))
+
+
+def described(homes: Homes) -> dict[str, Any]:
+    """Return what is in the homes, read from their files alone."""
+    databases = {COORDINATOR: homes.coordinator_home().database}
+    databases |= {f"{country}/{NODE}": homes.node_home(country).database for country in PARTIES}
+    return {
+        "now": homes.now.isoformat(),
+        "passphrases": dict(homes.passphrases),
+        "settings": {
+            str(file.relative_to(homes.folder)): yaml.safe_load(file.read_text())
+            for file in sorted(homes.folder.rglob("*.yaml"))
+            if file.name != "dictionary.yaml"
+        },
+        "secrets": {
+            place: sorted(file.stem for file in (homes.folder / place / "keys").glob("*.sealed"))
+            for place in homes.passphrases
+        },
+        "databases": {place: _tables(file) for place, file in databases.items()},
+    }
+
+
+def _tables(file: Path) -> dict[str, Any]:
+    """Return a database's schema, how many rows it has, its checkpoint, ledger and named values."""
+    with closing(sqlite3.connect(file)) as raw:
+        names = [n for (n,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        count = {n: raw.execute(f"SELECT count(*) FROM {n}").fetchone()[0] for n in sorted(names)}  # noqa: S608
+        found: dict[str, Any] = {
+            "schema": raw.execute("SELECT version_num FROM alembic_version").fetchone()[0],
+            "rows": count,
+            "checkpoint": raw.execute("SELECT note FROM log_heads ORDER BY size DESC LIMIT 1")
+            .fetchone()[0]
+            .decode(),
+        }
+        raw.row_factory = sqlite3.Row
+        for table in ("ledger_entries", "settings"):
+            if table in names:
+                rows = raw.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()  # noqa: S608
+                found[table] = [dict(row) for row in rows]
+    return found
+
+
+def recorded(manifest: Any, country: str, table: str) -> list[dict[str, Any]]:
+    """Return the rows of a node's table when the homes were written."""
+    found: list[dict[str, Any]] = manifest["databases"][f"{country}/{NODE}"][table]
+    return found
+
+
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def assert_charged(node: Node, written: list[dict[str, Any]]) -> None:
+    """Raise unless a node's ledger holds these rows, and no others."""
+    entries = node.parts.ledger.entries()
+    assert len(entries) == len(written)
+    for entry, row in zip(entries, written, strict=True):
+        said = json.loads(row["mechanism"])
+        assert said.items() <= entry.mechanism.model_dump(mode="json").items()
+        for name in row.keys() - {"mechanism", "created"}:
+            assert getattr(entry, name) == row[name]
+        assert entry.created == moment(row["created"])
