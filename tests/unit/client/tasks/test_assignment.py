@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from client.errors import RecordFault
-from client.tasks import registry
+from client.tasks import assignment
 from client.tasks.assignment import Assignment
 from client.tasks.registry import INSTALLED
 from client.tasks.trainers import patient_gradients
@@ -113,7 +113,7 @@ def test_a_network_is_summed_in_parts(make: Any, monkeypatch: pytest.MonkeyPatch
 def test_a_large_sum_tells_the_operator_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(registry, "LARGE", 10)
+    monkeypatch.setattr(assignment, "LARGE", 10)
     task = mlp(evaluation=None)
     model, mechanism = vector_to_bytes(task.initial(FEATURES)), release(task, "train")
     told = []
@@ -137,10 +137,11 @@ def test_torch_is_imported_for_registered_modules_only() -> None:
     """Neither the coordinator's part nor a node that trains perceptrons needs it."""
     script = """
 import sys
-from server import lead, releases
+from server.runs import procedure
+from server.services import release as released
 from server.learning import predict
 from tests.support.patients import FEATURES, entropy, mlp, release
-from tests.unit.client.tasks.test_registry import prepared
+from tests.unit.client.tasks.test_assignment import prepared
 from protocols.tasks.layout import vector_to_bytes
 task = mlp()
 payload = vector_to_bytes(task.initial(FEATURES))
@@ -209,8 +210,8 @@ def test_a_wide_table_is_summed_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
         sizes.append(len(vectors))
         return round_contributions(vectors, mechanism, **rest)
 
-    monkeypatch.setattr(registry, "CELLS_AT_ONCE", 20)
-    monkeypatch.setattr(registry, "round_contributions", counting)
+    monkeypatch.setattr(assignment, "CELLS_AT_ONCE", 20)
+    monkeypatch.setattr(assignment, "round_contributions", counting)
     mechanism = release(COUNT, "count")
     total = prepared(COUNT, 25).lattice_sum(mechanism, b"", entropy=entropy)
     assert sizes == [10, 10, 5]
