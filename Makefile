@@ -8,24 +8,39 @@ STAMP := $(VENV)/.installed
 ROOMS := keys protocols governance client server
 PROTO := protocols/proto
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOCKS := $(wildcard locks/*.lock)
+LOCKED := $(PIP) install --require-hashes --no-deps --only-binary :all:
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install demo test test-all check style types layers security check-proto check-readme \
-	bench-utility bench-rounds bench-soak bench-dpsgd bench-private-sum proto readme constraints clean
+	bench-utility bench-rounds bench-soak bench-dpsgd bench-private-sum proto readme lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(STAMP) ## make .venv with every package at its pinned version
+install: $(STAMP) ## make .venv with every package at its pinned version, hashes verified
 
-$(STAMP): constraints.txt pyproject.toml
+# torch without CUDA if pip finds it; otherwise that of the package index, with what it asks for.
+define install-torch
+$(LOCKED) -r locks/torch-cpu.lock 2> $(VENV)/torch.log || { \
+	grep 'No matching distribution' $(VENV)/torch.log > /dev/null || { cat $(VENV)/torch.log >&2; exit 1; }; \
+	echo "pip finds no torch without CUDA; the package index's may be some gigabytes."; \
+	$(LOCKED) -r locks/torch.lock && \
+	if $(BIN)/python -m pip show torch | grep '^Requires:.*cuda' > /dev/null; then \
+		$(LOCKED) -r locks/torch-cuda.lock; fi; }
+endef
+
+$(STAMP): $(LOCKS) pyproject.toml
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 		|| { echo "Pratique needs Python 3.11 to 3.13 with venv: make PYTHON=python3.11 ..." >&2; exit 1; }
 	@echo "Installing into $(VENV), once; this takes a minute or two."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install -c constraints.txt pip setuptools hatchling editables
-	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
+	@$(LOCKED) -r locks/build.lock
+	@$(install-torch)
+	@$(LOCKED) -r locks/run.lock -r locks/dev.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip check
 	@touch $@
 
 demo: $(STAMP) ## four countries train one private model; DATA=FOLDER for the four hospitals
@@ -90,12 +105,12 @@ bench-dpsgd: $(STAMP) ## a clipped sum and a whole contribution, beside a step o
 bench-utility: $(STAMP) ## accuracy against privacy on the four hospitals' records
 	@$(BIN)/python -m bench.utility
 
-constraints: ## pin the newest versions that pyproject.toml allows
-	@rm -rf build/fresh && mkdir -p build && $(PYTHON) -m venv build/fresh
-	@build/fresh/bin/pip install -q -U pip setuptools hatchling editables 'mpmath<1.4'
-	@build/fresh/bin/pip install -q --no-build-isolation -e '.[dev]' 'mpmath<1.4'
-	@{ sed '/^[^#]/d' constraints.txt; build/fresh/bin/pip freeze --all --exclude-editable; } \
-		> build/constraints.txt && mv build/constraints.txt constraints.txt && rm -rf build/fresh
+# WHEELS: folders with builds of torch that the package index lacks; their hashes are added.
+WHEELS ?= $(PIP_FIND_LINKS)
+
+lock: ## pin the newest versions that pyproject.toml allows, with their hashes
+	@test -x $(BIN)/uv || $(MAKE) install
+	@$(BIN)/python -m tests.support.lock $(WHEELS)
 
 clean: ## remove what was built, .venv included
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

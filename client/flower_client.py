@@ -5,7 +5,7 @@ crosses the border as one `Relay` call. It pulls a message together with its obj
 installed ClientApp and pushes the reply together with its own: two crossings a message. It never
 asks for a run's bundle, and so never executes one.
 
-This is the only file of the node that touches Flower's internals. Pinned: flwr 1.41.
+This is the only file of the node that touches Flower's internals. Pinned: flwr 1.42.
 """
 
 import logging

@@ -39,7 +39,7 @@ from keys.errors import PratiqueError
 from keys.identity import VerifyKey
 from keys.store import KeyStore
 
-WANTED = {"flwr": "1.41.", "tuf": "7.0.", "cedarpy": "4.12."}
+WANTED = {"flwr": "1.42.", "tuf": "7.0.", "cedarpy": "4.12."}
 """Pinned by minor version: their behaviour was established by running them."""
 OLDEST_PYTHON, OLDEST_SQLITE = (3, 11), (3, 37)
 LEAST_DISK, LOW_DISK = 200 * 2**20, 2 * 2**30
@@ -375,7 +375,7 @@ def _require_version(package: str, wanted: str) -> None:
     if not found.startswith(wanted):
         raise PratiqueError(
             f"{package} {found} is installed, and {wanted}x is needed",
-            fix="install Pratique again with its constraints file",
+            fix="install Pratique again from its lock files",
         )
 
 

@@ -153,7 +153,7 @@ def test_a_library_of_another_version_is_named(
     enrolled: NodeHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(doctor_module.WANTED, "flwr", "9.99.")
-    assert "flwr 1.41" in failed(look(enrolled), "installation").says
+    assert "flwr 1.42" in failed(look(enrolled), "installation").says
 
 
 def test_a_missing_library_is_named(enrolled: NodeHome, monkeypatch: pytest.MonkeyPatch) -> None:
