@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-all check style types layers security check-proto check-readme \
+.PHONY: help install demo test test-all check style types layers security language check-proto check-readme \
 	bench-utility bench-rounds bench-soak bench-dpsgd bench-private-sum proto readme constraints clean
 
 help: ## this list
@@ -62,6 +62,9 @@ endef
 
 proto: $(STAMP) ## generate code from the .proto files
 	@$(call generate,.)
+
+language: $(STAMP) ## no phrases that are hard to read; tests/support/phrases.yaml lists them
+	@$(BIN)/python -m tests.support.language
 
 check-proto: $(STAMP) ## is the generated code that of the .proto files?
 	@rm -rf build/proto && mkdir -p build/proto
