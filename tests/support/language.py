@@ -76,7 +76,7 @@ def blank(text: str) -> str:
 
 
 def literal_prose(literal: str) -> str:
-    """Return a string literal with prefix, quotes and, in f-strings, expressions blanked."""
+    """Return a string literal with prefix and quotes as spaces and f-string expressions blanked."""
     match = LITERAL.match(literal)
     if match is None:
         return blank(literal)
@@ -124,16 +124,14 @@ def prose_of(path: Path, source: str) -> str:
 
 
 def collapsed(text: str) -> tuple[str, list[int]]:
-    """Return the text with white space as single spaces, and the line of each character."""
+    """Return the text with white space and code as single marks, and each character's line."""
     characters: list[str] = []
     lines: list[int] = []
     line = 1
     for character in text:
-        if not character.isspace():
-            characters.append(character)
-            lines.append(line)
-        elif characters and characters[-1] != " ":
-            characters.append(" ")
+        mark = " " if character.isspace() else character
+        if mark not in {" ", CODE} or not characters or characters[-1] != mark:
+            characters.append(mark)
             lines.append(line)
         line += character == "\n"
     return "".join(characters), lines
