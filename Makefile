@@ -1,4 +1,4 @@
-# One environment, .venv, serves every target; the first target that runs makes it.
+# All targets use one environment, .venv. The first target that runs creates it.
 PYTHON ?= python3
 DATA ?=
 
@@ -13,13 +13,13 @@ LOCKED := $(PIP) install --require-hashes --no-deps --only-binary :all:
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-all check style types layers security check-proto check-readme \
-	bench-utility bench-rounds bench-soak bench-dpsgd bench-private-sum proto readme lock clean
+.PHONY: help install demo test test-all check style types layers security language check-proto check-pages \
+	bench-utility bench-rounds bench-soak bench-dpsgd bench-private-sum proto commands lock clean
 
-help: ## this list
+help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(STAMP) ## make .venv with every package at its pinned version, hashes verified
+install: $(STAMP) ## create .venv with every package at its pinned version, hashes verified
 
 # torch without CUDA if pip finds it; otherwise that of the package index, with what it asks for.
 define install-torch
@@ -43,32 +43,32 @@ $(STAMP): $(LOCKS) pyproject.toml
 	@$(BIN)/python -m pip check
 	@touch $@
 
-demo: $(STAMP) ## four countries train one private model; DATA=FOLDER for the four hospitals
+demo: $(STAMP) ## train one private model in four countries; DATA=FOLDER: four hospitals
 	@$(BIN)/python -m demo $(if $(DATA),--data '$(DATA)')
 
-test: $(STAMP) ## the tests that need nothing but this folder
+test: $(STAMP) ## run the tests that need nothing but this folder
 	@$(BIN)/python -m pytest -q -n auto
 
-test-all: $(STAMP) ## and the slow, statistical and fault-injecting ones
+test-all: $(STAMP) ## run the slow, statistical and fault-injecting tests too
 	@$(BIN)/python -m pytest -q -n auto -m 'not postgres and not browser'
 
-check: style types layers security check-proto check-readme ## style, types, layers, security, generated code, README
+check: style types layers security check-proto check-pages ## check style, types, layers, security, generated code, pages
 
-style: $(STAMP) ## ruff: rules and format
+style: $(STAMP) ## check rules and format with ruff
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-types: $(STAMP) ## mypy, strict
+types: $(STAMP) ## check types with mypy, strict
 	@$(BIN)/mypy
 	@$(BIN)/mypy -p demo
 
-layers: $(STAMP) ## imports go down only
+layers: $(STAMP) ## check that imports go down only, with import-linter
 	@$(BIN)/lint-imports
 
-security: $(STAMP) ## bandit
+security: $(STAMP) ## check for insecure code with bandit
 	@$(BIN)/bandit -q -c pyproject.toml -r $(ROOMS) demo
 
-# $(call generate,FOLDER): the generated code of both .proto files, below FOLDER
+# $(call generate,FOLDER): write the generated code of both .proto files below FOLDER
 define generate
 $(BIN)/python -m grpc_tools.protoc -I. --python_out=$(1) --pyi_out=$(1) $(PROTO)/round.proto
 $(BIN)/python -m grpc_tools.protoc -I. --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) \
@@ -78,31 +78,34 @@ endef
 proto: $(STAMP) ## generate code from the .proto files
 	@$(call generate,.)
 
-check-proto: $(STAMP) ## is the generated code that of the .proto files?
+language: $(STAMP) ## check for phrases that are hard to read (tests/support/phrases.yaml)
+	@$(BIN)/python -m tests.support.language
+
+check-proto: $(STAMP) ## check that the generated code matches the .proto files
 	@rm -rf build/proto && mkdir -p build/proto
 	@$(call generate,build/proto)
 	@cd build/proto/$(PROTO) && for file in *; do \
 		cmp "$$file" "$(CURDIR)/$(PROTO)/$$file" || { echo "run: make proto" >&2; exit 1; }; done
 
-check-readme: $(STAMP) ## are the README's commands and help texts those of the programs?
-	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/integration/test_readme.py
+check-pages: $(STAMP) ## check the commands, help texts, links and paths in the pages
+	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/integration/test_pages.py
 
-readme: $(STAMP) ## write the programs' help texts into the README
-	@$(BIN)/python -m tests.support.help_blocks
+commands: $(STAMP) ## write the programs' help texts into docs/commands.md
+	@$(BIN)/python -m tests.support.command_help
 
-bench-private-sum: $(STAMP) ## what a private sum costs, beside Flower's SecAgg+
+bench-private-sum: $(STAMP) ## measure a private sum, beside Flower's SecAgg+
 	@$(BIN)/python -m bench.private_sum
 
-bench-rounds: $(STAMP) ## how long a round takes, beside a plain message of stock Flower
+bench-rounds: $(STAMP) ## measure a round, beside a plain message of stock Flower
 	@$(BIN)/python -m bench.rounds
 
-bench-soak: $(STAMP) ## 500 rounds: does memory stay flat, are file sizes bounded?
+bench-soak: $(STAMP) ## measure memory and file sizes over 500 rounds
 	@$(BIN)/python -m bench.soak
 
-bench-dpsgd: $(STAMP) ## a clipped sum and a whole contribution, beside a step of SGD and Opacus
+bench-dpsgd: $(STAMP) ## measure a clipped sum and a contribution, beside SGD and Opacus
 	@$(BIN)/python -m bench.dpsgd
 
-bench-utility: $(STAMP) ## accuracy against privacy on the four hospitals' records
+bench-utility: $(STAMP) ## measure accuracy against privacy on the four hospitals' records
 	@$(BIN)/python -m bench.utility
 
 # WHEELS: folders with builds of torch that the package index lacks; their hashes are added.
@@ -112,5 +115,5 @@ lock: ## pin the newest versions that pyproject.toml allows, with their hashes
 	@test -x $(BIN)/uv || $(MAKE) install
 	@$(BIN)/python -m tests.support.lock $(WHEELS)
 
-clean: ## remove what was built, .venv included
+clean: ## remove everything that was built, .venv included
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
