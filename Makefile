@@ -68,6 +68,9 @@ layers: $(STAMP) ## check that imports go down only, with import-linter
 security: $(STAMP) ## check for insecure code with bandit
 	@$(BIN)/bandit -q -c pyproject.toml -r $(ROOMS) demo
 
+language: $(STAMP) ## check for phrases that are hard to read (tests/support/phrases.yaml)
+	@$(BIN)/python -m tests.support.language
+
 # $(call generate,FOLDER): write the generated code of both .proto files below FOLDER
 define generate
 $(BIN)/python -m grpc_tools.protoc -I. --python_out=$(1) --pyi_out=$(1) $(PROTO)/round.proto
@@ -77,9 +80,6 @@ endef
 
 proto: $(STAMP) ## generate code from the .proto files
 	@$(call generate,.)
-
-language: $(STAMP) ## check for phrases that are hard to read (tests/support/phrases.yaml)
-	@$(BIN)/python -m tests.support.language
 
 check-proto: $(STAMP) ## check that the generated code matches the .proto files
 	@rm -rf build/proto && mkdir -p build/proto

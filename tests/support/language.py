@@ -19,7 +19,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 PHRASES = Path(__file__).with_name("phrases.yaml")
-SUFFIXES = {".py", ".md", ".yaml", ".proto", ".service", ".nft"}
+SUFFIXES = {".py", ".md", ".yaml", ".toml", ".proto", ".cedar", ".service", ".nft", ".conf"}
 SKIPPED = {"build", "dist", "site", "node_modules"}
 NAME_IN_TEXT = re.compile(r"(?<!`)`[^`\n]+`(?!`)")
 EXPRESSION = re.compile(r"(?<!\{)\{[^{}]*\}(?!\})")
