@@ -18,6 +18,7 @@ from governance.runtime.systemd import Supervisor
 from governance.trust.repository import Repository
 from keys.certificates import Role
 from keys.errors import PratiqueError
+from protocols.wire.signed_message import COORDINATOR
 from server.errors import OperationFault
 from server.exchange.call_refusals import CallRefusals
 from server.exchange.documents import ExchangeDocuments
@@ -32,7 +33,7 @@ from server.key_rotation import open_keys
 from server.membership.certificates import CertificateRegister
 from server.membership.enrolment import EnrolmentService
 from server.runs.store import RunStore
-from server.services.context import ACTOR, CoordinatorContext
+from server.services.context import CoordinatorContext
 from server.services.dispatch import request_handler
 from server.services.health import CoordinatorHealth, supervised
 from server.services.run_supervisor import carry_on
@@ -45,11 +46,6 @@ STARTS = 3
 """How often Flower is started in a row before the daemon gives up."""
 
 _log = logging.getLogger("pratique.coordinator")
-
-
-def log_origin(federation: str) -> str:
-    """Return the name of the coordinator's audit log."""
-    return f"pratique/{federation}/coordinator"
 
 
 def now() -> datetime:
@@ -133,10 +129,10 @@ def _context(
 ) -> CoordinatorContext:
     engine, settings = open_database(home.database, MIGRATIONS), home.settings()
     repository = Repository(home.repository)
-    log = AuditLog(engine, log_origin(settings.federation), keys.log)
+    log = AuditLog(engine, settings.log_origin, keys.log)
 
     def noted(kind: EventKind, what: str) -> None:
-        log.append(Event(kind=kind, at=now(), actor=ACTOR, subject=what))
+        log.append(Event(kind=kind, at=now(), actor=COORDINATOR, subject=what))
 
     documents = ExchangeDocuments(
         repository,
@@ -248,7 +244,7 @@ def _tend_transport(context: CoordinatorContext) -> None:
     """Renew the exchange's own certificate, and the authority, where it is time."""
     try:
         for done in context.keys.transport.tend(context.clock()):
-            context.note(done, subject=ACTOR)
+            context.note(done, subject=COORDINATOR)
     except PratiqueError as fault:
         _log.error("the exchange's certificate was not renewed", extra={"why": str(fault)})
 

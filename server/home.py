@@ -16,11 +16,13 @@ from pydantic import (
     ValidationError,
 )
 
+from governance.audit.events import Event, EventKind
 from governance.runtime.loopback import LoopbackAddress
 from keys.certificates import TransportAuthority
 from keys.composite import CompositeSigningKey, Identity, identity_from_bytes
 from keys.identity import SigningKey
 from keys.store import KeyStore
+from protocols.wire.signed_message import COORDINATOR
 from server.errors import OperationFault
 from server.membership.transport_authority import ExchangeTransport
 
@@ -64,6 +66,11 @@ class Settings(BaseModel):
     reply_seconds: Annotated[float, Field(ge=1, le=3600)] = 120.0
     """How long a connected node may take over one message before it is asked again."""
 
+    @property
+    def log_origin(self) -> str:
+        """The name of the coordinator's audit log."""
+        return f"pratique/{self.federation}/coordinator"
+
 
 @dataclass(frozen=True)
 class CoordinatorHome:
@@ -100,11 +107,6 @@ class CoordinatorHome:
     def results(self) -> Path:
         """One folder a released study."""
         return self.path / "results"
-
-    @property
-    def log_origin_file(self) -> Path:
-        """The public verifier of the coordinator's log."""
-        return self.path / "log.vkey"
 
     def settings(self) -> Settings:
         """Read the settings. Raises OperationFault where there are none."""
@@ -161,9 +163,10 @@ class CoordinatorKeys:
 def create_home(
     home: CoordinatorHome, settings: Settings, passphrase: bytes, now: datetime
 ) -> TransportAuthority:
-    """Make a new coordinator's folder, keys and certificates; returns its transport authority.
+    """Make a new coordinator's folder, keys, log and certificates; returns its authority.
 
-    Raises OperationFault where the folder holds one already.
+    Raises OperationFault where the folder holds one already, StorageFault where its log cannot be
+    begun. The settings come last: a folder without them is no coordinator.
     """
     if (home.path / SETTINGS_FILE).exists():
         raise OperationFault(
@@ -180,9 +183,21 @@ def create_home(
     transport = ExchangeTransport.create(
         home.path, _hosts(settings), store, federation=settings.federation, now=now
     )
+    _begin_log(home, settings, now)
     text = yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True))
     write_new(home.path / SETTINGS_FILE, text.encode())
     return transport.in_force(now)
+
+
+def _begin_log(home: CoordinatorHome, settings: Settings, now: datetime) -> None:
+    from governance.audit.log import LogWriter  # noqa: PLC0415 (keeps other commands quick)
+    from governance.runtime.database import open_database  # noqa: PLC0415
+    from server.state.tables import MIGRATIONS  # noqa: PLC0415
+
+    engine = open_database(home.database, MIGRATIONS)
+    event = Event(kind=EventKind.COORDINATOR_INITIALISED, at=now, actor=COORDINATOR)
+    LogWriter(engine, settings.log_origin).append(event)
+    engine.dispose()
 
 
 def _hosts(settings: Settings) -> tuple[str, ...]:

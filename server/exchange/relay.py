@@ -105,9 +105,9 @@ class NodeSession:
     and an answer can be lost on its way."""
     looking: asyncio.Task[Carried] | None = None
 
-    def expect(self, messages: int = 1) -> None:
+    def expect(self) -> None:
         """Note that there is something to look for."""
-        self.expected += messages
+        self.expected += 1
         self.arrived.set()
 
 

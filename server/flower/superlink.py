@@ -35,6 +35,8 @@ HOST = "127.0.0.1"
 START_SECONDS = 60.0
 COMMAND_SECONDS = 60.0
 STOP_SECONDS = 10.0
+LOG_TAIL = 600
+"""Characters at the end of a log that an error shows."""
 LIFETIME = timedelta(days=3000)
 """The loopback certificate lives as long as the process: it is made anew at each start."""
 LINK_NAME = "local"
@@ -317,5 +319,5 @@ def _listens(port: int) -> bool:
         return probe.connect_ex((HOST, port)) == 0
 
 
-def _tail(path: Path, size: int = 600) -> str:
-    return path.read_text(errors="replace")[-size:].strip() if path.exists() else ""
+def _tail(path: Path) -> str:
+    return path.read_text(errors="replace")[-LOG_TAIL:].strip() if path.exists() else ""

@@ -103,10 +103,6 @@ class CertificateRegister:
         """Have `listener` told of serial numbers that are revoked, as they are."""
         self._listeners.append(listener)
 
-    def revoked(self) -> frozenset[int]:
-        """Return the serial numbers of all revoked certificates, without asking the database."""
-        return self._revoked
-
     def peer(self, certificate_pem: bytes, call: str, now: datetime) -> Peer:
         """Return whom a certificate names, if it holds for this call. Raises KeyFault."""
         peer = peer_of(

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
+from governance.audit.log import LogWriter
 from governance.documents.study import Study
 from governance.errors import StorageFault
 from governance.runtime.database import open_database
@@ -71,7 +72,8 @@ def carry_run(
     attempt is the current one, or another process carries it.
     """
     engine = open_database(home.database, MIGRATIONS)
-    progress = RunProgress(engine, RunStore(engine).get(run_id).run_id, attempt)
+    log = LogWriter(engine, home.settings().log_origin)
+    progress = RunProgress(engine, RunStore(engine).get(run_id).run_id, attempt, log)
     with carried_alone(home, run_id):
         progress.begin(now())
         try:

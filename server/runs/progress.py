@@ -13,7 +13,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, select, update
 
+from governance.audit.events import Event, EventKind
+from governance.audit.log import LogWriter
 from governance.runtime.database import transaction
+from protocols.wire.document_versions import DocumentVersions
+from protocols.wire.signed_message import COORDINATOR
 from server.errors import OperationFault
 from server.runs.rounds import (
     RoundRecord,
@@ -21,6 +25,7 @@ from server.runs.rounds import (
     SetUpReplies,
     recorded,
 )
+from server.runs.run_documents import RunDocuments
 from server.runs.store import UNDER_WAY, RunState, RunStore
 from server.state.tables import rounds, runs, set_up_replies
 
@@ -50,8 +55,9 @@ class StoredRun:
 class RunProgress:
     """One attempt's notes on its run."""
 
-    def __init__(self, engine: Engine, run_id: str, attempt: int) -> None:
+    def __init__(self, engine: Engine, run_id: str, attempt: int, log: LogWriter) -> None:
         self._engine, self._run, self._attempt = engine, run_id, attempt
+        self._log = log
 
     def begin(self, now: datetime) -> None:
         """Take the run over. Raises Superseded unless this is its current attempt, and its first.
@@ -114,9 +120,10 @@ class RunProgress:
         now: datetime,
         outcome: Mapping[str, Any] | None = None,
     ) -> None:
-        """Keep what came of a round, the state after it, and what there is now to release."""
+        """Keep and log what came of a round, the state after it, and what there is to release."""
         with self._own() as connection:
             connection.execute(insert(rounds).values(_row(self._run, report)))
+            self._log.append(self._event(connection, recorded(report), now), connection)
             text = None if outcome is None else json.dumps(outcome)
             values = {"round": report.number, "model": model, "outcome": text}
             self._step(connection, now, closed=None, **values)
@@ -130,6 +137,20 @@ class RunProgress:
         """Note why this attempt ends although the run does not."""
         with self._own() as connection:
             self._set(connection, reason=reason, updated=now)
+
+    def _event(self, connection: Connection, record: RoundRecord, now: datetime) -> Event:
+        """Return the log entry of a round: what it was, never what it opened."""
+        row = RunStore(self._engine).get(self._run, connection)
+        return Event(
+            kind=EventKind.ROUND_OPENED if record.opened else EventKind.ROUND_VOID,
+            at=now,
+            actor=COORDINATOR,
+            study=row.study,
+            run=row.run_id,
+            round=record.number,
+            reason=record.reason or None,
+            documents=_claimed(row.ground),
+        )
 
     @contextmanager
     def _own(self) -> Iterator[Connection]:
@@ -150,6 +171,13 @@ class RunProgress:
 
 def _over(row: Any) -> bool:
     return row.state not in UNDER_WAY
+
+
+def _claimed(ground: str | None) -> DocumentVersions | None:
+    """Return the document versions that the run's requests claim, once they are fixed."""
+    if ground is None:
+        return None
+    return RunDocuments.model_validate_json(ground).document_versions
 
 
 def _superseded(row: Any, attempt: int) -> Superseded:

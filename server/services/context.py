@@ -11,6 +11,7 @@ from governance.audit.events import Event, EventKind
 from governance.audit.log import AuditLog
 from governance.trust.repository import Repository
 from governance.trust.view import TrustedView
+from protocols.wire.signed_message import COORDINATOR
 from server.exchange.documents import ExchangeDocuments
 from server.exchange.node_sessions import NodeSessions
 from server.flower.superlink import SuperLink
@@ -18,8 +19,6 @@ from server.home import CoordinatorHome, CoordinatorKeys, Settings
 from server.membership.enrolment import EnrolmentService
 from server.published_view import published
 from server.runs.store import RunStore
-
-ACTOR = "coordinator"
 
 
 @dataclass(frozen=True)
@@ -46,5 +45,5 @@ class CoordinatorContext:
         self, kind: EventKind, *, connection: Connection | None = None, **details: Any
     ) -> None:
         """Append an event of the coordinator's own, in the caller's transaction if there is one."""
-        event = Event(kind=kind, at=self.clock(), actor=ACTOR, **details)
+        event = Event(kind=kind, at=self.clock(), actor=COORDINATOR, **details)
         self.log.append(event, connection)

@@ -4,6 +4,7 @@ import base64
 import secrets
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -196,14 +197,11 @@ class Studies:
         )
 
         def noted(connection: Connection) -> None:
-            context.note(
-                EventKind.RESULT_RELEASED,
-                study=study.digest,
-                run=run,
-                documents=view.versions,
-                body=digest(content),
-                connection=connection,
-            )
+            say = partial(context.note, connection=connection)
+            run_of = {"study": study.digest, "run": run}
+            about: dict[str, Any] = {**run_of, "documents": view.versions}
+            say(EventKind.RESULT_RELEASED, body=digest(content), **about)
+            say(EventKind.STUDY_FINISHED, **about)
 
         context.runs.finish(run, context.clock(), noted)
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from sqlalchemy import Column, Float, Integer, LargeBinary, MetaData, String, Table, Text
 
-from governance.audit.log import LOG_TABLES
 from governance.runtime.database import UtcTime
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -117,6 +116,3 @@ rounds = Table(
     Column("body", LargeBinary),
 )
 """What came of each round; `countries` is JSON."""
-
-SCHEMA = (COORDINATOR_TABLES, LOG_TABLES)
-"""Everything that the migrations create."""

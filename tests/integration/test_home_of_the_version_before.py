@@ -308,7 +308,6 @@ class TestWhatGoesOn:
             else:
                 nodes[place.split("/")[0]].note_start()
             assert verified(log, key, written).size == size + 1
-            log.require_continuation(written)
 
     def test_parties_go_on_in_the_same_files(
         self, homes: Homes, coordinator: OpenCoordinator, nodes: dict[str, Node]

@@ -139,10 +139,13 @@ class Coordinator:
         """Return what the local desk answers."""
         return self._answer(method, params)
 
-    def log_kinds(self) -> list[str]:
+    def log_entries(self) -> list[dict[str, Any]]:
         """What the audit log holds, oldest first."""
-        lines = self.ask("log_entries")["entries"]
-        return [json.loads(line)["entry"]["kind"] for line in lines]
+        return [json.loads(line)["entry"] for line in self.ask("log_entries")["entries"]]
+
+    def log_kinds(self) -> list[str]:
+        """The kinds of its entries, oldest first."""
+        return [entry["kind"] for entry in self.log_entries()]
 
 
 class NodesCarrier:

@@ -34,7 +34,6 @@ from keys.store import KeyStore
 from protocols.private_sum.messages import read_request
 from protocols.proto import exchange_pb2
 from protocols.proto.round_pb2 import Phase
-from server.daemon import log_origin
 from server.exchange.documents import ExchangeDocuments
 from server.home import CoordinatorHome
 from server.key_rotation import open_keys
@@ -66,7 +65,7 @@ class OpenCoordinator:
         self.keys = open_keys(home, passphrase)
         self.engine = open_database(home.database, COORDINATOR_MIGRATIONS)
         self.flower, settings = ScriptedFlower(), home.settings()
-        self.log = AuditLog(self.engine, log_origin(settings.federation), self.keys.log)
+        self.log = AuditLog(self.engine, settings.log_origin, self.keys.log)
         repository = Repository(home.repository)
         self.context = CoordinatorContext(
             home=home,

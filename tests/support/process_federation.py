@@ -43,6 +43,7 @@ NODE_SECONDS = 90.0
 OVER_SECONDS = 600.0
 LOOK_SECONDS = 0.1
 CHARGED, CONTRIBUTED = "budget-charged", "sum-contributed"
+ROUND_KINDS = ("round-opened", "round-void")
 
 
 class Role(StrEnum):
@@ -253,10 +254,14 @@ class ProcessFederation:
                 "SELECT round, outcome FROM rounds WHERE run_id = ? ORDER BY round", (run,)
             ).fetchall()
         ended, reason, attempt = row
-        if kinds["result-released"] != (ended == "finished") or kinds["study-launched"] != 1:
+        released = kinds["result-released"], kinds["study-finished"]
+        if {*released} != {int(ended == "finished")} or kinds["study-launched"] != 1:
             raise Broken(f"run {run} is {ended}, and logged as {dict(kinds)}")
         if kinds["run-resumed"] != attempt - 1:
             raise Broken(f"run {run} had {attempt} attempts, and the log has {dict(kinds)}")
+        said = [(e["round"], e["kind"]) for e in entries if e["kind"] in ROUND_KINDS]
+        if said != [(number, f"round-{outcome}") for number, outcome in rounds]:
+            raise Broken(f"the rounds of run {run} are {rounds}, and the log has {said}")
         if [number for number, _ in rounds] != list(range(1, len(rounds) + 1)):
             raise Broken(f"the rounds of run {run} are {rounds}")
         if ended != "finished" and not reason:

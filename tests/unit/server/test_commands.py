@@ -137,6 +137,15 @@ def test_an_invitation_that_cannot_be_written_is_said_plainly(room: Room, tmp_pa
     assert "SECRET" not in ended.output
 
 
+def test_the_log_is_listed_with_the_round_of_what_is_about_one(room: Room) -> None:
+    opened = {"index": 4, "at": "2026-09-01", "kind": "round-opened", "run": "ab", "round": 2}
+    begun = {"index": 0, "at": "2026-09-01", "kind": "coordinator-initialised"}
+    room.answers["log_entries"] = {"entries": [json.dumps({"entry": e}) for e in (begun, opened)]}
+    first, second = room.run("log", "list").stdout.splitlines()
+    assert first.split() == ["0", "2026-09-01", "coordinator-initialised"]
+    assert second.split() == ["4", "2026-09-01", "round-opened", "ab,", "round", "2"]
+
+
 def test_admitting_is_by_fingerprint(room: Room) -> None:
     listed = [{**ENROLMENT, "disputed": ""}]
     room.answers |= {"admit": ENROLMENT, "enrolments": listed, "turn_away": None}

@@ -90,7 +90,7 @@ def test_a_run_is_carried_to_a_result_that_says_what_it_relied_on(
     assert result.model is not None
     terms = budget(coordinator)
     for country, node in coordinator.federation.nodes.items():
-        spent = node.parts.ledger.spent(terms.register, terms.period, terms.order)
+        spent = node.parts.ledger.view(terms).spent_micro
         assert shown["ledgers"][country]["spent"] == pytest.approx(spent / terms.cap_micro)
 
 

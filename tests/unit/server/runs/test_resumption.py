@@ -72,7 +72,9 @@ def as_if_nothing_had_happened(scene: Scene, whole: Scene) -> None:
     assert (found.countries, found.figures_over) == (expected.countries, expected.figures_over)
     assert scene.model == whole.model
     kinds = Counter(scene.coordinator.log_kinds())
-    assert kinds["result-released"] == kinds["study-launched"] == 1
+    assert kinds["result-released"] == kinds["study-finished"] == kinds["study-launched"] == 1
+    assert kinds["round-opened"] == len(scene.coordinator.context.runs.rounds_of(RUN))
+    assert kinds["round-void"] == 0
     assert kinds["run-resumed"] == scene.attempts - 1
 
 
@@ -331,4 +333,5 @@ def test_a_result_that_was_signed_is_not_signed_again(training: Stage, moment: s
     assert scene.result == signed
     row = scene.coordinator.context.runs.get(RUN)
     assert (row.state, row.reason) == ("finished", "")
-    assert scene.coordinator.log_kinds().count("result-released") == 1
+    kinds = Counter(scene.coordinator.log_kinds())
+    assert kinds["result-released"] == kinds["study-finished"] == 1

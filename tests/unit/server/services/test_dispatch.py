@@ -195,7 +195,12 @@ def test_a_run_is_carried_to_a_signed_release(coordinator: Coordinator, study: S
     assert (result.study, result.run, result.countries) == (study.digest, run, COUNTRIES)
     published = coordinator.context.view()
     assert published.agreement.digest == result.agreement
-    assert "result-released" in coordinator.log_kinds()
+    kinds = coordinator.log_kinds()
+    assert kinds[-3:] == ["round-opened", "result-released", "study-finished"]
+    opened, _, finished = coordinator.log_entries()[-3:]
+    assert (opened["study"], opened["run"], opened["round"]) == (study.digest, run, 1)
+    assert (finished["study"], finished["run"]) == (study.digest, run)
+    assert opened["documents"].keys() == finished["documents"].keys() > {"root", "targets"}
     shown = coordinator.ask("study_status", name=study.id)
     assert (shown["over"], shown["state"]) == (True, "finished")
     (only,) = shown["history"]
