@@ -19,9 +19,9 @@ def node_register(declared: str | None, ledger: Ledger, agreement: Agreement) ->
     return known.pop() if len(known) == 1 else None
 
 
-def require_node_register(own: str | None, asked: str) -> None:
-    """Raise Refusal POLICY unless a study asks for this node's register by its name."""
-    if own == asked:
+def require_node_register(own: str | None, requested: str) -> None:
+    """Raise Refusal POLICY unless the register that a study requests is this node's own."""
+    if own == requested:
         return
     if own is None:
         why = "the agreement has several registers, and this node has not declared its own"
@@ -29,5 +29,5 @@ def require_node_register(own: str | None, asked: str) -> None:
     else:
         why = f"the records of this node belong to {own}, and no other name may bypass its budget"
         fix = "ask the coordinator to name this node's register in the study"
-    what = f"The study asks for the register {asked}"
+    what = f"The study asks for the register {requested}"
     raise Refusal(ReasonCode.POLICY, what, why=why, fix=fix, clause=CLAUSE)

@@ -128,7 +128,7 @@ class Doctor:
         enrolment = settings.enrolment
         if enrolment is None:
             raise NeedsAttention(
-                f"node of {settings.country}, not enrolled in a federation yet",
+                f"node of {settings.country}, in no federation yet",
                 "run `pratique-node enrol INVITATION`",
             )
         return f"node of {settings.country} in {enrolment.federation}"

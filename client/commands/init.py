@@ -49,7 +49,7 @@ def officer_key(text_or_file: str) -> VerifyKey:
     except (KeyFault, OSError, UnicodeDecodeError, ValueError):
         raise OperationFault(
             "The officer's key cannot be read",
-            why=f"{text_or_file[:80]!r} is neither a key (ed25519:...) nor a file that contains one",
+            why=f"{text_or_file[:80]!r} is neither a key (ed25519:...) nor a file with one",
             fix="use the key that `pratique-officer keygen` printed, or its file country.pub",
         ) from None
 

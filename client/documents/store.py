@@ -285,7 +285,7 @@ class DocumentStore:
     def _high_water(self) -> TrustHighWater:
         """Return the highest versions and times seen before; they are read once.
 
-        Callers ask for the time inside transactions, where nothing else may be read.
+        Callers ask for the time inside transactions, in which nothing else may be read.
         """
         if self._stored_high_water is None:
             with transaction(self._engine) as connection:

@@ -118,7 +118,7 @@ class CsvSource:
             f"{self.path}, line {self._line(row)}, column `{entry.source_column}`: "
             f"{excerpt!r} cannot be read as `{entry.name}`",
             why=expected,
-            fix="correct the file, or add the code (or the missing value) to the dictionary",
+            fix="correct the file, or add the code (or what means missing) to the dictionary",
         )
 
     def _ids(self, texts: Mapping[str, Texts]) -> Texts:

@@ -30,7 +30,7 @@ from governance.trust.view import TrustedView
 from keys.identity import VerifyKey
 
 LATELY = timedelta(minutes=10)
-"""A run in which this node answered nothing for longer may be over: nobody must report its end."""
+"""A run in which this node answered nothing for longer may be over: its end is not announced."""
 
 
 class StatusReport:

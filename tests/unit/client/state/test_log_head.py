@@ -127,7 +127,7 @@ def test_a_copy_put_back_does_not_start(
     grown(federation.nodes["DK"])
     federation.nodes["DK"].parts.log_head.move()
     backup.put_back()
-    assert "older than what this node has already let out" in refused(federation)
+    assert "older than what this node has already sent" in refused(federation)
 
 
 def test_a_copy_that_went_on_by_itself_does_not_start(
