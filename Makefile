@@ -1,4 +1,4 @@
-# One environment, .venv, serves every target; the first target that runs makes it.
+# All targets use one environment, .venv. The first target that runs creates it.
 PYTHON ?= python3
 DATA ?=
 
@@ -8,52 +8,70 @@ STAMP := $(VENV)/.installed
 ROOMS := keys protocols governance client server
 PROTO := protocols/proto
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOCKS := $(wildcard locks/*.lock)
+LOCKED := $(PIP) install --require-hashes --no-deps --only-binary :all:
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-all check style types layers security check-proto check-readme \
-	bench-utility bench-rounds bench-soak bench-dpsgd bench-private-sum proto readme constraints clean
+.PHONY: help install demo test test-all check style types layers security language check-proto check-pages \
+	bench-utility bench-rounds bench-soak bench-dpsgd bench-private-sum proto commands lock clean
 
-help: ## this list
+help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(STAMP) ## make .venv with every package at its pinned version
+install: $(STAMP) ## create .venv with every package at its pinned version, hashes verified
 
-$(STAMP): constraints.txt pyproject.toml
+# torch without CUDA if pip finds it; otherwise that of the package index, with what it asks for.
+define install-torch
+$(LOCKED) -r locks/torch-cpu.lock 2> $(VENV)/torch.log || { \
+	grep 'No matching distribution' $(VENV)/torch.log > /dev/null || { cat $(VENV)/torch.log >&2; exit 1; }; \
+	echo "pip finds no torch without CUDA; the package index's may be some gigabytes."; \
+	$(LOCKED) -r locks/torch.lock && \
+	if $(BIN)/python -m pip show torch | grep '^Requires:.*cuda' > /dev/null; then \
+		$(LOCKED) -r locks/torch-cuda.lock; fi; }
+endef
+
+$(STAMP): $(LOCKS) pyproject.toml
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 		|| { echo "Pratique needs Python 3.11 to 3.13 with venv: make PYTHON=python3.11 ..." >&2; exit 1; }
 	@echo "Installing into $(VENV), once; this takes a minute or two."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install -c constraints.txt pip setuptools hatchling editables
-	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
+	@$(LOCKED) -r locks/build.lock
+	@$(install-torch)
+	@$(LOCKED) -r locks/run.lock -r locks/dev.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip check
 	@touch $@
 
-demo: $(STAMP) ## four countries train one private model; DATA=FOLDER for the four hospitals
+demo: $(STAMP) ## train one private model in four countries; DATA=FOLDER: four hospitals
 	@$(BIN)/python -m demo $(if $(DATA),--data '$(DATA)')
 
-test: $(STAMP) ## the tests that need nothing but this folder
+test: $(STAMP) ## run the tests that need nothing but this folder
 	@$(BIN)/python -m pytest -q -n auto
 
-test-all: $(STAMP) ## and the slow, statistical and fault-injecting ones
+test-all: $(STAMP) ## run the slow, statistical and fault-injecting tests too
 	@$(BIN)/python -m pytest -q -n auto -m 'not postgres and not browser'
 
-check: style types layers security check-proto check-readme ## style, types, layers, security, generated code, README
+check: style types layers security check-proto check-pages ## check style, types, layers, security, generated code, pages
 
-style: $(STAMP) ## ruff: rules and format
+style: $(STAMP) ## check rules and format with ruff
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-types: $(STAMP) ## mypy, strict
+types: $(STAMP) ## check types with mypy, strict
 	@$(BIN)/mypy
 	@$(BIN)/mypy -p demo
 
-layers: $(STAMP) ## imports go down only
+layers: $(STAMP) ## check that imports go down only, with import-linter
 	@$(BIN)/lint-imports
 
-security: $(STAMP) ## bandit
+security: $(STAMP) ## check for insecure code with bandit
 	@$(BIN)/bandit -q -c pyproject.toml -r $(ROOMS) demo
 
-# $(call generate,FOLDER): the generated code of both .proto files, below FOLDER
+language: $(STAMP) ## check for phrases that are hard to read (tests/support/phrases.yaml)
+	@$(BIN)/python -m tests.support.language
+
+# $(call generate,FOLDER): write the generated code of both .proto files below FOLDER
 define generate
 $(BIN)/python -m grpc_tools.protoc -I. --python_out=$(1) --pyi_out=$(1) $(PROTO)/round.proto
 $(BIN)/python -m grpc_tools.protoc -I. --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) \
@@ -63,39 +81,39 @@ endef
 proto: $(STAMP) ## generate code from the .proto files
 	@$(call generate,.)
 
-check-proto: $(STAMP) ## is the generated code that of the .proto files?
+check-proto: $(STAMP) ## check that the generated code matches the .proto files
 	@rm -rf build/proto && mkdir -p build/proto
 	@$(call generate,build/proto)
 	@cd build/proto/$(PROTO) && for file in *; do \
 		cmp "$$file" "$(CURDIR)/$(PROTO)/$$file" || { echo "run: make proto" >&2; exit 1; }; done
 
-check-readme: $(STAMP) ## are the README's commands and help texts those of the programs?
-	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/integration/test_readme.py
+check-pages: $(STAMP) ## check the commands, help texts, links and paths in the pages
+	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/integration/test_pages.py
 
-readme: $(STAMP) ## write the programs' help texts into the README
-	@$(BIN)/python -m tests.support.help_blocks
+commands: $(STAMP) ## write the programs' help texts into docs/commands.md
+	@$(BIN)/python -m tests.support.command_help
 
-bench-private-sum: $(STAMP) ## what a private sum costs, beside Flower's SecAgg+
+bench-private-sum: $(STAMP) ## measure a private sum, beside Flower's SecAgg+
 	@$(BIN)/python -m bench.private_sum
 
-bench-rounds: $(STAMP) ## how long a round takes, beside a plain message of stock Flower
+bench-rounds: $(STAMP) ## measure a round, beside a plain message of stock Flower
 	@$(BIN)/python -m bench.rounds
 
-bench-soak: $(STAMP) ## 500 rounds: does memory stay flat, are file sizes bounded?
+bench-soak: $(STAMP) ## measure memory and file sizes over 500 rounds
 	@$(BIN)/python -m bench.soak
 
-bench-dpsgd: $(STAMP) ## a clipped sum and a whole contribution, beside a step of SGD and Opacus
+bench-dpsgd: $(STAMP) ## measure a clipped sum and a contribution, beside SGD and Opacus
 	@$(BIN)/python -m bench.dpsgd
 
-bench-utility: $(STAMP) ## accuracy against privacy on the four hospitals' records
+bench-utility: $(STAMP) ## measure accuracy against privacy on the four hospitals' records
 	@$(BIN)/python -m bench.utility
 
-constraints: ## pin the newest versions that pyproject.toml allows
-	@rm -rf build/fresh && mkdir -p build && $(PYTHON) -m venv build/fresh
-	@build/fresh/bin/pip install -q -U pip setuptools hatchling editables 'mpmath<1.4'
-	@build/fresh/bin/pip install -q --no-build-isolation -e '.[dev]' 'mpmath<1.4'
-	@{ sed '/^[^#]/d' constraints.txt; build/fresh/bin/pip freeze --all --exclude-editable; } \
-		> build/constraints.txt && mv build/constraints.txt constraints.txt && rm -rf build/fresh
+# WHEELS: folders with builds of torch that the package index lacks; their hashes are added.
+WHEELS ?= $(PIP_FIND_LINKS)
 
-clean: ## remove what was built, .venv included
+lock: ## pin the newest versions that pyproject.toml allows, with their hashes
+	@test -x $(BIN)/uv || $(MAKE) install
+	@$(BIN)/python -m tests.support.lock $(WHEELS)
+
+clean: ## remove everything that was built, .venv included
 	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -381,7 +381,7 @@ def main() -> int:
         written |= {"all_cores_rows": measured_with(cores)}
         report(written["all_cores_rows"], cores)
     else:
-        print(f"{cores} threads at once were left out: of a busy machine they tell nothing.")
+        print(f"{cores} threads at once were left out: on a busy machine they mean nothing.")
     if not options.print_only:
         RESULTS.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
     missed = shortfalls(written["rows"])

@@ -33,7 +33,7 @@ BOUNDS = {
     "threads": (2.0, 4.0),
 }
 """What a process may grow by in a hundred rounds after the warm-up, and from the first sample to
-the last: a pool's few files more are no trend, and a slope over few rounds tells little."""
+the last: a pool's few files more are no trend, and a slope over few rounds means little."""
 DATABASE, KEPT = (2.0, 1.0), (0.1, 0.1)
 """MiB likewise. A database grows by the audit log, which keeps every entry for good; nothing else
 is kept for good."""
@@ -117,7 +117,7 @@ def _of(kept: Sequence[Sample], at: Sequence[int], name: str, what: str, unit: i
 
 
 def shortfalls(found: dict[str, Any]) -> list[str]:
-    """Return what grows more than it may, in words; empty where nothing does."""
+    """Return what grows more than it may, in words; empty if nothing does."""
     missed = [f"{found['void_rounds']} rounds were void"] if found["void_rounds"] else []
     for name, figures in found["processes"].items():
         for what, bound in BOUNDS.items():

@@ -5,7 +5,7 @@ across the border. The client pulls a message together with its object, passes i
 ClientApp, and pushes the reply together with its object: two calls a message. It never asks for the
 bundle of a run, and so never executes one.
 
-This is the only file of the node that touches Flower's internals. Pinned: flwr 1.41.
+This is the only file of the node that touches Flower's internals. Pinned: flwr 1.42.
 """
 
 import logging

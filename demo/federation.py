@@ -1,18 +1,21 @@
 """The parties of the demo: a coordinator, and for each country an officer and a node."""
 
 import re
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from demo.party import Party, Processes
+from demo.party import POLL_SECONDS, CommandFailed, Party, Processes
 from demo.story import Story
 from demo.world import Site, World
 
 FINGERPRINT = re.compile(r"\b[a-z2-7]{4}(?:-[a-z2-7]{4}){5}\b")
 ENROL_SECONDS = "60"
+REQUEST_SECONDS = 60.0
+"""How long a request may take to arrive after its fingerprint was printed."""
 T = TypeVar("T")
 
 
@@ -70,10 +73,28 @@ class Federation:
         with party.lines(*words, unlock=True) as lines:
             found = (FINGERPRINT.search(line) for line in lines)
             fingerprint = next(match.group() for match in found if match)
+            self._await_request(fingerprint)
             self.coordinator.run("admit", fingerprint)
             for _ in lines:
                 pass
         return fingerprint
+
+    def _await_request(self, fingerprint: str) -> None:
+        """Wait until the coordinator has the request, which is sent after its print is shown."""
+        deadline = time.monotonic() + REQUEST_SECONDS
+        while not self._waits(fingerprint):
+            if time.monotonic() > deadline:
+                raise CommandFailed(
+                    f"No request with the fingerprint {fingerprint} arrived in "
+                    f"{REQUEST_SECONDS:g} seconds"
+                )
+            time.sleep(POLL_SECONDS)
+
+    def _waits(self, fingerprint: str) -> bool:
+        requests = self.coordinator.ask("admit", "--list")
+        return any(
+            one["fingerprint"] == fingerprint and one["status"] == "pending" for one in requests
+        )
 
 
 def _settle(name: str, role: str, home: str, world: World, processes: Processes) -> Party:

@@ -176,7 +176,7 @@ def read_identity(text: str) -> PublicIdentity:
 
 
 def identity_from_bytes(raw: bytes) -> Identity:
-    """Return the private key of either form; its length tells. Raises KeyFault."""
+    """Return the private key of either form, known by its length. Raises KeyFault."""
     form = CompositeSigningKey if len(raw) == SECRET_BYTES else SigningKey
     return form.from_bytes(raw)
 
@@ -187,7 +187,7 @@ def algorithms(key: PublicIdentity) -> str:
 
 
 def halves(text: str) -> frozenset[bytes]:
-    """Return the raw keys in a text of either form, so that a shared half can be told."""
+    """Return the raw keys in a text of either form, so that a shared half can be found."""
     raw = binascii.a2b_base64(text.partition(":")[2])
     return frozenset({raw[:KEY_BYTES], raw[KEY_BYTES:]} - {b""})
 

@@ -71,8 +71,8 @@ class HybridKey:
     def decapsulate(self, ciphertext: bytes) -> bytes:
         """Return the 32-byte ML-KEM secret of a 1088-byte ciphertext.
 
-        A ciphertext made for another key, or changed, gives an unrelated secret and no error
-        (FIPS 203, implicit rejection): only key confirmation tells. Raises KeyFault for a length.
+        A ciphertext made for another key, or changed, gives an unrelated secret and no error (FIPS
+        203, implicit rejection): only key confirmation finds out. Raises KeyFault for a length.
         """
         if len(ciphertext) != MLKEM_CIPHERTEXT_BYTES:
             raise _unusable("the ML-KEM ciphertext is not 1088 bytes long")

@@ -1,7 +1,7 @@
 """When a transport certificate is renewed, and how its holder shows that it has the new key.
 
 The certificate itself says when: at two thirds of its life, later by a share that each holder
-draws for itself, so that parties let in on one day do not all come back on one day.
+draws for itself, so that parties admitted on one day do not all renew on one day.
 """
 
 from datetime import datetime

@@ -1,10 +1,10 @@
 """The key store: named secrets in one private directory, encrypted under a passphrase.
 
-    store.header    format, scrypt cost, salt, and a sealed nothing that tells a wrong passphrase
+    store.header    format, scrypt cost, salt, and a sealed empty value: detects a wrong passphrase
     <name>.sealed   one secret, bound to its name
-    .<name>.*.tmp   a write that was cut short: ignored, and removed with its secret
+    .<name>.*.tmp   an interrupted write: ignored, and removed with its secret
 
-It keeps secrets from whoever copies the directory. Whoever can write to it can put back an older
+It keeps secrets from whoever copies the directory. Whoever can write to it can restore an older
 copy of a secret, and a copy made earlier still opens after `delete`, by the same passphrase.
 """
 

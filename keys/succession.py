@@ -64,7 +64,7 @@ class AuthorityLine:
         return sum(now >= self._begins(n) + OVERLAP for n in followed)
 
     def next_is_due(self, now: datetime) -> bool:
-        """Return whether the next authority is to be made."""
+        """Return whether the next authority is due."""
         return now >= self.generations[-1].authority.ends - BEFORE_THE_END
 
     def extended(self, now: datetime) -> Self:
@@ -84,10 +84,10 @@ class AuthorityLine:
 
 
 def followed(held_pem: bytes, offered_pem: bytes, vouchers_pem: bytes, now: datetime) -> bytes:
-    """Return the authorities to believe from now on, of those that the exchange offers.
+    """Return the authorities to trust from now on, of those that the exchange offers.
 
-    Each one is held already, or one that is believed vouches for it. Raises KeyFault where that
-    is not so, and where nothing is offered.
+    Each one is held already, or a trusted one vouches for it. Raises KeyFault if one is neither,
+    and if nothing is offered.
     """
     believed = [one for one in parsed_certificates(held_pem) if _holds(one, now)]
     offered = parsed_certificates(offered_pem)

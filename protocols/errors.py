@@ -28,7 +28,7 @@ class ReasonCode(StrEnum):
 
 
 class Refusal(ProtocolFault):
-    """A node's no: `code` for the coordinator; what, why and fix for its own operator and officer.
+    """A node's refusal: `code` for the coordinator; what, why and fix for its operator and officer.
 
     `clause` names the rule or document clause that decided, where there is one.
     """

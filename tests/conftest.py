@@ -1,6 +1,8 @@
-"""What holds for every test: Hypothesis sets no deadline, because other work shares the machine."""
+"""What holds for every test: Hypothesis sets no time limits, as other work shares the machine."""
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("shared-machine", deadline=None)
+settings.register_profile(
+    "shared-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("shared-machine")

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from keys.errors import PratiqueError
 
-WANTED = {"flwr": "1.41.", "tuf": "7.0.", "cedarpy": "4.12."}
+WANTED = {"flwr": "1.42.", "tuf": "7.0.", "cedarpy": "4.12."}
 """Libraries pinned by minor version, because their behaviour was established by running them."""
 OLDEST_PYTHON, OLDEST_SQLITE = (3, 11), (3, 37)
 
@@ -28,7 +28,7 @@ def _require_version(package: str, wanted: str) -> None:
     if not installed.startswith(wanted):
         raise PratiqueError(
             f"{package} {installed} is installed, and {wanted}x is needed",
-            fix="install Pratique again with its constraints file",
+            fix="install Pratique again from its lock files",
         )
 
 

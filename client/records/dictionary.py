@@ -89,7 +89,7 @@ class Entry(BaseModel):
             low, high = self.bounds or (0.0, 0.0)
             if not low < high:
                 return "a numeric feature needs public bounds, such as `bounds: [0, 120]`"
-            return "a numeric feature has no codes" if self.codes else ""
+            return "a numeric feature cannot have codes" if self.codes else ""
         if self.bounds is not None:
             return "only a numeric feature can have bounds"
         boolean = self.type is FeatureKind.BOOLEAN

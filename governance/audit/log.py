@@ -168,7 +168,7 @@ def _require_size(connection: Connection, size: int) -> None:
         raise LogFault(
             f"The log has {held} entries where {size} were signed before",
             why="It was rolled back: an older copy of its database was restored",
-            fix="restore the newest copy, and tell the privacy officer",
+            fix="restore the newest copy, and notify the privacy officer",
         )
 
 
@@ -178,7 +178,7 @@ def _require_continued(connection: Connection, head: Checkpoint) -> None:
         raise LogFault(
             f"The first {head.size} entries of the log are not those signed before",
             why="The log was forked, or its database changed",
-            fix="keep both databases, and tell the privacy officer",
+            fix="keep both databases, and notify the privacy officer",
         )
 
 

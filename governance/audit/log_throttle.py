@@ -19,7 +19,7 @@ Kind = TypeVar("Kind", bound=Hashable)
 
 
 class LogAction(Enum):
-    """What is to be logged about one event."""
+    """What must be logged about one event."""
 
     WHOLE = "whole"
     COUNTING_BEGINS = "counting begins"

@@ -62,7 +62,7 @@ class NoteKey:
 
     @property
     def key_id(self) -> bytes:
-        """Four bytes that tell keys of one name apart; no security rests on them."""
+        """Four bytes that distinguish keys of one name; no security depends on them."""
         return hashlib.sha256(self.name.encode() + b"\n" + self._typed).digest()[:KEY_ID_BYTES]
 
     @property

@@ -68,7 +68,7 @@ def _leaves(lines: Iterable[bytes], origin: str) -> Iterator[bytes]:
 
 
 def _leaf(line: bytes, index: int, origin: str) -> bytes:
-    """Return the leaf hash of an export line, computed anew."""
+    """Compute the leaf hash of an export line."""
     said = parse_canonical(line, LARGEST_LINE)
     entry = canonical_json(said.get("entry"))
     leaf = leaf_hash(entry)
@@ -90,11 +90,11 @@ def _require_root(known: Checkpoint, roots: Mapping[int, bytes], head: Checkpoin
     if known.size > head.size:
         raise LogFault(
             f"The log was rolled back: {known.size} entries were signed before, {head.size} now",
-            fix="keep the earlier checkpoint, and tell the privacy officer",
+            fix="keep the earlier checkpoint, and notify the privacy officer",
         )
     if known.size in roots and roots[known.size] != known.root:
         raise LogFault(
             f"The first {known.size} entries are not those that the checkpoint signs",
             why="An entry and its hash were changed, or the log was forked",
-            fix="keep export and checkpoint, and tell the privacy officer",
+            fix="keep export and checkpoint, and notify the privacy officer",
         )

@@ -122,7 +122,7 @@ def _conversion(delta: float, order: int) -> float:
 def cap_micro(epsilon: float, delta: float, order: int) -> int:
     """Return the most RDP at `order`, in micro-units, that implies (ε, δ); rounded down.
 
-    Conversion: Canonne, Kamath, Steinke 2020, Proposition 12. Raises LedgerFault where no RDP at
+    Conversion: Canonne, Kamath, Steinke 2020, Proposition 12. Raises LedgerFault if no RDP at
     this order implies (ε, δ).
     """
     _require_order(order)
@@ -221,7 +221,7 @@ def calibrate(
     composition add up as squares of its central limit (Dong, Roth, Su 2022), not as ε. A derived
     release has no part, a share of 0, and stays as it is. Cached.
     The result's ε is within 0.5 % of the target where the lattice is fine enough (a noise_std of
-    some hundred units is). Raises LedgerFault where no noise can do it.
+    some hundred units is). Raises LedgerFault if no noise is enough.
     """
     _require_delta(delta)
     _require_honest(honest)

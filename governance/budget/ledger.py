@@ -200,7 +200,7 @@ class Ledger:
     ) -> None:
         """Charge what must be taken as spent elsewhere, over the cap too; see `reserve`.
 
-        Only a ledger that was put back from a copy is charged so (docs/adr/0013): it cannot refuse
+        Only a ledger that was restored from a copy is charged so (docs/adr/0013): it cannot refuse
         what may have happened. Lasts once the caller's `connection` commits. Raises LedgerFault.
         """
         _require_within(terms.period, now)
@@ -253,13 +253,13 @@ def _view(connection: Connection, terms: Terms) -> LedgerView:
 
 
 def _within(register: str, period: Period) -> tuple[ColumnElement[bool], ...]:
-    """By time, not by the number of the period: an amended agreement may number them anew."""
+    """By time, not by the number of the period: an amended agreement may change the numbers."""
     created = _COLUMNS.created
     return _COLUMNS.register == register, created >= period.since, created < period.end
 
 
 def _sum(connection: Connection, order: int, *wanted: ColumnElement[bool]) -> int:
-    """Add up RDP at `order`; entries charged at another order are computed anew at this one."""
+    """Add up RDP at `order`; entries charged at another order are recomputed at this one."""
     at_order = select(func.coalesce(func.sum(_COLUMNS.rdp_micro), 0)).where(
         *wanted, _COLUMNS.order == order
     )

@@ -28,7 +28,7 @@ from protocols.wire.encoding import Digest
 
 
 class PermitConditions(Part):
-    """What the yes is limited to. Without `features`, all that the study uses are meant."""
+    """The limits of a permit. Without `features`, all that the study uses are permitted."""
 
     features: tuple[FeatureName, ...] | None = None
     epsilon_at_most: Epsilon | None = None
@@ -36,7 +36,7 @@ class PermitConditions(Part):
 
 
 class Permit(Document):
-    """One country's yes to one study, by digest."""
+    """One country's permission for one study, named by its digest."""
 
     title_of_kind: ClassVar[str] = "permit"
 
@@ -50,7 +50,7 @@ class Permit(Document):
     sentence: Sentence
     issued: UtcTime
     earlier: Annotated[int, Field(ge=1)] | None = None
-    """How many permits the country gave for the study before this one; left out where none."""
+    """How many permits the country gave for the study before this one; left out if none."""
 
     @property
     def number(self) -> int:
@@ -65,7 +65,7 @@ class Permit(Document):
 
 
 class Withdrawal(Document):
-    """One country's no to one study, before a permit or after; it outweighs any permit."""
+    """One country's refusal of one study, before a permit or after; it outweighs any permit."""
 
     title_of_kind: ClassVar[str] = "withdrawal"
 

@@ -71,7 +71,7 @@ def sentences(
 
 
 def _only_follows(problem: ErrorDetails) -> bool:
-    """Whether a list counts as too short only because problems in it are told already."""
+    """Whether a list counts as too short only because problems in it are reported already."""
     short, told = problem["type"] == "too_short", problem["input"]
     return short and isinstance(told, list) and len(told) >= problem["ctx"]["min_length"]
 

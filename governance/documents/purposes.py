@@ -1,7 +1,7 @@
 """Codes a document may name: EHDS purposes, HL7 PurposeOfUse, DUO terms, data categories.
 
 The codes are facts of their sources; the sentences are ours. Codes form a tree where their source
-says so: what is said of a code holds for every code below it. An unknown code is refused with the
+says so: a statement about a code holds for every code below it. An unknown code is refused with the
 nearest known one.
 """
 

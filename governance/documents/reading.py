@@ -1,4 +1,4 @@
-"""YAML written by people, read into documents; problems are told by file, line and field.
+"""YAML written by people, read into documents; problems are reported by file, line and field.
 
 The YAML is the core schema of YAML 1.2: `NO` is Norway and not false, `1e-5` is a number, dates
 are text. Anchors, aliases, tags and repeated keys are refused: what one reads is what is there.

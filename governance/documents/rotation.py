@@ -2,7 +2,7 @@
 
 A statement stands for itself: whoever trusts the former key can follow it to the new one, from
 wherever it came. The new key signs too, so that nobody claims a key that is not theirs. A key
-stands in a history once: an old statement cannot lead back to a key that was given up.
+stands in a history once: an old statement cannot lead back to a replaced key.
 """
 
 import base64
@@ -65,7 +65,7 @@ class KeyHistory(Document):
         if after != [one.new for one in self.rotations[:-1]]:
             raise ValueError("a change of key does not follow the one before it")
         if len(set(self.keys)) != len(self.keys):
-            raise ValueError("a key that was given up comes back")
+            raise ValueError("a replaced key comes back")
         return self
 
     @property

@@ -1,8 +1,8 @@
 """The officer's side agent: it signs the country's documents again each day, and nothing else.
 
 It decides nothing: it signs what the officer has decided, as it stands in the folder, and hands it
-to the own node and the exchange. It reads no draft, permits no study, and vouches for no node. The
-folder is opened anew each time, so that what the officer does meanwhile is what is signed.
+to the country's node and the exchange. It reads no draft, permits no study, and vouches for no
+node. The folder is opened each time, so that changes by the officer are signed too.
 """
 
 import logging
@@ -24,7 +24,7 @@ FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=30), timedelta(hours=1)
 LONGEST_WAIT = timedelta(minutes=10)
 """A machine that slept meanwhile is behind no longer than this."""
 LEAST_LIFE = timedelta(days=2)
-"""Less than this left is reported as not well: the officer has that long to mend what is wrong."""
+"""Less than this left is reported as not ready: the officer has that long to correct it."""
 _log = logging.getLogger("pratique.agent")
 
 Opened = Callable[[], OfficerSession]
@@ -78,7 +78,7 @@ class Agent:
         say: Callable[[str], None] = lambda _: None,
         turned: Callable[[], None] = lambda: None,
     ) -> None:
-        """`say` is told in a sentence where things stand, after each attempt.
+        """`say` is called with a sentence about the state, after each attempt.
 
         `turned` is called at each turn of `run`, at least every LONGEST_WAIT.
         """
@@ -87,7 +87,7 @@ class Agent:
         self.standing = AgentStatus(due=clock())
 
     def run(self, stop: threading.Event) -> None:
-        """Renew whenever it is due, until told to stop."""
+        """Renew whenever it is due, until `stop` is set."""
         while not stop.is_set():
             self._turned()
             self.look()

@@ -36,7 +36,7 @@ def run_agent(home: Path, passphrase: bytes, *, observe: str | None, log_file: P
     def opened() -> OfficerSession:
         return OfficerSession.open(folder, passphrase, terminal, utc_now, dial)
 
-    opened().close()  # a wrong passphrase is told now, not tomorrow
+    opened().close()  # a wrong passphrase is reported now, not tomorrow
     progress = Progress()
     agent = Agent(
         opened,

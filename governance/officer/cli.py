@@ -76,7 +76,7 @@ def enrol(
     passphrase_fd: PassphraseFd = None,
     json: JsonOption = False,
 ) -> None:
-    """Ask the coordinator's exchange to let you in."""
+    """Ask the coordinator's exchange for admission."""
     from governance.officer import enrolment  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.unlock import at_work  # noqa: PLC0415
 
@@ -108,7 +108,7 @@ def sign(
     *,
     lost_key: Annotated[
         list[str] | None,
-        typer.Option(help="A country whose former key is lost, as its officer told you by voice."),
+        typer.Option(help="A country whose former key is lost, as its officer confirmed by voice."),
     ] = None,
     yes: Yes = False,
     node: Node = None,

@@ -132,14 +132,14 @@ def refuse(
 def withdraw(
     session: OfficerSession, name: str, reason: str, handing: Delivery, *, yes: bool
 ) -> None:
-    """Take a permit back. The own node hears it first, whatever the exchange does."""
+    """Withdraw a permit. The officer's node is informed first, whatever the exchange does."""
     study = _study_to_withdraw(session, name)
     require_permit(study, session.own())
     _say_no(session, study, reason, handing, published=None, yes=yes)
 
 
 def _study_to_withdraw(session: OfficerSession, name: str) -> Study:
-    """Return the permitted study of that name; the exchange is asked only where none is kept."""
+    """Return the permitted study of that name; the exchange is asked only if none is kept."""
     own, kept = session.own(), kept_studies(session.home.studies)
     permitted = [s for s in kept if is_named(s, name) and stands_permitted(s.digest, own)]
     if permitted:

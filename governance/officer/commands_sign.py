@@ -1,4 +1,4 @@
-"""Signing: the agreement's draft, the own node's keys, the national policy, and renewals."""
+"""Signing: the agreement's draft, the node's keys, the national policy, and renewals."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -154,7 +154,7 @@ def newest_root(session: OfficerSession, view: TrustedView) -> bytes:
 
 
 def sign_file(session: OfficerSession, path: Path, handing: Delivery, *, yes: bool) -> None:
-    """Sign a file of the own country: a policy (.cedar), else the node's keys."""
+    """Sign a file of the officer's country: a policy (.cedar), or the node's keys."""
     if path.suffix == POLICY_SUFFIX:
         sign_policy(session, path, handing, yes=yes)
     else:
@@ -162,7 +162,7 @@ def sign_file(session: OfficerSession, path: Path, handing: Delivery, *, yes: bo
 
 
 def sign_node_keys(session: OfficerSession, path: Path, handing: Delivery, *, yes: bool) -> None:
-    """Vouch for the keys of the own node, once the officer has compared them."""
+    """Sign the keys of the officer's node, once the officer has compared them."""
     keys = read_file(NodeKeys, path)
     if keys.country != session.country:
         raise OfficerFault(
@@ -204,7 +204,7 @@ def _require_succession(session: OfficerSession, keys: NodeKeys) -> None:
         return
     terminal.warn("these replace the keys that you signed before")
     if keys.log_key != before.log_key:
-        terminal.warn("the key of the node's log is another one: its log and ledger begin anew")
+        terminal.warn("the key of the node's log is another one: its log and ledger start empty")
     if said is not None and said.former == before.identity_key:
         terminal.say("The node's former key has signed these keys.")
         return
@@ -278,7 +278,7 @@ def _published(session: OfficerSession) -> CountryDocuments | None:
 def view_if_usable(session: OfficerSession) -> TrustedView | None:
     """Return the view, or None where the exchange cannot be reached or not be believed now.
 
-    What goes to the own node must not wait for an exchange that hangs, lies or is gone.
+    What goes to the officer's node must not wait for an exchange that hangs, lies or is gone.
     """
     try:
         return session.view_if_published() if session.settings.exchange else None

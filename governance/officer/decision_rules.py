@@ -1,4 +1,4 @@
-"""A country's yes or no to a study: what may be decided, and the document that says it."""
+"""A country's permit for or refusal of a study: what may be decided, and the document for it."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
@@ -56,7 +56,7 @@ def require_permit(study: Study, own: CountryDocuments | None) -> None:
         raise OfficerFault(
             f"There is no permit for {study.id} to take back",
             why=decision_on(study.digest, own) or "you have not approved it",
-            fix="use `pratique-officer refuse` to say no to a study that you have not decided on",
+            fix="use `pratique-officer refuse` for a study that you have not decided on",
         )
 
 
@@ -71,7 +71,7 @@ def decision_on(study: str, own: CountryDocuments | None) -> str:
         return ""
     withdrawal, permit = own.withdrawal(study), own.permit(study)
     if withdrawal:
-        return f"you said no on {withdrawal.issued:%Y-%m-%d}: {withdrawal.reason}"
+        return f"you refused it on {withdrawal.issued:%Y-%m-%d}: {withdrawal.reason}"
     if permit:
         until = f"until {permit.conditions.expires:%Y-%m-%d %H:%M} UTC"
         return f"you approved it on {permit.issued:%Y-%m-%d}, {until}"
@@ -123,7 +123,7 @@ def build_permit(
 
 
 def build_withdrawal(study: str, country: str, reason: str, now: datetime) -> Withdrawal:
-    """Return the no to the study with this digest. Raises OfficerFault for an unusable reason."""
+    """Return the refusal of the study with this digest. Raises OfficerFault for a bad reason."""
     try:
         return Withdrawal(country=country, study=study, reason=reason, issued=now)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Handing the own country's signed documents over: to the own node first, then to the exchange."""
+"""Delivers the country's signed documents: to its node first, then to the exchange."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,14 +31,14 @@ NODE_WAITS = (
 )
 Change = Callable[[OfficerDocuments], None]
 TO_DO = (
-    "of that nothing but a no is taken over. If your folder was restored from an old copy, run "
-    "`pratique-officer renew --take-over`. Else your key is stolen: run `pratique-officer rotate`, "
-    "and call the coordinator and the other officers"
+    "of these documents only refusals and withdrawals are taken over. If your folder was restored "
+    "from an old copy, run `pratique-officer renew --take-over`. If not, your key is stolen: run "
+    "`pratique-officer rotate`, and call the coordinator and the other officers"
 )
 
 
 class Delivered(BaseModel):
-    """The newest versions of the own documents that node and exchange have."""
+    """The newest versions of the country's documents that its node and the exchange have."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -48,7 +48,7 @@ class Delivered(BaseModel):
 
 @dataclass(frozen=True)
 class Delivery:
-    """Where else the documents go: the own node's folder, a file to carry."""
+    """Where else the documents go: the node's folder, a file to carry."""
 
     node: Path | None = None
     out: Path | None = None
@@ -82,10 +82,10 @@ def sign_and_hand_over(
 ) -> dict[str, Any]:
     """Apply a change, sign everything as it then stands, and hand it over.
 
-    `published` is what the exchange shows of this country. Where this folder did not sign it, the
-    folder's word stands all the same, above that version; the officer is told, and of what was
-    shown a no alone is taken over. Returns what a machine may want to know. Raises HandoverFault
-    once something was signed.
+    `published` is what the exchange shows for this country. If this folder did not sign it, the
+    folder's documents are signed above that version, the officer gets a warning, and only refusals
+    are taken over from what was shown. Returns JSON values. Raises HandoverFault once something was
+    signed.
     """
     with one_writer(session.home.path):
         _beware(session, published)
@@ -154,7 +154,7 @@ def hand_over(
         raise HandoverFault(
             f"Version {version} is signed and kept, but has not reached everyone",
             why=" ".join(str(fault) for fault in faults),
-            fix="run `pratique-officer renew` once this is mended; it hands everything over again",
+            fix="run `pratique-officer renew` once this is fixed; it delivers everything again",
         )
     return {"version": version, "expires": valid, **_reached(session)}
 

@@ -1,4 +1,4 @@
-"""How an officer is let in to an exchange: an invitation, a fingerprint read out, a certificate."""
+"""How an officer is admitted to an exchange: invitation, fingerprint read out, certificate."""
 
 import time
 from pathlib import Path
@@ -27,7 +27,7 @@ _NEW = "ask the coordinator for a new invitation"
 def enrol(session: OfficerSession, path: Path, *, wait: float) -> None:
     """Ask for admission, and again for `wait` seconds while nobody has decided.
 
-    The same invitation may be used again to ask what became of it: the request is the same.
+    The same invitation may be used again to ask for the outcome: the request is the same.
     """
     invitation = read_invitation(path)
     check_invitation(session, invitation)
@@ -124,7 +124,7 @@ def _admit(session: OfficerSession, invitation: Invitation, certificate: bytes) 
         raise OfficerFault(
             "The certificate that came back is not yours",
             why=f"it is for the {peer.role} of {peer.country} in {peer.federation}",
-            fix="tell the coordinator; nothing was kept",
+            fix="notify the coordinator; nothing was kept",
         )
     write_atomic(session.home.authority_file, authority)
     session.pair.keep(certificate)
@@ -134,5 +134,7 @@ def _admit(session: OfficerSession, invitation: Invitation, certificate: bytes) 
         "root_digest": invitation.root_digest or session.settings.root_digest,
     }
     session.save(session.settings.model_copy(update=update))
-    session.terminal.say(f"You are let in. Your certificate holds until {peer.not_after:%Y-%m-%d}.")
+    session.terminal.say(
+        f"You are admitted. Your certificate is valid until {peer.not_after:%Y-%m-%d}."
+    )
     session.terminal.say("Next: `pratique-officer inbox` shows what waits for you.")

@@ -23,7 +23,7 @@ class Exchange(Protocol):
         """Hand in documents or signatures."""
 
     def enrol(self, request: exchange_pb2.EnrolRequest) -> exchange_pb2.EnrolReply:
-        """Ask for admission, or what became of it."""
+        """Ask for admission, or for the outcome of that request."""
 
     def renew(self, request: exchange_pb2.RenewRequest) -> exchange_pb2.RenewReply:
         """Have the certificate of this channel replaced."""
@@ -57,7 +57,7 @@ class OpenLink:
     exchange: Exchange
     certificate: bytes
     tried: bool = False
-    """Whether a renewal failed already: it is told once, and tried again by the next command."""
+    """Whether a renewal failed already: reported once, and tried again by the next command."""
 
     def keep_current(self, home: OfficerHome, held: Credentials, terminal: Terminal) -> None:
         """Renew the certificate where it is time, and show the newest from now on.

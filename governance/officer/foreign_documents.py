@@ -1,8 +1,8 @@
-"""Documents of the own country that the exchange shows and this folder did not sign.
+"""Documents of the officer's country that the exchange shows and this folder did not sign.
 
 Whoever copied the document key can hand them in, and so can the officer, from a folder that was
-lost since. Nobody can tell the two apart but the officer. So only what makes the country do less
-is taken over without a question: a no.
+lost since. Only the officer can distinguish the two. So only what makes the country do less
+is taken over without a question: a refusal.
 """
 
 from pathlib import Path
@@ -69,7 +69,7 @@ def names(own: CountryDocuments | None, seen: ForeignDocuments) -> tuple[str, ..
         found.append("a national policy" if seen.policy else "no national policy")
     permits, noes = (own.permits, own.withdrawals) if own else ({}, {})
     found += [f"a permit for {p.study}" for p in seen.permits if permits.get(p.study) != p]
-    found += [f"a no to {w.study}" for w in seen.withdrawals if w.study not in noes]
+    found += [f"a refusal of {w.study}" for w in seen.withdrawals if w.study not in noes]
     return tuple(found)
 
 
@@ -87,7 +87,7 @@ def sentence(own: CountryDocuments | None, seen: ForeignDocuments) -> str:
 def take_over_noes(
     documents: OfficerDocuments, own: CountryDocuments | None, seen: ForeignDocuments
 ) -> None:
-    """Take over each no that this folder lacks. It can only stop what the folder permits."""
+    """Take over each refusal that this folder lacks. It can only stop what the folder permits."""
     permits, noes = (own.permits, own.withdrawals) if own else ({}, {})
     lacking = [w for w in seen.withdrawals if w.study not in noes]
     others = [w for w in lacking if w.study not in permits][: max(0, MOST_NOES - len(noes))]
@@ -100,7 +100,7 @@ def take_over(
 ) -> None:
     """Take over all that was shown, a new document key excepted; the officer has agreed to it.
 
-    A no stands, whichever of the two says it: nothing that was withdrawn comes back by itself.
+    A refusal counts, whichever of the two has it: nothing that was withdrawn comes back by itself.
     """
     decided = {*own.permits, *own.withdrawals} if own else set()
     for permit in seen.permits:
@@ -114,7 +114,7 @@ def take_over(
 
 
 def keep(path: Path, seen: ForeignDocuments) -> None:
-    """Keep what was shown: once this folder has signed anew, the exchange shows it no longer."""
+    """Keep what was shown: the exchange drops it once this folder has signed again."""
     write_atomic(path, seen.model_dump_json().encode())
 
 

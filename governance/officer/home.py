@@ -1,10 +1,10 @@
 """The officer's folder: settings, keys, own documents, and what was seen of everyone's.
 
 officer.yaml        who the officer is, and where exchange and node are
-country.pub         the public document key, for the own node and the coordinator
+country.pub         the public document key, for the node and the coordinator
 keys/               the key store
-documents/          the role of the own country (governance/trust/signing.py)
-trust/              the pinned root, the draft signed last, the floor of versions seen
+documents/          the role of the country (governance/trust/signing.py)
+trust/              the pinned root, the draft signed last, the highest versions seen
 studies/            the studies decided on, so that a permit can be withdrawn without a link
 seen/               checkpoints of logs verified before
 """
@@ -73,7 +73,7 @@ class OfficerHome:
 
     @property
     def documents(self) -> Path:
-        """The own country's documents."""
+        """The country's documents."""
         return self.path / "documents"
 
     @property
@@ -93,12 +93,12 @@ class OfficerHome:
 
     @property
     def handed_file(self) -> Path:
-        """Which versions of the own documents reached whom."""
+        """Which versions of the country's documents reached whom."""
         return self.path / "handed.json"
 
     @property
     def foreign_file(self) -> Path:
-        """What the exchange showed of the own country and this folder did not sign."""
+        """What the exchange showed of the country's documents and this folder did not sign."""
         return self.path / "not-signed-here.json"
 
     @property

@@ -25,7 +25,7 @@ def rotate(session: OfficerSession, handing: Delivery, *, yes: bool) -> None:
     if view is None:
         raise OfficerFault(
             "There is no agreement yet in which a key could be replaced",
-            why="the first agreement names the key that you were let in with",
+            why="the first agreement names the key that you were admitted with",
             fix="wait until it is published, or enrol with a new folder",
         )
     _require_own(session, view)

@@ -1,6 +1,6 @@
 """Audit logs of daemons on this machine: listed, and verified by keys that the officer trusts.
 
-A node's log key is taken from the own country's signed documents, a coordinator's from the
+A node's log key is taken from its country's signed documents, a coordinator's from the
 agreement. Where that is from before it named one, the key is remembered at first sight, and a later
 change is reported.
 """
@@ -66,7 +66,7 @@ class Source:
 
 
 def source_of(home: OfficerHome, node: Path | None, coordinator: Path | None) -> Source:
-    """Return which log is meant; the own node's where none is named. Raises OfficerFault."""
+    """Return which log is meant; the officer's node's if none is named. Raises OfficerFault."""
     if node and coordinator:
         raise OfficerFault("Name a node or a coordinator, not both")
     if coordinator:
@@ -128,8 +128,8 @@ def verify_log(
 ) -> None:
     """Verify a whole log, and that it continues what was verified before. Raises LogFault.
 
-    With `accept_restored`, the log of a node need not continue that where it says itself that the
-    node's state was put back; once for each time.
+    With `accept_restored`, the log of a node need not continue it if an entry says that the node's
+    state was restored from a copy; each such entry is accepted once.
     """
     found = source.fetch()
     key = _coordinator_key(home, found) if source.coordinator else _node_key(home, now)
@@ -165,7 +165,7 @@ def _report(whole: VerifiedLog, key: NoteKey, terminal: Terminal) -> None:
 
 
 def _restoration(lines: Sequence[bytes]) -> Mapping[str, Any] | None:
-    """Return the newest entry of a verified log that says that its state was put back."""
+    """Return the newest entry of a verified log that says that its state was restored."""
     entries = (json.loads(line)["entry"] for line in reversed(lines))
     return next((e for e in entries if e["kind"] == EventKind.STATE_RESTORED), None)
 
@@ -188,7 +188,7 @@ def _accept(
     *,
     agreed: bool,
 ) -> None:
-    """Let go of the checkpoint verified before; it is kept beside. Raises LogFault."""
+    """Set the checkpoint verified before aside; it is kept. Raises LogFault."""
     accepted, former = _memory(home, key.name, "restored"), _memory(home, key.name, "note")
     name = b"" if entry is None else digest(canonical_json(entry)).encode()
     if entry is None or (accepted.exists() and accepted.read_bytes() == name):
@@ -196,7 +196,7 @@ def _accept(
     if not agreed:
         raise LogFault(
             fault.what,
-            why=f"The node's operator says that its state was put back from a copy. {_told(entry)}",
+            why=f"The node's operator says that its state was restored from a copy. {_told(entry)}",
             fix="ask the operator by voice, and look at what was charged; if that is so, give the "
             "command again with --accept-restored",
         )

@@ -1,4 +1,4 @@
-"""The own node on this machine: handed documents, and asked what its ledger has left."""
+"""The officer's node on this machine: gets documents, and says what its ledger has left."""
 
 import base64
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ Micro = Annotated[int, Field(ge=0)]
 
 
 class StatedLedger(BaseModel):
-    """What a node says of its ledger, in micro-units of RDP at an order."""
+    """A node's statement about its ledger, in micro-units of RDP at an order."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -36,10 +36,10 @@ class StatedLedger(BaseModel):
 
 
 def deliver(node: Path, country: str, bundles: Sequence[bytes]) -> bool:
-    """Give the node its country's documents; whether its daemon took them.
+    """Give the node its country's documents; return whether its daemon took them.
 
-    The second bundle, where there is one, is signed by the key that is to follow. They lie in its
-    folder where no daemon runs. Raises DeskFault where the daemon refuses.
+    The second bundle, if there is one, is signed by the next key. If no daemon runs, they are left
+    in the node's folder. Raises LocalRpcFault if the daemon refuses.
     """
     if all(_daemon_takes(node, bundle) for bundle in bundles):
         return True

@@ -1,4 +1,4 @@
-"""The own country's documents as this officer signed them last."""
+"""The country's documents as this officer signed them last."""
 
 from datetime import datetime, timedelta
 

@@ -30,7 +30,7 @@ from governance.trust.view import TrustedView
 from protocols.tasks import Task
 
 KNOWN_TASKS = tuple(str(task.model_fields["kind"].default) for task in get_args(get_args(Task)[0]))
-"""Task kinds of this version. Which of them the own node has, only the node knows."""
+"""Task kinds of this version. Which of them the node has, only the node knows."""
 
 OTHER_AGREEMENT = (
     "the agreement in force is not the text that you signed: enough other countries have signed "
@@ -96,12 +96,12 @@ class OfficerSession:
 
     @property
     def node(self) -> Path | None:
-        """The folder of the own node, where it was named."""
+        """The folder of the officer's node, if it was named."""
         return Path(self.settings.node) if self.settings.node else None
 
     @property
     def documents(self) -> OfficerDocuments:
-        """The own country's documents."""
+        """The country's documents."""
         return own_documents(self.home, self.settings)
 
     def now(self) -> datetime:
@@ -175,11 +175,11 @@ class OfficerSession:
         return shown
 
     def own(self) -> CountryDocuments | None:
-        """Return the own documents as they were signed last, expired or not."""
+        """Return the country's documents as they were signed last, expired or not."""
         return read_own(self.home, self.settings, self.now())
 
     def ledger(self, study: Study, view: TrustedView) -> LedgerView | None:
-        """Return what the own node's ledger says of the study's register; None: not to be asked."""
+        """Return the node's ledger of the study's register; None if it cannot be asked."""
         register = study.population.register_name
         return ledger_left(self.node, view.agreement, register, self.now())
 

@@ -29,7 +29,7 @@ __all__ = ["Act", "Assessment", "Charge", "Finding", "assess", "ledger_terms"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One reason for a no: the clause that decided, in a plain sentence, and what to do."""
+    """One reason for a refusal: the clause that decided, in a plain sentence, and what to do."""
 
     code: ReasonCode
     clause: str

@@ -29,7 +29,7 @@ TASKS = {
 
 
 def explain_study(study: Study, agreement: Agreement, assessment: Assessment) -> str:
-    """Return who asks what, why, of whom, at what cost, and what becomes of the result."""
+    """Return who asks what, why, of whom, at what cost, and how the result is used."""
     lines = [
         *_asked(study, agreement),
         *_used(study),

@@ -43,7 +43,13 @@ def plain_errors() -> Iterator[None]:
     except OSError as error:
         where = f" at {error.filename}" if error.filename else ""
         why = (error.strerror or str(error)) + where
-        tell(PratiqueError("The computer refused", why=why, fix="free space or allow access"))
+        tell(
+            PratiqueError(
+                "The operating system refused the operation",
+                why=why,
+                fix="free space or allow access",
+            )
+        )
         raise typer.Exit(1) from error
     except KeyboardInterrupt as stopped:
         raise typer.Exit(INTERRUPTED) from stopped

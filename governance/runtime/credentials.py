@@ -1,6 +1,6 @@
 """A party's transport key and certificate, replaced while they are in use.
 
-A new key is kept before anybody is told of it. The certificate's file decides which key counts:
+A new key is kept before anybody learns of it. The certificate's file decides which key counts:
 a crash between any two writes leaves a pair that belongs together, and the rest is made good at
 the next change.
 """
@@ -45,7 +45,7 @@ class KeptPair:
     def load(self) -> tuple[bytes, bytes]:
         """Return key and certificate, PEM; changes nothing.
 
-        Raises KeyFault where no key fits the certificate.
+        Raises KeyFault if no key fits the certificate.
         """
         certificate = self.certificate
         name = self._name_of(certified_key(certificate))
@@ -168,7 +168,7 @@ class Credentials:
                 "The exchange's answer to a renewal is not for this party",
                 why=f"it is for the {after.role} of {after.country} in {after.federation}, or "
                 "for another key",
-                fix="nothing was changed; tell the coordinator",
+                fix="nothing was changed; notify the coordinator",
             )
         return authority
 

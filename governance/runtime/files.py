@@ -70,7 +70,7 @@ def one_writer(directory: Path) -> Iterator[None]:
 
 
 def locked_within(handle: int, seconds: float) -> bool:
-    """Take the lock of an open file, or give up after so long; returns whether it was taken."""
+    """Take the lock of an open file within `seconds`; return whether it was taken."""
     deadline = time.monotonic() + seconds
     while not locked(handle):
         if time.monotonic() > deadline:

@@ -7,7 +7,7 @@
 A page in a browser on this machine must not read it: a Host that is not this machine's is refused
 (DNS rebinding), and nothing allows another origin. It answers a few callers at a time, each for
 a few seconds, names no software, and logs nothing. Any user of this machine can read it, so it
-shows nothing that records could be told from.
+shows nothing that depends on records.
 """
 
 import json

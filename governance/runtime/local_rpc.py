@@ -32,7 +32,7 @@ Handler = Callable[[str, Mapping[str, Any]], Any]
 
 
 class LocalRpcFault(PratiqueError):
-    """The daemon behind a local socket is not there, or said no."""
+    """The daemon behind a local socket is not there, or refused."""
 
 
 def ask(path: Path, method: str, /, seconds: float | None = 60.0, **params: Any) -> Any:
@@ -53,7 +53,7 @@ def ask(path: Path, method: str, /, seconds: float | None = 60.0, **params: Any)
 
 
 def _conversation(connection: socket.socket, request: bytes) -> bytes:
-    """Return the answering line, or what came of it before the daemon broke off."""
+    """Return the answering line, or the part that came before the daemon broke off."""
     try:
         connection.sendall(request)
         with connection.makefile("rb") as stream:

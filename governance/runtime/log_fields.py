@@ -2,7 +2,7 @@
 
 A log is read by people who may not read records, and copied to machines that may not hold them.
 So nothing gets in by not being thought of: a field that is not listed, or a value that is not of
-its field's kind, is left out, and its name is noted. Errors are told by their type and by the
+its field's kind, is left out, and its name is noted. Errors are shown by their type and by the
 places in our own code that they passed, never by their text or their values.
 """
 

@@ -1,4 +1,4 @@
-"""Log files that stay small: ours rotates by size and is opened anew on request; Flower's is cut.
+"""Log files that stay small: ours rotates by size and is reopened on request; Flower's is cut.
 
 Nothing in here stops a daemon: a line that cannot be written is lost and counted.
 """
@@ -29,7 +29,7 @@ class LogFile(RotatingFileHandler):
         super().__init__(path, maxBytes=largest, backupCount=kept, encoding="utf-8")
 
     def reopen(self) -> None:
-        """Open the file anew with the next line, as after logrotate has moved it away.
+        """Reopen the file with the next line, as after logrotate has moved it away.
 
         Takes no lock: it may be called from a signal handler, in the middle of a line.
         """
@@ -65,7 +65,7 @@ class LogFile(RotatingFileHandler):
 
 
 def cut_foreign(path: Path, largest: int = FOREIGN_LARGEST, kept: int = FOREIGN_KEPT) -> bool:
-    """Begin a file anew that another program appends to, once it is large; True where it was.
+    """Truncate a file that another program appends to, once it is large; return whether it was.
 
     Its end is kept as `NAME.1`. The writer keeps its descriptor, opened for appending, and goes
     on at the new beginning; what it writes between the copy and the cut is lost.

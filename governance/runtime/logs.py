@@ -1,9 +1,9 @@
 """Logs of the daemons: one JSON object a line, on standard error or in a file that rotates.
 
-Loggers are the standard library's; what they are given as `extra` becomes fields, those that
-`fields.py` admits. A message is shown as it stands in the code, without its arguments. Libraries
-are heard from warnings up: where in the library, and what it says where that is a constant. Errors
-that nobody caught come the same way, not as tracebacks with values in them.
+Loggers are the standard library's. Their `extra` becomes fields, if `log_fields` admits them. A
+message is shown as it stands in the code, without its arguments. Of libraries, only warnings and
+errors are logged: the place in the library, and the message if it is a constant. Uncaught errors
+are logged the same way, not as tracebacks with values in them.
 """
 
 import json
@@ -58,7 +58,7 @@ def configure(
 
 
 def reopen_on_hangup(handler: logging.Handler) -> None:
-    """Open the log file anew on SIGHUP, as logrotate asks; without a file SIGHUP does nothing."""
+    """Reopen the log file on SIGHUP, as logrotate asks; without a file SIGHUP does nothing."""
     reopen = handler.reopen if isinstance(handler, LogFile) else _do_nothing
     signal.signal(signal.SIGHUP, lambda *_: reopen())
 
@@ -68,7 +68,7 @@ def _do_nothing() -> None:
 
 
 def ours_or_trouble(record: logging.LogRecord) -> bool:
-    """Whatever level a library sets for its own logger, only its troubles are told."""
+    """Whatever level a library sets for its own logger, only its warnings and errors are logged."""
     return record.levelno >= logging.WARNING or _is_ours(record)
 
 

@@ -29,7 +29,7 @@ Row = tuple[str, ...]
 
 
 class Table(Collector):
-    """A gauge whose rows are replaced all at once, so that no row outlives what it tells of."""
+    """A gauge whose rows are replaced all at once, so that no row outlives what it describes."""
 
     def __init__(self, registry: CollectorRegistry, name: str, says: str, *labels: str) -> None:
         self._name, self._says, self._labels = name, says, labels
@@ -49,7 +49,7 @@ class Table(Collector):
 
 
 class _Shared:
-    """What both daemons tell."""
+    """The metrics of both daemons."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -185,7 +185,7 @@ class CoordinatorMetrics(_Shared):
             ["call", "reason"],
             registry=self.registry,
         )
-        ProcessCollector(registry=self.registry)  # no records here that memory could tell of
+        ProcessCollector(registry=self.registry)  # no records here that memory could reveal
 
     def _table(self, name: str, says: str, label: str) -> Table:
         return Table(self.registry, f"pratique_coordinator_{name}", says, label)

@@ -1,7 +1,7 @@
 """Whether a daemon's loops move: each says, whenever it moves, by when it will have moved again.
 
 A loop that waits for the network and one that works on a large message may take different times;
-so the bound is the loop's own word, given anew at each step.
+so the bound is the loop's own, set again at each step.
 """
 
 import time

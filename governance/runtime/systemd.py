@@ -1,7 +1,7 @@
-"""What systemd is told: that a daemon is ready, what it does, that it ends, and that it lives.
+"""Notifies systemd: that a daemon is ready, what it does, that it ends, and that it lives.
 
 The protocol of sd_notify(3): datagrams of `NAME=value` to the socket that NOTIFY_SOCKET names. The
-watchdog is told "alive" at half of WATCHDOG_USEC, and only while the daemon's loops move: a daemon
+watchdog gets "alive" at half of WATCHDOG_USEC, and only while the daemon's loops move: a daemon
 that hangs is killed and started again. Without systemd nothing is said.
 """
 
@@ -56,7 +56,7 @@ class Supervisor:
 
 
 class Watchdog:
-    """Tells the supervisor "alive" while nothing is stuck. Start it, close it."""
+    """Notifies the supervisor that the daemon lives while nothing is stuck. Start it, close it."""
 
     def __init__(self, supervisor: Supervisor, stuck: Callable[[], Sequence[str]]) -> None:
         """`stuck` names the loops that do not move."""
@@ -81,7 +81,7 @@ class Watchdog:
             self.look()
 
     def look(self) -> None:
-        """Look once: tell the supervisor, or log what is stuck, once each time it changes."""
+        """Look once: notify the supervisor, or log what is stuck, once each time it changes."""
         stuck = self._stuck()
         if not stuck and self._supervisor.watchdog_seconds:
             self._supervisor.alive()

@@ -39,7 +39,7 @@ Contents = Callable[[TargetFile], bytes]
 
 
 class CountryBundle(Document):
-    """One country's role, as its officer hands it out: to the exchange and to the own node."""
+    """One country's role, as its officer delivers it: to the exchange and to the country's node."""
 
     title_of_kind: ClassVar[str] = "bundle of a country's documents"
     most_bytes: ClassVar[int] = 4 * 1024 * 1024
@@ -83,7 +83,7 @@ class CountryDocuments:
 
     @property
     def next_key(self) -> str | None:
-        """The key that is to follow, signed by the present one; None where none is announced."""
+        """The next key, signed by the present one; None if none is announced."""
         newest = self.history.newest if self.history else self.key
         return None if newest == self.key else newest
 
@@ -99,7 +99,7 @@ class CountryDocuments:
 def own_country(
     bundle: bytes, country: str, pinned: VerifyKey, now: datetime, *, at_least: int = 0
 ) -> CountryDocuments:
-    """Return the own officer's documents, verified by the pinned key alone.
+    """Return the documents of the country's officer, verified by the pinned key alone.
 
     `pinned` may be a key that `signer_of` found; `at_least` is the last version seen.
     Raises DocumentFault: another key, an older version, expired, another country's path, or
@@ -185,7 +185,7 @@ def read_country(
 
 
 def check_life(country: str, signed: Targets, now: datetime) -> None:
-    """Raise DocumentFault where metadata are expired, from the future, or too long-lived."""
+    """Raise DocumentFault if metadata are expired, issued in the future, or too long-lived."""
     born = signed_at(signed)
     if signed.is_expired(now):
         raise _unfit(country, f"they expired on {signed.expires:%Y-%m-%d %H:%M} UTC")

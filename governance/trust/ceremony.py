@@ -104,7 +104,8 @@ def sign_draft(
 
     `previous_root` is the root that the officer trusts now; None before the first. Where an
     officer's key changes, the new one and the old one both sign. Raises DocumentFault where a key
-    is no party's, or the draft does not follow the previous root, is expired or from the future.
+    is no party's, or the draft does not follow the previous root, is expired or was issued in the
+    future.
     """
     previous = None if previous_root is None else read_root(previous_root)
     _check_follows(draft, previous, now)

@@ -56,7 +56,7 @@ class Repository:
     def draft(self, agreement: Agreement, now: datetime) -> bytes:
         """Begin a signing ceremony, replacing one under way; return the draft for the officers.
 
-        Version 1 where nothing is published yet, else the next one (an amendment).
+        Version 1 if nothing is published yet, or else the next one (an amendment).
         """
         with one_writer(self._directory):
             version = newest_root(self.read) + 1
@@ -67,10 +67,10 @@ class Repository:
         return draft
 
     def renewal(self, now: datetime, coordinator: Mapping[str, str] | None = None) -> bytes:
-        """Lay the agreement in force out again: signed anew, it holds for longer.
+        """Lay the agreement in force out for signature again: so it holds for longer.
 
         Every new key that a country has announced is in it, and `coordinator`'s keys, by field.
-        Raises DocumentFault where no agreement is in force.
+        Raises DocumentFault if no agreement is in force.
         """
         agreement = self._published().agreement.with_officer_keys(self.announced())
         return self.draft(agreement.with_coordinator_keys(coordinator or {}), now)

@@ -67,7 +67,7 @@ class OfficerDocuments:
         return next((data for data in held if _signed_by(data, key)), held[0] if held else None)
 
     def set_node(self, keys: NodeKeys) -> None:
-        """Vouch for the keys of the own node."""
+        """Sign the keys of the country's node."""
         self._own(keys.country)
         self._change({node_path(self._country): keys.canonical().decode()})
 

@@ -69,7 +69,7 @@ class TrustedView:
         now: datetime,
         high_water: TrustHighWater = NOTHING_SEEN,
     ) -> Self:
-        """Return the view; its `floor` is to be stored for the next.
+        """Return the view; store its `high_water` for the next one.
 
         Raises DocumentFault where root, targets, snapshot or timestamp do not verify, are
         expired or older than the floor. A country that does not is in `absent`, alone.
@@ -96,7 +96,7 @@ class TrustedView:
     def verified(self) -> DocumentVersions:
         """The highest versions ever verified, also of documents that have lapsed since.
 
-        For telling who holds something newer, and for nothing else: lapsed documents say nothing.
+        Only for finding who holds something newer: lapsed documents permit nothing.
         """
         high_water, held = self.high_water, self.versions
         named = {party.country: party.officer_key for party in self.agreement.parties}
@@ -148,7 +148,7 @@ class TrustedView:
             )
 
     def with_own(self, own: CountryDocuments) -> Self:
-        """Return the view with the own country's documents as its own officer gave them.
+        """Return the view with one country's documents as its own officer delivered them.
 
         Raises DocumentFault where the agreement names another key for the country than the one
         that verified `own`, or than was seen before; or where a newer version is published.

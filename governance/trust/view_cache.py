@@ -4,7 +4,7 @@ Verifying documents is a function of the files that were asked for, the pinned r
 floor and the clock. The result is used again only where the first three are the same to the last
 byte, and the clock has moved forward, not back, and not up to the first expiry of anything that was
 read; where the floor's latest time is ahead of the clock, it was so before. Metadata accepted at
-one moment are then neither from the future nor expired. A view in which a country is absent is
+one moment are then neither issued in the future nor expired. A view in which a country is absent is
 never remembered: time alone may bring it back.
 """
 
@@ -19,7 +19,7 @@ from governance.trust.view import NOTHING_SEEN, TrustedView
 from keys.identity import VerifyKey
 
 LONGEST = timedelta(minutes=1)
-"""All is verified anew this often, whatever has changed."""
+"""Everything is verified again this often, whatever has changed."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ A chance is compared with a uniform number of unlimited length, of which 64 bits
 Where floating point is sure of the answer, it is taken; where it is not (once in 2^39 comparisons)
 the answer is worked out from exact fractions and as many further bits and digits as it takes. So
 every draw follows the exact law, modulo 2^64, whatever the machine's rounding: nothing is added to
-δ for it. What is assumed is that the cipher's stream cannot be told from uniform bits.
+δ for it. What is assumed is that the cipher's stream cannot be distinguished from uniform bits.
 
 *What floating point gets wrong.* Let ρ = 2^-53, and let `np.exp` be right to 4 units in its last
 place, an error of 2^-51 at most, as no chance exceeds 1. With w = u/σ + v - 1 and x = u/σ + w²/2,

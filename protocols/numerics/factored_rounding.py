@@ -118,7 +118,7 @@ def factored_sum(
 
 @dataclass(frozen=True)
 class RoundedFactors:
-    """A layer's factors as whole numbers in float64; `ones` (patients,) is what became of the 1."""
+    """A layer's factors as whole numbers in float64; `ones` (patients,) is the rounded 1."""
 
     entered: Floats
     ones: Floats

@@ -1,6 +1,6 @@
 """Random words for rounding many values: AES-256-CTR under a fresh key of the system's generator.
 
-Ten times as quick as asking the system for each word, and as hard to tell from chance.
+Ten times as fast as asking the system for each word, and as hard to predict.
 """
 
 from collections.abc import Callable

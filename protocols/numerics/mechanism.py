@@ -128,7 +128,7 @@ class Mechanism(BaseModel):
         All public: Σ over patients of a coordinate is at most `reach` in size (in every country's
         part, where the release is derived). A share of noise X has E[e^(tX)] ≤ e^(t²·noise_std²/2):
         completing the square leaves Σ e^(-(v - t·noise_std²)²/(2·noise_std²)) over integers v, and
-        that is largest where nothing is shifted (Poisson summation). So the sum of n shares exceeds
+        that is largest without a shift (Poisson summation). So the sum of n shares exceeds
         λ in size with a chance of at most 2·exp(-λ²/(2n·noise_std²)) (Chernoff), and that of any of
         d coordinates with d times that: 2^-40 at λ = noise_std·√n·√(2·(ln 2d + 40 ln 2)). A lane of
         k bits holds what is below 2^(k-1) in size. A wrap would cost the sum, never privacy: words

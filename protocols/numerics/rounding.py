@@ -96,7 +96,7 @@ def poisson_sample(size: int, rate: float, *, entropy: Entropy = os.urandom) -> 
 def _clip(vectors: NDArray[np.float64], clip_norm: float) -> NDArray[np.float64]:
     finite = np.isfinite(vectors).all(axis=1, keepdims=True)
     usable = np.where(finite, vectors, 0.0)
-    # Divided first, so that no finite vector overflows: not even a warning may tell of a record.
+    # Divided first, so that no finite vector overflows: not even a warning may depend on a record.
     largest = np.abs(usable).max(axis=1, keepdims=True, initial=1.0)
     direction = usable / largest
     norms = np.linalg.norm(direction, axis=1, keepdims=True)

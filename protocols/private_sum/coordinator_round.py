@@ -1,8 +1,8 @@
 """The coordinator's side of one round: collect contributions and answers, open the sum or none.
 
 Order: `contribute_request` and `take_contribution` for every country, then `close`, which names U,
-the countries whose sum is to be opened; asking for more closes the round too. Where U is smaller
-than the roster, `agree_request` and `take_assent` for each of U. Then `answer_request` and
+the countries whose sum will be opened; asking for more closes the round too. If U is smaller than
+the roster, `agree_request` and `take_assent` for each of U. Then `answer_request` and
 `take_answer` for each of U, and `open`.
 Masked words are added up as they come.
 """
@@ -96,7 +96,7 @@ class CoordinatorRound:
     ) -> None:
         """`macs` are those for each country, of all the others.
 
-        `asked` are the roster, or those of them that a sum was to be opened over before.
+        `asked` is the roster, or the smaller set that an earlier attempt chose for this round.
         """
         self._view, self._terms, self._model = view, terms, model
         self._macs = macs
@@ -274,7 +274,7 @@ class CoordinatorRound:
     def _require_agreed(self) -> None:
         if self.smaller and len(self._assents) < self._view.terms.threshold:
             raise ProtocolFault(
-                "Nobody answers for fewer countries than the roster yet",
+                "Too few countries have agreed to continue without the missing ones",
                 why=f"{len(self._assents)} have agreed, {self._view.terms.threshold} must",
             )
 

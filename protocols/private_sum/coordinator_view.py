@@ -63,7 +63,7 @@ class CoordinatorView:
     def placed(
         self, message: Signed, country: str, phase: Phase, context: bytes, receiver: str
     ) -> bytes:
-        """Return the body of what claims to be a country's; `verify` tells whether it is."""
+        """Return the body of what claims to be a country's; `verify` checks whether it is."""
         self.require_known(country)
         require_place(message, phase=phase, context=context, sender=country, receiver=receiver)
         return message.body
@@ -80,8 +80,8 @@ class CoordinatorView:
     def require_published(self, country: str, claimed: DocumentVersions) -> None:
         """Return when a country claims nothing newer than what is published. Raises Unpublished.
 
-        The others would have to wait for it, and could not tell a document that is on its way
-        from one that there is not.
+        The others would have to wait for it, and could not distinguish a document that is on its
+        way from one that there is not.
         """
         newer = self.versions.newer_in(claimed) and self.published().newer_in(claimed)
         if newer:

@@ -39,7 +39,7 @@ class CountryRun:
 
     @classmethod
     def start(cls, view: CountryView, *, entropy: Entropy = os.urandom) -> Self:
-        """Begin a run id that this country has never used; only the caller's journal can tell."""
+        """Begin a run id that this country has never used; the caller's journal must check that."""
         return cls(view, CountryState(run=view.terms.context), entropy)
 
     @classmethod

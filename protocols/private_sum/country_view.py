@@ -77,6 +77,7 @@ class CountryView:
             raise Refusal(
                 ReasonCode.NOT_AUTHENTIC,
                 "A message is shown in this country's name that is not the one it sent",
-                fix="treat this country's identity key as copied: pause the node, tell the officer",
+                fix="treat this country's identity key as compromised: pause the node and notify "
+                "the officer",
             )
         return bodies

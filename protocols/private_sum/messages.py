@@ -75,8 +75,9 @@ class Request:
 
     The signed words are the same for every country; `parts` are what others made for this one.
 
-    A journal compares digests to tell a repeated request from another one for the same place.
-    Signed twice, the same words have two signatures where a scheme signs with fresh randomness.
+    A journal compares digests to distinguish a repeated request from another one for the same
+    place. Signed twice, the same words have two signatures where a scheme signs with fresh
+    randomness.
     """
 
     signed: Signed
@@ -140,9 +141,9 @@ def read_request(data: bytes) -> Request:
         raise malformed("its content is not that of its phase, or the phase is not known here")
     versions = DocumentVersions.from_proto(body.versions)
     if envelope.model and envelope.signed.phase != PHASE_CONTRIBUTE:
-        raise malformed("it brings a model where none belongs")
+        raise malformed("it brings a model, and its phase has none")
     if envelope.parts and envelope.signed.phase not in WITH_PARTS:
-        raise malformed("it brings parts where none belong")
+        raise malformed("it brings parts, and its phase has none")
     model = envelope.model
     said = (envelope.signed, body, model, envelope.parts, versions)
     made = Request(*said, _digest(envelope, model))
@@ -186,7 +187,7 @@ def read_reply(data: bytes, country: str, content: str) -> Reply:
     """
     reply = _read(data, country, content)
     if reply.words:
-        raise malformed(f"{country} sent words where none belong")
+        raise malformed(f"{country} sent a reply that its phase does not have")
     return reply
 
 

@@ -126,7 +126,7 @@ def refuse_party(country: str, why: str) -> Refusal:
         ReasonCode.NOT_AUTHENTIC,
         f"The set-up stops at {country}",
         why=why[:1].upper() + why[1:],
-        fix=f"tell the officer of {country} and the coordinator; a new run needs a new run id",
+        fix=f"notify the officer of {country} and the coordinator; a new run needs a new run id",
     )
 
 

@@ -65,7 +65,7 @@ class ExchangeServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Enrol(self, request, context):
-        """Ask to be admitted, or ask again what became of it. The first call uses up the token.
+        """Ask to be admitted, or ask for the outcome again. The first call uses up the token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

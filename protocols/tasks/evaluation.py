@@ -43,7 +43,7 @@ class Evaluation(BaseModel):
         return self
 
     def groups(self, features: Mapping[str, Feature]) -> tuple[str, ...]:
-        """Return the names of the subgroups; one that holds everybody where none is declared."""
+        """Return the names of the subgroups; one that holds everybody if none is declared."""
         if self.subgroup is None:
             return (EVERYBODY,)
         return self.subgroup.labels(features[self.subgroup.feature])

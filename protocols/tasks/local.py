@@ -31,7 +31,7 @@ from protocols.tasks.schedule import LOCAL_STEP
 
 MOST_STEPS = 1_000
 UPDATE_REACH = 64
-"""Lattice units of one clip norm in an update. The own noise of a step is half a clip norm or more
+"""Lattice units of one clip norm in an update. A step's own noise is half a clip norm or more
 at any ε worth promising; 3 units and the rounding then widen an update's noise by under 1 %."""
 DEVIATION, MARGIN = 8, 20
 """A Poisson sample of mean μ exceeds μ + 8·√μ + 20 with a chance under 2^-40 (Bernstein)."""

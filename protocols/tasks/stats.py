@@ -65,7 +65,7 @@ class _Table(BaseModel):
 
 
 class CountPatients(_Table):
-    """Patients of the population, by strata; one number where none are declared."""
+    """Patients of the population, by strata; one number if none are declared."""
 
     kind: Literal["stats/count"] = "stats/count"
 

@@ -37,14 +37,14 @@ _OPTIONS = [
 ]
 
 _CUT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNKNOWN})
-"""What gRPC says of a connection that was cut, and of one whose bytes do not verify."""
+"""What gRPC reports when a connection was cut, and when its bytes do not verify."""
 _PASSING = _CUT | {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
 
 
 class LinkFault(PratiqueError):
     """The exchange cannot be reached, or it refused the call.
 
-    `passing` tells whether the same call may succeed later.
+    `passing` says whether the same call may succeed later.
     """
 
     def __init__(self, what: str, *, why: str = "", fix: str = "", passing: bool = False) -> None:
@@ -91,7 +91,7 @@ class ExchangeLink:
     def enrol(
         self, request: exchange_pb2.EnrolRequest, seconds: float = 10
     ) -> exchange_pb2.EnrolReply:
-        """Ask for admission, or what became of it."""
+        """Ask for admission, or for the outcome of that request."""
         reply: exchange_pb2.EnrolReply = self._call("Enrol", request, seconds)
         return reply
 

@@ -1,4 +1,4 @@
-"""How a new party is let in: the invitation it is handed, and what it states about itself.
+"""How a new party is admitted: the invitation it gets, and what it states about itself.
 
 The invitation is a secret file, handed over outside the system. It carries the digests of the
 transport authority and of the TUF root, which are compared by voice; the certificate in it may

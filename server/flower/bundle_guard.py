@@ -3,7 +3,7 @@
 Flower puts a bundle's folder first on `sys.path`, so a bundle that carries `server/app.py` would
 shadow the installed one. The executor starts this module instead of Flower's command; it looks
 into the bundle first and refuses one that holds more than its configuration, or that names
-another app than ours. Works on Flower's internals; flwr is pinned to 1.41.
+another app than ours. Works on Flower's internals; flwr is pinned to 1.42.
 """
 
 import io

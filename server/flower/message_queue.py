@@ -1,7 +1,7 @@
 """Messages of one object each, over the own client of Flower's grid.
 
 What a message carries is one ConfigRecord, whose hash is the message's name. Works on Flower's
-internals (the grid's client, how an object is written down); flwr is pinned to 1.41.
+internals (the grid's client, how an object is written down); flwr is pinned to 1.42.
 """
 
 import os

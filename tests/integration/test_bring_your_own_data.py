@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from demo.hospitals import DICTIONARY
-from tests.support.help_blocks import PLAIN, ROOT
+from tests.support.command_help import PLAIN, ROOT
 
 PAGE = ROOT / "docs" / "bring-your-own-data.md"
 BUDAPEST = ROOT.parent / "shared" / "data" / "heart-disease" / "processed.hungarian.data"

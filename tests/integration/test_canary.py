@@ -8,7 +8,6 @@ Flower's logs and folders, documents, results, secrets in memory, temporary file
 
 import base64
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +36,7 @@ from tests.support.canary import (
 from tests.support.documents import COUNTRIES, training_fields
 from tests.support.live_federation import LiveParts
 from tests.support.node_federation import NodeFederation, code_of
+from tests.support.patients import entropy
 
 DICTIONARY = """
 dictionary: 1
@@ -90,7 +90,7 @@ def test_the_search_finds_each_planted_kind_in_each_spelling(canaries: Canaries)
     noise = np.array([123_457, -98_765, 4_194_303, -77], dtype=np.int64)
     canaries.whole("noise", noise)
     for kind in ("<i8", ">i8", "<i4", ">i4", "<f8", ">f8", "<f4", ">f4"):
-        hidden = os.urandom(37) + noise.astype(kind).tobytes() + os.urandom(11)
+        hidden = entropy(1)(37) + noise.astype(kind).tobytes() + entropy(2)(11)
         assert f"noise as {kind}" in canaries.found_in(hidden)
     name = name_of("DK", 3)
     for spelt in (name.encode(), name.encode("utf-16-le"), json.dumps(name).encode()):
@@ -104,7 +104,7 @@ def test_the_search_finds_each_planted_kind_in_each_spelling(canaries: Canaries)
 
 
 def test_the_search_finds_nothing_in_noise(canaries: Canaries) -> None:
-    assert canaries.found_in(os.urandom(2**20)) == []
+    assert canaries.found_in(entropy()(2**20)) == []
     assert canaries.found_in(bytes(2**16)) == []
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_readme import PROGRAMS, command_of, options_of
+from tests.integration.test_pages import command_of, options_of
+from tests.support.command_help import PROGRAMS
 
 FOLDER = Path(__file__).parents[2] / "docs" / "systemd"
 UNITS = sorted(FOLDER.glob("*.service"))

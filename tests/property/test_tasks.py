@@ -165,7 +165,7 @@ def test_no_patient_weighs_more_than_the_accountant_was_told(
     ):
         mechanism = release(task, phase)
         assert np.isfinite(vectors).all()
-        for row in round_each(vectors, mechanism, entropy=entropy).tolist():
+        for row in round_each(vectors, mechanism, entropy=entropy()).tolist():
             assert sum(value * value for value in row) <= mechanism.squared_sensitivity
 
 

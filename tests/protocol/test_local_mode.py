@@ -1,4 +1,8 @@
-"""Local mode through the whole private sum: what a country sends came out of noised steps only."""
+"""Local mode through the whole private sum: what a country sends came out of noised steps only.
+
+Rounding moves a weight by a standard deviation of 0.0006 in these studies: what tests allow, 0.01,
+is more than ten of them.
+"""
 
 import random
 from collections.abc import Iterator, Mapping
@@ -293,7 +297,8 @@ def test_each_step_has_a_sample_of_its_own(
     opened = federation.ready(study).coordinator.begin_round(1, "train", payload_of(study))
     assert code_of(federation.nodes["DK"].handle(opened.contribute_request("DK"))) is None
     assert len(set(drawn)) == STEPS
-    assert 0.3 * 60 < np.mean(sizes) < 0.7 * 60
+    # False alarms below 1e-11: beyond 6.7 deviations of 180 coins.
+    assert 0.25 * 60 < np.mean(sizes) < 0.75 * 60
 
 
 def seeded() -> None:

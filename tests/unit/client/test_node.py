@@ -1,6 +1,7 @@
 """The wired node: deliveries, officer's files, lapsed runs, what it prepares and logs."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tests.support.documents import DAY, withdrawal
 from tests.support.node_federation import NodeFederation, code_of
 
 UP = LinkStatus(connected=True)
+DIGEST = re.compile(r"[0-9a-f]{32,}")
 
 
 def kinds(node: Any) -> list[str]:
@@ -164,6 +166,7 @@ def test_starting_and_stopping_is_logged(federation: NodeFederation) -> None:
 
 def test_no_patient_id_and_no_count_is_in_the_log(federation: NodeFederation, study: Study) -> None:
     federation.ready(study).sum(1, "histogram")
-    text = str(federation.nodes["DK"].log_entries()["entries"])
+    entries = str(federation.nodes["DK"].log_entries()["entries"])
+    text = DIGEST.sub("", entries)  # five digits may be in a digest by chance
     assert '"p0"' not in text
     assert "10240" not in text

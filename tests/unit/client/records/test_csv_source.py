@@ -155,7 +155,7 @@ def test_the_line_is_right_without_a_header(tmp_path: Path) -> None:
 
 def test_a_patient_on_two_lines_is_an_error_that_names_them_and_the_fix(tmp_path: Path) -> None:
     problem = fault(source(tmp_path, "\n".join((HEADER, *ROWS, "a2,50,1,0,", "a1,50,1,0,"))))
-    assert "lines 2 and 6 are of the same patient (2 patients stand on more" in problem.why
+    assert "lines 2 and 6 are of the same patient (2 patients are on more" in problem.why
     assert problem.fix.startswith("provide one row per patient")
 
 
@@ -168,10 +168,10 @@ def test_a_patient_needs_a_usable_id(tmp_path: Path, one: str) -> None:
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("a9,60,1", "line 3: 5 columns are expected, 3 were found"),
-        ("a9,60,1,0,x,y", "line 3: 5 columns are expected, 6 were found"),
-        ('a9,60,1,0,"open', "line 3: a quoted value does not end where it should"),
-        ('a9,60,1,0,"x"y', "line 3: a quoted value does not end where it should"),
+        ("a9,60,1", "line 3: 5 columns are expected, and the line has 3"),
+        ("a9,60,1,0,x,y", "line 3: 5 columns are expected, and the line has 6"),
+        ('a9,60,1,0,"open', "line 3: a quoted value has no closing quote"),
+        ('a9,60,1,0,"x"y', "line 3: a quoted value has no closing quote"),
         ("a9,60,1,0," + "x" * (LONGEST_LINE + 1), "the line is longer than"),
     ],
 )

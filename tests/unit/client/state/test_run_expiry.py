@@ -55,7 +55,7 @@ def of_another_release(node: Node, run: Run) -> None:
 def without_fields(node: Node, run: Run) -> None:
     study = node.parts.runs.live(run.id).study
     associated = _associated(run.id, study)
-    write(node, run, seal(node.parts.runs._key_of(run.id), b"{}", associated))
+    write(node, run, seal(node.parts.runs._sealing_key(run.id), b"{}", associated))
 
 
 UNREADABLES = [changed, cut, of_another_release, without_fields]
@@ -117,18 +117,22 @@ def test_a_run_that_cannot_be_read_for_a_day_ends_and_the_log_says_why(
     assert vars(line)["run"] == two.other.id
 
 
+def use(node: Node, runs: RunStore) -> None:
+    node.parts.run_expiry._runs = node.parts.keys._runs = runs
+
+
 def test_a_start_with_the_wrong_keys_ends_no_run(
     two: Two, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nor does one of another program version: what is put right within a day goes on."""
     right, wrong = two.node.parts.runs, RunStore(two.node.parts.engine, bytes(32))
-    two.node.parts.run_expiry._runs = two.node.parts.runs = wrong
+    use(two.node, wrong)
     for _ in range(3):
         two.later(timedelta(minutes=1))
     told = [vars(one)["run"] for one in caplog.records if one.message.startswith("a run cannot")]
     assert sorted(told) == sorted([two.open.id, two.other.id])
     assert not [one for one in caplog.records if one.message.startswith("state not tidied")]
-    two.node.parts.run_expiry._runs = two.node.parts.runs = right
+    use(two.node, right)
     two.node.tend()
     assert live(two.node) == {two.open.id, two.other.id}
     two.open.agreed(two.round)

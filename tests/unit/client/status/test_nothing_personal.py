@@ -191,7 +191,7 @@ def test_a_cell_that_cannot_be_read_is_quoted_to_nobody_but_the_doctor(
     search(said)
 
 
-@pytest.mark.parametrize("part", ["gate", "holdings", "runs", "ledger"])
+@pytest.mark.parametrize("part", ["gate", "record_store", "runs", "ledger"])
 def test_faults_in_the_midst_of_a_message_quote_nothing(
     federation: NodeFederation,
     study: Study,
@@ -204,8 +204,9 @@ def test_faults_in_the_midst_of_a_message_quote_nothing(
     def broken(*_: Any, **__: Any) -> Any:
         raise ValueError(f"row 3: {PLANTED}") from KeyError(PLANTED)
 
-    names = {"gate": "admit", "holdings": "records", "runs": "summaries", "ledger": "view"}
-    owner = watched.node._request_handler._gate if part == "gate" else getattr(watched.node, part)
+    names = {"gate": "admit", "record_store": "records", "runs": "summaries", "ledger": "view"}
+    node = watched.node
+    owner = node._request_handler._gate if part == "gate" else getattr(node.parts, part)
     monkeypatch.setattr(owner, names[part], broken)
     frame = federation.run(study).request("bundle", "DK")
     watched.handle(frame)

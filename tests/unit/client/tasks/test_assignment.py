@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from client.errors import RecordFault
-from client.tasks import registry
+from client.tasks import assignment
 from client.tasks.assignment import Assignment
 from client.tasks.registry import INSTALLED
 from client.tasks.trainers import patient_gradients
@@ -47,7 +47,7 @@ def refusal(task: Task, mechanism: Any, payload: bytes) -> Refusal:
     answers = []
     for patients in (60, 0):  # a refusal never depends on who is there
         with pytest.raises(Refusal) as caught:
-            prepared(task, patients).lattice_sum(mechanism, payload, entropy=entropy)
+            prepared(task, patients).lattice_sum(mechanism, payload, entropy=entropy())
         answers.append((caught.value.code, str(caught.value)))
     assert answers[0] == answers[1]
     return caught.value
@@ -66,7 +66,7 @@ def test_training_sums_the_rounded_gradients_of_training_patients_only() -> None
     task = glm(evaluation=Evaluation(held_out=0.5))
     one = prepared(task)
     mechanism = release(task, "train")
-    total = one.lattice_sum(mechanism, MODEL, entropy=entropy)
+    total = one.lattice_sum(mechanism, MODEL, entropy=entropy())
     training = one.cohort.where(~one.held_out)
     assert 0 < training.patients < 60
     found = patient_gradients(task, training, np.linspace(-1, 1, 7))
@@ -82,7 +82,7 @@ def test_evaluation_counts_held_out_patients_only() -> None:
     task = glm(evaluation=Evaluation(held_out=0.5))
     one = prepared(task)
     mechanism = release(task, "evaluate")
-    total = one.lattice_sum(mechanism, MODEL, entropy=entropy)
+    total = one.lattice_sum(mechanism, MODEL, entropy=entropy())
     assert total.sum() == one.held_out.sum() * mechanism.scale
 
 
@@ -91,10 +91,10 @@ def test_evaluation_counts_held_out_patients_only() -> None:
 def test_networks_train_on_some_and_are_evaluated_on_the_others(make: Any, family: Family) -> None:
     task = make(family, evaluation=Evaluation(held_out=0.5))
     one, model = prepared(task), vector_to_bytes(task.initial(FEATURES))
-    trained = one.lattice_sum(release(task, "train"), model, entropy=entropy)
+    trained = one.lattice_sum(release(task, "train"), model, entropy=entropy())
     assert trained.any()
     evaluation = release(task, "evaluate")
-    counted = one.lattice_sum(evaluation, model, entropy=entropy) / evaluation.scale
+    counted = one.lattice_sum(evaluation, model, entropy=entropy()) / evaluation.scale
     table = task.score_table(FEATURES)
     assert table.scores_by_cell(counted)[0].sum() == one.held_out.sum()
 
@@ -104,16 +104,16 @@ def test_a_network_is_summed_in_parts(make: Any, monkeypatch: pytest.MonkeyPatch
     task = make(evaluation=None)
     one, model = prepared(task), vector_to_bytes(task.initial(FEATURES))
     mechanism = release(task, "train")
-    whole = one.lattice_sum(mechanism, model, entropy=entropy) / mechanism.scale
+    whole = one.lattice_sum(mechanism, model, entropy=entropy()) / mechanism.scale
     monkeypatch.setattr(one.trainer, "patients_at_once", 7)
-    parts = one.lattice_sum(mechanism, model, entropy=entropy) / mechanism.scale
+    parts = one.lattice_sum(mechanism, model, entropy=entropy()) / mechanism.scale
     assert parts == pytest.approx(whole, abs=0.1)
 
 
 def test_a_large_sum_tells_the_operator_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(registry, "LARGE", 10)
+    monkeypatch.setattr(assignment, "LARGE", 10)
     task = mlp(evaluation=None)
     model, mechanism = vector_to_bytes(task.initial(FEATURES)), release(task, "train")
     told = []
@@ -122,14 +122,14 @@ def test_a_large_sum_tells_the_operator_how_far_it_is(
         monkeypatch.setattr(one.trainer, "patients_at_once", at_once)
         caplog.clear()
         with caplog.at_level("INFO", "pratique.task"):
-            one.lattice_sum(mechanism, model, entropy=entropy)
+            one.lattice_sum(mechanism, model, entropy=entropy())
         told.append([vars(record)["percent"] for record in caplog.records])
     assert told == [[25, 50, 75, 100]] * 4, "as often for every cohort"
 
 
 def test_a_small_sum_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "pratique.task"):
-        prepared(glm()).lattice_sum(release(glm(), "train"), MODEL, entropy=entropy)
+        prepared(glm()).lattice_sum(release(glm(), "train"), MODEL, entropy=entropy())
     assert not caplog.records
 
 
@@ -137,14 +137,15 @@ def test_torch_is_imported_for_registered_modules_only() -> None:
     """Neither the coordinator's part nor a node that trains perceptrons needs it."""
     script = """
 import sys
-from server import lead, releases
+from server.runs import procedure
+from server.services import release as released
 from server.learning import predict
 from tests.support.patients import FEATURES, entropy, mlp, release
-from tests.unit.client.tasks.test_registry import prepared
+from tests.unit.client.tasks.test_assignment import prepared
 from protocols.tasks.layout import vector_to_bytes
 task = mlp()
 payload = vector_to_bytes(task.initial(FEATURES))
-prepared(task).lattice_sum(release(task, "train"), payload, entropy=entropy)
+prepared(task).lattice_sum(release(task, "train"), payload, entropy=entropy())
 assert "torch" not in sys.modules and "opacus" not in sys.modules
 """
     done = subprocess.run(
@@ -167,13 +168,13 @@ def test_without_evaluation_everybody_trains() -> None:
 def test_the_floor_counts_the_whole_cohort() -> None:
     for task in (glm(), COUNT):
         mechanism = release(task, "cohort-floor")
-        total = prepared(task).lattice_sum(mechanism, b"", entropy=entropy)
+        total = prepared(task).lattice_sum(mechanism, b"", entropy=entropy())
         assert total.tolist() == [60 * mechanism.scale]
 
 
 def test_tables_count_everybody_once() -> None:
     mechanism = release(COUNT, "count")
-    total = prepared(COUNT).lattice_sum(mechanism, b"", entropy=entropy)
+    total = prepared(COUNT).lattice_sum(mechanism, b"", entropy=entropy())
     assert total.sum() == 60 * mechanism.scale
 
 
@@ -184,7 +185,7 @@ def test_an_empty_cohort_contributes_zero_everywhere(make: Any, family: Family) 
     payload = vector_to_bytes(np.zeros(task.dimension(FEATURES)))
     for phase in ("train", "evaluate"):
         mechanism = release(task, phase)
-        total = prepared(task, 0).lattice_sum(mechanism, payload, entropy=entropy)
+        total = prepared(task, 0).lattice_sum(mechanism, payload, entropy=entropy())
         assert total.shape == (mechanism.dimension,)
         assert not total.any()
 
@@ -195,8 +196,9 @@ def test_a_sample_takes_its_share_afresh_each_round() -> None:
     everybody = release(glm(evaluation=None), "train")
     one = prepared(task, 2_000)
     payload = vector_to_bytes(np.array([50.0, 0, 0, 0, 0, 0, 0]))
-    whole = prepared(glm(evaluation=None), 2_000).lattice_sum(everybody, payload, entropy=entropy)
-    sums = [one.lattice_sum(mechanism, payload, entropy=entropy)[0] for _ in range(2)]
+    words = entropy()
+    whole = prepared(glm(evaluation=None), 2_000).lattice_sum(everybody, payload, entropy=words)
+    sums = [one.lattice_sum(mechanism, payload, entropy=words)[0] for _ in range(2)]
     assert sums[0] != sums[1]
     for part in sums:
         assert 0.15 < part / whole[0] < 0.45
@@ -209,10 +211,10 @@ def test_a_wide_table_is_summed_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
         sizes.append(len(vectors))
         return round_contributions(vectors, mechanism, **rest)
 
-    monkeypatch.setattr(registry, "CELLS_AT_ONCE", 20)
-    monkeypatch.setattr(registry, "round_contributions", counting)
+    monkeypatch.setattr(assignment, "CELLS_AT_ONCE", 20)
+    monkeypatch.setattr(assignment, "round_contributions", counting)
     mechanism = release(COUNT, "count")
-    total = prepared(COUNT, 25).lattice_sum(mechanism, b"", entropy=entropy)
+    total = prepared(COUNT, 25).lattice_sum(mechanism, b"", entropy=entropy())
     assert sizes == [10, 10, 5]
     assert total.sum() == 25 * mechanism.scale
 
@@ -222,7 +224,7 @@ def test_an_overflowing_patient_is_bounded_like_any_other() -> None:
     mechanism = release(task, "train")
     usual, huge = prepared(task, 1), prepared(task, 1, age=np.array([1e308]))
     for one in (usual, huge):
-        total = one.lattice_sum(mechanism, MODEL, entropy=entropy)
+        total = one.lattice_sum(mechanism, MODEL, entropy=entropy())
         assert int((total**2).sum()) <= mechanism.squared_sensitivity
 
 
@@ -235,7 +237,7 @@ def test_a_model_made_to_overflow_changes_nothing_but_numbers(
     payload = vector_to_bytes(np.full(task.dimension(FEATURES), weight))
     for phase in ("train", "evaluate"):
         mechanism = release(task, phase)
-        total = prepared(task).lattice_sum(mechanism, payload, entropy=entropy)
+        total = prepared(task).lattice_sum(mechanism, payload, entropy=entropy())
         assert total.shape == (mechanism.dimension,)
 
 

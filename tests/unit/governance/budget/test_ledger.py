@@ -454,7 +454,7 @@ def test_what_is_assumed_is_charged_over_the_cap_and_leaves_nothing(
 
 def test_only_a_restoration_assumes() -> None:
     """Whatever else charges asks for room first."""
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[4]
     rooms = ("keys", "protocols", "governance", "client", "server")
     files = [file for room in rooms for file in (root / room).rglob("*.py")]
     users = {str(f.relative_to(root)) for f in files if ".assume(" in f.read_text("utf-8")}

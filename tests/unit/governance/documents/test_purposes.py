@@ -18,7 +18,7 @@ from governance.documents.purposes import (
 )
 from governance.runtime.safe_text import is_plain
 
-CODES = Path(__file__).parents[4] / "shared" / "codes"
+CODES = Path(__file__).parents[5] / "shared" / "codes"
 TABLES = [EHDS_PURPOSES, EHDS_PROHIBITED, PURPOSE_OF_USE, DUO_TERMS, DATA_CATEGORIES]
 
 needs_sources = pytest.mark.skipif(not CODES.exists(), reason="the source lists are not here")

@@ -137,7 +137,7 @@ class TestApprovalRefused:
 
     def test_for_one_that_was_refused_before(self, agreed: Keyboard, asked: Study) -> None:
         agreed.done("refuse", asked.id, "--reason", "Too early.", "--yes")
-        assert "You said no on 2026-09-01: Too early." in agreed.refused(
+        assert "You refused it on 2026-09-01: Too early." in agreed.refused(
             "approve", asked.id, "--yes"
         )
         agreed.done("approve", asked.id, "--yes", "--reconsider")
@@ -289,7 +289,7 @@ class TestWithdrawal:
     def test_is_said_once(self, agreed: Keyboard, permitted: Study) -> None:
         agreed.done("withdraw", permitted.id, "--reason", "No.", "--yes")
         said = agreed.refused("withdraw", permitted.id, "--reason", "Again.", "--yes")
-        assert "You said no on 2026-09-01" in said
+        assert "You refused it on 2026-09-01" in said
 
     def test_needs_a_yes(self, agreed: Keyboard, permitted: Study) -> None:
         said = agreed.refused("withdraw", permitted.id, "--reason", "No.", answer="n\n")

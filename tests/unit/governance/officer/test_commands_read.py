@@ -71,7 +71,7 @@ class TestShow:
         assert f"pratique-officer withdraw {asked.id}" in said
         agreed.done("withdraw", asked.id, "--reason", "Stop.", "--yes")
         said = agreed.done("show", asked.id)
-        assert "you said no on 2026-09-01: Stop." in said
+        assert "you refused it on 2026-09-01: Stop." in said
         assert f"pratique-officer approve {asked.id} --reconsider" in said
 
     def test_says_what_live_permits_may_take_already(self, agreed: Keyboard, asked: Study) -> None:

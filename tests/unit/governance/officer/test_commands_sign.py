@@ -242,7 +242,7 @@ class TestNodeKeys:
         agreed.done("sign", self.keys_file(agreed), "--yes")
         said = agreed.done("sign", self.keys_file(agreed, number=5), "--yes", answer="y\n")
         assert "replace the keys" in said
-        assert "its log and ledger begin anew" in said
+        assert "its log and ledger start empty" in said
         assert agreed.own().node == node_keys("DK", 5)
 
     def succeeding(self, officer: Keyboard, former: int, new: int):

@@ -182,8 +182,8 @@ class TestWhatMayBeDecided:
             (None, ""),
             (own(), ""),
             (APPROVED, "you approved it on 2026-09-01, until 2026-10-31 12:00 UTC"),
-            (REFUSED, "you said no on 2026-09-01: New advice of the board."),
-            (WITHDRAWN, "you said no on 2026-09-01: New advice of the board."),
+            (REFUSED, "you refused it on 2026-09-01: New advice of the board."),
+            (WITHDRAWN, "you refused it on 2026-09-01: New advice of the board."),
         ],
     )
     def test_the_decision_that_stands_is_told(

@@ -26,7 +26,7 @@ def no_sleep(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_an_admitted_officer_keeps_its_certificate(officer: Keyboard) -> None:
-    assert "You are let in" in officer.done("enrol", letter(officer))
+    assert "You are admitted" in officer.done("enrol", letter(officer))
     certificate = officer.home.certificate_file.read_bytes()
     peer = peer_of(
         certificate, authority_pem=AUTHORITY.certificate_pem, now=officer.now, revoked=()
@@ -83,7 +83,7 @@ def test_waiting_ends_with_the_admission(
         officer.exchange.enrolment = EnrolReply.ADMITTED
 
     monkeypatch.setattr("governance.officer.enrolment.time.sleep", admitted)
-    assert "You are let in" in officer.done("enrol", letter(officer), "--wait", "30")
+    assert "You are admitted" in officer.done("enrol", letter(officer), "--wait", "30")
     assert len(officer.exchange.asked) == 2
 
 

@@ -149,7 +149,7 @@ class TestANo:
             folder.withdraw(withdrawal(other))
 
         publish(settled, stopped)
-        assert f"a no to {asked.digest}" in settled.run("renew").stderr
+        assert f"a refusal of {asked.digest}" in settled.run("renew").stderr
         assert set(settled.own().withdrawals) == {asked.digest, other.digest}
 
     def test_in_any_number_does_not_fill_the_folder(self, settled: Keyboard) -> None:

@@ -52,7 +52,7 @@ class LogDaemon:
         self.origin, self.key = origin, key
         self.entries: list[bytes] = []
         self.lines: list[str] | None = None
-        self.desk = LocalRpcServer(socket, self._answer)
+        self.rpc_server = LocalRpcServer(socket, self._answer)
 
     def log(self, count: int = 1) -> None:
         for _ in range(count):
@@ -86,7 +86,7 @@ def node(folder: Path) -> Iterator[LogDaemon]:
     daemon = LogDaemon(folder / "run" / "node.sock", ORIGIN, NODE_KEY)
     daemon.log(3)
     yield daemon
-    daemon.desk.close()
+    daemon.rpc_server.close()
 
 
 @pytest.fixture
@@ -95,15 +95,15 @@ def coordinator(folder: Path) -> Iterator[LogDaemon]:
     daemon = LogDaemon(socket, "pratique/nordic-heart/coordinator", raw_key(55))
     daemon.log(2)
     yield daemon
-    daemon.desk.close()
+    daemon.rpc_server.close()
 
 
 def agree_on(officer: Keyboard, log_key: SigningKey) -> None:
     """Let the officer hold an agreement in force that names the coordinator's log key."""
-    desk = agreement_fields()["coordinator"] | {"log_key": log_key.public.to_text()}
+    coordinator = agreement_fields()["coordinator"] | {"log_key": log_key.public.to_text()}
     officer.home.trust.mkdir(exist_ok=True)
     kept = officer.home.trust / "agreement.json"
-    kept.write_bytes(agreement(coordinator=desk).canonical())
+    kept.write_bytes(agreement(coordinator=coordinator).canonical())
 
 
 @pytest.fixture

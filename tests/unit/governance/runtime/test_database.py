@@ -25,7 +25,7 @@ from governance.runtime.database import (
 )
 from tests.support.ledger_and_log import NOW, node_state
 
-PROJECT = Path(__file__).resolve().parents[3]
+PROJECT = Path(__file__).resolve().parents[4]
 ROOMS = ("client", "governance", "keys", "protocols", "server")
 HEAD = ScriptDirectory(str(client.state.tables.MIGRATIONS)).get_current_head()
 

@@ -66,14 +66,14 @@ def say(path: Path, line: bytes) -> bytes:
     return b""
 
 
-@pytest.mark.usefixtures("desk")
+@pytest.mark.usefixtures("rpc_server")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 @given(st.dictionaries(st.text(min_size=1, max_size=8).filter(lambda n: n != "seconds"), JSON))
 def test_what_is_asked_comes_back_as_it_was_said(path: Path, params: dict[str, Any]) -> None:
     assert ask(path, "echo", **params) == params
 
 
-@pytest.mark.usefixtures("desk")
+@pytest.mark.usefixtures("rpc_server")
 def test_a_no_arrives_with_what_why_and_fix(path: Path) -> None:
     with pytest.raises(LocalRpcFault) as caught:
         ask(path, "no")
@@ -81,7 +81,7 @@ def test_a_no_arrives_with_what_why_and_fix(path: Path) -> None:
     assert (said.what, said.why, said.fix) == ("It is locked", "the key is away", "bring it")
 
 
-@pytest.mark.usefixtures("desk")
+@pytest.mark.usefixtures("rpc_server")
 def test_an_unknown_method_is_a_no(path: Path) -> None:
     with pytest.raises(LocalRpcFault, match="There is no nothing"):
         ask(path, "nothing")
@@ -162,7 +162,7 @@ UNREADABLE = {
 }
 
 
-@pytest.mark.usefixtures("desk")
+@pytest.mark.usefixtures("rpc_server")
 @pytest.mark.parametrize("line", UNREADABLE.values(), ids=UNREADABLE.keys())
 def test_an_unreadable_request_is_answered_in_plain_words(path: Path, line: bytes) -> None:
     said = json.loads(say(path, line))["error"]
@@ -171,7 +171,7 @@ def test_an_unreadable_request_is_answered_in_plain_words(path: Path, line: byte
     assert ask(path, "echo", still="there") == {"still": "there"}
 
 
-@pytest.mark.usefixtures("desk")
+@pytest.mark.usefixtures("rpc_server")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.binary(max_size=100).filter(lambda line: b"\n" not in line))
 def test_arbitrary_lines_do_not_break_the_desk(path: Path, line: bytes) -> None:
@@ -179,12 +179,12 @@ def test_arbitrary_lines_do_not_break_the_desk(path: Path, line: bytes) -> None:
     assert "error" in json.loads(answered)
 
 
-@pytest.mark.usefixtures("desk")
+@pytest.mark.usefixtures("rpc_server")
 def test_an_unfinished_line_gets_no_answer(path: Path) -> None:
     assert say(path, b'{"method":"echo","params":{}}') == b""
 
 
-@pytest.mark.usefixtures("desk")
+@pytest.mark.usefixtures("rpc_server")
 def test_a_line_over_the_limit_is_not_read_to_its_end(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,7 +217,7 @@ def test_a_caller_that_goes_away_is_no_fault(
     assert "went away" in caplog.text
 
 
-@pytest.mark.usefixtures("desk")
+@pytest.mark.usefixtures("rpc_server")
 @pytest.mark.parametrize("method", ["bug", "unsayable"])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_fault_of_the_daemon_itself_says_nothing_and_ends_nothing(

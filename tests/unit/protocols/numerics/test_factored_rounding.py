@@ -204,13 +204,14 @@ def test_after_many_draws_a_patient_contributes_zero() -> None:
 @pytest.mark.parametrize("where", ["entered", "returned", "both"])
 def test_what_is_not_finite_contributes_zero_and_spares_the_others(bad: float, where: str) -> None:
     layers = drawn(3)
-    whole = factored_sum([Factors(x.entered[1:], x.returned[1:]) for x in layers], mechanism())
+    others = [Factors(x.entered[1:], x.returned[1:]) for x in layers]
+    whole = factored_sum(others, mechanism(), entropy=bytes_of(2))
     for name in ("entered", "returned"):
         if where in (name, "both"):
             getattr(layers[0], name)[0, 0] = bad
     with np.errstate(all="ignore"):
         squares = exact_squares(layers, mechanism(), Keystream(bytes_of(1)))
-        total = factored_sum(layers, mechanism())
+        total = factored_sum(layers, mechanism(), entropy=bytes_of(3))
     assert squares[1] > 0
     assert max(squares) <= mechanism().squared_sensitivity
     assert squares[0] == 0 or math.isfinite(bad)

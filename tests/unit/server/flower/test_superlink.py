@@ -15,6 +15,9 @@ from server.errors import OperationFault
 from server.flower import superlink
 from server.flower.superlink import OTHER_APPS, SERVER_APP, SuperLink
 
+GRPC_SWITCHES = {"FLWR_INTERNAL_GRPC_CONTROL_API", "FLWR_INTERNAL_GRPC_FLEET_API"}
+"""With one of these set to 1 the SuperLink opens another port, which speaks gRPC."""
+
 
 @pytest.fixture
 def link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SuperLink]:
@@ -22,6 +25,8 @@ def link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SuperLink]
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     monkeypatch.setenv("LD_PRELOAD", "")
     monkeypatch.setenv("FLWR_TELEMETRY_ENABLED", "1")
+    for name in GRPC_SWITCHES:
+        monkeypatch.setenv(name, "1")
     (tmp_path / "home").mkdir()
     made = SuperLink(tmp_path / "home", environment={"PRATIQUE_COORDINATOR_HOME": "/x"})
     yield made
@@ -47,6 +52,7 @@ def test_the_environment_holds_what_is_needed_and_nothing_of_ours(link: SuperLin
     assert environment["PYTHONSAFEPATH"] == "1"
     assert environment["PRATIQUE_COORDINATOR_HOME"] == "/x"
     assert not {"PRATIQUE_PASSPHRASE", "PYTHONPATH", "LD_PRELOAD"} & set(environment)
+    assert not GRPC_SWITCHES & set(environment)
     assert "canary" not in str(environment)
 
 
@@ -210,11 +216,12 @@ def test_a_restart_ends_what_is_left_and_makes_other_secrets_at_another_port(
     left, folder, port = link._processes[0], link._secrets, link.port
     started: list[int] = []
     monkeypatch.setattr(link, "start", lambda: started.append(link.port))
+    monkeypatch.setattr(superlink, "_free_port", lambda: port + 1)
     link.restart()
     assert left.returncode is not None
     assert not folder.exists()
     assert link._secrets.is_dir()
-    assert started == [link.port] != [port]
+    assert started == [link.port] == [port + 1]
 
 
 def test_the_server_app_is_killed_with_its_executor(link: SuperLink) -> None:

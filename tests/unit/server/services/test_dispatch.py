@@ -1,4 +1,4 @@
-"""What the coordinator's desk does for commands and for the server app, over real documents."""
+"""What the coordinator's services does for commands and for the server app, over real documents."""
 
 import base64
 import json
@@ -186,10 +186,10 @@ def test_before_the_first_launch_there_is_nothing_to_watch(
 
 def test_a_run_is_carried_to_a_signed_release(coordinator: Coordinator, study: Study) -> None:
     run = launched(coordinator, study)
-    desk = LocalRunServices(coordinator)
-    carry_run(coordinator.home, run, 1, NodesCarrier(coordinator.federation), desk, seconds=1)
+    services = LocalRunServices(coordinator)
+    carry_run(coordinator.home, run, 1, NodesCarrier(coordinator.federation), services, seconds=1)
     assert state(coordinator, run) == ("finished", "")
-    assert desk.released == [run]
+    assert services.released == [run]
     key = VerifyKey.from_text(raw_key(2).public.to_text())
     result = read_result(coordinator.home.results / study.id, [key])
     assert (result.study, result.run, result.countries) == (study.digest, run, COUNTRIES)
@@ -206,8 +206,8 @@ def test_a_study_that_has_its_result_is_not_launched_again(
     coordinator: Coordinator, study: Study
 ) -> None:
     run = launched(coordinator, study)
-    carrier, desk = NodesCarrier(coordinator.federation), LocalRunServices(coordinator)
-    carry_run(coordinator.home, run, 1, carrier, desk, seconds=1)
+    carrier, services = NodesCarrier(coordinator.federation), LocalRunServices(coordinator)
+    carry_run(coordinator.home, run, 1, carrier, services, seconds=1)
     coordinator.sessions.connected.clear()
     fault = refused(coordinator, "study_launch", name=study.id)
     assert "has its result already" in fault.what
@@ -218,14 +218,16 @@ def test_a_study_whose_charged_run_was_ended_says_whom_to_ask(
     coordinator: Coordinator, study: Study
 ) -> None:
     run = launched(coordinator, study)
-    desk = LocalRunServices(coordinator)
+    services = LocalRunServices(coordinator)
 
     def full(*_: object) -> None:
         raise OperationFault("The disk is full")
 
-    desk.release = full  # type: ignore[method-assign]
+    services.release = full  # type: ignore[method-assign]
     with pytest.raises(OperationFault, match="disk"):
-        carry_run(coordinator.home, run, 1, NodesCarrier(coordinator.federation), desk, seconds=1)
+        carry_run(
+            coordinator.home, run, 1, NodesCarrier(coordinator.federation), services, seconds=1
+        )
     assert state(coordinator, run)[0] == "failed"
     coordinator.sessions.connected.clear()
     fault = refused(coordinator, "study_launch", name=study.id)
@@ -245,13 +247,13 @@ def test_a_stranger_s_second_carrier_of_a_run_does_nothing(
     coordinator: Coordinator, study: Study
 ) -> None:
     run = launched(coordinator, study)
-    desk, carrier = LocalRunServices(coordinator), NodesCarrier(coordinator.federation)
-    carry_run(coordinator.home, run, 1, carrier, desk, seconds=1)
+    services, carrier = LocalRunServices(coordinator), NodesCarrier(coordinator.federation)
+    carry_run(coordinator.home, run, 1, carrier, services, seconds=1)
     carrier.deaf = set(COUNTRIES)  # any message would now be waited for
     with pytest.raises(Superseded, match="does not carry"):
-        carry_run(coordinator.home, run, 1, carrier, desk, seconds=1)
+        carry_run(coordinator.home, run, 1, carrier, services, seconds=1)
     assert state(coordinator, run) == ("finished", "")
-    assert desk.released == [run]
+    assert services.released == [run]
 
 
 def test_a_run_that_nobody_launched_is_not_conducted(
@@ -282,14 +284,16 @@ def test_a_run_that_could_not_begin_is_launched_again_with_the_same_permits(
     coordinator: Coordinator, study: Study
 ) -> None:
     """Nothing was charged for it but the cohort counts, which are charged once."""
-    carrier, desk = NodesCarrier(coordinator.federation), LocalRunServices(coordinator)
+    carrier, services = NodesCarrier(coordinator.federation), LocalRunServices(coordinator)
     carrier.deaf = {"NO"}
     with pytest.raises(SetUpFailed):
-        carry_run(coordinator.home, launched(coordinator, study), 1, carrier, desk, seconds=0.01)
+        carry_run(
+            coordinator.home, launched(coordinator, study), 1, carrier, services, seconds=0.01
+        )
     assert charged_in(coordinator, "DK") == [COHORT_FLOOR]
     carrier.deaf = set()
     again = launched(coordinator, study)
-    carry_run(coordinator.home, again, 1, carrier, desk, seconds=1)
+    carry_run(coordinator.home, again, 1, carrier, services, seconds=1)
     assert state(coordinator, again)[0] == "finished"
     assert charged_in(coordinator, "DK") == [COHORT_FLOOR, *(m.phase for m in study.charged_by_run)]
 
@@ -338,7 +342,7 @@ def test_an_attempt_that_meets_a_fault_ends_and_its_run_does_not(
 
 def test_a_stopped_run_releases_nothing(coordinator: Coordinator, study: Study) -> None:
     run = launched(coordinator, study)
-    desk = LocalRunServices(coordinator)
+    services = LocalRunServices(coordinator)
     carrier = NodesCarrier(coordinator.federation)
     opened = carrier.exchange
 
@@ -349,9 +353,9 @@ def test_a_stopped_run_releases_nothing(coordinator: Coordinator, study: Study) 
 
     carrier.exchange = stop_late  # type: ignore[method-assign]
     with pytest.raises(PratiqueError):
-        carry_run(coordinator.home, run, 1, carrier, desk, seconds=1)
+        carry_run(coordinator.home, run, 1, carrier, services, seconds=1)
     assert state(coordinator, run) == ("stopped", "stopped by the coordinator")
-    assert not desk.released
+    assert not services.released
     assert not coordinator.home.results.exists()
 
 
@@ -404,8 +408,8 @@ def enrolled(coordinator: Coordinator, who: Applicant) -> tuple[Invitation, str]
     stated = who.statement
     made = coordinator.ask("invite", country=stated.country, role=stated.role)
     invitation = Invitation.model_validate(made)
-    request, desk = who.request(invitation), coordinator.context.enrolment
-    reply = desk.enrol(stated.country, request, coordinator.clock())
+    request, services = who.request(invitation), coordinator.context.enrolment
+    reply = services.enrol(stated.country, request, coordinator.clock())
     assert reply.status == EnrolReply.PENDING
     return invitation, reply.fingerprint
 
@@ -464,7 +468,7 @@ def test_revoking_where_there_is_nobody_says_so(coordinator: Coordinator) -> Non
 def test_app_to_daemon(coordinator: Coordinator, study: Study) -> None:
     run = launched(coordinator, study)
     answer = lambda method, params: coordinator.ask(method, **params)  # noqa: E731
-    desk = LocalRpcServer(coordinator.home.socket, answer)
+    services = LocalRpcServer(coordinator.home.socket, answer)
     try:
         remote = DaemonClient(coordinator.home)
         news = remote.news(4, 0)
@@ -475,7 +479,7 @@ def test_app_to_daemon(coordinator: Coordinator, study: Study) -> None:
         with pytest.raises(PratiqueError, match="32-byte"):
             remote.sign(b"short", Suite.ED25519)
     finally:
-        desk.close()
+        services.close()
     assert (coordinator.home.results / study.id / RESULT_FILE).exists()
 
 
@@ -499,8 +503,8 @@ def test_the_agreement_in_force_is_laid_out_again_for_another_year(
 
 def test_a_new_agreement_takes_each_country_s_newest_key(coordinator: Coordinator) -> None:
     papers = coordinator.federation.papers
-    desk, former = papers.folders["DK"], papers.officers["DK"]
-    desk.set_history(extended(None, "DK", former, raw_key(200), papers.now))
+    services, former = papers.folders["DK"], papers.officers["DK"]
+    services.set_history(extended(None, "DK", former, raw_key(200), papers.now))
     papers.give("DK")
     assert coordinator.ask("status")["agreement"]["announced"] == ["DK"]
     fields = agreement_fields(title="As amended")

@@ -110,7 +110,7 @@ def test_a_process_that_is_killed_lets_go_and_its_successor_begins(home: Coordin
     with subprocess.Popen(
         [sys.executable, "-c", code, str(home.path), RUN],
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[3],
+        cwd=Path(__file__).parents[4],
     ) as carrier:
         assert carrier.stdout is not None
         assert carrier.stdout.readline() == b"held\n"

@@ -1,4 +1,4 @@
-"""What the pages say is what the programs do: help texts, commands, options, targets, links."""
+"""The pages agree with the programs and the tree: help texts, commands, targets, links, paths."""
 
 import json
 import re
@@ -8,30 +8,36 @@ from pathlib import Path
 
 import click
 import pytest
-import typer.main
 
-import client.cli
-import governance.officer.cli
-import server.cli
-from tests.support.help_blocks import (
-    README,
+from tests.support.command_help import (
+    PAGE,
+    PROGRAMS,
     ROOT,
-    blocks,
-    said,
+    printed,
+    printed_by_program,
+    tree,
+    with_help,
 )
 
-PAGES = (README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "CHANGELOG.md")
-PROGRAMS = {
-    "pratique-node": client.cli.app,
-    "pratique-officer": governance.officer.cli.app,
-    "pratique-coordinator": server.cli.app,
-}
+README = ROOT / "README.md"
+PAGES = (
+    README,
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "adr").glob("*.md")),
+    ROOT / "bench" / "README.md",
+    ROOT / "tests" / "vectors" / "README.md",
+)
 MENTION = re.compile(r"`((?:pratique-[a-z]+)[^`\n]*)`|^\$ (pratique-.*)$", re.MULTILINE)
-TARGET = re.compile(r"\bmake ([a-z][a-z-]+)")
+NAMED_PATH = re.compile(
+    r"`((?:keys|protocols|governance|client|server|tests|bench|demo|docs)/[a-z0-9_./-]+)`"
+)
+TARGET = re.compile(r"`make ([a-z][a-z-]+)")
+TARGET_LINE = re.compile(r"^(?:[$#] )?make ([a-z][a-z-]+)", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
-NOT_TARGETS = {"the", "a", "it", "sure", "their", "its"}
 WIDEST = 120
+README_LINES = 130
 CLAIMS = {
     "without privacy": ("none", 4, None),
     "ε = 1, noise shared by four honest countries": ("shared", 4, 1.0),
@@ -41,7 +47,9 @@ CLAIMS = {
 }
 """Rows of the README's table, and which measurement each one states."""
 
-every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+every_page = pytest.mark.parametrize(
+    "page", PAGES, ids=lambda page: str(page.relative_to(ROOT).with_suffix(""))
+)
 
 
 def mentions(page: Path) -> Iterator[list[str]]:
@@ -51,7 +59,7 @@ def mentions(page: Path) -> Iterator[list[str]]:
 
 def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
     """Walk down to the command that is meant; returns it and what is left."""
-    command: click.Command = typer.main.get_command(PROGRAMS[words[0]])
+    command = tree(words[0])
     left = words[1:]
     while isinstance(command, click.Group) and left and not left[0].startswith("-"):
         assert left[0] in command.commands, f"{words[0]} has no command {left[0]}"
@@ -63,11 +71,23 @@ def options_of(command: click.Command) -> set[str]:
     return {"--help", *(name for one in command.params for name in one.opts)}
 
 
-def test_help_blocks_are_what_the_programs_print() -> None:
-    shown = blocks(README.read_text(encoding="utf-8"))
-    assert {command.split()[0] for command in shown} == set(PROGRAMS)
-    for command, text in shown.items():
-        assert text == said(command), "run: make readme"
+def test_the_page_of_commands_holds_every_help_text() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert with_help(page) == page, "run: make commands"
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_an_installed_program_prints_the_same_help(program: str) -> None:
+    assert printed((program,)) == printed_by_program(program)
+
+
+def test_a_page_without_the_mark_is_refused() -> None:
+    with pytest.raises(ValueError, match="lacks the line"):
+        with_help("# Every command\n")
+
+
+def test_the_readme_fits_three_screens() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= README_LINES
 
 
 @every_page
@@ -85,7 +105,8 @@ def test_the_pages_name_commands_at_all() -> None:
 @every_page
 def test_targets_exist(page: Path) -> None:
     known = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(TARGET.findall(page.read_text(encoding="utf-8"))) - NOT_TARGETS
+    text = page.read_text(encoding="utf-8")
+    named = {*TARGET.findall(text), *TARGET_LINE.findall("".join(FENCE.findall(text)))}
     assert named <= known
 
 
@@ -109,6 +130,12 @@ def test_links_lead_somewhere(page: Path) -> None:
     for link in LINK.findall(page.read_text(encoding="utf-8")):
         assert "://" not in link, "the pages stand on their own"
         assert (page.parent / link).exists(), f"{link} in {page.name}"
+
+
+@every_page
+def test_named_files_exist(page: Path) -> None:
+    for name in NAMED_PATH.findall(page.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists(), f"{name} in {page.name}"
 
 
 def test_the_index_lists_every_decision_by_its_title() -> None:

@@ -1,0 +1,105 @@
+"""How far a perceptron's factors, computed on grids, may lie from the exact ones.
+
+A running error analysis (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition 2002,
+Section 3.3): each bound is computed from the numbers that the computation met, layer by layer.
+Write W, b for a layer's exact weights and biases, a for what enters it, δ for what comes back to
+it, and w̃, ã, δ̃ for the same as computed. K is the longer side of W, p = ⌊(53 − ⌈log2 K⌉)/2⌋.
+
+1. *A step.* The largest entry of a row lies between 2^(e−1) and 2^e, steps are 2^(e−p), and the
+   nearest multiple is half a step away at most: 2^(e−p−1) ≤ 2^-p·max|row|. It holds with the
+   rounded row's largest entry too, as 2^(e−1) is itself a multiple. A matrix likewise.
+2. *Forward.* With |ã − a| ≤ E: the products are exact, so what a layer gives is off by at most
+   E·|W|ᵀ + 2^-p·max|W|·Σ|ã|, and by one rounding of float64 where the bias is added. A rectifier
+   lengthens no distance; the grid of the next layer adds its step.
+3. *Residuals.* The mean changes by at most 1 (linear), 1/4 (logistic) and 1/2 (multinomial, in the
+   largest entry) times what the last layer's outputs change.
+4. *Backward.* With |δ̃ − δ| ≤ D: D·|W| + 2^-p·max|W|·Σ|δ̃|, and a step. Where a unit's exact value
+   may lie on the other side of zero, what comes back through it is wholly in doubt: |δ̃|·|W| more.
+5. *A gradient.* |δ̃·ã − δ·a| ≤ |δ̃|·E + D·(|ã| + E), entry by entry.
+
+Errors are relative to the sizes that enter a sum, so they are not relative to what a sum leaves: a
+residual that is a thousandth of what it is the difference of has a thousand times the relative
+error. No constant bounds the error of a norm relative to the norm.
+
+A reference in float64 errs by about K·2^-53 of the same sums of products, at most a thousandth of
+the steps while K is at most 64: `SLACK` has room for it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from client.tasks.mlp import Layers
+from protocols.numerics.factored_rounding import Factors
+from protocols.numerics.rowwise_products import REACH, grid_bits
+from protocols.tasks import Family
+from protocols.tasks.features import FloatArray
+
+Errors = list[FloatArray]
+STEEPEST = {Family.LINEAR: 1.0, Family.LOGISTIC: 0.25, Family.MULTINOMIAL: 0.5}
+FLOAT = 2.0**-50
+"""Eight roundings of float64."""
+SLACK = 1.001
+
+
+def gradient_error(family: Family, layers: Layers, found: Sequence[Factors]) -> FloatArray:
+    """Return a bound on the error of each entry of each patient's gradient.
+
+    Ordered as a model is: layer by layer, weights row by row and then biases.
+    """
+    entered, given = _forward(layers, found)
+    returned = _backward(family, layers, found, given)
+    parts = []
+    for layer, before, after in zip(found, entered, returned, strict=True):
+        sizes = np.abs(layer.returned)[:, :, None] * before[:, None, :]
+        sizes += after[:, :, None] * (np.abs(layer.entered) + before)[:, None, :]
+        parts += [sizes.reshape(len(sizes), -1), after]
+    return SLACK * np.concatenate(parts, axis=1)
+
+
+def _forward(layers: Layers, found: Sequence[Factors]) -> tuple[Errors, Errors]:
+    """Return bounds on the error of what enters each layer, and of what each layer gives."""
+    entered: Errors = [_step(found[0].entered, layers[0])]
+    given: Errors = []
+    for number, (weights, biases) in enumerate(layers):
+        if number:
+            entered.append(given[-1] + _step(found[number].entered, layers[number]))
+        outputs = found[number].entered @ weights.T + biases
+        last_bits = FLOAT * (np.abs(outputs) + np.abs(biases))
+        moved = _of_weights(found[number].entered, weights)
+        given.append(entered[-1] @ np.abs(weights).T + moved + last_bits)
+    return entered, given
+
+
+def _backward(family: Family, layers: Layers, found: Sequence[Factors], given: Errors) -> Errors:
+    """Return bounds on the error of what comes back to each layer."""
+    last = found[-1].returned
+    error = STEEPEST[family] * given[-1].max(axis=1, keepdims=True) + FLOAT * (1 + np.abs(last))
+    returned = [error + _step(last, layers[-1])]
+    for number in range(len(layers) - 1, 0, -1):
+        weights, back = np.abs(layers[number][0]), np.abs(found[number].returned)
+        error = returned[0] @ weights + _of_weights(back, weights)
+        error += _in_doubt(layers, found, given, number) * (back @ weights)
+        returned.insert(0, error + _step(found[number - 1].returned, layers[number - 1]))
+    return returned
+
+
+def _in_doubt(layers: Layers, found: Sequence[Factors], given: Errors, number: int) -> FloatArray:
+    """Return 1 for each unit before a layer that may be active here and not there, 0 for others."""
+    weights, biases = layers[number - 1]
+    outputs = found[number - 1].entered @ weights.T + biases
+    reach = given[number - 1] + _step(found[number].entered, layers[number])
+    return (np.abs(outputs) <= 2 * reach).astype(np.float64)
+
+
+def _step(rows: FloatArray, layer: tuple[FloatArray, FloatArray]) -> FloatArray:
+    """Return how far each row's grid moves its entries at most, (patients, width)."""
+    largest = np.maximum(np.abs(rows).max(axis=1, keepdims=True), 2.0**-REACH)
+    step = 2.0 ** -grid_bits(layer[0].shape) * largest
+    return np.asarray(np.broadcast_to(step, rows.shape), dtype=np.float64)
+
+
+def _of_weights(rows: FloatArray, weights: FloatArray) -> FloatArray:
+    """Return how far the grid of the weights moves a product of rows at most, (patients, 1)."""
+    step = 2.0 ** -grid_bits(weights.shape) * np.abs(weights).max()
+    return np.asarray(step * np.abs(rows).sum(axis=1, keepdims=True), dtype=np.float64)
