@@ -1,1 +1,1 @@
-"""The national node: record sources, the door, task kinds, the Flower client, the daemon."""
+"""The national node: record sources, task kinds, the border, the Flower client, the daemon."""

@@ -1,7 +1,7 @@
-"""The Flower ClientApp of a node: a frame in, a frame out, and nothing else of Flower.
+"""The Flower ClientApp of a node: it gets a frame and returns a frame.
 
-The node's daemon builds its own app around its gate and door. `app` is what the name in a bundle
-resolves to anywhere else, and it answers nothing: no records are behind it.
+The daemon builds its own app around its gate and door. The name in a bundle resolves to `app` in
+every other process; that app has no records and answers nothing.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ FrameHandler = Callable[[bytes], bytes]
 
 
 def build_app(handle: FrameHandler) -> ClientApp:
-    """Return a ClientApp that passes each frame to `handle` and sends back what it returns."""
+    """Return a ClientApp that passes each frame to `handle` and returns its reply."""
     app = ClientApp()
 
     @app.query()  # type: ignore[untyped-decorator]
@@ -29,18 +29,21 @@ def build_app(handle: FrameHandler) -> ClientApp:
 
 
 def frame_of(message: Message) -> bytes:
-    """Return the frame in a message; Refusal where there is none, or it is too large."""
+    """Return the frame in a message. Raises Refusal if there is none, or if it is too large."""
     record = message.content.get(RECORD) if message.has_content() else None
     frame = record.get(FRAME) if isinstance(record, ConfigRecord) else None
     if not isinstance(frame, bytes) or len(frame) > MAX_FRAME:
-        raise Refusal(ReasonCode.MALFORMED, "A message without a frame arrived")
+        raise Refusal(
+            ReasonCode.MALFORMED,
+            "A message arrived without a frame, or with a frame that is too large",
+        )
     return frame
 
 
-def _no_node(frame: bytes) -> bytes:  # noqa: ARG001 (it answers no frame at all)
+def _no_node(frame: bytes) -> bytes:  # noqa: ARG001 (it answers no frame)
     raise OperationFault(
-        "This app answers only inside a running node",
-        why="a study's bundle is configuration; the node's own daemon runs the tasks",
+        "This app answers only in the daemon of a node",
+        why="the bundle of a study is configuration only, and the daemon runs the tasks",
         fix="start the node with `pratique-node up`",
     )
 

@@ -1,13 +1,15 @@
-"""`pratique-node`: the commands of a national node's operator."""
+"""`pratique-node`: the commands for the operator of a national node."""
 
 import os
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from client.commands.output import print_enrolment, print_introduction, print_result
 from governance.runtime.cli_support import (
     JsonOption,
     LogFileOption,
@@ -17,32 +19,34 @@ from governance.runtime.cli_support import (
     say_at_once,
     show,
 )
-from governance.runtime.safe_text import shown
 
 if TYPE_CHECKING:
-    from client.commands.enrol import Introduction
+    from client.commands.enrol import EnrolmentLink, Introduction
     from client.home import NodeHome
+    from client.settings import NodeSettings
+    from client.status.model import NodeStatus
     from keys.store import KeyStore
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="A national node: keeps a country's records, and lets only noisy sums pass.",
+    help="Run a national node, which keeps a country's records and sends only noisy sums.",
 )
 DEFAULT_HOME = Path.home() / ".pratique" / "node"
 HomeOption = Annotated[
     Path,
     typer.Option("--home", envvar="PRATIQUE_HOME", help="The node's folder.", show_default=False),
 ]
-SIGNS = {"good": "ok  ", "soon": "soon", "failed": "FAIL", "skipped": "--  "}
 
 
 @app.command()
 def init(
     country: Annotated[str, typer.Option(help="ISO 3166-1 code of the country, such as DE.")],
     data: Annotated[Path, typer.Option(help="The records: a CSV file, one row per patient.")],
-    dictionary: Annotated[Path, typer.Option(help="What its columns mean: a YAML file.")],
+    dictionary: Annotated[
+        Path, typer.Option(help="The data dictionary, which explains the columns: a YAML file.")
+    ],
     officer_key: Annotated[
         str, typer.Option(help="The country's document key: its text, or the officer's file.")
     ],
@@ -51,14 +55,14 @@ def init(
     ] = None,
     register: Annotated[
         str | None,
-        typer.Option(help="Person register of the records; needed where there are several."),
+        typer.Option(help="Person register of the records; needed if there are several."),
     ] = None,
     home: HomeOption = DEFAULT_HOME,
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseFd = None,
 ) -> None:
-    """Make a node: read the records once, make its keys, write what its officer signs."""
-    from client.commands.init import found  # noqa: PLC0415 (keeps --help quick)
+    """Make a node: check the records, make keys, and write the public keys for its officer."""
+    from client.commands.init import create_node  # noqa: PLC0415 (keeps --help quick)
     from client.commands.init import officer_key as read_key  # noqa: PLC0415
     from governance.runtime.passphrases import chosen_passphrase  # noqa: PLC0415
 
@@ -74,25 +78,25 @@ def init(
         node_home = _home(home)
         node_home.require_free()
         passphrase = chosen_passphrase(passphrase_file, passphrase_fd)
-        founded = found(node_home, settings, passphrase, datetime.now(UTC))
+        node = create_node(node_home, settings, passphrase, datetime.now(UTC))
         typer.echo(f"The node of {country} is made in {node_home.path}.")
-        for line in founded.report.lines():
+        for line in node.report.lines():
             typer.echo(f"  {line}")
-        typer.echo(f"Pinned officer key: {founded.officer.fingerprint}")
-        typer.echo(f"Its public keys are in {node_home.node_keys}: your officer signs them.")
+        typer.echo(f"Pinned officer key: {node.officer.fingerprint}")
+        typer.echo(f"Its public keys are in {node_home.node_keys}: ask your officer to sign them.")
         typer.echo("Next: pratique-node enrol INVITATION")
 
 
 @app.command()
 def enrol(
-    invitation: Annotated[Path, typer.Argument(help="File that the coordinator handed over.")],
+    invitation: Annotated[Path, typer.Argument(help="The invitation file from the coordinator.")],
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for approval.")] = 0,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,  # noqa: FBT002 (a flag)
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseFd = None,
 ) -> None:
-    """Join a federation: print a fingerprint to read out, and wait to be let in."""
+    """Join a federation: print a fingerprint to read out, and wait for admission."""
     from client.commands.enrol import Candidate  # noqa: PLC0415 (keeps --help quick)
     from client.credentials.certificate_renewal import kept_pair  # noqa: PLC0415
     from governance.documents.permit import NodeKeys  # noqa: PLC0415
@@ -100,7 +104,7 @@ def enrol(
 
     with plain_errors():
         node_home = _home(home)
-        settings, asked = node_home.settings(), read_invitation(invitation)
+        settings, letter = node_home.settings(), read_invitation(invitation)
         candidate = Candidate(
             home=node_home,
             settings=settings,
@@ -109,38 +113,18 @@ def enrol(
             dial=_dial,
             clock=lambda: datetime.now(UTC),
         )
-        told: list[Introduction] = []
-        admitted = candidate.enrol(
-            asked, wait=wait, tell=lambda one: _introduce(one, told, as_json=as_json)
-        )
-        status = {"status": "admitted" if admitted else "pending"}
-        answer = {**status, "fingerprint": told[0].fingerprint}
-        show(answer, as_json=as_json, plain=lambda _: _enrolled(admitted, node_home))
+        introductions: list[Introduction] = []
 
+        def introduce(introduction: "Introduction") -> None:
+            introductions.append(introduction)
+            print_introduction(introduction, as_json=as_json)
 
-def _introduce(one: "Introduction", told: list["Introduction"], *, as_json: bool) -> None:
-    told.append(one)
-    lines = (
-        f"Federation: {one.federation}, exchange at {one.exchange}",
-        f"Fingerprint of this request: {one.fingerprint}",
-        f"Transport authority: {one.authority_digest}",
-        f"Root of the documents: {one.root_digest}",
-        (
-            "Read the fingerprint out to the coordinator, and let the coordinator read the two "
-            "digests out to you: they must be the same."
-        ),
-    )
-    for line in lines:
-        typer.echo(line, err=as_json)
-    sys.stdout.flush()
-
-
-def _enrolled(admitted: bool, home: "NodeHome") -> None:  # noqa: FBT001 (an answer, yes or no)
-    if admitted:
-        typer.echo("The node is let in.")
-        typer.echo(f"Next: have your officer sign {home.node_keys}, then pratique-node up")
-    else:
-        typer.echo("The request waits for approval; run the same command again after it.")
+        admitted = candidate.enrol(letter, wait=wait, on_introduction=introduce)
+        answer = {
+            "status": "admitted" if admitted else "pending",
+            "fingerprint": introductions[0].fingerprint,
+        }
+        show(answer, as_json=as_json, plain=lambda _: print_enrolment(admitted, node_home))
 
 
 @app.command()
@@ -148,7 +132,7 @@ def accept(
     bundle: Annotated[Path, typer.Argument(help="The country's documents, from its officer.")],
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Take the own country's documents from a file; a running daemon has them at once."""
+    """Import your country's documents from a file; a running daemon uses them at once."""
     from client.commands.accept import accept_file  # noqa: PLC0415 (keeps --help quick)
 
     with plain_errors():
@@ -162,27 +146,26 @@ def doctor(
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseFd = None,
 ) -> None:
-    """Check everything the node needs, and say how to mend what is wrong."""
-    from client.commands.doctor import CheckState, Doctor  # noqa: PLC0415 (keeps --help quick)
+    """Check everything that the node needs, and print how to fix each fault."""
+    from client.commands.check_result import CheckState  # noqa: PLC0415 (keeps --help quick)
+    from client.commands.doctor import Doctor  # noqa: PLC0415
     from governance.runtime.passphrases import known_passphrase  # noqa: PLC0415
     from protocols.wire.channel import ExchangeLink  # noqa: PLC0415
 
     with plain_errors():
-        looked = Doctor(
+        checks = Doctor(
             home=_home(home),
             passphrase=lambda: known_passphrase(passphrase_file, passphrase_fd),
             dial=ExchangeLink,
             clock=lambda: datetime.now(UTC),
         )
-        findings = []
-        for finding in looked.findings():
-            findings.append(finding)
+        results = []
+        for result in checks.results():
+            results.append(result)
             if not as_json:
-                typer.echo(shown(f"{SIGNS[finding.state]}  {finding.name}: {finding.says}"))
-            if finding.fix and not as_json:
-                typer.echo(shown(f"      to do: {finding.fix}"))
-        show([f.to_json() for f in findings], as_json=as_json, plain=lambda _: None)
-        if any(finding.state is CheckState.FAILED for finding in findings):
+                print_result(result)
+        show([result.to_json() for result in results], as_json=as_json, plain=lambda _: None)
+        if any(result.state is CheckState.FAILED for result in results):
             raise typer.Exit(1)
 
 
@@ -193,7 +176,7 @@ def up(
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseFd = None,
 ) -> None:
-    """Run the node until it is told to stop; log lines in JSON go to standard error."""
+    """Run the node until a signal stops it; log lines in JSON go to standard error."""
     _isolate()
     os.environ.update(FLWR_TELEMETRY_ENABLED="0", FLWR_DISABLE_UPDATE_CHECK="1")
     with plain_errors():
@@ -210,43 +193,44 @@ def up(
 
 @app.command()
 def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:  # noqa: FBT002
-    """Say what the node is doing or waiting for, its budget, and what it refused."""
+    """Show what the node does or waits for, its budget, and its last refusals."""
     with plain_errors():
-        show(_ask(home, "status"), as_json=as_json, plain=_print_status)
+        status = _node_status(home, "status")
+        show(status.to_json(), as_json=as_json, plain=lambda _: _print_status(status))
 
 
 @app.command()
 def pause(
-    reason: Annotated[str, typer.Option(help="Why, for whoever looks at `status`.")] = "",
+    reason: Annotated[str, typer.Option(help="The reason, which `status` shows.")] = "",
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Refuse every message until `resume`; a restart does not undo it."""
+    """Refuse every message until `resume`; a restart does not end the pause."""
     with plain_errors():
-        typer.echo(str(_ask(home, "pause", reason=reason)["waiting_for"]))
+        typer.echo(_node_status(home, "pause", reason=reason).waiting_for)
 
 
 @app.command()
 def resume(home: HomeOption = DEFAULT_HOME) -> None:
-    """Take part again after `pause`."""
+    """Resume the work of the node after `pause`."""
     with plain_errors():
-        typer.echo(str(_ask(home, "resume")["waiting_for"]))
+        typer.echo(_node_status(home, "resume").waiting_for)
 
 
 @app.command()
 def restored(
-    yes: Annotated[bool, typer.Option("--yes", help="Agree beforehand.")] = False,  # noqa: FBT002
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,  # noqa: FBT002
     home: HomeOption = DEFAULT_HOME,
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseFd = None,
 ) -> None:
-    """Make a node safe whose folder was put back from a backup: take the worst as spent."""
+    """Recover a node restored from a backup; assume that all permitted budget was spent."""
     os.environ.update(FLWR_TELEMETRY_ENABLED="0", FLWR_DISABLE_UPDATE_CHECK="1")
     with plain_errors():
         node_home = _home(home)
         settings = node_home.settings()
         typer.echo(RESTORED_WARNING)
         if not yes:
-            typer.confirm("Go on?", abort=True)
+            typer.confirm("Continue?", abort=True)
         from client.daemon import restore_node  # noqa: PLC0415 (takes seconds)
         from client.status.text import restored_lines  # noqa: PLC0415
 
@@ -256,22 +240,24 @@ def restored(
 
 
 RESTORED_WARNING = """\
-If you have the newest copy of this node's folder, put that back instead, and leave this alone.
-Every run that this node takes part in ends here. Each study that your officer has permitted is
-charged in full, unless the ledger knows its charge; for another run, the officer approves it again.
-None of it can be undone."""
+If you have the newest copy of this node's folder, restore that copy instead, and do not continue.
+Every run that this node takes part in will end. Each study that your officer has permitted will be
+charged in full, unless the ledger already has its charge. To run a study again, your officer must
+approve it again. This cannot be undone."""
 
 
 @app.command("approve-key")
 def approve_key(
-    country: Annotated[str, typer.Argument(help="Whose key has changed, such as DK.")],
-    fingerprint: Annotated[str, typer.Argument(help="As its officer read it out to you.")],
+    country: Annotated[str, typer.Argument(help="Country whose key has changed, such as DK.")],
+    fingerprint: Annotated[
+        str, typer.Argument(help="The fingerprint, as its officer read it out to you.")
+    ],
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Accept another country's changed key, which its former key has not signed."""
+    """Accept another country's new key, which its former key has not signed."""
     with plain_errors():
-        found = _ask(home, "approve_key", country=country, fingerprint=fingerprint)
-        typer.echo(f"The key {found['fingerprint']} of {found['country']} counts here from now on.")
+        key = _ask(home, "approve_key", country=country, fingerprint=fingerprint)
+        typer.echo(f"From now on, this node accepts the key {key['fingerprint']} of {country}.")
 
 
 @app.command("rotate-keys")
@@ -280,52 +266,48 @@ def rotate_keys(
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseFd = None,
 ) -> None:
-    """Make a new key for the node's messages, which the one in use signs; the daemon may run."""
-    from client.commands.rotate_keys import rotate_keys as rotated  # noqa: PLC0415 (keeps --help quick)
+    """Make a new key for the node's messages, signed by the present one; the daemon may run."""
+    from client.commands.rotate_keys import rotate_keys as new_keys  # noqa: PLC0415 (keeps --help quick)
     from keys.composite import read_identity  # noqa: PLC0415
 
     with plain_errors():
         node_home = _home(home)
         node_home.settings()
         store = _unlocked(node_home, passphrase_file, passphrase_fd)
-        keys = rotated(node_home, store, datetime.now(UTC))
+        keys = new_keys(node_home, store, datetime.now(UTC))
         typer.echo(f"New key for messages: {read_identity(keys.identity_key).fingerprint}")
-        typer.echo("The node takes it into use once your officer's signature on it is published.")
+        typer.echo("The node uses it as soon as your officer's signature on it is published.")
         typer.echo(f"Next: pratique-officer sign {node_home.node_keys} --node {node_home.path}")
 
 
 @app.command("officer-key")
 def officer_key(
     key: Annotated[str, typer.Argument(help="The officer's new key: its text, or its file.")],
-    fingerprint: Annotated[str, typer.Option(help="As your officer read it out to you.")],
+    fingerprint: Annotated[str, typer.Option(help="The fingerprint, as your officer read it out.")],
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Pin another key of your own officer, whose former key is lost."""
+    """Pin a new key of your officer, whose former key is lost."""
     from client.commands.init import officer_key as read_key  # noqa: PLC0415 (keeps --help quick)
+    from client.commands.init import require_fingerprint  # noqa: PLC0415
 
     with plain_errors():
         new = read_key(key)
-        _require_fingerprint(new.fingerprint, fingerprint)
-        found = _ask(home, "officer_key", key=new.to_text())
-        typer.echo(f"Pinned officer key: {found['fingerprint']}")
+        require_fingerprint(new, fingerprint)
+        pinned = _ask(home, "officer_key", key=new.to_text())
+        typer.echo(f"Pinned officer key: {pinned['fingerprint']}")
         typer.echo("Next: your officer hands over the documents signed with it.")
 
 
-def _require_fingerprint(found: str, said: str) -> None:
-    from client.errors import OperationFault  # noqa: PLC0415 (keeps --help quick)
+def _node_status(path: Path, method: str, **params: str) -> "NodeStatus":
+    from client.status.model import NodeStatus  # noqa: PLC0415 (keeps --help quick)
 
-    if found != said:
-        raise OperationFault(
-            "The key does not have the fingerprint that you were told",
-            why=f"its fingerprint is {found}",
-            fix="compare it with your officer by voice; nothing was changed",
-        )
+    return NodeStatus.from_json(_ask(path, method, **params))
 
 
-def _print_status(found: dict[str, Any]) -> None:
+def _print_status(status: "NodeStatus") -> None:
     from client.status.text import status_lines  # noqa: PLC0415 (keeps --help quick)
 
-    for line in status_lines(found):
+    for line in status_lines(status):
         typer.echo(line)
 
 
@@ -335,15 +317,16 @@ def _home(path: Path) -> "NodeHome":
     return NodeHome(path.expanduser().resolve())
 
 
-def _ask(path: Path, method: str, **params: Any) -> Any:
+def _ask(path: Path, method: str, **params: Any) -> Mapping[str, object]:
     from governance.runtime.local_rpc import ask  # noqa: PLC0415 (keeps --help quick)
 
     home = _home(path)
     home.settings()
-    return ask(home.socket, method, **params)
+    answer: Mapping[str, object] = ask(home.socket, method, **params)
+    return answer
 
 
-def _new_settings(**fields: Any) -> Any:
+def _new_settings(**fields: Any) -> "NodeSettings":
     from pydantic import ValidationError  # noqa: PLC0415 (keeps --help quick)
 
     from client.settings import NodeSettings  # noqa: PLC0415
@@ -361,7 +344,7 @@ def _new_settings(**fields: Any) -> Any:
 OPTIONS = {"person_register": "register"}
 EXPECTED = {
     "country": "a country code of ISO 3166-1 in capitals, such as DE",
-    "person_register": "small letters, digits and hyphens, as the agreement names the register",
+    "person_register": "small letters, digits and hyphens, as in the agreement",
 }
 
 
@@ -372,14 +355,14 @@ def _unlocked(home: "NodeHome", file: Path | None, fd: int | None) -> "KeyStore"
     return KeyStore.open(home.keys, known_passphrase(file, fd))
 
 
-def _dial(address: str, authority: bytes, key: bytes, certificate: bytes) -> Any:
+def _dial(address: str, authority: bytes, key: bytes, certificate: bytes) -> "EnrolmentLink":
     from protocols.wire.channel import ExchangeLink  # noqa: PLC0415 (keeps --help quick)
 
     return ExchangeLink(address, authority=authority, key=key, certificate=certificate)
 
 
 def _isolate() -> None:
-    """Start again without the folder of the script or the caller in Python's path."""
+    """Restart this program without the folder of the script or of the caller in Python's path."""
     if not sys.flags.safe_path:
         os.environ["PYTHONSAFEPATH"] = "1"
         os.execv(sys.executable, [sys.executable, "-P", "-m", "client.cli", *sys.argv[1:]])  # noqa: S606 (this program)  # nosec B606

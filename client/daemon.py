@@ -1,9 +1,9 @@
-"""`pratique-node up`: one node, kept running beside its records until it is told to stop.
+"""`pratique-node up`: runs one node beside its records until a signal stops it.
 
-The main thread serves the coordinator's messages and reconnects with growing, jittered pauses. A
-second one tends documents and records. A third answers the local desk. A signal ends all three
-within seconds: a long poll is broken off, a message under way is finished first, and the node signs
-off before its channel is closed.
+The main thread answers the coordinator's messages, and reconnects after growing, jittered pauses. A
+second thread does the upkeep of documents and records. A third answers the local socket. A signal
+ends all three within seconds: a long poll is interrupted, a message in progress is finished first,
+and the node signs off before its channel is closed.
 """
 
 import base64
@@ -47,45 +47,45 @@ from protocols.private_sum.messages import refusal_reply
 from protocols.wire.channel import ExchangeLink, LinkFault
 
 SOONEST_TEND_SECONDS = 5.0
-"""A coordinator that names newer documents again and again makes no node fetch more often."""
+"""Shortest time between two fetches, however often the coordinator names newer documents."""
 BEHIND = refusal_reply(ReasonCode.DOCUMENTS_BEHIND)
 TEND_SECONDS = 30.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 FINISH_SECONDS = 3.0
-"""How long a message under way may still take once the node is told to stop."""
+"""How long a message in progress may still take after the signal to stop."""
 TURN_SECONDS, WORK_SECONDS = 300.0, 3600.0
-"""How long a loop that waits for the network, and one that works on records, may take for one
-turn; after that the node counts as stuck."""
+"""How long one turn of a loop may last, if it waits for the network, or if it works on records;
+after that, the node counts as stuck."""
 
 _log = logging.getLogger("pratique.node")
 _random = secrets.SystemRandom()
 
 
 class Server(Protocol):
-    """What answers the coordinator's messages; `client.flower_client.FleetClient` does."""
+    """Answers the coordinator's messages, as `client.flower_client.FleetClient` does."""
 
     def serve(self, stop: threading.Event) -> None:
-        """Answer until `stop` is set; raises LinkFault when the link is lost."""
+        """Answer until `stop` is set; raises LinkFault if the link is lost."""
 
 
 class Renewal(Protocol):
     """Keeps the node's certificate current (`client.credentials.certificate_renewal`)."""
 
     def tend(self) -> None:
-        """Renew it, if it is time."""
+        """Renew the certificate if it is due."""
 
     def ended(self) -> str:
-        """Return what to say once it has ended; nothing before that."""
+        """Return a sentence once the certificate has expired; an empty text before."""
 
 
-Act = Callable[[], None]
-Serve = Callable[[ExchangeLink, Callable[[bytes], bytes], Act, Act], Server]
-"""Makes a server from a link, a frame handler, what to call once it is connected, and what to call
-each time it looks for a message."""
+Hook = Callable[[], None]
+MakeServer = Callable[[ExchangeLink, Callable[[bytes], bytes], Hook, Hook], Server]
+"""Makes a server from a link, a frame handler, a hook to call after each sign-in, and a hook to
+call before each pull of a message."""
 
 
 def pause_after(failures: int, jitter: Callable[[float, float], float] = _random.uniform) -> float:
-    """Return how many seconds to wait after so many failures in a row: 0.5 doubling to 30."""
+    """Return the seconds to wait after `failures` in a row: 0.5 doubling to 30, with jitter."""
     longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures, 10))
     return max(FIRST_PAUSE, jitter(longest / 2, longest))
 
@@ -97,37 +97,38 @@ class Daemon:
         self,
         node: Node,
         link: ExchangeLink,
-        serve: Serve,
+        make_server: MakeServer,
         home: NodeHome,
         *,
         health: NodeHealth,
         supervisor: Supervisor,
         renewal: Renewal,
     ) -> None:
-        self._node, self._link, self._serve, self._home = node, link, serve, home
+        self._node, self._link, self._home = node, link, home
+        self._make_server = make_server
         self._health, self._supervisor, self._renewal = health, supervisor, renewal
         self._stop, self._wake = threading.Event(), threading.Event()
         self._signed_off = threading.Event()
-        self._standing = LinkStatus()
-        self._tended = -SOONEST_TEND_SECONDS
+        self._link_status = LinkStatus()
+        self._last_tend = -SOONEST_TEND_SECONDS
 
     def stop(self) -> None:
-        """Begin to end; returns at once, and may be called from a signal handler."""
+        """Start to stop; returns at once, and may be called from a signal handler."""
         self._stop.set()
         self._wake.set()
 
     def run(self) -> None:
-        """Serve until `stop`."""
+        """Run until `stop` is called."""
         self._node.parts.record_store.refresh()
         self._node.note_start()
         self._node.prepare()
-        tender = threading.Thread(target=self._tend, name="tend", daemon=True)
+        upkeep = threading.Thread(target=self._tend, name="tend", daemon=True)
         closer = threading.Thread(target=self._close_when_stopped, name="close", daemon=True)
         rpc_server = LocalRpcServer(self._home.socket, self._answer)
         watchdog = Watchdog(self._supervisor, self._health.progress.stuck)
-        self._turned()
+        self._note_turn()
         self._health.progress.moved(TEND, WORK_SECONDS)
-        tender.start()
+        upkeep.start()
         closer.start()
         watchdog.start()
         self._supervisor.ready("connecting")
@@ -139,7 +140,7 @@ class Daemon:
             self.stop()
             rpc_server.close()
             closer.join(FINISH_SECONDS)
-            tender.join(FINISH_SECONDS)
+            upkeep.join(FINISH_SECONDS)
             watchdog.close()
             self._node.note_stop()
 
@@ -147,51 +148,55 @@ class Daemon:
         failures = 0
         while not self._stop.is_set():
             try:
-                self._turned()
-                server = self._serve(self._link, self._handle, self._connected, self._turned)
+                self._note_turn()
+                server = self._make_server(
+                    self._link, self._handle, self._note_connected, self._note_turn
+                )
                 server.serve(self._stop)
                 failures = 0
             except PratiqueError as fault:
-                failures = self._lost(fault.what, fault.why, failures)
-            except Exception as error:  # noqa: BLE001 - a node outlives what Flower may meet
-                failures = self._lost(
-                    "The Flower client met a fault", type(error).__name__, failures
+                failures = self._wait_after_loss(fault.what, fault.why, failures)
+            except Exception as error:  # noqa: BLE001 - a node survives any fault in Flower
+                failures = self._wait_after_loss(
+                    "An unexpected fault occurred in the Flower client",
+                    type(error).__name__,
+                    failures,
                 )
 
-    def _lost(self, what: str, why: str, failures: int) -> int:
-        """Note a lost link and wait; return how many times in a row it failed."""
-        count = 0 if self._standing.connected else failures + 1
+    def _wait_after_loss(self, what: str, why: str, failures: int) -> int:
+        """Record a lost link, and wait; return the number of failures in a row."""
+        count = 0 if self._link_status.connected else failures + 1
         if not self._stop.is_set():
-            said = f"{what}; {why}" if why else what
-            self._standing = LinkStatus(fault=self._renewal.ended() or said)
-            self._health.linked(self._standing.fault)
-            self._supervisor.status(self._standing.fault)
+            sentence = f"{what}; {why}" if why else what
+            self._link_status = LinkStatus(fault=self._renewal.ended() or sentence)
+            self._health.set_link(self._link_status.fault)
+            self._supervisor.status(self._link_status.fault)
             _log.warning("link lost", extra={"what": what, "why": why})
             self._stop.wait(pause_after(count))
         return count
 
-    def _connected(self) -> None:
-        self._standing = LinkStatus(connected=True)
+    def _note_connected(self) -> None:
+        self._link_status = LinkStatus(connected=True)
         self._wake.set()
-        self._health.linked()
+        self._health.set_link()
         self._supervisor.status("connected")
         _log.info("connected")
 
-    def _turned(self) -> None:
+    def _note_turn(self) -> None:
         self._health.progress.moved(SERVE, TURN_SECONDS)
 
     def _handle(self, frame: bytes) -> bytes:
         self._health.progress.moved(SERVE, WORK_SECONDS)
         begun = time.monotonic()
         reply = self._node.handle(frame)
-        self._health.replied(frame, reply, time.monotonic() - begun)
-        if reply == BEHIND and time.monotonic() - self._tended > SOONEST_TEND_SECONDS:
-            self._wake.set()  # another country's newer documents were named: fetch them now
-        self._turned()
+        self._health.count_reply(frame, reply, time.monotonic() - begun)
+        if reply == BEHIND and time.monotonic() - self._last_tend > SOONEST_TEND_SECONDS:
+            self._wake.set()  # the coordinator named newer documents: fetch them now
+        self._note_turn()
         return reply
 
     def _close_when_stopped(self) -> None:
-        """Close the channel once the node has signed off, or takes too long over it."""
+        """Close the channel when the node has signed off, or after a time limit."""
         self._stop.wait()
         self._signed_off.wait(FINISH_SECONDS)
         self._link.close()
@@ -202,15 +207,15 @@ class Daemon:
             try:
                 self._renewal.tend()
                 self._node.tend()
-                self._health.tended(self._node.status(self._standing))
-            except Exception:  # noqa: BLE001 - tending goes on whatever happens once
+                self._health.record_upkeep(self._node.status(self._link_status))
+            except Exception:  # noqa: BLE001 - the upkeep continues after any fault
                 _log.exception("tending failed")
-            self._tended = time.monotonic()
+            self._last_tend = time.monotonic()
             self._wake.wait(TEND_SECONDS)
             self._wake.clear()
 
     def _answer(self, method: str, params: Mapping[str, Any]) -> Any:
-        answers: dict[str, Callable[..., Any]] = {
+        methods: dict[str, Callable[..., Any]] = {
             "status": self._status,
             "pause": self._pause,
             "resume": self._resume,
@@ -219,26 +224,27 @@ class Daemon:
             "officer_key": self._officer_key,
             "log_entries": self._node.log_entries,
         }
-        if method not in answers:
+        if method not in methods:
             raise OperationFault(
-                f"The daemon knows no request {method[:40]!r}",
+                f"The daemon does not know the request {method[:40]!r}",
+                why="the command may be of another version than the daemon",
                 fix="use the command of the same version as the daemon",
             )
-        return answers[method](**params)
+        return methods[method](**params)
 
     def _status(self) -> dict[str, Any]:
-        found = self._node.status(self._standing)
-        self._health.saw(found)
-        return found
+        status = self._node.status(self._link_status)
+        self._health.record_status(status)
+        return status.to_json()
 
     def _approve_key(self, country: str, fingerprint: str) -> dict[str, str]:
         key = self._node.approve_key(country, fingerprint)
         return {"country": country, "fingerprint": key.fingerprint}
 
     def _officer_key(self, key: str) -> dict[str, str]:
-        pinned = VerifyKey.from_text(key)
-        self._node.pin_officer(pinned)
-        return {"fingerprint": pinned.fingerprint}
+        officer_key = VerifyKey.from_text(key)
+        self._node.pin_officer(officer_key)
+        return {"fingerprint": officer_key.fingerprint}
 
     def _pause(self, reason: str = "") -> dict[str, Any]:
         self._node.pause(reason)
@@ -252,30 +258,33 @@ class Daemon:
         try:
             content = base64.b64decode(bundle, validate=True)
         except binascii.Error:
-            raise OperationFault("The bundle that was handed over is not base64") from None
+            raise OperationFault(
+                "The documents that were handed over cannot be read",
+                why="they are not in base64",
+                fix="use the command of the same version as the daemon",
+            ) from None
         own = self._node.deliver(content)
         self._wake.set()
         return {"version": own.version, "expires": own.expires.isoformat()}
 
 
 def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
-    """Run the node in `home` until SIGTERM or SIGINT. Raises what keeps it from starting."""
+    """Run the node in `home` until SIGTERM or SIGINT. Raises any fault that prevents its start."""
     enrolment, keyring = _enrolled(settings), NodeKeyring.load(store)
     health, supervisor = NodeHealth(home, _now), Supervisor()
-    with home.held(), observed(settings.observe, health.shown):
-        held = credentials(home, store, _now, _random.random())
-        link = _dial(enrolment, held.presented())
+    with home.locked(), observed(settings.observe, health.report):
+        own_credentials = credentials(home, store, _now, _random.random())
+        link = _dial(enrolment, own_credentials.presented())
         node = _node(home, settings, store, link)
-        node.parts.log_head.move()  # first of all: the state may be an old copy
-        serve = fleet_server(keyring)
+        node.parts.log_head.move()  # before anything else: the state may be an old copy
         daemon = Daemon(
             node,
             link,
-            serve,
+            fleet_server(keyring),
             home,
             health=health,
             supervisor=supervisor,
-            renewal=CertificateRenewal(home, held, link, _now),
+            renewal=CertificateRenewal(home, own_credentials, link, _now),
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: daemon.stop())
@@ -283,9 +292,9 @@ def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
 
 
 def restore_node(home: NodeHome, settings: NodeSettings, store: KeyStore) -> Restored:
-    """Make the node in `home` safe after its state was put back. Raises what stands in its way."""
+    """Recover the node in `home` after its state was restored. Raises any fault in the way."""
     enrolment = _enrolled(settings)
-    with home.held():
+    with home.locked():
         link = _dial(enrolment, credentials(home, store, _now).presented())
         try:
             return _node(home, settings, store, link).restore()
@@ -311,9 +320,9 @@ def _node(home: NodeHome, settings: NodeSettings, store: KeyStore, link: Exchang
 
 _ENROL_AGAIN = "enrol again with a new invitation"
 _LINK_FIRST = (
-    "restore the link and run `pratique-node restored` again. A certificate that was renewed after "
-    "the copy was made looks stolen, and is refused: call the coordinator, who revokes it and "
-    "invites again, and run `pratique-node enrol` first"
+    "repair the link, and run `pratique-node restored` again. If the certificate was renewed "
+    "after the copy was made, the one in the copy looks stolen and is refused. Then call the "
+    "coordinator, who revokes it and sends a new invitation; and run `pratique-node enrol` first"
 )
 
 
@@ -325,34 +334,37 @@ def _enrolled(settings: NodeSettings) -> Enrolment:
     if settings.enrolment is None:
         raise OperationFault(
             "This node belongs to no federation yet",
-            why="it has no certificate, and no root to verify documents from",
+            why="it has no certificate, and no root to verify documents with",
             fix="run `pratique-node enrol INVITATION`",
         )
     return settings.enrolment
 
 
-def _dial(enrolment: Enrolment, shown: Presented) -> ExchangeLink:
+def _dial(enrolment: Enrolment, presented: Presented) -> ExchangeLink:
     return ExchangeLink(
         enrolment.exchange,
-        authority=shown.authority,
-        key=shown.key,
-        certificate=shown.certificate,
+        authority=presented.authority,
+        key=presented.key,
+        certificate=presented.certificate,
     )
 
 
-def fleet_server(keyring: NodeKeyring) -> Serve:
-    """Return how a Flower client is made that signs in with this node's key."""
+def fleet_server(keyring: NodeKeyring) -> MakeServer:
+    """Return a function that makes a Flower client, which signs in with this node's key."""
     from client.app import build_app  # noqa: PLC0415 - Flower takes a second to import
     from client.flower_client import FleetClient  # noqa: PLC0415
 
     key = load_pem_private_key(keyring.node_auth, None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise OperationFault("The node's SuperLink key is of another kind", fix=_ENROL_AGAIN)
+        raise OperationFault(
+            "The node's SuperLink key cannot be used",
+            why="it is not an elliptic-curve key",
+            fix=_ENROL_AGAIN,
+        )
 
-    def serve(
-        link: ExchangeLink, handle: Callable[[bytes], bytes], connected: Act, turned: Act
+    def make_server(
+        link: ExchangeLink, handle: Callable[[bytes], bytes], on_ready: Hook, on_turn: Hook
     ) -> Server:
-        app = build_app(handle)
-        return FleetClient(link, key, app, on_ready=connected, on_turn=turned)
+        return FleetClient(link, key, build_app(handle), on_ready=on_ready, on_turn=on_turn)
 
-    return serve
+    return make_server

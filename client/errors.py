@@ -1,11 +1,11 @@
-"""Errors of the national node: its records, its commands and its services."""
+"""The errors of the national node."""
 
 from keys.errors import PratiqueError
 
 
 class RecordFault(PratiqueError):
-    """The records or their dictionary cannot be used. Shown locally, never sent anywhere."""
+    """The records or their dictionary cannot be used. It is shown locally and never sent."""
 
 
 class OperationFault(PratiqueError):
-    """A command or service of the node cannot do what was asked."""
+    """A command or service of the node cannot do what it was asked to do."""

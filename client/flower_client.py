@@ -1,9 +1,9 @@
-"""The warm Flower client: speaks the Fleet API from the daemon, over the exchange's channel.
+"""The warm Flower client: calls the Fleet API from the daemon, over the channel of the exchange.
 
-It uses Flower's own client and object classes; each call leaves through the interceptor seam and
-crosses the border as one `Relay` call. It pulls a message together with its object, hands it to the
-installed ClientApp and pushes the reply together with its own: two crossings a message. It never
-asks for a run's bundle, and so never executes one.
+It uses Flower's own client and object classes. An interceptor sends each call as one `Relay` call
+across the border. The client pulls a message together with its object, passes it to the installed
+ClientApp, and pushes the reply together with its object: two calls a message. It never asks for the
+bundle of a run, and so never executes one.
 
 This is the only file of the node that touches Flower's internals. Pinned: flwr 1.42.
 """
@@ -52,69 +52,69 @@ T = TypeVar("T")
 
 HEARTBEAT_SECONDS = 10.0
 ONLINE_SECONDS = 40.0
-"""How long the SuperLink thinks the node online after a heartbeat."""
+"""How long the SuperLink considers the node online after a heartbeat."""
 CALL_SECONDS = LONG_POLL_SECONDS + 15.0
-LONGER_OR_SHORTER = {"PullMessages": 300.0, "PushMessages": 300.0, "DeactivateNode": 2.0}
-"""How long calls may take that carry a payload over a slow link, or that nobody waits for."""
-LOOK, REPLY = "PullMessages", "PushMessages"
+SECONDS_BY_METHOD = {"PullMessages": 300.0, "PushMessages": 300.0, "DeactivateNode": 2.0}
+"""Time limits of calls that carry a payload over a slow link, or that nobody waits for."""
+PULL, PUSH = "PullMessages", "PushMessages"
 _log = logging.getLogger("pratique.fleet")
 _STILL_ONLINE = httpx.codes.PRECONDITION_FAILED
 
 
 class RuntimeVersion:
-    """Interceptor that says which Flower this is.
+    """Interceptor that adds the version of Flower to each call.
 
-    Flower's own also ends the process when the other side asks for it.
+    Flower's own interceptor also ends the process if the other side asks for it.
     """
 
     def __init__(self) -> None:
         self._headers = dict(RuntimeVersionMetadata.from_local_component("SuperNode").as_metadata())
 
     def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
-        """Add the version's headers and pass the call on."""
+        """Add the headers of the version, and continue the call."""
         context.request.headers.update(self._headers)
         response: httpx.Response = call_next(context)
         return response
 
 
 class RelayTransport:
-    """Interceptor that carries a call over the exchange and never reaches HTTP.
+    """Interceptor that sends a call over the exchange, and never over HTTP.
 
-    `given` is the object that goes with the next reply; `taken` is the one that came with the last
-    look, and `received` the name of its message. One thread looks and replies; others may make
-    other calls.
+    `outgoing` is the object that is sent with the next push. `incoming` is the object that came
+    with the last pull, and `received` the id of its message. One thread pulls and pushes; other
+    threads may make other calls.
     """
 
     def __init__(self, link: ExchangeLink) -> None:
         self._link = link
-        self.given = self.taken = b""
+        self.outgoing = self.incoming = b""
         self.received = ""
         self.stop = threading.Event()
-        """Breaks off a look for messages; what else is under way is finished."""
+        """Interrupts a pull; every other call is finished."""
 
     def intercept(
         self,
         context: ProtobufRequestContext,
-        call_next: ProtobufCall,  # noqa: ARG002 (nothing goes out any other way)
+        call_next: ProtobufCall,  # noqa: ARG002 (no call leaves any other way)
     ) -> httpx.Response:
-        """Return the SuperLink's answer as the exchange handed it back."""
+        """Return the answer of the SuperLink as the exchange returned it."""
         headers, method = context.request.headers.items(), context.rpc_method.rsplit("/", 1)[-1]
         request = RelayRequest(
             method=method,
             body=context.request.content,
             headers={name: value for name, value in headers if name.startswith(HEADER_PREFIX)},
-            object=self.given if method == REPLY else b"",
-            received=self.received if method == LOOK else "",
+            object=self.outgoing if method == PUSH else b"",
+            received=self.received if method == PULL else "",
         )
-        seconds = LONGER_OR_SHORTER.get(method, CALL_SECONDS)
-        reply = self._link.relay(request, seconds, self.stop if method == LOOK else None)
-        if method == LOOK:
-            self.taken = reply.object
+        seconds = SECONDS_BY_METHOD.get(method, CALL_SECONDS)
+        reply = self._link.relay(request, seconds, self.stop if method == PULL else None)
+        if method == PULL:
+            self.incoming = reply.object
         return httpx.Response(reply.status, content=reply.body, request=context.request)
 
 
 class FleetClient:
-    """One node's conversation with the SuperLink. `serve` until told to stop, or the link fails."""
+    """The connection of one node with the SuperLink; `serve` runs it."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class FleetClient:
         on_ready: Callable[[], None] = lambda: None,
         on_turn: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_ready` is called once signed in, `on_turn` before each look for a message."""
+        """`on_ready` is called after the sign-in, `on_turn` before each pull."""
         self._app, self._on_ready, self._on_turn = app, on_ready, on_turn
         self._public = public_key_to_bytes(key.public_key())
         self._transport = RelayTransport(link)
@@ -166,7 +166,7 @@ class FleetClient:
         try:
             self._client.DeactivateNode(DeactivateNodeRequest(node_id=node.node_id))
         except (LinkFault, httpx.HTTPError):
-            return  # the SuperLink forgets a silent node by itself
+            return  # the SuperLink drops a silent node by itself
 
     def _beat(self, node: Node, ended: threading.Event) -> None:
         request = SendNodeHeartbeatRequest(node=node, heartbeat_interval=ONLINE_SECONDS)
@@ -174,7 +174,7 @@ class FleetClient:
             try:
                 self._client.SendNodeHeartbeat(request)
             except (LinkFault, httpx.HTTPError):
-                continue  # the pull loop meets the same fault and ends the service
+                continue  # the pull loop gets the same fault, and ends the service
 
     def _answer_next(self, node: Node) -> None:
         incoming = _translated(lambda: self._pull(node))
@@ -189,7 +189,7 @@ class FleetClient:
         )
         try:
             reply = self._app(incoming, context)
-        except (PratiqueError, ValueError) as error:  # no message of ours: it gets no answer
+        except (PratiqueError, ValueError) as error:  # not a message of Pratique: no answer
             _log.warning("message ignored", extra={"what": type(error).__name__})
             return
         _translated(lambda: self._push(node, reply))
@@ -201,7 +201,7 @@ class FleetClient:
             return None
         metadata = metadata_from_proto(response.messages_list[0].metadata)
         self._transport.received = metadata.message_id
-        content = _unpacked(self._transport.taken, metadata.message_id)
+        content = _unpacked(self._transport.incoming, metadata.message_id)
         return make_message(metadata=metadata, content=content)
 
     def _push(self, node: Node, reply: Message) -> None:
@@ -209,7 +209,7 @@ class FleetClient:
         name = get_object_id(content)
         reply.metadata.__dict__["_message_id"] = name
         empty = make_message(metadata=reply.metadata, content=RecordDict())
-        self._transport.given = content
+        self._transport.outgoing = content
         self._client.PushMessages(
             PushMessagesRequest(
                 node=node,
@@ -218,14 +218,14 @@ class FleetClient:
                 clientapp_runtime_list=[0.0],
             )
         )
-        self._transport.given = b""
+        self._transport.outgoing = b""
 
 
 def _unpacked(content: bytes, name: str) -> RecordDict:
-    """Return a message's content from the object that names it; empty where it is another one."""
+    """Return the content of a message from its object; empty if the object is not its own."""
     try:
         record = ConfigRecord.inflate(content) if get_object_id(content) == name else None
-    except Exception:  # noqa: BLE001 - whatever an object can do to Flower's reader: no record
+    except Exception:  # noqa: BLE001 - an object that Flower cannot read is no record
         record = None
     return RecordDict() if record is None else RecordDict({RECORD: record})
 
@@ -248,8 +248,8 @@ def _link_fault(error: httpx.HTTPStatusError) -> LinkFault:
     status = error.response.status_code
     if status == _STILL_ONLINE:
         return LinkFault(
-            "The coordinator's SuperLink does not take this node in yet",
-            why="it holds this node's last session, for a minute at most, or does not know its key",
+            "The coordinator's SuperLink does not admit this node yet",
+            why="it keeps this node's last session for up to a minute, or does not know its key",
             fix="if it lasts longer, ask the coordinator whether this node is admitted",
         )
     return LinkFault(

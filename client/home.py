@@ -1,6 +1,6 @@
-"""The node's folder: where its settings, keys, state and socket lie.
+"""The folder of a node: the paths of its settings, keys, state and socket.
 
-`init` writes the settings last: a folder without them is no node, whatever else is in it.
+`init` writes the settings last: a folder without settings is not a node, whatever else it contains.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ LARGEST_SETTINGS = 64 * 1024
 
 @dataclass(frozen=True)
 class NodeHome:
-    """Paths of one node's folder, and the settings in it."""
+    """The paths in the folder of one node, and its settings."""
 
     path: Path
 
@@ -34,17 +34,17 @@ class NodeHome:
 
     @property
     def settings_file(self) -> Path:
-        """What `init` and `enrol` fixed."""
+        """The settings that `init` and `enrol` wrote."""
         return self.path / "node.yaml"
 
     @property
     def database(self) -> Path:
-        """Ledger, log, journal and runs."""
+        """The database with ledger, log, journal and runs."""
         return self.path / "state.db"
 
     @property
     def log_head(self) -> Path:
-        """How far the log has come of which a reply may have left; in no backup."""
+        """The head of the log at the last reply; it must not be in any backup."""
         return self.path / "log-head"
 
     @property
@@ -59,36 +59,36 @@ class NodeHome:
 
     @property
     def authority(self) -> Path:
-        """Certificate of the federation's transport authority."""
+        """The certificate of the federation's transport authority."""
         return self.path / "authority.pem"
 
     @property
     def certificate(self) -> Path:
-        """This node's transport certificate."""
+        """The transport certificate of this node."""
         return self.path / "certificate.pem"
 
     @property
     def request(self) -> Path:
-        """The enrolment that waits for approval: the same one is asked about again."""
+        """The enrolment request that waits for approval; it is sent again unchanged."""
         return self.path / "enrolment.request"
 
     @property
     def officer(self) -> Path:
-        """Where the officer leaves the country's documents while the daemon is down."""
+        """The folder in which the officer leaves documents while the daemon does not run."""
         return self.path / "officer"
 
     @property
     def socket(self) -> Path:
-        """The daemon's local desk."""
+        """The local socket of the daemon."""
         return self.path / "run" / "node.sock"
 
     @property
     def lock(self) -> Path:
-        """Held by the running daemon."""
+        """The lock file of the running daemon."""
         return self.path / "run" / "node.lock"
 
     def settings(self) -> NodeSettings:
-        """Read the settings. Raises OperationFault where there are none, or they are not sound."""
+        """Read the settings. Raises OperationFault if there are none, or if they are invalid."""
         try:
             refuse_if_shared(self.path, self.path.stat())
             text = self.settings_file.read_text(encoding="utf-8")[:LARGEST_SETTINGS]
@@ -96,11 +96,11 @@ class NodeHome:
         except FileNotFoundError:
             raise OperationFault(
                 f"There is no node in {self.path}",
-                why=f"it holds no {self.settings_file.name}",
+                why=f"the folder contains no {self.settings_file.name}",
                 fix="run `pratique-node init`, or name the node's folder with --home",
             ) from None
         except ValidationError as error:
-            raise self._unreadable(_first(error)) from None
+            raise self._unreadable(_first_problem(error)) from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise self._unreadable(str(error).splitlines()[0]) from None
 
@@ -110,29 +110,29 @@ class NodeHome:
         write_atomic(self.settings_file, text.encode())
 
     def require_free(self) -> None:
-        """Raise OperationFault where a node is in the folder, or an unfinished `init`."""
+        """Raise OperationFault if the folder contains a node, or an unfinished `init`."""
         if self.keys.exists() and not self.settings_file.exists():
             raise OperationFault(
-                f"{self.path} holds keys of a node that was not finished",
+                f"{self.path} contains the keys of an unfinished node",
                 why="an earlier `init` was interrupted",
-                fix="remove the folder, or name another one with --home",
+                fix="delete the folder, or name another one with --home",
             )
         if self.settings_file.exists():
             raise OperationFault(
-                f"There is a node in {self.path} already",
-                why="a second `init` would lose its keys and its ledger",
+                f"There is already a node in {self.path}",
+                why="a second `init` would destroy its keys and its ledger",
                 fix="use that node, or name another folder with --home",
             )
 
     def create(self) -> None:
-        """Make the folder, for its owner only. Raises OperationFault where it is taken."""
+        """Make the folder, for its owner only. Raises OperationFault if it contains a node."""
         self.require_free()
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             refuse_if_shared(self.path, self.path.stat())
         except OSError as error:
             raise OperationFault(
-                f"{self.path} cannot be used", why=str(error), fix="name another folder"
+                f"{self.path} cannot be used", why=str(error), fix="name another folder with --home"
             ) from None
 
     def _unreadable(self, why: str) -> OperationFault:
@@ -143,10 +143,10 @@ class NodeHome:
         )
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the node's lock; the kernel frees it on any death.
+    def locked(self) -> Iterator[None]:
+        """Hold the node's lock; the kernel releases it when the process ends for any reason.
 
-        Raises OperationFault where another daemon holds it.
+        Raises OperationFault if another process holds it.
         """
         self.lock.parent.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -155,21 +155,21 @@ class NodeHome:
             yield
         except BlockingIOError:
             raise OperationFault(
-                f"A daemon of this node is running in {self.path}",
-                why="two would charge one ledger and answer one request twice",
-                fix="see `pratique-node status`; stop that daemon before starting another",
+                f"A daemon of this node is already running in {self.path}",
+                why="two daemons would charge one ledger, and answer one request twice",
+                fix="run `pratique-node status`; stop that daemon before you start another one",
             ) from None
         finally:
             os.close(descriptor)
 
 
-def _first(error: ValidationError) -> str:
-    part = error.errors()[0]
-    return f"{'.'.join(str(step) for step in part['loc'])}: {part['msg']}"
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    return f"{'.'.join(str(step) for step in problem['loc'])}: {problem['msg']}"
 
 
 def read_public(path: Path, what: str, fix: str) -> bytes:
-    """Return a file that the node wrote earlier. Raises OperationFault where it is not there."""
+    """Return the contents of a file of the node. Raises OperationFault if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

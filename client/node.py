@@ -1,6 +1,6 @@
-"""One node: what it does with frames, documents and its operator's commands.
+"""One node: it answers frames, takes documents, and carries out its operator's commands.
 
-No thread, socket or signal is in here: the daemon brings them, and tests do without.
+There are no threads, sockets or signals here: the daemon provides them, and tests need none.
 """
 
 from typing import Any
@@ -10,6 +10,7 @@ from client.parts import NodeParts
 from client.restore import Restoration
 from client.state.decision_log import Subject
 from client.state.restored import Restored
+from client.status.model import NodeStatus
 from client.status.report import StatusReport
 from client.status.summary import LinkStatus
 from client.upkeep import Upkeep
@@ -21,7 +22,7 @@ from keys.identity import VerifyKey
 
 
 class Node:
-    """A node around its parts."""
+    """A node, built from its parts."""
 
     def __init__(
         self, parts: NodeParts, request_handler: RequestHandler, status_report: StatusReport
@@ -31,7 +32,7 @@ class Node:
         self._upkeep = Upkeep(parts)
 
     def handle(self, frame: bytes) -> bytes:
-        """Return the reply to a frame of the coordinator's."""
+        """Return the reply to a frame from the coordinator."""
         return self._request_handler.handle(frame)
 
     def sync(self) -> None:
@@ -39,17 +40,17 @@ class Node:
         self.parts.updates.sync()
 
     def tend(self) -> None:
-        """Do what needs doing now and then; what goes wrong is kept for `status`."""
+        """Do the regular upkeep; a fault is logged, and `status` shows it."""
         self._upkeep.tend()
 
     def prepare(self) -> None:
-        """Be ready for the first message."""
+        """Prepare the permitted studies, so that the first message need not wait."""
         self._upkeep.prepare()
 
     def deliver(self, bundle: bytes) -> CountryDocuments:
-        """Take the country's documents from its officer. Raises DocumentFault."""
+        """Store the country's documents from its officer. Raises DocumentFault."""
         own = self.parts.updates.deliver(bundle)
-        self.parts.log_head.move()  # a copy from before the delivery must not pass for the newest
+        self.parts.log_head.move()  # a copy made before this delivery must not count as the newest
         return own
 
     def approve_key(self, country: str, fingerprint: str) -> VerifyKey:
@@ -60,8 +61,8 @@ class Node:
 
     def pin_officer(self, key: VerifyKey) -> None:
         """Trust another key of the country's officer, and write it into the settings."""
-        changed = {"officer_key": key.to_text()}
-        self.parts.home.write_settings(self.parts.settings.model_copy(update=changed))
+        update = {"officer_key": key.to_text()}
+        self.parts.home.write_settings(self.parts.settings.model_copy(update=update))
         self.parts.documents.pin_officer(key)
         self.parts.keys.log(EventKind.OFFICER_KEY_CHANGED, key)
 
@@ -76,10 +77,10 @@ class Node:
         self._log(EventKind.NODE_RESUMED)
 
     def restore(self) -> Restored:
-        """Recover state restored from an older copy; the daemon must not run.
+        """Recover a node whose state was restored from a copy; the daemon must not run.
 
-        Raises DocumentFault, LinkFault or OperationFault; until it is repeated with success, the
-        node does not start.
+        Raises DocumentFault, LinkFault or OperationFault; then the node does not start until the
+        call is repeated with success.
         """
         restoration = Restoration(self.parts)
         restoration.begin()
@@ -95,17 +96,17 @@ class Node:
         self._log(EventKind.NODE_STARTED)
 
     def note_stop(self) -> None:
-        """Log what was only counted until now, and that the daemon ends."""
+        """Log the events that were only counted until now, and that the daemon ends."""
         self.parts.decisions.settle(ending=True)
         self._log(EventKind.NODE_STOPPED)
         self.parts.log_head.move()
 
-    def status(self, link: LinkStatus) -> dict[str, Any]:
-        """Return the node's status, for its operator only."""
+    def status(self, link: LinkStatus) -> NodeStatus:
+        """Return the status of the node, for its operator only."""
         return self._status_report.status(link)
 
     def log_entries(self, start: int = 0, end: int | None = None) -> dict[str, Any]:
-        """Return exported log lines start ≤ index < end, with the signed checkpoint."""
+        """Return the exported log lines start ≤ index < end, with the signed checkpoint."""
         return exported(self.parts.log, start, end)
 
     def _log(self, kind: EventKind) -> None:

@@ -1,4 +1,4 @@
-"""The parts of one node, all over one state database. `client.wiring` makes them."""
+"""The parts of one node, all over one state database; `client.wiring` makes them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +25,7 @@ from governance.budget.ledger import Ledger
 
 @dataclass(frozen=True)
 class NodeParts:
-    """What a node's gate, door, upkeep and commands share."""
+    """The parts that the border, the upkeep, the status and the commands of a node share."""
 
     home: NodeHome
     settings: NodeSettings
@@ -47,5 +47,5 @@ class NodeParts:
     tasks: PreparedTasks
 
     def now(self) -> datetime:
-        """Return the time, never earlier than the latest signed time seen."""
+        """Return the time; it is never earlier than the latest signed time seen."""
         return self.documents.not_before(self.clock())

@@ -1,11 +1,11 @@
-"""`pratique-node restored`: state put back from an older copy, made safe by assuming the worst.
+"""`pratique-node restored`: recovers a node whose state was restored from an older copy.
 
-What was charged since the copy is in no ledger. But a permit is for one charged run and one noisy
-count (`client.border.gate`, clause node/permit-used), and the officer's newest documents say how
-many permits each study has had. So no more runs can have been charged than there were permits;
-every one that the ledger does not know is charged now, the cap passed or not, and its permit counts
-as used. Live runs end: what they sent since is not known, and nothing may be drawn for them a
-second time.
+Charges made after the copy are in no ledger. But a permit is for one charged run and one noisy
+count (`client.border.gate`, clause node/permit-used), and the officer's newest documents state how
+many permits each study has had. So no more runs can have been charged than there were permits.
+Every run that the ledger does not know is charged now, even beyond the cap, and its permit counts
+as used. Live runs end: what they sent after the copy is not known, and no noise may be drawn for
+them a second time.
 """
 
 import json
@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
-from client.documents.store import Held
+from client.documents.store import CurrentDocuments
 from client.errors import OperationFault
 from client.parts import NodeParts
 from client.state.count_id import count_id
@@ -41,7 +41,7 @@ LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True)
 class MissedRun:
-    """A run that may have been charged since the copy. `run` names it, and is no run's id."""
+    """A run that may have been charged after the copy; `run` is a made-up name, not a run id."""
 
     study: Study
     run: str
@@ -49,8 +49,8 @@ class MissedRun:
 
 
 @dataclass(frozen=True)
-class _Begun:
-    """Since when nothing can have left, when the copy was made, and how many entries it has."""
+class _Beginning:
+    """The start of a restoration: its time (nothing left since), and time and size of the copy."""
 
     since: str
     copied: str
@@ -58,7 +58,7 @@ class _Begun:
 
 
 class Restoration:
-    """Makes the state of one node safe after it was put back. Its daemon must not run."""
+    """Recovers the restored state of one node. Its daemon must not run."""
 
     def __init__(self, parts: NodeParts) -> None:
         self._engine, self._country = parts.engine, parts.settings.country
@@ -67,64 +67,64 @@ class Restoration:
         self._log, self._log_head, self._clock = parts.log, parts.log_head, parts.now
 
     def begin(self) -> None:
-        """Note since when nothing can have left: only what is signed later names every permit."""
+        """Store the time of the start: documents signed later name every permit."""
         size = self._log.size()
-        begun = _Begun(self._clock().isoformat(), self._copied(size), size)
+        beginning = _Beginning(self._clock().isoformat(), self._copied_at(size), size)
         with transaction(self._engine) as connection:
             if get_value(connection, RESTORING) is None:
-                set_value(connection, RESTORING, json.dumps(asdict(begun)))
+                set_value(connection, RESTORING, json.dumps(asdict(beginning)))
 
     def complete(self) -> Restored:
-        """End live runs and charge missed ones in one transaction; vouch for this log from then on.
+        """End live runs and charge missed runs in one transaction; then accept this log as newest.
 
-        Raises DocumentFault, OperationFault: documents too old, or a study that is not published;
-        nothing has changed then.
+        Raises DocumentFault or OperationFault if the documents are too old, or if a study is not
+        published; then nothing has changed.
         """
-        begun = self.require_signed_since()
-        held = self._documents.held(self._clock())
+        beginning = self.require_signed_since()
+        documents = self._documents.current(self._clock())
         missed = missed_runs(
-            list(held.own.permits.values()),
-            held.view.studies,
+            list(documents.own.permits.values()),
+            documents.view.studies,
             self._ledger.entries(),
-            copied=datetime.fromisoformat(begun.copied),
-            size=begun.size,
+            copied=datetime.fromisoformat(beginning.copied),
+            size=beginning.size,
         )
         with transaction(self._engine) as connection:
-            ended = self._end_runs(connection, held.view.now)
-            for one in missed:
-                self._charge(one, held, connection)
-            done = self._noted(begun.size, ended, missed, connection)
+            ended = self._end_runs(connection, documents.view.now)
+            for run in missed:
+                self._charge(run, documents, connection)
+            outcome = self._store_outcome(beginning.size, ended, missed, connection)
         self._log_head.accept()
         fold_log(self._engine)
-        return done
+        return outcome
 
-    def require_signed_since(self) -> "_Begun":
+    def require_signed_since(self) -> _Beginning:
         """Raise OperationFault unless the officer's documents were signed after `begin`."""
         with transaction(self._engine) as connection:
-            mark = get_value(connection, RESTORING)
-        begun = None if mark is None else _Begun(**json.loads(mark))
+            stored = get_value(connection, RESTORING)
+        beginning = None if stored is None else _Beginning(**json.loads(stored))
         signed = self._signed_at()
-        if begun and signed and signed > datetime.fromisoformat(begun.since):
-            return begun
+        if beginning and signed and signed > datetime.fromisoformat(beginning.since):
+            return beginning
         raise OperationFault(
-            "Documents that the officer has signed since this command was first run are needed",
-            why="earlier ones may lack a permit that was given after the copy was made, and so "
-            "what was spent under it",
-            fix="let the officer run `pratique-officer renew` (with --node, or with --bundle-out "
+            "The officer must sign new documents before this command can continue",
+            why="documents signed before the first run of this command may lack permits that were "
+            "given after the copy was made",
+            fix="ask your officer to run `pratique-officer renew` (with --node, or --bundle-out "
             "and `pratique-node accept` here), then run `pratique-node restored` again",
         )
 
     def _signed_at(self) -> datetime | None:
-        """Return when the officer's documents were signed; None where they are of no use."""
+        """Return when the officer's documents were signed; None if they are not valid."""
         try:
             return self._documents.own(self._clock()).signed_at
         except DocumentFault:
             return None
 
-    def _copied(self, size: int) -> str:
-        """Return when the copy's last log entry was made; long ago where that is not known.
+    def _copied_at(self, size: int) -> str:
+        """Return when the last log entry of the copy was made; long ago if that is not known.
 
-        A state that passes for the newest may have gone on after it was put back.
+        If the state counts as the newest, it may have continued after it was restored.
         """
         if size == 0 or self._log_head.vouched():
             return LONG_AGO.isoformat()
@@ -135,44 +135,46 @@ class Restoration:
         for run in live:
             self._runs.end(run.run, now, connection)
             self._journal.forget(run.run, connection)
-            self._say(EventKind.RUN_ENDED, Subject(study=run.study, run=run.run), connection)
+            self._log_event(EventKind.RUN_ENDED, Subject(study=run.study, run=run.run), connection)
         return len(live)
 
-    def _charge(self, missed: MissedRun, held: Held, connection: Connection) -> None:
-        study, now = missed.study, held.view.now
+    def _charge(
+        self, missed: MissedRun, documents: CurrentDocuments, connection: Connection
+    ) -> None:
+        study, now = missed.study, documents.view.now
         register = study.population.register_name
         known = self._documents.periods_known_since(register, connection)
         self._ledger.assume(
-            ledger_terms(held.view.agreement, register, now, known=known),
+            ledger_terms(documents.view.agreement, register, now, known=known),
             study=study.digest,
             run=missed.run,
             mechanisms=missed.mechanisms,
             now=now,
             connection=connection,
         )
-        self._say(EventKind.BUDGET_CHARGED, Subject(study=study.digest), connection)
+        self._log_event(EventKind.BUDGET_CHARGED, Subject(study=study.digest), connection)
 
-    def _say(self, kind: EventKind, subject: Subject, connection: Connection) -> None:
+    def _log_event(self, kind: EventKind, subject: Subject, connection: Connection) -> None:
         self._decisions.event(kind, subject, outcome=Outcome.DONE, connection=connection)
 
-    def _noted(
+    def _store_outcome(
         self, size: int, ended: int, missed: Sequence[MissedRun], connection: Connection
     ) -> Restored:
         head, now = self._log_head.known(), self._clock()
-        done = Restored(
+        outcome = Restored(
             at=now.isoformat(timespec="seconds"),
             entries=size,
             before=head.size if head else None,
             ended=ended,
-            assumed=tuple(one.study.id for one in missed),
+            assumed=tuple(run.study.id for run in missed),
         )
         event = Event(
-            kind=EventKind.STATE_RESTORED, at=now, actor=self._country, reason=done.sentence()
+            kind=EventKind.STATE_RESTORED, at=now, actor=self._country, reason=outcome.sentence()
         )
         self._log.append(event, connection)
-        set_value(connection, RESTORED, json.dumps(asdict(done)))
+        set_value(connection, RESTORED, json.dumps(asdict(outcome)))
         set_value(connection, RESTORING, None)
-        return done
+        return outcome
 
 
 def missed_runs(
@@ -183,47 +185,47 @@ def missed_runs(
     copied: datetime,
     size: int,
 ) -> list[MissedRun]:
-    """Return every run that can have been charged and that the ledger does not know.
+    """Return every run that may have been charged and that the ledger does not know.
 
-    `known` are the copy's ledger entries; it holds all that was charged until `copied`; `size` is
-    how many log entries it has. Raises OperationFault where a permitted study is not published.
+    `known` are the ledger entries of the copy, which has all charges until `copied`. `size` is the
+    copy's number of log entries. Raises OperationFault if a permitted study is not published.
     """
-    found = []
+    missed: list[MissedRun] = []
     for permit in sorted(permits, key=lambda permit: permit.study):
-        if permit.conditions.expires > copied:  # else it had ended, and all of it is in the copy
+        if permit.conditions.expires > copied:  # otherwise it had ended, and the copy has all of it
             study = studies.get(permit.study)
             if study is None:
                 raise _unpublished(permit.study)
             charged = [entry for entry in known if entry.study == permit.study]
-            found += _missed(permit, study, charged, size)
-    return found
+            missed += _missed_runs_of(permit, study, charged, size)
+    return missed
 
 
-def _missed(
+def _missed_runs_of(
     permit: Permit, study: Study, charged: Sequence[LedgerEntry], size: int
 ) -> list[MissedRun]:
-    """Return what may be missing of one study; of the newest permit's run at the very least."""
+    """Return the runs of a study that may be missing, at least that of an unused newest permit."""
     counts = {entry.run for entry in charged if entry.phase == COHORT_FLOOR}
-    ran = [entry for entry in charged if entry.phase != COHORT_FLOOR]
-    unused = all(entry.created < permit.issued for entry in ran)
-    runs = max(permit.number - len({entry.run for entry in ran}), int(unused))
+    run_entries = [entry for entry in charged if entry.phase != COHORT_FLOOR]
+    unused = all(entry.created < permit.issued for entry in run_entries)
+    runs = max(permit.number - len({entry.run for entry in run_entries}), int(unused))
     uncounted = max(permit.number - len(counts), int(count_id(permit) not in counts))
     by_run = study.charged_by_run
-    whole = tuple(mechanism for mechanism in study.mechanisms if mechanism.costs)
+    with_count = tuple(mechanism for mechanism in study.mechanisms if mechanism.costs)
     return [
-        MissedRun(study, _run_name(permit, n, size), whole if n < uncounted else by_run)
+        MissedRun(study, _run_name(permit, n, size), with_count if n < uncounted else by_run)
         for n in range(runs if by_run else 0)
     ]
 
 
 def _run_name(permit: Permit, number: int, size: int) -> str:
-    place = permit.digest.encode(), str(number).encode(), str(size).encode()
-    return RUN_PREFIX + labelled_hash(RUN_LABEL, *place).hex()[:RUN_DIGITS]
+    parts = permit.digest.encode(), str(number).encode(), str(size).encode()
+    return RUN_PREFIX + labelled_hash(RUN_LABEL, *parts).hex()[:RUN_DIGITS]
 
 
 def _unpublished(study: str) -> OperationFault:
     return OperationFault(
-        f"The officer has permitted a study that is not among the published ones: {study}",
-        why="without it nobody knows what it may have cost",
+        f"The officer has permitted a study that is not published: {study}",
+        why="without the study, its cost is not known",
         fix="ask the coordinator to publish it again, then run `pratique-node restored` again",
     )

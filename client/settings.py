@@ -1,6 +1,6 @@
-"""What a node's operator fixed: whose node it is, where its records lie, where its exchange is.
+"""The settings of a node: its country, its records, its exchange.
 
-Nothing here decides what may leave: no setting names a noise source, a budget or a policy.
+No setting decides what may leave: none names a noise source, a budget or a policy.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ Register = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$"
 
 
 class Enrolment(BaseModel):
-    """Which federation the node was admitted to, and the digests it compared."""
+    """The federation that admitted the node, and the digests that were compared."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,13 +28,13 @@ class Enrolment(BaseModel):
 
 
 class NodeSettings(BaseModel):
-    """The settings of one node, kept as `node.yaml` in its home.
+    """The settings of one node, stored as `node.yaml` in its home.
 
-    `officer_key` is the pinned document key of the own country; `person_register` the person
-    register that the records belong to, whose ledger this node keeps (None: the agreement's only
-    one). `observe` is where metrics and health are shown, on loopback only (None: nowhere);
-    `log_file` takes the log lines (None: standard error does). `modules` lists torch modules of
-    packages beside the node that studies may name (`client.tasks.module_registry`).
+    `officer_key` is the pinned document key of the node's country. `person_register` is the person
+    register of the records, whose ledger this node keeps (None: the only one in the agreement).
+    `observe` is the loopback address of metrics and health (None: off). `log_file` gets the log
+    lines (None: standard error). `modules` lists torch modules of installed packages that studies
+    may name (`client.tasks.module_registry`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""What a node does now and then, between messages: collect, read again, tidy up, fetch, prepare."""
+"""The regular upkeep of a node: documents, records, ended runs, the log, and prepared studies."""
 
 import contextlib
 import logging
@@ -22,7 +22,7 @@ class Upkeep:
         self._parts = parts
 
     def tend(self) -> None:
-        """Do what needs doing now and then; what goes wrong is kept for `status`."""
+        """Do the regular upkeep; a fault is logged, and `status` shows it."""
         self._parts.updates.collect()
         self._parts.record_store.refresh()
         self._tidy()
@@ -31,26 +31,26 @@ class Upkeep:
                 self._parts.updates.sync()
             self._prepare_permitted()
         except RecordFault:
-            return  # it may quote a record; the record store has logged that there is one
+            return  # its text may quote a record; the record store has logged that there is a fault
         except PratiqueError as fault:
             _log.warning("documents not synced", extra={"what": fault.what, "why": fault.why})
 
     def prepare(self) -> None:
-        """Be ready for the first message; `tend` reports what prevents it."""
+        """Prepare the permitted studies before the first message; `tend` reports any fault."""
         with contextlib.suppress(PratiqueError):
             self._prepare_permitted()
 
     def _tidy(self) -> None:
-        """Remove what is no longer needed, and log what was only counted."""
-        parts: tuple[Callable[[], None], ...] = (
+        """Erase data that is no longer needed, and log events that were only counted."""
+        steps: tuple[Callable[[], None], ...] = (
             self._parts.decisions.settle,
             self._end_runs,
             self._fold_log,
             self._move_head,
         )
-        for part in parts:
+        for step in steps:
             try:
-                part()
+                step()
             except PratiqueError as fault:
                 _log.error("state not tidied", extra={"what": fault.what, "why": fault.why})
 
@@ -70,11 +70,12 @@ class Upkeep:
 
     def _prepare_permitted(self) -> None:
         """Price and prepare each permitted study, so that its first message need not wait."""
-        held = self._parts.documents.held(self._parts.clock())
-        for study in held.view.studies.values():
-            permit, withdrawal = held.own.permit(study.digest), held.own.withdrawal(study.digest)
-            if study_status(study, permit, withdrawal, held.view.now) == PERMITTED:
-                self._prepare(study, held.view.agreement.honest)
+        current = self._parts.documents.current(self._parts.clock())
+        own, view = current.own, current.view
+        for study in view.studies.values():
+            permit, withdrawal = own.permit(study.digest), own.withdrawal(study.digest)
+            if study_status(study, permit, withdrawal, view.now) == PERMITTED:
+                self._prepare(study, view.agreement.honest)
 
     def _prepare(self, study: Study, honest: int) -> None:
         if study.priced:

@@ -1,4 +1,4 @@
-"""Puts a node together: every part made once, and handed to those that need it."""
+"""Builds a node: makes each part once, and passes it to the parts that need it."""
 
 import os
 import time
@@ -41,10 +41,10 @@ from protocols.numerics.noise import NoiseSource
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a node gets from outside: the exchange, noise, clocks, randomness.
+    """The inputs of a node from outside: the exchange, noise, clocks, randomness.
 
     `fetch` reads one published file through the exchange, or raises LinkFault. `monotonic` is in
-    seconds. `failpoint` is called between the steps of a reply; only tests pass another one.
+    seconds. `failpoint` is called between the steps of a reply; only tests replace it.
     """
 
     fetch: Fetch
@@ -93,7 +93,7 @@ def _parts(
         country=country,
         officer_key=VerifyKey.from_text(settings.officer_key),
         pinned_root=pinned_root,
-        on_new_key=keys.officer_followed,
+        on_new_key=keys.log_officer_change,
     )
     record_store = RecordStore(settings)
     return NodeParts(

@@ -1,1 +1,1 @@
-"""The one way out: from a request to the signed, noisy reply or refusal."""
+"""The only way out of a node: from a request to the signed, noisy reply or to a refusal."""

@@ -1,9 +1,9 @@
-"""What the gate lets in: a request with everything that its answer is made from."""
+"""The result of the gate: an admitted request with everything that its answer needs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from client.documents.store import Held
+from client.documents.store import CurrentDocuments
 from client.state.decision_log import Subject
 from client.state.reply_journal import Place
 from client.state.runs import RunRecord
@@ -18,17 +18,18 @@ from protocols.private_sum.messages import Request
 
 @dataclass(frozen=True)
 class Admission:
-    """A request that may be answered, and everything that its answer is made from.
+    """A request that may be answered, and everything that its answer needs.
 
-    `record` is None for the request that enters a run; `round` is set where one is contributed to;
-    `context` is what the reply is bound to; `peers` are the run's identity keys by country.
+    `record` is None if the request enters a run. `round` is set if the request asks for a
+    contribution. The reply is bound to `context`. `peers` are the identity keys of the run by
+    country.
     """
 
     frame: bytes
     request: Request
     subject: Subject
     place: Place
-    held: Held
+    documents: CurrentDocuments
     study: Study
     permit: Permit
     assessment: Assessment
@@ -43,7 +44,7 @@ class Admission:
 
 @dataclass(frozen=True)
 class Repetition:
-    """A request that was answered before and may be answered again: with the same bytes."""
+    """A request that was answered before and may be answered again with the same bytes."""
 
     reply: bytes
     subject: Subject

@@ -1,8 +1,9 @@
-"""The cohort floor: whether a study's eligible cohort is large enough, told by a noisy count.
+"""The cohort floor: a noisy count decides whether the cohort of a study is large enough.
 
-The count is a release like any other: charged and logged first, with this country's own noise, made
-once for each permit and kept: a count for every version of the records would cost more than the
-study states. Below the floor, or once the records have changed, the coordinator reads `declined`.
+The count is a release like any other: it is charged and logged first, and gets this country's own
+noise. It is made once for each permit and then stored, because one count for each version of the
+records would cost more than the study states. Below the floor, or after a change of the records,
+the coordinator gets `declined`.
 """
 
 import os
@@ -35,14 +36,14 @@ ENOUGH, TOO_FEW = "enough", "too-few"
 
 @dataclass(frozen=True)
 class _Count:
-    """What the count decided, and of which version of the records."""
+    """The decision of the count, and the version of the records that was counted."""
 
     data_version: str
     decision: str
 
 
 class CohortFloor:
-    """The floor of one node."""
+    """The cohort floor of one node."""
 
     def __init__(
         self,
@@ -63,8 +64,8 @@ class CohortFloor:
         self._recheck, self._failpoint = recheck, failpoint
 
     def require(self, admission: Admission) -> str:
-        """Return the data version whose cohort is large enough. Raises Refusal DECLINED."""
-        count = self._made(admission.permit) or self._count(admission)
+        """Return the data version if its cohort is large enough. Raises Refusal DECLINED if not."""
+        count = self._stored_count(admission.permit) or self._count(admission)
         if count.data_version != self._record_store.records().version:
             raise _records_changed(admission)
         if count.decision != ENOUGH:
@@ -72,16 +73,16 @@ class CohortFloor:
         self._failpoint(Failpoint.FLOOR_PASSED)
         return count.data_version
 
-    def _made(self, permit: Permit) -> _Count | None:
+    def _stored_count(self, permit: Permit) -> _Count | None:
         columns = cohort_counts.c
         query = select(columns.data_version, columns.decision).where(
             columns.permit == permit.digest
         )
-        # Databases of an earlier release may hold one for each version of the records.
+        # Databases of an earlier release may hold a count for each version of the records.
         latest = query.order_by(columns.created.desc()).limit(1)
         with transaction(self._engine) as connection:
-            found = connection.execute(latest).one_or_none()
-        return None if found is None else _Count(found.data_version, found.decision)
+            row = connection.execute(latest).one_or_none()
+        return None if row is None else _Count(row.data_version, row.decision)
 
     def _count(self, admission: Admission) -> _Count:
         mechanism = _mechanism(admission)
@@ -89,19 +90,19 @@ class CohortFloor:
         self._failpoint(Failpoint.FLOOR_PREPARED)
         self._charge(admission, mechanism)
         self._failpoint(Failpoint.FLOOR_CHARGED)
-        noisy = self._noisy(prepared.assignment, mechanism)
-        smallest = admission.held.view.agreement.smallest_cohort * mechanism.scale
-        made = _Count(prepared.version, ENOUGH if noisy >= smallest else TOO_FEW)
-        self._keep(admission, made)
+        noisy = self._noisy_count(prepared.assignment, mechanism)
+        smallest = admission.documents.view.agreement.smallest_cohort * mechanism.scale
+        count = _Count(prepared.version, ENOUGH if noisy >= smallest else TOO_FEW)
+        self._keep(admission, count)
         self._failpoint(Failpoint.FLOOR_KEPT)
-        return made
+        return count
 
-    def _noisy(self, assignment: Assignment, mechanism: Mechanism) -> int:
-        count = assignment.lattice_sum(mechanism, b"", entropy=self._entropy)
+    def _noisy_count(self, assignment: Assignment, mechanism: Mechanism) -> int:
+        counted = assignment.lattice_sum(mechanism, b"", entropy=self._entropy)
         self._failpoint(Failpoint.FLOOR_COUNTED)
         noise = self._noise.draw(mechanism.noise_std, mechanism.dimension)
         self._failpoint(Failpoint.FLOOR_NOISED)
-        return int(count[0] + noise[0])
+        return int(counted[0] + noise[0])
 
     def _charge(self, admission: Admission, mechanism: Mechanism) -> None:
         run = count_id(admission.permit)
@@ -112,32 +113,32 @@ class CohortFloor:
                 study=admission.study.digest,
                 run=run,
                 mechanisms=[mechanism],
-                now=admission.held.view.now,
+                now=admission.documents.view.now,
                 connection=connection,
             )
             self._failpoint(Failpoint.FLOOR_RESERVED)
             if not charged:
-                self._log(EventKind.BUDGET_CHARGED, admission, connection)
+                self._log_charge(admission, connection)
             self._failpoint(Failpoint.FLOOR_CHARGE_LOGGED)
 
-    def _keep(self, admission: Admission, made: _Count) -> None:
+    def _keep(self, admission: Admission, count: _Count) -> None:
         row = {
             "permit": admission.permit.digest,
-            "data_version": made.data_version,
-            "decision": made.decision,
-            "created": admission.held.view.now,
+            "data_version": count.data_version,
+            "decision": count.decision,
+            "created": admission.documents.view.now,
         }
         with transaction(self._engine) as connection:
             self._recheck.require(admission, connection)
             connection.execute(insert(cohort_counts).values(row))
             self._failpoint(Failpoint.FLOOR_WRITTEN)
 
-    def _log(self, kind: EventKind, admission: Admission, connection: Connection) -> None:
+    def _log_charge(self, admission: Admission, connection: Connection) -> None:
         self._decisions.event(
-            kind,
+            EventKind.BUDGET_CHARGED,
             admission.subject,
             policies=admission.assessment.clauses,
-            documents=admission.held.versions,
+            documents=admission.documents.versions,
             connection=connection,
         )
 
@@ -146,9 +147,9 @@ def _records_changed(admission: Admission) -> Refusal:
     return Refusal(
         ReasonCode.DECLINED,
         "The records have changed since the cohort was counted under this permit",
-        why="a permit pays for one noisy count; another one would cost the patients more than the "
-        "study promises",
-        fix="ask the officer to approve again with "
+        why="a permit pays for one noisy count; a second count would cost the patients more "
+        "privacy than the study states",
+        fix="ask the officer to approve the study again with "
         f"`pratique-officer approve {admission.study.id} --reconsider`",
         clause=RECORDS_CHANGED,
     )
@@ -157,10 +158,10 @@ def _records_changed(admission: Admission) -> Refusal:
 def _too_few(admission: Admission) -> Refusal:
     return Refusal(
         ReasonCode.DECLINED,
-        "The cohort of the study is too small here",
-        why=f"a noisy count did not reach {admission.held.view.agreement.smallest_cohort}, "
+        "The cohort of the study is too small on this node",
+        why=f"the noisy count did not reach {admission.documents.view.agreement.smallest_cohort}, "
         "the smallest cohort of the agreement",
-        fix="nothing; the count is made once for each permit",
+        fix="do nothing; the count is made once for each permit",
         clause="agreement/smallest-cohort",
     )
 
@@ -171,8 +172,8 @@ def _mechanism(admission: Admission) -> Mechanism:
             return mechanism
     raise Refusal(
         ReasonCode.POLICY,
-        "The study does not provide for the noisy count behind the cohort floor",
-        why="without it nobody could tell whether the cohort is large enough",
+        "The study has no noisy count for the cohort floor",
+        why="without the count, the node cannot decide whether the cohort is large enough",
         fix="ask the coordinator to price the study with `study check`",
         clause="agreement/smallest-cohort",
     )

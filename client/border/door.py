@@ -1,13 +1,18 @@
-"""The one door: what is computed from records leaves here, as a private sum, or not at all.
+"""The one door: every result that is computed from records leaves here, as a private sum.
 
-Order, and why no step may move: permit and policy (the admission carries the decision), charge and
-log entry in one transaction, then the contribution is computed and rounded, noise, mask, and last
-journal, run state and log entry in one transaction. A crash in between leaves a charge without a
-release; a retry finds the charge and makes a release that nobody has seen the like of. What was
-journalled is sent again as it is.
+No step may move, because the order is:
 
-In local mode the contribution is made of local steps, whose sums have their noise before anything
-is made of them (`client.tasks.local`); what comes of them then leaves like any other sum.
+1. permit and policy allow the release (the admission carries the decision);
+2. the charge and its log entry are written in one transaction;
+3. the contribution is computed and rounded;
+4. noise is added, then the mask;
+5. journal, run state and log entry are written in one transaction.
+
+A crash in between leaves a charge without a release. A retry finds the charge and produces a fresh
+release. A journalled reply is sent again unchanged.
+
+In local mode the contribution results from local steps. The sum of each step gets its noise before
+it is used (`client.tasks.local`), and the result leaves like any other sum.
 
 The noise source is a constructor argument. No flag, setting or document field selects it.
 """
@@ -58,12 +63,12 @@ class Door:
         self._noise, self._entropy, self._failpoint = noise, entropy, failpoint
 
     def contribute(self, admission: Admission) -> bytes:
-        """Return the masked, noisy sum of this round, charged, logged and journalled.
+        """Return the masked, noisy sum of this round, after it is charged, logged and journalled.
 
-        Raises Refusal, or whatever fault stops it; then nothing has left.
+        Raises Refusal, or the fault that stopped it; then nothing has left.
         """
         admission.assessment.require()
-        terms = _leaving_round(admission)
+        terms = _round_that_leaves(admission)
         self._failpoint(Failpoint.DOOR_PERMITTED)
         prepared = self._prepared(admission)
         self._failpoint(Failpoint.DOOR_PREPARED)
@@ -79,7 +84,7 @@ class Door:
         )
 
     def _prepared(self, admission: Admission) -> Prepared:
-        """Return the study's task on the records that the run was entered with."""
+        """Return the study's task, prepared on the records that the run was entered with."""
         try:
             prepared = self._tasks.prepared(admission.study)
         except RecordFault:
@@ -88,16 +93,17 @@ class Door:
             raise Refusal(
                 ReasonCode.DECLINED,
                 "The records have changed since this run began",
-                why="the cohort floor was decided for another version of them",
-                fix="ask the officer to approve again (`approve --reconsider`); then begin anew",
+                why="the cohort floor was decided for another version of the records",
+                fix="ask the officer to approve the study again (`approve --reconsider`), then "
+                "start a new run",
             )
         return prepared
 
     def _charge(self, admission: Admission) -> None:
-        """Reserve the whole schedule of the run, once, and log it, before a record is touched.
+        """Charge the whole schedule of the run, once, and log it, before a record is touched.
 
-        What later rounds do is in the entry of their sum: a request that fails here time and again
-        writes nothing more.
+        Later rounds are logged in the entry of their sum. So a request that fails here again and
+        again writes nothing more.
         """
         run, study = admission.place.run, admission.study
         with transaction(self._engine) as connection:
@@ -107,7 +113,7 @@ class Door:
                 study=study.digest,
                 run=run,
                 mechanisms=study.charged_by_run,
-                now=admission.held.view.now,
+                now=admission.documents.view.now,
                 connection=connection,
             )
             self._failpoint(Failpoint.DOOR_RESERVED)
@@ -120,7 +126,7 @@ class Door:
             EventKind.BUDGET_CHARGED,
             admission.subject,
             policies=admission.assessment.clauses,
-            documents=admission.held.versions,
+            documents=admission.documents.versions,
             connection=connection,
         )
 
@@ -150,14 +156,17 @@ class Door:
         return descent.update(terms.mechanism)
 
 
-def _leaving_round(admission: Admission) -> RoundTerms:
-    """Return the round; a release under this country's noise alone is no sum over countries."""
+def _round_that_leaves(admission: Admission) -> RoundTerms:
+    """Return the round if its sum may leave the country.
+
+    A release under this country's noise alone is not a sum over countries, and never leaves.
+    """
     terms = admission.round
     if terms is None or not terms.mechanism.leaves:
         raise Refusal(
             ReasonCode.TASK_UNKNOWN,
-            "A round was asked for that never leaves a country",
-            why="its noise is this country's alone; only what is shared is summed",
+            "The request asks for a round that never leaves a country",
+            why="its noise is of this country alone, and only sums over countries are sent",
             clause="node/door",
         )
     return terms

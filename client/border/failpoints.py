@@ -1,20 +1,20 @@
-"""The points between two steps of what a node does before a reply leaves, by name.
+"""The named points between two steps of a reply, at which a test can stop the process.
 
-The node calls `reach` at each of them, and that does nothing. A test gives `Node` another callable
-and lets the process die there: no setting, flag or environment variable can.
+The node calls its `failpoint` hook at each point, and the hook does nothing. A test passes another
+hook and ends the process there. No setting, flag or environment variable can do that.
 """
 
 from collections.abc import Callable
 from enum import StrEnum
 
 FailpointHook = Callable[[str], None]
-"""Called with the point that was reached."""
+"""Called with the name of the point that was reached."""
 
 
 class Failpoint(StrEnum):
-    """Every point at which something has been done and the next thing has not.
+    """Every point at which one step is done and the next one is not.
 
-    Up to `..._CHARGED`, `..._KEPT` of the same place nothing of a transaction under way is durable.
+    The writes of a transaction are durable only from `..._CHARGED` or `..._KEPT` of its part on.
     """
 
     FLOOR_PREPARED = "floor/prepared"
@@ -43,4 +43,4 @@ class Failpoint(StrEnum):
 
 
 def no_failpoint(step: str) -> None:
-    """Go on."""
+    """Do nothing."""

@@ -1,9 +1,15 @@
-"""The gate in front of every message: what may be answered at all, decided without a record.
+"""The gate in front of every message: decides, without a record, whether it may be answered.
 
-In this order: not paused; readable; fresh documents, none older than the coordinator's; a known
-study; the coordinator's signature over the context that this node computes itself; and the one
-decision of `governance.policy.assessment` (live permit of the own officer, no withdrawal, agreement
-in force, policies, installed task, dictionary, budget). Whatever is not a clean yes is a Refusal.
+It checks in this order:
+
+1. the node is not paused, and the frame is readable;
+2. the documents are fresh, and none is older than the coordinator's;
+3. the study is known;
+4. the coordinator has signed the context that this node computes itself;
+5. `governance.policy.assessment` allows it: a valid permit of the country's officer, no withdrawal,
+   an agreement in force, the policies, an installed task, the dictionary, the budget.
+
+Everything that is not clearly allowed is a Refusal.
 """
 
 import time
@@ -15,7 +21,7 @@ from math import inf
 from client.border.admission import Admission, Repetition
 from client.border.person_register import node_register, require_node_register
 from client.credentials.identity_keys import IdentityKeys
-from client.documents.store import DocumentStore, Held
+from client.documents.store import CurrentDocuments, DocumentStore
 from client.errors import RecordFault
 from client.records.store import RecordStore, records_unusable
 from client.state.count_id import count_id
@@ -48,12 +54,12 @@ from protocols.wire.signed_message import COORDINATOR
 
 USED_PERMIT = "node/permit-used"
 SYNC_PAUSE_SECONDS = 5.0
-"""Whoever sends a frame can claim newer documents; a claim costs a fetch this rarely."""
+"""Any sender can claim newer documents; after a wrong claim, no fetch follows for so long."""
 
 
 @dataclass(frozen=True)
-class _Trusted:
-    """A request that the coordinator signed for where its run is."""
+class _AuthenticRequest:
+    """A request that the coordinator signed for the present state of its run."""
 
     run: CountryRun
     record: RunRecord | None
@@ -64,7 +70,7 @@ class _Trusted:
 
 
 class Gate:
-    """Decides about each frame. It changes nothing but when it last fetched documents."""
+    """Decides about each frame. It changes nothing except the time of the last failed fetch."""
 
     def __init__(
         self,
@@ -82,98 +88,104 @@ class Gate:
         clock: Clock,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`sync` fetches the documents at once; it raises where it cannot. `monotonic`: seconds."""
+        """`sync` fetches the documents now, or raises. `monotonic` is in seconds."""
         self._country, self._identities = country, identities
         self._register = person_register
         self._documents, self._record_store, self._pause = documents, record_store, pause
         self._journal, self._runs, self._ledger = journal, runs, ledger
         self._sync, self._clock = sync, clock
-        self._monotonic, self._in_vain = monotonic, -inf
+        self._monotonic, self._last_wrong_claim = monotonic, -inf
 
     def admit(self, frame: bytes) -> Admission | Repetition:
-        """Return what the frame's answer is made from, or the answer it got. Raises Refusal."""
+        """Return the admitted request, or the reply that it got before. Raises Refusal."""
         self._pause.require_running()
         request = read_request(frame)
-        held = self._fresh(request)
-        study = _study(request, held)
+        documents = self._fresh_documents(request)
+        study = _study(request, documents)
         place, subject = Place.of(request), Subject.of(frame, request)
-        repeated = self._repeated(request, place, held)
-        trusted = None if repeated is not None else self._trusted(frame, request, study, held)
-        assessment, budget = self._assessed(study, held, place.run)
-        if trusted is None:
-            return Repetition(repeated or b"", subject)
+        reply = self._earlier_reply(request, place, documents)
+        authentic = None if reply is not None else self._authentic(frame, request, study, documents)
+        assessment, budget = self._assessed(study, documents, place.run)
+        if authentic is None:
+            return Repetition(reply or b"", subject)
         return Admission(
             frame=frame,
             request=request,
             subject=subject,
             place=place,
-            held=held,
+            documents=documents,
             study=study,
-            permit=_permit(held, study),
+            permit=_permit(documents, study),
             assessment=assessment,
             budget=budget,
-            roster=trusted.roster,
-            peers=trusted.peers,
-            run=trusted.run,
-            record=trusted.record,
-            round=trusted.round,
-            context=trusted.context,
+            roster=authentic.roster,
+            peers=authentic.peers,
+            run=authentic.run,
+            record=authentic.record,
+            round=authentic.round,
+            context=authentic.context,
         )
 
-    def _repeated(self, request: Request, place: Place, held: Held) -> bytes | None:
-        """Return the reply that the same words got; they must be signed, perhaps anew."""
+    def _earlier_reply(
+        self, request: Request, place: Place, documents: CurrentDocuments
+    ) -> bytes | None:
+        """Return the reply that the same request got; it must be signed, perhaps by a new key."""
         reply = self._journal.repeated(place, request.digest)
         context = None if reply is None else self._journal.context(place)
         if context is not None:
-            request.authenticate(_coordinator(held), phase=request.phase, context=context)
+            request.authenticate(_coordinator(documents), phase=request.phase, context=context)
         return reply
 
-    def _fresh(self, request: Request) -> Held:
-        held = self._held()
-        if held.verified.newer_in(request.versions):
-            if self._monotonic() - self._in_vain >= SYNC_PAUSE_SECONDS:
-                held = self._caught_up(request)
-            require_current(held.verified, request.versions, COORDINATOR)
-        return held
+    def _fresh_documents(self, request: Request) -> CurrentDocuments:
+        documents = self._current_documents()
+        if documents.verified.newer_in(request.versions):
+            if self._monotonic() - self._last_wrong_claim >= SYNC_PAUSE_SECONDS:
+                documents = self._fetched_documents(request)
+            require_current(documents.verified, request.versions, COORDINATOR)
+        return documents
 
-    def _caught_up(self, request: Request) -> Held:
-        """Fetch at once. A claim that this does not bear out is not followed again for a while."""
-        held = None
+    def _fetched_documents(self, request: Request) -> CurrentDocuments:
+        """Fetch now; after a claim that the fetch does not confirm, ignore claims for a while."""
+        documents = None
         try:
             with _refusing(ReasonCode.DOCUMENTS_BEHIND):
                 self._sync()
-            held = self._held()
+            documents = self._current_documents()
         finally:
-            if held is None or held.verified.newer_in(request.versions):
-                self._in_vain = self._monotonic()
-        return held
+            if documents is None or documents.verified.newer_in(request.versions):
+                self._last_wrong_claim = self._monotonic()
+        return documents
 
-    def _held(self) -> Held:
+    def _current_documents(self) -> CurrentDocuments:
         now = self._clock()
         with _refusing(ReasonCode.DOCUMENTS_EXPIRED):
             own, view = self._documents.own(now), self._documents.view(now)
         with _refusing(ReasonCode.DOCUMENTS_BEHIND):
-            return Held(view.with_own(own), own)
+            return CurrentDocuments(view.with_own(own), own)
 
-    def _trusted(self, frame: bytes, request: Request, study: Study, held: Held) -> _Trusted:
+    def _authentic(
+        self, frame: bytes, request: Request, study: Study, documents: CurrentDocuments
+    ) -> _AuthenticRequest:
         place, phase = Place.of(request), request.phase
         record = self._record(request, place)
         roster = request.roster if record is None else record.roster
         _require_roster(roster, study)
-        identity, peers = self._keys(held, roster, record)
+        identity, peers = self._keys(documents, roster, record)
         with _refusing(ReasonCode.ROSTER):
-            terms = study.run_terms(held.view.agreement, request.body.run_id, roster)
-            view = self._own_view(terms, held, identity, peers)
+            terms = study.run_terms(documents.view.agreement, request.body.run_id, roster)
+            view = self._country_view(terms, documents, identity, peers)
         if record is None:
             run = CountryRun.start(view)
         else:
             run = CountryRun.from_bytes(record.state, view)
         if phase == PHASE_CONTRIBUTE:
-            opened = run.admit(frame)
-            return _Trusted(run, record, roster, peers, opened, opened.context)
+            terms_of_round = run.admit(frame)
+            return _AuthenticRequest(
+                run, record, roster, peers, terms_of_round, terms_of_round.context
+            )
         context = self._context(view, place, phase)
         view.trust(request, phase, context)
-        return _Trusted(run, record, roster, peers, None, context)
+        return _AuthenticRequest(run, record, roster, peers, None, context)
 
     def _record(self, request: Request, place: Place) -> RunRecord | None:
         if request.phase == PHASE_BUNDLE:
@@ -183,7 +195,7 @@ class Gate:
         if record.study != request.body.study:
             raise Refusal(
                 ReasonCode.STALE,
-                "The request names another study than its run was entered for",
+                "The request names another study than the one that its run was entered for",
                 why="a run serves one study from its first message to its last",
             )
         return record
@@ -195,62 +207,72 @@ class Gate:
         if context is None:
             raise Refusal(
                 ReasonCode.STALE,
-                "Something is asked of a round that this country did not contribute to",
+                "The request is about a round that this country did not contribute to",
             )
         return context
 
-    def _own_view(
-        self, terms: RunTerms, held: Held, identity: Identity, peers: Mapping[str, str]
+    def _country_view(
+        self,
+        terms: RunTerms,
+        documents: CurrentDocuments,
+        identity: Identity,
+        peers: Mapping[str, str],
     ) -> CountryView:
-        suite = held.view.agreement.signatures
+        suite = documents.view.agreement.signatures
         return CountryView(
             country=self._country,
             terms=terms,
             identity=suite.private(identity),
             peers={country: suite.public(read_identity(key)) for country, key in peers.items()},
-            coordinator=_coordinator(held),
-            versions=held.verified,
+            coordinator=_coordinator(documents),
+            versions=documents.verified,
         )
 
     def _keys(
-        self, held: Held, roster: tuple[str, ...], record: RunRecord | None
+        self, documents: CurrentDocuments, roster: tuple[str, ...], record: RunRecord | None
     ) -> tuple[Identity, Mapping[str, str]]:
         """Return the key to sign with and the countries' keys; a run keeps those it began with.
 
-        A run that begins now is signed with the key in use and no other, whatever is published.
+        A run that begins now is signed with the key in use, and with no other that is published.
         """
-        present, peers = self._identities.present, _peers(held, roster)
+        present, peers = self._identities.present, _peers(documents, roster)
         if record is not None and record.peers:
-            return self._identities.of(record.peers[self._country]) or present, record.peers
+            return self._identities.find(record.peers[self._country]) or present, record.peers
         return present, peers
 
-    def _assessed(self, study: Study, held: Held, run: str) -> tuple[Assessment, Terms]:
-        own = node_register(self._register, self._ledger, held.view.agreement)
+    def _assessed(
+        self, study: Study, documents: CurrentDocuments, run: str
+    ) -> tuple[Assessment, Terms]:
+        agreement, now = documents.view.agreement, documents.view.now
+        own = node_register(self._register, self._ledger, agreement)
         require_node_register(own, study.population.register_name)
         self._require_fit(study)
         with _refusing(ReasonCode.POLICY):
             register = study.population.register_name
             known = self._documents.periods_known_since(register)
-            budget = ledger_terms(held.view.agreement, register, held.view.now, known=known)
+            budget = ledger_terms(agreement, register, now, known=known)
         assessment = assess(
             study,
-            held.view.agreement,
+            agreement,
             country=self._country,
-            now=held.view.now,
-            permit=held.own.permit(study.digest),
-            withdrawal=held.own.withdrawal(study.digest),
-            national=held.own.policy,
+            now=now,
+            permit=documents.own.permit(study.digest),
+            withdrawal=documents.own.withdrawal(study.digest),
+            national=documents.own.policy,
             installed_tasks=INSTALLED,
             ledger=self._ledger.view(budget),
-            reserved_micro=self._reserved(study, held, run),
+            reserved_micro=self._charged_micro(study, documents, run),
         )
         assessment.require()
-        self._require_unspent(study, held, run)
+        self._require_unused_permit(study, documents, run)
         return assessment, budget
 
-    def _require_unspent(self, study: Study, held: Held, run: str) -> None:
-        """A permit is for the study's ε once: a run launched anew needs a permit given anew."""
-        issued = _permit(held, study).issued
+    def _require_unused_permit(self, study: Study, documents: CurrentDocuments, run: str) -> None:
+        """Raise Refusal NO_PERMIT if another run was charged under the permit.
+
+        A permit pays for the ε of the study once. A new run needs a new permit.
+        """
+        issued = _permit(documents, study).issued
         others = {
             entry.run
             for entry in self._ledger.entries(study=study.digest)
@@ -260,17 +282,17 @@ class Gate:
             raise Refusal(
                 ReasonCode.NO_PERMIT,
                 "The permit for this study has been used",
-                why=f"run {min(others)} was charged under it; another one would cost the patients "
-                "more than the study promises",
+                why=f"run {min(others)} was charged under it; another run would cost the patients "
+                "more privacy than the study states",
                 fix="ask the officer to approve the study again (`approve --reconsider`)",
                 clause=USED_PERMIT,
             )
 
-    def _reserved(self, study: Study, held: Held, run: str) -> int:
-        """Return what this run, and the count behind its cohort floor, have been charged."""
-        permit = held.own.permit(study.digest)
-        runs = [run] if permit is None else [run, count_id(permit)]
-        return sum(entry.rdp_micro for one in runs for entry in self._ledger.entries(run=one))
+    def _charged_micro(self, study: Study, documents: CurrentDocuments, run: str) -> int:
+        """Return the charges for this run and for its cohort count, in micro-units of RDP."""
+        permit = documents.own.permit(study.digest)
+        charged = [run] if permit is None else [run, count_id(permit)]
+        return sum(entry.rdp_micro for name in charged for entry in self._ledger.entries(run=name))
 
     def _require_fit(self, study: Study) -> None:
         if not self._record_store.described:
@@ -289,7 +311,7 @@ class Gate:
 
 @contextmanager
 def _refusing(code: ReasonCode) -> Iterator[None]:
-    """Turn faults into refusals of this code, with the same sentences."""
+    """Turn faults into refusals with this reason code and the same sentences."""
     try:
         yield
     except Refusal:
@@ -298,70 +320,71 @@ def _refusing(code: ReasonCode) -> Iterator[None]:
         raise Refusal(code, fault.what, why=fault.why, fix=fault.fix) from fault
 
 
-def _study(request: Request, held: Held) -> Study:
-    if request.body.agreement != held.view.agreement.digest:
+def _study(request: Request, documents: CurrentDocuments) -> Study:
+    agreement = documents.view.agreement
+    if request.body.agreement != agreement.digest:
         raise Refusal(
             ReasonCode.STALE,
-            "The request is under another agreement than the one in force here",
-            why=f"in force is {held.view.agreement.digest}",
-            fix="nothing to do here; the coordinator must begin a new run",
+            "The request names another agreement than the one in force on this node",
+            why=f"the agreement in force is {agreement.digest}",
+            fix="do nothing here; the coordinator must start a new run",
         )
     try:
-        study = held.view.study(request.body.study)
+        study = documents.view.study(request.body.study)
     except DocumentFault as fault:
         raise Refusal(ReasonCode.UNKNOWN_STUDY, fault.what, why=fault.why, fix=fault.fix) from None
     if study is None:
         raise Refusal(
             ReasonCode.UNKNOWN_STUDY,
             "The request names a study that is not among the published documents",
-            why="a study counts by the digest that the coordinator signed and published",
-            fix="ask the coordinator to propose it, and wait for the next document sync",
+            why="a study is identified by the digest that the coordinator signed and published",
+            fix="ask the coordinator to propose the study, and wait for the next document sync",
         )
     return study
 
 
-def _permit(held: Held, study: Study) -> Permit:
-    permit = held.own.permit(study.digest)
+def _permit(documents: CurrentDocuments, study: Study) -> Permit:
+    permit = documents.own.permit(study.digest)
     if permit is None:
         raise Refusal(ReasonCode.NO_PERMIT, "There is no permit for this study")
-    if permit.issued > held.view.now:
+    if permit.issued > documents.view.now:
         raise Refusal(
             ReasonCode.NO_PERMIT,
-            "The permit for this study is from the future",
-            why=f"it was given at {permit.issued:%Y-%m-%d %H:%M:%S} UTC by the officer's clock; a "
-            "run charged before that could not be told from one that it does not cover",
-            fix="set both clocks right; the permit counts once that time has come here",
+            "The permit for this study has an issue time in the future",
+            why=f"it was issued at {permit.issued:%Y-%m-%d %H:%M:%S} UTC by the officer's clock; "
+            "the node could not distinguish a run charged before then from one without a permit",
+            fix="correct both clocks; the permit counts when this node's clock reaches that time",
             clause="node/permit-from-the-future",
         )
     return permit
 
 
 def _require_roster(roster: tuple[str, ...], study: Study) -> None:
-    strangers = [country for country in roster if country not in study.countries]
-    if strangers:
+    if not set(roster) <= set(study.countries):
         raise Refusal(
             ReasonCode.ROSTER,
-            "The run names countries that the study does not",
-            why=f"the study is of {', '.join(study.countries)}",
+            "The run names countries that the study does not name",
+            why=f"the study names {', '.join(study.countries)}",
         )
 
 
-def _coordinator(held: Held) -> PublicIdentity:
-    agreement = held.view.agreement
+def _coordinator(documents: CurrentDocuments) -> PublicIdentity:
+    agreement = documents.view.agreement
     return agreement.signatures.public(read_identity(agreement.coordinator.identity_key))
 
 
-def _peers(held: Held, roster: tuple[str, ...]) -> dict[str, str]:
-    keys = {country: held.view.node_keys(country) for country in roster}
+def _peers(documents: CurrentDocuments, roster: tuple[str, ...]) -> dict[str, str]:
+    view = documents.view
+    keys = {country: view.node_keys(country) for country in roster}
     unknown = sorted(country for country, node in keys.items() if node is None)
     if unknown:
-        why = "; ".join(held.view.absent.get(country, f"{country} has none") for country in unknown)
+        why = "; ".join(view.absent.get(country, f"{country} has none") for country in unknown)
         raise Refusal(
             ReasonCode.ROSTER,
-            f"The documents hold no node keys of {', '.join(unknown)}",
+            f"The documents contain no node keys of {', '.join(unknown)}",
             why=why,
-            fix="ask the officer there to sign the node's keys, or to renew the documents",
+            fix="ask that country's officer to sign the node's keys, or to renew the documents",
         )
     with _refusing(ReasonCode.ROSTER):
-        held.view.require_suite(roster)
+        view.require_suite(roster)
     return {country: node.identity_key for country, node in keys.items() if node}

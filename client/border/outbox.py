@@ -1,9 +1,9 @@
 """The last step before a reply leaves: journal, run state and log entry in one transaction.
 
-Every reply that is no refusal comes out of `keep`. What it returns is on disk; where it raises,
-nothing was kept and nothing leaves. It raises where the own officer has withdrawn or decided anew,
-the operator has paused the node or the run has ended since the gate let the request in, in other
-threads.
+Every reply that is not a refusal comes out of `keep`. If `keep` returns, the reply is on disk; if
+it raises, nothing was stored and nothing leaves. Since the gate admitted the request, other threads
+may have changed the facts. So `keep` raises if the officer has withdrawn or changed the permit, if
+the operator has paused the node, or if the run has ended.
 """
 
 from sqlalchemy import Connection, Engine
@@ -19,7 +19,7 @@ from governance.runtime.database import fold_log, transaction
 
 
 class Outbox:
-    """Makes replies final. Safe among threads."""
+    """Makes replies final. Thread-safe."""
 
     def __init__(
         self,
@@ -46,13 +46,12 @@ class Outbox:
     ) -> bytes:
         """Return the reply once it, the run's next state and its log entry are durable.
 
-        Raises Refusal where the country's own people, or the end of the run, have forbidden it
-        meanwhile.
+        Raises Refusal if the country's officer, its operator or the end of the run forbids it now.
         """
         self._failpoint(Failpoint.OUTBOX_MADE)
         with transaction(self._engine) as connection:
             self._recheck.require(admission, connection)
-            self._journalled(admission, reply, connection)
+            self._write_journal(admission, reply, connection)
             self._failpoint(Failpoint.OUTBOX_JOURNALLED)
             self._advance(admission, data_version, connection)
             self._failpoint(Failpoint.OUTBOX_ADVANCED)
@@ -61,7 +60,7 @@ class Outbox:
                 admission.subject,
                 outcome=Outcome.DONE,
                 policies=admission.assessment.clauses,
-                documents=admission.held.versions,
+                documents=admission.documents.versions,
                 reply=reply,
                 reason=reason,
                 connection=connection,
@@ -70,24 +69,26 @@ class Outbox:
             if self._finished(admission):
                 self._end(admission, connection)
                 self._failpoint(Failpoint.OUTBOX_ENDED)
-        fold_log(self._engine)  # so that no copy of the last state, and its keys, is left there
+        fold_log(
+            self._engine
+        )  # so that no copy of the last state, with its keys, stays in the write-ahead log
         self._failpoint(Failpoint.OUTBOX_KEPT)
         return reply
 
-    def _journalled(self, admission: Admission, reply: bytes, connection: Connection) -> None:
+    def _write_journal(self, admission: Admission, reply: bytes, connection: Connection) -> None:
         place = admission.place
         self._journal.write(
             place,
             admission.request.digest,
             context=admission.context,
             reply=reply,
-            now=admission.held.view.now,
+            now=admission.documents.view.now,
             connection=connection,
         )
         self._journal.forget(place.run, connection, before=place.round - 1)
 
     def _advance(self, admission: Admission, data_version: str, connection: Connection) -> None:
-        """Put the run's next state in place of the last one, or enter the run with its first."""
+        """Replace the last state of the run with the next one, or enter the run with its first."""
         record = RunRecord(
             run=admission.place.run,
             study=admission.study.digest,
@@ -97,20 +98,20 @@ class Outbox:
             peers=admission.peers,
         )
         if admission.record is None:
-            self._runs.enter(record, admission.held.view.now, connection)
+            self._runs.enter(record, admission.documents.view.now, connection)
         else:
             self._runs.replace(record, connection)
 
     def _end(self, admission: Admission, connection: Connection) -> None:
-        self._runs.end(admission.place.run, admission.held.view.now, connection)
+        self._runs.end(admission.place.run, admission.documents.view.now, connection)
         self._decisions.event(
             EventKind.RUN_ENDED, admission.subject, outcome=Outcome.DONE, connection=connection
         )
 
     def _finished(self, admission: Admission) -> bool:
-        """Whether the schedule's last round is answered.
+        """Return whether the last round of the schedule is answered.
 
-        Earlier ones may have gone on without this country, or have been void.
+        Earlier rounds may have continued without this country, or may have been void.
         """
         run = admission.run
         if run.round_number == 0 or run.awaits_answer:

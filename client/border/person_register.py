@@ -1,4 +1,4 @@
-"""Which person register a node's ledger belongs to: one, whatever a study may call it."""
+"""The person register of a node's ledger: one register, whatever a study calls it."""
 
 from governance.budget.ledger import Ledger
 from governance.documents.agreement import Agreement
@@ -10,7 +10,7 @@ CLAUSE = "node/register"
 def node_register(declared: str | None, ledger: Ledger, agreement: Agreement) -> str | None:
     """Return the node's register: the declared one, the one charged before, or the only one.
 
-    None where the agreement has several and nothing tells which.
+    Returns None if the agreement has several registers and neither of the first two is known.
     """
     if declared is not None:
         return declared
@@ -19,15 +19,15 @@ def node_register(declared: str | None, ledger: Ledger, agreement: Agreement) ->
     return known.pop() if len(known) == 1 else None
 
 
-def require_node_register(own: str | None, asked: str) -> None:
-    """Raise Refusal POLICY unless a study asks for this node's register by its name."""
-    if own == asked:
+def require_node_register(own: str | None, requested: str) -> None:
+    """Raise Refusal POLICY unless the register that a study requests is this node's own."""
+    if own == requested:
         return
     if own is None:
-        why = "the agreement has several registers, and this node does not say which is its own"
-        fix = "set `person_register` in node.yaml, and start the node again"
+        why = "the agreement has several registers, and this node has not declared its own"
+        fix = "set `person_register` in node.yaml, and restart the node"
     else:
-        why = f"the records of this node belong to {own}, whose budget no other name may bypass"
+        why = f"the records of this node belong to {own}, and no other name may bypass its budget"
         fix = "ask the coordinator to name this node's register in the study"
-    what = f"The study asks for the register {asked}"
+    what = f"The study asks for the register {requested}"
     raise Refusal(ReasonCode.POLICY, what, why=why, fix=fix, clause=CLAUSE)

@@ -1,8 +1,8 @@
-"""Whether own officer and operator still say the same yes: asked where something becomes final.
+"""Re-checks that the officer's permit and the operator's settings still allow a reply.
 
-The gate has decided with all that there is to know; the work after it takes its time, and both may
-speak meanwhile. They are asked in the transaction that makes the outcome final, so that either
-their no comes after that transaction, or nothing comes of the work.
+The gate has decided on all facts, but the work after it takes time, and the officer or the operator
+may decide otherwise meanwhile. So both are checked again in the transaction that makes the reply
+final. Either their refusal comes after that transaction, or the reply is never sent.
 """
 
 from datetime import datetime
@@ -20,34 +20,33 @@ from protocols.errors import ReasonCode, Refusal
 
 NO_LONGER = "node/permitted-no-longer"
 OTHERWISE = "node/permitted-otherwise"
-NOTHING_LEFT = "Nothing was sent; what was charged stays charged"
+NOTHING_LEFT = "nothing was sent; what was charged stays charged"
 
 
 class PermissionRecheck:
-    """The word of officer and operator at this moment. Safe among threads."""
+    """Checks the permit and the pause at this moment. Thread-safe."""
 
     def __init__(self, documents: DocumentStore, pause: PauseSwitch, clock: Clock) -> None:
         self._documents, self._pause, self._clock = documents, pause, clock
 
     def require(self, admission: Admission, connection: Connection) -> None:
-        """Raise Refusal where the node is paused, or not all stands that the gate decided by.
+        """Raise Refusal if the node is paused, or if permit or policy differ from the gate's.
 
-        A permit that ended is final. Another permit or national policy is for the gate to judge,
-        when the coordinator asks again, as it does where a node says that its documents were
-        behind. What is found cannot change until `connection` commits.
+        The end of a permit is final. If the permit or the national policy has changed, the gate
+        must judge it when the coordinator asks again; the coordinator does so if a node answers
+        that its documents were behind. The result cannot change until `connection` commits.
         """
         self._pause.require_running(connection)
         now = self._clock()
         own = self._own(now, connection)
         self._require_permitted(admission, own, now)
         permit = own.permit(admission.study.digest)
-        if permit != admission.permit or own.policy != admission.held.own.policy:
+        if permit != admission.permit or own.policy != admission.documents.own.policy:
             raise Refusal(
                 ReasonCode.DOCUMENTS_BEHIND,
-                "The own officer's permit or national policy changed while the request was "
-                "worked on",
-                why=f"it was let in under the former one. {NOTHING_LEFT}",
-                fix="nothing to do here; asked again, the node decides by what is in force",
+                "The officer's permit or national policy changed while the request was processed",
+                why=f"the request was admitted under the former one; {NOTHING_LEFT}",
+                fix="do nothing here; the node decides again when the coordinator asks again",
                 clause=OTHERWISE,
             )
 
@@ -56,13 +55,13 @@ class PermissionRecheck:
     ) -> None:
         study, moment = admission.study, self._documents.not_before(now)
         permit, withdrawal = own.permit(study.digest), own.withdrawal(study.digest)
-        standing = study_status(study, permit, withdrawal, moment)
-        if standing != PERMITTED:
+        status = study_status(study, permit, withdrawal, moment)
+        if status != PERMITTED:
             raise Refusal(
                 ReasonCode.NO_PERMIT,
-                "The own officer's permit ended while the request was worked on",
-                why=f"it stands at: {standing}. {NOTHING_LEFT}",
-                fix="nothing to do here; the officer decides",
+                "The officer's permit ended while the request was processed",
+                why=f"the status of the study is now: {status}; {NOTHING_LEFT}",
+                fix="do nothing here; the officer decides",
                 clause=NO_LONGER,
             )
 

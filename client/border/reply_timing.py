@@ -1,7 +1,7 @@
-"""The moments at which replies leave, so that their timing says nothing about the records.
+"""Delays replies to fixed moments, so that their timing reveals nothing about the records.
 
-A reply that may follow from records leaves at one of few moments after the request came, each twice
-as late as the one before.
+A reply that may depend on records leaves at one of a few moments after the request arrived. Each
+moment is twice as late as the one before.
 """
 
 import time
@@ -9,16 +9,17 @@ from collections.abc import Callable
 
 SLOT_SECONDS = 0.05
 MOST_RUNS = 1024
+"""How many runs are remembered; the oldest are dropped."""
 
-Place = tuple[str, int]
+RunPhase = tuple[str, int]
 """Run id and phase."""
 
 
 class ReplySlots:
     """Waits until `seconds`, or 2, 4, 8, … times that, have passed since a moment.
 
-    Equal slots would let an average over many replies tell how long each took, and that tells how
-    large the cohort is. Within one run and phase no slot is shorter than an earlier one.
+    With slots of equal length, an average over many replies would reveal how long each one took,
+    and so the size of the cohort. Within one run and phase, no slot is shorter than an earlier one.
     """
 
     def __init__(
@@ -33,26 +34,26 @@ class ReplySlots:
         self._longest: dict[str, dict[int, float]] = {}
 
     def know(self, run: str) -> None:
-        """Remember slots of this run, which the gate has admitted, from now on."""
+        """Remember the slots of this run, which the gate has admitted, from now on."""
         self._longest[run] = self._longest.pop(run, {})
         for old in list(self._longest)[:-MOST_RUNS]:
             del self._longest[old]
 
-    def wait(self, arrived: float, place: Place) -> None:
-        """Return at the slot of `place` after `arrived`, a moment of the monotonic clock."""
+    def wait(self, arrived: float, place: RunPhase) -> None:
+        """Return at the next slot of `place` after `arrived`, a moment of the monotonic clock."""
         passed = self.monotonic() - arrived
-        slot = self._earlier(place)
+        slot = self._longest_slot(place)
         while slot <= passed:
             slot *= 2
         self._remember(place, slot)
         self._sleep(slot - passed)
 
-    def _earlier(self, place: Place) -> float:
+    def _longest_slot(self, place: RunPhase) -> float:
         run, phase = place
         return self._longest.get(run, {}).get(phase, self._seconds)
 
-    def _remember(self, place: Place, slot: float) -> None:
-        """Only where the gate admitted the run: made-up ids make no other one forgotten."""
+    def _remember(self, place: RunPhase, slot: float) -> None:
+        """Remember the slot if the gate admitted the run; so made-up ids displace no other run."""
         run, phase = place
         if run in self._longest:
             self._longest[run][phase] = slot

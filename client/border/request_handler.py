@@ -1,9 +1,9 @@
-"""What becomes of a frame: the gate decides, a phase answers, and one of two things goes back.
+"""Answers each frame of the coordinator: the gate decides, then the phase is carried out.
 
-Either a reply that the outbox has made final, or a refusal that carries one code; the head of the
-log is moved on before either leaves (`client.state.log_head`). Whatever else goes wrong in here
-reads `declined`, and its text stays here. Replies that may follow from records leave at one of few
-moments after the request came, each twice as late as the one before.
+The reply is either one that the outbox has made final, or a refusal that carries one reason code.
+The head of the log is moved before either leaves (`client.state.log_head`). Every other fault is
+sent as `declined`, and its text stays on the node. A reply that may depend on records leaves at one
+of a few moments after the request arrived (`client.border.reply_timing`).
 """
 
 import logging
@@ -57,11 +57,11 @@ class RequestHandler:
         self._lock = Lock()
 
     def handle(self, frame: bytes) -> bytes:
-        """Return the reply to a frame. It never raises: what it cannot answer, it refuses."""
+        """Return the reply to a frame. It never raises: what cannot be answered is refused."""
         arrived = self._slots.monotonic()
         with self._lock:
             try:
-                return self._covered(self._answer(frame))
+                return self._with_head_moved(self._answer(frame))
             except Refusal as refusal:
                 return self._refuse(refusal, frame)
             except RecordFault:
@@ -72,7 +72,7 @@ class RequestHandler:
                 _log.error("a message met a fault", extra={"what": type(error).__name__})
                 return self._refuse(_declined(*_unexpected(error)), frame)
             finally:
-                self._hold_back(frame, arrived)
+                self._wait_for_slot(frame, arrived)
 
     def _answer(self, frame: bytes) -> bytes:
         admitted = self._gate.admit(frame)
@@ -86,7 +86,7 @@ class RequestHandler:
             return self._enter(admitted)
         return self._set_up_or_answer(admitted)
 
-    def _covered(self, reply: bytes) -> bytes:
+    def _with_head_moved(self, reply: bytes) -> bytes:
         self._log_head.move()
         self._failpoint(Failpoint.HEAD_MOVED)
         return reply
@@ -98,17 +98,17 @@ class RequestHandler:
 
     def _set_up_or_answer(self, admission: Admission) -> bytes:
         run = admission.run
-        step, kind = {
+        phase_reply, kind = {
             PHASE_ENCAPSULATE: (run.encapsulate, EventKind.REQUEST_ALLOWED),
             PHASE_CONFIRM: (run.confirm, EventKind.REQUEST_ALLOWED),
             PHASE_AGREE: (run.agree, EventKind.SET_AGREED),
             PHASE_ANSWER: (run.answer, EventKind.SUM_ANSWERED),
         }[admission.request.phase]
         version = admission.record.data_version if admission.record else ""
-        reply, said = step(admission.frame), _set_agreed(admission)
-        return self._outbox.keep(admission, reply, kind, data_version=version, reason=said)
+        reply, reason = phase_reply(admission.frame), _agreed_set(admission)
+        return self._outbox.keep(admission, reply, kind, data_version=version, reason=reason)
 
-    def _hold_back(self, frame: bytes, arrived: float) -> None:
+    def _wait_for_slot(self, frame: bytes, arrived: float) -> None:
         request = _readable(frame)
         if request is not None and request.phase in (PHASE_BUNDLE, PHASE_CONTRIBUTE):
             self._slots.wait(arrived, (request.body.run_id.hex(), request.phase))
@@ -116,7 +116,7 @@ class RequestHandler:
     def _refuse(self, refusal: Refusal, frame: bytes) -> bytes:
         self._decisions.refused(refusal, Subject.of(frame, _readable(frame)))
         try:
-            self._log_head.move()  # a refusal too may tell what a noisy count has decided
+            self._log_head.move()  # a refusal, too, may reveal the decision of a noisy count
         except PratiqueError as fault:
             _log.error("the log's head could not be moved on", extra={"why": fault.why})
             return refusal_reply(ReasonCode.DECLINED)
@@ -130,13 +130,13 @@ def _readable(frame: bytes) -> Request | None:
         return None
 
 
-def _set_agreed(admission: Admission) -> str | None:
-    """Say in this country's own log which smaller set it signed, if it did."""
+def _agreed_set(admission: Admission) -> str | None:
+    """Return, for the audit log, the smaller set of countries that this country signed, if any."""
     if admission.request.phase != PHASE_AGREE:
         return None
     chosen = admission.request.body.agree.countries
-    outside = [country for country in admission.roster if country not in chosen]
-    return f"{len(chosen)} of {len(admission.roster)} countries, without {', '.join(outside)}"
+    left_out = [country for country in admission.roster if country not in chosen]
+    return f"{len(chosen)} of {len(admission.roster)} countries, without {', '.join(left_out)}"
 
 
 def _declined(what: str, why: str, fix: str) -> Refusal:
@@ -145,7 +145,7 @@ def _declined(what: str, why: str, fix: str) -> Refusal:
 
 def _unexpected(error: Exception) -> tuple[str, str, str]:
     return (
-        "The node met a fault of its own",
-        f"it is of the kind {type(error).__name__}",
-        "look at the node's log and report it; nothing was released",
+        "An unexpected fault occurred in the node",
+        f"its kind is {type(error).__name__}; nothing was released",
+        "read the node's log, and report the fault",
     )

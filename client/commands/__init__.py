@@ -1,1 +1,1 @@
-"""What `pratique-node` commands do."""
+"""The work of the `pratique-node` commands."""

@@ -1,4 +1,4 @@
-"""Taking the own country's documents from a file, whether the daemon runs or not."""
+"""`pratique-node accept`: imports the country's documents from a file, with or without a daemon."""
 
 import base64
 from datetime import datetime
@@ -15,17 +15,17 @@ LARGEST_FILE = 8 * 2**20
 
 
 def accept_file(home: NodeHome, file: Path, now: datetime) -> str:
-    """Check a bundle by the pinned key and hand it over; return what became of it.
+    """Verify a bundle with the pinned key, import it, and return a sentence about the result.
 
-    Raises OperationFault, DocumentFault or DeskFault; then nothing was taken.
+    Raises OperationFault, DocumentFault or LocalRpcFault; then nothing was imported.
     """
     settings, bundle = home.settings(), _read(file)
     signer = signer_of(bundle, settings.country, VerifyKey.from_text(settings.officer_key))
     own = own_country(bundle, settings.country, signer, now)
     if _delivered(home, bundle):
-        return f"The running node has version {own.version}, until {own.expires:%Y-%m-%d}."
+        return f"The running node now has version {own.version}, until {own.expires:%Y-%m-%d}."
     write_atomic(home.officer / f"country-{settings.country}-{own.version:010d}.json", bundle)
-    return f"Version {own.version} waits in {home.officer}; the node takes it when it starts."
+    return f"Version {own.version} waits in {home.officer}; the node imports it when it starts."
 
 
 def _read(file: Path) -> bytes:
@@ -36,16 +36,16 @@ def _read(file: Path) -> bytes:
         raise OperationFault(
             f"{file} cannot be read",
             why=error.strerror or str(error),
-            fix="name the file that the officer made with --bundle-out",
+            fix="name the file that your officer made with --bundle-out",
         ) from None
 
 
 def _delivered(home: NodeHome, bundle: bytes) -> bool:
-    """Whether a running daemon took it; raises DeskFault where it refused."""
+    """Return whether a running daemon imported it; raises LocalRpcFault if the daemon refused."""
     try:
         ask(home.socket, "deliver", bundle=base64.b64encode(bundle).decode())
     except LocalRpcFault as fault:
-        if isinstance(fault.__cause__, OSError):  # nothing listens there
+        if isinstance(fault.__cause__, OSError):  # no daemon listens there
             return False
         raise
     return True

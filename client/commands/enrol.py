@@ -1,9 +1,10 @@
-"""How a node joins a federation: an invitation, a fingerprint read out, a certificate, a root.
+"""`pratique-node enrol`: joins a federation with an invitation.
 
-The invitation must be for this country's node, in time, and whole: its digests of the transport
-authority and of the TUF root are what people compared by voice, and both are checked here. The
-request is the same however often it is sent, so an interrupted enrolment goes on where it was.
-A node whose certificate has ended enrols again: it keeps its federation, its root, its keys, its
+The invitation must be for this country's node, not expired, and complete. People compare its two
+digests, of the transport authority and of the TUF root, by voice; both are checked here. The
+request is always the same, so an interrupted enrolment continues where it was.
+
+A node whose certificate has expired enrols again: it keeps its federation, its root, its keys, its
 ledger and its log, and gets a new transport key and certificate.
 """
 
@@ -30,14 +31,14 @@ from protocols.wire.invitation import Invitation, Statement, enrolment_fingerpri
 
 FIRST_ROOT = "metadata/1.root.json"
 POLL_SECONDS = 1.0
-_NEW = "ask the coordinator for a new invitation"
+_ASK_FOR_INVITATION = "ask the coordinator for a new invitation"
 
 
 class EnrolmentLink(Protocol):
-    """What enrolment needs of the exchange."""
+    """The part of the exchange that enrolment needs."""
 
     def enrol(self, request: EnrolRequest) -> EnrolReply:
-        """Ask for admission, or what became of it."""
+        """Ask for admission, or for the result of an earlier request."""
 
     def fetch(self, path: str) -> bytes | None:
         """Return one published file."""
@@ -52,7 +53,7 @@ Dial = Callable[[str, bytes, bytes, bytes], EnrolmentLink]
 
 @dataclass(frozen=True)
 class Introduction:
-    """What people compare by voice before the node is let in."""
+    """What people compare by voice before the node is admitted."""
 
     federation: str
     exchange: str
@@ -63,7 +64,7 @@ class Introduction:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A node that asks to be let in."""
+    """A node that asks for admission to a federation."""
 
     home: NodeHome
     settings: NodeSettings
@@ -77,18 +78,18 @@ class Candidate:
         invitation: Invitation,
         *,
         wait: float,
-        tell: Callable[[Introduction], None],
+        on_introduction: Callable[[Introduction], None],
         sleep: Callable[[float], None] = time.sleep,
     ) -> bool:
-        """Ask for admission, and again for `wait` seconds while nobody has decided.
+        """Ask for admission, and ask again for `wait` seconds while nobody has decided.
 
-        `tell` is called before anything is sent. Returns whether the node is let in; False while
-        its request waits. Raises OperationFault, LinkFault; then nothing was changed. Raises
-        StorageFault where the admission cannot be logged; the node is not enrolled then.
+        `on_introduction` is called before anything is sent. Returns whether the node is admitted;
+        False while its request waits. Raises OperationFault, LinkFault; then nothing was changed.
+        Raises StorageFault if the admission cannot be logged; the node is not enrolled then.
         """
-        root_digest = self._checked(invitation)
+        root_digest = self._checked_root_digest(invitation)
         request = self._request(invitation)
-        tell(
+        on_introduction(
             Introduction(
                 federation=invitation.federation,
                 exchange=invitation.exchange,
@@ -99,22 +100,24 @@ class Candidate:
         )
         reply = self._ask(invitation, request, wait, sleep)
         if reply.status == EnrolReply.REFUSED:
-            raise OperationFault("The coordinator has turned the request away", fix=_NEW)
+            raise OperationFault("The coordinator has refused the request", fix=_ASK_FOR_INVITATION)
         if reply.status != EnrolReply.ADMITTED:
             return False
         self._admit(invitation, root_digest, reply.certificate)
         return True
 
-    def _checked(self, invitation: Invitation) -> str:
-        """Return the root's digest. Raises OperationFault where the invitation is of no use."""
+    def _checked_root_digest(self, invitation: Invitation) -> str:
+        """Return the digest of the root. Raises OperationFault if the invitation is invalid."""
         problem = self._problem(invitation)
         if problem:
-            raise OperationFault("This invitation cannot be used", why=problem, fix=_NEW)
+            raise OperationFault(
+                "This invitation cannot be used", why=problem, fix=_ASK_FOR_INVITATION
+            )
         if invitation.root_digest is None:
             raise OperationFault(
                 "The agreement of this federation is not signed yet",
-                why="the invitation names no root of documents, and without one nothing can be "
-                "trusted",
+                why="the invitation names no root of documents, and without a root no document can "
+                "be trusted",
                 fix="wait until the countries have signed, then ask for a new invitation",
             )
         return invitation.root_digest
@@ -122,24 +125,28 @@ class Candidate:
     def _problem(self, invitation: Invitation) -> str:
         country = self.settings.country
         if (invitation.country, invitation.role) != (country, "node"):
-            meant = f"{invitation.role} of {invitation.country}"
-            return f"it is for the {meant}, and this is the node of {country}"
+            invited = f"{invitation.role} of {invitation.country}"
+            return f"it is for the {invited}, and this is the node of {country}"
         if other := self._other_federation(invitation):
             return other
         if certificate_fingerprint(invitation.authority.encode()) != invitation.authority_digest:
-            return "its transport authority does not have the digest that it states"
-        ended = invitation.expires <= self.clock()
-        return f"it expired on {invitation.expires:%Y-%m-%d %H:%M} UTC" if ended else ""
+            return "the digest that it states is not that of its transport authority"
+        expired = invitation.expires <= self.clock()
+        return f"it expired on {invitation.expires:%Y-%m-%d %H:%M} UTC" if expired else ""
 
     def _other_federation(self, invitation: Invitation) -> str:
-        """A ledger, and what its charges rest on, belong to one federation for good."""
-        held = self.settings.enrolment
-        if held is None:
+        """Return a sentence if the invitation is not for the federation of this node.
+
+        A ledger, and the documents behind its charges, belong to one federation for ever.
+        """
+        enrolment = self.settings.enrolment
+        if enrolment is None:
             return ""
-        if invitation.federation != held.federation:
-            return f"it is of {invitation.federation}, and this node belongs to {held.federation}"
-        if invitation.root_digest not in (None, held.root_digest):
-            return "it names another root of documents than the one that this node began with"
+        if invitation.federation != enrolment.federation:
+            joined = enrolment.federation
+            return f"it is for {invitation.federation}, and this node belongs to {joined}"
+        if invitation.root_digest not in (None, enrolment.root_digest):
+            return "it names another root of documents than the one that this node started with"
         return ""
 
     def _request(self, invitation: Invitation) -> EnrolRequest:
@@ -213,16 +220,16 @@ class Candidate:
         self, invitation: Invitation, authority: bytes, certificate: bytes
     ) -> None:
         peer = peer_of(certificate, authority_pem=authority, now=self.clock(), revoked=())
-        due = (invitation.federation, self.settings.country, Role.NODE)
-        if (peer.federation, peer.country, peer.role) != due:
+        expected = (invitation.federation, self.settings.country, Role.NODE)
+        if (peer.federation, peer.country, peer.role) != expected:
             raise OperationFault(
-                "The certificate that came back is not this node's",
+                "The certificate that the exchange sent is not for this node",
                 why=f"it is for the {peer.role} of {peer.country} in {peer.federation}",
-                fix="tell the coordinator; nothing was kept",
+                fix="report this to the coordinator; nothing was stored",
             )
 
     def _root(self, invitation: Invitation, root_digest: str, certificate: bytes) -> bytes:
-        """Fetch the first root with the new certificate; only the digest makes it believed."""
+        """Fetch the first root with the new certificate; it is trusted only by its digest."""
         link = self.dial(
             invitation.exchange,
             invitation.authority.encode(),
@@ -235,8 +242,8 @@ class Candidate:
             link.close()
         if root is None or digest(root) != root_digest:
             raise OperationFault(
-                "The exchange shows another root of documents than the invitation names",
-                why=f"expected {root_digest}, found {digest(root) if root else 'none'}",
-                fix="compare the digest with the coordinator by voice; nothing was kept",
+                "The exchange sent another root of documents than the invitation names",
+                why=f"expected {root_digest}, received {digest(root) if root else 'none'}",
+                fix="compare the digest with the coordinator by voice; nothing was stored",
             )
         return root

@@ -1,4 +1,4 @@
-"""How a node is made: everything is checked first, then keys and state, the settings last."""
+"""`pratique-node init`: checks the records, then makes keys and state, and writes settings last."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,7 +29,7 @@ LARGEST_KEY_FILE = 4096
 
 @dataclass(frozen=True)
 class NewNode:
-    """A new node: its public keys, and how its records were understood."""
+    """A new node: its public keys, the report on its records, and its officer's key."""
 
     keys: NodeKeys
     report: QualityReport
@@ -37,9 +37,9 @@ class NewNode:
 
 
 def officer_key(text_or_file: str) -> VerifyKey:
-    """Return the officer's public key from its text or from a file that holds it.
+    """Return the officer's public key, given as text or as a file that contains the text.
 
-    Raises OperationFault where neither is a key.
+    Raises OperationFault if neither is a key.
     """
     path = Path(text_or_file).expanduser()
     try:
@@ -49,13 +49,23 @@ def officer_key(text_or_file: str) -> VerifyKey:
     except (KeyFault, OSError, UnicodeDecodeError, ValueError):
         raise OperationFault(
             "The officer's key cannot be read",
-            why=f"{text_or_file[:80]!r} is neither ed25519:... nor a file that holds it",
-            fix="give the key that `pratique-officer keygen` printed, or its country.pub",
+            why=f"{text_or_file[:80]!r} is neither a key (ed25519:...) nor a file with one",
+            fix="use the key that `pratique-officer keygen` printed, or its file country.pub",
         ) from None
 
 
+def require_fingerprint(key: VerifyKey, fingerprint: str) -> None:
+    """Raise OperationFault unless a key has the fingerprint that the operator entered."""
+    if key.fingerprint != fingerprint:
+        raise OperationFault(
+            "The key does not have the fingerprint that you entered",
+            why=f"its fingerprint is {key.fingerprint}",
+            fix="compare the fingerprint with your officer by voice; nothing was changed",
+        )
+
+
 def read_records(settings: NodeSettings) -> QualityReport:
-    """Read data, dictionary and opt-outs once; return how they were understood.
+    """Read data, dictionary and opt-outs once, and return the quality report.
 
     Raises RecordFault.
     """
@@ -64,7 +74,7 @@ def read_records(settings: NodeSettings) -> QualityReport:
     return source.read(opted_out).report
 
 
-def found(
+def create_node(
     home: NodeHome,
     settings: NodeSettings,
     passphrase: bytes,
@@ -72,9 +82,9 @@ def found(
     *,
     cost: int = SCRYPT_COST,
 ) -> NewNode:
-    """Make a node in `home`. Raises RecordFault, KeyFault or OperationFault, and is no node then.
+    """Make a node in `home`. Raises RecordFault, KeyFault, OperationFault: then none exists.
 
-    `cost` is scrypt's, for tests.
+    `cost` is the cost of scrypt; only tests change it.
     """
     report = read_records(settings)
     home.create()

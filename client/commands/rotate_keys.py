@@ -1,7 +1,7 @@
-"""New keys for a node: made beside those in use, and vouched for by the one that they follow.
+"""`pratique-node rotate-keys`: makes a new identity key, which the present key signs.
 
-The key lies in the key store before anything names it. Nothing changes for the node until its
-officer has signed what is written here, and the signed documents are published.
+The new key is in the key store before any file names it. Nothing changes for the node until its
+officer has signed the new `node-keys.json`, and the signed documents are published.
 """
 
 from datetime import datetime
@@ -15,13 +15,13 @@ from keys.store import KeyStore
 
 
 def rotate_keys(home: NodeHome, store: KeyStore, now: datetime) -> NodeKeys:
-    """Return the keys to be signed by the officer, which are in node-keys.json too.
+    """Make new public keys for the officer to sign; return them, and write node-keys.json.
 
-    Given again while they wait, it returns the same. Raises KeyFault, DocumentFault or
-    OperationFault; what was begun goes on when it is given again.
+    If a new key already waits for its signature, return the same keys again. Raises KeyFault,
+    DocumentFault or OperationFault; the next call continues an unfinished one.
     """
     identities = IdentityKeys(store)
-    new = identities.prepare()
+    new = identities.prepare_successor()
     content = read_public(home.node_keys, "The node's public keys", "restore node-keys.json")
     before = NodeKeys.from_canonical(content)
     if before.identity_key == new.public.to_text():

@@ -1,4 +1,4 @@
-"""Keeps a running node's certificate current: renewed in time, shown from the next call on."""
+"""Renews the certificate of a running node in time, and uses the new one from the next call on."""
 
 import logging
 from collections.abc import Callable
@@ -15,19 +15,19 @@ from keys.succession import issuer_among
 from protocols.proto.exchange_pb2 import RenewReply, RenewRequest
 
 PAUSE = timedelta(minutes=10)
-"""How long to wait after a renewal that did not come about."""
+"""How long to wait after a failed renewal."""
 
 _log = logging.getLogger("pratique.node")
 
 
 class RenewalLink(Protocol):
-    """What renewal needs of the open channel."""
+    """The part of the open channel that renewal needs."""
 
     def renew(self, request: RenewRequest) -> RenewReply:
-        """Have the certificate of this channel replaced."""
+        """Ask for a new certificate for this channel."""
 
     def present(self, *, authority: bytes, key: bytes, certificate: bytes) -> None:
-        """Show another certificate from the next call on."""
+        """Use another certificate from the next call on."""
 
 
 def kept_pair(home: NodeHome, store: KeyStore) -> KeptPair:
@@ -38,54 +38,60 @@ def kept_pair(home: NodeHome, store: KeyStore) -> KeptPair:
 def credentials(
     home: NodeHome, store: KeyStore, clock: Callable[[], datetime], share: float = 0.0
 ) -> Credentials:
-    """Return what the node shows the exchange; `share` is by how much it puts renewals off."""
+    """Return the node's credentials for the exchange; `share` (0 to 1) delays its renewals."""
     return Credentials(kept_pair(home, store), home.authority, clock=clock, share=share)
 
 
 class CertificateRenewal:
-    """Renews, where it is time, and says where it stands."""
+    """Renews the certificate of one node when it is due."""
 
     def __init__(
-        self, home: NodeHome, held: Credentials, link: RenewalLink, clock: Callable[[], datetime]
+        self,
+        home: NodeHome,
+        credentials: Credentials,
+        link: RenewalLink,
+        clock: Callable[[], datetime],
     ) -> None:
-        self._home, self._held, self._link, self._clock = home, held, link, clock
-        self._again: datetime | None = None
+        self._home, self._credentials = home, credentials
+        self._link, self._clock = link, clock
+        self._not_before: datetime | None = None
 
     def tend(self) -> None:
-        """Renew the certificate, if it is time; what goes wrong is tried again later."""
+        """Renew the certificate if it is due; after a fault, try again later."""
         now = self._clock()
-        if (self._again is not None and now < self._again) or not self._held.due():
+        waiting = self._not_before is not None and now < self._not_before
+        if waiting or not self._credentials.due():
             return
-        self._again = now + PAUSE
+        self._not_before = now + PAUSE
         try:
-            presented = self._held.renew(self._link)
+            presented = self._credentials.renew(self._link)
         except PratiqueError as fault:
             _log.warning("certificate not renewed", extra={"what": fault.what, "why": fault.why})
             return
-        self._show(presented)
-        self._again = None
+        self._use(presented)
+        self._not_before = None
 
     def ended(self) -> str:
-        """Return what to say once the certificate has ended; nothing before that."""
+        """Return a sentence once the certificate has expired; an empty text before."""
         try:
-            self._held.check_current()
+            self._credentials.check_current()
         except PratiqueError as fault:
             return str(fault)
         return ""
 
-    def _show(self, presented: Presented) -> None:
+    def _use(self, presented: Presented) -> None:
         self._link.present(
             authority=presented.authority, key=presented.key, certificate=presented.certificate
         )
-        self._pin(presented)
-        _log.info("certificate renewed", extra={"until": self._held.ends().isoformat()})
+        self._pin_issuer(presented)
+        _log.info("certificate renewed", extra={"until": self._credentials.ends().isoformat()})
 
-    def _pin(self, presented: Presented) -> None:
-        """Let the digest that enrolment compared follow the authority that issues now."""
+    def _pin_issuer(self, presented: Presented) -> None:
+        """Store the digest of the authority that issues now in place of the one from enrolment."""
         settings = self._home.settings()
         if settings.enrolment is None:
             return
         digest = certificate_fingerprint(issuer_among(presented.authority, presented.certificate))
         if digest != settings.enrolment.authority_digest:
-            moved = settings.enrolment.model_copy(update={"authority_digest": digest})
-            self._home.write_settings(settings.model_copy(update={"enrolment": moved}))
+            enrolment = settings.enrolment.model_copy(update={"authority_digest": digest})
+            self._home.write_settings(settings.model_copy(update={"enrolment": enrolment}))

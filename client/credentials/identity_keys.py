@@ -1,11 +1,12 @@
-"""The key that a node signs its messages with, the one that is to follow, and those before it.
+"""The keys that a node signs its messages with: the present one, its successor, and former ones.
 
     identity                  signs every run that begins now
-    identity-next             made, and not in use yet
-    identity-former-<name>    signs on in the runs that began with it, and is destroyed after them
+    identity-next             exists, but is not in use yet
+    identity-former-<name>    still signs the runs that began with it; destroyed after their end
 
-A key takes over in three writes, each whole or not at all: the former one is kept, the next one
-put in its place, and then its second copy removed. Cut short, it is done again from the start.
+A successor takes over in three atomic writes: the present key is stored as a former one, the
+successor is stored in its place, and the second copy of the successor is deleted. If this is
+interrupted, it starts again from the beginning.
 """
 
 from collections.abc import Callable
@@ -22,10 +23,10 @@ NAME_BYTES = 16
 
 
 class IdentityKeys:
-    """A node's identity keys in its key store. Safe among threads."""
+    """The identity keys in the key store of one node. Thread-safe."""
 
     def __init__(self, store: KeyStore) -> None:
-        """Raises KeyFault where there is no identity key."""
+        """Raises KeyFault if there is no identity key."""
         self._store, self._lock = store, RLock()
         self._present = self._read(IDENTITY)
 
@@ -35,56 +36,56 @@ class IdentityKeys:
         return self._present
 
     @property
-    def following(self) -> Identity | None:
-        """The key that is to follow; None where none waits."""
+    def successor(self) -> Identity | None:
+        """The key that will replace the one in use; None if there is none."""
         with self._lock:
             waiting = self._read(NEXT) if NEXT in self._store.names() else None
             return None if waiting and waiting.public == self._present.public else waiting
 
-    def prepare(self) -> Identity:
-        """Return the key that is to follow, made now where none waits."""
+    def prepare_successor(self) -> Identity:
+        """Return the successor of the key in use; make it if there is none."""
         with self._lock:
-            if (waiting := self.following) is not None:
+            if (waiting := self.successor) is not None:
                 return waiting
-            made = CompositeSigningKey.generate()
-            self._store.put(NEXT, made.to_bytes())
-            return made
+            key = CompositeSigningKey.generate()
+            self._store.put(NEXT, key.to_bytes())
+            return key
 
-    def move(self, note: Callable[[Identity, Identity], None]) -> None:
-        """Put the following key in use; `note` is told (former, new) at least once."""
+    def switch_to_successor(self, on_switch: Callable[[Identity, Identity], None]) -> None:
+        """Use the successor from now on; calls `on_switch` with (former, new) at least once."""
         with self._lock:
-            following, former = self.following, self._present
-            if following is not None:
-                self._store.put(_former(former), former.to_bytes())
-                note(former, following)
-                self._store.put(IDENTITY, following.to_bytes())
-                self._present = following
-            self._drop_copy()
+            successor, former = self.successor, self._present
+            if successor is not None:
+                self._store.put(_former_name(former), former.to_bytes())
+                on_switch(former, successor)
+                self._store.put(IDENTITY, successor.to_bytes())
+                self._present = successor
+            self._delete_copy()
 
-    def of(self, public: str) -> Identity | None:
-        """Return the key in use, or a former one, by its public key."""
+    def find(self, public: str) -> Identity | None:
+        """Return the key in use, or a former one, by its public key; None if unknown."""
         with self._lock:
-            held = (self._present, *map(self._read, self._formers()))
-        return next((key for key in held if key.public.to_text() == public), None)
+            keys = (self._present, *map(self._read, self._former_names()))
+        return next((key for key in keys if key.public.to_text() == public), None)
 
-    def forget_all_but(self, bound: AbstractSet[str]) -> None:
-        """Destroy the former keys whose public keys are not among those that runs began with."""
+    def destroy_formers_except(self, in_use: AbstractSet[str]) -> None:
+        """Destroy the former keys whose public keys are not in `in_use`, those of live runs."""
         with self._lock:
-            self._drop_copy()
-            for name in self._formers():
-                if self._read(name).public.to_text() not in bound:
+            self._delete_copy()
+            for name in self._former_names():
+                if self._read(name).public.to_text() not in in_use:
                     self._store.delete(name)
 
-    def _drop_copy(self) -> None:
-        if self.following is None and NEXT in self._store.names():
+    def _delete_copy(self) -> None:
+        if self.successor is None and NEXT in self._store.names():
             self._store.delete(NEXT)
 
-    def _formers(self) -> list[str]:
+    def _former_names(self) -> list[str]:
         return [name for name in self._store.names() if name.startswith(FORMER)]
 
     def _read(self, name: str) -> Identity:
         return identity_from_bytes(self._store.get(name))
 
 
-def _former(key: Identity) -> str:
+def _former_name(key: Identity) -> str:
     return FORMER + key.public.raw[:NAME_BYTES].hex()

@@ -1,4 +1,4 @@
-"""The node's own secrets, by name, in its key store: each for one purpose only."""
+"""The secrets in a node's key store, by name; each serves one purpose only."""
 
 import os
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ SEALING, SPLIT = "run-state", "held-out"
 
 @dataclass(frozen=True, repr=False)
 class NodeKeyring:
-    """A node's unlocked secrets. Nothing prints them.
+    """The unlocked secrets of a node. They are never printed.
 
-    `transport` and `node_auth` are PEM; `sealing` seals run states; `split` decides, with a keyed
-    hash, who is held out of training.
+    `transport` and `node_auth` are PEM. `sealing` seals run states. `split` is the key of the hash
+    that decides which patients are held out of training.
     """
 
     identity: Identity
@@ -32,9 +32,9 @@ class NodeKeyring:
 
     @classmethod
     def create(cls, store: KeyStore) -> tuple[Self, str]:
-        """Make and keep a new node's secrets; also returns node_auth's OpenSSH public line."""
+        """Make and store the secrets of a new node; also return node_auth's OpenSSH public line."""
         node_auth, public_line = new_node_auth_key()
-        made = {
+        secrets = {
             IDENTITY: CompositeSigningKey.generate().to_bytes(),
             LOG: SigningKey.generate().to_bytes(),
             TRANSPORT: new_transport_key(),
@@ -42,13 +42,13 @@ class NodeKeyring:
             SEALING: os.urandom(KEY_BYTES),
             SPLIT: os.urandom(KEY_BYTES),
         }
-        for name, secret in made.items():
+        for name, secret in secrets.items():
             store.put(name, secret)
         return cls.load(store), public_line
 
     @classmethod
     def load(cls, store: KeyStore) -> Self:
-        """Read the secrets. Raises KeyFault naming one that is missing or changed."""
+        """Read the secrets. Raises KeyFault that names one that is missing or changed."""
         return cls(
             identity=identity_from_bytes(store.get(IDENTITY)),
             log=SigningKey.from_bytes(store.get(LOG)),

@@ -1,1 +1,1 @@
-"""What this node holds of everyone's signed documents, and what follows from them."""
+"""The signed documents that a node stores, and what follows from them."""

@@ -1,7 +1,8 @@
-"""Since when this node has known the budget periods of each register.
+"""Remembers since when each person register has its present budget periods.
 
-An amendment that moves its periods could place a boundary just behind what was spent already. For
-the length of one period after such a move no boundary counts: charges of one whole period do.
+An amendment that moves the periods could place a boundary just after charges that were made
+already. So for the length of one period after such a move, boundaries do not count: the charges of
+one whole period back count instead.
 """
 
 from datetime import datetime
@@ -15,10 +16,11 @@ from governance.documents.agreement import Agreement
 from governance.documents.models import UtcTime
 
 BUDGET_PERIODS = "budget-periods"
+"""The name under which the periods are stored in the node's database."""
 
 
 class RegisterPeriods(BaseModel):
-    """One register's periods, and since when they are known; None for the first ones ever."""
+    """The periods of one register, and since when they are known; None for the first ones."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,16 +38,16 @@ class BudgetPeriods(BaseModel):
 
     @classmethod
     def load(cls, connection: Connection) -> Self:
-        """Return what is kept."""
+        """Return the stored periods."""
         text = get_value(connection, BUDGET_PERIODS)
         return cls.model_validate_json(text) if text else cls()
 
-    def keep(self, connection: Connection) -> None:
-        """Keep it in the caller's transaction."""
+    def save(self, connection: Connection) -> None:
+        """Store the periods in the caller's transaction."""
         set_value(connection, BUDGET_PERIODS, self.model_dump_json())
 
-    def seeing(self, agreement: Agreement, now: datetime) -> Self:
-        """Return it after this agreement was seen in force."""
+    def with_agreement(self, agreement: Agreement, now: datetime) -> Self:
+        """Return a copy with the periods of an agreement that is in force at `now`."""
         known = dict(self.registers)
         for budget in agreement.budget:
             name = budget.register_name
@@ -62,6 +64,6 @@ class BudgetPeriods(BaseModel):
         return self.model_copy(update={"registers": known})
 
     def since(self, register: str) -> datetime | None:
-        """Return since when the register's present periods are known."""
-        grid = self.registers.get(register)
-        return grid.since if grid else None
+        """Return since when the register has its present periods; None: always."""
+        periods = self.registers.get(register)
+        return periods.since if periods else None

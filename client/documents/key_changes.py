@@ -1,4 +1,4 @@
-"""Key changes of this node and its officer: put in force, logged, and former keys destroyed."""
+"""Puts new keys of a node and of its officer in force, logs them, and destroys former keys."""
 
 import contextlib
 import logging
@@ -20,7 +20,7 @@ _log = logging.getLogger("pratique.node")
 
 
 class KeyChanges:
-    """The key changes of one country's node."""
+    """The key changes of one node and its officer."""
 
     def __init__(
         self, country: str, identities: IdentityKeys, runs: RunStore, decisions: DecisionLog
@@ -28,8 +28,8 @@ class KeyChanges:
         self._country, self._identities = country, identities
         self._runs, self._decisions = runs, decisions
 
-    def officer_followed(self, former: VerifyKey, new: VerifyKey, connection: Connection) -> None:
-        """Log that the officer's former key has signed its successor, which counts from now on."""
+    def log_officer_change(self, former: VerifyKey, new: VerifyKey, connection: Connection) -> None:
+        """Log that the officer's new key, signed by the former one, counts from now on."""
         subject = Subject(body=digest(new.to_text().encode()))
         self._decisions.event(
             EventKind.OFFICER_KEY_CHANGED,
@@ -42,32 +42,34 @@ class KeyChanges:
         _log.warning("the officer's key has changed", extra={"what": change})
 
     def log(self, kind: EventKind, key: PublicIdentity) -> None:
-        """Log an event about a key, which the entry names by its digest."""
+        """Log an event about a key; the entry holds the digest of the key."""
         subject = Subject(body=digest(key.to_text().encode()))
         self._decisions.event(kind, subject, outcome=Outcome.DONE)
 
-    def take_up(self, own: CountryDocuments, view: TrustedView) -> None:
-        """Sign with the node's next key once the officer's and the published documents name it."""
-        following = self._identities.following
-        if following is None:
+    def use_successor_if_published(self, own: CountryDocuments, view: TrustedView) -> None:
+        """Sign with the node's next key once officer's and published documents both name it."""
+        successor = self._identities.successor
+        if successor is None:
             return
-        shown, named = view.node_keys(self._country), following.public.to_text()
-        signed = own.node is not None and own.node.identity_key == named
-        if signed and shown is not None and shown.identity_key == named:
-            self._identities.move(self._changed)
+        published, key = view.node_keys(self._country), successor.public.to_text()
+        signed = own.node is not None and own.node.identity_key == key
+        if signed and published is not None and published.identity_key == key:
+            self._identities.switch_to_successor(self._log_change)
 
     @property
     def pending(self) -> bool:
-        """Whether the node has a next key that it does not use yet."""
-        return self._identities.following is not None
+        """Return whether the node has a next key that it does not use yet."""
+        return self._identities.successor is not None
 
     def forget_former(self) -> None:
-        """Destroy the former keys that no live run began with; none while one cannot be read."""
+        """Destroy former keys that no live run began with; none if a live run cannot be read."""
         with contextlib.suppress(Refusal):
             live = [self._runs.live(run.run) for run in self._runs.summaries(live=True)]
-            self._identities.forget_all_but({run.peers.get(self._country, "") for run in live})
+            self._identities.destroy_formers_except(
+                {run.peers.get(self._country, "") for run in live}
+            )
 
-    def _changed(self, former: Identity, new: Identity) -> None:
+    def _log_change(self, former: Identity, new: Identity) -> None:
         self.log(EventKind.NODE_KEY_CHANGED, new.public)
         change = f"from {former.public.fingerprint} to {new.public.fingerprint}"
         _log.warning("the node's key has changed", extra={"what": change})

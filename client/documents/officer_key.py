@@ -1,7 +1,7 @@
-"""The document key of the own country, as this node knows it, and the one that is to follow.
+"""The document key of the node's country as this node knows it, and its announced successor.
 
-It begins with the key pinned at `init`. The officer's former key leads to the next one; that one
-counts once the agreement names it. Whoever pins another key in the settings begins anew.
+It starts with the key pinned at `init`. Each key of the officer signs its successor, which counts
+once the agreement names it. If another key is pinned in the settings, the chain starts again there.
 """
 
 from typing import Self
@@ -16,13 +16,14 @@ from governance.errors import DocumentFault
 from keys.identity import VerifyKey
 
 OFFICER = "officer-key"
+"""The name under which the key is stored in the node's database."""
 
 
 class OfficerKey(BaseModel):
-    """Which key the officer signs with.
+    """The key that the officer signs with.
 
-    `settings` is the one in node.yaml, from which `key` was reached; `announced` is the one that
-    `key` has signed and that the agreement does not name yet.
+    `settings` is the key in node.yaml, from which the chain led to `key`. `announced` is the
+    successor that `key` has signed and that the agreement does not name yet.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,15 +34,15 @@ class OfficerKey(BaseModel):
 
     @classmethod
     def load(cls, connection: Connection, settings: VerifyKey) -> Self:
-        """Return what is kept for the key in the settings; that key itself where nothing is."""
+        """Return the stored key for the key in the settings, or that key if nothing is stored."""
         text, first = get_value(connection, OFFICER), settings.to_text()
-        kept = cls.model_validate_json(text) if text else None
-        if kept is not None and kept.settings == first:
-            return kept
+        stored = cls.model_validate_json(text) if text else None
+        if stored is not None and stored.settings == first:
+            return stored
         return cls(settings=first, key=first)
 
-    def keep(self, connection: Connection) -> None:
-        """Keep it in the caller's transaction."""
+    def save(self, connection: Connection) -> None:
+        """Store the key in the caller's transaction."""
         set_value(connection, OFFICER, self.model_dump_json())
 
     @property
@@ -49,23 +50,23 @@ class OfficerKey(BaseModel):
         """The key that counts now."""
         return VerifyKey.from_text(self.key)
 
-    def announcing(self, new: str, history: KeyHistory | None) -> Self:
-        """Return it with the key that is to follow.
+    def with_announced(self, new: str, history: KeyHistory | None) -> Self:
+        """Return a copy with an announced successor.
 
-        Raises DocumentFault where another one was announced before and does not lead to it: of
-        two that the former key has signed, one may be a thief's.
+        Raises DocumentFault if another successor was announced before and does not lead to this
+        one: if the former key has signed two successors, one of them may belong to a thief.
         """
         before = self.announced
-        followed = history is not None and before is not None and history.leads(before, new)
-        if before not in {None, new} and not followed:
+        leads = history is not None and before is not None and history.leads(before, new)
+        if before not in {None, new} and not leads:
             raise DocumentFault(
-                "The officer's key announces a second successor",
-                why=f"before this it was {VerifyKey.from_text(str(before)).fingerprint}, "
-                f"now it is {VerifyKey.from_text(new).fingerprint}",
-                fix="call your officer; `pratique-node officer-key` pins the right one",
+                "The officer's key has announced a second successor",
+                why=f"the first was {VerifyKey.from_text(str(before)).fingerprint}, "
+                f"the second is {VerifyKey.from_text(new).fingerprint}",
+                fix="call your officer, and pin the right key with `pratique-node officer-key`",
             )
         return self.model_copy(update={"announced": new})
 
-    def moved(self) -> Self:
-        """Return it with the announced key as the one that counts."""
+    def with_announced_in_force(self) -> Self:
+        """Return a copy in which the announced successor is the key that counts."""
         return self.model_copy(update={"key": self.announced or self.key, "announced": None})

@@ -1,4 +1,4 @@
-"""What a country has decided about a study: permitted, withdrawn, lapsed or not decided."""
+"""The decision of a country about a study: permitted, withdrawn, lapsed or not decided."""
 
 from datetime import datetime
 
@@ -6,17 +6,17 @@ from governance.documents.permit import Permit, Withdrawal
 from governance.documents.study import Study
 
 PERMITTED, WITHDRAWN = "permitted", "withdrawn"
-LAPSED, UNDECIDED, OVER = "permit lapsed", "no permit", "expired"
+LAPSED, UNDECIDED, EXPIRED = "permit lapsed", "no permit", "expired"
 
 
 def study_status(
     study: Study, permit: Permit | None, withdrawal: Withdrawal | None, now: datetime
 ) -> str:
-    """Return the country's decision on a study at `now`."""
+    """Return the country's decision about a study at `now`."""
     if withdrawal is not None:
         return WITHDRAWN
     if now >= study.expires:
-        return OVER
+        return EXPIRED
     if permit is None:
         return UNDECIDED
     return PERMITTED if now < permit.conditions.expires else LAPSED

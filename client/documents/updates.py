@@ -1,4 +1,4 @@
-"""New documents: fetched from the exchange, or handed over by the officer, and logged."""
+"""Gets new documents, from the exchange or from the officer, and logs them."""
 
 import logging
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _log = logging.getLogger("pratique.node")
 
 
 class DocumentUpdates:
-    """Brings new documents into one node's document store."""
+    """Brings new documents into the document store of one node."""
 
     def __init__(
         self,
@@ -39,53 +39,53 @@ class DocumentUpdates:
     def sync(self) -> None:
         """Fetch the published documents. Raises DocumentFault, LinkFault."""
         self._documents.sync(self._fetch, self._clock())
-        self._take_up_key()
+        self._use_next_key()
 
     def deliver(self, bundle: bytes) -> CountryDocuments:
-        """Take the country's documents from its officer. Raises DocumentFault."""
-        own = self._take(bundle)
-        self._take_up_key()
+        """Store the country's documents from its officer. Raises DocumentFault."""
+        own = self._store(bundle)
+        self._use_next_key()
         return own
 
     def collect(self) -> None:
-        """Take the files that the officer left while no daemon was there to receive them."""
+        """Store the files that the officer left in the node's folder while no daemon ran."""
         for file in sorted(self._folder.glob(OFFICER_FILES)):
             try:
-                self._take(file.read_bytes())
+                self._store(file.read_bytes())
                 file.unlink()
             except (PratiqueError, OSError) as fault:
                 _log.error("officer's file refused", extra={"path": file.name, "why": str(fault)})
                 file.replace(file.with_suffix(".refused"))
 
     def own(self) -> CountryDocuments | None:
-        """Return the country's documents; None where none are valid."""
+        """Return the documents of the node's country; None if none are valid."""
         try:
             return self._documents.own(self._clock())
         except DocumentFault:
             return None
 
-    def _take(self, bundle: bytes) -> CountryDocuments:
+    def _store(self, bundle: bytes) -> CountryDocuments:
         before = self.own()
         try:
             own = self._documents.deliver(bundle, self._clock())
         except DocumentFault:
-            self._log(EventKind.DOCUMENTS_REFUSED, bundle, Outcome.REFUSED)
+            self._log_bundle(EventKind.DOCUMENTS_REFUSED, bundle, Outcome.REFUSED)
             raise
-        self._log(EventKind.DOCUMENTS_ACCEPTED, bundle, Outcome.DONE)
+        self._log_bundle(EventKind.DOCUMENTS_ACCEPTED, bundle, Outcome.DONE)
         self._log_decisions(before, own)
         return own
 
-    def _take_up_key(self) -> None:
-        """Sign with the node's next key if every document that counts names it."""
+    def _use_next_key(self) -> None:
+        """Sign with the node's next key from now on, if all documents that count name it."""
         own = self.own() if self._keys.pending else None
         if own is None:
             return
         try:
-            self._keys.take_up(own, self._documents.view(self._clock()))
+            self._keys.use_successor_if_published(own, self._documents.view(self._clock()))
         except DocumentFault:
             return
 
-    def _log(self, kind: EventKind, bundle: bytes, outcome: Outcome) -> None:
+    def _log_bundle(self, kind: EventKind, bundle: bytes, outcome: Outcome) -> None:
         subject = Subject(body=digest(bundle))
         self._decisions.event(kind, subject, actor=self._officer, outcome=outcome)
 

@@ -1,7 +1,7 @@
-"""Which patients a study counts, and what of them it sees: the population, column by column.
+"""Selects the patients of a study, and the columns that the study uses.
 
-Whether a study *fits* a source is decided from its dictionary alone (`check_fit`), so nothing in
-a record decides whether a country answers. Fitting patients are then selected from the records.
+Whether a study *fits* a source is decided from the data dictionary alone (`check_fit`), so no
+record decides whether a country answers. Then the patients are selected from the records.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ SPLIT_BYTES = 8
 
 @dataclass(frozen=True)
 class Cohort:
-    """Patients of one study in this country, with the columns that the study declares."""
+    """The patients of one study in this country, with the columns that the study declares."""
 
     features: tuple[Feature, ...]
     ids: tuple[str, ...]
@@ -41,17 +41,17 @@ class Cohort:
 
     @property
     def patients(self) -> int:
-        """Number of patients. Local: it is never sent."""
+        """The number of patients. It is never sent."""
         return len(self.ids)
 
     def where(self, chosen: BoolArray) -> Self:
-        """Return the patients that are chosen."""
+        """Return the patients for whom `chosen` is true."""
         columns = {name: column[chosen] for name, column in self.columns.items()}
-        ids = tuple(one for one, keep in zip(self.ids, chosen, strict=True) if keep)
+        ids = tuple(patient for patient, keep in zip(self.ids, chosen, strict=True) if keep)
         return type(self)(self.features, ids, columns)
 
     def between(self, start: int, stop: int) -> Self:
-        """Return the patients from `start` to before `stop`, in their order."""
+        """Return the patients with indices start ≤ index < stop."""
         columns = {name: column[start:stop] for name, column in self.columns.items()}
         return type(self)(self.features, self.ids[start:stop], columns)
 
@@ -59,22 +59,22 @@ class Cohort:
 def check_fit(
     recorded: Mapping[str, RecordedFeature], features: Sequence[Feature], used: Sequence[str]
 ) -> None:
-    """Raise RecordFault where a feature that a study uses is not what this country records."""
+    """Raise RecordFault if a feature that a study uses differs from what this country records."""
     wanted = by_name(features)
     for name in used:
         if name not in recorded:
-            raise _misfit(name, f"it offers {', '.join(sorted(recorded))}")
+            raise _misfit(name, f"the dictionary offers {', '.join(sorted(recorded))}")
         problem = _difference(recorded[name], wanted[name])
         if problem:
             raise _misfit(name, problem)
 
 
-def _difference(ours: RecordedFeature, theirs: Feature) -> str:
-    if ours.type is not theirs.type:
-        return f"it is {ours.type} here and {theirs.type} in the study"
-    if ours.unit != theirs.unit:
-        return f"its unit is `{ours.unit}` here and `{theirs.unit}` in the study"
-    unknown = [level for level in ours.levels if level not in theirs.levels]
+def _difference(recorded: RecordedFeature, wanted: Feature) -> str:
+    if recorded.type is not wanted.type:
+        return f"its type is {recorded.type} in the dictionary and {wanted.type} in the study"
+    if recorded.unit != wanted.unit:
+        return f"its unit is `{recorded.unit}` in the dictionary and `{wanted.unit}` in the study"
+    unknown = [level for level in recorded.levels if level not in wanted.levels]
     return f"the study has no level {', '.join(unknown)}" if unknown else ""
 
 
@@ -94,7 +94,7 @@ def select(
 ) -> Cohort:
     """Return the patients who meet the conditions and lack nothing that the study requires.
 
-    `used` are the features that the task reads. Raises RecordFault where the study does not fit.
+    `used` are the features that the task reads. Raises RecordFault if the study does not fit.
     """
     wanted = by_name(features)
     names = tuple(dict.fromkeys((*used, *(condition.feature for condition in conditions))))
@@ -113,8 +113,8 @@ def _translated(records: Records, feature: Feature) -> FloatArray:
     column = records.columns[feature.name]
     if feature.type is not FeatureKind.CATEGORICAL:
         return column
-    ours = records.features[feature.name].levels
-    index = np.array([feature.levels.index(level) for level in ours], dtype=np.float64)
+    levels = records.features[feature.name].levels
+    index = np.array([feature.levels.index(level) for level in levels], dtype=np.float64)
     known = ~np.isnan(column)
     translated = np.full_like(column, np.nan)
     translated[known] = index[column[known].astype(np.int64)]
@@ -124,14 +124,14 @@ def _translated(records: Records, feature: Feature) -> FloatArray:
 def held_out(secret: bytes, study: str, ids: Sequence[str], share: float) -> BoolArray:
     """Return which patients of a study are kept from training.
 
-    A keyed hash of study digest and patient id decides, so a patient stays on one side for the
-    whole study and nobody without the node's secret can tell which.
+    A keyed hash of study digest and patient id decides. So a patient stays on one side for the
+    whole study, and nobody without the node's secret can compute which side.
     """
     key = derive_key(secret, SPLIT_LABEL, study.encode())
     limit = int(share * 2 ** (8 * SPLIT_BYTES))
-    return np.array([_draw(key, one) < limit for one in ids], dtype=np.bool_)
+    return np.array([_hash(key, patient) < limit for patient in ids], dtype=np.bool_)
 
 
-def _draw(key: bytes, patient: str) -> int:
+def _hash(key: bytes, patient: str) -> int:
     mac = hmac.new(key, frame(patient.encode()), hashlib.sha256).digest()
     return int.from_bytes(mac[:SPLIT_BYTES], "big")

@@ -1,9 +1,9 @@
-"""Records from a CSV file and its data dictionary, read through DuckDB.
+"""Reads records from a CSV file with its data dictionary, through DuckDB.
 
-Strict: a line with too few or too many fields, an open quote, a value that is not UTF-8 or that
-the dictionary does not explain, a patient on two lines: each is an error with its line, and
-nothing is read. Columns that the dictionary does not name are passed over. Messages are for the
-node's own operator and may name a value.
+Reading is strict. A line with too few or too many fields, an open quote, a value that is not UTF-8
+or that the dictionary does not explain, a patient on two lines: each is an error that names its
+line, and nothing is read. Columns that the dictionary does not name are ignored. Messages are for
+the operator of this node only, and may quote a value.
 """
 
 import csv
@@ -42,8 +42,11 @@ READ = (
     "compression='none', max_line_size={longest})"
 )
 DUCKDB_REASONS = (
-    (r"Expected Number of Columns: (\d+) Found: (\d+)", "{0} columns are expected, {1} were found"),
-    (r"unterminated quote", "a quoted value does not end where it should"),
+    (
+        r"Expected Number of Columns: (\d+) Found: (\d+)",
+        "{0} columns are expected, and the line has {1}",
+    ),
+    (r"unterminated quote", "a quoted value has no closing quote"),
     (r"not utf-8", "the text is not UTF-8"),
     (r"[Mm]ax.{0,12}line size", f"the line is longer than {LONGEST_LINE} bytes"),
 )
@@ -52,35 +55,36 @@ Texts = Sequence[str]
 
 @dataclass(frozen=True)
 class CsvSource:
-    """One CSV file, one row per patient, explained by a dictionary."""
+    """A CSV file with one row per patient, and its data dictionary."""
 
     path: Path
     dictionary: DataDictionary
 
     def features(self) -> Mapping[str, RecordedFeature]:
-        """Return what the dictionary offers, by name."""
+        """Return the features that the dictionary offers, by name."""
         return self.dictionary.recorded()
 
     def read(self, opted_out: frozenset[str] = frozenset()) -> Records:
-        """Return every patient but those opted out. Raises RecordFault, naming line and column."""
+        """Return all patients except those opted out. Raises RecordFault with line and column."""
         before = self._file_digest()
         texts = self._texts()
         if self._file_digest() != before:
             raise self._fault(
-                "it changed while it was being read", "read it again once it is whole"
+                "the file changed while it was being read", "try again when the file is complete"
             )
         ids = self._ids(texts)
-        kept = np.array([one not in opted_out for one in ids], dtype=np.bool_)
+        kept = np.array([patient not in opted_out for patient in ids], dtype=np.bool_)
         columns = {
-            e.name: self._column(e, texts[e.source_column]) for e in self.dictionary.features
+            entry.name: self._column(entry, texts[entry.source_column])
+            for entry in self.dictionary.features
         }
-        left = {name: column[kept] for name, column in columns.items()}
+        kept_columns = {name: column[kept] for name, column in columns.items()}
         return Records(
-            ids=tuple(one for one in ids if one not in opted_out),
+            ids=tuple(patient for patient in ids if patient not in opted_out),
             features=self.features(),
-            columns=left,
+            columns=kept_columns,
             version=digest(canonical_json([before, self.dictionary.digest()])),
-            report=self._report(left, ids, kept, opted_out),
+            report=self._report(kept_columns, ids, kept, opted_out),
         )
 
     def _report(
@@ -94,23 +98,25 @@ class CsvSource:
             rows=len(ids),
             opted_out=int((~kept).sum()),
             unknown_opt_outs=tuple(sorted(opted_out - set(ids))),
-            columns=tuple(_quality(e, columns[e.name]) for e in self.dictionary.features),
+            columns=tuple(
+                _quality(entry, columns[entry.name]) for entry in self.dictionary.features
+            ),
         )
 
     def _column(self, entry: Entry, texts: Texts) -> FloatArray:
-        meaning: dict[str, float] = {}
+        values: dict[str, float] = {}
         for text in dict.fromkeys(texts):
             try:
-                meaning[text] = self.dictionary.value(entry, text)
+                values[text] = self.dictionary.value(entry, text)
             except ValueError as error:
                 raise self._bad_value(entry, texts.index(text), text, str(error)) from error
-        return np.fromiter((meaning[text] for text in texts), dtype=np.float64, count=len(texts))
+        return np.fromiter((values[text] for text in texts), dtype=np.float64, count=len(texts))
 
     def _bad_value(self, entry: Entry, row: int, text: str, expected: str) -> RecordFault:
-        shown = text if len(text) <= SHOWN else text[:SHOWN] + "…"
+        excerpt = text if len(text) <= SHOWN else text[:SHOWN] + "…"
         return RecordFault(
             f"{self.path}, line {self._line(row)}, column `{entry.source_column}`: "
-            f"{shown!r} cannot be read as `{entry.name}`",
+            f"{excerpt!r} cannot be read as `{entry.name}`",
             why=expected,
             fix="correct the file, or add the code (or what means missing) to the dictionary",
         )
@@ -120,26 +126,26 @@ class CsvSource:
             rows = len(next(iter(texts.values())))
             return tuple(str(row + 1) for row in range(rows))
         ids = tuple(text.strip() for text in texts[self.dictionary.patient])
-        for row, one in enumerate(ids):
-            if not one or len(one) > LONGEST_ID or not one.isprintable():
+        for row, patient in enumerate(ids):
+            if not patient or len(patient) > LONGEST_ID or not patient.isprintable():
                 raise self._fault(
                     f"line {self._line(row)} has no usable patient id",
-                    f"fill the column `{self.dictionary.patient}`, or leave the line out",
+                    f"fill in the column `{self.dictionary.patient}`, or remove the line",
                 )
         self._refuse_duplicates(ids)
         return ids
 
     def _refuse_duplicates(self, ids: Texts) -> None:
-        twice = [one for one, count in Counter(ids).items() if count > 1]
+        twice = [patient for patient, count in Counter(ids).items() if count > 1]
         if not twice:
             return
         first = ids.index(twice[0])
         second = ids.index(twice[0], first + 1)
         raise self._fault(
             f"lines {self._line(first)} and {self._line(second)} are of the same patient "
-            f"({len(twice)} patients stand on more than one line)",
-            "give one row per patient: join their rows, keep one by a stated rule, or name another "
-            "column under `patient` in the dictionary",
+            f"({len(twice)} patients are on more than one line)",
+            "provide one row per patient: join the rows, keep one by a stated rule, or name "
+            "another column under `patient` in the dictionary",
         )
 
     def _texts(self) -> dict[str, list[str]]:
@@ -157,11 +163,11 @@ class CsvSource:
     def _run(self, query: str) -> list[list[str]]:
         try:
             with duckdb.connect(config=DUCKDB) as connection:
-                found = connection.execute(query, [str(self.path.resolve())]).fetchnumpy()
+                columns = connection.execute(query, [str(self.path.resolve())]).fetchnumpy()
         except duckdb.Error as error:
             why, fix = _duckdb_reason(str(error)), "correct the file"
             raise self._fault(why, fix) from error
-        return [np.ma.filled(np.ma.asarray(column), "").tolist() for column in found.values()]
+        return [np.ma.filled(np.ma.asarray(column), "").tolist() for column in columns.values()]
 
     def _column_names(self) -> Sequence[str]:
         if not self.dictionary.header:
@@ -170,12 +176,12 @@ class CsvSource:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise self._fault(
-                f"its header names {', '.join(twice)} twice", "rename one of the columns"
+                f"the header names {', '.join(twice)} twice", "rename one of the columns"
             )
         absent = sorted(self.dictionary.needed_columns - set(names))
         if absent:
             raise self._fault(
-                f"it has no column {', '.join(f'`{name}`' for name in absent)}; "
+                f"the file has no column {', '.join(f'`{name}`' for name in absent)}; "
                 f"it has {', '.join(names)[:1000]}",
                 "correct `column` (or `patient`) in the dictionary, or `delimiter`",
             )
@@ -187,10 +193,10 @@ class CsvSource:
         try:
             return next(csv.reader([first.decode("utf-8-sig")], **self._dialect()), [])
         except (UnicodeDecodeError, csv.Error) as error:
-            raise self._fault("its first line is not UTF-8 text in CSV form") from error
+            raise self._fault("the first line is not CSV in UTF-8") from error
 
     def _line(self, row: int) -> int:
-        """Return the line on which a row (from 0) ends, counting lines from 1."""
+        """Return the line, counted from 1, on which a row, counted from 0, ends."""
         with self.path.open(encoding="utf-8-sig", errors="replace", newline="") as handle:
             reader = csv.reader(handle, **self._dialect())
             rows = (reader.line_num for fields in reader if fields)
@@ -201,14 +207,16 @@ class CsvSource:
 
     def _file_digest(self) -> str:
         if GLOB & set(str(self.path.resolve())):
-            raise self._fault("its name has one of * ? [ ] { }", "rename the file or its folder")
+            raise self._fault(
+                "its path contains one of * ? [ ] { }", "rename the file or its folder"
+            )
         sha = hashlib.sha256()
         try:
             with self.path.open("rb") as handle:
                 while chunk := handle.read(HASH_CHUNK):
                     sha.update(chunk)
         except OSError as error:
-            raise self._fault(error.strerror or "it cannot be opened") from error
+            raise self._fault(error.strerror or "the file cannot be opened") from error
         return sha.hexdigest()
 
     def _fault(
@@ -229,10 +237,10 @@ def _duckdb_reason(message: str) -> str:
     line = re.search(r"Line: (\d+)", message)
     place = f"line {line.group(1)}: " if line else ""
     for pattern, sentence in DUCKDB_REASONS:
-        found = re.search(pattern, message)
-        if found:
-            return place + sentence.format(*found.groups())
-    return f"{place}it is not CSV as the dictionary describes it"
+        match = re.search(pattern, message)
+        if match:
+            return place + sentence.format(*match.groups())
+    return f"{place}this is not CSV as the dictionary describes it"
 
 
 def _literal(text: str) -> str:

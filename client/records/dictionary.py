@@ -1,8 +1,8 @@
-"""The data dictionary: what the columns of a country's own file mean.
+"""The data dictionary: the meaning of the columns in a country's file of records.
 
-Written by people as YAML. It says types, units, public bounds, codes, what means missing, and
-which column names the patient. Reading values from it is strict: what it does not explain is an
-error that names line and column.
+People write it as YAML. It states types, units, public bounds, codes, missing values, and the
+column with the patient id. Reading values is strict: a value that the dictionary does not explain
+is an error that names line and column.
 """
 
 import math
@@ -41,15 +41,15 @@ WHOLE_NUMBER = re.compile(r"([+-]?\d{1,18})\.0*", re.ASCII)
 
 
 def normal_code(text: str) -> str:
-    """Return a code without space around it and, where it is a whole number, without `.0`."""
-    word = text.strip()
-    whole = WHOLE_NUMBER.fullmatch(word)
-    return whole.group(1) if whole else word
+    """Return a code without surrounding space and, if it is a whole number, without `.0`."""
+    code = text.strip()
+    number = WHOLE_NUMBER.fullmatch(code)
+    return number.group(1) if number else code
 
 
 def _as_code(value: object) -> object:
     if isinstance(value, bool) or value is None:
-        raise ValueError("write this code in quotes: YAML reads it as true, false or nothing")
+        raise ValueError("write this code in quotes: YAML reads it as true, false or null")
     return normal_code(str(value)) if isinstance(value, (str, int, float)) else value
 
 
@@ -58,7 +58,7 @@ ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
 class Entry(BaseModel):
-    """One feature, read from one column."""
+    """One feature and the column that it is read from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -74,7 +74,7 @@ class Entry(BaseModel):
 
     @property
     def source_column(self) -> str:
-        """The column that the feature is read from; its own name unless declared."""
+        """The column that the feature is read from: `column`, or else the feature's name."""
         return self.column or self.name
 
     @model_validator(mode="after")
@@ -87,33 +87,35 @@ class Entry(BaseModel):
     def _type_problem(self) -> str:
         if self.type is FeatureKind.NUMERIC:
             low, high = self.bounds or (0.0, 0.0)
-            needed = "a numeric feature needs public bounds, such as `bounds: [0, 120]`"
-            return needed if not low < high else "only categories have codes" if self.codes else ""
+            if not low < high:
+                return "a numeric feature needs public bounds, such as `bounds: [0, 120]`"
+            return "a numeric feature cannot have codes" if self.codes else ""
         if self.bounds is not None:
-            return "only a numeric feature has bounds"
+            return "only a numeric feature can have bounds"
         boolean = self.type is FeatureKind.BOOLEAN
         if any(isinstance(value, bool) is not boolean for value in self.codes.values()):
-            return f"codes of a {self.type} feature mean {'true or false' if boolean else 'levels'}"
-        few = not boolean and len(set(self.codes.values())) < 2  # noqa: PLR2004 - a choice of one
-        return "a categorical feature needs codes for two or more levels" if few else ""
+            meaning = "true or false" if boolean else "levels"
+            return f"the codes of a {self.type} feature must mean {meaning}"
+        few = not boolean and len(set(self.codes.values())) < 2  # noqa: PLR2004 - a single level is no choice
+        return "a categorical feature needs codes for at least two levels" if few else ""
 
     def _rule_problem(self) -> str:
         rules = [bool(self.codes), self.true_above is not None, bool(self.true_for)]
         if any(rules[1:]) and self.type is not FeatureKind.BOOLEAN:
-            return "true_above and true_for make a boolean feature"
-        return "give one of codes, true_above, true_for" if sum(rules) > 1 else ""
+            return "only a boolean feature can have true_above or true_for"
+        return "use only one of codes, true_above, true_for" if sum(rules) > 1 else ""
 
     @cached_property
     def levels(self) -> tuple[str, ...]:
-        """Levels of a categorical feature, in the order of the codes."""
+        """The levels of a categorical feature, in the order of the codes."""
         return tuple(dict.fromkeys(v for v in self.codes.values() if isinstance(v, str)))
 
     def recorded(self) -> RecordedFeature:
-        """Return what the node offers under this name."""
+        """Return the feature as the node offers it to studies."""
         return RecordedFeature(self.name, self.type, self.unit, self.bounds, self.levels)
 
     def value(self, text: str) -> float:
-        """Return what a column holds for a text that is not missing. Raises ValueError."""
+        """Return the number for a text that does not mean missing. Raises ValueError."""
         code = normal_code(text)
         if self.codes:
             return self._decoded(code)
@@ -131,10 +133,10 @@ class Entry(BaseModel):
 
 
 class DataDictionary(BaseModel):
-    """What a country's file holds: how it is laid out, and the features read from it.
+    """The layout of a country's file, and the features that are read from it.
 
-    `patient` names the column of patient ids, or is `row number` where the file has none.
-    Without a header line `columns` names the columns in order.
+    `patient` names the column of patient ids, or is `row number` if the file has none. If the file
+    has no header line, `columns` names the columns in order.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -151,34 +153,34 @@ class DataDictionary(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.header is bool(self.columns):
-            raise ValueError("give `columns` when `header: false`, and only then")
+            raise ValueError("use `columns` if `header: false`, and only then")
         if len(set(self.columns)) != len(self.columns):
-            raise ValueError("a name stands twice under `columns`")
+            raise ValueError("`columns` contains a name twice")
         names = [entry.name for entry in self.features]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"the feature name {', '.join(twice)} is used twice")
         absent = sorted(self.needed_columns - set(self.columns))
         if self.columns and absent:
-            raise ValueError(f"`columns` lacks {', '.join(absent)}")
+            raise ValueError(f"`columns` does not contain {', '.join(absent)}")
         return self
 
     @cached_property
     def needed_columns(self) -> frozenset[str]:
-        """Columns of the file that are read."""
+        """The columns of the file that are read."""
         ids = set() if self.patient == ROW_NUMBER else {self.patient}
         return frozenset(ids | {entry.source_column for entry in self.features})
 
     def recorded(self) -> dict[str, RecordedFeature]:
-        """Return what the node offers, by name."""
+        """Return the features that the node offers, by name."""
         return {entry.name: entry.recorded() for entry in self.features}
 
     def digest(self) -> str:
-        """Return the digest of what the dictionary says."""
+        """Return the digest of the dictionary's contents."""
         return digest(canonical_json(self.model_dump(mode="json")))
 
     def value(self, entry: Entry, text: str) -> float:
-        """Return what a column holds for `text`, NaN where it means missing. Raises ValueError."""
+        """Return the number for `text`, NaN if it means missing. Raises ValueError."""
         code = normal_code(text)
         if code in self.missing or code in entry.missing:
             return math.nan
@@ -186,22 +188,22 @@ class DataDictionary(BaseModel):
 
 
 def read_dictionary(path: Path) -> DataDictionary:
-    """Return the dictionary of a YAML file. Raises RecordFault that says which line is wrong."""
+    """Return the dictionary in a YAML file. Raises RecordFault that names the wrong place."""
     try:
         return DataDictionary.model_validate(_parsed(path))
     except ValidationError as error:
         raise RecordFault(
-            f"The data dictionary {path} is not complete or not consistent",
+            f"The data dictionary {path} is incomplete or inconsistent",
             why="; ".join(_sentence(dict(part)) for part in error.errors()),
             fix="correct these places in the file",
         ) from error
 
 
-def _parsed(path: Path) -> Any:
+def _parsed(path: Path) -> object:
     try:
         if path.stat().st_size > LARGEST_DICTIONARY:
             raise _unreadable(path, f"it is larger than {LARGEST_DICTIONARY} bytes")
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        content: object = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise _unreadable(path, error.strerror or "it cannot be opened") from error
     except UnicodeDecodeError as error:
@@ -211,13 +213,14 @@ def _parsed(path: Path) -> Any:
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         why = f"{place}{getattr(error, 'problem', None) or 'it is not YAML'}"
         raise _unreadable(path, why) from error
+    return content
 
 
 def _unreadable(path: Path, why: str) -> RecordFault:
     return RecordFault(
         f"The data dictionary {path} cannot be read",
         why=why,
-        fix="give a YAML file as docs/bring-your-own-data.md shows",
+        fix="write a YAML file as docs/bring-your-own-data.md shows",
     )
 
 

@@ -1,4 +1,4 @@
-"""The list of patients who opted out: one patient id a line, `#` starts a comment."""
+"""Reads the list of patients who opted out: one patient id a line; `#` starts a comment."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ LARGEST_LIST = 64 * 1024 * 1024
 
 
 def read_opt_outs(path: Path) -> frozenset[str]:
-    """Return the ids on the list. Raises RecordFault where the file cannot be read as text.
+    """Return the ids on the list. Raises RecordFault if the file cannot be read as text.
 
-    A list that cannot be read stops the study: it is never taken as empty.
+    A list that cannot be read stops the study: it never counts as empty.
     """
     try:
         if path.stat().st_size > LARGEST_LIST:
@@ -20,13 +20,13 @@ def read_opt_outs(path: Path) -> frozenset[str]:
         raise _unreadable(path, error.strerror or "it cannot be opened") from error
     except UnicodeDecodeError as error:
         raise _unreadable(path, "it is not UTF-8 text") from error
-    words = (line.split("#", 1)[0].strip() for line in text.splitlines())
-    return frozenset(word for word in words if word)
+    ids = (line.split("#", 1)[0].strip() for line in text.splitlines())
+    return frozenset(patient for patient in ids if patient)
 
 
 def _unreadable(path: Path, why: str) -> RecordFault:
     return RecordFault(
         f"The list of opted-out patients {path} cannot be read",
-        why=f"{why}; without it nobody's refusal could be honoured",
-        fix="give a UTF-8 text file with one patient id a line",
+        why=f"{why}; without it, the refusals of patients cannot be respected",
+        fix="provide a UTF-8 text file with one patient id a line",
     )

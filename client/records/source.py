@@ -1,6 +1,6 @@
-"""What every source of records gives: one row per patient, as columns of numbers.
+"""The interface of every source of records: one row per patient, as columns of numbers.
 
-CSV is the first source; others (FHIR, OMOP) come behind the same interface.
+CSV is the first source; others (FHIR, OMOP) will have the same interface.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from protocols.tasks.features import FeatureKind, FloatArray
 
 @dataclass(frozen=True)
 class RecordedFeature:
-    """A feature as a country's own dictionary describes it."""
+    """A feature as the country's data dictionary describes it."""
 
     name: str
     type: FeatureKind
@@ -24,11 +24,11 @@ class RecordedFeature:
 
 @dataclass(frozen=True)
 class Records:
-    """The records of one data version, opted-out patients left out. They never leave the node.
+    """The records of one data version, without opted-out patients. They never leave the node.
 
-    `columns` hold float64 (patients,): a number, 0 or 1 for a boolean, the index into
-    `RecordedFeature.levels` for a category; NaN is missing. `version` digests data and
-    dictionary; not the opt-out list, so that honouring a refusal opens no new data version.
+    `columns` contain float64 (patients,): a number, 0 or 1 for a boolean, the index into
+    `RecordedFeature.levels` for a category; NaN means missing. `version` is a digest of data and
+    dictionary, but not of the opt-out list, so that an opt-out does not make a new data version.
     """
 
     ids: tuple[str, ...]
@@ -39,17 +39,17 @@ class Records:
 
     @property
     def patients(self) -> int:
-        """Number of patients."""
+        """The number of patients."""
         return len(self.ids)
 
 
 class DataSource(Protocol):
-    """A place that records are read from."""
+    """A source that records are read from."""
 
     def features(self) -> Mapping[str, RecordedFeature]:
-        """Return what the source can offer, without reading a record. Raises RecordFault."""
+        """Return the features of the source, without reading a record. Raises RecordFault."""
         ...
 
     def read(self, opted_out: frozenset[str] = frozenset()) -> Records:
-        """Return every patient but those opted out. Raises RecordFault, naming line and column."""
+        """Return all patients except those opted out. Raises RecordFault with line and column."""
         ...

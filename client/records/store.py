@@ -1,7 +1,7 @@
-"""The node's records in memory.
+"""Holds the node's records in memory.
 
-They are read at the start and again when a file changes, both away from any message, so that the
-time of a reply does not depend on the reading.
+They are read at the start, and again when a file changes. No message waits for this, so the time of
+a reply does not depend on the reading.
 """
 
 import logging
@@ -25,7 +25,7 @@ _log = logging.getLogger("pratique.records")
 
 
 class RecordStore:
-    """The records of one node. Safe among threads."""
+    """The records of one node. Thread-safe."""
 
     def __init__(self, settings: NodeSettings) -> None:
         self._settings = settings
@@ -36,7 +36,7 @@ class RecordStore:
         self._fault: RecordFault | None = None
 
     def refresh(self) -> None:
-        """Read the files again where one of them has changed."""
+        """Read the files again if one of them has changed."""
         stamp = self._stamps()
         with self._lock:
             if stamp == self._stamp:
@@ -46,28 +46,28 @@ class RecordStore:
 
     @property
     def fault(self) -> RecordFault | None:
-        """Why there are no records, if there are none."""
+        """The fault because of which there are no records; None if there are."""
         return self._fault
 
     @property
     def described(self) -> bool:
-        """Whether the dictionary could be read: whether a study fits can then be told."""
+        """Return whether the dictionary could be read, so that `require_fit` can decide."""
         return self._features is not None
 
     @property
     def version(self) -> str | None:
-        """Version of the records, None where they cannot be read."""
+        """The version of the records; None if they cannot be read."""
         return None if self._records is None else self._records.version
 
     def records(self) -> Records:
-        """Return the records. Raises RecordFault where they cannot be read."""
+        """Return the records. Raises RecordFault if they cannot be read."""
         with self._lock:
             if self._records is None:
                 raise self._fault or RecordFault("The records have not been read yet")
             return self._records
 
     def require_fit(self, study: Study) -> None:
-        """Raise RecordFault unless the dictionary, alone, offers what the study uses."""
+        """Raise RecordFault unless the dictionary offers all features that the study uses."""
         with self._lock:
             if self._features is None:
                 raise self._fault or RecordFault("The data dictionary has not been read yet")
@@ -97,12 +97,12 @@ class RecordStore:
 
 
 def records_unusable() -> Refusal:
-    """Return the refusal whose cause is told to this node's operator alone, and not in the log."""
+    """Return a refusal without its cause, which only `pratique-node doctor` shows."""
     return Refusal(
         ReasonCode.DECLINED,
         "The records cannot be used",
         why="their file, dictionary or list of opted-out patients cannot be read",
-        fix="run `pratique-node doctor`, which names the place",
+        fix="run `pratique-node doctor`, which shows the cause",
     )
 
 

@@ -1,1 +1,1 @@
-"""What the node keeps in its database: runs, replies, decisions, the head of its log."""
+"""What the node stores in its database: runs, replies, decisions, and the head of its log."""

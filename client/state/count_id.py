@@ -1,4 +1,4 @@
-"""The name under which a permit's one noisy cohort count is charged to the ledger."""
+"""The id under which the ledger charges the one noisy cohort count of a permit."""
 
 from governance.documents.permit import Permit
 from keys.derive import labelled_hash
@@ -8,9 +8,9 @@ COUNT_PREFIX, COUNT_ID_BYTES = "count-", 13
 
 
 def count_id(permit: Permit) -> str:
-    """Return the name under which a permit's one count is charged.
+    """Return the id under which the one cohort count of a permit is charged.
 
-    It has the 32 characters of a run id and is none: a run id is hexadecimal throughout.
+    It has 32 characters, as a run id has. It can never equal a run id: a run id is all hexadecimal.
     """
     digest = labelled_hash(COUNT_LABEL, permit.digest.encode())
     return COUNT_PREFIX + digest[:COUNT_ID_BYTES].hex()

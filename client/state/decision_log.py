@@ -1,8 +1,8 @@
-"""Every decision becomes a log entry; each refusal is kept whole for the node's own operator.
+"""Writes every decision to the audit log, and keeps the last refusals for the node's operator.
 
-The coordinator gets one code. What, why and what to do stay here: in the audit log, and in memory
-for `status`. No entry holds anything of a record. Of many refusals or repetitions in a row the log
-gets the first ones and a number (docs/adr/0010).
+The coordinator gets only a reason code. What happened, why and what to do stay on the node: in the
+audit log, and in memory for `status`. No entry contains anything from a record. If there are many
+refusals or repetitions in a row, the log gets the first ones and then their number (docs/adr/0010).
 """
 
 import logging
@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from threading import Lock
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -29,22 +28,24 @@ from protocols.wire.encoding import DIGEST_PATTERN, digest
 from protocols.wire.signed_message import COORDINATOR
 
 KEPT = 20
-COUNTING_BEGINS = "Too many to list: from here on more of them are counted, and the number follows"
+"""How many refusals are kept in memory for `status`."""
+COUNTING_BEGINS = "Too many to list: further ones are only counted, and their number follows"
 LONGEST_LINE = 600
 
 ASKED = frozenset(
     {EventKind.REQUEST_ALLOWED, EventKind.REQUEST_REPEATED, EventKind.REQUESTS_COUNTED}
 )
-"""What the coordinator did; everything else is this country's own act."""
+"""Events whose actor is the coordinator; the actor of all others is this country."""
 
-Kind = tuple[EventKind, ReasonCode | None]
+ThrottleKey = tuple[EventKind, ReasonCode | None]
+"""Events with the same key are counted together."""
 Clock = Callable[[], datetime]
 _log = logging.getLogger("pratique.decisions")
 
 
 @dataclass(frozen=True)
 class KeptRefusal:
-    """A refusal as `status` shows it; `study` and `run` are what the request claimed."""
+    """A refusal as `status` shows it; `study` and `run` are those that the request named."""
 
     at: str
     code: str
@@ -57,14 +58,10 @@ class KeptRefusal:
     round: int | None
     phase: str | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Subject:
-    """What a decision was about, as far as the request could be read."""
+    """The study, run, round and phase of a decision, as far as the request could be read."""
 
     study: str | None = None
     run: str | None = None
@@ -74,7 +71,7 @@ class Subject:
 
     @classmethod
     def of(cls, frame: bytes, request: Request | None) -> "Subject":
-        """Return what a frame claims to be about; nothing but its digest where it is unreadable."""
+        """Return the subject that a frame names; only its digest if the frame is unreadable."""
         if request is None:
             return cls(body=digest(frame))
         study, run = request.body.study, request.body.run_id
@@ -88,17 +85,17 @@ class Subject:
 
 
 def log_origin(country: str) -> str:
-    """Return the name under which a country's node logs."""
+    """Return the origin (name) of the audit log of a country's node."""
     return f"pratique/{country.lower()}/node"
 
 
 class DecisionLog:
-    """Writes decisions down. Safe among threads."""
+    """Writes decisions to the audit log of one node. Thread-safe."""
 
     def __init__(self, log: AuditLog, clock: Clock, country: str) -> None:
         self._log, self._clock, self._country = log, clock, country
         self._refusals: deque[KeptRefusal] = deque(maxlen=KEPT)
-        self._throttle, self._lock = LogThrottle[Kind](), Lock()
+        self._throttle, self._lock = LogThrottle[ThrottleKey](), Lock()
 
     def event(
         self,
@@ -113,9 +110,9 @@ class DecisionLog:
         reply: bytes | None = None,
         reason: str | None = None,
     ) -> None:
-        """Append a decision that let something happen; `reply` is digested in place of the frame.
+        """Append a decision that allowed something; with `reply`, its digest replaces the frame's.
 
-        Lasts on return, or once the caller's `connection` commits.
+        The entry is durable on return, or when the caller's `connection` commits.
         """
         body = subject.body if reply is None else digest(reply)
         fields = {**asdict(subject), "body": body}
@@ -134,7 +131,7 @@ class DecisionLog:
     def refused(self, refusal: Refusal, subject: Subject) -> None:
         """Append or count a refusal, and keep it for `status`.
 
-        A log that cannot be written changes nothing: the refusal stands, and is kept in memory.
+        The refusal holds, and is kept in memory, even if the log cannot be written.
         """
         now = self._clock()
         self._keep(refusal, subject, now)
@@ -142,7 +139,7 @@ class DecisionLog:
             refusal.code, EventKind.REQUEST_REFUSED
         )
         reason = ". ".join(part.rstrip(".") for part in (refusal.what, refusal.why) if part)
-        with _reported():
+        with _log_faults_reported():
             event = Event(
                 kind=kind,
                 at=now,
@@ -156,7 +153,7 @@ class DecisionLog:
             self._append_or_count(event)
 
     def repeated(self, subject: Subject) -> None:
-        """Append or count that a reply, logged when it was made, is sent once more."""
+        """Append or count that a reply, logged when it was made, is sent again."""
         self._append_or_count(
             Event(
                 kind=EventKind.REQUEST_REPEATED,
@@ -168,34 +165,34 @@ class DecisionLog:
         )
 
     def settle(self, *, ending: bool = False) -> None:
-        """Append how many were counted in the windows that are over; `ending`: in all of them."""
+        """Append the numbers counted in finished windows; with `ending`, in all windows."""
         now = self._clock()
-        with _reported(), self._lock:
+        with _log_faults_reported(), self._lock:
             self._append_counted(now, ending=ending)
 
     def _append_or_count(self, event: Event) -> None:
         with self._lock:
             self._append_counted(event.at)
-            kind = (event.kind, event.code)
-            writing = self._throttle.note(kind, event.at)
-            if writing is LogAction.WHOLE:
+            key = (event.kind, event.code)
+            action = self._throttle.note(key, event.at)
+            if action is LogAction.WHOLE:
                 self._log.append(event)
-            elif writing is LogAction.COUNTING_BEGINS:
-                self._log.append(_summary(kind, event.at, COUNTING_BEGINS))
+            elif action is LogAction.COUNTING_BEGINS:
+                self._log.append(_summary(key, event.at, COUNTING_BEGINS))
 
     def _append_counted(self, now: datetime, *, ending: bool = False) -> None:
         for counted in self._throttle.settled(now, ending=ending):
-            self._log.append(_summary(counted.kind, now, _numbered(counted)))
+            self._log.append(_summary(counted.kind, now, _count_sentence(counted)))
 
-    def refusals(self) -> list[dict[str, Any]]:
+    def refusals(self) -> tuple[KeptRefusal, ...]:
         """Return the last refusals, newest first."""
-        return [kept.to_json() for kept in reversed(self._refusals)]
+        return tuple(reversed(self._refusals))
 
     def _keep(self, refusal: Refusal, subject: Subject, now: datetime) -> None:
         self._refusals.append(
             KeptRefusal(
                 at=now.isoformat(timespec="seconds"),
-                code=refusal.code,
+                code=refusal.code.value,
                 what=refusal.what,
                 why=refusal.why,
                 fix=refusal.fix,
@@ -210,28 +207,29 @@ class DecisionLog:
         _log.warning("refused", extra=extra)
 
 
-def _summary(kind: Kind, now: datetime, reason: str) -> Event:
-    what, code = kind
+def _summary(key: ThrottleKey, now: datetime, reason: str) -> Event:
+    counted, code = key
     return Event(
         kind=EventKind.REQUESTS_COUNTED,
         at=now,
         actor=COORDINATOR,
         outcome=Outcome.ALLOWED if code is None else Outcome.REFUSED,
-        subject=what,
+        subject=counted,
         code=code,
         reason=reason,
     )
 
 
-def _numbered(counted: Counted[Kind]) -> str:
-    since, until = (t.isoformat(timespec="seconds") for t in (counted.since, counted.until))
+def _count_sentence(counted: Counted[ThrottleKey]) -> str:
+    times = (counted.since, counted.until)
+    since, until = (time.isoformat(timespec="seconds") for time in times)
     return f"{counted.number} more of them were counted between {since} and {until}"
 
 
 @contextmanager
-def _reported() -> Iterator[None]:
-    """Go on where the log cannot be written, and say so in the program's own log."""
+def _log_faults_reported() -> Iterator[None]:
+    """Continue if the audit log cannot be written, and report it in the program's log."""
     try:
         yield
-    except (PratiqueError, ValueError) as fault:  # the latter: there is no entry to say it with
+    except (PratiqueError, ValueError) as fault:  # ValueError: the entry itself cannot be made
         _log.error("the audit log could not be written", extra={"why": str(fault)})

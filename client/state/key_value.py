@@ -1,4 +1,4 @@
-"""Small facts that outlive the daemon, by name: versions seen, whether the node is paused."""
+"""Small named values that outlive the daemon, such as document versions and the pause."""
 
 from sqlalchemy import Connection, delete, insert, select
 
@@ -6,14 +6,14 @@ from client.state.tables import settings
 
 
 def get_value(connection: Connection, name: str) -> str | None:
-    """Return what is kept under the name."""
+    """Return the value stored under a name, or None if there is none."""
     query = select(settings.c.value).where(settings.c.name == name)
-    found: str | None = connection.execute(query).scalar_one_or_none()
-    return found
+    value: str | None = connection.execute(query).scalar_one_or_none()
+    return value
 
 
 def set_value(connection: Connection, name: str, value: str | None) -> None:
-    """Keep a value under the name in the caller's transaction; None removes it."""
+    """Store a value under a name in the caller's transaction; None deletes it."""
     connection.execute(delete(settings).where(settings.c.name == name))
     if value is not None:
         connection.execute(insert(settings).values(name=name, value=value))

@@ -1,12 +1,13 @@
-"""How far the log had come when something last left: kept apart from the database it vouches for.
+"""Detects a state database that is older than what this node has already sent.
 
-A database that was put back from a copy is whole and correct, and older than what has left since:
-its ledger would charge too little, and its journal would let noise be drawn a second time. So a
-small file beside it holds size and root of the log, replaced before any reply leaves. A log that
-does not continue it is not used. The order makes no crash look like a copy put back: the database
-commits, then the file is replaced, then the reply leaves, so the file is never ahead of the log.
+A database restored from a copy is complete and correct, but older than the last reply. Its ledger
+would charge too little, and its journal would let noise be drawn a second time. So a small file
+beside the database holds the size and the root of the log. It is replaced before any reply leaves.
+A log that does not continue from this file is not used. The order is: the database commits, the
+file is replaced, the reply leaves. So the file is never ahead of the log, and a crash never looks
+like a restored copy.
 
-The file belongs in no backup. Where it is missing beside a log, the log came from somewhere.
+The file must not be in any backup. If it is missing beside a log, the log came from a copy.
 """
 
 from threading import Lock
@@ -23,14 +24,14 @@ from governance.runtime.database import transaction
 from governance.runtime.files import write_atomic
 
 NEVER_KEPT = "log-head-never-kept"
-"""Set by the migration of a database whose program kept no such file."""
+"""Set by the migration of a database whose program version did not write such a file."""
 RESTORING = "restoring-since"
-"""Set while `pratique-node restored` is under way; the node does not start before its end."""
+"""Set while `pratique-node restored` is not finished; until then the node does not start."""
 LARGEST_HEAD = 1024
 
 
 class LogHeadGuard:
-    """The file of one node. Safe among threads; its daemon alone moves it."""
+    """The log-head file of one node. Thread-safe; only the node's daemon moves it forward."""
 
     def __init__(self, home: NodeHome, engine: Engine, log: AuditLog) -> None:
         self._home, self._engine, self._log = home, engine, log
@@ -38,10 +39,10 @@ class LogHeadGuard:
         self._size: int | None = None
 
     def move(self) -> None:
-        """Cover every entry of the log, on disk when this returns; writes only where it has grown.
+        """Move the file to the end of the log, on disk on return; writes only if the log has grown.
 
-        The first time in a process it must be the newest log. Raises DocumentFault where the file
-        cannot be written, OperationFault where the log is not the newest.
+        The first call in a process requires the newest log. Raises DocumentFault if the file
+        cannot be written, OperationFault if the log is not the newest.
         """
         with self._lock:
             if self._size is None:
@@ -50,7 +51,7 @@ class LogHeadGuard:
                 self._write()
 
     def accept(self) -> None:
-        """Let the file follow the log, whatever it said before. Raises DocumentFault."""
+        """Move the file to this log, whatever it held before. Raises DocumentFault."""
         with self._lock:
             self._write()
 
@@ -63,16 +64,16 @@ class LogHeadGuard:
         self._size = head.size
 
     def require_newest(self) -> None:
-        """Raise OperationFault unless the log continues what has left. Changes nothing.
+        """Raise OperationFault unless the log continues from the file. Changes nothing.
 
-        The file is read first: a daemon that is running moves both on.
+        The file is read before the log, because a running daemon moves both forward.
         """
-        if self._mark(RESTORING) is not None:
-            raise _unfinished()
+        if self._stored_value(RESTORING) is not None:
+            raise _unfinished_restoration()
         self._require_vouched()
 
     def vouched(self) -> bool:
-        """Whether the log is the newest by all that the file says."""
+        """Return whether the file shows that the log is the newest."""
         try:
             self._require_vouched()
         except OperationFault:
@@ -80,28 +81,30 @@ class LogHeadGuard:
         return True
 
     def known(self) -> Checkpoint | None:
-        """Return what the file says; None where nothing can be read from it."""
-        text = self._text()
+        """Return the checkpoint in the file; None if none can be read."""
+        text = self._file_text()
         try:
             return None if text is None else parse_checkpoint(text)
         except LogFault:
             return None
 
     def _require_vouched(self) -> None:
-        text = self._text()
+        text = self._file_text()
         if text is not None:
             try:
                 self._log.require_head(parse_checkpoint(text))
             except LogFault as fault:
-                raise _older(fault.what) from None
-        elif self._log.size() and self._mark(NEVER_KEPT) is None:
-            raise _older(f"there is a log, and no {self._home.log_head.name} that vouches for it")
+                raise _older_state(fault.what) from None
+        elif self._log.size() and self._stored_value(NEVER_KEPT) is None:
+            raise _older_state(
+                f"there is a log, but the file {self._home.log_head.name} is missing"
+            )
 
-    def _mark(self, name: str) -> str | None:
+    def _stored_value(self, name: str) -> str | None:
         with transaction(self._engine) as connection:
             return get_value(connection, name)
 
-    def _text(self) -> str | None:
+    def _file_text(self) -> str | None:
         try:
             with self._home.log_head.open("rb") as file:
                 return file.read(LARGEST_HEAD).decode(errors="replace")
@@ -109,18 +112,18 @@ class LogHeadGuard:
             return None
 
 
-def _older(why: str) -> OperationFault:
+def _older_state(why: str) -> OperationFault:
     return OperationFault(
-        "state.db is older than what this node has already let out, or not known to be the newest",
-        why=f"{why}; its ledger may lack charges, and its journal what was sent",
-        fix="put back the newest copy of the node's whole folder; if there is none, run "
-        "`pratique-node restored`, which takes the worst as spent",
+        "state.db is older than what this node has already sent, or may be older",
+        why=f"{why}; charges may be missing from its ledger, and sent replies from its journal",
+        fix="restore the newest copy of the node's whole folder; if there is none, run "
+        "`pratique-node restored`, which assumes that all permitted budget was spent",
     )
 
 
-def _unfinished() -> OperationFault:
+def _unfinished_restoration() -> OperationFault:
     return OperationFault(
-        "`pratique-node restored` was begun and has not come to its end",
-        why="what was spent since the copy was made is not charged yet",
-        fix="run `pratique-node restored` again, and do what it says",
+        "`pratique-node restored` was started and has not finished",
+        why="what was spent after the copy was made is not charged yet",
+        fix="run `pratique-node restored` again, and follow its instructions",
     )

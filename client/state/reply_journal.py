@@ -1,16 +1,15 @@
-"""What was sent for each request: sent again as it is, or not at all.
+"""The journal of replies: a repeated request gets the same bytes again, or a refusal.
 
-One reply for each (run, round, phase). The same request gets the same bytes; another request for
-the same place is refused. A request is told by its digest (`Request.digest`), 32 bytes. Rows are
-written in the transaction that makes the reply final. The bytes are given up once nobody needs them
-any more; their place stays taken, so that nothing is ever computed for it a second time.
+There is one reply for each (run, round, phase). The same request gets the same bytes; another
+request for the same place is refused. A request is identified by its digest (`Request.digest`), 32
+bytes. Rows are written in the transaction that makes the reply final. The bytes are erased once
+nobody needs them any more. The row stays, so nothing is ever computed a second time for its place.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, func, insert, select, update
+from sqlalchemy import Connection, Engine, func, insert, select, update
 
 from client.state.tables import journal, runs
 from governance.runtime.database import transaction
@@ -23,7 +22,7 @@ CONTRIBUTE = "contribute"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a request belongs: `round` is 0 in set-up."""
+    """The place of a request in its run; `round` is 0 during set-up."""
 
     run: str
     round: int
@@ -31,71 +30,78 @@ class Place:
 
     @classmethod
     def of(cls, request: Request) -> "Place":
-        """Return the place that a request claims."""
+        """Return the place that a request names."""
         return cls(request.body.run_id.hex(), request.round_number, phase_name(request.phase))
 
 
 def phase_name(phase: Phase) -> str:
-    """Return a phase as logs and the journal name it, such as `contribute`."""
+    """Return the name of a phase in logs and in the journal, such as `contribute`."""
     return Phase.Name(phase).removeprefix("PHASE_").lower()
 
 
+@dataclass(frozen=True)
+class _Row:
+    """One row of the journal; `reply` is None once it is erased."""
+
+    request_digest: str
+    context: bytes
+    reply: bytes | None
+
+
 class ReplyJournal:
-    """The journal in one state database. Safe among threads and processes."""
+    """The journal in one state database. Safe for threads and processes."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def repeated(self, place: Place, asked: bytes) -> bytes | None:
-        """Return the reply that a request of this digest got, None where the place is free.
+    def repeated(self, place: Place, request_digest: bytes) -> bytes | None:
+        """Return the reply that a request with this digest got; None if the place is free.
 
-        Raises Refusal STALE where another request was answered at this place, or where the reply
-        has been given up.
+        Raises Refusal STALE if another request was answered at this place, or if the reply has
+        been erased.
         """
-        with transaction(self._engine) as connection:
-            row = connection.execute(_at(place)).one_or_none()
+        row = self._row(place)
         if row is None:
             return None
-        if row.request_digest != asked.hex():
+        if row.request_digest != request_digest.hex():
             raise Refusal(
                 ReasonCode.STALE,
                 "Another request was answered at this place of the run",
-                why=f"phase {place.phase}, round {place.round}: one reply each, and it was sent",
-                fix="nothing to do here; the coordinator must send the same request or a new round",
+                why=f"phase {place.phase} of round {place.round} has one reply, and it was sent",
+                fix="do nothing here; the coordinator must send the same request or a new round",
             )
         if row.reply is None:
-            raise _given_up(place)
-        return bytes(row.reply)
+            raise _erased_reply(place)
+        return row.reply
 
     def context(self, place: Place) -> bytes | None:
-        """Return the context that the reply at this place was made in."""
-        with transaction(self._engine) as connection:
-            row = connection.execute(_at(place)).one_or_none()
-        return None if row is None else bytes(row.ctx)
+        """Return the context that the reply at this place is bound to; None if there is none."""
+        row = self._row(place)
+        return None if row is None else row.context
 
     def latest(self, run: str, connection: Connection) -> datetime | None:
-        """Return when a run's last reply was written, in the caller's transaction."""
+        """Return when the last reply of a run was written, in the caller's transaction."""
         query = select(func.max(journal.c.created)).where(journal.c.run_id == run)
-        found: datetime | None = connection.execute(query).scalar_one()
-        return found
+        written: datetime | None = connection.execute(query).scalar_one()
+        return written
 
     def write(
         self,
         place: Place,
-        asked: bytes,
+        request_digest: bytes,
         *,
         context: bytes,
         reply: bytes,
         now: datetime,
         connection: Connection,
     ) -> None:
-        """Write a reply within the caller's transaction; a place is written once."""
+        """Write a reply in the caller's transaction; each place is written once."""
         connection.execute(
             insert(journal).values(
                 run_id=place.run,
                 round=place.round,
                 phase=place.phase,
-                request_digest=asked.hex(),
+                request_digest=request_digest.hex(),
                 ctx=context,
                 reply=reply,
                 created=now,
@@ -103,31 +109,36 @@ class ReplyJournal:
         )
 
     def forget(self, run: str, connection: Connection, *, before: int | None = None) -> None:
-        """Give up a run's replies, or those of rounds below `before`; their places stay taken."""
-        kept = update(journal).where(journal.c.run_id == run, journal.c.reply.is_not(None))
-        chosen = kept if before is None else kept.where(journal.c.round < before)
+        """Erase the replies of a run, or only those of rounds below `before`; their rows stay."""
+        replies = update(journal).where(journal.c.run_id == run, journal.c.reply.is_not(None))
+        chosen = replies if before is None else replies.where(journal.c.round < before)
         connection.execute(chosen.values(reply=None))
 
     def forget_ended(self, before: datetime) -> None:
-        """Give up the replies of the runs that ended earlier than `before`."""
+        """Erase the replies of the runs that ended earlier than `before`."""
         ended = select(runs.c.run_id).where(runs.c.ended < before)
         chosen = journal.c.reply.is_not(None), journal.c.run_id.in_(ended)
         with transaction(self._engine) as connection:
             connection.execute(update(journal).where(*chosen).values(reply=None))
 
+    def _row(self, place: Place) -> _Row | None:
+        query = select(journal.c.request_digest, journal.c.ctx, journal.c.reply).where(
+            journal.c.run_id == place.run,
+            journal.c.round == place.round,
+            journal.c.phase == place.phase,
+        )
+        with transaction(self._engine) as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            return None
+        reply = None if row.reply is None else bytes(row.reply)
+        return _Row(row.request_digest, bytes(row.ctx), reply)
 
-def _given_up(place: Place) -> Refusal:
+
+def _erased_reply(place: Place) -> Refusal:
     return Refusal(
         ReasonCode.STALE,
-        "The reply to this request is no longer kept",
-        why=f"phase {place.phase}, round {place.round}: it was sent, and the run has gone on",
-        fix="nothing to do here; what was sent is never made a second time",
-    )
-
-
-def _at(place: Place) -> Select[Any]:
-    return select(journal).where(
-        journal.c.run_id == place.run,
-        journal.c.round == place.round,
-        journal.c.phase == place.phase,
+        "The reply to this request is no longer stored",
+        why=f"phase {place.phase} of round {place.round} was answered, and the run has moved on",
+        fix="do nothing here; a reply that was sent is never computed a second time",
     )

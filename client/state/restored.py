@@ -1,4 +1,4 @@
-"""The outcome of the last `pratique-node restored`, kept for `status`."""
+"""The outcome of the last `pratique-node restored`, stored for `status`."""
 
 import json
 from dataclasses import dataclass
@@ -9,12 +9,17 @@ from client.state.key_value import get_value
 from governance.runtime.database import transaction
 
 RESTORED = "restored"
-"""The name under which the outcome is kept in the node's database."""
+"""The name under which the outcome is stored in the node's database."""
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What a restoration came to. Of the log: entries in the copy, and before (None: not known)."""
+    """The outcome of a restoration.
+
+    `at` is its time as ISO 8601 text. `entries` is the number of log entries in the copy, `before`
+    the number that the log had before the restoration (None: not known). `ended` is the number of
+    live runs that were ended; `assumed` names the study of each run that was charged.
+    """
 
     at: str
     entries: int
@@ -23,18 +28,20 @@ class Restored:
     assumed: tuple[str, ...]
 
     def sentence(self) -> str:
-        """Return it as the log says it."""
-        had = "an unknown number" if self.before is None else str(self.before)
+        """Return the outcome as the audit log records it."""
+        before = "an unknown number" if self.before is None else str(self.before)
         return (
-            f"State was put back from a copy of {self.entries} log entries, where there had been "
-            f"{had} or more; {self.ended} live runs ended, {len(self.assumed)} runs that the copy "
-            "does not know were charged"
+            f"State was restored from a copy of {self.entries} log entries, where there had been "
+            f"{before} or more; {self.ended} live runs ended, {len(self.assumed)} runs that the "
+            "copy does not know were charged"
         )
 
 
-def last_restored(engine: Engine) -> dict[str, object] | None:
-    """Return what the last restoration came to, as JSON values; None where there was none."""
+def last_restored(engine: Engine) -> Restored | None:
+    """Return the outcome of the last restoration; None if there was none."""
     with transaction(engine) as connection:
         value = get_value(connection, RESTORED)
-    found: dict[str, object] | None = None if value is None else json.loads(value)
-    return found
+    if value is None:
+        return None
+    fields = json.loads(value)
+    return Restored(**{**fields, "assumed": tuple(fields["assumed"])})

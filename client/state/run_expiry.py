@@ -1,9 +1,9 @@
-"""Secrets of runs that lie still are erased, although nobody says that a run or a round is over.
+"""Erases the secrets of runs that are idle or no longer permitted.
 
-A coordinator need not tell that a round is void, that a run has ended, or that it is gone for good:
-time tells, and so do the own country's documents. Messages are answered meanwhile, in another
-thread: what decides about a run is read in the transaction that ends it. Whatever goes wrong with
-one run keeps no other one from ending.
+A coordinator may never report that a round is void, that a run has ended, or that it is gone for
+good. So elapsed time decides, together with the documents of the node's country. Another thread
+answers messages at the same time; so everything that decides about a run is read in the transaction
+that ends it. A fault in one run does not prevent the end of another.
 """
 
 import logging
@@ -21,19 +21,20 @@ from governance.trust.bundle import CountryDocuments
 from keys.errors import PratiqueError
 
 LONGEST_SILENCE = timedelta(days=7)
-"""A run without a message for longer is void; a coordinator that comes back begins a new one."""
+"""A run without a message for longer is void; a coordinator that returns must begin a new one."""
 LONGEST_OPEN = timedelta(days=1)
-"""A round that was not answered for longer is void. Documents that could allow it have expired by
-then where a coordinator was away: it signs that they are fresh once a day. A run that cannot be
-read has as long: a start of another program version, or with other keys, may be put right."""
+"""A round that was not answered for longer is void. If the coordinator was away, the documents that
+could allow the round have expired by then: it signs once a day that they are fresh. A run that
+cannot be read has the same time, because a start with another program version, or with other keys,
+can still be corrected."""
 
-UNREADABLE = "What this node keeps of the run cannot be read, and could not be used any more"
+UNREADABLE = "The stored state of the run cannot be read, and the run cannot continue"
 
 _log = logging.getLogger("pratique.node")
 
 
 class RunExpiry:
-    """What a node gives up by itself."""
+    """Ends the runs and rounds of one node that nobody else would end."""
 
     def __init__(
         self, engine: Engine, *, runs: RunStore, journal: ReplyJournal, decisions: DecisionLog
@@ -43,47 +44,47 @@ class RunExpiry:
         self._reported: set[str] = set()
 
     def end_silent(self, now: datetime) -> None:
-        """End the runs in which nobody spoke for a week, and give up rounds open for a day.
+        """End runs without a message for a week; erase the secrets of rounds open for a day.
 
-        A run whose state cannot be read for a day ends: nobody else would ever erase it.
+        A run whose state cannot be read for a day ends too: nobody else would ever erase it.
         """
         self._journal.forget_ended(now - LONGEST_SILENCE)
-        self._each(lambda run, connection: self._lapse(run, now, connection))
+        self._for_each_live_run(lambda run, connection: self._end_if_silent(run, now, connection))
 
     def end_forbidden(self, own: CountryDocuments, now: datetime) -> None:
-        """End the runs whose study the own country does not permit any more."""
+        """End the runs whose study the node's country no longer permits."""
 
-        def end(run: RunSummary, connection: Connection) -> None:
+        def end_if_forbidden(run: RunSummary, connection: Connection) -> None:
             permit = own.permit(run.study)
             permitted = permit is not None and now < permit.conditions.expires
             if own.withdrawal(run.study) is not None or not permitted:
                 self._end(run, now, connection)
 
-        self._each(end)
+        self._for_each_live_run(end_if_forbidden)
 
-    def _each(self, act: Callable[[RunSummary, Connection], None]) -> None:
-        """Do it to every live run, whatever goes wrong with one of them."""
+    def _for_each_live_run(self, action: Callable[[RunSummary, Connection], None]) -> None:
+        """Apply the action to every live run; log a fault in one of them and continue."""
         for run in self._runs.summaries(live=True):
             try:
                 with transaction(self._engine) as connection:
-                    act(run, connection)
+                    action(run, connection)
             except PratiqueError as fault:
-                said = {"run": run.run, "what": fault.what, "why": fault.why}
-                _log.error("a run was not tidied", extra=said)
+                fields = {"run": run.run, "what": fault.what, "why": fault.why}
+                _log.error("a run was not tidied", extra=fields)
 
-    def _lapse(self, run: RunSummary, now: datetime, connection: Connection) -> None:
-        quiet = now - (self._journal.latest(run.run, connection) or run.created)
-        if quiet > LONGEST_SILENCE:
+    def _end_if_silent(self, run: RunSummary, now: datetime, connection: Connection) -> None:
+        silence = now - (self._journal.latest(run.run, connection) or run.created)
+        if silence > LONGEST_SILENCE:
             self._end(run, now, connection)
         elif not self._runs.readable(run.run, connection):
-            self._report(run)
-            if quiet > LONGEST_OPEN:
+            self._report_unreadable(run)
+            if silence > LONGEST_OPEN:
                 self._end(run, now, connection, UNREADABLE)
-        elif quiet > LONGEST_OPEN:
-            self._runs.give_up_round(run.run, connection)
+        elif silence > LONGEST_OPEN:
+            self._runs.erase_open_round(run.run, connection)
 
-    def _report(self, run: RunSummary) -> None:
-        """Say once that a run cannot be read, while it can still be put right."""
+    def _report_unreadable(self, run: RunSummary) -> None:
+        """Log once that a run cannot be read, while the cause can still be corrected."""
         if run.run not in self._reported:
             _log.error("a run cannot be read, and ends after a silent day", extra={"run": run.run})
         self._reported.add(run.run)
@@ -91,7 +92,7 @@ class RunExpiry:
     def _end(
         self, run: RunSummary, now: datetime, connection: Connection, reason: str | None = None
     ) -> None:
-        """End the run, unless another thread has."""
+        """End the run, unless another thread has already ended it."""
         if not self._runs.end(run.run, now, connection):
             return
         self._journal.forget(run.run, connection)

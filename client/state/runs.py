@@ -1,7 +1,7 @@
-"""Runs that this node has taken part in: no run id is entered twice, and secrets are sealed.
+"""The runs that this node has taken part in: each run id is used once, and secrets are sealed.
 
-A run's state is sealed under a key of its own and bound to its id, replaced at every step, and
-erased when the run ends; the id stays, so that nobody can begin it again.
+The state of a run is sealed under a key of its own and bound to the run id. It is replaced at every
+step and erased when the run ends. The id stays, so that nobody can begin the run again.
 """
 
 import base64
@@ -9,9 +9,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Update, insert, select, update
+from sqlalchemy import Connection, Engine, Update, insert, select, update
 
 from client.state.tables import runs
 from governance.runtime.database import transaction
@@ -28,15 +27,15 @@ LEFT = (
     "ended, or the run ended here or was silent for a week"
 )
 UNREADABLE = (KeyFault, ProtocolFault, ValueError, TypeError, LookupError)
-"""What is raised where a state was written by another version, under another key, or damaged."""
+"""Raised if a state was written by another version, sealed under another key, or damaged."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A live run, opened: `state` is what `CountryRun.to_bytes` gave, and secret.
+    """A live run, unsealed: `state` is the output of `CountryRun.to_bytes`, and secret.
 
-    `data_version` is of the records whose cohort was found large enough; `peers` are the identity
-    keys by country that the run began with, none in a run that an earlier release entered.
+    `data_version` is the version of the records whose cohort was large enough. `peers` are the
+    identity keys by country that the run began with (empty if an earlier release entered the run).
     """
 
     run: str
@@ -49,7 +48,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run as `status` shows it."""
+    """A run without its secrets, as `status` shows it."""
 
     run: str
     study: str
@@ -57,23 +56,30 @@ class RunSummary:
     ended: datetime | None
 
 
+@dataclass(frozen=True)
+class _Row:
+    """One row of the table of runs; `state` is sealed, None once erased."""
+
+    study: str
+    state: bytes | None
+
+
 class RunStore:
-    """The runs in one state database. Safe among threads and processes."""
+    """The runs in one state database. Safe for threads and processes."""
 
     def __init__(self, engine: Engine, key: bytes) -> None:
         self._engine, self._key = engine, key
 
     def require_unused(self, run: str) -> None:
-        """Raise Refusal STALE where this run id was ever used."""
+        """Raise Refusal STALE if this run id was ever used."""
         with transaction(self._engine) as connection:
             if _row(connection, run) is not None:
-                raise _stale("the run id was used before, and is not entered twice")
+                raise _stale("the run id was used before, and a run is entered once")
 
     def live(self, run: str) -> RunRecord:
         """Return a live run.
 
-        Raises Refusal: STALE where it was never entered, or has ended; DECLINED where it cannot
-        be read.
+        Raises Refusal: STALE if it was never entered or has ended, DECLINED if it cannot be read.
         """
         with transaction(self._engine) as connection:
             row = _row(connection, run)
@@ -81,55 +87,55 @@ class RunStore:
             raise _stale("this country has not entered the run")
         if row.state is None:
             raise _stale(LEFT)
-        return self._opened(run, row.study, bytes(row.state))
+        return self._unsealed(run, row.study, row.state)
 
     def enter(self, record: RunRecord, now: datetime, connection: Connection) -> None:
-        """Use up a run id, in the caller's transaction."""
+        """Store a new run, and so use up its id, in the caller's transaction."""
         row = {"run_id": record.run, "study": record.study, "created": now}
         connection.execute(insert(runs).values(state=self._sealed(record), **row))
 
     def replace(self, record: RunRecord, connection: Connection) -> None:
-        """Put the next state in place of the last one, in the caller's transaction.
+        """Replace the last state with the next one, in the caller's transaction.
 
-        Raises Refusal STALE where the run has ended: what was erased does not come back.
+        Raises Refusal STALE if the run has ended: an erased state is never restored.
         """
-        changed = connection.execute(_live(record.run).values(state=self._sealed(record)))
-        if changed.rowcount != 1:
-            raise _stale("the run ended here while the request was worked on; nothing was sent")
+        result = connection.execute(_live(record.run).values(state=self._sealed(record)))
+        if result.rowcount != 1:
+            raise _stale("the run ended on this node while the request was processed")
 
     def readable(self, run: str, connection: Connection) -> bool:
-        """Whether a run has no state, or one that a message could be answered from."""
+        """Return whether a run has no state, or one that a message could be answered from."""
         row = _row(connection, run)
         if row is None or row.state is None:
             return True
         try:
-            read_state(self._opened(run, row.study, bytes(row.state)).state)
+            read_state(self._unsealed(run, row.study, row.state).state)
         except UNREADABLE:
             return False
         return True
 
-    def give_up_round(self, run: str, connection: Connection) -> None:
-        """Erase what a live run keeps for a round that is open, if one is.
+    def erase_open_round(self, run: str, connection: Connection) -> None:
+        """Erase the secrets that a live run holds for an open round, if there is one.
 
-        In the caller's transaction; the run has to be readable.
+        Runs in the caller's transaction; the state of the run must be readable.
         """
         row = _row(connection, run)
         if row is None or row.state is None:
             return
-        record = self._opened(run, row.study, bytes(row.state))
+        record = self._unsealed(run, row.study, row.state)
         if read_state(record.state).open_round is not None:
             self.replace(replace(record, state=without_open_round(record.state)), connection)
 
     def end(self, run: str, now: datetime, connection: Connection) -> bool:
-        """Erase a run's secrets, in the caller's transaction; return whether it was live."""
+        """Erase the secrets of a run, in the caller's transaction; return whether it was live."""
         return connection.execute(_live(run).values(state=None, ended=now)).rowcount == 1
 
     def summaries(self, *, live: bool, connection: Connection | None = None) -> list[RunSummary]:
-        """Return the runs, newest first; the live ones only if asked."""
+        """Return the runs, newest first; with `live`, only those that have not ended."""
         query = select(runs).order_by(runs.c.created.desc())
         with transaction(self._engine, connection) as opened:
             rows = opened.execute(query.where(runs.c.state.is_not(None)) if live else query)
-            return [RunSummary(r.run_id, r.study, r.created, r.ended) for r in rows]
+            return [RunSummary(row.run_id, row.study, row.created, row.ended) for row in rows]
 
     def _sealed(self, record: RunRecord) -> bytes:
         value = {
@@ -139,11 +145,11 @@ class RunStore:
             "peers": dict(record.peers),
         }
         associated = _associated(record.run, record.study)
-        return seal(self._key_of(record.run), canonical_json(value), associated)
+        return seal(self._sealing_key(record.run), canonical_json(value), associated)
 
-    def _opened(self, run: str, study: str, sealed: bytes) -> RunRecord:
+    def _unsealed(self, run: str, study: str, sealed: bytes) -> RunRecord:
         try:
-            value = json.loads(open_sealed(self._key_of(run), sealed, _associated(run, study)))
+            value = json.loads(open_sealed(self._sealing_key(run), sealed, _associated(run, study)))
             return RunRecord(
                 run=run,
                 study=study,
@@ -155,7 +161,7 @@ class RunStore:
         except UNREADABLE:
             raise _unreadable() from None
 
-    def _key_of(self, run: str) -> bytes:
+    def _sealing_key(self, run: str) -> bytes:
         return derive_key(self._key, STATE_LABEL, run.encode())
 
 
@@ -163,8 +169,12 @@ def _associated(run: str, study: str) -> bytes:
     return frame(run.encode(), study.encode())
 
 
-def _row(connection: Connection, run: str) -> Row[Any] | None:
-    return connection.execute(select(runs).where(runs.c.run_id == run)).one_or_none()
+def _row(connection: Connection, run: str) -> _Row | None:
+    query = select(runs.c.study, runs.c.state).where(runs.c.run_id == run)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    return _Row(row.study, None if row.state is None else bytes(row.state))
 
 
 def _live(run: str) -> Update:
@@ -175,15 +185,16 @@ def _stale(why: str) -> Refusal:
     return Refusal(
         ReasonCode.STALE,
         "The request is not for a run that this country takes part in",
-        why=why[:1].upper() + why[1:],
-        fix="nothing to do here; a new launch needs a permit",
+        why=why,
+        fix="do nothing here; a new launch needs a permit",
     )
 
 
 def _unreadable() -> Refusal:
     return Refusal(
         ReasonCode.DECLINED,
-        "What this node keeps of the run cannot be read",
+        "The stored state of the run cannot be read",
         why="another version of the program wrote it, or other keys sealed it, or it was damaged",
-        fix="start the node as it was before: without a message for a day, the run ends",
+        fix="start the node with its former program version and keys; otherwise the run ends after "
+        "a day without a message",
     )

@@ -20,8 +20,8 @@ journal = Table(
     Column("reply", LargeBinary),
     Column("created", UtcTime, nullable=False),
 )
-"""The reply sent for each (run, round, phase): sent again as it is, or not at all; null once it can
-no longer be asked for."""
+"""The reply sent for each (run, round, phase), to be sent again unchanged; null once nobody can ask
+for it any more."""
 
 runs = Table(
     "runs",
@@ -32,7 +32,7 @@ runs = Table(
     Column("created", UtcTime, nullable=False),
     Column("ended", UtcTime),
 )
-"""Every run id ever used, so that none is entered twice; `state` is sealed, null once erased."""
+"""Every run id ever used, so that no run is entered twice; `state` is sealed, null once erased."""
 
 cohort_counts = Table(
     "cohort_counts",
@@ -42,7 +42,7 @@ cohort_counts = Table(
     Column("decision", String(16), nullable=False),
     Column("created", UtcTime, nullable=False),
 )
-"""What the charged noisy count decided, made once per permit, and of which records."""
+"""The decision of the charged noisy count, made once per permit, and the version of the records."""
 
 documents = Table(
     "documents",
@@ -51,7 +51,7 @@ documents = Table(
     Column("bytes", LargeBinary, nullable=False),
     Column("fetched", UtcTime, nullable=False),
 )
-"""Document bytes as fetched, for use while the link is down; verified anew at each use."""
+"""Document bytes as fetched, for use while the link is down; verified again at each use."""
 
 settings = Table(
     "settings",

@@ -1,1 +1,1 @@
-"""What the node's operator sees: `status`, health and metrics."""
+"""What the node shows its operator: status, health and metrics."""

@@ -1,18 +1,19 @@
-"""What the node shows its operator of its life: counts, whether it is stuck, whether it is ready.
+"""Health and metrics of a node: counts, whether a loop is stuck, whether the node is ready.
 
-It reads what the daemon sees anyway. Nothing in here holds the text of a fault of the records: that
-may quote one, and what is shown here may be read by every user of the machine.
+It uses what the daemon sees anyway. Every user of the machine may read what is shown here, so it
+never contains the text of a fault in the records: such a text may quote a record.
 """
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from client.home import NodeHome
+from client.state.pause import Pause
 from client.state.reply_journal import phase_name
+from client.status.model import DataStatus, DocumentStatus, NodeStatus
 from governance.runtime.health import HealthFinding, HealthReport
 from governance.runtime.metrics import NodeMetrics
 from governance.runtime.progress import Progress
@@ -23,13 +24,11 @@ from protocols.private_sum.messages import CONTENT
 from protocols.proto.round_pb2 import Reply, Request
 
 SERVE, TEND = "serve", "tend"
-NOT_YET = HealthFinding(good=False, says="not looked at yet")
-
-Found = Mapping[str, Any]
+NOT_YET = HealthFinding(good=False, says="not checked yet")
 
 
 class NodeHealth:
-    """One node's life as its operator may see it. Safe among threads."""
+    """The health and metrics of one node. Thread-safe."""
 
     def __init__(self, home: NodeHome, clock: Callable[[], datetime]) -> None:
         """`home` holds the certificates."""
@@ -37,67 +36,74 @@ class NodeHealth:
         self.progress = Progress()
         self.metrics = NodeMetrics(map(phase_name, CONTENT), (code.value for code in ReasonCode))
         self._link = HealthFinding(good=False, says="connecting")
-        self._seen: Mapping[str, HealthFinding] = dict.fromkeys(("documents", "records"), NOT_YET)
+        self._findings: Mapping[str, HealthFinding] = dict.fromkeys(
+            ("documents", "records"), NOT_YET
+        )
 
     @property
-    def shown(self) -> HealthReport:
-        """What the endpoint shows."""
+    def report(self) -> HealthReport:
+        """The content of the HTTP endpoint."""
         return HealthReport(self.metrics.registry, self.live, self.ready)
 
-    def linked(self, fault: str = "") -> None:
-        """Note that the coordinator is reached, or why it is not."""
+    def set_link(self, fault: str = "") -> None:
+        """Record that the coordinator is reached, or why it is not."""
         self._link = HealthFinding(good=not fault, says=fault or "connected")
         self.metrics.link(up=not fault)
 
-    def replied(self, frame: bytes, reply: bytes, seconds: float) -> None:
-        """Count a reply, by what the two say of themselves."""
+    def count_reply(self, frame: bytes, reply: bytes, seconds: float) -> None:
+        """Count a reply by the phase of its request and by its reason code."""
         self.metrics.replied(phase_of(frame), refusal_of(reply), seconds)
 
-    def tended(self, status: Found) -> None:
-        """Take note of the node's status after it looked after documents and records."""
+    def record_upkeep(self, status: NodeStatus) -> None:
+        """Record the status of the node after a turn of upkeep, and the time of that turn."""
         self.metrics.tended(self._clock())
-        self.saw(status)
+        self.record_status(status)
 
-    def saw(self, status: Found) -> None:
-        """Take note of the node's status."""
-        documents, ledger = status["documents"], status["ledger"]
-        self.metrics.documents(documents["versions"], self._expiries(status))
-        self.metrics.log_size(status["log"]["size"])
-        self.metrics.ledger({ledger["register"]: ledger["share_spent"]} if ledger else {})
-        self._seen = {
+    def record_status(self, status: NodeStatus) -> None:
+        """Record the status of the node."""
+        documents, ledger = status.documents, status.ledger
+        self.metrics.documents(documents.versions, self._expiries(status))
+        self.metrics.log_size(status.log.size)
+        self.metrics.ledger({ledger.register_name: ledger.share_spent} if ledger else {})
+        self._findings = {
             "documents": _documents(documents),
-            "records": _records(status["data"]),
-            "pause": _pause(status["paused"]),
+            "records": _records(status.data),
+            "pause": _pause(status.paused),
         }
 
     def live(self) -> dict[str, HealthFinding]:
-        """Return whether each loop moves."""
+        """Return, for each loop, whether it moves."""
         stuck = self.progress.stuck()
         return {loop: _moving(loop not in stuck) for loop in (SERVE, TEND)}
 
     def ready(self) -> dict[str, HealthFinding]:
         """Return whether the node would answer the coordinator now."""
-        expired = [name for name, at in self._own_expiries().items() if at <= self._clock()]
+        expired = [name for name, at in self._certificate_expiries().items() if at <= self._clock()]
         says = f"expired: {', '.join(expired)}" if expired else "in force"
-        held = {"certificates": HealthFinding(good=not expired, says=says)}
-        return {**self.live(), "link": self._link, **held, **self._seen}
+        certificates = HealthFinding(good=not expired, says=says)
+        return {
+            **self.live(),
+            "link": self._link,
+            "certificates": certificates,
+            **self._findings,
+        }
 
-    def _expiries(self, status: Found) -> dict[str, datetime]:
-        documents = status["documents"]
-        own = {status["country"]: documents["own"]["expires"]} if documents["own"] else {}
-        ends = {"agreement": documents["ends"], "metadata": documents["expires"]}
-        told = {**documents["countries"], **own, **ends}
-        times = {name: datetime.fromisoformat(at) for name, at in told.items() if at}
-        return {**times, **self._own_expiries()}
+    def _expiries(self, status: NodeStatus) -> dict[str, datetime]:
+        documents = status.documents
+        own = {status.country: documents.own.expires} if documents.own else {}
+        ends = {"agreement": documents.ends, "metadata": documents.expires}
+        texts = {**documents.countries, **own, **ends}
+        times = {name: datetime.fromisoformat(at) for name, at in texts.items() if at}
+        return {**times, **self._certificate_expiries()}
 
-    def _own_expiries(self) -> dict[str, datetime]:
+    def _certificate_expiries(self) -> dict[str, datetime]:
         files = {"certificate": self._home.certificate, "authority": self._home.authority}
-        found = {name: expires_at(file) for name, file in files.items()}
-        return {name: at for name, at in found.items() if at is not None}
+        expiries = {name: expires_at(file) for name, file in files.items()}
+        return {name: at for name, at in expiries.items() if at is not None}
 
 
 def phase_of(frame: bytes) -> str:
-    """Return the phase that a frame claims; `unreadable` where it is no request."""
+    """Return the phase that a frame names; `unreadable` if it is no request."""
     try:
         phase = Request.FromString(frame).signed.phase
     except DecodeError:
@@ -106,40 +112,37 @@ def phase_of(frame: bytes) -> str:
 
 
 def refusal_of(reply: bytes) -> str | None:
-    """Return the code in one of this node's own replies, None where it is an answer."""
+    """Return the reason code in a reply of this node; None if the reply is an answer."""
     try:
-        said = Reply.FromString(reply)
+        message = Reply.FromString(reply)
     except DecodeError:
         return None
-    return said.refused.code if said.WhichOneof("content") == "refused" else None
+    return message.refused.code if message.WhichOneof("content") == "refused" else None
 
 
 def expires_at(file: Path) -> datetime | None:
-    """Return when the certificate in a file expires, None where there is none to be read."""
+    """Return when the certificate in a file expires; None if there is none that can be read."""
     try:
         return ends_of(file.read_bytes())
     except (OSError, KeyFault):
         return None
 
 
-def _documents(documents: Found) -> HealthFinding:
-    fault = documents["fault"]
-    return HealthFinding(good=not fault, says=fault or "in force")
+def _documents(documents: DocumentStatus) -> HealthFinding:
+    return HealthFinding(good=not documents.fault, says=documents.fault or "in force")
 
 
-def _records(data: Found) -> HealthFinding:
-    if data["fault"]:
+def _records(data: DataStatus) -> HealthFinding:
+    if data.fault:
         return HealthFinding(
             good=False, says="cannot be used: `pratique-node doctor` names the place"
         )
-    return HealthFinding(
-        good=data["version"] is not None, says="read" if data["version"] else "not read"
-    )
+    return HealthFinding(good=data.version is not None, says="read" if data.version else "not read")
 
 
-def _pause(paused: Found | None) -> HealthFinding:
+def _pause(pause: Pause | None) -> HealthFinding:
     return HealthFinding(
-        good=paused is None, says="paused by its operator" if paused else "not paused"
+        good=pause is None, says="paused by its operator" if pause else "not paused"
     )
 
 

@@ -1,15 +1,26 @@
-"""What `pratique-node status` shows: everything the operator may know, nothing that leaves."""
+"""Collects the status of a node: everything its operator may know, and nothing that leaves."""
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 
 from client.border.person_register import node_register
-from client.documents.store import Held
+from client.documents.store import CurrentDocuments
 from client.documents.study_status import UNDECIDED, study_status
 from client.parts import NodeParts
+from client.state.pause import Pause
 from client.state.restored import last_restored
 from client.state.runs import RunSummary
+from client.status.model import (
+    DataStatus,
+    DocumentStatus,
+    LedgerStatus,
+    LogStatus,
+    NodeStatus,
+    OfficerKeys,
+    OwnDocuments,
+    RunStatus,
+    StudyStatus,
+)
 from client.status.summary import LinkStatus, StatusSummary, ledger_status
 from governance.documents.study import Study
 from governance.errors import DocumentFault
@@ -19,11 +30,11 @@ from governance.trust.view import TrustedView
 from keys.identity import VerifyKey
 
 LATELY = timedelta(minutes=10)
-"""A run in which this node answered nothing for longer may be over: nobody need tell it."""
+"""A run in which this node answered nothing for longer may be over: its end is not announced."""
 
 
 class StatusReport:
-    """One node's own view of itself. It changes nothing."""
+    """Reads the status of one node from its parts. It changes nothing."""
 
     def __init__(self, parts: NodeParts) -> None:
         self._settings, self._engine = parts.settings, parts.engine
@@ -32,75 +43,75 @@ class StatusReport:
         self._runs, self._pause, self._decisions = parts.runs, parts.pause, parts.decisions
         self._journal, self._log, self._clock = parts.journal, parts.log, parts.clock
 
-    def status(self, link: LinkStatus) -> dict[str, Any]:
-        """Return the whole picture as JSON values."""
-        held, fault = self._held()
-        view = held.view if held else self._view()
-        live = self._runs.summaries(live=True)
-        studies = _studies(view, held, self._settings.country)
-        return {
-            "country": self._settings.country,
-            "federation": self._federation(),
-            "waiting_for": self._standing(link, fault, studies, live).sentence(),
-            "connected": link.connected,
-            "paused": self._pause.state(),
-            "documents": self._document_status(view, held, fault),
-            "data": self._data_status(),
-            "ledger": self._ledger_status(view),
-            "studies": list(studies.values()),
-            "runs": [_run(run, studies) for run in live],
-            "refusals": self._decisions.refusals(),
-            "restored": last_restored(self._engine),
-            "log": {"origin": self._log.verifier.name, "size": self._log.size()},
-        }
+    def status(self, link: LinkStatus) -> NodeStatus:
+        """Return the whole status of the node."""
+        current, fault = self._current_documents()
+        view = current.view if current else self._published_view()
+        live, pause = self._runs.summaries(live=True), self._pause.state()
+        studies = _studies(view, current, self._settings.country)
+        return NodeStatus(
+            country=self._settings.country,
+            federation=self._federation(),
+            waiting_for=self._summary(link, pause, fault, studies, live).sentence(),
+            connected=link.connected,
+            paused=pause,
+            documents=self._document_status(view, current, fault),
+            data=self._data_status(),
+            ledger=self._ledger_status(view),
+            studies=tuple(studies.values()),
+            runs=tuple(_run_status(run, studies) for run in live),
+            refusals=self._decisions.refusals(),
+            restored=last_restored(self._engine),
+            log=LogStatus(origin=self._log.verifier.name, size=self._log.size()),
+        )
 
     def _federation(self) -> str | None:
         enrolment = self._settings.enrolment
         return enrolment.federation if enrolment else None
 
-    def _held(self) -> tuple[Held | None, str]:
-        """Return the documents that a message would be judged by, or why there are none."""
+    def _current_documents(self) -> tuple[CurrentDocuments | None, str]:
+        """Return the documents that a message would be judged by, and a sentence on any fault."""
         try:
-            held = self._documents.held(self._clock())
+            current = self._documents.current(self._clock())
         except DocumentFault as fault:
             return None, _sentence(fault)
-        return held, self._key_problem(held)
+        return current, self._key_problem(current)
 
-    def _view(self) -> TrustedView | None:
+    def _published_view(self) -> TrustedView | None:
         try:
             return self._documents.view(self._clock())
         except DocumentFault:
             return None
 
-    def _key_problem(self, held: Held) -> str:
-        node = held.own.node
+    def _key_problem(self, current: CurrentDocuments) -> str:
+        node = current.own.node
         if node is None:
             return "the officer has not signed this node's keys (node-keys.json)"
-        held_here = (self._identities.present, self._identities.following)
-        if node.identity_key not in {key.public.to_text() for key in held_here if key}:
+        identities = (self._identities.present, self._identities.successor)
+        if node.identity_key not in {key.public.to_text() for key in identities if key}:
             return "the officer has signed the keys of another node; sign node-keys.json again"
         return ""
 
-    def _standing(
+    def _summary(
         self,
         link: LinkStatus,
-        documents: str,
-        studies: Mapping[str, Mapping[str, Any]],
+        pause: Pause | None,
+        document_fault: str,
+        studies: Mapping[str, StudyStatus],
         live: list[RunSummary],
     ) -> StatusSummary:
-        pause, records = self._pause.state(), self._record_store.fault
-        lately = self._lately(live)
+        record_fault, recent = self._record_store.fault, self._recent(live)
         return StatusSummary(
-            paused=None if pause is None else pause["reason"],
+            paused=None if pause is None else pause.reason,
             link=link,
-            documents=documents,
-            records="" if records is None else records.what,
-            running=list(dict.fromkeys(_name(studies, run.study) for run in lately)),
-            quiet=len(live) - len(lately),
-            undecided=[str(s["id"]) for s in studies.values() if s["standing"] == UNDECIDED],
+            documents=document_fault,
+            records="" if record_fault is None else record_fault.what,
+            running=list(dict.fromkeys(_study_name(studies, run.study) for run in recent)),
+            quiet=len(live) - len(recent),
+            undecided=[study.id for study in studies.values() if study.standing == UNDECIDED],
         )
 
-    def _lately(self, live: list[RunSummary]) -> list[RunSummary]:
+    def _recent(self, live: list[RunSummary]) -> list[RunSummary]:
         """Return the runs that were entered, or answered in, within the last minutes."""
         since = self._clock() - LATELY
         with transaction(self._engine) as opened:
@@ -108,39 +119,38 @@ class StatusReport:
         return [run for run in live if last[run.run] >= since]
 
     def _document_status(
-        self, view: TrustedView | None, held: Held | None, fault: str
-    ) -> dict[str, Any]:
-        return {
-            "agreement": view.agreement.title if view else None,
-            "expires": view.expires.isoformat() if view else None,
-            "ends": view.agreement.sunset.isoformat() if view else None,
-            "signatures": view.agreement.signatures.in_words if view else None,
-            "countries": _expiries(view) if view else {},
-            "versions": (held.view if held else view).versions.by_name() if view else {},
-            "own": _own(held),
-            "absent": dict(view.absent) if view else {},
-            "ignored": list(view.ignored) if view else [],
-            "fault": fault or None,
-            "officer": self._officer_keys(),
-        }
+        self, view: TrustedView | None, current: CurrentDocuments | None, fault: str
+    ) -> DocumentStatus:
+        versions = (current.view if current else view).versions.by_name() if view else {}
+        return DocumentStatus(
+            agreement=view.agreement.title if view else None,
+            expires=view.expires.isoformat() if view else None,
+            ends=view.agreement.sunset.isoformat() if view else None,
+            signatures=view.agreement.signatures.in_words if view else None,
+            countries=_expiries(view) if view else {},
+            versions=versions,
+            own=_own_documents(current),
+            absent=dict(view.absent) if view else {},
+            ignored=tuple(view.ignored) if view else (),
+            fault=fault or None,
+            officer=self._officer_keys(),
+        )
 
-    def _officer_keys(self) -> dict[str, str | None]:
-        """Return the fingerprints of the officer's key, and of the one that is to follow."""
+    def _officer_keys(self) -> OfficerKeys:
         officer = self._documents.officer
         later = VerifyKey.from_text(officer.announced).fingerprint if officer.announced else None
-        return {"key": officer.present.fingerprint, "announced": later}
+        return OfficerKeys(key=officer.present.fingerprint, announced=later)
 
-    def _data_status(self) -> dict[str, Any]:
+    def _data_status(self) -> DataStatus:
         fault, version = self._record_store.fault, self._record_store.version
-        patients = self._record_store.records().patients if version else None
-        return {
-            "file": str(self._settings.data),
-            "version": version,
-            "patients": patients,
-            "fault": str(fault) if fault else None,
-        }
+        return DataStatus(
+            file=str(self._settings.data),
+            version=version,
+            patients=self._record_store.records().patients if version else None,
+            fault=str(fault) if fault else None,
+        )
 
-    def _ledger_status(self, view: TrustedView | None) -> dict[str, Any] | None:
+    def _ledger_status(self, view: TrustedView | None) -> LedgerStatus | None:
         if view is None:
             return None
         own = node_register(self._settings.person_register, self._ledger, view.agreement)
@@ -153,44 +163,44 @@ class StatusReport:
 
 
 def _studies(
-    view: TrustedView | None, held: Held | None, country: str
-) -> dict[str, dict[str, Any]]:
-    """Return the studies that ask this country, by digest."""
+    view: TrustedView | None, current: CurrentDocuments | None, country: str
+) -> dict[str, StudyStatus]:
+    """Return the studies that name this country, by digest."""
     if view is None:
         return {}
     asked = [study for study in view.studies.values() if country in study.countries]
-    return {study.digest: _study(study, view, held) for study in asked}
+    return {study.digest: _study_status(study, view, current) for study in asked}
 
 
-def _study(study: Study, view: TrustedView, held: Held | None) -> dict[str, Any]:
-    permit = held.own.permit(study.digest) if held else None
-    withdrawal = held.own.withdrawal(study.digest) if held else None
-    return {
-        "id": study.id,
-        "title": study.title,
-        "digest": study.digest,
-        "standing": study_status(study, permit, withdrawal, view.now),
-    }
+def _study_status(study: Study, view: TrustedView, current: CurrentDocuments | None) -> StudyStatus:
+    permit = current.own.permit(study.digest) if current else None
+    withdrawal = current.own.withdrawal(study.digest) if current else None
+    return StudyStatus(
+        id=study.id,
+        title=study.title,
+        digest=study.digest,
+        standing=study_status(study, permit, withdrawal, view.now),
+    )
 
 
 def _expiries(view: TrustedView) -> dict[str, str]:
-    """Return until when each country's documents hold."""
-    return {country: held.expires.isoformat() for country, held in view.countries.items()}
+    """Return when the documents of each country expire."""
+    return {country: signed.expires.isoformat() for country, signed in view.countries.items()}
 
 
-def _own(held: Held | None) -> dict[str, Any] | None:
-    if held is None:
+def _own_documents(current: CurrentDocuments | None) -> OwnDocuments | None:
+    if current is None:
         return None
-    return {"version": held.own.version, "expires": held.own.expires.isoformat()}
+    return OwnDocuments(version=current.own.version, expires=current.own.expires.isoformat())
 
 
-def _run(run: RunSummary, studies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    name = _name(studies, run.study)
-    return {"run": run.run, "study": name, "entered": run.created.isoformat()}
+def _run_status(run: RunSummary, studies: Mapping[str, StudyStatus]) -> RunStatus:
+    name = _study_name(studies, run.study)
+    return RunStatus(run=run.run, study=name, entered=run.created.isoformat())
 
 
-def _name(studies: Mapping[str, Mapping[str, Any]], study: str) -> str:
-    return str(studies[study]["id"]) if study in studies else study
+def _study_name(studies: Mapping[str, StudyStatus], digest: str) -> str:
+    return studies[digest].id if digest in studies else digest
 
 
 def _sentence(fault: DocumentFault) -> str:

@@ -1,101 +1,109 @@
-"""A node's status as plain lines for the person at the keyboard."""
+"""Prints the status of a node as plain lines."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Sequence
 
+from client.state.decision_log import KeptRefusal
 from client.state.restored import Restored
+from client.status.model import (
+    DataStatus,
+    DocumentStatus,
+    LedgerStatus,
+    NodeStatus,
+    StudyStatus,
+)
 from governance.runtime.safe_text import shown
+from keys.errors import PratiqueError
 
-Found = Mapping[str, Any]
 SHOWN_REFUSALS = 5
 
 
-def status_lines(found: Found) -> Iterator[str]:
-    """Yield what `status` prints; some of it was written by others."""
-    yield from map(shown, _lines(found))
+def status_lines(status: NodeStatus) -> Iterator[str]:
+    """Yield the lines that `status` prints; control characters in others' texts are escaped."""
+    yield from map(shown, _lines(status))
 
 
-def _lines(found: Found) -> Iterator[str]:
-    yield f"Node of {found['country']} in {found['federation']}"
-    yield f"Now: {found['waiting_for']}"
-    yield from _documents(found["documents"])
-    yield from _data(found["data"])
-    yield from _ledger(found["ledger"])
-    yield from _studies(found["studies"])
-    yield from _refusals(found["refusals"])
-    yield from _restored(found["restored"])
-    yield f"Log: {found['log']['origin']}, {found['log']['size']} entries"
+def _lines(status: NodeStatus) -> Iterator[str]:
+    yield f"Node of {status.country} in {status.federation}"
+    yield f"Now: {status.waiting_for}"
+    yield from _document_lines(status.documents)
+    yield _data_line(status.data)
+    yield _ledger_line(status.ledger)
+    yield from _study_lines(status.studies)
+    yield from _refusal_lines(status.refusals)
+    yield from _restored_lines(status.restored)
+    yield f"Log: {status.log.origin}, {status.log.size} entries"
 
 
-def restored_lines(done: Restored) -> Iterator[str]:
-    """Yield what `restored` prints once it is done."""
-    yield f"{done.sentence()}."
-    for study in sorted(set(done.assumed)):
-        yield f"  {study}: charged {done.assumed.count(study)} time(s)"
-    yield "A pause, and refusals kept for `status`, are as they were in the copy: look at them."
+def restored_lines(outcome: Restored) -> Iterator[str]:
+    """Yield the lines that `restored` prints at its end."""
+    yield f"{outcome.sentence()}."
+    for study in sorted(set(outcome.assumed)):
+        yield f"  {study}: charged {outcome.assumed.count(study)} time(s)"
+    yield "A pause, and the refusals that `status` shows, are those of the copy: check them."
     yield "Next: pratique-node up"
     yield (
-        "There, your officer runs `pratique-officer log verify`, which reports that entries are "
-        "gone, and then with --accept-restored; and `approve --reconsider` for a study to run anew."
+        "Your officer must then run `pratique-officer log verify`, which reports that entries are "
+        "gone, and run it again with --accept-restored. To run a study again, your officer runs "
+        "`pratique-officer approve STUDY --reconsider`."
     )
 
 
-def _restored(done: Found | None) -> Iterator[str]:
-    if done:
-        before = "an unknown number of" if done["before"] is None else done["before"]
+def _restored_lines(outcome: Restored | None) -> Iterator[str]:
+    if outcome:
+        before = "an unknown number of" if outcome.before is None else outcome.before
         yield (
-            f"Restored on {done['at'][:10]} from a copy of {done['entries']} log entries, where "
-            f"there had been {before}; {len(done['assumed'])} runs were charged as if they had been"
+            f"Restored on {outcome.at[:10]} from a copy of {outcome.entries} log entries, where "
+            f"there had been {before}; {len(outcome.assumed)} runs that the copy does not know "
+            "were charged"
         )
 
 
-def _documents(documents: Found) -> Iterator[str]:
-    if documents["agreement"]:
-        yield f"Agreement: {documents['agreement']}; documents fresh until {documents['expires']}"
-        yield f"  messages are signed with {documents['signatures']}"
-    if documents["own"]:
-        own = documents["own"]
-        yield f"Own officer's documents: version {own['version']}, until {own['expires']}"
-    later = documents["officer"]["announced"]
-    if later:
-        yield f"  a new key of your officer waits for the agreement that names it: {later}"
-    for country, why in documents["absent"].items():
+def _document_lines(documents: DocumentStatus) -> Iterator[str]:
+    if documents.agreement:
+        yield f"Agreement: {documents.agreement}; documents fresh until {documents.expires}"
+        yield f"  messages are signed with {documents.signatures}"
+    if documents.own:
+        yield (
+            f"Your officer's documents: version {documents.own.version}, "
+            f"until {documents.own.expires}"
+        )
+    announced = documents.officer.announced
+    if announced:
+        yield f"  a new key of your officer waits for an agreement that names it: {announced}"
+    for country, why in documents.absent.items():
         yield f"  {country}: {why}"
-    for sentence in documents["ignored"]:
-        yield f"  not believed: {sentence}"
+    for sentence in documents.ignored:
+        yield f"  ignored: {sentence}"
 
 
-def _data(data: Found) -> Iterator[str]:
-    if data["fault"]:
-        yield f"Records: {data['fault']}"
-    else:
-        yield f"Records: {data['patients']} patients in {data['file']}"
+def _data_line(data: DataStatus) -> str:
+    if data.fault:
+        return f"Records: {data.fault}"
+    return f"Records: {data.patients} patients in {data.file}"
 
 
-def _ledger(ledger: Found | None) -> Iterator[str]:
+def _ledger_line(ledger: LedgerStatus | None) -> str:
     if ledger is None:
-        yield "Budget: not known before the agreement is here"
-        return
-    yield (
-        f"Budget of {ledger['register']} until {ledger['period_end'][:10]}: "
-        f"{ledger['share_spent']:.1%} spent, {1 - ledger['share_spent']:.1%} left "
-        f"(ε {ledger['epsilon_spent']:.3f} of {ledger['epsilon']:g} at δ {ledger['delta']:g}); "
-        f"over all periods ε {ledger['epsilon_lifetime']:.3f}"
+        return "Budget: not known until the agreement is here"
+    return (
+        f"Budget of {ledger.register_name} until {ledger.period_end[:10]}: "
+        f"{ledger.share_spent:.1%} spent, {1 - ledger.share_spent:.1%} left "
+        f"(ε {ledger.epsilon_spent:.3f} of {ledger.epsilon:g} at δ {ledger.delta:g}); "
+        f"over all periods ε {ledger.epsilon_lifetime:.3f}"
     )
 
 
-def _studies(studies: list[Found]) -> Iterator[str]:
+def _study_lines(studies: Sequence[StudyStatus]) -> Iterator[str]:
     if studies:
         yield "Studies:"
     for study in studies:
-        yield f"  {study['id']}: {study['standing']}"
+        yield f"  {study.id}: {study.standing}"
 
 
-def _refusals(refusals: list[Found]) -> Iterator[str]:
+def _refusal_lines(refusals: Sequence[KeptRefusal]) -> Iterator[str]:
     if refusals:
         yield "Last refusals:"
-    for one in refusals[:SHOWN_REFUSALS]:
-        parts = (one["what"], one["why"], f"To do: {one['fix']}" if one["fix"] else "")
-        said = " ".join(f"{part.rstrip('.')}." for part in parts if part)
-        clause = f" [{one['clause']}]" if one["clause"] else ""
-        yield f"  {one['at']}  {one['code']}{clause}: {said}"
+    for refusal in refusals[:SHOWN_REFUSALS]:
+        sentences = PratiqueError(refusal.what, why=refusal.why, fix=refusal.fix)
+        clause = f" [{refusal.clause}]" if refusal.clause else ""
+        yield f"  {refusal.at}  {refusal.code}{clause}: {sentences}"

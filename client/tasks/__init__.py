@@ -1,1 +1,1 @@
-"""The task kinds installed on a node: what each patient contributes to a release."""
+"""The task kinds installed on a node: how each patient's contribution is computed."""

@@ -1,6 +1,6 @@
-"""One study's task on this country's cohort: from records to the integer sum that it contributes.
+"""The task of one study on this country's cohort: from records to the integer sum for a release.
 
-The per-patient norm of the sum is bounded exactly; noise and mask are added at the door.
+The norm of each patient's part is bounded exactly. The door adds noise and mask.
 """
 
 import logging
@@ -32,24 +32,27 @@ from protocols.tasks.schedule import (
 )
 
 CELLS_AT_ONCE = 4_000_000
-"""Patients are taken in parts, so that a wide table needs 32 MB at a time and not all memory."""
+"""Patients are summed in batches, so that a wide table needs 32 MB at a time."""
 LARGE = 100_000
-"""Sums of more coordinates tell the node's operator how far they are."""
-PARTS_TOLD = 4
+"""The progress of sums with more coordinates is logged."""
+PROGRESS_STEPS = 4
 
 _log = logging.getLogger("pratique.task")
 
-Part = Callable[[Cohort], NDArray[np.int64]]
-"""Maps some patients to the sum of their integers."""
+BatchSum = Callable[[Cohort], NDArray[np.int64]]
+"""Maps a batch of patients to the sum of their integer contributions."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """One study's task on this country's cohort of one data version."""
+    """The task of one study on the cohort of one data version.
+
+    `held_out` marks the patients that are kept from training.
+    """
 
     task: Task
     cohort: Cohort
-    kept_apart: BoolArray
+    held_out: BoolArray
     modules: Modules = field(default_factory=registered)
 
     @classmethod
@@ -64,47 +67,47 @@ class Assignment:
         study: str,
         modules: Modules | None = None,
     ) -> Self:
-        """Select the study's patients and split them by the node's keyed hash.
+        """Select the patients of the study, and split them by the node's keyed hash.
 
-        `study` is the study's digest, `modules` the registered torch modules (those that come
-        with the node, if not given). Raises RecordFault where dictionary and study do not fit,
-        which the dictionary alone decides, and Refusal where the study's module is not here.
+        `study` is the digest of the study; `modules` are the registered torch modules (by default
+        those that come with the node). Raises RecordFault if the dictionary does not fit the study,
+        which the dictionary alone decides, and Refusal if the study's module is not installed.
         """
         cohort = select(records, features, task.names_used(features), conditions)
         evaluation = task.evaluation if isinstance(task, Training) else None
         share = evaluation.held_out if evaluation else 0.0
         apart = held_out(split_secret, study, cohort.ids, share)
-        made = cls(task, cohort, apart, registered() if modules is None else modules)
+        assignment = cls(task, cohort, apart, registered() if modules is None else modules)
         if isinstance(task, Training):
-            _ = made.trainer  # made now, so that no message waits for it
-        return made
+            _ = assignment.trainer  # built now, so that no message waits for it
+        return assignment
 
     def lattice_sum(
         self, mechanism: Mechanism, payload: bytes, *, entropy: Entropy
     ) -> NDArray[np.int64]:
-        """Return Σ over patients of their rounded contributions, int64 (dimension,), un-noised.
+        """Return Σ over patients of their rounded contributions, int64 (dimension,), without noise.
 
         The mechanism names the phase. `payload` is the model for training and evaluation, and
-        empty for the rest. Draws this round's Poisson sample where the mechanism has a rate
-        below one. Raises Refusal where phase, mechanism or payload are not the task's, or where
-        the release is derived, and so none of records: decided before a record is looked at.
+        empty otherwise. Draws this round's Poisson sample if the mechanism's rate is below one.
+        Raises Refusal if phase, mechanism or payload are not the task's, or if the release is
+        derived and so not computed from records; this is decided before a record is read.
         """
-        step, compute = self._contributor(mechanism, payload, entropy)
+        batch_size, batch_sum = self._batch_sum(mechanism, payload, entropy)
         cohort = _sampled(self._eligible(mechanism.phase), mechanism, entropy)
         total = np.zeros(mechanism.dimension, dtype=np.int64)
-        told = _Teller(mechanism)
-        # A model may be made so that some patients' numbers overflow: they then count as zero or
-        # fall into a border cell, without a warning that would depend on a record.
+        progress = _ProgressLog(mechanism)
+        # A model may be crafted so that some patients' numbers overflow: they then count as zero or
+        # fall into an outermost cell, without a warning that would depend on a record.
         with np.errstate(all="ignore"):
-            for start in range(0, cohort.patients, step):
-                total += compute(cohort.between(start, start + step))
-                told.reached(start + step, cohort.patients)
-        told.reached(1, 1)
+            for start in range(0, cohort.patients, batch_size):
+                total += batch_sum(cohort.between(start, start + batch_size))
+                progress.reached(start + batch_size, cohort.patients)
+        progress.reached(1, 1)
         return total
 
     @cached_property
     def trainer(self) -> Trainer:
-        """What computes a training task's outputs and gradients here."""
+        """Computes the outputs and gradients of a training task on this node."""
         if not isinstance(self.task, Training):
             raise malformed(f"`{self.task.kind}` trains nothing")
         return trainer_for(self.task, self.cohort.features, self.modules)
@@ -112,7 +115,7 @@ class Assignment:
     def _eligible(self, phase: str) -> Cohort:
         if phase in (LOCAL_STEP, TRAIN):
             return self._training
-        return self._held_out if phase == EVALUATE else self.cohort
+        return self._evaluation if phase == EVALUATE else self.cohort
 
     @cached_property
     def _templates(self) -> tuple[Mechanism, ...]:
@@ -120,70 +123,73 @@ class Assignment:
 
     @cached_property
     def _training(self) -> Cohort:
-        return self.cohort.where(~self.kept_apart)
+        return self.cohort.where(~self.held_out)
 
     @cached_property
-    def _held_out(self) -> Cohort:
-        return self.cohort.where(self.kept_apart)
+    def _evaluation(self) -> Cohort:
+        return self.cohort.where(self.held_out)
 
-    def _contributor(
+    def _batch_sum(
         self, mechanism: Mechanism, payload: bytes, entropy: Entropy
-    ) -> tuple[int, Part]:
-        """Return how many patients to take at once, and what they give together."""
+    ) -> tuple[int, BatchSum]:
+        """Return the number of patients in a batch, and the function that sums a batch."""
         phase, task = mechanism.phase, self.task
         self._check(mechanism)
         if isinstance(task, Training) and phase == task.gradient_phase:
             model = received_model(payload, mechanism.dimension)
             trainer = self.trainer
             at_once = trainer.patients_at_once
-            return at_once, lambda part: trainer.contribute(part, model, mechanism, entropy)
+            return at_once, lambda batch: trainer.contribute(batch, model, mechanism, entropy)
         vectors = self._vectors(phase, payload)
-        step = max(1, CELLS_AT_ONCE // mechanism.dimension)
-        if phase == EVALUATE:  # what a wide network makes of a patient is larger than the table
-            step = min(step, self.trainer.patients_at_once)
-        return step, lambda part: round_contributions(vectors(part), mechanism, entropy=entropy)
+        size = max(1, CELLS_AT_ONCE // mechanism.dimension)
+        if phase == EVALUATE:  # the layers of a wide network need more memory than the table
+            size = min(size, self.trainer.patients_at_once)
+        return size, lambda batch: round_contributions(vectors(batch), mechanism, entropy=entropy)
 
     def _vectors(self, phase: str, payload: bytes) -> Callable[[Cohort], FloatArray]:
         task = self.task
         if isinstance(task, Training) and phase == EVALUATE:
             model = received_model(payload, task.dimension(self.cohort.features))
-            return lambda part: evaluation_counts(task, part, self.trainer.outputs(part, model))
+            return lambda batch: evaluation_counts(task, batch, self.trainer.outputs(batch, model))
         if payload:
             raise malformed(f"The phase `{phase}` takes no model, and one arrived")
         if isinstance(task, CountPatients | CountByFeature) and phase != COHORT_FLOOR:
-            return lambda part: table_counts(task, part)
-        return _presence
+            return lambda batch: table_counts(task, batch)
+        return _ones
 
     def _check(self, mechanism: Mechanism) -> None:
         phase, kind = mechanism.phase, self.task.kind
         require_installed(kind, phase)
         if not any(same_but_noise(template, mechanism) for template in self._templates):
-            raise malformed(f"The release `{phase}` is not the one that the study's task makes")
+            raise malformed(f"The release `{phase}` is not a release of the study's task")
         if mechanism.scope is Scope.DERIVED:
             raise malformed(
-                f"The release `{phase}` was asked of the records",
-                "it is made of local steps, which have noise of their own",
+                f"The request asks for the release `{phase}` from the records",
+                "this release is derived from local steps, which have their own noise",
             )
 
 
-class _Teller:
-    """Tells the node's operator how far a large sum is; always as often, so it tells no size."""
+class _ProgressLog:
+    """Logs the progress of a large sum, always in the same number of lines.
+
+    So the number of lines does not depend on the size of the cohort.
+    """
 
     def __init__(self, mechanism: Mechanism) -> None:
         self._phase, self._large = mechanism.phase, mechanism.dimension > LARGE
-        self._told = 0
+        self._logged = 0
 
     def reached(self, done: int, patients: int) -> None:
-        """Take note that so many of the patients are done."""
-        parts = min(PARTS_TOLD, PARTS_TOLD * done // patients)
-        for part in range(self._told + 1, parts + 1):
+        """Log the steps that are complete once `done` of the patients are summed."""
+        steps = min(PROGRESS_STEPS, PROGRESS_STEPS * done // patients)
+        for step in range(self._logged + 1, steps + 1):
             if self._large:
-                percent = 100 * part // PARTS_TOLD
+                percent = 100 * step // PROGRESS_STEPS
                 _log.info("sum under way", extra={"phase": self._phase, "percent": percent})
-        self._told = parts
+        self._logged = steps
 
 
-def _presence(cohort: Cohort) -> FloatArray:
+def _ones(cohort: Cohort) -> FloatArray:
     return np.ones((cohort.patients, 1))
 
 

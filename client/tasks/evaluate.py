@@ -1,4 +1,4 @@
-"""What a held-out patient contributes to evaluation: a count by score, label and subgroup."""
+"""The contribution of a held-out patient to evaluation: a count by score, label and subgroup."""
 
 import numpy as np
 
@@ -10,9 +10,9 @@ from protocols.tasks.training import one_hot
 
 
 def evaluation_counts(task: Training, cohort: Cohort, outputs: FloatArray) -> FloatArray:
-    """Return 0/1 vectors (patients, cells) of the task's score table.
+    """Return 0/1 vectors (patients, cells) for the score table of the task.
 
-    `outputs` are the model's, before the link, (patients, classes).
+    `outputs` are the outputs of the model before the link function, (patients, classes).
     """
     predicted = task.predicted(cohort.features, outputs)
     scores, labels = _scored(task, cohort, predicted)

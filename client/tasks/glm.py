@@ -1,7 +1,7 @@
-"""What a patient contributes to `train/glm`: the gradient of the loss at the given model.
+"""The contribution of a patient to `train/glm`: the gradient of the loss at the given model.
 
 For all three families it is the residual (prediction minus target) times the encoded row. The
-penalty is public and is added by the server.
+penalty is public, and the server adds it.
 """
 
 import numpy as np

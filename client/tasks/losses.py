@@ -1,7 +1,7 @@
-"""Targets, and how the loss changes with a model's outputs: alike for every training task.
+"""Targets, and the derivative of the loss by a model's outputs, for every training task.
 
-With the link that belongs to its family, each loss has the same derivative by the outputs:
-prediction minus target.
+With the canonical link of its family, each loss has the same derivative by the outputs: prediction
+minus target.
 """
 
 from collections.abc import Sequence

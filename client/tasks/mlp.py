@@ -1,9 +1,9 @@
-"""What a patient contributes to `train/mlp`: the factors of each layer's gradient.
+"""The contribution of a patient to `train/mlp`: the factors of each layer's gradient.
 
-One pass forward and one back, for many patients at once, as for a plain step of gradient descent;
-no gradient of a single patient is ever formed. Nothing here needs torch. Whatever passes a layer's
-weights is on the grid of that layer, in either direction, so that each patient's factors depend on
-that patient and the model alone, and the sums of their squares are exact
+There is one forward and one backward pass for many patients at once, as in ordinary gradient
+descent. The gradient of a single patient is never formed, and torch is not needed. The inputs of a
+layer's weights, in both directions, are on the grid of that layer. So each patient's factors depend
+only on that patient and the model, and the sums of their squares are exact
 (`protocols.numerics.rowwise_products`).
 
 *Accuracy.* A grid moves what it rounds by at most 2^-p of the largest entry, p = 18 to 26, so a
@@ -34,31 +34,31 @@ from protocols.tasks import Family
 from protocols.tasks.features import FloatArray
 
 Layers = Sequence[tuple[FloatArray, FloatArray]]
-"""Weights (leaving, entering) and biases (leaving,) of each layer."""
+"""Weights (outputs, inputs) and biases (outputs,) of each layer."""
 
 
 def factors(family: Family, layers: Layers, rows: FloatArray, target: FloatArray) -> list[Factors]:
-    """Return each layer's factors at these weights, first layer first.
+    """Return the gradient factors of each layer at these weights, first layer first.
 
     `rows` is (patients, coordinates), `target` (patients, classes).
     """
     on_grid = [_Layer.of(*layer) for layer in layers]
     *inner, last = on_grid
-    entered = [rows_on_grid(rows, on_grid[0].bits)]
+    inputs = [rows_on_grid(rows, on_grid[0].bits)]
     for layer, after in zip(inner, on_grid[1:], strict=True):
-        given = layer.forward(entered[-1])
-        entered.append(rows_on_grid(np.maximum(given, 0.0, out=given), after.bits))
-    returned = [rows_on_grid(residuals(family, last.forward(entered[-1]), target), last.bits)]
-    for layer, before, active in zip(on_grid[:0:-1], inner[::-1], entered[:0:-1], strict=True):
-        back = grid_product(returned[-1], layer.weights)
-        back *= active > 0
-        returned.append(rows_on_grid(back, before.bits))
-    return [Factors(a, d) for a, d in zip(entered, reversed(returned), strict=True)]
+        outputs = layer.forward(inputs[-1])
+        inputs.append(rows_on_grid(np.maximum(outputs, 0.0, out=outputs), after.bits))
+    deltas = [rows_on_grid(residuals(family, last.forward(inputs[-1]), target), last.bits)]
+    for layer, before, active in zip(on_grid[:0:-1], inner[::-1], inputs[:0:-1], strict=True):
+        delta = grid_product(deltas[-1], layer.weights)
+        delta *= active > 0
+        deltas.append(rows_on_grid(delta, before.bits))
+    return [Factors(a, d) for a, d in zip(inputs, reversed(deltas), strict=True)]
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer with its weights on their grid, and how fine the grids of what passes them are."""
+    """A layer with its weights on their grid; `bits` is the precision of its inputs' grids."""
 
     weights: FloatArray
     biases: FloatArray
@@ -69,8 +69,8 @@ class _Layer:
         bits = grid_bits(weights.shape)
         return cls(matrix_on_grid(weights, bits), biases, bits)
 
-    def forward(self, entered: FloatArray) -> FloatArray:
-        """Return what the layer gives, (patients, leaving), of rows on its grid."""
-        given = grid_product(entered, self.weights.T)
-        given += self.biases
-        return given
+    def forward(self, inputs: FloatArray) -> FloatArray:
+        """Return the outputs of the layer, (patients, outputs), for inputs on its grid."""
+        outputs = grid_product(inputs, self.weights.T)
+        outputs += self.biases
+        return outputs

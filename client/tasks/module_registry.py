@@ -1,8 +1,8 @@
-"""The torch modules registered on a node, by name and version. What is not in here is not built.
+"""The torch modules registered on a node, by name and version; no other module is built.
 
-One module comes with the node. A country may install others in its own Python environment, under
-the entry point group `pratique.modules`; a node takes of these only the ones that its operator
-lists in `node.yaml`. A study can name a module, and can never bring one.
+One module comes with the node. A country may install others in its Python environment, under the
+entry point group `pratique.modules`. Of these, a node uses only those that its operator lists in
+`node.yaml`. A study can name a module, but never supply one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,20 +20,20 @@ GROUP = "pratique.modules"
 
 
 class Build(Protocol):
-    """Makes a module from public whole numbers."""
+    """Builds a module from public whole numbers."""
 
     def __call__(
         self, parameters: Mapping[str, int], inputs: int, outputs: int
     ) -> "torch.nn.Module":
         """Return a module that maps (patients, inputs) to (patients, outputs).
 
-        Raises ValueError where the parameters are not what it needs.
+        Raises ValueError if the parameters are not those that it needs.
         """
 
 
 @dataclass(frozen=True)
 class Registered:
-    """A module that this node would build."""
+    """A module that this node can build."""
 
     name: str
     version: int
@@ -47,13 +47,13 @@ Modules = Mapping[tuple[str, int], Registered]
 def registered(listed: Sequence[str] = ()) -> Modules:
     """Return the modules of this node: those that come with it, and those that are listed.
 
-    An entry point's object is a `Registered`. Raises OperationFault where a listed one is not
-    installed, is none, or takes the place of another.
+    The object of an entry point is a `Registered`. Raises OperationFault if a listed module is not
+    installed, is not a `Registered`, or has the name and version of another one.
     """
-    found = [*BUILT_IN, *(_installed(name) for name in listed)]
-    modules = {(one.name, one.version): one for one in found}
-    if len(modules) != len(found):
-        raise _unusable("Two of them have the same name and version")
+    entries = [*BUILT_IN, *(_installed(name) for name in listed)]
+    modules = {(entry.name, entry.version): entry for entry in entries}
+    if len(modules) != len(entries):
+        raise _unusable("two of them have the same name and version")
     return modules
 
 
@@ -61,15 +61,15 @@ def _installed(name: str) -> Registered:
     points = entry_points(group=GROUP, name=name)
     if len(points) != 1:
         raise _unusable(f"{len(points)} packages offer the module {name!r}")
-    found = next(iter(points)).load()
-    if not isinstance(found, Registered):
-        raise _unusable(f"What the package offers as {name!r} is no registered module")
-    return found
+    entry = next(iter(points)).load()
+    if not isinstance(entry, Registered):
+        raise _unusable(f"the entry point {name!r} of the package is not a `Registered` module")
+    return entry
 
 
 def _unusable(why: str) -> OperationFault:
     return OperationFault(
         "The torch modules that this node lists cannot be used",
         why=why,
-        fix="correct `modules` in node.yaml, or install the package beside the node",
+        fix="correct `modules` in node.yaml, or install the package in the node's environment",
     )

@@ -1,4 +1,4 @@
-"""Each study's task, prepared on this node's records: once for each version of them."""
+"""Prepares the task of each study on the node's records, once for each version of the records."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,18 +11,19 @@ from client.tasks.module_registry import registered
 from governance.documents.study import Study
 
 MOST_ASSIGNMENTS = 8
+"""How many prepared tasks are kept; the oldest are dropped."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A study's task on one version of the records."""
+    """The task of a study, prepared on one version of the records."""
 
     version: str
     assignment: Assignment
 
 
 class PreparedTasks:
-    """The prepared tasks of one node, the latest few. Safe among threads."""
+    """The latest prepared tasks of one node. Thread-safe."""
 
     def __init__(
         self, record_store: RecordStore, modules: Sequence[str], split_secret: bytes
@@ -34,10 +35,10 @@ class PreparedTasks:
         self._prepared: dict[str, Prepared] = {}
 
     def prepared(self, study: Study) -> Prepared:
-        """Return the study's task on this node's cohort, and the version of those records.
+        """Return the task of a study on this node's cohort, with the version of the records.
 
-        Both come from one reading of the records: records that are read again meanwhile cannot
-        pass for those that were counted. Raises RecordFault.
+        Both come from one reading of the records. So records that are read again meanwhile are
+        never taken for those that were counted. Raises RecordFault.
         """
         with self._lock:
             records = self._record_store.records()

@@ -1,6 +1,6 @@
-"""The task kinds that this node runs, and the refusal of everything else.
+"""The task kinds that this node runs; everything else is refused.
 
-A study names a task kind and a phase; what is not listed here is refused.
+A study names a task kind and a phase. A kind or phase that is not listed here is refused.
 """
 
 from collections.abc import Mapping
@@ -22,24 +22,26 @@ INSTALLED: Mapping[str, tuple[str, ...]] = {
 
 
 def require_installed(kind: str, phase: str) -> None:
-    """Raise Refusal TASK_UNKNOWN unless this node runs that phase of the task kind."""
+    """Raise Refusal TASK_UNKNOWN unless this node runs this phase of the task kind."""
     if phase not in INSTALLED.get(kind, ()):
         raise Refusal(
             ReasonCode.TASK_UNKNOWN,
             f"The phase `{phase}` of `{kind}` is not installed on this node",
             why="a node runs only the task kinds installed on it",
-            fix="update this node's software, or ask for a study of an installed kind",
+            fix="update this node's software, or ask for a study with an installed task kind",
         )
 
 
 def received_model(payload: bytes, dimension: int) -> FloatArray:
-    """Return the model in a request. Raises Refusal MALFORMED where it is not of that size."""
+    """Return the model in a request. Raises Refusal MALFORMED if it has another size."""
     try:
         return vector_from_bytes(payload, dimension)
     except ProtocolFault as fault:
         raise malformed(fault.what, fault.why) from fault
 
 
-def malformed(what: str, why: str = "it is not what the signed study says") -> Refusal:
-    """Return the refusal of a request that asks for something else than the study does."""
-    return Refusal(ReasonCode.MALFORMED, what, why=why, fix="ask the coordinator what it sent")
+def malformed(what: str, why: str = "it does not match the signed study") -> Refusal:
+    """Return the refusal of a request that does not match its study."""
+    return Refusal(
+        ReasonCode.MALFORMED, what, why=why, fix="ask the coordinator to check what it sent"
+    )

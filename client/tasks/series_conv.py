@@ -1,8 +1,8 @@
-"""`series-conv`: a small convolutional network over measurements in the order of time.
+"""`series-conv`: a small convolutional network over measurements in time order.
 
-The study lists its inputs in their order, such as a value for each hour: each row is a series. A
-filter looks at neighbouring values wherever they stand; what all filters find is normalised,
-and one linear layer reads it.
+The study lists its inputs in time order, such as one value for each hour: each row is a series. The
+filters are applied to neighbouring values everywhere in the series. Their outputs are normalised
+together, and one linear layer follows.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ MOST_CHANNELS = 256
 
 
 def series_conv(parameters: Mapping[str, int], inputs: int, outputs: int) -> "torch.nn.Module":
-    """Return the module. Its parameters are `channels` and an odd `kernel`, in values.
+    """Return the module. Its parameters are `channels` and `kernel`, an odd number of values.
 
     Raises ValueError for other parameters.
     """
@@ -38,6 +38,6 @@ def _sizes(parameters: Mapping[str, int], inputs: int) -> tuple[int, int]:
     channels, kernel = parameters["channels"], parameters["kernel"]
     if not 1 <= channels <= MOST_CHANNELS or not kernel % 2 or kernel > inputs:
         raise ValueError(
-            f"channels lie between 1 and {MOST_CHANNELS}, kernel is odd and at most the row's width"
+            f"`channels` must be 1 to {MOST_CHANNELS}; `kernel` must be odd and at most {inputs}"
         )
     return channels, kernel

@@ -1,4 +1,4 @@
-"""What a patient contributes to a table: one, in the cell of their strata."""
+"""The contribution of a patient to a table: one, in the cell of the patient's strata."""
 
 import numpy as np
 

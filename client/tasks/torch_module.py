@@ -1,18 +1,20 @@
-"""What a patient contributes to `train/module`: the whole gradient of an installed torch module.
+"""The contribution of a patient to `train/module`: the full gradient of an installed torch module.
 
-Layers of any kind may be in it that Opacus does not know to mix patients. What one patient gives
-must not depend on another, so the module sees one patient at a time: rows that it is given together
-change each other in the last places even where nothing mixes them, as the order of sums depends on
-their number, and with weights chosen to cancel the last places are the result. A module with
-buffers, which would remember, is refused, and so is one that gives something else for a made-up
-row when others come with it or before it (batch normalisation, dropout). That is tried with weights
-of the node's own: with the study's, which may be zero, nothing need show. torch is imported when
-the first such study is prepared, and only then.
+The module may contain layers of any kind that Opacus does not reject for mixing patients. The
+result for one patient must not depend on another, so the module gets one patient at a time. Rows
+that are given together change each other in the last digits even if no layer mixes them, because
+the order of sums depends on their number; and with weights chosen to cancel, the last digits are
+the result.
+
+A module with buffers is refused, because it would remember earlier patients. So is a module whose
+result for a made-up row changes if other rows come with it or before it (batch normalisation,
+dropout). This is tested with the node's weights: the study's weights may be zero, and would then
+show nothing. torch is imported only when the first such study is prepared.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,22 +27,22 @@ if TYPE_CHECKING:
     import torch
 
 Residual = Callable[[FloatArray, FloatArray], FloatArray]
-"""Maps outputs and targets (patients, classes) to the loss's derivative by the outputs."""
+"""Maps outputs and targets (patients, classes) to the derivative of the loss by the outputs."""
 Gradient = Callable[[FloatArray, FloatArray], FloatArray]
 """Maps one patient's row and target to the gradient, (dimension,)."""
 THREADS = 2
-"""Threads that torch may use beside everything else that a node does."""
+"""Number of threads that torch may use beside the other work of the node."""
 SAME = 1e-9
-"""How near two ways of computing one gradient in float64 must be to each other."""
+"""Largest difference between two computations of one gradient in float64."""
 TRIED_ROWS, TRIED_SEED = 5, 1
-"""Made-up rows, and made-up weights, that every module is tried with."""
+"""Number of made-up rows, and seed of the made-up weights, that test every module."""
 
 
 class TorchModule:
-    """One registered module, built for one study, at whatever model it is given."""
+    """One registered module, built for one study; each call passes the model to use."""
 
     def __init__(self, task: TrainModule, features: Sequence[Feature], module: Registered) -> None:
-        """Raises ValueError where the module is not what the study declares."""
+        """Raises ValueError if the module is not the one that the study declares."""
         import torch  # noqa: PLC0415 (takes seconds; most nodes never need it)
 
         torch.set_num_threads(THREADS)
@@ -51,16 +53,16 @@ class TorchModule:
         self._parts, self._dimension = task.parts, task.dimension(features)
         _require_parts(self._module, task.parts)
         if next(self._module.buffers(), None) is not None:
-            raise ValueError("the module has buffers, which would remember what they saw")
+            raise ValueError("the module has buffers, which would remember earlier patients")
         self._require_separate(width, classes)
         _require_known(self._module)
 
     def outputs(self, model: FloatArray, rows: FloatArray) -> FloatArray:
-        """Return what the module gives, (patients, classes)."""
+        """Return the outputs of the module, (patients, classes)."""
         self._load(model)
         self._module.eval()
         return np.concatenate(
-            [np.zeros((0, self._classes)), *map(self._given_or_zero, _alone(rows))]
+            [np.zeros((0, self._classes)), *map(self._outputs_or_zero, _alone(rows))]
         )
 
     def gradients(
@@ -68,26 +70,26 @@ class TorchModule:
     ) -> FloatArray:
         """Return one gradient per patient, float64 (patients, dimension).
 
-        A patient at whom the module fails has the gradient 0: whether a country answers must not
+        If the module fails for a patient, the gradient is 0: whether a country answers must not
         depend on a record.
         """
         gradient = partial(self._gradient_or_zero, residual=residual)
-        return self._each(model, rows, target, gradient)
+        return self._gradients(model, rows, target, gradient)
 
-    def _each(
+    def _gradients(
         self, model: FloatArray, rows: FloatArray, target: FloatArray, gradient: Gradient
     ) -> FloatArray:
         self._load(model)
         self._module.train()
-        found = np.zeros((len(rows), model.size))
-        for place, (row, label) in enumerate(zip(_alone(rows), _alone(target), strict=True)):
-            found[place] = gradient(row, label)
-        return found
+        gradients = np.zeros((len(rows), model.size))
+        for index, (row, label) in enumerate(zip(_alone(rows), _alone(target), strict=True)):
+            gradients[index] = gradient(row, label)
+        return gradients
 
-    def _given_or_zero(self, row: FloatArray) -> FloatArray:
+    def _outputs_or_zero(self, row: FloatArray) -> FloatArray:
         try:
-            return self._given(row)
-        except Exception:  # noqa: BLE001 - whatever it fails with depends on a record
+            return self._outputs(row)
+        except Exception:  # noqa: BLE001 - any fault may depend on a record
             return np.zeros((1, self._classes))
 
     def _gradient_or_zero(
@@ -95,31 +97,31 @@ class TorchModule:
     ) -> FloatArray:
         try:
             return self._gradient(row, target, residual)
-        except Exception:  # noqa: BLE001 - whatever it fails with depends on a record
+        except Exception:  # noqa: BLE001 - any fault may depend on a record
             return np.zeros(self._dimension)
 
-    def _given(self, rows: FloatArray) -> FloatArray:
+    def _outputs(self, rows: FloatArray) -> FloatArray:
         import torch  # noqa: PLC0415
 
         with torch.no_grad():
-            given = self._module(torch.from_numpy(rows))
-        return np.asarray(given.numpy(), dtype=np.float64)
+            outputs = self._module(torch.from_numpy(rows))
+        return np.asarray(outputs.numpy(), dtype=np.float64)
 
     def _gradient(self, row: FloatArray, target: FloatArray, residual: Residual) -> FloatArray:
-        """Return the gradient of one patient, (dimension,), who comes alone.
+        """Return the gradient of one patient, (dimension,), who is given alone.
 
-        It is handed back, and left nowhere in the module: what a layer ran for and was not used
-        for must not wait there for the next patient.
+        `autograd.grad` returns the gradient and stores nothing in the module: nothing of one
+        patient may stay there until the next one.
         """
         import torch  # noqa: PLC0415
 
-        given = self._module(torch.from_numpy(row))
-        returned = torch.from_numpy(residual(given.detach().numpy(), target))
+        outputs = self._module(torch.from_numpy(row))
+        derivative = torch.from_numpy(residual(outputs.detach().numpy(), target))
         named = dict(self._module.named_parameters())
         ordered = [named[tensor.name] for tensor in self._parts]
-        found = torch.autograd.grad(given, ordered, returned, allow_unused=True)
+        parts = torch.autograd.grad(outputs, ordered, derivative, allow_unused=True)
         return np.concatenate(
-            [_flat(part, parameter) for part, parameter in zip(found, ordered, strict=True)]
+            [_flat(part, parameter) for part, parameter in zip(parts, ordered, strict=True)]
         )
 
     def _load(self, model: FloatArray) -> None:
@@ -131,46 +133,46 @@ class TorchModule:
                 parameter.copy_(torch.from_numpy(np.ascontiguousarray(parts[name])))
 
     def _require_separate(self, width: int, classes: int) -> None:
-        """Raise ValueError unless every row gives the same alone, with others and after others."""
-        every = [part.model_copy(update={"initial": Initial.UNIFORM}) for part in self._parts]
-        model = start_vector(every, TRIED_SEED)
+        """Raise ValueError unless each row has one result: alone, with others, and after others."""
+        uniform = [part.model_copy(update={"initial": Initial.UNIFORM}) for part in self._parts]
+        model = start_vector(uniform, TRIED_SEED)
         rows = np.sin(np.arange(1.0, TRIED_ROWS * width + 1)).reshape(TRIED_ROWS, width)
         try:
             self._load(model)
-            tried = [self._tried(rows, training=training) for training in (True, False)]
+            pairs = [self._both_outputs(rows, training=training) for training in (True, False)]
             target = np.zeros((len(rows), classes))
-            one = partial(self._gradient, residual=_as_it_is)
-            first, second = (self._each(model, rows, target, one) for _ in range(2))
-        except Exception as error:  # whatever a module may raise: it is not used
+            gradient = partial(self._gradient, residual=_nonzero_residual)
+            first, second = (self._gradients(model, rows, target, gradient) for _ in range(2))
+        except Exception as error:  # a module that raises anything is not used
             raise ValueError(
-                f"a patient who comes alone gets no gradient of it ({type(error).__name__})"
+                f"it has no gradient for a patient who is given alone ({type(error).__name__})"
             ) from error
-        if any(one.shape != (len(rows), classes) for pair in tried for one in pair):
-            raise ValueError(f"the module does not give {classes} outputs for each patient")
-        if not all(_same(one, other) for one, other in (*tried, (first, second))):
-            raise ValueError("what it gives for a patient depends on the others, or on chance")
+        if any(outputs.shape != (len(rows), classes) for pair in pairs for outputs in pair):
+            raise ValueError(f"the module does not have {classes} outputs for each patient")
+        if not all(_same(left, right) for left, right in (*pairs, (first, second))):
+            raise ValueError("its result for a patient depends on other patients, or on chance")
 
-    def _tried(self, rows: FloatArray, *, training: bool) -> tuple[FloatArray, FloatArray]:
-        """Return what the module gives for rows together, and for each of them alone."""
+    def _both_outputs(self, rows: FloatArray, *, training: bool) -> tuple[FloatArray, FloatArray]:
+        """Return the outputs of the module for the rows together, and for each row alone."""
         self._module.train(training)
-        return self._given(rows), np.concatenate([self._given(row) for row in _alone(rows)])
+        return self._outputs(rows), np.concatenate([self._outputs(row) for row in _alone(rows)])
 
 
 def _alone(rows: FloatArray) -> list[FloatArray]:
-    """Return each patient's row, (1, coordinates), in memory of its own."""
+    """Return a separate copy of each patient's row, (1, coordinates)."""
     return [row[None, :].copy() for row in rows]
 
 
-def _same(one: FloatArray, other: FloatArray) -> bool:
-    return np.allclose(one, other, rtol=SAME, atol=SAME)
+def _same(left: FloatArray, right: FloatArray) -> bool:
+    return np.allclose(left, right, rtol=SAME, atol=SAME)
 
 
-def _as_it_is(outputs: FloatArray, target: FloatArray) -> FloatArray:
+def _nonzero_residual(outputs: FloatArray, target: FloatArray) -> FloatArray:
     return outputs - target + 1.0
 
 
 def _require_known(module: "torch.nn.Module") -> None:
-    """Raise ValueError where Opacus knows a layer to mix patients, or to remember them."""
+    """Raise ValueError if Opacus rejects a layer because it mixes or remembers patients."""
     from opacus.validators import ModuleValidator  # noqa: PLC0415
 
     faults = ModuleValidator.validate(module)
@@ -179,14 +181,14 @@ def _require_known(module: "torch.nn.Module") -> None:
 
 
 def _require_parts(module: "torch.nn.Module", declared: Sequence[Tensor]) -> None:
-    own = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
-    if own != {tensor.name: tensor.shape for tensor in declared}:
-        listed = ", ".join(f"{name} {list(shape)}" for name, shape in own.items())
-        raise ValueError(f"the module's parts are {listed}, and the study declares others")
+    shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+    if shapes != {tensor.name: tensor.shape for tensor in declared}:
+        listed = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+        raise ValueError(f"the parts of the module are {listed}, and the study declares others")
 
 
-def _flat(found: Any, parameter: "torch.nn.Parameter") -> FloatArray:
-    """Return one part of a gradient, flat; zeros for a part that was not used."""
-    if found is None:
+def _flat(gradient: "torch.Tensor | None", parameter: "torch.nn.Parameter") -> FloatArray:
+    """Return one part of a gradient, flat; zeros if the part was not used."""
+    if gradient is None:
         return np.zeros(parameter.numel())
-    return np.asarray(found.reshape(-1).numpy(), dtype=np.float64)
+    return np.asarray(gradient.reshape(-1).numpy(), dtype=np.float64)

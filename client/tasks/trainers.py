@@ -1,7 +1,7 @@
-"""How each kind of training task turns patients and a model into outputs and integer sums.
+"""Trainers: compute outputs and integer sums from patients and a model, per training task kind.
 
-A trainer sees a part of the cohort at a time, small enough for bounded memory; what it returns is
-the sum of that part's integers, each patient's norm bounded exactly.
+A trainer gets one batch of the cohort at a time, small enough for bounded memory. It returns the
+sum of the batch's integers, with the norm of each patient bounded exactly.
 """
 
 from collections.abc import Sequence
@@ -26,21 +26,21 @@ from protocols.tasks.features import FloatArray
 from protocols.tasks.tensors import split
 
 VALUES_AT_ONCE = 4_000_000
-"""Patients are taken in parts, so that a wide gradient needs 32 MB at a time and not all memory."""
+"""Patients are summed in batches, so that a wide gradient needs 32 MB at a time."""
 FACTORS_AT_ONCE = 2_000_000
-"""The same for factors, of which several copies stand beside each other."""
+"""The same limit for factors, of which several copies exist at the same time."""
 KEPT_BYTES = 2**25
-"""The largest block that glibc's allocator takes as a measure (mallopt(3), M_MMAP_THRESHOLD)."""
+"""The largest block that raises glibc's dynamic threshold (mallopt(3), M_MMAP_THRESHOLD)."""
 
 
 class Trainer(Protocol):
-    """What a node makes of one training task."""
+    """Computes outputs and gradient sums for one training task."""
 
     patients_at_once: int
-    """How many patients `contribute` may be given."""
+    """The largest number of patients that `contribute` may get at once."""
 
     def outputs(self, cohort: Cohort, model: FloatArray) -> FloatArray:
-        """Return the model's outputs before the link, (patients, classes)."""
+        """Return the outputs of the model before the link function, (patients, classes)."""
 
     def contribute(
         self, cohort: Cohort, model: FloatArray, mechanism: Mechanism, entropy: Entropy
@@ -49,23 +49,23 @@ class Trainer(Protocol):
 
 
 def trainer_for(task: Training, features: Sequence[Feature], modules: Modules) -> Trainer:
-    """Return the trainer of a task. Raises Refusal where its module is not installed here."""
+    """Return the trainer of a task. Raises Refusal if its module is not installed on this node."""
     if isinstance(task, TrainGlm):
         return GlmTrainer(task, features)
     if isinstance(task, TrainMlp):
         return MlpTrainer(task, features)
     if isinstance(task, TrainModule):
         return ModuleTrainer(task, features, _built(task, features, modules))
-    raise _not_installed(task.kind, "a node trains only what is installed on it")
+    raise _not_installed(task.kind, "a node trains only installed task kinds")
 
 
 def _built(task: TrainModule, features: Sequence[Feature], modules: Modules) -> TorchModule:
     name = f"module {task.module}, version {task.version},"
-    found = modules.get((task.module, task.version))
-    if found is None:
+    module = modules.get((task.module, task.version))
+    if module is None:
         raise _not_installed(name, "the operator of this node has not registered it")
     try:
-        return TorchModule(task, features, found)
+        return TorchModule(task, features, module)
     except ValueError as error:
         raise _not_installed(name, str(error)) from error
 
@@ -73,9 +73,9 @@ def _built(task: TrainModule, features: Sequence[Feature], modules: Modules) -> 
 def _not_installed(what: str, why: str) -> Refusal:
     return Refusal(
         ReasonCode.TASK_UNKNOWN,
-        f"The {what} is not installed on this node as the study needs it",
+        f"The {what} is not installed on this node in the form that the study needs",
         why=why,
-        fix="install and list it (`modules` in node.yaml), or ask for a study of another module",
+        fix="install it and list it under `modules` in node.yaml, or ask for another study",
     )
 
 
@@ -94,12 +94,12 @@ class GlmTrainer:
         self, cohort: Cohort, model: FloatArray, mechanism: Mechanism, entropy: Entropy
     ) -> NDArray[np.int64]:
         """Return Σ over patients of their rounded gradients, int64 (dimension,)."""
-        part = patient_gradients(self._task, cohort, model)
-        return round_contributions(part, mechanism, entropy=entropy)
+        per_patient = patient_gradients(self._task, cohort, model)
+        return round_contributions(per_patient, mechanism, entropy=entropy)
 
 
 class MlpTrainer:
-    """Factors of a perceptron's gradients, layer by layer."""
+    """Gradient factors of a multilayer perceptron, layer by layer."""
 
     def __init__(self, task: TrainMlp, features: Sequence[Feature]) -> None:
         self._task, self._tensors = task, task.tensors(features)
@@ -108,7 +108,7 @@ class MlpTrainer:
         self.patients_at_once = max(1, FACTORS_AT_ONCE // values)
 
     def outputs(self, cohort: Cohort, model: FloatArray) -> FloatArray:
-        """Return what the last layer gives, (patients, classes)."""
+        """Return the outputs of the last layer, (patients, classes)."""
         return self._task.outputs(cohort.features, model, _rows(self._task, cohort))
 
     def contribute(
@@ -119,8 +119,8 @@ class MlpTrainer:
         target = targets(task, features, cohort.columns)
         parts = list(split(model, self._tensors).values())
         layers = list(zip(parts[::2], parts[1::2], strict=True))
-        found = factors(task.family, layers, _rows(task, cohort), target)
-        return factored_sum(found, mechanism, entropy=entropy)
+        per_layer = factors(task.family, layers, _rows(task, cohort), target)
+        return factored_sum(per_layer, mechanism, entropy=entropy)
 
 
 class ModuleTrainer:
@@ -131,7 +131,7 @@ class ModuleTrainer:
         self.patients_at_once = max(1, VALUES_AT_ONCE // task.dimension(features))
 
     def outputs(self, cohort: Cohort, model: FloatArray) -> FloatArray:
-        """Return what the module gives, (patients, classes)."""
+        """Return the outputs of the module, (patients, classes)."""
         return self._module.outputs(model, _rows(self._task, cohort))
 
     def contribute(
@@ -140,15 +140,16 @@ class ModuleTrainer:
         """Return Σ over patients of their rounded gradients, int64 (dimension,)."""
         target = targets(self._task, cohort.features, cohort.columns)
         residual = partial(residuals, self._task.family)
-        part = self._module.gradients(model, _rows(self._task, cohort), target, residual)
-        return round_contributions(part, mechanism, entropy=entropy)
+        rows = _rows(self._task, cohort)
+        per_patient = self._module.gradients(model, rows, target, residual)
+        return round_contributions(per_patient, mechanism, entropy=entropy)
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep what is freed: up to 64 MB, instead of fetching it page by page every time.
+    """Make glibc keep up to 64 MB of freed memory instead of returning it to the system.
 
-    It keeps twice the largest block that was ever freed; a block that is never written to is one
-    too. Pages fetched again and again took a third of the time of a sum.
+    glibc keeps twice the size of the largest block that was ever freed, even if the block was never
+    written to. Without this, a third of the time of a sum was spent on mapping pages again.
     """
     np.empty(KEPT_BYTES - 2**16, np.uint8)
 

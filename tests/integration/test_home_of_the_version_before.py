@@ -18,6 +18,7 @@ from client.credentials.identity_keys import IdentityKeys
 from client.credentials.keyring import NodeKeyring
 from client.node import Node
 from client.state.count_id import count_id
+from client.state.pause import Pause
 from client.state.tables import MIGRATIONS as NODE_MIGRATIONS
 from client.status.summary import LinkStatus
 from governance.audit.checkpoint import open_checkpoint
@@ -154,7 +155,7 @@ class TestWhatIsThere:
             store = homes.node_store(country)
             identities = IdentityKeys(store)
             assert NodeKeyring.load(store).identity.public == identities.present.public
-            assert (identities.following is not None) == (country == "EE")
+            assert (identities.successor is not None) == (country == "EE")
             assert store.names() == manifest["secrets"][f"{country}/{NODE}"]
             home = homes.officer_home(country)
             officer = Identity.open(home, home.settings(), homes.passphrase(country, OFFICER))
@@ -176,12 +177,12 @@ class TestWhatIsThere:
         assert nodes["DK"].parts.documents.officer.announced is None
         assert nodes["EE"].parts.documents.officer.announced is not None
         assert nodes["DK"].parts.pause.state() is None
-        assert nodes["EE"].parts.pause.state() == kept_value(manifest, "EE", "paused")
+        assert nodes["EE"].parts.pause.state() == Pause(**kept_value(manifest, "EE", "paused"))
 
     def test_a_paused_and_restored_node_says_so(
         self, nodes: dict[str, Node], manifest: Any
     ) -> None:
-        status = nodes["EE"].status(LinkStatus(connected=True))
+        status = nodes["EE"].status(LinkStatus(connected=True)).to_json()
         assert "The records are being moved." in status["waiting_for"]
         assert status["restored"] == kept_value(manifest, "EE", "restored")
         assert status["log"]["size"] == manifest["databases"]["EE/node"]["rows"]["log_entries"]
@@ -209,7 +210,7 @@ class TestWhatIsThere:
         self, homes: Homes, coordinator: OpenCoordinator, nodes: dict[str, Node], manifest: Any
     ) -> None:
         for country, node in nodes.items():
-            held = node.parts.documents.held(homes.now).own
+            held = node.parts.documents.current(homes.now).own
             own = homes.officer(country, coordinator).own()
             assert own is not None
             assert (own.version, own.permits) == (held.version, held.permits)
@@ -226,7 +227,7 @@ class TestWhatIsThere:
         for country, node in nodes.items():
             written = recorded(manifest, country, "ledger_entries")
             assert_charged(node, written)
-            held = node.parts.documents.held(homes.now)
+            held = node.parts.documents.current(homes.now)
             known = node.parts.documents.periods_known_since("patients")
             terms = ledger_terms(held.view.agreement, "patients", homes.now, known=known)
             assert (
@@ -398,6 +399,6 @@ class TestWhatGoesOn:
         assert homes.officer_home("EE").settings().document_key == announced
         nodes["EE"].sync()
         assert nodes["EE"].parts.documents.officer.present.to_text() == announced
-        assert nodes["EE"].parts.documents.held(homes.now).own.withdrawals.keys() == {
+        assert nodes["EE"].parts.documents.current(homes.now).own.withdrawals.keys() == {
             manifest["studies"][WITHDRAWN]
         }

@@ -297,7 +297,7 @@ def test_a_database_put_back_does_not_start_until_it_is_made_safe(site: Site) ->
     site.papers.now = now().replace(microsecond=0)
     (site.home.officer / "country-DK.json").write_bytes(site.papers.give("DK"))
     code, said = told("restored", "--yes")
-    assert (code, "State was put back from a copy of 1 log entries" in said) == (0, True), said
+    assert (code, "State was restored from a copy of 1 log entries" in said) == (0, True), said
     site.superlink.will("ActivateNode", ActivateNodeResponse(node_id=SEAT).SerializeToString())
     site.up()
     site.until(lambda: site.waiting() == "idle, connected")

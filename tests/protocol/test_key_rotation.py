@@ -78,7 +78,7 @@ def test_every_node_follows_without_a_gap(federation: NodeFederation, study: Stu
     rotate(federation, OLD, NEW)
     federation.sync()
     for country, node in federation.nodes.items():
-        view = node.parts.documents.held(federation.clock()).view
+        view = node.parts.documents.current(federation.clock()).view
         assert set(view.countries) == set(COUNTRIES), country
         assert view.countries["DK"].key == NEW.public.to_text()
         assert view.countries["DK"].permit(study.digest) is not None
@@ -128,12 +128,14 @@ def test_an_officer_may_come_with_the_new_documents_after_the_change(
     put_in_force(federation, "EE", "NO", "PT")
     federation.sync()
     with pytest.raises(DocumentFault):
-        federation.nodes["DK"].parts.documents.held(federation.clock())
+        federation.nodes["DK"].parts.documents.current(federation.clock())
     later = folder.sign(papers.now, NEW)
     papers.store.accept_country(later, papers.now, online=papers.online)
     federation.nodes["DK"].deliver(later)
     federation.sync()
-    assert federation.nodes["DK"].parts.documents.held(federation.clock()).own.permit(study.digest)
+    assert (
+        federation.nodes["DK"].parts.documents.current(federation.clock()).own.permit(study.digest)
+    )
 
 
 def test_a_node_that_was_away_follows_two_changes_at_once(
@@ -172,7 +174,9 @@ def test_what_was_seen_survives_a_restart_between_any_two_steps(
     put_in_force(federation, "EE", "NO", "PT")
     federation.restart("DK").sync()
     assert key_of(federation.restart("DK")) == NEW.public.to_text()
-    assert federation.nodes["DK"].parts.documents.held(federation.clock()).own.permit(study.digest)
+    assert (
+        federation.nodes["DK"].parts.documents.current(federation.clock()).own.permit(study.digest)
+    )
 
 
 def test_the_statement_alone_is_enough_for_the_others(
@@ -209,7 +213,7 @@ def test_a_new_key_without_the_former_one_s_signature_stops_that_country(
     assert "key of DK has changed" in view.absent["DK"]
     assert set(view.countries) == {"EE", "NO", "PT"}
     with pytest.raises(DocumentFault, match="another document key for DK"):
-        federation.nodes["DK"].parts.documents.held(federation.clock())
+        federation.nodes["DK"].parts.documents.current(federation.clock())
 
 
 def test_until_the_operator_approves_it(federation: NodeFederation, study: Study) -> None:
@@ -231,11 +235,11 @@ def test_until_the_operator_approves_it(federation: NodeFederation, study: Study
     own.pin_officer(NEW.public)
     own.deliver(bundle)
     own.sync()
-    assert own.parts.documents.held(federation.clock()).own.key == NEW.public.to_text()
+    assert own.parts.documents.current(federation.clock()).own.key == NEW.public.to_text()
     settings = federation.home("DK").settings()
     assert settings.officer_key == NEW.public.to_text()
     again = federation.restart("DK", settings=settings)
-    assert again.parts.documents.held(federation.clock()).own.key == NEW.public.to_text()
+    assert again.parts.documents.current(federation.clock()).own.key == NEW.public.to_text()
     assert kinds(node)[-1] == EventKind.KEY_APPROVED
 
 
@@ -333,11 +337,11 @@ def test_what_waits_is_not_published_where_it_is_older_than_a_withdrawal(
     view = federation.nodes["EE"].parts.documents.view(federation.clock())
     assert view.country("DK") is None
     with pytest.raises(DocumentFault):
-        federation.nodes["DK"].parts.documents.held(federation.clock())
+        federation.nodes["DK"].parts.documents.current(federation.clock())
     federation.papers.officers["DK"] = NEW
     federation.hand_over("DK")
     federation.sync()
-    held = federation.nodes["DK"].parts.documents.held(federation.clock())
+    held = federation.nodes["DK"].parts.documents.current(federation.clock())
     assert held.own.withdrawal(study.digest) is not None
 
 
@@ -358,6 +362,8 @@ def test_a_year_of_weekly_renewals_with_two_rotations(federation: NodeFederation
             rotate(federation, *keys[week])
         federation.sync()
         for node in federation.nodes.values():
-            assert set(node.parts.documents.held(papers.now).view.countries) == set(COUNTRIES), week
+            assert set(node.parts.documents.current(papers.now).view.countries) == set(COUNTRIES), (
+                week
+            )
     assert papers.view().agreement.digest == long.digest
     assert key_of(federation.nodes["DK"]) == THIRD.public.to_text()

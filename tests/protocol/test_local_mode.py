@@ -253,7 +253,7 @@ def test_no_records_are_summed_for_a_derived_release(federation: NodeFederation)
     """Not even by a node whose door had lost its way: the records' side refuses it too."""
     study = approved(federation, GLM)
     assignment = federation.nodes["DK"].parts.tasks.prepared(study).assignment
-    with pytest.raises(Exception, match="noise of their own") as caught:
+    with pytest.raises(Exception, match="their own noise") as caught:
         assignment.lattice_sum(study.mechanisms[2], payload_of(study), entropy=_zeros)
     assert getattr(caught.value, "code", None) is ReasonCode.MALFORMED
 

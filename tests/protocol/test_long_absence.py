@@ -62,7 +62,7 @@ def test_a_node_comes_back_and_takes_part(
     node = federation.restart("EE")
     write_atomic(federation.home("EE").officer / "country-EE.json", bundle)
     node.tend()
-    held = node.parts.documents.held(federation.clock())
+    held = node.parts.documents.current(federation.clock())
     assert (held.versions.root, held.versions.targets) == (4, 4)
     assert set(held.view.countries) == set(COUNTRIES)
     run = federation.ready(study)
@@ -83,7 +83,7 @@ def test_before_it_is_up_to_date_it_releases_nothing(
         run = federation.run(study)
         assert code_of(node.handle(run.request("bundle", "EE"))) is ReasonCode.DOCUMENTS_EXPIRED
         assert EventKind.BUDGET_CHARGED not in kinds(node)
-        assert "documents" in node.status(LinkStatus(connected=True))["waiting_for"]
+        assert "documents" in node.status(LinkStatus(connected=True)).waiting_for
 
 
 def test_without_its_officer_s_bundle_it_waits_for_that(
@@ -101,7 +101,7 @@ def test_without_its_officer_s_bundle_it_waits_for_that(
 def test_the_others_go_on_meanwhile(federation: NodeFederation, study: Study) -> None:
     leave_alone(federation, "EE", WEEK + DAY)
     for country in PRESENT:
-        view = federation.nodes[country].parts.documents.held(federation.clock()).view
+        view = federation.nodes[country].parts.documents.current(federation.clock()).view
         assert set(view.countries) == set(COUNTRIES)
 
 
@@ -131,7 +131,7 @@ def test_an_old_root_that_has_ended_is_walked_over(
         federation.hand_over(country)
     node = federation.restart("EE")
     node.sync()
-    assert node.parts.documents.held(papers.now).versions.root == 2
+    assert node.parts.documents.current(papers.now).versions.root == 2
 
 
 def test_where_nobody_signed_again_everything_stops(

@@ -201,7 +201,7 @@ def test_a_run_whose_former_key_is_gone_is_refused(
 ) -> None:
     run = federation.ready(study)
     rotated(federation)
-    federation.nodes["DK"].parts.identities.forget_all_but(set())
+    federation.nodes["DK"].parts.identities.destroy_formers_except(set())
     opened = run.coordinator.begin_round(1, "histogram", b"")
     reply = federation.nodes["DK"].handle(opened.contribute_request("DK"))
     assert code_of(reply) is ReasonCode.ROSTER
@@ -311,5 +311,5 @@ def test_a_death_while_the_key_changes_leaves_one_key_in_use(
 
 
 def test_a_death_before_the_file_is_written_is_made_good(federation: NodeFederation) -> None:
-    waiting: SigningKey = IdentityKeys(federation.store("DK")).prepare()
+    waiting: SigningKey = IdentityKeys(federation.store("DK")).prepare_successor()
     assert made_anew(federation).identity_key == waiting.public.to_text()

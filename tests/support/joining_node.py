@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from client.commands.enrol import Candidate, Introduction
-from client.commands.init import found
+from client.commands.init import create_node
 from client.credentials.certificate_renewal import kept_pair
 from client.credentials.keyring import NodeKeyring
 from client.home import NodeHome
@@ -41,7 +41,7 @@ def made(folder: Path, country: str = "DK", **changes: Any) -> NodeHome:
     """Return the home of a node that `init` has made."""
     home = NodeHome(folder / "node")
     fields = {"country": country, "officer_key": OFFICER, **files(folder / "files")}
-    found(home, NodeSettings(**fields | changes), PASSPHRASE, NOW, cost=CHEAP)
+    create_node(home, NodeSettings(**fields | changes), PASSPHRASE, NOW, cost=CHEAP)
     return home
 
 
@@ -138,4 +138,6 @@ class Newcomer:
             dial=self.exchange.dial,
             clock=self.clock,
         )
-        return candidate.enrol(asked, wait=wait, tell=self.told.append, sleep=self.slept.append)
+        return candidate.enrol(
+            asked, wait=wait, on_introduction=self.told.append, sleep=self.slept.append
+        )

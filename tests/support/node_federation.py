@@ -8,7 +8,7 @@ unless a test asks for another source.
 import secrets
 import shutil
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -351,8 +351,7 @@ def code_of(reply: bytes) -> ReasonCode | None:
 
 def last_refusal(node: Node) -> Mapping[str, Any]:
     """Return the refusal that a node's operator saw last."""
-    found: Mapping[str, Any] = node.parts.decisions.refusals()[0]
-    return found
+    return asdict(node.parts.decisions.refusals()[0])
 
 
 def retold(frame: bytes, change: Callable[[RequestBody], object], key: SigningKey) -> bytes:

@@ -24,7 +24,7 @@ class Watched:
 
     def handle(self, frame: bytes) -> bytes:
         reply = self.node.handle(frame)
-        self.vitals.replied(frame, reply, 0.0)
+        self.vitals.count_reply(frame, reply, 0.0)
         self.seen.append(("sent", *shape_of(frame), content_of(reply), len(reply)))
         return reply
 

@@ -1,4 +1,4 @@
-"""Alembic's entry: migrates over the connection that `governance.runtime.database` passes in."""
+"""Alembic's entry point: migrates over the connection from `governance.runtime.database`."""
 
 from alembic import context
 

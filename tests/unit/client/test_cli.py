@@ -14,7 +14,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from client import cli
-from client.commands.doctor import CheckResult, CheckState
+from client.commands.check_result import CheckResult, CheckState
 from client.home import NodeHome
 from client.state.restored import Restored
 from client.status.summary import LinkStatus
@@ -39,7 +39,9 @@ Words = list[str | Path]
 @pytest.fixture(autouse=True)
 def quick_scrypt(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key store that opens at once: its cost is tested with the store."""
-    monkeypatch.setattr("client.commands.init.found.__kwdefaults__", {"cost": 2}, raising=False)
+    monkeypatch.setattr(
+        "client.commands.init.create_node.__kwdefaults__", {"cost": 2}, raising=False
+    )
 
 
 @pytest.fixture
@@ -231,7 +233,7 @@ def test_restored_asks_first(home: Path, passphrase: Path, monkeypatch: pytest.M
     monkeypatch.setattr("client.daemon.restore_node", pytest.fail)
     result = run("restored", "--passphrase-file", passphrase, home=home)
     assert result.exit_code == 1
-    assert "put that back instead" in result.stdout
+    assert "restore that copy instead" in result.stdout
 
 
 def test_restored_before_enrolment_says_what_to_do(home: Path, passphrase: Path) -> None:
@@ -299,7 +301,7 @@ def test_enrol_prints_what_is_compared_by_voice(
     lines = result.stdout.splitlines()
     assert any(line.startswith("Fingerprint of this request: ") for line in lines)
     assert any(line.startswith("Root of the documents: sha256:") for line in lines)
-    assert "The node is let in." in lines
+    assert "The node is admitted." in lines
 
 
 def test_enrol_prints_json_for_a_machine(
@@ -392,7 +394,7 @@ def test_status_pause_and_resume_speak_to_the_daemon(
             node.pause(**params)
         if method == "resume":
             node.resume()
-        return node.status(LinkStatus(connected=True))
+        return node.status(LinkStatus(connected=True)).to_json()
 
     rpc_server = LocalRpcServer(home.socket, answer)
     try:
@@ -445,7 +447,7 @@ def test_what_others_write_moves_no_cursor_where_the_doctor_shows_it(
     finding = CheckResult(
         "documents", CheckState.FAILED, "refused: \x1b[2Jall is well", "ask \x1b[1Athem"
     )
-    monkeypatch.setattr("client.commands.doctor.Doctor.findings", lambda self: iter([finding]))
+    monkeypatch.setattr("client.commands.doctor.Doctor.results", lambda self: iter([finding]))
     result = run("doctor", "--passphrase-file", passphrase, home=home)
     assert "all is well" in result.output
     assert "\x1b" not in result.output

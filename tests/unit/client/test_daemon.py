@@ -266,7 +266,7 @@ def test_the_desk_hands_out_the_log(start: Start) -> None:
 
 @pytest.mark.parametrize("method", ["stop", "handle", "", "__class__"])
 def test_the_desk_knows_nothing_else(start: Start, method: str) -> None:
-    with pytest.raises(LocalRpcFault, match="knows no request"):
+    with pytest.raises(LocalRpcFault, match="does not know the request"):
         start(None).ask(method)
 
 

@@ -375,6 +375,6 @@ def test_the_app_answers_queries_and_nothing_else() -> None:
 
 def test_the_app_that_a_bundle_names_has_no_records_behind_it() -> None:
     query = installed_app._registered_funcs[f"{MESSAGE_TYPE}.default"]
-    with pytest.raises(OperationFault, match="only inside a running node") as caught:
+    with pytest.raises(OperationFault, match="only in the daemon of a node") as caught:
         query(message(b"x"), None)
     assert caught.value.fix

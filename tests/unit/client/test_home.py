@@ -95,12 +95,12 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 
 def test_two_daemons_do_not_run_on_one_home(home: NodeHome) -> None:
     with (
-        home.held(),
+        home.locked(),
         pytest.raises(OperationFault, match="is running"),
-        NodeHome(home.path).held(),
+        NodeHome(home.path).locked(),
     ):
         pass
-    with home.held():
+    with home.locked():
         pass
 
 

@@ -70,7 +70,7 @@ def test_tending_survives_a_lost_link(federation: NodeFederation) -> None:
 
     node = federation.restart("DK", fetch=gone)
     node.tend()
-    assert node.status(UP)["waiting_for"] == "idle, connected"
+    assert node.status(UP).waiting_for == "idle, connected"
 
 
 def test_a_withdrawn_run_loses_its_secrets(federation: NodeFederation, study: Study) -> None:
@@ -126,11 +126,11 @@ def test_tending_prepares_what_a_first_message_would_wait_for(
 def test_a_pause_outlives_a_restart(federation: NodeFederation, study: Study) -> None:
     federation.nodes["DK"].pause("audit week")
     node = federation.restart("DK")
-    assert node.status(UP)["waiting_for"] == "paused: audit week"
+    assert node.status(UP).waiting_for == "paused: audit week"
     frame = federation.run(study).request("bundle", "DK")
     assert code_of(node.handle(frame)) is ReasonCode.PAUSED
     node.resume()
-    assert node.status(UP)["paused"] is None
+    assert node.status(UP).paused is None
     assert kinds(node)[-1] == "node-resumed"
 
 
@@ -140,7 +140,7 @@ def test_the_log_verifies_by_the_key_in_the_documents(
     federation.ready(study).sum(1, "histogram")
     node = federation.nodes["DK"]
     found = node.log_entries()
-    held = node.parts.documents.held(federation.clock()).own.node
+    held = node.parts.documents.current(federation.clock()).own.node
     assert held is not None
     key = NoteKey.from_text(found["verifier"])
     assert key.key.to_text() == held.log_key

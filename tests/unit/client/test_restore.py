@@ -64,7 +64,7 @@ def signed_later(federation: NodeFederation) -> None:
 def restored(federation: NodeFederation, **changes: Any) -> tuple[Node, Restored]:
     """Do what the operator and the officer do; return the node, started again."""
     made = federation.made("DK", **changes)
-    with pytest.raises(OperationFault, match="signed since this command"):
+    with pytest.raises(OperationFault, match="must sign new documents"):
         made.restore()
     signed_later(federation)
     done = made.restore()
@@ -235,7 +235,7 @@ def test_officers_documents_from_before_are_not_enough(
         assert "pratique-officer renew" in refusal.value.fix
     assert (made.parts.ledger.entries(), made.parts.runs.summaries(live=True)) == before
     made.parts.engine.dispose()
-    with pytest.raises(OperationFault, match="has not come to its end"):
+    with pytest.raises(OperationFault, match="has not finished"):
         federation.start("DK")
 
 
@@ -245,7 +245,7 @@ def test_a_restoration_under_way_holds_back_a_node_whose_copy_looks_newest(
     """A whole disk put back, the file with it: nothing but the operator knows."""
     with pytest.raises(OperationFault):
         federation.nodes["DK"].restore()
-    with pytest.raises(OperationFault, match="has not come to its end"):
+    with pytest.raises(OperationFault, match="has not finished"):
         federation.restart("DK")
     node, done = restored_after_begin(federation)
     assert done.assumed == ("heart-by-sex",)
@@ -264,7 +264,7 @@ def test_expired_documents_are_not_enough(federation: NodeFederation) -> None:
     made = federation.made("DK")
     federation.papers.now += timedelta(days=8)
     federation.papers.refresh()
-    with pytest.raises(OperationFault, match="signed since this command"):
+    with pytest.raises(OperationFault, match="must sign new documents"):
         made.restore()
     made.parts.engine.dispose()
 
@@ -332,14 +332,14 @@ def test_it_is_logged_and_shown(federation: NodeFederation, study: Study) -> Non
         {e.run for e in node.parts.ledger.entries()}
     )
     text = "\n".join(status_lines(node.status(LinkStatus())))
-    assert "1 runs were charged as if they had been" in text
+    assert "1 runs that the copy does not know were charged" in text
     said = "\n".join(restored_lines(done))
     assert "heart-by-sex: charged 1 time(s)" in said
     assert "--accept-restored" in said
 
 
 def test_a_node_that_was_never_restored_says_nothing_of_it(federation: NodeFederation) -> None:
-    assert federation.nodes["DK"].status(LinkStatus())["restored"] is None
+    assert federation.nodes["DK"].status(LinkStatus()).restored is None
     text = "\n".join(status_lines(federation.nodes["DK"].status(LinkStatus())))
     assert "Restored" not in text
 

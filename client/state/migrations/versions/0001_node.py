@@ -1,4 +1,4 @@
-"""The node's first schema: ledger, log, and the state of runs."""
+"""The first schema of the node: ledger, log, and the state of runs."""
 
 import sqlalchemy as sa
 from alembic import op

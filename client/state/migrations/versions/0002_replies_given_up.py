@@ -1,4 +1,4 @@
-"""A journalled reply can be given up once nobody can ask for it; its place stays taken."""
+"""A journalled reply can be erased once nobody can ask for it; its row stays."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""A log from before the node kept a head beside it: its first start writes one."""
+"""Marks a log that was written before the log-head file existed: the first start writes one."""
 
 from alembic import op
 

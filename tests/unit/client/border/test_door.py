@@ -175,7 +175,7 @@ def test_another_request_for_the_same_round_is_refused(
         body.versions.root = 0
 
     assert code_of(node.handle(retold(request, change, raw_key(1)))) is ReasonCode.STALE
-    assert "one reply each" in last_refusal(node)["why"]
+    assert "has one reply" in last_refusal(node)["why"]
 
 
 def test_another_answer_in_the_same_round_is_refused(federation: NodeFederation, run: Run) -> None:

@@ -44,7 +44,7 @@ def lapse(federation: NodeFederation) -> None:
 
 
 def held_of(node: Node, federation: NodeFederation) -> DocumentVersions:
-    return node.parts.documents.held(federation.clock()).versions
+    return node.parts.documents.current(federation.clock()).versions
 
 
 @pytest.mark.parametrize("fetched", [True, False])
@@ -126,7 +126,7 @@ def test_what_was_never_verified_still_stops(
     shorten()
     federation.sync()
     lapse(federation)
-    found = federation.nodes["DK"].parts.documents.held(federation.clock()).verified
+    found = federation.nodes["DK"].parts.documents.current(federation.clock()).verified
     newer = {**found.countries, "PT": found.countries["PT"] + 1}
     claimed = DocumentVersions(found.root, found.targets, newer)
     run = federation.run(without, versions=claimed)

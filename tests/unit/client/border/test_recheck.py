@@ -168,7 +168,7 @@ def test_what_was_let_in_under_another_permit_or_policy_does_not_leave(
     assert code_of(node.handle(frame)) is ReasonCode.DOCUMENTS_BEHIND
     assert "contribute" not in answered(node)
     assert last_refusal(node)["clause"] == "node/permitted-otherwise"
-    assert "Nothing was sent; what was charged stays charged" in entries(node)[-1]["reason"]
+    assert "nothing was sent; what was charged stays charged" in entries(node)[-1]["reason"]
     assert [entry.phase for entry in node.parts.ledger.entries(run=run.id)] == [PHASE]
     assert code_of(node.handle(frame)) is final
 

@@ -47,7 +47,7 @@ def test_a_running_daemon_has_it_at_once(
         home.socket, lambda method, params: asked.append((method, dict(params)))
     )
     try:
-        assert "running node has" in accept_file(home, bundle, federation.clock())
+        assert "running node now has" in accept_file(home, bundle, federation.clock())
     finally:
         rpc_server.close()
     assert asked == [("deliver", {"bundle": base64.b64encode(bundle.read_bytes()).decode()})]

@@ -194,7 +194,7 @@ def test_a_certificate_of_somebody_else_is_not_kept(
     newcomer: Newcomer, authority: TransportAuthority, country: str, role: Role
 ) -> None:
     newcomer.exchange.country, newcomer.exchange.role = country, role
-    with pytest.raises(OperationFault, match="not this node's"):
+    with pytest.raises(OperationFault, match="not for this node"):
         newcomer.enrol(invitation(authority))
     unchanged(newcomer)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from client.commands.init import found, officer_key
+from client.commands.init import create_node, officer_key
 from client.credentials.keyring import NodeKeyring
 from client.errors import OperationFault, RecordFault
 from client.home import NodeHome
@@ -105,7 +105,7 @@ def test_bad_records_make_no_node(tmp_path: Path, data: str | None, dictionary: 
     home = NodeHome(tmp_path / "node")
     settings = NodeSettings(country="DK", officer_key=OFFICER, **paths)
     with pytest.raises(RecordFault):
-        found(home, settings, PASSPHRASE, NOW, cost=CHEAP)
+        create_node(home, settings, PASSPHRASE, NOW, cost=CHEAP)
     assert not home.path.exists()
 
 
@@ -114,7 +114,7 @@ def test_a_missing_file_makes_no_node(tmp_path: Path) -> None:
     home = NodeHome(tmp_path / "node")
     settings = NodeSettings(country="DK", officer_key=OFFICER, **paths)
     with pytest.raises(RecordFault, match=r"none\.txt"):
-        found(home, settings, PASSPHRASE, NOW, cost=CHEAP)
+        create_node(home, settings, PASSPHRASE, NOW, cost=CHEAP)
     assert not home.path.exists()
 
 

@@ -7,7 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from client.cli import app
-from client.commands.doctor import CheckState, Doctor
+from client.commands.check_result import CheckState
+from client.commands.doctor import Doctor
 from client.commands.rotate_keys import rotate_keys
 from client.credentials.identity_keys import IdentityKeys
 from client.home import NodeHome
@@ -77,7 +78,7 @@ def test_the_doctor_waits_for_the_officer_and_finds_no_fault(
     (home.officer / "country-DK.json").write_bytes(bundle)
     rotate_keys(home, reopen(home.keys), NOW)
     looked = Doctor(home=home, passphrase=lambda: PASSPHRASE, dial=None, clock=lambda: NOW)  # type: ignore[arg-type]
-    found = {finding.name: finding for finding in looked.findings()}
+    found = {finding.name: finding for finding in looked.results()}
     assert found["keys"].state is CheckState.GOOD
     assert found["officer"].state is CheckState.SOON
     assert "new keys" in found["officer"].says

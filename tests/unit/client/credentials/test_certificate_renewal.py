@@ -101,7 +101,9 @@ class Life:
         asked = self.link.enrolment.invite(
             "DK", Role.NODE, exchange="x:1", root_digest=digest(ROOT), now=self.now
         )
-        assert candidate.enrol(asked.model_copy(update=changed), wait=0, tell=lambda _: None)
+        assert candidate.enrol(
+            asked.model_copy(update=changed), wait=0, on_introduction=lambda _: None
+        )
         return self.start()
 
     def start(self) -> "Life":

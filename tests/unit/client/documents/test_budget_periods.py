@@ -24,27 +24,29 @@ def dated(effective: datetime, days: int = YEAR) -> Agreement:
 
 
 def test_the_first_periods_are_known_from_the_beginning() -> None:
-    assert BudgetPeriods().seeing(AGREED, NOW).since("patients") is None
+    assert BudgetPeriods().with_agreement(AGREED, NOW).since("patients") is None
     assert BudgetPeriods().since("patients") is None
 
 
 @pytest.mark.parametrize("other", [dated(NOW - 370 * DAY), dated(AGREED.effective, 200)])
 def test_others_are_known_since_they_were_seen(other: Agreement) -> None:
-    grids = BudgetPeriods().seeing(AGREED, NOW).seeing(other, NOW + DAY)
-    assert grids.since("patients") == NOW + DAY
-    assert grids.seeing(other, NOW + 9 * DAY) == grids
+    periods = BudgetPeriods().with_agreement(AGREED, NOW).with_agreement(other, NOW + DAY)
+    assert periods.since("patients") == NOW + DAY
+    assert periods.with_agreement(other, NOW + 9 * DAY) == periods
 
 
 def test_signing_the_same_again_moves_nothing() -> None:
-    grids = BudgetPeriods().seeing(AGREED, NOW)
+    periods = BudgetPeriods().with_agreement(AGREED, NOW)
     again = AGREED.model_copy(update={"title": "The same terms of budget"})
-    assert grids.seeing(again, NOW + DAY).since("patients") is None
+    assert periods.with_agreement(again, NOW + DAY).since("patients") is None
 
 
 def test_a_register_that_left_and_comes_back_is_no_new_one() -> None:
-    grids = BudgetPeriods().seeing(AGREED, NOW)
+    periods = BudgetPeriods().with_agreement(AGREED, NOW)
     without = AGREED.model_copy(update={"budget": ()})
-    back = grids.seeing(without, NOW + DAY).seeing(dated(NOW - 370 * DAY), NOW + 2 * DAY)
+    back = periods.with_agreement(without, NOW + DAY).with_agreement(
+        dated(NOW - 370 * DAY), NOW + 2 * DAY
+    )
     assert back.since("patients") == NOW + 2 * DAY
 
 

@@ -30,7 +30,7 @@ def tamper(store: DocumentStore, path: str, content: bytes) -> None:
 
 def test_the_mirror_serves_while_the_link_is_down(federation: NodeFederation, study: Study) -> None:
     node = federation.restart("DK", fetch=lambda _: None)
-    held = node.parts.documents.held(federation.clock())
+    held = node.parts.documents.current(federation.clock())
     assert held.view.study(study.digest) == study
     assert held.own.permit(study.digest) is not None
 
@@ -48,7 +48,7 @@ def test_a_sync_that_fails_changes_nothing(federation: NodeFederation) -> None:
     with pytest.raises(LinkFault):
         node.parts.documents.sync(broken, federation.clock())
     assert node.parts.documents._files() == before
-    node.parts.documents.held(federation.clock())
+    node.parts.documents.current(federation.clock())
 
 
 def test_an_older_state_of_the_exchange_is_refused(federation: NodeFederation) -> None:
@@ -163,7 +163,7 @@ def test_a_node_without_its_officer_s_documents_says_what_to_do(federation: Node
     with transaction(node.parts.engine) as connection:
         connection.execute(documents.delete().where(documents.c.path == OWN))
     with pytest.raises(DocumentFault) as fault:
-        node.parts.documents.held(federation.clock())
+        node.parts.documents.current(federation.clock())
     assert "pratique-node accept" in fault.value.fix
 
 
@@ -172,7 +172,9 @@ def test_versions_name_the_own_country_as_its_officer_gave_it(federation: NodeFe
     bundle = folder.sign(federation.clock(), federation.papers.officers["DK"])
     node = federation.nodes["DK"]
     node.deliver(bundle)
-    assert node.parts.documents.held(federation.clock()).versions.countries["DK"] == folder.version
+    assert (
+        node.parts.documents.current(federation.clock()).versions.countries["DK"] == folder.version
+    )
 
 
 def test_what_must_not_be_believed_is_logged_once(

@@ -3,8 +3,8 @@
 from datetime import timedelta
 
 from client.documents.study_status import (
+    EXPIRED,
     LAPSED,
-    OVER,
     PERMITTED,
     UNDECIDED,
     WITHDRAWN,
@@ -24,4 +24,4 @@ def test_a_country_stands_towards_a_study_in_one_of_five_ways() -> None:
     assert study_status(asked, yes, None, yes.conditions.expires) == LAPSED
     just_before = yes.conditions.expires - timedelta(seconds=1)
     assert study_status(asked, yes, None, just_before) == PERMITTED
-    assert study_status(asked, yes, None, asked.expires) == OVER
+    assert study_status(asked, yes, None, asked.expires) == EXPIRED

@@ -28,16 +28,21 @@ def test_a_feature_that_is_not_recorded_is_named() -> None:
     with pytest.raises(RecordFault) as caught:
         check_fit({"age": recorded()["age"]}, FEATURES, ("age", "sex"))
     assert "`sex`" in caught.value.what
-    assert caught.value.why == "it offers age"
+    assert caught.value.why == "the dictionary offers age"
 
 
 def test_another_type_unit_or_level_is_named() -> None:
     boolean = RecordedFeature("sex", FeatureKind.BOOLEAN)
-    assert fault(boolean).why == "it is boolean here and categorical in the study"
+    assert (
+        fault(boolean).why == "its type is boolean in the dictionary and categorical in the study"
+    )
     wide = RecordedFeature("sex", FeatureKind.CATEGORICAL, levels=("male", "other"))
     assert fault(wide).why == "the study has no level other"
     metric = replace(recorded()["sugar"], unit="mmol/l")
-    assert fault(metric, "sugar").why == "its unit is `mmol/l` here and `mg/dl` in the study"
+    assert (
+        fault(metric, "sugar").why
+        == "its unit is `mmol/l` in the dictionary and `mg/dl` in the study"
+    )
 
 
 def test_fewer_levels_and_other_bounds_fit() -> None:

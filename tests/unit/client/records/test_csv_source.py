@@ -116,7 +116,7 @@ def test_line_endings_and_a_byte_order_mark(tmp_path: Path, ending: str) -> None
 
 def test_a_column_the_file_lacks_is_named(tmp_path: Path) -> None:
     problem = fault(source(tmp_path, "id,age,sex\na1,63,1\n"))
-    assert "it has no column `grade`; it has id, age, sex" in problem.why
+    assert "the file has no column `grade`; it has id, age, sex" in problem.why
     assert "`column`" in problem.fix
 
 
@@ -155,8 +155,8 @@ def test_the_line_is_right_without_a_header(tmp_path: Path) -> None:
 
 def test_a_patient_on_two_lines_is_an_error_that_names_them_and_the_fix(tmp_path: Path) -> None:
     problem = fault(source(tmp_path, "\n".join((HEADER, *ROWS, "a2,50,1,0,", "a1,50,1,0,"))))
-    assert "lines 2 and 6 are of the same patient (2 patients stand on more" in problem.why
-    assert problem.fix.startswith("give one row per patient")
+    assert "lines 2 and 6 are of the same patient (2 patients are on more" in problem.why
+    assert problem.fix.startswith("provide one row per patient")
 
 
 @pytest.mark.parametrize("one", ["", "  ", "a" * 257, "a\x07"])
@@ -168,10 +168,10 @@ def test_a_patient_needs_a_usable_id(tmp_path: Path, one: str) -> None:
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("a9,60,1", "line 3: 5 columns are expected, 3 were found"),
-        ("a9,60,1,0,x,y", "line 3: 5 columns are expected, 6 were found"),
-        ('a9,60,1,0,"open', "line 3: a quoted value does not end where it should"),
-        ('a9,60,1,0,"x"y', "line 3: a quoted value does not end where it should"),
+        ("a9,60,1", "line 3: 5 columns are expected, and the line has 3"),
+        ("a9,60,1,0,x,y", "line 3: 5 columns are expected, and the line has 6"),
+        ('a9,60,1,0,"open', "line 3: a quoted value has no closing quote"),
+        ('a9,60,1,0,"x"y', "line 3: a quoted value has no closing quote"),
         ("a9,60,1,0," + "x" * (LONGEST_LINE + 1), "the line is longer than"),
     ],
 )
@@ -184,7 +184,7 @@ def test_a_broken_line_is_named(tmp_path: Path, line: str, why: str) -> None:
 def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     data = f"{HEADER}\na1,63,".encode() + b"\xff,0,\n"
     assert "line 2: the text is not UTF-8" in fault(source(tmp_path, data)).why
-    assert "first line is not UTF-8" in fault(source(tmp_path, b"\xff\xfe\n")).why
+    assert "first line is not CSV in UTF-8" in fault(source(tmp_path, b"\xff\xfe\n")).why
 
 
 def test_a_column_that_is_not_read_may_hold_anything(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_hostile_column_names_stay_names(tmp_path: Path, column: str) -> None:
 def test_a_name_that_would_match_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret.csv").write_text(f"{HEADER}\n")
     problem = fault(CsvSource(tmp_path / "*.csv", dictionary()))
-    assert "its name has one of * ?" in problem.why
+    assert "its path contains one of * ?" in problem.why
 
 
 def test_a_file_that_is_absent_or_a_folder_is_named(tmp_path: Path) -> None:

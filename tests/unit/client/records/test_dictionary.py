@@ -130,18 +130,34 @@ def test_whole_numbers_are_one_code_however_written(code: str, normal: str) -> N
     [
         (("features", 0, "bounds"), None, "feature `age`: a numeric feature needs public bounds"),
         (("features", 0, "bounds"), [9, 1], "feature `age`: a numeric feature needs public bounds"),
-        (("features", 0, "codes"), {"1": "a"}, "feature `age`: only categories have codes"),
-        (("features", 0, "true_above"), 3, "feature `age`: true_above and true_for make a boolean"),
+        (
+            ("features", 0, "codes"),
+            {"1": "a"},
+            "feature `age`: a numeric feature cannot have codes",
+        ),
+        (("features", 0, "true_above"), 3, "feature `age`: only a boolean feature can have"),
         (("features", 1, "codes"), None, "feature `sex`: a categorical feature needs codes"),
-        (("features", 1, "codes"), {"1": "m", "2": "m"}, "needs codes for two or more levels"),
-        (("features", 1, "codes"), {"1": True, "2": "m"}, "codes of a categorical feature mean"),
-        (("features", 1, "bounds"), [0, 1], "feature `sex`: only a numeric feature has bounds"),
-        (("features", 5, "codes"), {"J": "yes", "N": "no"}, "boolean feature mean true or false"),
-        (("features", 3, "true_for"), ["1"], "give one of codes, true_above, true_for"),
+        (("features", 1, "codes"), {"1": "m", "2": "m"}, "needs codes for at least two levels"),
+        (
+            ("features", 1, "codes"),
+            {"1": True, "2": "m"},
+            "codes of a categorical feature must mean",
+        ),
+        (
+            ("features", 1, "bounds"),
+            [0, 1],
+            "feature `sex`: only a numeric feature can have bounds",
+        ),
+        (
+            ("features", 5, "codes"),
+            {"J": "yes", "N": "no"},
+            "boolean feature must mean true or false",
+        ),
+        (("features", 3, "true_for"), ["1"], "use only one of codes, true_above, true_for"),
         (("features", 2, "name"), "age", "the feature name age is used twice"),
         (("features", 2, "colour"), "red", "features.2.colour: Extra inputs"),
-        (("columns",), ["id"], "give `columns` when `header: false`"),
-        (("header",), False, "give `columns` when `header: false`"),
+        (("columns",), ["id"], "use `columns` if `header: false`"),
+        (("header",), False, "use `columns` if `header: false`"),
         (("patient",), None, "patient: Field required"),
         (("features",), [], "features: Tuple should have at least 1 item"),
         (("dictionary",), 2, "dictionary: Input should be 1"),
@@ -153,16 +169,18 @@ def test_an_inconsistent_dictionary_names_the_place(
     tmp_path: Path, path: tuple[Any, ...], value: Any, says: str
 ) -> None:
     problem = fault(tmp_path, changed(path, value))
-    assert "is not complete or not consistent" in problem.what
+    assert "is incomplete or inconsistent" in problem.what
     assert says in problem.why
 
 
 def test_columns_must_name_what_is_read() -> None:
     document = yaml.safe_load(GOOD) | {"header": False, "columns": ["id", "age", "sex"]}
-    with pytest.raises(ValidationError, match="`columns` lacks grade, pain, smoker, treated"):
+    with pytest.raises(
+        ValidationError, match="`columns` does not contain grade, pain, smoker, treated"
+    ):
         DataDictionary.model_validate(document)
     document["columns"] = ["id", "id"]
-    with pytest.raises(ValidationError, match="a name stands twice"):
+    with pytest.raises(ValidationError, match="contains a name twice"):
         DataDictionary.model_validate(document)
 
 

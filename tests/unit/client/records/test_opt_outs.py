@@ -23,7 +23,7 @@ def test_a_list_that_cannot_be_read_is_never_nobody(tmp_path: Path) -> None:
     with pytest.raises(RecordFault) as caught:
         read_opt_outs(tmp_path / "absent.txt")
     assert "absent.txt cannot be read" in caught.value.what
-    assert "nobody's refusal could be honoured" in caught.value.why
+    assert "the refusals of patients cannot be respected" in caught.value.why
     assert "one patient id a line" in caught.value.fix
     (tmp_path / "binary").write_bytes(b"a1\n\xff\xfe")
     with pytest.raises(RecordFault, match="not UTF-8"):

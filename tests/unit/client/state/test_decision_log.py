@@ -76,7 +76,7 @@ def test_a_refusal_is_logged_with_code_clause_and_reason(
     assert entry["reason"] == "No. Because"
     assert entry["outcome"] == "refused"
     (shown,) = decisions.refusals()
-    assert (shown["what"], shown["why"], shown["fix"]) == ("No", "Because", "Ask")
+    assert (shown.what, shown.why, shown.fix) == ("No", "Because", "Ask")
 
 
 def test_a_refused_budget_has_its_own_kind(decisions: DecisionLog, log: AuditLog) -> None:
@@ -93,7 +93,7 @@ def test_a_reason_of_any_length_is_logged(decisions: DecisionLog, log: AuditLog)
 def test_the_newest_refusals_are_kept(decisions: DecisionLog) -> None:
     for number in range(KEPT + 5):
         decisions.refused(Refusal(ReasonCode.STALE, str(number)), ABOUT)
-    shown = [one["what"] for one in decisions.refusals()]
+    shown = [refusal.what for refusal in decisions.refusals()]
     assert shown == [str(number) for number in range(KEPT + 4, 4, -1)]
 
 
@@ -159,7 +159,7 @@ def test_a_refusal_stands_though_the_log_cannot_be_written(
 
     monkeypatch.setattr(log, "append", full)
     decisions.refused(Refusal(ReasonCode.STALE, "No"), ABOUT)
-    assert decisions.refusals()[0]["what"] == "No"
+    assert decisions.refusals()[0].what == "No"
 
 
 @pytest.mark.parametrize(
@@ -212,4 +212,4 @@ def test_nothing_that_a_request_says_keeps_its_refusal_out_of_the_log(
 
 def test_a_refusal_stands_though_its_entry_cannot_be_written_down(decisions: DecisionLog) -> None:
     decisions.refused(Refusal(ReasonCode.STALE, "No"), Subject(round=2**60))
-    assert decisions.refusals()[0]["what"] == "No"
+    assert decisions.refusals()[0].what == "No"

@@ -127,7 +127,7 @@ def test_a_copy_put_back_does_not_start(
     grown(federation.nodes["DK"])
     federation.nodes["DK"].parts.log_head.move()
     backup.put_back()
-    assert "older than what this node has already let out" in refused(federation)
+    assert "older than what this node has already sent" in refused(federation)
 
 
 def test_a_copy_that_went_on_by_itself_does_not_start(
@@ -146,7 +146,7 @@ def test_a_copy_that_went_on_by_itself_does_not_start(
 
 def test_a_log_without_the_file_does_not_start(federation: NodeFederation) -> None:
     federation.home("DK").log_head.unlink()
-    assert "no log-head" in refused(federation)
+    assert "log-head is missing" in refused(federation)
 
 
 @pytest.mark.parametrize("content", [b"", b"pratique/dk/node\n", b"\xff" * 80, b"0" * 5_000])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from client.state.key_value import get_value, set_value
-from client.state.pause import LONGEST_REASON, PauseSwitch
+from client.state.pause import LONGEST_REASON, Pause, PauseSwitch
 from governance.runtime.database import transaction
 from protocols.errors import ReasonCode, Refusal
 from tests.support.ledger_and_log import node_state
@@ -43,17 +43,21 @@ def test_it_is_cleared(switch: PauseSwitch) -> None:
 def test_the_last_reason_stands(switch: PauseSwitch) -> None:
     switch.set("first", NOW)
     switch.set("second", NOW)
-    assert switch.state() == {"reason": "second", "since": NOW.isoformat()}
+    assert switch.state() == Pause("second", NOW.isoformat())
 
 
 def test_it_outlives_the_process(tmp_path: Path) -> None:
     PauseSwitch(node_state(tmp_path)).set("kept", NOW)
-    assert (PauseSwitch(node_state(tmp_path)).state() or {})["reason"] == "kept"
+    pause = PauseSwitch(node_state(tmp_path)).state()
+    assert pause is not None
+    assert pause.reason == "kept"
 
 
 def test_a_long_reason_is_cut(switch: PauseSwitch) -> None:
     switch.set("x" * 10_000, NOW)
-    assert len((switch.state() or {})["reason"]) == LONGEST_REASON
+    pause = switch.state()
+    assert pause is not None
+    assert len(pause.reason) == LONGEST_REASON
 
 
 def test_marks_are_set_replaced_and_removed(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def of_another_release(node: Node, run: Run) -> None:
 def without_fields(node: Node, run: Run) -> None:
     study = node.parts.runs.live(run.id).study
     associated = _associated(run.id, study)
-    write(node, run, seal(node.parts.runs._key_of(run.id), b"{}", associated))
+    write(node, run, seal(node.parts.runs._sealing_key(run.id), b"{}", associated))
 
 
 UNREADABLES = [changed, cut, of_another_release, without_fields]
@@ -145,13 +145,13 @@ def test_while_a_run_cannot_be_read_it_says_so_and_no_key_is_destroyed(
 ) -> None:
     """It may be put right, and goes on under the key that it began with."""
     forgotten: list[object] = []
-    monkeypatch.setattr(two.node.parts.identities, "forget_all_but", forgotten.append)
+    monkeypatch.setattr(two.node.parts.identities, "destroy_formers_except", forgotten.append)
     damage(two.node, two.open)
     two.later(timedelta(minutes=1))
     assert not forgotten
     two.open.agreed(two.round)
     assert code_of(two.node.handle(two.round.answer_request("DK"))) is ReasonCode.DECLINED
-    assert "start the node as it was before" in last_refusal(two.node)["fix"]
+    assert "start the node with its former program version" in last_refusal(two.node)["fix"]
     two.later(QUIET)
     assert forgotten
 
@@ -167,14 +167,14 @@ def test_a_run_that_cannot_be_read_keeps_no_other_one_s_round(two: Two, damage: 
 def test_a_fault_with_one_run_keeps_no_other_one_s_round(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inner = RunStore.give_up_round
+    inner = RunStore.erase_open_round
 
     def failing(self: RunStore, run: str, connection: Connection) -> None:
         if run == two.other.id:
             raise StorageFault("The disk does not read or write")
         inner(self, run, connection)
 
-    monkeypatch.setattr(RunStore, "give_up_round", failing)
+    monkeypatch.setattr(RunStore, "erase_open_round", failing)
     two.later(QUIET)
     assert round_of(two.node, two.open) is None
     assert live(two.node) == {two.open.id, two.other.id}

@@ -80,9 +80,9 @@ def test_what_is_said_after_the_end_is_true_however_it_came(tmp_path: Path) -> N
         made.end("ab" * 16, NOW, connection)
     with pytest.raises(Refusal) as refusal:
         made.live("ab" * 16)
-    assert "This country has left the run" in refusal.value.why
+    assert "this country has left the run" in refusal.value.why
     assert "the officer withdrew" in refusal.value.why
-    assert refusal.value.fix == "nothing to do here; a new launch needs a permit"
+    assert refusal.value.fix == "do nothing here; a new launch needs a permit"
 
 
 def test_a_run_never_entered_is_stale(tmp_path: Path) -> None:

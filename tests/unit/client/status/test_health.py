@@ -61,8 +61,8 @@ def home(federation: NodeFederation) -> NodeHome:
 @pytest.fixture
 def health(home: NodeHome, federation: NodeFederation) -> NodeHealth:
     made = NodeHealth(home, federation.clock)
-    made.tended(federation.nodes["DK"].status(LinkStatus(connected=True)))
-    made.linked()
+    made.record_upkeep(federation.nodes["DK"].status(LinkStatus(connected=True)))
+    made.set_link()
     return made
 
 
@@ -86,16 +86,16 @@ def test_before_it_has_looked_it_is_not_ready(home: NodeHome, federation: NodeFe
 
 
 def test_it_is_not_ready_while_the_link_is_down_and_says_why(health: NodeHealth) -> None:
-    health.linked("The exchange at h:1 does not answer")
+    health.set_link("The exchange at h:1 does not answer")
     assert bad(health) == {"link": "The exchange at h:1 does not answer"}
     assert "pratique_node_link_up 0.0" in shown(health)
-    health.linked()
+    health.set_link()
     assert bad(health) == {}
 
 
 def test_a_paused_node_is_not_ready(health: NodeHealth, federation: NodeFederation) -> None:
     federation.nodes["DK"].pause("audit")
-    health.saw(federation.nodes["DK"].status(LinkStatus()))
+    health.record_status(federation.nodes["DK"].status(LinkStatus()))
     assert set(bad(health)) == {"pause"}
 
 
@@ -103,7 +103,7 @@ def test_expired_documents_make_it_not_ready(
     health: NodeHealth, federation: NodeFederation
 ) -> None:
     federation.papers.now += timedelta(days=30)
-    health.saw(federation.nodes["DK"].status(LinkStatus()))
+    health.record_status(federation.nodes["DK"].status(LinkStatus()))
     assert "documents" in bad(health)
 
 
@@ -155,7 +155,7 @@ def test_phase_and_outcome_are_read_from_what_crosses(
     assert refusal_of(refusal_reply(ReasonCode.BUDGET)) == "budget"
     for junk in (b"", b"junk", b"\xff" * 50):
         assert phase_of(junk) == "unreadable"
-        health.replied(junk, refusal_reply(ReasonCode.MALFORMED), 0.05)
+        health.count_reply(junk, refusal_reply(ReasonCode.MALFORMED), 0.05)
     assert 'outcome="malformed",phase="other"} 3.0' in shown(health)
 
 
@@ -203,7 +203,7 @@ class Supervised:
             renewal=Lasting(),
         )
         self.thread = threading.Thread(target=self.daemon.run)
-        self.endpoint = HealthServer("127.0.0.1:0", self.health.shown)
+        self.endpoint = HealthServer("127.0.0.1:0", self.health.report)
         self.thread.start()
 
     def heard(self) -> list[str]:

@@ -67,7 +67,7 @@ class Watched:
             renewal=Lasting(),
         )
         self.thread = threading.Thread(target=self.daemon.run)
-        self.endpoint = HealthServer("127.0.0.1:0", self.health.shown)
+        self.endpoint = HealthServer("127.0.0.1:0", self.health.report)
         self.serving = threading.Event()
 
     def make(
@@ -149,7 +149,7 @@ def search(said: str) -> None:
 def tend(watched: Watched) -> None:
     """Let the node look after its records now."""
     watched.node.tend()
-    watched.health.tended(watched.node.status(watched.daemon._standing))
+    watched.health.record_upkeep(watched.node.status(watched.daemon._link_status))
 
 
 def test_a_whole_run_says_nothing_of_its_patients(
@@ -182,7 +182,7 @@ def test_a_cell_that_cannot_be_read_is_quoted_to_nobody_but_the_doctor(
 ) -> None:
     (watched.home.path / "records.csv").write_text(planted_records(age=cell))
     tend(watched)
-    assert cell in watched.node.status(watched.daemon._standing)["data"]["fault"]
+    assert cell in watched.node.status(watched.daemon._link_status).data.fault or ""
     frame = federation.run(study).request("bundle", "DK")
     assert code_of(watched.handle(frame)) == "declined"
     said = everything(watched, lines, capfd)

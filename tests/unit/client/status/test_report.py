@@ -1,14 +1,11 @@
-"""What `status` shows of a real node in each state, and how it reads."""
+"""The status of a real node in each state."""
 
 import json
 from datetime import timedelta
 
-from client.state.decision_log import Subject
+from client.status.model import NodeStatus
 from client.status.summary import LinkStatus
-from client.status.text import status_lines
 from governance.documents.study import Study
-from governance.runtime.safe_text import is_plain
-from protocols.errors import ReasonCode, Refusal
 from tests.support.documents import DAY, node_keys, raw_key
 from tests.support.node_federation import NodeFederation
 
@@ -16,7 +13,7 @@ UP = LinkStatus(connected=True)
 
 
 def waiting(federation: NodeFederation, link: LinkStatus = UP) -> str:
-    return str(federation.nodes["DK"].status(link)["waiting_for"])
+    return federation.nodes["DK"].status(link).waiting_for
 
 
 def test_a_node_with_nothing_to_do_is_idle(federation: NodeFederation) -> None:
@@ -56,14 +53,14 @@ def test_a_study_of_other_countries_is_none_of_its_business(federation: NodeFede
     federation.approved("DK", id="without-us", countries=["EE", "NO", "PT"])
     assert waiting(federation) == "idle, connected"
     found = federation.nodes["DK"].status(UP)
-    assert [study["id"] for study in found["studies"]] == ["heart-by-sex"]
+    assert [study.id for study in found.studies] == ["heart-by-sex"]
 
 
 def test_a_node_in_a_run_says_which_study(federation: NodeFederation, study: Study) -> None:
     run = federation.ready(study)
     assert waiting(federation) == "taking part in study heart-by-sex"
-    (shown,) = federation.nodes["DK"].status(UP)["runs"]
-    assert (shown["run"], shown["study"]) == (run.id, "heart-by-sex")
+    (shown,) = federation.nodes["DK"].status(UP).runs
+    assert (shown.run, shown.study) == (run.id, "heart-by-sex")
 
 
 def test_a_study_that_was_launched_twice_is_named_once(
@@ -71,7 +68,7 @@ def test_a_study_that_was_launched_twice_is_named_once(
 ) -> None:
     federation.ready(study)
     federation.ready(study)
-    assert len(federation.nodes["DK"].status(UP)["runs"]) == 2
+    assert len(federation.nodes["DK"].status(UP).runs) == 2
     assert waiting(federation) == "taking part in study heart-by-sex"
 
 
@@ -85,91 +82,40 @@ def test_a_run_that_nobody_speaks_in_is_none_that_it_takes_part_in(
     federation.papers.now += timedelta(minutes=9)
     assert waiting(federation) == "taking part in study heart-by-sex"
     federation.papers.now += timedelta(minutes=2)
-    assert waiting(federation) == "idle, connected; 1 earlier run not over here"
+    assert waiting(federation) == "idle, connected; 1 earlier run is still open on this node"
 
 
 def test_the_status_is_json(federation: NodeFederation, study: Study) -> None:
     federation.ready(study)
     found = federation.nodes["DK"].status(UP)
-    assert json.loads(json.dumps(found)) == found
+    assert NodeStatus.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
 def test_the_budget_is_told_in_plain_figures(federation: NodeFederation, study: Study) -> None:
     federation.ready(study).sum(1, "histogram")
-    found = federation.nodes["DK"].status(UP)["ledger"]
-    assert found["register"] == "patients"
-    assert found["spent_micro"] + found["left_micro"] == found["cap_micro"]
-    assert found["epsilon"] == 3.0
-    assert found["epsilon_spent"] + found["epsilon_left"] == 3.0
+    found = federation.nodes["DK"].status(UP).ledger
+    assert found.register_name == "patients"
+    assert found.spent_micro + found.left_micro == found.cap_micro
+    assert found.epsilon == 3.0
+    assert found.epsilon_spent + found.epsilon_left == 3.0
 
 
 def test_a_node_that_does_not_know_its_register_shows_no_budget(federation: NodeFederation) -> None:
     settings = federation.settings("DK", person_register="nobody-s")
     node = federation.restart("DK", settings=settings)
-    assert node.status(UP)["ledger"] is None
+    assert node.status(UP).ledger is None
 
 
 def test_the_last_refusals_come_with_what_to_do(federation: NodeFederation, study: Study) -> None:
     run = federation.run(study, sign=raw_key(9).sign)
     federation.nodes["DK"].handle(run.request("bundle", "DK"))
-    (shown,) = federation.nodes["DK"].status(UP)["refusals"]
-    assert shown["code"] == "not-authentic"
-    assert shown["run"] == run.id
+    (shown,) = federation.nodes["DK"].status(UP).refusals
+    assert shown.code == "not-authentic"
+    assert shown.run == run.id
 
 
 def test_what_a_record_says_wrong_is_shown_to_the_operator(federation: NodeFederation) -> None:
     text = "id,age,sex,disease\nx1,old,F,1\n"
     (federation.home("DK").path / "records.csv").write_text(text)
     federation.nodes["DK"].parts.record_store.refresh()
-    assert "'old'" in federation.nodes["DK"].status(UP)["data"]["fault"]
-
-
-def test_the_screen_says_it_all_in_plain_lines(federation: NodeFederation, study: Study) -> None:
-    federation.ready(study).sum(1, "histogram")
-    run = federation.run(study, sign=raw_key(9).sign)
-    federation.nodes["DK"].handle(run.request("bundle", "DK"))
-    text = "\n".join(status_lines(federation.nodes["DK"].status(UP)))
-    for words in (
-        "Node of DK in nordic-heart",
-        "Now: idle, connected",
-        "Agreement: Heart disease across four countries",
-        "Own officer's documents: version",
-        "Records: 80 patients",
-        "Budget of patients until 2027-01-01: 0.5% spent, 99.5% left",
-        "heart-by-sex: permitted",
-        "not-authentic: ",
-        "Log: pratique/dk/node, ",
-    ):
-        assert words in text
-
-
-def test_the_screen_says_what_is_not_known_yet(federation: NodeFederation) -> None:
-    node = federation.restart("DK", pinned_root=None)
-    text = "\n".join(status_lines(node.status(LinkStatus())))
-    assert "Budget: not known before the agreement is here" in text
-    assert "Now: waiting for the coordinator: connecting" in text
-
-
-def test_the_screen_names_absent_countries(federation: NodeFederation) -> None:
-    federation.papers.now += 6 * DAY
-    for country in ("DK", "NO", "PT"):
-        federation.hand_over(country)
-    federation.papers.now += 2 * DAY
-    federation.papers.refresh()
-    federation.nodes["DK"].sync()
-    text = "\n".join(status_lines(federation.nodes["DK"].status(UP)))
-    assert "  EE: " in text
-
-
-def test_what_others_write_moves_no_cursor_on_the_operator_s_screen(
-    federation: NodeFederation,
-) -> None:
-    node = federation.nodes["DK"]
-    why = "Newer there: country-\x1b[2J\x9b31m\u202e"
-    node.parts.decisions.refused(Refusal(ReasonCode.DOCUMENTS_BEHIND, "Behind", why=why), Subject())
-    lines = list(
-        status_lines(node.status(LinkStatus(fault="The exchange said \x1b]0;all is well\x07")))
-    )
-    assert any("Newer there" in line for line in lines)
-    assert any("all is well" in line for line in lines)
-    assert all(is_plain(line) for line in lines)
+    assert "'old'" in federation.nodes["DK"].status(UP).data.fault

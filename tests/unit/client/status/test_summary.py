@@ -39,8 +39,8 @@ def standing(**changes: object) -> StatusSummary:
         ({"documents": "they have expired"}, "waiting for documents: they have expired"),
         ({"records": "unreadable"}, "waiting for records: unreadable"),
         ({"running": ["heart"]}, "taking part in study heart"),
-        ({"quiet": 1}, "idle, connected; 1 earlier run not over here"),
-        ({"quiet": 3}, "idle, connected; 3 earlier runs not over here"),
+        ({"quiet": 1}, "idle, connected; 1 earlier run is still open on this node"),
+        ({"quiet": 3}, "idle, connected; 3 earlier runs are still open on this node"),
         ({"quiet": 3, "running": ["heart"]}, "taking part in study heart"),
         ({"undecided": ["a", "b"]}, "waiting for a permit for study a, b"),
     ],
@@ -77,26 +77,26 @@ def view(spent: int, lifetime: int = 0) -> LedgerView:
 
 def test_an_unspent_budget_reads_zero_and_all() -> None:
     found = ledger_status(view(0), BUDGET)
-    assert (found["epsilon_spent"], found["epsilon_left"]) == (0.0, 3.0)
-    assert (found["share_spent"], found["left_micro"]) == (0.0, 2_114_831)
+    assert (found.epsilon_spent, found.epsilon_left) == (0.0, 3.0)
+    assert (found.share_spent, found.left_micro) == (0.0, 2_114_831)
 
 
 def test_a_spent_budget_reads_all_and_zero() -> None:
     found = ledger_status(view(2_114_831), BUDGET)
-    assert found["epsilon_spent"] == pytest.approx(3.0, abs=1e-5)
-    assert found["epsilon_left"] == pytest.approx(0.0, abs=1e-5)
-    assert found["share_spent"] == 1.0
+    assert found.epsilon_spent == pytest.approx(3.0, abs=1e-5)
+    assert found.epsilon_left == pytest.approx(0.0, abs=1e-5)
+    assert found.share_spent == 1.0
 
 
 @given(st.integers(1, 2_114_831))
 def test_what_is_left_is_never_told_larger_than_it_is(spent: int) -> None:
     found = ledger_status(view(spent), BUDGET)
-    assert 0 < found["epsilon_spent"] <= BUDGET.epsilon + 1e-6
-    assert found["epsilon_left"] <= BUDGET.epsilon - found["epsilon_spent"] + 1e-9
-    assert found["left_micro"] == 2_114_831 - spent
+    assert 0 < found.epsilon_spent <= BUDGET.epsilon + 1e-6
+    assert found.epsilon_left <= BUDGET.epsilon - found.epsilon_spent + 1e-9
+    assert found.left_micro == 2_114_831 - spent
 
 
 def test_other_periods_are_told_as_lifetime() -> None:
     found = ledger_status(view(0, 5_000_000), BUDGET)
-    assert found["epsilon_spent"] == 0
-    assert found["epsilon_lifetime"] > 3
+    assert found.epsilon_spent == 0
+    assert found.epsilon_lifetime > 3

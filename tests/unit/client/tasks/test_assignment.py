@@ -67,7 +67,7 @@ def test_training_sums_the_rounded_gradients_of_training_patients_only() -> None
     one = prepared(task)
     mechanism = release(task, "train")
     total = one.lattice_sum(mechanism, MODEL, entropy=entropy())
-    training = one.cohort.where(~one.kept_apart)
+    training = one.cohort.where(~one.held_out)
     assert 0 < training.patients < 60
     found = patient_gradients(task, training, np.linspace(-1, 1, 7))
     norms = np.linalg.norm(found, axis=1, keepdims=True)
@@ -83,7 +83,7 @@ def test_evaluation_counts_held_out_patients_only() -> None:
     one = prepared(task)
     mechanism = release(task, "evaluate")
     total = one.lattice_sum(mechanism, MODEL, entropy=entropy())
-    assert total.sum() == one.kept_apart.sum() * mechanism.scale
+    assert total.sum() == one.held_out.sum() * mechanism.scale
 
 
 @pytest.mark.parametrize("make", [mlp, module], ids=["mlp", "module"])
@@ -96,7 +96,7 @@ def test_networks_train_on_some_and_are_evaluated_on_the_others(make: Any, famil
     evaluation = release(task, "evaluate")
     counted = one.lattice_sum(evaluation, model, entropy=entropy()) / evaluation.scale
     table = task.score_table(FEATURES)
-    assert table.scores_by_cell(counted)[0].sum() == one.kept_apart.sum()
+    assert table.scores_by_cell(counted)[0].sum() == one.held_out.sum()
 
 
 @pytest.mark.parametrize("make", [mlp, module], ids=["mlp", "module"])
@@ -162,7 +162,7 @@ def test_no_patient_both_trains_and_evaluates() -> None:
 
 
 def test_without_evaluation_everybody_trains() -> None:
-    assert not prepared(glm(evaluation=None)).kept_apart.any()
+    assert not prepared(glm(evaluation=None)).held_out.any()
 
 
 def test_the_floor_counts_the_whole_cohort() -> None:
@@ -254,7 +254,7 @@ def test_a_release_that_is_not_the_tasks_is_refused(change: dict[str, Any]) -> N
     mechanism = release(glm(), "train").model_copy(update=change)
     problem = refusal(glm(), mechanism, MODEL)
     assert problem.code is ReasonCode.MALFORMED
-    assert "is not the one that the study's task makes" in problem.what
+    assert "is not a release of the study's task" in problem.what
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_a_release_that_is_not_the_tasks_is_refused(change: dict[str, Any]) -> N
 def test_a_model_of_the_wrong_form_is_refused(phase: str, payload: bytes) -> None:
     problem = refusal(glm(), release(glm(), phase), payload)
     assert problem.code is ReasonCode.MALFORMED
-    assert problem.fix == "ask the coordinator what it sent"
+    assert problem.fix == "ask the coordinator to check what it sent"
 
 
 def test_a_phase_without_model_takes_none() -> None:

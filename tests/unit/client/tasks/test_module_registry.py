@@ -39,7 +39,7 @@ def test_what_is_installed_but_not_listed_is_not_there(monkeypatch: pytest.Monke
     ("listed", "said"),
     [
         (["absent"], "0 packages offer the module 'absent'"),
-        (["text"], "is no registered module"),
+        (["text"], "is not a `Registered` module"),
         (["same"], "the same name and version"),
         (["tokens", "tokens"], "the same name and version"),
     ],

@@ -108,7 +108,7 @@ def refused(task: TrainModule, build: Any) -> str:
 
 def test_a_module_with_other_parts_is_refused() -> None:
     task = module(parts=[{"name": "weight", "shape": (1, WIDTH)}])
-    with pytest.raises(ValueError, match=r"the module's parts are 1.weight \[2, 1, 3\]"):
+    with pytest.raises(ValueError, match=r"the parts of the module are 1.weight \[2, 1, 3\]"):
         built(task)
 
 
@@ -116,8 +116,8 @@ def test_a_module_with_other_parts_is_refused() -> None:
     ("layer", "said"),
     [
         (nn.BatchNorm1d(WIDTH), "buffers"),
-        (nn.BatchNorm1d(WIDTH, track_running_stats=False), "comes alone"),
-        (nn.Dropout(0.5), "depends on the others, or on chance"),
+        (nn.BatchNorm1d(WIDTH, track_running_stats=False), "is given alone"),
+        (nn.Dropout(0.5), "depends on other patients, or on chance"),
     ],
     ids=["remembers", "mixes", "draws"],
 )
@@ -145,7 +145,9 @@ class Meeting(nn.Module):
 def test_a_study_whose_model_starts_at_zero_hides_no_meeting(when: Any) -> None:
     net = nn.Sequential(nn.Linear(WIDTH, 4), Meeting(when), nn.Linear(4, 1))
     parts = [part | {"initial": "zeros"} for part in declared(net)]
-    assert "depends on the others" in refused(module(parts=parts, parameters={}), lambda *_: net)
+    assert "depends on other patients" in refused(
+        module(parts=parts, parameters={}), lambda *_: net
+    )
 
 
 def test_a_module_that_remembers_without_buffers_is_refused() -> None:
