@@ -30,5 +30,5 @@ def engine(tmp_path: Path) -> Engine:
 
 
 @pytest.fixture
-def desk(engine: Engine, authority: TransportAuthority) -> EnrolmentService:
+def enrolment(engine: Engine, authority: TransportAuthority) -> EnrolmentService:
     return enrolment_of(engine, authority)
