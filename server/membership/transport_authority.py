@@ -72,7 +72,7 @@ class ExchangeTransport:
         """Return what leads from an older authority to a newer one, PEM."""
         return self.line.vouchers(now)
 
-    def tend(self, now: datetime) -> list[EventKind]:
+    def renew_due(self, now: datetime) -> list[EventKind]:
         """Renew what is due; returns what was done."""
         done = []
         if self.line.next_is_due(now):

@@ -1,4 +1,4 @@
-"""What the coordinator's daemon holds while it runs: its keys, stores, log and Flower's link."""
+"""The shared parts of the running daemon: its keys, stores, audit log and the SuperLink."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,12 +38,12 @@ class CoordinatorContext:
     clock: Callable[[], datetime]
 
     def view(self) -> TrustedView:
-        """Return what is published, verified. Raises OperationFault before the first agreement."""
+        """Return the verified documents. Raises OperationFault before the first agreement."""
         return published(self.home, self.clock())
 
     def note(
         self, kind: EventKind, *, connection: Connection | None = None, **details: Any
     ) -> None:
-        """Append an event of the coordinator's own, in the caller's transaction if there is one."""
+        """Append an event by the coordinator to the audit log, in `connection` if it is given."""
         event = Event(kind=kind, at=self.clock(), actor=COORDINATOR, **details)
         self.log.append(event, connection)

@@ -401,7 +401,7 @@ def test_calls_outside_the_list_are_refused_on_the_wire(port: Port, method: str)
     try:
         with pytest.raises(LinkFault) as caught:
             link.relay(RelayRequest(method=method, body=HEARTBEAT), 5)
-        assert "is not carried" in caught.value.why
+        assert "is not forwarded" in caught.value.why
     finally:
         link.close()
     assert not port.superlink.calls
@@ -534,7 +534,9 @@ def test_an_address_that_is_taken_is_said_plainly(port: Port) -> None:
         start = serve_exchange(
             ExchangeService.__new__(ExchangeService),
             address,
-            shown=FixedCredentials((own.key, own.certificate), port.authority.certificate_pem),
+            credentials=FixedCredentials(
+                (own.key, own.certificate), port.authority.certificate_pem
+            ),
             clock=now,
         )
         with pytest.raises(OperationFault, match="cannot listen") as caught:

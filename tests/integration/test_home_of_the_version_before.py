@@ -150,7 +150,7 @@ class TestWhatIsThere:
     def test_key_stores_unlock_and_every_secret_is_known(self, homes: Homes, manifest: Any) -> None:
         """What waits to follow is there, and nothing is taken for a remainder and removed."""
         keys = open_keys(homes.coordinator_home(), homes.passphrase(COORDINATOR))
-        assert keys.later is not None
+        assert keys.next_keys is not None
         for country in PARTIES:
             store = homes.node_store(country)
             identities = IdentityKeys(store)
@@ -384,7 +384,7 @@ class TestWhatGoesOn:
         self, homes: Homes, coordinator: OpenCoordinator, nodes: dict[str, Node], manifest: Any
     ) -> None:
         """Of the coordinator and of EE's officer: laid out, signed by both countries, taken up."""
-        waiting = coordinator.keys.later
+        waiting = coordinator.keys.next_keys
         assert waiting is not None
         coordinator.ask("agreement_renew")
         for country in PARTIES:
@@ -393,7 +393,7 @@ class TestWhatGoesOn:
         assert coordinator.context.documents.superseded
         assert set(coordinator.context.view().countries) == set(PARTIES)
         again = open_keys(homes.coordinator_home(), homes.passphrase(COORDINATOR))
-        assert (again.identity.public, again.later) == (waiting.identity.public, None)
+        assert (again.identity.public, again.next_keys) == (waiting.identity.public, None)
         announced = nodes["EE"].parts.documents.officer.announced
         homes.officer("EE", coordinator).view()
         assert homes.officer_home("EE").settings().document_key == announced

@@ -79,7 +79,7 @@ class Exchange:
             on_refusal=lambda peer, call, _: self.refusals.append((peer.country, call)),
         )
         self._server, self.port = self.thread.run(
-            serve_exchange(service, f"{LOOPBACK}:0", shown=self.transport, clock=self.clock)
+            serve_exchange(service, f"{LOOPBACK}:0", credentials=self.transport, clock=self.clock)
         )
 
     def clock(self) -> datetime:
@@ -361,8 +361,8 @@ def phase(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str,
     begun = made + BEFORE_THE_END - 3650 * DAY
     opened = Exchange(tmp_path, begun)
     OLDEST[opened] = opened.transport.in_force(begun)
-    opened.transport.tend(made)
-    opened.transport.tend(now())
+    opened.transport.renew_due(made)
+    opened.transport.renew_due(now())
     yield request.param, opened
     opened.close()
 

@@ -66,13 +66,13 @@ class ScriptedSessions:
     def open_session(self, node: Statement) -> None:
         self.seated.append(node)
 
-    def leave(self, country: str) -> None:
+    def mark_offline(self, country: str) -> None:
         self.connected[country] = False
 
     def online(self) -> dict[str, bool]:
         return self.connected
 
-    def news(self, count: int, wait: float) -> PresenceUpdate:
+    def presence_update(self, count: int, wait: float) -> PresenceUpdate:
         there = {country: Presence(10 + n, 1, 0.0) for n, country in enumerate(COUNTRIES)}
         return PresenceUpdate(count + 1, there)
 

@@ -29,7 +29,7 @@ from typing import Any
 import yaml
 
 from demo.federation import Federation
-from demo.opening import COORDINATOR_SECONDS, admit_officers, open_office, sign_agreement
+from demo.opening import COORDINATOR_SECONDS, admit_officers, sign_agreement, start_coordinator
 from demo.opening import start_nodes as start_all_nodes
 from demo.party import CommandFailed, Party, Processes
 from demo.registers import TERMS, four_countries
@@ -88,7 +88,7 @@ class ProcessFederation:
         processes = Processes(folder / "logs")
         federation = Federation.gather(world, Silent(), processes)
         try:
-            open_office(federation)
+            start_coordinator(federation)
             admit_officers(federation)
             documents = sign_agreement(federation)
             start_all_nodes(federation)

@@ -86,7 +86,7 @@ class Life:
     def pass_by(self, days: float) -> None:
         """Let time pass; the coordinator tends what is its own."""
         self.now += days * DAY
-        self.transport.tend(self.now)
+        self.transport.renew_due(self.now)
 
     def enrol(self, **changed: str | None) -> "Life":
         store = reopen(self.home.keys)

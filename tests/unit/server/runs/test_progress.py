@@ -60,7 +60,7 @@ def report(
 
 
 def everything(engine: Engine, notebook: RunProgress) -> tuple[object, StoredRun, object]:
-    return RunStore(engine).get(RUN), notebook.kept(), logged(engine)
+    return RunStore(engine).get(RUN), notebook.load(), logged(engine)
 
 
 def test_an_attempt_begins_once(engine: Engine, notebook: RunProgress, moment: datetime) -> None:
@@ -77,7 +77,7 @@ def test_a_run_that_is_over_is_not_begun(
 ) -> None:
     store.move(RUN, state, moment)
     before = store.get(RUN)
-    with pytest.raises(Superseded, match="does not carry") as caught:
+    with pytest.raises(Superseded, match="may not execute") as caught:
         attempt(engine, 1).begin(moment + SECOND)
     assert state.value in caught.value.why
     assert store.get(RUN) == before
@@ -91,8 +91,8 @@ def test_a_run_that_nobody_launched_is_not_begun(engine: Engine, moment: datetim
 def test_everything_that_is_kept_comes_back(
     engine: Engine, store: RunStore, notebook: RunProgress, moment: datetime
 ) -> None:
-    assert notebook.kept() == StoredRun(STUDY, None, {}, (), b"", None)
-    notebook.keep_ground(GROUND)
+    assert notebook.load() == StoredRun(STUDY, None, {}, (), b"", None)
+    notebook.keep_documents(GROUND)
     notebook.keep_set_up(REPLIES, moment)
     assert store.get(RUN).state == RunState.RUNNING
     notebook.keep_round(report(1, VOID), b"one", moment)
@@ -103,9 +103,9 @@ def test_everything_that_is_kept_comes_back(
     again = attempt(engine, 2)
     again.begin(moment)
     assert store.get(RUN).state == RunState.RUNNING
-    assert again.kept() == StoredRun(
+    assert again.load() == StoredRun(
         study=STUDY,
-        ground=GROUND,
+        documents=GROUND,
         replies=REPLIES,
         rounds=(
             RoundRecord(1, "train", (), reason="too few", causes={"CZ": "late"}),
@@ -122,13 +122,13 @@ def test_a_closed_round_is_known_to_the_next_attempt_until_it_is_behind_the_run(
 ) -> None:
     notebook.keep_set_up(REPLIES, moment)
     notebook.keep_closed(1, ("AT", "BE"), moment)
-    assert notebook.kept().closed == {1: ("AT", "BE")}
+    assert notebook.load().closed == {1: ("AT", "BE")}
     store.next_attempt(RUN, moment)
     again = attempt(engine, 2)
     again.begin(moment)
-    assert again.kept().closed == {1: ("AT", "BE")}
+    assert again.load().closed == {1: ("AT", "BE")}
     again.keep_round(report(1), b"one", moment)
-    assert again.kept().closed == {}
+    assert again.load().closed == {}
 
 
 def test_closing_a_round_is_no_step_that_makes_earlier_losses_count_no_more(
@@ -145,11 +145,11 @@ def test_rounds_are_shown_in_order_with_what_came_of_them(
     notebook.keep_round(report(2, VOID), b"", moment)
     notebook.keep_round(report(1), b"", moment)
     first, second = store.rounds_of(RUN)
-    assert first == {
+    assert first.model_dump(mode="json") == {
         "round": 1, "phase": "train", "outcome": "opened", "seconds": 0.5,
         "opened": ["AT", "BE"], "causes": {}, "reason": "",
     }  # fmt: skip
-    assert (second["outcome"], second["opened"], second["causes"]) == ("void", [], {"CZ": "late"})
+    assert (second.outcome, second.opened, second.causes) == ("void", (), {"CZ": "late"})
 
 
 def test_no_opened_value_is_kept_with_a_round(
@@ -222,7 +222,7 @@ def test_progress_makes_earlier_losses_count_no_more(
         store.next_attempt(RUN, moment)
     fourth = attempt(engine, 4)
     fourth.begin(moment)
-    fourth.lose("the disk was full", moment)
+    fourth.note_end_of_attempt("the disk was full", moment)
     row = store.get(RUN)
     assert (row.fruitless, row.reason, row.state) == (4, "the disk was full", "setting-up")
     fourth.keep_set_up(REPLIES, moment)
@@ -233,12 +233,12 @@ def test_progress_makes_earlier_losses_count_no_more(
 
 def acts(notebook: RunProgress, moment: datetime) -> dict[str, object]:
     return {
-        "ground": lambda: notebook.keep_ground(GROUND),
+        "ground": lambda: notebook.keep_documents(GROUND),
         "set up": lambda: notebook.keep_set_up(REPLIES, moment),
         "closed": lambda: notebook.keep_closed(1, ("AT", "BE"), moment),
         "round": lambda: notebook.keep_round(report(1), b"model", moment, {"x": 1}),
         "end": lambda: notebook.end(RunState.FAILED, moment, "because"),
-        "lose": lambda: notebook.lose("because", moment),
+        "lose": lambda: notebook.note_end_of_attempt("because", moment),
     }
 
 
@@ -295,5 +295,5 @@ def test_a_run_that_is_over_lets_its_set_up_go(
 ) -> None:
     notebook.keep_set_up(REPLIES, moment)
     notebook.end(RunState.VOID, moment, "too many void rounds")
-    assert notebook.kept().replies == {}
+    assert notebook.load().replies == {}
     assert (store.get(RUN).state, store.get(RUN).reason) == ("void", "too many void rounds")
