@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install demo test test-all check style types layers security check-proto check-readme \
-	bench-utility bench-rounds bench-soak bench-dpsgd bench-private-sum proto readme constraints clean
+	bench-utility bench-rounds bench-soak bench-dpsgd bench-private-sum proto readme docs check-site constraints clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ $(STAMP): constraints.txt pyproject.toml
 	@echo "Installing into $(VENV), once; this takes a minute or two."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install -c constraints.txt pip setuptools hatchling editables
-	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
+	@$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev,docs]'
 	@touch $@
 
 demo: $(STAMP) ## four countries train one private model; DATA=FOLDER for the four hospitals
@@ -46,6 +46,7 @@ style: $(STAMP) ## ruff: rules and format
 types: $(STAMP) ## mypy, strict
 	@$(BIN)/mypy
 	@$(BIN)/mypy -p demo
+	@$(BIN)/mypy docs/site/check.py
 
 layers: $(STAMP) ## imports go down only
 	@$(BIN)/lint-imports
@@ -90,10 +91,18 @@ bench-dpsgd: $(STAMP) ## a clipped sum and a whole contribution, beside a step o
 bench-utility: $(STAMP) ## accuracy against privacy on the four hospitals' records
 	@$(BIN)/python -m bench.utility
 
+docs: $(STAMP) ## build the site of the pages, with the API reference, into build/site
+	@$(BIN)/python -m mkdocs build --quiet --strict
+	@$(MAKE) --no-print-directory check-site
+	@echo "The site is in build/site/index.html"
+
+check-site: $(STAMP) ## does the built site load nothing from another host?
+	@$(BIN)/python -m docs.site.check build/site
+
 constraints: ## pin the newest versions that pyproject.toml allows
 	@rm -rf build/fresh && mkdir -p build && $(PYTHON) -m venv build/fresh
 	@build/fresh/bin/pip install -q -U pip setuptools hatchling editables 'mpmath<1.4'
-	@build/fresh/bin/pip install -q --no-build-isolation -e '.[dev]' 'mpmath<1.4'
+	@build/fresh/bin/pip install -q --no-build-isolation -e '.[dev,docs]' 'mpmath<1.4'
 	@{ sed '/^[^#]/d' constraints.txt; build/fresh/bin/pip freeze --all --exclude-editable; } \
 		> build/constraints.txt && mv build/constraints.txt constraints.txt && rm -rf build/fresh
 

@@ -36,7 +36,7 @@ LOADING = {
 ELSEWHERE = re.compile(r"\s*(?:[a-z][a-z0-9+.-]*:)?//", re.IGNORECASE)
 LISTED_ELSEWHERE = re.compile(r"(?:^|[\s,=\"'])(?:[a-z][a-z0-9+.-]*:)?//[^/\s]", re.IGNORECASE)
 CSS_LOADS = re.compile(
-    r"""(?:url\(\s*["']?|@import\s+["']?)(?P<address>[^"')\s;]+)""", re.IGNORECASE
+    r"""(?:url\(\s*["']?|@import\s+(?:url\(\s*)?["']?)(?P<address>[^"')\s;]+)""", re.IGNORECASE
 )
 SCRIPT_ADDRESS = re.compile(r"""["'`](?P<address>(?:(?:https?|wss?):)?//[\w-]+(?:\.|:)[^"'`\s]*)""")
 CSS_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
@@ -72,7 +72,7 @@ class _Page(HTMLParser):
             self._check(tag, "content", given.get("content", ""), listed=True)
         self._add_all(css_loads(given.get("style", "")), f"{tag} style")
 
-    def handle_endtag(self, tag: str) -> None:
+    def handle_endtag(self, tag: str) -> None:  # noqa: ARG002 (given by the base class)
         self._inside = ""
 
     def handle_data(self, data: str) -> None:
@@ -106,7 +106,7 @@ def script_addresses(text: str) -> list[tuple[int, str]]:
 
 
 def external_sources(file: str, text: str) -> list[External]:
-    """Return what one file of a site loads from elsewhere; `file` says of which kind it is."""
+    """Return what one file of a site loads from elsewhere; its ending gives its kind."""
     kind = Path(file).suffix.lower()
     if kind in (".html", ".htm", ".svg"):
         page = _Page(file)

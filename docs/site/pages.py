@@ -36,7 +36,8 @@ FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Add the pages of the API reference to the navigation."""
+    """Add the pages of the API reference to the navigation; a folder needs no page for errors."""
+    config.theme.static_templates.discard("404.html")
     rooms = [{room: [page for _, page in _api_pages(room)]} for room in ROOMS]
     navigation: list[Any] = list(config.nav or [])
     config.nav = [*navigation, {"API reference": ["api/index.md", *rooms]}]

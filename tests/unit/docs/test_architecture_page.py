@@ -1,4 +1,4 @@
-"""What `docs/architecture.md` names exists: functions, modules, files, and every folder of a room."""
+"""What `docs/architecture.md` names exists; every folder of a room is named."""
 
 import importlib
 import re
