@@ -1,7 +1,11 @@
 """A frame goes in and a frame comes out; a message without one is refused."""
 
+import time
+
 import pytest
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app.message import make_message
+from flwr.app.metadata import Metadata
 
 import client.app
 from client.app import build_app, frame_of
@@ -11,7 +15,18 @@ from protocols.wire.flower_frame import FRAME, MAX_FRAME, RECORD
 
 
 def message(content: RecordDict) -> Message:
-    return Message(content, dst_node_id=1, message_type="query")
+    metadata = Metadata(
+        run_id=5,
+        message_id="m",
+        src_node_id=1,
+        dst_node_id=2,
+        reply_to_message_id="",
+        group_id="",
+        created_at=time.time(),
+        ttl=60.0,
+        message_type="query",
+    )
+    return make_message(metadata=metadata, content=content)
 
 
 def framed(frame: bytes) -> Message:

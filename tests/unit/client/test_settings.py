@@ -7,8 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from client.settings import Enrolment, NodeSettings
-from tests.support.documents import raw_key
 from protocols.wire.encoding import digest
+from tests.support.documents import raw_key
 
 FIELDS: dict[str, Any] = {
     "country": "DK",

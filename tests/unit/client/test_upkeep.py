@@ -27,7 +27,9 @@ def recording(parts: NodeParts, **changes: object) -> tuple[NodeParts, list[str]
     def part(name: str, *methods: str) -> Mock:
         made = Mock(wraps=getattr(parts, name))
         for method in methods:
-            getattr(made, method).side_effect = lambda *_, m=f"{name}.{method}", **__: done.append(m)
+            getattr(made, method).side_effect = lambda *_, m=f"{name}.{method}", **__: done.append(
+                m
+            )
         return made
 
     made = {

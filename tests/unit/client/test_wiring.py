@@ -1,5 +1,7 @@
 """A node's parts are made once and shared, and what comes from outside reaches the border."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from client.node import Node
@@ -15,9 +17,12 @@ def fixed(size: int) -> bytes:
 NOISE = CountedZeroNoise()
 
 
-@pytest.fixture
-def node(federation: NodeFederation) -> Node:
-    return federation.restart("DK", noise=NOISE, entropy=fixed)
+@pytest.fixture(scope="module")
+def node(template: NodeFederation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """One node, which no test here changes."""
+    federation = template.copied(tmp_path_factory.mktemp("wiring") / "federation")
+    yield federation.restart("DK", noise=NOISE, entropy=fixed)
+    federation.close()
 
 
 def test_every_part_is_over_the_one_state_database(node: Node) -> None:

@@ -114,6 +114,4 @@ def test_a_forged_signature_is_refused() -> None:
     forged = assent(FIVE[1])
     forged.signature = assent(FIVE[2]).signature
     signed = [assent(FIVE[0]), forged, *assents(*FIVE[2:])]
-    refuses(
-        lambda: require_agreed(VIEW, open_round(FIVE), FIVE, signed), ReasonCode.NOT_AUTHENTIC
-    )
+    refuses(lambda: require_agreed(VIEW, open_round(FIVE), FIVE, signed), ReasonCode.NOT_AUTHENTIC)
