@@ -24,8 +24,6 @@ ONLY_DECLARATIONS = {
     "server/state/tables.py": "tables; the migrations' tests compare them with databases",
 }
 TESTED_ELSEWHERE = {
-    "client/tasks/trainers.py": "tests/unit/client/tasks/test_registry.py",
-    "governance/documents/problems.py": "tests/unit/governance/documents/test_reading.py",
     "governance/officer/exchange_link.py": "tests/unit/governance/officer/test_certificate.py",
     "governance/officer/folder_recovery.py": (
         "tests/unit/governance/officer/test_foreign_documents.py"
@@ -51,8 +49,6 @@ TESTED_ELSEWHERE = {
     "server/commands/options.py": "tests/unit/server/test_commands.py",
     "server/commands/result.py": "tests/unit/server/test_commands.py",
     "server/commands/study.py": "tests/unit/server/test_commands.py",
-    "server/commands/trusted_key.py": "tests/unit/server/test_commands.py",
-    "server/commands/wording.py": "tests/unit/server/commands/test_watch.py",
     "server/exchange/service.py": "tests/integration/test_exchange.py",
     "server/flower/message_queue.py": "tests/unit/server/flower/test_carrier.py",
     "server/runs/attempt.py": "tests/unit/server/runs/test_resumption.py",
