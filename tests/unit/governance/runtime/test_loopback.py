@@ -1,4 +1,4 @@
-"""Only ports of this machine's own are taken for what a daemon shows."""
+"""A daemon shows its metrics and health on ports of its own machine only."""
 
 import pytest
 from pydantic import TypeAdapter, ValidationError

@@ -24,7 +24,9 @@ CONTEXT = bytes(range(32))
 
 
 def open_round(agreed: tuple[str, ...] = ()) -> OpenRound:
-    return OpenRound.model_construct(round_number=1, context=CONTEXT, agreed=agreed)
+    return OpenRound(
+        context=CONTEXT, round_number=1, head=b"", own_share=b"", seals={}, masks={}, agreed=agreed
+    )
 
 
 def assent(country: str, chosen: tuple[str, ...] = FIVE, number: int = 1) -> Signed:
