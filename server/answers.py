@@ -102,7 +102,7 @@ class AgreementInForce(Answer):
 
 
 class FindingText(Answer):
-    """A clause that refuses a study, in words, and what to do about it."""
+    """A clause that refuses a study, in words, and how to satisfy it."""
 
     code: str
     clause: str

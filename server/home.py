@@ -64,7 +64,7 @@ class Settings(BaseModel):
     log_file: Path | None = None
     """The file for log lines; None: standard error."""
     reply_seconds: Annotated[float, Field(ge=1, le=3600)] = 120.0
-    """How many seconds a connected node may take for one message before it is asked again."""
+    """How many seconds a connected node may spend on one message before it is asked again."""
 
     @property
     def log_origin(self) -> str:

@@ -133,7 +133,7 @@ def _print_country(country: "CountryAnswer") -> None:
 
 
 def _refusals(countries: "Iterable[CountryAnswer]") -> dict[tuple[str, str], list[str]]:
-    """Return the countries that refuse, grouped by the reason and what to do about it."""
+    """Return the countries that refuse, grouped by the reason and the fix."""
     refusals: dict[tuple[str, str], list[str]] = {}
     for country in countries:
         for finding in country.findings:

@@ -50,7 +50,7 @@ def resumed_words(resumed: "Resumptions") -> str:
 
 
 def missed_words(causes: Mapping[str, str]) -> str:
-    """Return what to do about the countries that failed a round; `causes` are by country."""
+    """Return what to do after countries failed a round; `causes` are by country."""
     left = [country for country, cause in causes.items() if cause == GONE]
     away = [country for country in causes if country not in left]
     parts = (_away_words(away) if away else "", _left_words(left) if left else "")

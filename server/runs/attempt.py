@@ -67,7 +67,7 @@ def run_attempt(
 ) -> None:
     """Execute the attempt with this number, to the end of the run. Raises what ended it.
 
-    `seconds`: how long a country may take for one message before it is asked again. Raises
+    `seconds`: how long a country may spend on one message before it is asked again. Raises
     Superseded or OperationFault, and changes nothing, if the attempt may not execute the run: the
     run is over, another attempt is the current one, or another process executes the run.
     """

@@ -31,7 +31,7 @@ _log = logging.getLogger("pratique.coordinator")
 
 
 class NextStep(Enum):
-    """What to do about an unfinished run."""
+    """The next step for an unfinished run."""
 
     WAIT = auto()
     RETRY = auto()
@@ -61,7 +61,7 @@ class AttemptState:
 
 
 def decide(attempt: AttemptState) -> NextStep:
-    """Decide what to do about an unfinished run."""
+    """Decide the next step for an unfinished run."""
     if attempt.begun and attempt.alive:
         return NextStep.WAIT
     patience = timedelta(seconds=START_SECONDS * max(1, attempt.fruitless))

@@ -349,7 +349,7 @@ class TestWhatGoesOn:
         row = coordinator.context.runs.get(run)
         assert (row.state, row.reason, row.attempt) == ("finished", "", 2)
         rounds = coordinator.context.runs.rounds_of(run)
-        assert [(one["round"], one["phase"], one["outcome"]) for one in rounds] == [
+        assert [(each.round, each.phase, each.outcome) for each in rounds] == [
             *((number, "train", "opened") for number in (1, 2, 3)),
             (4, "evaluate", "opened"),
         ]

@@ -127,7 +127,7 @@ def test_another_request_with_the_same_token_is_refused(
 ) -> None:
     enrolment.enrol("AT", Applicant().request(invitation), moment)
     fault = refused(enrolment, Applicant().request(invitation), moment)
-    assert "used already" in fault.why
+    assert "already used" in fault.why
 
 
 @pytest.mark.parametrize("part", ["transport_key", "statement"])
