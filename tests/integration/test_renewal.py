@@ -326,7 +326,7 @@ def test_the_exchange_s_own_certificate_changes_under_open_links(exchange: Excha
     link = exchange.link(exchange.caller())
     waiting = LongPoll(exchange, link)
     before = served(exchange)
-    exchange.transport._renew(now())
+    exchange.transport._renew_certificate(now())
     assert link.fetch(FILE) == b"root"
     assert served(exchange) not in (before, b"")
     exchange.superlink.will("PullMessages", incoming(tree("for AT")))

@@ -39,7 +39,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, D
 def test_each_request_is_one_of_the_daemon_s(daemon: tuple[Daemon, DaemonClient]) -> None:
     answers, client = daemon
     assert client.sign(b"d" * 32, Suite.COMPOSITE) == b"signed"
-    assert client.news(7, 1.5) == UPDATE
+    assert client.presence_update(7, 1.5) == UPDATE
     client.announce(("DK", "EE"))
     client.release("heart", "0" * 32, {"part": {}}, b"\x00\x01")
     assert answers.asked == [

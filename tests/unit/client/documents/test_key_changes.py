@@ -37,14 +37,14 @@ def test_without_a_next_key_nothing_waits(parts: NodeParts) -> None:
     assert not parts.keys.pending
     own = parts.updates.own()
     assert own is not None
-    parts.keys.take_up(own, parts.documents.view(parts.clock()))
+    parts.keys.use_successor_if_published(own, parts.documents.view(parts.clock()))
     assert not parts.keys.pending
 
 
 def test_the_next_key_is_used_only_once_the_published_documents_name_it(
     federation: NodeFederation, parts: NodeParts
 ) -> None:
-    following = parts.identities.prepare().public
+    following = parts.identities.prepare_successor().public
     publish(federation, following.to_text())
     assert parts.keys.pending
     federation.nodes["DK"].sync()
@@ -58,7 +58,7 @@ def test_the_next_key_is_used_only_once_the_published_documents_name_it(
 def test_another_key_in_the_documents_puts_nothing_in_use(
     federation: NodeFederation, parts: NodeParts
 ) -> None:
-    parts.identities.prepare()
+    parts.identities.prepare_successor()
     publish(federation, raw_key(99).public.to_text())
     federation.nodes["DK"].sync()
     assert parts.keys.pending
@@ -68,15 +68,15 @@ def test_a_former_key_is_kept_while_a_run_is_signed_with_it(
     federation: NodeFederation, parts: NodeParts, study: Study
 ) -> None:
     run, former = federation.ready(study), parts.identities.present.public.to_text()
-    following = parts.identities.prepare().public
+    following = parts.identities.prepare_successor().public
     publish(federation, following.to_text())
     federation.nodes["DK"].sync()
     parts.keys.forget_former()
-    assert parts.identities.of(former) is not None
+    assert parts.identities.find(former) is not None
     with parts.engine.begin() as connection:
         parts.runs.end(run.id, federation.clock(), connection)
     parts.keys.forget_former()
-    assert parts.identities.of(former) is None
+    assert parts.identities.find(former) is None
 
 
 def test_no_key_is_destroyed_while_a_run_cannot_be_read(parts: NodeParts) -> None:
@@ -91,7 +91,7 @@ def test_the_officer_s_change_is_logged_by_the_former_key(parts: NodeParts) -> N
     former, new = raw_key(5).public, raw_key(6).public
     parts.now()  # reads what the entry's time needs before the transaction begins
     with parts.engine.begin() as connection:
-        parts.keys.officer_followed(former, new, connection)
+        parts.keys.log_officer_change(former, new, connection)
     entry = last_entry(parts)
     assert (entry["kind"], entry["actor"]) == ("officer-key-changed", former.fingerprint)
     assert entry["body"] == digest(new.to_text().encode())

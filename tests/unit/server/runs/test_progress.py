@@ -171,7 +171,7 @@ def test_a_round_is_kept_once(notebook: RunProgress, engine: Engine, moment: dat
 def test_each_round_is_logged_with_what_it_stands_on(
     engine: Engine, notebook: RunProgress, moment: datetime
 ) -> None:
-    notebook.keep_ground(GROUND)
+    notebook.keep_documents(GROUND)
     notebook.keep_round(report(1, VOID), b"one", moment)
     notebook.keep_round(report(2), b"two", moment + SECOND)
     void, opened = logged(engine)

@@ -6,7 +6,7 @@ import pytest
 
 from keys.composite import Suite
 from keys.errors import KeyFault
-from protocols.private_sum.context import DocumentVersions
+from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import digest
 from server.errors import OperationFault
 from server.runs.run_documents import RunDocuments, require_unmoved
