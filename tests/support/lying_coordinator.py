@@ -172,8 +172,9 @@ class LyingCoordinator:
         """
         roster = self.world.terms.roster
         sizes = range(1, len(roster) + 1)
+        asks: tuple[Asking, ...] = (self.agree, self.answer)
         for chosen in chain.from_iterable(combinations(roster, size) for size in sizes):
-            for ask, country in product((self.agree, self.answer), self._members(chosen)):
+            for ask, country in product(asks, self._members(chosen)):
                 with suppress(Refusal):
                     ask(opened, country, chosen)
         return self.safe(opened)

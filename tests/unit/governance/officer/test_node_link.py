@@ -1,12 +1,13 @@
 import tempfile
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from governance.errors import DocumentFault
-from governance.officer.node_link import ledger_left
+from governance.officer.node_link import LedgerView, ledger_left
 from governance.policy.assessment import ledger_terms
 from governance.runtime.local_rpc import LocalRpcServer
 from tests.support.documents import DAY, NOW, agreement, study
@@ -55,7 +56,7 @@ def rpc_server(node: Path) -> Iterator[StatusDesk]:
     opened.rpc_server.close()
 
 
-def asked(node: Path | None, register: str = "patients", now=NOW):
+def asked(node: Path | None, register: str = "patients", now: datetime = NOW) -> LedgerView | None:
     return ledger_left(node, AGREED, register, now)
 
 
