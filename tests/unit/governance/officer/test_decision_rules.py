@@ -74,7 +74,8 @@ class TestPermit:
 
     def test_without_conditions_covers_the_study_to_its_end(self) -> None:
         conditions = permitted().conditions
-        assert conditions.features is conditions.epsilon_at_most is None
+        assert conditions.features is None
+        assert conditions.epsilon_at_most is None
         assert conditions.expires == ASKED.expires
 
     @given(st.lists(st.sampled_from(NAMES), min_size=1))
