@@ -60,7 +60,6 @@ style: $(STAMP) ## check rules and format with ruff
 
 types: $(STAMP) ## check types with mypy, strict
 	@$(BIN)/mypy
-	@$(BIN)/mypy -p demo
 	@$(BIN)/mypy docs/site/check.py
 
 layers: $(STAMP) ## check that imports go down only, with import-linter

@@ -10,7 +10,9 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,11 +63,19 @@ def test_a_run_survives_the_death_of_each_process(arena: ProcessFederation, role
     assert released(arena, name, run) == 2
 
 
+def _runs(arena: ProcessFederation, role: Role, _: dict[str, Any]) -> bool:
+    return bool(arena.pids(role))
+
+
+def _past(number: int, state: dict[str, Any]) -> bool:
+    return state["round"] > number or bool(state["over"])
+
+
 def test_a_run_survives_deaths_while_it_is_set_up(arena: ProcessFederation) -> None:
     arena.allow("set-up", rounds=3)
     run = arena.launch("set-up")
     for role in (Role.SERVER_APP, Role.COORDINATOR):
-        arena.wait_until("set-up", lambda _, role=role: bool(arena.pids(role)))
+        arena.wait_until("set-up", partial(_runs, arena, role))
         assert kill(arena, role)
     assert released(arena, "set-up", run) > 1
 
@@ -77,9 +87,7 @@ def test_a_run_survives_many_deaths_at_any_moment(arena: ProcessFederation) -> N
     run, killed = arena.launch("many"), 0
     for _ in range(10):
         before = (arena.state("many") or {"round": 0})["round"]
-        arena.wait_until(
-            "many", lambda found, before=before: found["round"] > before or found["over"]
-        )
+        arena.wait_until("many", partial(_past, before))
         time.sleep(draw.uniform(0, 2))
         if (arena.state("many") or {"over": False})["over"]:
             break

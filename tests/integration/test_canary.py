@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 import client.border.request_handler
-import protocols.wire.channel
 from protocols.numerics.noise import DiscreteGaussian
 from protocols.private_sum.masking import Masker
 from protocols.proto.round_pb2 import Reply
@@ -236,7 +235,7 @@ def test_a_record_in_a_refusal_would_be_found(
 # A whole federation: every call before it is encrypted, every byte that the coordinator keeps.
 
 
-class Tap(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]
+class Tap(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generic in stubs only
     """Sees each call of a channel as it is handed to gRPC: name, metadata, bytes."""
 
     def __init__(self) -> None:
@@ -275,7 +274,7 @@ class Watched:
         self.canaries.text("a malformed field", FOUND_NAMES)
         self.listener = Listener(self.canaries)
         self.listener.listen(patch)
-        patch.setattr(protocols.wire.channel.grpc, "secure_channel", self.tap.tapped)
+        patch.setattr(grpc, "secure_channel", self.tap.tapped)
         self.noise = OverheardNoise(DiscreteGaussian(), self.canaries)
         self.wiring = LiveParts.start(noise=self.noise)
         settle(self.wiring.federation)

@@ -131,12 +131,13 @@ def code_of(
 
 
 HEARTBEAT = SendNodeHeartbeatRequest(node=Node(node_id=AT)).SerializeToString()
+RELAYED = RelayRequest(method="SendNodeHeartbeat", body=HEARTBEAT)
 REQUESTS = {
     "Enrol": EnrolRequest(),
     "Fetch": exchange_pb2.FetchRequest(path="metadata/1.root.json"),
     "Submit": SubmitRequest(kind=SubmitRequest.COUNTRY_BUNDLE, content=b"bundle"),
     "Renew": exchange_pb2.RenewRequest(),
-    "Relay": RelayRequest(method="SendNodeHeartbeat", body=HEARTBEAT),
+    "Relay": RELAYED,
 }
 
 
@@ -290,10 +291,11 @@ def test_a_party_enrols_is_heard_and_is_revoked_from_the_next_call_on(port: Port
         link.submit(SubmitRequest.COUNTRY_BUNDLE, b"mine")
         assert port.papers.handed_in == [("AT", SubmitRequest.COUNTRY_BUNDLE, b"mine")]
         port.enrolment.revoke("AT", Role.OFFICER, now())
-        for call in (
+        calls: tuple[Callable[[], object], ...] = (
             lambda: link.fetch("metadata/1.root.json"),
             lambda: link.submit(SubmitRequest.COUNTRY_BUNDLE, b"again"),
-        ):
+        )
+        for call in calls:
             with pytest.raises(LinkFault) as caught:
                 call()
             assert "revoked" in caught.value.why
@@ -309,7 +311,7 @@ def test_an_invitation_opens_nothing_but_its_own_enrolment(port: Port) -> None:
         for call in (
             lambda: guest.fetch("metadata/1.root.json"),
             lambda: guest.submit(SubmitRequest.COUNTRY_BUNDLE, b"x"),
-            lambda: guest.relay(REQUESTS["Relay"], 5),
+            lambda: guest.relay(RELAYED, 5),
         ):
             with pytest.raises(LinkFault, match="enrolment may not call"):
                 call()

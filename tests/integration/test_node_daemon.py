@@ -26,6 +26,7 @@ from governance.runtime.local_rpc import LocalRpcFault, ask
 from keys.certificates import Role, TransportAuthority, public_pem
 from protocols.wire.encoding import digest
 from server.exchange.relay import Relay
+from server.exchange.service import serve_exchange
 from server.state.tables import MIGRATIONS
 from tests.support import exchange_server
 from tests.support.documents import Papers
@@ -219,7 +220,7 @@ def test_it_reconnects_when_the_exchange_comes_back(site: Site) -> None:
 def reopened(site: Site, port: int) -> OpenExchange:
     """Open the exchange again where it was."""
     with pytest.MonkeyPatch.context() as patch:
-        inner = exchange_server.serve_exchange
+        inner = serve_exchange
 
         def same_port(service: Any, address: str, **credentials: Any) -> Any:
             return inner(service, f"{LOOPBACK}:{port}", **credentials)

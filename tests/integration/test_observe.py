@@ -16,9 +16,11 @@ import grpc
 import pytest
 
 from keys.certificates import Role, TransportAuthority
+from protocols.proto.exchange_pb2 import SubmitRequest
 from protocols.wire.channel import LinkFault
 from server.exchange.interceptors import RefusalCounter
 from server.exchange.relay import Relay
+from server.exchange.service import serve_exchange
 from tests.integration.test_node_daemon import Site
 from tests.support import exchange_server
 from tests.support.exchange_server import (
@@ -147,7 +149,7 @@ def test_a_port_that_is_taken_is_said_plainly_at_the_start(site: Observed) -> No
 
 def test_refused_calls_are_counted_by_call_and_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     counted: Counter[tuple[str, str]] = Counter()
-    inner = exchange_server.serve_exchange
+    inner = serve_exchange
 
     def counting(*arguments: Any, **options: Any) -> Any:
         count = RefusalCounter(lambda call, reason: counted.update([(call, reason)]))
@@ -161,7 +163,7 @@ def test_refused_calls_are_counted_by_call_and_reason(monkeypatch: pytest.Monkey
         node = exchange.link(caller(authority, "AT", Role.NODE))
         assert node.fetch("metadata/1.root.json") == b"root"
         with pytest.raises(LinkFault):
-            node.submit(1, b"x")
+            node.submit(SubmitRequest.COUNTRY_BUNDLE, b"x")
         enrolling = exchange.link(caller(authority, "AT", Role.ENROLMENT))
         for _ in range(2):
             with pytest.raises(LinkFault):

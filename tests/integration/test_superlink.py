@@ -136,7 +136,7 @@ class Fleet:
             ids = dict(zip(COUNTRIES, pool.map(self.superlink.register, lines), strict=True))
         for country, node_id in ids.items():
             key = load_ssh_public_key(self.keys[country][1].encode())
-            self.exchange.open_session(country, node_id, public_key_to_bytes(key))  # type: ignore[arg-type]
+            self.exchange.open_session(country, node_id, public_key_to_bytes(key))
 
     def answer(self, method: str, params: Mapping[str, Any]) -> Any:
         if method == "news":
@@ -212,7 +212,8 @@ def rehearsal(fleet: Fleet, nodes: None) -> Mapping[str, Any]:
     flower_run = fleet.superlink.run(bundle)
     found = until(lambda: fleet.released or _over(fleet, flower_run))
     assert found is fleet.released, fleet.log("superexec")[-3000:]
-    return fleet.released[0]
+    seen: Mapping[str, Any] = fleet.released[0]
+    return seen
 
 
 def _over(fleet: Fleet, flower_run: int) -> bool:

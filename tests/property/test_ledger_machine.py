@@ -9,10 +9,12 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from sqlalchemy import Connection
 
 from governance.budget.accounting import rdp_micro
 from governance.budget.ledger import (
     Ledger,
+    LedgerEntry,
     Period,
     Terms,
     period_of,
@@ -72,7 +74,13 @@ class LedgerMachine(RuleBasedStateMachine):
             if owner == register and period.since <= at < period.end
         )
 
-    def reserve(self, register: str, run: str, schedule: list[Mechanism], connection=None):
+    def reserve(
+        self,
+        register: str,
+        run: str,
+        schedule: list[Mechanism],
+        connection: Connection | None = None,
+    ) -> tuple[LedgerEntry, ...]:
         return self.ledger.reserve(
             self.terms(register),
             study=STUDY,

@@ -14,12 +14,13 @@ from protocols.private_sum.coordinator_round import CoordinatorRound
 from protocols.private_sum.country_state import CountryState, OpenRound
 from protocols.private_sum.country_view import CountryView
 from protocols.private_sum.messages import Request
+from protocols.private_sum.set_agreement import require_agreed
 from protocols.proto.round_pb2 import Signed
 from tests.property.test_private_sum_liar_machine import Lying
 from tests.property.test_private_sum_machine import Lossy
 from tests.support.durable_parties import DurableCountry
 
-answered, require_agreed = country_round.answered, country_round.require_agreed
+answered = country_round.answered
 
 
 def nothing(*_: Any) -> None:
@@ -100,4 +101,4 @@ def test_a_machine_notices_what_is_missing(broken: str, monkeypatch: pytest.Monk
         database=None,
     )
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(machine, settings=unhurried)  # type: ignore[arg-type]
+        run_state_machine_as_test(machine, settings=unhurried)

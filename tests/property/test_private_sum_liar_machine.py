@@ -175,7 +175,7 @@ class Lying(RuleBasedStateMachine):
         """Return all signatures that there are for a set; `mixed`, also those on another."""
         if chosen == self.roster:
             return []
-        context, shown = opened.terms.context, {}
+        context, shown = opened.terms.context, dict[str, Signed]()
         for other in (*self.sets, chosen) if mixed else (chosen,):
             shown |= self.signed[context, other]
         shown |= {one: assent(opened, one, chosen) for one in self.helpers}

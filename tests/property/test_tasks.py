@@ -1,6 +1,7 @@
 """Encodings, layouts and contributions hold their promises for any feature and any value."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -53,7 +54,9 @@ def features(draw: st.DrawFn, kind: FeatureKind | None = None) -> Feature:
     return Feature.model_validate(fields)
 
 
-def column_of(feature: Feature, draw: st.DrawFn) -> np.ndarray:
+def column_of(
+    feature: Feature, draw: Callable[[st.SearchStrategy[list[float]]], list[float]]
+) -> np.ndarray:
     if feature.type is FeatureKind.NUMERIC:
         values = st.one_of(NUMBERS, st.just(math.nan))
     else:

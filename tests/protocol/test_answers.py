@@ -4,6 +4,7 @@ Every test drives the real state machines of both sides; the attacker has the co
 """
 
 import os
+from functools import partial
 
 import pytest
 
@@ -129,6 +130,10 @@ def test_an_answer_needs_a_sealed_share_and_a_head_from_every_country() -> None:
     run.answer(honest)
 
 
+def _numbered(step: str, number: int, body: RequestBody) -> None:
+    getattr(body, step).round = number
+
+
 def test_a_request_that_names_another_round_than_its_own_is_refused() -> None:
     """The context says it too; what is signed is not to say two things."""
     world = ProtocolWorld.ready(4, colluding=0, honest=2)
@@ -137,16 +142,14 @@ def test_a_request_that_names_another_round_than_its_own_is_refused() -> None:
         world.contribute(opened, country)
     opened.close()
     for number in (1, 3):
-        other = retold(
-            opened.agree_request("AT"), lambda body, n=number: setattr(body.agree, "round", n)
-        )
+        other = retold(opened.agree_request("AT"), partial(_numbered, "agree", number))
         with refused(world.countries["AT"], ReasonCode.STALE):
             world.countries["AT"].agree(other)
     for country in opened.contributed:
         world.agree(opened, country)
     request = opened.answer_request("AT")
     for number in (1, 3):
-        other = retold(request, lambda body, n=number: setattr(body.answer, "round", n))
+        other = retold(request, partial(_numbered, "answer", number))
         with refused(world.countries["AT"], ReasonCode.STALE):
             world.countries["AT"].answer(other)
     world.countries["AT"].answer(request)

@@ -7,6 +7,7 @@ that every phase occurs; then by real nodes over real documents.
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,10 +136,10 @@ def quoted(body: RequestBody) -> list[Signed]:
 def said(reply: Reply) -> Signed:
     """Return what is signed in a reply."""
     name = reply.WhichOneof("content")
-    content = getattr(reply, name)
     if name == "encapsulation":
-        return content.signed
-    return content.head if name == "contribution" else content
+        return reply.encapsulation.signed
+    content: Signed = reply.contribution.head if name == "contribution" else getattr(reply, name)
+    return content
 
 
 def forged_requests(request: bytes, forge: Forge) -> Iterator[bytes]:
@@ -150,7 +151,7 @@ def forged_requests(request: bytes, forge: Forge) -> Iterator[bytes]:
         body = RequestBody.FromString(envelope.signed.body)
         message = quoted(body)[number]
         message.signature = forge(message)
-        place = {"context": envelope.signed.context, "phase": envelope.signed.phase}
+        place: dict[str, Any] = {"context": envelope.signed.context, "phase": envelope.signed.phase}
         signed = sign_request(KEYS["coordinator"].sign, body=body, **place)
         yield write_request(signed, model=envelope.model, parts=envelope.parts)
 

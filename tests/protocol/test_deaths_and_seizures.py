@@ -3,6 +3,7 @@
 Every test drives the real state machines of both sides; the attacker has the coordinator's key.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -38,7 +39,7 @@ def test_a_country_missing_in_set_up_lets_nothing_begin(step: str, size: int) ->
         for country in world.terms.roster:
             if country != dead:
                 world.exchange(step, country)
-        ahead = {
+        ahead: dict[str, Callable[[], object]] = {
             "bundle": partial(world.coordinator.encapsulate_request, "AT"),
             "encapsulate": partial(world.coordinator.confirm_request, "AT"),
             "confirm": partial(world.coordinator.begin_round, 1, "train", MODEL),

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ from tests.support.documents import (
     study,
     withdrawal,
 )
+from tests.support.narrowing import present
 
 
 @pytest.fixture
@@ -104,7 +106,7 @@ def test_one_country_cannot_speak_for_another(liar: LyingCoordinator, papers: Pa
     liar.put("country-DK", metadata, files)
     view = liar.view()
     assert "not a path of this country" in view.absent["DK"]
-    assert view.country("NO").permit(asked.digest) is None
+    assert present(view.country("NO")).permit(asked.digest) is None
 
 
 def test_a_permit_of_another_country_under_the_own_path_is_refused(
@@ -131,7 +133,7 @@ def test_a_permit_moved_to_another_digest_is_refused(
 
 def test_a_permit_for_another_digest_permits_nothing(papers: Papers) -> None:
     other = study(papers.agreed, id="another-study")
-    given = papers.view().country("DK").permit(study(papers.agreed).digest)
+    given = present(papers.view().country("DK")).permit(study(papers.agreed).digest)
     decided = assess(
         other,
         papers.agreed,
@@ -183,7 +185,7 @@ def test_the_coordinator_s_role_cannot_hold_a_country_s_path(
     metadata, files = country_metadata(papers.documents, {path: forged}, version=5)
     liar.put(COORDINATOR_ROLE, metadata, files)
     view = liar.view()
-    assert view.country("NO").permit(asked.digest) is None
+    assert present(view.country("NO")).permit(asked.digest) is None
     assert any(path in sentence and "ignored" in sentence for sentence in view.ignored)
 
 
@@ -214,7 +216,7 @@ def test_targets_that_list_a_permit_under_a_country_s_path_are_ignored_and_repor
     hashed = path.replace("permits/", f"permits/{target.hashes['sha256']}.")
     liar.put("targets", overriding(papers, add), {f"targets/{hashed}": forged})
     view = liar.view()
-    assert view.country("DK").permit(other.digest) is None
+    assert present(view.country("DK")).permit(other.digest) is None
     assert any(path in sentence and "ignored" in sentence for sentence in view.ignored)
 
 
@@ -345,9 +347,9 @@ def test_a_withheld_withdrawal_stops_the_own_node_at_once(papers: Papers) -> Non
     bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
     withholding = LyingCoordinator(papers)
     shown = withholding.view()
-    assert shown.country("DK").withdrawal(asked.digest) is None
+    assert present(shown.country("DK")).withdrawal(asked.digest) is None
     told = shown.with_own(own_country(bundle, "DK", papers.officers["DK"].public, NOW))
-    given = told.country("DK")
+    given = present(told.country("DK"))
     decided = assess(
         asked,
         told.agreement,
@@ -657,7 +659,7 @@ def test_another_federation_s_root_leads_nowhere(papers: Papers) -> None:
         other.sign(signer(raw_key(500 + n)), append=True)
     assert untrusted(lambda: TrustedView.load(papers.store.read, other.to_bytes(), NOW))
     for garbage in (b"", b"{}", b"\x00" * 100):
-        assert untrusted(lambda data=garbage: TrustedView.load(papers.store.read, data, NOW))
+        assert untrusted(partial(TrustedView.load, papers.store.read, garbage, NOW))
 
 
 def test_the_coordinator_alone_cannot_change_the_agreement(papers: Papers) -> None:
@@ -737,7 +739,7 @@ def test_a_withdrawal_outweighs_a_permit_wherever_both_stand(papers: Papers) -> 
     asked = study(papers.agreed)
     papers.folders["DK"].withdraw(withdrawal(asked))
     papers.give("DK")
-    documents = papers.view().country("DK")
+    documents = present(papers.view().country("DK"))
     assert documents.permit(asked.digest) is not None
     assert withdrawal_path("DK", asked.digest) in _listed(papers, "country-DK")
     decided = assess(

@@ -95,7 +95,7 @@ def _descended(
     for _ in range(STEPS):
         optimiser.zero_grad()
         loss = nn.functional.binary_cross_entropy_with_logits(net(rows), target, reduction="sum")
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()
     found: FloatArray = torch.cat([part.detach().ravel() for part in parts]).numpy()
     return found

@@ -14,6 +14,7 @@ from governance.runtime.files import write_atomic
 from governance.trust.layout import TOP_LIFE
 from protocols.errors import ReasonCode
 from tests.support.documents import COUNTRIES, DAY
+from tests.support.narrowing import opened_sum
 from tests.support.node_federation import NodeFederation, code_of
 
 WEEK, MONTH = 7 * DAY, 31 * DAY
@@ -66,7 +67,7 @@ def test_a_node_comes_back_and_takes_part(
     assert (held.versions.root, held.versions.targets) == (4, 4)
     assert set(held.view.countries) == set(COUNTRIES)
     run = federation.ready(study)
-    opened = run.sum(1, "histogram")
+    opened = opened_sum(run.sum(1, "histogram"))
     assert opened.countries == COUNTRIES
 
 

@@ -78,7 +78,8 @@ def plain_descent(study: Study, net: nn.Module, names: Mapping[str, str]) -> Flo
     rows, target = pooled(study)
     for _ in range(ROUNDS):
         optimiser.zero_grad()
-        nn.functional.binary_cross_entropy_with_logits(net(rows), target).backward()
+        loss = nn.functional.binary_cross_entropy_with_logits(net(rows), target)
+        torch.autograd.backward(loss)
         optimiser.step()
     return torch.cat([own[name].detach().ravel() for name in names.values()]).numpy()
 

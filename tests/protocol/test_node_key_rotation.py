@@ -18,11 +18,11 @@ from governance.documents.study import Study
 from governance.errors import DocumentFault
 from keys.composite import read_identity
 from keys.errors import KeyFault
-from keys.identity import SigningKey
 from keys.store import KeyStore
 from protocols.errors import ReasonCode
 from tests.support.documents import COUNTRIES, node_keys, raw_key
 from tests.support.keystore import PASSPHRASE, cheap_store
+from tests.support.narrowing import opened_sum
 from tests.support.node_federation import (
     NodeFederation,
     Run,
@@ -90,7 +90,7 @@ def test_the_new_key_signs_once_it_is_published(federation: NodeFederation, stud
     assert in_use(federation) == keys.identity_key != OLD.public.to_text()
     run = begun(federation, study)
     run.set_up()
-    assert run.sum(1, "histogram").countries == COUNTRIES
+    assert opened_sum(run.sum(1, "histogram")).countries == COUNTRIES
     assert changes(federation.nodes["DK"]) == 1
 
 
@@ -102,7 +102,7 @@ def test_until_the_officer_has_signed_nothing_changes(
     federation.restart("DK")
     federation.sync()
     assert in_use(federation) == OLD.public.to_text()
-    assert federation.ready(study).sum(1, "histogram").countries == COUNTRIES
+    assert opened_sum(federation.ready(study).sum(1, "histogram")).countries == COUNTRIES
 
 
 def test_the_own_officer_s_word_alone_changes_nothing(
@@ -121,7 +121,7 @@ def test_the_own_officer_s_word_alone_changes_nothing(
     papers.store.accept_country(bundle, papers.now, online=papers.online)
     federation.sync()
     assert in_use(federation) == keys.identity_key
-    assert under_way.sum(1, "histogram").countries == COUNTRIES
+    assert opened_sum(under_way.sum(1, "histogram")).countries == COUNTRIES
 
 
 def test_what_is_published_alone_changes_nothing(federation: NodeFederation, study: Study) -> None:
@@ -157,7 +157,7 @@ def test_a_run_under_way_ends_with_the_key_that_it_began_with(
     for country in run.terms.roster:
         request = opened.answer_request(country)
         opened.take_answer(country, federation.nodes[country].handle(request))
-    assert opened.open().countries == COUNTRIES
+    assert opened_sum(opened.open()).countries == COUNTRIES
 
 
 @pytest.mark.parametrize("step", ["encapsulation", "confirmation"])
@@ -170,7 +170,7 @@ def test_a_run_in_its_set_up_too(federation: NodeFederation, study: Study, step:
             for country in run.terms.roster:
                 reply = federation.nodes[country].handle(run.request(later, country))
                 run.take(later, country, reply)
-    assert run.sum(1, "histogram").countries == COUNTRIES
+    assert opened_sum(run.sum(1, "histogram")).countries == COUNTRIES
 
 
 def test_the_former_key_is_destroyed_with_the_last_run_that_began_with_it(
@@ -180,7 +180,7 @@ def test_the_former_key_is_destroyed_with_the_last_run_that_began_with_it(
     rotated(federation)
     federation.nodes["DK"].tend()
     assert len(formers(federation)) == 1
-    assert run.sum(1, "histogram").countries == COUNTRIES
+    assert opened_sum(run.sum(1, "histogram")).countries == COUNTRIES
     federation.withdraw("DK", study)
     federation.nodes["DK"].tend()
     federation.nodes["DK"].tend()
@@ -193,7 +193,7 @@ def test_two_changes_during_one_run(federation: NodeFederation, study: Study) ->
     rotated(federation)
     federation.nodes["DK"].tend()
     assert len(formers(federation)) == 1
-    assert run.sum(1, "histogram").countries == COUNTRIES
+    assert opened_sum(run.sum(1, "histogram")).countries == COUNTRIES
 
 
 def test_a_run_whose_former_key_is_gone_is_refused(
@@ -307,9 +307,9 @@ def test_a_death_while_the_key_changes_leaves_one_key_in_use(
     assert in_use(federation) == keys.identity_key
     assert NEXT not in federation.store("DK").names()
     assert changes(federation.nodes["DK"]) >= 1
-    assert run.sum(1, "histogram").countries == COUNTRIES
+    assert opened_sum(run.sum(1, "histogram")).countries == COUNTRIES
 
 
 def test_a_death_before_the_file_is_written_is_made_good(federation: NodeFederation) -> None:
-    waiting: SigningKey = IdentityKeys(federation.store("DK")).prepare_successor()
+    waiting = IdentityKeys(federation.store("DK")).prepare_successor()
     assert made_anew(federation).identity_key == waiting.public.to_text()

@@ -72,7 +72,7 @@ def test_a_document_that_is_published_meanwhile_is_waited_for() -> None:
     ahead = claiming(reply, "DK", lambda versions: versions.countries.update({"DK": 4}))
     with pytest.raises(Unpublished, match=r"DK holds documents .* country-DK"):
         opened.take_contribution("DK", ahead)
-    assert opened.contributed == ()
+    assert not opened.contributed
     held.append(versions_of(world.terms.roster, DK=4))
     opened.take_contribution("DK", ahead)
     assert opened.contributed == ("DK",)

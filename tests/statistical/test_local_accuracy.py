@@ -23,6 +23,7 @@ from protocols.tasks.features import FloatArray
 from server.learning.optimiser import OptimiserState, step
 from server.services.study_checks import complete
 from tests.support.local_mode import GLM, unequal
+from tests.support.narrowing import present
 from tests.support.node_federation import records as csv_of
 from tests.support.patients import FEATURES, columns, glm, records
 from tests.support.training_studies import drafted, led, proposed
@@ -35,9 +36,9 @@ SHARED = {"rounds": 40}
 LOCAL = {"rounds": 8, "local": {"steps": 5}}
 
 
-def people(size: int, seed: int, older: float = 0.0) -> dict[str, FloatArray]:
+def people(size: int, seed: int, older: float = 0.0) -> dict[str, Any]:
     """Return columns of patients whose illness follows a logistic law."""
-    made = columns(size, seed)
+    made: dict[str, Any] = columns(size, seed)
     made["age"] = np.clip(made["age"] + older, 0, 100)
     sugar = np.nan_to_num(made["sugar"], nan=200.0)
     risk = 0.045 * (made["age"] - 57) + 0.8 * (made["sex"] - 0.5) + 0.004 * (sugar - 200)
@@ -144,5 +145,7 @@ def test_real_nodes_come_near_to_what_shared_mode_finds(tmp_path: Path) -> None:
     assert found["shared"] is not None
     apart = np.linalg.norm(found["local"] - found["shared"]) / np.linalg.norm(found["shared"])
     assert apart < 0.5
-    assert all(model[3] - model[2] > 0.5 for model in found.values())  # men are ill, women not
+    assert all(
+        model[3] - model[2] > 0.5 for model in map(present, found.values())
+    )  # men are ill, women not
     federation.close()

@@ -16,9 +16,9 @@ import pytest
 from numpy.typing import NDArray
 
 import protocols.numerics.rounding
+from protocols.numerics.mechanism import CHECK_COORDINATES
 from protocols.numerics.noise import NoiseSource
 from protocols.numerics.packing import pack
-from protocols.private_sum.contribution import CHECK_COORDINATES
 from protocols.private_sum.country_run import CountryRun
 from protocols.tasks.features import Feature, FeatureKind
 

@@ -228,7 +228,8 @@ class CrashScenario:
             for country, node in self.theatre.federation.nodes.items()
             if country in countries
         ]
-        return np.sum(parts, axis=0, dtype=np.int64)
+        total: NDArray[np.int64] = np.sum(parts, axis=0, dtype=np.int64)
+        return total
 
     def _reply(self, country: str, frame: bytes, place: Place) -> bytes:
         if country != self.theatre.country:

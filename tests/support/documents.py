@@ -27,7 +27,7 @@ COUNTRIES = ("DK", "EE", "NO", "PT")
 SLASHED = "sha256:" + "0" * 64
 
 
-BOTH = {"signatures": "ed25519+mldsa65"}
+BOTH: dict[str, Any] = {"signatures": "ed25519+mldsa65"}
 """Changes an agreement so that messages need both signatures."""
 
 

@@ -98,7 +98,8 @@ class DurableCountry:
         with self._unchanged():
             reply = self._computed(request, data)
         if dies:
-            return self.restart()
+            self.restart()
+            return None
         self._keep(place, request, reply)
         return reply
 

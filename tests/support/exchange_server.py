@@ -196,8 +196,9 @@ class OpenExchange:
         self.authority, self.relay = authority, relay
         self.refusals: list[tuple[str, str, str]] = []
         self.thread = thread or LoopThread()
+        register: Any = getattr(enrolments, "register", OpenRegister(authority))
         service = ExchangeService(
-            register=getattr(enrolments, "register", OpenRegister(authority)),
+            register=register,
             enrolments=enrolments,
             documents=documents,
             relay=relay,

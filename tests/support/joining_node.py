@@ -79,7 +79,7 @@ class ScriptedExchange:
     """Answers enrolments with these statuses, one after another; the last one stays."""
 
     authority: TransportAuthority
-    statuses: list[int] = field(default_factory=lambda: [EnrolReply.ADMITTED])
+    statuses: list[EnrolReply.Status] = field(default_factory=lambda: [EnrolReply.ADMITTED])
     root: bytes | None = ROOT
     country: str = "DK"
     role: Role = Role.NODE

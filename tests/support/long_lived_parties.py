@@ -11,7 +11,7 @@ import pytest
 import governance.runtime.credentials
 import server.membership.transport_authority
 from governance.runtime.credentials import Credentials, KeptPair
-from keys.certificates import Role, peer_of
+from keys.certificates import Role, peer_of, public_pem
 from keys.renewal import certified_key
 from keys.store import KeyStore
 from protocols.proto.exchange_pb2 import RenewReply, RenewRequest
@@ -135,4 +135,4 @@ class Party:
 
     def holds_a_pair(self) -> bool:
         key, certificate = self.pair.load()
-        return certified_key(certificate) == governance.runtime.credentials.public_pem(key)
+        return certified_key(certificate) == public_pem(key)

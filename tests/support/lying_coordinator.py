@@ -4,7 +4,7 @@ It asks what it likes of anyone, in its own name and the colluders', and keeps a
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import chain, combinations, product
 
@@ -172,8 +172,9 @@ class LyingCoordinator:
         """
         roster = self.world.terms.roster
         sizes = range(1, len(roster) + 1)
+        asks: tuple[Callable[[CoordinatorRound, str, Set], object], ...] = (self.agree, self.answer)
         for chosen in chain.from_iterable(combinations(roster, size) for size in sizes):
-            for ask, country in product((self.agree, self.answer), self._members(chosen)):
+            for ask, country in product(asks, self._members(chosen)):
                 with suppress(Refusal):
                     ask(opened, country, chosen)
         return self.safe(opened)

@@ -259,7 +259,7 @@ class NodeFederation:
             country: keyring_of(country, both=self.both).identity.public for country in terms.roster
         }
         sign = both_key(1).sign if self.both else raw_key(1).sign
-        made = {"peers": peers, "sign": sign, "versions": self.versions}
+        made: dict[str, Any] = {"peers": peers, "sign": sign, "versions": self.versions}
         made["published"] = lambda: self.verified
         return Run(self, CoordinatorRun(terms, **made | changes), terms)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from click.testing import Result
+from typer.testing import CliRunner
 
 from governance.documents.agreement import Agreement
 from governance.officer.cli import app
@@ -31,6 +32,7 @@ from protocols.wire.channel import LinkFault
 from protocols.wire.encoding import digest
 from protocols.wire.invitation import Invitation, enrolment_fingerprint
 from tests.support.documents import NOW, Papers, agreement_fields
+from tests.support.narrowing import present
 
 PASSPHRASE = "four random words here"
 TOKEN = base64.b64encode(bytes(range(32))).decode()
@@ -50,9 +52,9 @@ class PaperExchange:
     papers: Papers
     down: bool = False
     submit_down: bool = False
-    enrolment: int = EnrolReply.ADMITTED
+    enrolment: EnrolReply.Status = EnrolReply.ADMITTED
     issued_to: tuple[str, Role] = ("DK", Role.OFFICER)
-    tampered: dict[str, bytes] = field(default_factory=dict)
+    tampered: dict[str, bytes | None] = field(default_factory=dict)
     asked: list[EnrolRequest] = field(default_factory=list)
     submitted: list[tuple[int, bytes]] = field(default_factory=list)
     renewal_refusal: PratiqueError | None = None
@@ -206,8 +208,11 @@ class Keyboard:
         seen = {"root.json", "floor.json", "agreement.json"}  # may be remembered at any time
         return {str(p): p.read_bytes() for p in kept if p.name not in seen}
 
-    def own(self) -> CountryDocuments | None:
-        return read_own(self.home, self.home.settings(), self.now)
+    def own(self) -> CountryDocuments:
+        return present(read_own(self.home, self.home.settings(), self.now))
+
+    def published(self) -> CountryDocuments:
+        return present(self.papers.view().country("DK"))
 
     def file(self, name: str, content: str | bytes) -> Path:
         path = self.folder / name
@@ -241,7 +246,7 @@ class Keyboard:
 
 def cheap_stores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let key stores open at once: scrypt at its least cost."""
-    monkeypatch.setitem(KeyStore.create.__func__.__kwdefaults__, "cost", 2)
+    monkeypatch.setitem(vars(KeyStore)["create"].__func__.__kwdefaults__, "cost", 2)
 
 
 def sit_down(

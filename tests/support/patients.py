@@ -110,7 +110,8 @@ def recorded() -> Mapping[str, RecordedFeature]:
 
 def release(task: Any, phase: str, noise_std: int = 100) -> Mechanism:
     template = next(m for m in task.schedule(FEATURES) if m.phase == phase)
-    return template.model_copy(update={"noise_std": noise_std})
+    with_noise: Mechanism = template.model_copy(update={"noise_std": noise_std})
+    return with_noise
 
 
 def entropy(seed: int = 0) -> Entropy:

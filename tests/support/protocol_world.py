@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from keys.identity import SigningKey
 from protocols.errors import ReasonCode, Refusal
 from protocols.numerics.mechanism import Mechanism, Rounding
-from protocols.private_sum.context import LARGEST_ROSTER, RunTerms
+from protocols.private_sum.context import RunTerms
 from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum, VoidRound
 from protocols.private_sum.coordinator_run import CoordinatorRun
 from protocols.private_sum.country_run import CountryRun
@@ -28,7 +28,7 @@ from protocols.private_sum.messages import write_request
 from protocols.private_sum.shares import Entropy
 from protocols.proto.round_pb2 import Request as Envelope
 from protocols.proto.round_pb2 import RequestBody, Signed
-from protocols.wire.document_versions import DocumentVersions
+from protocols.wire.document_versions import LARGEST_ROSTER, DocumentVersions
 from protocols.wire.signed_message import serialise, sign_message
 
 NAMES = (

@@ -149,7 +149,9 @@ def test_the_locks_hold_every_dependency_of_every_dependency(python: str, machin
 
 
 def test_what_runs_here_is_what_is_pinned() -> None:
-    here = {canonicalize_name(one.metadata["Name"]): one.version for one in distributions()}
+    here: dict[str, str] = {
+        canonicalize_name(one.metadata["Name"]): one.version for one in distributions()
+    }
     differing = {
         name: (version, here.get(name))
         for name, version in versions(installed_pins()).items()

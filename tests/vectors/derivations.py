@@ -7,7 +7,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import rfc8785
@@ -178,7 +178,7 @@ def interpolated(shares: Mapping[int, bytes]) -> bytes:
 class Mechanism:
     """A mechanism of the study: `fields` is its JSON object there, with all ten fields."""
 
-    fields: Mapping[str, object]
+    fields: Mapping[str, Any]
 
     def number(self, name: str) -> float:
         return float(str(self.fields[name]))
@@ -388,7 +388,7 @@ def own_mask_key(seed: bytes, context: bytes, owner: str) -> bytes:
 
 
 def masked(words: Words, own: str, own_key: bytes, masks: Mapping[str, bytes]) -> Words:
-    total = words + key_stream(own_key, len(words))
+    total: Words = words + key_stream(own_key, len(words))
     for other, key in masks.items():
         stream = key_stream(key, len(words))
         total = total + stream if other > own else total - stream

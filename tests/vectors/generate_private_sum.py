@@ -23,7 +23,7 @@ from blake3 import blake3
 
 from keys.composite import CompositeSigningKey
 from keys.derive import derive_key, frame, labelled_hash
-from keys.hybrid import HybridKey, HybridPublic
+from keys.hybrid import HybridKey, HybridPublic, encapsulate
 from keys.sealing import seal
 from protocols.numerics.packing import pack
 from protocols.private_sum import country_setup, shares
@@ -92,7 +92,7 @@ class Recorder:
     def drawing_for(self, country: str) -> Iterator[None]:
         """Let what is drawn without an argument follow from names too, and be kept."""
         owner = {key.public.mlkem: one for one, key in self.hybrid.items()}
-        real = country_setup.encapsulate
+        real = encapsulate
 
         def kept(peer: HybridPublic) -> tuple[bytes, ...]:
             receiver = owner[peer.mlkem]

@@ -38,7 +38,9 @@ class Opening:
     def opened(self) -> list[int]:
         """The sums; AssertionError where anything is not what was committed to."""
         k, d = self.mechanism.lane_bits(len(self.roster)), self.mechanism.integer("dimension")
-        words = sum((self.words(one) for one in self.contributions), start=np.uint64(0))
+        words: Words = np.stack([self.words(one) for one in self.contributions]).sum(
+            axis=0, dtype=np.uint64
+        )
         for owner in self.contributions:
             words = words - key_stream(self.own_mask(owner), len(words))
         lattice = unpacked(self.without_the_absent(words), k, d + CHECKS)

@@ -138,7 +138,7 @@ def in_set_up(steps: int, name: str = ME) -> tuple[ProtocolWorld, Country]:
     world.countries[name] = seat = seat_of(name, world.terms)  # type: ignore[assignment]
     for step in ("bundle", "encapsulate", "confirm")[:steps]:
         world.set_up(step)
-    return world, seat.country  # type: ignore[attr-defined]
+    return world, seat.country
 
 
 def begun(*silent: str) -> tuple[ProtocolWorld, Country, CoordinatorRound]:

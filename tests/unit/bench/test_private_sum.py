@@ -148,7 +148,7 @@ ENOUGH = {"client": 5.0, "server": 500.0, "upload": 0.34}
 
 
 def rows(**changes: float) -> list[dict[str, float]]:
-    return [figures(*size, **{**ENOUGH, **changes}) for size in BOUNDS]
+    return [figures(n, d, **{**ENOUGH, **changes}) for n, d in BOUNDS]
 
 
 def test_ratios_are_flwr_s_cost_to_ours_and_our_upload_to_flwr_s() -> None:

@@ -21,7 +21,7 @@ SCORES = Scores(mean_of_centres=0.81234, pooled=0.8, auc=0.9, majority=0.7)
 def table(**changes: float) -> list[dict[str, Any]]:
     """Return rows in which shared noise loses less than each country's own."""
     kept = {4: 0.83, 3: 0.82, 2: 0.81, 1: 0.80}
-    rows = [as_json(row, Scores(*[kept[row.honest]] * 2, 0.9, 0.7)) for row in ROWS]
+    rows = [as_json(row, Scores(kept[row.honest], kept[row.honest], 0.9, 0.7)) for row in ROWS]
     return [row | changes if row["noise"] == "shared" else row for row in rows]
 
 

@@ -198,7 +198,7 @@ def test_a_passphrase_file_that_others_may_read_is_refused(
 def test_commands_without_a_node_say_what_to_do(
     tmp_path: Path, command: str, passphrase: Path
 ) -> None:
-    unlock = ["--passphrase-file", passphrase] if command == "up" else []
+    unlock: list[str | Path] = ["--passphrase-file", passphrase] if command == "up" else []
     os.environ["PYTHONSAFEPATH"] = "1"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cli, "_isolate", lambda: None)

@@ -17,6 +17,7 @@ from flwr.proto.fleet_pb2 import (
     PullMessagesResponse,
     PushMessagesRequest,
 )
+from flwr.proto.node_pb2 import Node
 from flwr.supercore.inflatable.inflatable_object import get_object_id
 from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 
@@ -204,7 +205,7 @@ def incoming(client: FleetClient, monkeypatch: pytest.MonkeyPatch, app: Any) -> 
     client._app = app
     monkeypatch.setattr(client, "_pull", lambda _: arrival(b"x"))
     monkeypatch.setattr(client, "_push", lambda *given: pushed.append(given))
-    client._answer_next(flower_client.Node(node_id=NODE_ID))
+    client._answer_next(Node(node_id=NODE_ID))
     return pushed
 
 
@@ -336,7 +337,7 @@ class Came:
 
 
 def message(frame: Any) -> Message:
-    return Came(RecordDict({RECORD: ConfigRecord({FRAME: frame})}))  # type: ignore[return-value]
+    return Came(RecordDict({RECORD: ConfigRecord({FRAME: frame})}))
 
 
 def test_the_frame_of_a_message_is_its_bytes() -> None:

@@ -15,10 +15,10 @@ from client.node import Node
 from client.restore import (
     LONG_AGO,
     MissedRun,
-    Restored,
     missed_runs,
 )
 from client.state.count_id import count_id
+from client.state.restored import Restored
 from client.status.summary import LinkStatus
 from client.status.text import restored_lines, status_lines
 from governance.audit.events import EventKind
@@ -387,7 +387,7 @@ COUNT = [m for m in ASKED.mechanisms if m.phase == COHORT_FLOOR]
 
 
 def given_as(number: int, issued: datetime = NOW) -> Permit:
-    changes = {"earlier": number - 1} if number > 1 else {}
+    changes: dict[str, Any] = {"earlier": number - 1} if number > 1 else {}
     return permit(agreement(), ASKED, issued=issued, **changes)
 
 

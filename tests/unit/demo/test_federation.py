@@ -49,7 +49,12 @@ class Node:
         assert words[0] == "enrol"
         assert unlock
         printed = ["Federation: demo", f"Fingerprint of this request: {FINGERPRINT}", "Enrolled."]
-        yield (self.read.append(line) or line for line in printed)
+        yield self._noted(printed)
+
+    def _noted(self, printed: list[str]) -> Iterator[str]:
+        for line in printed:
+            self.read.append(line)
+            yield line
 
 
 @pytest.fixture(autouse=True)

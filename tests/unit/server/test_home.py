@@ -15,7 +15,6 @@ from governance.runtime.database import open_database
 from keys.certificates import Role, certificate_fingerprint, peer_of
 from keys.errors import KeyFault
 from keys.store import KeyStore
-from server import home as homes
 from server.errors import OperationFault
 from server.home import (
     SETTINGS_FILE,
@@ -219,7 +218,7 @@ def test_a_full_disk_changes_nothing_and_is_said_plainly(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(homes.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OperationFault) as caught:
         write_new(tmp_path / "x", b"after")
     assert caught.value.why == "No space left on device"

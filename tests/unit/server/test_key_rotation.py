@@ -23,6 +23,7 @@ from server.key_rotation import (
 )
 from tests.support.documents import COUNTRIES, NOW, Papers, agreement, node_keys, raw_key, study
 from tests.support.keystore import CHEAP, PASSPHRASE
+from tests.support.narrowing import opened_sum
 from tests.support.node_federation import NodeFederation, code_of
 
 SETTINGS = Settings(federation="nordic-heart", listen="127.0.0.1:0", address="127.0.0.1:7443")
@@ -252,7 +253,7 @@ def test_a_run_goes_on_under_the_new_identity(tmp_path: Path) -> None:
     papers.publish()
     signing.append(new)
     federation.sync()
-    assert run.sum(1, "histogram").countries == COUNTRIES
+    assert opened_sum(run.sum(1, "histogram")).countries == COUNTRIES
     thief = federation.run(asked)
     reply = federation.nodes["DK"].handle(thief.request("bundle", "DK"))
     assert code_of(reply) is ReasonCode.NOT_AUTHENTIC

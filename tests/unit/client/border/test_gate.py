@@ -350,7 +350,7 @@ def test_a_request_for_one_country_alone_is_stale(federation: NodeFederation, st
 def alone(frame: bytes, receiver: str) -> bytes:
     """Return a request that the coordinator addresses to one receiver."""
     said = Envelope.FromString(frame).signed
-    place = {"phase": said.phase, "context": said.context, "sender": said.sender}
+    place: dict[str, Any] = {"phase": said.phase, "context": said.context, "sender": said.sender}
     return write_request(sign_message(raw_key(1).sign, receiver=receiver, body=said.body, **place))
 
 
@@ -394,7 +394,7 @@ def test_a_roster_that_is_not_the_study_is_refused(
         versions=federation.versions.to_proto(),
         bundle=BundleRequest(roster=roster),
     )
-    said = {"context": terms.context, "phase": PHASE_BUNDLE}
+    said: dict[str, Any] = {"context": terms.context, "phase": PHASE_BUNDLE}
     frame = write_request(sign_request(raw_key(1).sign, body=body, **said))
     refused(federation.nodes["DK"], frame, ReasonCode.ROSTER)
 

@@ -1,6 +1,7 @@
 """What the doctor finds, and that each finding names what to do."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -9,7 +10,6 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from client.commands import doctor as doctor_module
 from client.commands import installation
 from client.commands.check_result import CheckResult, CheckState
 from client.commands.doctor import Doctor
@@ -145,7 +145,12 @@ def test_a_new_node_says_what_comes_next(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", [".", "none"])
 def test_no_node_at_all_is_told_once_and_nothing_is_asked(tmp_path: Path, folder: str) -> None:
     asked: list[str] = []
-    findings = look(NodeHome(tmp_path / folder), passphrase=lambda: asked.append("") or b"")
+
+    def passphrase() -> bytes:
+        asked.append("")
+        return b""
+
+    findings = look(NodeHome(tmp_path / folder), passphrase=passphrase)
     assert "pratique-node init" in failed(findings, "settings").fix
     assert {findings[name].says for name in CHECKS[2:]} == {"not checked: there is no node yet"}
     assert not asked
@@ -166,7 +171,7 @@ def test_a_disk_that_fills_up_is_told(
     enrolled: NodeHome, monkeypatch: pytest.MonkeyPatch, free: int, state: CheckState
 ) -> None:
     usage = type("Usage", (), {"free": free})()
-    monkeypatch.setattr(doctor_module.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     finding = look(enrolled)["disk"]
     assert finding.state is state
     assert bool(finding.fix) is (state is not CheckState.GOOD)

@@ -24,7 +24,7 @@ from keys.certificates import Role
 from keys.renewal import serial_of
 from keys.store import KeyStore
 from keys.succession import BEFORE_THE_END, NOTICE
-from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest
+from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest, RenewReply, RenewRequest
 from protocols.wire.encoding import digest
 from server.membership.certificates import SETTLING
 from server.membership.transport_authority import ExchangeTransport
@@ -144,9 +144,14 @@ def test_it_renews_when_it_is_time_and_shows_the_new_one_at_once(life: Life) -> 
 def test_what_goes_wrong_is_tried_again_later_and_holds_nothing_up(
     life: Life, caplog: pytest.LogCaptureFixture
 ) -> None:
-    renewal, asked = life.renewal(), []
+    renewal, asked = life.renewal(), list[RenewRequest]()
     inner, life.link.lost = life.link.renew, True
-    life.link.renew = lambda request: (asked.append(request), inner(request))[1]  # type: ignore[method-assign]
+
+    def counted(request: RenewRequest) -> RenewReply:
+        asked.append(request)
+        return inner(request)
+
+    life.link.renew = counted  # type: ignore[method-assign]
     life.pass_by(61)
     for _ in range(20):
         renewal.tend()

@@ -183,9 +183,9 @@ def test_what_must_not_be_believed_is_logged_once(
     store = federation.nodes["DK"].parts.documents
     for told in (("a permit in targets",), ("a permit in targets",), (), ("a permit in targets",)):
         store._log_ignored(told)
-    assert [record.why for record in caplog.records if record.name == "pratique.documents"] == [
-        "a permit in targets"
-    ] * 2
+    assert [
+        vars(record)["why"] for record in caplog.records if record.name == "pratique.documents"
+    ] == ["a permit in targets"] * 2
 
 
 def test_an_exchange_that_drips_holds_no_withdrawal_up(

@@ -163,7 +163,7 @@ def test_a_whole_run_says_nothing_of_its_patients(
     tend(watched)
     through_the_daemon = SimpleNamespace(handle=watched.handle)
     with monkeypatch.context() as patch:
-        patch.setitem(federation.nodes, "DK", through_the_daemon)  # type: ignore[arg-type]
+        patch.setitem(federation.nodes, "DK", through_the_daemon)
         opened = federation.ready(study).sum(1, "histogram")
     assert isinstance(opened, OpenedSum)
     said = everything(watched, lines, capfd)

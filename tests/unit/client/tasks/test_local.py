@@ -13,21 +13,22 @@ from numpy.typing import NDArray
 from client.tasks.local import LARGEST_COORDINATE, Descent
 from protocols.errors import ReasonCode, Refusal
 from protocols.numerics.mechanism import Mechanism
-from protocols.tasks import CountPatients, Task, Training
+from protocols.tasks import CountPatients, Task, TrainGlm, TrainMlp
 from protocols.tasks.layout import vector_from_bytes, vector_to_bytes
 from protocols.tasks.local import LocalMode
 from server.learning.optimiser import OptimiserState, step
 from tests.support.patients import FEATURES, glm, mlp
 
+Descending = TrainGlm | TrainMlp
 COUNTRIES = 4
 START = np.linspace(-1, 1, 7)
 
 
-def local(train: Callable[..., Training] = glm, steps: int = 3, **changes: Any) -> Training:
+def local(train: Callable[..., Descending] = glm, steps: int = 3, **changes: Any) -> Descending:
     return train(local=LocalMode(steps=steps), **changes)
 
 
-def mechanisms(task: Training) -> tuple[Mechanism, Mechanism]:
+def mechanisms(task: Descending) -> tuple[Mechanism, Mechanism]:
     """Return the release of its steps and the one of their update."""
     return task.schedule(FEATURES)[1], task.schedule(FEATURES)[2]
 
@@ -37,14 +38,14 @@ def begun(task: Task, model: NDArray[np.float64] = START, **changes: Any) -> Des
     return Descent.start(task, FEATURES, payload=vector_to_bytes(model), **given | changes)
 
 
-def through(task: Training, sums: list[NDArray[np.int64]], **changes: Any) -> Descent:
+def through(task: Descending, sums: list[NDArray[np.int64]], **changes: Any) -> Descent:
     descent = begun(task, **changes)
     for one in sums:
         descent = descent.step(one, mechanisms(task)[0].scale)
     return descent
 
 
-def noised(task: Training, seed: int = 0, size: float = 20.0) -> list[NDArray[np.int64]]:
+def noised(task: Descending, seed: int = 0, size: float = 20.0) -> list[NDArray[np.int64]]:
     """Return the sums of a round's steps, so many clip norms long or so."""
     draw, mechanism = np.random.default_rng(seed), mechanisms(task)[0]
     wide = size * mechanism.scale * mechanism.clip_norm
@@ -100,7 +101,7 @@ def test_the_step_size_is_that_of_the_round() -> None:
     st.sampled_from([glm, mlp]),
 )
 def test_the_server_s_next_model_is_the_mean_of_the_local_ones(
-    seed: int, l2: float, rate: float, present: int, train: Callable[..., Training]
+    seed: int, l2: float, rate: float, present: int, train: Callable[..., Descending]
 ) -> None:
     """Updates of `present` countries, summed and handed to the optimiser, but for rounding."""
     task = local(train, l2=l2, sampling_rate=rate, average_last=0.0, patients_bound=100_000)

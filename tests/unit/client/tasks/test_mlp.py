@@ -26,6 +26,7 @@ from protocols.tasks import Family, Feature, FeatureKind, TrainMlp
 from protocols.tasks.features import FloatArray
 from protocols.tasks.schedule import TRAIN
 from protocols.tasks.tensors import split
+from tests.support.narrowing import present
 from tests.support.patients import FEATURES, cohort, entropy, mlp, release
 from tests.support.rounding_error import gradient_error
 
@@ -68,8 +69,8 @@ def plain_loop(
     rows, target = (values.to(precision) for values in seen(task, people))
     for row, label in zip(rows, target, strict=True):
         net.zero_grad()
-        loss_of(task.family, net(row[None]), label[None]).backward()
-        found.append(torch.cat([p.grad.ravel() for p in net.parameters()]).numpy())
+        torch.autograd.backward(loss_of(task.family, net(row[None]), label[None]))
+        found.append(torch.cat([present(p.grad).ravel() for p in net.parameters()]).numpy())
     return np.array(found)
 
 
@@ -77,7 +78,7 @@ def plain_loop(
 def by_opacus(task: TrainMlp, model: FloatArray, people: Any) -> FloatArray:
     net = GradSampleModule(network(task, model), loss_reduction="sum")
     rows, target = seen(task, people)
-    loss_of(task.family, net(rows.requires_grad_()), target).backward()
+    torch.autograd.backward(loss_of(task.family, net(rows.requires_grad_()), target))
     samples = [p.grad_sample.reshape(len(rows), -1) for p in net.parameters()]
     return torch.cat(samples, dim=1).numpy()
 

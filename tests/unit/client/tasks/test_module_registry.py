@@ -12,7 +12,7 @@ from client.tasks.module_registry import GROUP, Registered, registered
 from protocols.errors import ReasonCode, Refusal
 from tests.support.patients import FEATURES, module, records
 
-OURS = Registered("tokens", 3, lambda *_: None)  # type: ignore[arg-type, return-value]
+OURS = Registered("tokens", 3, lambda *_: None)  # type: ignore[arg-type]
 NOT_ONE = "a text"
 SAME = Registered("series-conv", 1, OURS.build)
 

@@ -14,6 +14,7 @@ from client.tasks.torch_module import TorchModule
 from protocols.tasks import Family, TrainModule
 from protocols.tasks.features import FloatArray
 from protocols.tasks.tensors import split
+from tests.support.narrowing import present
 from tests.support.patients import FEATURES, cohort, module
 
 SERIES = BUILT_IN[0]
@@ -37,9 +38,10 @@ def plain_loop(net: nn.Module, task: TrainModule, model: FloatArray, people: Any
     found = []
     for row, label in zip(rows, target, strict=True):
         net.zero_grad()
-        loss_of(task.family, net(row[None]), label[None]).backward()
+        torch.autograd.backward(loss_of(task.family, net(row[None]), label[None]))
         named = dict(net.named_parameters())
-        found.append(np.concatenate([named[t.name].grad.numpy().ravel() for t in task.parts]))
+        gradients = [present(named[t.name].grad) for t in task.parts]
+        found.append(np.concatenate([each.numpy().ravel() for each in gradients]))
     return np.array(found)
 
 
@@ -76,7 +78,10 @@ def embedding_and_norm(parameters: Mapping[str, int], inputs: int, outputs: int)
 
         def forward(self, rows: torch.Tensor) -> torch.Tensor:
             index = torch.arange(inputs).expand(len(rows), inputs)
-            return self.head(self.norm(self.places(index) * rows[:, :, None]).mean(dim=1))
+            outputs: torch.Tensor = self.head(
+                self.norm(self.places(index) * rows[:, :, None]).mean(dim=1)
+            )
+            return outputs
 
     return Tokens()
 
@@ -169,7 +174,8 @@ def test_layers_that_see_a_patient_as_several_rows_give_one_gradient() -> None:
             self.each, self.head = nn.Linear(1, 3), nn.Linear(3 * WIDTH, 1)
 
         def forward(self, rows: torch.Tensor) -> torch.Tensor:
-            return self.head(self.each(rows.reshape(-1, 1)).reshape(len(rows), -1))
+            output: torch.Tensor = self.head(self.each(rows.reshape(-1, 1)).reshape(len(rows), -1))
+            return output
 
     net = Folded().double()
     task, people = module(parts=declared(net), parameters={}), cohort(5)
@@ -204,7 +210,8 @@ class Delicate(nn.Module):
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         if (rows.abs() > 50).any():
             raise RuntimeError("this patient is out of the ordinary")
-        return self.head(rows)
+        output: torch.Tensor = self.head(rows)
+        return output
 
 
 def test_a_patient_at_whom_a_module_fails_gives_nothing_and_changes_nobody() -> None:
@@ -233,11 +240,14 @@ class Abandons(nn.Module):
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         deep = self.deep(rows)
+        output: torch.Tensor
         if not (deep.abs() > 1e6).any():
-            return self.head(torch.relu(deep))
+            output = self.head(torch.relu(deep))
+            return output
         if self.fails:
             raise RuntimeError("this patient is out of the ordinary")
-        return self.short(rows)
+        output = self.short(rows)
+        return output
 
 
 @pytest.mark.parametrize("fails", [True, False])

@@ -1,5 +1,6 @@
 import json
 from datetime import UTC, timedelta, timezone
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -103,7 +104,7 @@ def test_times_are_told_in_utc() -> None:
         {"policies": ("p",) * 65},
     ],
 )
-def test_what_an_entry_may_not_say_is_refused(changed: dict[str, object]) -> None:
+def test_what_an_entry_may_not_say_is_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         event(**changed)
 

@@ -207,12 +207,14 @@ def test_a_stop_before_any_statement_leaves_no_part_of_an_entry(tmp_path: Path) 
         fill(audit_log(engine), 7)
         seen: list[str] = []
 
-        def count(_c: object, _cursor: object, sql: str, *_: object, s=seen, n=step) -> None:
+        def count(
+            _c: object, _cursor: object, sql: str, *_: object, s: list[str] = seen, n: int = step
+        ) -> None:
             s.append(sql)
             if len(s) == n:
                 raise Stop
 
-        def commit(_connection: object, s=seen, n=step) -> None:
+        def commit(_connection: object, s: list[str] = seen, n: int = step) -> None:
             count(None, None, "COMMIT", s=s, n=n)
 
         listen.listen(engine, "before_cursor_execute", count)

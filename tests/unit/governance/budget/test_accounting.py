@@ -276,7 +276,8 @@ def opened_law(noise_std: int, honest: int) -> np.ndarray:
     law = one = np.exp(-(points**2) / (2 * noise_std**2))
     for _ in range(honest - 1):
         law = np.convolve(law, one)
-    return law / law.sum()
+    found: np.ndarray = law / law.sum()
+    return found
 
 
 def hockey_stick(law: np.ndarray, shift: int, loss: float) -> float:

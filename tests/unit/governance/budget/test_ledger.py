@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, select
@@ -11,6 +12,7 @@ from sqlalchemy import Engine, event, select
 from governance.budget.accounting import rdp_micro
 from governance.budget.ledger import (
     Ledger,
+    LedgerEntry,
     LedgerView,
     Period,
     ledger_entries,
@@ -28,6 +30,7 @@ from tests.support.ledger_and_log import (
     run_id,
     terms,
 )
+from tests.support.narrowing import present
 
 ONE = rdp_micro(release(), 2, 8)
 ROOMY = 100 * ONE
@@ -44,8 +47,15 @@ def ledger(engine: Engine) -> Ledger:
     return Ledger(engine)
 
 
-def charge(ledger: Ledger, number: int = 1, cap: int = ROOMY, **changed: object):
-    plain = {"study": STUDY, "run": run_id(number), "mechanisms": [release()], "now": NOW}
+def charge(
+    ledger: Ledger, number: int = 1, cap: int = ROOMY, **changed: Any
+) -> tuple[LedgerEntry, ...]:
+    plain: dict[str, Any] = {
+        "study": STUDY,
+        "run": run_id(number),
+        "mechanisms": [release()],
+        "now": NOW,
+    }
     return ledger.reserve(terms(cap), **{**plain, **changed})
 
 
@@ -66,7 +76,7 @@ def test_an_entry_holds_the_mechanism_and_its_price(ledger: Ledger) -> None:
 def test_the_stored_mechanism_is_canonical_json(engine: Engine, ledger: Ledger) -> None:
     charge(ledger)
     with engine.begin() as connection:
-        stored = connection.scalar(select(ledger_entries.c.mechanism))
+        stored = present(connection.scalar(select(ledger_entries.c.mechanism)))
     assert json.loads(stored)["noise_std"] == 4000
     assert " " not in stored
 
@@ -145,7 +155,7 @@ def test_a_grown_schedule_pays_for_what_is_new(ledger: Ledger) -> None:
         {"mechanisms": [release(rounds=11)]},
     ],
 )
-def test_one_run_and_phase_is_one_charge(ledger: Ledger, changed: dict[str, object]) -> None:
+def test_one_run_and_phase_is_one_charge(ledger: Ledger, changed: dict[str, Any]) -> None:
     charge(ledger)
     with pytest.raises(LedgerFault, match="other contents"):
         charge(ledger, **changed)
@@ -153,7 +163,7 @@ def test_one_run_and_phase_is_one_charge(ledger: Ledger, changed: dict[str, obje
 
 
 @pytest.mark.parametrize("changed", [{"register": "children"}, {"honest": 3}])
-def test_one_run_has_one_register_and_one_h(ledger: Ledger, changed: dict[str, object]) -> None:
+def test_one_run_has_one_register_and_one_h(ledger: Ledger, changed: dict[str, Any]) -> None:
     charge(ledger)
     with pytest.raises(LedgerFault, match="other contents"):
         ledger.reserve(

@@ -8,6 +8,7 @@ from governance.documents.models import (
     MOST_BYTES,
     Countries,
     Country,
+    Document,
     Ehds,
     Line,
     PublicKey,
@@ -107,7 +108,7 @@ def test_an_unknown_code_names_the_nearest() -> None:
 @pytest.mark.parametrize(
     "document", [agreement(), study(agreement()), withdrawal(study(agreement()))]
 )
-def test_canonical_bytes_and_back(document: object) -> None:
+def test_canonical_bytes_and_back(document: Document) -> None:
     kind = type(document)
     assert kind.from_canonical(document.canonical()) == document
     assert document.digest == kind.from_canonical(document.canonical()).digest
@@ -154,7 +155,7 @@ def test_anything_but_the_signed_form_is_refused(data: bytes) -> None:
 def test_a_document_cannot_be_changed() -> None:
     document = withdrawal(study(agreement()))
     with pytest.raises(ValidationError):
-        document.reason = "another"
+        document.reason = "another"  # type: ignore[misc]  # what is tried
 
 
 def test_document_faults_are_pratique_errors() -> None:

@@ -237,10 +237,10 @@ class TestRunning:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(str(tmp_path / "notify"))
             manager.settimeout(60)
-            command = [Path(sys.executable).with_name("pratique-officer"), "agent"]
-            secret = ["--passphrase-file", settled.passphrase_file]
+            program = Path(sys.executable).with_name("pratique-officer")
+            secret: list[str | Path] = ["--passphrase-file", settled.passphrase_file]
             process = subprocess.Popen(
-                [*command, "--home", settled.home.path, *secret],
+                [program, "agent", "--home", settled.home.path, *secret],
                 env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")},
                 stderr=subprocess.DEVNULL,
             )

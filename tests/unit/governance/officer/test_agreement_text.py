@@ -1,6 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from governance.documents.agreement import Agreement
 from governance.officer.agreement_text import agreement_in_words, changes, spoken
 from keys.identity import VerifyKey
 from tests.support.documents import agreement
@@ -15,7 +16,7 @@ EMERGENCY = {
 }
 
 
-def told(agreed=AGREED, country: str = "DK") -> str:
+def told(agreed: Agreement = AGREED, country: str = "DK") -> str:
     parts = agreement_in_words(agreed, country)
     lines = (f"{name}: {value}" for part in parts for name, value in part.facts.items())
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from tests.support.documents import NOW, node_keys, study
 from tests.support.officers import Keyboard
 
 
-def propose(officer: Keyboard, **changes) -> Study:
+def propose(officer: Keyboard, **changes: Any) -> Study:
     proposed = study(officer.papers.agreed, **changes)
     officer.papers.propose(proposed)
     return proposed

@@ -1,9 +1,12 @@
 import json
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from governance.documents.agreement import Agreement
+from governance.documents.permit import NodeKeys
 from governance.documents.succession import succeeding
 from governance.trust.ceremony import Draft, SignatureSet
 from governance.trust.layout import key_id
@@ -11,6 +14,7 @@ from keys.identity import VerifyKey
 from protocols.proto.exchange_pb2 import SubmitRequest
 from protocols.wire.encoding import canonical_json
 from tests.support.documents import NOW, node_keys, raw_key, study
+from tests.support.narrowing import present
 from tests.support.officers import Keyboard, agreed_with, bundle_version
 
 POLICY = """@id("dk/no-sex")
@@ -50,7 +54,7 @@ class TestDraft:
         assert kind == SubmitRequest.DRAFT_SIGNATURES
         assert signatures.draft == draft.digest
         assert [*signatures.root] == [*signatures.targets] == [key_id(key)]
-        assert enrolled.papers.store.draft_status().signed == ("DK",)
+        assert present(enrolled.papers.store.draft_status()).signed == ("DK",)
 
     def test_is_not_signed_when_the_officer_says_no(self, enrolled: Keyboard) -> None:
         offer(enrolled)
@@ -118,7 +122,7 @@ class TestDraftThatMustNotBeSigned:
             lambda _: b"\x80\x04pickled",
         ],
     )
-    def test_is_tampered_with(self, enrolled: Keyboard, tamper) -> None:
+    def test_is_tampered_with(self, enrolled: Keyboard, tamper: Callable[[bytes], bytes]) -> None:
         draft = offer(enrolled)
         enrolled.exchange.tampered["draft"] = tamper(draft.canonical())
         assert "not a signed draft" in enrolled.refused("sign", "--yes")
@@ -131,13 +135,13 @@ class TestDraftThatMustNotBeSigned:
         result = enrolled.run("sign", "--yes")
         assert result.exit_code == 1
         assert "another draft" in result.stderr
-        assert enrolled.papers.store.draft_status().signed == ()
+        assert present(enrolled.papers.store.draft_status()).signed == ()
 
     @pytest.mark.parametrize(
         ("drafted", "why"),
         [(NOW + timedelta(days=1), "dated in the future"), (NOW, "is version 2")],
     )
-    def test_does_not_follow(self, enrolled: Keyboard, drafted, why: str) -> None:
+    def test_does_not_follow(self, enrolled: Keyboard, drafted: datetime, why: str) -> None:
         version = 2 if "version" in why else 1
         draft = Draft(version=version, drafted=drafted, agreement=enrolled.papers.agreed)
         enrolled.exchange.tampered["draft"] = draft.canonical()
@@ -208,8 +212,8 @@ class TestHandingInBreaksOff:
         assert enrolled.run("sign", "--yes").exit_code == 1
         enrolled.exchange.submit_down = False
         enrolled.done("sign", "--yes")
-        assert enrolled.papers.store.draft_status().digest == draft.digest
-        assert enrolled.papers.store.draft_status().signed == ("DK",)
+        assert present(enrolled.papers.store.draft_status()).digest == draft.digest
+        assert present(enrolled.papers.store.draft_status()).signed == ("DK",)
 
 
 FIRST = 1_000
@@ -217,7 +221,7 @@ FIRST = 1_000
 
 
 class TestNodeKeys:
-    def keys_file(self, officer: Keyboard, country: str = "DK", number: int = 0):
+    def keys_file(self, officer: Keyboard, country: str = "DK", number: int = 0) -> Path:
         return officer.file("node-keys.json", node_keys(country, number).canonical())
 
     def test_are_compared_signed_and_published(self, agreed: Keyboard) -> None:
@@ -245,7 +249,7 @@ class TestNodeKeys:
         assert "its log and ledger start empty" in said
         assert agreed.own().node == node_keys("DK", 5)
 
-    def succeeding(self, officer: Keyboard, former: int, new: int):
+    def succeeding(self, officer: Keyboard, former: int, new: int) -> tuple[Path, NodeKeys]:
         """A file in which DK's key with one number has signed the one with another."""
         keys = node_keys("DK").model_copy(update={"identity_key": raw_key(new).public.to_text()})
         said = succeeding(raw_key(former), raw_key(new), keys.stated(), NOW)
@@ -338,7 +342,7 @@ class TestPolicy:
     def test_is_shown_and_signed(self, agreed: Keyboard) -> None:
         said = agreed.done("sign", agreed.file("dk.cedar", POLICY), answer="y\n")
         assert "does not share the sex of patients" in said
-        assert agreed.papers.view().country("DK").policy == POLICY
+        assert agreed.published().policy == POLICY
 
     def test_forbids_from_then_on(self, agreed: Keyboard) -> None:
         agreed.papers.propose(study(agreed.papers.agreed))
@@ -379,14 +383,14 @@ class TestRenewal:
         assert "until 2026-09-13" in agreed.done("renew")
         assert agreed.own().version == 2
         assert agreed.own().node == node_keys("DK")
-        assert agreed.papers.view().country("DK").version == 2
+        assert agreed.published().version == 2
 
     def test_brings_expired_documents_back(self, agreed: Keyboard) -> None:
         agreed.done("sign", agreed.file("node-keys.json", node_keys("DK").canonical()), "--yes")
         agreed.papers.now = agreed.now = NOW + timedelta(days=9)
         agreed.papers.refresh()
         agreed.done("renew")
-        assert agreed.papers.view().country("DK").node == node_keys("DK")
+        assert agreed.published().node == node_keys("DK")
 
     def test_of_nothing_is_refused(self, agreed: Keyboard) -> None:
         assert "nothing to renew" in agreed.refused("renew")

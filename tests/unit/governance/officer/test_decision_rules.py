@@ -1,4 +1,5 @@
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -27,8 +28,8 @@ NONE = Conditions()
 NAMES = [feature.name for feature in ASKED.features]
 
 
-def own(**changes) -> CountryDocuments:
-    fields = {
+def own(**changes: Any) -> CountryDocuments:
+    fields: dict[str, Any] = {
         "country": "DK",
         "version": 1,
         "signed_at": NOW,
@@ -46,7 +47,7 @@ REFUSED = own(withdrawals={ASKED.digest: withdrawal(ASKED)})
 WITHDRAWN = own(permits=APPROVED.permits, withdrawals=REFUSED.withdrawals)
 
 
-def permitted(conditions: Conditions = NONE, now: datetime = NOW):
+def permitted(conditions: Conditions = NONE, now: datetime = NOW) -> Permit:
     return build_permit(ASKED, "DK", "Health data authority", conditions, now)
 
 
@@ -73,7 +74,8 @@ class TestPermit:
 
     def test_without_conditions_covers_the_study_to_its_end(self) -> None:
         conditions = permitted().conditions
-        assert conditions.features is conditions.epsilon_at_most is None
+        assert conditions.features is None
+        assert conditions.epsilon_at_most is None
         assert conditions.expires == ASKED.expires
 
     @given(st.lists(st.sampled_from(NAMES), min_size=1))
@@ -112,12 +114,12 @@ class TestPermit:
         assert permitted(Conditions(expires=text)).conditions.expires == end
 
     @given(st.dates(min_value=NOW.date(), max_value=datetime(2100, 1, 1, tzinfo=UTC).date()))
-    def test_never_outlives_the_study(self, day) -> None:
+    def test_never_outlives_the_study(self, day: date) -> None:
         end = permitted(Conditions(expires=day.isoformat())).conditions.expires
         assert NOW < end <= ASKED.expires
 
     @given(st.dates(max_value=NOW.date() - timedelta(days=1)))
-    def test_never_begins_expired(self, day) -> None:
+    def test_never_begins_expired(self, day: date) -> None:
         with pytest.raises(OfficerFault, match="lies in the past"):
             permitted(Conditions(expires=day.isoformat()))
 

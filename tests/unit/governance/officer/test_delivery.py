@@ -3,14 +3,16 @@ import json
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 
 from governance.errors import DocumentFault
 from governance.officer.delivery import Delivered, read_handed
+from governance.officer.own_documents import read_own
 from governance.runtime.local_rpc import LocalRpcServer
 from governance.trust.bundle import own_country
 from tests.support.documents import node_keys
@@ -36,7 +38,7 @@ class NodeDaemon:
         self._officer = officer
         self.rpc_server = LocalRpcServer(node / "run" / "node.sock", self._answer)
 
-    def _answer(self, method: str, params: dict[str, Any]) -> Any:
+    def _answer(self, method: str, params: Mapping[str, Any]) -> Any:
         if method != "deliver":
             raise DocumentFault(f"There is no {method} here")
         bundle = base64.b64decode(params["bundle"])
@@ -54,7 +56,7 @@ def daemon(node: Path, agreed: Keyboard) -> Iterator[NodeDaemon]:
     running.rpc_server.close()
 
 
-def sign_keys(officer: Keyboard, *words: str | Path):
+def sign_keys(officer: Keyboard, *words: str | Path) -> Result:
     file = officer.file("node-keys.json", node_keys("DK").canonical())
     return officer.run("sign", file, "--yes", *words)
 
@@ -96,7 +98,7 @@ class TestNode:
         assert result.exit_code == 1
         assert "Version 1 is signed and kept, but has not reached everyone" in result.stderr
         assert "It is version 1, and 9 was seen before" in result.stderr
-        assert agreed.papers.view().country("DK").version == 1
+        assert agreed.published().version == 1
         assert "have not reached the node" in agreed.done("inbox")
         daemon.versions.clear()
         agreed.done("renew")
@@ -106,7 +108,7 @@ class TestNode:
         file = agreed.file("node-keys.json", node_keys("DK").canonical())
         said = agreed.refused("sign", file, "--yes", "--node", agreed.folder / "nowhere")
         assert "There is no node in" in said
-        assert agreed.own() is None
+        assert read_own(agreed.home, agreed.home.settings(), agreed.now) is None
 
     def test_that_is_unknown_is_asked_for(self, agreed: Keyboard) -> None:
         assert "--node" in sign_keys(agreed).stderr
@@ -138,7 +140,7 @@ class TestExchange:
         assert "pratique-officer renew" in result.stderr
         agreed.exchange.submit_down = False
         agreed.done("renew")
-        assert agreed.papers.view().country("DK").version == 2
+        assert agreed.published().version == 2
 
     def test_answers_a_machine_which_versions_are_where(self, agreed: Keyboard) -> None:
         answer = json.loads(sign_keys(agreed, "--json").stdout)

@@ -1,5 +1,7 @@
 import json
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,7 +16,7 @@ from tests.support.officers import AUTHORITY, PASSPHRASE, Keyboard, invitation, 
 STRANGER = TransportAuthority.create("elsewhere", NOW - timedelta(days=1))
 
 
-def letter(officer: Keyboard, **changes):
+def letter(officer: Keyboard, **changes: Any) -> Path:
     return officer.file("invitation.json", invitation(**changes).model_dump_json())
 
 
@@ -115,7 +117,7 @@ def test_answers_a_machine(officer: Keyboard) -> None:
     ],
 )
 def test_a_foreign_invitation_is_refused_before_anything_is_sent(
-    officer: Keyboard, changes: dict, why: str
+    officer: Keyboard, changes: dict[str, Any], why: str
 ) -> None:
     assert why in officer.refused("enrol", letter(officer, **changes))
     assert officer.exchange.asked == []
@@ -150,7 +152,9 @@ def test_an_exchange_that_is_down_is_asked_again_with_the_same_request(
 
 
 @pytest.mark.parametrize("whose", [("EE", Role.OFFICER), ("DK", Role.NODE)])
-def test_a_certificate_of_somebody_else_is_not_kept(officer: Keyboard, whose) -> None:
+def test_a_certificate_of_somebody_else_is_not_kept(
+    officer: Keyboard, whose: tuple[str, Role]
+) -> None:
     officer.exchange.issued_to = whose
     result = officer.run("enrol", letter(officer))
     assert result.exit_code == 1

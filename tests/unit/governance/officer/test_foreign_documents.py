@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from governance.documents.permit import NodeKeys
 from governance.documents.rotation import extended
 from governance.documents.study import Study
 from governance.officer.agent_service import shown
@@ -22,6 +23,7 @@ from governance.officer.home import Identity
 from governance.trust.bundle import CountryDocuments, own_country
 from governance.trust.signing import OfficerDocuments
 from tests.support.documents import DAY, node_keys, permit, raw_key, study, withdrawal
+from tests.support.narrowing import present
 from tests.support.officers import PASSPHRASE, Keyboard
 from tests.unit.governance.officer.test_agent import agent_of, pass_time
 
@@ -66,7 +68,7 @@ def theft(officer: Keyboard) -> Work:
     return work
 
 
-def strange_keys():
+def strange_keys() -> NodeKeys:
     return node_keys("DK").model_copy(update={"identity_key": raw_key(77).public.to_text()})
 
 
@@ -117,7 +119,7 @@ class TestRenewing:
         settled.run("renew")
         settled.exchange.submit_down = False
         publish(settled, theft(settled), above=-1)
-        assert settled.papers.view().country("DK").version == settled.own().version
+        assert settled.published().version == settled.own().version
         assert LOUD in settled.run("renew").stderr
         assert same(before, settled.own())
 
@@ -134,7 +136,12 @@ class TestRenewing:
     def test_names_no_more_than_a_person_reads(self, settled: Keyboard) -> None:
         agreed = settled.papers.agreed
         many = [permit(agreed, study(agreed, id=f"of-a-thief-{n}")) for n in range(MOST_NAMED + 3)]
-        publish(settled, lambda other: [other.approve(each) for each in many])
+
+        def approve_all(other: OfficerDocuments) -> None:
+            for each in many:
+                other.approve(each)
+
+        publish(settled, approve_all)
         said = settled.run("renew").stderr
         assert said.count("a permit for") == MOST_NAMED
         assert "and 3 more" in said
@@ -185,7 +192,7 @@ class TestRotating:
         kept_now = Identity.open(settled.home, settled.home.settings(), PASSPHRASE.encode())
         documents = OfficerDocuments(settled.home.documents, "DK")
         for key in kept_now.keys:
-            signed = documents.bundle(key.public)
+            signed = present(documents.bundle(key.public))
             assert same(before, own_country(signed, "DK", key.public, settled.now))
 
     def test_names_another_successor(self, settled: Keyboard) -> None:
@@ -286,7 +293,7 @@ class TestTakingOver:
         settled.done("withdraw", asked.id, "--reason", "Stop.", "--yes")
         publish(settled, lambda o: o.approve(permit(settled.papers.agreed, asked)))
         settled.done("renew", "--take-over", answer="y\n")
-        assert settled.own().withdrawal(asked.digest).reason == "Stop."
+        assert present(settled.own().withdrawal(asked.digest)).reason == "Stop."
 
     @pytest.mark.parametrize("content", ["", "{", '{"version": 1}'])
     def test_of_a_damaged_file_is_of_nothing(self, tmp_path: Path, content: str) -> None:

@@ -1,10 +1,12 @@
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from governance.documents.permit import PermitConditions
+from governance.documents.permit import Permit, PermitConditions
+from governance.documents.study import Study
 from governance.officer.inbox import Item, Matter, Waiting, ends, items, undecided
 from governance.trust.bundle import CountryDocuments
 from governance.trust.ceremony import Draft
@@ -17,8 +19,8 @@ OTHERS = study(AGREED, id="others", countries=["EE", "NO", "PT"])
 EXPIRED = study(AGREED, id="expired", expires="2026-08-31")
 
 
-def own(**changes) -> CountryDocuments:
-    fields = {
+def own(**changes: Any) -> CountryDocuments:
+    fields: dict[str, Any] = {
         "country": "DK",
         "version": 3,
         "signed_at": NOW,
@@ -31,11 +33,11 @@ def own(**changes) -> CountryDocuments:
     return CountryDocuments(**fields | changes)
 
 
-def waiting(**changes) -> list[Item]:
+def waiting(**changes: Any) -> list[Item]:
     return items(Waiting(country="DK", now=NOW, **changes))
 
 
-def permitted(end, asked=ASKED):
+def permitted(end: datetime, asked: Study = ASKED) -> dict[str, Permit]:
     return {
         asked.digest: permit(AGREED, asked, conditions=PermitConditions(expires=end)),
     }
@@ -74,7 +76,7 @@ def test_a_study_says_until_when_and_how_to_read_it() -> None:
 
 
 @pytest.mark.parametrize("asked", [OTHERS, EXPIRED])
-def test_a_study_that_does_not_ask_or_has_ended_does_not_wait(asked) -> None:
+def test_a_study_that_does_not_ask_or_has_ended_does_not_wait(asked: Study) -> None:
     assert waiting(studies=(asked,)) == []
 
 
@@ -87,7 +89,7 @@ def test_a_study_that_ends_this_moment_does_not_wait() -> None:
     "decided",
     [{"permits": permitted(NOW + 60 * DAY)}, {"withdrawals": {ASKED.digest: withdrawal(ASKED)}}],
 )
-def test_a_study_decided_on_does_not_wait(decided) -> None:
+def test_a_study_decided_on_does_not_wait(decided: dict[str, Any]) -> None:
     assert waiting(studies=(ASKED,), own=own(**decided)) == []
 
 
@@ -106,7 +108,7 @@ def test_another_text_of_a_decided_study_waits() -> None:
         (-DAY, True),
     ],
 )
-def test_own_documents_are_listed_two_days_before_they_end(left, listed: bool) -> None:
+def test_own_documents_are_listed_two_days_before_they_end(left: timedelta, listed: bool) -> None:
     found = waiting(own=own(expires=NOW + left))
     assert [item.matter for item in found] == [Matter.DOCUMENTS] * listed
     assert all(item.command == "pratique-officer renew" for item in found)
@@ -121,7 +123,7 @@ def test_own_documents_that_have_ended_are_told_so() -> None:
     ("left", "listed"),
     [(8 * DAY, False), (7 * DAY, True), (timedelta(hours=1), True), (timedelta(0), False)],
 )
-def test_a_permit_is_listed_a_week_before_it_ends(left, listed: bool) -> None:
+def test_a_permit_is_listed_a_week_before_it_ends(left: timedelta, listed: bool) -> None:
     found = waiting(studies=(ASKED,), own=own(permits=permitted(NOW + left)))
     assert [item.matter for item in found] == [Matter.PERMIT] * listed
 
@@ -188,7 +190,7 @@ def test_spans_are_told_in_days_from_two_days_on(span: timedelta, told: str) -> 
 
 
 @given(st.permutations([ASKED, SOON, OTHERS, EXPIRED]))
-def test_the_order_of_proposals_does_not_matter(studies) -> None:
+def test_the_order_of_proposals_does_not_matter(studies: list[Study]) -> None:
     assert waiting(studies=tuple(studies)) == waiting(studies=(ASKED, SOON))
 
 

@@ -12,6 +12,7 @@ from governance.errors import DocumentFault
 from governance.officer import home as home_module
 from governance.officer.home import NEXT_KEY, Identity
 from governance.officer.own_documents import read_own
+from governance.runtime.files import write_atomic
 from governance.trust import signing as signing_module
 from governance.trust.bundle import CountryBundle, is_signed_by
 from governance.trust.layout import key_id
@@ -221,8 +222,8 @@ def _die_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Any:
         return step_by_step
 
     full = DocumentFault("The disk is full")
-    monkeypatch.setattr(home_module, "write_atomic", counted(home_module.write_atomic, full))
-    monkeypatch.setattr(signing_module, "write_atomic", counted(signing_module.write_atomic, full))
+    monkeypatch.setattr(home_module, "write_atomic", counted(write_atomic, full))
+    monkeypatch.setattr(signing_module, "write_atomic", counted(write_atomic, full))
     monkeypatch.setattr(KeyStore, "put", counted(KeyStore.put, KeyFault("The disk is full")))
     monkeypatch.setattr(KeyStore, "delete", counted(KeyStore.delete, KeyFault("The disk is full")))
     return lambda: count >= step

@@ -1,15 +1,18 @@
 import tempfile
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from governance.budget.ledger import LedgerView
 from governance.errors import DocumentFault
 from governance.officer.node_link import ledger_left
 from governance.policy.assessment import ledger_terms
 from governance.runtime.local_rpc import LocalRpcServer
 from tests.support.documents import DAY, NOW, agreement, study
+from tests.support.narrowing import present
 from tests.support.officers import Keyboard
 
 pytestmark = pytest.mark.enable_socket
@@ -55,12 +58,12 @@ def rpc_server(node: Path) -> Iterator[StatusDesk]:
     opened.rpc_server.close()
 
 
-def asked(node: Path | None, register: str = "patients", now=NOW):
+def asked(node: Path | None, register: str = "patients", now: datetime = NOW) -> LedgerView | None:
     return ledger_left(node, AGREED, register, now)
 
 
 def test_a_running_node_says_what_is_left(node: Path, rpc_server: StatusDesk) -> None:
-    view = asked(node)
+    view = present(asked(node))
     assert view.spent_micro == TERMS.cap_micro // 4
     assert view.left_micro == TERMS.cap_micro - TERMS.cap_micro // 4
     assert view.period == TERMS.period
@@ -68,7 +71,7 @@ def test_a_running_node_says_what_is_left(node: Path, rpc_server: StatusDesk) ->
 
 def test_the_cap_is_the_agreements_whatever_a_node_says(node: Path, rpc_server: StatusDesk) -> None:
     rpc_server.status = {"ledger": HONEST | {"cap_micro": 10 * TERMS.cap_micro}}
-    assert asked(node).cap_micro == TERMS.cap_micro
+    assert present(asked(node)).cap_micro == TERMS.cap_micro
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from governance.documents.study import Study
 from governance.errors import DocumentFault
 from governance.officer.errors import OfficerFault
 from governance.officer.studies import find_study, keep_study, kept_studies
@@ -13,13 +14,13 @@ BOTH = (FIRST, SECOND)
 
 
 @pytest.mark.parametrize("asked", BOTH)
-def test_a_study_goes_by_its_id(asked) -> None:
+def test_a_study_goes_by_its_id(asked: Study) -> None:
     assert find_study(BOTH, asked.id) == asked
 
 
 @pytest.mark.parametrize("asked", BOTH)
 @pytest.mark.parametrize("digits", [8, 20, 64])
-def test_a_study_goes_by_the_beginning_of_its_digest(asked, digits: int) -> None:
+def test_a_study_goes_by_the_beginning_of_its_digest(asked: Study, digits: int) -> None:
     digest = asked.digest.removeprefix("sha256:")[:digits]
     assert find_study(BOTH, digest) == asked
     assert find_study(BOTH, f"sha256:{digest}") == asked

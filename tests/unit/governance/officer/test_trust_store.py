@@ -1,4 +1,5 @@
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -19,12 +20,12 @@ def settings(papers: Papers, root_digest: str | None = None) -> Settings:
 
 
 @pytest.fixture
-def papers(tmp_path) -> Papers:
+def papers(tmp_path: Path) -> Papers:
     return Papers(tmp_path / "papers")
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     return tmp_path / "trust"
 
 
@@ -32,12 +33,12 @@ def draft_of(papers: Papers) -> Draft:
     return Draft.from_canonical(papers.store.draft(papers.agreed, papers.now))
 
 
-def test_before_anything_is_published_there_is_no_root(papers: Papers, folder) -> None:
+def test_before_anything_is_published_there_is_no_root(papers: Papers, folder: Path) -> None:
     with pytest.raises(OfficerFault, match="not published yet"):
         TrustStore(folder, settings(papers)).view(papers.store.read, NOW)
 
 
-def test_the_root_of_the_draft_that_was_signed_is_trusted(papers: Papers, folder) -> None:
+def test_the_root_of_the_draft_that_was_signed_is_trusted(papers: Papers, folder: Path) -> None:
     trust = TrustStore(folder, settings(papers))
     trust.keep_draft(draft_of(papers))
     papers.sign("DK", "EE", "NO")
@@ -45,7 +46,7 @@ def test_the_root_of_the_draft_that_was_signed_is_trusted(papers: Papers, folder
     assert trust.view(papers.store.read, NOW).agreement == papers.agreed
 
 
-def test_another_root_than_the_signed_one_is_an_alarm(papers: Papers, folder) -> None:
+def test_another_root_than_the_signed_one_is_an_alarm(papers: Papers, folder: Path) -> None:
     """Three others may publish without this officer; it does not follow by itself."""
     trust = TrustStore(folder, settings(papers))
     trust.keep_draft(draft_of(papers))
@@ -58,20 +59,20 @@ def test_another_root_than_the_signed_one_is_an_alarm(papers: Papers, folder) ->
     assert "call the officers" in fault.value.fix
 
 
-def test_the_root_of_the_invitation_is_trusted(papers: Papers, folder) -> None:
+def test_the_root_of_the_invitation_is_trusted(papers: Papers, folder: Path) -> None:
     papers.begin()
     known = settings(papers, digest(papers.pinned))
     assert TrustStore(folder, known).view(papers.store.read, NOW).agreement == papers.agreed
 
 
-def test_another_root_than_the_invitations_is_an_alarm(papers: Papers, folder) -> None:
+def test_another_root_than_the_invitations_is_an_alarm(papers: Papers, folder: Path) -> None:
     papers.begin()
     known = settings(papers, "sha256:" + "0" * 64)
     with pytest.raises(OfficerFault, match="another root than the one you know"):
         TrustStore(folder, known).view(papers.store.read, NOW)
 
 
-def test_with_nothing_to_compare_no_root_is_trusted(papers: Papers, folder) -> None:
+def test_with_nothing_to_compare_no_root_is_trusted(papers: Papers, folder: Path) -> None:
     papers.begin()
     with pytest.raises(OfficerFault, match="nothing to compare") as fault:
         TrustStore(folder, settings(papers)).view(papers.store.read, NOW)
@@ -80,7 +81,7 @@ def test_with_nothing_to_compare_no_root_is_trusted(papers: Papers, folder) -> N
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"not json", b"[]"])
-def test_what_is_no_root_is_refused(papers: Papers, folder, content: bytes) -> None:
+def test_what_is_no_root_is_refused(papers: Papers, folder: Path, content: bytes) -> None:
     trust = TrustStore(folder, settings(papers))
     trust.keep_draft(draft_of(papers))
     with pytest.raises(OfficerFault, match="another root"):
@@ -88,7 +89,7 @@ def test_what_is_no_root_is_refused(papers: Papers, folder, content: bytes) -> N
 
 
 def test_a_root_with_the_right_text_and_too_few_signatures_is_refused(
-    papers: Papers, folder
+    papers: Papers, folder: Path
 ) -> None:
     """The signed part is the draft's; who signed it is still counted."""
     trust = TrustStore(folder, settings(papers))
@@ -106,7 +107,7 @@ def test_a_root_with_the_right_text_and_too_few_signatures_is_refused(
     assert not (folder / ROOT_FILE).exists()
 
 
-def test_once_pinned_a_first_root_is_never_asked_for_again(papers: Papers, folder) -> None:
+def test_once_pinned_a_first_root_is_never_asked_for_again(papers: Papers, folder: Path) -> None:
     papers.begin()
     trust = TrustStore(folder, settings(papers, digest(papers.pinned)))
     trust.view(papers.store.read, NOW)
@@ -121,7 +122,7 @@ def test_once_pinned_a_first_root_is_never_asked_for_again(papers: Papers, folde
     assert (folder / ROOT_FILE).read_bytes() == papers.pinned
 
 
-def test_an_older_state_than_the_one_seen_is_refused(papers: Papers, folder) -> None:
+def test_an_older_state_than_the_one_seen_is_refused(papers: Papers, folder: Path) -> None:
     papers.begin()
     old = dict(papers.snapshot_of_store())
     trust = TrustStore(folder, settings(papers, digest(papers.pinned)))
@@ -132,14 +133,14 @@ def test_an_older_state_than_the_one_seen_is_refused(papers: Papers, folder) -> 
     assert len(trust.view(papers.store.read, NOW).studies) == 1
 
 
-def test_documents_that_nobody_refreshed_are_refused(papers: Papers, folder) -> None:
+def test_documents_that_nobody_refreshed_are_refused(papers: Papers, folder: Path) -> None:
     papers.begin()
     trust = TrustStore(folder, settings(papers, digest(papers.pinned)))
     with pytest.raises(DocumentFault, match="expired"):
         trust.view(papers.store.read, NOW + 3 * DAY)
 
 
-def test_a_clock_set_back_does_not_bring_them_back(papers: Papers, folder) -> None:
+def test_a_clock_set_back_does_not_bring_them_back(papers: Papers, folder: Path) -> None:
     papers.begin()
     trust = TrustStore(folder, settings(papers, digest(papers.pinned)))
     stale = dict(papers.snapshot_of_store())
@@ -151,7 +152,9 @@ def test_a_clock_set_back_does_not_bring_them_back(papers: Papers, folder) -> No
 
 
 @pytest.mark.parametrize("content", [b"", b"{}x", b'{"root": -1}', b'{"surprise": 1}'])
-def test_a_damaged_memory_is_not_forgotten_silently(papers: Papers, folder, content: bytes) -> None:
+def test_a_damaged_memory_is_not_forgotten_silently(
+    papers: Papers, folder: Path, content: bytes
+) -> None:
     papers.begin()
     trust = TrustStore(folder, settings(papers, digest(papers.pinned)))
     trust.view(papers.store.read, NOW)
@@ -160,7 +163,7 @@ def test_a_damaged_memory_is_not_forgotten_silently(papers: Papers, folder, cont
         trust.view(papers.store.read, NOW)
 
 
-def test_the_own_key_is_pinned_from_the_start(tmp_path, folder) -> None:
+def test_the_own_key_is_pinned_from_the_start(tmp_path: Path, folder: Path) -> None:
     """A root that gives the own country another key shows the own documents to be absent."""
     papers = Papers(tmp_path / "papers").begin()
     papers.folders["DK"].set_node(node_keys("DK"))
@@ -176,7 +179,7 @@ def test_the_own_key_is_pinned_from_the_start(tmp_path, folder) -> None:
     assert "key of DK has changed" in view.absent["DK"]
 
 
-def test_a_draft_is_marked_once_it_was_handed_in(papers: Papers, folder) -> None:
+def test_a_draft_is_marked_once_it_was_handed_in(papers: Papers, folder: Path) -> None:
     trust = TrustStore(folder, settings(papers))
     first = draft_of(papers)
     other = Draft(version=1, drafted=NOW + DAY, agreement=agreement())
@@ -189,7 +192,7 @@ def test_a_draft_is_marked_once_it_was_handed_in(papers: Papers, folder) -> None
     assert trust.draft() == first
 
 
-def test_a_kept_draft_that_was_changed_is_noticed(papers: Papers, folder) -> None:
+def test_a_kept_draft_that_was_changed_is_noticed(papers: Papers, folder: Path) -> None:
     trust = TrustStore(folder, settings(papers))
     trust.keep_draft(draft_of(papers))
     kept = folder / "draft.json"

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from governance.documents.study import Study
@@ -63,7 +65,7 @@ def test_an_officer_reads_the_cost_and_what_would_be_left() -> None:
     ],
 )
 def test_an_officer_reads_over_how_many_countries_a_sum_is_opened(
-    changes: dict[str, int], countries: tuple[str, ...], said: str
+    changes: dict[str, Any], countries: tuple[str, ...], said: str
 ) -> None:
     agreed = agreement(**changes)
     asked = study(agreed, countries=list(countries))

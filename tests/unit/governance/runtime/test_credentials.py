@@ -1,5 +1,6 @@
 """A party's key and certificate change while they are in use, and no crash leaves half of it."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -231,7 +232,9 @@ def answered(
     ],
 )
 def test_an_answer_that_is_not_for_this_party_changes_nothing(
-    party: Party, answer, monkeypatch: pytest.MonkeyPatch
+    party: Party,
+    answer: Callable[[DirectLink, RenewRequest], RenewReply],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = party.pair.load(), (party.folder / "authority.pem").read_bytes()
     monkeypatch.setattr(party.link, "renew", lambda request: answer(party.link, request))

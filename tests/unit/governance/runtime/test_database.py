@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import Column, Engine, Integer, MetaData, Table, insert, select, text
+from sqlalchemy import Column, Engine, Insert, Integer, MetaData, Table, insert, select, text
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 import client.state.tables
@@ -30,7 +30,7 @@ ROOMS = ("client", "governance", "keys", "protocols", "server")
 HEAD = ScriptDirectory(str(client.state.tables.MIGRATIONS)).get_current_head()
 
 
-def setting(name: str, value: str = "x") -> object:
+def setting(name: str, value: str = "x") -> Insert:
     return insert(client.state.tables.settings).values(name=name, value=value)
 
 

@@ -28,7 +28,7 @@ def test_file_and_folder_are_synced_before_it_returns(
         synced.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
         real(handle)
 
-    monkeypatch.setattr(files.os, "fsync", noted)
+    monkeypatch.setattr(os, "fsync", noted)
     write_atomic(tmp_path / "a.json", b"x")
     assert len(synced) == 2
     assert synced[0].startswith(f"{tmp_path}/.new-")
@@ -42,7 +42,7 @@ def test_a_failed_sync_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DocumentFault) as caught:
         write_atomic(path, b"new")
     assert "No space left" in caught.value.why

@@ -121,7 +121,7 @@ def test_another_user_is_not_heard(
     heard: list[str] = []
     rpc_server._server.handler = lambda method, params: heard.append(method)
     stranger = os.getuid() + 1
-    monkeypatch.setattr(local_rpc.os, "getuid", lambda: stranger)
+    monkeypatch.setattr(os, "getuid", lambda: stranger)
     assert say(path, b'{"method":"echo","params":{}}\n') == b""
     with pytest.raises(LocalRpcFault, match="broke off"):
         ask(path, "echo")
@@ -276,7 +276,7 @@ def test_the_longest_name_that_the_system_takes_is_taken(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def impostor(path: Path, act: Callable[[socket.socket], None]) -> Iterator[None]:
+def impostor(path: Path, act: Callable[[socket.socket], object]) -> Iterator[None]:
     """Something at the socket that is no desk."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:

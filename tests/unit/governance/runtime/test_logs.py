@@ -212,8 +212,9 @@ def calls() -> Iterator[tuple[str, ast.Call]]:
     levels = {"debug", "info", "warning", "error", "exception", "critical", "log"}
     for file in (f for room in ROOMS for f in (ROOT / room).rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            named = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-            if named and node.func.attr in levels and ast.unparse(node.func.value) == "_log":
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if node.func.attr in levels and ast.unparse(node.func.value) == "_log":
                 yield f"{file.relative_to(ROOT)}:{node.lineno}", node
 
 

@@ -104,7 +104,8 @@ def test_everything_a_country_says_is_read() -> None:
 
 def test_an_empty_bundle_says_nothing() -> None:
     found = own(made({}))
-    assert found.node is found.policy is None
+    assert found.node is None
+    assert found.policy is None
     assert not found.permits
 
 

@@ -10,7 +10,9 @@ import pytest
 
 from governance.documents.agreement import Agreement
 from governance.errors import DocumentFault
+from governance.runtime.files import write_atomic
 from governance.trust import repository as module
+from governance.trust.bundle import CountryBundle
 from governance.trust.ceremony import Draft, sign_draft
 from governance.trust.repository import Repository
 from governance.trust.signing import OfficerDocuments
@@ -195,7 +197,7 @@ def test_a_publication_that_dies_part_way_is_finished_by_the_next(
     full.store.draft(amended(), NOW)
     full.sign("EE", "NO", "PT")
     written: list[Path] = []
-    real = module.write_atomic
+    real = write_atomic
 
     def dying(path: Path, data: bytes) -> None:
         if len(written) == dies_after:
@@ -394,6 +396,6 @@ def test_writers_at_once_lose_nothing(full: Papers, tmp_path: Path) -> None:
 
 def test_a_country_s_metadata_may_come_from_any_tool(papers: Papers) -> None:
     metadata, _ = country_metadata(papers.officers["DK"], {}, version=9)
-    bundle = module.CountryBundle(country="DK", metadata=metadata.decode(), targets={})
+    bundle = CountryBundle(country="DK", metadata=metadata.decode(), targets={})
     versions = papers.store.accept_country(bundle.canonical(), NOW, online=papers.online)
     assert versions.countries == {"DK": 9}

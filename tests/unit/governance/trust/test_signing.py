@@ -1,4 +1,5 @@
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -98,11 +99,12 @@ def test_a_policy_that_permits_is_not_even_kept(folder: OfficerDocuments) -> Non
 
 
 def test_documents_of_another_country_are_refused(folder: OfficerDocuments) -> None:
-    for change in (
+    changes: tuple[Callable[[], None], ...] = (
         lambda: folder.approve(permit(AGREED, ASKED, "NO")),
         lambda: folder.withdraw(withdrawal(ASKED, "NO")),
         lambda: folder.set_node(node_keys("NO")),
-    ):
+    )
+    for change in changes:
         with pytest.raises(DocumentFault, match="of NO, not of DK"):
             change()
     assert not signed(folder).permits

@@ -23,6 +23,7 @@ from tests.support.documents import (
     study,
     withdrawal,
 )
+from tests.support.narrowing import present
 
 
 def own(papers: Papers, bundle: bytes, country: str = "DK") -> CountryDocuments:
@@ -59,8 +60,8 @@ def test_a_view_holds_what_everybody_says(full: Papers) -> None:
     assert view.agreement == full.agreed
     assert view.study(asked.digest) == asked
     assert list(view.studies.values()) == [asked]
-    assert view.country("DK").permit(asked.digest) is not None
-    assert view.country("NO").permit(asked.digest) is None
+    assert present(view.country("DK")).permit(asked.digest) is not None
+    assert present(view.country("NO")).permit(asked.digest) is None
     assert view.node_keys("NO") == node_keys("NO")
     assert view.node_keys("SE") is None
     assert view.versions == DocumentVersions(1, 1, {"DK": 2, "EE": 1, "NO": 1, "PT": 1})
@@ -116,9 +117,9 @@ def test_the_own_country_is_as_its_officer_says(full: Papers) -> None:
     full.folders["DK"].withdraw(withdrawal(asked))
     newest = full.folders["DK"].sign(NOW, full.officers["DK"])
     view = full.view()
-    assert view.country("DK").withdrawal(asked.digest) is None
+    assert present(view.country("DK")).withdrawal(asked.digest) is None
     told = view.with_own(own(full, newest))
-    assert told.country("DK").withdrawal(asked.digest) is not None
+    assert present(told.country("DK")).withdrawal(asked.digest) is not None
     assert told.versions.countries["DK"] == 2
     assert told.high_water.countries["DK"] == 2
     assert told.country("NO") == view.country("NO")
@@ -132,7 +133,7 @@ def test_the_own_country_may_be_known_here_before_it_is_published(papers: Papers
 
 
 def test_a_node_that_is_behind_its_own_officer_stops(full: Papers) -> None:
-    old = full.folders["DK"].bundle()
+    old = present(full.folders["DK"].bundle())
     full.give("DK")
     with pytest.raises(DocumentFault, match="signed version 2; this node has 1"):
         full.view().with_own(own(full, old))
@@ -140,7 +141,7 @@ def test_a_node_that_is_behind_its_own_officer_stops(full: Papers) -> None:
 
 def test_a_stranger_has_no_own_place(full: Papers, tmp_path: object) -> None:
     del tmp_path
-    bundle = full.folders["DK"].bundle()
+    bundle = present(full.folders["DK"].bundle())
     from_elsewhere = own(full, bundle)
     stranger = CountryDocuments(**{**vars(from_elsewhere), "country": "SE"})
     with pytest.raises(DocumentFault, match="another document key for SE"):

@@ -42,7 +42,7 @@ class Reader:
             self.verified += 1
             return real(*given)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(view_cache.TrustedView, "load", counted)
+        monkeypatch.setattr(TrustedView, "load", counted)
 
     def look(self, now: datetime = NOW, **other: object) -> TrustedView:
         given = {"pinned_root": self.papers.pinned, "high_water": self.high_water} | other

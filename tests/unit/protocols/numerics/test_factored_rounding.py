@@ -108,7 +108,7 @@ def test_most_draws_pass_even_at_the_clip_norm() -> None:
     """What the docstring of the module works out: a third or more."""
     layers = [Factors(one.entered, 30 * one.returned) for one in drawn(400)]
     once = Counted(bytes_of(3))
-    round_factors(layers, mechanism(), once)  # type: ignore[arg-type]
+    round_factors(layers, mechanism(), once)
     values = sum((n + 1 + m) for n, m in itertools.pairwise(WIDTHS)) * 400
     assert once.values < 3 * values
 

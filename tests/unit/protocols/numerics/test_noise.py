@@ -21,7 +21,8 @@ def test_two_draws_differ_even_when_other_generators_are_seeded() -> None:
     def drawn() -> list[int]:
         random.seed(7)
         np.random.seed(7)  # noqa: NPY002
-        return DiscreteGaussian().draw(1000, 50).tolist()
+        noise: list[int] = DiscreteGaussian().draw(1000, 50).tolist()
+        return noise
 
     assert drawn() != drawn()
 

@@ -45,7 +45,7 @@ def test_what_is_not_given_is_zero(bits: int, size: int) -> None:
 @pytest.mark.parametrize("bits", WIDTHS)
 def test_sums_of_words_are_words_of_sums(bits: int) -> None:
     rows = np.array([[5, -6, 7, -8], [-9, 10, -11, 12], [1, 1, 1, 1]])
-    words = np.sum([pack(row, bits, 4) for row in rows], axis=0, dtype=np.uint64)
+    words = np.stack([pack(row, bits, 4) for row in rows]).sum(axis=0, dtype=np.uint64)
     assert unpack(words, bits)[:4].tolist() == rows.sum(axis=0).tolist()
 
 

@@ -48,7 +48,7 @@ def words_of(country: str, seed: bytes) -> np.ndarray:
 
 def test_masks_of_all_pairs_cancel_and_own_masks_come_off() -> None:
     seeds = {country: country.encode() * 16 for country in ROUND.run.roster}
-    total = sum(words_of(country, seed) for country, seed in seeds.items())
+    total = np.stack([words_of(*each) for each in seeds.items()]).sum(axis=0, dtype=np.uint64)
     masker = Masker(ROUND.words)
     for country, seed in seeds.items():
         masker.subtract(seed_key(ROUND, country, seed), total)

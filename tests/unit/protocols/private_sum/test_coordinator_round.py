@@ -109,7 +109,7 @@ def told(world: ProtocolWorld, opened: CoordinatorRound, country: str, **changes
     signed = Reply.FromString(world.countries[country].answer(opened.answer_request(country)))
     answer = Answer.FromString(signed.answer.body)
     for field, value in changes.items():
-        answer.ClearField(field)  # type: ignore[arg-type]
+        answer.ClearField(field)
         answer.MergeFrom(Answer(**{field: value}))  # type: ignore[arg-type]
     lie = spoken(signed.answer, serialise(answer), IDENTITIES[country])
     return serialise(Reply(answer=lie))

@@ -1,4 +1,5 @@
 from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from keys.derive import labelled_hash
 from protocols.errors import ReasonCode, Refusal
 from protocols.private_sum import messages
-from protocols.private_sum.context import LARGEST_ROSTER, LARGEST_ROUND
+from protocols.private_sum.context import LARGEST_ROUND
 from protocols.private_sum.messages import (
     MAC_BYTES,
     open_all,
@@ -26,7 +27,7 @@ from protocols.proto.round_pb2 import (
     Reply,
 )
 from protocols.proto.round_pb2 import DocumentVersions as Versions
-from protocols.wire.document_versions import DocumentVersions
+from protocols.wire.document_versions import LARGEST_ROSTER, DocumentVersions
 from protocols.wire.signed_message import ROSTER, serialise, sign_message
 from tests.support.protocol_world import (
     AGREEMENT,
@@ -176,13 +177,13 @@ def test_authentication_is_against_the_countrys_own_values() -> None:
     terms = terms_of(3)
     request = read_request(coordinator_of(terms).bundle_request("AT"))
     key = view_of("AT", terms).coordinator
-    place = {"phase": PHASE_BUNDLE, "context": terms.context}
-    request.authenticate(key, **place)  # type: ignore[arg-type]
+    place: dict[str, Any] = {"phase": PHASE_BUNDLE, "context": terms.context}
+    request.authenticate(key, **place)
     for change in ({"context": CONTEXT}, {"phase": PHASE_CONTRIBUTE}):
         with pytest.raises(Refusal):
-            request.authenticate(key, **{**place, **change})  # type: ignore[arg-type]
+            request.authenticate(key, **{**place, **change})
     with pytest.raises(Refusal):
-        request.authenticate(IDENTITIES["AT"].public, **place)  # type: ignore[arg-type]
+        request.authenticate(IDENTITIES["AT"].public, **place)
     honest = coordinator_of(terms).bundle_request("AT")
     for receiver in ("AT", "BE", "coordinator", ""):
         told = read_request(retold(honest, receiver=receiver))
@@ -209,7 +210,7 @@ def test_an_unknown_code_is_not_trusted() -> None:
 
 
 def test_a_reply_to_another_question_is_malformed() -> None:
-    reply = serialise(Reply(bundle={"sender": "AT"}))  # type: ignore[arg-type]
+    reply = serialise(Reply(bundle={"sender": "AT"}))
     assert read_reply(reply, "AT", "bundle").bundle.sender == "AT"
     assert code_of(read_reply, reply, "AT", "answer") is ReasonCode.MALFORMED
     assert code_of(read_reply, b"", "AT", "bundle") is ReasonCode.MALFORMED

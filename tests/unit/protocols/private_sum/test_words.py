@@ -37,7 +37,7 @@ def test_a_contribution_is_one_message_that_anybody_can_read() -> None:
     assert (reply.contribution, reply.words) == (SAID, WORDS)
     assert serialise(reply) == data, "and it is what any writer of such a message would write"
     said, words = read_contribution(data, "AT", len(WORDS))
-    assert (said, words) == (SAID, WORDS)
+    assert (said, bytes(words)) == (SAID, WORDS)
 
 
 def test_the_words_are_read_where_they_lie() -> None:
@@ -83,7 +83,7 @@ def test_a_second_contribution_in_one_message_is_read_as_protobuf_reads_it() -> 
     twice = serialise(Reply(contribution=Contribution(shares=b"other"))) + contribution()
     said, words = read_contribution(twice, "AT", len(WORDS))
     reply = Reply.FromString(twice)
-    assert (said, words) == (reply.contribution, reply.words)
+    assert (said, bytes(words)) == (reply.contribution, reply.words)
 
 
 def test_words_with_another_content_than_a_contribution_are_malformed() -> None:
@@ -125,7 +125,7 @@ def test_whatever_is_read_as_a_contribution_a_protobuf_reader_reads_alike(
         except Refusal:
             continue
         reply = Reply.FromString(data)
-        assert (said, words) == (reply.contribution, reply.words)
+        assert (said, bytes(words)) == (reply.contribution, reply.words)
 
 
 def test_a_reply_holds_words_only_beside_a_contribution_and_little_besides() -> None:

@@ -1,3 +1,5 @@
+from typing import cast
+
 import pytest
 
 from keys.identity import SigningKey
@@ -71,7 +73,7 @@ def test_another_key_does_not_do() -> None:
 def test_places_are_told_apart_wherever_the_fields_are_cut() -> None:
     places = {
         bind(CONTEXT, phase, sender, receiver, body)
-        for phase in Phase.values()
+        for phase in cast("list[Phase]", Phase.values())
         for sender, receiver in [("AT", "BE"), ("ATB", "E"), ("BE", "AT"), ("", "ATBE")]
         for body in [b"", b"x"]
     }

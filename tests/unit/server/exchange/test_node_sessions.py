@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
@@ -42,7 +43,7 @@ class Room:
 
 
 @pytest.fixture
-def room() -> Room:
+def room() -> Iterator[Room]:
     made = Room()
     made.sessions.start(made.thread.loop)
     yield made

@@ -52,7 +52,7 @@ def service(monkeypatch: pytest.MonkeyPatch, country: Callable[[], str] = lambda
 
     relay = SlowRelay()
     made = ExchangeService(
-        register=SimpleNamespace(on_revoked=lambda _: None),  # type: ignore[arg-type]
+        register=SimpleNamespace(on_revoked=lambda _: None),
         enrolments=None,  # type: ignore[arg-type]
         documents=Published(),
         relay=relay,  # type: ignore[arg-type]
@@ -109,7 +109,9 @@ def test_a_request_larger_than_its_kind_is_refused(
     filler = b"x" * (LARGEST_REQUEST[call] + 1)
     requests = {
         "Fetch": exchange_pb2.FetchRequest(path=filler.decode()),
-        "Submit": exchange_pb2.SubmitRequest(kind=1, content=filler),
+        "Submit": exchange_pb2.SubmitRequest(
+            kind=exchange_pb2.SubmitRequest.COUNTRY_BUNDLE, content=filler
+        ),
     }
 
     async def scene() -> None:

@@ -176,7 +176,7 @@ def test_a_bundle_without_a_configuration_is_refused() -> None:
 
 
 def test_a_bundle_that_is_too_large_is_not_even_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle_guard.zipfile, "ZipFile", _never)
+    monkeypatch.setattr(zipfile, "ZipFile", _never)
     assert "larger than" in refused(b"PK" + bytes(MAX_BUNDLE))
 
 

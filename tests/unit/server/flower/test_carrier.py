@@ -261,7 +261,7 @@ def test_a_reply_without_a_frame_is_no_reply_and_is_not_waited_for(
 def test_a_frame_over_the_limit_is_no_reply(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert MAX_FRAME == mails.MAX_FRAME
+    assert vars(mails)["MAX_FRAME"] == MAX_FRAME
     monkeypatch.setattr(mails, "MAX_FRAME", 10)
     runtime.answer = only("BE", lambda m: reply(m, bytes(11)))
     assert exchanged(runtime) == {"AT": b"yes"}
@@ -407,7 +407,7 @@ def test_a_reply_that_comes_too_late_is_let_go_and_logged(
 
 def test_an_error_of_flower_s_is_not_the_country_s_answer(runtime: Runtime) -> None:
     """Flower says so of a node that was away; it is asked again."""
-    answers = {11: [b"yes"], 22: [None, b"back"]}
+    answers: dict[int, list[bytes | None]] = {11: [b"yes"], 22: [None, b"back"]}
 
     def answer(message: Message) -> list[tuple[Message, bytes]]:
         said = answers[message.metadata.dst_node_id].pop(0)

@@ -14,6 +14,7 @@ import pytest
 from server.errors import OperationFault
 from server.flower import superlink
 from server.flower.superlink import OTHER_APPS, SERVER_APP, SuperLink
+from server.home import write_private
 
 GRPC_SWITCHES = {"FLWR_INTERNAL_GRPC_CONTROL_API", "FLWR_INTERNAL_GRPC_FLEET_API"}
 """With one of these set to 1 the SuperLink opens another port, which speaks gRPC."""
@@ -41,7 +42,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, stdout: str, code: int = 0) -> list
         asked.append((command, options))
         return subprocess.CompletedProcess(command, code, stdout, "trouble")
 
-    monkeypatch.setattr(superlink.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     return asked
 
 
@@ -105,7 +106,7 @@ def test_a_secret_is_never_written_over_something_that_lies_there(tmp_path: Path
     trap = tmp_path / "key.pem"
     trap.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(FileExistsError):
-        superlink.write_private(trap, b"secret")
+        write_private(trap, b"secret")
     assert not (tmp_path / "elsewhere").exists()
 
 
@@ -165,7 +166,7 @@ def test_a_flower_that_hangs_is_given_up_plainly(
     def hang(command: list[str], **_: Any) -> None:
         raise subprocess.TimeoutExpired(command, 60)
 
-    monkeypatch.setattr(superlink.subprocess, "run", hang)
+    monkeypatch.setattr(subprocess, "run", hang)
     with pytest.raises(OperationFault, match="did not answer `flwr list`") as caught:
         link.runs()
     assert caught.value.fix

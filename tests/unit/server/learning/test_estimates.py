@@ -85,16 +85,19 @@ def test_where_noise_drowns_the_patients_nothing_is_shown() -> None:
     assert estimate(figures, (0, 1)) is None
 
 
+HALF = np.array(0.5)
+
+
 def test_a_figure_without_value_is_suppressed() -> None:
     nan = np.full(DRAWS, np.nan)
-    assert estimate([(np.float64(0.5), np.float64(0.5), nan)], (0, 1)) is None
-    assert estimate([(np.float64(np.nan), np.float64(0.5), np.zeros(DRAWS))], (0, 1)) is None
+    assert estimate([(HALF, HALF, nan)], (0, 1)) is None
+    assert estimate([(np.array(np.nan), HALF, np.zeros(DRAWS))], (0, 1)) is None
 
 
 def test_figures_of_the_same_patients_are_taken_to_err_together() -> None:
     draws = np.random.default_rng(0).normal(0.5, 0.1, (2, DRAWS))
-    one = estimate([(np.float64(0.5), np.float64(0.5), draws[0])], (0, 1))
-    both = estimate([(np.float64(0.5), np.float64(0.5), row) for row in draws], (0, 1))
+    one = estimate([(HALF, HALF, draws[0])], (0, 1))
+    both = estimate([(HALF, HALF, row) for row in draws], (0, 1))
     assert one is not None
     assert both is not None
     assert both.high - both.low == pytest.approx(one.high - one.low, rel=0.1)

@@ -26,7 +26,8 @@ def opened(task: TrainGlm, people: Any, model: np.ndarray, std: int, seed: int =
     mechanism = release(task, "evaluate", noise_std=std)
     counts = score_counts(task, people, model).sum(axis=0)
     noise = np.random.default_rng(seed).normal(0, std * 2, len(counts))  # four countries
-    return np.rint(counts * mechanism.scale + noise).astype(np.int64)
+    found: np.ndarray = np.rint(counts * mechanism.scale + noise).astype(np.int64)
+    return found
 
 
 def report(task: TrainGlm, people: Any, model: np.ndarray, std: int = 100) -> EvaluationReport:

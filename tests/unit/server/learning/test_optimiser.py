@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,8 @@ def opened(gradient: FloatArray, scale: int, patients: int) -> np.ndarray:
 
 def descend(curvature: FloatArray, best: FloatArray, **changes: float) -> OptimiserState:
     """Descend a quadratic bowl through the same door as a real run."""
-    task = glm(**{"rounds": 200, "learning_rate": 0.5, "l2": 0.0, **changes})
+    parameters: dict[str, Any] = {"rounds": 200, "learning_rate": 0.5, "l2": 0.0, **changes}
+    task = glm(**parameters)
     mechanism = release(task, "train")
     state = OptimiserState.start(np.zeros(7))
     for _ in range(task.rounds):

@@ -10,7 +10,7 @@ from keys.derive import labelled_hash
 from keys.identity import SigningKey
 from protocols.tasks import CountPatients
 from protocols.wire.document_versions import DocumentVersions
-from protocols.wire.encoding import canonical_json
+from protocols.wire.encoding import canonical_json, digest
 from server.errors import OperationFault
 from server.learning import release as module
 from server.learning.release import (
@@ -133,8 +133,8 @@ def test_a_swapped_model_is_found(tmp_path: Path) -> None:
 def test_a_model_of_another_shape_is_refused(tmp_path: Path, weights: np.ndarray) -> None:
     written(tmp_path)
     save_file({"weights": weights}, tmp_path / MODEL_FILE)
-    digest = module.digest((tmp_path / MODEL_FILE).read_bytes())
-    signed = result(model=digest).signed(KEY.sign)
+    stored = digest((tmp_path / MODEL_FILE).read_bytes())
+    signed = result(model=stored).signed(KEY.sign)
     (tmp_path / RESULT_FILE).write_text(json.dumps(signed.model_dump(mode="json")))
     assert "other parts" in refused(tmp_path)
 
@@ -143,7 +143,7 @@ def test_a_model_of_another_shape_is_refused(tmp_path: Path, weights: np.ndarray
 def test_a_model_file_of_junk_is_refused(tmp_path: Path, data: bytes) -> None:
     written(tmp_path)
     (tmp_path / MODEL_FILE).write_bytes(data)
-    signed = result(model=module.digest(data)).signed(KEY.sign)
+    signed = result(model=digest(data)).signed(KEY.sign)
     (tmp_path / RESULT_FILE).write_text(json.dumps(signed.model_dump(mode="json")))
     assert "contains no weights" in refused(tmp_path)
 
@@ -237,7 +237,7 @@ def test_a_network_short_of_a_part_is_refused(tmp_path: Path) -> None:
     parts = load_file(tmp_path / MODEL_FILE)
     del parts["layer0.bias"]
     save_file(parts, tmp_path / MODEL_FILE)
-    digest = module.digest((tmp_path / MODEL_FILE).read_bytes())
-    signed = result(task=task, model=digest).signed(KEY.sign)
+    stored = digest((tmp_path / MODEL_FILE).read_bytes())
+    signed = result(task=task, model=stored).signed(KEY.sign)
     (tmp_path / RESULT_FILE).write_text(json.dumps(signed.model_dump(mode="json")))
     assert "other parts" in refused(tmp_path)

@@ -14,11 +14,11 @@ from protocols.errors import ProtocolFault, ReasonCode
 from protocols.private_sum.coordinator_round import OpenedSum, VoidRound
 from protocols.private_sum.coordinator_run import CoordinatorRun
 from protocols.private_sum.messages import refusal_reply
+from server.errors import GONE
 from server.runs.rounds import (
     ANSWERED,
     ATTEMPTS,
     CATCHING_UP,
-    GONE,
     NOT_AGREED,
     SPARED_SECONDS,
     RoundDriver,

@@ -13,6 +13,7 @@ from governance.runtime.database import open_database
 from server.errors import OperationFault
 from server.runs.store import RunState, RunStore
 from server.state.tables import MIGRATIONS
+from tests.support.narrowing import present
 
 RUN, OTHER = "a" * 32, "b" * 32
 STUDY = "sha256:" + "5" * 64
@@ -133,7 +134,7 @@ def test_the_newest_run_of_a_study_is_found(store: RunStore, moment: datetime) -
     store.create(OTHER, STUDY, moment + SECOND)
     store.create(RUN, STUDY, moment)
     store.create("c" * 32, "sha256:" + "6" * 64, moment + 2 * SECOND)
-    assert store.latest_of(STUDY).run_id == OTHER
+    assert present(store.latest_of(STUDY)).run_id == OTHER
 
 
 def test_the_carrier_is_kept(launched: RunStore, tmp_path: Path) -> None:

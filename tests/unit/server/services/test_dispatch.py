@@ -36,6 +36,7 @@ from server.runs.store import RunState
 from tests.support.coordinator_services import Coordinator, LocalRunServices, NodesCarrier
 from tests.support.documents import COUNTRIES, agreement_fields, raw_key
 from tests.support.enrolling import Applicant, node_statement, officer_statement
+from tests.support.narrowing import present
 from tests.support.node_federation import NodeFederation
 
 SECOND = timedelta(seconds=1)
@@ -137,7 +138,7 @@ def test_a_launch_that_flower_refused_is_a_failed_run(
 ) -> None:
     coordinator.flower.refusal = OperationFault("Flower refused `flwr run`", why="It is down")
     refused(coordinator, "study_launch", name=study.id)
-    row = coordinator.context.runs.latest_of(study.digest)
+    row = present(coordinator.context.runs.latest_of(study.digest))
     assert (row.state, "It is down" in row.reason) == ("failed", True)
     coordinator.flower.refusal = None
     launched(coordinator, study)
@@ -228,7 +229,7 @@ def test_a_study_whose_charged_run_was_ended_says_whom_to_ask(
     def full(*_: object) -> None:
         raise OperationFault("The disk is full")
 
-    services.release = full  # type: ignore[method-assign]
+    services.release = full  # type: ignore[method-assign, assignment]
     with pytest.raises(OperationFault, match="disk"):
         run_attempt(
             coordinator.home, run, 1, NodesCarrier(coordinator.federation), services, seconds=1
@@ -371,7 +372,7 @@ def test_nothing_is_released_for_a_run_of_another_study(
 ) -> None:
     other = coordinator.federation.approved(id="another-question")
     run = launched(coordinator, study)
-    outcome = {"part": {"countries": []}, "findings": {}}
+    outcome: dict[str, Any] = {"part": {"countries": []}, "findings": {}}
     for name, known in ((other.id, run), (study.id, secrets.token_hex(16))):
         fault = refused(coordinator, "release", study=name, run=known, outcome=outcome, model="")
         assert "run" in fault.what
