@@ -268,7 +268,7 @@ def test_restored_says_what_it_came_to(
     assert result.exit_code == 0
     assert "a copy of 7 log entries, where there had been 40 or more" in result.stdout
     assert "heart-by-sex: charged 1 time(s)" in result.stdout
-    assert "approve --reconsider" in result.stdout
+    assert "pratique-officer approve STUDY --reconsider" in result.stdout
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ def test_a_request_turned_away_changes_nothing(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     newcomer.exchange.statuses = [EnrolReply.REFUSED]
-    with pytest.raises(OperationFault, match="turned"):
+    with pytest.raises(OperationFault, match="refused the request"):
         newcomer.enrol(invitation(authority))
     unchanged(newcomer)
 

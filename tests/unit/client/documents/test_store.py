@@ -182,7 +182,7 @@ def test_what_must_not_be_believed_is_logged_once(
 ) -> None:
     store = federation.nodes["DK"].parts.documents
     for told in (("a permit in targets",), ("a permit in targets",), (), ("a permit in targets",)):
-        store._report(told)
+        store._log_ignored(told)
     assert [record.why for record in caplog.records if record.name == "pratique.documents"] == [
         "a permit in targets"
     ] * 2
