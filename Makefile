@@ -14,7 +14,7 @@ LOCKED := $(PIP) install --require-hashes --no-deps --only-binary :all:
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install demo test test-all check style types layers security language check-proto check-pages \
-	bench-utility bench-rounds bench-soak bench-dpsgd bench-private-sum proto commands lock clean
+	bench-utility bench-rounds bench-soak bench-dpsgd bench-private-sum proto commands docs check-site lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,7 @@ style: $(STAMP) ## check rules and format with ruff
 types: $(STAMP) ## check types with mypy, strict
 	@$(BIN)/mypy
 	@$(BIN)/mypy -p demo
+	@$(BIN)/mypy docs/site/check.py
 
 layers: $(STAMP) ## check that imports go down only, with import-linter
 	@$(BIN)/lint-imports
@@ -107,6 +108,14 @@ bench-dpsgd: $(STAMP) ## measure a clipped sum and a contribution, beside SGD an
 
 bench-utility: $(STAMP) ## measure accuracy against privacy on the four hospitals' records
 	@$(BIN)/python -m bench.utility
+
+docs: $(STAMP) ## build the site of the pages, with the API reference, into build/site
+	@$(BIN)/python -m mkdocs build --quiet --strict
+	@$(MAKE) --no-print-directory check-site
+	@echo "The site is in build/site/index.html"
+
+check-site: $(STAMP) ## check that the built site loads nothing from another host
+	@$(BIN)/python -m docs.site.check build/site
 
 # WHEELS: folders with builds of torch that the package index lacks; their hashes are added.
 WHEELS ?= $(PIP_FIND_LINKS)

@@ -28,7 +28,7 @@ from bench.wide import COUNTRIES, DIMENSION, PATIENTS_EACH, SAMPLING_RATE, STUDY
 from bench.wide import wide_world as world_of
 from client.home import NodeHome
 from demo.federation import Federation
-from demo.opening import admit_officers, open_office, sign_agreement, start_nodes
+from demo.opening import admit_officers, sign_agreement, start_coordinator, start_nodes
 from demo.party import Processes
 from demo.story import Story
 from governance.audit.events import EventKind
@@ -108,7 +108,7 @@ def raised(folder: Path, rounds: int, processes: Processes) -> Federation:
     """Raise a federation with the real commands, with a study of so many rounds permitted."""
     federation = Federation.gather(world_of(folder, rounds), Story(), processes)
     with redirect_stdout(io.StringIO()):
-        open_office(federation)
+        start_coordinator(federation)
         admit_officers(federation)
         documents = sign_agreement(federation)
         start_nodes(federation)

@@ -251,12 +251,9 @@ def _link_fault(error: httpx.HTTPStatusError) -> LinkFault:
             "The coordinator's SuperLink does not admit this node yet",
             why="it keeps this node's last session for up to a minute, or does not know its key",
             fix="if it lasts longer, ask the coordinator whether this node is admitted",
-            passing=True,
         )
     return LinkFault(
         "The coordinator's SuperLink refused a call",
         why=f"status {status}: {error.response.text[:200]}",
         fix="ask the coordinator whether this node is admitted",
-        passing=status >= httpx.codes.INTERNAL_SERVER_ERROR
-        or status in (httpx.codes.UNAUTHORIZED, httpx.codes.NOT_FOUND, httpx.codes.FORBIDDEN),
     )

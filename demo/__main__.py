@@ -12,7 +12,7 @@ from pathlib import Path
 from demo.closing import compare, verify_logs
 from demo.federation import Federation
 from demo.hospitals import DataMissing, four_hospitals
-from demo.opening import admit_officers, open_office, sign_agreement, start_nodes
+from demo.opening import admit_officers, sign_agreement, start_coordinator, start_nodes
 from demo.party import CommandFailed, Processes
 from demo.registers import four_countries
 from demo.story import Story
@@ -99,7 +99,7 @@ def _world(folder: Path, data: Path | None) -> World:
 
 
 def _acts(federation: Federation) -> None:
-    open_office(federation)
+    start_coordinator(federation)
     admit_officers(federation)
     documents = sign_agreement(federation)
     start_nodes(federation)

@@ -14,7 +14,7 @@ NODE_SECONDS = 60.0
 IN_FORCE_SECONDS = 10.0
 
 
-def open_office(federation: Federation) -> None:
+def start_coordinator(federation: Federation) -> None:
     """Make the coordinator and start its daemon."""
     story, coordinator = federation.story, federation.coordinator
     story.act("The coordination office opens")

@@ -19,6 +19,8 @@ PROGRAMS = Path(sys.executable).parent
 COMMAND_SECONDS = 120.0
 STOP_SECONDS = 20.0
 POLL_SECONDS = 0.1
+LOG_TAIL = 20
+"""Lines at the end of a log that an error shows."""
 QUIET = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
 KEPT_FROM_US = ("PATH", "LANG")
 
@@ -200,5 +202,5 @@ def _short(word: str | Path) -> str:
     return f"'{text}'" if " " in text else text
 
 
-def _tail(log: Path, lines: int = 20) -> str:
-    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL:])

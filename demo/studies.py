@@ -35,14 +35,14 @@ def train(federation: Federation, documents: Path) -> Outcome:
     federation.story.say(TRAINING)
     mishap = Mishap(federation, federation.world.countries[-1], KILLED_AFTER)
     training = federation.world.training
-    return _study(federation, documents, training, told_in_full=True, mishap=mishap)
+    return _study(federation, documents, training, in_full=True, mishap=mishap)
 
 
 def count(federation: Federation, documents: Path) -> Outcome:
     """Open a histogram under four permits."""
     federation.story.act("A histogram, through the same door and from the same ledger")
     federation.story.say(HISTOGRAM)
-    return _study(federation, documents, federation.world.histogram, told_in_full=False)
+    return _study(federation, documents, federation.world.histogram, in_full=False)
 
 
 def _study(
@@ -50,7 +50,7 @@ def _study(
     documents: Path,
     text: str,
     *,
-    told_in_full: bool,
+    in_full: bool,
     mishap: Mishap | None = None,
 ) -> Outcome:
     story, coordinator = federation.story, federation.coordinator
@@ -58,16 +58,16 @@ def _study(
     draft = documents / f"{name}.yaml"
     story.command("coordinator", f"pratique-coordinator study check {draft.name}")
     checked = coordinator.run("study", "check", draft)
-    story.quote(checked, most=20 if told_in_full else 8)
+    story.quote(checked, most=20 if in_full else 8)
     story.command("coordinator", f"pratique-coordinator study propose {draft.name}")
     coordinator.run("study", "propose", draft)
-    _permit(federation, name, told_in_full=told_in_full)
+    _permit(federation, name, in_full=in_full)
     return _run(federation, name, mishap)
 
 
-def _permit(federation: Federation, name: str, *, told_in_full: bool) -> None:
+def _permit(federation: Federation, name: str, *, in_full: bool) -> None:
     story, first = federation.story, federation.first
-    if told_in_full:
+    if in_full:
         story.command(f"officer {first}", f"pratique-officer show {name}")
         story.quote(federation.officers[first].run("show", name, unlock=True), most=60)
     story.command("each officer", f"pratique-officer approve {name}")

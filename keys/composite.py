@@ -22,12 +22,10 @@ from keys.identity import KEY_BYTES, SigningKey, VerifyKey, not_valid, spoken_fi
 
 ED25519_SIGNATURE_BYTES = 64
 MLDSA_PUBLIC_BYTES = 1952
+"""Of ML-DSA-65 (FIPS 204, table 2)."""
 MLDSA_SEED_BYTES = 32
-MLDSA_SIGNATURE_BYTES = 3309
-"""Of ML-DSA-65 (FIPS 204, table 2), as is the size of the public key."""
 PUBLIC_BYTES = KEY_BYTES + MLDSA_PUBLIC_BYTES
 SECRET_BYTES = KEY_BYTES + MLDSA_SEED_BYTES
-SIGNATURE_BYTES = ED25519_SIGNATURE_BYTES + MLDSA_SIGNATURE_BYTES
 PREFIX = "ed25519+mldsa65:"
 COMPOSITE_TEXT = re.compile(r"ed25519\+mldsa65:[A-Za-z0-9+/]{2646}==")
 """How a composite key is written; `CompositeVerifyKey.from_text` also checks what it holds."""

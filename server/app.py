@@ -1,8 +1,8 @@
-"""The Flower server app: carries one run of ours, from set-up to its result.
+"""The Flower server app: executes one attempt of a run, from set-up to the result.
 
-Started by Flower's executor with the coordinator's folder in the environment, and the run's id and
-the number of the attempt in the bundle. Keys stay with the daemon: whatever is signed is signed
-over its local desk.
+Flower's executor starts it. The environment names the coordinator's folder; the bundle names the
+run and the number of the attempt. Keys stay with the daemon: the app asks for each signature over
+the daemon's local socket.
 """
 
 import base64
@@ -19,42 +19,45 @@ from keys.composite import Suite
 from server.flower.carrier import FlowerCarrier
 from server.flower.presence import PresenceUpdate
 from server.home import HOME_VARIABLE, CoordinatorHome
-from server.runs.attempt import carry_run
+from server.runs.attempt import run_attempt
 
 app = ServerApp()
 
 
 @app.main()  # type: ignore[untyped-decorator]
 def main(grid: Grid, context: Context) -> None:
-    """Carry the run that the bundle names."""
+    """Execute the attempt that the bundle names."""
     home = CoordinatorHome(Path(os.environ[HOME_VARIABLE]))
     daemon = DaemonClient(home)
     carrier = FlowerCarrier(grid, daemon)
     run, attempt = str(context.run_config["run"]), int(str(context.run_config["attempt"]))
-    carry_run(home, run, attempt, carrier, daemon, seconds=home.settings().reply_seconds)
+    run_attempt(home, run, attempt, carrier, daemon, seconds=home.settings().reply_seconds)
 
 
 class DaemonClient:
-    """What the server app asks of the coordinator's daemon."""
+    """The requests of the server app to the coordinator's daemon."""
 
     def __init__(self, home: CoordinatorHome) -> None:
         self._socket = home.socket
 
     def sign(self, message: bytes, suite: Suite) -> bytes:
-        """Sign 32 bytes with the coordinator's identity key, as the agreement asks."""
+        """Return the signature of 32 bytes by the coordinator's identity key, in this suite."""
         text = base64.b64encode(message).decode()
         return base64.b64decode(self._ask("sign", message=text, suite=suite.value))
 
-    def news(self, count: int, seconds: float) -> PresenceUpdate:
-        """Return who is there once more than `count` things happened, or after `seconds`."""
+    def presence_update(self, count: int, seconds: float) -> PresenceUpdate:
+        """Return which nodes are connected, once there are more than `count` changes.
+
+        Returns after `seconds` in any case.
+        """
         return PresenceUpdate.from_json(self._ask("news", count=count, wait=seconds))
 
     def announce(self, countries: Sequence[str]) -> None:
-        """Tell the relay that a message was pushed for each of these countries."""
+        """Notify the relay that a message was pushed for each of these countries."""
         self._ask("announce", countries=list(countries))
 
     def release(self, study: str, run: str, outcome: dict[str, Any], model: bytes) -> None:
-        """Hand over what the run made, to be signed and released."""
+        """Send the run's outcome and model to the daemon, which signs and publishes them."""
         self._ask(
             "release",
             study=study,

@@ -3,7 +3,7 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,39 +18,44 @@ from governance.runtime.cli_support import (
 )
 from server.commands.agreement import agreement_app
 from server.commands.log import log_app
-from server.commands.options import DEFAULT_HOME, HomeOption, request
+from server.commands.options import DEFAULT_HOME, HomeOption, parsed, request
 from server.commands.result import result_app
 from server.commands.study import study_app
 from server.commands.wording import resumed_words
+
+if TYPE_CHECKING:
+    from server.answers import AgreementFault, SignatureTerm
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="The regional coordinator: lets parties in, launches studies, releases results.",
+    help="The regional coordinator: admits parties, launches studies, releases results.",
 )
 app.add_typer(agreement_app, name="agreement")
 app.add_typer(study_app, name="study")
 app.add_typer(result_app, name="result")
 app.add_typer(log_app, name="log")
 
-DISPUTED = "call them; `revoke`, then `invite` again"
+DISPUTED = "call this party; `revoke`, then `invite` again"
 SIGNATURES_DAYS = 60
+"""How many days before the countries' signatures end `status` asks to renew them."""
 RoleOption = Annotated[str, typer.Option(help="node or officer.")]
 
 
 @app.command()
 def init(
     federation: Annotated[str, typer.Option(help="Short name of the federation.")],
-    listen: Annotated[str, typer.Option(help="Where the exchange listens, host:port.")],
+    listen: Annotated[str, typer.Option(help="Host and port on which the exchange listens.")],
     address: Annotated[
-        str | None, typer.Option(help="How the parties reach it; the same when left out.")
+        str | None,
+        typer.Option(help="Host and port at which the parties reach it, if not the same."),
     ] = None,
     home: HomeOption = DEFAULT_HOME,
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseFd = None,
 ) -> None:
-    """Make a coordinator: its folder, its keys, the federation's transport authority."""
+    """Create a coordinator: its folder, its keys, the federation's transport authority."""
     from pydantic import ValidationError  # noqa: PLC0415 (keeps --help quick)
 
     from governance.runtime.passphrases import chosen_passphrase  # noqa: PLC0415
@@ -64,7 +69,7 @@ def init(
             raise typer.BadParameter(_EXPECTED[field], param_hint=f"--{field}") from error
         passphrase = chosen_passphrase(passphrase_file, passphrase_fd)
         authority = create_home(CoordinatorHome(home), settings, passphrase, datetime.now(UTC))
-        typer.echo(f"The coordinator of {federation} is made in {home}.")
+        typer.echo(f"The coordinator of {federation} is created in {home}.")
         typer.echo(f"Transport authority: {authority.digest}")
         typer.echo(f"Next: pratique-coordinator up --home {home}")
 
@@ -83,7 +88,7 @@ def up(
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseFd = None,
 ) -> None:
-    """Run the exchange and Flower until stopped. Logs go to standard error as JSON."""
+    """Run the exchange and Flower until stopped; write JSON logs to standard error."""
     with plain_errors():
         from server.home import CoordinatorHome  # noqa: PLC0415 (keeps --help quick)
 
@@ -104,41 +109,46 @@ def up(
 
 @app.command()
 def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:  # noqa: FBT002 (a flag)
-    """Say what the running coordinator sees: nodes, requests, runs."""
+    """Show what the running coordinator sees: nodes, requests, runs."""
     with plain_errors():
         show(request(home, "status"), as_json=as_json, plain=_print_status)
 
 
-def _print_status(found: dict[str, Any]) -> None:
-    typer.echo(f"{found['federation']}, exchange at {found['address']}")
-    for country, online in sorted(found["nodes"].items()):
+def _print_status(answer: dict[str, Any]) -> None:
+    from server.answers import CoordinatorStatus  # noqa: PLC0415 (keeps --help quick)
+
+    status = parsed(CoordinatorStatus, answer)
+    typer.echo(f"{status.federation}, exchange at {status.address}")
+    for country, online in sorted(status.nodes.items()):
         typer.echo(f"  {country}  node {'connected' if online else 'not connected'}")
-    for party in found["disputes"]:
+    for party in status.disputes:
         typer.echo(f"  TWO HOLDERS of the certificate of {party}: {DISPUTED}")
-    if found["waiting"]:
-        waiting = ", ".join(found["waiting"])
+    if status.waiting:
+        waiting = ", ".join(status.waiting)
         typer.echo(f"  waiting for your approval: {waiting} (`admit --list`)")
-    _print_agreement(found["agreement"])
-    for run in found["running"]:
-        again = found["resumed"].get(run)
-        typer.echo(f"  running: {run}{f' ({resumed_words(again)})' if again else ''}")
-    typer.echo(f"  log: {found['log']['size']} entries")
-    if found["observe"]:
-        typer.echo(f"  metrics and health: http://{found['observe']}/metrics and /health/ready")
+    _print_agreement(status.agreement)
+    for run in status.running:
+        resumed = status.resumed.get(run)
+        typer.echo(f"  running: {run}{f' ({resumed_words(resumed)})' if resumed else ''}")
+    typer.echo(f"  log: {status.log.size} entries")
+    if status.observe:
+        typer.echo(f"  metrics and health: http://{status.observe}/metrics and /health/ready")
 
 
-def _print_agreement(found: dict[str, Any] | None) -> None:
-    """Say what the countries should sign soon: their signatures end, or somebody's key changes."""
-    if found is None:
+def _print_agreement(agreement: "SignatureTerm | AgreementFault | None") -> None:
+    """Print what the countries must sign soon, because signatures end or a key changes."""
+    from server.answers import AgreementFault  # noqa: PLC0415 (keeps --help quick)
+
+    if agreement is None:
         return
-    if "fault" in found:
-        typer.echo(f"  AGREEMENT: {found['fault']} (`agreement renew`)")
-    elif found["days_left"] <= SIGNATURES_DAYS:
+    if isinstance(agreement, AgreementFault):
+        typer.echo(f"  AGREEMENT: {agreement.fault} (`agreement renew`)")
+    elif agreement.days_left <= SIGNATURES_DAYS:
         typer.echo(
-            f"  the countries' signatures hold for {found['days_left']} more days: "
+            f"  the countries' signatures hold for {agreement.days_left} more days: "
             "`agreement renew`, then every officer signs"
         )
-    for country in found["announced"]:
+    for country in agreement.announced:
         typer.echo(f"  {country} has a new key that waits for signatures (`agreement status`)")
 
 
@@ -146,28 +156,29 @@ def _print_agreement(found: dict[str, Any] | None) -> None:
 def invite(
     country: Annotated[str, typer.Argument(help="ISO 3166-1 alpha-2, such as DE.")],
     role: RoleOption,
-    out: Annotated[Path, typer.Option(help="Where to write the invitation.")],
+    out: Annotated[Path, typer.Option(help="File to write the invitation to.")],
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Write an invitation for one country's officer or node. Hand it over privately."""
+    """Write an invitation for one country's officer or node; hand it over privately."""
     from server.home import write_new  # noqa: PLC0415 (keeps --help quick)
 
     with plain_errors():
-        made = request(home, "invite", country=country, role=role)
-        write_new(out, json.dumps(made, indent=2).encode())
+        invitation = request(home, "invite", country=country, role=role)
+        write_new(out, json.dumps(invitation, indent=2).encode())
+        root = invitation["root_digest"] or "none yet: the officers will sign it"
         typer.echo(f"Invitation for the {role} of {country}: {out}")
-        typer.echo("Read these to them by another way; they compare:")
-        typer.echo(f"  transport authority  {made['authority_digest']}")
-        typer.echo(f"  root of trust        {made['root_digest'] or 'none yet: they will sign it'}")
+        typer.echo("Read these to the party over another channel, for comparison:")
+        typer.echo(f"  transport authority  {invitation['authority_digest']}")
+        typer.echo(f"  root of trust        {root}")
 
 
 @app.command()
 def admit(
     fingerprint: Annotated[
-        str | None, typer.Argument(help="What the party read out to you.")
+        str | None, typer.Argument(help="The fingerprint that the party read out to you.")
     ] = None,
     listed: Annotated[bool, typer.Option("--list", help="Show all requests.")] = False,  # noqa: FBT002
-    refuse: Annotated[bool, typer.Option("--refuse", help="Turn it away.")] = False,  # noqa: FBT002
+    refuse: Annotated[bool, typer.Option("--refuse", help="Refuse the request.")] = False,  # noqa: FBT002
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,  # noqa: FBT002
 ) -> None:
@@ -177,23 +188,28 @@ def admit(
             show(request(home, "enrolments"), as_json=as_json, plain=_print_enrolments)
         elif refuse:
             request(home, "turn_away", fingerprint=fingerprint)
-            typer.echo("Turned away.")
+            typer.echo("The request is refused.")
         else:
-            one = request(home, "admit", fingerprint=fingerprint)
-            show(one, as_json=as_json, plain=_print_admitted)
+            admitted = request(home, "admit", fingerprint=fingerprint)
+            show(admitted, as_json=as_json, plain=_print_admitted)
 
 
-def _print_enrolments(found: list[dict[str, str]]) -> None:
-    if not found:
+def _print_enrolments(answer: list[dict[str, str]]) -> None:
+    from server.answers import ListedEnrolment  # noqa: PLC0415 (keeps --help quick)
+
+    if not answer:
         typer.echo("Nobody has asked for admission.")
-    for one in found:
-        disputed = "  TWO HOLDERS of its certificate" if one["disputed"] else ""
-        line = f"{one['country']}  {one['role']:8} {one['status']:9} {one['fingerprint']}"
+    for party in (parsed(ListedEnrolment, listed) for listed in answer):
+        disputed = "  TWO HOLDERS of its certificate" if party.disputed else ""
+        line = f"{party.country}  {party.role:8} {party.status:9} {party.fingerprint}"
         typer.echo(line + disputed)
 
 
-def _print_admitted(one: dict[str, str]) -> None:
-    typer.echo(f"Admitted: the {one['role']} of {one['country']}.")
+def _print_admitted(answer: dict[str, str]) -> None:
+    from server.answers import EnrolmentSummary  # noqa: PLC0415 (keeps --help quick)
+
+    admitted = parsed(EnrolmentSummary, answer)
+    typer.echo(f"Admitted: the {admitted.role} of {admitted.country}.")
 
 
 @app.command()
@@ -202,20 +218,20 @@ def rotate(
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseFd = None,
 ) -> None:
-    """Make new keys for messages, documents and freshness; the countries put them in force."""
+    """Create new keys for messages, documents and freshness; the countries put them in force."""
     from governance.runtime.passphrases import known_passphrase  # noqa: PLC0415 (keeps --help quick)
     from server.home import CoordinatorHome  # noqa: PLC0415
-    from server.key_rotation import announce  # noqa: PLC0415
+    from server.key_rotation import make_next_keys  # noqa: PLC0415
 
     with plain_errors():
         folder = CoordinatorHome(home)
         folder.settings()
-        made = announce(folder, known_passphrase(passphrase_file, passphrase_fd))
-        typer.echo("New keys lie beside those in force:")
-        for field, fingerprint in made.items():
+        fingerprints = make_next_keys(folder, known_passphrase(passphrase_file, passphrase_fd))
+        typer.echo("The new keys are stored beside those in force:")
+        for field, fingerprint in fingerprints.items():
             typer.echo(f"  {field.replace('_', ' ')}: {fingerprint}")
-        typer.echo("Next: restart `up`, then `agreement renew`, and let every officer sign.")
-        typer.echo("Once that is in force, `up` ends, and takes the new keys up when it starts.")
+        typer.echo("Next: restart `up`, then `agreement renew`, and ask every officer to sign.")
+        typer.echo("When that agreement is in force, `up` ends; its next start uses the new keys.")
 
 
 @app.command()
@@ -224,7 +240,7 @@ def revoke(
     role: RoleOption,
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Revoke the certificates of a country's officer or node, from the next call on."""
+    """Revoke all certificates of a country's officer or node, with immediate effect."""
     with plain_errors():
         count = request(home, "revoke", country=country, role=role)
         typer.echo(f"Revoked: {count} certificate(s) of the {role} of {country}.")

@@ -1,4 +1,7 @@
-"""The coordinator's daemon: exchange, SuperLink, local desk, and the clockwork between them."""
+"""The coordinator's daemon: runs the exchange, the SuperLink and the local RPC server.
+
+It also supervises them: it restarts Flower, refreshes documents and certificates, and resumes runs.
+"""
 
 import asyncio
 import fcntl
@@ -18,6 +21,7 @@ from governance.runtime.systemd import Supervisor
 from governance.trust.repository import Repository
 from keys.certificates import Role
 from keys.errors import PratiqueError
+from protocols.wire.signed_message import COORDINATOR
 from server.errors import OperationFault
 from server.exchange.call_refusals import CallRefusals
 from server.exchange.documents import ExchangeDocuments
@@ -32,54 +36,50 @@ from server.key_rotation import open_keys
 from server.membership.certificates import CertificateRegister
 from server.membership.enrolment import EnrolmentService
 from server.runs.store import RunStore
-from server.services.context import ACTOR, CoordinatorContext
+from server.services.context import CoordinatorContext
 from server.services.dispatch import request_handler
 from server.services.health import CoordinatorHealth, supervised
-from server.services.run_supervisor import carry_on
+from server.services.run_supervisor import supervise_runs
 from server.state.tables import MIGRATIONS
 
 REFRESH_SECONDS = 3600.0
 CHECK_SECONDS = 1.0
-"""How soon a dead process of Flower's, or a run that lost its carrier, is noticed."""
+"""How often the daemon checks whether a process of Flower or of a run has ended."""
 STARTS = 3
-"""How often Flower is started in a row before the daemon gives up."""
+"""How many times in a row the daemon tries to restart Flower before it ends."""
 
 _log = logging.getLogger("pratique.coordinator")
 
 
-def log_origin(federation: str) -> str:
-    """Return the name of the coordinator's audit log."""
-    return f"pratique/{federation}/coordinator"
-
-
 def now() -> datetime:
-    """Return the time of the machine, UTC."""
+    """Return the machine's time in UTC."""
     return datetime.now(UTC)
 
 
 @contextmanager
 def only_one(home: CoordinatorHome) -> Iterator[None]:
-    """Hold the folder's lock. Raises OperationFault where another daemon holds it."""
+    """Hold the folder's lock. Raises OperationFault if another daemon holds it."""
     with (home.path / "daemon.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise OperationFault(
-                f"A coordinator is running in {home.path} already",
-                fix="stop it first; `pratique-coordinator status` asks it",
+                f"A coordinator is already running in {home.path}",
+                why="it holds the folder's lock",
+                fix="stop it first; `pratique-coordinator status` shows what it does",
             ) from error
         yield
 
 
 def run_daemon(home: CoordinatorHome, passphrase: bytes, ready: Callable[[str], None]) -> None:
-    """Run until SIGTERM or SIGINT; `ready` is told the exchange's address."""
+    """Run until SIGTERM or SIGINT; `ready` is called with the exchange's address."""
     keys, settings = open_keys(home, passphrase), home.settings()
     with only_one(home):
         link = SuperLink(home.superlink, environment={HOME_VARIABLE: os.fspath(home.path)})
         health, supervisor = CoordinatorHealth(), Supervisor()
         try:
             link.start()
-            with observed(settings.observe, health.shown):
+            with observed(settings.observe, health.report):
                 asyncio.run(_serve(home, keys, link, ready, health, supervisor))
         finally:
             link.close()
@@ -102,7 +102,7 @@ async def _serve(
     server, port = await serve_exchange(
         _service(context, relay),
         context.settings.listen,
-        shown=keys.transport,
+        credentials=keys.transport,
         clock=now,
         interceptors=[RefusalCounter(health.metrics.refused)],
     )
@@ -113,7 +113,7 @@ async def _serve(
         async with supervised(
             health, supervisor, context, f"exchange at {context.settings.address}"
         ):
-            await _watch_over(context, forwarding, stop, health.watched)
+            await _supervise(context, forwarding, stop, health.note_supervision)
     finally:
         rpc_server.close()
         await server.stop(ENDING_SECONDS)
@@ -122,7 +122,7 @@ async def _serve(
 
 
 async def _open_to_nodes(context: CoordinatorContext, forwarding: Forwarding) -> None:
-    """Give every admitted node its seat at a SuperLink that knows none; then let calls through."""
+    """Register every admitted node with the new SuperLink, then forward calls to it."""
     nodes = context.enrolment.admitted(Role.NODE)
     await asyncio.to_thread(context.sessions.open_all, nodes)
     forwarding.open(context.superlink)
@@ -133,24 +133,25 @@ def _context(
 ) -> CoordinatorContext:
     engine, settings = open_database(home.database, MIGRATIONS), home.settings()
     repository = Repository(home.repository)
-    log = AuditLog(engine, log_origin(settings.federation), keys.log)
+    log = AuditLog(engine, settings.log_origin, keys.log)
 
-    def noted(kind: EventKind, what: str) -> None:
-        log.append(Event(kind=kind, at=now(), actor=ACTOR, subject=what))
+    def log_event(kind: EventKind, subject: str) -> None:
+        log.append(Event(kind=kind, at=now(), actor=COORDINATOR, subject=subject))
 
     documents = ExchangeDocuments(
         repository,
         documents=keys.documents,
         online=keys.online,
         clock=now,
-        on_change=lambda what: noted(EventKind.DOCUMENTS_PUBLISHED, what),
-        later=keys.later,
+        on_change=lambda what: log_event(EventKind.DOCUMENTS_PUBLISHED, what),
+        next_keys=keys.next_keys,
     )
+    register = CertificateRegister(engine, keys.transport, note=log_event)
     return CoordinatorContext(
         home=home,
         settings=settings,
         keys=keys,
-        enrolment=EnrolmentService(engine, CertificateRegister(engine, keys.transport, note=noted)),
+        enrolment=EnrolmentService(engine, register),
         repository=repository,
         documents=documents,
         runs=RunStore(engine),
@@ -179,47 +180,48 @@ def _stop_on_signals() -> asyncio.Event:
     return stop
 
 
-async def _watch_over(
+async def _supervise(
     context: CoordinatorContext,
     forwarding: Forwarding,
     stop: asyncio.Event,
-    watched: Callable[[], None] = lambda: None,
+    on_turn: Callable[[], None] = lambda: None,
 ) -> None:
-    """Keep the documents fresh, and Flower and the runs going, until told to stop.
+    """Refresh the documents, restart Flower and resume runs when needed, until `stop` is set.
 
-    `watched` is called at each turn.
+    `on_turn` is called at each turn.
     """
-    refreshed, lost = 0.0, True  # a fresh SuperLink knows of no run
+    refreshed, lost = 0.0, True  # a new SuperLink knows no run
     loop = asyncio.get_running_loop()
     while not stop.is_set():
-        watched()
+        on_turn()
         _require_keys_in_force(context)
         if name := context.superlink.failed():
-            await _start_again(context, forwarding, name)
+            await _restart_flower(context, forwarding, name)
             lost = True
         if loop.time() - refreshed > REFRESH_SECONDS or not refreshed:
             refreshed = loop.time()
             await asyncio.to_thread(_refresh, context)
-            await asyncio.to_thread(_tend_transport, context)
-        await asyncio.to_thread(carry_on, context, lost=lost)
+            await asyncio.to_thread(_renew_transport, context)
+        await asyncio.to_thread(supervise_runs, context, lost=lost)
         lost = False
-        await _either(stop, CHECK_SECONDS)
+        await _set_or_timeout(stop, CHECK_SECONDS)
 
 
 def _require_keys_in_force(context: CoordinatorContext) -> None:
-    """The new keys are taken up by a fresh start; runs are carried on after it."""
+    """Raise OperationFault if new keys are in force: the next start uses them and resumes runs."""
     if context.documents.superseded:
         raise OperationFault(
             "The coordinator's new keys are in force",
             why="the countries have signed the agreement that names them",
-            fix="start `up` again, if systemd does not: it takes them up, and runs go on",
+            fix="start `up` again, if systemd does not do it; it uses the new keys and resumes "
+            "the runs",
         )
 
 
-async def _start_again(context: CoordinatorContext, forwarding: Forwarding, name: str) -> None:
-    """Start both of Flower's processes anew where one has ended; nodes wait meanwhile.
+async def _restart_flower(context: CoordinatorContext, forwarding: Forwarding, name: str) -> None:
+    """Restart both of Flower's processes after one has ended; nodes wait meanwhile.
 
-    Raises OperationFault where that fails every time.
+    Raises OperationFault if every attempt fails.
     """
     _log.warning("Flower is started again", extra={"what": f"{name} had ended"})
     await forwarding.close()
@@ -231,30 +233,30 @@ async def _start_again(context: CoordinatorContext, forwarding: Forwarding, name
             _log.warning("Flower did not start", extra={"why": str(fault), "attempts_left": left})
             last = fault
     raise OperationFault(
-        f"Flower's {name} ended by itself, and Flower did not start again in {STARTS} attempts",
+        f"Flower's {name} ended by itself, and Flower could not be restarted in {STARTS} attempts",
         why=f"{last.what}: {last.why}",
         fix="read superlink.log in the coordinator's home, then start `up` again",
     )
 
 
-async def _either(stop: asyncio.Event, seconds: float) -> None:
+async def _set_or_timeout(stop: asyncio.Event, seconds: float) -> None:
     try:
         await asyncio.wait_for(stop.wait(), seconds)
     except TimeoutError:
         return
 
 
-def _tend_transport(context: CoordinatorContext) -> None:
-    """Renew the exchange's own certificate, and the authority, where it is time."""
+def _renew_transport(context: CoordinatorContext) -> None:
+    """Renew the exchange's certificate and the transport authority if they are due."""
     try:
-        for done in context.keys.transport.tend(context.clock()):
-            context.note(done, subject=ACTOR)
+        for renewal in context.keys.transport.renew_due(context.clock()):
+            context.note(renewal, subject=COORDINATOR)
     except PratiqueError as fault:
         _log.error("the exchange's certificate was not renewed", extra={"why": str(fault)})
 
 
 def _refresh(context: CoordinatorContext) -> None:
-    """Sign a new timestamp, where there is a repository yet."""
+    """Sign a new timestamp if the document repository exists."""
     try:
         context.repository.refresh(context.clock(), online=context.keys.online)
     except PratiqueError as fault:

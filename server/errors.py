@@ -9,9 +9,9 @@ class OperationFault(PratiqueError):
 
 
 def refused_with(code: ReasonCode) -> str:
-    """Return how rounds, records and the watcher name a country's refusal."""
+    """Return the words for a country's refusal that rounds, records and `study watch` use."""
     return f"refused ({code})"
 
 
 GONE = refused_with(ReasonCode.STALE)
-"""The cause of a country whose node is not where the run is."""
+"""Why a country failed a round if its node no longer takes part in the run."""

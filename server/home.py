@@ -1,4 +1,4 @@
-"""The coordinator's folder: its settings, its keys, and where everything else lies."""
+"""The coordinator's folder: settings, keys, and the paths of everything else."""
 
 import os
 from dataclasses import dataclass
@@ -16,17 +16,19 @@ from pydantic import (
     ValidationError,
 )
 
+from governance.audit.events import Event, EventKind
 from governance.runtime.loopback import LoopbackAddress
 from keys.certificates import TransportAuthority
 from keys.composite import CompositeSigningKey, Identity, identity_from_bytes
 from keys.identity import SigningKey
 from keys.store import KeyStore
+from protocols.wire.signed_message import COORDINATOR
 from server.errors import OperationFault
 from server.membership.transport_authority import ExchangeTransport
 
 SETTINGS_FILE = "coordinator.yaml"
 HOME_VARIABLE = "PRATIQUE_COORDINATOR_HOME"
-"""How the server app, started by Flower, finds this folder."""
+"""The environment variable that names this folder to the server app, which Flower starts."""
 
 IDENTITY, DOCUMENTS, ONLINE, LOG = "identity", "documents", "online", "log"
 _ED25519_KEYS = (DOCUMENTS, ONLINE, LOG)
@@ -34,35 +36,40 @@ _ED25519_KEYS = (DOCUMENTS, ONLINE, LOG)
 HIGHEST_PORT = 65535
 
 
-def _with_a_port(address: str) -> str:
+def _checked_port(address: str) -> str:
     if int(address.rsplit(":", 1)[1]) > HIGHEST_PORT:
-        raise ValueError(f"a port is at most {HIGHEST_PORT}")
+        raise ValueError(f"the port must be at most {HIGHEST_PORT}")
     return address
 
 
 Address = Annotated[
     str,
     StringConstraints(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$"),
-    AfterValidator(_with_a_port),
+    AfterValidator(_checked_port),
 ]
 
 
 class Settings(BaseModel):
-    """What `init` fixed."""
+    """The settings that `init` wrote."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     federation: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
     listen: Address
-    """Where the exchange listens, host and port."""
+    """Host and port on which the exchange listens."""
     address: Address
-    """How the parties reach it."""
+    """Host and port at which the parties reach the exchange."""
     observe: LoopbackAddress | None = None
-    """Where metrics and health are shown, on loopback only; None: nowhere."""
+    """Host and port of the metrics and health pages, on loopback only; None: no such pages."""
     log_file: Path | None = None
-    """Takes the log lines; None: standard error does."""
+    """The file for log lines; None: standard error."""
     reply_seconds: Annotated[float, Field(ge=1, le=3600)] = 120.0
-    """How long a connected node may take over one message before it is asked again."""
+    """How many seconds a connected node may spend on one message before it is asked again."""
+
+    @property
+    def log_origin(self) -> str:
+        """The name of the coordinator's audit log."""
+        return f"pratique/{self.federation}/coordinator"
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ class CoordinatorHome:
 
     @property
     def socket(self) -> Path:
-        """The daemon's local desk."""
+        """The daemon's local socket."""
         return self.path / "run" / "coordinator.sock"
 
     @property
@@ -98,24 +105,19 @@ class CoordinatorHome:
 
     @property
     def results(self) -> Path:
-        """One folder a released study."""
+        """The released results, one folder for each study."""
         return self.path / "results"
 
-    @property
-    def log_origin_file(self) -> Path:
-        """The public verifier of the coordinator's log."""
-        return self.path / "log.vkey"
-
     def settings(self) -> Settings:
-        """Read the settings. Raises OperationFault where there are none."""
+        """Read the settings. Raises OperationFault if they are missing or cannot be read."""
         try:
             content = yaml.safe_load((self.path / SETTINGS_FILE).read_text())
             return Settings.model_validate(content)
         except FileNotFoundError as error:
             raise OperationFault(
                 f"There is no coordinator in {self.path}",
-                why=f"it holds no {SETTINGS_FILE}",
-                fix="run `pratique-coordinator init`, or name its folder with --home",
+                why=f"the folder has no file {SETTINGS_FILE}",
+                fix="run `pratique-coordinator init`, or name the right folder with --home",
             ) from error
         except (OSError, yaml.YAMLError, ValidationError) as error:
             raise OperationFault(
@@ -126,8 +128,8 @@ class CoordinatorHome:
 
 
 @dataclass(frozen=True)
-class LaterKeys:
-    """The keys that are to follow, where new ones were made (server/key_rotation.py)."""
+class NextKeys:
+    """New keys that are not in force yet; see server/key_rotation.py."""
 
     identity: Identity
     documents: SigningKey
@@ -136,18 +138,18 @@ class LaterKeys:
 
 @dataclass(frozen=True)
 class CoordinatorKeys:
-    """The coordinator's unlocked keys; distinct for messages, documents, freshness and log."""
+    """The coordinator's unlocked keys: one each for messages, documents, freshness and log."""
 
     identity: Identity
     documents: SigningKey
     online: SigningKey
     log: SigningKey
     transport: ExchangeTransport
-    later: LaterKeys | None = None
+    next_keys: NextKeys | None = None
 
     @classmethod
     def load(cls, home: CoordinatorHome, store: KeyStore) -> Self:
-        """Read the keys from the home's unlocked key store. Raises KeyFault."""
+        """Read the keys from the unlocked key store of this home. Raises KeyFault."""
         keys = {name: SigningKey.from_bytes(store.get(name)) for name in _ED25519_KEYS}
         return cls(
             identity=identity_from_bytes(store.get(IDENTITY)),
@@ -161,14 +163,15 @@ class CoordinatorKeys:
 def create_home(
     home: CoordinatorHome, settings: Settings, passphrase: bytes, now: datetime
 ) -> TransportAuthority:
-    """Make a new coordinator's folder, keys and certificates; returns its transport authority.
+    """Create a coordinator's folder, keys, log and certificates; return its transport authority.
 
-    Raises OperationFault where the folder holds one already.
+    Raises OperationFault if the folder already has a coordinator, StorageFault if its log cannot be
+    started. The settings are written last: a folder without them is no coordinator.
     """
     if (home.path / SETTINGS_FILE).exists():
         raise OperationFault(
-            f"There is a coordinator in {home.path} already",
-            why="its keys would be lost",
+            f"There is already a coordinator in {home.path}",
+            why="a second `init` would destroy its keys",
             fix="choose another folder with --home",
         )
     home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -180,26 +183,38 @@ def create_home(
     transport = ExchangeTransport.create(
         home.path, _hosts(settings), store, federation=settings.federation, now=now
     )
+    _begin_log(home, settings, now)
     text = yaml.safe_dump(settings.model_dump(mode="json", exclude_none=True))
     write_new(home.path / SETTINGS_FILE, text.encode())
     return transport.in_force(now)
 
 
+def _begin_log(home: CoordinatorHome, settings: Settings, now: datetime) -> None:
+    from governance.audit.log import LogWriter  # noqa: PLC0415 (keeps other commands quick)
+    from governance.runtime.database import open_database  # noqa: PLC0415
+    from server.state.tables import MIGRATIONS  # noqa: PLC0415
+
+    engine = open_database(home.database, MIGRATIONS)
+    event = Event(kind=EventKind.COORDINATOR_INITIALISED, at=now, actor=COORDINATOR)
+    LogWriter(engine, settings.log_origin).append(event)
+    engine.dispose()
+
+
 def _hosts(settings: Settings) -> tuple[str, ...]:
-    """Return the names by which the exchange is reached; "any address" is none."""
+    """Return the host names and addresses of the exchange, without "any address"."""
     hosts = {host_of(settings.listen), host_of(settings.address), "localhost"}
     return tuple(sorted(hosts - {"0.0.0.0", "::"}))  # noqa: S104 (left out)
 
 
 def host_of(address: str) -> str:
-    """Return the host of `host:port`, without the brackets of an IPv6 address."""
+    """Return the host in `host:port`, without the brackets of an IPv6 address."""
     return address.rsplit(":", 1)[0].strip("[]")
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Write a file for its owner only, durably; an existing one is replaced at once or not.
+    """Write a file durably, readable by its owner only; replace an existing file atomically.
 
-    Raises OperationFault where it cannot be written.
+    Raises OperationFault if it cannot be written.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -210,12 +225,13 @@ def write_new(path: Path, content: bytes) -> None:
         raise OperationFault(
             f"{path} cannot be written",
             why=error.strerror or str(error),
-            fix="check that its folder exists, that you may write there, and that it has room",
+            fix="check that the folder exists, that you may write there, and that the disk has "
+            "free space",
         ) from error
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file for its owner only, durably; OSError where anything lies there already."""
+    """Write a new file durably, readable by its owner only; OSError if the path exists."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)

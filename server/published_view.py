@@ -1,4 +1,4 @@
-"""The coordinator's own look at what it has published, verified like anybody else's."""
+"""The coordinator's verified view of its published documents, checked as every party does it."""
 
 from datetime import datetime
 from functools import cache
@@ -20,13 +20,13 @@ def published(home: CoordinatorHome, now: datetime) -> TrustedView:
     if root is None:
         raise OperationFault(
             "There is no agreement yet",
-            why="the countries have not signed one, or not enough of them",
-            fix="run `pratique-coordinator agreement propose FILE`, then let the officers sign; "
-            "`agreement status` says who has not",
+            why="the countries have not signed one, or too few have signed",
+            fix="run `pratique-coordinator agreement propose FILE`, then ask the officers to sign; "
+            "`agreement status` shows who has not signed",
         )
-    return _memory(home.repository).view(repository.read, root, now)
+    return _view_cache(home.repository).view(repository.read, root, now)
 
 
 @cache
-def _memory(folder: Path) -> ViewCache:  # noqa: ARG001 (each folder has its own)
+def _view_cache(folder: Path) -> ViewCache:  # noqa: ARG001 (one cache for each folder)
     return ViewCache()

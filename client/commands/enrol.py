@@ -17,8 +17,12 @@ from typing import Protocol
 from client.errors import OperationFault
 from client.home import NodeHome
 from client.settings import Enrolment, NodeSettings
+from client.state.tables import MIGRATIONS
+from governance.audit.events import Event, EventKind
+from governance.audit.log import LogWriter
 from governance.documents.permit import NodeKeys
 from governance.runtime.credentials import KeptPair
+from governance.runtime.database import open_database
 from governance.runtime.files import write_atomic
 from keys.certificates import Role, certificate_fingerprint, peer_of, public_pem
 from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest
@@ -81,6 +85,7 @@ class Candidate:
 
         `on_introduction` is called before anything is sent. Returns whether the node is admitted;
         False while its request waits. Raises OperationFault, LinkFault; then nothing was changed.
+        Raises StorageFault if the admission cannot be logged; the node is not enrolled then.
         """
         root_digest = self._checked_root_digest(invitation)
         request = self._request(invitation)
@@ -190,6 +195,7 @@ class Candidate:
         write_atomic(self.home.root, root)
         write_atomic(self.home.authority, authority)
         self.pair.keep(certificate)
+        self._log(invitation.federation, certificate)
         enrolment = Enrolment(
             federation=invitation.federation,
             exchange=invitation.exchange,
@@ -197,6 +203,18 @@ class Candidate:
             root_digest=root_digest,
         )
         self.home.write_settings(self.settings.model_copy(update={"enrolment": enrolment}))
+
+    def _log(self, federation: str, certificate: bytes) -> None:
+        engine = open_database(self.home.database, MIGRATIONS)
+        event = Event(
+            kind=EventKind.NODE_ENROLLED,
+            at=self.clock(),
+            actor=self.settings.country,
+            subject=certificate_fingerprint(certificate),
+            reason=f"admitted to the federation {federation}",
+        )
+        LogWriter(engine, self.keys.log_origin).append(event)
+        engine.dispose()
 
     def _check_certificate(
         self, invitation: Invitation, authority: bytes, certificate: bytes

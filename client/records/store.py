@@ -14,7 +14,7 @@ from client.records.cohort import check_fit
 from client.records.csv_source import CsvSource
 from client.records.dictionary import read_dictionary
 from client.records.opt_outs import read_opt_outs
-from client.records.source import RecordedFeature, Records
+from client.records.source import DataSource, RecordedFeature, Records
 from client.settings import NodeSettings
 from governance.documents.study import Study
 from protocols.errors import ReasonCode, Refusal
@@ -73,10 +73,13 @@ class RecordStore:
                 raise self._fault or RecordFault("The data dictionary has not been read yet")
             check_fit(self._features, study.features, study.features_used)
 
+    def _source(self) -> DataSource:
+        return CsvSource(self._settings.data, read_dictionary(self._settings.dictionary))
+
     def _read(self) -> None:
         self._records = self._features = None
         try:
-            source = CsvSource(self._settings.data, read_dictionary(self._settings.dictionary))
+            source = self._source()
             self._features = source.features()
             self._records = source.read(self._opted_out())
             self._fault = None

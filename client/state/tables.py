@@ -4,8 +4,6 @@ from pathlib import Path
 
 from sqlalchemy import Column, Integer, LargeBinary, MetaData, String, Table, Text
 
-from governance.audit.log import LOG_TABLES
-from governance.budget.ledger import LEDGER_TABLES
 from governance.runtime.database import UtcTime
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -61,6 +59,3 @@ settings = Table(
     Column("name", String(64), primary_key=True),
     Column("value", Text, nullable=False),
 )
-
-SCHEMA = (NODE_TABLES, LEDGER_TABLES, LOG_TABLES)
-"""All tables that the migrations create."""

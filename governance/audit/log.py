@@ -56,17 +56,11 @@ log_heads = Table(
 """Every head ever signed."""
 
 
-class AuditLog:
-    """One origin's log. Safe among threads and processes."""
+class LogWriter:
+    """Appends to one origin's log, and signs nothing. Safe among threads and processes."""
 
-    def __init__(self, engine: Engine, origin: str, key: SigningKey) -> None:
-        self._engine, self._origin, self._key = engine, origin, key
-        self._verifier = NoteKey(origin, key.public)
-
-    @property
-    def verifier(self) -> NoteKey:
-        """The key that verifies this log's checkpoints."""
-        return self._verifier
+    def __init__(self, engine: Engine, origin: str) -> None:
+        self._engine, self._origin = engine, origin
 
     def append(self, event: Event, connection: Connection | None = None) -> int:
         """Append and return the index; lasts on return, or once the caller's `connection` commits.
@@ -77,6 +71,19 @@ class AuditLog:
             index = _size(open_connection)
             _insert(open_connection, index, entry_bytes(event, origin=self._origin, index=index))
         return index
+
+
+class AuditLog(LogWriter):
+    """One origin's log, with the key that signs its heads."""
+
+    def __init__(self, engine: Engine, origin: str, key: SigningKey) -> None:
+        super().__init__(engine, origin)
+        self._key, self._verifier = key, NoteKey(origin, key.public)
+
+    @property
+    def verifier(self) -> NoteKey:
+        """The key that verifies this log's checkpoints."""
+        return self._verifier
 
     def size(self, connection: Connection | None = None) -> int:
         """Return how many entries there are."""
@@ -102,10 +109,6 @@ class AuditLog:
         """Return size and root as they stand, unsigned."""
         with self._engine.begin() as connection:
             return self._head(connection, _size(connection))
-
-    def require_continuation(self, seen: bytes) -> None:
-        """Raise LogFault unless this log continues the checkpoint `seen` earlier."""
-        self.require_head(open_checkpoint(seen, self._verifier))
 
     def require_head(self, head: Checkpoint) -> None:
         """Raise LogFault unless this log's first entries are those of an earlier `head`."""

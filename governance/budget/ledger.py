@@ -214,16 +214,6 @@ class Ledger:
         with transaction(self._engine, connection) as open_connection:
             return _view(open_connection, terms)
 
-    def spent(self, register: str, period: Period, order: int) -> int:
-        """Return the micro-units of RDP at `order` that count in the period."""
-        with self._engine.begin() as connection:
-            return _sum(connection, order, *_within(register, period))
-
-    def lifetime(self, register: str, order: int) -> int:
-        """Return the micro-units of RDP at `order` ever charged: periods add up."""
-        with self._engine.begin() as connection:
-            return _sum(connection, order, _COLUMNS.register == register)
-
     def entries(
         self,
         register: str | None = None,

@@ -26,8 +26,7 @@ from protocols.wire.encoding import Digest
 DOCUMENT_KEY = "document-key"
 NEXT_KEY = "next-document-key"
 TRANSPORT_KEY = "transport-key"
-INVITATION = "invitation"
-"""Names in the key store. The invitation holds a secret: its token and its key."""
+"""Names in the key store."""
 
 
 class Settings(BaseModel):

@@ -104,7 +104,6 @@ def _not_a_log(folder: Path) -> LogFault:
 
 
 def _row(entry: Mapping[str, Any]) -> Sequence[str]:
-    about = entry.get("study") or entry.get("run") or entry.get("subject") or ""
     reason = entry.get("reason") or entry.get("code") or ""
     clause = f" ({entry['clause']})" if entry.get("clause") else ""
     return (
@@ -113,9 +112,17 @@ def _row(entry: Mapping[str, Any]) -> Sequence[str]:
         str(entry["kind"]),
         str(entry["actor"]),
         str(entry["outcome"]),
-        str(about).removeprefix("sha256:")[:SHOWN_DIGEST] if entry.get("study") else str(about),
+        _about(entry),
         f"{reason}{clause}",
     )
+
+
+def _about(entry: Mapping[str, Any]) -> str:
+    """Return what an entry is about: a study by the beginning of its digest, and its round."""
+    about = str(entry.get("study") or entry.get("run") or entry.get("subject") or "")
+    if entry.get("study"):
+        about = about.removeprefix("sha256:")[:SHOWN_DIGEST]
+    return f"{about}, round {entry['round']}" if "round" in entry else about
 
 
 def verify_log(

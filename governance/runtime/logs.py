@@ -38,9 +38,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 _log = logging.getLogger(f"{OURS}.process")
 
 
-def configure(
-    file: Path | None = None, stream: TextIO | None = None, level: int = logging.INFO
-) -> logging.Handler:
+def configure(file: Path | None = None, stream: TextIO | None = None) -> logging.Handler:
     """Send every logger to `file`, or to `stream` (standard error): JSON, or text on a terminal.
 
     Returns the handler. Raises OSError where the file cannot be written.
@@ -50,7 +48,7 @@ def configure(
     handler.setFormatter(LineFormatter(terminal=file is None and shown.isatty()))
     handler.addFilter(ours_or_trouble)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    logging.getLogger(OURS).setLevel(level)
+    logging.getLogger(OURS).setLevel(logging.INFO)
     logging.raiseExceptions = False  # it prints what a record was given
     _divert(handler)
     _tell_what_nobody_caught()

@@ -42,14 +42,7 @@ _PASSING = _CUT | {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
 
 
 class LinkFault(PratiqueError):
-    """The exchange cannot be reached, or it refused the call.
-
-    `passing` says whether the same call may succeed later.
-    """
-
-    def __init__(self, what: str, *, why: str = "", fix: str = "", passing: bool = False) -> None:
-        self.passing = passing
-        super().__init__(what, why=why, fix=fix)
+    """The exchange cannot be reached, or it refused the call."""
 
 
 class _Wire:
@@ -122,7 +115,7 @@ class ExchangeLink:
         seconds: float,
         stop: threading.Event | None = None,
     ) -> exchange_pb2.RelayReply:
-        """Carry one Fleet call; `stop` breaks it off, which is a passing LinkFault."""
+        """Carry one Fleet call; `stop` breaks it off, which is a LinkFault."""
         reply: exchange_pb2.RelayReply = self._call("Relay", request, seconds, stop)
         return reply
 
@@ -161,7 +154,7 @@ class ExchangeLink:
                     return call(request, timeout=seconds)
                 return _unless(stop, call.future(request, timeout=seconds))
         except ValueError as error:
-            raise LinkFault("The link to the exchange is closed", passing=True) from error
+            raise LinkFault("The link to the exchange is closed") from error
 
     @contextmanager
     def _taken(self) -> Iterator[_Wire]:
@@ -191,7 +184,6 @@ class ExchangeLink:
                 f"The exchange at {self._address} does not answer",
                 why=details,
                 fix="check the address, the network and that the coordinator is up",
-                passing=True,
             )
         return LinkFault(f"The exchange at {self._address} refused the call", why=details)
 
@@ -206,4 +198,4 @@ def _unless(stop: threading.Event, call: Any) -> Any:
         except grpc.FutureCancelledError:
             break
     call.cancel()
-    raise LinkFault("The call was broken off", passing=True)
+    raise LinkFault("The call was broken off")

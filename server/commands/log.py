@@ -1,4 +1,4 @@
-"""`pratique-coordinator log`: the coordinator's own audit log."""
+"""`pratique-coordinator log`: list and verify the coordinator's audit log."""
 
 import json
 from typing import Any
@@ -15,26 +15,27 @@ log_app = typer.Typer(no_args_is_help=True, help="The coordinator's audit log.")
 def list_entries(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:  # noqa: FBT002 (a flag)
     """Print every entry, oldest first."""
     with plain_errors():
-        found = request(home, "log_entries")
-        entries = [json.loads(line)["entry"] for line in found["entries"]]
+        export = request(home, "log_entries")
+        entries = [json.loads(line)["entry"] for line in export["entries"]]
         show(entries, as_json=as_json, plain=_print_entries)
 
 
 def _print_entries(entries: list[dict[str, Any]]) -> None:
     for entry in entries:
         about = entry.get("subject") or entry.get("run") or entry.get("study") or ""
-        typer.echo(f"{entry['index']:5}  {entry['at']}  {entry['kind']:24} {about}")
+        place = f", round {entry['round']}" if "round" in entry else ""
+        typer.echo(f"{entry['index']:5}  {entry['at']}  {entry['kind']:24} {about}{place}")
 
 
 @log_app.command()
 def verify(home: HomeOption = DEFAULT_HOME) -> None:
-    """Check every entry against the signed checkpoint."""
+    """Verify every entry against the signed checkpoint."""
     from governance.audit.note import NoteKey  # noqa: PLC0415 (keeps --help quick)
     from governance.audit.verify import verify_export  # noqa: PLC0415
 
     with plain_errors():
-        found = request(home, "log_entries")
-        key = NoteKey.from_text(found["verifier"])
-        lines = [line.encode() for line in found["entries"]]
-        verify_export(lines, found["checkpoint"].encode(), key)
+        export = request(home, "log_entries")
+        key = NoteKey.from_text(export["verifier"])
+        lines = [line.encode() for line in export["entries"]]
+        verify_export(lines, export["checkpoint"].encode(), key)
         typer.echo(f"The log {key.name} is whole: {len(lines)} entries.")

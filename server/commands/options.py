@@ -1,16 +1,21 @@
-"""Where the coordinator's home is, and how its commands reach the running daemon."""
+"""Options of the coordinator's commands, and their requests to the running daemon."""
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from governance.runtime.local_rpc import ask
 
+if TYPE_CHECKING:
+    from server.answers import Answer
 
-def _whole(home: Path) -> Path:
-    """Flower's processes run elsewhere: the folder's name has to mean the same to them."""
+    AnyAnswer = TypeVar("AnyAnswer", bound=Answer)
+
+
+def _absolute(home: Path) -> Path:
+    """Return the absolute path: Flower's processes run in another working folder."""
     return home.expanduser().resolve()
 
 
@@ -21,19 +26,35 @@ HomeOption = Annotated[
         envvar="PRATIQUE_HOME",
         help="The coordinator's folder.",
         show_default=False,
-        callback=_whole,
+        callback=_absolute,
     ),
 ]
 DEFAULT_HOME = Path.home() / ".pratique" / "coordinator"
 
 
 def request(home: Path, method: str, seconds: float | None = 120.0, **params: Any) -> Any:
-    """Return the running daemon's answer."""
+    """Return the running daemon's answer to a request, as JSON values."""
     from server.home import CoordinatorHome  # noqa: PLC0415 (keeps --help quick)
 
     return ask(CoordinatorHome(home).socket, method, seconds, **params)
 
 
+def parsed(model: "type[AnyAnswer]", answer: Any) -> "AnyAnswer":
+    """Return the daemon's answer as a model. Raises OperationFault if it does not fit."""
+    from pydantic import ValidationError  # noqa: PLC0415 (keeps --help quick)
+
+    from server.errors import OperationFault  # noqa: PLC0415
+
+    try:
+        return model.model_validate(answer)
+    except ValidationError as error:
+        raise OperationFault(
+            "The daemon's answer cannot be read",
+            why=f"it does not fit {model.__name__}: {error.errors()[0]['msg']}",
+            fix="use the command of the same version as the daemon",
+        ) from error
+
+
 def on_terminal() -> bool:
-    """Whether a person watches standard output."""
+    """Return whether standard output is a terminal."""
     return sys.stdout.isatty()

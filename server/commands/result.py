@@ -1,4 +1,4 @@
-"""`pratique-coordinator result`: show, verify and use what was released."""
+"""`pratique-coordinator result`: show, verify and apply released results."""
 
 import csv
 import sys
@@ -17,7 +17,7 @@ result_app = typer.Typer(no_args_is_help=True, help="Released results.")
 NameArgument = Annotated[str, typer.Argument(help="A study's id, or the folder of a result.")]
 KeyOption = Annotated[
     str | None,
-    typer.Option("--key", help="The coordinator's document key, where its folder is not here."),
+    typer.Option("--key", help="The coordinator's document key, if its folder is not here."),
 ]
 
 
@@ -36,21 +36,23 @@ def show_result(
 
 @result_app.command()
 def verify(name: NameArgument, home: HomeOption = DEFAULT_HOME, key: KeyOption = None) -> None:
-    """Check a result's signature, and its model against it."""
+    """Verify a result's signature, and the digest of its model."""
     from server.learning.release import read_weights  # noqa: PLC0415 (keeps --help quick)
 
     with plain_errors():
         folder, result = _verified(home, name, key)
         if result.model is not None:
             read_weights(folder, result)
-        typer.echo(f"The result of {result.study_id} is whole, signed by {result.signer}.")
+        typer.echo(f"The result of {result.study_id} is unaltered, signed by {result.signer}.")
 
 
 @result_app.command()
 def predict(
     name: NameArgument,
     file: Annotated[Path, typer.Argument(help="CSV with the study's input features.")],
-    out: Annotated[Path | None, typer.Option(help="Where to write; standard output else.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; standard output if left out.")
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
     key: KeyOption = None,
 ) -> None:
@@ -100,20 +102,20 @@ def _print(result: "Result") -> None:
 
 def _print_group(group: dict[str, Any]) -> None:
     typer.echo(f"  held-out patients, {group['group']}:")
-    for name, found in group.items():
+    for name, estimate in group.items():
         if name != "group":
-            typer.echo(f"    {name.replace('_', ' '):30} {_estimate(found)}")
+            typer.echo(f"    {name.replace('_', ' '):30} {_estimate_text(estimate)}")
 
 
-def _estimate(found: Any) -> str:
-    if found is None:
+def _estimate_text(estimate: Any) -> str:
+    if estimate is None:
         return "suppressed (too few patients)"
-    return f"{found['value']:.3f}  [{found['low']:.3f}, {found['high']:.3f}]"
+    return f"{estimate['value']:.3f}  [{estimate['low']:.3f}, {estimate['high']:.3f}]"
 
 
 def _print_cell(cell: dict[str, Any]) -> None:
     name = ", ".join(cell["labels"]) or "all patients"
-    shown = (
+    count = (
         "suppressed" if cell["suppressed"] else f"{cell['count']}  [{cell['low']}, {cell['high']}]"
     )
-    typer.echo(f"    {name:34} {shown}")
+    typer.echo(f"    {name:34} {count}")

@@ -1,13 +1,17 @@
 """`pratique-coordinator study`: from a draft to a finished run."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from governance.runtime.cli_support import JsonOption, plain_errors, show
-from server.commands.options import DEFAULT_HOME, HomeOption, request
+from server.commands.options import DEFAULT_HOME, HomeOption, parsed, request
 from server.commands.wording import read_text
+
+if TYPE_CHECKING:
+    from server.answers import CountryAnswer, StudySchedule
 
 study_app = typer.Typer(no_args_is_help=True, help="Studies: check, propose, launch, watch.")
 FileArgument = Annotated[Path, typer.Argument(help="The study, YAML.")]
@@ -16,7 +20,7 @@ LAUNCH_SECONDS = 120.0
 WHOSE_NOISE = {
     "shared": "all countries' noise",
     "local": "each country's own noise",
-    "derived": "made of what is noised above, at no further cost",
+    "derived": "computed from the noisy values above, at no further cost",
 }
 
 
@@ -26,14 +30,14 @@ def check(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,  # noqa: FBT002 (a flag)
 ) -> None:
-    """Say which clauses would allow or refuse a study, and what each ledger would be charged.
+    """Show which clauses would allow or refuse a study, and what each ledger would be charged.
 
-    Ends with status 1 where a country's rules refuse it.
+    Exits with status 1 if a country's rules refuse it.
     """
     with plain_errors():
-        found = request(home, "study_check", text=read_text(file), source=file.name)
-        show(found, as_json=as_json, plain=_print_check)
-        if not all(one["allowed"] for one in found["countries"]):
+        answer = request(home, "study_check", text=read_text(file), source=file.name)
+        show(answer, as_json=as_json, plain=_print_check)
+        if not all(country["allowed"] for country in answer["countries"]):
             raise typer.Exit(1)
 
 
@@ -43,15 +47,15 @@ def propose(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,  # noqa: FBT002
 ) -> None:
-    """Sign a study and lay it before the officers of its countries."""
+    """Sign a study and publish it to the officers of its countries."""
     with plain_errors():
-        found = request(home, "study_propose", text=read_text(file), source=file.name)
-        show(found, as_json=as_json, plain=_print_proposed)
+        answer = request(home, "study_propose", text=read_text(file), source=file.name)
+        show(answer, as_json=as_json, plain=_print_proposed)
 
 
 @study_app.command("list")
 def list_studies(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:  # noqa: FBT002
-    """Print every published study, the countries' answers, and how far it is."""
+    """Print every published study, the countries' answers, and the state of its newest run."""
     with plain_errors():
         show(request(home, "study_list"), as_json=as_json, plain=_print_list)
 
@@ -64,8 +68,8 @@ def launch(
 ) -> None:
     """Start a run, once every country has permitted the study."""
     with plain_errors():
-        found = request(home, "study_launch", LAUNCH_SECONDS, name=name)
-        show(found, as_json=as_json, plain=_print_launched)
+        answer = request(home, "study_launch", LAUNCH_SECONDS, name=name)
+        show(answer, as_json=as_json, plain=_print_launched)
 
 
 @study_app.command()
@@ -74,7 +78,7 @@ def watch(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,  # noqa: FBT002
 ) -> None:
-    """Follow the newest run of a study to its end; status 1 where it ends without a result."""
+    """Follow the newest run of a study to its end; exit with 1 if it ends without a result."""
     from server.commands.watch import follow  # noqa: PLC0415 (keeps --help quick)
 
     with plain_errors():
@@ -86,70 +90,83 @@ def watch(
 @study_app.command()
 def stop(name: NameArgument, home: HomeOption = DEFAULT_HOME) -> None:
     """Stop the running run of a study. What was charged stays charged."""
+    from server.answers import StoppedRun  # noqa: PLC0415 (keeps --help quick)
+
     with plain_errors():
-        found = request(home, "study_stop", name=name)
-        typer.echo(f"Stopped: run {found['run']} of {found['study']}. No result is released.")
+        stopped = parsed(StoppedRun, request(home, "study_stop", name=name))
+        typer.echo(f"Stopped: run {stopped.run} of {stopped.study}. No result is released.")
 
 
-def _print_check(found: dict[str, Any]) -> None:
-    typer.echo(f"{found['title']} ({found['id']})")
-    _print_schedule(found["study"])
-    typer.echo(f"  messages are signed with {found['signatures']}")
-    if found["local_mode"]:
-        typer.echo(f"  local mode: {found['local_mode']}")
-    for one in found["countries"]:
-        _print_country(one)
-    for said, countries in _refusals(found["countries"]).items():
-        typer.echo(f"  {', '.join(countries)}: {said[0]}")
-        typer.echo(f"      To do: {said[1]}")
+def _print_check(answer: dict[str, Any]) -> None:
+    from server.answers import CheckedStudy, StudySchedule  # noqa: PLC0415 (keeps --help quick)
+
+    checked = parsed(CheckedStudy, answer)
+    typer.echo(f"{checked.title} ({checked.id})")
+    _print_schedule(parsed(StudySchedule, checked.study))
+    typer.echo(f"  messages are signed with {checked.signatures}")
+    if checked.local_mode:
+        typer.echo(f"  local mode: {checked.local_mode}")
+    for country in checked.countries:
+        _print_country(country)
+    for (sentence, fix), countries in _refusals(checked.countries).items():
+        typer.echo(f"  {', '.join(countries)}: {sentence}")
+        typer.echo(f"      To do: {fix}")
 
 
-def _print_schedule(study: dict[str, Any]) -> None:
-    privacy = study["privacy"]
-    typer.echo(f"  a patient: ε={privacy['epsilon']:g}, δ={privacy['delta']:g}, all told:")
-    for one in study["mechanisms"]:
-        times = f"{one['rounds']} rounds of " if one["rounds"] > 1 else ""
-        size = f"{one['dimension']} value{'s' if one['dimension'] > 1 else ''}"
-        typer.echo(f"    {one['phase']:13} {times}{size}, {WHOSE_NOISE[one['scope']]}")
+def _print_schedule(schedule: "StudySchedule") -> None:
+    privacy = schedule.privacy
+    typer.echo(f"  each patient, in total: ε={privacy.epsilon:g}, δ={privacy.delta:g}:")
+    for release in schedule.mechanisms:
+        times = f"{release.rounds} rounds of " if release.rounds > 1 else ""
+        size = f"{release.dimension} value{'s' if release.dimension > 1 else ''}"
+        typer.echo(f"    {release.phase:13} {times}{size}, {WHOSE_NOISE[release.scope]}")
 
 
-def _print_country(one: dict[str, Any]) -> None:
-    verdict = "would allow" if one["allowed"] else "would refuse"
-    typer.echo(f"  {one['country']}: {verdict} ({one['answer']})")
-    if charge := one["charge"]:
-        share = 100 * charge["share_of_period"]
+def _print_country(country: "CountryAnswer") -> None:
+    verdict = "would allow" if country.allowed else "would refuse"
+    typer.echo(f"  {country.country}: {verdict} ({country.answer})")
+    if charge := country.charge:
         typer.echo(
-            f"      its ledger {charge['register']!r} would be charged {share:.1f} % of a period"
+            f"      its ledger {charge.register_name!r} would be charged "
+            f"{100 * charge.share_of_period:.1f} % of a period"
         )
 
 
-def _refusals(countries: list[dict[str, Any]]) -> dict[tuple[str, str], list[str]]:
-    """Return each refusal and what to do about it once, with the countries that give it."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for one in countries:
-        for finding in one["findings"]:
-            said = f"{finding['sentence']} [{finding['clause']}]"
-            found.setdefault((said, finding["fix"]), []).append(one["country"])
-    return found
+def _refusals(countries: "Iterable[CountryAnswer]") -> dict[tuple[str, str], list[str]]:
+    """Return the countries that refuse, grouped by the reason and the fix."""
+    refusals: dict[tuple[str, str], list[str]] = {}
+    for country in countries:
+        for finding in country.findings:
+            sentence = f"{finding.sentence} [{finding.clause}]"
+            refusals.setdefault((sentence, finding.fix), []).append(country.country)
+    return refusals
 
 
-def _print_proposed(found: dict[str, Any]) -> None:
-    typer.echo(f"Proposed: {found['title']} ({found['id']})")
-    typer.echo(f"  {found['digest']}")
+def _print_proposed(answer: dict[str, Any]) -> None:
+    from server.answers import ProposedStudy  # noqa: PLC0415 (keeps --help quick)
+
+    proposed = parsed(ProposedStudy, answer)
+    typer.echo(f"Proposed: {proposed.title} ({proposed.id})")
+    typer.echo(f"  {proposed.digest}")
     typer.echo("  Next: the officers of its countries see it in `pratique-officer inbox`.")
 
 
-def _print_list(found: list[dict[str, Any]]) -> None:
-    if not found:
+def _print_list(answer: list[dict[str, Any]]) -> None:
+    from server.answers import ListedStudy  # noqa: PLC0415 (keeps --help quick)
+
+    if not answer:
         typer.echo("No study has been proposed.")
-    for one in found:
-        answers = ", ".join(f"{country} {said}" for country, said in one["answers"].items())
-        typer.echo(f"{one['id']}  {one['task']}  {one['run'] or 'not launched'}")
-        typer.echo(f"    {answers}; expires {one['expires'][:10]}")
+    for study in (parsed(ListedStudy, listed) for listed in answer):
+        answers = ", ".join(f"{country} {text}" for country, text in study.answers.items())
+        typer.echo(f"{study.id}  {study.task}  {study.run or 'not launched'}")
+        typer.echo(f"    {answers}; expires {study.expires[:10]}")
 
 
-def _print_launched(found: dict[str, Any]) -> None:
+def _print_launched(answer: dict[str, Any]) -> None:
+    from server.answers import LaunchedRun  # noqa: PLC0415 (keeps --help quick)
+
+    launched = parsed(LaunchedRun, answer)
     typer.echo(
-        f"Launched: {found['study']}, run {found['run']} (Flower run {found['flower_run']})."
+        f"Launched: {launched.study}, run {launched.run} (Flower run {launched.flower_run})."
     )
-    typer.echo(f"  Next: pratique-coordinator study watch {found['study']}")
+    typer.echo(f"  Next: pratique-coordinator study watch {launched.study}")

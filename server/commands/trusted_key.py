@@ -1,4 +1,7 @@
-"""Whose signature a result must bear: the coordinator's of the agreement, or one named by hand."""
+"""Finds a result's folder, and the keys that may have signed it.
+
+These are the coordinator's document key in the signed agreement, or a key given by `--key`.
+"""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +14,7 @@ from server.published_view import published
 
 
 def trusted_keys(home: Path, key: str | None) -> list[VerifyKey]:
-    """Return the key given, or the one in the signed agreement."""
+    """Return the given key, or the coordinator's document key in the signed agreement."""
     if key is not None:
         return [VerifyKey.from_text(key)]
     view = published(CoordinatorHome(home), datetime.now(UTC))
@@ -27,6 +30,6 @@ def find_folder(home: Path, name: str) -> Path:
     known = sorted(path.parent.name for path in results.glob(f"*/{RESULT_FILE}"))
     raise OperationFault(
         f"There is no result {name!r}",
-        why=f"released here: {', '.join(known) or 'nothing yet'}",
-        fix="name a study's id, or the folder that holds result.json",
+        why=f"the released results are: {', '.join(known) or 'none yet'}",
+        fix="name a study's id, or the folder that contains result.json",
     )

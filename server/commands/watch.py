@@ -1,8 +1,8 @@
-"""Following a run: a progress bar on a terminal, plain lines elsewhere, JSON lines on request."""
+"""Follows a run: a progress bar on a terminal, else plain lines, or JSON lines on request."""
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import Any
 
@@ -10,117 +10,125 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from governance.runtime.local_rpc import LocalRpcFault
-from server.commands.options import on_terminal
+from server.answers import RoundSummary, StudyStatus
+from server.commands.options import on_terminal, parsed
 from server.commands.wording import missed_words, resumed_words
 from server.errors import GONE
 
 LOOK_SECONDS = 0.25
 RETURN_SECONDS = 120.0
-"""How long a coordinator that is being started again is waited for."""
+"""How long to wait for a coordinator that is being restarted."""
 Look = Callable[[], dict[str, Any]]
+"""Asks the daemon for the `study_status` of the run."""
 
 
 def follow(look: Look, *, as_json: bool) -> str:
-    """Show a run until it is over and return its last state."""
+    """Print a run's progress until it is over, and return its last state."""
     if as_json:
-        return _each(look, _json_line)
-    return _bar(look) if on_terminal() else _each(look, _plain_lines())
+        return _follow_changes(look, _print_json)
+    return _follow_bar(look) if on_terminal() else _follow_changes(look, _Lines().show)
 
 
-def _looks(look: Look) -> Iterator[dict[str, Any]]:
-    """Look until the run is over; a coordinator that goes away once it was seen may come back."""
-    seen = -inf
+def _statuses(look: Look) -> Iterator[tuple[StudyStatus, dict[str, Any]]]:
+    """Yield the run's status, as a model and as JSON values, until the run is over.
+
+    A coordinator that answered once may be away for RETURN_SECONDS.
+    """
+    answered = -inf
     while True:
         try:
-            found = look()
+            answer = look()
         except LocalRpcFault:
-            if time.monotonic() - seen > RETURN_SECONDS:
+            if time.monotonic() - answered > RETURN_SECONDS:
                 raise
         else:
-            seen = time.monotonic()
-            yield found
-            if found["over"]:
+            answered = time.monotonic()
+            status = parsed(StudyStatus, answer)
+            yield status, answer
+            if status.over:
                 return
         time.sleep(LOOK_SECONDS)
 
 
-def _each(look: Look, tell: Callable[[dict[str, Any]], None]) -> str:
-    state, told = "", None
-    for found in _looks(look):
-        state = found["state"]
-        now = (state, found["round"], found["resumed"]["times"])
-        if now != told:
-            tell(found)
-        told = now
+def _follow_changes(look: Look, show: Callable[[StudyStatus, dict[str, Any]], None]) -> str:
+    """Show each status that differs from the one before in state, round or resumptions."""
+    shown = None
+    state = ""
+    for status, answer in _statuses(look):
+        state = status.state
+        now = (state, status.round, status.resumed.times)
+        if now != shown:
+            show(status, answer)
+        shown = now
     return state
 
 
-def _json_line(found: dict[str, Any]) -> None:
-    typer.echo(json.dumps(found, ensure_ascii=False))
+def _print_json(_: StudyStatus, answer: dict[str, Any]) -> None:
+    typer.echo(json.dumps(answer, ensure_ascii=False))
 
 
-def _plain_lines() -> Callable[[dict[str, Any]], None]:
-    shown = resumed = 0
+class _Lines:
+    """Prints a run line by line: each round, what was charged, resumptions, and the end."""
 
-    def tell(found: dict[str, Any]) -> None:
-        nonlocal shown, resumed
-        if not shown and not found["history"]:
-            typer.echo(f"{found['study']}: {found['state']} ({', '.join(found['online'])})")
-        if found["resumed"]["times"] > resumed:
-            typer.echo(f"  {resumed_words(found['resumed'])}")
-        resumed = found["resumed"]["times"]
-        for place in range(shown, len(found["history"])):
-            typer.echo(_round_line(found["history"][place], found))
-            if missed := _newly_missed(found["history"], place):
+    def __init__(self) -> None:
+        self._rounds = self._resumed = 0
+
+    def show(self, status: StudyStatus, _: dict[str, Any]) -> None:
+        """Print what is new in this status."""
+        history = status.history
+        if not self._rounds and not history:
+            typer.echo(f"{status.study}: {status.state} ({', '.join(status.online)})")
+        if status.resumed.times > self._resumed:
+            typer.echo(f"  {resumed_words(status.resumed)}")
+        for index in range(self._rounds, len(history)):
+            typer.echo(_round_line(history[index], status.rounds))
+            if missed := _newly_missed(history, index):
                 typer.echo(f"  {missed_words(missed)}")
-        if found["history"] and not shown:
-            typer.echo(f"  {_charged(found)}")
-        shown = len(found["history"])
-        if found["over"]:
-            typer.echo(_end_line(found))
-
-    return tell
+        if history and not self._rounds:
+            typer.echo(f"  {_charged(status)}")
+        self._rounds, self._resumed = len(history), status.resumed.times
+        if status.over:
+            typer.echo(_end_line(status))
 
 
-def _round_line(one: dict[str, Any], found: dict[str, Any]) -> str:
-    head = f"  round {one['round']:3}/{found['rounds']}  {one['phase']:9}"
+def _round_line(finished: RoundSummary, rounds: int) -> str:
+    head = f"  round {finished.round:3}/{rounds}  {finished.phase:9}"
     causes = "; ".join(
-        f"{country}, in the sum: {cause}" if country in one["opened"] else f"{country}: {cause}"
-        for country, cause in one["causes"].items()
+        f"{country}, in the sum: {cause}" if country in finished.opened else f"{country}: {cause}"
+        for country, cause in finished.causes.items()
     )
-    if one["outcome"] == "void":
-        why = "; ".join(filter(None, (one.get("reason", ""), causes)))
+    if finished.outcome == "void":
+        why = "; ".join(filter(None, (finished.reason, causes)))
         return f"{head}  void  {why} (stays charged)"
-    countries = " ".join(one["opened"])
-    said = f"{head}  {countries}  {one['seconds']:.2f} s"
-    return f"{said}  ({causes})" if causes else said
+    line = f"{head}  {' '.join(finished.opened)}  {finished.seconds:.2f} s"
+    return f"{line}  ({causes})" if causes else line
 
 
-def _newly_missed(history: list[dict[str, Any]], place: int) -> dict[str, str]:
-    """Return who failed the round at this place and not the one before, or has left since; why."""
-    before = history[place - 1]["causes"] if place else {}
+def _newly_missed(history: Sequence[RoundSummary], index: int) -> dict[str, str]:
+    """Return who failed this round but not the round before, or has left since; with the cause."""
+    before = history[index - 1].causes if index else {}
     return {
         country: cause
-        for country, cause in history[place]["causes"].items()
+        for country, cause in history[index].causes.items()
         if country not in before or (cause == GONE != before[country])
     }
 
 
-def _charged(found: dict[str, Any]) -> str:
-    """What the ledgers hold once the first round was asked for: the whole schedule at once."""
-    left = ", ".join(f"{c} {100 * one['left']:.0f} %" for c, one in found["ledgers"].items())
-    return f"ε={found['epsilon']:g} charged to each ledger; left of this period: {left}"
+def _charged(status: StudyStatus) -> str:
+    """Return what the first round charged: the whole schedule at once; and what is left."""
+    left = ", ".join(
+        f"{country} {100 * shares.left:.0f} %" for country, shares in status.ledgers.items()
+    )
+    return f"ε={status.epsilon:g} charged to each ledger; left of this period: {left}"
 
 
-def _end_line(found: dict[str, Any]) -> str:
-    if found["state"] == "finished":
-        return (
-            f"{found['study']}: finished. See `pratique-coordinator result show {found['study']}`"
-        )
-    return f"{found['study']}: {found['state']}. {found['reason']}".rstrip()
+def _end_line(status: StudyStatus) -> str:
+    if status.state == "finished":
+        return f"{status.study}: finished. See `pratique-coordinator result show {status.study}`"
+    return f"{status.study}: {status.state}. {status.reason}".rstrip()
 
 
-def _bar(look: Look) -> str:
+def _follow_bar(look: Look) -> str:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -128,46 +136,48 @@ def _bar(look: Look) -> str:
         TimeElapsedColumn(),
         TextColumn("{task.fields[countries]}"),
     )
-    found: dict[str, Any] = {}
+    state, end = "", ""
     with Progress(*columns) as progress:
         task = progress.add_task("starting", total=None, countries="")
-        above = _above(lambda line: progress.console.print(line, highlight=False))
-        for found in _looks(look):
-            above(found)
+        above = _AboveBar(lambda line: progress.console.print(line, highlight=False))
+        for status, _ in _statuses(look):
+            above.show(status)
             progress.update(
                 task,
-                description=found["state"],
-                total=found["rounds"],
-                completed=len(found["history"]),
-                countries=_last_countries(found),
+                description=status.state,
+                total=status.rounds,
+                completed=len(status.history),
+                countries=_last_countries(status),
             )
-    typer.echo(_end_line(found))
-    return str(found["state"])
+            state, end = status.state, _end_line(status)
+    typer.echo(end)
+    return state
 
 
-def _above(tell: Callable[[str], None]) -> Callable[[dict[str, Any]], None]:
-    """Say above the bar what a bar cannot: what was charged, who failed a round, resumptions."""
-    seen = resumed = 0
+class _AboveBar:
+    """Prints above the bar: what was charged, failed rounds and resumptions."""
 
-    def say(found: dict[str, Any]) -> None:
-        nonlocal seen, resumed
-        if found["resumed"]["times"] > resumed:
-            tell(f"  {resumed_words(found['resumed'])}")
-        resumed = found["resumed"]["times"]
-        if found["history"] and not seen:
-            tell(f"{found['study']}: {_charged(found)}")
-        for place in range(seen, len(found["history"])):
-            one, missed = found["history"][place], _newly_missed(found["history"], place)
-            if one["outcome"] == "void" or missed:
-                tell(_round_line(one, found))
+    def __init__(self, echo: Callable[[str], None]) -> None:
+        self._echo = echo
+        self._rounds = self._resumed = 0
+
+    def show(self, status: StudyStatus) -> None:
+        """Print what is new in this status."""
+        history = status.history
+        if status.resumed.times > self._resumed:
+            self._echo(f"  {resumed_words(status.resumed)}")
+        if history and not self._rounds:
+            self._echo(f"{status.study}: {_charged(status)}")
+        for index in range(self._rounds, len(history)):
+            missed = _newly_missed(history, index)
+            if history[index].outcome == "void" or missed:
+                self._echo(_round_line(history[index], status.rounds))
             if missed:
-                tell(f"  {missed_words(missed)}")
-        seen = len(found["history"])
-
-    return say
+                self._echo(f"  {missed_words(missed)}")
+        self._rounds, self._resumed = len(history), status.resumed.times
 
 
-def _last_countries(found: dict[str, Any]) -> str:
-    if not found["history"]:
-        return " ".join(found["online"])
-    return " ".join(found["history"][-1]["opened"]) or "void"
+def _last_countries(status: StudyStatus) -> str:
+    if not status.history:
+        return " ".join(status.online)
+    return " ".join(status.history[-1].opened) or "void"

@@ -1,7 +1,7 @@
-"""Keeps a known party that makes refused calls from filling the audit log.
+"""Logs refused calls of known parties, and counts repetitions so that they cannot fill the log.
 
-The first refused call of a kind is logged at once; further ones of the same party and kind within
-a minute are counted, and the number is logged with the next refusal after that minute.
+The first refused call of a party and kind is logged at once. Further ones within a minute are
+counted, and the number is logged with the next refusal after that minute.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ class CallRefusals:
     """Logs the refused calls of known parties."""
 
     def __init__(self, note: Callable[..., None], clock: Callable[[], datetime]) -> None:
-        """`note` appends an event with its details to the coordinator's log."""
+        """`note` appends an event with its details to the coordinator's audit log."""
         self._note, self._clock = note, clock
         self._throttle = LogThrottle[Kind](one_by_one=1, shortest=PAUSE, longest=PAUSE)
 
@@ -28,7 +28,7 @@ class CallRefusals:
         """Log or count one refused call."""
         kind, now = (peer.country, peer.role.value, call), self._clock()
         for counted in self._throttle.settled(now):
-            self._log(counted.kind, f"{counted.number} more calls like the last one were refused")
+            self._log(counted.kind, f"{counted.number} more calls of this kind were refused")
         if self._throttle.note(kind, now) is LogAction.WHOLE:
             self._log(kind, why)
 

@@ -1,4 +1,4 @@
-"""The document store as the exchange hands it out, and what it takes from officers."""
+"""Serves the document store to the parties, and accepts the officers' submissions."""
 
 import logging
 from collections.abc import Callable
@@ -12,15 +12,15 @@ from keys.certificates import Peer
 from keys.identity import SigningKey
 from protocols.proto.exchange_pb2 import SubmitRequest
 from server.errors import OperationFault
-from server.home import LaterKeys
-from server.key_rotation import names
+from server.home import NextKeys
+from server.key_rotation import agreement_names
 
 DRAFT = "draft"
 _log = logging.getLogger("pratique.documents")
 
 
 class ExchangeDocuments:
-    """Published files, the draft under signature, and submissions of officers."""
+    """Published files, the draft that waits for signatures, and submissions of officers."""
 
     def __init__(
         self,
@@ -30,69 +30,75 @@ class ExchangeDocuments:
         online: SigningKey,
         clock: Callable[[], datetime],
         on_change: Callable[[str], None],
-        later: LaterKeys | None = None,
+        next_keys: NextKeys | None = None,
     ) -> None:
-        """`on_change` is told in a sentence what was published.
+        """`on_change` takes a sentence that says what was published.
 
-        `later` are the coordinator's keys that are to follow; see server/key_rotation.py.
+        `next_keys` are the coordinator's new keys, if any; see server/key_rotation.py.
         """
         self._repository, self._clock = repository, clock
         self._documents, self._online, self._on_change = documents, online, on_change
-        self._later = later
+        self._next_keys = next_keys
         self.superseded = False
-        """Whether the agreement in force names the later keys: this daemon holds the former."""
+        """Whether the agreement in force names the next keys: this daemon uses the former ones."""
 
     def fetch(self, path: str) -> bytes | None:
-        """Return a published file or the draft; None where there is none."""
+        """Return a published file or the draft; None if it does not exist."""
         return self._repository.current_draft() if path == DRAFT else self._repository.read(path)
 
     def submit(self, peer: Peer, kind: int, content: bytes) -> None:
-        """Take an officer's submission; raises DocumentFault or OperationFault with the reason."""
+        """Accept an officer's submission. Raises DocumentFault or OperationFault if refused."""
         if kind == SubmitRequest.COUNTRY_BUNDLE:
-            self._take_bundle(peer, content)
+            self._accept_bundle(peer, content)
         elif kind == SubmitRequest.DRAFT_SIGNATURES:
-            self._take_signatures(peer, content)
+            self._accept_signatures(peer, content)
         else:
-            raise OperationFault("This kind of submission is not known here")
+            raise OperationFault(
+                "This kind of submission is unknown",
+                why=f"its number is {kind}",
+                fix="use a program of the coordinator's version",
+            )
 
-    def _take_bundle(self, peer: Peer, content: bytes) -> None:
+    def _accept_bundle(self, peer: Peer, content: bytes) -> None:
         country = CountryBundle.from_canonical(content).country
         if country != peer.country:
             raise DocumentFault(
-                f"{peer.country} handed in documents of {country}",
-                why="an officer hands in its own country's documents only",
+                f"{peer.country} submitted documents of {country}",
+                why="an officer may submit only the documents of its country",
             )
         versions = self._repository.accept_country(content, self._clock(), online=self._online)
         self._on_change(f"documents of {country}, version {versions.countries.get(country, 0)}")
-        self._lay_out_new_keys()
+        self._propose_new_keys()
 
-    def _lay_out_new_keys(self) -> None:
-        """Lay the agreement out with the keys that countries have announced.
+    def _propose_new_keys(self) -> None:
+        """Prepare the agreement for signature with the keys that countries have announced.
 
-        A signing that is under way goes on undisturbed: the new keys wait for the next one.
+        A draft that waits for signatures is not replaced: the new keys wait for the next one.
         """
-        names = ", ".join(self._repository.announced())
-        if names and self._repository.current_draft() is None:
+        countries = ", ".join(self._repository.announced())
+        if countries and self._repository.current_draft() is None:
             self._repository.renewal(self._clock())
-            _log.info("agreement laid out for new keys", extra={"country": names})
+            _log.info("agreement laid out for new keys", extra={"country": countries})
 
-    def _take_signatures(self, peer: Peer, content: bytes) -> None:
+    def _accept_signatures(self, peer: Peer, content: bytes) -> None:
         status = self._repository.add_signatures(content)
         _log.info("draft signed", extra={"country": peer.country, "needed": status.needed})
         if status.ready and not status.unsigned:
             self.publish()
 
     def publish(self) -> None:
-        """Publish the draft; DocumentFault where too few have signed it."""
-        self._take_later_keys()
+        """Publish the draft. Raises DocumentFault if too few countries have signed it."""
+        self._use_named_keys()
         versions = self._repository.publish(
             self._clock(), documents=self._documents, online=self._online
         )
         self._on_change(f"agreement, root version {versions.root}")
 
-    def _take_later_keys(self) -> None:
-        """Sign with the keys that the draft names, from its publication on."""
-        draft, later = self._repository.current_draft(), self._later
-        if draft and later and names(Draft.from_canonical(draft).agreement, later):
-            self._documents, self._online = later.documents, later.online
+    def _use_named_keys(self) -> None:
+        """Sign with the next keys from now on, if the draft names them."""
+        draft, next_keys = self._repository.current_draft(), self._next_keys
+        if draft is None or next_keys is None:
+            return
+        if agreement_names(Draft.from_canonical(draft).agreement, next_keys):
+            self._documents, self._online = next_keys.documents, next_keys.online
             self.superseded = True

@@ -1,4 +1,4 @@
-"""Carries Fleet calls on to the SuperLink, and keeps them waiting while it is started again."""
+"""Forwards Fleet calls to the SuperLink; calls wait while the SuperLink is restarted."""
 
 import asyncio
 import os
@@ -12,20 +12,20 @@ from server.flower.superlink import SuperLink
 
 FORWARD_SECONDS = 30.0
 HOLD_SECONDS = 15.0
-"""How long a call waits for a SuperLink that is being started; then it fails in passing."""
+"""How long a call waits for a SuperLink that is starting; then it fails, and may be repeated."""
 IDLE_SECONDS = 2.0
-"""How long an idle connection is used again. The SuperLink's server closes one after five; a call
-that is made just then would be lost."""
+"""How long an idle connection may be used again. The SuperLink's server closes it after five
+seconds, and a call at that moment would be lost."""
 PROTOBUF = "application/protobuf"
 PATHS = FLEET_CALLS | OBJECT_CALLS
 GONE = (int(httpx.codes.SERVICE_UNAVAILABLE), b"")
 
 
 class Forwarding:
-    """The way to the SuperLink that runs now. To be used in one event loop."""
+    """Forwards calls to the current SuperLink. Use it in one event loop only."""
 
     def __init__(self, *, hold_seconds: float = HOLD_SECONDS) -> None:
-        """Calls wait for `open` first, but no longer than `hold_seconds`."""
+        """Calls wait for `open`, at most `hold_seconds`."""
         self._hold_seconds = hold_seconds
         self._client: httpx.AsyncClient | None = None
         self._opened = asyncio.Event()
@@ -33,24 +33,25 @@ class Forwarding:
     async def __call__(
         self, method: str, body: bytes, headers: Mapping[str, str]
     ) -> tuple[int, bytes]:
-        """Return the SuperLink's status and body; 503 where it is gone."""
+        """Return the SuperLink's status and body; 503 if it does not answer."""
         client = await self._ready()
         if client is None:
             return GONE
-        sent = {**headers, "content-type": PROTOBUF, "accept": PROTOBUF}
+        headers = {**headers, "content-type": PROTOBUF, "accept": PROTOBUF}
+        path = f"/v1/fleet/{PATHS[method]}"
         try:
-            response = await client.post(f"/v1/fleet/{PATHS[method]}", content=body, headers=sent)
+            response = await client.post(path, content=body, headers=headers)
         except httpx.HTTPError:
             return GONE
         return response.status_code, response.content
 
     def open(self, link: SuperLink) -> None:
-        """Send calls to this SuperLink, and those that wait."""
+        """Forward calls to this SuperLink from now on, including those that wait."""
         self._client = flower_client(link)
         self._opened.set()
 
     async def close(self) -> None:
-        """Let calls wait: the SuperLink is gone, or about to go."""
+        """Make calls wait, because the SuperLink has ended or is about to end."""
         self._opened.clear()
         client, self._client = self._client, None
         if client is not None:
@@ -65,7 +66,7 @@ class Forwarding:
 
 
 def flower_client(link: SuperLink) -> httpx.AsyncClient:
-    """Return a client that trusts this SuperLink's own certificate and no other."""
+    """Return a client that trusts only this SuperLink's certificate."""
     trusted = ssl.create_default_context(cafile=os.fspath(link.root_certificate))
     return httpx.AsyncClient(
         base_url=f"https://{link.address}",

@@ -1,4 +1,4 @@
-"""Counts the exchange's refused calls, for the metrics."""
+"""Counts the refused calls of the exchange, for the metrics."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -9,7 +9,7 @@ REASONS = tuple(code.name for code in grpc.StatusCode if code is not grpc.Status
 
 
 class RefusalCounter(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Counts the exchange's calls that were refused, whoever refused them."""
+    """Counts every call that the exchange or its service refused."""
 
     def __init__(self, count: Callable[[str, str], None]) -> None:
         """`count` takes the call and the status code."""
@@ -18,7 +18,7 @@ class RefusalCounter(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], details: Any
     ) -> Any:
-        """Return the handler, with the counting around it."""
+        """Return the handler, wrapped so that refusals are counted."""
         handler = await continuation(details)
         if handler is None or handler.unary_unary is None:
             return handler

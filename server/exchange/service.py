@@ -1,9 +1,8 @@
-"""The exchange: the coordinator's one public port, gRPC with mutual TLS.
+"""The exchange: the coordinator's only public port, gRPC with mutual TLS.
 
-At every call it asks who is there, from the certificate of this connection, and whether that
-certificate still holds: of this federation, in time, not revoked or replaced, of a role that may
-make this call. A revocation ends the calls that are under way. What is behind a call decides the
-rest.
+Each call is authorised by the certificate of its connection: it must be of this federation, in
+time, not revoked or replaced, and of a role that may make this call. A revocation ends the calls
+in progress. The part behind each call decides the rest.
 """
 
 import asyncio
@@ -22,7 +21,8 @@ from protocols.proto import exchange_pb2, exchange_pb2_grpc
 from protocols.wire.channel import MAX_MESSAGE
 from protocols.wire.flower_frame import FLEET_CALLS
 from server.errors import OperationFault
-from server.exchange.relay import Relay, RelayRefused
+from server.exchange.fleet_requests import RelayRefused
+from server.exchange.relay import Relay
 
 MAY_CALL: dict[str, frozenset[Role]] = {
     "Enrol": frozenset({Role.ENROLMENT}),
@@ -31,7 +31,7 @@ MAY_CALL: dict[str, frozenset[Role]] = {
     "Submit": frozenset({Role.OFFICER}),
     "Relay": frozenset({Role.NODE}),
 }
-"""Which roles may make which call; a test walks the whole matrix."""
+"""The roles that may make each call; a test checks every pair."""
 LARGEST_REQUEST: dict[str, int] = {
     "Enrol": 64 * 2**10,
     "Renew": 4 * 2**10,
@@ -39,38 +39,39 @@ LARGEST_REQUEST: dict[str, int] = {
     "Submit": 16 * 2**20,
     "Relay": MAX_MESSAGE,
 }
-"""In bytes; only a node carries sums."""
+"""The largest request of each call, in bytes; only a node's request contains sums."""
 MOST_CALLS = 1024
-"""Calls under way at once, all parties together."""
-MOST_CALLS_OF_ONE = 16
-"""Calls under way at once for one country's role: a long poll, a heartbeat and some objects."""
+"""The most calls in progress at once, of all parties together."""
+MOST_CALLS_OF_PARTY = 16
+"""The most calls in progress at once for one country and role: a long poll, a heartbeat and some
+objects."""
 ENDING_SECONDS = 2.0
 
 
 class Documents(Protocol):
-    """What the exchange needs of the document store."""
+    """The document store, as the exchange uses it."""
 
     def fetch(self, path: str) -> bytes | None:
         """Return one file, or None."""
 
     def submit(self, peer: Peer, kind: int, content: bytes) -> None:
-        """Take documents or signatures, or raise with the reason."""
+        """Accept documents or signatures, or raise with the reason."""
 
 
 class Enrolments(Protocol):
-    """What the exchange needs of the enrolment desk."""
+    """The enrolment service, as the exchange uses it."""
 
     def enrol(
         self, country: str, request: exchange_pb2.EnrolRequest, now: datetime
     ) -> exchange_pb2.EnrolReply:
-        """Take a request, or say what became of it."""
+        """Accept a request for admission, or return its status."""
 
 
 class Register(Protocol):
-    """What the exchange needs of the register of certificates."""
+    """The register of certificates, as the exchange uses it."""
 
     def peer(self, certificate_pem: bytes, call: str, now: datetime) -> Peer:
-        """Return whom a certificate names, if it holds for this call, or raise KeyFault."""
+        """Return the party that a certificate names; KeyFault if it is not valid for the call."""
 
     def renew(
         self, peer: Peer, request: exchange_pb2.RenewRequest, now: datetime
@@ -78,7 +79,7 @@ class Register(Protocol):
         """Replace the certificate that `peer` presents, or raise with the reason."""
 
     def on_revoked(self, listener: Callable[[frozenset[int]], None]) -> None:
-        """Have `listener` told of serial numbers that are revoked, in any thread."""
+        """Call `listener` with the serial numbers that are revoked, from any thread."""
 
 
 class ServerCredentials(Protocol):
@@ -86,14 +87,14 @@ class ServerCredentials(Protocol):
 
     @property
     def pair(self) -> tuple[bytes, bytes]:
-        """Its key and certificate, PEM, as they belong together."""
+        """The exchange's key and the certificate for this key, PEM."""
 
     def trusted(self, now: datetime) -> bytes:
-        """Return all authorities that are believed, PEM."""
+        """Return all trusted authorities, PEM."""
 
 
 class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
-    """The calls of `exchange.proto`, each behind the same check of who is calling."""
+    """The calls of `exchange.proto`, each behind the same authorisation."""
 
     def __init__(
         self,
@@ -105,19 +106,20 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
         clock: Callable[[], datetime],
         on_refusal: Callable[[Peer, str, str], None],
     ) -> None:
-        """`on_refusal` is told of a known party's call that it may not make, and why."""
+        """`on_refusal` takes a known party, the call that it may not make, and the reason."""
         self._register, self._clock, self._on_refusal = register, clock, on_refusal
         self._enrolments, self._documents, self._relay = enrolments, documents, relay
-        self._under_way: Counter[tuple[str, Role]] = Counter()
-        self._open: defaultdict[int, set[asyncio.Timeout]] = defaultdict(set)
+        self._in_progress: Counter[tuple[str, Role]] = Counter()
+        self._scopes: defaultdict[int, set[asyncio.Timeout]] = defaultdict(set)
+        """Calls in progress by the serial number of their certificate."""
         self._loop: asyncio.AbstractEventLoop | None = None
-        register.on_revoked(self._revoked)
+        register.on_revoked(self._end_calls)
 
     async def Enrol(  # noqa: N802 (the name in exchange.proto)
         self, request: exchange_pb2.EnrolRequest, context: Any
     ) -> exchange_pb2.EnrolReply:
-        """Take a request for admission, or say what became of it."""
-        async with self._heard(context, "Enrol", request) as peer:
+        """Accept a request for admission, or return its status."""
+        async with self._authorised(context, "Enrol", request) as peer:
             try:
                 return self._enrolments.enrol(peer.country, request, self._clock())
             except PratiqueError as fault:
@@ -127,8 +129,8 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
     async def Renew(  # noqa: N802
         self, request: exchange_pb2.RenewRequest, context: Any
     ) -> exchange_pb2.RenewReply:
-        """Replace the caller's own certificate by one for a new key."""
-        async with self._heard(context, "Renew", request) as peer:
+        """Replace the caller's certificate by one for a new key."""
+        async with self._authorised(context, "Renew", request) as peer:
             try:
                 return self._register.renew(peer, request, self._clock())
             except PratiqueError as fault:
@@ -138,16 +140,16 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
     async def Fetch(  # noqa: N802
         self, request: exchange_pb2.FetchRequest, context: Any
     ) -> exchange_pb2.FetchReply:
-        """Hand out one file of the document store."""
-        async with self._heard(context, "Fetch", request):
+        """Return one file of the document store."""
+        async with self._authorised(context, "Fetch", request):
             content = self._documents.fetch(request.path)
             return exchange_pb2.FetchReply(found=content is not None, content=content or b"")
 
     async def Submit(  # noqa: N802
         self, request: exchange_pb2.SubmitRequest, context: Any
     ) -> exchange_pb2.SubmitReply:
-        """Take an officer's documents or signatures; checking them holds nobody else up."""
-        async with self._heard(context, "Submit", request) as peer:
+        """Accept an officer's documents or signatures; they are checked in another thread."""
+        async with self._authorised(context, "Submit", request) as peer:
             submit = self._documents.submit
             try:
                 await asyncio.to_thread(submit, peer, request.kind, request.content)
@@ -158,10 +160,10 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
     async def Relay(  # noqa: N802
         self, request: exchange_pb2.RelayRequest, context: Any
     ) -> exchange_pb2.RelayReply:
-        """Carry one Fleet call of the caller's own node."""
-        async with self._heard(context, "Relay", request) as peer:
+        """Forward one Fleet call of the caller's node."""
+        async with self._authorised(context, "Relay", request) as peer:
             try:
-                carried = await self._relay.call(
+                reply = await self._relay.call(
                     peer.country,
                     request.method,
                     request.body,
@@ -170,37 +172,37 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
                     request.received,
                 )
             except RelayRefused as fault:
-                self._on_refusal(peer, _known(request.method), str(fault))
+                self._on_refusal(peer, _known_call(request.method), str(fault))
                 await _refuse(context, grpc.StatusCode.PERMISSION_DENIED, str(fault))
                 raise
             await self._peer(context, "Relay")  # it may have been revoked while the call waited
-            return exchange_pb2.RelayReply(**carried._asdict())
+            return exchange_pb2.RelayReply(**reply._asdict())
 
     @asynccontextmanager
-    async def _heard(self, context: Any, call: str, request: Message) -> AsyncIterator[Peer]:
-        """Yield who calls, where the call is theirs, of a fair size, and not one too many."""
+    async def _authorised(self, context: Any, call: str, request: Message) -> AsyncIterator[Peer]:
+        """Yield the caller, if it may make this call, of this size, beside its other calls."""
         peer = await self._peer(context, call)
-        who = peer.country, peer.role
+        party = peer.country, peer.role
         if request.ByteSize() > LARGEST_REQUEST[call]:
             why = f"a {call} request has at most {LARGEST_REQUEST[call]} bytes"
             await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, why)
-        if self._under_way[who] >= MOST_CALLS_OF_ONE:
-            why = f"{MOST_CALLS_OF_ONE} calls of this party are under way already"
+        if self._in_progress[party] >= MOST_CALLS_OF_PARTY:
+            why = f"{MOST_CALLS_OF_PARTY} calls of this party are already in progress"
             await _refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, why)
-        self._under_way[who] += 1
+        self._in_progress[party] += 1
         try:
             async with self._until_revoked(context, peer):
                 yield peer
         finally:
-            self._under_way[who] -= 1
+            self._in_progress[party] -= 1
 
     @asynccontextmanager
     async def _until_revoked(self, context: Any, peer: Peer) -> AsyncIterator[None]:
-        """Cut what goes on inside when the caller's certificate is revoked."""
+        """End the work inside this context when the caller's certificate is revoked."""
         self._loop, scope = asyncio.get_running_loop(), asyncio.timeout(None)
         try:
             async with scope:
-                self._open[peer.serial].add(scope)
+                self._scopes[peer.serial].add(scope)
                 yield
         except TimeoutError:
             if scope.expired():
@@ -208,16 +210,17 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
                 await _refuse(context, grpc.StatusCode.UNAUTHENTICATED, why)
             raise
         finally:
-            self._open[peer.serial].discard(scope)
-            if not self._open[peer.serial]:
-                del self._open[peer.serial]
+            self._scopes[peer.serial].discard(scope)
+            if not self._scopes[peer.serial]:
+                del self._scopes[peer.serial]
 
-    def _revoked(self, serials: frozenset[int]) -> None:
+    def _end_calls(self, serials: frozenset[int]) -> None:
+        """End the calls with these certificates; may be called from any thread."""
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._cut, serials)
+            self._loop.call_soon_threadsafe(self._expire, serials)
 
-    def _cut(self, serials: frozenset[int]) -> None:
-        for scope in [one for serial in serials for one in self._open.get(serial, ())]:
+    def _expire(self, serials: frozenset[int]) -> None:
+        for scope in [scope for serial in serials for scope in self._scopes.get(serial, ())]:
             scope.reschedule(asyncio.get_running_loop().time())
 
     async def _peer(self, context: Any, call: str) -> Peer:
@@ -235,11 +238,11 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServicer):
 
 
 async def _refuse(context: Any, code: grpc.StatusCode, details: str) -> None:
-    """End the call; `abort` raises, so that nothing after it runs."""
+    """End the call; `abort` raises, so nothing after it runs."""
     await context.abort(code, details)
 
 
-def _known(method: str) -> str:
+def _known_call(method: str) -> str:
     return method if method in FLEET_CALLS else "Relay"
 
 
@@ -247,14 +250,15 @@ async def serve_exchange(
     service: ExchangeService,
     address: str,
     *,
-    shown: ServerCredentials,
+    credentials: ServerCredentials,
     clock: Callable[[], datetime],
     interceptors: Sequence[Any] = (),
 ) -> tuple[Any, int]:
-    """Start the exchange on `address`; returns the server and its port.
+    """Start the exchange on `address`; return the server and its port.
 
-    Every connection needs a client certificate of the federation's authority, and is shown what
-    `shown` holds at that moment. Raises OperationFault where nothing can listen there.
+    Every connection needs a client certificate of the federation's authority. It is shown the
+    certificate that `credentials` has at that moment. Raises OperationFault if the server cannot
+    listen there.
     """
     server = grpc.aio.server(
         interceptors=interceptors,
@@ -264,7 +268,7 @@ async def serve_exchange(
             ("grpc.max_receive_message_length", MAX_MESSAGE),
             ("grpc.so_reuseport", 0),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-            ("grpc.keepalive_time_ms", 20_000),  # a party that is gone is let go of
+            ("grpc.keepalive_time_ms", 20_000),  # the connection of a lost party is closed
             ("grpc.keepalive_timeout_ms", 10_000),
             ("grpc.http2.ping_timeout_ms", 10_000),  # a minute otherwise
             ("grpc.keepalive_permit_without_calls", 1),
@@ -273,18 +277,20 @@ async def serve_exchange(
     )
     exchange_pb2_grpc.add_ExchangeServicer_to_server(service, server)
 
-    def configured() -> grpc.ServerCertificateConfiguration:
-        return grpc.ssl_server_certificate_configuration([shown.pair], shown.trusted(clock()))
+    def current() -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration(
+            [credentials.pair], credentials.trusted(clock())
+        )
 
-    credentials = grpc.dynamic_ssl_server_credentials(
-        configured(), configured, require_client_authentication=True
+    tls = grpc.dynamic_ssl_server_credentials(
+        current(), current, require_client_authentication=True
     )
     try:
-        port = server.add_secure_port(address, credentials)
+        port = server.add_secure_port(address, tls)
     except RuntimeError as error:
         raise OperationFault(
             f"The exchange cannot listen at {address}",
-            why="another program listens there, or the address is not this machine's",
+            why="another program listens there, or the address is not one of this machine",
             fix="end that program, or correct `listen` in coordinator.yaml",
         ) from error
     await server.start()

@@ -1,4 +1,4 @@
-"""The only bundle there is: configuration that names the installed apps and one run of ours."""
+"""Builds the only kind of bundle: configuration that names the installed apps and one run."""
 
 from pathlib import Path
 
@@ -29,9 +29,9 @@ attempt = {attempt}
 
 
 def build_bundle(folder: Path, run_id: str, attempt: int) -> Path:
-    """Write the bundle of a run's attempt into `folder` and return it.
+    """Write the bundle of a run's attempt into `folder`; return the folder.
 
-    `run_id` is of 32 hexadecimal digits; attempts count from 1.
+    `run_id` has 32 hexadecimal digits; attempts count from 1.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     text = TEMPLATE.format(run=run_id, attempt=attempt, **COMPONENTS)

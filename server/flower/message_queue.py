@@ -1,7 +1,7 @@
-"""Messages of one object each, over the own client of Flower's grid.
+"""Pushes and pulls Flower messages of one object each, through the client inside Flower's grid.
 
-What a message carries is one ConfigRecord, whose hash is the message's name. Works on Flower's
-internals (the grid's client, how an object is written down); flwr is pinned to 1.42.
+The content of a message is one ConfigRecord, whose hash is the message's name. This uses Flower's
+internals (the grid's client, the encoding of an object); flwr is pinned to 1.42.
 """
 
 import os
@@ -33,15 +33,15 @@ from protocols.wire.flower_frame import (
 )
 
 OBJECT_SECONDS, OBJECT_PAUSE = 10.0, 0.02
-"""How long a reply's object may follow after the reply, and how soon it is asked for again."""
+"""How long after a reply its object may arrive, and the pause between two requests for it."""
 AT_ONCE = 2
-"""Objects under way; the SuperLink takes one call at a time, and more only wait in it."""
+"""Objects in transfer at once; the SuperLink serves one call at a time, so more would only wait."""
 MESSAGE_LIFETIME = 3600.0
 
 
 @dataclass(frozen=True)
 class Received:
-    """A reply: to which message, the frame it brings, or that it is an error of Flower's."""
+    """A reply to a message, with its frame; `failed` if it is an error message by Flower."""
 
     reply_to: str
     frame: bytes | None = None
@@ -49,16 +49,16 @@ class Received:
 
 
 class MessageQueue:
-    """The letter box of one server app."""
+    """The messages of one server app."""
 
     def __init__(self, grid: Any) -> None:
         self._grid = grid
         self._pool, self._background = ThreadPoolExecutor(AT_ONCE), ThreadPoolExecutor(1)
         self._read = SimpleQueue[str]()
 
-    def push(self, letters: Sequence[tuple[int, bytes]]) -> list[str]:
-        """Push a frame to each node; return names of messages, empty where Flower took none."""
-        packed = [_packed(node, frame) for node, frame in letters]
+    def push(self, frames: Sequence[tuple[int, bytes]]) -> list[str]:
+        """Push each frame to its node; return the messages' names, empty if Flower refused one."""
+        packed = [_packed(node, frame) for node, frame in frames]
         answer = self._client.PushMessages(
             PushAppMessagesRequest(
                 messages_list=[message for message, _ in packed],
@@ -68,13 +68,13 @@ class MessageQueue:
             )
         )
         contents = {message.metadata.message_id: content for message, content in packed}
-        due = [(answer.session_id, name, contents[name]) for name in answer.objects_to_push]
-        list(self._pool.map(self._push_object, due))
-        self._forget_read()
+        objects = [(answer.session_id, name, contents[name]) for name in answer.objects_to_push]
+        list(self._pool.map(self._push_object, objects))
+        self._confirm_read()
         return list(answer.message_ids)
 
     def pull(self, names: Sequence[str]) -> list[Received]:
-        """Return the replies that are there."""
+        """Return the replies to these messages that have arrived."""
         answer = self._client.PullMessages(PullAppMessagesRequest(message_ids=names))
         return list(self._pool.map(self._received, answer.messages_list))
 
@@ -83,13 +83,13 @@ class MessageQueue:
         return self._grid._runtime_client  # noqa: SLF001 (the pinned grid has no other way)
 
     @property
-    def _place(self) -> dict[str, Any]:
+    def _run_fields(self) -> dict[str, Any]:
         return {"node": self._grid.node, "run_id": self._grid.run.run_id}
 
-    def _push_object(self, due: tuple[str, str, bytes]) -> None:
-        session, name, content = due
+    def _push_object(self, item: tuple[str, str, bytes]) -> None:
+        session, name, content = item
         request = PushObjectRequest(
-            **self._place, object_id=name, object_content=content, session_id=session
+            **self._run_fields, object_id=name, object_content=content, session_id=session
         )
         self._client.PushObject(request)
 
@@ -100,17 +100,17 @@ class MessageQueue:
         self._read.put(name)
         return Received(reply_to, frame, failed)
 
-    def _forget_read(self) -> None:
-        """Let the SuperLink forget what was read, while the nodes work on the next messages."""
+    def _confirm_read(self) -> None:
+        """Have the SuperLink delete the replies that were read, in the background."""
         for _ in range(self._read.qsize()):
             confirm = ConfirmMessageReceivedRequest(
-                **self._place, message_object_id=self._read.get()
+                **self._run_fields, message_object_id=self._read.get()
             )
             self._background.submit(self._client.ConfirmMessageReceived, confirm)
 
     def _object(self, name: str) -> bytes:
-        """Return an object's bytes; none where it does not come."""
-        request = PullObjectRequest(**self._place, object_id=name)
+        """Return an object's content; empty if it does not arrive in time."""
+        request = PullObjectRequest(**self._run_fields, object_id=name)
         answer = self._client.PullObject(request)
         deadline = time.monotonic() + OBJECT_SECONDS
         while answer.object_found and not answer.object_available:
@@ -123,7 +123,7 @@ class MessageQueue:
 
 
 def _packed(node: int, frame: bytes) -> tuple[ProtoMessage, bytes]:
-    """Return a message that is named by its one object, and that object."""
+    """Return a message that is named by its only object, and that object."""
     content = ConfigRecord({FRAME: frame, NONCE: os.urandom(NONCE_BYTES)}).deflate()
     message = Message(RecordDict(), node, MESSAGE_TYPE, ttl=MESSAGE_LIFETIME)
     message.metadata.__dict__["_message_id"] = get_object_id(content)
@@ -131,9 +131,9 @@ def _packed(node: int, frame: bytes) -> tuple[ProtoMessage, bytes]:
 
 
 def _frame(content: bytes) -> bytes | None:
-    """Return the frame in an object; None where it is another one, or holds none."""
+    """Return the frame in an object; None if there is none, or it is too large."""
     try:
         frame = ConfigRecord.inflate(content).get(FRAME)
-    except Exception:  # noqa: BLE001 - whatever an object can do to Flower's reader: no frame
+    except Exception:  # noqa: BLE001 - an object that breaks Flower's decoder has no frame
         return None
     return frame if isinstance(frame, bytes) and len(frame) <= MAX_FRAME else None

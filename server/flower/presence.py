@@ -1,7 +1,7 @@
-"""Whether a country's node is there and has replied: the relay knows, the server app asks.
+"""The presence of the countries' nodes: the relay notes sign-ins and replies, the server app waits.
 
-The relay tells what happens, in the exchange's loop; whoever waits for it does so in another
-thread, and is woken at once instead of looking again and again.
+The relay notes changes in the exchange's event loop. A caller waits for them in another thread,
+and is woken at once instead of polling.
 """
 
 import time
@@ -13,10 +13,10 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Presence:
-    """A seated node: its Flower id, how often it signed in, and for how many seconds it was silent.
+    """A node: its Flower id, its number of sign-ins, and the seconds since its last call.
 
-    A node that signs in again has forgotten what it was asked, unless it had answered. `replies`
-    counts what it has answered since it has its seat.
+    A node that signs in again has forgotten the requests that it had not answered. `replies`
+    counts its answers since it got this Flower id.
     """
 
     node: int
@@ -26,41 +26,41 @@ class Presence:
 
     @property
     def session(self) -> tuple[int, int]:
-        """What differs after each sign-in, and each time the SuperLink was started again."""
+        """A pair that changes at each sign-in and at each restart of the SuperLink."""
         return self.node, self.sign_ins
 
 
 @dataclass(frozen=True)
 class PresenceUpdate:
-    """Who is there, after `count` replies and sign-ins of all countries together."""
+    """The presence of each node, after `count` replies and sign-ins of all nodes together."""
 
     count: int
     present: Mapping[str, Presence]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields."""
+        """Return the fields as JSON values."""
         return {"count": self.count, "present": {c: asdict(p) for c, p in self.present.items()}}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Return what `to_json` gave."""
+        """Return the update that `to_json` was called on."""
         return cls(int(value["count"]), {c: Presence(**p) for c, p in value["present"].items()})
 
 
 class PresenceChanges:
-    """A count that others wait for. Safe among threads."""
+    """A count of changes that callers wait for. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._changed, self._count = Condition(), 0
 
     def note(self) -> None:
-        """Count one more, and wake whoever waits."""
+        """Count one more change and wake all waiting callers."""
         with self._changed:
             self._count += 1
             self._changed.notify_all()
 
     def after(self, count: int, seconds: float) -> int:
-        """Return the count once it is larger than `count`, or when `seconds` have passed."""
+        """Return the count once it is larger than `count`, or after `seconds`."""
         deadline = time.monotonic() + seconds
         with self._changed:
             while self._count <= count and (left := deadline - time.monotonic()) > 0:

@@ -1,9 +1,9 @@
-"""Runs the stock Flower SuperLink and SuperExec on loopback, and speaks to them by `flwr`.
+"""Runs the stock Flower SuperLink and SuperExec on loopback, and controls them by `flwr`.
 
-The SuperLink is a disposable carrier (no `--database`): what must last is kept in state.db. Its
-Control, Fleet and Runtime APIs share one port without a login, so it never listens beyond
-127.0.0.1; its TLS key and the SuperExec secret are made anew at each start, in a folder in
-memory that goes with the process.
+The SuperLink keeps nothing (no `--database`): lasting state is in state.db. Its Control, Fleet and
+Runtime APIs share one port without a login, so it never listens beyond 127.0.0.1. Its TLS key and
+the SuperExec secret are created at each start, in a folder in memory that is deleted with the
+process.
 """
 
 import hashlib
@@ -35,29 +35,34 @@ HOST = "127.0.0.1"
 START_SECONDS = 60.0
 COMMAND_SECONDS = 60.0
 STOP_SECONDS = 10.0
+LOG_TAIL = 600
+"""Characters at the end of a log that an error shows."""
 LIFETIME = timedelta(days=3000)
-"""The loopback certificate lives as long as the process: it is made anew at each start."""
+"""Longer than the process runs: the loopback certificate is created at each start."""
 LINK_NAME = "local"
 SERVER_APP = "flwr-serverapp"
 OTHER_APPS = (
     "flwr-agentapp", "flwr-clientapp", "flwr-connector", "flwr-model", "flwr-simulation",
 )  # fmt: skip
-"""What else the executor would start for a bundle; each would run its code without a guard."""
+"""The other commands that the executor could start for a bundle; none of them checks the bundle."""
+
+INHERITED = ("HOME", "LANG", "TMPDIR")
+"""The variables of the daemon's environment that Flower's processes get."""
 
 _QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_LOG_LEVEL": "WARNING",  # a line for each call takes a tenth of a call's time
+    "FLWR_LOG_LEVEL": "WARNING",  # logging every call takes a tenth of the call's time
     "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
     "PYTHONSAFEPATH": "1",
 }
 
 
 class SuperLink:
-    """A running SuperLink with its executor. Start it, use it, close it."""
+    """A SuperLink process and its executor: start them, use them, close them."""
 
     def __init__(self, home: Path, *, environment: Mapping[str, str]) -> None:
-        """`home` keeps Flower's folder and logs; `environment` reaches the server app."""
+        """`home` contains Flower's folder and logs; the server app gets `environment`."""
         self._home = home = home.absolute()  # Flower's commands run in another folder
         self._secrets = _secret_folder(home)
         self.port = _free_port()
@@ -67,16 +72,19 @@ class SuperLink:
 
     @property
     def address(self) -> str:
-        """Host and port, on loopback."""
+        """The SuperLink's host and port, on loopback."""
         return f"{HOST}:{self.port}"
 
     @property
     def root_certificate(self) -> Path:
-        """The file with which the SuperLink's certificate is checked."""
+        """The file of the authority that issued the SuperLink's certificate."""
         return self._secrets / "ca.pem"
 
     def start(self) -> None:
-        """Start both processes and wait until they answer; OperationFault with the log's end."""
+        """Start both processes and wait until the SuperLink listens.
+
+        Raises OperationFault with the end of the log if it does not.
+        """
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._write_secrets()
         self._write_flower_config()
@@ -86,7 +94,7 @@ class SuperLink:
         self._spawn("superexec", self._superexec_command())
 
     def restart(self) -> None:
-        """End what is left of both processes and start them anew: other secrets, another port."""
+        """End both processes and start new ones, with new secrets and another port."""
         if name := self.failed():
             self.restarts[name] += 1
         self.close()
@@ -94,20 +102,20 @@ class SuperLink:
         self.start()
 
     def close(self) -> None:
-        """End both processes and destroy their secrets."""
+        """End both processes and delete their secrets."""
         for process in reversed(self._processes):
             _end(process)
         self._processes = []
         shutil.rmtree(self._secrets, ignore_errors=True)
 
     def failed(self) -> str | None:
-        """Name of a process that has ended by itself, if one has."""
+        """Return the name of a process that has ended by itself; None if both are running."""
         names = ("superlink", "superexec")
         pairs = zip(names, self._processes, strict=False)
         return next((name for name, process in pairs if process.poll() is not None), None)
 
     def register(self, openssh_public_key: str) -> int:
-        """Make a node's authentication key known; returns its Flower node id."""
+        """Register a node's authentication key; return the node's Flower id."""
         key = self._secrets / f"node-{secrets.token_hex(8)}.pub"
         key.write_text(openssh_public_key)
         try:
@@ -117,7 +125,7 @@ class SuperLink:
         return int(answer["node-id"])
 
     def run(self, bundle: Path) -> int:
-        """Submit a Flower run of a configuration-only bundle; returns Flower's run id."""
+        """Submit a Flower run of a configuration-only bundle; return Flower's run id."""
         return int(self._flwr("run", str(bundle), LINK_NAME)["run-id"])
 
     def stop(self, flower_run: int) -> None:
@@ -125,13 +133,13 @@ class SuperLink:
         self._flwr("stop", str(flower_run), LINK_NAME)
 
     def runs(self) -> list[dict[str, Any]]:
-        """What `flwr list` shows."""
+        """Return the runs that `flwr list` shows."""
         return list(self._flwr("list", LINK_NAME)["runs"])
 
     def _flwr(self, *arguments: str) -> dict[str, Any]:
         command = [_tool("flwr"), *arguments, "--format", "json"]
         try:
-            done = subprocess.run(
+            completed = subprocess.run(
                 command,
                 env=self._environment,
                 cwd=self._home,
@@ -142,10 +150,10 @@ class SuperLink:
             )
         except subprocess.TimeoutExpired as error:
             raise OperationFault(
-                f"Flower did not answer `flwr {arguments[0]}` in {COMMAND_SECONDS:.0f} seconds",
-                fix="look at superlink.log in the coordinator's home, then restart `up`",
+                f"Flower did not answer `flwr {arguments[0]}` within {COMMAND_SECONDS:.0f} seconds",
+                fix="read superlink.log in the coordinator's home, then restart `up`",
             ) from error
-        return _flwr_answer(arguments, done)
+        return _flwr_answer(arguments, completed)
 
     def _write_secrets(self) -> None:
         now = datetime.now(UTC)
@@ -177,15 +185,17 @@ class SuperLink:
         )
 
     def _write_executor(self) -> None:
-        """Put our `flwr-serverapp` first on PATH: it looks into a bundle before any import.
+        """Put our `flwr-serverapp` first on PATH: it checks a bundle before anything is imported.
 
-        It is killed with the executor. The executor's other commands are shadowed by ones that end
-        at once.
+        It is killed with the executor. The executor's other commands are replaced by scripts that
+        only fail.
         """
         folder = self._home / "bin"
         folder.mkdir(mode=0o700, exist_ok=True)
-        ended_with_it = " ".join(shlex.quote(word) for word in _dies_with_us())
-        guarded = f'exec {ended_with_it} "{sys.executable}" -P -m server.flower.bundle_guard "$@"'
+        killed_with_parent = " ".join(shlex.quote(word) for word in _kill_with_parent())
+        guarded = (
+            f'exec {killed_with_parent} "{sys.executable}" -P -m server.flower.bundle_guard "$@"'
+        )
         refused = 'echo "Refused: $(basename "$0") is not run here" >&2; exit 1'
         for name, line in {SERVER_APP: guarded, **dict.fromkeys(OTHER_APPS, refused)}.items():
             (folder / name).write_text(f"#!/bin/sh\n{line}\n")
@@ -216,7 +226,7 @@ class SuperLink:
     def _spawn(self, name: str, command: Sequence[str]) -> None:
         with (self._home / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [*_dies_with_us(), *command],
+                [*_kill_with_parent(), *command],
                 env=self._environment,
                 cwd=self._home,
                 stdin=subprocess.DEVNULL,
@@ -248,23 +258,24 @@ def node_key_bytes(key: EllipticCurvePublicKey) -> bytes:
 
 def _environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
     path = os.pathsep.join((str(home / "bin"), str(Path(sys.executable).parent), os.defpath))
-    kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
-    return {**kept, "PATH": path, "FLWR_HOME": str(home / "flwr"), **_QUIET, **extra}
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    return {**inherited, "PATH": path, "FLWR_HOME": str(home / "flwr"), **_QUIET, **extra}
 
 
 def _flwr_answer(
-    arguments: Sequence[str], done: subprocess.CompletedProcess[str]
+    arguments: Sequence[str], completed: subprocess.CompletedProcess[str]
 ) -> dict[str, Any]:
     try:
-        answer: dict[str, Any] = json.loads(done.stdout)
+        answer: dict[str, Any] = json.loads(completed.stdout)
     except ValueError:
         answer = {}
-    if done.returncode == 0 and answer.get("success", False):
+    if completed.returncode == 0 and answer.get("success", False):
         return answer
+    output = completed.stderr or completed.stdout
     raise OperationFault(
         f"Flower refused `flwr {arguments[0]}`",
-        why=str(answer.get("error-message") or (done.stderr or done.stdout)[-500:]),
-        fix="look at superlink.log in the coordinator's home, then restart `up`",
+        why=str(answer.get("error-message") or output[-500:]),
+        fix="read superlink.log in the coordinator's home, then restart `up`",
     )
 
 
@@ -283,18 +294,18 @@ def _tool(name: str) -> str:
 
 
 def _secret_folder(home: Path) -> Path:
-    """Make a private folder in memory; what a killed coordinator of this home left is removed."""
+    """Create a private folder in memory; delete those that a killed daemon of this home left."""
     name = f"pratique-{hashlib.sha256(os.fsencode(home.absolute())).hexdigest()[:16]}-"
     memory = _memory_folder()
-    for left in Path(memory or tempfile.gettempdir()).glob(f"{name}*"):
-        shutil.rmtree(left, ignore_errors=True)
+    for leftover in Path(memory or tempfile.gettempdir()).glob(f"{name}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=name, dir=memory))
 
 
-def _dies_with_us() -> list[str]:
-    """The prefix with which the kernel ends a process of ours when we are killed, where it is."""
-    found = shutil.which("setpriv")
-    return [found, "--pdeathsig", "KILL"] if found else []
+def _kill_with_parent() -> list[str]:
+    """Return the command prefix that has the kernel kill a child with its parent, if available."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
 
 
 def _memory_folder() -> str | None:
@@ -317,5 +328,5 @@ def _listens(port: int) -> bool:
         return probe.connect_ex((HOST, port)) == 0
 
 
-def _tail(path: Path, size: int = 600) -> str:
-    return path.read_text(errors="replace")[-size:].strip() if path.exists() else ""
+def _tail(path: Path) -> str:
+    return path.read_text(errors="replace")[-LOG_TAIL:].strip() if path.exists() else ""

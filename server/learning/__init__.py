@@ -1,1 +1,1 @@
-"""What the coordinator makes of opened sums: models, evaluations, tables, released results."""
+"""What the coordinator computes from opened sums: models, evaluations, tables, results."""

@@ -1,9 +1,10 @@
-"""Figures with intervals from a noisy table: the interval counts both noise and sampling.
+"""Estimates figures with intervals from a noisy table: the interval includes noise and sampling.
 
-The law of the noise is public, so its effect is simulated: tables are drawn from the patients
-that the noisy table suggests (multinomial sampling), noise of the same law is added, and the
-figure is computed again. The interval is the basic bootstrap's, from the spread of these about
-the figure of the suggested table (Davison, Hinkley 1997, Section 2.4).
+The distribution of the noise is public, so its effect can be simulated. Tables are drawn from the
+patient counts that the noisy table suggests (multinomial sampling), noise of the same distribution
+is added, and the figure is computed again. The interval is the basic bootstrap interval, from the
+spread of these figures about the figure of the suggested table (Davison, Hinkley 1997, Section
+2.4).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ TWO_SIDED = 1.959964
 """Standard normal quantile of a two-sided 95 % interval."""
 DRAWS = 1_000
 Figure = Callable[[FloatArray], FloatArray]
-"""Maps tables (…, bins, labels) to figures (…,). NaN where a table gives none."""
+"""Maps tables (…, bins, labels) to figures (…,). NaN if a table has no such figure."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,13 @@ class Estimate:
 
 
 Suppressed = None
-"""A figure that is not shown because too few patients stand behind it. Never zero."""
+"""A figure that is not shown, because it is based on too few patients. Never zero."""
 Figures = Mapping[str, Estimate | None]
 
 
 def figures_json(figures: Figures) -> dict[str, Any]:
     """Return figures as JSON; a suppressed one is null."""
-    return {name: one.to_json() if one else None for name, one in figures.items()}
+    return {name: figure.to_json() if figure else None for name, figure in figures.items()}
 
 
 def count_noise(mechanism: Mechanism, countries: int) -> float:
@@ -54,7 +55,7 @@ def count_noise(mechanism: Mechanism, countries: int) -> float:
 def simulated(
     table: FloatArray, noise: float, generator: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the suggested table and tables drawn from it, (DRAWS, *table.shape), with noise."""
+    """Return the suggested table, and noisy tables drawn from it: (DRAWS, *table.shape)."""
     suggested = nearest_counts(table)
     total = suggested.sum()
     drawn = generator.multinomial(round(total), suggested.reshape(-1) / total, size=DRAWS)
@@ -63,7 +64,7 @@ def simulated(
 
 
 def nearest_counts(table: FloatArray) -> FloatArray:
-    """Return the table without negative cells that is nearest, with the same total (at least 1).
+    """Return the nearest table without negative cells, with the same total (at least 1).
 
     Euclidean projection onto a simplex (Duchi et al. 2008, Figure 1).
     """
@@ -80,16 +81,16 @@ def estimate(
 ) -> Estimate | None:
     """Return the mean of figures, each given as (observed, suggested, drawn (DRAWS,)).
 
-    Several figures of the same patients are taken to err together, which widens the interval.
-    Corrects the bias that the noise brings, as far as the simulation shows it.
+    Several figures of the same patients are assumed to err in the same direction, which widens the
+    interval. The bias of the noise is corrected as far as the simulation shows it.
     """
-    observed = float(np.mean([one for one, _, _ in figures]))
-    centre = float(np.mean([one for _, one, _ in figures]))
-    drawn = np.mean([np.sort(one) for _, _, one in figures], axis=0)
+    observed = float(np.mean([figure for figure, _, _ in figures]))
+    centre = float(np.mean([figure for _, figure, _ in figures]))
+    drawn = np.mean([np.sort(draws) for _, _, draws in figures], axis=0)
     if not np.isfinite([observed, centre]).all() or not np.isfinite(drawn).all():
         return Suppressed
     tail = (1 - CONFIDENCE) / 2
     below, above = np.quantile(drawn, [tail, 1 - tail])
     value = observed - (float(np.median(drawn)) - centre)
     low, high = observed - (above - centre), observed - (below - centre)
-    return Estimate(*(float(np.clip(one, *limits)) for one in (value, low, high)))
+    return Estimate(*(float(np.clip(number, *limits)) for number in (value, low, high)))

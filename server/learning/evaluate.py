@@ -1,7 +1,7 @@
-"""How good a model is, from the opened evaluation table: overall and for each subgroup.
+"""Evaluates a model from the opened evaluation table: overall and for each subgroup.
 
-Every figure has an interval that counts noise and sampling. A group, or a label within it, of
-fewer patients than the study's smallest cell is suppressed: it says None, never zero.
+Every figure has an interval that includes noise and sampling. A group, or a label in a group, with
+fewer patients than the study's smallest cell is suppressed: its figures are None, never zero.
 """
 
 import math
@@ -45,13 +45,13 @@ NUMERIC: Panel = {
     "variance_explained": (figures.variance_explained, UP_TO_ONE),
 }
 RIGHT: Panel = {"accuracy": (figures.share_right, UNIT)}
-"""Figures of several levels are means over the levels, each against the rest; accuracy is not."""
+"""For several levels, figures are means over the levels, each against the rest; except accuracy."""
 PANELS = {Family.LOGISTIC: YES_NO, Family.MULTINOMIAL: TWO_LABELS, Family.LINEAR: NUMERIC}
 
 
 @dataclass(frozen=True)
 class GroupEvaluation:
-    """Figures of one group. `patients` counts its held-out patients."""
+    """The figures of one group; `patients` is its number of held-out patients."""
 
     group: str
     patients: Estimate | None
@@ -65,7 +65,7 @@ class GroupEvaluation:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """Figures of everybody and of each subgroup."""
+    """The figures of all patients and of each subgroup."""
 
     everybody: GroupEvaluation
     subgroups: tuple[GroupEvaluation, ...]
@@ -87,7 +87,7 @@ def evaluate(
 ) -> EvaluationReport:
     """Return the report of an opened lattice sum over `countries` contributions.
 
-    `generator` draws the simulations behind the intervals; it touches no privacy.
+    `generator` draws the simulations for the intervals; it does not affect privacy.
     """
     evaluation = task.evaluation or Evaluation()
     reader = _Reader(
@@ -117,7 +117,7 @@ class _Reader:
     def group(
         self, name: str, scores: FloatArray, right: FloatArray, merged: int
     ) -> GroupEvaluation:
-        """Return the figures of one group, into whose cells `merged` cells were added.
+        """Return the figures of one group; each of its cells is the sum of `merged` cells.
 
         `scores` is (classes, bins, labels); `right` counts wrong and right, or is empty.
         """
@@ -125,8 +125,9 @@ class _Reader:
         patients = self._patients(scores[0], noise)
         if patients is None:
             return GroupEvaluation(name, None, dict.fromkeys((*self.panel, *_extra(right))))
-        found = self._figures(self.panel, list(scores), noise)
-        return GroupEvaluation(name, patients, found | self._figures(_extra(right), [right], noise))
+        scored = self._figures(self.panel, list(scores), noise)
+        extra = self._figures(_extra(right), [right], noise)
+        return GroupEvaluation(name, patients, scored | extra)
 
     def _patients(self, table: FloatArray, noise: float) -> Estimate | None:
         total, reach = float(table.sum()), TWO_SIDED * noise * math.sqrt(table.size)

@@ -1,7 +1,7 @@
-"""What a table of scores by label says: AUC, accuracy, calibration; errors of a numeric target.
+"""Figures of a table of scores by label: AUC, accuracy, calibration; errors of a numeric target.
 
-Each function maps tables (…, score bins, label bins) to figures (…,), so that the observed table
-and a thousand simulated ones go through the same lines. A table that gives no figure gives NaN.
+Each function maps tables (…, score bins, label bins) to figures (…,), so that the same code serves
+the observed table and a thousand simulated ones. The figure is NaN if a table has none.
 """
 
 import numpy as np
@@ -9,12 +9,12 @@ import numpy as np
 from protocols.tasks.features import FloatArray
 
 SMALLEST_TOTAL = 1.0
-"""Below one (noisy) patient a ratio means nothing."""
+"""A ratio over less than one (noisy) patient has no meaning."""
 
 
-def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:
-    safe = np.where(whole >= SMALLEST_TOTAL, whole, np.nan)
-    return np.asarray(part / safe, dtype=np.float64)
+def _ratio(part: FloatArray, total: FloatArray) -> FloatArray:
+    divisor = np.where(total >= SMALLEST_TOTAL, total, np.nan)
+    return np.asarray(part / divisor, dtype=np.float64)
 
 
 def _middles(bins: int) -> FloatArray:
@@ -22,9 +22,9 @@ def _middles(bins: int) -> FloatArray:
 
 
 def auc(tables: FloatArray) -> FloatArray:
-    """Area under the ROC curve; half a win for two patients in the same bin.
+    """Return the area under the ROC curve; two patients in the same bin count as half a win.
 
-    Linear in the cells of either label, so independent noise brings no bias to the numerator.
+    Linear in the cells of each label, so independent noise does not bias the numerator.
     """
     negative, positive = tables[..., 0], tables[..., 1]
     below = np.cumsum(negative, axis=-1) - negative / 2
@@ -33,27 +33,27 @@ def auc(tables: FloatArray) -> FloatArray:
 
 
 def _pairs(negative: FloatArray, positive: FloatArray) -> FloatArray:
-    no, yes = negative.sum(axis=-1), positive.sum(axis=-1)
-    enough = (no >= SMALLEST_TOTAL) & (yes >= SMALLEST_TOTAL)
-    return np.asarray(np.where(enough, no * yes, 0.0), dtype=np.float64)
+    negatives, positives = negative.sum(axis=-1), positive.sum(axis=-1)
+    enough = (negatives >= SMALLEST_TOTAL) & (positives >= SMALLEST_TOTAL)
+    return np.asarray(np.where(enough, negatives * positives, 0.0), dtype=np.float64)
 
 
 def accuracy(tables: FloatArray) -> FloatArray:
-    """Share of patients on the right side of one half."""
+    """Return the share of patients whose score is on the right side of one half."""
     half = tables.shape[-2] // 2
     right = tables[..., :half, 0].sum(axis=-1) + tables[..., half:, 1].sum(axis=-1)
     return _ratio(right, tables.sum(axis=(-2, -1)))
 
 
 def calibration_in_the_large(tables: FloatArray) -> FloatArray:
-    """Observed rate minus mean score, scores taken at the middle of their bins."""
+    """Return observed rate minus mean score, with scores at the middle of their bins."""
     by_score = tables.sum(axis=-1)
     surplus = tables[..., 1].sum(axis=-1) - by_score @ _middles(tables.shape[-2])
     return _ratio(surplus, by_score.sum(axis=-1))
 
 
 def expected_calibration_error(tables: FloatArray) -> FloatArray:
-    """Mean over patients of |observed rate − score| of their bin (Naeini et al. 2015)."""
+    """Return the mean |observed rate − score| of the patients' bins (Naeini et al. 2015)."""
     by_score = tables.sum(axis=-1)
     gaps = np.abs(tables[..., 1] - by_score * _middles(tables.shape[-2])).sum(axis=-1)
     return _ratio(gaps, by_score.sum(axis=-1))
@@ -65,21 +65,24 @@ def _residuals(tables: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def mean_absolute_error(tables: FloatArray) -> FloatArray:
-    """Mean absolute residual, as a part of the target's range; residuals at their bins' middles."""
+    """Return the mean absolute residual, as a share of the target's range.
+
+    Residuals are taken at the middle of their bins.
+    """
     counts, residual = _residuals(tables)
     return _ratio(counts @ np.abs(residual), counts.sum(axis=-1))
 
 
 def mean_residual(tables: FloatArray) -> FloatArray:
-    """Mean of prediction minus target, as a part of the target's range."""
+    """Return the mean of prediction minus target, as a share of the target's range."""
     counts, residual = _residuals(tables)
     return _ratio(counts @ residual, counts.sum(axis=-1))
 
 
 def variance_explained(tables: FloatArray) -> FloatArray:
-    """R²: one minus mean squared residual over variance of the target.
+    """Return R²: one minus mean squared residual over variance of the target.
 
-    Both from binned values, with Sheppard's correction for the width of the bins.
+    Both are from binned values, with Sheppard's correction for the width of the bins.
     """
     counts, residual = _residuals(tables)
     total = counts.sum(axis=-1)
@@ -95,5 +98,5 @@ def _sheppard(bins: int) -> float:
 
 
 def share_right(tables: FloatArray) -> FloatArray:
-    """Share of patients whose top class is theirs, from tables (…, wrong and right)."""
+    """Return the share of patients whose top class is right, from tables (…, wrong and right)."""
     return _ratio(tables[..., 1], tables.sum(axis=-1))

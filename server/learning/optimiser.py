@@ -1,12 +1,12 @@
-"""Gradient descent on opened sums, by public constants only.
+"""Gradient descent on opened sums, with public constants only.
 
-One step divides the opened lattice sum by scale · q · patients. Countries are shown `position`
-(Nesterov's look-ahead point); what is released is the mean of the last iterates, which costs no
-privacy and lowers the noise (Polyak, Juditsky 1992).
+One step divides the opened lattice sum by scale · q · patients. Countries receive `position`
+(Nesterov's look-ahead point). The released model is the mean of the last iterates, which costs no
+privacy and reduces the noise (Polyak, Juditsky 1992).
 
-In local mode the opened sum is of updates, and the mean update of the countries that took part
-stands for the gradient (Reddi et al. 2021, Algorithm 1): the iterate is then the mean of their
-local models, which have had the penalty in each of their steps.
+In local mode the opened sum is a sum of updates, and the mean update of the countries that took
+part replaces the gradient (Reddi et al. 2021, Algorithm 1). The iterate is then the mean of their
+local models, whose steps already include the penalty.
 """
 
 import math
@@ -29,10 +29,10 @@ HEADER = struct.Struct("<QQQ")
 
 @dataclass(frozen=True)
 class OptimiserState:
-    """Everything that the next step needs, and nothing derived from one country.
+    """The state between two steps; nothing in it is derived from one country alone.
 
-    `round_number` counts rounds done, void ones too; `position` is shown to the countries next;
-    `total` sums the `averaged` iterates that the released model is the mean of.
+    `round_number` counts the finished rounds, including void ones; `position` is the next model
+    for the countries; `total` is the sum of `averaged` iterates, whose mean is released.
     """
 
     round_number: int
@@ -43,11 +43,11 @@ class OptimiserState:
 
     @classmethod
     def start(cls, initial: FloatArray) -> Self:
-        """Return the state before the first round, at the task's public first model."""
+        """Return the state before the first round, with the task's public initial model."""
         return cls(0, initial, initial, np.zeros(len(initial)), 0)
 
     def to_bytes(self) -> bytes:
-        """Return the state as bytes, for the coordinator's own store."""
+        """Return the state as bytes, for the coordinator's database."""
         head = HEADER.pack(self.round_number, self.averaged, len(self.iterate))
         return head + b"".join(map(vector_to_bytes, (self.position, self.iterate, self.total)))
 
@@ -55,21 +55,23 @@ class OptimiserState:
     def from_bytes(cls, data: bytes) -> Self:
         """Return the state that `to_bytes` wrote. Raises ProtocolFault for anything else."""
         if len(data) < HEADER.size:
-            raise ProtocolFault("The stored optimiser state is cut short")
+            raise ProtocolFault("The stored optimiser state is too short")
         rounds, averaged, dimension = HEADER.unpack_from(data)
         if len(data) != HEADER.size + 3 * FLOAT_BYTES * dimension:
-            raise ProtocolFault("The stored optimiser state has another size than it says")
+            raise ProtocolFault(
+                "The stored optimiser state has a size that does not match its header"
+            )
         vectors = vector_from_bytes(data[HEADER.size :], 3 * dimension).reshape(3, dimension)
         return cls(rounds, vectors[0], vectors[1], vectors[2], averaged)
 
     @property
     def payload(self) -> bytes:
-        """The model that countries are shown in the next round."""
+        """The model that countries receive in the next round."""
         return vector_to_bytes(self.position)
 
     @property
     def model(self) -> FloatArray:
-        """The model to release: the mean of the averaged iterates, else the last iterate."""
+        """The model to release: the mean of the averaged iterates, or the last iterate if none."""
         return self.total / self.averaged if self.averaged else self.iterate
 
 
@@ -82,9 +84,9 @@ def step(
     *,
     part: float = 1.0,
 ) -> OptimiserState:
-    """Return the state after a round whose opened lattice sum is `opened`, int64 (dimension,).
+    """Return the state after a round with the opened lattice sum `opened`, int64 (dimension,).
 
-    `part` of the study's countries are in it: what updates are averaged over.
+    `part` is the share of the study's countries in the sum; in local mode the mean is over them.
     """
     divisor = mechanism.scale * mechanism.sampling_rate * task.patients
     gradient = opened / divisor
@@ -101,10 +103,10 @@ def step(
 
 
 def skip(state: OptimiserState) -> OptimiserState:
-    """Return the state after a void round: the model stays, the round is spent."""
+    """Return the state after a void round: the model does not change, the round counts."""
     return replace(state, round_number=state.round_number + 1)
 
 
 def first_averaged(task: Training) -> int:
-    """Return how many rounds pass before iterates are averaged; the last one always is."""
+    """Return the number of rounds before the first averaged iterate; the last one is averaged."""
     return task.rounds - max(1, math.ceil(task.average_last * task.rounds))

@@ -1,7 +1,7 @@
-"""Scoring a CSV with a released model: the study's own encoding, nothing fitted to the file.
+"""Scores a CSV file with a released model, in the study's encoding; nothing is fitted to the file.
 
-The file has a header with the study's feature names; values are written in the study's terms
-(numbers in its units, level names, true/false); empty or `?` is missing.
+The file has a header with the study's feature names. Values are written in the study's terms:
+numbers in its units, level names, true/false. An empty value or `?` is missing.
 """
 
 import csv
@@ -17,7 +17,7 @@ from server.errors import OperationFault
 
 Fields = Mapping[str, str]
 Rows = Sequence[tuple[int, Fields]]
-"""Line number and texts by feature."""
+"""For each row, its line number and its texts by feature."""
 
 
 def predict_file(
@@ -25,23 +25,23 @@ def predict_file(
 ) -> tuple[tuple[str, ...], list[list[str]]]:
     """Return the header and rows of predictions, one row for each row of `source`, in order.
 
-    A yes/no target gives its probability, a category one probability per level and the top one,
-    a number the prediction in its own unit. A patient whom the study would have excluded for a
-    missing value gets empty cells. Raises OperationFault naming line and column, or where the
+    A yes/no target gives its probability; a category gives the top level and a probability for
+    each level; a number gives the prediction in its unit. A patient whom the study would exclude
+    for a missing value gets empty cells. Raises OperationFault with line and column, or if the
     model cannot be applied here.
     """
     if not isinstance(task, Predictor):
-        raise _not_here(task)
+        raise _not_applicable(task)
     inputs = task.input_features(features)
     columns = _columns(inputs, _read(source, inputs), source)
-    whole = _complete(inputs, columns)
-    kept = {name: column[whole] for name, column in columns.items()}
-    predicted = task.predict(features, weights, task.rows(features, kept))
+    complete = _complete(inputs, columns)
+    scored = {name: column[complete] for name, column in columns.items()}
+    predicted = task.predict(features, weights, task.rows(features, scored))
     target = task.target_feature(features)
-    found = iter(_rows(task.family, target, predicted))
+    predictions = iter(_rows(task.family, target, predicted))
     header = _header(task.family, target)
     empty = [""] * len(header)
-    return header, [next(found) if one else empty for one in whole]
+    return header, [next(predictions) if scorable else empty for scorable in complete]
 
 
 def _header(family: Family, target: Feature) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def _value(feature: Feature, line: int, fields: Fields, source: Path) -> float:
         raise OperationFault(
             f"{source}, line {line}, column `{feature.name}`: the value cannot be read",
             why=str(error),
-            fix="write it in the study's terms, or leave it empty where it is missing",
+            fix="write the value in the study's terms, or leave it empty if it is missing",
         ) from error
 
 
@@ -99,7 +99,9 @@ def _read(source: Path, inputs: Sequence[Feature]) -> Rows:
 def _places(header: list[str], inputs: Sequence[Feature], source: Path) -> dict[str, int]:
     absent = [f.name for f in inputs if header.count(f.name) != 1]
     if absent:
-        raise _unusable(source, f"its header must name once: {', '.join(absent)}")
+        raise _unusable(
+            source, f"its header must contain each of these names once: {', '.join(absent)}"
+        )
     return {f.name: header.index(f.name) for f in inputs}
 
 
@@ -121,9 +123,10 @@ def _unusable(source: Path, why: str) -> OperationFault:
     )
 
 
-def _not_here(task: Task) -> OperationFault:
+def _not_applicable(task: Task) -> OperationFault:
     return OperationFault(
         f"A model of `{task.kind}` cannot be applied here",
-        why="only the module itself can do it, and modules are installed on nodes",
-        fix="load model.safetensors into the module that the study names: its parts have its names",
+        why="only its module can do that, and modules are installed on nodes only",
+        fix="load model.safetensors into the module that the study names; the tensors have the "
+        "names of its parameters",
     )

@@ -1,7 +1,7 @@
-"""A released result on disk: `result.json`, signed, and `model.safetensors` beside it.
+"""A released result on disk: the signed `result.json`, with `model.safetensors` beside it.
 
-`result.json` says what was asked, who took part, what it cost a patient, how good it is, under
-which documents; it names the model by digest, so the one signature covers both files.
+`result.json` says what was asked, who took part, what it cost each patient, how good it is, and
+under which documents. It names the model by its digest, so that one signature covers both files.
 """
 
 import json
@@ -33,11 +33,11 @@ Sign = Callable[[bytes], bytes]
 
 
 class ResultPart(BaseModel):
-    """Which countries are in what is released.
+    """Which countries took part in a result.
 
-    `countries` are in any of it; `figures_over` are those that the table, or the evaluation, is a
-    sum over. Of a training, `rounds_opened` counts the rounds by how many countries each was over,
-    and `left_out` those that a country is not in; `rounds_void` opened nothing.
+    `countries` are in any part of it; `figures_over` are those in the sum behind the table or the
+    evaluation. For a training, `rounds_opened` counts the rounds by their number of countries, and
+    `left_out` counts by country the rounds without it. `rounds_void` counts the void rounds.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,28 +50,29 @@ class ResultPart(BaseModel):
 
     @property
     def sentence(self) -> str:
-        """Say it in plain words; nothing where it is not told."""
+        """The participation in plain words; empty if the result does not state it."""
         sizes = sorted(self.rounds_opened.items(), reverse=True)
         rounds = " and ".join(f"{rounds} over {size} countries" for size, rounds in sizes)
         outside = ", ".join(
             f"{country} in {rounds} round{'s' if rounds > 1 else ''}"
             for country, rounds in self.left_out.items()
         )
-        said = [
+        sentences = [
             f"Rounds of training: {rounds}." if rounds else "",
             f"Left out: {outside}." if outside else "",
             f"The figures are sums over {', '.join(self.figures_over)}."
             if self.figures_over
             else "",
         ]
-        return " ".join(part for part in said if part)
+        return " ".join(sentence for sentence in sentences if sentence)
 
 
 class Result(ResultPart):
-    """What a study found, and every figure that a reader needs to judge it.
+    """The result of a study, with every figure that a reader needs to judge it.
 
-    ε and δ are those of the run's reserved schedule, evaluation included, for each patient against
-    the coordinator with `colluding` countries, given the noise of `honest` contributions.
+    ε and δ are those of the run's reserved schedule, evaluation included. They hold for each
+    patient against the coordinator with `colluding` countries, given the noise of `honest`
+    contributions.
     """
 
     kind: Literal["result"] = "result"
@@ -101,22 +102,22 @@ class Result(ResultPart):
     signature: str = ""
 
     def signing_hash(self) -> bytes:
-        """Return what is signed: everything that is said but the signature itself.
+        """Return the hash that is signed: of every field that is set, except the signature.
 
-        A field that an earlier release did not know is not in what it signed.
+        A field that an earlier version did not have is not set in its results.
         """
         body = self.model_dump(mode="json", exclude={"signature"}, exclude_unset=True)
         return labelled_hash(LABEL, canonical_json(body))
 
     def signed(self, sign: Sign) -> Self:
-        """Return the result with its signature by `signer`; every field is said in it."""
-        whole = self.model_validate(self.model_dump(mode="json"))
-        return whole.model_copy(update={"signature": sign(whole.signing_hash()).hex()})
+        """Return the result with every field set, and with its signature by `signer`."""
+        complete = self.model_validate(self.model_dump(mode="json"))
+        return complete.model_copy(update={"signature": sign(complete.signing_hash()).hex()})
 
     @property
     def statement(self) -> str:
         """The privacy statement in one plain paragraph."""
-        said = (
+        statement = (
             f"Each patient is protected with ε={self.epsilon:g}, δ={self.delta:g} over this run of "
             f"the study, evaluation included, against the coordinator and up to "
             f"{self.colluding} colluding countries (c={self.colluding}). n={self.roster_size} "
@@ -124,15 +125,17 @@ class Result(ResultPart):
             f"{self.sentence}"
         ).rstrip()
         local = self.task.local if isinstance(self.task, Training) else None
-        return said if local is None else f"{said} Local mode: {local.sentence(self.honest)}"
+        if local is None:
+            return statement
+        return f"{statement} Local mode: {local.sentence(self.honest)}"
 
 
 def write_result(
     folder: Path, result: Result, sign: Sign, weights: FloatArray | None = None
 ) -> Result:
-    """Write the files of a result and return it as signed.
+    """Write the files of a result; return the signed result.
 
-    `weights` is the flat model of a training task; it is written by the names of its parts.
+    `weights` is the flat model of a training task; it is written as named tensors.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if weights is not None and isinstance(result.task, Training):
@@ -146,23 +149,23 @@ def write_result(
 
 
 def read_result(folder: Path, trusted: Sequence[VerifyKey]) -> Result:
-    """Return the result in a folder, its signature by one of the trusted keys verified.
+    """Read the result in a folder, and verify its signature by one of the trusted keys.
 
-    Raises OperationFault where it is unreadable, altered, or signed by somebody else.
+    Raises OperationFault if it is unreadable, altered, or signed with another key.
     """
     result = _parsed(folder)
     keys = [key for key in trusted if key.to_text() == result.signer]
     if not keys:
-        raise _untrusted(folder, f"it names the signer {result.signer}, who is not trusted here")
+        raise _untrusted(folder, f"its signer {result.signer} is not trusted here")
     try:
         keys[0].verify(bytes.fromhex(result.signature), result.signing_hash())
     except (KeyFault, ValueError) as error:
-        raise _untrusted(folder, "its signature does not verify: it has been altered") from error
+        raise _untrusted(folder, "its signature does not verify, so it was altered") from error
     return result
 
 
 def holds_result_of(folder: Path, run: str, signer: VerifyKey) -> bool:
-    """Return whether the signed result of this very run lies in a folder, whole."""
+    """Return whether a folder contains the signed, complete result of this run."""
     try:
         result = read_result(folder, [signer])
         if result.model is not None:
@@ -176,8 +179,8 @@ def read_weights(folder: Path, result: Result) -> FloatArray:
     """Return the flat float64 model of a verified result. Raises OperationFault if altered."""
     if not isinstance(result.task, Training) or result.model is None:
         raise OperationFault(
-            f"The result in {folder} holds no model",
-            why=f"it is of the task {result.task.kind}",
+            f"The result in {folder} has no model",
+            why=f"its task is {result.task.kind}",
             fix="name the folder of a training study",
         )
     data = _read(folder / MODEL_FILE)
@@ -190,7 +193,7 @@ def _weights(data: bytes, tensors: Sequence[Tensor], folder: Path) -> FloatArray
     try:
         parts = load(data)
     except SafetensorError as error:
-        raise _untrusted(folder, f"{MODEL_FILE} holds no weights") from error
+        raise _untrusted(folder, f"{MODEL_FILE} contains no weights") from error
     shapes = {name: (part.shape, part.dtype) for name, part in parts.items()}
     if shapes != {tensor.name: (tensor.shape, np.float64) for tensor in tensors}:
         raise _untrusted(folder, f"{MODEL_FILE} has other parts than the study's model")
@@ -214,11 +217,13 @@ def _read(path: Path) -> bytes:
         raise OperationFault(
             f"{path} cannot be read",
             why=error.strerror or "it cannot be opened",
-            fix="name the folder that holds result.json",
+            fix="name the folder that contains result.json",
         ) from error
 
 
 def _untrusted(folder: Path, why: str) -> OperationFault:
     return OperationFault(
-        f"The result in {folder} cannot be trusted", why=why, fix="get the result again"
+        f"The result in {folder} cannot be trusted",
+        why=why,
+        fix="get the result again from the coordinator",
     )

@@ -1,7 +1,7 @@
 """Tables of `stats/count` and `stats/histogram`: noisy counts, intervals, small cells suppressed.
 
-A cell whose noisy count is below the study's smallest cell says None, never zero; so does its
-interval. Whether a cell is suppressed follows from the noisy sum alone.
+A cell whose noisy count is below the study's smallest cell is None, never zero, and so is its
+interval. Only the noisy sum decides whether a cell is suppressed.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from server.learning.estimates import TWO_SIDED, count_noise
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its labels, one for each grouping, and its count with a 95 % interval."""
+    """One cell: a label for each grouping, and a count with a 95 % interval."""
 
     labels: tuple[str, ...]
     count: int | None
@@ -34,7 +34,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A released table. `groupings` names what each label is of."""
+    """A released table; `groupings` names the feature of each label."""
 
     groupings: tuple[str, ...]
     cells: tuple[Cell, ...]

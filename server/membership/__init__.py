@@ -1,1 +1,1 @@
-"""Who may connect: invitations, certificates, revocations."""
+"""Membership: invitations, enrolment, certificates, revocations."""

@@ -1,9 +1,9 @@
-"""Which certificates hold: revoked ones, replaced ones, and who may have the next one.
+"""The register of certificates: which are revoked or replaced, and who may renew one.
 
-A certificate is renewed once. The same request gets the same reply, so that one that was lost on
-the way can be asked for again; another key for the same certificate means that two parties hold
-its key, and a person has to find out why. The old one ends when the new one is used: no two
-certificates of one renewal stay alive side by side.
+A certificate is renewed once. The same request gets the same reply, so that a reply that was lost
+can be requested again. A request with another key for the same certificate means that two parties
+have its key; a person must find out why. The old certificate ends when the new one is used, so
+two certificates of one renewal are never valid side by side for long.
 """
 
 import threading
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, Protocol
 
-from sqlalchemy import Connection, Engine, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, func, insert, select, update
 
 from governance.audit.events import EventKind
 from governance.runtime.database import transaction
@@ -25,33 +25,34 @@ from server.state.tables import parties, renewals, revoked
 
 CERTIFICATE_LIFETIME = timedelta(days=90)
 UNUSED_FOR = timedelta(hours=24)
-"""How long a replaced certificate serves for everything while its successor is not used; after
-that it serves to ask for the successor again, and for nothing else."""
+"""How long a replaced certificate is valid for every call while its successor is not used; after
+that it is valid only for requesting the successor again."""
 SETTLING = timedelta(minutes=2)
-"""How long it still serves once its successor is used: calls under way end in peace."""
+"""How long it is still valid after the first use of its successor, so that calls in progress can
+end."""
 DAY = timedelta(days=1)
 MOST_RENEWALS = 4
-"""Of one country's role within a day."""
+"""The most renewals for one country and role within a day."""
 RENEW = "Renew"
-_KNOWN = ("serial", "successor", "created", "used", "disputed", "public_key")
+_REPLACED_COLUMNS = ("successor", "created", "used", "disputed", "public_key")
 
 
 class Authorities(Protocol):
     """The transport authorities of the federation; `keys.succession.AuthorityLine` is one."""
 
     def in_force(self, now: datetime) -> TransportAuthority:
-        """Return the authority that issues."""
+        """Return the authority that issues certificates."""
 
     def trusted(self, now: datetime) -> bytes:
-        """Return all that are believed, PEM."""
+        """Return all trusted authorities, PEM."""
 
     def vouchers(self, now: datetime) -> bytes:
-        """Return what leads from an older one to a newer one, PEM."""
+        """Return the certificates with which older authorities vouch for newer ones, PEM."""
 
 
 @dataclass(frozen=True)
 class Dispute:
-    """Two parties have shown up with one certificate."""
+    """A certificate that two parties have presented."""
 
     country: str
     role: str
@@ -60,7 +61,7 @@ class Dispute:
 
 @dataclass(frozen=True)
 class _Replaced:
-    """What is known of a replaced certificate; `used` is when its successor first was."""
+    """A replaced certificate; `used` is the time of its successor's first call."""
 
     successor: int
     created: datetime
@@ -69,18 +70,21 @@ class _Replaced:
     key: bytes
 
     def serves(self, call: str, now: datetime) -> bool:
-        """Return whether the replaced certificate still does, for this call."""
+        """Return whether the replaced certificate is still valid for this call."""
         if self.used is not None:
             return now < self.used + SETTLING
         return call == RENEW or now < self.created + UNUSED_FOR
 
 
 Note = Callable[[EventKind, str], None]
-"""Takes a kind of event and whom it is about to the audit log."""
+"""Appends an event of this kind about this party to the audit log."""
 
 
 class CertificateRegister:
-    """The certificates of all parties, in the coordinator's state database. Safe in threads."""
+    """The certificates of all parties, in the coordinator's state database.
+
+    Safe to use from several threads.
+    """
 
     def __init__(self, engine: Engine, authorities: Authorities, *, note: Note) -> None:
         self._engine, self._note = engine, note
@@ -90,77 +94,89 @@ class CertificateRegister:
         self._load()
 
     def _load(self) -> None:
-        """Read what is committed; every call is judged by it, without asking the database."""
-        columns = [renewals.c[name] for name in _KNOWN]
+        """Read the committed rows, so that calls are decided without a database query."""
+        columns = [renewals.c[name] for name in ("serial", *_REPLACED_COLUMNS)]
         with transaction(self._engine) as connection:
             serials = connection.execute(select(revoked.c.serial)).scalars().all()
             rows = connection.execute(select(*columns)).all()
         self._revoked = frozenset(map(int, serials))
-        self._replaced = {int(row.serial): _Replaced(int(row[1]), *row[2:]) for row in rows}
-        self._unused = {one.successor for one in self._replaced.values() if one.used is None}
+        self._replaced = {
+            int(row.serial): _Replaced(
+                int(row.successor), row.created, row.used, row.disputed, row.public_key
+            )
+            for row in rows
+        }
+        self._unused = {
+            replaced.successor for replaced in self._replaced.values() if replaced.used is None
+        }
 
     def on_revoked(self, listener: Callable[[frozenset[int]], None]) -> None:
-        """Have `listener` told of serial numbers that are revoked, as they are."""
+        """Call `listener` with the serial numbers of each later revocation."""
         self._listeners.append(listener)
 
     def revoked(self) -> frozenset[int]:
-        """Return the serial numbers of all revoked certificates, without asking the database."""
+        """Return the serial numbers of all revoked certificates, without a database query."""
         return self._revoked
 
     def peer(self, certificate_pem: bytes, call: str, now: datetime) -> Peer:
-        """Return whom a certificate names, if it holds for this call. Raises KeyFault."""
+        """Return the party that a certificate names, if it is valid for this call.
+
+        Raises KeyFault if it is not.
+        """
         peer = peer_of(
             certificate_pem,
             authority_pem=self.authorities.trusted(now),
             now=now,
             revoked=self._revoked,
         )
-        known = self._replaced.get(peer.serial)
-        if known is not None and not known.serves(call, now):
-            self._refuse_replaced(peer, known, now)
+        replaced = self._replaced.get(peer.serial)
+        if replaced is not None and not replaced.serves(call, now):
+            self._refuse_replaced(peer, replaced, now)
         if peer.serial in self._unused:
-            self._first_use(peer.serial, now)
+            self._note_first_use(peer.serial, now)
         return peer
 
     def renew(self, peer: Peer, request: RenewRequest, now: datetime) -> RenewReply:
         """Replace the certificate that `peer` presents. Raises ProtocolFault, KeyFault."""
         key = proven_key(request.public_key, request.proof, peer.serial)
-        held = self._replacement(peer, key, now)
-        if not held.public_key:
-            raise _refused("A new admission replaces it", "finish it: `enrol` once more")
-        if held.public_key != key:
+        replacement = self._replacement(peer, key, now)
+        if not replacement.public_key:
+            raise _refused(
+                "a new admission replaces it", "run `enrol` again, which finishes the admission"
+            )
+        if replacement.public_key != key:
             self._dispute(peer, now)
             raise ProtocolFault(
-                "This certificate was renewed already, with another key",
-                why="two programs hold its key, or this one was restored from an old copy",
-                fix="tell the coordinator, who revokes it; then enrol with a new invitation",
+                "This certificate was already renewed, with another key",
+                why="two programs have its key, or this program was restored from an old copy",
+                fix="notify the coordinator, who revokes it; then enrol with a new invitation",
             )
         return RenewReply(
-            certificate=held.certificate,
+            certificate=replacement.certificate,
             authority=self.authorities.trusted(now),
             succession=self.authorities.vouchers(now),
         )
 
-    def _replacement(self, peer: Peer, key: bytes, now: datetime) -> Any:
-        """Return the row of what follows this certificate, made now if nothing does yet."""
+    def _replacement(self, peer: Peer, key: bytes, now: datetime) -> Row[Any]:
+        """Return the row of the certificate that replaces this one; issue it if there is none."""
         chosen = select(renewals).where(renewals.c.serial == str(peer.serial))
         with self._lock, transaction(self._engine) as connection:
-            held = connection.execute(chosen).one_or_none()
-            if held is not None:
-                return held
+            existing = connection.execute(chosen).one_or_none()
+            if existing is not None:
+                return existing
             _check_may_renew(connection, peer, now)
             certificate = self.issue(connection, key, peer.country, peer.role, now)
             row = _row(peer.country, peer.role, key, certificate, now)
             connection.execute(insert(renewals).values(serial=str(peer.serial), **row))
-            made = connection.execute(chosen).one()
+            issued = connection.execute(chosen).one()
         self.reload()
         self._note(EventKind.CERTIFICATE_RENEWED, f"{peer.country} {peer.role}")
-        return made
+        return issued
 
     def issue(
         self, connection: Connection, key: bytes, country: str, role: Role, now: datetime
     ) -> bytes:
-        """Return a new certificate for a party, and write down that it is admitted."""
+        """Issue a certificate for a party, and store that the party is admitted."""
         authority = self.authorities.in_force(now)
         certificate = authority.issue(
             key,
@@ -183,58 +199,61 @@ class CertificateRegister:
         certificate: bytes,
         now: datetime,
     ) -> None:
-        """Let a newly admitted certificate follow the party's earlier ones; then `reload`."""
+        """Store that a newly admitted certificate replaces these; `reload` must follow."""
         row = _row(country, role, b"", certificate, now)
         for serial in set(serials) - self._revoked - set(self._replaced):
             connection.execute(insert(renewals).values(serial=str(serial), **row))
 
     def revoke(self, connection: Connection, serials: Iterable[int]) -> None:
-        """Write revocations down; then `reload`."""
+        """Store revocations; `reload` must follow."""
         for serial in set(serials) - self._revoked:
             connection.execute(insert(revoked).values(serial=str(serial)))
 
     def reload(self) -> None:
-        """Let what was committed count, for calls under way too."""
+        """Apply the committed changes to all calls, including those in progress."""
         with self._lock:
             before = self._revoked
             self._load()
-            fresh = self._revoked - before
+            newly_revoked = self._revoked - before
         for listener in self._listeners:
-            listener(fresh)
+            listener(newly_revoked)
 
     def renewed(self, connection: Connection, country: str, role: Role) -> list[int]:
-        """Return the serial numbers that a party's renewals have brought."""
+        """Return the serial numbers of the certificates that replaced a party's earlier ones."""
         chosen = (renewals.c.country == country) & (renewals.c.role == role)
-        found = connection.execute(select(renewals.c.successor).where(chosen)).scalars()
-        return [int(serial) for serial in found]
+        serials = connection.execute(select(renewals.c.successor).where(chosen)).scalars()
+        return [int(serial) for serial in serials]
 
     def disputes(self) -> list[Dispute]:
-        """Return the parties of whose certificates two holders showed up, until revoked."""
+        """Return the certificates that two parties have presented and that are not revoked."""
         ended = select(revoked.c.serial)
         chosen = renewals.c.disputed.is_not(None) & renewals.c.successor.not_in(ended)
         with transaction(self._engine) as connection:
             rows = connection.execute(select(renewals).where(chosen)).all()
         return [Dispute(row.country, row.role, row.disputed) for row in rows]
 
-    def _refuse_replaced(self, peer: Peer, known: _Replaced, now: datetime) -> NoReturn:
-        if known.used is None:
-            raise _refused("It was renewed, and serves for nothing else now", "ask for it again")
+    def _refuse_replaced(self, peer: Peer, replaced: _Replaced, now: datetime) -> NoReturn:
+        if replaced.used is None:
+            raise _refused(
+                "it was renewed, and is valid only for requesting the new one",
+                "request the new certificate again",
+            )
         self._dispute(peer, now)
         raise _refused(
-            "It was renewed, and the new one is in use",
-            "where this is the only holder of its key, enrol again; tell the coordinator",
+            "it was renewed, and the new one is in use",
+            "notify the coordinator; if no other program has its key, enrol again",
         )
 
-    def _first_use(self, successor: int, now: datetime) -> None:
+    def _note_first_use(self, successor: int, now: datetime) -> None:
         chosen = (renewals.c.successor == str(successor)) & renewals.c.used.is_(None)
         with self._lock, transaction(self._engine) as connection:
             connection.execute(update(renewals).where(chosen).values(used=now))
         self.reload()
 
     def _dispute(self, peer: Peer, now: datetime) -> None:
-        """Write it down and log it, the first time; a new admission is no second holder."""
-        known = self._replaced[peer.serial]
-        if known.disputed is not None or not known.key:
+        """Store and log a dispute, the first time; a new admission is not a second holder."""
+        replaced = self._replaced[peer.serial]
+        if replaced.disputed is not None or not replaced.key:
             return
         chosen = renewals.c.serial == str(peer.serial)
         with self._lock, transaction(self._engine) as connection:
@@ -257,18 +276,18 @@ def _row(country: str, role: Role, key: bytes, certificate: bytes, now: datetime
 def _check_may_renew(connection: Connection, peer: Peer, now: datetime) -> None:
     serial = revoked.c.serial == str(peer.serial)
     if connection.execute(select(revoked).where(serial)).first():
-        raise _refused("It was revoked", "ask the coordinator for a new one")
+        raise _refused("it was revoked", "ask the coordinator for a new invitation")
     party = (renewals.c.country == peer.country) & (renewals.c.role == peer.role)
     recent = select(func.count()).where(party & (renewals.c.created > now - DAY))
     count = connection.execute(recent).scalar_one()
     if count >= MOST_RENEWALS:
         raise ProtocolFault(
-            "This certificate is not renewed now",
+            "This certificate cannot be renewed now",
             why=f"certificates of the {peer.role} of {peer.country} were renewed {count} times "
             "within a day",
-            fix="wait a day; if it happens again, look for a second program with this key",
+            fix="wait a day; if it happens again, search for a second program with this key",
         )
 
 
 def _refused(why: str, fix: str) -> KeyFault:
-    return KeyFault("A transport certificate is refused", why=why, fix=fix)
+    return KeyFault("The transport certificate is refused", why=why, fix=fix)

@@ -1,8 +1,8 @@
-"""Who is let in: invitations, requests that wait for approval, certificates, revocations.
+"""Enrolment of the parties: invitations, requests that wait for approval, revocations.
 
-A token works once and for one request: the same request may ask again what became of it, another
-one with the same token is refused. A person admits by fingerprint. The authority vouches for
-transport only; identity keys are trusted through documents.
+A token is valid for one request. The same request may be sent again to learn its status; another
+request with the same token is refused. A person admits a party by its fingerprint. The authority
+vouches for the transport only; identity keys are trusted through documents.
 """
 
 import base64
@@ -16,7 +16,7 @@ from typing import Any
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key, load_ssh_public_key
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Connection, Engine, Row, insert, select, update
 
 from governance.runtime.database import transaction
 from keys.certificates import Role, new_transport_key, public_pem
@@ -38,7 +38,7 @@ from server.state.tables import enrolments, invitations, parties
 INVITATION_LIFETIME = timedelta(days=7)
 PENDING, ADMITTED, REFUSED, REVOKED = "pending", "admitted", "refused", "revoked"
 MAX_KEY = 4096
-"""Largest public key as text, in bytes."""
+"""The largest public key as text, in bytes."""
 TRANSPORT_CURVES = (ec.SECP256R1,)
 SUPERLINK_CURVES = (ec.SECP256R1, ec.SECP384R1)
 SIGNING_KEYS = ("document_key", "identity_key", "log_key")
@@ -46,7 +46,7 @@ SIGNING_KEYS = ("document_key", "identity_key", "log_key")
 
 @dataclass(frozen=True)
 class Enrolment:
-    """A request for admission and what became of it."""
+    """A request for admission and its status."""
 
     id: str
     country: str
@@ -57,7 +57,7 @@ class Enrolment:
 
 
 class EnrolmentService:
-    """Invites, receives, admits and revokes, in the coordinator's state database."""
+    """Invites, admits and revokes parties, in the coordinator's state database."""
 
     def __init__(self, engine: Engine, register: CertificateRegister) -> None:
         self._engine, self.register = engine, register
@@ -65,7 +65,7 @@ class EnrolmentService:
     def invite(
         self, country: str, role: Role, *, exchange: str, root_digest: str | None, now: datetime
     ) -> Invitation:
-        """Return a new invitation for one party of `country`; its token is stored as a hash."""
+        """Return a new invitation for one party of `country`; store the hash of its token."""
         token, key = secrets.token_bytes(TOKEN_BYTES), new_transport_key()
         authority = self.register.authorities.in_force(now)
         certificate = authority.issue(
@@ -93,7 +93,7 @@ class EnrolmentService:
         )
 
     def enrol(self, country: str, request: EnrolRequest, now: datetime) -> EnrolReply:
-        """Take a request, or say what became of it. `country` is the caller's certificate's."""
+        """Store a new request or return its status; `country` is that of the certificate."""
         statement = Statement.from_bytes(request.statement)
         _check_keys(request.transport_key, statement)
         identifier = hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
@@ -119,10 +119,15 @@ class EnrolmentService:
         return _reply(row)
 
     def _use_token(
-        self, connection: Any, country: str, statement: Statement, token: bytes, now: datetime
+        self,
+        connection: Connection,
+        country: str,
+        statement: Statement,
+        token: bytes,
+        now: datetime,
     ) -> None:
-        name = invitations.c.token_hash == digest(token)
-        row = connection.execute(select(invitations).where(name)).one_or_none()
+        chosen = invitations.c.token_hash == digest(token)
+        row = connection.execute(select(invitations).where(chosen)).one_or_none()
         wanted = (country, statement.role)
         if (
             row is None
@@ -133,13 +138,13 @@ class EnrolmentService:
         ):
             raise ProtocolFault(
                 "The invitation was not accepted",
-                why="it was used already, has expired, or is for another country or role",
+                why="it was already used, has expired, or is for another country or role",
                 fix="ask the coordinator for a new one",
             )
-        connection.execute(update(invitations).where(name).values(used=now))
+        connection.execute(update(invitations).where(chosen).values(used=now))
 
     def all(self) -> list[Enrolment]:
-        """Return every request, oldest first."""
+        """Return every request for admission, oldest first."""
         with transaction(self._engine) as connection:
             rows = connection.execute(select(enrolments).order_by(enrolments.c.created)).all()
         return [_enrolment(row) for row in rows]
@@ -151,11 +156,11 @@ class EnrolmentService:
             _check_own_keys(_enrolment(row), _admitted(connection))
             key, role = EnrolRequest.FromString(row.request).transport_key, Role(row.role)
             certificate = self.register.issue(connection, key, row.country, role, now)
-            if role is Role.NODE:  # a country has one; it may have several officers
-                held = self._serials(connection, row.country, role)
+            if role is Role.NODE:  # a country has one node; it may have several officers
+                earlier = self._serials(connection, row.country, role)
                 self.register.supersede(
                     connection,
-                    held,
+                    earlier,
                     country=row.country,
                     role=role,
                     certificate=certificate,
@@ -170,15 +175,15 @@ class EnrolmentService:
         return replace(_enrolment(row), status=ADMITTED)
 
     def refuse(self, fingerprint: str) -> None:
-        """Turn a pending request away."""
+        """Refuse the pending request with this fingerprint."""
         with transaction(self._engine) as connection:
             row = self._pending(connection, fingerprint)
             connection.execute(
                 update(enrolments).where(enrolments.c.id == row.id).values(status=REFUSED)
             )
 
-    def _pending(self, connection: Any, fingerprint: str) -> Any:
-        """The newest such request: a party that was invited twice asks with the same keys."""
+    def _pending(self, connection: Connection, fingerprint: str) -> Row[Any]:
+        """Return the newest pending request: after two invitations there can be two."""
         wanted = enrolments.c.fingerprint == fingerprint.strip().lower()
         waiting = select(enrolments).where(wanted & (enrolments.c.status == PENDING))
         newest = waiting.order_by(enrolments.c.created.desc()).limit(1)
@@ -186,22 +191,25 @@ class EnrolmentService:
         if row is None:
             raise OperationFault(
                 f"No request with the fingerprint {fingerprint} waits for approval",
-                why="it was mistyped, decided already, or has not arrived",
-                fix="compare with what the party's own command printed; `admit --list` shows all",
+                why="it was mistyped, was already decided, or has not arrived",
+                fix="compare it with the output of the party's command; `admit --list` shows all "
+                "requests",
             )
         return row
 
     def admitted(self, role: Role) -> list[Statement]:
         """Return the newest admitted statement of each country in a role."""
-        found = {
-            e.country: e.statement for e in self.all() if (e.status, e.role) == (ADMITTED, role)
+        statements = {
+            enrolment.country: enrolment.statement
+            for enrolment in self.all()
+            if (enrolment.status, enrolment.role) == (ADMITTED, role)
         }
-        return list(found.values())
+        return list(statements.values())
 
     def revoke(self, country: str, role: Role, now: datetime) -> Sequence[int]:
-        """Revoke every certificate of a country's role; returns their serial numbers.
+        """Revoke every certificate of a country's role; return their serial numbers.
 
-        Calls under way with one of them are cut. It takes a new invitation to come back.
+        Their calls in progress end. The party needs a new invitation to be admitted again.
         """
         chosen = (enrolments.c.country == country) & (enrolments.c.role == role)
         ended = chosen & (enrolments.c.status == ADMITTED)
@@ -217,7 +225,7 @@ class EnrolmentService:
         self.register.reload()
         return serials
 
-    def _serials(self, connection: Any, country: str, role: Role) -> list[int]:
+    def _serials(self, connection: Connection, country: str, role: Role) -> list[int]:
         chosen = (enrolments.c.country == country) & (enrolments.c.role == role)
         rows = connection.execute(select(enrolments.c.certificate).where(chosen)).scalars()
         admitted = [serial_of(certificate) for certificate in rows if certificate]
@@ -225,7 +233,7 @@ class EnrolmentService:
 
 
 def _check_keys(transport_key: bytes, statement: Statement) -> None:
-    """What could not be admitted later is refused before it uses up a token."""
+    """Raise ProtocolFault for unusable keys, before the request uses its token."""
     _check_curve(load_pem_public_key, transport_key, TRANSPORT_CURVES, "its transport key")
     if statement.node_auth is not None:
         line = statement.node_auth.encode()
@@ -242,35 +250,38 @@ def _check_curve(
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, curves):
         raise ProtocolFault(
             "The enrolment was not accepted",
-            why=f"{what} is not one that can be used here",
-            fix="enrol with the command of this version, with the same invitation",
+            why=f"{what} has a form that is not supported",
+            fix="enrol with the command of the coordinator's version; the invitation stays valid",
         )
 
 
-def _admitted(connection: Any) -> list[Enrolment]:
+def _admitted(connection: Connection) -> list[Enrolment]:
     chosen = select(enrolments).where(enrolments.c.status.in_((ADMITTED, REVOKED)))
     return [_enrolment(row) for row in connection.execute(chosen).all()]
 
 
-def _check_own_keys(asked: Enrolment, others: Sequence[Enrolment]) -> None:
-    """A key is one party's: who states another country's would count twice, or block its seat."""
+def _check_own_keys(requested: Enrolment, others: Sequence[Enrolment]) -> None:
+    """Raise OperationFault if the request states a key of another country.
+
+    A party with another country's key would count twice, or block that country's registration.
+    """
     for other in others:
-        if other.country != asked.country and _keys_of(asked) & _keys_of(other):
+        if other.country != requested.country and _keys_of(requested) & _keys_of(other):
             raise OperationFault(
-                f"The {asked.role} of {asked.country} cannot be admitted",
+                f"The {requested.role} of {requested.country} cannot be admitted",
                 why=f"it states a key of the {other.role} of {other.country}",
-                fix="turn it away, and ask both how they came by the same key",
+                fix="refuse it, and ask both parties why they have the same key",
             )
 
 
-def _keys_of(one: Enrolment) -> frozenset[str | bytes]:
-    stated = (getattr(one.statement, name) for name in SIGNING_KEYS)
+def _keys_of(enrolment: Enrolment) -> frozenset[str | bytes]:
+    stated = (getattr(enrolment.statement, name) for name in SIGNING_KEYS)
     raw = frozenset(half for key in stated if key for half in halves(key))
-    line = (one.statement.node_auth or "").split()[:2]  # less a key's comment
+    line = (enrolment.statement.node_auth or "").split()[:2]  # without the key's comment
     return raw | ({" ".join(line)} if line else set())
 
 
-def _reply(row: Any) -> EnrolReply:
+def _reply(row: Row[Any]) -> EnrolReply:
     status = {
         PENDING: EnrolReply.PENDING,
         ADMITTED: EnrolReply.ADMITTED,
@@ -281,7 +292,7 @@ def _reply(row: Any) -> EnrolReply:
     return EnrolReply(status=status, fingerprint=row.fingerprint, certificate=certificate)
 
 
-def _enrolment(row: Any) -> Enrolment:
+def _enrolment(row: Row[Any]) -> Enrolment:
     request = EnrolRequest.FromString(row.request)
     statement = Statement.from_bytes(request.statement)
     return Enrolment(row.id, row.country, Role(row.role), statement, row.fingerprint, row.status)

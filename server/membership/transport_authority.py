@@ -1,7 +1,7 @@
-"""What the exchange shows and whom it believes: its own certificate and the authorities, renewed.
+"""The exchange's certificate and the transport authorities: stored, renewed and retired.
 
-The first authority lies in authority.pem and under `authority` in the key store; each one that
-follows carries its number. An authority whose certificate is not written yet does not exist.
+The first authority is in authority.pem, its key under `authority` in the key store; the names of
+later ones end with their number. An authority whose certificate is not written does not exist yet.
 """
 
 import re
@@ -19,7 +19,7 @@ from keys.store import KeyStore
 from keys.succession import AuthorityLine, Generation
 
 REGION = "ZZ"
-"""A user-assigned ISO 3166-1 code: the coordinator is of no country."""
+"""A user-assigned ISO 3166-1 code, because the coordinator belongs to no country."""
 SERVER_LIFETIME = timedelta(days=365)
 AUTHORITY, TRANSPORT = "authority", "transport"
 _NUMBER = r"authority(?:-([2-9]|[1-9][0-9]{1,3}))?"
@@ -27,20 +27,20 @@ KEY_NAME, NUMBERED = re.compile(_NUMBER), re.compile(rf"{_NUMBER}\.pem")
 
 
 class ExchangeTransport:
-    """The authorities and the exchange's own pair, in the coordinator's folder and in use."""
+    """The transport authorities and the exchange's key and certificate."""
 
     def __init__(self, folder: Path, hosts: Sequence[str], store: KeyStore) -> None:
-        """`hosts` are the names and addresses by which the exchange is reached."""
+        """`hosts` are the names and addresses of the exchange."""
         self._folder, self._hosts, self._store = folder, hosts, store
         self._kept = KeptPair(store, TRANSPORT, folder / "exchange.pem")
         self._numbers = _numbers(folder)
-        self._sweep()
+        self._delete_stale_keys()
         self.line = AuthorityLine(tuple(map(self._generation, self._numbers)))
         self.pair = self._kept.load()
 
     @property
     def certificate(self) -> bytes:
-        """The certificate that the exchange shows, PEM."""
+        """The certificate that the exchange presents, PEM."""
         return self.pair[1]
 
     @classmethod
@@ -53,7 +53,7 @@ class ExchangeTransport:
         federation: str,
         now: datetime,
     ) -> Self:
-        """Make the first authority, and the exchange's first certificate."""
+        """Create the first authority and the exchange's first certificate."""
         line = AuthorityLine.of(TransportAuthority.create(federation, now))
         _write(folder, store, 1, line.generations[0])
         pair = KeptPair(store, TRANSPORT, folder / "exchange.pem")
@@ -61,73 +61,73 @@ class ExchangeTransport:
         return cls(folder, hosts, store)
 
     def in_force(self, now: datetime) -> TransportAuthority:
-        """Return the authority that issues."""
+        """Return the authority that issues certificates."""
         return self.line.in_force(now)
 
     def trusted(self, now: datetime) -> bytes:
-        """Return all authorities that are believed, PEM."""
+        """Return all trusted authorities, PEM."""
         return self.line.trusted(now)
 
     def vouchers(self, now: datetime) -> bytes:
-        """Return what leads from an older authority to a newer one, PEM."""
+        """Return the certificates with which older authorities vouch for newer ones, PEM."""
         return self.line.vouchers(now)
 
-    def tend(self, now: datetime) -> list[EventKind]:
-        """Renew what is due; returns what was done."""
-        done = []
+    def renew_due(self, now: datetime) -> list[EventKind]:
+        """Renew the authority and the certificate if they are due; return the events."""
+        events = []
         if self.line.next_is_due(now):
-            self._follow(now)
-            done.append(EventKind.AUTHORITY_FOLLOWED)
+            self._add_authority(now)
+            events.append(EventKind.AUTHORITY_FOLLOWED)
         if self._certificate_is_due(now):
-            self._renew(now)
-            done.append(EventKind.CERTIFICATE_RENEWED)
+            self._renew_certificate(now)
+            events.append(EventKind.CERTIFICATE_RENEWED)
         self._retire(now)
-        return done
+        return events
 
-    def _follow(self, now: datetime) -> None:
+    def _add_authority(self, now: datetime) -> None:
         number, line = self._numbers[-1] + 1, self.line.extended(now)
         _write(self._folder, self._store, number, line.generations[-1])
         self._numbers, self.line = [*self._numbers, number], line
 
     def _certificate_is_due(self, now: datetime) -> bool:
-        """A certificate of an authority that issues no longer is replaced at once."""
+        """Return whether the certificate is due, or its authority no longer issues."""
         issuer = self.in_force(now)
         return renewal_due(self.certificate, now, 0.0) or not issuer.issued(self.certificate)
 
-    def _renew(self, now: datetime) -> None:
+    def _renew_certificate(self, now: datetime) -> None:
         self._kept.keep(_issued(self.in_force(now), self._kept.next_key(), self._hosts, now))
-        self.pair = self._kept.load()  # at once: another thread may open a connection
+        self.pair = self._kept.load()  # in one assignment: another thread may open a connection
 
     def _retire(self, now: datetime) -> None:
-        """Destroy the authorities that are not believed any more, key and all."""
+        """Delete the authorities that are no longer trusted, with their keys."""
         for _ in range(self.line.retired(now)):
             number, *self._numbers = self._numbers
             self.line = AuthorityLine(self.line.generations[1:])
-            for place in _files(self._folder, number):
-                place.unlink(missing_ok=True)
-        self._sweep()
+            for path in _files(self._folder, number):
+                path.unlink(missing_ok=True)
+        self._delete_stale_keys()
 
-    def _sweep(self) -> None:
-        """Remove keys of authorities that are not, or were not finished before a crash."""
-        held = {_key_name(number) for number in self._numbers}
+    def _delete_stale_keys(self) -> None:
+        """Delete keys of authorities that are retired, or that a crash left unfinished."""
+        current = {_key_name(number) for number in self._numbers}
         for name in self._store.names():
-            if KEY_NAME.fullmatch(name) and name not in held:
+            if KEY_NAME.fullmatch(name) and name not in current:
                 self._store.delete(name)
 
     def _generation(self, number: int) -> Generation:
-        certificate, voucher = (place for place in _files(self._folder, number))
+        certificate, voucher = _files(self._folder, number)
         key = self._store.get(_key_name(number))
         authority = TransportAuthority.from_pem(certificate.read_bytes(), key)
         return Generation(authority, voucher.read_bytes() if voucher.exists() else b"")
 
 
 def _numbers(folder: Path) -> list[int]:
-    found = (NUMBERED.fullmatch(place.name) for place in folder.glob("authority*.pem"))
-    return sorted(int(one[1] or 1) for one in found if one)
+    matches = (NUMBERED.fullmatch(path.name) for path in folder.glob("authority*.pem"))
+    return sorted(int(match[1] or 1) for match in matches if match)
 
 
 def _files(folder: Path, number: int) -> tuple[Path, Path]:
-    """Return where an authority's certificate lies, and what the one before it vouches with."""
+    """Return the paths of an authority's certificate and of its voucher by the former one."""
     name = _key_name(number)
     return folder / f"{name}.pem", folder / f"{name}-voucher.pem"
 
@@ -136,14 +136,14 @@ def _key_name(number: int) -> str:
     return AUTHORITY if number == 1 else f"{AUTHORITY}-{number}"
 
 
-def _write(folder: Path, store: KeyStore, number: int, made: Generation) -> None:
-    """Keep a new authority; it is one from its certificate on, which is written last."""
-    certificate, key = made.authority.to_pem()
+def _write(folder: Path, store: KeyStore, number: int, generation: Generation) -> None:
+    """Store a new authority; it exists once its certificate is written, which comes last."""
+    certificate, key = generation.authority.to_pem()
     store.put(_key_name(number), key)
-    place, voucher = _files(folder, number)
-    if made.voucher:
-        write_atomic(voucher, made.voucher)
-    write_atomic(place, certificate)
+    path, voucher = _files(folder, number)
+    if generation.voucher:
+        write_atomic(voucher, generation.voucher)
+    write_atomic(path, certificate)
 
 
 def _issued(

@@ -1,9 +1,9 @@
-"""One attempt to carry a run from its documents to its release, over any carrier.
+"""One attempt of a run, from its documents to its release, over any carrier.
 
-This is what the server app does. It reads what the run is about from the verified documents, not
-from the bundle; it begins where the last attempt stopped, and keeps each step before the next. What
-concerns the run ends it, in a state with a reason; what concerns this attempt only (the daemon is
-gone, the disk is full, Flower fails) ends the attempt, and the daemon begins another.
+The server app executes it. It reads the study from the verified documents, not from the bundle. It
+begins where the last attempt stopped, and stores each step before the next one. A fault of the run
+ends the run, in a state with a reason. A fault of this attempt only (the daemon is gone, the disk
+is full, Flower fails) ends the attempt, and the daemon starts another one.
 """
 
 import logging
@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
+from governance.audit.log import LogWriter
 from governance.documents.study import Study
 from governance.errors import StorageFault
 from governance.runtime.database import open_database
@@ -26,12 +27,12 @@ from server.errors import OperationFault
 from server.flower.carrier import Carrier
 from server.home import CoordinatorHome
 from server.published_view import published
-from server.runs.lock import carried_alone
+from server.runs.lock import lock_run
 from server.runs.procedure import (
     Outcome,
     RunHistory,
     RunVoid,
-    lead,
+    run_procedure,
 )
 from server.runs.progress import RunProgress, StoredRun, Superseded
 from server.runs.rounds import RoundDriver, RoundReport, SetUpFailed
@@ -40,22 +41,22 @@ from server.runs.store import RunState, RunStore
 from server.state.tables import MIGRATIONS
 
 PASSING = (LocalRpcFault, StorageFault)
-"""Faults of the machine that carries a run, and not of the run."""
+"""Faults of the machine or the daemon, not of the run."""
 
 _log = logging.getLogger("pratique.run")
 
 
 class RunServices(Protocol):
-    """What conducting a run needs of whoever holds the keys."""
+    """What an attempt needs from the daemon, which has the keys."""
 
     def sign(self, message: bytes, suite: Suite) -> bytes:
-        """Sign 32 bytes with the coordinator's identity key, as the agreement asks."""
+        """Return the signature of 32 bytes by the coordinator's identity key, in this suite."""
 
     def release(self, study: str, run: str, outcome: dict[str, Any], model: bytes) -> None:
-        """Take what the run made, to be signed and released; the run is finished then."""
+        """Sign and release the run's outcome and model; this finishes the run."""
 
 
-def carry_run(
+def run_attempt(
     home: CoordinatorHome,
     run_id: str,
     attempt: int,
@@ -64,40 +65,41 @@ def carry_run(
     *,
     seconds: float,
 ) -> None:
-    """Carry a run on to its end, as its attempt of this number. Raises what ended either.
+    """Execute the attempt with this number, to the end of the run. Raises what ended it.
 
-    `seconds`: how long a country may take over a message before it is asked again. Raises
-    Superseded or OperationFault, and changes nothing, where it may not: the run is over, another
-    attempt is the current one, or another process carries it.
+    `seconds`: how long a country may spend on one message before it is asked again. Raises
+    Superseded or OperationFault, and changes nothing, if the attempt may not execute the run: the
+    run is over, another attempt is the current one, or another process executes the run.
     """
     engine = open_database(home.database, MIGRATIONS)
-    progress = RunProgress(engine, RunStore(engine).get(run_id).run_id, attempt)
-    with carried_alone(home, run_id):
+    log = LogWriter(engine, home.settings().log_origin)
+    progress = RunProgress(engine, RunStore(engine).get(run_id).run_id, attempt, log)
+    with lock_run(home, run_id):
         progress.begin(now())
         try:
-            _RunAttempt(home, run_id, progress, carrier, services).go(seconds)
+            _RunAttempt(home, run_id, progress, carrier, services).execute(seconds)
         except Superseded:
             raise
         except PASSING as fault:
-            _lose(progress, str(fault))
+            _note_end(progress, str(fault))
             raise
         except PratiqueError as fault:
             void = isinstance(fault, RunVoid | SetUpFailed)
             progress.end(RunState.VOID if void else RunState.FAILED, now(), str(fault))
             raise
-        except BaseException as fault:  # a fault of ours or Flower's, or the process is told to end
-            _lose(progress, f"{type(fault).__name__}: {fault}")
+        except BaseException as fault:  # a fault of this program or Flower, or a signal to end
+            _note_end(progress, f"{type(fault).__name__}: {fault}")
             raise
 
 
 def now() -> datetime:
-    """Return the time of the machine, UTC."""
+    """Return the machine's time in UTC."""
     return datetime.now(UTC)
 
 
-def _lose(progress: RunProgress, reason: str) -> None:
-    with suppress(PratiqueError):  # the note is for the operator; the daemon sees by itself
-        progress.lose(reason, now())
+def _note_end(progress: RunProgress, reason: str) -> None:
+    with suppress(PratiqueError):  # the reason is for the operator; the daemon does not need it
+        progress.note_end_of_attempt(reason, now())
 
 
 class _RunAttempt:
@@ -112,71 +114,82 @@ class _RunAttempt:
         self._home, self._run_id, self._progress = home, run_id, progress
         self._carrier, self._services = carrier, services
 
-    def go(self, seconds: float) -> None:
-        kept = self._progress.kept()
-        if kept.outcome is None:
-            outcome = self._led(kept, seconds)
-            made, model = outcome_json(outcome), _model_bytes(outcome)
+    def execute(self, seconds: float) -> None:
+        """Drive the run to its outcome, unless an outcome is stored, and release it."""
+        stored = self._progress.load()
+        if stored.outcome is None:
+            outcome = self._drive(stored, seconds)
+            values, model = outcome_json(outcome), _model_bytes(outcome)
         else:
-            made, model = dict(kept.outcome), kept.model
-        self._services.release(kept.study, self._run_id, made, model)
+            values, model = dict(stored.outcome), stored.model
+        self._services.release(stored.study, self._run_id, values, model)
 
-    def _led(self, kept: StoredRun, seconds: float) -> Outcome:
+    def _drive(self, stored: StoredRun, seconds: float) -> Outcome:
         view = published(self._home, now())
-        study = _study(view, kept.study)
+        study = _study(view, stored.study)
         _require_keys(view, study)
-        ground, suite = self._ground(kept, view, study), view.agreement.signatures
-        run = CoordinatorRun(
-            study.run_terms(view.agreement, bytes.fromhex(self._run_id), study.countries),
-            peers=ground.peers(suite),
-            sign=partial(self._services.sign, suite=suite),
-            versions=ground.document_versions,
-            published=partial(self._published, ground.document_versions),
-        )
         driver = RoundDriver(
-            run,
+            self._coordinator_run(stored, view, study),
             study.countries,
             self._carrier,
             seconds=seconds,
             keep_closed=lambda number, chosen: self._progress.keep_closed(number, chosen, now()),
-            closed=kept.closed,
+            closed=stored.closed,
         )
-        if kept.replies:
-            driver.take_up(kept.replies)
+        if stored.replies:
+            driver.resume(stored.replies)
         else:
             self._progress.keep_set_up(driver.set_up(), now())
-        return lead(study, driver, self._note, RunHistory(kept.rounds, kept.model))
+        history = RunHistory(stored.rounds, stored.model)
+        return run_procedure(study, driver, self._note, history)
 
-    def _ground(self, kept: StoredRun, view: TrustedView, study: Study) -> RunDocuments:
-        """Return what the run stands on: what its first attempt kept, as long as it holds."""
-        found = RunDocuments.of(view, study.countries)
-        if kept.ground is None:
-            self._progress.keep_ground(found.model_dump(mode="json"))
-            return found
-        ground = RunDocuments.model_validate(kept.ground)
-        require_unmoved(ground, found)
-        return ground
+    def _coordinator_run(
+        self, stored: StoredRun, view: TrustedView, study: Study
+    ) -> CoordinatorRun:
+        documents = self._documents(stored, view, study)
+        suite = view.agreement.signatures
+        return CoordinatorRun(
+            study.run_terms(view.agreement, bytes.fromhex(self._run_id), study.countries),
+            peers=documents.peers(suite),
+            sign=partial(self._services.sign, suite=suite),
+            versions=documents.document_versions,
+            published=partial(self._published, documents.document_versions),
+        )
+
+    def _documents(self, stored: StoredRun, view: TrustedView, study: Study) -> RunDocuments:
+        """Return the documents that the first attempt stored, if the run may still use them."""
+        current = RunDocuments.of(view, study.countries)
+        if stored.documents is None:
+            self._progress.keep_documents(current.model_dump(mode="json"))
+            return current
+        documents = RunDocuments.model_validate(stored.documents)
+        require_unmoved(documents, current)
+        return documents
 
     def _published(self, known: DocumentVersions) -> DocumentVersions:
-        """Return what is published by now; what was when the run began, where nobody can tell."""
+        """Return the published versions; those of the run's beginning if they cannot be read."""
         try:
             return published(self._home, now()).verified
-        except PratiqueError:  # it concerns this look at the documents, and neither country nor run
+        except PratiqueError:  # a fault of reading the documents is not a fault of country or run
             return known
 
     def _note(self, report: RoundReport, state: bytes, outcome: Outcome | None = None, /) -> None:
         if outcome is None:
             self._progress.keep_round(report, state, now())
         else:
-            made = outcome_json(outcome)
-            self._progress.keep_round(report, _model_bytes(outcome), now(), made)
+            values = outcome_json(outcome)
+            self._progress.keep_round(report, _model_bytes(outcome), now(), values)
         _log.info("round", extra={"round": report.number, "phase": report.phase})
 
 
 def _study(view: TrustedView, digest: str) -> Study:
     study = view.study(digest)
     if study is None:
-        raise OperationFault("The study of this run is not among the published ones")
+        raise OperationFault(
+            "The study of this run is not published",
+            why="the documents contain no study with the digest of the run",
+            fix="read the coordinator's log: `log list` shows what was published",
+        )
     return study
 
 
@@ -192,7 +205,7 @@ def _require_keys(view: TrustedView, study: Study) -> None:
 
 
 def outcome_json(outcome: Outcome) -> dict[str, Any]:
-    """Return what a run made, less its model, as JSON."""
+    """Return a run's outcome as JSON, without its model."""
     return {"part": outcome.part.model_dump(mode="json"), "findings": outcome.findings}
 
 

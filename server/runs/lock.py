@@ -1,7 +1,7 @@
-"""Who carries a run: the server app holds a lock on its file for as long as it lives.
+"""The lock of a run: the server app that executes the run holds it for as long as it lives.
 
-The kernel lets go of it when the process ends, however it ends; so the daemon sees at once that a
-run lost its carrier, and two never carry one.
+The kernel releases it when the process ends, in whatever way. So the daemon sees at once that a
+run's process has ended, and two processes never execute one run.
 """
 
 from collections.abc import Iterator
@@ -13,24 +13,25 @@ from server.errors import OperationFault
 from server.home import CoordinatorHome
 
 PATIENCE_SECONDS = 5.0
-"""An attempt that was just killed lets go within this time, and so does a daemon that looks."""
+"""How long to wait for the lock: a killed attempt, or the daemon that only tests it, releases it
+within this time."""
 
 
 @contextmanager
-def carried_alone(home: CoordinatorHome, run_id: str) -> Iterator[None]:
-    """Hold the run's lock. Raises OperationFault where another process has it and keeps it."""
+def lock_run(home: CoordinatorHome, run_id: str) -> Iterator[None]:
+    """Hold the run's lock. Raises OperationFault if another process keeps it."""
     with _lock_file(home, run_id).open("a") as lock:
         if not locked_within(lock.fileno(), PATIENCE_SECONDS):
             raise OperationFault(
-                f"The run {run_id} is being carried by another process",
+                f"Another process executes the run {run_id}",
                 why="it holds the run's lock",
-                fix="nothing to do: that one carries it",
+                fix="nothing to do: that process continues the run",
             )
         yield
 
 
-def is_carried(home: CoordinatorHome, run_id: str) -> bool:
-    """Return whether a process that carries the run is alive."""
+def is_run_locked(home: CoordinatorHome, run_id: str) -> bool:
+    """Return whether a process that executes the run is alive."""
     with _lock_file(home, run_id).open("a") as lock:
         return not locked(lock.fileno())
 

@@ -1,9 +1,9 @@
-"""What a run does once it is set up: train and evaluate a model, or open one table.
+"""The procedure of a run after its set-up: train and evaluate a model, or open one table.
 
-A thin layer between the rounds, which know nothing of learning, and the learning, which knows
-nothing of rounds. Round numbers rise through the whole run, so that training and evaluation never
-share one. A run that has rounds behind it is led on from there: a round is asked for again, with
-the same bytes, only where nothing was kept of it.
+A thin layer between the rounds, which know nothing about learning, and the learning, which knows
+nothing about rounds. Round numbers rise through the whole run, so that training and evaluation
+never share one. A resumed run continues after its last stored round; a round is requested again,
+with the same bytes, only if nothing of it was stored.
 """
 
 import secrets
@@ -25,7 +25,7 @@ from server.learning.evaluate import evaluate
 from server.learning.optimiser import OptimiserState, skip, step
 from server.learning.release import ResultPart
 from server.learning.tables import read_table
-from server.runs.participation import part_taken
+from server.runs.participation import participation_of
 from server.runs.rounds import (
     RoundDriver,
     RoundRecord,
@@ -37,12 +37,12 @@ MOST_VOID_IN_A_ROW = 3
 
 
 class RunVoid(OperationFault):
-    """A run that opened too little to release anything; what was charged stays charged."""
+    """A run in which too few rounds opened for a release; what was charged stays charged."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run has to release, and which countries are in it."""
+    """What a finished run releases, and which countries took part in it."""
 
     part: ResultPart
     model: FloatArray | None
@@ -51,20 +51,20 @@ class Outcome:
 
 
 class Note(Protocol):
-    """Keeps what came of a round, the state after it, and what there is to release once there is.
+    """Stores the result of a round, the state after it, and the outcome if there is one.
 
-    All of it lasts, or nothing.
+    It stores all of them or nothing.
     """
 
     def __call__(
         self, report: RoundReport, state: bytes, outcome: Outcome | None = None, /
     ) -> None:
-        """Keep it."""
+        """Store them."""
 
 
 @dataclass(frozen=True)
 class RunHistory:
-    """What a run has behind it: its rounds in order, and the state kept after the last one."""
+    """A run's stored rounds in order, and the state after the last one."""
 
     rounds: Sequence[RoundRecord] = ()
     state: bytes = b""
@@ -73,10 +73,12 @@ class RunHistory:
 NOTHING = RunHistory()
 
 
-def lead(study: Study, driver: RoundDriver, note: Note, history: RunHistory = NOTHING) -> Outcome:
-    """Lead the run of a study from its next round to its last. Raises RunVoid."""
+def run_procedure(
+    study: Study, driver: RoundDriver, note: Note, history: RunHistory = NOTHING
+) -> Outcome:
+    """Drive the run of a study from its next round to its last. Raises RunVoid."""
     if isinstance(study.task, Training):
-        return _Training(study, study.task, driver, note, history).run()
+        return _TrainingProcedure(study, study.task, driver, note, history).run()
     return _open_table(study, study.task, driver, note, history)
 
 
@@ -94,12 +96,14 @@ def _open_table(
     table = read_table(
         task, study.features, mechanism, opened.values, countries=len(opened.countries)
     )
-    outcome = Outcome(part_taken([recorded(report)], study.countries), None, table.to_json())
+    outcome = Outcome(participation_of([recorded(report)], study.countries), None, table.to_json())
     note(report, b"", outcome)
     return outcome
 
 
-class _Training:
+class _TrainingProcedure:
+    """Trains a model round by round, then evaluates it."""
+
     def __init__(
         self, study: Study, task: Training, driver: RoundDriver, note: Note, history: RunHistory
     ) -> None:
@@ -132,7 +136,7 @@ class _Training:
 
     def _require_progress(self) -> None:
         last = self._rounds[-MOST_VOID_IN_A_ROW:]
-        if len(last) == MOST_VOID_IN_A_ROW and not any(one.opened for one in last):
+        if len(last) == MOST_VOID_IN_A_ROW and not any(finished.opened for finished in last):
             raise _void(last[-1])
 
     def _stepped(
@@ -144,7 +148,7 @@ class _Training:
     def _evaluated(self, state: OptimiserState, number: int) -> Outcome:
         if self._task.evaluation is None:
             return self._outcome(state, {})
-        _require_none_void([one for one in self._rounds if one.number == number])
+        _require_none_void([finished for finished in self._rounds if finished.number == number])
         mechanism = self._mechanism(EVALUATE)
         report = self._driver.sum(number, EVALUATE, vector_to_bytes(state.model))
         opened = _required(report, self._note, state.to_bytes())
@@ -162,14 +166,14 @@ class _Training:
         return outcome
 
     def _outcome(self, state: OptimiserState, findings: dict[str, Any]) -> Outcome:
-        return Outcome(part_taken(self._rounds, self._study.countries), state.model, findings)
+        return Outcome(participation_of(self._rounds, self._study.countries), state.model, findings)
 
     def _mechanism(self, phase: str) -> Mechanism:
         return next(m for m in self._study.mechanisms if m.phase == phase)
 
 
 def _required(report: RoundReport, note: Note, state: bytes) -> OpenedSum:
-    """Return the sum of a round that the run cannot do without; a void one is kept as such."""
+    """Return the sum of a round that the run needs; store a void round and raise RunVoid."""
     if isinstance(report.outcome, VoidRound):
         note(report, state)
         raise _void(recorded(report))
@@ -177,16 +181,16 @@ def _required(report: RoundReport, note: Note, state: bytes) -> OpenedSum:
 
 
 def _require_none_void(rounds: Sequence[RoundRecord]) -> None:
-    """A round's number is used once: one that was void before the run was carried on stays so."""
-    for one in rounds:
-        if not one.opened:
-            raise _void(one)
+    """Raise RunVoid if one of these rounds was void: no round's number is used twice."""
+    for finished in rounds:
+        if not finished.opened:
+            raise _void(finished)
 
 
 def _void(record: RoundRecord) -> RunVoid:
     listed = "; ".join(f"{country}: {cause}" for country, cause in sorted(record.causes.items()))
     return RunVoid(
-        f"Round {record.number} ({record.phase}) opened nothing",
+        f"Round {record.number} ({record.phase}) opened no sum",
         why=". ".join(part for part in (record.reason, listed) if part),
         fix="see `status` on the nodes named; a new launch needs new permits, and is charged",
     )

@@ -1,7 +1,7 @@
-"""What a run keeps so that another attempt can carry it on: written by the attempt that carries it.
+"""Stores a run's progress, so that another attempt can resume the run.
 
-Each step lasts as a whole or not at all. Every write is tied to the attempt: once the daemon has
-begun another one, or the run is over, nothing of the old one counts any more.
+The current attempt writes it. Each step is stored completely or not at all. Every write checks the
+attempt: once the daemon has created another one, or the run is over, the old one cannot write.
 """
 
 import json
@@ -13,7 +13,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, select, update
 
+from governance.audit.events import Event, EventKind
+from governance.audit.log import LogWriter
 from governance.runtime.database import transaction
+from protocols.wire.document_versions import DocumentVersions
+from protocols.wire.signed_message import COORDINATOR
 from server.errors import OperationFault
 from server.runs.rounds import (
     RoundRecord,
@@ -21,25 +25,26 @@ from server.runs.rounds import (
     SetUpReplies,
     recorded,
 )
-from server.runs.store import UNDER_WAY, RunState, RunStore
+from server.runs.run_documents import RunDocuments
+from server.runs.store import RunRow, RunState, RunStore
 from server.state.tables import rounds, runs, set_up_replies
 
 
 class Superseded(OperationFault):
-    """An attempt that may not carry its run: it is over, or another attempt carries it."""
+    """An attempt that may not execute its run: the run is over, or the attempt is not current."""
 
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as the last attempt left it.
+    """The progress of a run as the last attempt stored it.
 
-    `ground` is what `keep_ground` was given; `replies` are empty before the set-up is complete;
-    `model` is the state after the last round, or what is to be released where there is an
-    `outcome`; `closed` are the countries, by round, that a round under way was closed on.
+    `documents` is the value given to `keep_documents`; `replies` is empty before the set-up is
+    complete; `model` is the state after the last round, or the model to release if there is an
+    `outcome`; `closed` gives, by round, the countries on which a round in progress was closed.
     """
 
     study: str
-    ground: Mapping[str, Any] | None
+    documents: Mapping[str, Any] | None
     replies: SetUpReplies
     rounds: tuple[RoundRecord, ...]
     model: bytes
@@ -48,64 +53,65 @@ class StoredRun:
 
 
 class RunProgress:
-    """One attempt's notes on its run."""
+    """The stored progress of one run, as one attempt reads and writes it."""
 
-    def __init__(self, engine: Engine, run_id: str, attempt: int) -> None:
+    def __init__(self, engine: Engine, run_id: str, attempt: int, log: LogWriter) -> None:
         self._engine, self._run, self._attempt = engine, run_id, attempt
+        self._log = log
 
     def begin(self, now: datetime) -> None:
-        """Take the run over. Raises Superseded unless this is its current attempt, and its first.
+        """Mark this attempt as begun. Raises Superseded unless it is current and has not begun.
 
-        Whoever can reach the SuperLink can submit the same bundle again, and nobody may carry one
-        attempt twice.
+        Anyone who can reach the SuperLink can submit the same bundle again, and no attempt may be
+        executed twice.
         """
         with transaction(self._engine) as connection:
-            row = RunStore(self._engine).get(self._run, connection)
-            if row.attempt != self._attempt or row.begun >= row.attempt or _over(row):
-                raise _superseded(row, self._attempt)
-            launched = row.state == RunState.LAUNCHED
-            state = RunState.SETTING_UP if launched else row.state
+            run = RunStore(self._engine).get(self._run, connection)
+            if run.attempt != self._attempt or run.begun >= run.attempt or run.over:
+                raise _superseded(run, self._attempt)
+            launched = run.state == RunState.LAUNCHED
+            state = RunState.SETTING_UP if launched else run.state
             values = {"begun": self._attempt, "state": state, "updated": now}
             connection.execute(update(runs).where(runs.c.run_id == self._run).values(**values))
 
-    def kept(self) -> StoredRun:
-        """Return what earlier attempts kept."""
+    def load(self) -> StoredRun:
+        """Return the progress that earlier attempts stored."""
         with transaction(self._engine) as connection:
-            row = RunStore(self._engine).get(self._run, connection)
+            run = RunStore(self._engine).get(self._run, connection)
             return StoredRun(
-                study=row.study,
-                ground=None if row.ground is None else json.loads(row.ground),
+                study=run.study,
+                documents=None if run.documents is None else json.loads(run.documents),
                 replies=_replies(connection, self._run),
                 rounds=_rounds(connection, self._run),
                 model=_model(connection, self._run),
-                outcome=None if row.outcome is None else json.loads(row.outcome),
-                closed=_closed(row.closed),
+                outcome=None if run.outcome is None else json.loads(run.outcome),
+                closed=_closed(run.closed),
             )
 
-    def keep_ground(self, ground: Mapping[str, Any]) -> None:
-        """Keep what the run stands on, before the first message that says it."""
-        with self._own() as connection:
-            self._set(connection, ground=json.dumps(ground, sort_keys=True))
+    def keep_documents(self, documents: Mapping[str, Any]) -> None:
+        """Store the documents of the run, before the first message that claims them."""
+        with self._current() as connection:
+            self._set(connection, ground=json.dumps(documents, sort_keys=True))
 
     def keep_set_up(self, replies: SetUpReplies, now: datetime) -> None:
-        """Keep what the countries said in set-up: rounds begin."""
+        """Store the countries' replies in set-up; the rounds begin after it."""
         rows = [
             {"run_id": self._run, "step": step, "country": country, "reply": reply}
-            for step, said in replies.items()
-            for country, reply in said.items()
+            for step, by_country in replies.items()
+            for country, reply in by_country.items()
         ]
-        with self._own() as connection:
+        with self._current() as connection:
             connection.execute(insert(set_up_replies).values(rows))
-            self._step(connection, now, state=RunState.RUNNING)
+            self._set_step(connection, now, state=RunState.RUNNING)
 
     def keep_closed(self, number: int, countries: tuple[str, ...], now: datetime) -> None:
-        """Keep that a round was closed on fewer countries than the roster, before they are told.
+        """Store the countries on which a round was closed, before they are asked to agree.
 
-        Whoever carries the run on opens the round over these, or not at all.
+        They are fewer than the roster. A later attempt opens the round over them, or not at all.
         """
-        said = json.dumps({"round": number, "countries": countries})
-        with self._own() as connection:
-            self._set(connection, closed=said, updated=now)
+        closed = json.dumps({"round": number, "countries": countries})
+        with self._current() as connection:
+            self._set(connection, closed=closed, updated=now)
 
     def keep_round(
         self,
@@ -114,51 +120,69 @@ class RunProgress:
         now: datetime,
         outcome: Mapping[str, Any] | None = None,
     ) -> None:
-        """Keep what came of a round, the state after it, and what there is now to release."""
-        with self._own() as connection:
+        """Store and log a round's result, the state after it, and the outcome if there is one."""
+        with self._current() as connection:
             connection.execute(insert(rounds).values(_row(self._run, report)))
+            self._log.append(self._event(connection, recorded(report), now), connection)
             text = None if outcome is None else json.dumps(outcome)
             values = {"round": report.number, "model": model, "outcome": text}
-            self._step(connection, now, closed=None, **values)
+            self._set_step(connection, now, closed=None, **values)
 
     def end(self, state: RunState, now: datetime, reason: str) -> None:
-        """End the run; what carrying it on would have needed is let go."""
-        with self._own() as connection:
+        """End the run; delete what only another attempt would have needed."""
+        with self._current() as connection:
             RunStore(self._engine).move(self._run, state, now, reason, connection)
 
-    def lose(self, reason: str, now: datetime) -> None:
-        """Note why this attempt ends although the run does not."""
-        with self._own() as connection:
+    def note_end_of_attempt(self, reason: str, now: datetime) -> None:
+        """Store why this attempt ends although the run does not."""
+        with self._current() as connection:
             self._set(connection, reason=reason, updated=now)
 
+    def _event(self, connection: Connection, record: RoundRecord, now: datetime) -> Event:
+        """Return the log entry of a round: what it was, never what it opened."""
+        run = RunStore(self._engine).get(self._run, connection)
+        return Event(
+            kind=EventKind.ROUND_OPENED if record.opened else EventKind.ROUND_VOID,
+            at=now,
+            actor=COORDINATOR,
+            study=run.study,
+            run=run.run_id,
+            round=record.number,
+            reason=record.reason or None,
+            documents=_claimed(run.documents),
+        )
+
     @contextmanager
-    def _own(self) -> Iterator[Connection]:
-        """Yield a transaction in which this attempt carries the run. Raises Superseded."""
+    def _current(self) -> Iterator[Connection]:
+        """Yield a transaction in which this is the current attempt. Raises Superseded."""
         with transaction(self._engine) as connection:
-            row = RunStore(self._engine).get(self._run, connection)
-            if (row.attempt, row.begun) != (self._attempt, self._attempt) or _over(row):
-                raise _superseded(row, self._attempt)
+            run = RunStore(self._engine).get(self._run, connection)
+            if (run.attempt, run.begun) != (self._attempt, self._attempt) or run.over:
+                raise _superseded(run, self._attempt)
             yield connection
 
-    def _step(self, connection: Connection, now: datetime, **values: Any) -> None:
-        """A step kept: the run gets on, whatever became of earlier attempts."""
+    def _set_step(self, connection: Connection, now: datetime, **values: Any) -> None:
+        """Store a step of the run; earlier attempts without a step no longer count."""
         self._set(connection, fruitless=0, reason="", updated=now, **values)
 
     def _set(self, connection: Connection, **values: Any) -> None:
         connection.execute(update(runs).where(runs.c.run_id == self._run).values(**values))
 
 
-def _over(row: Any) -> bool:
-    return row.state not in UNDER_WAY
+def _claimed(documents: str | None) -> DocumentVersions | None:
+    """Return the document versions that the run's requests claim, once they are fixed."""
+    if documents is None:
+        return None
+    return RunDocuments.model_validate_json(documents).document_versions
 
 
-def _superseded(row: Any, attempt: int) -> Superseded:
-    if _over(row):
-        why, fix = f"it is {row.state} already", "launch the study again for a new run"
+def _superseded(run: RunRow, attempt: int) -> Superseded:
+    if run.over:
+        why, fix = f"it is already {run.state}", "launch the study again for a new run"
     else:
-        why = f"attempt {row.attempt} is its current one"
-        fix = "nothing to do: that one carries it"
-    return Superseded(f"Attempt {attempt} does not carry the run {row.run_id}", why=why, fix=fix)
+        why = f"attempt {run.attempt} is its current one"
+        fix = "nothing to do: the current attempt executes it"
+    return Superseded(f"Attempt {attempt} may not execute the run {run.run_id}", why=why, fix=fix)
 
 
 def _model(connection: Connection, run_id: str) -> bytes:
@@ -167,16 +191,16 @@ def _model(connection: Connection, run_id: str) -> bytes:
 
 
 def _closed(text: str | None) -> dict[int, tuple[str, ...]]:
-    said = None if text is None else json.loads(text)
-    return {} if said is None else {said["round"]: tuple(said["countries"])}
+    closed = None if text is None else json.loads(text)
+    return {} if closed is None else {closed["round"]: tuple(closed["countries"])}
 
 
 def _replies(connection: Connection, run_id: str) -> SetUpReplies:
-    found: SetUpReplies = {}
+    replies: SetUpReplies = {}
     query = select(set_up_replies).where(set_up_replies.c.run_id == run_id)
     for row in connection.execute(query):
-        found.setdefault(row.step, {})[row.country] = bytes(row.reply)
-    return found
+        replies.setdefault(row.step, {})[row.country] = bytes(row.reply)
+    return replies
 
 
 def _rounds(connection: Connection, run_id: str) -> tuple[RoundRecord, ...]:
@@ -185,13 +209,13 @@ def _rounds(connection: Connection, run_id: str) -> tuple[RoundRecord, ...]:
 
 
 def _record(row: Any) -> RoundRecord:
-    said = json.loads(row.countries)
+    stored = json.loads(row.countries)
     return RoundRecord(
         number=row.round,
         phase=row.phase,
-        countries=tuple(said["opened"]),
-        reason=said.get("reason", ""),
-        causes=said["causes"],
+        countries=tuple(stored["opened"]),
+        reason=stored.get("reason", ""),
+        causes=stored["causes"],
     )
 
 

@@ -1,16 +1,21 @@
-"""The rounds of one run: three set-up messages, then two messages a round; three where one is gone.
+"""Drives the rounds of one run: three set-up messages, then two messages in each round.
 
-It drives the coordinator's side of the private sum over any carrier, and knows neither Flower
-nor what is learnt. A country that is silent is asked once more, with the same bytes. One whose
-documents are not where they must be yet is asked again, with the same bytes, for as long as a node
-takes to fetch them by itself. Whoever has not contributed then is left out, where enough are left;
-the round after that does not wait for it again. Once the others were asked to agree that it is out,
-each of them is needed, or the round is void.
+A round in which a country is missing needs a third message. This module drives the coordinator's
+side of the private sum over any carrier; it knows neither Flower nor what is learnt.
+
+- A silent country is asked once more, with the same bytes.
+- A country whose documents are not as new as they must be is asked again, with the same bytes, for
+  as long as a node needs to fetch them by itself.
+- A country that has not contributed then is left out if enough countries remain. The next round
+  does not wait for it again.
+- Once the others were asked to agree that a country is left out, each of them is needed, or the
+  round is void.
 """
 
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Self
 
 from protocols.errors import ProtocolFault, ReasonCode, Refusal
 from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum, VoidRound
@@ -20,43 +25,46 @@ from server.errors import GONE, OperationFault, refused_with
 from server.flower.carrier import Carrier
 
 ATTEMPTS = 2
+"""How many times a country may be silent to one request."""
 CATCHING_UP = (1.0, 6.0, 12.0, 24.0)
-"""Seconds before each time a country is asked again whose documents were behind: a node follows
-one claim to newer documents every 5 s, and fetches them by itself every 30 s."""
+"""The pauses, in seconds, before a country is asked again whose documents were too old. A node
+checks one claim to newer documents every 5 s, and fetches documents by itself every 30 s."""
 BEHIND = frozenset({ReasonCode.DOCUMENTS_BEHIND, ReasonCode.DOCUMENTS_EXPIRED})
-"""Refusals that pass without anybody's doing, and after which the same request may be answered."""
+"""Refusals that pass by themselves; the same request may be answered later."""
 SPARED_SECONDS = 5.0
-"""How long a country is waited for at least that the round before was made without."""
+"""The least time to wait for a country that was left out of the round before."""
 NO_REPLY = "no reply in time"
-NOT_AGREED = "not all who were left agreed to open the sum without the others"
-ANSWERED = "had answered for all countries before the run was carried on"
+NOT_AGREED = "not all remaining countries agreed to open the sum without the others"
+ANSWERED = "had answered for all countries before the run was resumed"
 UNSIGNED = "its answer was not signed by it"
 
 Take = Callable[[str, bytes], None]
+"""Accepts a country's reply, or raises ProtocolFault."""
 Ask = Callable[[str], bytes]
-Closing = Callable[[int, tuple[str, ...]], None]
-"""Keeps for good the countries, fewer than the roster, that a round was closed on."""
+"""Returns the request to a country."""
+KeepClosed = Callable[[int, tuple[str, ...]], None]
+"""Stores the countries, fewer than the roster, on which a round was closed."""
 SetUpReplies = dict[str, dict[str, bytes]]
-"""What each country said in each step of set-up."""
+"""Each country's reply in each step of set-up, by step and country."""
 
 
 class SetUpFailed(OperationFault):
-    """A run that could not begin; `causes` says why, by country."""
+    """A run that could not begin; `causes` are by country."""
 
     def __init__(self, causes: Mapping[str, str]) -> None:
         self.causes = dict(causes)
         listed = "; ".join(f"{country}: {cause}" for country, cause in sorted(causes.items()))
         super().__init__(
-            "The countries could not agree keys for this run",
+            "The countries could not agree on keys for this run",
             why=listed,
-            fix="see `status` on the nodes named; launch again when they are ready: no round was "
-            "charged, so the permits stay, and no cohort count is charged again under them",
+            fix="see `status` on the nodes named, and launch again when they are ready; no round "
+            "was charged, so the permits stay, and no cohort count is charged again under them",
         )
 
 
 @dataclass(frozen=True)
 class RoundReport:
-    """What came of a round, for the watcher and the log; `causes` say by country what failed."""
+    """The result of a round, for the watcher and the log; `causes` say by country what failed."""
 
     number: int
     phase: str
@@ -67,9 +75,9 @@ class RoundReport:
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """What is kept of a round that is behind the run.
+    """The stored part of a finished round.
 
-    `countries` are those whose sum was opened, none where it is void; `reason` says why then.
+    `countries` are those in the opened sum, none if the round was void; `reason` then says why.
     """
 
     number: int
@@ -85,7 +93,7 @@ class RoundRecord:
 
 
 def recorded(report: RoundReport) -> RoundRecord:
-    """Return what is kept of a round."""
+    """Return the part of a round's result that is stored."""
     outcome = report.outcome
     if isinstance(outcome, VoidRound):
         return RoundRecord(report.number, report.phase, (), outcome.reason, report.causes)
@@ -93,60 +101,60 @@ def recorded(report: RoundReport) -> RoundRecord:
 
 
 @dataclass
-class _Question:
-    """One message to one country, until it is answered or asked in vain."""
+class _Request:
+    """One request to one country, until the country replies or is not asked again."""
 
     country: str
     frame: bytes
     reply: bytes | None = None
     cause: str = NO_REPLY
-    over: bool = False
+    done: bool = False
     pause: float = 0.0
-    """Seconds to wait before it is asked again."""
+    """Seconds to wait before the request is sent again."""
     silences: int = ATTEMPTS
-    """How many more times it may be silent."""
+    """How many more times the country may be silent."""
     catching_up: list[float] = field(default_factory=lambda: list(CATCHING_UP))
 
     @classmethod
-    def once(cls, country: str, frame: bytes) -> "_Question":
-        """Return a question that is asked a single time."""
+    def once(cls, country: str, frame: bytes) -> Self:
+        """Return a request that is sent only once."""
         return cls(country, frame, silences=1, catching_up=[])
 
-    def hear(self, reply: bytes | None, take: Take) -> None:
-        """Take what the country said, or that it said nothing."""
+    def receive(self, reply: bytes | None, take: Take) -> None:
+        """Process the country's reply, or its silence."""
         self.pause = 0.0
         if reply is None:
             self.silences -= 1
-            self.cause, self.over = NO_REPLY, self.silences == 0
+            self.cause, self.done = NO_REPLY, self.silences == 0
             return
         try:
             take(self.country, reply)
         except ProtocolFault as fault:
             self.cause = _cause(fault)
-            self.over = not (_behind(fault) and self.catching_up)
-            self.pause = 0.0 if self.over else self.catching_up.pop(0)
+            self.done = not (_behind(fault) and self.catching_up)
+            self.pause = 0.0 if self.done else self.catching_up.pop(0)
         else:
-            self.reply, self.over = reply, True
+            self.reply, self.done = reply, True
 
 
 @dataclass
 class _Gathered:
-    """What came of asking every country: replies taken, and what is wrong with the others."""
+    """The accepted replies by country, and why the other countries failed."""
 
     replies: dict[str, bytes] = field(default_factory=dict)
     causes: dict[str, str] = field(default_factory=dict)
 
-    def note(self, questions: Iterable[_Question]) -> None:
-        """Note how questions ended."""
-        for question in questions:
-            if question.reply is None:
-                self.causes[question.country] = question.cause
+    def note(self, requests: Iterable[_Request]) -> None:
+        """Note the results of requests that are done."""
+        for request in requests:
+            if request.reply is None:
+                self.causes[request.country] = request.cause
             else:
-                self.replies[question.country] = question.reply
+                self.replies[request.country] = request.reply
 
 
 class RoundDriver:
-    """Leads one run."""
+    """Drives the set-up and the rounds of one run."""
 
     def __init__(
         self,
@@ -155,26 +163,26 @@ class RoundDriver:
         carrier: Carrier,
         *,
         seconds: float,
-        keep_closed: Closing,
+        keep_closed: KeepClosed,
         closed: Mapping[int, tuple[str, ...]] | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """`seconds`: how long a country may take to reply before it is asked again.
 
-        `keep_closed` returns once it would outlast a crash; `closed` is what an earlier attempt
-        kept, by round.
+        `keep_closed` returns when the countries are stored so that a crash cannot lose them.
+        `closed` is what an earlier attempt stored, by round.
         """
         self._run, self._roster, self._carrier = run, roster, carrier
         self._seconds, self._sleep = seconds, sleep
         self._keep_closed, self._closed = keep_closed, dict(closed or {})
         self._left_out: tuple[str, ...] = ()
         self._may_repeat = True
-        """Whether an earlier attempt may have begun the round that comes next."""
+        """Whether an earlier attempt may have begun the next round."""
 
     def set_up(self) -> SetUpReplies:
-        """Agree keys among all countries; returns what they said.
+        """Agree on keys among all countries; return their replies.
 
-        Raises SetUpFailed naming those at fault.
+        Raises SetUpFailed with the countries that failed.
         """
         replies: SetUpReplies = {}
         for step, (ask, take) in self._steps().items():
@@ -185,30 +193,30 @@ class RoundDriver:
         self._may_repeat = False
         return replies
 
-    def take_up(self, replies: SetUpReplies) -> None:
-        """Go on after a set-up that is over: `replies` are what `set_up` returned then.
+    def resume(self, replies: SetUpReplies) -> None:
+        """Continue after a finished set-up; `replies` are what `set_up` returned then.
 
-        Raises ProtocolFault where they do not fit this run.
+        Raises ProtocolFault if they do not fit this run.
         """
         for step, (_, take) in self._steps().items():
             for country, reply in replies[step].items():
                 take(country, reply)
 
     def sum(self, number: int, phase: str, model: bytes) -> RoundReport:
-        """Lead round `number`; returns what opened, or that it is void and why."""
+        """Drive round `number`; report the opened sum, or why the round is void."""
         started = time.monotonic()
         current = self._run.begin_round(number, phase, model, asked=self._closed.get(number))
-        causes = self._contributed(current)
-        self._left_out = tuple(one for one in self._roster if one in causes)
-        outcome = self._opened(current, causes)
+        causes = self._gather_contributions(current)
+        self._left_out = tuple(country for country in self._roster if country in causes)
+        outcome = self._open(current, causes)
         self._may_repeat = False
         return RoundReport(number, phase, time.monotonic() - started, outcome, causes)
 
-    def _contributed(self, current: CoordinatorRound) -> dict[str, str]:
-        """Gather contributions, those of who was left out last time after all others'.
+    def _gather_contributions(self, current: CoordinatorRound) -> dict[str, str]:
+        """Gather contributions, first without the countries left out of the round before.
 
-        Where the round can do without them, they are asked once, and not waited for longer than
-        twice the time that the others took.
+        Those are asked afterwards. If the round can open without them, they are asked only once,
+        and waited for at most twice as long as the others took.
         """
         ask, take, began = current.contribute_request, current.take_contribution, time.monotonic()
         last = self._left_out if current.asked == self._roster else ()
@@ -220,30 +228,33 @@ class RoundDriver:
             causes |= self._gather(ask, take, last, once=once).causes
         return causes
 
-    def _opened(self, current: CoordinatorRound, causes: dict[str, str]) -> OpenedSum | VoidRound:
-        """Close the round and open it; `causes` comes to name who failed on the way."""
+    def _open(self, current: CoordinatorRound, causes: dict[str, str]) -> OpenedSum | VoidRound:
+        """Close the round and open it; add to `causes` the countries that fail on the way."""
         chosen = current.close()
         if not current.openable:
             return current.open()
-        if current.smaller and not self._agreed(current, chosen, causes):
-            return VoidRound(NOT_AGREED, tuple(one for one in chosen if one in causes))
+        if current.smaller and not self._agree(current, chosen, causes):
+            return VoidRound(NOT_AGREED, tuple(country for country in chosen if country in causes))
         causes |= self._gather(current.answer_request, current.take_answer, chosen).causes
         opened = current.open()
         unsigned = set(chosen) - set(current.answered) - set(causes)
         causes |= dict.fromkeys(sorted(unsigned), UNSIGNED)
         return opened
 
-    def _agreed(
+    def _agree(
         self, current: CoordinatorRound, chosen: tuple[str, ...], causes: dict[str, str]
     ) -> bool:
-        """Ask all that are left to agree that they are; each must, as each must answer."""
+        """Return whether all remaining countries agree to open the sum without the others."""
         number = current.terms.round_number
         answered = self._may_repeat and number not in self._closed
         if number not in self._closed:
             self._keep_closed(number, chosen)
             self._closed[number] = chosen
         failed = self._gather(current.agree_request, current.take_assent, chosen).causes
-        causes |= {c: ANSWERED if answered and why == GONE else why for c, why in failed.items()}
+        causes |= {
+            country: ANSWERED if answered and cause == GONE else cause
+            for country, cause in failed.items()
+        }
         return not failed
 
     def _steps(self) -> dict[str, tuple[Ask, Take]]:
@@ -257,23 +268,26 @@ class RoundDriver:
     def _gather(
         self, ask: Ask, take: Take, countries: tuple[str, ...], *, once: float | None = None
     ) -> _Gathered:
-        """Ask these countries and take their replies; `once`: a single time, for so many seconds"""
+        """Send requests to these countries and take their replies.
+
+        `once`: send each request only once, and wait this many seconds for the replies.
+        """
         gathered = _Gathered()
-        question_of = _Question if once is None else _Question.once
-        open_questions = [question_of(country, ask(country)) for country in countries]
+        new_request = _Request if once is None else _Request.once
+        pending = [new_request(country, ask(country)) for country in countries]
         seconds = self._seconds if once is None else once
-        while open_questions:
-            frames = {question.country: question.frame for question in open_questions}
+        while pending:
+            frames = {request.country: request.frame for request in pending}
             replies = self._carrier.exchange(frames, seconds)
-            for question in open_questions:
-                question.hear(replies.get(question.country), take)
-            gathered.note(question for question in open_questions if question.over)
-            open_questions = [question for question in open_questions if not question.over]
-            self._pause(open_questions)
+            for request in pending:
+                request.receive(replies.get(request.country), take)
+            gathered.note(request for request in pending if request.done)
+            pending = [request for request in pending if not request.done]
+            self._pause(pending)
         return gathered
 
-    def _pause(self, questions: list[_Question]) -> None:
-        seconds = max((question.pause for question in questions), default=0.0)
+    def _pause(self, requests: list[_Request]) -> None:
+        seconds = max((request.pause for request in requests), default=0.0)
         if seconds:
             self._sleep(seconds)
 

@@ -1,7 +1,7 @@
-"""What a run stands on, fixed by its first message: agreement, countries' keys, versions claimed.
+"""The documents that a run is based on: agreement, countries' keys, and the versions it claims.
 
-Every request says it, and what a node answers is kept with the very request. So an attempt that
-carries a run on says what the first one said, and not what has been published since.
+The run's first attempt fixes them, because every request claims them and a node's answer is kept
+with its request. So every later attempt claims the same, and not what was published since.
 """
 
 from collections.abc import Mapping
@@ -29,22 +29,27 @@ class RunDocuments(BaseModel):
 
     @classmethod
     def of(cls, view: TrustedView, roster: tuple[str, ...]) -> Self:
-        """Return what a run of these countries would stand on today."""
-        held, keys = view.versions, {country: view.node_keys(country) for country in roster}
+        """Return the documents on which a run of these countries would be based now."""
+        versions = view.versions
+        nodes = {country: view.node_keys(country) for country in roster}
         return cls(
             agreement=view.agreement.digest,
-            identities={c: node.identity_key for c, node in keys.items() if node is not None},
-            root=held.root,
-            targets=held.targets,
-            countries=dict(held.countries),
+            identities={
+                country: node.identity_key for country, node in nodes.items() if node is not None
+            },
+            root=versions.root,
+            targets=versions.targets,
+            countries=dict(versions.countries),
         )
 
     def peers(self, suite: Suite) -> dict[str, PublicIdentity]:
-        """Return what verifies the countries' messages: the keys that the run began with.
+        """Return the keys that verify the countries' messages: those of the run's beginning.
 
-        Raises KeyFault where one of them cannot sign as the agreement asks.
+        Raises KeyFault if one of them cannot sign in the agreement's suite.
         """
-        return {c: suite.public(read_identity(key)) for c, key in self.identities.items()}
+        return {
+            country: suite.public(read_identity(key)) for country, key in self.identities.items()
+        }
 
     @property
     def document_versions(self) -> DocumentVersions:
@@ -52,22 +57,24 @@ class RunDocuments(BaseModel):
         return DocumentVersions(self.root, self.targets, dict(self.countries))
 
 
-def require_unmoved(kept: RunDocuments, found: RunDocuments) -> None:
-    """Raise OperationFault where a run cannot be carried on under the documents of today.
+def require_unmoved(kept: RunDocuments, current: RunDocuments) -> None:
+    """Raise OperationFault if a run cannot be resumed under the current documents.
 
-    Newer versions alone are no reason: nodes refuse only what is older than theirs in substance.
-    Nor are a node's new keys: a run is signed with those that it began with, to its end.
+    Newer versions alone do not prevent it: nodes refuse only documents that are older than theirs
+    in substance. A node's new keys do not prevent it either: a run's messages are signed to its
+    end with the keys of its beginning.
     """
-    if kept.agreement != found.agreement:
+    if kept.agreement != current.agreement:
         raise _moved("the agreement was amended while the run was interrupted")
-    gone = sorted(set(kept.identities) - set(found.identities))
+    gone = sorted(set(kept.identities) - set(current.identities))
     if gone:
-        raise _moved(f"the documents hold no keys of the node of {', '.join(gone)} any more")
+        raise _moved(f"the documents no longer contain keys of the node of {', '.join(gone)}")
 
 
 def _moved(why: str) -> OperationFault:
     return OperationFault(
-        "The run cannot be carried on",
+        "The run cannot be resumed",
         why=why,
-        fix="launch the study again once its countries permit it anew; it is charged again",
+        fix="launch the study again once its countries have permitted it again; it is charged "
+        "again",
     )

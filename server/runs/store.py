@@ -1,7 +1,7 @@
-"""What is known of each run, kept in the coordinator's database: its state and its attempts.
+"""Stores each run in the coordinator's database: its state and its attempts.
 
-A run of ours outlives the Flower runs that carry it. The daemon numbers them, its *attempts*; what
-an attempt keeps of the run's progress is in `server.runs.progress`.
+A run of ours outlives the Flower runs that execute it. The daemon numbers these as *attempts*.
+What an attempt keeps of the run's progress is in `server.runs.progress`.
 """
 
 import json
@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Row,
     delete,
     func,
     insert,
@@ -24,12 +25,13 @@ from sqlalchemy import (
 )
 
 from governance.runtime.database import transaction
+from server.answers import Resumptions, RoundSummary
 from server.errors import OperationFault
 from server.state.tables import rounds, runs, set_up_replies
 
 
 class RunState(StrEnum):
-    """Where a run stands."""
+    """The state of a run."""
 
     LAUNCHED = "launched"
     SETTING_UP = "setting-up"
@@ -41,27 +43,63 @@ class RunState(StrEnum):
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether the run has ended."""
         return self not in (RunState.LAUNCHED, RunState.SETTING_UP, RunState.RUNNING)
 
 
 UNDER_WAY = tuple(state for state in RunState if not state.over)
-_SHOWN = select(*(column for column in runs.c if column.name != "model"))
-"""Rows without their model, which may be large and is read by whoever carries the run."""
+_RUN_ROWS = select(*(column for column in runs.c if column.name != "model"))
+"""Runs without their model, which may be large and which only `server.runs.progress` reads."""
 
 
-Noted = Callable[[int, Connection], None]
-"""What else lasts in the transaction that makes an attempt; told its number."""
+OnAttempt = Callable[[int, Connection], None]
+"""Writes more in the transaction that creates an attempt; takes the attempt's number."""
 
-_NUMBER: ColumnElement[int] = literal_column("rowid")
-"""SQLite's own number of a row, in the order in which rows were kept."""
+_ROW_NUMBER: ColumnElement[int] = literal_column("rowid")
+"""SQLite's own number of a row; it rises with each inserted row."""
 
 
 @dataclass(frozen=True)
-class KeptRound:
-    """A round of any run; `place` rises with each kept, `causes` say why a country failed it."""
+class RunRow:
+    """A run without its model; `server.state.tables.runs` explains the columns.
 
-    place: int
+    `documents` is the column `ground`.
+    """
+
+    run_id: str
+    study: str
+    flower_run: str | None
+    state: RunState
+    round: int
+    reason: str
+    created: datetime
+    updated: datetime
+    attempt: int
+    begun: int
+    fruitless: int
+    resumed: datetime | None
+    documents: str | None
+    outcome: str | None
+    closed: str | None
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> Self:
+        """Return the run of a database row."""
+        values = dict(row._mapping)  # noqa: SLF001 (SQLAlchemy's public name for it)
+        values |= {"state": RunState(row.state), "documents": values.pop("ground")}
+        return cls(**values)
+
+    @property
+    def over(self) -> bool:
+        """Whether the run has ended."""
+        return self.state.over
+
+
+@dataclass(frozen=True)
+class StoredRound:
+    """A round of any run; `row_number` rises with each; `causes` say why a country failed it."""
+
+    row_number: int
     run: str
     round: int
     outcome: str
@@ -75,8 +113,10 @@ class RunStore:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def create(self, run_id: str, study: str, now: datetime, noted: Noted = lambda *_: None) -> int:
-        """Note a new run of the study with this digest; returns the number of its first attempt."""
+    def create(
+        self, run_id: str, study: str, now: datetime, on_attempt: OnAttempt = lambda *_: None
+    ) -> int:
+        """Store a new run of the study with this digest; return the number of its first attempt."""
         row = {
             "run_id": run_id,
             "study": study,
@@ -89,26 +129,29 @@ class RunStore:
         }
         with transaction(self._engine) as connection:
             connection.execute(insert(runs).values(**row, created=now, updated=now))
-            noted(1, connection)
+            on_attempt(1, connection)
         return 1
 
-    def next_attempt(self, run_id: str, now: datetime, noted: Noted = lambda *_: None) -> int:
-        """Let another attempt carry the run and return its number; none before it may any more.
+    def next_attempt(
+        self, run_id: str, now: datetime, on_attempt: OnAttempt = lambda *_: None
+    ) -> int:
+        """Create the run's next attempt and return its number; earlier attempts are superseded.
 
-        Raises OperationFault where the run is over.
+        Raises OperationFault if the run is over.
         """
         with transaction(self._engine) as connection:
-            row = self.get(run_id, connection)
-            if RunState(row.state).over:
-                raise OperationFault(f"The run {run_id} is over", why=f"it is {row.state}")
-            values = {"attempt": row.attempt + 1, "fruitless": row.fruitless + 1}
-            values |= {"resumed": now, "updated": now}
-            connection.execute(update(runs).where(runs.c.run_id == run_id).values(**values))
-            noted(row.attempt + 1, connection)
-        return int(row.attempt) + 1
+            run = self.get(run_id, connection)
+            if run.over:
+                raise OperationFault(f"The run {run_id} is over", why=f"it is {run.state}")
+            number = run.attempt + 1
+            counts = {"attempt": number, "fruitless": run.fruitless + 1}
+            chosen = update(runs).where(runs.c.run_id == run_id)
+            connection.execute(chosen.values(**counts, resumed=now, updated=now))
+            on_attempt(number, connection)
+        return number
 
-    def carried_by(self, run_id: str, flower_run: int) -> None:
-        """Note which Flower run carries it."""
+    def set_flower_run(self, run_id: str, flower_run: int) -> None:
+        """Store which Flower run executes the current attempt."""
         chosen = update(runs).where(runs.c.run_id == run_id)
         with transaction(self._engine) as connection:
             connection.execute(chosen.values(flower_run=str(flower_run)))
@@ -121,10 +164,10 @@ class RunStore:
         reason: str = "",
         connection: Connection | None = None,
     ) -> bool:
-        """Note the run's new state, with the reason where it ends without a result.
+        """Store the run's new state, and the reason if it ends without a result.
 
-        A run that is over stays as it ended; returns whether it moved. Once it is over, what the
-        countries said in its set-up is let go.
+        A run that is over keeps its state; returns whether the state changed. When a run ends,
+        the countries' replies to its set-up are deleted.
         """
         chosen = (runs.c.run_id == run_id) & runs.c.state.in_(UNDER_WAY)
         values = {"state": state, "updated": now, "reason": reason}
@@ -134,41 +177,41 @@ class RunStore:
                 within.execute(delete(set_up_replies).where(set_up_replies.c.run_id == run_id))
         return bool(moved)
 
-    def finish(self, run_id: str, now: datetime, noted: Callable[[Connection], None]) -> None:
-        """Note that a run's result is out, once, with what `noted` adds to the transaction."""
+    def finish(self, run_id: str, now: datetime, on_finish: Callable[[Connection], None]) -> None:
+        """Store that the run's result is published, once; `on_finish` joins the transaction."""
         with transaction(self._engine) as connection:
             if self.move(run_id, RunState.FINISHED, now, connection=connection):
-                noted(connection)
+                on_finish(connection)
 
-    def get(self, run_id: str, connection: Connection | None = None) -> Any:
-        """Return the run's row. Raises OperationFault where there is none."""
+    def get(self, run_id: str, connection: Connection | None = None) -> RunRow:
+        """Return a run. Raises OperationFault if it does not exist."""
         with transaction(self._engine, connection) as within:
-            row = within.execute(_SHOWN.where(runs.c.run_id == run_id)).one_or_none()
+            row = within.execute(_RUN_ROWS.where(runs.c.run_id == run_id)).one_or_none()
         if row is None:
             raise OperationFault(f"There is no run {run_id}")
-        return row
+        return RunRow.of(row)
 
     def by_state(self) -> dict[str, int]:
-        """Return how many runs are in each state, for every state there is."""
-        counted = select(runs.c.state, func.count()).group_by(runs.c.state)
+        """Return the number of runs in each state, including states without runs."""
+        grouped = select(runs.c.state, func.count()).group_by(runs.c.state)
         with transaction(self._engine) as connection:
-            found = {str(state): int(count) for state, count in connection.execute(counted)}
-        return {state.value: found.get(state.value, 0) for state in RunState}
+            counts = {str(state): int(count) for state, count in connection.execute(grouped)}
+        return {state.value: counts.get(state.value, 0) for state in RunState}
 
     def last_round(self) -> int:
-        """Return the number under which the newest round of any run was kept; 0 for none."""
-        newest = select(func.max(_NUMBER)).select_from(rounds)
+        """Return the row number of the newest round of any run; 0 if there is none."""
+        newest = select(func.max(_ROW_NUMBER)).select_from(rounds)
         with transaction(self._engine) as connection:
             return int(connection.execute(newest).scalar() or 0)
 
-    def rounds_after(self, number: int) -> list[KeptRound]:
-        """Return the rounds that were kept after that number, oldest first."""
-        newer = select(_NUMBER.label("place"), rounds).where(number < _NUMBER)
+    def rounds_after(self, row_number: int) -> list[StoredRound]:
+        """Return the rounds that were stored after this row number, oldest first."""
+        newer = select(_ROW_NUMBER.label("row_number"), rounds).where(row_number < _ROW_NUMBER)
         with transaction(self._engine) as connection:
-            rows = connection.execute(newer.order_by(_NUMBER)).all()
+            rows = connection.execute(newer.order_by(_ROW_NUMBER)).all()
         return [
-            KeptRound(
-                place=row.place,
+            StoredRound(
+                row_number=row.row_number,
                 run=row.run_id,
                 round=row.round,
                 outcome=row.outcome,
@@ -178,43 +221,44 @@ class RunStore:
             for row in rows
         ]
 
-    def latest_of(self, study: str) -> Any | None:
-        """Return the newest run of a study, if it was ever launched."""
-        chosen = _SHOWN.where(runs.c.study == study).order_by(runs.c.created.desc())
+    def latest_of(self, study: str) -> RunRow | None:
+        """Return the newest run of a study, or None if it was never launched."""
+        chosen = _RUN_ROWS.where(runs.c.study == study).order_by(runs.c.created.desc())
         with transaction(self._engine) as connection:
-            return connection.execute(chosen.limit(1)).one_or_none()
+            row = connection.execute(chosen.limit(1)).one_or_none()
+        return None if row is None else RunRow.of(row)
 
-    def of(self, study: str) -> list[Any]:
+    def of(self, study: str) -> list[RunRow]:
         """Return every run of a study."""
-        return [row for row in self.all() if row.study == study]
+        return [run for run in self.all() if run.study == study]
 
-    def all(self) -> list[Any]:
+    def all(self) -> list[RunRow]:
         """Return every run."""
         with transaction(self._engine) as connection:
-            return list(connection.execute(_SHOWN).all())
+            return [RunRow.of(row) for row in connection.execute(_RUN_ROWS)]
 
-    def unfinished(self) -> list[Any]:
+    def unfinished(self) -> list[RunRow]:
         """Return the runs that are not over."""
-        return [row for row in self.all() if not RunState(row.state).over]
+        return [run for run in self.all() if not run.over]
 
-    def rounds_of(self, run_id: str) -> list[Mapping[str, Any]]:
-        """Return every round so far, in order."""
+    def rounds_of(self, run_id: str) -> tuple[RoundSummary, ...]:
+        """Return every round of a run so far, in order."""
         chosen = select(rounds).where(rounds.c.run_id == run_id).order_by(rounds.c.round)
         with transaction(self._engine) as connection:
             rows = connection.execute(chosen).all()
-        return [
-            {
-                "round": row.round,
-                "phase": row.phase,
-                "outcome": row.outcome,
-                "seconds": row.seconds,
+        return tuple(
+            RoundSummary(
+                round=row.round,
+                phase=row.phase,
+                outcome=row.outcome,
+                seconds=row.seconds,
                 **json.loads(row.countries),
-            }
+            )
             for row in rows
-        ]
+        )
 
 
-def resumed(row: Any, now: datetime) -> dict[str, Any]:
-    """Return how many times a run was carried on by another attempt, and last how long ago."""
-    seconds = None if row.resumed is None else (now - row.resumed).total_seconds()
-    return {"times": max(0, row.attempt - 1), "seconds_ago": seconds}
+def resumed(run: RunRow, now: datetime) -> Resumptions:
+    """Return how many times another attempt resumed a run, and how long ago the last one did."""
+    seconds = None if run.resumed is None else (now - run.resumed).total_seconds()
+    return Resumptions(times=max(0, run.attempt - 1), seconds_ago=seconds)

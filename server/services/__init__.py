@@ -1,1 +1,1 @@
-"""What the coordinator's daemon does for its commands, and by itself."""
+"""The services of the daemon: answers to the commands, and its own supervision of runs."""

@@ -1,13 +1,15 @@
-"""The agreement: laid out for signature, and how far the signing is."""
+"""Agreements: prepare one for signature, and show who has signed it."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from governance.documents.agreement import Agreement
 from governance.documents.reading import read_document
+from governance.trust.ceremony import DraftStatus
 from keys.certificates import Role
+from server.answers import AgreementDraft, AgreementInForce
 from server.errors import OperationFault
-from server.key_rotation import fields
+from server.key_rotation import key_fields
 from server.services.context import CoordinatorContext
 from server.services.study_checks import fill_agreement, signatures_in_words
 
@@ -18,63 +20,65 @@ class Agreements:
     def __init__(self, context: CoordinatorContext) -> None:
         self._context = context
 
-    def propose(self, text: str, source: str) -> dict[str, Any]:
-        """Lay out an agreement for signature, the parties' admitted keys filled in."""
+    def propose(self, text: str, source: str) -> AgreementDraft | AgreementInForce:
+        """Prepare an agreement for signature, with the keys of the admitted parties filled in."""
         context = self._context
         agreement = read_document(Agreement, text.encode(), source, complete=self._fill)
         if agreement.federation != context.settings.federation:
             raise OperationFault(
-                f"The agreement is of the federation {agreement.federation!r}",
+                f"The agreement is for the federation {agreement.federation!r}",
                 why=f"this coordinator serves {context.settings.federation!r}",
                 fix="correct `federation` in the file",
             )
         context.repository.draft(agreement, context.clock())
         return self.status()
 
-    def renew(self) -> dict[str, Any]:
-        """Lay the agreement in force out again, with every key that was announced since.
+    def renew(self) -> AgreementDraft | AgreementInForce:
+        """Prepare the agreement in force for new signatures, with every newly announced key.
 
-        It replaces a draft under way, and the signatures over that.
+        It replaces an unfinished draft and the signatures on that draft.
         """
         context = self._context
-        context.repository.renewal(context.clock(), fields(context.keys))
+        context.repository.renewal(context.clock(), key_fields(context.keys))
         return self.status()
 
-    def publish(self) -> dict[str, Any]:
+    def publish(self) -> AgreementDraft | AgreementInForce:
         """Publish the draft now, although not every country has signed it."""
         self._context.documents.publish()
         return self.status()
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> AgreementDraft | AgreementInForce:
         """Return who has signed the draft, or which agreement is in force."""
         draft = self._context.repository.draft_status()
-        if draft is not None:
-            return {
-                "state": "waiting for signatures",
-                "digest": draft.digest,
-                "signed": list(draft.signed),
-                "unsigned": list(draft.unsigned),
-                "needed": draft.needed,
-                "announced": self._context.repository.announced(),
-            }
+        return self._in_force() if draft is None else self._draft(draft)
+
+    def _draft(self, draft: DraftStatus) -> AgreementDraft:
+        return AgreementDraft(
+            digest=draft.digest,
+            signed=draft.signed,
+            unsigned=draft.unsigned,
+            needed=draft.needed,
+            announced=self._context.repository.announced(),
+        )
+
+    def _in_force(self) -> AgreementInForce:
         view = self._context.view()
-        return {
-            "state": "in force",
-            "digest": view.agreement.digest,
-            "title": view.agreement.title,
-            "countries": list(view.agreement.countries),
-            "root": view.versions.root,
-            "sunset": view.agreement.sunset.isoformat(),
-            "signatures": signatures_in_words(view, view.agreement.countries),
-            "signed_until": view.signed_until.isoformat(),
-            "announced": self._context.repository.announced(),
-        }
+        return AgreementInForce(
+            digest=view.agreement.digest,
+            title=view.agreement.title,
+            countries=tuple(view.agreement.countries),
+            root=view.versions.root,
+            sunset=view.agreement.sunset.isoformat(),
+            signatures=signatures_in_words(view, view.agreement.countries),
+            signed_until=view.signed_until.isoformat(),
+            announced=self._context.repository.announced(),
+        )
 
     def _fill(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return fill_agreement(values, self._officer_keys(), fields(self._context.keys))
+        return fill_agreement(values, self._officer_keys(), key_fields(self._context.keys))
 
     def _officer_keys(self) -> dict[str, str]:
-        """Return each country's key: as it was admitted, as it is in force, as it is announced."""
+        """Return each country's newest key: announced, else in force, else as admitted."""
         context = self._context
         officers = context.enrolment.admitted(Role.OFFICER)
         keys = {officer.country: officer.document_key or "" for officer in officers}

@@ -1,4 +1,4 @@
-"""What the coordinator's daemon holds while it runs: its keys, stores, log and Flower's link."""
+"""The shared parts of the running daemon: its keys, stores, audit log and the SuperLink."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from governance.audit.events import Event, EventKind
 from governance.audit.log import AuditLog
 from governance.trust.repository import Repository
 from governance.trust.view import TrustedView
+from protocols.wire.signed_message import COORDINATOR
 from server.exchange.documents import ExchangeDocuments
 from server.exchange.node_sessions import NodeSessions
 from server.flower.superlink import SuperLink
@@ -18,8 +19,6 @@ from server.home import CoordinatorHome, CoordinatorKeys, Settings
 from server.membership.enrolment import EnrolmentService
 from server.published_view import published
 from server.runs.store import RunStore
-
-ACTOR = "coordinator"
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,12 @@ class CoordinatorContext:
     clock: Callable[[], datetime]
 
     def view(self) -> TrustedView:
-        """Return what is published, verified. Raises OperationFault before the first agreement."""
+        """Return the verified documents. Raises OperationFault before the first agreement."""
         return published(self.home, self.clock())
 
     def note(
         self, kind: EventKind, *, connection: Connection | None = None, **details: Any
     ) -> None:
-        """Append an event of the coordinator's own, in the caller's transaction if there is one."""
-        event = Event(kind=kind, at=self.clock(), actor=ACTOR, **details)
+        """Append an event by the coordinator to the audit log, in `connection` if it is given."""
+        event = Event(kind=kind, at=self.clock(), actor=COORDINATOR, **details)
         self.log.append(event, connection)

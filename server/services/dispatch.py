@@ -1,11 +1,20 @@
-"""Which request of the local desk is answered by what."""
+"""Dispatches each request on the daemon's local socket to the service that answers it."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from governance.audit.exported import exported
 from governance.errors import DocumentFault
 from governance.runtime.local_rpc import Handler
+from server.answers import (
+    AgreementFault,
+    CoordinatorStatus,
+    LogSummary,
+    Resumptions,
+    SignatureTerm,
+)
 from server.errors import OperationFault
 from server.published_view import FIRST_ROOT
 from server.runs.store import resumed
@@ -16,7 +25,7 @@ from server.services.studies import Studies
 
 
 def request_handler(context: CoordinatorContext) -> Handler:
-    """Return the handler of all requests."""
+    """Return the handler of all requests; it answers with JSON values."""
     methods = _methods(context)
 
     def answer(method: str, params: Mapping[str, Any]) -> Any:
@@ -25,9 +34,15 @@ def request_handler(context: CoordinatorContext) -> Handler:
                 f"The coordinator does not know the request {method!r}",
                 fix="use the command of the same version as the daemon",
             )
-        return methods[method](**params)
+        return _as_json(methods[method](**params))
 
     return answer
+
+
+def _as_json(answer: Any) -> Any:
+    if isinstance(answer, list):
+        return [_as_json(item) for item in answer]
+    return answer.model_dump(mode="json") if isinstance(answer, BaseModel) else answer
 
 
 def _methods(context: CoordinatorContext) -> dict[str, Callable[..., Any]]:
@@ -52,40 +67,42 @@ def _methods(context: CoordinatorContext) -> dict[str, Callable[..., Any]]:
         "study_stop": studies.stop,
         "sign": studies.sign,
         "announce": context.sessions.announce,
-        "news": lambda count, wait: context.sessions.news(count, wait).to_json(),
+        "news": lambda count, wait: context.sessions.presence_update(count, wait).to_json(),
         "release": studies.release,
     }
 
 
-def _status(context: CoordinatorContext) -> dict[str, Any]:
-    return {
-        "federation": context.settings.federation,
-        "address": context.settings.address,
-        "authority": context.keys.transport.in_force(context.clock()).digest,
-        "nodes": context.sessions.online(),
-        "agreement": _agreement(context),
-        "disputes": [f"{one.country} {one.role}" for one in context.enrolment.register.disputes()],
-        "waiting": [one.country for one in context.enrolment.all() if one.status == "pending"],
-        "running": [row.run_id for row in context.runs.unfinished()],
-        "resumed": _resumed(context),
-        "superlink": context.superlink.address,
-        "log": {"origin": context.log.verifier.name, "size": context.log.size()},
-        "observe": context.settings.observe,
-    }
+def _status(context: CoordinatorContext) -> CoordinatorStatus:
+    register = context.enrolment.register
+    enrolments = context.enrolment.all()
+    return CoordinatorStatus(
+        federation=context.settings.federation,
+        address=context.settings.address,
+        authority=context.keys.transport.in_force(context.clock()).digest,
+        nodes=context.sessions.online(),
+        agreement=_agreement(context),
+        disputes=tuple(f"{dispute.country} {dispute.role}" for dispute in register.disputes()),
+        waiting=tuple(party.country for party in enrolments if party.status == "pending"),
+        running=tuple(run.run_id for run in context.runs.unfinished()),
+        resumed=_resumed(context),
+        superlink=context.superlink.address,
+        log=LogSummary(origin=context.log.verifier.name, size=context.log.size()),
+        observe=context.settings.observe,
+    )
 
 
-def _agreement(context: CoordinatorContext) -> dict[str, Any] | None:
-    """Return until when the countries' signatures hold, and who has a new key; None before any."""
+def _agreement(context: CoordinatorContext) -> SignatureTerm | AgreementFault | None:
+    """Return how long the signatures hold, and who has a new key; None before an agreement."""
     if context.repository.read(FIRST_ROOT) is None:
         return None
-    announced = sorted(context.repository.announced())
+    announced = tuple(sorted(context.repository.announced()))
     try:
         left = context.view().signed_until - context.clock()
     except DocumentFault as fault:
-        return {"fault": f"{fault.what}; {fault.why}", "announced": announced}
-    return {"days_left": left.days, "announced": announced}
+        return AgreementFault(fault=f"{fault.what}; {fault.why}", announced=announced)
+    return SignatureTerm(days_left=left.days, announced=announced)
 
 
-def _resumed(context: CoordinatorContext) -> dict[str, Any]:
-    rows = [row for row in context.runs.unfinished() if row.resumed is not None]
-    return {row.run_id: resumed(row, context.clock()) for row in rows}
+def _resumed(context: CoordinatorContext) -> dict[str, Resumptions]:
+    runs = [run for run in context.runs.unfinished() if run.resumed is not None]
+    return {run.run_id: resumed(run, context.clock()) for run in runs}

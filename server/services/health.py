@@ -1,8 +1,8 @@
-"""What the coordinator shows its operator of its life: counts, whether it is stuck, or ready.
+"""The coordinator's health for its operator: metrics, liveness and readiness.
 
-Everything in here is the coordinator's own: which nodes are connected, how its runs and rounds
-went, what it refused. It looks now and then, beside the daemon's work, and a fault in looking is
-logged and changes nothing.
+Everything here is about the coordinator itself: which nodes are connected, how its runs and rounds
+ended, which calls it refused. The checks run at intervals, beside the daemon's work. A fault in a
+check is logged and changes nothing.
 """
 
 import asyncio
@@ -22,54 +22,55 @@ from keys.renewal import ends_of
 from server.errors import OperationFault
 from server.exchange.interceptors import REASONS
 from server.exchange.service import MAY_CALL
-from server.runs.store import KeptRound, RunStore
+from server.runs.store import RunStore, StoredRound
 from server.services.context import CoordinatorContext
 
 EXCHANGE, WATCH = "exchange", "watch"
 BEAT_SECONDS, LOOK_SECONDS = 1.0, 15.0
 ANSWER_SECONDS, WATCH_SECONDS = 60.0, 900.0
-"""How long the event loop may not answer, and how long one look after Flower and the runs may
-take (it starts Flower anew, several times if need be), before the daemon counts as stuck."""
+"""How long the event loop may not answer, and how long one supervision of Flower and the runs may
+take, before the daemon counts as stuck. Supervision may restart Flower several times."""
 FLOWER = ("superlink", "superexec")
-NOT_YET = HealthFinding(good=False, says="not looked at yet")
+NOT_YET = HealthFinding(good=False, says="not checked yet")
 
 _log = logging.getLogger("pratique.coordinator")
 
 
 class CoordinatorHealth:
-    """The coordinator's life as its operator may see it. Safe among threads."""
+    """The coordinator's metrics, liveness and readiness. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self.progress = Progress()
         self.metrics = CoordinatorMetrics(MAY_CALL, REASONS)
-        self._seen: Mapping[str, HealthFinding] = dict.fromkeys(
+        self._findings: Mapping[str, HealthFinding] = dict.fromkeys(
             ("flower", "documents", "certificates"), NOT_YET
         )
         self._last_round: int | None = None
-        self._missing: dict[str, set[str]] = {}
+        self._failed_last: dict[str, set[str]] = {}
+        """By run, the countries that failed its newest round."""
 
     @property
-    def shown(self) -> HealthReport:
-        """What the endpoint shows."""
+    def report(self) -> HealthReport:
+        """The report that the health endpoint serves."""
         return HealthReport(self.metrics.registry, self.live, self.ready)
 
-    def watched(self) -> None:
-        """Note that the daemon looks after Flower and the runs."""
+    def note_supervision(self) -> None:
+        """Note that the daemon supervises Flower and the runs again."""
         self.progress.moved(WATCH, WATCH_SECONDS)
 
     def live(self) -> dict[str, HealthFinding]:
-        """Return whether each loop moves."""
+        """Return for each loop whether it is moving or stuck."""
         stuck = self.progress.stuck()
         says = {True: "moving", False: "stuck"}
         moves = {loop: loop not in stuck for loop in (EXCHANGE, WATCH)}
         return {loop: HealthFinding(good=good, says=says[good]) for loop, good in moves.items()}
 
     def ready(self) -> dict[str, HealthFinding]:
-        """Return whether the coordinator would carry a run now."""
-        return {**self.live(), **self._seen}
+        """Return whether the coordinator could execute a run now."""
+        return {**self.live(), **self._findings}
 
-    def look(self, context: CoordinatorContext) -> None:
-        """Look at everything once, and cut Flower's logs where they have grown."""
+    def check(self, context: CoordinatorContext) -> None:
+        """Check everything once, and cut Flower's log files if they have grown."""
         for name in FLOWER:
             cut_foreign(context.home.superlink / f"{name}.log")
         self.metrics.nodes(context.sessions.online())
@@ -80,40 +81,41 @@ class CoordinatorHealth:
         view, documents = _documents(context)
         certificates = _certificates(context)
         self.metrics.documents(*_versions_and_expiries(view, certificates))
-        self._seen = {
+        self._findings = {
             "flower": _flower(context.superlink.failed()),
             "documents": documents,
             "certificates": _in_force(certificates, context.clock()),
         }
 
     def _count_rounds(self, store: RunStore) -> None:
-        """Count the rounds that came since the last look; those of before the start are not."""
+        """Count the rounds since the last check; rounds before the daemon's start do not count."""
         if self._last_round is None:
             self._last_round = store.last_round()
-        for kept in store.rounds_after(self._last_round):
-            self.metrics.round_over(kept.outcome, kept.seconds, kept.causes)
-            self._tell_of_missing(kept)
-            self._last_round = kept.place
+        for stored in store.rounds_after(self._last_round):
+            self.metrics.round_over(stored.outcome, stored.seconds, stored.causes)
+            self._log_failures(stored)
+            self._last_round = stored.row_number
 
-    def _tell_of_missing(self, kept: KeptRound) -> None:
-        """Log who failed a round, once for as many rounds in a row as it does."""
-        for country in sorted(kept.causes.keys() - self._missing.get(kept.run, set())):
-            place = {"run": kept.run, "round": kept.round, "country": country}
-            _log.warning("country failed a round", extra={**place, "why": kept.causes[country]})
-        self._missing[kept.run] = set(kept.causes)
+    def _log_failures(self, stored: StoredRound) -> None:
+        """Log each country that failed this round and not the round before."""
+        before = self._failed_last.get(stored.run, set())
+        for country in sorted(stored.causes.keys() - before):
+            place = {"run": stored.run, "round": stored.round, "country": country}
+            _log.warning("country failed a round", extra={**place, "why": stored.causes[country]})
+        self._failed_last[stored.run] = set(stored.causes)
 
 
 @asynccontextmanager
 async def supervised(
     health: CoordinatorHealth, supervisor: Supervisor, context: CoordinatorContext, says: str
 ) -> AsyncIterator[None]:
-    """Watch over the daemon meanwhile: beat, look, and tell the service manager."""
+    """Check the daemon's health inside this context, and notify the service manager."""
     watchdog = Watchdog(supervisor, health.progress.stuck)
     health.progress.moved(EXCHANGE, ANSWER_SECONDS)
-    health.watched()
+    health.note_supervision()
     tasks = [
         asyncio.ensure_future(_beat(health)),
-        asyncio.ensure_future(_look_on(health, context)),
+        asyncio.ensure_future(_check_forever(health, context)),
     ]
     watchdog.start()
     supervisor.ready(says)
@@ -132,11 +134,11 @@ async def _beat(health: CoordinatorHealth) -> None:
         await asyncio.sleep(BEAT_SECONDS)
 
 
-async def _look_on(health: CoordinatorHealth, context: CoordinatorContext) -> None:
+async def _check_forever(health: CoordinatorHealth, context: CoordinatorContext) -> None:
     while True:
         try:
-            await asyncio.to_thread(health.look, context)
-        except Exception:  # noqa: BLE001 - what cannot be shown must not end what works
+            await asyncio.to_thread(health.check, context)
+        except Exception:  # noqa: BLE001 - a failed check must not end the daemon's work
             _log.exception("the daemon could not look at itself")
         await asyncio.sleep(LOOK_SECONDS)
 
@@ -161,7 +163,7 @@ def _versions_and_expiries(
 ) -> tuple[dict[str, int], dict[str, datetime]]:
     if view is None:
         return {}, dict(certificates)
-    countries = {country: held.expires for country, held in view.countries.items()}
+    countries = {country: documents.expires for country, documents in view.countries.items()}
     ends = {"agreement": view.agreement.sunset, "metadata": view.expires}
     return view.versions.by_name(), {**countries, **ends, **certificates}
 
@@ -173,5 +175,5 @@ def _in_force(certificates: Mapping[str, datetime], now: datetime) -> HealthFind
 
 
 def _flower(failed: str | None) -> HealthFinding:
-    says = f"{failed} has ended and is started again" if failed else "running"
+    says = f"{failed} has ended and is being restarted" if failed else "running"
     return HealthFinding(good=failed is None, says=says)

@@ -1,4 +1,4 @@
-"""A finished run becomes a released result: signed, kept as long as its study says, published."""
+"""Makes a finished run into a released result: signed, written, with its date of deletion."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -30,7 +30,8 @@ def make_release(
 ) -> Result:
     """Write the result's folder and return the signed result.
 
-    `outcome` is what `server.runs.attempt.outcome_json` made, `model` the flat weights or nothing.
+    `outcome` is what `server.runs.attempt.outcome_json` returned; `model` is the flat weights, or
+    empty.
     """
     weights = None
     if isinstance(study.task, Training):
@@ -70,11 +71,11 @@ def _result(
         evaluation=findings if trained and findings else None,
         table=None if trained else findings,
         documents=view.versions,
-        released=_text(now),
-        keep_until=_text(now + timedelta(days=study.release.keep_days)),
+        released=_utc_text(now),
+        keep_until=_utc_text(now + timedelta(days=study.release.keep_days)),
         signer=key.public.to_text(),
     )
 
 
-def _text(moment: datetime) -> str:
+def _utc_text(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,7 +1,8 @@
-"""Carries unfinished runs on: whether a run needs another attempt, and who submits it.
+"""Supervises unfinished runs: starts another attempt of a run, or abandons it.
 
-Flower does not resume. A run of ours is carried by one Flower run after another; each is an
-attempt that the daemon numbers and submits. An attempt that is not the current one carries nothing.
+Flower does not resume a run. A run of ours is executed by one Flower run after another; each of
+them is an attempt, which the daemon numbers and submits. An attempt that is not the current one
+changes nothing.
 """
 
 import logging
@@ -9,94 +10,97 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
-from typing import Any
+from typing import Self
+
+from sqlalchemy import Connection
 
 from governance.audit.events import EventKind
 from keys.errors import PratiqueError
 from server.errors import OperationFault
 from server.flower.bundle import build_bundle
-from server.runs.lock import is_carried
-from server.runs.store import RunState
+from server.runs.lock import is_run_locked
+from server.runs.store import RunRow, RunState
 from server.services.context import CoordinatorContext
 
 START_SECONDS = 20.0
-"""How long a server app may take to begin, times the attempts that got nowhere so far."""
+"""How long a server app may take to begin; multiplied by the number of fruitless attempts."""
 MOST_FRUITLESS = 5
-"""So many attempts in a row may end before the run's next step is kept."""
+"""How many attempts in a row may end before the run's next step is stored."""
 
 _log = logging.getLogger("pratique.coordinator")
 
 
 class NextStep(Enum):
-    """What to do about a run."""
+    """The next step for an unfinished run."""
 
-    LEAVE = auto()
-    CARRY_ON = auto()
-    GIVE_UP = auto()
+    WAIT = auto()
+    RETRY = auto()
+    ABANDON = auto()
 
 
 @dataclass(frozen=True)
 class AttemptState:
-    """An unfinished run as the daemon sees it.
-
-    `begun`: its current attempt has begun; `carried`: a process that does so is alive; `lost`: what
-    was submitted and has not begun never will; `silent`: since when nothing was noted of it.
-    """
+    """The current attempt of an unfinished run, as the daemon sees it."""
 
     begun: bool
-    carried: bool
+    """The attempt has begun."""
+    alive: bool
+    """A process that executes the run is alive."""
     lost: bool
+    """An attempt that was submitted and has not begun will never begin."""
     fruitless: int
+    """Attempts since the run's last stored step."""
     silent: timedelta
+    """Time since the run's row last changed."""
 
     @classmethod
-    def of(cls, row: Any, *, carried: bool, lost: bool, now: datetime) -> "AttemptState":
-        """Return the standing of a run's row."""
-        begun = row.begun == row.attempt > 0
-        return cls(begun, carried, lost, row.fruitless, now - row.updated)
+    def of(cls, run: RunRow, *, alive: bool, lost: bool, now: datetime) -> Self:
+        """Return the state of a run's current attempt."""
+        begun = run.begun == run.attempt > 0
+        return cls(begun, alive, lost, run.fruitless, now - run.updated)
 
 
-def decide(run: AttemptState) -> NextStep:
-    """Say what is to be done about an unfinished run."""
-    if run.begun and run.carried:
-        return NextStep.LEAVE
-    patience = timedelta(seconds=START_SECONDS * max(1, run.fruitless))
-    if not run.begun and not run.lost and run.silent < patience:
-        return NextStep.LEAVE
-    return NextStep.GIVE_UP if run.fruitless >= MOST_FRUITLESS else NextStep.CARRY_ON
+def decide(attempt: AttemptState) -> NextStep:
+    """Decide the next step for an unfinished run."""
+    if attempt.begun and attempt.alive:
+        return NextStep.WAIT
+    patience = timedelta(seconds=START_SECONDS * max(1, attempt.fruitless))
+    if not attempt.begun and not attempt.lost and attempt.silent < patience:
+        return NextStep.WAIT
+    return NextStep.ABANDON if attempt.fruitless >= MOST_FRUITLESS else NextStep.RETRY
 
 
 def submit(context: CoordinatorContext, run_id: str, attempt: int) -> int:
-    """Submit an attempt and return the Flower run that carries it. Raises OperationFault."""
+    """Submit an attempt to Flower; return the id of the Flower run. Raises OperationFault."""
     bundle = build_bundle(context.home.path / "bundles" / run_id, run_id, attempt)
     flower_run = context.superlink.run(bundle)
-    context.runs.carried_by(run_id, flower_run)
+    context.runs.set_flower_run(run_id, flower_run)
     return flower_run
 
 
-def carry_on(context: CoordinatorContext, *, lost: bool = False) -> None:
-    """Do about every unfinished run what is to be done.
+def supervise_runs(context: CoordinatorContext, *, lost: bool = False) -> None:
+    """Retry or abandon each unfinished run whose attempt has ended or did not begin.
 
-    `lost`: the SuperLink is a new one, which knows of nothing that was submitted before.
+    `lost`: the SuperLink is a new one, which does not know what was submitted to the former one.
     """
-    acts: dict[NextStep, Callable[[CoordinatorContext, Any], None]] = {
-        NextStep.CARRY_ON: _begin_another,
-        NextStep.GIVE_UP: _give_up,
+    actions: dict[NextStep, Callable[[CoordinatorContext, RunRow], None]] = {
+        NextStep.RETRY: _retry,
+        NextStep.ABANDON: _abandon,
     }
-    for row in context.runs.unfinished():
-        carried = is_carried(context.home, row.run_id)
-        standing = AttemptState.of(row, carried=carried, lost=lost, now=context.clock())
-        if act := acts.get(decide(standing)):
-            act(context, row)
+    for run in context.runs.unfinished():
+        alive = is_run_locked(context.home, run.run_id)
+        attempt = AttemptState.of(run, alive=alive, lost=lost, now=context.clock())
+        if action := actions.get(decide(attempt)):
+            action(context, run)
             if not lost:
-                stop_carrier(context, row.flower_run)
+                stop_flower_run(context, run.flower_run)
 
 
-def stop_carrier(context: CoordinatorContext, flower_run: str | None) -> None:
-    """Stop a Flower run that carries nothing any more, as far as Flower does.
+def stop_flower_run(context: CoordinatorContext, flower_run: str | None) -> None:
+    """Stop a Flower run that is not needed any more; a refusal by Flower is only logged.
 
-    A node may be waiting for a part of a message that its dead sender never pushed: Flower ends
-    that wait with the run, and by itself only after a minute.
+    A node may wait for a part of a message that its dead sender never pushed. Flower ends that
+    wait when the run is stopped, and otherwise only after a minute.
     """
     try:
         if flower_run is not None:
@@ -105,26 +109,31 @@ def stop_carrier(context: CoordinatorContext, flower_run: str | None) -> None:
         _log.warning("Flower's run did not stop", extra={"why": str(fault)})
 
 
-def _begin_another(context: CoordinatorContext, row: Any) -> None:
-    why = row.reason or "its process had ended"
-    _log.warning("run carried on", extra={"run": row.run_id, "why": why})
+def _retry(context: CoordinatorContext, run: RunRow) -> None:
+    why = run.reason or "its process had ended"
+    _log.warning("run carried on", extra={"run": run.run_id, "why": why})
 
-    def noted(attempt: int, connection: Any) -> None:
-        details = {"study": row.study, "run": row.run_id, "connection": connection}
-        context.note(EventKind.RUN_RESUMED, reason=f"attempt {attempt}: {why}"[:600], **details)
+    def log_event(attempt: int, connection: Connection) -> None:
+        context.note(
+            EventKind.RUN_RESUMED,
+            reason=f"attempt {attempt}: {why}"[:600],
+            study=run.study,
+            run=run.run_id,
+            connection=connection,
+        )
 
     try:
-        attempt = context.runs.next_attempt(row.run_id, context.clock(), noted)
-        submit(context, row.run_id, attempt)
-    except PratiqueError as fault:  # it is tried again when this attempt has not begun in time
-        _log.warning("attempt not submitted", extra={"run": row.run_id, "why": str(fault)})
+        attempt = context.runs.next_attempt(run.run_id, context.clock(), log_event)
+        submit(context, run.run_id, attempt)
+    except PratiqueError as fault:  # a later look retries, when this attempt has not begun in time
+        _log.warning("attempt not submitted", extra={"run": run.run_id, "why": str(fault)})
 
 
-def _give_up(context: CoordinatorContext, row: Any) -> None:
-    last = row.reason or "its process was ended from outside, or never started"
+def _abandon(context: CoordinatorContext, run: RunRow) -> None:
+    last = run.reason or "its process was ended from outside, or never started"
     reason = (
-        f"{row.fruitless} attempts in a row to carry it got no step further. The last one: {last} "
+        f"{run.fruitless} attempts in a row did not reach the next step. The last one: {last} "
         "To do: read superexec.log in the coordinator's home; a new launch needs new permits, and "
         "is charged"
     )
-    context.runs.move(row.run_id, RunState.FAILED, context.clock(), reason)
+    context.runs.move(run.run_id, RunState.FAILED, context.clock(), reason)

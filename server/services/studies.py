@@ -1,9 +1,10 @@
-"""Studies on the coordinator's side: check, propose, list, launch, watch, stop, release."""
+"""Studies and their runs: check, propose, list, launch, watch, stop, release."""
 
 import base64
 import secrets
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -18,13 +19,21 @@ from keys.composite import Suite
 from protocols.tasks import TASK_KINDS
 from protocols.wire.encoding import digest
 from protocols.wire.signed_message import CONTEXT_BYTES
+from server.answers import (
+    CheckedStudy,
+    LaunchedRun,
+    ListedStudy,
+    ProposedStudy,
+    StoppedRun,
+    StudyStatus,
+)
 from server.errors import OperationFault
 from server.learning.release import RESULT_FILE, holds_result_of
-from server.runs.store import RunState, resumed
+from server.runs.store import RunRow, RunState, resumed
 from server.services.context import CoordinatorContext
 from server.services.ledger_estimate import period_shares
 from server.services.release import make_release
-from server.services.run_supervisor import stop_carrier, submit
+from server.services.run_supervisor import stop_flower_run, submit
 from server.services.study_checks import (
     CountryCheck,
     check,
@@ -39,23 +48,25 @@ RUN_ID_BYTES = 16
 
 
 class Studies:
-    """Everything about studies and their runs."""
+    """Answers every request about studies and their runs."""
 
     def __init__(self, context: CoordinatorContext) -> None:
         self._context, self._launching = context, Lock()
 
-    def check(self, text: str, source: str) -> dict[str, Any]:
-        """Return the completed study and what each country's rules say to it."""
+    def check(self, text: str, source: str) -> CheckedStudy:
+        """Return the completed study and what each country's rules answer to it."""
         view = self._context.view()
         study = self._read(text, source, view)
         mode = study.local_mode
-        said = mode.sentence(view.agreement.honest) if mode else ""
-        signed = signatures_in_words(view, study.countries)
-        checked = _checked(study, self._checks(study, view, Act.PROPOSE))
-        return checked | {"local_mode": said, "signatures": signed}
+        checks = self._checks(study, view, Act.PROPOSE)
+        return CheckedStudy(
+            **dict(_proposed(study, checks)),
+            local_mode=mode.sentence(view.agreement.honest) if mode else "",
+            signatures=signatures_in_words(view, study.countries),
+        )
 
-    def propose(self, text: str, source: str) -> dict[str, Any]:
-        """Sign and publish a study; refused where the agreement itself forbids it."""
+    def propose(self, text: str, source: str) -> ProposedStudy:
+        """Sign and publish a study, unless no country could permit it."""
         context, view = self._context, self._context.view()
         study = self._read(text, source, view)
         checks = self._checks(study, view, Act.PROPOSE)
@@ -63,7 +74,7 @@ class Studies:
         if any(known.id == study.id and known != study for known in view.studies.values()):
             raise OperationFault(
                 f"There is another study with the id {study.id!r}",
-                why="what the countries were shown under an id does not change",
+                why="a study that was published under an id does not change",
                 fix="choose a new id",
             )
         keys = context.keys
@@ -71,15 +82,15 @@ class Studies:
             study, context.clock(), documents=keys.documents, online=keys.online
         )
         context.note(EventKind.STUDY_PROPOSED, study=study.digest, subject=study.id)
-        return _checked(study, checks)
+        return _proposed(study, checks)
 
-    def list(self) -> list[dict[str, Any]]:
-        """Return every published study with its answers and its newest run."""
+    def list(self) -> list[ListedStudy]:
+        """Return every published study, the countries' answers, and its newest run."""
         view = self._context.view()
         return [self._listed(study, view) for study in view.studies.values()]
 
-    def launch(self, name: str) -> dict[str, str]:
-        """Start a run of a permitted study; returns its run id and Flower's."""
+    def launch(self, name: str) -> LaunchedRun:
+        """Start a run of a study that every country has permitted."""
         context, view = self._context, self._context.view()
         study = find(view, name)
         require_launchable(self._checks(study, view, Act.CONTRIBUTE))
@@ -88,105 +99,110 @@ class Studies:
         self._require_unused_permits(study, view)
         self._require_nodes(study)
         run_id = secrets.token_hex(RUN_ID_BYTES)
-        with self._launching:  # of two at once, the second finds the study running
+        with self._launching:  # of two launches at once, the second sees the first one's run
             self._require_idle(study)
-            attempt = context.runs.create(
-                run_id,
-                study.digest,
-                context.clock(),
-                lambda _, connection: context.note(
-                    EventKind.STUDY_LAUNCHED,
-                    study=study.digest,
-                    run=run_id,
-                    documents=view.versions,
-                    connection=connection,
-                ),
-            )
+            attempt = self._create(run_id, study, view)
         try:
             flower_run = submit(context, run_id, attempt)
         except OperationFault as fault:
             context.runs.move(run_id, RunState.FAILED, context.clock(), str(fault))
             raise
-        return {"study": study.id, "run": run_id, "flower_run": str(flower_run)}
+        return LaunchedRun(study=study.id, run=run_id, flower_run=str(flower_run))
 
-    def status(self, name: str) -> dict[str, Any]:
-        """Return where the newest run of a study stands, round by round."""
+    def _create(self, run_id: str, study: Study, view: TrustedView) -> int:
+        def log_event(_attempt: int, connection: Connection) -> None:
+            self._context.note(
+                EventKind.STUDY_LAUNCHED,
+                study=study.digest,
+                run=run_id,
+                documents=view.versions,
+                connection=connection,
+            )
+
+        return self._context.runs.create(run_id, study.digest, self._context.clock(), log_event)
+
+    def status(self, name: str) -> StudyStatus:
+        """Return the state of a study's newest run, round by round."""
         context, view = self._context, self._context.view()
         study = find(view, name)
-        row = context.runs.latest_of(study.digest)
-        if row is None:
+        run = context.runs.latest_of(study.digest)
+        if run is None:
             raise OperationFault(
                 f"The study {study.id} was never launched", fix=f"`study launch {study.id}`"
             )
-        return {
-            "study": study.id,
-            "title": study.title,
-            "run": row.run_id,
-            "flower_run": row.flower_run,
-            "state": row.state,
-            "reason": row.reason,
-            "over": RunState(row.state).over,
-            "round": row.round,
-            "rounds": sum(m.rounds for m in study.mechanisms if m.leaves),
-            "epsilon": study.privacy.epsilon,
-            "delta": study.privacy.delta,
-            "ledgers": period_shares(view, study, context.runs.all(), context.clock()),
-            "online": {c: context.sessions.online().get(c, False) for c in study.countries},
-            "history": context.runs.rounds_of(row.run_id),
-            "resumed": resumed(row, context.clock()),
-        }
+        online = context.sessions.online()
+        return StudyStatus(
+            study=study.id,
+            title=study.title,
+            run=run.run_id,
+            flower_run=run.flower_run,
+            state=run.state,
+            reason=run.reason,
+            over=run.over,
+            round=run.round,
+            rounds=sum(m.rounds for m in study.mechanisms if m.leaves),
+            epsilon=study.privacy.epsilon,
+            delta=study.privacy.delta,
+            ledgers=period_shares(view, study, context.runs.all(), context.clock()),
+            online={country: online.get(country, False) for country in study.countries},
+            history=context.runs.rounds_of(run.run_id),
+            resumed=resumed(run, context.clock()),
+        )
 
-    def stop(self, name: str) -> dict[str, Any]:
+    def stop(self, name: str) -> StoppedRun:
         """Stop the running run of a study; what was charged stays charged."""
         context, study = self._context, find(self._context.view(), name)
-        row = context.runs.latest_of(study.digest)
-        if row is None or RunState(row.state).over:
+        run = context.runs.latest_of(study.digest)
+        if run is None or run.over:
             raise OperationFault(f"The study {study.id} is not running")
         context.runs.move(
-            row.run_id, RunState.STOPPED, context.clock(), "stopped by the coordinator"
+            run.run_id, RunState.STOPPED, context.clock(), "stopped by the coordinator"
         )
-        stop_carrier(context, row.flower_run)
-        context.note(EventKind.STUDY_STOPPED, study=study.digest, run=row.run_id)
-        return {"study": study.id, "run": row.run_id}
+        stop_flower_run(context, run.flower_run)
+        context.note(EventKind.STUDY_STOPPED, study=study.digest, run=run.run_id)
+        return StoppedRun(study=study.id, run=run.run_id)
 
     def sign(self, message: str, suite: str) -> str:
-        """Sign the 32 bytes that tie a message to its place, for the server app.
+        """Sign, for the server app, the 32-byte digest that binds a message to its context.
 
-        `suite` is the agreement's, as the app has verified it.
+        `suite` is the agreement's, which the app has read from the verified documents.
         """
         content = base64.b64decode(message, validate=True)
         if len(content) != CONTEXT_BYTES:
-            raise OperationFault("Only a 32-byte digest is signed here")
+            raise OperationFault(f"Only a {CONTEXT_BYTES}-byte digest is signed here")
         identity = Suite(suite).private(self._context.keys.identity)
         return base64.b64encode(identity.sign(content)).decode()
 
     def release(self, study: str, run: str, outcome: Mapping[str, Any], model: str) -> None:
-        """Sign, write and publish what a run made: with that the run is finished.
+        """Sign, write and publish the outcome of a run; this finishes the run.
 
-        Where an attempt that was killed had signed the result already, that one is published.
+        If an attempt that was killed had already signed the result, that result is published.
         """
         context, view = self._context, self._context.view()
-        made = find(view, study)
-        row = context.runs.get(run)
-        if row.study != made.digest or RunState(row.state).over:
-            raise OperationFault(
-                f"The run {run} releases nothing",
-                why=f"it is {row.state}, or a run of another study",
-                fix=f"see `study watch {made.id}`",
-            )
-        folder = context.home.results / made.id
+        released = find(view, study)
+        self._require_releasable(run, released)
+        folder = context.home.results / released.id
         if not holds_result_of(folder, run, context.keys.documents.public):
             make_release(
                 context.home,
                 view,
-                made,
+                released,
                 run_id=run,
                 outcome=dict(outcome),
                 model=base64.b64decode(model),
                 key=context.keys.documents,
                 now=context.clock(),
             )
-        self._publish(made, run, view)
+        self._publish(released, run, view)
+
+    def _require_releasable(self, run_id: str, study: Study) -> None:
+        run = self._context.runs.get(run_id)
+        if run.study != study.digest or run.over:
+            raise OperationFault(
+                f"The run {run_id} cannot release a result",
+                why=f"it is {run.state}, or a run of another study",
+                fix=f"see `study watch {study.id}`",
+            )
 
     def _publish(self, study: Study, run: str, view: TrustedView) -> None:
         context, keys = self._context, self._context.keys
@@ -195,39 +211,38 @@ class Studies:
             study.id, content, context.clock(), documents=keys.documents, online=keys.online
         )
 
-        def noted(connection: Connection) -> None:
-            context.note(
-                EventKind.RESULT_RELEASED,
-                study=study.digest,
-                run=run,
-                documents=view.versions,
-                body=digest(content),
-                connection=connection,
-            )
+        def log_event(connection: Connection) -> None:
+            say = partial(context.note, connection=connection)
+            run_of = {"study": study.digest, "run": run}
+            about: dict[str, Any] = {**run_of, "documents": view.versions}
+            say(EventKind.RESULT_RELEASED, body=digest(content), **about)
+            say(EventKind.STUDY_FINISHED, **about)
 
-        context.runs.finish(run, context.clock(), noted)
+        context.runs.finish(run, context.clock(), log_event)
 
     def _read(self, text: str, source: str, view: TrustedView) -> Study:
         now = self._context.clock().replace(microsecond=0).isoformat()
         given = {"agreement": view.agreement.digest, "created": now}
-        study = read_document(Study, text.encode(), source, complete=lambda v: {**given, **v})
+        study = read_document(
+            Study, text.encode(), source, complete=lambda values: {**given, **values}
+        )
         return complete(study, view.agreement)
 
     def _checks(self, study: Study, view: TrustedView, act: Act) -> tuple[CountryCheck, ...]:
         return check(study, view, act=act, now=self._context.clock(), tasks=TASK_KINDS)
 
-    def _listed(self, study: Study, view: TrustedView) -> dict[str, Any]:
-        row = self._context.runs.latest_of(study.digest)
+    def _listed(self, study: Study, view: TrustedView) -> ListedStudy:
+        run = self._context.runs.latest_of(study.digest)
         checks = self._checks(study, view, Act.CONTRIBUTE)
-        return {
-            "id": study.id,
-            "title": study.title,
-            "digest": study.digest,
-            "task": study.task.kind,
-            "answers": {one.country: one.answer for one in checks},
-            "run": row.state if row else None,
-            "expires": study.expires.isoformat(),
-        }
+        return ListedStudy(
+            id=study.id,
+            title=study.title,
+            digest=study.digest,
+            task=study.task.kind,
+            answers={checked.country: checked.answer for checked in checks},
+            run=run.state if run else None,
+            expires=study.expires.isoformat(),
+        )
 
     def _require_nodes(self, study: Study) -> None:
         online = self._context.sessions.online()
@@ -236,55 +251,65 @@ class Studies:
             raise OperationFault(
                 f"The node of {', '.join(missing)} is not connected",
                 why="a run needs every country of its roster",
-                fix="ask its operator to run `pratique-node up` (`status` says what it waits for)",
+                fix="ask its operator to run `pratique-node up`; `pratique-node status` shows what "
+                "the node waits for",
             )
 
     def _require_idle(self, study: Study) -> None:
-        row = self._context.runs.latest_of(study.digest)
-        if row is not None and not RunState(row.state).over:
+        run = self._context.runs.latest_of(study.digest)
+        if run is not None and not run.over:
             raise OperationFault(
                 f"The study {study.id} is running already",
                 fix=f"`study watch {study.id}`, or `study stop {study.id}`",
             )
 
     def _require_no_result(self, study: Study) -> None:
-        row = self._context.runs.latest_of(study.digest)
-        if row is not None and row.state == RunState.FINISHED:
+        run = self._context.runs.latest_of(study.digest)
+        if run is not None and run.state == RunState.FINISHED:
             raise OperationFault(
-                f"The study {study.id} has its result already",
-                why=f"run {row.run_id} released it, and what is published does not change",
-                fix=f"`result show {study.id}`; to ask again, propose the study under a new id",
+                f"The study {study.id} already has its result",
+                why=f"run {run.run_id} released it, and a published result does not change",
+                fix=f"see `result show {study.id}`; for another run, propose the study under a "
+                "new id",
             )
 
     def _require_unused_permits(self, study: Study, view: TrustedView) -> None:
-        """A permit is for one charged run; the nodes would refuse a second one by themselves."""
-        ended = (r for r in self._context.runs.of(study.digest) if RunState(r.state).over)
-        charged = [row for row in ended if row.round]
+        """Require permits that no run was charged under; the nodes would refuse such a run."""
+        charged = [run for run in self._context.runs.of(study.digest) if run.over and run.round]
         if not charged:
             return
-        last = max(charged, key=lambda row: row.created)
-        issued = {country: _permit_of(view, country, study) for country in study.countries}
-        if used := sorted(c for c, moment in issued.items() if moment and moment <= last.created):
-            raise OperationFault(
-                f"The permits of {', '.join(used)} for {study.id} are used up",
-                why=f"run {last.run_id} was charged under them and is {last.state}: "
-                f"{last.reason or 'it ended without a result'}",
-                fix="ask the officers named to approve the study again (`pratique-officer approve "
-                f"{study.id} --reconsider`); a new run is charged in full",
-            )
+        last = max(charged, key=lambda run: run.created)
+        if used := _permits_before(view, study, last.created):
+            raise _used_up(study, last, used)
 
 
-def _checked(study: Study, checks: tuple[CountryCheck, ...]) -> dict[str, Any]:
-    return {
-        "id": study.id,
-        "digest": study.digest,
-        "title": study.title,
-        "study": study.model_dump(mode="json"),
-        "countries": [one.to_json() for one in checks],
-    }
+def _permits_before(view: TrustedView, study: Study, moment: datetime) -> list[str]:
+    """Return the countries whose permit for this study was issued up to this moment."""
+    issued = {country: _permit_issued(view, country, study) for country in study.countries}
+    return sorted(country for country, time in issued.items() if time and time <= moment)
 
 
-def _permit_of(view: TrustedView, country: str, study: Study) -> datetime | None:
-    said = view.country(country)
-    permit = said.permit(study.digest) if said else None
+def _used_up(study: Study, run: RunRow, countries: list[str]) -> OperationFault:
+    return OperationFault(
+        f"The permits of {', '.join(countries)} for {study.id} are used up",
+        why=f"run {run.run_id} was charged under them and is {run.state}: "
+        f"{run.reason or 'it ended without a result'}",
+        fix="ask the officers named to approve the study again (`pratique-officer approve "
+        f"{study.id} --reconsider`); a new run is charged in full",
+    )
+
+
+def _proposed(study: Study, checks: tuple[CountryCheck, ...]) -> ProposedStudy:
+    return ProposedStudy(
+        id=study.id,
+        digest=study.digest,
+        title=study.title,
+        study=study.model_dump(mode="json"),
+        countries=tuple(checked.to_answer() for checked in checks),
+    )
+
+
+def _permit_issued(view: TrustedView, country: str, study: Study) -> datetime | None:
+    documents = view.country(country)
+    permit = documents.permit(study.digest) if documents else None
     return permit.issued if permit else None

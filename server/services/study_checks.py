@@ -1,4 +1,4 @@
-"""Studies from their draft to their launch: complete, check, propose, list."""
+"""Checks of a study before its launch: complete the draft, and ask each country's rules."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,57 +12,69 @@ from governance.documents.study import Study
 from governance.policy.assessment import Assessment, assess
 from governance.trust.view import TrustedView
 from protocols.errors import ProtocolFault
+from server.answers import ChargeEstimate, CountryAnswer, FindingText
 from server.errors import OperationFault
 
 
 @dataclass(frozen=True)
 class CountryCheck:
-    """What one country's rules say to a study, and what it would cost that country's ledger."""
+    """The decision of one country's rules about a study, and its cost to that country's ledger."""
 
     country: str
     assessment: Assessment
     answer: str
     """`permitted`, `withdrawn`, or `no answer yet`."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON."""
-        charge = self.assessment.charge
-        return {
-            "country": self.country,
-            "allowed": self.assessment.allowed,
-            "answer": self.answer,
-            "clauses": list(self.assessment.clauses),
-            "findings": [
-                {"code": f.code, "clause": f.clause, "sentence": f.sentence, "fix": f.fix}
-                for f in self.assessment.findings
-            ],
-            "charge": charge
-            and {
-                "register": charge.register,
-                "share_of_period": charge.micro / charge.cap_micro,
-                "rdp_micro": charge.micro,
-                "order": charge.order,
-                "epsilon": charge.epsilon,
-                "delta": charge.delta,
-            },
-        }
+    def to_answer(self) -> CountryAnswer:
+        """Return the decision as the daemon answers it."""
+        return CountryAnswer(
+            country=self.country,
+            allowed=self.assessment.allowed,
+            answer=self.answer,
+            clauses=tuple(self.assessment.clauses),
+            findings=tuple(
+                FindingText(
+                    code=finding.code,
+                    clause=finding.clause,
+                    sentence=finding.sentence,
+                    fix=finding.fix,
+                )
+                for finding in self.assessment.findings
+            ),
+            charge=_charge(self.assessment),
+        )
+
+
+def _charge(assessment: Assessment) -> ChargeEstimate | None:
+    charge = assessment.charge
+    if charge is None:
+        return None
+    return ChargeEstimate(
+        register=charge.register,
+        share_of_period=charge.micro / charge.cap_micro,
+        rdp_micro=charge.micro,
+        order=charge.order,
+        epsilon=charge.epsilon,
+        delta=charge.delta,
+    )
 
 
 def complete(study: Study, agreement: Agreement) -> Study:
     """Return the study with the least noise that keeps its promise of ε and δ.
 
-    A study that brings its own schedule keeps it. Raises ProtocolFault where task and features
-    do not fit or a sum may not fit its words, OperationFault where the schedule is weaker than the
-    promise.
+    A study with its own schedule keeps that schedule. Raises ProtocolFault if the features do not
+    fit the task, or if a sum could overflow its words; OperationFault if the schedule protects
+    less than the promise.
     """
     study.task.check(study.features)
-    completed = _priced(study, agreement)
-    for mechanism in (one for one in completed.mechanisms if one.leaves):
-        mechanism.lane_bits(len(study.countries))
+    completed = _with_schedule(study, agreement)
+    for mechanism in completed.mechanisms:
+        if mechanism.leaves:
+            mechanism.lane_bits(len(study.countries))
     return completed
 
 
-def _priced(study: Study, agreement: Agreement) -> Study:
+def _with_schedule(study: Study, agreement: Agreement) -> Study:
     if not study.mechanisms:
         schedule = calibrate(
             study.schedule(),
@@ -76,8 +88,8 @@ def _priced(study: Study, agreement: Agreement) -> Study:
     if spent > study.privacy.epsilon:
         raise OperationFault(
             f"The study's schedule costs ε={spent:.4g}, more than its ε={study.privacy.epsilon}",
-            why=f"at δ={study.privacy.delta:g}, evaluation included",
-            fix="leave `mechanisms` out and let `study check` choose the noise",
+            why=f"this is the cost at δ={study.privacy.delta:g}, evaluation included",
+            fix="remove `mechanisms` from the study; `study check` then chooses the noise",
         )
     return study
 
@@ -85,16 +97,18 @@ def _priced(study: Study, agreement: Agreement) -> Study:
 def check(
     study: Study, view: TrustedView, *, act: Act, now: datetime, tasks: Sequence[str]
 ) -> tuple[CountryCheck, ...]:
-    """Return what every country of the study would answer today."""
-    return tuple(_check_one(study, view, country, act, now, tasks) for country in study.countries)
+    """Return what the rules of every country of the study would answer now."""
+    return tuple(
+        _check_country(study, view, country, act, now, tasks) for country in study.countries
+    )
 
 
-def _check_one(
+def _check_country(
     study: Study, view: TrustedView, country: str, act: Act, now: datetime, tasks: Sequence[str]
 ) -> CountryCheck:
-    said = view.country(country)
-    permit = said.permit(study.digest) if said else None
-    withdrawal = said.withdrawal(study.digest) if said else None
+    documents = view.country(country)
+    permit = documents.permit(study.digest) if documents else None
+    withdrawal = documents.withdrawal(study.digest) if documents else None
     assessment = assess(
         study,
         view.agreement,
@@ -103,7 +117,7 @@ def _check_one(
         act=act,
         permit=permit,
         withdrawal=withdrawal,
-        national=said.policy if said else None,
+        national=documents.policy if documents else None,
         installed_tasks=tasks,
     )
     answer = "withdrawn" if withdrawal else "permitted" if permit else "no answer yet"
@@ -111,27 +125,32 @@ def _check_one(
 
 
 def signatures_in_words(view: TrustedView, countries: Sequence[str]) -> str:
-    """Return with what a run's messages are signed, and which nodes cannot do it yet."""
-    said = view.agreement.signatures.in_words
+    """Return how a run's messages are signed, and which nodes cannot sign so yet."""
+    signatures = view.agreement.signatures.in_words
     if not (lacking := view.ed25519_only(countries)):
-        return said
-    return f"{said}; the node of {', '.join(lacking)} cannot yet: `pratique-node rotate-keys` there"
+        return signatures
+    return (
+        f"{signatures}; the node of {', '.join(lacking)} cannot yet: "
+        "its operator runs `pratique-node rotate-keys`"
+    )
 
 
 def find(view: TrustedView, name: str) -> Study:
-    """Return the published study of this id or digest. Raises OperationFault."""
-    found = [s for s in view.studies.values() if name in (s.id, s.digest)]
-    if not found:
+    """Return the published study with this id or digest. Raises OperationFault."""
+    studies = [study for study in view.studies.values() if name in (study.id, study.digest)]
+    if not studies:
         known = ", ".join(sorted(study.id for study in view.studies.values())) or "none"
         raise OperationFault(
-            f"There is no study {name!r}", why=f"published: {known}", fix="see `study list`"
+            f"There is no study {name!r}",
+            why=f"the published studies are: {known}",
+            fix="see `study list`",
         )
-    return found[0]
+    return studies[0]
 
 
 def require_launchable(checks: Sequence[CountryCheck]) -> None:
-    """Raise OperationFault naming each country that would refuse, and why."""
-    if any(not one.assessment.allowed for one in checks):
+    """Raise OperationFault if a country would refuse; it names each such country and the reason."""
+    if any(not checked.assessment.allowed for checked in checks):
         raise OperationFault(
             "The study cannot be launched yet",
             why=_reasons(checks),
@@ -140,22 +159,22 @@ def require_launchable(checks: Sequence[CountryCheck]) -> None:
 
 
 def require_proposable(checks: Sequence[CountryCheck]) -> None:
-    """Raise OperationFault where no country at all could permit the study."""
-    if not any(one.assessment.allowed for one in checks):
+    """Raise OperationFault if not one country could permit the study."""
+    if not any(checked.assessment.allowed for checked in checks):
         raise OperationFault(
             "The study was not proposed: no country could permit it",
             why=_reasons(checks),
-            fix="`study check` shows every clause; change the study or drop it",
+            fix="`study check` shows every clause; change the study or abandon it",
         )
 
 
 def _reasons(checks: Sequence[CountryCheck]) -> str:
-    """Return each first reason once, behind the countries that give it."""
+    """Return the countries that refuse, grouped by the first reason that each gives."""
     by_reason: dict[str, list[str]] = {}
-    for one in checks:
-        if not one.assessment.allowed:
-            by_reason.setdefault(_first_reason(one.assessment), []).append(one.country)
-    return "; ".join(f"{', '.join(who)}: {reason}" for reason, who in by_reason.items())
+    for checked in checks:
+        if not checked.assessment.allowed:
+            by_reason.setdefault(_first_reason(checked.assessment), []).append(checked.country)
+    return "; ".join(f"{', '.join(countries)}: {reason}" for reason, countries in by_reason.items())
 
 
 def _first_reason(assessment: Assessment) -> str:
@@ -167,8 +186,8 @@ def fill_agreement(
 ) -> dict[str, Any]:
     """Return an agreement's fields with the officers' and the coordinator's keys filled in.
 
-    `officers` maps country to admitted document key. A key that the text already names is left
-    as it is. Raises ProtocolFault where a party has no admitted officer.
+    `officers` maps each country to its admitted document key. A key that the text already names
+    is not changed. Raises ProtocolFault if a party has no admitted officer.
     """
     filled = dict(values)
     parties = filled.get("parties")
@@ -186,7 +205,7 @@ def _with_key(party: Any, officers: Mapping[str, str]) -> Any:
     if country not in officers:
         raise ProtocolFault(
             f"{country} has no admitted officer",
-            why="its document key is taken from its officer's enrolment",
-            fix="invite and admit its officer first, or write officer_key into the file",
+            why="its document key comes from its officer's enrolment",
+            fix="invite and admit its officer first, or write `officer_key` into the file",
         )
     return {**party, "officer_key": officers[country]}

@@ -1,10 +1,9 @@
-"""The tables of the coordinator's state database, beside its log."""
+"""The tables of the coordinator's state database, beside those of its audit log."""
 
 from pathlib import Path
 
 from sqlalchemy import Column, Float, Integer, LargeBinary, MetaData, String, Table, Text
 
-from governance.audit.log import LOG_TABLES
 from governance.runtime.database import UtcTime
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -20,7 +19,7 @@ parties = Table(
     Column("admitted", UtcTime, nullable=False),
     Column("revoked", UtcTime),
 )
-"""Who is admitted, by certificate fingerprint; `node_id` is the SuperLink's, in decimal."""
+"""The admitted parties by certificate fingerprint; `node_id` is the SuperLink's, in decimal."""
 
 invitations = Table(
     "invitations",
@@ -61,9 +60,11 @@ renewals = Table(
     Column("used", UtcTime),
     Column("disputed", UtcTime),
 )
-"""One row a replaced certificate, by serial number in decimal: the one that follows it and the key
-that this is for (empty where a new admission replaced it), the first call made with it, and when a
-second holder of the old one showed up."""
+"""One row for each replaced certificate, by serial number in decimal.
+
+`successor` is the serial number of the certificate that replaces it, `public_key` the key of that
+one (empty if a new admission replaced it), `used` the time of its first call; `disputed` is when a
+second holder of the old certificate appeared."""
 
 runs = Table(
     "runs",
@@ -85,15 +86,15 @@ runs = Table(
     Column("outcome", Text),
     Column("closed", Text),
 )
-"""One row a run of ours; `flower_run` is the Flower run that carries it now; `reason` says why
-it ended, where it did not finish, or why its last attempt did.
+"""One row for each run. `flower_run` is the Flower run of its current attempt; `reason` says why
+the run ended without a result, or why its last attempt ended.
 
-An attempt is one Flower run that carries it: `attempt` is the one that may, `begun` the last one
-that did, `fruitless` how many have passed since the run's last step was kept, `resumed` when the
-latest but the first was submitted. `ground` is JSON: the documents that the run stands on;
-`model` is the state after the last round, or what is to be released once `outcome`, JSON, is
-there. `closed`, JSON, is a round under way that opens over fewer countries than the roster, or not
-at all, and these."""
+An attempt is one Flower run that executes the run: `attempt` is the number of the current one,
+`begun` that of the last one that began, `fruitless` the number of attempts since the run's last
+stored step, `resumed` the time when the newest attempt after the first was submitted. `ground`,
+JSON, names the documents that the run is based on. `model` is the state after the last round, or
+the model to release once `outcome`, JSON, is set. `closed`, JSON, is a round in progress that was
+closed on fewer countries than the roster, with these countries."""
 
 set_up_replies = Table(
     "set_up_replies",
@@ -103,7 +104,7 @@ set_up_replies = Table(
     Column("country", String(2), primary_key=True),
     Column("reply", LargeBinary, nullable=False),
 )
-"""What the countries said in a run's set-up, signed by them: whoever carries it on begins there."""
+"""The countries' signed replies in a run's set-up, from which the next attempt continues."""
 
 rounds = Table(
     "rounds",
@@ -116,7 +117,4 @@ rounds = Table(
     Column("seconds", Float, nullable=False),
     Column("body", LargeBinary),
 )
-"""What came of each round; `countries` is JSON."""
-
-SCHEMA = (COORDINATOR_TABLES, LOG_TABLES)
-"""Everything that the migrations create."""
+"""The result of each round; `countries` is JSON."""

@@ -57,11 +57,11 @@ class Mischief:
     def _lost(self, call: Callable[[], RelayReply], _: RelayRequest) -> RelayReply:
         """The call arrives, its answer does not."""
         call()
-        raise LinkFault("the answer was lost", passing=True)
+        raise LinkFault("the answer was lost")
 
     def _never(self, call: Callable[[], RelayReply], _: RelayRequest) -> RelayReply:
         """The call does not arrive."""
-        raise LinkFault("the call was lost", passing=True)
+        raise LinkFault("the call was lost")
 
     def _again(self, call: Callable[[], RelayReply], request: RelayRequest) -> RelayReply:
         """Calls of some time ago arrive once more, out of order, before this one."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from governance.audit.checkpoint import open_checkpoint
 from governance.audit.verify import verify_export
 from governance.budget.ledger import Ledger
 from governance.errors import LogFault, StorageFault
@@ -123,7 +124,7 @@ def told(folder: Path, note: bytes, lines: list[bytes]) -> bool:
         return True
     log = audit_log(engine)
     try:
-        log.require_continuation(note)
+        log.require_head(open_checkpoint(note, log.verifier))
         exported = list(log.export())
         verify_export(exported, note, log.verifier)
     except (LogFault, StorageFault):

@@ -10,6 +10,7 @@ from sqlalchemy import event as listen
 
 import client.state.tables
 import server.state.tables
+from governance.audit.checkpoint import open_checkpoint
 from governance.audit.verify import verify_export
 from governance.budget.ledger import Ledger
 from governance.runtime.database import open_database
@@ -65,7 +66,7 @@ def test_killed_at_each_step_charge_and_entry_stand_together_or_not_at_all(
         engine = node_state(tmp_path)
         found = len(Ledger(engine).entries(run=run_id(50)))
         assert (found, audit_log(engine).size()) == (0, standing)
-        audit_log(engine).require_continuation(seen)
+        audit_log(engine).require_head(open_checkpoint(seen, audit_log(engine).verifier))
         engine.dispose()
     assert kills > 20
     engine = node_state(tmp_path)

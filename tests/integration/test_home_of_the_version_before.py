@@ -150,7 +150,7 @@ class TestWhatIsThere:
     def test_key_stores_unlock_and_every_secret_is_known(self, homes: Homes, manifest: Any) -> None:
         """What waits to follow is there, and nothing is taken for a remainder and removed."""
         keys = open_keys(homes.coordinator_home(), homes.passphrase(COORDINATOR))
-        assert keys.later is not None
+        assert keys.next_keys is not None
         for country in PARTIES:
             store = homes.node_store(country)
             identities = IdentityKeys(store)
@@ -309,7 +309,6 @@ class TestWhatGoesOn:
             else:
                 nodes[place.split("/")[0]].note_start()
             assert verified(log, key, written).size == size + 1
-            log.require_continuation(written)
 
     def test_parties_go_on_in_the_same_files(
         self, homes: Homes, coordinator: OpenCoordinator, nodes: dict[str, Node]
@@ -350,7 +349,7 @@ class TestWhatGoesOn:
         row = coordinator.context.runs.get(run)
         assert (row.state, row.reason, row.attempt) == ("finished", "", 2)
         rounds = coordinator.context.runs.rounds_of(run)
-        assert [(one["round"], one["phase"], one["outcome"]) for one in rounds] == [
+        assert [(each.round, each.phase, each.outcome) for each in rounds] == [
             *((number, "train", "opened") for number in (1, 2, 3)),
             (4, "evaluate", "opened"),
         ]
@@ -385,7 +384,7 @@ class TestWhatGoesOn:
         self, homes: Homes, coordinator: OpenCoordinator, nodes: dict[str, Node], manifest: Any
     ) -> None:
         """Of the coordinator and of EE's officer: laid out, signed by both countries, taken up."""
-        waiting = coordinator.keys.later
+        waiting = coordinator.keys.next_keys
         assert waiting is not None
         coordinator.ask("agreement_renew")
         for country in PARTIES:
@@ -394,7 +393,7 @@ class TestWhatGoesOn:
         assert coordinator.context.documents.superseded
         assert set(coordinator.context.view().countries) == set(PARTIES)
         again = open_keys(homes.coordinator_home(), homes.passphrase(COORDINATOR))
-        assert (again.identity.public, again.later) == (waiting.identity.public, None)
+        assert (again.identity.public, again.next_keys) == (waiting.identity.public, None)
         announced = nodes["EE"].parts.documents.officer.announced
         homes.officer("EE", coordinator).view()
         assert homes.officer_home("EE").settings().document_key == announced

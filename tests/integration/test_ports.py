@@ -289,7 +289,7 @@ def test_calls_outside_the_relay_s_list_are_refused(
     body = PullMessagesRequest(node=Node(node_id=node_id)).SerializeToString()
     code, said = call(port, authority, node, "Relay", RelayRequest(method=name, body=body))
     assert code is grpc.StatusCode.PERMISSION_DENIED
-    assert "is not carried" in said
+    assert "is not forwarded" in said
 
 
 def test_a_header_cannot_bring_another_request_along(

@@ -421,9 +421,8 @@ def test_a_node_that_died_comes_back_at_once() -> None:
 def _superlink_gone_is_said(fleet: Fleet) -> None:
     fleet.superlink._processes[0].kill()
     assert until(fleet.superlink.failed, 10) == "superlink"
-    with pytest.raises(LinkFault) as caught:
+    with pytest.raises(LinkFault):
         fleet.node("DE").serve(threading.Event())
-    assert caught.value.passing
     with pytest.raises(OperationFault) as refused:
         fleet.superlink.runs()
     assert refused.value.fix

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = {"server", "client", "governance", "protocols", "keys"}
-DATA_SUFFIXES = {".cedar", ".cedarschema", ".proto", ".pyi", ".mako"}
+DATA_SUFFIXES = {".cedar", ".cedarschema", ".proto", ".pyi", ".mako", ".typed"}
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,10 @@ def test_it_holds_every_source_file(wheel: zipfile.ZipFile) -> None:
         pytest.skip("not a git checkout: which files are source is unknown")
     present = {name for name in listed.stdout.splitlines() if (ROOT / name).exists()}
     assert present <= set(wheel.namelist())
+
+
+def test_every_room_says_that_it_is_typed(wheel: zipfile.ZipFile) -> None:
+    assert {f"{room}/py.typed" for room in ROOMS} <= set(wheel.namelist())
 
 
 def test_it_holds_no_tests_no_demo_and_no_compiled_file(wheel: zipfile.ZipFile) -> None:

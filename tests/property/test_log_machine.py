@@ -91,7 +91,7 @@ class LogMachine(RuleBasedStateMachine):
             restored.append(event(actor="fork"))
         largest = max(self.seen, key=self.size_of)
         with pytest.raises(LogFault):
-            restored.require_continuation(largest)
+            restored.require_head(open_checkpoint(largest, restored.verifier))
         engine.dispose()
         shutil.rmtree(self.folder / "restored")
 
@@ -134,7 +134,7 @@ class LogMachine(RuleBasedStateMachine):
         found = verify_export(self.log.export(), head, self.log.verifier, seen=self.seen)
         assert found.size == len(self.entries)
         for seen in self.seen:
-            self.log.require_continuation(seen)
+            self.log.require_head(open_checkpoint(seen, self.log.verifier))
 
     def size_of(self, note: bytes) -> int:
         return open_checkpoint(note, self.log.verifier).size

@@ -340,14 +340,14 @@ def out_of_reach(*_: object) -> None:
 def test_a_slot_is_found_by_a_clock_and_by_what_the_frame_says() -> None:
     """Nothing of a reply, a cohort or an admission is within its reach."""
     assert list(inspect.signature(ReplySlots.wait).parameters) == ["self", "arrived", "place"]
-    assert list(inspect.signature(RequestHandler._hold_back).parameters) == [
+    assert list(inspect.signature(RequestHandler._wait_for_slot).parameters) == [
         "self",
         "frame",
         "arrived",
     ]
     names = set(ReplySlots.__init__.__code__.co_names) | set(ReplySlots.wait.__code__.co_names)
     assert names == {"monotonic", "_seconds", "_sleep", "_longest", "_earlier", "_remember"}
-    used = set(RequestHandler._hold_back.__code__.co_names)
+    used = set(RequestHandler._wait_for_slot.__code__.co_names)
     assert used == {"_readable", "phase", "PHASE_BUNDLE", "PHASE_CONTRIBUTE"} | {
         "_slots",
         "wait",

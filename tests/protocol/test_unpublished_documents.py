@@ -129,7 +129,7 @@ def test_a_set_up_is_taken_up_again_when_a_document_has_ended_meanwhile(
     replies = driver(run, federation).set_up()
     federation.papers.now += timedelta(minutes=2)
     again = federation.run(study, run_id, versions=ground)
-    driver(again, federation).take_up(replies)
+    driver(again, federation).resume(replies)
     again.coordinator.begin_round(1, "histogram", b"")
 
 

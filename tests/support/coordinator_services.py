@@ -66,13 +66,13 @@ class ScriptedSessions:
     def open_session(self, node: Statement) -> None:
         self.seated.append(node)
 
-    def leave(self, country: str) -> None:
+    def mark_offline(self, country: str) -> None:
         self.connected[country] = False
 
     def online(self) -> dict[str, bool]:
         return self.connected
 
-    def news(self, count: int, wait: float) -> PresenceUpdate:
+    def presence_update(self, count: int, wait: float) -> PresenceUpdate:
         there = {country: Presence(10 + n, 1, 0.0) for n, country in enumerate(COUNTRIES)}
         return PresenceUpdate(count + 1, there)
 
@@ -139,10 +139,13 @@ class Coordinator:
         """Return what the local desk answers."""
         return self._answer(method, params)
 
-    def log_kinds(self) -> list[str]:
+    def log_entries(self) -> list[dict[str, Any]]:
         """What the audit log holds, oldest first."""
-        lines = self.ask("log_entries")["entries"]
-        return [json.loads(line)["entry"]["kind"] for line in lines]
+        return [json.loads(line)["entry"] for line in self.ask("log_entries")["entries"]]
+
+    def log_kinds(self) -> list[str]:
+        """The kinds of its entries, oldest first."""
+        return [entry["kind"] for entry in self.log_entries()]
 
 
 class NodesCarrier:

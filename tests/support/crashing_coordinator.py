@@ -24,8 +24,8 @@ from keys.composite import Suite
 from keys.identity import VerifyKey
 from protocols.private_sum.messages import read_request
 from server.learning.release import MODEL_FILE, Result, read_result
-from server.runs.attempt import carry_run
-from server.services.run_supervisor import carry_on
+from server.runs.attempt import run_attempt
+from server.services.run_supervisor import supervise_runs
 from tests.support.coordinator_services import Coordinator, LocalRunServices, NodesCarrier
 from tests.support.documents import COUNTRIES, priced, raw_key, study_fields
 from tests.support.node_federation import NodeFederation
@@ -131,7 +131,7 @@ class Scene:
         number = self.coordinator.context.runs.get(RUN).attempt
         with self._mortal():
             try:
-                carry_run(
+                run_attempt(
                     self.coordinator.home, RUN, number, self.carrier, self.services, seconds=1
                 )
             except Killed:
@@ -164,9 +164,9 @@ class Scene:
                 event.remove(Engine, "before_cursor_execute", reach)
                 event.remove(Engine, "commit", reach)
 
-    def carry_on(self, *, lost: bool = True) -> None:
+    def supervise_runs(self, *, lost: bool = True) -> None:
         """Do what the daemon does when it has started."""
-        carry_on(self.coordinator.context, lost=lost)
+        supervise_runs(self.coordinator.context, lost=lost)
 
     @property
     def over(self) -> bool:

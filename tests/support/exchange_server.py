@@ -207,7 +207,7 @@ class OpenExchange:
         own = caller(authority, "ZZ", Role.COORDINATOR, hosts=(LOOPBACK, "localhost"))
         self.shown = FixedCredentials((own.key, own.certificate), authority.certificate_pem)
         self._server, self.port = self.thread.run(
-            serve_exchange(service, f"{LOOPBACK}:0", shown=self.shown, clock=clock)
+            serve_exchange(service, f"{LOOPBACK}:0", credentials=self.shown, clock=clock)
         )
 
     def link(self, who: Caller) -> ExchangeLink:

@@ -34,7 +34,6 @@ from keys.store import KeyStore
 from protocols.private_sum.messages import read_request
 from protocols.proto import exchange_pb2
 from protocols.proto.round_pb2 import Phase
-from server.daemon import log_origin
 from server.exchange.documents import ExchangeDocuments
 from server.home import CoordinatorHome
 from server.key_rotation import open_keys
@@ -45,7 +44,7 @@ from server.runs import attempt as conducting
 from server.runs.store import RunStore
 from server.services.context import CoordinatorContext
 from server.services.dispatch import request_handler
-from server.services.run_supervisor import carry_on
+from server.services.run_supervisor import supervise_runs
 from server.state.tables import MIGRATIONS as COORDINATOR_MIGRATIONS
 from tests.support.coordinator_services import LocalRunServices, ScriptedFlower, ScriptedSessions
 from tests.support.node_federation import AT_ONCE
@@ -66,7 +65,7 @@ class OpenCoordinator:
         self.keys = open_keys(home, passphrase)
         self.engine = open_database(home.database, COORDINATOR_MIGRATIONS)
         self.flower, settings = ScriptedFlower(), home.settings()
-        self.log = AuditLog(self.engine, log_origin(settings.federation), self.keys.log)
+        self.log = AuditLog(self.engine, settings.log_origin, self.keys.log)
         repository = Repository(home.repository)
         self.context = CoordinatorContext(
             home=home,
@@ -80,7 +79,7 @@ class OpenCoordinator:
                 online=self.keys.online,
                 clock=clock,
                 on_change=lambda _: None,
-                later=self.keys.later,
+                next_keys=self.keys.next_keys,
             ),
             runs=RunStore(self.engine),
             log=self.log,
@@ -242,7 +241,7 @@ def conduct(homes: Homes, coordinator: OpenCoordinator, run: str, carrier: NodeC
         patch.setattr(conducting, "now", homes.clock)
         number = coordinator.context.runs.get(run).attempt
         services = LocalRunServices(coordinator)  # type: ignore[arg-type]
-        conducting.carry_run(coordinator.home, run, number, carrier, services, seconds=1)
+        conducting.run_attempt(coordinator.home, run, number, carrier, services, seconds=1)
 
 
 def carried_on(homes: Homes, run: str) -> tuple[OpenCoordinator, dict[str, Node]]:
@@ -254,6 +253,6 @@ def carried_on(homes: Homes, run: str) -> tuple[OpenCoordinator, dict[str, Node]
         node.parts.record_store.refresh()
         node.sync()
         node.resume()
-    carry_on(coordinator.context, lost=True)
+    supervise_runs(coordinator.context, lost=True)
     conduct(homes, coordinator, run, NodeCalls(nodes))
     return coordinator, nodes

@@ -71,7 +71,7 @@ class DirectLink:
         peer = self.enrolment.register.peer(self.certificate, "Renew", now)
         reply = self.enrolment.register.renew(peer, request, now)
         if self.lost:
-            raise LinkFault("The exchange does not answer", passing=True)
+            raise LinkFault("The exchange does not answer")
         return reply
 
     def call(self, name: str = "Fetch") -> None:

@@ -40,7 +40,7 @@ KEY = new_transport_key()
 
 
 def unreachable() -> LinkFault:
-    return LinkFault("The exchange at exchange.test:7443 does not answer", passing=True)
+    return LinkFault("The exchange at exchange.test:7443 does not answer")
 
 
 @dataclass

@@ -29,7 +29,7 @@ from typing import Any
 import yaml
 
 from demo.federation import Federation
-from demo.opening import COORDINATOR_SECONDS, admit_officers, open_office, sign_agreement
+from demo.opening import COORDINATOR_SECONDS, admit_officers, sign_agreement, start_coordinator
 from demo.opening import start_nodes as start_all_nodes
 from demo.party import CommandFailed, Party, Processes
 from demo.registers import TERMS, four_countries
@@ -43,6 +43,7 @@ NODE_SECONDS = 90.0
 OVER_SECONDS = 600.0
 LOOK_SECONDS = 0.1
 CHARGED, CONTRIBUTED = "budget-charged", "sum-contributed"
+ROUND_KINDS = ("round-opened", "round-void")
 
 
 class Role(StrEnum):
@@ -87,7 +88,7 @@ class ProcessFederation:
         processes = Processes(folder / "logs")
         federation = Federation.gather(world, Silent(), processes)
         try:
-            open_office(federation)
+            start_coordinator(federation)
             admit_officers(federation)
             documents = sign_agreement(federation)
             start_all_nodes(federation)
@@ -253,10 +254,14 @@ class ProcessFederation:
                 "SELECT round, outcome FROM rounds WHERE run_id = ? ORDER BY round", (run,)
             ).fetchall()
         ended, reason, attempt = row
-        if kinds["result-released"] != (ended == "finished") or kinds["study-launched"] != 1:
+        released = kinds["result-released"], kinds["study-finished"]
+        if {*released} != {int(ended == "finished")} or kinds["study-launched"] != 1:
             raise Broken(f"run {run} is {ended}, and logged as {dict(kinds)}")
         if kinds["run-resumed"] != attempt - 1:
             raise Broken(f"run {run} had {attempt} attempts, and the log has {dict(kinds)}")
+        said = [(e["round"], e["kind"]) for e in entries if e["kind"] in ROUND_KINDS]
+        if said != [(number, f"round-{outcome}") for number, outcome in rounds]:
+            raise Broken(f"the rounds of run {run} are {rounds}, and the log has {said}")
         if [number for number, _ in rounds] != list(range(1, len(rounds) + 1)):
             raise Broken(f"the rounds of run {run} are {rounds}")
         if ended != "finished" and not reason:

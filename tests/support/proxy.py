@@ -167,10 +167,6 @@ class FaultProxy:
         """Let these happen to the next segments, one each; "" is a segment that arrives well."""
         self._thread.loop.call_soon_threadsafe(self._ordered.extend, events)
 
-    def cut_all(self) -> None:
-        """Cut every connection there is."""
-        self._thread.loop.call_soon_threadsafe(self._each, _Connection.cut)
-
     def mute_all(self, *ways: str) -> None:
         """Let every connection there is go half-open, both ways or in those given."""
         self._thread.loop.call_soon_threadsafe(

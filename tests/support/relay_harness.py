@@ -20,7 +20,9 @@ from flwr.proto.message_pb2 import (
 )
 from flwr.proto.node_pb2 import Node
 
-from server.exchange.relay import Carried, Relay, RelayRefused
+from server.exchange.fleet_requests import RelayRefused
+from server.exchange.relay import Relay
+from server.exchange.relay_session import CallReply
 from tests.support.exchange_server import ScriptedSuperLink, incoming, tree
 
 AT, BE = 101, 202
@@ -44,10 +46,10 @@ class RelayHarness:
         request: Any,
         headers: Mapping[str, str] | None = None,
         **more: Any,
-    ) -> Carried:
+    ) -> CallReply:
         body = request if isinstance(request, bytes) else request.SerializeToString()
 
-        async def act() -> Carried:
+        async def act() -> CallReply:
             try:
                 return await self.relay.call(country, method, body, headers or {}, **more)
             finally:
@@ -56,7 +58,7 @@ class RelayHarness:
 
         return asyncio.run(act())
 
-    def push(self, content: bytes, reply_to: str = "") -> Carried:
+    def push(self, content: bytes, reply_to: str = "") -> CallReply:
         """Let AT reply."""
         metadata = Metadata(src_node_id=AT, reply_to_message_id=reply_to)
         message = Message(metadata=metadata)

@@ -1,7 +1,7 @@
 """What a server app's process does in tests of the carrier, in place of conducting a run.
 
 A folder with a `sitecustomize.py` that imports `stand_in` is put on the process's PYTHONPATH; it
-takes the place of `server.runs.attempt.carry_run` there, and nowhere else.
+takes the place of `server.runs.attempt.run_attempt` there, and nowhere else.
 """
 
 import hashlib
@@ -36,14 +36,14 @@ def write_customisation(folder: Path) -> Path:
 
 
 def stand_in() -> None:
-    server.runs.attempt.carry_run = rehearse  # type: ignore[assignment]
+    server.runs.attempt.run_attempt = rehearse  # type: ignore[assignment]
 
 
 def rehearse(
     home: Any, run_id: str, attempt: int, carrier: FlowerCarrier, services: Any, *, seconds: float
 ) -> None:
     """Send frames of every kind and report what came back."""
-    nodes = {country: one.node for country, one in services.news(-1, 0).present.items()}
+    nodes = {country: one.node for country, one in services.presence_update(-1, 0).present.items()}
     everybody = sorted(nodes)
     found: dict[str, Any] = {
         "run": run_id,

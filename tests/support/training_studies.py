@@ -3,7 +3,7 @@
 from typing import Any
 
 from governance.documents.study import Study
-from server.runs.procedure import Outcome, lead
+from server.runs.procedure import Outcome, run_procedure
 from server.runs.rounds import RoundDriver
 from tests.support.coordinator_services import NodesCarrier
 from tests.support.documents import study_fields
@@ -66,4 +66,4 @@ def led(federation: NodeFederation, study: Study, *, without: str = "") -> Outco
     )
     driver.set_up()
     carrier.deaf |= {without}
-    return lead(study, driver, lambda *_: None)
+    return run_procedure(study, driver, lambda *_: None)

@@ -43,7 +43,7 @@ class Channel:
             if self.closed.wait(0.02):
                 break
         if self.closed.is_set():
-            raise LinkFault("The link to the exchange is closed", passing=True)
+            raise LinkFault("The link to the exchange is closed")
 
 
 @dataclass
@@ -169,14 +169,14 @@ def test_a_connected_node_says_so(start: Start) -> None:
 
 
 def test_a_node_reconnects_and_says_what_it_waits_for(start: Start) -> None:
-    down = LinkFault("The exchange at h:1 does not answer", why="refused", passing=True)
+    down = LinkFault("The exchange at h:1 does not answer", why="refused")
     running = start(down, down, down, None)
     assert running.fleet.ready.wait(SOON)
     assert running.fleet.starts == 4
 
 
 def test_while_the_link_is_down_the_reason_is_shown(start: Start) -> None:
-    down = LinkFault("The exchange at h:1 does not answer", passing=True)
+    down = LinkFault("The exchange at h:1 does not answer")
     running = start(*[down] * 1000)
     running.until(lambda: "h:1 does not answer" in running.waiting())
     assert running.waiting().startswith("waiting for the coordinator: ")

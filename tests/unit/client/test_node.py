@@ -66,7 +66,7 @@ def test_a_file_that_is_not_the_officer_s_is_set_aside(federation: NodeFederatio
 
 def test_tending_survives_a_lost_link(federation: NodeFederation) -> None:
     def gone(_: str) -> bytes | None:
-        raise LinkFault("The exchange does not answer", passing=True)
+        raise LinkFault("The exchange does not answer")
 
     node = federation.restart("DK", fetch=gone)
     node.tend()

@@ -137,6 +137,15 @@ def test_an_invitation_that_cannot_be_written_is_said_plainly(room: Room, tmp_pa
     assert "SECRET" not in ended.output
 
 
+def test_the_log_is_listed_with_the_round_of_what_is_about_one(room: Room) -> None:
+    opened = {"index": 4, "at": "2026-09-01", "kind": "round-opened", "run": "ab", "round": 2}
+    begun = {"index": 0, "at": "2026-09-01", "kind": "coordinator-initialised"}
+    room.answers["log_entries"] = {"entries": [json.dumps({"entry": e}) for e in (begun, opened)]}
+    first, second = room.run("log", "list").stdout.splitlines()
+    assert first.split() == ["0", "2026-09-01", "coordinator-initialised"]
+    assert second.split() == ["4", "2026-09-01", "round-opened", "ab,", "round", "2"]
+
+
 def test_admitting_is_by_fingerprint(room: Room) -> None:
     listed = [{**ENROLMENT, "disputed": ""}]
     room.answers |= {"admit": ENROLMENT, "enrolments": listed, "turn_away": None}
@@ -198,7 +207,8 @@ def test_a_check_that_a_country_would_refuse_ends_with_one(room: Room, tmp_path:
     file.write_text("x: 1")
     country = {
         "country": "AT", "allowed": False, "answer": "no answer yet", "charge": None,
-        "findings": [{"sentence": "No.", "clause": "Article 4", "fix": "ask"}],
+        "clauses": ["clause-4"],
+        "findings": [{"code": "policy", "sentence": "No.", "clause": "Article 4", "fix": "ask"}],
     }  # fmt: skip
     study = {"privacy": {"epsilon": 1.0, "delta": 1e-4}, "mechanisms": []}
     room.answers["study_check"] = {
@@ -294,11 +304,14 @@ def test_a_check_says_whose_noise_each_release_has(capsys: pytest.CaptureFixture
     scopes = {"cohort-floor": "local", "local-step": "local", "train": "derived"}
     releases = [one | {"phase": phase, "scope": scope} for phase, scope in scopes.items()]
     study = EMPTY_STUDY | {"mechanisms": releases}
-    found = {"title": "T", "id": "t", "study": study, "countries": [], "signatures": "Ed25519"}
+    found = {"title": "T", "id": "t", "digest": "sha256:", "study": study, "countries": []}
+    found |= {"signatures": "Ed25519"}
     _print_check(found | {"local_mode": "Each country by itself."})
     said = capsys.readouterr().out
     assert said.count("each country's own noise") == 2
-    assert "train         8 values, made of what is noised above, at no further cost" in said
+    assert (
+        "train         8 values, computed from the noisy values above, at no further cost" in said
+    )
     assert "  local mode: Each country by itself." in said
     _print_check(found | {"local_mode": ""})
     assert "local mode" not in capsys.readouterr().out
@@ -310,14 +323,15 @@ def test_a_check_says_whose_noise_each_release_has(capsys: pytest.CaptureFixture
 def test_the_same_refusal_is_said_once_with_the_countries_that_give_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    finding = {"sentence": "No.", "clause": "Article 4", "fix": "ask"}
-    other = {"sentence": "Too dear.", "clause": "Article 9", "fix": "spend less"}
-    one = {"allowed": False, "answer": "no answer yet", "charge": None}
+    finding = {"code": "policy", "sentence": "No.", "clause": "Article 4", "fix": "ask"}
+    other = finding | {"sentence": "Too dear.", "clause": "Article 9", "fix": "spend less"}
+    one = {"allowed": False, "answer": "no answer yet", "clauses": [], "charge": None}
     countries = [
         one | {"country": "AT", "findings": [finding]},
         one | {"country": "BE", "findings": [finding, other]},
     ]
-    found = {"title": "T", "id": "t", "study": EMPTY_STUDY, "countries": countries}
+    found = {"title": "T", "id": "t", "digest": "sha256:", "study": EMPTY_STUDY}
+    found |= {"countries": countries}
     found |= {"local_mode": "", "signatures": "Ed25519"}
     _print_check(found)
     said = capsys.readouterr().out
@@ -407,8 +421,9 @@ def looks(*states: dict[str, Any]) -> Callable[[], dict[str, Any]]:
 
 def seen(state: str, *, over: bool = False, **more: Any) -> dict[str, Any]:
     plain = {
-        "study": "heart", "state": state, "over": over, "round": 0, "rounds": 2, "reason": "",
-        "online": {"AT": True}, "history": [], "epsilon": 1.0,
+        "study": "heart", "title": "Heart", "run": "0f" * 16, "flower_run": "7001",
+        "state": state, "over": over, "round": 0, "rounds": 2, "reason": "",
+        "online": {"AT": True}, "history": [], "epsilon": 1.0, "delta": 1e-5, "ledgers": {},
         "resumed": {"times": 0, "seconds_ago": None},
     }  # fmt: skip
     return {**plain, **more}

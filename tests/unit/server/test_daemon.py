@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine
 
 from server import daemon
-from server.daemon import STARTS, _watch_over, only_one
+from server.daemon import STARTS, _supervise, only_one
 from server.errors import OperationFault
 from server.home import CoordinatorHome
 from server.runs.store import RunStore
@@ -78,7 +78,7 @@ class Way:
 def carried(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether the SuperLink was a new one, each time that runs were looked after."""
     found: list[bool] = []
-    monkeypatch.setattr(daemon, "carry_on", lambda _, lost: found.append(lost))
+    monkeypatch.setattr(daemon, "supervise_runs", lambda _, lost: found.append(lost))
     monkeypatch.setattr(daemon, "CHECK_SECONDS", 0.02)
     return found
 
@@ -93,7 +93,7 @@ def context(engine: Engine, flower: Flower, sessions: Seats | None = None) -> An
         home=SimpleNamespace(superlink=Path("/home/superlink")),
         repository=SimpleNamespace(refresh=lambda *_, **__: None),
         documents=SimpleNamespace(superseded=False),
-        keys=SimpleNamespace(online=None, transport=SimpleNamespace(tend=lambda _: [])),
+        keys=SimpleNamespace(online=None, transport=SimpleNamespace(renew_due=lambda _: [])),
         note=lambda *_, **__: None,
     )
 
@@ -103,7 +103,7 @@ def watched(made: Any, way: Way, until: Callable[[], bool]) -> None:
 
     async def act() -> None:
         stop = asyncio.Event()
-        watching = asyncio.ensure_future(_watch_over(made, way, stop, lambda: None))  # type: ignore[arg-type]
+        watching = asyncio.ensure_future(_supervise(made, way, stop, lambda: None))  # type: ignore[arg-type]
         async with asyncio.timeout(10):
             while not until() and not watching.done():  # noqa: ASYNC110 (anything may be waited for)
                 await asyncio.sleep(0.01)

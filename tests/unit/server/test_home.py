@@ -1,5 +1,6 @@
 """The coordinator's folder: made once, for its owner only, read strictly."""
 
+import json
 import os
 import stat
 from datetime import datetime
@@ -8,6 +9,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from governance.audit.log import AuditLog
+from governance.errors import StorageFault
+from governance.runtime.database import open_database
 from keys.certificates import Role, certificate_fingerprint, peer_of
 from keys.errors import KeyFault
 from keys.store import KeyStore
@@ -22,6 +26,7 @@ from server.home import (
     host_of,
     write_new,
 )
+from server.state.tables import MIGRATIONS
 from tests.support.certificates import alternative_names
 from tests.support.keystore import CHEAP, PASSPHRASE
 
@@ -94,6 +99,25 @@ def test_a_coordinator_is_never_made_over_another(home: CoordinatorHome, moment:
     assert caught.value.why
     assert "--home" in caught.value.fix
     assert {path: path.read_bytes() for path in home.path.rglob("*") if path.is_file()} == before
+
+
+def test_the_first_log_entry_is_its_making(home: CoordinatorHome, moment: datetime) -> None:
+    keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, PASSPHRASE))
+    log = AuditLog(open_database(home.database, MIGRATIONS), SETTINGS.log_origin, keys.log)
+    (entry,) = (json.loads(entry) for entry in log.entries())
+    assert (entry["kind"], entry["actor"]) == ("coordinator-initialised", "coordinator")
+    assert entry["origin"] == "pratique/danube/coordinator"
+    assert datetime.fromisoformat(entry["at"]) == moment
+
+
+def test_it_is_no_coordinator_where_its_making_cannot_be_logged(
+    tmp_path: Path, moment: datetime
+) -> None:
+    home = CoordinatorHome(tmp_path / "home")
+    home.database.mkdir(parents=True)
+    with pytest.raises(StorageFault):
+        create_home(home, SETTINGS, PASSPHRASE, moment)
+    assert not (home.path / SETTINGS_FILE).exists()
 
 
 def test_settings_come_back_as_they_were(home: CoordinatorHome) -> None:

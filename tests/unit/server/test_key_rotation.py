@@ -13,12 +13,12 @@ from keys.errors import KeyFault
 from keys.store import KeyStore
 from protocols.errors import ReasonCode
 from server.exchange.documents import ExchangeDocuments
-from server.home import CoordinatorHome, CoordinatorKeys, LaterKeys, Settings, create_home
+from server.home import CoordinatorHome, CoordinatorKeys, NextKeys, Settings, create_home
 from server.key_rotation import (
     NEXT,
     ROTATED,
-    announce,
-    fields,
+    key_fields,
+    make_next_keys,
     open_keys,
 )
 from tests.support.documents import COUNTRIES, NOW, Papers, agreement, node_keys, raw_key, study
@@ -46,7 +46,7 @@ def home(tmp_path: Path) -> CoordinatorHome:
 def papers(home: CoordinatorHome, tmp_path: Path) -> Papers:
     """A federation whose coordinator has the keys in that folder."""
     keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, PASSPHRASE))
-    agreed = agreement().with_coordinator_keys(fields(keys))
+    agreed = agreement().with_coordinator_keys(key_fields(keys))
     made = Papers(tmp_path / "papers", agreed=agreed)
     made.documents, made.online = keys.documents, keys.online
     home.repository.symlink_to(tmp_path / "papers" / "store")
@@ -64,29 +64,29 @@ def daemon(papers: Papers, keys: CoordinatorKeys) -> ExchangeDocuments:
         online=keys.online,
         clock=lambda: papers.now,
         on_change=lambda _: None,
-        later=keys.later,
+        next_keys=keys.next_keys,
     )
 
 
 def lay_out(papers: Papers, keys: CoordinatorKeys) -> Draft:
-    draft = Draft.from_canonical(papers.store.renewal(papers.now, fields(keys)))
+    draft = Draft.from_canonical(papers.store.renewal(papers.now, key_fields(keys)))
     papers.sign("DK", "EE", "NO")
     return draft
 
 
-def public(keys: CoordinatorKeys | LaterKeys) -> dict[str, str]:
+def public(keys: CoordinatorKeys | NextKeys) -> dict[str, str]:
     return {name: getattr(keys, name).public.to_text() for name in ROTATED}
 
 
-def waiting(keys: CoordinatorKeys) -> LaterKeys:
-    assert keys.later is not None
-    return keys.later
+def waiting(keys: CoordinatorKeys) -> NextKeys:
+    assert keys.next_keys is not None
+    return keys.next_keys
 
 
 def test_keys_for_messages_have_two_halves_and_the_others_one(
     home: CoordinatorHome, papers: Papers
 ) -> None:
-    announce(home, PASSPHRASE)
+    make_next_keys(home, PASSPHRASE)
     keys = open_keys(home, PASSPHRASE)
     for held in (keys, waiting(keys)):
         assert Suite.COMPOSITE.admits(held.identity.public)
@@ -98,7 +98,7 @@ def test_a_key_of_before_gives_way_to_one_of_two_halves(
 ) -> None:
     KeyStore.open(home.keys, PASSPHRASE).put("identity", raw_key(9).to_bytes())
     assert open_keys(home, PASSPHRASE).identity.public == raw_key(9).public
-    announce(home, PASSPHRASE)
+    make_next_keys(home, PASSPHRASE)
     keys = open_keys(home, PASSPHRASE)
     lay_out(papers, keys)
     daemon(papers, keys).publish()
@@ -107,9 +107,9 @@ def test_a_key_of_before_gives_way_to_one_of_two_halves(
 
 def test_new_keys_are_made_once(home: CoordinatorHome, papers: Papers) -> None:
     before = open_keys(home, PASSPHRASE)
-    made = announce(home, PASSPHRASE)
+    made = make_next_keys(home, PASSPHRASE)
     assert set(made) == {"identity_key", "document_key", "online_key"}
-    assert announce(home, PASSPHRASE) == made
+    assert make_next_keys(home, PASSPHRASE) == made
     after = open_keys(home, PASSPHRASE)
     assert public(after) == public(before)
     later = waiting(after)
@@ -120,7 +120,7 @@ def test_new_keys_are_made_once(home: CoordinatorHome, papers: Papers) -> None:
 def test_the_former_sign_until_the_countries_have_signed(
     home: CoordinatorHome, papers: Papers
 ) -> None:
-    announce(home, PASSPHRASE)
+    make_next_keys(home, PASSPHRASE)
     keys = open_keys(home, PASSPHRASE)
     draft = lay_out(papers, keys)
     assert draft.agreement.coordinator.identity_key == waiting(keys).identity.public.to_text()
@@ -132,7 +132,7 @@ def test_the_former_sign_until_the_countries_have_signed(
 def test_in_force_they_are_taken_up_at_the_next_start(
     home: CoordinatorHome, papers: Papers
 ) -> None:
-    announce(home, PASSPHRASE)
+    make_next_keys(home, PASSPHRASE)
     keys = open_keys(home, PASSPHRASE)
     lay_out(papers, keys)
     running = daemon(papers, keys)
@@ -141,7 +141,7 @@ def test_in_force_they_are_taken_up_at_the_next_start(
     taken = open_keys(home, PASSPHRASE)
     assert public(taken) == public(waiting(keys))
     assert taken.log.public == keys.log.public
-    assert taken.later is None
+    assert taken.next_keys is None
     names = KeyStore.open(home.keys, PASSPHRASE).names()
     assert not [name for name in names if name.startswith(NEXT)]
     papers.now += timedelta(hours=2)
@@ -153,7 +153,7 @@ def test_in_force_they_are_taken_up_at_the_next_start(
 def test_countries_documents_and_studies_stand_on(home: CoordinatorHome, papers: Papers) -> None:
     asked = study(papers.agreed)
     papers.propose(asked)
-    announce(home, PASSPHRASE)
+    make_next_keys(home, PASSPHRASE)
     keys = open_keys(home, PASSPHRASE)
     lay_out(papers, keys)
     daemon(papers, keys).publish()
@@ -167,7 +167,7 @@ def test_a_daemon_that_was_not_restarted_cannot_publish_them(
     home: CoordinatorHome, papers: Papers
 ) -> None:
     stale = open_keys(home, PASSPHRASE)
-    announce(home, PASSPHRASE)
+    make_next_keys(home, PASSPHRASE)
     lay_out(papers, open_keys(home, PASSPHRASE))
     before = papers.view()
     with pytest.raises(DocumentFault):
@@ -178,7 +178,7 @@ def test_a_daemon_that_was_not_restarted_cannot_publish_them(
 def test_another_draft_is_published_by_the_keys_in_force(
     home: CoordinatorHome, papers: Papers
 ) -> None:
-    announce(home, PASSPHRASE)
+    make_next_keys(home, PASSPHRASE)
     keys = open_keys(home, PASSPHRASE)
     papers.store.renewal(papers.now)
     papers.sign("DK", "EE", "NO")
@@ -197,7 +197,7 @@ def test_a_start_that_is_cut_short_is_made_good_by_the_next(
     dies_at: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    announce(home, PASSPHRASE)
+    make_next_keys(home, PASSPHRASE)
     keys = open_keys(home, PASSPHRASE)
     lay_out(papers, keys)
     daemon(papers, keys).publish()
@@ -216,10 +216,10 @@ def test_making_them_cut_short_leaves_those_in_force(
     before = open_keys(home, PASSPHRASE)
     _die_at(monkeypatch, "put", 2)
     with pytest.raises(KeyFault):
-        announce(home, PASSPHRASE)
+        make_next_keys(home, PASSPHRASE)
     monkeypatch.undo()
     keys = open_keys(home, PASSPHRASE)
-    assert (public(keys), keys.later) == (public(before), None)
+    assert (public(keys), keys.next_keys) == (public(before), None)
 
 
 def _die_at(monkeypatch: pytest.MonkeyPatch, method: str, step: int) -> None:

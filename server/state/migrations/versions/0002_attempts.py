@@ -1,4 +1,4 @@
-"""A run outlives its carrier: its attempts, its ground, its set-up, and what it has to release."""
+"""Attempts of a run: their numbers, the run's documents, its set-up and its outcome."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Renewed certificates, each with the one that it replaced."""
+"""Renewed certificates, each with the certificate that it replaces."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""A round that goes on without a country: whom it was closed on, before they are asked to agree."""
+"""Rounds without a country: the countries on which a round was closed, before they agree to it."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,13 +1,19 @@
 """How a node is admitted, and every invitation, certificate and root that it refuses."""
 
-from datetime import timedelta
+import json
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from client.errors import OperationFault
-from keys.certificates import Role, TransportAuthority, peer_of
+from client.state.decision_log import log_origin
+from client.state.tables import MIGRATIONS
+from governance.audit.log import AuditLog, LogWriter
+from governance.errors import StorageFault
+from governance.runtime.database import open_database
+from keys.certificates import Role, TransportAuthority, certificate_fingerprint, peer_of
 from keys.errors import KeyFault
 from protocols.proto.exchange_pb2 import EnrolReply
 from protocols.wire.encoding import digest
@@ -38,6 +44,7 @@ def newcomer(tmp_path: Path, authority: TransportAuthority) -> Newcomer:
 
 def unchanged(newcomer: Newcomer) -> None:
     assert newcomer.home.settings().enrolment is None
+    assert [entry["kind"] for entry in log_of(newcomer)] == ["node-initialised"]
     assert not newcomer.home.root.exists()
     assert not newcomer.home.certificate.exists()
 
@@ -51,6 +58,46 @@ def test_a_node_is_admitted(newcomer: Newcomer, authority: TransportAuthority) -
     certificate = home.certificate.read_bytes()
     peer = peer_of(certificate, authority_pem=home.authority.read_bytes(), now=NOW, revoked=())
     assert (peer.country, peer.role) == ("DK", Role.NODE)
+
+
+def log_of(newcomer: Newcomer) -> list[dict[str, Any]]:
+    home = newcomer.home
+    log = AuditLog(open_database(home.database, MIGRATIONS), log_origin("DK"), keyring(home).log)
+    log.checkpoint()
+    return [json.loads(entry) for entry in log.entries()]
+
+
+def test_an_admission_is_logged_with_the_certificate_that_it_brought(
+    newcomer: Newcomer, authority: TransportAuthority
+) -> None:
+    newcomer.enrol(invitation(authority))
+    made, enrolled = log_of(newcomer)
+    assert made["kind"] == "node-initialised"
+    assert (enrolled["kind"], enrolled["actor"]) == ("node-enrolled", "DK")
+    assert enrolled["subject"] == certificate_fingerprint(newcomer.home.certificate.read_bytes())
+    assert enrolled["reason"] == f"admitted to the federation {FEDERATION}"
+    assert datetime.fromisoformat(enrolled["at"]) == NOW
+
+
+def test_another_admission_is_logged_again(
+    newcomer: Newcomer, authority: TransportAuthority
+) -> None:
+    newcomer.enrol(invitation(authority))
+    newcomer.enrol(invitation(authority))
+    first, second = (e["subject"] for e in log_of(newcomer) if e["kind"] == "node-enrolled")
+    assert first != second
+
+
+def test_a_node_whose_admission_cannot_be_logged_is_not_enrolled(
+    newcomer: Newcomer, authority: TransportAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> int:
+        raise StorageFault("The disk is full")
+
+    monkeypatch.setattr(LogWriter, "append", full)
+    with pytest.raises(StorageFault):
+        newcomer.enrol(invitation(authority))
+    assert newcomer.home.settings().enrolment is None
 
 
 def test_the_invitation_s_certificate_sends_the_request_and_the_node_s_fetches_the_root(

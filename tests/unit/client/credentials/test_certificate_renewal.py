@@ -15,6 +15,7 @@ from client.credentials.certificate_renewal import (
 from client.errors import OperationFault
 from client.home import NodeHome
 from client.state.tables import MIGRATIONS
+from governance.audit.checkpoint import open_checkpoint
 from governance.audit.log import AuditLog
 from governance.budget.ledger import Ledger
 from governance.documents.permit import NodeKeys
@@ -85,7 +86,7 @@ class Life:
     def pass_by(self, days: float) -> None:
         """Let time pass; the coordinator tends what is its own."""
         self.now += days * DAY
-        self.transport.tend(self.now)
+        self.transport.renew_due(self.now)
 
     def enrol(self, **changed: str | None) -> "Life":
         store = reopen(self.home.keys)
@@ -217,8 +218,11 @@ def test_a_node_that_was_off_for_months_comes_back_with_everything_it_had(life: 
     with pytest.raises(Exception, match="ended on"):
         life.start()
     life.enrol().link.call()
-    assert books(life.home) == before
-    assert before[0] > 0
+    spent, _, lines = books(life.home)
+    assert spent == before[0] > 0
+    log.require_head(open_checkpoint(before[1], log.verifier))
+    assert lines[:-1] == before[2]
+    assert b'"kind":"node-enrolled"' in lines[-1]
     changed = {name for name, secret in secrets(life.home).items() if keys[name] != secret}
     assert changed == {"transport"}
     assert life.home.settings() == settings

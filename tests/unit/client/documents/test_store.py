@@ -42,7 +42,7 @@ def test_a_sync_that_fails_changes_nothing(federation: NodeFederation) -> None:
     def broken(path: str) -> bytes | None:
         if path.endswith("timestamp.json"):
             return federation.papers.store.read(path)
-        raise LinkFault("The exchange does not answer", passing=True)
+        raise LinkFault("The exchange does not answer")
 
     federation.hand_over("EE")
     with pytest.raises(LinkFault):

@@ -156,7 +156,7 @@ assert "torch" not in sys.modules and "opacus" not in sys.modules
 
 def test_no_patient_both_trains_and_evaluates() -> None:
     one = prepared(glm())
-    training, tested = set(one._training.ids), set(one._held_out.ids)
+    training, tested = set(one._training.ids), set(one._evaluation.ids)
     assert training.isdisjoint(tested)
     assert training | tested == set(one.cohort.ids)
 

@@ -89,7 +89,7 @@ def test_a_log_goes_on_after_reopening(tmp_path: Path, log: AuditLog) -> None:
     earlier = log.checkpoint()
     again = audit_log(node_state(tmp_path))
     fill(again, 6)
-    again.require_continuation(earlier)
+    again.require_head(open_checkpoint(earlier, again.verifier))
     assert verify_export(again.export(), again.checkpoint(), again.verifier, seen=[earlier])
 
 
@@ -245,14 +245,14 @@ def test_a_database_restored_from_a_backup_is_found_by_an_earlier_checkpoint(
 
     restored = audit_log(node_state(tmp_path / "old"))
     with pytest.raises(LogFault, match="has 5 entries where 8") as caught:
-        restored.require_continuation(seen)
+        restored.require_head(open_checkpoint(seen, restored.verifier))
     assert "rolled back" in caught.value.why
 
     fill(restored, 1)
     restored.append(event(99))
     fill(restored, 4)
     with pytest.raises(LogFault, match="first 8 entries"):
-        restored.require_continuation(seen)
+        restored.require_head(open_checkpoint(seen, restored.verifier))
     forked = restored.checkpoint()
     with pytest.raises(LogFault, match="first 8 entries"):
         verify_export(restored.export(), forked, restored.verifier, seen=[seen])
@@ -329,7 +329,7 @@ def test_a_checkpoint_of_another_key_or_origin_proves_nothing(log: AuditLog) -> 
     fill(log, 3)
     other = sign_checkpoint(head(log), SigningKey.generate())
     with pytest.raises(LogFault, match="not signed by"):
-        log.require_continuation(other)
+        log.require_head(open_checkpoint(other, log.verifier))
 
 
 def test_an_entry_cannot_be_written_over(engine: Engine, log: AuditLog) -> None:

@@ -36,6 +36,7 @@ def refused_request(number: int) -> Event:
     return Event(
         kind=EventKind.REQUEST_REFUSED,
         at=NOW,
+        round=number or None,
         actor="coordinator",
         outcome=Outcome.REFUSED,
         study=STUDY,
@@ -121,6 +122,8 @@ class TestList:
         said = trusting.done("log", "list", "--node", folder, unlock=False)
         assert "No permit, number 2. (permit/missing)" in said
         assert said.count("request-refused") == 3
+        assert "555555555555, round 2" in said
+        assert said.count(", round") == 2  # the first entry is about none
         assert "3 of 3 entries" in said
 
     def test_shows_the_newest(self, trusting: Keyboard, folder: Path, node: LogDaemon) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from governance.runtime.local_rpc import LocalRpcFault
+from server.answers import Resumptions
 from server.commands import watch
 from server.commands.wording import missed_words, resumed_words
 from server.errors import GONE
@@ -41,11 +42,15 @@ def a_run() -> Callable[[], dict[str, Any]]:
         done = min(next(looks), ROUNDS)
         return {
             "study": "heart-admissions",
+            "title": "Heart admissions",
+            "run": "0f" * 16,
+            "flower_run": "7001",
             "state": "finished" if done == ROUNDS else "running",
             "over": done == ROUNDS,
             "round": done,
             "rounds": ROUNDS,
             "epsilon": 1.0,
+            "delta": 1e-5,
             "online": dict.fromkeys(COUNTRIES, True),
             "history": [a_round(number) for number in range(1, done + 1)],
             "reason": "",
@@ -223,4 +228,4 @@ def test_a_coordinator_that_stays_away_is_not_waited_for_for_ever(
     ],
 )
 def test_how_often_and_when_is_said_in_words(times: int, seconds: float, words: str) -> None:
-    assert resumed_words({"times": times, "seconds_ago": seconds}) == words
+    assert resumed_words(Resumptions(times=times, seconds_ago=seconds)) == words

@@ -57,7 +57,7 @@ def test_a_thousand_more_are_one_entry_and_a_count(
     clock.now += PAUSE
     refusals(peer(), "PullObject", "not its own")
     counted, last = entries[1:]
-    assert counted["reason"] == "1000 more calls like the last one were refused"
+    assert counted["reason"] == "1000 more calls of this kind were refused"
     assert (counted["subject"], last["reason"]) == ("PL node PullObject", "not its own")
 
 

@@ -109,7 +109,7 @@ def test_an_officer_hands_in_its_own_country_s_documents(tmp_path: Path) -> None
     bundle = papers.folders["DK"].sign(papers.now, papers.officers["DK"])
     fault = counter.refused("EE", BUNDLE, bundle)
     assert isinstance(fault, DocumentFault)
-    assert "EE handed in documents of DK" in fault.what
+    assert "EE submitted documents of DK" in fault.what
     counter.documents.submit(officer("DK"), BUNDLE, bundle)
     assert "DK" in counter.changes[0]
     assert papers.view().node_keys("DK") == node_keys("DK")
@@ -211,4 +211,7 @@ def test_once_a_day_it_is_not_laid_out_anew(fresh: Counter) -> None:
 
 
 def test_another_country_cannot_hand_in_its_new_key(fresh: Counter) -> None:
-    assert "hands in its own" in fresh.refused("EE", BUNDLE, announced(fresh.papers)).why
+    assert (
+        "only the documents of its country"
+        in fresh.refused("EE", BUNDLE, announced(fresh.papers)).why
+    )

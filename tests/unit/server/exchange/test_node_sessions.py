@@ -102,7 +102,7 @@ def test_a_revoked_node_is_no_more_online(room: Room) -> None:
     room.settle()
     room.relay._sessions["AT"].online = True
     for country in ("BE", "AT"):
-        room.sessions.leave(country)
+        room.sessions.mark_offline(country)
     room.settle()
     assert room.sessions.online() == {"AT": False}
 
@@ -119,10 +119,12 @@ def test_an_announcement_reaches_the_relay_in_its_own_loop(room: Room) -> None:
 def test_news_come_as_soon_as_there_are_any(room: Room) -> None:
     room.sessions.open_session(node_statement())
     room.settle()
-    quiet = room.sessions.news(0, 0.01)
+    quiet = room.sessions.presence_update(0, 0.01)
     assert (quiet.count, quiet.present["AT"].replies) == (0, 0)
     threading.Timer(0.05, room.relay.changes.note).start()
     started = time.monotonic()
-    assert room.sessions.news(0, 30).count == 1
+    assert room.sessions.presence_update(0, 30).count == 1
     assert time.monotonic() - started < 10
-    assert PresenceUpdate.from_json(room.sessions.news(0, 0).to_json()).present.keys() == {"AT"}
+    assert PresenceUpdate.from_json(
+        room.sessions.presence_update(0, 0).to_json()
+    ).present.keys() == {"AT"}

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from client.flower_client import CALL_SECONDS, HEARTBEAT_SECONDS
 from protocols.wire.flower_frame import FLEET_CALLS
-from server.exchange.relay import ONLINE_SECONDS, RelayRefused
+from server.exchange.fleet_requests import RelayRefused
+from server.exchange.relay import ONLINE_SECONDS
 from tests.support.exchange_server import incoming, tree
 from tests.support.relay_harness import (
     AT,
@@ -91,7 +92,7 @@ def test_flower_has_calls_that_are_not_carried() -> None:
 )
 def test_an_unlisted_call_is_not_carried(wire: RelayHarness, method: str) -> None:
     said = wire.refused("AT", method, PullMessagesRequest(node=Node(node_id=AT)))
-    assert "is not carried" in said
+    assert "is not forwarded" in said
     assert len(said) < 250
 
 
@@ -187,7 +188,7 @@ def test_an_object_that_never_comes_is_given_up(
 def test_no_object_is_asked_for_by_name_from_outside(wire: RelayHarness, method: str) -> None:
     wire.bring("AT", AT, "m")
     named = PullObjectRequest(node=Node(node_id=AT), object_id="m")
-    assert "is not carried" in wire.refused("AT", method, named)
+    assert "is not forwarded" in wire.refused("AT", method, named)
 
 
 def asked_for(*names: str) -> bytes:
@@ -300,9 +301,9 @@ def test_who_is_online_follows_activation(wire: RelayHarness) -> None:
 def test_a_node_that_fell_silent_is_online_no_more_until_it_is_heard_of(wire: RelayHarness) -> None:
     wire.call("AT", "ActivateNode", REQUESTS["ActivateNode"](AT))
     session = wire.relay._sessions["AT"]
-    session.heard -= ONLINE_SECONDS - 5
+    session.last_call -= ONLINE_SECONDS - 5
     assert wire.relay.online()["AT"] is True
-    session.heard -= 5
+    session.last_call -= 5
     assert wire.relay.online()["AT"] is False
     wire.call("AT", "SendNodeHeartbeat", REQUESTS["SendNodeHeartbeat"](AT))
     assert wire.relay.online()["AT"] is True

@@ -9,7 +9,7 @@ from flwr.proto.fleet_pb2 import PullMessagesRequest, PullMessagesResponse
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
 from flwr.proto.node_pb2 import Node
 
-from server.exchange.relay import Carried
+from server.exchange.relay_session import CallReply
 from tests.support.exchange_server import incoming, tree
 from tests.support.relay_harness import (
     AT,
@@ -105,7 +105,7 @@ def test_a_message_that_arrives_for_a_node_that_hung_up_is_not_lost(wire: RelayH
     assert pulled(wire) == ["m"]
 
 
-async def poll(wire: RelayHarness, country: str, node_id: int) -> Carried:
+async def poll(wire: RelayHarness, country: str, node_id: int) -> CallReply:
     body = PullMessagesRequest(node=Node(node_id=node_id)).SerializeToString()
     return await wire.relay.call(country, "PullMessages", body, {})
 
@@ -125,7 +125,7 @@ def test_an_announcement_wakes_every_waiting_country() -> None:
     wire = RelayHarness()
     wire.relay._long_poll = 30.0
 
-    async def act() -> list[Carried]:
+    async def act() -> list[CallReply]:
         polls = [asyncio.ensure_future(poll(wire, *who)) for who in (("AT", AT), ("BE", BE))]
         await asyncio.sleep(0.05)
         assert not any(one.done() for one in polls)
@@ -189,7 +189,7 @@ def test_a_node_that_asks_anew_after_a_message_waits_without_a_look() -> None:
 
     async def act() -> None:
         assert (await poll(wire, "AT", AT)).body
-        wire.relay._sessions["AT"].handed.clear()
+        wire.relay._sessions["AT"].unconfirmed.clear()
         waiting = asyncio.ensure_future(poll(wire, "AT", AT))
         await asyncio.sleep(0.05)
         assert wire.superlink.methods == ["PullMessages", "PullObject"]
@@ -214,7 +214,7 @@ def test_a_second_poll_is_woken_by_what_the_first_one_found() -> None:
 
     wire.relay._forward = slow
 
-    async def act() -> Carried:
+    async def act() -> CallReply:
         first = asyncio.ensure_future(poll(wire, "AT", AT))
         await asyncio.sleep(0.01)
         first.cancel()

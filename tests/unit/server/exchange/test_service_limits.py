@@ -11,8 +11,8 @@ import pytest
 
 from keys.certificates import Peer, Role
 from protocols.proto import exchange_pb2
-from server.exchange.relay import Carried
-from server.exchange.service import LARGEST_REQUEST, MOST_CALLS_OF_ONE, ExchangeService
+from server.exchange.relay_session import CallReply
+from server.exchange.service import LARGEST_REQUEST, MOST_CALLS_OF_PARTY, ExchangeService
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 Service = tuple[ExchangeService, "SlowRelay"]
@@ -32,10 +32,10 @@ class SlowRelay:
     def __init__(self) -> None:
         self.go, self.calls = asyncio.Event(), 0
 
-    async def call(self, *_: Any) -> Carried:
+    async def call(self, *_: Any) -> CallReply:
         self.calls += 1
         await self.go.wait()
-        return Carried(200, b"")
+        return CallReply(200, b"")
 
 
 class Published:
@@ -69,7 +69,7 @@ def test_one_party_s_calls_are_bounded_and_another_s_go_on(monkeypatch: pytest.M
         made, relay = service(monkeypatch, lambda: countries[-1])
         request = exchange_pb2.RelayRequest(method="PullMessages")
         waiting = [
-            asyncio.create_task(made.Relay(request, Context())) for _ in range(MOST_CALLS_OF_ONE)
+            asyncio.create_task(made.Relay(request, Context())) for _ in range(MOST_CALLS_OF_PARTY)
         ]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -92,7 +92,7 @@ def test_a_refused_call_frees_its_place(monkeypatch: pytest.MonkeyPatch) -> None
     async def scene() -> None:
         made, _ = service(monkeypatch)
         large = exchange_pb2.FetchRequest(path="x" * LARGEST_REQUEST["Fetch"])
-        for _ in range(MOST_CALLS_OF_ONE + 1):
+        for _ in range(MOST_CALLS_OF_PARTY + 1):
             with pytest.raises(Aborted) as refused:
                 await made.Fetch(large, Context())
             assert refused.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED

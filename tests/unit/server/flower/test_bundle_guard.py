@@ -87,7 +87,7 @@ def test_every_bundle_of_launch_differs_in_its_run_only(tmp_path: Path) -> None:
 )
 def test_a_bundle_that_holds_anything_else_is_refused(name: str) -> None:
     content = packed((CONFIGURATION, HONEST), (".info/CONTENT", "x"), (name, "print('owned')"))
-    assert f"it holds {name!r}" in refused(content)
+    assert f"it contains the file {name!r}" in refused(content)
 
 
 def test_code_packed_by_flower_itself_is_refused() -> None:
@@ -128,7 +128,7 @@ def changed(old: str, new: str) -> str:
     ],
 )
 def test_a_bundle_that_names_another_component_is_refused(text: str) -> None:
-    assert "another app" in refused(described(text))
+    assert "other apps" in refused(described(text))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_bundle_that_names_another_component_is_refused(text: str) -> None:
     ],
 )
 def test_a_bundle_that_asks_for_more_than_to_be_run_is_refused(text: str) -> None:
-    assert "more than it may" in refused(described(text))
+    assert "not allowed" in refused(described(text))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_bomb_is_not_unpacked(packing: int, name: str) -> None:
     assert len(bomb) < MAX_BUNDLE
     tracemalloc.start()
     try:
-        assert "unpacks to more" in refused(bomb)
+        assert "too large or compressed" in refused(bomb)
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
@@ -199,7 +199,7 @@ def test_a_bomb_is_not_unpacked(packing: int, name: str) -> None:
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_packing_that_cannot_be_bounded_is_refused(packing: int) -> None:
-    assert "unpacks to more" in refused(packed((CONFIGURATION, HONEST), packing=packing))
+    assert "too large or compressed" in refused(packed((CONFIGURATION, HONEST), packing=packing))
 
 
 def test_a_file_that_lies_about_its_size_is_refused() -> None:

@@ -115,7 +115,7 @@ class Runtime:
         self.present = {**self.present, country: Presence(**{**old, **fields})}
         self.changes.note()
 
-    def news(self, count: int, seconds: float) -> PresenceUpdate:
+    def presence_update(self, count: int, seconds: float) -> PresenceUpdate:
         return PresenceUpdate(self.changes.after(count, seconds), self.present)
 
 

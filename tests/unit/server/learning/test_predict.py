@@ -93,9 +93,9 @@ def test_a_value_that_cannot_be_read_names_line_and_column(
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "must name once: age, sex, smoker, sugar"),
-        ("age,sex,smoker\n", "must name once: sugar"),
-        ("age,age,sex,smoker,sugar\n", "must name once: age"),
+        ("", "must contain each of these names once: age, sex, smoker, sugar"),
+        ("age,sex,smoker\n", "must contain each of these names once: sugar"),
+        ("age,age,sex,smoker,sugar\n", "must contain each of these names once: age"),
         (f"{HEADER}\nAnna,60\n", "line 2 has too few columns"),
         (f'{HEADER}\nAnna,60,"male,no,1\n', "not UTF-8 text in CSV form"),
     ],

@@ -127,7 +127,7 @@ def test_another_request_with_the_same_token_is_refused(
 ) -> None:
     enrolment.enrol("AT", Applicant().request(invitation), moment)
     fault = refused(enrolment, Applicant().request(invitation), moment)
-    assert "used already" in fault.why
+    assert "already used" in fault.why
 
 
 @pytest.mark.parametrize("part", ["transport_key", "statement"])
@@ -418,7 +418,7 @@ def _peer(
     certificate: bytes, authority: TransportAuthority, known: EnrolmentService, moment: datetime
 ) -> None:
     root = authority.certificate_pem
-    peer_of(certificate, authority_pem=root, now=moment, revoked=known.register.revoked())
+    peer_of(certificate, authority_pem=root, now=moment, revoked=known.register._revoked)
 
 
 def test_revocation_can_be_repeated_and_does_not_bind_the_next_certificate(
@@ -436,7 +436,7 @@ def test_revoking_where_there_is_nobody_revokes_nothing(
 ) -> None:
     enrolment.enrol("AT", Applicant().request(invitation), moment)
     assert list(enrolment.revoke("AT", Role.OFFICER, moment)) == []
-    assert enrolment.register.revoked() == frozenset()
+    assert enrolment.register._revoked == frozenset()
 
 
 def test_what_was_decided_outlives_the_process(

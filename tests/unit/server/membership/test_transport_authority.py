@@ -62,13 +62,13 @@ def test_the_certificate_is_renewed_in_use_with_another_key_and_the_same_names(
     transport: ExchangeTransport, tmp_path: Path
 ) -> None:
     key, certificate = transport.pair
-    assert transport.tend(BEGUN + SERVER_LIFETIME * 0.66) == []
+    assert transport.renew_due(BEGUN + SERVER_LIFETIME * 0.66) == []
     now = BEGUN + SERVER_LIFETIME * 0.67
-    assert transport.tend(now) == [RENEWED]
+    assert transport.renew_due(now) == [RENEWED]
     assert transport.pair[0] != key
     assert str(alternative_names(transport.certificate)) == str(alternative_names(certificate))
     assert serves(transport, now + SERVER_LIFETIME - DAY)
-    assert transport.tend(now) == []
+    assert transport.renew_due(now) == []
     opened = again(tmp_path)
     assert opened.pair == transport.pair
 
@@ -78,17 +78,17 @@ def test_an_authority_follows_is_announced_takes_over_and_the_old_one_is_destroy
 ) -> None:
     old = transport.in_force(BEGUN)
     announced = old.ends - BEFORE_THE_END
-    transport.tend(announced - DAY)
-    assert transport.tend(announced) == [FOLLOWED]
+    transport.renew_due(announced - DAY)
+    assert transport.renew_due(announced) == [FOLLOWED]
     new = transport.line.generations[1].authority
     taken_over = new.begins + NOTICE
     assert transport.in_force(taken_over - DAY).digest == old.digest
-    assert RENEWED in transport.tend(taken_over)
+    assert RENEWED in transport.renew_due(taken_over)
     assert new.issued(transport.certificate)
     over = taken_over + OVERLAP
     assert transport.trusted(over - DAY) == old.certificate_pem + new.certificate_pem
     assert store_of(tmp_path).names() == ["authority", "authority-2", "transport"]
-    transport.tend(over)
+    transport.renew_due(over)
     assert transport.trusted(over) == new.certificate_pem
     assert store_of(tmp_path).names() == ["authority-2", "transport"]
     assert not (tmp_path / "authority.pem").exists()
@@ -105,13 +105,13 @@ def test_a_crash_before_any_write_leaves_an_exchange_that_serves(
     now = the_end(transport) - BEFORE_THE_END
     with dying(monkeypatch, step) as done:
         try:
-            transport.tend(now)
+            transport.renew_due(now)
         except Death:
             assert len(done) == step
         else:
             assert done == ["put", "write", "write", "put", "write", "put", "delete"]
     opened = again(tmp_path)
-    opened.tend(now)
+    opened.renew_due(now)
     assert serves(opened, now)
     assert len(opened.line.generations) == 2
     assert opened.line.vouchers(now)
@@ -123,12 +123,12 @@ def test_a_crash_before_any_write_leaves_an_exchange_that_serves(
 def test_a_crash_while_the_old_one_is_destroyed_is_made_good(
     transport: ExchangeTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    transport.tend(the_end(transport) - BEFORE_THE_END)
+    transport.renew_due(the_end(transport) - BEFORE_THE_END)
     taken_over = transport.line.generations[1].authority.begins + NOTICE
-    transport.tend(taken_over)
+    transport.renew_due(taken_over)
     with dying(monkeypatch, step):
         try:
-            transport.tend(taken_over + OVERLAP)
+            transport.renew_due(taken_over + OVERLAP)
         except Death:
             assert step == 0
     opened = again(tmp_path)
@@ -150,11 +150,11 @@ def test_begun_late_nothing_outlives_its_authority(transport: ExchangeTransport)
     """A coordinator that was off until shortly before the end, with its certificate ended too."""
     old = transport.in_force(BEGUN)
     late = old.ends - 100 * DAY
-    assert transport.tend(late) == [FOLLOWED, RENEWED]
+    assert transport.renew_due(late) == [FOLLOWED, RENEWED]
     assert old.issued(transport.certificate)
     assert ends_of(transport.certificate) <= old.ends
     half_way = late + 51 * DAY
-    transport.tend(half_way)
+    transport.renew_due(half_way)
     assert not old.issued(transport.certificate)
     assert serves(transport, half_way)
 
@@ -165,7 +165,7 @@ def test_a_coordinator_that_was_off_for_years_begins_anew(
     """Nobody can follow from an authority that has ended: all enrol again."""
     long_after = the_end(transport) + DAY
     old = transport.trusted(BEGUN)
-    assert transport.tend(long_after) == [FOLLOWED, RENEWED]
+    assert transport.renew_due(long_after) == [FOLLOWED, RENEWED]
     assert serves(transport, long_after)
     assert serves(again(tmp_path), long_after)
     assert transport.vouchers(long_after) == b""
@@ -178,7 +178,7 @@ class Federation:
 
     def __init__(self, folder: Path, transport: ExchangeTransport, now: datetime = BEGUN) -> None:
         self.now, self.transport = now, transport
-        transport.tend(now)
+        transport.renew_due(now)
         self.noted: list[tuple[EventKind, str]] = []
         engine = open_database(folder / "state.db", MIGRATIONS)
         self.enrolment = enrolment_of(engine, transport, noted=self.noted)
@@ -192,7 +192,7 @@ class Federation:
     def live(self, days: int) -> None:
         """Let so many days pass: each side tends what is its own, and all of them talk."""
         self.now += days * DAY
-        self.transport.tend(self.now)
+        self.transport.renew_due(self.now)
         for party in self.parties:
             if party.credentials.due():
                 party.renew()

@@ -14,7 +14,7 @@ from keys.identity import VerifyKey
 from protocols.numerics.mechanism import Scope
 from server.learning.release import read_result
 from server.runs import attempt as conducting
-from server.runs.attempt import carry_run
+from server.runs.attempt import run_attempt
 from tests.support.coordinator_services import Coordinator, LocalRunServices, NodesCarrier
 from tests.support.documents import priced, raw_key, study, study_fields, training_fields
 from tests.support.node_federation import NodeFederation
@@ -81,7 +81,7 @@ def test_a_run_is_carried_to_a_result_that_says_what_it_relied_on(
     asked = coordinator.federation.approved(**TRAINING)
     run = str(coordinator.ask("study_launch", name=asked.id)["run"])
     carrier = NodesCarrier(coordinator.federation)
-    carry_run(coordinator.home, run, 1, carrier, LocalRunServices(coordinator), seconds=1)
+    run_attempt(coordinator.home, run, 1, carrier, LocalRunServices(coordinator), seconds=1)
     shown = coordinator.ask("study_status", name=asked.id)
     assert (shown["state"], shown["round"], shown["rounds"]) == ("finished", 3, 3)
     key = VerifyKey.from_text(raw_key(2).public.to_text())
@@ -90,7 +90,7 @@ def test_a_run_is_carried_to_a_result_that_says_what_it_relied_on(
     assert result.model is not None
     terms = budget(coordinator)
     for country, node in coordinator.federation.nodes.items():
-        spent = node.parts.ledger.spent(terms.register, terms.period, terms.order)
+        spent = node.parts.ledger.view(terms).spent_micro
         assert shown["ledgers"][country]["spent"] == pytest.approx(spent / terms.cap_micro)
 
 

@@ -9,12 +9,12 @@ import pytest
 
 from governance.documents.study import Study
 from protocols.private_sum.coordinator_round import OpenedSum, VoidRound
-from server.runs.participation import part_taken
+from server.runs.participation import participation_of
 from server.runs.procedure import (
     MOST_VOID_IN_A_ROW,
     RunHistory,
     RunVoid,
-    lead,
+    run_procedure,
 )
 from server.runs.rounds import RoundRecord, RoundReport, recorded
 from tests.support.documents import COUNTRIES, agreement, priced, study_fields, training_fields
@@ -55,7 +55,9 @@ class Told:
 def led(made: Study, over: Mapping[int, tuple[str, ...]], past: RunHistory | None = None) -> Any:
     kept: list[RoundReport] = []
     driver: Any = Told(made, over)
-    outcome = lead(made, driver, lambda report, *_: kept.append(report), past or RunHistory())
+    outcome = run_procedure(
+        made, driver, lambda report, *_: kept.append(report), past or RunHistory()
+    )
     return outcome, kept
 
 
@@ -76,7 +78,7 @@ def test_training_goes_on_over_fewer_countries() -> None:
     made = training()
     outcome, kept = led(made, {2: WITHOUT_PT})
     assert len(kept) == ROUNDS + 1
-    assert outcome.part == part_taken([recorded(report) for report in kept], COUNTRIES)
+    assert outcome.part == participation_of([recorded(report) for report in kept], COUNTRIES)
     assert outcome.part.rounds_opened == {4: ROUNDS - 1, 3: 1}
     assert outcome.part.left_out == {"PT": 1}
     assert outcome.part.figures_over == outcome.part.countries == COUNTRIES
@@ -117,7 +119,7 @@ def test_a_run_that_is_carried_on_counts_the_rounds_behind_it() -> None:
     _, kept = led(made, {})
     states: list[bytes] = []
     driver: Any = Told(made)
-    lead(made, driver, lambda _, state, *__: states.append(state))
+    run_procedure(made, driver, lambda _, state, *__: states.append(state))
     before = [RoundRecord(1, "train", WITHOUT_PT, "", {"PT": "no reply in time"})]
     outcome, kept = led(made, {}, RunHistory(before, states[0]))
     assert [report.number for report in kept] == [2, 3, 4, 5]

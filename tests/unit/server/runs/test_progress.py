@@ -1,16 +1,20 @@
 """What an attempt keeps of its run lasts as a whole; another attempt's word counts for nothing."""
 
+import json
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pytest
 from sqlalchemy import Engine, event
 
+from governance.audit.log import AuditLog
 from protocols.private_sum.coordinator_round import OpenedSum, VoidRound
 from server.errors import OperationFault
 from server.runs.progress import RunProgress, StoredRun, Superseded
 from server.runs.rounds import RoundRecord, RoundReport
 from server.runs.store import RunState, RunStore
+from tests.support.documents import raw_key
 
 RUN = "a" * 32
 STUDY = "sha256:" + "5" * 64
@@ -19,7 +23,20 @@ SECOND = timedelta(seconds=1)
 REPLIES = {"bundle": {"AT": b"a", "BE": b"b"}, "encapsulate": {"AT": b"c"}, "confirm": {"BE": b""}}
 OPENED = OpenedSum(values=np.array([1, 2]), countries=("AT", "BE"), variance=4, unopenable=())
 VOID = VoidRound(reason="too few", missing=("CZ",))
-GROUND = {"agreement": "x", "countries": {"AT": 3}}
+VERSIONS = {"root": 1, "targets": 2, "countries": {"AT": 3}}
+GROUND = {"agreement": "sha256:" + "6" * 64, "identities": {"AT": "a key"}, **VERSIONS}
+
+
+def audit_log(engine: Engine) -> AuditLog:
+    return AuditLog(engine, "pratique/danube/coordinator", raw_key(4))
+
+
+def attempt(engine: Engine, number: int, run: str = RUN) -> RunProgress:
+    return RunProgress(engine, run, number, audit_log(engine))
+
+
+def logged(engine: Engine) -> list[dict[str, Any]]:
+    return [json.loads(entry) for entry in audit_log(engine).entries()]
 
 
 @pytest.fixture
@@ -31,7 +48,7 @@ def store(engine: Engine, moment: datetime) -> RunStore:
 
 @pytest.fixture
 def notebook(engine: Engine, store: RunStore, moment: datetime) -> RunProgress:
-    made = RunProgress(engine, RUN, 1)
+    made = attempt(engine, 1)
     made.begin(moment)
     return made
 
@@ -42,15 +59,15 @@ def report(
     return RoundReport(number, phase, 0.5, outcome, {"CZ": "late"} if outcome is VOID else {})
 
 
-def everything(engine: Engine, notebook: RunProgress) -> tuple[object, StoredRun]:
-    return RunStore(engine).get(RUN), notebook.kept()
+def everything(engine: Engine, notebook: RunProgress) -> tuple[object, StoredRun, object]:
+    return RunStore(engine).get(RUN), notebook.load(), logged(engine)
 
 
 def test_an_attempt_begins_once(engine: Engine, notebook: RunProgress, moment: datetime) -> None:
     assert RunStore(engine).get(RUN).state == RunState.SETTING_UP
     for number in (0, 1, 2):
         with pytest.raises(Superseded) as caught:
-            RunProgress(engine, RUN, number).begin(moment)
+            attempt(engine, number).begin(moment)
         assert "attempt 1 is its current one" in caught.value.why
 
 
@@ -60,22 +77,22 @@ def test_a_run_that_is_over_is_not_begun(
 ) -> None:
     store.move(RUN, state, moment)
     before = store.get(RUN)
-    with pytest.raises(Superseded, match="does not carry") as caught:
-        RunProgress(engine, RUN, 1).begin(moment + SECOND)
+    with pytest.raises(Superseded, match="may not execute") as caught:
+        attempt(engine, 1).begin(moment + SECOND)
     assert state.value in caught.value.why
     assert store.get(RUN) == before
 
 
 def test_a_run_that_nobody_launched_is_not_begun(engine: Engine, moment: datetime) -> None:
     with pytest.raises(OperationFault, match="There is no run"):
-        RunProgress(engine, "b" * 32, 1).begin(moment)
+        attempt(engine, 1, "b" * 32).begin(moment)
 
 
 def test_everything_that_is_kept_comes_back(
     engine: Engine, store: RunStore, notebook: RunProgress, moment: datetime
 ) -> None:
-    assert notebook.kept() == StoredRun(STUDY, None, {}, (), b"", None)
-    notebook.keep_ground(GROUND)
+    assert notebook.load() == StoredRun(STUDY, None, {}, (), b"", None)
+    notebook.keep_documents(GROUND)
     notebook.keep_set_up(REPLIES, moment)
     assert store.get(RUN).state == RunState.RUNNING
     notebook.keep_round(report(1, VOID), b"one", moment)
@@ -83,12 +100,12 @@ def test_everything_that_is_kept_comes_back(
     notebook.keep_round(report(3, phase="evaluate"), b"model", moment, {"findings": {"x": 1}})
     assert store.get(RUN).round == 3
     store.next_attempt(RUN, moment)
-    again = RunProgress(engine, RUN, 2)
+    again = attempt(engine, 2)
     again.begin(moment)
     assert store.get(RUN).state == RunState.RUNNING
-    assert again.kept() == StoredRun(
+    assert again.load() == StoredRun(
         study=STUDY,
-        ground=GROUND,
+        documents=GROUND,
         replies=REPLIES,
         rounds=(
             RoundRecord(1, "train", (), reason="too few", causes={"CZ": "late"}),
@@ -105,13 +122,13 @@ def test_a_closed_round_is_known_to_the_next_attempt_until_it_is_behind_the_run(
 ) -> None:
     notebook.keep_set_up(REPLIES, moment)
     notebook.keep_closed(1, ("AT", "BE"), moment)
-    assert notebook.kept().closed == {1: ("AT", "BE")}
+    assert notebook.load().closed == {1: ("AT", "BE")}
     store.next_attempt(RUN, moment)
-    again = RunProgress(engine, RUN, 2)
+    again = attempt(engine, 2)
     again.begin(moment)
-    assert again.kept().closed == {1: ("AT", "BE")}
+    assert again.load().closed == {1: ("AT", "BE")}
     again.keep_round(report(1), b"one", moment)
-    assert again.kept().closed == {}
+    assert again.load().closed == {}
 
 
 def test_closing_a_round_is_no_step_that_makes_earlier_losses_count_no_more(
@@ -128,11 +145,11 @@ def test_rounds_are_shown_in_order_with_what_came_of_them(
     notebook.keep_round(report(2, VOID), b"", moment)
     notebook.keep_round(report(1), b"", moment)
     first, second = store.rounds_of(RUN)
-    assert first == {
+    assert first.model_dump(mode="json") == {
         "round": 1, "phase": "train", "outcome": "opened", "seconds": 0.5,
         "opened": ["AT", "BE"], "causes": {}, "reason": "",
     }  # fmt: skip
-    assert (second["outcome"], second["opened"], second["causes"]) == ("void", [], {"CZ": "late"})
+    assert (second.outcome, second.opened, second.causes) == ("void", (), {"CZ": "late"})
 
 
 def test_no_opened_value_is_kept_with_a_round(
@@ -151,17 +168,64 @@ def test_a_round_is_kept_once(notebook: RunProgress, engine: Engine, moment: dat
     assert everything(engine, notebook) == before
 
 
+def test_each_round_is_logged_with_what_it_stands_on(
+    engine: Engine, notebook: RunProgress, moment: datetime
+) -> None:
+    notebook.keep_documents(GROUND)
+    notebook.keep_round(report(1, VOID), b"one", moment)
+    notebook.keep_round(report(2), b"two", moment + SECOND)
+    void, opened = logged(engine)
+    assert [void.pop(name) for name in ("v", "origin", "index", "at")][1:3] == [
+        "pratique/danube/coordinator",
+        0,
+    ]
+    common = {"actor": "coordinator", "outcome": "done", "study": STUDY, "run": RUN}
+    assert void == common | {
+        "kind": "round-void",
+        "round": 1,
+        "reason": "too few",
+        "documents": VERSIONS,
+        "policies": [],
+    }
+    assert (opened["kind"], opened["round"]) == ("round-opened", 2)
+    assert datetime.fromisoformat(opened["at"]) == moment + SECOND
+    assert "reason" not in opened
+
+
+def test_the_log_holds_no_value_and_no_number_of_a_round(
+    engine: Engine, notebook: RunProgress, moment: datetime
+) -> None:
+    values = np.array([123456789, 987654321])
+    notebook.keep_round(report(1, OpenedSum(values, ("AT",), 424242, ())), b"weights", moment)
+    (entry,) = logged(engine)
+    said = {"kind", "at", "actor", "outcome", "study", "run", "round", "policies"}
+    assert entry.keys() == said | {"v", "origin", "index"}
+
+
+def test_a_round_is_logged_once_whatever_another_attempt_says(
+    engine: Engine, store: RunStore, notebook: RunProgress, moment: datetime
+) -> None:
+    notebook.keep_round(report(1), b"first", moment)
+    store.next_attempt(RUN, moment)
+    again = attempt(engine, 2)
+    again.begin(moment)
+    for late in (notebook, again):
+        with pytest.raises(Exception, match=r"UNIQUE|does not carry"):
+            late.keep_round(report(1), b"second", moment)
+    assert [entry["kind"] for entry in logged(engine)] == ["round-opened"]
+
+
 def test_progress_makes_earlier_losses_count_no_more(
     store: RunStore, engine: Engine, moment: datetime
 ) -> None:
     for _ in range(3):
         store.next_attempt(RUN, moment)
-    attempt = RunProgress(engine, RUN, 4)
-    attempt.begin(moment)
-    attempt.lose("the disk was full", moment)
+    fourth = attempt(engine, 4)
+    fourth.begin(moment)
+    fourth.note_end_of_attempt("the disk was full", moment)
     row = store.get(RUN)
     assert (row.fruitless, row.reason, row.state) == (4, "the disk was full", "setting-up")
-    attempt.keep_set_up(REPLIES, moment)
+    fourth.keep_set_up(REPLIES, moment)
     assert (store.get(RUN).fruitless, store.get(RUN).reason) == (0, "")
     store.next_attempt(RUN, moment)
     assert store.get(RUN).fruitless == 1
@@ -169,12 +233,12 @@ def test_progress_makes_earlier_losses_count_no_more(
 
 def acts(notebook: RunProgress, moment: datetime) -> dict[str, object]:
     return {
-        "ground": lambda: notebook.keep_ground(GROUND),
+        "ground": lambda: notebook.keep_documents(GROUND),
         "set up": lambda: notebook.keep_set_up(REPLIES, moment),
         "closed": lambda: notebook.keep_closed(1, ("AT", "BE"), moment),
         "round": lambda: notebook.keep_round(report(1), b"model", moment, {"x": 1}),
         "end": lambda: notebook.end(RunState.FAILED, moment, "because"),
-        "lose": lambda: notebook.lose("because", moment),
+        "lose": lambda: notebook.note_end_of_attempt("because", moment),
     }
 
 
@@ -186,7 +250,7 @@ ACTS = ["ground", "set up", "closed", "round", "end", "lose"]
 def test_whoever_does_not_carry_the_run_changes_nothing(
     engine: Engine, store: RunStore, moment: datetime, act: str, how: str
 ) -> None:
-    old = RunProgress(engine, RUN, 1)
+    old = attempt(engine, 1)
     if how != "not begun":
         old.begin(moment)
     if how == "another attempt":
@@ -231,5 +295,5 @@ def test_a_run_that_is_over_lets_its_set_up_go(
 ) -> None:
     notebook.keep_set_up(REPLIES, moment)
     notebook.end(RunState.VOID, moment, "too many void rounds")
-    assert notebook.kept().replies == {}
+    assert notebook.load().replies == {}
     assert (store.get(RUN).state, store.get(RUN).reason) == ("void", "too many void rounds")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from server.runs import attempt as conducting
-from server.runs.attempt import carry_run
+from server.runs.attempt import run_attempt
 from server.runs.procedure import RunVoid
 from server.runs.rounds import ANSWERED
 from server.services.run_supervisor import MOST_FRUITLESS
@@ -72,7 +72,9 @@ def as_if_nothing_had_happened(scene: Scene, whole: Scene) -> None:
     assert (found.countries, found.figures_over) == (expected.countries, expected.figures_over)
     assert scene.model == whole.model
     kinds = Counter(scene.coordinator.log_kinds())
-    assert kinds["result-released"] == kinds["study-launched"] == 1
+    assert kinds["result-released"] == kinds["study-finished"] == kinds["study-launched"] == 1
+    assert kinds["round-opened"] == len(scene.coordinator.context.runs.rounds_of(RUN))
+    assert kinds["round-void"] == 0
     assert kinds["run-resumed"] == scene.attempts - 1
 
 
@@ -87,7 +89,7 @@ def killed_everywhere(stage: Stage, stride: int, first: int = 1, away: str = "")
         scene.carrier.away |= {away}
         died = scene.attempt(at)
         if died and not scene.over:
-            scene.carry_on()
+            scene.supervise_runs()
             assert not scene.attempt()
         as_if_nothing_had_happened(scene, whole)
         scene.close()
@@ -127,7 +129,7 @@ def ended_with_one_away(stage: Stage, at: int, *, first: bool) -> Scene | None:
     if not scene.attempt(at) or scene.over:
         return None
     scene.carrier.away = set() if first else {AWAY}
-    scene.carry_on()
+    scene.supervise_runs()
     with suppress(RunVoid):
         scene.attempt()
     return scene
@@ -182,7 +184,7 @@ def test_killed_between_the_set_being_kept_and_anybody_being_told_it_opens_that_
     assert scene.attempt(("exchange", 6))  # three of set-up, twice contribute, and then agree
     assert not any(place.phase == "agree" for _, place in scene.carrier.sent)
     scene.carrier.away, asked = set(), len(scene.carrier.calls)
-    scene.carry_on()
+    scene.supervise_runs()
     assert not scene.attempt()
     assert scene.result.figures_over == REST
     assert scene.carrier.calls[asked:] == [REST] * 3
@@ -211,7 +213,7 @@ def test_a_training_killed_in_each_of_its_rounds_ends_with_the_same_model(traini
     whole, scene = untouched(training), training.scene()
     steps = iter(range(12, 200, 7))
     while scene.attempt(next(steps)):
-        scene.carry_on()
+        scene.supervise_runs()
     assert scene.attempts > 3
     assert whole.model
     as_if_nothing_had_happened(scene, whole)
@@ -221,12 +223,12 @@ def test_a_run_that_gets_no_further_is_given_up_with_the_reason(table: Stage) ->
     scene = table.scene()
     for _ in range(MOST_FRUITLESS):
         assert scene.attempt(("exchange", 1))
-        scene.carry_on()
+        scene.supervise_runs()
     row = scene.coordinator.context.runs.get(RUN)
     assert (row.state, row.attempt) == ("failed", MOST_FRUITLESS)
     assert "5 attempts in a row" in row.reason
     assert "To do:" in row.reason
-    scene.carry_on()
+    scene.supervise_runs()
     assert scene.coordinator.context.runs.get(RUN) == row
 
 
@@ -236,7 +238,7 @@ def test_progress_opens_new_attempts(training: Stage) -> None:
     deaths = [("exchange", 1), ("exchange", 6), *[("exchange", 1), ("exchange", 3)] * 2]
     for at in deaths:
         assert scene.attempt(at)
-        scene.carry_on()
+        scene.supervise_runs()
     assert not scene.attempt()
     assert scene.attempts > MOST_FRUITLESS
     assert scene.coordinator.context.runs.get(RUN).state == "finished"
@@ -247,13 +249,13 @@ def test_a_live_attempt_is_left_alone_and_a_dead_one_followed(table: Stage) -> N
     opened = scene.carrier.exchange
 
     def looked_at(frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
-        scene.carry_on(lost=False)
+        scene.supervise_runs(lost=False)
         assert scene.coordinator.context.runs.get(RUN).attempt == 1
         return opened(frames, seconds)
 
     scene.carrier.exchange = looked_at  # type: ignore[method-assign]
     assert scene.attempt(("exchanged", 2))
-    scene.carry_on(lost=False)
+    scene.supervise_runs(lost=False)
     assert scene.coordinator.context.runs.get(RUN).attempt == 2
     assert len(scene.coordinator.flower.bundles) == 2
     assert scene.coordinator.flower.stopped == [7_001]
@@ -262,10 +264,10 @@ def test_a_live_attempt_is_left_alone_and_a_dead_one_followed(table: Stage) -> N
 def test_an_attempt_that_was_never_begun_is_followed_in_time(table: Stage) -> None:
     scene = table.scene()
     papers = scene.coordinator.federation.papers
-    scene.carry_on(lost=False)
+    scene.supervise_runs(lost=False)
     assert scene.coordinator.context.runs.get(RUN).attempt == 1
     papers.now += timedelta(seconds=30)
-    scene.carry_on(lost=False)
+    scene.supervise_runs(lost=False)
     assert scene.coordinator.context.runs.get(RUN).attempt == 2
 
 
@@ -275,7 +277,7 @@ def test_documents_that_moved_on_do_not_change_what_is_asked(table: Stage) -> No
     assert scene.attempt(("exchanged", 4))
     federation = scene.coordinator.federation
     federation.approved(id="another-question")
-    scene.carry_on()
+    scene.supervise_runs()
     assert not scene.attempt()
     assert all(len(frames) == 1 for frames in scene.carrier.sent.values())
 
@@ -284,7 +286,7 @@ def test_a_permit_withdrawn_between_two_attempts_leaves_its_country_out(table: S
     scene = table.scene()
     assert scene.attempt(("exchanged", 4))
     scene.coordinator.federation.withdraw("EE", scene.study)
-    scene.carry_on()
+    scene.supervise_runs()
     assert not scene.attempt()
     found = scene.result
     assert found.countries == found.figures_over == ("DK", "NO", "PT")
@@ -298,7 +300,7 @@ def test_permits_withdrawn_where_too_few_are_left_end_the_run_with_its_reason(
     assert scene.attempt(("exchanged", 4))
     for country in ("DK", "EE"):
         scene.coordinator.federation.withdraw(country, scene.study)
-    scene.carry_on()
+    scene.supervise_runs()
     with pytest.raises(Exception, match="EE"):
         scene.attempt()
     row = scene.coordinator.context.runs.get(RUN)
@@ -309,13 +311,15 @@ def test_permits_withdrawn_where_too_few_are_left_end_the_run_with_its_reason(
 def test_a_stranger_who_submits_the_old_bundle_carries_nothing(table: Stage) -> None:
     scene = table.scene()
     assert scene.attempt(("exchanged", 4))
-    scene.carry_on()
+    scene.supervise_runs()
     for number in (0, 1, 3, secrets.randbelow(100) + 4):
-        with pytest.raises(Exception, match="does not carry"):
-            carry_run(scene.coordinator.home, RUN, number, scene.carrier, scene.services, seconds=1)
+        with pytest.raises(Exception, match="may not execute"):
+            run_attempt(
+                scene.coordinator.home, RUN, number, scene.carrier, scene.services, seconds=1
+            )
     assert not scene.attempt()
-    with pytest.raises(Exception, match="does not carry"):
-        carry_run(scene.coordinator.home, RUN, 2, scene.carrier, scene.services, seconds=1)
+    with pytest.raises(Exception, match="may not execute"):
+        run_attempt(scene.coordinator.home, RUN, 2, scene.carrier, scene.services, seconds=1)
 
 
 @pytest.mark.parametrize("moment", ["publish", "published", "released"])
@@ -326,9 +330,10 @@ def test_a_result_that_was_signed_is_not_signed_again(training: Stage, moment: s
     signed = scene.result
     scene.coordinator.federation.papers.now += timedelta(hours=1)
     if not scene.over:
-        scene.carry_on()
+        scene.supervise_runs()
         assert not scene.attempt()
     assert scene.result == signed
     row = scene.coordinator.context.runs.get(RUN)
     assert (row.state, row.reason) == ("finished", "")
-    assert scene.coordinator.log_kinds().count("result-released") == 1
+    kinds = Counter(scene.coordinator.log_kinds())
+    assert kinds["result-released"] == kinds["study-finished"] == 1

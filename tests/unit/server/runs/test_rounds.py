@@ -278,7 +278,7 @@ def test_a_set_up_that_is_over_is_taken_up_by_another_conductor() -> None:
     }
     again = coordinator_of(scene.carrier._world.terms)
     driver = scene.conducted(again)
-    driver.take_up(replies)
+    driver.resume(replies)
     asked = len(scene.carrier.asked)
     opened(driver.sum(1, "train", MODEL))
     assert {phase for _, phase in scene.carrier.asked[asked:]} == set(IN_ROUND)
@@ -290,7 +290,7 @@ def test_a_set_up_of_another_run_is_not_taken_up() -> None:
     other = ProtocolWorld.of(SIZE, run_id=bytes(16))
     driver = scene.conducted(other.coordinator)
     with pytest.raises(ProtocolFault):
-        driver.take_up(replies)
+        driver.resume(replies)
 
 
 FOUR = 4

@@ -11,7 +11,7 @@ from governance.errors import DocumentFault
 from keys.composite import Suite
 from keys.errors import PratiqueError
 from server.learning.release import RESULT_FILE
-from server.runs.attempt import carry_run
+from server.runs.attempt import run_attempt
 from tests.support.coordinator_services import Coordinator, LocalRunServices, NodesCarrier
 from tests.support.documents import BOTH, NOW, both_key, node_keys
 from tests.support.node_federation import NodeFederation
@@ -45,7 +45,7 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_study_is_launched_and_released(coordinator: Coordinator, study: Study) -> None:
     run = coordinator.ask("study_launch", name=study.id)["run"]
     services = LocalRunServices(coordinator)
-    carry_run(coordinator.home, run, 1, NodesCarrier(coordinator.federation), services, seconds=1)
+    run_attempt(coordinator.home, run, 1, NodesCarrier(coordinator.federation), services, seconds=1)
     assert (coordinator.home.results / study.id / RESULT_FILE).exists()
 
 
@@ -79,7 +79,7 @@ def test_a_run_that_was_launched_before_ends_with_the_reason(
     only_ed25519(coordinator, "NO")
     carrier, services = NodesCarrier(coordinator.federation), LocalRunServices(coordinator)
     with pytest.raises(DocumentFault):
-        carry_run(coordinator.home, run, 1, carrier, services, seconds=1)
+        run_attempt(coordinator.home, run, 1, carrier, services, seconds=1)
     assert "Ed25519 only" in coordinator.context.runs.get(run).reason
 
 

@@ -137,7 +137,7 @@ def test_the_newest_run_of_a_study_is_found(store: RunStore, moment: datetime) -
 
 
 def test_the_carrier_is_kept(launched: RunStore, tmp_path: Path) -> None:
-    launched.carried_by(RUN, 2**63 + 5)
+    launched.set_flower_run(RUN, 2**63 + 5)
     again = RunStore(open_database(tmp_path / "state.db", MIGRATIONS))
     assert again.get(RUN).flower_run == str(2**63 + 5)
 

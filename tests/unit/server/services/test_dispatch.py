@@ -28,8 +28,8 @@ from server.flower.bundle_guard import CONFIGURATION
 from server.flower.presence import Presence
 from server.learning.release import RESULT_FILE, read_result
 from server.runs import attempt as conducting
-from server.runs.attempt import carry_run
-from server.runs.lock import is_carried
+from server.runs.attempt import run_attempt
+from server.runs.lock import is_run_locked
 from server.runs.progress import Superseded
 from server.runs.rounds import SetUpFailed
 from server.runs.store import RunState
@@ -187,7 +187,7 @@ def test_before_the_first_launch_there_is_nothing_to_watch(
 def test_a_run_is_carried_to_a_signed_release(coordinator: Coordinator, study: Study) -> None:
     run = launched(coordinator, study)
     services = LocalRunServices(coordinator)
-    carry_run(coordinator.home, run, 1, NodesCarrier(coordinator.federation), services, seconds=1)
+    run_attempt(coordinator.home, run, 1, NodesCarrier(coordinator.federation), services, seconds=1)
     assert state(coordinator, run) == ("finished", "")
     assert services.released == [run]
     key = VerifyKey.from_text(raw_key(2).public.to_text())
@@ -195,7 +195,12 @@ def test_a_run_is_carried_to_a_signed_release(coordinator: Coordinator, study: S
     assert (result.study, result.run, result.countries) == (study.digest, run, COUNTRIES)
     published = coordinator.context.view()
     assert published.agreement.digest == result.agreement
-    assert "result-released" in coordinator.log_kinds()
+    kinds = coordinator.log_kinds()
+    assert kinds[-3:] == ["round-opened", "result-released", "study-finished"]
+    opened, _, finished = coordinator.log_entries()[-3:]
+    assert (opened["study"], opened["run"], opened["round"]) == (study.digest, run, 1)
+    assert (finished["study"], finished["run"]) == (study.digest, run)
+    assert opened["documents"].keys() == finished["documents"].keys() > {"root", "targets"}
     shown = coordinator.ask("study_status", name=study.id)
     assert (shown["over"], shown["state"]) == (True, "finished")
     (only,) = shown["history"]
@@ -207,10 +212,10 @@ def test_a_study_that_has_its_result_is_not_launched_again(
 ) -> None:
     run = launched(coordinator, study)
     carrier, services = NodesCarrier(coordinator.federation), LocalRunServices(coordinator)
-    carry_run(coordinator.home, run, 1, carrier, services, seconds=1)
+    run_attempt(coordinator.home, run, 1, carrier, services, seconds=1)
     coordinator.sessions.connected.clear()
     fault = refused(coordinator, "study_launch", name=study.id)
-    assert "has its result already" in fault.what
+    assert "already has its result" in fault.what
     assert "new id" in fault.fix
 
 
@@ -225,7 +230,7 @@ def test_a_study_whose_charged_run_was_ended_says_whom_to_ask(
 
     services.release = full  # type: ignore[method-assign]
     with pytest.raises(OperationFault, match="disk"):
-        carry_run(
+        run_attempt(
             coordinator.home, run, 1, NodesCarrier(coordinator.federation), services, seconds=1
         )
     assert state(coordinator, run)[0] == "failed"
@@ -248,10 +253,10 @@ def test_a_stranger_s_second_carrier_of_a_run_does_nothing(
 ) -> None:
     run = launched(coordinator, study)
     services, carrier = LocalRunServices(coordinator), NodesCarrier(coordinator.federation)
-    carry_run(coordinator.home, run, 1, carrier, services, seconds=1)
+    run_attempt(coordinator.home, run, 1, carrier, services, seconds=1)
     carrier.deaf = set(COUNTRIES)  # any message would now be waited for
-    with pytest.raises(Superseded, match="does not carry"):
-        carry_run(coordinator.home, run, 1, carrier, services, seconds=1)
+    with pytest.raises(Superseded, match="may not execute"):
+        run_attempt(coordinator.home, run, 1, carrier, services, seconds=1)
     assert state(coordinator, run) == ("finished", "")
     assert services.released == [run]
 
@@ -262,7 +267,7 @@ def test_a_run_that_nobody_launched_is_not_conducted(
     carrier = NodesCarrier(coordinator.federation)
     for run in (secrets.token_hex(16), "", "../../x", "'; drop table runs"):
         with pytest.raises(OperationFault):
-            carry_run(coordinator.home, run, 1, carrier, LocalRunServices(coordinator), seconds=1)
+            run_attempt(coordinator.home, run, 1, carrier, LocalRunServices(coordinator), seconds=1)
 
 
 def test_a_run_with_a_silent_country_is_void_and_says_who(
@@ -272,7 +277,7 @@ def test_a_run_with_a_silent_country_is_void_and_says_who(
     carrier = NodesCarrier(coordinator.federation)
     carrier.deaf = {"NO"}
     with pytest.raises(SetUpFailed):
-        carry_run(coordinator.home, run, 1, carrier, LocalRunServices(coordinator), seconds=0.01)
+        run_attempt(coordinator.home, run, 1, carrier, LocalRunServices(coordinator), seconds=0.01)
     kept, reason = state(coordinator, run)
     assert kept == "void"
     assert "NO: no reply in time" in reason
@@ -287,13 +292,13 @@ def test_a_run_that_could_not_begin_is_launched_again_with_the_same_permits(
     carrier, services = NodesCarrier(coordinator.federation), LocalRunServices(coordinator)
     carrier.deaf = {"NO"}
     with pytest.raises(SetUpFailed):
-        carry_run(
+        run_attempt(
             coordinator.home, launched(coordinator, study), 1, carrier, services, seconds=0.01
         )
     assert charged_in(coordinator, "DK") == [COHORT_FLOOR]
     carrier.deaf = set()
     again = launched(coordinator, study)
-    carry_run(coordinator.home, again, 1, carrier, services, seconds=1)
+    run_attempt(coordinator.home, again, 1, carrier, services, seconds=1)
     assert state(coordinator, again)[0] == "finished"
     assert charged_in(coordinator, "DK") == [COHORT_FLOOR, *(m.phase for m in study.charged_by_run)]
 
@@ -304,7 +309,7 @@ def test_a_run_of_a_paused_country_is_void_with_its_code(
     run = launched(coordinator, study)
     coordinator.federation.withdraw("EE", study)
     with pytest.raises(PratiqueError):
-        carry_run(
+        run_attempt(
             coordinator.home,
             run,
             1,
@@ -333,11 +338,13 @@ def test_an_attempt_that_meets_a_fault_ends_and_its_run_does_not(
 ) -> None:
     run = launched(coordinator, study)
     with pytest.raises(type(fault)):
-        carry_run(coordinator.home, run, 1, Broken(fault), LocalRunServices(coordinator), seconds=1)
+        run_attempt(
+            coordinator.home, run, 1, Broken(fault), LocalRunServices(coordinator), seconds=1
+        )
     kept, reason = state(coordinator, run)
     assert kept == "setting-up"
     assert type(fault).__name__ in reason
-    assert not is_carried(coordinator.home, run)
+    assert not is_run_locked(coordinator.home, run)
 
 
 def test_a_stopped_run_releases_nothing(coordinator: Coordinator, study: Study) -> None:
@@ -353,7 +360,7 @@ def test_a_stopped_run_releases_nothing(coordinator: Coordinator, study: Study) 
 
     carrier.exchange = stop_late  # type: ignore[method-assign]
     with pytest.raises(PratiqueError):
-        carry_run(coordinator.home, run, 1, carrier, services, seconds=1)
+        run_attempt(coordinator.home, run, 1, carrier, services, seconds=1)
     assert state(coordinator, run) == ("stopped", "stopped by the coordinator")
     assert not services.released
     assert not coordinator.home.results.exists()
@@ -471,11 +478,13 @@ def test_app_to_daemon(coordinator: Coordinator, study: Study) -> None:
     services = LocalRpcServer(coordinator.home.socket, answer)
     try:
         remote = DaemonClient(coordinator.home)
-        news = remote.news(4, 0)
+        news = remote.presence_update(4, 0)
         assert (news.count, news.present["EE"]) == (5, Presence(11, 1, 0.0))
         remote.announce(["EE", "DK"])
         assert coordinator.sessions.announced == ["EE", "DK"]
-        carry_run(coordinator.home, run, 1, NodesCarrier(coordinator.federation), remote, seconds=1)
+        run_attempt(
+            coordinator.home, run, 1, NodesCarrier(coordinator.federation), remote, seconds=1
+        )
         with pytest.raises(PratiqueError, match="32-byte"):
             remote.sign(b"short", Suite.ED25519)
     finally:

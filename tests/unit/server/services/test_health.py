@@ -94,8 +94,8 @@ def context(engine: Engine, tmp_path: Path) -> Any:
 @pytest.fixture
 def health(context: Any) -> CoordinatorHealth:
     made = CoordinatorHealth()
-    made.look(context)
-    made.watched()
+    made.check(context)
+    made.note_supervision()
     return made
 
 
@@ -118,7 +118,7 @@ def test_before_it_has_looked_it_is_not_ready() -> None:
 def test_nodes_runs_and_log_are_shown(health: CoordinatorHealth, context: Any) -> None:
     context.runs.create("b" * 32, STUDY, now())
     context.runs.move("b" * 32, RunState.RUNNING, now())
-    health.look(context)
+    health.check(context)
     said = shown(health)
     for line in (
         'node_online{country="DK"} 1.0',
@@ -137,12 +137,12 @@ def test_nodes_runs_and_log_are_shown(health: CoordinatorHealth, context: Any) -
 def test_rounds_are_counted_once_and_from_the_start_on(engine: Engine, context: Any) -> None:
     context.round_over(1)
     health = CoordinatorHealth()
-    health.look(context)
+    health.check(context)
     assert "round_seconds_count 0.0" in shown(health)
     context.round_over(2)
     context.round_over(3, "void")
-    health.look(context)
-    health.look(context)
+    health.check(context)
+    health.check(context)
     said = shown(health)
     assert 'rounds_total{outcome="opened"} 1.0' in said
     assert 'rounds_total{outcome="void"} 1.0' in said
@@ -154,9 +154,9 @@ def test_a_country_that_is_missing_is_counted_each_time_and_logged_once(
 ) -> None:
     for number, causes in enumerate(({"EE": "no reply in time"},) * 3 + ({},), start=1):
         context.round_over(number, causes=causes)
-    health.look(context)
+    health.check(context)
     context.round_over(5, causes={"EE": "refused (paused)"})
-    health.look(context)
+    health.check(context)
     told = [r for r in caplog.records if r.message == "country failed a round"]
     assert [(r.round, r.country, r.why) for r in told] == [  # type: ignore[attr-defined]
         (1, "EE", "no reply in time"),
@@ -167,10 +167,10 @@ def test_a_country_that_is_missing_is_counted_each_time_and_logged_once(
 
 def test_flower_s_death_is_red_until_it_is_back(health: CoordinatorHealth, context: Any) -> None:
     context.gone = "superexec"
-    health.look(context)
+    health.check(context)
     assert "superexec" in bad(health)["flower"]
     context.gone = None
-    health.look(context)
+    health.check(context)
     assert bad(health) == {}
 
 
@@ -178,23 +178,23 @@ def test_documents_that_expired_are_red_and_none_yet_is_not(
     health: CoordinatorHealth, context: Any
 ) -> None:
     context.fault = DocumentFault("The documents have expired", why="timestamp")
-    health.look(context)
+    health.check(context)
     assert bad(health) == {"documents": "The documents have expired; timestamp"}
     context.fault = OperationFault("There is no agreement yet")
-    health.look(context)
+    health.check(context)
     assert bad(health) == {}
 
 
 def test_an_expired_certificate_is_red(health: CoordinatorHealth, context: Any) -> None:
     context.ahead = timedelta(days=2)
-    health.look(context)
+    health.check(context)
     assert bad(health) == {"certificates": "expired: certificate"}
 
 
 def test_a_loop_that_is_stuck_is_red(health: CoordinatorHealth) -> None:
     health.progress.moved(WATCH, -1)
     assert bad(health) == {WATCH: "stuck"}
-    health.watched()
+    health.note_supervision()
     health.progress.moved(EXCHANGE, -1)
     assert bad(health) == {EXCHANGE: "stuck"}
 
@@ -204,7 +204,7 @@ def test_flower_s_logs_are_cut_while_looking(
 ) -> None:
     cut: list[str] = []
     monkeypatch.setattr(vitals_module, "cut_foreign", lambda path: cut.append(path.name))
-    health.look(context)
+    health.check(context)
     assert cut == ["superlink.log", "superexec.log"]
 
 

@@ -35,9 +35,10 @@ def shares(*rows: Row, now: datetime, agreement: Agreement = AGREED) -> dict[str
         return STUDY if wanted == STUDY.digest else None
 
     view: Any = SimpleNamespace(agreement=agreement, study=known)
-    found = period_shares(view, STUDY, rows, now)
-    assert all(one["left"] == pytest.approx(1 - one["spent"]) for one in found.values())
-    return {country: one["spent"] for country, one in found.items()}
+    by_country = period_shares(view, STUDY, rows, now)  # type: ignore[arg-type]
+    for ledger in by_country.values():
+        assert ledger.left == pytest.approx(1 - ledger.spent)
+    return {country: ledger.spent for country, ledger in by_country.items()}
 
 
 def cost(now: datetime) -> float:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from server.errors import OperationFault
 from server.home import CoordinatorHome
 from server.runs import lock
-from server.runs.lock import carried_alone, is_carried
+from server.runs.lock import is_run_locked, lock_run
 from server.runs.run_documents import RunDocuments, require_unmoved
 from server.services.run_supervisor import (
     MOST_FRUITLESS,
@@ -29,56 +29,56 @@ RUN = "a" * 32
 DIGESTS = ["sha256:" + letter * 64 for letter in "ab"]
 LONG = timedelta(days=1)
 
-standings = st.builds(
+attempts = st.builds(
     AttemptState,
     begun=st.booleans(),
-    carried=st.booleans(),
+    alive=st.booleans(),
     lost=st.booleans(),
     fruitless=st.integers(0, 10),
     silent=st.timedeltas(timedelta(0), LONG),
 )
 
 
-def standing(**changes: object) -> AttemptState:
-    fields = {"begun": True, "carried": True, "lost": False, "fruitless": 1, "silent": LONG}
+def attempt(**changes: object) -> AttemptState:
+    fields = {"begun": True, "alive": True, "lost": False, "fruitless": 1, "silent": LONG}
     return AttemptState(**fields | changes)  # type: ignore[arg-type]
 
 
 def test_a_run_that_is_carried_is_left_however_long_it_takes() -> None:
-    assert decide(standing()) is NextStep.LEAVE
-    assert decide(standing(lost=True)) is NextStep.LEAVE
+    assert decide(attempt()) is NextStep.WAIT
+    assert decide(attempt(lost=True)) is NextStep.WAIT
 
 
 def test_a_run_that_lost_its_carrier_is_carried_on_at_once() -> None:
-    assert decide(standing(carried=False, silent=timedelta(0))) is NextStep.CARRY_ON
+    assert decide(attempt(alive=False, silent=timedelta(0))) is NextStep.RETRY
 
 
 @pytest.mark.parametrize("fruitless", [1, 2, 3])
 def test_an_attempt_has_longer_to_begin_each_time(fruitless: int) -> None:
     patience = timedelta(seconds=START_SECONDS * fruitless)
-    waiting = standing(begun=False, carried=False, fruitless=fruitless, silent=patience / 2)
-    assert decide(waiting) is NextStep.LEAVE
-    over = standing(begun=False, carried=False, fruitless=fruitless, silent=patience)
-    assert decide(over) is NextStep.CARRY_ON
+    waiting = attempt(begun=False, alive=False, fruitless=fruitless, silent=patience / 2)
+    assert decide(waiting) is NextStep.WAIT
+    over = attempt(begun=False, alive=False, fruitless=fruitless, silent=patience)
+    assert decide(over) is NextStep.RETRY
 
 
 def test_what_a_former_superlink_was_given_is_not_waited_for() -> None:
-    run = standing(begun=False, carried=False, lost=True, silent=timedelta(0))
-    assert decide(run) is NextStep.CARRY_ON
+    run = attempt(begun=False, alive=False, lost=True, silent=timedelta(0))
+    assert decide(run) is NextStep.RETRY
 
 
-@given(standings)
+@given(attempts)
 def test_attempts_end(run: AttemptState) -> None:
     if run.fruitless >= MOST_FRUITLESS:
-        assert decide(run) is not NextStep.CARRY_ON
+        assert decide(run) is not NextStep.RETRY
     else:
-        assert decide(run) is not NextStep.GIVE_UP
+        assert decide(run) is not NextStep.ABANDON
 
 
-@given(standings)
+@given(attempts)
 def test_nobody_else_is_let_at_a_run_that_a_live_process_carries(run: AttemptState) -> None:
-    if run.begun and run.carried:
-        assert decide(run) is NextStep.LEAVE
+    if run.begun and run.alive:
+        assert decide(run) is NextStep.WAIT
 
 
 # The lock.
@@ -91,20 +91,20 @@ def home(tmp_path: Path) -> CoordinatorHome:
 
 def test_two_never_carry_one_run(home: CoordinatorHome, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.1)
-    assert not is_carried(home, RUN)
-    with carried_alone(home, RUN):
-        assert is_carried(home, RUN)
-        assert not is_carried(home, "b" * 32)
-        with pytest.raises(OperationFault, match="another process"), carried_alone(home, RUN):
+    assert not is_run_locked(home, RUN)
+    with lock_run(home, RUN):
+        assert is_run_locked(home, RUN)
+        assert not is_run_locked(home, "b" * 32)
+        with pytest.raises(OperationFault, match="Another process"), lock_run(home, RUN):
             pytest.fail("two carried it")
-    assert not is_carried(home, RUN)
+    assert not is_run_locked(home, RUN)
 
 
 def test_a_process_that_is_killed_lets_go_and_its_successor_begins(home: CoordinatorHome) -> None:
     code = (
         "import sys, time; from pathlib import Path; from server.home import CoordinatorHome; "
-        "from server.runs.lock import carried_alone\n"
-        "with carried_alone(CoordinatorHome(Path(sys.argv[1])), sys.argv[2]):\n"
+        "from server.runs.lock import lock_run\n"
+        "with lock_run(CoordinatorHome(Path(sys.argv[1])), sys.argv[2]):\n"
         "    print('held', flush=True); time.sleep(60)\n"
     )
     with subprocess.Popen(
@@ -114,13 +114,13 @@ def test_a_process_that_is_killed_lets_go_and_its_successor_begins(home: Coordin
     ) as carrier:
         assert carrier.stdout is not None
         assert carrier.stdout.readline() == b"held\n"
-        assert is_carried(home, RUN)
+        assert is_run_locked(home, RUN)
         os.kill(carrier.pid, signal.SIGKILL)
         carrier.wait()
         deadline = time.monotonic() + 5
-        while is_carried(home, RUN):
+        while is_run_locked(home, RUN):
             assert time.monotonic() < deadline
-        with carried_alone(home, RUN):
+        with lock_run(home, RUN):
             pass
 
 
@@ -150,11 +150,11 @@ def test_a_node_s_new_keys_do_not_end_a_run_that_began_with_the_former() -> None
     ("changes", "why"),
     [
         ({"agreement": DIGESTS[1]}, "the agreement was amended"),
-        ({"identities": {"AT": "a"}}, "no keys of the node of BE"),
+        ({"identities": {"AT": "a"}}, "no longer contain keys of the node of BE"),
     ],
 )
 def test_a_run_does_not_outlive_what_it_stands_on(changes: dict[str, object], why: str) -> None:
-    with pytest.raises(OperationFault, match="cannot be carried on") as caught:
+    with pytest.raises(OperationFault, match="cannot be resumed") as caught:
         require_unmoved(ground(), ground(**changes))
     assert why in caught.value.why
     assert "charged again" in caught.value.fix

@@ -1,0 +1,95 @@
+"""A node's message key follows another one in whole steps, and former keys end with their runs."""
+
+from pathlib import Path
+
+import pytest
+
+from client.credentials.identity_keys import FORMER, NEXT, IdentityKeys
+from client.credentials.keyring import IDENTITY
+from keys.composite import Identity
+from keys.errors import KeyFault
+from keys.store import KeyStore
+from tests.support.documents import both_key, raw_key
+from tests.support.keystore import cheap_store
+
+FIRST = raw_key(1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> KeyStore:
+    made = cheap_store(tmp_path / "keys")
+    made.put(IDENTITY, FIRST.to_bytes())
+    return made
+
+
+def ignore(former: Identity, new: Identity) -> None:
+    """Take note of nothing."""
+
+
+def test_a_node_without_a_key_has_no_identity(tmp_path: Path) -> None:
+    with pytest.raises(KeyFault):
+        IdentityKeys(cheap_store(tmp_path / "keys"))
+
+
+def test_the_next_key_is_made_once_and_not_used_yet(store: KeyStore) -> None:
+    keys = IdentityKeys(store)
+    assert keys.successor is None
+    prepared = keys.prepare_successor()
+    assert keys.prepare_successor().public == prepared.public
+    assert keys.present.public == FIRST.public
+    assert keys.successor is not None
+
+
+def test_a_move_puts_it_in_use_and_keeps_the_former_one(store: KeyStore) -> None:
+    keys, told = IdentityKeys(store), list[tuple[Identity, Identity]]()
+    new = keys.prepare_successor()
+    keys.switch_to_successor(lambda *pair: told.append(pair))
+    assert [(a.public, b.public) for a, b in told] == [(FIRST.public, new.public)]
+    assert keys.present.public == IdentityKeys(store).present.public == new.public
+    assert keys.successor is None
+    former = keys.find(FIRST.public.to_text())
+    assert former is not None
+    assert former.public == FIRST.public
+    assert keys.find(raw_key(9).public.to_text()) is None
+
+
+def test_a_move_without_a_next_key_changes_nothing(store: KeyStore) -> None:
+    keys = IdentityKeys(store)
+    keys.switch_to_successor(lambda *_: pytest.fail("nothing changed"))
+    assert keys.present.public == FIRST.public
+
+
+def test_a_move_that_was_cut_short_before_the_key_is_in_use_is_done_again(store: KeyStore) -> None:
+    keys = IdentityKeys(store)
+    new = keys.prepare_successor()
+
+    def cut(former: Identity, following: Identity) -> None:
+        raise OSError
+
+    with pytest.raises(OSError):  # noqa: PT011 (the cut itself)
+        keys.switch_to_successor(cut)
+    again = IdentityKeys(store)
+    assert again.present.public == FIRST.public
+    again.switch_to_successor(ignore)
+    assert again.present.public == new.public
+
+
+def test_a_move_that_was_cut_short_afterwards_leaves_no_second_copy(store: KeyStore) -> None:
+    new = both_key(5)
+    store.put(NEXT, new.to_bytes())
+    store.put(IDENTITY, new.to_bytes())
+    keys = IdentityKeys(store)
+    assert keys.successor is None
+    keys.switch_to_successor(lambda *_: pytest.fail("it is in use already"))
+    assert NEXT not in store.names()
+
+
+def test_former_keys_are_destroyed_once_no_run_needs_them(store: KeyStore) -> None:
+    keys = IdentityKeys(store)
+    keys.prepare_successor()
+    keys.switch_to_successor(ignore)
+    keys.destroy_formers_except({FIRST.public.to_text()})
+    assert keys.find(FIRST.public.to_text()) is not None
+    keys.destroy_formers_except(set())
+    assert keys.find(FIRST.public.to_text()) is None
+    assert not [name for name in store.names() if name.startswith(FORMER)]

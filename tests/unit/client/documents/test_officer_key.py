@@ -1,0 +1,70 @@
+"""The officer's key begins at the pinned one, announces one successor, and moves to it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+
+from client.documents.officer_key import OfficerKey
+from governance.documents.rotation import extended
+from governance.errors import DocumentFault
+from tests.support.documents import NOW, raw_key
+from tests.support.ledger_and_log import node_state
+
+FIRST, SECOND, THIRD = (raw_key(number) for number in (1, 2, 3))
+
+
+def text(number: int) -> str:
+    return raw_key(number).public.to_text()
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[Connection]:
+    with node_state(tmp_path).begin() as opened:
+        yield opened
+
+
+def test_it_begins_at_the_key_in_the_settings(connection: Connection) -> None:
+    assert OfficerKey.load(connection, FIRST.public).present == FIRST.public
+
+
+def test_what_is_kept_counts_until_another_key_is_pinned(connection: Connection) -> None:
+    moved = (
+        OfficerKey.load(connection, FIRST.public)
+        .with_announced(text(2), None)
+        .with_announced_in_force()
+    )
+    moved.save(connection)
+    assert OfficerKey.load(connection, FIRST.public).present == SECOND.public
+    assert OfficerKey.load(connection, THIRD.public).present == THIRD.public
+
+
+def test_an_announced_key_does_not_count_yet(connection: Connection) -> None:
+    announced = OfficerKey.load(connection, FIRST.public).with_announced(text(2), None)
+    assert announced.present == FIRST.public
+    assert announced.with_announced(text(2), None) == announced
+    assert announced.with_announced_in_force().present == SECOND.public
+    assert announced.with_announced_in_force().announced is None
+
+
+def test_a_move_without_an_announced_key_changes_nothing(connection: Connection) -> None:
+    kept = OfficerKey.load(connection, FIRST.public)
+    assert kept.with_announced_in_force() == kept
+
+
+def test_a_second_successor_is_refused(connection: Connection) -> None:
+    announced = OfficerKey.load(connection, FIRST.public).with_announced(text(2), None)
+    with pytest.raises(DocumentFault, match="second successor"):
+        announced.with_announced(text(3), None)
+    elsewhere = extended(None, "DK", FIRST, THIRD, NOW)
+    with pytest.raises(DocumentFault, match="second successor"):
+        announced.with_announced(text(3), elsewhere)
+
+
+def test_a_successor_of_the_successor_is_taken(connection: Connection) -> None:
+    history = extended(extended(None, "DK", FIRST, SECOND, NOW), "DK", SECOND, THIRD, NOW)
+    announced = OfficerKey.load(connection, FIRST.public).with_announced(text(2), None)
+    assert (
+        announced.with_announced(text(3), history).with_announced_in_force().present == THIRD.public
+    )

@@ -1,0 +1,92 @@
+"""New documents are taken, logged with each new decision, and set aside if they are not valid."""
+
+import json
+from typing import Any
+
+import pytest
+
+from client.documents.updates import DocumentUpdates
+from governance.documents.study import Study
+from governance.errors import DocumentFault
+from tests.support.documents import DAY, withdrawal
+from tests.support.node_federation import NodeFederation
+
+
+@pytest.fixture
+def updates(federation: NodeFederation) -> DocumentUpdates:
+    return federation.nodes["DK"].parts.updates
+
+
+def entries(federation: NodeFederation, since: int) -> list[dict[str, Any]]:
+    lines = federation.nodes["DK"].log_entries()["entries"][since:]
+    return [json.loads(line)["entry"] for line in lines]
+
+
+def withdrawn(federation: NodeFederation, study: Study) -> bytes:
+    folder = federation.papers.folders["DK"]
+    folder.withdraw(withdrawal(study, "DK"))
+    return folder.sign(federation.clock(), federation.papers.officers["DK"])
+
+
+def test_a_delivery_is_logged_in_the_officer_s_name_with_what_is_new(
+    federation: NodeFederation, updates: DocumentUpdates, study: Study
+) -> None:
+    before = federation.nodes["DK"].parts.log.size()
+    own = updates.deliver(withdrawn(federation, study))
+    assert own.withdrawal(study.digest)
+    accepted, decision = entries(federation, before)
+    assert (accepted["kind"], decision["kind"]) == ("documents-accepted", "withdrawal-accepted")
+    assert decision["study"] == study.digest
+    officer = federation.papers.officers["DK"].public.fingerprint
+    assert accepted["actor"] == decision["actor"] == officer
+
+
+def test_the_same_decisions_signed_again_are_not_logged_again(
+    federation: NodeFederation, updates: DocumentUpdates
+) -> None:
+    before = federation.nodes["DK"].parts.log.size()
+    updates.deliver(federation.papers.give("DK"))
+    assert [entry["kind"] for entry in entries(federation, before)] == ["documents-accepted"]
+
+
+def test_another_country_s_documents_are_refused_and_logged(
+    federation: NodeFederation, updates: DocumentUpdates
+) -> None:
+    before = federation.nodes["DK"].parts.log.size()
+    with pytest.raises(DocumentFault):
+        updates.deliver(federation.papers.give("EE"))
+    (entry,) = entries(federation, before)
+    assert (entry["kind"], entry["outcome"]) == ("documents-refused", "refused")
+
+
+def test_files_of_the_officer_are_collected_in_order_and_removed(
+    federation: NodeFederation, updates: DocumentUpdates, study: Study
+) -> None:
+    folder = federation.home("DK").officer
+    (folder / "1.json").write_bytes(federation.papers.give("DK"))
+    (folder / "2.json").write_bytes(withdrawn(federation, study))
+    (folder / "notes.txt").write_text("not ours")
+    updates.collect()
+    assert [file.name for file in folder.iterdir()] == ["notes.txt"]
+    own = updates.own()
+    assert own is not None
+    assert own.withdrawal(study.digest)
+
+
+def test_a_file_that_is_not_valid_is_set_aside_and_the_next_one_is_taken(
+    federation: NodeFederation, updates: DocumentUpdates, study: Study
+) -> None:
+    folder = federation.home("DK").officer
+    (folder / "1.json").write_bytes(b"{}")
+    (folder / "2.json").write_bytes(withdrawn(federation, study))
+    updates.collect()
+    assert [file.name for file in folder.iterdir()] == ["1.refused"]
+    own = updates.own()
+    assert own is not None
+    assert own.withdrawal(study.digest)
+
+
+def test_expired_documents_are_none(federation: NodeFederation, updates: DocumentUpdates) -> None:
+    assert updates.own() is not None
+    federation.papers.now += 30 * DAY
+    assert updates.own() is None

@@ -1,0 +1,42 @@
+"""The built-in module has the parts that a study declares, and refuses other parameters."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from client.tasks.series_conv import MOST_CHANNELS, series_conv  # noqa: E402 (needs torch)
+from tests.support.patients import series_parts  # noqa: E402
+
+
+@pytest.mark.parametrize(("channels", "kernel", "inputs", "outputs"), [(1, 1, 1, 1), (4, 3, 24, 3)])
+def test_its_parts_are_those_of_the_study(
+    channels: int, kernel: int, inputs: int, outputs: int
+) -> None:
+    made = series_conv({"channels": channels, "kernel": kernel}, inputs, outputs)
+    shapes = {name: tuple(part.shape) for name, part in made.named_parameters()}
+    declared = series_parts(inputs, channels, kernel, outputs)
+    assert shapes == {part["name"]: tuple(part["shape"]) for part in declared}
+    assert made(torch.zeros(5, inputs)).shape == (5, outputs)
+
+
+def test_a_patient_s_output_depends_on_that_patient_alone() -> None:
+    made = series_conv({"channels": 3, "kernel": 3}, 8, 2).double()
+    rows = torch.arange(32, dtype=torch.float64).reshape(4, 8)
+    assert torch.allclose(made(rows)[1], made(rows[1:2])[0])
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"channels": 2},
+        {"channels": 2, "kernel": 3, "stride": 1},
+        {"channels": 0, "kernel": 3},
+        {"channels": MOST_CHANNELS + 1, "kernel": 3},
+        {"channels": 2, "kernel": 2},
+        {"channels": 2, "kernel": 9},
+    ],
+)
+def test_other_parameters_are_refused(parameters: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"it needs|channels lie"):
+        series_conv(parameters, 8, 1)

@@ -1,0 +1,46 @@
+"""Every kind of event that is enumerated is written somewhere in the product."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from governance.audit import events
+from governance.audit.events import EventKind
+
+ROOT = Path(__file__).parents[4]
+ROOMS = ("keys", "protocols", "governance", "client", "server")
+
+
+def named(source: str) -> Iterator[str]:
+    """Yield the members of EventKind that a module names other than to compare with them."""
+    tree = ast.parse(source)
+    compared = {
+        id(node)
+        for comparison in ast.walk(tree)
+        if isinstance(comparison, ast.Compare)
+        for node in ast.walk(comparison)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Attribute) or id(node) in compared:
+            continue
+        if ast.unparse(node.value) == "EventKind":
+            yield node.attr
+
+
+@pytest.fixture(scope="module")
+def written() -> frozenset[str]:
+    files = (file for room in ROOMS for file in (ROOT / room).rglob("*.py"))
+    others = (file for file in files if file != Path(events.__file__))
+    return frozenset(name for file in others for name in named(file.read_text()))
+
+
+@pytest.mark.parametrize("kind", EventKind)
+def test_every_kind_is_written_by_the_product(kind: EventKind, written: frozenset[str]) -> None:
+    assert kind.name in written
+
+
+def test_a_kind_that_is_only_compared_is_not_written() -> None:
+    assert list(named("if kind == EventKind.NODE_STARTED: pass")) == []
+    assert list(named("log.append(Event(kind=EventKind.NODE_STARTED))")) == ["NODE_STARTED"]

@@ -1,0 +1,27 @@
+"""What a daemon hands out of its log verifies by the key that goes with it."""
+
+from pathlib import Path
+
+from governance.audit.exported import exported
+from governance.audit.note import NoteKey
+from governance.audit.verify import verify_export
+from tests.support.ledger_and_log import audit_log, event, node_state
+
+
+def test_a_whole_export_verifies(tmp_path: Path) -> None:
+    log = audit_log(node_state(tmp_path))
+    for _ in range(5):
+        log.append(event())
+    shown = exported(log)
+    lines = [line.encode() for line in shown["entries"]]
+    whole = verify_export(lines, shown["checkpoint"].encode(), NoteKey.from_text(shown["verifier"]))
+    assert whole.size == 5
+
+
+def test_a_part_is_cut_out_and_the_checkpoint_covers_all(tmp_path: Path) -> None:
+    log = audit_log(node_state(tmp_path))
+    for _ in range(4):
+        log.append(event())
+    whole, part = exported(log), exported(log, 1, 3)
+    assert part["entries"] == whole["entries"][1:3]
+    assert part["checkpoint"] == whole["checkpoint"]

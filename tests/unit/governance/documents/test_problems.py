@@ -1,0 +1,83 @@
+"""Each problem of a document is one sentence: where, what is expected, what was found."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from governance.documents.problems import MOST_TOLD, SHOWN, sentences
+from governance.documents.study import Study
+from tests.support.documents import agreement, study_fields
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def problems(change: Change, lines: dict[tuple[str | int, ...], int] | None = None) -> list[str]:
+    fields = study_fields(agreement())
+    change(fields)
+    with pytest.raises(ValidationError) as error:
+        Study.model_validate(fields)
+    return list(sentences(Study, error.value, fields, lines or {}))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda f: f.pop("title"), "title: this field is missing; add it"),
+        (lambda f: f.update(titel="x"), "titel: there is no such field here; did you mean"),
+        (
+            lambda f: f["privacy"].update(epsilon=0),
+            "privacy.epsilon: expected a number above 0, found 0",
+        ),
+        (lambda f: f.update(title=7), "title: expected text, found 7"),
+        (lambda f: f.update(features="age"), "features: expected a list, found 'age'"),
+        (lambda f: f.update(privacy=None), "privacy: expected fields, each written `name: value`"),
+        (
+            lambda f: f["task"].update(kind="stats/mean"),
+            "expected one of",
+        ),
+        (lambda f: f["task"].pop("kind"), "task: the field `kind` is missing; add it"),
+        (
+            lambda f: f["task"].update(stratum=[]),
+            "task.stratum: there is no such field here; did you mean",
+        ),
+        (
+            lambda f: f["features"][0].update(bound=[0, 1]),
+            "features[0].bound: there is no such field here; did you mean",
+        ),
+        (
+            lambda f: f["population"].update(register="The Register"),
+            "population.register: expected lower-case letters, digits and hyphens",
+        ),
+    ],
+)
+def test_a_problem_says_where_and_what_is_expected(change: Change, sentence: str) -> None:
+    found = problems(change)
+    assert any(sentence in one for one in found), found
+
+
+def test_the_line_is_that_of_the_nearest_field_that_is_known() -> None:
+    def change(fields: dict[str, Any]) -> None:
+        fields["privacy"].pop("delta")
+
+    (found,) = problems(change, {("privacy",): 12})
+    assert found.startswith("line 12, privacy.delta: ")
+
+
+def test_a_wrong_value_is_shown_cut_and_in_plain_characters() -> None:
+    (found,) = problems(lambda f: f["privacy"].update(epsilon="\u202e" + "x" * 500))
+    shown = found.partition("found ")[2]
+    assert "\u202e" not in found
+    assert len(shown) <= SHOWN + 1
+
+
+def test_many_problems_are_counted() -> None:
+    found = problems(lambda f: f.update({f"extra{n}": n for n in range(MOST_TOLD + 5)}))
+    assert len(found) == MOST_TOLD + 1
+    assert found[-1] == "and 5 more"
+
+
+def test_a_list_that_is_short_by_its_own_faults_is_not_told_twice() -> None:
+    found = problems(lambda f: f.update(countries=["DK", "Estonia"]))
+    assert not any("at least" in one for one in found)

@@ -1,0 +1,21 @@
+"""Hidden, control and direction-changing characters are found and replaced."""
+
+import pytest
+
+from governance.runtime.safe_text import is_plain, shown
+
+HIDDEN = ["\x00", "\n", "\x1b", "\x7f", "\x9b", "\u200b", "\u200f", "\u2028", "\u202e", "\u2066",
+          "\ufeff"]  # fmt: skip
+
+
+@pytest.mark.parametrize("character", HIDDEN)
+def test_what_hides_something_is_not_plain_and_shows(character: str) -> None:
+    text = f"allow{character}ed"
+    assert not is_plain(text)
+    assert shown(text) == "allow\N{REPLACEMENT CHARACTER}ed"
+
+
+@pytest.mark.parametrize("text", ["", "Région Île-de-France", "Υγεία", "健康", "ε = 0.5, δ ≤ 10⁻⁵"])
+def test_every_language_is_plain(text: str) -> None:
+    assert is_plain(text)
+    assert shown(text) == text

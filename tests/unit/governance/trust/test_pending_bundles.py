@@ -1,0 +1,83 @@
+"""Documents under a country's next key wait until the agreement names that key."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from governance.documents.rotation import extended
+from governance.errors import DocumentFault
+from governance.trust.pending_bundles import PendingBundles
+from governance.trust.signing import OfficerDocuments
+from governance.trust.state import PublishedState
+from tests.support.documents import NOW, Papers, node_keys, raw_key
+
+NEXT = raw_key(777)
+
+
+@pytest.fixture
+def papers(tmp_path: Path) -> Papers:
+    made = Papers(tmp_path / "papers").begin()
+    made.folders["DK"].set_node(node_keys("DK"))
+    made.give("DK")
+    return made
+
+
+@pytest.fixture
+def pending(tmp_path: Path) -> PendingBundles:
+    return PendingBundles(tmp_path)
+
+
+def next_bundle(papers: Papers) -> bytes:
+    """Return DK's documents signed by the key that its key in force leads to."""
+    folder: OfficerDocuments = papers.folders["DK"]
+    folder.set_history(extended(None, "DK", papers.officers["DK"], NEXT, papers.now))
+    papers.give("DK")
+    return folder.sign_next(papers.now, NEXT)
+
+
+def state_with(papers: Papers, named: bool) -> PublishedState:
+    """Return what is published, under an agreement that names DK's next key, or does not."""
+    state = PublishedState.read(papers.store.read)
+    assert state is not None
+    agreed = papers.agreed.with_officer_keys({"DK": NEXT.public.to_text()} if named else {})
+    object.__setattr__(state, "agreement", agreed)
+    return state
+
+
+def test_documents_under_the_key_in_force_do_not_wait(
+    papers: Papers, pending: PendingBundles
+) -> None:
+    assert not pending.take(papers.give("DK"), papers.agreed, papers.now)
+
+
+def test_documents_of_a_stranger_do_not_wait(papers: Papers, pending: PendingBundles) -> None:
+    bundle = papers.folders["DK"].sign(papers.now, raw_key(5))
+    assert not pending.take(bundle, papers.agreed, papers.now)
+
+
+def test_documents_under_the_next_key_wait_and_older_ones_do_not_replace_them(
+    papers: Papers, pending: PendingBundles
+) -> None:
+    older = next_bundle(papers)
+    newer = papers.folders["DK"].sign_next(papers.now, NEXT)
+    assert pending.take(newer, papers.agreed, papers.now)
+    with pytest.raises(DocumentFault):
+        pending.take(older, papers.agreed, papers.now)
+
+
+def test_they_come_in_force_with_the_agreement_that_names_the_key(
+    papers: Papers, pending: PendingBundles
+) -> None:
+    pending.take(next_bundle(papers), papers.agreed, papers.now)
+    _, files = pending.joined(state_with(papers, named=False), None, papers.now)
+    assert not files
+    _, files = pending.joined(state_with(papers, named=True), None, papers.now)
+    assert any("country-DK" in name for name in files)
+
+
+def test_what_expired_meanwhile_is_left_out(papers: Papers, pending: PendingBundles) -> None:
+    pending.take(next_bundle(papers), papers.agreed, papers.now)
+    later = NOW + timedelta(days=30)
+    _, files = pending.joined(state_with(papers, named=True), None, later)
+    assert not files

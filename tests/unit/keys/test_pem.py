@@ -1,0 +1,80 @@
+"""PEM of P-256 keys and certificates is read; everything else is one plain fault."""
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from keys.certificates import TransportAuthority
+from keys.errors import KeyFault
+from keys.pem import (
+    MOST_CERTIFICATES,
+    PEM_LIMIT_BYTES,
+    parsed_certificate,
+    parsed_certificates,
+    parsed_private_key,
+    parsed_public_key,
+    pem_of_certificate,
+    pem_of_public,
+    private_pem,
+)
+from tests.support.documents import NOW
+
+KEY = ec.generate_private_key(ec.SECP256R1())
+OTHER_CURVE = ec.generate_private_key(ec.SECP384R1())
+OTHER_KIND = ed25519.Ed25519PrivateKey.generate()
+CERTIFICATE = TransportAuthority.create("danube", NOW).certificate_pem
+
+
+def test_a_private_key_is_read_as_it_was_written() -> None:
+    pem = private_pem(KEY)
+    assert private_pem(parsed_private_key(pem)) == pem
+
+
+def test_a_public_key_has_one_spelling() -> None:
+    pem = pem_of_public(KEY.public_key())
+    assert pem_of_public(parsed_public_key(pem.replace(b"\n", b"\r\n"))) == pem
+
+
+def test_certificates_are_read_in_their_order() -> None:
+    two = CERTIFICATE + CERTIFICATE
+    assert pem_of_certificate(parsed_certificate(CERTIFICATE)) == CERTIFICATE
+    assert [pem_of_certificate(one) for one in parsed_certificates(two)] == [CERTIFICATE] * 2
+
+
+@pytest.mark.parametrize(
+    "pem",
+    [
+        b"",
+        b"no PEM",
+        CERTIFICATE,
+        private_pem(KEY)[:-40],
+        private_pem(OTHER_CURVE),
+        OTHER_KIND.private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
+        ),
+        KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")),
+        private_pem(KEY) + b" " * PEM_LIMIT_BYTES,
+    ],
+)
+def test_no_other_private_key_is_read(pem: bytes) -> None:
+    with pytest.raises(KeyFault, match="not a P-256 private key"):
+        parsed_private_key(pem)
+
+
+@pytest.mark.parametrize("key", [OTHER_CURVE.public_key(), OTHER_KIND.public_key()])
+def test_no_other_public_key_is_read(
+    key: ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey,
+) -> None:
+    with pytest.raises(KeyFault, match="not a P-256 public key"):
+        parsed_public_key(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+
+
+def test_a_file_holds_few_certificates() -> None:
+    assert len(parsed_certificates(CERTIFICATE * MOST_CERTIFICATES)) == MOST_CERTIFICATES
+    with pytest.raises(KeyFault):
+        parsed_certificates(CERTIFICATE * (MOST_CERTIFICATES + 1))

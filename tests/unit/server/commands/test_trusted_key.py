@@ -1,0 +1,46 @@
+"""A result is found by study or folder, and verified by a key that counts."""
+
+from pathlib import Path
+
+import pytest
+
+from keys.errors import KeyFault
+from server.commands.trusted_key import find_folder, trusted_keys
+from server.errors import OperationFault
+from server.learning.release import RESULT_FILE
+from tests.support.documents import raw_key
+
+
+@pytest.fixture
+def released(tmp_path: Path) -> Path:
+    """A coordinator's folder with one result."""
+    folder = tmp_path / "results" / "heart"
+    folder.mkdir(parents=True)
+    (folder / RESULT_FILE).write_text("{}")
+    return folder
+
+
+def test_a_key_named_by_hand_counts_alone(tmp_path: Path) -> None:
+    key = raw_key(3).public
+    assert trusted_keys(tmp_path, key.to_text()) == [key]
+    with pytest.raises(KeyFault):
+        trusted_keys(tmp_path, "ed25519:nonsense")
+
+
+def test_without_one_and_without_an_agreement_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(OperationFault):
+        trusted_keys(tmp_path, None)
+
+
+def test_a_result_is_found_by_its_study_and_by_its_folder(tmp_path: Path, released: Path) -> None:
+    assert find_folder(tmp_path, "heart") == released
+    assert find_folder(tmp_path, str(released)) == released
+
+
+def test_a_result_that_is_not_there_is_refused_with_those_that_are(
+    tmp_path: Path, released: Path
+) -> None:
+    (tmp_path / "results" / "begun").mkdir()
+    with pytest.raises(OperationFault) as fault:
+        find_folder(tmp_path, "begun")
+    assert fault.value.why == "released here: heart"

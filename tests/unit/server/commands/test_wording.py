@@ -1,0 +1,54 @@
+"""Files that people name are read or refused in words, and runs are described in words."""
+
+from pathlib import Path
+
+import pytest
+
+from governance.documents.models import MOST_BYTES
+from server.commands.wording import missed_words, read_text, resumed_words
+from server.errors import GONE, OperationFault
+
+
+def test_a_document_s_text_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("title: Σ")
+    assert read_text(file) == "title: Σ"
+
+
+def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(OperationFault, match="cannot be read"):
+        read_text(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"\xe6\xf8\xe5")
+    with pytest.raises(OperationFault, match="not UTF-8"):
+        read_text(tmp_path / "latin.yaml")
+    (tmp_path / "large.yaml").write_bytes(b" " * (MOST_BYTES + 1))
+    with pytest.raises(OperationFault, match="larger than"):
+        read_text(tmp_path / "large.yaml")
+
+
+@pytest.mark.parametrize(
+    ("times", "ago", "words"),
+    [
+        (1, 0, "resumed once, last 0 s ago"),
+        (2, 119, "resumed twice, last 119 s ago"),
+        (3, 120, "resumed 3 times, last 2 minutes ago"),
+        (4, 3 * 3_600, "resumed 4 times, last 3 hours ago"),
+        (5, 2 * 86_400, "resumed 5 times, last 2 days ago"),
+    ],
+)
+def test_resumptions_are_counted_and_dated(times: int, ago: float, words: str) -> None:
+    assert resumed_words({"times": times, "seconds_ago": ago}) == words
+
+
+def test_who_can_be_back_is_told_apart_from_who_has_left() -> None:
+    both = missed_words({"DK": "no reply in time", "EE": GONE, "NO": "no reply in time"})
+    away, left = both.removeprefix("to do: ").split("; ask")
+    assert "DK, NO" in away
+    assert "EE" not in away
+    assert "EE is not back in this run" in left
+    assert "DK" not in left
+
+
+def test_only_one_of_the_two_is_said_if_only_one_is_true() -> None:
+    assert "not back" not in missed_words({"DK": "no reply in time"})
+    assert "can be back" not in missed_words({"DK": GONE})

@@ -1,0 +1,16 @@
+"""The relay's messages are those of the calls that may cross, and no call lacks its own."""
+
+from google.protobuf.message import Message
+
+from protocols.wire.flower_frame import FLEET_CALLS
+from server.flower import fleet_messages
+
+
+def test_every_name_is_a_protobuf_message() -> None:
+    for name in fleet_messages.__all__:
+        assert issubclass(getattr(fleet_messages, name), Message), name
+
+
+def test_every_call_that_may_cross_has_its_request() -> None:
+    names = {name.rsplit("/", 1)[-1] for name in FLEET_CALLS}
+    assert {f"{name}Request" for name in names} <= set(fleet_messages.__all__)

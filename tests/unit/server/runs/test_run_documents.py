@@ -1,0 +1,63 @@
+"""A run goes on under the documents that it began with, unless one of them no longer holds."""
+
+from pathlib import Path
+
+import pytest
+
+from keys.composite import Suite
+from keys.errors import KeyFault
+from protocols.wire.document_versions import DocumentVersions
+from protocols.wire.encoding import digest
+from server.errors import OperationFault
+from server.runs.run_documents import RunDocuments, require_unmoved
+from tests.support.documents import Papers, node_keys, raw_key
+
+BEGAN = RunDocuments(
+    agreement=digest(b"agreement"),
+    identities={"DK": raw_key(1).public.to_text(), "EE": raw_key(2).public.to_text()},
+    root=1,
+    targets=2,
+    countries={"DK": 3, "EE": 4},
+)
+
+
+def test_they_are_those_that_are_published(tmp_path: Path) -> None:
+    papers = Papers(tmp_path).begin()
+    for country in ("DK", "EE"):
+        papers.folders[country].set_node(node_keys(country))
+        papers.give(country)
+    found = RunDocuments.of(papers.view(), ("DK", "EE", "NO"))
+    assert found.agreement == papers.agreed.digest
+    assert found.identities == {
+        country: node_keys(country).identity_key for country in ("DK", "EE")
+    }
+    assert RunDocuments.model_validate(found.model_dump(mode="json")) == found
+
+
+def test_requests_claim_their_versions() -> None:
+    assert BEGAN.document_versions == DocumentVersions(1, 2, {"DK": 3, "EE": 4})
+
+
+def test_messages_are_verified_by_the_keys_of_then() -> None:
+    assert BEGAN.peers(Suite.ED25519)["DK"] == raw_key(1).public
+    with pytest.raises(KeyFault):
+        BEGAN.peers(Suite.COMPOSITE)
+
+
+def test_newer_versions_and_new_keys_are_no_reason_to_stop() -> None:
+    newer = {"root": 2, "targets": 9, "countries": {"DK": 8, "EE": 8}}
+    keys = {"identities": {c: raw_key(9).public.to_text() for c in ("DK", "EE", "NO")}}
+    require_unmoved(BEGAN, BEGAN.model_copy(update=newer | keys))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"agreement": digest(b"amended")}, "amended"),
+        ({"identities": {"DK": raw_key(1).public.to_text()}}, "EE"),
+    ],
+)
+def test_an_amendment_and_a_country_without_keys_are(changes: dict[str, object], why: str) -> None:
+    with pytest.raises(OperationFault) as fault:
+        require_unmoved(BEGAN, BEGAN.model_copy(update=changes))
+    assert why in fault.value.why
