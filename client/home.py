@@ -155,7 +155,7 @@ class NodeHome:
             yield
         except BlockingIOError:
             raise OperationFault(
-                f"A daemon of this node is already running in {self.path}",
+                f"A daemon of this node is running in {self.path}",
                 why="two daemons would charge one ledger, and answer one request twice",
                 fix="run `pratique-node status`; stop that daemon before you start another one",
             ) from None

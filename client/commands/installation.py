@@ -27,13 +27,16 @@ def _require_version(package: str, wanted: str) -> None:
     installed = _version(package)
     if not installed.startswith(wanted):
         raise PratiqueError(
-            f"{package} {installed} is installed, and {wanted}x is needed",
+            f"The version {installed} of {package} is installed, and {wanted}x is needed"
+            if installed
+            else f"The package {package} is not installed, and {wanted}x is needed",
             fix="install Pratique again from its lock files",
         )
 
 
 def _version(package: str) -> str:
+    """Return the installed version of a package; an empty text if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
-        return "not installed"
+        return ""

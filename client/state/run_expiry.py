@@ -1,7 +1,7 @@
 """Erases the secrets of runs that are idle or no longer permitted.
 
-A coordinator may never report that a round is void, that a run has ended, or that it is gone for
-good. So elapsed time decides, together with the documents of the node's country. Another thread
+A coordinator may never report that a round is void, that a run has ended, or that it has stopped
+itself. So elapsed time decides, together with the documents of the node's country. Another thread
 answers messages at the same time; so everything that decides about a run is read in the transaction
 that ends it. A fault in one run does not prevent the end of another.
 """

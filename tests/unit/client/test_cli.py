@@ -259,7 +259,7 @@ def test_restored_with_a_certificate_that_looks_stolen_says_what_to_do(
     assert "pratique-node enrol" in said
 
 
-def test_restored_says_what_it_came_to(
+def test_restored_prints_the_outcome(
     home: Path, passphrase: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = Restored("2026-09-01T12:00:00+00:00", 7, 40, 1, ("heart-by-sex",))
@@ -268,7 +268,7 @@ def test_restored_says_what_it_came_to(
     assert result.exit_code == 0
     assert "a copy of 7 log entries, where there had been 40 or more" in result.stdout
     assert "heart-by-sex: charged 1 time(s)" in result.stdout
-    assert "approve --reconsider" in result.stdout
+    assert "pratique-officer approve STUDY --reconsider" in result.stdout
 
 
 @pytest.fixture
@@ -323,7 +323,7 @@ def test_enrol_prints_json_for_a_machine(
         ({"role": "officer"}, "officer of DK"),
     ],
 )
-def test_an_invitation_of_no_use_is_refused(
+def test_an_invalid_invitation_is_refused_by_the_command(
     home: Path,
     passphrase: Path,
     letter: Path,
@@ -343,7 +343,7 @@ def test_a_missing_invitation_is_refused(home: Path, passphrase: Path, tmp_path:
     assert "none.json" in refused(*words, home=home)
 
 
-def test_an_exchange_that_does_not_answer_is_told(
+def test_an_exchange_that_does_not_answer_is_shown(
     home: Path, passphrase: Path, letter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def down(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""The daemon's threads: reconnecting, ending, the desk; the exchange and Flower left out."""
+"""The daemon's threads: reconnecting, ending, the local socket; without exchange and Flower."""
 
 import base64
 import socket
@@ -233,7 +233,7 @@ def test_start_and_stop_are_logged(start: Start, federation: NodeFederation) -> 
     assert '"kind":"node-stopped"' in entries[-1]
 
 
-def test_the_desk_pauses_and_resumes(
+def test_the_local_socket_pauses_and_resumes(
     start: Start, federation: NodeFederation, study: Study
 ) -> None:
     running = start(None)
@@ -245,7 +245,9 @@ def test_the_desk_pauses_and_resumes(
     assert code_of(running.fleet.handle(federation.run(study).request("bundle", "DK"))) is None
 
 
-def test_the_desk_takes_the_officer_s_documents(start: Start, federation: NodeFederation) -> None:
+def test_the_local_socket_imports_the_officer_s_documents(
+    start: Start, federation: NodeFederation
+) -> None:
     running = start(None)
     bundle = federation.papers.give("DK")
     told = running.ask("deliver", bundle=base64.b64encode(bundle).decode())
@@ -253,24 +255,24 @@ def test_the_desk_takes_the_officer_s_documents(start: Start, federation: NodeFe
 
 
 @pytest.mark.parametrize("bundle", ["not base64!", base64.b64encode(b"{}").decode()])
-def test_the_desk_refuses_what_is_no_bundle(start: Start, bundle: str) -> None:
+def test_the_local_socket_refuses_bytes_that_are_no_bundle(start: Start, bundle: str) -> None:
     with pytest.raises(LocalRpcFault):
         start(None).ask("deliver", bundle=bundle)
 
 
-def test_the_desk_hands_out_the_log(start: Start) -> None:
+def test_the_local_socket_returns_the_log(start: Start) -> None:
     found = start(None).ask("log_entries")
     assert len(found["entries"]) >= 1
     assert found["checkpoint"].startswith("pratique/dk/node\n")
 
 
 @pytest.mark.parametrize("method", ["stop", "handle", "", "__class__"])
-def test_the_desk_knows_nothing_else(start: Start, method: str) -> None:
+def test_the_local_socket_refuses_other_requests(start: Start, method: str) -> None:
     with pytest.raises(LocalRpcFault, match="does not know the request"):
         start(None).ask(method)
 
 
-def test_tending_goes_on_whatever_happens(
+def test_upkeep_continues_after_any_fault(
     start: Start, federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
@@ -321,7 +323,7 @@ def test_newer_documents_that_another_country_names_are_fetched_now_and_not_too_
         assert len(calls) == before
 
 
-def test_what_a_first_message_needs_is_worked_out_before_one_is_looked_for(
+def test_studies_are_prepared_before_the_first_pull(
     start: Start, federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A slow first reply would hold back every later one of its run and phase."""

@@ -1,4 +1,4 @@
-"""The warm Flower client over a scripted exchange: what it sends, takes, ignores and gives up."""
+"""The warm Flower client over a scripted exchange: what it sends, answers and ignores."""
 
 import logging
 import threading
@@ -97,13 +97,13 @@ def served(link: ScriptedLink, polls: int = 2) -> None:
     client_of(link).serve(stop)
 
 
-def test_a_node_signs_in_looks_and_signs_off(link: ScriptedLink) -> None:
+def test_a_node_signs_in_pulls_and_signs_off(link: ScriptedLink) -> None:
     served(link)
     assert link.methods == ["ActivateNode", "PullMessages", "PullMessages", "DeactivateNode"]
     assert set(link.methods) <= set(FLEET_CALLS)
 
 
-def test_only_a_look_for_messages_is_broken_off_when_the_node_is_stopped(
+def test_only_a_pull_is_interrupted_when_the_node_stops(
     link: ScriptedLink,
 ) -> None:
     served(link)
@@ -123,7 +123,7 @@ def test_only_flower_s_headers_are_sent_and_each_call_is_signed(link: ScriptedLi
         assert any("signature" in name for name in names)
 
 
-def test_readiness_is_told_once_signed_in(link: ScriptedLink) -> None:
+def test_readiness_is_reported_after_the_sign_in(link: ScriptedLink) -> None:
     told: list[list[str]] = []
     link.answers["PullMessages"] = raising(LinkFault("gone"))
     with pytest.raises(LinkFault):
@@ -133,7 +133,7 @@ def test_readiness_is_told_once_signed_in(link: ScriptedLink) -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 412, 500, 503])
 @pytest.mark.parametrize("method", ["ActivateNode", "PullMessages"])
-def test_a_no_of_the_superlink_is_a_link_fault(
+def test_a_refusal_of_the_superlink_is_a_link_fault(
     link: ScriptedLink, method: str, status: int
 ) -> None:
     link.answers[method] = lambda: RelayReply(status=status, body=b"no")
@@ -279,7 +279,7 @@ def test_the_same_reply_twice_is_two_messages(link: ScriptedLink) -> None:
     assert len(set(objects)) == 2
 
 
-def test_receipt_is_told_once(link: ScriptedLink) -> None:
+def test_receipt_is_reported_once(link: ScriptedLink) -> None:
     received = [one.received for one in looks(link, brought(ConfigRecord({FRAME: b"x"})), 3)]
     assert [bool(one) for one in received] == [False, True, False]
 
@@ -307,7 +307,7 @@ def test_an_object_that_is_no_frame_of_its_message_is_received_and_not_answered(
 @pytest.mark.parametrize(
     "fault", [Refusal(ReasonCode.MALFORMED, "no frame"), ValueError("CANARY of a record")]
 )
-def test_a_message_that_is_not_ours_gets_no_answer_and_its_text_no_line(
+def test_a_message_of_another_program_is_not_answered_and_not_logged(
     link: ScriptedLink,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

@@ -83,7 +83,7 @@ def test_a_second_node_in_a_folder_is_refused(home: NodeHome) -> None:
 def test_an_unfinished_init_is_told(tmp_path: Path) -> None:
     home = NodeHome(tmp_path / "node")
     home.keys.mkdir(parents=True)
-    with pytest.raises(OperationFault, match="not finished"):
+    with pytest.raises(OperationFault, match="an unfinished node"):
         home.require_free()
 
 

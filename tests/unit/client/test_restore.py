@@ -1,4 +1,4 @@
-"""State put back from an older copy: nothing left uncharged, nothing drawn a second time."""
+"""State restored from an older copy: everything is charged, and no noise is drawn again."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -142,7 +142,7 @@ def test_a_relaunch_is_refused_until_the_officer_approves_again(
     assert code_of(node.handle(anew.request("bundle", "DK"))) is None
 
 
-def test_a_run_that_the_copy_knows_whole_is_not_charged_again(
+def test_a_run_that_the_copy_knows_is_not_charged_again(
     federation: NodeFederation, study: Study
 ) -> None:
     run = federation.ready(study)
@@ -199,7 +199,7 @@ def test_a_study_approved_twice_since_the_copy_is_charged_twice(
     assert spent(node, federation) == truly
 
 
-def test_the_cap_is_passed_where_that_much_may_have_been_spent(tmp_path: Any) -> None:
+def test_the_cap_is_exceeded_if_that_much_may_have_been_spent(tmp_path: Any) -> None:
     federation = NodeFederation(tmp_path / "federation")
     privacy = {"epsilon": 3.0, "delta": 1e-5}
     backup = Backup(federation, "DK")
@@ -220,7 +220,7 @@ def test_the_cap_is_passed_where_that_much_may_have_been_spent(tmp_path: Any) ->
     federation.close()
 
 
-def test_officers_documents_from_before_are_not_enough(
+def test_documents_signed_before_the_restoration_are_not_enough(
     federation: NodeFederation, study: Study
 ) -> None:
     """A copy of the newest bundle may lack a permit of the last minute."""
@@ -239,10 +239,10 @@ def test_officers_documents_from_before_are_not_enough(
         federation.start("DK")
 
 
-def test_a_restoration_under_way_holds_back_a_node_whose_copy_looks_newest(
+def test_an_unfinished_restoration_stops_a_node_whose_copy_looks_newest(
     federation: NodeFederation,
 ) -> None:
-    """A whole disk put back, the file with it: nothing but the operator knows."""
+    """The whole disk was restored, and the file with it: only the operator knows."""
     with pytest.raises(OperationFault):
         federation.nodes["DK"].restore()
     with pytest.raises(OperationFault, match="has not finished"):
@@ -286,7 +286,7 @@ def test_without_a_link_nothing_is_done(federation: NodeFederation) -> None:
 def test_a_newer_version_at_the_exchange_is_waited_for(
     federation: NodeFederation, study: Study
 ) -> None:
-    """Whatever is published of the own country must be here before anything is concluded."""
+    """The node must have all published documents of its country before it continues."""
     made = federation.made("DK")
     with pytest.raises(OperationFault):
         made.restore()
@@ -338,7 +338,7 @@ def test_it_is_logged_and_shown(federation: NodeFederation, study: Study) -> Non
     assert "--accept-restored" in said
 
 
-def test_a_node_that_was_never_restored_says_nothing_of_it(federation: NodeFederation) -> None:
+def test_a_node_that_was_never_restored_shows_nothing_about_it(federation: NodeFederation) -> None:
     assert federation.nodes["DK"].status(LinkStatus()).restored is None
     text = "\n".join(status_lines(federation.nodes["DK"].status(LinkStatus())))
     assert "Restored" not in text
@@ -349,7 +349,7 @@ def test_a_node_that_was_never_restored_says_nothing_of_it(federation: NodeFeder
 def test_a_permit_that_has_ended_may_have_been_used_before_it_did(
     federation: NodeFederation, study: Study, ended: str, newest: bool
 ) -> None:
-    """Only a state that did not go on by itself tells when it was copied."""
+    """The time of the copy is known only if the state did not continue after it."""
     federation.papers.now = NOW + timedelta(days=59, hours=23)
     again(federation)
     if ended == "before the copy":

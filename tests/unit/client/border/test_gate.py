@@ -1,4 +1,4 @@
-"""What the gate lets in, and every reason for which it does not."""
+"""The requests that the gate admits, and every reason for a refusal."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -95,7 +95,7 @@ def test_a_truncated_request_is_refused(federation: NodeFederation, study: Study
         assert code_of(federation.nodes["DK"].handle(frame[:cut])) is not None
 
 
-def test_documents_that_nobody_refreshed_stop_the_node(
+def test_expired_published_documents_stop_the_node(
     federation: NodeFederation, study: Study
 ) -> None:
     frame = federation.run(study).request("bundle", "DK")
@@ -103,7 +103,7 @@ def test_documents_that_nobody_refreshed_stop_the_node(
     refused(federation.nodes["DK"], frame, ReasonCode.DOCUMENTS_EXPIRED)
 
 
-def test_own_documents_that_the_officer_did_not_renew_stop_the_node(
+def test_expired_documents_of_the_officer_stop_the_node(
     federation: NodeFederation, study: Study
 ) -> None:
     federation.papers.now += 8 * DAY
@@ -134,7 +134,7 @@ def test_a_clock_set_back_does_not_make_expired_documents_fresh(
     refused(node, frame, ReasonCode.DOCUMENTS_EXPIRED)
 
 
-def test_a_node_that_is_behind_fetches_at_once_and_goes_on(
+def test_a_node_with_older_documents_fetches_and_answers(
     federation: NodeFederation, study: Study
 ) -> None:
     node = federation.nodes["DK"]
@@ -146,7 +146,9 @@ def test_a_node_that_is_behind_fetches_at_once_and_goes_on(
     assert after == before + 1
 
 
-def test_a_node_that_stays_behind_refuses(federation: NodeFederation, study: Study) -> None:
+def test_a_node_that_still_has_older_documents_refuses(
+    federation: NodeFederation, study: Study
+) -> None:
     held = federation.versions
     claimed = DocumentVersions(held.root, held.targets, {**held.countries, "EE": 9})
     run = federation.run(study, versions=claimed)
@@ -224,7 +226,7 @@ def test_the_five_seconds_begin_when_the_fetch_ends(
     assert watched.reads == 0
 
 
-def test_claims_that_are_borne_out_are_followed_at_once(
+def test_confirmed_claims_to_newer_documents_are_followed_at_once(
     federation: NodeFederation, study: Study
 ) -> None:
     """Documents may change twice within five seconds, and a run begin after each."""
@@ -241,7 +243,9 @@ def test_claims_that_are_borne_out_are_followed_at_once(
         )
 
 
-def test_a_fetch_that_fails_counts_too(federation: NodeFederation, study: Study) -> None:
+def test_a_failed_fetch_starts_the_five_seconds_too(
+    federation: NodeFederation, study: Study
+) -> None:
     watched = Watched(federation)
     tried: list[str] = []
 
@@ -354,9 +358,7 @@ def alone(frame: bytes, receiver: str) -> bytes:
     return write_request(sign_message(raw_key(1).sign, receiver=receiver, body=said.body, **place))
 
 
-def test_what_was_made_for_another_country_is_not_taken(
-    federation: NodeFederation, study: Study
-) -> None:
+def test_a_request_for_another_country_is_refused(federation: NodeFederation, study: Study) -> None:
     """Nothing is charged: that the other countries' proofs are for EE shows before anything."""
     run = federation.ready(study)
     opened = run.coordinator.begin_round(1, "histogram", b"")
@@ -369,7 +371,7 @@ def test_what_was_made_for_another_country_is_not_taken(
     assert code_of(federation.nodes["DK"].handle(opened.contribute_request("DK"))) is None
 
 
-def test_terms_of_the_coordinator_own_making_are_stale(
+def test_terms_that_the_coordinator_invented_are_stale(
     federation: NodeFederation, study: Study
 ) -> None:
     """Fewer honest countries than the agreement says: the node computes its own context."""
@@ -441,7 +443,7 @@ def test_a_permit_is_for_one_charged_run(federation: NodeFederation, study: Stud
     assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
 
 
-def test_a_permit_from_the_future_waits_for_its_time(
+def test_a_permit_issued_in_the_future_counts_from_that_time(
     federation: NodeFederation, study: Study
 ) -> None:
     """A run charged before it was given, by a clock that is ahead, would not use it up."""
@@ -625,7 +627,7 @@ def test_every_refusal_is_in_the_log_with_its_reason(
 
 
 @pytest.mark.parametrize("phase", ["agree", "answer"])
-def test_of_a_round_that_a_country_is_not_in_nothing_is_asked(
+def test_a_request_about_a_round_without_this_country_is_stale(
     federation: NodeFederation, study: Study, phase: str
 ) -> None:
     """PT gets what is asked of a country that did contribute."""

@@ -1,4 +1,4 @@
-"""A country whose documents lapse stops the runs that it is in, and nobody else's."""
+"""A country whose documents lapse stops the runs that it is in, and no other run."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -49,7 +49,7 @@ def held_of(node: Node, federation: NodeFederation) -> DocumentVersions:
 
 @pytest.mark.parametrize("fetched", [True, False])
 @pytest.mark.parametrize("begun", [True, False])
-def test_one_outside_the_study_stops_no_run_of_the_others(
+def test_a_lapsed_country_outside_the_study_stops_no_run(
     federation: NodeFederation,
     without: Study,
     shorten: Callable[[], None],
@@ -71,7 +71,7 @@ def test_one_outside_the_study_stops_no_run_of_the_others(
     assert isinstance(run.sum(1, PHASE), OpenedSum)
 
 
-def test_one_that_lapses_again_and_again_stops_no_run_of_the_others(
+def test_a_country_that_lapses_repeatedly_stops_no_run_of_others(
     federation: NodeFederation, without: Study, shorten: Callable[[], None]
 ) -> None:
     run = federation.run(without)
@@ -122,7 +122,7 @@ def test_nobody_begins_a_run_with_a_country_that_has_lapsed(
 def test_what_was_never_verified_still_stops(
     federation: NodeFederation, without: Study, shorten: Callable[[], None]
 ) -> None:
-    """The lapsed documents are version 3: nobody can tell what version 4 says."""
+    """The lapsed documents are version 3: nobody knows the contents of version 4."""
     shorten()
     federation.sync()
     lapse(federation)

@@ -1,4 +1,4 @@
-"""What happens in other threads while a message is answered: a no, a pause, a run's end."""
+"""Changes in other threads while a message is answered: a withdrawal, a pause, the end of a run."""
 
 import json
 from collections.abc import Callable
@@ -36,7 +36,7 @@ UNLOCKED = [
     Failpoint.DOOR_NOISED,
     Failpoint.OUTBOX_MADE,
 ]
-"""Where no transaction is under way: others may write."""
+"""Points at which no transaction is open, so that other threads may write."""
 
 
 def once(at: Failpoint, act: Callable[[], object]) -> Callable[[str], None]:
@@ -78,7 +78,7 @@ def asked(run: Run) -> bytes:
 
 @pytest.mark.parametrize("tended", [False, True])
 @pytest.mark.parametrize("at", UNLOCKED)
-def test_after_a_withdrawal_nothing_leaves_of_what_was_being_computed(
+def test_a_withdrawal_stops_a_reply_that_is_being_computed(
     federation: NodeFederation, study: Study, at: Failpoint, *, tended: bool
 ) -> None:
     run = federation.ready(study)
@@ -114,7 +114,7 @@ def test_what_was_charged_stays_charged_and_the_log_says_that_it_was_not_sent(
 
 
 @pytest.mark.parametrize("patients", [80, 10])
-def test_a_withdrawal_while_the_cohort_is_counted_hides_what_the_count_decided(
+def test_a_withdrawal_during_the_count_hides_its_decision(
     federation: NodeFederation, patients: int
 ) -> None:
     study = federation.approved(id="another-study")
@@ -155,7 +155,7 @@ OTHER_NOES = [
 
 @pytest.mark.parametrize("at", UNLOCKED)
 @pytest.mark.parametrize(("no", "final"), OTHER_NOES)
-def test_what_was_let_in_under_another_permit_or_policy_does_not_leave(
+def test_a_changed_permit_or_policy_stops_a_reply_in_progress(
     federation: NodeFederation,
     study: Study,
     no: Callable[[NodeFederation, Study], None],
@@ -185,7 +185,7 @@ def test_a_coordinator_that_asks_again_gets_what_the_new_permit_allows(
     assert [entry.phase for entry in node.parts.ledger.entries(run=run.id)] == [PHASE]
 
 
-def test_documents_that_say_the_same_anew_hold_nothing_up(
+def test_renewed_documents_with_the_same_decisions_stop_no_reply(
     federation: NodeFederation, study: Study
 ) -> None:
     """An officer's agent renews them whenever it is time."""
@@ -208,7 +208,7 @@ def test_a_count_made_under_another_permit_or_policy_decides_nothing(
     assert code_of(node.handle(frame)) is final
 
 
-def test_nothing_leaves_once_the_own_documents_have_expired(
+def test_expired_documents_of_the_officer_stop_a_reply_in_progress(
     federation: NodeFederation, study: Study
 ) -> None:
     run = federation.ready(study)
@@ -221,7 +221,7 @@ def test_nothing_leaves_once_the_own_documents_have_expired(
     assert "contribute" not in answered(node)
 
 
-def test_a_pause_holds_back_what_is_being_computed_and_nothing_of_it_is_lost(
+def test_a_pause_delays_a_reply_in_progress_and_loses_nothing(
     federation: NodeFederation, study: Study
 ) -> None:
     run = federation.ready(study)
@@ -239,9 +239,9 @@ def test_a_pause_holds_back_what_is_being_computed_and_nothing_of_it_is_lost(
 def between(
     node: Node, other: Thread, monkeypatch: pytest.MonkeyPatch, owner: type, name: str
 ) -> Callable[..., None]:
-    """Let another thread do its work after a method, before anything more is begun on the disk.
+    """Run another thread after a method, before the next transaction starts.
 
-    Return what lets it in where nothing more was begun.
+    Return a function that runs it now if no other transaction has started.
     """
     inner, waiting = getattr(owner, name), list[Thread]()
 
@@ -260,7 +260,7 @@ def between(
     return let_in
 
 
-def test_no_withdrawal_comes_between_the_last_look_at_it_and_the_reply(
+def test_no_withdrawal_comes_between_the_recheck_and_the_reply(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, node = federation.ready(study), federation.nodes["DK"]
@@ -274,7 +274,7 @@ def test_no_withdrawal_comes_between_the_last_look_at_it_and_the_reply(
 
 
 @pytest.mark.parametrize("at", UNLOCKED)
-def test_a_run_that_ends_by_its_silence_while_the_door_computes_does_not_come_back(
+def test_a_run_that_expires_while_the_door_computes_stays_ended(
     federation: NodeFederation, study: Study, at: Failpoint
 ) -> None:
     run = federation.ready(study)
@@ -293,7 +293,7 @@ def test_a_run_that_ends_by_its_silence_while_the_door_computes_does_not_come_ba
 
 
 @pytest.mark.parametrize("days", [1.5, 8])
-def test_a_round_contributed_to_while_the_silence_is_measured_is_not_erased(
+def test_a_contribution_during_the_expiry_check_is_not_erased(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch, days: float
 ) -> None:
     """Either it came first and the run is not silent, or the run has ended and it is refused."""

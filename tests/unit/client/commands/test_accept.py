@@ -1,4 +1,4 @@
-"""The own country's documents from a file, with the daemon down or up."""
+"""`accept` imports the country's documents from a file, with or without a running daemon."""
 
 import base64
 from pathlib import Path
@@ -28,7 +28,7 @@ def bundle(federation: NodeFederation, tmp_path: Path) -> Path:
     return file
 
 
-def test_it_waits_for_the_daemon_to_start(
+def test_the_documents_wait_for_the_daemon_to_start(
     federation: NodeFederation, home: NodeHome, bundle: Path
 ) -> None:
     said = accept_file(home, bundle, federation.clock())
@@ -39,7 +39,7 @@ def test_it_waits_for_the_daemon_to_start(
     assert node.parts.documents.own(federation.clock()).version == before + 1
 
 
-def test_a_running_daemon_has_it_at_once(
+def test_a_running_daemon_imports_the_documents_at_once(
     federation: NodeFederation, home: NodeHome, bundle: Path
 ) -> None:
     asked: list[tuple[str, Any]] = []
@@ -54,7 +54,7 @@ def test_a_running_daemon_has_it_at_once(
     assert list(home.officer.iterdir()) == []
 
 
-def test_what_the_daemon_refuses_is_told(
+def test_a_refusal_of_the_daemon_is_shown(
     federation: NodeFederation, home: NodeHome, bundle: Path
 ) -> None:
     def refuse(_method: str, _params: object) -> None:

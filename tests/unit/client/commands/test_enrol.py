@@ -1,4 +1,4 @@
-"""How a node is let in, and every invitation, certificate and root that it does not take."""
+"""How a node is admitted, and every invitation, certificate and root that it refuses."""
 
 import json
 from datetime import datetime, timedelta
@@ -49,7 +49,7 @@ def unchanged(newcomer: Newcomer) -> None:
     assert not newcomer.home.certificate.exists()
 
 
-def test_a_node_is_let_in(newcomer: Newcomer, authority: TransportAuthority) -> None:
+def test_a_node_is_admitted(newcomer: Newcomer, authority: TransportAuthority) -> None:
     assert newcomer.enrol(invitation(authority))
     home, enrolment = newcomer.home, newcomer.home.settings().enrolment
     assert enrolment is not None
@@ -100,7 +100,7 @@ def test_a_node_whose_admission_cannot_be_logged_is_not_enrolled(
     assert newcomer.home.settings().enrolment is None
 
 
-def test_the_request_is_made_by_the_invitation_s_certificate_and_the_root_fetched_by_the_own(
+def test_the_invitation_s_certificate_sends_the_request_and_the_node_s_fetches_the_root(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     asked = invitation(authority)
@@ -125,7 +125,7 @@ def test_the_request_states_the_node_s_public_keys(
     assert b"PRIVATE" not in request.SerializeToString()
 
 
-def test_the_fingerprint_is_told_before_anything_is_sent(
+def test_the_fingerprint_is_shown_before_anything_is_sent(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     newcomer.enrol(invitation(authority))
@@ -134,7 +134,7 @@ def test_the_fingerprint_is_told_before_anything_is_sent(
     assert (told.authority_digest, told.root_digest) == (authority.digest, digest(ROOT))
 
 
-def test_a_request_waits_as_long_as_it_was_told(
+def test_a_request_waits_for_the_given_time(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     newcomer.exchange.statuses = [EnrolReply.PENDING]
@@ -144,7 +144,7 @@ def test_a_request_waits_as_long_as_it_was_told(
     unchanged(newcomer)
 
 
-def test_a_request_that_waited_is_let_in_later(
+def test_a_waiting_request_is_admitted_later(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     newcomer.exchange.statuses = [EnrolReply.PENDING, EnrolReply.PENDING, EnrolReply.ADMITTED]
@@ -154,11 +154,11 @@ def test_a_request_that_waited_is_let_in_later(
     assert len({bytes(r.SerializeToString()) for r in newcomer.exchange.requests}) == 1
 
 
-def test_a_request_turned_away_changes_nothing(
+def test_a_refused_request_changes_nothing(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     newcomer.exchange.statuses = [EnrolReply.REFUSED]
-    with pytest.raises(OperationFault, match="turned"):
+    with pytest.raises(OperationFault, match="refused the request"):
         newcomer.enrol(invitation(authority))
     unchanged(newcomer)
 
@@ -175,7 +175,7 @@ def test_a_request_turned_away_changes_nothing(
     ],
     ids=["another country", "an officer's", "just expired", "expired", "authority", "no root"],
 )
-def test_an_invitation_of_no_use_is_not_used(
+def test_an_invalid_invitation_is_refused(
     newcomer: Newcomer, authority: TransportAuthority, changes: dict[str, Any], why: str
 ) -> None:
     with pytest.raises(OperationFault) as fault:
@@ -190,7 +190,7 @@ def test_an_invitation_of_no_use_is_not_used(
 @pytest.mark.parametrize(
     ("country", "role"), [("EE", Role.NODE), ("DK", Role.OFFICER)], ids=["country", "role"]
 )
-def test_a_certificate_of_somebody_else_is_not_kept(
+def test_a_certificate_for_another_party_is_not_stored(
     newcomer: Newcomer, authority: TransportAuthority, country: str, role: Role
 ) -> None:
     newcomer.exchange.country, newcomer.exchange.role = country, role
@@ -199,7 +199,7 @@ def test_a_certificate_of_somebody_else_is_not_kept(
     unchanged(newcomer)
 
 
-def test_a_certificate_of_another_authority_is_not_kept(
+def test_a_certificate_of_another_authority_is_not_stored(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     newcomer.exchange.authority = TransportAuthority.create(FEDERATION, NOW)
@@ -209,7 +209,7 @@ def test_a_certificate_of_another_authority_is_not_kept(
 
 
 @pytest.mark.parametrize("root", [None, b"", b"another root"])
-def test_a_root_that_is_not_the_invitation_s_is_not_kept(
+def test_a_root_that_the_invitation_does_not_name_is_not_stored(
     newcomer: Newcomer, authority: TransportAuthority, root: bytes | None
 ) -> None:
     newcomer.exchange.root = root
@@ -218,7 +218,7 @@ def test_a_root_that_is_not_the_invitation_s_is_not_kept(
     unchanged(newcomer)
 
 
-def test_a_clock_that_runs_ahead_meets_an_expired_invitation(
+def test_a_fast_clock_sees_an_expired_invitation(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     newcomer.clock = lambda: NOW + WEEK + timedelta(seconds=1)

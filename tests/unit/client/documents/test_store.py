@@ -1,4 +1,4 @@
-"""The mirror: verified anew at each use, never older than what was seen before."""
+"""The mirror: verified again at each use, never older than what was seen before."""
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -77,7 +77,7 @@ def test_a_changed_file_in_the_mirror_is_found_at_its_next_use(federation: NodeF
         store.view(federation.clock())
 
 
-def test_a_changed_bundle_of_the_own_officer_is_found(federation: NodeFederation) -> None:
+def test_a_changed_bundle_of_the_officer_is_found(federation: NodeFederation) -> None:
     store = federation.nodes["DK"].parts.documents
     tamper(store, OWN, store._files()[OWN].replace(b"In the interest", b"In the Interest"))
     with pytest.raises(DocumentFault):
@@ -131,7 +131,7 @@ def test_two_contents_under_one_version_are_refused(
         )
 
 
-def test_a_bundle_that_is_none_is_refused(federation: NodeFederation) -> None:
+def test_bytes_that_are_no_bundle_are_refused(federation: NodeFederation) -> None:
     for content in (b"", b"{}", b"\xff", b'{"kind":"country-bundle"}'):
         with pytest.raises(DocumentFault):
             federation.nodes["DK"].parts.documents.deliver(content, federation.clock())
@@ -167,7 +167,7 @@ def test_a_node_without_its_officer_s_documents_says_what_to_do(federation: Node
     assert "pratique-node accept" in fault.value.fix
 
 
-def test_versions_name_the_own_country_as_its_officer_gave_it(federation: NodeFederation) -> None:
+def test_versions_name_the_country_s_documents_from_its_officer(federation: NodeFederation) -> None:
     folder = federation.papers.folders["DK"]
     bundle = folder.sign(federation.clock(), federation.papers.officers["DK"])
     node = federation.nodes["DK"]
@@ -177,7 +177,7 @@ def test_versions_name_the_own_country_as_its_officer_gave_it(federation: NodeFe
     )
 
 
-def test_what_must_not_be_believed_is_logged_once(
+def test_an_ignored_document_is_logged_once(
     federation: NodeFederation, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = federation.nodes["DK"].parts.documents
@@ -188,10 +188,8 @@ def test_what_must_not_be_believed_is_logged_once(
     ] == ["a permit in targets"] * 2
 
 
-def test_an_exchange_that_drips_holds_no_withdrawal_up(
-    federation: NodeFederation, study: Study
-) -> None:
-    """However long it takes over a file, the own officer's no counts at once, and stays."""
+def test_a_slow_exchange_delays_no_withdrawal(federation: NodeFederation, study: Study) -> None:
+    """However slow the exchange is, the officer's withdrawal counts at once, and stays."""
     store, folder = federation.nodes["DK"].parts.documents, federation.papers.folders["DK"]
     shown, asked, go_on = federation.papers.snapshot_of_store(), Event(), Event()
 

@@ -13,7 +13,7 @@ from client.documents.study_status import (
 from tests.support.documents import NOW, agreement, permit, study, withdrawal
 
 
-def test_a_country_stands_towards_a_study_in_one_of_five_ways() -> None:
+def test_a_country_has_one_of_five_decisions_about_a_study() -> None:
     agreed = agreement()
     asked = study(agreed)
     yes, no = permit(agreed, asked), withdrawal(asked)

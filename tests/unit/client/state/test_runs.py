@@ -73,8 +73,8 @@ def test_an_id_stays_used_after_the_end(tmp_path: Path) -> None:
         made.require_unused("ab" * 16)
 
 
-def test_what_is_said_after_the_end_is_true_however_it_came(tmp_path: Path) -> None:
-    """The run may go on elsewhere, and the own officer may have ended it here."""
+def test_the_reason_after_the_end_is_true_for_every_cause(tmp_path: Path) -> None:
+    """The run may continue elsewhere; the country's officer may have ended it on this node."""
     made = book(tmp_path, record())
     with transaction(made._engine) as connection:
         made.end("ab" * 16, NOW, connection)

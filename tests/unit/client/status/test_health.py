@@ -1,4 +1,4 @@
-"""What a node shows of its life: counted, ready or not and why, alive or stuck."""
+"""Health and metrics of a node: counts, ready or not and why, alive or stuck."""
 
 import json
 import socket
@@ -81,7 +81,9 @@ def test_a_node_that_has_all_it_needs_is_ready(health: NodeHealth) -> None:
     }  # fmt: skip
 
 
-def test_before_it_has_looked_it_is_not_ready(home: NodeHome, federation: NodeFederation) -> None:
+def test_a_node_is_not_ready_before_the_first_check(
+    home: NodeHome, federation: NodeFederation
+) -> None:
     assert set(bad(NodeHealth(home, federation.clock))) == {"link", "documents", "records"}
 
 
@@ -167,7 +169,7 @@ class Channel:
 
 
 class Stuck:
-    """A server whose loop turns until it is told to hang."""
+    """A server whose loop turns until the test makes it hang."""
 
     def __init__(self) -> None:
         self.hang, self.drop = threading.Event(), threading.Event()
@@ -240,11 +242,11 @@ def supervised(
     assert not made.thread.is_alive()
 
 
-def test_the_manager_hears_that_it_is_ready_connected_and_alive(supervised: Supervised) -> None:
+def test_the_manager_is_notified_of_ready_connected_and_alive(supervised: Supervised) -> None:
     supervised.until_heard("READY=1", "STATUS=connected", "WATCHDOG=1")
 
 
-def test_a_lost_link_turns_readiness_red_and_is_told_to_the_manager(
+def test_a_lost_link_ends_readiness_and_is_reported_to_the_manager(
     supervised: Supervised,
 ) -> None:
     supervised.until_heard("STATUS=connected")

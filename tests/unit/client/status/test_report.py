@@ -49,7 +49,7 @@ def test_a_node_waits_for_a_permit(federation: NodeFederation) -> None:
     assert waiting(federation) == "waiting for a permit for study second-question"
 
 
-def test_a_study_of_other_countries_is_none_of_its_business(federation: NodeFederation) -> None:
+def test_a_study_of_other_countries_is_not_shown(federation: NodeFederation) -> None:
     federation.approved("DK", id="without-us", countries=["EE", "NO", "PT"])
     assert waiting(federation) == "idle, connected"
     found = federation.nodes["DK"].status(UP)
@@ -72,7 +72,7 @@ def test_a_study_that_was_launched_twice_is_named_once(
     assert waiting(federation) == "taking part in study heart-by-sex"
 
 
-def test_a_run_that_nobody_speaks_in_is_none_that_it_takes_part_in(
+def test_a_run_without_recent_messages_is_counted_as_open(
     federation: NodeFederation, study: Study
 ) -> None:
     run = federation.run(study)
@@ -91,7 +91,7 @@ def test_the_status_is_json(federation: NodeFederation, study: Study) -> None:
     assert NodeStatus.from_json(json.loads(json.dumps(found.to_json()))) == found
 
 
-def test_the_budget_is_told_in_plain_figures(federation: NodeFederation, study: Study) -> None:
+def test_the_budget_is_shown_in_numbers(federation: NodeFederation, study: Study) -> None:
     federation.ready(study).sum(1, "histogram")
     found = federation.nodes["DK"].status(UP).ledger
     assert found.register_name == "patients"
@@ -114,7 +114,7 @@ def test_the_last_refusals_come_with_what_to_do(federation: NodeFederation, stud
     assert shown.run == run.id
 
 
-def test_what_a_record_says_wrong_is_shown_to_the_operator(federation: NodeFederation) -> None:
+def test_a_fault_in_a_record_is_shown_to_the_operator(federation: NodeFederation) -> None:
     text = "id,age,sex,disease\nx1,old,F,1\n"
     (federation.home("DK").path / "records.csv").write_text(text)
     federation.nodes["DK"].parts.record_store.refresh()

@@ -1,4 +1,4 @@
-"""What a node says it is doing, and how it tells its budget."""
+"""The sentence about what a node does, and the numbers of its budget."""
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ from governance.budget.ledger import LedgerView, period_of
 from tests.support.documents import NOW, agreement
 
 
-def standing(**changes: object) -> StatusSummary:
+def summary(**changes: object) -> StatusSummary:
     plain: dict[str, object] = {
         "paused": None,
         "link": LinkStatus(connected=True),
@@ -46,7 +46,7 @@ def standing(**changes: object) -> StatusSummary:
     ],
 )
 def test_it_says_what_it_is_waiting_for(changes: dict[str, object], sentence: str) -> None:
-    assert standing(**changes).sentence() == sentence
+    assert summary(**changes).sentence() == sentence
 
 
 def test_the_first_obstacle_is_named() -> None:
@@ -62,9 +62,9 @@ def test_the_first_obstacle_is_named() -> None:
     lifted: dict[str, object] = {}
     good = {"paused": None, "link": LinkStatus(connected=True), "documents": "", "records": ""}
     for name, expected in zip(everything, order, strict=True):
-        assert expected in standing(**everything | lifted).sentence()
+        assert expected in summary(**everything | lifted).sentence()
         lifted[name] = good.get(name, [])
-    assert standing(**everything | lifted).sentence() == "idle, connected"
+    assert summary(**everything | lifted).sentence() == "idle, connected"
 
 
 BUDGET = agreement().budget[0]
@@ -89,14 +89,14 @@ def test_a_spent_budget_reads_all_and_zero() -> None:
 
 
 @given(st.integers(1, 2_114_831))
-def test_what_is_left_is_never_told_larger_than_it_is(spent: int) -> None:
+def test_the_rest_is_never_shown_larger_than_it_is(spent: int) -> None:
     found = ledger_status(view(spent), BUDGET)
     assert 0 < found.epsilon_spent <= BUDGET.epsilon + 1e-6
     assert found.epsilon_left <= BUDGET.epsilon - found.epsilon_spent + 1e-9
     assert found.left_micro == 2_114_831 - spent
 
 
-def test_other_periods_are_told_as_lifetime() -> None:
+def test_other_periods_are_shown_as_lifetime() -> None:
     found = ledger_status(view(0, 5_000_000), BUDGET)
     assert found.epsilon_spent == 0
     assert found.epsilon_lifetime > 3

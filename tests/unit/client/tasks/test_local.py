@@ -1,4 +1,4 @@
-"""A country's own descent: noised integers in, an update in whole units out."""
+"""The local descent of a country: from noised integers to an update in whole units."""
 
 import warnings
 from collections.abc import Callable
@@ -137,8 +137,8 @@ def test_an_update_is_clamped_to_its_public_reach() -> None:
 
 @pytest.mark.parametrize("weight", [1e308, -1e308, 1e30])
 @pytest.mark.parametrize("l2", [0.0, 10.0])
-def test_a_descent_that_diverges_goes_on_without_a_word(weight: float, l2: float) -> None:
-    """A refusal, or a warning, would tell of what was summed."""
+def test_a_diverging_descent_continues_without_an_error(weight: float, l2: float) -> None:
+    """A refusal or a warning would reveal something about the sum."""
     task = local(l2=l2, learning_rate=1_000.0, steps=20, patients=1)
     sums = [np.full(7, 2**50, np.int64)] * 20
     with warnings.catch_warnings():
