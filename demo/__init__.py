@@ -1,1 +1,1 @@
-"""Four countries on one machine, driving the real commands as real processes."""
+"""Four countries on one machine, with the real commands as real processes."""

@@ -43,12 +43,12 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="demo", description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of the four hospitals' files")
-    parser.add_argument("--keep", action="store_true", help="keep everything that was made")
+    parser.add_argument("--keep", action="store_true", help="keep all files that the demo creates")
     return parser.parse_args()
 
 
 def _stop(*_signal: object) -> None:
-    """Stop once: tidying up is not interrupted by a second Ctrl-C."""
+    """Stop at the first signal; a second Ctrl-C does not interrupt the clean-up."""
     for name in STOPPING:
         signal.signal(name, signal.SIG_IGN)
     raise KeyboardInterrupt
@@ -56,7 +56,7 @@ def _stop(*_signal: object) -> None:
 
 @contextmanager
 def _folder(*, keep: bool) -> Iterator[Path]:
-    """A folder that goes when all went well, and stays to be looked at when it did not."""
+    """Yield a folder that is deleted after success, and kept for inspection after a failure."""
     folder = Path(tempfile.mkdtemp(prefix="pratique-", dir=_short(tempfile.gettempdir())))
     for name in ("logs", "tmp"):
         (folder / name).mkdir()
@@ -67,13 +67,13 @@ def _folder(*, keep: bool) -> Iterator[Path]:
         raise
     finally:
         if keep:
-            print(f"\nWhat was made is kept in {folder}, logs in {folder}/logs", file=sys.stderr)
+            print(f"\nAll files are kept in {folder}, the logs in {folder}/logs", file=sys.stderr)
         else:
             shutil.rmtree(folder)
 
 
 def _short(folder: str) -> str:
-    """Unix sockets lie below it, and the kernel takes no path over 107 bytes for one."""
+    """Return a short folder: a Unix socket's path below it may have at most 107 bytes."""
     return folder if len(folder) <= LONGEST_FOLDER else "/tmp"  # noqa: S108 (mkdtemp makes a private folder in it)
 
 
@@ -82,12 +82,12 @@ def _run(folder: Path, data: Path | None) -> None:
     world = _world(folder, data)
     story.say(f"Four countries learn one model. {world.about}.")
     story.say(
-        "Every command below is the real one, run as a process of its own; --home and "
-        "--passphrase-file are left out."
+        "Every command below is the real one, run as its own process; --home and --passphrase-file "
+        "are not shown."
     )
     processes = Processes(folder / "logs")
     try:
-        _acts(Federation.gather(world, story, processes))
+        _sections(Federation.gather(world, story, processes))
     finally:
         processes.end_all()
     story.say("")
@@ -98,7 +98,7 @@ def _world(folder: Path, data: Path | None) -> World:
     return four_countries(folder) if data is None else four_hospitals(folder, data)
 
 
-def _acts(federation: Federation) -> None:
+def _sections(federation: Federation) -> None:
     start_coordinator(federation)
     admit_officers(federation)
     documents = sign_agreement(federation)

@@ -1,4 +1,4 @@
-"""The last acts: the logs are verified, and what it all came to."""
+"""The end of the demo: verify the logs, compare the models, show the costs."""
 
 from typing import Any
 
@@ -19,19 +19,19 @@ from demo.world import Site
 
 
 def verify_logs(federation: Federation) -> None:
-    """Every officer checks its own node's log and the coordinator's, by its own program."""
+    """Have every officer verify the log of its node and the coordinator's log."""
     story, coordinator = federation.story, federation.coordinator
-    story.act("Every log is verified, by people who do not trust who wrote it")
+    story.section("Every log is verified, by people who do not trust its writer")
     story.say(
-        "Each decision and each release stands in a log that can only grow. Every officer's own "
-        "program checks every entry against the head that the log's key has signed."
+        "Each decision and each release is in a log to which entries can only be appended. Every "
+        "officer's program verifies every entry against the signed head of the log."
     )
     story.command("each officer", "pratique-officer log verify --node …")
-    own = federation.everywhere(lambda site: _verify_node(federation, site))
-    story.quote("\n".join(text.strip() for text in own.values()))
+    nodes = federation.everywhere(lambda site: _verify_node(federation, site))
+    story.quote("\n".join(output.strip() for output in nodes.values()))
     story.command("each officer", "pratique-officer log verify --coordinator …")
-    theirs = federation.everywhere(lambda site: _verify_coordinator(federation, site))
-    story.quote(theirs[federation.first])
+    outputs = federation.everywhere(lambda site: _verify_coordinator(federation, site))
+    story.quote(outputs[federation.first])
     story.command("coordinator", "pratique-coordinator log verify")
     story.quote(coordinator.run("log", "verify"))
 
@@ -47,34 +47,34 @@ def _verify_coordinator(federation: Federation, site: Site) -> str:
 
 
 def compare(federation: Federation, training: Outcome, histogram: Outcome) -> None:
-    """Show the released model beside pooling, what it cost, and what each ledger has left."""
+    """Compare the released model with pooling; show its cost, and what is left in each ledger."""
     story = federation.story
-    story.act("What it came to")
+    story.section("The results")
     people = newcomers(federation.world)
     truth = people[federation.world.task.target]
     story.say(
-        f"Both models are scored on {len(truth):,} people whom no node and no training saw. "
-        "Pooling means all records in one place, without any privacy: what the countries would "
-        "never do, and what only a demo can work out."
+        f"Both models are scored on {len(truth):,} people who were in no node's records. Pooling "
+        "means all records in one place, without any privacy: the countries would never do it, "
+        "and only a demo can compute it."
     )
     pooled = predict(federation.world, pooled_model(federation.world), people)
     rows = [
         ("pooled records, no privacy", *_figures(quality(pooled, truth))),
-        ("released model", *_figures(quality(_released(federation, people), truth))),
-        ("always the commoner answer", "0.500", f"{max(truth.mean(), 1 - truth.mean()):.3f}"),
+        ("released model", *_figures(quality(_predictions(federation, people), truth))),
+        ("always the more frequent answer", "0.500", f"{max(truth.mean(), 1 - truth.mean()):.3f}"),
     ]
-    story.table(("on people nobody trained on", "AUC", "accuracy"), rows)
+    story.table(("on people outside the training", "AUC", "accuracy"), rows)
     story.say(_private_evaluation(training.result))
     _costs(federation, {"training": training, "histogram": histogram})
     _ledgers(federation)
 
 
-def _figures(found: Quality) -> tuple[str, str]:
-    return f"{found.auc:.3f}", f"{found.accuracy:.3f}"
+def _figures(measured: Quality) -> tuple[str, str]:
+    return f"{measured.auc:.3f}", f"{measured.accuracy:.3f}"
 
 
-def _released(federation: Federation, people: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Score the newcomers with the released model, by the real command."""
+def _predictions(federation: Federation, people: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Score people with the released model, with the real command."""
     world, study = federation.world, federation.world.training.removeprefix("hospital-")
     source, scored = federation.letters / "newcomers.csv", federation.letters / "scored.csv"
     write_study_csv(source, world.task.input_features(world.features), people)
@@ -86,32 +86,32 @@ def _released(federation: Federation, people: Any) -> np.ndarray[Any, np.dtype[n
 
 
 def _private_evaluation(result: dict[str, Any]) -> str:
-    found = result["evaluation"]["everybody"]
-    shown = [_interval(name, found[name]) for name in ("auc", "accuracy") if found[name]]
-    said = ", ".join(shown) or "suppressed, for too few patients"
-    return f"By its own evaluation on held-out patients, a noisy sum like all others: {said}."
+    figures = result["evaluation"]["everybody"]
+    intervals = [_interval(name, figures[name]) for name in ("auc", "accuracy") if figures[name]]
+    text = ", ".join(intervals) or "suppressed, because of too few patients"
+    return f"The study's private evaluation on held-out patients, also a noisy sum: {text}."
 
 
-def _interval(name: str, one: dict[str, float]) -> str:
-    return f"{name} {one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
+def _interval(name: str, estimate: dict[str, float]) -> str:
+    return f"{name} {estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
 
 
 def _costs(federation: Federation, outcomes: dict[str, Outcome]) -> None:
     heads = ("study", "n", "h", "c", "ε", "δ", "rounds void", "seconds")
     federation.story.say("")
-    federation.story.table(heads, [_cost(name, one) for name, one in outcomes.items()])
+    federation.story.table(heads, [_cost(name, outcome) for name, outcome in outcomes.items()])
 
 
 def _cost(name: str, outcome: Outcome) -> tuple[str, ...]:
-    found = outcome.result
-    counts = (str(found[key]) for key in ("roster_size", "honest", "colluding"))
-    privacy = (f"{found['epsilon']:.3g}", f"{found['delta']:.0e}", str(found["rounds_void"]))
+    result = outcome.result
+    counts = (str(result[key]) for key in ("roster_size", "honest", "colluding"))
+    privacy = (f"{result['epsilon']:.3g}", f"{result['delta']:.0e}", str(result["rounds_void"]))
     return name, *counts, *privacy, f"{outcome.seconds:.1f}"
 
 
 def _ledgers(federation: Federation) -> None:
-    found = federation.everywhere(lambda site: federation.nodes[site.country].ask("status"))
-    rows = [_ledger(country, status) for country, status in found.items()]
+    statuses = federation.everywhere(lambda site: federation.nodes[site.country].ask("status"))
+    rows = [_ledger(country, status) for country, status in statuses.items()]
     federation.story.say("")
     federation.story.table(("ledger of", "register", "spent this year", "left"), rows)
 

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Federation:
-    """Everybody, and what they share: the world, the story, a folder for letters."""
+    """All parties, with the world, the story and the folder for files that they exchange."""
 
     world: World
     story: Story
@@ -31,14 +31,14 @@ class Federation:
 
     @classmethod
     def gather(cls, world: World, story: Story, processes: Processes) -> "Federation":
-        """Give everybody a folder and a passphrase."""
-        coordinator = _settle("coordinator", "coordinator", "c", world, processes)
+        """Create the folder and the passphrase of every party."""
+        coordinator = _create_party("coordinator", "coordinator", "c", world, processes)
         officers = {
-            code: _settle(f"officer {code}", "officer", f"o-{code}", world, processes)
+            code: _create_party(f"officer {code}", "officer", f"o-{code}", world, processes)
             for code in world.countries
         }
         nodes = {
-            code: _settle(f"node {code}", "node", f"n-{code}", world, processes)
+            code: _create_party(f"node {code}", "node", f"n-{code}", world, processes)
             for code in world.countries
         }
         (world.folder / "letters").mkdir()
@@ -46,33 +46,33 @@ class Federation:
 
     @property
     def first(self) -> str:
-        """The country whose screens the story shows."""
+        """The country whose output the story shows."""
         return self.world.countries[0]
 
     @property
     def letters(self) -> Path:
-        """Where files lie that people hand to each other."""
+        """The folder for files that people hand to each other."""
         return self.world.folder / "letters"
 
-    def everywhere(self, act: Callable[[Site], T]) -> dict[str, T]:
-        """Do something in every country at once."""
+    def everywhere(self, action: Callable[[Site], T]) -> dict[str, T]:
+        """Run an action in every country in parallel; return the results by country."""
         sites = sorted(self.world.sites, key=lambda site: site.country)
         with ThreadPoolExecutor(len(sites)) as people:
             try:
-                done = list(people.map(act, sites))
+                results = list(people.map(action, sites))
             except BaseException:
                 self.coordinator.processes.end_all()
                 raise
-        return {site.country: one for site, one in zip(sites, done, strict=True)}
+        return {site.country: result for site, result in zip(sites, results, strict=True)}
 
     def enrol(self, party: Party, country: str, role: str) -> str:
-        """Let a party in: invited, its fingerprint read out and admitted; return the print."""
+        """Invite a party, enrol it and admit it by its fingerprint; return the fingerprint."""
         invitation = self.letters / f"{country}-{role}.json"
         self.coordinator.run("invite", country, "--role", role, "--out", invitation)
         words = ("enrol", invitation, "--wait", ENROL_SECONDS)
         with party.lines(*words, unlock=True) as lines:
-            found = (FINGERPRINT.search(line) for line in lines)
-            fingerprint = next(match.group() for match in found if match)
+            matches = (FINGERPRINT.search(line) for line in lines)
+            fingerprint = next(match.group() for match in matches if match)
             self._await_request(fingerprint)
             self.coordinator.run("admit", fingerprint)
             for _ in lines:
@@ -97,7 +97,7 @@ class Federation:
         )
 
 
-def _settle(name: str, role: str, home: str, world: World, processes: Processes) -> Party:
+def _create_party(name: str, role: str, home: str, world: World, processes: Processes) -> Party:
     party = Party(name, f"pratique-{role}", world.folder / "homes" / home, processes)
-    party.settle()
+    party.create_passphrase()
     return party

@@ -1,8 +1,8 @@
-"""The real world: four hospitals in four places, each taken for a country.
+"""The world of real data: four hospitals in four places, each of which stands for a country.
 
 UCI heart disease, CC BY 4.0: Cleveland (US), Budapest (HU), Zurich and Basel (CH), Long Beach
-(US). Two hospitals lie in one country, and a country has one node: Long Beach goes by XA, a code
-that ISO 3166-1 leaves to its users. Principal investigators: A. Janosi, W. Steinbrunn,
+(US). Two hospitals are in one country, and a country has one node, so Long Beach has the code XA,
+which ISO 3166-1 leaves to its users. Principal investigators: A. Janosi, W. Steinbrunn,
 M. Pfisterer, R. Detrano.
 """
 
@@ -17,7 +17,7 @@ TRAINING_STUDY = "hospital-heart-disease"
 HISTOGRAM_STUDY = "hospital-chest-pain"
 DICTIONARY = DOCUMENTS / "hospital-dictionary.yaml"
 SEED = 2026
-KEPT_ASIDE = 0.3
+HELD_OUT = 0.3
 TERMS = Terms(
     federation="angiography",
     title="Agreement on learning together from angiography registers",
@@ -32,7 +32,7 @@ TERMS = Terms(
 
 @dataclass(frozen=True)
 class Hospital:
-    """A hospital's file and the country that it stands for here."""
+    """A hospital's file and the country that the hospital stands for."""
 
     country: str
     authority: str
@@ -48,16 +48,16 @@ HOSPITALS = (
 
 
 class DataMissing(Exception):
-    """The folder does not hold the hospitals' files."""
+    """The folder does not contain the hospitals' files."""
 
 
 def four_hospitals(folder: Path, data: Path) -> World:
-    """Take the hospitals' files from `data`, keeping a part of each aside; return their world.
+    """Read the hospitals' files from `data`, hold out a part of each, and return their world.
 
-    Raises DataMissing where a file is not there.
+    Raises DataMissing if a file is missing.
     """
     sites = [_site(folder, data, hospital) for hospital in HOSPITALS]
-    places = ", ".join(f"{one.country} {one.authority}" for one in HOSPITALS)
+    places = ", ".join(f"{each.country} {each.authority}" for each in HOSPITALS)
     features, task = read_training(TRAINING_STUDY)
     return World(folder, places, sites, TERMS, TRAINING_STUDY, HISTOGRAM_STUDY, features, task)
 
@@ -66,23 +66,23 @@ def _site(folder: Path, data: Path, hospital: Hospital) -> Site:
     home = folder / "data" / hospital.country
     home.mkdir(parents=True)
     records, newcomers = home / "records.csv", home / "newcomers.csv"
-    aside, kept = _split(_lines(data / hospital.file), hospital.country)
-    records.write_text("".join(kept), encoding="utf-8")
-    newcomers.write_text("".join(aside), encoding="utf-8")
+    held_out, training = _split(_lines(data / hospital.file), hospital.country)
+    records.write_text("".join(training), encoding="utf-8")
+    newcomers.write_text("".join(held_out), encoding="utf-8")
     return Site(hospital.country, hospital.authority, records, DICTIONARY, newcomers)
 
 
 def _lines(path: Path) -> list[str]:
     if not path.is_file():
         raise DataMissing(
-            f"{path} is not there; DATA must name a folder with "
+            f"{path} is missing; DATA must name a folder with "
             f"{', '.join(hospital.file for hospital in HOSPITALS)}"
         )
     return [f"{line}\n" for line in path.read_text(encoding="utf-8").splitlines() if line]
 
 
 def _split(lines: list[str], country: str) -> tuple[list[str], list[str]]:
-    draw = random.Random(f"{SEED} {country}")  # noqa: S311 (which patients are kept aside)
+    draw = random.Random(f"{SEED} {country}")  # noqa: S311 (which patients are held out)
     shuffled = draw.sample(lines, len(lines))
-    aside = round(KEPT_ASIDE * len(lines))
-    return shuffled[:aside], shuffled[aside:]
+    count = round(HELD_OUT * len(lines))
+    return shuffled[:count], shuffled[count:]

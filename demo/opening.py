@@ -1,4 +1,4 @@
-"""The first acts: the office opens, officers are let in, the agreement is signed, nodes start."""
+"""The start of the federation: coordinator, officers, signed agreement, nodes."""
 
 import socket
 import time
@@ -15,16 +15,16 @@ IN_FORCE_SECONDS = 10.0
 
 
 def start_coordinator(federation: Federation) -> None:
-    """Make the coordinator and start its daemon."""
+    """Create the coordinator and start its daemon."""
     story, coordinator = federation.story, federation.coordinator
-    story.act("The coordination office opens")
+    story.section("The coordinator starts")
     story.say(
-        "It can launch studies and add up sums. It holds no records, and it can sign nothing in "
-        "a country's name. Behind its one port runs a stock Flower SuperLink, on loopback only."
+        "It can launch studies and add up sums. It has no records, and it cannot sign in a "
+        "country's name. Behind its only public port runs a stock Flower SuperLink, on loopback."
     )
     name = federation.world.terms.federation
     words = ("init", "--federation", name, "--listen", f"127.0.0.1:{_free_port()}")
-    story.command("coordinator", coordinator.told(words))
+    story.command("coordinator", coordinator.as_typed(words))
     story.quote(_without_folder(federation, coordinator.run(*words, unlock=True)))
     story.command("coordinator", "pratique-coordinator up")
     coordinator.start(
@@ -44,20 +44,23 @@ def _without_folder(federation: Federation, text: str) -> str:
 
 
 def admit_officers(federation: Federation) -> None:
-    """Four officers make their keys and are let in by what they read out."""
+    """Four officers create their keys and are admitted by the fingerprints that they read out."""
     story = federation.story
-    story.act("Four privacy officers make their keys and are let in")
+    story.section("Four privacy officers create their keys and are admitted")
     story.command("each officer", "pratique-officer keygen --country … --authority …")
-    told = federation.everywhere(lambda site: _keygen(federation, site))
-    story.quote(_without_folder(federation, told[federation.first]))
+    outputs = federation.everywhere(lambda site: _keygen(federation, site))
+    story.quote(_without_folder(federation, outputs[federation.first]))
     story.command("coordinator", "pratique-coordinator invite … --role officer --out …")
     story.command("each officer", f"pratique-officer enrol {federation.first}-officer.json")
     story.command("coordinator", "pratique-coordinator admit …")
-    prints = federation.everywhere(
+    fingerprints = federation.everywhere(
         lambda site: federation.enrol(federation.officers[site.country], site.country, "officer")
     )
-    story.say("Each officer reads a fingerprint out over the telephone; the coordinator admits it:")
-    story.quote("\n".join(f"{country}  {print_}" for country, print_ in prints.items()))
+    story.say(
+        "Each officer reads its fingerprint out over the telephone; the coordinator admits it:"
+    )
+    lines = [f"{country}  {fingerprint}" for country, fingerprint in fingerprints.items()]
+    story.quote("\n".join(lines))
 
 
 def _keygen(federation: Federation, site: Site) -> str:
@@ -67,17 +70,17 @@ def _keygen(federation: Federation, site: Site) -> str:
 
 
 def sign_agreement(federation: Federation) -> Path:
-    """The agreement is laid out, read and signed; return the folder of documents."""
+    """Propose the agreement and have it read and signed; return the folder of documents."""
     story, coordinator = federation.story, federation.coordinator
     documents = write_documents(federation.world, datetime.now(UTC))
-    story.act("The agreement is laid out, read and signed")
+    story.section("The agreement is proposed, read and signed")
     words = ("agreement", "propose", documents / "agreement.yaml")
-    story.command("coordinator", coordinator.told(words))
+    story.command("coordinator", coordinator.as_typed(words))
     coordinator.run(*words)
     story.command("each officer", "pratique-officer sign")
-    shown = federation.everywhere(lambda site: _sign_draft(federation, site.country))
-    story.say(f"This is what {federation.first}'s officer read before signing:")
-    story.quote(shown[federation.first], most=45)
+    outputs = federation.everywhere(lambda site: _sign_draft(federation, site.country))
+    story.say(f"{federation.first}'s officer read this before signing:")
+    story.quote(outputs[federation.first], most=45)
     story.command("coordinator", "pratique-coordinator agreement status")
     _wait_until_in_force(federation)
     story.quote(coordinator.run("agreement", "status"))
@@ -92,26 +95,28 @@ def _wait_until_in_force(federation: Federation) -> None:
     deadline = time.monotonic() + IN_FORCE_SECONDS
     while federation.coordinator.ask("agreement", "status")["state"] != "in force":
         if time.monotonic() > deadline:
-            raise CommandFailed("All officers have signed, and the agreement is not in force.")
+            raise CommandFailed("All officers have signed, but the agreement is not in force.")
 
 
 def start_nodes(federation: Federation) -> None:
-    """Each country sets up its node, its officer vouches for it, and it connects."""
+    """In each country, create the node, have the officer sign its keys, and start it."""
     story, first = federation.story, federation.first
-    story.act("Four nodes start, each beside its own country's records")
+    story.section("Four nodes start, each beside its country's records")
     story.command(
         "each node",
         "pratique-node init --data records.csv --dictionary dictionary.yaml …",
     )
     reports = federation.everywhere(lambda site: _init_node(federation, site))
-    story.say(f"{first}'s operator sees how its file was understood; nothing of this leaves:")
+    story.say(
+        f"{first}'s operator sees how the node reads its file; none of this leaves the country:"
+    )
     story.quote(_without_folder(federation, reports[first]), most=25)
     story.command("each node", f"pratique-node enrol {first}-node.json")
     federation.everywhere(
         lambda site: federation.enrol(federation.nodes[site.country], site.country, "node")
     )
     story.command("each officer", "pratique-officer sign node-keys.json --node …")
-    federation.everywhere(lambda site: _vouch(federation, site.country))
+    federation.everywhere(lambda site: _sign_node_keys(federation, site.country))
     story.command("each node", "pratique-node up")
     federation.everywhere(lambda site: _start_node(federation, site.country))
     story.command(f"node {first}", "pratique-node status")
@@ -126,7 +131,7 @@ def _init_node(federation: Federation, site: Site) -> str:
     return federation.nodes[site.country].run(*words, unlock=True)
 
 
-def _vouch(federation: Federation, country: str) -> None:
+def _sign_node_keys(federation: Federation, country: str) -> None:
     officer, node = federation.officers[country], federation.nodes[country]
     officer.run("sign", node.home / "node-keys.json", "--node", node.home, "--yes", unlock=True)
 

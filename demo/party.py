@@ -1,4 +1,4 @@
-"""A party and its commands: each is a process of its own, with its own folder and passphrase."""
+"""A party and its commands: each command is a process with the party's folder and passphrase."""
 
 import json
 import os
@@ -22,16 +22,16 @@ POLL_SECONDS = 0.1
 LOG_TAIL = 20
 """Lines at the end of a log that an error shows."""
 QUIET = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
-KEPT_FROM_US = ("PATH", "LANG")
+INHERITED = ("PATH", "LANG")
 
 
 class CommandFailed(Exception):
-    """A command that had to work did not, or one that had to be refused was not."""
+    """A command that had to succeed failed, or a command that had to be refused succeeded."""
 
 
 @dataclass
 class Processes:
-    """Every process of the demo: what runs is ended at the end, however the demo ends."""
+    """Every process of the demo; all are ended when the demo ends, in whatever way."""
 
     logs: Path
     _running: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -40,11 +40,11 @@ class Processes:
 
     @property
     def scratch(self) -> Path:
-        """Where the programs keep temporary files: they go with everything else."""
+        """The folder for the programs' temporary files; it is deleted with everything else."""
         return self.logs.parent / "tmp"
 
     def spawn(self, command: Sequence[str], home: Path, **streams: Any) -> subprocess.Popen[bytes]:
-        """Start a process in a session of its own, so that Ctrl-C reaches only the demo."""
+        """Start a process in its own session, so that Ctrl-C reaches only the demo."""
         process = subprocess.Popen(
             command,
             cwd=home.parent,
@@ -58,23 +58,23 @@ class Processes:
         return process
 
     def forget(self, process: subprocess.Popen[bytes]) -> None:
-        """Leave out a process that has ended."""
+        """Forget a process that has ended."""
         with self._lock:
             self._running.remove(process)
 
     def note_daemon(self, home: Path, process: subprocess.Popen[bytes]) -> None:
-        """Remember which process serves a folder."""
+        """Note which daemon serves a folder."""
         self._daemons[home] = process
 
     def kill(self, home: Path) -> None:
-        """End the daemon of a folder as a power cut would: it can finish and save nothing."""
+        """Kill the daemon of a folder, as a power cut would: it can neither finish nor save."""
         process = self._daemons.pop(home)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         self.forget(process)
 
     def end_all(self) -> None:
-        """Ask all that still runs to end, newest first, then make it."""
+        """Ask all running processes to end, newest first; kill those that do not end in time."""
         with self._lock:
             running = [p for p in reversed(self._running) if p.poll() is None]
         for process in running:
@@ -93,37 +93,37 @@ def _end(process: subprocess.Popen[bytes], deadline: float) -> None:
 
 
 def _environment(home: Path, scratch: Path) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in KEPT_FROM_US if name in os.environ}
-    kept["PATH"] = f"{PROGRAMS}{os.pathsep}{kept.get('PATH', os.defpath)}"
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    inherited["PATH"] = f"{PROGRAMS}{os.pathsep}{inherited.get('PATH', os.defpath)}"
     own = {"HOME": str(home), "TMPDIR": str(scratch), "COLUMNS": "96"}
-    return kept | own | QUIET
+    return inherited | own | QUIET
 
 
 @dataclass(frozen=True)
 class Party:
-    """Somebody with a program, a folder and a passphrase."""
+    """A person or machine with a program, a folder and a passphrase."""
 
     name: str
     program: str
     home: Path
     processes: Processes
 
-    def settle(self) -> None:
-        """Choose a passphrase."""
+    def create_passphrase(self) -> None:
+        """Write a random passphrase to a file."""
         self.home.parent.mkdir(exist_ok=True)
         with os.fdopen(os.open(self.passphrase, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(18))
 
     @property
     def passphrase(self) -> Path:
-        """The file that holds this party's passphrase."""
+        """The file with this party's passphrase."""
         return self.home.parent / f"{self.home.name}.passphrase"
 
     def run(self, *words: str | Path, unlock: bool = False) -> str:
         """Run a command and return what it printed. Raises CommandFailed unless it ends with 0."""
         code, out, err = self._finish(words, unlock)
         if code:
-            raise CommandFailed(f"{self.told(words)}\nended with status {code}:\n{out}{err}")
+            raise CommandFailed(f"{self.as_typed(words)}\nended with status {code}:\n{out}{err}")
         return out
 
     def ask(self, *words: str | Path, unlock: bool = False) -> Any:
@@ -134,10 +134,12 @@ class Party:
         """Run a command that must be refused and return the reason it printed."""
         code, out, err = self._finish(words, unlock)
         if code != 1:
-            raise CommandFailed(f"{self.told(words)}\nhad to be refused, and was not:\n{out}{err}")
+            raise CommandFailed(
+                f"{self.as_typed(words)}\nshould have been refused, and was not:\n{out}{err}"
+            )
         return out + err
 
-    def told(self, words: Sequence[str | Path]) -> str:
+    def as_typed(self, words: Sequence[str | Path]) -> str:
         """Return the command as a person would type it."""
         return " ".join([self.program, *(_short(word) for word in words)])
 
@@ -146,7 +148,9 @@ class Party:
         try:
             out, err = process.communicate(timeout=COMMAND_SECONDS)
         except subprocess.TimeoutExpired:
-            raise CommandFailed(f"{self.told(words)}\ntook over {COMMAND_SECONDS:g} s") from None
+            raise CommandFailed(
+                f"{self.as_typed(words)}\ntook over {COMMAND_SECONDS:g} s"
+            ) from None
         self.processes.forget(process)
         return process.returncode, out.decode(), err.decode()
 
@@ -162,21 +166,21 @@ class Party:
 
     @contextmanager
     def lines(self, *words: str | Path, unlock: bool = False) -> Iterator[Iterator[str]]:
-        """Run a command and yield its lines as they come. Raises CommandFailed as `run` does."""
+        """Run a command and yield its lines as it prints them. Raises CommandFailed like `run`."""
         log = self.processes.logs / f"{self.home.name}-{words[0]}.err"
         with log.open("ab") as errors:
             process = self._spawn(words, unlock, stdout=subprocess.PIPE, stderr=errors)
         with process.stdout or BytesIO() as printed:
             yield (line.decode().rstrip() for line in printed)
         if process.wait(COMMAND_SECONDS):
-            said = log.read_text(encoding="utf-8")
+            errors_text = log.read_text(encoding="utf-8")
             raise CommandFailed(
-                f"{self.told(words)}\nended with status {process.returncode}:\n{said}"
+                f"{self.as_typed(words)}\nended with status {process.returncode}:\n{errors_text}"
             )
         self.processes.forget(process)
 
     def start(self, *words: str | Path, ready: Callable[[], bool], seconds: float) -> None:
-        """Start a daemon and wait until `ready`. Raises CommandFailed where it is not in time."""
+        """Start a daemon and wait until `ready`. Raises CommandFailed after `seconds`."""
         log = self.processes.logs / f"{self.home.name}.log"
         with log.open("ab") as output:
             process = self._spawn(words, unlock=True, stdout=output, stderr=output)
@@ -184,7 +188,7 @@ class Party:
         deadline = time.monotonic() + seconds
         while not ready():
             if process.poll() is not None or time.monotonic() > deadline:
-                raise CommandFailed(f"{self.told(words)}\nis not ready:\n{_tail(log)}")
+                raise CommandFailed(f"{self.as_typed(words)}\nis not ready:\n{_tail(log)}")
             time.sleep(POLL_SECONDS)
 
     def kill(self) -> None:
@@ -192,7 +196,7 @@ class Party:
         self.processes.kill(self.home)
 
     def log_says(self, text: str) -> bool:
-        """Whether this party's daemon has printed `text`."""
+        """Return whether this party's daemon has printed `text`."""
         log = self.processes.logs / f"{self.home.name}.log"
         return log.exists() and text in log.read_text(encoding="utf-8", errors="replace")
 

@@ -1,8 +1,8 @@
-"""Invents the health records of four countries: the same on every machine, and nobody's.
+"""Invents the health records of four countries, the same on every machine.
 
-Countries differ in age, sex, habits, baseline risk and in what they fail to record, and each
-writes its file in its own way: other columns, codes, delimiter, and words for what is missing.
-Nothing here is modelled on real people or offices; country names only make the story readable.
+Countries differ in age, sex, habits, baseline risk and missing values, and each writes its file in
+its own way: other columns, codes, delimiter and marks for missing values. Nothing here is modelled
+on real people or offices; country names only make the story readable.
 """
 
 import csv
@@ -32,7 +32,7 @@ RISK = {
     "diabetes": (0.0, 1.0, 0.45),
     "heart_attack": (0.0, 1.0, 1.10),
 }
-"""Of each feature: centre, spread and weight in the log-odds of being admitted."""
+"""For each feature: centre, spread and weight in the log-odds of admission."""
 INTERCEPT = -2.1
 DECIMALS = {"bmi": 1, "ldl": 1}
 YES_NO = ("smoker", "diabetes", "heart_attack", "admitted")
@@ -54,7 +54,7 @@ UNITS = {
 
 @dataclass(frozen=True)
 class Layout:
-    """How a country writes its file. `columns` gives its own column for each of ours."""
+    """How a country writes its file; `columns` maps each feature to the country's column."""
 
     columns: Mapping[str, str]
     sexes: tuple[str, str]
@@ -66,7 +66,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Country:
-    """A population: its size, its habits, and what its records lack."""
+    """A population: its size, its habits, and the share of missing values by feature."""
 
     code: str
     authority: str
@@ -187,9 +187,9 @@ FEATURES = tuple(name for name in ENGLISH if name != "patient")
 OPTED_OUT = 0.015
 
 
-def people(country: Country, what: str, count: int) -> People:
-    """Return `count` invented people; another `what` gives other people of the same country."""
-    draw = np.random.default_rng([SEED, zlib.crc32(f"{country.code}/{what}".encode())])
+def people(country: Country, sample: str, count: int) -> People:
+    """Return `count` invented people; another `sample` gives other people of the country."""
+    draw = np.random.default_rng([SEED, zlib.crc32(f"{country.code}/{sample}".encode())])
     body = _bodies(draw, country, count)
     chance = 1 / (1 + np.exp(-_log_odds(country, body)))
     body["admitted"] = _yes(draw, chance)
@@ -229,9 +229,9 @@ def _yes(draw: np.random.Generator, chance: Column) -> Column:
 
 
 def _unrecorded(draw: np.random.Generator, share: float, age: Column) -> NDArray[np.bool_]:
-    """The younger are measured less often: what is missing is not missing at random."""
-    lean = np.where(age < np.median(age), 1.4, 0.6)
-    return np.asarray(draw.random(len(age)) < share * lean)
+    """Return who has no value: younger people are measured less often, so it is not random."""
+    weight = np.where(age < np.median(age), 1.4, 0.6)
+    return np.asarray(draw.random(len(age)) < share * weight)
 
 
 def write_records(path: Path, country: Country, body: People, first: int) -> None:
@@ -288,7 +288,7 @@ def _entry(layout: Layout, name: str) -> dict[str, object]:
 
 
 def write_opt_outs(path: Path, country: Country) -> None:
-    """Write the list of those who opted out of secondary use."""
+    """Write the list of patients who opted out of secondary use."""
     draw = np.random.default_rng([SEED, zlib.crc32(f"{country.code}/opted-out".encode())])
     chosen = np.flatnonzero(draw.random(country.patients) < OPTED_OUT)
     lines = [

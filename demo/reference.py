@@ -1,6 +1,6 @@
-"""What pooling would have given: all records in one place, no privacy, the best logistic model.
+"""Trains the reference model on pooled records: all in one place, without privacy.
 
-Only a demo can do this: it made the records, or was handed them in the open.
+Only a demo can do this, because its records are invented or public.
 """
 
 import csv
@@ -21,13 +21,13 @@ from protocols.tasks.features import Columns, FeatureKind, FloatArray
 from protocols.tasks.training import sigmoid
 
 RIDGE = 1e-3
-"""Of the number of patients; keeps Newton's steps finite where a level is rare."""
+"""The ridge penalty per patient; keeps Newton's steps finite if a level is rare."""
 NEWTON_STEPS = 25
 
 
 @dataclass(frozen=True)
 class Quality:
-    """How well scores tell a yes from a no."""
+    """How well scores separate positive from negative labels."""
 
     auc: float
     accuracy: float
@@ -40,17 +40,17 @@ def quality(scores: FloatArray, truth: FloatArray) -> Quality:
 
 
 def _auc(scores: FloatArray, truth: FloatArray) -> float:
-    """Mann and Whitney: the share of pairs ranked rightly, ties counted half."""
+    """Return the share of correctly ranked pairs; ties count half (Mann and Whitney)."""
     _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
     rank = (np.cumsum(count) - (count - 1) / 2)[place]
     positive = truth > 0.5
-    yes = int(positive.sum())
-    wins = rank[positive].sum() - yes * (yes + 1) / 2
-    return float(wins / (yes * (len(truth) - yes)))
+    positives = int(positive.sum())
+    wins = rank[positive].sum() - positives * (positives + 1) / 2
+    return float(wins / (positives * (len(truth) - positives)))
 
 
 def pooled_model(world: World) -> FloatArray:
-    """Return the weights fitted to all training records together, in the clear."""
+    """Return the weights fitted to all training records together, without privacy."""
     columns = _pool(_cohort(world, site, site.records) for site in world.sites)
     rows = world.task.rows(world.features, columns)
     return _newton(rows, columns[world.task.target])
@@ -68,7 +68,7 @@ def _newton(rows: FloatArray, truth: FloatArray) -> FloatArray:
 
 
 def newcomers(world: World) -> Columns:
-    """Return the people of all countries that no node saw."""
+    """Return the people of all countries whom no node read."""
     return _pool(_cohort(world, site, site.newcomers) for site in world.sites)
 
 
@@ -79,7 +79,7 @@ def predict(world: World, weights: FloatArray, columns: Columns) -> FloatArray:
 
 
 def write_study_csv(path: Path, features: Sequence[Feature], columns: Columns) -> None:
-    """Write people in the study's own terms, as `result predict` reads them."""
+    """Write people in the study's terms, as `result predict` reads them."""
     texts = [[_text(feature, value) for value in columns[feature.name]] for feature in features]
     lines = [",".join(row) for row in zip(*texts, strict=True)]
     header = ",".join(feature.name for feature in features)

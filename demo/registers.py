@@ -1,4 +1,4 @@
-"""The invented world: four countries and their cardiovascular registers."""
+"""The world of invented data: four countries and their cardiovascular registers."""
 
 from pathlib import Path
 from string import Template
@@ -22,7 +22,7 @@ from protocols.tasks import Feature, TrainGlm
 TRAINING_STUDY = "heart-admissions"
 HISTOGRAM_STUDY = "blood-pressure"
 NEWCOMERS_EACH = 2500
-"""People of each country that no node sees: the table at the end is worked out on them."""
+"""How many people of each country no node reads; the table at the end is computed on them."""
 TERMS = Terms(
     federation="northwest",
     title="Agreement on learning together from cardiovascular registers",
@@ -64,8 +64,8 @@ def _site(folder: Path, country: Country) -> Site:
 
 
 def read_training(name: str) -> tuple[tuple[Feature, ...], TrainGlm]:
-    """Return features and task of a training study's text."""
+    """Return the features and the task of a training study's document."""
     text = (DOCUMENTS / f"{name}.yaml").read_text(encoding="utf-8")
     study: dict[str, Any] = yaml.safe_load(Template(text).safe_substitute(expires="2030-01-01"))
-    features = tuple(Feature.model_validate(one) for one in study["features"])
+    features = tuple(Feature.model_validate(fields) for fields in study["features"])
     return features, TrainGlm.model_validate(study["task"])

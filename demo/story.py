@@ -1,4 +1,4 @@
-"""What the visitor reads: acts, sentences, commands and what they answered, on 100 columns."""
+"""Prints the demo: sections, sentences, commands and their output, within 100 columns."""
 
 import re
 import sys
@@ -18,39 +18,39 @@ BOLD, DIM, PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
 @dataclass
 class Story:
-    """Tells the story as it happens; several may speak at once."""
+    """Prints what happens, as it happens. Safe to use from several threads."""
 
     started: float = field(default_factory=time.monotonic)
-    _acts: int = 0
+    _sections: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def act(self, title: str) -> None:
-        """Begin an act."""
-        self._acts += 1
+    def section(self, title: str) -> None:
+        """Print the heading of a new section."""
+        self._sections += 1
         clock = f"{self.seconds:.0f} s"
-        head = f"{self._acts}. {title} "
+        head = f"{self._sections}. {title} "
         self._print(
             "", _styled(BOLD, f"{head}{'─' * (WIDTH - len(head) - len(clock) - 1)} {clock}")
         )
 
     def say(self, text: str) -> None:
-        """Say something in plain words."""
+        """Print a paragraph."""
         self._print(*PARAGRAPH.wrap(text) or [""])
 
     def command(self, who: str, command: str) -> None:
-        """Show a command that somebody gives."""
+        """Print a command and the party that runs it."""
         line = f"  {who:<22} $ {command}"
         self._print(_styled(DIM, line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"))
 
     def quote(self, text: str, most: int = 60) -> None:
-        """Show what a command answered."""
+        """Print the output of a command, at most `most` lines of it."""
         lines = [part for line in text.strip("\n").splitlines() for part in _folded(line)]
         self._print(*(f"    │ {line}".rstrip() for line in lines[:most]))
         if len(lines) > most:
             self._print(f"    │ … {len(lines) - most} more lines")
 
     def table(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Show rows under a heading, the first column to the left and the others to the right."""
+        """Print rows under a heading; the first column is left-aligned, the others are not."""
         body = [list(head), *map(list, rows)]
         widths = [max(map(len, column)) for column in zip(*body, strict=True)]
         rule = "─" * (sum(widths) + 3 * (len(widths) - 1))
@@ -59,7 +59,7 @@ class Story:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the story began."""
+        """Seconds since the start of the demo."""
         return time.monotonic() - self.started
 
     def _print(self, *lines: str) -> None:
@@ -75,7 +75,7 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _folded(line: str) -> list[str]:
-    """Fold a long line under its second column, where it has one."""
+    """Fold a long line; align the rest under its second column if there is one."""
     if len(line) <= WIDTH - 6:
         return [line]
     column = SECOND_COLUMN.match(line)

@@ -1,29 +1,29 @@
-"""The middle acts: a training study, a histogram, and a study that must be refused."""
+"""The studies of the demo: a training study, a histogram, and a study that must be refused."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from demo.federation import Federation
-from demo.mishap import Mishap
+from demo.node_crash import NodeCrash
 
 TRAINING = (
-    "In each round a country lets out one short list of whole numbers: a sum over its patients, "
-    "each patient's part bounded, with the country's own noise, under a mask that falls away only "
-    "in the sum over all countries. Nothing leaves before the officer's permit is there and the "
-    "country's own ledger is charged."
+    "In each round a country sends one short list of whole numbers: a sum over its patients, with "
+    "each patient's part bounded, with the country's own noise, under a mask that cancels only in "
+    "the sum over all countries. Nothing leaves a country before its officer has permitted the "
+    "study and its ledger is charged."
 )
 KILLED_AFTER = 4
 """The round of the training run after which a node is killed."""
 HISTOGRAM = (
-    "The second study asks for a table. The same four permits are needed, and what it costs a "
-    "patient is added to what the first one cost."
+    "The second study asks for a table. It needs the same four permits, and its cost to each "
+    "patient is added to the cost of the first study."
 )
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A released result as `result show --json` gives it, and how long its run took."""
+    """A released result as `result show --json` prints it, and the duration of its run."""
 
     result: dict[str, Any]
     seconds: float
@@ -31,16 +31,16 @@ class Outcome:
 
 def train(federation: Federation, documents: Path) -> Outcome:
     """Train a model under four permits and release it."""
-    federation.story.act("A training study: proposed, read, permitted, run, released")
+    federation.story.section("A training study: proposed, read, permitted, run, released")
     federation.story.say(TRAINING)
-    mishap = Mishap(federation, federation.world.countries[-1], KILLED_AFTER)
+    crash = NodeCrash(federation, federation.world.countries[-1], KILLED_AFTER)
     training = federation.world.training
-    return _study(federation, documents, training, in_full=True, mishap=mishap)
+    return _study(federation, documents, training, in_full=True, crash=crash)
 
 
 def count(federation: Federation, documents: Path) -> Outcome:
     """Open a histogram under four permits."""
-    federation.story.act("A histogram, through the same door and from the same ledger")
+    federation.story.section("A histogram: the same permits, the same ledger")
     federation.story.say(HISTOGRAM)
     return _study(federation, documents, federation.world.histogram, in_full=False)
 
@@ -51,7 +51,7 @@ def _study(
     text: str,
     *,
     in_full: bool,
-    mishap: Mishap | None = None,
+    crash: NodeCrash | None = None,
 ) -> Outcome:
     story, coordinator = federation.story, federation.coordinator
     name = text.removeprefix("hospital-")
@@ -62,7 +62,7 @@ def _study(
     story.command("coordinator", f"pratique-coordinator study propose {draft.name}")
     coordinator.run("study", "propose", draft)
     _permit(federation, name, in_full=in_full)
-    return _run(federation, name, mishap)
+    return _run(federation, name, crash)
 
 
 def _permit(federation: Federation, name: str, *, in_full: bool) -> None:
@@ -75,7 +75,7 @@ def _permit(federation: Federation, name: str, *, in_full: bool) -> None:
     federation.everywhere(lambda site: federation.officers[site.country].run(*words, unlock=True))
 
 
-def _run(federation: Federation, name: str, mishap: Mishap | None) -> Outcome:
+def _run(federation: Federation, name: str, crash: NodeCrash | None) -> Outcome:
     story, coordinator = federation.story, federation.coordinator
     story.command("coordinator", f"pratique-coordinator study launch {name}")
     began = story.seconds
@@ -84,11 +84,11 @@ def _run(federation: Federation, name: str, mishap: Mishap | None) -> Outcome:
     with coordinator.lines("study", "watch", name) as lines:
         for line in lines:
             story.quote(line)
-            if mishap:
-                mishap.look_at(line)
+            if crash:
+                crash.read_line(line)
     seconds = story.seconds - began
-    if mishap:
-        mishap.explain()
+    if crash:
+        crash.explain()
     story.command("coordinator", f"pratique-coordinator result verify {name}")
     story.quote(coordinator.run("result", "verify", name))
     story.command("coordinator", f"pratique-coordinator result show {name}")
@@ -97,12 +97,14 @@ def _run(federation: Federation, name: str, mishap: Mishap | None) -> Outcome:
 
 
 def refuse(federation: Federation, documents: Path) -> None:
-    """Try a study with a forbidden purpose: every country's rules refuse it."""
+    """Propose a study with a forbidden purpose, which every country's rules refuse."""
     story, coordinator = federation.story, federation.coordinator
-    story.act("A study that nobody can launch: its purpose is forbidden")
-    story.say("An insurer would like to price by expected illness. The office tries:")
+    story.section("A study that nobody can launch: its purpose is forbidden")
+    story.say(
+        "An insurer wants to set prices by expected illness. The coordinator tries to propose it:"
+    )
     draft = documents / "insurance-premiums.yaml"
     for action in ("check", "propose"):
         story.command("coordinator", f"pratique-coordinator study {action} {draft.name}")
         story.quote(coordinator.refused("study", action, draft), most=14)
-    story.say("Had the office launched it all the same, every node would have refused by itself.")
+    story.say("If the coordinator launched it nevertheless, every node would refuse by itself.")

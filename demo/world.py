@@ -1,4 +1,4 @@
-"""A world to run in: countries with their files on disk, and the documents they will sign."""
+"""The world of a demo: countries with their files on disk, and the documents they will sign."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ DOCUMENTS = Path(__file__).parent / "documents"
 
 @dataclass(frozen=True)
 class Site:
-    """A country: who speaks for it, and its files. No node ever sees `newcomers`."""
+    """A country: its authority and its files. No node ever reads `newcomers`."""
 
     country: str
     authority: str
@@ -25,7 +25,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Terms:
-    """What of the agreement differs from world to world."""
+    """The parts of the agreement that differ between the worlds."""
 
     federation: str
     title: str
@@ -41,7 +41,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class World:
-    """Everything that stands before the first command is given."""
+    """Everything that exists before the first command."""
 
     folder: Path
     about: str
@@ -59,7 +59,7 @@ class World:
 
 
 def write_documents(world: World, now: datetime) -> Path:
-    """Write agreement.yaml and the studies as people would, dated from `now`; return the folder."""
+    """Write agreement.yaml and the studies, with dates relative to `now`; return their folder."""
     folder = world.folder / "documents"
     folder.mkdir()
     values = _values(world, now)

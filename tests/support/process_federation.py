@@ -61,7 +61,7 @@ class Broken(AssertionError):
 
 
 class Silent(Story):
-    """A story that nobody is told."""
+    """A story that prints nothing."""
 
     def _print(self, *_: str) -> None:
         return

@@ -50,7 +50,7 @@ def party(tmp_path: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch)
     program.chmod(0o700)
     monkeypatch.setattr(room, "PROGRAMS", tmp_path)
     made = Party("officer XA", "program", tmp_path / "homes" / "xa", processes)
-    made.settle()
+    made.create_passphrase()
     return made
 
 
@@ -93,11 +93,11 @@ def test_a_refusal_gives_its_reason(party: Party) -> None:
 def test_what_had_to_be_refused_and_was_not_is_a_failure(
     party: Party, words: tuple[str, ...]
 ) -> None:
-    with pytest.raises(CommandFailed, match="had to be refused"):
+    with pytest.raises(CommandFailed, match="should have been refused"):
         party.refused(*words)
 
 
-def test_lines_come_one_by_one_and_a_bad_end_is_told(party: Party) -> None:
+def test_lines_come_one_by_one_and_a_failure_is_reported(party: Party) -> None:
     with party.lines("say", "hello") as lines:
         assert list(lines) == ["said hello"]
     with pytest.raises(CommandFailed, match="it broke"), party.lines("fail") as lines:
@@ -112,7 +112,7 @@ def test_a_daemon_is_awaited_and_ends_with_the_demo(party: Party, processes: Pro
     assert gone(pid)
 
 
-def test_a_daemon_that_does_not_end_is_made_to(
+def test_a_daemon_that_does_not_end_is_killed(
     party: Party, processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "STOP_SECONDS", 0.3)
@@ -136,18 +136,18 @@ def test_a_daemon_is_killed_as_by_a_power_cut_and_started_again(
     assert gone(second.pid)
 
 
-def test_a_daemon_that_dies_before_it_is_ready_is_told_with_its_log(party: Party) -> None:
+def test_a_daemon_that_dies_before_it_is_ready_is_reported_with_its_log(party: Party) -> None:
     with pytest.raises(CommandFailed, match="is not ready:\nit broke"):
         party.start("fail", ready=lambda: False, seconds=20)
 
 
-def test_a_daemon_that_is_never_ready_is_given_up(party: Party) -> None:
+def test_a_daemon_that_is_never_ready_is_a_failure(party: Party) -> None:
     began = time.monotonic()
     with pytest.raises(CommandFailed, match="is not ready"):
         party.start("up", ready=lambda: False, seconds=0.5)
     assert time.monotonic() - began < 5
 
 
-def test_what_is_told_is_what_a_person_would_type(party: Party) -> None:
-    told = party.told(("keygen", "--authority", "Health Authority", Path("/a/b/file.json")))
-    assert told == "program keygen --authority 'Health Authority' file.json"
+def test_a_command_is_shown_as_a_person_would_type_it(party: Party) -> None:
+    typed = party.as_typed(("keygen", "--authority", "Health Authority", Path("/a/b/file.json")))
+    assert typed == "program keygen --authority 'Health Authority' file.json"

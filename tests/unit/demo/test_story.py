@@ -11,7 +11,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 def test_everything_stays_within_the_width(capsys: pytest.CaptureFixture[str]) -> None:
     story = Story()
-    story.act("An act with a title")
+    story.section("An act with a title")
     story.say("word " * 60)
     story.command("each officer", "pratique-officer " + "argument " * 30)
     story.quote("  name of a fact    " + "value " * 40 + "\n" + "x" * 300)
@@ -30,8 +30,8 @@ def test_a_long_value_is_folded_under_its_column(capsys: pytest.CaptureFixture[s
 
 def test_acts_are_numbered(capsys: pytest.CaptureFixture[str]) -> None:
     story = Story()
-    story.act("One")
-    story.act("Another")
+    story.section("One")
+    story.section("Another")
     heads = [line for line in lines(capsys) if line]
     assert heads[0].startswith("1. One ─")
     assert heads[1].startswith("2. Another ─")
@@ -50,5 +50,5 @@ def test_columns_of_a_table_are_aligned(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_nothing_is_coloured_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
-    Story().act("Plain")
+    Story().section("Plain")
     assert "\x1b" not in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""A mishap in mid-run: a node is killed and started again, and the run goes on."""
+"""Kills a node in the middle of a run and starts it again; the run continues."""
 
 from dataclasses import dataclass
 
@@ -10,8 +10,8 @@ ROUND_LINE = "  round "
 
 
 @dataclass
-class Mishap:
-    """Kills the node of a country when the watched run reports a round, once."""
+class NodeCrash:
+    """Kills the node of a country once, when the watched run reports round `after`."""
 
     federation: Federation
     country: str
@@ -19,14 +19,14 @@ class Mishap:
     happened: bool = False
     void: int = 0
 
-    def look_at(self, line: str) -> None:
-        """Strike when the line tells of round `after`; count void rounds."""
+    def read_line(self, line: str) -> None:
+        """Kill the node if the line reports round `after`; count void rounds."""
         self.void += line.startswith(ROUND_LINE) and "  void  " in line
         if not self.happened and line.startswith(f"{ROUND_LINE}{self.after:3}/"):
             self.happened = True
-            self._strike()
+            self._kill_and_restart()
 
-    def _strike(self) -> None:
+    def _kill_and_restart(self) -> None:
         story, node = self.federation.story, self.federation.nodes[self.country]
         story.say(
             f"Now {self.country}'s node is killed in the middle of a round (SIGKILL: it can "
@@ -43,12 +43,13 @@ class Mishap:
             return False
 
     def explain(self) -> None:
-        """Say what became of it. Raises CommandFailed where the run ended before the mishap."""
+        """Explain how the run continued. Raises CommandFailed if the run ended too early."""
         if not self.happened:
-            raise CommandFailed(f"The run ended before round {self.after}; nothing was killed.")
+            raise CommandFailed(f"The run ended before round {self.after}; no node was killed.")
         self.federation.story.say(
             f"{self.country}'s node found its charge, its keys of the run and its journal on disk. "
-            "What may have left was sent again as it was, byte for byte; what had not left was "
-            f"made once. The run kept its id; rounds void: {self.void or 'none'}. The ledgers in "
-            "the last act show that every country was charged the same, once."
+            "A message that might already have left was sent again, byte for byte; a message that "
+            "had not left was computed once. The run kept its id; rounds void: "
+            f"{self.void or 'none'}. The ledgers in the last section show that every country was "
+            "charged the same amount, once."
         )
