@@ -9,7 +9,7 @@ from collections.abc import Callable
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.errors import OperationFault
+from client.errors import NodeFault
 from protocols.errors import ReasonCode, Refusal
 from protocols.wire.flower_frame import FRAME, MAX_FRAME, RECORD
 
@@ -41,7 +41,7 @@ def frame_of(message: Message) -> bytes:
 
 
 def _no_node(frame: bytes) -> bytes:  # noqa: ARG001 (it answers no frame)
-    raise OperationFault(
+    raise NodeFault(
         "This app answers only in the daemon of a node",
         why="the bundle of a study is configuration only, and the daemon runs the tasks",
         fix="start the node with `pratique-node up`",

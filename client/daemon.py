@@ -24,7 +24,7 @@ from client.border.reply_timing import ReplySlots
 from client.credentials.certificate_renewal import CertificateRenewal, credentials
 from client.credentials.identity_keys import IdentityKeys
 from client.credentials.keyring import NodeKeyring
-from client.errors import OperationFault
+from client.errors import NodeFault
 from client.home import NodeHome, read_public
 from client.node import Node
 from client.settings import Enrolment, NodeSettings
@@ -225,7 +225,7 @@ class Daemon:
             "log_entries": self._node.log_entries,
         }
         if method not in methods:
-            raise OperationFault(
+            raise NodeFault(
                 f"The daemon does not know the request {method[:40]!r}",
                 why="the command may be of another version than the daemon",
                 fix="use the command of the same version as the daemon",
@@ -258,7 +258,7 @@ class Daemon:
         try:
             content = base64.b64decode(bundle, validate=True)
         except binascii.Error:
-            raise OperationFault(
+            raise NodeFault(
                 "The documents that were handed over cannot be read",
                 why="they are not in base64",
                 fix="use the command of the same version as the daemon",
@@ -299,7 +299,7 @@ def restore_node(home: NodeHome, settings: NodeSettings, store: KeyStore) -> Res
         try:
             return _node(home, settings, store, link).restore()
         except LinkFault as fault:
-            raise OperationFault(fault.what, why=fault.why, fix=_LINK_FIRST) from fault
+            raise NodeFault(fault.what, why=fault.why, fix=_LINK_FIRST) from fault
         finally:
             link.close()
 
@@ -332,7 +332,7 @@ def _now() -> datetime:
 
 def _enrolled(settings: NodeSettings) -> Enrolment:
     if settings.enrolment is None:
-        raise OperationFault(
+        raise NodeFault(
             "This node belongs to no federation yet",
             why="it has no certificate, and no root to verify documents with",
             fix="run `pratique-node enrol INVITATION`",
@@ -356,7 +356,7 @@ def fleet_server(keyring: NodeKeyring) -> MakeServer:
 
     key = load_pem_private_key(keyring.node_auth, None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise OperationFault(
+        raise NodeFault(
             "The node's SuperLink key cannot be used",
             why="it is not an elliptic-curve key",
             fix=_ENROL_AGAIN,

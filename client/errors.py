@@ -7,5 +7,5 @@ class RecordFault(PratiqueError):
     """The records or their dictionary cannot be used. It is shown locally and never sent."""
 
 
-class OperationFault(PratiqueError):
+class NodeFault(PratiqueError):
     """A command or service of the node cannot do what it was asked to do."""

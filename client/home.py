@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from client.errors import OperationFault
+from client.errors import NodeFault
 from client.settings import NodeSettings
 from governance.runtime.files import write_atomic
 from keys.permissions import refuse_if_shared
@@ -88,13 +88,13 @@ class NodeHome:
         return self.path / "run" / "node.lock"
 
     def settings(self) -> NodeSettings:
-        """Read the settings. Raises OperationFault if there are none, or if they are invalid."""
+        """Read the settings. Raises NodeFault if there are none, or if they are invalid."""
         try:
             refuse_if_shared(self.path, self.path.stat())
             text = self.settings_file.read_text(encoding="utf-8")[:LARGEST_SETTINGS]
             return NodeSettings.model_validate(yaml.safe_load(text))
         except FileNotFoundError:
-            raise OperationFault(
+            raise NodeFault(
                 f"There is no node in {self.path}",
                 why=f"the folder contains no {self.settings_file.name}",
                 fix="run `pratique-node init`, or name the node's folder with --home",
@@ -110,33 +110,33 @@ class NodeHome:
         write_atomic(self.settings_file, text.encode())
 
     def require_free(self) -> None:
-        """Raise OperationFault if the folder contains a node, or an unfinished `init`."""
+        """Raise NodeFault if the folder contains a node, or an unfinished `init`."""
         if self.keys.exists() and not self.settings_file.exists():
-            raise OperationFault(
+            raise NodeFault(
                 f"{self.path} contains the keys of an unfinished node",
                 why="an earlier `init` was interrupted",
                 fix="delete the folder, or name another one with --home",
             )
         if self.settings_file.exists():
-            raise OperationFault(
+            raise NodeFault(
                 f"There is already a node in {self.path}",
                 why="a second `init` would destroy its keys and its ledger",
                 fix="use that node, or name another folder with --home",
             )
 
     def create(self) -> None:
-        """Make the folder, for its owner only. Raises OperationFault if it contains a node."""
+        """Make the folder, for its owner only. Raises NodeFault if it contains a node."""
         self.require_free()
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             refuse_if_shared(self.path, self.path.stat())
         except OSError as error:
-            raise OperationFault(
+            raise NodeFault(
                 f"{self.path} cannot be used", why=str(error), fix="name another folder with --home"
             ) from None
 
-    def _unreadable(self, why: str) -> OperationFault:
-        return OperationFault(
+    def _unreadable(self, why: str) -> NodeFault:
+        return NodeFault(
             f"{self.settings_file} cannot be read",
             why=why,
             fix="correct it, or restore it from a backup",
@@ -146,7 +146,7 @@ class NodeHome:
     def locked(self) -> Iterator[None]:
         """Hold the node's lock; the kernel releases it when the process ends for any reason.
 
-        Raises OperationFault if another process holds it.
+        Raises NodeFault if another process holds it.
         """
         self.lock.parent.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -154,7 +154,7 @@ class NodeHome:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
         except BlockingIOError:
-            raise OperationFault(
+            raise NodeFault(
                 f"A daemon of this node is running in {self.path}",
                 why="two daemons would charge one ledger, and answer one request twice",
                 fix="run `pratique-node status`; stop that daemon before you start another one",
@@ -169,10 +169,10 @@ def _first_problem(error: ValidationError) -> str:
 
 
 def read_public(path: Path, what: str, fix: str) -> bytes:
-    """Return the contents of a file of the node. Raises OperationFault if it cannot be read."""
+    """Return the contents of a file of the node. Raises NodeFault if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
-        raise OperationFault(
+        raise NodeFault(
             f"{what} cannot be read", why=f"{path}: {error.strerror}", fix=fix
         ) from None

@@ -79,7 +79,7 @@ class Node:
     def restore(self) -> Restored:
         """Recover a node whose state was restored from a copy; the daemon must not run.
 
-        Raises DocumentFault, LinkFault or OperationFault; then the node does not start until the
+        Raises DocumentFault, LinkFault or NodeFault; then the node does not start until the
         call is repeated with success.
         """
         restoration = Restoration(self.parts)
@@ -90,7 +90,7 @@ class Node:
         return restoration.complete()
 
     def note_start(self) -> None:
-        """Log that the daemon has started. Raises OperationFault if its state is not the newest."""
+        """Log that the daemon has started. Raises NodeFault if its state is not the newest."""
         self.parts.log_head.move()
         fold_log(self.parts.engine)
         self._log(EventKind.NODE_STARTED)

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection
 
 from client.documents.store import CurrentDocuments
-from client.errors import OperationFault
+from client.errors import NodeFault
 from client.parts import NodeParts
 from client.state.count_id import count_id
 from client.state.decision_log import Subject
@@ -77,7 +77,7 @@ class Restoration:
     def complete(self) -> Restored:
         """End live runs and charge missed runs in one transaction; then accept this log as newest.
 
-        Raises DocumentFault or OperationFault if the documents are too old, or if a study is not
+        Raises DocumentFault or NodeFault if the documents are too old, or if a study is not
         published; then nothing has changed.
         """
         beginning = self.require_signed_since()
@@ -99,14 +99,14 @@ class Restoration:
         return outcome
 
     def require_signed_since(self) -> _Beginning:
-        """Raise OperationFault unless the officer's documents were signed after `begin`."""
+        """Raise NodeFault unless the officer's documents were signed after `begin`."""
         with transaction(self._engine) as connection:
             stored = get_value(connection, RESTORING)
         beginning = None if stored is None else _Beginning(**json.loads(stored))
         signed = self._signed_at()
         if beginning and signed and signed > datetime.fromisoformat(beginning.since):
             return beginning
-        raise OperationFault(
+        raise NodeFault(
             "The officer must sign new documents before this command can continue",
             why="documents signed before the first run of this command may lack permits that were "
             "given after the copy was made",
@@ -188,7 +188,7 @@ def missed_runs(
     """Return every run that may have been charged and that the ledger does not know.
 
     `known` are the ledger entries of the copy, which has all charges until `copied`. `size` is the
-    copy's number of log entries. Raises OperationFault if a permitted study is not published.
+    copy's number of log entries. Raises NodeFault if a permitted study is not published.
     """
     missed: list[MissedRun] = []
     for permit in sorted(permits, key=lambda permit: permit.study):
@@ -223,8 +223,8 @@ def _run_name(permit: Permit, number: int, size: int) -> str:
     return RUN_PREFIX + labelled_hash(RUN_LABEL, *parts).hex()[:RUN_DIGITS]
 
 
-def _unpublished(study: str) -> OperationFault:
-    return OperationFault(
+def _unpublished(study: str) -> NodeFault:
+    return NodeFault(
         f"The officer has permitted a study that is not published: {study}",
         why="without the study, its cost is not known",
         fix="ask the coordinator to publish it again, then run `pratique-node restored` again",

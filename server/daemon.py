@@ -22,7 +22,7 @@ from governance.trust.repository import Repository
 from keys.certificates import Role
 from keys.errors import PratiqueError
 from protocols.wire.signed_message import COORDINATOR
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.exchange.call_refusals import CallRefusals
 from server.exchange.documents import ExchangeDocuments
 from server.exchange.forwarding import Forwarding
@@ -58,12 +58,12 @@ def now() -> datetime:
 
 @contextmanager
 def only_one(home: CoordinatorHome) -> Iterator[None]:
-    """Hold the folder's lock. Raises OperationFault if another daemon holds it."""
+    """Hold the folder's lock. Raises CoordinatorFault if another daemon holds it."""
     with (home.path / "daemon.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise OperationFault(
+            raise CoordinatorFault(
                 f"A coordinator is already running in {home.path}",
                 why="it holds the folder's lock",
                 fix="stop it first; `pratique-coordinator status` shows what it does",
@@ -208,9 +208,9 @@ async def _supervise(
 
 
 def _require_keys_in_force(context: CoordinatorContext) -> None:
-    """Raise OperationFault if new keys are in force: the next start uses them and resumes runs."""
+    """Raise CoordinatorFault if new keys are in force: the next start uses them and resumes runs."""
     if context.documents.superseded:
-        raise OperationFault(
+        raise CoordinatorFault(
             "The coordinator's new keys are in force",
             why="the countries have signed the agreement that names them",
             fix="start `up` again, if systemd does not do it; it uses the new keys and resumes "
@@ -221,7 +221,7 @@ def _require_keys_in_force(context: CoordinatorContext) -> None:
 async def _restart_flower(context: CoordinatorContext, forwarding: Forwarding, name: str) -> None:
     """Restart both of Flower's processes after one has ended; nodes wait meanwhile.
 
-    Raises OperationFault if every attempt fails.
+    Raises CoordinatorFault if every attempt fails.
     """
     _log.warning("Flower is started again", extra={"what": f"{name} had ended"})
     await forwarding.close()
@@ -229,10 +229,10 @@ async def _restart_flower(context: CoordinatorContext, forwarding: Forwarding, n
         try:
             await asyncio.to_thread(context.superlink.restart)
             return await _open_to_nodes(context, forwarding)
-        except OperationFault as fault:
+        except CoordinatorFault as fault:
             _log.warning("Flower did not start", extra={"why": str(fault), "attempts_left": left})
             last = fault
-    raise OperationFault(
+    raise CoordinatorFault(
         f"Flower's {name} ended by itself, and Flower could not be restarted in {STARTS} attempts",
         why=f"{last.what}: {last.why}",
         fix="read superlink.log in the coordinator's home, then start `up` again",

@@ -4,7 +4,7 @@ from keys.errors import PratiqueError
 from protocols.errors import ReasonCode
 
 
-class OperationFault(PratiqueError):
+class CoordinatorFault(PratiqueError):
     """A command or service of the coordinator cannot do what was asked."""
 
 

@@ -23,7 +23,7 @@ from keys.composite import CompositeSigningKey, Identity, identity_from_bytes
 from keys.identity import SigningKey
 from keys.store import KeyStore
 from protocols.wire.signed_message import COORDINATOR
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.membership.transport_authority import ExchangeTransport
 
 SETTINGS_FILE = "coordinator.yaml"
@@ -109,18 +109,18 @@ class CoordinatorHome:
         return self.path / "results"
 
     def settings(self) -> Settings:
-        """Read the settings. Raises OperationFault if they are missing or cannot be read."""
+        """Read the settings. Raises CoordinatorFault if they are missing or cannot be read."""
         try:
             content = yaml.safe_load((self.path / SETTINGS_FILE).read_text())
             return Settings.model_validate(content)
         except FileNotFoundError as error:
-            raise OperationFault(
+            raise CoordinatorFault(
                 f"There is no coordinator in {self.path}",
                 why=f"the folder has no file {SETTINGS_FILE}",
                 fix="run `pratique-coordinator init`, or name the right folder with --home",
             ) from error
         except (OSError, yaml.YAMLError, ValidationError) as error:
-            raise OperationFault(
+            raise CoordinatorFault(
                 f"{self.path / SETTINGS_FILE} cannot be read",
                 why=str(error).splitlines()[0],
                 fix="restore it from a backup",
@@ -165,11 +165,11 @@ def create_home(
 ) -> TransportAuthority:
     """Create a coordinator's folder, keys, log and certificates; return its transport authority.
 
-    Raises OperationFault if the folder already has a coordinator, StorageFault if its log cannot be
-    started. The settings are written last: a folder without them is no coordinator.
+    Raises CoordinatorFault if the folder already has a coordinator, StorageFault if its log cannot
+    be started. The settings are written last: a folder without them is no coordinator.
     """
     if (home.path / SETTINGS_FILE).exists():
-        raise OperationFault(
+        raise CoordinatorFault(
             f"There is already a coordinator in {home.path}",
             why="a second `init` would destroy its keys",
             fix="choose another folder with --home",
@@ -214,7 +214,7 @@ def host_of(address: str) -> str:
 def write_new(path: Path, content: bytes) -> None:
     """Write a file durably, readable by its owner only; replace an existing file atomically.
 
-    Raises OperationFault if it cannot be written.
+    Raises CoordinatorFault if it cannot be written.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -222,7 +222,7 @@ def write_new(path: Path, content: bytes) -> None:
         write_private(draft, content)
         draft.replace(path)
     except OSError as error:
-        raise OperationFault(
+        raise CoordinatorFault(
             f"{path} cannot be written",
             why=error.strerror or str(error),
             fix="check that the folder exists, that you may write there, and that the disk has "

@@ -7,18 +7,18 @@ from pathlib import Path
 from governance.trust.repository import Repository
 from governance.trust.view import TrustedView
 from governance.trust.view_cache import ViewCache
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.home import CoordinatorHome
 
 FIRST_ROOT = "metadata/1.root.json"
 
 
 def published(home: CoordinatorHome, now: datetime) -> TrustedView:
-    """Return the verified view. Raises OperationFault before the first agreement is signed."""
+    """Return the verified view. Raises CoordinatorFault before the first agreement is signed."""
     repository = Repository(home.repository)
     root = repository.read(FIRST_ROOT)
     if root is None:
-        raise OperationFault(
+        raise CoordinatorFault(
             "There is no agreement yet",
             why="the countries have not signed one, or too few have signed",
             fix="run `pratique-coordinator agreement propose FILE`, then ask the officers to sign; "

@@ -4,7 +4,7 @@ import base64
 from datetime import datetime
 from pathlib import Path
 
-from client.errors import OperationFault
+from client.errors import NodeFault
 from client.home import NodeHome
 from governance.runtime.files import write_atomic
 from governance.runtime.local_rpc import LocalRpcFault, ask
@@ -17,7 +17,7 @@ LARGEST_FILE = 8 * 2**20
 def accept_file(home: NodeHome, file: Path, now: datetime) -> str:
     """Verify a bundle with the pinned key, import it, and return a sentence about the result.
 
-    Raises OperationFault, DocumentFault or LocalRpcFault; then nothing was imported.
+    Raises NodeFault, DocumentFault or LocalRpcFault; then nothing was imported.
     """
     settings, bundle = home.settings(), _read(file)
     signer = signer_of(bundle, settings.country, VerifyKey.from_text(settings.officer_key))
@@ -33,7 +33,7 @@ def _read(file: Path) -> bytes:
         with file.open("rb") as opened:
             return opened.read(LARGEST_FILE)
     except OSError as error:
-        raise OperationFault(
+        raise NodeFault(
             f"{file} cannot be read",
             why=error.strerror or str(error),
             fix="name the file that your officer made with --bundle-out",

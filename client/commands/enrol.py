@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from client.errors import OperationFault
+from client.errors import NodeFault
 from client.home import NodeHome
 from client.settings import Enrolment, NodeSettings
 from client.state.tables import MIGRATIONS
@@ -84,7 +84,7 @@ class Candidate:
         """Ask for admission, and ask again for `wait` seconds while nobody has decided.
 
         `on_introduction` is called before anything is sent. Returns whether the node is admitted;
-        False while its request waits. Raises OperationFault, LinkFault; then nothing was changed.
+        False while its request waits. Raises NodeFault, LinkFault; then nothing was changed.
         Raises StorageFault if the admission cannot be logged; the node is not enrolled then.
         """
         root_digest = self._checked_root_digest(invitation)
@@ -100,21 +100,19 @@ class Candidate:
         )
         reply = self._ask(invitation, request, wait, sleep)
         if reply.status == EnrolReply.REFUSED:
-            raise OperationFault("The coordinator has refused the request", fix=_ASK_FOR_INVITATION)
+            raise NodeFault("The coordinator has refused the request", fix=_ASK_FOR_INVITATION)
         if reply.status != EnrolReply.ADMITTED:
             return False
         self._admit(invitation, root_digest, reply.certificate)
         return True
 
     def _checked_root_digest(self, invitation: Invitation) -> str:
-        """Return the digest of the root. Raises OperationFault if the invitation is invalid."""
+        """Return the digest of the root. Raises NodeFault if the invitation is invalid."""
         problem = self._problem(invitation)
         if problem:
-            raise OperationFault(
-                "This invitation cannot be used", why=problem, fix=_ASK_FOR_INVITATION
-            )
+            raise NodeFault("This invitation cannot be used", why=problem, fix=_ASK_FOR_INVITATION)
         if invitation.root_digest is None:
-            raise OperationFault(
+            raise NodeFault(
                 "The agreement of this federation is not signed yet",
                 why="the invitation names no root of documents, and without a root no document can "
                 "be trusted",
@@ -222,7 +220,7 @@ class Candidate:
         peer = peer_of(certificate, authority_pem=authority, now=self.clock(), revoked=())
         expected = (invitation.federation, self.settings.country, Role.NODE)
         if (peer.federation, peer.country, peer.role) != expected:
-            raise OperationFault(
+            raise NodeFault(
                 "The certificate that the exchange sent is not for this node",
                 why=f"it is for the {peer.role} of {peer.country} in {peer.federation}",
                 fix="report this to the coordinator; nothing was stored",
@@ -241,7 +239,7 @@ class Candidate:
         finally:
             link.close()
         if root is None or digest(root) != root_digest:
-            raise OperationFault(
+            raise NodeFault(
                 "The exchange sent another root of documents than the invitation names",
                 why=f"expected {root_digest}, received {digest(root) if root else 'none'}",
                 fix="compare the digest with the coordinator by voice; nothing was stored",

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from client.credentials.keyring import NodeKeyring
-from client.errors import OperationFault
+from client.errors import NodeFault
 from client.home import NodeHome
 from client.records.csv_source import CsvSource
 from client.records.dictionary import read_dictionary
@@ -39,7 +39,7 @@ class NewNode:
 def officer_key(text_or_file: str) -> VerifyKey:
     """Return the officer's public key, given as text or as a file that contains the text.
 
-    Raises OperationFault if neither is a key.
+    Raises NodeFault if neither is a key.
     """
     path = Path(text_or_file).expanduser()
     try:
@@ -47,7 +47,7 @@ def officer_key(text_or_file: str) -> VerifyKey:
             return VerifyKey.from_text(path.read_text(encoding="utf-8")[:LARGEST_KEY_FILE].strip())
         return VerifyKey.from_text(text_or_file.strip())
     except (KeyFault, OSError, UnicodeDecodeError, ValueError):
-        raise OperationFault(
+        raise NodeFault(
             "The officer's key cannot be read",
             why=f"{text_or_file[:80]!r} is neither a key (ed25519:...) nor a file with one",
             fix="use the key that `pratique-officer keygen` printed, or its file country.pub",
@@ -55,9 +55,9 @@ def officer_key(text_or_file: str) -> VerifyKey:
 
 
 def require_fingerprint(key: VerifyKey, fingerprint: str) -> None:
-    """Raise OperationFault unless a key has the fingerprint that the operator entered."""
+    """Raise NodeFault unless a key has the fingerprint that the operator entered."""
     if key.fingerprint != fingerprint:
-        raise OperationFault(
+        raise NodeFault(
             "The key does not have the fingerprint that you entered",
             why=f"its fingerprint is {key.fingerprint}",
             fix="compare the fingerprint with your officer by voice; nothing was changed",
@@ -82,7 +82,7 @@ def create_node(
     *,
     cost: int = SCRYPT_COST,
 ) -> NewNode:
-    """Make a node in `home`. Raises RecordFault, KeyFault, OperationFault: then none exists.
+    """Make a node in `home`. Raises RecordFault, KeyFault, NodeFault: then none exists.
 
     `cost` is the cost of scrypt; only tests change it.
     """

@@ -18,7 +18,7 @@ def rotate_keys(home: NodeHome, store: KeyStore, now: datetime) -> NodeKeys:
     """Make new public keys for the officer to sign; return them, and write node-keys.json.
 
     If a new key already waits for its signature, return the same keys again. Raises KeyFault,
-    DocumentFault or OperationFault; the next call continues an unfinished one.
+    DocumentFault or NodeFault; the next call continues an unfinished one.
     """
     identities = IdentityKeys(store)
     new = identities.prepare_successor()

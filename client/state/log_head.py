@@ -14,7 +14,7 @@ from threading import Lock
 
 from sqlalchemy import Engine
 
-from client.errors import OperationFault
+from client.errors import NodeFault
 from client.home import NodeHome
 from client.state.key_value import get_value, set_value
 from governance.audit.checkpoint import Checkpoint, parse_checkpoint
@@ -42,7 +42,7 @@ class LogHeadGuard:
         """Move the file to the end of the log, on disk on return; writes only if the log has grown.
 
         The first call in a process requires the newest log. Raises DocumentFault if the file
-        cannot be written, OperationFault if the log is not the newest.
+        cannot be written, NodeFault if the log is not the newest.
         """
         with self._lock:
             if self._size is None:
@@ -64,7 +64,7 @@ class LogHeadGuard:
         self._size = head.size
 
     def require_newest(self) -> None:
-        """Raise OperationFault unless the log continues from the file. Changes nothing.
+        """Raise NodeFault unless the log continues from the file. Changes nothing.
 
         The file is read before the log, because a running daemon moves both forward.
         """
@@ -76,7 +76,7 @@ class LogHeadGuard:
         """Return whether the file shows that the log is the newest."""
         try:
             self._require_vouched()
-        except OperationFault:
+        except NodeFault:
             return False
         return True
 
@@ -112,8 +112,8 @@ class LogHeadGuard:
             return None
 
 
-def _older_state(why: str) -> OperationFault:
-    return OperationFault(
+def _older_state(why: str) -> NodeFault:
+    return NodeFault(
         "state.db is older than what this node has already sent, or may be older",
         why=f"{why}; charges may be missing from its ledger, and sent replies from its journal",
         fix="restore the newest copy of the node's whole folder; if there is none, run "
@@ -121,8 +121,8 @@ def _older_state(why: str) -> OperationFault:
     )
 
 
-def _unfinished_restoration() -> OperationFault:
-    return OperationFault(
+def _unfinished_restoration() -> NodeFault:
+    return NodeFault(
         "`pratique-node restored` was started and has not finished",
         why="what was spent after the copy was made is not charged yet",
         fix="run `pratique-node restored` again, and follow its instructions",

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from client.errors import OperationFault
+from client.errors import NodeFault
 from client.state.decision_log import KeptRefusal
 from client.state.pause import Pause
 from client.state.restored import Restored
@@ -123,11 +123,11 @@ class NodeStatus(_StatusPart):
 
     @classmethod
     def from_json(cls, value: object) -> Self:
-        """Return the status in a daemon's answer. Raises OperationFault if it is none."""
+        """Return the status in a daemon's answer. Raises NodeFault if it is none."""
         try:
             return cls.model_validate(value)
         except ValidationError as error:
-            raise OperationFault(
+            raise NodeFault(
                 "The status that the daemon sent cannot be read",
                 why=f"{error.error_count()} of its fields are missing or of another kind",
                 fix="use the command of the same version as the daemon",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Protocol
 
-from client.errors import OperationFault
+from client.errors import NodeFault
 from client.tasks.series_conv import series_conv
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ Modules = Mapping[tuple[str, int], Registered]
 def registered(listed: Sequence[str] = ()) -> Modules:
     """Return the modules of this node: those that come with it, and those that are listed.
 
-    The object of an entry point is a `Registered`. Raises OperationFault if a listed module is not
+    The object of an entry point is a `Registered`. Raises NodeFault if a listed module is not
     installed, is not a `Registered`, or has the name and version of another one.
     """
     entries = [*BUILT_IN, *(_installed(name) for name in listed)]
@@ -67,8 +67,8 @@ def _installed(name: str) -> Registered:
     return entry
 
 
-def _unusable(why: str) -> OperationFault:
-    return OperationFault(
+def _unusable(why: str) -> NodeFault:
+    return NodeFault(
         "The torch modules that this node lists cannot be used",
         why=why,
         fix="correct `modules` in node.yaml, or install the package in the node's environment",

@@ -40,15 +40,15 @@ def request(home: Path, method: str, seconds: float | None = 120.0, **params: An
 
 
 def parsed(model: "type[AnyAnswer]", answer: Any) -> "AnyAnswer":
-    """Return the daemon's answer as a model. Raises OperationFault if it does not fit."""
+    """Return the daemon's answer as a model. Raises CoordinatorFault if it does not fit."""
     from pydantic import ValidationError  # noqa: PLC0415 (keeps --help quick)
 
-    from server.errors import OperationFault  # noqa: PLC0415
+    from server.errors import CoordinatorFault  # noqa: PLC0415
 
     try:
         return model.model_validate(answer)
     except ValidationError as error:
-        raise OperationFault(
+        raise CoordinatorFault(
             "The daemon's answer cannot be read",
             why=f"it does not fit {model.__name__}: {error.errors()[0]['msg']}",
             fix="use the command of the same version as the daemon",

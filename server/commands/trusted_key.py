@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from keys.identity import VerifyKey
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.home import CoordinatorHome
 from server.learning.release import RESULT_FILE
 from server.published_view import published
@@ -22,13 +22,13 @@ def trusted_keys(home: Path, key: str | None) -> list[VerifyKey]:
 
 
 def find_folder(home: Path, name: str) -> Path:
-    """Return the folder of a result, named by path or by study id. Raises OperationFault."""
+    """Return the folder of a result, named by path or by study id. Raises CoordinatorFault."""
     results = CoordinatorHome(home).results
     for folder in (Path(name), results / name):
         if (folder / RESULT_FILE).is_file():
             return folder
     known = sorted(path.parent.name for path in results.glob(f"*/{RESULT_FILE}"))
-    raise OperationFault(
+    raise CoordinatorFault(
         f"There is no result {name!r}",
         why=f"the released results are: {', '.join(known) or 'none yet'}",
         fix="name a study's id, or the folder that contains result.json",

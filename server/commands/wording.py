@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from server.errors import GONE, OperationFault
+from server.errors import GONE, CoordinatorFault
 
 if TYPE_CHECKING:
     from server.answers import Resumptions
@@ -13,7 +13,7 @@ UNITS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"), (1, "s"))
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a document file. Raises OperationFault if it cannot be read."""
+    """Return the text of a document file. Raises CoordinatorFault if it cannot be read."""
     from governance.documents.models import MOST_BYTES  # noqa: PLC0415 (keeps --help quick)
 
     try:
@@ -21,19 +21,19 @@ def read_text(path: Path) -> str:
             content = file.read(MOST_BYTES + 1)
         text = content.decode("utf-8")
     except OSError as error:
-        raise OperationFault(
+        raise CoordinatorFault(
             f"{path} cannot be read",
             why=error.strerror or str(error),
             fix="check the file's name and that you may read it",
         ) from error
     except UnicodeDecodeError as error:
-        raise OperationFault(
+        raise CoordinatorFault(
             f"{path} is not UTF-8 text",
             why="a document is a YAML file in UTF-8",
             fix="save the file in UTF-8",
         ) from error
     if len(content) > MOST_BYTES:
-        raise OperationFault(
+        raise CoordinatorFault(
             f"{path} is larger than {MOST_BYTES // 1024} kB",
             why="no document may be larger",
             fix="check that this is the right file",

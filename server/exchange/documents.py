@@ -11,7 +11,7 @@ from governance.trust.repository import Repository
 from keys.certificates import Peer
 from keys.identity import SigningKey
 from protocols.proto.exchange_pb2 import SubmitRequest
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.home import NextKeys
 from server.key_rotation import agreement_names
 
@@ -47,13 +47,13 @@ class ExchangeDocuments:
         return self._repository.current_draft() if path == DRAFT else self._repository.read(path)
 
     def submit(self, peer: Peer, kind: int, content: bytes) -> None:
-        """Accept an officer's submission. Raises DocumentFault or OperationFault if refused."""
+        """Accept an officer's submission. Raises DocumentFault or CoordinatorFault if refused."""
         if kind == SubmitRequest.COUNTRY_BUNDLE:
             self._accept_bundle(peer, content)
         elif kind == SubmitRequest.DRAFT_SIGNATURES:
             self._accept_signatures(peer, content)
         else:
-            raise OperationFault(
+            raise CoordinatorFault(
                 "This kind of submission is unknown",
                 why=f"its number is {kind}",
                 fix="use a program of the coordinator's version",

@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.message import DecodeError, Message
 
 from protocols.wire.flower_frame import FLEET_CALLS, HEADER_PREFIX
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.exchange.relay_session import NodeSession
 from server.flower.fleet_messages import (
     ActivateNodeRequest,
@@ -33,7 +33,7 @@ _REQUESTS: dict[str, type[Any]] = {
 }
 
 
-class RelayRefused(OperationFault):
+class RelayRefused(CoordinatorFault):
     """A Fleet call that this country's certificate does not allow."""
 
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from protocols.wire.invitation import Statement
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.exchange.relay import Relay
 from server.flower.presence import Presence, PresenceUpdate
 from server.flower.superlink import SuperLink, node_key_bytes
@@ -48,7 +48,7 @@ class NodeSessions:
             return
         key = load_ssh_public_key(line.encode())
         if not isinstance(key, EllipticCurvePublicKey):
-            raise OperationFault(
+            raise CoordinatorFault(
                 f"The SuperLink key of {node.country} is not an EC key",
                 fix="ask its operator to enrol the node again with the command of this version",
             )

@@ -20,7 +20,7 @@ from keys.errors import KeyFault, PratiqueError
 from protocols.proto import exchange_pb2, exchange_pb2_grpc
 from protocols.wire.channel import MAX_MESSAGE
 from protocols.wire.flower_frame import FLEET_CALLS
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.exchange.fleet_requests import RelayRefused
 from server.exchange.relay import Relay
 
@@ -257,7 +257,7 @@ async def serve_exchange(
     """Start the exchange on `address`; return the server and its port.
 
     Every connection needs a client certificate of the federation's authority. It is shown the
-    certificate that `credentials` has at that moment. Raises OperationFault if the server cannot
+    certificate that `credentials` has at that moment. Raises CoordinatorFault if the server cannot
     listen there.
     """
     server = grpc.aio.server(
@@ -288,7 +288,7 @@ async def serve_exchange(
     try:
         port = server.add_secure_port(address, tls)
     except RuntimeError as error:
-        raise OperationFault(
+        raise CoordinatorFault(
             f"The exchange cannot listen at {address}",
             why="another program listens there, or the address is not one of this machine",
             fix="end that program, or correct `listen` in coordinator.yaml",

@@ -12,7 +12,7 @@ import tomllib
 import zipfile
 from typing import Any
 
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 
 COMPONENTS = {"serverapp": "server.app:app", "clientapp": "client.app:app"}
 CONFIGURATION = "pyproject.toml"
@@ -25,7 +25,7 @@ PROJECT_FIELDS = frozenset({"name", "version", "description", "license", "depend
 APP_FIELDS = frozenset({"publisher", "components", "config"})
 
 
-class BundleRefused(OperationFault):
+class BundleRefused(CoordinatorFault):
     """A bundle that contains more than configuration."""
 
 

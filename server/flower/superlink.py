@@ -27,7 +27,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from keys.certificates import Role, TransportAuthority, new_transport_key, public_pem
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.home import write_private
 from server.membership.transport_authority import REGION
 
@@ -83,7 +83,7 @@ class SuperLink:
     def start(self) -> None:
         """Start both processes and wait until the SuperLink listens.
 
-        Raises OperationFault with the end of the log if it does not.
+        Raises CoordinatorFault with the end of the log if it does not.
         """
         self._home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._write_secrets()
@@ -149,7 +149,7 @@ class SuperLink:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise OperationFault(
+            raise CoordinatorFault(
                 f"Flower did not answer `flwr {arguments[0]}` within {COMMAND_SECONDS:.0f} seconds",
                 fix="read superlink.log in the coordinator's home, then restart `up`",
             ) from error
@@ -241,7 +241,7 @@ class SuperLink:
         while not _listens(self.port):
             if self.failed() or time.monotonic() > deadline:
                 self.close()
-                raise OperationFault(
+                raise CoordinatorFault(
                     "The Flower SuperLink did not start",
                     why=_tail(self._home / "superlink.log"),
                     fix="read superlink.log in the coordinator's home",
@@ -272,7 +272,7 @@ def _flwr_answer(
     if completed.returncode == 0 and answer.get("success", False):
         return answer
     output = completed.stderr or completed.stdout
-    raise OperationFault(
+    raise CoordinatorFault(
         f"Flower refused `flwr {arguments[0]}`",
         why=str(answer.get("error-message") or output[-500:]),
         fix="read superlink.log in the coordinator's home, then restart `up`",

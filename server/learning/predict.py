@@ -13,7 +13,7 @@ import numpy as np
 
 from protocols.tasks import Family, Feature, Missing, Predictor, Task
 from protocols.tasks.features import FloatArray, parse_value
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 
 Fields = Mapping[str, str]
 Rows = Sequence[tuple[int, Fields]]
@@ -27,7 +27,7 @@ def predict_file(
 
     A yes/no target gives its probability; a category gives the top level and a probability for
     each level; a number gives the prediction in its unit. A patient whom the study would exclude
-    for a missing value gets empty cells. Raises OperationFault with line and column, or if the
+    for a missing value gets empty cells. Raises CoordinatorFault with line and column, or if the
     model cannot be applied here.
     """
     if not isinstance(task, Predictor):
@@ -78,7 +78,7 @@ def _value(feature: Feature, line: int, fields: Fields, source: Path) -> float:
     try:
         return parse_value(feature, fields[feature.name])
     except ValueError as error:
-        raise OperationFault(
+        raise CoordinatorFault(
             f"{source}, line {line}, column `{feature.name}`: the value cannot be read",
             why=str(error),
             fix="write the value in the study's terms, or leave it empty if it is missing",
@@ -115,16 +115,16 @@ def _aligned(reader: Any, places: Mapping[str, int], source: Path) -> Rows:
     return rows
 
 
-def _unusable(source: Path, why: str) -> OperationFault:
-    return OperationFault(
+def _unusable(source: Path, why: str) -> CoordinatorFault:
+    return CoordinatorFault(
         f"The file {source} cannot be scored",
         why=why,
         fix="give a CSV file with a header that names the study's input features",
     )
 
 
-def _not_applicable(task: Task) -> OperationFault:
-    return OperationFault(
+def _not_applicable(task: Task) -> CoordinatorFault:
+    return CoordinatorFault(
         f"A model of `{task.kind}` cannot be applied here",
         why="only its module can do that, and modules are installed on nodes only",
         fix="load model.safetensors into the module that the study names; the tensors have the "

@@ -23,7 +23,7 @@ from protocols.tasks.features import FloatArray
 from protocols.tasks.tensors import Tensor, split
 from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import Digest, canonical_json, digest
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 
 LABEL = "pratique/result/v1"
 RESULT_FILE = "result.json"
@@ -151,7 +151,7 @@ def write_result(
 def read_result(folder: Path, trusted: Sequence[VerifyKey]) -> Result:
     """Read the result in a folder, and verify its signature by one of the trusted keys.
 
-    Raises OperationFault if it is unreadable, altered, or signed with another key.
+    Raises CoordinatorFault if it is unreadable, altered, or signed with another key.
     """
     result = _parsed(folder)
     keys = [key for key in trusted if key.to_text() == result.signer]
@@ -170,15 +170,15 @@ def holds_result_of(folder: Path, run: str, signer: VerifyKey) -> bool:
         result = read_result(folder, [signer])
         if result.model is not None:
             read_weights(folder, result)
-    except OperationFault:
+    except CoordinatorFault:
         return False
     return result.run == run
 
 
 def read_weights(folder: Path, result: Result) -> FloatArray:
-    """Return the flat float64 model of a verified result. Raises OperationFault if altered."""
+    """Return the flat float64 model of a verified result. Raises CoordinatorFault if altered."""
     if not isinstance(result.task, Training) or result.model is None:
-        raise OperationFault(
+        raise CoordinatorFault(
             f"The result in {folder} has no model",
             why=f"its task is {result.task.kind}",
             fix="name the folder of a training study",
@@ -214,15 +214,15 @@ def _read(path: Path) -> bytes:
             raise _untrusted(path.parent, f"{path.name} is larger than {LARGEST_FILE} bytes")
         return path.read_bytes()
     except OSError as error:
-        raise OperationFault(
+        raise CoordinatorFault(
             f"{path} cannot be read",
             why=error.strerror or "it cannot be opened",
             fix="name the folder that contains result.json",
         ) from error
 
 
-def _untrusted(folder: Path, why: str) -> OperationFault:
-    return OperationFault(
+def _untrusted(folder: Path, why: str) -> CoordinatorFault:
+    return CoordinatorFault(
         f"The result in {folder} cannot be trusted",
         why=why,
         fix="get the result again from the coordinator",

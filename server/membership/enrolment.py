@@ -31,7 +31,7 @@ from protocols.wire.invitation import (
     Statement,
     enrolment_fingerprint,
 )
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.membership.certificates import CertificateRegister
 from server.state.tables import enrolments, invitations, parties
 
@@ -189,7 +189,7 @@ class EnrolmentService:
         newest = waiting.order_by(enrolments.c.created.desc()).limit(1)
         row = connection.execute(newest).one_or_none()
         if row is None:
-            raise OperationFault(
+            raise CoordinatorFault(
                 f"No request with the fingerprint {fingerprint} waits for approval",
                 why="it was mistyped, was already decided, or has not arrived",
                 fix="compare it with the output of the party's command; `admit --list` shows all "
@@ -261,13 +261,13 @@ def _admitted(connection: Connection) -> list[Enrolment]:
 
 
 def _check_own_keys(requested: Enrolment, others: Sequence[Enrolment]) -> None:
-    """Raise OperationFault if the request states a key of another country.
+    """Raise CoordinatorFault if the request states a key of another country.
 
     A party with another country's key would count twice, or block that country's registration.
     """
     for other in others:
         if other.country != requested.country and _keys_of(requested) & _keys_of(other):
-            raise OperationFault(
+            raise CoordinatorFault(
                 f"The {requested.role} of {requested.country} cannot be admitted",
                 why=f"it states a key of the {other.role} of {other.country}",
                 fix="refuse it, and ask both parties why they have the same key",

@@ -23,7 +23,7 @@ from keys.errors import PratiqueError
 from protocols.private_sum.coordinator_run import CoordinatorRun
 from protocols.tasks.layout import vector_to_bytes
 from protocols.wire.document_versions import DocumentVersions
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.flower.carrier import Carrier
 from server.home import CoordinatorHome
 from server.published_view import published
@@ -68,7 +68,7 @@ def run_attempt(
     """Execute the attempt with this number, to the end of the run. Raises what ended it.
 
     `seconds`: how long a country may spend on one message before it is asked again. Raises
-    Superseded or OperationFault, and changes nothing, if the attempt may not execute the run: the
+    Superseded or CoordinatorFault, and changes nothing, if the attempt may not execute the run: the
     run is over, another attempt is the current one, or another process executes the run.
     """
     engine = open_database(home.database, MIGRATIONS)
@@ -185,7 +185,7 @@ class _RunAttempt:
 def _study(view: TrustedView, digest: str) -> Study:
     study = view.study(digest)
     if study is None:
-        raise OperationFault(
+        raise CoordinatorFault(
             "The study of this run is not published",
             why="the documents contain no study with the digest of the run",
             fix="read the coordinator's log: `log list` shows what was published",
@@ -196,7 +196,7 @@ def _study(view: TrustedView, digest: str) -> Study:
 def _require_keys(view: TrustedView, study: Study) -> None:
     keys = {country: view.node_keys(country) for country in study.countries}
     if unknown := sorted(country for country, node in keys.items() if node is None):
-        raise OperationFault(
+        raise CoordinatorFault(
             f"The node of {', '.join(unknown)} has no published keys",
             why="its officer has not signed them, or its documents have expired",
             fix="ask its officer to run `pratique-officer sign` or `renew`",

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from governance.runtime.files import locked, locked_within
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.home import CoordinatorHome
 
 PATIENCE_SECONDS = 5.0
@@ -19,10 +19,10 @@ within this time."""
 
 @contextmanager
 def lock_run(home: CoordinatorHome, run_id: str) -> Iterator[None]:
-    """Hold the run's lock. Raises OperationFault if another process keeps it."""
+    """Hold the run's lock. Raises CoordinatorFault if another process keeps it."""
     with _lock_file(home, run_id).open("a") as lock:
         if not locked_within(lock.fileno(), PATIENCE_SECONDS):
-            raise OperationFault(
+            raise CoordinatorFault(
                 f"Another process executes the run {run_id}",
                 why="it holds the run's lock",
                 fix="nothing to do: that process continues the run",

@@ -20,7 +20,7 @@ from protocols.tasks import CountByFeature, CountPatients, Training
 from protocols.tasks.features import FloatArray
 from protocols.tasks.layout import vector_to_bytes
 from protocols.tasks.schedule import COHORT_FLOOR, EVALUATE, TRAIN
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.learning.evaluate import evaluate
 from server.learning.optimiser import OptimiserState, skip, step
 from server.learning.release import ResultPart
@@ -36,7 +36,7 @@ from server.runs.rounds import (
 MOST_VOID_IN_A_ROW = 3
 
 
-class RunVoid(OperationFault):
+class RunVoid(CoordinatorFault):
     """A run in which too few rounds opened for a release; what was charged stays charged."""
 
 

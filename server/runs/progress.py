@@ -18,7 +18,7 @@ from governance.audit.log import LogWriter
 from governance.runtime.database import transaction
 from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.signed_message import COORDINATOR
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.runs.rounds import (
     RoundRecord,
     RoundReport,
@@ -30,7 +30,7 @@ from server.runs.store import RunRow, RunState, RunStore
 from server.state.tables import rounds, runs, set_up_replies
 
 
-class Superseded(OperationFault):
+class Superseded(CoordinatorFault):
     """An attempt that may not execute its run: the run is over, or the attempt is not current."""
 
 

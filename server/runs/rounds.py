@@ -21,7 +21,7 @@ from protocols.errors import ProtocolFault, ReasonCode, Refusal
 from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum, VoidRound
 from protocols.private_sum.coordinator_run import CoordinatorRun
 from protocols.private_sum.coordinator_view import Unpublished
-from server.errors import GONE, OperationFault, refused_with
+from server.errors import GONE, CoordinatorFault, refused_with
 from server.flower.carrier import Carrier
 
 ATTEMPTS = 2
@@ -48,7 +48,7 @@ SetUpReplies = dict[str, dict[str, bytes]]
 """Each country's reply in each step of set-up, by step and country."""
 
 
-class SetUpFailed(OperationFault):
+class SetUpFailed(CoordinatorFault):
     """A run that could not begin; `causes` are by country."""
 
     def __init__(self, causes: Mapping[str, str]) -> None:

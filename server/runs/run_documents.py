@@ -13,7 +13,7 @@ from governance.trust.view import TrustedView
 from keys.composite import PublicIdentity, Suite, read_identity
 from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import Digest
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 
 
 class RunDocuments(BaseModel):
@@ -58,7 +58,7 @@ class RunDocuments(BaseModel):
 
 
 def require_unmoved(kept: RunDocuments, current: RunDocuments) -> None:
-    """Raise OperationFault if a run cannot be resumed under the current documents.
+    """Raise CoordinatorFault if a run cannot be resumed under the current documents.
 
     Newer versions alone do not prevent it: nodes refuse only documents that are older than theirs
     in substance. A node's new keys do not prevent it either: a run's messages are signed to its
@@ -71,8 +71,8 @@ def require_unmoved(kept: RunDocuments, current: RunDocuments) -> None:
         raise _moved(f"the documents no longer contain keys of the node of {', '.join(gone)}")
 
 
-def _moved(why: str) -> OperationFault:
-    return OperationFault(
+def _moved(why: str) -> CoordinatorFault:
+    return CoordinatorFault(
         "The run cannot be resumed",
         why=why,
         fix="launch the study again once its countries have permitted it again; it is charged "

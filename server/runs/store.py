@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from governance.runtime.database import transaction
 from server.answers import Resumptions, RoundSummary
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.state.tables import rounds, runs, set_up_replies
 
 
@@ -137,12 +137,12 @@ class RunStore:
     ) -> int:
         """Create the run's next attempt and return its number; earlier attempts are superseded.
 
-        Raises OperationFault if the run is over.
+        Raises CoordinatorFault if the run is over.
         """
         with transaction(self._engine) as connection:
             run = self.get(run_id, connection)
             if run.over:
-                raise OperationFault(f"The run {run_id} is over", why=f"it is {run.state}")
+                raise CoordinatorFault(f"The run {run_id} is over", why=f"it is {run.state}")
             number = run.attempt + 1
             counts = {"attempt": number, "fruitless": run.fruitless + 1}
             chosen = update(runs).where(runs.c.run_id == run_id)
@@ -184,11 +184,11 @@ class RunStore:
                 on_finish(connection)
 
     def get(self, run_id: str, connection: Connection | None = None) -> RunRow:
-        """Return a run. Raises OperationFault if it does not exist."""
+        """Return a run. Raises CoordinatorFault if it does not exist."""
         with transaction(self._engine, connection) as within:
             row = within.execute(_RUN_ROWS.where(runs.c.run_id == run_id)).one_or_none()
         if row is None:
-            raise OperationFault(f"There is no run {run_id}")
+            raise CoordinatorFault(f"There is no run {run_id}")
         return RunRow.of(row)
 
     def by_state(self) -> dict[str, int]:

@@ -8,7 +8,7 @@ from governance.documents.reading import read_document
 from governance.trust.ceremony import DraftStatus
 from keys.certificates import Role
 from server.answers import AgreementDraft, AgreementInForce
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.key_rotation import key_fields
 from server.services.context import CoordinatorContext
 from server.services.study_checks import fill_agreement, signatures_in_words
@@ -25,7 +25,7 @@ class Agreements:
         context = self._context
         agreement = read_document(Agreement, text.encode(), source, complete=self._fill)
         if agreement.federation != context.settings.federation:
-            raise OperationFault(
+            raise CoordinatorFault(
                 f"The agreement is for the federation {agreement.federation!r}",
                 why=f"this coordinator serves {context.settings.federation!r}",
                 fix="correct `federation` in the file",

@@ -38,7 +38,7 @@ class CoordinatorContext:
     clock: Callable[[], datetime]
 
     def view(self) -> TrustedView:
-        """Return the verified documents. Raises OperationFault before the first agreement."""
+        """Return the verified documents. Raises CoordinatorFault before the first agreement."""
         return published(self.home, self.clock())
 
     def note(

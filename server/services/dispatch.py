@@ -15,7 +15,7 @@ from server.answers import (
     Resumptions,
     SignatureTerm,
 )
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.published_view import FIRST_ROOT
 from server.runs.store import resumed
 from server.services.agreements import Agreements
@@ -30,7 +30,7 @@ def request_handler(context: CoordinatorContext) -> Handler:
 
     def answer(method: str, params: Mapping[str, Any]) -> Any:
         if method not in methods:
-            raise OperationFault(
+            raise CoordinatorFault(
                 f"The coordinator does not know the request {method!r}",
                 fix="use the command of the same version as the daemon",
             )

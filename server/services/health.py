@@ -19,7 +19,7 @@ from governance.runtime.progress import Progress
 from governance.runtime.systemd import Supervisor, Watchdog
 from governance.trust.view import TrustedView
 from keys.renewal import ends_of
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.exchange.interceptors import REASONS
 from server.exchange.service import MAY_CALL
 from server.runs.store import RunStore, StoredRound
@@ -146,7 +146,7 @@ async def _check_forever(health: CoordinatorHealth, context: CoordinatorContext)
 def _documents(context: CoordinatorContext) -> tuple[TrustedView | None, HealthFinding]:
     try:
         return context.view(), HealthFinding(good=True, says="in force")
-    except OperationFault:
+    except CoordinatorFault:
         return None, HealthFinding(good=True, says="no agreement is signed yet")
     except DocumentFault as fault:
         return None, HealthFinding(good=False, says=f"{fault.what}; {fault.why}")

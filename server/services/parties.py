@@ -5,7 +5,7 @@ from keys.certificates import Role
 from protocols.wire.encoding import digest
 from protocols.wire.invitation import Invitation
 from server.answers import EnrolmentSummary, ListedEnrolment
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.membership.enrolment import Enrolment
 from server.published_view import FIRST_ROOT
 from server.services.context import CoordinatorContext
@@ -23,7 +23,7 @@ class Parties:
         """Return a new invitation for a country's node or officer."""
         context, root = self._context, self._context.repository.read(FIRST_ROOT)
         if role == Role.NODE and root is None:
-            raise OperationFault(
+            raise CoordinatorFault(
                 f"The node of {country} cannot be invited yet",
                 why="an invitation to a node contains the digest of the signed root of trust",
                 fix="ask the officers to sign the agreement first (`agreement status`)",
@@ -69,7 +69,7 @@ class Parties:
         context = self._context
         serials = context.enrolment.revoke(country, _role(role), context.clock())
         if not serials:
-            raise OperationFault(
+            raise CoordinatorFault(
                 f"{country} has no certificate as {role}",
                 why="none was issued to it",
                 fix="see `admit --list`",
@@ -82,7 +82,7 @@ class Parties:
 
 def _role(role: str) -> Role:
     if role not in INVITED_ROLES:
-        raise OperationFault(f"{role!r} is not a role", fix="use node or officer")
+        raise CoordinatorFault(f"{role!r} is not a role", fix="use node or officer")
     return INVITED_ROLES[role]
 
 

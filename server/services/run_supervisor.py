@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from governance.audit.events import EventKind
 from keys.errors import PratiqueError
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.flower.bundle import build_bundle
 from server.runs.lock import is_run_locked
 from server.runs.store import RunRow, RunState
@@ -71,7 +71,7 @@ def decide(attempt: AttemptState) -> NextStep:
 
 
 def submit(context: CoordinatorContext, run_id: str, attempt: int) -> int:
-    """Submit an attempt to Flower; return the id of the Flower run. Raises OperationFault."""
+    """Submit an attempt to Flower; return the id of the Flower run. Raises CoordinatorFault."""
     bundle = build_bundle(context.home.path / "bundles" / run_id, run_id, attempt)
     flower_run = context.superlink.run(bundle)
     context.runs.set_flower_run(run_id, flower_run)
@@ -105,7 +105,7 @@ def stop_flower_run(context: CoordinatorContext, flower_run: str | None) -> None
     try:
         if flower_run is not None:
             context.superlink.stop(int(flower_run))
-    except OperationFault as fault:
+    except CoordinatorFault as fault:
         _log.warning("Flower's run did not stop", extra={"why": str(fault)})
 
 

@@ -27,7 +27,7 @@ from server.answers import (
     StoppedRun,
     StudyStatus,
 )
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.learning.release import RESULT_FILE, holds_result_of
 from server.runs.store import RunRow, RunState, resumed
 from server.services.context import CoordinatorContext
@@ -72,7 +72,7 @@ class Studies:
         checks = self._checks(study, view, Act.PROPOSE)
         require_proposable(checks)
         if any(known.id == study.id and known != study for known in view.studies.values()):
-            raise OperationFault(
+            raise CoordinatorFault(
                 f"There is another study with the id {study.id!r}",
                 why="a study that was published under an id does not change",
                 fix="choose a new id",
@@ -104,7 +104,7 @@ class Studies:
             attempt = self._create(run_id, study, view)
         try:
             flower_run = submit(context, run_id, attempt)
-        except OperationFault as fault:
+        except CoordinatorFault as fault:
             context.runs.move(run_id, RunState.FAILED, context.clock(), str(fault))
             raise
         return LaunchedRun(study=study.id, run=run_id, flower_run=str(flower_run))
@@ -127,7 +127,7 @@ class Studies:
         study = find(view, name)
         run = context.runs.latest_of(study.digest)
         if run is None:
-            raise OperationFault(
+            raise CoordinatorFault(
                 f"The study {study.id} was never launched", fix=f"`study launch {study.id}`"
             )
         online = context.sessions.online()
@@ -154,7 +154,7 @@ class Studies:
         context, study = self._context, find(self._context.view(), name)
         run = context.runs.latest_of(study.digest)
         if run is None or run.over:
-            raise OperationFault(f"The study {study.id} is not running")
+            raise CoordinatorFault(f"The study {study.id} is not running")
         context.runs.move(
             run.run_id, RunState.STOPPED, context.clock(), "stopped by the coordinator"
         )
@@ -169,7 +169,7 @@ class Studies:
         """
         content = base64.b64decode(message, validate=True)
         if len(content) != CONTEXT_BYTES:
-            raise OperationFault(f"Only a {CONTEXT_BYTES}-byte digest is signed here")
+            raise CoordinatorFault(f"Only a {CONTEXT_BYTES}-byte digest is signed here")
         identity = Suite(suite).private(self._context.keys.identity)
         return base64.b64encode(identity.sign(content)).decode()
 
@@ -198,7 +198,7 @@ class Studies:
     def _require_releasable(self, run_id: str, study: Study) -> None:
         run = self._context.runs.get(run_id)
         if run.study != study.digest or run.over:
-            raise OperationFault(
+            raise CoordinatorFault(
                 f"The run {run_id} cannot release a result",
                 why=f"it is {run.state}, or a run of another study",
                 fix=f"see `study watch {study.id}`",
@@ -248,7 +248,7 @@ class Studies:
         online = self._context.sessions.online()
         missing = [country for country in study.countries if not online.get(country)]
         if missing:
-            raise OperationFault(
+            raise CoordinatorFault(
                 f"The node of {', '.join(missing)} is not connected",
                 why="a run needs every country of its roster",
                 fix="ask its operator to run `pratique-node up`; `pratique-node status` shows what "
@@ -258,7 +258,7 @@ class Studies:
     def _require_idle(self, study: Study) -> None:
         run = self._context.runs.latest_of(study.digest)
         if run is not None and not run.over:
-            raise OperationFault(
+            raise CoordinatorFault(
                 f"The study {study.id} is running already",
                 fix=f"`study watch {study.id}`, or `study stop {study.id}`",
             )
@@ -266,7 +266,7 @@ class Studies:
     def _require_no_result(self, study: Study) -> None:
         run = self._context.runs.latest_of(study.digest)
         if run is not None and run.state == RunState.FINISHED:
-            raise OperationFault(
+            raise CoordinatorFault(
                 f"The study {study.id} already has its result",
                 why=f"run {run.run_id} released it, and a published result does not change",
                 fix=f"see `result show {study.id}`; for another run, propose the study under a "
@@ -289,8 +289,8 @@ def _permits_before(view: TrustedView, study: Study, moment: datetime) -> list[s
     return sorted(country for country, time in issued.items() if time and time <= moment)
 
 
-def _used_up(study: Study, run: RunRow, countries: list[str]) -> OperationFault:
-    return OperationFault(
+def _used_up(study: Study, run: RunRow, countries: list[str]) -> CoordinatorFault:
+    return CoordinatorFault(
         f"The permits of {', '.join(countries)} for {study.id} are used up",
         why=f"run {run.run_id} was charged under them and is {run.state}: "
         f"{run.reason or 'it ended without a result'}",

@@ -13,7 +13,7 @@ from governance.policy.assessment import Assessment, assess
 from governance.trust.view import TrustedView
 from protocols.errors import ProtocolFault
 from server.answers import ChargeEstimate, CountryAnswer, FindingText
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def complete(study: Study, agreement: Agreement) -> Study:
     """Return the study with the least noise that keeps its promise of ε and δ.
 
     A study with its own schedule keeps that schedule. Raises ProtocolFault if the features do not
-    fit the task, or if a sum could overflow its words; OperationFault if the schedule protects
+    fit the task, or if a sum could overflow its words; CoordinatorFault if the schedule protects
     less than the promise.
     """
     study.task.check(study.features)
@@ -86,7 +86,7 @@ def _with_schedule(study: Study, agreement: Agreement) -> Study:
         return study.with_mechanisms(schedule)
     spent = epsilon(study.mechanisms, agreement.honest, study.privacy.delta)
     if spent > study.privacy.epsilon:
-        raise OperationFault(
+        raise CoordinatorFault(
             f"The study's schedule costs ε={spent:.4g}, more than its ε={study.privacy.epsilon}",
             why=f"this is the cost at δ={study.privacy.delta:g}, evaluation included",
             fix="remove `mechanisms` from the study; `study check` then chooses the noise",
@@ -136,11 +136,11 @@ def signatures_in_words(view: TrustedView, countries: Sequence[str]) -> str:
 
 
 def find(view: TrustedView, name: str) -> Study:
-    """Return the published study with this id or digest. Raises OperationFault."""
+    """Return the published study with this id or digest. Raises CoordinatorFault."""
     studies = [study for study in view.studies.values() if name in (study.id, study.digest)]
     if not studies:
         known = ", ".join(sorted(study.id for study in view.studies.values())) or "none"
-        raise OperationFault(
+        raise CoordinatorFault(
             f"There is no study {name!r}",
             why=f"the published studies are: {known}",
             fix="see `study list`",
@@ -149,9 +149,9 @@ def find(view: TrustedView, name: str) -> Study:
 
 
 def require_launchable(checks: Sequence[CountryCheck]) -> None:
-    """Raise OperationFault if a country would refuse; it names each such country and the reason."""
+    """Raise CoordinatorFault if a country would refuse; it names each such country and the reason."""
     if any(not checked.assessment.allowed for checked in checks):
-        raise OperationFault(
+        raise CoordinatorFault(
             "The study cannot be launched yet",
             why=_reasons(checks),
             fix="wait for the permits, or ask the officers named (`study check` shows the clauses)",
@@ -159,9 +159,9 @@ def require_launchable(checks: Sequence[CountryCheck]) -> None:
 
 
 def require_proposable(checks: Sequence[CountryCheck]) -> None:
-    """Raise OperationFault if not one country could permit the study."""
+    """Raise CoordinatorFault if not one country could permit the study."""
     if not any(checked.assessment.allowed for checked in checks):
-        raise OperationFault(
+        raise CoordinatorFault(
             "The study was not proposed: no country could permit it",
             why=_reasons(checks),
             fix="`study check` shows every clause; change the study or abandon it",

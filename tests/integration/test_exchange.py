@@ -37,7 +37,7 @@ from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest, RelayRequest,
 from protocols.wire.channel import MAX_MESSAGE, ExchangeLink, LinkFault
 from protocols.wire.flower_frame import FLEET_CALLS, MAX_FRAME, OBJECT_CALLS
 from protocols.wire.invitation import Invitation
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.exchange.relay import Relay
 from server.exchange.service import MAY_CALL, ExchangeService, serve_exchange
 from server.state.tables import MIGRATIONS
@@ -541,7 +541,7 @@ def test_an_address_that_is_taken_is_said_plainly(port: Port) -> None:
             ),
             clock=now,
         )
-        with pytest.raises(OperationFault, match="cannot listen") as caught:
+        with pytest.raises(CoordinatorFault, match="cannot listen") as caught:
             port.exchange.thread.run(start)
         assert caught.value.why
         assert "coordinator.yaml" in caught.value.fix

@@ -42,7 +42,7 @@ from keys.certificates import TransportAuthority, new_node_auth_key
 from protocols.proto.exchange_pb2 import RelayRequest
 from protocols.wire.channel import LinkFault
 from protocols.wire.flower_frame import FLEET_CALLS, OBJECT_CALLS
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.exchange.forwarding import Forwarding
 from server.exchange.relay import Relay
 from server.flower.bundle import build_bundle
@@ -347,7 +347,7 @@ def test_its_secrets_are_for_the_owner_only(fleet: Fleet) -> None:
 
 
 def test_the_same_key_is_not_registered_twice(fleet: Fleet) -> None:
-    with pytest.raises(OperationFault) as caught:
+    with pytest.raises(CoordinatorFault) as caught:
         fleet.superlink.register(fleet.keys["DE"][1])
     assert "flwr supernode" in caught.value.what
     assert caught.value.why
@@ -357,7 +357,7 @@ def test_the_same_key_is_not_registered_twice(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("line", ["", "junk", "ssh-ed25519 AAAAC3Nz junk"])
 def test_a_key_that_is_none_is_refused_in_plain_words(fleet: Fleet, line: str) -> None:
-    with pytest.raises(OperationFault) as caught:
+    with pytest.raises(CoordinatorFault) as caught:
         fleet.superlink.register(line)
     assert caught.value.fix
 
@@ -424,7 +424,7 @@ def _superlink_gone_is_said(fleet: Fleet) -> None:
     assert until(fleet.superlink.failed, 10) == "superlink"
     with pytest.raises(LinkFault):
         fleet.node("DE").serve(threading.Event())
-    with pytest.raises(OperationFault) as refused:
+    with pytest.raises(CoordinatorFault) as refused:
         fleet.superlink.runs()
     assert refused.value.fix
 

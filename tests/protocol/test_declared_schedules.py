@@ -23,7 +23,7 @@ from protocols.numerics.mechanism import Mechanism, Scope
 from protocols.private_sum.coordinator_round import OpenedSum
 from protocols.tasks import TrainGlm
 from protocols.tasks.layout import vector_to_bytes
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.services.study_checks import complete
 from tests.support.documents import study_fields
 from tests.support.node_federation import (
@@ -160,7 +160,7 @@ def test_a_study_of_as_many_updates_is_refused_at_the_nominal_epsilon(
     federation: NodeFederation, schedule: dict[str, Any]
 ) -> None:
     study = declared(federation, **schedule)
-    with pytest.raises(OperationFault, match=r"costs ε=4\.1\d+, more than its ε=1\.0"):
+    with pytest.raises(CoordinatorFault, match=r"costs ε=4\.1\d+, more than its ε=1\.0"):
         complete(study, federation.papers.agreed)
 
 

@@ -28,7 +28,7 @@ from governance.runtime.systemd import Supervisor
 from keys.certificates import TransportAuthority, new_node_auth_key
 from protocols.numerics.noise import NoiseSource
 from protocols.wire.channel import ExchangeLink
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.exchange.forwarding import Forwarding
 from server.exchange.node_sessions import NodeSessions
 from server.exchange.relay import Relay
@@ -200,7 +200,7 @@ class LiveParts:
     def _launched(self, study: Study) -> str:
         try:
             return str(self.coordinator.ask("study_launch", name=study.id)["run"])
-        except OperationFault as fault:
+        except CoordinatorFault as fault:
             if "is not connected" not in fault.what:
                 raise
             return ""

@@ -147,7 +147,7 @@ class NodeFederation:
     def start(self, country: str, **changes: Any) -> Node:
         """Return a node on its own database, as after any crash; `changes` go to its maker.
 
-        Raises OperationFault where the database is not the newest.
+        Raises NodeFault where the database is not the newest.
         """
         node = self.made(country, **changes)
         node.parts.log_head.move()

@@ -9,7 +9,7 @@ from flwr.app.metadata import Metadata
 
 import client.app
 from client.app import build_app, frame_of
-from client.errors import OperationFault
+from client.errors import NodeFault
 from protocols.errors import ReasonCode, Refusal
 from protocols.wire.flower_frame import FRAME, MAX_FRAME, RECORD
 
@@ -65,5 +65,5 @@ def test_a_frame_that_is_too_large_is_refused() -> None:
 
 
 def test_outside_a_daemon_the_app_answers_nothing() -> None:
-    with pytest.raises(OperationFault, match="only inside a running node"):
+    with pytest.raises(NodeFault, match="only inside a running node"):
         client.app.app(framed(b"abc"), context())

@@ -24,7 +24,7 @@ from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 from client import flower_client
 from client.app import app as installed_app
 from client.app import build_app, frame_of
-from client.errors import OperationFault
+from client.errors import NodeFault
 from client.flower_client import FleetClient
 from keys.certificates import new_node_auth_key
 from protocols.errors import ReasonCode, Refusal
@@ -376,6 +376,6 @@ def test_the_app_answers_queries_and_nothing_else() -> None:
 
 def test_the_app_that_a_bundle_names_has_no_records_behind_it() -> None:
     query = installed_app._registered_funcs[f"{MESSAGE_TYPE}.default"]
-    with pytest.raises(OperationFault, match="only in the daemon of a node") as caught:
+    with pytest.raises(NodeFault, match="only in the daemon of a node") as caught:
         query(message(b"x"), None)
     assert caught.value.fix

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from client.errors import OperationFault
+from client.errors import NodeFault
 from client.home import NodeHome, read_public
 from client.settings import NodeSettings
 from keys.errors import KeyFault
@@ -30,13 +30,13 @@ def test_settings_come_back_as_they_were_written(home: NodeHome) -> None:
 
 
 def test_a_folder_without_settings_is_no_node(tmp_path: Path) -> None:
-    with pytest.raises(OperationFault) as fault:
+    with pytest.raises(NodeFault) as fault:
         NodeHome(tmp_path).settings()
     assert "pratique-node init" in fault.value.fix
 
 
 def test_a_folder_that_is_not_there_is_no_node(tmp_path: Path) -> None:
-    with pytest.raises(OperationFault):
+    with pytest.raises(NodeFault):
         NodeHome(tmp_path / "none").settings()
 
 
@@ -52,14 +52,14 @@ def test_a_folder_that_is_not_there_is_no_node(tmp_path: Path) -> None:
 )
 def test_settings_that_make_no_sense_are_named(home: NodeHome, text: str, named: str) -> None:
     home.settings_file.write_text(text)
-    with pytest.raises(OperationFault) as fault:
+    with pytest.raises(NodeFault) as fault:
         home.settings()
     assert named in str(fault.value).lower()
 
 
 def test_a_setting_that_is_not_known_is_refused(home: NodeHome) -> None:
     home.settings_file.write_text(home.settings_file.read_text() + "noise: zero\n")
-    with pytest.raises(OperationFault, match=r"node\.yaml"):
+    with pytest.raises(NodeFault, match=r"node\.yaml"):
         home.settings()
 
 
@@ -76,27 +76,27 @@ def test_a_new_folder_is_the_owner_s_alone(home: NodeHome) -> None:
 
 
 def test_a_second_node_in_a_folder_is_refused(home: NodeHome) -> None:
-    with pytest.raises(OperationFault, match="already"):
+    with pytest.raises(NodeFault, match="already"):
         home.create()
 
 
 def test_an_unfinished_init_is_told(tmp_path: Path) -> None:
     home = NodeHome(tmp_path / "node")
     home.keys.mkdir(parents=True)
-    with pytest.raises(OperationFault, match="an unfinished node"):
+    with pytest.raises(NodeFault, match="an unfinished node"):
         home.require_free()
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OperationFault, match="cannot be used"):
+    with pytest.raises(NodeFault, match="cannot be used"):
         NodeHome(tmp_path / "file" / "node").create()
 
 
 def test_two_daemons_do_not_run_on_one_home(home: NodeHome) -> None:
     with (
         home.locked(),
-        pytest.raises(OperationFault, match="is running"),
+        pytest.raises(NodeFault, match="is running"),
         NodeHome(home.path).locked(),
     ):
         pass
@@ -105,7 +105,7 @@ def test_two_daemons_do_not_run_on_one_home(home: NodeHome) -> None:
 
 
 def test_a_missing_public_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(OperationFault) as fault:
+    with pytest.raises(NodeFault) as fault:
         read_public(tmp_path / "root.json", "The root", "enrol again")
     assert "root.json" in fault.value.why
     assert fault.value.fix == "enrol again"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.errors import OperationFault
+from client.errors import NodeFault
 from client.node import Node
 from client.restore import (
     LONG_AGO,
@@ -64,7 +64,7 @@ def signed_later(federation: NodeFederation) -> None:
 def restored(federation: NodeFederation, **changes: Any) -> tuple[Node, Restored]:
     """Do what the operator and the officer do; return the node, started again."""
     made = federation.made("DK", **changes)
-    with pytest.raises(OperationFault, match="must sign new documents"):
+    with pytest.raises(NodeFault, match="must sign new documents"):
         made.restore()
     signed_later(federation)
     done = made.restore()
@@ -100,7 +100,7 @@ def test_a_restored_ledger_has_at_least_what_was_spent(
     run.contributed(1, "histogram")
     truly = spent(federation.nodes["DK"], federation)
     backup.put_back(head=head)
-    with pytest.raises(OperationFault, match=r"older than what this node has"):
+    with pytest.raises(NodeFault, match=r"older than what this node has"):
         federation.start("DK")
     node, done = restored(federation)
     assert spent(node, federation) == truly, "one count and one run, known or not"
@@ -230,12 +230,12 @@ def test_documents_signed_before_the_restoration_are_not_enough(
     made = federation.made("DK")
     before = made.parts.ledger.entries(), made.parts.runs.summaries(live=True)
     for _ in range(2):
-        with pytest.raises(OperationFault) as refusal:
+        with pytest.raises(NodeFault) as refusal:
             made.restore()
         assert "pratique-officer renew" in refusal.value.fix
     assert (made.parts.ledger.entries(), made.parts.runs.summaries(live=True)) == before
     made.parts.engine.dispose()
-    with pytest.raises(OperationFault, match="has not finished"):
+    with pytest.raises(NodeFault, match="has not finished"):
         federation.start("DK")
 
 
@@ -243,9 +243,9 @@ def test_an_unfinished_restoration_stops_a_node_whose_copy_looks_newest(
     federation: NodeFederation,
 ) -> None:
     """The whole disk was restored, and the file with it: only the operator knows."""
-    with pytest.raises(OperationFault):
+    with pytest.raises(NodeFault):
         federation.nodes["DK"].restore()
-    with pytest.raises(OperationFault, match="has not finished"):
+    with pytest.raises(NodeFault, match="has not finished"):
         federation.restart("DK")
     node, done = restored_after_begin(federation)
     assert done.assumed == ("heart-by-sex",)
@@ -264,7 +264,7 @@ def test_expired_documents_are_not_enough(federation: NodeFederation) -> None:
     made = federation.made("DK")
     federation.papers.now += timedelta(days=8)
     federation.papers.refresh()
-    with pytest.raises(OperationFault, match="must sign new documents"):
+    with pytest.raises(NodeFault, match="must sign new documents"):
         made.restore()
     made.parts.engine.dispose()
 
@@ -274,7 +274,7 @@ def test_without_a_link_nothing_is_done(federation: NodeFederation) -> None:
         raise LinkFault("The exchange does not answer")
 
     made = federation.made("DK", fetch=lost)
-    with pytest.raises(OperationFault):
+    with pytest.raises(NodeFault):
         made.restore()
     signed_later(federation)
     with pytest.raises(LinkFault):
@@ -288,7 +288,7 @@ def test_a_newer_version_at_the_exchange_is_waited_for(
 ) -> None:
     """The node must have all published documents of its country before it continues."""
     made = federation.made("DK")
-    with pytest.raises(OperationFault):
+    with pytest.raises(NodeFault):
         made.restore()
     signed_later(federation)
     federation.papers.give("DK")
@@ -308,7 +308,7 @@ def test_a_crash_at_its_end_leaves_the_node_stopped_and_charges_nothing_twice(
         dying.setattr("client.state.log_head.LogHeadGuard.accept", _die)
         with pytest.raises(KeyboardInterrupt):
             restored(federation)
-    with pytest.raises(OperationFault, match=r"older than what this node has"):
+    with pytest.raises(NodeFault, match=r"older than what this node has"):
         federation.start("DK")
     node, done = restored(federation)
     assert spent(node, federation) == truly
@@ -358,7 +358,7 @@ def test_a_permit_that_has_ended_may_have_been_used_before_it_did(
     backup = Backup(federation, "DK")
     federation.withdraw("DK", study)
     if newest:
-        with pytest.raises(OperationFault):
+        with pytest.raises(NodeFault):
             federation.nodes["DK"].restore()
         federation.nodes["DK"].parts.engine.dispose()
     else:
@@ -489,7 +489,7 @@ def test_a_permit_that_had_ended_before_the_copy_is_in_it() -> None:
 
 
 def test_a_study_that_is_not_published_stops_it() -> None:
-    with pytest.raises(OperationFault, match="not among the published ones"):
+    with pytest.raises(NodeFault, match="not among the published ones"):
         missed(given_as(1), studies={})
 
 

@@ -6,7 +6,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from client.errors import OperationFault, RecordFault
+from client.errors import NodeFault, RecordFault
 from client.parts import NodeParts
 from client.upkeep import Upkeep
 from governance.documents.study import Study
@@ -67,7 +67,7 @@ def test_a_part_that_fails_keeps_none_of_the_others_from_being_done(
     parts: NodeParts, caplog: pytest.LogCaptureFixture
 ) -> None:
     watched, done = recording(parts)
-    watched.decisions.settle.side_effect = OperationFault("The log is full")  # type: ignore[attr-defined]
+    watched.decisions.settle.side_effect = NodeFault("The log is full")  # type: ignore[attr-defined]
     Upkeep(watched).tend()
     assert "updates.sync" in done
     assert "log_head.move" in done

@@ -23,7 +23,7 @@ from server.commands.study import _print_check
 from server.commands.trusted_key import find_folder
 from server.commands.watch import follow
 from server.commands.wording import read_text
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.home import CoordinatorHome
 from tests.support.enrolling import text_key
 from tests.support.keystore import CHEAP
@@ -106,7 +106,7 @@ def test_a_relative_home_is_made_whole(empty: Room, monkeypatch: pytest.MonkeyPa
 def test_a_no_of_the_daemon_is_printed_as_three_sentences(
     room: Room, words: tuple[str, ...]
 ) -> None:
-    fault = OperationFault("it is closed", why="nobody is there", fix="come back")
+    fault = CoordinatorFault("it is closed", why="nobody is there", fix="come back")
     room.answers = dict.fromkeys(
         ("status", "admit", "enrolments", "revoke", "agreement_status", "study_list",
          "study_launch", "study_status", "study_stop"), fault,
@@ -379,7 +379,7 @@ def test_a_result_is_found_by_study_or_folder_and_nowhere_else(tmp_path: Path) -
     assert find_folder(tmp_path, "heart") == folder
     assert find_folder(tmp_path, str(folder)) == folder
     for name in ("other", "", "../results"):
-        with pytest.raises(OperationFault) as caught:
+        with pytest.raises(CoordinatorFault) as caught:
             find_folder(tmp_path, name)
         assert "heart" in caught.value.why
 

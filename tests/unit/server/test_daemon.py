@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 
 from server import daemon
 from server.daemon import STARTS, _supervise, only_one
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.home import CoordinatorHome
 from server.runs.store import RunStore
 from tests.support.exchange_server import now
@@ -25,7 +25,7 @@ STUDY = "sha256:" + "5" * 64
 def test_one_daemon_at_a_time_in_a_folder(tmp_path: Path) -> None:
     home = CoordinatorHome(tmp_path)
     with only_one(home):
-        with pytest.raises(OperationFault, match="already") as caught, only_one(home):
+        with pytest.raises(CoordinatorFault, match="already") as caught, only_one(home):
             pytest.fail("two held it")
         assert "stop it first" in caught.value.fix
     with only_one(home):
@@ -45,12 +45,12 @@ class Flower:
     def restart(self) -> None:
         self.starts += 1
         if fault := self.faults.pop(0) if self.faults else None:
-            raise OperationFault("The Flower SuperLink did not start", why=fault)
+            raise CoordinatorFault("The Flower SuperLink did not start", why=fault)
         self.gone = None
 
 
 class Seats:
-    def __init__(self, fault: OperationFault | None = None) -> None:
+    def __init__(self, fault: CoordinatorFault | None = None) -> None:
         self.seated: list[list[str]] = []
         self._fault = fault
 
@@ -159,7 +159,7 @@ def test_a_superlink_that_dies_while_nodes_are_seated_is_started_once_more(
 ) -> None:
     flower, way = Flower(), Way()
     flower.gone = "superlink"
-    sessions = Seats(OperationFault("Flower refused `flwr supernode`"))
+    sessions = Seats(CoordinatorFault("Flower refused `flwr supernode`"))
     watched(context(engine, flower, sessions), way, lambda: bool(carried))
     assert (flower.starts, len(sessions.seated)) == (2, 2)
     assert way.acts == ["close", "open"]
@@ -170,7 +170,7 @@ def test_a_flower_that_never_starts_again_ends_the_daemon_with_the_reason(
 ) -> None:
     flower = Flower(*["no memory"] * STARTS)
     flower.gone = "superexec"
-    with pytest.raises(OperationFault, match="superexec ended by itself") as caught:
+    with pytest.raises(CoordinatorFault, match="superexec ended by itself") as caught:
         watched(context(engine, flower), Way(), lambda: False)
     assert "no memory" in caught.value.why
     assert "superlink.log" in caught.value.fix

@@ -15,7 +15,7 @@ from governance.runtime.database import open_database
 from keys.certificates import Role, certificate_fingerprint, peer_of
 from keys.errors import KeyFault
 from keys.store import KeyStore
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.home import (
     SETTINGS_FILE,
     CoordinatorHome,
@@ -93,7 +93,7 @@ def test_the_exchange_s_certificate_names_where_it_is_reached_and_no_wildcard(
 
 def test_a_coordinator_is_never_made_over_another(home: CoordinatorHome, moment: datetime) -> None:
     before = {path: path.read_bytes() for path in home.path.rglob("*") if path.is_file()}
-    with pytest.raises(OperationFault, match="already") as caught:
+    with pytest.raises(CoordinatorFault, match="already") as caught:
         create_home(home, SETTINGS, b"another passphrase", moment)
     assert caught.value.why
     assert "--home" in caught.value.fix
@@ -124,7 +124,7 @@ def test_settings_come_back_as_they_were(home: CoordinatorHome) -> None:
 
 
 def test_a_folder_without_settings_is_said_plainly(tmp_path: Path) -> None:
-    with pytest.raises(OperationFault, match="no coordinator") as caught:
+    with pytest.raises(CoordinatorFault, match="no coordinator") as caught:
         CoordinatorHome(tmp_path).settings()
     assert "init" in caught.value.fix
 
@@ -143,7 +143,7 @@ def test_a_folder_without_settings_is_said_plainly(tmp_path: Path) -> None:
 )
 def test_damaged_settings_are_said_plainly(home: CoordinatorHome, text: str) -> None:
     (home.path / SETTINGS_FILE).write_text(text)
-    with pytest.raises(OperationFault, match="cannot be read") as caught:
+    with pytest.raises(CoordinatorFault, match="cannot be read") as caught:
         home.settings()
     assert caught.value.why
     assert caught.value.fix
@@ -204,7 +204,7 @@ def test_a_file_that_somebody_laid_in_the_way_is_not_written_into(tmp_path: Path
 
 def test_a_place_that_cannot_be_written_is_said_plainly(tmp_path: Path) -> None:
     for place in (tmp_path / "no" / "such" / "x", Path("/proc/x")):
-        with pytest.raises(OperationFault, match="cannot be written") as caught:
+        with pytest.raises(CoordinatorFault, match="cannot be written") as caught:
             write_new(place, b"x")
         assert caught.value.why
         assert "folder" in caught.value.fix
@@ -219,7 +219,7 @@ def test_a_full_disk_changes_nothing_and_is_said_plainly(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OperationFault) as caught:
+    with pytest.raises(CoordinatorFault) as caught:
         write_new(tmp_path / "x", b"after")
     assert caught.value.why == "No space left on device"
     assert (tmp_path / "x").read_bytes() == b"before"

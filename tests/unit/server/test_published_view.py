@@ -9,7 +9,7 @@ import pytest
 
 from governance.errors import DocumentFault
 from protocols.wire.document_versions import DocumentVersions
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.flower.carrier import Carrier
 from server.home import CoordinatorHome
 from server.published_view import published
@@ -47,7 +47,7 @@ def test_it_is_what_the_repository_holds_by_now(
 
 
 def test_before_there_is_an_agreement_it_says_how_to_come_by_one(tmp_path: Path) -> None:
-    with pytest.raises(OperationFault, match="There is no agreement yet") as caught:
+    with pytest.raises(CoordinatorFault, match="There is no agreement yet") as caught:
         published(CoordinatorHome(tmp_path), datetime(2026, 3, 1, tzinfo=UTC))
     assert "`pratique-coordinator agreement propose FILE`" in str(caught.value.fix)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from client.commands.accept import accept_file
-from client.errors import OperationFault
+from client.errors import NodeFault
 from client.home import NodeHome
 from governance.errors import DocumentFault
 from governance.runtime.local_rpc import LocalRpcFault, LocalRpcServer
@@ -90,5 +90,5 @@ def test_a_bundle_of_another_country_is_refused(
 def test_a_missing_file_is_named(
     federation: NodeFederation, home: NodeHome, tmp_path: Path
 ) -> None:
-    with pytest.raises(OperationFault, match=r"none\.json"):
+    with pytest.raises(NodeFault, match=r"none\.json"):
         accept_file(home, tmp_path / "none.json", federation.clock())

@@ -11,7 +11,7 @@ from client.commands.check_result import (
     SkipCheck,
     run_check,
 )
-from client.errors import OperationFault
+from client.errors import NodeFault
 
 
 def raising(error: Exception) -> Callable[[], str]:
@@ -33,8 +33,8 @@ def test_a_sentence_is_a_good_result() -> None:
     [
         (NeedsAttention("ends soon", "renew"), CheckState.SOON, "ends soon", "renew"),
         (SkipCheck("there is no node yet"), CheckState.SKIPPED, "not checked: there is", ""),
-        (OperationFault("Down", why="refused", fix="call"), CheckState.FAILED, "Down; ref", "call"),
-        (OperationFault("Down", fix="call"), CheckState.FAILED, "Down", "call"),
+        (NodeFault("Down", why="refused", fix="call"), CheckState.FAILED, "Down; ref", "call"),
+        (NodeFault("Down", fix="call"), CheckState.FAILED, "Down", "call"),
         (FileNotFoundError(2, "No such file", "x.csv"), CheckState.FAILED, "No such", "check that"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from client.errors import OperationFault
+from client.errors import NodeFault
 from client.state.decision_log import log_origin
 from client.state.tables import MIGRATIONS
 from governance.audit.log import AuditLog, LogWriter
@@ -158,7 +158,7 @@ def test_a_refused_request_changes_nothing(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     newcomer.exchange.statuses = [EnrolReply.REFUSED]
-    with pytest.raises(OperationFault, match="refused the request"):
+    with pytest.raises(NodeFault, match="refused the request"):
         newcomer.enrol(invitation(authority))
     unchanged(newcomer)
 
@@ -178,7 +178,7 @@ def test_a_refused_request_changes_nothing(
 def test_an_invalid_invitation_is_refused(
     newcomer: Newcomer, authority: TransportAuthority, changes: dict[str, Any], why: str
 ) -> None:
-    with pytest.raises(OperationFault) as fault:
+    with pytest.raises(NodeFault) as fault:
         newcomer.enrol(invitation(authority, **changes))
     assert why in f"{fault.value.what} {fault.value.why}"
     assert "invitation" in fault.value.fix
@@ -194,7 +194,7 @@ def test_a_certificate_for_another_party_is_not_stored(
     newcomer: Newcomer, authority: TransportAuthority, country: str, role: Role
 ) -> None:
     newcomer.exchange.country, newcomer.exchange.role = country, role
-    with pytest.raises(OperationFault, match="not for this node"):
+    with pytest.raises(NodeFault, match="not for this node"):
         newcomer.enrol(invitation(authority))
     unchanged(newcomer)
 
@@ -213,7 +213,7 @@ def test_a_root_that_the_invitation_does_not_name_is_not_stored(
     newcomer: Newcomer, authority: TransportAuthority, root: bytes | None
 ) -> None:
     newcomer.exchange.root = root
-    with pytest.raises(OperationFault, match="another root"):
+    with pytest.raises(NodeFault, match="another root"):
         newcomer.enrol(invitation(authority))
     unchanged(newcomer)
 
@@ -222,5 +222,5 @@ def test_a_fast_clock_sees_an_expired_invitation(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     newcomer.clock = lambda: NOW + WEEK + timedelta(seconds=1)
-    with pytest.raises(OperationFault, match="cannot be used"):
+    with pytest.raises(NodeFault, match="cannot be used"):
         newcomer.enrol(invitation(authority))

@@ -7,7 +7,7 @@ import pytest
 
 from client.commands.init import create_node, officer_key
 from client.credentials.keyring import NodeKeyring
-from client.errors import OperationFault, RecordFault
+from client.errors import NodeFault, RecordFault
 from client.home import NodeHome
 from client.settings import NodeSettings
 from client.state.tables import MIGRATIONS
@@ -134,7 +134,7 @@ def test_an_officer_s_key_is_a_text_or_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", ["", "ed25519:AAAA", "no-such-file.pub", OFFICER[:-2]])
 def test_what_is_no_key_is_refused(given: str) -> None:
-    with pytest.raises(OperationFault) as fault:
+    with pytest.raises(NodeFault) as fault:
         officer_key(given)
     assert "pratique-officer keygen" in fault.value.fix
 
@@ -143,5 +143,5 @@ def test_a_file_that_holds_no_key_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "key"
     for content in (b"", b"\xff\xfe", b"-----BEGIN PUBLIC KEY-----", b"x" * 10_000):
         file.write_bytes(content)
-        with pytest.raises(OperationFault):
+        with pytest.raises(NodeFault):
             officer_key(str(file))

@@ -12,7 +12,7 @@ from client.credentials.certificate_renewal import (
     credentials,
     kept_pair,
 )
-from client.errors import OperationFault
+from client.errors import NodeFault
 from client.home import NodeHome
 from client.state.tables import MIGRATIONS
 from governance.audit.checkpoint import open_checkpoint
@@ -240,7 +240,7 @@ def test_it_comes_back_to_its_own_federation_and_root_only(life: Life) -> None:
         ({"federation": "south-sea"}, "belongs to nordic-heart"),
         ({"root_digest": digest(b"another")}, "another root of documents"),
     ):
-        with pytest.raises(OperationFault) as caught:
+        with pytest.raises(NodeFault) as caught:
             life.enrol(**changed)
         assert why in caught.value.why
     after = (life.home.settings(), life.home.certificate.read_bytes(), life.home.root.read_bytes())

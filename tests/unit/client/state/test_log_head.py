@@ -6,7 +6,7 @@ from threading import Thread
 
 import pytest
 
-from client.errors import OperationFault
+from client.errors import NodeFault
 from client.node import Node
 from client.state.key_value import get_value, set_value
 from client.state.log_head import NEVER_KEPT
@@ -34,7 +34,7 @@ def grown(node: Node) -> None:
 
 
 def refused(federation: NodeFederation) -> str:
-    with pytest.raises(OperationFault) as refusal:
+    with pytest.raises(NodeFault) as refusal:
         federation.restart("DK")
     assert "pratique-node restored" in refusal.value.fix
     return str(refusal.value)
@@ -171,9 +171,9 @@ def test_a_copy_under_a_running_node_is_not_moved_on_from(federation: NodeFedera
     backup.put_back()
     before = federation.home("DK").log_head.read_bytes()
     other = federation.made("DK")
-    with pytest.raises(OperationFault):
+    with pytest.raises(NodeFault):
         other.note_start()
-    with pytest.raises(OperationFault):
+    with pytest.raises(NodeFault):
         other.deliver(federation.papers.give("DK"))
     assert code_of(other.handle(b"anything")) is ReasonCode.DECLINED
     assert federation.home("DK").log_head.read_bytes() == before

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from client.errors import OperationFault
+from client.errors import NodeFault
 from client.state.decision_log import KeptRefusal
 from client.state.pause import Pause
 from client.state.restored import Restored
@@ -99,6 +99,6 @@ def test_what_a_node_does_not_have_is_null() -> None:
 
 @pytest.mark.parametrize("value", [None, [], {}, "status", {**STATUS, "log": None}])
 def test_the_answer_of_another_version_is_a_plain_fault(value: object) -> None:
-    with pytest.raises(OperationFault, match="status that the daemon sent") as raised:
+    with pytest.raises(NodeFault, match="status that the daemon sent") as raised:
         NodeStatus.from_json(value)
     assert "same version" in raised.value.fix

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from client.errors import OperationFault
+from client.errors import NodeFault
 from client.tasks import module_registry
 from client.tasks.assignment import Assignment
 from client.tasks.module_registry import GROUP, Registered, registered
@@ -49,7 +49,7 @@ def test_a_list_that_cannot_be_kept_stops_the_node(
     monkeypatch: pytest.MonkeyPatch, listed: list[str], said: str
 ) -> None:
     offered(monkeypatch, tokens="OURS", text="NOT_ONE", same="SAME")
-    with pytest.raises(OperationFault, match=r"node\.yaml") as fault:
+    with pytest.raises(NodeFault, match=r"node\.yaml") as fault:
         registered(listed)
     assert said in fault.value.why
 

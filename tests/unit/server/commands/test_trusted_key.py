@@ -6,7 +6,7 @@ import pytest
 
 from keys.errors import KeyFault
 from server.commands.trusted_key import find_folder, trusted_keys
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.learning.release import RESULT_FILE
 from tests.support.documents import raw_key
 
@@ -28,7 +28,7 @@ def test_a_key_named_by_hand_counts_alone(tmp_path: Path) -> None:
 
 
 def test_without_one_and_without_an_agreement_there_is_none(tmp_path: Path) -> None:
-    with pytest.raises(OperationFault):
+    with pytest.raises(CoordinatorFault):
         trusted_keys(tmp_path, None)
 
 
@@ -41,6 +41,6 @@ def test_a_result_that_is_not_there_is_refused_with_those_that_are(
     tmp_path: Path, released: Path
 ) -> None:
     (tmp_path / "results" / "begun").mkdir()
-    with pytest.raises(OperationFault) as fault:
+    with pytest.raises(CoordinatorFault) as fault:
         find_folder(tmp_path, "begun")
     assert fault.value.why == "released here: heart"

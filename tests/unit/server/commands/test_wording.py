@@ -6,7 +6,7 @@ import pytest
 
 from governance.documents.models import MOST_BYTES
 from server.commands.wording import missed_words, read_text, resumed_words
-from server.errors import GONE, OperationFault
+from server.errors import GONE, CoordinatorFault
 
 
 def test_a_document_s_text_is_read(tmp_path: Path) -> None:
@@ -16,13 +16,13 @@ def test_a_document_s_text_is_read(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
-    with pytest.raises(OperationFault, match="cannot be read"):
+    with pytest.raises(CoordinatorFault, match="cannot be read"):
         read_text(tmp_path / "none.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"\xe6\xf8\xe5")
-    with pytest.raises(OperationFault, match="not UTF-8"):
+    with pytest.raises(CoordinatorFault, match="not UTF-8"):
         read_text(tmp_path / "latin.yaml")
     (tmp_path / "large.yaml").write_bytes(b" " * (MOST_BYTES + 1))
-    with pytest.raises(OperationFault, match="larger than"):
+    with pytest.raises(CoordinatorFault, match="larger than"):
         read_text(tmp_path / "large.yaml")
 
 

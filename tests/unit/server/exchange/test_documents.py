@@ -13,7 +13,7 @@ from governance.trust.ceremony import Draft, sign_draft
 from keys.certificates import Peer, Role
 from keys.errors import PratiqueError
 from protocols.proto.exchange_pb2 import SubmitRequest
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.exchange.documents import DRAFT, ExchangeDocuments
 from tests.support.documents import NOW, Papers, node_keys, raw_key
 
@@ -123,7 +123,7 @@ def test_documents_that_another_key_signed_are_refused(agreed: Counter) -> None:
 
 @pytest.mark.parametrize("kind", [0, 3, 99, -1])
 def test_an_unknown_kind_of_submission_is_refused(agreed: Counter, kind: int) -> None:
-    assert isinstance(agreed.refused("DK", kind, b"x"), OperationFault)
+    assert isinstance(agreed.refused("DK", kind, b"x"), CoordinatorFault)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)

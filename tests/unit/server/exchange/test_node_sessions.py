@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.exchange.node_sessions import NodeSessions
 from server.exchange.relay import Relay
 from server.flower.presence import PresenceUpdate
@@ -24,7 +24,7 @@ class Register:
 
     def register(self, line: str) -> int:
         if line in self.lines:
-            raise OperationFault("Flower refused `flwr supernode`", why="registered already")
+            raise CoordinatorFault("Flower refused `flwr supernode`", why="registered already")
         self.lines.append(line)
         return 100 + len(self.lines)
 
@@ -90,7 +90,7 @@ def test_a_node_with_a_new_key_gets_a_new_seat(room: Room) -> None:
 def test_a_registration_that_failed_is_tried_again(room: Room) -> None:
     node = node_statement()
     room.register.lines.append(" ".join(str(node.node_auth).split()[:2]))
-    with pytest.raises(OperationFault):
+    with pytest.raises(CoordinatorFault):
         room.sessions.open_session(node)
     room.register.lines.clear()
     room.sessions.open_session(node)

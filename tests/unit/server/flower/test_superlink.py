@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.flower import superlink
 from server.flower.superlink import OTHER_APPS, SERVER_APP, SuperLink
 from server.home import write_private
@@ -153,7 +153,7 @@ def test_a_no_of_flower_s_is_said_plainly(
     link: SuperLink, monkeypatch: pytest.MonkeyPatch, stdout: str, code: int, why: str
 ) -> None:
     answers(monkeypatch, stdout, code)
-    with pytest.raises(OperationFault) as caught:
+    with pytest.raises(CoordinatorFault) as caught:
         link.stop(7)
     assert caught.value.what == "Flower refused `flwr stop`"
     assert why in caught.value.why
@@ -167,7 +167,7 @@ def test_a_flower_that_hangs_is_given_up_plainly(
         raise subprocess.TimeoutExpired(command, 60)
 
     monkeypatch.setattr(subprocess, "run", hang)
-    with pytest.raises(OperationFault, match="did not answer `flwr list`") as caught:
+    with pytest.raises(CoordinatorFault, match="did not answer `flwr list`") as caught:
         link.runs()
     assert caught.value.fix
 
@@ -179,7 +179,7 @@ def test_a_key_file_does_not_outlive_its_registration(
     answers(monkeypatch, json.dumps({"success": True, "node-id": "12"}))
     assert link.register("ecdsa-sha2-nistp384 AAAA") == 12
     answers(monkeypatch, "", 1)
-    with pytest.raises(OperationFault):
+    with pytest.raises(CoordinatorFault):
         link.register("ecdsa-sha2-nistp384 AAAA")
     assert list(folder.iterdir()) == []
 
@@ -191,7 +191,7 @@ def test_a_superlink_that_does_not_start_says_why(
         link, "_superlink_command", lambda: ["/bin/sh", "-c", "echo port taken; exit 3"]
     )
     monkeypatch.setattr(superlink, "_listens", lambda _: False)
-    with pytest.raises(OperationFault) as caught:
+    with pytest.raises(CoordinatorFault) as caught:
         link.start()
     assert "did not start" in caught.value.what
     assert "port taken" in caught.value.why

@@ -6,7 +6,7 @@ import pytest
 
 from protocols.tasks import Family, TrainGlm
 from protocols.tasks.training import sigmoid
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.learning.predict import predict_file
 from tests.support.patients import FEATURES, columns, glm, mlp, module
 
@@ -22,8 +22,8 @@ def scored(
     return predict_file(task or glm(), FEATURES, model, path)
 
 
-def fault(folder: Path, text: str) -> OperationFault:
-    with pytest.raises(OperationFault) as caught:
+def fault(folder: Path, text: str) -> CoordinatorFault:
+    with pytest.raises(CoordinatorFault) as caught:
         scored(folder, text)
     assert caught.value.fix
     return caught.value
@@ -105,10 +105,10 @@ def test_a_file_that_cannot_be_scored_says_why(tmp_path: Path, text: str, why: s
 
 
 def test_files_that_cannot_be_opened_or_decoded(tmp_path: Path) -> None:
-    with pytest.raises(OperationFault, match="No such file"):
+    with pytest.raises(CoordinatorFault, match="No such file"):
         predict_file(glm(), FEATURES, MODEL, tmp_path / "absent.csv")
     (tmp_path / "latin.csv").write_bytes(HEADER.encode() + b"\n\xff,1,male,no,1\n")
-    with pytest.raises(OperationFault, match="not UTF-8"):
+    with pytest.raises(CoordinatorFault, match="not UTF-8"):
         predict_file(glm(), FEATURES, MODEL, tmp_path / "latin.csv")
 
 
@@ -150,6 +150,6 @@ def test_a_registered_module_is_applied_where_it_is_installed(tmp_path: Path) ->
     task = module()
     path = tmp_path / "new.csv"
     path.write_text(f"{HEADER}\n", encoding="utf-8")
-    with pytest.raises(OperationFault, match="cannot be applied here") as caught:
+    with pytest.raises(CoordinatorFault, match="cannot be applied here") as caught:
         predict_file(task, FEATURES, task.initial(FEATURES), path)
     assert "load model.safetensors into the module" in caught.value.fix

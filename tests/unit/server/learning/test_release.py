@@ -11,7 +11,7 @@ from keys.identity import SigningKey
 from protocols.tasks import CountPatients
 from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import canonical_json, digest
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.learning import release as module
 from server.learning.release import (
     MODEL_FILE,
@@ -58,7 +58,7 @@ def written(folder: Path, **changes: Any) -> Result:
 
 
 def refused(folder: Path) -> str:
-    with pytest.raises(OperationFault) as caught:
+    with pytest.raises(CoordinatorFault) as caught:
         read_weights(folder, read_result(folder, (KEY.public,)))
     assert caught.value.fix
     return str(caught.value)
@@ -114,7 +114,7 @@ def test_an_altered_result_does_not_verify(tmp_path: Path, changes: dict[str, An
 def test_a_result_signed_by_somebody_else_is_not_trusted(tmp_path: Path) -> None:
     write_result(tmp_path, result(signer=STRANGER.public.to_text()), STRANGER.sign, WEIGHTS)
     assert "is not trusted here" in refused(tmp_path)
-    with pytest.raises(OperationFault):
+    with pytest.raises(CoordinatorFault):
         read_result(tmp_path, ())
 
 

@@ -24,7 +24,7 @@ from keys.errors import PratiqueError
 from protocols.errors import ProtocolFault
 from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest
 from protocols.wire.invitation import Invitation, enrolment_fingerprint
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.membership.certificates import CERTIFICATE_LIFETIME
 from server.membership.enrolment import (
     ADMITTED,
@@ -259,7 +259,7 @@ def test_a_wrong_fingerprint_admits_nobody(
     enrolment: EnrolmentService, invitation: Invitation, moment: datetime, fingerprint: str
 ) -> None:
     enrolment.enrol("AT", Applicant().request(invitation), moment)
-    with pytest.raises(OperationFault) as caught:
+    with pytest.raises(CoordinatorFault) as caught:
         enrolment.admit(fingerprint, moment)
     assert "waits for approval" in caught.value.what
     assert caught.value.why
@@ -272,7 +272,7 @@ def test_a_part_of_a_fingerprint_admits_nobody(
 ) -> None:
     whole = enrolment.enrol("AT", Applicant().request(invitation), moment).fingerprint
     for part in (whole[:-1], whole[1:], whole.replace("-", "")):
-        with pytest.raises(OperationFault):
+        with pytest.raises(CoordinatorFault):
             enrolment.admit(part, moment)
 
 
@@ -291,9 +291,9 @@ def test_nobody_is_admitted_twice_or_after_a_refusal(
             "AT", Applicant().request(invite(enrolment, moment)), moment
         ).fingerprint
         decide(shown)
-        with pytest.raises(OperationFault):
+        with pytest.raises(CoordinatorFault):
             enrolment.admit(shown, moment)
-        with pytest.raises(OperationFault):
+        with pytest.raises(CoordinatorFault):
             enrolment.refuse(shown)
 
 
@@ -337,7 +337,7 @@ def test_no_party_is_admitted_with_a_key_of_another_country(
     shown = enrolment.enrol(
         "BE", theirs.request(invite(enrolment, moment, "BE", role)), moment
     ).fingerprint
-    with pytest.raises(OperationFault) as caught:
+    with pytest.raises(CoordinatorFault) as caught:
         enrolment.admit(shown, moment)
     assert "a key of the" in caught.value.why
     assert "AT" in caught.value.why
@@ -360,7 +360,7 @@ def test_no_party_is_admitted_with_half_a_key_of_another_country(
     )
     asks = Applicant(node_statement("BE", identity_key=theirs))
     request = asks.request(invite(enrolment, moment, "BE", Role.NODE))
-    with pytest.raises(OperationFault, match="cannot be admitted"):
+    with pytest.raises(CoordinatorFault, match="cannot be admitted"):
         enrolment.admit(enrolment.enrol("BE", request, moment).fingerprint, moment)
 
 
@@ -372,7 +372,7 @@ def test_a_comment_does_not_make_a_superlink_key_another_one(
     theirs = node_statement("BE", node_auth=f"{mine.node_auth} other@host")
     invitation = invite(enrolment, moment, "BE", Role.NODE)
     shown = enrolment.enrol("BE", Applicant(theirs).request(invitation), moment).fingerprint
-    with pytest.raises(OperationFault):
+    with pytest.raises(CoordinatorFault):
         enrolment.admit(shown, moment)
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, event
 
 from governance.audit.log import AuditLog
 from protocols.private_sum.coordinator_round import OpenedSum, VoidRound
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.runs.progress import RunProgress, StoredRun, Superseded
 from server.runs.rounds import RoundRecord, RoundReport
 from server.runs.store import RunState, RunStore
@@ -84,7 +84,7 @@ def test_a_run_that_is_over_is_not_begun(
 
 
 def test_a_run_that_nobody_launched_is_not_begun(engine: Engine, moment: datetime) -> None:
-    with pytest.raises(OperationFault, match="There is no run"):
+    with pytest.raises(CoordinatorFault, match="There is no run"):
         attempt(engine, 1, "b" * 32).begin(moment)
 
 

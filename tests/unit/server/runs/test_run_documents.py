@@ -8,7 +8,7 @@ from keys.composite import Suite
 from keys.errors import KeyFault
 from protocols.wire.document_versions import DocumentVersions
 from protocols.wire.encoding import digest
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.runs.run_documents import RunDocuments, require_unmoved
 from tests.support.documents import Papers, node_keys, raw_key
 
@@ -58,6 +58,6 @@ def test_newer_versions_and_new_keys_are_no_reason_to_stop() -> None:
     ],
 )
 def test_an_amendment_and_a_country_without_keys_are(changes: dict[str, object], why: str) -> None:
-    with pytest.raises(OperationFault) as fault:
+    with pytest.raises(CoordinatorFault) as fault:
         require_unmoved(BEGAN, BEGAN.model_copy(update=changes))
     assert why in fault.value.why

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from governance.runtime.database import open_database
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.runs.store import RunState, RunStore
 from server.state.tables import MIGRATIONS
 from tests.support.narrowing import present
@@ -61,12 +61,12 @@ def test_each_next_attempt_has_the_next_number_and_is_noted_with_it(
 
 def test_an_attempt_that_cannot_be_noted_is_none(launched: RunStore, moment: datetime) -> None:
     def fails(*_: object) -> None:
-        raise OperationFault("the log cannot be written")
+        raise CoordinatorFault("the log cannot be written")
 
     before = launched.get(RUN)
-    with pytest.raises(OperationFault, match="log"):
+    with pytest.raises(CoordinatorFault, match="log"):
         launched.next_attempt(RUN, moment + SECOND, fails)
-    with pytest.raises(OperationFault, match="log"):
+    with pytest.raises(CoordinatorFault, match="log"):
         launched.create(OTHER, STUDY, moment, fails)
     assert launched.get(RUN) == before
     assert len(launched.all()) == 1
@@ -78,14 +78,14 @@ def test_a_run_that_is_over_has_no_next_attempt(
 ) -> None:
     launched.move(RUN, state, moment, "reason")
     before = launched.get(RUN)
-    with pytest.raises(OperationFault, match="is over"):
+    with pytest.raises(CoordinatorFault, match="is over"):
         launched.next_attempt(RUN, moment + SECOND)
     assert launched.get(RUN) == before
 
 
 def test_a_run_that_nobody_launched_is_not_found(store: RunStore, moment: datetime) -> None:
     for act in (lambda: store.next_attempt(RUN, moment), lambda: store.get(RUN)):
-        with pytest.raises(OperationFault, match="There is no run"):
+        with pytest.raises(CoordinatorFault, match="There is no run"):
             act()
 
 

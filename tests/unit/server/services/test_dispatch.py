@@ -23,7 +23,7 @@ from protocols.proto.exchange_pb2 import EnrolReply
 from protocols.tasks.schedule import COHORT_FLOOR
 from protocols.wire.invitation import Invitation
 from server.app import DaemonClient
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.flower.bundle_guard import CONFIGURATION
 from server.flower.presence import Presence
 from server.learning.release import RESULT_FILE, read_result
@@ -136,7 +136,7 @@ def test_a_running_study_is_not_launched_again(coordinator: Coordinator, study: 
 def test_a_launch_that_flower_refused_is_a_failed_run(
     coordinator: Coordinator, study: Study
 ) -> None:
-    coordinator.flower.refusal = OperationFault("Flower refused `flwr run`", why="It is down")
+    coordinator.flower.refusal = CoordinatorFault("Flower refused `flwr run`", why="It is down")
     refused(coordinator, "study_launch", name=study.id)
     row = present(coordinator.context.runs.latest_of(study.digest))
     assert (row.state, "It is down" in row.reason) == ("failed", True)
@@ -144,9 +144,9 @@ def test_a_launch_that_flower_refused_is_a_failed_run(
     launched(coordinator, study)
 
 
-@pytest.mark.parametrize("flower", [None, OperationFault("Flower refused `flwr stop`")])
+@pytest.mark.parametrize("flower", [None, CoordinatorFault("Flower refused `flwr stop`")])
 def test_a_stopped_run_is_stopped_whatever_flower_says(
-    coordinator: Coordinator, study: Study, flower: OperationFault | None
+    coordinator: Coordinator, study: Study, flower: CoordinatorFault | None
 ) -> None:
     run = launched(coordinator, study)
     coordinator.flower.refusal = flower
@@ -227,10 +227,10 @@ def test_a_study_whose_charged_run_was_ended_says_whom_to_ask(
     services = LocalRunServices(coordinator)
 
     def full(*_: object) -> None:
-        raise OperationFault("The disk is full")
+        raise CoordinatorFault("The disk is full")
 
     services.release = full  # type: ignore[method-assign, assignment]
-    with pytest.raises(OperationFault, match="disk"):
+    with pytest.raises(CoordinatorFault, match="disk"):
         run_attempt(
             coordinator.home, run, 1, NodesCarrier(coordinator.federation), services, seconds=1
         )
@@ -267,7 +267,7 @@ def test_a_run_that_nobody_launched_is_not_conducted(
 ) -> None:
     carrier = NodesCarrier(coordinator.federation)
     for run in (secrets.token_hex(16), "", "../../x", "'; drop table runs"):
-        with pytest.raises(OperationFault):
+        with pytest.raises(CoordinatorFault):
             run_attempt(coordinator.home, run, 1, carrier, LocalRunServices(coordinator), seconds=1)
 
 

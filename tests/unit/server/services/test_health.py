@@ -20,7 +20,7 @@ from governance.errors import DocumentFault
 from governance.runtime.database import transaction
 from governance.runtime.systemd import Supervisor
 from keys.certificates import Role, TransportAuthority
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.runs.store import RunState, RunStore
 from server.services import health as vitals_module
 from server.services.health import (
@@ -180,7 +180,7 @@ def test_documents_that_expired_are_red_and_none_yet_is_not(
     context.fault = DocumentFault("The documents have expired", why="timestamp")
     health.check(context)
     assert bad(health) == {"documents": "The documents have expired; timestamp"}
-    context.fault = OperationFault("There is no agreement yet")
+    context.fault = CoordinatorFault("There is no agreement yet")
     health.check(context)
     assert bad(health) == {}
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.errors import OperationFault
+from server.errors import CoordinatorFault
 from server.home import CoordinatorHome
 from server.runs import lock
 from server.runs.lock import is_run_locked, lock_run
@@ -95,7 +95,7 @@ def test_two_never_carry_one_run(home: CoordinatorHome, monkeypatch: pytest.Monk
     with lock_run(home, RUN):
         assert is_run_locked(home, RUN)
         assert not is_run_locked(home, "b" * 32)
-        with pytest.raises(OperationFault, match="Another process"), lock_run(home, RUN):
+        with pytest.raises(CoordinatorFault, match="Another process"), lock_run(home, RUN):
             pytest.fail("two carried it")
     assert not is_run_locked(home, RUN)
 
@@ -154,7 +154,7 @@ def test_a_node_s_new_keys_do_not_end_a_run_that_began_with_the_former() -> None
     ],
 )
 def test_a_run_does_not_outlive_what_it_stands_on(changes: dict[str, object], why: str) -> None:
-    with pytest.raises(OperationFault, match="cannot be resumed") as caught:
+    with pytest.raises(CoordinatorFault, match="cannot be resumed") as caught:
         require_unmoved(ground(), ground(**changes))
     assert why in caught.value.why
     assert "charged again" in caught.value.fix
