@@ -89,7 +89,7 @@ class TransportAuthority:
         if certificate.public_key() != key.public_key() or not federations_of(certificate):
             raise KeyFault(
                 "This is not a transport authority",
-                why="The certificate is no authority's, or belongs to another key",
+                why="the certificate is no authority's, or belongs to another key",
                 fix="restore both from the same backup",
             )
         return cls(certificate, key)
@@ -185,7 +185,7 @@ class TransportAuthority:
         if lifetime <= timedelta(0) or end > self._certificate.not_valid_after_utc:
             raise KeyFault(
                 "A certificate cannot be given this lifetime",
-                why=f"It must end after now and before its authority does, "
+                why=f"it must end after now and before its authority does, "
                 f"{self._certificate.not_valid_after_utc:%Y-%m-%d}",
                 fix="choose a shorter one, or make a new authority",
             )
@@ -208,7 +208,7 @@ def peer_of(
     _check_issued(certificate, parsed_certificates(authority_pem))
     _check_current(certificate, now)
     if certificate.serial_number in revoked:
-        raise _refused("It was revoked", "ask the coordinator for a new one")
+        raise _refused("it was revoked", "ask the coordinator for a new one")
     federation, country, role = _named(certificate)
     return Peer(
         federation, country, role, certificate.serial_number, certificate.not_valid_after_utc
@@ -311,7 +311,7 @@ def _check_hosts_belong(role: Role, hosts: Sequence[str]) -> None:
     if hosts and role is not Role.COORDINATOR:
         raise KeyFault(
             f"A certificate for the role {role} cannot name hosts",
-            why="Its holder could pass itself off as the exchange",
+            why="its holder could pass itself off as the exchange",
         )
 
 
@@ -326,7 +326,7 @@ def _host(host: str) -> x509.GeneralName:
 def _check_issued(certificate: x509.Certificate, authorities: Sequence[x509.Certificate]) -> None:
     if not any(issued_by(certificate, one) for one in authorities):
         raise _refused(
-            "It was not issued by this federation's authority", "enrol with this federation"
+            "it was not issued by this federation's authority", "enrol with this federation"
         )
 
 
@@ -341,9 +341,9 @@ def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> boo
 
 def _check_current(certificate: x509.Certificate, now: datetime) -> None:
     if now < certificate.not_valid_before_utc:
-        raise _refused("It is not valid yet", "check the clocks of both machines")
+        raise _refused("it is not valid yet", "check the clocks of both machines")
     if now >= certificate.not_valid_after_utc:
-        raise _refused("It has expired", "enrol again for a new one")
+        raise _refused("it has expired", "enrol again for a new one")
 
 
 def _named(certificate: x509.Certificate) -> tuple[str, str, Role]:
@@ -354,7 +354,7 @@ def _named(certificate: x509.Certificate) -> tuple[str, str, Role]:
         return federation, country, Role(role)
     except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
         raise _refused(
-            "It does not say which country and role it is for", "enrol again for a new one"
+            "it does not say which country and role it is for", "enrol again for a new one"
         ) from None
 
 

@@ -197,7 +197,7 @@ def _bound(public: bytes, message: bytes) -> bytes:
 def _not_composite() -> KeyFault:
     return KeyFault(
         "This is not an Ed25519 and ML-DSA-65 key",
-        why=f"A key is {PUBLIC_BYTES} bytes; in text, {PREFIX} and 2648 base64 characters",
+        why=f"a key is {PUBLIC_BYTES} bytes; in text, {PREFIX} and 2648 base64 characters",
         fix="copy the whole key again from where it was shown",
     )
 
@@ -205,6 +205,6 @@ def _not_composite() -> KeyFault:
 def _ed25519_only(key: PublicIdentity) -> KeyFault:
     return KeyFault(
         "An identity signs with Ed25519 only",
-        why=f"The agreement asks for ML-DSA-65 beside it; the key is {key.fingerprint}",
+        why=f"the agreement asks for ML-DSA-65 beside it; the key is {key.fingerprint}",
         fix="make a new one there: `pratique-node rotate-keys`, or `pratique-coordinator rotate`",
     )

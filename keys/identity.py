@@ -122,13 +122,13 @@ def not_valid(fingerprint: str) -> KeyFault:
     """Return the fault of a signature that is not by the key with this fingerprint."""
     return KeyFault(
         "A signature is not valid",
-        why=f"It is not by the key {fingerprint} over what it came with",
+        why=f"it is not by the key {fingerprint} over what it came with",
     )
 
 
 def _not_a_key() -> KeyFault:
     return KeyFault(
         "This is not an Ed25519 key",
-        why="A key is 32 bytes; in text, ed25519: and 44 base64 characters",
+        why="a key is 32 bytes; in text, ed25519: and 44 base64 characters",
         fix="copy the whole key again from where it was shown",
     )

@@ -27,12 +27,12 @@ def read_passphrase(
     others can read.
     """
     if file is not None and fd is not None:
-        raise _cannot_read(purpose, "Both a file and a descriptor were named", "name one of them")
+        raise _cannot_read(purpose, "both a file and a descriptor were named", "name one of them")
     try:
         data = _read(file, fd, prompt, purpose)
     except (OSError, EOFError) as error:
         raise _cannot_read(
-            purpose, f"Reading it failed ({error})", "check where it is read from"
+            purpose, f"reading it failed ({error})", "check where it is read from"
         ) from None
     return _checked(data, purpose)
 
@@ -47,7 +47,7 @@ def _read(
     if prompt is None:
         raise _cannot_read(
             purpose,
-            "Nobody is there to type it",
+            "nobody is there to type it",
             "give --passphrase-file with a file that holds it, or --passphrase-fd",
         )
     return prompt(f"Passphrase for {purpose}: ").encode(errors="surrogateescape")
@@ -79,10 +79,10 @@ def _checked(data: bytes, purpose: str) -> bytes:
     newline = b"\r\n" if data.endswith(b"\r\n") else b"\n"
     passphrase = data.removesuffix(newline)
     if not passphrase:
-        raise _cannot_read(purpose, "It is empty", "choose a passphrase of several random words")
+        raise _cannot_read(purpose, "it is empty", "choose a passphrase of several random words")
     if len(passphrase) > PASSPHRASE_LIMIT_BYTES:
         raise _cannot_read(
-            purpose, f"It is longer than {PASSPHRASE_LIMIT_BYTES} bytes", "name the right file"
+            purpose, f"it is longer than {PASSPHRASE_LIMIT_BYTES} bytes", "name the right file"
         )
     return passphrase
 

@@ -87,6 +87,6 @@ def _parsed(load: Callable[[bytes], Parsed], pem: bytes, kind: str) -> Parsed:
 def _unreadable(kind: str) -> KeyFault:
     return KeyFault(
         f"This is not a P-256 {kind} in PEM form",
-        why="It is damaged, encrypted, too large, or of another kind",
+        why="it is damaged, encrypted, too large, or of another kind",
         fix="use the file as it was made",
     )

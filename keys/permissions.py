@@ -17,6 +17,6 @@ def refuse_if_shared(path: Path, status: os.stat_result) -> None:
         wanted = OWNER_DIRECTORY if stat.S_ISDIR(status.st_mode) else OWNER_FILE
         raise KeyFault(
             f"{path} is open to other users",
-            why=f"Its mode is {mode:04o}, and only its owner may have access to it",
+            why=f"its mode is {mode:04o}, and only its owner may have access to it",
             fix=f"chmod {wanted:04o} {path}",
         )

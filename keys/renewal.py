@@ -62,7 +62,7 @@ def proven_key(new_public_pem: bytes, proof: bytes, old_serial: int) -> bytes:
     except InvalidSignature:
         raise KeyFault(
             "A renewal was not asked for by the holder of the new key",
-            why="Its proof was made with another key, or for another certificate",
+            why="its proof was made with another key, or for another certificate",
             fix="renew with the program of this version",
         ) from None
     return pem_of_public(key)

@@ -42,7 +42,7 @@ def open_sealed(key: bytes, sealed: bytes, associated: bytes) -> bytes:
 def _cipher(key: bytes) -> AESGCM:
     if len(key) != KEY_BYTES:  # AESGCM would take 16 bytes and seal with AES-128
         raise KeyFault(
-            "A sealing key has the wrong length", why=f"It has {len(key)} bytes, not {KEY_BYTES}"
+            "A sealing key has the wrong length", why=f"it has {len(key)} bytes, not {KEY_BYTES}"
         )
     return AESGCM(key)
 
@@ -50,5 +50,5 @@ def _cipher(key: bytes) -> AESGCM:
 def _cannot_open() -> KeyFault:
     return KeyFault(
         "Sealed data does not open",
-        why="It was sealed under another key or for another place, or it was changed",
+        why="it was sealed under another key or for another place, or it was changed",
     )

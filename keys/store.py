@@ -75,7 +75,7 @@ class KeyStore:
         Until it returns, the former one may be found. Raises KeyFault when it cannot be kept.
         """
         if len(secret) > SECRET_LIMIT_BYTES:
-            raise KeyFault(f"The secret {name} is too large", why="At most 1 MiB fits")
+            raise KeyFault(f"The secret {name} is too large", why="at most 1 MiB fits")
         _write_durably(self._place(name), seal(self._key, secret, _bound_to(name)))
 
     def get(self, name: str) -> bytes:
@@ -115,7 +115,7 @@ class KeyStore:
         if not NAME_PATTERN.fullmatch(name):
             raise KeyFault(
                 f"{name!r} cannot name a secret",
-                why="Names are at most 100 lower-case letters, digits and hyphens",
+                why="names are at most 100 lower-case letters, digits and hyphens",
             )
         return self._path / f"{name}.sealed"
 
@@ -133,14 +133,14 @@ def _prepare_directory(path: Path) -> None:
     if any(not name.startswith(".") for name in held):  # a cut-short write is no obstacle
         raise KeyFault(
             f"A key store cannot be made in {path}",
-            why="The directory is not empty; keys already there would be lost",
+            why="the directory is not empty; keys already there would be lost",
             fix="open the store that is there, or name a new directory",
         )
 
 
 def _new_header(passphrase: bytes, cost: int) -> bytes:
     if cost.bit_count() != 1 or not 1 < cost <= SCRYPT_COST_LIMIT:
-        raise KeyFault("The scrypt cost is not usable", why="It is a power of two up to 2^20")
+        raise KeyFault("The scrypt cost is not usable", why="it is a power of two up to 2^20")
     start = FORMAT + bytes([cost.bit_length() - 1]) + secrets.token_bytes(SALT_BYTES)
     return start + seal(_stretch(passphrase, start), b"", start)
 
@@ -159,7 +159,7 @@ def _unlock(path: Path, header: bytes, passphrase: bytes) -> bytes:
     except KeyFault:
         raise KeyFault(
             f"The passphrase does not open the key store in {path}",
-            why="It is not the passphrase that the store was made with; nothing was changed",
+            why="it is not the passphrase that the store was made with; nothing was changed",
             fix="type it again, or check the file it is read from",
         ) from None
     return key

@@ -115,9 +115,9 @@ def _check_vouched(
     now: datetime,
 ) -> None:
     if not (issued_by(newer, newer) and _holds(newer, now)):
-        raise _strange("It does not hold at this time, or was changed")
+        raise _strange("it does not hold at this time, or was changed")
     if not any(_vouches(old, one, newer) for old in believed for one in vouchers):
-        raise _strange("No authority that is believed here vouches for it")
+        raise _strange("no authority that is believed here vouches for it")
 
 
 def _vouches(old: x509.Certificate, voucher: x509.Certificate, newer: x509.Certificate) -> bool:

@@ -208,7 +208,7 @@ async def _supervise(
 
 
 def _require_keys_in_force(context: CoordinatorContext) -> None:
-    """Raise CoordinatorFault if new keys are in force: the next start uses them and resumes runs."""
+    """Raise CoordinatorFault if new keys are in force: the next start uses them."""
     if context.documents.superseded:
         raise CoordinatorFault(
             "The coordinator's new keys are in force",
@@ -234,7 +234,7 @@ async def _restart_flower(context: CoordinatorContext, forwarding: Forwarding, n
             last = fault
     raise CoordinatorFault(
         f"Flower's {name} ended by itself, and Flower could not be restarted in {STARTS} attempts",
-        why=f"{last.what}: {last.why}",
+        why=last.sentence,
         fix="read superlink.log in the coordinator's home, then start `up` again",
     )
 

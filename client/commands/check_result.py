@@ -47,7 +47,7 @@ def run_check(name: str, check: Callable[[], str]) -> CheckResult:
     except SkipCheck as skipped:
         return CheckResult(name, CheckState.SKIPPED, f"not checked: {skipped}")
     except PratiqueError as fault:
-        says = f"{fault.what}; {fault.why}" if fault.why else fault.what
+        says = fault.sentence
         return CheckResult(name, CheckState.FAILED, says, fault.fix)
     except OSError as error:
         fix = "check that the file exists and that this user may read it"

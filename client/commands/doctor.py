@@ -208,7 +208,7 @@ class Doctor:
             raise SkipCheck("no signed time is known yet")
         if signed - now > MOST_SKEW:
             raise PratiqueError(
-                f"the clock is behind by {_minutes(signed - now)} or more",
+                f"The clock is behind by {_minutes(signed - now)} or more",
                 why=f"a document was signed at {signed:%Y-%m-%d %H:%M} UTC; this clock shows "
                 f"{now:%Y-%m-%d %H:%M} UTC",
                 fix="set the clock of this machine, and synchronise it with NTP",
@@ -216,7 +216,7 @@ class Doctor:
         expires = _time(self._timestamp, "expires")
         if expires is not None and expires < now:
             raise PratiqueError(
-                "the exchange's newest timestamp has expired",
+                "The exchange's newest timestamp has expired",
                 why=f"it was valid until {expires:%Y-%m-%d %H:%M} UTC; this clock shows "
                 f"{now:%Y-%m-%d %H:%M} UTC",
                 fix="check this machine's clock; if it is right, the coordinator must be started",
@@ -264,7 +264,7 @@ class Doctor:
             fix = self._sign_keys
             if own.node and own.node.identity_key == self._keyring.identity.public.to_text():
                 raise NeedsAttention("the officer has not signed this node's new keys", fix)
-            raise PratiqueError("the officer has not signed this node's keys", why=says, fix=fix)
+            raise PratiqueError("The officer has not signed this node's keys", why=says, fix=fix)
         if own.expires - self.clock() < timedelta(days=1):
             raise NeedsAttention(says, "ask your officer to run `pratique-officer renew`")
         return says
@@ -285,7 +285,7 @@ class Doctor:
                 fault = error
         if not candidates:
             raise fault or DocumentFault(
-                "the officer has not handed over the country's documents",
+                "The officer has not handed over the country's documents",
                 fix=self._sign_keys,
             )
         return max(candidates, key=lambda own: own.version)

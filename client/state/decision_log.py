@@ -138,7 +138,6 @@ class DecisionLog:
         kind = {ReasonCode.BUDGET: EventKind.BUDGET_REFUSED}.get(
             refusal.code, EventKind.REQUEST_REFUSED
         )
-        reason = ". ".join(part.rstrip(".") for part in (refusal.what, refusal.why) if part)
         with _log_faults_reported():
             event = Event(
                 kind=kind,
@@ -146,7 +145,7 @@ class DecisionLog:
                 actor=COORDINATOR,
                 outcome=Outcome.REFUSED,
                 code=refusal.code,
-                reason=reason[:LONGEST_LINE],
+                reason=refusal.sentence[:LONGEST_LINE],
                 clause=refusal.clause[:LONGEST_LINE] or None,
                 **asdict(subject),
             )

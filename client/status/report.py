@@ -74,7 +74,7 @@ class StatusReport:
         try:
             current = self._documents.current(self._clock())
         except DocumentFault as fault:
-            return None, _sentence(fault)
+            return None, fault.sentence
         return current, self._key_problem(current)
 
     def _published_view(self) -> TrustedView | None:
@@ -201,7 +201,3 @@ def _run_status(run: RunSummary, studies: Mapping[str, StudyStatus]) -> RunStatu
 
 def _study_name(studies: Mapping[str, StudyStatus], digest: str) -> str:
     return studies[digest].id if digest in studies else digest
-
-
-def _sentence(fault: DocumentFault) -> str:
-    return f"{fault.what}; {fault.why}" if fault.why else fault.what

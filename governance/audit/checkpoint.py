@@ -31,11 +31,11 @@ def parse_checkpoint(text: str) -> Checkpoint:
     """Parse a note text; extension lines are refused. Raises LogFault."""
     match = TEXT.fullmatch(text)
     if not match:
-        raise LogFault("This is not a checkpoint", why="It is not three lines: origin, size, root")
+        raise LogFault("This is not a checkpoint", why="it is not three lines: origin, size, root")
     root = base64.b64decode(match["root"])
     found = Checkpoint(match["origin"], int(match["size"]), root)
     if len(root) != HASH_BYTES or found.to_text() != text:
-        raise LogFault("This is not a checkpoint", why="Its root is not 32 bytes in base64")
+        raise LogFault("This is not a checkpoint", why="its root is not 32 bytes in base64")
     return found
 
 
@@ -48,5 +48,5 @@ def open_checkpoint(data: bytes, key: NoteKey) -> Checkpoint:
     """Return the checkpoint that `key` signed; its origin is the key's name. Raises LogFault."""
     found = parse_checkpoint(open_note(data, key))
     if found.origin != key.name:
-        raise LogFault("The checkpoint is another log's", why=f"It is of {found.origin}")
+        raise LogFault("The checkpoint is another log's", why=f"it is of {found.origin}")
     return found

@@ -116,7 +116,7 @@ def entry_bytes(event: Event, *, origin: str, index: int) -> bytes:
     place = {"v": ENTRY_VERSION, "origin": origin, "index": index}
     data = canonical_json({**said, **place})
     if len(data) > LARGEST_ENTRY:
-        raise LogFault("An event is too large to be logged", why=f"It takes {len(data)} bytes")
+        raise LogFault("An event is too large to be logged", why=f"it takes {len(data)} bytes")
     return data
 
 
@@ -128,7 +128,7 @@ def parse_entry(data: bytes) -> dict[str, Any]:
     entry = parse_canonical(data, LARGEST_ENTRY)
     place = (entry.get("v"), type(entry.get("index")), type(entry.get("origin")))
     if place != (ENTRY_VERSION, int, str):
-        raise LogFault("This is no entry of a log", why="It does not say version, index and origin")
+        raise LogFault("This is no entry of a log", why="it does not say version, index and origin")
     return entry
 
 
@@ -141,6 +141,6 @@ def parse_canonical(data: bytes, largest: int) -> dict[str, Any]:
     except (ValueError, RecursionError):
         canonical = False
     if not canonical:
-        raise LogFault("This is no canonical JSON object", why="It was changed, or never was one")
+        raise LogFault("This is no canonical JSON object", why="it was changed, or never was one")
     found: dict[str, Any] = value
     return found

@@ -170,7 +170,7 @@ def _require_size(connection: Connection, size: int) -> None:
     if held < size:
         raise LogFault(
             f"The log has {held} entries where {size} were signed before",
-            why="It was rolled back: an older copy of its database was restored",
+            why="it was rolled back: an older copy of its database was restored",
             fix="restore the newest copy, and notify the privacy officer",
         )
 
@@ -180,7 +180,7 @@ def _require_continued(connection: Connection, head: Checkpoint) -> None:
     if merkle.root_at(head.size, _reader(connection)) != head.root:
         raise LogFault(
             f"The first {head.size} entries of the log are not those signed before",
-            why="The log was forked, or its database changed",
+            why="the log was forked, or its database changed",
             fix="keep both databases, and notify the privacy officer",
         )
 
@@ -203,7 +203,7 @@ def _reader(connection: Connection) -> merkle.ReadNode:
     def read(level: int, index: int) -> bytes:
         found = connection.scalar(_node(level, index))
         if not isinstance(found, bytes):
-            raise _damaged(f"It lacks the hash of node {index} at level {level}")
+            raise _damaged(f"it lacks the hash of node {index} at level {level}")
         return found
 
     return read
@@ -212,7 +212,7 @@ def _reader(connection: Connection) -> merkle.ReadNode:
 def _checked(row: Row[Any]) -> tuple[bytes, bytes]:
     """SQLite keeps a value of any type in any column: a changed file may hold another one."""
     if not isinstance(row.entry, bytes) or not isinstance(row.leaf_hash, bytes):
-        raise _damaged(f"Entry {row.position} is not what was stored")
+        raise _damaged(f"entry {row.position} is not what was stored")
     return row.entry, row.leaf_hash
 
 

@@ -136,7 +136,7 @@ def verify_inclusion(
 ) -> None:
     """Accept the leaf hash at `index` under `root`, or raise LogFault (RFC 9162, 2.1.3.2)."""
     if not 0 <= index < size:
-        raise _refused("The entry lies outside the tree")
+        raise _refused("the entry lies outside the tree")
     _require_hashes(leaf, root, *proof)
     walk = _Walk(index, size - 1)
     for sibling in proof:
@@ -153,13 +153,13 @@ def verify_consistency(
     `size1` of 0 is refused: it would prove nothing.
     """
     if not 0 < size1 <= size2:
-        raise _refused("The sizes are not those of an earlier and a later tree")
+        raise _refused("the sizes are not those of an earlier and a later tree")
     if size1 == size2:
         _require_same(root1, root2, proof)
         return
     _require_hashes(root1, root2, *proof)
     if not proof:
-        raise _refused("The proof is empty")
+        raise _refused("the proof is empty")
     walk = _Walk(size1 - 1, size2 - 1)
     walk.climb_while_right()
     whole = size1 & (size1 - 1) == 0
@@ -169,7 +169,7 @@ def verify_consistency(
 
 def _require_same(root1: bytes, root2: bytes, proof: Sequence[bytes]) -> None:
     if proof:
-        raise _refused("A tree needs no proof to continue itself")
+        raise _refused("a tree needs no proof to continue itself")
     _require_equal(root1, root2)
 
 
@@ -197,7 +197,7 @@ class _Walk:
     def step(self) -> bool:
         """Go up past one sibling; True when it stands on the left."""
         if self.last == 0:
-            raise _refused("The proof is too long")
+            raise _refused("the proof is too long")
         left = self.at & 1 == 1 or self.at == self.last
         if left:
             while self.at and not self.at & 1:
@@ -211,7 +211,7 @@ class _Walk:
 
     def require_end(self) -> None:
         if self.last != 0:
-            raise _refused("The proof is too short")
+            raise _refused("the proof is too short")
 
     def _up(self) -> None:
         self.at, self.last = self.at >> 1, self.last >> 1
@@ -219,12 +219,12 @@ class _Walk:
 
 def _require_hashes(*hashes: bytes) -> None:
     if any(len(value) != HASH_BYTES for value in hashes):
-        raise _refused("A hash is not 32 bytes long")
+        raise _refused("a hash is not 32 bytes long")
 
 
 def _require_equal(found: bytes, wanted: bytes) -> None:
     if not hmac.compare_digest(found, wanted):
-        raise _refused("It leads to another root")
+        raise _refused("it leads to another root")
 
 
 def _refused(why: str) -> LogFault:

@@ -40,7 +40,7 @@ class NoteKey:
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
             raise LogFault(
-                f"{self.name!r} cannot name a log", why="A name has no space and no plus sign"
+                f"{self.name!r} cannot name a log", why="a name has no space and no plus sign"
             )
 
     @classmethod
@@ -101,17 +101,17 @@ def parse_note(data: bytes) -> Note:
     whole = _decode_text(data)
     text, separator, lines = whole.rpartition(SEPARATOR)
     if not separator or not text or not lines.endswith("\n"):
-        raise _bad_note("It has no signed text or no signature")
+        raise _bad_note("it has no signed text or no signature")
     signatures = lines[:-1].split("\n")
     if len(signatures) > MOST_SIGNATURES:
-        raise _bad_note(f"It has more than {MOST_SIGNATURES} signatures")
+        raise _bad_note(f"it has more than {MOST_SIGNATURES} signatures")
     return Note(text + "\n", tuple(map(_parse_line, signatures)))
 
 
 def open_note(data: bytes, key: NoteKey) -> str:
     """Return the text, signed by `key`. Other signers' lines are ignored. Raises LogFault."""
     if key.algorithm is not Algorithm.ED25519:
-        raise LogFault(f"The key of {key.name} is a witness's", why="It signs no note by itself")
+        raise LogFault(f"The key of {key.name} is a witness's", why="it signs no note by itself")
     note = parse_note(data)
     own = [line for line in note.signatures if (line.name, line.key_id) == (key.name, key.key_id)]
     if not own:
@@ -127,29 +127,29 @@ def _verify(key: NoteKey, signature: bytes, text: str) -> None:
     except KeyFault as fault:
         raise LogFault(
             f"The signature of {key.name} under a note is not valid",
-            why="The note was changed after it was signed, or another key signed it",
+            why="the note was changed after it was signed, or another key signed it",
         ) from fault
 
 
 def _decode_text(data: bytes) -> str:
     if len(data) > LARGEST_NOTE:
-        raise _bad_note("It is too large")
+        raise _bad_note("it is too large")
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        raise _bad_note("It is not UTF-8 text") from None
+        raise _bad_note("it is not UTF-8 text") from None
     if CONTROL.search(text):
-        raise _bad_note("It holds a control character")
+        raise _bad_note("it holds a control character")
     return text
 
 
 def _parse_line(line: str) -> NoteSignature:
     match = LINE.fullmatch(line)
     if not match:
-        raise _bad_note("A signature line is malformed")
+        raise _bad_note("a signature line is malformed")
     signature = _decode(match["signature"])
     if len(signature) <= KEY_ID_BYTES:
-        raise _bad_note("A signature is too short")
+        raise _bad_note("a signature is too short")
     return NoteSignature(match["name"], signature[:KEY_ID_BYTES], signature[KEY_ID_BYTES:])
 
 
@@ -158,9 +158,9 @@ def _decode(text: str) -> bytes:
     try:
         data = binascii.a2b_base64(text, strict_mode=True)
     except binascii.Error:
-        raise _bad_note("Its base64 is malformed") from None
+        raise _bad_note("its base64 is malformed") from None
     if base64.b64encode(data).decode() != text:
-        raise _bad_note("Its base64 is not canonical")
+        raise _bad_note("its base64 is not canonical")
     return data
 
 

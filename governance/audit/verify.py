@@ -42,7 +42,7 @@ def verify_export(
     if max(roots) != head.size:
         raise LogFault(
             f"The export holds {max(roots)} entries, the checkpoint signs {head.size}",
-            why="Entries are missing, or were added after it was signed",
+            why="entries are missing, or were added after it was signed",
             fix="export the log again together with its newest checkpoint",
         )
     return VerifiedLog(head.origin, head.size, head.root)
@@ -73,7 +73,7 @@ def _leaf(line: bytes, index: int, origin: str) -> bytes:
     entry = canonical_json(said.get("entry"))
     leaf = leaf_hash(entry)
     if said != {"entry": _placed(entry, index, origin), "leaf": leaf.hex()}:
-        raise LogFault("It was changed after it was logged", why="Its hash is another")
+        raise LogFault("It was changed after it was logged", why="its hash is another")
     return leaf
 
 
@@ -81,7 +81,7 @@ def _placed(entry: bytes, index: int, origin: str) -> dict[str, Any]:
     found = parse_entry(entry)
     if (found["index"], found["origin"]) != (index, origin):
         raise LogFault(
-            "It is out of place", why=f"It is entry {found['index']} of {found['origin']}"
+            "It is out of place", why=f"it is entry {found['index']} of {found['origin']}"
         )
     return found
 
@@ -95,6 +95,6 @@ def _require_root(known: Checkpoint, roots: Mapping[int, bytes], head: Checkpoin
     if known.size in roots and roots[known.size] != known.root:
         raise LogFault(
             f"The first {known.size} entries are not those that the checkpoint signs",
-            why="An entry and its hash were changed, or the log was forked",
+            why="an entry and its hash were changed, or the log was forked",
             fix="keep export and checkpoint, and notify the privacy officer",
         )

@@ -131,7 +131,7 @@ def cap_micro(epsilon: float, delta: float, order: int) -> int:
     if not 0 < cap < math.inf:
         raise LedgerFault(
             f"No budget fits ε={epsilon} and δ={delta} at order {order}",
-            why="At this order even an empty ledger implies a larger ε",
+            why="at this order even an empty ledger implies a larger ε",
             fix="choose a higher order in the agreement",
         )
     return math.floor(cap * MICRO * (1 - ROUNDING))
@@ -311,7 +311,7 @@ def _with_std(mechanism: Mechanism, std: int) -> Mechanism:
     except ValidationError:
         raise LedgerFault(
             f"No noise protects the release {mechanism.phase!r} that much",
-            why=f"It would need a standard deviation of {std} units",
+            why=f"it would need a standard deviation of {std} units",
             fix="lower its scale or number of rounds, or ask for a larger ε",
         ) from None
 

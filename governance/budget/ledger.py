@@ -85,7 +85,7 @@ def period_of(
     if period_days < 1 or now < effective:
         raise LedgerFault(
             "No budget period has begun",
-            why=f"The agreement takes effect at {effective.isoformat()}, it is {now.isoformat()}",
+            why=f"the agreement takes effect at {effective.isoformat()}, it is {now.isoformat()}",
             fix="wait until then, and check this machine's clock",
         )
     length = timedelta(days=period_days)
@@ -267,7 +267,7 @@ def _stands(connection: Connection, terms: Terms, charge: _Charge) -> bool:
     if stored != (terms.register, replace(charge, order=0)):
         raise LedgerFault(
             f"Run {charge.run} was charged for {charge.mechanism.phase!r} with other contents",
-            why="A run id is used once, for one study and one schedule",
+            why="a run id is used once, for one study and one schedule",
             fix="start a new run",
         )
     return True
@@ -280,7 +280,7 @@ def _require_room(view: LedgerView, charges: Sequence[_Charge]) -> None:
             ReasonCode.BUDGET,
             f"The privacy budget of register {view.register!r} does not cover this study",
             why=(
-                f"It would take {cost / MICRO:.6f} of {view.cap_micro / MICRO:.6f}, and "
+                f"it would take {cost / MICRO:.6f} of {view.cap_micro / MICRO:.6f}, and "
                 f"{view.left_micro / MICRO:.6f} is left until {view.period.end:%Y-%m-%d}"
             ),
             fix="ask for a smaller ε or fewer rounds, or wait for the next period",
@@ -331,7 +331,7 @@ def _require_within(period: Period, now: datetime) -> None:
     if not period.start <= now < period.end:
         raise LedgerFault(
             "A charge falls outside its budget period",
-            why=f"It is {now.isoformat()}; the period ends at {period.end.isoformat()}",
+            why=f"it is {now.isoformat()}; the period ends at {period.end.isoformat()}",
             fix="check this machine's clock, then try again",
         )
 

@@ -76,7 +76,7 @@ def decide(request: PolicyRequest, base: str, national: str | None) -> Decision:
         if national is not None:
             check_national(national)
     except DocumentFault as fault:
-        return _refused("policy/unusable", f"{fault.what}: {fault.why}", fault.fix)
+        return _refused("policy/unusable", fault.sentence, fault.fix)
     texts = dict.fromkeys((BASE_POLICY, base))
     return _all_of([_answer(request, _compiled(text, national or "")) for text in texts])
 

@@ -203,7 +203,7 @@ def _accept(
     if not agreed:
         raise LogFault(
             fault.what,
-            why=f"The node's operator says that its state was restored from a copy. {_told(entry)}",
+            why=f"the node's operator says that its state was restored from a copy. {_told(entry)}",
             fix="ask the operator by voice, and look at what was charged; if that is so, give the "
             "command again with --accept-restored",
         )

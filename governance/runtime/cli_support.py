@@ -64,16 +64,8 @@ def _print_no_more() -> None:
 
 def tell(fault: PratiqueError) -> None:
     """Print the three sentences of a fault on standard error."""
-    parts = [fault.what, fault.why, f"To do: {fault.fix}" if fault.fix else ""]
-    for part in filter(None, parts):
-        sentence = "\n".join(map(shown, _begun(part).split("\n")))
-        print(sentence if sentence.endswith((".", "?", "!")) else f"{sentence}.", file=sys.stderr)
-
-
-def _begun(part: str) -> str:
-    """Begin a sentence with a capital; an id or a file's name stays as it is."""
-    first = part.split(maxsplit=1)[0].rstrip(",.;:!?")
-    return part[0].upper() + part[1:] if first.isalpha() else part
+    for sentence in fault.sentences:
+        print("\n".join(map(shown, sentence.split("\n"))), file=sys.stderr)
 
 
 def say_at_once(sentence: str) -> None:

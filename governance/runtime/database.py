@@ -122,7 +122,7 @@ def _file(location: Path | str) -> Path:
     if "://" in str(location):
         raise StorageFault(
             f"{location} is not a file",
-            why="This version keeps its state in SQLite only",
+            why="this version keeps its state in SQLite only",
             fix="name a file on a local disk",
         )
     return Path(location)
@@ -148,7 +148,7 @@ def _require_mode(file: Path, found: os.stat_result) -> None:
     if stat.S_IMODE(found.st_mode) & ~PRIVATE_FILE:
         raise StorageFault(
             f"Others may read {file}",
-            why=f"Its mode is {stat.S_IMODE(found.st_mode):04o}",
+            why=f"its mode is {stat.S_IMODE(found.st_mode):04o}",
             fix=f"chmod 600 {file}",
         )
 
@@ -222,6 +222,6 @@ def _require_known(connection: Connection, scripts: ScriptDirectory) -> None:
     if newer:
         raise StorageFault(
             "The database was written by a newer version of this program",
-            why=f"Its schema is {', '.join(sorted(newer))}, which is not known here",
+            why=f"its schema is {', '.join(sorted(newer))}, which is not known here",
             fix="install that version or a later one; nothing was changed",
         )

@@ -186,7 +186,7 @@ class _Loading:
                 keys[party.country] = self._accepted_key(party)
                 found[party.country] = self._country(party)
             except DocumentFault as fault:
-                absent[party.country] = f"{fault.what}: {fault.why}"
+                absent[party.country] = fault.sentence
             except TUF_ERRORS as error:
                 absent[party.country] = f"The documents of {party.country} do not verify: {error}"
                 if isinstance(error, ExpiredMetadataError):  # the last check, after the signature

@@ -95,7 +95,7 @@ class RunTerms:
         raise Refusal(
             ReasonCode.TASK_UNKNOWN,
             "A round was asked for that the study does not have",
-            why="The study's signed schedule names every kind of round, and not this one",
+            why="the study's signed schedule names every kind of round, and not this one",
         )
 
 
@@ -167,7 +167,7 @@ def _check_names(terms: RunTerms) -> None:
         raise Refusal(
             ReasonCode.MALFORMED,
             "A run is not described as it must be",
-            why="It needs two digests, 16 bytes of run id and one mechanism for each kind of round",
+            why="it needs two digests, 16 bytes of run id and one mechanism for each kind of round",
         )
 
 

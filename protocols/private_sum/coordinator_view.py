@@ -87,7 +87,7 @@ class CoordinatorView:
         if newer:
             raise Unpublished(
                 f"{country} holds documents that are not published",
-                why=f"Newer there: {', '.join(newer)[:200]}",
+                why=f"newer there: {', '.join(newer)[:200]}",
             )
 
     def require_all(self, taken: Mapping[str, Value]) -> None:
@@ -95,7 +95,7 @@ class CoordinatorView:
         missing = [country for country in self.terms.roster if country not in taken]
         if missing:
             raise ProtocolFault(
-                "The next step of the run must wait", why=f"Nothing yet from {', '.join(missing)}"
+                "The next step of the run must wait", why=f"nothing yet from {', '.join(missing)}"
             )
 
 
@@ -104,5 +104,5 @@ def keep(store: dict[str, Value], country: str, value: Value) -> None:
     if store.setdefault(country, value) != value:
         raise ProtocolFault(
             f"{country} gave two different replies to one request",
-            why="The first one counts; a second is never taken",
+            why="the first one counts; a second is never taken",
         )

@@ -192,7 +192,7 @@ def _require_turn(state: CountryState, terms: RoundTerms) -> None:
         raise Refusal(
             ReasonCode.BUDGET,
             "All rounds of this kind that the study has are used",
-            why="The signed schedule was charged for that many; a void round counts",
+            why="the signed schedule was charged for that many; a void round counts",
         )
 
 

@@ -54,7 +54,7 @@ class CountryRun:
             raise Refusal(
                 ReasonCode.STALE,
                 "The documents have changed since this run began",
-                why="Its agreement, study, countries or schedule are not what they were",
+                why="its agreement, study, countries or schedule are not what they were",
                 fix="let the coordinator begin a new run",
             )
         return cls(view, read, entropy)
@@ -129,7 +129,7 @@ class CountryRun:
             raise Refusal(
                 ReasonCode.STALE,
                 "A set-up request is out of order",
-                why=f"This country is at the stage {self._state.stage.value!r} of the run",
+                why=f"this country is at the stage {self._state.stage.value!r} of the run",
             )
         return self._advance(step(self._view, self._state, request))
 
@@ -142,5 +142,5 @@ def _require_vector(array: NDArray[np.int64], dimension: int) -> None:
     if array.dtype != np.int64 or array.shape != (dimension,):
         raise ProtocolFault(
             "A contribution has the wrong shape",
-            why=f"The round sums {dimension} integers of 64 bits",
+            why=f"the round sums {dimension} integers of 64 bits",
         )

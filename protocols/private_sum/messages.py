@@ -196,7 +196,7 @@ def _read(data: bytes, country: str, content: str) -> Reply:
     said = reply.WhichOneof("content")
     if said == "refused":
         raise Refusal(
-            _code(reply.refused), f"{country} refused", why=f"Its code: {reply.refused.code[:32]!r}"
+            _code(reply.refused), f"{country} refused", why=f"its code: {reply.refused.code[:32]!r}"
         )
     if said != content:
         raise malformed(f"{country} did not reply with what was asked")
@@ -284,7 +284,7 @@ def require_current(own: DocumentVersions, claimed: DocumentVersions, speaker: s
         raise Refusal(
             ReasonCode.DOCUMENTS_BEHIND,
             f"{speaker} holds newer documents than this country",
-            why=f"Newer there: {', '.join(newer)[:200]}",
+            why=f"newer there: {', '.join(newer)[:200]}",
             fix="fetch the documents again; nothing is contributed before they are here",
         )
 

@@ -55,7 +55,7 @@ def require_unsigned(terms: RunTerms, opened: OpenRound, chosen: tuple[str, ...]
         raise Refusal(
             ReasonCode.STALE,
             "This country has agreed on a set of countries in this round",
-            why=f"It signed for {', '.join(opened.agreed)}, and signs once a round",
+            why=f"it signed for {', '.join(opened.agreed)}, and signs once a round",
         )
 
 

@@ -135,5 +135,5 @@ def other_roster() -> Refusal:
     return Refusal(
         ReasonCode.ROSTER,
         "A request names other countries than those of the run",
-        why="A run keeps the countries that it began with, to its end",
+        why="a run keeps the countries that it began with, to its end",
     )

@@ -82,7 +82,7 @@ def require_place(
         raise Refusal(
             ReasonCode.STALE,
             f"A message of {sender} does not belong here",
-            why="It names another phase, run, round, sender or receiver than the one expected",
+            why="it names another phase, run, round, sender or receiver than the one expected",
         )
 
 
@@ -114,4 +114,4 @@ def serialise(message: Message) -> bytes:
 
 def malformed(why: str) -> Refusal:
     """Return the refusal of a message that cannot be read."""
-    return Refusal(ReasonCode.MALFORMED, "A message cannot be read", why=why[:1].upper() + why[1:])
+    return Refusal(ReasonCode.MALFORMED, "A message cannot be read", why=why)

@@ -99,7 +99,7 @@ def _agreement(context: CoordinatorContext) -> SignatureTerm | AgreementFault | 
     try:
         left = context.view().signed_until - context.clock()
     except DocumentFault as fault:
-        return AgreementFault(fault=f"{fault.what}; {fault.why}", announced=announced)
+        return AgreementFault(fault=fault.sentence, announced=announced)
     return SignatureTerm(days_left=left.days, announced=announced)
 
 

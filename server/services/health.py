@@ -149,7 +149,7 @@ def _documents(context: CoordinatorContext) -> tuple[TrustedView | None, HealthF
     except CoordinatorFault:
         return None, HealthFinding(good=True, says="no agreement is signed yet")
     except DocumentFault as fault:
-        return None, HealthFinding(good=False, says=f"{fault.what}; {fault.why}")
+        return None, HealthFinding(good=False, says=fault.sentence)
 
 
 def _certificates(context: CoordinatorContext) -> dict[str, datetime]:

@@ -149,7 +149,7 @@ def find(view: TrustedView, name: str) -> Study:
 
 
 def require_launchable(checks: Sequence[CountryCheck]) -> None:
-    """Raise CoordinatorFault if a country would refuse; it names each such country and the reason."""
+    """Raise CoordinatorFault if a country would refuse; name each such country and why."""
     if any(not checked.assessment.allowed for checked in checks):
         raise CoordinatorFault(
             "The study cannot be launched yet",

@@ -24,6 +24,7 @@ ONLY_DECLARATIONS = {
     "server/state/tables.py": "tables; the migrations' tests compare them with databases",
 }
 TESTED_ELSEWHERE = {
+    "client/tasks/registry.py": "tests/unit/client/tasks/test_assignment.py",
     "governance/officer/exchange_link.py": "tests/unit/governance/officer/test_certificate.py",
     "governance/officer/folder_recovery.py": (
         "tests/unit/governance/officer/test_foreign_documents.py"
@@ -43,12 +44,15 @@ TESTED_ELSEWHERE = {
     "protocols/tasks/module.py": "tests/unit/protocols/tasks/test_networks.py",
     "protocols/tasks/network.py": "tests/unit/protocols/tasks/test_networks.py",
     "protocols/wire/channel.py": "tests/integration/test_channel.py",
+    "server/answers.py": "tests/unit/server/services/test_dispatch.py",
     "server/cli.py": "tests/unit/server/test_commands.py",
     "server/commands/agreement.py": "tests/unit/server/test_commands.py",
     "server/commands/log.py": "tests/unit/server/test_commands.py",
     "server/commands/options.py": "tests/unit/server/test_commands.py",
     "server/commands/result.py": "tests/unit/server/test_commands.py",
     "server/commands/study.py": "tests/unit/server/test_commands.py",
+    "server/exchange/fleet_requests.py": "tests/unit/server/exchange/test_relay.py",
+    "server/exchange/relay_session.py": "tests/unit/server/exchange/test_relay.py",
     "server/exchange/service.py": "tests/integration/test_exchange.py",
     "server/flower/message_queue.py": "tests/unit/server/flower/test_carrier.py",
     "server/runs/attempt.py": "tests/unit/server/runs/test_resumption.py",

@@ -31,3 +31,16 @@ def test_a_small_greek_letter_stays_small_where_a_sentence_begins() -> None:
     assert str(PratiqueError("δ is too large", why="it is above one")) == (
         "δ is too large. It is above one."
     )
+
+
+def test_what_and_why_make_one_sentence() -> None:
+    assert PratiqueError("It broke", why="the wire was cut", fix="mend it").sentence == (
+        "It broke; the wire was cut"
+    )
+    assert PratiqueError("It broke", fix="mend it").sentence == "It broke"
+
+
+def test_each_part_is_a_sentence_of_its_own() -> None:
+    fault = PratiqueError("heart-by-sex is gone", why="nobody keeps it.", fix="ask DK")
+    assert fault.sentences == ["heart-by-sex is gone.", "Nobody keeps it.", "To do: ask DK."]
+    assert PratiqueError("It broke").sentences == ["It broke."]

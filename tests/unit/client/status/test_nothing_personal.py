@@ -182,7 +182,7 @@ def test_a_cell_that_cannot_be_read_is_quoted_to_nobody_but_the_doctor(
 ) -> None:
     (watched.home.path / "records.csv").write_text(planted_records(age=cell))
     tend(watched)
-    assert cell in watched.node.status(watched.daemon._link_status).data.fault or ""
+    assert cell in (watched.node.status(watched.daemon._link_status).data.fault or "")
     frame = federation.run(study).request("bundle", "DK")
     assert code_of(watched.handle(frame)) == "declined"
     said = everything(watched, lines, capfd)

@@ -94,6 +94,7 @@ def test_the_status_is_json(federation: NodeFederation, study: Study) -> None:
 def test_the_budget_is_shown_in_numbers(federation: NodeFederation, study: Study) -> None:
     federation.ready(study).sum(1, "histogram")
     found = federation.nodes["DK"].status(UP).ledger
+    assert found is not None
     assert found.register_name == "patients"
     assert found.spent_micro + found.left_micro == found.cap_micro
     assert found.epsilon == 3.0
@@ -118,4 +119,4 @@ def test_a_fault_in_a_record_is_shown_to_the_operator(federation: NodeFederation
     text = "id,age,sex,disease\nx1,old,F,1\n"
     (federation.home("DK").path / "records.csv").write_text(text)
     federation.nodes["DK"].parts.record_store.refresh()
-    assert "'old'" in federation.nodes["DK"].status(UP).data.fault
+    assert "'old'" in (federation.nodes["DK"].status(UP).data.fault or "")

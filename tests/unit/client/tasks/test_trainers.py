@@ -44,7 +44,7 @@ def test_parts_are_small_enough_for_bounded_memory() -> None:
 def test_no_patients_contribute_nothing(task: Training) -> None:
     trainer = trainer_for(task, FEATURES, {})
     nobody = PEOPLE.where(np.zeros(PEOPLE.patients, dtype=bool))
-    found = trainer.contribute(nobody, model_of(task), release(task, "train"), entropy)
+    found = trainer.contribute(nobody, model_of(task), release(task, "train"), entropy())
     assert found.dtype == np.int64
     assert not found.any()
 

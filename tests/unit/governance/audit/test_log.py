@@ -316,7 +316,7 @@ def test_an_entry_of_another_type_is_reported_as_damage(tmp_path: Path, log: Aud
     raw(tmp_path, "UPDATE log_entries SET entry = CAST(entry AS TEXT) WHERE position = 1")
     with pytest.raises(LogFault, match="damaged") as caught:
         list(log.export())
-    assert "Entry 1 " in caught.value.why
+    assert "entry 1 " in caught.value.why
 
 
 def test_a_missing_node_is_reported_as_damage(tmp_path: Path, log: AuditLog) -> None:

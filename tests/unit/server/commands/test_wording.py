@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from governance.documents.models import MOST_BYTES
+from server.answers import Resumptions
 from server.commands.wording import missed_words, read_text, resumed_words
 from server.errors import GONE, CoordinatorFault
 
@@ -37,7 +38,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     ],
 )
 def test_resumptions_are_counted_and_dated(times: int, ago: float, words: str) -> None:
-    assert resumed_words({"times": times, "seconds_ago": ago}) == words
+    assert resumed_words(Resumptions(times=times, seconds_ago=ago)) == words
 
 
 def test_who_can_be_back_is_told_apart_from_who_has_left() -> None:

@@ -1,0 +1,70 @@
+"""The tree of errors as it is drawn in keys/errors.py, beside the one that the rooms define."""
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+
+import pytest
+
+import keys.errors
+from keys.errors import PratiqueError
+
+ROOMS = ("keys", "protocols", "governance", "client", "server")
+DRAWN = re.compile(r"(?m)^(?P<indent>[ │]*)[├└]── (?P<name>\w+) +(?P<says>\S.*)$")
+INDENT = 4
+CONTROL_FLOW = {"SkipCheck", "NeedsAttention"}
+"""They end a check of `pratique-node doctor`, and no person sees them as an error."""
+
+
+def drawn() -> dict[str, str]:
+    """Return the drawing: each error's name with that of the error above it."""
+    above, found = [PratiqueError.__name__], {}
+    for line in DRAWN.finditer(keys.errors.__doc__ or ""):
+        depth = len(line["indent"]) // INDENT
+        found[line["name"]] = above[depth - 1]
+        above[depth:] = [line["name"]]
+    return found
+
+
+def import_every_module() -> None:
+    for room in ROOMS:
+        package = importlib.import_module(room)
+        for module in pkgutil.walk_packages(package.__path__, f"{room}."):
+            if ".migrations" not in module.name:
+                importlib.import_module(module.name)
+
+
+def below(kind: type[BaseException]) -> Iterator[type[BaseException]]:
+    for one in kind.__subclasses__():
+        yield one
+        yield from below(one)
+
+
+@pytest.fixture(scope="module")
+def defined() -> list[type[BaseException]]:
+    """Every exception that the rooms define and other modules may see."""
+    import_every_module()
+    ours = {one for one in below(BaseException) if one.__module__.split(".")[0] in ROOMS}
+    return [
+        error
+        for error in ours
+        if not error.__name__.startswith("_")
+        and error is not PratiqueError
+        and error.__name__ not in CONTROL_FLOW
+    ]
+
+
+def test_every_error_is_drawn_below_the_one_that_it_is_a_kind_of(
+    defined: list[type[BaseException]],
+) -> None:
+    assert drawn() == {one.__name__: one.__bases__[0].__name__ for one in defined}
+
+
+def test_no_two_errors_share_a_name(defined: list[type[BaseException]]) -> None:
+    names = [one.__name__ for one in defined]
+    assert len(names) == len(set(names))
+
+
+def test_every_error_is_the_project_s_own_kind(defined: list[type[BaseException]]) -> None:
+    assert all(issubclass(one, PratiqueError) for one in defined)

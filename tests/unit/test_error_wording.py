@@ -1,0 +1,147 @@
+"""How errors are worded where they are made: `what` begins with a capital, `why` and `fix` small.
+
+None of them ends with a full stop: `PratiqueError` puts them together, in a sentence or in three.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("keys", "protocols", "governance", "client", "server")
+ERRORS = (
+    "Fault",
+    "Refusal",
+    "Refused",
+    "Failed",
+    "Void",
+    "Superseded",
+    "Unpublished",
+    "PratiqueError",
+)
+"""How the names of our errors end."""
+PARTS = ("what", "why", "fix")
+Helpers = dict[str, dict[int | str, str]]
+"""Functions that make an error of what they are given: each argument's part, by place and name."""
+NAMES = frozenset({"Flower", "Python", "Cedar"})
+"""Names that begin with a capital wherever they stand; an acronym is known by its letters."""
+
+
+class Text(NamedTuple):
+    """One part of an error as it stands in the code: its literal beginning and end."""
+
+    place: str
+    part: str
+    begins: str
+    ends: str
+
+
+def literal(node: ast.expr) -> Iterator[tuple[str, str]]:
+    """Yield how a text begins and ends, as far as that is literal, for each text it may be."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value, node.value
+    elif isinstance(node, ast.JoinedStr) and node.values:
+        first, last = (next(literal(node.values[at]), ("", "")) for at in (0, -1))
+        yield first[0], last[1]
+    elif isinstance(node, ast.IfExp):
+        yield from literal(node.body)
+        yield from literal(node.orelse)
+
+
+def is_error(call: ast.Call) -> bool:
+    return ast.unparse(call.func).endswith(ERRORS)
+
+
+def given(call: ast.Call) -> Iterator[tuple[str, ast.expr]]:
+    """Yield the parts that the making of an error is given; a refusal has its code first."""
+    yield from ((one.arg, one.value) for one in call.keywords if one.arg in PARTS)
+    after = 1 if ast.unparse(call.func).endswith("Refusal") else 0
+    yield from (("what", one) for one in call.args[after : after + 1])
+
+
+def helpers_of(tree: ast.Module) -> Helpers:
+    """Return the functions of a module that make an error of their own arguments."""
+    found: Helpers = {}
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        arguments = [*function.args.args, *function.args.kwonlyargs]
+        names = [one.arg for one in arguments if one.arg != "self"]
+        made = [one for one in ast.walk(function) if isinstance(one, ast.Call) and is_error(one)]
+        for part, value in (pair for call in made for pair in given(call)):
+            if isinstance(value, ast.Name) and value.id in names:
+                known = found.setdefault(function.name, {})
+                known |= {value.id: part, names.index(value.id): part}
+    return found
+
+
+def parts(call: ast.Call, helpers: Helpers) -> Iterator[tuple[str, ast.expr]]:
+    """Yield the parts of an error that a call is given, if it makes one."""
+    if is_error(call):
+        yield from given(call)
+        return
+    known = helpers.get(ast.unparse(call.func).removeprefix("self."), {})
+    named = {one.arg: one.value for one in call.keywords if one.arg}
+    for place, value in (*enumerate(call.args), *named.items()):
+        if place in known:
+            yield known[place], value
+
+
+def texts_of(file: Path, tree: ast.Module, helpers: Helpers) -> Iterator[Text]:
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        for part, value in parts(call, helpers):
+            for begins, ends in literal(value):
+                yield Text(f"{file.relative_to(ROOT)}:{value.lineno}", part, begins, ends)
+
+
+def module_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts)
+
+
+def imported(tree: ast.Module, helpers: dict[str, Helpers]) -> Helpers:
+    """Return the helpers of other modules that a module imports."""
+    froms = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+    names = ((helpers.get(node.module or "", {}), one.name) for node in froms for one in node.names)
+    return {name: known[name] for known, name in names if name in known}
+
+
+def all_texts() -> Iterator[Text]:
+    files = [file for room in ROOMS for file in sorted((ROOT / room).rglob("*.py"))]
+    trees = {file: ast.parse(file.read_text()) for file in files}
+    helpers = {module_of(file): helpers_of(tree) for file, tree in trees.items()}
+    for file, tree in trees.items():
+        yield from texts_of(file, tree, imported(tree, helpers) | helpers[module_of(file)])
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[Text]:
+    return list(all_texts())
+
+
+def is_name(text: str) -> bool:
+    """Whether a text begins with a name, which is written so anywhere: GetRun, state.db, δ."""
+    first = text.split(maxsplit=1)[0].rstrip(".,:;").removesuffix("'s")
+    signs = any(sign in first for sign in "./_-") or not first.isascii()
+    return signs or first in NAMES or first[1:] != first[1:].lower()
+
+
+def test_enough_of_them_are_found(texts: list[Text]) -> None:
+    assert min(sum(t.part == part for t in texts) for part in ("what", "why", "fix")) > 100
+
+
+def test_what_happened_begins_with_a_capital(texts: list[Text]) -> None:
+    begun = [t for t in texts if t.part == "what" and t.begins[:1].islower()]
+    assert [t for t in begun if not is_name(t.begins)] == []
+
+
+@pytest.mark.parametrize("part", ["why", "fix"])
+def test_why_and_what_to_do_begin_small(texts: list[Text], part: str) -> None:
+    begun = [t for t in texts if t.part == part and t.begins[:1].isupper()]
+    assert [t for t in begun if not is_name(t.begins)] == []
+
+
+def test_none_ends_with_a_full_stop(texts: list[Text]) -> None:
+    assert [t for t in texts if t.ends.endswith(".")] == []
