@@ -101,7 +101,9 @@ class RunStore:
         """
         result = connection.execute(_live(record.run).values(state=self._sealed(record)))
         if result.rowcount != 1:
-            raise _stale("the run ended on this node while the request was processed")
+            raise _stale(
+                "the run ended on this node while the request was processed; nothing was sent"
+            )
 
     def readable(self, run: str, connection: Connection) -> bool:
         """Return whether a run has no state, or one that a message could be answered from."""

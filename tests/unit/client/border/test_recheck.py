@@ -109,7 +109,7 @@ def test_what_was_charged_stays_charged_and_the_log_says_that_it_was_not_sent(
     assert accepted["kind"] == "withdrawal-accepted"
     assert (refused["kind"], refused["code"]) == ("request-refused", "no-permit")
     assert (refused["run"], refused["round"], refused["phase"]) == (run.id, 1, "contribute")
-    assert "withdrawn. Nothing was sent; what was charged stays charged" in refused["reason"]
+    assert "withdrawn; nothing was sent; what was charged stays charged" in refused["reason"]
     assert last_refusal(node)["clause"] == "node/permitted-no-longer"
 
 

@@ -43,4 +43,4 @@ def test_a_result_that_is_not_there_is_refused_with_those_that_are(
     (tmp_path / "results" / "begun").mkdir()
     with pytest.raises(CoordinatorFault) as fault:
         find_folder(tmp_path, "begun")
-    assert fault.value.why == "released here: heart"
+    assert fault.value.why == "the released results are: heart"

@@ -29,7 +29,7 @@ def test_a_run_is_run_locked_while_somebody_holds_its_lock(home: CoordinatorHome
 def test_a_second_one_waits_and_is_refused(home: CoordinatorHome) -> None:
     with lock_run(home, RUN):
         with (
-            pytest.raises(CoordinatorFault, match="carried by another process"),
+            pytest.raises(CoordinatorFault, match="Another process executes"),
             lock_run(home, RUN),
         ):
             pytest.fail("two carry one run")
