@@ -65,5 +65,5 @@ def test_a_frame_that_is_too_large_is_refused() -> None:
 
 
 def test_outside_a_daemon_the_app_answers_nothing() -> None:
-    with pytest.raises(OperationFault, match="only inside a running node"):
+    with pytest.raises(OperationFault, match="only in the daemon of a node"):
         client.app.app(framed(b"abc"), context())

@@ -489,7 +489,7 @@ def test_a_permit_that_had_ended_before_the_copy_is_in_it() -> None:
 
 
 def test_a_study_that_is_not_published_stops_it() -> None:
-    with pytest.raises(OperationFault, match="not among the published ones"):
+    with pytest.raises(OperationFault, match="that is not published"):
         missed(given_as(1), studies={})
 
 
