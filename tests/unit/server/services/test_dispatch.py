@@ -1,4 +1,4 @@
-"""What the coordinator's desk does for commands and for the server app, over real documents."""
+"""The daemon's answers to the commands and to the server app, over real documents."""
 
 import base64
 import json
@@ -155,9 +155,7 @@ def test_a_stopped_run_is_stopped_whatever_flower_says(
     assert "not running" in refused(coordinator, "study_stop", name=study.id).what
 
 
-def test_a_run_that_has_no_carrier_yet_can_be_stopped(
-    coordinator: Coordinator, study: Study
-) -> None:
+def test_a_run_without_a_flower_run_can_be_stopped(coordinator: Coordinator, study: Study) -> None:
     run = secrets.token_hex(16)
     coordinator.context.runs.create(run, study.digest, coordinator.clock())
     coordinator.ask("study_stop", name=study.id)
@@ -184,12 +182,12 @@ def test_before_the_first_launch_there_is_nothing_to_watch(
 # From a launched run to its end, over real nodes.
 
 
-def test_a_run_is_carried_to_a_signed_release(coordinator: Coordinator, study: Study) -> None:
+def test_a_run_ends_with_a_signed_release(coordinator: Coordinator, study: Study) -> None:
     run = launched(coordinator, study)
-    desk = LocalRunServices(coordinator)
-    run_attempt(coordinator.home, run, 1, NodesCarrier(coordinator.federation), desk, seconds=1)
+    services = LocalRunServices(coordinator)
+    run_attempt(coordinator.home, run, 1, NodesCarrier(coordinator.federation), services, seconds=1)
     assert state(coordinator, run) == ("finished", "")
-    assert desk.released == [run]
+    assert services.released == [run]
     key = VerifyKey.from_text(raw_key(2).public.to_text())
     result = read_result(coordinator.home.results / study.id, [key])
     assert (result.study, result.run, result.countries) == (study.digest, run, COUNTRIES)
@@ -206,8 +204,8 @@ def test_a_study_that_has_its_result_is_not_launched_again(
     coordinator: Coordinator, study: Study
 ) -> None:
     run = launched(coordinator, study)
-    carrier, desk = NodesCarrier(coordinator.federation), LocalRunServices(coordinator)
-    run_attempt(coordinator.home, run, 1, carrier, desk, seconds=1)
+    carrier, services = NodesCarrier(coordinator.federation), LocalRunServices(coordinator)
+    run_attempt(coordinator.home, run, 1, carrier, services, seconds=1)
     coordinator.sessions.connected.clear()
     fault = refused(coordinator, "study_launch", name=study.id)
     assert "already has its result" in fault.what
@@ -218,14 +216,15 @@ def test_a_study_whose_charged_run_was_ended_says_whom_to_ask(
     coordinator: Coordinator, study: Study
 ) -> None:
     run = launched(coordinator, study)
-    desk = LocalRunServices(coordinator)
+    services = LocalRunServices(coordinator)
 
     def full(*_: object) -> None:
         raise OperationFault("The disk is full")
 
-    desk.release = full  # type: ignore[method-assign]
+    services.release = full  # type: ignore[method-assign]
     with pytest.raises(OperationFault, match="disk"):
-        run_attempt(coordinator.home, run, 1, NodesCarrier(coordinator.federation), desk, seconds=1)
+        carrier = NodesCarrier(coordinator.federation)
+        run_attempt(coordinator.home, run, 1, carrier, services, seconds=1)
     assert state(coordinator, run)[0] == "failed"
     coordinator.sessions.connected.clear()
     fault = refused(coordinator, "study_launch", name=study.id)
@@ -241,22 +240,20 @@ def test_a_study_whose_charged_run_was_ended_says_whom_to_ask(
     assert "not connected" in refused(coordinator, "study_launch", name=study.id).what
 
 
-def test_a_stranger_s_second_carrier_of_a_run_does_nothing(
+def test_the_same_attempt_submitted_a_second_time_does_nothing(
     coordinator: Coordinator, study: Study
 ) -> None:
     run = launched(coordinator, study)
-    desk, carrier = LocalRunServices(coordinator), NodesCarrier(coordinator.federation)
-    run_attempt(coordinator.home, run, 1, carrier, desk, seconds=1)
+    services, carrier = LocalRunServices(coordinator), NodesCarrier(coordinator.federation)
+    run_attempt(coordinator.home, run, 1, carrier, services, seconds=1)
     carrier.deaf = set(COUNTRIES)  # any message would now be waited for
     with pytest.raises(Superseded, match="may not execute"):
-        run_attempt(coordinator.home, run, 1, carrier, desk, seconds=1)
+        run_attempt(coordinator.home, run, 1, carrier, services, seconds=1)
     assert state(coordinator, run) == ("finished", "")
-    assert desk.released == [run]
+    assert services.released == [run]
 
 
-def test_a_run_that_nobody_launched_is_not_conducted(
-    coordinator: Coordinator, study: Study
-) -> None:
+def test_an_unknown_run_is_not_executed(coordinator: Coordinator, study: Study) -> None:
     carrier = NodesCarrier(coordinator.federation)
     for run in (secrets.token_hex(16), "", "../../x", "'; drop table runs"):
         with pytest.raises(OperationFault):
@@ -282,14 +279,15 @@ def test_a_run_that_could_not_begin_is_launched_again_with_the_same_permits(
     coordinator: Coordinator, study: Study
 ) -> None:
     """Nothing was charged for it but the cohort counts, which are charged once."""
-    carrier, desk = NodesCarrier(coordinator.federation), LocalRunServices(coordinator)
+    carrier, services = NodesCarrier(coordinator.federation), LocalRunServices(coordinator)
     carrier.deaf = {"NO"}
+    first = launched(coordinator, study)
     with pytest.raises(SetUpFailed):
-        run_attempt(coordinator.home, launched(coordinator, study), 1, carrier, desk, seconds=0.01)
+        run_attempt(coordinator.home, first, 1, carrier, services, seconds=0.01)
     assert charged_in(coordinator, "DK") == [COHORT_FLOOR]
     carrier.deaf = set()
     again = launched(coordinator, study)
-    run_attempt(coordinator.home, again, 1, carrier, desk, seconds=1)
+    run_attempt(coordinator.home, again, 1, carrier, services, seconds=1)
     assert state(coordinator, again)[0] == "finished"
     assert charged_in(coordinator, "DK") == [COHORT_FLOOR, *(m.phase for m in study.charged_by_run)]
 
@@ -340,7 +338,7 @@ def test_an_attempt_that_meets_a_fault_ends_and_its_run_does_not(
 
 def test_a_stopped_run_releases_nothing(coordinator: Coordinator, study: Study) -> None:
     run = launched(coordinator, study)
-    desk = LocalRunServices(coordinator)
+    services = LocalRunServices(coordinator)
     carrier = NodesCarrier(coordinator.federation)
     opened = carrier.exchange
 
@@ -351,9 +349,9 @@ def test_a_stopped_run_releases_nothing(coordinator: Coordinator, study: Study) 
 
     carrier.exchange = stop_late  # type: ignore[method-assign]
     with pytest.raises(PratiqueError):
-        run_attempt(coordinator.home, run, 1, carrier, desk, seconds=1)
+        run_attempt(coordinator.home, run, 1, carrier, services, seconds=1)
     assert state(coordinator, run) == ("stopped", "stopped by the coordinator")
-    assert not desk.released
+    assert not services.released
     assert not coordinator.home.results.exists()
 
 
@@ -406,8 +404,8 @@ def enrolled(coordinator: Coordinator, who: Applicant) -> tuple[Invitation, str]
     stated = who.statement
     made = coordinator.ask("invite", country=stated.country, role=stated.role)
     invitation = Invitation.model_validate(made)
-    request, desk = who.request(invitation), coordinator.context.enrolment
-    reply = desk.enrol(stated.country, request, coordinator.clock())
+    request, enrolment = who.request(invitation), coordinator.context.enrolment
+    reply = enrolment.enrol(stated.country, request, coordinator.clock())
     assert reply.status == EnrolReply.PENDING
     return invitation, reply.fingerprint
 
@@ -466,11 +464,11 @@ def test_revoking_where_there_is_nobody_says_so(coordinator: Coordinator) -> Non
 def test_app_to_daemon(coordinator: Coordinator, study: Study) -> None:
     run = launched(coordinator, study)
     answer = lambda method, params: coordinator.ask(method, **params)  # noqa: E731
-    desk = LocalRpcServer(coordinator.home.socket, answer)
+    rpc_server = LocalRpcServer(coordinator.home.socket, answer)
     try:
         remote = DaemonClient(coordinator.home)
-        news = remote.presence_update(4, 0)
-        assert (news.count, news.present["EE"]) == (5, Presence(11, 1, 0.0))
+        update = remote.presence_update(4, 0)
+        assert (update.count, update.present["EE"]) == (5, Presence(11, 1, 0.0))
         remote.announce(["EE", "DK"])
         assert coordinator.sessions.announced == ["EE", "DK"]
         run_attempt(
@@ -479,7 +477,7 @@ def test_app_to_daemon(coordinator: Coordinator, study: Study) -> None:
         with pytest.raises(PratiqueError, match="32-byte"):
             remote.sign(b"short", Suite.ED25519)
     finally:
-        desk.close()
+        rpc_server.close()
     assert (coordinator.home.results / study.id / RESULT_FILE).exists()
 
 
@@ -503,8 +501,8 @@ def test_the_agreement_in_force_is_laid_out_again_for_another_year(
 
 def test_a_new_agreement_takes_each_country_s_newest_key(coordinator: Coordinator) -> None:
     papers = coordinator.federation.papers
-    desk, former = papers.folders["DK"], papers.officers["DK"]
-    desk.set_history(extended(None, "DK", former, raw_key(200), papers.now))
+    officer, former = papers.folders["DK"], papers.officers["DK"]
+    officer.set_history(extended(None, "DK", former, raw_key(200), papers.now))
     papers.give("DK")
     assert coordinator.ask("status")["agreement"]["announced"] == ["DK"]
     fields = agreement_fields(title="As amended")
