@@ -115,7 +115,7 @@ def _print_check(answer: dict[str, Any]) -> None:
 
 def _print_schedule(schedule: "StudySchedule") -> None:
     privacy = schedule.privacy
-    typer.echo(f"  each patient, in total: ε={privacy.epsilon:g}, δ={privacy.delta:g}:")
+    typer.echo(f"  for each patient ε={privacy.epsilon:g}, δ={privacy.delta:g}, in total:")
     for release in schedule.mechanisms:
         times = f"{release.rounds} rounds of " if release.rounds > 1 else ""
         size = f"{release.dimension} value{'s' if release.dimension > 1 else ''}"

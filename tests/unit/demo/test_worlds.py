@@ -143,7 +143,7 @@ def test_a_hospital_is_split_the_same_way_every_time(hospital_files: Path, tmp_p
 
 
 def test_a_missing_hospital_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataMissing, match=r"processed\.cleveland\.data is not there"):
+    with pytest.raises(DataMissing, match=r"processed\.cleveland\.data is missing"):
         four_hospitals(tmp_path, tmp_path / "nowhere")
 
 

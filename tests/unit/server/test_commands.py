@@ -33,7 +33,7 @@ INVITATION = {"authority_digest": "sha256:aa", "root_digest": None, "token": "SE
 
 
 class Room:
-    """A coordinator's folder with a desk that answers from a script."""
+    """A coordinator's folder with an RPC server that answers from a script."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -95,15 +95,15 @@ def test_without_a_daemon_every_command_says_so_in_plain_words(
     assert list(empty.home.iterdir()) == []
 
 
-def test_a_relative_home_is_made_whole(empty: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Flower's processes run in another folder, and are told where the home is."""
+def test_a_relative_home_becomes_absolute(empty: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flower's processes run in another folder, and get the path of the home."""
     monkeypatch.chdir(empty.home.parent)
     ended = Room(Path(empty.home.name)).run("status")
     assert str(empty.home.resolve() / "run") in ended.stderr
 
 
 @pytest.mark.parametrize("words", COMMANDS[:9], ids=" ".join)
-def test_a_no_of_the_daemon_is_printed_as_three_sentences(
+def test_a_refusal_by_the_daemon_is_printed_as_three_sentences(
     room: Room, words: tuple[str, ...]
 ) -> None:
     fault = CoordinatorFault("it is closed", why="nobody is there", fix="come back")
@@ -128,7 +128,9 @@ def test_an_invitation_is_written_for_its_owner_only(room: Room, tmp_path: Path)
     assert "sha256:aa" in ended.output
 
 
-def test_an_invitation_that_cannot_be_written_is_said_plainly(room: Room, tmp_path: Path) -> None:
+def test_an_invitation_that_cannot_be_written_is_reported_in_plain_words(
+    room: Room, tmp_path: Path
+) -> None:
     room.answers["invite"] = INVITATION
     out = tmp_path / "no" / "at.json"
     ended = room.run("invite", "AT", "--role", "node", "--out", str(out))
@@ -166,7 +168,7 @@ def test_a_disputed_certificate_is_shown(room: Room) -> None:
     assert "TWO HOLDERS of its certificate" in room.run("admit", "--list").stdout
 
 
-def test_admitting_nobody_in_particular_admits_nobody(room: Room) -> None:
+def test_admit_without_a_fingerprint_only_lists_requests(room: Room) -> None:
     room.answers["enrolments"] = []
     assert "Nobody has asked" in room.run("admit").stdout
     assert [method for method, _ in room.asked] == ["enrolments"]
@@ -182,7 +184,7 @@ def test_a_wrong_use_ends_with_two(empty: Room, words: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "words", [("study", "check"), ("study", "propose"), ("agreement", "propose")]
 )
-def test_a_document_that_cannot_be_read_is_said_before_anything_is_asked(
+def test_a_document_that_cannot_be_read_is_reported_before_any_request(
     room: Room, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     latin = tmp_path / "latin.yaml"
@@ -320,7 +322,7 @@ def test_a_check_says_whose_noise_each_release_has(capsys: pytest.CaptureFixture
 # plain errors
 
 
-def test_the_same_refusal_is_said_once_with_the_countries_that_give_it(
+def test_the_same_refusal_is_printed_once_with_its_countries(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     finding = {"code": "policy", "sentence": "No.", "clause": "Article 4", "fix": "ask"}

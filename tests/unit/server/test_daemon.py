@@ -33,7 +33,7 @@ def test_one_daemon_at_a_time_in_a_folder(tmp_path: Path) -> None:
 
 
 class Flower:
-    """A SuperLink that dies and starts again as it is told."""
+    """A SuperLink that ends and restarts as a test names it."""
 
     def __init__(self, *faults: str | None) -> None:
         self.faults, self.starts = list(faults), 0
@@ -55,7 +55,7 @@ class Seats:
         self._fault = fault
 
     def open_all(self, nodes: list[str]) -> None:
-        self.seated.append(nodes)
+        self.opened.append(nodes)
         if self._fault is not None:
             fault, self._fault = self._fault, None
             raise fault
@@ -99,7 +99,7 @@ def context(engine: Engine, flower: Flower, sessions: Seats | None = None) -> An
 
 
 def watched(made: Any, way: Way, until: Callable[[], bool]) -> None:
-    """Watch over an office until something is so."""
+    """Supervise a coordinator until a condition holds."""
 
     async def act() -> None:
         stop = asyncio.Event()
@@ -114,7 +114,7 @@ def watched(made: Any, way: Way, until: Callable[[], bool]) -> None:
     asyncio.run(act())
 
 
-def test_the_watch_ends_when_it_is_told(engine: Engine, carried: list[bool]) -> None:
+def test_supervision_ends_with_the_stop_event(engine: Engine, carried: list[bool]) -> None:
     watched(context(engine, Flower()), Way(), lambda: len(carried) > 2)
     assert carried[0] is True, "a fresh SuperLink knows of no run"
     assert not any(carried[1:])
@@ -128,12 +128,12 @@ def test_a_flower_process_that_died_is_started_again_in_place(
     flower.gone = name
     watched(context(engine, flower, sessions), way, lambda: len(carried) > 1)
     assert flower.starts == 1
-    assert way.acts == ["close", "open"], "nodes wait until their seats are there"
-    assert sessions.seated == [["AT", "BE"]]
+    assert way.acts == ["close", "open"], "nodes wait until their sessions are open"
+    assert sessions.opened == [["AT", "BE"]]
     assert carried[:2] == [True, False]
 
 
-def test_runs_are_carried_on_after_each_start(engine: Engine, carried: list[bool]) -> None:
+def test_runs_are_resumed_after_each_start(engine: Engine, carried: list[bool]) -> None:
     flower = Flower()
 
     def later() -> bool:
@@ -151,7 +151,7 @@ def test_a_start_that_fails_is_tried_again(engine: Engine, carried: list[bool]) 
     sessions = Seats()
     watched(context(engine, flower, sessions), Way(), lambda: bool(carried))
     assert flower.starts == STARTS == 3
-    assert len(sessions.seated) == 1
+    assert len(sessions.opened) == 1
 
 
 def test_a_superlink_that_dies_while_nodes_are_seated_is_started_once_more(
@@ -161,7 +161,7 @@ def test_a_superlink_that_dies_while_nodes_are_seated_is_started_once_more(
     flower.gone = "superlink"
     sessions = Seats(CoordinatorFault("Flower refused `flwr supernode`"))
     watched(context(engine, flower, sessions), way, lambda: bool(carried))
-    assert (flower.starts, len(sessions.seated)) == (2, 2)
+    assert (flower.starts, len(sessions.opened)) == (2, 2)
     assert way.acts == ["close", "open"]
 
 

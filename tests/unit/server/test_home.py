@@ -141,7 +141,7 @@ def test_a_folder_without_settings_is_said_plainly(tmp_path: Path) -> None:
         "federation: DANUBE\nlisten: 127.0.0.1:1\naddress: 127.0.0.1:1",
     ],
 )
-def test_damaged_settings_are_said_plainly(home: CoordinatorHome, text: str) -> None:
+def test_damaged_settings_are_reported_in_plain_words(home: CoordinatorHome, text: str) -> None:
     (home.path / SETTINGS_FILE).write_text(text)
     with pytest.raises(CoordinatorFault, match="cannot be read") as caught:
         home.settings()
@@ -202,7 +202,7 @@ def test_a_file_that_somebody_laid_in_the_way_is_not_written_into(tmp_path: Path
     assert not (tmp_path / "x").is_symlink()
 
 
-def test_a_place_that_cannot_be_written_is_said_plainly(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_reported_in_plain_words(tmp_path: Path) -> None:
     for place in (tmp_path / "no" / "such" / "x", Path("/proc/x")):
         with pytest.raises(CoordinatorFault, match="cannot be written") as caught:
             write_new(place, b"x")
@@ -210,7 +210,7 @@ def test_a_place_that_cannot_be_written_is_said_plainly(tmp_path: Path) -> None:
         assert "folder" in caught.value.fix
 
 
-def test_a_full_disk_changes_nothing_and_is_said_plainly(
+def test_a_full_disk_changes_nothing_and_is_reported_in_plain_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_new(tmp_path / "x", b"before")

@@ -30,10 +30,10 @@ def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
 
 def asked(coordinator: Coordinator) -> DocumentVersions:
     unused = cast("RunProgress", None), cast("Carrier", None)
-    carriage = conducting._RunAttempt(
+    attempt = conducting._RunAttempt(
         coordinator.home, "ab" * 16, *unused, LocalRunServices(coordinator)
     )
-    return carriage._published(KNOWN)
+    return attempt._published(KNOWN)
 
 
 def test_it_is_what_the_repository_holds_by_now(
@@ -52,7 +52,7 @@ def test_before_there_is_an_agreement_it_says_how_to_come_by_one(tmp_path: Path)
     assert "`pratique-coordinator agreement propose FILE`" in str(caught.value.fix)
 
 
-def test_a_look_that_fails_ends_no_run(
+def test_a_fault_in_reading_the_documents_ends_no_run(
     coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Documents just being written, a clock that jumped: a country may cause the look."""

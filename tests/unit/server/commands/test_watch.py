@@ -165,7 +165,7 @@ def test_who_left_the_run_is_not_said_to_be_back_and_once(
     assert ["EE is not back in this run" in line for line in told] == [False, True]
 
 
-def test_who_left_and_who_is_away_are_told_apart() -> None:
+def test_countries_that_left_and_countries_that_are_away_are_distinguished() -> None:
     assert GONE == "refused (stale)", "as the rounds put it"
     said = missed_words({"DK": "no reply in time", "EE": GONE, "PT": "no reply in time"})
     assert "DK, PT can be back" in said

@@ -25,7 +25,7 @@ def officer(country: str) -> Peer:
 
 
 class Counter:
-    """The exchange's documents over a store, and what was said of changes."""
+    """The exchange's documents over a store, and the changes that it reported."""
 
     def __init__(self, papers: Papers) -> None:
         self.papers, self.changes = papers, list[str]()
@@ -202,7 +202,7 @@ def test_a_signing_under_way_is_not_disturbed_by_it(fresh: Counter) -> None:
     assert status.signed == ("EE",)
 
 
-def test_once_a_day_it_is_not_laid_out_anew(fresh: Counter) -> None:
+def test_it_is_not_proposed_again_within_a_day(fresh: Counter) -> None:
     fresh.documents.submit(officer("DK"), BUNDLE, announced(fresh.papers))
     draft = fresh.documents.fetch(DRAFT)
     again = fresh.papers.folders["DK"].sign(fresh.papers.now, fresh.papers.officers["DK"])

@@ -54,7 +54,7 @@ def node_ids(room: Room) -> dict[str, int]:
     return {country: one.node for country, one in room.sessions.presence().items()}
 
 
-def test_every_admitted_node_gets_a_seat_with_its_key(room: Room) -> None:
+def test_every_admitted_node_gets_a_session_with_its_key(room: Room) -> None:
     nodes = [node_statement(country) for country in ("AT", "BE", "CZ")]
     room.sessions.open_all(nodes)
     room.settle()
@@ -65,7 +65,7 @@ def test_every_admitted_node_gets_a_seat_with_its_key(room: Room) -> None:
     assert room.sessions.online() == dict.fromkeys(("AT", "BE", "CZ"), False)
 
 
-def test_a_node_that_comes_again_with_its_key_keeps_its_seat(room: Room) -> None:
+def test_a_node_with_the_same_key_keeps_its_session(room: Room) -> None:
     node = node_statement()
     room.sessions.open_session(node)
     room.settle()
@@ -117,7 +117,7 @@ def test_an_announcement_reaches_the_relay_in_its_own_loop(room: Room) -> None:
     assert room.relay._sessions["AT"].expected == before + 1
 
 
-def test_news_come_as_soon_as_there_are_any(room: Room) -> None:
+def test_a_presence_update_comes_as_soon_as_there_is_a_change(room: Room) -> None:
     room.sessions.open_session(node_statement())
     room.settle()
     quiet = room.sessions.presence_update(0, 0.01)

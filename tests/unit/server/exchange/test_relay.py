@@ -42,7 +42,7 @@ def wire() -> RelayHarness:
     return RelayHarness()
 
 
-def test_a_request_of_every_carried_call_is_known_here() -> None:
+def test_every_forwarded_call_has_a_request_in_these_tests() -> None:
     assert set(REQUESTS) == set(FLEET_CALLS)
 
 
@@ -59,7 +59,7 @@ def test_a_country_without_a_seat_is_refused(wire: RelayHarness, method: str) ->
 
 
 @pytest.mark.parametrize("method", sorted(REQUESTS))
-def test_a_node_without_an_id_or_key_is_nobody(wire: RelayHarness, method: str) -> None:
+def test_a_request_without_an_id_or_key_is_refused(wire: RelayHarness, method: str) -> None:
     wire.refused("AT", method, b"")
 
 
@@ -74,7 +74,7 @@ def unlisted() -> list[str]:
     return sorted(set(DESCRIPTOR.services_by_name["Fleet"].methods_by_name) - set(FLEET_CALLS))
 
 
-def test_flower_has_calls_that_are_not_carried() -> None:
+def test_flower_has_calls_that_are_not_forwarded() -> None:
     assert {"GetRun", "GetFab", "RegisterNode", "UnregisterNode"} <= set(unlisted())
 
 
@@ -90,14 +90,14 @@ def test_flower_has_calls_that_are_not_carried() -> None:
         "é" * 90,
     ],
 )
-def test_an_unlisted_call_is_not_carried(wire: RelayHarness, method: str) -> None:
+def test_an_unlisted_call_is_not_forwarded(wire: RelayHarness, method: str) -> None:
     said = wire.refused("AT", method, PullMessagesRequest(node=Node(node_id=AT)))
     assert "is not forwarded" in said
     assert len(said) < 250
 
 
 @given(st.text(max_size=40).filter(lambda name: name not in FLEET_CALLS), st.binary(max_size=80))
-def test_no_other_name_is_carried(method: str, body: bytes) -> None:
+def test_no_other_name_is_forwarded(method: str, body: bytes) -> None:
     RelayHarness().refused("AT", method, body)
 
 
@@ -174,7 +174,7 @@ def test_a_message_whose_object_does_not_come_is_handed_out_without(
     assert (came.status, came.object) == (200, b"")
 
 
-def test_an_object_that_never_comes_is_given_up(
+def test_an_object_that_never_arrives_is_not_waited_for_for_ever(
     wire: RelayHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("server.exchange.relay.OBJECT_SECONDS", 0.05)
@@ -253,7 +253,7 @@ def test_a_message_that_is_refused_is_no_reply_and_its_object_stays_here(
     assert replies(wire) == 0
 
 
-def test_replies_and_sign_ins_wake_whoever_waits_for_them(wire: RelayHarness) -> None:
+def test_replies_and_sign_ins_wake_the_waiting_callers(wire: RelayHarness) -> None:
     assert wire.relay.changes.after(-1, 5) == 0
     wire.push(CONTENT)
     assert wire.relay.changes.after(0, 5) == 1
@@ -298,7 +298,7 @@ def test_who_is_online_follows_activation(wire: RelayHarness) -> None:
     assert wire.relay.online()["AT"] is False
 
 
-def test_a_node_that_fell_silent_is_online_no_more_until_it_is_heard_of(wire: RelayHarness) -> None:
+def test_a_silent_node_counts_as_offline_until_it_calls_again(wire: RelayHarness) -> None:
     wire.call("AT", "ActivateNode", REQUESTS["ActivateNode"](AT))
     session = wire.relay._sessions["AT"]
     session.last_call -= ONLINE_SECONDS - 5
@@ -309,7 +309,7 @@ def test_a_node_that_fell_silent_is_online_no_more_until_it_is_heard_of(wire: Re
     assert wire.relay.online()["AT"] is True
 
 
-def test_a_node_that_waits_or_computes_is_heard_of_in_time() -> None:
+def test_a_node_that_waits_or_computes_calls_in_time() -> None:
     """One beat that is lost, or takes as long as a call may, is no absence."""
     assert 4 * HEARTBEAT_SECONDS < ONLINE_SECONDS
     assert HEARTBEAT_SECONDS + CALL_SECONDS <= ONLINE_SECONDS

@@ -52,7 +52,7 @@ def test_a_message_is_handed_out_until_its_receipt_is_confirmed(wire: RelayHarne
     assert pulled(wire, "next") == []
 
 
-def test_the_superlink_is_told_what_arrived(wire: RelayHarness) -> None:
+def test_a_received_message_is_confirmed_to_the_superlink(wire: RelayHarness) -> None:
     wire.bring("AT", AT, "m")
     pulled(wire, "m")
     told = [body for name, body, _ in wire.superlink.calls if name == "ConfirmMessageReceived"]
@@ -61,7 +61,7 @@ def test_the_superlink_is_told_what_arrived(wire: RelayHarness) -> None:
     assert confirmed.run_id == 7
 
 
-def test_whoever_replies_to_a_message_has_received_it(wire: RelayHarness) -> None:
+def test_a_reply_to_a_message_confirms_it(wire: RelayHarness) -> None:
     wire.bring("AT", AT, "m")
     wire.push(CONTENT, reply_to="m")
     assert "ConfirmMessageReceived" in wire.superlink.methods
@@ -73,7 +73,7 @@ def test_what_one_country_has_not_confirmed_is_not_another_s(wire: RelayHarness)
     assert wire.call("BE", "PullMessages", REQUESTS["PullMessages"](BE)).body == b""
 
 
-def test_whoever_signs_in_anew_is_not_handed_what_was_before(wire: RelayHarness) -> None:
+def test_after_a_new_sign_in_earlier_messages_are_not_sent_again(wire: RelayHarness) -> None:
     wire.bring("AT", AT, "m")
     wire.call("AT", "ActivateNode", REQUESTS["ActivateNode"](AT))
     assert pulled(wire) == []
@@ -139,7 +139,7 @@ def test_an_announcement_wakes_every_waiting_country() -> None:
         assert came.body
 
 
-def test_a_message_pushed_while_the_queue_is_looked_at_is_not_slept_over() -> None:
+def test_a_message_pushed_during_a_pull_is_not_missed() -> None:
     """The announcement between the look and the wait must not be lost."""
     wire = RelayHarness()
     wire.relay._long_poll = 30.0
@@ -168,7 +168,7 @@ def test_a_failing_superlink_ends_the_poll_at_once(wire: RelayHarness) -> None:
     assert wire.call("AT", "PullMessages", REQUESTS["PullMessages"](AT)) == (503, b"", b"")
 
 
-def test_a_country_that_nothing_is_announced_for_is_not_looked_for() -> None:
+def test_without_an_announcement_nothing_is_pulled_for_a_country() -> None:
     wire = RelayHarness()
 
     async def act() -> None:
@@ -183,7 +183,7 @@ def test_a_country_that_nothing_is_announced_for_is_not_looked_for() -> None:
     assert wire.superlink.methods == ["PullMessages"] * 3
 
 
-def test_a_node_that_asks_anew_after_a_message_waits_without_a_look() -> None:
+def test_after_a_message_the_next_poll_waits_without_a_pull() -> None:
     wire = RelayHarness()
     wire.superlink.will("PullMessages", incoming(tree("m")))
 
@@ -200,7 +200,7 @@ def test_a_node_that_asks_anew_after_a_message_waits_without_a_look() -> None:
     asyncio.run(act())
 
 
-def test_a_second_poll_is_woken_by_what_the_first_one_found() -> None:
+def test_a_second_poll_is_woken_by_the_first_one_s_message() -> None:
     """The first one's connection was cut; what it looked for arrives all the same."""
     wire = RelayHarness()
     wire.relay._long_poll = 30.0
@@ -227,7 +227,7 @@ def test_a_second_poll_is_woken_by_what_the_first_one_found() -> None:
     assert asyncio.run(act()).object == b"content"
 
 
-def test_whoever_hangs_up_again_and_again_occupies_the_superlink_once() -> None:
+def test_repeated_disconnects_cause_only_one_pull_at_the_superlink() -> None:
     """A look outlives the call that asked for it, and so must not be counted by calls."""
     wire = RelayHarness()
     looks, go_on = [0, 0], asyncio.Event()

@@ -26,7 +26,7 @@ RUN = 7
 
 
 class Runtime:
-    """A SuperLink as a server app's client knows it, and the desk of its relay."""
+    """A SuperLink as a server app's client sees it, with the requests to its relay."""
 
     def __init__(self) -> None:
         self.sent: list[Message] = []
@@ -94,7 +94,7 @@ class Runtime:
         self.methods.append("ConfirmMessageReceived")
         self.objects.pop(request.message_object_id, None)
 
-    # the relay's desk
+    # the requests to the relay
 
     def announce(self, countries: Sequence[str]) -> None:
         self.announced.append(list(countries))
@@ -150,7 +150,7 @@ def exchanged(runtime: Runtime, seconds: float = 0.3) -> dict[str, bytes]:
     return dict(carrier.exchange({"AT": b"to AT", "BE": b"to BE"}, seconds))
 
 
-def test_each_country_gets_its_own_frame_and_is_heard(runtime: Runtime) -> None:
+def test_each_country_gets_its_frame_and_its_reply_is_returned(runtime: Runtime) -> None:
     pushed: dict[int, bytes] = {}
 
     def answer(message: Message) -> list[tuple[Message, bytes]]:
@@ -190,7 +190,7 @@ def sent(runtime: Runtime) -> set[str]:
     return {message.metadata.message_id for message in runtime.sent}
 
 
-def test_the_relay_is_told_after_everything_was_pushed(runtime: Runtime) -> None:
+def test_the_relay_is_notified_after_everything_was_pushed(runtime: Runtime) -> None:
     seen: list[list[str]] = []
     runtime.answer = lambda m: seen.append(list(runtime.methods)) or [reply(m, b"yes")]  # type: ignore[func-returns-value]
     exchanged(runtime)
@@ -198,7 +198,7 @@ def test_the_relay_is_told_after_everything_was_pushed(runtime: Runtime) -> None
     assert seen[0] == ["PushMessages", "PushObject", "PushObject"]
 
 
-def test_nothing_is_looked_for_until_every_country_has_replied(
+def test_nothing_is_pulled_until_every_country_has_replied(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(carriers, "RECHECK_SECONDS", 30.0)
@@ -208,7 +208,7 @@ def test_nothing_is_looked_for_until_every_country_has_replied(
     assert runtime.methods.count("PullMessages") == 1
 
 
-def test_a_reply_that_nobody_told_of_is_found_all_the_same(runtime: Runtime) -> None:
+def test_a_reply_without_a_notification_is_pulled_nevertheless(runtime: Runtime) -> None:
     carrier = FlowerCarrier(runtime.grid, runtime)
     runtime.answer = lambda _: []
 
@@ -282,7 +282,7 @@ def test_an_object_that_never_comes_is_no_reply(
     assert exchanged(runtime, 10) == {}
 
 
-def test_a_silent_country_is_waited_for_as_long_as_said(runtime: Runtime) -> None:
+def test_a_silent_country_is_waited_for_the_given_time(runtime: Runtime) -> None:
     runtime.answer = only("BE")
     started = time.monotonic()
     assert exchanged(runtime, 0.3) == {"AT": b"yes"}
@@ -322,7 +322,7 @@ def test_nothing_to_send_ends_at_once(runtime: Runtime) -> None:
     assert runtime.methods == []
 
 
-def test_a_node_that_signs_in_anew_is_asked_again_with_the_same_bytes(runtime: Runtime) -> None:
+def test_a_node_that_signs_in_again_gets_the_same_bytes_again(runtime: Runtime) -> None:
     runtime.answer = lambda m: [] if len(runtime.sent) <= 2 else [reply(m, b"again")]
     threading.Timer(0.05, lambda: runtime.change("BE", sign_ins=2)).start()
     carrier = FlowerCarrier(runtime.grid, runtime)
@@ -366,8 +366,8 @@ def test_a_country_known_to_be_gone_costs_the_others_time_only_and_gets_no_messa
     assert {message.metadata.dst_node_id for message in runtime.sent} == {11}
 
 
-def test_a_country_that_was_gone_is_asked_once_it_is_heard_of_again(runtime: Runtime) -> None:
-    """The link was broken and the node was not: it does not sign in anew."""
+def test_a_country_that_was_gone_is_asked_when_it_calls_again(runtime: Runtime) -> None:
+    """The link was broken and the node was not: it does not sign in again."""
     runtime.answer = lambda m: [reply(m, b"back")] if m.metadata.dst_node_id == 22 else []
     runtime.change("BE", silent=carriers.ABSENT_SECONDS + 1)
     carrier = FlowerCarrier(runtime.grid, runtime)
@@ -388,7 +388,7 @@ def test_a_country_without_a_seat_is_waited_for_once_and_not_in_every_message(
     assert runtime.methods.count("PullMessages") == looks + 1
 
 
-def test_a_reply_that_comes_too_late_is_let_go_and_logged(
+def test_a_late_reply_is_dropped_and_logged(
     runtime: Runtime, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="pratique.run")
@@ -417,8 +417,8 @@ def test_an_error_of_flower_s_is_not_the_country_s_answer(runtime: Runtime) -> N
     assert exchanged(runtime, 10) == {"AT": b"yes", "BE": b"back"}
 
 
-def test_whoever_replies_with_errors_is_not_asked_as_fast_as_it_replies(runtime: Runtime) -> None:
-    """A node can say what Flower says of a node that is away; each time it would cost a model."""
+def test_after_an_error_reply_there_is_a_pause_before_the_next_request(runtime: Runtime) -> None:
+    """A node can send Flower's error for an absent node; each time the model is sent again."""
     runtime.answer = only("BE", failed)
     assert exchanged(runtime, 1.0) == {"AT": b"yes"}
     assert len(runtime.sent) <= len(NODES) + 1.0 / carriers.RETRY_SECONDS

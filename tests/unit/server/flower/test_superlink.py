@@ -149,7 +149,7 @@ def test_what_flower_says_is_taken_as_it_is(
         ('{"success": true}', 3, ""),
     ],
 )
-def test_a_no_of_flower_s_is_said_plainly(
+def test_a_refusal_by_flower_is_reported_in_plain_words(
     link: SuperLink, monkeypatch: pytest.MonkeyPatch, stdout: str, code: int, why: str
 ) -> None:
     answers(monkeypatch, stdout, code)
@@ -160,7 +160,7 @@ def test_a_no_of_flower_s_is_said_plainly(
     assert "superlink.log" in caught.value.fix
 
 
-def test_a_flower_that_hangs_is_given_up_plainly(
+def test_a_flower_command_that_hangs_is_reported_in_plain_words(
     link: SuperLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hang(command: list[str], **_: Any) -> None:

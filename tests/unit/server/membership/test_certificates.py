@@ -173,10 +173,10 @@ def test_the_second_holder_of_a_stolen_key_is_refused_and_shown(
     assert (EventKind.CERTIFICATE_DISPUTED, "AT node") in noted
 
 
-def test_whoever_comes_back_with_a_replaced_certificate_is_shown_once(
+def test_the_use_of_a_replaced_certificate_is_reported_once(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
-    """The thief renewed first: the rightful holder's next call tells it."""
+    """The thief renewed first: the rightful holder's next call shows it."""
     old = let_in(enrolment, moment)
     works(register, renewed(register, old, moment).certificate, moment)
     for hour in range(1, 50):
@@ -222,7 +222,7 @@ def test_a_request_for_the_next_certificate_does_not_serve_for_the_one_after(
         register.renew(register.peer(made, "Renew", moment), request, moment)
 
 
-def test_a_revoked_party_that_was_let_through_just_before_gets_nothing(
+def test_a_party_revoked_just_after_its_authorisation_gets_nothing(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
     old = let_in(enrolment, moment)
@@ -254,7 +254,7 @@ def test_a_certificate_never_outlives_its_authority(engine: Engine, moment: date
     assert enrolment.register.peer(made, "Fetch", moment).not_after <= ending.ends
 
 
-def test_a_node_let_in_again_takes_the_place_of_the_old_one(
+def test_a_newly_admitted_node_replaces_the_old_one(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
     first = let_in(enrolment, moment)
@@ -276,7 +276,7 @@ def test_a_country_may_have_several_officers(
     assert all(works(register, one, moment + 2 * DAY) for one in held)
 
 
-def test_a_revocation_is_told_to_who_listens(
+def test_a_revocation_notifies_the_listeners(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
     told: list[frozenset[int]] = []
@@ -288,7 +288,7 @@ def test_a_revocation_is_told_to_who_listens(
     assert works(register, other, moment)
 
 
-def test_a_revoked_party_is_told_so_when_it_asks_about_its_enrolment(
+def test_a_revoked_party_learns_it_from_its_enrolment(
     enrolment: EnrolmentService, moment: datetime
 ) -> None:
     who = Applicant(node_statement())

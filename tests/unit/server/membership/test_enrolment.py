@@ -1,4 +1,4 @@
-"""Who is let in, by whom, once; and who is not."""
+"""Enrolment: a party is admitted once, by a person; everything else is refused."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -297,7 +297,7 @@ def test_nobody_is_admitted_twice_or_after_a_refusal(
             enrolment.refuse(shown)
 
 
-def test_a_refused_party_is_told_and_gets_nothing(
+def test_a_refused_party_gets_the_refusal_and_no_certificate(
     enrolment: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     request = Applicant().request(invitation)

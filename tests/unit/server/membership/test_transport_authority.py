@@ -159,7 +159,7 @@ def test_begun_late_nothing_outlives_its_authority(transport: ExchangeTransport)
     assert serves(transport, half_way)
 
 
-def test_a_coordinator_that_was_off_for_years_begins_anew(
+def test_a_coordinator_that_was_off_for_years_gets_a_new_authority(
     transport: ExchangeTransport, tmp_path: Path
 ) -> None:
     """Nobody can follow from an authority that has ended: all enrol again."""

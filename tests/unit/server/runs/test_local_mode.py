@@ -1,4 +1,4 @@
-"""A study in local mode at the coordinator's desk: checked, proposed, carried to its release."""
+"""A study in local mode through the coordinator's services, from its check to its release."""
 
 import json
 from collections.abc import Iterator

@@ -33,8 +33,8 @@ def training(rounds: int = ROUNDS, evaluation: Any = EVALUATION) -> Study:
 
 
 @dataclass
-class Told:
-    """A conductor whose rounds open over the countries that a test names by round, or over all.
+class ScriptedDriver:
+    """A round driver whose rounds open over the countries that a test names by round, or over all.
 
     No country at all makes a round void. Each country adds EACH to every coordinate.
     """
@@ -54,7 +54,7 @@ class Told:
 
 def led(made: Study, over: Mapping[int, tuple[str, ...]], past: RunHistory | None = None) -> Any:
     kept: list[RoundReport] = []
-    driver: Any = Told(made, over)
+    driver: Any = ScriptedDriver(made, over)
     outcome = run_procedure(
         made, driver, lambda report, *_: kept.append(report), past or RunHistory()
     )
@@ -118,7 +118,7 @@ def test_a_run_that_is_carried_on_counts_the_rounds_behind_it() -> None:
     made = training()
     _, kept = led(made, {})
     states: list[bytes] = []
-    driver: Any = Told(made)
+    driver: Any = ScriptedDriver(made)
     run_procedure(made, driver, lambda _, state, *__: states.append(state))
     before = [RoundRecord(1, "train", WITHOUT_PT, "", {"PT": "no reply in time"})]
     outcome, kept = led(made, {}, RunHistory(before, states[0]))

@@ -63,7 +63,7 @@ def everything(engine: Engine, notebook: RunProgress) -> tuple[object, StoredRun
     return RunStore(engine).get(RUN), notebook.load(), logged(engine)
 
 
-def test_an_attempt_begins_once(engine: Engine, notebook: RunProgress, moment: datetime) -> None:
+def test_an_attempt_begins_once(engine: Engine, progress: RunProgress, moment: datetime) -> None:
     assert RunStore(engine).get(RUN).state == RunState.SETTING_UP
     for number in (0, 1, 2):
         with pytest.raises(Superseded) as caught:
@@ -88,16 +88,16 @@ def test_a_run_that_nobody_launched_is_not_begun(engine: Engine, moment: datetim
         attempt(engine, 1, "b" * 32).begin(moment)
 
 
-def test_everything_that_is_kept_comes_back(
-    engine: Engine, store: RunStore, notebook: RunProgress, moment: datetime
+def test_everything_that_is_stored_is_read_back(
+    engine: Engine, store: RunStore, progress: RunProgress, moment: datetime
 ) -> None:
-    assert notebook.load() == StoredRun(STUDY, None, {}, (), b"", None)
-    notebook.keep_documents(GROUND)
-    notebook.keep_set_up(REPLIES, moment)
+    assert progress.load() == StoredRun(STUDY, None, {}, (), b"", None)
+    progress.keep_documents(GROUND)
+    progress.keep_set_up(REPLIES, moment)
     assert store.get(RUN).state == RunState.RUNNING
-    notebook.keep_round(report(1, VOID), b"one", moment)
-    notebook.keep_round(report(2), b"two", moment)
-    notebook.keep_round(report(3, phase="evaluate"), b"model", moment, {"findings": {"x": 1}})
+    progress.keep_round(report(1, VOID), b"one", moment)
+    progress.keep_round(report(2), b"two", moment)
+    progress.keep_round(report(3, phase="evaluate"), b"model", moment, {"findings": {"x": 1}})
     assert store.get(RUN).round == 3
     store.next_attempt(RUN, moment)
     again = attempt(engine, 2)
@@ -117,12 +117,12 @@ def test_everything_that_is_kept_comes_back(
     )
 
 
-def test_a_closed_round_is_known_to_the_next_attempt_until_it_is_behind_the_run(
-    engine: Engine, store: RunStore, notebook: RunProgress, moment: datetime
+def test_a_closed_round_is_known_to_later_attempts_until_the_round_ends(
+    engine: Engine, store: RunStore, progress: RunProgress, moment: datetime
 ) -> None:
-    notebook.keep_set_up(REPLIES, moment)
-    notebook.keep_closed(1, ("AT", "BE"), moment)
-    assert notebook.load().closed == {1: ("AT", "BE")}
+    progress.keep_set_up(REPLIES, moment)
+    progress.keep_closed(1, ("AT", "BE"), moment)
+    assert progress.load().closed == {1: ("AT", "BE")}
     store.next_attempt(RUN, moment)
     again = attempt(engine, 2)
     again.begin(moment)
@@ -131,19 +131,19 @@ def test_a_closed_round_is_known_to_the_next_attempt_until_it_is_behind_the_run(
     assert again.load().closed == {}
 
 
-def test_closing_a_round_is_no_step_that_makes_earlier_losses_count_no_more(
-    store: RunStore, notebook: RunProgress, moment: datetime
+def test_closing_a_round_does_not_reset_the_fruitless_attempts(
+    store: RunStore, progress: RunProgress, moment: datetime
 ) -> None:
     """A round that dies each time after it is closed must come to an end."""
-    notebook.keep_closed(1, ("AT", "BE"), moment)
+    progress.keep_closed(1, ("AT", "BE"), moment)
     assert store.get(RUN).fruitless == 1
 
 
-def test_rounds_are_shown_in_order_with_what_came_of_them(
-    store: RunStore, notebook: RunProgress, moment: datetime
+def test_rounds_are_listed_in_order_with_their_results(
+    store: RunStore, progress: RunProgress, moment: datetime
 ) -> None:
-    notebook.keep_round(report(2, VOID), b"", moment)
-    notebook.keep_round(report(1), b"", moment)
+    progress.keep_round(report(2, VOID), b"", moment)
+    progress.keep_round(report(1), b"", moment)
     first, second = store.rounds_of(RUN)
     assert first.model_dump(mode="json") == {
         "round": 1, "phase": "train", "outcome": "opened", "seconds": 0.5,
@@ -153,19 +153,19 @@ def test_rounds_are_shown_in_order_with_what_came_of_them(
 
 
 def test_no_opened_value_is_kept_with_a_round(
-    store: RunStore, notebook: RunProgress, moment: datetime
+    store: RunStore, progress: RunProgress, moment: datetime
 ) -> None:
     values = np.array([123456789, 987654321])
-    notebook.keep_round(report(1, OpenedSum(values, ("AT",), 1, ())), b"", moment)
+    progress.keep_round(report(1, OpenedSum(values, ("AT",), 1, ())), b"", moment)
     assert "123456789" not in str(store.rounds_of(RUN))
 
 
-def test_a_round_is_kept_once(notebook: RunProgress, engine: Engine, moment: datetime) -> None:
-    notebook.keep_round(report(1), b"first", moment)
-    before = everything(engine, notebook)
+def test_a_round_is_kept_once(progress: RunProgress, engine: Engine, moment: datetime) -> None:
+    progress.keep_round(report(1), b"first", moment)
+    before = everything(engine, progress)
     with pytest.raises(Exception, match="UNIQUE"):
-        notebook.keep_round(report(1), b"second", moment)
-    assert everything(engine, notebook) == before
+        progress.keep_round(report(1), b"second", moment)
+    assert everything(engine, progress) == before
 
 
 def test_each_round_is_logged_with_what_it_stands_on(
@@ -231,14 +231,14 @@ def test_progress_makes_earlier_losses_count_no_more(
     assert store.get(RUN).fruitless == 1
 
 
-def acts(notebook: RunProgress, moment: datetime) -> dict[str, object]:
+def acts(progress: RunProgress, moment: datetime) -> dict[str, object]:
     return {
-        "ground": lambda: notebook.keep_documents(GROUND),
-        "set up": lambda: notebook.keep_set_up(REPLIES, moment),
-        "closed": lambda: notebook.keep_closed(1, ("AT", "BE"), moment),
-        "round": lambda: notebook.keep_round(report(1), b"model", moment, {"x": 1}),
-        "end": lambda: notebook.end(RunState.FAILED, moment, "because"),
-        "lose": lambda: notebook.note_end_of_attempt("because", moment),
+        "ground": lambda: progress.keep_documents(GROUND),
+        "set up": lambda: progress.keep_set_up(REPLIES, moment),
+        "closed": lambda: progress.keep_closed(1, ("AT", "BE"), moment),
+        "round": lambda: progress.keep_round(report(1), b"model", moment, {"x": 1}),
+        "end": lambda: progress.end(RunState.FAILED, moment, "because"),
+        "lose": lambda: progress.note_end_of_attempt("because", moment),
     }
 
 
@@ -247,7 +247,7 @@ ACTS = ["ground", "set up", "closed", "round", "end", "lose"]
 
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("how", ["another attempt", "stopped", "not begun"])
-def test_whoever_does_not_carry_the_run_changes_nothing(
+def test_an_attempt_that_is_not_current_changes_nothing(
     engine: Engine, store: RunStore, moment: datetime, act: str, how: str
 ) -> None:
     old = attempt(engine, 1)
@@ -265,10 +265,10 @@ def test_whoever_does_not_carry_the_run_changes_nothing(
 
 @pytest.mark.parametrize("act", ACTS)
 def test_each_act_lasts_as_a_whole_or_not_at_all(
-    engine: Engine, notebook: RunProgress, moment: datetime, act: str
+    engine: Engine, progress: RunProgress, moment: datetime, act: str
 ) -> None:
     """Break off before each statement: nothing of the act is there, and it can be done again."""
-    before = everything(engine, notebook)
+    before = everything(engine, progress)
     for step in range(1, 100):
         left = [step]
 
@@ -279,21 +279,21 @@ def test_each_act_lasts_as_a_whole_or_not_at_all(
 
         event.listen(engine, "before_cursor_execute", count)
         try:
-            acts(notebook, moment)[act]()  # type: ignore[operator]
+            acts(progress, moment)[act]()  # type: ignore[operator]
         except RuntimeError:
             event.remove(engine, "before_cursor_execute", count)
-            assert everything(engine, notebook) == before
+            assert everything(engine, progress) == before
         else:
             event.remove(engine, "before_cursor_execute", count)
-            assert everything(engine, notebook) != before
+            assert everything(engine, progress) != before
             return
     pytest.fail("every step was broken off")
 
 
-def test_a_run_that_is_over_lets_its_set_up_go(
-    engine: Engine, store: RunStore, notebook: RunProgress, moment: datetime
+def test_a_run_that_is_over_deletes_its_set_up(
+    engine: Engine, store: RunStore, progress: RunProgress, moment: datetime
 ) -> None:
-    notebook.keep_set_up(REPLIES, moment)
-    notebook.end(RunState.VOID, moment, "too many void rounds")
-    assert notebook.load().replies == {}
+    progress.keep_set_up(REPLIES, moment)
+    progress.end(RunState.VOID, moment, "too many void rounds")
+    assert progress.load().replies == {}
     assert (store.get(RUN).state, store.get(RUN).reason) == ("void", "too many void rounds")

@@ -62,7 +62,7 @@ class Scene:
 
     def kept(self, number: int, countries: tuple[str, ...]) -> None:
         told = [country for country, phase in self.carrier.asked if phase == "agree"]
-        assert len(told) == sum(map(len, self.closed.values())), "told before it is kept"
+        assert len(told) == sum(map(len, self.closed.values())), "asked before it is stored"
         assert number not in self.closed
         self.closed[number] = countries
 

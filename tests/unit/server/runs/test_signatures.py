@@ -1,4 +1,4 @@
-"""An agreement that asks for ML-DSA-65 beside Ed25519, at the coordinator's desk."""
+"""An agreement that asks for ML-DSA-65 beside Ed25519, through the coordinator's services."""
 
 import base64
 from collections.abc import Iterator

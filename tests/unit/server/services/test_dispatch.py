@@ -156,9 +156,7 @@ def test_a_stopped_run_is_stopped_whatever_flower_says(
     assert "not running" in refused(coordinator, "study_stop", name=study.id).what
 
 
-def test_a_run_that_has_no_carrier_yet_can_be_stopped(
-    coordinator: Coordinator, study: Study
-) -> None:
+def test_a_run_without_a_flower_run_can_be_stopped(coordinator: Coordinator, study: Study) -> None:
     run = secrets.token_hex(16)
     coordinator.context.runs.create(run, study.digest, coordinator.clock())
     coordinator.ask("study_stop", name=study.id)
@@ -185,7 +183,7 @@ def test_before_the_first_launch_there_is_nothing_to_watch(
 # From a launched run to its end, over real nodes.
 
 
-def test_a_run_is_carried_to_a_signed_release(coordinator: Coordinator, study: Study) -> None:
+def test_a_run_ends_with_a_signed_release(coordinator: Coordinator, study: Study) -> None:
     run = launched(coordinator, study)
     services = LocalRunServices(coordinator)
     run_attempt(coordinator.home, run, 1, NodesCarrier(coordinator.federation), services, seconds=1)
@@ -249,7 +247,7 @@ def test_a_study_whose_charged_run_was_ended_says_whom_to_ask(
     assert "not connected" in refused(coordinator, "study_launch", name=study.id).what
 
 
-def test_a_stranger_s_second_carrier_of_a_run_does_nothing(
+def test_the_same_attempt_submitted_a_second_time_does_nothing(
     coordinator: Coordinator, study: Study
 ) -> None:
     run = launched(coordinator, study)
@@ -262,9 +260,7 @@ def test_a_stranger_s_second_carrier_of_a_run_does_nothing(
     assert services.released == [run]
 
 
-def test_a_run_that_nobody_launched_is_not_conducted(
-    coordinator: Coordinator, study: Study
-) -> None:
+def test_an_unknown_run_is_not_executed(coordinator: Coordinator, study: Study) -> None:
     carrier = NodesCarrier(coordinator.federation)
     for run in (secrets.token_hex(16), "", "../../x", "'; drop table runs"):
         with pytest.raises(CoordinatorFault):
@@ -292,6 +288,7 @@ def test_a_run_that_could_not_begin_is_launched_again_with_the_same_permits(
     """Nothing was charged for it but the cohort counts, which are charged once."""
     carrier, services = NodesCarrier(coordinator.federation), LocalRunServices(coordinator)
     carrier.deaf = {"NO"}
+    first = launched(coordinator, study)
     with pytest.raises(SetUpFailed):
         run_attempt(
             coordinator.home, launched(coordinator, study), 1, carrier, services, seconds=0.01
@@ -479,8 +476,8 @@ def test_app_to_daemon(coordinator: Coordinator, study: Study) -> None:
     services = LocalRpcServer(coordinator.home.socket, answer)
     try:
         remote = DaemonClient(coordinator.home)
-        news = remote.presence_update(4, 0)
-        assert (news.count, news.present["EE"]) == (5, Presence(11, 1, 0.0))
+        update = remote.presence_update(4, 0)
+        assert (update.count, update.present["EE"]) == (5, Presence(11, 1, 0.0))
         remote.announce(["EE", "DK"])
         assert coordinator.sessions.announced == ["EE", "DK"]
         run_attempt(

@@ -38,7 +38,7 @@ SOON = 10.0
 
 @dataclass
 class Desk:
-    """An office with what `look` needs of it."""
+    """A coordinator's context with what `check` needs."""
 
     engine: Engine
     folder: Path
@@ -111,7 +111,7 @@ def test_a_coordinator_that_has_all_it_needs_is_ready(health: CoordinatorHealth)
     assert bad(health) == {}
 
 
-def test_before_it_has_looked_it_is_not_ready() -> None:
+def test_before_the_first_check_it_is_not_ready() -> None:
     assert set(bad(CoordinatorHealth())) == {"flower", "documents", "certificates"}
 
 
@@ -199,7 +199,7 @@ def test_a_loop_that_is_stuck_is_red(health: CoordinatorHealth) -> None:
     assert bad(health) == {EXCHANGE: "stuck"}
 
 
-def test_flower_s_logs_are_cut_while_looking(
+def test_a_check_cuts_flower_s_logs(
     health: CoordinatorHealth, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut: list[str] = []
@@ -285,7 +285,7 @@ def over_hang(health: CoordinatorHealth) -> None:
     waiting.wait(0.6)
 
 
-def test_a_fault_in_looking_changes_nothing(
+def test_a_fault_in_a_check_changes_nothing(
     health: CoordinatorHealth, context: Any, short: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     context.sessions = None

@@ -1,4 +1,4 @@
-"""Who is let in, as the coordinator's own people see it: revoked, renewed, and in dispute."""
+"""Admitted parties in the coordinator's status: revoked, renewed, and in dispute."""
 
 from pathlib import Path
 
@@ -19,8 +19,8 @@ def coordinator(tmp_path: Path) -> Coordinator:
     return Coordinator(NodeFederation(tmp_path / "federation"), tmp_path / "coordinator")
 
 
-def let_in(coordinator: Coordinator, who: Applicant) -> bytes:
-    """Take a party through its enrolment by the desk's own requests; returns its certificate."""
+def enrolled(coordinator: Coordinator, who: Applicant) -> bytes:
+    """Take a party through its enrolment by the daemon's requests; return its certificate."""
     stated, enrolment = who.statement, coordinator.context.enrolment
     made = coordinator.ask("invite", country=stated.country, role=stated.role)
     request = who.request(Invitation.model_validate(made))
@@ -41,14 +41,14 @@ def renewed(coordinator: Coordinator, certificate: bytes) -> bytes:
 
 
 def test_a_revoked_node_counts_as_gone(coordinator: Coordinator) -> None:
-    let_in(coordinator, Applicant(node_statement("DK")))
+    enrolled(coordinator, Applicant(node_statement("DK")))
     coordinator.ask("revoke", country="DK", role="node")
     assert coordinator.ask("status")["nodes"]["DK"] is False
     assert [one["status"] for one in coordinator.ask("enrolments")] == ["revoked"]
 
 
 def test_a_revocation_counts_the_renewed_certificates_too(coordinator: Coordinator) -> None:
-    certificate = let_in(coordinator, Applicant(officer_statement("DK")))
+    certificate = enrolled(coordinator, Applicant(officer_statement("DK")))
     renewed(coordinator, renewed(coordinator, certificate))
     assert coordinator.ask("revoke", country="DK", role="officer") == 3
 
@@ -56,7 +56,7 @@ def test_a_revocation_counts_the_renewed_certificates_too(coordinator: Coordinat
 def test_two_holders_of_a_certificate_are_shown_until_it_is_revoked(
     coordinator: Coordinator,
 ) -> None:
-    certificate = let_in(coordinator, Applicant(officer_statement("DK")))
+    certificate = enrolled(coordinator, Applicant(officer_statement("DK")))
     assert coordinator.ask("status")["disputes"] == []
     renewed(coordinator, certificate)
     with pytest.raises(ProtocolFault):

@@ -44,12 +44,12 @@ def attempt(**changes: object) -> AttemptState:
     return AttemptState(**fields | changes)  # type: ignore[arg-type]
 
 
-def test_a_run_that_is_carried_is_left_however_long_it_takes() -> None:
+def test_a_run_with_a_live_process_is_waited_for_however_long_it_takes() -> None:
     assert decide(attempt()) is NextStep.WAIT
     assert decide(attempt(lost=True)) is NextStep.WAIT
 
 
-def test_a_run_that_lost_its_carrier_is_carried_on_at_once() -> None:
+def test_a_run_whose_process_ended_is_retried_at_once() -> None:
     assert decide(attempt(alive=False, silent=timedelta(0))) is NextStep.RETRY
 
 
@@ -62,7 +62,7 @@ def test_an_attempt_has_longer_to_begin_each_time(fruitless: int) -> None:
     assert decide(over) is NextStep.RETRY
 
 
-def test_what_a_former_superlink_was_given_is_not_waited_for() -> None:
+def test_an_attempt_submitted_to_a_former_superlink_is_not_waited_for() -> None:
     run = attempt(begun=False, alive=False, lost=True, silent=timedelta(0))
     assert decide(run) is NextStep.RETRY
 
@@ -76,7 +76,7 @@ def test_attempts_end(run: AttemptState) -> None:
 
 
 @given(attempts)
-def test_nobody_else_is_let_at_a_run_that_a_live_process_carries(run: AttemptState) -> None:
+def test_a_run_with_a_live_process_is_neither_retried_nor_abandoned(run: AttemptState) -> None:
     if run.begun and run.alive:
         assert decide(run) is NextStep.WAIT
 
@@ -89,7 +89,9 @@ def home(tmp_path: Path) -> CoordinatorHome:
     return CoordinatorHome(tmp_path)
 
 
-def test_two_never_carry_one_run(home: CoordinatorHome, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_never_execute_one_run(
+    home: CoordinatorHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.1)
     assert not is_run_locked(home, RUN)
     with lock_run(home, RUN):
@@ -100,7 +102,7 @@ def test_two_never_carry_one_run(home: CoordinatorHome, monkeypatch: pytest.Monk
     assert not is_run_locked(home, RUN)
 
 
-def test_a_process_that_is_killed_lets_go_and_its_successor_begins(home: CoordinatorHome) -> None:
+def test_a_killed_process_releases_the_lock_and_its_successor_begins(home: CoordinatorHome) -> None:
     code = (
         "import sys, time; from pathlib import Path; from server.home import CoordinatorHome; "
         "from server.runs.lock import lock_run\n"
@@ -160,7 +162,7 @@ def test_a_run_does_not_outlive_what_it_stands_on(changes: dict[str, object], wh
     assert "charged again" in caught.value.fix
 
 
-def test_what_was_kept_comes_back_and_is_what_every_request_claims() -> None:
+def test_stored_documents_are_read_back_and_claimed_by_every_request() -> None:
     kept = ground()
     assert RunDocuments.model_validate(kept.model_dump(mode="json")) == kept
     assert (kept.document_versions.root, kept.document_versions.countries) == (1, {"AT": 3})
