@@ -332,10 +332,16 @@ def test_the_same_refusal_is_printed_once_with_its_countries(
         one | {"country": "AT", "findings": [finding]},
         one | {"country": "BE", "findings": [finding, other]},
     ]
-    found = {"title": "T", "id": "t", "digest": "sha256:", "study": EMPTY_STUDY}
-    found |= {"countries": countries}
-    found |= {"local_mode": "", "signatures": "Ed25519"}
-    _print_check(found)
+    answer: dict[str, Any] = {
+        "title": "T",
+        "id": "t",
+        "digest": "sha256:",
+        "study": EMPTY_STUDY,
+        "countries": countries,
+        "local_mode": "",
+        "signatures": "Ed25519",
+    }
+    _print_check(answer)
     said = capsys.readouterr().out
     assert said.count("No. [Article 4]") == 1
     assert "  AT, BE: No. [Article 4]" in said

@@ -51,7 +51,7 @@ class Flower:
 
 class Seats:
     def __init__(self, fault: CoordinatorFault | None = None) -> None:
-        self.seated: list[list[str]] = []
+        self.opened: list[list[str]] = []
         self._fault = fault
 
     def open_all(self, nodes: list[str]) -> None:

@@ -47,7 +47,7 @@ def store(engine: Engine, moment: datetime) -> RunStore:
 
 
 @pytest.fixture
-def notebook(engine: Engine, store: RunStore, moment: datetime) -> RunProgress:
+def progress(engine: Engine, store: RunStore, moment: datetime) -> RunProgress:
     made = attempt(engine, 1)
     made.begin(moment)
     return made
@@ -59,8 +59,8 @@ def report(
     return RoundReport(number, phase, 0.5, outcome, {"CZ": "late"} if outcome is VOID else {})
 
 
-def everything(engine: Engine, notebook: RunProgress) -> tuple[object, StoredRun, object]:
-    return RunStore(engine).get(RUN), notebook.load(), logged(engine)
+def everything(engine: Engine, progress: RunProgress) -> tuple[object, StoredRun, object]:
+    return RunStore(engine).get(RUN), progress.load(), logged(engine)
 
 
 def test_an_attempt_begins_once(engine: Engine, progress: RunProgress, moment: datetime) -> None:
@@ -169,11 +169,11 @@ def test_a_round_is_kept_once(progress: RunProgress, engine: Engine, moment: dat
 
 
 def test_each_round_is_logged_with_what_it_stands_on(
-    engine: Engine, notebook: RunProgress, moment: datetime
+    engine: Engine, progress: RunProgress, moment: datetime
 ) -> None:
-    notebook.keep_documents(GROUND)
-    notebook.keep_round(report(1, VOID), b"one", moment)
-    notebook.keep_round(report(2), b"two", moment + SECOND)
+    progress.keep_documents(GROUND)
+    progress.keep_round(report(1, VOID), b"one", moment)
+    progress.keep_round(report(2), b"two", moment + SECOND)
     void, opened = logged(engine)
     assert [void.pop(name) for name in ("v", "origin", "index", "at")][1:3] == [
         "pratique/danube/coordinator",
@@ -193,23 +193,23 @@ def test_each_round_is_logged_with_what_it_stands_on(
 
 
 def test_the_log_holds_no_value_and_no_number_of_a_round(
-    engine: Engine, notebook: RunProgress, moment: datetime
+    engine: Engine, progress: RunProgress, moment: datetime
 ) -> None:
     values = np.array([123456789, 987654321])
-    notebook.keep_round(report(1, OpenedSum(values, ("AT",), 424242, ())), b"weights", moment)
+    progress.keep_round(report(1, OpenedSum(values, ("AT",), 424242, ())), b"weights", moment)
     (entry,) = logged(engine)
     said = {"kind", "at", "actor", "outcome", "study", "run", "round", "policies"}
     assert entry.keys() == said | {"v", "origin", "index"}
 
 
 def test_a_round_is_logged_once_whatever_another_attempt_says(
-    engine: Engine, store: RunStore, notebook: RunProgress, moment: datetime
+    engine: Engine, store: RunStore, progress: RunProgress, moment: datetime
 ) -> None:
-    notebook.keep_round(report(1), b"first", moment)
+    progress.keep_round(report(1), b"first", moment)
     store.next_attempt(RUN, moment)
     again = attempt(engine, 2)
     again.begin(moment)
-    for late in (notebook, again):
+    for late in (progress, again):
         with pytest.raises(Exception, match=r"UNIQUE|may not execute"):
             late.keep_round(report(1), b"second", moment)
     assert [entry["kind"] for entry in logged(engine)] == ["round-opened"]

@@ -290,9 +290,7 @@ def test_a_run_that_could_not_begin_is_launched_again_with_the_same_permits(
     carrier.deaf = {"NO"}
     first = launched(coordinator, study)
     with pytest.raises(SetUpFailed):
-        run_attempt(
-            coordinator.home, launched(coordinator, study), 1, carrier, services, seconds=0.01
-        )
+        run_attempt(coordinator.home, first, 1, carrier, services, seconds=0.01)
     assert charged_in(coordinator, "DK") == [COHORT_FLOOR]
     carrier.deaf = set()
     again = launched(coordinator, study)
