@@ -5,7 +5,7 @@ places and a bias.
 """
 
 import csv
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import yaml
 
 from demo.registers import HISTOGRAM_STUDY, TRAINING_STUDY
 from demo.world import Site, Terms, World
+from keys.clock import utc_now
 from protocols.tasks import Feature, TrainGlm
 
 STUDY = "diagnosis-groups"
@@ -37,7 +38,7 @@ TERMS = Terms(
 
 def wide_world(folder: Path, rounds: int) -> World:
     """Write every country's files and return their world."""
-    study = wide_study(rounds, datetime.now(UTC))
+    study = wide_study(rounds, utc_now())
     features = tuple(Feature.model_validate(one) for one in study["features"])
     task = TrainGlm.model_validate(study["task"])
     sites = [_site(folder, country) for country in COUNTRIES]

@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +18,7 @@ from governance.runtime.cli_support import (
     say_at_once,
     show,
 )
+from keys.clock import utc_now
 
 if TYPE_CHECKING:
     from client.commands.enrol import EnrolmentLink, Introduction
@@ -78,7 +78,7 @@ def init(
         node_home = _home(home)
         node_home.require_free()
         passphrase = chosen_passphrase(passphrase_file, passphrase_fd)
-        node = create_node(node_home, settings, passphrase, datetime.now(UTC))
+        node = create_node(node_home, settings, passphrase, utc_now())
         typer.echo(f"The node of {country} is made in {node_home.path}.")
         for line in node.report.lines():
             typer.echo(f"  {line}")
@@ -111,7 +111,7 @@ def enrol(
             pair=kept_pair(node_home, _unlocked(node_home, passphrase_file, passphrase_fd)),
             keys=NodeKeys.from_canonical(node_home.node_keys.read_bytes()),
             dial=_dial,
-            clock=lambda: datetime.now(UTC),
+            clock=utc_now,
         )
         introductions: list[Introduction] = []
 
@@ -136,7 +136,7 @@ def accept(
     from client.commands.accept import accept_file  # noqa: PLC0415 (keeps --help quick)
 
     with plain_errors():
-        typer.echo(accept_file(_home(home), bundle, datetime.now(UTC)))
+        typer.echo(accept_file(_home(home), bundle, utc_now()))
 
 
 @app.command()
@@ -157,7 +157,7 @@ def doctor(
             home=_home(home),
             passphrase=lambda: known_passphrase(passphrase_file, passphrase_fd),
             dial=ExchangeLink,
-            clock=lambda: datetime.now(UTC),
+            clock=utc_now,
         )
         results = []
         for result in checks.results():
@@ -274,7 +274,7 @@ def rotate_keys(
         node_home = _home(home)
         node_home.settings()
         store = _unlocked(node_home, passphrase_file, passphrase_fd)
-        keys = new_keys(node_home, store, datetime.now(UTC))
+        keys = new_keys(node_home, store, utc_now())
         typer.echo(f"New key for messages: {read_identity(keys.identity_key).fingerprint}")
         typer.echo("The node uses it as soon as your officer's signature on it is published.")
         typer.echo(f"Next: pratique-officer sign {node_home.node_keys} --node {node_home.path}")

@@ -14,7 +14,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -38,6 +37,7 @@ from governance.runtime.database import open_database
 from governance.runtime.health import observed
 from governance.runtime.local_rpc import LocalRpcServer
 from governance.runtime.systemd import Supervisor, Watchdog
+from keys.clock import utc_now
 from keys.errors import PratiqueError
 from keys.identity import VerifyKey
 from keys.store import KeyStore
@@ -271,9 +271,9 @@ class Daemon:
 def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
     """Run the node in `home` until SIGTERM or SIGINT. Raises any fault that prevents its start."""
     enrolment, keyring = _enrolled(settings), NodeKeyring.load(store)
-    health, supervisor = NodeHealth(home, _now), Supervisor()
+    health, supervisor = NodeHealth(home, utc_now), Supervisor()
     with home.locked(), observed(settings.observe, health.report):
-        own_credentials = credentials(home, store, _now, _random.random())
+        own_credentials = credentials(home, store, utc_now, _random.random())
         link = _dial(enrolment, own_credentials.presented())
         node = _node(home, settings, store, link)
         node.parts.log_head.move()  # before anything else: the state may be an old copy
@@ -284,7 +284,7 @@ def run_daemon(home: NodeHome, settings: NodeSettings, store: KeyStore) -> None:
             home,
             health=health,
             supervisor=supervisor,
-            renewal=CertificateRenewal(home, own_credentials, link, _now),
+            renewal=CertificateRenewal(home, own_credentials, link, utc_now),
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: daemon.stop())
@@ -295,7 +295,7 @@ def restore_node(home: NodeHome, settings: NodeSettings, store: KeyStore) -> Res
     """Recover the node in `home` after its state was restored. Raises any fault in the way."""
     enrolment = _enrolled(settings)
     with home.locked():
-        link = _dial(enrolment, credentials(home, store, _now).presented())
+        link = _dial(enrolment, credentials(home, store, utc_now).presented())
         try:
             return _node(home, settings, store, link).restore()
         except LinkFault as fault:
@@ -313,7 +313,7 @@ def _node(home: NodeHome, settings: NodeSettings, store: KeyStore, link: Exchang
         identities=IdentityKeys(store),
         pinned_root=read_public(home.root, "The root of the documents", _ENROL_AGAIN),
         around=Surroundings(
-            fetch=link.fetch, noise=DiscreteGaussian(), clock=_now, slots=ReplySlots()
+            fetch=link.fetch, noise=DiscreteGaussian(), clock=utc_now, slots=ReplySlots()
         ),
     )
 
@@ -324,10 +324,6 @@ _LINK_FIRST = (
     "after the copy was made, the one in the copy looks stolen and is refused. Then call the "
     "coordinator, who revokes it and sends a new invitation; and run `pratique-node enrol` first"
 )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _enrolled(settings: NodeSettings) -> Enrolment:

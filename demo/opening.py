@@ -2,12 +2,12 @@
 
 import socket
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 from demo.federation import Federation
 from demo.party import CommandFailed
 from demo.world import Site, write_documents
+from keys.clock import utc_now
 
 COORDINATOR_SECONDS = 90.0
 NODE_SECONDS = 60.0
@@ -72,7 +72,7 @@ def _keygen(federation: Federation, site: Site) -> str:
 def sign_agreement(federation: Federation) -> Path:
     """Propose the agreement and have it read and signed; return the folder of documents."""
     story, coordinator = federation.story, federation.coordinator
-    documents = write_documents(federation.world, datetime.now(UTC))
+    documents = write_documents(federation.world, utc_now())
     story.section("The agreement is proposed, read and signed")
     words = ("agreement", "propose", documents / "agreement.yaml")
     story.command("coordinator", coordinator.as_typed(words))

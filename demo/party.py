@@ -15,6 +15,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from keys.files import write_private
+
 PROGRAMS = Path(sys.executable).parent
 COMMAND_SECONDS = 120.0
 STOP_SECONDS = 20.0
@@ -111,8 +113,7 @@ class Party:
     def create_passphrase(self) -> None:
         """Write a random passphrase to a file."""
         self.home.parent.mkdir(exist_ok=True)
-        with os.fdopen(os.open(self.passphrase, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(18))
+        write_private(self.passphrase, secrets.token_urlsafe(18).encode())
 
     @property
     def passphrase(self) -> Path:

@@ -112,10 +112,14 @@ class SigningKey:
 
 def spoken_fingerprint(raw: bytes) -> str:
     """Return the fingerprint of a public key's raw bytes."""
-    shown = labelled_hash(FINGERPRINT_LABEL, raw)[:FINGERPRINT_BYTES]
-    letters = base64.b32encode(shown).decode().lower()
+    return "SHA256:" + spoken(labelled_hash(FINGERPRINT_LABEL, raw))
+
+
+def spoken(digest: bytes) -> str:
+    """Return the first 120 bits of a digest in base32, in six groups, to read out aloud."""
+    letters = base64.b32encode(digest[:FINGERPRINT_BYTES]).decode().lower()
     starts = range(0, len(letters), FINGERPRINT_GROUP)
-    return "SHA256:" + "-".join(letters[i : i + FINGERPRINT_GROUP] for i in starts)
+    return "-".join(letters[start : start + FINGERPRINT_GROUP] for start in starts)
 
 
 def not_valid(fingerprint: str) -> KeyFault:

@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from keys.derive import frame
 from keys.errors import KeyFault
-from keys.permissions import OWNER_DIRECTORY, OWNER_FILE, refuse_if_shared
+from keys.files import replace_private, sync_directory
+from keys.permissions import OWNER_DIRECTORY, refuse_if_shared
 from keys.sealing import KEY_BYTES, NONCE_BYTES, TAG_BYTES, open_sealed, seal
 
 FORMAT = b"pratique/keystore/v1"
@@ -54,7 +55,7 @@ class KeyStore:
         `cost` is scrypt's n, a power of two. Raises KeyFault when the directory holds anything.
         """
         _prepare_directory(path)
-        _write_durably(path / HEADER_NAME, _new_header(passphrase, cost))
+        _write(path / HEADER_NAME, _new_header(passphrase, cost))
         return cls.open(path, passphrase)
 
     @classmethod
@@ -76,7 +77,7 @@ class KeyStore:
         """
         if len(secret) > SECRET_LIMIT_BYTES:
             raise KeyFault(f"The secret {name} is too large", why="at most 1 MiB fits")
-        _write_durably(self._place(name), seal(self._key, secret, _bound_to(name)))
+        _write(self._place(name), seal(self._key, secret, _bound_to(name)))
 
     def get(self, name: str) -> bytes:
         """Return the secret.
@@ -109,7 +110,7 @@ class KeyStore:
             for left in self._path.glob(f".{name}.*.tmp"):
                 left.unlink(missing_ok=True)
             place.unlink()
-            _sync_directory(self._path)
+            sync_directory(self._path)
 
     def _place(self, name: str) -> Path:
         if not NAME_PATTERN.fullmatch(name):
@@ -127,7 +128,7 @@ def _bound_to(name: str) -> bytes:
 def _prepare_directory(path: Path) -> None:
     with _plainly(f"{path} cannot hold a key store"):
         path.mkdir(mode=OWNER_DIRECTORY, parents=True, exist_ok=True)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
         refuse_if_shared(path, path.stat())
         held = [entry.name for entry in path.iterdir()]
     if any(not name.startswith(".") for name in held):  # a cut-short write is no obstacle
@@ -188,24 +189,9 @@ def _read(place: Path, limit: int) -> bytes:
         return opened.read(limit + 1)
 
 
-def _write_durably(place: Path, data: bytes) -> None:
-    """Replace the file whole or not at all, whenever the machine stops."""
-    draft = place.with_name(f".{place.stem}.{secrets.token_hex(8)}.tmp")
+def _write(place: Path, data: bytes) -> None:
     with _plainly(f"{place} cannot be written"):
-        try:
-            _write_new(draft, data)
-            draft.replace(place)
-            _sync_directory(place.parent)
-        finally:
-            draft.unlink(missing_ok=True)
-
-
-def _write_new(draft: Path, data: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with os.fdopen(os.open(draft, flags, OWNER_FILE), "wb") as opened:
-        opened.write(data)
-        opened.flush()
-        os.fsync(opened.fileno())
+        replace_private(place, data)
 
 
 @contextmanager
@@ -215,11 +201,3 @@ def _plainly(what: str) -> Iterator[None]:
     except OSError as error:
         fix = "check that the path is right, the disk has room, and this user may use it"
         raise KeyFault(what, why=str(error), fix=fix) from None
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

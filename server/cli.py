@@ -1,7 +1,6 @@
 """`pratique-coordinator`: the regional coordinator's commands."""
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +15,7 @@ from governance.runtime.cli_support import (
     say_at_once,
     show,
 )
+from keys.clock import utc_now
 from server.commands.agreement import agreement_app
 from server.commands.log import log_app
 from server.commands.options import DEFAULT_HOME, HomeOption, parsed, request
@@ -68,7 +68,7 @@ def init(
             field = str(error.errors()[0]["loc"][0])
             raise typer.BadParameter(_EXPECTED[field], param_hint=f"--{field}") from error
         passphrase = chosen_passphrase(passphrase_file, passphrase_fd)
-        authority = create_home(CoordinatorHome(home), settings, passphrase, datetime.now(UTC))
+        authority = create_home(CoordinatorHome(home), settings, passphrase, utc_now())
         typer.echo(f"The coordinator of {federation} is created in {home}.")
         typer.echo(f"Transport authority: {authority.digest}")
         typer.echo(f"Next: pratique-coordinator up --home {home}")

@@ -10,7 +10,6 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
 from governance.audit.events import Event, EventKind
 from governance.audit.log import AuditLog
@@ -20,6 +19,7 @@ from governance.runtime.local_rpc import LocalRpcServer
 from governance.runtime.systemd import Supervisor
 from governance.trust.repository import Repository
 from keys.certificates import Role
+from keys.clock import utc_now
 from keys.errors import PratiqueError
 from protocols.wire.signed_message import COORDINATOR
 from server.errors import CoordinatorFault
@@ -49,11 +49,6 @@ STARTS = 3
 """How many times in a row the daemon tries to restart Flower before it ends."""
 
 _log = logging.getLogger("pratique.coordinator")
-
-
-def now() -> datetime:
-    """Return the machine's time in UTC."""
-    return datetime.now(UTC)
 
 
 @contextmanager
@@ -103,7 +98,7 @@ async def _serve(
         _service(context, relay),
         context.settings.listen,
         credentials=keys.transport,
-        clock=now,
+        clock=utc_now,
         interceptors=[RefusalCounter(health.metrics.refused)],
     )
     rpc_server = LocalRpcServer(home.socket, request_handler(context))
@@ -136,13 +131,13 @@ def _context(
     log = AuditLog(engine, settings.log_origin, keys.log)
 
     def log_event(kind: EventKind, subject: str) -> None:
-        log.append(Event(kind=kind, at=now(), actor=COORDINATOR, subject=subject))
+        log.append(Event(kind=kind, at=utc_now(), actor=COORDINATOR, subject=subject))
 
     documents = ExchangeDocuments(
         repository,
         documents=keys.documents,
         online=keys.online,
-        clock=now,
+        clock=utc_now,
         on_change=lambda what: log_event(EventKind.DOCUMENTS_PUBLISHED, what),
         next_keys=keys.next_keys,
     )
@@ -158,7 +153,7 @@ def _context(
         log=log,
         superlink=link,
         sessions=NodeSessions(relay, link),
-        clock=now,
+        clock=utc_now,
     )
 
 
@@ -168,7 +163,7 @@ def _service(context: CoordinatorContext, relay: Relay) -> ExchangeService:
         enrolments=context.enrolment,
         documents=context.documents,
         relay=relay,
-        clock=now,
+        clock=utc_now,
         on_refusal=CallRefusals(context.note, context.clock),
     )
 

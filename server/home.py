@@ -1,6 +1,5 @@
 """The coordinator's folder: settings, keys, and the paths of everything else."""
 
-import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from governance.audit.events import Event, EventKind
 from governance.runtime.loopback import LoopbackAddress
 from keys.certificates import TransportAuthority
 from keys.composite import CompositeSigningKey, Identity, identity_from_bytes
+from keys.files import replace_private
 from keys.identity import SigningKey
 from keys.store import KeyStore
 from protocols.wire.signed_message import COORDINATOR
@@ -216,11 +216,8 @@ def write_new(path: Path, content: bytes) -> None:
 
     Raises CoordinatorFault if it cannot be written.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        draft.unlink(missing_ok=True)
-        write_private(draft, content)
-        draft.replace(path)
+        replace_private(path, content)
     except OSError as error:
         raise CoordinatorFault(
             f"{path} cannot be written",
@@ -228,12 +225,3 @@ def write_new(path: Path, content: bytes) -> None:
             fix="check that the folder exists, that you may write there, and that the disk has "
             "free space",
         ) from error
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a new file durably, readable by its owner only; OSError if the path exists."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

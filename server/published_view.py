@@ -4,13 +4,12 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 
+from governance.trust.layout import FIRST_ROOT
 from governance.trust.repository import Repository
 from governance.trust.view import TrustedView
 from governance.trust.view_cache import ViewCache
 from server.errors import CoordinatorFault
 from server.home import CoordinatorHome
-
-FIRST_ROOT = "metadata/1.root.json"
 
 
 def published(home: CoordinatorHome, now: datetime) -> TrustedView:

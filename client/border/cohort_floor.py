@@ -10,9 +10,10 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, insert, select
+from sqlalchemy import Engine, insert, select
 
 from client.border.admission import Admission
+from client.border.charge import Charges
 from client.border.failpoints import Failpoint, FailpointHook, no_failpoint
 from client.border.recheck import PermissionRecheck
 from client.records.store import RecordStore
@@ -21,7 +22,6 @@ from client.state.decision_log import DecisionLog
 from client.state.tables import cohort_counts
 from client.tasks.assignment import Assignment
 from client.tasks.prepared import PreparedTasks
-from governance.audit.events import EventKind
 from governance.budget.ledger import Ledger
 from governance.documents.permit import Permit
 from governance.runtime.database import transaction
@@ -58,7 +58,7 @@ class CohortFloor:
         entropy: Callable[[int], bytes] = os.urandom,
         failpoint: FailpointHook = no_failpoint,
     ) -> None:
-        self._engine, self._ledger, self._decisions = engine, ledger, decisions
+        self._engine, self._charges = engine, Charges(engine, ledger, decisions, failpoint)
         self._record_store, self._tasks = record_store, tasks
         self._noise, self._entropy = noise, entropy
         self._recheck, self._failpoint = recheck, failpoint
@@ -105,21 +105,13 @@ class CohortFloor:
         return int(counted[0] + noise[0])
 
     def _charge(self, admission: Admission, mechanism: Mechanism) -> None:
-        run = count_id(admission.permit)
-        with transaction(self._engine) as connection:
-            charged = bool(self._ledger.entries(run=run, connection=connection))
-            self._ledger.reserve(
-                admission.budget,
-                study=admission.study.digest,
-                run=run,
-                mechanisms=[mechanism],
-                now=admission.documents.view.now,
-                connection=connection,
-            )
-            self._failpoint(Failpoint.FLOOR_RESERVED)
-            if not charged:
-                self._log_charge(admission, connection)
-            self._failpoint(Failpoint.FLOOR_CHARGE_LOGGED)
+        self._charges.charge(
+            admission,
+            count_id(admission.permit),
+            [mechanism],
+            reserved=Failpoint.FLOOR_RESERVED,
+            logged=Failpoint.FLOOR_CHARGE_LOGGED,
+        )
 
     def _keep(self, admission: Admission, count: _Count) -> None:
         row = {
@@ -132,15 +124,6 @@ class CohortFloor:
             self._recheck.require(admission, connection)
             connection.execute(insert(cohort_counts).values(row))
             self._failpoint(Failpoint.FLOOR_WRITTEN)
-
-    def _log_charge(self, admission: Admission, connection: Connection) -> None:
-        self._decisions.event(
-            EventKind.BUDGET_CHARGED,
-            admission.subject,
-            policies=admission.assessment.clauses,
-            documents=admission.documents.versions,
-            connection=connection,
-        )
 
 
 def _records_changed(admission: Admission) -> Refusal:

@@ -22,9 +22,10 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from client.border.admission import Admission
+from client.border.charge import Charges
 from client.border.failpoints import Failpoint, FailpointHook, no_failpoint
 from client.border.outbox import Outbox
 from client.errors import RecordFault
@@ -35,7 +36,6 @@ from client.tasks.local import Descent
 from client.tasks.prepared import Prepared, PreparedTasks
 from governance.audit.events import EventKind
 from governance.budget.ledger import Ledger
-from governance.runtime.database import transaction
 from protocols.errors import ReasonCode, Refusal
 from protocols.numerics.mechanism import Scope
 from protocols.numerics.noise import NoiseSource
@@ -58,7 +58,7 @@ class Door:
         entropy: Callable[[int], bytes] = os.urandom,
         failpoint: FailpointHook = no_failpoint,
     ) -> None:
-        self._engine, self._ledger, self._decisions = engine, ledger, decisions
+        self._charges = Charges(engine, ledger, decisions, failpoint)
         self._tasks, self._outbox = tasks, outbox
         self._noise, self._entropy, self._failpoint = noise, entropy, failpoint
 
@@ -100,34 +100,17 @@ class Door:
         return prepared
 
     def _charge(self, admission: Admission) -> None:
-        """Charge the whole schedule of the run, once, and log it, before a record is touched.
+        """Charge the whole schedule of the run, once, before a record is touched.
 
         Later rounds are logged in the entry of their sum. So a request that fails here again and
         again writes nothing more.
         """
-        run, study = admission.place.run, admission.study
-        with transaction(self._engine) as connection:
-            charged = bool(self._ledger.entries(run=run, connection=connection))
-            self._ledger.reserve(
-                admission.budget,
-                study=study.digest,
-                run=run,
-                mechanisms=study.charged_by_run,
-                now=admission.documents.view.now,
-                connection=connection,
-            )
-            self._failpoint(Failpoint.DOOR_RESERVED)
-            if not charged:
-                self._log_charge(admission, connection)
-            self._failpoint(Failpoint.DOOR_CHARGE_LOGGED)
-
-    def _log_charge(self, admission: Admission, connection: Connection) -> None:
-        self._decisions.event(
-            EventKind.BUDGET_CHARGED,
-            admission.subject,
-            policies=admission.assessment.clauses,
-            documents=admission.documents.versions,
-            connection=connection,
+        self._charges.charge(
+            admission,
+            admission.place.run,
+            admission.study.charged_by_run,
+            reserved=Failpoint.DOOR_RESERVED,
+            logged=Failpoint.DOOR_CHARGE_LOGGED,
         )
 
     def _contribution(

@@ -24,12 +24,12 @@ from governance.documents.permit import NodeKeys
 from governance.runtime.credentials import KeptPair
 from governance.runtime.database import open_database
 from governance.runtime.files import write_atomic
+from governance.trust.layout import FIRST_ROOT
 from keys.certificates import Role, certificate_fingerprint, peer_of, public_pem
 from protocols.proto.exchange_pb2 import EnrolReply, EnrolRequest
 from protocols.wire.encoding import digest
 from protocols.wire.invitation import Invitation, Statement, enrolment_fingerprint
 
-FIRST_ROOT = "metadata/1.root.json"
 POLL_SECONDS = 1.0
 _ASK_FOR_INVITATION = "ask the coordinator for a new invitation"
 

@@ -12,13 +12,14 @@ from governance.officer.agent import Agent
 from governance.officer.errors import OfficerFault
 from governance.officer.exchange_link import dial
 from governance.officer.home import OfficerHome
-from governance.officer.session import OfficerSession, utc_now
+from governance.officer.session import OfficerSession
 from governance.officer.terminal import Terminal
 from governance.runtime.health import HealthFinding, HealthReport, observed
 from governance.runtime.logs import configure, reopen_on_hangup
 from governance.runtime.loopback import LoopbackAddress
 from governance.runtime.progress import Progress
 from governance.runtime.systemd import Supervisor, Watchdog
+from keys.clock import utc_now
 
 TURN_SECONDS = 1800.0
 """How long one turn of the agent may take, its wait included, before it counts as stuck."""

@@ -1,6 +1,5 @@
 """An agreement in plain words, and what a draft would change in it."""
 
-import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,10 +9,7 @@ from governance.cedar.texts import BASE_POLICY
 from governance.documents.agreement import Agreement
 from governance.documents.purposes import DATA_CATEGORIES, EHDS_CODES, PURPOSE_OF_USE
 from keys.composite import algorithms, read_identity
-from keys.identity import VerifyKey
-
-FINGERPRINT_BYTES = 15
-FINGERPRINT_GROUP = 4
+from keys.identity import VerifyKey, spoken
 
 
 @dataclass(frozen=True)
@@ -24,12 +20,9 @@ class AgreementPart:
     facts: Mapping[str, str]
 
 
-def spoken(digest: str) -> str:
+def spoken_digest(digest: str) -> str:
     """Return the first 120 bits of `sha256:<hex>` in six groups, to read out aloud."""
-    shown = bytes.fromhex(digest.removeprefix("sha256:"))[:FINGERPRINT_BYTES]
-    letters = base64.b32encode(shown).decode().lower()
-    starts = range(0, len(letters), FINGERPRINT_GROUP)
-    return "-".join(letters[i : i + FINGERPRINT_GROUP] for i in starts)
+    return spoken(bytes.fromhex(digest.removeprefix("sha256:")))
 
 
 def agreement_in_words(agreement: Agreement, country: str) -> list[AgreementPart]:

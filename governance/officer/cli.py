@@ -333,8 +333,8 @@ def log_verify(
     """Check that a log is whole, unchanged, and continues what you saw before."""
     from governance.officer import logs  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.home import OfficerHome  # noqa: PLC0415
-    from governance.officer.session import utc_now  # noqa: PLC0415
     from governance.officer.terminal import Terminal  # noqa: PLC0415
+    from keys.clock import utc_now  # noqa: PLC0415
 
     with plain_errors():
         folder = OfficerHome(home)

@@ -12,7 +12,7 @@ from governance.officer.agreement_text import (
     agreement_in_words,
     changes,
     identity_in_words,
-    spoken,
+    spoken_digest,
 )
 from governance.officer.delivery import Delivery, remember_node, sign_and_hand_over
 from governance.officer.errors import OfficerFault
@@ -122,7 +122,7 @@ def show_draft(session: OfficerSession, draft: Draft, view: TrustedView | None) 
         terminal.heading("What it changes in the agreement in force")
         terminal.facts(changes(view.agreement, agreement) or {"nothing": "only the version"})
     terminal.heading("Compare by voice with the officers of the other countries")
-    terminal.facts({"this draft": spoken(draft.digest), "its version": str(draft.version)})
+    terminal.facts({"this draft": spoken_digest(draft.digest), "its version": str(draft.version)})
 
 
 def _sign(session: OfficerSession, draft: Draft, view: TrustedView | None) -> None:
@@ -137,7 +137,9 @@ def _sign(session: OfficerSession, draft: Draft, view: TrustedView | None) -> No
     session.terminal.say(
         "Next: the other countries sign; then `pratique-officer inbox` shows more."
     )
-    session.terminal.answer({"signed": True, "draft": draft.digest, "spoken": spoken(draft.digest)})
+    session.terminal.answer(
+        {"signed": True, "draft": draft.digest, "spoken": spoken_digest(draft.digest)}
+    )
 
 
 def _keys_for(session: OfficerSession, draft: Draft) -> tuple[SigningKey, ...]:
@@ -187,7 +189,7 @@ def _show_node_keys(session: OfficerSession, keys: NodeKeys) -> None:
             "key for messages": identity_in_words(keys.identity_key),
             "key of its log": VerifyKey.from_text(keys.log_key).fingerprint,
             "name of its log": keys.log_origin,
-            "key for the carrier": spoken(digest(keys.node_auth.encode())),
+            "key for the carrier": spoken_digest(digest(keys.node_auth.encode())),
         }
     )
     session.terminal.say("Sign them only if the operator of your node gave you this very file.")

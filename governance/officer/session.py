@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Self, get_args
 
@@ -21,12 +21,14 @@ from governance.officer.home import Identity, OfficerHome, Settings
 from governance.officer.node_link import ledger_left
 from governance.officer.own_documents import own_documents, read_own
 from governance.officer.terminal import Terminal
-from governance.officer.trust_store import FIRST_ROOT, TrustStore
+from governance.officer.trust_store import TrustStore
 from governance.policy.assessment import Act, Assessment, assess
 from governance.runtime.credentials import Credentials, KeptPair
 from governance.trust.bundle import CountryDocuments
+from governance.trust.layout import FIRST_ROOT
 from governance.trust.signing import OfficerDocuments
 from governance.trust.view import TrustedView
+from keys.clock import utc_now
 from protocols.tasks import Task
 
 KNOWN_TASKS = tuple(str(task.model_fields["kind"].default) for task in get_args(get_args(Task)[0]))
@@ -36,11 +38,6 @@ OTHER_AGREEMENT = (
     "the agreement in force is not the text that you signed: enough other countries have signed "
     "another one; read it, and call them"
 )
-
-
-def utc_now() -> datetime:
-    """Return the time now, UTC."""
-    return datetime.now(UTC)
 
 
 @dataclass

@@ -17,10 +17,10 @@ from governance.officer.errors import OfficerFault
 from governance.officer.home import Settings
 from governance.runtime.files import write_atomic
 from governance.trust.ceremony import Draft
+from governance.trust.layout import FIRST_ROOT
 from governance.trust.view import Fetch, TrustedView, TrustHighWater
 from protocols.wire.encoding import digest
 
-FIRST_ROOT = "metadata/1.root.json"
 AGREEMENT = "agreement.json"
 LARGEST_FLOOR = 2**20
 

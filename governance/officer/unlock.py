@@ -6,10 +6,11 @@ from pathlib import Path
 
 from governance.officer.exchange_link import dial
 from governance.officer.home import OfficerHome, create_home, refuse_second
-from governance.officer.session import OfficerSession, utc_now
+from governance.officer.session import OfficerSession
 from governance.officer.terminal import Terminal
 from governance.runtime.cli_support import plain_errors
 from governance.runtime.passphrases import chosen_passphrase, known_passphrase
+from keys.clock import utc_now
 
 
 @contextmanager

@@ -1,56 +1,32 @@
 """Files that are either the old ones or the new ones, and one writer at a time."""
 
 import fcntl
-import os
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from governance.errors import DocumentFault
+from keys.files import replace_private
 
 PATIENCE_SECONDS = 20.0
 PAUSE_SECONDS = 0.02
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace the file by these bytes, on disk when this returns; never a part of them.
+    """Replace the file by these bytes, on disk when this returns; never by a part of them.
 
     Raises DocumentFault where the file system does not take them; the old file then stands.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-        try:
-            _fill(handle, data)
-            Path(name).replace(path)
-        except OSError:
-            with suppress(OSError):
-                Path(name).unlink()
-            raise
-        _sync_directory(path.parent)
+        replace_private(path, data)
     except OSError as error:
         raise DocumentFault(
             f"The file {path} cannot be written",
             why=error.strerror or str(error),
             fix="free space on the disk or correct the permissions, and try again",
         ) from None
-
-
-def _fill(handle: int, data: bytes) -> None:
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(handle)
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

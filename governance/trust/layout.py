@@ -29,6 +29,9 @@ from governance.documents.agreement import Agreement
 from governance.errors import DocumentFault
 from keys.identity import SigningKey, VerifyKey
 
+FIRST_ROOT = "metadata/1.root.json"
+"""The name of the root that everything else is verified from."""
+
 AGREEMENT_PATH = "agreement.json"
 COORDINATOR_ROLE = "coordinator"
 PARTY_FIELD = "x-pratique-party"

@@ -22,15 +22,13 @@ from pydantic import (
 
 from keys.composite import COMPOSITE_TEXT
 from keys.derive import labelled_hash
-from keys.identity import TEXT_PATTERN
+from keys.identity import TEXT_PATTERN, spoken
 from protocols.errors import ProtocolFault
 from protocols.wire.encoding import Digest, canonical_json
 
 TOKEN_BYTES = 32
 MAX_INVITATION = 64 * 2**10
 MAX_STATEMENT = 8 * 2**10
-FINGERPRINT_BYTES = 15
-FINGERPRINT_GROUP = 4
 
 Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 PublicKeyText = Annotated[str, StringConstraints(pattern=f"^{TEXT_PATTERN.pattern}$")]
@@ -136,7 +134,4 @@ def read_invitation(path: Path) -> Invitation:
 
 def enrolment_fingerprint(transport_key: bytes, statement: bytes) -> str:
     """Return 120 bits over everything that an enrolment asks for, to be compared by voice."""
-    shown = labelled_hash("pratique/enrolment/v1", transport_key, statement)[:FINGERPRINT_BYTES]
-    letters = base64.b32encode(shown).decode().lower()
-    starts = range(0, len(letters), FINGERPRINT_GROUP)
-    return "-".join(letters[start : start + FINGERPRINT_GROUP] for start in starts)
+    return spoken(labelled_hash("pratique/enrolment/v1", transport_key, statement))

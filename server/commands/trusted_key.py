@@ -3,9 +3,9 @@
 These are the coordinator's document key in the signed agreement, or a key given by `--key`.
 """
 
-from datetime import UTC, datetime
 from pathlib import Path
 
+from keys.clock import utc_now
 from keys.identity import VerifyKey
 from server.errors import CoordinatorFault
 from server.home import CoordinatorHome
@@ -17,7 +17,7 @@ def trusted_keys(home: Path, key: str | None) -> list[VerifyKey]:
     """Return the given key, or the coordinator's document key in the signed agreement."""
     if key is not None:
         return [VerifyKey.from_text(key)]
-    view = published(CoordinatorHome(home), datetime.now(UTC))
+    view = published(CoordinatorHome(home), utc_now())
     return [VerifyKey.from_text(view.agreement.coordinator.document_key)]
 
 

@@ -20,15 +20,16 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from keys.certificates import Role, TransportAuthority, new_transport_key, public_pem
+from keys.clock import utc_now
+from keys.files import write_private
 from server.errors import CoordinatorFault
-from server.home import write_private
 from server.membership.transport_authority import REGION
 
 HOST = "127.0.0.1"
@@ -156,7 +157,7 @@ class SuperLink:
         return _flwr_answer(arguments, completed)
 
     def _write_secrets(self) -> None:
-        now = datetime.now(UTC)
+        now = utc_now()
         authority = TransportAuthority.create("loopback", now)
         key = new_transport_key()
         certificate = authority.issue(

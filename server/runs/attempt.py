@@ -8,7 +8,6 @@ is full, Flower fails) ends the attempt, and the daemon starts another one.
 
 import logging
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
@@ -18,6 +17,7 @@ from governance.errors import StorageFault
 from governance.runtime.database import open_database
 from governance.runtime.local_rpc import LocalRpcFault
 from governance.trust.view import TrustedView
+from keys.clock import utc_now
 from keys.composite import Suite
 from keys.errors import PratiqueError
 from protocols.private_sum.coordinator_run import CoordinatorRun
@@ -75,7 +75,7 @@ def run_attempt(
     log = LogWriter(engine, home.settings().log_origin)
     progress = RunProgress(engine, RunStore(engine).get(run_id).run_id, attempt, log)
     with lock_run(home, run_id):
-        progress.begin(now())
+        progress.begin(utc_now())
         try:
             _RunAttempt(home, run_id, progress, carrier, services).execute(seconds)
         except Superseded:
@@ -85,21 +85,16 @@ def run_attempt(
             raise
         except PratiqueError as fault:
             void = isinstance(fault, RunVoid | SetUpFailed)
-            progress.end(RunState.VOID if void else RunState.FAILED, now(), str(fault))
+            progress.end(RunState.VOID if void else RunState.FAILED, utc_now(), str(fault))
             raise
         except BaseException as fault:  # a fault of this program or Flower, or a signal to end
             _note_end(progress, f"{type(fault).__name__}: {fault}")
             raise
 
 
-def now() -> datetime:
-    """Return the machine's time in UTC."""
-    return datetime.now(UTC)
-
-
 def _note_end(progress: RunProgress, reason: str) -> None:
     with suppress(PratiqueError):  # the reason is for the operator; the daemon does not need it
-        progress.note_end_of_attempt(reason, now())
+        progress.note_end_of_attempt(reason, utc_now())
 
 
 class _RunAttempt:
@@ -125,7 +120,7 @@ class _RunAttempt:
         self._services.release(stored.study, self._run_id, values, model)
 
     def _drive(self, stored: StoredRun, seconds: float) -> Outcome:
-        view = published(self._home, now())
+        view = published(self._home, utc_now())
         study = _study(view, stored.study)
         _require_keys(view, study)
         driver = RoundDriver(
@@ -133,13 +128,15 @@ class _RunAttempt:
             study.countries,
             self._carrier,
             seconds=seconds,
-            keep_closed=lambda number, chosen: self._progress.keep_closed(number, chosen, now()),
+            keep_closed=lambda number, chosen: self._progress.keep_closed(
+                number, chosen, utc_now()
+            ),
             closed=stored.closed,
         )
         if stored.replies:
             driver.resume(stored.replies)
         else:
-            self._progress.keep_set_up(driver.set_up(), now())
+            self._progress.keep_set_up(driver.set_up(), utc_now())
         history = RunHistory(stored.rounds, stored.model)
         return run_procedure(study, driver, self._note, history)
 
@@ -169,16 +166,16 @@ class _RunAttempt:
     def _published(self, known: DocumentVersions) -> DocumentVersions:
         """Return the published versions; those of the run's beginning if they cannot be read."""
         try:
-            return published(self._home, now()).verified
+            return published(self._home, utc_now()).verified
         except PratiqueError:  # a fault of reading the documents is not a fault of country or run
             return known
 
     def _note(self, report: RoundReport, state: bytes, outcome: Outcome | None = None, /) -> None:
         if outcome is None:
-            self._progress.keep_round(report, state, now())
+            self._progress.keep_round(report, state, utc_now())
         else:
             values = outcome_json(outcome)
-            self._progress.keep_round(report, _model_bytes(outcome), now(), values)
+            self._progress.keep_round(report, _model_bytes(outcome), utc_now(), values)
         _log.info("round", extra={"round": report.number, "phase": report.phase})
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from governance.audit.exported import exported
 from governance.errors import DocumentFault
 from governance.runtime.local_rpc import Handler
+from governance.trust.layout import FIRST_ROOT
 from server.answers import (
     AgreementFault,
     CoordinatorStatus,
@@ -16,7 +17,6 @@ from server.answers import (
     SignatureTerm,
 )
 from server.errors import CoordinatorFault
-from server.published_view import FIRST_ROOT
 from server.runs.store import resumed
 from server.services.agreements import Agreements
 from server.services.context import CoordinatorContext

@@ -1,13 +1,13 @@
 """Invitations, admissions and revocations of the countries' nodes and officers."""
 
 from governance.audit.events import EventKind, Outcome
+from governance.trust.layout import FIRST_ROOT
 from keys.certificates import Role
 from protocols.wire.encoding import digest
 from protocols.wire.invitation import Invitation
 from server.answers import EnrolmentSummary, ListedEnrolment
 from server.errors import CoordinatorFault
 from server.membership.enrolment import Enrolment
-from server.published_view import FIRST_ROOT
 from server.services.context import CoordinatorContext
 
 INVITED_ROLES = {Role.NODE.value: Role.NODE, Role.OFFICER.value: Role.OFFICER}

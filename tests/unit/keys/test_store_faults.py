@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from keys import files
 from keys import store as store_module
 from keys.errors import KeyFault
 from keys.store import HEADER_BYTES, HEADER_NAME, KeyStore
@@ -110,15 +111,15 @@ def test_what_is_missing_is_a_plain_error(place: Path, missing: str) -> None:
 
 
 KILLED_AT = {
-    "write": "store._write_new = lambda draft, data: (draft.write_bytes(data[:9]), die())",
+    "write": "files.write_private = lambda draft, data: (draft.write_bytes(data[:9]), die())",
     "file sync": "os.fsync = lambda descriptor: die()",
-    "rename": "store.Path.replace = lambda draft, target: die()",
-    "directory sync": "store._sync_directory = lambda path: die()",
+    "rename": "files.Path.replace = lambda draft, target: die()",
+    "directory sync": "files.sync_directory = lambda path: die()",
 }
 CRASH = """
 import os, signal, sys
 from pathlib import Path
-from keys import store
+from keys import files, store
 def die(): os.kill(os.getpid(), signal.SIGKILL)
 kept = store.KeyStore.open(Path(sys.argv[1]), sys.argv[2].encode())
 {fault}
@@ -163,7 +164,7 @@ def test_a_store_whose_making_was_cut_short_can_be_made_again(place: Path) -> No
     assert reopen(place).names() == ["identity"]
 
 
-@pytest.mark.parametrize("step", ["_write_new", "_sync_directory"])
+@pytest.mark.parametrize("step", ["write_private", "sync_directory"])
 def test_a_failing_disk_is_a_plain_error_and_leaves_no_draft(
     place: Path, store: KeyStore, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,7 +172,7 @@ def test_a_failing_disk_is_a_plain_error_and_leaves_no_draft(
         raise OSError(5, "Input/output error")
 
     store.put("run", b"first")
-    monkeypatch.setattr(store_module, step, fail)
+    monkeypatch.setattr(files, step, fail)
     with pytest.raises(KeyFault, match="cannot be written"):
         store.put("run", b"second")
     assert leftovers(place) == []

@@ -191,17 +191,6 @@ def test_a_written_file_is_its_owner_s_and_whole(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
-def test_a_file_that_somebody_laid_in_the_way_is_not_written_into(tmp_path: Path) -> None:
-    """In a shared folder its name can be guessed: another's file would take the secret."""
-    trap = tmp_path / f".x.{os.getpid()}.tmp"
-    watched = tmp_path / "watched"
-    watched.write_bytes(b"")
-    trap.symlink_to(watched)
-    write_new(tmp_path / "x", b"secret")
-    assert watched.read_bytes() == b""
-    assert not (tmp_path / "x").is_symlink()
-
-
 def test_a_path_that_cannot_be_written_is_reported_in_plain_words(tmp_path: Path) -> None:
     for place in (tmp_path / "no" / "such" / "x", Path("/proc/x")):
         with pytest.raises(CoordinatorFault, match="cannot be written") as caught:

@@ -39,7 +39,7 @@ def asked(coordinator: Coordinator) -> DocumentVersions:
 def test_it_is_what_the_repository_holds_by_now(
     coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conducting, "now", coordinator.clock)
+    monkeypatch.setattr(conducting, "utc_now", coordinator.clock)
     before = asked(coordinator)
     assert before == coordinator.federation.versions
     coordinator.federation.hand_over("DK")

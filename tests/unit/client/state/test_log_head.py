@@ -81,9 +81,9 @@ def test_the_file_is_on_disk_before_the_reply_is_returned(
         synced.append(Path(f"/proc/self/fd/{handle}").readlink().name)
         fsync(handle)
 
-    monkeypatch.setattr("governance.runtime.files.os.fsync", noted)
+    monkeypatch.setattr("keys.files.os.fsync", noted)
     federation.nodes["DK"].handle(federation.run(study).request("bundle", "DK"))
-    assert synced[0].startswith(".new-")
+    assert synced[0].startswith(".log-head.")
     assert synced[1:] == ["DK"]
 
 

@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 from governance.officer.agent import Agent, AgentStatus
 from governance.officer.agent_service import run_agent, shown
 from governance.officer.errors import OfficerFault
-from governance.officer.session import utc_now
+from keys.clock import utc_now
 from keys.errors import KeyFault
 
 

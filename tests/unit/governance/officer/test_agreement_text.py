@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from governance.documents.agreement import Agreement
-from governance.officer.agreement_text import agreement_in_words, changes, spoken
+from governance.officer.agreement_text import agreement_in_words, changes, spoken_digest
 from keys.identity import VerifyKey
 from tests.support.documents import agreement
 
@@ -84,6 +84,6 @@ def test_an_amendment_is_told_field_by_field() -> None:
 def test_what_is_read_out_tells_digests_apart(raw: bytes, bit: int) -> None:
     other = bytearray(raw)
     other[bit // 8] ^= 1 << (bit % 8)
-    one, another = spoken(f"sha256:{raw.hex()}"), spoken(f"sha256:{other.hex()}")
+    one, another = spoken_digest(f"sha256:{raw.hex()}"), spoken_digest(f"sha256:{other.hex()}")
     assert one != another
     assert [len(group) for group in one.split("-")] == [4] * 6

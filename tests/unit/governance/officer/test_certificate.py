@@ -5,7 +5,7 @@ from datetime import timedelta
 from governance.officer.home import TRANSPORT_KEY
 from governance.officer.session import OfficerSession
 from governance.officer.terminal import Terminal
-from governance.officer.trust_store import FIRST_ROOT
+from governance.trust.layout import FIRST_ROOT
 from keys.certificates import Role, public_pem
 from keys.renewal import certified_key, ends_of
 from keys.store import KeyStore

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from governance.officer.trust_store import FIRST_ROOT
+from governance.trust.layout import FIRST_ROOT
 from governance.trust.repository import Repository
 from tests.support.documents import node_keys, raw_key
 from tests.support.officers import Keyboard, root_digest

@@ -6,8 +6,9 @@ import pytest
 from governance.errors import DocumentFault
 from governance.officer.errors import OfficerFault
 from governance.officer.home import Settings
-from governance.officer.trust_store import FIRST_ROOT, TrustStore
+from governance.officer.trust_store import TrustStore
 from governance.trust.ceremony import Draft
+from governance.trust.layout import FIRST_ROOT
 from protocols.wire.encoding import digest
 from tests.support.documents import DAY, NOW, Papers, agreement, node_keys, study
 

@@ -31,7 +31,7 @@ def test_file_and_folder_are_synced_before_it_returns(
     monkeypatch.setattr(os, "fsync", noted)
     write_atomic(tmp_path / "a.json", b"x")
     assert len(synced) == 2
-    assert synced[0].startswith(f"{tmp_path}/.new-")
+    assert synced[0].startswith(f"{tmp_path}/.a.json.")
     assert synced[1] == str(tmp_path)
 
 

@@ -14,7 +14,6 @@ import pytest
 from server.errors import CoordinatorFault
 from server.flower import superlink
 from server.flower.superlink import OTHER_APPS, SERVER_APP, SuperLink
-from server.home import write_private
 
 GRPC_SWITCHES = {"FLWR_INTERNAL_GRPC_CONTROL_API", "FLWR_INTERNAL_GRPC_FLEET_API"}
 """With one of these set to 1 the SuperLink opens another port, which speaks gRPC."""
@@ -100,14 +99,6 @@ def test_secrets_are_new_at_each_start_and_the_owner_s(link: SuperLink, tmp_path
         assert theirs.read_bytes() != (folder / name).read_bytes()
     other.close()
     assert not other.root_certificate.parent.exists()
-
-
-def test_a_secret_is_never_written_over_something_that_lies_there(tmp_path: Path) -> None:
-    trap = tmp_path / "key.pem"
-    trap.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(FileExistsError):
-        write_private(trap, b"secret")
-    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_only_the_guarded_command_runs_anything(link: SuperLink, tmp_path: Path) -> None:

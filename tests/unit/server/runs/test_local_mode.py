@@ -29,12 +29,7 @@ def coordinator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Coo
     federation = NodeFederation(tmp_path / "federation")
     made = Coordinator(federation, tmp_path / "coordinator")
 
-    class Clock:
-        @staticmethod
-        def now(_: object) -> Any:
-            return made.clock()
-
-    monkeypatch.setattr(conducting, "datetime", Clock)
+    monkeypatch.setattr(conducting, "utc_now", made.clock)
     yield made
     federation.close()
 

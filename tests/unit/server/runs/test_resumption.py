@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -30,12 +29,7 @@ TRAINING = {"id": "who-is-ill"} | training_fields(3, evaluation=EVALUATION)
 
 @pytest.fixture(autouse=True)
 def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Clock:
-        @staticmethod
-        def now(_: object) -> Any:
-            return NOW
-
-    monkeypatch.setattr(conducting, "datetime", Clock)
+    monkeypatch.setattr(conducting, "utc_now", lambda: NOW)
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def only_ed25519(coordinator: Coordinator, country: str) -> None:
 
 @pytest.fixture
 def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.runs.attempt.now", lambda: NOW)
+    monkeypatch.setattr("server.runs.attempt.utc_now", lambda: NOW)
 
 
 @pytest.mark.usefixtures("_clock")

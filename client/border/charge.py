@@ -1,0 +1,62 @@
+"""A charge on the ledger and the log entry of it: both last, or neither."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Engine
+
+from client.border.admission import Admission
+from client.border.failpoints import Failpoint, FailpointHook
+from client.state.decision_log import DecisionLog
+from governance.audit.events import EventKind
+from governance.budget.ledger import Ledger
+from governance.runtime.database import transaction
+from protocols.numerics.mechanism import Mechanism
+
+
+class Charges:
+    """Charges what is asked of a node, before a record is touched."""
+
+    def __init__(
+        self, engine: Engine, ledger: Ledger, decisions: DecisionLog, failpoint: FailpointHook
+    ) -> None:
+        self._engine, self._ledger, self._decisions = engine, ledger, decisions
+        self._failpoint = failpoint
+
+    def charge(
+        self,
+        admission: Admission,
+        run: str,
+        mechanisms: Sequence[Mechanism],
+        *,
+        reserved: Failpoint,
+        logged: Failpoint,
+    ) -> None:
+        """Reserve these mechanisms under the name of a run, and log it, once.
+
+        A run that is charged already is neither charged nor logged again. `reserved` and `logged`
+        are the failpoints within the transaction. Raises Refusal if the budget does not cover the
+        mechanisms; then nothing is charged or logged.
+        """
+        with transaction(self._engine) as connection:
+            charged = bool(self._ledger.entries(run=run, connection=connection))
+            self._ledger.reserve(
+                admission.budget,
+                study=admission.study.digest,
+                run=run,
+                mechanisms=mechanisms,
+                now=admission.documents.view.now,
+                connection=connection,
+            )
+            self._failpoint(reserved)
+            if not charged:
+                self._log(admission, connection)
+            self._failpoint(logged)
+
+    def _log(self, admission: Admission, connection: Connection) -> None:
+        self._decisions.event(
+            EventKind.BUDGET_CHARGED,
+            admission.subject,
+            policies=admission.assessment.clauses,
+            documents=admission.documents.versions,
+            connection=connection,
+        )
