@@ -11,6 +11,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 LOCKS := $(wildcard locks/*.lock)
 LOCKED := $(PIP) install --require-hashes --no-deps --only-binary :all:
 
+# Each process of the tests and of the demo reads the bytecode that the first one kept.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install demo test test-all check style types layers security language check-proto check-pages \
@@ -46,11 +49,15 @@ $(STAMP): $(LOCKS) pyproject.toml
 demo: $(STAMP) ## train one private model in four countries; DATA=FOLDER: four hospitals
 	@$(BIN)/python -m demo $(if $(DATA),--data '$(DATA)')
 
+# Tests run in as many processes as there are cores: none of them needs a second thread.
+test test-all: export OMP_NUM_THREADS := 1
+test test-all: export OPENBLAS_NUM_THREADS := 1
+
 test: $(STAMP) ## run the tests that need nothing but this folder
-	@$(BIN)/python -m pytest -q -n auto
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 test-all: $(STAMP) ## run the slow, statistical and fault-injecting tests too
-	@$(BIN)/python -m pytest -q -n auto -m 'not postgres and not browser'
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal -m 'not postgres and not browser'
 
 check: style types layers security check-proto check-pages ## check style, types, layers, security, generated code, pages
 

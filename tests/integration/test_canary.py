@@ -77,9 +77,8 @@ def listener(canaries: Canaries, monkeypatch: pytest.MonkeyPatch) -> Listener:
 def settle(federation: NodeFederation) -> None:
     """Put planted records into every node's folder."""
     for country in COUNTRIES:
-        folder = federation.home(country).path
-        (folder / "records.csv").write_text(planted_records(country), encoding="utf-8")
-        (folder / "dictionary.yaml").write_text(DICTIONARY)
+        federation.put_records(country, planted_records(country))
+        (federation.home(country).path / "dictionary.yaml").write_text(DICTIONARY)
 
 
 # The search itself.
@@ -167,7 +166,7 @@ def test_a_refusal_over_unreadable_records_quotes_none(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     study = federation.approved()
-    (federation.home("DK").path / "records.csv").write_text(f"id,name,age,sex,disease\n{rows}")
+    federation.put_records("DK", f"id,name,age,sex,disease\n{rows}")
     node = federation.nodes["DK"]
     node.parts.record_store.refresh()
     reply = node.handle(federation.run(study).request("bundle", "DK"))
@@ -226,7 +225,7 @@ def test_a_record_in_a_refusal_would_be_found(
     )
     study = federation.approved()
     rows = MALFORMED["a code that nobody knows"]
-    (federation.home("DK").path / "records.csv").write_text(f"id,name,age,sex,disease\n{rows}")
+    federation.put_records("DK", f"id,name,age,sex,disease\n{rows}")
     node.parts.record_store.refresh()
     reply = node.handle(federation.run(study).request("bundle", "DK"))
     assert canaries.found_in(reply) == ["a malformed field"]
@@ -289,7 +288,7 @@ class Watched:
 
     def break_records(self, country: str, content: str) -> None:
         """Put other records into a node's folder, and let it notice."""
-        (self.wiring.federation.home(country).path / "records.csv").write_text(content)
+        self.wiring.federation.put_records(country, content)
         self.wiring.federation.nodes[country].parts.record_store.refresh()
 
     def files(self) -> Iterator[Path]:

@@ -19,6 +19,7 @@ from client.border.reply_timing import SLOT_SECONDS, ReplySlots
 from client.border.request_handler import RequestHandler
 from client.records.store import RecordStore
 from client.tasks import trainers
+from client.tasks.prepared import PreparedTasks
 from governance.documents.study import Study
 from protocols.errors import ReasonCode, Refusal
 from protocols.numerics import rounding
@@ -98,7 +99,7 @@ def whole_traffic(folder: Path, data: str, names: tuple[str, ...] = tuple(TASKS)
     roomy = [{"register": "patients", "period_days": 365, "epsilon": 30.0, "delta": 1e-4}]
     budget = [one | {"order": 8} for one in roomy]
     federation = NodeFederation(folder, changes={"task_kinds": KINDS, "budget": budget})
-    (federation.home(HOST).path / "records.csv").write_text(data)
+    federation.put_records(HOST, data)
     seen: list[Any] = []
     shapes = Shapes(seen)
     logger = logging.getLogger("pratique")
@@ -231,7 +232,7 @@ def test_everything_was_looked_at(usual: list[Any]) -> None:
 @pytest.mark.parametrize("name", TASKS)
 def test_the_models_overflow_for_this_patient_and_for_no_other(tmp_path: Path, name: str) -> None:
     federation = NodeFederation(tmp_path / "federation", changes={"task_kinds": KINDS})
-    (federation.home(HOST).path / "records.csv").write_text(USUAL + OVERFLOWING)
+    federation.put_records(HOST, USUAL + OVERFLOWING)
     node = federation.restart(HOST)
     study = Study.model_validate(study_fields(federation.papers.agreed, **_fields(name)))
     assignment = node.parts.tasks.prepared(study).assignment
@@ -285,7 +286,7 @@ def test_a_decline_for_few_patients_reads_like_one_for_records_that_cannot_be_re
     seen = []
     for number, data in enumerate([alike(3), HEADER + "p1,60,M\n", HEADER + "p1,sixty,M,0\n"]):
         federation = NodeFederation(tmp_path / str(number))
-        (federation.home(HOST).path / "records.csv").write_text(data)
+        federation.put_records(HOST, data)
         lines: list[Any] = []
         found = watched(federation, HOST, lines)
         federation.nodes[HOST] = found.node
@@ -306,8 +307,8 @@ def test_what_waits_for_no_slot_reads_no_record(
 
     def handled(frame: bytes) -> bytes:
         with monkeypatch.context() as patch:
-            for name in ("records", "prepared"):
-                patch.setattr(RecordStore, name, out_of_reach)
+            patch.setattr(RecordStore, "records", out_of_reach)
+            patch.setattr(PreparedTasks, "prepared", out_of_reach)
             return node.handle(frame)
 
     for country in run.terms.roster:
@@ -346,7 +347,7 @@ def test_a_slot_is_found_by_a_clock_and_by_what_the_frame_says() -> None:
         "arrived",
     ]
     names = set(ReplySlots.__init__.__code__.co_names) | set(ReplySlots.wait.__code__.co_names)
-    assert names == {"monotonic", "_seconds", "_sleep", "_longest", "_earlier", "_remember"}
+    assert names == {"monotonic", "_seconds", "_sleep", "_longest", "_longest_slot", "_remember"}
     used = set(RequestHandler._wait_for_slot.__code__.co_names)
     assert used == {"_readable", "phase", "PHASE_BUNDLE", "PHASE_CONTRIBUTE"} | {
         "_slots",

@@ -89,7 +89,7 @@ def ended(world: ProtocolWorld, opened: CoordinatorRound, missed: Missed) -> Ope
         if "agree" not in missed[one]:
             world.agree(opened, one)
     if opened.smaller and len(opened.agreed) < world.terms.threshold:
-        with pytest.raises(ProtocolFault, match="yet"):
+        with pytest.raises(ProtocolFault, match="Too few countries have agreed"):
             opened.answer_request(chosen[0])
         return opened.open()
     for one in chosen:

@@ -226,7 +226,7 @@ def test_until_the_operator_approves_it(federation: NodeFederation, study: Study
     bundle = papers.give("DK")
     federation.sync()
     node, own = federation.nodes["EE"], federation.nodes["DK"]
-    with pytest.raises(DocumentFault, match="does not give DK a key with this fingerprint"):
+    with pytest.raises(DocumentFault, match="does not name a key with this fingerprint for DK"):
         node.approve_key("DK", THIEF.public.fingerprint)
     assert node.approve_key("DK", NEW.public.fingerprint) == NEW.public
     node.sync()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from client.border.door import Door
-from client.tasks import registry
+from client.tasks import assignment
 from client.tasks.assignment import Assignment
 from governance.documents.study import Study
 from protocols.errors import ReasonCode
@@ -330,7 +330,7 @@ def test_seeding_the_usual_generators_changes_nothing(
         seen[-1].append((values + noise).tolist())
         raise Crash
 
-    heard(registry, "poisson_sample")
+    heard(assignment, "poisson_sample")
     heard(Assignment, "lattice_sum")
     heard(DiscreteGaussian, "draw")
     monkeypatch.setattr(CountryRun, "contribute", masked)

@@ -95,7 +95,7 @@ def test_neighbouring_cohorts_make_the_same_traffic(
     folder: Path, usual: list[tuple[str, int]], data: str
 ) -> None:
     federation = NodeFederation(folder)
-    (federation.home("DK").path / "records.csv").write_text(data)
+    federation.put_records("DK", data)
     assert traffic(federation) == usual
     federation.close()
 

@@ -29,6 +29,7 @@ from tests.support.node_federation import (
     code_of,
     last_refusal,
 )
+from tests.support.prepared import Words
 
 OLD = raw_key(1_000)
 
@@ -36,9 +37,14 @@ OLD = raw_key(1_000)
 @pytest.fixture
 def federation(tmp_path: Path) -> NodeFederation:
     made = NodeFederation(tmp_path / "federation")
-    made.home("DK").node_keys.write_bytes(node_keys("DK").canonical())
-    made.sync()
+    made.once("with its keys beside it", lambda: _with_keys(made))
     return made
+
+
+def _with_keys(made: NodeFederation) -> Words:
+    made.sync()
+    made.home("DK").node_keys.write_bytes(node_keys("DK").canonical())
+    return ()
 
 
 @pytest.fixture

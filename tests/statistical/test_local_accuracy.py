@@ -126,7 +126,7 @@ def test_real_nodes_come_near_to_what_shared_mode_finds(tmp_path: Path) -> None:
     """A thousand patients in each country, ε = 1, exact noise, through the nodes."""
     federation = unequal(tmp_path / "federation")
     for country in federation.nodes:
-        (federation.home(country).path / "records.csv").write_text(csv_of(1_000))
+        federation.put_records(country, csv_of(1_000))
         federation.restart(country, noise=DiscreteGaussian())
     task = GLM | {
         "clip_norm": 1.0,

@@ -13,6 +13,7 @@ from protocols.tasks.layout import vector_to_bytes
 from tests.support import training_studies
 from tests.support.documents import priced
 from tests.support.node_federation import NodeFederation, Run, records
+from tests.support.prepared import Words
 from tests.support.training_studies import drafted, proposed
 
 KINDS = ("train/glm", "train/mlp", "train/module")
@@ -31,11 +32,16 @@ QUICK = {"rounds": 1}
 def unequal(folder: Path) -> NodeFederation:
     """Return four countries of different sizes and ages."""
     made = NodeFederation(folder, changes={"task_kinds": KINDS})
+    made.once("of different sizes", lambda: _resized(made))
+    return made
+
+
+def _resized(made: NodeFederation) -> Words:
     for number, (country, size) in enumerate(SIZES.items()):
         text = records(size, age=40 + 10 * number)
-        (made.home(country).path / "records.csv").write_text(text)
+        made.put_records(country, text)
         made.restart(country)
-    return made
+    return ()
 
 
 class Recorder:

@@ -6,8 +6,7 @@ unless a test asks for another source.
 """
 
 import secrets
-import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,6 +22,8 @@ from client.state.tables import MIGRATIONS
 from client.wiring import Surroundings, build_node
 from governance.documents.study import Study
 from governance.runtime.database import open_database
+from governance.trust.view import TrustedView
+from governance.trust.view_cache import ViewCache
 from keys.composite import Suite
 from keys.identity import SigningKey
 from keys.store import KeyStore
@@ -39,6 +40,7 @@ from protocols.wire.encoding import digest
 from tests.support import documents as papers_of
 from tests.support.documents import COUNTRIES, NOW, Papers, both_key, node_keys, permit, raw_key
 from tests.support.keystore import cheap_store, reopen
+from tests.support.prepared import PREPARED, Kept, Look, State, Words, look, put
 from tests.support.zero_noise import ZeroNoise
 
 DICTIONARY = """
@@ -75,36 +77,132 @@ def keyring_of(country: str, *, both: bool = False) -> NodeKeyring:
     )
 
 
+class Nodes(MutableMapping[str, Node]):
+    """Nodes by country; one that nobody has asked for yet is started when somebody does.
+
+    That is as if it had been started at once: its folder must look as it did then.
+    """
+
+    def __init__(self, start: Callable[[str], Node]) -> None:
+        self._start, self._countries = start, list(COUNTRIES)
+        self.running: dict[str, Node] = {}
+
+    def __getitem__(self, country: str) -> Node:
+        if country not in self._countries:
+            raise KeyError(country)
+        if country not in self.running:
+            self.running[country] = self._start(country)
+        return self.running[country]
+
+    def __setitem__(self, country: str, node: Node) -> None:
+        self.running[country] = node
+
+    def __delitem__(self, country: str) -> None:
+        self._countries.remove(country)
+        self.running.pop(country, None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._countries)
+
+    def __len__(self) -> int:
+        return len(self._countries)
+
+
 @dataclass
 class NodeFederation:
-    """Nodes of four countries over one document store, and a coordinator with its key at hand."""
+    """Nodes of four countries over one document store, and a coordinator with its key at hand.
+
+    What is done first, by one of the methods that pass through `once`, is done once in a process.
+    """
 
     folder: Path
     noise: NoiseSource = field(default_factory=ZeroNoise)
-    nodes: dict[str, Node] = field(default_factory=dict)
+    nodes: Nodes = field(init=False)
     papers: Papers = field(init=False)
     changes: dict[str, Any] = field(default_factory=dict)
     began: datetime = NOW
+    state: State | None = None
 
     def __post_init__(self) -> None:
-        known = self.folder.exists()
+        self.nodes, self._views = Nodes(self._start_late), ViewCache()
         agreed = papers_of.agreement(**self.changes)
-        self.papers = Papers(self.folder / "papers", agreed=agreed, now=self.began)
+        known = self.folder.exists()
         if not known:
-            self.papers.begin()
+            self.folder.mkdir(parents=True)
+            self.state = State((repr(sorted(self.changes.items())),), {})
+        self.papers = Papers(self.folder / "papers", agreed=agreed, now=self.began)
+        self._looks: dict[str, Look] = {}
+        if not known:
+            self.once("founded", self._found)
+        else:
+            self._let_go()
+
+    def _found(self) -> Words:
+        self.papers.begin()
         for country in COUNTRIES:
-            if not known:
-                self.papers.folders[country].set_node(node_keys(country, both=self.both))
-                self._settle(country)
+            self.papers.folders[country].set_node(node_keys(country, both=self.both))
+            self._settle(country)
             self.nodes[country] = self.start(country)
-            if not known:
-                self.hand_over(country)
+            self.hand_over(country)
+        return ()
+
+    def once(self, work: str, do: Callable[[], Words]) -> Words:
+        """Do a work, or put in place what it came to when it was done before in this very state.
+
+        Afterwards, where nothing else had happened, no node runs until it is asked for.
+        """
+        before, self.state = self.state, None
+        if before is None or not self._untouched(before):
+            return do()
+        works = (*before.works, f"{work} at {self.papers.now} by {self._signers()}")
+        kept = PREPARED.find(works)
+        if kept is None:
+            words = do()
+            self._let_go()
+            PREPARED.keep(works, self.folder, self.papers.now, words)
+        else:
+            words = self._put(kept)
+        self.state = State(works, look(self.folder))
+        return words
+
+    def _signers(self) -> str:
+        papers = self.papers
+        keys = (*papers.officers.values(), papers.documents, papers.online)
+        return papers.agreed.digest + "".join(key.public.to_text() for key in keys)
+
+    def _untouched(self, state: State) -> bool:
+        still = PREPARED.usable and type(self) is NodeFederation and not self.nodes.running
+        return still and look(self.folder) == state.look
+
+    def _put(self, kept: Kept) -> Words:
+        put(kept, self.folder)
+        self.papers.now = kept.now
+        self._let_go()
+        return kept.words
+
+    def _let_go(self) -> None:
+        """Let every node start anew when it is asked for."""
+        self.close()
+        self.nodes.running.clear()
+        self._looks = {country: look(self.home(country).path) for country in COUNTRIES}
+        self._settings = {country: self.settings(country) for country in COUNTRIES}
+        self._then = self.papers.now
+
+    def _start_late(self, country: str) -> Node:
+        if look(self.home(country).path) != self._looks[country]:
+            raise AssertionError(f"ask for the node of {country} before its folder is changed")
+        now, self.papers.now = self.papers.now, self._then
+        try:
+            return self.start(country, settings=self._settings[country])
+        finally:
+            self.papers.now = now
 
     def copied(self, folder: Path) -> "NodeFederation":
         """Return the same federation, at the same moment, in another folder."""
+        state = self.state if self.state and self._untouched(self.state) else None
         self.close()
-        shutil.copytree(self.folder, folder)
-        return NodeFederation(folder, noise=self.noise, changes=self.changes)
+        put(Kept(self.folder, self.papers.now, ()), folder)
+        return NodeFederation(folder, noise=self.noise, changes=self.changes, state=state)
 
     @property
     def both(self) -> bool:
@@ -125,6 +223,11 @@ class NodeFederation:
         home.path.chmod(0o700)
         (home.path / "records.csv").write_text(records())
         (home.path / "dictionary.yaml").write_text(DICTIONARY)
+
+    def put_records(self, country: str, text: str) -> None:
+        """Replace a country's records while its node runs."""
+        assert self.nodes[country]
+        (self.home(country).path / "records.csv").write_text(text, encoding="utf-8")
 
     def settings(self, country: str, **changes: Any) -> NodeSettings:
         """Return the settings of an enrolled node."""
@@ -190,25 +293,37 @@ class NodeFederation:
 
     def close(self) -> None:
         """Let go of every database."""
-        for node in self.nodes.values():
+        for node in self.nodes.running.values():
             node.parts.engine.dispose()
 
     def hand_over(self, country: str) -> None:
         """Sign a country's documents as they stand; exchange and own node have them at once."""
+        self.once(f"hand over {country}", lambda: self._hand_over(country))
+
+    def _hand_over(self, country: str) -> Words:
         bundle = self.papers.give(country)
         self.nodes[country].deliver(bundle)
+        return ()
 
     def later(self, pause: timedelta) -> None:
         """Let time pass, with documents that stay fresh."""
+        self.once(f"later {pause}", lambda: self._later(pause))
+
+    def _later(self, pause: timedelta) -> Words:
         self.papers.now += pause
         for country in self.nodes:
             self.hand_over(country)
         self.papers.refresh()
+        return ()
 
     def sync(self) -> None:
         """Let every node fetch what is published."""
+        self.once("sync", self._sync)
+
+    def _sync(self) -> Words:
         for node in self.nodes.values():
             node.sync()
+        return ()
 
     def study(self, **changes: Any) -> Study:
         """Return a priced study under the federation's agreement."""
@@ -217,24 +332,35 @@ class NodeFederation:
     def approved(self, *without: str, **changes: Any) -> Study:
         """Propose a study and let every country approve it but those named."""
         study = self.study(**changes)
+        self.once(f"approved {without} {study.digest}", lambda: self._approved(study, without))
+        return study
+
+    def _approved(self, study: Study, without: Collection[str]) -> Words:
         self.papers.propose(study)
         for country in COUNTRIES:
             if country not in without:
                 self.permit(country, study)
-        self.sync()
-        return study
+        return self._sync()
 
     def permit(self, country: str, study: Study, **changes: Any) -> None:
         """Let one country approve a study."""
+        work = f"permit {country} {study.digest} {changes}"
+        self.once(work, lambda: self._permit(country, study, changes))
+
+    def _permit(self, country: str, study: Study, changes: Mapping[str, Any]) -> Words:
         self.papers.folders[country].approve(
             permit(self.papers.agreed, study, country, issued=self.papers.now, **changes)
         )
-        self.hand_over(country)
+        return self._hand_over(country)
 
     def withdraw(self, country: str, study: Study) -> None:
         """Let one country withdraw from a study."""
+        work = f"withdraw {country} {study.digest}"
+        self.once(work, lambda: self._withdraw(country, study))
+
+    def _withdraw(self, country: str, study: Study) -> Words:
         self.papers.folders[country].withdraw(papers_of.withdrawal(study, country))
-        self.hand_over(country)
+        return self._hand_over(country)
 
     def terms(self, study: Study, run_id: bytes | None = None, **changes: Any) -> RunTerms:
         """Return what an honest coordinator's run of a study is about."""
@@ -245,12 +371,15 @@ class NodeFederation:
     @property
     def versions(self) -> DocumentVersions:
         """The document versions that the coordinator holds."""
-        return self.papers.view().versions
+        return self._view().versions
 
     @property
     def verified(self) -> DocumentVersions:
         """The document versions that are published, also of what has ended."""
-        return self.papers.view().verified
+        return self._view().verified
+
+    def _view(self) -> TrustedView:
+        return self._views.view(self.papers.store.read, self.papers.pinned, self.papers.now)
 
     def run(self, study: Study, run_id: bytes | None = None, **changes: Any) -> "Run":
         """Return a run in which nothing has been said; `changes` go to the coordinator."""
@@ -265,9 +394,17 @@ class NodeFederation:
 
     def ready(self, study: Study, run_id: bytes | None = None) -> "Run":
         """Return a run whose set-up is complete."""
-        run = self.run(study, run_id)
-        run.set_up()
+        if type(self.noise) is not ZeroNoise:
+            self.state = None  # the cohort is counted with noise, afresh each time
+        work = f"ready {study.digest} {run_id!r}"
+        made, *replies = self.once(work, lambda: self._set_up(study, run_id))
+        run = self.run(study, made)
+        run.hear(replies)
         return run
+
+    def _set_up(self, study: Study, run_id: bytes | None) -> Words:
+        run = self.run(study, run_id)
+        return (run.terms.run_id, *run.set_up())
 
 
 @dataclass
@@ -301,25 +438,38 @@ class Run:
         }
         takes[step](country, reply)
 
-    def set_up(self, *, until: str | None = None) -> None:
+    def set_up(self, *, until: str | None = None) -> Words:
         """Take every country through set-up, or through the steps before `until`."""
-        for step in STEPS:
-            if step == until:
-                return
-            for country in self.terms.roster:
-                node = self.federation.nodes[country]
-                self.take(step, country, node.handle(self.request(step, country)))
+        replies = []
+        for step, country in self._steps(until):
+            replies.append(self.federation.nodes[country].handle(self.request(step, country)))
+            self.take(step, country, replies[-1])
+        return tuple(replies)
+
+    def hear(self, replies: Sequence[bytes]) -> None:
+        """Take the replies of a set-up that was carried through before."""
+        for (step, country), reply in zip(self._steps(), replies, strict=True):
+            self.take(step, country, reply)
+
+    def _steps(self, until: str | None = None) -> list[tuple[str, str]]:
+        steps = STEPS[: STEPS.index(until)] if until else STEPS
+        return [(step, country) for step in steps for country in self.terms.roster]
 
     def contributed(
         self, number: int, phase: str, model: bytes = b"", without: Collection[str] = ()
     ) -> CoordinatorRound:
         """Return a round to which every country contributed, but for those it goes without."""
         opened = self.coordinator.begin_round(number, phase, model)
-        for country in self.terms.roster:
-            if country not in without:
-                request = opened.contribute_request(country)
-                opened.take_contribution(country, self.federation.nodes[country].handle(request))
+        asked = [country for country in self.terms.roster if country not in without]
+        work = f"contributed {self.id} {number} {phase} {digest(model)} {asked}"
+        replies = self.federation.once(work, lambda: self._ask(opened.contribute_request, asked))
+        for country, reply in zip(asked, replies, strict=True):
+            opened.take_contribution(country, reply)
         return opened
+
+    def _ask(self, request: Callable[[str], bytes], asked: Collection[str]) -> Words:
+        nodes = self.federation.nodes
+        return tuple(nodes[country].handle(request(country)) for country in asked)
 
     def agreed(self, opened: CoordinatorRound) -> CoordinatorRound:
         """Close a round on those who contributed, and have them agree where others did not."""
@@ -334,9 +484,12 @@ class Run:
     ) -> OpenedSum | VoidRound:
         """Return what a whole round opens."""
         opened = self.agreed(self.contributed(number, phase, model, without))
-        for country in opened.contributed:
-            request = opened.answer_request(country)
-            opened.take_answer(country, self.federation.nodes[country].handle(request))
+        work = f"answers {self.id} {number} {opened.contributed}"
+        replies = self.federation.once(
+            work, lambda: self._ask(opened.answer_request, opened.contributed)
+        )
+        for country, reply in zip(opened.contributed, replies, strict=True):
+            opened.take_answer(country, reply)
         return opened.open()
 
 

@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 
 from client import cli
 from client.commands.check_result import CheckResult, CheckState
-from client.home import NodeHome
 from client.state.restored import Restored
 from client.status.summary import LinkStatus
 from governance.runtime.local_rpc import LocalRpcServer
@@ -385,9 +384,8 @@ def test_doctor_prints_json_for_a_machine(home: Path, passphrase: Path) -> None:
 def test_status_pause_and_resume_speak_to_the_daemon(
     federation: NodeFederation,
 ) -> None:
-    home: NodeHome = federation.home("DK")
+    node, home = federation.nodes["DK"], federation.home("DK")
     home.write_settings(federation.settings("DK"))
-    node = federation.nodes["DK"]
 
     def answer(method: str, params: Any) -> Any:
         if method == "pause":

@@ -47,6 +47,7 @@ def test_what_the_officer_left_while_the_node_was_down_is_taken(
     federation: NodeFederation, study: Study
 ) -> None:
     folder, home = federation.papers.folders["DK"], federation.home("DK")
+    federation.nodes["DK"].parts.engine.dispose()
     folder.withdraw(withdrawal(study, "DK"))
     bundle = folder.sign(federation.clock(), federation.papers.officers["DK"])
     file = home.officer / "country-DK.json"
@@ -58,9 +59,9 @@ def test_what_the_officer_left_while_the_node_was_down_is_taken(
 
 
 def test_a_file_that_is_not_the_officer_s_is_set_aside(federation: NodeFederation) -> None:
-    home = federation.home("DK")
+    home, node = federation.home("DK"), federation.nodes["DK"]
     (home.officer / "country-DK.json").write_bytes(b'{"kind":"country-bundle"}')
-    federation.nodes["DK"].tend()
+    node.tend()
     assert [file.name for file in home.officer.iterdir()] == ["country-DK.refused"]
 
 

@@ -39,8 +39,8 @@ class Shifted:
 def with_patients(
     federation: NodeFederation, patients: int, noise: int = 0
 ) -> tuple[Node, Shifted]:
-    home, source = federation.home("DK"), Shifted(noise)
-    (home.path / "records.csv").write_text(records(patients))
+    source = Shifted(noise)
+    federation.put_records("DK", records(patients))
     return federation.restart("DK", noise=source), source
 
 
@@ -62,8 +62,7 @@ def test_the_floor_is_the_agreement_s_smallest_cohort(
 
 def test_only_the_eligible_are_counted(federation: NodeFederation, study: Study) -> None:
     """The study asks for patients of forty and older; eighty children are no cohort."""
-    home = federation.home("DK")
-    (home.path / "records.csv").write_text(records(80, age=0))
+    federation.put_records("DK", records(80, age=0))
     node = federation.restart("DK", noise=Shifted(0))
     assert ask(federation, node, study) is ReasonCode.DECLINED
 
@@ -145,7 +144,7 @@ def test_records_read_again_while_they_are_counted_are_declined(
     inner = source.draw
 
     def draw(std: int, size: int) -> Any:
-        (federation.home("DK").path / "records.csv").write_text(records(10))
+        federation.put_records("DK", records(10))
         node.parts.record_store.refresh()
         return inner(std, size)
 

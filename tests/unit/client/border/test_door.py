@@ -241,8 +241,7 @@ def test_records_that_changed_since_the_run_began_are_declined(
 def test_a_patient_who_opts_out_in_the_middle_is_left_out(
     federation: NodeFederation, study: Study
 ) -> None:
-    home = federation.home("DK")
-    list_of_ids = home.path / "opt-out.txt"
+    list_of_ids = federation.folder / "opt-out.txt"
     list_of_ids.write_text("")
     node = federation.restart("DK", settings=federation.settings("DK", opt_out=list_of_ids))
     run = federation.ready(study)

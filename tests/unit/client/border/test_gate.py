@@ -564,7 +564,7 @@ def test_whether_the_budget_covers_a_study_does_not_tell_that_the_records_change
     """The count stays reserved under its permit, whatever became of the file."""
     node = federation.nodes["DK"]
     assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
-    (federation.home("DK").path / "records.csv").write_text(records(81))
+    federation.put_records("DK", records(81))
     node = federation.restart("DK")
     spent, view = node.parts.ledger.entries()[0].rdp_micro, node.parts.ledger.view
     honest = federation.papers.agreed.honest
@@ -598,8 +598,7 @@ def test_a_task_that_is_not_installed_is_refused(
 
 
 def test_records_that_cannot_be_read_are_declined(federation: NodeFederation, study: Study) -> None:
-    home = federation.home("DK")
-    (home.path / "records.csv").write_text("id,age,sex,disease\nanna-42,forty,F,1\n")
+    federation.put_records("DK", "id,age,sex,disease\nanna-42,forty,F,1\n")
     node = federation.restart("DK")
     found = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.DECLINED)
     assert "forty" not in str(found)

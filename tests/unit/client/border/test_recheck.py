@@ -118,7 +118,7 @@ def test_a_withdrawal_during_the_count_hides_its_decision(
     federation: NodeFederation, patients: int
 ) -> None:
     study = federation.approved(id="another-study")
-    (federation.home("DK").path / "records.csv").write_text(records(patients))
+    federation.put_records("DK", records(patients))
     withdraw = once(Failpoint.FLOOR_COUNTED, lambda: federation.withdraw("DK", study))
     node = federation.restart("DK", failpoint=withdraw)
     reply = node.handle(federation.run(study).request("bundle", "DK"))

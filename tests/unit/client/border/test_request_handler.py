@@ -63,7 +63,7 @@ def test_replies_that_may_follow_from_records_leave_at_a_slot(
 
 def test_a_decline_leaves_at_a_slot_too(federation: NodeFederation, study: Study) -> None:
     time = Time()
-    (federation.home("DK").path / "records.csv").write_text("no,records\n")
+    federation.put_records("DK", "no,records\n")
     node = federation.restart("DK", slots=ReplySlots(0.05, time.monotonic, time.sleep))
     assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is (
         ReasonCode.DECLINED

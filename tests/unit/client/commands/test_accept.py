@@ -17,6 +17,7 @@ from tests.support.node_federation import NodeFederation
 @pytest.fixture
 def home(federation: NodeFederation) -> NodeHome:
     made = federation.home("DK")
+    assert federation.nodes["DK"]
     made.write_settings(federation.settings("DK"))
     return made
 

@@ -52,7 +52,7 @@ def test_no_reply_leaves_uncovered(federation: NodeFederation, study: Study) -> 
 
 def test_a_refusal_is_covered_too(federation: NodeFederation, study: Study) -> None:
     """Whether the cohort is large enough leaves as a refusal, and was drawn with noise."""
-    (federation.home("DK").path / "records.csv").write_text("id,age,sex,disease\np1,50,M,0\n")
+    federation.put_records("DK", "id,age,sex,disease\np1,50,M,0\n")
     node = federation.restart("DK")
     before = covered(federation)
     reply = node.handle(federation.run(study).request("bundle", "DK"))
@@ -75,14 +75,14 @@ def test_the_file_is_on_disk_before_the_reply_is_returned(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[str] = []
-    fsync = os.fsync
+    fsync, node = os.fsync, federation.nodes["DK"]
 
     def noted(handle: int) -> None:
         synced.append(Path(f"/proc/self/fd/{handle}").readlink().name)
         fsync(handle)
 
     monkeypatch.setattr("keys.files.os.fsync", noted)
-    federation.nodes["DK"].handle(federation.run(study).request("bundle", "DK"))
+    node.handle(federation.run(study).request("bundle", "DK"))
     assert synced[0].startswith(".log-head.")
     assert synced[1:] == ["DK"]
 
@@ -145,6 +145,7 @@ def test_a_copy_that_went_on_by_itself_does_not_start(
 
 
 def test_a_log_without_the_file_does_not_start(federation: NodeFederation) -> None:
+    federation.nodes["DK"].parts.engine.dispose()
     federation.home("DK").log_head.unlink()
     assert "log-head is missing" in refused(federation)
 
@@ -153,6 +154,7 @@ def test_a_log_without_the_file_does_not_start(federation: NodeFederation) -> No
 def test_a_file_that_says_nothing_vouches_for_nothing(
     federation: NodeFederation, content: bytes
 ) -> None:
+    federation.nodes["DK"].parts.engine.dispose()
     federation.home("DK").log_head.write_bytes(content)
     refused(federation)
 

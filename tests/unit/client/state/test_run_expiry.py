@@ -85,11 +85,12 @@ class Two:
     """DK in two runs: it owes an answer in `open`; `other` was begun later, and comes first."""
 
     def __init__(self, federation: NodeFederation, study: Study) -> None:
-        self.federation, self.node = federation, federation.nodes["DK"]
-        self.study, self.open = study, federation.ready(study)
+        self.federation, self.study = federation, study
+        self.open = federation.ready(study)
         self.round = self.open.contributed(1, "histogram")
         federation.papers.now += timedelta(minutes=5)
         self.other = federation.ready(federation.approved(id="another-study"))
+        self.node = federation.nodes["DK"]
 
     def later(self, pause: timedelta) -> None:
         """Let time pass, and the node tend to itself."""

@@ -120,7 +120,7 @@ def lines() -> Iterator[Lines]:
 
 @pytest.fixture
 def watched(federation: NodeFederation, short: Path, lines: Lines) -> Iterator[Watched]:
-    (federation.home("DK").path / "records.csv").write_text(planted_records())
+    federation.put_records("DK", planted_records())
     made = Watched(federation, short)
     made.thread.start()
     assert made.serving.wait(SOON)

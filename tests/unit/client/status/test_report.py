@@ -39,7 +39,7 @@ def test_a_node_waits_for_its_officer_s_signature_under_its_keys(
 
 
 def test_a_node_waits_for_records(federation: NodeFederation) -> None:
-    (federation.home("DK").path / "records.csv").write_text("broken\n")
+    federation.put_records("DK", "broken\n")
     federation.nodes["DK"].parts.record_store.refresh()
     assert waiting(federation).startswith("waiting for records: ")
 
@@ -117,6 +117,6 @@ def test_the_last_refusals_come_with_what_to_do(federation: NodeFederation, stud
 
 def test_a_fault_in_a_record_is_shown_to_the_operator(federation: NodeFederation) -> None:
     text = "id,age,sex,disease\nx1,old,F,1\n"
-    (federation.home("DK").path / "records.csv").write_text(text)
+    federation.put_records("DK", text)
     federation.nodes["DK"].parts.record_store.refresh()
     assert "'old'" in (federation.nodes["DK"].status(UP).data.fault or "")

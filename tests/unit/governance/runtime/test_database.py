@@ -23,11 +23,18 @@ from governance.runtime.database import (
     open_database,
     transaction,
 )
+from tests.support import speed
 from tests.support.ledger_and_log import NOW, node_state
 
 PROJECT = Path(__file__).resolve().parents[4]
 ROOMS = ("client", "governance", "keys", "protocols", "server")
 HEAD = ScriptDirectory(str(client.state.tables.MIGRATIONS)).get_current_head()
+
+
+@pytest.fixture(autouse=True)
+def _migrated_by_alembic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here each database is made and checked as the programs do it."""
+    monkeypatch.setattr(database, "_migrate", speed.MIGRATE)
 
 
 def setting(name: str, value: str = "x") -> Insert:

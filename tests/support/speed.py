@@ -1,0 +1,123 @@
+"""What makes the tests cheaper and changes nothing that they look at.
+
+Work that comes to the same each time is done once in a process: SQL text, DuckDB's start, an
+empty database. Nothing that a test writes is shared.
+"""
+
+import functools
+import gc
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
+
+import governance.runtime.database
+from keys.errors import PratiqueError
+
+MEMORY = Path("/dev/shm")
+MEMORY_WANTED = 2 * 2**30
+"""More than all the folders of three sessions hold together."""
+PLACE = "PYTEST_DEBUG_TEMPROOT"
+ROOT = Path(__file__).parents[2]
+
+
+def keep_folders_in_memory() -> None:
+    """Have temporary folders in memory, where an fsync costs nothing and is called all the same."""
+    if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > MEMORY_WANTED:
+        os.environ.setdefault(PLACE, str(MEMORY))
+
+
+def share_sql_texts() -> None:
+    """Let every engine find the SQL text that another one composed of the same statement."""
+    first = create_engine("sqlite://")
+    first.connect().close()
+
+    def made(*args: Any, **options: Any) -> Engine:
+        engine = create_engine(*args, **options)
+        engine.dialect = engine.pool._dialect = first.dialect
+        engine._compiled_cache = first._compiled_cache
+        return engine
+
+    governance.runtime.database.create_engine = made  # type: ignore[attr-defined]
+
+
+def share_duckdb() -> None:
+    """Start DuckDB once for each configuration; a reader gets a connection of its own to it."""
+    start = functools.cache(lambda config: duckdb_connect(config=dict(config)))
+    duckdb_connect = duckdb.connect
+
+    def connect(*, config: dict[str, str]) -> duckdb.DuckDBPyConnection:
+        return start(frozenset(config.items())).cursor()
+
+    duckdb.connect = connect
+
+
+def migrate_once() -> None:
+    """Make an empty database of a program once, and copy it; leave one that is new alone.
+
+    Migrations that a test writes are run, as are ours on an older database.
+    """
+
+    def migrated(engine: Engine, migrations: Path) -> None:
+        if not migrations.is_relative_to(ROOT):
+            MIGRATE(engine, migrations)
+        elif _is_empty(engine):
+            _file_of(engine).write_bytes(_empty_database(migrations))
+        elif not _is_newest(engine, migrations):
+            MIGRATE(engine, migrations)
+
+    governance.runtime.database._migrate = migrated
+
+
+MIGRATE = governance.runtime.database._migrate
+"""What the programs do. A test of migrations puts it back."""
+
+
+def _file_of(engine: Engine) -> Path:
+    assert engine.url.database is not None
+    return Path(engine.url.database)
+
+
+def _is_empty(engine: Engine) -> bool:
+    file = _file_of(engine)
+    return file.stat().st_size == 0 and not file.with_name(f"{file.name}-wal").exists()
+
+
+def _is_newest(engine: Engine, migrations: Path) -> bool:
+    try:
+        with engine.begin() as connection:
+            found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").all()
+    except (PratiqueError, SQLAlchemyError):
+        return False
+    return [row.version_num for row in found] == [_newest(migrations)]
+
+
+@functools.cache
+def _newest(migrations: Path) -> str | None:
+    return ScriptDirectory(str(migrations)).get_current_head()
+
+
+@functools.cache
+def _empty_database(migrations: Path) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "empty.db"
+        file.touch(mode=0o600)
+        engine = create_engine(f"sqlite:///{file}")
+        event.listen(engine, "connect", governance.runtime.database._configure)
+        event.listen(engine, "begin", governance.runtime.database._begin_immediate)
+        MIGRATE(engine, migrations)
+        engine.dispose()
+        return file.read_bytes()
+
+
+def spare_the_collector() -> None:
+    """Let the garbage collector look no more at what was imported, and less often at the rest."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
