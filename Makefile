@@ -16,8 +16,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-all check style types layers security language check-proto check-pages \
-	bench-utility bench-rounds bench-soak bench-dpsgd bench-private-sum proto commands docs check-site lock clean
+.PHONY: help install demo test coverage test-all test-shard check style types layers security language check-proto \
+	check-pages bench-utility bench-rounds bench-soak bench-dpsgd bench-private-sum proto commands docs check-site lock clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,14 +50,27 @@ demo: $(STAMP) ## train one private model in four countries; DATA=FOLDER: four h
 	@$(BIN)/python -m demo $(if $(DATA),--data '$(DATA)')
 
 # Tests run in as many processes as there are cores: none of them needs a second thread.
-test test-all: export OMP_NUM_THREADS := 1
-test test-all: export OPENBLAS_NUM_THREADS := 1
+test coverage test-all test-shard: export OMP_NUM_THREADS := 1
+test coverage test-all test-shard: export OPENBLAS_NUM_THREADS := 1
+
+# In CI a skipped test is a failed one.
+PYTEST := $(BIN)/python -m pytest -q -n auto --dist worksteal
+STRICT := $(if $(CI),--no-skips)
+COVER := --cov --cov-report=
+LANDING ?= $(shell git rev-list --count HEAD)
 
 test: $(STAMP) ## run the tests that need nothing but this folder
-	@$(BIN)/python -m pytest -q -n auto --dist worksteal
+	@$(PYTEST) $(STRICT) $(if $(COVERAGE),$(COVER))
+	@$(if $(COVERAGE),$(BIN)/coverage report --format=total | sed 's/^/Lines and branches covered, per cent: /')
 
-test-all: $(STAMP) ## run the slow, statistical and fault-injecting tests too
-	@$(BIN)/python -m pytest -q -n auto --dist worksteal -m 'not postgres and not browser'
+coverage: ## run the same tests, and print the share of lines and branches that they reach
+	@$(MAKE) --no-print-directory test COVERAGE=1
+
+test-all: $(STAMP) ## run the slow, statistical and fault-injecting tests too; a skipped test fails
+	@$(PYTEST) --no-skips -m ''
+
+test-shard: $(STAMP) ## run one shard of the slow, statistical and fault-injecting tests; LANDING picks it
+	@$(PYTEST) --no-skips -m 'slow or statistical or fault' --shard $(LANDING)
 
 check: style types layers security check-proto check-pages ## check style, types, layers, security, generated code, pages
 
@@ -131,4 +144,4 @@ lock: ## pin the newest versions that pyproject.toml allows, with their hashes
 	@$(BIN)/python -m tests.support.lock $(WHEELS)
 
 clean: ## remove everything that was built, .venv included
-	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -7,6 +7,8 @@ from hypothesis import HealthCheck, settings
 from tests.support import speed
 from tests.support.prepared import PREPARED
 
+pytest_plugins = ["tests.support.selection"]
+
 settings.register_profile(
     "shared-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

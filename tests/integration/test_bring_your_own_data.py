@@ -11,9 +11,10 @@ import pytest
 
 from demo.hospitals import DICTIONARY
 from tests.support.command_help import PLAIN, ROOT
+from tests.support.selection import HOSPITALS
 
 PAGE = ROOT / "docs" / "bring-your-own-data.md"
-BUDAPEST = ROOT.parent / "shared" / "data" / "heart-disease" / "processed.hungarian.data"
+BUDAPEST = HOSPITALS / "processed.hungarian.data"
 STEP = re.compile(r"```console\n\$ (pratique-.*)\n((?:.*\n)*?)```")
 BLOCK = re.compile(r"```(yaml|text)\n(.*?)```", re.DOTALL)
 UNLOCKING = ("keygen", "init", "doctor")
@@ -61,9 +62,8 @@ def test_the_page_shows_the_dictionary_that_the_demo_uses() -> None:
     assert block("yaml", "# What the columns") == DICTIONARY.read_text(encoding="utf-8")
 
 
+@pytest.mark.hospitals
 def test_the_page_s_commands_print_what_it_shows(tmp_path: Path) -> None:
-    if not BUDAPEST.is_file():
-        pytest.skip("the hospitals' files are not beside the project")
     passphrase = tmp_path / "passphrase"
     passphrase.touch(0o600)
     passphrase.write_text("beside the lake\n", encoding="utf-8")
@@ -76,9 +76,8 @@ def test_the_page_s_commands_print_what_it_shows(tmp_path: Path) -> None:
         assert agrees(shown, printed), "\n".join([f"$ {command}", *printed])
 
 
+@pytest.mark.hospitals
 def test_the_page_shows_the_file_as_it_is() -> None:
-    if not BUDAPEST.is_file():
-        pytest.skip("the hospitals' files are not beside the project")
     assert BUDAPEST.read_text(encoding="utf-8").startswith(block("text", "28,1,2"))
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.selection import HOSPITALS
+
 ROOT = Path(__file__).parents[2]
-HOSPITALS = ROOT.parent / "shared" / "data" / "heart-disease"
 WIDEST = 100
 ROW = re.compile(r"^ {2}(\S.*?) {2,}(0\.\d{3}) {2,}(0\.\d{3})$", re.MULTILINE)
 
@@ -82,9 +83,8 @@ def test_four_countries_release_a_model_as_good_as_pooling(scratch: Path) -> Non
     assert running_in(scratch) == []
 
 
+@pytest.mark.hospitals
 def test_four_hospitals_release_a_model(scratch: Path) -> None:
-    if not HOSPITALS.is_dir():
-        pytest.skip("the hospitals' files are not beside the project")
     process = start(scratch, "--data", str(HOSPITALS))
     told = finished(process)
     assert process.returncode == 0, told

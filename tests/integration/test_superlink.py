@@ -210,10 +210,9 @@ def rehearsal(fleet: Fleet, nodes: None) -> Mapping[str, Any]:
     """What a run that was launched as ours are saw of the nodes."""
     bundle = build_bundle(fleet.folder / "bundles" / RUN, RUN, 1)
     flower_run = fleet.superlink.run(bundle)
-    found = until(lambda: fleet.released or _over(fleet, flower_run))
-    assert found is fleet.released, fleet.log("superexec")[-3000:]
-    seen: Mapping[str, Any] = fleet.released[0]
-    return seen
+    until(lambda: fleet.released or _over(fleet, flower_run))
+    assert fleet.released, fleet.log("superexec")[-3000:]
+    return fleet.released[0]
 
 
 def _over(fleet: Fleet, flower_run: int) -> bool:
