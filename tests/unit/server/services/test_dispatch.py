@@ -222,8 +222,8 @@ def test_a_study_whose_charged_run_was_ended_says_whom_to_ask(
         raise OperationFault("The disk is full")
 
     services.release = full  # type: ignore[method-assign]
+    carrier = NodesCarrier(coordinator.federation)
     with pytest.raises(OperationFault, match="disk"):
-        carrier = NodesCarrier(coordinator.federation)
         run_attempt(coordinator.home, run, 1, carrier, services, seconds=1)
     assert state(coordinator, run)[0] == "failed"
     coordinator.sessions.connected.clear()
