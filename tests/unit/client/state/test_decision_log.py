@@ -73,7 +73,7 @@ def test_a_refusal_is_logged_with_code_clause_and_reason(
     (entry,) = entries(log)
     assert entry["kind"] == "request-refused"
     assert (entry["code"], entry["clause"]) == ("policy", "Article 4")
-    assert entry["reason"] == "No. Because"
+    assert entry["reason"] == "No; Because"
     assert entry["outcome"] == "refused"
     (shown,) = decisions.refusals()
     assert (shown.what, shown.why, shown.fix) == ("No", "Because", "Ask")

@@ -43,6 +43,7 @@ SOON = 10.0
 @pytest.fixture
 def home(federation: NodeFederation) -> NodeHome:
     """The node's folder with certificates that hold for a month."""
+    _ = federation.nodes["DK"]  # started before its folder changes
     found, now = federation.home("DK"), federation.clock()
     authority = TransportAuthority.create("nordic-heart", now)
     found.authority.write_bytes(authority.certificate_pem)
@@ -234,11 +235,13 @@ def supervised(
 ) -> Iterator[Supervised]:
     monkeypatch.setattr(daemon_module, "TURN_SECONDS", 0.5)
     made = Supervised(federation, tmp_path_factory.mktemp("s"), home)
-    yield made
-    made.daemon.stop()
-    made.thread.join(SOON)
-    made.endpoint.close()
-    made.manager.close()
+    try:
+        yield made
+    finally:
+        made.daemon.stop()
+        made.thread.join(SOON)
+        made.endpoint.close()
+        made.manager.close()
     assert not made.thread.is_alive()
 
 
