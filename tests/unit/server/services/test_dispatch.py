@@ -222,18 +222,11 @@ def test_a_study_whose_charged_run_was_ended_says_whom_to_ask(
     def full(*_: object) -> None:
         raise CoordinatorFault("The disk is full")
 
-<<<<<<< HEAD
     services.release = full  # type: ignore[method-assign, assignment]
     with pytest.raises(CoordinatorFault, match="disk"):
         run_attempt(
             coordinator.home, run, 1, NodesCarrier(coordinator.federation), services, seconds=1
         )
-=======
-    services.release = full  # type: ignore[method-assign]
-    carrier = NodesCarrier(coordinator.federation)
-    with pytest.raises(OperationFault, match="disk"):
-        run_attempt(coordinator.home, run, 1, carrier, services, seconds=1)
->>>>>>> 9db36b7d19663b88490f5aad1ae530735adbe262
     assert state(coordinator, run)[0] == "failed"
     coordinator.sessions.connected.clear()
     fault = refused(coordinator, "study_launch", name=study.id)
