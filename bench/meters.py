@@ -82,7 +82,7 @@ def _name(words: Sequence[str]) -> str:
 
 
 def usage(pid: int) -> Usage:
-    """Return what a process takes; OSError where there is none."""
+    """Return what a process takes; OSError if there is none."""
     own = PROC / str(pid)
     lines = (own / "status").read_text().splitlines()
     facts = dict(line.split(":", 1) for line in lines if ":" in line)

@@ -35,8 +35,8 @@ BOUNDS = {
 """What a process may grow by in a hundred rounds after the warm-up, and from the first sample to
 the last: a pool's few files more are no trend, and a slope over few rounds means little."""
 DATABASE, KEPT = (2.0, 1.0), (0.1, 0.1)
-"""MiB likewise. A database grows by the audit log, which keeps every entry for good; nothing else
-is kept for good."""
+"""MiB likewise. A database grows by the audit log alone, which keeps every
+entry."""
 WRITE_AHEAD, MOST_AHEAD = "write-ahead log", 16.0
 """MiB: it grows to what lies between two checkpoints, and stays."""
 

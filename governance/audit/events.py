@@ -86,7 +86,7 @@ class Event(BaseModel):
     """One thing that happened.
 
     `actor` did it (a country, "coordinator", an officer's fingerprint); `subject` is what it was
-    done to where that is no study or run (a fingerprint, a document path); `policies` determined
+    done to if that is no study or run (a fingerprint, a document path); `policies` determined
     the decision; `reason` is in plain words for this party's own operator and officer; `body` is
     the digest of the bytes received or sent.
     """

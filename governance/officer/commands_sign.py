@@ -56,7 +56,7 @@ def sign_waiting_draft(
 
 
 def waiting_draft(session: OfficerSession) -> Draft | None:
-    """Return the draft at the exchange. Raises DocumentFault where it is not a whole one."""
+    """Return the draft at the exchange. Raises DocumentFault if it is not a whole one."""
     data = session.exchange.fetch(DRAFT)
     return None if data is None else Draft.from_canonical(data)
 

@@ -55,7 +55,7 @@ class Delivery:
 
 
 def read_handed(path: Path) -> Delivered:
-    """Return what was handed over; nothing where that is not known."""
+    """Return what was handed over; nothing if that is not known."""
     try:
         return Delivered.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
@@ -63,7 +63,7 @@ def read_handed(path: Path) -> Delivered:
 
 
 def remember_node(session: OfficerSession, handing: Delivery) -> None:
-    """Keep the node's folder, where one was given. Raises OfficerFault where it is no node's."""
+    """Keep the node's folder, where one was given. Raises OfficerFault if it is no node's."""
     if handing.node is None:
         return
     node = handing.node.expanduser().resolve()

@@ -87,7 +87,7 @@ class OpenLink:
 def open_link(home: OfficerHome, settings: Settings, held: Credentials, dial: Dial) -> OpenLink:
     """Return the channel of an enrolled officer.
 
-    Raises OfficerFault where it is not enrolled, KeyFault where its certificate has ended.
+    Raises OfficerFault if it is not enrolled, KeyFault where its certificate has ended.
     """
     if settings.exchange is None or not home.certificate_file.exists():
         raise OfficerFault(

@@ -119,7 +119,7 @@ def keep(path: Path, seen: ForeignDocuments) -> None:
 
 
 def kept(path: Path) -> ForeignDocuments | None:
-    """Return what was shown last and not taken over; None where there is none."""
+    """Return what was shown last and not taken over; None if there is none."""
     try:
         return ForeignDocuments.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):

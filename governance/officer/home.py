@@ -111,7 +111,7 @@ class OfficerHome:
         return self.path / "certificate.pem"
 
     def settings(self) -> Settings:
-        """Read the settings. Raises OfficerFault where there are none that can be used."""
+        """Read the settings. Raises OfficerFault if there are none that can be used."""
         try:
             return Settings.model_validate(yaml.safe_load(self.settings_file.read_text("utf-8")))
         except FileNotFoundError:
@@ -128,7 +128,7 @@ class OfficerHome:
             ) from None
 
     def save(self, settings: Settings) -> None:
-        """Write the settings. Raises DocumentFault where they cannot be written."""
+        """Write the settings. Raises DocumentFault if they cannot be written."""
         said = settings.model_dump(mode="json", exclude_none=True)
         text = yaml.safe_dump(said, allow_unicode=True, sort_keys=False)
         write_atomic(self.settings_file, text.encode())

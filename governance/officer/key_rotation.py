@@ -87,7 +87,7 @@ def _keys(session: OfficerSession) -> dict[str, str]:
 
 
 def waiting_key(session: OfficerSession, view: TrustedView | None) -> str:
-    """Return in words what a new key of this officer waits for; nothing where there is none."""
+    """Return in words what a new key of this officer waits for; nothing if there is none."""
     new = session.identity.next_key
     if new is None:
         return ""

@@ -15,7 +15,7 @@ SHORTEST_DIGEST = 8
 def find_study(studies: Iterable[Study], name: str) -> Study:
     """Return the study with this id, digest, or beginning of a digest.
 
-    Raises OfficerFault where there is none, or an id has more than one text.
+    Raises OfficerFault if there is none, or an id has more than one text.
     """
     known = {study.digest: study for study in studies}
     found = [study for study in known.values() if is_named(study, name)]

@@ -50,7 +50,7 @@ class TrustStore:
         return self._root_file.exists() or self._settings.root_digest is not None
 
     def root(self, fetch: Fetch) -> bytes:
-        """Return the root to start from. Raises OfficerFault where there is none to trust."""
+        """Return the root to start from. Raises OfficerFault if there is none to trust."""
         if self._root_file.exists():
             return self._root_file.read_bytes()
         published = fetch(FIRST_ROOT)

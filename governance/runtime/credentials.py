@@ -35,7 +35,7 @@ class KeptPair:
 
     @property
     def certificate(self) -> bytes:
-        """The certificate, PEM. Raises KeyFault where there is none."""
+        """The certificate, PEM. Raises KeyFault if there is none."""
         try:
             return self._file.read_bytes()
         except OSError as error:
@@ -119,7 +119,7 @@ class Credentials:
         self._pair, self._authority, self._clock, self._share = pair, authority_file, clock, share
 
     def presented(self) -> Presented:
-        """Return what to show. Raises KeyFault where there is none, or it has ended."""
+        """Return what to show. Raises KeyFault if there is none, or it has ended."""
         key, certificate = self._pair.load()
         self.check_current()
         return Presented(self._authority.read_bytes(), key, certificate)

@@ -108,7 +108,7 @@ def transaction(engine: Engine, connection: Connection | None = None) -> Iterato
 def fold_log(engine: Engine) -> None:
     """Write the write-ahead log into the database and empty it, unless somebody is at work.
 
-    Until then the log may still hold what a later transaction deleted. Where it cannot be done now
+    Until then the log may still hold what a later transaction deleted. If it cannot be done now
     it is left to the next time.
     """
     with closing(engine.raw_connection()) as raw:

@@ -90,7 +90,7 @@ class HealthServer:
 
 @contextmanager
 def observed(address: str | None, shown: HealthReport) -> Iterator[None]:
-    """Show it at `address` meanwhile; nowhere where there is none. Raises ObserveFault."""
+    """Show it at `address` meanwhile; nowhere if there is none. Raises ObserveFault."""
     if address is None:
         yield
         return

@@ -15,7 +15,7 @@ from types import TracebackType
 
 Value = str | int | float | bool | list[str]
 Kind = Callable[[object], Value | None]
-"""Returns a value as the log shows it, None where it is not of the kind."""
+"""Returns a value as the log shows it, None if it is not of the kind."""
 
 LONGEST_TEXT = 400
 LONGEST_NAME = 64

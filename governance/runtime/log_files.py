@@ -23,7 +23,7 @@ class LogFile(RotatingFileHandler):
     """A log file for its owner only, never larger than `largest` bytes, with `kept` older ones."""
 
     def __init__(self, path: Path, *, largest: int = LARGEST, kept: int = KEPT) -> None:
-        """Open the file; raises OSError where it cannot be written."""
+        """Open the file; raises OSError if it cannot be written."""
         self.lost = 0
         self._stale = False
         super().__init__(path, maxBytes=largest, backupCount=kept, encoding="utf-8")

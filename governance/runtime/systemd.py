@@ -101,7 +101,7 @@ def _address(text: str) -> str | None:
 
 
 def _watchdog(microseconds: str, process: str) -> float | None:
-    """Return how many seconds the watchdog waits, None where it is not for this process."""
+    """Return how many seconds the watchdog waits, None if it is not for this process."""
     if not microseconds.isdecimal() or process not in ("", str(os.getpid())):
         return None
     return int(microseconds) / 1e6 or None

@@ -51,7 +51,7 @@ class CountryBundle(Document):
     targets: Annotated[dict[str, str], Field(max_length=MOST_TARGETS)]
 
     def signed(self) -> Metadata[Targets]:
-        """Return the metadata, not verified. Raises DocumentFault where they are none."""
+        """Return the metadata, not verified. Raises DocumentFault if they are none."""
         return read_targets_metadata(self.metadata.encode())
 
     def content(self, target: TargetFile) -> bytes:

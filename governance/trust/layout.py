@@ -173,7 +173,7 @@ def signed_field(moment: datetime) -> dict[str, str]:
 
 
 def signed_at(signed: Signed) -> datetime:
-    """Return when metadata say that they were signed. Raises DocumentFault where they do not."""
+    """Return when metadata say that they were signed. Raises DocumentFault if they do not."""
     said = signed.unrecognized_fields.get(SIGNED_AT_FIELD)
     try:
         return datetime.strptime(str(said), TIME_FORMAT).replace(tzinfo=UTC)

@@ -103,7 +103,7 @@ class Repository:
         return KeyHistory.from_canonical(data) if data else None
 
     def current_draft(self) -> bytes | None:
-        """Return the draft of the ceremony under way; None where there is none."""
+        """Return the draft of the ceremony under way; None if there is none."""
         return self._kept(DRAFT_FILE)
 
     def add_signatures(self, signatures: bytes) -> DraftStatus:
@@ -116,7 +116,7 @@ class Repository:
         return status
 
     def draft_status(self) -> DraftStatus | None:
-        """Return how far the ceremony under way is; None where there is none."""
+        """Return how far the ceremony under way is; None if there is none."""
         if self.current_draft() is None:
             return None
         draft, held = self._ceremony()
@@ -228,7 +228,7 @@ class Repository:
         return state.versions()
 
     def read(self, name: str) -> bytes | None:
-        """Return a published file for the fetch service; None where there is none such.
+        """Return a published file for the fetch service; None if there is none such.
 
         Names: `metadata/1.root.json`, `metadata/timestamp.json`, `targets/<dir>/<hash>.<file>`.
         """

@@ -84,7 +84,7 @@ class OfficerDocuments:
         self._change({path: withdrawal.canonical().decode()})
 
     def set_policy(self, text: str | None) -> None:
-        """Set or remove the national policy. Raises DocumentFault where it is not forbid-only."""
+        """Set or remove the national policy. Raises DocumentFault if it is not forbid-only."""
         path = policy_path(self._country)
         if text is None:
             self._change({}, removed=path)

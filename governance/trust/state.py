@@ -151,7 +151,7 @@ def target_name(target: TargetFile) -> str:
 
 
 def newest_root(read: Read) -> int:
-    """Return the version of the newest root; 0 where there is none."""
+    """Return the version of the newest root; 0 if there is none."""
     version = 0
     while read(metadata_name("root", version + 1)) is not None:
         version += 1

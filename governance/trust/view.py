@@ -105,7 +105,7 @@ class TrustedView:
         return DocumentVersions(held.root, held.targets, {**seen, **held.countries})
 
     def study(self, digest: str) -> Study | None:
-        """Return the study with this digest. Raises DocumentFault where it cannot be read."""
+        """Return the study with this digest. Raises DocumentFault if it cannot be read."""
         data = self.study_files.get(digest)
         return None if data is None else _study(data)
 

@@ -7,7 +7,7 @@ geometric with chances ∝ e^(-v), and a sign; accept with chance e^(-x),
     x = u/σ + (u + σv - σ)²/(2σ²),   since   e^(-v) · e^(-x) = e^(-1/2) · e^(-y²/(2σ²)).
 
 A chance is compared with a uniform number of unlimited length, of which 64 bits are drawn first.
-Where floating point is sure of the answer, it is taken; where it is not (once in 2^39 comparisons)
+Where floating point is sure of the answer, it is taken; if it is not (once in 2^39 comparisons)
 the answer is worked out from exact fractions and as many further bits and digits as it takes. So
 every draw follows the exact law, modulo 2^64, whatever the machine's rounding: nothing is added to
 δ for it. What is assumed is that the cipher's stream cannot be distinguished from uniform bits.

@@ -2,7 +2,7 @@
 
 A word holds Σ v_l · 2^(k·l) modulo 2^64, its lanes l as signed digits. Sums of words are then the
 words of the sums, and they come apart again as long as every summed coordinate fits its lane;
-where one does not, its neighbours are spoilt too, and nothing else happens.
+if one does not, its neighbours are spoilt too, and nothing else happens.
 """
 
 import numpy as np

@@ -96,7 +96,7 @@ class ExchangeLink:
         return reply
 
     def fetch(self, path: str, seconds: float = FETCH_SECONDS) -> bytes | None:
-        """Return one file of the exchange, or None where it has none at `path`."""
+        """Return one file of the exchange, or None if it has none at `path`."""
         reply = self._call("Fetch", exchange_pb2.FetchRequest(path=path), seconds)
         return reply.content if reply.found else None
 

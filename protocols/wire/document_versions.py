@@ -18,7 +18,7 @@ Version = Annotated[int, Field(ge=0)]
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class DocumentVersions:
-    """Versions of `root`, of `targets`, and of each country's documents; 0 where there are none."""
+    """Versions of `root`, of `targets`, and of each country's documents; 0 if there are none."""
 
     root: Version
     targets: Version

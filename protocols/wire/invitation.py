@@ -70,7 +70,7 @@ class Invitation(BaseModel):
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
-        """Read an invitation file; ProtocolFault where it is not one."""
+        """Read an invitation file; ProtocolFault if it is not one."""
         try:
             return cls.model_validate_json(content[: MAX_INVITATION + 1])
         except ValidationError as error:

@@ -1,6 +1,6 @@
 """Bad links: whatever the network does to bytes and calls, the run ends with the same model.
 
-Noise is silent here and what the nodes draw begins anew with each study, so a contribution that is
+Noise is silent here and what the nodes draw starts again with each study, so a contribution that is
 computed twice, lost, or taken twice shows in the model's bits.
 """
 
@@ -96,7 +96,7 @@ def wiring() -> Iterator[LiveParts]:
 
 
 class Trial:
-    """One run of the same study under another name, with whatever befalls it."""
+    """One run of the same study under another name, with whatever happens to it."""
 
     def __init__(self, wiring: LiveParts, name: str) -> None:
         self.wiring = wiring

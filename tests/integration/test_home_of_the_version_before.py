@@ -148,7 +148,7 @@ class TestWhatIsThere:
             assert manifest["settings"][name].items() <= settings.model_dump(mode="json").items()
 
     def test_key_stores_unlock_and_every_secret_is_known(self, homes: Homes, manifest: Any) -> None:
-        """What waits to follow is there, and nothing is taken for a remainder and removed."""
+        """What waits to follow is there, and nothing counts as a remainder and removed."""
         keys = open_keys(homes.coordinator_home(), homes.passphrase(COORDINATOR))
         assert keys.next_keys is not None
         for country in PARTIES:
@@ -313,7 +313,7 @@ class TestWhatGoesOn:
     def test_parties_go_on_in_the_same_files(
         self, homes: Homes, coordinator: OpenCoordinator, nodes: dict[str, Node]
     ) -> None:
-        """What is looked for under another name would be missed in silence, and begun anew."""
+        """What is looked for under another name would be missed in silence, and started again."""
         before = files(homes)
         for country, node in nodes.items():
             node.note_start()

@@ -193,7 +193,7 @@ def nodes(fleet: Fleet) -> Iterator[None]:
 
 
 def _serve(node: FleetClient, stop: threading.Event) -> None:
-    with suppress(LinkFault):  # a look for messages is broken off when the node is told to stop
+    with suppress(LinkFault):  # a look for messages is broken off when the node is stopped
         node.serve(stop)
 
 
@@ -428,7 +428,7 @@ def _superlink_gone_is_said(fleet: Fleet) -> None:
     assert refused.value.fix
 
 
-# What strangers on the same machine may submit, and what becomes of it.
+# What strangers on the same machine may submit, and what happens then.
 
 CANARY = """
 import os

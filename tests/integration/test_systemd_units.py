@@ -150,7 +150,7 @@ def test_nft_finds_a_mistake(tmp_path: Path) -> None:
 
 
 def complaints(rules: Path) -> list[str]:
-    """Return what nft says of rules, in a network of its own if the kernel gives one.
+    """Return what nft says about rules, in a network of its own if the kernel gives one.
 
     Without one, nft still reads the rules: only its question to the kernel fails.
     """

@@ -48,7 +48,7 @@ models = st.sampled_from([*MODELS, MODELS[0]])
 class Lying(RuleBasedStateMachine):
     """`honest` are stations; `rounds` those that the liar plays, by number and model.
 
-    It plots for several `sets`; `told` is which of them each country is told of.
+    It plots for several `sets`; `told` is which of them each country is informed.
     """
 
     @initialize(terms=shapes(), order=st.permutations(range(6)), seed=st.integers(0, 2**32))

@@ -86,7 +86,7 @@ class Lossy(RuleBasedStateMachine):
                 self.send((country, False, reply))
 
     def hear(self, country: str, reply: bytes) -> None:
-        """Let the coordinator take a reply; one that it refuses tells it nothing."""
+        """Let the coordinator take a reply; one that it refuses gives it no information."""
         before = self.known()
         try:
             self.lead.receive(country, reply)

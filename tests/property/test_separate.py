@@ -226,7 +226,7 @@ def test_a_row_or_matrix_out_of_reach_is_nan_and_the_others_are_spared(
 
 
 class Skipping(np.ndarray[tuple[int, int], np.dtype[np.float64]]):
-    """A library that skips what it takes for zero, as some do for some shapes."""
+    """A library that skips what it treats as zero, as some do for some shapes."""
 
     def __matmul__(self, other: Floats) -> Floats:  # type: ignore[override]
         return np.asarray(np.nan_to_num(self.view(np.ndarray)) @ np.nan_to_num(other))

@@ -293,7 +293,7 @@ def test_nodes_believe_no_half_of_the_coordinator(federation: NodeFederation, st
 def test_a_request_that_is_signed_anew_gets_the_same_bytes(
     federation: NodeFederation, study: Study
 ) -> None:
-    """ML-DSA draws fresh randomness: a coordinator that starts again signs the same words anew."""
+    """ML-DSA draws fresh randomness: a coordinator that starts again signs the same words again."""
     run = federation.run(study, run_id=b"r" * 16)
     again = federation.run(study, run_id=b"r" * 16)
     first, second = run.request("bundle", "DK"), again.request("bundle", "DK")
@@ -321,6 +321,7 @@ def test_a_node_that_holds_an_old_key_signs_nothing(
     federation: NodeFederation, study: Study
 ) -> None:
     """The documents name a key of two halves; the store has its Ed25519 half alone."""
+    assert federation.nodes["DK"]
     store = federation.store("DK")
     store.put("identity", both_key(1_000).ed25519.to_bytes())
     federation.restart("DK")

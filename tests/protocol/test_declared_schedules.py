@@ -205,7 +205,7 @@ USED_UP = {(ReasonCode.BUDGET.value, "All rounds of this kind that the study has
 
 
 def test_a_study_of_fifteen_epochs_runs_out_of_rounds(federation: NodeFederation) -> None:
-    """15 rounds of 8 local steps each, 120 updates, and then every node says no for good."""
+    """15 rounds of 8 local steps each, 120 updates, and then every node refuses from then on."""
     local = {"local": {"steps": BATCHES}, "average_last": 0.0, "evaluation": {"bins": 4}}
     _, run, model = begun(federation, **local)
     for number in range(1, ROUNDS + 1):

@@ -1,4 +1,4 @@
-"""What a malicious coordinator, country or clock can do to the documents, and what becomes of it.
+"""What a malicious coordinator, country or clock can do to the documents, and what happens then.
 
 Trust: a country trusts its own node and officer. The coordinator holds the snapshot, timestamp and
 coordinator keys and may show each country anything; a country's key may sign anything.

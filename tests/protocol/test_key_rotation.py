@@ -247,7 +247,7 @@ def test_until_the_operator_approves_it(federation: NodeFederation, study: Study
 def test_a_thief_with_the_former_key_cannot_lead_back(
     federation: NodeFederation, study: Study
 ) -> None:
-    """The old key was stolen, which is why it was changed; the thief replays and signs anew."""
+    """The old key was stolen, which is why it was changed; the thief replays and signs again."""
     stolen = federation.papers.give("DK")
     node = federation.nodes["DK"]
     rotate(federation, OLD, NEW)
@@ -330,7 +330,7 @@ def test_targets_cannot_hold_a_country_s_history(federation: NodeFederation) -> 
 def test_what_waits_is_not_published_where_it_is_older_than_a_withdrawal(
     federation: NodeFederation, study: Study
 ) -> None:
-    """The no reached the exchange under the former key, and not under the next one."""
+    """The refusal reached the exchange under the former key, and not under the next one."""
     announce(federation, OLD, NEW)
     federation.withdraw("DK", study)
     put_in_force(federation, "DK", "EE", "NO", "PT")

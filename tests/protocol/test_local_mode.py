@@ -307,7 +307,7 @@ def seeded() -> None:
     torch.manual_seed(5)
 
 
-@pytest.mark.parametrize("rate", [0.5, 1.0])  # at 1.0 nothing but rounding tells sums apart
+@pytest.mark.parametrize("rate", [0.5, 1.0])  # at 1.0 nothing but rounding distinguishes sums
 def test_seeding_the_usual_generators_changes_nothing(
     federation: NodeFederation, monkeypatch: pytest.MonkeyPatch, rate: float
 ) -> None:

@@ -27,7 +27,7 @@ def study(federation: NodeFederation) -> Study:
 
 
 def amend(federation: NodeFederation) -> None:
-    """Sign root and targets anew: one more root to walk."""
+    """Sign root and targets again: one more root to walk."""
     federation.papers.store.renewal(federation.papers.now)
     federation.papers.sign(*PRESENT)
     federation.papers.publish()

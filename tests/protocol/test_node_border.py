@@ -1,4 +1,4 @@
-"""Nothing else speaks: what leaves a node tells nothing of its records, and has one way out."""
+"""Nothing else speaks: what leaves a node reveals nothing of its records, and has one way out."""
 
 import ast
 import inspect
@@ -174,7 +174,7 @@ def test_the_noise_source_has_no_default(owner: type) -> None:
 
 def test_only_the_wiring_passes_a_failpoint_on_and_nothing_that_runs_a_node_does() -> None:
     calling = {str(f.relative_to(ROOM)) for f in files() if "failpoint" in words(f)}
-    border = ("door", "cohort_floor", "outbox", "request_handler")
+    border = ("door", "charge", "cohort_floor", "outbox", "request_handler")
     assert calling == {"wiring.py", *(f"border/{name}.py" for name in border)}
     for owner in (Door, CohortFloor, Outbox, Surroundings):
         assert inspect.signature(owner).parameters["failpoint"].default is no_failpoint

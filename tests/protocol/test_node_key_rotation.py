@@ -53,7 +53,8 @@ def study(federation: NodeFederation) -> Study:
 
 
 def made_anew(federation: NodeFederation) -> NodeKeys:
-    """Let DK's operator make new keys."""
+    """Let DK's operator make new keys, while the node runs."""
+    assert federation.nodes["DK"]
     return rotate_keys(federation.home("DK"), federation.store("DK"), federation.clock())
 
 
@@ -317,5 +318,6 @@ def test_a_death_while_the_key_changes_leaves_one_key_in_use(
 
 
 def test_a_death_before_the_file_is_written_is_made_good(federation: NodeFederation) -> None:
+    assert federation.nodes["DK"]
     waiting = IdentityKeys(federation.store("DK")).prepare_successor()
     assert made_anew(federation).identity_key == waiting.public.to_text()

@@ -1,7 +1,7 @@
 """A thief of nodes' states beside the liar: what opens depends on when they were taken.
 
 A state holds the pair chains of the rounds to come; while a round is open also its mask keys, its
-sealing keys and the own share; of a round that is answered, or behind an open one, nothing. A node
+sealing keys and its own share; of a round that is answered, or behind an open one, nothing. A node
 seized in mid-round therefore counts as a colluder in it and in what follows of the run: it opens
 its own part, and no other country's, and that only once t shares are there.
 """

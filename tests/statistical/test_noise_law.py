@@ -32,7 +32,7 @@ def masses(std: int, reach: int) -> np.ndarray:
 def test_draws_follow_the_exact_law(std: int) -> None:
     """Pearson's χ² over single values, tails together.
 
-    At 1, narrower than any release, a rounded continuous Gaussian is told apart with certainty.
+    At 1, narrower than any release, a rounded continuous Gaussian is distinguished with certainty.
     """
     size, reach = 4_000_000, 3 * std
     drawn = DiscreteGaussian().draw(std, size)

@@ -100,7 +100,7 @@ def contribution(coins: Bits) -> NDArray[np.int64]:
 
 
 def scores_of(opened: NDArray[np.int64]) -> Numbers:
-    """Return each canary's part in what was opened: about 1 where it is in, 0 where it is not."""
+    """Return each canary's part in what was opened: about 1 where it is in, 0 if it is not."""
     blocks = (directions()[start : start + BLOCK] for start in range(0, CANARIES, BLOCK))
     parts = [block.astype(np.float64) @ opened for block in blocks]
     return np.asarray(np.concatenate(parts) / (math.sqrt(CANARIES) * SCALE))

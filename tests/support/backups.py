@@ -1,4 +1,4 @@
-"""Copies of a node's database, as a backup makes them, put back later in its place."""
+"""Copies of a node's database, as a backup makes them, restored later in its place."""
 
 import shutil
 import sqlite3

@@ -1,6 +1,6 @@
 """Planted values, and the search for them in bytes: as text, as numbers, packed and unpacked.
 
-A needle is looked for only where it cannot be there by chance: eight bytes of it at least are
+A needle is looked for only if it cannot be there by chance: eight bytes of it at least are
 neither 0 nor 255. With 10^5 needles and 10^8 bytes the chance of a false alarm is below 10^-6.
 """
 

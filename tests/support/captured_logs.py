@@ -1,4 +1,4 @@
-"""Logging as the daemons set it up, for a test, and put back afterwards."""
+"""Logging as the daemons set it up, for a test, and restored afterwards."""
 
 import io
 import json

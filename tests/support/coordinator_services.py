@@ -34,7 +34,7 @@ SETTINGS = Settings(federation=FEDERATION, listen="127.0.0.1:0", address="127.0.
 
 @dataclass
 class ScriptedFlower:
-    """Takes bundles and says what it is told to say of them."""
+    """Takes bundles and says what a test says about them."""
 
     bundles: list[Path] = field(default_factory=list)
     stopped: list[int] = field(default_factory=list)

@@ -1,7 +1,7 @@
 """A node in a process of its own, that a test kills: at a named point, or at any moment.
 
 Forked from a warm process, so that a few can die every second. What the process draws as noise, it
-writes to a file before it goes on: a test can then tell what a sum holds, and that nothing was
+writes to a file before it goes on: a test can then find out what a sum holds, and that nothing was
 drawn twice for a sum that may have left.
 """
 
@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 60
 
 
 class Told:
-    """Small noise, drawn anew each time and written down before anything is done with it."""
+    """Small noise, drawn afresh each time and written down before anything is done with it."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -56,7 +56,7 @@ class Death:
         self._at, self._statements = "", 0
 
     def arm(self, at: str) -> None:
-        """Begin to count anew."""
+        """Count from zero."""
         self._at, self._statements = at, 0
 
     def reach(self, step: str) -> None:

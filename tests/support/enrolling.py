@@ -1,4 +1,4 @@
-"""Parties that ask to be let in, honest and not."""
+"""Parties that ask for admission, honest and not."""
 
 from dataclasses import dataclass, field
 

@@ -34,7 +34,7 @@ def now() -> datetime:
 
 
 class ScriptedSuperLink:
-    """Takes Fleet calls as the relay forwards them; answers as it was told, else with nothing."""
+    """Takes Fleet calls as the relay forwards them; answers as the test says, else with nothing."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, bytes, dict[str, str]]] = []

@@ -29,7 +29,7 @@ Path = tuple[Step, ...]
 Course = Mapping[str, Path]
 """What each honest country that contributed is asked, in its order."""
 REFUSES = (Refusal, KeyError)
-"""How a country says no; the latter where a test switched a check off, and a key that is asked for
+"""How a country refuses; the latter where a test switched a check off, and a key that is asked for
 was forgotten when another set was signed."""
 LONGEST_PATH = 3
 """A country that keeps the rules takes two steps; without one of them, a third shows it."""
@@ -158,7 +158,7 @@ class Found:
 
     @property
     def smallest(self) -> int:
-        """The size of the smallest set opened; 0 where none is."""
+        """The size of the smallest set opened; 0 if none is."""
         return min(map(len, self.sets), default=0)
 
 

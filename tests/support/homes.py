@@ -205,7 +205,7 @@ class Homes:
         return KeyStore.open(self.node_home(country).keys, self.passphrase(country, NODE))
 
     def node(self, country: str, coordinator: OpenCoordinator) -> Node:
-        """Open a node's home, as its daemon does when it starts; its draws begin anew."""
+        """Open a node's home, as its daemon does when it starts; its draws start again."""
         home, store = self.node_home(country), self.node_store(country)
         shown = credentials(home, store, self.clock).presented()
         return build_node(
@@ -238,7 +238,7 @@ class Homes:
 def conduct(homes: Homes, coordinator: OpenCoordinator, run: str, carrier: NodeCalls) -> None:
     """Carry a run as its current attempt, at the homes' time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conducting, "now", homes.clock)
+        patch.setattr(conducting, "utc_now", homes.clock)
         number = coordinator.context.runs.get(run).attempt
         services = LocalRunServices(coordinator)  # type: ignore[arg-type]
         conducting.run_attempt(coordinator.home, run, number, carrier, services, seconds=1)

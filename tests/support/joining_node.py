@@ -1,4 +1,4 @@
-"""A node that is made but not let in, and an exchange that answers from a script."""
+"""A node that is made but not admitted, and an exchange that answers from a script."""
 
 import base64
 from collections.abc import Callable
@@ -129,7 +129,7 @@ class Newcomer:
     clock: Callable[[], datetime] = lambda: NOW
 
     def enrol(self, asked: Invitation, wait: float = 0) -> bool:
-        """Ask to be let in."""
+        """Ask for admission."""
         candidate = Candidate(
             home=self.home,
             settings=self.home.settings(),

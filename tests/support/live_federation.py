@@ -2,7 +2,7 @@
 
 A real SuperLink with its executor and server apps, the exchange over mutual TLS, signed
 documents, and the nodes' own daemons in threads, each behind a proxy that can misbehave. What the
-nodes draw for sampling and rounding comes from a stream that begins anew with each study, so that
+nodes draw for sampling and rounding comes from a stream that starts again with each study, so that
 two runs over the same records make the same model, bit for bit, whatever the network did.
 """
 
@@ -87,7 +87,7 @@ class LiveFederation(NodeFederation):
         return draw
 
     def begin_streams(self) -> None:
-        """Let what the nodes draw begin anew."""
+        """Let what the nodes draw start again."""
         for country in COUNTRIES:
             self.streams[country] = random.Random(country)  # noqa: S311 (the same every time)
 
@@ -193,7 +193,7 @@ class LiveParts:
         return found
 
     def launch(self, study: Study) -> str:
-        """Launch a study once every node is connected; what the nodes draw begins anew."""
+        """Launch a study once every node is connected; what the nodes draw starts again."""
         self.federation.begin_streams()
         return str(self.until(lambda: self._launched(study)))
 

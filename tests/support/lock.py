@@ -150,7 +150,7 @@ def _write(name: str, pins: Sequence[Pin]) -> None:
 
 
 def main() -> None:
-    """Write every lock anew, with the newest versions that pyproject.toml allows."""
+    """Write every lock again, with the newest versions that pyproject.toml allows."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("folders", nargs="*", type=Path, help="where builds of torch lie")
     folders = parser.parse_args().folders

@@ -88,7 +88,7 @@ class DirectLink:
 
 @dataclass
 class Party:
-    """A node or an officer with its folder, let in at an exchange."""
+    """A node or an officer with its folder, admitted at an exchange."""
 
     folder: Path
     role: Role
@@ -106,7 +106,7 @@ class Party:
         return Credentials(self.pair, authority, clock=self.link.clock, share=self.share)
 
     def enrol(self) -> "Party":
-        """Be let in, for the first time or once more."""
+        """Be admitted, for the first time or once more."""
         if not (self.folder / "keys").exists():
             self.folder.mkdir()
             cheap_store(self.folder / "keys")

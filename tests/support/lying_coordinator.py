@@ -76,7 +76,7 @@ class LyingCoordinator:
         return opened
 
     def contribute(self, opened: CoordinatorRound, country: str) -> bytes:
-        """Have a country contribute; a colluder does in as many rounds as it is told."""
+        """Have a country contribute; a colluder does in as many rounds as the test says."""
         size = opened.terms.mechanism.dimension
         values = self._chance.integers(-1000, 1000, size)
         request, zeros = opened.contribute_request(country), np.zeros(size, np.int64)

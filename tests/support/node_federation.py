@@ -149,7 +149,7 @@ class NodeFederation:
     def once(self, work: str, do: Callable[[], Words]) -> Words:
         """Do a work, or put in place what it came to when it was done before in this very state.
 
-        Afterwards, where nothing else had happened, no node runs until it is asked for.
+        Afterwards, if nothing else had happened, no node runs until it is asked for.
         """
         before, self.state = self.state, None
         if before is None or not self._untouched(before):
@@ -181,7 +181,7 @@ class NodeFederation:
         return kept.words
 
     def _let_go(self) -> None:
-        """Let every node start anew when it is asked for."""
+        """Let every node start again when it is asked for."""
         self.close()
         self.nodes.running.clear()
         self._looks = {country: look(self.home(country).path) for country in COUNTRIES}
@@ -292,12 +292,12 @@ class NodeFederation:
         return self.nodes[country]
 
     def close(self) -> None:
-        """Let go of every database."""
+        """Close every database."""
         for node in self.nodes.running.values():
             node.parts.engine.dispose()
 
     def hand_over(self, country: str) -> None:
-        """Sign a country's documents as they stand; exchange and own node have them at once."""
+        """Sign a country's documents as they stand; exchange and its node have them at once."""
         self.once(f"hand over {country}", lambda: self._hand_over(country))
 
     def _hand_over(self, country: str) -> Words:

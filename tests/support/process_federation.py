@@ -154,7 +154,7 @@ class ProcessFederation:
     def wait_until(
         self, name: str, reached: Callable[[dict[str, Any]], bool], seconds: float = OVER_SECONDS
     ) -> dict[str, Any]:
-        """Wait until a run's state is such. Raises Broken where it is not in time."""
+        """Wait until a run's state is such. Raises Broken if it is not in time."""
         deadline, found = time.monotonic() + seconds, None
         while time.monotonic() < deadline:
             found = self.state(name) or found
@@ -288,7 +288,7 @@ def _require_drawn_once(country: str, run: str, entries: list[dict[str, Any]]) -
 
 
 def _verified_log(party: Party) -> list[dict[str, Any]]:
-    """Return the entries of a daemon's log. Raises LogFault where it does not verify."""
+    """Return the entries of a daemon's log. Raises LogFault if it does not verify."""
     found = ask(_desk(party), "log_entries")
     lines = [line.encode() for line in found["entries"]]
     verify_export(lines, found["checkpoint"].encode(), NoteKey.from_text(found["verifier"]))

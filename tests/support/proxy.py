@@ -1,7 +1,7 @@
 """A TCP proxy that treats connections as bad networks do.
 
 It delays, narrows, cuts, duplicates and reorders what it forwards, and lets connections go
-half-open: what is sent into one is taken and never arrives, and nobody is told.
+half-open: what is sent into one is taken and never arrives, and nobody notices.
 """
 
 import asyncio
@@ -75,7 +75,7 @@ class _Connection:
         try:
             while data := await reader.read(SEGMENT):
                 await due.put((loop.time() + self.proxy.weather.delay, data))
-            if self.muted:  # half-open: not even the end is told
+            if self.muted:  # half-open: not even the end is reported
                 await self.ended.wait()
             await due.put((loop.time() + self.proxy.weather.delay, b""))
             await sender

@@ -76,7 +76,7 @@ def migrate_once() -> None:
 
 
 MIGRATE = governance.runtime.database._migrate
-"""What the programs do. A test of migrations puts it back."""
+"""What the programs do. A test of migrations restores it."""
 
 
 def _file_of(engine: Engine) -> Path:

@@ -384,7 +384,7 @@ class Country:
         return marks
 
     def _opened(self, owner: str, sealed: bytes, marks: Mapping[str, bytes]) -> bytes:
-        """The share that the owner sealed for us; nothing where it does not open."""
+        """The share that the owner sealed for us; nothing if it does not open."""
         now = self.round
         assert now is not None
         place = bind(now.context, CONTRIBUTE, owner, self.name, marks[owner])

@@ -1,6 +1,6 @@
 """The independent country in the place of one of ours, lies told to it, and changes to its words.
 
-A lie is told with the coordinator's own key.
+A lie is signed with the coordinator's own key.
 """
 
 from collections.abc import Callable, Mapping, Sequence

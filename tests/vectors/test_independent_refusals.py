@@ -1,6 +1,6 @@
 """The country written from the page refuses what the page says, in set-up and when it contributes.
 
-Each lie is told with the coordinator's own key. After it the country takes the honest request:
+Each lie is signed with the coordinator's own key. After it the country takes the honest request:
 what was refused has changed nothing.
 """
 

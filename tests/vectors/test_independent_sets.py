@@ -1,6 +1,6 @@
 """Which set's sum the country written from the page opens, and what it refuses to open.
 
-Each lie is told with the coordinator's own key. After it the country takes the honest request:
+Each lie is signed with the coordinator's own key. After it the country takes the honest request:
 what was refused has changed nothing.
 """
 

@@ -1,4 +1,4 @@
-"""What `make bench-private-sum` measures, and what it says of the figures."""
+"""What `make bench-private-sum` measures, and how it describes the figures."""
 
 import time
 

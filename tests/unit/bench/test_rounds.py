@@ -1,4 +1,4 @@
-"""What `make bench-rounds` measures, and what it says of the figures."""
+"""What `make bench-rounds` measures, and how it describes the figures."""
 
 import os
 import subprocess

@@ -2,8 +2,8 @@ from keys.errors import KeyFault, PratiqueError
 
 
 def test_an_error_says_what_why_and_what_to_do_in_sentences() -> None:
-    error = KeyFault("It broke", why="The wire was cut.", fix="mend it")
-    assert str(error) == "It broke. The wire was cut. To do: mend it."
+    error = KeyFault("It broke", why="The wire was cut.", fix="fix it")
+    assert str(error) == "It broke. The wire was cut. To do: fix it."
 
 
 def test_an_error_without_a_reason_says_only_what_happened() -> None:
@@ -22,8 +22,8 @@ def test_the_name_of_a_file_or_field_stays_as_it_is_where_a_sentence_begins() ->
 
 
 def test_several_problems_stand_line_by_line() -> None:
-    assert str(PratiqueError("it broke", why="line 1: a\nline 2: b", fix="mend it")) == (
-        "It broke.\nLine 1: a\nline 2: b.\nTo do: mend it."
+    assert str(PratiqueError("it broke", why="line 1: a\nline 2: b", fix="fix it")) == (
+        "It broke.\nLine 1: a\nline 2: b.\nTo do: fix it."
     )
 
 
@@ -34,10 +34,10 @@ def test_a_small_greek_letter_stays_small_where_a_sentence_begins() -> None:
 
 
 def test_what_and_why_make_one_sentence() -> None:
-    assert PratiqueError("It broke", why="the wire was cut", fix="mend it").sentence == (
+    assert PratiqueError("It broke", why="the wire was cut", fix="fix it").sentence == (
         "It broke; the wire was cut"
     )
-    assert PratiqueError("It broke", fix="mend it").sentence == "It broke"
+    assert PratiqueError("It broke", fix="fix it").sentence == "It broke"
 
 
 def test_each_part_is_a_sentence_of_its_own() -> None:

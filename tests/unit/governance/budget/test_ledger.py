@@ -220,7 +220,7 @@ def test_a_new_period_opens_a_new_budget_and_the_lifetime_adds_up(ledger: Ledger
 
 
 def test_an_amended_agreement_opens_no_new_budget(ledger: Ledger) -> None:
-    """A later effective date numbers periods anew; what was charged in these days still counts."""
+    """A later effective date numbers periods again; what was charged in these days still counts."""
     charge(ledger, 1, cap=ONE)
     amended = period_of(NOW - timedelta(days=1), PERIOD_DAYS, NOW)
     assert amended.index == 0

@@ -13,7 +13,7 @@ def officer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Keyboard:
 
 @pytest.fixture
 def enrolled(officer: Keyboard) -> Keyboard:
-    """An officer who has been let in."""
+    """An officer who has been admitted."""
     return officer.enrol()
 
 

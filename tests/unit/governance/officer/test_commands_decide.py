@@ -86,7 +86,7 @@ class TestApproval:
         assert answer["version"] == answer["exchange_has"] == 1
 
     def test_says_that_every_country_must_permit(self, agreed: Keyboard, asked: Study) -> None:
-        """The node is named only where it does not have the permit already."""
+        """The node is named only if it does not have the permit already."""
         said = " ".join(agreed.done("approve", asked.id, "--yes").split())
         assert "once your own node has it too and every country of the study" in said
         node = agreed.make_node()
@@ -260,7 +260,7 @@ class TestWithdrawal:
     def test_reaches_the_node_before_the_exchange_is_asked_anything(
         self, agreed: Keyboard, permitted: Study, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """An exchange that lets every call hang delays nothing that stops the own node."""
+        """An exchange that lets every call hang delays nothing that stops the officer's node."""
         node = agreed.make_node()
         held: list[bool] = []
 

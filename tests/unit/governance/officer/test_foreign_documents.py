@@ -124,7 +124,7 @@ class TestRenewing:
         assert same(before, settled.own())
 
     def test_takes_the_own_past_for_nothing_else(self, settled: Keyboard) -> None:
-        """The exchange still shows a no that the officer has reconsidered: it does not return."""
+        """The exchange still shows a refusal that was reconsidered: it does not return."""
         asked = studies(settled)[0]
         settled.done("withdraw", asked.id, "--reason", "Stop.", "--yes")
         settled.exchange.submit_down = True
@@ -248,7 +248,7 @@ class TestTheAgent:
 class TestTakingOver:
     @pytest.fixture
     def old(self, settled: Keyboard) -> tuple[Keyboard, CountryDocuments]:
-        """A folder put back from an old copy, and what its officer had signed since."""
+        """A folder restored from an old copy, and what its officer had signed since."""
         files = list(settled.home.documents.rglob("*.json"))
         copy = {path: path.read_bytes() for path in files}
         settled.done("approve", studies(settled)[1].id, "--yes")

@@ -42,7 +42,7 @@ def test_gets_no_signature(
 
 
 def test_keeps_nothing_from_the_own_node(agreed: Keyboard, tmp_path: Path) -> None:
-    """What the officer signs for the node is signed and handed to it; the exchange is told of."""
+    """What the officer signs for the node is signed and handed to it; the exchange is informed."""
     agreed.done("sign", agreed.file("keys.json", node_keys("DK").canonical()), "--yes")
     hide(agreed, tmp_path)
     result = agreed.run("renew", "--node", agreed.make_node())

@@ -230,7 +230,7 @@ def _die_at(monkeypatch: pytest.MonkeyPatch, step: int) -> Any:
 
 
 def _again(officer: Keyboard, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seat the officer again after everything was put back."""
+    """Seat the officer again after everything was restored."""
     monkeypatch.setattr("governance.officer.unlock.dial", lambda *_, **__: officer.exchange)
     monkeypatch.setattr("governance.officer.unlock.utc_now", lambda: officer.now)
 

@@ -240,7 +240,7 @@ class TestVerify:
         assert "forked" in self.refused(trusting, folder)
 
     def restored(self, node: LogDaemon, kept: int) -> None:
-        """Put back a copy of so many entries, as the node's operator may."""
+        """Restore a copy of so many entries, as the node's operator may."""
         del node.entries[kept:]
         index = len(node.entries)
         said = Event(

@@ -165,7 +165,7 @@ def test_a_damaged_memory_is_not_forgotten_silently(
 
 
 def test_the_own_key_is_pinned_from_the_start(tmp_path: Path, folder: Path) -> None:
-    """A root that gives the own country another key shows the own documents to be absent."""
+    """A root that gives the country another key shows its documents to be absent."""
     papers = Papers(tmp_path / "papers").begin()
     papers.folders["DK"].set_node(node_keys("DK"))
     papers.give("DK")

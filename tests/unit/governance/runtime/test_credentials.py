@@ -92,7 +92,7 @@ def test_a_crash_before_any_write_leaves_a_pair_that_serves(
         party.renew()
     party.start().link.call()
     assert party.credentials.ends() == clock.now + CERTIFICATE_LIFETIME
-    clock.now += 60 * DAY  # and what the crash left over is not taken for a new key
+    clock.now += 60 * DAY  # and what the crash left over does not count as a new key
     before = party.pair.load()[0]
     party.renew()
     assert party.pair.load()[0] != before

@@ -1,4 +1,4 @@
-"""The own officer's file: believed for the pinned key alone, and only in its own place."""
+"""The country's officer's file: trusted for the pinned key alone, and only in its own place."""
 
 import base64
 import json

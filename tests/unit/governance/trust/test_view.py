@@ -33,7 +33,7 @@ def own(papers: Papers, bundle: bytes, country: str = "DK") -> CountryDocuments:
 def test_verifying_keeps_no_file_and_reads_none(
     full: Papers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a killed process left of it would lie in the temporary folder for good."""
+    """What a killed process left of it would lie in the temporary folder permanently."""
 
     def nowhere(path: str, *_: object, **__: object) -> None:
         assert path.startswith(NOWHERE)
