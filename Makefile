@@ -72,7 +72,7 @@ test-all: $(STAMP) ## run the slow, statistical and fault-injecting tests too; a
 test-shard: $(STAMP) ## run one shard of the slow, statistical and fault-injecting tests; LANDING picks it
 	@$(PYTEST) --no-skips -m 'slow or statistical or fault' --shard $(LANDING)
 
-check: style types layers security check-proto check-pages ## check style, types, layers, security, generated code, pages
+check: style types layers security language check-proto check-pages ## check style, types, layers, security, language, generated code, pages
 
 style: $(STAMP) ## check rules and format with ruff
 	@$(BIN)/ruff check .

@@ -118,7 +118,7 @@ def sign(
     passphrase_fd: PassphraseFd = None,
     json: JsonOption = False,
 ) -> None:
-    """Sign the agreement that waits at the exchange, or a file of your own country."""
+    """Sign the agreement that waits at the exchange, or a file of your country."""
     from governance.officer.commands_sign import sign_file, sign_waiting_draft  # noqa: PLC0415
     from governance.officer.delivery import Delivery  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.unlock import at_work  # noqa: PLC0415

@@ -48,7 +48,7 @@ models = st.sampled_from([*MODELS, MODELS[0]])
 class Lying(RuleBasedStateMachine):
     """`honest` are stations; `rounds` those that the liar plays, by number and model.
 
-    It plots for several `sets`; `told` is which of them each country is informed.
+    It plots for several `sets`; `told` is which of them was named to each country.
     """
 
     @initialize(terms=shapes(), order=st.permutations(range(6)), seed=st.integers(0, 2**32))
@@ -107,7 +107,7 @@ class Lying(RuleBasedStateMachine):
 
     @rule()
     def plot_ring(self) -> None:
-        """Tell each honest country of the set without the next of them."""
+        """Name to each honest country the set without the next of them."""
         honest = list(self.honest)
         following = dict(zip(honest, honest[1:] + honest[:1], strict=True))
         gone = [following.get(one) for one in self.roster]
@@ -126,14 +126,14 @@ class Lying(RuleBasedStateMachine):
 
     @rule(age=ages, model=models, but=groups, shift=shifts)
     def divide(self, age: int, model: bytes, but: set[int], shift: int) -> None:
-        """Ask all but some for their signatures, each on the set that it is told."""
+        """Ask all but some for their signatures, each on the set that was named to it."""
         opened = self.round(self.latest - age, model)
         for one in set(self.without(but)) & set(self.honest):
             self.tell(one, self.liar.agree_request(opened, self.set_for(one, shift)))
 
     @rule(age=ages, model=models, but=groups, shift=shifts, mixed=st.booleans())
     def demand(self, age: int, model: bytes, but: set[int], shift: int, mixed: bool) -> None:
-        """Ask all but some to answer for the set that each is told."""
+        """Ask all but some to answer for the set that was named to each."""
         opened = self.round(self.latest - age, model)
         for one in set(self.without(but)) & set(self.honest):
             chosen = self.set_for(one, shift)

@@ -1,7 +1,7 @@
 """What a study declares is what is accounted for and what is done: no other steps or samples.
 
 The case is FLamby's Fed-Heart-Disease benchmark with differential privacy (Ogier du Terrail et al.
-2022): 15 rounds of 100 updates with shuffled batches of 4, in a centre of 30 patients, were told to
+2022): 15 rounds of 100 updates with shuffled batches of 4, in a centre of 30 patients, were given to
 Opacus as 15 epochs, for a nominal ε = 1 at δ = 1e-4.
 """
 
@@ -47,7 +47,7 @@ QUIET = 2**30
 
 @cache
 def flamby_noise(accountant: str) -> float:
-    """Return the noise multiplier that Opacus finds for what it was told."""
+    """Return the noise multiplier that Opacus finds for what it was given."""
     found = get_noise_multiplier(
         target_epsilon=NOMINAL,
         target_delta=DELTA,

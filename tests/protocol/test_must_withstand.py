@@ -118,7 +118,7 @@ def test_a_ciphertext_in_anothers_name_brings_nothing() -> None:
 
 
 def test_two_rosters_open_nothing() -> None:
-    """AT and BE are to be told of a run of three, which the documents do not give them."""
+    """AT and BE get requests of a run of three, which the documents do not give them."""
     world = ProtocolWorld.of(4, colluding=0, honest=2)
     smaller = coordinator_of(terms_of(3, colluding=0, honest=2))
     for country in ("AT", "BE"):
@@ -129,16 +129,16 @@ def test_two_rosters_open_nothing() -> None:
     assert liar.press(opened) == ()
 
 
-@pytest.mark.parametrize("told", [1, 2, 3])
-def test_two_models_open_one_set_at_most(told: int) -> None:
+@pytest.mark.parametrize("first", [1, 2, 3])
+def test_two_models_open_one_set_at_most(first: int) -> None:
     """So many honest countries see one model, the others another; the colluder works with both."""
     liar = five()
     rounds = [liar.begin(1, model) for model in (b"one", b"other")]
     for country in liar.honest:
-        liar.contribute(rounds[liar.honest.index(country) >= told], country)
+        liar.contribute(rounds[liar.honest.index(country) >= first], country)
     for opened in rounds:
         liar.contribute(opened, "EE")
-    parts = [liar.honest[:told], liar.honest[told:]]
+    parts = [liar.honest[:first], liar.honest[first:]]
     assert [liar.opens(opened) for opened in rounds] == [(), ()]
     for opened, part in zip(rounds, parts, strict=True):
         if len(part) >= 3:

@@ -178,7 +178,7 @@ def test_a_ciphertext_other_than_the_signed_one_is_refused() -> None:
 
 
 def test_a_colluding_country_that_signs_two_lists_confirms_with_nobody() -> None:
-    """Both lists verify, so only the transcript tells: no MAC of the deceived pair fits."""
+    """Both lists verify, so only the transcript differs: no MAC of the deceived pair fits."""
     world = encapsulated_world()
     body, ciphertext = encapsulated_for(world, "AT", "CZ")
 
@@ -241,7 +241,7 @@ def test_a_request_by_another_key_is_refused(phase: str) -> None:
 
 
 def test_a_request_for_another_country_is_refused() -> None:
-    """The words are for all; what the others made for AT tells BE that it is not the one meant."""
+    """The words are for all; BE sees from what the others made for AT that it is not the one meant."""
     world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     with refused(world.countries["BE"], ReasonCode.NOT_AUTHENTIC, naming="AT"):

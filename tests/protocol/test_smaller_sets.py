@@ -82,7 +82,7 @@ def test_an_answer_holds_no_mask_key_of_a_pair_inside_the_set() -> None:
 
 
 def test_different_sets_for_different_countries_open_nothing() -> None:
-    """AT is told that DK dropped out, DK that AT did; each set lacks a signature."""
+    """To AT the liar says that DK dropped out, to DK that AT did; each set lacks a signature."""
     liar = four()
     opened = liar.contributed()
     one, other = ("AT", "BE", "CZ"), ("BE", "CZ", "DK")

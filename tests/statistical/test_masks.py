@@ -44,7 +44,7 @@ INPUTS: dict[str, NDArray[np.int64]] = {
 
 
 def say(words: Words) -> list[str]:
-    """Return what tells words (rounds, words) from uniform ones that nothing connects."""
+    """Return statistics that distinguish words (rounds, words) from independent uniform ones."""
     moved = words[1:] - words[:-1]
     beside = words[:, 1:] - words[:, :-1]
     views = {"words": words, "from round to round": moved, "from word to word": beside}

@@ -96,7 +96,7 @@ def _in_base64(plain: bytes) -> Iterator[bytes]:
 
 
 def _needles(data: bytes, size: int) -> Iterator[bytes]:
-    """From each number on, the shortest stretch that tells enough."""
+    """From each number on, the shortest stretch that cannot be there by chance."""
     told = _told(data)
     starts = np.arange(0, len(data), size)
     enough = np.searchsorted(told, told[starts] + TELLING)

@@ -29,7 +29,7 @@ from tests.support.node_federation import (
 from tests.support.state_checks import Place, StateChecks
 
 NOISE_STD = 30_000
-"""What the ledger is charged for; what is drawn is small, and told."""
+"""What the ledger is charged for; the noise is small, and written down."""
 PHASES = {"bundle": "bundle", "encapsulation": "encapsulate", "confirmation": "confirm"}
 COUNT = (
     Failpoint.FLOOR_PREPARED,

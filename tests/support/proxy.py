@@ -1,6 +1,6 @@
 """A TCP proxy that treats connections as bad networks do.
 
-It delays, narrows, cuts, duplicates and reorders what it forwards, and lets connections go
+It delays, narrows, cuts, duplicates and reorders what it forwards, and leaves connections
 half-open: what is sent into one is taken and never arrives, and nobody notices.
 """
 

@@ -21,7 +21,7 @@ COMMON: dict[str, Any] = {
     "patients_bound": 1_000,
     "evaluation": None,
 }
-"""What every kind is told; in how many rounds, a test says."""
+"""The fields of every kind; a test states the number of rounds."""
 GLM = COMMON | {"kind": "train/glm"}
 MLP = COMMON | {"kind": "train/mlp", "hidden": [4, 3], "seed": 25}
 MODULE = COMMON | {

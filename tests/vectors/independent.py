@@ -126,7 +126,7 @@ class Country:
         demand(verified(self.terms.keys[sender], signed.signature, bind(*place)), "not-authentic")
 
     def _read(self, signed: pb.Signed, context: bytes, phase: int, sender: str) -> bytes:
-        """The body of what another country told everybody."""
+        """The body of what another country sent to everybody."""
         demand((signed.context, signed.phase) == (context, phase), "stale")
         self._verify(signed, sender, EVERYBODY)
         return signed.body

@@ -1,4 +1,4 @@
-"""The independent country in the place of one of ours, lies told to it, and changes to its words.
+"""The independent country in the place of one of ours, lies for it, and changes to its words.
 
 A lie is signed with the coordinator's own key.
 """

@@ -79,7 +79,7 @@ def test_a_swapped_bundle_that_its_country_did_not_sign() -> None:
 
 
 def test_a_swapped_bundle_that_its_country_signed() -> None:
-    """Others encapsulated to the first one: their signed lists tell."""
+    """Others encapsulated to the first one: their signed lists show it."""
     world, country = in_set_up(1)
     swapped = retold(world.coordinator.encapsulate_request(ME), swap_bundle(IDENTITIES[OTHER]))
     assert not refusal(country.take(swapped))

@@ -177,7 +177,7 @@ def test_time_left_and_time_gone_are_told_alike(span: timedelta) -> None:
 
 
 @pytest.mark.parametrize(
-    ("span", "told"),
+    ("span", "words"),
     [
         (timedelta(hours=5), "5 hours"),
         (timedelta(hours=47), "47 hours"),
@@ -185,8 +185,8 @@ def test_time_left_and_time_gone_are_told_alike(span: timedelta) -> None:
         (timedelta(days=2, hours=23), "2 days"),
     ],
 )
-def test_spans_are_told_in_days_from_two_days_on(span: timedelta, told: str) -> None:
-    assert ends(NOW + span, NOW).endswith(f", in {told}")
+def test_spans_are_told_in_days_from_two_days_on(span: timedelta, words: str) -> None:
+    assert ends(NOW + span, NOW).endswith(f", in {words}")
 
 
 @given(st.permutations([ASKED, SOON, OTHERS, EXPIRED]))
@@ -200,8 +200,8 @@ def test_a_new_key_says_what_it_waits_for() -> None:
     assert item.command == "pratique-officer rotate"
 
 
-@pytest.mark.parametrize(("days", "told"), [(61, 0), (60, 1), (1, 1), (-1, 1)])
-def test_the_countries_signatures_are_renewed_before_they_end(days: int, told: int) -> None:
+@pytest.mark.parametrize(("days", "count"), [(61, 0), (60, 1), (1, 1), (-1, 1)])
+def test_the_countries_signatures_are_renewed_before_they_end(days: int, count: int) -> None:
     found = waiting(signed_until=NOW + days * DAY)
-    assert [item.matter for item in found] == [Matter.SIGNATURES] * told
+    assert [item.matter for item in found] == [Matter.SIGNATURES] * count
     assert all("agreement renew" in item.command for item in found)

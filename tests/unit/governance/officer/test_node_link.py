@@ -40,7 +40,7 @@ class StatusDesk:
         if method == "deliver":
             return {"version": 1}
         if method != "status" or self.status is None:
-            raise DocumentFault("It is not to be told now")
+            raise DocumentFault("The status is not available now")
         return self.status
 
 
