@@ -70,7 +70,7 @@ def test_a_set_other_than_the_roster_is_not_answered(countries: tuple[str, ...])
 
 
 def test_a_claimed_drop_out_opens_nothing_when_the_contribution_comes_late() -> None:
-    """To some the liar says that CZ dropped; they refuse, so its late words meet no smaller opening."""
+    """Some hear that CZ dropped; they refuse, so its late words meet no smaller opening."""
     world = ProtocolWorld.ready(4)
     opened = world.contributed()
     dropped = ("AT", "BE", "DK")

@@ -1,8 +1,8 @@
 """What a study declares is what is accounted for and what is done: no other steps or samples.
 
 The case is FLamby's Fed-Heart-Disease benchmark with differential privacy (Ogier du Terrail et al.
-2022): 15 rounds of 100 updates with shuffled batches of 4, in a centre of 30 patients, were given to
-Opacus as 15 epochs, for a nominal ε = 1 at δ = 1e-4.
+2022): 15 rounds of 100 updates with shuffled batches of 4, in a centre of 30 patients, were given
+to Opacus as 15 epochs, for a nominal ε = 1 at δ = 1e-4.
 """
 
 import math

@@ -241,7 +241,7 @@ def test_a_request_by_another_key_is_refused(phase: str) -> None:
 
 
 def test_a_request_for_another_country_is_refused() -> None:
-    """The words are for all; BE sees from what the others made for AT that it is not the one meant."""
+    """The words are for all; BE sees from the parts for AT that it is not the one meant."""
     world = ProtocolWorld.ready(3)
     opened = world.coordinator.begin_round(1, "train", MODEL)
     with refused(world.countries["BE"], ReasonCode.NOT_AUTHENTIC, naming="AT"):
