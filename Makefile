@@ -57,17 +57,18 @@ test coverage test-all test-shard: export OPENBLAS_NUM_THREADS := 1
 PYTEST := $(BIN)/python -m pytest -q -n auto --dist worksteal
 STRICT := $(if $(CI),--no-skips)
 COVER := --cov --cov-report=
+REPORT = $(BIN)/coverage report --format=total | sed 's/^/Lines and branches covered, per cent: /'
 LANDING ?= $(shell git rev-list --count HEAD)
 
 test: $(STAMP) ## run the tests that need nothing but this folder
 	@$(PYTEST) $(STRICT) $(if $(COVERAGE),$(COVER))
-	@$(if $(COVERAGE),$(BIN)/coverage report --format=total | sed 's/^/Lines and branches covered, per cent: /')
+	@$(if $(COVERAGE),$(REPORT))
 
 coverage: ## run the same tests, and print the share of lines and branches that they reach
 	@$(MAKE) --no-print-directory test COVERAGE=1
 
 test-all: $(STAMP) ## run the slow, statistical and fault-injecting tests too; a skipped test fails
-	@$(PYTEST) --no-skips -m ''
+	@$(PYTEST) --no-skips --hypothesis-profile thorough -m ''
 
 test-shard: $(STAMP) ## run one shard of the slow, statistical and fault-injecting tests; LANDING picks it
 	@$(PYTEST) --no-skips -m 'slow or statistical or fault' --shard $(LANDING)

@@ -5,12 +5,18 @@ import os
 from hypothesis import HealthCheck, settings
 
 from tests.support import speed
+from tests.support.examples import THOROUGH, examples
 from tests.support.prepared import PREPARED
 
 pytest_plugins = ["tests.support.selection"]
 
+SLOW_IS_FINE = [HealthCheck.too_slow]
+settings.register_profile(THOROUGH, deadline=None, suppress_health_check=SLOW_IS_FINE)
 settings.register_profile(
-    "shared-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "shared-machine",
+    deadline=None,
+    suppress_health_check=SLOW_IS_FINE,
+    max_examples=examples(100),
 )
 settings.load_profile("shared-machine")
 
@@ -20,6 +26,7 @@ def pytest_configure() -> None:
     speed.share_sql_texts()
     speed.share_duckdb()
     speed.migrate_once()
+    speed.build_commands_once()
 
 
 def pytest_collection_finish() -> None:

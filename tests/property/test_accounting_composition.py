@@ -18,6 +18,7 @@ from governance.budget.accounting import (
 from governance.budget.ledger import Ledger
 from protocols.errors import Refusal
 from protocols.numerics.mechanism import Mechanism, Rounding, Scope
+from tests.support.examples import examples
 from tests.support.ledger_and_log import (
     NOW,
     STUDY,
@@ -46,7 +47,7 @@ derived = releases.map(lambda one: one.model_copy(update={"scope": Scope.DERIVED
     order=st.sampled_from([8, 16, 32]),
     honest=st.integers(1, 4),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_the_filter_never_passes_its_cap(asked: list[Mechanism], order: int, honest: int) -> None:
     target = 3.0
     cap = cap_micro(target, DELTA, order)
@@ -100,7 +101,7 @@ def test_the_discrete_law_always_costs_something(mechanism: Mechanism, honest: i
 
 
 @given(st.lists(releases, min_size=1, max_size=3), derived, st.integers(1, 5))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 def test_what_is_derived_adds_nothing(asked: list[Mechanism], made: Mechanism, honest: int) -> None:
     assert rdp_micro(made, honest, 8) == 0
     for place in range(len(asked) + 1):

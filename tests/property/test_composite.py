@@ -18,6 +18,7 @@ from keys.composite import (
 )
 from keys.errors import KeyFault
 from keys.identity import SigningKey
+from tests.support.examples import examples
 
 SIGNER = CompositeSigningKey.from_bytes(b"composite identity of one party." * 2)
 MESSAGE = b"m" * 32
@@ -25,7 +26,7 @@ SIGNATURE = SIGNER.sign(MESSAGE)
 seeds = st.binary(min_size=64, max_size=64)
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(seeds, st.binary(max_size=100), st.binary(max_size=100))
 def test_a_signature_holds_for_the_signed_message_only(
     seed: bytes, message: bytes, other: bytes
@@ -38,7 +39,7 @@ def test_a_signature_holds_for_the_signed_message_only(
             key.public.verify(signature, other)
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(st.one_of(seeds, st.binary(min_size=32, max_size=32)))
 def test_either_form_goes_to_bytes_and_text_and_back(seed: bytes) -> None:
     key = identity_from_bytes(seed)
@@ -84,7 +85,7 @@ def test_bytes_of_the_right_length_are_one_key_or_none(raw: bytes) -> None:
         assert CompositeVerifyKey.from_text(CompositeVerifyKey(raw).to_text()).raw == raw
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(seeds)
 def test_what_signs_under_a_suite_is_what_verifies_under_it_and_under_no_other(
     seed: bytes,

@@ -16,6 +16,7 @@ from protocols.numerics.factored_rounding import (
 )
 from protocols.numerics.keystream import Keystream
 from protocols.numerics.mechanism import LARGEST_SCALE, Mechanism, Rounding
+from tests.support.examples import examples
 
 ANY_FLOAT = st.floats(width=64) | st.floats(-3, 3) | st.sampled_from([0.0, 1e-300, 1e154, -1e160])
 CLIP = st.floats(2**-10, 1_000)
@@ -58,7 +59,7 @@ def squares(mechanism: Mechanism, layers: list[Factors], seed: int) -> list[int]
     return found
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(400))
 @given(cases(), st.integers(0, 2**32))
 def test_no_patient_exceeds_the_bound_whatever_the_factors(case: Case, seed: int) -> None:
     mechanism, layers = case
@@ -67,7 +68,7 @@ def test_no_patient_exceeds_the_bound_whatever_the_factors(case: Case, seed: int
             assert square <= mechanism.squared_sensitivity
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(cases(), st.integers(0, 2**32))
 def test_the_sum_is_finite_and_within_the_patients_bounds(case: Case, seed: int) -> None:
     mechanism, layers = case
@@ -78,7 +79,7 @@ def test_the_sum_is_finite_and_within_the_patients_bounds(case: Case, seed: int)
     assert sum(int(v) ** 2 for v in total) <= reach**2 * (1 + 1e-12)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(cases(), st.integers(0, 4))
 def test_a_neighbour_changes_nobody_elses_clipping(case: Case, left_out: int) -> None:
     """Scaling looks at one patient at a time: without a neighbour the others stay as they were."""

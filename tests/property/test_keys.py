@@ -28,6 +28,7 @@ from keys.hybrid import HybridKey, HybridPublic, encapsulate
 from keys.identity import SigningKey, VerifyKey
 from keys.sealing import open_sealed, seal
 from keys.store import HEADER_BYTES, HEADER_NAME, KeyStore
+from tests.support.examples import examples
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 PASSPHRASE = b"four random words here"
@@ -127,7 +128,7 @@ def test_a_made_up_certificate_or_key_is_refused(data: bytes) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Parsed a serial number")
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(changes)
 def test_a_changed_certificate_is_refused_or_names_the_same_peer(
     made: list[tuple[int, int]],
@@ -227,5 +228,5 @@ class StoreMachine(RuleBasedStateMachine):
         self.directory.cleanup()
 
 
-StoreMachine.TestCase.settings = settings(max_examples=30, stateful_step_count=25)
+StoreMachine.TestCase.settings = settings(max_examples=examples(30), stateful_step_count=25)
 TestStore = StoreMachine.TestCase

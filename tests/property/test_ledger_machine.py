@@ -22,6 +22,7 @@ from governance.budget.ledger import (
 from governance.errors import LedgerFault
 from protocols.errors import Refusal
 from protocols.numerics.mechanism import Mechanism, Scope
+from tests.support.examples import examples
 from tests.support.ledger_and_log import (
     EFFECTIVE,
     STUDY,
@@ -161,4 +162,6 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedgerMachine = LedgerMachine.TestCase
-TestLedgerMachine.settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
+TestLedgerMachine.settings = settings(
+    max_examples=examples(20), stateful_step_count=20, deadline=None
+)

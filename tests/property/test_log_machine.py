@@ -16,6 +16,7 @@ from governance.audit.log import AuditLog
 from governance.audit.merkle import leaf_hash, verify_consistency, verify_inclusion
 from governance.audit.verify import verify_export
 from governance.errors import LogFault
+from tests.support.examples import examples
 from tests.support.ledger_and_log import (
     ORIGIN,
     audit_log,
@@ -156,4 +157,4 @@ def overwrite(database: Path, index: int, entry: bytes) -> None:
 
 
 TestLogMachine = LogMachine.TestCase
-TestLogMachine.settings = settings(max_examples=20, stateful_step_count=20, deadline=None)
+TestLogMachine.settings = settings(max_examples=examples(20), stateful_step_count=20, deadline=None)

@@ -21,6 +21,7 @@ from protocols.private_sum.messages import (
     read_request,
 )
 from protocols.proto.round_pb2 import Answer, Reply
+from tests.support.examples import examples
 from tests.support.protocol_world import (
     MODEL,
     TRAIN,
@@ -49,7 +50,7 @@ def sums(draw: st.DrawFn) -> tuple[int, int, list[NDArray[np.int64]]]:
     return size, bits, [np.array(row, np.int64) for row in rows]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(sums())
 def test_sums_are_exact(case: tuple[int, int, list[NDArray[np.int64]]]) -> None:
     size, bits, rows = case
@@ -136,7 +137,7 @@ def answer_of(reply: bytes) -> Answer:
     return Answer.FromString(Reply.FromString(reply).answer.body)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.integers(0, 10**6), st.integers(1, 255))
 def test_a_reply_with_one_byte_changed_never_opens_to_another_sum(place: int, mask: int) -> None:
     world, _, reply, _ = spoken()

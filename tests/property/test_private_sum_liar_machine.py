@@ -26,6 +26,7 @@ from tests.support.durable_parties import (
     shapes,
     total,
 )
+from tests.support.examples import examples
 from tests.support.lying_coordinator import LyingCoordinator, assent
 from tests.support.protocol_world import ProtocolWorld, view_of
 
@@ -207,7 +208,7 @@ class Lying(RuleBasedStateMachine):
         return self.opened[place]
 
 
-Lying.TestCase.settings = settings(UNHURRIED, max_examples=100, stateful_step_count=15)
+Lying.TestCase.settings = settings(UNHURRIED, max_examples=examples(100), stateful_step_count=15)
 TestLying = pytest.mark.timeout(600)(Lying.TestCase)
 
 

@@ -25,6 +25,7 @@ from tests.support.durable_parties import (
     shapes,
     total,
 )
+from tests.support.examples import examples
 from tests.support.protocol_world import ZEROS, ProtocolWorld, view_of
 
 STEPS = ("contribute", "agree", "answer")
@@ -248,7 +249,7 @@ class Lossy(RuleBasedStateMachine):
             self.settle()
 
 
-Lossy.TestCase.settings = settings(UNHURRIED, max_examples=40, stateful_step_count=30)
+Lossy.TestCase.settings = settings(UNHURRIED, max_examples=examples(40), stateful_step_count=30)
 TestLossy = pytest.mark.timeout(600)(Lossy.TestCase)
 
 

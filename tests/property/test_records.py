@@ -15,6 +15,7 @@ from client.errors import RecordFault
 from client.records.csv_source import CsvSource
 from client.records.dictionary import DataDictionary, read_dictionary
 from client.records.opt_outs import read_opt_outs
+from tests.support.examples import examples
 
 T = TypeVar("T")
 DICTIONARY = DataDictionary.model_validate(
@@ -56,7 +57,7 @@ def read_or_refused(read: Callable[[], T]) -> T | None:
         return None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(ROWS)
 def test_what_a_csv_writer_wrote_is_read_back(
     rows: list[tuple[str, float | None, str, str]],
@@ -92,7 +93,7 @@ HOSTILE = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(HOSTILE, st.booleans())
 def test_any_bytes_are_read_or_refused(data: bytes, headed: bool) -> None:
     folder, path = in_file("patients.csv", (b"id,age,sex\n" if headed else b"") + data)
@@ -103,7 +104,7 @@ def test_any_bytes_are_read_or_refused(data: bytes, headed: bool) -> None:
         assert all(len(column) == found.patients for column in found.columns.values())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     st.one_of(
         st.binary(max_size=200), st.text(max_size=200).map(lambda t: t.encode("utf-8", "replace"))
@@ -115,7 +116,7 @@ def test_any_bytes_are_a_dictionary_or_a_plain_refusal(data: bytes) -> None:
         read_or_refused(lambda: read_dictionary(path))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_list_of_ids_or_a_plain_refusal(data: bytes) -> None:
     folder, path = in_file("optout.txt", data)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from protocols.numerics.mechanism import Mechanism, Rounding
 from protocols.numerics.packing import pack, unpack
 from protocols.numerics.rounding import round_contributions, round_each
+from tests.support.examples import examples
 
 MECHANISMS = st.builds(
     Mechanism,
@@ -31,7 +32,7 @@ def cases(draw: st.DrawFn) -> tuple[Mechanism, NDArray[np.float64]]:
     return mechanism, draw(arrays(np.float64, shape, elements=ANY_FLOAT))
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=examples(500))
 @given(cases())
 def test_no_patient_exceeds_the_bound_whatever_the_vector(
     case: tuple[Mechanism, NDArray[np.float64]],

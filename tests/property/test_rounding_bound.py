@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from protocols.numerics import rounding
 from protocols.numerics.mechanism import ROUNDING_BETA, Mechanism
 from protocols.numerics.rounding import MOST_DRAWS, round_each
+from tests.support.examples import examples
 
 COORDINATES = st.lists(
     st.fractions(0, 40, max_denominator=16) | st.just(Fraction(1, 2)), min_size=1, max_size=9
@@ -53,7 +54,7 @@ def root_above(square: Fraction) -> float:
     return math.sqrt(square) * (1 + 1e-12)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(COORDINATES)
 def test_no_way_to_round_is_longer_than_the_first_branch(vector: list[Fraction]) -> None:
     reach = root_above(sum((v**2 for v in vector), Fraction(0)))
@@ -61,7 +62,7 @@ def test_no_way_to_round_is_longer_than_the_first_branch(vector: list[Fraction])
     assert longest <= (reach + math.sqrt(len(vector))) ** 2 * (1 + 1e-12)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(COORDINATES, st.sampled_from([0.01, 0.2, ROUNDING_BETA, 0.95]))
 def test_the_second_branch_is_passed_with_a_chance_of_beta_at_most(
     vector: list[Fraction], beta: float

@@ -31,6 +31,7 @@ from protocols.numerics.rowwise_products import (
     rows_on_grid,
 )
 from protocols.tasks import Family
+from tests.support.examples import examples
 
 Floats = NDArray[np.float64]
 Layers = list[tuple[Floats, Floats]]
@@ -135,7 +136,7 @@ def neighbours(seed: int, patients: int) -> list[NDArray[np.int64]]:
     ]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(SEEDS, SEEDS, WIDTHS, st.integers(2, 70), st.sampled_from(Family))
 def test_nobody_s_integers_depend_on_who_else_is_there(
     weights: int, records: int, widths: list[int], patients: int, family: Family
@@ -164,7 +165,7 @@ def test_plain_products_are_found_out_by_these_cohorts(monkeypatch: pytest.Monke
     assert sum(found_out(weights) for weights in range(20)) > 10
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(SEEDS, st.integers(1, 12), st.integers(1, 200), st.integers(1, 12))
 def test_a_product_is_exact_in_whatever_order_it_is_added(
     seed: int, patients: int, entering: int, leaving: int
@@ -191,7 +192,7 @@ def one_after_another(rows: Floats, matrix: Floats) -> Floats:
     return total
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(SEEDS, st.integers(1, 300), st.integers(1, 300))
 def test_what_is_on_a_grid_is_as_many_steps_as_the_proof_says(
     seed: int, entering: int, leaving: int

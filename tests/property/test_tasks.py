@@ -24,6 +24,7 @@ from protocols.tasks.layout import (
 from protocols.wire.encoding import canonical_json
 from server.learning.estimates import nearest_counts
 from server.learning.optimiser import OptimiserState
+from tests.support.examples import examples
 from tests.support.patients import FEATURES, entropy, glm, release, score_counts
 
 NUMBERS = st.floats(-1e12, 1e12, allow_nan=False)
@@ -155,7 +156,7 @@ def people(draw: st.DrawFn) -> Cohort:
     return Cohort(FEATURES, tuple(f"p{n}" for n in range(count)), columns)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(people(), st.sampled_from(Family), st.floats(-1e6, 1e6))
 def test_no_patient_weighs_more_than_the_accountant_was_told(
     cohort: Cohort, family: Family, weight: float

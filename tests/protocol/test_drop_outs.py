@@ -144,9 +144,7 @@ def require_any_set(fate: tuple[str, ...], size: int, colluding: int, honest: in
         require_exact_or_void(world, missed)
 
 
-@pytest.mark.parametrize(
-    ("size", "colluding", "honest"), [*settings(2, 3, 4), (5, 1, 2), (6, 1, 2)], ids=str
-)
+@pytest.mark.parametrize(("size", "colluding", "honest"), [*settings(2, 3, 4), (5, 1, 2)], ids=str)
 @pytest.mark.parametrize("fate", FATES[1:], ids="-".join)
 def test_any_set_of_countries_gone_before_any_step_of_a_round(
     fate: tuple[str, ...], size: int, colluding: int, honest: int
@@ -233,7 +231,7 @@ def go_on(world: ProtocolWorld, step: str) -> object:
     return getattr(world.coordinator, f"{following}_request")(world.terms.roster[0])
 
 
-@pytest.mark.parametrize("size", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize("size", [2, 3, 4, 5, pytest.param(6, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("step", SET_UP)
 def test_any_set_of_countries_gone_from_set_up_lets_nothing_begin_and_may_return(
     step: str, size: int

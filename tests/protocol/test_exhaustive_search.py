@@ -7,6 +7,7 @@ is compared with what a liar holds who has played it, and with the values that w
 """
 
 import random
+from functools import cache
 
 import pytest
 
@@ -27,10 +28,21 @@ LARGE = [(6, c, h) for c in range(1, 5) for h in range(2, 7 - c)]
 SAMPLES = 12
 
 
+@cache
+def table_of(size: int, colluding: int, honest: int, present: int) -> Table:
+    """Return what countries do as the programs are: asked once, for every test."""
+    return Table(Setting(size, colluding, honest, present))
+
+
+@cache
+def sought(size: int, colluding: int, honest: int, present: int) -> Found:
+    return searched(table_of(size, colluding, honest, present))
+
+
 def found(size: int, colluding: int, honest: int) -> dict[int, Found]:
     """Return what a search finds, by how many of the honest countries contribute."""
     there = range(1, size - colluding + 1)
-    return {p: searched(Table(Setting(size, colluding, honest, p))) for p in there}
+    return {present: sought(size, colluding, honest, present) for present in there}
 
 
 def require_safe(size: int, colluding: int, honest: int) -> None:
@@ -64,7 +76,7 @@ def test_nothing_small_opens_among_six(size: int, colluding: int, honest: int) -
 def test_smaller_sets_do_open_when_they_are_agreed_on(
     size: int, colluding: int, sizes: set[int]
 ) -> None:
-    result = searched(Table(Setting(size, colluding, 2, size - colluding)))
+    result = sought(size, colluding, 2, size - colluding)
     assert set(map(len, result.sets)) == sizes
 
 
@@ -108,7 +120,7 @@ def test_the_search_agrees_with_what_a_liar_holds(size: int, colluding: int) -> 
     choose = random.Random(size + colluding)  # noqa: S311
     for present in range(2, size - colluding + 1):
         setting = Setting(size, colluding, 2, present)
-        table = Table(setting)
+        table = table_of(size, colluding, 2, present)
         for course in choose.sample(every := list(courses(table)), min(SAMPLES, len(every))):
             assert list(played(setting, course)) == opens(table, course)
 
@@ -116,7 +128,7 @@ def test_the_search_agrees_with_what_a_liar_holds(size: int, colluding: int) -> 
 @pytest.mark.parametrize(("size", "colluding"), [(4, 0), (4, 1), (5, 2)])
 def test_every_country_does_the_same(size: int, colluding: int) -> None:
     setting = Setting(size, colluding, 2, size - colluding)
-    first = Table(setting)
+    first = table_of(size, colluding, 2, size - colluding)
     for place, country in enumerate(first.there[1:], 1):
         table = Table(setting, asking=place)
         assert set(table.paths) == set(first.paths_of(country))
@@ -129,7 +141,7 @@ def test_every_country_does_the_same(size: int, colluding: int) -> None:
 @pytest.mark.parametrize("size", [4, 5])
 def test_more_signatures_never_open_less(size: int) -> None:
     """The search shows a country every signature there is; with fewer it would answer less."""
-    table = Table(Setting(size, 0, 2, size))
+    table = table_of(size, 0, 2, size)
     for path in table.paths:
         answer, before = path[-1], path[:-1]
         taken = {s for s in table.sets if table.does("AT", before, answer, s)}

@@ -1,6 +1,8 @@
 """An officer at the keyboard: the real commands, against a store of papers behind the exchange."""
 
 import base64
+import copy
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -159,6 +161,14 @@ def agreed_with(key: SigningKey | str, **changes: Any) -> Agreement:
     return Agreement.model_validate(fields)
 
 
+@dataclass(frozen=True)
+class Stage:
+    """How far an officer was: the folder, and what the exchange remembers. It never changes."""
+
+    folder: Path
+    remembered: dict[str, Any]
+
+
 @dataclass
 class Keyboard:
     """The officer of DK, with a folder, a passphrase file and the commands."""
@@ -236,6 +246,23 @@ class Keyboard:
         self.home.certificate_file.write_bytes(self.exchange._certificate(request))
         return self
 
+    def kept(self, place: Path) -> Stage:
+        """Return how far this officer is, for others to begin from."""
+        shutil.copytree(self.folder, place)
+        return Stage(place, self._remembered())
+
+    def at(self, stage: Stage) -> "Keyboard":
+        """Be as far as another officer was who had begun like this one."""
+        for place in stage.folder.iterdir():
+            shutil.rmtree(self.folder / place.name, ignore_errors=True)
+        shutil.copytree(stage.folder, self.folder, dirs_exist_ok=True)
+        vars(self.exchange).update(copy.deepcopy(stage.remembered))
+        return self
+
+    def _remembered(self) -> dict[str, Any]:
+        held = vars(self.exchange)
+        return copy.deepcopy({name: held[name] for name in held if name != "papers"})
+
     def agree(self) -> "Keyboard":
         """Sign the first agreement, with two other countries; it is published then."""
         self.papers.store.draft(self.papers.agreed, self.papers.now)
@@ -257,13 +284,25 @@ def sit_down(
     """Return a new officer of DK, named in the agreement that waits, with a clock that stands."""
     cheap_stores(monkeypatch)
     home = OfficerHome(folder / "officer")
-    settings = create_home(home, "DK", "Health data authority of DK", PASSPHRASE.encode())
+    create_home(home, "DK", "Health data authority of DK", PASSPHRASE.encode())
+    file = folder / "passphrase"
+    file.touch(mode=0o600)
+    file.write_text(PASSPHRASE + "\n")
+    return come_back(folder, monkeypatch, agree)
+
+
+def come_back(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    agree: Callable[[str], Agreement] = agreed_with,
+) -> Keyboard:
+    """Return the officer whose folder this is."""
+    home = OfficerHome(folder / "officer")
+    settings = home.settings()
     papers = Papers(folder / "papers", agreed=agree(settings.document_key))
     papers.officers["DK"] = Identity.open(home, settings, PASSPHRASE.encode()).key
     exchange = PaperExchange(papers)
     keyboard = Keyboard(folder, exchange)
-    keyboard.passphrase_file.write_text(PASSPHRASE + "\n")
-    keyboard.passphrase_file.chmod(0o600)
     monkeypatch.setattr("governance.officer.unlock.dial", lambda *_, **__: exchange)
     monkeypatch.setattr("governance.officer.unlock.utc_now", lambda: keyboard.now)
     return keyboard

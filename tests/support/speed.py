@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import typer.testing
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
+from typer.main import get_command
 
 import governance.runtime.database
 from keys.errors import PratiqueError
@@ -114,6 +116,11 @@ def _empty_database(migrations: Path) -> bytes:
         MIGRATE(engine, migrations)
         engine.dispose()
         return file.read_bytes()
+
+
+def build_commands_once() -> None:
+    """Let the runner of commands build those of each program once."""
+    typer.testing._get_command = functools.cache(get_command)  # type: ignore[attr-defined]
 
 
 def spare_the_collector() -> None:

@@ -18,6 +18,7 @@ from governance.audit.merkle import (
     verify_inclusion,
 )
 from governance.errors import LogFault
+from tests.support.examples import examples
 from tests.support.reference_merkle import reference_root
 
 MOST = 70
@@ -109,7 +110,7 @@ bits = st.integers(0, 255)
 
 
 @given(sizes, st.data(), bits)
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_a_changed_inclusion_proof_is_refused(size: int, data: st.DataObject, bit: int) -> None:
     index = data.draw(st.integers(0, size - 1))
     proof, root = inclusion_proof(index, size, READ), root_at(size, READ)
@@ -127,7 +128,7 @@ def test_a_changed_inclusion_proof_is_refused(size: int, data: st.DataObject, bi
 
 
 @given(sizes, st.data(), bits)
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_a_changed_consistency_proof_is_refused(size: int, data: st.DataObject, bit: int) -> None:
     earlier = data.draw(st.integers(1, size - 1))
     proof = consistency_proof(earlier, size, READ)

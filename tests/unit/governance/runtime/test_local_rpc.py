@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from governance.runtime import local_rpc
 from governance.runtime.local_rpc import LocalRpcFault, LocalRpcServer, ask
 from keys.errors import KeyFault
+from tests.support.examples import examples
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20),
@@ -67,7 +68,7 @@ def say(path: Path, line: bytes) -> bytes:
 
 
 @pytest.mark.usefixtures("rpc_server")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(40))
 @given(st.dictionaries(st.text(min_size=1, max_size=8).filter(lambda n: n != "seconds"), JSON))
 def test_what_is_asked_comes_back_as_it_was_said(path: Path, params: dict[str, Any]) -> None:
     assert ask(path, "echo", **params) == params
@@ -172,7 +173,7 @@ def test_an_unreadable_request_is_answered_in_plain_words(path: Path, line: byte
 
 
 @pytest.mark.usefixtures("rpc_server")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 @given(st.binary(max_size=100).filter(lambda line: b"\n" not in line))
 def test_arbitrary_lines_do_not_break_the_desk(path: Path, line: bytes) -> None:
     answered = say(path, line + b"\n")

@@ -16,6 +16,7 @@ from protocols.proto.exchange_pb2 import SubmitRequest
 from server.errors import CoordinatorFault
 from server.exchange.documents import DRAFT, ExchangeDocuments
 from tests.support.documents import NOW, Papers, node_keys, raw_key
+from tests.support.examples import examples
 
 BUNDLE, SIGNATURES = SubmitRequest.COUNTRY_BUNDLE, SubmitRequest.DRAFT_SIGNATURES
 
@@ -126,7 +127,7 @@ def test_an_unknown_kind_of_submission_is_refused(agreed: Counter, kind: int) ->
     assert isinstance(agreed.refused("DK", kind, b"x"), CoordinatorFault)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 @given(kind=st.sampled_from([BUNDLE, SIGNATURES]), content=st.binary(max_size=200))
 def test_arbitrary_bytes_are_refused_in_plain_words(
     agreed: Counter, kind: int, content: bytes
@@ -150,7 +151,7 @@ def signed(agreed: Counter) -> bytes:
     return papers.folders["PT"].sign(papers.now, papers.officers["PT"])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 @given(where=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
 def test_damaged_documents_are_refused(
     agreed: Counter, signed: bytes, where: float, change: int

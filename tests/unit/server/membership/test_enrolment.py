@@ -36,6 +36,7 @@ from server.membership.enrolment import (
 from server.state.tables import MIGRATIONS, invitations, parties
 from tests.support.documents import both_key
 from tests.support.enrolling import Applicant, enrolment_of, node_statement, officer_statement
+from tests.support.examples import examples
 
 SECOND = timedelta(seconds=1)
 
@@ -245,7 +246,7 @@ def test_a_node_whose_superlink_key_is_unusable_is_refused_at_once(
     assert "SuperLink key" in fault.why
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 @given(statement=st.binary(max_size=200), key=st.binary(max_size=200), token=st.binary(max_size=40))
 def test_a_stranger_s_bytes_are_refused_in_plain_words(
     enrolment: EnrolmentService, moment: datetime, statement: bytes, key: bytes, token: bytes

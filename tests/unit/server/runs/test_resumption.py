@@ -206,7 +206,7 @@ def test_a_training_killed_in_each_of_its_rounds_ends_with_the_same_model(traini
     """Killed again and again, a few moments further each time."""
     whole, scene = untouched(training), training.scene()
     steps = iter(range(12, 200, 7))
-    while scene.attempt(next(steps)):
+    while scene.attempt(next(steps)) and not scene.over:
         scene.supervise_runs()
     assert scene.attempts > 3
     assert whole.model

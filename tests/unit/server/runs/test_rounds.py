@@ -27,6 +27,7 @@ from server.runs.rounds import (
     recorded,
 )
 from tests.support.direct_carrier import Answer, DirectCarrier
+from tests.support.examples import examples
 from tests.support.protocol_world import (
     MODEL,
     NAMES,
@@ -567,7 +568,7 @@ def ended(scene: Scene) -> RoundReport | SetUpFailed:
         return failed
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(data=st.data())
 def test_damaged_replies_never_break_the_conductor_nor_change_a_sum(data: st.DataObject) -> None:
     size = data.draw(st.sampled_from((SIZE, FOUR)))
@@ -591,7 +592,7 @@ def test_damaged_replies_never_break_the_conductor_nor_change_a_sum(data: st.Dat
         opened(outcome, size, *outside)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(phase=st.sampled_from((*SETTING_UP, *IN_ROUND)), reply=st.binary(max_size=200))
 def test_arbitrary_replies_are_a_cause_and_no_crash(phase: str, reply: bytes) -> None:
     scene = Scene()

@@ -13,6 +13,7 @@ from governance.runtime.database import open_database
 from server.errors import CoordinatorFault
 from server.runs.store import RunState, RunStore
 from server.state.tables import MIGRATIONS
+from tests.support.examples import examples
 from tests.support.narrowing import present
 
 RUN, OTHER = "a" * 32, "b" * 32
@@ -108,7 +109,7 @@ def test_a_run_that_is_over_stays_as_it_ended(
     assert launched.unfinished() == []
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(30))
 @given(st.lists(st.sampled_from(list(RunState)), max_size=6))
 def test_the_first_ending_counts_whatever_follows(
     store: RunStore, moment: datetime, moves: list[RunState]
