@@ -1,6 +1,6 @@
 """How the long tests are divided into shards of about the same length.
 
-`.ci/run` runs one shard at each landing. A file belongs to one shard, whatever else is collected.
+`make test-shard` runs one of them. A file belongs to one shard, whatever else is collected.
 """
 
 from zlib import crc32
