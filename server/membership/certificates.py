@@ -114,10 +114,6 @@ class CertificateRegister:
         """Call `listener` with the serial numbers of each later revocation."""
         self._listeners.append(listener)
 
-    def revoked(self) -> frozenset[int]:
-        """Return the serial numbers of all revoked certificates, without a database query."""
-        return self._revoked
-
     def peer(self, certificate_pem: bytes, call: str, now: datetime) -> Peer:
         """Return the party that a certificate names, if it is valid for this call.
 

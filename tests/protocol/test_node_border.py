@@ -167,6 +167,11 @@ def test_only_the_outbox_writes_replies_and_only_the_door_contributes() -> None:
     assert callers == {"border/door.py"}
 
 
+def test_only_a_charge_reserves_on_the_ledger() -> None:
+    charging = {str(f.relative_to(ROOM)) for f in files() if "ledger.reserve(" in f.read_text()}
+    assert charging == {"border/charge.py"}
+
+
 @pytest.mark.parametrize("owner", [Door, CohortFloor, Surroundings])
 def test_the_noise_source_has_no_default(owner: type) -> None:
     assert inspect.signature(owner).parameters["noise"].default is inspect.Parameter.empty
