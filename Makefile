@@ -49,8 +49,9 @@ $(STAMP): $(LOCKS) pyproject.toml
 demo: $(STAMP) ## train one private model in four countries; DATA=FOLDER: four hospitals
 	@$(BIN)/python -m demo $(if $(DATA),--data '$(DATA)')
 
-# Tests run in as many processes as there are cores: none of them needs a second thread.
+# Tests run in as many processes as there are cores: threads beside them wait asleep.
 test coverage test-all test-shard: export OMP_NUM_THREADS := 1
+test coverage test-all test-shard: export OMP_WAIT_POLICY := PASSIVE
 test coverage test-all test-shard: export OPENBLAS_NUM_THREADS := 1
 
 # In CI a skipped test is a failed one.

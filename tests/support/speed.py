@@ -120,11 +120,10 @@ def _empty_database(migrations: Path) -> bytes:
 
 def build_commands_once() -> None:
     """Let the runner of commands build those of each program once."""
-    typer.testing._get_command = functools.cache(get_command)  # type: ignore[attr-defined]
+    vars(typer.testing)["_get_command"] = functools.cache(get_command)
 
 
 def spare_the_collector() -> None:
-    """Let the garbage collector look no more at what was imported, and less often at the rest."""
+    """Let the garbage collector look no more at what was imported."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 100)
