@@ -82,7 +82,6 @@ style: $(STAMP) ## check rules and format with ruff
 
 types: $(STAMP) ## check types with mypy, strict
 	@$(BIN)/mypy
-	@$(BIN)/mypy docs/site/check.py
 
 layers: $(STAMP) ## check that imports go down only, with import-linter
 	@$(BIN)/lint-imports

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
+from client.border.charge import Charges
 from client.border.cohort_floor import CohortFloor
 from client.border.door import Door
 from client.border.failpoints import FailpointHook, no_failpoint
@@ -127,6 +128,7 @@ def _parts(
 
 def _request_handler(parts: NodeParts, around: Surroundings) -> RequestHandler:
     recheck = PermissionRecheck(parts.documents, parts.pause, parts.clock)
+    charges = Charges(parts.engine, parts.ledger, parts.decisions, around.failpoint)
     outbox = Outbox(
         parts.engine,
         journal=parts.journal,
@@ -137,8 +139,8 @@ def _request_handler(parts: NodeParts, around: Surroundings) -> RequestHandler:
     )
     return RequestHandler(
         gate=_gate(parts, around),
-        floor=_cohort_floor(parts, around, recheck),
-        door=_door(parts, around, outbox),
+        floor=_cohort_floor(parts, around, charges, recheck),
+        door=_door(parts, around, charges, outbox),
         outbox=outbox,
         decisions=parts.decisions,
         log_head=parts.log_head,
@@ -165,12 +167,11 @@ def _gate(parts: NodeParts, around: Surroundings) -> Gate:
 
 
 def _cohort_floor(
-    parts: NodeParts, around: Surroundings, recheck: PermissionRecheck
+    parts: NodeParts, around: Surroundings, charges: Charges, recheck: PermissionRecheck
 ) -> CohortFloor:
     return CohortFloor(
         parts.engine,
-        ledger=parts.ledger,
-        decisions=parts.decisions,
+        charges=charges,
         record_store=parts.record_store,
         tasks=parts.tasks,
         recheck=recheck,
@@ -180,11 +181,9 @@ def _cohort_floor(
     )
 
 
-def _door(parts: NodeParts, around: Surroundings, outbox: Outbox) -> Door:
+def _door(parts: NodeParts, around: Surroundings, charges: Charges, outbox: Outbox) -> Door:
     return Door(
-        parts.engine,
-        ledger=parts.ledger,
-        decisions=parts.decisions,
+        charges=charges,
         tasks=parts.tasks,
         outbox=outbox,
         noise=around.noise,

@@ -18,11 +18,9 @@ from client.border.failpoints import Failpoint, FailpointHook, no_failpoint
 from client.border.recheck import PermissionRecheck
 from client.records.store import RecordStore
 from client.state.count_id import count_id
-from client.state.decision_log import DecisionLog
 from client.state.tables import cohort_counts
 from client.tasks.assignment import Assignment
 from client.tasks.prepared import PreparedTasks
-from governance.budget.ledger import Ledger
 from governance.documents.permit import Permit
 from governance.runtime.database import transaction
 from protocols.errors import ReasonCode, Refusal
@@ -49,8 +47,7 @@ class CohortFloor:
         self,
         engine: Engine,
         *,
-        ledger: Ledger,
-        decisions: DecisionLog,
+        charges: Charges,
         record_store: RecordStore,
         tasks: PreparedTasks,
         recheck: PermissionRecheck,
@@ -58,7 +55,7 @@ class CohortFloor:
         entropy: Callable[[int], bytes] = os.urandom,
         failpoint: FailpointHook = no_failpoint,
     ) -> None:
-        self._engine, self._charges = engine, Charges(engine, ledger, decisions, failpoint)
+        self._engine, self._charges = engine, charges
         self._record_store, self._tasks = record_store, tasks
         self._noise, self._entropy = noise, entropy
         self._recheck, self._failpoint = recheck, failpoint

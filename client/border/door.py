@@ -22,7 +22,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Engine
 
 from client.border.admission import Admission
 from client.border.charge import Charges
@@ -30,12 +29,10 @@ from client.border.failpoints import Failpoint, FailpointHook, no_failpoint
 from client.border.outbox import Outbox
 from client.errors import RecordFault
 from client.records.store import records_unusable
-from client.state.decision_log import DecisionLog
 from client.tasks.assignment import Assignment
 from client.tasks.local import Descent
 from client.tasks.prepared import Prepared, PreparedTasks
 from governance.audit.events import EventKind
-from governance.budget.ledger import Ledger
 from protocols.errors import ReasonCode, Refusal
 from protocols.numerics.mechanism import Scope
 from protocols.numerics.noise import NoiseSource
@@ -48,18 +45,15 @@ class Door:
 
     def __init__(
         self,
-        engine: Engine,
         *,
-        ledger: Ledger,
-        decisions: DecisionLog,
+        charges: Charges,
         tasks: PreparedTasks,
         outbox: Outbox,
         noise: NoiseSource,
         entropy: Callable[[int], bytes] = os.urandom,
         failpoint: FailpointHook = no_failpoint,
     ) -> None:
-        self._charges = Charges(engine, ledger, decisions, failpoint)
-        self._tasks, self._outbox = tasks, outbox
+        self._charges, self._tasks, self._outbox = charges, tasks, outbox
         self._noise, self._entropy, self._failpoint = noise, entropy, failpoint
 
     def contribute(self, admission: Admission) -> bytes:

@@ -30,21 +30,25 @@ class KeyChanges:
 
     def log_officer_change(self, former: VerifyKey, new: VerifyKey, connection: Connection) -> None:
         """Log that the officer's new key, signed by the former one, counts from now on."""
-        subject = Subject(body=digest(new.to_text().encode()))
-        self._decisions.event(
-            EventKind.OFFICER_KEY_CHANGED,
-            subject,
-            actor=former.fingerprint,
-            outcome=Outcome.DONE,
-            connection=connection,
+        self.log(
+            EventKind.OFFICER_KEY_CHANGED, new, actor=former.fingerprint, connection=connection
         )
         change = f"from {former.fingerprint} to {new.fingerprint}, signed by the former one"
         _log.warning("the officer's key has changed", extra={"what": change})
 
-    def log(self, kind: EventKind, key: PublicIdentity) -> None:
+    def log(
+        self,
+        kind: EventKind,
+        key: PublicIdentity | VerifyKey,
+        *,
+        actor: str | None = None,
+        connection: Connection | None = None,
+    ) -> None:
         """Log an event about a key; the entry holds the digest of the key."""
         subject = Subject(body=digest(key.to_text().encode()))
-        self._decisions.event(kind, subject, outcome=Outcome.DONE)
+        self._decisions.event(
+            kind, subject, actor=actor, outcome=Outcome.DONE, connection=connection
+        )
 
     def use_successor_if_published(self, own: CountryDocuments, view: TrustedView) -> None:
         """Sign with the node's next key once officer's and published documents both name it."""

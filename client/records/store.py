@@ -7,7 +7,7 @@ a reply does not depend on the reading.
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from threading import RLock
+from threading import Lock
 
 from client.errors import RecordFault
 from client.records.cohort import check_fit
@@ -29,7 +29,7 @@ class RecordStore:
 
     def __init__(self, settings: NodeSettings) -> None:
         self._settings = settings
-        self._lock = RLock()
+        self._lock = Lock()
         self._stamp: Stamp | None = None
         self._features: Mapping[str, RecordedFeature] | None = None
         self._records: Records | None = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from threading import RLock
+from threading import Lock
 
 from client.records.source import Records
 from client.records.store import RecordStore
@@ -30,7 +30,7 @@ class PreparedTasks:
     ) -> None:
         self._record_store, self._split = record_store, split_secret
         self._modules = registered(modules)
-        self._lock = RLock()
+        self._lock = Lock()
         self._records: Records | None = None
         self._prepared: dict[str, Prepared] = {}
 

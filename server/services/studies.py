@@ -4,7 +4,6 @@ import base64
 import secrets
 from collections.abc import Mapping
 from datetime import datetime
-from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -212,11 +211,10 @@ class Studies:
         )
 
         def log_event(connection: Connection) -> None:
-            say = partial(context.note, connection=connection)
-            run_of = {"study": study.digest, "run": run}
-            about: dict[str, Any] = {**run_of, "documents": view.versions}
-            say(EventKind.RESULT_RELEASED, body=digest(content), **about)
-            say(EventKind.STUDY_FINISHED, **about)
+            about = {"study": study.digest, "run": run, "documents": view.versions}
+            released, finished = EventKind.RESULT_RELEASED, EventKind.STUDY_FINISHED
+            context.note(released, connection=connection, body=digest(content), **about)
+            context.note(finished, connection=connection, **about)
 
         context.runs.finish(run, context.clock(), log_event)
 

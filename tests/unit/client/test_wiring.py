@@ -27,8 +27,7 @@ def node(template: NodeFederation, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_every_part_is_over_the_one_state_database(node: Node) -> None:
     handler, engine = node._request_handler, node.parts.engine
-    assert handler._door._charges._engine is engine
-    assert handler._floor._engine is handler._floor._charges._engine is engine
+    assert handler._door._charges._engine is handler._floor._engine is engine
     assert handler._outbox._engine is engine
     assert node.parts.journal._engine is engine
     assert node.parts.log._engine is engine
@@ -36,9 +35,10 @@ def test_every_part_is_over_the_one_state_database(node: Node) -> None:
 
 def test_ledger_log_and_tasks_are_shared(node: Node) -> None:
     handler, parts = node._request_handler, node.parts
-    door, floor = handler._door._charges, handler._floor._charges
-    assert door._ledger is floor._ledger is handler._gate._ledger is parts.ledger
-    assert door._decisions is floor._decisions is handler._outbox._decisions is parts.decisions
+    charges = handler._door._charges
+    assert charges is handler._floor._charges
+    assert charges._ledger is handler._gate._ledger is parts.ledger
+    assert charges._decisions is handler._outbox._decisions is parts.decisions
     assert handler._door._tasks is handler._floor._tasks is parts.tasks
 
 

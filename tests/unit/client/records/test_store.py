@@ -10,43 +10,18 @@ from client.records.store import RecordStore, records_unusable
 from client.settings import NodeSettings
 from governance.documents.study import Study
 from protocols.errors import ReasonCode
-from tests.support.documents import agreement, raw_key, study
-from tests.support.node_federation import DICTIONARY, records
+from tests.support.node_federation import records
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> NodeSettings:
-    (tmp_path / "records.csv").write_text(records())
-    (tmp_path / "dictionary.yaml").write_text(DICTIONARY)
-    (tmp_path / "opt-out.txt").write_text("p1\n")
-    return NodeSettings(
-        country="DK",
-        data=tmp_path / "records.csv",
-        dictionary=tmp_path / "dictionary.yaml",
-        opt_out=tmp_path / "opt-out.txt",
-        officer_key=raw_key(5).public.to_text(),
-    )
-
-
-@pytest.fixture
-def record_store(settings: NodeSettings) -> RecordStore:
-    made = RecordStore(settings)
-    made.refresh()
-    return made
-
-
-@pytest.fixture
-def asked() -> Study:
-    return study(agreement())
-
-
-def test_nothing_is_held_before_the_first_reading(settings: NodeSettings, asked: Study) -> None:
+def test_nothing_is_held_before_the_first_reading(
+    settings: NodeSettings, asked_study: Study
+) -> None:
     made = RecordStore(settings)
     assert (made.described, made.version) == (False, None)
     with pytest.raises(RecordFault):
         made.records()
     with pytest.raises(RecordFault):
-        made.require_fit(asked)
+        made.require_fit(asked_study)
 
 
 def test_records_are_read_without_those_who_opted_out(record_store: RecordStore) -> None:
@@ -104,12 +79,12 @@ def test_a_file_that_is_mended_is_read(record_store: RecordStore, tmp_path: Path
 
 
 def test_whether_a_study_fits_is_told_by_the_dictionary_alone(
-    record_store: RecordStore, tmp_path: Path, asked: Study
+    record_store: RecordStore, tmp_path: Path, asked_study: Study
 ) -> None:
-    record_store.require_fit(asked)
+    record_store.require_fit(asked_study)
     (tmp_path / "records.csv").write_text("broken")
     record_store.refresh()
-    record_store.require_fit(asked)
+    record_store.require_fit(asked_study)
 
 
 def test_the_refusal_of_unusable_records_tells_nothing_of_them() -> None:

@@ -7,40 +7,13 @@ from typing import Any
 import pytest
 
 from client.records.store import RecordStore
-from client.settings import NodeSettings
 from client.tasks.assignment import Assignment
 from client.tasks.prepared import MOST_ASSIGNMENTS, PreparedTasks
 from governance.documents.study import Study
-from tests.support.documents import agreement, raw_key, study
-from tests.support.node_federation import DICTIONARY, records
+from tests.support.documents import agreement, study
+from tests.support.node_federation import records
 
 SPLIT = b"s" * 32
-
-
-@pytest.fixture
-def settings(tmp_path: Path) -> NodeSettings:
-    (tmp_path / "records.csv").write_text(records())
-    (tmp_path / "dictionary.yaml").write_text(DICTIONARY)
-    (tmp_path / "opt-out.txt").write_text("p1\n")
-    return NodeSettings(
-        country="DK",
-        data=tmp_path / "records.csv",
-        dictionary=tmp_path / "dictionary.yaml",
-        opt_out=tmp_path / "opt-out.txt",
-        officer_key=raw_key(5).public.to_text(),
-    )
-
-
-@pytest.fixture
-def record_store(settings: NodeSettings) -> RecordStore:
-    made = RecordStore(settings)
-    made.refresh()
-    return made
-
-
-@pytest.fixture
-def asked() -> Study:
-    return study(agreement())
 
 
 @pytest.fixture
@@ -51,7 +24,7 @@ def tasks(record_store: RecordStore) -> PreparedTasks:
 def test_a_task_comes_with_the_version_of_the_records_it_is_of(
     record_store: RecordStore,
     tasks: PreparedTasks,
-    asked: Study,
+    asked_study: Study,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -66,22 +39,22 @@ def test_a_task_comes_with_the_version_of_the_records_it_is_of(
 
     with monkeypatch.context() as patch:
         patch.setattr(Assignment, "prepare", slowly)
-        prepared = tasks.prepared(asked)
+        prepared = tasks.prepared(asked_study)
     tender.join()
     assert (prepared.version, prepared.assignment.cohort.patients) == (first, 79)
-    after = tasks.prepared(asked)
+    after = tasks.prepared(asked_study)
     assert (after.version, after.assignment.cohort.patients) == (record_store.records().version, 9)
     assert after.version != first
 
 
 def test_an_assignment_is_prepared_once_for_a_version(
-    record_store: RecordStore, tasks: PreparedTasks, tmp_path: Path, asked: Study
+    record_store: RecordStore, tasks: PreparedTasks, tmp_path: Path, asked_study: Study
 ) -> None:
-    first = tasks.prepared(asked)
-    assert tasks.prepared(asked) is first
+    first = tasks.prepared(asked_study)
+    assert tasks.prepared(asked_study) is first
     (tmp_path / "records.csv").write_text(records(60))
     record_store.refresh()
-    assert tasks.prepared(asked) is not first
+    assert tasks.prepared(asked_study) is not first
 
 
 def test_old_assignments_are_let_go(tasks: PreparedTasks) -> None:
