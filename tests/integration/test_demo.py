@@ -115,6 +115,6 @@ def test_a_folder_without_the_hospitals_files_is_said_plainly(
     process = start(scratch, "--data", str(tmp_path))
     told = finished(process)
     assert process.returncode == 1
-    assert "processed.cleveland.data is not there" in told
+    assert "processed.cleveland.data is missing" in told
     assert "Traceback" not in told
     assert list(scratch.iterdir()) == []

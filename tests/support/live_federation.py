@@ -133,8 +133,12 @@ class LiveParts:
         sessions = NodeSessions(relay, superlink)
         sessions.start(thread.loop)
         thread.loop.call_soon_threadsafe(forwarding.open, superlink)
-        parts: dict[str, Any] = {"flower": superlink, "seats": sessions}
-        coordinator = Coordinator(federation, home.path, **parts)
+        coordinator = Coordinator(
+            federation,
+            home.path,
+            flower=superlink,  # type: ignore[arg-type]  # the real one, not the scripted one
+            sessions=sessions,  # type: ignore[arg-type]  # as above
+        )
         rpc_server = LocalRpcServer(home.socket, coordinator._answer)
         exchange = OpenExchange(
             TransportAuthority.create(FEDERATION, now()),
