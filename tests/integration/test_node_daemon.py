@@ -147,9 +147,15 @@ def site(tmp_path: Path) -> Iterator[Site]:
     opened.close()
 
 
-def test_it_connects_and_ends_within_seconds_in_a_long_poll(site: Site) -> None:
+def test_it_reads_the_officer_s_documents_and_ends_within_seconds_in_a_long_poll(
+    site: Site,
+) -> None:
     process = site.up()
     site.until(lambda: site.waiting() == "idle, connected")
+    status = site.status()
+    assert status["documents"]["own"]["version"] == 1
+    assert status["documents"]["agreement"] == site.papers.agreed.title
+    assert status["data"]["patients"] == 80
     assert "PullMessages" in site.superlink.methods
     begun = time.monotonic()
     process.send_signal(signal.SIGTERM)
@@ -181,29 +187,19 @@ def test_a_node_whose_certificate_has_ended_says_what_to_do(site: Site) -> None:
     assert "new invitation" in done.stderr
 
 
-def test_it_ends_on_an_interrupt_too(site: Site) -> None:
-    process = site.up()
-    site.until(lambda: site.waiting() == "idle, connected")
-    process.send_signal(signal.SIGINT)
-    assert process.wait(SOON) == 0
-
-
-def test_a_second_daemon_on_the_same_home_is_refused(site: Site) -> None:
-    site.up()
+def test_a_second_daemon_is_refused_and_a_killed_one_starts_again(site: Site) -> None:
+    first = site.up()
     site.until(lambda: site.waiting() == "idle, connected")
     second = subprocess.run(site.command("up"), capture_output=True, text=True, check=False)
     assert second.returncode == 1
     assert "is running" in second.stderr
     assert site.waiting() == "idle, connected"
-
-
-def test_it_takes_what_the_officer_left_and_syncs_the_rest(site: Site) -> None:
+    first.kill()
+    first.wait()
+    assert site.home.socket.exists()
+    site.superlink.will("ActivateNode", ActivateNodeResponse(node_id=SEAT).SerializeToString())
     site.up()
     site.until(lambda: site.waiting() == "idle, connected")
-    found = site.status()
-    assert found["documents"]["own"]["version"] == 1
-    assert found["documents"]["agreement"] == site.papers.agreed.title
-    assert found["data"]["patients"] == 80
 
 
 def test_it_reconnects_when_the_exchange_comes_back(site: Site) -> None:
@@ -229,25 +225,16 @@ def reopened(site: Site, port: int) -> OpenExchange:
         return site.open()
 
 
-def test_the_doctor_finds_nothing_wrong_while_it_runs(site: Site) -> None:
-    site.up()
+def test_the_doctor_finds_nothing_wrong_and_an_interrupt_ends_the_daemon(site: Site) -> None:
+    process = site.up()
     site.until(lambda: site.waiting() == "idle, connected")
     words = site.command("doctor", "--json")
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     found = {one["name"]: one["state"] for one in json.loads(done.stdout)}
     assert done.returncode == 0, done.stdout
     assert set(found.values()) == {"good"}
-
-
-def test_a_killed_daemon_starts_again(site: Site) -> None:
-    first = site.up()
-    site.until(lambda: site.waiting() == "idle, connected")
-    first.kill()
-    first.wait()
-    assert site.home.socket.exists()
-    site.superlink.will("ActivateNode", ActivateNodeResponse(node_id=SEAT).SerializeToString())
-    site.up()
-    site.until(lambda: site.waiting() == "idle, connected")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(SOON) == 0
 
 
 def test_pause_and_status_by_command(site: Site) -> None:

@@ -132,7 +132,7 @@ def _study(federation: NodeFederation, name: str) -> Study:
 
 
 def _permitted(federation: NodeFederation, study: Study) -> Study:
-    federation.papers.propose(study)
+    federation.propose(study)
     host, federation.nodes[HOST] = federation.nodes[HOST], federation.nodes[HOST].node  # type: ignore[attr-defined]
     for country in study.countries:
         federation.permit(country, study)

@@ -180,10 +180,7 @@ def test_a_study_of_fifteen_epochs_is_what_it_says(
 def begun(federation: NodeFederation, **changes: Any) -> tuple[Study, Run, bytes]:
     """Return a permitted study, its run after set-up, and the model of every round."""
     study = declared(federation, **changes)
-    federation.papers.propose(study)
-    for country in study.countries:
-        federation.permit(country, study)
-    federation.sync()
+    federation.approve(study)
     assert isinstance(study.task, TrainGlm)
     model = vector_to_bytes(study.task.initial(study.features))
     return study, federation.ready(study), model

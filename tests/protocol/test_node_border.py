@@ -63,11 +63,11 @@ class Watch:
         self.slots += 1
 
 
-def traffic(federation: NodeFederation) -> list[tuple[str, int]]:
+def traffic(federation: NodeFederation, data: str = "") -> list[tuple[str, int]]:
     """Return code and length of every reply of DK's node in one whole run, and slots waited."""
-    watch = Watch()
+    watch, study = Watch(), federation.approved()
+    federation.put_records("DK", data or records())
     node = federation.restart("DK", slots=ReplySlots(sleep=watch.sleep, monotonic=lambda: 0.0))
-    study = federation.approved()
     run = federation.run(study, b"w" * 16)
     seen: list[bytes] = []
     inner = node._request_handler.handle
@@ -95,8 +95,7 @@ def test_neighbouring_cohorts_make_the_same_traffic(
     folder: Path, usual: list[tuple[str, int]], data: str
 ) -> None:
     federation = NodeFederation(folder)
-    federation.put_records("DK", data)
-    assert traffic(federation) == usual
+    assert traffic(federation, data) == usual
     federation.close()
 
 

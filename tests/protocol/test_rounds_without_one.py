@@ -25,10 +25,10 @@ class Training:
     def __init__(self, federation: NodeFederation) -> None:
         self.federation = federation
         self.noise = {country: CountedZeroNoise() for country in COUNTRIES}
-        for country, noise in self.noise.items():
-            federation.restart(country, noise=noise)
         study: Study = federation.approved(**TRAINING)
         self.run: Run = federation.ready(study)
+        for country, noise in self.noise.items():
+            federation.restart(country, noise=noise)
         self.model = vector_to_bytes(np.zeros(study.mechanisms[1].dimension))
 
     def restart(self, country: str) -> None:
@@ -36,8 +36,8 @@ class Training:
         self.federation.restart(country, noise=self.noise[country])
 
     def drawn(self) -> dict[str, int]:
-        """Return how many sums each country has drawn noise for, less the count of its cohort."""
-        return {country: noise.draws - 1 for country, noise in self.noise.items()}
+        """Return how many sums each country has drawn noise for, since it counted its cohort."""
+        return {country: noise.draws for country, noise in self.noise.items()}
 
     def charged(self, country: str) -> list[str]:
         """Return the phases that a country's ledger was charged for the run."""

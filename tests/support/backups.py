@@ -9,13 +9,24 @@ from tests.support.node_federation import NodeFederation
 
 
 class Backup:
-    """A copy of one node's database, made while the node ran."""
+    """A copy of one node's database: made now, while the node runs, or `made` before."""
 
-    def __init__(self, federation: NodeFederation, country: str, name: str = "backup.db") -> None:
+    def __init__(
+        self,
+        federation: NodeFederation,
+        country: str,
+        name: str = "backup.db",
+        *,
+        made: bool = False,
+    ) -> None:
         self.federation, self.country = federation, country
         self.file: Path = federation.folder / name
+        if not made:
+            self._copy()
+
+    def _copy(self) -> None:
         with (
-            closing(sqlite3.connect(federation.home(country).database)) as running,
+            closing(sqlite3.connect(self.federation.home(self.country).database)) as running,
             closing(sqlite3.connect(self.file)) as copy,
         ):
             running.backup(copy)

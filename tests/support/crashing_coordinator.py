@@ -205,10 +205,7 @@ class Stage:
         self.origin = NodeFederation(folder / "origin", changes=dict(agreed or {}))
         fields = study_fields(self.origin.papers.agreed, **changes)
         self.study = priced(Study.model_validate(fields), HIGH)
-        self.origin.papers.propose(self.study)
-        for country in COUNTRIES:
-            self.origin.permit(country, self.study)
-        self.origin.sync()
+        self.origin.approve(self.study)
 
     def scene(self) -> Scene:
         self.count += 1

@@ -69,6 +69,7 @@ class Table:
         self._view = view_of(self._me, liar.world.terms)
         self._states: dict[Path, bytes | None] = {(): liar.world.countries[self._me].to_bytes()}
         self._asked: dict[tuple[Path, Step, Set], bytes | None] = {}
+        self._done: dict[tuple[str, Path, Step, Set], bool] = {}
 
     @cached_property
     def sets(self) -> tuple[Set, ...]:
@@ -94,6 +95,12 @@ class Table:
 
     def does(self, country: str, path: Path, step: Step, signers: Set) -> bool:
         """Return whether a country that went `path` takes `step`, seeing these signatures."""
+        key = (country, path, step, signers)
+        if key not in self._done:
+            self._done[key] = self._does(*key)
+        return self._done[key]
+
+    def _does(self, country: str, path: Path, step: Step, signers: Set) -> bool:
         path, (step,) = self._renamed(path, country), self._renamed((step,), country)
         ((_, signers),) = self._renamed((("", signers),), country)
         if any(self._state(path[:end]) is None for end in range(len(path) + 1)):

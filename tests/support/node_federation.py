@@ -154,7 +154,7 @@ class NodeFederation:
         before, self.state = self.state, None
         if before is None or not self._untouched(before):
             return do()
-        works = (*before.works, f"{work} at {self.papers.now} by {self._signers()}")
+        works = (*before.works, f"{work} by {self.papers.signers}")
         kept = PREPARED.find(works)
         if kept is None:
             words = do()
@@ -164,11 +164,6 @@ class NodeFederation:
             words = self._put(kept)
         self.state = State(works, look(self.folder))
         return words
-
-    def _signers(self) -> str:
-        papers = self.papers
-        keys = (*papers.officers.values(), papers.documents, papers.online)
-        return papers.agreed.digest + "".join(key.public.to_text() for key in keys)
 
     def _untouched(self, state: State) -> bool:
         still = PREPARED.usable and type(self) is NodeFederation and not self.nodes.running
@@ -331,9 +326,20 @@ class NodeFederation:
 
     def approved(self, *without: str, **changes: Any) -> Study:
         """Propose a study and let every country approve it but those named."""
-        study = self.study(**changes)
+        return self.approve(self.study(**changes), *without)
+
+    def approve(self, study: Study, *without: str) -> Study:
+        """Propose this study and let every country approve it but those named."""
         self.once(f"approved {without} {study.digest}", lambda: self._approved(study, without))
         return study
+
+    def propose(self, study: Study) -> None:
+        """Publish a study."""
+        self.once(f"propose {study.digest}", lambda: self._propose(study))
+
+    def _propose(self, study: Study) -> Words:
+        self.papers.propose(study)
+        return ()
 
     def _approved(self, study: Study, without: Collection[str]) -> Words:
         self.papers.propose(study)

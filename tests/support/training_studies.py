@@ -47,11 +47,7 @@ def drafted(federation: NodeFederation, task: dict[str, Any], **changes: Any) ->
 
 
 def proposed(federation: NodeFederation, study: Study) -> Study:
-    federation.papers.propose(study)
-    for country in study.countries:
-        federation.permit(country, study)
-    federation.sync()
-    return study
+    return federation.approve(study)
 
 
 def led(federation: NodeFederation, study: Study, *, without: str = "") -> Outcome:

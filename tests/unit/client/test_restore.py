@@ -40,6 +40,7 @@ from tests.support.node_federation import (
     code_of,
     last_refusal,
 )
+from tests.support.prepared import Words
 from tests.support.zero_noise import CountedZeroNoise
 
 LATER = timedelta(minutes=5)
@@ -76,16 +77,24 @@ def restored(federation: NodeFederation, **changes: Any) -> tuple[Node, Restored
 
 def reached(federation: NodeFederation, asked: Study, until: str) -> tuple[Run, Backup]:
     """Return a run, whose node was copied at `until`, and which went on to its contribution."""
-    before = Backup(federation, "DK")
-    run = federation.run(asked)
+    work = f"{asked.digest} copied at {until}"
+    run_id, *replies = federation.once(work, lambda: _reached(federation, asked, until))
+    run = federation.run(asked, run_id)
+    run.hear(replies)
+    return run, Backup(federation, "DK", made=True)
+
+
+def _reached(federation: NodeFederation, asked: Study, until: str) -> Words:
+    run, replies = federation.run(asked), []
     for step in STEPS:
         if step == until:
-            before = Backup(federation, "DK")
+            Backup(federation, "DK")
         for country in run.terms.roster:
-            run.take(step, country, federation.nodes[country].handle(run.request(step, country)))
+            replies.append(federation.nodes[country].handle(run.request(step, country)))
+            run.take(step, country, replies[-1])
     if until == "contribution":
-        before = Backup(federation, "DK")
-    return run, before
+        Backup(federation, "DK")
+    return (run.terms.run_id, *replies)
 
 
 PLACES = ["bundle", "encapsulation", "confirmation", "contribution"]
@@ -205,7 +214,7 @@ def test_the_cap_is_exceeded_if_that_much_may_have_been_spent(tmp_path: Any) -> 
     backup = Backup(federation, "DK")
     for number in range(5):
         asked = priced(federation.study(id=f"dear-{number}", privacy=privacy), 400)
-        federation.papers.propose(asked)
+        federation.propose(asked)
         for country in federation.nodes:
             federation.permit(country, asked)
     federation.sync()

@@ -280,7 +280,7 @@ def test_a_study_that_was_not_published_is_unknown(federation: NodeFederation) -
 
 def test_a_permit_for_another_digest_is_no_permit(federation: NodeFederation, study: Study) -> None:
     changed = federation.study(id="heart-again", question="How many, by sex, once more?")
-    federation.papers.propose(changed)
+    federation.propose(changed)
     federation.sync()
     found = refused(
         federation.nodes["DK"],
@@ -320,7 +320,7 @@ def test_a_withdrawal_counts_though_the_exchange_hides_it(
 
 def test_a_permit_that_lapsed_is_none(federation: NodeFederation) -> None:
     study = federation.study(id="soon-over")
-    federation.papers.propose(study)
+    federation.propose(study)
     ends = federation.clock() + timedelta(hours=1)
     federation.permit("DK", study, conditions=PermitConditions(expires=ends))
     federation.sync()

@@ -37,8 +37,8 @@ class Trained:
     def __init__(self, federation: NodeFederation) -> None:
         self.federation, self.noise = federation, CountedZeroNoise()
         study = federation.approved(**TRAINING)
-        self.node: Node = federation.restart("DK", noise=self.noise)
         self.run: Run = federation.ready(study)
+        self.node: Node = federation.restart("DK", noise=self.noise)
         model = vector_to_bytes(np.zeros(study.mechanisms[1].dimension))
         self.rounds: list[CoordinatorRound] = []
         for number in range(1, ROUNDS + 1):
@@ -82,7 +82,7 @@ def test_the_bytes_of_two_rounds_are_kept_and_every_place(trained: Trained) -> N
     charged = trained.node.parts.ledger.entries()
     assert [trained.repeated(number) for number in (1, 2)] == [ReasonCode.STALE] * 2
     assert [trained.repeated(number) for number in (3, 4)] == [None, None]
-    assert trained.noise.draws == 1 + ROUNDS
+    assert trained.noise.draws == ROUNDS
     assert trained.node.parts.ledger.entries() == charged
 
 
@@ -110,7 +110,7 @@ def test_an_ended_run_can_be_asked_for_a_week_and_its_secrets_are_gone_at_once(
     trained.later(timedelta(hours=2))
     assert trained.kept() == set()
     assert trained.repeated(ROUNDS) is ReasonCode.STALE
-    assert trained.noise.draws == 1 + ROUNDS
+    assert trained.noise.draws == ROUNDS
 
 
 class Agreed(Trained):
@@ -119,8 +119,8 @@ class Agreed(Trained):
     def __init__(self, federation: NodeFederation) -> None:
         self.federation, self.noise = federation, CountedZeroNoise()
         self.study = federation.approved(**TRAINING)
-        self.node = federation.restart("DK", noise=self.noise)
         self.run = federation.ready(self.study)
+        self.node = federation.restart("DK", noise=self.noise)
         self.model = vector_to_bytes(np.zeros(self.study.mechanisms[1].dimension))
         self.rounds = [self.run.contributed(1, "train", self.model)]
         self._answer(self.rounds[0])

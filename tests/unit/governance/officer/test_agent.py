@@ -72,9 +72,9 @@ def versions(officer: Keyboard) -> list[int]:
 class TestADay:
     def test_documents_are_signed_again_about_once(self, settled: Keyboard) -> None:
         agent, before = agent_of(settled), len(versions(settled))
-        for _ in range(24 * 20):
+        for _ in range(12 * 20):
             agent.look()
-            pass_time(settled, timedelta(hours=1))
+            pass_time(settled, timedelta(hours=2))
         assert 17 <= len(versions(settled)) - before <= 27
         assert settled.papers.view().country("DK") is not None
 
