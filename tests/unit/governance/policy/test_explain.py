@@ -49,7 +49,7 @@ def test_an_officer_reads_the_cost_and_what_would_be_left() -> None:
     assert charge is not None
     share = 100 * charge.micro / charge.cap_micro
     assert (
-        f"takes {share:.1f} % of this period's budget; {100 - share:.1f} % would be left"
+        f"costs {share:.1f} % of this period's budget; {100 - share:.1f} % would be left"
         in explained()
     )
     assert "ε = 0.5, δ = 1e-05 for each patient" in explained()

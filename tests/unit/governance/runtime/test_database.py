@@ -154,7 +154,7 @@ def test_a_pipe_or_folder_is_no_database(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "state.db").write_bytes(b"patients,age\n" * 1000)
     (tmp_path / "state.db").chmod(0o600)
-    with pytest.raises(StorageFault, match="no database"):
+    with pytest.raises(StorageFault, match="This file is not a database"):
         node_state(tmp_path)
 
 
