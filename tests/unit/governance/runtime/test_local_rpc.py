@@ -306,7 +306,10 @@ def test_a_daemon_that_never_answers_is_given_up(path: Path) -> None:
 
 
 def test_a_daemon_that_hangs_up_in_mid_request_is_said_plainly(path: Path) -> None:
-    with impostor(path, lambda _: None), pytest.raises(LocalRpcFault, match="did not finish its answer"):
+    with (
+        impostor(path, lambda _: None),
+        pytest.raises(LocalRpcFault, match="did not finish its answer"),
+    ):
         ask(path, "echo", x="a" * 5_000_000)
 
 
