@@ -157,7 +157,7 @@ class Document(Part):
         return digest(self.canonical())
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy, whose digest is computed anew."""
+        """Return a copy, whose digest is computed again."""
         copied = super().model_copy(update=update, deep=deep)
         copied.__dict__.pop("digest", None)
         return copied

@@ -162,7 +162,7 @@ def _configure(raw: Any, _record: object) -> None:
         raise _fault(error) from error
     if applied != WANTED_PRAGMAS:
         raise StorageFault(
-            "The database cannot be made safe against a crash",
+            "The database cannot be secured against a crash",
             why=f"SQLite runs with {applied}",
             fix="keep it on a local disk, not on a network share",
         )

@@ -304,7 +304,7 @@ def _check_ready(status: DraftStatus) -> None:
 def _check_newer(country: str, version: int, old: Targets | None) -> None:
     if old is not None and version <= old.version:
         raise DocumentFault(
-            f"The documents of {country} are older than those published",
+            f"The documents of {country} are not newer than those published",
             why=f"they are version {version}; version {old.version} is published",
             fix=f"sign again on the officer's side, above version {old.version}",
         )

@@ -109,7 +109,7 @@ def test_a_database_that_refuses_the_write_ahead_log_is_refused(
         return "delete" if name == "journal_mode" else wanted
 
     monkeypatch.setattr(database, "_set_pragma", kept)
-    with pytest.raises(StorageFault, match="safe against a crash") as caught:
+    with pytest.raises(StorageFault, match="secured against a crash") as caught:
         node_state(tmp_path)
     assert "local disk" in caught.value.fix
 
