@@ -20,7 +20,7 @@ PassphraseFile = Annotated[
 ]
 PassphraseFd = Annotated[
     int | None,
-    typer.Option("--passphrase-fd", help="File descriptor from which to read the passphrase."),
+    typer.Option("--passphrase-fd", help="Open descriptor with the passphrase."),
 ]
 LogFileOption = Annotated[
     Path | None,

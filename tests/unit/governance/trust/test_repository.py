@@ -244,7 +244,8 @@ def test_an_older_or_equal_version_is_refused(papers: Papers, tmp_path: Path) ->
     other = OfficerDocuments(tmp_path / "other", "DK")
     other.set_node(node_keys("DK", 2))
     fork = other.sign(NOW, papers.officers["DK"], at_least=1)
-    assert "version 2 is published" in refused(lambda: accept(fork, NOW, online=papers.online), papers)
+    why = refused(lambda: accept(fork, NOW, online=papers.online), papers)
+    assert "version 2 is published" in why
 
 
 def test_a_bundle_signed_by_another_country_is_refused(papers: Papers) -> None:
