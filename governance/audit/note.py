@@ -112,7 +112,8 @@ def open_note(data: bytes, key: NoteKey) -> str:
     """Verify the signature by `key` and return the text; ignore other signers. Raises LogFault."""
     if key.algorithm is not Algorithm.ED25519:
         raise LogFault(
-            f"The key of {key.name} is a witness key", why="a witness only signs beside a log's key"
+            f"The key of {key.name} is a witness key",
+            why="a witness's signature does not replace the log's",
         )
     note = parse_note(data)
     lines = [line for line in note.signatures if (line.name, line.key_id) == (key.name, key.key_id)]

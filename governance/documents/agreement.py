@@ -230,7 +230,7 @@ class Agreement(Document):
             return "parties and coordinator: no key may be used twice"
         if not self.signatures.admits(read_identity(coordinator.identity_key)):
             return (
-                f"signatures: {self.signatures} is asked for, but the coordinator's key for "
+                f"signatures: {self.signatures} is required, but the coordinator's key for "
                 "messages is Ed25519; it makes another with `pratique-coordinator rotate`"
             )
         registers = [budget.register_name for budget in self.budget]

@@ -112,8 +112,10 @@ class Study(Document):
         return "" if self.created < self.expires else problem
 
     def _release_problem(self) -> str:
-        made = ReleaseKind.MODEL if self.task.kind.startswith("train/") else ReleaseKind.TABLE
-        return "" if self.release.what is made else f"release: {self.task.kind} releases a {made}"
+        expected = ReleaseKind.MODEL if self.task.kind.startswith("train/") else ReleaseKind.TABLE
+        if self.release.what is expected:
+            return ""
+        return f"release: {self.task.kind} releases a {expected}"
 
     def _task_problem(self) -> str:
         try:

@@ -90,6 +90,6 @@ def _shift(path: Path, kept: int) -> None:
 
 def _copy_end(path: Path, copy: Path, largest: int) -> None:
     descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with path.open("rb") as written, os.fdopen(descriptor, "wb") as kept:
+    with path.open("rb") as written, os.fdopen(descriptor, "wb") as copied:
         written.seek(max(0, path.stat().st_size - largest))
-        shutil.copyfileobj(written, kept)
+        shutil.copyfileobj(written, copied)
