@@ -1,1 +1,1 @@
-"""May this happen, and can we prove it did: documents, policy, privacy ledger, audit log."""
+"""Governance: signed documents, policy decisions, the privacy ledger and the audit log."""

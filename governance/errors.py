@@ -8,7 +8,7 @@ class DocumentFault(PratiqueError):
 
 
 class LedgerFault(PratiqueError):
-    """The privacy ledger cannot take or find an entry."""
+    """An entry of the privacy ledger cannot be added or found."""
 
 
 class LogFault(PratiqueError):

@@ -1,1 +1,1 @@
-"""The append-only log: its tree, its signed notes, its events, and an independent verifier."""
+"""The append-only audit log: Merkle tree, signed notes, events, and an independent verifier."""

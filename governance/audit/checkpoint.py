@@ -33,10 +33,10 @@ def parse_checkpoint(text: str) -> Checkpoint:
     if not match:
         raise LogFault("This is not a checkpoint", why="it is not three lines: origin, size, root")
     root = base64.b64decode(match["root"])
-    found = Checkpoint(match["origin"], int(match["size"]), root)
-    if len(root) != HASH_BYTES or found.to_text() != text:
+    checkpoint = Checkpoint(match["origin"], int(match["size"]), root)
+    if len(root) != HASH_BYTES or checkpoint.to_text() != text:
         raise LogFault("This is not a checkpoint", why="its root is not 32 bytes in base64")
-    return found
+    return checkpoint
 
 
 def sign_checkpoint(checkpoint: Checkpoint, key: SigningKey) -> bytes:
@@ -46,7 +46,9 @@ def sign_checkpoint(checkpoint: Checkpoint, key: SigningKey) -> bytes:
 
 def open_checkpoint(data: bytes, key: NoteKey) -> Checkpoint:
     """Return the checkpoint that `key` signed; its origin is the key's name. Raises LogFault."""
-    found = parse_checkpoint(open_note(data, key))
-    if found.origin != key.name:
-        raise LogFault("The checkpoint is another log's", why=f"it is of {found.origin}")
-    return found
+    checkpoint = parse_checkpoint(open_note(data, key))
+    if checkpoint.origin != key.name:
+        raise LogFault(
+            "The checkpoint belongs to another log", why=f"its origin is {checkpoint.origin}"
+        )
+    return checkpoint

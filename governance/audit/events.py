@@ -1,6 +1,6 @@
-"""What is logged: every kind of event, by name, and the one form of an entry.
+"""Every kind of logged event, by name, and the canonical form of a log entry.
 
-An entry holds decisions and digests: no count, no value and no identifier of a patient.
+An entry contains decisions and digests: no count, no value and no identifier of a patient.
 """
 
 import json
@@ -83,10 +83,10 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Event(BaseModel):
-    """One thing that happened.
+    """One event, as it is logged.
 
-    `actor` did it (a country, "coordinator", an officer's fingerprint); `subject` is what it was
-    done to if that is no study or run (a fingerprint, a document path); `policies` determined
+    `actor` did it (a country, "coordinator", an officer's fingerprint); `subject` is what it
+    concerned, if not a study or run (a fingerprint, a document path); `policies` determined
     the decision; `reason` is in plain words for this party's own operator and officer; `body` is
     the digest of the bytes received or sent.
     """
@@ -111,29 +111,31 @@ class Event(BaseModel):
 
 
 def entry_bytes(event: Event, *, origin: str, index: int) -> bytes:
-    """Return the canonical JSON of the entry at `index`. Raises LogFault where it is too large."""
-    said = event.model_dump(mode="json", exclude_none=True)
+    """Return the canonical JSON of the entry at `index`. Raises LogFault if it is too large."""
+    fields = event.model_dump(mode="json", exclude_none=True)
     place = {"v": ENTRY_VERSION, "origin": origin, "index": index}
-    data = canonical_json({**said, **place})
+    data = canonical_json({**fields, **place})
     if len(data) > LARGEST_ENTRY:
-        raise LogFault("An event is too large to be logged", why=f"it takes {len(data)} bytes")
+        raise LogFault("An event is too large to be logged", why=f"it has {len(data)} bytes")
     return data
 
 
 def parse_entry(data: bytes) -> dict[str, Any]:
     """Return the entry's JSON object; anything not canonical is refused. Raises LogFault.
 
-    A kind of event that a later version of this program knows is no fault.
+    An unknown kind of event is allowed: a later version of this program may have written it.
     """
     entry = parse_canonical(data, LARGEST_ENTRY)
     place = (entry.get("v"), type(entry.get("index")), type(entry.get("origin")))
     if place != (ENTRY_VERSION, int, str):
-        raise LogFault("This is no entry of a log", why="it does not say version, index and origin")
+        raise LogFault(
+            "This is not a log entry", why="version, index or origin is missing or wrong"
+        )
     return entry
 
 
 def parse_canonical(data: bytes, largest: int) -> dict[str, Any]:
-    """Return the JSON object whose one canonical form (RFC 8785) is `data`. Raises LogFault."""
+    """Return the JSON object whose canonical form (RFC 8785) is `data`. Raises LogFault."""
     value: Any = None
     try:
         value = json.loads(data) if len(data) <= largest else None
@@ -141,6 +143,9 @@ def parse_canonical(data: bytes, largest: int) -> dict[str, Any]:
     except (ValueError, RecursionError):
         canonical = False
     if not canonical:
-        raise LogFault("This is no canonical JSON object", why="it was changed, or never was one")
-    found: dict[str, Any] = value
-    return found
+        raise LogFault(
+            "This is not a canonical JSON object",
+            why="it was changed, or was written in another form",
+        )
+    fields: dict[str, Any] = value
+    return fields

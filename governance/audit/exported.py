@@ -1,4 +1,4 @@
-"""A log as a daemon hands it to whoever verifies it: its lines, and the checkpoint over them."""
+"""Export a log for verification: its lines, and the signed checkpoint over them."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from governance.audit.log import AuditLog
 
 
 def exported(log: AuditLog, start: int = 0, end: int | None = None) -> dict[str, Any]:
-    """Return exported lines start ≤ index < end, the signed checkpoint, and what verifies it."""
+    """Return exported lines start ≤ index < end, the signed checkpoint, and the key for it."""
     checkpoint = log.checkpoint()
     size = open_checkpoint(checkpoint, log.verifier).size
     lines = [line.decode() for line in log.export(size)]

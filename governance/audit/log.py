@@ -1,4 +1,4 @@
-"""The log in a database: entries and complete tree nodes, appended in the caller's transaction."""
+"""The audit log in a database: entries and tree nodes, appended in the caller's transaction."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -53,17 +53,17 @@ log_heads = Table(
     Column("size", BigInteger, primary_key=True, autoincrement=False),
     Column("note", LargeBinary, nullable=False),
 )
-"""Every head ever signed."""
+"""Every signed head."""
 
 
 class LogWriter:
-    """Appends to one origin's log, and signs nothing. Safe among threads and processes."""
+    """Appends events to one origin's log, without a key. Safe for threads and processes."""
 
     def __init__(self, engine: Engine, origin: str) -> None:
         self._engine, self._origin = engine, origin
 
     def append(self, event: Event, connection: Connection | None = None) -> int:
-        """Append and return the index; lasts on return, or once the caller's `connection` commits.
+        """Append an event and return its index; durable on return, or when `connection` commits.
 
         Raises LogFault, StorageFault.
         """
@@ -91,22 +91,22 @@ class AuditLog(LogWriter):
             return _size(open_connection)
 
     def checkpoint(self) -> bytes:
-        """Return the signed head, kept as the newest.
+        """Return the signed head of the log as it is now, and store the head.
 
-        Raises LogFault where the log does not continue the head signed last: nothing is signed
-        for a log that lost or changed entries.
+        Raises LogFault if the log does not continue the last signed head: the head of a log that
+        lost or changed entries is never signed.
         """
         with self._engine.begin() as connection:
             last = _newest_head(connection)
             size = _size(connection)
-            if last is not None and self._continue(connection, last) == size:
+            if last is not None and self._continued_size(connection, last) == size:
                 return last
             note = self._sign(connection, size)
             connection.execute(insert(log_heads).values(size=size, note=note))
             return note
 
     def head(self) -> Checkpoint:
-        """Return size and root as they stand, unsigned."""
+        """Return the present size and root, unsigned."""
         with self._engine.begin() as connection:
             return self._head(connection, _size(connection))
 
@@ -120,7 +120,7 @@ class AuditLog(LogWriter):
         return (entry for entry, _ in self._rows(start, end))
 
     def export(self, end: int | None = None) -> Iterator[bytes]:
-        """Yield one JSON line an entry below `end`, for `verify_export`, without line ends."""
+        """Yield one JSON line per entry below `end`, for `verify_export`, without line ends."""
         for entry, leaf in self._rows(0, end):
             yield b'{"entry":' + entry + b',"leaf":"' + leaf.hex().encode() + b'"}'
 
@@ -142,14 +142,14 @@ class AuditLog(LogWriter):
     def _head(self, connection: Connection, size: int) -> Checkpoint:
         return Checkpoint(self._origin, size, merkle.root_at(size, _reader(connection)))
 
-    def _continue(self, connection: Connection, seen: bytes) -> int:
-        """Return the size that was `seen`, if this log's first entries are those."""
-        head = open_checkpoint(seen, self._verifier)
+    def _continued_size(self, connection: Connection, note: bytes) -> int:
+        """Return the size of an earlier head. Raises LogFault unless this log continues it."""
+        head = open_checkpoint(note, self._verifier)
         _require_continued(connection, head)
         return head.size
 
     def _rows(self, start: int, end: int | None) -> Iterator[tuple[bytes, bytes]]:
-        """Read page by page: a transaction held open between them would stop every writer."""
+        """Read page by page, since one long transaction would block every writer."""
         last = self.size() if end is None else end
         for first in range(start, last, PAGE):
             position = log_entries.c.position
@@ -166,10 +166,10 @@ def _size(connection: Connection) -> int:
 
 
 def _require_size(connection: Connection, size: int) -> None:
-    held = _size(connection)
-    if held < size:
+    present = _size(connection)
+    if present < size:
         raise LogFault(
-            f"The log has {held} entries where {size} were signed before",
+            f"The log has {present} entries, but {size} were signed before",
             why="it was rolled back: an older copy of its database was restored",
             fix="restore the newest copy, and notify the privacy officer",
         )
@@ -201,16 +201,16 @@ def _insert(connection: Connection, index: int, entry: bytes) -> None:
 
 def _reader(connection: Connection) -> merkle.ReadNode:
     def read(level: int, index: int) -> bytes:
-        found = connection.scalar(_node(level, index))
-        if not isinstance(found, bytes):
-            raise _damaged(f"it lacks the hash of node {index} at level {level}")
-        return found
+        stored = connection.scalar(_node(level, index))
+        if not isinstance(stored, bytes):
+            raise _damaged(f"the hash of node {index} at level {level} is missing")
+        return stored
 
     return read
 
 
 def _checked(row: Row[Any]) -> tuple[bytes, bytes]:
-    """SQLite keeps a value of any type in any column: a changed file may hold another one."""
+    """Check the types: SQLite allows any type in any column, so a changed file may hold others."""
     if not isinstance(row.entry, bytes) or not isinstance(row.leaf_hash, bytes):
         raise _damaged(f"entry {row.position} is not what was stored")
     return row.entry, row.leaf_hash
@@ -220,7 +220,7 @@ def _damaged(why: str) -> LogFault:
     return LogFault(
         "The log's database is damaged",
         why=why,
-        fix="restore it from a copy, then compare with an earlier checkpoint",
+        fix="restore it from a backup, then compare it with an earlier checkpoint",
     )
 
 

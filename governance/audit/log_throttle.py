@@ -1,9 +1,9 @@
-"""Which of many similar events are logged one by one, and which are only counted.
+"""Limit how many similar events are logged one by one; the rest are only counted.
 
-A party that repeats the same refused message for ever must not fill a log. The first events of a
-kind within a window are logged one by one; then one entry says that counting has begun; when the
-window is over, another gives their number. A window is as long as `shortest`, and twice as long as
-the one before if that one ended in counting, up to `longest`.
+A party that repeats the same refused message again and again must not fill the log. The first
+events of a kind within a time window are logged one by one. Then one entry says that counting has
+begun. When the window is over, another entry gives the count. The first window is as long as
+`shortest`. If events were counted in a window, the next is twice as long, up to `longest`.
 """
 
 from collections.abc import Hashable
@@ -43,13 +43,13 @@ class _Window:
     seen: int = 0
 
     def over(self, now: datetime) -> bool:
-        """A clock that was set back ends a window too."""
+        """Whether the window is over; a clock that was set back ends it too."""
         return not self.began <= now < self.began + self.length
 
 
 @dataclass
 class LogThrottle(Generic[Kind]):
-    """The windows under way, by kind. It reads no clock, and holds one window for each kind."""
+    """The throttle: one time window for each kind of event. It reads no clock."""
 
     one_by_one: int = ONE_BY_ONE
     shortest: timedelta = SHORTEST
@@ -57,7 +57,7 @@ class LogThrottle(Generic[Kind]):
     _windows: dict[Kind, _Window] = field(default_factory=dict)
 
     def note(self, kind: Kind, now: datetime) -> LogAction:
-        """Count an event, and return what to log of it; call `settled` first."""
+        """Count an event, and return what to log about it; call `settled` first."""
         window = self._windows.setdefault(kind, _Window(now, self.shortest))
         window.seen += 1
         if window.seen <= self.one_by_one:
@@ -66,7 +66,7 @@ class LogThrottle(Generic[Kind]):
         return LogAction.COUNTING_BEGINS if first else LogAction.NOTHING
 
     def settled(self, now: datetime, *, ending: bool = False) -> list[Counted[Kind]]:
-        """Return the counts of the windows that are over (`ending`: of all), and end them."""
+        """Return the counts of the windows that are over, or of all if `ending`; renew these."""
         counts = []
         for kind, window in list(self._windows.items()):
             if not (ending or window.over(now)):

@@ -1,7 +1,7 @@
-"""The RFC 6962 Merkle tree: hashes, roots, proofs made and proofs verified. No storage.
+"""The RFC 6962 Merkle tree: compute hashes and roots, build and verify proofs. No storage.
 
-Nodes are named (level, index): level 0 are leaf hashes, and (level, index) covers the leaves
-index·2^level up to (index + 1)·2^level. Only complete nodes are ever read, so none changes.
+A node is named (level, index). Level 0 holds the leaf hashes; (level, index) covers the leaves
+index·2^level up to (index + 1)·2^level. Only complete nodes are read, and these never change.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from governance.errors import LogFault
 HASH_BYTES = 32
 EMPTY_ROOT = hashlib.sha256().digest()
 ReadNode = Callable[[int, int], bytes]
-"""(level, index) to the hash of a complete node."""
+"""Returns the hash of the complete node (level, index)."""
 
 
 def leaf_hash(entry: bytes) -> bytes:
@@ -29,7 +29,7 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Node:
-    """A complete subtree's hash and place."""
+    """The hash and the place of a complete subtree."""
 
     level: int
     index: int
@@ -47,7 +47,7 @@ def completed_by(index: int, leaf: bytes, read: ReadNode) -> Iterator[Node]:
 
 @dataclass
 class Frontier:
-    """The complete subtrees of a tree that grows leaf by leaf: its root in O(log n) memory."""
+    """The complete subtrees of a growing tree: enough for its root, in O(log n) memory."""
 
     size: int = 0
     _hashes: list[bytes] = field(default_factory=list)
@@ -84,7 +84,7 @@ def _fold(hashes: Sequence[bytes]) -> bytes:
 def inclusion_proof(index: int, size: int, read: ReadNode) -> list[bytes]:
     """Return the audit path of leaf `index` in the tree of `size` (RFC 6962, 2.1.1)."""
     if not 0 <= index < size:
-        raise LogFault(f"There is no entry {index} among {size}")
+        raise LogFault(f"A log of {size} entries has no entry {index}")
     return _path(index, 0, size, read)
 
 
@@ -105,7 +105,7 @@ def consistency_proof(size1: int, size2: int, read: ReadNode) -> list[bytes]:
 
 
 def _prefix_path(size: int, start: int, end: int, read: ReadNode, *, shown: bool) -> list[bytes]:
-    """SUBPROOF of the RFC; `shown` is its flag b turned round: is this subtree to be listed?"""
+    """SUBPROOF of the RFC; `shown` is the opposite of its flag b: whether to list this root."""
     if size == end:
         return [_range_root(start, end, read)] if shown else []
     middle = start + _split(end - start)
@@ -122,7 +122,7 @@ def _split(count: int) -> int:
 
 
 def _range_root(start: int, end: int, read: ReadNode) -> bytes:
-    """Return the root of leaves start ≤ i < end; the RFC's ranges start where a node does."""
+    """Return the root of leaves start ≤ i < end; the RFC's ranges begin at the start of a node."""
     count = end - start
     if count & (count - 1) == 0:
         level = count.bit_length() - 1
@@ -134,9 +134,9 @@ def _range_root(start: int, end: int, read: ReadNode) -> bytes:
 def verify_inclusion(
     index: int, size: int, leaf: bytes, proof: Sequence[bytes], root: bytes
 ) -> None:
-    """Accept the leaf hash at `index` under `root`, or raise LogFault (RFC 9162, 2.1.3.2)."""
+    """Verify that `leaf` is at `index` under `root`. Raises LogFault (RFC 9162, 2.1.3.2)."""
     if not 0 <= index < size:
-        raise _refused("the entry lies outside the tree")
+        raise _refused("the entry is outside the tree")
     _require_hashes(leaf, root, *proof)
     walk = _Walk(index, size - 1)
     for sibling in proof:
@@ -148,12 +148,12 @@ def verify_inclusion(
 def verify_consistency(
     size1: int, root1: bytes, size2: int, root2: bytes, proof: Sequence[bytes]
 ) -> None:
-    """Accept root1 as a prefix of root2, or raise LogFault (RFC 9162, 2.1.4.2).
+    """Verify that the tree of root2 continues that of root1 (RFC 9162, 2.1.4.2).
 
-    `size1` of 0 is refused: it would prove nothing.
+    Raises LogFault if not, and for a `size1` of 0, which would prove nothing.
     """
     if not 0 < size1 <= size2:
-        raise _refused("the sizes are not those of an earlier and a later tree")
+        raise _refused("the first tree is empty or larger than the second")
     if size1 == size2:
         _require_same(root1, root2, proof)
         return
@@ -169,14 +169,14 @@ def verify_consistency(
 
 def _require_same(root1: bytes, root2: bytes, proof: Sequence[bytes]) -> None:
     if proof:
-        raise _refused("a tree needs no proof to continue itself")
+        raise _refused("both trees have the same size, so the proof must be empty")
     _require_equal(root1, root2)
 
 
 def _replay(
     walk: "_Walk", path: Sequence[bytes], root1: bytes, root2: bytes
 ) -> tuple[bytes, bytes]:
-    """Return what the proof leads to, and what it should lead to: both roots, joined."""
+    """Return the two roots that the proof yields, joined, and the two expected, joined."""
     first = second = path[0]
     for sibling in path[1:]:
         if walk.step():
@@ -189,13 +189,13 @@ def _replay(
 
 @dataclass
 class _Walk:
-    """The way from a leaf `at` to the root, beside that of the tree's `last` leaf (RFC 9162)."""
+    """The path up from the leaf `at`, and from the `last` leaf (fn and sn in RFC 9162)."""
 
     at: int
     last: int
 
     def step(self) -> bool:
-        """Go up past one sibling; True when it stands on the left."""
+        """Go up past one sibling; return whether the sibling is on the left."""
         if self.last == 0:
             raise _refused("the proof is too long")
         left = self.at & 1 == 1 or self.at == self.last
@@ -222,10 +222,10 @@ def _require_hashes(*hashes: bytes) -> None:
         raise _refused("a hash is not 32 bytes long")
 
 
-def _require_equal(found: bytes, wanted: bytes) -> None:
-    if not hmac.compare_digest(found, wanted):
+def _require_equal(computed: bytes, expected: bytes) -> None:
+    if not hmac.compare_digest(computed, expected):
         raise _refused("it leads to another root")
 
 
 def _refused(why: str) -> LogFault:
-    return LogFault("A proof of the log does not hold", why=why)
+    return LogFault("A proof of the log is not valid", why=why)

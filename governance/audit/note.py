@@ -1,4 +1,4 @@
-"""C2SP signed notes with Ed25519 (c2sp.org/signed-note): made, parsed and verified."""
+"""Sign, parse and verify C2SP notes with Ed25519 (c2sp.org/signed-note)."""
 
 import base64
 import binascii
@@ -72,7 +72,7 @@ class NoteKey:
 
 @dataclass(frozen=True)
 class NoteSignature:
-    """One signature line: whose name, which 4-byte key id, and the signature."""
+    """One signature line: the signer's name, the 4-byte key id, and the signature."""
 
     name: str
     key_id: bytes
@@ -81,14 +81,14 @@ class NoteSignature:
 
 @dataclass(frozen=True)
 class Note:
-    """A parsed note: signed text, ending in a newline, and its signature lines, not yet checked."""
+    """A parsed note: the signed text, ending in a newline, and its signatures, not verified."""
 
     text: str
     signatures: tuple[NoteSignature, ...]
 
 
 def sign_note(text: str, name: str, key: SigningKey) -> bytes:
-    """Return the signed note in bytes. Raises LogFault for a text or name that none may have."""
+    """Return the signed note in bytes. Raises LogFault if text or name is not allowed in one."""
     key_id = NoteKey(name, key.public).key_id
     signature = base64.b64encode(key_id + key.sign(text.encode())).decode()
     note = f"{text}\n{DASH}{name} {signature}\n".encode()
@@ -97,7 +97,7 @@ def sign_note(text: str, name: str, key: SigningKey) -> bytes:
 
 
 def parse_note(data: bytes) -> Note:
-    """Parse strictly, verifying nothing. Raises LogFault."""
+    """Parse a note strictly, without verifying it. Raises LogFault."""
     whole = _decode_text(data)
     text, separator, lines = whole.rpartition(SEPARATOR)
     if not separator or not text or not lines.endswith("\n"):
@@ -109,14 +109,17 @@ def parse_note(data: bytes) -> Note:
 
 
 def open_note(data: bytes, key: NoteKey) -> str:
-    """Return the text, signed by `key`. Other signers' lines are ignored. Raises LogFault."""
+    """Verify the signature by `key` and return the text; ignore other signers. Raises LogFault."""
     if key.algorithm is not Algorithm.ED25519:
-        raise LogFault(f"The key of {key.name} is a witness's", why="it signs no note by itself")
+        raise LogFault(
+            f"The key of {key.name} is a witness key",
+            why="a witness's signature does not replace the log's",
+        )
     note = parse_note(data)
-    own = [line for line in note.signatures if (line.name, line.key_id) == (key.name, key.key_id)]
-    if not own:
-        raise LogFault(f"The note is not signed by {key.name}", fix="ask for the signed one")
-    for line in own:
+    lines = [line for line in note.signatures if (line.name, line.key_id) == (key.name, key.key_id)]
+    if not lines:
+        raise LogFault(f"The note is not signed by {key.name}", fix="ask for the signed note")
+    for line in lines:
         _verify(key, line.signature, note.text)
     return note.text
 
@@ -139,7 +142,7 @@ def _decode_text(data: bytes) -> str:
     except UnicodeDecodeError:
         raise _bad_note("it is not UTF-8 text") from None
     if CONTROL.search(text):
-        raise _bad_note("it holds a control character")
+        raise _bad_note("it contains a control character")
     return text
 
 
@@ -154,7 +157,7 @@ def _parse_line(line: str) -> NoteSignature:
 
 
 def _decode(text: str) -> bytes:
-    """Decode base64, refusing a second spelling of the same bytes (its unused bits)."""
+    """Decode base64; refuse any other encoding of the same bytes (by its unused bits)."""
     try:
         data = binascii.a2b_base64(text, strict_mode=True)
     except binascii.Error:

@@ -1,6 +1,6 @@
-"""Verifies an exported log with nothing but its lines, a checkpoint and a public key.
+"""Verify an exported log from its lines, a checkpoint and a public key, and nothing else.
 
-Shares no code with the store; what does not verify is named.
+This shares no code with the store. An error names what does not verify.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +19,7 @@ LARGEST_LINE = LARGEST_ENTRY + 128
 
 @dataclass(frozen=True)
 class VerifiedLog:
-    """A whole log: every entry of `origin` below `size` is as it was when the root was signed."""
+    """A verified log: its first `size` entries are as they were when the root was signed."""
 
     origin: str
     size: int
@@ -41,7 +41,7 @@ def verify_export(
         _require_root(known, roots, head)
     if max(roots) != head.size:
         raise LogFault(
-            f"The export holds {max(roots)} entries, the checkpoint signs {head.size}",
+            f"The export holds {max(roots)} entries, but the checkpoint signs {head.size}",
             why="entries are missing, or were added after it was signed",
             fix="export the log again together with its newest checkpoint",
         )
@@ -69,21 +69,21 @@ def _leaves(lines: Iterable[bytes], origin: str) -> Iterator[bytes]:
 
 def _leaf(line: bytes, index: int, origin: str) -> bytes:
     """Compute the leaf hash of an export line."""
-    said = parse_canonical(line, LARGEST_LINE)
-    entry = canonical_json(said.get("entry"))
+    fields = parse_canonical(line, LARGEST_LINE)
+    entry = canonical_json(fields.get("entry"))
     leaf = leaf_hash(entry)
-    if said != {"entry": _placed(entry, index, origin), "leaf": leaf.hex()}:
-        raise LogFault("It was changed after it was logged", why="its hash is another")
+    if fields != {"entry": _placed(entry, index, origin), "leaf": leaf.hex()}:
+        raise LogFault("It was changed after it was logged", why="its hash does not match")
     return leaf
 
 
 def _placed(entry: bytes, index: int, origin: str) -> dict[str, Any]:
-    found = parse_entry(entry)
-    if (found["index"], found["origin"]) != (index, origin):
+    fields = parse_entry(entry)
+    if (fields["index"], fields["origin"]) != (index, origin):
         raise LogFault(
-            "It is out of place", why=f"it is entry {found['index']} of {found['origin']}"
+            "It is in the wrong place", why=f"it is entry {fields['index']} of {fields['origin']}"
         )
-    return found
+    return fields
 
 
 def _require_root(known: Checkpoint, roots: Mapping[int, bytes], head: Checkpoint) -> None:

@@ -1,15 +1,15 @@
-"""What a release costs: RDP at one order for the ledger, PLD for the statement about a schedule.
+"""The privacy cost of a release: RDP at one order for the ledger, PLD for the ε of a schedule.
 
-The law of a release is the sum of h exact discrete Gaussians of variance noise_std². Three steps
-lead from it to formulas that are known, each with its price (private-sum.md, Noise):
+The noise of a release is the sum of h exact discrete Gaussians of variance noise_std². Three steps
+lead from it to known formulas; the first two change the density a little (private-sum.md, Noise):
 
-1. the sum against one discrete Gaussian of variance σ² = h·noise_std²: its density is within
-   e^(±τ) a coordinate (Kairouz, Liu, Steinke 2021, Proposition 14);
-2. that discrete Gaussian against a continuous one of variance σ² − 4, rounded at random
-   (Peikert 2010): within e^(±5·e^(−8π²)) a coordinate;
+1. from the sum to one discrete Gaussian of variance σ² = h·noise_std²: a factor within e^(±τ) for
+   each coordinate (Kairouz, Liu, Steinke 2021, Proposition 14);
+2. from that discrete Gaussian to a continuous one of variance σ² − 4, rounded at random
+   (Peikert 2010): a factor within e^(±5·e^(−8π²)) for each coordinate;
 3. the continuous Gaussian at sensitivity Δ, Poisson-subsampled, has closed forms.
 
-What is derived of releases (`Scope.DERIVED`) costs nothing more: it is post-processing of them.
+What is derived from releases (`Scope.DERIVED`) costs nothing more: it is post-processing.
 
 A release in d dimensions is thus within e^(±slack) of step 3, slack = d·(τ + 5·e^(−8π²)): ε grows
 by 2·slack and δ by the factor e^slack. Every figure is rounded towards more privacy loss.
@@ -29,24 +29,24 @@ from protocols.numerics.mechanism import SMALLEST_NOISE_STD, Mechanism
 MICRO = 1_000_000
 """Micro-units in one unit of RDP."""
 PEIKERT_VARIANCE = 4
-"""Variance, in squared lattice units, of the rounding that makes a continuous law discrete."""
+"""Variance, in squared lattice units, of the random rounding in step 2."""
 PEIKERT_SLACK = 5 * math.exp(-2 * math.pi**2 * PEIKERT_VARIANCE)
-"""Log-density error of that step, a coordinate: twice 2·e^(−8π²)/(1 − 2·e^(−8π²)), rounded up."""
+"""Log-density error of step 2 per coordinate: twice 2·e^(−8π²)/(1 − 2·e^(−8π²)), rounded up."""
 TAU_FACTOR = 10
 ROUNDING = 1e-9
 """Relative margin for the floating-point error of closed forms, always towards more loss."""
 PLD_ROUNDING = 1e-6
-"""The same for convolved distributions."""
+"""The same margin for convolved distributions."""
 CONVOLVING = 2.0**-48
-"""Probability that floating point may lose in convolving, a round: 80 times what was ever seen."""
+"""Probability that one convolved round may lose by floating point: 80 times the largest seen."""
 LARGEST_LOSS = 0.01
-"""Part of δ that may be lost in convolving; where it is more, nothing is convolved."""
+"""Part of δ that may be lost in convolving; above it, the bound by RDP is used."""
 COARSEST_INTERVAL, FINEST_INTERVAL = 1e-2, 1e-7
 RDP_ORDERS = (*range(2, 65), 96, 128, 192, 256, 384, 512)
 USELESS_EPSILON = 100.0
-"""Above this the cheaper bound by RDP is stated: it protects nobody, and convolving it is slow."""
+"""Above it the cheaper bound by RDP is stated: such an ε protects nobody; convolving is slow."""
 AIM = 0.999
-"""Calibration aims at this part of the target, so that its last step lands on the safe side."""
+"""Calibration aims at this part of the target, so that its last step stays below the target."""
 FINEST_STEP = 2e-4
 """Relative step of the central limit's μ at which calibration stops."""
 
@@ -74,7 +74,7 @@ def slack(mechanism: Mechanism, honest: int) -> float:
 
 
 def noise_multiplier(mechanism: Mechanism, honest: int) -> float:
-    """Return √(σ² − 4)/Δ: the continuous Gaussian that stands for the release, rounded down."""
+    """Return √(σ² − 4)/Δ: the multiplier of the Gaussian of step 3, rounded down."""
     sensitivity = max(1, mechanism.squared_sensitivity)
     ratio = (mechanism.variance(honest) - PEIKERT_VARIANCE) / sensitivity
     return math.sqrt(ratio) * (1 - ROUNDING)
@@ -83,7 +83,7 @@ def noise_multiplier(mechanism: Mechanism, honest: int) -> float:
 def _gaussian_rdp(multiplier: float, rate: float, order: int) -> float:
     """RDP of the Poisson-subsampled Gaussian (Mironov, Talwar, Zhang 2019, Section 3.3).
 
-    Binomial weights add up to 1: the sum is of their excess over it, which keeps small rates exact.
+    Binomial weights add up to 1, so only the excess over 1 is summed: small rates stay exact.
     """
     if rate == 1:
         return order / (2 * multiplier**2)
@@ -107,7 +107,7 @@ def _rdp(mechanism: Mechanism, honest: int, order: int) -> float:
 def rdp_micro(mechanism: Mechanism, honest: int, order: int) -> int:
     """Return the RDP of all rounds at `order`, in micro-units, rounded up; 0 if it is derived.
 
-    Raises LedgerFault where the order is below 2 or `honest` below 1.
+    Raises LedgerFault if the order is below 2 or `honest` below 1.
     """
     _require_order(order)
     _require_honest(honest)
@@ -138,7 +138,7 @@ def cap_micro(epsilon: float, delta: float, order: int) -> int:
 
 
 def epsilon_of_rdp(micro: int, delta: float, order: int) -> float:
-    """Return the ε at δ that `micro` units of RDP at `order` imply: what a ledger's sum means."""
+    """Return the ε at δ that a ledger's sum, `micro` units of RDP at `order`, implies."""
     _require_order(order)
     _require_delta(delta)
     return max(0.0, _up(micro / MICRO + _conversion(delta, order)))
@@ -165,9 +165,9 @@ def _schedule_epsilon(mechanisms: tuple[Mechanism, ...], honest: int, delta: flo
 
 
 def _ideal_epsilon(mechanisms: tuple[Mechanism, ...], honest: int, delta: float) -> float:
-    """Return ε of the continuous Gaussians that stand for the releases.
+    """Return ε of the continuous Gaussians of step 3.
 
-    For a δ so small that the error of convolving counts, it is the bound by RDP.
+    It is the bound by RDP if ε protects nobody, or δ is too small for the error of convolving.
     """
     rough = _rough_epsilon(mechanisms, honest, delta)
     rounds = sum(mechanism.rounds for mechanism in mechanisms)
@@ -176,8 +176,8 @@ def _ideal_epsilon(mechanisms: tuple[Mechanism, ...], honest: int, delta: float)
         return rough
     interval = _interval(rough, rounds)
     losses = [_loss(mechanism, honest, interval) for mechanism in mechanisms]
-    whole = reduce(lambda one, other: one.compose(other), losses)
-    return _up(float(whole.get_epsilon_for_delta(delta - lost)), PLD_ROUNDING)
+    total = reduce(lambda sum_, loss: sum_.compose(loss), losses)
+    return _up(float(total.get_epsilon_for_delta(delta - lost)), PLD_ROUNDING)
 
 
 def _loss(mechanism: Mechanism, honest: int, interval: float) -> Any:
@@ -193,7 +193,7 @@ def _loss(mechanism: Mechanism, honest: int, interval: float) -> Any:
 
 
 def _rough_epsilon(mechanisms: Sequence[Mechanism], honest: int, delta: float) -> float:
-    """Return ε by RDP at the best order: an upper bound, some 10 % too high."""
+    """Return ε by RDP at the best order: an upper bound, about 10 % too high."""
     return min(_rdp_epsilon(mechanisms, honest, delta, order) for order in RDP_ORDERS)
 
 
@@ -203,7 +203,7 @@ def _rdp_epsilon(mechanisms: Sequence[Mechanism], honest: int, delta: float, ord
 
 
 def _interval(rough: float, rounds: int) -> float:
-    """Return a loss grid whose error, about rounds·(interval/ε)², stays near 1e-4 of ε."""
+    """Return the step of the loss grid; its error, rounds·(interval/ε)², is about 1e-4 of ε."""
     wanted = min(rough * math.sqrt(1e-4 / rounds), 1e-4 * max(1.0, rough))
     return min(max(wanted, FINEST_INTERVAL), COARSEST_INTERVAL)
 
@@ -215,13 +215,13 @@ def calibrate(
     epsilon: float,
     delta: float,
 ) -> tuple[Mechanism, ...]:
-    """Return the schedule with integer `noise_std`s whose PLD ε is at most `epsilon`, and near it.
+    """Set the noise of a schedule: integer `noise_std`s with a PLD ε at or just below `epsilon`.
 
-    `shares` are the parts of the budget, in proportion, that the mechanisms take; the parts of a
-    composition add up as squares of its central limit (Dong, Roth, Su 2022), not as ε. A derived
-    release has no part, a share of 0, and stays as it is. Cached.
-    The result's ε is within 0.5 % of the target where the lattice is fine enough (a noise_std of
-    some hundred units is). Raises LedgerFault if no noise is enough.
+    `shares` divide the budget among the mechanisms in proportion. They divide the square of the
+    central limit's μ, which adds up over a composition (Dong, Roth, Su 2022); ε does not. A derived
+    release has a share of 0 and is not changed. Cached.
+    The resulting ε is within 0.5 % of the target if the lattice is fine enough (a noise_std of
+    some hundred units). Raises LedgerFault if no noise is enough.
     """
     _require_delta(delta)
     _require_honest(honest)
@@ -259,16 +259,16 @@ def _calibrated(
         if _has_least_noise(at(high)):
             return at(high)
         high, step = high + step, 2 * step
-    found = brentq(lambda x: math.log(cost(x) / (AIM * target)), low, high, xtol=FINEST_STEP)
-    return at(_last_safe(cost, float(found), target))
+    solution = brentq(lambda x: math.log(cost(x) / (AIM * target)), low, high, xtol=FINEST_STEP)
+    return at(_last_safe(cost, float(solution), target))
 
 
-def _last_safe(cost: Callable[[float], float], found: float, target: float) -> float:
-    """Step back from where the search ended until the target holds: the lattice has jumps."""
+def _last_safe(cost: Callable[[float], float], log_mu: float, target: float) -> float:
+    """Step back until the cost is within the target: whole lattice units make it jump."""
     step = FINEST_STEP
-    while cost(found) > target:
-        found, step = found - step, 2 * step
-    return found
+    while cost(log_mu) > target:
+        log_mu, step = log_mu - step, 2 * step
+    return log_mu
 
 
 def _gaussian_mu(epsilon: float, delta: float) -> float:
@@ -322,17 +322,17 @@ def _has_least_noise(mechanisms: Iterable[Mechanism]) -> bool:
 
 def _require_order(order: int) -> None:
     if order < RDP_ORDERS[0]:
-        raise LedgerFault(f"The order of a budget is a whole number from 2, not {order}")
+        raise LedgerFault(f"The order of a budget must be at least 2, not {order}")
 
 
 def _require_honest(honest: int) -> None:
     if honest < 1:
-        raise LedgerFault(f"Noise relies on at least one honest country, not {honest}")
+        raise LedgerFault(f"Noise must rely on at least one honest country, not {honest}")
 
 
 def _require_delta(delta: float) -> None:
     if not 0 < delta < 1:
-        raise LedgerFault(f"δ must lie between 0 and 1, not {delta}")
+        raise LedgerFault(f"δ must be between 0 and 1, not {delta}")
 
 
 def _require_releases(mechanisms: Sequence[Mechanism]) -> None:
@@ -347,5 +347,5 @@ def _require_shares(mechanisms: Sequence[Mechanism], shares: Sequence[float]) ->
     )
     if not fit:
         raise LedgerFault(
-            "Each release needs one share of the budget, above 0; one that is derived, 0"
+            "Each release needs one share of the budget: above 0, or 0 if it is derived"
         )

@@ -1,10 +1,10 @@
 """The privacy ledger of one node: what each person register has spent, never over its cap.
 
-An RDP filter at one fixed order (Feldman, Zrnic 2021): a charge is taken only if the sum of the
-period stays within the cap. Charges are made before a release and never refunded. The ledger
-belongs to the person register: a new cohort, study or amended agreement opens no new budget,
-because whatever was charged between a period's two dates counts in it, and in an agreement's first
-period whatever was charged within one period's length, under whichever agreement.
+An RDP filter at one fixed order (Feldman, Zrnic 2021): a charge is accepted only if the sum of the
+period stays within the cap. Charges are made before a release and never refunded. The budget
+belongs to the person register: a new cohort, study or amended agreement opens no new budget. Every
+charge between a period's two dates counts in it. In an agreement's first period, every charge made
+within one period's length before now counts too, under any agreement.
 """
 
 from collections.abc import Sequence
@@ -61,11 +61,11 @@ _COLUMNS = ledger_entries.c
 
 @dataclass(frozen=True)
 class Period:
-    """One budget period of an agreement: `start` ≤ t < `end`, UTC, `index` from 0.
+    """One budget period of an agreement: `start` ≤ t < `end` in UTC; `index` counts from 0.
 
-    Charges count in it from `since` on. That is `start`, but in the agreement's first period, and
-    for as long as one after its periods were moved, the moment one period's length ago: what was
-    charged under other dates still counts.
+    Charges from `since` on count in it. This is `start`, with two exceptions: in the agreement's
+    first period, and for one period's length after its periods were moved, it is one period's
+    length before now, so that charges under the earlier dates still count.
     """
 
     index: int
@@ -79,13 +79,13 @@ def period_of(
 ) -> Period:
     """Return the period that holds `now`; days are of 24 hours, counted from `effective`.
 
-    `known` is since when these periods are known where they replaced others; None: always. Raises
-    LedgerFault before `effective` or for a period shorter than a day.
+    `known` is since when these periods are known, if they replaced others; None means always.
+    Raises LedgerFault before `effective` or for a period shorter than a day.
     """
     if period_days < 1 or now < effective:
         raise LedgerFault(
             "No budget period has begun",
-            why=f"the agreement takes effect at {effective.isoformat()}, it is {now.isoformat()}",
+            why=f"the agreement takes effect at {effective.isoformat()}; now is {now.isoformat()}",
             fix="wait until then, and check this machine's clock",
         )
     length = timedelta(days=period_days)
@@ -97,7 +97,7 @@ def period_of(
 
 @dataclass(frozen=True)
 class Terms:
-    """What the agreement fixes for one register: `cap_micro` a period at `order`, and honest h."""
+    """One register's terms in the agreement: `cap_micro` per period at `order`, and honest h."""
 
     register: str
     period: Period
@@ -125,7 +125,7 @@ class LedgerEntry:
 
 @dataclass(frozen=True)
 class LedgerView:
-    """What a policy assessment may know of one register's budget, in micro-units of RDP."""
+    """One register's budget as a policy assessment sees it, in micro-units of RDP."""
 
     register: str
     period: Period
@@ -136,13 +136,13 @@ class LedgerView:
 
     @property
     def left_micro(self) -> int:
-        """What this period can still take; never below 0."""
+        """What can still be charged in this period; never below 0."""
         return max(0, self.cap_micro - self.spent_micro)
 
 
 @dataclass(frozen=True)
 class _Charge:
-    """What one release would add."""
+    """The charge that one release would make."""
 
     study: str
     run: str
@@ -156,7 +156,7 @@ class _Charge:
 
 
 class Ledger:
-    """The ledger in one SQLite database. Safe among threads and processes."""
+    """The ledger in one SQLite database. Safe for threads and processes."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -171,18 +171,19 @@ class Ledger:
         now: datetime,
         connection: Connection | None = None,
     ) -> tuple[LedgerEntry, ...]:
-        """Charge every mechanism, or none: one entry per (run, mechanism's phase).
+        """Charge all mechanisms or none: one entry per (run, phase of the mechanism).
 
-        A repetition returns the entries that stand and charges nothing. `study` is its digest,
-        `run` our own run id in hexadecimal. Raises Refusal(BUDGET) where the cap would be passed,
-        LedgerFault where (run, phase) stands with other contents or `now` is outside the period.
-        With `connection`, joins the caller's transaction: nothing lasts until that commits.
+        A repeated call returns the existing entries and charges nothing. `study` is the study's
+        digest, `run` our own run id in hexadecimal. Raises Refusal(BUDGET) if the charge would
+        exceed the cap, LedgerFault if (run, phase) exists with other contents or `now` is outside
+        the period. With `connection`, it joins the caller's transaction and is durable when that
+        commits.
         """
         _require_within(terms.period, now)
         charges = [_Charge(study, run, each, terms.honest, terms.order) for each in mechanisms]
         _require_distinct(charges)
         with transaction(self._engine, connection) as open_connection:
-            new = [each for each in charges if not _stands(open_connection, terms, each)]
+            new = [each for each in charges if not _is_charged(open_connection, terms, each)]
             _require_room(_view(open_connection, terms), new)
             for charge in new:
                 _insert(open_connection, terms, charge, now)
@@ -198,10 +199,10 @@ class Ledger:
         now: datetime,
         connection: Connection,
     ) -> None:
-        """Charge what must be taken as spent elsewhere, over the cap too; see `reserve`.
+        """Charge what may have been spent since a backup, even over the cap; see `reserve`.
 
-        Only a ledger that was restored from a copy is charged so (docs/adr/0013): it cannot refuse
-        what may have happened. Lasts once the caller's `connection` commits. Raises LedgerFault.
+        Only for a ledger that was restored from a backup (docs/adr/0013): it cannot refuse what may
+        have happened. Durable when the caller's `connection` commits. Raises LedgerFault.
         """
         _require_within(terms.period, now)
         charges = [_Charge(study, run, each, terms.honest, terms.order) for each in mechanisms]
@@ -210,7 +211,7 @@ class Ledger:
             _insert(connection, terms, charge, now)
 
     def view(self, terms: Terms, connection: Connection | None = None) -> LedgerView:
-        """Return cap, spent and lifetime of the register, at the terms' order."""
+        """Return the register's cap, what the period has spent and what was ever spent."""
         with transaction(self._engine, connection) as open_connection:
             return _view(open_connection, terms)
 
@@ -221,7 +222,7 @@ class Ledger:
         study: str | None = None,
         connection: Connection | None = None,
     ) -> list[LedgerEntry]:
-        """Return the entries in the order they were made, of one register, run or study if given.
+        """Return the entries, oldest first; only those of one register, run or study if given.
 
         `study` is a study's digest. With `connection`, reads in the caller's transaction.
         """
@@ -243,7 +244,7 @@ def _view(connection: Connection, terms: Terms) -> LedgerView:
 
 
 def _within(register: str, period: Period) -> tuple[ColumnElement[bool], ...]:
-    """By time, not by the number of the period: an amended agreement may change the numbers."""
+    """Select by time, not by the period's number: an amended agreement may change the numbers."""
     created = _COLUMNS.created
     return _COLUMNS.register == register, created >= period.since, created < period.end
 
@@ -258,12 +259,12 @@ def _sum(connection: Connection, order: int, *wanted: ColumnElement[bool]) -> in
     return int(connection.execute(at_order).scalar_one()) + again
 
 
-def _stands(connection: Connection, terms: Terms, charge: _Charge) -> bool:
-    """Say whether this very charge was made; another one under its name is a fault."""
-    found = _find(connection, charge)
-    if found is None:
+def _is_charged(connection: Connection, terms: Terms, charge: _Charge) -> bool:
+    """Whether this charge exists. Raises LedgerFault if another has the same run and phase."""
+    entry = _find(connection, charge)
+    if entry is None:
         return False
-    stored = (found.register, _Charge(found.study, found.run, found.mechanism, found.honest, 0))
+    stored = (entry.register, _Charge(entry.study, entry.run, entry.mechanism, entry.honest, 0))
     if stored != (terms.register, replace(charge, order=0)):
         raise LedgerFault(
             f"Run {charge.run} was charged for {charge.mechanism.phase!r} with other contents",
@@ -280,7 +281,7 @@ def _require_room(view: LedgerView, charges: Sequence[_Charge]) -> None:
             ReasonCode.BUDGET,
             f"The privacy budget of register {view.register!r} does not cover this study",
             why=(
-                f"it would take {cost / MICRO:.6f} of {view.cap_micro / MICRO:.6f}, and "
+                f"it would cost {cost / MICRO:.6f} of {view.cap_micro / MICRO:.6f}, and "
                 f"{view.left_micro / MICRO:.6f} is left until {view.period.end:%Y-%m-%d}"
             ),
             fix="ask for a smaller ε or fewer rounds, or wait for the next period",
@@ -306,10 +307,10 @@ def _insert(connection: Connection, terms: Terms, charge: _Charge, now: datetime
 
 
 def _of_phase(connection: Connection, charge: _Charge) -> LedgerEntry:
-    found = _find(connection, charge)
-    if found is None:
-        raise LedgerFault("A charge was not kept", fix="check the disk of the state database")
-    return found
+    entry = _find(connection, charge)
+    if entry is None:
+        raise LedgerFault("A charge was not stored", fix="check the disk of the state database")
+    return entry
 
 
 def _find(connection: Connection, charge: _Charge) -> LedgerEntry | None:
@@ -330,8 +331,8 @@ def _entry(row: RowMapping) -> LedgerEntry:
 def _require_within(period: Period, now: datetime) -> None:
     if not period.start <= now < period.end:
         raise LedgerFault(
-            "A charge falls outside its budget period",
-            why=f"it is {now.isoformat()}; the period ends at {period.end.isoformat()}",
+            "A charge is outside its budget period",
+            why=f"now is {now.isoformat()}; the period ends at {period.end.isoformat()}",
             fix="check this machine's clock, then try again",
         )
 

@@ -1,9 +1,9 @@
-"""One Cedar decision: the installed base, the agreement's policy and the country's, all of them.
+"""Decide with Cedar: the installed base policy, the agreement's and the country's must all allow.
 
-Only a clean Allow allows. Without a schema, cedarpy skips a `forbid` that fails; with one, an
-overflow at run time is still skipped and only reported: both refuse here. A national policy may
-only forbid, so it can tighten and never loosen; the installed base always counts, so an agreement
-cannot drop a rule either.
+Only an Allow without errors counts. Without a schema, cedarpy skips a `forbid` whose evaluation
+fails; with a schema, it still skips one that overflows and only reports it. Both are refusals here.
+A national policy may only forbid, so it can tighten and never loosen. The installed base policy
+always counts, so an agreement cannot drop a rule either.
 """
 
 import json
@@ -25,7 +25,7 @@ NATIONAL = "national"
 
 
 class Act(StrEnum):
-    """What is asked for: `propose` needs no permit yet, `contribute` does."""
+    """The action: `propose` needs no permit yet, `contribute` does."""
 
     PROPOSE = "propose"
     CONTRIBUTE = "contribute"
@@ -33,7 +33,7 @@ class Act(StrEnum):
 
 @dataclass(frozen=True)
 class PolicyRequest:
-    """Who asks what of which study; `context` holds every fact of the schema."""
+    """The coordinator, the action and the study; `context` holds every fact of the schema."""
 
     coordinator: str
     act: Act
@@ -43,7 +43,7 @@ class PolicyRequest:
 
 @dataclass(frozen=True)
 class Clause:
-    """A rule that determined a decision: its id, and what it says to whom ($names unfilled)."""
+    """A rule that determined a decision: its id, code and texts, with $names not filled in."""
 
     id: str
     code: ReasonCode = ReasonCode.POLICY
@@ -53,7 +53,7 @@ class Clause:
 
 @dataclass(frozen=True)
 class Decision:
-    """The answer, and the clauses that determined it."""
+    """Whether the request is allowed, and the clauses that determined this."""
 
     allowed: bool
     clauses: tuple[Clause, ...]
@@ -66,10 +66,10 @@ class _Policies:
 
 
 def decide(request: PolicyRequest, base: str, national: str | None) -> Decision:
-    """Return Allow only where the installed base, `base` and `national` all allow.
+    """Allow the request only if the installed base, `base` and `national` all allow it.
 
-    Anything but a clean Allow refuses: NoDecision, an evaluation error, a policy that does not
-    validate, a national policy that permits.
+    Everything else is a refusal: NoDecision, an evaluation error, a policy that does not validate,
+    a national policy that permits.
     """
     try:
         check_base(base)
@@ -82,7 +82,7 @@ def decide(request: PolicyRequest, base: str, national: str | None) -> Decision:
 
 
 def check_base(text: str) -> None:
-    """Raise DocumentFault unless the policies fit the schema and each has an @id of its own."""
+    """Raise DocumentFault unless the policies fit the schema and each has a unique @id."""
     _checked("The policy cannot be used", text)
 
 
@@ -103,7 +103,7 @@ def _checked(what: str, text: str) -> dict[str, Any]:
     except ValueError as error:
         raise _fault(what, f"Cedar cannot read it: {error}") from None
     if parsed["templates"]:
-        raise _fault(what, "templates (?principal, ?resource) are not used here")
+        raise _fault(what, "templates (?principal, ?resource) are not supported")
     policies: dict[str, Any] = parsed["staticPolicies"]
     for problem in _problems(text, policies):
         raise _fault(what, problem)
@@ -113,9 +113,9 @@ def _checked(what: str, text: str) -> dict[str, Any]:
 def _problems(text: str, policies: Mapping[str, Any]) -> Iterator[str]:
     ids = [_id(policy) for policy in policies.values()]
     if not all(ids) or len(set(ids)) != len(ids):
-        yield 'every policy needs an id of its own, such as @id("dk/no-genomics")'
+        yield 'every policy needs its own id, such as @id("dk/no-genomics")'
     if not all(is_plain(note) for policy in policies.values() for note in _notes(policy)):
-        yield "an annotation holds control or invisible characters"
+        yield "an annotation contains control or invisible characters"
     for error in cedarpy.validate_policies(text, SCHEMA).errors:
         yield f"it does not fit the schema: {_id(policies.get(error.policy_id, {}))} {error.error}"
 
@@ -150,7 +150,7 @@ def _compiled(base: str, national: str) -> _Policies:
 
 
 def _position(name: str) -> int:
-    """Cedar names policies `policy0`, `policy1`, ... in the order of the text."""
+    """Return a policy's place in the text: Cedar names policies `policy0`, `policy1`, ..."""
     return int(name.removeprefix("policy"))
 
 
@@ -179,11 +179,12 @@ def _answer(request: PolicyRequest, policies: _Policies) -> Decision:
         "[]",
         _schema(),
     )
-    found = [policies.clauses[name] for name in sorted(result.diagnostics.reasons, key=_position)]
-    if result.decision is cedarpy.Decision.Deny and found:
-        return Decision(allowed=False, clauses=tuple(found))
+    names = sorted(result.diagnostics.reasons, key=_position)
+    clauses = tuple(policies.clauses[name] for name in names)
+    if result.decision is cedarpy.Decision.Deny and clauses:
+        return Decision(allowed=False, clauses=clauses)
     if result.decision is cedarpy.Decision.Allow and not result.diagnostics.errors:
-        return Decision(allowed=True, clauses=tuple(found))
+        return Decision(allowed=True, clauses=clauses)
     why = "; ".join(result.diagnostics.errors) or "no policy permits it"
     return _refused("policy/no-decision", f"The policies give no clear answer: {why}", "")
 
@@ -194,7 +195,7 @@ def _refused(id_: str, sentence: str, fix: str) -> Decision:
 
 
 def _all_of(decisions: list[Decision]) -> Decision:
-    """Allow where all allow; on a refusal, only the clauses of refusals count."""
+    """Allow if all allow; on a refusal, only the clauses of refusals count."""
     allowed = all(decision.allowed for decision in decisions)
     counted = [d for d in decisions if allowed or not d.allowed]
     clauses = {clause.id: clause for decision in counted for clause in decision.clauses}

@@ -1,1 +1,1 @@
-"""Governance documents as frozen values: agreement, study, permit and their kin."""
+"""Governance documents as frozen values: agreement, study, permit and others."""

@@ -1,4 +1,4 @@
-"""The agreement: what the parties allow each other to compute, at what privacy, until when."""
+"""The agreement: what the parties may compute together, with what privacy, and until when."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -39,14 +39,14 @@ from keys.composite import Suite, halves, read_identity
 from protocols.wire.encoding import canonical_json, digest
 
 FEWEST_HONEST = 2
-"""With one honest country the opened sum would be that country's own (private-sum.md)."""
+"""With one honest country the opened sum would show that country's part (private-sum.md)."""
 
 
 TaskKind = Annotated[str, StringConstraints(pattern=r"^[a-z]+/[a-z][a-z0-9-]*$")]
 
 
 class Party(Part):
-    """A country, the authority that speaks for it, and that authority's document key."""
+    """A country, its authority, and the authority's document key."""
 
     country: Country
     authority: Line
@@ -54,9 +54,9 @@ class Party(Part):
 
 
 class Coordinator(Part):
-    """The coordinator's keys: messages, studies and releases, the daily timestamp, its log.
+    """The coordinator's keys: for messages, for documents, for the daily timestamp, for its log.
 
-    An agreement signed before `log_key` was known has none.
+    An agreement from before `log_key` was introduced has none.
     """
 
     name: Line
@@ -67,7 +67,7 @@ class Coordinator(Part):
 
 
 class AllowedPurpose(Part):
-    """An EHDS purpose and the HL7 purposes of use that are allowed under it, with all below."""
+    """An EHDS purpose and the HL7 purposes of use allowed with it, and all codes below them."""
 
     ehds: Ehds
     purpose_of_use: Annotated[tuple[PurposeOfUse, ...], Field(min_length=1)]
@@ -80,7 +80,7 @@ class AllowedPurpose(Part):
 
 
 class ForbiddenPurpose(Part):
-    """A purpose that is refused, with all below it: one code, a clause and its sentence."""
+    """A forbidden purpose, with all codes below it: one code, a clause and its sentence."""
 
     ehds: Ehds | None = None
     purpose_of_use: PurposeOfUse | None = None
@@ -90,12 +90,12 @@ class ForbiddenPurpose(Part):
     @model_validator(mode="after")
     def _one_code(self) -> Self:
         if (self.ehds is None) is (self.purpose_of_use is None):
-            raise ValueError("give ehds or purpose_of_use, one of the two")
+            raise ValueError("give either ehds or purpose_of_use, not both")
         return self
 
     @property
     def code(self) -> str:
-        """The code that is refused."""
+        """The forbidden code."""
         return self.ehds or self.purpose_of_use or ""
 
 
@@ -107,9 +107,9 @@ class Purposes(Part):
 
 
 class RegisterBudget(Part):
-    """What studies together may spend of one person register's privacy in each period.
+    """The privacy budget of one person register per period, for all studies together.
 
-    `order` is the Rényi order at which the ledger adds up; ε and δ are what its cap implies.
+    `order` is the Rényi order at which the ledger adds up; its cap there follows from ε and δ.
     """
 
     register_name: Slug = Field(alias="register")
@@ -155,7 +155,7 @@ class RoleAccess(Part):
 
 
 class EmergencyClause(Part):
-    """What an indicator relaxes, who must concur, and after how many days it lapses."""
+    """An emergency: its indicator, how many must concur, what it relaxes, when it lapses."""
 
     id: Slug
     indicator: Sentence
@@ -168,8 +168,8 @@ class Agreement(Document):
     """The agreement between the parties; signed by `amendment_threshold` of them.
 
     `colluding` is c, `honest` is h: noise and masks protect against the coordinator together with
-    any c countries, and rely on h honest ones. `signatures`: with what the messages of a run are
-    signed; left out where it is Ed25519, as it was before there was the field.
+    any c countries, and rely on h honest ones. `signatures` is how the messages of a run are
+    signed; it is left out if it is Ed25519, as before the field was introduced.
     """
 
     title_of_kind: ClassVar[str] = "agreement"
@@ -225,13 +225,13 @@ class Agreement(Document):
         ]
         if len(set(self.countries)) != len(self.parties):
             return "parties: a country is named twice"
-        held = [half for key in keys for half in halves(key)]
-        if len(set(held)) != len(held):
-            return "parties and coordinator: every key must be a key of its own"
+        key_halves = [half for key in keys for half in halves(key)]
+        if len(set(key_halves)) != len(key_halves):
+            return "parties and coordinator: no key may be used twice"
         if not self.signatures.admits(read_identity(coordinator.identity_key)):
             return (
-                f"signatures: {self.signatures}, and the coordinator's key for messages is an "
-                "Ed25519 one; it makes another with `pratique-coordinator rotate`"
+                f"signatures: {self.signatures} is required, but the coordinator's key for "
+                "messages is Ed25519; it makes another with `pratique-coordinator rotate`"
             )
         registers = [budget.register_name for budget in self.budget]
         return "budget: a register is named twice" if len(set(registers)) < len(registers) else ""
@@ -243,7 +243,9 @@ class Agreement(Document):
         if self.smallest_countries > n:
             return f"smallest_countries must be at most the number of parties, {n}"
         too_many = (clause.id for clause in self.emergency if clause.concur > n)
-        return next((f"emergency {id_}: more must concur than there are" for id_ in too_many), "")
+        return next(
+            (f"emergency {id_}: more must concur than there are parties" for id_ in too_many), ""
+        )
 
     def _threshold_problem(self) -> str:
         n, m = len(self.parties), self.amendment_threshold
@@ -259,14 +261,16 @@ class Agreement(Document):
         if not self.effective < self.sunset:
             return "effective must be before sunset"
         inside = self.effective < self.renewal <= self.sunset
-        return "" if inside else "renewal must lie between effective and sunset"
+        return "" if inside else "renewal must be between effective and sunset"
 
     def _purpose_problem(self) -> str:
         for allowed in self.purposes.allowed:
             for use in allowed.purpose_of_use:
                 rule = self.forbidding(allowed.ehds, use)
                 if rule:
-                    return f"purposes: {allowed.ehds} {use} is allowed, and barred by {rule.clause}"
+                    return (
+                        f"purposes: {allowed.ehds} {use} is allowed, but {rule.clause} forbids it"
+                    )
         return ""
 
     def _policy_problem(self) -> str:
@@ -278,10 +282,10 @@ class Agreement(Document):
 
     @cached_property
     def digest(self) -> str:
-        """`sha256:<hex>` of the terms: all but the keys.
+        """`sha256:<hex>` of the terms: all fields except the keys.
 
-        Studies, permits and runs name it. They outlive a change of key, since a key says who
-        speaks and not what was agreed; root and targets bind the keys, and signatures every text.
+        Studies, permits and runs name this digest. They stay valid when a key changes, because a
+        key shows who signs and not what was agreed. Root and targets metadata bind the keys.
         """
         return digest(canonical_json(_without_keys(self.model_dump(mode="json"))))
 
@@ -304,7 +308,7 @@ class Agreement(Document):
         return tuple(sorted(party.country for party in self.parties))
 
     def forbidding(self, ehds: str, purpose_of_use: str) -> ForbiddenPurpose | None:
-        """Return the first rule that forbids the purpose, by one of its codes or one above."""
+        """Return the first rule that forbids the purpose, by one of its codes or a code above."""
         above = {
             *with_ancestors(EHDS_CODES, ehds),
             *with_ancestors(PURPOSE_OF_USE, purpose_of_use),
@@ -312,17 +316,17 @@ class Agreement(Document):
         return next((rule for rule in self.purposes.forbidden if rule.code in above), None)
 
     def party(self, country: str) -> Party | None:
-        """Return the party of that country, if it is one."""
+        """Return the country's party, or None."""
         return next((party for party in self.parties if party.country == country), None)
 
     def register_budget(self, register: str) -> RegisterBudget | None:
-        """Return the budget of that person register, if the agreement has one."""
+        """Return the budget of the person register, or None."""
         return next((b for b in self.budget if b.register_name == register), None)
 
 
 def _without_keys(values: dict[str, Any]) -> dict[str, Any]:
-    def kept(part: dict[str, Any]) -> dict[str, Any]:
+    def stripped(part: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in part.items() if not name.endswith("_key")}
 
-    parties = [kept(party) for party in values["parties"]]
-    return values | {"parties": parties, "coordinator": kept(values["coordinator"])}
+    parties = [stripped(party) for party in values["parties"]]
+    return values | {"parties": parties, "coordinator": stripped(values["coordinator"])}

@@ -1,7 +1,7 @@
 """What every governance document shares: its field types, its canonical bytes and its digest.
 
-A document is signed and named by digest over RFC 8785 JSON of all its fields, defaults included,
-so that what is read later can never differ from what was signed.
+Signature and digest of a document cover the RFC 8785 JSON of all its fields, defaults included, so
+that what is read later can never differ from what was signed.
 """
 
 import re
@@ -36,7 +36,7 @@ from keys.identity import VerifyKey
 from protocols.wire.encoding import canonical_json, digest
 
 MOST_BYTES = 256 * 1024
-"""No governance document is larger; the demo's are below 20 kB."""
+"""The largest governance document; those of the demo are below 20 kB."""
 
 EXAMPLE_TIME = "2026-12-31T23:59:59Z"
 
@@ -55,7 +55,7 @@ ASSIGNED_COUNTRIES = frozenset(_ALPHA_2.split())
 """ISO 3166-1 alpha-2."""
 
 USER_ASSIGNED = re.compile(r"AA|ZZ|Q[M-Z]|X[A-Z]")
-"""Codes that ISO 3166-1 leaves to its users (XK among them)."""
+"""Codes that ISO 3166-1 reserves for its users, such as XK."""
 
 
 def _country(code: str) -> str:
@@ -87,7 +87,7 @@ def _identity(text: str) -> str:
 
 def _whole_utc_second(moment: datetime) -> datetime:
     if moment.tzinfo is None:
-        raise ValueError(f"must say its time zone, such as {EXAMPLE_TIME}")
+        raise ValueError(f"must have a time zone, such as {EXAMPLE_TIME}")
     if moment.microsecond:
         raise ValueError("must be a whole second")
     return moment.astimezone(UTC)
@@ -115,7 +115,7 @@ def _code(table: dict[str, Code], what: str) -> Callable[[str], str]:
 
 
 Country = Annotated[str, AfterValidator(_country)]
-"""ISO 3166-1 alpha-2, or a code that the standard leaves to its users."""
+"""ISO 3166-1 alpha-2, or a code that the standard reserves for its users."""
 Countries = Annotated[tuple[Country, ...], AfterValidator(_sorted_unique)]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_plain)]
@@ -125,7 +125,7 @@ PublicKey = Annotated[str, AfterValidator(_key)]
 IdentityKey = Annotated[str, AfterValidator(_identity)]
 """A key that messages are signed with: `ed25519:<base64>` or `ed25519+mldsa65:<base64>`."""
 UtcTime = Annotated[datetime, BeforeValidator(_parsed), AfterValidator(_whole_utc_second)]
-"""A whole second in UTC. A bare date is its midnight."""
+"""A whole second in UTC. A date alone means its midnight."""
 Ehds = Annotated[str, AfterValidator(_code(EHDS_CODES, "an EHDS Art. 53 or 54 code"))]
 PurposeOfUse = Annotated[str, AfterValidator(_code(PURPOSE_OF_USE, "an HL7 PurposeOfUse code"))]
 Duo = Annotated[str, AfterValidator(_code(DUO_TERMS, "a DUO term"))]
@@ -142,7 +142,7 @@ class Part(BaseModel):
 
 
 class Document(Part):
-    """A signed document: `canonical()` bytes are what is stored, hashed and signed."""
+    """A signed document: its `canonical()` bytes are stored, hashed and signed."""
 
     title_of_kind: ClassVar[str]
     most_bytes: ClassVar[int] = MOST_BYTES
@@ -153,11 +153,11 @@ class Document(Part):
 
     @cached_property
     def digest(self) -> str:
-        """`sha256:<hex>` of the canonical bytes: the document's name everywhere."""
+        """`sha256:<hex>` of the canonical bytes, by which everything refers to the document."""
         return digest(self.canonical())
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy, which has a digest of its own."""
+        """Return a copy, whose digest is computed again."""
         copied = super().model_copy(update=update, deep=deep)
         copied.__dict__.pop("digest", None)
         return copied
@@ -166,7 +166,7 @@ class Document(Part):
     def from_canonical(cls, data: bytes) -> Self:
         """Return the document whose canonical bytes these are.
 
-        Raises DocumentFault where they are anything else: one document, one spelling.
+        Raises DocumentFault for all other bytes: each document has exactly one encoding.
         """
         if len(data) > cls.most_bytes:
             raise _not_signed_form(cls, f"it is larger than {cls.most_bytes // 1024} kB")
@@ -184,5 +184,5 @@ def _not_signed_form(kind: type[Document], why: str) -> DocumentFault:
     return DocumentFault(
         f"This is not a signed {kind.title_of_kind}",
         why=why,
-        fix="ask whoever signed it for the document again",
+        fix="ask the signer for the document again",
     )

@@ -1,4 +1,4 @@
-"""What a country says: yes to a study, no longer, and which keys its node has."""
+"""A country's permits and withdrawals for studies, and the public keys of its node."""
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -54,18 +54,18 @@ class Permit(Document):
 
     @property
     def number(self) -> int:
-        """Which permit for the study it is, from 1: no more runs of it can have been charged."""
+        """The permit's number for this study, from 1; no more runs can have been charged."""
         return 1 + (self.earlier or 0)
 
     @model_serializer(mode="wrap")
     def _without_none(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A first permit reads as it did before there was the field."""
-        said: dict[str, Any] = write(self)
-        return said if self.earlier else {k: v for k, v in said.items() if k != "earlier"}
+        """Leave `earlier` out of a first permit, as before the field was introduced."""
+        fields: dict[str, Any] = write(self)
+        return fields if self.earlier else {k: v for k, v in fields.items() if k != "earlier"}
 
 
 class Withdrawal(Document):
-    """One country's refusal of one study, before a permit or after; it outweighs any permit."""
+    """One country's refusal of one study, before or after a permit; it overrides any permit."""
 
     title_of_kind: ClassVar[str] = "withdrawal"
 
@@ -80,8 +80,8 @@ class Withdrawal(Document):
 class NodeKeys(Document):
     """The public keys of one country's node, vouched for by its officer.
 
-    `node_auth` is the OpenSSH public line that the SuperLink knows the node by. `succession` is
-    there where these keys follow others: the former identity key has signed them.
+    `node_auth` is the OpenSSH public key line by which the SuperLink knows the node. `succession`
+    is present if these keys replace others: then the former identity key has signed them.
     """
 
     title_of_kind: ClassVar[str] = "set of node keys"
@@ -95,12 +95,12 @@ class NodeKeys(Document):
     node_auth: Annotated[
         str, StringConstraints(pattern=r"^ecdsa-sha2-nistp(256|384) [A-Za-z0-9+/]+={0,2}$")
     ]
-    succession: Annotated[NodeSuccession | None, Field(exclude_if=lambda said: said is None)] = None
+    succession: Annotated[NodeSuccession | None, Field(exclude_if=lambda keys: keys is None)] = None
 
     @model_validator(mode="after")
     def _succeeds(self) -> Self:
-        said = self.succession
-        if said is not None and not said.is_signed(self.identity_key, self.stated()):
+        succession = self.succession
+        if succession is not None and not succession.is_signed(self.identity_key, self.stated()):
             raise ValueError("succession is not signed by the former and the new identity key")
         return self
 
@@ -111,6 +111,6 @@ class NodeKeys(Document):
         return self
 
     def stated(self) -> dict[str, str]:
-        """Return what a succession is signed over: everything but itself."""
+        """Return the fields that a succession signs: all but itself."""
         names = ("country", "identity_key", "log_key", "log_origin", "node_auth")
         return {name: getattr(self, name) for name in names}

@@ -1,4 +1,4 @@
-"""What is wrong with a document, in plain sentences: line, field, what is expected, what to do."""
+"""Describe what is wrong with a document: line, field, what is expected, what to do."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -14,7 +14,7 @@ Context = Mapping[str, Any]
 
 SHOWN = 60
 """Characters of a wrong value that are shown."""
-MOST_TOLD = 20
+MOST_PROBLEMS = 20
 
 PATTERNS = {
     r"^[a-z0-9][a-z0-9-]{0,62}$": "lower-case letters, digits and hyphens",
@@ -32,7 +32,7 @@ EXPECTED: dict[str, Callable[[Context], str]] = {
     "int_type": lambda _: "a whole number",
     "int_from_float": lambda _: "a whole number",
     "float_type": lambda _: "a number",
-    "finite_number": lambda _: "a number of ordinary size",
+    "finite_number": lambda _: "a finite number",
     "bool_type": lambda _: "true or false",
     "tuple_type": lambda _: "a list",
     "model_type": lambda _: "fields, each written `name: value`",
@@ -59,21 +59,21 @@ def sentences(
 ) -> Iterator[str]:
     """Yield one sentence for each problem, in the order of the fields; at most 20.
 
-    `values` is what was read, `lines` the line of each field of it.
+    `values` are the values that were read, `lines` the line of each field.
     """
     schema = _schema_of(model)
     problems = [p for p in error.errors(include_url=False) if not _only_follows(p)]
-    for problem in problems[:MOST_TOLD]:
+    for problem in problems[:MOST_PROBLEMS]:
         path = _written_path(problem["loc"], values)
-        yield f"{_place(path, lines)}{_said(problem, schema, path, values)}"
-    if len(problems) > MOST_TOLD:
-        yield f"and {len(problems) - MOST_TOLD} more"
+        yield f"{_place(path, lines)}{_text_of(problem, schema, path, values)}"
+    if len(problems) > MOST_PROBLEMS:
+        yield f"and {len(problems) - MOST_PROBLEMS} more"
 
 
 def _only_follows(problem: ErrorDetails) -> bool:
     """Whether a list counts as too short only because problems in it are reported already."""
-    short, told = problem["type"] == "too_short", problem["input"]
-    return short and isinstance(told, list) and len(told) >= problem["ctx"]["min_length"]
+    short, value = problem["type"] == "too_short", problem["input"]
+    return short and isinstance(value, list) and len(value) >= problem["ctx"]["min_length"]
 
 
 @cache
@@ -110,13 +110,13 @@ def _place(path: FieldPath, lines: Mapping[FieldPath, int]) -> str:
     return f"{line}{name.lstrip('.')}: " if path else ""
 
 
-def _said(problem: ErrorDetails, schema: dict[str, Any], path: FieldPath, values: Any) -> str:
+def _text_of(problem: ErrorDetails, schema: dict[str, Any], path: FieldPath, values: Any) -> str:
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "missing":
         return "this field is missing; add it"
     if kind == "extra_forbidden":
         known = _fields_at(schema, path[:-1], values)
-        choice = nearest(str(path[-1]), known) or f"; known are {', '.join(sorted(known))}"
+        choice = nearest(str(path[-1]), known) or f"; known fields are {', '.join(sorted(known))}"
         return f"there is no such field here{choice}"
     if kind == "union_tag_not_found":
         return "the field `kind` is missing; add it"
@@ -146,12 +146,12 @@ def _fields_at(schema: dict[str, Any], path: FieldPath, values: Any) -> dict[str
 
 
 def _property(place: dict[str, Any], name: str) -> dict[str, Any]:
-    found: dict[str, Any] = place.get("properties", {}).get(name, {})
-    return found
+    schema: dict[str, Any] = place.get("properties", {}).get(name, {})
+    return schema
 
 
 def _resolved(schema: dict[str, Any], place: dict[str, Any], values: Any) -> dict[str, Any]:
-    """Follow references, and choose the member of a union that the values say they are."""
+    """Follow references, and choose the member of a union to which the values belong."""
     if "$ref" in place:
         name = place["$ref"].rpartition("/")[2]
         return _resolved(schema, schema["$defs"][name], values)

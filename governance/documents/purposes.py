@@ -1,8 +1,8 @@
 """Codes a document may name: EHDS purposes, HL7 PurposeOfUse, DUO terms, data categories.
 
-The codes are facts of their sources; the sentences are ours. Codes form a tree where their source
-says so: a statement about a code holds for every code below it. An unknown code is refused with the
-nearest known one.
+The codes come from their sources; the sentences are ours. Codes form a tree if their source has
+one: a statement about a code holds for every code below it. An unknown code is refused, and the
+message names the nearest known one.
 """
 
 import difflib
@@ -49,10 +49,10 @@ PURPOSE_OF_USE = _table(
     Code("HOPERAT", "running health services"),
     Code("CAREMGT", "managing the care of patients", "HOPERAT"),
     Code("DONAT", "organ, tissue or blood donation", "HOPERAT"),
-    Code("FRAUD", "finding fraud", "HOPERAT"),
+    Code("FRAUD", "detecting fraud", "HOPERAT"),
     Code("GOV", "tasks of government", "HOPERAT"),
     Code("HACCRED", "accrediting care providers", "HOPERAT"),
-    Code("HCOMPL", "checking that rules are kept", "HOPERAT"),
+    Code("HCOMPL", "checking compliance with rules", "HOPERAT"),
     Code("HDECD", "matters of a person who has died", "HOPERAT"),
     Code("HDIRECT", "keeping a directory of providers or patients", "HOPERAT"),
     Code("HDM", "managing how care is delivered", "HOPERAT"),
@@ -62,7 +62,7 @@ PURPOSE_OF_USE = _table(
     Code("HQUALIMP", "improving the quality of care", "HOPERAT"),
     Code("HSYSADMIN", "running health information systems", "HOPERAT"),
     Code("LABELING", "attaching security labels to data", "HSYSADMIN"),
-    Code("METAMGT", "managing data about data", "HSYSADMIN"),
+    Code("METAMGT", "managing metadata", "HSYSADMIN"),
     Code("MEMADMIN", "administering insured members", "HOPERAT"),
     Code("MILCDM", "military command", "HOPERAT"),
     Code("PATADMIN", "administering patients", "HOPERAT"),
@@ -175,7 +175,7 @@ def nearest(word: str, known: Mapping[str, object]) -> str:
 
 
 def require(table: Mapping[str, Code], what: str, code: str) -> str:
-    """Return the code where the table has it. Raises ValueError naming the nearest one."""
+    """Return the code if the table has it. Raises ValueError that names the nearest one."""
     if code not in table:
         raise ValueError(f"{code!r} is not {what}{nearest(code, table)}")
     return code

@@ -1,7 +1,7 @@
-"""YAML written by people, read into documents; problems are reported by file, line and field.
+"""Read documents from YAML that people write; report problems by file, line and field.
 
 The YAML is the core schema of YAML 1.2: `NO` is Norway and not false, `1e-5` is a number, dates
-are text. Anchors, aliases, tags and repeated keys are refused: what one reads is what is there.
+are text. Anchors, aliases, tags and repeated keys are refused: the text means what it shows.
 """
 
 import json
@@ -52,7 +52,7 @@ for _tag, (_pattern, _first) in RESOLVERS.items():
 
 @dataclass
 class _Tree:
-    """Plain values of a YAML text, and the line at which each field stands."""
+    """Plain values of a YAML text, and the line of each field."""
 
     source: str
     lines: dict[FieldPath, int] = field(default_factory=dict)
@@ -69,21 +69,21 @@ class _Tree:
         return loader.construct_object(node)
 
     def _mapping(self, loader: _CoreLoader, node: MappingNode, path: FieldPath) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         for name, value in node.value:
             if not isinstance(name, ScalarNode) or not name.tag.endswith(":str"):
-                raise self.fault(name.start_mark.line, "a field's name must be a word")
-            if name.value in found:
-                raise self.fault(name.start_mark.line, f"the field {name.value} stands here twice")
+                raise self.fault(name.start_mark.line, "a field's name must be text")
+            if name.value in fields:
+                raise self.fault(name.start_mark.line, f"the field {name.value} is here twice")
             self.lines[*path, name.value] = name.start_mark.line + 1
-            found[name.value] = self.values(loader, value, (*path, name.value))
-        return found
+            fields[name.value] = self.values(loader, value, (*path, name.value))
+        return fields
 
 
 def read_document(kind: type[D], text: bytes, source: str, complete: Completion = dict) -> D:
     """Return the document that the YAML (or JSON) text holds; `source` names it in messages.
 
-    `complete` may add fields that the text leaves to its reader, such as keys already known.
+    `complete` may add fields that the text leaves out, such as keys already known.
 
     Raises DocumentFault naming each problem: line, field, what is expected.
     """
@@ -150,12 +150,12 @@ def _check_events(tree: _Tree, events: Iterable[yaml.Event]) -> None:
 
 def _refused(event: yaml.Event, depth: int, documents: int, count: int) -> str:
     if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-        return "anchors (&) and aliases (*) are not used here; write the text out"
+        return "anchors (&) and aliases (*) are not allowed; write the text in full"
     if getattr(event, "tag", None):
-        return "tags (!) are not used here; remove it"
+        return "tags (!) are not allowed; remove the tag"
     if depth > DEEPEST or count > MOST_NODES:
-        return "it is nested too deeply, or holds too many values"
-    return "only one document may stand in a file" if documents > 1 else ""
+        return "it is nested too deeply, or contains too many values"
+    return "a file may contain only one document" if documents > 1 else ""
 
 
 def _unusable(source: str, why: str) -> DocumentFault:

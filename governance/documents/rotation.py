@@ -1,8 +1,8 @@
-"""A country's document key over the years: each new one signed by the one before it.
+"""The history of a country's document key: each key signed the one after it.
 
-A statement stands for itself: whoever trusts the former key can follow it to the new one, from
-wherever it came. The new key signs too, so that nobody claims a key that is not theirs. A key
-stands in a history once: an old statement cannot lead back to a replaced key.
+A statement needs nothing beside it: whoever trusts the former key can verify the new one, whoever
+delivered the statement. The new key signs too, so that nobody claims a key that is not theirs. A
+history contains each key once, so an old statement cannot lead back to a replaced key.
 """
 
 import base64
@@ -25,11 +25,11 @@ MOST_ROTATIONS = 100
 SignatureText = Annotated[
     str, StringConstraints(pattern=r"^([A-Za-z0-9+/]{86}|[A-Za-z0-9+/]{4498})==$")
 ]
-"""64 bytes of Ed25519, or 3373 of Ed25519 and ML-DSA-65, as the key that signs has it."""
+"""64 bytes of Ed25519, or 3373 of Ed25519 and ML-DSA-65, according to the key that signs."""
 
 
 class Rotation(Part):
-    """One change of key. Raises ValueError where either signature is not valid."""
+    """One change of key. Raises ValueError if either signature is not valid."""
 
     country: Country
     former: PublicKey
@@ -59,27 +59,27 @@ class KeyHistory(Document):
 
     @model_validator(mode="after")
     def _unbroken(self) -> Self:
-        if any(one.country != self.country for one in self.rotations):
-            raise ValueError("a change of key is of another country")
-        after = [one.former for one in self.rotations[1:]]
-        if after != [one.new for one in self.rotations[:-1]]:
+        if any(rotation.country != self.country for rotation in self.rotations):
+            raise ValueError("a change of key belongs to another country")
+        former = [rotation.former for rotation in self.rotations[1:]]
+        if former != [rotation.new for rotation in self.rotations[:-1]]:
             raise ValueError("a change of key does not follow the one before it")
         if len(set(self.keys)) != len(self.keys):
-            raise ValueError("a replaced key comes back")
+            raise ValueError("a replaced key is used again")
         return self
 
     @property
     def keys(self) -> tuple[str, ...]:
         """Every key, oldest first."""
-        return (self.rotations[0].former, *(one.new for one in self.rotations))
+        return (self.rotations[0].former, *(rotation.new for rotation in self.rotations))
 
     @property
     def newest(self) -> str:
-        """The key that the last statement leads to."""
+        """The newest key."""
         return self.rotations[-1].new
 
     def leads(self, known: str, new: str) -> bool:
-        """Whether the statements lead from a key that is trusted to a later one."""
+        """Whether the statements lead from the trusted key `known` to the later key `new`."""
         keys = self.keys
         return known in keys and new in keys[keys.index(known) + 1 :]
 
@@ -92,9 +92,9 @@ def extended(
     issued: datetime,
 ) -> KeyHistory:
     """Return the history with one more change, signed by both keys; the newest 100 are kept."""
-    made = _rotation(country, former, new, issued)
-    before = history.rotations if history and history.newest == made.former else ()
-    return KeyHistory(country=country, rotations=(*before, made)[-MOST_ROTATIONS:])
+    rotation = _rotation(country, former, new, issued)
+    before = history.rotations if history and history.newest == rotation.former else ()
+    return KeyHistory(country=country, rotations=(*before, rotation)[-MOST_ROTATIONS:])
 
 
 def _rotation(country: str, former: SigningKey, new: SigningKey, issued: datetime) -> Rotation:
@@ -111,12 +111,12 @@ def _rotation(country: str, former: SigningKey, new: SigningKey, issued: datetim
 
 
 def _message(country: str, former: str, new: str, issued: datetime) -> bytes:
-    said = {"country": country, "former": former, "new": new, "issued": issued.isoformat()}
-    return labelled_hash(ROTATION_LABEL, canonical_json(said))
+    fields = {"country": country, "former": former, "new": new, "issued": issued.isoformat()}
+    return labelled_hash(ROTATION_LABEL, canonical_json(fields))
 
 
 def verifies(key: str, signature: str, message: bytes) -> bool:
-    """Whether the signature, base64 in its one spelling, is the key's over the message."""
+    """Whether the signature, in canonical base64, is the key's valid one over the message."""
     try:
         raw = base64.b64decode(signature, validate=True)
         read_identity(key).verify(raw, message)

@@ -1,4 +1,4 @@
-"""The study: one question, everything it needs and everything it costs, before it is asked."""
+"""The study: one question, with everything that it needs and costs."""
 
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal, Self
@@ -33,7 +33,7 @@ from protocols.wire.encoding import Digest
 
 
 class StudyPurpose(Part):
-    """Why: an EHDS code, an HL7 purpose of use, DUO terms, and one plain sentence."""
+    """The purpose: an EHDS code, an HL7 purpose of use, DUO terms, and one plain sentence."""
 
     ehds: Ehds
     purpose_of_use: PurposeOfUse
@@ -42,21 +42,21 @@ class StudyPurpose(Part):
 
 
 class Population(Part):
-    """Who: a person register, and conditions on declared features."""
+    """The population: a person register, and conditions on declared features."""
 
     register_name: Slug = Field(alias="register")
     where: Annotated[tuple[Condition, ...], Field(max_length=32)] = ()
 
 
 class Privacy(Part):
-    """What each patient is promised for the whole study, evaluation included."""
+    """The privacy promise to each patient for the whole study, evaluation included."""
 
     epsilon: Epsilon
     delta: Delta
 
 
 class ReleaseKind(StrEnum):
-    """What comes out."""
+    """What is released."""
 
     MODEL = "model"
     TABLE = "table"
@@ -107,13 +107,15 @@ class Study(Document):
         return self
 
     def _dates_problem(self) -> str:
-        made = f"{self.created:%Y-%m-%d}"
-        late = f"expires: must be later than the day on which the study is made, {made}"
-        return "" if self.created < self.expires else late
+        created = f"{self.created:%Y-%m-%d}"
+        problem = f"expires: must be later than the day on which the study is made, {created}"
+        return "" if self.created < self.expires else problem
 
     def _release_problem(self) -> str:
-        due = ReleaseKind.MODEL if self.task.kind.startswith("train/") else ReleaseKind.TABLE
-        return "" if self.release.what is due else f"release: {self.task.kind} releases a {due}"
+        expected = ReleaseKind.MODEL if self.task.kind.startswith("train/") else ReleaseKind.TABLE
+        if self.release.what is expected:
+            return ""
+        return f"release: {self.task.kind} releases a {expected}"
 
     def _task_problem(self) -> str:
         try:
@@ -132,27 +134,27 @@ class Study(Document):
         return tuple(sorted({*self.task.names_used(self.features), *conditions}))
 
     def schedule(self) -> tuple[Mechanism, ...]:
-        """Return the task's own releases before their noise is set."""
+        """Return the task's releases, before their noise is set."""
         return self.task.schedule(self.features)
 
     @property
     def priced(self) -> bool:
-        """Whether the schedule is the task's own, with nothing but its noise filled in."""
+        """Whether the schedule is that of the task, with only its noise filled in."""
         own = self.schedule()
         return len(own) == len(self.mechanisms) and all(map(same_but_noise, own, self.mechanisms))
 
     @property
     def local_mode(self) -> LocalMode | None:
-        """How countries train by themselves between sums, where they do."""
+        """How countries train by themselves between sums; None if they do not."""
         return self.task.local if isinstance(self.task, Training) else None
 
     @property
     def charged_by_run(self) -> tuple[Mechanism, ...]:
-        """Return what a run costs: all that costs but the cohort's count, which a permit pays."""
+        """What each run is charged for: all but the cohort's count, which is charged per permit."""
         return tuple(m for m in self.mechanisms if m.costs and m.phase != COHORT_FLOOR)
 
     def run_terms(self, agreement: Agreement, run_id: bytes, roster: tuple[str, ...]) -> RunTerms:
-        """Return what one run of this study is about. Raises ProtocolFault for what cannot be."""
+        """Return the terms of one run of this study. Raises ProtocolFault if they are not valid."""
         return RunTerms(
             agreement=agreement.digest,
             study=self.digest,
@@ -166,5 +168,5 @@ class Study(Document):
         )
 
     def with_mechanisms(self, mechanisms: tuple[Mechanism, ...]) -> Self:
-        """Return the study with its schedule filled in: another digest."""
+        """Return the study with its schedule filled in; its digest differs."""
         return self.model_copy(update={"mechanisms": mechanisms})

@@ -1,9 +1,8 @@
-"""A node's new keys, signed by its former identity key: who had the old one made the new ones.
+"""A node's new keys, signed by its former identity key: whoever had that key made the new ones.
 
 The new identity key signs too, so that nobody claims a key that is not theirs; a key of two halves
-signs with both. It is for the
-officer, who vouches for a node's keys: a statement counts only where it begins at the key that
-stands in the officer's own documents, so an older one leads nowhere.
+signs with both. The statement is for the officer, who vouches for a node's keys. It counts only if
+its former key is the one in the officer's documents, so an older statement has no effect.
 """
 
 import base64
@@ -19,7 +18,7 @@ SUCCESSION_LABEL = "pratique/node-succession/v1"
 
 
 class NodeSuccession(Part):
-    """What the former and the new identity key say together of a node's keys."""
+    """A statement on a node's new keys, signed by its former and its new identity key."""
 
     former: IdentityKey
     issued: UtcTime
@@ -27,7 +26,7 @@ class NodeSuccession(Part):
     by_new: SignatureText
 
     def is_signed(self, new: str, keys: dict[str, str]) -> bool:
-        """Whether both signatures are valid over the keys that the new one stands among."""
+        """Whether both signatures over the node's new `keys` are valid; `new` is one of them."""
         message = _message(self.former, self.issued, keys)
         pairs = ((self.former, self.by_former), (new, self.by_new))
         return self.former != new and all(verifies(key, text, message) for key, text in pairs)
@@ -36,17 +35,17 @@ class NodeSuccession(Part):
 def succeeding(
     former: Identity, new: Identity, keys: dict[str, str], issued: datetime
 ) -> NodeSuccession:
-    """Return the statement over `keys`, the new node keys by the names of their fields."""
-    told = issued.replace(microsecond=0)
-    message = _message(former.public.to_text(), told, keys)
+    """Sign `keys`, the new node keys by the names of their fields, with both identity keys."""
+    whole_second = issued.replace(microsecond=0)
+    message = _message(former.public.to_text(), whole_second, keys)
     return NodeSuccession(
         former=former.public.to_text(),
-        issued=told,
+        issued=whole_second,
         by_former=base64.b64encode(former.sign(message)).decode(),
         by_new=base64.b64encode(new.sign(message)).decode(),
     )
 
 
 def _message(former: str, issued: datetime, keys: dict[str, str]) -> bytes:
-    said = {"former": former, "issued": issued.isoformat(), "keys": keys}
-    return labelled_hash(SUCCESSION_LABEL, canonical_json(said))
+    fields = {"former": former, "issued": issued.isoformat(), "keys": keys}
+    return labelled_hash(SUCCESSION_LABEL, canonical_json(fields))

@@ -1,7 +1,7 @@
 """The one decision point: may this country contribute to this study, and what would it cost.
 
-The node's gate, the coordinator's `study check` and the officer's `show` all ask here, with the
-same documents, and get the same answer with the same reasons.
+The node's gate, the coordinator's `study check` and the officer's `show` all use it. With the same
+documents they get the same answer with the same reasons.
 """
 
 from collections.abc import Collection, Mapping
@@ -39,7 +39,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Assessment:
-    """The decision about one country, explaining itself.
+    """The decision about one country, with its reasons.
 
     `clauses` are the ids of the policies that determined it, as the audit log records them.
     """
@@ -67,10 +67,10 @@ class Assessment:
 def ledger_terms(
     agreement: Agreement, register: str, now: datetime, *, known: datetime | None = None
 ) -> Terms:
-    """Return what the agreement fixes for the register at `now`.
+    """Return the agreement's terms for the register at `now`.
 
-    `known` is since when a ledger knows these periods; see `period_of`. Raises DocumentFault where
-    the agreement has no budget for it, or is not yet in effect.
+    `known` is since when a ledger knows these periods; see `period_of`. Raises DocumentFault if
+    the agreement has no budget for the register, or is not yet in effect.
     """
     budget = agreement.register_budget(register)
     if budget is None or now < agreement.effective:
@@ -102,10 +102,11 @@ def assess(
     ledger: LedgerView | None = None,
     reserved_micro: int = 0,
 ) -> Assessment:
-    """Decide for one country. `ledger` None: the charge is compared with the whole cap.
+    """Decide whether one country may contribute to the study, and what that would cost.
 
-    `now` is the reference time of the trusted view, not a clock read here. `withdrawal` is one
-    of this study. `reserved_micro` is what this run has reserved, which `ledger` counts as spent.
+    Without `ledger` the charge is compared with the whole cap. `now` is the reference time of the
+    trusted view, not a clock read here. `withdrawal` is one of this study. `reserved_micro` is
+    what this run has reserved already, which `ledger` counts as spent.
     """
     charge = _charge(study, agreement, ledger)
     facts = Facts(
@@ -142,7 +143,7 @@ def _finding(clause: Clause, words: Mapping[str, str]) -> Finding:
 
 
 def _charge(study: Study, agreement: Agreement, ledger: LedgerView | None) -> Charge | None:
-    """Return the charge; None where the register is unknown or the study has no price yet.
+    """Return the charge; None if the register is unknown or the study has no price yet.
 
     Policies refuse both (`agreement/register-unknown`, `study/not-priced`).
     """

@@ -1,4 +1,4 @@
-"""A study in plain words, for the officer who decides on it."""
+"""Explain a study in plain words to the officer who decides on it."""
 
 import textwrap
 from collections.abc import Iterator
@@ -61,7 +61,9 @@ def _used(study: Study) -> Iterator[str]:
     used = [declared[name] for name in study.features_used]
     yield from _entry("Register", study.population.register_name)
     conditions = [_condition(condition) for condition in study.population.where]
-    yield from _entry("Patients", ", ".join(conditions) or "all in it who have not opted out")
+    yield from _entry(
+        "Patients", ", ".join(conditions) or "all in the register who have not opted out"
+    )
     categories = (DATA_CATEGORIES[code].sentence for code in study.data_categories)
     yield from _entry("Data", listed(categories))
     yield from _entry("Features", listed(map(_feature, used)))
@@ -90,25 +92,25 @@ def _cost(study: Study, agreement: Agreement, charge: Charge | None) -> Iterator
     promised = f"ε = {study.privacy.epsilon:g}, δ = {study.privacy.delta:g} for each patient"
     yield from _entry("Privacy", promised)
     n, h, c = len(study.countries), agreement.honest, agreement.colluding
-    yield from _entry("", f"{n} countries, {h} of them honest, {c} may collude with the asker")
+    yield from _entry("", f"{n} countries, {h} honest, {c} may collude with the coordinator")
     yield from _entry("", _fewest(study, agreement))
     if study.local_mode is not None:
         yield from _entry("Local mode", study.local_mode.sentence(h))
     if charge is None:
-        yield from _entry("Budget", "not known: the study has no price, or the register no budget")
+        yield from _entry("Budget", "not known: the study has no price or the register no budget")
         return
     yield from _entry("Computed", f"ε = {charge.epsilon:.4g} at δ = {charge.delta:g}")
     share = percent(charge.micro, charge.cap_micro)
     left = percent(max(0, charge.left_micro - charge.micro), charge.cap_micro)
-    yield from _entry("Budget", f"takes {share} of this period's budget; {left} would be left")
+    yield from _entry("Budget", f"costs {share} of this period's budget; {left} would be left")
 
 
 def _fewest(study: Study, agreement: Agreement) -> str:
-    """Say over how many countries a sum is opened where some do not answer."""
+    """Return how many countries a sum needs at least, in one sentence."""
     n = len(study.countries)
     fewest = max(agreement.smallest_countries, share_threshold(n, agreement.colluding))
     if n < fewest:
-        return f"no run of it can begin: a sum needs {fewest} countries"
+        return f"no run can begin: a sum needs {fewest} countries"
     if n == fewest:
         return "a sum is opened over all of them, or not at all"
     return f"a sum is opened over at least {fewest} of them"

@@ -1,4 +1,4 @@
-"""What is true of a request: the Cedar context, and the same facts as words for the reasons."""
+"""The facts of a policy request: as a Cedar context, and as words for the reasons."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from governance.documents.study import Study
 
 MICRO, PICO = Decimal(10**6), Decimal(10**12)
 LARGEST = 2**62
-"""Stands for every larger amount: Cedar's whole numbers end at 2^63 - 1."""
+"""Replaces every larger amount, because Cedar's whole numbers end at 2^63 - 1."""
 NOT_STATED = "not stated"
 
 
@@ -32,7 +32,7 @@ class Charge:
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything a decision about one country looks at."""
+    """Everything on which a decision about one country depends."""
 
     study: Study
     agreement: Agreement
@@ -123,7 +123,7 @@ class Facts:
         }
 
     def words(self) -> dict[str, str]:
-        """Return the facts by the names under which the reasons of policies use them."""
+        """Return the facts as text, by the $names that the policies use in their reasons."""
         return {
             **self._agreement_words(),
             **self._study_words(),

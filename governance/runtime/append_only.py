@@ -1,21 +1,21 @@
-"""Tables as migrations create them, and the triggers that keep rows as they were inserted.
+"""Create the audit log's tables in a migration, and triggers that make a table append-only.
 
-Migrations rely on what stands here: a change is a new function, never an edit. `op` is the module
-`alembic.op` of a running migration.
+Old migrations call these functions, so never edit one: add a new function instead. `op` is the
+module `alembic.op` of a running migration.
 """
 
 from typing import Any
 
 import sqlalchemy as sa
 
-_NODE_STANDS = (
+_NODE_EXISTS = (
     "EXISTS (SELECT 1 FROM log_nodes n WHERE n.level = NEW.level AND n.position = NEW.position)"
 )
 _HEAD_IS_NOT_NEWER = "NEW.size <= (SELECT max(size) FROM log_heads)"
 
 
 def create_log(op: Any) -> None:
-    """Create entries, nodes and heads, none of which ever changes."""
+    """Create the append-only tables of entries, nodes and heads."""
     op.create_table(
         "log_entries",
         sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
@@ -34,20 +34,20 @@ def create_log(op: Any) -> None:
         sa.Column("note", sa.LargeBinary, nullable=False),
     )
     keep(op, "log_entries", not_next("log_entries", "position"))
-    keep(op, "log_nodes", _NODE_STANDS)
+    keep(op, "log_nodes", _NODE_EXISTS)
     keep(op, "log_heads", _HEAD_IS_NOT_NEWER)
 
 
 def not_next(table: str, column: str) -> str:
-    """Return the SQL condition under which a NEW row does not follow the last one."""
+    """Return the SQL condition that a NEW row does not follow the last row."""
     # The names are those of our own tables, written in migrations.
     return f"NEW.{column} <> (SELECT coalesce(max({column}) + 1, 0) FROM {table})"  # noqa: S608  # nosec B608
 
 
 def keep(op: Any, table: str, unfit: str) -> None:
-    """Make `table` append-only; a NEW row that is `unfit`, a SQL condition, aborts too.
+    """Make `table` append-only; refuse a NEW row for which the SQL condition `unfit` is true.
 
-    The condition is needed: SQLite's INSERT OR REPLACE deletes without asking a DELETE trigger.
+    The condition is needed because SQLite's INSERT OR REPLACE deletes without a DELETE trigger.
     """
     for action, condition in {"UPDATE": "TRUE", "DELETE": "TRUE", "INSERT": unfit}.items():
         op.execute(

@@ -13,32 +13,33 @@ import typer
 from governance.runtime.safe_text import shown
 from keys.errors import PratiqueError
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 PassphraseFile = Annotated[
     Path | None,
     typer.Option("--passphrase-file", help="File that holds the key store's passphrase."),
 ]
 PassphraseFd = Annotated[
-    int | None, typer.Option("--passphrase-fd", help="Open descriptor to read it from.")
+    int | None,
+    typer.Option("--passphrase-fd", help="Open descriptor with the passphrase."),
 ]
 LogFileOption = Annotated[
     Path | None,
-    typer.Option("--log-file", help="File for log lines; it rotates. Else standard error."),
+    typer.Option("--log-file", help="File for log lines; it rotates. Default: standard error."),
 ]
 INTERRUPTED, BROKEN_PIPE = 130, 141
-"""128 and the signal's number, as shells count: SIGINT, SIGPIPE."""
+"""Exit status as in a shell: 128 plus the signal's number (SIGINT, SIGPIPE)."""
 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Print an expected error as plain sentences and end with status 1."""
+    """Print an expected error as plain sentences and exit with status 1."""
     try:
         yield
     except PratiqueError as fault:
         tell(fault)
         raise typer.Exit(1) from fault
     except BrokenPipeError as error:
-        _print_no_more()
+        _discard_output()
         raise typer.Exit(BROKEN_PIPE) from error
     except OSError as error:
         where = f" at {error.filename}" if error.filename else ""
@@ -55,27 +56,27 @@ def plain_errors() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from stopped
 
 
-def _print_no_more() -> None:
-    """Lead standard output away from its closed reader: it is flushed once more at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+def _discard_output() -> None:
+    """Discard standard output: its reader has closed it, and it is flushed again at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 def tell(fault: PratiqueError) -> None:
-    """Print the three sentences of a fault on standard error."""
+    """Print the sentences of an error on standard error."""
     for sentence in fault.sentences:
         print("\n".join(map(shown, sentence.split("\n"))), file=sys.stderr)
 
 
 def say_at_once(sentence: str) -> None:
-    """Print a sentence before something that takes seconds."""
+    """Print a sentence at once, before a step that takes seconds."""
     typer.echo(sentence)
     sys.stdout.flush()
 
 
 def show(value: Any, *, as_json: bool, plain: Callable[[Any], None]) -> None:
-    """Print a value as JSON, or by `plain`."""
+    """Print a value as JSON, or as text with `plain`."""
     if as_json:
         typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
     else:

@@ -1,8 +1,8 @@
 """A party's transport key and certificate, replaced while they are in use.
 
-A new key is kept before anybody learns of it. The certificate's file decides which key counts:
-a crash between any two writes leaves a pair that belongs together, and the rest is made good at
-the next change.
+A new key is stored before anybody learns of it. The certificate's file decides which key counts:
+after a crash between any two writes, key and certificate still fit together, and the next change
+completes the rest.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from keys.succession import followed
 from protocols.proto.exchange_pb2 import RenewReply, RenewRequest
 
 NEXT = "-next"
-"""What the name of a key that waits for its certificate ends in."""
+"""Ending of the name of a key that waits for its certificate."""
 ENROL_AGAIN = (
     "ask the coordinator for a new invitation, and run `enrol` with it; keys, log and documents "
     "stay as they are"
@@ -28,7 +28,7 @@ ENROL_AGAIN = (
 
 
 class KeptPair:
-    """One key in a key store, its certificate in a file, and the key that may follow."""
+    """A key in a key store, its certificate in a file, and possibly the next key."""
 
     def __init__(self, store: KeyStore, name: str, certificate_file: Path) -> None:
         self._store, self._name, self._file = store, name, certificate_file
@@ -58,26 +58,26 @@ class KeptPair:
         return self._store.get(name), certificate
 
     def next_key(self) -> bytes:
-        """Return the key that waits for a certificate; it is made now if there is none."""
+        """Return the key that waits for a certificate; create it if there is none."""
         waiting = self._name + NEXT
-        if self._is_in_use(waiting):
+        if self._is_certified(waiting):
             self._put_in_place()
         if waiting not in self._store.names():
             self._store.put(waiting, new_transport_key())
         return self._store.get(waiting)
 
     def keep(self, certificate: bytes) -> None:
-        """Take the certificate of the key that waited; from then on this is the pair."""
+        """Store the certificate of the waiting key; from now on this pair is in use."""
         write_atomic(self._file, certificate)
         self._put_in_place()
 
     def _name_of(self, public_key: bytes) -> str | None:
-        held = self._store.names()
-        names = [name for name in (self._name, self._name + NEXT) if name in held]
+        stored = self._store.names()
+        names = [name for name in (self._name, self._name + NEXT) if name in stored]
         return next((n for n in names if public_pem(self._store.get(n)) == public_key), None)
 
-    def _is_in_use(self, waiting: str) -> bool:
-        """Return whether a crash came after the certificate was kept, before the key was moved."""
+    def _is_certified(self, waiting: str) -> bool:
+        """Whether a crash happened after the certificate was stored, before the key was moved."""
         if waiting not in self._store.names() or not self._file.exists():
             return False
         return public_pem(self._store.get(waiting)) == certified_key(self.certificate)
@@ -89,15 +89,15 @@ class KeptPair:
 
 
 class Renewing(Protocol):
-    """What renewal needs of the exchange; `protocols.wire.channel.ExchangeLink` is one."""
+    """The exchange's call for renewal; `protocols.wire.channel.ExchangeLink` has it."""
 
     def renew(self, request: RenewRequest) -> RenewReply:
-        """Have the certificate of this channel replaced."""
+        """Ask for a new certificate in place of this channel's certificate."""
 
 
 @dataclass(frozen=True, repr=False)
 class Presented:
-    """What opens a channel to the exchange, all PEM. The key is a secret: nothing prints it."""
+    """What a party presents to open a channel, all PEM. No repr, because the key is secret."""
 
     authority: bytes
     key: bytes
@@ -105,7 +105,7 @@ class Presented:
 
 
 class Credentials:
-    """What an enrolled party shows the exchange, kept up to date over the years."""
+    """An enrolled party's credentials for the exchange, and their renewal."""
 
     def __init__(
         self,
@@ -115,28 +115,28 @@ class Credentials:
         clock: Callable[[], datetime],
         share: float = 0.0,
     ) -> None:
-        """`share`, from 0 to 1, is by how much this party puts its renewals off."""
+        """`share`, from 0 to 1, is how long this party delays its renewals."""
         self._pair, self._authority, self._clock, self._share = pair, authority_file, clock, share
 
     def presented(self) -> Presented:
-        """Return what to show. Raises KeyFault if there is none, or it has ended."""
+        """Return what to present. Raises KeyFault if there is none, or it has expired."""
         key, certificate = self._pair.load()
         self.check_current()
         return Presented(self._authority.read_bytes(), key, certificate)
 
     def check_current(self) -> None:
-        """Raise KeyFault, with what to do, where the certificate has ended."""
+        """Raise KeyFault if the certificate has expired."""
         now, ends = self._clock(), self.ends()
         if now >= ends:
             raise KeyFault(
-                f"Your certificate ended on {ends:%Y-%m-%d}",
-                why=f"it renews itself before that while the exchange can be reached; by this "
-                f"machine's clock it is {now:%Y-%m-%d}",
+                f"Your certificate expired on {ends:%Y-%m-%d}",
+                why="it is renewed in time only if the exchange can be reached; this machine's "
+                f"clock says {now:%Y-%m-%d}",
                 fix=f"if the clock is right, {ENROL_AGAIN}",
             )
 
     def ends(self) -> datetime:
-        """Return when the certificate ends."""
+        """Return when the certificate expires."""
         return ends_of(self._pair.certificate)
 
     def due(self) -> bool:
@@ -144,9 +144,9 @@ class Credentials:
         return renewal_due(self._pair.certificate, self._clock(), self._share)
 
     def renew(self, link: Renewing) -> Presented:
-        """Have the certificate replaced by one for a new key; returns what to show from now on.
+        """Get a certificate for a new key; return what to present from now on.
 
-        What was in use stays so until the new pair is kept. Raises KeyFault, LinkFault.
+        The old pair stays in use until the new pair is stored. Raises KeyFault, LinkFault.
         """
         _, old = self._pair.load()
         key = self._pair.next_key()
@@ -158,12 +158,14 @@ class Credentials:
         return Presented(authority, key, reply.certificate)
 
     def _checked(self, old: bytes, key: bytes, reply: RenewReply) -> bytes:
-        """Return the authorities to believe, if the reply is a renewal of ours."""
-        now, held = self._clock(), self._authority.read_bytes()
-        authority = followed(held, reply.authority, reply.succession, now)
-        before = peer_of(old, authority_pem=held, now=now, revoked=())
+        """Return the authorities to trust, if the reply renews this party's certificate."""
+        now, trusted = self._clock(), self._authority.read_bytes()
+        authority = followed(trusted, reply.authority, reply.succession, now)
+        before = peer_of(old, authority_pem=trusted, now=now, revoked=())
         after = peer_of(reply.certificate, authority_pem=authority, now=now, revoked=())
-        if _who(before) != _who(after) or certified_key(reply.certificate) != public_pem(key):
+        if _party_of(before) != _party_of(after) or certified_key(reply.certificate) != public_pem(
+            key
+        ):
             raise KeyFault(
                 "The exchange's answer to a renewal is not for this party",
                 why=f"it is for the {after.role} of {after.country} in {after.federation}, or "
@@ -173,5 +175,5 @@ class Credentials:
         return authority
 
 
-def _who(peer: Peer) -> tuple[str, str, str]:
+def _party_of(peer: Peer) -> tuple[str, str, str]:
     return peer.federation, peer.country, peer.role

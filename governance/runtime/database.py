@@ -1,6 +1,6 @@
-"""Opens a state database: durable settings checked, schema brought up to date, errors translated.
+"""Open a state database: check its durable settings, migrate its schema, translate its errors.
 
-SQLite on a local disk, for node and coordinator alike. What the tables mean is left to their users.
+SQLite on a local disk, for node and coordinator. Other modules define the tables.
 """
 
 import os
@@ -38,40 +38,40 @@ WANTED_PRAGMAS: dict[str, str | int] = {
     "secure_delete": 1,
     "journal_size_limit": LARGEST_IDLE_LOG,
 }
-"""Write-ahead log, one fsync a commit; what is deleted is overwritten. SQLite reports no error
-where it could not: what each PRAGMA returns is compared."""
+"""Write-ahead log, one fsync per commit; deleted data is overwritten. SQLite reports no error if
+it cannot apply a setting, so the value that each PRAGMA returns is compared."""
 PRIMARY_CODE = 0xFF
 """The low byte of an extended SQLite result code (sqlite.org/rescode.html)."""
 MEANINGS = {
     sqlite3.SQLITE_FULL: ("The disk is full", "free some space on it, then try again"),
-    sqlite3.SQLITE_IOERR: ("The disk does not read or write", "look at the disk's health"),
+    sqlite3.SQLITE_IOERR: ("The disk cannot be read or written", "check the disk's health"),
     sqlite3.SQLITE_READONLY: ("The database is not writable", "check its owner and its disk"),
     sqlite3.SQLITE_CANTOPEN: ("The database cannot be opened", "check its folder and its owner"),
-    sqlite3.SQLITE_PERM: ("The database may not be opened", "check its owner"),
-    sqlite3.SQLITE_BUSY: ("Another process holds the database", "end it, then try again"),
+    sqlite3.SQLITE_PERM: ("Opening the database is not permitted", "check its owner"),
+    sqlite3.SQLITE_BUSY: ("Another process uses the database", "end it, then try again"),
     sqlite3.SQLITE_CORRUPT: ("The database is damaged", "restore it from a backup"),
-    sqlite3.SQLITE_NOTADB: ("This file is no database", "check the path"),
+    sqlite3.SQLITE_NOTADB: ("This file is not a database", "check the path"),
 }
 _ONE_MIGRATION = threading.Lock()
-"""Alembic keeps its environment in module globals."""
+"""One migration at a time, because Alembic keeps its environment in module globals."""
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """An aware UTC time, kept as ISO 8601 text of fixed width: text order is time order."""
+    """An aware UTC time, stored as ISO 8601 text of fixed width: text order is time order."""
 
     impl = String(27)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:  # noqa: ARG002  the signature is SQLAlchemy's
-        """Return the text to keep. Raises StorageFault for a time without a zone."""
+        """Return the text to store. Raises StorageFault for a time without a zone."""
         if value is None:
             return None
         if value.tzinfo is None:
-            raise StorageFault("A time without a zone cannot be kept", fix="pass it in UTC")
+            raise StorageFault("A time without a zone cannot be stored", fix="pass it in UTC")
         return value.astimezone(UTC).strftime(TIME_FORMAT)
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002  the signature is SQLAlchemy's
-        """Return the kept time, aware, in UTC."""
+        """Return the stored time, aware, in UTC."""
         return value and datetime.strptime(value, TIME_FORMAT).replace(tzinfo=UTC)
 
 
@@ -79,9 +79,9 @@ def open_database(location: Path | str, migrations: Path) -> Engine:
     """Return an engine on the SQLite file at `location`, migrated to the newest schema.
 
     `migrations` is the alembic folder of the room. Every transaction is BEGIN IMMEDIATE: writers
-    queue, and none fails half-way. Raises StorageFault where permissions are loose, the
-    write-ahead log or full synchronisation cannot be had, the schema is newer than this program,
-    or the disk is full or failing; the engine raises the same for disk errors later on.
+    queue, and none fails half-way. Raises StorageFault if other users may read the file, SQLite
+    cannot apply the durable settings, the schema is newer than this program, or the disk is full
+    or failing. The engine also raises StorageFault for later disk errors.
     """
     file = _file(location)
     _require_private(file)
@@ -101,15 +101,15 @@ def transaction(engine: Engine, connection: Connection | None = None) -> Iterato
     if connection is not None:
         yield connection
         return
-    with engine.begin() as own:
-        yield own
+    with engine.begin() as new:
+        yield new
 
 
 def fold_log(engine: Engine) -> None:
-    """Write the write-ahead log into the database and empty it, unless somebody is at work.
+    """Write the write-ahead log into the database and empty it, unless the database is busy.
 
-    Until then the log may still hold what a later transaction deleted. If it cannot be done now
-    it is left to the next time.
+    Until then the log may still contain data that a later transaction deleted. If the database is
+    busy, the next call does it.
     """
     with closing(engine.raw_connection()) as raw:
         raw.execute("PRAGMA busy_timeout = 0")
@@ -129,7 +129,7 @@ def _file(location: Path | str) -> Path:
 
 
 def _require_private(file: Path) -> None:
-    """Create the file 0600 before SQLite would; SQLite gives its side files the same mode."""
+    """Create the file with mode 0600, before SQLite does; its side files get the same mode."""
     try:
         file.parent.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -142,28 +142,28 @@ def _require_private(file: Path) -> None:
         os.close(handle)
 
 
-def _require_mode(file: Path, found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
+def _require_mode(file: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
         raise StorageFault(f"{file} is not a file", fix="name a file")
-    if stat.S_IMODE(found.st_mode) & ~PRIVATE_FILE:
+    if stat.S_IMODE(status.st_mode) & ~PRIVATE_FILE:
         raise StorageFault(
             f"Others may read {file}",
-            why=f"its mode is {stat.S_IMODE(found.st_mode):04o}",
+            why=f"its mode is {stat.S_IMODE(status.st_mode):04o}",
             fix=f"chmod 600 {file}",
         )
 
 
 def _configure(raw: Any, _record: object) -> None:
-    """Set up one SQLite connection; transactions are begun by us, never by the driver."""
+    """Set up one SQLite connection; this module begins transactions, never the driver."""
     raw.isolation_level = None
     try:
-        found = {name: _set_pragma(raw, name, wanted) for name, wanted in WANTED_PRAGMAS.items()}
+        applied = {name: _set_pragma(raw, name, wanted) for name, wanted in WANTED_PRAGMAS.items()}
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise _fault(error) from error
-    if found != WANTED_PRAGMAS:
+    if applied != WANTED_PRAGMAS:
         raise StorageFault(
-            "The database cannot be kept safe against a crash",
-            why=f"SQLite runs with {found}",
+            "The database cannot be secured against a crash",
+            why=f"SQLite runs with {applied}",
             fix="keep it on a local disk, not on a network share",
         )
 
@@ -179,7 +179,7 @@ def _begin_immediate(connection: Connection) -> None:
 
 
 def _translate(failure: ExceptionContext) -> None:
-    """Raise a StorageFault in place of a disk's error; programming errors stay what they are."""
+    """Raise StorageFault in place of a disk error; do not translate programming errors."""
     cause = failure.original_exception
     if isinstance(cause, PratiqueError):
         raise cause
@@ -188,7 +188,7 @@ def _translate(failure: ExceptionContext) -> None:
 
 
 def _code(error: Exception) -> int:
-    """Return SQLite's own code. Text that the driver cannot decode has none: that is damage."""
+    """Return SQLite's result code; text that cannot be decoded has none and counts as damage."""
     damage = isinstance(error, sqlite3.OperationalError | UnicodeDecodeError)
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT if damage else 0)
     return code & PRIMARY_CODE
@@ -200,7 +200,7 @@ def _fault(error: Exception) -> StorageFault:
 
 
 def _migrate(engine: Engine, migrations: Path) -> None:
-    """Run what is missing in one transaction: all of it lasts, or nothing."""
+    """Run the missing migrations in one transaction: all of them or none."""
     config = Config()
     config.set_main_option("script_location", str(migrations).replace("%", "%%"))
     try:

@@ -1,4 +1,4 @@
-"""Files that are either the old ones or the new ones, and one writer at a time."""
+"""Atomic file writes, and a lock that admits one writer at a time."""
 
 import fcntl
 import time
@@ -14,9 +14,9 @@ PAUSE_SECONDS = 0.02
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace the file by these bytes, on disk when this returns; never by a part of them.
+    """Replace a file's content atomically; the bytes are on disk when this returns.
 
-    Raises DocumentFault where the file system does not take them; the old file then stands.
+    Raises DocumentFault if they cannot be written; the old file is then unchanged.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,9 +31,10 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 @contextmanager
 def one_writer(directory: Path) -> Iterator[None]:
-    """Hold the directory's lock, among threads and processes; the kernel frees it on any death.
+    """Hold the directory's lock against other threads and processes.
 
-    Raises DocumentFault where another writer holds it for longer than 20 s.
+    The kernel frees it if the process dies. Raises DocumentFault if another writer holds it for
+    longer than 20 s.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "lock").open("ab") as lock:
@@ -46,7 +47,7 @@ def one_writer(directory: Path) -> Iterator[None]:
 
 
 def locked_within(handle: int, seconds: float) -> bool:
-    """Take the lock of an open file within `seconds`; return whether it was taken."""
+    """Try for `seconds` to lock an open file; return whether this succeeded."""
     deadline = time.monotonic() + seconds
     while not locked(handle):
         if time.monotonic() > deadline:
@@ -56,7 +57,7 @@ def locked_within(handle: int, seconds: float) -> bool:
 
 
 def locked(handle: int) -> bool:
-    """Take the lock of an open file, if nobody has it; returns whether it was taken."""
+    """Lock an open file if it is not locked; return whether this succeeded."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

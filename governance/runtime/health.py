@@ -1,13 +1,13 @@
-"""What a daemon shows of itself over HTTP, on loopback only: metrics, and whether it is well.
+"""The HTTP endpoint for a daemon's metrics and health, on loopback only.
 
     GET /metrics        Prometheus
-    GET /health/live    is it stuck; 200 or 503
-    GET /health/ready   would it do its work now; 200 or 503
+    GET /health/live    200, or 503 if the daemon is stuck
+    GET /health/ready   200, or 503 if it cannot do its work now
 
 A page in a browser on this machine must not read it: a Host that is not this machine's is refused
-(DNS rebinding), and nothing allows another origin. It answers a few callers at a time, each for
-a few seconds, names no software, and logs nothing. Any user of this machine can read it, so it
-shows nothing that depends on records.
+(DNS rebinding), and no other origin is allowed. The endpoint serves a few callers at a time, each
+for a few seconds; it names no software and logs nothing. Any user of this machine can read it, so
+it shows nothing that depends on records.
 """
 
 import json
@@ -30,11 +30,11 @@ from keys.errors import PratiqueError
 
 MOST_CALLERS = 8
 LONGEST_SECONDS = 5.0
-"""How long one caller may take, whatever it does."""
+"""The longest time for one caller, whatever it does."""
 LARGEST_ANSWER = 64 * 2**10
 CLOSING_SECONDS = 0.05
 NAMES = ("127.0.0.1", "[::1]", "localhost")
-"""Hosts that a caller on this machine may have asked for, beside the address listened at."""
+"""Host names that a caller on this machine may use, beside the address of the endpoint."""
 JSON_TYPE, TEXT_TYPE = "application/json", "text/plain; charset=utf-8"
 
 
@@ -44,7 +44,7 @@ class ObserveFault(PratiqueError):
 
 @dataclass(frozen=True)
 class HealthFinding:
-    """What one check found, in a plain sentence."""
+    """The result of one check, with a plain sentence."""
 
     good: bool
     says: str
@@ -66,7 +66,7 @@ class HealthServer:
     """The endpoint, served from threads until closed."""
 
     def __init__(self, address: str, shown: HealthReport) -> None:
-        """Listen at `address`, as settings take it. Raises ObserveFault where that is taken."""
+        """Listen at `address`, written as in the settings. Raises ObserveFault if it is in use."""
         try:
             self._server = _Server(host_and_port(address), shown)
         except OSError as error:
@@ -90,7 +90,7 @@ class HealthServer:
 
 @contextmanager
 def observed(address: str | None, shown: HealthReport) -> Iterator[None]:
-    """Show it at `address` meanwhile; nowhere if there is none. Raises ObserveFault."""
+    """Serve `shown` at `address` inside the context; if it is None, do not. Raises ObserveFault."""
     if address is None:
         yield
         return
@@ -102,12 +102,12 @@ def observed(address: str | None, shown: HealthReport) -> Iterator[None]:
 
 
 def asked(address: str) -> dict[str, str]:
-    """Return what is not well there, by check; nothing where all is. Raises ObserveFault."""
+    """Ask a daemon for its health: return the sentences of failed checks. Raises ObserveFault."""
     connection = HTTPConnection(*host_and_port(address), timeout=LONGEST_SECONDS)
     try:
         connection.request("GET", "/health/ready", headers={"Host": address})
         checks = json.loads(connection.getresponse().read(LARGEST_ANSWER))["checks"]
-        return {name: str(one["says"]) for name, one in checks.items() if not one["good"]}
+        return {name: str(check["says"]) for name, check in checks.items() if not check["good"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, HTTPException) as error:
         raise ObserveFault(
             f"Metrics and health do not answer at {address}",
@@ -154,14 +154,14 @@ class _Server(ThreadingMixIn, HTTPServer):
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A caller that breaks off is nobody's trouble; the base class would print it."""
+        """Ignore a caller that disconnects; the base class would print an error."""
 
 
 def _cut(request: socket.socket) -> None:
     try:
         request.shutdown(socket.SHUT_RDWR)
     except OSError:
-        return  # it has ended meanwhile
+        return  # it has ended already
 
 
 class _Caller(BaseHTTPRequestHandler):
@@ -171,7 +171,9 @@ class _Caller(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer one of the three paths."""
         if self.headers.get_all("Host") not in [[host] for host in self.server.hosts]:
-            self._say(HTTPStatus.MISDIRECTED_REQUEST, "This is not the host that was asked for.")
+            self._send_text(
+                HTTPStatus.MISDIRECTED_REQUEST, "This endpoint is not for that host name."
+            )
             return
         shown = self.server.shown
         match self.path.partition("?")[0]:
@@ -179,20 +181,22 @@ class _Caller(BaseHTTPRequestHandler):
                 encode, kind = choose_encoder(self.headers.get("Accept", ""))
                 self._send(HTTPStatus.OK, kind, encode(shown.metrics))
             case "/health/live":
-                self._tell(shown.live())
+                self._send_checks(shown.live())
             case "/health/ready":
-                self._tell(shown.ready())
+                self._send_checks(shown.ready())
             case _:
-                self._say(HTTPStatus.NOT_FOUND, "There are /metrics, /health/live, /health/ready.")
+                self._send_text(
+                    HTTPStatus.NOT_FOUND, "There are /metrics, /health/live, /health/ready."
+                )
 
-    def _tell(self, checks: Mapping[str, HealthFinding]) -> None:
+    def _send_checks(self, checks: Mapping[str, HealthFinding]) -> None:
         good = all(check.good for check in checks.values())
         status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
-        told = {name: {"good": check.good, "says": check.says} for name, check in checks.items()}
-        content = json.dumps({"good": good, "checks": told}, ensure_ascii=False, indent=1)
+        shown = {name: {"good": check.good, "says": check.says} for name, check in checks.items()}
+        content = json.dumps({"good": good, "checks": shown}, ensure_ascii=False, indent=1)
         self._send(status, JSON_TYPE, content.encode() + b"\n")
 
-    def _say(self, status: HTTPStatus, text: str) -> None:
+    def _send_text(self, status: HTTPStatus, text: str) -> None:
         self._send(status, TEXT_TYPE, text.encode() + b"\n")
 
     def _send(self, status: int, kind: str, content: bytes) -> None:
@@ -210,11 +214,11 @@ class _Caller(BaseHTTPRequestHandler):
         message: str | None = None,  # noqa: ARG002 (it quotes the request)
         explain: str | None = None,  # noqa: ARG002
     ) -> None:
-        """Answer what is no GET, or no request at all, without quoting it."""
+        """Answer a request that is malformed or no GET, without quoting it."""
         self.close_connection = True
         wrong_method = code == HTTPStatus.NOT_IMPLEMENTED
         status = HTTPStatus.METHOD_NOT_ALLOWED if wrong_method else code
         self._send(status, TEXT_TYPE, b"Only GET is answered here.\n")
 
     def log_message(self, *_: Any) -> None:
-        """Keep quiet: who asks is logged by nobody."""
+        """Log nothing: requests are not recorded."""

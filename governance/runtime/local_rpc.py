@@ -1,7 +1,7 @@
-"""The local desk: how commands on one machine speak to a daemon they own.
+"""Local RPC: commands on one machine call a daemon of the same user.
 
-One JSON object a line over a Unix socket in a folder that only its owner may enter. The kernel
-names the caller's user (SO_PEERCRED); any other user is refused. Answers are
+One JSON object per line, over a Unix socket in a folder that only its owner may enter. The kernel
+reports the caller's user (SO_PEERCRED); any other user is refused. Answers are
 `{"ok": value}` or `{"error": {"what", "why", "fix"}}`.
 """
 
@@ -19,10 +19,10 @@ from typing import Any
 from keys.errors import PratiqueError
 
 MAX_LINE = 96 * 2**20
-"""Largest request or answer: a whole document bundle or log, in bytes."""
+"""Largest request or answer in bytes; it may be a whole document bundle or log."""
 CONNECT_SECONDS = 5.0
 CLOSING_SECONDS = 0.05
-"""How soon a desk notices that it is being closed."""
+"""How soon a server notices that it is being closed."""
 MAX_PATH = 107
 """Longest name of a Unix socket, in bytes (unix(7): 108 with the closing zero)."""
 _PEER = struct.Struct("3i")
@@ -32,13 +32,13 @@ Handler = Callable[[str, Mapping[str, Any]], Any]
 
 
 class LocalRpcFault(PratiqueError):
-    """The daemon behind a local socket is not there, or refused."""
+    """The daemon behind a local socket does not answer, or refused a request."""
 
 
 def ask(path: Path, method: str, /, seconds: float | None = 60.0, **params: Any) -> Any:
-    """Return the daemon's answer to one request.
+    """Send one request to the daemon at `path` and return its answer.
 
-    Raises DeskFault when nothing listens at `path`, and whatever the daemon refused.
+    Raises LocalRpcFault if nothing listens there, or with the reason if the daemon refuses.
     """
     request = json.dumps({"method": method, "params": params}).encode() + b"\n"
     with _connect(path, seconds) as connection:
@@ -48,12 +48,12 @@ def ask(path: Path, method: str, /, seconds: float | None = 60.0, **params: Any)
             raise LocalRpcFault(
                 f"The daemon at {path} did not answer within {seconds:.0f} seconds",
                 why="it is busy, or stuck; it may still do what was asked",
-                fix="look at its log and ask for its status",
+                fix="read its log and ask for its status",
             ) from error
 
 
 def _conversation(connection: socket.socket, request: bytes) -> bytes:
-    """Return the answering line, or the part that came before the daemon broke off."""
+    """Return the answer's line, or the part that arrived before the connection ended."""
     try:
         connection.sendall(request)
         with connection.makefile("rb") as stream:
@@ -73,7 +73,7 @@ def _connect(path: Path, seconds: float | None) -> socket.socket:
         raise LocalRpcFault(
             f"Nothing answers at {path}",
             why="the daemon is not running, or its home is another folder",
-            fix=f"start it with `{_program(path)} up`, or point --home at its folder",
+            fix=f"start it with `{_program(path)} up`, or name its folder with --home",
         ) from error
     connection.settimeout(seconds)
     return connection
@@ -87,8 +87,8 @@ def _program(socket: Path) -> str:
 def _check_length(path: Path) -> None:
     if len(os.fsencode(path)) > MAX_PATH:
         raise LocalRpcFault(
-            f"{path} is too long a name for a local socket",
-            why=f"the system takes {MAX_PATH} bytes at most",
+            f"The path {path} is too long for a local socket",
+            why=f"the system allows {MAX_PATH} bytes at most",
             fix="choose a home with a shorter path",
         )
 
@@ -96,9 +96,9 @@ def _check_length(path: Path) -> None:
 def _answer(line: bytes, path: Path) -> Any:
     if not line.endswith(b"\n"):
         raise LocalRpcFault(
-            f"The daemon at {path} broke off its answer",
-            why="it is ending, or met a fault of its own",
-            fix="look at its log and ask again",
+            f"The daemon at {path} did not finish its answer",
+            why="it is stopping, or an internal error happened",
+            fix="read its log and try again",
         )
     answer = json.loads(line)
     if "error" in answer:
@@ -110,7 +110,7 @@ def _check_private(folder: Path) -> None:
     if folder.stat().st_mode & 0o077:
         raise LocalRpcFault(
             f"The folder {folder} is open to other users",
-            why="whoever may enter it could speak to the daemon",
+            why="whoever may enter it could send requests to the daemon",
             fix=f"chmod 700 {folder}",
         )
 
@@ -119,7 +119,7 @@ class LocalRpcServer:
     """Serves a daemon's local socket from threads until closed."""
 
     def __init__(self, path: Path, handler: Handler) -> None:
-        """Listen at `path`. Raises DeskFault where its folder is open to others."""
+        """Listen at `path`. Raises LocalRpcFault if its folder is open to other users."""
         _check_length(path)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_private(path.parent)
@@ -133,7 +133,7 @@ class LocalRpcServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop answering and take the socket away."""
+        """Stop answering and remove the socket."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -1,9 +1,9 @@
-"""What a log line may hold: the fields, each with the values that it takes.
+"""What a log line may hold: the list of its fields, each with the kind of value that it allows.
 
 A log is read by people who may not read records, and copied to machines that may not hold them.
-So nothing gets in by not being thought of: a field that is not listed, or a value that is not of
-its field's kind, is left out, and its name is noted. Errors are shown by their type and by the
-places in our own code that they passed, never by their text or their values.
+So only what is listed is logged: a field that is not listed, or a value that is not of its field's
+kind, is left out, and its name is noted. Errors are shown by their type and by the places in our
+own code that they passed, never by their text or their values.
 """
 
 import math
@@ -15,7 +15,7 @@ from types import TracebackType
 
 Value = str | int | float | bool | list[str]
 Kind = Callable[[object], Value | None]
-"""Returns a value as the log shows it, None if it is not of the kind."""
+"""Returns a value as the log shows it; None if it is not of the kind."""
 
 LONGEST_TEXT = 400
 LONGEST_NAME = 64
@@ -29,10 +29,10 @@ _WORD = re.compile(r"[A-Za-z0-9_.:/@+\[\]-]{1,128}")
 
 
 def plain(text: str, longest: int = LONGEST_TEXT) -> str:
-    """Return text as one line that can be shown anywhere: cut, and without control characters.
+    """Return text as one line that is safe to show: cut, and without control characters.
 
-    Line ends of every kind, marks that turn the direction of writing, and half characters are
-    written as their escapes.
+    Line ends of every kind, marks that change the direction of writing, and lone surrogates are
+    written as escapes.
     """
     cut = text[:longest]
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
@@ -46,7 +46,7 @@ def word(value: object) -> str | None:
 
 
 def sentence(value: object) -> str | None:
-    """Admit a sentence of ours, cut to a length."""
+    """Admit a sentence of this program, cut to a length."""
     return plain(str(value)) if isinstance(value, str) else None
 
 
@@ -98,22 +98,22 @@ FIELDS: Mapping[str, Kind] = {
 }
 """The fields that a log line may have beside time, level, logger and event.
 
-`what` and `why` take sentences of ours. The sentences of a RecordFault may quote a record and are
-logged by nobody; a test runs a node on planted records and looks for them in every line.
+`what` and `why` are sentences of this program. The sentences of a RecordFault may quote a record
+and are never logged; a test runs a node on planted records and looks for them in every line.
 """
 
 
 def admit(fields: Mapping[str, object]) -> dict[str, Value]:
     """Return the fields that may be logged; `dropped` names those that may not."""
     given = {name: value for name, value in fields.items() if value is not None}
-    kept = {name: FIELDS[name](value) for name, value in given.items() if name in FIELDS}
-    admitted: dict[str, Value] = {name: v for name, v in kept.items() if v is not None}
+    listed = {name: FIELDS[name](value) for name, value in given.items() if name in FIELDS}
+    admitted: dict[str, Value] = {name: v for name, v in listed.items() if v is not None}
     dropped = sorted(plain(name, LONGEST_NAME) for name in given if name not in admitted)
     return {**admitted, "dropped": dropped[:MOST_DROPPED]} if dropped else admitted
 
 
-def told(error: BaseException) -> dict[str, Value]:
-    """Return an error as its types, outermost first, and the places of ours that it passed."""
+def error_fields(error: BaseException) -> dict[str, Value]:
+    """Return an error's types, outermost first, and the places in our code that it passed."""
     chain = list(_chain(error))[:LONGEST_CHAIN]
     places = [place for link in chain for place in _places(link.__traceback__)]
     kinds = " from ".join(plain(type(link).__name__, LONGEST_NAME) for link in chain)
@@ -139,7 +139,7 @@ def _places(trace: TracebackType | None) -> Iterator[str]:
 
 
 def place_of(file: str) -> str:
-    """Return a file of ours by its path in the project, nothing for anybody else's."""
+    """Return the path of a file within the project; empty for any other file."""
     path = Path(file)
     inside = path.is_relative_to(_ROOT) and path.relative_to(_ROOT)
     return inside.as_posix() if inside and inside.parts[0] in ROOMS else ""

@@ -1,6 +1,6 @@
-"""Log files that stay small: ours rotates by size and is reopened on request; Flower's is cut.
+"""Log files of limited size: ours rotates and is reopened on request; Flower's is truncated.
 
-Nothing in here stops a daemon: a line that cannot be written is lost and counted.
+No error here stops a daemon: a line that cannot be written is lost and counted.
 """
 
 import logging
@@ -13,9 +13,9 @@ from pathlib import Path
 LARGEST = 10 * 2**20
 """Bytes in one file of our own log."""
 KEPT = 5
-"""Older files beside it: `NAME.1` is the newest of them."""
+"""Number of older files beside it; `NAME.1` is the newest of them."""
 FOREIGN_LARGEST, FOREIGN_KEPT = 5 * 2**20, 2
-"""The same for what other programs write."""
+"""The same for files that other programs write."""
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -29,9 +29,9 @@ class LogFile(RotatingFileHandler):
         super().__init__(path, maxBytes=largest, backupCount=kept, encoding="utf-8")
 
     def reopen(self) -> None:
-        """Reopen the file with the next line, as after logrotate has moved it away.
+        """Reopen the file before the next line, for example after logrotate has moved it.
 
-        Takes no lock: it may be called from a signal handler, in the middle of a line.
+        It uses no lock, because a signal handler may call it in the middle of a line.
         """
         self._stale = True
 
@@ -39,16 +39,16 @@ class LogFile(RotatingFileHandler):
         """Write a line; one that cannot be written is lost."""
         if self._stale:
             self._stale = False
-            self._let_go()
+            self._close_stream()
         super().emit(record)
 
-    def _let_go(self) -> None:
+    def _close_stream(self) -> None:
         if self.stream is not None:
             self.stream.close()
             self.stream = None  # the next line opens it
 
     def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802 (the base class names it)
-        """Say whether the line, in bytes, would not fit any more."""
+        """Return whether the file has no room for this line."""
         if self.stream is None:
             self.stream = self._open()
         size = os.fstat(self.stream.fileno()).st_size
@@ -56,7 +56,7 @@ class LogFile(RotatingFileHandler):
         return size > 0 and size + len(line) + 1 > self.maxBytes
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 (the base class)
-        """Count a lost line. The base class would print the record and what it was given."""
+        """Count a lost line. The base class would print the record and its arguments."""
         self.lost += 1
 
     def _open(self) -> TextIOWrapper:
@@ -65,10 +65,10 @@ class LogFile(RotatingFileHandler):
 
 
 def cut_foreign(path: Path, largest: int = FOREIGN_LARGEST, kept: int = FOREIGN_KEPT) -> bool:
-    """Truncate a file that another program appends to, once it is large; return whether it was.
+    """Truncate a large file that another program appends to; return whether this was done.
 
     Its end is kept as `NAME.1`. The writer keeps its descriptor, opened for appending, and goes
-    on at the new beginning; what it writes between the copy and the cut is lost.
+    on in the empty file; what it writes between the copy and the truncation is lost.
     """
     try:
         if path.stat().st_size <= largest:
@@ -90,6 +90,6 @@ def _shift(path: Path, kept: int) -> None:
 
 def _copy_end(path: Path, copy: Path, largest: int) -> None:
     descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with path.open("rb") as written, os.fdopen(descriptor, "wb") as kept:
+    with path.open("rb") as written, os.fdopen(descriptor, "wb") as copied:
         written.seek(max(0, path.stat().st_size - largest))
-        shutil.copyfileobj(written, kept)
+        shutil.copyfileobj(written, copied)

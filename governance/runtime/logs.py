@@ -1,9 +1,9 @@
-"""Logs of the daemons: one JSON object a line, on standard error or in a file that rotates.
+"""Logs of the daemons: one JSON object per line, on standard error or in a file that rotates.
 
 Loggers are the standard library's. Their `extra` becomes fields, if `log_fields` admits them. A
-message is shown as it stands in the code, without its arguments. Of libraries, only warnings and
-errors are logged: the place in the library, and the message if it is a constant. Uncaught errors
-are logged the same way, not as tracebacks with values in them.
+message is logged without its arguments, as the constant that the code contains. Of libraries, only
+warnings and errors are logged: the place in the library, and the message if it is a constant.
+Uncaught errors are logged in the same way, not as tracebacks that contain values.
 """
 
 import json
@@ -21,9 +21,9 @@ from governance.runtime.log_fields import (
     LONGEST_NAME,
     LONGEST_TEXT,
     admit,
+    error_fields,
     place_of,
     plain,
-    told,
 )
 from governance.runtime.log_files import LogFile
 
@@ -31,7 +31,7 @@ OURS = "pratique"
 LONGEST_LINE = 8192
 """Bytes in one line, its end included."""
 DIVERTED = ("flwr",)
-"""Libraries that write to the terminal by handlers of their own."""
+"""Libraries whose own handlers write to the terminal."""
 FOREIGN_EVENT = "a library reports trouble"
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -41,7 +41,7 @@ _log = logging.getLogger(f"{OURS}.process")
 def configure(file: Path | None = None, stream: TextIO | None = None) -> logging.Handler:
     """Send every logger to `file`, or to `stream` (standard error): JSON, or text on a terminal.
 
-    Returns the handler. Raises OSError where the file cannot be written.
+    Returns the handler. Raises OSError if the file cannot be written.
     """
     shown = sys.stderr if stream is None else stream
     handler = logging.StreamHandler(shown) if file is None else LogFile(file)
@@ -49,9 +49,9 @@ def configure(file: Path | None = None, stream: TextIO | None = None) -> logging
     handler.addFilter(ours_or_trouble)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger(OURS).setLevel(logging.INFO)
-    logging.raiseExceptions = False  # it prints what a record was given
+    logging.raiseExceptions = False  # else errors print a record's arguments
     _divert(handler)
-    _tell_what_nobody_caught()
+    _log_uncaught_errors()
     return handler
 
 
@@ -66,7 +66,7 @@ def _do_nothing() -> None:
 
 
 def ours_or_trouble(record: logging.LogRecord) -> bool:
-    """Whatever level a library sets for its own logger, only its warnings and errors are logged."""
+    """Whether to log a record: all of ours; of libraries, warnings and errors, at any level set."""
     return record.levelno >= logging.WARNING or _is_ours(record)
 
 
@@ -75,7 +75,7 @@ def _is_ours(record: logging.LogRecord) -> bool:
 
 
 class LineFormatter(structlog.stdlib.ProcessorFormatter):
-    """Renders a record as one line of at most LONGEST_LINE bytes, with what may be logged."""
+    """Renders a record as one line of at most LONGEST_LINE bytes, with the admitted fields."""
 
     def __init__(self, *, terminal: bool = False) -> None:
         """`terminal` chooses text for a person."""
@@ -99,14 +99,14 @@ def _bare(record: logging.LogRecord) -> logging.LogRecord:
 
 
 def _event(record: logging.LogRecord) -> str:
-    """Return the message without its arguments; a library's only where it is a template."""
+    """Return the message without its arguments; a library's only if it is a template."""
     template = isinstance(record.msg, str) and (_is_ours(record) or bool(record.args))
     return plain(record.msg) if template and record.msg != "%s" else FOREIGN_EVENT
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
     error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-    trouble = {} if error is None else told(error)
+    trouble = {} if error is None else error_fields(error)
     if not _is_ours(record):
         return {"place": _place(record), **trouble}
     extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
@@ -144,20 +144,20 @@ def _dumps(event: structlog.typing.EventDict) -> str:
 
 
 def _divert(handler: logging.Handler) -> None:
-    """Take a library's records before handlers of its own see them."""
+    """Handle a library's records here, before the library's own handlers see them."""
 
-    def take(record: logging.LogRecord) -> bool:
+    def divert(record: logging.LogRecord) -> bool:
         if ours_or_trouble(record):
             handler.handle(record)
         return False
 
     for name in DIVERTED:
         logger = logging.getLogger(name)
-        logger.filters[:] = [take]
+        logger.filters[:] = [divert]
 
 
-def _tell_what_nobody_caught() -> None:
-    """Errors that end a thread or the program, and warnings, are logged without their text."""
+def _log_uncaught_errors() -> None:
+    """Log errors that end a thread or the program, and warnings, without their text."""
 
     def ended(error: BaseException | None) -> None:
         if error is not None and not isinstance(error, KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""Addresses that only this machine reaches: what a daemon shows is for its own operator."""
+"""Loopback addresses, so that only this machine can reach what a daemon shows."""
 
 from ipaddress import ip_address
 from typing import Annotated
@@ -17,7 +17,7 @@ def host_and_port(address: str) -> tuple[str, int]:
 def _loopback(address: str) -> str:
     host, port = host_and_port(address)
     if not ip_address(host).is_loopback or not 0 < port <= HIGHEST_PORT:
-        raise ValueError("only a port of this machine's own, such as 127.0.0.1:9464")
+        raise ValueError("must be a port on loopback, such as 127.0.0.1:9464")
     return address
 
 
@@ -26,4 +26,4 @@ LoopbackAddress = Annotated[
     StringConstraints(pattern=r"^(127(\.[0-9]{1,3}){3}|\[::1\]):[0-9]{1,5}$"),
     AfterValidator(_loopback),
 ]
-"""Host and port; names are not taken, because what they stand for may change."""
+"""Host and port; names are refused, because their address may change."""

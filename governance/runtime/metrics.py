@@ -1,14 +1,14 @@
-"""What Prometheus may know of a node and of the coordinator, each in a registry of its own.
+"""The Prometheus metrics of a node and of the coordinator, each in its own registry.
 
 A node's metrics stay on its machine's loopback, for its operator. Even so, none is derived from a
-record. How long a reply took is counted as it left: replies that may depend on records leave at
-slots of powers of two, the bounds of the buckets are those slots, and the coordinator can time the
+record. Reply times are those at which replies leave: replies that may depend on records leave at
+slots of powers of two, the buckets have these slots as bounds, and the coordinator can measure the
 same on the wire. Refusals are counted by the code that the coordinator got. What a ledger has
-spent follows from the studies' published parameters. There is no cohort, no sample, no patient
-count; memory and processor time, which follow from records, are left to the operating system.
+spent follows from the studies' published parameters. There is no cohort, sample or patient count,
+and no memory or processor time, because they follow from records.
 
-Labels come from lists: an unknown value counts as `other`, and a table has a largest size. A time
-of expiry is given as seconds since 1970: subtract `time()` for what is left.
+Labels come from lists: an unknown value counts as `other`, and a table has a largest size. Times
+of expiry are in seconds since 1970: subtract `time()` to get the time left.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,10 +29,12 @@ Row = tuple[str, ...]
 
 
 class Table(Collector):
-    """A gauge whose rows are replaced all at once, so that no row outlives what it describes."""
+    """A gauge whose rows are replaced together, so that no old row remains."""
 
-    def __init__(self, registry: CollectorRegistry, name: str, says: str, *labels: str) -> None:
-        self._name, self._says, self._labels = name, says, labels
+    def __init__(
+        self, registry: CollectorRegistry, name: str, description: str, *labels: str
+    ) -> None:
+        self._name, self._description, self._labels = name, description, labels
         self._rows: Mapping[Row, float] = {}
         registry.register(self)
 
@@ -42,7 +44,7 @@ class Table(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Yield the rows."""
-        family = GaugeMetricFamily(self._name, self._says, labels=self._labels)
+        family = GaugeMetricFamily(self._name, self._description, labels=self._labels)
         for row, value in self._rows.items():
             family.add_metric(row, value)
         yield family
@@ -56,7 +58,7 @@ class _Shared:
         self._versions = Table(
             self.registry,
             "pratique_document_version",
-            "Version of each document held: root, targets, and each country's.",
+            "Version of each document in use: root, targets, and each country's.",
             "document",
         )
         self._expiries = Table(
@@ -68,11 +70,13 @@ class _Shared:
         self._entries = Gauge(
             "pratique_audit_log_entries", "Entries of the audit log.", registry=self.registry
         )
-        build = Table(self.registry, "pratique_build_info", "The version that runs.", "version")
+        build = Table(
+            self.registry, "pratique_build_info", "The version of the program.", "version"
+        )
         build.set({(_version(),): 1})
 
     def documents(self, versions: Mapping[str, int], expiries: Mapping[str, datetime]) -> None:
-        """Show which documents are held, and until when they and the certificates hold."""
+        """Show the versions of the documents, and when they and the certificates expire."""
         self._versions.set({(name,): number for name, number in versions.items()})
         self._expiries.set({(name,): time.timestamp() for name, time in expiries.items()})
 
@@ -82,26 +86,34 @@ class _Shared:
 
 
 class NodeMetrics(_Shared):
-    """What a node counts. Safe among threads."""
+    """The metrics of a node. Thread-safe."""
 
     def __init__(self, phases: Iterable[str], codes: Iterable[str]) -> None:
-        """`phases` and `codes` are all there are; a refusal has one of the codes."""
+        """`phases` and `codes` are all that exist; a refusal has one of the codes."""
         super().__init__()
         self._phases, self._codes = frozenset(phases), frozenset(codes)
         self._define_messages()
-        self._link = self._gauge("link_up", "Whether the coordinator is reached.")
+        self._link = self._gauge("link_up", "Whether the node is connected to the coordinator.")
         self._tended = self._gauge(
-            "last_tend_timestamp_seconds", "When documents and records were last looked after."
+            "last_tend_timestamp_seconds", "When documents and records were last checked."
         )
-        says = "Part of a register's budget of this period that is spent."
-        self._spent = Table(self.registry, "pratique_node_ledger_spent_ratio", says, "register")
-        says = "Part of a register's budget of this period that is left."
-        self._left = Table(self.registry, "pratique_node_ledger_left_ratio", says, "register")
+        self._spent = Table(
+            self.registry,
+            "pratique_node_ledger_spent_ratio",
+            "Part of a register's budget of this period that is spent.",
+            "register",
+        )
+        self._left = Table(
+            self.registry,
+            "pratique_node_ledger_left_ratio",
+            "Part of a register's budget of this period that is left.",
+            "register",
+        )
 
     def _define_messages(self) -> None:
         self._answered = Counter(
             "pratique_node_messages",
-            "Messages of the coordinator's, by phase and by what they got: `answered`, or a code.",
+            "Messages of the coordinator, by phase and outcome: `answered`, or the refusal's code.",
             ["phase", "outcome"],
             registry=self.registry,
         )
@@ -113,7 +125,7 @@ class NodeMetrics(_Shared):
         )
         self._seconds = Histogram(
             "pratique_node_reply_seconds",
-            "Time from a message to its reply as it leaves, by phase; bounds are the slots.",
+            "Time from a message until its reply leaves, by phase; bounds are the reply slots.",
             ["phase"],
             buckets=REPLY_SLOTS,
             registry=self.registry,
@@ -121,19 +133,19 @@ class NodeMetrics(_Shared):
         for code in sorted(self._codes):
             self._refused.labels(code)
 
-    def _gauge(self, name: str, says: str) -> Gauge:
-        return Gauge(f"pratique_node_{name}", says, registry=self.registry)
+    def _gauge(self, name: str, description: str) -> Gauge:
+        return Gauge(f"pratique_node_{name}", description, registry=self.registry)
 
     def link(self, *, up: bool) -> None:
-        """Show whether the coordinator is reached."""
+        """Show whether the node is connected to the coordinator."""
         self._link.set(up)
 
     def replied(self, phase: str, code: str | None, seconds: float) -> None:
-        """Count a reply; `code` is None where the message was answered."""
-        where = _known(phase, self._phases)
+        """Count a reply; `code` is None if the message was answered."""
+        label = _known(phase, self._phases)
         outcome = "answered" if code is None else _known(code, self._codes)
-        self._answered.labels(where, outcome).inc()
-        self._seconds.labels(where).observe(seconds)
+        self._answered.labels(label, outcome).inc()
+        self._seconds.labels(label).observe(seconds)
         if code is not None:
             self._refused.labels(outcome).inc()
 
@@ -143,15 +155,15 @@ class NodeMetrics(_Shared):
         self._left.set({(name,): max(0.0, 1 - part) for name, part in spent.items()})
 
     def tended(self, at: datetime) -> None:
-        """Show when the node last looked after its documents and records."""
+        """Show when the node last checked its documents and records."""
         self._tended.set(at.timestamp())
 
 
 class CoordinatorMetrics(_Shared):
-    """What the coordinator counts. Safe among threads."""
+    """The metrics of the coordinator. Thread-safe."""
 
     def __init__(self, calls: Iterable[str], reasons: Iterable[str]) -> None:
-        """`calls` are those of the exchange, `reasons` why one may be refused."""
+        """`calls` are all calls of the exchange, `reasons` all reasons for a refusal."""
         super().__init__()
         self._calls, self._reasons = frozenset(calls), frozenset(reasons)
         self._online = self._table(
@@ -159,7 +171,7 @@ class CoordinatorMetrics(_Shared):
         )
         self._runs = self._table("runs", "Runs by state.", "state")
         self._restarts = self._table(
-            "flower_restarts", "How often Flower's processes were started again.", "process"
+            "flower_restarts", "How often Flower's processes were restarted.", "process"
         )
         self._rounds = Counter(
             "pratique_coordinator_rounds",
@@ -169,13 +181,13 @@ class CoordinatorMetrics(_Shared):
         )
         self._missed = Counter(
             "pratique_coordinator_missed_rounds",
-            "Rounds that a country did not contribute to, or did not answer in.",
+            "Rounds to which a country did not contribute, or in which it did not answer.",
             ["country"],
             registry=self.registry,
         )
         self._seconds = Histogram(
             "pratique_coordinator_round_seconds",
-            "Time that a whole round took.",
+            "Duration of a whole round.",
             buckets=ROUND_SECONDS,
             registry=self.registry,
         )
@@ -185,25 +197,25 @@ class CoordinatorMetrics(_Shared):
             ["call", "reason"],
             registry=self.registry,
         )
-        ProcessCollector(registry=self.registry)  # no records here that memory could reveal
+        ProcessCollector(registry=self.registry)  # there are no records here
 
-    def _table(self, name: str, says: str, label: str) -> Table:
-        return Table(self.registry, f"pratique_coordinator_{name}", says, label)
+    def _table(self, name: str, description: str, label: str) -> Table:
+        return Table(self.registry, f"pratique_coordinator_{name}", description, label)
 
     def nodes(self, online: Mapping[str, bool]) -> None:
         """Show which countries' nodes are connected."""
-        self._online.set({(country,): here for country, here in online.items()})
+        self._online.set({(country,): connected for country, connected in online.items()})
 
     def runs(self, by_state: Mapping[str, int]) -> None:
         """Show how many runs are in each state."""
         self._runs.set({(state,): count for state, count in by_state.items()})
 
     def restarts(self, by_process: Mapping[str, int]) -> None:
-        """Show how often each of Flower's processes was started again."""
+        """Show how often each of Flower's processes was restarted."""
         self._restarts.set({(process,): count for process, count in by_process.items()})
 
     def round_over(self, outcome: str, seconds: float, missed: Iterable[str] = ()) -> None:
-        """Count a round that is over, `opened` or `void`, and the countries that failed it."""
+        """Count a finished round, `opened` or `void`, and the countries that missed it."""
         self._rounds.labels(_known(outcome, frozenset({"opened", "void"}))).inc()
         self._seconds.observe(seconds)
         for country in missed:

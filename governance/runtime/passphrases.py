@@ -1,4 +1,4 @@
-"""Passphrases at the keyboard: typed once to open a key store, twice to make one."""
+"""Ask for passphrases at the keyboard: once to open a key store, twice to create one."""
 
 import getpass
 import sys
@@ -17,9 +17,13 @@ def known_passphrase(file: Path | None, fd: int | None) -> bytes:
 
 
 def chosen_passphrase(file: Path | None, fd: int | None) -> bytes:
-    """Return the passphrase of a new key store; typed twice by a person. Raises KeyFault."""
+    """Return the passphrase of a new key store; a person types it twice. Raises KeyFault."""
     first = known_passphrase(file, fd)
-    if file is None and fd is None and getpass.getpass("The same again: ").encode() != first:
+    if (
+        file is None
+        and fd is None
+        and getpass.getpass("The same passphrase again: ").encode() != first
+    ):
         raise KeyFault(
             "The two passphrases differ",
             why="one of them was mistyped",

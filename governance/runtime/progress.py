@@ -1,7 +1,7 @@
-"""Whether a daemon's loops move: each says, whenever it moves, by when it will have moved again.
+"""Detect stuck loops of a daemon: at each step, a loop says by when its next step is due.
 
-A loop that waits for the network and one that works on a large message may take different times;
-so the bound is the loop's own, set again at each step.
+A loop that waits for the network and one that works on a large message need different times, so
+each loop sets its own limit, again at each step.
 """
 
 import time
@@ -10,7 +10,7 @@ from threading import Lock
 
 
 class Progress:
-    """The loops of one daemon. Safe among threads; takes no lock for longer than a look."""
+    """The progress of one daemon's loops. Thread-safe; it never holds its lock for long."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         """`monotonic` is in seconds."""
@@ -19,17 +19,17 @@ class Progress:
         self._lock = Lock()
 
     def moved(self, loop: str, within: float) -> None:
-        """Note that a loop has moved, and that it will again within so many seconds."""
+        """Record a step of a loop; its next step is due in `within` seconds."""
         with self._lock:
             self._due[loop] = self._monotonic() + within
 
     def ended(self, loop: str) -> None:
-        """Note that a loop has ended as it should: nothing is expected of it any more."""
+        """Record that a loop ended normally; no further step is expected."""
         with self._lock:
             self._due.pop(loop, None)
 
     def stuck(self) -> tuple[str, ...]:
-        """Return the loops that have not moved in time."""
+        """Return the loops whose next step is overdue."""
         now = self._monotonic()
         with self._lock:
             return tuple(sorted(loop for loop, due in self._due.items() if now > due))

@@ -1,9 +1,9 @@
-"""Text that shows a reader exactly what it holds."""
+"""Find and replace characters that hide or change what a text shows."""
 
 import re
 
 HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-"""Control, invisible and direction-changing characters: they show a reader another text."""
+"""Control, invisible and direction-changing characters: they change what a reader sees."""
 
 
 def is_plain(text: str) -> bool:
@@ -12,8 +12,8 @@ def is_plain(text: str) -> bool:
 
 
 def shown(text: str) -> str:
-    """Return a line in which nothing moves the cursor, hides or turns around.
+    """Return the line with such characters replaced, so that it is safe to print.
 
-    Much of what is said was written by others: a coordinator's reasons, entries of a log.
+    Many texts were written by others, such as a coordinator's reasons or the entries of a log.
     """
     return HIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -1,8 +1,8 @@
-"""Notifies systemd: that a daemon is ready, what it does, that it ends, and that it lives.
+"""Notify systemd that a daemon is ready, what it does, that it is alive, and that it stops.
 
 The protocol of sd_notify(3): datagrams of `NAME=value` to the socket that NOTIFY_SOCKET names. The
-watchdog gets "alive" at half of WATCHDOG_USEC, and only while the daemon's loops move: a daemon
-that hangs is killed and started again. Without systemd nothing is said.
+watchdog gets "alive" at half of WATCHDOG_USEC, and only while no loop of the daemon is stuck: a
+daemon that hangs is killed and restarted. Without systemd nothing is sent.
 """
 
 import logging
@@ -22,29 +22,30 @@ class Supervisor:
     """The service manager that started this process, if one did."""
 
     def __init__(self, environment: MutableMapping[str, str] | None = None) -> None:
-        """Take the variables out of `environment`: no child process is to speak for this one."""
-        found = os.environ if environment is None else environment
-        self._address = _address(found.pop(SOCKET, ""))
-        self.watchdog_seconds = _watchdog(found.pop(MICROSECONDS, ""), found.pop(PROCESS, ""))
+        """Remove the variables from `environment`: no child process may notify for this one."""
+        variables = os.environ if environment is None else environment
+        self._address = _address(variables.pop(SOCKET, ""))
+        interval, process = variables.pop(MICROSECONDS, ""), variables.pop(PROCESS, "")
+        self.watchdog_seconds = _watchdog(interval, process)
 
     def ready(self, says: str) -> None:
-        """Say that the daemon does its work from now on."""
+        """Notify that the daemon is ready for its work."""
         self._send(f"READY=1\nSTATUS={plain(says)}")
 
     def status(self, says: str) -> None:
-        """Say in a sentence what the daemon is doing."""
+        """Notify in a sentence what the daemon is doing."""
         self._send(f"STATUS={plain(says)}")
 
     def stopping(self) -> None:
-        """Say that the daemon is about to end."""
+        """Notify that the daemon is about to stop."""
         self._send("STOPPING=1\nSTATUS=ending")
 
     def alive(self) -> None:
-        """Say that the daemon is not stuck."""
+        """Notify that the daemon is not stuck."""
         self._send("WATCHDOG=1")
 
     def _send(self, text: str) -> None:
-        """Send it; a manager that does not listen changes nothing for the daemon."""
+        """Send the text; ignore errors, since the daemon works without a manager that listens."""
         if self._address is None:
             return
         try:
@@ -56,21 +57,21 @@ class Supervisor:
 
 
 class Watchdog:
-    """Notifies the supervisor that the daemon lives while nothing is stuck. Start it, close it."""
+    """Notifies the supervisor that the daemon is alive, as long as no loop is stuck."""
 
     def __init__(self, supervisor: Supervisor, stuck: Callable[[], Sequence[str]]) -> None:
-        """`stuck` names the loops that do not move."""
+        """`stuck` returns the loops that are stuck."""
         self._supervisor, self._stuck = supervisor, stuck
         self._stop = threading.Event()
-        self._said: Sequence[str] = ()
+        self._logged: Sequence[str] = ()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def start(self) -> None:
-        """Begin; without a watchdog in the unit, the log alone hears of a loop that is stuck."""
+        """Start watching; without a watchdog in the unit, a stuck loop is only logged."""
         self._thread.start()
 
     def close(self) -> None:
-        """End."""
+        """Stop watching."""
         self._stop.set()
         self._thread.join(SEND_SECONDS)
 
@@ -81,13 +82,13 @@ class Watchdog:
             self.look()
 
     def look(self) -> None:
-        """Look once: notify the supervisor, or log what is stuck, once each time it changes."""
+        """Check once: notify the supervisor, or log the stuck loops if they changed."""
         stuck = self._stuck()
         if not stuck and self._supervisor.watchdog_seconds:
             self._supervisor.alive()
-        if stuck and stuck != self._said:
+        if stuck and stuck != self._logged:
             _log.critical("stuck", extra={"what": ", ".join(stuck)})
-        self._said = stuck
+        self._logged = stuck
 
 
 DEFAULT_SECONDS = 60.0

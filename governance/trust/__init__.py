@@ -1,1 +1,1 @@
-"""Which documents stand: one TUF repository, signed by the countries, checked by everyone."""
+"""Which documents are valid: one TUF repository, signed by the countries, checked by everyone."""

@@ -1,7 +1,7 @@
-"""A country's documents in one file: signed metadata and every target it lists.
+"""A country's documents in one file: signed metadata and every target that they list.
 
-The same reading serves the exchange, which checks the signature by the delegation, and the
-country's own node, which checks it by the key pinned at `init` and believes nothing else.
+The exchange and the country's node read it with the same code. The exchange checks the signature
+by the delegation; the node checks it by the key pinned at `init` and trusts no other key.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -39,7 +39,7 @@ Contents = Callable[[TargetFile], bytes]
 
 
 class CountryBundle(Document):
-    """One country's role, as its officer delivers it: to the exchange and to the country's node."""
+    """One country's role, as its officer delivers it to the exchange and to the country's node."""
 
     title_of_kind: ClassVar[str] = "bundle of a country's documents"
     most_bytes: ClassVar[int] = 4 * 1024 * 1024
@@ -51,23 +51,25 @@ class CountryBundle(Document):
     targets: Annotated[dict[str, str], Field(max_length=MOST_TARGETS)]
 
     def signed(self) -> Metadata[Targets]:
-        """Return the metadata, not verified. Raises DocumentFault if they are none."""
+        """Return the metadata, not verified. Raises DocumentFault if they cannot be read."""
         return read_targets_metadata(self.metadata.encode())
 
     def content(self, target: TargetFile) -> bytes:
         """Return a target that the metadata list, checked against its hash."""
         text = self.targets.get(target.path)
         if text is None:
-            raise _unfit(self.country, f"the target {target.path} is listed and not in the bundle")
+            raise _unfit(
+                self.country, f"the target {target.path} is listed, but is not in the bundle"
+            )
         return checked_content(self.country, target, text.encode())
 
 
 @dataclass(frozen=True)
 class CountryDocuments:
-    """What one country says, verified: node keys, permits, withdrawals, its own policy.
+    """One country's verified documents: node keys, permits, withdrawals, its own policy.
 
-    `key` is the document key under which it was verified, as text; `history` how it came to that
-    key, and to the one that is to follow it.
+    `key` is the document key that verified them, as text; `history` are the changes that led to
+    this key, and possibly to the next one.
     """
 
     country: str
@@ -101,36 +103,37 @@ def own_country(
 ) -> CountryDocuments:
     """Return the documents of the country's officer, verified by the pinned key alone.
 
-    `pinned` may be a key that `signer_of` found; `at_least` is the last version seen.
-    Raises DocumentFault: another key, an older version, expired, another country's path, or
+    `pinned` may be a key that `signer_of` returned; `at_least` is the last version seen. Raises
+    DocumentFault for another key, an older version, expired metadata, another country's path, or
     contents that do not fit.
     """
     read = CountryBundle.from_canonical(bundle)
     if read.country != country:
-        raise _unfit(country, f"the bundle is of {read.country}")
+        raise _unfit(country, f"the bundle belongs to {read.country}")
     metadata = read.signed()
     _check_signature(country, metadata, pinned)
     if metadata.signed.version < at_least:
-        older = f"it is version {metadata.signed.version}, and {at_least} was seen before"
+        older = f"it is version {metadata.signed.version}, but {at_least} was seen before"
         raise _unfit(country, older)
     return read_country(country, pinned.to_text(), metadata.signed, read.content, now)
 
 
 def signer_of(bundle: bytes, country: str, trusted: VerifyKey) -> VerifyKey:
-    """Return the key that signed the bundle: the trusted one, or one that it leads to.
+    """Return the key that signed the bundle: the trusted key or a later one.
 
-    A later key counts where the bundle's own history leads to it from the trusted one. Raises
+    A later key counts if the history in the bundle leads to it from the trusted key. Raises
     DocumentFault for any other key.
     """
     read = CountryBundle.from_canonical(bundle)
     if read.country != country:
-        raise _unfit(country, f"the bundle is of {read.country}")
+        raise _unfit(country, f"the bundle belongs to {read.country}")
     metadata, text = read.signed(), read.targets.get(history_path(country))
     history = KeyHistory.from_canonical(text.encode()) if text else None
-    later = history.keys if history and history.country == country else ()
-    for each in later:
-        key = VerifyKey.from_text(each)
-        if history and history.leads(trusted.to_text(), each) and is_signed_by(metadata, key):
+    candidates = history.keys if history and history.country == country else ()
+    for text_of_key in candidates:
+        key = VerifyKey.from_text(text_of_key)
+        leads = history is not None and history.leads(trusted.to_text(), text_of_key)
+        if leads and is_signed_by(metadata, key):
             return key
     _check_signature(country, metadata, trusted)
     return trusted
@@ -150,7 +153,7 @@ def _check_signature(country: str, metadata: Metadata[Targets], pinned: VerifyKe
     if not is_signed_by(metadata, pinned):
         raise DocumentFault(
             f"The documents of {country} are not signed by the key that is pinned here",
-            why=f"pinned is {pinned.fingerprint}",
+            why=f"the pinned key is {pinned.fingerprint}",
             fix="compare the fingerprint with your officer; pin a changed key only after that "
             "(`pratique-node officer-key`)",
         )
@@ -159,10 +162,10 @@ def _check_signature(country: str, metadata: Metadata[Targets], pinned: VerifyKe
 def read_country(
     country: str, key: str, signed: Targets, contents: Contents, now: datetime
 ) -> CountryDocuments:
-    """Return what a country's role says; the caller has verified its signature by `key`.
+    """Return the documents in a country's role; the caller has verified its signature by `key`.
 
-    Raises DocumentFault where the metadata live too long or not any more, or list what a
-    country's role may not hold.
+    Raises DocumentFault if the metadata are expired or valid for too long, or list something that
+    a country's role may not contain.
     """
     check_life(country, signed, now)
     texts = {path: contents(target) for path, target in _listed(country, signed).items()}
@@ -185,22 +188,22 @@ def read_country(
 
 
 def check_life(country: str, signed: Targets, now: datetime) -> None:
-    """Raise DocumentFault if metadata are expired, issued in the future, or too long-lived."""
+    """Raise DocumentFault if metadata are expired, issued in the future, or valid for too long."""
     born = signed_at(signed)
     if signed.is_expired(now):
         raise _unfit(country, f"they expired on {signed.expires:%Y-%m-%d %H:%M} UTC")
     if born > now + CLOCK_SKEW:
         raise _unfit(country, f"they are signed in the future, on {born:%Y-%m-%d %H:%M} UTC")
     if signed.expires - born > COUNTRY_LIFE:
-        raise _unfit(country, f"they would live longer than {COUNTRY_LIFE.days} days")
+        raise _unfit(country, f"they would be valid for longer than {COUNTRY_LIFE.days} days")
 
 
 def _listed(country: str, signed: Targets) -> dict[str, TargetFile]:
     if signed.delegations is not None:
         raise _unfit(country, "a country's role delegates to nobody")
-    strange = _first(path for path in signed.targets if not is_country_path(country, path))
-    if strange is not None:
-        raise _unfit(country, f"the path {strange!r} is not a path of this country")
+    foreign = _first(path for path in signed.targets if not is_country_path(country, path))
+    if foreign is not None:
+        raise _unfit(country, f"the path {foreign!r} is not a path of this country")
     large = _first(path for path, t in signed.targets.items() if t.length > MOST_BYTES)
     if large is not None:
         raise _unfit(country, f"the target {large} is larger than {MOST_BYTES // 1024} kB")
@@ -212,10 +215,13 @@ def _first(paths: Iterable[str]) -> str | None:
 
 
 def _read_decision(country: str, path: str, data: bytes) -> Permit | Withdrawal:
-    kind, place = (Permit, permit_path) if "/permits/" in path else (Withdrawal, withdrawal_path)
+    kind, path_of = (Permit, permit_path) if "/permits/" in path else (Withdrawal, withdrawal_path)
     document = kind.from_canonical(data)
-    if document.country != country or place(country, document.study) != path:
-        raise _unfit(country, f"the target {path} holds a {kind.title_of_kind} of another place")
+    if document.country != country or path_of(country, document.study) != path:
+        raise _unfit(
+            country,
+            f"the target {path} contains a {kind.title_of_kind} that belongs to another path",
+        )
     return document
 
 
@@ -229,7 +235,7 @@ def _read_node(country: str, data: bytes | None) -> NodeKeys | None:
 
 
 def _read_history(country: str, key: str, data: bytes | None) -> KeyHistory | None:
-    """Only a history that ends at the signing key, or one step beyond it, is this key's own."""
+    """Return the history of `key`: one that ends at this key, or at the key after it."""
     if data is None:
         return None
     history = KeyHistory.from_canonical(data)
@@ -250,7 +256,7 @@ def _read_policy(country: str, data: bytes | None) -> str | None:
 
 
 def read_targets_metadata(data: bytes) -> Metadata[Targets]:
-    """Return targets metadata, not verified. Raises DocumentFault where the bytes are none."""
+    """Return targets metadata, not verified. Raises DocumentFault if the bytes are not such."""
     metadata = read_metadata(data)
     if metadata is None or not isinstance(metadata.signed, Targets):
         raise DocumentFault(
@@ -260,7 +266,7 @@ def read_targets_metadata(data: bytes) -> Metadata[Targets]:
 
 
 def read_metadata(data: bytes) -> Metadata[Any] | None:
-    """Return TUF metadata that can be verified; None where the bytes are none."""
+    """Return TUF metadata that can be verified; None if the bytes are not such."""
     try:
         metadata: Metadata[Any] = Metadata.from_bytes(data)
         _ = metadata.signed_bytes  # a fraction in any field has no canonical form
@@ -270,7 +276,7 @@ def read_metadata(data: bytes) -> Metadata[Any] | None:
 
 
 def checked_content(country: str, target: TargetFile, data: bytes) -> bytes:
-    """Return the data where they are what the metadata list. Raises DocumentFault."""
+    """Return the data if they match the metadata. Raises DocumentFault otherwise."""
     if set(target.hashes) != {"sha256"}:
         raise _unfit(country, f"the target {target.path} is not listed by its SHA-256")
     try:

@@ -1,8 +1,7 @@
-"""The signing ceremony: a draft, the metadata it stands for, and the signatures over them.
+"""The signing ceremony: a draft, the metadata computed from it, and the signatures over them.
 
-A draft holds the agreement, a version and a date. Root and targets metadata are computed from
-them by everyone who signs, counts or publishes, so a draft cannot carry a key, a threshold or a
-path of its own.
+A draft holds the agreement, a version and a date. Everyone who signs, counts or publishes computes
+the root and targets metadata from these, so a draft cannot add a key, a threshold or a path.
 """
 
 from collections.abc import Mapping
@@ -36,7 +35,7 @@ SignatureTable = Annotated[dict[KeyId, SignatureHex], Field(max_length=200)]
 
 
 class Draft(Document):
-    """One version of root and targets, as the agreement and a date."""
+    """The agreement, a version and a date, from which root and targets follow."""
 
     title_of_kind: ClassVar[str] = "draft"
 
@@ -102,17 +101,16 @@ def sign_draft(
 ) -> bytes:
     """Return signatures over root and targets, as one file.
 
-    `previous_root` is the root that the officer trusts now; None before the first. Where an
-    officer's key changes, the new one and the old one both sign. Raises DocumentFault where a key
-    is no party's, or the draft does not follow the previous root, is expired or was issued in the
-    future.
+    `previous_root` is the root that the officer trusts now; None before the first. If an officer's
+    key changes, the new key and the old key both sign. Raises DocumentFault if a key belongs to no
+    party, or the draft does not follow the previous root, is expired or was issued in the future.
     """
     previous = None if previous_root is None else read_root(previous_root)
     _check_follows(draft, previous, now)
     root, targets = draft.root(), draft.targets()
     for key in keys:
-        named = _known_keys(root.signed, previous)
-        if key_id(key.public) not in named:
+        known = _known_keys(root.signed, previous)
+        if key_id(key.public) not in known:
             raise DocumentFault(
                 f"The key {key.public.fingerprint} is not a country's key in this agreement",
                 why="only officers of the parties sign it",
@@ -124,9 +122,9 @@ def sign_draft(
 
 
 def _check_follows(draft: Draft, previous: Root | None, now: datetime) -> None:
-    due = previous.version + 1 if previous else 1
-    if draft.version != due:
-        raise _unsignable(f"it is version {draft.version}; the next one is {due}")
+    following = previous.version + 1 if previous else 1
+    if draft.version != following:
+        raise _unsignable(f"it is version {draft.version}; the next one is {following}")
     if draft.agreement.sunset <= now:
         raise _unsignable("its agreement has ended already")
     if draft.drafted > now + CLOCK_SKEW:
@@ -140,7 +138,7 @@ def _unsignable(why: str) -> DocumentFault:
 
 
 def status(draft: Draft, signatures: SignatureSet, previous: Root | None) -> DraftStatus:
-    """Return how far a draft is. Raises DocumentFault for a signature that does not verify."""
+    """Return who has signed a draft. Raises DocumentFault for a signature that does not verify."""
     root, targets = signed_metadata(draft, signatures)
     _check_each(root, _known_keys(root.signed, previous))
     _check_each(targets, _known_keys(root.signed, previous))
@@ -171,7 +169,7 @@ def signed_metadata(
 
 
 def read_root(data: bytes) -> Root:
-    """Return root metadata, not verified. Raises DocumentFault where the bytes are none."""
+    """Return root metadata, not verified. Raises DocumentFault if the bytes are not such."""
     metadata = read_metadata(data)
     root = metadata.signed if metadata else None
     if not isinstance(root, Root):
@@ -206,7 +204,7 @@ def _check_each(metadata: Metadata[Root] | Metadata[Targets], keys: Mapping[str,
         except (KeyError, UnverifiedSignatureError):
             raise DocumentFault(
                 "A signature over the draft does not verify",
-                why=f"it is said to be by the key {id_[:16]}…",
+                why=f"it names the key {id_[:16]}…",
                 fix="ask the officer to sign the draft as it is now",
             ) from None
 

@@ -1,8 +1,8 @@
-"""python-tuf's client over bytes that somebody else fetched, with the clock passed in.
+"""python-tuf's client on files that the caller fetches, with the clock passed in.
 
-The only file that touches python-tuf beyond its public interface: the reference time is fixed
-when an Updater is made, and a role's own list is read only through a search that begins at
-`targets`, which may not speak for a country.
+Only this file uses python-tuf beyond its public interface, for two reasons. An Updater reads the
+clock when it is made. And it reads a role only in a search that begins at `targets`, a role that
+may not sign for a country.
 """
 
 import os
@@ -26,7 +26,7 @@ Fetch = Callable[[str], bytes | None]
 
 ORIGIN = "memory:///"
 NOWHERE = os.devnull
-"""Where python-tuf looks for what it kept: below no folder there is nothing."""
+"""Where python-tuf looks for stored files: it is no folder, so it holds none."""
 METADATA, TARGETS = "metadata/", "targets/"
 NOT_FOUND = 404
 _HASHED = r"[0-9a-f]{64}\.[a-z0-9][a-z0-9-]{0,63}\.(json|cedar)"
@@ -34,12 +34,12 @@ PUBLISHED_NAME = re.compile(
     r"metadata/(timestamp|[1-9][0-9]{0,9}\.(root|targets|snapshot|coordinator|country-[A-Z]{2}))"
     rf"\.json|targets/((studies|releases|country-[A-Z]{{2}}(/permits|/withdrawals)?)/)?{_HASHED}"
 )
-"""Every name that is ever fetched or handed out: a name never leads to another file."""
+"""Every name that may be fetched or served, so that no name leads to another file."""
 TUF_ERRORS = (RepositoryError, DownloadError)
 
 
 class Recorder(FetcherInterface):
-    """Hands over files and keeps each one it handed over."""
+    """Fetches files for python-tuf and records each one that it returned."""
 
     def __init__(self, fetch: Fetch) -> None:
         self._source = fetch
@@ -54,32 +54,34 @@ class Recorder(FetcherInterface):
         return iter([data])
 
     def download_bytes(self, url: str, max_length: int) -> bytes:
-        """Return a file; python-tuf's own way leads through a temporary one."""
+        """Return a file; python-tuf's own method writes a temporary file."""
         data = b"".join(self.fetch(url))
         if len(data) > max_length:
-            raise DownloadLengthMismatchError(f"{len(data)} bytes, and {max_length} may be")
+            raise DownloadLengthMismatchError(
+                f"{len(data)} bytes; at most {max_length} are allowed"
+            )
         return data
 
 
 class Client(Updater):
-    """One TUF check at one moment. Raises python-tuf's errors; see `plainly`.
+    """One TUF check at one moment. Raises python-tuf's errors (`TUF_ERRORS`).
 
-    It keeps nothing on disk: what was seen before is the caller's `Floor`.
+    It stores nothing on disk: the caller's `TrustHighWater` remembers what was seen before.
     """
 
     def __init__(self, recorder: Recorder, pinned_root: bytes, now: datetime) -> None:
         super().__init__(NOWHERE, ORIGIN + METADATA, fetcher=recorder, bootstrap=pinned_root)
         self._trusted_set.reference_time = now
         self.delegated: list[Targets] = []
-        """The delegated roles that were asked for and verified."""
+        """The delegated roles that were loaded and verified."""
 
     def _load_local_metadata(self, rolename: str) -> bytes:
         raise FileNotFoundError(rolename)
 
-    def _persist_metadata(self, *_kept: object) -> None:
+    def _persist_metadata(self, *_: object) -> None:
         return
 
-    def _persist_root(self, *_kept: object) -> None:
+    def _persist_root(self, *_: object) -> None:
         return
 
     def _update_root_symlink(self) -> None:
@@ -97,7 +99,7 @@ class Client(Updater):
         return trusted.root, trusted.targets, trusted.snapshot, trusted.timestamp
 
     def role(self, name: str) -> Targets:
-        """Return what the delegated role itself lists, verified by its delegation."""
+        """Return the metadata of a delegated role, verified by its delegation."""
         self.delegated.append(role := self._load_targets(name, Targets.type))
         return role
 

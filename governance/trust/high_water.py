@@ -1,4 +1,4 @@
-"""What was seen before and may never go back: versions, time, and the countries' keys."""
+"""What a reader has seen and may never go back: versions, time, and the countries' keys."""
 
 from datetime import datetime
 from typing import Annotated, Self
@@ -12,12 +12,12 @@ Version = Annotated[int, Field(ge=0)]
 
 
 class TrustHighWater(BaseModel):
-    """The memory of one reader of documents, stored as JSON between checks.
+    """What one reader of documents has seen, stored as JSON between checks.
 
     A node starts with the key of its own country, pinned at `init`:
-    `Floor(keys={"DK": "ed25519:..."})`. Other keys are taken from the first view. `online` is the
-    key id under which snapshot and timestamp were seen: versions count under one key, so that a
-    stolen key that signed a huge version is cured by replacing it (TUF specification, 5.3.11).
+    `TrustHighWater(keys={"DK": "ed25519:..."})`. Other keys come from the first view. `online` is
+    the id of the key that signed snapshot and timestamp. Their versions count under this key only:
+    after a stolen key signed a huge version, a new key repairs this (TUF specification, 5.3.11).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,17 +32,17 @@ class TrustHighWater(BaseModel):
     latest: UtcTime | None = None
 
     def approve_key(self, country: str, key: VerifyKey) -> Self:
-        """Return the floor with a country's changed key approved by the local operator."""
+        """Return a copy with a country's changed key, which the local operator approved."""
         countries = {each: seen for each, seen in self.countries.items() if each != country}
         keys = {**self.keys, country: key.to_text()}
         return self.model_copy(update={"keys": keys, "countries": countries})
 
     def raised_to(self, moment: datetime) -> datetime:
-        """Return the moment, or the latest signed time seen where the clock is behind it."""
+        """Return the moment, or the latest signed time seen if that is later."""
         return moment if self.latest is None else max(moment, self.latest)
 
     def with_country(self, country: str, version: int, signed_at: datetime) -> Self:
-        """Return the floor after documents of one country were seen."""
+        """Return a copy after documents of one country were seen."""
         seen = max(version, self.countries.get(country, 0))
         return self.model_copy(
             update={

@@ -1,7 +1,7 @@
 """Who signs what: the TUF roles, keys and paths that an agreement implies.
 
 Root and targets metadata are computed from the agreement, never edited. Officers compute them
-again before they sign, and so does everyone who reads them: a coordinator has nothing to slip in.
+again before they sign, and so does every reader, so a coordinator cannot add anything.
 """
 
 import re
@@ -30,22 +30,22 @@ from governance.errors import DocumentFault
 from keys.identity import SigningKey, VerifyKey
 
 FIRST_ROOT = "metadata/1.root.json"
-"""The name of the root that everything else is verified from."""
+"""The name of the first root: every verification starts from it."""
 
 AGREEMENT_PATH = "agreement.json"
 COORDINATOR_ROLE = "coordinator"
 PARTY_FIELD = "x-pratique-party"
-"""On a key: whose it is. Signed with the root, so that a root binds a new key to its country."""
+"""A key's field that names its party. The root signs it, and so binds a new key to a country."""
 SIGNED_AT_FIELD = "x-pratique-signed-at"
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 TOP_LIFE = timedelta(days=365)
-"""Of root and targets. The countries sign them again each year, or when a key changes."""
+"""Life of root and targets. The countries sign again each year, or when a key changes."""
 COUNTRY_LIFE = timedelta(days=7)
 TIMESTAMP_LIFE = timedelta(hours=24)
 SNAPSHOT_LIFE = timedelta(days=7)
 CLOCK_SKEW = timedelta(minutes=10)
-"""A signature from further in the future than this is refused: it would push the clock along."""
+"""A signature from later than this is refused: it would move the reference time forward."""
 
 _HEX = "[0-9a-f]{64}"
 
@@ -56,27 +56,27 @@ def role_of(country: str) -> str:
 
 
 def permit_path(country: str, study: str) -> str:
-    """Return where the country's permit for the study with this digest stands."""
+    """Return the path of the country's permit for the study with this digest."""
     return f"{role_of(country)}/permits/{study.removeprefix('sha256:')}.json"
 
 
 def withdrawal_path(country: str, study: str) -> str:
-    """Return where the country's withdrawal of the study with this digest stands."""
+    """Return the path of the country's withdrawal of the study with this digest."""
     return f"{role_of(country)}/withdrawals/{study.removeprefix('sha256:')}.json"
 
 
 def node_path(country: str) -> str:
-    """Return where the country's node keys stand."""
+    """Return the path of the country's node keys."""
     return f"{role_of(country)}/node.json"
 
 
 def policy_path(country: str) -> str:
-    """Return where the country's own policy stands."""
+    """Return the path of the country's own policy."""
     return f"{role_of(country)}/policy.cedar"
 
 
 def history_path(country: str) -> str:
-    """Return where the changes of the country's document key stand."""
+    """Return the path of the history of the country's document key."""
     return f"{role_of(country)}/keys.json"
 
 
@@ -87,10 +87,10 @@ def is_country_path(country: str, path: str) -> bool:
 
 
 def tuf_key(key: VerifyKey, party: str) -> SSlibKey:
-    """Return a document key as TUF metadata hold it, naming whose it is."""
-    made = SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(key.raw))
-    made.unrecognized_fields[PARTY_FIELD] = party
-    return made
+    """Return a document key in the form of TUF metadata, with the name of its party."""
+    public = SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(key.raw))
+    public.unrecognized_fields[PARTY_FIELD] = party
+    return public
 
 
 def key_id(key: VerifyKey) -> str:
@@ -99,7 +99,7 @@ def key_id(key: VerifyKey) -> str:
 
 
 def signer(key: SigningKey) -> CryptoSigner:
-    """Return the key as python-tuf signs with it."""
+    """Return the key in the form with which python-tuf signs."""
     return CryptoSigner(Ed25519PrivateKey.from_private_bytes(key.to_bytes()))
 
 
@@ -152,7 +152,7 @@ def _delegations(agreement: Agreement) -> Delegations:
     keys = party_keys(agreement)
     document_key = VerifyKey.from_text(agreement.coordinator.document_key)
     coordinator = tuf_key(document_key, COORDINATOR_ROLE)
-    # `*` does not cross a slash
+    # `*` does not match a slash
     roles = {role_of(c): _role(role_of(c), key, _country_patterns(c)) for c, key in keys.items()}
     roles[COORDINATOR_ROLE] = _role(COORDINATOR_ROLE, coordinator, ["studies/*", "releases/*"])
     return Delegations({key.keyid: key for key in (*keys.values(), coordinator)}, roles)
@@ -173,13 +173,13 @@ def signed_field(moment: datetime) -> dict[str, str]:
 
 
 def signed_at(signed: Signed) -> datetime:
-    """Return when metadata say that they were signed. Raises DocumentFault if they do not."""
-    said = signed.unrecognized_fields.get(SIGNED_AT_FIELD)
+    """Return the time at which metadata were signed. Raises DocumentFault if it is missing."""
+    text = signed.unrecognized_fields.get(SIGNED_AT_FIELD)
     try:
-        return datetime.strptime(str(said), TIME_FORMAT).replace(tzinfo=UTC)
+        return datetime.strptime(str(text), TIME_FORMAT).replace(tzinfo=UTC)
     except ValueError:
         raise DocumentFault(
             f"The {signed.type} metadata do not say when they were signed",
-            why=f"the field {SIGNED_AT_FIELD} is missing or is no time",
+            why=f"the field {SIGNED_AT_FIELD} is missing or is not a time",
             fix="sign them again with this software",
         ) from None

@@ -1,7 +1,7 @@
-"""Documents under a country's next key, held until the agreement names that key.
+"""Documents signed with a country's next key, stored until the agreement names that key.
 
-They are published together with the amended agreement: a country whose key changes is without
-documents at no moment.
+They are published together with the amended agreement, so that a country whose key changes always
+has documents.
 """
 
 from collections.abc import Iterator
@@ -18,16 +18,15 @@ from keys.identity import VerifyKey
 
 
 class PendingBundles:
-    """One bundle a country, in a folder; the caller holds the repository's lock."""
+    """A folder with at most one bundle per country; the caller holds the repository's lock."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def take(self, data: bytes, agreement: Agreement, now: datetime) -> bool:
-        """Keep a bundle of a key that the key in force leads to; False for any other bundle.
+        """Store a bundle that an announced next key signed; return False for any other bundle.
 
-        Raises DocumentFault where it is of such a key and cannot be used, or is older than the
-        one that is held.
+        Raises DocumentFault if such a bundle cannot be used, or is older than the stored one.
         """
         country = CountryBundle.from_canonical(data).country
         party = agreement.party(country)
@@ -40,8 +39,8 @@ class PendingBundles:
             return False
         if key == present:
             return False
-        held = self._bundle(country)
-        at_least = held.signed().signed.version if held and _signed(held, key) else 0
+        stored = self._bundle(country)
+        at_least = stored.signed().signed.version if stored and _signed(stored, key) else 0
         own_country(data, country, key, now, at_least=at_least)
         write_atomic(self._file(country), data)
         return True
@@ -49,15 +48,16 @@ class PendingBundles:
     def joined(
         self, state: PublishedState, before: PublishedState | None, now: datetime
     ) -> tuple[PublishedState, Files]:
-        """Return the state with what its agreement puts in force, and the files of that.
+        """Return the state with the bundles whose keys its agreement names, and their files.
 
-        What is expired, or older than what is published, is left out: it may lack a withdrawal.
+        A bundle that is expired or not newer than the published one is left out: it may lack a
+        withdrawal.
         """
         files: Files = {}
         for bundle in self._in_force(state.agreement):
             role, signed = role_of(bundle.country), bundle.signed().signed
-            shown = before.role(role) if before else None
-            if signed.is_expired(now) or (shown and signed.version <= shown.version):
+            published = before.role(role) if before else None
+            if signed.is_expired(now) or (published and signed.version <= published.version):
                 continue
             state = state.with_role(role, bundle.metadata.encode())
             targets = signed.targets.values()

@@ -1,8 +1,8 @@
 """The coordinator's store of signed documents. It publishes only what verifies.
 
-A change is a set of new files. Before the first is written, the whole is read as a node would
-read it, from the first root. They are written in an order in which a reader at any moment, or
-after a crash, meets the old state or the new: timestamp last.
+A change is a set of new files. Before the first is written, the new state is verified as a node
+would verify it, from the first root. The timestamp is written last, so that a reader sees the old
+state or the new one at any moment, also after a crash.
 """
 
 import re
@@ -44,57 +44,57 @@ RELEASE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 class Repository:
-    """One TUF repository in a directory. Safe among threads and processes.
+    """One TUF repository in a directory. Safe for threads and processes.
 
-    Raises DocumentFault for whatever does not verify, and changes nothing then.
+    If something does not verify, it raises DocumentFault and changes nothing.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._waiting = PendingBundles(directory / WAITING)
+        self._pending = PendingBundles(directory / WAITING)
 
     def draft(self, agreement: Agreement, now: datetime) -> bytes:
-        """Begin a signing ceremony, replacing one under way; return the draft for the officers.
+        """Begin a signing ceremony, in place of an unfinished one; return the draft to sign.
 
-        Version 1 if nothing is published yet, or else the next one (an amendment).
+        It is version 1 if nothing is published yet, otherwise the next one (an amendment).
         """
         with one_writer(self._directory):
             version = newest_root(self.read) + 1
             drafted = now.replace(microsecond=0)
             draft = Draft(version=version, drafted=drafted, agreement=agreement).canonical()
-            self._keep(SIGNATURES_FILE, _no_signatures(draft))
-            self._keep(DRAFT_FILE, draft)
+            self._write(SIGNATURES_FILE, _no_signatures(draft))
+            self._write(DRAFT_FILE, draft)
         return draft
 
     def renewal(self, now: datetime, coordinator: Mapping[str, str] | None = None) -> bytes:
-        """Lay the agreement in force out for signature again: so it holds for longer.
+        """Begin a ceremony to sign the agreement in force again, so that it is valid for longer.
 
-        Every new key that a country has announced is in it, and `coordinator`'s keys, by field.
-        Raises DocumentFault if no agreement is in force.
+        The draft has every new key that a country has announced, and the keys in `coordinator`, by
+        field. Raises DocumentFault if no agreement is in force.
         """
         agreement = self._published().agreement.with_officer_keys(self.announced())
         return self.draft(agreement.with_coordinator_keys(coordinator or {}), now)
 
     def agreement(self) -> Agreement | None:
-        """Return the agreement in force, as this store keeps it; None before the first."""
+        """Return the agreement in force in this store; None before the first."""
         state = self._state()
         return state.agreement if state else None
 
     def officer_keys(self) -> dict[str, str]:
-        """Return each party's document key in the agreement in force; nothing before the first."""
+        """Return the document keys of the agreement in force, by country; empty if none is."""
         agreement = self.agreement()
         parties = agreement.parties if agreement else ()
         return {party.country: party.officer_key for party in parties}
 
     def announced(self) -> dict[str, str]:
-        """Return the keys that are to follow those in force, by country, signed by those."""
+        """Return the announced next keys, by country; the keys in force signed them."""
         state = self._state()
-        found = {}
+        keys = {}
         for party in state.agreement.parties if state else ():
             history = self._history(state, party.country) if state else None
             if history and history.leads(party.officer_key, history.newest):
-                found[party.country] = history.newest
-        return found
+                keys[party.country] = history.newest
+        return keys
 
     def _history(self, state: PublishedState, country: str) -> KeyHistory | None:
         listed = state.role(role_of(country))
@@ -103,37 +103,37 @@ class Repository:
         return KeyHistory.from_canonical(data) if data else None
 
     def current_draft(self) -> bytes | None:
-        """Return the draft of the ceremony under way; None if there is none."""
-        return self._kept(DRAFT_FILE)
+        """Return the draft of the present ceremony; None if there is none."""
+        return self._read_file(DRAFT_FILE)
 
     def add_signatures(self, signatures: bytes) -> DraftStatus:
-        """Take one officer's signatures over the draft; return who has signed."""
+        """Add one officer's signatures over the draft; return who has signed."""
         with one_writer(self._directory):
-            draft, held = self._ceremony()
-            joined = held.joined(SignatureSet.from_canonical(signatures))
+            draft, collected = self._ceremony()
+            joined = collected.joined(SignatureSet.from_canonical(signatures))
             status = ceremony.status(draft, joined, self._root(draft.version - 1))
-            self._keep(SIGNATURES_FILE, joined.canonical())
+            self._write(SIGNATURES_FILE, joined.canonical())
         return status
 
     def draft_status(self) -> DraftStatus | None:
-        """Return how far the ceremony under way is; None if there is none."""
+        """Return who has signed in the present ceremony; None if there is none."""
         if self.current_draft() is None:
             return None
-        draft, held = self._ceremony()
-        return ceremony.status(draft, held, self._root(draft.version - 1))
+        draft, collected = self._ceremony()
+        return ceremony.status(draft, collected, self._root(draft.version - 1))
 
     def publish(
         self, now: datetime, *, documents: SigningKey, online: SigningKey
     ) -> DocumentVersions:
         """Publish the draft once its thresholds are met (the old ones too, in an amendment)."""
         with one_writer(self._directory):
-            draft, held = self._ceremony()
-            _check_ready(ceremony.status(draft, held, self._root(draft.version - 1)))
-            root, targets = ceremony.signed_metadata(draft, held)
+            draft, collected = self._ceremony()
+            _check_ready(ceremony.status(draft, collected, self._root(draft.version - 1)))
+            root, targets = ceremony.signed_metadata(draft, collected)
             state = self._amended(draft, targets.to_bytes())
-            state, waited = self._waiting.joined(state, self._state(), now)
+            state, pending_files = self._pending.joined(state, self._state(), now)
             state, files = state.with_coordinator(now, documents, {})
-            files |= waited
+            files |= pending_files
             agreement = targets.signed.targets[AGREEMENT_PATH]
             files |= {target_name(agreement): draft.agreement.canonical()}
             files |= state.role_files(Targets.type)
@@ -145,16 +145,16 @@ class Repository:
         return state.versions()
 
     def _amended(self, draft: Draft, targets: bytes) -> PublishedState:
-        """Return the state under the draft: what the new delegations do not cover falls away."""
+        """Return the state under the draft, without roles that the new delegations do not cover."""
         old = self._state()
         state = PublishedState(
             root=draft.version, agreement=draft.agreement, roles={Targets.type: targets}
         )
         if old is None:
             return state
-        kept = {name: data for name, data in old.roles.items() if _delegated(targets, name, data)}
-        lists = {COORDINATOR_ROLE: old.roles[COORDINATOR_ROLE]}  # signed again before it is shown
-        roles = kept | lists | {Targets.type: targets}
+        valid = {name: data for name, data in old.roles.items() if _delegated(targets, name, data)}
+        lists = {COORDINATOR_ROLE: old.roles[COORDINATOR_ROLE]}  # signed again before publication
+        roles = valid | lists | {Targets.type: targets}
         return replace(state, roles=roles, snapshot=old.snapshot, timestamp=old.timestamp)
 
     def accept_country(
@@ -162,12 +162,12 @@ class Repository:
     ) -> DocumentVersions:
         """Publish a country's signed bundle. The same bundle again changes nothing.
 
-        One under a key that is to follow is held until the agreement names that key.
+        A bundle signed by an announced next key is stored until the agreement names that key.
         """
         read = CountryBundle.from_canonical(bundle)
         with one_writer(self._directory):
             state = self._published()
-            if self._waiting.take(bundle, state.agreement, now):
+            if self._pending.take(bundle, state.agreement, now):
                 return state.versions()
             role, data = role_of(read.country), read.metadata.encode()
             if state.roles.get(role) == data:
@@ -187,7 +187,7 @@ class Repository:
         """Publish `studies/<id>.json` under the coordinator's document key."""
         if study.agreement != self._published().agreement.digest:
             raise DocumentFault(
-                f"The study {study.id} is written under another agreement",
+                f"The study {study.id} is written for another agreement",
                 why="it names one that is not the agreement in force",
                 fix=f"name {self._published().agreement.digest} in it",
             )
@@ -200,8 +200,8 @@ class Repository:
         if not RELEASE_NAME.fullmatch(name) or len(data) > MOST_BYTES:
             raise DocumentFault(
                 f"The release {name!r} cannot be published",
-                why=f"a name is lower-case letters, digits, hyphens; a record, {MOST_BYTES} bytes",
-                fix="choose another name, or leave out what is large",
+                why=f"allowed are lower-case letters, digits and hyphens, and {MOST_BYTES} bytes",
+                fix="choose another name, or make the release smaller",
             )
         return self._add(f"releases/{name}.json", data, now, documents, online)
 
@@ -221,21 +221,21 @@ class Repository:
         return state.versions()
 
     def refresh(self, now: datetime, *, online: SigningKey) -> DocumentVersions:
-        """Sign a new timestamp (24 h), and a new snapshot where the old one is a day old."""
+        """Sign a new timestamp (24 h), and a new snapshot if the old one is a day old."""
         with one_writer(self._directory):
             state = self._published()
             self._commit(state.daily_files(now, online, fresh=False), now)
         return state.versions()
 
     def read(self, name: str) -> bytes | None:
-        """Return a published file for the fetch service; None if there is none such.
+        """Return a published file for the fetch service; None if there is no such file.
 
         Names: `metadata/1.root.json`, `metadata/timestamp.json`, `targets/<dir>/<hash>.<file>`.
         """
-        return self._kept(f"{PUBLIC}/{name}") if PUBLISHED_NAME.fullmatch(name) else None
+        return self._read_file(f"{PUBLIC}/{name}") if PUBLISHED_NAME.fullmatch(name) else None
 
     def _commit(self, files: Files, now: datetime, *, country: str | None = None) -> None:
-        """Read the new state as a node would; only then write it."""
+        """Verify the new state as a node would; only then write it."""
         first = metadata_name(Root.type, 1)
         pinned = self.read(first) or files[first]
         loaded = load(
@@ -248,7 +248,7 @@ class Repository:
                 fix=f"ask the privacy officer of {country} to sign and send them again",
             )
         for name, data in files.items():
-            self._keep(f"{PUBLIC}/{name}", data)
+            self._write(f"{PUBLIC}/{name}", data)
 
     def _state(self) -> PublishedState | None:
         return PublishedState.read(self.read)
@@ -264,10 +264,10 @@ class Repository:
         return state
 
     def _ceremony(self) -> tuple[Draft, SignatureSet]:
-        draft, held = self._kept(DRAFT_FILE), self._kept(SIGNATURES_FILE)
-        if draft is None or held is None:
+        draft, signatures = self._read_file(DRAFT_FILE), self._read_file(SIGNATURES_FILE)
+        if draft is None or signatures is None:
             raise DocumentFault("No signing ceremony is under way", fix="draft an agreement first")
-        return Draft.from_canonical(draft), SignatureSet.from_canonical(held)
+        return Draft.from_canonical(draft), SignatureSet.from_canonical(signatures)
 
     def _root(self, version: int) -> Root | None:
         data = self.read(metadata_name(Root.type, version)) if version else None
@@ -276,10 +276,10 @@ class Repository:
     def _path(self, name: str) -> Path:
         return self._directory / name
 
-    def _keep(self, name: str, data: bytes) -> None:
+    def _write(self, name: str, data: bytes) -> None:
         write_atomic(self._path(name), data)
 
-    def _kept(self, name: str) -> bytes | None:
+    def _read_file(self, name: str) -> bytes | None:
         try:
             return self._path(name).read_bytes()
         except FileNotFoundError:
@@ -304,8 +304,8 @@ def _check_ready(status: DraftStatus) -> None:
 def _check_newer(country: str, version: int, old: Targets | None) -> None:
     if old is not None and version <= old.version:
         raise DocumentFault(
-            f"The documents of {country} are older than those published",
-            why=f"they are version {version}; published is {old.version}",
+            f"The documents of {country} are not newer than those published",
+            why=f"they are version {version}; version {old.version} is published",
             fix=f"sign again on the officer's side, above version {old.version}",
         )
 
@@ -313,14 +313,14 @@ def _check_newer(country: str, version: int, old: Targets | None) -> None:
 def _check_same(old: TargetFile, data: bytes) -> None:
     if old.hashes != TargetFile.from_data(old.path, data).hashes:
         raise DocumentFault(
-            f"The document {old.path} is published already, with another text",
+            f"The document {old.path} is already published with another text",
             why="permits and results name it; its text never changes",
-            fix="give the new text an id of its own",
+            fix="give the new text another id",
         )
 
 
 def _delegated(targets: bytes, name: str, data: bytes) -> bool:
-    """Whether a role's metadata stand under these targets."""
+    """Whether these targets delegate to the key that signed a role's metadata."""
     metadata = read_targets_metadata(data)
     delegator = read_targets_metadata(targets).signed
     try:

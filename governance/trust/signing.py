@@ -1,4 +1,4 @@
-"""The officer's side: a country's documents in a folder, signed with the country's key."""
+"""Sign a country's documents, which are in a folder of its officer, with the country's key."""
 
 from datetime import datetime
 from pathlib import Path
@@ -45,9 +45,9 @@ class Pending(Document):
 class OfficerDocuments:
     """The state of role `country-XX` in a folder of the officer's home.
 
-    Changes wait in the folder until `sign`; each signature makes a new version, kept before it
-    is handed out, so that no version is ever signed twice with different contents. While a new
-    key waits to be put in force, everything is signed under it as well, as a later version.
+    Changes wait in the folder until `sign`. Each signature makes a new version, which is stored
+    before it is delivered, so that no version is ever signed twice with different contents. While a
+    new key is announced and not yet in force, it signs everything too, as a later version.
     """
 
     def __init__(self, directory: Path, country: str) -> None:
@@ -56,30 +56,31 @@ class OfficerDocuments:
     @property
     def version(self) -> int:
         """The version signed last; 0 before the first."""
-        held = (self._read(BUNDLE_FILE), self._read(NEXT_FILE))
-        return max((_version(data) for data in held if data), default=0)
+        bundles = (self._read(BUNDLE_FILE), self._read(NEXT_FILE))
+        return max((_version(data) for data in bundles if data), default=0)
 
     def bundle(self, key: VerifyKey | None = None) -> bytes | None:
-        """Return the bundle signed last; with `key`, the one that this key signed, if it did."""
-        held = [data for data in (self._read(BUNDLE_FILE), self._read(NEXT_FILE)) if data]
+        """Return the present bundle, or the one that `key` signed if there is one."""
+        bundles = [data for data in (self._read(BUNDLE_FILE), self._read(NEXT_FILE)) if data]
+        first = bundles[0] if bundles else None
         if key is None:
-            return held[0] if held else None
-        return next((data for data in held if _signed_by(data, key)), held[0] if held else None)
+            return first
+        return next((data for data in bundles if _signed_by(data, key)), first)
 
     def set_node(self, keys: NodeKeys) -> None:
-        """Sign the keys of the country's node."""
-        self._own(keys.country)
+        """Set the keys of the country's node."""
+        self._require_own(keys.country)
         self._change({node_path(self._country): keys.canonical().decode()})
 
     def approve(self, permit: Permit) -> None:
-        """Add a permit; a withdrawal of the same study is taken back with it."""
-        self._own(permit.country)
+        """Add a permit and remove a withdrawal of the same study."""
+        self._require_own(permit.country)
         added = {permit_path(self._country, permit.study): permit.canonical().decode()}
         self._change(added, removed=withdrawal_path(self._country, permit.study))
 
     def withdraw(self, withdrawal: Withdrawal) -> None:
-        """Add a withdrawal; it outweighs the permit."""
-        self._own(withdrawal.country)
+        """Add a withdrawal; it overrides the permit."""
+        self._require_own(withdrawal.country)
         path = withdrawal_path(self._country, withdrawal.study)
         self._change({path: withdrawal.canonical().decode()})
 
@@ -93,30 +94,30 @@ class OfficerDocuments:
         self._change({path: text})
 
     def set_history(self, history: KeyHistory) -> None:
-        """Say which key follows which."""
-        self._own(history.country)
+        """Set the history of the country's document key."""
+        self._require_own(history.country)
         self._change({history_path(self._country): history.canonical().decode()})
 
     def history(self) -> KeyHistory | None:
-        """Return which key follows which, signed or about to be."""
+        """Return the history of the country's document key, signed or not yet signed."""
         text = self._pending().targets.get(history_path(self._country))
         return KeyHistory.from_canonical(text.encode()) if text else None
 
     def sign(self, now: datetime, key: SigningKey, *, at_least: int = 0) -> bytes:
-        """Sign everything as it stands, for seven days; return the bundle as one file.
+        """Sign all present documents, for seven days; return the bundle as one file.
 
         The version is above the last one and above `at_least` (what the exchange shows).
         """
         return self._sign(BUNDLE_FILE, now, key, at_least)
 
     def sign_next(self, now: datetime, key: SigningKey) -> bytes:
-        """Sign the same with the key that is to follow; return that bundle."""
+        """Sign the same documents with the next key; return that bundle."""
         return self._sign(NEXT_FILE, now, key, 0)
 
     def adopt_next(self) -> None:
-        """Let the bundle of the next key take the place of the present one's, where there is one.
+        """Replace the present bundle by the bundle of the next key, if there is one.
 
-        Doing it again, after any crash, changes nothing.
+        After a crash it can be repeated without harm.
         """
         with one_writer(self._directory):
             data = self._read(NEXT_FILE)
@@ -141,18 +142,18 @@ class OfficerDocuments:
             write_atomic(self._directory / name, bundle.canonical())
         return bundle.canonical()
 
-    def _own(self, country: str) -> None:
+    def _require_own(self, country: str) -> None:
         if country != self._country:
             raise DocumentFault(
-                f"This document is of {country}, not of {self._country}",
-                why="an officer speaks for one country",
+                f"This document is for {country}, not for {self._country}",
+                why="an officer signs for one country only",
                 fix=f"prepare it for {self._country}",
             )
 
     def _change(self, added: dict[str, str], *, removed: str = "") -> None:
         with one_writer(self._directory):
-            kept = {path: t for path, t in self._pending().targets.items() if path != removed}
-            changed = Pending(country=self._country, targets=kept | added)
+            others = {path: t for path, t in self._pending().targets.items() if path != removed}
+            changed = Pending(country=self._country, targets=others | added)
             write_atomic(self._directory / PENDING_FILE, changed.canonical())
 
     def _pending(self) -> Pending:

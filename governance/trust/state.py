@@ -1,4 +1,4 @@
-"""What is published now, and the metadata that the coordinator's own keys add to it."""
+"""The published state, and the metadata that the coordinator signs with its keys."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -44,19 +44,19 @@ class PublishedState:
 
     @classmethod
     def read(cls, read: Read) -> Self | None:
-        """Return what the timestamp leads to; None before the first publication."""
+        """Read the state that the timestamp names; None before the first publication."""
         data = read(TIMESTAMP_NAME)
         if data is None:
             return None
         timestamp = Metadata[Timestamp].from_bytes(data).signed
-        snapshot = _must(read, metadata_name("snapshot", timestamp.snapshot_meta.version))
+        snapshot = _require_file(read, metadata_name("snapshot", timestamp.snapshot_meta.version))
         listed = Metadata[Snapshot].from_bytes(snapshot).signed.meta
         roles = {
-            name.removesuffix(".json"): _must(read, f"{METADATA}{meta.version}.{name}")
+            name.removesuffix(".json"): _require_file(read, f"{METADATA}{meta.version}.{name}")
             for name, meta in listed.items()
         }
         targets = read_targets_metadata(roles[Targets.type]).signed
-        agreement = _must(read, target_name(targets.targets[AGREEMENT_PATH]))
+        agreement = _require_file(read, target_name(targets.targets[AGREEMENT_PATH]))
         return cls(
             root=newest_root(read),
             agreement=Agreement.from_canonical(agreement),
@@ -66,14 +66,14 @@ class PublishedState:
         )
 
     def role(self, name: str) -> Targets | None:
-        """Return what a role lists now; None where it has published nothing."""
+        """Return a role's present metadata; None if it has published nothing."""
         data = self.roles.get(name)
         return None if data is None else read_targets_metadata(data).signed
 
     def versions(self) -> DocumentVersions:
         """Return the versions that are published."""
-        found = {c: self.role(role_of(c)) for c in self.agreement.countries}
-        countries = {country: role.version for country, role in found.items() if role}
+        roles = {c: self.role(role_of(c)) for c in self.agreement.countries}
+        countries = {country: role.version for country, role in roles.items() if role}
         return DocumentVersions(
             self.root, read_targets_metadata(self.roles[Targets.type]).signed.version, countries
         )
@@ -92,7 +92,7 @@ class PublishedState:
         }
 
     def daily_files(self, now: datetime, online: SigningKey, *, fresh: bool) -> Files:
-        """Return a new timestamp; a new snapshot too where `fresh`, or the old one is a day old."""
+        """Return a new timestamp; also a new snapshot if `fresh` or if the old one is a day old."""
         old = Metadata[Snapshot].from_bytes(self.snapshot).signed if self.snapshot else None
         if not fresh and old and self.snapshot and now - signed_at(old) < SNAPSHOT_RENEWAL:
             return self._timestamp(now, online, old.version, self.snapshot)
@@ -119,7 +119,7 @@ class PublishedState:
     def with_coordinator(
         self, now: datetime, documents: SigningKey, added: Mapping[str, bytes]
     ) -> tuple[Self, Files]:
-        """Return the state in which the coordinator's role also lists these, and its files."""
+        """Return the state with these files added to the coordinator's role, and its files."""
         old = self.role(COORDINATOR_ROLE)
         new = {path: TargetFile.from_data(path, data) for path, data in added.items()}
         signed = Targets(
@@ -145,7 +145,7 @@ def metadata_name(role: str, version: int) -> str:
 
 
 def target_name(target: TargetFile) -> str:
-    """Return the name of a target's file: its hash stands before the file's own name."""
+    """Return the name of a target's file, which begins with its hash."""
     directory, slash, file = target.path.rpartition("/")
     return f"{TARGETS}{directory}{slash}{target.hashes['sha256']}.{file}"
 
@@ -158,12 +158,12 @@ def newest_root(read: Read) -> int:
     return version
 
 
-def _must(read: Read, name: str) -> bytes:
+def _require_file(read: Read, name: str) -> bytes:
     data = read(name)
     if data is None:
         raise DocumentFault(
             f"The document store has lost {name}",
-            why="the files before it name it",
+            why="other files of the store name it",
             fix="restore the store from a backup",
         )
     return data

@@ -1,4 +1,4 @@
-"""From published files to a trusted view: every check, in the order in which trust is built."""
+"""Verify published files, with every check in the order in which trust is built."""
 
 import re
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ COORDINATOR_PATH = re.compile(r"(studies|releases)/[a-z0-9][a-z0-9-]{0,62}\.json
 
 @dataclass(frozen=True)
 class VerifiedDocuments:
-    """Everything that verified, before it is shaped into a view."""
+    """Everything that was verified, before `TrustedView` is made of it."""
 
     agreement: Agreement
     root: int
@@ -58,7 +58,7 @@ class VerifiedDocuments:
 def load(
     fetch: Fetch, pinned_root: bytes, now: datetime, high_water: TrustHighWater
 ) -> VerifiedDocuments:
-    """Return what verifies. Raises DocumentFault where the top-level documents do not."""
+    """Return what verifies. Raises DocumentFault if the top-level documents do not verify."""
     recorder = Recorder(fetch)
     with _plainly():
         client = Client(recorder, pinned_root, high_water.raised_to(now))
@@ -84,12 +84,12 @@ def _untrusted(why: str) -> DocumentFault:
     return DocumentFault(
         "The documents of the exchange cannot be trusted",
         why=why,
-        fix="nothing is computed until they can; ask the coordinator, and keep the log",
+        fix="ask the coordinator, and keep the log; until then nothing is computed",
     )
 
 
 class _Loading:
-    """One pass over a refreshed client."""
+    """The verification of all documents with one refreshed client."""
 
     def __init__(
         self, client: Client, recorder: Recorder, high_water: TrustHighWater, clock: datetime
@@ -103,7 +103,7 @@ class _Loading:
         self._check_times()
         agreement = self._agreement()
         countries, absent, keys, lapsed = self._countries(agreement)
-        studies, releases, strange = self._coordinator()
+        studies, releases, ignored = self._coordinator()
         top = self._client.top
         return VerifiedDocuments(
             agreement=agreement,
@@ -114,7 +114,7 @@ class _Loading:
             unchanged_until=self._unchanged_until(),
             countries=countries,
             absent=absent,
-            ignored=(*self._overrides(), *strange),
+            ignored=(*self._overrides(), *ignored),
             studies=studies,
             releases=releases,
             high_water=self._raised(countries, keys, lapsed),
@@ -122,19 +122,19 @@ class _Loading:
         )
 
     def _unchanged_until(self) -> datetime:
-        """When the first of all metadata that were read here ends, delegated ones included."""
+        """Return when the first of all metadata read here expires, delegated roles included."""
         return min(signed.expires for signed in (*self._client.top, *self._client.delegated))
 
     def _check_versions(self) -> None:
         for signed in self._client.top:
             seen = getattr(self._high_water, signed.type)
-            if signed.version < seen and not self._cured(signed):
+            if signed.version < seen and not self._online_key_changed(signed):
                 raise _untrusted(
-                    f"{signed.type} is version {signed.version}, and {seen} was seen before: "
-                    f"an older state is being shown"
+                    f"{signed.type} is version {signed.version}, but {seen} was seen before: "
+                    f"the exchange shows an older state"
                 )
 
-    def _cured(self, signed: Signed) -> bool:
+    def _online_key_changed(self, signed: Signed) -> bool:
         daily = signed.type in {Snapshot.type, Timestamp.type}
         return daily and self._high_water.online != self._online_key()
 
@@ -145,10 +145,10 @@ class _Loading:
         for signed in self._client.top:
             self._check_not_ahead(signed)
         if self._timestamp.expires - signed_at(self._timestamp) > TIMESTAMP_LIFE:
-            raise _untrusted("the timestamp would live longer than a day")
+            raise _untrusted("the timestamp would be valid for longer than a day")
 
     def _check_not_ahead(self, signed: Signed) -> None:
-        """By this machine's own clock: by the latest time seen, each signature could add a step."""
+        """Check by this machine's clock: the latest time seen could be moved on step by step."""
         newest = self._high_water.raised_to(self._clock + CLOCK_SKEW)
         if signed_at(signed) > newest:
             raise _untrusted(
@@ -159,39 +159,39 @@ class _Loading:
     def _agreement(self) -> Agreement:
         target = self._targets.targets.get(AGREEMENT_PATH)
         if target is None:
-            raise _untrusted("they hold no agreement")
+            raise _untrusted("they contain no agreement")
         agreement = Agreement.from_canonical(self._client.content(target))
         root, targets = self._root, self._targets
-        due = build_root(agreement, root.version, signed_at(root))
-        due.expires = root.expires  # how long is for those who sign it to say
-        if root != due:
+        implied = build_root(agreement, root.version, signed_at(root))
+        implied.expires = root.expires  # its signers decide how long it is valid
+        if root != implied:
             raise _untrusted("the root's keys or thresholds are not those of the agreement")
         roles = build_targets(agreement, targets.version, signed_at(targets)).delegations
         if targets.delegations != roles:
             raise _untrusted("the roles of the countries are not those of the agreement")
         if max(root.expires, targets.expires) > agreement.sunset:
-            raise _untrusted("root or targets would outlive the agreement")
+            raise _untrusted("root or targets would be valid after the agreement has ended")
         return agreement
 
     def _countries(
         self, agreement: Agreement
     ) -> tuple[dict[str, CountryDocuments], dict[str, str], dict[str, str], dict[str, int]]:
-        """Return documents, why others have none, keys, and the versions of what has lapsed.
+        """Return documents, reasons for absent ones, keys, and the versions of expired ones.
 
-        What has lapsed is no document; but its country signed it, and nothing older counts again.
+        Expired documents do not count; but their country signed them, so nothing older counts.
         """
-        found, absent, keys, lapsed = {}, {}, dict(self._high_water.keys), {}
+        documents, absent, keys, lapsed = {}, {}, dict(self._high_water.keys), {}
         for party in agreement.parties:
             try:
                 keys[party.country] = self._accepted_key(party)
-                found[party.country] = self._country(party)
+                documents[party.country] = self._country(party)
             except DocumentFault as fault:
                 absent[party.country] = fault.sentence
             except TUF_ERRORS as error:
                 absent[party.country] = f"The documents of {party.country} do not verify: {error}"
                 if isinstance(error, ExpiredMetadataError):  # the last check, after the signature
                     lapsed[party.country] = self._listed(party.country)
-        return found, absent, keys, lapsed
+        return documents, absent, keys, lapsed
 
     def _listed(self, country: str) -> int:
         return self._snapshot.meta[f"{role_of(country)}.json"].version
@@ -202,28 +202,28 @@ class _Loading:
         same_key = self._high_water.keys.get(country) == party.officer_key
         seen = self._high_water.countries.get(country, 0) if same_key else 0
         if meta is None or meta.version < seen:
-            shown = f"version {meta.version}, and {seen} was seen" if meta else "none is published"
-            raise DocumentFault(f"{country} has no documents here", why=shown)
+            why = f"version {meta.version}, but {seen} was seen" if meta else "none is published"
+            raise DocumentFault(f"{country} has no documents here", why=why)
         signed = self._client.role(role_of(country))
         self._check_not_ahead(signed)
         contents = self._client.content
         return read_country(country, party.officer_key, signed, contents, self._now)
 
     def _accepted_key(self, party: Party) -> str:
-        """Follow a country's key from the one last seen through every root since.
+        """Follow a country's key from the one last seen through every newer root.
 
-        An officer who signs a root agrees to every key in it. Else the country's own statements
-        count: they are signed by the former key as well.
+        An officer who signs a root agrees to every key in it. Otherwise the country's own
+        statements count, which the former key has signed too.
         """
         known = self._high_water.keys.get(party.country, party.officer_key)
         for root in self._roots_since():
-            now_named = _named_key(root.signed, party.country)
-            if now_named not in {None, known} and _signed_by(root, known):
-                known = str(now_named)
+            named = _named_key(root.signed, party.country)
+            if named not in {None, known} and _signed_by(root, known):
+                known = str(named)
         if known != party.officer_key and not self._stated(party, known):
             raise DocumentFault(
                 f"The key of {party.country} has changed",
-                why="the new one is not signed by the old one, nor approved here",
+                why="the new key is neither signed by the old one nor approved here",
                 fix="compare the new fingerprint with that country, then approve it "
                 f"(`pratique-node approve-key {party.country} FINGERPRINT`)",
             )
@@ -248,17 +248,17 @@ class _Loading:
         listed = self._client.role(COORDINATOR_ROLE).targets
         good = {path: t for path, t in listed.items() if COORDINATOR_PATH.fullmatch(path)}
         contents = {path: self._client.content(target) for path, target in good.items()}
-        strange = [
-            f"{path} is no path of the coordinator; ignored" for path in listed.keys() - good
+        ignored = [
+            f"{path} is not a path of the coordinator; ignored" for path in listed.keys() - good
         ]
         studies = {digest(d): d for path, d in contents.items() if path.startswith("studies/")}
         releases = {p: data for p, data in contents.items() if p.startswith("releases/")}
-        return studies, releases, sorted(strange)
+        return studies, releases, sorted(ignored)
 
     def _overrides(self) -> list[str]:
         others = sorted(self._targets.targets.keys() - {AGREEMENT_PATH})
         return [
-            f"{path} is listed by the targets role, which holds only the agreement; ignored"
+            f"{path} is listed by the targets role, which may list only the agreement; ignored"
             for path in others
         ]
 

@@ -1,8 +1,8 @@
-"""What a node or an officer may believe: the repository, verified from a pinned root.
+"""The trusted view of a node or an officer: the repository, verified from a pinned root.
 
-python-tuf's client does the TUF workflow. On top of it stand the rules of our own: time and
-versions never go back, the metadata are what the agreement implies, a country's paths are read
-from that country's role only, and a country's changed key needs the old key's signature.
+python-tuf's client does the TUF workflow. Our own rules come on top: time and versions never go
+back, the metadata are what the agreement implies, a country's paths are read from that country's
+role only, and a country's changed key needs the old key's signature.
 """
 
 from collections.abc import Iterable, Mapping
@@ -31,20 +31,20 @@ STUDIES_READ = 64
 
 @lru_cache(maxsize=STUDIES_READ)
 def _study(data: bytes) -> Study:
-    """Read a study; equal bytes are the same study for ever."""
+    """Read a study; cached, because equal bytes are always the same study."""
     return Study.from_canonical(data)
 
 
 @dataclass(frozen=True)
 class TrustedView:
-    """Verified documents at one moment. Make a new one for each check: it does not age.
+    """Verified documents at one moment. Make a new view for each check: it is not updated.
 
-    `absent` says why a party has no documents here (none published, expired, key not approved);
-    `ignored` what was published and must not be believed, in sentences for the log. `files` is
-    every file the view was made from: `load(view.files.get, ...)` makes it again, offline.
-    `expires` is when the first of the top-level documents ends, `signed_until` when the countries'
-    own signatures do, `unchanged_until` when the first of all that was read here does. `now` is the
-    reference time: the clock, or the latest signed time seen where that is later.
+    `absent` says why a party has no documents here (none published, expired, key not approved).
+    `ignored` lists what was published and must not be trusted, in sentences for the log. `files`
+    are all files that the view was made from: `load(view.files.get, ...)` makes it again, offline.
+    `expires` is when the first of the top-level documents expires, `signed_until` when the
+    countries' signatures on them do, `unchanged_until` when the first of all documents does. `now`
+    is the reference time: the clock, or the latest signed time seen if that is later.
     """
 
     now: datetime
@@ -71,38 +71,38 @@ class TrustedView:
     ) -> Self:
         """Return the view; store its `high_water` for the next one.
 
-        Raises DocumentFault where root, targets, snapshot or timestamp do not verify, are
-        expired or older than the floor. A country that does not is in `absent`, alone.
+        Raises DocumentFault if root, targets, snapshot or timestamp do not verify, are expired or
+        are older than `high_water`. A country whose documents do not verify is in `absent`.
         """
-        found = load(fetch, pinned_root, now, high_water)
-        held = {country: found.countries[country].version for country in found.countries}
+        verified = load(fetch, pinned_root, now, high_water)
+        versions = {country: each.version for country, each in verified.countries.items()}
         return cls(
             now=high_water.raised_to(now),
-            agreement=found.agreement,
-            versions=DocumentVersions(found.root, found.targets, held),
-            expires=found.expires,
-            signed_until=found.signed_until,
-            unchanged_until=found.unchanged_until,
-            countries=found.countries,
-            absent=found.absent,
-            ignored=found.ignored,
-            study_files=found.studies,
-            releases=found.releases,
-            high_water=found.high_water,
-            files=found.files,
+            agreement=verified.agreement,
+            versions=DocumentVersions(verified.root, verified.targets, versions),
+            expires=verified.expires,
+            signed_until=verified.signed_until,
+            unchanged_until=verified.unchanged_until,
+            countries=verified.countries,
+            absent=verified.absent,
+            ignored=verified.ignored,
+            study_files=verified.studies,
+            releases=verified.releases,
+            high_water=verified.high_water,
+            files=verified.files,
         )
 
     @property
     def verified(self) -> DocumentVersions:
-        """The highest versions ever verified, also of documents that have lapsed since.
+        """The highest versions ever verified, also of documents that have expired since.
 
-        Only for finding who holds something newer: lapsed documents permit nothing.
+        Only to find out who has newer documents: expired documents permit nothing.
         """
-        high_water, held = self.high_water, self.versions
+        high_water, current = self.high_water, self.versions
         named = {party.country: party.officer_key for party in self.agreement.parties}
         same = {country for country, key in named.items() if high_water.keys.get(country) == key}
         seen = {country: each for country, each in high_water.countries.items() if country in same}
-        return DocumentVersions(held.root, held.targets, {**seen, **held.countries})
+        return DocumentVersions(current.root, current.targets, {**seen, **current.countries})
 
     def study(self, digest: str) -> Study | None:
         """Return the study with this digest. Raises DocumentFault if it cannot be read."""
@@ -111,13 +111,13 @@ class TrustedView:
 
     @cached_property
     def studies(self) -> Mapping[str, Study]:
-        """Every published study that can be read, by digest; in order of their ids."""
-        found = []
+        """Every published study that can be read, by digest, in the order of their ids."""
+        readable = []
         for data in self.study_files.values():
             # one unreadable proposal must not hide the others
             with suppress(DocumentFault):
-                found.append(_study(data))
-        return {study.digest: study for study in sorted(found, key=lambda study: study.id)}
+                readable.append(_study(data))
+        return {study.digest: study for study in sorted(readable, key=lambda study: study.id)}
 
     def country(self, country: str) -> CountryDocuments | None:
         """Return that country's documents; `absent` says why there are none."""
@@ -129,7 +129,7 @@ class TrustedView:
         return documents.node if documents else None
 
     def ed25519_only(self, countries: Iterable[str]) -> list[str]:
-        """Return those whose node has a key that cannot sign as the agreement asks, sorted."""
+        """Return the countries whose node's key cannot sign as the agreement requires, sorted."""
         keys = {country: self.node_keys(country) for country in countries}
         suite = self.agreement.signatures
         return sorted(
@@ -139,19 +139,19 @@ class TrustedView:
         )
 
     def require_suite(self, countries: Iterable[str]) -> None:
-        """Return when every node of these countries can sign as is asked. Raises DocumentFault."""
+        """Raise DocumentFault unless every node of these countries can sign as is required."""
         if lacking := self.ed25519_only(countries):
             raise DocumentFault(
                 f"The node of {', '.join(lacking)} signs with Ed25519 only",
-                why="the agreement asks for Ed25519 and ML-DSA-65 in every message of a run",
-                fix="there: `pratique-node rotate-keys`; then its officer signs node-keys.json",
+                why="the agreement requires Ed25519 and ML-DSA-65 in every message of a run",
+                fix="run `pratique-node rotate-keys` there; then its officer signs node-keys.json",
             )
 
     def with_own(self, own: CountryDocuments) -> Self:
         """Return the view with one country's documents as its own officer delivered them.
 
-        Raises DocumentFault where the agreement names another key for the country than the one
-        that verified `own`, or than was seen before; or where a newer version is published.
+        Raises DocumentFault if the agreement names another key for the country than the one that
+        verified `own` or was seen before, or if a newer version is published.
         """
         party = self.agreement.party(own.country)
         trusted = {own.key, self.high_water.keys.get(own.country)}
@@ -161,11 +161,11 @@ class TrustedView:
                 why=self.absent.get(own.country, "its officer's key was replaced, or it left"),
                 fix="compare fingerprints with your own officer before you approve anything",
             )
-        shown = self.versions.countries.get(own.country, 0)
-        if shown > own.version:
+        published = self.versions.countries.get(own.country, 0)
+        if published > own.version:
             raise DocumentFault(
-                f"Your officer has signed version {shown}; this node has {own.version}",
-                why="a node takes its own country's documents from its officer alone",
+                f"Your officer has signed version {published}; this node has {own.version}",
+                why="a node accepts its country's documents from its officer only",
                 fix="have your officer run `renew --node FOLDER`, or `renew --bundle-out FILE`, "
                 "which you hand over with `pratique-node accept FILE`",
             )

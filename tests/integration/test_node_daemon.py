@@ -183,7 +183,7 @@ def test_a_node_whose_certificate_has_ended_says_what_to_do(site: Site) -> None:
     site.enrol(timedelta(days=31))
     done = subprocess.run(site.command("up"), capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "Your certificate ended on" in done.stderr
+    assert "Your certificate expired on" in done.stderr
     assert "new invitation" in done.stderr
 
 

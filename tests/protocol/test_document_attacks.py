@@ -117,7 +117,7 @@ def test_a_permit_of_another_country_under_the_own_path_is_refused(
     stolen = permit(papers.agreed, asked, "NO").canonical()
     metadata, files = country_metadata(papers.officers["DK"], {path: stolen}, version=3)
     liar.put("country-DK", metadata, files)
-    assert "of another place" in liar.view().absent["DK"]
+    assert "that belongs to another path" in liar.view().absent["DK"]
 
 
 def test_a_permit_moved_to_another_digest_is_refused(
@@ -128,7 +128,7 @@ def test_a_permit_moved_to_another_digest_is_refused(
     path = permit_path("DK", other.digest)
     metadata, files = country_metadata(papers.officers["DK"], {path: moved}, version=3)
     liar.put("country-DK", metadata, files)
-    assert "of another place" in liar.view().absent["DK"]
+    assert "that belongs to another path" in liar.view().absent["DK"]
 
 
 def test_a_permit_for_another_digest_permits_nothing(papers: Papers) -> None:
@@ -276,7 +276,7 @@ def test_targets_that_would_outlive_the_agreement_are_refused(
     liar: LyingCoordinator, papers: Papers
 ) -> None:
     liar.put("targets", overriding(papers, longer_life))
-    assert "outlive the agreement" in untrusted(liar.view)
+    assert "valid after the agreement has ended" in untrusted(liar.view)
 
 
 def test_two_signatures_where_three_are_needed_are_refused(
@@ -329,7 +329,7 @@ def test_a_country_rolled_back_under_fresh_signatures_is_absent(papers: Papers) 
     liar.put("country-DK", old)
     view = liar.view(high_water)
     assert view.country("DK") is None
-    assert "version 2, and 3 was seen" in view.absent["DK"]
+    assert "version 2, but 3 was seen" in view.absent["DK"]
     assert view.country("NO") is not None
 
 

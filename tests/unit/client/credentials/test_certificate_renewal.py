@@ -220,7 +220,7 @@ def test_a_node_that_was_off_for_months_comes_back_with_everything_it_had(life: 
     before, keys, settings = books(life.home), secrets(life.home), life.home.settings()
     old = life.link.certificate
     life.pass_by(200)
-    with pytest.raises(Exception, match="ended on"):
+    with pytest.raises(Exception, match="expired on"):
         life.start()
     life.enrol().link.call()
     spent, _, lines = books(life.home)

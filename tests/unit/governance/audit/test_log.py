@@ -246,7 +246,7 @@ def test_a_database_restored_from_a_backup_is_found_by_an_earlier_checkpoint(
     seen = log.checkpoint()
 
     restored = audit_log(node_state(tmp_path / "old"))
-    with pytest.raises(LogFault, match="has 5 entries where 8") as caught:
+    with pytest.raises(LogFault, match="has 5 entries, but 8") as caught:
         restored.require_head(open_checkpoint(seen, restored.verifier))
     assert "rolled back" in caught.value.why
 
@@ -279,7 +279,7 @@ def test_nothing_is_signed_for_a_log_that_lost_its_last_entries(
     log.checkpoint()
     engine.dispose()
     raw(tmp_path, "DELETE FROM log_entries WHERE position > 6")
-    with pytest.raises(LogFault, match="has 7 entries where 9"):
+    with pytest.raises(LogFault, match="has 7 entries, but 9"):
         log.checkpoint()
 
 
@@ -299,7 +299,7 @@ def test_a_deleted_entry_is_named(tmp_path: Path, log: AuditLog) -> None:
     raw(tmp_path, "DELETE FROM log_entries WHERE position = 4")
     with pytest.raises(LogFault, match="Entry 4 ") as caught:
         verify_export(log.export(), note, log.verifier)
-    assert "out of place" in caught.value.why
+    assert "in the wrong place" in caught.value.why
 
 
 def test_a_changed_node_is_found_before_anything_is_signed(tmp_path: Path, log: AuditLog) -> None:

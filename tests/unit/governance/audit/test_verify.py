@@ -78,11 +78,11 @@ def test_entries_out_of_order_or_twice_are_named() -> None:
 
 
 def test_missing_last_entries_and_added_ones_are_told() -> None:
-    with pytest.raises(LogFault, match="holds 4 entries, the checkpoint signs 6"):
+    with pytest.raises(LogFault, match="holds 4 entries, but the checkpoint signs 6"):
         verify_export(LINES[:4], NOTE, OWN)
-    with pytest.raises(LogFault, match="holds 0 entries, the checkpoint signs 6"):
+    with pytest.raises(LogFault, match="holds 0 entries, but the checkpoint signs 6"):
         verify_export([], NOTE, OWN)
-    with pytest.raises(LogFault, match="holds 6 entries, the checkpoint signs 4"):
+    with pytest.raises(LogFault, match="holds 6 entries, but the checkpoint signs 4"):
         verify_export(LINES, signed(ENTRIES[:4]), OWN)
 
 

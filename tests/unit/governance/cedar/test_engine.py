@@ -145,9 +145,9 @@ def test_a_national_permit_is_refused_not_ignored() -> None:
     ("text", "said"),
     [
         ("forbid (", "Cedar cannot read it"),
-        ("forbid (principal, action, resource);", "id of its own"),
-        ('@id("") forbid (principal, action, resource);', "id of its own"),
-        ('@id("a") forbid (principal, action, resource);' * 2, "id of its own"),
+        ("forbid (principal, action, resource);", "its own id"),
+        ('@id("") forbid (principal, action, resource);', "its own id"),
+        ('@id("a") forbid (principal, action, resource);' * 2, "its own id"),
         (
             '@id("a") forbid (principal, action, resource) when { context.nothing == 1 };',
             "does not fit the schema",

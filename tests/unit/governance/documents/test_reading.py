@@ -144,7 +144,9 @@ def test_a_list_with_problems_in_it_is_not_also_called_too_short() -> None:
 
 
 def test_a_field_like_no_other_gets_the_list() -> None:
-    assert "known are country, issued, kind, reason, schema, study" in why(WITHDRAWAL + "zzzz: 1\n")
+    assert "known fields are country, issued, kind, reason, schema, study" in why(
+        WITHDRAWAL + "zzzz: 1\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -172,7 +174,7 @@ def test_a_field_like_no_other_gets_the_list() -> None:
         ("train/glm", "train/glmm", "task: expected one of 'train/glm', 'train/mlp'"),
         ("  kind: train/glm\n", "", "task: the field `kind` is missing; add it"),
         ("2026-12-31", "31.12.2026", "expires: expected a date such as 2026-12-31T23:59:59Z"),
-        ("2026-12-31", "2026-12-31T10:00:00", "expires: must say its time zone"),
+        ("2026-12-31", "2026-12-31T10:00:00", "expires: must have a time zone"),
         ("what: model", "what: weights", "release.what: expected 'model' or 'table'"),
         (
             "    bounds: [0, 120]\n",
@@ -225,18 +227,18 @@ def test_a_feature_with_the_word_no_as_a_level() -> None:
         ("a: [1\n", "the YAML is not well formed"),
         ("a: b: c\n", "line 1: the YAML is not well formed"),
         ("a: 1\n\tb: 2\n", "line 2: the YAML is not well formed"),
-        ("a: 1\na: 2\n", "line 2: the field a stands here twice"),
-        ("a: {b: 1, b: 2}\n", "line 1: the field b stands here twice"),
-        ("1: a\n", "a field's name must be a word"),
-        ("[a]: b\n", "a field's name must be a word"),
-        ("a: &x 1\nb: *x\n", "line 1: anchors (&) and aliases (*) are not used here"),
-        ("a: &x {b: *x}\n", "anchors (&) and aliases (*) are not used here"),
-        ("a: !!python/object/apply:os.system ['true']\n", "tags (!) are not used here"),
-        ("a: !!binary aGk=\n", "tags (!) are not used here"),
-        ("a: !thing 1\n", "tags (!) are not used here"),
+        ("a: 1\na: 2\n", "line 2: the field a is here twice"),
+        ("a: {b: 1, b: 2}\n", "line 1: the field b is here twice"),
+        ("1: a\n", "a field's name must be text"),
+        ("[a]: b\n", "a field's name must be text"),
+        ("a: &x 1\nb: *x\n", "line 1: anchors (&) and aliases (*) are not allowed"),
+        ("a: &x {b: *x}\n", "anchors (&) and aliases (*) are not allowed"),
+        ("a: !!python/object/apply:os.system ['true']\n", "tags (!) are not allowed"),
+        ("a: !!binary aGk=\n", "tags (!) are not allowed"),
+        ("a: !thing 1\n", "tags (!) are not allowed"),
         ("a: 1\n---\nb: 2\n", "only one document"),
         ("a: " + "[" * 40 + "]" * 40, "nested too deeply"),
-        ("a: [" + "1," * 30_000 + "1]", "holds too many values"),
+        ("a: [" + "1," * 30_000 + "1]", "contains too many values"),
         ("kind: permit\n", "it is a permit, not a withdrawal"),
     ],
 )

@@ -104,7 +104,7 @@ def joined(*parts: KeyHistory, **changes: Any) -> dict[str, Any]:
     ("values", "why"),
     [
         (lambda: joined(history(100, 200), history(300, 400)), "does not follow"),
-        (lambda: joined(history(100, 200), history(200, 100)), "comes back"),
+        (lambda: joined(history(100, 200), history(200, 100)), "is used again"),
         (lambda: joined(history(100, 200), country="EE"), "another country"),
         (lambda: joined(rotations=[]), "at least 1"),
     ],

@@ -95,7 +95,7 @@ def test_an_ended_certificate_says_what_to_do_and_a_new_invitation_does_it(
     keys = {path.name: path.read_bytes() for path in agreed.home.keys.iterdir()}
     forward(agreed, 120)
     said = agreed.refused("inbox")
-    assert "Your certificate ended on 2026-11-30" in said
+    assert "Your certificate expired on 2026-11-30" in said
     assert "new invitation" in said
     letter = invitation(expires=agreed.now + DAY)
     agreed.done("enrol", agreed.file("invitation.json", letter.model_dump_json()))

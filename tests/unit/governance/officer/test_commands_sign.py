@@ -356,7 +356,7 @@ class TestPolicy:
             (PERMITTING, "a country's policy can only forbid"),
             (POLICY + PERMITTING, "a country's policy can only forbid"),
             ("forbid (principal, action", "Cedar cannot read it"),
-            ("forbid (principal, action, resource);", "id of its own"),
+            ("forbid (principal, action, resource);", "its own id"),
             (POLICY.replace("study.features", "study.patients"), "does not fit the schema"),
             (POLICY + "// \x1b[2Ahidden", "control or invisible characters"),
             (POLICY + "// \u202enothing", "control or invisible characters"),

@@ -49,7 +49,7 @@ def test_an_officer_reads_the_cost_and_what_would_be_left() -> None:
     assert charge is not None
     share = 100 * charge.micro / charge.cap_micro
     assert (
-        f"takes {share:.1f} % of this period's budget; {100 - share:.1f} % would be left"
+        f"costs {share:.1f} % of this period's budget; {100 - share:.1f} % would be left"
         in explained()
     )
     assert "ε = 0.5, δ = 1e-05 for each patient" in explained()
@@ -61,7 +61,7 @@ def test_an_officer_reads_the_cost_and_what_would_be_left() -> None:
         ({}, COUNTRIES, "a sum is opened over at least 3 of them"),
         ({"honest": 3, "smallest_countries": 4}, COUNTRIES, "over all of them, or not at all"),
         ({}, COUNTRIES[:3], "over all of them, or not at all"),
-        ({}, COUNTRIES[:2], "no run of it can begin"),
+        ({}, COUNTRIES[:2], "no run can begin"),
     ],
 )
 def test_an_officer_reads_over_how_many_countries_a_sum_is_opened(
@@ -117,7 +117,7 @@ def test_a_study_without_a_price_says_so() -> None:
 
 
 def test_a_population_without_conditions_and_one_with_several() -> None:
-    assert "all in it who have not opted out" in explained(
+    assert "all in the register who have not opted out" in explained(
         study(AGREED, population={"register": "patients"})
     )
     where = [

@@ -153,7 +153,7 @@ def test_an_ended_certificate_says_what_to_do(party: Party, clock: Clock) -> Non
     clock.now += 91 * DAY
     with pytest.raises(KeyFault) as caught:
         party.credentials.presented()
-    assert "ended on 2026-11-30" in caught.value.what
+    assert "expired on 2026-11-30" in caught.value.what
     assert "2026-12-01" in caught.value.why
     assert "new invitation" in caught.value.fix
     assert "clock" in caught.value.fix

@@ -109,7 +109,7 @@ def test_a_database_that_refuses_the_write_ahead_log_is_refused(
         return "delete" if name == "journal_mode" else wanted
 
     monkeypatch.setattr(database, "_set_pragma", kept)
-    with pytest.raises(StorageFault, match="safe against a crash") as caught:
+    with pytest.raises(StorageFault, match="secured against a crash") as caught:
         node_state(tmp_path)
     assert "local disk" in caught.value.fix
 
@@ -154,7 +154,7 @@ def test_a_pipe_or_folder_is_no_database(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "state.db").write_bytes(b"patients,age\n" * 1000)
     (tmp_path / "state.db").chmod(0o600)
-    with pytest.raises(StorageFault, match="no database"):
+    with pytest.raises(StorageFault, match="This file is not a database"):
         node_state(tmp_path)
 
 

@@ -124,7 +124,7 @@ def test_another_user_is_not_heard(
     stranger = os.getuid() + 1
     monkeypatch.setattr(os, "getuid", lambda: stranger)
     assert say(path, b'{"method":"echo","params":{}}\n') == b""
-    with pytest.raises(LocalRpcFault, match="broke off"):
+    with pytest.raises(LocalRpcFault, match="did not finish its answer"):
         ask(path, "echo")
     assert not heard
 
@@ -191,7 +191,7 @@ def test_a_line_over_the_limit_is_not_read_to_its_end(
 ) -> None:
     monkeypatch.setattr(local_rpc, "MAX_LINE", 1000)
     assert say(path, b'{"method":"echo","params":{"x":"' + b"a" * 2_000_000) == b""
-    with pytest.raises(LocalRpcFault, match="broke off"):
+    with pytest.raises(LocalRpcFault, match="did not finish its answer"):
         ask(path, "echo", x="a" * 2_000_000)
     monkeypatch.undo()
     assert ask(path, "echo", x=1) == {"x": 1}
@@ -224,7 +224,7 @@ def test_a_caller_that_goes_away_is_no_fault(
 def test_a_fault_of_the_daemon_itself_says_nothing_and_ends_nothing(
     path: Path, method: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(LocalRpcFault, match="broke off") as caught:
+    with pytest.raises(LocalRpcFault, match="did not finish its answer") as caught:
         ask(path, method)
     assert "secret" not in str(caught.value)
     assert caught.value.fix
@@ -306,7 +306,10 @@ def test_a_daemon_that_never_answers_is_given_up(path: Path) -> None:
 
 
 def test_a_daemon_that_hangs_up_in_mid_request_is_said_plainly(path: Path) -> None:
-    with impostor(path, lambda _: None), pytest.raises(LocalRpcFault, match="broke off"):
+    with (
+        impostor(path, lambda _: None),
+        pytest.raises(LocalRpcFault, match="did not finish its answer"),
+    ):
         ask(path, "echo", x="a" * 5_000_000)
 
 

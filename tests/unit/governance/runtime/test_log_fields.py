@@ -11,11 +11,11 @@ from governance.runtime.log_fields import (
     LONGEST_TEXT,
     MOST_DROPPED,
     admit,
+    error_fields,
     moment,
     place_of,
     plain,
     seconds,
-    told,
     whole,
     word,
 )
@@ -73,7 +73,7 @@ def test_errors_are_shown_by_type_and_place_and_never_by_text() -> None:
         except TypeError as error:
             raise ValueError("patient 17 is 41 years old") from error
     except ValueError as error:
-        shown = told(error)
+        shown = error_fields(error)
     assert shown["exception"] == "ValueError from TypeError"
     frames = shown["frames"]
     assert isinstance(frames, list)
@@ -84,12 +84,12 @@ def test_errors_are_shown_by_type_and_place_and_never_by_text() -> None:
 def test_a_chain_of_errors_ends() -> None:
     first, second = ValueError(), KeyError()
     first.__cause__, second.__cause__ = second, first
-    assert told(first)["exception"] == "ValueError from KeyError"
+    assert error_fields(first)["exception"] == "ValueError from KeyError"
     deep: Exception = ValueError()
     for _ in range(10):
         outer = RuntimeError()
         outer.__cause__, deep = deep, outer
-    assert str(told(deep)["exception"]).count("RuntimeError") == LONGEST_CHAIN
+    assert str(error_fields(deep)["exception"]).count("RuntimeError") == LONGEST_CHAIN
 
 
 def test_only_files_of_the_rooms_have_a_place() -> None:

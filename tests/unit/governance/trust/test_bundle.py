@@ -124,7 +124,7 @@ def test_a_signature_under_the_pinned_key_s_name_must_verify() -> None:
 
 def test_an_older_version_than_seen_is_refused() -> None:
     assert own(made({}, version=4), at_least=4)
-    assert "version 4, and 5 was seen" in refused(made({}, version=4), at_least=5)
+    assert "version 4, but 5 was seen" in refused(made({}, version=4), at_least=5)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_small_difference_of_clocks_is_forgiven() -> None:
 
 
 def test_another_country_s_bundle_is_refused() -> None:
-    assert "The bundle is of NO" in refused(made({}, country="NO"))
+    assert "The bundle belongs to NO" in refused(made({}, country="NO"))
 
 
 @pytest.mark.parametrize(
@@ -158,20 +158,28 @@ def test_another_country_s_bundle_is_refused() -> None:
         (
             permit_path("DK", ASKED.digest),
             permit(AGREED, ASKED, "NO").canonical().decode(),
-            "permit of another place",
+            "permit that belongs to another path",
         ),
         (
             permit_path("DK", AGREED.digest),
             permit(AGREED, ASKED).canonical().decode(),
-            "permit of another place",
+            "permit that belongs to another path",
         ),
         (
             permit_path("DK", ASKED.digest),
             withdrawal(ASKED).canonical().decode(),
             "not a signed permit",
         ),
-        (withdrawal_path("DK", ASKED.digest), withdrawal_of(AGREED.digest), "another place"),
-        (withdrawal_path("DK", ASKED.digest), withdrawal_of(ASKED.digest, "NO"), "another place"),
+        (
+            withdrawal_path("DK", ASKED.digest),
+            withdrawal_of(AGREED.digest),
+            "belongs to another path",
+        ),
+        (
+            withdrawal_path("DK", ASKED.digest),
+            withdrawal_of(ASKED.digest, "NO"),
+            "belongs to another path",
+        ),
         (permit_path("DK", ASKED.digest), "{}", "not a signed permit"),
         (
             permit_path("DK", ASKED.digest),
@@ -195,7 +203,7 @@ def test_a_target_that_is_not_what_was_signed_is_refused() -> None:
         assert f"{path} is not what was signed" in refused(swapped.canonical())
         fewer = {each: text for each, text in bundle.targets.items() if each != path}
         missing = bundle.model_copy(update={"targets": fewer})
-        assert f"{path} is listed and not in the bundle" in refused(missing.canonical())
+        assert f"{path} is listed, but is not in the bundle" in refused(missing.canonical())
 
 
 def test_a_country_s_role_delegates_to_nobody() -> None:

@@ -240,11 +240,12 @@ def test_an_older_or_equal_version_is_refused(papers: Papers, tmp_path: Path) ->
     papers.give("DK")
     accept = papers.store.accept_country
     said = refused(lambda: accept(old, NOW, online=papers.online), papers)
-    assert "version 1; published is 2" in said
+    assert "version 1; version 2 is published" in said
     other = OfficerDocuments(tmp_path / "other", "DK")
     other.set_node(node_keys("DK", 2))
     fork = other.sign(NOW, papers.officers["DK"], at_least=1)
-    assert "published is 2" in refused(lambda: accept(fork, NOW, online=papers.online), papers)
+    why = refused(lambda: accept(fork, NOW, online=papers.online), papers)
+    assert "version 2 is published" in why
 
 
 def test_a_bundle_signed_by_another_country_is_refused(papers: Papers) -> None:
@@ -279,12 +280,12 @@ def test_a_study_is_published_once_and_never_changed(full: Papers) -> None:
     full.propose(asked)
     assert full.snapshot_of_store() == before
     other = study(full.agreed, question="How many patients, really?")
-    assert "published already, with another text" in refused(lambda: full.propose(other), full)
+    assert "already published with another text" in refused(lambda: full.propose(other), full)
 
 
 def test_a_study_under_another_agreement_is_refused(full: Papers) -> None:
     stray = study(agreement(title="Another"))
-    assert "under another agreement" in refused(lambda: full.propose(stray), full)
+    assert "written for another agreement" in refused(lambda: full.propose(stray), full)
 
 
 def test_a_study_signed_by_another_key_is_refused(full: Papers) -> None:

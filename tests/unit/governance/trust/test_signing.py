@@ -105,7 +105,7 @@ def test_documents_of_another_country_are_refused(folder: OfficerDocuments) -> N
         lambda: folder.set_node(node_keys("NO")),
     )
     for change in changes:
-        with pytest.raises(DocumentFault, match="of NO, not of DK"):
+        with pytest.raises(DocumentFault, match="for NO, not for DK"):
             change()
     assert not signed(folder).permits
 

@@ -202,7 +202,7 @@ def test_lapsed_documents_let_nothing_older_in(
     liar = LyingCoordinator(full)
     liar.put("country-PT", old)
     view = liar.view(high_water)
-    assert "version 1, and 2 was seen" in view.absent["PT"]
+    assert "version 1, but 2 was seen" in view.absent["PT"]
     assert view.verified.countries["PT"] == 2
 
 

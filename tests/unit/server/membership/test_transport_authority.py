@@ -256,7 +256,7 @@ def test_a_node_that_was_off_for_months_enrols_again_and_talks(
     away = federation.parties.pop()
     for _ in range(20):
         federation.live(20)
-    with pytest.raises(KeyFault, match="ended on"):
+    with pytest.raises(KeyFault, match="expired on"):
         away.start()
     with pytest.raises(KeyFault, match="refused"):
         away.link.call()
