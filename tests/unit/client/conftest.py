@@ -21,7 +21,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> NodeFederation:
 def federation(
     template: NodeFederation, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[NodeFederation]:
-    """A federation of its own for each test."""
+    """A separate copy of the federation for each test."""
     made = template.copied(tmp_path_factory.mktemp("one") / "federation")
     yield made
     made.close()

@@ -1,4 +1,4 @@
-"""`pratique-node` as its operator types it: what it prints, and every option given badly."""
+"""`pratique-node` on the command line: its output, and every option with a bad value."""
 
 import json
 import logging
@@ -93,7 +93,7 @@ def replaced(words: Words, option: str, value: str | Path) -> Words:
     return [*changed, option, value]
 
 
-def test_init_prints_how_the_records_were_understood(tmp_path: Path, init_words: Words) -> None:
+def test_init_prints_how_the_records_were_read(tmp_path: Path, init_words: Words) -> None:
     result = run(*init_words, home=tmp_path / "node")
     assert result.exit_code == 0
     for words in (
@@ -228,7 +228,7 @@ def test_up_with_a_wrong_passphrase_is_refused(
 
 
 def test_restored_asks_first(home: Path, passphrase: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an answer, or with no for one, nothing is opened."""
+    """Without an answer, or with the answer no, nothing is opened."""
     monkeypatch.setattr("client.daemon.restore_node", pytest.fail)
     result = run("restored", "--passphrase-file", passphrase, home=home)
     assert result.exit_code == 1
@@ -277,7 +277,7 @@ def authority() -> TransportAuthority:
 
 @pytest.fixture
 def letter(tmp_path: Path, authority: TransportAuthority) -> Path:
-    """An invitation that holds today."""
+    """An invitation that is valid today."""
     asked = invitation(authority, expires=datetime.now(UTC) + WEEK)
     file = tmp_path / "invitation.json"
     file.write_text(asked.model_dump_json())
@@ -367,7 +367,7 @@ def test_accept_names_a_bad_file(home: Path, tmp_path: Path) -> None:
         assert result.stderr
 
 
-def test_doctor_ends_with_one_where_something_fails(home: Path, passphrase: Path) -> None:
+def test_doctor_exits_with_one_if_a_check_fails(home: Path, passphrase: Path) -> None:
     result = run("doctor", "--passphrase-file", passphrase, home=home)
     assert result.exit_code == 1
     assert "FAIL  officer: " in result.stdout
@@ -381,7 +381,7 @@ def test_doctor_prints_json_for_a_machine(home: Path, passphrase: Path) -> None:
     assert (found["keys"], found["officer"]) == ("good", "failed")
 
 
-def test_status_pause_and_resume_speak_to_the_daemon(
+def test_status_pause_and_resume_call_the_daemon(
     federation: NodeFederation,
 ) -> None:
     node, home = federation.nodes["DK"], federation.home("DK")
@@ -413,14 +413,14 @@ def test_the_home_comes_from_the_environment(home: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     "command", ["init", "enrol", "accept", "doctor", "up", "status", "pause", "resume"]
 )
-def test_every_command_explains_itself(command: str) -> None:
+def test_every_command_has_a_help_text(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
     assert "--home" in result.stdout
 
 
 def test_help_imports_nothing_heavy() -> None:
-    """Simple commands start at once: what computes is imported where it is needed."""
+    """Simple commands start at once: large packages are imported only when needed."""
     program = (
         "import sys; sys.argv = ['pratique-node', '--help']\n"
         "from client.cli import main\n"
@@ -439,7 +439,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stderr.strip() == "[]"
 
 
-def test_what_others_write_moves_no_cursor_where_the_doctor_shows_it(
+def test_doctor_escapes_control_characters_in_texts_of_others(
     home: Path, passphrase: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finding = CheckResult(

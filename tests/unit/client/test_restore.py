@@ -55,14 +55,14 @@ def phases(node: Node) -> Counter[str]:
 
 
 def signed_later(federation: NodeFederation) -> None:
-    """Let the officer sign again, and leave it for the node, which is not running."""
+    """Let the officer sign again, and leave the file for the node, which is not running."""
     federation.papers.now += LATER
     bundle = federation.papers.give("DK")
     (federation.home("DK").officer / "country-DK.json").write_bytes(bundle)
 
 
 def restored(federation: NodeFederation, **changes: Any) -> tuple[Node, Restored]:
-    """Do what the operator and the officer do; return the node, started again."""
+    """Restore the node as operator and officer do; return the restarted node."""
     made = federation.made("DK", **changes)
     with pytest.raises(NodeFault, match="must sign new documents"):
         made.restore()
@@ -75,7 +75,7 @@ def restored(federation: NodeFederation, **changes: Any) -> tuple[Node, Restored
 
 
 def reached(federation: NodeFederation, asked: Study, until: str) -> tuple[Run, Backup]:
-    """Return a run, whose node was copied at `until`, and which went on to its contribution."""
+    """Return a run after its set-up, and the backup of its node made at `until`."""
     before = Backup(federation, "DK")
     run = federation.run(asked)
     for step in STEPS:
@@ -110,7 +110,7 @@ def test_a_restored_ledger_has_at_least_what_was_spent(
 
 
 @pytest.mark.parametrize("until", PLACES)
-def test_nothing_is_drawn_again_for_what_has_left(
+def test_no_noise_is_drawn_again_for_a_reply_that_was_sent(
     federation: NodeFederation, study: Study, until: str
 ) -> None:
     run, backup = reached(federation, study, until)
@@ -171,7 +171,7 @@ def test_a_second_restoration_of_the_same_state_charges_nothing_more(
     assert phases(node) == once
 
 
-def test_what_was_permitted_after_the_copy_is_charged(federation: NodeFederation) -> None:
+def test_a_study_permitted_after_the_copy_is_charged(federation: NodeFederation) -> None:
     backup = Backup(federation, "DK")
     later = federation.approved(id="later-study")
     run = federation.ready(later)
@@ -242,7 +242,7 @@ def test_documents_signed_before_the_restoration_are_not_enough(
 def test_an_unfinished_restoration_stops_a_node_whose_copy_looks_newest(
     federation: NodeFederation,
 ) -> None:
-    """The whole disk was restored, and the file with it: only the operator knows."""
+    """The whole disk was restored, with the log-head file: only the operator knows."""
     with pytest.raises(NodeFault):
         federation.nodes["DK"].restore()
     with pytest.raises(NodeFault, match="has not finished"):
@@ -269,7 +269,7 @@ def test_expired_documents_are_not_enough(federation: NodeFederation) -> None:
     made.parts.engine.dispose()
 
 
-def test_without_a_link_nothing_is_done(federation: NodeFederation) -> None:
+def test_without_a_link_a_restoration_changes_nothing(federation: NodeFederation) -> None:
     def lost(_: str) -> bytes:
         raise LinkFault("The exchange does not answer")
 
@@ -297,7 +297,7 @@ def test_a_newer_version_at_the_exchange_is_waited_for(
     made.parts.engine.dispose()
 
 
-def test_a_crash_at_its_end_leaves_the_node_stopped_and_charges_nothing_twice(
+def test_a_crash_at_the_end_leaves_the_node_stopped_and_charges_nothing_twice(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, backup = reached(federation, study, "encapsulation")
@@ -319,7 +319,7 @@ def _die(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_it_is_logged_and_shown(federation: NodeFederation, study: Study) -> None:
+def test_a_restoration_is_logged_and_shown(federation: NodeFederation, study: Study) -> None:
     run, backup = reached(federation, study, "encapsulation")
     run.contributed(1, "histogram")
     had = federation.nodes["DK"].parts.log.size()
@@ -346,7 +346,7 @@ def test_a_node_that_was_never_restored_shows_nothing_about_it(federation: NodeF
 
 @pytest.mark.parametrize("newest", [True, False], ids=["passes for the newest", "does not"])
 @pytest.mark.parametrize("ended", ["before the copy", "since"])
-def test_a_permit_that_has_ended_may_have_been_used_before_it_did(
+def test_an_ended_permit_is_charged_unless_it_ended_before_the_copy(
     federation: NodeFederation, study: Study, ended: str, newest: bool
 ) -> None:
     """The time of the copy is known only if the state did not continue after it."""
@@ -379,7 +379,7 @@ def again(federation: NodeFederation, *, hand_over: bool = True) -> None:
             federation.nodes[country].deliver(bundle)
 
 
-# What can have been charged, decided without a node.
+# Which runs may have been charged, decided without a node.
 
 ASKED = priced(study(agreement()), 30_000)
 SHARED = [m for m in ASKED.mechanisms if m.scope is Scope.SHARED]
@@ -420,10 +420,10 @@ def missed(
 @given(
     st.lists(st.sampled_from(["superseded", "counted", "ran"]), min_size=1, max_size=5), st.data()
 )
-def test_a_copy_of_any_moment_ends_with_every_charge_that_was_made(
+def test_a_copy_of_any_moment_is_restored_with_every_charge_that_was_made(
     history: list[str], data: st.DataObject
 ) -> None:
-    """Each permit of a study was let lie, or counted, or counted and run; the copy has a part."""
+    """Each permit was unused, counted, or counted and run; the copy has a part of this."""
     ledger: list[LedgerEntry] = []
     for number, what in enumerate(history, start=1):
         issued = NOW + number * LATER
@@ -455,7 +455,7 @@ def test_a_copy_of_any_moment_ends_with_every_charge_that_was_made(
     ],
     ids=["nothing", "the count", "all", "two permits", "the first of two", "of an uncounted one"],
 )
-def test_what_is_charged_is_what_the_ledger_lacks(
+def test_only_charges_that_the_ledger_lacks_are_made(
     number: int, known: list[LedgerEntry], expected: list[Any]
 ) -> None:
     assert [one.mechanisms for one in missed(given_as(number), known)] == expected
@@ -482,18 +482,18 @@ def test_a_run_in_local_mode_was_charged_for_its_steps_and_for_no_sum_of_updates
     assert [m.phase for m in found.mechanisms] == ["local-step", "evaluate"]
 
 
-def test_a_permit_that_had_ended_before_the_copy_is_in_it() -> None:
+def test_a_permit_that_ended_before_the_copy_charges_nothing() -> None:
     one = given_as(1)
     assert missed(one, copied=one.conditions.expires) == []
     assert missed(one, copied=one.conditions.expires - timedelta(seconds=1))
 
 
-def test_a_study_that_is_not_published_stops_it() -> None:
+def test_a_study_that_is_not_published_stops_the_restoration() -> None:
     with pytest.raises(NodeFault, match="that is not published"):
         missed(given_as(1), studies={})
 
 
-def test_names_are_no_run_ids_and_fit_the_ledger() -> None:
+def test_names_of_missed_runs_are_no_run_ids_and_fit_the_ledger() -> None:
     (one,) = missed(given_as(1))
     assert one.run.startswith("restored-")
     assert len(one.run) == 32
@@ -501,7 +501,7 @@ def test_names_are_no_run_ids_and_fit_the_ledger() -> None:
     assert other.run != one.run
 
 
-def test_a_sentence_fits_the_log() -> None:
+def test_the_sentence_on_a_restoration_fits_the_log() -> None:
     done = Restored(NOW.isoformat(), 10**12, 10**12, 10**6, ("x" * 63,) * 1000)
     assert len(done.sentence()) < 600
     assert "unknown" in replace(done, before=None).sentence()

@@ -44,7 +44,7 @@ forbid (principal, action, resource);
 
 
 def refused(node: Node, frame: bytes, code: ReasonCode) -> dict[str, Any]:
-    """Expect a refusal: one code and nothing else goes out; the operator sees all of it."""
+    """Expect a refusal: only a reason code is sent, and the operator gets the full text."""
     before = node.parts.ledger.entries()
     reply = node.handle(frame)
     assert code_of(reply) is code
@@ -158,8 +158,10 @@ def test_a_node_that_still_has_older_documents_refuses(
     assert "country-EE" in found["why"]
 
 
-def test_a_node_behind_its_own_officer_refuses(federation: NodeFederation, study: Study) -> None:
-    """The exchange shows a newer version than the officer gave: perhaps a withdrawal."""
+def test_a_node_with_older_documents_of_its_officer_than_published_refuses(
+    federation: NodeFederation, study: Study
+) -> None:
+    """The exchange publishes a newer version than the officer gave: perhaps a withdrawal."""
     federation.papers.give("DK")
     run = federation.run(study)
     found = refused(
@@ -168,7 +170,7 @@ def test_a_node_behind_its_own_officer_refuses(federation: NodeFederation, study
     assert "officer" in found["what"]
 
 
-def test_a_node_that_cannot_reach_the_exchange_and_is_behind_refuses(
+def test_a_node_with_older_documents_and_no_exchange_refuses(
     federation: NodeFederation, study: Study
 ) -> None:
     federation.hand_over("EE")
@@ -177,7 +179,7 @@ def test_a_node_that_cannot_reach_the_exchange_and_is_behind_refuses(
 
 
 def claiming(federation: NodeFederation, study: Study) -> bytes:
-    """Return a frame of somebody who says that EE's documents are far ahead."""
+    """Return a frame that claims a far newer version of EE's documents."""
     held = federation.versions
     claimed = DocumentVersions(held.root, held.targets, {**held.countries, "EE": 2**31})
     run = federation.run(study, versions=claimed, sign=raw_key(77).sign)
@@ -185,7 +187,7 @@ def claiming(federation: NodeFederation, study: Study) -> bytes:
 
 
 class Watched:
-    """The published documents behind a clock that moves by itself while they are read."""
+    """The published documents, and a clock that advances while they are read."""
 
     def __init__(self, federation: NodeFederation) -> None:
         self.now, self.reads, self.takes = 0.0, 0, 0.0
@@ -216,7 +218,7 @@ def test_claims_to_newer_documents_make_the_node_fetch_once_in_five_seconds(
 def test_the_five_seconds_begin_when_the_fetch_ends(
     federation: NodeFederation, study: Study
 ) -> None:
-    """An exchange that answers slowly keeps the node no busier."""
+    """A slow exchange does not make the node fetch more often."""
     watched = Watched(federation)
     watched.takes = 10.0
     node = federation.restart("DK", fetch=watched.fetch, monotonic=watched.monotonic)
@@ -226,7 +228,7 @@ def test_the_five_seconds_begin_when_the_fetch_ends(
     assert watched.reads == 0
 
 
-def test_confirmed_claims_to_newer_documents_are_followed_at_once(
+def test_confirmed_claims_to_newer_documents_are_fetched_at_once(
     federation: NodeFederation, study: Study
 ) -> None:
     """Documents may change twice within five seconds, and a run begin after each."""
@@ -260,7 +262,7 @@ def test_a_failed_fetch_starts_the_five_seconds_too(
     assert len(tried) == once > 0
 
 
-def test_a_node_that_fetched_just_now_still_answers_whoever_is_not_ahead(
+def test_a_node_that_has_just_fetched_answers_requests_without_newer_claims(
     federation: NodeFederation, study: Study
 ) -> None:
     node = federation.nodes["DK"]
@@ -304,7 +306,7 @@ def test_a_withdrawal_counts_at_once_and_in_the_middle_of_a_run(
     assert "withdr" in f"{found['what']} {found['why']} {found['clause']}".lower()
 
 
-def test_a_withdrawal_counts_though_the_exchange_hides_it(
+def test_a_withdrawal_counts_although_the_exchange_hides_it(
     federation: NodeFederation, study: Study
 ) -> None:
     folder = federation.papers.folders["DK"]
@@ -318,7 +320,7 @@ def test_a_withdrawal_counts_though_the_exchange_hides_it(
     )
 
 
-def test_a_permit_that_lapsed_is_none(federation: NodeFederation) -> None:
+def test_an_expired_permit_does_not_count(federation: NodeFederation) -> None:
     study = federation.study(id="soon-over")
     federation.papers.propose(study)
     ends = federation.clock() + timedelta(hours=1)
@@ -342,7 +344,7 @@ def test_a_coordinator_with_another_key_is_not_authentic(
 
 
 def test_a_request_for_one_country_alone_is_stale(federation: NodeFederation, study: Study) -> None:
-    """A node is asked what all are asked, in the same bytes, or it does not answer."""
+    """A node answers only a request that is the same, byte by byte, for all countries."""
     run = federation.run(study)
     for receiver in ("DK", "EE", "coordinator"):
         frame = alone(run.request("bundle", "DK"), receiver)
@@ -359,7 +361,7 @@ def alone(frame: bytes, receiver: str) -> bytes:
 
 
 def test_a_request_for_another_country_is_refused(federation: NodeFederation, study: Study) -> None:
-    """Nothing is charged: that the other countries' proofs are for EE shows before anything."""
+    """Nothing is charged: the node sees before any charge that the proofs are for EE."""
     run = federation.ready(study)
     opened = run.coordinator.begin_round(1, "histogram", b"")
     frame = opened.contribute_request("EE")
@@ -374,7 +376,7 @@ def test_a_request_for_another_country_is_refused(federation: NodeFederation, st
 def test_terms_that_the_coordinator_invented_are_stale(
     federation: NodeFederation, study: Study
 ) -> None:
-    """Fewer honest countries than the agreement says: the node computes its own context."""
+    """Fewer honest countries than the agreement states: the node computes the context itself."""
     weaker = federation.terms(study, colluding=0)
     run = federation.run(study, terms=weaker)
     refused(federation.nodes["DK"], run.request("bundle", "DK"), ReasonCode.STALE)
@@ -385,7 +387,7 @@ def test_terms_that_the_coordinator_invented_are_stale(
     [("DK", "EE"), ("EE", "NO", "PT"), ("DK", "EE", "NO", "XX"), ("EE", "DK", "NO"), ()],
     ids=["below the floor", "without this country", "a stranger", "not sorted", "empty"],
 )
-def test_a_roster_that_is_not_the_study_is_refused(
+def test_a_roster_that_differs_from_the_study_is_refused(
     federation: NodeFederation, study: Study, roster: tuple[str, ...]
 ) -> None:
     terms = federation.terms(study)
@@ -404,7 +406,7 @@ def test_a_roster_that_is_not_the_study_is_refused(
 def test_a_country_without_published_keys_stops_the_run(
     federation: NodeFederation, study: Study
 ) -> None:
-    """Seven days after EE's officer fell silent, nobody begins a run with EE."""
+    """Seven days after the last signature of EE's officer, no node begins a run with EE."""
     federation.papers.now += 6 * DAY
     for country in ("DK", "NO", "PT"):
         federation.hand_over(country)
@@ -429,7 +431,7 @@ def test_a_run_id_is_entered_once(federation: NodeFederation, study: Study) -> N
 
 
 def test_a_permit_is_for_one_charged_run(federation: NodeFederation, study: Study) -> None:
-    """Launched again and again, a study would cost its patients more than it promises them."""
+    """Repeated launches would cost the patients more privacy than the study states."""
     node = federation.nodes["DK"]
     early, first = federation.ready(study), federation.ready(study)
     first.sum(1, "histogram")
@@ -446,7 +448,7 @@ def test_a_permit_is_for_one_charged_run(federation: NodeFederation, study: Stud
 def test_a_permit_issued_in_the_future_counts_from_that_time(
     federation: NodeFederation, study: Study
 ) -> None:
-    """A run charged before it was given, by a clock that is ahead, would not use it up."""
+    """A run charged before the permit's issue time would not use up the permit."""
     node, given = federation.nodes["DK"], federation.papers.now + timedelta(minutes=10)
     folder = federation.papers.folders["DK"]
     folder.approve(permit(federation.papers.agreed, study, "DK", issued=given))
@@ -457,9 +459,7 @@ def test_a_permit_issued_in_the_future_counts_from_that_time(
     assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
 
 
-def test_a_run_that_was_charged_nothing_uses_up_no_permit(
-    federation: NodeFederation, study: Study
-) -> None:
+def test_a_run_without_a_charge_uses_up_no_permit(federation: NodeFederation, study: Study) -> None:
     federation.ready(study)
     federation.ready(study).sum(1, "histogram")
 
@@ -545,8 +545,8 @@ def test_a_feature_that_the_dictionary_lacks_is_refused_without_a_record(
     assert "income" in found["what"]
 
 
-def test_a_budget_that_would_be_exceeded_is_refused(tmp_path: Path) -> None:
-    """The budget takes the first study and not a second one of the same cost."""
+def test_a_study_beyond_the_budget_is_refused(tmp_path: Path) -> None:
+    """The budget covers the first study, and not a second one of the same cost."""
     budget = {"register": "patients", "period_days": 365, "delta": 1e-4, "order": 8}
     small = NodeFederation(tmp_path / "small", changes={"budget": [{**budget, "epsilon": 0.9}]})
     first = small.approved(id="first")
@@ -558,10 +558,10 @@ def test_a_budget_that_would_be_exceeded_is_refused(tmp_path: Path) -> None:
     small.close()
 
 
-def test_whether_the_budget_covers_a_study_does_not_tell_that_the_records_changed(
+def test_the_budget_check_does_not_reveal_that_the_records_changed(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The count stays reserved under its permit, whatever became of the file."""
+    """The count stays charged under its permit, even if the file changes."""
     node = federation.nodes["DK"]
     assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
     federation.put_records("DK", records(81))
@@ -570,7 +570,7 @@ def test_whether_the_budget_covers_a_study_does_not_tell_that_the_records_change
     honest = federation.papers.agreed.honest
 
     def nearly_full(terms: Terms) -> LedgerView:
-        """Others have spent all but what this study takes, its count included."""
+        """Return terms of which all but the cost of this study, with its count, is spent."""
         cost = sum(rdp_micro(each, honest, terms.order) for each in study.mechanisms)
         return replace(view(terms), spent_micro=terms.cap_micro - cost + spent)
 
@@ -629,7 +629,7 @@ def test_every_refusal_is_in_the_log_with_its_reason(
 def test_a_request_about_a_round_without_this_country_is_stale(
     federation: NodeFederation, study: Study, phase: str
 ) -> None:
-    """PT gets what is asked of a country that did contribute."""
+    """PT gets the request for a country that contributed."""
     run = federation.ready(study)
     opened = run.agreed(run.contributed(1, "histogram", without={"PT"}))
     asks = {"agree": opened.agree_request, "answer": opened.answer_request}

@@ -70,7 +70,7 @@ def test_a_refusal_of_the_daemon_is_shown(
     assert list(home.officer.iterdir()) == []
 
 
-def test_a_socket_that_a_killed_daemon_left_behind_is_no_daemon(
+def test_a_socket_left_by_a_killed_daemon_counts_as_no_daemon(
     federation: NodeFederation, home: NodeHome, bundle: Path
 ) -> None:
     home.socket.parent.mkdir(mode=0o700)

@@ -67,7 +67,7 @@ def log_of(newcomer: Newcomer) -> list[dict[str, Any]]:
     return [json.loads(entry) for entry in log.entries()]
 
 
-def test_an_admission_is_logged_with_the_certificate_that_it_brought(
+def test_an_admission_is_logged_with_its_certificate(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     newcomer.enrol(invitation(authority))
@@ -79,7 +79,7 @@ def test_an_admission_is_logged_with_the_certificate_that_it_brought(
     assert datetime.fromisoformat(enrolled["at"]) == NOW
 
 
-def test_another_admission_is_logged_again(
+def test_a_second_admission_is_logged_too(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     newcomer.enrol(invitation(authority))
@@ -218,7 +218,7 @@ def test_a_root_that_the_invitation_does_not_name_is_not_stored(
     unchanged(newcomer)
 
 
-def test_a_fast_clock_sees_an_expired_invitation(
+def test_an_invitation_that_has_expired_by_the_node_s_clock_is_refused(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     newcomer.clock = lambda: NOW + WEEK + timedelta(seconds=1)

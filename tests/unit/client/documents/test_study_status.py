@@ -1,4 +1,4 @@
-"""What a country has decided about a study."""
+"""A country's decision about a study."""
 
 from datetime import timedelta
 

@@ -61,7 +61,7 @@ def test_levels_are_translated_to_the_studys_order() -> None:
     assert found.columns["stage"].tolist() == [2.0, 1.0, 2.0]
 
 
-def test_missing_values_leave_a_patient_out_only_where_the_study_says_so() -> None:
+def test_a_missing_value_excludes_a_patient_only_if_the_study_says_so() -> None:
     ours = records(
         3,
         age=np.array([NAN, 50.0, 50.0]),
@@ -72,7 +72,7 @@ def test_missing_values_leave_a_patient_out_only_where_the_study_says_so() -> No
     assert select(ours, FEATURES, ("sugar", "smoker")).ids == ("p0", "p1", "p2")
 
 
-def test_a_feature_that_the_task_does_not_read_leaves_nobody_out() -> None:
+def test_a_feature_that_the_task_does_not_read_excludes_nobody() -> None:
     ours = records(2, pressure=np.array([NAN, 120.0]))
     assert select(ours, FEATURES, ("age",)).patients == 2
 
@@ -88,7 +88,7 @@ def test_conditions_choose_the_population() -> None:
     assert set(found.columns) == {"smoker", "age", "sex"}
 
 
-def test_a_condition_on_what_is_not_recorded_is_a_misfit() -> None:
+def test_a_condition_on_an_unrecorded_feature_does_not_fit() -> None:
     ours = records(2)
     features = {name: one for name, one in ours.features.items() if name != "age"}
     with pytest.raises(RecordFault, match="`age`"):
@@ -100,7 +100,7 @@ def test_a_condition_on_what_is_not_recorded_is_a_misfit() -> None:
         )
 
 
-def test_nobody_may_be_left() -> None:
+def test_a_cohort_may_be_empty() -> None:
     found = select(records(3), FEATURES, ("age",), (Condition(feature="age", at_least=1e6),))
     assert found.patients == 0
 
@@ -125,13 +125,13 @@ def test_the_split_is_stable_and_near_its_share() -> None:
     assert not held_out(SECRET, STUDY, IDS, 0.0).any()
 
 
-def test_a_patient_keeps_their_side_whoever_else_is_there() -> None:
+def test_a_patient_s_side_does_not_depend_on_other_patients() -> None:
     kept = dict(zip(IDS, held_out(SECRET, STUDY, IDS, 0.3), strict=True))
     fewer = IDS[::7]
     assert held_out(SECRET, STUDY, fewer, 0.3).tolist() == [kept[one] for one in fewer]
 
 
-def test_another_secret_or_study_splits_otherwise() -> None:
+def test_another_secret_or_study_gives_another_split() -> None:
     first = held_out(SECRET, STUDY, IDS, 0.5)
     other = held_out(b"\x01" * 32, STUDY, IDS, 0.5)
     third = held_out(SECRET, "sha256:" + "b" * 64, IDS, 0.5)

@@ -40,7 +40,9 @@ def asked() -> Study:
     return study(agreement())
 
 
-def test_nothing_is_held_before_the_first_reading(settings: NodeSettings, asked: Study) -> None:
+def test_there_are_no_records_before_the_first_reading(
+    settings: NodeSettings, asked: Study
+) -> None:
     made = RecordStore(settings)
     assert (made.described, made.version) == (False, None)
     with pytest.raises(RecordFault):
@@ -49,7 +51,7 @@ def test_nothing_is_held_before_the_first_reading(settings: NodeSettings, asked:
         made.require_fit(asked)
 
 
-def test_records_are_read_without_those_who_opted_out(record_store: RecordStore) -> None:
+def test_records_are_read_without_opted_out_patients(record_store: RecordStore) -> None:
     assert record_store.records().patients == 79
     assert "p1" not in record_store.records().ids
 
@@ -73,7 +75,9 @@ def test_a_changed_file_is_read_again(record_store: RecordStore, tmp_path: Path,
     assert record_store.records() is not held
 
 
-def test_a_file_that_went_bad_leaves_no_records(record_store: RecordStore, tmp_path: Path) -> None:
+def test_a_file_that_became_unreadable_leaves_no_records(
+    record_store: RecordStore, tmp_path: Path
+) -> None:
     (tmp_path / "records.csv").write_text("id,age,sex,disease\nx,abc,F,1\n")
     record_store.refresh()
     assert record_store.version is None
@@ -94,7 +98,7 @@ def test_a_missing_opt_out_list_is_not_an_empty_one(
         record_store.records()
 
 
-def test_a_file_that_is_mended_is_read(record_store: RecordStore, tmp_path: Path) -> None:
+def test_a_corrected_file_is_read(record_store: RecordStore, tmp_path: Path) -> None:
     (tmp_path / "records.csv").write_text("broken")
     record_store.refresh()
     (tmp_path / "records.csv").write_text(records(12))
@@ -103,7 +107,7 @@ def test_a_file_that_is_mended_is_read(record_store: RecordStore, tmp_path: Path
     assert record_store.records().patients == 11
 
 
-def test_whether_a_study_fits_is_told_by_the_dictionary_alone(
+def test_the_dictionary_alone_decides_whether_a_study_fits(
     record_store: RecordStore, tmp_path: Path, asked: Study
 ) -> None:
     record_store.require_fit(asked)
@@ -112,7 +116,7 @@ def test_whether_a_study_fits_is_told_by_the_dictionary_alone(
     record_store.require_fit(asked)
 
 
-def test_the_refusal_of_unusable_records_tells_nothing_of_them() -> None:
+def test_the_refusal_of_unusable_records_does_not_describe_them() -> None:
     refusal = records_unusable()
     assert refusal.code is ReasonCode.DECLINED
     assert "doctor" in refusal.fix

@@ -1,4 +1,4 @@
-"""The name of a permit's one cohort count."""
+"""The id of a permit's one cohort count in the ledger."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from keys.derive import labelled_hash
 from tests.support.documents import agreement, permit, study
 
 
-def test_a_permit_names_one_count_which_is_no_run() -> None:
+def test_a_permit_has_one_count_id_which_is_no_run_id() -> None:
     agreed = agreement()
     asked = study(agreed)
     one, two = permit(agreed, asked, "DK"), permit(agreed, asked, "EE")

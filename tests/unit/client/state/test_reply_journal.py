@@ -49,7 +49,7 @@ def test_any_other_request_is_refused(tmp_path: Path, asked: bytes) -> None:
         Place("ab" * 16, 3, "answer"),
     ],
 )
-def test_places_do_not_mix(tmp_path: Path, other: Place) -> None:
+def test_a_reply_counts_for_its_place_only(tmp_path: Path, other: Place) -> None:
     assert written(tmp_path).repeated(other, b"asked") is None
 
 
@@ -58,7 +58,7 @@ def forgotten(made: ReplyJournal, run: str, before: int | None = None) -> None:
         made.forget(run, connection, before=before)
 
 
-def test_a_reply_that_was_given_up_is_refused_and_its_place_stays_taken(tmp_path: Path) -> None:
+def test_an_erased_reply_is_refused_and_its_place_stays_used(tmp_path: Path) -> None:
     made = written(tmp_path)
     forgotten(made, PLACE.run)
     for asked in (b"asked", b"other"):
@@ -70,7 +70,7 @@ def test_a_reply_that_was_given_up_is_refused_and_its_place_stays_taken(tmp_path
     assert made.context(PLACE) == b"c" * 32
 
 
-def test_only_earlier_rounds_of_the_run_are_given_up(tmp_path: Path) -> None:
+def test_only_replies_of_earlier_rounds_of_the_run_are_erased(tmp_path: Path) -> None:
     made = written(tmp_path)
     other = Place("cd" * 16, 1, "contribute")
     with transaction(made._engine) as connection:
@@ -83,7 +83,7 @@ def test_only_earlier_rounds_of_the_run_are_given_up(tmp_path: Path) -> None:
     assert made.repeated(other, b"asked") == b"said"
 
 
-def test_replies_of_runs_that_ended_long_ago_are_given_up(tmp_path: Path) -> None:
+def test_replies_of_runs_that_ended_long_ago_are_erased(tmp_path: Path) -> None:
     made = written(tmp_path)
     ended = {"run_id": PLACE.run, "study": "s", "created": NOW, "ended": NOW}
     with transaction(made._engine) as connection:
@@ -95,8 +95,8 @@ def test_replies_of_runs_that_ended_long_ago_are_given_up(tmp_path: Path) -> Non
         made.repeated(PLACE, b"asked")
 
 
-def test_five_hundred_rounds_leave_a_file_of_a_few(tmp_path: Path) -> None:
-    """Each reply is of 100 kB; what is kept of a round afterwards is a few hundred bytes."""
+def test_five_hundred_rounds_leave_a_small_file(tmp_path: Path) -> None:
+    """Each reply has 100 kB; a few hundred bytes of a round stay afterwards."""
     made = ReplyJournal(node_state(tmp_path))
     for number in range(1, 501):
         place = Place(PLACE.run, number, "contribute")
@@ -117,7 +117,7 @@ def test_a_place_is_written_once(tmp_path: Path) -> None:
     assert made.repeated(PLACE, b"asked") == b"said"
 
 
-def test_nothing_lasts_that_its_transaction_did_not_commit(tmp_path: Path) -> None:
+def test_a_reply_is_stored_only_if_its_transaction_commits(tmp_path: Path) -> None:
     engine = node_state(tmp_path)
     made = ReplyJournal(engine)
 
@@ -131,13 +131,13 @@ def test_nothing_lasts_that_its_transaction_did_not_commit(tmp_path: Path) -> No
     assert made.repeated(PLACE, b"x") is None
 
 
-def test_the_context_of_a_reply_is_kept(tmp_path: Path) -> None:
+def test_the_context_of_a_reply_is_stored(tmp_path: Path) -> None:
     made = written(tmp_path)
     assert made.context(PLACE) == b"c" * 32
     assert made.context(Place("ab" * 16, 9, "contribute")) is None
 
 
-def test_the_last_reply_of_a_run_tells_when_it_spoke(tmp_path: Path) -> None:
+def test_the_time_of_a_run_s_last_reply_is_stored(tmp_path: Path) -> None:
     made = written(tmp_path)
 
     with transaction(made._engine) as connection:
@@ -145,6 +145,6 @@ def test_the_last_reply_of_a_run_tells_when_it_spoke(tmp_path: Path) -> None:
         assert made.latest("cd" * 16, connection) is None
 
 
-def test_phases_are_named_as_people_read_them() -> None:
+def test_phases_have_readable_names() -> None:
     phases = [PHASE_BUNDLE, PHASE_CONTRIBUTE, PHASE_ANSWER]
     assert [phase_name(phase) for phase in phases] == ["bundle", "contribute", "answer"]

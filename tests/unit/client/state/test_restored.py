@@ -1,4 +1,4 @@
-"""The outcome of a restoration is kept for `status`, and says how much it had to assume."""
+"""The outcome of a restoration is stored for `status`, with what it had to assume."""
 
 import json
 from dataclasses import asdict

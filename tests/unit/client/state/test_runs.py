@@ -51,7 +51,7 @@ def refuses_unread(made: RunStore, run: str) -> None:
     assert refusal.value.code is ReasonCode.DECLINED
 
 
-def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_record_is_read_back_unchanged(tmp_path: Path) -> None:
     made = book(tmp_path, record())
     assert made.live("ab" * 16) == record()
 
@@ -96,12 +96,12 @@ def test_the_secrets_are_not_in_the_database(tmp_path: Path) -> None:
         assert SECRET not in file.read_bytes()
 
 
-def test_another_key_opens_nothing(tmp_path: Path) -> None:
+def test_another_key_unseals_no_state(tmp_path: Path) -> None:
     book(tmp_path, record())
     refuses_unread(book(tmp_path, key=b"o" * 32), "ab" * 16)
 
 
-def test_a_state_moved_to_another_run_does_not_open(tmp_path: Path) -> None:
+def test_a_state_moved_to_another_run_cannot_be_unsealed(tmp_path: Path) -> None:
     made = book(tmp_path, record(), record("cd" * 16, b"another"))
     with transaction(made._engine) as connection:
         connection.execute(
@@ -116,14 +116,14 @@ def sealed_of(made: RunStore, connection: object) -> bytes:
     return found
 
 
-def test_a_state_moved_to_another_study_does_not_open(tmp_path: Path) -> None:
+def test_a_state_moved_to_another_study_cannot_be_unsealed(tmp_path: Path) -> None:
     made = book(tmp_path, record())
     with transaction(made._engine) as connection:
         connection.execute(update(runs).values(study="sha256:" + "6" * 64))
     refuses_unread(made, "ab" * 16)
 
 
-def test_each_step_replaces_the_state_before(tmp_path: Path) -> None:
+def test_each_step_replaces_the_former_state(tmp_path: Path) -> None:
     made = book(tmp_path, record())
     before = sealed(made, "ab" * 16)
     with transaction(made._engine) as connection:
@@ -140,7 +140,7 @@ def test_sealing_the_same_state_twice_gives_other_bytes(tmp_path: Path) -> None:
     assert sealed(made, "ab" * 16) != before
 
 
-def test_summaries_show_the_newest_first_and_the_live_alone_if_asked(tmp_path: Path) -> None:
+def test_summaries_list_the_newest_first_and_only_live_runs_on_request(tmp_path: Path) -> None:
     made = book(tmp_path, record(), record("cd" * 16))
     with transaction(made._engine) as connection:
         made.end("cd" * 16, NOW, connection)
@@ -148,7 +148,7 @@ def test_summaries_show_the_newest_first_and_the_live_alone_if_asked(tmp_path: P
     assert [one.run for one in made.summaries(live=True)] == ["ab" * 16]
 
 
-def test_a_run_that_has_ended_gets_no_next_state(tmp_path: Path) -> None:
+def test_an_ended_run_gets_no_next_state(tmp_path: Path) -> None:
     made = book(tmp_path, record())
     with transaction(made._engine) as connection:
         assert made.end("ab" * 16, NOW, connection)

@@ -42,7 +42,7 @@ SOON = 10.0
 
 @pytest.fixture
 def home(federation: NodeFederation) -> NodeHome:
-    """The node's folder with certificates that hold for a month."""
+    """The node's folder with certificates that are valid for a month."""
     _ = federation.nodes["DK"]  # started before its folder changes
     found, now = federation.home("DK"), federation.clock()
     authority = TransportAuthority.create("nordic-heart", now)
@@ -75,7 +75,7 @@ def shown(health: NodeHealth) -> str:
     return generate_latest(health.metrics.registry).decode()
 
 
-def test_a_node_that_has_all_it_needs_is_ready(health: NodeHealth) -> None:
+def test_a_node_without_faults_is_ready(health: NodeHealth) -> None:
     assert bad(health) == {}
     assert set(health.ready()) == {
         "serve", "tend", "link", "certificates", "documents", "records", "pause",
@@ -88,7 +88,7 @@ def test_a_node_is_not_ready_before_the_first_check(
     assert set(bad(NodeHealth(home, federation.clock))) == {"link", "documents", "records"}
 
 
-def test_it_is_not_ready_while_the_link_is_down_and_says_why(health: NodeHealth) -> None:
+def test_a_node_without_a_link_is_not_ready_and_says_why(health: NodeHealth) -> None:
     health.set_link("The exchange at h:1 does not answer")
     assert bad(health) == {"link": "The exchange at h:1 does not answer"}
     assert "pratique_node_link_up 0.0" in shown(health)
@@ -102,7 +102,7 @@ def test_a_paused_node_is_not_ready(health: NodeHealth, federation: NodeFederati
     assert set(bad(health)) == {"pause"}
 
 
-def test_expired_documents_make_it_not_ready(
+def test_a_node_with_expired_documents_is_not_ready(
     health: NodeHealth, federation: NodeFederation
 ) -> None:
     federation.papers.now += timedelta(days=30)
@@ -110,20 +110,20 @@ def test_expired_documents_make_it_not_ready(
     assert "documents" in bad(health)
 
 
-def test_an_expired_certificate_makes_it_not_ready(
+def test_a_node_with_an_expired_certificate_is_not_ready(
     health: NodeHealth, federation: NodeFederation
 ) -> None:
     federation.papers.now += timedelta(days=31)
     assert bad(health) == {"certificates": "expired: certificate"}
 
 
-def test_a_certificate_that_is_no_certificate_is_none(tmp_path: Path) -> None:
+def test_a_file_that_is_no_certificate_has_no_expiry(tmp_path: Path) -> None:
     assert expires_at(tmp_path / "none.pem") is None
     (tmp_path / "bad.pem").write_bytes(b"no certificate")
     assert expires_at(tmp_path / "bad.pem") is None
 
 
-def test_a_loop_that_is_stuck_is_seen_as_that(health: NodeHealth) -> None:
+def test_a_stuck_loop_is_reported(health: NodeHealth) -> None:
     health.progress.moved(SERVE, -1)
     health.progress.moved(TEND, 60)
     found = health.live()
@@ -149,7 +149,7 @@ def test_the_ledger_s_shares_are_shown(health: NodeHealth) -> None:
     )
 
 
-def test_phase_and_outcome_are_read_from_what_crosses(
+def test_phase_and_outcome_are_read_from_request_and_reply(
     federation: NodeFederation, study: Study, health: NodeHealth
 ) -> None:
     frame = federation.run(study).request("bundle", "DK")
@@ -163,7 +163,7 @@ def test_phase_and_outcome_are_read_from_what_crosses(
 
 
 class Channel:
-    """A channel over which nothing goes."""
+    """A channel that carries no message."""
 
     def close(self) -> None:
         return
@@ -188,7 +188,7 @@ class Stuck:
 
 
 class Supervised:
-    """A daemon in a thread, under a service manager of the test's."""
+    """A daemon in a thread, with a service manager that the test provides."""
 
     def __init__(self, federation: NodeFederation, folder: Path, home: NodeHome) -> None:
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -260,7 +260,7 @@ def test_a_lost_link_ends_readiness_and_is_reported_to_the_manager(
     assert supervised.asked("/health/live")[0] == 200
 
 
-def test_a_serve_loop_that_hangs_silences_the_watchdog_and_turns_health_red(
+def test_a_stuck_serve_loop_ends_the_heartbeat_and_fails_the_liveness_check(
     supervised: Supervised,
 ) -> None:
     supervised.until_heard("WATCHDOG=1")
@@ -277,7 +277,7 @@ def test_a_serve_loop_that_hangs_silences_the_watchdog_and_turns_health_red(
 
 
 def quiet(manager: socket.socket) -> bool:
-    """Say whether no beat comes in five of its intervals, once earlier ones are read."""
+    """Return whether no heartbeat comes in five intervals, after earlier ones are read."""
     manager.settimeout(0.1)
     for _ in range(100):
         try:
@@ -294,7 +294,7 @@ def quiet(manager: socket.socket) -> bool:
     return False
 
 
-def test_a_message_under_way_may_take_longer_than_a_wait(
+def test_a_message_in_progress_may_take_longer_than_a_wait(
     supervised: Supervised,
     federation: NodeFederation,
     study: Study,

@@ -45,7 +45,9 @@ def summary(**changes: object) -> StatusSummary:
         ({"undecided": ["a", "b"]}, "waiting for a permit for study a, b"),
     ],
 )
-def test_it_says_what_it_is_waiting_for(changes: dict[str, object], sentence: str) -> None:
+def test_the_sentence_says_what_the_node_waits_for(
+    changes: dict[str, object], sentence: str
+) -> None:
     assert summary(**changes).sentence() == sentence
 
 
@@ -75,13 +77,13 @@ def view(spent: int, lifetime: int = 0) -> LedgerView:
     return LedgerView("patients", period, BUDGET.order, 2_114_831, spent, lifetime or spent)
 
 
-def test_an_unspent_budget_reads_zero_and_all() -> None:
+def test_an_unspent_budget_is_shown_as_nothing_spent_and_all_left() -> None:
     found = ledger_status(view(0), BUDGET)
     assert (found.epsilon_spent, found.epsilon_left) == (0.0, 3.0)
     assert (found.share_spent, found.left_micro) == (0.0, 2_114_831)
 
 
-def test_a_spent_budget_reads_all_and_zero() -> None:
+def test_a_spent_budget_is_shown_as_all_spent_and_nothing_left() -> None:
     found = ledger_status(view(2_114_831), BUDGET)
     assert found.epsilon_spent == pytest.approx(3.0, abs=1e-5)
     assert found.epsilon_left == pytest.approx(0.0, abs=1e-5)
@@ -89,7 +91,7 @@ def test_a_spent_budget_reads_all_and_zero() -> None:
 
 
 @given(st.integers(1, 2_114_831))
-def test_the_rest_is_never_shown_larger_than_it_is(spent: int) -> None:
+def test_the_remaining_budget_is_never_shown_too_large(spent: int) -> None:
     found = ledger_status(view(spent), BUDGET)
     assert 0 < found.epsilon_spent <= BUDGET.epsilon + 1e-6
     assert found.epsilon_left <= BUDGET.epsilon - found.epsilon_spent + 1e-9

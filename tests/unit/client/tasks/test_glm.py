@@ -47,13 +47,13 @@ def test_each_patient_has_their_own_gradient() -> None:
         assert np.allclose(together[n], alone[0])
 
 
-def test_nobody_gives_no_gradient() -> None:
+def test_no_patients_give_no_gradient() -> None:
     task, data = glm(), columns(0)
     rows = task.rows(FEATURES, data)
     assert gradients(task.family, np.zeros(7), rows, targets(task, FEATURES, data)).shape == (0, 7)
 
 
-def test_targets_are_truths_levels_or_clipped_numbers() -> None:
+def test_targets_are_booleans_levels_or_clipped_numbers() -> None:
     data = columns(3) | {
         "pressure": np.array([80.0, 140.0, 900.0]),
         "stage": np.array([0.0, 2.0, 1.0]),

@@ -1,7 +1,7 @@
 """`train/mlp`: closed-form norms against a plain loop and Opacus; the whole path to integers.
 
-The exact gradients are those of torch in double precision; how far ours may lie from them is
-derived in `tests.support.rounding_error`, for the very model and patient.
+The exact gradients are those of torch in double precision. `tests.support.rounding_error` derives
+how much ours may differ, for each model and patient.
 """
 
 import math
@@ -107,7 +107,7 @@ def sample(family: Family, hidden: list[int], seed: int, patients: int) -> Any:
 
 @settings(deadline=None, max_examples=25)
 @given(FAMILIES, HIDDEN, st.integers(0, 2**32 - 1), st.integers(1, 9))
-# Outputs of sums of size 27 leave a residual of 0.04: the norm is 3.1e-5 of itself off.
+# Outputs from sums of size 27 leave a residual of 0.04: the norm's relative error is 3.1e-5.
 @example(Family.LINEAR, [3, 5, 7, 4], 12060, 1)
 @example(Family.LINEAR, [2, 6, 6, 5], 6, 7)
 def test_norms_agree_with_a_plain_loop_and_with_opacus(
@@ -123,7 +123,7 @@ def test_norms_agree_with_a_plain_loop_and_with_opacus(
 
 
 def furthest(family: Family, hidden: list[int], seed: int, patients: int) -> float:
-    """Return the largest error of an entry of a gradient, in parts of its bound."""
+    """Return the largest error of an entry of a gradient, as a share of its bound."""
     task, model, people = sample(family, hidden, seed, patients)
     found = ours(task, model, people)
     errors = np.abs(full(found) - plain_loop(task, model, people))
@@ -139,7 +139,7 @@ def test_factors_multiply_to_the_gradients_of_a_plain_loop(
     assert furthest(family, hidden, seed, patients) <= 1
 
 
-def test_grids_two_bits_coarser_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grids_two_bits_coarser_exceed_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     cases = [(family, [width], width, 9) for family in Family for width in range(1, 13)]
     assert max(furthest(*case) for case in cases) <= 1
     monkeypatch.setattr("client.tasks.mlp.grid_bits", lambda shape: grid_bits(shape) - 2)
@@ -147,7 +147,7 @@ def test_grids_two_bits_coarser_are_found_out(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_unit_that_the_grid_turns_off_is_within_the_bound() -> None:
-    """The weight 1 + 2^-30 is 1 on its grid, and so the unit is off that is on by 2^-31."""
+    """The weight 1 + 2^-30 is 1 on its grid; this turns off a unit that is on by 2^-31."""
     layers = [
         (np.array([[1 + 2.0**-30]]), np.array([-1 - 2.0**-31])),
         (np.array([[1.0]]), np.array([0.0])),
@@ -159,7 +159,7 @@ def test_a_unit_that_the_grid_turns_off_is_within_the_bound() -> None:
 
 
 def test_grids_lose_no_more_than_single_precision() -> None:
-    """In deep and narrow networks too: errors of 300 patients' gradients, relative to each."""
+    """Relative errors of 300 patients' gradients, also in deep and narrow networks."""
     task, model, people = sample(Family.LINEAR, [3, 5, 7, 4], 12060, 300)
     loop = plain_loop(task, model, people)
     sizes = np.linalg.norm(loop, axis=1)
@@ -171,7 +171,7 @@ def test_grids_lose_no_more_than_single_precision() -> None:
 
 
 @pytest.mark.parametrize("family", Family)
-def test_outputs_are_torch_s(family: Family) -> None:
+def test_outputs_agree_with_torch(family: Family) -> None:
     task, people = mlp(family), cohort(12)
     model = task.initial(FEATURES) + 0.1
     rows, _ = seen(task, people)
@@ -211,13 +211,13 @@ def test_a_million_weights_need_bounded_memory() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert total.any()
-    assert part.patients < 1000, "the cohort is taken in parts"
+    assert part.patients < 1000, "the cohort is summed in batches"
     whole_gradients = 8 * part.patients * mechanism.dimension
     assert peak < 120e6 < whole_gradients / 10
 
 
 @pytest.mark.parametrize("size", [1e60, 1e150, 1e300, math.ldexp(1, 1023)])
-def test_a_model_made_to_overflow_breaks_no_bound(size: float) -> None:
+def test_a_model_that_overflows_breaks_no_bound(size: float) -> None:
     task, people = mlp(), cohort(50)
     mechanism = release(task, TRAIN)
     model = np.full(task.dimension(FEATURES), size)

@@ -9,7 +9,7 @@ from tests.support.patients import series_parts  # noqa: E402
 
 
 @pytest.mark.parametrize(("channels", "kernel", "inputs", "outputs"), [(1, 1, 1, 1), (4, 3, 24, 3)])
-def test_its_parts_are_those_of_the_study(
+def test_the_module_s_parts_are_those_of_the_study(
     channels: int, kernel: int, inputs: int, outputs: int
 ) -> None:
     made = series_conv({"channels": channels, "kernel": kernel}, inputs, outputs)

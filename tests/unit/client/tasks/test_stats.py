@@ -26,5 +26,5 @@ def test_a_histogram_agrees_with_plain_counting() -> None:
     assert found["female", "missing"] == (~male & np.isnan(sugar)).sum()
 
 
-def test_nobody_is_a_table_without_rows() -> None:
+def test_no_patients_give_a_table_without_rows() -> None:
     assert table_counts(CountPatients(patients_bound=100), cohort(0)).shape == (0, 1)

@@ -1,4 +1,4 @@
-"""Each kind of training task has its trainer, which takes patients in parts of bounded size."""
+"""Each kind of training task has its trainer, which sums patients in bounded batches."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ def test_a_task_gets_the_trainer_of_its_kind(task: Training, kind: type) -> None
     assert trainer.outputs(PEOPLE, model_of(task)).shape == (40, 1)
 
 
-def test_parts_are_small_enough_for_bounded_memory() -> None:
+def test_batches_are_small_enough_for_bounded_memory() -> None:
     task = glm()
     trainer = trainer_for(task, FEATURES, {})
     assert 1 <= trainer.patients_at_once <= VALUES_AT_ONCE // task.dimension(FEATURES)
