@@ -1,5 +1,5 @@
-"""The coordinator's keys change: the countries sign for them, and each start takes up the right
-ones, whatever was cut short before it."""
+"""Rotation of the coordinator's keys: the countries sign for new ones, and each start uses the
+right ones, whatever was interrupted before."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -94,7 +94,7 @@ def test_keys_for_messages_have_two_halves_and_the_others_one(
         assert not Suite.COMPOSITE.admits(held.documents.public)
 
 
-def test_a_key_of_before_gives_way_to_one_of_two_halves(
+def test_a_key_of_one_half_is_replaced_by_one_of_two_halves(
     home: CoordinatorHome, papers: Papers
 ) -> None:
     KeyStore.open(home.keys, PASSPHRASE).put("identity", raw_key(9).to_bytes())
@@ -106,7 +106,7 @@ def test_a_key_of_before_gives_way_to_one_of_two_halves(
     assert Suite.COMPOSITE.admits(open_keys(home, PASSPHRASE).identity.public)
 
 
-def test_new_keys_are_made_once(home: CoordinatorHome, papers: Papers) -> None:
+def test_new_keys_are_created_once(home: CoordinatorHome, papers: Papers) -> None:
     before = open_keys(home, PASSPHRASE)
     made = make_next_keys(home, PASSPHRASE)
     assert set(made) == {"identity_key", "document_key", "online_key"}
@@ -118,7 +118,7 @@ def test_new_keys_are_made_once(home: CoordinatorHome, papers: Papers) -> None:
     assert shown == list(made.values())
 
 
-def test_the_former_sign_until_the_countries_have_signed(
+def test_the_former_keys_sign_until_the_countries_have_signed(
     home: CoordinatorHome, papers: Papers
 ) -> None:
     make_next_keys(home, PASSPHRASE)
@@ -130,7 +130,7 @@ def test_the_former_sign_until_the_countries_have_signed(
     assert public(open_keys(home, PASSPHRASE)) == public(keys)
 
 
-def test_in_force_they_are_taken_up_at_the_next_start(
+def test_new_keys_in_force_are_used_at_the_next_start(
     home: CoordinatorHome, papers: Papers
 ) -> None:
     make_next_keys(home, PASSPHRASE)
@@ -151,7 +151,9 @@ def test_in_force_they_are_taken_up_at_the_next_start(
         papers.store.refresh(papers.now, online=keys.online)
 
 
-def test_countries_documents_and_studies_stand_on(home: CoordinatorHome, papers: Papers) -> None:
+def test_documents_and_studies_stay_valid_under_the_new_keys(
+    home: CoordinatorHome, papers: Papers
+) -> None:
     asked = study(papers.agreed)
     papers.propose(asked)
     make_next_keys(home, PASSPHRASE)
@@ -164,7 +166,7 @@ def test_countries_documents_and_studies_stand_on(home: CoordinatorHome, papers:
     assert view.agreement.digest == papers.agreed.digest
 
 
-def test_a_daemon_that_was_not_restarted_cannot_publish_them(
+def test_a_daemon_without_the_new_keys_cannot_publish_their_agreement(
     home: CoordinatorHome, papers: Papers
 ) -> None:
     stale = open_keys(home, PASSPHRASE)
@@ -176,7 +178,7 @@ def test_a_daemon_that_was_not_restarted_cannot_publish_them(
     assert papers.view().versions == before.versions
 
 
-def test_another_draft_is_published_by_the_keys_in_force(
+def test_a_draft_without_the_new_keys_is_published_by_the_keys_in_force(
     home: CoordinatorHome, papers: Papers
 ) -> None:
     make_next_keys(home, PASSPHRASE)
@@ -191,7 +193,7 @@ def test_another_draft_is_published_by_the_keys_in_force(
 
 @pytest.mark.parametrize("method", ["put", "delete"])
 @pytest.mark.parametrize("dies_at", [1, 2, 3])
-def test_a_start_that_is_cut_short_is_made_good_by_the_next(
+def test_an_interrupted_start_is_completed_by_the_next_one(
     home: CoordinatorHome,
     papers: Papers,
     method: str,
@@ -211,7 +213,7 @@ def test_a_start_that_is_cut_short_is_made_good_by_the_next(
     assert public(open_keys(home, PASSPHRASE)) == public(taken)
 
 
-def test_making_them_cut_short_leaves_those_in_force(
+def test_an_interrupted_creation_of_keys_leaves_the_keys_in_force(
     home: CoordinatorHome, papers: Papers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = open_keys(home, PASSPHRASE)
@@ -236,8 +238,8 @@ def _die_at(monkeypatch: pytest.MonkeyPatch, method: str, step: int) -> None:
     monkeypatch.setattr(KeyStore, method, counted)
 
 
-def test_a_run_goes_on_under_the_new_identity(tmp_path: Path) -> None:
-    """Nodes go by the coordinator's key in their newest documents, in mid-run too."""
+def test_a_run_continues_under_the_new_identity_key(tmp_path: Path) -> None:
+    """Nodes use the coordinator's key in their newest documents, even during a run."""
     federation = NodeFederation(tmp_path / "federation")
     federation.sync()
     papers, asked, new = federation.papers, federation.approved(), raw_key(501)

@@ -150,7 +150,7 @@ OTHER_CHANGES = [
     (permit_less, ReasonCode.NO_PERMIT),
     (permit_fewer_features, ReasonCode.NO_PERMIT),
 ]
-"""Changes of permit or policy, each with whether it is final."""
+"""Changes of permit or policy, each with the reason code that the gate gives for it."""
 
 
 @pytest.mark.parametrize("at", UNLOCKED)

@@ -71,11 +71,11 @@ def test_a_refusal_without_a_code_is_counted_without_one() -> None:
     assert counts == [("Fetch", "")]
 
 
-def test_calls_that_are_unknown_or_of_another_kind_are_left_alone() -> None:
+def test_calls_that_are_unknown_or_of_another_kind_are_not_wrapped() -> None:
     assert counted_call(None)[0] is None
     stream = grpc.unary_stream_rpc_method_handler(answer)
     assert counted_call(stream)[0] is stream
 
 
-def test_a_success_is_no_reason() -> None:
+def test_success_is_not_among_the_counted_codes() -> None:
     assert "OK" not in REASONS

@@ -25,7 +25,7 @@ def test_cells_carry_labels_counts_and_intervals() -> None:
     assert (man.labels, man.count) == (("male",), 250)
 
 
-def test_a_small_cell_says_none_and_never_zero() -> None:
+def test_a_small_cell_is_null_and_never_zero() -> None:
     small, negative = read([9.99, -4.0]).cells
     for cell in (small, negative):
         assert (cell.count, cell.low, cell.high) == (None, None, None)
@@ -41,7 +41,7 @@ def test_a_small_cell_says_none_and_never_zero() -> None:
     assert said["cells"][1]["suppressed"] is False
 
 
-def test_an_interval_never_falls_below_nobody() -> None:
+def test_an_interval_never_falls_below_zero() -> None:
     assert read([12.0, 12.0], noise_std=12_800).cells[0].low == 0
 
 

@@ -93,7 +93,7 @@ def test_an_invited_party_is_pending_then_admitted(
     assert peer.not_after <= moment + CERTIFICATE_LIFETIME
 
 
-def test_the_certificate_is_for_the_key_that_was_asked_for(
+def test_the_certificate_is_for_the_requested_key(
     enrolment: EnrolmentService, moment: datetime
 ) -> None:
     from cryptography import x509  # noqa: PLC0415 (used here only)
@@ -114,7 +114,7 @@ def test_the_invitation_s_own_certificate_may_only_enrol(
     assert certificate_fingerprint(invitation.authority.encode()) == invitation.authority_digest
 
 
-def test_a_token_is_not_kept(invitation: Invitation, engine: Engine, tmp_path: Path) -> None:
+def test_a_token_is_not_stored(invitation: Invitation, engine: Engine, tmp_path: Path) -> None:
     with engine.connect() as connection:
         row = connection.execute(select(invitations)).one()
     assert row.used is None
@@ -150,7 +150,7 @@ def test_unknown_fields_make_another_request(
     refused(enrolment, padded, moment)
 
 
-def test_a_token_serves_after_a_refused_try(
+def test_a_token_stays_valid_after_a_refused_request(
     enrolment: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     refused(enrolment, Applicant(officer_statement("BE")).request(invitation), moment)
@@ -179,14 +179,14 @@ def test_a_token_for_another_role_is_refused(
     refused(enrolment, Applicant(node_statement()).request(invitation), moment)
 
 
-def test_a_token_that_nobody_gave_out_is_refused(
+def test_an_unknown_token_is_refused(
     enrolment: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     for token in (b"", bytes(32), invitation.token_bytes()[:-1], invitation.token_bytes() + b"\0"):
         refused(enrolment, Applicant().request(invitation, token=token), moment)
 
 
-def test_an_invitation_ends_to_the_second(
+def test_an_invitation_expires_to_the_second(
     enrolment: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     end = moment + INVITATION_LIFETIME
@@ -238,7 +238,7 @@ def line(key: object) -> str:
 def test_a_node_whose_superlink_key_is_unusable_is_refused_at_once(
     enrolment: EnrolmentService, moment: datetime, auth: str
 ) -> None:
-    """Admitted, it would keep the coordinator from starting."""
+    """If it were admitted, the coordinator could not start."""
     invitation = invite(enrolment, moment, role=Role.NODE)
     fault = refused(
         enrolment, Applicant(node_statement(node_auth=auth)).request(invitation), moment
@@ -248,7 +248,7 @@ def test_a_node_whose_superlink_key_is_unusable_is_refused_at_once(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 @given(statement=st.binary(max_size=200), key=st.binary(max_size=200), token=st.binary(max_size=40))
-def test_a_stranger_s_bytes_are_refused_in_plain_words(
+def test_arbitrary_bytes_are_refused_in_plain_words(
     enrolment: EnrolmentService, moment: datetime, statement: bytes, key: bytes, token: bytes
 ) -> None:
     request = EnrolRequest(token=token, transport_key=key, statement=statement)
@@ -277,7 +277,7 @@ def test_a_part_of_a_fingerprint_admits_nobody(
             enrolment.admit(part, moment)
 
 
-def test_a_fingerprint_is_read_as_people_type_it(
+def test_a_fingerprint_is_accepted_as_people_type_it(
     enrolment: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     shown = enrolment.enrol("AT", Applicant().request(invitation), moment).fingerprint
@@ -319,7 +319,7 @@ def test_a_party_that_was_invited_twice_with_the_same_keys_can_be_admitted(
     assert enrolment.enrol("AT", requests[1], moment).status == EnrolReply.ADMITTED
 
 
-def test_a_party_that_was_admitted_may_come_again_with_the_same_keys(
+def test_an_admitted_party_may_enrol_again_with_the_same_keys(
     enrolment: EnrolmentService, moment: datetime
 ) -> None:
     who = Applicant()
@@ -349,7 +349,7 @@ def test_no_party_is_admitted_with_a_key_of_another_country(
 def test_no_party_is_admitted_with_half_a_key_of_another_country(
     enrolment: EnrolmentService, moment: datetime, half: slice
 ) -> None:
-    """Beside a half of its own: under an agreement that asks for one it would be another's key."""
+    """In a suite that uses only this half, the key would be the other country's."""
     mine, own = both_key(1), bytearray(both_key(2).to_bytes())
     own[half] = mine.to_bytes()[half]
     theirs = CompositeSigningKey.from_bytes(bytes(own)).public.to_text()
@@ -389,7 +389,7 @@ def test_the_newest_admitted_statement_of_a_country_counts(
     assert enrolment.admitted(Role.OFFICER) == []
 
 
-def test_revocation_names_every_certificate_of_the_role_and_lasts(
+def test_a_revocation_covers_every_certificate_of_the_role_and_lasts(
     enrolment: EnrolmentService,
     moment: datetime,
     engine: Engine,
@@ -422,7 +422,7 @@ def _peer(
     peer_of(certificate, authority_pem=root, now=moment, revoked=known.register._revoked)
 
 
-def test_revocation_can_be_repeated_and_does_not_bind_the_next_certificate(
+def test_a_revocation_can_be_repeated_and_does_not_affect_the_next_certificate(
     enrolment: EnrolmentService, moment: datetime, authority: TransportAuthority
 ) -> None:
     admitted(enrolment, moment, Applicant())
@@ -432,7 +432,7 @@ def test_revocation_can_be_repeated_and_does_not_bind_the_next_certificate(
     _peer(fresh, authority, enrolment, moment)
 
 
-def test_revoking_where_there_is_nobody_revokes_nothing(
+def test_revoking_a_party_that_does_not_exist_revokes_nothing(
     enrolment: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     enrolment.enrol("AT", Applicant().request(invitation), moment)
@@ -440,7 +440,7 @@ def test_revoking_where_there_is_nobody_revokes_nothing(
     assert enrolment.register._revoked == frozenset()
 
 
-def test_what_was_decided_outlives_the_process(
+def test_decisions_outlive_the_process(
     enrolment: EnrolmentService, moment: datetime, authority: TransportAuthority, tmp_path: Path
 ) -> None:
     who = Applicant()

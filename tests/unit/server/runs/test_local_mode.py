@@ -54,10 +54,10 @@ def test_a_check_says_what_training_relies_on_and_a_draft_gets_its_schedule(
 
 
 @pytest.mark.parametrize("noise_std", [3, 3_000])
-def test_a_training_that_says_it_is_derived_is_not_proposed(
+def test_a_training_release_that_is_declared_as_derived_is_not_proposed(
     coordinator: Coordinator, noise_std: int
 ) -> None:
-    """Its figure is small: what is derived costs nothing. Its schedule is no task's."""
+    """Its ε is small, because a derived release costs nothing; but no task has this schedule."""
     task = TRAINING["task"] | {"local": None}
     plain = study(coordinator.federation.papers.agreed, **TRAINING | {"task": task})
     schedule = [one.model_dump(mode="json") for one in priced(plain, 30_000).mechanisms]
@@ -70,7 +70,7 @@ def test_a_training_that_says_it_is_derived_is_not_proposed(
     assert not coordinator.context.view().studies
 
 
-def test_a_run_is_carried_to_a_result_that_says_what_it_relied_on(
+def test_a_run_ends_with_a_result_that_says_whose_noise_it_relied_on(
     coordinator: Coordinator,
 ) -> None:
     asked = coordinator.federation.approved(**TRAINING)

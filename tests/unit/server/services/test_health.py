@@ -1,4 +1,4 @@
-"""What the coordinator shows of its life: counted, ready or not and why, alive or stuck."""
+"""Health and metrics of the coordinator: counts, ready or not and why, alive or stuck."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ SOON = 10.0
 
 
 @dataclass
-class Desk:
+class HealthContext:
     """A coordinator's context with what `check` needs."""
 
     engine: Engine
@@ -88,7 +88,7 @@ class Desk:
 
 @pytest.fixture
 def context(engine: Engine, tmp_path: Path) -> Any:
-    return Desk(engine, tmp_path)
+    return HealthContext(engine, tmp_path)
 
 
 @pytest.fixture
@@ -107,11 +107,11 @@ def shown(health: CoordinatorHealth) -> str:
     return generate_latest(health.metrics.registry).decode()
 
 
-def test_a_coordinator_that_has_all_it_needs_is_ready(health: CoordinatorHealth) -> None:
+def test_a_coordinator_without_faults_is_ready(health: CoordinatorHealth) -> None:
     assert bad(health) == {}
 
 
-def test_before_the_first_check_it_is_not_ready() -> None:
+def test_a_coordinator_is_not_ready_before_the_first_check() -> None:
     assert set(bad(CoordinatorHealth())) == {"flower", "documents", "certificates"}
 
 
@@ -134,7 +134,7 @@ def test_nodes_runs_and_log_are_shown(health: CoordinatorHealth, context: Any) -
     assert 'pratique_expires_timestamp_seconds{what="certificate"}' in said
 
 
-def test_rounds_are_counted_once_and_from_the_start_on(engine: Engine, context: Any) -> None:
+def test_rounds_since_the_daemon_s_start_are_counted_once(engine: Engine, context: Any) -> None:
     context.round_over(1)
     health = CoordinatorHealth()
     health.check(context)
@@ -165,7 +165,9 @@ def test_a_country_that_is_missing_is_counted_each_time_and_logged_once(
     assert 'missed_rounds_total{country="EE"} 4.0' in shown(health)
 
 
-def test_flower_s_death_is_red_until_it_is_back(health: CoordinatorHealth, context: Any) -> None:
+def test_the_coordinator_is_not_ready_until_flower_is_restarted(
+    health: CoordinatorHealth, context: Any
+) -> None:
     context.gone = "superexec"
     health.check(context)
     assert "superexec" in bad(health)["flower"]
@@ -174,7 +176,7 @@ def test_flower_s_death_is_red_until_it_is_back(health: CoordinatorHealth, conte
     assert bad(health) == {}
 
 
-def test_documents_that_expired_are_red_and_none_yet_is_not(
+def test_expired_documents_are_a_fault_and_missing_ones_are_not(
     health: CoordinatorHealth, context: Any
 ) -> None:
     context.fault = DocumentFault("The documents have expired", why="timestamp")
@@ -185,13 +187,13 @@ def test_documents_that_expired_are_red_and_none_yet_is_not(
     assert bad(health) == {}
 
 
-def test_an_expired_certificate_is_red(health: CoordinatorHealth, context: Any) -> None:
+def test_an_expired_certificate_is_a_fault(health: CoordinatorHealth, context: Any) -> None:
     context.ahead = timedelta(days=2)
     health.check(context)
     assert bad(health) == {"certificates": "expired: certificate"}
 
 
-def test_a_loop_that_is_stuck_is_red(health: CoordinatorHealth) -> None:
+def test_a_stuck_loop_is_a_fault(health: CoordinatorHealth) -> None:
     health.progress.moved(WATCH, -1)
     assert bad(health) == {WATCH: "stuck"}
     health.note_supervision()
@@ -211,10 +213,10 @@ def test_a_check_cuts_flower_s_logs(
 Heard = Callable[[], list[str]]
 
 
-def watched_over(
+def supervised_run(
     health: CoordinatorHealth, context: Any, folder: Path, act: Callable[[Heard], Any]
 ) -> list[str]:
-    """Run `act` in an event loop that is supervised; returns what the manager heard last."""
+    """Run `act` in a supervised event loop; return the last message to the service manager."""
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(str(folder / "n"))
     manager.settimeout(SOON)
@@ -240,7 +242,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("n")
 
 
-def test_the_manager_hears_ready_alive_and_the_end(
+def test_the_service_manager_is_notified_of_start_heartbeats_and_end(
     health: CoordinatorHealth, context: Any, short: Path
 ) -> None:
     async def act(heard: Heard) -> None:
@@ -248,10 +250,10 @@ def test_the_manager_hears_ready_alive_and_the_end(
         while not said >= {"READY=1", "STATUS=exchange at h:1", "WATCHDOG=1"}:
             said |= set(await asyncio.to_thread(heard))
 
-    assert watched_over(health, context, short, act) == ["STOPPING=1", "STATUS=ending"]
+    assert supervised_run(health, context, short, act) == ["STOPPING=1", "STATUS=ending"]
 
 
-def test_an_event_loop_that_hangs_silences_the_watchdog(
+def test_a_stuck_event_loop_ends_the_heartbeat(
     health: CoordinatorHealth, context: Any, short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vitals_module, "ANSWER_SECONDS", 0.3)
@@ -272,13 +274,13 @@ def test_an_event_loop_that_hangs_silences_the_watchdog(
         await asyncio.sleep(0.5)
         ear.join()
 
-    watched_over(health, context, short, act)
+    supervised_run(health, context, short, act)
     assert len(beats) > 2
     assert not any(beats)
 
 
 def over_hang(health: CoordinatorHealth) -> None:
-    """Hold the event loop until it is found stuck, and for several beats more."""
+    """Block the event loop until it is reported as stuck, and for several intervals more."""
     waiting = threading.Event()
     while EXCHANGE not in health.progress.stuck():
         waiting.wait(0.01)
@@ -296,4 +298,4 @@ def test_a_fault_in_a_check_changes_nothing(
         while "WATCHDOG=1" not in await asyncio.to_thread(heard):
             continue
 
-    watched_over(health, context, short, act)
+    supervised_run(health, context, short, act)

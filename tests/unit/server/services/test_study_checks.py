@@ -1,4 +1,4 @@
-"""Completing a study: what its own schedule may not be."""
+"""Completing a study: which schedules are refused."""
 
 import pytest
 
@@ -12,7 +12,7 @@ AGREED = agreement()
 
 
 def widened(scope: Scope) -> Study:
-    """Return a study whose releases of this scope may not fit a word, however much noise."""
+    """Return a study whose releases of this scope may not fit a word, whatever the noise."""
     asked = study(AGREED)
     wide = {"noise_std": 2**40, "clip_norm": 1e6, "scale": 2**24, "patients_bound": 10**9}
     changed = [m.model_copy(update=wide) if m.scope is scope else m for m in asked.mechanisms]
