@@ -53,8 +53,8 @@ def passphrase(tmp_path: Path) -> Path:
 
 def run(*words: str | Path, home: Path | None = None) -> Result:
     """Run a command; nothing it prints may be a traceback."""
-    given = [str(word) for word in words] + (["--home", str(home)] if home else [])
-    result = CliRunner().invoke(cli.app, given)
+    arguments = [str(word) for word in words] + (["--home", str(home)] if home else [])
+    result = CliRunner().invoke(cli.app, arguments)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert "Traceback" not in result.output
     return result
@@ -168,9 +168,9 @@ def test_init_with_a_malformed_dictionary_names_the_place(
     tmp_path: Path, init_words: Words
 ) -> None:
     (tmp_path / "files" / "dictionary.yaml").write_text("dictionary: 1\nfeatures: {a: [}\n")
-    said = refused(*init_words, home=tmp_path / "node")
-    assert "dictionary.yaml" in said
-    assert "Line 2, column 16" in said
+    output = refused(*init_words, home=tmp_path / "node")
+    assert "dictionary.yaml" in output
+    assert "Line 2, column 16" in output
 
 
 def test_init_with_a_feature_without_bounds_names_it(tmp_path: Path, init_words: Words) -> None:
@@ -223,8 +223,8 @@ def test_up_with_a_wrong_passphrase_is_refused(
 ) -> None:
     monkeypatch.setattr(cli, "_isolate", lambda: None)
     passphrase.write_text("another one")
-    said = refused("up", "--passphrase-file", passphrase, home=home)
-    assert "passphrase does not open" in said
+    output = refused("up", "--passphrase-file", passphrase, home=home)
+    assert "passphrase does not open" in output
 
 
 def test_restored_asks_first(home: Path, passphrase: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,9 +253,9 @@ def test_restored_with_a_certificate_that_looks_stolen_says_what_to_do(
 
     run("enrol", letter, "--passphrase-file", passphrase, home=home)
     monkeypatch.setattr("client.node.Node.restore", refuse)
-    said = refused("restored", "--yes", "--passphrase-file", passphrase, home=home)
-    assert "looks stolen" in said
-    assert "pratique-node enrol" in said
+    output = refused("restored", "--yes", "--passphrase-file", passphrase, home=home)
+    assert "looks stolen" in output
+    assert "pratique-node enrol" in output
 
 
 def test_restored_prints_the_outcome(
@@ -278,18 +278,18 @@ def authority() -> TransportAuthority:
 @pytest.fixture
 def letter(tmp_path: Path, authority: TransportAuthority) -> Path:
     """An invitation that is valid today."""
-    asked = invitation(authority, expires=datetime.now(UTC) + WEEK)
+    letter_of_today = invitation(authority, expires=datetime.now(UTC) + WEEK)
     file = tmp_path / "invitation.json"
-    file.write_text(asked.model_dump_json())
+    file.write_text(letter_of_today.model_dump_json())
     return file
 
 
 @pytest.fixture
 def exchange(authority: TransportAuthority, monkeypatch: pytest.MonkeyPatch) -> ScriptedExchange:
-    made = ScriptedExchange(authority)
+    scripted = ScriptedExchange(authority)
     monkeypatch.setattr("tests.support.joining_node.NOW", datetime.now(UTC))
-    monkeypatch.setattr(cli, "_dial", made.dial)
-    return made
+    monkeypatch.setattr(cli, "_dial", scripted.dial)
+    return scripted
 
 
 def test_enrol_prints_what_is_compared_by_voice(
@@ -377,8 +377,8 @@ def test_doctor_exits_with_one_if_a_check_fails(home: Path, passphrase: Path) ->
 def test_doctor_prints_json_for_a_machine(home: Path, passphrase: Path) -> None:
     result = run("doctor", "--json", "--passphrase-file", passphrase, home=home)
     assert result.exit_code == 1
-    found = {one["name"]: one["state"] for one in json.loads(result.stdout)}
-    assert (found["keys"], found["officer"]) == ("good", "failed")
+    states = {one["name"]: one["state"] for one in json.loads(result.stdout)}
+    assert (states["keys"], states["officer"]) == ("good", "failed")
 
 
 def test_status_pause_and_resume_call_the_daemon(

@@ -156,9 +156,9 @@ def test_pauses_double_up_to_half_a_minute() -> None:
 
 
 def test_pauses_differ_and_stay_within_bounds() -> None:
-    found = {pause_after(5) for _ in range(50)}
-    assert len(found) > 40
-    assert all(8.0 <= pause <= 16.0 for pause in found)
+    pauses = {pause_after(5) for _ in range(50)}
+    assert len(pauses) > 40
+    assert all(8.0 <= pause <= 16.0 for pause in pauses)
     assert all(pause_after(0) >= FIRST_PAUSE for _ in range(50))
 
 
@@ -250,8 +250,8 @@ def test_the_local_socket_imports_the_officer_s_documents(
 ) -> None:
     running = start(None)
     bundle = federation.papers.give("DK")
-    told = running.ask("deliver", bundle=base64.b64encode(bundle).decode())
-    assert told["version"] == federation.papers.folders["DK"].version
+    answer = running.ask("deliver", bundle=base64.b64encode(bundle).decode())
+    assert answer["version"] == federation.papers.folders["DK"].version
 
 
 @pytest.mark.parametrize("bundle", ["not base64!", base64.b64encode(b"{}").decode()])
@@ -261,9 +261,9 @@ def test_the_local_socket_refuses_bytes_that_are_no_bundle(start: Start, bundle:
 
 
 def test_the_local_socket_returns_the_log(start: Start) -> None:
-    found = start(None).ask("log_entries")
-    assert len(found["entries"]) >= 1
-    assert found["checkpoint"].startswith("pratique/dk/node\n")
+    export = start(None).ask("log_entries")
+    assert len(export["entries"]) >= 1
+    assert export["checkpoint"].startswith("pratique/dk/node\n")
 
 
 @pytest.mark.parametrize("method", ["stop", "handle", "", "__class__"])

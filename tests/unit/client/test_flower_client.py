@@ -124,11 +124,13 @@ def test_only_flower_s_headers_are_sent_and_each_call_is_signed(link: ScriptedLi
 
 
 def test_readiness_is_reported_after_the_sign_in(link: ScriptedLink) -> None:
-    told: list[list[str]] = []
+    methods_at_sign_in: list[list[str]] = []
     link.answers["PullMessages"] = raising(LinkFault("gone"))
     with pytest.raises(LinkFault):
-        client_of(link, on_ready=lambda: told.append(link.methods)).serve(threading.Event())
-    assert told == [["ActivateNode"]]
+        client_of(link, on_ready=lambda: methods_at_sign_in.append(link.methods)).serve(
+            threading.Event()
+        )
+    assert methods_at_sign_in == [["ActivateNode"]]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 412, 500, 503])

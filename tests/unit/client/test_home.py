@@ -17,10 +17,10 @@ SETTINGS = NodeSettings(
 
 @pytest.fixture
 def home(tmp_path: Path) -> NodeHome:
-    made = NodeHome(tmp_path / "node")
-    made.create()
-    made.write_settings(SETTINGS)
-    return made
+    new_home = NodeHome(tmp_path / "node")
+    new_home.create()
+    new_home.write_settings(SETTINGS)
+    return new_home
 
 
 def test_settings_are_read_back_unchanged(home: NodeHome) -> None:

@@ -116,11 +116,11 @@ def test_a_run_without_a_message_for_a_week_loses_its_secrets(
 def test_upkeep_prepares_studies_before_their_first_message(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("client.upkeep.epsilon", lambda *given: asked.append(given))
+    priced: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("client.upkeep.epsilon", lambda *given: priced.append(given))
     node = federation.nodes["DK"]
     node.tend()
-    assert asked == [(study.mechanisms, 2, study.privacy.delta)]
+    assert priced == [(study.mechanisms, 2, study.privacy.delta)]
     assert study.digest in node.parts.tasks._prepared
 
 
@@ -140,15 +140,15 @@ def test_the_log_verifies_with_the_key_in_the_documents(
 ) -> None:
     federation.ready(study).sum(1, "histogram")
     node = federation.nodes["DK"]
-    found = node.log_entries()
-    held = node.parts.documents.current(federation.clock()).own.node
-    assert held is not None
-    key = NoteKey.from_text(found["verifier"])
-    assert key.key.to_text() == held.log_key
+    export = node.log_entries()
+    node_keys = node.parts.documents.current(federation.clock()).own.node
+    assert node_keys is not None
+    key = NoteKey.from_text(export["verifier"])
+    assert key.key.to_text() == node_keys.log_key
     whole = verify_export(
-        [line.encode() for line in found["entries"]], found["checkpoint"].encode(), key
+        [line.encode() for line in export["entries"]], export["checkpoint"].encode(), key
     )
-    assert whole.size == len(found["entries"])
+    assert whole.size == len(export["entries"])
     assert whole.origin == log_origin("DK") == "pratique/dk/node"
 
 

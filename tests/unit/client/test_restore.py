@@ -63,12 +63,12 @@ def signed_later(federation: NodeFederation) -> None:
 
 def restored(federation: NodeFederation, **changes: Any) -> tuple[Node, Restored]:
     """Restore the node as operator and officer do; return the restarted node."""
-    made = federation.made("DK", **changes)
+    unstarted = federation.made("DK", **changes)
     with pytest.raises(NodeFault, match="must sign new documents"):
-        made.restore()
+        unstarted.restore()
     signed_later(federation)
-    done = made.restore()
-    made.parts.engine.dispose()
+    done = unstarted.restore()
+    unstarted.parts.engine.dispose()
     federation.nodes["DK"] = federation.start("DK", **changes)
     federation.sync()
     return federation.nodes["DK"], done
@@ -118,9 +118,9 @@ def test_no_noise_is_drawn_again_for_a_reply_that_was_sent(
     backup.put_back()
     noise = CountedZeroNoise()
     node, _ = restored(federation, noise=noise)
-    asked = [run.request(step, "DK") for step in STEPS] + [opened.contribute_request("DK")]
-    assert ReasonCode.STALE in [code_of(node.handle(frame)) for frame in asked]
-    assert None not in [code_of(node.handle(frame)) for frame in asked]
+    frames = [run.request(step, "DK") for step in STEPS] + [opened.contribute_request("DK")]
+    assert ReasonCode.STALE in [code_of(node.handle(frame)) for frame in frames]
+    assert None not in [code_of(node.handle(frame)) for frame in frames]
     assert noise.draws == 0
     assert node.parts.runs.summaries(live=True) == []
 
@@ -204,10 +204,10 @@ def test_the_cap_is_exceeded_if_that_much_may_have_been_spent(tmp_path: Any) -> 
     privacy = {"epsilon": 3.0, "delta": 1e-5}
     backup = Backup(federation, "DK")
     for number in range(5):
-        asked = priced(federation.study(id=f"dear-{number}", privacy=privacy), 400)
-        federation.papers.propose(asked)
+        expensive = priced(federation.study(id=f"dear-{number}", privacy=privacy), 400)
+        federation.papers.propose(expensive)
         for country in federation.nodes:
-            federation.permit(country, asked)
+            federation.permit(country, expensive)
     federation.sync()
     backup.put_back()
     node, done = restored(federation)
@@ -227,14 +227,14 @@ def test_documents_signed_before_the_restoration_are_not_enough(
     backup = Backup(federation, "DK")
     federation.ready(study).contributed(1, "histogram")
     backup.put_back()
-    made = federation.made("DK")
-    before = made.parts.ledger.entries(), made.parts.runs.summaries(live=True)
+    unstarted = federation.made("DK")
+    before = unstarted.parts.ledger.entries(), unstarted.parts.runs.summaries(live=True)
     for _ in range(2):
         with pytest.raises(NodeFault) as refusal:
-            made.restore()
+            unstarted.restore()
         assert "pratique-officer renew" in refusal.value.fix
-    assert (made.parts.ledger.entries(), made.parts.runs.summaries(live=True)) == before
-    made.parts.engine.dispose()
+    assert (unstarted.parts.ledger.entries(), unstarted.parts.runs.summaries(live=True)) == before
+    unstarted.parts.engine.dispose()
     with pytest.raises(NodeFault, match="has not finished"):
         federation.start("DK")
 
@@ -254,47 +254,47 @@ def test_an_unfinished_restoration_stops_a_node_whose_copy_looks_newest(
 
 def restored_after_begin(federation: NodeFederation) -> tuple[Node, Restored]:
     signed_later(federation)
-    made = federation.made("DK")
-    done = made.restore()
-    made.parts.engine.dispose()
+    unstarted = federation.made("DK")
+    done = unstarted.restore()
+    unstarted.parts.engine.dispose()
     return federation.start("DK"), done
 
 
 def test_expired_documents_are_not_enough(federation: NodeFederation) -> None:
-    made = federation.made("DK")
+    unstarted = federation.made("DK")
     federation.papers.now += timedelta(days=8)
     federation.papers.refresh()
     with pytest.raises(NodeFault, match="must sign new documents"):
-        made.restore()
-    made.parts.engine.dispose()
+        unstarted.restore()
+    unstarted.parts.engine.dispose()
 
 
 def test_without_a_link_a_restoration_changes_nothing(federation: NodeFederation) -> None:
     def lost(_: str) -> bytes:
         raise LinkFault("The exchange does not answer")
 
-    made = federation.made("DK", fetch=lost)
+    unstarted = federation.made("DK", fetch=lost)
     with pytest.raises(NodeFault):
-        made.restore()
+        unstarted.restore()
     signed_later(federation)
     with pytest.raises(LinkFault):
-        made.restore()
-    assert made.parts.ledger.entries() == []
-    made.parts.engine.dispose()
+        unstarted.restore()
+    assert unstarted.parts.ledger.entries() == []
+    unstarted.parts.engine.dispose()
 
 
 def test_a_newer_version_at_the_exchange_is_waited_for(
     federation: NodeFederation, study: Study
 ) -> None:
     """The node must have all published documents of its country before it continues."""
-    made = federation.made("DK")
+    unstarted = federation.made("DK")
     with pytest.raises(NodeFault):
-        made.restore()
+        unstarted.restore()
     signed_later(federation)
     federation.papers.give("DK")
     with pytest.raises(DocumentFault, match="Your officer has signed version"):
-        made.restore()
-    made.parts.engine.dispose()
+        unstarted.restore()
+    unstarted.parts.engine.dispose()
 
 
 def test_a_crash_at_the_end_leaves_the_node_stopped_and_charges_nothing_twice(
@@ -333,9 +333,9 @@ def test_a_restoration_is_logged_and_shown(federation: NodeFederation, study: St
     )
     text = "\n".join(status_lines(node.status(LinkStatus())))
     assert "1 runs that the copy does not know were charged" in text
-    said = "\n".join(restored_lines(done))
-    assert "heart-by-sex: charged 1 time(s)" in said
-    assert "--accept-restored" in said
+    text_after = "\n".join(restored_lines(done))
+    assert "heart-by-sex: charged 1 time(s)" in text_after
+    assert "--accept-restored" in text_after
 
 
 def test_a_node_that_was_never_restored_shows_nothing_about_it(federation: NodeFederation) -> None:
@@ -435,12 +435,14 @@ def test_a_copy_of_any_moment_is_restored_with_every_charge_that_was_made(
     moments = sorted({e.created for e in ledger} | {LONG_AGO})
     copied = data.draw(st.sampled_from(moments))
     known = [e for e in ledger if e.created <= copied]
-    found = missed(one, known)
-    after = Counter(e.phase for e in known) + Counter(m.phase for f in found for m in f.mechanisms)
+    missed_found = missed(one, known)
+    after = Counter(e.phase for e in known) + Counter(
+        m.phase for f in missed_found for m in f.mechanisms
+    )
     assert after >= Counter(e.phase for e in ledger)
     used = [e for e in known if e.phase != COHORT_FLOOR and e.created >= one.issued]
-    assert found or used, "the newest permit counts as used"
-    assert len({f.run for f in found}) == len(found)
+    assert missed_found or used, "the newest permit counts as used"
+    assert len({f.run for f in missed_found}) == len(missed_found)
 
 
 @pytest.mark.parametrize(
@@ -473,11 +475,11 @@ def test_a_run_in_local_mode_was_charged_for_its_steps_and_for_no_sum_of_updates
         "local": {"steps": 3},
     }
     release = {"what": "model", "keep_days": 10, "audience": "parties"}
-    asked = priced(study(agreement(), task=task, release=release), 30_000)
-    one, published = permit(agreement(), asked), {asked.digest: asked}
+    local_study = priced(study(agreement(), task=task, release=release), 30_000)
+    one, published = permit(agreement(), local_study), {local_study.digest: local_study}
     (found,) = missed(one, studies=published)
     assert [m.phase for m in found.mechanisms] == [COHORT_FLOOR, "local-step", "evaluate"]
-    count = replace(entry(count_id(one), asked.mechanisms[0]), study=asked.digest)
+    count = replace(entry(count_id(one), local_study.mechanisms[0]), study=local_study.digest)
     (found,) = missed(one, [count], studies=published)
     assert [m.phase for m in found.mechanisms] == ["local-step", "evaluate"]
 

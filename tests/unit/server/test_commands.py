@@ -42,10 +42,10 @@ class ScriptedDaemon:
 
     def answer(self, method: str, params: Mapping[str, Any]) -> Any:
         self.asked.append((method, dict(params)))
-        said = self.answers[method]
-        if isinstance(said, PratiqueError):
-            raise said
-        return said
+        reply = self.answers[method]
+        if isinstance(reply, PratiqueError):
+            raise reply
+        return reply
 
     def run(self, *words: str) -> Result:
         return CliRunner().invoke(app, [*words, "--home", str(self.home)])
@@ -54,9 +54,9 @@ class ScriptedDaemon:
 @pytest.fixture
 def daemon() -> Iterator[ScriptedDaemon]:
     with tempfile.TemporaryDirectory() as folder:
-        made = ScriptedDaemon(Path(folder))
-        rpc_server = LocalRpcServer(CoordinatorHome(made.home).socket, made.answer)
-        yield made
+        scripted = ScriptedDaemon(Path(folder))
+        rpc_server = LocalRpcServer(CoordinatorHome(scripted.home).socket, scripted.answer)
+        yield scripted
         rpc_server.close()
 
 
@@ -258,9 +258,9 @@ def test_init_creates_a_coordinator_and_never_a_second_one(
     empty: ScriptedDaemon, passphrase: str
 ) -> None:
     words = ("init", "--federation", "danube", "--listen", "127.0.0.1:7443")
-    made = empty.run(*words, "--passphrase-file", passphrase)
-    assert made.exit_code == 0, made.output
-    assert "sha256:" in made.stdout
+    first = empty.run(*words, "--passphrase-file", passphrase)
+    assert first.exit_code == 0, first.output
+    assert "sha256:" in first.stdout
     again = empty.run(*words, "--passphrase-file", passphrase)
     assert again.exit_code == 1
     assert "already" in again.stderr
@@ -278,8 +278,8 @@ def test_init_creates_a_coordinator_and_never_a_second_one(
 def test_init_with_a_wrong_value_says_what_is_expected(
     empty: ScriptedDaemon, passphrase: str, option: str, value: str
 ) -> None:
-    given = {"--federation": "danube", "--listen": "127.0.0.1:7443", option: value}
-    words = [word for pair in given.items() for word in pair]
+    options = {"--federation": "danube", "--listen": "127.0.0.1:7443", option: value}
+    words = [word for pair in options.items() for word in pair]
     ended = empty.run("init", *words, "--passphrase-file", passphrase)
     assert ended.exit_code == 2
     assert option in ended.stderr
@@ -299,9 +299,9 @@ def test_init_with_a_passphrase_file_that_others_may_read_creates_nothing(
 
 def test_no_command_takes_a_passphrase_as_an_argument(empty: ScriptedDaemon) -> None:
     for words in (("init",), ("up",)):
-        shown = CliRunner().invoke(app, [*words, "--help"]).stdout
-        assert "--passphrase-file" in shown
-        assert "--passphrase " not in shown.replace("--passphrase-f", "")
+        help_text = CliRunner().invoke(app, [*words, "--help"]).stdout
+        assert "--passphrase-file" in help_text
+        assert "--passphrase " not in help_text.replace("--passphrase-f", "")
 
 
 def test_up_in_an_empty_folder_says_what_to_do(empty: ScriptedDaemon, passphrase: str) -> None:
@@ -316,16 +316,16 @@ def test_a_check_says_whose_noise_each_release_has(capsys: pytest.CaptureFixture
     scopes = {"cohort-floor": "local", "local-step": "local", "train": "derived"}
     releases = [one | {"phase": phase, "scope": scope} for phase, scope in scopes.items()]
     study = EMPTY_STUDY | {"mechanisms": releases}
-    found = {"title": "T", "id": "t", "digest": "sha256:", "study": study, "countries": []}
-    found |= {"signatures": "Ed25519"}
-    _print_check(found | {"local_mode": "Each country by itself."})
-    said = capsys.readouterr().out
-    assert said.count("each country's own noise") == 2
+    answer = {"title": "T", "id": "t", "digest": "sha256:", "study": study, "countries": []}
+    answer |= {"signatures": "Ed25519"}
+    _print_check(answer | {"local_mode": "Each country by itself."})
+    output = capsys.readouterr().out
+    assert output.count("each country's own noise") == 2
     assert (
-        "train         8 values, computed from the noisy values above, at no further cost" in said
+        "train         8 values, computed from the noisy values above, at no further cost" in output
     )
-    assert "  local mode: Each country by itself." in said
-    _print_check(found | {"local_mode": ""})
+    assert "  local mode: Each country by itself." in output
+    _print_check(answer | {"local_mode": ""})
     assert "local mode" not in capsys.readouterr().out
 
 
@@ -352,10 +352,10 @@ def test_the_same_refusal_is_printed_once_with_its_countries(
         "signatures": "Ed25519",
     }
     _print_check(answer)
-    said = capsys.readouterr().out
-    assert said.count("No. [Article 4]") == 1
-    assert "  AT, BE: No. [Article 4]" in said
-    assert "  BE: Too dear. [Article 9]" in said
+    output = capsys.readouterr().out
+    assert output.count("No. [Article 4]") == 1
+    assert "  AT, BE: No. [Article 4]" in output
+    assert "  BE: Too dear. [Article 9]" in output
 
 
 EMPTY_STUDY = {"privacy": {"epsilon": 1.0, "delta": 1e-5}, "mechanisms": []}
@@ -369,9 +369,9 @@ def test_an_unexpected_fault_of_the_file_system_is_printed_as_a_sentence(
     with pytest.raises(typer.Exit) as caught, plain_errors():
         Path("/no/such/file").read_text()
     assert caught.value.exit_code == 1
-    said = capsys.readouterr().err.splitlines()
-    assert said[1] == "No such file or directory at /no/such/file."
-    assert said[2].startswith("To do: ")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1] == "No such file or directory at /no/such/file."
+    assert lines[2].startswith("To do: ")
 
 
 def test_a_known_fault_is_printed_as_its_sentences(capsys: pytest.CaptureFixture[str]) -> None:
@@ -426,9 +426,9 @@ print([name for name in {HEAVY} if name in sys.modules])
 
 def test_help_loads_nothing_heavy() -> None:
     command = [sys.executable, "-c", ASK_FOR_HELP]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "regional coordinator" in shown
-    assert shown.strip().endswith("[]")
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "regional coordinator" in output
+    assert output.strip().endswith("[]")
 
 
 # watching

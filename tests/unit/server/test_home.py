@@ -41,9 +41,9 @@ def _cheap_stores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def home(tmp_path: Path, moment: datetime) -> CoordinatorHome:
-    made = CoordinatorHome(tmp_path / "home")
-    create_home(made, SETTINGS, PASSPHRASE, moment)
-    return made
+    new_home = CoordinatorHome(tmp_path / "home")
+    create_home(new_home, SETTINGS, PASSPHRASE, moment)
+    return new_home
 
 
 def test_only_the_owner_has_access_to_the_folder_and_its_files(home: CoordinatorHome) -> None:
@@ -80,15 +80,15 @@ def test_the_exchange_s_certificate_names_its_hosts_and_no_wildcard(
     home: CoordinatorHome, moment: datetime
 ) -> None:
     keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, PASSPHRASE))
-    root, shown = keys.transport.trusted(moment), keys.transport.certificate
-    peer = peer_of(shown, authority_pem=root, now=moment, revoked=())
+    root, certificate = keys.transport.trusted(moment), keys.transport.certificate
+    peer = peer_of(certificate, authority_pem=root, now=moment, revoked=())
     assert (peer.country, peer.role) == ("ZZ", Role.COORDINATOR)
-    names = str(alternative_names(shown))
+    names = str(alternative_names(certificate))
     assert "exchange.example.org" in names
     assert "localhost" in names
     assert host_of(SETTINGS.listen) not in names
-    kept = (home.path / "authority.pem").read_bytes()
-    assert keys.transport.in_force(moment).digest == certificate_fingerprint(kept)
+    stored = (home.path / "authority.pem").read_bytes()
+    assert keys.transport.in_force(moment).digest == certificate_fingerprint(stored)
 
 
 def test_a_coordinator_is_never_created_over_another_one(

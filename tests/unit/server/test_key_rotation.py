@@ -38,9 +38,9 @@ def _cheap_stores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def home(tmp_path: Path) -> CoordinatorHome:
-    made = CoordinatorHome(tmp_path / "coordinator")
-    create_home(made, SETTINGS, PASSPHRASE, NOW)
-    return made
+    new_home = CoordinatorHome(tmp_path / "coordinator")
+    create_home(new_home, SETTINGS, PASSPHRASE, NOW)
+    return new_home
 
 
 @pytest.fixture
@@ -48,14 +48,14 @@ def papers(home: CoordinatorHome, tmp_path: Path) -> Papers:
     """A federation whose coordinator has the keys in that folder."""
     keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, PASSPHRASE))
     agreed = agreement().with_coordinator_keys(key_fields(keys))
-    made = Papers(tmp_path / "papers", agreed=agreed)
-    made.documents, made.online = keys.documents, keys.online
+    new_papers = Papers(tmp_path / "papers", agreed=agreed)
+    new_papers.documents, new_papers.online = keys.documents, keys.online
     home.repository.symlink_to(tmp_path / "papers" / "store")
-    made.begin()
+    new_papers.begin()
     for country in COUNTRIES:
-        made.folders[country].set_node(node_keys(country))
-        made.give(country)
-    return made
+        new_papers.folders[country].set_node(node_keys(country))
+        new_papers.give(country)
+    return new_papers
 
 
 def daemon(papers: Papers, keys: CoordinatorKeys) -> ExchangeDocuments:
@@ -108,14 +108,16 @@ def test_a_key_of_one_half_is_replaced_by_one_of_two_halves(
 
 def test_new_keys_are_created_once(home: CoordinatorHome, papers: Papers) -> None:
     before = open_keys(home, PASSPHRASE)
-    made = make_next_keys(home, PASSPHRASE)
-    assert set(made) == {"identity_key", "document_key", "online_key"}
-    assert make_next_keys(home, PASSPHRASE) == made
+    new_fingerprints = make_next_keys(home, PASSPHRASE)
+    assert set(new_fingerprints) == {"identity_key", "document_key", "online_key"}
+    assert make_next_keys(home, PASSPHRASE) == new_fingerprints
     after = open_keys(home, PASSPHRASE)
     assert public(after) == public(before)
     later = waiting(after)
-    shown = [key.public.fingerprint for key in (later.identity, later.documents, later.online)]
-    assert shown == list(made.values())
+    fingerprints = [
+        key.public.fingerprint for key in (later.identity, later.documents, later.online)
+    ]
+    assert fingerprints == list(new_fingerprints.values())
 
 
 def test_the_former_keys_sign_until_the_countries_have_signed(
@@ -139,14 +141,14 @@ def test_new_keys_in_force_are_used_at_the_next_start(
     running = daemon(papers, keys)
     running.publish()
     assert running.superseded
-    taken = open_keys(home, PASSPHRASE)
-    assert public(taken) == public(waiting(keys))
-    assert taken.log.public == keys.log.public
-    assert taken.next_keys is None
+    opened = open_keys(home, PASSPHRASE)
+    assert public(opened) == public(waiting(keys))
+    assert opened.log.public == keys.log.public
+    assert opened.next_keys is None
     names = KeyStore.open(home.keys, PASSPHRASE).names()
     assert not [name for name in names if name.startswith(NEXT)]
     papers.now += timedelta(hours=2)
-    papers.store.refresh(papers.now, online=taken.online)
+    papers.store.refresh(papers.now, online=opened.online)
     with pytest.raises(DocumentFault):
         papers.store.refresh(papers.now, online=keys.online)
 
@@ -154,15 +156,15 @@ def test_new_keys_in_force_are_used_at_the_next_start(
 def test_documents_and_studies_stay_valid_under_the_new_keys(
     home: CoordinatorHome, papers: Papers
 ) -> None:
-    asked = study(papers.agreed)
-    papers.propose(asked)
+    some_study = study(papers.agreed)
+    papers.propose(some_study)
     make_next_keys(home, PASSPHRASE)
     keys = open_keys(home, PASSPHRASE)
     lay_out(papers, keys)
     daemon(papers, keys).publish()
     view = papers.view()
     assert set(view.countries) == set(COUNTRIES)
-    assert view.study(asked.digest) == asked
+    assert view.study(some_study.digest) == some_study
     assert view.agreement.digest == papers.agreed.digest
 
 
@@ -208,9 +210,9 @@ def test_an_interrupted_start_is_completed_by_the_next_one(
     with pytest.raises(KeyFault):
         open_keys(home, PASSPHRASE)
     monkeypatch.undo()
-    taken = open_keys(home, PASSPHRASE)
-    assert public(taken) == public(waiting(keys))
-    assert public(open_keys(home, PASSPHRASE)) == public(taken)
+    opened = open_keys(home, PASSPHRASE)
+    assert public(opened) == public(waiting(keys))
+    assert public(open_keys(home, PASSPHRASE)) == public(opened)
 
 
 def test_an_interrupted_creation_of_keys_leaves_the_keys_in_force(

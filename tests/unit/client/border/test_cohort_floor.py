@@ -81,26 +81,26 @@ def test_the_coordinator_gets_declined_and_nothing_else(
     node, _ = with_patients(federation, 10)
     reply = node.handle(federation.run(study).request("bundle", "DK"))
     assert reply == refusal_reply(ReasonCode.DECLINED)
-    found = last_refusal(node)
-    assert "too small" in found["what"]
-    assert found["clause"] == "agreement/smallest-cohort"
-    assert "50" in found["why"]
+    refusal = last_refusal(node)
+    assert "too small" in refusal["what"]
+    assert refusal["clause"] == "agreement/smallest-cohort"
+    assert "50" in refusal["why"]
 
 
 def test_the_count_is_charged_before_it_is_made(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node, source = with_patients(federation, 80)
-    seen: list[list[str]] = []
+    charged_phases: list[list[str]] = []
     inner = source.draw
 
     def draw(std: int, size: int) -> NDArray[np.int64]:
-        seen.append(charged(node))
+        charged_phases.append(charged(node))
         return inner(std, size)
 
     monkeypatch.setattr(source, "draw", draw)
     assert ask(federation, node, study) is None
-    assert seen == [["cohort-floor"]]
+    assert charged_phases == [["cohort-floor"]]
 
 
 @pytest.mark.parametrize("patients", [80, 10])
@@ -127,10 +127,10 @@ def test_other_records_are_not_counted_under_the_same_permit(
     node, source = with_patients(federation, after)
     reply = node.handle(federation.run(study).request("bundle", "DK"))
     assert reply == refusal_reply(ReasonCode.DECLINED)
-    found = last_refusal(node)
-    assert found["clause"] == "node/records-changed"
-    assert "have changed since the cohort was counted under this permit" in found["what"]
-    assert f"`pratique-officer approve {study.id} --reconsider`" in found["fix"]
+    refusal = last_refusal(node)
+    assert refusal["clause"] == "node/records-changed"
+    assert "have changed since the cohort was counted under this permit" in refusal["what"]
+    assert f"`pratique-officer approve {study.id} --reconsider`" in refusal["fix"]
     assert source.draws == 0
     assert charged(node) == ["cohort-floor"]
 

@@ -66,11 +66,11 @@ def phases_charged(node: Node, run: Run) -> list[str]:
 
 
 def test_the_sum_over_four_countries_equals_the_counts_in_the_records(run: Run) -> None:
-    found = run.sum(1, PHASE)
-    assert isinstance(found, OpenedSum)
+    outcome = run.sum(1, PHASE)
+    assert isinstance(outcome, OpenedSum)
     women, ill_women, men, ill_men = 160, 0, 80, 80
-    assert found.values.tolist() == [n * SCALE for n in (women, ill_women, men, ill_men)]
-    assert found.countries == ("DK", "EE", "NO", "PT")
+    assert outcome.values.tolist() == [n * SCALE for n in (women, ill_women, men, ill_men)]
+    assert outcome.countries == ("DK", "EE", "NO", "PT")
 
 
 def test_each_country_adds_the_noise_that_the_mechanism_states(
@@ -79,10 +79,10 @@ def test_each_country_adds_the_noise_that_the_mechanism_states(
     sources = {country: RecordingNoise() for country in federation.nodes}
     for country, source in sources.items():
         federation.restart(country, noise=source)
-    found = federation.ready(study).sum(1, PHASE)
-    assert isinstance(found, OpenedSum)
+    outcome = federation.ready(study).sum(1, PHASE)
+    assert isinstance(outcome, OpenedSum)
     silent = [160 * SCALE, 0, 80 * SCALE, 80 * SCALE]
-    assert found.values.tolist() == [value + 4 * 7 for value in silent]
+    assert outcome.values.tolist() == [value + 4 * 7 for value in silent]
     floor, table = (m.noise_std for m in study.mechanisms)
     assert all(source.asked == [(floor, 1), (table, 4)] for source in sources.values())
 
@@ -158,8 +158,8 @@ def test_a_repeated_request_of_any_phase_gets_the_same_reply(
         assert code_of(reply) is None
         assert node.handle(request) == reply
         for country in run.terms.roster:
-            asked = run.request(step, country)
-            run.take(step, country, federation.nodes[country].handle(asked))
+            set_up_request = run.request(step, country)
+            run.take(step, country, federation.nodes[country].handle(set_up_request))
     opened = run.contributed(1, PHASE)
     request = opened.answer_request("DK")
     assert node.handle(request) == node.handle(request)
@@ -199,8 +199,8 @@ def test_an_answer_without_a_contribution_is_refused(
         reply = federation.nodes[country].handle(opened.contribute_request(country))
         opened.take_contribution(country, reply)
     node = federation.nodes["DK"]
-    taken = node.handle(opened.contribute_request("DK"))
-    opened.take_contribution("DK", taken)
+    reply_of_node = node.handle(opened.contribute_request("DK"))
+    opened.take_contribution("DK", reply_of_node)
     with transaction(node.parts.engine) as connection:
         connection.execute(journal.delete().where(journal.c.phase == "contribute"))
     assert code_of(node.handle(opened.answer_request("DK"))) is ReasonCode.STALE
@@ -249,9 +249,9 @@ def test_a_patient_who_opts_out_during_a_run_is_left_out(
     run = federation.ready(study)
     list_of_ids.write_text("p0\n")  # a man who is ill
     node.parts.record_store.refresh()
-    found = run.sum(1, PHASE)
-    assert isinstance(found, OpenedSum)
-    assert found.values.tolist()[-1] == (80 - 1) * SCALE
+    outcome = run.sum(1, PHASE)
+    assert isinstance(outcome, OpenedSum)
+    assert outcome.values.tolist()[-1] == (80 - 1) * SCALE
 
 
 class Crash(BaseException):
@@ -299,12 +299,12 @@ def test_a_crash_never_releases_uncharged_nor_charges_twice(
         with pytest.raises(Crash):
             federation.nodes["DK"].handle(request)
     node = federation.restart("DK")
-    kept = journalled(node, run)
-    if kept is not None:
+    journalled_reply = journalled(node, run)
+    if journalled_reply is not None:
         assert phases_charged(node, run) == ONE_FLOOR_AND_ONE_TABLE
     reply = node.handle(request)
     assert code_of(reply) is None
-    assert kept in (None, reply)
+    assert journalled_reply in (None, reply)
     assert phases_charged(node, run) == ONE_FLOOR_AND_ONE_TABLE
     assert node.handle(request) == reply
     finish(federation, run, opened, reply)
@@ -323,14 +323,14 @@ def finish(federation: NodeFederation, run: Run, opened: CoordinatorRound, reply
     """Let the other countries contribute and all answer, and check the sum."""
     opened.take_contribution("DK", reply)
     for country in ("EE", "NO", "PT"):
-        asked = opened.contribute_request(country)
-        opened.take_contribution(country, federation.nodes[country].handle(asked))
+        contribute_request = opened.contribute_request(country)
+        opened.take_contribution(country, federation.nodes[country].handle(contribute_request))
     for country in run.terms.roster:
         answer = federation.nodes[country].handle(opened.answer_request(country))
         opened.take_answer(country, answer)
-    found = opened.open()
-    assert isinstance(found, OpenedSum)
-    assert found.values.sum() == 4 * 80 * SCALE
+    outcome = opened.open()
+    assert isinstance(outcome, OpenedSum)
+    assert outcome.values.sum() == 4 * 80 * SCALE
 
 
 @pytest.mark.parametrize("step", ["bundle", "encapsulation", "confirmation"])
@@ -434,5 +434,5 @@ def test_a_contribution_contains_only_the_fields_of_the_protocol(
     assert len(words) == 8 * opened.terms.words
     assert len(contribution.shares) == 3 * SEALED_BYTES
     assert len(contribution.commitments) == 4 * 32
-    said = Reply(contribution=contribution, words=bytes(words))
-    assert serialise(said) == reply, "there is nothing else in it"
+    expected = Reply(contribution=contribution, words=bytes(words))
+    assert serialise(expected) == reply, "there is nothing else in it"

@@ -49,11 +49,11 @@ def refused(node: Node, frame: bytes, code: ReasonCode) -> dict[str, Any]:
     reply = node.handle(frame)
     assert code_of(reply) is code
     assert reply == refusal_reply(code)
-    found = dict(last_refusal(node))
-    assert found["code"] == code
-    assert found["what"]
+    refusal = dict(last_refusal(node))
+    assert refusal["code"] == code
+    assert refusal["what"]
     assert node.parts.ledger.entries() == before
-    return found
+    return refusal
 
 
 def test_an_honest_request_is_answered(federation: NodeFederation, study: Study) -> None:
@@ -68,8 +68,8 @@ def test_a_paused_node_refuses_even_what_it_cannot_read(
 ) -> None:
     node = federation.nodes["DK"]
     node.pause("maintenance of the ward system")
-    found = refused(node, b"\xff" * 40, ReasonCode.PAUSED)
-    assert found["why"] == "maintenance of the ward system"
+    refusal = refused(node, b"\xff" * 40, ReasonCode.PAUSED)
+    assert refusal["why"] == "maintenance of the ward system"
     refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.PAUSED)
     node.resume()
     assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
@@ -111,12 +111,12 @@ def test_expired_documents_of_the_officer_stop_the_node(
         federation.hand_over(country)
     federation.papers.refresh()
     federation.nodes["DK"].sync()
-    found = refused(
+    refusal = refused(
         federation.nodes["DK"],
         federation.run(study, versions=DocumentVersions(1, 1)).request("bundle", "DK"),
         ReasonCode.DOCUMENTS_EXPIRED,
     )
-    assert "expired" in found["why"]
+    assert "expired" in refusal["why"]
 
 
 def test_a_clock_set_back_does_not_make_expired_documents_fresh(
@@ -149,13 +149,13 @@ def test_a_node_with_older_documents_fetches_and_answers(
 def test_a_node_that_still_has_older_documents_refuses(
     federation: NodeFederation, study: Study
 ) -> None:
-    held = federation.versions
-    claimed = DocumentVersions(held.root, held.targets, {**held.countries, "EE": 9})
+    versions = federation.versions
+    claimed = DocumentVersions(versions.root, versions.targets, {**versions.countries, "EE": 9})
     run = federation.run(study, versions=claimed)
-    found = refused(
+    refusal = refused(
         federation.nodes["DK"], run.request("bundle", "DK"), ReasonCode.DOCUMENTS_BEHIND
     )
-    assert "country-EE" in found["why"]
+    assert "country-EE" in refusal["why"]
 
 
 def test_a_node_with_older_documents_of_its_officer_than_published_refuses(
@@ -164,10 +164,10 @@ def test_a_node_with_older_documents_of_its_officer_than_published_refuses(
     """The exchange publishes a newer version than the officer gave: perhaps a withdrawal."""
     federation.papers.give("DK")
     run = federation.run(study)
-    found = refused(
+    refusal = refused(
         federation.nodes["DK"], run.request("bundle", "DK"), ReasonCode.DOCUMENTS_BEHIND
     )
-    assert "officer" in found["what"]
+    assert "officer" in refusal["what"]
 
 
 def test_a_node_with_older_documents_and_no_exchange_refuses(
@@ -180,8 +180,8 @@ def test_a_node_with_older_documents_and_no_exchange_refuses(
 
 def claiming(federation: NodeFederation, study: Study) -> bytes:
     """Return a frame that claims a far newer version of EE's documents."""
-    held = federation.versions
-    claimed = DocumentVersions(held.root, held.targets, {**held.countries, "EE": 2**31})
+    versions = federation.versions
+    claimed = DocumentVersions(versions.root, versions.targets, {**versions.countries, "EE": 2**31})
     run = federation.run(study, versions=claimed, sign=raw_key(77).sign)
     return run.request("bundle", "DK")
 
@@ -272,24 +272,24 @@ def test_a_node_that_has_just_fetched_answers_requests_without_newer_claims(
 
 def test_a_study_that_was_not_published_is_unknown(federation: NodeFederation) -> None:
     other = federation.study(id="never-proposed")
-    found = refused(
+    refusal = refused(
         federation.nodes["DK"],
         federation.run(other).request("bundle", "DK"),
         ReasonCode.UNKNOWN_STUDY,
     )
-    assert found["study"] == other.digest
+    assert refusal["study"] == other.digest
 
 
 def test_a_permit_for_another_digest_is_no_permit(federation: NodeFederation, study: Study) -> None:
     changed = federation.study(id="heart-again", question="How many, by sex, once more?")
     federation.papers.propose(changed)
     federation.sync()
-    found = refused(
+    refusal = refused(
         federation.nodes["DK"],
         federation.run(changed).request("bundle", "DK"),
         ReasonCode.NO_PERMIT,
     )
-    assert found["clause"]
+    assert refusal["clause"]
     assert (
         code_of(federation.nodes["DK"].handle(federation.run(study).request("bundle", "DK")))
         is None
@@ -302,8 +302,8 @@ def test_a_withdrawal_counts_at_once_and_in_the_middle_of_a_run(
     run = federation.ready(study)
     federation.withdraw("DK", study)
     opened = run.coordinator.begin_round(1, "histogram", b"")
-    found = refused(federation.nodes["DK"], opened.contribute_request("DK"), ReasonCode.NO_PERMIT)
-    assert "withdr" in f"{found['what']} {found['why']} {found['clause']}".lower()
+    refusal = refused(federation.nodes["DK"], opened.contribute_request("DK"), ReasonCode.NO_PERMIT)
+    assert "withdr" in f"{refusal['what']} {refusal['why']} {refusal['clause']}".lower()
 
 
 def test_a_withdrawal_counts_although_the_exchange_hides_it(
@@ -355,9 +355,15 @@ def test_a_request_for_one_country_alone_is_stale(federation: NodeFederation, st
 
 def alone(frame: bytes, receiver: str) -> bytes:
     """Return a request that the coordinator addresses to one receiver."""
-    said = Envelope.FromString(frame).signed
-    place: dict[str, Any] = {"phase": said.phase, "context": said.context, "sender": said.sender}
-    return write_request(sign_message(raw_key(1).sign, receiver=receiver, body=said.body, **place))
+    signed = Envelope.FromString(frame).signed
+    place: dict[str, Any] = {
+        "phase": signed.phase,
+        "context": signed.context,
+        "sender": signed.sender,
+    }
+    return write_request(
+        sign_message(raw_key(1).sign, receiver=receiver, body=signed.body, **place)
+    )
 
 
 def test_a_request_for_another_country_is_refused(federation: NodeFederation, study: Study) -> None:
@@ -398,8 +404,8 @@ def test_a_roster_that_differs_from_the_study_is_refused(
         versions=federation.versions.to_proto(),
         bundle=BundleRequest(roster=roster),
     )
-    said: dict[str, Any] = {"context": terms.context, "phase": PHASE_BUNDLE}
-    frame = write_request(sign_request(raw_key(1).sign, body=body, **said))
+    fields: dict[str, Any] = {"context": terms.context, "phase": PHASE_BUNDLE}
+    frame = write_request(sign_request(raw_key(1).sign, body=body, **fields))
     refused(federation.nodes["DK"], frame, ReasonCode.ROSTER)
 
 
@@ -414,8 +420,8 @@ def test_a_country_without_published_keys_stops_the_run(
     federation.papers.refresh()
     federation.nodes["DK"].sync()
     run = federation.run(study, versions=DocumentVersions(1, 1))
-    found = refused(federation.nodes["DK"], run.request("bundle", "DK"), ReasonCode.ROSTER)
-    assert "EE" in found["what"]
+    refusal = refused(federation.nodes["DK"], run.request("bundle", "DK"), ReasonCode.ROSTER)
+    assert "EE" in refusal["what"]
 
 
 def test_a_run_id_is_entered_once(federation: NodeFederation, study: Study) -> None:
@@ -426,8 +432,8 @@ def test_a_run_id_is_entered_once(federation: NodeFederation, study: Study) -> N
     refused(node, again.request("bundle", "DK"), ReasonCode.STALE)
     with transaction(node.parts.engine) as connection:  # as a sweeper of old replies might
         connection.execute(journal.delete())
-    found = refused(node, again.request("bundle", "DK"), ReasonCode.STALE)
-    assert "used before" in found["why"]
+    refusal = refused(node, again.request("bundle", "DK"), ReasonCode.STALE)
+    assert "used before" in refusal["why"]
 
 
 def test_a_permit_is_for_one_charged_run(federation: NodeFederation, study: Study) -> None:
@@ -435,9 +441,9 @@ def test_a_permit_is_for_one_charged_run(federation: NodeFederation, study: Stud
     node = federation.nodes["DK"]
     early, first = federation.ready(study), federation.ready(study)
     first.sum(1, "histogram")
-    found = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.NO_PERMIT)
-    assert found["clause"] == "node/permit-used"
-    assert first.id in found["why"]
+    refusal = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.NO_PERMIT)
+    assert refusal["clause"] == "node/permit-used"
+    assert first.id in refusal["why"]
     entered = early.coordinator.begin_round(1, "histogram", b"").contribute_request("DK")
     refused(node, entered, ReasonCode.NO_PERMIT)
     federation.papers.now += timedelta(minutes=1)
@@ -449,13 +455,13 @@ def test_a_permit_issued_in_the_future_counts_from_that_time(
     federation: NodeFederation, study: Study
 ) -> None:
     """A run charged before the permit's issue time would not use up the permit."""
-    node, given = federation.nodes["DK"], federation.papers.now + timedelta(minutes=10)
+    node, issued = federation.nodes["DK"], federation.papers.now + timedelta(minutes=10)
     folder = federation.papers.folders["DK"]
-    folder.approve(permit(federation.papers.agreed, study, "DK", issued=given))
+    folder.approve(permit(federation.papers.agreed, study, "DK", issued=issued))
     federation.hand_over("DK")
-    found = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.NO_PERMIT)
-    assert found["clause"] == "node/permit-from-the-future"
-    federation.papers.now = given
+    refusal = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.NO_PERMIT)
+    assert refusal["clause"] == "node/permit-from-the-future"
+    federation.papers.now = issued
     assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
 
 
@@ -474,8 +480,8 @@ def test_phases_of_a_run_that_was_never_entered_are_stale(
         body.run_id = b"n" * 16
 
     frame = retold(run.request("encapsulation", "DK"), elsewhere, raw_key(1))
-    found = refused(federation.nodes["DK"], frame, ReasonCode.STALE)
-    assert "not entered" in found["why"]
+    refusal = refused(federation.nodes["DK"], frame, ReasonCode.STALE)
+    assert "not entered" in refusal["why"]
 
 
 def test_a_run_serves_the_study_it_was_entered_for(
@@ -489,8 +495,8 @@ def test_a_run_serves_the_study_it_was_entered_for(
     def rename(body: RequestBody) -> None:
         body.study = other.digest
 
-    found = refused(federation.nodes["DK"], retold(frame, rename, raw_key(1)), ReasonCode.STALE)
-    assert "another study" in found["what"]
+    refusal = refused(federation.nodes["DK"], retold(frame, rename, raw_key(1)), ReasonCode.STALE)
+    assert "another study" in refusal["what"]
 
 
 def test_a_forbidden_purpose_is_refused_with_its_clause(federation: NodeFederation) -> None:
@@ -502,12 +508,12 @@ def test_a_forbidden_purpose_is_refused_with_its_clause(federation: NodeFederati
             "sentence": "To sell more of something.",
         },
     )
-    found = refused(
+    refusal = refused(
         federation.nodes["DK"],
         federation.run(study).request("bundle", "DK"),
         ReasonCode.POLICY,
     )
-    assert found["clause"]
+    assert refusal["clause"]
 
 
 def test_a_national_policy_can_forbid(federation: NodeFederation, study: Study) -> None:
@@ -536,13 +542,13 @@ def test_a_feature_that_the_dictionary_lacks_is_refused_without_a_record(
             "patients_bound": 10_000,
         },
     )
-    found = refused(
+    refusal = refused(
         federation.nodes["DK"],
         federation.run(study).request("bundle", "DK"),
         ReasonCode.POLICY,
     )
-    assert found["clause"] == "node/dictionary"
-    assert "income" in found["what"]
+    assert refusal["clause"] == "node/dictionary"
+    assert "income" in refusal["what"]
 
 
 def test_a_study_beyond_the_budget_is_refused(tmp_path: Path) -> None:
@@ -553,8 +559,8 @@ def test_a_study_beyond_the_budget_is_refused(tmp_path: Path) -> None:
     small.ready(first).sum(1, "histogram")
     second = small.approved(id="second")
     run = small.run(second)
-    found = refused(small.nodes["DK"], run.request("bundle", "DK"), ReasonCode.BUDGET)
-    assert found["fix"]
+    refusal = refused(small.nodes["DK"], run.request("bundle", "DK"), ReasonCode.BUDGET)
+    assert refusal["fix"]
     small.close()
 
 
@@ -582,8 +588,8 @@ def test_the_budget_check_does_not_reveal_that_the_records_changed(
 def test_another_register_opens_no_second_budget(federation: NodeFederation, study: Study) -> None:
     settings = federation.settings("DK", person_register="insured-persons")
     node = federation.restart("DK", settings=settings)
-    found = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.POLICY)
-    assert found["clause"] == "node/register"
+    refusal = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.POLICY)
+    assert refusal["clause"] == "node/register"
 
 
 def test_a_task_that_is_not_installed_is_refused(
@@ -600,16 +606,16 @@ def test_a_task_that_is_not_installed_is_refused(
 def test_records_that_cannot_be_read_are_declined(federation: NodeFederation, study: Study) -> None:
     federation.put_records("DK", "id,age,sex,disease\nanna-42,forty,F,1\n")
     node = federation.restart("DK")
-    found = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.DECLINED)
-    assert "forty" not in str(found)
+    refusal = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.DECLINED)
+    assert "forty" not in str(refusal)
     assert "anna-42" not in str(node.log_entries())
 
 
 def test_an_agreement_past_its_sunset_refuses(federation: NodeFederation, study: Study) -> None:
     frame = federation.run(study).request("bundle", "DK")
     federation.papers.now = federation.papers.agreed.sunset + DAY
-    found = refused(federation.nodes["DK"], frame, ReasonCode.DOCUMENTS_EXPIRED)
-    assert "expired" in found["why"] or "expired" in found["what"]
+    refusal = refused(federation.nodes["DK"], frame, ReasonCode.DOCUMENTS_EXPIRED)
+    assert "expired" in refusal["why"] or "expired" in refusal["what"]
 
 
 def test_every_refusal_is_in_the_log_with_its_reason(
@@ -634,5 +640,5 @@ def test_a_request_about_a_round_without_this_country_is_stale(
     opened = run.agreed(run.contributed(1, "histogram", without={"PT"}))
     asks = {"agree": opened.agree_request, "answer": opened.answer_request}
     frame = asks[phase]("DK")
-    found = refused(federation.nodes["PT"], frame, ReasonCode.STALE)
-    assert "did not contribute to" in found["what"]
+    refusal = refused(federation.nodes["PT"], frame, ReasonCode.STALE)
+    assert "did not contribute to" in refusal["what"]

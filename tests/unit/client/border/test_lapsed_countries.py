@@ -94,16 +94,16 @@ def test_a_run_waits_for_one_of_its_countries_whose_documents_lapsed(
     federation.sync()
     lapse(federation)
     opened = run.coordinator.begin_round(1, PHASE, b"")
-    asked = {country: opened.contribute_request(country) for country in study.countries}
+    requests = {country: opened.contribute_request(country) for country in study.countries}
     for country in INSIDE:
-        assert code_of(federation.nodes[country].handle(asked[country])) is ReasonCode.ROSTER
+        assert code_of(federation.nodes[country].handle(requests[country])) is ReasonCode.ROSTER
     refusal = last_refusal(federation.nodes["DK"])
     assert "PT" in refusal["what"]
     assert "expired" in refusal["why"]
     assert "renew" in refusal["fix"]
     federation.hand_over("PT")
     federation.sync()
-    for country, frame in asked.items():
+    for country, frame in requests.items():
         opened.take_contribution(country, federation.nodes[country].handle(frame))
     assert opened.contributed == study.countries
 
@@ -126,9 +126,9 @@ def test_a_claim_to_documents_that_were_never_verified_is_refused(
     shorten()
     federation.sync()
     lapse(federation)
-    found = federation.nodes["DK"].parts.documents.current(federation.clock()).verified
-    newer = {**found.countries, "PT": found.countries["PT"] + 1}
-    claimed = DocumentVersions(found.root, found.targets, newer)
+    verified = federation.nodes["DK"].parts.documents.current(federation.clock()).verified
+    newer = {**verified.countries, "PT": verified.countries["PT"] + 1}
+    claimed = DocumentVersions(verified.root, verified.targets, newer)
     run = federation.run(without, versions=claimed)
     reply = federation.nodes["DK"].handle(run.request("bundle", "DK"))
     assert code_of(reply) is ReasonCode.DOCUMENTS_BEHIND

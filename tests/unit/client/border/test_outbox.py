@@ -239,8 +239,8 @@ def test_a_round_without_an_answer_for_a_day_is_erased_and_the_next_one_opens(
     agreed.later(timedelta(hours=2))
     assert json.loads(agreed.node.parts.runs.live(agreed.run.id).state)["open_round"] is None
     agreed.federation.sync()
-    asked = {one: agreed.rounds[1].agree_request(one) for one in agreed.rounds[1].close()}
-    for country, frame in asked.items():
+    requests = {one: agreed.rounds[1].agree_request(one) for one in agreed.rounds[1].close()}
+    for country, frame in requests.items():
         agreed.rounds[1].take_assent(country, agreed.federation.nodes[country].handle(frame))
     assert code_of(agreed.node.handle(agreed.rounds[1].answer_request("DK"))) is ReasonCode.STALE
     agreed.run.sum(3, "train", agreed.model)

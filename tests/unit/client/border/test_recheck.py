@@ -269,8 +269,8 @@ def test_no_withdrawal_comes_between_the_recheck_and_the_reply(
     between(node, withdraw, monkeypatch, PermissionRecheck, "require")
     assert code_of(node.handle(frame)) is None
     withdraw.join()
-    said = kinds(node)
-    assert said.index("sum-contributed") < said.index("withdrawal-accepted")
+    kinds_before = kinds(node)
+    assert kinds_before.index("sum-contributed") < kinds_before.index("withdrawal-accepted")
 
 
 @pytest.mark.parametrize("at", UNLOCKED)

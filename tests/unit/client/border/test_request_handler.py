@@ -130,8 +130,8 @@ def test_every_reply_that_is_no_refusal_was_made_final_by_the_outbox(
     opened = run.coordinator.begin_round(1, "histogram", b"")
     refused(opened.contribute_request("DK"))
     for country in ("DK", "EE", "NO"):
-        asked = opened.contribute_request(country)
-        opened.take_contribution(country, federation.nodes[country].handle(asked))
+        contribute_request = opened.contribute_request(country)
+        opened.take_contribution(country, federation.nodes[country].handle(contribute_request))
     opened.close()
     refused(opened.agree_request("DK"))
     run.agreed(opened)
@@ -142,17 +142,17 @@ def test_the_gate_decides_about_every_phase(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = federation.run(study)
-    asked: list[bytes] = []
+    frames: list[bytes] = []
     inner = Gate.admit
 
     def watched(gate: Gate, frame: bytes) -> Any:
-        asked.append(frame)
+        frames.append(frame)
         return inner(gate, frame)
 
     monkeypatch.setattr(Gate, "admit", watched)
     run.set_up()
     run.sum(1, "histogram", without={"PT"})
-    assert len(asked) == 4 * 3 + 3 * 3
+    assert len(frames) == 4 * 3 + 3 * 3
 
 
 def test_an_interrupt_is_not_swallowed(

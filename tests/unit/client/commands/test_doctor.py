@@ -56,10 +56,10 @@ HOUR = timedelta(hours=1)
 
 def timestamp(signed: datetime, life: timedelta = timedelta(hours=24)) -> bytes:
     """Return timestamp metadata as the exchange publishes them, without signatures."""
-    told = {name: f"{time:%Y-%m-%dT%H:%M:%SZ}" for name, time in (
+    times = {name: f"{time:%Y-%m-%dT%H:%M:%SZ}" for name, time in (
         ("x-pratique-signed-at", signed), ("expires", signed + life)
     )}  # fmt: skip
-    return json.dumps({"signed": told}).encode()
+    return json.dumps({"signed": times}).encode()
 
 
 @dataclass
@@ -108,8 +108,8 @@ def look(
     passphrase: Callable[[], bytes] = lambda: PASSPHRASE,
 ) -> dict[str, CheckResult]:
     used = exchange or Exchange()
-    looked = Doctor(home, passphrase=passphrase, dial=used.dial, clock=lambda: now)
-    return {finding.name: finding for finding in looked.results()}
+    doctor = Doctor(home, passphrase=passphrase, dial=used.dial, clock=lambda: now)
+    return {finding.name: finding for finding in doctor.results()}
 
 
 def failed(findings: dict[str, CheckResult], name: str) -> CheckResult:
@@ -146,16 +146,16 @@ def test_the_doctor_says_what_a_new_node_needs_next(tmp_path: Path) -> None:
 def test_a_missing_node_is_reported_once_and_no_passphrase_is_asked_for(
     tmp_path: Path, folder: str
 ) -> None:
-    asked: list[str] = []
+    prompts: list[str] = []
 
     def passphrase() -> bytes:
-        asked.append("")
+        prompts.append("")
         return b""
 
     findings = look(NodeHome(tmp_path / folder), passphrase=passphrase)
     assert "pratique-node init" in failed(findings, "settings").fix
     assert {findings[name].says for name in CHECKS[2:]} == {"not checked: there is no node yet"}
-    assert not asked
+    assert not prompts
 
 
 def test_a_library_of_another_version_is_named(
@@ -229,22 +229,22 @@ def test_a_missing_certificate_is_reported(enrolled: NodeHome) -> None:
 def test_a_link_that_is_down_is_reported(enrolled: NodeHome) -> None:
     fault = LinkFault("The exchange does not answer", why="refused", fix="check the network")
     used = Exchange(fault=fault)
-    found = failed(look(enrolled, exchange=used), "link")
-    assert found.says == "The exchange does not answer; refused"
+    result = failed(look(enrolled, exchange=used), "link")
+    assert result.says == "The exchange does not answer; refused"
     assert used.closed == 1
 
 
 def test_a_clock_that_is_behind_is_reported(enrolled: NodeHome) -> None:
     used = Exchange(shown=timestamp(NOW + 2 * HOUR))
-    found = failed(look(enrolled, exchange=used), "clock")
-    assert "behind by 120 minutes" in found.says
-    assert "clock" in found.fix
+    result = failed(look(enrolled, exchange=used), "clock")
+    assert "behind by 120 minutes" in result.says
+    assert "clock" in result.fix
 
 
 def test_a_clock_that_is_ahead_or_a_stopped_coordinator_is_reported(enrolled: NodeHome) -> None:
-    found = look(enrolled, now=NOW + timedelta(hours=30))["clock"]
-    assert found.state is CheckState.FAILED
-    assert "coordinator" in found.fix
+    result = look(enrolled, now=NOW + timedelta(hours=30))["clock"]
+    assert result.state is CheckState.FAILED
+    assert "coordinator" in result.fix
 
 
 @pytest.mark.parametrize("shown", [None, b"", b"[]", b"{}", b'{"signed": 3}'])
@@ -279,9 +279,9 @@ def test_an_officer_s_signature_on_other_keys_is_reported(
     papers.folders["DK"].set_node(node_keys("DK"))
     bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
     (enrolled.officer / "country-DK.json").write_bytes(bundle)
-    found = failed(look(enrolled), "officer")
-    assert "not signed this node's keys" in found.says
-    assert str(enrolled.node_keys) in found.fix
+    result = failed(look(enrolled), "officer")
+    assert "not signed this node's keys" in result.says
+    assert str(enrolled.node_keys) in result.fix
 
 
 @pytest.mark.parametrize(("days", "state"), [(300, CheckState.GOOD), (330, CheckState.SOON)])
@@ -300,9 +300,9 @@ def test_the_end_of_the_countries_signatures_is_reported_in_time(
         pinned_root=papers.pinned,
     )
     store.sync(papers.store.read, papers.now)
-    found = look(enrolled, now=papers.now)["agreement"]
-    assert found.state is state
-    assert "signed by the countries until 2027-09-01" in found.says
+    result = look(enrolled, now=papers.now)["agreement"]
+    assert result.state is state
+    assert "signed by the countries until 2027-09-01" in result.says
 
 
 def test_a_key_that_cannot_sign_as_the_agreement_requires_is_reported(
@@ -319,19 +319,19 @@ def test_a_key_that_cannot_sign_as_the_agreement_requires_is_reported(
         pinned_root=papers.pinned,
     )
     store.sync(papers.store.read, papers.now)
-    found = look(enrolled, now=papers.now)["agreement"]
-    assert found.state is CheckState.FAILED
-    assert "Ed25519 only" in found.says
-    assert "rotate-keys" in found.fix
+    result = look(enrolled, now=papers.now)["agreement"]
+    assert result.state is CheckState.FAILED
+    assert "Ed25519 only" in result.says
+    assert "rotate-keys" in result.fix
 
 
 def test_the_doctor_shows_what_a_running_daemon_waits_for(enrolled: NodeHome) -> None:
     rpc_server = LocalRpcServer(enrolled.socket, lambda *_: {"waiting_for": "idle, connected"})
     try:
-        found = look(enrolled)["daemon"]
+        result = look(enrolled)["daemon"]
     finally:
         rpc_server.close()
-    assert (found.state, found.says) == (CheckState.GOOD, "idle, connected")
+    assert (result.state, result.says) == (CheckState.GOOD, "idle, connected")
 
 
 def test_the_doctor_changes_nothing(enrolled: NodeHome) -> None:
@@ -347,9 +347,9 @@ def test_the_doctor_changes_nothing(enrolled: NodeHome) -> None:
 
 def test_the_doctor_names_the_address_of_metrics_and_health(enrolled: NodeHome) -> None:
     assert "observe: 127.0.0.1:9464" in look(enrolled)["observe"].says
-    shown = HealthReport(CollectorRegistry(), dict, lambda: checks)
+    report = HealthReport(CollectorRegistry(), dict, lambda: checks)
     checks = {"link": Health(good=True, says="connected")}
-    server = HealthServer("127.0.0.1:0", shown)
+    server = HealthServer("127.0.0.1:0", report)
     observed(enrolled, server.port)
     assert look(enrolled)["observe"].state is CheckState.SKIPPED
     rpc_server = LocalRpcServer(enrolled.socket, lambda *_: {"waiting_for": "idle, connected"})

@@ -74,9 +74,9 @@ def test_the_first_log_entry_is_the_node_s_creation(tmp_path: Path) -> None:
 def test_no_secret_is_on_disk_in_the_clear(tmp_path: Path) -> None:
     home = made(tmp_path)
     secrets = keyring(home)
-    held = b"".join(file.read_bytes() for file in home.path.rglob("*") if file.is_file())
+    contents = b"".join(file.read_bytes() for file in home.path.rglob("*") if file.is_file())
     for secret in (secrets.identity.to_bytes(), secrets.sealing, secrets.transport[60:120]):
-        assert secret not in held
+        assert secret not in contents
 
 
 def test_only_the_owner_has_access_to_any_file(tmp_path: Path) -> None:

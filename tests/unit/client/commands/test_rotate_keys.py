@@ -36,13 +36,13 @@ def test_the_command_prints_the_fingerprint_that_the_officer_compares(
     file, before = tmp_path / "passphrase", keys_of(home)
     file.touch(0o600)
     file.write_bytes(PASSPHRASE)
-    said = CliRunner().invoke(
+    result = CliRunner().invoke(
         app, ["rotate-keys", "--home", str(home.path), "--passphrase-file", str(file)]
     )
-    assert said.exit_code == 0, said.output
+    assert result.exit_code == 0, result.output
     after = keys_of(home)
-    assert read_identity(after.identity_key).fingerprint in said.output
-    assert str(home.node_keys) in said.output
+    assert read_identity(after.identity_key).fingerprint in result.output
+    assert str(home.node_keys) in result.output
     assert after.succession is not None
     assert after.succession.former == before.identity_key
     assert after.log_key == before.log_key
@@ -79,8 +79,8 @@ def test_the_doctor_reports_no_fault_while_the_officer_has_not_signed(
     bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
     (home.officer / "country-DK.json").write_bytes(bundle)
     rotate_keys(home, reopen(home.keys), NOW)
-    looked = Doctor(home=home, passphrase=lambda: PASSPHRASE, dial=None, clock=lambda: NOW)  # type: ignore[arg-type]
-    found = {finding.name: finding for finding in looked.results()}
-    assert found["keys"].state is CheckState.GOOD
-    assert found["officer"].state is CheckState.SOON
-    assert "new keys" in found["officer"].says
+    doctor = Doctor(home=home, passphrase=lambda: PASSPHRASE, dial=None, clock=lambda: NOW)  # type: ignore[arg-type]
+    results = {finding.name: finding for finding in doctor.results()}
+    assert results["keys"].state is CheckState.GOOD
+    assert results["officer"].state is CheckState.SOON
+    assert "new keys" in results["officer"].says

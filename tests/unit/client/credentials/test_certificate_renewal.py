@@ -114,8 +114,8 @@ class Life:
         return self
 
     def renewal(self, share: float = 0.0) -> CertificateRenewal:
-        held = credentials(self.home, reopen(self.home.keys), self.clock, share)
-        return CertificateRenewal(self.home, held, self.link, self.clock)
+        node_credentials = credentials(self.home, reopen(self.home.keys), self.clock, share)
+        return CertificateRenewal(self.home, node_credentials, self.link, self.clock)
 
 
 @pytest.fixture
@@ -146,22 +146,22 @@ def test_a_due_certificate_is_renewed_and_used_at_once(life: Life) -> None:
 def test_a_failed_renewal_is_tried_again_later_and_delays_nothing(
     life: Life, caplog: pytest.LogCaptureFixture
 ) -> None:
-    renewal, asked = life.renewal(), list[RenewRequest]()
+    renewal, requests = life.renewal(), list[RenewRequest]()
     inner, life.link.lost = life.link.renew, True
 
     def counted(request: RenewRequest) -> RenewReply:
-        asked.append(request)
+        requests.append(request)
         return inner(request)
 
     life.link.renew = counted  # type: ignore[method-assign]
     life.pass_by(61)
     for _ in range(20):
         renewal.tend()
-    assert len(asked) == 1
+    assert len(requests) == 1
     life.now += PAUSE
     renewal.tend()
-    assert len(asked) == 2
-    assert asked[0].public_key == asked[1].public_key
+    assert len(requests) == 2
+    assert requests[0].public_key == requests[1].public_key
     assert "certificate not renewed" in caplog.text
     life.link.call()
     life.link.lost = False

@@ -17,9 +17,9 @@ FIRST = raw_key(1)
 
 @pytest.fixture
 def store(tmp_path: Path) -> KeyStore:
-    made = cheap_store(tmp_path / "keys")
-    made.put(IDENTITY, FIRST.to_bytes())
-    return made
+    new_store = cheap_store(tmp_path / "keys")
+    new_store.put(IDENTITY, FIRST.to_bytes())
+    return new_store
 
 
 def ignore(former: Identity, new: Identity) -> None:
@@ -41,10 +41,10 @@ def test_the_successor_is_made_once_and_not_used_yet(store: KeyStore) -> None:
 
 
 def test_a_switch_uses_the_successor_and_keeps_the_former_key(store: KeyStore) -> None:
-    keys, told = IdentityKeys(store), list[tuple[Identity, Identity]]()
+    keys, switches = IdentityKeys(store), list[tuple[Identity, Identity]]()
     new = keys.prepare_successor()
-    keys.switch_to_successor(lambda *pair: told.append(pair))
-    assert [(a.public, b.public) for a, b in told] == [(FIRST.public, new.public)]
+    keys.switch_to_successor(lambda *pair: switches.append(pair))
+    assert [(a.public, b.public) for a, b in switches] == [(FIRST.public, new.public)]
     assert keys.present.public == IdentityKeys(store).present.public == new.public
     assert keys.successor is None
     former = keys.find(FIRST.public.to_text())

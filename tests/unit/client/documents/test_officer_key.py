@@ -49,8 +49,8 @@ def test_an_announced_key_does_not_count_yet(connection: Connection) -> None:
 
 
 def test_without_an_announced_key_nothing_changes(connection: Connection) -> None:
-    kept = OfficerKey.load(connection, FIRST.public)
-    assert kept.with_announced_in_force() == kept
+    officer = OfficerKey.load(connection, FIRST.public)
+    assert officer.with_announced_in_force() == officer
 
 
 def test_a_second_successor_is_refused(connection: Connection) -> None:

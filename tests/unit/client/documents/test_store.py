@@ -32,9 +32,9 @@ def test_the_mirror_is_used_while_the_link_is_down(
     federation: NodeFederation, study: Study
 ) -> None:
     node = federation.restart("DK", fetch=lambda _: None)
-    held = node.parts.documents.current(federation.clock())
-    assert held.view.study(study.digest) == study
-    assert held.own.permit(study.digest) is not None
+    current = node.parts.documents.current(federation.clock())
+    assert current.view.study(study.digest) == study
+    assert current.own.permit(study.digest) is not None
 
 
 def test_a_sync_that_fails_changes_nothing(federation: NodeFederation) -> None:
@@ -185,8 +185,13 @@ def test_an_ignored_document_is_logged_once(
     federation: NodeFederation, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = federation.nodes["DK"].parts.documents
-    for told in (("a permit in targets",), ("a permit in targets",), (), ("a permit in targets",)):
-        store._log_ignored(told)
+    for ignored in (
+        ("a permit in targets",),
+        ("a permit in targets",),
+        (),
+        ("a permit in targets",),
+    ):
+        store._log_ignored(ignored)
     assert [
         vars(record)["why"] for record in caplog.records if record.name == "pratique.documents"
     ] == ["a permit in targets"] * 2

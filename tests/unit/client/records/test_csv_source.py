@@ -50,12 +50,12 @@ def listed(values: Any) -> list[float | None]:
 
 
 def test_a_file_becomes_columns_of_numbers(tmp_path: Path) -> None:
-    found = read(tmp_path, *ROWS)
-    assert found.ids == ("a1", "a2", "a3")
-    assert found.patients == 3
-    assert listed(found.columns["age"]) == [63.0, None, 140.0]
-    assert listed(found.columns["sex"]) == [0.0, 1.0, 0.0]
-    assert listed(found.columns["ill"]) == [0.0, 1.0, 1.0]
+    records = read(tmp_path, *ROWS)
+    assert records.ids == ("a1", "a2", "a3")
+    assert records.patients == 3
+    assert listed(records.columns["age"]) == [63.0, None, 140.0]
+    assert listed(records.columns["sex"]) == [0.0, 1.0, 0.0]
+    assert listed(records.columns["ill"]) == [0.0, 1.0, 1.0]
 
 
 def test_the_source_offers_its_dictionary_without_reading(tmp_path: Path) -> None:
@@ -71,18 +71,18 @@ def test_values_outside_the_bounds_are_kept_and_reported(tmp_path: Path) -> None
 
 
 def test_opted_out_patients_are_left_out_and_unknown_ids_reported(tmp_path: Path) -> None:
-    found = read(tmp_path, *ROWS, opted_out=frozenset({"a2", "zz", "yy"}))
-    assert found.ids == ("a1", "a3")
-    assert all(len(column) == 2 for column in found.columns.values())
-    assert found.report.opted_out == 1
-    assert found.report.unknown_opt_outs == ("yy", "zz")
-    assert found.report.columns[0].missing == 0
+    records = read(tmp_path, *ROWS, opted_out=frozenset({"a2", "zz", "yy"}))
+    assert records.ids == ("a1", "a3")
+    assert all(len(column) == 2 for column in records.columns.values())
+    assert records.report.opted_out == 1
+    assert records.report.unknown_opt_outs == ("yy", "zz")
+    assert records.report.columns[0].missing == 0
 
 
 def test_everybody_may_opt_out(tmp_path: Path) -> None:
-    found = read(tmp_path, *ROWS, opted_out=frozenset({"a1", "a2", "a3"}))
-    assert found.patients == 0
-    assert found.columns["age"].shape == (0,)
+    records = read(tmp_path, *ROWS, opted_out=frozenset({"a1", "a2", "a3"}))
+    assert records.patients == 0
+    assert records.columns["age"].shape == (0,)
 
 
 def test_an_empty_file_is_a_country_without_patients(tmp_path: Path) -> None:
@@ -97,9 +97,9 @@ def test_without_a_header_the_dictionary_names_columns_and_rows(tmp_path: Path) 
         columns=["age", "sex", "grade"],
         patient="row number",
     )
-    found = origin.read()
-    assert found.ids == ("1", "2")
-    assert listed(found.columns["sex"]) == [0.0, 1.0]
+    records = origin.read()
+    assert records.ids == ("1", "2")
+    assert listed(records.columns["sex"]) == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])

@@ -94,8 +94,8 @@ def test_a_dictionary_lists_the_features_that_the_node_offers(tmp_path: Path) ->
 )
 def test_values_are_read_as_declared(tmp_path: Path, name: str, text: str, value: float) -> None:
     dictionary = good(tmp_path)
-    found = dictionary.value(entry(dictionary, name), text)
-    assert found == value or (math.isnan(found) and math.isnan(value))
+    number = dictionary.value(entry(dictionary, name), text)
+    assert number == value or (math.isnan(number) and math.isnan(value))
 
 
 @pytest.mark.parametrize(

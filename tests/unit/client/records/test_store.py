@@ -30,9 +30,9 @@ def settings(tmp_path: Path) -> NodeSettings:
 
 @pytest.fixture
 def record_store(settings: NodeSettings) -> RecordStore:
-    made = RecordStore(settings)
-    made.refresh()
-    return made
+    store = RecordStore(settings)
+    store.refresh()
+    return store
 
 
 @pytest.fixture
@@ -43,12 +43,12 @@ def asked() -> Study:
 def test_there_are_no_records_before_the_first_reading(
     settings: NodeSettings, asked: Study
 ) -> None:
-    made = RecordStore(settings)
-    assert (made.described, made.version) == (False, None)
+    store = RecordStore(settings)
+    assert (store.described, store.version) == (False, None)
     with pytest.raises(RecordFault):
-        made.records()
+        store.records()
     with pytest.raises(RecordFault):
-        made.require_fit(asked)
+        store.require_fit(asked)
 
 
 def test_records_are_read_without_opted_out_patients(record_store: RecordStore) -> None:
@@ -59,20 +59,20 @@ def test_records_are_read_without_opted_out_patients(record_store: RecordStore) 
 def test_unchanged_files_are_not_read_again(
     record_store: RecordStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = record_store.records()
+    records = record_store.records()
     monkeypatch.setattr(RecordStore, "_read", lambda _: pytest.fail("read again"))
     record_store.refresh()
-    assert record_store.records() is held
+    assert record_store.records() is records
 
 
 @pytest.mark.parametrize("name", ["records.csv", "dictionary.yaml", "opt-out.txt"])
 def test_a_changed_file_is_read_again(record_store: RecordStore, tmp_path: Path, name: str) -> None:
-    held = record_store.records()
+    records = record_store.records()
     file = tmp_path / name
     file.write_text(file.read_text() + "\n")
     os.utime(file, ns=(1, 1))
     record_store.refresh()
-    assert record_store.records() is not held
+    assert record_store.records() is not records
 
 
 def test_a_file_that_became_unreadable_leaves_no_records(

@@ -95,8 +95,8 @@ def test_a_reason_of_any_length_is_logged(decisions: DecisionLog, log: AuditLog)
 def test_the_newest_refusals_are_kept(decisions: DecisionLog) -> None:
     for number in range(KEPT + 5):
         decisions.refused(Refusal(ReasonCode.STALE, str(number)), ABOUT)
-    shown = [refusal.what for refusal in decisions.refusals()]
-    assert shown == [str(number) for number in range(KEPT + 4, 4, -1)]
+    reasons = [refusal.what for refusal in decisions.refusals()]
+    assert reasons == [str(number) for number in range(KEPT + 4, 4, -1)]
 
 
 def test_many_refusals_become_a_few_entries_and_a_number(log: AuditLog) -> None:

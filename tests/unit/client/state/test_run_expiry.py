@@ -130,8 +130,10 @@ def test_a_start_with_the_wrong_keys_ends_no_run(
     use(two.node, wrong)
     for _ in range(3):
         two.later(timedelta(minutes=1))
-    told = [vars(one)["run"] for one in caplog.records if one.message.startswith("a run cannot")]
-    assert sorted(told) == sorted([two.open.id, two.other.id])
+    reported_runs = [
+        vars(one)["run"] for one in caplog.records if one.message.startswith("a run cannot")
+    ]
+    assert sorted(reported_runs) == sorted([two.open.id, two.other.id])
     assert not [one for one in caplog.records if one.message.startswith("state not tidied")]
     use(two.node, right)
     two.node.tend()

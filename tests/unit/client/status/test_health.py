@@ -61,10 +61,10 @@ def home(federation: NodeFederation) -> NodeHome:
 
 @pytest.fixture
 def health(home: NodeHome, federation: NodeFederation) -> NodeHealth:
-    made = NodeHealth(home, federation.clock)
-    made.record_upkeep(federation.nodes["DK"].status(LinkStatus(connected=True)))
-    made.set_link()
-    return made
+    new_health = NodeHealth(home, federation.clock)
+    new_health.record_upkeep(federation.nodes["DK"].status(LinkStatus(connected=True)))
+    new_health.set_link()
+    return new_health
 
 
 def bad(health: NodeHealth) -> dict[str, str]:
@@ -126,20 +126,20 @@ def test_a_file_that_is_no_certificate_has_no_expiry(tmp_path: Path) -> None:
 def test_a_stuck_loop_is_reported(health: NodeHealth) -> None:
     health.progress.moved(SERVE, -1)
     health.progress.moved(TEND, 60)
-    found = health.live()
-    assert (found[SERVE].good, found[TEND].good) == (False, True)
+    loops = health.live()
+    assert (loops[SERVE].good, loops[TEND].good) == (False, True)
     assert set(bad(health)) == {SERVE}
 
 
 def test_expiries_and_versions_are_those_of_the_documents(
     health: NodeHealth, federation: NodeFederation
 ) -> None:
-    said, view = shown(health), federation.papers.view()
+    metrics, view = shown(health), federation.papers.view()
     for name in ("agreement", "metadata", "certificate", "authority", *COUNTRIES):
-        assert f'pratique_expires_timestamp_seconds{{what="{name}"}}' in said
+        assert f'pratique_expires_timestamp_seconds{{what="{name}"}}' in metrics
     other = COUNTRIES[-1]
     version = view.versions.countries[other]
-    assert f'pratique_document_version{{document="{other}"}} {float(version)}' in said
+    assert f'pratique_document_version{{document="{other}"}} {float(version)}' in metrics
 
 
 def test_the_ledger_s_shares_are_shown(health: NodeHealth) -> None:
@@ -234,15 +234,15 @@ def supervised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Supervised]:
     monkeypatch.setattr(daemon_module, "TURN_SECONDS", 0.5)
-    made = Supervised(federation, tmp_path_factory.mktemp("s"), home)
+    running = Supervised(federation, tmp_path_factory.mktemp("s"), home)
     try:
-        yield made
+        yield running
     finally:
-        made.daemon.stop()
-        made.thread.join(SOON)
-        made.endpoint.close()
-        made.manager.close()
-    assert not made.thread.is_alive()
+        running.daemon.stop()
+        running.thread.join(SOON)
+        running.endpoint.close()
+        running.manager.close()
+    assert not running.thread.is_alive()
 
 
 def test_the_manager_is_notified_of_ready_connected_and_alive(supervised: Supervised) -> None:
@@ -255,8 +255,8 @@ def test_a_lost_link_ends_readiness_and_is_reported_to_the_manager(
     supervised.until_heard("STATUS=connected")
     supervised.server.drop.set()
     supervised.until_heard("STATUS=closed")
-    status, found = supervised.asked("/health/ready")
-    assert (status, found["checks"]["link"]) == (503, {"good": False, "says": "closed"})
+    status, body = supervised.asked("/health/ready")
+    assert (status, body["checks"]["link"]) == (503, {"good": False, "says": "closed"})
     assert supervised.asked("/health/live")[0] == 200
 
 
@@ -269,8 +269,8 @@ def test_a_stuck_serve_loop_ends_the_heartbeat_and_fails_the_liveness_check(
     while supervised.asked("/health/live")[0] == 200:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    status, found = supervised.asked("/health/live")
-    assert (status, found["checks"]["serve"]["says"]) == (503, "stuck")
+    status, body = supervised.asked("/health/live")
+    assert (status, body["checks"]["serve"]["says"]) == (503, "stuck")
     assert quiet(supervised.manager)
     supervised.server.hang.clear()
     supervised.until_heard("WATCHDOG=1")

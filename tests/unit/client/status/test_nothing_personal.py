@@ -92,15 +92,15 @@ class Watched:
         except urllib.error.HTTPError as error:
             return error.read().decode()
 
-    def told(self) -> str:
+    def datagrams(self) -> str:
         """Return every datagram that the service manager got."""
         self.manager.setblocking(False)
-        said = []
+        datagrams = []
         while True:
             try:
-                said.append(self.manager.recv(4096).decode())
+                datagrams.append(self.manager.recv(4096).decode())
             except BlockingIOError:
-                return "\n".join(said)
+                return "\n".join(datagrams)
 
     def close(self) -> None:
         self.daemon.stop()
@@ -121,11 +121,11 @@ def lines() -> Iterator[Lines]:
 @pytest.fixture
 def watched(federation: NodeFederation, short: Path, lines: Lines) -> Iterator[Watched]:
     federation.put_records("DK", planted_records())
-    made = Watched(federation, short)
-    made.thread.start()
-    assert made.serving.wait(SOON)
-    yield made
-    made.close()
+    running = Watched(federation, short)
+    running.thread.start()
+    assert running.serving.wait(SOON)
+    yield running
+    running.close()
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def everything(watched: Watched, lines: Lines, capfd: pytest.CaptureFixture[str]
     """Return all outputs so far."""
     pages = [watched.show(path) for path in ("/metrics", "/health/live", "/health/ready")]
     printed = capfd.readouterr()
-    return "\n".join([lines.getvalue(), watched.told(), *pages, printed.out, printed.err])
+    return "\n".join([lines.getvalue(), watched.datagrams(), *pages, printed.out, printed.err])
 
 
 def search(said: str) -> None:
@@ -166,9 +166,9 @@ def test_a_whole_run_reveals_nothing_about_its_patients(
         patch.setitem(federation.nodes, "DK", through_the_daemon)
         opened = federation.ready(study).sum(1, "histogram")
     assert isinstance(opened, OpenedSum)
-    said = everything(watched, lines, capfd)
-    assert '{outcome="answered",phase="contribute"} 1.0' in said
-    search(said)
+    outputs = everything(watched, lines, capfd)
+    assert '{outcome="answered",phase="contribute"} 1.0' in outputs
+    search(outputs)
 
 
 @pytest.mark.parametrize("cell", ["Kowalski", "1961-04-12", "4711€", "Ødegård"])
@@ -185,10 +185,10 @@ def test_an_unreadable_cell_is_quoted_by_the_doctor_only(
     assert cell in (watched.node.status(watched.daemon._link_status).data.fault or "")
     frame = federation.run(study).request("bundle", "DK")
     assert code_of(watched.handle(frame)) == "declined"
-    said = everything(watched, lines, capfd)
-    assert "records cannot be read" in said
-    assert '"good": false' in said
-    search(said)
+    outputs = everything(watched, lines, capfd)
+    assert "records cannot be read" in outputs
+    assert '"good": false' in outputs
+    search(outputs)
 
 
 @pytest.mark.parametrize("part", ["gate", "record_store", "runs", "ledger"])

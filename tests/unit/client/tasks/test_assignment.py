@@ -69,9 +69,9 @@ def test_training_sums_the_rounded_gradients_of_training_patients_only() -> None
     total = one.lattice_sum(mechanism, MODEL, entropy=entropy())
     training = one.cohort.where(~one.held_out)
     assert 0 < training.patients < 60
-    found = patient_gradients(task, training, np.linspace(-1, 1, 7))
-    norms = np.linalg.norm(found, axis=1, keepdims=True)
-    clipped = found * np.minimum(1, mechanism.clip_norm / norms)
+    per_patient = patient_gradients(task, training, np.linspace(-1, 1, 7))
+    norms = np.linalg.norm(per_patient, axis=1, keepdims=True)
+    clipped = per_patient * np.minimum(1, mechanism.clip_norm / norms)
     gap = total / mechanism.scale - clipped.sum(axis=0)
     # rounding is unbiased and moves a coordinate of a patient by less than one unit
     assert np.abs(gap).max() < 8 * math.sqrt(training.patients) / mechanism.scale
@@ -118,15 +118,15 @@ def test_the_progress_of_a_large_sum_is_logged(
     monkeypatch.setattr(assignment, "LARGE", 10)
     task = mlp(evaluation=None)
     model, mechanism = vector_to_bytes(task.initial(FEATURES)), release(task, "train")
-    told = []
+    logged_steps = []
     for patients, at_once in ((60, 7), (60, 60), (9, 2), (0, 5)):
         one = prepared(task, patients)
         monkeypatch.setattr(one.trainer, "patients_at_once", at_once)
         caplog.clear()
         with caplog.at_level("INFO", "pratique.task"):
             one.lattice_sum(mechanism, model, entropy=entropy())
-        told.append([vars(record)["percent"] for record in caplog.records])
-    assert told == [[25, 50, 75, 100]] * 4, "as often for every cohort"
+        logged_steps.append([vars(record)["percent"] for record in caplog.records])
+    assert logged_steps == [[25, 50, 75, 100]] * 4, "as often for every cohort"
 
 
 def test_a_small_sum_logs_no_progress(caplog: pytest.LogCaptureFixture) -> None:

@@ -34,8 +34,8 @@ def mechanisms(task: Descending) -> tuple[Mechanism, Mechanism]:
 
 
 def begun(task: Task, model: NDArray[np.float64] = START, **changes: Any) -> Descent:
-    given: dict[str, Any] = {"countries": COUNTRIES, "round_number": 1}
-    return Descent.start(task, FEATURES, payload=vector_to_bytes(model), **given | changes)
+    arguments: dict[str, Any] = {"countries": COUNTRIES, "round_number": 1}
+    return Descent.start(task, FEATURES, payload=vector_to_bytes(model), **arguments | changes)
 
 
 def through(task: Descending, sums: list[NDArray[np.int64]], **changes: Any) -> Descent:
@@ -63,10 +63,10 @@ def test_a_step_divides_by_public_constants_only() -> None:
 
 def test_a_descent_has_as_many_steps_as_the_study_states() -> None:
     task = local(steps=3)
-    descent, taken = begun(task), 0
+    descent, steps = begun(task), 0
     while not descent.over:
-        descent, taken = descent.step(np.ones(7, np.int64), 1), taken + 1
-    assert taken == 3
+        descent, steps = descent.step(np.ones(7, np.int64), 1), steps + 1
+    assert steps == 3
 
 
 def test_each_step_starts_from_the_model_of_the_step_before() -> None:
@@ -144,10 +144,10 @@ def test_a_diverging_descent_continues_without_an_error(weight: float, l2: float
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         descent = through(task, sums, model=np.full(7, weight))
-        made = descent.update(mechanisms(task)[1])
+        update = descent.update(mechanisms(task)[1])
     assert np.isfinite(descent.model).all()
     assert np.abs(descent.model).max() <= LARGEST_COORDINATE
-    assert np.abs(made).max() <= mechanisms(task)[1].reach
+    assert np.abs(update).max() <= mechanisms(task)[1].reach
 
 
 @pytest.mark.parametrize("payload", [b"", bytes(48), vector_to_bytes(np.full(7, np.nan))])

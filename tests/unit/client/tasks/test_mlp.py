@@ -65,13 +65,13 @@ def seen(task: TrainMlp, people: Any) -> tuple[torch.Tensor, torch.Tensor]:
 def plain_loop(
     task: TrainMlp, model: FloatArray, people: Any, precision: torch.dtype = torch.float64
 ) -> FloatArray:
-    net, found = network(task, model).to(precision), []
+    net, computed = network(task, model).to(precision), []
     rows, target = (values.to(precision) for values in seen(task, people))
     for row, label in zip(rows, target, strict=True):
         net.zero_grad()
         torch.autograd.backward(loss_of(task.family, net(row[None]), label[None]))
-        found.append(torch.cat([present(p.grad).ravel() for p in net.parameters()]).numpy())
-    return np.array(found)
+        computed.append(torch.cat([present(p.grad).ravel() for p in net.parameters()]).numpy())
+    return np.array(computed)
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook")
@@ -115,8 +115,11 @@ def test_norms_agree_with_a_plain_loop_and_with_opacus(
 ) -> None:
     task, model, people = sample(family, hidden, seed, patients)
     loop, opacus = plain_loop(task, model, people), by_opacus(task, model, people)
-    found = ours(task, model, people)
-    norms, near = np.sqrt(squared_norms(found)), np.linalg.norm(bound(task, model, found), axis=1)
+    computed = ours(task, model, people)
+    norms, near = (
+        np.sqrt(squared_norms(computed)),
+        np.linalg.norm(bound(task, model, computed), axis=1),
+    )
     assert opacus == pytest.approx(loop, abs=1e-6)
     assert (np.abs(norms - np.linalg.norm(loop, axis=1)) <= near).all()
     assert (np.abs(norms - np.linalg.norm(opacus, axis=1)) <= near).all()
@@ -125,9 +128,9 @@ def test_norms_agree_with_a_plain_loop_and_with_opacus(
 def furthest(family: Family, hidden: list[int], seed: int, patients: int) -> float:
     """Return the largest error of an entry of a gradient, as a share of its bound."""
     task, model, people = sample(family, hidden, seed, patients)
-    found = ours(task, model, people)
-    errors = np.abs(full(found) - plain_loop(task, model, people))
-    return float((errors / np.maximum(bound(task, model, found), 1e-300)).max())
+    computed = ours(task, model, people)
+    errors = np.abs(full(computed) - plain_loop(task, model, people))
+    return float((errors / np.maximum(bound(task, model, computed), 1e-300)).max())
 
 
 @settings(deadline=None, max_examples=25)
@@ -152,10 +155,10 @@ def test_a_unit_that_the_grid_turns_off_is_within_the_bound() -> None:
         (np.array([[1 + 2.0**-30]]), np.array([-1 - 2.0**-31])),
         (np.array([[1.0]]), np.array([0.0])),
     ]
-    found = factors(Family.LINEAR, layers, np.array([[1.0]]), np.array([[-1.0]]))
-    assert full(found).tolist() == [[0.0, 0.0, 0.0, 1.0]]
+    computed = factors(Family.LINEAR, layers, np.array([[1.0]]), np.array([[-1.0]]))
+    assert full(computed).tolist() == [[0.0, 0.0, 0.0, 1.0]]
     exact = np.array([[1 + 2.0**-31, 1 + 2.0**-31, 2.0**-31, 1 + 2.0**-31]])
-    assert (np.abs(full(found) - exact) <= gradient_error(Family.LINEAR, layers, found)).all()
+    assert (np.abs(full(computed) - exact) <= gradient_error(Family.LINEAR, layers, computed)).all()
 
 
 def test_grids_lose_no_more_than_single_precision() -> None:
@@ -188,9 +191,9 @@ def test_a_contribution_is_the_clipped_sum_of_a_plain_loop(family: Family) -> No
     norms = np.linalg.norm(loop, axis=1, keepdims=True)
     assert (norms > 0.5).any()
     clipped = (loop * np.minimum(1, 0.5 / norms)).sum(axis=0)
-    found = MlpTrainer(task, FEATURES).contribute(people, model, mechanism, entropy())
+    total = MlpTrainer(task, FEATURES).contribute(people, model, mechanism, entropy())
     # rounding moves a sum by about half a unit times the longer factor, for each patient at random
-    assert found / mechanism.scale == pytest.approx(clipped, abs=0.25)
+    assert total / mechanism.scale == pytest.approx(clipped, abs=0.25)
 
 
 def test_a_million_weights_need_bounded_memory() -> None:

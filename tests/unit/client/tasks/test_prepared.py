@@ -33,9 +33,9 @@ def settings(tmp_path: Path) -> NodeSettings:
 
 @pytest.fixture
 def record_store(settings: NodeSettings) -> RecordStore:
-    made = RecordStore(settings)
-    made.refresh()
-    return made
+    store = RecordStore(settings)
+    store.refresh()
+    return store
 
 
 @pytest.fixture

@@ -100,8 +100,8 @@ def test_a_sum_changes_by_one_patient_s_bound_at_most(
     mechanism = next(m for m in task.schedule(WIDE) if m.phase == TRAIN)
 
     def total(without: int | None) -> FloatArray:
-        given = trainer.contribute(people(patients, without), model, mechanism, halves)
-        return given.astype(float)
+        contribution = trainer.contribute(people(patients, without), model, mechanism, halves)
+        return contribution.astype(float)
 
     whole = total(None)
     for without in (0, patients // 2, patients - 1):
@@ -111,19 +111,19 @@ def test_a_sum_changes_by_one_patient_s_bound_at_most(
 def test_a_wide_network_is_evaluated_in_batches_as_small_as_in_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seen: list[int] = []
+    batch_sizes: list[int] = []
     outputs = trainers.MlpTrainer.outputs
 
     def counting(self: trainers.MlpTrainer, cohort: Cohort, model: FloatArray) -> FloatArray:
-        seen.append(cohort.patients)
+        batch_sizes.append(cohort.patients)
         return outputs(self, cohort, model)
 
     monkeypatch.setattr(trainers, "FACTORS_AT_ONCE", 200)
     monkeypatch.setattr(trainers.MlpTrainer, "outputs", counting)
     task = mlp()
-    made = Assignment.prepare(task, FEATURES, records(60), split_secret=bytes(32), study="s")
+    assignment = Assignment.prepare(task, FEATURES, records(60), split_secret=bytes(32), study="s")
     mechanism: Mechanism = next(m for m in task.schedule(FEATURES) if m.phase == EVALUATE)
     model = vector_to_bytes(task.initial(FEATURES))
     entropy: Callable[[int], bytes] = bytes
-    made.lattice_sum(mechanism, model, entropy=entropy)
-    assert 0 < max(seen) <= made.trainer.patients_at_once < 60
+    assignment.lattice_sum(mechanism, model, entropy=entropy)
+    assert 0 < max(batch_sizes) <= assignment.trainer.patients_at_once < 60

@@ -217,17 +217,19 @@ class Delicate(nn.Module):
 def test_a_patient_for_whom_a_module_fails_gives_zero_and_changes_no_other() -> None:
     net = Delicate(WIDTH, 1)
     task = module(parts=declared(net), parameters={})
-    found = built(task, Registered("delicate", 1, lambda _, *sizes: Delicate(*sizes)))
+    built_module = built(task, Registered("delicate", 1, lambda _, *sizes: Delicate(*sizes)))
     model = np.ones(task.dimension(FEATURES))
     rows = np.random.default_rng(5).normal(size=(4, WIDTH))
     odd = rows.copy()
     odd[2] = 1000.0
     target = np.ones((4, 1))
-    usual, other = (found.gradients(model, part, target, _difference) for part in (rows, odd))
+    usual, other = (
+        built_module.gradients(model, part, target, _difference) for part in (rows, odd)
+    )
     assert not other[2].any()
     assert usual[2].any()
     assert np.array_equal(np.delete(usual, 2, axis=0), np.delete(other, 2, axis=0))
-    assert found.outputs(model, odd)[2] == 0
+    assert built_module.outputs(model, odd)[2] == 0
 
 
 class Abandons(nn.Module):
@@ -256,7 +258,7 @@ def test_a_layer_that_one_patient_leaves_unused_works_for_the_next(fails: bool) 
     net = Abandons(WIDTH, 1, fails=fails)
     task = module(parts=declared(net), parameters={})
     sized = Registered("abandons", 1, lambda _, *sizes: Abandons(*sizes, fails=fails))
-    found = built(task, sized)
+    built_module = built(task, sized)
     model = np.full(task.dimension(FEATURES), 0.1)
     model[0] = 1e300
     rows = np.abs(np.random.default_rng(5).normal(size=(40, WIDTH)))
@@ -264,7 +266,7 @@ def test_a_layer_that_one_patient_leaves_unused_works_for_the_next(fails: bool) 
     odd, target = rows.copy(), np.zeros((40, 1))
     odd[0, 0] = 2.0
     usual, other, again = (
-        found.gradients(model, part, target, _difference) for part in (rows, odd, rows)
+        built_module.gradients(model, part, target, _difference) for part in (rows, odd, rows)
     )
     assert usual[1:].any(axis=1).all()
     assert np.array_equal(usual[1:], other[1:])

@@ -44,9 +44,9 @@ def test_batches_are_small_enough_for_bounded_memory() -> None:
 def test_no_patients_contribute_nothing(task: Training) -> None:
     trainer = trainer_for(task, FEATURES, {})
     nobody = PEOPLE.where(np.zeros(PEOPLE.patients, dtype=bool))
-    found = trainer.contribute(nobody, model_of(task), release(task, "train"), entropy())
-    assert found.dtype == np.int64
-    assert not found.any()
+    total = trainer.contribute(nobody, model_of(task), release(task, "train"), entropy())
+    assert total.dtype == np.int64
+    assert not total.any()
 
 
 def test_a_patient_s_gradient_does_not_change_with_the_others() -> None:

@@ -82,11 +82,11 @@ def test_a_bar_a_count_and_the_countries_fit_eighty_columns(screen: io.StringIO)
 
 def test_the_charge_and_a_void_round_are_printed_above_the_bar_once(screen: io.StringIO) -> None:
     watch.follow(a_run(), as_json=False)
-    said = " ".join(screen.getvalue().split())
-    assert said.count("charged to each ledger") == 1
-    assert "DK 80 %" in said
-    assert said.count("no reply in time") == 1
-    assert "void too few countries contributed; EE: no reply in time (stays charged)" in said
+    text = " ".join(screen.getvalue().split())
+    assert text.count("charged to each ledger") == 1
+    assert "DK 80 %" in text
+    assert text.count("no reply in time") == 1
+    assert "void too few countries contributed; EE: no reply in time (stays charged)" in text
 
 
 def without_one() -> Callable[[], dict[str, Any]]:
@@ -106,9 +106,9 @@ def without_one() -> Callable[[], dict[str, Any]]:
 
 def test_a_missing_country_is_printed_above_the_bar_once_with_a_fix(screen: io.StringIO) -> None:
     watch.follow(without_one(), as_json=False)
-    said = " ".join(screen.getvalue().split())
-    assert said.count("DK IE PT 0.40 s (EE: no reply in time)") == 1
-    assert said.count("ask the operator of EE for `pratique-node status`") == 1
+    text = " ".join(screen.getvalue().split())
+    assert text.count("DK IE PT 0.40 s (EE: no reply in time)") == 1
+    assert text.count("ask the operator of EE for `pratique-node status`") == 1
 
 
 def test_lines_name_the_countries_missing_in_each_round(
@@ -160,16 +160,16 @@ def test_a_country_that_left_the_run_is_reported_once_as_not_coming_back(
 ) -> None:
     causes = ("no reply in time", GONE, GONE, GONE)
     lines = lines_of(failing(*causes, opened=("DK", "IE", "PT")), monkeypatch, capsys)
-    told = [line for line in lines if line.startswith("  to do")]
-    assert ["can be back in any later round" in line for line in told] == [True, False]
-    assert ["EE is not back in this run" in line for line in told] == [False, True]
+    advice = [line for line in lines if line.startswith("  to do")]
+    assert ["can be back in any later round" in line for line in advice] == [True, False]
+    assert ["EE is not back in this run" in line for line in advice] == [False, True]
 
 
 def test_countries_that_left_and_countries_that_are_away_are_distinguished() -> None:
     assert GONE == "refused (stale)", "as the rounds put it"
-    said = missed_words({"DK": "no reply in time", "EE": GONE, "PT": "no reply in time"})
-    assert "DK, PT can be back" in said
-    assert "EE is not back" in said
+    text = missed_words({"DK": "no reply in time", "EE": GONE, "PT": "no reply in time"})
+    assert "DK, PT can be back" in text
+    assert "EE is not back" in text
 
 
 def test_a_resumption_is_printed_above_the_bar_once(screen: io.StringIO) -> None:

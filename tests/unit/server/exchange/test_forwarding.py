@@ -38,13 +38,13 @@ class FleetServer(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[HTTPServer]:
     FleetServer.seen = []
-    made = HTTPServer((LOOPBACK, 0), FleetServer)
-    thread = threading.Thread(target=made.serve_forever, args=(0.05,))
+    http_server = HTTPServer((LOOPBACK, 0), FleetServer)
+    thread = threading.Thread(target=http_server.serve_forever, args=(0.05,))
     thread.start()
-    yield made
-    made.shutdown()
+    yield http_server
+    http_server.shutdown()
     thread.join()
-    made.server_close()
+    http_server.server_close()
 
 
 @pytest.fixture(autouse=True)
@@ -124,16 +124,16 @@ def test_a_call_in_progress_gets_a_temporary_status_when_forwarding_closes() -> 
 def test_the_link_to_flower_trusts_the_superlink_s_certificate_only(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked: list[Any] = []
+    arguments: list[Any] = []
     make: Callable[..., ssl.SSLContext] = ssl.create_default_context
 
     def context(**options: Any) -> ssl.SSLContext:
-        asked.append(options)
+        arguments.append(options)
         return make()
 
     monkeypatch.setattr(ssl, "create_default_context", context)
     link = SimpleNamespace(root_certificate=tmp_path / "ca.pem", address="127.0.0.1:1")
     client = flower_client(link)  # type: ignore[arg-type]
-    assert asked == [{"cafile": str(tmp_path / "ca.pem")}]
+    assert arguments == [{"cafile": str(tmp_path / "ca.pem")}]
     assert str(client.base_url) == "https://127.0.0.1:1"
     asyncio.run(client.aclose())

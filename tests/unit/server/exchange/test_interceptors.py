@@ -64,8 +64,8 @@ def test_a_refusal_without_a_code_is_counted_without_one() -> None:
     async def aborts(request: str, context: Context) -> str:
         raise grpc.aio.AbortError
 
-    made = grpc.unary_unary_rpc_method_handler(aborts, str.encode, bytes.decode)
-    wrapped, counts = counted_call(made)
+    aborting = grpc.unary_unary_rpc_method_handler(aborts, str.encode, bytes.decode)
+    wrapped, counts = counted_call(aborting)
     with pytest.raises(grpc.aio.AbortError):
         asyncio.run(wrapped.unary_unary("a", Context(None)))
     assert counts == [("Fetch", "")]

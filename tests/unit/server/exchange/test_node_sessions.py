@@ -44,10 +44,10 @@ class SessionsInLoop:
 
 @pytest.fixture
 def harness() -> Iterator[SessionsInLoop]:
-    made = SessionsInLoop()
-    made.sessions.start(made.thread.loop)
-    yield made
-    made.thread.close()
+    new_harness = SessionsInLoop()
+    new_harness.sessions.start(new_harness.thread.loop)
+    yield new_harness
+    new_harness.thread.close()
 
 
 def node_ids(harness: SessionsInLoop) -> dict[str, int]:

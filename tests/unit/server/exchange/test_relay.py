@@ -91,9 +91,9 @@ def test_flower_has_calls_that_are_not_forwarded() -> None:
     ],
 )
 def test_an_unlisted_call_is_not_forwarded(wire: RelayHarness, method: str) -> None:
-    said = wire.refused("AT", method, PullMessagesRequest(node=Node(node_id=AT)))
-    assert "is not forwarded" in said
-    assert len(said) < 250
+    message = wire.refused("AT", method, PullMessagesRequest(node=Node(node_id=AT)))
+    assert "is not forwarded" in message
+    assert len(message) < 250
 
 
 @given(st.text(max_size=40).filter(lambda name: name not in FLEET_CALLS), st.binary(max_size=80))
@@ -152,8 +152,13 @@ def test_a_message_comes_with_its_object_in_one_call(wire: RelayHarness) -> None
     came = wire.call("AT", "PullMessages", REQUESTS["PullMessages"](AT), {"flwr-a": "b"})
     assert (came.status, came.object) == (200, b"all of it")
     method, body, headers = wire.superlink.calls[1]
-    asked = PullObjectRequest.FromString(body)
-    assert (method, asked.object_id, asked.node.node_id, asked.run_id) == ("PullObject", "m", AT, 7)
+    object_request = PullObjectRequest.FromString(body)
+    assert (
+        method,
+        object_request.object_id,
+        object_request.node.node_id,
+        object_request.run_id,
+    ) == ("PullObject", "m", AT, 7)
     assert headers == {"flwr-a": "b"}
 
 

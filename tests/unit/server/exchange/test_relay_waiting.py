@@ -55,8 +55,10 @@ def test_a_message_is_delivered_again_until_its_receipt_is_confirmed(wire: Relay
 def test_a_received_message_is_confirmed_to_the_superlink(wire: RelayHarness) -> None:
     wire.bring("AT", AT, "m")
     pulled(wire, "m")
-    told = [body for name, body, _ in wire.superlink.calls if name == "ConfirmMessageReceived"]
-    (confirmed,) = map(ConfirmMessageReceivedRequest.FromString, told)
+    confirmations = [
+        body for name, body, _ in wire.superlink.calls if name == "ConfirmMessageReceived"
+    ]
+    (confirmed,) = map(ConfirmMessageReceivedRequest.FromString, confirmations)
     assert (confirmed.message_object_id, confirmed.node.node_id) == ("m", AT)
     assert confirmed.run_id == 7
 
@@ -84,16 +86,16 @@ def test_a_message_that_arrives_for_a_disconnected_node_is_not_lost(wire: RelayH
     body = REQUESTS["PullMessages"](AT).SerializeToString()
 
     async def hang_up() -> None:
-        asked, go_on = asyncio.Event(), asyncio.Event()
+        pull_started, go_on = asyncio.Event(), asyncio.Event()
 
         async def slow(*_: Any) -> tuple[int, bytes]:
-            asked.set()
+            pull_started.set()
             await go_on.wait()
             return 200, incoming(tree("m"))
 
         wire.relay._forward = slow
         looking = asyncio.ensure_future(wire.relay.call("AT", "PullMessages", body, {}))
-        await asked.wait()
+        await pull_started.wait()
         looking.cancel()
         await asyncio.wait([looking])
         go_on.set()
@@ -243,11 +245,11 @@ def test_repeated_disconnects_cause_only_one_pull_at_the_superlink() -> None:
 
     async def act() -> None:
         for _ in range(20):
-            asked = asyncio.ensure_future(poll(wire, "AT", AT))
+            call = asyncio.ensure_future(poll(wire, "AT", AT))
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-            asked.cancel()
-            await asyncio.wait([asked])
+            call.cancel()
+            await asyncio.wait([call])
         others = asyncio.ensure_future(poll(wire, "BE", BE))
         await asyncio.sleep(0.01)
         go_on.set()

@@ -51,7 +51,7 @@ def service(monkeypatch: pytest.MonkeyPatch, country: Callable[[], str] = lambda
         return Peer("north-sea", country(), Role.NODE, 1, NOW + timedelta(days=1))
 
     relay = SlowRelay()
-    made = ExchangeService(
+    exchange = ExchangeService(
         register=SimpleNamespace(on_revoked=lambda _: None),
         enrolments=None,  # type: ignore[arg-type]
         documents=Published(),
@@ -59,8 +59,8 @@ def service(monkeypatch: pytest.MonkeyPatch, country: Callable[[], str] = lambda
         clock=lambda: NOW,
         on_refusal=lambda *_: None,
     )
-    monkeypatch.setattr(made, "_peer", peer)
-    return made, relay
+    monkeypatch.setattr(exchange, "_peer", peer)
+    return exchange, relay
 
 
 def test_one_party_s_calls_are_limited_without_an_effect_on_another_party(

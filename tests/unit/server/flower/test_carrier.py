@@ -54,10 +54,10 @@ class Runtime:
             name = message.metadata.message_id
             assert tree.object_id == name
             assert not tree.children
-            taken = message.metadata.dst_node_id not in self.refuse
-            names.append(name if taken else "")
-            due += [name] if taken else []
-            self.sent += [message] if taken else []
+            accepted = message.metadata.dst_node_id not in self.refuse
+            names.append(name if accepted else "")
+            due += [name] if accepted else []
+            self.sent += [message] if accepted else []
         return PushAppMessagesResponse(message_ids=names, objects_to_push=due, session_id="s")
 
     def PushObject(self, request: Any) -> None:  # noqa: N802
@@ -68,15 +68,15 @@ class Runtime:
 
     def PullMessages(self, request: Any) -> PullAppMessagesResponse:  # noqa: N802
         self.methods.append("PullMessages")
-        found = [
+        arrived = [
             m
             for m in self.replies.values()
             if m.metadata.reply_to_message_id in set(request.message_ids)
             or m.metadata.group_id == "stray"
         ]
-        for message in found:
+        for message in arrived:
             del self.replies[message.metadata.message_id]
-        return PullAppMessagesResponse(messages_list=found)
+        return PullAppMessagesResponse(messages_list=arrived)
 
     def PullObject(self, request: Any) -> PullObjectResponse:  # noqa: N802
         self.methods.append("PullObject")
@@ -121,8 +121,8 @@ class Runtime:
 
 def reply(message: Message, frame: Any, record: Any = None) -> tuple[Message, bytes]:
     """Return a node's reply, and the object that it is named by."""
-    made = ConfigRecord({FRAME: frame}) if record is None else record
-    content = made if isinstance(made, bytes) else made.deflate()
+    content_record = ConfigRecord({FRAME: frame}) if record is None else record
+    content = content_record if isinstance(content_record, bytes) else content_record.deflate()
     metadata = Metadata(
         message_id=get_object_id(content + message.metadata.message_id.encode()),
         reply_to_message_id=message.metadata.message_id,
@@ -410,8 +410,8 @@ def test_an_error_of_flower_s_is_not_the_country_s_answer(runtime: Runtime) -> N
     answers: dict[int, list[bytes | None]] = {11: [b"yes"], 22: [None, b"back"]}
 
     def answer(message: Message) -> list[tuple[Message, bytes]]:
-        said = answers[message.metadata.dst_node_id].pop(0)
-        return [failed(message) if said is None else reply(message, said)]
+        reply_to_send = answers[message.metadata.dst_node_id].pop(0)
+        return [failed(message) if reply_to_send is None else reply(message, reply_to_send)]
 
     runtime.answer = answer
     assert exchanged(runtime, 10) == {"AT": b"yes", "BE": b"back"}

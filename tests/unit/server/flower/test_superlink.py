@@ -28,21 +28,21 @@ def link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SuperLink]
     for name in GRPC_SWITCHES:
         monkeypatch.setenv(name, "1")
     (tmp_path / "home").mkdir()
-    made = SuperLink(tmp_path / "home", environment={"PRATIQUE_COORDINATOR_HOME": "/x"})
-    yield made
-    made.close()
+    superlink = SuperLink(tmp_path / "home", environment={"PRATIQUE_COORDINATOR_HOME": "/x"})
+    yield superlink
+    superlink.close()
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, stdout: str, code: int = 0) -> list[Any]:
     """Let `flwr` print this answer; return the list of its calls."""
-    asked: list[Any] = []
+    commands: list[Any] = []
 
     def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        asked.append((command, options))
+        commands.append((command, options))
         return subprocess.CompletedProcess(command, code, stdout, "trouble")
 
     monkeypatch.setattr(subprocess, "run", run)
-    return asked
+    return commands
 
 
 def test_flower_s_environment_contains_only_the_needed_variables(link: SuperLink) -> None:
@@ -60,14 +60,14 @@ def test_flower_gets_the_absolute_path_of_a_relative_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    made = SuperLink(Path("near"), environment={})
-    asked = answers(monkeypatch, '{"success": true, "node-id": "7"}')
-    made.register("ecdsa-sha2-nistp384 AAAA")
-    made.close()
-    options = asked[0][1]
+    superlink = SuperLink(Path("near"), environment={})
+    calls = answers(monkeypatch, '{"success": true, "node-id": "7"}')
+    superlink.register("ecdsa-sha2-nistp384 AAAA")
+    superlink.close()
+    options = calls[0][1]
     assert options["cwd"] == tmp_path / "near"
     assert options["env"]["FLWR_HOME"] == str(tmp_path / "near" / "flwr")
-    assert made._environment["PATH"].startswith(str(tmp_path / "near" / "bin"))
+    assert superlink._environment["PATH"].startswith(str(tmp_path / "near" / "bin"))
 
 
 def test_our_commands_come_first_on_the_path(link: SuperLink, tmp_path: Path) -> None:
@@ -117,18 +117,18 @@ def test_only_the_guarded_command_runs_anything(link: SuperLink, tmp_path: Path)
 def test_flower_s_answers_are_returned_unchanged(
     link: SuperLink, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked = answers(monkeypatch, json.dumps({"success": True, "run-id": "77", "runs": [{"a": 1}]}))
+    calls = answers(monkeypatch, json.dumps({"success": True, "run-id": "77", "runs": [{"a": 1}]}))
     assert link.run(tmp_path) == 77
     assert link.runs() == [{"a": 1}]
     link.stop(77)
-    commands = [command[1:] for command, _ in asked]
+    commands = [command[1:] for command, _ in calls]
     assert commands == [
         ["run", str(tmp_path), "local", "--format", "json"],
         ["list", "local", "--format", "json"],
         ["stop", "77", "local", "--format", "json"],
     ]
-    assert all(options["env"] == link._environment for _, options in asked)
-    assert all(options["timeout"] for _, options in asked)
+    assert all(options["env"] == link._environment for _, options in calls)
+    assert all(options["timeout"] for _, options in calls)
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,11 @@ def test_the_noise_of_a_cell_is_that_of_all_contributions() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_the_nearest_counts_are_counts_of_the_same_total(seed: int) -> None:
     table = np.random.default_rng(seed).normal(5, 20, size=(10, 2))
-    found = nearest_counts(table)
-    assert (found >= 0).all()
-    assert found.sum() == pytest.approx(max(1.0, table.sum()))
-    shifted = table - (table - found)[found > 0].mean()
-    assert np.allclose(found, np.maximum(shifted, 0))  # one shift for all, then cut at zero
+    nearest = nearest_counts(table)
+    assert (nearest >= 0).all()
+    assert nearest.sum() == pytest.approx(max(1.0, table.sum()))
+    shifted = table - (table - nearest)[nearest > 0].mean()
+    assert np.allclose(nearest, np.maximum(shifted, 0))  # one shift for all, then cut at zero
 
 
 def test_counts_without_negative_cells_are_unchanged() -> None:
@@ -54,9 +54,9 @@ def test_simulated_tables_have_the_spread_of_sampling_and_noise() -> None:
 
 def interval(table: np.ndarray, noise: float) -> Estimate:
     suggested, drawn = simulated(table, noise, generator())
-    found = estimate([(accuracy(table), accuracy(suggested), accuracy(drawn))], (0, 1))
-    assert found is not None
-    return found
+    estimated = estimate([(accuracy(table), accuracy(suggested), accuracy(drawn))], (0, 1))
+    assert estimated is not None
+    return estimated
 
 
 def test_more_noise_and_fewer_patients_widen_the_interval() -> None:
@@ -73,9 +73,9 @@ def test_more_noise_and_fewer_patients_widen_the_interval() -> None:
 def test_an_estimate_stays_within_its_limits() -> None:
     table = np.zeros((10, 2))
     table[0, 0] = table[9, 1] = 40
-    found = interval(table, 3.0)
-    assert found.value <= 1.0
-    assert found.high <= 1.0
+    estimated = interval(table, 3.0)
+    assert estimated.value <= 1.0
+    assert estimated.high <= 1.0
 
 
 def test_a_figure_is_suppressed_if_the_noise_exceeds_the_patients() -> None:

@@ -45,10 +45,10 @@ AGE_MODEL = np.array([0.0, 1.0, 0, 0, 0, 0, 0])
 
 
 def test_a_good_model_has_good_figures_with_correct_intervals() -> None:
-    found = report(glm(), ill_by_age(), AGE_MODEL).everybody
-    assert found.patients is not None
-    assert found.patients.low <= PATIENTS <= found.patients.high
-    figures = found.figures
+    everybody = report(glm(), ill_by_age(), AGE_MODEL).everybody
+    assert everybody.patients is not None
+    assert everybody.patients.low <= PATIENTS <= everybody.patients.high
+    figures = everybody.figures
     assert set(figures) == {
         "accuracy",
         "auc",
@@ -89,9 +89,9 @@ def test_a_small_group_is_suppressed_as_null() -> None:
     women = found.subgroups[0]
     assert women.patients is None
     assert set(women.figures.values()) == {None}
-    said = json.loads(json.dumps(found.to_json()))["subgroups"][0]
-    assert said["patients"] is None
-    assert said["auc"] is None
+    group = json.loads(json.dumps(found.to_json()))["subgroups"][0]
+    assert group["patients"] is None
+    assert group["auc"] is None
 
 
 def test_too_few_patients_of_one_label_suppress_only_the_auc() -> None:
@@ -103,9 +103,9 @@ def test_too_few_patients_of_one_label_suppress_only_the_auc() -> None:
 
 
 def test_without_held_out_patients_every_figure_is_suppressed() -> None:
-    found = report(glm(), cohort(0), AGE_MODEL, std=5).everybody
-    assert found.patients is None
-    assert set(found.figures.values()) == {None}
+    everybody = report(glm(), cohort(0), AGE_MODEL, std=5).everybody
+    assert everybody.patients is None
+    assert set(everybody.figures.values()) == {None}
 
 
 def test_several_levels_have_a_mean_auc_and_a_top_class_accuracy() -> None:

@@ -23,8 +23,8 @@ def descend(curvature: FloatArray, best: FloatArray, **changes: float) -> Optimi
     state = OptimiserState.start(np.zeros(7))
     for _ in range(task.rounds):
         gradient = curvature * (vector_from_bytes(state.payload, 7) - best)
-        found = opened(gradient, mechanism.scale, task.patients)
-        state = step(task, FEATURES, mechanism, state, found)
+        lattice_sum = opened(gradient, mechanism.scale, task.patients)
+        state = step(task, FEATURES, mechanism, state, lattice_sum)
     return state
 
 
@@ -97,8 +97,8 @@ def test_averaging_lowers_the_noise() -> None:
         state = OptimiserState.start(np.zeros(7))
         for _ in range(60):
             noisy = vector_from_bytes(state.payload, 7) + draw.normal(size=7)
-            found = opened(noisy, mechanism.scale, task.patients)
-            state = step(task, FEATURES, mechanism, state, found)
+            lattice_sum = opened(noisy, mechanism.scale, task.patients)
+            state = step(task, FEATURES, mechanism, state, lattice_sum)
         return float(np.linalg.norm(state.model))
 
     assert np.mean([end(0.5) for _ in range(20)]) < 0.5 * np.mean([end(0.0) for _ in range(20)])

@@ -71,10 +71,10 @@ def alter(folder: Path, **changes: Any) -> None:
 
 def test_a_result_is_read_back_complete(tmp_path: Path) -> None:
     signed = written(tmp_path / "new" / "folder")
-    found = read_result(tmp_path / "new" / "folder", (STRANGER.public, KEY.public))
-    assert found == signed
-    assert found.task == glm()
-    assert (read_weights(tmp_path / "new" / "folder", found) == WEIGHTS).all()
+    read_back = read_result(tmp_path / "new" / "folder", (STRANGER.public, KEY.public))
+    assert read_back == signed
+    assert read_back.task == glm()
+    assert (read_weights(tmp_path / "new" / "folder", read_back) == WEIGHTS).all()
 
 
 def test_the_model_file_is_plain_safetensors(tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_the_model_file_is_plain_safetensors(tmp_path: Path) -> None:
 def test_a_table_has_no_model(tmp_path: Path) -> None:
     task = CountPatients(patients_bound=10)
     write_result(tmp_path, result(task=task, table={"cells": []}, coordinates=()), KEY.sign)
-    found = read_result(tmp_path, (KEY.public,))
-    assert found.model is None
+    read_back = read_result(tmp_path, (KEY.public,))
+    assert read_back.model is None
     assert not (tmp_path / MODEL_FILE).exists()
     assert "has no model" in refused(tmp_path)
 
@@ -218,8 +218,8 @@ def test_a_result_that_an_earlier_release_signed_still_verifies(tmp_path: Path) 
 def test_a_network_is_written_with_the_names_of_its_parts(tmp_path: Path) -> None:
     task = mlp(hidden=(4,))
     weights = task.initial(FEATURES) + 0.25
-    made = result(task=task, coordinates=())
-    write_result(tmp_path, made, KEY.sign, weights)
+    network_result = result(task=task, coordinates=())
+    write_result(tmp_path, network_result, KEY.sign, weights)
     parts = load_file(tmp_path / MODEL_FILE)
     assert {name: part.shape for name, part in parts.items()} == {
         "layer0.weight": (4, 6),
@@ -227,8 +227,8 @@ def test_a_network_is_written_with_the_names_of_its_parts(tmp_path: Path) -> Non
         "layer1.weight": (1, 4),
         "layer1.bias": (1,),
     }
-    found = read_weights(tmp_path, read_result(tmp_path, (KEY.public,)))
-    assert np.array_equal(found, weights)
+    weights_read = read_weights(tmp_path, read_result(tmp_path, (KEY.public,)))
+    assert np.array_equal(weights_read, weights)
 
 
 def test_a_network_without_one_of_its_parts_is_refused(tmp_path: Path) -> None:

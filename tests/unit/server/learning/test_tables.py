@@ -30,15 +30,15 @@ def test_a_small_cell_is_null_and_never_zero() -> None:
     for cell in (small, negative):
         assert (cell.count, cell.low, cell.high) == (None, None, None)
     assert read([10.0, 11.0]).cells[0].count == 10
-    said = json.loads(json.dumps(read([3.0, 50.0]).to_json()))
-    assert said["cells"][0] == {
+    as_json = json.loads(json.dumps(read([3.0, 50.0]).to_json()))
+    assert as_json["cells"][0] == {
         "labels": ["female"],
         "count": None,
         "low": None,
         "high": None,
         "suppressed": True,
     }
-    assert said["cells"][1]["suppressed"] is False
+    assert as_json["cells"][1]["suppressed"] is False
 
 
 def test_an_interval_never_falls_below_zero() -> None:

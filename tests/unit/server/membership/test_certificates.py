@@ -93,13 +93,13 @@ def test_a_party_gets_the_next_certificate_for_itself_and_its_new_key(
 ) -> None:
     old, key = admitted_party(enrolment, moment, role=role), new_transport_key()
     now = moment + 60 * DAY
-    made = renewed(register, old, now, key)
-    peer = register.peer(made.certificate, "Fetch", now)
+    renewal = renewed(register, old, now, key)
+    peer = register.peer(renewal.certificate, "Fetch", now)
     assert (peer.federation, peer.country, peer.role) == ("danube", "AT", role)
     assert peer.not_after == (now + CERTIFICATE_LIFETIME).replace(microsecond=0)
-    assert certified_key(made.certificate) == public_pem(key)
-    assert made.authority == register.authorities.trusted(now)
-    assert made.succession == b""
+    assert certified_key(renewal.certificate) == public_pem(key)
+    assert renewal.authority == register.authorities.trusted(now)
+    assert renewal.succession == b""
     assert noted == [(EventKind.CERTIFICATE_RENEWED, f"AT {role}")]
 
 
@@ -123,11 +123,11 @@ def test_the_old_certificate_is_fully_valid_for_a_day_while_the_new_one_is_unuse
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
     old, key = admitted_party(enrolment, moment), new_transport_key()
-    made = renewed(register, old, moment, key).certificate
+    new = renewed(register, old, moment, key).certificate
     assert works(register, old, moment + UNUSED_FOR - SECOND)
     assert not works(register, old, moment + UNUSED_FOR)
-    assert renewed(register, old, moment + 30 * DAY, key).certificate == made
-    assert works(register, made, moment + 30 * DAY)
+    assert renewed(register, old, moment + 30 * DAY, key).certificate == new
+    assert works(register, new, moment + 30 * DAY)
     assert register.disputes() == []  # a reply was lost; no key was stolen
 
 
@@ -135,14 +135,14 @@ def test_the_old_certificate_ends_once_the_new_one_is_used(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
     old, key = admitted_party(enrolment, moment), new_transport_key()
-    made = renewed(register, old, moment, key).certificate
-    assert works(register, made, moment + SECOND)
+    new = renewed(register, old, moment, key).certificate
+    assert works(register, new, moment + SECOND)
     assert works(register, old, moment + SETTLING)
     late = moment + SECOND + SETTLING
     assert not works(register, old, late)
     with pytest.raises(KeyFault, match="refused"):
         renewed(register, old, late, key)
-    assert works(register, made, late)
+    assert works(register, new, late)
 
 
 def test_a_certificate_that_has_ended_stays_ended_after_a_restart(
@@ -153,11 +153,11 @@ def test_a_certificate_that_has_ended_stays_ended_after_a_restart(
     tmp_path: Path,
 ) -> None:
     old = admitted_party(enrolment, moment)
-    made = renewed(register, old, moment).certificate
-    assert works(register, made, moment)
+    new = renewed(register, old, moment).certificate
+    assert works(register, new, moment)
     again = enrolment_of(open_database(tmp_path / "state.db", MIGRATIONS), authority).register
     assert not works(again, old, moment + DAY)
-    assert works(again, made, moment + DAY)
+    assert works(again, new, moment + DAY)
 
 
 def test_the_second_holder_of_a_stolen_key_is_refused_and_shown(
@@ -189,12 +189,12 @@ def test_a_dispute_is_over_once_the_party_is_revoked(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
     old = admitted_party(enrolment, moment)
-    made = renewed(register, old, moment).certificate
+    new = renewed(register, old, moment).certificate
     with pytest.raises(ProtocolFault):
         renewed(register, old, moment)
     assert len(enrolment.revoke("AT", Role.NODE, moment)) == 2
     assert register.disputes() == []
-    for certificate in (old, made):
+    for certificate in (old, new):
         assert not works(register, certificate, moment)
         with pytest.raises(KeyFault, match="refused"):
             renewed(register, certificate, moment)
@@ -217,9 +217,9 @@ def test_a_request_for_the_next_certificate_is_not_valid_for_the_one_after(
 ) -> None:
     old, key = admitted_party(enrolment, moment), new_transport_key()
     request = asked(old, key)
-    made = renewed(register, old, moment, key).certificate
+    new = renewed(register, old, moment, key).certificate
     with pytest.raises(KeyFault, match="holder of the new key"):
-        register.renew(register.peer(made, "Renew", moment), request, moment)
+        register.renew(register.peer(new, "Renew", moment), request, moment)
 
 
 def test_a_party_revoked_just_after_its_authorisation_gets_nothing(
@@ -250,8 +250,8 @@ def test_a_party_that_renews_too_often_must_wait(
 def test_a_certificate_never_outlives_its_authority(engine: Engine, moment: datetime) -> None:
     ending = TransportAuthority.create("danube", moment - 3610 * DAY)
     enrolment = enrolment_of(engine, ending)
-    made = renewed(enrolment.register, admitted_party(enrolment, moment), moment).certificate
-    assert enrolment.register.peer(made, "Fetch", moment).not_after <= ending.ends
+    new = renewed(enrolment.register, admitted_party(enrolment, moment), moment).certificate
+    assert enrolment.register.peer(new, "Fetch", moment).not_after <= ending.ends
 
 
 def test_a_newly_admitted_node_replaces_the_old_one(
@@ -272,18 +272,20 @@ def test_a_newly_admitted_node_replaces_the_old_one(
 def test_a_country_may_have_several_officers(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
-    held = [admitted_party(enrolment, moment + n * SECOND, role=Role.OFFICER) for n in range(2)]
-    assert all(works(register, one, moment + 2 * DAY) for one in held)
+    certificates = [
+        admitted_party(enrolment, moment + n * SECOND, role=Role.OFFICER) for n in range(2)
+    ]
+    assert all(works(register, one, moment + 2 * DAY) for one in certificates)
 
 
 def test_a_revocation_notifies_the_listeners(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
-    told: list[frozenset[int]] = []
+    notified: list[frozenset[int]] = []
     certificate, other = admitted_party(enrolment, moment), admitted_party(enrolment, moment, "BE")
-    register.on_revoked(told.append)
+    register.on_revoked(notified.append)
     enrolment.revoke("AT", Role.NODE, moment)
-    assert told == [frozenset({serial_of(certificate)})]
+    assert notified == [frozenset({serial_of(certificate)})]
     assert not works(register, certificate, moment)
     assert works(register, other, moment)
 

@@ -100,8 +100,10 @@ def test_the_certificate_is_for_the_requested_key(
 
     who = Applicant()
     certificate = x509.load_pem_x509_certificate(admitted(enrolment, moment, who).certificate)
-    held = certificate.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    assert held == public_pem(who.key)
+    certified_key = certificate.public_key().public_bytes(
+        Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+    )
+    assert certified_key == public_pem(who.key)
 
 
 def test_the_invitation_s_own_certificate_may_only_enrol(
@@ -280,22 +282,22 @@ def test_a_part_of_a_fingerprint_admits_nobody(
 def test_a_fingerprint_is_accepted_as_people_type_it(
     enrolment: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
-    shown = enrolment.enrol("AT", Applicant().request(invitation), moment).fingerprint
-    assert enrolment.admit(f"  {shown.upper()}\n", moment).country == "AT"
+    fingerprint = enrolment.enrol("AT", Applicant().request(invitation), moment).fingerprint
+    assert enrolment.admit(f"  {fingerprint.upper()}\n", moment).country == "AT"
 
 
 def test_nobody_is_admitted_twice_or_after_a_refusal(
     enrolment: EnrolmentService, moment: datetime
 ) -> None:
-    for decide in (lambda shown: enrolment.admit(shown, moment), enrolment.refuse):
-        shown = enrolment.enrol(
+    for decide in (lambda fingerprint: enrolment.admit(fingerprint, moment), enrolment.refuse):
+        fingerprint = enrolment.enrol(
             "AT", Applicant().request(invite(enrolment, moment)), moment
         ).fingerprint
-        decide(shown)
+        decide(fingerprint)
         with pytest.raises(CoordinatorFault):
-            enrolment.admit(shown, moment)
+            enrolment.admit(fingerprint, moment)
         with pytest.raises(CoordinatorFault):
-            enrolment.refuse(shown)
+            enrolment.refuse(fingerprint)
 
 
 def test_a_refused_party_gets_the_refusal_and_no_certificate(
@@ -331,18 +333,18 @@ def test_an_admitted_party_may_enrol_again_with_the_same_keys(
 def test_no_party_is_admitted_with_a_key_of_another_country(
     enrolment: EnrolmentService, moment: datetime, role: Role
 ) -> None:
-    made = node_statement if role is Role.NODE else officer_statement
-    mine = made("AT")
+    statement_of = node_statement if role is Role.NODE else officer_statement
+    mine = statement_of("AT")
     admitted(enrolment, moment, Applicant(mine), role)
     theirs = Applicant(mine.model_copy(update={"country": "BE"}))
-    shown = enrolment.enrol(
+    fingerprint = enrolment.enrol(
         "BE", theirs.request(invite(enrolment, moment, "BE", role)), moment
     ).fingerprint
     with pytest.raises(CoordinatorFault) as caught:
-        enrolment.admit(shown, moment)
+        enrolment.admit(fingerprint, moment)
     assert "a key of the" in caught.value.why
     assert "AT" in caught.value.why
-    enrolment.refuse(shown)
+    enrolment.refuse(fingerprint)
 
 
 @pytest.mark.parametrize("half", [slice(0, 32), slice(32, 64)])
@@ -372,9 +374,9 @@ def test_a_comment_does_not_make_a_superlink_key_another_one(
     admitted(enrolment, moment, Applicant(mine), Role.NODE)
     theirs = node_statement("BE", node_auth=f"{mine.node_auth} other@host")
     invitation = invite(enrolment, moment, "BE", Role.NODE)
-    shown = enrolment.enrol("BE", Applicant(theirs).request(invitation), moment).fingerprint
+    fingerprint = enrolment.enrol("BE", Applicant(theirs).request(invitation), moment).fingerprint
     with pytest.raises(CoordinatorFault):
-        enrolment.admit(shown, moment)
+        enrolment.admit(fingerprint, moment)
 
 
 def test_the_newest_admitted_statement_of_a_country_counts(
@@ -396,7 +398,9 @@ def test_a_revocation_covers_every_certificate_of_the_role_and_lasts(
     authority: TransportAuthority,
     tmp_path: Path,
 ) -> None:
-    held = [admitted(enrolment, moment + n * SECOND, Applicant()).certificate for n in range(2)]
+    certificates = [
+        admitted(enrolment, moment + n * SECOND, Applicant()).certificate for n in range(2)
+    ]
     other = admitted(enrolment, moment, Applicant(officer_statement("BE"))).certificate
     node = admitted(enrolment, moment, Applicant(node_statement()), Role.NODE).certificate
     assert len(enrolment.revoke("AT", Role.OFFICER, moment)) == 2
@@ -404,7 +408,7 @@ def test_a_revocation_covers_every_certificate_of_the_role_and_lasts(
         enrolment,
         enrolment_of(open_database(tmp_path / "state.db", MIGRATIONS), authority),
     ):
-        for certificate in held:
+        for certificate in certificates:
             with pytest.raises(PratiqueError) as caught:
                 _peer(certificate, authority, known, moment)
             assert "revoked" in caught.value.why
@@ -446,8 +450,8 @@ def test_decisions_outlive_the_process(
     who = Applicant()
     invitation = invite(enrolment, moment)
     request = who.request(invitation)
-    shown = enrolment.enrol("AT", request, moment).fingerprint
+    fingerprint = enrolment.enrol("AT", request, moment).fingerprint
     again = enrolment_of(open_database(tmp_path / "state.db", MIGRATIONS), authority)
-    assert again.admit(shown, moment).status == ADMITTED
+    assert again.admit(fingerprint, moment).status == ADMITTED
     assert [one.status for one in again.all()] == [ADMITTED]
     refused(again, Applicant().request(invitation), moment)

@@ -139,11 +139,11 @@ def test_the_destruction_of_an_authority_is_completed_after_a_crash(
 def test_a_folder_of_the_first_version_is_opened_as_it_is(tmp_path: Path) -> None:
     """Authority and exchange have the file names of the first version."""
     store = cheap_store(tmp_path / "keys")
-    made = ExchangeTransport.create(tmp_path, HOSTS, store, federation="danube", now=BEGUN)
+    created = ExchangeTransport.create(tmp_path, HOSTS, store, federation="danube", now=BEGUN)
     assert sorted(path.name for path in tmp_path.glob("*.pem")) == ["authority.pem", "exchange.pem"]
     assert store.names() == ["authority", "transport"]
-    kept = certificate_fingerprint((tmp_path / "authority.pem").read_bytes())
-    assert made.in_force(BEGUN).digest == kept
+    fingerprint = certificate_fingerprint((tmp_path / "authority.pem").read_bytes())
+    assert created.in_force(BEGUN).digest == fingerprint
 
 
 def test_a_late_renewal_does_not_outlive_its_authority(transport: ExchangeTransport) -> None:
@@ -244,8 +244,8 @@ def test_after_several_changes_of_authority_all_parties_can_still_call(
     assert len(digests) == 3
     assert len(transport.line.generations) <= 2
     for party in federation.parties:
-        held = (party.folder / "authority.pem").read_bytes()
-        assert held == transport.trusted(federation.now)
+        stored_authorities = (party.folder / "authority.pem").read_bytes()
+        assert stored_authorities == transport.trusted(federation.now)
         assert party.holds_a_pair()
 
 

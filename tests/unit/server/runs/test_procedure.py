@@ -55,12 +55,12 @@ class ScriptedDriver:
 def run_to_end(
     made: Study, over: Mapping[int, tuple[str, ...]], past: RunHistory | None = None
 ) -> Any:
-    kept: list[RoundReport] = []
+    reports: list[RoundReport] = []
     driver: Any = ScriptedDriver(made, over)
     outcome = run_procedure(
-        made, driver, lambda report, *_: kept.append(report), past or RunHistory()
+        made, driver, lambda report, *_: reports.append(report), past or RunHistory()
     )
-    return outcome, kept
+    return outcome, reports
 
 
 def test_a_table_over_fewer_countries_names_them_and_assumes_their_noise_only() -> None:
@@ -77,19 +77,21 @@ def test_a_table_over_fewer_countries_names_them_and_assumes_their_noise_only() 
 
 
 def test_training_continues_over_fewer_countries() -> None:
-    made = training()
-    outcome, kept = run_to_end(made, {2: WITHOUT_PT})
-    assert len(kept) == ROUNDS + 1
-    assert outcome.part == participation_of([recorded(report) for report in kept], COUNTRIES)
+    trained_study = training()
+    outcome, reports = run_to_end(trained_study, {2: WITHOUT_PT})
+    assert len(reports) == ROUNDS + 1
+    assert outcome.part == participation_of([recorded(report) for report in reports], COUNTRIES)
     assert outcome.part.rounds_opened == {4: ROUNDS - 1, 3: 1}
     assert outcome.part.left_out == {"PT": 1}
     assert outcome.part.figures_over == outcome.part.countries == COUNTRIES
 
 
 def test_the_divisor_stays_the_study_s_public_constant() -> None:
-    made = training(rounds=1, evaluation=None)
-    start = made.task.initial(made.features)  # type: ignore[union-attr]
-    whole, smaller = (run_to_end(made, over)[0].model - start for over in ({}, {1: WITHOUT_PT}))
+    trained_study = training(rounds=1, evaluation=None)
+    start = trained_study.task.initial(trained_study.features)  # type: ignore[union-attr]
+    whole, smaller = (
+        run_to_end(trained_study, over)[0].model - start for over in ({}, {1: WITHOUT_PT})
+    )
     assert smaller == pytest.approx(whole * len(WITHOUT_PT) / len(COUNTRIES))
     assert whole.all()
 
@@ -117,14 +119,14 @@ def test_too_many_void_rounds_in_a_row_end_the_run_and_opened_ones_between_do_no
 
 
 def test_a_resumed_run_counts_its_earlier_rounds() -> None:
-    made = training()
-    _, kept = run_to_end(made, {})
+    trained_study = training()
+    _, reports = run_to_end(trained_study, {})
     states: list[bytes] = []
-    driver: Any = ScriptedDriver(made)
-    run_procedure(made, driver, lambda _, state, *__: states.append(state))
+    driver: Any = ScriptedDriver(trained_study)
+    run_procedure(trained_study, driver, lambda _, state, *__: states.append(state))
     before = [RoundRecord(1, "train", WITHOUT_PT, "", {"PT": "no reply in time"})]
-    outcome, kept = run_to_end(made, {}, RunHistory(before, states[0]))
-    assert [report.number for report in kept] == [2, 3, 4, 5]
+    outcome, reports = run_to_end(trained_study, {}, RunHistory(before, states[0]))
+    assert [report.number for report in reports] == [2, 3, 4, 5]
     assert outcome.part.left_out == {"PT": 1}
 
 

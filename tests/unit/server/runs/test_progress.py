@@ -41,16 +41,16 @@ def logged(engine: Engine) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def store(engine: Engine, moment: datetime) -> RunStore:
-    made = RunStore(engine)
-    made.create(RUN, STUDY, moment)
-    return made
+    new_store = RunStore(engine)
+    new_store.create(RUN, STUDY, moment)
+    return new_store
 
 
 @pytest.fixture
 def progress(engine: Engine, store: RunStore, moment: datetime) -> RunProgress:
-    made = attempt(engine, 1)
-    made.begin(moment)
-    return made
+    first_attempt = attempt(engine, 1)
+    first_attempt.begin(moment)
+    return first_attempt
 
 
 def report(
@@ -198,8 +198,8 @@ def test_the_log_contains_no_value_and_no_number_of_a_round(
     values = np.array([123456789, 987654321])
     progress.keep_round(report(1, OpenedSum(values, ("AT",), 424242, ())), b"weights", moment)
     (entry,) = logged(engine)
-    said = {"kind", "at", "actor", "outcome", "study", "run", "round", "policies"}
-    assert entry.keys() == said | {"v", "origin", "index"}
+    expected = {"kind", "at", "actor", "outcome", "study", "run", "round", "policies"}
+    assert entry.keys() == expected | {"v", "origin", "index"}
 
 
 def test_a_round_is_logged_once_even_if_another_attempt_stores_it(

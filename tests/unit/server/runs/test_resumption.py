@@ -177,11 +177,11 @@ def test_a_run_killed_after_its_smaller_set_was_stored_opens_that_set(
     scene.carrier.away = {AWAY}
     assert scene.attempt(("exchange", 6))  # three of set-up, twice contribute, and then agree
     assert not any(place.phase == "agree" for _, place in scene.carrier.sent)
-    scene.carrier.away, asked = set(), len(scene.carrier.calls)
+    scene.carrier.away, count = set(), len(scene.carrier.calls)
     scene.supervise_runs()
     assert not scene.attempt()
     assert scene.result.figures_over == REST
-    assert scene.carrier.calls[asked:] == [REST] * 3
+    assert scene.carrier.calls[count:] == [REST] * 3
 
 
 @pytest.mark.slow
@@ -282,9 +282,9 @@ def test_a_permit_withdrawn_between_two_attempts_leaves_its_country_out(table: S
     scene.coordinator.federation.withdraw("EE", scene.study)
     scene.supervise_runs()
     assert not scene.attempt()
-    found = scene.result
-    assert found.countries == found.figures_over == ("DK", "NO", "PT")
-    assert "The figures are sums over DK, NO, PT." in found.statement
+    result = scene.result
+    assert result.countries == result.figures_over == ("DK", "NO", "PT")
+    assert "The figures are sums over DK, NO, PT." in result.statement
 
 
 def test_withdrawals_that_leave_too_few_countries_end_the_run_with_the_reason(

@@ -62,8 +62,10 @@ class Scene:
         )
 
     def kept(self, number: int, countries: tuple[str, ...]) -> None:
-        told = [country for country, phase in self.carrier.asked if phase == "agree"]
-        assert len(told) == sum(map(len, self.closed.values())), "asked before it is stored"
+        asked_to_agree = [country for country, phase in self.carrier.asked if phase == "agree"]
+        assert len(asked_to_agree) == sum(map(len, self.closed.values())), (
+            "asked before it is stored"
+        )
         assert number not in self.closed
         self.closed[number] = countries
 
@@ -129,19 +131,19 @@ def test_a_country_that_is_silent_once_is_asked_again_with_the_same_bytes(
     phase: str, country: str
 ) -> None:
     scene = Scene()
-    heard: list[bytes] = []
+    frames: list[bytes] = []
 
     def deaf(frame: bytes) -> None:
-        heard.append(frame)
+        frames.append(frame)
 
     def awake(frame: bytes) -> bytes:
-        heard.append(frame)
+        frames.append(frame)
         return scene.carrier.honest(country, frame)
 
     scene.carrier.misbehave(country, phase, deaf, awake)
     opened(scene.ready().round())
-    assert len(heard) == 2
-    assert heard[0] == heard[1]
+    assert len(frames) == 2
+    assert frames[0] == frames[1]
     others = {"AT", "BE", "CZ"} - {country}
     assert all(scene.carrier.asked.count((other, phase)) == 1 for other in others)
 
@@ -242,16 +244,16 @@ def test_a_country_whose_documents_catch_up_is_asked_again_with_the_same_bytes(
     phase: str, answer: Answer
 ) -> None:
     scene = Scene()
-    heard: list[bytes] = []
+    frames: list[bytes] = []
 
     def late(frame: bytes) -> bytes | None:
-        heard.append(frame)
+        frames.append(frame)
         return answer(frame)
 
     scene.carrier.misbehave("BE", phase, late, late, late)
     opened(scene.ready().round())
     assert scene.pauses == list(CATCHING_UP[:3])
-    assert len(set(heard)) == 1
+    assert len(set(frames)) == 1
     assert scene.carrier.asked.count(("AT", phase)) == 1, "nobody else is asked again"
 
 
@@ -280,9 +282,9 @@ def test_another_driver_continues_after_a_finished_set_up() -> None:
     again = coordinator_of(scene.carrier._world.terms)
     driver = scene.conducted(again)
     driver.resume(replies)
-    asked = len(scene.carrier.asked)
+    count = len(scene.carrier.asked)
     opened(driver.sum(1, "train", MODEL))
-    assert {phase for _, phase in scene.carrier.asked[asked:]} == set(IN_ROUND)
+    assert {phase for _, phase in scene.carrier.asked[count:]} == set(IN_ROUND)
 
 
 def test_a_set_up_of_another_run_is_refused() -> None:
@@ -305,7 +307,7 @@ def four() -> Scene:
 
 
 def asked_in(scene: Scene, phase: str) -> list[str]:
-    return [country for country, asked in scene.carrier.asked if asked == phase]
+    return [country for country, asked_phase in scene.carrier.asked if asked_phase == phase]
 
 
 @pytest.mark.parametrize(
@@ -445,8 +447,8 @@ def test_a_round_resumed_after_it_was_closed_opens_over_the_same_countries(
     again, frames = resumed_driver(scene), dict(scene.carrier.frames)
     before = len(scene.carrier.asked)
     opened(again.sum(1, "train", MODEL), FOUR, without="CZ")
-    asked = scene.carrier.asked[before:]
-    assert asked == [(c, p) for p in ("contribute", "agree", "answer") for c in REST]
+    requests = scene.carrier.asked[before:]
+    assert requests == [(c, p) for p in ("contribute", "agree", "answer") for c in REST]
     assert all(scene.carrier.frames[place] == frame for place, frame in frames.items())
     opened(again.sum(2, "train", MODEL), FOUR)
 
@@ -527,11 +529,11 @@ def test_a_round_resumed_amid_the_answers_opens_over_all_countries() -> None:
 
 def another_s(scene: Scene, country: str) -> Callable[[bytes], bytes]:
     def speak(frame: bytes) -> bytes:
-        said = next(other for other in scene.roster if other != country)
+        other_country = next(other for other in scene.roster if other != country)
         (theirs,) = [
             reply
             for (who, asked), reply in scene.carrier._journal.items()
-            if who == said and asked != frame
+            if who == other_country and asked != frame
         ][-1:]
         return theirs
 
@@ -548,15 +550,15 @@ def test_a_country_cannot_send_another_country_s_reply() -> None:
 
 def test_a_reply_of_an_earlier_round_is_refused() -> None:
     scene = Scene().ready()
-    kept: list[bytes] = []
+    replies: list[bytes] = []
 
     def keep(frame: bytes) -> bytes:
-        kept.append(scene.carrier.honest("BE", frame))
-        return kept[0]
+        replies.append(scene.carrier.honest("BE", frame))
+        return replies[0]
 
     scene.carrier.misbehave("BE", "contribute", keep)
     opened(scene.round(1))
-    scene.carrier.misbehave("BE", "contribute", lambda _: kept[0])
+    scene.carrier.misbehave("BE", "contribute", lambda _: replies[0])
     report = scene.round(2)
     assert isinstance(report.outcome, VoidRound)
     assert set(report.causes) == {"BE"}

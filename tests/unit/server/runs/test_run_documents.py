@@ -26,12 +26,12 @@ def test_a_run_is_based_on_the_published_documents(tmp_path: Path) -> None:
     for country in ("DK", "EE"):
         papers.folders[country].set_node(node_keys(country))
         papers.give(country)
-    found = RunDocuments.of(papers.view(), ("DK", "EE", "NO"))
-    assert found.agreement == papers.agreed.digest
-    assert found.identities == {
+    documents = RunDocuments.of(papers.view(), ("DK", "EE", "NO"))
+    assert documents.agreement == papers.agreed.digest
+    assert documents.identities == {
         country: node_keys(country).identity_key for country in ("DK", "EE")
     }
-    assert RunDocuments.model_validate(found.model_dump(mode="json")) == found
+    assert RunDocuments.model_validate(documents.model_dump(mode="json")) == documents
 
 
 def test_requests_claim_the_versions_of_the_run_s_documents() -> None:

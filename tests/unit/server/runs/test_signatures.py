@@ -84,8 +84,8 @@ def test_a_run_with_a_node_that_can_no_longer_sign_ends_with_the_reason(
 
 
 def test_the_agreement_s_status_says_how_messages_are_signed(coordinator: Coordinator) -> None:
-    said = coordinator.ask("agreement_status")["signatures"]
-    assert said == BOTH_HOLD
+    signatures = coordinator.ask("agreement_status")["signatures"]
+    assert signatures == BOTH_HOLD
     only_ed25519(coordinator, "NO")
-    said = coordinator.ask("agreement_status")["signatures"]
-    assert said.startswith(BOTH_HOLD + "; the node of NO cannot yet")
+    signatures = coordinator.ask("agreement_status")["signatures"]
+    assert signatures.startswith(BOTH_HOLD + "; the node of NO cannot yet")

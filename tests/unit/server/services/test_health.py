@@ -93,10 +93,10 @@ def context(engine: Engine, tmp_path: Path) -> Any:
 
 @pytest.fixture
 def health(context: Any) -> CoordinatorHealth:
-    made = CoordinatorHealth()
-    made.check(context)
-    made.note_supervision()
-    return made
+    new_health = CoordinatorHealth()
+    new_health.check(context)
+    new_health.note_supervision()
+    return new_health
 
 
 def bad(health: CoordinatorHealth) -> dict[str, str]:
@@ -119,7 +119,7 @@ def test_nodes_runs_and_log_are_shown(health: CoordinatorHealth, context: Any) -
     context.runs.create("b" * 32, STUDY, now())
     context.runs.move("b" * 32, RunState.RUNNING, now())
     health.check(context)
-    said = shown(health)
+    metrics = shown(health)
     for line in (
         'node_online{country="DK"} 1.0',
         'node_online{country="PL"} 0.0',
@@ -128,10 +128,10 @@ def test_nodes_runs_and_log_are_shown(health: CoordinatorHealth, context: Any) -
         'flower_restarts{process="superlink"} 1.0',
         'flower_restarts{process="superexec"} 0.0',
     ):
-        assert f"pratique_coordinator_{line}" in said
-    assert "pratique_audit_log_entries 5.0" in said
-    assert 'pratique_document_version{document="DK"} 4.0' in said
-    assert 'pratique_expires_timestamp_seconds{what="certificate"}' in said
+        assert f"pratique_coordinator_{line}" in metrics
+    assert "pratique_audit_log_entries 5.0" in metrics
+    assert 'pratique_document_version{document="DK"} 4.0' in metrics
+    assert 'pratique_expires_timestamp_seconds{what="certificate"}' in metrics
 
 
 def test_rounds_since_the_daemon_s_start_are_counted_once(engine: Engine, context: Any) -> None:
@@ -143,10 +143,10 @@ def test_rounds_since_the_daemon_s_start_are_counted_once(engine: Engine, contex
     context.round_over(3, "void")
     health.check(context)
     health.check(context)
-    said = shown(health)
-    assert 'rounds_total{outcome="opened"} 1.0' in said
-    assert 'rounds_total{outcome="void"} 1.0' in said
-    assert "round_seconds_count 2.0" in said
+    metrics = shown(health)
+    assert 'rounds_total{outcome="opened"} 1.0' in metrics
+    assert 'rounds_total{outcome="void"} 1.0' in metrics
+    assert "round_seconds_count 2.0" in metrics
 
 
 def test_a_country_that_is_missing_is_counted_each_time_and_logged_once(
@@ -157,8 +157,8 @@ def test_a_country_that_is_missing_is_counted_each_time_and_logged_once(
     health.check(context)
     context.round_over(5, causes={"EE": "refused (paused)"})
     health.check(context)
-    told = [r for r in caplog.records if r.message == "country failed a round"]
-    assert [(r.round, r.country, r.why) for r in told] == [  # type: ignore[attr-defined]
+    warnings = [r for r in caplog.records if r.message == "country failed a round"]
+    assert [(r.round, r.country, r.why) for r in warnings] == [  # type: ignore[attr-defined]
         (1, "EE", "no reply in time"),
         (5, "EE", "refused (paused)"),
     ]
@@ -225,8 +225,8 @@ def supervised_run(
         return manager.recv(4096).decode().splitlines()
 
     async def serve() -> None:
-        given = {"NOTIFY_SOCKET": str(folder / "n"), "WATCHDOG_USEC": "200000"}
-        async with supervised(health, Supervisor(given), context, "exchange at h:1"):
+        environment = {"NOTIFY_SOCKET": str(folder / "n"), "WATCHDOG_USEC": "200000"}
+        async with supervised(health, Supervisor(environment), context, "exchange at h:1"):
             await act(heard)
 
     with manager:
@@ -246,9 +246,9 @@ def test_the_service_manager_is_notified_of_start_heartbeats_and_end(
     health: CoordinatorHealth, context: Any, short: Path
 ) -> None:
     async def act(heard: Heard) -> None:
-        said: set[str] = set()
-        while not said >= {"READY=1", "STATUS=exchange at h:1", "WATCHDOG=1"}:
-            said |= set(await asyncio.to_thread(heard))
+        notifications: set[str] = set()
+        while not notifications >= {"READY=1", "STATUS=exchange at h:1", "WATCHDOG=1"}:
+            notifications |= set(await asyncio.to_thread(heard))
 
     assert supervised_run(health, context, short, act) == ["STOPPING=1", "STATUS=ending"]
 

@@ -22,8 +22,8 @@ def coordinator(tmp_path: Path) -> Coordinator:
 def enrolled(coordinator: Coordinator, who: Applicant) -> bytes:
     """Enrol and admit a party with the daemon's requests; return its certificate."""
     stated, enrolment = who.statement, coordinator.context.enrolment
-    made = coordinator.ask("invite", country=stated.country, role=stated.role)
-    request = who.request(Invitation.model_validate(made))
+    invited = coordinator.ask("invite", country=stated.country, role=stated.role)
+    request = who.request(Invitation.model_validate(invited))
     reply = enrolment.enrol(stated.country, request, coordinator.clock())
     coordinator.ask("admit", fingerprint=reply.fingerprint)
     return enrolment.enrol(stated.country, request, coordinator.clock()).certificate

@@ -165,6 +165,9 @@ def test_a_run_ends_if_its_documents_are_no_longer_valid(
 
 
 def test_stored_documents_are_read_back_and_claimed_by_every_request() -> None:
-    kept = ground()
-    assert RunDocuments.model_validate(kept.model_dump(mode="json")) == kept
-    assert (kept.document_versions.root, kept.document_versions.countries) == (1, {"AT": 3})
+    documents = ground()
+    assert RunDocuments.model_validate(documents.model_dump(mode="json")) == documents
+    assert (documents.document_versions.root, documents.document_versions.countries) == (
+        1,
+        {"AT": 3},
+    )
