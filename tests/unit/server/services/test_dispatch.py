@@ -463,9 +463,7 @@ def test_revoking_a_party_that_does_not_exist_is_refused(coordinator: Coordinato
 # Over the socket, as the server app does it. The path of a socket is short, so the name is, too.
 
 
-def test_app_calls_daemon(
-    coordinator: Coordinator, study: Study
-) -> None:
+def test_app_calls_daemon(coordinator: Coordinator, study: Study) -> None:
     run = launched(coordinator, study)
     answer = lambda method, params: coordinator.ask(method, **params)  # noqa: E731
     services = LocalRpcServer(coordinator.home.socket, answer)
