@@ -1,7 +1,7 @@
-"""The Flower ClientApp of a node: it gets a frame and returns a frame.
+"""The Flower ClientApp of a node: receives a frame and returns the reply frame.
 
-The daemon builds its own app around its gate and door. The name in a bundle resolves to `app` in
-every other process; that app has no records and answers nothing.
+The daemon builds its own app around its gate and door. In every other process, the name in a bundle
+resolves to `app`, which has no records and answers nothing.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""One node: it answers frames, takes documents, and carries out its operator's commands.
+"""One node: it answers frames, imports documents, and executes its operator's commands.
 
 There are no threads, sockets or signals here: the daemon provides them, and tests need none.
 """

@@ -50,7 +50,7 @@ class MissedRun:
 
 @dataclass(frozen=True)
 class _Beginning:
-    """The start of a restoration: its time (nothing left since), and time and size of the copy."""
+    """The time of a restoration, since which no reply was sent; time and size of the copy."""
 
     since: str
     copied: str

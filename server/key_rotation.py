@@ -1,4 +1,4 @@
-"""Change the coordinator's keys: create new ones, have them signed for, use them after a restart.
+"""Rotates the coordinator's keys: creates new ones, and uses them once the agreement names them.
 
 All keys with which the coordinator signs change together: for messages, documents and freshness.
 The countries put the new keys in force by signing the agreement that names them. Until then the

@@ -1,4 +1,4 @@
-"""A charge on the ledger and the log entry of it: both last, or neither."""
+"""Charges the ledger and logs the charge, in one transaction."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from protocols.numerics.mechanism import Mechanism
 
 
 class Charges:
-    """Charges what is asked of a node, before a record is touched."""
+    """Charges the ledger for a release, before a record is read."""
 
     def __init__(
         self, engine: Engine, ledger: Ledger, decisions: DecisionLog, failpoint: FailpointHook
@@ -31,7 +31,7 @@ class Charges:
         reserved: Failpoint,
         logged: Failpoint,
     ) -> None:
-        """Reserve these mechanisms under the name of a run, and log it, once.
+        """Charge these mechanisms under the name of a run, and log the charge, once.
 
         A run that is charged already is neither charged nor logged again. `reserved` and `logged`
         are the failpoints within the transaction. Raises Refusal if the budget does not cover the

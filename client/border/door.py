@@ -1,6 +1,6 @@
 """The one door: every result that is computed from records leaves here, as a private sum.
 
-No step may move, because the order is:
+The order of these steps must never change:
 
 1. permit and policy allow the release (the admission carries the decision);
 2. the charge and its log entry are written in one transaction;

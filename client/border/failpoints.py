@@ -12,9 +12,10 @@ FailpointHook = Callable[[str], None]
 
 
 class Failpoint(StrEnum):
-    """Every point at which one step is done and the next one is not.
+    """The points between two steps.
 
-    The writes of a transaction are durable only from `..._CHARGED` or `..._KEPT` of its part on.
+    The writes of a transaction are durable only when `..._CHARGED` or `..._KEPT` of its part is
+    reached.
     """
 
     FLOOR_PREPARED = "floor/prepared"

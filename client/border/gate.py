@@ -54,7 +54,7 @@ from protocols.wire.signed_message import COORDINATOR
 
 USED_PERMIT = "node/permit-used"
 SYNC_PAUSE_SECONDS = 5.0
-"""Any sender can claim newer documents; after a wrong claim, no fetch follows for so long."""
+"""Any sender can claim newer documents; after a wrong claim, fetches stop for this long."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Gate:
     def _earlier_reply(
         self, request: Request, place: Place, documents: CurrentDocuments
     ) -> bytes | None:
-        """Return the reply that the same request got; it must be signed, perhaps by a new key."""
+        """Return the reply that the same request got; its signature may be by a newer key."""
         reply = self._journal.repeated(place, request.digest)
         context = None if reply is None else self._journal.context(place)
         if context is not None:

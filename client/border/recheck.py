@@ -2,7 +2,7 @@
 
 The gate has decided on all facts, but the work after it takes time, and the officer or the operator
 may decide otherwise meanwhile. So both are checked again in the transaction that makes the reply
-final. Either their refusal comes after that transaction, or the reply is never sent.
+final. If they refuse before that transaction, the reply is never sent.
 """
 
 from datetime import datetime

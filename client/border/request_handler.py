@@ -134,9 +134,9 @@ def _agreed_set(admission: Admission) -> str | None:
     """Return, for the audit log, the smaller set of countries that this country signed, if any."""
     if admission.request.phase != PHASE_AGREE:
         return None
-    chosen = admission.request.body.agree.countries
-    left_out = [country for country in admission.roster if country not in chosen]
-    return f"{len(chosen)} of {len(admission.roster)} countries, without {', '.join(left_out)}"
+    agreed = admission.request.body.agree.countries
+    left_out = [country for country in admission.roster if country not in agreed]
+    return f"{len(agreed)} of {len(admission.roster)} countries, without {', '.join(left_out)}"
 
 
 def _declined(what: str, why: str, fix: str) -> Refusal:

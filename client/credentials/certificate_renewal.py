@@ -1,4 +1,4 @@
-"""Renews the certificate of a running node in time, and uses the new one from the next call on."""
+"""Renews the certificate of a running node, and uses the new one from the next call on."""
 
 import logging
 from collections.abc import Callable

@@ -39,14 +39,14 @@ class IdentityKeys:
     def successor(self) -> Identity | None:
         """The key that will replace the one in use; None if there is none."""
         with self._lock:
-            waiting = self._read(NEXT) if NEXT in self._store.names() else None
-            return None if waiting and waiting.public == self._present.public else waiting
+            key = self._read(NEXT) if NEXT in self._store.names() else None
+            return None if key and key.public == self._present.public else key
 
     def prepare_successor(self) -> Identity:
         """Return the successor of the key in use; make it if there is none."""
         with self._lock:
-            if (waiting := self.successor) is not None:
-                return waiting
+            if (successor := self.successor) is not None:
+                return successor
             key = CompositeSigningKey.generate()
             self._store.put(NEXT, key.to_bytes())
             return key

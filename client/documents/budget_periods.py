@@ -1,4 +1,4 @@
-"""Remembers since when each person register has its present budget periods.
+"""Stores since when each person register has its present budget periods.
 
 An amendment that moves the periods could place a boundary just after charges that were made
 already. So for the length of one period after such a move, boundaries do not count: the charges of
@@ -48,20 +48,20 @@ class BudgetPeriods(BaseModel):
 
     def with_agreement(self, agreement: Agreement, now: datetime) -> Self:
         """Return a copy with the periods of an agreement that is in force at `now`."""
-        known = dict(self.registers)
+        registers = dict(self.registers)
         for budget in agreement.budget:
             name = budget.register_name
-            before = known.get(name)
-            same = before and (before.effective, before.period_days) == (
+            former = registers.get(name)
+            same = former and (former.effective, former.period_days) == (
                 agreement.effective,
                 budget.period_days,
             )
             if not same:
-                since = now.replace(microsecond=0) if before else None
-                known[name] = RegisterPeriods(
+                since = now.replace(microsecond=0) if former else None
+                registers[name] = RegisterPeriods(
                     effective=agreement.effective, period_days=budget.period_days, since=since
                 )
-        return self.model_copy(update={"registers": known})
+        return self.model_copy(update={"registers": registers})
 
     def since(self, register: str) -> datetime | None:
         """Return since when the register has its present periods; None: always."""

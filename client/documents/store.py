@@ -149,14 +149,14 @@ class DocumentStore:
 
     def _store_present(self, bundle: bytes, now: datetime) -> CountryDocuments:
         high_water, officer = self._high_water(), self.officer
-        moment, known = high_water.raised_to(now), high_water.countries.get(self._country, 0)
-        own = own_country(bundle, self._country, officer.present, moment, at_least=known)
+        time, version_seen = high_water.raised_to(now), high_water.countries.get(self._country, 0)
+        own = own_country(bundle, self._country, officer.present, time, at_least=version_seen)
         self._refuse_second_contents(own, bundle, OWN)
         raised = high_water.with_country(self._country, own.version, own.signed_at)
         if own.next_key is not None:
             officer = officer.with_announced(own.next_key, own.history)
         with transaction(self._engine) as connection:
-            _put(connection, {OWN: bundle}, moment)
+            _put(connection, {OWN: bundle}, time)
             set_value(connection, HIGH_WATER, raised.model_dump_json())
             officer.save(connection)
         self._stored_high_water, self._officer = raised, officer
@@ -164,12 +164,12 @@ class DocumentStore:
 
     def _store_announced(self, bundle: bytes, signer: VerifyKey, now: datetime) -> CountryDocuments:
         """Store documents that the next key has signed; they count once the agreement names it."""
-        moment = self._high_water().raised_to(now)
-        own = own_country(bundle, self._country, signer, moment)
+        time = self._high_water().raised_to(now)
+        own = own_country(bundle, self._country, signer, time)
         officer = self.officer.with_announced(own.key, own.history)
         self._refuse_second_contents(own, bundle, NEXT)
         with transaction(self._engine) as connection:
-            _put(connection, {NEXT: bundle}, moment)
+            _put(connection, {NEXT: bundle}, time)
             officer.save(connection)
         self._officer = officer
         self._activate_announced(now)
@@ -178,22 +178,24 @@ class DocumentStore:
     def _activate_announced(self, now: datetime) -> None:
         """Use the announced key of the officer, once the documents have shown it in force.
 
-        Documents that it signed before the former key's last ones are dropped: a withdrawal may be
-        missing from them.
+        Documents that it signed before the former key's last ones are dropped: a withdrawal may
+        be missing from them.
         """
         officer, high_water = self.officer, self._high_water()
         if officer.announced is None or high_water.keys.get(self._country) != officer.announced:
             return
-        moved, files = officer.with_announced_in_force(), self._files()
-        bundle, before = files.get(NEXT), files.get(OWN)
-        usable = bundle is not None and (before is None or _version(bundle) > _version(before))
+        successor, files = officer.with_announced_in_force(), self._files()
+        bundle, former_bundle = files.get(NEXT), files.get(OWN)
+        usable = bundle is not None and (
+            former_bundle is None or _version(bundle) > _version(former_bundle)
+        )
         with transaction(self._engine) as connection:
             if usable and bundle is not None:
                 _put(connection, {OWN: bundle}, high_water.raised_to(now))
             connection.execute(delete(documents).where(documents.c.path == NEXT))
-            moved.save(connection)
-            self._on_new_key(officer.present, moved.present, connection)
-        self._officer = moved
+            successor.save(connection)
+            self._on_new_key(officer.present, successor.present, connection)
+        self._officer = successor
 
     def approve_key(self, country: str, fingerprint: str, now: datetime) -> VerifyKey:
         """Accept the key that the agreement now names for a country; the operator compared it.
@@ -202,18 +204,18 @@ class DocumentStore:
         """
         with self._lock:
             party = self.view(now).agreement.party(country)
-            named = VerifyKey.from_text(party.officer_key) if party else None
-            if named is None or named.fingerprint != fingerprint:
+            key = VerifyKey.from_text(party.officer_key) if party else None
+            if key is None or key.fingerprint != fingerprint:
                 raise DocumentFault(
                     f"The agreement does not name a key with this fingerprint for {country}",
-                    why=f"it names {named.fingerprint if named else 'no key'} for {country}",
+                    why=f"it names {key.fingerprint if key else 'no key'} for {country}",
                     fix=f"compare it with the officer of {country} by voice; nothing was changed",
                 )
-            high_water = self._high_water().approve_key(country, named)
+            high_water = self._high_water().approve_key(country, key)
             with transaction(self._engine) as connection:
                 set_value(connection, HIGH_WATER, high_water.model_dump_json())
             self._stored_high_water = high_water
-        return named
+        return key
 
     def pin_officer(self, key: VerifyKey) -> None:
         """Trust another key of the officer, which the operator compared and pinned."""
@@ -296,7 +298,7 @@ class DocumentStore:
 
 
 def _loaded(fetch: Fetch, root: bytes, now: datetime, high_water: TrustHighWater) -> TrustedView:
-    """Load a view; if a fetch failed, raise its fault and not that documents do not verify."""
+    """Load a view; if a fetch failed, raise its fault instead of a fault of the documents."""
     fetch_faults: list[PratiqueError] = []
 
     def recording_fetch(path: str) -> bytes | None:

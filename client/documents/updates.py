@@ -65,14 +65,14 @@ class DocumentUpdates:
             return None
 
     def _store(self, bundle: bytes) -> CountryDocuments:
-        before = self.own()
+        former = self.own()
         try:
             own = self._documents.deliver(bundle, self._clock())
         except DocumentFault:
             self._log_bundle(EventKind.DOCUMENTS_REFUSED, bundle, Outcome.REFUSED)
             raise
         self._log_bundle(EventKind.DOCUMENTS_ACCEPTED, bundle, Outcome.DONE)
-        self._log_decisions(before, own)
+        self._log_decisions(former, own)
         return own
 
     def _use_next_key(self) -> None:
@@ -93,10 +93,10 @@ class DocumentUpdates:
     def _officer(self) -> str:
         return self._documents.officer.present.fingerprint
 
-    def _log_decisions(self, before: CountryDocuments | None, own: CountryDocuments) -> None:
-        self._log_new(EventKind.PERMIT_ACCEPTED, own.permits, before.permits if before else {})
+    def _log_decisions(self, former: CountryDocuments | None, own: CountryDocuments) -> None:
+        self._log_new(EventKind.PERMIT_ACCEPTED, own.permits, former.permits if former else {})
         self._log_new(
-            EventKind.WITHDRAWAL_ACCEPTED, own.withdrawals, before.withdrawals if before else {}
+            EventKind.WITHDRAWAL_ACCEPTED, own.withdrawals, former.withdrawals if former else {}
         )
 
     def _log_new(

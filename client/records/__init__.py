@@ -1,1 +1,1 @@
-"""Where a node's records come from, and which patients a study may count."""
+"""The sources of a node's records, and the selection of a study's patients."""

@@ -100,13 +100,13 @@ def select(
     names = tuple(dict.fromkeys((*used, *(condition.feature for condition in conditions))))
     check_fit(records.features, features, names)
     columns = {name: _translated(records, wanted[name]) for name in names}
-    chosen = np.ones(records.patients, dtype=np.bool_)
+    selected = np.ones(records.patients, dtype=np.bool_)
     for name in used:
         if wanted[name].missing is Missing.EXCLUDE:
-            chosen &= ~np.isnan(columns[name])
+            selected &= ~np.isnan(columns[name])
     for condition in conditions:
-        chosen &= condition.met(wanted[condition.feature], columns[condition.feature])
-    return Cohort(tuple(features), records.ids, columns).where(chosen)
+        selected &= condition.met(wanted[condition.feature], columns[condition.feature])
+    return Cohort(tuple(features), records.ids, columns).where(selected)
 
 
 def _translated(records: Records, feature: Feature) -> FloatArray:
@@ -122,7 +122,7 @@ def _translated(records: Records, feature: Feature) -> FloatArray:
 
 
 def held_out(secret: bytes, study: str, ids: Sequence[str], share: float) -> BoolArray:
-    """Return which patients of a study are kept from training.
+    """Return which patients of a study are held out of training.
 
     A keyed hash of study digest and patient id decides. So a patient stays on one side for the
     whole study, and nobody without the node's secret can compute which side.

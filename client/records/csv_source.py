@@ -66,25 +66,25 @@ class CsvSource:
 
     def read(self, opted_out: frozenset[str] = frozenset()) -> Records:
         """Return all patients except those opted out. Raises RecordFault with line and column."""
-        before = self._file_digest()
+        file_digest = self._file_digest()
         texts = self._texts()
-        if self._file_digest() != before:
+        if self._file_digest() != file_digest:
             raise self._fault(
                 "the file changed while it was being read", "try again when the file is complete"
             )
         ids = self._ids(texts)
-        kept = np.array([patient not in opted_out for patient in ids], dtype=np.bool_)
+        included = np.array([patient not in opted_out for patient in ids], dtype=np.bool_)
         columns = {
             entry.name: self._column(entry, texts[entry.source_column])
             for entry in self.dictionary.features
         }
-        kept_columns = {name: column[kept] for name, column in columns.items()}
+        kept_columns = {name: column[included] for name, column in columns.items()}
         return Records(
             ids=tuple(patient for patient in ids if patient not in opted_out),
             features=self.features(),
             columns=kept_columns,
-            version=digest(canonical_json([before, self.dictionary.digest()])),
-            report=self._report(kept_columns, ids, kept, opted_out),
+            version=digest(canonical_json([file_digest, self.dictionary.digest()])),
+            report=self._report(kept_columns, ids, included, opted_out),
         )
 
     def _report(

@@ -111,15 +111,15 @@ class ReplyJournal:
     def forget(self, run: str, connection: Connection, *, before: int | None = None) -> None:
         """Erase the replies of a run, or only those of rounds below `before`; their rows stay."""
         replies = update(journal).where(journal.c.run_id == run, journal.c.reply.is_not(None))
-        chosen = replies if before is None else replies.where(journal.c.round < before)
-        connection.execute(chosen.values(reply=None))
+        statement = replies if before is None else replies.where(journal.c.round < before)
+        connection.execute(statement.values(reply=None))
 
     def forget_ended(self, before: datetime) -> None:
         """Erase the replies of the runs that ended earlier than `before`."""
         ended = select(runs.c.run_id).where(runs.c.ended < before)
-        chosen = journal.c.reply.is_not(None), journal.c.run_id.in_(ended)
+        conditions = journal.c.reply.is_not(None), journal.c.run_id.in_(ended)
         with transaction(self._engine) as connection:
-            connection.execute(update(journal).where(*chosen).values(reply=None))
+            connection.execute(update(journal).where(*conditions).values(reply=None))
 
     def _row(self, place: Place) -> _Row | None:
         query = select(journal.c.request_digest, journal.c.ctx, journal.c.reply).where(

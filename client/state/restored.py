@@ -29,11 +29,11 @@ class Restored:
 
     def sentence(self) -> str:
         """Return the outcome as the audit log records it."""
-        before = "an unknown number" if self.before is None else str(self.before)
+        before = "an unknown number" if self.before is None else f"at least {self.before}"
         return (
-            f"State was restored from a copy of {self.entries} log entries, where there had been "
-            f"{before} or more; {self.ended} live runs ended, {len(self.assumed)} runs that the "
-            "copy does not know were charged"
+            f"State was restored from a copy of {self.entries} log entries; the log had {before} "
+            f"before; {self.ended} live runs ended, {len(self.assumed)} runs that the copy does "
+            "not know were charged"
         )
 
 

@@ -1,7 +1,7 @@
 """The runs that this node has taken part in: each run id is used once, and secrets are sealed.
 
-The state of a run is sealed under a key of its own and bound to the run id. It is replaced at every
-step and erased when the run ends. The id stays, so that nobody can begin the run again.
+The state of each run is sealed under a separate key and bound to the run id. It is replaced at
+every step and erased when the run ends. The id stays, so that nobody can begin the run again.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""Says in one sentence what a node does or waits for, and computes what its budget has left."""
+"""Summarises in one sentence what a node does or waits for, and computes its remaining budget."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -50,11 +50,11 @@ def restored_lines(outcome: Restored) -> Iterator[str]:
 
 def _restored_lines(outcome: Restored | None) -> Iterator[str]:
     if outcome:
-        before = "an unknown number of" if outcome.before is None else outcome.before
+        before = "an unknown number" if outcome.before is None else outcome.before
         yield (
-            f"Restored on {outcome.at[:10]} from a copy of {outcome.entries} log entries, where "
-            f"there had been {before}; {len(outcome.assumed)} runs that the copy does not know "
-            "were charged"
+            f"Restored on {outcome.at[:10]} from a copy of {outcome.entries} log entries; the log "
+            f"had {before} before; {len(outcome.assumed)} runs that the copy does not know were "
+            "charged"
         )
 
 

@@ -47,7 +47,7 @@ BatchSum = Callable[[Cohort], NDArray[np.int64]]
 class Assignment:
     """The task of one study on the cohort of one data version.
 
-    `held_out` marks the patients that are kept from training.
+    `held_out` marks the patients that are held out of training.
     """
 
     task: Task
@@ -76,8 +76,10 @@ class Assignment:
         cohort = select(records, features, task.names_used(features), conditions)
         evaluation = task.evaluation if isinstance(task, Training) else None
         share = evaluation.held_out if evaluation else 0.0
-        apart = held_out(split_secret, study, cohort.ids, share)
-        assignment = cls(task, cohort, apart, registered() if modules is None else modules)
+        held_out_patients = held_out(split_secret, study, cohort.ids, share)
+        assignment = cls(
+            task, cohort, held_out_patients, registered() if modules is None else modules
+        )
         if isinstance(task, Training):
             _ = assignment.trainer  # built now, so that no message waits for it
         return assignment

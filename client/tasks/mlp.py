@@ -7,7 +7,7 @@ only on that patient and the model, and the sums of their squares are exact
 (`protocols.numerics.rowwise_products`).
 
 *Accuracy.* A grid moves what it rounds by at most 2^-p of the largest entry, p = 18 to 26, so a
-layer's sums are as accurate as single precision: their error is some 2^-p of the sizes that were
+layer's sums are as accurate as single precision: their error is about 2^-p of the sizes that were
 added, not of the result. A residual that is a thousandth of the terms of its sum has a thousand
 times the relative error, and so has the gradient. For ordinary models this is far below the 1 % of
 the clip norm that rounding to integers may add (`protocols.numerics.factored_rounding`). No bound

@@ -37,8 +37,8 @@ class PreparedTasks:
     def prepared(self, study: Study) -> Prepared:
         """Return the task of a study on this node's cohort, with the version of the records.
 
-        Both come from one reading of the records. So records that are read again meanwhile are
-        never taken for those that were counted. Raises RecordFault.
+        Both come from one reading of the records, even if the records are read again meanwhile.
+        So the version is always that of the records behind the task. Raises RecordFault.
         """
         with self._lock:
             records = self._record_store.records()

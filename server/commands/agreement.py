@@ -75,6 +75,6 @@ def _print_draft(draft: "AgreementDraft") -> None:
         typer.echo(f"  {draft.needed} more signature(s) needed: `pratique-officer sign`")
     else:
         typer.echo(
-            "  Enough countries have signed: the agreement takes force when all have signed, or "
-            "with `agreement publish`"
+            "  Enough countries have signed: the agreement comes into force when all have signed, "
+            "or with `agreement publish`"
         )

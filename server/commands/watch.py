@@ -105,7 +105,7 @@ def _round_line(finished: RoundSummary, rounds: int) -> str:
 
 
 def _newly_missed(history: Sequence[RoundSummary], index: int) -> dict[str, str]:
-    """Return who failed this round but not the round before, or has left since; with the cause."""
+    """Return the new failures of a round, or a node gone since the round before; with the cause."""
     before = history[index - 1].causes if index else {}
     return {
         country: cause
@@ -115,7 +115,7 @@ def _newly_missed(history: Sequence[RoundSummary], index: int) -> dict[str, str]
 
 
 def _charged(status: StudyStatus) -> str:
-    """Return what the first round charged: the whole schedule at once; and what is left."""
+    """Return the charge of the first round, which is for the whole schedule, and what is left."""
     left = ", ".join(
         f"{country} {100 * shares.left:.0f} %" for country, shares in status.ledgers.items()
     )

@@ -40,7 +40,7 @@ class ExchangeDocuments:
         self._documents, self._online, self._on_change = documents, online, on_change
         self._next_keys = next_keys
         self.superseded = False
-        """Whether the agreement in force names the next keys: this daemon uses the former ones."""
+        """Whether the agreement in force names the next keys, not those that this daemon uses."""
 
     def fetch(self, path: str) -> bytes | None:
         """Return a published file or the draft; None if it does not exist."""

@@ -39,7 +39,7 @@ def check_bundle(content: bytes) -> None:
             configuration = tomllib.loads(archive.read(CONFIGURATION).decode())
     except BundleRefused:
         raise
-    except Exception as error:  # whatever a bundle makes a parser raise, it is refused
+    except Exception as error:  # a bundle is refused for any exception of a parser
         raise _refused(f"it cannot be read: {type(error).__name__}") from error
     _check_app(configuration)
 

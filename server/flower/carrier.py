@@ -74,7 +74,7 @@ class FlowerCarrier:
         return pending.replies
 
     def _pull(self, pending: "_PendingReplies") -> None:
-        """Take the replies that have arrived; after an error, pause before the next attempt."""
+        """Receive the replies that have arrived; after an error, pause before the next attempt."""
         pulled = self._queue.pull([*pending.names, *self._late])
         for received in pulled:
             if country := self._late.pop(received.reply_to, ""):
@@ -157,7 +157,7 @@ class _PendingReplies:
             self.names[name], self._sessions[country] = country, session
 
     def receive(self, received: Received) -> None:
-        """Take a reply; only the first reply of a country counts, with a frame or without.
+        """Receive a reply; only the first reply of a country counts, with a frame or without.
 
         An error comes from Flower and means that the node was away: its frame is sent again.
         """
@@ -171,9 +171,13 @@ class _PendingReplies:
 
     def abandon(self, countries: Iterable[str]) -> None:
         """Stop waiting for these countries."""
-        ended = set(countries)
+        abandoned = set(countries)
         self.frames = {
-            country: frame for country, frame in self.frames.items() if country not in ended
+            country: frame for country, frame in self.frames.items() if country not in abandoned
         }
-        self._late |= {name: country for name, country in self.names.items() if country in ended}
-        self.names = {name: country for name, country in self.names.items() if country not in ended}
+        self._late |= {
+            name: country for name, country in self.names.items() if country in abandoned
+        }
+        self.names = {
+            name: country for name, country in self.names.items() if country not in abandoned
+        }

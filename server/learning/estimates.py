@@ -21,7 +21,7 @@ TWO_SIDED = 1.959964
 """Standard normal quantile of a two-sided 95 % interval."""
 DRAWS = 1_000
 Figure = Callable[[FloatArray], FloatArray]
-"""Maps tables (…, bins, labels) to figures (…,). NaN if a table has no such figure."""
+"""Maps tables (…, bins, labels) to figures (…,). NaN if a table does not define the figure."""
 
 
 @dataclass(frozen=True)

@@ -100,11 +100,11 @@ def evaluate(
     cells = opened / mechanism.scale
     scores, right = table.scores_by_cell(cells), table.right_by_group(cells)
     names = evaluation.groups(by_name(features))
-    every = reader.group(EVERYBODY, scores.sum(axis=1), right.sum(axis=0), len(names))
+    overall = reader.group(EVERYBODY, scores.sum(axis=1), right.sum(axis=0), len(names))
     if evaluation.subgroup is None:
-        return EvaluationReport(every, ())
+        return EvaluationReport(overall, ())
     parts = [reader.group(name, scores[:, i], right[i], 1) for i, name in enumerate(names)]
-    return EvaluationReport(every, tuple(parts))
+    return EvaluationReport(overall, tuple(parts))
 
 
 @dataclass(frozen=True)

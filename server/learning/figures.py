@@ -1,7 +1,7 @@
 """Figures of a table of scores by label: AUC, accuracy, calibration; errors of a numeric target.
 
 Each function maps tables (…, score bins, label bins) to figures (…,), so that the same code serves
-the observed table and a thousand simulated ones. The figure is NaN if a table has none.
+the observed table and a thousand simulated ones. The figure is NaN if a table does not define it.
 """
 
 import numpy as np

@@ -96,10 +96,12 @@ def step(
         gradient += task.l2 * task.weights_only(features, state.position)
     iterate = state.position - task.rate_at(state.round_number + 1) * gradient
     position = iterate + task.momentum * (iterate - state.iterate)
-    moved = replace(state, round_number=state.round_number + 1, position=position, iterate=iterate)
-    if moved.round_number <= first_averaged(task):
-        return moved
-    return replace(moved, total=state.total + iterate, averaged=state.averaged + 1)
+    next_state = replace(
+        state, round_number=state.round_number + 1, position=position, iterate=iterate
+    )
+    if next_state.round_number <= first_averaged(task):
+        return next_state
+    return replace(next_state, total=state.total + iterate, averaged=state.averaged + 1)
 
 
 def skip(state: OptimiserState) -> OptimiserState:

@@ -1,7 +1,8 @@
 """A released result on disk: the signed `result.json`, with `model.safetensors` beside it.
 
-`result.json` says what was asked, who took part, what it cost each patient, how good it is, and
-under which documents. It names the model by its digest, so that one signature covers both files.
+`result.json` states the question, the countries that took part, the privacy cost to each patient,
+the quality of the result, and the documents that were in force. It names the model by its digest,
+so that one signature covers both files.
 """
 
 import json

@@ -155,16 +155,16 @@ class CertificateRegister:
 
     def _replacement(self, peer: Peer, key: bytes, now: datetime) -> Row[Any]:
         """Return the row of the certificate that replaces this one; issue it if there is none."""
-        chosen = select(renewals).where(renewals.c.serial == str(peer.serial))
+        query = select(renewals).where(renewals.c.serial == str(peer.serial))
         with self._lock, transaction(self._engine) as connection:
-            existing = connection.execute(chosen).one_or_none()
+            existing = connection.execute(query).one_or_none()
             if existing is not None:
                 return existing
             _check_may_renew(connection, peer, now)
             certificate = self.issue(connection, key, peer.country, peer.role, now)
             row = _row(peer.country, peer.role, key, certificate, now)
             connection.execute(insert(renewals).values(serial=str(peer.serial), **row))
-            issued = connection.execute(chosen).one()
+            issued = connection.execute(query).one()
         self.reload()
         self._note(EventKind.CERTIFICATE_RENEWED, f"{peer.country} {peer.role}")
         return issued
@@ -216,16 +216,16 @@ class CertificateRegister:
 
     def renewed(self, connection: Connection, country: str, role: Role) -> list[int]:
         """Return the serial numbers of the certificates that replaced a party's earlier ones."""
-        chosen = (renewals.c.country == country) & (renewals.c.role == role)
-        serials = connection.execute(select(renewals.c.successor).where(chosen)).scalars()
+        condition = (renewals.c.country == country) & (renewals.c.role == role)
+        serials = connection.execute(select(renewals.c.successor).where(condition)).scalars()
         return [int(serial) for serial in serials]
 
     def disputes(self) -> list[Dispute]:
         """Return the certificates that two parties have presented and that are not revoked."""
-        ended = select(revoked.c.serial)
-        chosen = renewals.c.disputed.is_not(None) & renewals.c.successor.not_in(ended)
+        revoked_serials = select(revoked.c.serial)
+        condition = renewals.c.disputed.is_not(None) & renewals.c.successor.not_in(revoked_serials)
         with transaction(self._engine) as connection:
-            rows = connection.execute(select(renewals).where(chosen)).all()
+            rows = connection.execute(select(renewals).where(condition)).all()
         return [Dispute(row.country, row.role, row.disputed) for row in rows]
 
     def _refuse_replaced(self, peer: Peer, replaced: _Replaced, now: datetime) -> NoReturn:
@@ -241,9 +241,9 @@ class CertificateRegister:
         )
 
     def _note_first_use(self, successor: int, now: datetime) -> None:
-        chosen = (renewals.c.successor == str(successor)) & renewals.c.used.is_(None)
+        condition = (renewals.c.successor == str(successor)) & renewals.c.used.is_(None)
         with self._lock, transaction(self._engine) as connection:
-            connection.execute(update(renewals).where(chosen).values(used=now))
+            connection.execute(update(renewals).where(condition).values(used=now))
         self.reload()
 
     def _dispute(self, peer: Peer, now: datetime) -> None:
@@ -251,9 +251,9 @@ class CertificateRegister:
         replaced = self._replaced[peer.serial]
         if replaced.disputed is not None or not replaced.key:
             return
-        chosen = renewals.c.serial == str(peer.serial)
+        condition = renewals.c.serial == str(peer.serial)
         with self._lock, transaction(self._engine) as connection:
-            connection.execute(update(renewals).where(chosen).values(disputed=now))
+            connection.execute(update(renewals).where(condition).values(disputed=now))
         self.reload()
         self._note(EventKind.CERTIFICATE_DISPUTED, f"{peer.country} {peer.role}")
 

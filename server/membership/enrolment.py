@@ -126,8 +126,8 @@ class EnrolmentService:
         token: bytes,
         now: datetime,
     ) -> None:
-        chosen = invitations.c.token_hash == digest(token)
-        row = connection.execute(select(invitations).where(chosen)).one_or_none()
+        condition = invitations.c.token_hash == digest(token)
+        row = connection.execute(select(invitations).where(condition)).one_or_none()
         wanted = (country, statement.role)
         if (
             row is None
@@ -141,7 +141,7 @@ class EnrolmentService:
                 why="it was already used, has expired, or is for another country or role",
                 fix="ask the coordinator for a new one",
             )
-        connection.execute(update(invitations).where(chosen).values(used=now))
+        connection.execute(update(invitations).where(condition).values(used=now))
 
     def all(self) -> list[Enrolment]:
         """Return every request for admission, oldest first."""
@@ -184,9 +184,9 @@ class EnrolmentService:
 
     def _pending(self, connection: Connection, fingerprint: str) -> Row[Any]:
         """Return the newest pending request: after two invitations there can be two."""
-        wanted = enrolments.c.fingerprint == fingerprint.strip().lower()
-        waiting = select(enrolments).where(wanted & (enrolments.c.status == PENDING))
-        newest = waiting.order_by(enrolments.c.created.desc()).limit(1)
+        condition = enrolments.c.fingerprint == fingerprint.strip().lower()
+        pending = select(enrolments).where(condition & (enrolments.c.status == PENDING))
+        newest = pending.order_by(enrolments.c.created.desc()).limit(1)
         row = connection.execute(newest).one_or_none()
         if row is None:
             raise CoordinatorFault(
@@ -211,12 +211,12 @@ class EnrolmentService:
 
         Their calls in progress end. The party needs a new invitation to be admitted again.
         """
-        chosen = (enrolments.c.country == country) & (enrolments.c.role == role)
-        ended = chosen & (enrolments.c.status == ADMITTED)
+        of_party = (enrolments.c.country == country) & (enrolments.c.role == role)
+        admitted = of_party & (enrolments.c.status == ADMITTED)
         with transaction(self._engine) as connection:
             serials = self._serials(connection, country, role)
             self.register.revoke(connection, serials)
-            connection.execute(update(enrolments).where(ended).values(status=REVOKED))
+            connection.execute(update(enrolments).where(admitted).values(status=REVOKED))
             connection.execute(
                 update(parties)
                 .where((parties.c.country == country) & (parties.c.role == role))
@@ -226,8 +226,8 @@ class EnrolmentService:
         return serials
 
     def _serials(self, connection: Connection, country: str, role: Role) -> list[int]:
-        chosen = (enrolments.c.country == country) & (enrolments.c.role == role)
-        rows = connection.execute(select(enrolments.c.certificate).where(chosen)).scalars()
+        condition = (enrolments.c.country == country) & (enrolments.c.role == role)
+        rows = connection.execute(select(enrolments.c.certificate).where(condition)).scalars()
         admitted = [serial_of(certificate) for certificate in rows if certificate]
         return [*admitted, *self.register.renewed(connection, country, role)]
 
@@ -256,8 +256,8 @@ def _check_curve(
 
 
 def _admitted(connection: Connection) -> list[Enrolment]:
-    chosen = select(enrolments).where(enrolments.c.status.in_((ADMITTED, REVOKED)))
-    return [_enrolment(row) for row in connection.execute(chosen).all()]
+    query = select(enrolments).where(enrolments.c.status.in_((ADMITTED, REVOKED)))
+    return [_enrolment(row) for row in connection.execute(query).all()]
 
 
 def _check_own_keys(requested: Enrolment, others: Sequence[Enrolment]) -> None:

@@ -128,8 +128,8 @@ class _RunAttempt:
             study.countries,
             self._carrier,
             seconds=seconds,
-            keep_closed=lambda number, chosen: self._progress.keep_closed(
-                number, chosen, utc_now()
+            keep_closed=lambda number, countries: self._progress.keep_closed(
+                number, countries, utc_now()
             ),
             closed=stored.closed,
         )

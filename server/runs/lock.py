@@ -1,4 +1,4 @@
-"""The lock of a run: the server app that executes the run holds it for as long as it lives.
+"""The lock of a run: the server app that executes the run holds it until it ends.
 
 The kernel releases it when the process ends, in whatever way. So the daemon sees at once that a
 run's process has ended, and two processes never execute one run.

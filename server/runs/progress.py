@@ -139,7 +139,7 @@ class RunProgress:
             self._set(connection, reason=reason, updated=now)
 
     def _event(self, connection: Connection, record: RoundRecord, now: datetime) -> Event:
-        """Return the log entry of a round: what it was, never what it opened."""
+        """Return the log entry of a round; it never contains the opened sum."""
         run = RunStore(self._engine).get(self._run, connection)
         return Event(
             kind=EventKind.ROUND_OPENED if record.opened else EventKind.ROUND_VOID,

@@ -230,27 +230,29 @@ class RoundDriver:
 
     def _open(self, current: CoordinatorRound, causes: dict[str, str]) -> OpenedSum | VoidRound:
         """Close the round and open it; add to `causes` the countries that fail on the way."""
-        chosen = current.close()
+        remaining = current.close()
         if not current.openable:
             return current.open()
-        if current.smaller and not self._agree(current, chosen, causes):
-            return VoidRound(NOT_AGREED, tuple(country for country in chosen if country in causes))
-        causes |= self._gather(current.answer_request, current.take_answer, chosen).causes
+        if current.smaller and not self._agree(current, remaining, causes):
+            return VoidRound(
+                NOT_AGREED, tuple(country for country in remaining if country in causes)
+            )
+        causes |= self._gather(current.answer_request, current.take_answer, remaining).causes
         opened = current.open()
-        unsigned = set(chosen) - set(current.answered) - set(causes)
+        unsigned = set(remaining) - set(current.answered) - set(causes)
         causes |= dict.fromkeys(sorted(unsigned), UNSIGNED)
         return opened
 
     def _agree(
-        self, current: CoordinatorRound, chosen: tuple[str, ...], causes: dict[str, str]
+        self, current: CoordinatorRound, remaining: tuple[str, ...], causes: dict[str, str]
     ) -> bool:
         """Return whether all remaining countries agree to open the sum without the others."""
         number = current.terms.round_number
         answered = self._may_repeat and number not in self._closed
         if number not in self._closed:
-            self._keep_closed(number, chosen)
-            self._closed[number] = chosen
-        failed = self._gather(current.agree_request, current.take_assent, chosen).causes
+            self._keep_closed(number, remaining)
+            self._closed[number] = remaining
+        failed = self._gather(current.agree_request, current.take_assent, remaining).causes
         causes |= {
             country: ANSWERED if answered and cause == GONE else cause
             for country, cause in failed.items()
@@ -268,7 +270,7 @@ class RoundDriver:
     def _gather(
         self, ask: Ask, take: Take, countries: tuple[str, ...], *, once: float | None = None
     ) -> _Gathered:
-        """Send requests to these countries and take their replies.
+        """Send requests to these countries and receive their replies.
 
         `once`: send each request only once, and wait this many seconds for the replies.
         """

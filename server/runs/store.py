@@ -145,16 +145,16 @@ class RunStore:
                 raise CoordinatorFault(f"The run {run_id} is over", why=f"it is {run.state}")
             number = run.attempt + 1
             counts = {"attempt": number, "fruitless": run.fruitless + 1}
-            chosen = update(runs).where(runs.c.run_id == run_id)
-            connection.execute(chosen.values(**counts, resumed=now, updated=now))
+            statement = update(runs).where(runs.c.run_id == run_id)
+            connection.execute(statement.values(**counts, resumed=now, updated=now))
             on_attempt(number, connection)
         return number
 
     def set_flower_run(self, run_id: str, flower_run: int) -> None:
         """Store which Flower run executes the current attempt."""
-        chosen = update(runs).where(runs.c.run_id == run_id)
+        statement = update(runs).where(runs.c.run_id == run_id)
         with transaction(self._engine) as connection:
-            connection.execute(chosen.values(flower_run=str(flower_run)))
+            connection.execute(statement.values(flower_run=str(flower_run)))
 
     def move(
         self,
@@ -169,13 +169,13 @@ class RunStore:
         A run that is over keeps its state; returns whether the state changed. When a run ends,
         the countries' replies to its set-up are deleted.
         """
-        chosen = (runs.c.run_id == run_id) & runs.c.state.in_(UNDER_WAY)
+        condition = (runs.c.run_id == run_id) & runs.c.state.in_(UNDER_WAY)
         values = {"state": state, "updated": now, "reason": reason}
         with transaction(self._engine, connection) as within:
-            moved = within.execute(update(runs).where(chosen).values(**values)).rowcount
-            if moved and state.over:
+            changed_rows = within.execute(update(runs).where(condition).values(**values)).rowcount
+            if changed_rows and state.over:
                 within.execute(delete(set_up_replies).where(set_up_replies.c.run_id == run_id))
-        return bool(moved)
+        return bool(changed_rows)
 
     def finish(self, run_id: str, now: datetime, on_finish: Callable[[Connection], None]) -> None:
         """Store that the run's result is published, once; `on_finish` joins the transaction."""
@@ -223,9 +223,9 @@ class RunStore:
 
     def latest_of(self, study: str) -> RunRow | None:
         """Return the newest run of a study, or None if it was never launched."""
-        chosen = _RUN_ROWS.where(runs.c.study == study).order_by(runs.c.created.desc())
+        query = _RUN_ROWS.where(runs.c.study == study).order_by(runs.c.created.desc())
         with transaction(self._engine) as connection:
-            row = connection.execute(chosen.limit(1)).one_or_none()
+            row = connection.execute(query.limit(1)).one_or_none()
         return None if row is None else RunRow.of(row)
 
     def of(self, study: str) -> list[RunRow]:
@@ -243,9 +243,9 @@ class RunStore:
 
     def rounds_of(self, run_id: str) -> tuple[RoundSummary, ...]:
         """Return every round of a run so far, in order."""
-        chosen = select(rounds).where(rounds.c.run_id == run_id).order_by(rounds.c.round)
+        query = select(rounds).where(rounds.c.run_id == run_id).order_by(rounds.c.round)
         with transaction(self._engine) as connection:
-            rows = connection.execute(chosen).all()
+            rows = connection.execute(query).all()
         return tuple(
             RoundSummary(
                 round=row.round,

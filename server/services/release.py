@@ -1,4 +1,4 @@
-"""Makes a finished run into a released result: signed, written, with its date of deletion."""
+"""Creates the released result of a finished run: signed, written, with its date of deletion."""
 
 from datetime import datetime, timedelta
 from typing import Any

@@ -16,20 +16,20 @@ from tests.support.node_federation import DICTIONARY, NodeFederation, records
 def template(tmp_path_factory: pytest.TempPathFactory) -> NodeFederation:
     """Four enrolled nodes and one study that every country approved."""
     logging.getLogger("tuf").setLevel(logging.WARNING)
-    made = NodeFederation(tmp_path_factory.mktemp("template") / "federation")
-    made.approved()
-    made.close()
-    return made
+    copy = NodeFederation(tmp_path_factory.mktemp("template") / "federation")
+    copy.approved()
+    copy.close()
+    return copy
 
 
 @pytest.fixture
 def federation(
     template: NodeFederation, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[NodeFederation]:
-    """A federation of its own for each test."""
-    made = template.copied(tmp_path_factory.mktemp("one") / "federation")
-    yield made
-    made.close()
+    """A separate copy of the federation for each test."""
+    copy = template.copied(tmp_path_factory.mktemp("one") / "federation")
+    yield copy
+    copy.close()
 
 
 @pytest.fixture

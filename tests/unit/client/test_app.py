@@ -1,4 +1,4 @@
-"""A frame goes in and a frame comes out; a message without one is refused."""
+"""The app answers a frame with a frame; a message without a frame is refused."""
 
 import time
 
@@ -37,7 +37,7 @@ def context() -> Context:
     return Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
 
 
-def test_the_app_passes_the_frame_on_and_sends_back_what_it_gets() -> None:
+def test_the_app_passes_the_frame_on_and_returns_the_reply() -> None:
     app = build_app(lambda frame: frame[::-1])
     assert frame_of(app(framed(b"abc"), context())) == b"cba"
 

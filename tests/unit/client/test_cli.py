@@ -1,4 +1,4 @@
-"""`pratique-node` as its operator types it: what it prints, and every option given badly."""
+"""`pratique-node` on the command line: its output, and every option with a bad value."""
 
 import json
 import logging
@@ -53,8 +53,8 @@ def passphrase(tmp_path: Path) -> Path:
 
 def run(*words: str | Path, home: Path | None = None) -> Result:
     """Run a command; nothing it prints may be a traceback."""
-    given = [str(word) for word in words] + (["--home", str(home)] if home else [])
-    result = CliRunner().invoke(cli.app, given)
+    arguments = [str(word) for word in words] + (["--home", str(home)] if home else [])
+    result = CliRunner().invoke(cli.app, arguments)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert "Traceback" not in result.output
     return result
@@ -93,7 +93,7 @@ def replaced(words: Words, option: str, value: str | Path) -> Words:
     return [*changed, option, value]
 
 
-def test_init_prints_how_the_records_were_understood(tmp_path: Path, init_words: Words) -> None:
+def test_init_prints_how_the_records_were_read(tmp_path: Path, init_words: Words) -> None:
     result = run(*init_words, home=tmp_path / "node")
     assert result.exit_code == 0
     for words in (
@@ -168,9 +168,9 @@ def test_init_with_a_malformed_dictionary_names_the_place(
     tmp_path: Path, init_words: Words
 ) -> None:
     (tmp_path / "files" / "dictionary.yaml").write_text("dictionary: 1\nfeatures: {a: [}\n")
-    said = refused(*init_words, home=tmp_path / "node")
-    assert "dictionary.yaml" in said
-    assert "Line 2, column 16" in said
+    output = refused(*init_words, home=tmp_path / "node")
+    assert "dictionary.yaml" in output
+    assert "Line 2, column 16" in output
 
 
 def test_init_with_a_feature_without_bounds_names_it(tmp_path: Path, init_words: Words) -> None:
@@ -223,12 +223,12 @@ def test_up_with_a_wrong_passphrase_is_refused(
 ) -> None:
     monkeypatch.setattr(cli, "_isolate", lambda: None)
     passphrase.write_text("another one")
-    said = refused("up", "--passphrase-file", passphrase, home=home)
-    assert "passphrase does not open" in said
+    output = refused("up", "--passphrase-file", passphrase, home=home)
+    assert "passphrase does not open" in output
 
 
 def test_restored_asks_first(home: Path, passphrase: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an answer, or with no for one, nothing is opened."""
+    """Without an answer, or with the answer no, nothing is opened."""
     monkeypatch.setattr("client.daemon.restore_node", pytest.fail)
     result = run("restored", "--passphrase-file", passphrase, home=home)
     assert result.exit_code == 1
@@ -253,9 +253,9 @@ def test_restored_with_a_certificate_that_looks_stolen_says_what_to_do(
 
     run("enrol", letter, "--passphrase-file", passphrase, home=home)
     monkeypatch.setattr("client.node.Node.restore", refuse)
-    said = refused("restored", "--yes", "--passphrase-file", passphrase, home=home)
-    assert "looks stolen" in said
-    assert "pratique-node enrol" in said
+    output = refused("restored", "--yes", "--passphrase-file", passphrase, home=home)
+    assert "looks stolen" in output
+    assert "pratique-node enrol" in output
 
 
 def test_restored_prints_the_outcome(
@@ -265,7 +265,7 @@ def test_restored_prints_the_outcome(
     monkeypatch.setattr("client.daemon.restore_node", lambda *_: done)
     result = run("restored", "--yes", "--passphrase-file", passphrase, home=home)
     assert result.exit_code == 0
-    assert "a copy of 7 log entries, where there had been 40 or more" in result.stdout
+    assert "a copy of 7 log entries; the log had at least 40 before" in result.stdout
     assert "heart-by-sex: charged 1 time(s)" in result.stdout
     assert "pratique-officer approve STUDY --reconsider" in result.stdout
 
@@ -277,19 +277,19 @@ def authority() -> TransportAuthority:
 
 @pytest.fixture
 def letter(tmp_path: Path, authority: TransportAuthority) -> Path:
-    """An invitation that holds today."""
-    asked = invitation(authority, expires=datetime.now(UTC) + WEEK)
+    """An invitation that is valid today."""
+    letter_of_today = invitation(authority, expires=datetime.now(UTC) + WEEK)
     file = tmp_path / "invitation.json"
-    file.write_text(asked.model_dump_json())
+    file.write_text(letter_of_today.model_dump_json())
     return file
 
 
 @pytest.fixture
 def exchange(authority: TransportAuthority, monkeypatch: pytest.MonkeyPatch) -> ScriptedExchange:
-    made = ScriptedExchange(authority)
+    scripted = ScriptedExchange(authority)
     monkeypatch.setattr("tests.support.joining_node.NOW", datetime.now(UTC))
-    monkeypatch.setattr(cli, "_dial", made.dial)
-    return made
+    monkeypatch.setattr(cli, "_dial", scripted.dial)
+    return scripted
 
 
 def test_enrol_prints_what_is_compared_by_voice(
@@ -367,7 +367,7 @@ def test_accept_names_a_bad_file(home: Path, tmp_path: Path) -> None:
         assert result.stderr
 
 
-def test_doctor_ends_with_one_where_something_fails(home: Path, passphrase: Path) -> None:
+def test_doctor_exits_with_one_if_a_check_fails(home: Path, passphrase: Path) -> None:
     result = run("doctor", "--passphrase-file", passphrase, home=home)
     assert result.exit_code == 1
     assert "FAIL  officer: " in result.stdout
@@ -377,11 +377,11 @@ def test_doctor_ends_with_one_where_something_fails(home: Path, passphrase: Path
 def test_doctor_prints_json_for_a_machine(home: Path, passphrase: Path) -> None:
     result = run("doctor", "--json", "--passphrase-file", passphrase, home=home)
     assert result.exit_code == 1
-    found = {one["name"]: one["state"] for one in json.loads(result.stdout)}
-    assert (found["keys"], found["officer"]) == ("good", "failed")
+    states = {one["name"]: one["state"] for one in json.loads(result.stdout)}
+    assert (states["keys"], states["officer"]) == ("good", "failed")
 
 
-def test_status_pause_and_resume_speak_to_the_daemon(
+def test_status_pause_and_resume_call_the_daemon(
     federation: NodeFederation,
 ) -> None:
     node, home = federation.nodes["DK"], federation.home("DK")
@@ -413,14 +413,14 @@ def test_the_home_comes_from_the_environment(home: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     "command", ["init", "enrol", "accept", "doctor", "up", "status", "pause", "resume"]
 )
-def test_every_command_explains_itself(command: str) -> None:
+def test_every_command_has_a_help_text(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
     assert "--home" in result.stdout
 
 
 def test_help_imports_nothing_heavy() -> None:
-    """Simple commands start at once: what computes is imported where it is needed."""
+    """Simple commands start at once: large packages are imported only when needed."""
     program = (
         "import sys; sys.argv = ['pratique-node', '--help']\n"
         "from client.cli import main\n"
@@ -439,7 +439,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stderr.strip() == "[]"
 
 
-def test_what_others_write_moves_no_cursor_where_the_doctor_shows_it(
+def test_doctor_escapes_control_characters_in_texts_of_others(
     home: Path, passphrase: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finding = CheckResult(

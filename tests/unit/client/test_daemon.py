@@ -32,7 +32,7 @@ class Channel:
 
     closed: threading.Event = field(default_factory=threading.Event)
     stuck: bool = False
-    """Whether only closing it ends a look for messages."""
+    """Whether only closing the channel ends a wait for messages."""
 
     def close(self) -> None:
         self.closed.set()
@@ -56,7 +56,7 @@ class Fleet:
     ready: threading.Event = field(default_factory=threading.Event)
     handle: Callable[[bytes], bytes] = lambda frame: frame
     finished: threading.Event = field(default_factory=threading.Event)
-    """Whether nothing is under way that takes time to finish."""
+    """Set while no message is in progress."""
 
     def __post_init__(self) -> None:
         self.finished.set()
@@ -105,7 +105,7 @@ class Running:
 
 
 def listens(path: Path) -> bool:
-    """Whether somebody answers; a socket is there a moment before anybody does."""
+    """Return whether a daemon answers; its socket exists a moment before that."""
     with socket.socket(socket.AF_UNIX) as tried:
         return tried.connect_ex(str(path)) == 0
 
@@ -156,13 +156,13 @@ def test_pauses_double_up_to_half_a_minute() -> None:
 
 
 def test_pauses_differ_and_stay_within_bounds() -> None:
-    found = {pause_after(5) for _ in range(50)}
-    assert len(found) > 40
-    assert all(8.0 <= pause <= 16.0 for pause in found)
+    pauses = {pause_after(5) for _ in range(50)}
+    assert len(pauses) > 40
+    assert all(8.0 <= pause <= 16.0 for pause in pauses)
     assert all(pause_after(0) >= FIRST_PAUSE for _ in range(50))
 
 
-def test_a_connected_node_says_so(start: Start) -> None:
+def test_a_connected_node_reports_that_it_is_connected(start: Start) -> None:
     running = start(None)
     assert running.fleet.ready.wait(SOON)
     running.until(lambda: running.waiting() == "idle, connected")
@@ -182,12 +182,12 @@ def test_while_the_link_is_down_the_reason_is_shown(start: Start) -> None:
     assert running.waiting().startswith("waiting for the coordinator: ")
 
 
-def test_a_fault_of_flower_s_own_does_not_end_the_node(start: Start) -> None:
+def test_a_fault_in_flower_does_not_end_the_node(start: Start) -> None:
     running = start(ValueError("pull failed"), RuntimeError("odd"), None)
     assert running.fleet.ready.wait(SOON)
 
 
-def test_it_ends_within_seconds_in_the_middle_of_a_long_poll(start: Start) -> None:
+def test_the_daemon_ends_within_seconds_during_a_long_poll(start: Start) -> None:
     running = start(None)
     assert running.fleet.ready.wait(SOON)
     begun = time.monotonic()
@@ -198,7 +198,7 @@ def test_it_ends_within_seconds_in_the_middle_of_a_long_poll(start: Start) -> No
     assert not running.home.socket.exists()
 
 
-def test_a_message_under_way_is_finished_first(start: Start) -> None:
+def test_a_message_in_progress_is_finished_first(start: Start) -> None:
     running = start(None)
     assert running.fleet.ready.wait(SOON)
     running.fleet.finished.clear()
@@ -250,8 +250,8 @@ def test_the_local_socket_imports_the_officer_s_documents(
 ) -> None:
     running = start(None)
     bundle = federation.papers.give("DK")
-    told = running.ask("deliver", bundle=base64.b64encode(bundle).decode())
-    assert told["version"] == federation.papers.folders["DK"].version
+    answer = running.ask("deliver", bundle=base64.b64encode(bundle).decode())
+    assert answer["version"] == federation.papers.folders["DK"].version
 
 
 @pytest.mark.parametrize("bundle", ["not base64!", base64.b64encode(b"{}").decode()])
@@ -261,9 +261,9 @@ def test_the_local_socket_refuses_bytes_that_are_no_bundle(start: Start, bundle:
 
 
 def test_the_local_socket_returns_the_log(start: Start) -> None:
-    found = start(None).ask("log_entries")
-    assert len(found["entries"]) >= 1
-    assert found["checkpoint"].startswith("pratique/dk/node\n")
+    export = start(None).ask("log_entries")
+    assert len(export["entries"]) >= 1
+    assert export["checkpoint"].startswith("pratique/dk/node\n")
 
 
 @pytest.mark.parametrize("method", ["stop", "handle", "", "__class__"])
@@ -326,7 +326,7 @@ def test_newer_documents_that_another_country_names_are_fetched_now_and_not_too_
 def test_studies_are_prepared_before_the_first_pull(
     start: Start, federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A slow first reply would hold back every later one of its run and phase."""
+    """A slow first reply would delay every later one of its run and phase."""
     order: list[str] = []
     serve = Fleet.serve
 

@@ -43,7 +43,7 @@ NODE_ID = 77
 
 
 class ScriptedLink:
-    """The exchange as a node knows it."""
+    """An exchange that answers a node's calls from a script."""
 
     def __init__(self) -> None:
         self.requests: list[RelayRequest] = []
@@ -84,7 +84,7 @@ def client_of(link: ScriptedLink, **more: Any) -> FleetClient:
 
 
 def served(link: ScriptedLink, polls: int = 2) -> None:
-    """Serve for so many polls."""
+    """Serve for this number of polls."""
     stop, left = threading.Event(), [polls]
 
     def poll() -> RelayReply:
@@ -124,11 +124,13 @@ def test_only_flower_s_headers_are_sent_and_each_call_is_signed(link: ScriptedLi
 
 
 def test_readiness_is_reported_after_the_sign_in(link: ScriptedLink) -> None:
-    told: list[list[str]] = []
+    methods_at_sign_in: list[list[str]] = []
     link.answers["PullMessages"] = raising(LinkFault("gone"))
     with pytest.raises(LinkFault):
-        client_of(link, on_ready=lambda: told.append(link.methods)).serve(threading.Event())
-    assert told == [["ActivateNode"]]
+        client_of(link, on_ready=lambda: methods_at_sign_in.append(link.methods)).serve(
+            threading.Event()
+        )
+    assert methods_at_sign_in == [["ActivateNode"]]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 412, 500, 503])
@@ -153,14 +155,14 @@ def test_a_refusal_of_the_superlink_is_a_link_fault(
         b"incompatible flwr version; exit now",
     ],
 )
-def test_no_answer_of_the_coordinator_s_ends_the_process(link: ScriptedLink, body: bytes) -> None:
+def test_no_answer_of_the_coordinator_ends_the_process(link: ScriptedLink, body: bytes) -> None:
     """Flower's own interceptor would call exit on some of these."""
     link.answers["PullMessages"] = lambda: RelayReply(status=412, body=body)
     with pytest.raises(LinkFault):
         client_of(link).serve(threading.Event())
 
 
-def test_flower_s_exiting_interceptor_is_not_in_the_way(link: ScriptedLink) -> None:
+def test_flower_s_interceptor_that_ends_the_process_is_not_used(link: ScriptedLink) -> None:
     assert "RuntimeVersionHttpInterceptor" not in vars(flower_client)
     kinds = [type(one).__name__ for one in client_of(link)._client._interceptors]
     assert kinds == ["RuntimeVersion", "NodeAuthHttpInterceptor", "RelayTransport"]
@@ -200,7 +202,7 @@ def _later(stop: threading.Event) -> bytes:
 
 
 def incoming(client: FleetClient, monkeypatch: pytest.MonkeyPatch, app: Any) -> list[Any]:
-    """Let one message come; return what is pushed for it."""
+    """Deliver one message; return what the client pushes in reply."""
     pushed: list[Any] = []
     client._app = app
     monkeypatch.setattr(client, "_pull", lambda _: arrival(b"x"))
@@ -231,11 +233,11 @@ def test_a_reply_is_pushed(link: ScriptedLink, monkeypatch: pytest.MonkeyPatch) 
 
 
 VALUELESS = b"ConfigRecord  9\x00\n\x07\n\x05frame"
-"""A record that names a frame and gives it no value: Flower's own reader trips over it."""
+"""A record that names a frame without a value, at which Flower's reader fails."""
 
 
 def brought(record: ConfigRecord, **changes: Any) -> RelayReply:
-    """Return a relay's answer with a message in one object; `changes` make it another."""
+    """Return a relay's answer with a message in one object; `changes` alter the message."""
     content = record.deflate()
     head = arrival(b"")
     head.metadata.__dict__["_message_id"] = changes.pop("name", get_object_id(content))
@@ -244,22 +246,22 @@ def brought(record: ConfigRecord, **changes: Any) -> RelayReply:
     return RelayReply(status=200, body=body, object=changes.pop("object", content))
 
 
-def looks(link: ScriptedLink, first: RelayReply, count: int = 2) -> list[RelayRequest]:
-    """Serve until so many looks were made, of which the first brings something; return them."""
+def pulls(link: ScriptedLink, first: RelayReply, count: int = 2) -> list[RelayRequest]:
+    """Serve until `count` pulls were made, the first of which gets `first`; return them."""
     stop, answers = threading.Event(), iter([first])
 
-    def look() -> RelayReply:
+    def pull() -> RelayReply:
         if link.methods.count("PullMessages") >= count:
             stop.set()
         return next(answers, RelayReply(status=200))
 
-    link.answers["PullMessages"] = look
+    link.answers["PullMessages"] = pull
     client_of(link).serve(stop)
     return [request for request in link.requests if request.method == "PullMessages"]
 
 
-def test_a_frame_is_answered_in_two_crossings(link: ScriptedLink) -> None:
-    first, second = looks(link, brought(ConfigRecord({FRAME: b"hello"})))
+def test_a_frame_is_answered_in_two_calls(link: ScriptedLink) -> None:
+    first, second = pulls(link, brought(ConfigRecord({FRAME: b"hello"})))
     assert link.methods[1:-1] == ["PullMessages", "PushMessages", "PullMessages"]
     pushed = next(request for request in link.requests if request.method == "PushMessages")
     (said,) = PushMessagesRequest.FromString(pushed.body).messages_list
@@ -271,16 +273,16 @@ def test_a_frame_is_answered_in_two_crossings(link: ScriptedLink) -> None:
 
 
 def test_the_same_reply_twice_is_two_messages(link: ScriptedLink) -> None:
-    """Flower would take the second for the first, which may be gone by then."""
+    """Flower would treat the second as the first, which may be deleted by then."""
     message = brought(ConfigRecord({FRAME: b"hello"}))
-    looks(link, message, 2)
-    looks(link, message, 4)
+    pulls(link, message, 2)
+    pulls(link, message, 4)
     objects = [one.object for one in link.requests if one.method == "PushMessages"]
     assert len(set(objects)) == 2
 
 
-def test_receipt_is_reported_once(link: ScriptedLink) -> None:
-    received = [one.received for one in looks(link, brought(ConfigRecord({FRAME: b"x"})), 3)]
+def test_the_receipt_of_a_message_is_reported_once(link: ScriptedLink) -> None:
+    received = [one.received for one in pulls(link, brought(ConfigRecord({FRAME: b"x"})), 3)]
     assert [bool(one) for one in received] == [False, True, False]
 
 
@@ -299,7 +301,7 @@ def test_receipt_is_reported_once(link: ScriptedLink) -> None:
 def test_an_object_that_is_no_frame_of_its_message_is_received_and_not_answered(
     link: ScriptedLink, first: RelayReply
 ) -> None:
-    _, second = looks(link, first)
+    _, second = pulls(link, first)
     assert second.received
     assert "PushMessages" not in link.methods
 
@@ -326,8 +328,8 @@ def test_a_message_of_another_program_is_not_answered_and_not_logged(
 # client.app
 
 
-class Came:
-    """A message as it comes to an app."""
+class ReceivedMessage:
+    """A message as an app receives it."""
 
     def __init__(self, content: RecordDict | None) -> None:
         self.content = content
@@ -337,7 +339,7 @@ class Came:
 
 
 def message(frame: Any) -> Message:
-    return Came(RecordDict({RECORD: ConfigRecord({FRAME: frame})}))
+    return ReceivedMessage(RecordDict({RECORD: ConfigRecord({FRAME: frame})}))
 
 
 def test_the_frame_of_a_message_is_its_bytes() -> None:
@@ -348,10 +350,10 @@ def test_the_frame_of_a_message_is_its_bytes() -> None:
 @pytest.mark.parametrize(
     "came",
     [
-        Came(None),
-        Came(RecordDict()),
-        Came(RecordDict({"other": ConfigRecord({FRAME: b"x"})})),
-        Came(RecordDict({RECORD: ConfigRecord({"other": b"x"})})),
+        ReceivedMessage(None),
+        ReceivedMessage(RecordDict()),
+        ReceivedMessage(RecordDict({"other": ConfigRecord({FRAME: b"x"})})),
+        ReceivedMessage(RecordDict({RECORD: ConfigRecord({"other": b"x"})})),
         message("text"),
         message(1),
         message([b"x"]),
@@ -374,7 +376,7 @@ def test_the_app_answers_queries_and_nothing_else() -> None:
     assert set(build_app(lambda frame: frame)._registered_funcs) == {f"{MESSAGE_TYPE}.default"}
 
 
-def test_the_app_that_a_bundle_names_has_no_records_behind_it() -> None:
+def test_the_app_that_a_bundle_names_has_no_records() -> None:
     query = installed_app._registered_funcs[f"{MESSAGE_TYPE}.default"]
     with pytest.raises(NodeFault, match="only in the daemon of a node") as caught:
         query(message(b"x"), None)

@@ -17,14 +17,14 @@ SETTINGS = NodeSettings(
 
 @pytest.fixture
 def home(tmp_path: Path) -> NodeHome:
-    made = NodeHome(tmp_path / "node")
-    made.create()
-    made.write_settings(SETTINGS)
-    return made
+    new_home = NodeHome(tmp_path / "node")
+    new_home.create()
+    new_home.write_settings(SETTINGS)
+    return new_home
 
 
-def test_settings_come_back_as_they_were_written(home: NodeHome) -> None:
-    """Norway's code is a word, whatever YAML 1.1 thinks of NO."""
+def test_settings_are_read_back_unchanged(home: NodeHome) -> None:
+    """Norway's code NO stays a text, although YAML 1.1 reads it as false."""
     assert home.settings() == SETTINGS
     assert home.settings().country == "NO"
 
@@ -35,7 +35,7 @@ def test_a_folder_without_settings_is_no_node(tmp_path: Path) -> None:
     assert "pratique-node init" in fault.value.fix
 
 
-def test_a_folder_that_is_not_there_is_no_node(tmp_path: Path) -> None:
+def test_a_missing_folder_is_no_node(tmp_path: Path) -> None:
     with pytest.raises(NodeFault):
         NodeHome(tmp_path / "none").settings()
 
@@ -50,14 +50,14 @@ def test_a_folder_that_is_not_there_is_no_node(tmp_path: Path) -> None:
         ("", "valid"),
     ],
 )
-def test_settings_that_make_no_sense_are_named(home: NodeHome, text: str, named: str) -> None:
+def test_invalid_settings_are_reported_by_name(home: NodeHome, text: str, named: str) -> None:
     home.settings_file.write_text(text)
     with pytest.raises(NodeFault) as fault:
         home.settings()
     assert named in str(fault.value).lower()
 
 
-def test_a_setting_that_is_not_known_is_refused(home: NodeHome) -> None:
+def test_an_unknown_setting_is_refused(home: NodeHome) -> None:
     home.settings_file.write_text(home.settings_file.read_text() + "noise: zero\n")
     with pytest.raises(NodeFault, match=r"node\.yaml"):
         home.settings()
@@ -70,7 +70,7 @@ def test_a_folder_that_others_may_enter_is_refused(home: NodeHome) -> None:
     assert fault.value.fix == f"chmod 0700 {home.path}"
 
 
-def test_a_new_folder_is_the_owner_s_alone(home: NodeHome) -> None:
+def test_only_the_owner_may_enter_a_new_folder(home: NodeHome) -> None:
     assert home.path.stat().st_mode & 0o777 == 0o700
     assert home.settings_file.stat().st_mode & 0o077 == 0
 
@@ -80,14 +80,14 @@ def test_a_second_node_in_a_folder_is_refused(home: NodeHome) -> None:
         home.create()
 
 
-def test_an_unfinished_init_is_told(tmp_path: Path) -> None:
+def test_an_unfinished_init_is_reported(tmp_path: Path) -> None:
     home = NodeHome(tmp_path / "node")
     home.keys.mkdir(parents=True)
     with pytest.raises(NodeFault, match="an unfinished node"):
         home.require_free()
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NodeFault, match="cannot be used"):
         NodeHome(tmp_path / "file" / "node").create()

@@ -43,7 +43,7 @@ def test_a_refused_delivery_is_logged(federation: NodeFederation) -> None:
     assert kinds(node)[-1] == "documents-refused"
 
 
-def test_what_the_officer_left_while_the_node_was_down_is_taken(
+def test_files_that_the_officer_left_while_the_node_was_down_are_imported(
     federation: NodeFederation, study: Study
 ) -> None:
     folder, home = federation.papers.folders["DK"], federation.home("DK")
@@ -65,7 +65,7 @@ def test_a_file_that_is_not_the_officer_s_is_set_aside(federation: NodeFederatio
     assert [file.name for file in home.officer.iterdir()] == ["country-DK.refused"]
 
 
-def test_tending_survives_a_lost_link(federation: NodeFederation) -> None:
+def test_upkeep_continues_after_a_lost_link(federation: NodeFederation) -> None:
     def gone(_: str) -> bytes | None:
         raise LinkFault("The exchange does not answer")
 
@@ -99,7 +99,7 @@ def test_a_run_of_an_expired_study_loses_its_secrets(
     assert node.parts.runs.summaries(live=True) == []
 
 
-def test_a_run_in_which_nobody_spoke_for_a_week_loses_its_secrets(
+def test_a_run_without_a_message_for_a_week_loses_its_secrets(
     federation: NodeFederation, study: Study
 ) -> None:
     federation.ready(study)
@@ -113,14 +113,14 @@ def test_a_run_in_which_nobody_spoke_for_a_week_loses_its_secrets(
         assert len(node.parts.runs.summaries(live=True)) == live
 
 
-def test_tending_prepares_what_a_first_message_would_wait_for(
+def test_upkeep_prepares_studies_before_their_first_message(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("client.upkeep.epsilon", lambda *given: asked.append(given))
+    priced: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("client.upkeep.epsilon", lambda *given: priced.append(given))
     node = federation.nodes["DK"]
     node.tend()
-    assert asked == [(study.mechanisms, 2, study.privacy.delta)]
+    assert priced == [(study.mechanisms, 2, study.privacy.delta)]
     assert study.digest in node.parts.tasks._prepared
 
 
@@ -135,24 +135,24 @@ def test_a_pause_outlives_a_restart(federation: NodeFederation, study: Study) ->
     assert kinds(node)[-1] == "node-resumed"
 
 
-def test_the_log_verifies_by_the_key_in_the_documents(
+def test_the_log_verifies_with_the_key_in_the_documents(
     federation: NodeFederation, study: Study
 ) -> None:
     federation.ready(study).sum(1, "histogram")
     node = federation.nodes["DK"]
-    found = node.log_entries()
-    held = node.parts.documents.current(federation.clock()).own.node
-    assert held is not None
-    key = NoteKey.from_text(found["verifier"])
-    assert key.key.to_text() == held.log_key
+    export = node.log_entries()
+    node_keys = node.parts.documents.current(federation.clock()).own.node
+    assert node_keys is not None
+    key = NoteKey.from_text(export["verifier"])
+    assert key.key.to_text() == node_keys.log_key
     whole = verify_export(
-        [line.encode() for line in found["entries"]], found["checkpoint"].encode(), key
+        [line.encode() for line in export["entries"]], export["checkpoint"].encode(), key
     )
-    assert whole.size == len(found["entries"])
+    assert whole.size == len(export["entries"])
     assert whole.origin == log_origin("DK") == "pratique/dk/node"
 
 
-def test_a_part_of_the_log_can_be_asked_for(federation: NodeFederation) -> None:
+def test_a_part_of_the_log_can_be_requested(federation: NodeFederation) -> None:
     node = federation.nodes["DK"]
     whole = node.log_entries()["entries"]
     assert node.log_entries(1, 2)["entries"] == whole[1:2]

@@ -6,7 +6,9 @@ from datetime import timedelta
 from tests.support.node_federation import NodeFederation
 
 
-def test_a_clock_that_was_set_back_does_not_turn_time_back(federation: NodeFederation) -> None:
+def test_a_clock_that_was_set_back_does_not_set_the_node_s_time_back(
+    federation: NodeFederation,
+) -> None:
     parts = federation.nodes["DK"].parts
     latest = parts.documents.latest_signed()
     assert latest is not None

@@ -56,27 +56,27 @@ def phases(node: Node) -> Counter[str]:
 
 
 def signed_later(federation: NodeFederation) -> None:
-    """Let the officer sign again, and leave it for the node, which is not running."""
+    """Let the officer sign again, and leave the file for the node, which is not running."""
     federation.papers.now += LATER
     bundle = federation.papers.give("DK")
     (federation.home("DK").officer / "country-DK.json").write_bytes(bundle)
 
 
 def restored(federation: NodeFederation, **changes: Any) -> tuple[Node, Restored]:
-    """Do what the operator and the officer do; return the node, started again."""
-    made = federation.made("DK", **changes)
+    """Restore the node as operator and officer do; return the restarted node."""
+    unstarted = federation.made("DK", **changes)
     with pytest.raises(NodeFault, match="must sign new documents"):
-        made.restore()
+        unstarted.restore()
     signed_later(federation)
-    done = made.restore()
-    made.parts.engine.dispose()
+    done = unstarted.restore()
+    unstarted.parts.engine.dispose()
     federation.nodes["DK"] = federation.start("DK", **changes)
     federation.sync()
     return federation.nodes["DK"], done
 
 
 def reached(federation: NodeFederation, asked: Study, until: str) -> tuple[Run, Backup]:
-    """Return a run, whose node was copied at `until`, and which went on to its contribution."""
+    """Return a run after its set-up, and the backup of its node made at `until`."""
     work = f"{asked.digest} copied at {until}"
     run_id, *replies = federation.once(work, lambda: _reached(federation, asked, until))
     run = federation.run(asked, run_id)
@@ -119,7 +119,7 @@ def test_a_restored_ledger_has_at_least_what_was_spent(
 
 
 @pytest.mark.parametrize("until", PLACES)
-def test_nothing_is_drawn_again_for_what_has_left(
+def test_no_noise_is_drawn_again_for_a_reply_that_was_sent(
     federation: NodeFederation, study: Study, until: str
 ) -> None:
     run, backup = reached(federation, study, until)
@@ -127,9 +127,9 @@ def test_nothing_is_drawn_again_for_what_has_left(
     backup.put_back()
     noise = CountedZeroNoise()
     node, _ = restored(federation, noise=noise)
-    asked = [run.request(step, "DK") for step in STEPS] + [opened.contribute_request("DK")]
-    assert ReasonCode.STALE in [code_of(node.handle(frame)) for frame in asked]
-    assert None not in [code_of(node.handle(frame)) for frame in asked]
+    frames = [run.request(step, "DK") for step in STEPS] + [opened.contribute_request("DK")]
+    assert ReasonCode.STALE in [code_of(node.handle(frame)) for frame in frames]
+    assert None not in [code_of(node.handle(frame)) for frame in frames]
     assert noise.draws == 0
     assert node.parts.runs.summaries(live=True) == []
 
@@ -180,7 +180,7 @@ def test_a_second_restoration_of_the_same_state_charges_nothing_more(
     assert phases(node) == once
 
 
-def test_what_was_permitted_after_the_copy_is_charged(federation: NodeFederation) -> None:
+def test_a_study_permitted_after_the_copy_is_charged(federation: NodeFederation) -> None:
     backup = Backup(federation, "DK")
     later = federation.approved(id="later-study")
     run = federation.ready(later)
@@ -213,10 +213,10 @@ def test_the_cap_is_exceeded_if_that_much_may_have_been_spent(tmp_path: Any) -> 
     privacy = {"epsilon": 3.0, "delta": 1e-5}
     backup = Backup(federation, "DK")
     for number in range(5):
-        asked = priced(federation.study(id=f"dear-{number}", privacy=privacy), 400)
-        federation.propose(asked)
+        expensive = priced(federation.study(id=f"dear-{number}", privacy=privacy), 400)
+        federation.propose(expensive)
         for country in federation.nodes:
-            federation.permit(country, asked)
+            federation.permit(country, expensive)
     federation.sync()
     backup.put_back()
     node, done = restored(federation)
@@ -236,14 +236,14 @@ def test_documents_signed_before_the_restoration_are_not_enough(
     backup = Backup(federation, "DK")
     federation.ready(study).contributed(1, "histogram")
     backup.put_back()
-    made = federation.made("DK")
-    before = made.parts.ledger.entries(), made.parts.runs.summaries(live=True)
+    unstarted = federation.made("DK")
+    before = unstarted.parts.ledger.entries(), unstarted.parts.runs.summaries(live=True)
     for _ in range(2):
         with pytest.raises(NodeFault) as refusal:
-            made.restore()
+            unstarted.restore()
         assert "pratique-officer renew" in refusal.value.fix
-    assert (made.parts.ledger.entries(), made.parts.runs.summaries(live=True)) == before
-    made.parts.engine.dispose()
+    assert (unstarted.parts.ledger.entries(), unstarted.parts.runs.summaries(live=True)) == before
+    unstarted.parts.engine.dispose()
     with pytest.raises(NodeFault, match="has not finished"):
         federation.start("DK")
 
@@ -251,7 +251,7 @@ def test_documents_signed_before_the_restoration_are_not_enough(
 def test_an_unfinished_restoration_stops_a_node_whose_copy_looks_newest(
     federation: NodeFederation,
 ) -> None:
-    """The whole disk was restored, and the file with it: only the operator knows."""
+    """The whole disk was restored, with the log-head file: only the operator knows."""
     with pytest.raises(NodeFault):
         federation.nodes["DK"].restore()
     with pytest.raises(NodeFault, match="has not finished"):
@@ -263,50 +263,50 @@ def test_an_unfinished_restoration_stops_a_node_whose_copy_looks_newest(
 
 def restored_after_begin(federation: NodeFederation) -> tuple[Node, Restored]:
     signed_later(federation)
-    made = federation.made("DK")
-    done = made.restore()
-    made.parts.engine.dispose()
+    unstarted = federation.made("DK")
+    done = unstarted.restore()
+    unstarted.parts.engine.dispose()
     return federation.start("DK"), done
 
 
 def test_expired_documents_are_not_enough(federation: NodeFederation) -> None:
-    made = federation.made("DK")
+    unstarted = federation.made("DK")
     federation.papers.now += timedelta(days=8)
     federation.papers.refresh()
     with pytest.raises(NodeFault, match="must sign new documents"):
-        made.restore()
-    made.parts.engine.dispose()
+        unstarted.restore()
+    unstarted.parts.engine.dispose()
 
 
-def test_without_a_link_nothing_is_done(federation: NodeFederation) -> None:
+def test_without_a_link_a_restoration_changes_nothing(federation: NodeFederation) -> None:
     def lost(_: str) -> bytes:
         raise LinkFault("The exchange does not answer")
 
-    made = federation.made("DK", fetch=lost)
+    unstarted = federation.made("DK", fetch=lost)
     with pytest.raises(NodeFault):
-        made.restore()
+        unstarted.restore()
     signed_later(federation)
     with pytest.raises(LinkFault):
-        made.restore()
-    assert made.parts.ledger.entries() == []
-    made.parts.engine.dispose()
+        unstarted.restore()
+    assert unstarted.parts.ledger.entries() == []
+    unstarted.parts.engine.dispose()
 
 
 def test_a_newer_version_at_the_exchange_is_waited_for(
     federation: NodeFederation, study: Study
 ) -> None:
     """The node must have all published documents of its country before it continues."""
-    made = federation.made("DK")
+    unstarted = federation.made("DK")
     with pytest.raises(NodeFault):
-        made.restore()
+        unstarted.restore()
     signed_later(federation)
     federation.papers.give("DK")
     with pytest.raises(DocumentFault, match="Your officer has signed version"):
-        made.restore()
-    made.parts.engine.dispose()
+        unstarted.restore()
+    unstarted.parts.engine.dispose()
 
 
-def test_a_crash_at_its_end_leaves_the_node_stopped_and_charges_nothing_twice(
+def test_a_crash_at_the_end_leaves_the_node_stopped_and_charges_nothing_twice(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, backup = reached(federation, study, "encapsulation")
@@ -328,7 +328,7 @@ def _die(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_it_is_logged_and_shown(federation: NodeFederation, study: Study) -> None:
+def test_a_restoration_is_logged_and_shown(federation: NodeFederation, study: Study) -> None:
     run, backup = reached(federation, study, "encapsulation")
     run.contributed(1, "histogram")
     had = federation.nodes["DK"].parts.log.size()
@@ -336,15 +336,15 @@ def test_it_is_logged_and_shown(federation: NodeFederation, study: Study) -> Non
     node, done = restored(federation)
     entries = [entry.decode() for entry in node.parts.log.entries()]
     (entry,) = (e for e in entries if f'"{EventKind.STATE_RESTORED}"' in e)
-    assert f"had been {had} or more; 1 live runs ended, 1 runs" in entry
+    assert f"the log had at least {had} before; 1 live runs ended, 1 runs" in entry
     assert sum('"budget-charged"' in e for e in entries) == len(
         {e.run for e in node.parts.ledger.entries()}
     )
     text = "\n".join(status_lines(node.status(LinkStatus())))
     assert "1 runs that the copy does not know were charged" in text
-    said = "\n".join(restored_lines(done))
-    assert "heart-by-sex: charged 1 time(s)" in said
-    assert "--accept-restored" in said
+    text_after = "\n".join(restored_lines(done))
+    assert "heart-by-sex: charged 1 time(s)" in text_after
+    assert "--accept-restored" in text_after
 
 
 def test_a_node_that_was_never_restored_shows_nothing_about_it(federation: NodeFederation) -> None:
@@ -355,7 +355,7 @@ def test_a_node_that_was_never_restored_shows_nothing_about_it(federation: NodeF
 
 @pytest.mark.parametrize("newest", [True, False], ids=["passes for the newest", "does not"])
 @pytest.mark.parametrize("ended", ["before the copy", "since"])
-def test_a_permit_that_has_ended_may_have_been_used_before_it_did(
+def test_an_ended_permit_is_charged_unless_it_ended_before_the_copy(
     federation: NodeFederation, study: Study, ended: str, newest: bool
 ) -> None:
     """The time of the copy is known only if the state did not continue after it."""
@@ -388,7 +388,7 @@ def again(federation: NodeFederation, *, hand_over: bool = True) -> None:
             federation.nodes[country].deliver(bundle)
 
 
-# What can have been charged, decided without a node.
+# Which runs may have been charged, decided without a node.
 
 ASKED = priced(study(agreement()), 30_000)
 SHARED = [m for m in ASKED.mechanisms if m.scope is Scope.SHARED]
@@ -429,10 +429,10 @@ def missed(
 @given(
     st.lists(st.sampled_from(["superseded", "counted", "ran"]), min_size=1, max_size=5), st.data()
 )
-def test_a_copy_of_any_moment_ends_with_every_charge_that_was_made(
+def test_a_copy_of_any_moment_is_restored_with_every_charge_that_was_made(
     history: list[str], data: st.DataObject
 ) -> None:
-    """Each permit of a study was let lie, or counted, or counted and run; the copy has a part."""
+    """Each permit was unused, counted, or counted and run; the copy has a part of this."""
     ledger: list[LedgerEntry] = []
     for number, what in enumerate(history, start=1):
         issued = NOW + number * LATER
@@ -444,12 +444,14 @@ def test_a_copy_of_any_moment_ends_with_every_charge_that_was_made(
     moments = sorted({e.created for e in ledger} | {LONG_AGO})
     copied = data.draw(st.sampled_from(moments))
     known = [e for e in ledger if e.created <= copied]
-    found = missed(one, known)
-    after = Counter(e.phase for e in known) + Counter(m.phase for f in found for m in f.mechanisms)
+    missed_found = missed(one, known)
+    after = Counter(e.phase for e in known) + Counter(
+        m.phase for f in missed_found for m in f.mechanisms
+    )
     assert after >= Counter(e.phase for e in ledger)
     used = [e for e in known if e.phase != COHORT_FLOOR and e.created >= one.issued]
-    assert found or used, "the newest permit counts as used"
-    assert len({f.run for f in found}) == len(found)
+    assert missed_found or used, "the newest permit counts as used"
+    assert len({f.run for f in missed_found}) == len(missed_found)
 
 
 @pytest.mark.parametrize(
@@ -464,7 +466,7 @@ def test_a_copy_of_any_moment_ends_with_every_charge_that_was_made(
     ],
     ids=["nothing", "the count", "all", "two permits", "the first of two", "of an uncounted one"],
 )
-def test_what_is_charged_is_what_the_ledger_lacks(
+def test_only_charges_that_the_ledger_lacks_are_made(
     number: int, known: list[LedgerEntry], expected: list[Any]
 ) -> None:
     assert [one.mechanisms for one in missed(given_as(number), known)] == expected
@@ -482,27 +484,27 @@ def test_a_run_in_local_mode_was_charged_for_its_steps_and_for_no_sum_of_updates
         "local": {"steps": 3},
     }
     release = {"what": "model", "keep_days": 10, "audience": "parties"}
-    asked = priced(study(agreement(), task=task, release=release), 30_000)
-    one, published = permit(agreement(), asked), {asked.digest: asked}
+    local_study = priced(study(agreement(), task=task, release=release), 30_000)
+    one, published = permit(agreement(), local_study), {local_study.digest: local_study}
     (found,) = missed(one, studies=published)
     assert [m.phase for m in found.mechanisms] == [COHORT_FLOOR, "local-step", "evaluate"]
-    count = replace(entry(count_id(one), asked.mechanisms[0]), study=asked.digest)
+    count = replace(entry(count_id(one), local_study.mechanisms[0]), study=local_study.digest)
     (found,) = missed(one, [count], studies=published)
     assert [m.phase for m in found.mechanisms] == ["local-step", "evaluate"]
 
 
-def test_a_permit_that_had_ended_before_the_copy_is_in_it() -> None:
+def test_a_permit_that_ended_before_the_copy_charges_nothing() -> None:
     one = given_as(1)
     assert missed(one, copied=one.conditions.expires) == []
     assert missed(one, copied=one.conditions.expires - timedelta(seconds=1))
 
 
-def test_a_study_that_is_not_published_stops_it() -> None:
+def test_a_study_that_is_not_published_stops_the_restoration() -> None:
     with pytest.raises(NodeFault, match="that is not published"):
         missed(given_as(1), studies={})
 
 
-def test_names_are_no_run_ids_and_fit_the_ledger() -> None:
+def test_names_of_missed_runs_are_no_run_ids_and_fit_the_ledger() -> None:
     (one,) = missed(given_as(1))
     assert one.run.startswith("restored-")
     assert len(one.run) == 32
@@ -510,7 +512,7 @@ def test_names_are_no_run_ids_and_fit_the_ledger() -> None:
     assert other.run != one.run
 
 
-def test_a_sentence_fits_the_log() -> None:
+def test_the_sentence_on_a_restoration_fits_the_log() -> None:
     done = Restored(NOW.isoformat(), 10**12, 10**12, 10**6, ("x" * 63,) * 1000)
     assert len(done.sentence()) < 600
     assert "unknown" in replace(done, before=None).sentence()

@@ -1,4 +1,4 @@
-"""Settings are what they must be, or are not read."""
+"""Settings are valid, or are refused."""
 
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,14 @@ FIELDS: dict[str, Any] = {
 }
 
 
-def test_what_is_left_out_has_a_safe_default() -> None:
+def test_omitted_settings_have_safe_defaults() -> None:
     settings = NodeSettings.model_validate(FIELDS)
     assert settings.data == Path("records.csv")
     assert (settings.observe, settings.log_file, settings.enrolment) == (None, None, None)
     assert settings.modules == ()
 
 
-def test_settings_survive_being_written() -> None:
+def test_settings_are_read_back_unchanged() -> None:
     enrolment = Enrolment(
         federation="danube",
         exchange="exchange.example:7443",
@@ -48,6 +48,6 @@ def test_settings_survive_being_written() -> None:
         {"data": None},
     ],
 )
-def test_anything_else_is_refused(changes: dict[str, Any]) -> None:
+def test_invalid_settings_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         NodeSettings.model_validate(FIELDS | changes)

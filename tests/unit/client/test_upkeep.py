@@ -21,7 +21,7 @@ def parts(federation: NodeFederation) -> NodeParts:
 
 
 def recording(parts: NodeParts, **changes: object) -> tuple[NodeParts, list[str]]:
-    """Return parts that note what is done with them, in order."""
+    """Return parts that record the calls to them, in order."""
     done: list[str] = []
 
     def part(name: str, *methods: str) -> Mock:
@@ -44,7 +44,7 @@ def recording(parts: NodeParts, **changes: object) -> tuple[NodeParts, list[str]
     return replace(parts, **made | changes), done  # type: ignore[arg-type]
 
 
-def test_it_collects_reads_tidies_fetches_and_prepares_in_this_order(
+def test_upkeep_collects_reads_tidies_fetches_and_prepares_in_this_order(
     parts: NodeParts, study: Study
 ) -> None:
     watched, done = recording(parts)
@@ -63,7 +63,7 @@ def test_it_collects_reads_tidies_fetches_and_prepares_in_this_order(
     watched.tasks.prepared.assert_called_once_with(study)  # type: ignore[attr-defined]
 
 
-def test_a_part_that_fails_keeps_none_of_the_others_from_being_done(
+def test_a_failed_part_does_not_prevent_the_others(
     parts: NodeParts, caplog: pytest.LogCaptureFixture
 ) -> None:
     watched, done = recording(parts)
@@ -87,7 +87,7 @@ def test_documents_that_cannot_be_fetched_are_a_warning(
     ]
 
 
-def test_what_a_fault_says_of_records_is_not_logged(
+def test_the_text_of_a_record_fault_is_not_logged(
     parts: NodeParts, caplog: pytest.LogCaptureFixture
 ) -> None:
     watched, _ = recording(parts)
@@ -96,7 +96,7 @@ def test_what_a_fault_says_of_records_is_not_logged(
     assert "Jensen" not in caplog.text
 
 
-def test_a_node_of_no_federation_fetches_nothing(parts: NodeParts) -> None:
+def test_a_node_without_a_federation_fetches_nothing(parts: NodeParts) -> None:
     settings = parts.settings.model_copy(update={"enrolment": None})
     watched, done = recording(parts, settings=settings)
     Upkeep(watched).tend()

@@ -1,4 +1,4 @@
-"""What the server app asks of the daemon arrives there as it was meant."""
+"""The server app's requests reach the daemon unchanged."""
 
 import base64
 from collections.abc import Iterator, Mapping
@@ -36,7 +36,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, D
     server.close()
 
 
-def test_each_request_is_one_of_the_daemon_s(daemon: tuple[Daemon, DaemonClient]) -> None:
+def test_each_request_is_known_to_the_daemon(daemon: tuple[Daemon, DaemonClient]) -> None:
     answers, client = daemon
     assert client.sign(b"d" * 32, Suite.COMPOSITE) == b"signed"
     assert client.presence_update(7, 1.5) == UPDATE

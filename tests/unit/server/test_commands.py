@@ -32,7 +32,7 @@ ENROLMENT = {"country": "AT", "role": "node", "fingerprint": "abcd-efgh", "statu
 INVITATION = {"authority_digest": "sha256:aa", "root_digest": None, "token": "SECRET"}
 
 
-class Room:
+class ScriptedDaemon:
     """A coordinator's folder with an RPC server that answers from a script."""
 
     def __init__(self, home: Path) -> None:
@@ -42,28 +42,28 @@ class Room:
 
     def answer(self, method: str, params: Mapping[str, Any]) -> Any:
         self.asked.append((method, dict(params)))
-        said = self.answers[method]
-        if isinstance(said, PratiqueError):
-            raise said
-        return said
+        reply = self.answers[method]
+        if isinstance(reply, PratiqueError):
+            raise reply
+        return reply
 
     def run(self, *words: str) -> Result:
         return CliRunner().invoke(app, [*words, "--home", str(self.home)])
 
 
 @pytest.fixture
-def room() -> Iterator[Room]:
+def daemon() -> Iterator[ScriptedDaemon]:
     with tempfile.TemporaryDirectory() as folder:
-        made = Room(Path(folder))
-        rpc_server = LocalRpcServer(CoordinatorHome(made.home).socket, made.answer)
-        yield made
+        scripted = ScriptedDaemon(Path(folder))
+        rpc_server = LocalRpcServer(CoordinatorHome(scripted.home).socket, scripted.answer)
+        yield scripted
         rpc_server.close()
 
 
 @pytest.fixture
-def empty() -> Iterator[Room]:
+def empty() -> Iterator[ScriptedDaemon]:
     with tempfile.TemporaryDirectory() as folder:
-        yield Room(Path(folder))
+        yield ScriptedDaemon(Path(folder))
 
 
 COMMANDS = [
@@ -85,7 +85,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_without_a_daemon_every_command_says_so_in_plain_words(
-    empty: Room, words: tuple[str, ...]
+    empty: ScriptedDaemon, words: tuple[str, ...]
 ) -> None:
     ended = empty.run(*words)
     assert ended.exit_code == 1
@@ -95,32 +95,36 @@ def test_without_a_daemon_every_command_says_so_in_plain_words(
     assert list(empty.home.iterdir()) == []
 
 
-def test_a_relative_home_becomes_absolute(empty: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_home_becomes_absolute(
+    empty: ScriptedDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Flower's processes run in another folder, and get the path of the home."""
     monkeypatch.chdir(empty.home.parent)
-    ended = Room(Path(empty.home.name)).run("status")
+    ended = ScriptedDaemon(Path(empty.home.name)).run("status")
     assert str(empty.home.resolve() / "run") in ended.stderr
 
 
 @pytest.mark.parametrize("words", COMMANDS[:9], ids=" ".join)
 def test_a_refusal_by_the_daemon_is_printed_as_three_sentences(
-    room: Room, words: tuple[str, ...]
+    daemon: ScriptedDaemon, words: tuple[str, ...]
 ) -> None:
     fault = CoordinatorFault("it is closed", why="nobody is there", fix="come back")
-    room.answers = dict.fromkeys(
+    daemon.answers = dict.fromkeys(
         ("status", "admit", "enrolments", "revoke", "agreement_status", "study_list",
          "study_launch", "study_status", "study_stop"), fault,
     )  # fmt: skip
-    ended = room.run(*words)
+    ended = daemon.run(*words)
     assert ended.exit_code == 1
     assert ended.stderr.splitlines() == ["It is closed.", "Nobody is there.", "To do: come back."]
     assert ended.stdout == ""
 
 
-def test_an_invitation_is_written_for_its_owner_only(room: Room, tmp_path: Path) -> None:
-    room.answers["invite"] = INVITATION
+def test_an_invitation_is_written_for_its_owner_only(
+    daemon: ScriptedDaemon, tmp_path: Path
+) -> None:
+    daemon.answers["invite"] = INVITATION
     out = tmp_path / "at.json"
-    ended = room.run("invite", "AT", "--role", "node", "--out", str(out))
+    ended = daemon.run("invite", "AT", "--role", "node", "--out", str(out))
     assert ended.exit_code == 0, ended.output
     assert out.stat().st_mode & 0o777 == 0o600
     assert json.loads(out.read_text()) == INVITATION
@@ -129,33 +133,33 @@ def test_an_invitation_is_written_for_its_owner_only(room: Room, tmp_path: Path)
 
 
 def test_an_invitation_that_cannot_be_written_is_reported_in_plain_words(
-    room: Room, tmp_path: Path
+    daemon: ScriptedDaemon, tmp_path: Path
 ) -> None:
-    room.answers["invite"] = INVITATION
+    daemon.answers["invite"] = INVITATION
     out = tmp_path / "no" / "at.json"
-    ended = room.run("invite", "AT", "--role", "node", "--out", str(out))
+    ended = daemon.run("invite", "AT", "--role", "node", "--out", str(out))
     assert ended.exit_code == 1
     assert "cannot be written" in ended.stderr
     assert "SECRET" not in ended.output
 
 
-def test_the_log_is_listed_with_the_round_of_what_is_about_one(room: Room) -> None:
+def test_log_entries_are_listed_with_their_round(daemon: ScriptedDaemon) -> None:
     opened = {"index": 4, "at": "2026-09-01", "kind": "round-opened", "run": "ab", "round": 2}
     begun = {"index": 0, "at": "2026-09-01", "kind": "coordinator-initialised"}
-    room.answers["log_entries"] = {"entries": [json.dumps({"entry": e}) for e in (begun, opened)]}
-    first, second = room.run("log", "list").stdout.splitlines()
+    daemon.answers["log_entries"] = {"entries": [json.dumps({"entry": e}) for e in (begun, opened)]}
+    first, second = daemon.run("log", "list").stdout.splitlines()
     assert first.split() == ["0", "2026-09-01", "coordinator-initialised"]
     assert second.split() == ["4", "2026-09-01", "round-opened", "ab,", "round", "2"]
 
 
-def test_admitting_is_by_fingerprint(room: Room) -> None:
+def test_a_party_is_admitted_by_its_fingerprint(daemon: ScriptedDaemon) -> None:
     listed = [{**ENROLMENT, "disputed": ""}]
-    room.answers |= {"admit": ENROLMENT, "enrolments": listed, "turn_away": None}
-    assert "Admitted: the node of AT" in room.run("admit", "abcd-efgh").stdout
-    assert "abcd-efgh\n" in room.run("admit", "--list").stdout
-    assert room.run("admit", "abcd-efgh", "--refuse").exit_code == 0
-    assert json.loads(room.run("admit", "--list", "--json").stdout) == listed
-    assert [method for method, _ in room.asked] == [
+    daemon.answers |= {"admit": ENROLMENT, "enrolments": listed, "turn_away": None}
+    assert "Admitted: the node of AT" in daemon.run("admit", "abcd-efgh").stdout
+    assert "abcd-efgh\n" in daemon.run("admit", "--list").stdout
+    assert daemon.run("admit", "abcd-efgh", "--refuse").exit_code == 0
+    assert json.loads(daemon.run("admit", "--list", "--json").stdout) == listed
+    assert [method for method, _ in daemon.asked] == [
         "admit",
         "enrolments",
         "turn_away",
@@ -163,19 +167,19 @@ def test_admitting_is_by_fingerprint(room: Room) -> None:
     ]
 
 
-def test_a_disputed_certificate_is_shown(room: Room) -> None:
-    room.answers["enrolments"] = [{**ENROLMENT, "disputed": "yes"}]
-    assert "TWO HOLDERS of its certificate" in room.run("admit", "--list").stdout
+def test_a_disputed_certificate_is_shown(daemon: ScriptedDaemon) -> None:
+    daemon.answers["enrolments"] = [{**ENROLMENT, "disputed": "yes"}]
+    assert "TWO HOLDERS of its certificate" in daemon.run("admit", "--list").stdout
 
 
-def test_admit_without_a_fingerprint_only_lists_requests(room: Room) -> None:
-    room.answers["enrolments"] = []
-    assert "Nobody has asked" in room.run("admit").stdout
-    assert [method for method, _ in room.asked] == ["enrolments"]
+def test_admit_without_a_fingerprint_only_lists_requests(daemon: ScriptedDaemon) -> None:
+    daemon.answers["enrolments"] = []
+    assert "Nobody has asked" in daemon.run("admit").stdout
+    assert [method for method, _ in daemon.asked] == ["enrolments"]
 
 
 @pytest.mark.parametrize("words", [("nothing",), ("invite", "AT"), ("study", "check")])
-def test_a_wrong_use_ends_with_two(empty: Room, words: tuple[str, ...]) -> None:
+def test_wrong_arguments_end_with_status_two(empty: ScriptedDaemon, words: tuple[str, ...]) -> None:
     ended = empty.run(*words)
     assert ended.exit_code == 2
     assert "Traceback" not in ended.output
@@ -185,17 +189,17 @@ def test_a_wrong_use_ends_with_two(empty: Room, words: tuple[str, ...]) -> None:
     "words", [("study", "check"), ("study", "propose"), ("agreement", "propose")]
 )
 def test_a_document_that_cannot_be_read_is_reported_before_any_request(
-    room: Room, tmp_path: Path, words: tuple[str, ...]
+    daemon: ScriptedDaemon, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
     latin = tmp_path / "latin.yaml"
     latin.write_bytes(b"title: \xe4")
     large = tmp_path / "large.yaml"
     large.write_bytes(b"#" * (MOST_BYTES + 1))
     for path in (tmp_path / "missing.yaml", tmp_path, latin, large):
-        ended = room.run(*words, str(path))
+        ended = daemon.run(*words, str(path))
         assert ended.exit_code == 1
         assert str(path) in ended.stderr
-    assert not room.asked
+    assert not daemon.asked
 
 
 def test_a_document_of_the_largest_size_is_read(tmp_path: Path) -> None:
@@ -204,7 +208,9 @@ def test_a_document_of_the_largest_size_is_read(tmp_path: Path) -> None:
     assert len(read_text(path)) == MOST_BYTES
 
 
-def test_a_check_that_a_country_would_refuse_ends_with_one(room: Room, tmp_path: Path) -> None:
+def test_a_check_of_a_study_that_a_country_refuses_ends_with_status_one(
+    daemon: ScriptedDaemon, tmp_path: Path
+) -> None:
     file = tmp_path / "study.yaml"
     file.write_text("x: 1")
     country = {
@@ -213,17 +219,17 @@ def test_a_check_that_a_country_would_refuse_ends_with_one(room: Room, tmp_path:
         "findings": [{"code": "policy", "sentence": "No.", "clause": "Article 4", "fix": "ask"}],
     }  # fmt: skip
     study = {"privacy": {"epsilon": 1.0, "delta": 1e-4}, "mechanisms": []}
-    room.answers["study_check"] = {
+    daemon.answers["study_check"] = {
         "id": "x", "title": "X", "digest": "sha256:", "study": study, "countries": [country],
         "local_mode": "",
         "signatures": "Ed25519",
     }  # fmt: skip
-    ended = room.run("study", "check", str(file))
+    ended = daemon.run("study", "check", str(file))
     assert ended.exit_code == 1
     assert "would refuse" in ended.stdout
     assert "Article 4" in ended.stdout
     country["allowed"] = True
-    assert room.run("study", "check", str(file)).exit_code == 0
+    assert daemon.run("study", "check", str(file)).exit_code == 0
 
 
 # init
@@ -248,11 +254,13 @@ def passphrase(tmp_path: Path) -> str:
 
 
 @pytest.mark.usefixtures("_cheap")
-def test_init_makes_a_coordinator_and_never_a_second(empty: Room, passphrase: str) -> None:
+def test_init_creates_a_coordinator_and_never_a_second_one(
+    empty: ScriptedDaemon, passphrase: str
+) -> None:
     words = ("init", "--federation", "danube", "--listen", "127.0.0.1:7443")
-    made = empty.run(*words, "--passphrase-file", passphrase)
-    assert made.exit_code == 0, made.output
-    assert "sha256:" in made.stdout
+    first = empty.run(*words, "--passphrase-file", passphrase)
+    assert first.exit_code == 0, first.output
+    assert "sha256:" in first.stdout
     again = empty.run(*words, "--passphrase-file", passphrase)
     assert again.exit_code == 1
     assert "already" in again.stderr
@@ -268,17 +276,19 @@ def test_init_makes_a_coordinator_and_never_a_second(empty: Room, passphrase: st
     ],
 )
 def test_init_with_a_wrong_value_says_what_is_expected(
-    empty: Room, passphrase: str, option: str, value: str
+    empty: ScriptedDaemon, passphrase: str, option: str, value: str
 ) -> None:
-    given = {"--federation": "danube", "--listen": "127.0.0.1:7443", option: value}
-    words = [word for pair in given.items() for word in pair]
+    options = {"--federation": "danube", "--listen": "127.0.0.1:7443", option: value}
+    words = [word for pair in options.items() for word in pair]
     ended = empty.run("init", *words, "--passphrase-file", passphrase)
     assert ended.exit_code == 2
     assert option in ended.stderr
     assert list(empty.home.iterdir()) == []
 
 
-def test_init_with_an_open_passphrase_file_makes_nothing(empty: Room, passphrase: str) -> None:
+def test_init_with_a_passphrase_file_that_others_may_read_creates_nothing(
+    empty: ScriptedDaemon, passphrase: str
+) -> None:
     Path(passphrase).chmod(0o644)
     words = ("init", "--federation", "danube", "--listen", "127.0.0.1:7443")
     ended = empty.run(*words, "--passphrase-file", passphrase)
@@ -287,14 +297,14 @@ def test_init_with_an_open_passphrase_file_makes_nothing(empty: Room, passphrase
     assert list(empty.home.iterdir()) == []
 
 
-def test_no_command_takes_a_passphrase_as_an_argument(empty: Room) -> None:
+def test_no_command_takes_a_passphrase_as_an_argument(empty: ScriptedDaemon) -> None:
     for words in (("init",), ("up",)):
-        shown = CliRunner().invoke(app, [*words, "--help"]).stdout
-        assert "--passphrase-file" in shown
-        assert "--passphrase " not in shown.replace("--passphrase-f", "")
+        help_text = CliRunner().invoke(app, [*words, "--help"]).stdout
+        assert "--passphrase-file" in help_text
+        assert "--passphrase " not in help_text.replace("--passphrase-f", "")
 
 
-def test_up_in_an_empty_folder_says_what_to_do(empty: Room, passphrase: str) -> None:
+def test_up_in_an_empty_folder_says_what_to_do(empty: ScriptedDaemon, passphrase: str) -> None:
     ended = empty.run("up", "--passphrase-file", passphrase)
     assert ended.exit_code == 1
     assert "Traceback" not in ended.output
@@ -306,16 +316,16 @@ def test_a_check_says_whose_noise_each_release_has(capsys: pytest.CaptureFixture
     scopes = {"cohort-floor": "local", "local-step": "local", "train": "derived"}
     releases = [one | {"phase": phase, "scope": scope} for phase, scope in scopes.items()]
     study = EMPTY_STUDY | {"mechanisms": releases}
-    found = {"title": "T", "id": "t", "digest": "sha256:", "study": study, "countries": []}
-    found |= {"signatures": "Ed25519"}
-    _print_check(found | {"local_mode": "Each country by itself."})
-    said = capsys.readouterr().out
-    assert said.count("each country's own noise") == 2
+    answer = {"title": "T", "id": "t", "digest": "sha256:", "study": study, "countries": []}
+    answer |= {"signatures": "Ed25519"}
+    _print_check(answer | {"local_mode": "Each country by itself."})
+    output = capsys.readouterr().out
+    assert output.count("each country's own noise") == 2
     assert (
-        "train         8 values, computed from the noisy values above, at no further cost" in said
+        "train         8 values, computed from the noisy values above, at no further cost" in output
     )
-    assert "  local mode: Each country by itself." in said
-    _print_check(found | {"local_mode": ""})
+    assert "  local mode: Each country by itself." in output
+    _print_check(answer | {"local_mode": ""})
     assert "local mode" not in capsys.readouterr().out
 
 
@@ -342,16 +352,16 @@ def test_the_same_refusal_is_printed_once_with_its_countries(
         "signatures": "Ed25519",
     }
     _print_check(answer)
-    said = capsys.readouterr().out
-    assert said.count("No. [Article 4]") == 1
-    assert "  AT, BE: No. [Article 4]" in said
-    assert "  BE: Too dear. [Article 9]" in said
+    output = capsys.readouterr().out
+    assert output.count("No. [Article 4]") == 1
+    assert "  AT, BE: No. [Article 4]" in output
+    assert "  BE: Too dear. [Article 9]" in output
 
 
 EMPTY_STUDY = {"privacy": {"epsilon": 1.0, "delta": 1e-5}, "mechanisms": []}
 
 
-def test_an_unforeseen_fault_of_the_file_system_is_a_sentence(
+def test_an_unexpected_fault_of_the_file_system_is_printed_as_a_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     import typer  # noqa: PLC0415 (used here only)
@@ -359,12 +369,12 @@ def test_an_unforeseen_fault_of_the_file_system_is_a_sentence(
     with pytest.raises(typer.Exit) as caught, plain_errors():
         Path("/no/such/file").read_text()
     assert caught.value.exit_code == 1
-    said = capsys.readouterr().err.splitlines()
-    assert said[1] == "No such file or directory at /no/such/file."
-    assert said[2].startswith("To do: ")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1] == "No such file or directory at /no/such/file."
+    assert lines[2].startswith("To do: ")
 
 
-def test_a_known_fault_is_its_sentences(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_known_fault_is_printed_as_its_sentences(capsys: pytest.CaptureFixture[str]) -> None:
     import typer  # noqa: PLC0415 (used here only)
 
     with pytest.raises(typer.Exit), plain_errors():
@@ -372,7 +382,7 @@ def test_a_known_fault_is_its_sentences(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().err.splitlines() == ["It is locked.", "To do: unlock it."]
 
 
-def test_a_fault_of_ours_is_not_hidden() -> None:
+def test_a_programming_error_is_not_hidden() -> None:
     with pytest.raises(ZeroDivisionError), plain_errors():
         _ = 1 // 0
 
@@ -393,7 +403,9 @@ def test_a_result_is_found_by_study_or_folder_and_nowhere_else(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("key", [text_key(), "ed25519:AAAA", ""], ids=["another", "short", "none"])
-def test_a_result_that_is_none_is_refused(empty: Room, tmp_path: Path, key: str) -> None:
+def test_a_folder_without_a_valid_result_is_refused(
+    empty: ScriptedDaemon, tmp_path: Path, key: str
+) -> None:
     (tmp_path / "result.json").write_text('{"kind": "result"}')
     ended = empty.run("result", "verify", str(tmp_path), "--key", key)
     assert ended.exit_code == 1
@@ -414,9 +426,9 @@ print([name for name in {HEAVY} if name in sys.modules])
 
 def test_help_loads_nothing_heavy() -> None:
     command = [sys.executable, "-c", ASK_FOR_HELP]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "regional coordinator" in shown
-    assert shown.strip().endswith("[]")
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "regional coordinator" in output
+    assert output.strip().endswith("[]")
 
 
 # watching
@@ -437,7 +449,7 @@ def seen(state: str, *, over: bool = False, **more: Any) -> dict[str, Any]:
     return {**plain, **more}
 
 
-def test_a_watcher_ends_with_the_run(
+def test_watch_ends_with_the_run(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)
@@ -448,7 +460,7 @@ def test_a_watcher_ends_with_the_run(
     assert "AT is away." in capsys.readouterr().out
 
 
-def test_a_watcher_for_a_machine_prints_one_object_a_change(
+def test_watch_with_json_prints_one_object_for_each_change(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)

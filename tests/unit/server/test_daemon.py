@@ -1,4 +1,4 @@
-"""The daemon's clockwork, piece by piece; the whole is in the demo."""
+"""The daemon's lock, supervision and signals; the demo runs the whole daemon."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ def test_one_daemon_at_a_time_in_a_folder(tmp_path: Path) -> None:
     home = CoordinatorHome(tmp_path)
     with only_one(home):
         with pytest.raises(CoordinatorFault, match="already") as caught, only_one(home):
-            pytest.fail("two held it")
+            pytest.fail("two daemons held it")
         assert "stop it first" in caught.value.fix
     with only_one(home):
         pass
@@ -49,7 +49,7 @@ class Flower:
         self.gone = None
 
 
-class Seats:
+class RecordedSessions:
     def __init__(self, fault: CoordinatorFault | None = None) -> None:
         self.opened: list[list[str]] = []
         self._fault = fault
@@ -61,8 +61,8 @@ class Seats:
             raise fault
 
 
-class Way:
-    """What was done to the way to the SuperLink."""
+class RecordedForwarding:
+    """Records the calls that open and close the forwarding."""
 
     def __init__(self) -> None:
         self.acts: list[str] = []
@@ -75,19 +75,19 @@ class Way:
 
 
 @pytest.fixture
-def carried(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether the SuperLink was a new one, each time that runs were looked after."""
+def supervisions(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Collect, for each supervision of the runs, whether the SuperLink was a new one."""
     found: list[bool] = []
     monkeypatch.setattr(daemon, "supervise_runs", lambda _, lost: found.append(lost))
     monkeypatch.setattr(daemon, "CHECK_SECONDS", 0.02)
     return found
 
 
-def context(engine: Engine, flower: Flower, sessions: Seats | None = None) -> Any:
+def context(engine: Engine, flower: Flower, sessions: RecordedSessions | None = None) -> Any:
     return SimpleNamespace(
         runs=RunStore(engine),
         superlink=flower,
-        sessions=sessions or Seats(),
+        sessions=sessions or RecordedSessions(),
         enrolment=SimpleNamespace(admitted=lambda _: ["AT", "BE"]),
         clock=now,
         home=SimpleNamespace(superlink=Path("/home/superlink")),
@@ -98,12 +98,12 @@ def context(engine: Engine, flower: Flower, sessions: Seats | None = None) -> An
     )
 
 
-def watched(made: Any, way: Way, until: Callable[[], bool]) -> None:
+def watched(made: Any, forwarding: RecordedForwarding, until: Callable[[], bool]) -> None:
     """Supervise a coordinator until a condition holds."""
 
     async def act() -> None:
         stop = asyncio.Event()
-        watching = asyncio.ensure_future(_supervise(made, way, stop, lambda: None))  # type: ignore[arg-type]
+        watching = asyncio.ensure_future(_supervise(made, forwarding, stop, lambda: None))  # type: ignore[arg-type]
         async with asyncio.timeout(10):
             while not until() and not watching.done():  # noqa: ASYNC110 (anything may be waited for)
                 await asyncio.sleep(0.01)
@@ -114,71 +114,71 @@ def watched(made: Any, way: Way, until: Callable[[], bool]) -> None:
     asyncio.run(act())
 
 
-def test_supervision_ends_with_the_stop_event(engine: Engine, carried: list[bool]) -> None:
-    watched(context(engine, Flower()), Way(), lambda: len(carried) > 2)
-    assert carried[0] is True, "a fresh SuperLink knows of no run"
-    assert not any(carried[1:])
+def test_supervision_ends_with_the_stop_event(engine: Engine, supervisions: list[bool]) -> None:
+    watched(context(engine, Flower()), RecordedForwarding(), lambda: len(supervisions) > 2)
+    assert supervisions[0] is True, "a new SuperLink knows no run"
+    assert not any(supervisions[1:])
 
 
 @pytest.mark.parametrize("name", ["superlink", "superexec"])
-def test_a_flower_process_that_died_is_started_again_in_place(
-    engine: Engine, carried: list[bool], name: str
+def test_a_flower_process_that_died_is_restarted(
+    engine: Engine, supervisions: list[bool], name: str
 ) -> None:
-    flower, sessions, way = Flower(), Seats(), Way()
+    flower, sessions, forwarding = Flower(), RecordedSessions(), RecordedForwarding()
     flower.gone = name
-    watched(context(engine, flower, sessions), way, lambda: len(carried) > 1)
+    watched(context(engine, flower, sessions), forwarding, lambda: len(supervisions) > 1)
     assert flower.starts == 1
-    assert way.acts == ["close", "open"], "nodes wait until their sessions are open"
+    assert forwarding.acts == ["close", "open"], "nodes wait until their sessions are open"
     assert sessions.opened == [["AT", "BE"]]
-    assert carried[:2] == [True, False]
+    assert supervisions[:2] == [True, False]
 
 
-def test_runs_are_resumed_after_each_start(engine: Engine, carried: list[bool]) -> None:
+def test_runs_are_resumed_after_each_start(engine: Engine, supervisions: list[bool]) -> None:
     flower = Flower()
 
     def later() -> bool:
-        if len(carried) == 2 and not flower.starts:
+        if len(supervisions) == 2 and not flower.starts:
             flower.gone = "superlink"
-        return carried.count(True) == 2
+        return supervisions.count(True) == 2
 
-    watched(context(engine, flower), Way(), later)
+    watched(context(engine, flower), RecordedForwarding(), later)
     assert flower.starts == 1
 
 
-def test_a_start_that_fails_is_tried_again(engine: Engine, carried: list[bool]) -> None:
+def test_a_start_that_fails_is_tried_again(engine: Engine, supervisions: list[bool]) -> None:
     flower = Flower("port taken", "port taken")
     flower.gone = "superlink"
-    sessions = Seats()
-    watched(context(engine, flower, sessions), Way(), lambda: bool(carried))
+    sessions = RecordedSessions()
+    watched(context(engine, flower, sessions), RecordedForwarding(), lambda: bool(supervisions))
     assert flower.starts == STARTS == 3
     assert len(sessions.opened) == 1
 
 
-def test_a_superlink_that_dies_while_nodes_are_seated_is_started_once_more(
-    engine: Engine, carried: list[bool]
+def test_a_superlink_that_dies_while_nodes_are_registered_is_restarted(
+    engine: Engine, supervisions: list[bool]
 ) -> None:
-    flower, way = Flower(), Way()
+    flower, forwarding = Flower(), RecordedForwarding()
     flower.gone = "superlink"
-    sessions = Seats(CoordinatorFault("Flower refused `flwr supernode`"))
-    watched(context(engine, flower, sessions), way, lambda: bool(carried))
+    sessions = RecordedSessions(CoordinatorFault("Flower refused `flwr supernode`"))
+    watched(context(engine, flower, sessions), forwarding, lambda: bool(supervisions))
     assert (flower.starts, len(sessions.opened)) == (2, 2)
-    assert way.acts == ["close", "open"]
+    assert forwarding.acts == ["close", "open"]
 
 
-def test_a_flower_that_never_starts_again_ends_the_daemon_with_the_reason(
-    engine: Engine, carried: list[bool]
+def test_the_daemon_ends_with_the_reason_if_flower_cannot_be_restarted(
+    engine: Engine, supervisions: list[bool]
 ) -> None:
     flower = Flower(*["no memory"] * STARTS)
     flower.gone = "superexec"
     with pytest.raises(CoordinatorFault, match="superexec ended by itself") as caught:
-        watched(context(engine, flower), Way(), lambda: False)
+        watched(context(engine, flower), RecordedForwarding(), lambda: False)
     assert "no memory" in caught.value.why
     assert "superlink.log" in caught.value.fix
-    assert not carried
+    assert not supervisions
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_a_wish_to_stop(number: signal.Signals) -> None:
+def test_a_signal_sets_the_stop_event(number: signal.Signals) -> None:
     async def act() -> None:
         stop = daemon._stop_on_signals()
         os.kill(os.getpid(), number)

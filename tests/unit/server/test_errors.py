@@ -1,4 +1,4 @@
-"""How a country's refusal reads wherever it is shown."""
+"""The text of a country's refusal."""
 
 from protocols.errors import ReasonCode
 from server.errors import GONE, refused_with

@@ -1,4 +1,4 @@
-"""The coordinator's folder: made once, for its owner only, read strictly."""
+"""The coordinator's folder: created once, for its owner only, read strictly."""
 
 import json
 import os
@@ -41,19 +41,19 @@ def _cheap_stores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def home(tmp_path: Path, moment: datetime) -> CoordinatorHome:
-    made = CoordinatorHome(tmp_path / "home")
-    create_home(made, SETTINGS, PASSPHRASE, moment)
-    return made
+    new_home = CoordinatorHome(tmp_path / "home")
+    create_home(new_home, SETTINGS, PASSPHRASE, moment)
+    return new_home
 
 
-def test_everything_in_it_is_its_owner_s(home: CoordinatorHome) -> None:
+def test_only_the_owner_has_access_to_the_folder_and_its_files(home: CoordinatorHome) -> None:
     assert stat.S_IMODE(home.path.stat().st_mode) == 0o700
     for path in home.path.rglob("*"):
         wanted = 0o700 if path.is_dir() else 0o600
         assert stat.S_IMODE(path.stat().st_mode) == wanted, path
 
 
-def test_no_private_key_lies_in_it_unsealed(home: CoordinatorHome) -> None:
+def test_no_private_key_is_stored_unencrypted(home: CoordinatorHome) -> None:
     for path in home.path.rglob("*"):
         if path.is_file():
             content = path.read_bytes()
@@ -61,7 +61,7 @@ def test_no_private_key_lies_in_it_unsealed(home: CoordinatorHome) -> None:
             assert PASSPHRASE not in content
 
 
-def test_its_keys_open_and_are_all_different(home: CoordinatorHome) -> None:
+def test_the_keys_can_be_opened_and_all_differ(home: CoordinatorHome) -> None:
     keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, PASSPHRASE))
     signing = {k.public.to_text() for k in (keys.identity, keys.documents, keys.online, keys.log)}
     assert len(signing) == 4
@@ -76,22 +76,24 @@ def test_a_wrong_passphrase_opens_nothing(home: CoordinatorHome) -> None:
     assert caught.value.fix
 
 
-def test_the_exchange_s_certificate_names_where_it_is_reached_and_no_wildcard(
+def test_the_exchange_s_certificate_names_its_hosts_and_no_wildcard(
     home: CoordinatorHome, moment: datetime
 ) -> None:
     keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, PASSPHRASE))
-    root, shown = keys.transport.trusted(moment), keys.transport.certificate
-    peer = peer_of(shown, authority_pem=root, now=moment, revoked=())
+    root, certificate = keys.transport.trusted(moment), keys.transport.certificate
+    peer = peer_of(certificate, authority_pem=root, now=moment, revoked=())
     assert (peer.country, peer.role) == ("ZZ", Role.COORDINATOR)
-    names = str(alternative_names(shown))
+    names = str(alternative_names(certificate))
     assert "exchange.example.org" in names
     assert "localhost" in names
     assert host_of(SETTINGS.listen) not in names
-    kept = (home.path / "authority.pem").read_bytes()
-    assert keys.transport.in_force(moment).digest == certificate_fingerprint(kept)
+    stored = (home.path / "authority.pem").read_bytes()
+    assert keys.transport.in_force(moment).digest == certificate_fingerprint(stored)
 
 
-def test_a_coordinator_is_never_made_over_another(home: CoordinatorHome, moment: datetime) -> None:
+def test_a_coordinator_is_never_created_over_another_one(
+    home: CoordinatorHome, moment: datetime
+) -> None:
     before = {path: path.read_bytes() for path in home.path.rglob("*") if path.is_file()}
     with pytest.raises(CoordinatorFault, match="already") as caught:
         create_home(home, SETTINGS, b"another passphrase", moment)
@@ -100,7 +102,9 @@ def test_a_coordinator_is_never_made_over_another(home: CoordinatorHome, moment:
     assert {path: path.read_bytes() for path in home.path.rglob("*") if path.is_file()} == before
 
 
-def test_the_first_log_entry_is_its_making(home: CoordinatorHome, moment: datetime) -> None:
+def test_the_first_log_entry_is_the_coordinator_s_creation(
+    home: CoordinatorHome, moment: datetime
+) -> None:
     keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, PASSPHRASE))
     log = AuditLog(open_database(home.database, MIGRATIONS), SETTINGS.log_origin, keys.log)
     (entry,) = (json.loads(entry) for entry in log.entries())
@@ -109,7 +113,7 @@ def test_the_first_log_entry_is_its_making(home: CoordinatorHome, moment: dateti
     assert datetime.fromisoformat(entry["at"]) == moment
 
 
-def test_it_is_no_coordinator_where_its_making_cannot_be_logged(
+def test_no_coordinator_is_created_if_its_creation_cannot_be_logged(
     tmp_path: Path, moment: datetime
 ) -> None:
     home = CoordinatorHome(tmp_path / "home")
@@ -119,11 +123,11 @@ def test_it_is_no_coordinator_where_its_making_cannot_be_logged(
     assert not (home.path / SETTINGS_FILE).exists()
 
 
-def test_settings_come_back_as_they_were(home: CoordinatorHome) -> None:
+def test_settings_are_read_back_unchanged(home: CoordinatorHome) -> None:
     assert home.settings() == SETTINGS
 
 
-def test_a_folder_without_settings_is_said_plainly(tmp_path: Path) -> None:
+def test_a_folder_without_settings_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CoordinatorFault, match="no coordinator") as caught:
         CoordinatorHome(tmp_path).settings()
     assert "init" in caught.value.fix
@@ -153,7 +157,7 @@ def test_damaged_settings_are_reported_in_plain_words(home: CoordinatorHome, tex
     "address",
     ["127.0.0.1:7443", "0.0.0.0:1", "[::1]:7443", "exchange.example.org:443", "localhost:65535"],
 )
-def test_addresses_that_are_some(address: str) -> None:
+def test_valid_addresses_are_accepted(address: str) -> None:
     assert Settings(federation="x", listen=address, address=address).listen == address
 
 
@@ -164,22 +168,22 @@ def test_addresses_that_are_some(address: str) -> None:
         "host:7443 ", "ho st:1", "unix:/tmp/x", "http://host:1", "host:1\n", "::1:7443",
     ],
 )  # fmt: skip
-def test_addresses_that_are_none(address: str) -> None:
+def test_invalid_addresses_are_refused(address: str) -> None:
     with pytest.raises(ValidationError):
         Settings(federation="x", listen=address, address="host:1")
 
 
 @pytest.mark.parametrize("name", ["", "X", "-x", "x" * 64, "a b", "a_b", "ä", "a\n"])
-def test_federations_that_are_none(name: str) -> None:
+def test_invalid_names_of_federations_are_refused(name: str) -> None:
     with pytest.raises(ValidationError):
         Settings(federation=name, listen="host:1", address="host:1")
 
 
-def test_hosts_of_addresses() -> None:
+def test_the_host_is_taken_from_an_address() -> None:
     assert [host_of(a) for a in ("a.b:1", "[::1]:2", "127.0.0.1:3")] == ["a.b", "::1", "127.0.0.1"]
 
 
-def test_a_written_file_is_its_owner_s_and_whole(tmp_path: Path) -> None:
+def test_a_written_file_is_complete_and_readable_by_its_owner_only(tmp_path: Path) -> None:
     old = os.umask(0)
     try:
         write_new(tmp_path / "x", b"one")

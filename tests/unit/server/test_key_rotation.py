@@ -1,5 +1,5 @@
-"""The coordinator's keys change: the countries sign for them, and each start takes up the right
-ones, whatever was cut short before it."""
+"""Rotation of the coordinator's keys: the countries sign for new ones, and each start uses the
+right ones, whatever was interrupted before."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -38,9 +38,9 @@ def _cheap_stores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def home(tmp_path: Path) -> CoordinatorHome:
-    made = CoordinatorHome(tmp_path / "coordinator")
-    create_home(made, SETTINGS, PASSPHRASE, NOW)
-    return made
+    new_home = CoordinatorHome(tmp_path / "coordinator")
+    create_home(new_home, SETTINGS, PASSPHRASE, NOW)
+    return new_home
 
 
 @pytest.fixture
@@ -48,14 +48,14 @@ def papers(home: CoordinatorHome, tmp_path: Path) -> Papers:
     """A federation whose coordinator has the keys in that folder."""
     keys = CoordinatorKeys.load(home, KeyStore.open(home.keys, PASSPHRASE))
     agreed = agreement().with_coordinator_keys(key_fields(keys))
-    made = Papers(tmp_path / "papers", agreed=agreed)
-    made.documents, made.online = keys.documents, keys.online
+    new_papers = Papers(tmp_path / "papers", agreed=agreed)
+    new_papers.documents, new_papers.online = keys.documents, keys.online
     home.repository.symlink_to(tmp_path / "papers" / "store")
-    made.begin()
+    new_papers.begin()
     for country in COUNTRIES:
-        made.folders[country].set_node(node_keys(country))
-        made.give(country)
-    return made
+        new_papers.folders[country].set_node(node_keys(country))
+        new_papers.give(country)
+    return new_papers
 
 
 def daemon(papers: Papers, keys: CoordinatorKeys) -> ExchangeDocuments:
@@ -94,7 +94,7 @@ def test_keys_for_messages_have_two_halves_and_the_others_one(
         assert not Suite.COMPOSITE.admits(held.documents.public)
 
 
-def test_a_key_of_before_gives_way_to_one_of_two_halves(
+def test_a_key_of_one_half_is_replaced_by_one_of_two_halves(
     home: CoordinatorHome, papers: Papers
 ) -> None:
     KeyStore.open(home.keys, PASSPHRASE).put("identity", raw_key(9).to_bytes())
@@ -106,19 +106,21 @@ def test_a_key_of_before_gives_way_to_one_of_two_halves(
     assert Suite.COMPOSITE.admits(open_keys(home, PASSPHRASE).identity.public)
 
 
-def test_new_keys_are_made_once(home: CoordinatorHome, papers: Papers) -> None:
+def test_new_keys_are_created_once(home: CoordinatorHome, papers: Papers) -> None:
     before = open_keys(home, PASSPHRASE)
-    made = make_next_keys(home, PASSPHRASE)
-    assert set(made) == {"identity_key", "document_key", "online_key"}
-    assert make_next_keys(home, PASSPHRASE) == made
+    new_fingerprints = make_next_keys(home, PASSPHRASE)
+    assert set(new_fingerprints) == {"identity_key", "document_key", "online_key"}
+    assert make_next_keys(home, PASSPHRASE) == new_fingerprints
     after = open_keys(home, PASSPHRASE)
     assert public(after) == public(before)
     later = waiting(after)
-    shown = [key.public.fingerprint for key in (later.identity, later.documents, later.online)]
-    assert shown == list(made.values())
+    fingerprints = [
+        key.public.fingerprint for key in (later.identity, later.documents, later.online)
+    ]
+    assert fingerprints == list(new_fingerprints.values())
 
 
-def test_the_former_sign_until_the_countries_have_signed(
+def test_the_former_keys_sign_until_the_countries_have_signed(
     home: CoordinatorHome, papers: Papers
 ) -> None:
     make_next_keys(home, PASSPHRASE)
@@ -130,7 +132,7 @@ def test_the_former_sign_until_the_countries_have_signed(
     assert public(open_keys(home, PASSPHRASE)) == public(keys)
 
 
-def test_in_force_they_are_taken_up_at_the_next_start(
+def test_new_keys_in_force_are_used_at_the_next_start(
     home: CoordinatorHome, papers: Papers
 ) -> None:
     make_next_keys(home, PASSPHRASE)
@@ -139,32 +141,34 @@ def test_in_force_they_are_taken_up_at_the_next_start(
     running = daemon(papers, keys)
     running.publish()
     assert running.superseded
-    taken = open_keys(home, PASSPHRASE)
-    assert public(taken) == public(waiting(keys))
-    assert taken.log.public == keys.log.public
-    assert taken.next_keys is None
+    opened = open_keys(home, PASSPHRASE)
+    assert public(opened) == public(waiting(keys))
+    assert opened.log.public == keys.log.public
+    assert opened.next_keys is None
     names = KeyStore.open(home.keys, PASSPHRASE).names()
     assert not [name for name in names if name.startswith(NEXT)]
     papers.now += timedelta(hours=2)
-    papers.store.refresh(papers.now, online=taken.online)
+    papers.store.refresh(papers.now, online=opened.online)
     with pytest.raises(DocumentFault):
         papers.store.refresh(papers.now, online=keys.online)
 
 
-def test_countries_documents_and_studies_stand_on(home: CoordinatorHome, papers: Papers) -> None:
-    asked = study(papers.agreed)
-    papers.propose(asked)
+def test_documents_and_studies_stay_valid_under_the_new_keys(
+    home: CoordinatorHome, papers: Papers
+) -> None:
+    some_study = study(papers.agreed)
+    papers.propose(some_study)
     make_next_keys(home, PASSPHRASE)
     keys = open_keys(home, PASSPHRASE)
     lay_out(papers, keys)
     daemon(papers, keys).publish()
     view = papers.view()
     assert set(view.countries) == set(COUNTRIES)
-    assert view.study(asked.digest) == asked
+    assert view.study(some_study.digest) == some_study
     assert view.agreement.digest == papers.agreed.digest
 
 
-def test_a_daemon_that_was_not_restarted_cannot_publish_them(
+def test_a_daemon_without_the_new_keys_cannot_publish_their_agreement(
     home: CoordinatorHome, papers: Papers
 ) -> None:
     stale = open_keys(home, PASSPHRASE)
@@ -176,7 +180,7 @@ def test_a_daemon_that_was_not_restarted_cannot_publish_them(
     assert papers.view().versions == before.versions
 
 
-def test_another_draft_is_published_by_the_keys_in_force(
+def test_a_draft_without_the_new_keys_is_published_by_the_keys_in_force(
     home: CoordinatorHome, papers: Papers
 ) -> None:
     make_next_keys(home, PASSPHRASE)
@@ -191,7 +195,7 @@ def test_another_draft_is_published_by_the_keys_in_force(
 
 @pytest.mark.parametrize("method", ["put", "delete"])
 @pytest.mark.parametrize("dies_at", [1, 2, 3])
-def test_a_start_that_is_cut_short_is_made_good_by_the_next(
+def test_an_interrupted_start_is_completed_by_the_next_one(
     home: CoordinatorHome,
     papers: Papers,
     method: str,
@@ -206,12 +210,12 @@ def test_a_start_that_is_cut_short_is_made_good_by_the_next(
     with pytest.raises(KeyFault):
         open_keys(home, PASSPHRASE)
     monkeypatch.undo()
-    taken = open_keys(home, PASSPHRASE)
-    assert public(taken) == public(waiting(keys))
-    assert public(open_keys(home, PASSPHRASE)) == public(taken)
+    opened = open_keys(home, PASSPHRASE)
+    assert public(opened) == public(waiting(keys))
+    assert public(open_keys(home, PASSPHRASE)) == public(opened)
 
 
-def test_making_them_cut_short_leaves_those_in_force(
+def test_an_interrupted_creation_of_keys_leaves_the_keys_in_force(
     home: CoordinatorHome, papers: Papers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = open_keys(home, PASSPHRASE)
@@ -236,8 +240,8 @@ def _die_at(monkeypatch: pytest.MonkeyPatch, method: str, step: int) -> None:
     monkeypatch.setattr(KeyStore, method, counted)
 
 
-def test_a_run_goes_on_under_the_new_identity(tmp_path: Path) -> None:
-    """Nodes go by the coordinator's key in their newest documents, in mid-run too."""
+def test_a_run_continues_under_the_new_identity_key(tmp_path: Path) -> None:
+    """Nodes use the coordinator's key in their newest documents, even during a run."""
     federation = NodeFederation(tmp_path / "federation")
     federation.sync()
     papers, asked, new = federation.papers, federation.approved(), raw_key(501)

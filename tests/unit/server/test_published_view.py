@@ -1,4 +1,4 @@
-"""What the coordinator says is published, asked while a run is under way."""
+"""The published document versions that an attempt reads during its run."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -36,7 +36,7 @@ def asked(coordinator: Coordinator) -> DocumentVersions:
     return attempt._published(KNOWN)
 
 
-def test_it_is_what_the_repository_holds_by_now(
+def test_the_published_versions_are_those_in_the_repository_now(
     coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conducting, "utc_now", coordinator.clock)
@@ -46,7 +46,7 @@ def test_it_is_what_the_repository_holds_by_now(
     assert asked(coordinator).countries["DK"] == before.countries["DK"] + 1
 
 
-def test_before_there_is_an_agreement_it_says_how_to_come_by_one(tmp_path: Path) -> None:
+def test_without_an_agreement_the_fault_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(CoordinatorFault, match="There is no agreement yet") as caught:
         published(CoordinatorHome(tmp_path), datetime(2026, 3, 1, tzinfo=UTC))
     assert "`pratique-coordinator agreement propose FILE`" in str(caught.value.fix)
@@ -55,7 +55,7 @@ def test_before_there_is_an_agreement_it_says_how_to_come_by_one(tmp_path: Path)
 def test_a_fault_in_reading_the_documents_ends_no_run(
     coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Documents just being written, a clock that jumped: a country may cause the look."""
+    """Documents may be half written, or the clock wrong, when a country's reply is checked."""
 
     def failing(*_: object) -> None:
         raise DocumentFault("The documents do not verify")

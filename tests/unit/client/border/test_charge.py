@@ -1,4 +1,4 @@
-"""A charge and its log entry: once, together, or not at all."""
+"""A charge and its log entry are written together and once, or not at all."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ STEPS = {"reserved": Failpoint.DOOR_RESERVED, "logged": Failpoint.DOOR_CHARGE_LO
 
 
 class Charging:
-    """Charges over a node's database, which may die at a step."""
+    """Charges on a node's database; the process can die at a failpoint."""
 
     def __init__(self, engine: Engine) -> None:
         self.ledger, self.log = Ledger(engine), audit_log(engine)
@@ -58,7 +58,7 @@ class Charging:
 
     @property
     def kept(self) -> tuple[int, int]:
-        """How many entries the ledger and the log have."""
+        """Return the numbers of entries in the ledger and in the log."""
         return len(self.ledger.entries(run=RUN)), self.log.size()
 
 
@@ -71,7 +71,7 @@ def logged(log: AuditLog) -> list[dict[str, Any]]:
     return [json.loads(entry) for entry in log.entries()]
 
 
-def test_what_is_charged_is_logged_with_what_decided_it(charging: Charging) -> None:
+def test_a_charge_is_logged_with_the_policies_that_allowed_it(charging: Charging) -> None:
     charging.charge()
     (entry,) = logged(charging.log)
     assert (entry["kind"], entry["actor"]) == ("budget-charged", "DK")
@@ -80,7 +80,7 @@ def test_what_is_charged_is_logged_with_what_decided_it(charging: Charging) -> N
     assert charging.reached == [*STEPS.values()]
 
 
-def test_a_repetition_is_neither_charged_nor_logged_again(charging: Charging) -> None:
+def test_a_repeated_charge_is_neither_charged_nor_logged_again(charging: Charging) -> None:
     charging.charge()
     charging.charge()
     assert charging.kept == (1, 1)
@@ -88,7 +88,7 @@ def test_a_repetition_is_neither_charged_nor_logged_again(charging: Charging) ->
 
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=lambda step: step.name)
-def test_a_death_in_between_leaves_neither_and_both_are_made_later(
+def test_a_crash_between_charge_and_log_leaves_neither_and_a_retry_makes_both(
     charging: Charging, step: Failpoint
 ) -> None:
     charging.dies_at = step
@@ -100,7 +100,7 @@ def test_a_death_in_between_leaves_neither_and_both_are_made_later(
     assert charging.kept == (1, 1)
 
 
-def test_what_the_budget_does_not_cover_is_refused_and_not_logged(charging: Charging) -> None:
+def test_a_charge_beyond_the_budget_is_refused_and_not_logged(charging: Charging) -> None:
     with pytest.raises(Refusal) as caught:
         charging.charge(cap=1)
     assert caught.value.code is ReasonCode.BUDGET

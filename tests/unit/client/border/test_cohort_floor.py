@@ -1,4 +1,4 @@
-"""The cohort floor: charged, counted once for each permit, and silent outside."""
+"""The cohort floor: charged, counted once for each permit, and only `declined` outside."""
 
 import json
 from datetime import timedelta
@@ -26,7 +26,7 @@ from tests.support.node_federation import (
 
 
 class Shifted:
-    """Noise that is one number, counted."""
+    """A noise source that always draws the same number, and counts its draws."""
 
     def __init__(self, value: int) -> None:
         self.value, self.draws = value, 0
@@ -60,8 +60,8 @@ def test_the_floor_is_the_agreement_s_smallest_cohort(
     assert (ask(federation, node, study) is None) is answered
 
 
-def test_only_the_eligible_are_counted(federation: NodeFederation, study: Study) -> None:
-    """The study asks for patients of forty and older; eighty children are no cohort."""
+def test_only_eligible_patients_are_counted(federation: NodeFederation, study: Study) -> None:
+    """The study is about patients of forty and older; eighty children are no cohort."""
     federation.put_records("DK", records(80, age=0))
     node = federation.restart("DK", noise=Shifted(0))
     assert ask(federation, node, study) is ReasonCode.DECLINED
@@ -75,36 +75,36 @@ def test_the_noisy_count_decides_and_not_the_true_one(
     assert (ask(federation, node, study) is None) is answered
 
 
-def test_the_coordinator_reads_declined_and_nothing_else(
+def test_the_coordinator_gets_declined_and_nothing_else(
     federation: NodeFederation, study: Study
 ) -> None:
     node, _ = with_patients(federation, 10)
     reply = node.handle(federation.run(study).request("bundle", "DK"))
     assert reply == refusal_reply(ReasonCode.DECLINED)
-    found = last_refusal(node)
-    assert "too small" in found["what"]
-    assert found["clause"] == "agreement/smallest-cohort"
-    assert "50" in found["why"]
+    refusal = last_refusal(node)
+    assert "too small" in refusal["what"]
+    assert refusal["clause"] == "agreement/smallest-cohort"
+    assert "50" in refusal["why"]
 
 
 def test_the_count_is_charged_before_it_is_made(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node, source = with_patients(federation, 80)
-    seen: list[list[str]] = []
+    charged_phases: list[list[str]] = []
     inner = source.draw
 
     def draw(std: int, size: int) -> NDArray[np.int64]:
-        seen.append(charged(node))
+        charged_phases.append(charged(node))
         return inner(std, size)
 
     monkeypatch.setattr(source, "draw", draw)
     assert ask(federation, node, study) is None
-    assert seen == [["cohort-floor"]]
+    assert charged_phases == [["cohort-floor"]]
 
 
 @pytest.mark.parametrize("patients", [80, 10])
-def test_it_is_made_once_for_a_permit(
+def test_the_count_is_made_once_for_each_permit(
     federation: NodeFederation, study: Study, patients: int
 ) -> None:
     node, source = with_patients(federation, patients)
@@ -121,16 +121,16 @@ def test_it_is_made_once_for_a_permit(
 def test_other_records_are_not_counted_under_the_same_permit(
     federation: NodeFederation, study: Study, before: int, after: int
 ) -> None:
-    """Each count costs ε, and the study states the ε of one."""
+    """Each count costs ε, and the study's ε covers one count."""
     node, _ = with_patients(federation, before)
     ask(federation, node, study)
     node, source = with_patients(federation, after)
     reply = node.handle(federation.run(study).request("bundle", "DK"))
     assert reply == refusal_reply(ReasonCode.DECLINED)
-    found = last_refusal(node)
-    assert found["clause"] == "node/records-changed"
-    assert "have changed since the cohort was counted under this permit" in found["what"]
-    assert f"`pratique-officer approve {study.id} --reconsider`" in found["fix"]
+    refusal = last_refusal(node)
+    assert refusal["clause"] == "node/records-changed"
+    assert "have changed since the cohort was counted under this permit" in refusal["what"]
+    assert f"`pratique-officer approve {study.id} --reconsider`" in refusal["fix"]
     assert source.draws == 0
     assert charged(node) == ["cohort-floor"]
 
@@ -138,7 +138,7 @@ def test_other_records_are_not_counted_under_the_same_permit(
 def test_records_read_again_while_they_are_counted_are_declined(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was counted is kept as a count of the records that it was made of."""
+    """The count is stored with the version of the records that were counted."""
     node, source = with_patients(federation, 80)
     counted = node.parts.record_store.records().version
     inner = source.draw
@@ -158,7 +158,7 @@ def test_records_read_again_while_they_are_counted_are_declined(
     assert last_refusal(node)["clause"] == "node/records-changed"
 
 
-def test_records_that_come_back_are_those_that_were_counted(
+def test_restored_records_pass_with_the_stored_count(
     federation: NodeFederation, study: Study
 ) -> None:
     node, _ = with_patients(federation, 80)
@@ -170,7 +170,7 @@ def test_records_that_come_back_are_those_that_were_counted(
     assert source.draws == 0
 
 
-def test_a_permit_given_anew_counts_the_records_as_they_are(
+def test_a_renewed_permit_counts_the_changed_records(
     federation: NodeFederation, study: Study
 ) -> None:
     node, _ = with_patients(federation, 10)
@@ -182,10 +182,10 @@ def test_a_permit_given_anew_counts_the_records_as_they_are(
     assert charged(node) == ["cohort-floor", "cohort-floor"]
 
 
-def test_the_latest_of_several_counts_of_an_older_database_stands(
+def test_the_latest_count_in_an_older_database_is_used(
     federation: NodeFederation, study: Study
 ) -> None:
-    """An earlier release made one for each version of the records."""
+    """An earlier release stored a count for each version of the records."""
     node, source = with_patients(federation, 80)
     own = node.parts.documents.own(federation.clock()).permit(study.digest)
     assert own is not None
@@ -199,7 +199,7 @@ def test_the_latest_of_several_counts_of_an_older_database_stands(
     assert (source.draws, charged(node)) == (0, [])
 
 
-def test_another_permit_is_counted_and_charged_anew(
+def test_another_permit_gets_another_charged_count(
     federation: NodeFederation, study: Study
 ) -> None:
     node, source = with_patients(federation, 80)
@@ -213,7 +213,7 @@ def test_another_permit_is_counted_and_charged_anew(
 def test_a_crash_after_the_charge_counts_again_and_charges_once(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody saw the first draw: nothing was kept and nothing left."""
+    """The result of the first draw was neither stored nor sent."""
     node, source = with_patients(federation, 80)
 
     def die(*_: Any, **__: Any) -> None:
@@ -230,7 +230,7 @@ def test_a_crash_after_the_charge_counts_again_and_charges_once(
     assert source.draws == 2
 
 
-def test_the_count_is_charged_under_its_permit_and_logged_under_the_run_that_asked(
+def test_the_count_is_charged_under_its_permit_and_logged_under_the_run(
     federation: NodeFederation, study: Study
 ) -> None:
     node, _ = with_patients(federation, 80)
@@ -243,7 +243,7 @@ def test_the_count_is_charged_under_its_permit_and_logged_under_the_run_that_ask
     assert [e["run"] for e in events if e["kind"] == "budget-charged"] == [run.id]
 
 
-def test_a_count_that_does_not_fit_the_budget_is_refused_before_it_is_made(
+def test_a_count_beyond_the_budget_is_refused_before_it_is_made(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node, source = with_patients(federation, 80)

@@ -1,4 +1,4 @@
-"""The door: what leaves, in which order, and what a crash between two steps leaves behind."""
+"""The door: what is sent, in which order of steps, and the state after a crash between two."""
 
 from collections.abc import Callable
 from typing import Any
@@ -38,8 +38,8 @@ SCALE = 128
 ONE_FLOOR_AND_ONE_TABLE = ["cohort-floor", "histogram"]
 
 
-class Loud:
-    """A noise source that remembers what it was asked for, and gives the same every time."""
+class RecordingNoise:
+    """A noise source that records each request, and always draws the same numbers."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[int, int]] = []
@@ -57,7 +57,7 @@ def run(federation: NodeFederation, study: Study) -> Run:
 
 @pytest.fixture
 def opened(run: Run) -> CoordinatorRound:
-    """Its first round, in which nobody has contributed."""
+    """The run's first round, in which nobody has contributed."""
     return run.coordinator.begin_round(1, PHASE, b"")
 
 
@@ -65,32 +65,32 @@ def phases_charged(node: Node, run: Run) -> list[str]:
     return sorted(entry.phase for entry in node.parts.ledger.entries())
 
 
-def test_the_sum_over_four_countries_is_what_the_records_say(run: Run) -> None:
-    found = run.sum(1, PHASE)
-    assert isinstance(found, OpenedSum)
+def test_the_sum_over_four_countries_equals_the_counts_in_the_records(run: Run) -> None:
+    outcome = run.sum(1, PHASE)
+    assert isinstance(outcome, OpenedSum)
     women, ill_women, men, ill_men = 160, 0, 80, 80
-    assert found.values.tolist() == [n * SCALE for n in (women, ill_women, men, ill_men)]
-    assert found.countries == ("DK", "EE", "NO", "PT")
+    assert outcome.values.tolist() == [n * SCALE for n in (women, ill_women, men, ill_men)]
+    assert outcome.countries == ("DK", "EE", "NO", "PT")
 
 
-def test_each_country_adds_the_noise_that_the_mechanism_says(
+def test_each_country_adds_the_noise_that_the_mechanism_states(
     federation: NodeFederation, study: Study
 ) -> None:
-    sources = {country: Loud() for country in federation.nodes}
+    sources = {country: RecordingNoise() for country in federation.nodes}
     for country, source in sources.items():
         federation.restart(country, noise=source)
-    found = federation.ready(study).sum(1, PHASE)
-    assert isinstance(found, OpenedSum)
+    outcome = federation.ready(study).sum(1, PHASE)
+    assert isinstance(outcome, OpenedSum)
     silent = [160 * SCALE, 0, 80 * SCALE, 80 * SCALE]
-    assert found.values.tolist() == [value + 4 * 7 for value in silent]
+    assert outcome.values.tolist() == [value + 4 * 7 for value in silent]
     floor, table = (m.noise_std for m in study.mechanisms)
     assert all(source.asked == [(floor, 1), (table, 4)] for source in sources.values())
 
 
-def test_the_steps_are_taken_in_the_order_that_never_bends(
+def test_the_steps_of_a_release_run_in_the_fixed_order(
     federation: NodeFederation, opened: CoordinatorRound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Permit and policy, charge, log, contribution, noise, mask, journal, and only then out."""
+    """Permit and policy, charge, log, contribution, noise, mask, journal; then it is sent."""
     steps: list[str] = []
 
     def watch(owner: type, name: str, step: str) -> None:
@@ -102,13 +102,13 @@ def test_the_steps_are_taken_in_the_order_that_never_bends(
 
         monkeypatch.setattr(owner, name, watched)
 
-    source = Loud()
+    source = RecordingNoise()
     node = federation.restart("DK", noise=source)
     watch(type(node._request_handler._gate), "_assessed", "permit and policy")
     watch(Ledger, "reserve", "charge")
     watch(type(node.parts.decisions), "event", "log")
     watch(Assignment, "lattice_sum", "contribution")
-    watch(Loud, "draw", "noise")
+    watch(RecordingNoise, "draw", "noise")
     watch(CountryRun, "contribute", "mask")
     watch(Outbox, "keep", "journal")
     reply = node.handle(opened.contribute_request("DK"))
@@ -147,7 +147,9 @@ def test_the_same_request_gets_the_same_bytes(
     assert phases_charged(federation.nodes["DK"], run) == ONE_FLOOR_AND_ONE_TABLE
 
 
-def test_every_phase_repeats_itself(federation: NodeFederation, study: Study) -> None:
+def test_a_repeated_request_of_any_phase_gets_the_same_reply(
+    federation: NodeFederation, study: Study
+) -> None:
     run = federation.run(study)
     node = federation.nodes["DK"]
     for step in ("bundle", "encapsulation", "confirmation"):
@@ -156,8 +158,8 @@ def test_every_phase_repeats_itself(federation: NodeFederation, study: Study) ->
         assert code_of(reply) is None
         assert node.handle(request) == reply
         for country in run.terms.roster:
-            asked = run.request(step, country)
-            run.take(step, country, federation.nodes[country].handle(asked))
+            set_up_request = run.request(step, country)
+            run.take(step, country, federation.nodes[country].handle(set_up_request))
     opened = run.contributed(1, PHASE)
     request = opened.answer_request("DK")
     assert node.handle(request) == node.handle(request)
@@ -166,7 +168,7 @@ def test_every_phase_repeats_itself(federation: NodeFederation, study: Study) ->
 def test_another_request_for_the_same_round_is_refused(
     federation: NodeFederation, run: Run, opened: CoordinatorRound
 ) -> None:
-    """A coordinator that shows another model in the same round gets nothing for it."""
+    """A coordinator that sends another model in the same round gets no sum."""
     node = federation.nodes["DK"]
     request = opened.contribute_request("DK")
     assert code_of(node.handle(request)) is None
@@ -197,25 +199,25 @@ def test_an_answer_without_a_contribution_is_refused(
         reply = federation.nodes[country].handle(opened.contribute_request(country))
         opened.take_contribution(country, reply)
     node = federation.nodes["DK"]
-    taken = node.handle(opened.contribute_request("DK"))
-    opened.take_contribution("DK", taken)
+    reply_of_node = node.handle(opened.contribute_request("DK"))
+    opened.take_contribution("DK", reply_of_node)
     with transaction(node.parts.engine) as connection:
         connection.execute(journal.delete().where(journal.c.phase == "contribute"))
     assert code_of(node.handle(opened.answer_request("DK"))) is ReasonCode.STALE
 
 
-def test_no_more_rounds_than_the_schedule_has(federation: NodeFederation, run: Run) -> None:
-    """A void round counts: its number is used though nothing was opened."""
+def test_a_round_beyond_the_schedule_is_refused(federation: NodeFederation, run: Run) -> None:
+    """A void round counts: its number is used although no sum was opened."""
     run.contributed(1, PHASE)
     second = run.coordinator.begin_round(2, PHASE, b"")
     node = federation.nodes["DK"]
     assert code_of(node.handle(second.contribute_request("DK"))) is ReasonCode.BUDGET
 
 
-def test_what_is_under_one_country_s_noise_alone_never_leaves(
+def test_a_release_under_one_country_s_noise_alone_is_never_sent(
     federation: NodeFederation, run: Run
 ) -> None:
-    """The count behind the cohort floor is in the schedule, and no round of it may be asked for."""
+    """The count of the cohort floor is in the schedule, but no request may ask for it."""
     opened = run.coordinator.begin_round(1, "cohort-floor", b"")
     node = federation.nodes["DK"]
     assert code_of(node.handle(opened.contribute_request("DK"))) is ReasonCode.TASK_UNKNOWN
@@ -223,7 +225,7 @@ def test_what_is_under_one_country_s_noise_alone_never_leaves(
     assert phases_charged(node, run) == ["cohort-floor"]
 
 
-def test_a_model_where_none_belongs_is_refused(federation: NodeFederation, run: Run) -> None:
+def test_a_model_in_a_request_for_a_table_is_refused(federation: NodeFederation, run: Run) -> None:
     opened = run.coordinator.begin_round(1, PHASE, b"0" * 8)
     node = federation.nodes["DK"]
     assert code_of(node.handle(opened.contribute_request("DK"))) is ReasonCode.MALFORMED
@@ -238,7 +240,7 @@ def test_records_that_changed_since_the_run_began_are_declined(
     assert code_of(node.handle(opened.contribute_request("DK"))) is ReasonCode.DECLINED
 
 
-def test_a_patient_who_opts_out_in_the_middle_is_left_out(
+def test_a_patient_who_opts_out_during_a_run_is_left_out(
     federation: NodeFederation, study: Study
 ) -> None:
     list_of_ids = federation.folder / "opt-out.txt"
@@ -247,13 +249,13 @@ def test_a_patient_who_opts_out_in_the_middle_is_left_out(
     run = federation.ready(study)
     list_of_ids.write_text("p0\n")  # a man who is ill
     node.parts.record_store.refresh()
-    found = run.sum(1, PHASE)
-    assert isinstance(found, OpenedSum)
-    assert found.values.tolist()[-1] == (80 - 1) * SCALE
+    outcome = run.sum(1, PHASE)
+    assert isinstance(outcome, OpenedSum)
+    assert outcome.values.tolist()[-1] == (80 - 1) * SCALE
 
 
 class Crash(BaseException):
-    """The process dies here: nothing may catch it."""
+    """The process dies here: no handler may catch it."""
 
 
 def die(*_: Any, **__: Any) -> Any:
@@ -261,7 +263,7 @@ def die(*_: Any, **__: Any) -> Any:
 
 
 def after(inner: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a step that is taken, and then the process dies."""
+    """Return a function that calls `inner`, after which the process dies."""
 
     def taken(*args: Any, **kwargs: Any) -> Any:
         inner(*args, **kwargs)
@@ -297,12 +299,12 @@ def test_a_crash_never_releases_uncharged_nor_charges_twice(
         with pytest.raises(Crash):
             federation.nodes["DK"].handle(request)
     node = federation.restart("DK")
-    kept = journalled(node, run)
-    if kept is not None:
+    journalled_reply = journalled(node, run)
+    if journalled_reply is not None:
         assert phases_charged(node, run) == ONE_FLOOR_AND_ONE_TABLE
     reply = node.handle(request)
     assert code_of(reply) is None
-    assert kept in (None, reply)
+    assert journalled_reply in (None, reply)
     assert phases_charged(node, run) == ONE_FLOOR_AND_ONE_TABLE
     assert node.handle(request) == reply
     finish(federation, run, opened, reply)
@@ -318,17 +320,17 @@ def journalled(node: Node, run: Run) -> bytes | None:
 
 
 def finish(federation: NodeFederation, run: Run, opened: CoordinatorRound, reply: bytes) -> None:
-    """Let the others contribute and everybody answer; the sum is right."""
+    """Let the other countries contribute and all answer, and check the sum."""
     opened.take_contribution("DK", reply)
     for country in ("EE", "NO", "PT"):
-        asked = opened.contribute_request(country)
-        opened.take_contribution(country, federation.nodes[country].handle(asked))
+        contribute_request = opened.contribute_request(country)
+        opened.take_contribution(country, federation.nodes[country].handle(contribute_request))
     for country in run.terms.roster:
         answer = federation.nodes[country].handle(opened.answer_request(country))
         opened.take_answer(country, answer)
-    found = opened.open()
-    assert isinstance(found, OpenedSum)
-    assert found.values.sum() == 4 * 80 * SCALE
+    outcome = opened.open()
+    assert isinstance(outcome, OpenedSum)
+    assert outcome.values.sum() == 4 * 80 * SCALE
 
 
 @pytest.mark.parametrize("step", ["bundle", "encapsulation", "confirmation"])
@@ -349,7 +351,7 @@ def test_a_crash_in_set_up_gives_the_same_bytes_or_none(
 
 
 @pytest.mark.parametrize("name", ["reserve", "keep"])
-def test_a_full_disk_releases_nothing_and_says_so(
+def test_a_full_disk_releases_nothing_and_is_reported(
     federation: NodeFederation,
     run: Run,
     opened: CoordinatorRound,
@@ -382,9 +384,7 @@ def test_a_log_that_cannot_be_written_stops_the_release(
     assert last_refusal(node)["what"] == "The disk does not read or write"
 
 
-def test_the_secrets_of_a_run_are_gone_once_it_is_over(
-    federation: NodeFederation, run: Run
-) -> None:
+def test_the_secrets_of_a_finished_run_are_erased(federation: NodeFederation, run: Run) -> None:
     node = federation.nodes["DK"]
     assert [one.run for one in node.parts.runs.summaries(live=True)] == [run.id]
     run.sum(1, PHASE)
@@ -395,7 +395,7 @@ def test_the_secrets_of_a_run_are_gone_once_it_is_over(
     assert row.ended == federation.clock()
 
 
-def test_the_last_answer_repeats_though_the_run_is_over(
+def test_the_last_answer_is_repeated_after_the_run_is_over(
     federation: NodeFederation, run: Run
 ) -> None:
     opened = run.contributed(1, PHASE)
@@ -426,7 +426,7 @@ def test_every_step_of_a_release_is_logged(
     assert all(study.digest in line for line in entries)
 
 
-def test_a_contribution_says_nothing_but_what_the_protocol_has(
+def test_a_contribution_contains_only_the_fields_of_the_protocol(
     federation: NodeFederation, opened: CoordinatorRound
 ) -> None:
     reply = federation.nodes["DK"].handle(opened.contribute_request("DK"))
@@ -434,5 +434,5 @@ def test_a_contribution_says_nothing_but_what_the_protocol_has(
     assert len(words) == 8 * opened.terms.words
     assert len(contribution.shares) == 3 * SEALED_BYTES
     assert len(contribution.commitments) == 4 * 32
-    said = Reply(contribution=contribution, words=bytes(words))
-    assert serialise(said) == reply, "there is nothing else in it"
+    expected = Reply(contribution=contribution, words=bytes(words))
+    assert serialise(expected) == reply, "there is nothing else in it"

@@ -44,16 +44,16 @@ forbid (principal, action, resource);
 
 
 def refused(node: Node, frame: bytes, code: ReasonCode) -> dict[str, Any]:
-    """Expect a refusal: one code and nothing else goes out; the operator sees all of it."""
+    """Expect a refusal: only a reason code is sent, and the operator gets the full text."""
     before = node.parts.ledger.entries()
     reply = node.handle(frame)
     assert code_of(reply) is code
     assert reply == refusal_reply(code)
-    found = dict(last_refusal(node))
-    assert found["code"] == code
-    assert found["what"]
+    refusal = dict(last_refusal(node))
+    assert refusal["code"] == code
+    assert refusal["what"]
     assert node.parts.ledger.entries() == before
-    return found
+    return refusal
 
 
 def test_an_honest_request_is_answered(federation: NodeFederation, study: Study) -> None:
@@ -68,8 +68,8 @@ def test_a_paused_node_refuses_even_what_it_cannot_read(
 ) -> None:
     node = federation.nodes["DK"]
     node.pause("maintenance of the ward system")
-    found = refused(node, b"\xff" * 40, ReasonCode.PAUSED)
-    assert found["why"] == "maintenance of the ward system"
+    refusal = refused(node, b"\xff" * 40, ReasonCode.PAUSED)
+    assert refusal["why"] == "maintenance of the ward system"
     refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.PAUSED)
     node.resume()
     assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
@@ -111,12 +111,12 @@ def test_expired_documents_of_the_officer_stop_the_node(
         federation.hand_over(country)
     federation.papers.refresh()
     federation.nodes["DK"].sync()
-    found = refused(
+    refusal = refused(
         federation.nodes["DK"],
         federation.run(study, versions=DocumentVersions(1, 1)).request("bundle", "DK"),
         ReasonCode.DOCUMENTS_EXPIRED,
     )
-    assert "expired" in found["why"]
+    assert "expired" in refusal["why"]
 
 
 def test_a_clock_set_back_does_not_make_expired_documents_fresh(
@@ -149,26 +149,28 @@ def test_a_node_with_older_documents_fetches_and_answers(
 def test_a_node_that_still_has_older_documents_refuses(
     federation: NodeFederation, study: Study
 ) -> None:
-    held = federation.versions
-    claimed = DocumentVersions(held.root, held.targets, {**held.countries, "EE": 9})
+    versions = federation.versions
+    claimed = DocumentVersions(versions.root, versions.targets, {**versions.countries, "EE": 9})
     run = federation.run(study, versions=claimed)
-    found = refused(
+    refusal = refused(
         federation.nodes["DK"], run.request("bundle", "DK"), ReasonCode.DOCUMENTS_BEHIND
     )
-    assert "country-EE" in found["why"]
+    assert "country-EE" in refusal["why"]
 
 
-def test_a_node_behind_its_own_officer_refuses(federation: NodeFederation, study: Study) -> None:
-    """The exchange shows a newer version than the officer gave: perhaps a withdrawal."""
+def test_a_node_with_older_documents_of_its_officer_than_published_refuses(
+    federation: NodeFederation, study: Study
+) -> None:
+    """The exchange publishes a newer version than the officer gave: perhaps a withdrawal."""
     federation.papers.give("DK")
     run = federation.run(study)
-    found = refused(
+    refusal = refused(
         federation.nodes["DK"], run.request("bundle", "DK"), ReasonCode.DOCUMENTS_BEHIND
     )
-    assert "officer" in found["what"]
+    assert "officer" in refusal["what"]
 
 
-def test_a_node_that_cannot_reach_the_exchange_and_is_behind_refuses(
+def test_a_node_with_older_documents_and_no_exchange_refuses(
     federation: NodeFederation, study: Study
 ) -> None:
     federation.hand_over("EE")
@@ -177,15 +179,15 @@ def test_a_node_that_cannot_reach_the_exchange_and_is_behind_refuses(
 
 
 def claiming(federation: NodeFederation, study: Study) -> bytes:
-    """Return a frame of somebody who says that EE's documents are far ahead."""
-    held = federation.versions
-    claimed = DocumentVersions(held.root, held.targets, {**held.countries, "EE": 2**31})
+    """Return a frame that claims a far newer version of EE's documents."""
+    versions = federation.versions
+    claimed = DocumentVersions(versions.root, versions.targets, {**versions.countries, "EE": 2**31})
     run = federation.run(study, versions=claimed, sign=raw_key(77).sign)
     return run.request("bundle", "DK")
 
 
 class Watched:
-    """The published documents behind a clock that moves by itself while they are read."""
+    """The published documents, and a clock that advances while they are read."""
 
     def __init__(self, federation: NodeFederation) -> None:
         self.now, self.reads, self.takes = 0.0, 0, 0.0
@@ -216,7 +218,7 @@ def test_claims_to_newer_documents_make_the_node_fetch_once_in_five_seconds(
 def test_the_five_seconds_begin_when_the_fetch_ends(
     federation: NodeFederation, study: Study
 ) -> None:
-    """An exchange that answers slowly keeps the node no busier."""
+    """A slow exchange does not make the node fetch more often."""
     watched = Watched(federation)
     watched.takes = 10.0
     node = federation.restart("DK", fetch=watched.fetch, monotonic=watched.monotonic)
@@ -226,7 +228,7 @@ def test_the_five_seconds_begin_when_the_fetch_ends(
     assert watched.reads == 0
 
 
-def test_confirmed_claims_to_newer_documents_are_followed_at_once(
+def test_confirmed_claims_to_newer_documents_are_fetched_at_once(
     federation: NodeFederation, study: Study
 ) -> None:
     """Documents may change twice within five seconds, and a run begin after each."""
@@ -260,7 +262,7 @@ def test_a_failed_fetch_starts_the_five_seconds_too(
     assert len(tried) == once > 0
 
 
-def test_a_node_that_fetched_just_now_still_answers_whoever_is_not_ahead(
+def test_a_node_that_has_just_fetched_answers_requests_without_newer_claims(
     federation: NodeFederation, study: Study
 ) -> None:
     node = federation.nodes["DK"]
@@ -270,24 +272,24 @@ def test_a_node_that_fetched_just_now_still_answers_whoever_is_not_ahead(
 
 def test_a_study_that_was_not_published_is_unknown(federation: NodeFederation) -> None:
     other = federation.study(id="never-proposed")
-    found = refused(
+    refusal = refused(
         federation.nodes["DK"],
         federation.run(other).request("bundle", "DK"),
         ReasonCode.UNKNOWN_STUDY,
     )
-    assert found["study"] == other.digest
+    assert refusal["study"] == other.digest
 
 
 def test_a_permit_for_another_digest_is_no_permit(federation: NodeFederation, study: Study) -> None:
     changed = federation.study(id="heart-again", question="How many, by sex, once more?")
     federation.propose(changed)
     federation.sync()
-    found = refused(
+    refusal = refused(
         federation.nodes["DK"],
         federation.run(changed).request("bundle", "DK"),
         ReasonCode.NO_PERMIT,
     )
-    assert found["clause"]
+    assert refusal["clause"]
     assert (
         code_of(federation.nodes["DK"].handle(federation.run(study).request("bundle", "DK")))
         is None
@@ -300,11 +302,11 @@ def test_a_withdrawal_counts_at_once_and_in_the_middle_of_a_run(
     run = federation.ready(study)
     federation.withdraw("DK", study)
     opened = run.coordinator.begin_round(1, "histogram", b"")
-    found = refused(federation.nodes["DK"], opened.contribute_request("DK"), ReasonCode.NO_PERMIT)
-    assert "withdr" in f"{found['what']} {found['why']} {found['clause']}".lower()
+    refusal = refused(federation.nodes["DK"], opened.contribute_request("DK"), ReasonCode.NO_PERMIT)
+    assert "withdr" in f"{refusal['what']} {refusal['why']} {refusal['clause']}".lower()
 
 
-def test_a_withdrawal_counts_though_the_exchange_hides_it(
+def test_a_withdrawal_counts_although_the_exchange_hides_it(
     federation: NodeFederation, study: Study
 ) -> None:
     folder = federation.papers.folders["DK"]
@@ -318,7 +320,7 @@ def test_a_withdrawal_counts_though_the_exchange_hides_it(
     )
 
 
-def test_a_permit_that_lapsed_is_none(federation: NodeFederation) -> None:
+def test_an_expired_permit_does_not_count(federation: NodeFederation) -> None:
     study = federation.study(id="soon-over")
     federation.propose(study)
     ends = federation.clock() + timedelta(hours=1)
@@ -342,7 +344,7 @@ def test_a_coordinator_with_another_key_is_not_authentic(
 
 
 def test_a_request_for_one_country_alone_is_stale(federation: NodeFederation, study: Study) -> None:
-    """A node is asked what all are asked, in the same bytes, or it does not answer."""
+    """A node answers only a request that is the same, byte by byte, for all countries."""
     run = federation.run(study)
     for receiver in ("DK", "EE", "coordinator"):
         frame = alone(run.request("bundle", "DK"), receiver)
@@ -353,13 +355,19 @@ def test_a_request_for_one_country_alone_is_stale(federation: NodeFederation, st
 
 def alone(frame: bytes, receiver: str) -> bytes:
     """Return a request that the coordinator addresses to one receiver."""
-    said = Envelope.FromString(frame).signed
-    place: dict[str, Any] = {"phase": said.phase, "context": said.context, "sender": said.sender}
-    return write_request(sign_message(raw_key(1).sign, receiver=receiver, body=said.body, **place))
+    signed = Envelope.FromString(frame).signed
+    place: dict[str, Any] = {
+        "phase": signed.phase,
+        "context": signed.context,
+        "sender": signed.sender,
+    }
+    return write_request(
+        sign_message(raw_key(1).sign, receiver=receiver, body=signed.body, **place)
+    )
 
 
 def test_a_request_for_another_country_is_refused(federation: NodeFederation, study: Study) -> None:
-    """Nothing is charged: that the other countries' proofs are for EE shows before anything."""
+    """Nothing is charged: the node sees before any charge that the proofs are for EE."""
     run = federation.ready(study)
     opened = run.coordinator.begin_round(1, "histogram", b"")
     frame = opened.contribute_request("EE")
@@ -374,7 +382,7 @@ def test_a_request_for_another_country_is_refused(federation: NodeFederation, st
 def test_terms_that_the_coordinator_invented_are_stale(
     federation: NodeFederation, study: Study
 ) -> None:
-    """Fewer honest countries than the agreement says: the node computes its own context."""
+    """Fewer honest countries than the agreement states: the node computes the context itself."""
     weaker = federation.terms(study, colluding=0)
     run = federation.run(study, terms=weaker)
     refused(federation.nodes["DK"], run.request("bundle", "DK"), ReasonCode.STALE)
@@ -385,7 +393,7 @@ def test_terms_that_the_coordinator_invented_are_stale(
     [("DK", "EE"), ("EE", "NO", "PT"), ("DK", "EE", "NO", "XX"), ("EE", "DK", "NO"), ()],
     ids=["below the floor", "without this country", "a stranger", "not sorted", "empty"],
 )
-def test_a_roster_that_is_not_the_study_is_refused(
+def test_a_roster_that_differs_from_the_study_is_refused(
     federation: NodeFederation, study: Study, roster: tuple[str, ...]
 ) -> None:
     terms = federation.terms(study)
@@ -396,15 +404,15 @@ def test_a_roster_that_is_not_the_study_is_refused(
         versions=federation.versions.to_proto(),
         bundle=BundleRequest(roster=roster),
     )
-    said: dict[str, Any] = {"context": terms.context, "phase": PHASE_BUNDLE}
-    frame = write_request(sign_request(raw_key(1).sign, body=body, **said))
+    fields: dict[str, Any] = {"context": terms.context, "phase": PHASE_BUNDLE}
+    frame = write_request(sign_request(raw_key(1).sign, body=body, **fields))
     refused(federation.nodes["DK"], frame, ReasonCode.ROSTER)
 
 
 def test_a_country_without_published_keys_stops_the_run(
     federation: NodeFederation, study: Study
 ) -> None:
-    """Seven days after EE's officer fell silent, nobody begins a run with EE."""
+    """Seven days after the last signature of EE's officer, no node begins a run with EE."""
     federation.papers.now += 6 * DAY
     for country in ("DK", "NO", "PT"):
         federation.hand_over(country)
@@ -412,8 +420,8 @@ def test_a_country_without_published_keys_stops_the_run(
     federation.papers.refresh()
     federation.nodes["DK"].sync()
     run = federation.run(study, versions=DocumentVersions(1, 1))
-    found = refused(federation.nodes["DK"], run.request("bundle", "DK"), ReasonCode.ROSTER)
-    assert "EE" in found["what"]
+    refusal = refused(federation.nodes["DK"], run.request("bundle", "DK"), ReasonCode.ROSTER)
+    assert "EE" in refusal["what"]
 
 
 def test_a_run_id_is_entered_once(federation: NodeFederation, study: Study) -> None:
@@ -424,18 +432,18 @@ def test_a_run_id_is_entered_once(federation: NodeFederation, study: Study) -> N
     refused(node, again.request("bundle", "DK"), ReasonCode.STALE)
     with transaction(node.parts.engine) as connection:  # as a sweeper of old replies might
         connection.execute(journal.delete())
-    found = refused(node, again.request("bundle", "DK"), ReasonCode.STALE)
-    assert "used before" in found["why"]
+    refusal = refused(node, again.request("bundle", "DK"), ReasonCode.STALE)
+    assert "used before" in refusal["why"]
 
 
 def test_a_permit_is_for_one_charged_run(federation: NodeFederation, study: Study) -> None:
-    """Launched again and again, a study would cost its patients more than it promises them."""
+    """Repeated launches would cost the patients more privacy than the study states."""
     node = federation.nodes["DK"]
     early, first = federation.ready(study), federation.ready(study)
     first.sum(1, "histogram")
-    found = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.NO_PERMIT)
-    assert found["clause"] == "node/permit-used"
-    assert first.id in found["why"]
+    refusal = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.NO_PERMIT)
+    assert refusal["clause"] == "node/permit-used"
+    assert first.id in refusal["why"]
     entered = early.coordinator.begin_round(1, "histogram", b"").contribute_request("DK")
     refused(node, entered, ReasonCode.NO_PERMIT)
     federation.papers.now += timedelta(minutes=1)
@@ -446,20 +454,18 @@ def test_a_permit_is_for_one_charged_run(federation: NodeFederation, study: Stud
 def test_a_permit_issued_in_the_future_counts_from_that_time(
     federation: NodeFederation, study: Study
 ) -> None:
-    """A run charged before it was given, by a clock that is ahead, would not use it up."""
-    node, given = federation.nodes["DK"], federation.papers.now + timedelta(minutes=10)
+    """A run charged before the permit's issue time would not use up the permit."""
+    node, issued = federation.nodes["DK"], federation.papers.now + timedelta(minutes=10)
     folder = federation.papers.folders["DK"]
-    folder.approve(permit(federation.papers.agreed, study, "DK", issued=given))
+    folder.approve(permit(federation.papers.agreed, study, "DK", issued=issued))
     federation.hand_over("DK")
-    found = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.NO_PERMIT)
-    assert found["clause"] == "node/permit-from-the-future"
-    federation.papers.now = given
+    refusal = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.NO_PERMIT)
+    assert refusal["clause"] == "node/permit-from-the-future"
+    federation.papers.now = issued
     assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
 
 
-def test_a_run_that_was_charged_nothing_uses_up_no_permit(
-    federation: NodeFederation, study: Study
-) -> None:
+def test_a_run_without_a_charge_uses_up_no_permit(federation: NodeFederation, study: Study) -> None:
     federation.ready(study)
     federation.ready(study).sum(1, "histogram")
 
@@ -474,8 +480,8 @@ def test_phases_of_a_run_that_was_never_entered_are_stale(
         body.run_id = b"n" * 16
 
     frame = retold(run.request("encapsulation", "DK"), elsewhere, raw_key(1))
-    found = refused(federation.nodes["DK"], frame, ReasonCode.STALE)
-    assert "not entered" in found["why"]
+    refusal = refused(federation.nodes["DK"], frame, ReasonCode.STALE)
+    assert "not entered" in refusal["why"]
 
 
 def test_a_run_serves_the_study_it_was_entered_for(
@@ -489,8 +495,8 @@ def test_a_run_serves_the_study_it_was_entered_for(
     def rename(body: RequestBody) -> None:
         body.study = other.digest
 
-    found = refused(federation.nodes["DK"], retold(frame, rename, raw_key(1)), ReasonCode.STALE)
-    assert "another study" in found["what"]
+    refusal = refused(federation.nodes["DK"], retold(frame, rename, raw_key(1)), ReasonCode.STALE)
+    assert "another study" in refusal["what"]
 
 
 def test_a_forbidden_purpose_is_refused_with_its_clause(federation: NodeFederation) -> None:
@@ -502,12 +508,12 @@ def test_a_forbidden_purpose_is_refused_with_its_clause(federation: NodeFederati
             "sentence": "To sell more of something.",
         },
     )
-    found = refused(
+    refusal = refused(
         federation.nodes["DK"],
         federation.run(study).request("bundle", "DK"),
         ReasonCode.POLICY,
     )
-    assert found["clause"]
+    assert refusal["clause"]
 
 
 def test_a_national_policy_can_forbid(federation: NodeFederation, study: Study) -> None:
@@ -536,32 +542,32 @@ def test_a_feature_that_the_dictionary_lacks_is_refused_without_a_record(
             "patients_bound": 10_000,
         },
     )
-    found = refused(
+    refusal = refused(
         federation.nodes["DK"],
         federation.run(study).request("bundle", "DK"),
         ReasonCode.POLICY,
     )
-    assert found["clause"] == "node/dictionary"
-    assert "income" in found["what"]
+    assert refusal["clause"] == "node/dictionary"
+    assert "income" in refusal["what"]
 
 
-def test_a_budget_that_would_be_exceeded_is_refused(tmp_path: Path) -> None:
-    """The budget takes the first study and not a second one of the same cost."""
+def test_a_study_beyond_the_budget_is_refused(tmp_path: Path) -> None:
+    """The budget covers the first study, and not a second one of the same cost."""
     budget = {"register": "patients", "period_days": 365, "delta": 1e-4, "order": 8}
     small = NodeFederation(tmp_path / "small", changes={"budget": [{**budget, "epsilon": 0.9}]})
     first = small.approved(id="first")
     small.ready(first).sum(1, "histogram")
     second = small.approved(id="second")
     run = small.run(second)
-    found = refused(small.nodes["DK"], run.request("bundle", "DK"), ReasonCode.BUDGET)
-    assert found["fix"]
+    refusal = refused(small.nodes["DK"], run.request("bundle", "DK"), ReasonCode.BUDGET)
+    assert refusal["fix"]
     small.close()
 
 
-def test_whether_the_budget_covers_a_study_does_not_tell_that_the_records_changed(
+def test_the_budget_check_does_not_reveal_that_the_records_changed(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The count stays reserved under its permit, whatever became of the file."""
+    """The count stays charged under its permit, even if the file changes."""
     node = federation.nodes["DK"]
     assert code_of(node.handle(federation.run(study).request("bundle", "DK"))) is None
     federation.put_records("DK", records(81))
@@ -570,7 +576,7 @@ def test_whether_the_budget_covers_a_study_does_not_tell_that_the_records_change
     honest = federation.papers.agreed.honest
 
     def nearly_full(terms: Terms) -> LedgerView:
-        """Others have spent all but what this study takes, its count included."""
+        """Return terms of which all but the cost of this study, with its count, is spent."""
         cost = sum(rdp_micro(each, honest, terms.order) for each in study.mechanisms)
         return replace(view(terms), spent_micro=terms.cap_micro - cost + spent)
 
@@ -582,8 +588,8 @@ def test_whether_the_budget_covers_a_study_does_not_tell_that_the_records_change
 def test_another_register_opens_no_second_budget(federation: NodeFederation, study: Study) -> None:
     settings = federation.settings("DK", person_register="insured-persons")
     node = federation.restart("DK", settings=settings)
-    found = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.POLICY)
-    assert found["clause"] == "node/register"
+    refusal = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.POLICY)
+    assert refusal["clause"] == "node/register"
 
 
 def test_a_task_that_is_not_installed_is_refused(
@@ -600,16 +606,16 @@ def test_a_task_that_is_not_installed_is_refused(
 def test_records_that_cannot_be_read_are_declined(federation: NodeFederation, study: Study) -> None:
     federation.put_records("DK", "id,age,sex,disease\nanna-42,forty,F,1\n")
     node = federation.restart("DK")
-    found = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.DECLINED)
-    assert "forty" not in str(found)
+    refusal = refused(node, federation.run(study).request("bundle", "DK"), ReasonCode.DECLINED)
+    assert "forty" not in str(refusal)
     assert "anna-42" not in str(node.log_entries())
 
 
 def test_an_agreement_past_its_sunset_refuses(federation: NodeFederation, study: Study) -> None:
     frame = federation.run(study).request("bundle", "DK")
     federation.papers.now = federation.papers.agreed.sunset + DAY
-    found = refused(federation.nodes["DK"], frame, ReasonCode.DOCUMENTS_EXPIRED)
-    assert "expired" in found["why"] or "expired" in found["what"]
+    refusal = refused(federation.nodes["DK"], frame, ReasonCode.DOCUMENTS_EXPIRED)
+    assert "expired" in refusal["why"] or "expired" in refusal["what"]
 
 
 def test_every_refusal_is_in_the_log_with_its_reason(
@@ -629,10 +635,10 @@ def test_every_refusal_is_in_the_log_with_its_reason(
 def test_a_request_about_a_round_without_this_country_is_stale(
     federation: NodeFederation, study: Study, phase: str
 ) -> None:
-    """PT gets what is asked of a country that did contribute."""
+    """PT gets the request for a country that contributed."""
     run = federation.ready(study)
     opened = run.agreed(run.contributed(1, "histogram", without={"PT"}))
     asks = {"agree": opened.agree_request, "answer": opened.answer_request}
     frame = asks[phase]("DK")
-    found = refused(federation.nodes["PT"], frame, ReasonCode.STALE)
-    assert "did not contribute to" in found["what"]
+    refusal = refused(federation.nodes["PT"], frame, ReasonCode.STALE)
+    assert "did not contribute to" in refusal["what"]

@@ -22,13 +22,13 @@ SHORT = timedelta(minutes=1)
 
 @pytest.fixture
 def without(federation: NodeFederation) -> Study:
-    """A study that PT has no part in."""
+    """A study in which PT takes no part."""
     return federation.approved("PT", id="another-study", countries=list(INSIDE))
 
 
 @pytest.fixture
 def shorten(federation: NodeFederation, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """PT's officer publishes documents that live for a minute."""
+    """Return a function that publishes documents of PT that expire after a minute."""
 
     def publish() -> None:
         with monkeypatch.context() as patch:
@@ -39,7 +39,7 @@ def shorten(federation: NodeFederation, monkeypatch: pytest.MonkeyPatch) -> Call
 
 
 def lapse(federation: NodeFederation) -> None:
-    """Let what PT has published lapse, and nothing else."""
+    """Let the published documents of PT expire, and no others."""
     federation.papers.now += 2 * SHORT
 
 
@@ -57,7 +57,7 @@ def test_a_lapsed_country_outside_the_study_stops_no_run(
     fetched: bool,
     begun: bool,
 ) -> None:
-    """Whether they fetched its documents in time or not, before the run was set up or after."""
+    """Whether or not the nodes fetched its documents in time, before set-up or after it."""
     shorten()
     if fetched:
         federation.sync()
@@ -85,30 +85,30 @@ def test_a_country_that_lapses_repeatedly_stops_no_run_of_others(
     assert isinstance(run.sum(1, PHASE), OpenedSum)
 
 
-def test_a_run_under_way_waits_for_a_country_of_its_own_that_has_lapsed(
+def test_a_run_waits_for_one_of_its_countries_whose_documents_lapsed(
     federation: NodeFederation, study: Study, shorten: Callable[[], None]
 ) -> None:
-    """Nobody vouches for its keys any more; once its officer does again, the run goes on."""
+    """Its keys have no valid signature; once its officer signs again, the run continues."""
     run = federation.ready(study)
     shorten()
     federation.sync()
     lapse(federation)
     opened = run.coordinator.begin_round(1, PHASE, b"")
-    asked = {country: opened.contribute_request(country) for country in study.countries}
+    requests = {country: opened.contribute_request(country) for country in study.countries}
     for country in INSIDE:
-        assert code_of(federation.nodes[country].handle(asked[country])) is ReasonCode.ROSTER
+        assert code_of(federation.nodes[country].handle(requests[country])) is ReasonCode.ROSTER
     refusal = last_refusal(federation.nodes["DK"])
     assert "PT" in refusal["what"]
     assert "expired" in refusal["why"]
     assert "renew" in refusal["fix"]
     federation.hand_over("PT")
     federation.sync()
-    for country, frame in asked.items():
+    for country, frame in requests.items():
         opened.take_contribution(country, federation.nodes[country].handle(frame))
     assert opened.contributed == study.countries
 
 
-def test_nobody_begins_a_run_with_a_country_that_has_lapsed(
+def test_no_node_begins_a_run_with_a_lapsed_country(
     federation: NodeFederation, study: Study, shorten: Callable[[], None]
 ) -> None:
     shorten()
@@ -119,25 +119,25 @@ def test_nobody_begins_a_run_with_a_country_that_has_lapsed(
         assert code_of(reply) is ReasonCode.ROSTER
 
 
-def test_what_was_never_verified_still_stops(
+def test_a_claim_to_documents_that_were_never_verified_is_refused(
     federation: NodeFederation, without: Study, shorten: Callable[[], None]
 ) -> None:
     """The lapsed documents are version 3: nobody knows the contents of version 4."""
     shorten()
     federation.sync()
     lapse(federation)
-    found = federation.nodes["DK"].parts.documents.current(federation.clock()).verified
-    newer = {**found.countries, "PT": found.countries["PT"] + 1}
-    claimed = DocumentVersions(found.root, found.targets, newer)
+    verified = federation.nodes["DK"].parts.documents.current(federation.clock()).verified
+    newer = {**verified.countries, "PT": verified.countries["PT"] + 1}
+    claimed = DocumentVersions(verified.root, verified.targets, newer)
     run = federation.run(without, versions=claimed)
     reply = federation.nodes["DK"].handle(run.request("bundle", "DK"))
     assert code_of(reply) is ReasonCode.DOCUMENTS_BEHIND
 
 
-def test_a_reply_says_what_was_verified_although_it_has_lapsed(
+def test_a_reply_names_verified_versions_although_they_lapsed(
     federation: NodeFederation, without: Study, shorten: Callable[[], None]
 ) -> None:
-    """Else those who are shown older documents, not lapsed yet, would go on with these."""
+    """Otherwise a party that gets older documents, not lapsed yet, would continue with these."""
     shorten()
     federation.sync()
     known = held_of(federation.nodes["DK"], federation)

@@ -1,4 +1,4 @@
-"""What the outbox keeps of a run, and for how long: bytes for a while, places always."""
+"""How long a node stores a run's replies: the bytes for a while, their places for ever."""
 
 import json
 from datetime import timedelta
@@ -32,7 +32,7 @@ TRAINING = {"id": "who-is-ill"} | training_fields(ROUNDS)
 
 
 class Trained:
-    """A run of four rounds, to its end, and the requests of each."""
+    """A finished run of four rounds, with the requests of each round."""
 
     def __init__(self, federation: NodeFederation) -> None:
         self.federation, self.noise = federation, CountedZeroNoise()
@@ -52,17 +52,17 @@ class Trained:
         assert isinstance(opened.open(), OpenedSum)
 
     def repeated(self, number: int) -> ReasonCode | None:
-        """Return how the node answers the contribute request of a round, asked once more."""
+        """Return the node's answer to the repeated contribute request of a round."""
         return code_of(self.node.handle(self.rounds[number - 1].contribute_request("DK")))
 
     def kept(self) -> set[tuple[int, str]]:
-        """Return the places whose bytes are still there."""
+        """Return the places whose replies are still stored."""
         query = select(journal.c.round, journal.c.phase).where(journal.c.reply.is_not(None))
         with transaction(self.node.parts.engine) as connection:
             return {(row.round, row.phase) for row in connection.execute(query)}
 
     def later(self, pause: timedelta) -> None:
-        """Let time pass, and the node tend to itself."""
+        """Let time pass, and the node do its upkeep."""
         self.federation.later(pause)
         self.node.tend()
 
@@ -72,8 +72,8 @@ def trained(federation: NodeFederation) -> Trained:
     return Trained(federation)
 
 
-def test_the_bytes_of_two_rounds_are_kept_and_every_place(trained: Trained) -> None:
-    """A round gone by is refused: it is never drawn again, and nothing is charged for it."""
+def test_the_replies_of_two_rounds_and_all_places_stay_stored(trained: Trained) -> None:
+    """An earlier round is refused: its noise is not drawn again, and nothing is charged."""
     phases = ("contribute", "answer")
     assert trained.kept() == {(number, phase) for number in (3, 4) for phase in phases}
     with transaction(trained.node.parts.engine) as connection:
@@ -100,7 +100,7 @@ def test_no_copy_of_a_former_state_stays_in_the_write_ahead_log(federation: Node
     assert json.loads(node.parts.runs.live(run.id).state)["open_round"] is None
 
 
-def test_an_ended_run_can_be_asked_for_a_week_and_its_secrets_are_gone_at_once(
+def test_an_ended_run_repeats_replies_for_a_week_and_loses_its_secrets_at_once(
     trained: Trained,
 ) -> None:
     with transaction(trained.node.parts.engine) as connection:
@@ -114,7 +114,7 @@ def test_an_ended_run_can_be_asked_for_a_week_and_its_secrets_are_gone_at_once(
 
 
 class Agreed(Trained):
-    """A run whose second round goes on without PT, stopped where DK has agreed to that."""
+    """A run whose second round continues without PT, once DK has agreed to that."""
 
     def __init__(self, federation: NodeFederation) -> None:
         self.federation, self.noise = federation, CountedZeroNoise()
@@ -135,7 +135,7 @@ def agreed(federation: NodeFederation) -> Agreed:
     return Agreed(federation)
 
 
-def test_an_assent_is_kept_before_it_leaves_and_repeated_as_it_was(agreed: Agreed) -> None:
+def test_an_agree_reply_is_stored_before_it_is_sent_and_repeated_unchanged(agreed: Agreed) -> None:
     assert code_of(agreed.said) is None
     assert (2, "agree") in agreed.kept()
     assert agreed.node.handle(agreed.asked) == agreed.said
@@ -145,7 +145,7 @@ def test_an_assent_is_kept_before_it_leaves_and_repeated_as_it_was(agreed: Agree
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_another_set_is_not_signed_at_its_place(agreed: Agreed, *, restarted: bool) -> None:
+def test_another_set_is_not_signed_in_the_same_round(agreed: Agreed, *, restarted: bool) -> None:
     def without_no(body: RequestBody) -> None:
         body.agree.countries[:] = ["DK", "EE", "PT"]
 
@@ -157,7 +157,7 @@ def test_another_set_is_not_signed_at_its_place(agreed: Agreed, *, restarted: bo
     assert agreed.node.parts.runs.live(agreed.run.id).state == before
 
 
-def test_the_log_says_which_set_was_signed_and_nothing_of_a_record(agreed: Agreed) -> None:
+def test_the_log_names_the_signed_set_and_nothing_from_a_record(agreed: Agreed) -> None:
     lines = agreed.node.log_entries()["entries"]
     (entry,) = (json.loads(line)["entry"] for line in lines if '"set-agreed"' in line)
     assert entry["reason"] == "3 of 4 countries, without PT"
@@ -167,7 +167,7 @@ def test_the_log_says_which_set_was_signed_and_nothing_of_a_record(agreed: Agree
     assert len(agreed.node.parts.ledger.entries()) == 2
 
 
-def test_what_was_agreed_can_be_asked_again_while_its_round_can(agreed: Agreed) -> None:
+def test_an_agree_reply_is_repeated_as_long_as_its_round_is(agreed: Agreed) -> None:
     for number in (3, 4):
         whole = agreed.run.contributed(number, "train", agreed.model)
         known = code_of(agreed.node.handle(agreed.asked))
@@ -178,7 +178,7 @@ def test_what_was_agreed_can_be_asked_again_while_its_round_can(agreed: Agreed) 
 
 
 def test_a_country_that_missed_rounds_ends_its_run_with_the_last_answer(agreed: Agreed) -> None:
-    """PT was not there in round 2, nor in 3: that no round of it is missing is not what counts."""
+    """PT was absent in rounds 2 and 3; its run ends with the last answer all the same."""
     missed = agreed.federation.nodes["PT"]
     agreed.run.sum(3, "train", agreed.model, without={"PT"})
     last = agreed.run.contributed(4, "train", agreed.model)
@@ -190,7 +190,7 @@ def test_a_country_that_missed_rounds_ends_its_run_with_the_last_answer(agreed: 
             assert connection.execute(select(runs.c.state)).scalars().all() == [None]
 
 
-def test_a_country_that_missed_the_last_round_keeps_its_secrets_no_longer_than_a_week(
+def test_a_country_that_missed_the_last_round_keeps_its_secrets_for_a_week_at_most(
     agreed: Agreed,
 ) -> None:
     agreed.run.sum(3, "train", agreed.model)
@@ -201,7 +201,7 @@ def test_a_country_that_missed_the_last_round_keeps_its_secrets_no_longer_than_a
     assert not agreed.node.parts.runs.summaries(live=True)
 
 
-def test_a_run_that_was_withdrawn_gives_its_bytes_up_at_once(federation: NodeFederation) -> None:
+def test_the_replies_of_a_withdrawn_run_are_erased_at_once(federation: NodeFederation) -> None:
     study = federation.approved(**TRAINING)
     federation.ready(study)
     federation.withdraw("DK", study)
@@ -212,7 +212,7 @@ def test_a_run_that_was_withdrawn_gives_its_bytes_up_at_once(federation: NodeFed
     assert replies == [None, None, None]
 
 
-def test_the_points_on_the_way_out_are_passed_in_order(federation: NodeFederation) -> None:
+def test_the_failpoints_of_a_reply_are_reached_in_order(federation: NodeFederation) -> None:
     study = federation.approved(**TRAINING)
     steps: list[str] = []
     federation.restart("DK", failpoint=steps.append)
@@ -229,7 +229,7 @@ def test_the_points_on_the_way_out_are_passed_in_order(federation: NodeFederatio
     assert steps == [*[step for step in Failpoint if step.startswith("door/")], *outbox]
 
 
-def test_a_round_that_is_not_answered_for_a_day_is_given_up_and_the_next_opens(
+def test_a_round_without_an_answer_for_a_day_is_erased_and_the_next_one_opens(
     agreed: Agreed,
 ) -> None:
     state = agreed.node.parts.runs.live(agreed.run.id).state
@@ -239,17 +239,17 @@ def test_a_round_that_is_not_answered_for_a_day_is_given_up_and_the_next_opens(
     agreed.later(timedelta(hours=2))
     assert json.loads(agreed.node.parts.runs.live(agreed.run.id).state)["open_round"] is None
     agreed.federation.sync()
-    asked = {one: agreed.rounds[1].agree_request(one) for one in agreed.rounds[1].close()}
-    for country, frame in asked.items():
+    requests = {one: agreed.rounds[1].agree_request(one) for one in agreed.rounds[1].close()}
+    for country, frame in requests.items():
         agreed.rounds[1].take_assent(country, agreed.federation.nodes[country].handle(frame))
     assert code_of(agreed.node.handle(agreed.rounds[1].answer_request("DK"))) is ReasonCode.STALE
     agreed.run.sum(3, "train", agreed.model)
 
 
-def test_silence_ends_a_run_though_the_coordinator_is_away(
+def test_silence_ends_a_run_although_the_coordinator_is_away(
     agreed: Agreed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither its documents nor anything else of it is needed to erase secrets."""
+    """Erasing secrets needs neither the coordinator nor its documents."""
 
     def away() -> None:
         raise LinkFault("The coordinator cannot be reached")
@@ -260,7 +260,7 @@ def test_silence_ends_a_run_though_the_coordinator_is_away(
     assert not agreed.node.parts.runs.summaries(live=True)
 
 
-def test_a_withdrawal_ends_a_run_though_the_coordinator_is_away(
+def test_a_withdrawal_ends_a_run_although_the_coordinator_is_away(
     federation: NodeFederation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = federation.approved(**TRAINING)

@@ -40,7 +40,7 @@ UNLOCKED = [
 
 
 def once(at: Failpoint, act: Callable[[], object]) -> Callable[[str], None]:
-    """Return a `reach` that acts when a step is reached for the first time."""
+    """Return a failpoint hook that calls `act` when the point `at` is first reached."""
     waiting = [act]
 
     def reach(step: str) -> None:
@@ -66,13 +66,13 @@ def state_of(node: Node, run: Run) -> bytes | None:
 
 
 def answered(node: Node) -> set[str]:
-    """Return the phases whose places are taken."""
+    """Return the phases that have a reply in the journal."""
     with transaction(node.parts.engine) as connection:
         return set(connection.execute(select(journal.c.phase)).scalars())
 
 
-def asked(run: Run) -> bytes:
-    """Return what DK is asked in the first round."""
+def first_request(run: Run) -> bytes:
+    """Return the request to DK in the first round."""
     return run.coordinator.begin_round(1, PHASE, b"").contribute_request("DK")
 
 
@@ -89,7 +89,7 @@ def test_a_withdrawal_stops_a_reply_that_is_being_computed(
             federation.nodes["DK"].tend()
 
     node = federation.restart("DK", failpoint=once(at, withdraw))
-    assert code_of(node.handle(asked(run))) is ReasonCode.NO_PERMIT
+    assert code_of(node.handle(first_request(run))) is ReasonCode.NO_PERMIT
     assert "contribute" not in answered(node)
     assert "sum-contributed" not in kinds(node)
     node.tend()
@@ -97,13 +97,13 @@ def test_a_withdrawal_stops_a_reply_that_is_being_computed(
     assert kinds(node).count("run-ended") == 1
 
 
-def test_what_was_charged_stays_charged_and_the_log_says_that_it_was_not_sent(
+def test_a_stopped_reply_stays_charged_and_is_logged_as_not_sent(
     federation: NodeFederation, study: Study
 ) -> None:
     run = federation.ready(study)
     withdraw = once(Failpoint.DOOR_SUMMED, lambda: federation.withdraw("DK", study))
     node = federation.restart("DK", failpoint=withdraw)
-    node.handle(asked(run))
+    node.handle(first_request(run))
     assert [entry.phase for entry in node.parts.ledger.entries(run=run.id)] == [PHASE]
     accepted, refused = entries(node)[-2:]
     assert accepted["kind"] == "withdrawal-accepted"
@@ -145,16 +145,16 @@ def permit_fewer_features(federation: NodeFederation, study: Study) -> None:
     federation.permit("DK", study, conditions=conditions)
 
 
-OTHER_NOES = [
+OTHER_CHANGES = [
     (forbid, ReasonCode.POLICY),
     (permit_less, ReasonCode.NO_PERMIT),
     (permit_fewer_features, ReasonCode.NO_PERMIT),
 ]
-"""Each with the code that the gate gives it."""
+"""Changes of permit or policy, each with the reason code that the gate gives for it."""
 
 
 @pytest.mark.parametrize("at", UNLOCKED)
-@pytest.mark.parametrize(("no", "final"), OTHER_NOES)
+@pytest.mark.parametrize(("no", "final"), OTHER_CHANGES)
 def test_a_changed_permit_or_policy_stops_a_reply_in_progress(
     federation: NodeFederation,
     study: Study,
@@ -164,7 +164,7 @@ def test_a_changed_permit_or_policy_stops_a_reply_in_progress(
 ) -> None:
     run = federation.ready(study)
     node = federation.restart("DK", failpoint=once(at, lambda: no(federation, study)))
-    frame = asked(run)
+    frame = first_request(run)
     assert code_of(node.handle(frame)) is ReasonCode.DOCUMENTS_BEHIND
     assert "contribute" not in answered(node)
     assert last_refusal(node)["clause"] == "node/permitted-otherwise"
@@ -179,7 +179,7 @@ def test_a_coordinator_that_asks_again_gets_what_the_new_permit_allows(
     run = federation.ready(study)
     federation.papers.now += timedelta(minutes=1)
     renew = once(Failpoint.DOOR_SUMMED, lambda: federation.permit("DK", study))
-    node, frame = federation.restart("DK", failpoint=renew), asked(run)
+    node, frame = federation.restart("DK", failpoint=renew), first_request(run)
     assert code_of(node.handle(frame)) is ReasonCode.DOCUMENTS_BEHIND
     assert code_of(node.handle(frame)) is None
     assert [entry.phase for entry in node.parts.ledger.entries(run=run.id)] == [PHASE]
@@ -188,14 +188,14 @@ def test_a_coordinator_that_asks_again_gets_what_the_new_permit_allows(
 def test_renewed_documents_with_the_same_decisions_stop_no_reply(
     federation: NodeFederation, study: Study
 ) -> None:
-    """An officer's agent renews them whenever it is time."""
+    """An officer's agent renews them regularly."""
     run = federation.ready(study)
     renew = once(Failpoint.DOOR_SUMMED, lambda: federation.hand_over("DK"))
-    assert code_of(federation.restart("DK", failpoint=renew).handle(asked(run))) is None
+    assert code_of(federation.restart("DK", failpoint=renew).handle(first_request(run))) is None
 
 
-@pytest.mark.parametrize(("no", "final"), OTHER_NOES)
-def test_a_count_made_under_another_permit_or_policy_decides_nothing(
+@pytest.mark.parametrize(("no", "final"), OTHER_CHANGES)
+def test_a_count_made_under_another_permit_or_policy_is_not_used(
     federation: NodeFederation, no: Callable[[NodeFederation, Study], None], final: ReasonCode
 ) -> None:
     study = federation.approved(id="another-study")
@@ -217,7 +217,7 @@ def test_expired_documents_of_the_officer_stop_a_reply_in_progress(
         federation.papers.now += timedelta(days=8)
 
     node = federation.restart("DK", failpoint=once(Failpoint.DOOR_SUMMED, expire))
-    assert code_of(node.handle(asked(run))) is ReasonCode.DOCUMENTS_EXPIRED
+    assert code_of(node.handle(first_request(run))) is ReasonCode.DOCUMENTS_EXPIRED
     assert "contribute" not in answered(node)
 
 
@@ -228,7 +228,7 @@ def test_a_pause_delays_a_reply_in_progress_and_loses_nothing(
     pause = once(
         Failpoint.OUTBOX_MADE, lambda: federation.nodes["DK"].pause("a flood in the cellar")
     )
-    node, frame = federation.restart("DK", failpoint=pause), asked(run)
+    node, frame = federation.restart("DK", failpoint=pause), first_request(run)
     assert code_of(node.handle(frame)) is ReasonCode.PAUSED
     assert "contribute" not in answered(node)
     node.resume()
@@ -249,28 +249,28 @@ def between(
         waiting.append(other)
         return inner(*args)
 
-    def let_in(*_: object) -> None:
+    def run_other(*_: object) -> None:
         if waiting:
             waiting.clear()
             other.start()
             other.join()
 
     monkeypatch.setattr(owner, name, watched)
-    event.listen(node.parts.engine.pool, "checkout", let_in)
-    return let_in
+    event.listen(node.parts.engine.pool, "checkout", run_other)
+    return run_other
 
 
 def test_no_withdrawal_comes_between_the_recheck_and_the_reply(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, node = federation.ready(study), federation.nodes["DK"]
-    frame = asked(run)
+    frame = first_request(run)
     withdraw = Thread(target=lambda: federation.withdraw("DK", study))
     between(node, withdraw, monkeypatch, PermissionRecheck, "require")
     assert code_of(node.handle(frame)) is None
     withdraw.join()
-    said = kinds(node)
-    assert said.index("sum-contributed") < said.index("withdrawal-accepted")
+    kinds_before = kinds(node)
+    assert kinds_before.index("sum-contributed") < kinds_before.index("withdrawal-accepted")
 
 
 @pytest.mark.parametrize("at", UNLOCKED)
@@ -285,7 +285,7 @@ def test_a_run_that_expires_while_the_door_computes_stays_ended(
         federation.nodes["DK"].tend()
 
     node = federation.restart("DK", failpoint=once(at, tend))
-    assert code_of(node.handle(asked(run))) is ReasonCode.STALE
+    assert code_of(node.handle(first_request(run))) is ReasonCode.STALE
     assert "nothing was sent" in last_refusal(node)["why"]
     assert state_of(node, run) is None
     assert "contribute" not in answered(node)
@@ -296,15 +296,15 @@ def test_a_run_that_expires_while_the_door_computes_stays_ended(
 def test_a_contribution_during_the_expiry_check_is_not_erased(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch, days: float
 ) -> None:
-    """Either it came first and the run is not silent, or the run has ended and it is refused."""
+    """Either the contribution comes first and is kept, or the run ends and refuses it."""
     run, node = federation.ready(study), federation.nodes["DK"]
     federation.later(timedelta(days=days))
     federation.sync()
-    frame, replies = asked(run), list[bytes]()
+    frame, replies = first_request(run), list[bytes]()
     message = Thread(target=lambda: replies.append(node.handle(frame)))
-    let_in = between(node, message, monkeypatch, ReplyJournal, "latest")
+    run_other = between(node, message, monkeypatch, ReplyJournal, "latest")
     node.parts.run_expiry.end_silent(federation.clock())
-    let_in()
+    run_other()
     left = code_of(replies[0]) is None
     assert left == (state_of(node, run) is not None)
     if left:

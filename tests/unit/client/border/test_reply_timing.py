@@ -1,4 +1,4 @@
-"""Replies leave at few moments, and none earlier than before."""
+"""Replies leave at few fixed moments, and never after a shorter delay than before."""
 
 from math import log2
 
@@ -14,15 +14,13 @@ from tests.support.slot_clock import left, made
     ("worked", "leaves"),
     [(0.0, 0.05), (0.001, 0.05), (0.049, 0.05), (0.051, 0.1), (0.101, 0.2), (1.234, 1.6)],
 )
-def test_a_reply_leaves_at_a_slot_twice_as_late_as_the_one_before(
-    worked: float, leaves: float
-) -> None:
+def test_each_slot_is_twice_as_late_as_the_one_before(worked: float, leaves: float) -> None:
     assert left(*made(), worked) == pytest.approx(leaves)
 
 
 @given(st.lists(st.floats(0, 20), min_size=1, max_size=8))
 @example([0.05])
-def test_few_moments_are_left_at_and_none_before_an_earlier_one(worked: list[float]) -> None:
+def test_replies_use_few_slots_and_never_a_shorter_one_later(worked: list[float]) -> None:
     time, slots = made()
     leaves = [left(time, slots, each) for each in worked]
     assert leaves == pytest.approx(sorted(leaves))
@@ -31,7 +29,7 @@ def test_few_moments_are_left_at_and_none_before_an_earlier_one(worked: list[flo
     assert leaves[-1] <= max(0.05, 2 * max(worked)) + 1e-6
 
 
-def test_a_run_and_phase_keep_their_longest_slot_to_themselves() -> None:
+def test_the_longest_slot_counts_only_for_its_run_and_phase() -> None:
     time, slots = made()
     leaves = [
         left(time, slots, worked, place)
@@ -47,7 +45,7 @@ def test_a_run_and_phase_keep_their_longest_slot_to_themselves() -> None:
     assert leaves == pytest.approx([0.4, 0.4, 0.05, 0.1, 0.4, 0.05])
 
 
-def test_the_runs_that_are_remembered_are_bounded_the_oldest_forgotten_first() -> None:
+def test_a_bounded_number_of_runs_is_remembered_and_the_oldest_dropped() -> None:
     time, slots = made()
     left(time, slots, 0.11)
     for number in range(MOST_RUNS - 1):
@@ -58,7 +56,7 @@ def test_the_runs_that_are_remembered_are_bounded_the_oldest_forgotten_first() -
     assert len(slots._longest) == MOST_RUNS
 
 
-def test_made_up_runs_that_are_refused_at_once_make_none_forgotten() -> None:
+def test_refused_made_up_runs_displace_no_run() -> None:
     time, slots = made()
     left(time, slots, 0.3)
     for number in range(200):
@@ -66,7 +64,7 @@ def test_made_up_runs_that_are_refused_at_once_make_none_forgotten() -> None:
     assert left(time, slots, 0.0) == pytest.approx(0.4)
 
 
-def test_made_up_runs_make_no_run_forgotten_and_are_not_remembered() -> None:
+def test_made_up_runs_displace_no_run_and_are_not_remembered() -> None:
     time, slots = made()
     assert left(time, slots, 0.11, ("r", 1)) == pytest.approx(0.2)
     for number in range(2 * MOST_RUNS):

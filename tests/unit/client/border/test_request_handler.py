@@ -1,4 +1,4 @@
-"""What goes back for a frame: a final reply or one code, at a slot, and never an error."""
+"""The reply to a frame is final or one reason code, leaves at a slot, and is never an error."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.support.node_federation import NodeFederation, code_of, last_refusal
 from tests.support.slot_clock import Time, made
 
 
-def test_each_round_of_a_run_waits_as_long_as_its_longest(
+def test_each_round_of_a_run_waits_for_its_longest_slot_so_far(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     time, slots = made()
@@ -42,7 +42,7 @@ def test_each_round_of_a_run_waits_as_long_as_its_longest(
     assert time.now - arrived == pytest.approx(0.05)
 
 
-def test_replies_that_may_follow_from_records_leave_at_a_slot(
+def test_replies_that_may_depend_on_records_leave_at_a_slot(
     federation: NodeFederation, study: Study
 ) -> None:
     time = Time()
@@ -86,7 +86,7 @@ SECRET = "patient 0815 has an age of 47"
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_no_text_of_an_error_crosses_the_border(
+def test_no_error_text_reaches_the_coordinator(
     federation: NodeFederation,
     study: Study,
     error: Exception,
@@ -111,7 +111,7 @@ def test_no_text_of_an_error_crosses_the_border(
 def test_every_reply_that_is_no_refusal_was_made_final_by_the_outbox(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Take the outbox away, and nothing but codes leaves in any phase."""
+    """Without the outbox, only reason codes are sent in any phase."""
     run = federation.run(study)
     node = federation.nodes["DK"]
 
@@ -130,29 +130,29 @@ def test_every_reply_that_is_no_refusal_was_made_final_by_the_outbox(
     opened = run.coordinator.begin_round(1, "histogram", b"")
     refused(opened.contribute_request("DK"))
     for country in ("DK", "EE", "NO"):
-        asked = opened.contribute_request(country)
-        opened.take_contribution(country, federation.nodes[country].handle(asked))
+        contribute_request = opened.contribute_request(country)
+        opened.take_contribution(country, federation.nodes[country].handle(contribute_request))
     opened.close()
     refused(opened.agree_request("DK"))
     run.agreed(opened)
     refused(opened.answer_request("DK"))
 
 
-def test_the_gate_stands_in_front_of_every_phase(
+def test_the_gate_decides_about_every_phase(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = federation.run(study)
-    asked: list[bytes] = []
+    frames: list[bytes] = []
     inner = Gate.admit
 
     def watched(gate: Gate, frame: bytes) -> Any:
-        asked.append(frame)
+        frames.append(frame)
         return inner(gate, frame)
 
     monkeypatch.setattr(Gate, "admit", watched)
     run.set_up()
     run.sum(1, "histogram", without={"PT"})
-    assert len(asked) == 4 * 3 + 3 * 3
+    assert len(frames) == 4 * 3 + 3 * 3
 
 
 def test_an_interrupt_is_not_swallowed(

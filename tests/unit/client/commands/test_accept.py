@@ -16,10 +16,10 @@ from tests.support.node_federation import NodeFederation
 
 @pytest.fixture
 def home(federation: NodeFederation) -> NodeHome:
-    made = federation.home("DK")
+    new_home = federation.home("DK")
     assert federation.nodes["DK"]
-    made.write_settings(federation.settings("DK"))
-    return made
+    new_home.write_settings(federation.settings("DK"))
+    return new_home
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def bundle(federation: NodeFederation, tmp_path: Path) -> Path:
 def test_the_documents_wait_for_the_daemon_to_start(
     federation: NodeFederation, home: NodeHome, bundle: Path
 ) -> None:
-    said = accept_file(home, bundle, federation.clock())
-    assert "waits" in said
+    sentence = accept_file(home, bundle, federation.clock())
+    assert "waits" in sentence
     node = federation.restart("DK")
     before = node.parts.documents.own(federation.clock()).version
     node.tend()
@@ -43,15 +43,15 @@ def test_the_documents_wait_for_the_daemon_to_start(
 def test_a_running_daemon_imports_the_documents_at_once(
     federation: NodeFederation, home: NodeHome, bundle: Path
 ) -> None:
-    asked: list[tuple[str, Any]] = []
+    requests: list[tuple[str, Any]] = []
     rpc_server = LocalRpcServer(
-        home.socket, lambda method, params: asked.append((method, dict(params)))
+        home.socket, lambda method, params: requests.append((method, dict(params)))
     )
     try:
         assert "running node now has" in accept_file(home, bundle, federation.clock())
     finally:
         rpc_server.close()
-    assert asked == [("deliver", {"bundle": base64.b64encode(bundle.read_bytes()).decode()})]
+    assert requests == [("deliver", {"bundle": base64.b64encode(bundle.read_bytes()).decode()})]
     assert list(home.officer.iterdir()) == []
 
 
@@ -70,7 +70,7 @@ def test_a_refusal_of_the_daemon_is_shown(
     assert list(home.officer.iterdir()) == []
 
 
-def test_a_socket_that_a_killed_daemon_left_behind_is_no_daemon(
+def test_a_socket_left_by_a_killed_daemon_counts_as_no_daemon(
     federation: NodeFederation, home: NodeHome, bundle: Path
 ) -> None:
     home.socket.parent.mkdir(mode=0o700)

@@ -1,4 +1,4 @@
-"""What the doctor finds, and that each finding names what to do."""
+"""The results of the doctor's checks; each fault names a fix."""
 
 import json
 import shutil
@@ -55,16 +55,16 @@ HOUR = timedelta(hours=1)
 
 
 def timestamp(signed: datetime, life: timedelta = timedelta(hours=24)) -> bytes:
-    """Return timestamp metadata as the exchange shows them, signatures left out."""
-    told = {name: f"{time:%Y-%m-%dT%H:%M:%SZ}" for name, time in (
+    """Return timestamp metadata as the exchange publishes them, without signatures."""
+    times = {name: f"{time:%Y-%m-%dT%H:%M:%SZ}" for name, time in (
         ("x-pratique-signed-at", signed), ("expires", signed + life)
     )}  # fmt: skip
-    return json.dumps({"signed": told}).encode()
+    return json.dumps({"signed": times}).encode()
 
 
 @dataclass
 class Exchange:
-    """An exchange that shows one timestamp, or does not answer."""
+    """An exchange that publishes one timestamp, or does not answer."""
 
     shown: bytes | None = field(default_factory=lambda: timestamp(NOW))
     fault: LinkFault | None = None
@@ -108,8 +108,8 @@ def look(
     passphrase: Callable[[], bytes] = lambda: PASSPHRASE,
 ) -> dict[str, CheckResult]:
     used = exchange or Exchange()
-    looked = Doctor(home, passphrase=passphrase, dial=used.dial, clock=lambda: now)
-    return {finding.name: finding for finding in looked.results()}
+    doctor = Doctor(home, passphrase=passphrase, dial=used.dial, clock=lambda: now)
+    return {finding.name: finding for finding in doctor.results()}
 
 
 def failed(findings: dict[str, CheckResult], name: str) -> CheckResult:
@@ -128,12 +128,12 @@ def test_a_sound_node_has_no_failures(enrolled: NodeHome) -> None:
     assert findings["daemon"].fix == "run `pratique-node up`"
 
 
-def test_state_that_is_not_the_newest(enrolled: NodeHome) -> None:
+def test_state_that_is_not_the_newest_is_reported(enrolled: NodeHome) -> None:
     enrolled.log_head.unlink()
     assert "pratique-node restored" in failed(look(enrolled), "state").fix
 
 
-def test_a_new_node_says_what_comes_next(tmp_path: Path) -> None:
+def test_the_doctor_says_what_a_new_node_needs_next(tmp_path: Path) -> None:
     findings = look(made(tmp_path))
     assert findings["settings"].state is CheckState.SOON
     assert "pratique-node enrol" in findings["settings"].fix
@@ -143,17 +143,19 @@ def test_a_new_node_says_what_comes_next(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", [".", "none"])
-def test_no_node_at_all_is_told_once_and_nothing_is_asked(tmp_path: Path, folder: str) -> None:
-    asked: list[str] = []
+def test_a_missing_node_is_reported_once_and_no_passphrase_is_asked_for(
+    tmp_path: Path, folder: str
+) -> None:
+    prompts: list[str] = []
 
     def passphrase() -> bytes:
-        asked.append("")
+        prompts.append("")
         return b""
 
     findings = look(NodeHome(tmp_path / folder), passphrase=passphrase)
     assert "pratique-node init" in failed(findings, "settings").fix
     assert {findings[name].says for name in CHECKS[2:]} == {"not checked: there is no node yet"}
-    assert not asked
+    assert not prompts
 
 
 def test_a_library_of_another_version_is_named(
@@ -167,7 +169,7 @@ def test_a_library_of_another_version_is_named(
     ("free", "state"),
     [(10 * 2**20, CheckState.FAILED), (2**30, CheckState.SOON), (2**40, CheckState.GOOD)],
 )
-def test_a_disk_that_fills_up_is_told(
+def test_a_disk_that_fills_up_is_reported(
     enrolled: NodeHome, monkeypatch: pytest.MonkeyPatch, free: int, state: CheckState
 ) -> None:
     usage = type("Usage", (), {"free": free})()
@@ -177,28 +179,30 @@ def test_a_disk_that_fills_up_is_told(
     assert bool(finding.fix) is (state is not CheckState.GOOD)
 
 
-def test_a_wrong_passphrase_is_told_and_what_needs_keys_is_skipped(enrolled: NodeHome) -> None:
+def test_a_wrong_passphrase_is_reported_and_checks_that_need_keys_are_skipped(
+    enrolled: NodeHome,
+) -> None:
     findings = look(enrolled, passphrase=lambda: b"wrong")
     assert "passphrase" in failed(findings, "keys").says
     assert findings["link"].state is CheckState.SKIPPED
     assert findings["data"].state is CheckState.GOOD
 
 
-def test_a_passphrase_that_cannot_be_read_is_told(enrolled: NodeHome) -> None:
+def test_a_passphrase_that_cannot_be_read_is_reported(enrolled: NodeHome) -> None:
     def nobody() -> bytes:
         raise KeyFault("The passphrase cannot be used", why="Nobody is there", fix="name a file")
 
     assert failed(look(enrolled, passphrase=nobody), "keys").fix == "name a file"
 
 
-def test_keys_that_others_may_read_are_told(enrolled: NodeHome) -> None:
+def test_keys_that_others_may_read_are_reported(enrolled: NodeHome) -> None:
     (enrolled.keys / "identity.sealed").chmod(0o644)
     finding = look(enrolled)["keys"]
     assert finding.state is CheckState.FAILED
     assert finding.fix.startswith("chmod")
 
 
-def test_another_node_s_public_keys_are_told(enrolled: NodeHome) -> None:
+def test_another_node_s_public_keys_are_reported(enrolled: NodeHome) -> None:
     enrolled.node_keys.write_bytes(node_keys("DK").canonical())
     findings = look(enrolled)
     assert findings["keys"].state is CheckState.FAILED
@@ -209,7 +213,7 @@ def test_another_node_s_public_keys_are_told(enrolled: NodeHome) -> None:
     ("days", "state"),
     [(0, CheckState.GOOD), (75, CheckState.GOOD), (80, CheckState.SOON), (91, CheckState.FAILED)],
 )
-def test_a_certificate_that_ends_is_told_in_time(
+def test_an_expiring_certificate_is_reported_in_time(
     enrolled: NodeHome, days: int, state: CheckState
 ) -> None:
     finding = look(enrolled, now=NOW + timedelta(days=days))["certificate"]
@@ -217,40 +221,38 @@ def test_a_certificate_that_ends_is_told_in_time(
     assert bool(finding.fix) is (state is not CheckState.GOOD)
 
 
-def test_a_missing_certificate_is_told(enrolled: NodeHome) -> None:
+def test_a_missing_certificate_is_reported(enrolled: NodeHome) -> None:
     enrolled.certificate.unlink()
     assert look(enrolled)["certificate"].state is CheckState.FAILED
 
 
-def test_a_link_that_is_down_is_told(enrolled: NodeHome) -> None:
+def test_a_link_that_is_down_is_reported(enrolled: NodeHome) -> None:
     fault = LinkFault("The exchange does not answer", why="refused", fix="check the network")
     used = Exchange(fault=fault)
-    found = failed(look(enrolled, exchange=used), "link")
-    assert found.says == "The exchange does not answer; refused"
+    result = failed(look(enrolled, exchange=used), "link")
+    assert result.says == "The exchange does not answer; refused"
     assert used.closed == 1
 
 
-def test_a_clock_that_is_behind_is_told(enrolled: NodeHome) -> None:
+def test_a_clock_that_is_behind_is_reported(enrolled: NodeHome) -> None:
     used = Exchange(shown=timestamp(NOW + 2 * HOUR))
-    found = failed(look(enrolled, exchange=used), "clock")
-    assert "behind by 120 minutes" in found.says
-    assert "clock" in found.fix
+    result = failed(look(enrolled, exchange=used), "clock")
+    assert "behind by 120 minutes" in result.says
+    assert "clock" in result.fix
 
 
-def test_a_clock_that_is_ahead_or_a_coordinator_asleep_is_told(enrolled: NodeHome) -> None:
-    found = look(enrolled, now=NOW + timedelta(hours=30))["clock"]
-    assert found.state is CheckState.FAILED
-    assert "coordinator" in found.fix
+def test_a_clock_that_is_ahead_or_a_stopped_coordinator_is_reported(enrolled: NodeHome) -> None:
+    result = look(enrolled, now=NOW + timedelta(hours=30))["clock"]
+    assert result.state is CheckState.FAILED
+    assert "coordinator" in result.fix
 
 
 @pytest.mark.parametrize("shown", [None, b"", b"[]", b"{}", b'{"signed": 3}'])
-def test_a_timestamp_that_makes_no_sense_breaks_nothing(
-    enrolled: NodeHome, shown: bytes | None
-) -> None:
+def test_a_malformed_timestamp_breaks_nothing(enrolled: NodeHome, shown: bytes | None) -> None:
     assert look(enrolled, exchange=Exchange(shown=shown))["clock"].state is CheckState.SKIPPED
 
 
-def test_records_that_cannot_be_read_are_told_with_their_place(enrolled: NodeHome) -> None:
+def test_records_that_cannot_be_read_are_reported_with_the_place(enrolled: NodeHome) -> None:
     data = enrolled.settings().data
     data.write_text("id,age,sex,disease\np1,abc,F,1\n")
     assert "line 2" in failed(look(enrolled), "data").says
@@ -258,30 +260,32 @@ def test_records_that_cannot_be_read_are_told_with_their_place(enrolled: NodeHom
     assert failed(look(enrolled), "data").fix
 
 
-def test_a_dictionary_that_is_malformed_is_told(enrolled: NodeHome) -> None:
+def test_a_malformed_dictionary_is_reported(enrolled: NodeHome) -> None:
     enrolled.settings().dictionary.write_text("features: [")
     assert "dictionary" in failed(look(enrolled), "data").says
 
 
-def test_officer_s_documents_that_end_are_told(enrolled: NodeHome) -> None:
+def test_expiring_documents_of_the_officer_are_reported(enrolled: NodeHome) -> None:
     soon = look(enrolled, now=NOW + timedelta(days=6, hours=12))["officer"]
     assert soon.state is CheckState.SOON
     assert "renew" in soon.fix
     assert look(enrolled, now=NOW + timedelta(days=8))["officer"].state is CheckState.FAILED
 
 
-def test_an_officer_who_signed_other_keys_is_told(enrolled: NodeHome, tmp_path: Path) -> None:
+def test_an_officer_s_signature_on_other_keys_is_reported(
+    enrolled: NodeHome, tmp_path: Path
+) -> None:
     papers = Papers(tmp_path / "others")
     papers.folders["DK"].set_node(node_keys("DK"))
     bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
     (enrolled.officer / "country-DK.json").write_bytes(bundle)
-    found = failed(look(enrolled), "officer")
-    assert "not signed this node's keys" in found.says
-    assert str(enrolled.node_keys) in found.fix
+    result = failed(look(enrolled), "officer")
+    assert "not signed this node's keys" in result.says
+    assert str(enrolled.node_keys) in result.fix
 
 
 @pytest.mark.parametrize(("days", "state"), [(300, CheckState.GOOD), (330, CheckState.SOON)])
-def test_the_end_of_the_countries_signatures_is_told_in_time(
+def test_the_end_of_the_countries_signatures_is_reported_in_time(
     enrolled: NodeHome, tmp_path: Path, days: int, state: CheckState
 ) -> None:
     papers = Papers(tmp_path / "federation").begin()
@@ -296,12 +300,12 @@ def test_the_end_of_the_countries_signatures_is_told_in_time(
         pinned_root=papers.pinned,
     )
     store.sync(papers.store.read, papers.now)
-    found = look(enrolled, now=papers.now)["agreement"]
-    assert found.state is state
-    assert "signed by the countries until 2027-09-01" in found.says
+    result = look(enrolled, now=papers.now)["agreement"]
+    assert result.state is state
+    assert "signed by the countries until 2027-09-01" in result.says
 
 
-def test_a_key_that_cannot_sign_what_the_agreement_asks_is_told(
+def test_a_key_that_cannot_sign_as_the_agreement_requires_is_reported(
     enrolled: NodeHome, tmp_path: Path
 ) -> None:
     papers = Papers(tmp_path / "federation", agreed=agreement(**BOTH)).begin()
@@ -315,22 +319,22 @@ def test_a_key_that_cannot_sign_what_the_agreement_asks_is_told(
         pinned_root=papers.pinned,
     )
     store.sync(papers.store.read, papers.now)
-    found = look(enrolled, now=papers.now)["agreement"]
-    assert found.state is CheckState.FAILED
-    assert "Ed25519 only" in found.says
-    assert "rotate-keys" in found.fix
+    result = look(enrolled, now=papers.now)["agreement"]
+    assert result.state is CheckState.FAILED
+    assert "Ed25519 only" in result.says
+    assert "rotate-keys" in result.fix
 
 
-def test_a_running_daemon_tells_what_it_waits_for(enrolled: NodeHome) -> None:
+def test_the_doctor_shows_what_a_running_daemon_waits_for(enrolled: NodeHome) -> None:
     rpc_server = LocalRpcServer(enrolled.socket, lambda *_: {"waiting_for": "idle, connected"})
     try:
-        found = look(enrolled)["daemon"]
+        result = look(enrolled)["daemon"]
     finally:
         rpc_server.close()
-    assert (found.state, found.says) == (CheckState.GOOD, "idle, connected")
+    assert (result.state, result.says) == (CheckState.GOOD, "idle, connected")
 
 
-def test_looking_changes_nothing(enrolled: NodeHome) -> None:
+def test_the_doctor_changes_nothing(enrolled: NodeHome) -> None:
     def state() -> dict[Path, bytes]:
         files = (file for file in enrolled.path.rglob("*") if file.is_file())
         return {file: file.read_bytes() for file in files if "state.db" not in file.name}
@@ -341,11 +345,11 @@ def test_looking_changes_nothing(enrolled: NodeHome) -> None:
     assert keyring(enrolled).identity
 
 
-def test_metrics_and_health_are_named_where_they_are(enrolled: NodeHome) -> None:
+def test_the_doctor_names_the_address_of_metrics_and_health(enrolled: NodeHome) -> None:
     assert "observe: 127.0.0.1:9464" in look(enrolled)["observe"].says
-    shown = HealthReport(CollectorRegistry(), dict, lambda: checks)
+    report = HealthReport(CollectorRegistry(), dict, lambda: checks)
     checks = {"link": Health(good=True, says="connected")}
-    server = HealthServer("127.0.0.1:0", shown)
+    server = HealthServer("127.0.0.1:0", report)
     observed(enrolled, server.port)
     assert look(enrolled)["observe"].state is CheckState.SKIPPED
     rpc_server = LocalRpcServer(enrolled.socket, lambda *_: {"waiting_for": "idle, connected"})

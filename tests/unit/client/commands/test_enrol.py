@@ -67,7 +67,7 @@ def log_of(newcomer: Newcomer) -> list[dict[str, Any]]:
     return [json.loads(entry) for entry in log.entries()]
 
 
-def test_an_admission_is_logged_with_the_certificate_that_it_brought(
+def test_an_admission_is_logged_with_its_certificate(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     newcomer.enrol(invitation(authority))
@@ -79,7 +79,7 @@ def test_an_admission_is_logged_with_the_certificate_that_it_brought(
     assert datetime.fromisoformat(enrolled["at"]) == NOW
 
 
-def test_another_admission_is_logged_again(
+def test_a_second_admission_is_logged_too(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     newcomer.enrol(invitation(authority))
@@ -103,10 +103,10 @@ def test_a_node_whose_admission_cannot_be_logged_is_not_enrolled(
 def test_the_invitation_s_certificate_sends_the_request_and_the_node_s_fetches_the_root(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
-    asked = invitation(authority)
-    newcomer.enrol(asked)
+    letter = invitation(authority)
+    newcomer.enrol(letter)
     first, second = newcomer.exchange.dialled
-    assert first == asked.certificate.encode()
+    assert first == letter.certificate.encode()
     assert second == newcomer.home.certificate.read_bytes()
     assert newcomer.exchange.closed == 2
 
@@ -114,14 +114,14 @@ def test_the_invitation_s_certificate_sends_the_request_and_the_node_s_fetches_t
 def test_the_request_states_the_node_s_public_keys(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
-    asked = invitation(authority)
-    newcomer.enrol(asked)
+    letter = invitation(authority)
+    newcomer.enrol(letter)
     (request,) = newcomer.exchange.requests
     statement = Statement.from_bytes(request.statement)
     secrets = keyring(newcomer.home)
     assert statement.identity_key == secrets.identity.public.to_text()
     assert statement.country == "DK"
-    assert request.token == asked.token_bytes()
+    assert request.token == letter.token_bytes()
     assert b"PRIVATE" not in request.SerializeToString()
 
 
@@ -129,9 +129,14 @@ def test_the_fingerprint_is_shown_before_anything_is_sent(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     newcomer.enrol(invitation(authority))
-    (told,), (request,) = newcomer.told, newcomer.exchange.requests
-    assert told.fingerprint == enrolment_fingerprint(request.transport_key, request.statement)
-    assert (told.authority_digest, told.root_digest) == (authority.digest, digest(ROOT))
+    (introduction,), (request,) = newcomer.told, newcomer.exchange.requests
+    assert introduction.fingerprint == enrolment_fingerprint(
+        request.transport_key, request.statement
+    )
+    assert (introduction.authority_digest, introduction.root_digest) == (
+        authority.digest,
+        digest(ROOT),
+    )
 
 
 def test_a_request_waits_for_the_given_time(
@@ -148,9 +153,9 @@ def test_a_waiting_request_is_admitted_later(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     newcomer.exchange.statuses = [EnrolReply.PENDING, EnrolReply.PENDING, EnrolReply.ADMITTED]
-    asked = invitation(authority)
-    assert not newcomer.enrol(asked)
-    assert newcomer.enrol(asked, wait=5)
+    letter = invitation(authority)
+    assert not newcomer.enrol(letter)
+    assert newcomer.enrol(letter, wait=5)
     assert len({bytes(r.SerializeToString()) for r in newcomer.exchange.requests}) == 1
 
 
@@ -218,7 +223,7 @@ def test_a_root_that_the_invitation_does_not_name_is_not_stored(
     unchanged(newcomer)
 
 
-def test_a_fast_clock_sees_an_expired_invitation(
+def test_an_invitation_that_has_expired_by_the_node_s_clock_is_refused(
     newcomer: Newcomer, authority: TransportAuthority
 ) -> None:
     newcomer.clock = lambda: NOW + WEEK + timedelta(seconds=1)

@@ -1,4 +1,4 @@
-"""How a node is made: everything is checked before anything is."""
+"""`pratique-node init` checks everything before it creates anything."""
 
 import json
 from pathlib import Path
@@ -38,14 +38,14 @@ def test_a_node_has_keys_state_and_settings(tmp_path: Path) -> None:
     assert home.settings().enrolment is None
 
 
-def test_a_new_node_can_sign_whatever_an_agreement_asks(tmp_path: Path) -> None:
+def test_a_new_node_can_sign_in_every_suite_of_an_agreement(tmp_path: Path) -> None:
     home = made(tmp_path)
     keys = NodeKeys.from_canonical(home.node_keys.read_bytes())
     assert Suite.COMPOSITE.admits(read_identity(keys.identity_key))
     assert not Suite.COMPOSITE.admits(read_identity(keys.log_key))
 
 
-def test_each_key_is_a_key_of_its_own(tmp_path: Path) -> None:
+def test_all_keys_of_a_node_differ(tmp_path: Path) -> None:
     secrets = keyring(made(tmp_path))
     values = [
         secrets.identity.to_bytes(),
@@ -64,7 +64,7 @@ def test_two_nodes_share_no_secret(tmp_path: Path) -> None:
     assert {one.sealing, one.split}.isdisjoint({two.sealing, two.split})
 
 
-def test_the_first_log_entry_is_its_making(tmp_path: Path) -> None:
+def test_the_first_log_entry_is_the_node_s_creation(tmp_path: Path) -> None:
     home = made(tmp_path)
     log = AuditLog(open_database(home.database, MIGRATIONS), "pratique/dk/node", keyring(home).log)
     (entry,) = [json.loads(entry) for entry in log.entries()]
@@ -74,12 +74,12 @@ def test_the_first_log_entry_is_its_making(tmp_path: Path) -> None:
 def test_no_secret_is_on_disk_in_the_clear(tmp_path: Path) -> None:
     home = made(tmp_path)
     secrets = keyring(home)
-    held = b"".join(file.read_bytes() for file in home.path.rglob("*") if file.is_file())
+    contents = b"".join(file.read_bytes() for file in home.path.rglob("*") if file.is_file())
     for secret in (secrets.identity.to_bytes(), secrets.sealing, secrets.transport[60:120]):
-        assert secret not in held
+        assert secret not in contents
 
 
-def test_everything_is_the_owner_s_alone(tmp_path: Path) -> None:
+def test_only_the_owner_has_access_to_any_file(tmp_path: Path) -> None:
     home = made(tmp_path)
     for path in (home.path, *home.path.rglob("*")):
         assert path.stat().st_mode & 0o077 == 0, path
@@ -96,7 +96,9 @@ def test_everything_is_the_owner_s_alone(tmp_path: Path) -> None:
     ],
     ids=["a bad value", "no bounds", "no YAML", "another format", "no columns"],
 )
-def test_bad_records_make_no_node(tmp_path: Path, data: str | None, dictionary: str | None) -> None:
+def test_bad_records_prevent_the_creation_of_a_node(
+    tmp_path: Path, data: str | None, dictionary: str | None
+) -> None:
     paths = files(tmp_path / "files")
     if data is not None:
         paths["data"].write_text(data)
@@ -109,7 +111,7 @@ def test_bad_records_make_no_node(tmp_path: Path, data: str | None, dictionary: 
     assert not home.path.exists()
 
 
-def test_a_missing_file_makes_no_node(tmp_path: Path) -> None:
+def test_a_missing_file_prevents_the_creation_of_a_node(tmp_path: Path) -> None:
     paths = files(tmp_path / "files") | {"opt_out": tmp_path / "none.txt"}
     home = NodeHome(tmp_path / "node")
     settings = NodeSettings(country="DK", officer_key=OFFICER, **paths)
@@ -118,7 +120,7 @@ def test_a_missing_file_makes_no_node(tmp_path: Path) -> None:
     assert not home.path.exists()
 
 
-def test_a_keyring_without_one_of_its_keys_is_told(tmp_path: Path) -> None:
+def test_a_keyring_without_one_of_its_keys_is_reported(tmp_path: Path) -> None:
     home = made(tmp_path)
     store = KeyStore.open(home.keys, PASSPHRASE)
     store.delete("run-state")
@@ -133,13 +135,13 @@ def test_an_officer_s_key_is_a_text_or_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given", ["", "ed25519:AAAA", "no-such-file.pub", OFFICER[:-2]])
-def test_what_is_no_key_is_refused(given: str) -> None:
+def test_a_text_that_is_no_key_is_refused(given: str) -> None:
     with pytest.raises(NodeFault) as fault:
         officer_key(given)
     assert "pratique-officer keygen" in fault.value.fix
 
 
-def test_a_file_that_holds_no_key_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_a_key_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "key"
     for content in (b"", b"\xff\xfe", b"-----BEGIN PUBLIC KEY-----", b"x" * 10_000):
         file.write_bytes(content)

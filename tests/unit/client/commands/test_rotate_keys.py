@@ -1,4 +1,4 @@
-"""`pratique-node rotate-keys`, and what the doctor says while the new keys wait."""
+"""`pratique-node rotate-keys`, and the doctor's result until the new keys are signed."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,33 +30,35 @@ def keys_of(home: NodeHome) -> NodeKeys:
     return NodeKeys.from_canonical(home.node_keys.read_bytes())
 
 
-def test_the_command_shows_what_the_officer_compares(home: NodeHome, tmp_path: Path) -> None:
+def test_the_command_prints_the_fingerprint_that_the_officer_compares(
+    home: NodeHome, tmp_path: Path
+) -> None:
     file, before = tmp_path / "passphrase", keys_of(home)
     file.touch(0o600)
     file.write_bytes(PASSPHRASE)
-    said = CliRunner().invoke(
+    result = CliRunner().invoke(
         app, ["rotate-keys", "--home", str(home.path), "--passphrase-file", str(file)]
     )
-    assert said.exit_code == 0, said.output
+    assert result.exit_code == 0, result.output
     after = keys_of(home)
-    assert read_identity(after.identity_key).fingerprint in said.output
-    assert str(home.node_keys) in said.output
+    assert read_identity(after.identity_key).fingerprint in result.output
+    assert str(home.node_keys) in result.output
     assert after.succession is not None
     assert after.succession.former == before.identity_key
     assert after.log_key == before.log_key
 
 
-def test_the_key_in_use_stays_in_use(home: NodeHome) -> None:
+def test_a_rotation_does_not_change_the_key_in_use_yet(home: NodeHome) -> None:
     before = keys_of(home).identity_key
     rotate_keys(home, reopen(home.keys), datetime.now(UTC))
     assert IdentityKeys(reopen(home.keys)).present.public.to_text() == before
 
 
-def test_keys_without_a_former_one_are_written_as_they_always_were() -> None:
+def test_public_keys_without_a_former_key_keep_their_format() -> None:
     assert b"succession" not in node_keys("DK").canonical()
 
 
-def test_a_store_that_cannot_be_written_leaves_the_file(
+def test_a_store_that_cannot_be_written_leaves_the_file_unchanged(
     home: NodeHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -69,7 +71,7 @@ def test_a_store_that_cannot_be_written_leaves_the_file(
     assert home.node_keys.read_bytes() == before
 
 
-def test_the_doctor_waits_for_the_officer_and_finds_no_fault(
+def test_the_doctor_reports_no_fault_while_the_officer_has_not_signed(
     home: NodeHome, tmp_path: Path
 ) -> None:
     papers = Papers(tmp_path / "papers")
@@ -77,8 +79,8 @@ def test_the_doctor_waits_for_the_officer_and_finds_no_fault(
     bundle = papers.folders["DK"].sign(NOW, papers.officers["DK"])
     (home.officer / "country-DK.json").write_bytes(bundle)
     rotate_keys(home, reopen(home.keys), NOW)
-    looked = Doctor(home=home, passphrase=lambda: PASSPHRASE, dial=None, clock=lambda: NOW)  # type: ignore[arg-type]
-    found = {finding.name: finding for finding in looked.results()}
-    assert found["keys"].state is CheckState.GOOD
-    assert found["officer"].state is CheckState.SOON
-    assert "new keys" in found["officer"].says
+    doctor = Doctor(home=home, passphrase=lambda: PASSPHRASE, dial=None, clock=lambda: NOW)  # type: ignore[arg-type]
+    results = {finding.name: finding for finding in doctor.results()}
+    assert results["keys"].state is CheckState.GOOD
+    assert results["officer"].state is CheckState.SOON
+    assert "new keys" in results["officer"].says

@@ -1,4 +1,4 @@
-"""A running node renews by itself, says when it cannot, and comes back by a new invitation."""
+"""A node renews its certificate, reports failures, and enrols again by a new invitation."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -49,8 +49,8 @@ from tests.support.long_lived_parties import DirectLink
 DAY = timedelta(days=1)
 
 
-class Desk(DirectLink):
-    """The exchange as an enrolling node dials it."""
+class EnrolmentExchange(DirectLink):
+    """The exchange, as a node connects to it for its enrolment."""
 
     root: bytes = ROOT
 
@@ -78,13 +78,15 @@ class Life:
             folder / "exchange", ("localhost",), store, federation="nordic-heart", now=NOW
         )
         engine = open_database(folder / "exchange" / "state.db", SERVER_MIGRATIONS)
-        self.link = Desk(enrolment_of(engine, self.transport), self.transport, self.clock)
+        self.link = EnrolmentExchange(
+            enrolment_of(engine, self.transport), self.transport, self.clock
+        )
 
     def clock(self) -> datetime:
         return self.now
 
     def pass_by(self, days: float) -> None:
-        """Let time pass; the coordinator tends what is its own."""
+        """Let time pass; the coordinator renews its authority and its certificate."""
         self.now += days * DAY
         self.transport.renew_due(self.now)
 
@@ -112,8 +114,8 @@ class Life:
         return self
 
     def renewal(self, share: float = 0.0) -> CertificateRenewal:
-        held = credentials(self.home, reopen(self.home.keys), self.clock, share)
-        return CertificateRenewal(self.home, held, self.link, self.clock)
+        node_credentials = credentials(self.home, reopen(self.home.keys), self.clock, share)
+        return CertificateRenewal(self.home, node_credentials, self.link, self.clock)
 
 
 @pytest.fixture
@@ -127,7 +129,7 @@ def pinned(home: NodeHome) -> str:
     return enrolment.authority_digest
 
 
-def test_it_renews_when_it_is_time_and_shows_the_new_one_at_once(life: Life) -> None:
+def test_a_due_certificate_is_renewed_and_used_at_once(life: Life) -> None:
     renewal, before = life.renewal(), life.link.certificate
     for _ in range(59):
         life.pass_by(1)
@@ -141,25 +143,25 @@ def test_it_renews_when_it_is_time_and_shows_the_new_one_at_once(life: Life) -> 
     assert len(life.link.presented) == 2
 
 
-def test_what_goes_wrong_is_tried_again_later_and_holds_nothing_up(
+def test_a_failed_renewal_is_tried_again_later_and_delays_nothing(
     life: Life, caplog: pytest.LogCaptureFixture
 ) -> None:
-    renewal, asked = life.renewal(), list[RenewRequest]()
+    renewal, requests = life.renewal(), list[RenewRequest]()
     inner, life.link.lost = life.link.renew, True
 
     def counted(request: RenewRequest) -> RenewReply:
-        asked.append(request)
+        requests.append(request)
         return inner(request)
 
     life.link.renew = counted  # type: ignore[method-assign]
     life.pass_by(61)
     for _ in range(20):
         renewal.tend()
-    assert len(asked) == 1
+    assert len(requests) == 1
     life.now += PAUSE
     renewal.tend()
-    assert len(asked) == 2
-    assert asked[0].public_key == asked[1].public_key
+    assert len(requests) == 2
+    assert requests[0].public_key == requests[1].public_key
     assert "certificate not renewed" in caplog.text
     life.link.call()
     life.link.lost = False
@@ -169,13 +171,13 @@ def test_what_goes_wrong_is_tried_again_later_and_holds_nothing_up(
     assert renewal.ended() == ""
 
 
-def test_it_says_that_it_has_ended_and_what_to_do(life: Life) -> None:
+def test_an_expired_certificate_is_reported_with_a_fix(life: Life) -> None:
     renewal = life.renewal()
     life.now += 89 * DAY
     assert renewal.ended() == ""
     life.now += 2 * DAY
     assert "new invitation" in renewal.ended()
-    renewal.tend()  # an ended certificate is not asked with in vain, nor does it end the daemon
+    renewal.tend()  # no request is made with an expired certificate, and the daemon continues
 
 
 def test_the_pinned_digest_follows_the_authority(life: Life) -> None:
@@ -197,7 +199,7 @@ def test_the_pinned_digest_follows_the_authority(life: Life) -> None:
 
 
 def books(home: NodeHome) -> tuple[int, bytes, list[bytes]]:
-    """What the node's database holds: micro-units spent, the log's checkpoint and lines."""
+    """Return from the node's database the micro-units spent, the log's checkpoint and lines."""
     engine = open_database(home.database, MIGRATIONS)
     log = AuditLog(engine, "pratique/dk/node", keyring(home).log)
     spent = Ledger(engine).view(terms(10**9)).spent_micro
@@ -209,7 +211,7 @@ def secrets(home: NodeHome) -> dict[str, bytes]:
     return {name: store.get(name) for name in store.names()}
 
 
-def test_a_node_that_was_off_for_months_comes_back_with_everything_it_had(life: Life) -> None:
+def test_a_node_off_for_months_enrols_again_and_keeps_ledger_log_and_keys(life: Life) -> None:
     engine = open_database(life.home.database, MIGRATIONS)
     log = AuditLog(engine, "pratique/dk/node", keyring(life.home).log)
     for number in range(3):
@@ -234,7 +236,7 @@ def test_a_node_that_was_off_for_months_comes_back_with_everything_it_had(life: 
     assert serial_of(life.home.certificate.read_bytes()) != serial_of(old)
 
 
-def test_it_comes_back_to_its_own_federation_and_root_only(life: Life) -> None:
+def test_a_node_enrols_again_only_in_its_federation_and_under_its_root(life: Life) -> None:
     before = (life.home.settings(), life.home.certificate.read_bytes(), life.home.root.read_bytes())
     for changed, why in (
         ({"federation": "south-sea"}, "belongs to nordic-heart"),
@@ -247,7 +249,7 @@ def test_it_comes_back_to_its_own_federation_and_root_only(life: Life) -> None:
     assert after == before
 
 
-def test_a_revoked_node_comes_back_with_another_key(life: Life) -> None:
+def test_a_revoked_node_enrols_again_with_another_key(life: Life) -> None:
     key = KeyStore.open(life.home.keys, PASSPHRASE).get("transport")
     life.link.enrolment.revoke("DK", Role.NODE, life.now)
     with pytest.raises(Exception, match="refused"):

@@ -1,4 +1,4 @@
-"""A node's message key follows another one in whole steps, and former keys end with their runs."""
+"""A node's message key is replaced in atomic steps; former keys last as long as their runs."""
 
 from pathlib import Path
 
@@ -17,13 +17,13 @@ FIRST = raw_key(1)
 
 @pytest.fixture
 def store(tmp_path: Path) -> KeyStore:
-    made = cheap_store(tmp_path / "keys")
-    made.put(IDENTITY, FIRST.to_bytes())
-    return made
+    new_store = cheap_store(tmp_path / "keys")
+    new_store.put(IDENTITY, FIRST.to_bytes())
+    return new_store
 
 
 def ignore(former: Identity, new: Identity) -> None:
-    """Take note of nothing."""
+    """Do nothing at a switch."""
 
 
 def test_a_node_without_a_key_has_no_identity(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_a_node_without_a_key_has_no_identity(tmp_path: Path) -> None:
         IdentityKeys(cheap_store(tmp_path / "keys"))
 
 
-def test_the_next_key_is_made_once_and_not_used_yet(store: KeyStore) -> None:
+def test_the_successor_is_made_once_and_not_used_yet(store: KeyStore) -> None:
     keys = IdentityKeys(store)
     assert keys.successor is None
     prepared = keys.prepare_successor()
@@ -40,11 +40,11 @@ def test_the_next_key_is_made_once_and_not_used_yet(store: KeyStore) -> None:
     assert keys.successor is not None
 
 
-def test_a_move_puts_it_in_use_and_keeps_the_former_one(store: KeyStore) -> None:
-    keys, told = IdentityKeys(store), list[tuple[Identity, Identity]]()
+def test_a_switch_uses_the_successor_and_keeps_the_former_key(store: KeyStore) -> None:
+    keys, switches = IdentityKeys(store), list[tuple[Identity, Identity]]()
     new = keys.prepare_successor()
-    keys.switch_to_successor(lambda *pair: told.append(pair))
-    assert [(a.public, b.public) for a, b in told] == [(FIRST.public, new.public)]
+    keys.switch_to_successor(lambda *pair: switches.append(pair))
+    assert [(a.public, b.public) for a, b in switches] == [(FIRST.public, new.public)]
     assert keys.present.public == IdentityKeys(store).present.public == new.public
     assert keys.successor is None
     former = keys.find(FIRST.public.to_text())
@@ -53,20 +53,20 @@ def test_a_move_puts_it_in_use_and_keeps_the_former_one(store: KeyStore) -> None
     assert keys.find(raw_key(9).public.to_text()) is None
 
 
-def test_a_move_without_a_next_key_changes_nothing(store: KeyStore) -> None:
+def test_a_switch_without_a_successor_changes_nothing(store: KeyStore) -> None:
     keys = IdentityKeys(store)
     keys.switch_to_successor(lambda *_: pytest.fail("nothing changed"))
     assert keys.present.public == FIRST.public
 
 
-def test_a_move_that_was_cut_short_before_the_key_is_in_use_is_done_again(store: KeyStore) -> None:
+def test_a_switch_interrupted_before_the_key_is_in_use_is_repeated(store: KeyStore) -> None:
     keys = IdentityKeys(store)
     new = keys.prepare_successor()
 
     def cut(former: Identity, following: Identity) -> None:
         raise OSError
 
-    with pytest.raises(OSError):  # noqa: PT011 (the cut itself)
+    with pytest.raises(OSError):  # noqa: PT011 (raised by this test)
         keys.switch_to_successor(cut)
     again = IdentityKeys(store)
     assert again.present.public == FIRST.public
@@ -74,7 +74,7 @@ def test_a_move_that_was_cut_short_before_the_key_is_in_use_is_done_again(store:
     assert again.present.public == new.public
 
 
-def test_a_move_that_was_cut_short_afterwards_leaves_no_second_copy(store: KeyStore) -> None:
+def test_a_switch_interrupted_afterwards_leaves_no_second_copy(store: KeyStore) -> None:
     new = both_key(5)
     store.put(NEXT, new.to_bytes())
     store.put(IDENTITY, new.to_bytes())

@@ -16,7 +16,7 @@ def store(tmp_path: Path) -> KeyStore:
     return cheap_store(tmp_path / "keys")
 
 
-def test_what_was_made_is_loaded_again(store: KeyStore, tmp_path: Path) -> None:
+def test_created_secrets_are_loaded_again(store: KeyStore, tmp_path: Path) -> None:
     made, line = NodeKeyring.create(store)
     loaded = NodeKeyring.load(reopen(tmp_path / "keys"))
     assert loaded.identity.public == made.identity.public
@@ -34,7 +34,7 @@ def test_two_nodes_share_no_secret_and_one_node_has_each_once(tmp_path: Path) ->
     assert len(secrets) == len(set(secrets)) == 12
 
 
-def test_nothing_prints_them(store: KeyStore) -> None:
+def test_secrets_are_never_printed(store: KeyStore) -> None:
     made, _ = NodeKeyring.create(store)
     assert made.sealing.hex() not in repr(made)
     assert repr(made.sealing) not in repr(made)

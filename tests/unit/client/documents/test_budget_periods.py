@@ -1,4 +1,4 @@
-"""An amendment that dates its budget periods back opens no budget early, at any node's ledger."""
+"""An amendment with backdated budget periods opens no new budget early."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,25 +23,25 @@ def dated(effective: datetime, days: int = YEAR) -> Agreement:
     )
 
 
-def test_the_first_periods_are_known_from_the_beginning() -> None:
+def test_the_first_periods_count_from_the_beginning() -> None:
     assert BudgetPeriods().with_agreement(AGREED, NOW).since("patients") is None
     assert BudgetPeriods().since("patients") is None
 
 
 @pytest.mark.parametrize("other", [dated(NOW - 370 * DAY), dated(AGREED.effective, 200)])
-def test_others_are_known_since_they_were_seen(other: Agreement) -> None:
+def test_changed_periods_count_from_the_time_they_were_seen(other: Agreement) -> None:
     periods = BudgetPeriods().with_agreement(AGREED, NOW).with_agreement(other, NOW + DAY)
     assert periods.since("patients") == NOW + DAY
     assert periods.with_agreement(other, NOW + 9 * DAY) == periods
 
 
-def test_signing_the_same_again_moves_nothing() -> None:
+def test_the_same_terms_signed_again_change_no_period() -> None:
     periods = BudgetPeriods().with_agreement(AGREED, NOW)
     again = AGREED.model_copy(update={"title": "The same terms of budget"})
     assert periods.with_agreement(again, NOW + DAY).since("patients") is None
 
 
-def test_a_register_that_left_and_comes_back_is_no_new_one() -> None:
+def test_a_register_that_returns_to_the_agreement_is_not_new() -> None:
     periods = BudgetPeriods().with_agreement(AGREED, NOW)
     without = AGREED.model_copy(update={"budget": ()})
     back = periods.with_agreement(without, NOW + DAY).with_agreement(
@@ -51,7 +51,7 @@ def test_a_register_that_left_and_comes_back_is_no_new_one() -> None:
 
 
 @pytest.mark.parametrize("behind", [timedelta(hours=1), 30 * DAY, 364 * DAY])
-def test_a_boundary_from_before_it_was_known_ends_nothing(behind: timedelta) -> None:
+def test_a_boundary_before_the_periods_were_seen_resets_no_budget(behind: timedelta) -> None:
     effective = NOW - YEAR * DAY - behind
     for days in (0, 1, 2, 200, YEAR - 1):
         now = NOW + days * DAY
@@ -60,8 +60,8 @@ def test_a_boundary_from_before_it_was_known_ends_nothing(behind: timedelta) -> 
     assert after.since == after.start
 
 
-def test_at_the_gate_what_was_spent_still_counts(tmp_path: Path) -> None:
-    """A quorum dates the agreement back by a year and an hour, just after a run was charged."""
+def test_the_gate_still_counts_charges_after_a_backdated_amendment(tmp_path: Path) -> None:
+    """The countries backdate the agreement by a year and an hour, just after a charge."""
     budget = agreement_fields()["budget"][0] | {"epsilon": 0.9}
     federation = NodeFederation(tmp_path / "federation", changes={"budget": [budget]})
     federation.sync()

@@ -1,4 +1,4 @@
-"""A node's next key is used once officer and published documents name it; former keys end."""
+"""A node's next key is used once officer's and published documents name it."""
 
 import json
 from typing import Any
@@ -27,13 +27,13 @@ def last_entry(parts: NodeParts) -> dict[str, Any]:
 
 
 def publish(federation: NodeFederation, key: str) -> None:
-    """Have the officer vouch for the node's next key, here and at the exchange."""
+    """Let the officer sign the node's next key, for the node and for the exchange."""
     named = node_keys("DK").model_copy(update={"identity_key": key})
     federation.papers.folders["DK"].set_node(named)
     federation.nodes["DK"].deliver(federation.papers.give("DK"))
 
 
-def test_without_a_next_key_nothing_waits(parts: NodeParts) -> None:
+def test_without_a_next_key_no_change_is_pending(parts: NodeParts) -> None:
     assert not parts.keys.pending
     own = parts.updates.own()
     assert own is not None
@@ -55,7 +55,7 @@ def test_the_next_key_is_used_only_once_the_published_documents_name_it(
     assert entry["body"] == digest(following.to_text().encode())
 
 
-def test_another_key_in_the_documents_puts_nothing_in_use(
+def test_another_key_in_the_documents_is_not_used(
     federation: NodeFederation, parts: NodeParts
 ) -> None:
     parts.identities.prepare_successor()

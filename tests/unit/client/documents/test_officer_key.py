@@ -1,4 +1,4 @@
-"""The officer's key begins at the pinned one, announces one successor, and moves to it."""
+"""The officer's key: the pinned one first, then its one announced successor."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,11 +25,11 @@ def connection(tmp_path: Path) -> Iterator[Connection]:
         yield opened
 
 
-def test_it_begins_at_the_key_in_the_settings(connection: Connection) -> None:
+def test_the_first_key_is_the_one_in_the_settings(connection: Connection) -> None:
     assert OfficerKey.load(connection, FIRST.public).present == FIRST.public
 
 
-def test_what_is_kept_counts_until_another_key_is_pinned(connection: Connection) -> None:
+def test_the_stored_key_counts_until_another_key_is_pinned(connection: Connection) -> None:
     moved = (
         OfficerKey.load(connection, FIRST.public)
         .with_announced(text(2), None)
@@ -48,9 +48,9 @@ def test_an_announced_key_does_not_count_yet(connection: Connection) -> None:
     assert announced.with_announced_in_force().announced is None
 
 
-def test_a_move_without_an_announced_key_changes_nothing(connection: Connection) -> None:
-    kept = OfficerKey.load(connection, FIRST.public)
-    assert kept.with_announced_in_force() == kept
+def test_without_an_announced_key_nothing_changes(connection: Connection) -> None:
+    officer = OfficerKey.load(connection, FIRST.public)
+    assert officer.with_announced_in_force() == officer
 
 
 def test_a_second_successor_is_refused(connection: Connection) -> None:
@@ -62,7 +62,7 @@ def test_a_second_successor_is_refused(connection: Connection) -> None:
         announced.with_announced(text(3), elsewhere)
 
 
-def test_a_successor_of_the_successor_is_taken(connection: Connection) -> None:
+def test_a_successor_of_the_successor_is_accepted(connection: Connection) -> None:
     history = extended(extended(None, "DK", FIRST, SECOND, NOW), "DK", SECOND, THIRD, NOW)
     announced = OfficerKey.load(connection, FIRST.public).with_announced(text(2), None)
     assert (

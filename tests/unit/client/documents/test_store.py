@@ -1,4 +1,4 @@
-"""The mirror: verified again at each use, never older than what was seen before."""
+"""The document mirror: verified again at each use, never older than before."""
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -28,11 +28,13 @@ def tamper(store: DocumentStore, path: str, content: bytes) -> None:
         connection.execute(chosen.values(bytes=content))
 
 
-def test_the_mirror_serves_while_the_link_is_down(federation: NodeFederation, study: Study) -> None:
+def test_the_mirror_is_used_while_the_link_is_down(
+    federation: NodeFederation, study: Study
+) -> None:
     node = federation.restart("DK", fetch=lambda _: None)
-    held = node.parts.documents.current(federation.clock())
-    assert held.view.study(study.digest) == study
-    assert held.own.permit(study.digest) is not None
+    current = node.parts.documents.current(federation.clock())
+    assert current.view.study(study.digest) == study
+    assert current.own.permit(study.digest) is not None
 
 
 def test_a_sync_that_fails_changes_nothing(federation: NodeFederation) -> None:
@@ -60,7 +62,7 @@ def test_an_older_state_of_the_exchange_is_refused(federation: NodeFederation) -
         node.parts.documents.sync(old.get, federation.clock())
 
 
-def test_what_was_seen_survives_a_restart(federation: NodeFederation) -> None:
+def test_the_highest_versions_survive_a_restart(federation: NodeFederation) -> None:
     old = federation.papers.snapshot_of_store()
     federation.hand_over("EE")
     federation.nodes["DK"].sync()
@@ -69,7 +71,9 @@ def test_what_was_seen_survives_a_restart(federation: NodeFederation) -> None:
         node.parts.documents.sync(old.get, federation.clock())
 
 
-def test_a_changed_file_in_the_mirror_is_found_at_its_next_use(federation: NodeFederation) -> None:
+def test_a_changed_file_in_the_mirror_is_detected_at_its_next_use(
+    federation: NodeFederation,
+) -> None:
     store = federation.nodes["DK"].parts.documents
     path = held_path(store, "agreement.json")
     tamper(store, path, store._files()[path].replace(b"heart", b"Heart"))
@@ -77,7 +81,7 @@ def test_a_changed_file_in_the_mirror_is_found_at_its_next_use(federation: NodeF
         store.view(federation.clock())
 
 
-def test_a_changed_bundle_of_the_officer_is_found(federation: NodeFederation) -> None:
+def test_a_changed_bundle_of_the_officer_is_detected(federation: NodeFederation) -> None:
     store = federation.nodes["DK"].parts.documents
     tamper(store, OWN, store._files()[OWN].replace(b"In the interest", b"In the Interest"))
     with pytest.raises(DocumentFault):
@@ -98,7 +102,7 @@ def test_another_country_s_documents_are_refused(federation: NodeFederation) -> 
 
 
 def test_an_older_bundle_is_refused(federation: NodeFederation, study: Study) -> None:
-    """A permit that was withdrawn does not come back with the bundle of yesterday."""
+    """An older bundle does not restore a withdrawn permit."""
     old = federation.papers.folders["DK"].bundle() or b""
     federation.withdraw("DK", study)
     store = federation.nodes["DK"].parts.documents
@@ -167,7 +171,7 @@ def test_a_node_without_its_officer_s_documents_says_what_to_do(federation: Node
     assert "pratique-node accept" in fault.value.fix
 
 
-def test_versions_name_the_country_s_documents_from_its_officer(federation: NodeFederation) -> None:
+def test_versions_are_those_of_the_officer_s_documents(federation: NodeFederation) -> None:
     folder = federation.papers.folders["DK"]
     bundle = folder.sign(federation.clock(), federation.papers.officers["DK"])
     node = federation.nodes["DK"]
@@ -181,8 +185,13 @@ def test_an_ignored_document_is_logged_once(
     federation: NodeFederation, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = federation.nodes["DK"].parts.documents
-    for told in (("a permit in targets",), ("a permit in targets",), (), ("a permit in targets",)):
-        store._log_ignored(told)
+    for ignored in (
+        ("a permit in targets",),
+        ("a permit in targets",),
+        (),
+        ("a permit in targets",),
+    ):
+        store._log_ignored(ignored)
     assert [
         vars(record)["why"] for record in caplog.records if record.name == "pratique.documents"
     ] == ["a permit in targets"] * 2

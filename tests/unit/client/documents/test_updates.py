@@ -1,4 +1,4 @@
-"""New documents are taken, logged with each new decision, and set aside if they are not valid."""
+"""New documents are imported and logged with each new decision; invalid files are set aside."""
 
 import json
 from typing import Any
@@ -28,7 +28,7 @@ def withdrawn(federation: NodeFederation, study: Study) -> bytes:
     return folder.sign(federation.clock(), federation.papers.officers["DK"])
 
 
-def test_a_delivery_is_logged_in_the_officer_s_name_with_what_is_new(
+def test_a_delivery_is_logged_with_its_new_decisions_and_the_officer_as_actor(
     federation: NodeFederation, updates: DocumentUpdates, study: Study
 ) -> None:
     before = federation.nodes["DK"].parts.log.size()
@@ -73,7 +73,7 @@ def test_files_of_the_officer_are_collected_in_order_and_removed(
     assert own.withdrawal(study.digest)
 
 
-def test_a_file_that_is_not_valid_is_set_aside_and_the_next_one_is_taken(
+def test_an_invalid_file_is_set_aside_and_the_next_one_is_imported(
     federation: NodeFederation, updates: DocumentUpdates, study: Study
 ) -> None:
     folder = federation.home("DK").officer
@@ -86,7 +86,9 @@ def test_a_file_that_is_not_valid_is_set_aside_and_the_next_one_is_taken(
     assert own.withdrawal(study.digest)
 
 
-def test_expired_documents_are_none(federation: NodeFederation, updates: DocumentUpdates) -> None:
+def test_expired_documents_do_not_count(
+    federation: NodeFederation, updates: DocumentUpdates
+) -> None:
     assert updates.own() is not None
     federation.papers.now += 30 * DAY
     assert updates.own() is None

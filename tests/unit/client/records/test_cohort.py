@@ -56,12 +56,12 @@ def test_levels_are_translated_to_the_studys_order() -> None:
     ours = records(4, stage=np.array([0.0, 1.0, NAN, 0.0]))
     features = dict(ours.features)
     features["stage"] = replace(features["stage"], levels=("severe", "mild"))
-    found = select(replace(ours, features=features), FEATURES, ("age", "stage"))
-    assert found.patients == 3  # `stage` excludes missing
-    assert found.columns["stage"].tolist() == [2.0, 1.0, 2.0]
+    selected = select(replace(ours, features=features), FEATURES, ("age", "stage"))
+    assert selected.patients == 3  # `stage` excludes missing
+    assert selected.columns["stage"].tolist() == [2.0, 1.0, 2.0]
 
 
-def test_missing_values_leave_a_patient_out_only_where_the_study_says_so() -> None:
+def test_a_missing_value_excludes_a_patient_only_if_the_study_says_so() -> None:
     ours = records(
         3,
         age=np.array([NAN, 50.0, 50.0]),
@@ -72,7 +72,7 @@ def test_missing_values_leave_a_patient_out_only_where_the_study_says_so() -> No
     assert select(ours, FEATURES, ("sugar", "smoker")).ids == ("p0", "p1", "p2")
 
 
-def test_a_feature_that_the_task_does_not_read_leaves_nobody_out() -> None:
+def test_a_feature_that_the_task_does_not_read_excludes_nobody() -> None:
     ours = records(2, pressure=np.array([NAN, 120.0]))
     assert select(ours, FEATURES, ("age",)).patients == 2
 
@@ -83,12 +83,12 @@ def test_conditions_choose_the_population() -> None:
         Condition(feature="age", at_least=40, at_most=50),
         Condition(feature="sex", one_of=("female",)),
     )
-    found = select(ours, FEATURES, ("smoker",), conditions)
-    assert found.ids == ("p1",)
-    assert set(found.columns) == {"smoker", "age", "sex"}
+    selected = select(ours, FEATURES, ("smoker",), conditions)
+    assert selected.ids == ("p1",)
+    assert set(selected.columns) == {"smoker", "age", "sex"}
 
 
-def test_a_condition_on_what_is_not_recorded_is_a_misfit() -> None:
+def test_a_condition_on_an_unrecorded_feature_does_not_fit() -> None:
     ours = records(2)
     features = {name: one for name, one in ours.features.items() if name != "age"}
     with pytest.raises(RecordFault, match="`age`"):
@@ -100,9 +100,9 @@ def test_a_condition_on_what_is_not_recorded_is_a_misfit() -> None:
         )
 
 
-def test_nobody_may_be_left() -> None:
-    found = select(records(3), FEATURES, ("age",), (Condition(feature="age", at_least=1e6),))
-    assert found.patients == 0
+def test_a_cohort_may_be_empty() -> None:
+    selected = select(records(3), FEATURES, ("age",), (Condition(feature="age", at_least=1e6),))
+    assert selected.patients == 0
 
 
 def test_parts_of_a_cohort_keep_ids_and_columns_together() -> None:
@@ -119,19 +119,19 @@ IDS = tuple(f"patient-{n}" for n in range(4_000))
 
 
 def test_the_split_is_stable_and_near_its_share() -> None:
-    kept = held_out(SECRET, STUDY, IDS, 0.3)
-    assert (kept == held_out(SECRET, STUDY, IDS, 0.3)).all()
-    assert abs(kept.mean() - 0.3) < 0.04  # five standard errors
+    mask = held_out(SECRET, STUDY, IDS, 0.3)
+    assert (mask == held_out(SECRET, STUDY, IDS, 0.3)).all()
+    assert abs(mask.mean() - 0.3) < 0.04  # five standard errors
     assert not held_out(SECRET, STUDY, IDS, 0.0).any()
 
 
-def test_a_patient_keeps_their_side_whoever_else_is_there() -> None:
-    kept = dict(zip(IDS, held_out(SECRET, STUDY, IDS, 0.3), strict=True))
+def test_a_patient_s_side_does_not_depend_on_other_patients() -> None:
+    mask_by_id = dict(zip(IDS, held_out(SECRET, STUDY, IDS, 0.3), strict=True))
     fewer = IDS[::7]
-    assert held_out(SECRET, STUDY, fewer, 0.3).tolist() == [kept[one] for one in fewer]
+    assert held_out(SECRET, STUDY, fewer, 0.3).tolist() == [mask_by_id[one] for one in fewer]
 
 
-def test_another_secret_or_study_splits_otherwise() -> None:
+def test_another_secret_or_study_gives_another_split() -> None:
     first = held_out(SECRET, STUDY, IDS, 0.5)
     other = held_out(b"\x01" * 32, STUDY, IDS, 0.5)
     third = held_out(SECRET, "sha256:" + "b" * 64, IDS, 0.5)

@@ -50,12 +50,12 @@ def listed(values: Any) -> list[float | None]:
 
 
 def test_a_file_becomes_columns_of_numbers(tmp_path: Path) -> None:
-    found = read(tmp_path, *ROWS)
-    assert found.ids == ("a1", "a2", "a3")
-    assert found.patients == 3
-    assert listed(found.columns["age"]) == [63.0, None, 140.0]
-    assert listed(found.columns["sex"]) == [0.0, 1.0, 0.0]
-    assert listed(found.columns["ill"]) == [0.0, 1.0, 1.0]
+    records = read(tmp_path, *ROWS)
+    assert records.ids == ("a1", "a2", "a3")
+    assert records.patients == 3
+    assert listed(records.columns["age"]) == [63.0, None, 140.0]
+    assert listed(records.columns["sex"]) == [0.0, 1.0, 0.0]
+    assert listed(records.columns["ill"]) == [0.0, 1.0, 1.0]
 
 
 def test_the_source_offers_its_dictionary_without_reading(tmp_path: Path) -> None:
@@ -71,18 +71,18 @@ def test_values_outside_the_bounds_are_kept_and_reported(tmp_path: Path) -> None
 
 
 def test_opted_out_patients_are_left_out_and_unknown_ids_reported(tmp_path: Path) -> None:
-    found = read(tmp_path, *ROWS, opted_out=frozenset({"a2", "zz", "yy"}))
-    assert found.ids == ("a1", "a3")
-    assert all(len(column) == 2 for column in found.columns.values())
-    assert found.report.opted_out == 1
-    assert found.report.unknown_opt_outs == ("yy", "zz")
-    assert found.report.columns[0].missing == 0
+    records = read(tmp_path, *ROWS, opted_out=frozenset({"a2", "zz", "yy"}))
+    assert records.ids == ("a1", "a3")
+    assert all(len(column) == 2 for column in records.columns.values())
+    assert records.report.opted_out == 1
+    assert records.report.unknown_opt_outs == ("yy", "zz")
+    assert records.report.columns[0].missing == 0
 
 
 def test_everybody_may_opt_out(tmp_path: Path) -> None:
-    found = read(tmp_path, *ROWS, opted_out=frozenset({"a1", "a2", "a3"}))
-    assert found.patients == 0
-    assert found.columns["age"].shape == (0,)
+    records = read(tmp_path, *ROWS, opted_out=frozenset({"a1", "a2", "a3"}))
+    assert records.patients == 0
+    assert records.columns["age"].shape == (0,)
 
 
 def test_an_empty_file_is_a_country_without_patients(tmp_path: Path) -> None:
@@ -97,19 +97,19 @@ def test_without_a_header_the_dictionary_names_columns_and_rows(tmp_path: Path) 
         columns=["age", "sex", "grade"],
         patient="row number",
     )
-    found = origin.read()
-    assert found.ids == ("1", "2")
-    assert listed(found.columns["sex"]) == [0.0, 1.0]
+    records = origin.read()
+    assert records.ids == ("1", "2")
+    assert listed(records.columns["sex"]) == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
-def test_other_delimiters(tmp_path: Path, delimiter: str) -> None:
+def test_other_delimiters_are_read(tmp_path: Path, delimiter: str) -> None:
     text = "\n".join((HEADER, *ROWS)).replace(",", delimiter)
     assert source(tmp_path, text, delimiter=delimiter).read().patients == 3
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
-def test_line_endings_and_a_byte_order_mark(tmp_path: Path, ending: str) -> None:
+def test_line_endings_and_a_byte_order_mark_are_accepted(tmp_path: Path, ending: str) -> None:
     text = "\ufeff" + ending.join((HEADER, *ROWS)) + ending
     assert source(tmp_path, text).read().ids == ("a1", "a2", "a3")
 
@@ -137,12 +137,12 @@ def test_a_wrong_code_names_the_codes(tmp_path: Path) -> None:
     assert "dictionary" in problem.fix
 
 
-def test_the_line_is_right_behind_empty_lines_and_quoted_line_breaks(tmp_path: Path) -> None:
+def test_the_line_number_is_right_after_empty_lines_and_quoted_line_breaks(tmp_path: Path) -> None:
     text = f'{HEADER}\n\na1,63,1,0,"two\nlines"\na2,sixty,1,0,\n'
     assert "line 5, column `age`" in fault(source(tmp_path, text)).what
 
 
-def test_the_line_is_right_without_a_header(tmp_path: Path) -> None:
+def test_the_line_number_is_right_without_a_header(tmp_path: Path) -> None:
     origin = source(
         tmp_path,
         "63,1,0\nx,1,0\n",
@@ -178,7 +178,7 @@ def test_a_patient_needs_a_usable_id(tmp_path: Path, one: str) -> None:
 def test_a_broken_line_is_named(tmp_path: Path, line: str, why: str) -> None:
     problem = fault(source(tmp_path, f"{HEADER}\n{ROWS[0]}\n{line}\n{ROWS[1]}\n"))
     assert why in problem.why
-    assert "strict_mode" not in str(problem)  # the library's own advice would be bad advice
+    assert "strict_mode" not in str(problem)  # the library's advice would be wrong here
 
 
 def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     assert "first line is not CSV in UTF-8" in fault(source(tmp_path, b"\xff\xfe\n")).why
 
 
-def test_a_column_that_is_not_read_may_hold_anything(tmp_path: Path) -> None:
+def test_a_column_that_is_not_read_may_contain_anything(tmp_path: Path) -> None:
     data = f"{HEADER}\na1,63,1,0,".encode() + b"\xff\n"
     assert source(tmp_path, data).read().ids == ("a1",)
     wrong = f"{HEADER}\na1,63,1,0,".encode() + b"\xff\na2,x,1,0,\n"
@@ -236,16 +236,16 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     origin = source(tmp_path, "\n".join((HEADER, *ROWS)))
     whole = CsvSource._texts
 
-    def meddled(one: CsvSource) -> dict[str, list[str]]:
+    def changed_meanwhile(one: CsvSource) -> dict[str, list[str]]:
         texts = whole(one)
         one.path.write_text(f"{HEADER}\n{ROWS[0]}\n")
         return texts
 
-    monkeypatch.setattr(CsvSource, "_texts", meddled)
+    monkeypatch.setattr(CsvSource, "_texts", changed_meanwhile)
     assert "changed while it was being read" in fault(origin).why
 
 
-def test_the_version_follows_data_and_dictionary(tmp_path: Path) -> None:
+def test_the_version_changes_with_data_and_dictionary(tmp_path: Path) -> None:
     first = read(tmp_path, *ROWS).version
     assert first.startswith("sha256:")
     assert read(tmp_path, *ROWS).version == first

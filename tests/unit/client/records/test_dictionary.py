@@ -63,7 +63,7 @@ def changed(path: tuple[Any, ...], value: Any) -> str:
     return yaml.safe_dump(document)
 
 
-def test_a_whole_dictionary_says_what_the_node_offers(tmp_path: Path) -> None:
+def test_a_dictionary_lists_the_features_that_the_node_offers(tmp_path: Path) -> None:
     offered = good(tmp_path).recorded()
     assert list(offered) == ["age", "sex", "smoker", "ill", "silent", "treated"]
     assert offered["age"].bounds == (0, 120)
@@ -94,8 +94,8 @@ def test_a_whole_dictionary_says_what_the_node_offers(tmp_path: Path) -> None:
 )
 def test_values_are_read_as_declared(tmp_path: Path, name: str, text: str, value: float) -> None:
     dictionary = good(tmp_path)
-    found = dictionary.value(entry(dictionary, name), text)
-    assert found == value or (math.isnan(found) and math.isnan(value))
+    number = dictionary.value(entry(dictionary, name), text)
+    assert number == value or (math.isnan(number) and math.isnan(value))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_values_are_read_as_declared(tmp_path: Path, name: str, text: str, value
         ("treated", "j", "expected one of the codes J, N"),
     ],
 )
-def test_what_the_dictionary_does_not_explain_is_no_value(
+def test_a_value_that_the_dictionary_does_not_explain_is_an_error(
     tmp_path: Path, name: str, text: str, expected: str
 ) -> None:
     dictionary = good(tmp_path)
@@ -173,7 +173,7 @@ def test_an_inconsistent_dictionary_names_the_place(
     assert says in problem.why
 
 
-def test_columns_must_name_what_is_read() -> None:
+def test_columns_must_name_every_column_that_is_read() -> None:
     document = yaml.safe_load(GOOD) | {"header": False, "columns": ["id", "age", "sex"]}
     with pytest.raises(
         ValidationError, match="`columns` does not contain grade, pain, smoker, treated"
@@ -185,7 +185,7 @@ def test_columns_must_name_what_is_read() -> None:
 
 
 @pytest.mark.parametrize("key", ["yes", "no", "on", "null"])
-def test_a_code_that_yaml_reads_as_something_else_is_pointed_out(tmp_path: Path, key: str) -> None:
+def test_a_code_that_yaml_reads_as_something_else_is_reported(tmp_path: Path, key: str) -> None:
     text = GOOD.replace("{1: male, 2: female}", f"{{{key}: male, 2: female}}")
     assert "write this code in quotes" in fault(tmp_path, text).why
 
@@ -199,7 +199,9 @@ def test_broken_yaml_names_line_and_column(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "just words", "[1, 2]", "!!python/object/apply:os.system [ls]", "\x00"]
 )
-def test_what_is_no_dictionary_is_refused_and_never_run(tmp_path: Path, text: str) -> None:
+def test_yaml_that_is_no_dictionary_is_refused_and_never_executed(
+    tmp_path: Path, text: str
+) -> None:
     fault(tmp_path, text)
 
 
@@ -218,7 +220,7 @@ def test_a_huge_or_deep_file_is_refused(tmp_path: Path) -> None:
     fault(tmp_path, "[" * 100_000)
 
 
-def test_the_digest_follows_the_meaning_and_not_the_spelling(tmp_path: Path) -> None:
+def test_the_digest_depends_on_the_meaning_and_not_the_spelling(tmp_path: Path) -> None:
     first = good(tmp_path).digest()
     assert read_dictionary(written(tmp_path, "# note\n" + GOOD)).digest() == first
     other = read_dictionary(written(tmp_path, GOOD.replace("999", "998")))

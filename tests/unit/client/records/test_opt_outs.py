@@ -7,19 +7,19 @@ from client.records import opt_outs
 from client.records.opt_outs import read_opt_outs
 
 
-def test_ids_one_a_line_with_comments(tmp_path: Path) -> None:
+def test_ids_are_read_one_a_line_without_comments(tmp_path: Path) -> None:
     path = tmp_path / "optout.txt"
     path.write_text("\ufeffa1\n\n  a2  # by letter, March\n# a3\r\na4\r\n", encoding="utf-8")
     assert read_opt_outs(path) == {"a1", "a2", "a4"}
 
 
-def test_an_empty_list_is_nobody(tmp_path: Path) -> None:
+def test_an_empty_list_names_nobody(tmp_path: Path) -> None:
     path = tmp_path / "optout.txt"
     path.write_text("")
     assert read_opt_outs(path) == frozenset()
 
 
-def test_a_list_that_cannot_be_read_is_never_nobody(tmp_path: Path) -> None:
+def test_a_list_that_cannot_be_read_is_an_error_and_not_empty(tmp_path: Path) -> None:
     with pytest.raises(RecordFault) as caught:
         read_opt_outs(tmp_path / "absent.txt")
     assert "absent.txt cannot be read" in caught.value.what

@@ -1,7 +1,7 @@
 from client.records.quality_report import ColumnQuality, QualityReport
 
 
-def test_the_report_says_what_was_read_and_how_it_is_filled() -> None:
+def test_the_report_counts_rows_opt_outs_and_missing_values() -> None:
     report = QualityReport(
         rows=10,
         opted_out=2,
@@ -16,5 +16,5 @@ def test_the_report_says_what_was_read_and_how_it_is_filled() -> None:
     )
 
 
-def test_without_unknown_ids_nothing_is_said_of_them() -> None:
+def test_without_unknown_ids_the_report_does_not_mention_them() -> None:
     assert len(QualityReport(1, 0, (), ()).lines()) == 1

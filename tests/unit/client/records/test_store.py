@@ -13,18 +13,18 @@ from protocols.errors import ReasonCode
 from tests.support.node_federation import records
 
 
-def test_nothing_is_held_before_the_first_reading(
+def test_there_are_no_records_before_the_first_reading(
     settings: NodeSettings, asked_study: Study
 ) -> None:
-    made = RecordStore(settings)
-    assert (made.described, made.version) == (False, None)
+    store = RecordStore(settings)
+    assert (store.described, store.version) == (False, None)
     with pytest.raises(RecordFault):
-        made.records()
+        store.records()
     with pytest.raises(RecordFault):
-        made.require_fit(asked_study)
+        store.require_fit(asked_study)
 
 
-def test_records_are_read_without_those_who_opted_out(record_store: RecordStore) -> None:
+def test_records_are_read_without_opted_out_patients(record_store: RecordStore) -> None:
     assert record_store.records().patients == 79
     assert "p1" not in record_store.records().ids
 
@@ -32,23 +32,25 @@ def test_records_are_read_without_those_who_opted_out(record_store: RecordStore)
 def test_unchanged_files_are_not_read_again(
     record_store: RecordStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = record_store.records()
+    records = record_store.records()
     monkeypatch.setattr(RecordStore, "_read", lambda _: pytest.fail("read again"))
     record_store.refresh()
-    assert record_store.records() is held
+    assert record_store.records() is records
 
 
 @pytest.mark.parametrize("name", ["records.csv", "dictionary.yaml", "opt-out.txt"])
 def test_a_changed_file_is_read_again(record_store: RecordStore, tmp_path: Path, name: str) -> None:
-    held = record_store.records()
+    records = record_store.records()
     file = tmp_path / name
     file.write_text(file.read_text() + "\n")
     os.utime(file, ns=(1, 1))
     record_store.refresh()
-    assert record_store.records() is not held
+    assert record_store.records() is not records
 
 
-def test_a_file_that_went_bad_leaves_no_records(record_store: RecordStore, tmp_path: Path) -> None:
+def test_a_file_that_became_unreadable_leaves_no_records(
+    record_store: RecordStore, tmp_path: Path
+) -> None:
     (tmp_path / "records.csv").write_text("id,age,sex,disease\nx,abc,F,1\n")
     record_store.refresh()
     assert record_store.version is None
@@ -69,7 +71,7 @@ def test_a_missing_opt_out_list_is_not_an_empty_one(
         record_store.records()
 
 
-def test_a_file_that_is_mended_is_read(record_store: RecordStore, tmp_path: Path) -> None:
+def test_a_corrected_file_is_read(record_store: RecordStore, tmp_path: Path) -> None:
     (tmp_path / "records.csv").write_text("broken")
     record_store.refresh()
     (tmp_path / "records.csv").write_text(records(12))
@@ -78,7 +80,7 @@ def test_a_file_that_is_mended_is_read(record_store: RecordStore, tmp_path: Path
     assert record_store.records().patients == 11
 
 
-def test_whether_a_study_fits_is_told_by_the_dictionary_alone(
+def test_the_dictionary_alone_decides_whether_a_study_fits(
     record_store: RecordStore, tmp_path: Path, asked_study: Study
 ) -> None:
     record_store.require_fit(asked_study)
@@ -87,7 +89,7 @@ def test_whether_a_study_fits_is_told_by_the_dictionary_alone(
     record_store.require_fit(asked_study)
 
 
-def test_the_refusal_of_unusable_records_tells_nothing_of_them() -> None:
+def test_the_refusal_of_unusable_records_does_not_describe_them() -> None:
     refusal = records_unusable()
     assert refusal.code is ReasonCode.DECLINED
     assert "doctor" in refusal.fix

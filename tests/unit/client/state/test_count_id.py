@@ -1,4 +1,4 @@
-"""The name of a permit's one cohort count."""
+"""The id of a permit's one cohort count in the ledger."""
 
 import pytest
 
@@ -7,10 +7,10 @@ from keys.derive import labelled_hash
 from tests.support.documents import agreement, permit, study
 
 
-def test_a_permit_names_one_count_which_is_no_run() -> None:
+def test_a_permit_has_one_count_id_which_is_no_run_id() -> None:
     agreed = agreement()
-    asked = study(agreed)
-    one, two = permit(agreed, asked, "DK"), permit(agreed, asked, "EE")
+    some_study = study(agreed)
+    one, two = permit(agreed, some_study, "DK"), permit(agreed, some_study, "EE")
     assert count_id(one) != count_id(two)
     digest = labelled_hash(COUNT_LABEL, one.digest.encode()).hex()
     assert count_id(one) == f"count-{digest[:26]}"

@@ -1,4 +1,4 @@
-"""Decisions are logged; refusals are kept whole for the operator."""
+"""Decisions are logged; refusals are kept in full for the operator."""
 
 import json
 from datetime import UTC, datetime
@@ -39,7 +39,7 @@ def entries(log: AuditLog) -> list[dict[str, Any]]:
     return [json.loads(entry) for entry in log.entries()]
 
 
-def test_an_allowed_step_is_logged_with_what_determined_it(
+def test_an_allowed_step_is_logged_with_its_policies_and_documents(
     decisions: DecisionLog, log: AuditLog
 ) -> None:
     versions = DocumentVersions(1, 2, {"DK": 3})
@@ -54,7 +54,9 @@ def test_an_allowed_step_is_logged_with_what_determined_it(
     assert (entry["study"], entry["run"], entry["round"]) == (STUDY, "ab" * 16, 2)
 
 
-def test_an_entry_lasts_with_its_transaction_only(decisions: DecisionLog, log: AuditLog) -> None:
+def test_an_entry_is_stored_only_if_its_transaction_commits(
+    decisions: DecisionLog, log: AuditLog
+) -> None:
     def broken() -> None:
         with transaction(log._engine) as connection:
             decisions.event(EventKind.BUDGET_CHARGED, ABOUT, connection=connection)
@@ -93,11 +95,11 @@ def test_a_reason_of_any_length_is_logged(decisions: DecisionLog, log: AuditLog)
 def test_the_newest_refusals_are_kept(decisions: DecisionLog) -> None:
     for number in range(KEPT + 5):
         decisions.refused(Refusal(ReasonCode.STALE, str(number)), ABOUT)
-    shown = [refusal.what for refusal in decisions.refusals()]
-    assert shown == [str(number) for number in range(KEPT + 4, 4, -1)]
+    reasons = [refusal.what for refusal in decisions.refusals()]
+    assert reasons == [str(number) for number in range(KEPT + 4, 4, -1)]
 
 
-def test_a_flood_of_refusals_is_a_few_entries_and_a_number(log: AuditLog) -> None:
+def test_many_refusals_become_a_few_entries_and_a_number(log: AuditLog) -> None:
     clock = [NOW]
     decisions = DecisionLog(log, lambda: clock[0], "DK")
     for _ in range(500):
@@ -120,7 +122,9 @@ def test_a_flood_of_refusals_is_a_few_entries_and_a_number(log: AuditLog) -> Non
     assert number["outcome"] == "refused"
 
 
-def test_a_flood_of_repetitions_too(decisions: DecisionLog, log: AuditLog) -> None:
+def test_many_repetitions_become_a_few_entries_and_a_number(
+    decisions: DecisionLog, log: AuditLog
+) -> None:
     for _ in range(500):
         decisions.repeated(ABOUT)
     decisions.settle(ending=True)
@@ -129,7 +133,7 @@ def test_a_flood_of_repetitions_too(decisions: DecisionLog, log: AuditLog) -> No
     assert entries(log)[-1]["outcome"] == "allowed"
 
 
-def test_a_number_comes_before_the_refusal_that_ends_its_window(log: AuditLog) -> None:
+def test_a_number_is_logged_before_the_refusal_that_ends_its_window(log: AuditLog) -> None:
     clock = [NOW]
     decisions = DecisionLog(log, lambda: clock[0], "DK")
     for _ in range(ONE_BY_ONE + 1):
@@ -140,7 +144,7 @@ def test_a_number_comes_before_the_refusal_that_ends_its_window(log: AuditLog) -
     assert entries(log)[-2]["reason"].startswith("1 more of them")
 
 
-def test_a_repetition_that_cannot_be_logged_is_no_repetition(
+def test_a_repetition_that_cannot_be_logged_is_a_fault(
     decisions: DecisionLog, log: AuditLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> int:
@@ -151,7 +155,7 @@ def test_a_repetition_that_cannot_be_logged_is_no_repetition(
         decisions.repeated(ABOUT)
 
 
-def test_a_refusal_stands_though_the_log_cannot_be_written(
+def test_a_refusal_holds_although_the_log_cannot_be_written(
     decisions: DecisionLog, log: AuditLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> int:
@@ -179,12 +183,12 @@ def test_an_entry_names_who_acted(
     assert [entry["actor"] for entry in entries(log)] == [actor, "SHA256:abcd"]
 
 
-def test_an_unreadable_frame_is_known_by_its_digest() -> None:
+def test_an_unreadable_frame_is_identified_by_its_digest() -> None:
     assert Subject.of(b"garbage", None) == Subject(body=digest(b"garbage"))
 
 
 def asked_for(**fields: Any) -> bytes:
-    """Return a frame that anybody may have made up."""
+    """Return a frame that anybody could have made up."""
     body = RequestBody(run_id=b"r" * 16, **fields)
     signed = Signed(phase=PHASE_CONTRIBUTE, body=body.SerializeToString())
     return bytes(Envelope(signed=signed).SerializeToString())
@@ -198,10 +202,10 @@ def asked_for(**fields: Any) -> bytes:
         asked_for(study=STUDY, contribute=ContributeRequest(round=2**64 - 1)),
     ],
 )
-def test_nothing_that_a_request_says_keeps_its_refusal_out_of_the_log(
+def test_no_content_of_a_request_keeps_its_refusal_out_of_the_log(
     decisions: DecisionLog, log: AuditLog, frame: bytes
 ) -> None:
-    """What no entry can hold is left out of it; the frame's digest stands for it."""
+    """Content that no entry can hold is left out; the entry has the frame's digest."""
     refusal, request = Refusal(ReasonCode.STALE, "No", why="\x00\n\u202e"), _readable(frame)
     decisions.refused(refusal, Subject.of(frame, request))
     (entry,) = entries(log)
@@ -210,6 +214,6 @@ def test_nothing_that_a_request_says_keeps_its_refusal_out_of_the_log(
     assert ("round" in entry) == (request is not None)
 
 
-def test_a_refusal_stands_though_its_entry_cannot_be_written_down(decisions: DecisionLog) -> None:
+def test_a_refusal_holds_although_its_entry_cannot_be_encoded(decisions: DecisionLog) -> None:
     decisions.refused(Refusal(ReasonCode.STALE, "No"), Subject(round=2**60))
     assert decisions.refusals()[0].what == "No"

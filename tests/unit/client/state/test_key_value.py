@@ -1,4 +1,4 @@
-"""Small facts are kept by name, replaced, removed, and undone with their transaction."""
+"""Small values are stored by name, replaced, deleted, and rolled back with a transaction."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def engine(tmp_path: Path) -> Engine:
     return node_state(tmp_path)
 
 
-def test_a_value_is_kept_replaced_and_removed(engine: Engine) -> None:
+def test_a_value_is_stored_replaced_and_deleted(engine: Engine) -> None:
     with engine.begin() as connection:
         assert get_value(connection, "paused") is None
         set_value(connection, "paused", "one")
@@ -33,7 +33,7 @@ def test_an_empty_text_is_a_value(engine: Engine) -> None:
         assert get_value(connection, "note") == ""
 
 
-def test_nothing_is_kept_of_a_transaction_that_failed(engine: Engine) -> None:
+def test_a_failed_transaction_stores_nothing(engine: Engine) -> None:
     with engine.connect() as connection:
         transaction = connection.begin()
         set_value(connection, "paused", "one")

@@ -1,4 +1,4 @@
-"""The head beside the database: moved before anything leaves, and what does not continue it."""
+"""The log-head file moves before a reply is sent; only a log that continues from it is used."""
 
 import os
 from pathlib import Path
@@ -40,8 +40,10 @@ def refused(federation: NodeFederation) -> str:
     return str(refusal.value)
 
 
-def test_no_reply_leaves_uncovered(federation: NodeFederation, study: Study) -> None:
-    """What every reply of a whole run left behind is covered when it leaves."""
+def test_the_file_covers_every_entry_before_a_reply_is_sent(
+    federation: NodeFederation, study: Study
+) -> None:
+    """In a whole run, the file covers the log entries of each reply when it is sent."""
     run, node = federation.ready(study), federation.nodes["DK"]
     assert covered(federation) == node.parts.log.size()
     opened = run.contributed(1, "histogram")
@@ -50,8 +52,8 @@ def test_no_reply_leaves_uncovered(federation: NodeFederation, study: Study) -> 
     assert covered(federation) == node.parts.log.size()
 
 
-def test_a_refusal_is_covered_too(federation: NodeFederation, study: Study) -> None:
-    """Whether the cohort is large enough leaves as a refusal, and was drawn with noise."""
+def test_the_file_covers_a_refusal_too(federation: NodeFederation, study: Study) -> None:
+    """The refusal of a cohort that is too small depends on noise that was drawn."""
     federation.put_records("DK", "id,age,sex,disease\np1,50,M,0\n")
     node = federation.restart("DK")
     before = covered(federation)
@@ -60,8 +62,10 @@ def test_a_refusal_is_covered_too(federation: NodeFederation, study: Study) -> N
     assert covered(federation) == node.parts.log.size() > before
 
 
-def test_a_repetition_after_a_crash_is_covered(federation: NodeFederation, study: Study) -> None:
-    """The node dies between its commit and the file; the reply is in the journal, and leaves."""
+def test_the_file_covers_a_reply_that_is_repeated_after_a_crash(
+    federation: NodeFederation, study: Study
+) -> None:
+    """The node dies between its commit and the file; the journalled reply is sent later."""
     node, frame = federation.nodes["DK"], federation.run(study).request("bundle", "DK")
     before = federation.home("DK").log_head.read_bytes()
     node.handle(frame)
@@ -87,7 +91,7 @@ def test_the_file_is_on_disk_before_the_reply_is_returned(
     assert synced[1:] == ["DK"]
 
 
-def test_where_the_file_cannot_be_written_no_reply_leaves(
+def test_no_reply_is_sent_if_the_file_cannot_be_written(
     federation: NodeFederation, study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -102,14 +106,14 @@ def test_where_the_file_cannot_be_written_no_reply_leaves(
     assert covered(federation) == node.parts.log.size()
 
 
-def test_nothing_is_written_where_the_log_has_not_grown(federation: NodeFederation) -> None:
+def test_the_file_is_not_written_if_the_log_has_not_grown(federation: NodeFederation) -> None:
     node, file = federation.nodes["DK"], federation.home("DK").log_head
     before = file.stat().st_ino, file.stat().st_mtime_ns
     node.parts.log_head.move()
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == before
 
 
-def test_the_officers_word_is_covered(federation: NodeFederation) -> None:
+def test_the_file_covers_the_officer_s_documents(federation: NodeFederation) -> None:
     """A copy from before a withdrawal must not pass for the newest."""
     backup = Backup(federation, "DK")
     federation.withdraw("DK", federation.study())
@@ -118,7 +122,7 @@ def test_the_officers_word_is_covered(federation: NodeFederation) -> None:
 
 
 @pytest.mark.parametrize("until", ["bundle", "encapsulation", "confirmation", None])
-def test_a_copy_put_back_does_not_start(
+def test_a_restored_copy_does_not_start(
     federation: NodeFederation, study: Study, until: str | None
 ) -> None:
     run = federation.run(study)
@@ -130,10 +134,10 @@ def test_a_copy_put_back_does_not_start(
     assert "older than what this node has already sent" in refused(federation)
 
 
-def test_a_copy_that_went_on_by_itself_does_not_start(
+def test_a_copy_that_continued_differently_does_not_start(
     federation: NodeFederation, study: Study
 ) -> None:
-    """As long as the log that left, and another one."""
+    """Its log is as long as the one that was sent from, with other entries."""
     backup = Backup(federation, "DK")
     federation.nodes["DK"].handle(federation.run(study).request("bundle", "DK"))
     backup.put_back()
@@ -151,9 +155,7 @@ def test_a_log_without_the_file_does_not_start(federation: NodeFederation) -> No
 
 
 @pytest.mark.parametrize("content", [b"", b"pratique/dk/node\n", b"\xff" * 80, b"0" * 5_000])
-def test_a_file_that_says_nothing_vouches_for_nothing(
-    federation: NodeFederation, content: bytes
-) -> None:
+def test_an_unreadable_file_does_not_count(federation: NodeFederation, content: bytes) -> None:
     federation.nodes["DK"].parts.engine.dispose()
     federation.home("DK").log_head.write_bytes(content)
     refused(federation)
@@ -166,8 +168,10 @@ def test_a_lost_database_does_not_start(federation: NodeFederation) -> None:
     assert "The log has 0 entries" in refused(federation)
 
 
-def test_a_copy_under_a_running_node_is_not_moved_on_from(federation: NodeFederation) -> None:
-    """Whatever calls first in a process: the check comes before the first move."""
+def test_the_file_never_moves_to_a_copy_restored_under_a_running_node(
+    federation: NodeFederation,
+) -> None:
+    """The check comes before the first move of a process, whichever call causes it."""
     backup = Backup(federation, "DK")
     federation.withdraw("DK", federation.study())
     backup.put_back()
@@ -187,7 +191,9 @@ def mark(federation: NodeFederation, value: str | None) -> None:
         set_value(connection, NEVER_KEPT, value)
 
 
-def test_a_database_from_before_the_file_starts_once_without_it(federation: NodeFederation) -> None:
+def test_a_database_of_an_earlier_release_starts_once_without_the_file(
+    federation: NodeFederation,
+) -> None:
     mark(federation, "upgraded")
     federation.home("DK").log_head.unlink()
     node = federation.restart("DK")
@@ -198,7 +204,9 @@ def test_a_database_from_before_the_file_starts_once_without_it(federation: Node
     refused(federation)
 
 
-def test_a_mark_of_the_upgrade_does_not_outweigh_the_file(federation: NodeFederation) -> None:
+def test_the_mark_of_an_upgrade_does_not_outweigh_an_existing_file(
+    federation: NodeFederation,
+) -> None:
     mark(federation, "upgraded")
     backup = Backup(federation, "DK")
     federation.withdraw("DK", federation.study())
@@ -206,13 +214,13 @@ def test_a_mark_of_the_upgrade_does_not_outweigh_the_file(federation: NodeFedera
     refused(federation)
 
 
-def test_a_new_node_begins_with_one(tmp_path: Path) -> None:
+def test_a_new_node_has_the_file(tmp_path: Path) -> None:
     head = parse_checkpoint(made(tmp_path).log_head.read_text())
     assert (head.origin, head.size) == ("pratique/dk/node", 1)
 
 
-def test_threads_never_move_it_back(federation: NodeFederation) -> None:
-    """The tending thread and the one that replies: what a thread has appended, it has covered."""
+def test_threads_never_move_the_file_back(federation: NodeFederation) -> None:
+    """Upkeep and replies run in two threads; each covers the entries that it appended."""
     node, short = federation.nodes["DK"], []
 
     def work() -> None:

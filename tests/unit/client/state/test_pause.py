@@ -1,4 +1,4 @@
-"""The switch: durable, with a reason, and a refusal while it is set."""
+"""A pause is durable, has a reason, and makes the node refuse."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,20 +33,20 @@ def test_a_paused_node_refuses_with_its_reason(switch: PauseSwitch, reason: str)
     assert (reason or "2026-09-01") in refusal.value.why
 
 
-def test_it_is_cleared(switch: PauseSwitch) -> None:
+def test_a_pause_is_cleared(switch: PauseSwitch) -> None:
     switch.set("x", NOW)
     switch.clear()
     switch.clear()
     switch.require_running()
 
 
-def test_the_last_reason_stands(switch: PauseSwitch) -> None:
+def test_the_last_reason_counts(switch: PauseSwitch) -> None:
     switch.set("first", NOW)
     switch.set("second", NOW)
     assert switch.state() == Pause("second", NOW.isoformat())
 
 
-def test_it_outlives_the_process(tmp_path: Path) -> None:
+def test_a_pause_outlives_the_process(tmp_path: Path) -> None:
     PauseSwitch(node_state(tmp_path)).set("kept", NOW)
     pause = PauseSwitch(node_state(tmp_path)).state()
     assert pause is not None
@@ -60,7 +60,7 @@ def test_a_long_reason_is_cut(switch: PauseSwitch) -> None:
     assert len(pause.reason) == LONGEST_REASON
 
 
-def test_marks_are_set_replaced_and_removed(tmp_path: Path) -> None:
+def test_stored_values_are_set_replaced_and_deleted(tmp_path: Path) -> None:
     engine = node_state(tmp_path)
     for value in ("one", "two", None, None):
         with transaction(engine) as connection:

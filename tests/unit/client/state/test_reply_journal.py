@@ -20,10 +20,12 @@ PLACE = Place("ab" * 16, 3, "contribute")
 
 def written(folder: Path, place: Place = PLACE, asked: bytes = b"asked") -> ReplyJournal:
     engine = node_state(folder)
-    made = ReplyJournal(engine)
+    replies = ReplyJournal(engine)
     with transaction(engine) as connection:
-        made.write(place, asked, context=b"c" * 32, reply=b"said", now=NOW, connection=connection)
-    return made
+        replies.write(
+            place, asked, context=b"c" * 32, reply=b"said", now=NOW, connection=connection
+        )
+    return replies
 
 
 def test_a_free_place_has_no_reply(tmp_path: Path) -> None:
@@ -49,7 +51,7 @@ def test_any_other_request_is_refused(tmp_path: Path, asked: bytes) -> None:
         Place("ab" * 16, 3, "answer"),
     ],
 )
-def test_places_do_not_mix(tmp_path: Path, other: Place) -> None:
+def test_a_reply_counts_for_its_place_only(tmp_path: Path, other: Place) -> None:
     assert written(tmp_path).repeated(other, b"asked") is None
 
 
@@ -58,93 +60,93 @@ def forgotten(made: ReplyJournal, run: str, before: int | None = None) -> None:
         made.forget(run, connection, before=before)
 
 
-def test_a_reply_that_was_given_up_is_refused_and_its_place_stays_taken(tmp_path: Path) -> None:
-    made = written(tmp_path)
-    forgotten(made, PLACE.run)
+def test_an_erased_reply_is_refused_and_its_place_stays_used(tmp_path: Path) -> None:
+    replies = written(tmp_path)
+    forgotten(replies, PLACE.run)
     for asked in (b"asked", b"other"):
         with pytest.raises(Refusal) as refusal:
-            made.repeated(PLACE, asked)
+            replies.repeated(PLACE, asked)
         assert refusal.value.code is ReasonCode.STALE
-    with pytest.raises(IntegrityError), transaction(made._engine) as connection:
-        made.write(PLACE, b"asked", context=b"c", reply=b"r", now=NOW, connection=connection)
-    assert made.context(PLACE) == b"c" * 32
+    with pytest.raises(IntegrityError), transaction(replies._engine) as connection:
+        replies.write(PLACE, b"asked", context=b"c", reply=b"r", now=NOW, connection=connection)
+    assert replies.context(PLACE) == b"c" * 32
 
 
-def test_only_earlier_rounds_of_the_run_are_given_up(tmp_path: Path) -> None:
-    made = written(tmp_path)
+def test_only_replies_of_earlier_rounds_of_the_run_are_erased(tmp_path: Path) -> None:
+    replies = written(tmp_path)
     other = Place("cd" * 16, 1, "contribute")
-    with transaction(made._engine) as connection:
-        made.write(other, b"asked", context=b"c", reply=b"said", now=NOW, connection=connection)
-    forgotten(made, PLACE.run, before=PLACE.round)
-    assert made.repeated(PLACE, b"asked") == b"said"
-    forgotten(made, PLACE.run, before=PLACE.round + 1)
+    with transaction(replies._engine) as connection:
+        replies.write(other, b"asked", context=b"c", reply=b"said", now=NOW, connection=connection)
+    forgotten(replies, PLACE.run, before=PLACE.round)
+    assert replies.repeated(PLACE, b"asked") == b"said"
+    forgotten(replies, PLACE.run, before=PLACE.round + 1)
     with pytest.raises(Refusal):
-        made.repeated(PLACE, b"asked")
-    assert made.repeated(other, b"asked") == b"said"
+        replies.repeated(PLACE, b"asked")
+    assert replies.repeated(other, b"asked") == b"said"
 
 
-def test_replies_of_runs_that_ended_long_ago_are_given_up(tmp_path: Path) -> None:
-    made = written(tmp_path)
+def test_replies_of_runs_that_ended_long_ago_are_erased(tmp_path: Path) -> None:
+    replies = written(tmp_path)
     ended = {"run_id": PLACE.run, "study": "s", "created": NOW, "ended": NOW}
-    with transaction(made._engine) as connection:
+    with transaction(replies._engine) as connection:
         connection.execute(insert(runs).values(ended))
-    made.forget_ended(NOW)
-    assert made.repeated(PLACE, b"asked") == b"said"
-    made.forget_ended(NOW + timedelta(microseconds=1))
+    replies.forget_ended(NOW)
+    assert replies.repeated(PLACE, b"asked") == b"said"
+    replies.forget_ended(NOW + timedelta(microseconds=1))
     with pytest.raises(Refusal):
-        made.repeated(PLACE, b"asked")
+        replies.repeated(PLACE, b"asked")
 
 
-def test_five_hundred_rounds_leave_a_file_of_a_few(tmp_path: Path) -> None:
-    """Each reply is of 100 kB; what is kept of a round afterwards is a few hundred bytes."""
-    made = ReplyJournal(node_state(tmp_path))
+def test_five_hundred_rounds_leave_a_small_file(tmp_path: Path) -> None:
+    """Each reply has 100 kB; a few hundred bytes of a round stay afterwards."""
+    replies = ReplyJournal(node_state(tmp_path))
     for number in range(1, 501):
         place = Place(PLACE.run, number, "contribute")
-        with transaction(made._engine) as connection:
-            made.write(
+        with transaction(replies._engine) as connection:
+            replies.write(
                 place, b"asked", context=b"c", reply=bytes(100_000), now=NOW, connection=connection
             )
-            made.forget(place.run, connection, before=number - 1)
+            replies.forget(place.run, connection, before=number - 1)
     sizes = {file.name: file.stat().st_size for file in tmp_path.iterdir()}
     assert sizes["state.db"] < 2_000_000
     assert sizes["state.db-wal"] < 2 * LARGEST_IDLE_LOG
 
 
 def test_a_place_is_written_once(tmp_path: Path) -> None:
-    made = written(tmp_path)
-    with pytest.raises(IntegrityError), transaction(made._engine) as connection:
-        made.write(PLACE, b"x", context=b"c", reply=b"other", now=NOW, connection=connection)
-    assert made.repeated(PLACE, b"asked") == b"said"
+    replies = written(tmp_path)
+    with pytest.raises(IntegrityError), transaction(replies._engine) as connection:
+        replies.write(PLACE, b"x", context=b"c", reply=b"other", now=NOW, connection=connection)
+    assert replies.repeated(PLACE, b"asked") == b"said"
 
 
-def test_nothing_lasts_that_its_transaction_did_not_commit(tmp_path: Path) -> None:
+def test_a_reply_is_stored_only_if_its_transaction_commits(tmp_path: Path) -> None:
     engine = node_state(tmp_path)
-    made = ReplyJournal(engine)
+    replies = ReplyJournal(engine)
 
     def broken() -> None:
         with transaction(engine) as connection:
-            made.write(PLACE, b"x", context=b"c", reply=b"r", now=NOW, connection=connection)
+            replies.write(PLACE, b"x", context=b"c", reply=b"r", now=NOW, connection=connection)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         broken()
-    assert made.repeated(PLACE, b"x") is None
+    assert replies.repeated(PLACE, b"x") is None
 
 
-def test_the_context_of_a_reply_is_kept(tmp_path: Path) -> None:
-    made = written(tmp_path)
-    assert made.context(PLACE) == b"c" * 32
-    assert made.context(Place("ab" * 16, 9, "contribute")) is None
+def test_the_context_of_a_reply_is_stored(tmp_path: Path) -> None:
+    replies = written(tmp_path)
+    assert replies.context(PLACE) == b"c" * 32
+    assert replies.context(Place("ab" * 16, 9, "contribute")) is None
 
 
-def test_the_last_reply_of_a_run_tells_when_it_spoke(tmp_path: Path) -> None:
-    made = written(tmp_path)
+def test_the_time_of_a_run_s_last_reply_is_stored(tmp_path: Path) -> None:
+    replies = written(tmp_path)
 
-    with transaction(made._engine) as connection:
-        assert made.latest("ab" * 16, connection) == NOW
-        assert made.latest("cd" * 16, connection) is None
+    with transaction(replies._engine) as connection:
+        assert replies.latest("ab" * 16, connection) == NOW
+        assert replies.latest("cd" * 16, connection) is None
 
 
-def test_phases_are_named_as_people_read_them() -> None:
+def test_phases_have_readable_names() -> None:
     phases = [PHASE_BUNDLE, PHASE_CONTRIBUTE, PHASE_ANSWER]
     assert [phase_name(phase) for phase in phases] == ["bundle", "contribute", "answer"]

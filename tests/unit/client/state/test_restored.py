@@ -1,4 +1,4 @@
-"""The outcome of a restoration is kept for `status`, and says how much it had to assume."""
+"""The outcome of a restoration is stored for `status`, with what it had to assume."""
 
 import json
 from dataclasses import asdict
@@ -24,10 +24,10 @@ def test_the_stored_outcome_is_returned(tmp_path: Path) -> None:
     assert last_restored(engine) == DONE
 
 
-@pytest.mark.parametrize(("before", "words"), [(55, "55 or more"), (None, "an unknown number")])
+@pytest.mark.parametrize(("before", "words"), [(55, "at least 55"), (None, "an unknown number")])
 def test_the_sentence_names_every_number(before: int | None, words: str) -> None:
-    said = Restored(DONE.at, DONE.entries, before, DONE.ended, DONE.assumed).sentence()
-    assert "40 log entries" in said
-    assert words in said
-    assert "2 live runs ended" in said
-    assert "2 runs that the copy" in said
+    sentence = Restored(DONE.at, DONE.entries, before, DONE.ended, DONE.assumed).sentence()
+    assert "40 log entries" in sentence
+    assert words in sentence
+    assert "2 live runs ended" in sentence
+    assert "2 runs that the copy" in sentence

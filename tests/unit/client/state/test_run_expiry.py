@@ -1,4 +1,4 @@
-"""What a node erases by itself: a fault with one run keeps no other one's secrets."""
+"""What a node erases by itself; a fault in one run does not prevent it for another one."""
 
 import json
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def write(node: Node, run: Run, state: bytes) -> None:
 
 
 def changed(node: Node, run: Run) -> None:
-    """A bit of the sealed state fell over."""
+    """Flip a bit of the sealed state."""
     sealed = bytearray(sealed_of(node, run))
     sealed[-1] ^= 1
     write(node, run, bytes(sealed))
@@ -82,7 +82,7 @@ def ends(node: Node) -> list[dict[str, Any]]:
 
 
 class Two:
-    """DK in two runs: it owes an answer in `open`; `other` was begun later, and comes first."""
+    """DK in two runs: `open` waits for its answer; `other` began later, and is listed first."""
 
     def __init__(self, federation: NodeFederation, study: Study) -> None:
         self.federation, self.study = federation, study
@@ -93,7 +93,7 @@ class Two:
         self.node = federation.nodes["DK"]
 
     def later(self, pause: timedelta) -> None:
-        """Let time pass, and the node tend to itself."""
+        """Let time pass, and the node do its upkeep."""
         self.federation.later(pause)
         self.node.tend()
 
@@ -104,7 +104,7 @@ def two(federation: NodeFederation, study: Study) -> Two:
 
 
 @pytest.mark.parametrize("damage", UNREADABLES)
-def test_a_run_that_cannot_be_read_for_a_day_ends_and_the_log_says_why(
+def test_a_run_unreadable_for_a_day_ends_with_the_reason_in_the_log(
     two: Two, damage: Damage, caplog: pytest.LogCaptureFixture
 ) -> None:
     damage(two.node, two.other)
@@ -125,13 +125,15 @@ def use(node: Node, runs: RunStore) -> None:
 def test_a_start_with_the_wrong_keys_ends_no_run(
     two: Two, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nor does one of another program version: what is put right within a day goes on."""
+    """Nor does a start with another program version; a run continues after the correction."""
     right, wrong = two.node.parts.runs, RunStore(two.node.parts.engine, bytes(32))
     use(two.node, wrong)
     for _ in range(3):
         two.later(timedelta(minutes=1))
-    told = [vars(one)["run"] for one in caplog.records if one.message.startswith("a run cannot")]
-    assert sorted(told) == sorted([two.open.id, two.other.id])
+    reported_runs = [
+        vars(one)["run"] for one in caplog.records if one.message.startswith("a run cannot")
+    ]
+    assert sorted(reported_runs) == sorted([two.open.id, two.other.id])
     assert not [one for one in caplog.records if one.message.startswith("state not tidied")]
     use(two.node, right)
     two.node.tend()
@@ -141,10 +143,10 @@ def test_a_start_with_the_wrong_keys_ends_no_run(
 
 
 @pytest.mark.parametrize("damage", [changed, cut, without_fields])
-def test_while_a_run_cannot_be_read_it_says_so_and_no_key_is_destroyed(
+def test_an_unreadable_run_is_refused_as_such_and_no_key_is_destroyed(
     two: Two, monkeypatch: pytest.MonkeyPatch, damage: Damage
 ) -> None:
-    """It may be put right, and goes on under the key that it began with."""
+    """If its state becomes readable again, it continues under the key that it began with."""
     forgotten: list[object] = []
     monkeypatch.setattr(two.node.parts.identities, "destroy_formers_except", forgotten.append)
     damage(two.node, two.open)
@@ -158,14 +160,16 @@ def test_while_a_run_cannot_be_read_it_says_so_and_no_key_is_destroyed(
 
 
 @pytest.mark.parametrize("damage", UNREADABLES)
-def test_a_run_that_cannot_be_read_keeps_no_other_one_s_round(two: Two, damage: Damage) -> None:
+def test_an_unreadable_run_does_not_prevent_the_erasure_of_another_s_round(
+    two: Two, damage: Damage
+) -> None:
     assert round_of(two.node, two.open)["masks"]
     damage(two.node, two.other)
     two.later(QUIET)
     assert round_of(two.node, two.open) is None
 
 
-def test_a_fault_with_one_run_keeps_no_other_one_s_round(
+def test_a_fault_in_one_run_does_not_prevent_the_erasure_of_another_s_round(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inner = RunStore.erase_open_round
@@ -181,7 +185,7 @@ def test_a_fault_with_one_run_keeps_no_other_one_s_round(
     assert live(two.node) == {two.open.id, two.other.id}
 
 
-def test_a_withdrawal_ends_its_run_though_silence_cannot_be_looked_at(
+def test_a_withdrawal_ends_its_run_although_the_check_for_silence_fails(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail(monkeypatch, two.node.parts.journal, "forget_ended")
@@ -198,7 +202,7 @@ def fail(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> None:
 
 
 @pytest.mark.parametrize("part", ["settle", "end runs"])
-def test_what_fails_in_tidying_keeps_nothing_after_it_from_being_done(
+def test_a_failed_step_of_tidying_does_not_prevent_the_next_steps(
     two: Two, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     """No copy of a former state stays in the write-ahead log, and the log's head moves on."""

@@ -23,11 +23,11 @@ def record(run: str = "ab" * 16, state: bytes = SECRET, study: str = STUDY) -> R
 
 
 def book(folder: Path, *records: RunRecord, key: bytes = KEY) -> RunStore:
-    made = RunStore(node_state(folder), key)
+    store = RunStore(node_state(folder), key)
     for number, one in enumerate(records):
-        with transaction(made._engine) as connection:
-            made.enter(one, NOW + timedelta(minutes=number), connection)
-    return made
+        with transaction(store._engine) as connection:
+            store.enter(one, NOW + timedelta(minutes=number), connection)
+    return store
 
 
 def sealed(made: RunStore, run: str) -> bytes:
@@ -51,35 +51,35 @@ def refuses_unread(made: RunStore, run: str) -> None:
     assert refusal.value.code is ReasonCode.DECLINED
 
 
-def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
-    made = book(tmp_path, record())
-    assert made.live("ab" * 16) == record()
+def test_a_record_is_read_back_unchanged(tmp_path: Path) -> None:
+    store = book(tmp_path, record())
+    assert store.live("ab" * 16) == record()
 
 
 def test_a_run_id_is_used_once(tmp_path: Path) -> None:
-    made = book(tmp_path, record())
-    made.require_unused("cd" * 16)
+    store = book(tmp_path, record())
+    store.require_unused("cd" * 16)
     with pytest.raises(Refusal) as refusal:
-        made.require_unused("ab" * 16)
+        store.require_unused("ab" * 16)
     assert refusal.value.code is ReasonCode.STALE
 
 
 def test_an_id_stays_used_after_the_end(tmp_path: Path) -> None:
-    made = book(tmp_path, record())
-    with transaction(made._engine) as connection:
-        made.end("ab" * 16, NOW, connection)
-    refuses(made, "ab" * 16, "ended")
+    store = book(tmp_path, record())
+    with transaction(store._engine) as connection:
+        store.end("ab" * 16, NOW, connection)
+    refuses(store, "ab" * 16, "ended")
     with pytest.raises(Refusal):
-        made.require_unused("ab" * 16)
+        store.require_unused("ab" * 16)
 
 
 def test_the_reason_after_the_end_is_true_for_every_cause(tmp_path: Path) -> None:
     """The run may continue elsewhere; the country's officer may have ended it on this node."""
-    made = book(tmp_path, record())
-    with transaction(made._engine) as connection:
-        made.end("ab" * 16, NOW, connection)
+    store = book(tmp_path, record())
+    with transaction(store._engine) as connection:
+        store.end("ab" * 16, NOW, connection)
     with pytest.raises(Refusal) as refusal:
-        made.live("ab" * 16)
+        store.live("ab" * 16)
     assert "this country has left the run" in refusal.value.why
     assert "the officer withdrew" in refusal.value.why
     assert refusal.value.fix == "do nothing here; a new launch needs a permit"
@@ -90,24 +90,26 @@ def test_a_run_never_entered_is_stale(tmp_path: Path) -> None:
 
 
 def test_the_secrets_are_not_in_the_database(tmp_path: Path) -> None:
-    made = book(tmp_path, record())
-    made._engine.dispose()
+    store = book(tmp_path, record())
+    store._engine.dispose()
     for file in tmp_path.iterdir():
         assert SECRET not in file.read_bytes()
 
 
-def test_another_key_opens_nothing(tmp_path: Path) -> None:
+def test_another_key_unseals_no_state(tmp_path: Path) -> None:
     book(tmp_path, record())
     refuses_unread(book(tmp_path, key=b"o" * 32), "ab" * 16)
 
 
-def test_a_state_moved_to_another_run_does_not_open(tmp_path: Path) -> None:
-    made = book(tmp_path, record(), record("cd" * 16, b"another"))
-    with transaction(made._engine) as connection:
+def test_a_state_moved_to_another_run_cannot_be_unsealed(tmp_path: Path) -> None:
+    store = book(tmp_path, record(), record("cd" * 16, b"another"))
+    with transaction(store._engine) as connection:
         connection.execute(
-            update(runs).where(runs.c.run_id == "cd" * 16).values(state=sealed_of(made, connection))
+            update(runs)
+            .where(runs.c.run_id == "cd" * 16)
+            .values(state=sealed_of(store, connection))
         )
-    refuses_unread(made, "cd" * 16)
+    refuses_unread(store, "cd" * 16)
 
 
 def sealed_of(made: RunStore, connection: object) -> bytes:
@@ -116,51 +118,51 @@ def sealed_of(made: RunStore, connection: object) -> bytes:
     return found
 
 
-def test_a_state_moved_to_another_study_does_not_open(tmp_path: Path) -> None:
-    made = book(tmp_path, record())
-    with transaction(made._engine) as connection:
+def test_a_state_moved_to_another_study_cannot_be_unsealed(tmp_path: Path) -> None:
+    store = book(tmp_path, record())
+    with transaction(store._engine) as connection:
         connection.execute(update(runs).values(study="sha256:" + "6" * 64))
-    refuses_unread(made, "ab" * 16)
+    refuses_unread(store, "ab" * 16)
 
 
-def test_each_step_replaces_the_state_before(tmp_path: Path) -> None:
-    made = book(tmp_path, record())
-    before = sealed(made, "ab" * 16)
-    with transaction(made._engine) as connection:
-        made.replace(record(state=b"next"), connection)
-    assert made.live("ab" * 16).state == b"next"
-    assert sealed(made, "ab" * 16) != before
+def test_each_step_replaces_the_former_state(tmp_path: Path) -> None:
+    store = book(tmp_path, record())
+    before = sealed(store, "ab" * 16)
+    with transaction(store._engine) as connection:
+        store.replace(record(state=b"next"), connection)
+    assert store.live("ab" * 16).state == b"next"
+    assert sealed(store, "ab" * 16) != before
 
 
 def test_sealing_the_same_state_twice_gives_other_bytes(tmp_path: Path) -> None:
-    made = book(tmp_path, record())
-    before = sealed(made, "ab" * 16)
-    with transaction(made._engine) as connection:
-        made.replace(record(), connection)
-    assert sealed(made, "ab" * 16) != before
+    store = book(tmp_path, record())
+    before = sealed(store, "ab" * 16)
+    with transaction(store._engine) as connection:
+        store.replace(record(), connection)
+    assert sealed(store, "ab" * 16) != before
 
 
-def test_summaries_show_the_newest_first_and_the_live_alone_if_asked(tmp_path: Path) -> None:
-    made = book(tmp_path, record(), record("cd" * 16))
-    with transaction(made._engine) as connection:
-        made.end("cd" * 16, NOW, connection)
-    assert [one.run for one in made.summaries(live=False)] == ["cd" * 16, "ab" * 16]
-    assert [one.run for one in made.summaries(live=True)] == ["ab" * 16]
+def test_summaries_list_the_newest_first_and_only_live_runs_on_request(tmp_path: Path) -> None:
+    store = book(tmp_path, record(), record("cd" * 16))
+    with transaction(store._engine) as connection:
+        store.end("cd" * 16, NOW, connection)
+    assert [one.run for one in store.summaries(live=False)] == ["cd" * 16, "ab" * 16]
+    assert [one.run for one in store.summaries(live=True)] == ["ab" * 16]
 
 
-def test_a_run_that_has_ended_gets_no_next_state(tmp_path: Path) -> None:
-    made = book(tmp_path, record())
-    with transaction(made._engine) as connection:
-        assert made.end("ab" * 16, NOW, connection)
-    with pytest.raises(Refusal) as refusal, transaction(made._engine) as connection:
-        made.replace(record(state=b"next"), connection)
+def test_an_ended_run_gets_no_next_state(tmp_path: Path) -> None:
+    store = book(tmp_path, record())
+    with transaction(store._engine) as connection:
+        assert store.end("ab" * 16, NOW, connection)
+    with pytest.raises(Refusal) as refusal, transaction(store._engine) as connection:
+        store.replace(record(state=b"next"), connection)
     assert refusal.value.code is ReasonCode.STALE
-    refuses(made, "ab" * 16, "ended")
+    refuses(store, "ab" * 16, "ended")
 
 
 def test_a_run_ends_once(tmp_path: Path) -> None:
-    made = book(tmp_path, record())
+    store = book(tmp_path, record())
     for again, ended in ((0, True), (1, False)):
-        with transaction(made._engine) as connection:
-            assert made.end("ab" * 16, NOW + timedelta(days=again), connection) is ended
-    assert [one.ended for one in made.summaries(live=False)] == [NOW]
+        with transaction(store._engine) as connection:
+            assert store.end("ab" * 16, NOW + timedelta(days=again), connection) is ended
+    assert [one.ended for one in store.summaries(live=False)] == [NOW]

@@ -42,7 +42,7 @@ SOON = 10.0
 
 @pytest.fixture
 def home(federation: NodeFederation) -> NodeHome:
-    """The node's folder with certificates that hold for a month."""
+    """The node's folder with certificates that are valid for a month."""
     _ = federation.nodes["DK"]  # started before its folder changes
     found, now = federation.home("DK"), federation.clock()
     authority = TransportAuthority.create("nordic-heart", now)
@@ -61,10 +61,10 @@ def home(federation: NodeFederation) -> NodeHome:
 
 @pytest.fixture
 def health(home: NodeHome, federation: NodeFederation) -> NodeHealth:
-    made = NodeHealth(home, federation.clock)
-    made.record_upkeep(federation.nodes["DK"].status(LinkStatus(connected=True)))
-    made.set_link()
-    return made
+    new_health = NodeHealth(home, federation.clock)
+    new_health.record_upkeep(federation.nodes["DK"].status(LinkStatus(connected=True)))
+    new_health.set_link()
+    return new_health
 
 
 def bad(health: NodeHealth) -> dict[str, str]:
@@ -75,7 +75,7 @@ def shown(health: NodeHealth) -> str:
     return generate_latest(health.metrics.registry).decode()
 
 
-def test_a_node_that_has_all_it_needs_is_ready(health: NodeHealth) -> None:
+def test_a_node_without_faults_is_ready(health: NodeHealth) -> None:
     assert bad(health) == {}
     assert set(health.ready()) == {
         "serve", "tend", "link", "certificates", "documents", "records", "pause",
@@ -88,7 +88,7 @@ def test_a_node_is_not_ready_before_the_first_check(
     assert set(bad(NodeHealth(home, federation.clock))) == {"link", "documents", "records"}
 
 
-def test_it_is_not_ready_while_the_link_is_down_and_says_why(health: NodeHealth) -> None:
+def test_a_node_without_a_link_is_not_ready_and_says_why(health: NodeHealth) -> None:
     health.set_link("The exchange at h:1 does not answer")
     assert bad(health) == {"link": "The exchange at h:1 does not answer"}
     assert "pratique_node_link_up 0.0" in shown(health)
@@ -102,7 +102,7 @@ def test_a_paused_node_is_not_ready(health: NodeHealth, federation: NodeFederati
     assert set(bad(health)) == {"pause"}
 
 
-def test_expired_documents_make_it_not_ready(
+def test_a_node_with_expired_documents_is_not_ready(
     health: NodeHealth, federation: NodeFederation
 ) -> None:
     federation.papers.now += timedelta(days=30)
@@ -110,36 +110,36 @@ def test_expired_documents_make_it_not_ready(
     assert "documents" in bad(health)
 
 
-def test_an_expired_certificate_makes_it_not_ready(
+def test_a_node_with_an_expired_certificate_is_not_ready(
     health: NodeHealth, federation: NodeFederation
 ) -> None:
     federation.papers.now += timedelta(days=31)
     assert bad(health) == {"certificates": "expired: certificate"}
 
 
-def test_a_certificate_that_is_no_certificate_is_none(tmp_path: Path) -> None:
+def test_a_file_that_is_no_certificate_has_no_expiry(tmp_path: Path) -> None:
     assert expires_at(tmp_path / "none.pem") is None
     (tmp_path / "bad.pem").write_bytes(b"no certificate")
     assert expires_at(tmp_path / "bad.pem") is None
 
 
-def test_a_loop_that_is_stuck_is_seen_as_that(health: NodeHealth) -> None:
+def test_a_stuck_loop_is_reported(health: NodeHealth) -> None:
     health.progress.moved(SERVE, -1)
     health.progress.moved(TEND, 60)
-    found = health.live()
-    assert (found[SERVE].good, found[TEND].good) == (False, True)
+    loops = health.live()
+    assert (loops[SERVE].good, loops[TEND].good) == (False, True)
     assert set(bad(health)) == {SERVE}
 
 
 def test_expiries_and_versions_are_those_of_the_documents(
     health: NodeHealth, federation: NodeFederation
 ) -> None:
-    said, view = shown(health), federation.papers.view()
+    metrics, view = shown(health), federation.papers.view()
     for name in ("agreement", "metadata", "certificate", "authority", *COUNTRIES):
-        assert f'pratique_expires_timestamp_seconds{{what="{name}"}}' in said
+        assert f'pratique_expires_timestamp_seconds{{what="{name}"}}' in metrics
     other = COUNTRIES[-1]
     version = view.versions.countries[other]
-    assert f'pratique_document_version{{document="{other}"}} {float(version)}' in said
+    assert f'pratique_document_version{{document="{other}"}} {float(version)}' in metrics
 
 
 def test_the_ledger_s_shares_are_shown(health: NodeHealth) -> None:
@@ -149,7 +149,7 @@ def test_the_ledger_s_shares_are_shown(health: NodeHealth) -> None:
     )
 
 
-def test_phase_and_outcome_are_read_from_what_crosses(
+def test_phase_and_outcome_are_read_from_request_and_reply(
     federation: NodeFederation, study: Study, health: NodeHealth
 ) -> None:
     frame = federation.run(study).request("bundle", "DK")
@@ -163,7 +163,7 @@ def test_phase_and_outcome_are_read_from_what_crosses(
 
 
 class Channel:
-    """A channel over which nothing goes."""
+    """A channel that carries no message."""
 
     def close(self) -> None:
         return
@@ -188,7 +188,7 @@ class Stuck:
 
 
 class Supervised:
-    """A daemon in a thread, under a service manager of the test's."""
+    """A daemon in a thread, with a service manager that the test provides."""
 
     def __init__(self, federation: NodeFederation, folder: Path, home: NodeHome) -> None:
         self.manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -234,15 +234,15 @@ def supervised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Supervised]:
     monkeypatch.setattr(daemon_module, "TURN_SECONDS", 0.5)
-    made = Supervised(federation, tmp_path_factory.mktemp("s"), home)
+    running = Supervised(federation, tmp_path_factory.mktemp("s"), home)
     try:
-        yield made
+        yield running
     finally:
-        made.daemon.stop()
-        made.thread.join(SOON)
-        made.endpoint.close()
-        made.manager.close()
-    assert not made.thread.is_alive()
+        running.daemon.stop()
+        running.thread.join(SOON)
+        running.endpoint.close()
+        running.manager.close()
+    assert not running.thread.is_alive()
 
 
 def test_the_manager_is_notified_of_ready_connected_and_alive(supervised: Supervised) -> None:
@@ -255,12 +255,12 @@ def test_a_lost_link_ends_readiness_and_is_reported_to_the_manager(
     supervised.until_heard("STATUS=connected")
     supervised.server.drop.set()
     supervised.until_heard("STATUS=closed")
-    status, found = supervised.asked("/health/ready")
-    assert (status, found["checks"]["link"]) == (503, {"good": False, "says": "closed"})
+    status, body = supervised.asked("/health/ready")
+    assert (status, body["checks"]["link"]) == (503, {"good": False, "says": "closed"})
     assert supervised.asked("/health/live")[0] == 200
 
 
-def test_a_serve_loop_that_hangs_silences_the_watchdog_and_turns_health_red(
+def test_a_stuck_serve_loop_ends_the_heartbeat_and_fails_the_liveness_check(
     supervised: Supervised,
 ) -> None:
     supervised.until_heard("WATCHDOG=1")
@@ -269,15 +269,15 @@ def test_a_serve_loop_that_hangs_silences_the_watchdog_and_turns_health_red(
     while supervised.asked("/health/live")[0] == 200:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    status, found = supervised.asked("/health/live")
-    assert (status, found["checks"]["serve"]["says"]) == (503, "stuck")
+    status, body = supervised.asked("/health/live")
+    assert (status, body["checks"]["serve"]["says"]) == (503, "stuck")
     assert quiet(supervised.manager)
     supervised.server.hang.clear()
     supervised.until_heard("WATCHDOG=1")
 
 
 def quiet(manager: socket.socket) -> bool:
-    """Say whether no beat comes in five of its intervals, once earlier ones are read."""
+    """Return whether no heartbeat comes in five intervals, after earlier ones are read."""
     manager.settimeout(0.1)
     for _ in range(100):
         try:
@@ -294,7 +294,7 @@ def quiet(manager: socket.socket) -> bool:
     return False
 
 
-def test_a_message_under_way_may_take_longer_than_a_wait(
+def test_a_message_in_progress_may_take_longer_than_a_wait(
     supervised: Supervised,
     federation: NodeFederation,
     study: Study,

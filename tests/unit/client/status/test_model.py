@@ -92,7 +92,7 @@ def test_parts_are_read_as_their_own_classes() -> None:
     assert status.restored.assumed == ("heart",)
 
 
-def test_what_a_node_does_not_have_is_null() -> None:
+def test_absent_parts_of_a_status_are_null() -> None:
     nothing = dict.fromkeys(("federation", "paused", "ledger", "restored"))
     assert NodeStatus.from_json(STATUS | nothing).to_json() == STATUS | nothing
 

@@ -1,7 +1,7 @@
-"""A node at work on planted records, and everything it says beside its replies searched for them.
+"""Searches everything that a node prints or serves, except its replies, for planted records.
 
-Logs, metrics, health, the service manager's status line, standard output and error: a name, an
-id, a birth date, a comment of the records in any of them is a leak, whatever goes wrong.
+That is: logs, metrics, health, the service manager's status line, standard output and error. A
+name, id, birth date or comment from the records in any of them is a leak, whatever fails.
 """
 
 import json
@@ -32,7 +32,7 @@ SOON = 10.0
 
 
 def planted_records(*, age: str = "47") -> str:
-    """Return records in which every cell that may be odd is; one age can be what is no age."""
+    """Return records with a planted text in every free column; `age` is the first patient's."""
     rows = [
         f"CPR-120461-{n},{47 if n else age},{'MF'[n % 2]},{int(n % 4 == 0)},"
         "Kowalski,1961-04-12,hemicrania"
@@ -42,14 +42,14 @@ def planted_records(*, age: str = "47") -> str:
 
 
 class Channel:
-    """A channel over which nothing goes."""
+    """A channel that carries no message."""
 
     def close(self) -> None:
         return
 
 
 class Watched:
-    """One node's daemon in a thread, with all that it says collected."""
+    """One node's daemon in a thread, with all of its outputs."""
 
     def __init__(self, federation: NodeFederation, folder: Path) -> None:
         self.node, self.home = federation.nodes["DK"], federation.home("DK")
@@ -92,15 +92,15 @@ class Watched:
         except urllib.error.HTTPError as error:
             return error.read().decode()
 
-    def told(self) -> str:
+    def datagrams(self) -> str:
         """Return every datagram that the service manager got."""
         self.manager.setblocking(False)
-        said = []
+        datagrams = []
         while True:
             try:
-                said.append(self.manager.recv(4096).decode())
+                datagrams.append(self.manager.recv(4096).decode())
             except BlockingIOError:
-                return "\n".join(said)
+                return "\n".join(datagrams)
 
     def close(self) -> None:
         self.daemon.stop()
@@ -121,11 +121,11 @@ def lines() -> Iterator[Lines]:
 @pytest.fixture
 def watched(federation: NodeFederation, short: Path, lines: Lines) -> Iterator[Watched]:
     federation.put_records("DK", planted_records())
-    made = Watched(federation, short)
-    made.thread.start()
-    assert made.serving.wait(SOON)
-    yield made
-    made.close()
+    running = Watched(federation, short)
+    running.thread.start()
+    assert running.serving.wait(SOON)
+    yield running
+    running.close()
 
 
 @pytest.fixture
@@ -135,10 +135,10 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def everything(watched: Watched, lines: Lines, capfd: pytest.CaptureFixture[str]) -> str:
-    """Return what was said so far, anywhere."""
+    """Return all outputs so far."""
     pages = [watched.show(path) for path in ("/metrics", "/health/live", "/health/ready")]
     printed = capfd.readouterr()
-    return "\n".join([lines.getvalue(), watched.told(), *pages, printed.out, printed.err])
+    return "\n".join([lines.getvalue(), watched.datagrams(), *pages, printed.out, printed.err])
 
 
 def search(said: str) -> None:
@@ -147,12 +147,12 @@ def search(said: str) -> None:
 
 
 def tend(watched: Watched) -> None:
-    """Let the node look after its records now."""
+    """Let the node do its upkeep now."""
     watched.node.tend()
     watched.health.record_upkeep(watched.node.status(watched.daemon._link_status))
 
 
-def test_a_whole_run_says_nothing_of_its_patients(
+def test_a_whole_run_reveals_nothing_about_its_patients(
     federation: NodeFederation,
     study: Study,
     watched: Watched,
@@ -166,13 +166,13 @@ def test_a_whole_run_says_nothing_of_its_patients(
         patch.setitem(federation.nodes, "DK", through_the_daemon)
         opened = federation.ready(study).sum(1, "histogram")
     assert isinstance(opened, OpenedSum)
-    said = everything(watched, lines, capfd)
-    assert '{outcome="answered",phase="contribute"} 1.0' in said
-    search(said)
+    outputs = everything(watched, lines, capfd)
+    assert '{outcome="answered",phase="contribute"} 1.0' in outputs
+    search(outputs)
 
 
 @pytest.mark.parametrize("cell", ["Kowalski", "1961-04-12", "4711€", "Ødegård"])
-def test_a_cell_that_cannot_be_read_is_quoted_to_nobody_but_the_doctor(
+def test_an_unreadable_cell_is_quoted_by_the_doctor_only(
     federation: NodeFederation,
     study: Study,
     watched: Watched,
@@ -185,14 +185,14 @@ def test_a_cell_that_cannot_be_read_is_quoted_to_nobody_but_the_doctor(
     assert cell in (watched.node.status(watched.daemon._link_status).data.fault or "")
     frame = federation.run(study).request("bundle", "DK")
     assert code_of(watched.handle(frame)) == "declined"
-    said = everything(watched, lines, capfd)
-    assert "records cannot be read" in said
-    assert '"good": false' in said
-    search(said)
+    outputs = everything(watched, lines, capfd)
+    assert "records cannot be read" in outputs
+    assert '"good": false' in outputs
+    search(outputs)
 
 
 @pytest.mark.parametrize("part", ["gate", "record_store", "runs", "ledger"])
-def test_faults_in_the_midst_of_a_message_quote_nothing(
+def test_faults_during_a_message_quote_no_record(
     federation: NodeFederation,
     study: Study,
     watched: Watched,

@@ -21,8 +21,8 @@ def test_a_node_with_nothing_to_do_is_idle(federation: NodeFederation) -> None:
 
 
 def test_a_node_waits_for_the_coordinator(federation: NodeFederation) -> None:
-    said = waiting(federation, LinkStatus(fault="The exchange at h:1 does not answer"))
-    assert said == "waiting for the coordinator: The exchange at h:1 does not answer"
+    sentence = waiting(federation, LinkStatus(fault="The exchange at h:1 does not answer"))
+    assert sentence == "waiting for the coordinator: The exchange at h:1 does not answer"
 
 
 def test_a_node_waits_for_documents(federation: NodeFederation) -> None:
@@ -30,7 +30,7 @@ def test_a_node_waits_for_documents(federation: NodeFederation) -> None:
     assert waiting(federation).startswith("waiting for documents: The documents have expired")
 
 
-def test_a_node_waits_for_its_officer_s_signature_under_its_keys(
+def test_a_node_waits_for_its_officer_s_signature_on_its_keys(
     federation: NodeFederation,
 ) -> None:
     federation.papers.folders["DK"].set_node(node_keys("EE").model_copy(update={"country": "DK"}))
@@ -52,8 +52,8 @@ def test_a_node_waits_for_a_permit(federation: NodeFederation) -> None:
 def test_a_study_of_other_countries_is_not_shown(federation: NodeFederation) -> None:
     federation.approved("DK", id="without-us", countries=["EE", "NO", "PT"])
     assert waiting(federation) == "idle, connected"
-    found = federation.nodes["DK"].status(UP)
-    assert [study.id for study in found.studies] == ["heart-by-sex"]
+    status = federation.nodes["DK"].status(UP)
+    assert [study.id for study in status.studies] == ["heart-by-sex"]
 
 
 def test_a_node_in_a_run_says_which_study(federation: NodeFederation, study: Study) -> None:
@@ -87,18 +87,18 @@ def test_a_run_without_recent_messages_is_counted_as_open(
 
 def test_the_status_is_json(federation: NodeFederation, study: Study) -> None:
     federation.ready(study)
-    found = federation.nodes["DK"].status(UP)
-    assert NodeStatus.from_json(json.loads(json.dumps(found.to_json()))) == found
+    status = federation.nodes["DK"].status(UP)
+    assert NodeStatus.from_json(json.loads(json.dumps(status.to_json()))) == status
 
 
 def test_the_budget_is_shown_in_numbers(federation: NodeFederation, study: Study) -> None:
     federation.ready(study).sum(1, "histogram")
-    found = federation.nodes["DK"].status(UP).ledger
-    assert found is not None
-    assert found.register_name == "patients"
-    assert found.spent_micro + found.left_micro == found.cap_micro
-    assert found.epsilon == 3.0
-    assert found.epsilon_spent + found.epsilon_left == 3.0
+    ledger = federation.nodes["DK"].status(UP).ledger
+    assert ledger is not None
+    assert ledger.register_name == "patients"
+    assert ledger.spent_micro + ledger.left_micro == ledger.cap_micro
+    assert ledger.epsilon == 3.0
+    assert ledger.epsilon_spent + ledger.epsilon_left == 3.0
 
 
 def test_a_node_that_does_not_know_its_register_shows_no_budget(federation: NodeFederation) -> None:

@@ -45,7 +45,9 @@ def summary(**changes: object) -> StatusSummary:
         ({"undecided": ["a", "b"]}, "waiting for a permit for study a, b"),
     ],
 )
-def test_it_says_what_it_is_waiting_for(changes: dict[str, object], sentence: str) -> None:
+def test_the_sentence_says_what_the_node_waits_for(
+    changes: dict[str, object], sentence: str
+) -> None:
     assert summary(**changes).sentence() == sentence
 
 
@@ -75,28 +77,28 @@ def view(spent: int, lifetime: int = 0) -> LedgerView:
     return LedgerView("patients", period, BUDGET.order, 2_114_831, spent, lifetime or spent)
 
 
-def test_an_unspent_budget_reads_zero_and_all() -> None:
-    found = ledger_status(view(0), BUDGET)
-    assert (found.epsilon_spent, found.epsilon_left) == (0.0, 3.0)
-    assert (found.share_spent, found.left_micro) == (0.0, 2_114_831)
+def test_an_unspent_budget_is_shown_as_nothing_spent_and_all_left() -> None:
+    ledger = ledger_status(view(0), BUDGET)
+    assert (ledger.epsilon_spent, ledger.epsilon_left) == (0.0, 3.0)
+    assert (ledger.share_spent, ledger.left_micro) == (0.0, 2_114_831)
 
 
-def test_a_spent_budget_reads_all_and_zero() -> None:
-    found = ledger_status(view(2_114_831), BUDGET)
-    assert found.epsilon_spent == pytest.approx(3.0, abs=1e-5)
-    assert found.epsilon_left == pytest.approx(0.0, abs=1e-5)
-    assert found.share_spent == 1.0
+def test_a_spent_budget_is_shown_as_all_spent_and_nothing_left() -> None:
+    ledger = ledger_status(view(2_114_831), BUDGET)
+    assert ledger.epsilon_spent == pytest.approx(3.0, abs=1e-5)
+    assert ledger.epsilon_left == pytest.approx(0.0, abs=1e-5)
+    assert ledger.share_spent == 1.0
 
 
 @given(st.integers(1, 2_114_831))
-def test_the_rest_is_never_shown_larger_than_it_is(spent: int) -> None:
-    found = ledger_status(view(spent), BUDGET)
-    assert 0 < found.epsilon_spent <= BUDGET.epsilon + 1e-6
-    assert found.epsilon_left <= BUDGET.epsilon - found.epsilon_spent + 1e-9
-    assert found.left_micro == 2_114_831 - spent
+def test_the_remaining_budget_is_never_shown_too_large(spent: int) -> None:
+    ledger = ledger_status(view(spent), BUDGET)
+    assert 0 < ledger.epsilon_spent <= BUDGET.epsilon + 1e-6
+    assert ledger.epsilon_left <= BUDGET.epsilon - ledger.epsilon_spent + 1e-9
+    assert ledger.left_micro == 2_114_831 - spent
 
 
 def test_other_periods_are_shown_as_lifetime() -> None:
-    found = ledger_status(view(0, 5_000_000), BUDGET)
-    assert found.epsilon_spent == 0
-    assert found.epsilon_lifetime > 3
+    ledger = ledger_status(view(0, 5_000_000), BUDGET)
+    assert ledger.epsilon_spent == 0
+    assert ledger.epsilon_lifetime > 3

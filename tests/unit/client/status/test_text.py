@@ -31,7 +31,7 @@ def test_the_status_is_printed_in_plain_lines(federation: NodeFederation, study:
         assert words in text
 
 
-def test_what_is_not_known_yet_is_printed_as_that(federation: NodeFederation) -> None:
+def test_unknown_facts_are_printed_as_not_known(federation: NodeFederation) -> None:
     node = federation.restart("DK", pinned_root=None)
     text = "\n".join(status_lines(node.status(LinkStatus())))
     assert "Budget: not known until the agreement is here" in text

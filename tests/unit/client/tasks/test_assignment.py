@@ -45,7 +45,7 @@ def prepared(task: Task, patients: int = 60, **replaced: Any) -> Assignment:
 
 def refusal(task: Task, mechanism: Any, payload: bytes) -> Refusal:
     answers = []
-    for patients in (60, 0):  # a refusal never depends on who is there
+    for patients in (60, 0):  # a refusal never depends on the cohort
         with pytest.raises(Refusal) as caught:
             prepared(task, patients).lattice_sum(mechanism, payload, entropy=entropy())
         answers.append((caught.value.code, str(caught.value)))
@@ -53,7 +53,7 @@ def refusal(task: Task, mechanism: Any, payload: bytes) -> Refusal:
     return caught.value
 
 
-def test_every_task_kind_of_the_union_is_installed_with_its_schedule() -> None:
+def test_every_task_kind_is_installed_with_the_phases_of_its_schedule() -> None:
     histogram = CountByFeature(patients_bound=10, of=Grouping(feature="sex"))
     for train in (glm, mlp, module):
         phases = {m.phase for mode in MODES for m in train(local=mode).schedule(FEATURES)}
@@ -69,9 +69,9 @@ def test_training_sums_the_rounded_gradients_of_training_patients_only() -> None
     total = one.lattice_sum(mechanism, MODEL, entropy=entropy())
     training = one.cohort.where(~one.held_out)
     assert 0 < training.patients < 60
-    found = patient_gradients(task, training, np.linspace(-1, 1, 7))
-    norms = np.linalg.norm(found, axis=1, keepdims=True)
-    clipped = found * np.minimum(1, mechanism.clip_norm / norms)
+    per_patient = patient_gradients(task, training, np.linspace(-1, 1, 7))
+    norms = np.linalg.norm(per_patient, axis=1, keepdims=True)
+    clipped = per_patient * np.minimum(1, mechanism.clip_norm / norms)
     gap = total / mechanism.scale - clipped.sum(axis=0)
     # rounding is unbiased and moves a coordinate of a patient by less than one unit
     assert np.abs(gap).max() < 8 * math.sqrt(training.patients) / mechanism.scale
@@ -88,7 +88,9 @@ def test_evaluation_counts_held_out_patients_only() -> None:
 
 @pytest.mark.parametrize("make", [mlp, module], ids=["mlp", "module"])
 @pytest.mark.parametrize("family", list(Family))
-def test_networks_train_on_some_and_are_evaluated_on_the_others(make: Any, family: Family) -> None:
+def test_networks_train_on_some_patients_and_are_evaluated_on_the_others(
+    make: Any, family: Family
+) -> None:
     task = make(family, evaluation=Evaluation(held_out=0.5))
     one, model = prepared(task), vector_to_bytes(task.initial(FEATURES))
     trained = one.lattice_sum(release(task, "train"), model, entropy=entropy())
@@ -100,7 +102,7 @@ def test_networks_train_on_some_and_are_evaluated_on_the_others(make: Any, famil
 
 
 @pytest.mark.parametrize("make", [mlp, module], ids=["mlp", "module"])
-def test_a_network_is_summed_in_parts(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_is_summed_in_batches(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     task = make(evaluation=None)
     one, model = prepared(task), vector_to_bytes(task.initial(FEATURES))
     mechanism = release(task, "train")
@@ -110,24 +112,24 @@ def test_a_network_is_summed_in_parts(make: Any, monkeypatch: pytest.MonkeyPatch
     assert parts == pytest.approx(whole, abs=0.1)
 
 
-def test_a_large_sum_tells_the_operator_how_far_it_is(
+def test_the_progress_of_a_large_sum_is_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(assignment, "LARGE", 10)
     task = mlp(evaluation=None)
     model, mechanism = vector_to_bytes(task.initial(FEATURES)), release(task, "train")
-    told = []
+    logged_steps = []
     for patients, at_once in ((60, 7), (60, 60), (9, 2), (0, 5)):
         one = prepared(task, patients)
         monkeypatch.setattr(one.trainer, "patients_at_once", at_once)
         caplog.clear()
         with caplog.at_level("INFO", "pratique.task"):
             one.lattice_sum(mechanism, model, entropy=entropy())
-        told.append([vars(record)["percent"] for record in caplog.records])
-    assert told == [[25, 50, 75, 100]] * 4, "as often for every cohort"
+        logged_steps.append([vars(record)["percent"] for record in caplog.records])
+    assert logged_steps == [[25, 50, 75, 100]] * 4, "as often for every cohort"
 
 
-def test_a_small_sum_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_small_sum_logs_no_progress(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "pratique.task"):
         prepared(glm()).lattice_sum(release(glm(), "train"), MODEL, entropy=entropy())
     assert not caplog.records
@@ -190,7 +192,7 @@ def test_an_empty_cohort_contributes_zero_everywhere(make: Any, family: Family) 
         assert not total.any()
 
 
-def test_a_sample_takes_its_share_afresh_each_round() -> None:
+def test_each_round_draws_another_sample_of_the_stated_share() -> None:
     task = glm(sampling_rate=0.3, evaluation=None)
     mechanism = release(task, "train")
     everybody = release(glm(evaluation=None), "train")
@@ -204,7 +206,7 @@ def test_a_sample_takes_its_share_afresh_each_round() -> None:
         assert 0.15 < part / whole[0] < 0.45
 
 
-def test_a_wide_table_is_summed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wide_table_is_summed_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
     def counting(vectors: Any, mechanism: Any, **rest: Any) -> Any:
@@ -230,7 +232,7 @@ def test_an_overflowing_patient_is_bounded_like_any_other() -> None:
 
 @pytest.mark.parametrize("family", list(Family))
 @pytest.mark.parametrize("weight", [1e308, -1e308])
-def test_a_model_made_to_overflow_changes_nothing_but_numbers(
+def test_a_model_that_overflows_causes_no_fault_and_no_warning(
     family: Family, weight: float
 ) -> None:
     task = glm(family)
@@ -267,7 +269,7 @@ def test_a_model_of_the_wrong_form_is_refused(phase: str, payload: bytes) -> Non
     assert problem.fix == "ask the coordinator to check what it sent"
 
 
-def test_a_phase_without_model_takes_none() -> None:
+def test_a_phase_without_a_model_refuses_one() -> None:
     for task, phase in ((glm(), "cohort-floor"), (COUNT, "count")):
         problem = refusal(task, release(task, phase), b"x")
         assert problem.code is ReasonCode.MALFORMED

@@ -40,7 +40,7 @@ def test_without_subgroup_everybody_is_one_group() -> None:
     assert task.score_table(FEATURES).scores_by_cell(counts.sum(axis=0)).sum() == 10
 
 
-def test_nobody_held_out_is_a_table_of_zeros() -> None:
+def test_without_held_out_patients_the_table_is_all_zeros() -> None:
     assert score_counts(glm(), cohort(0), np.zeros(7)).shape == (0, 20)
 
 

@@ -26,15 +26,15 @@ def test_gradients_agree_with_finite_differences(family: Family) -> None:
     task, data = glm(family), columns(12, seed=3)
     rows, wanted = task.rows(FEATURES, data), targets(task, FEATURES, data)
     model = np.random.default_rng(1).normal(size=task.dimension(FEATURES))
-    found = gradients(family, model, rows, wanted)
-    assert found.shape == (12, len(model))
+    computed = gradients(family, model, rows, wanted)
+    assert computed.shape == (12, len(model))
     for patient in range(12):
         for k in range(len(model)):
             shift = np.zeros(len(model))
             shift[k] = STEP
             above = loss(family, model + shift, rows[patient], wanted[patient])
             below = loss(family, model - shift, rows[patient], wanted[patient])
-            assert found[patient, k] == pytest.approx((above - below) / (2 * STEP), abs=1e-5)
+            assert computed[patient, k] == pytest.approx((above - below) / (2 * STEP), abs=1e-5)
 
 
 def test_each_patient_has_their_own_gradient() -> None:
@@ -47,13 +47,13 @@ def test_each_patient_has_their_own_gradient() -> None:
         assert np.allclose(together[n], alone[0])
 
 
-def test_nobody_gives_no_gradient() -> None:
+def test_no_patients_give_no_gradient() -> None:
     task, data = glm(), columns(0)
     rows = task.rows(FEATURES, data)
     assert gradients(task.family, np.zeros(7), rows, targets(task, FEATURES, data)).shape == (0, 7)
 
 
-def test_targets_are_truths_levels_or_clipped_numbers() -> None:
+def test_targets_are_booleans_levels_or_clipped_numbers() -> None:
     data = columns(3) | {
         "pressure": np.array([80.0, 140.0, 900.0]),
         "stage": np.array([0.0, 2.0, 1.0]),
@@ -68,5 +68,5 @@ def test_targets_are_truths_levels_or_clipped_numbers() -> None:
 def test_a_huge_model_gives_no_warning_and_a_bounded_residual() -> None:
     task, data = glm(), columns(5)
     rows, wanted = task.rows(FEATURES, data), targets(task, FEATURES, data)
-    found = gradients(task.family, np.full(7, 1e300), rows, wanted)
-    assert (np.abs(found) <= np.abs(rows) + 1e-9).all()
+    computed = gradients(task.family, np.full(7, 1e300), rows, wanted)
+    assert (np.abs(computed) <= np.abs(rows) + 1e-9).all()

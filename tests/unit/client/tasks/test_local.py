@@ -29,13 +29,13 @@ def local(train: Callable[..., Descending] = glm, steps: int = 3, **changes: Any
 
 
 def mechanisms(task: Descending) -> tuple[Mechanism, Mechanism]:
-    """Return the release of its steps and the one of their update."""
+    """Return the releases of the local steps and of their update."""
     return task.schedule(FEATURES)[1], task.schedule(FEATURES)[2]
 
 
 def begun(task: Task, model: NDArray[np.float64] = START, **changes: Any) -> Descent:
-    given: dict[str, Any] = {"countries": COUNTRIES, "round_number": 1}
-    return Descent.start(task, FEATURES, payload=vector_to_bytes(model), **given | changes)
+    arguments: dict[str, Any] = {"countries": COUNTRIES, "round_number": 1}
+    return Descent.start(task, FEATURES, payload=vector_to_bytes(model), **arguments | changes)
 
 
 def through(task: Descending, sums: list[NDArray[np.int64]], **changes: Any) -> Descent:
@@ -46,7 +46,7 @@ def through(task: Descending, sums: list[NDArray[np.int64]], **changes: Any) -> 
 
 
 def noised(task: Descending, seed: int = 0, size: float = 20.0) -> list[NDArray[np.int64]]:
-    """Return the sums of a round's steps, so many clip norms long or so."""
+    """Return the noised sums of a round's steps, each about `size` clip norms long."""
     draw, mechanism = np.random.default_rng(seed), mechanisms(task)[0]
     wide = size * mechanism.scale * mechanism.clip_norm
     steps = task.local.steps if task.local else 0
@@ -61,15 +61,15 @@ def test_a_step_divides_by_public_constants_only() -> None:
     assert descent.model == pytest.approx(START - 0.5 * np.arange(7))
 
 
-def test_it_takes_as_many_steps_as_the_study_says() -> None:
+def test_a_descent_has_as_many_steps_as_the_study_states() -> None:
     task = local(steps=3)
-    descent, taken = begun(task), 0
+    descent, steps = begun(task), 0
     while not descent.over:
-        descent, taken = descent.step(np.ones(7, np.int64), 1), taken + 1
-    assert taken == 3
+        descent, steps = descent.step(np.ones(7, np.int64), 1), steps + 1
+    assert steps == 3
 
 
-def test_each_step_is_shown_the_model_of_the_one_before() -> None:
+def test_each_step_starts_from_the_model_of_the_step_before() -> None:
     descent = begun(local())
     assert vector_from_bytes(descent.payload, 7).tolist() == START.tolist()
     after = descent.step(np.full(7, 1_000, np.int64), 10)
@@ -103,7 +103,7 @@ def test_the_step_size_is_that_of_the_round() -> None:
 def test_the_server_s_next_model_is_the_mean_of_the_local_ones(
     seed: int, l2: float, rate: float, present: int, train: Callable[..., Descending]
 ) -> None:
-    """Updates of `present` countries, summed and handed to the optimiser, but for rounding."""
+    """The optimiser gets the sum of the updates of `present` countries; equal up to rounding."""
     task = local(train, l2=l2, sampling_rate=rate, average_last=0.0, patients_bound=100_000)
     model = np.random.default_rng(seed).normal(size=task.dimension(FEATURES))
     ended = [through(task, noised(task, seed + n), model=model) for n in range(present)]
@@ -115,7 +115,7 @@ def test_the_server_s_next_model_is_the_mean_of_the_local_ones(
     assert np.abs(state.iterate - np.mean([one.model for one in ended], axis=0)).max() <= unit
 
 
-def test_the_penalty_is_in_every_step_and_not_in_the_server_s() -> None:
+def test_the_penalty_is_in_every_local_step_and_not_in_the_server_s() -> None:
     task = local(l2=0.5, learning_rate=1.0, average_last=0.0, patients=COUNTRIES)
     still = [np.zeros(7, np.int64)] * 3
     descent = through(task, still)
@@ -144,10 +144,10 @@ def test_a_diverging_descent_continues_without_an_error(weight: float, l2: float
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         descent = through(task, sums, model=np.full(7, weight))
-        made = descent.update(mechanisms(task)[1])
+        update = descent.update(mechanisms(task)[1])
     assert np.isfinite(descent.model).all()
     assert np.abs(descent.model).max() <= LARGEST_COORDINATE
-    assert np.abs(made).max() <= mechanisms(task)[1].reach
+    assert np.abs(update).max() <= mechanisms(task)[1].reach
 
 
 @pytest.mark.parametrize("payload", [b"", bytes(48), vector_to_bytes(np.full(7, np.nan))])

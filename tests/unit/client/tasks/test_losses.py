@@ -12,13 +12,13 @@ from tests.support.patients import FEATURES, columns, glm
     ("family", "classes"), [(Family.LOGISTIC, 1), (Family.LINEAR, 1), (Family.MULTINOMIAL, 3)]
 )
 def test_targets_have_a_column_for_each_class(family: Family, classes: int) -> None:
-    found = targets(glm(family), FEATURES, columns(20))
-    assert found.shape == (20, classes)
-    assert found.dtype == np.float64
+    computed = targets(glm(family), FEATURES, columns(20))
+    assert computed.shape == (20, classes)
+    assert computed.dtype == np.float64
     if family is Family.LOGISTIC:
-        assert set(np.unique(found)) <= {0.0, 1.0}
+        assert set(np.unique(computed)) <= {0.0, 1.0}
     if family is Family.MULTINOMIAL:
-        assert (found.sum(axis=1) == 1).all()
+        assert (computed.sum(axis=1) == 1).all()
 
 
 def loss(family: Family, outputs: np.ndarray, target: np.ndarray) -> float:

@@ -1,7 +1,7 @@
 """`train/mlp`: closed-form norms against a plain loop and Opacus; the whole path to integers.
 
-The exact gradients are those of torch in double precision; how far ours may lie from them is
-derived in `tests.support.rounding_error`, for the very model and patient.
+The exact gradients are those of torch in double precision. `tests.support.rounding_error` derives
+how much ours may differ, for each model and patient.
 """
 
 import math
@@ -65,13 +65,13 @@ def seen(task: TrainMlp, people: Any) -> tuple[torch.Tensor, torch.Tensor]:
 def plain_loop(
     task: TrainMlp, model: FloatArray, people: Any, precision: torch.dtype = torch.float64
 ) -> FloatArray:
-    net, found = network(task, model).to(precision), []
+    net, computed = network(task, model).to(precision), []
     rows, target = (values.to(precision) for values in seen(task, people))
     for row, label in zip(rows, target, strict=True):
         net.zero_grad()
         torch.autograd.backward(loss_of(task.family, net(row[None]), label[None]))
-        found.append(torch.cat([present(p.grad).ravel() for p in net.parameters()]).numpy())
-    return np.array(found)
+        computed.append(torch.cat([present(p.grad).ravel() for p in net.parameters()]).numpy())
+    return np.array(computed)
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook")
@@ -107,7 +107,7 @@ def sample(family: Family, hidden: list[int], seed: int, patients: int) -> Any:
 
 @settings(deadline=None, max_examples=25)
 @given(FAMILIES, HIDDEN, st.integers(0, 2**32 - 1), st.integers(1, 9))
-# Outputs of sums of size 27 leave a residual of 0.04: the norm is 3.1e-5 of itself off.
+# Outputs from sums of size 27 leave a residual of 0.04: the norm's relative error is 3.1e-5.
 @example(Family.LINEAR, [3, 5, 7, 4], 12060, 1)
 @example(Family.LINEAR, [2, 6, 6, 5], 6, 7)
 def test_norms_agree_with_a_plain_loop_and_with_opacus(
@@ -115,19 +115,22 @@ def test_norms_agree_with_a_plain_loop_and_with_opacus(
 ) -> None:
     task, model, people = sample(family, hidden, seed, patients)
     loop, opacus = plain_loop(task, model, people), by_opacus(task, model, people)
-    found = ours(task, model, people)
-    norms, near = np.sqrt(squared_norms(found)), np.linalg.norm(bound(task, model, found), axis=1)
+    computed = ours(task, model, people)
+    norms, near = (
+        np.sqrt(squared_norms(computed)),
+        np.linalg.norm(bound(task, model, computed), axis=1),
+    )
     assert opacus == pytest.approx(loop, abs=1e-6)
     assert (np.abs(norms - np.linalg.norm(loop, axis=1)) <= near).all()
     assert (np.abs(norms - np.linalg.norm(opacus, axis=1)) <= near).all()
 
 
 def furthest(family: Family, hidden: list[int], seed: int, patients: int) -> float:
-    """Return the largest error of an entry of a gradient, in parts of its bound."""
+    """Return the largest error of an entry of a gradient, as a share of its bound."""
     task, model, people = sample(family, hidden, seed, patients)
-    found = ours(task, model, people)
-    errors = np.abs(full(found) - plain_loop(task, model, people))
-    return float((errors / np.maximum(bound(task, model, found), 1e-300)).max())
+    computed = ours(task, model, people)
+    errors = np.abs(full(computed) - plain_loop(task, model, people))
+    return float((errors / np.maximum(bound(task, model, computed), 1e-300)).max())
 
 
 @settings(deadline=None, max_examples=25)
@@ -139,7 +142,7 @@ def test_factors_multiply_to_the_gradients_of_a_plain_loop(
     assert furthest(family, hidden, seed, patients) <= 1
 
 
-def test_grids_two_bits_coarser_are_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grids_two_bits_coarser_exceed_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     cases = [(family, [width], width, 9) for family in Family for width in range(1, 13)]
     assert max(furthest(*case) for case in cases) <= 1
     monkeypatch.setattr("client.tasks.mlp.grid_bits", lambda shape: grid_bits(shape) - 2)
@@ -147,19 +150,19 @@ def test_grids_two_bits_coarser_are_found_out(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_unit_that_the_grid_turns_off_is_within_the_bound() -> None:
-    """The weight 1 + 2^-30 is 1 on its grid, and so the unit is off that is on by 2^-31."""
+    """The weight 1 + 2^-30 is 1 on its grid; this turns off a unit that is on by 2^-31."""
     layers = [
         (np.array([[1 + 2.0**-30]]), np.array([-1 - 2.0**-31])),
         (np.array([[1.0]]), np.array([0.0])),
     ]
-    found = factors(Family.LINEAR, layers, np.array([[1.0]]), np.array([[-1.0]]))
-    assert full(found).tolist() == [[0.0, 0.0, 0.0, 1.0]]
+    computed = factors(Family.LINEAR, layers, np.array([[1.0]]), np.array([[-1.0]]))
+    assert full(computed).tolist() == [[0.0, 0.0, 0.0, 1.0]]
     exact = np.array([[1 + 2.0**-31, 1 + 2.0**-31, 2.0**-31, 1 + 2.0**-31]])
-    assert (np.abs(full(found) - exact) <= gradient_error(Family.LINEAR, layers, found)).all()
+    assert (np.abs(full(computed) - exact) <= gradient_error(Family.LINEAR, layers, computed)).all()
 
 
 def test_grids_lose_no_more_than_single_precision() -> None:
-    """In deep and narrow networks too: errors of 300 patients' gradients, relative to each."""
+    """Relative errors of 300 patients' gradients, also in deep and narrow networks."""
     task, model, people = sample(Family.LINEAR, [3, 5, 7, 4], 12060, 300)
     loop = plain_loop(task, model, people)
     sizes = np.linalg.norm(loop, axis=1)
@@ -171,7 +174,7 @@ def test_grids_lose_no_more_than_single_precision() -> None:
 
 
 @pytest.mark.parametrize("family", Family)
-def test_outputs_are_torch_s(family: Family) -> None:
+def test_outputs_agree_with_torch(family: Family) -> None:
     task, people = mlp(family), cohort(12)
     model = task.initial(FEATURES) + 0.1
     rows, _ = seen(task, people)
@@ -188,9 +191,9 @@ def test_a_contribution_is_the_clipped_sum_of_a_plain_loop(family: Family) -> No
     norms = np.linalg.norm(loop, axis=1, keepdims=True)
     assert (norms > 0.5).any()
     clipped = (loop * np.minimum(1, 0.5 / norms)).sum(axis=0)
-    found = MlpTrainer(task, FEATURES).contribute(people, model, mechanism, entropy())
+    total = MlpTrainer(task, FEATURES).contribute(people, model, mechanism, entropy())
     # rounding moves a sum by about half a unit times the longer factor, for each patient at random
-    assert found / mechanism.scale == pytest.approx(clipped, abs=0.25)
+    assert total / mechanism.scale == pytest.approx(clipped, abs=0.25)
 
 
 def test_a_million_weights_need_bounded_memory() -> None:
@@ -211,13 +214,13 @@ def test_a_million_weights_need_bounded_memory() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert total.any()
-    assert part.patients < 1000, "the cohort is taken in parts"
+    assert part.patients < 1000, "the cohort is summed in batches"
     whole_gradients = 8 * part.patients * mechanism.dimension
     assert peak < 120e6 < whole_gradients / 10
 
 
 @pytest.mark.parametrize("size", [1e60, 1e150, 1e300, math.ldexp(1, 1023)])
-def test_a_model_made_to_overflow_breaks_no_bound(size: float) -> None:
+def test_a_model_that_overflows_breaks_no_bound(size: float) -> None:
     task, people = mlp(), cohort(50)
     mechanism = release(task, TRAIN)
     model = np.full(task.dimension(FEATURES), size)

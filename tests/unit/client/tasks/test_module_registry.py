@@ -1,4 +1,4 @@
-"""Which torch modules a node has: its own, and those that its operator lists."""
+"""Which torch modules a node has: the one that comes with it, and those that are listed."""
 
 from importlib.metadata import EntryPoint
 from typing import Any
@@ -29,7 +29,9 @@ def test_a_node_has_the_module_that_comes_with_it_and_no_other() -> None:
     assert list(registered()) == [("series-conv", 1)]
 
 
-def test_what_is_installed_but_not_listed_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installed_module_that_is_not_listed_is_not_registered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     offered(monkeypatch, tokens="OURS")
     assert ("tokens", 3) not in registered()
     assert registered(["tokens"])["tokens", 3] is OURS
@@ -45,7 +47,7 @@ def test_what_is_installed_but_not_listed_is_not_there(monkeypatch: pytest.Monke
     ],
     ids=str,
 )
-def test_a_list_that_cannot_be_kept_stops_the_node(
+def test_a_list_with_an_unusable_module_stops_the_node(
     monkeypatch: pytest.MonkeyPatch, listed: list[str], said: str
 ) -> None:
     offered(monkeypatch, tokens="OURS", text="NOT_ONE", same="SAME")
@@ -79,5 +81,5 @@ def test_a_study_of_another_module_is_refused_before_anything_is_charged(
     assert why in refusal.value.why
 
 
-def test_a_module_that_is_here_is_prepared() -> None:
+def test_a_registered_module_is_prepared() -> None:
     assert prepared().trainer.patients_at_once > 1

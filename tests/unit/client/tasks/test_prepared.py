@@ -1,4 +1,4 @@
-"""Tasks are prepared once for each version of the records, and say which version."""
+"""Tasks are prepared once for each version of the records, and name the version."""
 
 from pathlib import Path
 from threading import Thread
@@ -21,14 +21,14 @@ def tasks(record_store: RecordStore) -> PreparedTasks:
     return PreparedTasks(record_store, (), SPLIT)
 
 
-def test_a_task_comes_with_the_version_of_the_records_it_is_of(
+def test_a_task_comes_with_the_version_of_its_records(
     record_store: RecordStore,
     tasks: PreparedTasks,
     asked_study: Study,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Records read again while the task is prepared belong to the next one, version and all."""
+    """Records that are read again during the preparation count for the next task only."""
     inner, first = Assignment.prepare, record_store.records().version
     tender = Thread(target=record_store.refresh)
 
@@ -57,7 +57,7 @@ def test_an_assignment_is_prepared_once_for_a_version(
     assert tasks.prepared(asked_study) is not first
 
 
-def test_old_assignments_are_let_go(tasks: PreparedTasks) -> None:
+def test_old_assignments_are_dropped(tasks: PreparedTasks) -> None:
     agreed = agreement()
     for number in range(MOST_ASSIGNMENTS + 3):
         tasks.prepared(study(agreed, id=f"study-{number}"))

@@ -1,6 +1,6 @@
-"""One patient who leaves changes no other's contribution, whatever model the coordinator sends.
+"""Removing one patient changes no other patient's contribution, whatever the model.
 
-The models here make sums cancel: what is left of them is the order in which they were added up.
+The models here make sums cancel, so that the result shows the order of the additions.
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ def people(patients: int, without: int | None = None) -> Cohort:
 
 
 def cancelling(bias: int, sexes: slice, size: int) -> FloatArray:
-    """Return weights whose bias is taken back by either sex, and loses what is added between."""
+    """Return weights whose bias either sex cancels; what is added in between is lost."""
     model = np.random.default_rng(5).normal(size=size) * 40
     model[bias], model[sexes] = 1e17, -1e17
     return model
@@ -73,7 +73,7 @@ def case(request: pytest.FixtureRequest) -> tuple[Trainer, Training, FloatArray]
 
 
 @pytest.mark.parametrize("patients", [37, 51, 130])
-def test_outputs_of_the_others_stay_to_the_last_bit(
+def test_outputs_of_the_other_patients_stay_the_same_to_the_last_bit(
     case: tuple[Trainer, Training, FloatArray], patients: int
 ) -> None:
     trainer, _, model = case
@@ -85,7 +85,7 @@ def test_outputs_of_the_others_stay_to_the_last_bit(
 
 
 def halves(size: int) -> bytes:
-    """Every random word alike, whoever draws it: half for words of 64 bits and of 32."""
+    """Return the same random word at each draw: one half, for words of 64 and 32 bits."""
     return (b"\x00\x00\x00\x80" * (size // 4 + 1))[:size]
 
 
@@ -100,30 +100,30 @@ def test_a_sum_changes_by_one_patient_s_bound_at_most(
     mechanism = next(m for m in task.schedule(WIDE) if m.phase == TRAIN)
 
     def total(without: int | None) -> FloatArray:
-        given = trainer.contribute(people(patients, without), model, mechanism, halves)
-        return given.astype(float)
+        contribution = trainer.contribute(people(patients, without), model, mechanism, halves)
+        return contribution.astype(float)
 
     whole = total(None)
     for without in (0, patients // 2, patients - 1):
         assert np.linalg.norm(whole - total(without)) <= mechanism.sensitivity
 
 
-def test_a_wide_network_is_evaluated_as_few_patients_at_a_time_as_it_is_trained(
+def test_a_wide_network_is_evaluated_in_batches_as_small_as_in_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seen: list[int] = []
+    batch_sizes: list[int] = []
     outputs = trainers.MlpTrainer.outputs
 
     def counting(self: trainers.MlpTrainer, cohort: Cohort, model: FloatArray) -> FloatArray:
-        seen.append(cohort.patients)
+        batch_sizes.append(cohort.patients)
         return outputs(self, cohort, model)
 
     monkeypatch.setattr(trainers, "FACTORS_AT_ONCE", 200)
     monkeypatch.setattr(trainers.MlpTrainer, "outputs", counting)
     task = mlp()
-    made = Assignment.prepare(task, FEATURES, records(60), split_secret=bytes(32), study="s")
+    assignment = Assignment.prepare(task, FEATURES, records(60), split_secret=bytes(32), study="s")
     mechanism: Mechanism = next(m for m in task.schedule(FEATURES) if m.phase == EVALUATE)
     model = vector_to_bytes(task.initial(FEATURES))
     entropy: Callable[[int], bytes] = bytes
-    made.lattice_sum(mechanism, model, entropy=entropy)
-    assert 0 < max(seen) <= made.trainer.patients_at_once < 60
+    assignment.lattice_sum(mechanism, model, entropy=entropy)
+    assert 0 < max(batch_sizes) <= assignment.trainer.patients_at_once < 60

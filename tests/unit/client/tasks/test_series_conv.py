@@ -9,20 +9,20 @@ from tests.support.patients import series_parts  # noqa: E402
 
 
 @pytest.mark.parametrize(("channels", "kernel", "inputs", "outputs"), [(1, 1, 1, 1), (4, 3, 24, 3)])
-def test_its_parts_are_those_of_the_study(
+def test_the_module_s_parts_are_those_of_the_study(
     channels: int, kernel: int, inputs: int, outputs: int
 ) -> None:
-    made = series_conv({"channels": channels, "kernel": kernel}, inputs, outputs)
-    shapes = {name: tuple(part.shape) for name, part in made.named_parameters()}
+    module = series_conv({"channels": channels, "kernel": kernel}, inputs, outputs)
+    shapes = {name: tuple(part.shape) for name, part in module.named_parameters()}
     declared = series_parts(inputs, channels, kernel, outputs)
     assert shapes == {part["name"]: tuple(part["shape"]) for part in declared}
-    assert made(torch.zeros(5, inputs)).shape == (5, outputs)
+    assert module(torch.zeros(5, inputs)).shape == (5, outputs)
 
 
 def test_a_patient_s_output_depends_on_that_patient_alone() -> None:
-    made = series_conv({"channels": 3, "kernel": 3}, 8, 2).double()
+    module = series_conv({"channels": 3, "kernel": 3}, 8, 2).double()
     rows = torch.arange(32, dtype=torch.float64).reshape(4, 8)
-    assert torch.allclose(made(rows)[1], made(rows[1:2])[0])
+    assert torch.allclose(module(rows)[1], module(rows[1:2])[0])
 
 
 @pytest.mark.parametrize(

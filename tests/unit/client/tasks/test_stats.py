@@ -20,11 +20,11 @@ def test_a_histogram_agrees_with_plain_counting() -> None:
     people = cohort(300)
     counts = table_counts(task, people)
     assert (counts.sum(axis=1) == 1).all()
-    found = dict(zip(task.cells(FEATURES), counts.sum(axis=0), strict=True))
+    count_by_cell = dict(zip(task.cells(FEATURES), counts.sum(axis=0), strict=True))
     male, sugar = people.columns["sex"] == 1, people.columns["sugar"]
-    assert found["male", "100 to <200"] == (male & (sugar >= 100) & (sugar < 200)).sum()
-    assert found["female", "missing"] == (~male & np.isnan(sugar)).sum()
+    assert count_by_cell["male", "100 to <200"] == (male & (sugar >= 100) & (sugar < 200)).sum()
+    assert count_by_cell["female", "missing"] == (~male & np.isnan(sugar)).sum()
 
 
-def test_nobody_is_a_table_without_rows() -> None:
+def test_no_patients_give_a_table_without_rows() -> None:
     assert table_counts(CountPatients(patients_bound=100), cohort(0)).shape == (0, 1)

@@ -94,7 +94,7 @@ def test_other_layers_agree_with_a_plain_loop() -> None:
     assert ours == pytest.approx(plain_loop(net, task, model, people), abs=1e-6)
 
 
-def test_outputs_are_the_module_s() -> None:
+def test_outputs_are_those_of_the_module() -> None:
     task, people = module(), cohort(5)
     model = task.initial(FEATURES)
     net = SERIES.build(task.parameters, WIDTH, 1).double().eval()
@@ -126,13 +126,13 @@ def test_a_module_with_other_parts_is_refused() -> None:
     ],
     ids=["remembers", "mixes", "draws"],
 )
-def test_a_module_in_which_patients_meet_is_refused(layer: nn.Module, said: str) -> None:
+def test_a_module_that_mixes_patients_is_refused(layer: nn.Module, said: str) -> None:
     net = nn.Sequential(layer, nn.Linear(WIDTH, 1))
     assert said in refused(module(parts=declared(net), parameters={}), lambda *_: net)
 
 
-class Meeting(nn.Module):
-    """Patients meet where `when` says so, of the module and its rows."""
+class Mixing(nn.Module):
+    """Mixes patients if `when`, which gets the module and its rows, returns true."""
 
     def __init__(self, when: Callable[[nn.Module, torch.Tensor], bool]) -> None:
         super().__init__()
@@ -147,8 +147,8 @@ class Meeting(nn.Module):
     [lambda _, rows: len(rows) > 2, lambda module, _: not module.training, lambda *_: True],
     ids=["many", "evaluating", "always"],
 )
-def test_a_study_whose_model_starts_at_zero_hides_no_meeting(when: Any) -> None:
-    net = nn.Sequential(nn.Linear(WIDTH, 4), Meeting(when), nn.Linear(4, 1))
+def test_a_model_that_starts_at_zero_does_not_hide_mixing(when: Any) -> None:
+    net = nn.Sequential(nn.Linear(WIDTH, 4), Mixing(when), nn.Linear(4, 1))
     parts = [part | {"initial": "zeros"} for part in declared(net)]
     assert "depends on other patients" in refused(
         module(parts=parts, parameters={}), lambda *_: net
@@ -214,24 +214,26 @@ class Delicate(nn.Module):
         return output
 
 
-def test_a_patient_at_whom_a_module_fails_gives_nothing_and_changes_nobody() -> None:
+def test_a_patient_for_whom_a_module_fails_gives_zero_and_changes_no_other() -> None:
     net = Delicate(WIDTH, 1)
     task = module(parts=declared(net), parameters={})
-    found = built(task, Registered("delicate", 1, lambda _, *sizes: Delicate(*sizes)))
+    built_module = built(task, Registered("delicate", 1, lambda _, *sizes: Delicate(*sizes)))
     model = np.ones(task.dimension(FEATURES))
     rows = np.random.default_rng(5).normal(size=(4, WIDTH))
     odd = rows.copy()
     odd[2] = 1000.0
     target = np.ones((4, 1))
-    usual, other = (found.gradients(model, part, target, _difference) for part in (rows, odd))
+    usual, other = (
+        built_module.gradients(model, part, target, _difference) for part in (rows, odd)
+    )
     assert not other[2].any()
     assert usual[2].any()
     assert np.array_equal(np.delete(usual, 2, axis=0), np.delete(other, 2, axis=0))
-    assert found.outputs(model, odd)[2] == 0
+    assert built_module.outputs(model, odd)[2] == 0
 
 
 class Abandons(nn.Module):
-    """Runs a layer and then fails, or goes on without it, for a patient whom it makes large."""
+    """Runs a layer, and fails or skips it for a patient whose output is large."""
 
     def __init__(self, inputs: int, outputs: int, *, fails: bool) -> None:
         super().__init__()
@@ -256,7 +258,7 @@ def test_a_layer_that_one_patient_leaves_unused_works_for_the_next(fails: bool) 
     net = Abandons(WIDTH, 1, fails=fails)
     task = module(parts=declared(net), parameters={})
     sized = Registered("abandons", 1, lambda _, *sizes: Abandons(*sizes, fails=fails))
-    found = built(task, sized)
+    built_module = built(task, sized)
     model = np.full(task.dimension(FEATURES), 0.1)
     model[0] = 1e300
     rows = np.abs(np.random.default_rng(5).normal(size=(40, WIDTH)))
@@ -264,7 +266,7 @@ def test_a_layer_that_one_patient_leaves_unused_works_for_the_next(fails: bool) 
     odd, target = rows.copy(), np.zeros((40, 1))
     odd[0, 0] = 2.0
     usual, other, again = (
-        found.gradients(model, part, target, _difference) for part in (rows, odd, rows)
+        built_module.gradients(model, part, target, _difference) for part in (rows, odd, rows)
     )
     assert usual[1:].any(axis=1).all()
     assert np.array_equal(usual[1:], other[1:])

@@ -1,4 +1,4 @@
-"""Each kind of training task has its trainer, which takes patients in parts of bounded size."""
+"""Each kind of training task has its trainer, which sums patients in bounded batches."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ def test_a_task_gets_the_trainer_of_its_kind(task: Training, kind: type) -> None
     assert trainer.outputs(PEOPLE, model_of(task)).shape == (40, 1)
 
 
-def test_parts_are_small_enough_for_bounded_memory() -> None:
+def test_batches_are_small_enough_for_bounded_memory() -> None:
     task = glm()
     trainer = trainer_for(task, FEATURES, {})
     assert 1 <= trainer.patients_at_once <= VALUES_AT_ONCE // task.dimension(FEATURES)
@@ -44,9 +44,9 @@ def test_parts_are_small_enough_for_bounded_memory() -> None:
 def test_no_patients_contribute_nothing(task: Training) -> None:
     trainer = trainer_for(task, FEATURES, {})
     nobody = PEOPLE.where(np.zeros(PEOPLE.patients, dtype=bool))
-    found = trainer.contribute(nobody, model_of(task), release(task, "train"), entropy())
-    assert found.dtype == np.int64
-    assert not found.any()
+    total = trainer.contribute(nobody, model_of(task), release(task, "train"), entropy())
+    assert total.dtype == np.int64
+    assert not total.any()
 
 
 def test_a_patient_s_gradient_does_not_change_with_the_others() -> None:

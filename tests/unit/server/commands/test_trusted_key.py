@@ -1,4 +1,4 @@
-"""A result is found by study or folder, and verified by a key that counts."""
+"""A result is found by study or folder, and verified with a trusted key."""
 
 from pathlib import Path
 
@@ -20,14 +20,14 @@ def released(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_key_named_by_hand_counts_alone(tmp_path: Path) -> None:
+def test_a_key_given_by_option_is_the_only_trusted_key(tmp_path: Path) -> None:
     key = raw_key(3).public
     assert trusted_keys(tmp_path, key.to_text()) == [key]
     with pytest.raises(KeyFault):
         trusted_keys(tmp_path, "ed25519:nonsense")
 
 
-def test_without_one_and_without_an_agreement_there_is_none(tmp_path: Path) -> None:
+def test_without_a_given_key_and_an_agreement_no_key_is_trusted(tmp_path: Path) -> None:
     with pytest.raises(CoordinatorFault):
         trusted_keys(tmp_path, None)
 
@@ -37,7 +37,7 @@ def test_a_result_is_found_by_its_study_and_by_its_folder(tmp_path: Path, releas
     assert find_folder(tmp_path, str(released)) == released
 
 
-def test_a_result_that_is_not_there_is_refused_with_those_that_are(
+def test_a_missing_result_is_refused_and_the_existing_ones_are_named(
     tmp_path: Path, released: Path
 ) -> None:
     (tmp_path / "results" / "begun").mkdir()

@@ -80,13 +80,13 @@ def test_a_bar_a_count_and_the_countries_fit_eighty_columns(screen: io.StringIO)
     assert "…" not in last
 
 
-def test_what_was_charged_and_a_void_round_stand_above_the_bar_once(screen: io.StringIO) -> None:
+def test_the_charge_and_a_void_round_are_printed_above_the_bar_once(screen: io.StringIO) -> None:
     watch.follow(a_run(), as_json=False)
-    said = " ".join(screen.getvalue().split())
-    assert said.count("charged to each ledger") == 1
-    assert "DK 80 %" in said
-    assert said.count("no reply in time") == 1
-    assert "void too few countries contributed; EE: no reply in time (stays charged)" in said
+    text = " ".join(screen.getvalue().split())
+    assert text.count("charged to each ledger") == 1
+    assert "DK 80 %" in text
+    assert text.count("no reply in time") == 1
+    assert "void too few countries contributed; EE: no reply in time (stays charged)" in text
 
 
 def without_one() -> Callable[[], dict[str, Any]]:
@@ -104,14 +104,14 @@ def without_one() -> Callable[[], dict[str, Any]]:
     return look
 
 
-def test_who_dropped_out_stands_above_the_bar_once_with_what_to_do(screen: io.StringIO) -> None:
+def test_a_missing_country_is_printed_above_the_bar_once_with_a_fix(screen: io.StringIO) -> None:
     watch.follow(without_one(), as_json=False)
-    said = " ".join(screen.getvalue().split())
-    assert said.count("DK IE PT 0.40 s (EE: no reply in time)") == 1
-    assert said.count("ask the operator of EE for `pratique-node status`") == 1
+    text = " ".join(screen.getvalue().split())
+    assert text.count("DK IE PT 0.40 s (EE: no reply in time)") == 1
+    assert text.count("ask the operator of EE for `pratique-node status`") == 1
 
 
-def test_lines_name_who_each_round_was_without(
+def test_lines_name_the_countries_missing_in_each_round(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(watch, "on_terminal", lambda: False)
@@ -124,7 +124,7 @@ def test_lines_name_who_each_round_was_without(
 
 
 def failing(*causes: str, opened: tuple[str, ...]) -> Callable[[], dict[str, Any]]:
-    """A run of which EE fails the rounds in turn, each of these countries' sum."""
+    """A run in which EE fails every round; `opened` are the countries in each round's sum."""
     whole = a_run()
 
     def look() -> dict[str, Any]:
@@ -147,7 +147,7 @@ def lines_of(
     return capsys.readouterr().out.splitlines()
 
 
-def test_who_is_in_the_sum_and_failed_later_is_said_to_be_in_it(
+def test_a_country_that_failed_after_its_contribution_is_shown_as_in_the_sum(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = lines_of(failing("no reply in time", opened=COUNTRIES), monkeypatch, capsys)
@@ -155,29 +155,29 @@ def test_who_is_in_the_sum_and_failed_later_is_said_to_be_in_it(
     assert first.endswith("DK EE IE PT  0.40 s  (EE, in the sum: no reply in time)")
 
 
-def test_who_left_the_run_is_not_said_to_be_back_and_once(
+def test_a_country_that_left_the_run_is_reported_once_as_not_coming_back(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     causes = ("no reply in time", GONE, GONE, GONE)
     lines = lines_of(failing(*causes, opened=("DK", "IE", "PT")), monkeypatch, capsys)
-    told = [line for line in lines if line.startswith("  to do")]
-    assert ["can be back in any later round" in line for line in told] == [True, False]
-    assert ["EE is not back in this run" in line for line in told] == [False, True]
+    advice = [line for line in lines if line.startswith("  to do")]
+    assert ["can be back in any later round" in line for line in advice] == [True, False]
+    assert ["EE is not back in this run" in line for line in advice] == [False, True]
 
 
 def test_countries_that_left_and_countries_that_are_away_are_distinguished() -> None:
     assert GONE == "refused (stale)", "as the rounds put it"
-    said = missed_words({"DK": "no reply in time", "EE": GONE, "PT": "no reply in time"})
-    assert "DK, PT can be back" in said
-    assert "EE is not back" in said
+    text = missed_words({"DK": "no reply in time", "EE": GONE, "PT": "no reply in time"})
+    assert "DK, PT can be back" in text
+    assert "EE is not back" in text
 
 
-def test_that_a_run_was_resumed_stands_above_the_bar_once(screen: io.StringIO) -> None:
+def test_a_resumption_is_printed_above_the_bar_once(screen: io.StringIO) -> None:
     watch.follow(a_run(), as_json=False)
     assert screen.getvalue().count("resumed twice, last 12 s ago") == 1
 
 
-def test_lines_say_once_that_a_run_was_resumed(
+def test_a_resumption_is_printed_once_as_a_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(watch, "on_terminal", lambda: False)
@@ -200,7 +200,7 @@ def away(look: Callable[[], dict[str, Any]], *times: int) -> Callable[[], dict[s
     return patchy
 
 
-def test_a_coordinator_that_is_started_again_is_waited_for(screen: io.StringIO) -> None:
+def test_a_coordinator_that_is_restarted_is_waited_for(screen: io.StringIO) -> None:
     assert watch.follow(away(a_run(), 1, 2, 3), as_json=False) == "finished"
 
 
@@ -227,5 +227,5 @@ def test_a_coordinator_that_stays_away_is_not_waited_for_for_ever(
         (9, 3 * 86_400, "resumed 9 times, last 3 days ago"),
     ],
 )
-def test_how_often_and_when_is_said_in_words(times: int, seconds: float, words: str) -> None:
+def test_resumptions_are_described_in_words(times: int, seconds: float, words: str) -> None:
     assert resumed_words(Resumptions(times=times, seconds_ago=seconds)) == words

@@ -1,4 +1,4 @@
-"""Files that people name are read or refused in words, and runs are described in words."""
+"""Files that the commands get are read or refused, and runs are described in words."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def test_a_document_s_text_is_read(tmp_path: Path) -> None:
     assert read_text(file) == "title: Σ"
 
 
-def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CoordinatorFault, match="cannot be read"):
         read_text(tmp_path / "none.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"\xe6\xf8\xe5")
@@ -41,7 +41,7 @@ def test_resumptions_are_counted_and_dated(times: int, ago: float, words: str) -
     assert resumed_words(Resumptions(times=times, seconds_ago=ago)) == words
 
 
-def test_who_can_be_back_is_told_apart_from_who_has_left() -> None:
+def test_countries_that_can_return_and_countries_that_left_are_named_apart() -> None:
     both = missed_words({"DK": "no reply in time", "EE": GONE, "NO": "no reply in time"})
     away, left = both.removeprefix("to do: ").split("; ask")
     assert "DK, NO" in away
@@ -50,6 +50,6 @@ def test_who_can_be_back_is_told_apart_from_who_has_left() -> None:
     assert "DK" not in left
 
 
-def test_only_one_of_the_two_is_said_if_only_one_is_true() -> None:
+def test_only_the_sentence_that_applies_is_printed() -> None:
     assert "not back" not in missed_words({"DK": "no reply in time"})
     assert "can be back" not in missed_words({"DK": GONE})

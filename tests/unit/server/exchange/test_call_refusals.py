@@ -1,4 +1,4 @@
-"""A hostile party with a good certificate cannot fill the coordinator's log."""
+"""A hostile party with a valid certificate cannot fill the coordinator's log."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -40,14 +40,16 @@ def peer(country: str = "PL", role: Role = Role.NODE) -> Peer:
     return Peer("north-sea", country, role, 1, START + timedelta(days=1))
 
 
-def test_the_first_is_logged_at_once(noted: tuple[CallRefusals, list[dict[str, Any]]]) -> None:
+def test_the_first_refusal_is_logged_at_once(
+    noted: tuple[CallRefusals, list[dict[str, Any]]],
+) -> None:
     refusals, entries = noted
     refusals(peer(), "PullObject", "PL asked with an object not addressed to it")
     assert [e["subject"] for e in entries] == ["PL node PullObject"]
     assert entries[0]["kind"] is EventKind.CALL_REFUSED
 
 
-def test_a_thousand_more_are_one_entry_and_a_count(
+def test_a_thousand_more_refusals_are_one_entry_with_their_number(
     noted: tuple[CallRefusals, list[dict[str, Any]]], clock: Clock
 ) -> None:
     refusals, entries = noted
@@ -61,7 +63,9 @@ def test_a_thousand_more_are_one_entry_and_a_count(
     assert (counted["subject"], last["reason"]) == ("PL node PullObject", "not its own")
 
 
-def test_others_are_not_hidden_behind_it(noted: tuple[CallRefusals, list[dict[str, Any]]]) -> None:
+def test_refusals_of_other_parties_roles_and_calls_are_still_logged(
+    noted: tuple[CallRefusals, list[dict[str, Any]]],
+) -> None:
     refusals, entries = noted
     for country, number in zip(("PL", "DE", "FR"), count(), strict=False):
         refusals(peer(country), "PullObject", str(number))

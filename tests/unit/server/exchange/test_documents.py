@@ -1,4 +1,4 @@
-"""What the exchange hands out of the document store, and what it takes, from whom."""
+"""Which documents the exchange serves, and which submissions it accepts from whom."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -56,7 +56,7 @@ def drafted(tmp_path: Path) -> Counter:
 
 @pytest.fixture(scope="module")
 def agreed(tmp_path_factory: pytest.TempPathFactory) -> Counter:
-    """Tests leave it as they found it."""
+    """A federation with a signed agreement, which no test changes."""
     return Counter(Papers(tmp_path_factory.mktemp("agreed")).begin())
 
 
@@ -67,7 +67,7 @@ def signatures(papers: Papers, country: str) -> bytes:
     return sign_draft(Draft.from_canonical(draft), key, previous_root=None, now=papers.now)
 
 
-def test_a_draft_is_handed_out_until_it_is_published(drafted: Counter) -> None:
+def test_a_draft_is_served_until_it_is_published(drafted: Counter) -> None:
     assert drafted.documents.fetch(DRAFT) == drafted.papers.store.current_draft()
     for country in ("DK", "EE", "NO", "PT"):
         content = signatures(drafted.papers, country)
@@ -93,7 +93,7 @@ PATHS = [
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: repr(path[:30]))
-def test_nothing_but_published_files_is_handed_out(agreed: Counter, path: str) -> None:
+def test_only_published_files_are_served(agreed: Counter, path: str) -> None:
     assert agreed.documents.fetch(path) is None
 
 
@@ -103,7 +103,7 @@ def test_no_name_reaches_a_file_that_is_not_published(agreed: Counter, path: str
     assert agreed.documents.fetch(path) is None
 
 
-def test_an_officer_hands_in_its_own_country_s_documents(tmp_path: Path) -> None:
+def test_an_officer_submits_the_documents_of_its_country(tmp_path: Path) -> None:
     counter = Counter(Papers(tmp_path).begin())
     papers = counter.papers
     papers.folders["DK"].set_node(node_keys("DK"))
@@ -161,7 +161,7 @@ def test_damaged_documents_are_refused(
     agreed.refused("PT", BUNDLE, bytes(bundle))
 
 
-def test_before_the_agreement_no_documents_are_taken(drafted: Counter) -> None:
+def test_before_the_agreement_no_documents_are_accepted(drafted: Counter) -> None:
     papers = drafted.papers
     bundle = papers.folders["DK"].sign(papers.now, papers.officers["DK"])
     assert drafted.refused("DK", BUNDLE, bundle).fix
@@ -182,7 +182,7 @@ def fresh(tmp_path: Path) -> Counter:
     return Counter(Papers(tmp_path / "fresh").begin())
 
 
-def test_an_announced_key_is_laid_out_to_be_signed(fresh: Counter) -> None:
+def test_an_announced_key_is_put_into_a_draft_to_be_signed(fresh: Counter) -> None:
     fresh.documents.submit(officer("DK"), BUNDLE, announced(fresh.papers))
     draft = fresh.documents.fetch(DRAFT)
     assert draft is not None
@@ -193,7 +193,7 @@ def test_an_announced_key_is_laid_out_to_be_signed(fresh: Counter) -> None:
     assert laid_out.digest == fresh.papers.agreed.digest
 
 
-def test_a_signing_under_way_is_not_disturbed_by_it(fresh: Counter) -> None:
+def test_an_announced_key_does_not_replace_a_draft_that_is_being_signed(fresh: Counter) -> None:
     before = fresh.papers.store.draft(fresh.papers.agreed, fresh.papers.now)
     fresh.papers.sign("EE")
     fresh.documents.submit(officer("DK"), BUNDLE, announced(fresh.papers))
@@ -203,7 +203,7 @@ def test_a_signing_under_way_is_not_disturbed_by_it(fresh: Counter) -> None:
     assert status.signed == ("EE",)
 
 
-def test_it_is_not_proposed_again_within_a_day(fresh: Counter) -> None:
+def test_an_announced_key_is_not_proposed_again_within_a_day(fresh: Counter) -> None:
     fresh.documents.submit(officer("DK"), BUNDLE, announced(fresh.papers))
     draft = fresh.documents.fetch(DRAFT)
     again = fresh.papers.folders["DK"].sign(fresh.papers.now, fresh.papers.officers["DK"])
@@ -211,7 +211,7 @@ def test_it_is_not_proposed_again_within_a_day(fresh: Counter) -> None:
     assert fresh.documents.fetch(DRAFT) == draft
 
 
-def test_another_country_cannot_hand_in_its_new_key(fresh: Counter) -> None:
+def test_a_country_cannot_submit_another_country_s_new_key(fresh: Counter) -> None:
     assert (
         "only the documents of its country"
         in fresh.refused("EE", BUNDLE, announced(fresh.papers)).why

@@ -1,4 +1,4 @@
-"""The way to the SuperLink: calls as it wants them, and patience while it is started again."""
+"""Calls forwarded to the SuperLink: their form, and how they wait while it is restarted."""
 
 import asyncio
 import socket
@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from server.exchange import forwarding as ways
+from server.exchange import forwarding as forwarding_module
 from server.exchange.forwarding import Forwarding, flower_client
 from tests.support.exchange_server import LOOPBACK
 
@@ -38,13 +38,13 @@ class FleetServer(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[HTTPServer]:
     FleetServer.seen = []
-    made = HTTPServer((LOOPBACK, 0), FleetServer)
-    thread = threading.Thread(target=made.serve_forever, args=(0.05,))
+    http_server = HTTPServer((LOOPBACK, 0), FleetServer)
+    thread = threading.Thread(target=http_server.serve_forever, args=(0.05,))
     thread.start()
-    yield made
-    made.shutdown()
+    yield http_server
+    http_server.shutdown()
     thread.join()
-    made.server_close()
+    http_server.server_close()
 
 
 @pytest.fixture(autouse=True)
@@ -54,15 +54,15 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     def client(port: int) -> httpx.AsyncClient:
         return httpx.AsyncClient(base_url=f"http://{LOOPBACK}:{port}", timeout=2)
 
-    monkeypatch.setattr(ways, "flower_client", client)
+    monkeypatch.setattr(forwarding_module, "flower_client", client)
 
 
 def forwarded(port: int, method: str = "PullMessages", **headers: str) -> Answer:
     async def act() -> Answer:
-        way = Forwarding()
-        way.open(port)  # type: ignore[arg-type]
-        answer = await way(method, b"body", headers)
-        await way.close()
+        forwarding = Forwarding()
+        forwarding.open(port)  # type: ignore[arg-type]
+        answer = await forwarding(method, b"body", headers)
+        await forwarding.close()
         return answer
 
     return asyncio.run(act())
@@ -82,21 +82,21 @@ def test_a_call_outside_the_list_has_no_path(server: HTTPServer) -> None:
     assert not FleetServer.seen
 
 
-def test_a_superlink_that_is_gone_is_a_passing_status() -> None:
+def test_a_stopped_superlink_gives_a_temporary_status() -> None:
     assert forwarded(1) == (503, b"")
 
 
 def test_a_call_waits_for_a_superlink_that_is_being_started(server: HTTPServer) -> None:
     async def act() -> Answer:
-        way = Forwarding()
-        way.open(1)  # type: ignore[arg-type]
-        await way.close()
-        call = asyncio.ensure_future(way("PullMessages", b"body", {}))
+        forwarding = Forwarding()
+        forwarding.open(1)  # type: ignore[arg-type]
+        await forwarding.close()
+        call = asyncio.ensure_future(forwarding("PullMessages", b"body", {}))
         await asyncio.sleep(0.1)
         assert not call.done()
-        way.open(server.server_port)  # type: ignore[arg-type]
+        forwarding.open(server.server_port)  # type: ignore[arg-type]
         answer = await asyncio.wait_for(call, 5)
-        await way.close()
+        await forwarding.close()
         return answer
 
     assert asyncio.run(act()) == (207, b"answer")
@@ -108,32 +108,32 @@ def test_a_call_does_not_wait_for_ever() -> None:
     assert time.monotonic() - started < 5
 
 
-def test_a_call_under_way_fails_in_passing_when_the_way_is_closed() -> None:
+def test_a_call_in_progress_gets_a_temporary_status_when_forwarding_closes() -> None:
     async def act(port: int) -> Answer:
-        way = Forwarding()
-        way.open(port)  # type: ignore[arg-type]
-        call = asyncio.ensure_future(way("PullMessages", b"", {}))
+        forwarding = Forwarding()
+        forwarding.open(port)  # type: ignore[arg-type]
+        call = asyncio.ensure_future(forwarding("PullMessages", b"", {}))
         await asyncio.sleep(0.1)
-        await way.close()
+        await forwarding.close()
         return await asyncio.wait_for(call, 5)
 
     with socket.create_server((LOOPBACK, 0)) as deaf:
         assert asyncio.run(act(deaf.getsockname()[1])) == (503, b"")
 
 
-def test_the_link_to_flower_trusts_its_own_certificate_only(
+def test_the_link_to_flower_trusts_the_superlink_s_certificate_only(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked: list[Any] = []
+    arguments: list[Any] = []
     make: Callable[..., ssl.SSLContext] = ssl.create_default_context
 
     def context(**options: Any) -> ssl.SSLContext:
-        asked.append(options)
+        arguments.append(options)
         return make()
 
     monkeypatch.setattr(ssl, "create_default_context", context)
     link = SimpleNamespace(root_certificate=tmp_path / "ca.pem", address="127.0.0.1:1")
     client = flower_client(link)  # type: ignore[arg-type]
-    assert asked == [{"cafile": str(tmp_path / "ca.pem")}]
+    assert arguments == [{"cafile": str(tmp_path / "ca.pem")}]
     assert str(client.base_url) == "https://127.0.0.1:1"
     asyncio.run(client.aclose())

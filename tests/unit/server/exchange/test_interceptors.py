@@ -64,18 +64,18 @@ def test_a_refusal_without_a_code_is_counted_without_one() -> None:
     async def aborts(request: str, context: Context) -> str:
         raise grpc.aio.AbortError
 
-    made = grpc.unary_unary_rpc_method_handler(aborts, str.encode, bytes.decode)
-    wrapped, counts = counted_call(made)
+    aborting = grpc.unary_unary_rpc_method_handler(aborts, str.encode, bytes.decode)
+    wrapped, counts = counted_call(aborting)
     with pytest.raises(grpc.aio.AbortError):
         asyncio.run(wrapped.unary_unary("a", Context(None)))
     assert counts == [("Fetch", "")]
 
 
-def test_calls_that_are_unknown_or_of_another_kind_are_left_alone() -> None:
+def test_calls_that_are_unknown_or_of_another_kind_are_not_wrapped() -> None:
     assert counted_call(None)[0] is None
     stream = grpc.unary_stream_rpc_method_handler(answer)
     assert counted_call(stream)[0] is stream
 
 
-def test_a_success_is_no_reason() -> None:
+def test_success_is_not_among_the_counted_codes() -> None:
     assert "OK" not in REASONS

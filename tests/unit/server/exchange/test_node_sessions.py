@@ -1,4 +1,4 @@
-"""Seats: one registration a key, given from any thread, kept while the key stays."""
+"""Node sessions: one registration for each key, from any thread, kept for the same key."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ from tests.support.exchange_server import LoopThread, ScriptedSuperLink
 
 
 class Register:
-    """A SuperLink that hands out node ids and knows each key once."""
+    """A SuperLink that assigns node ids and registers each key once."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -29,7 +29,7 @@ class Register:
         return 100 + len(self.lines)
 
 
-class Room:
+class SessionsInLoop:
     def __init__(self) -> None:
         self.register, self.thread = Register(), LoopThread()
         self.relay = Relay(ScriptedSuperLink().forward)
@@ -43,89 +43,91 @@ class Room:
 
 
 @pytest.fixture
-def room() -> Iterator[Room]:
-    made = Room()
-    made.sessions.start(made.thread.loop)
-    yield made
-    made.thread.close()
+def harness() -> Iterator[SessionsInLoop]:
+    new_harness = SessionsInLoop()
+    new_harness.sessions.start(new_harness.thread.loop)
+    yield new_harness
+    new_harness.thread.close()
 
 
-def node_ids(room: Room) -> dict[str, int]:
-    return {country: one.node for country, one in room.sessions.presence().items()}
+def node_ids(harness: SessionsInLoop) -> dict[str, int]:
+    return {country: one.node for country, one in harness.sessions.presence().items()}
 
 
-def test_every_admitted_node_gets_a_session_with_its_key(room: Room) -> None:
+def test_every_admitted_node_gets_a_session_with_its_key(harness: SessionsInLoop) -> None:
     nodes = [node_statement(country) for country in ("AT", "BE", "CZ")]
-    room.sessions.open_all(nodes)
-    room.settle()
-    assert set(node_ids(room)) == {"AT", "BE", "CZ"}
-    assert len(set(node_ids(room).values())) == 3
+    harness.sessions.open_all(nodes)
+    harness.settle()
+    assert set(node_ids(harness)) == {"AT", "BE", "CZ"}
+    assert len(set(node_ids(harness).values())) == 3
     key = load_ssh_public_key(str(nodes[0].node_auth).encode())
-    assert room.relay._sessions["AT"].public_key == public_key_to_bytes(key)
-    assert room.sessions.online() == dict.fromkeys(("AT", "BE", "CZ"), False)
+    assert harness.relay._sessions["AT"].public_key == public_key_to_bytes(key)
+    assert harness.sessions.online() == dict.fromkeys(("AT", "BE", "CZ"), False)
 
 
-def test_a_node_with_the_same_key_keeps_its_session(room: Room) -> None:
+def test_a_node_with_the_same_key_keeps_its_session(harness: SessionsInLoop) -> None:
     node = node_statement()
-    room.sessions.open_session(node)
-    room.settle()
-    room.relay._sessions["AT"].online = True
-    room.sessions.open_session(node)
-    room.sessions.open_session(node.model_copy(update={"node_auth": f"{node.node_auth} comment"}))
-    room.settle()
-    assert len(room.register.lines) == 1
-    assert room.sessions.online() == {"AT": True}
+    harness.sessions.open_session(node)
+    harness.settle()
+    harness.relay._sessions["AT"].online = True
+    harness.sessions.open_session(node)
+    harness.sessions.open_session(
+        node.model_copy(update={"node_auth": f"{node.node_auth} comment"})
+    )
+    harness.settle()
+    assert len(harness.register.lines) == 1
+    assert harness.sessions.online() == {"AT": True}
 
 
-def test_a_node_with_a_new_key_gets_a_new_seat(room: Room) -> None:
-    room.sessions.open_session(node_statement())
-    room.settle()
-    before = node_ids(room)
-    room.sessions.open_session(node_statement())
-    room.settle()
-    assert node_ids(room) != before
-    assert len(room.register.lines) == 2
+def test_a_node_with_a_new_key_gets_a_new_session(harness: SessionsInLoop) -> None:
+    harness.sessions.open_session(node_statement())
+    harness.settle()
+    before = node_ids(harness)
+    harness.sessions.open_session(node_statement())
+    harness.settle()
+    assert node_ids(harness) != before
+    assert len(harness.register.lines) == 2
 
 
-def test_a_registration_that_failed_is_tried_again(room: Room) -> None:
+def test_a_registration_that_failed_is_tried_again(harness: SessionsInLoop) -> None:
     node = node_statement()
-    room.register.lines.append(" ".join(str(node.node_auth).split()[:2]))
+    harness.register.lines.append(" ".join(str(node.node_auth).split()[:2]))
     with pytest.raises(CoordinatorFault):
-        room.sessions.open_session(node)
-    room.register.lines.clear()
-    room.sessions.open_session(node)
-    room.settle()
-    assert set(node_ids(room)) == {"AT"}
+        harness.sessions.open_session(node)
+    harness.register.lines.clear()
+    harness.sessions.open_session(node)
+    harness.settle()
+    assert set(node_ids(harness)) == {"AT"}
 
 
-def test_a_revoked_node_is_no_more_online(room: Room) -> None:
-    room.sessions.open_session(node_statement("AT"))
-    room.settle()
-    room.relay._sessions["AT"].online = True
+def test_a_revoked_node_is_offline(harness: SessionsInLoop) -> None:
+    harness.sessions.open_session(node_statement("AT"))
+    harness.settle()
+    harness.relay._sessions["AT"].online = True
     for country in ("BE", "AT"):
-        room.sessions.mark_offline(country)
-    room.settle()
-    assert room.sessions.online() == {"AT": False}
+        harness.sessions.mark_offline(country)
+    harness.settle()
+    assert harness.sessions.online() == {"AT": False}
 
 
-def test_an_announcement_reaches_the_relay_in_its_own_loop(room: Room) -> None:
-    room.sessions.open_session(node_statement())
-    room.settle()
-    before = room.relay._sessions["AT"].expected
-    room.sessions.announce(["AT", "BE"])
-    room.settle()
-    assert room.relay._sessions["AT"].expected == before + 1
+def test_an_announcement_reaches_the_relay_in_its_event_loop(harness: SessionsInLoop) -> None:
+    harness.sessions.open_session(node_statement())
+    harness.settle()
+    before = harness.relay._sessions["AT"].expected
+    harness.sessions.announce(["AT", "BE"])
+    harness.settle()
+    assert harness.relay._sessions["AT"].expected == before + 1
 
 
-def test_a_presence_update_comes_as_soon_as_there_is_a_change(room: Room) -> None:
-    room.sessions.open_session(node_statement())
-    room.settle()
-    quiet = room.sessions.presence_update(0, 0.01)
+def test_a_presence_update_is_returned_at_the_first_change(harness: SessionsInLoop) -> None:
+    harness.sessions.open_session(node_statement())
+    harness.settle()
+    quiet = harness.sessions.presence_update(0, 0.01)
     assert (quiet.count, quiet.present["AT"].replies) == (0, 0)
-    threading.Timer(0.05, room.relay.changes.note).start()
+    threading.Timer(0.05, harness.relay.changes.note).start()
     started = time.monotonic()
-    assert room.sessions.presence_update(0, 30).count == 1
+    assert harness.sessions.presence_update(0, 30).count == 1
     assert time.monotonic() - started < 10
     assert PresenceUpdate.from_json(
-        room.sessions.presence_update(0, 0).to_json()
+        harness.sessions.presence_update(0, 0).to_json()
     ).present.keys() == {"AT"}

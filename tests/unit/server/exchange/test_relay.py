@@ -47,14 +47,14 @@ def test_every_forwarded_call_has_a_request_in_these_tests() -> None:
 
 
 @pytest.mark.parametrize("method", sorted(REQUESTS))
-def test_one_country_cannot_speak_with_another_s_node_id_or_key(
+def test_a_country_cannot_use_another_country_s_node_id_or_key(
     wire: RelayHarness, method: str
 ) -> None:
     assert "another node's" in wire.refused("BE", method, REQUESTS[method](AT))
 
 
 @pytest.mark.parametrize("method", sorted(REQUESTS))
-def test_a_country_without_a_seat_is_refused(wire: RelayHarness, method: str) -> None:
+def test_a_country_without_a_session_is_refused(wire: RelayHarness, method: str) -> None:
     assert "CZ has no node registered" in wire.refused("CZ", method, REQUESTS[method](AT))
 
 
@@ -64,13 +64,13 @@ def test_a_request_without_an_id_or_key_is_refused(wire: RelayHarness, method: s
 
 
 @pytest.mark.parametrize("method", sorted(REQUESTS))
-def test_a_country_speaks_for_itself(wire: RelayHarness, method: str) -> None:
+def test_a_country_s_own_requests_are_forwarded(wire: RelayHarness, method: str) -> None:
     assert wire.call("AT", method, REQUESTS[method](AT)).status == 200
     assert method in wire.superlink.methods
 
 
 def unlisted() -> list[str]:
-    """Every Fleet call that Flower has and the relay does not carry."""
+    """Every Fleet call that Flower has and the relay does not forward."""
     return sorted(set(DESCRIPTOR.services_by_name["Fleet"].methods_by_name) - set(FLEET_CALLS))
 
 
@@ -91,9 +91,9 @@ def test_flower_has_calls_that_are_not_forwarded() -> None:
     ],
 )
 def test_an_unlisted_call_is_not_forwarded(wire: RelayHarness, method: str) -> None:
-    said = wire.refused("AT", method, PullMessagesRequest(node=Node(node_id=AT)))
-    assert "is not forwarded" in said
-    assert len(said) < 250
+    message = wire.refused("AT", method, PullMessagesRequest(node=Node(node_id=AT)))
+    assert "is not forwarded" in message
+    assert len(message) < 250
 
 
 @given(st.text(max_size=40).filter(lambda name: name not in FLEET_CALLS), st.binary(max_size=80))
@@ -103,7 +103,7 @@ def test_no_other_name_is_forwarded(method: str, body: bytes) -> None:
 
 @pytest.mark.parametrize("method", sorted(REQUESTS))
 @given(body=st.binary(max_size=120))
-def test_no_bytes_of_a_stranger_do_more_than_be_refused(method: str, body: bytes) -> None:
+def test_arbitrary_bytes_are_refused(method: str, body: bytes) -> None:
     wire = RelayHarness()
     try:
         wire.call("BE", method, body)
@@ -113,7 +113,7 @@ def test_no_bytes_of_a_stranger_do_more_than_be_refused(method: str, body: bytes
         assert carried == body
 
 
-def test_only_flower_s_headers_go_on(wire: RelayHarness) -> None:
+def test_only_flower_s_headers_are_forwarded(wire: RelayHarness) -> None:
     given_headers = {
         "flwr-signature": "s",
         "flwr-public-key": "k",
@@ -152,8 +152,13 @@ def test_a_message_comes_with_its_object_in_one_call(wire: RelayHarness) -> None
     came = wire.call("AT", "PullMessages", REQUESTS["PullMessages"](AT), {"flwr-a": "b"})
     assert (came.status, came.object) == (200, b"all of it")
     method, body, headers = wire.superlink.calls[1]
-    asked = PullObjectRequest.FromString(body)
-    assert (method, asked.object_id, asked.node.node_id, asked.run_id) == ("PullObject", "m", AT, 7)
+    object_request = PullObjectRequest.FromString(body)
+    assert (
+        method,
+        object_request.object_id,
+        object_request.node.node_id,
+        object_request.run_id,
+    ) == ("PullObject", "m", AT, 7)
     assert headers == {"flwr-a": "b"}
 
 
@@ -165,7 +170,7 @@ def test_an_object_that_follows_late_is_waited_for(wire: RelayHarness) -> None:
 
 
 @pytest.mark.parametrize(("answer", "status"), [(GONE, 200), (b"", 403), (b"", 503)])
-def test_a_message_whose_object_does_not_come_is_handed_out_without(
+def test_a_message_whose_object_does_not_arrive_is_delivered_without_it(
     wire: RelayHarness, answer: bytes, status: int
 ) -> None:
     wire.superlink.will("PullMessages", incoming(tree("m")))
@@ -185,7 +190,7 @@ def test_an_object_that_never_arrives_is_not_waited_for_for_ever(
 
 
 @pytest.mark.parametrize("method", ["PullObject", "PushObject", "ConfirmMessageReceived"])
-def test_no_object_is_asked_for_by_name_from_outside(wire: RelayHarness, method: str) -> None:
+def test_no_object_can_be_requested_by_name_from_outside(wire: RelayHarness, method: str) -> None:
     wire.bring("AT", AT, "m")
     named = PullObjectRequest(node=Node(node_id=AT), object_id="m")
     assert "is not forwarded" in wire.refused("AT", method, named)
@@ -204,7 +209,7 @@ def replies(wire: RelayHarness) -> int:
     return wire.relay.presence()["AT"].replies
 
 
-def test_a_reply_goes_with_its_object_in_one_call(wire: RelayHarness) -> None:
+def test_a_reply_is_accepted_with_its_object_in_one_call(wire: RelayHarness) -> None:
     wire.superlink.will("PushMessages", asked_for(NAME, "another"))
     wire.superlink.will("PushObject", stored(well=True))
     assert wire.push(CONTENT).status == 200
@@ -216,7 +221,7 @@ def test_a_reply_goes_with_its_object_in_one_call(wire: RelayHarness) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"another", CONTENT + b"."])
-def test_an_object_that_the_message_is_not_named_by_is_not_pushed(
+def test_an_object_that_does_not_match_the_message_s_name_is_not_pushed(
     wire: RelayHarness, content: bytes
 ) -> None:
     wire.superlink.will("PushMessages", asked_for(NAME))
@@ -224,8 +229,10 @@ def test_an_object_that_the_message_is_not_named_by_is_not_pushed(
     assert wire.superlink.methods == ["PushMessages"]
 
 
-def test_a_reply_that_the_superlink_holds_already_is_one_again(wire: RelayHarness) -> None:
-    """The answer to the first call was lost, and the node makes it again."""
+def test_a_reply_that_the_superlink_has_already_counts_when_it_is_repeated(
+    wire: RelayHarness,
+) -> None:
+    """The answer to the first call was lost, and the node repeats the call."""
     wire.superlink.will("PushMessages", asked_for())
     assert wire.push(CONTENT).status == 200
     assert wire.superlink.methods == ["PushMessages"]
@@ -235,7 +242,7 @@ def test_a_reply_that_the_superlink_holds_already_is_one_again(wire: RelayHarnes
 @pytest.mark.parametrize(
     ("pushed", "status"), [((401, b""), 401), ((200, stored(well=False)), 503), ((503, b""), 503)]
 )
-def test_an_object_that_is_not_stored_is_no_reply(
+def test_a_reply_whose_object_is_not_stored_does_not_count(
     wire: RelayHarness, pushed: tuple[int, bytes], status: int
 ) -> None:
     wire.superlink.will("PushMessages", asked_for(NAME))
@@ -244,7 +251,7 @@ def test_an_object_that_is_not_stored_is_no_reply(
     assert replies(wire) == 0
 
 
-def test_a_message_that_is_refused_is_no_reply_and_its_object_stays_here(
+def test_a_refused_message_does_not_count_and_its_object_is_not_pushed(
     wire: RelayHarness,
 ) -> None:
     wire.superlink.will("PushMessages", asked_for(NAME), status=401)
@@ -274,13 +281,13 @@ def test_no_message_is_pushed_in_another_node_s_name(
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_a_push_brings_one_message(wire: RelayHarness, count: int) -> None:
+def test_a_push_must_contain_exactly_one_message(wire: RelayHarness, count: int) -> None:
     message = Message(metadata=Metadata(src_node_id=AT))
     push = PushMessagesRequest(node=Node(node_id=AT), messages_list=[message] * count)
     assert "one message" in wire.refused("AT", "PushMessages", push)
 
 
-def test_a_new_seat_voids_what_the_old_one_held(wire: RelayHarness) -> None:
+def test_a_new_session_ends_the_old_one_with_its_messages(wire: RelayHarness) -> None:
     wire.bring("AT", AT, "m")
     wire.relay.open_session("AT", 999, b"new key")
     look = PullMessagesRequest(node=Node(node_id=999))
@@ -290,7 +297,7 @@ def test_a_new_seat_voids_what_the_old_one_held(wire: RelayHarness) -> None:
     assert {c: one.node for c, one in wire.relay.presence().items()} == {"AT": 999, "BE": BE}
 
 
-def test_who_is_online_follows_activation(wire: RelayHarness) -> None:
+def test_a_node_is_online_from_its_activation_to_its_deactivation(wire: RelayHarness) -> None:
     assert wire.relay.online() == {"AT": False, "BE": False}
     wire.call("AT", "ActivateNode", REQUESTS["ActivateNode"](AT))
     assert wire.relay.online() == {"AT": True, "BE": False}
@@ -309,8 +316,8 @@ def test_a_silent_node_counts_as_offline_until_it_calls_again(wire: RelayHarness
     assert wire.relay.online()["AT"] is True
 
 
-def test_a_node_that_waits_or_computes_calls_in_time() -> None:
-    """One beat that is lost, or takes as long as a call may, is no absence."""
+def test_a_node_calls_often_enough_to_count_as_online() -> None:
+    """A heartbeat that is lost, or takes as long as a call may, does not make a node offline."""
     assert 4 * HEARTBEAT_SECONDS < ONLINE_SECONDS
     assert HEARTBEAT_SECONDS + CALL_SECONDS <= ONLINE_SECONDS
 

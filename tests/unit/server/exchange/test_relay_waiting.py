@@ -1,4 +1,4 @@
-"""Messages on their way through the relay: announced, waited for, handed out until received."""
+"""Messages at the relay: announced, waited for, delivered until their receipt is confirmed."""
 
 import asyncio
 from collections.abc import Mapping
@@ -29,15 +29,15 @@ def wire() -> RelayHarness:
 
 
 def pulled(wire: RelayHarness, received: str = "") -> list[str]:
-    """Return the ids of the messages that AT's next look brings."""
+    """Return the ids of the messages that AT's next pull returns."""
     look = REQUESTS["PullMessages"](AT)
     answer = wire.call("AT", "PullMessages", look, received=received).body
     trees = PullMessagesResponse.FromString(answer).message_object_trees
     return [one.object_id for one in trees]
 
 
-def test_a_message_is_handed_out_until_its_receipt_is_confirmed(wire: RelayHarness) -> None:
-    """The SuperLink hands it out once, and the answer that brought it may be lost."""
+def test_a_message_is_delivered_again_until_its_receipt_is_confirmed(wire: RelayHarness) -> None:
+    """The SuperLink delivers a message once, and the answer with the message may be lost."""
     wire.bring("AT", AT, "m", b"content")
     wire.superlink.will("PullMessages", incoming(tree("next")))
     assert pulled(wire) == ["m"]
@@ -55,8 +55,10 @@ def test_a_message_is_handed_out_until_its_receipt_is_confirmed(wire: RelayHarne
 def test_a_received_message_is_confirmed_to_the_superlink(wire: RelayHarness) -> None:
     wire.bring("AT", AT, "m")
     pulled(wire, "m")
-    told = [body for name, body, _ in wire.superlink.calls if name == "ConfirmMessageReceived"]
-    (confirmed,) = map(ConfirmMessageReceivedRequest.FromString, told)
+    confirmations = [
+        body for name, body, _ in wire.superlink.calls if name == "ConfirmMessageReceived"
+    ]
+    (confirmed,) = map(ConfirmMessageReceivedRequest.FromString, confirmations)
     assert (confirmed.message_object_id, confirmed.node.node_id) == ("m", AT)
     assert confirmed.run_id == 7
 
@@ -68,7 +70,7 @@ def test_a_reply_to_a_message_confirms_it(wire: RelayHarness) -> None:
     assert pulled(wire) == []
 
 
-def test_what_one_country_has_not_confirmed_is_not_another_s(wire: RelayHarness) -> None:
+def test_an_unconfirmed_message_is_not_delivered_to_another_country(wire: RelayHarness) -> None:
     wire.bring("AT", AT, "m")
     assert wire.call("BE", "PullMessages", REQUESTS["PullMessages"](BE)).body == b""
 
@@ -79,21 +81,21 @@ def test_after_a_new_sign_in_earlier_messages_are_not_sent_again(wire: RelayHarn
     assert pulled(wire) == []
 
 
-def test_a_message_that_arrives_for_a_node_that_hung_up_is_not_lost(wire: RelayHarness) -> None:
+def test_a_message_that_arrives_for_a_disconnected_node_is_not_lost(wire: RelayHarness) -> None:
     """The exchange ends a call when its connection breaks, at whatever point it is."""
     body = REQUESTS["PullMessages"](AT).SerializeToString()
 
     async def hang_up() -> None:
-        asked, go_on = asyncio.Event(), asyncio.Event()
+        pull_started, go_on = asyncio.Event(), asyncio.Event()
 
         async def slow(*_: Any) -> tuple[int, bytes]:
-            asked.set()
+            pull_started.set()
             await go_on.wait()
             return 200, incoming(tree("m"))
 
         wire.relay._forward = slow
         looking = asyncio.ensure_future(wire.relay.call("AT", "PullMessages", body, {}))
-        await asked.wait()
+        await pull_started.wait()
         looking.cancel()
         await asyncio.wait([looking])
         go_on.set()
@@ -140,7 +142,7 @@ def test_an_announcement_wakes_every_waiting_country() -> None:
 
 
 def test_a_message_pushed_during_a_pull_is_not_missed() -> None:
-    """The announcement between the look and the wait must not be lost."""
+    """An announcement between the pull and the wait must not be lost."""
     wire = RelayHarness()
     wire.relay._long_poll = 30.0
     looks = 0
@@ -179,7 +181,7 @@ def test_without_an_announcement_nothing_is_pulled_for_a_country() -> None:
         assert (await waiting).body == b""
 
     asyncio.run(act())
-    # as the seat was new, at the end of that poll, and at the end of the next
+    # for the new session, at the end of this poll, and at the end of the next one
     assert wire.superlink.methods == ["PullMessages"] * 3
 
 
@@ -201,7 +203,7 @@ def test_after_a_message_the_next_poll_waits_without_a_pull() -> None:
 
 
 def test_a_second_poll_is_woken_by_the_first_one_s_message() -> None:
-    """The first one's connection was cut; what it looked for arrives all the same."""
+    """The first one's connection was cut; its message arrives nevertheless."""
     wire = RelayHarness()
     wire.relay._long_poll = 30.0
     go_on = asyncio.Event()
@@ -228,7 +230,7 @@ def test_a_second_poll_is_woken_by_the_first_one_s_message() -> None:
 
 
 def test_repeated_disconnects_cause_only_one_pull_at_the_superlink() -> None:
-    """A look outlives the call that asked for it, and so must not be counted by calls."""
+    """A pull continues after its call has ended, so that calls must not start further pulls."""
     wire = RelayHarness()
     looks, go_on = [0, 0], asyncio.Event()
 
@@ -243,11 +245,11 @@ def test_repeated_disconnects_cause_only_one_pull_at_the_superlink() -> None:
 
     async def act() -> None:
         for _ in range(20):
-            asked = asyncio.ensure_future(poll(wire, "AT", AT))
+            call = asyncio.ensure_future(poll(wire, "AT", AT))
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-            asked.cancel()
-            await asyncio.wait([asked])
+            call.cancel()
+            await asyncio.wait([call])
         others = asyncio.ensure_future(poll(wire, "BE", BE))
         await asyncio.sleep(0.01)
         go_on.set()

@@ -1,4 +1,4 @@
-"""What one party may ask of the exchange at once, and how large."""
+"""Limits on the number and the size of one party's calls to the exchange."""
 
 import asyncio
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def service(monkeypatch: pytest.MonkeyPatch, country: Callable[[], str] = lambda
         return Peer("north-sea", country(), Role.NODE, 1, NOW + timedelta(days=1))
 
     relay = SlowRelay()
-    made = ExchangeService(
+    exchange = ExchangeService(
         register=SimpleNamespace(on_revoked=lambda _: None),
         enrolments=None,  # type: ignore[arg-type]
         documents=Published(),
@@ -59,11 +59,13 @@ def service(monkeypatch: pytest.MonkeyPatch, country: Callable[[], str] = lambda
         clock=lambda: NOW,
         on_refusal=lambda *_: None,
     )
-    monkeypatch.setattr(made, "_peer", peer)
-    return made, relay
+    monkeypatch.setattr(exchange, "_peer", peer)
+    return exchange, relay
 
 
-def test_one_party_s_calls_are_bounded_and_another_s_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_party_s_calls_are_limited_without_an_effect_on_another_party(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def scene() -> None:
         countries = ["PL"]
         made, relay = service(monkeypatch, lambda: countries[-1])
@@ -103,7 +105,7 @@ def test_a_refused_call_frees_its_place(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("call", ["Fetch", "Submit"])
-def test_a_request_larger_than_its_kind_is_refused(
+def test_a_request_larger_than_its_call_allows_is_refused(
     monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     filler = b"x" * (LARGEST_REQUEST[call] + 1)

@@ -1,4 +1,4 @@
-"""No bundle but one of configuration passes, and a hostile one costs nothing to refuse."""
+"""Only a bundle of configuration is accepted, and refusing a hostile one costs little."""
 
 import hashlib
 import io
@@ -57,7 +57,7 @@ def test_the_bundle_that_launch_builds_passes_as_flower_packs_it(tmp_path: Path)
     check_bundle(build_fab_from_disk(folder))
 
 
-def test_every_bundle_of_launch_differs_in_its_run_only(tmp_path: Path) -> None:
+def test_bundles_of_launch_differ_in_their_run_only(tmp_path: Path) -> None:
     one = (build_bundle(tmp_path / "a", RUN, 1) / CONFIGURATION).read_text()
     other = (build_bundle(tmp_path / "b", "f" * 32, 1) / CONFIGURATION).read_text()
     assert one.replace(RUN, "f" * 32) == other
@@ -143,7 +143,7 @@ def test_a_bundle_that_names_another_component_is_refused(text: str) -> None:
         changed('publisher = "pratique"', 'publisher = "p"\nhub = true'),
     ],
 )
-def test_a_bundle_that_asks_for_more_than_to_be_run_is_refused(text: str) -> None:
+def test_a_bundle_with_further_fields_is_refused(text: str) -> None:
     assert "not allowed" in refused(described(text))
 
 
@@ -198,11 +198,11 @@ def test_a_bomb_is_not_unpacked(packing: int, name: str) -> None:
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_packing_that_cannot_be_bounded_is_refused(packing: int) -> None:
+def test_a_compression_that_cannot_be_bounded_is_refused(packing: int) -> None:
     assert "too large or compressed" in refused(packed((CONFIGURATION, HONEST), packing=packing))
 
 
-def test_a_file_that_lies_about_its_size_is_refused() -> None:
+def test_a_file_with_a_false_size_is_refused() -> None:
     honest = packed((CONFIGURATION, "#" * 3000 + "\n" + HONEST))
     size = (3001 + len(HONEST)).to_bytes(4, "little")
     assert honest.count(size) == 2

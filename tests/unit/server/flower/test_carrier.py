@@ -1,4 +1,4 @@
-"""Frames as Flower messages: late, strange, failed and repeated replies; nodes that come and go."""
+"""Frames as Flower messages: late, invalid and repeated replies; nodes that leave and return."""
 
 import threading
 import time
@@ -54,10 +54,10 @@ class Runtime:
             name = message.metadata.message_id
             assert tree.object_id == name
             assert not tree.children
-            taken = message.metadata.dst_node_id not in self.refuse
-            names.append(name if taken else "")
-            due += [name] if taken else []
-            self.sent += [message] if taken else []
+            accepted = message.metadata.dst_node_id not in self.refuse
+            names.append(name if accepted else "")
+            due += [name] if accepted else []
+            self.sent += [message] if accepted else []
         return PushAppMessagesResponse(message_ids=names, objects_to_push=due, session_id="s")
 
     def PushObject(self, request: Any) -> None:  # noqa: N802
@@ -68,15 +68,15 @@ class Runtime:
 
     def PullMessages(self, request: Any) -> PullAppMessagesResponse:  # noqa: N802
         self.methods.append("PullMessages")
-        found = [
+        arrived = [
             m
             for m in self.replies.values()
             if m.metadata.reply_to_message_id in set(request.message_ids)
             or m.metadata.group_id == "stray"
         ]
-        for message in found:
+        for message in arrived:
             del self.replies[message.metadata.message_id]
-        return PullAppMessagesResponse(messages_list=found)
+        return PullAppMessagesResponse(messages_list=arrived)
 
     def PullObject(self, request: Any) -> PullObjectResponse:  # noqa: N802
         self.methods.append("PullObject")
@@ -121,8 +121,8 @@ class Runtime:
 
 def reply(message: Message, frame: Any, record: Any = None) -> tuple[Message, bytes]:
     """Return a node's reply, and the object that it is named by."""
-    made = ConfigRecord({FRAME: frame}) if record is None else record
-    content = made if isinstance(made, bytes) else made.deflate()
+    content_record = ConfigRecord({FRAME: frame}) if record is None else record
+    content = content_record if isinstance(content_record, bytes) else content_record.deflate()
     metadata = Metadata(
         message_id=get_object_id(content + message.metadata.message_id.encode()),
         reply_to_message_id=message.metadata.message_id,
@@ -164,7 +164,7 @@ def test_each_country_gets_its_frame_and_its_reply_is_returned(runtime: Runtime)
     assert {m.metadata.message_type for m in runtime.sent} == {MESSAGE_TYPE}
 
 
-def test_the_calls_of_one_exchange_are_few(runtime: Runtime) -> None:
+def test_one_exchange_needs_few_calls(runtime: Runtime) -> None:
     """Each costs the SuperLink milliseconds: one for all messages, and three a country."""
     exchanged(runtime)
     assert runtime.methods.count("PushMessages") == runtime.methods.count("PullMessages") == 1
@@ -172,7 +172,7 @@ def test_the_calls_of_one_exchange_are_few(runtime: Runtime) -> None:
         assert runtime.methods.count(method) == len(NODES)
 
 
-def test_what_was_read_is_forgotten_while_the_next_messages_are_on_their_way(
+def test_read_replies_are_deleted_while_the_next_messages_are_delivered(
     runtime: Runtime,
 ) -> None:
     carrier = FlowerCarrier(runtime.grid, runtime)
@@ -222,7 +222,7 @@ def test_a_reply_without_a_notification_is_pulled_nevertheless(runtime: Runtime)
 
 
 VALUELESS = b"ConfigRecord  9\x00\n\x07\n\x05frame"
-"""A record that names a frame and gives it no value: Flower's own reader trips over it."""
+"""A record that names a frame without a value, at which Flower's reader fails."""
 
 
 def only(
@@ -269,7 +269,7 @@ def test_a_frame_over_the_limit_is_no_reply(
     assert exchanged(runtime)["BE"] == bytes(10)
 
 
-def test_an_object_that_follows_late_is_asked_for_again(runtime: Runtime) -> None:
+def test_a_late_object_is_requested_again(runtime: Runtime) -> None:
     runtime.unavailable = 3
     assert exchanged(runtime, 10) == {"AT": b"yes", "BE": b"yes"}
 
@@ -294,7 +294,7 @@ def test_the_first_of_two_replies_counts(runtime: Runtime) -> None:
     assert exchanged(runtime)["BE"] == b"first"
 
 
-def test_a_reply_to_a_message_that_nobody_waits_for_is_left(runtime: Runtime) -> None:
+def test_a_reply_to_a_message_that_nobody_waits_for_is_ignored(runtime: Runtime) -> None:
     def stray(message: Message) -> tuple[Message, bytes]:
         answer, content = reply(message, b"stale")
         answer.metadata.reply_to_message_id, answer.metadata.group_id = "m999", "stray"
@@ -304,7 +304,7 @@ def test_a_reply_to_a_message_that_nobody_waits_for_is_left(runtime: Runtime) ->
     assert exchanged(runtime) == {"AT": b"yes", "BE": b"fresh"}
 
 
-def test_a_reply_of_the_last_exchange_is_not_one_of_this(runtime: Runtime) -> None:
+def test_a_reply_to_the_last_exchange_does_not_count_in_the_next(runtime: Runtime) -> None:
     carrier = FlowerCarrier(runtime.grid, runtime)
     runtime.answer = lambda _: []
     assert carrier.exchange({"AT": b"1"}, 0.05) == {}
@@ -312,12 +312,12 @@ def test_a_reply_of_the_last_exchange_is_not_one_of_this(runtime: Runtime) -> No
     assert carrier.exchange({"AT": b"2"}, 0.2) == {}
 
 
-def test_a_message_that_flower_did_not_take_has_no_reply(runtime: Runtime) -> None:
+def test_a_message_that_flower_refused_has_no_reply(runtime: Runtime) -> None:
     runtime.refuse = {22}
     assert exchanged(runtime) == {"AT": b"yes"}
 
 
-def test_nothing_to_send_ends_at_once(runtime: Runtime) -> None:
+def test_an_exchange_without_frames_ends_at_once(runtime: Runtime) -> None:
     assert FlowerCarrier(runtime.grid, runtime).exchange({}, 30) == {}
     assert runtime.methods == []
 
@@ -336,7 +336,7 @@ def test_a_node_that_signs_in_again_gets_the_same_bytes_again(runtime: Runtime) 
     assert first.message_id != again.message_id
 
 
-def test_a_new_superlink_s_nodes_are_asked_under_their_new_names(runtime: Runtime) -> None:
+def test_the_nodes_of_a_new_superlink_are_asked_under_their_new_ids(runtime: Runtime) -> None:
     runtime.answer = lambda m: [reply(m, b"new")] if m.metadata.dst_node_id == 99 else []
     fields = {"node": 99, "sign_ins": 1}
     threading.Timer(0.05, lambda: runtime.change("AT", **fields)).start()
@@ -353,7 +353,7 @@ def test_a_country_that_is_gone_is_not_waited_for(
     assert time.monotonic() - started < 10
 
 
-def test_a_country_known_to_be_gone_costs_the_others_time_only_and_gets_no_message(
+def test_a_country_known_to_be_gone_gets_no_message_and_no_further_wait(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(carriers, "RECHECK_SECONDS", 30.0)
@@ -367,7 +367,7 @@ def test_a_country_known_to_be_gone_costs_the_others_time_only_and_gets_no_messa
 
 
 def test_a_country_that_was_gone_is_asked_when_it_calls_again(runtime: Runtime) -> None:
-    """The link was broken and the node was not: it does not sign in again."""
+    """Only the link was broken and the node kept running, so it does not sign in again."""
     runtime.answer = lambda m: [reply(m, b"back")] if m.metadata.dst_node_id == 22 else []
     runtime.change("BE", silent=carriers.ABSENT_SECONDS + 1)
     carrier = FlowerCarrier(runtime.grid, runtime)
@@ -376,7 +376,7 @@ def test_a_country_that_was_gone_is_asked_when_it_calls_again(runtime: Runtime) 
     assert carrier.exchange({"BE": b"y"}, 10) == {"BE": b"back"}
 
 
-def test_a_country_without_a_seat_is_waited_for_once_and_not_in_every_message(
+def test_a_country_without_a_session_is_waited_for_once_and_not_each_time(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(carriers, "ABSENT_SECONDS", 0.5)
@@ -406,19 +406,19 @@ def test_a_late_reply_is_dropped_and_logged(
 
 
 def test_an_error_of_flower_s_is_not_the_country_s_answer(runtime: Runtime) -> None:
-    """Flower says so of a node that was away; it is asked again."""
+    """Flower sends this error for a node that was away; the node is asked again."""
     answers: dict[int, list[bytes | None]] = {11: [b"yes"], 22: [None, b"back"]}
 
     def answer(message: Message) -> list[tuple[Message, bytes]]:
-        said = answers[message.metadata.dst_node_id].pop(0)
-        return [failed(message) if said is None else reply(message, said)]
+        reply_to_send = answers[message.metadata.dst_node_id].pop(0)
+        return [failed(message) if reply_to_send is None else reply(message, reply_to_send)]
 
     runtime.answer = answer
     assert exchanged(runtime, 10) == {"AT": b"yes", "BE": b"back"}
 
 
 def test_after_an_error_reply_there_is_a_pause_before_the_next_request(runtime: Runtime) -> None:
-    """A node can send Flower's error for an absent node; each time the model is sent again."""
+    """A node can send Flower's error for an absent node; the model is sent again each time."""
     runtime.answer = only("BE", failed)
     assert exchanged(runtime, 1.0) == {"AT": b"yes"}
     assert len(runtime.sent) <= len(NODES) + 1.0 / carriers.RETRY_SECONDS

@@ -1,4 +1,4 @@
-"""The relay's messages are those of the calls that may cross, and no call lacks its own."""
+"""Every call that the relay forwards has its protobuf message."""
 
 from google.protobuf.message import Message
 
@@ -11,6 +11,6 @@ def test_every_name_is_a_protobuf_message() -> None:
         assert issubclass(getattr(fleet_messages, name), Message), name
 
 
-def test_every_call_that_may_cross_has_its_request() -> None:
+def test_every_forwarded_call_has_its_request_message() -> None:
     names = {name.rsplit("/", 1)[-1] for name in FLEET_CALLS}
     assert {f"{name}Request" for name in names} <= set(fleet_messages.__all__)

@@ -1,4 +1,4 @@
-"""How the SuperLink is started and spoken to; the real one is in the integration tests."""
+"""How the SuperLink is started and controlled; integration tests use a real one."""
 
 import json
 import os
@@ -28,24 +28,24 @@ def link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SuperLink]
     for name in GRPC_SWITCHES:
         monkeypatch.setenv(name, "1")
     (tmp_path / "home").mkdir()
-    made = SuperLink(tmp_path / "home", environment={"PRATIQUE_COORDINATOR_HOME": "/x"})
-    yield made
-    made.close()
+    superlink = SuperLink(tmp_path / "home", environment={"PRATIQUE_COORDINATOR_HOME": "/x"})
+    yield superlink
+    superlink.close()
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, stdout: str, code: int = 0) -> list[Any]:
-    """Let `flwr` answer so; returns what it is asked with."""
-    asked: list[Any] = []
+    """Let `flwr` print this answer; return the list of its calls."""
+    commands: list[Any] = []
 
     def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        asked.append((command, options))
+        commands.append((command, options))
         return subprocess.CompletedProcess(command, code, stdout, "trouble")
 
     monkeypatch.setattr(subprocess, "run", run)
-    return asked
+    return commands
 
 
-def test_the_environment_holds_what_is_needed_and_nothing_of_ours(link: SuperLink) -> None:
+def test_flower_s_environment_contains_only_the_needed_variables(link: SuperLink) -> None:
     environment = link._environment
     assert environment["FLWR_TELEMETRY_ENABLED"] == "0"
     assert environment["FLWR_DISABLE_UPDATE_CHECK"] == "1"
@@ -56,18 +56,18 @@ def test_the_environment_holds_what_is_needed_and_nothing_of_ours(link: SuperLin
     assert "canary" not in str(environment)
 
 
-def test_a_relative_home_means_the_same_to_flower_which_runs_elsewhere(
+def test_flower_gets_the_absolute_path_of_a_relative_home(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    made = SuperLink(Path("near"), environment={})
-    asked = answers(monkeypatch, '{"success": true, "node-id": "7"}')
-    made.register("ecdsa-sha2-nistp384 AAAA")
-    made.close()
-    options = asked[0][1]
+    superlink = SuperLink(Path("near"), environment={})
+    calls = answers(monkeypatch, '{"success": true, "node-id": "7"}')
+    superlink.register("ecdsa-sha2-nistp384 AAAA")
+    superlink.close()
+    options = calls[0][1]
     assert options["cwd"] == tmp_path / "near"
     assert options["env"]["FLWR_HOME"] == str(tmp_path / "near" / "flwr")
-    assert made._environment["PATH"].startswith(str(tmp_path / "near" / "bin"))
+    assert superlink._environment["PATH"].startswith(str(tmp_path / "near" / "bin"))
 
 
 def test_our_commands_come_first_on_the_path(link: SuperLink, tmp_path: Path) -> None:
@@ -86,7 +86,9 @@ def test_the_command_line_opens_nothing_but_loopback(link: SuperLink) -> None:
     assert secret_file == link._superexec_command()[-3]
 
 
-def test_secrets_are_new_at_each_start_and_the_owner_s(link: SuperLink, tmp_path: Path) -> None:
+def test_secrets_are_new_at_each_start_and_readable_by_the_owner_only(
+    link: SuperLink, tmp_path: Path
+) -> None:
     link._write_secrets()
     folder = link.root_certificate.parent
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -112,21 +114,21 @@ def test_only_the_guarded_command_runs_anything(link: SuperLink, tmp_path: Path)
         assert (done.returncode, name in done.stderr.decode()) == (1, True)
 
 
-def test_what_flower_says_is_taken_as_it_is(
+def test_flower_s_answers_are_returned_unchanged(
     link: SuperLink, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked = answers(monkeypatch, json.dumps({"success": True, "run-id": "77", "runs": [{"a": 1}]}))
+    calls = answers(monkeypatch, json.dumps({"success": True, "run-id": "77", "runs": [{"a": 1}]}))
     assert link.run(tmp_path) == 77
     assert link.runs() == [{"a": 1}]
     link.stop(77)
-    commands = [command[1:] for command, _ in asked]
+    commands = [command[1:] for command, _ in calls]
     assert commands == [
         ["run", str(tmp_path), "local", "--format", "json"],
         ["list", "local", "--format", "json"],
         ["stop", "77", "local", "--format", "json"],
     ]
-    assert all(options["env"] == link._environment for _, options in asked)
-    assert all(options["timeout"] for _, options in asked)
+    assert all(options["env"] == link._environment for _, options in calls)
+    assert all(options["timeout"] for _, options in calls)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +203,7 @@ def test_a_process_that_ended_by_itself_is_named(link: SuperLink) -> None:
     assert link.failed() is None
 
 
-def test_a_restart_ends_what_is_left_and_makes_other_secrets_at_another_port(
+def test_a_restart_ends_the_other_process_and_uses_new_secrets_and_another_port(
     link: SuperLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link._spawn("superlink", ["/bin/sleep", "60"])
@@ -224,7 +226,7 @@ def test_the_server_app_is_killed_with_its_executor(link: SuperLink) -> None:
     assert script.index("setpriv") < script.index("server.flower.bundle_guard")
 
 
-def test_a_process_that_will_not_end_is_ended(
+def test_a_process_that_ignores_the_signal_to_end_is_killed(
     link: SuperLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(superlink, "STOP_SECONDS", 0.3)

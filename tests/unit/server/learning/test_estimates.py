@@ -18,7 +18,7 @@ def generator() -> np.random.Generator:
     return np.random.default_rng(9)
 
 
-def test_noise_of_a_cell_is_what_all_contributions_bring() -> None:
+def test_the_noise_of_a_cell_is_that_of_all_contributions() -> None:
     mechanism = release(glm(), "evaluate", noise_std=640)
     assert count_noise(mechanism, 4) == pytest.approx(2 * 640 / mechanism.scale)
 
@@ -26,19 +26,19 @@ def test_noise_of_a_cell_is_what_all_contributions_bring() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_the_nearest_counts_are_counts_of_the_same_total(seed: int) -> None:
     table = np.random.default_rng(seed).normal(5, 20, size=(10, 2))
-    found = nearest_counts(table)
-    assert (found >= 0).all()
-    assert found.sum() == pytest.approx(max(1.0, table.sum()))
-    shifted = table - (table - found)[found > 0].mean()
-    assert np.allclose(found, np.maximum(shifted, 0))  # one shift for all, then cut at zero
+    nearest = nearest_counts(table)
+    assert (nearest >= 0).all()
+    assert nearest.sum() == pytest.approx(max(1.0, table.sum()))
+    shifted = table - (table - nearest)[nearest > 0].mean()
+    assert np.allclose(nearest, np.maximum(shifted, 0))  # one shift for all, then cut at zero
 
 
-def test_counts_stay_as_they_are() -> None:
+def test_counts_without_negative_cells_are_unchanged() -> None:
     table = np.array([[3.0, 0.0], [5.0, 2.0]])
     assert np.allclose(nearest_counts(table), table)
 
 
-def test_a_table_below_nobody_still_simulates() -> None:
+def test_a_table_with_a_negative_total_can_be_simulated() -> None:
     suggested, drawn = simulated(np.full((4, 2), -3.0), 2.0, generator())
     assert suggested.sum() == pytest.approx(1.0)
     assert drawn.shape == (DRAWS, 4, 2)
@@ -54,9 +54,9 @@ def test_simulated_tables_have_the_spread_of_sampling_and_noise() -> None:
 
 def interval(table: np.ndarray, noise: float) -> Estimate:
     suggested, drawn = simulated(table, noise, generator())
-    found = estimate([(accuracy(table), accuracy(suggested), accuracy(drawn))], (0, 1))
-    assert found is not None
-    return found
+    estimated = estimate([(accuracy(table), accuracy(suggested), accuracy(drawn))], (0, 1))
+    assert estimated is not None
+    return estimated
 
 
 def test_more_noise_and_fewer_patients_widen_the_interval() -> None:
@@ -73,12 +73,12 @@ def test_more_noise_and_fewer_patients_widen_the_interval() -> None:
 def test_an_estimate_stays_within_its_limits() -> None:
     table = np.zeros((10, 2))
     table[0, 0] = table[9, 1] = 40
-    found = interval(table, 3.0)
-    assert found.value <= 1.0
-    assert found.high <= 1.0
+    estimated = interval(table, 3.0)
+    assert estimated.value <= 1.0
+    assert estimated.high <= 1.0
 
 
-def test_where_noise_drowns_the_patients_nothing_is_shown() -> None:
+def test_a_figure_is_suppressed_if_the_noise_exceeds_the_patients() -> None:
     table = np.full((10, 2), 0.5)
     suggested, drawn = simulated(table, 8.0, generator())
     figures = [(accuracy(table), accuracy(suggested), accuracy(drawn))]
@@ -94,7 +94,7 @@ def test_a_figure_without_value_is_suppressed() -> None:
     assert estimate([(np.array(np.nan), HALF, np.zeros(DRAWS))], (0, 1)) is None
 
 
-def test_figures_of_the_same_patients_are_taken_to_err_together() -> None:
+def test_figures_of_the_same_patients_are_assumed_to_err_together() -> None:
     draws = np.random.default_rng(0).normal(0.5, 0.1, (2, DRAWS))
     one = estimate([(HALF, HALF, draws[0])], (0, 1))
     both = estimate([(HALF, HALF, row) for row in draws], (0, 1))

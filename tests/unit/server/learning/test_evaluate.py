@@ -44,11 +44,11 @@ def report(task: TrainGlm, people: Any, model: np.ndarray, std: int = 100) -> Ev
 AGE_MODEL = np.array([0.0, 1.0, 0, 0, 0, 0, 0])
 
 
-def test_a_good_model_is_found_good_with_honest_intervals() -> None:
-    found = report(glm(), ill_by_age(), AGE_MODEL).everybody
-    assert found.patients is not None
-    assert found.patients.low <= PATIENTS <= found.patients.high
-    figures = found.figures
+def test_a_good_model_has_good_figures_with_correct_intervals() -> None:
+    everybody = report(glm(), ill_by_age(), AGE_MODEL).everybody
+    assert everybody.patients is not None
+    assert everybody.patients.low <= PATIENTS <= everybody.patients.high
+    figures = everybody.figures
     assert set(figures) == {
         "accuracy",
         "auc",
@@ -72,7 +72,7 @@ def test_a_model_that_knows_nothing_has_an_auc_of_one_half() -> None:
     assert auc.low <= 0.5 <= auc.high
 
 
-def test_subgroups_stand_beside_everybody() -> None:
+def test_subgroups_are_reported_beside_all_patients() -> None:
     found = report(glm(evaluation=BY_SEX), ill_by_age(), AGE_MODEL)
     assert [group.group for group in found.subgroups] == ["female", "male"]
     parts = [group.patients.value for group in found.subgroups if group.patients]
@@ -82,19 +82,19 @@ def test_subgroups_stand_beside_everybody() -> None:
         assert group.figures["auc"] is not None
 
 
-def test_a_small_group_is_suppressed_and_says_none() -> None:
+def test_a_small_group_is_suppressed_as_null() -> None:
     people = ill_by_age()
     people.columns["sex"][:] = 1.0  # no woman at all
     found = report(glm(evaluation=BY_SEX), people, AGE_MODEL, std=5)
     women = found.subgroups[0]
     assert women.patients is None
     assert set(women.figures.values()) == {None}
-    said = json.loads(json.dumps(found.to_json()))["subgroups"][0]
-    assert said["patients"] is None
-    assert said["auc"] is None
+    group = json.loads(json.dumps(found.to_json()))["subgroups"][0]
+    assert group["patients"] is None
+    assert group["auc"] is None
 
 
-def test_too_few_of_one_label_suppress_the_auc_alone() -> None:
+def test_too_few_patients_of_one_label_suppress_only_the_auc() -> None:
     people = ill_by_age()
     people.columns["ill"][:] = 0.0
     figures = report(glm(), people, AGE_MODEL, std=5).everybody.figures
@@ -102,10 +102,10 @@ def test_too_few_of_one_label_suppress_the_auc_alone() -> None:
     assert figures["accuracy"] is not None
 
 
-def test_nobody_held_out_is_suppressed_everywhere() -> None:
-    found = report(glm(), cohort(0), AGE_MODEL, std=5).everybody
-    assert found.patients is None
-    assert set(found.figures.values()) == {None}
+def test_without_held_out_patients_every_figure_is_suppressed() -> None:
+    everybody = report(glm(), cohort(0), AGE_MODEL, std=5).everybody
+    assert everybody.patients is None
+    assert set(everybody.figures.values()) == {None}
 
 
 def test_several_levels_have_a_mean_auc_and_a_top_class_accuracy() -> None:
@@ -132,7 +132,7 @@ def test_several_levels_have_a_mean_auc_and_a_top_class_accuracy() -> None:
     assert auc.value > 0.75
 
 
-def test_a_number_has_errors_in_place_of_an_auc() -> None:
+def test_a_numeric_target_has_errors_instead_of_an_auc() -> None:
     task = glm(Family.LINEAR)
     people = cohort(PATIENTS)
     expected = 140 + (people.columns["age"] - 55)

@@ -34,7 +34,7 @@ def test_auc_agrees_with_counting_pairs_of_binned_scores(seed: int) -> None:
     assert figures.auc(table(scores, labels)) == pytest.approx(plain_auc(binned, labels))
 
 
-def test_auc_of_the_extremes() -> None:
+def test_auc_is_one_for_perfect_zero_for_reversed_and_one_half_for_equal_scores() -> None:
     apart = table(np.array([0.1, 0.2, 0.8, 0.9]), np.array([0, 0, 1, 1]))
     assert figures.auc(apart) == 1.0
     assert figures.auc(apart[::-1]) == 0.0
@@ -42,7 +42,7 @@ def test_auc_of_the_extremes() -> None:
     assert figures.auc(same) == 0.5
 
 
-def test_a_table_that_gives_no_figure_gives_none() -> None:
+def test_a_table_that_does_not_define_a_figure_gives_nan() -> None:
     one_label = table(np.array([0.1, 0.9]), np.array([1, 1]))
     assert np.isnan(figures.auc(one_label))
     empty = np.zeros((BINS, 2))
@@ -76,7 +76,7 @@ def test_calibration_of_a_calibrated_and_of_a_biased_model() -> None:
     assert figures.expected_calibration_error(timid) > 0.15
 
 
-def test_expected_calibration_error_adds_up_what_cancels_in_the_large() -> None:
+def test_expected_calibration_error_counts_gaps_that_cancel_in_the_large() -> None:
     cells = np.zeros((BINS, 2))
     cells[0, 1] = 100  # scored 0.05, all ill
     cells[9, 0] = 100  # scored 0.95, all well
@@ -84,13 +84,13 @@ def test_expected_calibration_error_adds_up_what_cancels_in_the_large() -> None:
     assert figures.expected_calibration_error(cells) == pytest.approx(0.95)
 
 
-def test_many_tables_at_once_give_what_each_gives() -> None:
+def test_many_tables_at_once_give_the_figures_of_each() -> None:
     tables = np.stack([table(*sample(seed)) for seed in range(4)])
     for figure in (figures.auc, figures.accuracy, figures.expected_calibration_error):
         assert figure(tables).tolist() == [figure(one) for one in tables]
 
 
-def test_share_right() -> None:
+def test_the_share_right_is_that_of_right_top_classes() -> None:
     assert figures.share_right(np.array([25.0, 75.0])) == 0.75
 
 

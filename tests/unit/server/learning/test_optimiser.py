@@ -16,15 +16,15 @@ def opened(gradient: FloatArray, scale: int, patients: int) -> np.ndarray:
 
 
 def descend(curvature: FloatArray, best: FloatArray, **changes: float) -> OptimiserState:
-    """Descend a quadratic bowl through the same door as a real run."""
+    """Return the state after a descent on a quadratic function, with the steps of a real run."""
     parameters: dict[str, Any] = {"rounds": 200, "learning_rate": 0.5, "l2": 0.0, **changes}
     task = glm(**parameters)
     mechanism = release(task, "train")
     state = OptimiserState.start(np.zeros(7))
     for _ in range(task.rounds):
         gradient = curvature * (vector_from_bytes(state.payload, 7) - best)
-        found = opened(gradient, mechanism.scale, task.patients)
-        state = step(task, FEATURES, mechanism, state, found)
+        lattice_sum = opened(gradient, mechanism.scale, task.patients)
+        state = step(task, FEATURES, mechanism, state, lattice_sum)
     return state
 
 
@@ -56,7 +56,7 @@ def test_momentum_is_nesterovs() -> None:
     unit = np.full(7, mechanism.scale, dtype=np.int64)
     state = step(task, FEATURES, mechanism, OptimiserState.start(np.zeros(7)), unit)
     assert state.iterate[0] == -1.0
-    assert state.position[0] == -1.5  # countries are shown the look-ahead point
+    assert state.position[0] == -1.5  # countries receive the look-ahead point
     assert vector_from_bytes(state.payload, 7)[0] == -1.5
     again = step(task, FEATURES, mechanism, state, unit)
     assert again.iterate[0] == -2.5
@@ -97,14 +97,14 @@ def test_averaging_lowers_the_noise() -> None:
         state = OptimiserState.start(np.zeros(7))
         for _ in range(60):
             noisy = vector_from_bytes(state.payload, 7) + draw.normal(size=7)
-            found = opened(noisy, mechanism.scale, task.patients)
-            state = step(task, FEATURES, mechanism, state, found)
+            lattice_sum = opened(noisy, mechanism.scale, task.patients)
+            state = step(task, FEATURES, mechanism, state, lattice_sum)
         return float(np.linalg.norm(state.model))
 
     assert np.mean([end(0.5) for _ in range(20)]) < 0.5 * np.mean([end(0.0) for _ in range(20)])
 
 
-def test_a_void_round_spends_a_round_and_changes_nothing_else() -> None:
+def test_a_void_round_counts_and_changes_nothing_else() -> None:
     state = descend(np.ones(7), np.ones(7), rounds=4)
     after = skip(state)
     assert after.round_number == state.round_number + 1
@@ -112,7 +112,7 @@ def test_a_void_round_spends_a_round_and_changes_nothing_else() -> None:
     assert after.averaged == state.averaged
 
 
-def test_if_every_round_was_void_the_model_is_where_it_started() -> None:
+def test_if_every_round_was_void_the_model_is_the_initial_one() -> None:
     state = OptimiserState.start(np.zeros(7))
     for _ in range(10):
         state = skip(state)
@@ -127,7 +127,7 @@ def test_updates_are_averaged_over_the_countries_in_the_sum() -> None:
     assert state.iterate == pytest.approx(-0.5 * np.arange(7))
 
 
-def test_a_sum_of_gradients_is_divided_by_the_public_constant_whoever_is_in_it() -> None:
+def test_a_sum_of_gradients_is_divided_by_the_same_constant_for_any_countries() -> None:
     task = glm(average_last=0.0)
     mechanism, start = release(task, "train"), OptimiserState.start(np.zeros(7))
     total = np.full(7, 1_000, dtype=np.int64)
@@ -135,7 +135,7 @@ def test_a_sum_of_gradients_is_divided_by_the_public_constant_whoever_is_in_it()
     assert step(task, FEATURES, mechanism, start, total, part=0.5).to_bytes() == whole.to_bytes()
 
 
-def test_the_penalty_of_local_mode_is_not_taken_twice() -> None:
+def test_the_penalty_of_local_mode_is_not_applied_twice() -> None:
     task = glm(local={"steps": 3}, l2=0.5, learning_rate=1.0)
     update = next(m for m in task.schedule(FEATURES) if m.phase == "train")
     ones = OptimiserState(0, np.ones(7), np.ones(7), np.zeros(7), 0)
@@ -143,7 +143,7 @@ def test_the_penalty_of_local_mode_is_not_taken_twice() -> None:
     assert (state.iterate == 1.0).all()
 
 
-def test_the_state_survives_its_bytes_and_the_next_step_is_the_same() -> None:
+def test_a_state_read_back_from_bytes_gives_the_same_next_step() -> None:
     task = glm(momentum=0.5)
     mechanism = release(task, "train")
     state = descend(np.ones(7), np.ones(7), rounds=6, momentum=0.5)
@@ -163,7 +163,7 @@ def test_a_state_of_another_size_is_refused(cut: int) -> None:
         OptimiserState.from_bytes((data + b"\0")[:cut])
 
 
-def test_a_network_starts_where_its_seed_says_and_steps_as_its_decay_says() -> None:
+def test_a_network_starts_from_its_seed_and_its_step_size_decays() -> None:
     task = mlp(rounds=2, learning_rate=1.0, decay="linear", l2=0.5, average_last=0.0, hidden=(2,))
     mechanism = release(task, "train")
     start = OptimiserState.start(task.initial(FEATURES))

@@ -48,13 +48,13 @@ def test_a_patient_the_study_would_exclude_gets_an_empty_cell_in_place(tmp_path:
     assert [row == [""] for row in rows] == [False, True, True, False]
 
 
-def test_columns_may_stand_anywhere_and_others_are_ignored(tmp_path: Path) -> None:
+def test_columns_may_be_in_any_order_and_others_are_ignored(tmp_path: Path) -> None:
     text = "sugar,x,smoker,sex,age\n200,=cmd|calc,true,female,60\n"
     first = scored(tmp_path, text)
     assert first == scored(tmp_path, f"{HEADER}\nAnna,60,female,true,200\n")
 
 
-def test_a_number_is_predicted_in_its_own_unit(tmp_path: Path) -> None:
+def test_a_number_is_predicted_in_its_unit(tmp_path: Path) -> None:
     header, rows = scored(tmp_path, f"{HEADER}\n,50,male,no,1\n", glm(Family.LINEAR), np.zeros(7))
     assert header == ("pressure",)
     assert rows == [["140"]]
@@ -104,7 +104,7 @@ def test_a_file_that_cannot_be_scored_says_why(tmp_path: Path, text: str, why: s
     assert why in fault(tmp_path, text).why
 
 
-def test_files_that_cannot_be_opened_or_decoded(tmp_path: Path) -> None:
+def test_files_that_cannot_be_opened_or_decoded_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CoordinatorFault, match="No such file"):
         predict_file(glm(), FEATURES, MODEL, tmp_path / "absent.csv")
     (tmp_path / "latin.csv").write_bytes(HEADER.encode() + b"\n\xff,1,male,no,1\n")

@@ -69,12 +69,12 @@ def alter(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_a_result_is_read_back_whole(tmp_path: Path) -> None:
+def test_a_result_is_read_back_complete(tmp_path: Path) -> None:
     signed = written(tmp_path / "new" / "folder")
-    found = read_result(tmp_path / "new" / "folder", (STRANGER.public, KEY.public))
-    assert found == signed
-    assert found.task == glm()
-    assert (read_weights(tmp_path / "new" / "folder", found) == WEIGHTS).all()
+    read_back = read_result(tmp_path / "new" / "folder", (STRANGER.public, KEY.public))
+    assert read_back == signed
+    assert read_back.task == glm()
+    assert (read_weights(tmp_path / "new" / "folder", read_back) == WEIGHTS).all()
 
 
 def test_the_model_file_is_plain_safetensors(tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_the_model_file_is_plain_safetensors(tmp_path: Path) -> None:
 def test_a_table_has_no_model(tmp_path: Path) -> None:
     task = CountPatients(patients_bound=10)
     write_result(tmp_path, result(task=task, table={"cells": []}, coordinates=()), KEY.sign)
-    found = read_result(tmp_path, (KEY.public,))
-    assert found.model is None
+    read_back = read_result(tmp_path, (KEY.public,))
+    assert read_back.model is None
     assert not (tmp_path / MODEL_FILE).exists()
     assert "has no model" in refused(tmp_path)
 
@@ -118,12 +118,12 @@ def test_a_result_signed_by_somebody_else_is_not_trusted(tmp_path: Path) -> None
         read_result(tmp_path, ())
 
 
-def test_another_name_does_not_make_a_signature_good(tmp_path: Path) -> None:
+def test_another_signer_s_name_does_not_make_a_signature_valid(tmp_path: Path) -> None:
     write_result(tmp_path, result(), STRANGER.sign, WEIGHTS)
     assert "it was altered" in refused(tmp_path)
 
 
-def test_a_swapped_model_is_found(tmp_path: Path) -> None:
+def test_a_replaced_model_is_detected(tmp_path: Path) -> None:
     written(tmp_path)
     save_file({"weights": WEIGHTS + 1e-12}, tmp_path / MODEL_FILE)
     assert "is not the model" in refused(tmp_path)
@@ -140,7 +140,7 @@ def test_a_model_of_another_shape_is_refused(tmp_path: Path, weights: np.ndarray
 
 
 @pytest.mark.parametrize("data", [b"", b"junk" * 100])
-def test_a_model_file_of_junk_is_refused(tmp_path: Path, data: bytes) -> None:
+def test_a_model_file_of_arbitrary_bytes_is_refused(tmp_path: Path, data: bytes) -> None:
     written(tmp_path)
     (tmp_path / MODEL_FILE).write_bytes(data)
     signed = result(model=digest(data)).signed(KEY.sign)
@@ -203,7 +203,7 @@ def test_the_statement_says_which_countries_are_in_each_figure(
 
 
 def test_a_result_that_an_earlier_release_signed_still_verifies(tmp_path: Path) -> None:
-    """It knew nothing of who is in which figure, and did not sign that."""
+    """It did not state, and so did not sign, which countries are in which figure."""
     written(tmp_path)
     body = json.loads((tmp_path / RESULT_FILE).read_text())
     for unknown in ("figures_over", "rounds_opened", "left_out", "signature"):
@@ -215,11 +215,11 @@ def test_a_result_that_an_earlier_release_signed_still_verifies(tmp_path: Path) 
     assert "altered" in refused(tmp_path)
 
 
-def test_a_network_is_written_by_the_names_of_its_parts(tmp_path: Path) -> None:
+def test_a_network_is_written_with_the_names_of_its_parts(tmp_path: Path) -> None:
     task = mlp(hidden=(4,))
     weights = task.initial(FEATURES) + 0.25
-    made = result(task=task, coordinates=())
-    write_result(tmp_path, made, KEY.sign, weights)
+    network_result = result(task=task, coordinates=())
+    write_result(tmp_path, network_result, KEY.sign, weights)
     parts = load_file(tmp_path / MODEL_FILE)
     assert {name: part.shape for name, part in parts.items()} == {
         "layer0.weight": (4, 6),
@@ -227,11 +227,11 @@ def test_a_network_is_written_by_the_names_of_its_parts(tmp_path: Path) -> None:
         "layer1.weight": (1, 4),
         "layer1.bias": (1,),
     }
-    found = read_weights(tmp_path, read_result(tmp_path, (KEY.public,)))
-    assert np.array_equal(found, weights)
+    weights_read = read_weights(tmp_path, read_result(tmp_path, (KEY.public,)))
+    assert np.array_equal(weights_read, weights)
 
 
-def test_a_network_short_of_a_part_is_refused(tmp_path: Path) -> None:
+def test_a_network_without_one_of_its_parts_is_refused(tmp_path: Path) -> None:
     task = mlp(hidden=(4,))
     write_result(tmp_path, result(task=task), KEY.sign, task.initial(FEATURES))
     parts = load_file(tmp_path / MODEL_FILE)

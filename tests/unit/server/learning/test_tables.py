@@ -25,23 +25,23 @@ def test_cells_carry_labels_counts_and_intervals() -> None:
     assert (man.labels, man.count) == (("male",), 250)
 
 
-def test_a_small_cell_says_none_and_never_zero() -> None:
+def test_a_small_cell_is_null_and_never_zero() -> None:
     small, negative = read([9.99, -4.0]).cells
     for cell in (small, negative):
         assert (cell.count, cell.low, cell.high) == (None, None, None)
     assert read([10.0, 11.0]).cells[0].count == 10
-    said = json.loads(json.dumps(read([3.0, 50.0]).to_json()))
-    assert said["cells"][0] == {
+    as_json = json.loads(json.dumps(read([3.0, 50.0]).to_json()))
+    assert as_json["cells"][0] == {
         "labels": ["female"],
         "count": None,
         "low": None,
         "high": None,
         "suppressed": True,
     }
-    assert said["cells"][1]["suppressed"] is False
+    assert as_json["cells"][1]["suppressed"] is False
 
 
-def test_an_interval_never_falls_below_nobody() -> None:
+def test_an_interval_never_falls_below_zero() -> None:
     assert read([12.0, 12.0], noise_std=12_800).cells[0].low == 0
 
 

@@ -1,4 +1,4 @@
-"""A certificate is followed by one other; and what happens when two parties hold its key."""
+"""A certificate is renewed once, and two holders of its key are noticed."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -51,10 +51,10 @@ def register(enrolment: EnrolmentService) -> CertificateRegister:
     return enrolment.register
 
 
-def let_in(
+def admitted_party(
     enrolment: EnrolmentService, moment: datetime, country: str = "AT", role: Role = Role.NODE
 ) -> bytes:
-    """Take a party through its enrolment; returns its certificate."""
+    """Enrol and admit a party; return its certificate."""
     statement = node_statement(country) if role is Role.NODE else officer_statement(country)
     invitation = enrolment.invite(country, role, exchange="x:1", root_digest=None, now=moment)
     request = Applicant(statement).request(invitation)
@@ -70,7 +70,7 @@ def asked(certificate: bytes, key: bytes) -> RenewRequest:
 def renewed(
     register: CertificateRegister, certificate: bytes, now: datetime, key: bytes | None = None
 ) -> RenewReply:
-    """Renew as the exchange does: who calls is what the certificate says."""
+    """Renew as the exchange does: the certificate names the caller."""
     peer = register.peer(certificate, "Renew", now)
     return register.renew(peer, asked(certificate, key or new_transport_key()), now)
 
@@ -91,19 +91,19 @@ def test_a_party_gets_the_next_certificate_for_itself_and_its_new_key(
     role: Role,
     noted: Noted,
 ) -> None:
-    old, key = let_in(enrolment, moment, role=role), new_transport_key()
+    old, key = admitted_party(enrolment, moment, role=role), new_transport_key()
     now = moment + 60 * DAY
-    made = renewed(register, old, now, key)
-    peer = register.peer(made.certificate, "Fetch", now)
+    renewal = renewed(register, old, now, key)
+    peer = register.peer(renewal.certificate, "Fetch", now)
     assert (peer.federation, peer.country, peer.role) == ("danube", "AT", role)
     assert peer.not_after == (now + CERTIFICATE_LIFETIME).replace(microsecond=0)
-    assert certified_key(made.certificate) == public_pem(key)
-    assert made.authority == register.authorities.trusted(now)
-    assert made.succession == b""
+    assert certified_key(renewal.certificate) == public_pem(key)
+    assert renewal.authority == register.authorities.trusted(now)
+    assert renewal.succession == b""
     assert noted == [(EventKind.CERTIFICATE_RENEWED, f"AT {role}")]
 
 
-def test_a_reply_that_was_lost_is_had_again_after_a_restart_too(
+def test_a_lost_reply_is_sent_again_even_after_a_restart(
     enrolment: EnrolmentService,
     register: CertificateRegister,
     moment: datetime,
@@ -111,7 +111,7 @@ def test_a_reply_that_was_lost_is_had_again_after_a_restart_too(
     tmp_path: Path,
     noted: Noted,
 ) -> None:
-    old, key = let_in(enrolment, moment), new_transport_key()
+    old, key = admitted_party(enrolment, moment), new_transport_key()
     first = renewed(register, old, moment, key)
     assert renewed(register, old, moment + DAY, key) == first
     again = enrolment_of(open_database(tmp_path / "state.db", MIGRATIONS), authority).register
@@ -119,51 +119,51 @@ def test_a_reply_that_was_lost_is_had_again_after_a_restart_too(
     assert len(noted) == 1
 
 
-def test_unused_the_old_one_serves_for_a_day_and_then_to_ask_again_only(
+def test_the_old_certificate_is_fully_valid_for_a_day_while_the_new_one_is_unused(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
-    old, key = let_in(enrolment, moment), new_transport_key()
-    made = renewed(register, old, moment, key).certificate
+    old, key = admitted_party(enrolment, moment), new_transport_key()
+    new = renewed(register, old, moment, key).certificate
     assert works(register, old, moment + UNUSED_FOR - SECOND)
     assert not works(register, old, moment + UNUSED_FOR)
-    assert renewed(register, old, moment + 30 * DAY, key).certificate == made
-    assert works(register, made, moment + 30 * DAY)
-    assert register.disputes() == []  # a reply was lost; nobody stole anything
+    assert renewed(register, old, moment + 30 * DAY, key).certificate == new
+    assert works(register, new, moment + 30 * DAY)
+    assert register.disputes() == []  # a reply was lost; no key was stolen
 
 
-def test_once_the_new_one_is_used_the_old_one_ends(
+def test_the_old_certificate_ends_once_the_new_one_is_used(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
-    old, key = let_in(enrolment, moment), new_transport_key()
-    made = renewed(register, old, moment, key).certificate
-    assert works(register, made, moment + SECOND)
+    old, key = admitted_party(enrolment, moment), new_transport_key()
+    new = renewed(register, old, moment, key).certificate
+    assert works(register, new, moment + SECOND)
     assert works(register, old, moment + SETTLING)
     late = moment + SECOND + SETTLING
     assert not works(register, old, late)
     with pytest.raises(KeyFault, match="refused"):
         renewed(register, old, late, key)
-    assert works(register, made, late)
+    assert works(register, new, late)
 
 
-def test_what_ended_stays_ended_after_a_restart(
+def test_a_certificate_that_has_ended_stays_ended_after_a_restart(
     enrolment: EnrolmentService,
     register: CertificateRegister,
     moment: datetime,
     authority: TransportAuthority,
     tmp_path: Path,
 ) -> None:
-    old = let_in(enrolment, moment)
-    made = renewed(register, old, moment).certificate
-    assert works(register, made, moment)
+    old = admitted_party(enrolment, moment)
+    new = renewed(register, old, moment).certificate
+    assert works(register, new, moment)
     again = enrolment_of(open_database(tmp_path / "state.db", MIGRATIONS), authority).register
     assert not works(again, old, moment + DAY)
-    assert works(again, made, moment + DAY)
+    assert works(again, new, moment + DAY)
 
 
 def test_the_second_holder_of_a_stolen_key_is_refused_and_shown(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
-    old, mine = let_in(enrolment, moment), new_transport_key()
+    old, mine = admitted_party(enrolment, moment), new_transport_key()
     first = renewed(register, old, moment, mine)
     with pytest.raises(ProtocolFault, match="with another key") as caught:
         renewed(register, old, moment + SECOND)
@@ -177,7 +177,7 @@ def test_the_use_of_a_replaced_certificate_is_reported_once(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
     """The thief renewed first: the rightful holder's next call shows it."""
-    old = let_in(enrolment, moment)
+    old = admitted_party(enrolment, moment)
     works(register, renewed(register, old, moment).certificate, moment)
     for hour in range(1, 50):
         assert not works(register, old, moment + timedelta(hours=hour))
@@ -188,23 +188,23 @@ def test_the_use_of_a_replaced_certificate_is_reported_once(
 def test_a_dispute_is_over_once_the_party_is_revoked(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
-    old = let_in(enrolment, moment)
-    made = renewed(register, old, moment).certificate
+    old = admitted_party(enrolment, moment)
+    new = renewed(register, old, moment).certificate
     with pytest.raises(ProtocolFault):
         renewed(register, old, moment)
     assert len(enrolment.revoke("AT", Role.NODE, moment)) == 2
     assert register.disputes() == []
-    for certificate in (old, made):
+    for certificate in (old, new):
         assert not works(register, certificate, moment)
         with pytest.raises(KeyFault, match="refused"):
             renewed(register, certificate, moment)
 
 
-def test_another_party_s_proof_is_worth_nothing(
+def test_another_party_s_proof_is_refused(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
-    """A request seen on its way, or replayed by another party, renews nobody's certificate."""
-    mine, theirs = let_in(enrolment, moment), let_in(enrolment, moment, "BE")
+    """A captured request renews no certificate if another party sends it."""
+    mine, theirs = admitted_party(enrolment, moment), admitted_party(enrolment, moment, "BE")
     captured = asked(mine, new_transport_key())
     peer = register.peer(theirs, "Renew", moment)
     with pytest.raises(KeyFault, match="holder of the new key"):
@@ -212,20 +212,20 @@ def test_another_party_s_proof_is_worth_nothing(
     assert noted == []
 
 
-def test_a_request_for_the_next_certificate_does_not_serve_for_the_one_after(
+def test_a_request_for_the_next_certificate_is_not_valid_for_the_one_after(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
-    old, key = let_in(enrolment, moment), new_transport_key()
+    old, key = admitted_party(enrolment, moment), new_transport_key()
     request = asked(old, key)
-    made = renewed(register, old, moment, key).certificate
+    new = renewed(register, old, moment, key).certificate
     with pytest.raises(KeyFault, match="holder of the new key"):
-        register.renew(register.peer(made, "Renew", moment), request, moment)
+        register.renew(register.peer(new, "Renew", moment), request, moment)
 
 
 def test_a_party_revoked_just_after_its_authorisation_gets_nothing(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
-    old = let_in(enrolment, moment)
+    old = admitted_party(enrolment, moment)
     peer = register.peer(old, "Renew", moment)
     enrolment.revoke("AT", Role.NODE, moment)
     with pytest.raises(KeyFault) as caught:
@@ -234,10 +234,10 @@ def test_a_party_revoked_just_after_its_authorisation_gets_nothing(
     assert noted == []
 
 
-def test_who_renews_too_often_has_to_wait(
+def test_a_party_that_renews_too_often_must_wait(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
-    certificate, other = let_in(enrolment, moment), let_in(enrolment, moment, "BE")
+    certificate, other = admitted_party(enrolment, moment), admitted_party(enrolment, moment, "BE")
     for _ in range(MOST_RENEWALS):
         certificate = renewed(register, certificate, moment).certificate
     with pytest.raises(ProtocolFault, match="cannot be renewed now") as caught:
@@ -250,18 +250,18 @@ def test_who_renews_too_often_has_to_wait(
 def test_a_certificate_never_outlives_its_authority(engine: Engine, moment: datetime) -> None:
     ending = TransportAuthority.create("danube", moment - 3610 * DAY)
     enrolment = enrolment_of(engine, ending)
-    made = renewed(enrolment.register, let_in(enrolment, moment), moment).certificate
-    assert enrolment.register.peer(made, "Fetch", moment).not_after <= ending.ends
+    new = renewed(enrolment.register, admitted_party(enrolment, moment), moment).certificate
+    assert enrolment.register.peer(new, "Fetch", moment).not_after <= ending.ends
 
 
 def test_a_newly_admitted_node_replaces_the_old_one(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime, noted: Noted
 ) -> None:
-    first = let_in(enrolment, moment)
+    first = admitted_party(enrolment, moment)
     second = renewed(register, first, moment).certificate
     assert works(register, second, moment)
-    third = let_in(enrolment, moment + DAY)
-    assert works(register, second, moment + DAY)  # until the new one has been picked up
+    third = admitted_party(enrolment, moment + DAY)
+    assert works(register, second, moment + DAY)  # until the node has fetched the new one
     with pytest.raises(KeyFault, match="refused"):
         renewed(register, second, moment + DAY)
     assert works(register, third, moment + DAY)
@@ -272,23 +272,25 @@ def test_a_newly_admitted_node_replaces_the_old_one(
 def test_a_country_may_have_several_officers(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
-    held = [let_in(enrolment, moment + n * SECOND, role=Role.OFFICER) for n in range(2)]
-    assert all(works(register, one, moment + 2 * DAY) for one in held)
+    certificates = [
+        admitted_party(enrolment, moment + n * SECOND, role=Role.OFFICER) for n in range(2)
+    ]
+    assert all(works(register, one, moment + 2 * DAY) for one in certificates)
 
 
 def test_a_revocation_notifies_the_listeners(
     enrolment: EnrolmentService, register: CertificateRegister, moment: datetime
 ) -> None:
-    told: list[frozenset[int]] = []
-    certificate, other = let_in(enrolment, moment), let_in(enrolment, moment, "BE")
-    register.on_revoked(told.append)
+    notified: list[frozenset[int]] = []
+    certificate, other = admitted_party(enrolment, moment), admitted_party(enrolment, moment, "BE")
+    register.on_revoked(notified.append)
     enrolment.revoke("AT", Role.NODE, moment)
-    assert told == [frozenset({serial_of(certificate)})]
+    assert notified == [frozenset({serial_of(certificate)})]
     assert not works(register, certificate, moment)
     assert works(register, other, moment)
 
 
-def test_a_revoked_party_learns_it_from_its_enrolment(
+def test_a_revoked_party_gets_this_status_from_its_enrolment(
     enrolment: EnrolmentService, moment: datetime
 ) -> None:
     who = Applicant(node_statement())
@@ -314,13 +316,13 @@ WRONG: dict[str, Callable[[bytes], RenewRequest]] = {
 
 
 @pytest.mark.parametrize("request_of", WRONG.values(), ids=WRONG.keys())
-def test_what_is_no_request_changes_nothing(
+def test_an_invalid_request_changes_nothing(
     enrolment: EnrolmentService,
     register: CertificateRegister,
     moment: datetime,
     request_of: Callable[[bytes], RenewRequest],
 ) -> None:
-    old = let_in(enrolment, moment)
+    old = admitted_party(enrolment, moment)
     with pytest.raises(PratiqueError):
         register.renew(register.peer(old, "Renew", moment), request_of(old), moment)
     assert renewed(register, old, moment).certificate

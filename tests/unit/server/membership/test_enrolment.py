@@ -93,15 +93,17 @@ def test_an_invited_party_is_pending_then_admitted(
     assert peer.not_after <= moment + CERTIFICATE_LIFETIME
 
 
-def test_the_certificate_is_for_the_key_that_was_asked_for(
+def test_the_certificate_is_for_the_requested_key(
     enrolment: EnrolmentService, moment: datetime
 ) -> None:
     from cryptography import x509  # noqa: PLC0415 (used here only)
 
     who = Applicant()
     certificate = x509.load_pem_x509_certificate(admitted(enrolment, moment, who).certificate)
-    held = certificate.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    assert held == public_pem(who.key)
+    certified_key = certificate.public_key().public_bytes(
+        Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+    )
+    assert certified_key == public_pem(who.key)
 
 
 def test_the_invitation_s_own_certificate_may_only_enrol(
@@ -114,7 +116,7 @@ def test_the_invitation_s_own_certificate_may_only_enrol(
     assert certificate_fingerprint(invitation.authority.encode()) == invitation.authority_digest
 
 
-def test_a_token_is_not_kept(invitation: Invitation, engine: Engine, tmp_path: Path) -> None:
+def test_a_token_is_not_stored(invitation: Invitation, engine: Engine, tmp_path: Path) -> None:
     with engine.connect() as connection:
         row = connection.execute(select(invitations)).one()
     assert row.used is None
@@ -150,7 +152,7 @@ def test_unknown_fields_make_another_request(
     refused(enrolment, padded, moment)
 
 
-def test_a_token_serves_after_a_refused_try(
+def test_a_token_stays_valid_after_a_refused_request(
     enrolment: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     refused(enrolment, Applicant(officer_statement("BE")).request(invitation), moment)
@@ -179,14 +181,14 @@ def test_a_token_for_another_role_is_refused(
     refused(enrolment, Applicant(node_statement()).request(invitation), moment)
 
 
-def test_a_token_that_nobody_gave_out_is_refused(
+def test_an_unknown_token_is_refused(
     enrolment: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     for token in (b"", bytes(32), invitation.token_bytes()[:-1], invitation.token_bytes() + b"\0"):
         refused(enrolment, Applicant().request(invitation, token=token), moment)
 
 
-def test_an_invitation_ends_to_the_second(
+def test_an_invitation_expires_to_the_second(
     enrolment: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     end = moment + INVITATION_LIFETIME
@@ -238,7 +240,7 @@ def line(key: object) -> str:
 def test_a_node_whose_superlink_key_is_unusable_is_refused_at_once(
     enrolment: EnrolmentService, moment: datetime, auth: str
 ) -> None:
-    """Admitted, it would keep the coordinator from starting."""
+    """If it were admitted, the coordinator could not start."""
     invitation = invite(enrolment, moment, role=Role.NODE)
     fault = refused(
         enrolment, Applicant(node_statement(node_auth=auth)).request(invitation), moment
@@ -248,7 +250,7 @@ def test_a_node_whose_superlink_key_is_unusable_is_refused_at_once(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 @given(statement=st.binary(max_size=200), key=st.binary(max_size=200), token=st.binary(max_size=40))
-def test_a_stranger_s_bytes_are_refused_in_plain_words(
+def test_arbitrary_bytes_are_refused_in_plain_words(
     enrolment: EnrolmentService, moment: datetime, statement: bytes, key: bytes, token: bytes
 ) -> None:
     request = EnrolRequest(token=token, transport_key=key, statement=statement)
@@ -277,25 +279,25 @@ def test_a_part_of_a_fingerprint_admits_nobody(
             enrolment.admit(part, moment)
 
 
-def test_a_fingerprint_is_read_as_people_type_it(
+def test_a_fingerprint_is_accepted_as_people_type_it(
     enrolment: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
-    shown = enrolment.enrol("AT", Applicant().request(invitation), moment).fingerprint
-    assert enrolment.admit(f"  {shown.upper()}\n", moment).country == "AT"
+    fingerprint = enrolment.enrol("AT", Applicant().request(invitation), moment).fingerprint
+    assert enrolment.admit(f"  {fingerprint.upper()}\n", moment).country == "AT"
 
 
 def test_nobody_is_admitted_twice_or_after_a_refusal(
     enrolment: EnrolmentService, moment: datetime
 ) -> None:
-    for decide in (lambda shown: enrolment.admit(shown, moment), enrolment.refuse):
-        shown = enrolment.enrol(
+    for decide in (lambda fingerprint: enrolment.admit(fingerprint, moment), enrolment.refuse):
+        fingerprint = enrolment.enrol(
             "AT", Applicant().request(invite(enrolment, moment)), moment
         ).fingerprint
-        decide(shown)
+        decide(fingerprint)
         with pytest.raises(CoordinatorFault):
-            enrolment.admit(shown, moment)
+            enrolment.admit(fingerprint, moment)
         with pytest.raises(CoordinatorFault):
-            enrolment.refuse(shown)
+            enrolment.refuse(fingerprint)
 
 
 def test_a_refused_party_gets_the_refusal_and_no_certificate(
@@ -319,7 +321,7 @@ def test_a_party_that_was_invited_twice_with_the_same_keys_can_be_admitted(
     assert enrolment.enrol("AT", requests[1], moment).status == EnrolReply.ADMITTED
 
 
-def test_a_party_that_was_admitted_may_come_again_with_the_same_keys(
+def test_an_admitted_party_may_enrol_again_with_the_same_keys(
     enrolment: EnrolmentService, moment: datetime
 ) -> None:
     who = Applicant()
@@ -331,25 +333,25 @@ def test_a_party_that_was_admitted_may_come_again_with_the_same_keys(
 def test_no_party_is_admitted_with_a_key_of_another_country(
     enrolment: EnrolmentService, moment: datetime, role: Role
 ) -> None:
-    made = node_statement if role is Role.NODE else officer_statement
-    mine = made("AT")
+    statement_of = node_statement if role is Role.NODE else officer_statement
+    mine = statement_of("AT")
     admitted(enrolment, moment, Applicant(mine), role)
     theirs = Applicant(mine.model_copy(update={"country": "BE"}))
-    shown = enrolment.enrol(
+    fingerprint = enrolment.enrol(
         "BE", theirs.request(invite(enrolment, moment, "BE", role)), moment
     ).fingerprint
     with pytest.raises(CoordinatorFault) as caught:
-        enrolment.admit(shown, moment)
+        enrolment.admit(fingerprint, moment)
     assert "a key of the" in caught.value.why
     assert "AT" in caught.value.why
-    enrolment.refuse(shown)
+    enrolment.refuse(fingerprint)
 
 
 @pytest.mark.parametrize("half", [slice(0, 32), slice(32, 64)])
 def test_no_party_is_admitted_with_half_a_key_of_another_country(
     enrolment: EnrolmentService, moment: datetime, half: slice
 ) -> None:
-    """Beside a half of its own: under an agreement that asks for one it would be another's key."""
+    """In a suite that uses only this half, the key would be the other country's."""
     mine, own = both_key(1), bytearray(both_key(2).to_bytes())
     own[half] = mine.to_bytes()[half]
     theirs = CompositeSigningKey.from_bytes(bytes(own)).public.to_text()
@@ -372,9 +374,9 @@ def test_a_comment_does_not_make_a_superlink_key_another_one(
     admitted(enrolment, moment, Applicant(mine), Role.NODE)
     theirs = node_statement("BE", node_auth=f"{mine.node_auth} other@host")
     invitation = invite(enrolment, moment, "BE", Role.NODE)
-    shown = enrolment.enrol("BE", Applicant(theirs).request(invitation), moment).fingerprint
+    fingerprint = enrolment.enrol("BE", Applicant(theirs).request(invitation), moment).fingerprint
     with pytest.raises(CoordinatorFault):
-        enrolment.admit(shown, moment)
+        enrolment.admit(fingerprint, moment)
 
 
 def test_the_newest_admitted_statement_of_a_country_counts(
@@ -389,14 +391,16 @@ def test_the_newest_admitted_statement_of_a_country_counts(
     assert enrolment.admitted(Role.OFFICER) == []
 
 
-def test_revocation_names_every_certificate_of_the_role_and_lasts(
+def test_a_revocation_covers_every_certificate_of_the_role_and_lasts(
     enrolment: EnrolmentService,
     moment: datetime,
     engine: Engine,
     authority: TransportAuthority,
     tmp_path: Path,
 ) -> None:
-    held = [admitted(enrolment, moment + n * SECOND, Applicant()).certificate for n in range(2)]
+    certificates = [
+        admitted(enrolment, moment + n * SECOND, Applicant()).certificate for n in range(2)
+    ]
     other = admitted(enrolment, moment, Applicant(officer_statement("BE"))).certificate
     node = admitted(enrolment, moment, Applicant(node_statement()), Role.NODE).certificate
     assert len(enrolment.revoke("AT", Role.OFFICER, moment)) == 2
@@ -404,7 +408,7 @@ def test_revocation_names_every_certificate_of_the_role_and_lasts(
         enrolment,
         enrolment_of(open_database(tmp_path / "state.db", MIGRATIONS), authority),
     ):
-        for certificate in held:
+        for certificate in certificates:
             with pytest.raises(PratiqueError) as caught:
                 _peer(certificate, authority, known, moment)
             assert "revoked" in caught.value.why
@@ -422,7 +426,7 @@ def _peer(
     peer_of(certificate, authority_pem=root, now=moment, revoked=known.register._revoked)
 
 
-def test_revocation_can_be_repeated_and_does_not_bind_the_next_certificate(
+def test_a_revocation_can_be_repeated_and_does_not_affect_the_next_certificate(
     enrolment: EnrolmentService, moment: datetime, authority: TransportAuthority
 ) -> None:
     admitted(enrolment, moment, Applicant())
@@ -432,7 +436,7 @@ def test_revocation_can_be_repeated_and_does_not_bind_the_next_certificate(
     _peer(fresh, authority, enrolment, moment)
 
 
-def test_revoking_where_there_is_nobody_revokes_nothing(
+def test_revoking_a_party_that_does_not_exist_revokes_nothing(
     enrolment: EnrolmentService, invitation: Invitation, moment: datetime
 ) -> None:
     enrolment.enrol("AT", Applicant().request(invitation), moment)
@@ -440,14 +444,14 @@ def test_revoking_where_there_is_nobody_revokes_nothing(
     assert enrolment.register._revoked == frozenset()
 
 
-def test_what_was_decided_outlives_the_process(
+def test_decisions_outlive_the_process(
     enrolment: EnrolmentService, moment: datetime, authority: TransportAuthority, tmp_path: Path
 ) -> None:
     who = Applicant()
     invitation = invite(enrolment, moment)
     request = who.request(invitation)
-    shown = enrolment.enrol("AT", request, moment).fingerprint
+    fingerprint = enrolment.enrol("AT", request, moment).fingerprint
     again = enrolment_of(open_database(tmp_path / "state.db", MIGRATIONS), authority)
-    assert again.admit(shown, moment).status == ADMITTED
+    assert again.admit(fingerprint, moment).status == ADMITTED
     assert [one.status for one in again.all()] == [ADMITTED]
     refused(again, Applicant().request(invitation), moment)

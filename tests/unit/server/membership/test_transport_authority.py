@@ -42,12 +42,12 @@ def store_of(folder: Path) -> KeyStore:
 
 
 def again(folder: Path) -> ExchangeTransport:
-    """Open it as a restarted coordinator does."""
+    """Open the transport as a restarted coordinator does."""
     return ExchangeTransport(folder, HOSTS, store_of(folder))
 
 
 def serves(transport: ExchangeTransport, now: datetime) -> bool:
-    """Whether those who believe what is offered take the exchange for what it is."""
+    """Return whether a party that trusts these authorities accepts the exchange's certificate."""
     peer = peer_of(transport.certificate, authority_pem=transport.trusted(now), now=now, revoked=())
     return peer.role is Role.COORDINATOR and certified_key(transport.certificate) == public_pem(
         transport.pair[0]
@@ -73,7 +73,7 @@ def test_the_certificate_is_renewed_in_use_with_another_key_and_the_same_names(
     assert opened.pair == transport.pair
 
 
-def test_an_authority_follows_is_announced_takes_over_and_the_old_one_is_destroyed(
+def test_a_new_authority_is_announced_takes_over_and_the_old_one_is_destroyed(
     transport: ExchangeTransport, tmp_path: Path
 ) -> None:
     old = transport.in_force(BEGUN)
@@ -120,7 +120,7 @@ def test_a_crash_before_any_write_leaves_an_exchange_that_serves(
 
 
 @pytest.mark.parametrize("step", [0, 1])
-def test_a_crash_while_the_old_one_is_destroyed_is_made_good(
+def test_the_destruction_of_an_authority_is_completed_after_a_crash(
     transport: ExchangeTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     transport.renew_due(the_end(transport) - BEFORE_THE_END)
@@ -137,16 +137,16 @@ def test_a_crash_while_the_old_one_is_destroyed_is_made_good(
 
 
 def test_a_folder_of_the_first_version_is_opened_as_it_is(tmp_path: Path) -> None:
-    """Authority and exchange under the names they always had."""
+    """Authority and exchange have the file names of the first version."""
     store = cheap_store(tmp_path / "keys")
-    made = ExchangeTransport.create(tmp_path, HOSTS, store, federation="danube", now=BEGUN)
+    created = ExchangeTransport.create(tmp_path, HOSTS, store, federation="danube", now=BEGUN)
     assert sorted(path.name for path in tmp_path.glob("*.pem")) == ["authority.pem", "exchange.pem"]
     assert store.names() == ["authority", "transport"]
-    kept = certificate_fingerprint((tmp_path / "authority.pem").read_bytes())
-    assert made.in_force(BEGUN).digest == kept
+    fingerprint = certificate_fingerprint((tmp_path / "authority.pem").read_bytes())
+    assert created.in_force(BEGUN).digest == fingerprint
 
 
-def test_begun_late_nothing_outlives_its_authority(transport: ExchangeTransport) -> None:
+def test_a_late_renewal_does_not_outlive_its_authority(transport: ExchangeTransport) -> None:
     """A coordinator that was off until shortly before the end, with its certificate ended too."""
     old = transport.in_force(BEGUN)
     late = old.ends - 100 * DAY
@@ -162,7 +162,7 @@ def test_begun_late_nothing_outlives_its_authority(transport: ExchangeTransport)
 def test_a_coordinator_that_was_off_for_years_gets_a_new_authority(
     transport: ExchangeTransport, tmp_path: Path
 ) -> None:
-    """Nobody can follow from an authority that has ended: all enrol again."""
+    """No party can trust the successor of an expired authority: all enrol again."""
     long_after = the_end(transport) + DAY
     old = transport.trusted(BEGUN)
     assert transport.renew_due(long_after) == [FOLLOWED, RENEWED]
@@ -174,7 +174,7 @@ def test_a_coordinator_that_was_off_for_years_gets_a_new_authority(
 
 
 class Federation:
-    """A coordinator, a node and an officer, and a clock that runs for years in moments."""
+    """A coordinator, a node and an officer, with a clock that the test moves by years."""
 
     def __init__(self, folder: Path, transport: ExchangeTransport, now: datetime = BEGUN) -> None:
         self.now, self.transport = now, transport
@@ -190,7 +190,7 @@ class Federation:
         return Party(place, role, link, country=country, share=share).enrol()
 
     def live(self, days: int) -> None:
-        """Let so many days pass: each side tends what is its own, and all of them talk."""
+        """Let these days pass: each party renews its certificate, and calls the exchange."""
         self.now += days * DAY
         self.transport.renew_due(self.now)
         for party in self.parties:
@@ -202,7 +202,7 @@ class Federation:
 WHO = [("AT", Role.NODE, 0.9), ("AT", Role.OFFICER, 0.0), ("BE", Role.NODE, 0.1)]
 
 
-def test_a_year_passes_and_everybody_still_talks(
+def test_after_a_year_all_parties_can_still_call(
     tmp_path: Path, transport: ExchangeTransport
 ) -> None:
     federation = Federation(tmp_path, transport)
@@ -217,7 +217,7 @@ def test_a_year_passes_and_everybody_still_talks(
     assert federation.enrolment.register.disputes() == []
 
 
-def test_an_authority_is_followed_and_everybody_still_talks(
+def test_after_a_change_of_authority_all_parties_can_still_call(
     tmp_path: Path, transport: ExchangeTransport
 ) -> None:
     old = transport.in_force(BEGUN)
@@ -231,10 +231,10 @@ def test_an_authority_is_followed_and_everybody_still_talks(
 
 
 @pytest.mark.slow
-def test_authorities_come_and_go_and_everybody_still_talks(
+def test_after_several_changes_of_authority_all_parties_can_still_call(
     tmp_path: Path, transport: ExchangeTransport
 ) -> None:
-    """Twenty years, in steps of fifteen days: two authorities are followed."""
+    """Twenty years, in steps of fifteen days: two authorities are replaced."""
     federation = Federation(tmp_path, transport)
     first = transport.in_force(federation.now).digest
     digests = {first}
@@ -244,12 +244,12 @@ def test_authorities_come_and_go_and_everybody_still_talks(
     assert len(digests) == 3
     assert len(transport.line.generations) <= 2
     for party in federation.parties:
-        held = (party.folder / "authority.pem").read_bytes()
-        assert held == transport.trusted(federation.now)
+        stored_authorities = (party.folder / "authority.pem").read_bytes()
+        assert stored_authorities == transport.trusted(federation.now)
         assert party.holds_a_pair()
 
 
-def test_a_node_that_was_off_for_months_enrols_again_and_talks(
+def test_a_node_that_was_off_for_months_enrols_again_and_can_call(
     tmp_path: Path, transport: ExchangeTransport
 ) -> None:
     federation = Federation(tmp_path, transport)

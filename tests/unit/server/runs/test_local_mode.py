@@ -27,10 +27,10 @@ TRAINING = training_fields(2, **TASK) | {"id": "in-local-mode", "privacy": PRIVA
 @pytest.fixture
 def coordinator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Coordinator]:
     federation = NodeFederation(tmp_path / "federation")
-    made = Coordinator(federation, tmp_path / "coordinator")
+    running = Coordinator(federation, tmp_path / "coordinator")
 
-    monkeypatch.setattr(conducting, "utc_now", made.clock)
-    yield made
+    monkeypatch.setattr(conducting, "utc_now", running.clock)
+    yield running
     federation.close()
 
 
@@ -42,10 +42,10 @@ def draft(coordinator: Coordinator, **changes: Any) -> str:
 def test_a_check_says_what_training_relies_on_and_a_draft_gets_its_schedule(
     coordinator: Coordinator,
 ) -> None:
-    found = coordinator.ask("study_check", text=draft(coordinator), source="study.yaml")
-    assert "3 steps of training by itself" in found["local_mode"]
-    assert "its own noise alone" in found["local_mode"]
-    releases = {one["phase"]: one for one in found["study"]["mechanisms"]}
+    checked = coordinator.ask("study_check", text=draft(coordinator), source="study.yaml")
+    assert "3 steps of training by itself" in checked["local_mode"]
+    assert "its own noise alone" in checked["local_mode"]
+    releases = {one["phase"]: one for one in checked["study"]["mechanisms"]}
     assert releases["local-step"]["rounds"] == 6
     assert (releases["train"]["scope"], releases["train"]["noise_std"]) == ("derived", 3)
     plain = TRAINING["task"] | {"local": None}
@@ -54,39 +54,39 @@ def test_a_check_says_what_training_relies_on_and_a_draft_gets_its_schedule(
 
 
 @pytest.mark.parametrize("noise_std", [3, 3_000])
-def test_a_training_that_says_it_is_derived_is_not_proposed(
+def test_a_training_release_that_is_declared_as_derived_is_not_proposed(
     coordinator: Coordinator, noise_std: int
 ) -> None:
-    """Its figure is small: what is derived costs nothing. Its schedule is no task's."""
+    """Its ε is small, because a derived release costs nothing; but no task has this schedule."""
     task = TRAINING["task"] | {"local": None}
     plain = study(coordinator.federation.papers.agreed, **TRAINING | {"task": task})
     schedule = [one.model_dump(mode="json") for one in priced(plain, 30_000).mechanisms]
     schedule[1] |= {"scope": Scope.DERIVED.value, "noise_std": noise_std}
     text = draft(coordinator, task=task, mechanisms=schedule)
-    found = coordinator.ask("study_check", text=text, source="study.yaml")
-    assert not any(one["allowed"] for one in found["countries"])
+    checked = coordinator.ask("study_check", text=text, source="study.yaml")
+    assert not any(one["allowed"] for one in checked["countries"])
     with pytest.raises(PratiqueError, match="is not the one its task makes"):
         coordinator.ask("study_propose", text=text, source="study.yaml")
     assert not coordinator.context.view().studies
 
 
-def test_a_run_is_carried_to_a_result_that_says_what_it_relied_on(
+def test_a_run_ends_with_a_result_that_says_whose_noise_it_relied_on(
     coordinator: Coordinator,
 ) -> None:
-    asked = coordinator.federation.approved(**TRAINING)
-    run = str(coordinator.ask("study_launch", name=asked.id)["run"])
+    approved = coordinator.federation.approved(**TRAINING)
+    run = str(coordinator.ask("study_launch", name=approved.id)["run"])
     carrier = NodesCarrier(coordinator.federation)
     run_attempt(coordinator.home, run, 1, carrier, LocalRunServices(coordinator), seconds=1)
-    shown = coordinator.ask("study_status", name=asked.id)
-    assert (shown["state"], shown["round"], shown["rounds"]) == ("finished", 3, 3)
+    status = coordinator.ask("study_status", name=approved.id)
+    assert (status["state"], status["round"], status["rounds"]) == ("finished", 3, 3)
     key = VerifyKey.from_text(raw_key(2).public.to_text())
-    result = read_result(coordinator.home.results / asked.id, [key])
+    result = read_result(coordinator.home.results / approved.id, [key])
     assert "its own noise alone" in result.statement
     assert result.model is not None
     terms = budget(coordinator)
     for country, node in coordinator.federation.nodes.items():
         spent = node.parts.ledger.view(terms).spent_micro
-        assert shown["ledgers"][country]["spent"] == pytest.approx(spent / terms.cap_micro)
+        assert status["ledgers"][country]["spent"] == pytest.approx(spent / terms.cap_micro)
 
 
 def budget(coordinator: Coordinator) -> Terms:

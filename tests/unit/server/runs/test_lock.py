@@ -1,4 +1,4 @@
-"""A run is carried by one process at a time, and the lock ends with whoever holds it."""
+"""One process at a time executes a run, and its lock ends with the process."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CoordinatorHome:
     return CoordinatorHome(tmp_path)
 
 
-def test_a_run_is_run_locked_while_somebody_holds_its_lock(home: CoordinatorHome) -> None:
+def test_a_run_is_locked_while_a_process_holds_its_lock(home: CoordinatorHome) -> None:
     assert not is_run_locked(home, RUN)
     with lock_run(home, RUN):
         assert is_run_locked(home, RUN)
@@ -26,17 +26,17 @@ def test_a_run_is_run_locked_while_somebody_holds_its_lock(home: CoordinatorHome
     assert not is_run_locked(home, RUN)
 
 
-def test_a_second_one_waits_and_is_refused(home: CoordinatorHome) -> None:
+def test_a_second_process_waits_and_is_refused(home: CoordinatorHome) -> None:
     with lock_run(home, RUN):
         with (
             pytest.raises(CoordinatorFault, match="Another process executes"),
             lock_run(home, RUN),
         ):
-            pytest.fail("two carry one run")
+            pytest.fail("two processes execute one run")
         assert is_run_locked(home, RUN)
 
 
-def test_a_fault_while_carrying_frees_the_lock(home: CoordinatorHome) -> None:
+def test_a_fault_during_the_run_releases_the_lock(home: CoordinatorHome) -> None:
     with pytest.raises(ValueError, match="ended"), lock_run(home, RUN):
         raise ValueError("ended")
     with lock_run(home, RUN):

@@ -1,4 +1,4 @@
-"""Who is in the model, in the figures, and who was left out how often."""
+"""Which countries are in the model and in the figures, and how often one was left out."""
 
 from protocols.tasks.schedule import EVALUATE, TRAIN
 from server.runs.participation import participation_of

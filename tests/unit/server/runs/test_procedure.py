@@ -1,4 +1,4 @@
-"""Leading a run over rounds that are whole, smaller, or void."""
+"""The procedure of a run over rounds that are whole, smaller, or void."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,18 +52,20 @@ class ScriptedDriver:
         return RoundReport(number, phase, 0.1, OpenedSum(values, countries, 1, ()), causes)
 
 
-def led(made: Study, over: Mapping[int, tuple[str, ...]], past: RunHistory | None = None) -> Any:
-    kept: list[RoundReport] = []
+def run_to_end(
+    made: Study, over: Mapping[int, tuple[str, ...]], past: RunHistory | None = None
+) -> Any:
+    reports: list[RoundReport] = []
     driver: Any = ScriptedDriver(made, over)
     outcome = run_procedure(
-        made, driver, lambda report, *_: kept.append(report), past or RunHistory()
+        made, driver, lambda report, *_: reports.append(report), past or RunHistory()
     )
-    return outcome, kept
+    return outcome, reports
 
 
-def test_a_table_of_fewer_countries_says_so_and_reckons_with_their_noise_only() -> None:
-    whole, _ = led(study(), {})
-    outcome, _ = led(study(), {1: WITHOUT_PT})
+def test_a_table_over_fewer_countries_names_them_and_assumes_their_noise_only() -> None:
+    whole, _ = run_to_end(study(), {})
+    outcome, _ = run_to_end(study(), {1: WITHOUT_PT})
     assert outcome.part.countries == outcome.part.figures_over == WITHOUT_PT
     assert whole.part.figures_over == COUNTRIES
 
@@ -74,33 +76,35 @@ def test_a_table_of_fewer_countries_says_so_and_reckons_with_their_noise_only() 
     assert above / all_above == pytest.approx(ratio, abs=1e-3)
 
 
-def test_training_goes_on_over_fewer_countries() -> None:
-    made = training()
-    outcome, kept = led(made, {2: WITHOUT_PT})
-    assert len(kept) == ROUNDS + 1
-    assert outcome.part == participation_of([recorded(report) for report in kept], COUNTRIES)
+def test_training_continues_over_fewer_countries() -> None:
+    trained_study = training()
+    outcome, reports = run_to_end(trained_study, {2: WITHOUT_PT})
+    assert len(reports) == ROUNDS + 1
+    assert outcome.part == participation_of([recorded(report) for report in reports], COUNTRIES)
     assert outcome.part.rounds_opened == {4: ROUNDS - 1, 3: 1}
     assert outcome.part.left_out == {"PT": 1}
     assert outcome.part.figures_over == outcome.part.countries == COUNTRIES
 
 
-def test_what_is_divided_by_stays_the_study_s_public_constant() -> None:
-    made = training(rounds=1, evaluation=None)
-    start = made.task.initial(made.features)  # type: ignore[union-attr]
-    whole, smaller = (led(made, over)[0].model - start for over in ({}, {1: WITHOUT_PT}))
+def test_the_divisor_stays_the_study_s_public_constant() -> None:
+    trained_study = training(rounds=1, evaluation=None)
+    start = trained_study.task.initial(trained_study.features)  # type: ignore[union-attr]
+    whole, smaller = (
+        run_to_end(trained_study, over)[0].model - start for over in ({}, {1: WITHOUT_PT})
+    )
     assert smaller == pytest.approx(whole * len(WITHOUT_PT) / len(COUNTRIES))
     assert whole.all()
 
 
 def test_an_evaluation_over_fewer_countries_names_exactly_these() -> None:
-    outcome, _ = led(training(), {ROUNDS + 1: WITHOUT_PT})
+    outcome, _ = run_to_end(training(), {ROUNDS + 1: WITHOUT_PT})
     assert outcome.part.figures_over == WITHOUT_PT
     assert outcome.part.countries == COUNTRIES
     assert outcome.part.left_out == {}
 
 
-def test_void_rounds_are_counted_and_left_out_of_none() -> None:
-    outcome, _ = led(training(evaluation=None), {2: ()})
+def test_void_rounds_are_counted_and_leave_no_country_out() -> None:
+    outcome, _ = run_to_end(training(evaluation=None), {2: ()})
     assert (outcome.part.rounds_void, outcome.part.rounds_opened) == (1, {4: ROUNDS - 1})
     assert outcome.part.figures_over == ()
 
@@ -108,25 +112,25 @@ def test_void_rounds_are_counted_and_left_out_of_none() -> None:
 def test_too_many_void_rounds_in_a_row_end_the_run_and_opened_ones_between_do_not() -> None:
     void = dict.fromkeys(range(1, ROUNDS + 1), ())
     with pytest.raises(RunVoid, match="Round 3") as caught:
-        led(training(), void)
+        run_to_end(training(), void)
     assert "PT: no reply in time" in caught.value.why
-    outcome, _ = led(training(), void | {3: WITHOUT_PT})
+    outcome, _ = run_to_end(training(), void | {3: WITHOUT_PT})
     assert outcome.part.rounds_void == ROUNDS - 1
 
 
-def test_a_run_that_is_carried_on_counts_the_rounds_behind_it() -> None:
-    made = training()
-    _, kept = led(made, {})
+def test_a_resumed_run_counts_its_earlier_rounds() -> None:
+    trained_study = training()
+    _, reports = run_to_end(trained_study, {})
     states: list[bytes] = []
-    driver: Any = ScriptedDriver(made)
-    run_procedure(made, driver, lambda _, state, *__: states.append(state))
+    driver: Any = ScriptedDriver(trained_study)
+    run_procedure(trained_study, driver, lambda _, state, *__: states.append(state))
     before = [RoundRecord(1, "train", WITHOUT_PT, "", {"PT": "no reply in time"})]
-    outcome, kept = led(made, {}, RunHistory(before, states[0]))
-    assert [report.number for report in kept] == [2, 3, 4, 5]
+    outcome, reports = run_to_end(trained_study, {}, RunHistory(before, states[0]))
+    assert [report.number for report in reports] == [2, 3, 4, 5]
     assert outcome.part.left_out == {"PT": 1}
 
 
-def test_a_run_that_was_void_in_a_row_is_not_led_on() -> None:
+def test_a_run_with_too_many_void_rounds_in_a_row_is_not_resumed() -> None:
     rounds = [RoundRecord(n, "train", (), "too few", {}) for n in range(1, MOST_VOID_IN_A_ROW + 1)]
     with pytest.raises(RunVoid, match=f"Round {MOST_VOID_IN_A_ROW}"):
-        led(training(), {}, RunHistory(rounds))
+        run_to_end(training(), {}, RunHistory(rounds))

@@ -1,4 +1,4 @@
-"""What an attempt keeps of its run lasts as a whole; another attempt's word counts for nothing."""
+"""Each step of a run is stored completely or not at all, and only by the current attempt."""
 
 import json
 from datetime import datetime, timedelta
@@ -41,16 +41,16 @@ def logged(engine: Engine) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def store(engine: Engine, moment: datetime) -> RunStore:
-    made = RunStore(engine)
-    made.create(RUN, STUDY, moment)
-    return made
+    new_store = RunStore(engine)
+    new_store.create(RUN, STUDY, moment)
+    return new_store
 
 
 @pytest.fixture
 def progress(engine: Engine, store: RunStore, moment: datetime) -> RunProgress:
-    made = attempt(engine, 1)
-    made.begin(moment)
-    return made
+    first_attempt = attempt(engine, 1)
+    first_attempt.begin(moment)
+    return first_attempt
 
 
 def report(
@@ -134,7 +134,7 @@ def test_a_closed_round_is_known_to_later_attempts_until_the_round_ends(
 def test_closing_a_round_does_not_reset_the_fruitless_attempts(
     store: RunStore, progress: RunProgress, moment: datetime
 ) -> None:
-    """A round that dies each time after it is closed must come to an end."""
+    """A run whose process dies each time after a round was closed must end."""
     progress.keep_closed(1, ("AT", "BE"), moment)
     assert store.get(RUN).fruitless == 1
 
@@ -152,7 +152,7 @@ def test_rounds_are_listed_in_order_with_their_results(
     assert (second.outcome, second.opened, second.causes) == ("void", (), {"CZ": "late"})
 
 
-def test_no_opened_value_is_kept_with_a_round(
+def test_no_opened_value_is_stored_with_a_round(
     store: RunStore, progress: RunProgress, moment: datetime
 ) -> None:
     values = np.array([123456789, 987654321])
@@ -160,7 +160,7 @@ def test_no_opened_value_is_kept_with_a_round(
     assert "123456789" not in str(store.rounds_of(RUN))
 
 
-def test_a_round_is_kept_once(progress: RunProgress, engine: Engine, moment: datetime) -> None:
+def test_a_round_is_stored_once(progress: RunProgress, engine: Engine, moment: datetime) -> None:
     progress.keep_round(report(1), b"first", moment)
     before = everything(engine, progress)
     with pytest.raises(Exception, match="UNIQUE"):
@@ -168,7 +168,7 @@ def test_a_round_is_kept_once(progress: RunProgress, engine: Engine, moment: dat
     assert everything(engine, progress) == before
 
 
-def test_each_round_is_logged_with_what_it_stands_on(
+def test_each_round_is_logged_with_its_document_versions(
     engine: Engine, progress: RunProgress, moment: datetime
 ) -> None:
     progress.keep_documents(GROUND)
@@ -192,17 +192,17 @@ def test_each_round_is_logged_with_what_it_stands_on(
     assert "reason" not in opened
 
 
-def test_the_log_holds_no_value_and_no_number_of_a_round(
+def test_the_log_contains_no_value_and_no_number_of_a_round(
     engine: Engine, progress: RunProgress, moment: datetime
 ) -> None:
     values = np.array([123456789, 987654321])
     progress.keep_round(report(1, OpenedSum(values, ("AT",), 424242, ())), b"weights", moment)
     (entry,) = logged(engine)
-    said = {"kind", "at", "actor", "outcome", "study", "run", "round", "policies"}
-    assert entry.keys() == said | {"v", "origin", "index"}
+    expected = {"kind", "at", "actor", "outcome", "study", "run", "round", "policies"}
+    assert entry.keys() == expected | {"v", "origin", "index"}
 
 
-def test_a_round_is_logged_once_whatever_another_attempt_says(
+def test_a_round_is_logged_once_even_if_another_attempt_stores_it(
     engine: Engine, store: RunStore, progress: RunProgress, moment: datetime
 ) -> None:
     progress.keep_round(report(1), b"first", moment)
@@ -215,7 +215,7 @@ def test_a_round_is_logged_once_whatever_another_attempt_says(
     assert [entry["kind"] for entry in logged(engine)] == ["round-opened"]
 
 
-def test_progress_makes_earlier_losses_count_no_more(
+def test_a_stored_step_resets_the_number_of_fruitless_attempts(
     store: RunStore, engine: Engine, moment: datetime
 ) -> None:
     for _ in range(3):
@@ -264,10 +264,10 @@ def test_an_attempt_that_is_not_current_changes_nothing(
 
 
 @pytest.mark.parametrize("act", ACTS)
-def test_each_act_lasts_as_a_whole_or_not_at_all(
+def test_each_write_is_stored_completely_or_not_at_all(
     engine: Engine, progress: RunProgress, moment: datetime, act: str
 ) -> None:
-    """Break off before each statement: nothing of the act is there, and it can be done again."""
+    """Stop before each statement: nothing of the write is stored, and it can be repeated."""
     before = everything(engine, progress)
     for step in range(1, 100):
         left = [step]

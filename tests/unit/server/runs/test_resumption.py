@@ -1,9 +1,9 @@
-"""A run killed at each moment of its life, and carried on: as if nothing had happened.
+"""A run that is killed at any moment is resumed, with the result of an undisturbed run.
 
-The coordinator's side dies before or after any message, any statement on its database, any word to
-the daemon and any step of the release; the nodes are real, and live on. Each run must end with the
-very result of a run that nobody touched, under its own id, every request repeated word for word,
-every ledger charged once.
+The coordinator's process dies before or after any message, any database statement, any request to
+the daemon and any step of the release; the nodes are real, and continue. Each run must end with the
+result of an undisturbed run, under the same id; each repeated request must be the same byte by
+byte, and each ledger must be charged once.
 """
 
 import secrets
@@ -46,19 +46,19 @@ AWAY = "EE"
 REST = ("DK", "NO", "PT")
 
 
-def untouched(stage: Stage, *away: str) -> Scene:
+def undisturbed(stage: Stage, *away: str) -> Scene:
     scene = stage.scene()
     scene.carrier.away |= {*away}
     assert not scene.attempt()
     return scene
 
 
-def as_if_nothing_had_happened(scene: Scene, whole: Scene) -> None:
-    """Raise unless the run has ended like one that nobody touched."""
+def require_undisturbed_outcome(scene: Scene, whole: Scene) -> None:
+    """Raise unless the run has ended like an undisturbed one."""
     row = scene.coordinator.context.runs.get(RUN)
     assert (row.state, row.reason, row.attempt) == ("finished", "", scene.attempts)
     repeated = {place: frames for place, frames in scene.carrier.sent.items() if len(frames) > 1}
-    assert not repeated, "a request was repeated with other words"
+    assert not repeated, "a request was repeated with other contents"
     assert scene.carrier.sent.keys() == whole.carrier.sent.keys()
     assert scene.ledgers() == whole.ledgers()
     found, expected = scene.result, whole.result
@@ -77,7 +77,7 @@ def killed_everywhere(stage: Stage, stride: int, first: int = 1, away: str = "")
 
     The country `away`, if any, takes no part in any round.
     """
-    whole, at = untouched(stage, away), first
+    whole, at = undisturbed(stage, away), first
     while True:
         scene = stage.scene()
         scene.carrier.away |= {away}
@@ -85,38 +85,38 @@ def killed_everywhere(stage: Stage, stride: int, first: int = 1, away: str = "")
         if died and not scene.over:
             scene.supervise_runs()
             assert not scene.attempt()
-        as_if_nothing_had_happened(scene, whole)
+        require_undisturbed_outcome(scene, whole)
         scene.close()
         if not died:
             return (at - first) // stride
         at += stride
 
 
-def test_a_table_killed_at_some_moments(table: Stage) -> None:
+def test_a_table_run_killed_at_some_moments_is_resumed(table: Stage) -> None:
     assert killed_everywhere(table, stride=29, first=17) > 0
 
 
-def test_under_both_signatures_a_table_killed_at_some_moments(tmp_path: Path) -> None:
-    """ML-DSA signs with fresh randomness: what a new attempt asks again has another signature."""
+def test_a_table_run_with_two_signatures_killed_at_some_moments_is_resumed(tmp_path: Path) -> None:
+    """ML-DSA signs with fresh randomness: a request that is repeated has another signature."""
     assert killed_everywhere(Stage(tmp_path, BOTH), stride=97, first=29) > 0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_table_killed_at_every_moment(table: Stage) -> None:
+def test_a_table_run_killed_at_every_moment_is_resumed(table: Stage) -> None:
     assert killed_everywhere(table, stride=1) > 30
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_training_killed_at_every_moment(training: Stage) -> None:
+def test_a_training_run_killed_at_every_moment_is_resumed(training: Stage) -> None:
     assert killed_everywhere(training, stride=1) > 60
 
 
 def ended_with_one_away(stage: Stage, at: int, *, first: bool) -> Scene | None:
-    """Carry a run whose one country is away before a death, or (not `first`) after it.
+    """Execute a run in which one country is away before a crash, or (not `first`) after it.
 
-    Returns None where the run was over before that moment.
+    Returns None if the run was over before that moment.
     """
     scene = stage.scene()
     scene.carrier.away = {AWAY} if first else set()
@@ -144,7 +144,7 @@ def one_set_or_none(scene: Scene) -> str:
 
 
 def ends_with_one_away(stage: Stage, stride: int, *, first: bool) -> Counter[str]:
-    """Return how runs ended, one for each `stride`-th moment of death."""
+    """Return how runs ended, one for each `stride`-th moment of a crash."""
     ends, at = Counter[str](), 1
     while scene := ended_with_one_away(stage, at, first=first):
         ends[one_set_or_none(scene)] += 1
@@ -169,24 +169,24 @@ def test_a_training_without_one_country_killed_at_many_moments(training: Stage) 
     assert killed_everywhere(training, stride=4, away=AWAY) > 20
 
 
-def test_killed_between_the_set_being_kept_and_anybody_being_told_it_opens_that_set(
+def test_a_run_killed_after_its_smaller_set_was_stored_opens_that_set(
     table: Stage,
 ) -> None:
-    """The one that was away is back, and is not asked again."""
+    """The country that was away is back, and is not asked again."""
     scene = table.scene()
     scene.carrier.away = {AWAY}
     assert scene.attempt(("exchange", 6))  # three of set-up, twice contribute, and then agree
     assert not any(place.phase == "agree" for _, place in scene.carrier.sent)
-    scene.carrier.away, asked = set(), len(scene.carrier.calls)
+    scene.carrier.away, count = set(), len(scene.carrier.calls)
     scene.supervise_runs()
     assert not scene.attempt()
     assert scene.result.figures_over == REST
-    assert scene.carrier.calls[asked:] == [REST] * 3
+    assert scene.carrier.calls[count:] == [REST] * 3
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_one_that_is_back_after_a_death_at_any_moment_costs_no_sum(
+def test_a_country_that_is_back_after_a_crash_at_any_moment_costs_no_sum(
     table: Stage,
 ) -> None:
     ends = ends_with_one_away(table, 3, first=True)
@@ -195,7 +195,7 @@ def test_one_that_is_back_after_a_death_at_any_moment_costs_no_sum(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_one_that_is_gone_after_a_death_at_any_moment_costs_the_sum_once_others_have_answered(
+def test_a_country_gone_after_a_crash_costs_the_sum_once_others_have_answered(
     table: Stage,
 ) -> None:
     ends = ends_with_one_away(table, 3, first=False)
@@ -204,16 +204,16 @@ def test_one_that_is_gone_after_a_death_at_any_moment_costs_the_sum_once_others_
 
 def test_a_training_killed_in_each_of_its_rounds_ends_with_the_same_model(training: Stage) -> None:
     """Killed again and again, a few moments further each time."""
-    whole, scene = untouched(training), training.scene()
+    whole, scene = undisturbed(training), training.scene()
     steps = iter(range(12, 200, 7))
     while scene.attempt(next(steps)) and not scene.over:
         scene.supervise_runs()
     assert scene.attempts > 3
     assert whole.model
-    as_if_nothing_had_happened(scene, whole)
+    require_undisturbed_outcome(scene, whole)
 
 
-def test_a_run_that_gets_no_further_is_given_up_with_the_reason(table: Stage) -> None:
+def test_a_run_without_progress_is_abandoned_with_the_reason(table: Stage) -> None:
     scene = table.scene()
     for _ in range(MOST_FRUITLESS):
         assert scene.attempt(("exchange", 1))
@@ -226,8 +226,8 @@ def test_a_run_that_gets_no_further_is_given_up_with_the_reason(table: Stage) ->
     assert scene.coordinator.context.runs.get(RUN) == row
 
 
-def test_progress_opens_new_attempts(training: Stage) -> None:
-    """More deaths than a run may have in a row: one between any two rounds, one in each."""
+def test_progress_allows_further_attempts(training: Stage) -> None:
+    """More crashes than a run may have in a row: one between any two rounds, one in each."""
     scene = training.scene()
     deaths = [("exchange", 1), ("exchange", 6), *[("exchange", 1), ("exchange", 3)] * 2]
     for at in deaths:
@@ -238,7 +238,7 @@ def test_progress_opens_new_attempts(training: Stage) -> None:
     assert scene.coordinator.context.runs.get(RUN).state == "finished"
 
 
-def test_a_live_attempt_is_left_alone_and_a_dead_one_followed(table: Stage) -> None:
+def test_a_live_attempt_is_left_alone_and_a_dead_one_is_replaced(table: Stage) -> None:
     scene = table.scene()
     opened = scene.carrier.exchange
 
@@ -255,7 +255,7 @@ def test_a_live_attempt_is_left_alone_and_a_dead_one_followed(table: Stage) -> N
     assert scene.coordinator.flower.stopped == [7_001]
 
 
-def test_an_attempt_that_was_never_begun_is_followed_in_time(table: Stage) -> None:
+def test_an_attempt_that_never_began_is_replaced_in_time(table: Stage) -> None:
     scene = table.scene()
     papers = scene.coordinator.federation.papers
     scene.supervise_runs(lost=False)
@@ -265,8 +265,8 @@ def test_an_attempt_that_was_never_begun_is_followed_in_time(table: Stage) -> No
     assert scene.coordinator.context.runs.get(RUN).attempt == 2
 
 
-def test_documents_that_moved_on_do_not_change_what_is_asked(table: Stage) -> None:
-    """Newer versions between two attempts: the nodes hold them, and repeat what they said."""
+def test_newer_documents_do_not_change_the_requests(table: Stage) -> None:
+    """Newer versions between two attempts: the nodes have them, and repeat their replies."""
     scene = table.scene()
     assert scene.attempt(("exchanged", 4))
     federation = scene.coordinator.federation
@@ -282,12 +282,12 @@ def test_a_permit_withdrawn_between_two_attempts_leaves_its_country_out(table: S
     scene.coordinator.federation.withdraw("EE", scene.study)
     scene.supervise_runs()
     assert not scene.attempt()
-    found = scene.result
-    assert found.countries == found.figures_over == ("DK", "NO", "PT")
-    assert "The figures are sums over DK, NO, PT." in found.statement
+    result = scene.result
+    assert result.countries == result.figures_over == ("DK", "NO", "PT")
+    assert "The figures are sums over DK, NO, PT." in result.statement
 
 
-def test_permits_withdrawn_where_too_few_are_left_end_the_run_with_its_reason(
+def test_withdrawals_that_leave_too_few_countries_end_the_run_with_the_reason(
     table: Stage,
 ) -> None:
     scene = table.scene()
@@ -302,7 +302,7 @@ def test_permits_withdrawn_where_too_few_are_left_end_the_run_with_its_reason(
     assert "DK: refused (no-permit); EE: refused (no-permit)" in row.reason
 
 
-def test_a_stranger_who_submits_the_old_bundle_carries_nothing(table: Stage) -> None:
+def test_an_old_bundle_submitted_by_a_stranger_executes_nothing(table: Stage) -> None:
     scene = table.scene()
     assert scene.attempt(("exchanged", 4))
     scene.supervise_runs()
@@ -318,7 +318,7 @@ def test_a_stranger_who_submits_the_old_bundle_carries_nothing(table: Stage) -> 
 
 @pytest.mark.parametrize("moment", ["publish", "published", "released"])
 def test_a_result_that_was_signed_is_not_signed_again(training: Stage, moment: str) -> None:
-    """Killed about its publication, and carried on an hour later, when all would read otherwise."""
+    """Killed around its publication, and resumed an hour later, when the result would differ."""
     scene = training.scene()
     assert scene.attempt((moment, 1))
     signed = scene.result

@@ -1,6 +1,6 @@
-"""The conductor, over countries that are silent, refuse, talk nonsense, repeat, or are late.
+"""The round driver, with countries that are silent, refuse, send nonsense, repeat, or are late.
 
-Four countries, of which three must be left, lose one and go on; of three nobody may be missing.
+Of four countries, three must remain, so one may be missing; of three countries, none may be.
 """
 
 from collections.abc import Callable
@@ -62,8 +62,10 @@ class Scene:
         )
 
     def kept(self, number: int, countries: tuple[str, ...]) -> None:
-        told = [country for country, phase in self.carrier.asked if phase == "agree"]
-        assert len(told) == sum(map(len, self.closed.values())), "asked before it is stored"
+        asked_to_agree = [country for country, phase in self.carrier.asked if phase == "agree"]
+        assert len(asked_to_agree) == sum(map(len, self.closed.values())), (
+            "asked before it is stored"
+        )
         assert number not in self.closed
         self.closed[number] = countries
 
@@ -129,25 +131,25 @@ def test_a_country_that_is_silent_once_is_asked_again_with_the_same_bytes(
     phase: str, country: str
 ) -> None:
     scene = Scene()
-    heard: list[bytes] = []
+    frames: list[bytes] = []
 
     def deaf(frame: bytes) -> None:
-        heard.append(frame)
+        frames.append(frame)
 
     def awake(frame: bytes) -> bytes:
-        heard.append(frame)
+        frames.append(frame)
         return scene.carrier.honest(country, frame)
 
     scene.carrier.misbehave(country, phase, deaf, awake)
     opened(scene.ready().round())
-    assert len(heard) == 2
-    assert heard[0] == heard[1]
+    assert len(frames) == 2
+    assert frames[0] == frames[1]
     others = {"AT", "BE", "CZ"} - {country}
     assert all(scene.carrier.asked.count((other, phase)) == 1 for other in others)
 
 
 @pytest.mark.parametrize("phase", IN_ROUND)
-def test_a_country_whose_reply_was_lost_answers_the_same_again(phase: str) -> None:
+def test_a_country_whose_reply_was_lost_repeats_it(phase: str) -> None:
     scene = Scene().ready()
 
     def lost(frame: bytes) -> None:
@@ -186,7 +188,7 @@ def test_every_country_at_fault_is_named() -> None:
     assert caught.value.causes == {"AT": "no reply in time", "CZ": "refused (declined)"}
 
 
-def test_nothing_is_asked_for_after_a_failed_step() -> None:
+def test_no_request_follows_a_failed_step() -> None:
     scene = Scene()
     scene.carrier.misbehave("AT", "bundle", refusal)
     with pytest.raises(SetUpFailed):
@@ -195,7 +197,7 @@ def test_nothing_is_asked_for_after_a_failed_step() -> None:
 
 
 @pytest.mark.parametrize("answer", [refusal, nonsense])
-def test_a_country_that_has_said_no_is_not_pressed(answer: Answer) -> None:
+def test_a_country_that_refused_is_not_asked_again(answer: Answer) -> None:
     scene = Scene()
     scene.carrier.misbehave("AT", "bundle", answer)
     with pytest.raises(SetUpFailed):
@@ -221,7 +223,7 @@ def test_a_round_after_a_void_one_opens() -> None:
 
 
 @pytest.mark.parametrize("answer", [silent, refusal, nonsense])
-def test_one_answer_missing_is_no_loss_where_enough_are_left(answer: Answer) -> None:
+def test_a_missing_answer_changes_nothing_if_enough_are_left(answer: Answer) -> None:
     scene = Scene(5).ready()
     scene.carrier.misbehave("AT", "answer", *[answer] * ATTEMPTS)
     report = scene.round()
@@ -242,16 +244,16 @@ def test_a_country_whose_documents_catch_up_is_asked_again_with_the_same_bytes(
     phase: str, answer: Answer
 ) -> None:
     scene = Scene()
-    heard: list[bytes] = []
+    frames: list[bytes] = []
 
     def late(frame: bytes) -> bytes | None:
-        heard.append(frame)
+        frames.append(frame)
         return answer(frame)
 
     scene.carrier.misbehave("BE", phase, late, late, late)
     opened(scene.ready().round())
     assert scene.pauses == list(CATCHING_UP[:3])
-    assert len(set(heard)) == 1
+    assert len(set(frames)) == 1
     assert scene.carrier.asked.count(("AT", phase)) == 1, "nobody else is asked again"
 
 
@@ -271,7 +273,7 @@ def test_a_country_may_be_silent_and_behind_in_turn() -> None:
     opened(scene.round())
 
 
-def test_a_set_up_that_is_over_is_taken_up_by_another_conductor() -> None:
+def test_another_driver_continues_after_a_finished_set_up() -> None:
     scene = Scene()
     replies = scene.driver.set_up()
     assert {step: set(said) for step, said in replies.items()} == {
@@ -280,12 +282,12 @@ def test_a_set_up_that_is_over_is_taken_up_by_another_conductor() -> None:
     again = coordinator_of(scene.carrier._world.terms)
     driver = scene.conducted(again)
     driver.resume(replies)
-    asked = len(scene.carrier.asked)
+    count = len(scene.carrier.asked)
     opened(driver.sum(1, "train", MODEL))
-    assert {phase for _, phase in scene.carrier.asked[asked:]} == set(IN_ROUND)
+    assert {phase for _, phase in scene.carrier.asked[count:]} == set(IN_ROUND)
 
 
-def test_a_set_up_of_another_run_is_not_taken_up() -> None:
+def test_a_set_up_of_another_run_is_refused() -> None:
     scene = Scene()
     replies = scene.driver.set_up()
     other = ProtocolWorld.of(SIZE, run_id=bytes(16))
@@ -296,7 +298,7 @@ def test_a_set_up_of_another_run_is_not_taken_up() -> None:
 
 FOUR = 4
 REST = ("AT", "BE", "DK")
-"""Who is left of four without CZ."""
+"""The countries that remain of four without CZ."""
 
 
 def four() -> Scene:
@@ -305,7 +307,7 @@ def four() -> Scene:
 
 
 def asked_in(scene: Scene, phase: str) -> list[str]:
-    return [country for country, asked in scene.carrier.asked if asked == phase]
+    return [country for country, asked_phase in scene.carrier.asked if asked_phase == phase]
 
 
 @pytest.mark.parametrize(
@@ -324,7 +326,7 @@ def test_a_country_that_does_not_contribute_is_left_out(answer: Answer, cause: s
     assert recorded(report).countries == REST
 
 
-def test_where_everybody_is_there_nobody_is_asked_to_agree_and_nothing_is_kept() -> None:
+def test_in_a_complete_round_nobody_is_asked_to_agree_and_no_set_is_stored() -> None:
     scene = four()
     opened(scene.round(), FOUR)
     assert not asked_in(scene, "agree")
@@ -341,7 +343,7 @@ def test_a_country_left_out_is_back_in_the_next_round_that_it_answers() -> None:
     assert scene.closed == {1: REST, 2: REST}
 
 
-def test_who_was_left_out_is_asked_last_and_once_and_not_waited_for_long() -> None:
+def test_a_country_that_was_left_out_is_asked_last_and_once_and_for_a_short_time() -> None:
     scene = four()
     scene.carrier.misbehave("CZ", "contribute", *[silent] * 3)
     scene.round(1)
@@ -353,7 +355,7 @@ def test_who_was_left_out_is_asked_last_and_once_and_not_waited_for_long() -> No
     assert scene.carrier.seconds[waits:] == [90.0, SPARED_SECONDS, 90.0, 90.0]
 
 
-def test_who_was_left_out_is_not_waited_for_while_its_documents_catch_up() -> None:
+def test_a_country_that_was_left_out_is_not_waited_for_while_its_documents_catch_up() -> None:
     scene = four()
     scene.carrier.misbehave("CZ", "contribute", *[behind] * (len(CATCHING_UP) + 2))
     opened(scene.round(1), FOUR, without="CZ")
@@ -363,7 +365,7 @@ def test_who_was_left_out_is_not_waited_for_while_its_documents_catch_up() -> No
     opened(scene.round(3), FOUR)
 
 
-def test_who_was_left_out_is_waited_for_again_where_another_one_is_gone() -> None:
+def test_a_country_that_was_left_out_is_waited_for_again_if_another_one_is_gone() -> None:
     """Three of four are needed: with a second one gone, the first is asked as often as any."""
     scene = four()
     scene.carrier.misbehave("CZ", "contribute", silent, silent, silent)
@@ -373,7 +375,9 @@ def test_who_was_left_out_is_waited_for_again_where_another_one_is_gone() -> Non
 
 
 @pytest.mark.parametrize("answer", [silent, refusal, nonsense, empty])
-def test_one_that_does_not_agree_makes_the_round_void_and_nobody_answers(answer: Answer) -> None:
+def test_a_country_that_does_not_agree_makes_the_round_void_and_nobody_answers(
+    answer: Answer,
+) -> None:
     scene = four()
     scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
     scene.carrier.misbehave("BE", "agree", *[answer] * ATTEMPTS)
@@ -385,7 +389,7 @@ def test_one_that_does_not_agree_makes_the_round_void_and_nobody_answers(answer:
 
 
 @pytest.mark.parametrize("answer", [silent, refusal, nonsense, empty])
-def test_one_that_does_not_answer_for_the_smaller_set_makes_the_round_void(answer: Answer) -> None:
+def test_a_missing_answer_for_the_smaller_set_makes_the_round_void(answer: Answer) -> None:
     scene = four()
     scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
     scene.carrier.misbehave("BE", "answer", *[answer] * ATTEMPTS)
@@ -403,7 +407,7 @@ def test_a_country_silent_once_in_the_smaller_set_is_asked_again(phase: str) -> 
     opened(scene.round(), FOUR, without="CZ")
 
 
-def test_too_few_that_are_left_are_a_void_round_and_nobody_is_asked_to_agree() -> None:
+def test_too_few_remaining_countries_make_the_round_void_and_nobody_agrees() -> None:
     scene = four()
     for country in ("AT", "CZ"):
         scene.carrier.misbehave(country, "contribute", *[silent] * ATTEMPTS)
@@ -414,8 +418,8 @@ def test_too_few_that_are_left_are_a_void_round_and_nobody_is_asked_to_agree() -
     opened(scene.round(2), FOUR)
 
 
-def carried_on(scene: Scene) -> RoundDriver:
-    """Return what another attempt leads the run with: nothing but what was kept."""
+def resumed_driver(scene: Scene) -> RoundDriver:
+    """Return the round driver of another attempt, which has only what was stored."""
     again = coordinator_of(scene.world.terms)
     for name in ("_bundles", "_encapsulations", "_ciphertexts", "_macs"):
         setattr(again, name, getattr(scene.world.coordinator, name))
@@ -423,7 +427,7 @@ def carried_on(scene: Scene) -> RoundDriver:
 
 
 class Dead(BaseException):
-    """The coordinator is gone."""
+    """The coordinator's process has ended."""
 
 
 def dying(_: bytes) -> None:
@@ -431,54 +435,54 @@ def dying(_: bytes) -> None:
 
 
 @pytest.mark.parametrize(("phase", "country"), [("agree", "AT"), ("agree", "DK"), ("answer", "DK")])
-def test_killed_once_the_round_was_closed_it_opens_over_the_same_countries(
+def test_a_round_resumed_after_it_was_closed_opens_over_the_same_countries(
     phase: str, country: str
 ) -> None:
-    """The one that dropped out is there again, and is not asked."""
+    """The country that dropped out is back, and is not asked."""
     scene = four()
     scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
     scene.carrier.misbehave(country, phase, dying)
     with pytest.raises(Dead):
         scene.round()
-    again, frames = carried_on(scene), dict(scene.carrier.frames)
+    again, frames = resumed_driver(scene), dict(scene.carrier.frames)
     before = len(scene.carrier.asked)
     opened(again.sum(1, "train", MODEL), FOUR, without="CZ")
-    asked = scene.carrier.asked[before:]
-    assert asked == [(c, p) for p in ("contribute", "agree", "answer") for c in REST]
+    requests = scene.carrier.asked[before:]
+    assert requests == [(c, p) for p in ("contribute", "agree", "answer") for c in REST]
     assert all(scene.carrier.frames[place] == frame for place, frame in frames.items())
     opened(again.sum(2, "train", MODEL), FOUR)
 
 
-def test_killed_before_the_round_was_closed_it_begins_anew_with_everybody() -> None:
+def test_a_round_resumed_before_it_was_closed_begins_again_with_all_countries() -> None:
     scene = four()
     scene.carrier.misbehave("CZ", "contribute", silent, dying)
     with pytest.raises(Dead):
         scene.round()
     assert not scene.closed
-    opened(carried_on(scene).sum(1, "train", MODEL), FOUR)
+    opened(resumed_driver(scene).sum(1, "train", MODEL), FOUR)
 
 
-def test_killed_once_the_round_was_closed_and_one_of_the_rest_is_gone_it_is_void() -> None:
+def test_a_round_resumed_after_it_was_closed_is_void_if_a_remaining_country_is_gone() -> None:
     scene = four()
     scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
     scene.carrier.misbehave("AT", "agree", dying)
     with pytest.raises(Dead):
         scene.round()
     scene.carrier.misbehave("BE", "contribute", *[silent] * ATTEMPTS)
-    report = carried_on(scene).sum(1, "train", MODEL)
+    report = resumed_driver(scene).sum(1, "train", MODEL)
     assert isinstance(report.outcome, VoidRound)
     assert report.outcome.missing == tuple(report.causes) == ("BE",)
     assert "agreed on did not contribute" in report.outcome.reason
 
 
-def test_killed_amid_the_answers_of_all_and_one_is_gone_it_is_void_and_says_why() -> None:
-    """Whoever has answered for all countries signs no other set: that is the rule, and plain."""
+def test_a_round_resumed_amid_the_answers_is_void_with_a_reason_if_a_country_is_gone() -> None:
+    """A country that has answered for all countries signs no other set."""
     scene = four()
     scene.carrier.misbehave("DK", "answer", dying)
     with pytest.raises(Dead):
         scene.round()
     scene.carrier.misbehave("DK", "contribute", *[silent] * ATTEMPTS)
-    report = carried_on(scene).sum(1, "train", MODEL)
+    report = resumed_driver(scene).sum(1, "train", MODEL)
     assert report.outcome == VoidRound(NOT_AGREED, ("AT", "BE", "CZ"))
     assert report.causes == {"DK": "no reply in time", **dict.fromkeys(NAMES[:3], ANSWERED)}
 
@@ -487,7 +491,7 @@ def stale(_: bytes) -> bytes:
     return refusal_reply(ReasonCode.STALE)
 
 
-def test_whoever_leaves_before_it_agrees_had_answered_nothing() -> None:
+def test_a_country_that_leaves_before_it_agrees_is_reported_as_gone() -> None:
     scene = four()
     scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
     scene.carrier.misbehave("BE", "agree", stale)
@@ -496,47 +500,47 @@ def test_whoever_leaves_before_it_agrees_had_answered_nothing() -> None:
     assert report.causes == {"BE": GONE, "CZ": "no reply in time"}
 
 
-def test_whoever_leaves_a_round_after_the_one_carried_on_had_answered_nothing() -> None:
+def test_a_country_that_leaves_after_the_resumed_round_is_reported_as_gone() -> None:
     scene = four()
-    again = carried_on(scene)
+    again = resumed_driver(scene)
     opened(again.sum(1, "train", MODEL), FOUR)
     scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
     scene.carrier.misbehave("BE", "agree", stale)
     assert again.sum(2, "train", MODEL).causes == {"BE": GONE, "CZ": "no reply in time"}
 
 
-def test_whoever_leaves_a_round_that_was_closed_without_others_had_not_answered_for_all() -> None:
+def test_a_country_that_leaves_a_resumed_closed_round_is_reported_as_gone() -> None:
     scene = four()
     scene.carrier.misbehave("CZ", "contribute", *[silent] * ATTEMPTS)
     scene.carrier.misbehave("DK", "agree", dying)
     with pytest.raises(Dead):
         scene.round()
     scene.carrier.misbehave("BE", "agree", stale)
-    assert carried_on(scene).sum(1, "train", MODEL).causes == {"BE": GONE}
+    assert resumed_driver(scene).sum(1, "train", MODEL).causes == {"BE": GONE}
 
 
-def test_killed_amid_the_answers_of_all_it_opens_them_all_the_same() -> None:
+def test_a_round_resumed_amid_the_answers_opens_over_all_countries() -> None:
     scene = four()
     scene.carrier.misbehave("DK", "answer", dying)
     with pytest.raises(Dead):
         scene.round()
-    opened(carried_on(scene).sum(1, "train", MODEL), FOUR)
+    opened(resumed_driver(scene).sum(1, "train", MODEL), FOUR)
 
 
 def another_s(scene: Scene, country: str) -> Callable[[bytes], bytes]:
     def speak(frame: bytes) -> bytes:
-        said = next(other for other in scene.roster if other != country)
+        other_country = next(other for other in scene.roster if other != country)
         (theirs,) = [
             reply
             for (who, asked), reply in scene.carrier._journal.items()
-            if who == said and asked != frame
+            if who == other_country and asked != frame
         ][-1:]
         return theirs
 
     return speak
 
 
-def test_a_country_cannot_hand_in_another_s_reply() -> None:
+def test_a_country_cannot_send_another_country_s_reply() -> None:
     scene = Scene().ready()
     scene.carrier.misbehave("BE", "contribute", another_s(scene, "BE"))
     report = scene.round()
@@ -544,24 +548,24 @@ def test_a_country_cannot_hand_in_another_s_reply() -> None:
     assert set(report.causes) == {"BE"}
 
 
-def test_a_reply_of_an_earlier_round_is_not_taken() -> None:
+def test_a_reply_of_an_earlier_round_is_refused() -> None:
     scene = Scene().ready()
-    kept: list[bytes] = []
+    replies: list[bytes] = []
 
     def keep(frame: bytes) -> bytes:
-        kept.append(scene.carrier.honest("BE", frame))
-        return kept[0]
+        replies.append(scene.carrier.honest("BE", frame))
+        return replies[0]
 
     scene.carrier.misbehave("BE", "contribute", keep)
     opened(scene.round(1))
-    scene.carrier.misbehave("BE", "contribute", lambda _: kept[0])
+    scene.carrier.misbehave("BE", "contribute", lambda _: replies[0])
     report = scene.round(2)
     assert isinstance(report.outcome, VoidRound)
     assert set(report.causes) == {"BE"}
 
 
 def ended(scene: Scene) -> RoundReport | SetUpFailed:
-    """Lead one round; nothing but a failed set-up may be raised."""
+    """Drive one round; only a failed set-up may be raised."""
     try:
         return scene.ready().round()
     except SetUpFailed as failed:
@@ -570,7 +574,7 @@ def ended(scene: Scene) -> RoundReport | SetUpFailed:
 
 @settings(max_examples=examples(60), deadline=None)
 @given(data=st.data())
-def test_damaged_replies_never_break_the_conductor_nor_change_a_sum(data: st.DataObject) -> None:
+def test_damaged_replies_never_break_the_driver_or_change_a_sum(data: st.DataObject) -> None:
     size = data.draw(st.sampled_from((SIZE, FOUR)))
     scene = Scene(size, honest=2)
     phase = data.draw(st.sampled_from((*SETTING_UP, *IN_ROUND, "agree")))
@@ -594,7 +598,7 @@ def test_damaged_replies_never_break_the_conductor_nor_change_a_sum(data: st.Dat
 
 @settings(max_examples=examples(40), deadline=None)
 @given(phase=st.sampled_from((*SETTING_UP, *IN_ROUND)), reply=st.binary(max_size=200))
-def test_arbitrary_replies_are_a_cause_and_no_crash(phase: str, reply: bytes) -> None:
+def test_arbitrary_replies_are_reported_as_causes_without_a_crash(phase: str, reply: bytes) -> None:
     scene = Scene()
     scene.carrier.misbehave("BE", phase, lambda _: reply)
     assert set(ended(scene).causes) == {"BE"}

@@ -1,4 +1,4 @@
-"""A run goes on under the documents that it began with, unless one of them no longer holds."""
+"""A run continues with the documents that it began with, unless one is no longer valid."""
 
 from pathlib import Path
 
@@ -21,30 +21,30 @@ BEGAN = RunDocuments(
 )
 
 
-def test_they_are_those_that_are_published(tmp_path: Path) -> None:
+def test_a_run_is_based_on_the_published_documents(tmp_path: Path) -> None:
     papers = Papers(tmp_path).begin()
     for country in ("DK", "EE"):
         papers.folders[country].set_node(node_keys(country))
         papers.give(country)
-    found = RunDocuments.of(papers.view(), ("DK", "EE", "NO"))
-    assert found.agreement == papers.agreed.digest
-    assert found.identities == {
+    documents = RunDocuments.of(papers.view(), ("DK", "EE", "NO"))
+    assert documents.agreement == papers.agreed.digest
+    assert documents.identities == {
         country: node_keys(country).identity_key for country in ("DK", "EE")
     }
-    assert RunDocuments.model_validate(found.model_dump(mode="json")) == found
+    assert RunDocuments.model_validate(documents.model_dump(mode="json")) == documents
 
 
-def test_requests_claim_their_versions() -> None:
+def test_requests_claim_the_versions_of_the_run_s_documents() -> None:
     assert BEGAN.document_versions == DocumentVersions(1, 2, {"DK": 3, "EE": 4})
 
 
-def test_messages_are_verified_by_the_keys_of_then() -> None:
+def test_messages_are_verified_with_the_keys_of_the_run_s_beginning() -> None:
     assert BEGAN.peers(Suite.ED25519)["DK"] == raw_key(1).public
     with pytest.raises(KeyFault):
         BEGAN.peers(Suite.COMPOSITE)
 
 
-def test_newer_versions_and_new_keys_are_no_reason_to_stop() -> None:
+def test_newer_versions_and_new_keys_do_not_stop_a_run() -> None:
     newer = {"root": 2, "targets": 9, "countries": {"DK": 8, "EE": 8}}
     keys = {"identities": {c: raw_key(9).public.to_text() for c in ("DK", "EE", "NO")}}
     require_unmoved(BEGAN, BEGAN.model_copy(update=newer | keys))
@@ -57,7 +57,9 @@ def test_newer_versions_and_new_keys_are_no_reason_to_stop() -> None:
         ({"identities": {"DK": raw_key(1).public.to_text()}}, "EE"),
     ],
 )
-def test_an_amendment_and_a_country_without_keys_are(changes: dict[str, object], why: str) -> None:
+def test_an_amendment_or_a_country_without_keys_stops_a_run(
+    changes: dict[str, object], why: str
+) -> None:
     with pytest.raises(CoordinatorFault) as fault:
         require_unmoved(BEGAN, BEGAN.model_copy(update=changes))
     assert why in fault.value.why

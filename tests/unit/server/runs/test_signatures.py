@@ -50,12 +50,12 @@ def test_a_study_is_launched_and_released(coordinator: Coordinator, study: Study
 
 
 @pytest.mark.parametrize("suite", Suite)
-def test_the_desk_signs_as_it_is_asked(coordinator: Coordinator, suite: Suite) -> None:
+def test_the_daemon_signs_in_the_requested_suite(coordinator: Coordinator, suite: Suite) -> None:
     signature = LocalRunServices(coordinator).sign(b"m" * 32, suite)
     suite.public(both_key(1).public).verify(signature, b"m" * 32)
 
 
-def test_a_suite_that_is_not_known_is_not_signed_for(coordinator: Coordinator) -> None:
+def test_an_unknown_suite_is_refused(coordinator: Coordinator) -> None:
     text = base64.b64encode(bytes(32)).decode()
     with pytest.raises((PratiqueError, ValueError)):
         coordinator.ask("sign", message=text, suite="mldsa65")
@@ -72,7 +72,7 @@ def test_no_run_is_launched_while_a_node_cannot_sign(
 
 
 @pytest.mark.usefixtures("_clock")
-def test_a_run_that_was_launched_before_ends_with_the_reason(
+def test_a_run_with_a_node_that_can_no_longer_sign_ends_with_the_reason(
     coordinator: Coordinator, study: Study
 ) -> None:
     run = coordinator.ask("study_launch", name=study.id)["run"]
@@ -83,9 +83,9 @@ def test_a_run_that_was_launched_before_ends_with_the_reason(
     assert "Ed25519 only" in coordinator.context.runs.get(run).reason
 
 
-def test_it_is_said_with_what_messages_are_signed(coordinator: Coordinator) -> None:
-    said = coordinator.ask("agreement_status")["signatures"]
-    assert said == BOTH_HOLD
+def test_the_agreement_s_status_says_how_messages_are_signed(coordinator: Coordinator) -> None:
+    signatures = coordinator.ask("agreement_status")["signatures"]
+    assert signatures == BOTH_HOLD
     only_ed25519(coordinator, "NO")
-    said = coordinator.ask("agreement_status")["signatures"]
-    assert said.startswith(BOTH_HOLD + "; the node of NO cannot yet")
+    signatures = coordinator.ask("agreement_status")["signatures"]
+    assert signatures.startswith(BOTH_HOLD + "; the node of NO cannot yet")

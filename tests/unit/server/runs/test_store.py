@@ -37,18 +37,18 @@ def state_of(store: RunStore, run: str = RUN) -> RunState:
     return RunState(store.get(run).state)
 
 
-def test_which_states_are_endings() -> None:
+def test_four_states_end_a_run() -> None:
     assert {state.value for state in ENDINGS} == {"finished", "void", "failed", "stopped"}
 
 
-def test_a_new_run_is_launched_and_nothing_else(launched: RunStore) -> None:
+def test_a_new_run_is_launched_and_has_no_progress(launched: RunStore) -> None:
     row = launched.get(RUN)
     assert (row.state, row.study, row.round, row.reason) == ("launched", STUDY, 0, "")
     assert (row.flower_run, row.attempt, row.begun) == (None, 1, 0)
     assert [one.run_id for one in launched.unfinished()] == [RUN]
 
 
-def test_each_next_attempt_has_the_next_number_and_is_noted_with_it(
+def test_each_next_attempt_has_the_next_number_and_is_logged_with_it(
     launched: RunStore, moment: datetime
 ) -> None:
     noted: list[int] = []
@@ -60,7 +60,9 @@ def test_each_next_attempt_has_the_next_number_and_is_noted_with_it(
     assert noted == [2, 3]
 
 
-def test_an_attempt_that_cannot_be_noted_is_none(launched: RunStore, moment: datetime) -> None:
+def test_an_attempt_that_cannot_be_logged_is_not_created(
+    launched: RunStore, moment: datetime
+) -> None:
     def fails(*_: object) -> None:
         raise CoordinatorFault("the log cannot be written")
 
@@ -122,7 +124,7 @@ def test_the_first_ending_counts_whatever_follows(
     assert state_of(store, run) is expected
 
 
-def test_moving_one_run_moves_no_other(launched: RunStore, moment: datetime) -> None:
+def test_a_new_state_of_one_run_changes_no_other_run(launched: RunStore, moment: datetime) -> None:
     launched.create(OTHER, STUDY, moment)
     launched.move(RUN, RunState.FAILED, moment, "x")
     assert state_of(launched, OTHER) is RunState.LAUNCHED
@@ -138,7 +140,7 @@ def test_the_newest_run_of_a_study_is_found(store: RunStore, moment: datetime) -
     assert present(store.latest_of(STUDY)).run_id == OTHER
 
 
-def test_the_carrier_is_kept(launched: RunStore, tmp_path: Path) -> None:
+def test_the_flower_run_is_stored(launched: RunStore, tmp_path: Path) -> None:
     launched.set_flower_run(RUN, 2**63 + 5)
     again = RunStore(open_database(tmp_path / "state.db", MIGRATIONS))
     assert again.get(RUN).flower_run == str(2**63 + 5)

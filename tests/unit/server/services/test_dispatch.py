@@ -1,4 +1,4 @@
-"""What the coordinator's services does for commands and for the server app, over real documents."""
+"""The coordinator's services for commands and for the server app, with real documents."""
 
 import base64
 import json
@@ -55,10 +55,10 @@ def coordinator(
     origin: NodeFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Coordinator]:
     federation = origin.copied(tmp_path / "federation")
-    made = Coordinator(federation, tmp_path / "coordinator")
+    running = Coordinator(federation, tmp_path / "coordinator")
 
-    monkeypatch.setattr(conducting, "utc_now", made.clock)
-    yield made
+    monkeypatch.setattr(conducting, "utc_now", running.clock)
+    yield running
     federation.close()
 
 
@@ -88,15 +88,15 @@ def refused(coordinator: Coordinator, method: str, **params: Any) -> PratiqueErr
     return caught.value
 
 
-def test_a_permitted_study_is_launched_with_the_only_bundle(
+def test_a_permitted_study_is_launched_with_a_bundle_of_configuration(
     coordinator: Coordinator, study: Study
 ) -> None:
-    found = coordinator.ask("study_launch", name=study.id)
+    launched_run = coordinator.ask("study_launch", name=study.id)
     (bundle,) = coordinator.flower.bundles
     assert [file.name for file in bundle.iterdir()] == [CONFIGURATION]
-    assert found["run"] in (bundle / CONFIGURATION).read_text()
-    row = coordinator.context.runs.get(found["run"])
-    assert (row.study, row.flower_run) == (study.digest, found["flower_run"])
+    assert launched_run["run"] in (bundle / CONFIGURATION).read_text()
+    row = coordinator.context.runs.get(launched_run["run"])
+    assert (row.study, row.flower_run) == (study.digest, launched_run["flower_run"])
     assert "study-launched" in coordinator.log_kinds()
 
 
@@ -140,7 +140,7 @@ def test_a_launch_that_flower_refused_is_a_failed_run(
 
 
 @pytest.mark.parametrize("flower", [None, CoordinatorFault("Flower refused `flwr stop`")])
-def test_a_stopped_run_is_stopped_whatever_flower_says(
+def test_a_run_can_be_stopped_even_if_flower_refuses(
     coordinator: Coordinator, study: Study, flower: CoordinatorFault | None
 ) -> None:
     run = launched(coordinator, study)
@@ -195,9 +195,9 @@ def test_a_run_ends_with_a_signed_release(coordinator: Coordinator, study: Study
     assert (opened["study"], opened["run"], opened["round"]) == (study.digest, run, 1)
     assert (finished["study"], finished["run"]) == (study.digest, run)
     assert opened["documents"].keys() == finished["documents"].keys() > {"root", "targets"}
-    shown = coordinator.ask("study_status", name=study.id)
-    assert (shown["over"], shown["state"]) == (True, "finished")
-    (only,) = shown["history"]
+    status = coordinator.ask("study_status", name=study.id)
+    assert (status["over"], status["state"]) == (True, "finished")
+    (only,) = status["history"]
     assert (only["outcome"], only["opened"]) == ("opened", list(COUNTRIES))
 
 
@@ -213,7 +213,7 @@ def test_a_study_that_has_its_result_is_not_launched_again(
     assert "new id" in fault.fix
 
 
-def test_a_study_whose_charged_run_was_ended_says_whom_to_ask(
+def test_a_study_whose_charged_run_failed_names_the_officers_to_ask(
     coordinator: Coordinator, study: Study
 ) -> None:
     run = launched(coordinator, study)
@@ -248,7 +248,7 @@ def test_the_same_attempt_submitted_a_second_time_does_nothing(
     run = launched(coordinator, study)
     services, carrier = LocalRunServices(coordinator), NodesCarrier(coordinator.federation)
     run_attempt(coordinator.home, run, 1, carrier, services, seconds=1)
-    carrier.deaf = set(COUNTRIES)  # any message would now be waited for
+    carrier.deaf = set(COUNTRIES)  # any message would now wait for its reply
     with pytest.raises(Superseded, match="may not execute"):
         run_attempt(coordinator.home, run, 1, carrier, services, seconds=1)
     assert state(coordinator, run) == ("finished", "")
@@ -262,7 +262,7 @@ def test_an_unknown_run_is_not_executed(coordinator: Coordinator, study: Study) 
             run_attempt(coordinator.home, run, 1, carrier, LocalRunServices(coordinator), seconds=1)
 
 
-def test_a_run_with_a_silent_country_is_void_and_says_who(
+def test_a_run_with_a_silent_country_is_void_and_names_it(
     coordinator: Coordinator, study: Study
 ) -> None:
     run = launched(coordinator, study)
@@ -270,8 +270,8 @@ def test_a_run_with_a_silent_country_is_void_and_says_who(
     carrier.deaf = {"NO"}
     with pytest.raises(SetUpFailed):
         run_attempt(coordinator.home, run, 1, carrier, LocalRunServices(coordinator), seconds=0.01)
-    kept, reason = state(coordinator, run)
-    assert kept == "void"
+    run_state, reason = state(coordinator, run)
+    assert run_state == "void"
     assert "NO: no reply in time" in reason
     assert "the permits stay" in reason
     assert not coordinator.home.results.exists()
@@ -308,13 +308,13 @@ def test_a_run_of_a_paused_country_is_void_with_its_code(
             LocalRunServices(coordinator),
             seconds=1,
         )
-    kept, reason = state(coordinator, run)
-    assert kept in {"void", "failed"}
+    run_state, reason = state(coordinator, run)
+    assert run_state in {"void", "failed"}
     assert "EE" in reason
 
 
 class Broken:
-    """A carrier that meets what nobody thought of."""
+    """A carrier that raises an unexpected fault."""
 
     def __init__(self, fault: BaseException) -> None:
         self._fault = fault
@@ -324,7 +324,7 @@ class Broken:
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("grid"), KeyError("XX"), SystemExit(3)])
-def test_an_attempt_that_meets_a_fault_ends_and_its_run_does_not(
+def test_an_unexpected_fault_ends_the_attempt_and_not_its_run(
     coordinator: Coordinator, study: Study, fault: BaseException
 ) -> None:
     run = launched(coordinator, study)
@@ -332,8 +332,8 @@ def test_an_attempt_that_meets_a_fault_ends_and_its_run_does_not(
         run_attempt(
             coordinator.home, run, 1, Broken(fault), LocalRunServices(coordinator), seconds=1
         )
-    kept, reason = state(coordinator, run)
-    assert kept == "setting-up"
+    run_state, reason = state(coordinator, run)
+    assert run_state == "setting-up"
     assert type(fault).__name__ in reason
     assert not is_run_locked(coordinator.home, run)
 
@@ -380,21 +380,21 @@ def test_only_a_digest_is_signed(coordinator: Coordinator) -> None:
         assert "32-byte" in fault.what
 
 
-def test_what_is_signed_bears_the_coordinator_s_identity(coordinator: Coordinator) -> None:
+def test_signatures_are_made_with_the_coordinator_s_identity_key(coordinator: Coordinator) -> None:
     text = base64.b64encode(b"m" * 32).decode()
     signature = base64.b64decode(coordinator.ask("sign", message=text, suite="ed25519"))
     raw_key(1).public.verify(signature, b"m" * 32)
 
 
-def test_the_log_of_the_office_verifies(coordinator: Coordinator, study: Study) -> None:
+def test_the_coordinator_s_log_verifies(coordinator: Coordinator, study: Study) -> None:
     launched(coordinator, study)
-    found = coordinator.ask("log_entries")
-    lines = [line.encode() for line in found["entries"]]
-    verify_export(lines, found["checkpoint"].encode(), NoteKey.from_text(found["verifier"]))
+    export = coordinator.ask("log_entries")
+    lines = [line.encode() for line in export["entries"]]
+    verify_export(lines, export["checkpoint"].encode(), NoteKey.from_text(export["verifier"]))
     assert json.loads(lines[0])["entry"]["actor"] == "coordinator"
 
 
-def test_a_request_that_is_not_known_is_refused(coordinator: Coordinator) -> None:
+def test_an_unknown_request_is_refused(coordinator: Coordinator) -> None:
     for method in ("", "shutdown", "__class__", "keys", "study_launch "):
         assert "does not know" in refused(coordinator, method).what
 
@@ -404,8 +404,8 @@ def test_a_request_that_is_not_known_is_refused(coordinator: Coordinator) -> Non
 
 def enrolled(coordinator: Coordinator, who: Applicant) -> tuple[Invitation, str]:
     stated = who.statement
-    made = coordinator.ask("invite", country=stated.country, role=stated.role)
-    invitation = Invitation.model_validate(made)
+    invited = coordinator.ask("invite", country=stated.country, role=stated.role)
+    invitation = Invitation.model_validate(invited)
     request, services = who.request(invitation), coordinator.context.enrolment
     reply = services.enrol(stated.country, request, coordinator.clock())
     assert reply.status == EnrolReply.PENDING
@@ -415,10 +415,10 @@ def enrolled(coordinator: Coordinator, who: Applicant) -> tuple[Invitation, str]
 def test_a_party_is_invited_admitted_and_revoked_with_an_entry_each(
     coordinator: Coordinator,
 ) -> None:
-    invitation, shown = enrolled(coordinator, Applicant(officer_statement("DK")))
+    invitation, fingerprint = enrolled(coordinator, Applicant(officer_statement("DK")))
     assert invitation.exchange == "127.0.0.1:7443"
     assert coordinator.ask("status")["waiting"] == ["DK"]
-    admitted = coordinator.ask("admit", fingerprint=shown)
+    admitted = coordinator.ask("admit", fingerprint=fingerprint)
     assert admitted["status"] == "admitted"
     assert [one["status"] for one in coordinator.ask("enrolments")] == ["admitted"]
     assert coordinator.ask("revoke", country="DK", role="officer") == 1
@@ -427,20 +427,20 @@ def test_a_party_is_invited_admitted_and_revoked_with_an_entry_each(
     assert not coordinator.sessions.seated
 
 
-def test_an_admitted_node_gets_its_seat(coordinator: Coordinator) -> None:
+def test_an_admitted_node_gets_a_session(coordinator: Coordinator) -> None:
     node = node_statement("DK")
-    _, shown = enrolled(coordinator, Applicant(node))
+    _, fingerprint = enrolled(coordinator, Applicant(node))
     assert not coordinator.sessions.seated
-    coordinator.ask("admit", fingerprint=shown)
+    coordinator.ask("admit", fingerprint=fingerprint)
     assert coordinator.sessions.seated == [node]
 
 
-def test_a_party_turned_away_gets_no_seat(coordinator: Coordinator) -> None:
-    _, shown = enrolled(coordinator, Applicant(node_statement("DK")))
-    coordinator.ask("turn_away", fingerprint=shown)
+def test_a_refused_party_gets_no_session(coordinator: Coordinator) -> None:
+    _, fingerprint = enrolled(coordinator, Applicant(node_statement("DK")))
+    coordinator.ask("turn_away", fingerprint=fingerprint)
     assert not coordinator.sessions.seated
     assert coordinator.log_kinds()[-1] == "party-refused"
-    refused(coordinator, "admit", fingerprint=shown)
+    refused(coordinator, "admit", fingerprint=fingerprint)
 
 
 def test_no_secret_of_an_invitation_is_logged(coordinator: Coordinator) -> None:
@@ -450,20 +450,20 @@ def test_no_secret_of_an_invitation_is_logged(coordinator: Coordinator) -> None:
     assert "PRIVATE KEY" not in text
 
 
-def test_an_invitation_for_nobody_is_refused(coordinator: Coordinator) -> None:
+def test_an_invitation_for_an_unknown_country_or_role_is_refused(coordinator: Coordinator) -> None:
     for country, role in (("dk", "officer"), ("DNK", "node"), ("DK", "coordinator"), ("DK", "")):
         refused(coordinator, "invite", country=country, role=role)
     assert coordinator.log_kinds() == []
 
 
-def test_revoking_where_there_is_nobody_says_so(coordinator: Coordinator) -> None:
+def test_revoking_a_party_that_does_not_exist_is_refused(coordinator: Coordinator) -> None:
     assert "no certificate" in refused(coordinator, "revoke", country="DK", role="node").what
 
 
-# Over the socket, as the server app speaks.
+# Over the socket, as the server app does it. The path of a socket is short, so the name is, too.
 
 
-def test_app_to_daemon(coordinator: Coordinator, study: Study) -> None:
+def test_app_calls_daemon(coordinator: Coordinator, study: Study) -> None:
     run = launched(coordinator, study)
     answer = lambda method, params: coordinator.ask(method, **params)  # noqa: E731
     services = LocalRpcServer(coordinator.home.socket, answer)
@@ -483,14 +483,14 @@ def test_app_to_daemon(coordinator: Coordinator, study: Study) -> None:
     assert (coordinator.home.results / study.id / RESULT_FILE).exists()
 
 
-def test_the_agreement_in_force_is_laid_out_again_for_another_year(
+def test_the_agreement_in_force_is_drafted_again_for_another_year(
     coordinator: Coordinator,
 ) -> None:
     before = coordinator.ask("agreement_status")
     assert before["signed_until"].startswith("2027-09-01")
     assert coordinator.ask("status")["agreement"] == {"days_left": 365, "announced": []}
-    found = coordinator.ask("agreement_renew")
-    assert (found["state"], found["needed"]) == ("waiting for signatures", 3)
+    status = coordinator.ask("agreement_renew")
+    assert (status["state"], status["needed"]) == ("waiting for signatures", 3)
     papers = coordinator.federation.papers
     papers.now += timedelta(days=100)
     papers.refresh()

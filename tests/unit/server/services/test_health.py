@@ -1,4 +1,4 @@
-"""What the coordinator shows of its life: counted, ready or not and why, alive or stuck."""
+"""Health and metrics of the coordinator: counts, ready or not and why, alive or stuck."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ SOON = 10.0
 
 
 @dataclass
-class Desk:
+class HealthContext:
     """A coordinator's context with what `check` needs."""
 
     engine: Engine
@@ -88,15 +88,15 @@ class Desk:
 
 @pytest.fixture
 def context(engine: Engine, tmp_path: Path) -> Any:
-    return Desk(engine, tmp_path)
+    return HealthContext(engine, tmp_path)
 
 
 @pytest.fixture
 def health(context: Any) -> CoordinatorHealth:
-    made = CoordinatorHealth()
-    made.check(context)
-    made.note_supervision()
-    return made
+    new_health = CoordinatorHealth()
+    new_health.check(context)
+    new_health.note_supervision()
+    return new_health
 
 
 def bad(health: CoordinatorHealth) -> dict[str, str]:
@@ -107,11 +107,11 @@ def shown(health: CoordinatorHealth) -> str:
     return generate_latest(health.metrics.registry).decode()
 
 
-def test_a_coordinator_that_has_all_it_needs_is_ready(health: CoordinatorHealth) -> None:
+def test_a_coordinator_without_faults_is_ready(health: CoordinatorHealth) -> None:
     assert bad(health) == {}
 
 
-def test_before_the_first_check_it_is_not_ready() -> None:
+def test_a_coordinator_is_not_ready_before_the_first_check() -> None:
     assert set(bad(CoordinatorHealth())) == {"flower", "documents", "certificates"}
 
 
@@ -119,7 +119,7 @@ def test_nodes_runs_and_log_are_shown(health: CoordinatorHealth, context: Any) -
     context.runs.create("b" * 32, STUDY, now())
     context.runs.move("b" * 32, RunState.RUNNING, now())
     health.check(context)
-    said = shown(health)
+    metrics = shown(health)
     for line in (
         'node_online{country="DK"} 1.0',
         'node_online{country="PL"} 0.0',
@@ -128,13 +128,13 @@ def test_nodes_runs_and_log_are_shown(health: CoordinatorHealth, context: Any) -
         'flower_restarts{process="superlink"} 1.0',
         'flower_restarts{process="superexec"} 0.0',
     ):
-        assert f"pratique_coordinator_{line}" in said
-    assert "pratique_audit_log_entries 5.0" in said
-    assert 'pratique_document_version{document="DK"} 4.0' in said
-    assert 'pratique_expires_timestamp_seconds{what="certificate"}' in said
+        assert f"pratique_coordinator_{line}" in metrics
+    assert "pratique_audit_log_entries 5.0" in metrics
+    assert 'pratique_document_version{document="DK"} 4.0' in metrics
+    assert 'pratique_expires_timestamp_seconds{what="certificate"}' in metrics
 
 
-def test_rounds_are_counted_once_and_from_the_start_on(engine: Engine, context: Any) -> None:
+def test_rounds_since_the_daemon_s_start_are_counted_once(engine: Engine, context: Any) -> None:
     context.round_over(1)
     health = CoordinatorHealth()
     health.check(context)
@@ -143,10 +143,10 @@ def test_rounds_are_counted_once_and_from_the_start_on(engine: Engine, context: 
     context.round_over(3, "void")
     health.check(context)
     health.check(context)
-    said = shown(health)
-    assert 'rounds_total{outcome="opened"} 1.0' in said
-    assert 'rounds_total{outcome="void"} 1.0' in said
-    assert "round_seconds_count 2.0" in said
+    metrics = shown(health)
+    assert 'rounds_total{outcome="opened"} 1.0' in metrics
+    assert 'rounds_total{outcome="void"} 1.0' in metrics
+    assert "round_seconds_count 2.0" in metrics
 
 
 def test_a_country_that_is_missing_is_counted_each_time_and_logged_once(
@@ -157,15 +157,17 @@ def test_a_country_that_is_missing_is_counted_each_time_and_logged_once(
     health.check(context)
     context.round_over(5, causes={"EE": "refused (paused)"})
     health.check(context)
-    told = [r for r in caplog.records if r.message == "country failed a round"]
-    assert [(r.round, r.country, r.why) for r in told] == [  # type: ignore[attr-defined]
+    warnings = [r for r in caplog.records if r.message == "country failed a round"]
+    assert [(r.round, r.country, r.why) for r in warnings] == [  # type: ignore[attr-defined]
         (1, "EE", "no reply in time"),
         (5, "EE", "refused (paused)"),
     ]
     assert 'missed_rounds_total{country="EE"} 4.0' in shown(health)
 
 
-def test_flower_s_death_is_red_until_it_is_back(health: CoordinatorHealth, context: Any) -> None:
+def test_the_coordinator_is_not_ready_until_flower_is_restarted(
+    health: CoordinatorHealth, context: Any
+) -> None:
     context.gone = "superexec"
     health.check(context)
     assert "superexec" in bad(health)["flower"]
@@ -174,7 +176,7 @@ def test_flower_s_death_is_red_until_it_is_back(health: CoordinatorHealth, conte
     assert bad(health) == {}
 
 
-def test_documents_that_expired_are_red_and_none_yet_is_not(
+def test_expired_documents_are_a_fault_and_missing_ones_are_not(
     health: CoordinatorHealth, context: Any
 ) -> None:
     context.fault = DocumentFault("The documents have expired", why="timestamp")
@@ -185,13 +187,13 @@ def test_documents_that_expired_are_red_and_none_yet_is_not(
     assert bad(health) == {}
 
 
-def test_an_expired_certificate_is_red(health: CoordinatorHealth, context: Any) -> None:
+def test_an_expired_certificate_is_a_fault(health: CoordinatorHealth, context: Any) -> None:
     context.ahead = timedelta(days=2)
     health.check(context)
     assert bad(health) == {"certificates": "expired: certificate"}
 
 
-def test_a_loop_that_is_stuck_is_red(health: CoordinatorHealth) -> None:
+def test_a_stuck_loop_is_a_fault(health: CoordinatorHealth) -> None:
     health.progress.moved(WATCH, -1)
     assert bad(health) == {WATCH: "stuck"}
     health.note_supervision()
@@ -211,10 +213,10 @@ def test_a_check_cuts_flower_s_logs(
 Heard = Callable[[], list[str]]
 
 
-def watched_over(
+def supervised_run(
     health: CoordinatorHealth, context: Any, folder: Path, act: Callable[[Heard], Any]
 ) -> list[str]:
-    """Run `act` in an event loop that is supervised; returns what the manager heard last."""
+    """Run `act` in a supervised event loop; return the last message to the service manager."""
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(str(folder / "n"))
     manager.settimeout(SOON)
@@ -223,8 +225,8 @@ def watched_over(
         return manager.recv(4096).decode().splitlines()
 
     async def serve() -> None:
-        given = {"NOTIFY_SOCKET": str(folder / "n"), "WATCHDOG_USEC": "200000"}
-        async with supervised(health, Supervisor(given), context, "exchange at h:1"):
+        environment = {"NOTIFY_SOCKET": str(folder / "n"), "WATCHDOG_USEC": "200000"}
+        async with supervised(health, Supervisor(environment), context, "exchange at h:1"):
             await act(heard)
 
     with manager:
@@ -240,18 +242,18 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("n")
 
 
-def test_the_manager_hears_ready_alive_and_the_end(
+def test_the_service_manager_is_notified_of_start_heartbeats_and_end(
     health: CoordinatorHealth, context: Any, short: Path
 ) -> None:
     async def act(heard: Heard) -> None:
-        said: set[str] = set()
-        while not said >= {"READY=1", "STATUS=exchange at h:1", "WATCHDOG=1"}:
-            said |= set(await asyncio.to_thread(heard))
+        notifications: set[str] = set()
+        while not notifications >= {"READY=1", "STATUS=exchange at h:1", "WATCHDOG=1"}:
+            notifications |= set(await asyncio.to_thread(heard))
 
-    assert watched_over(health, context, short, act) == ["STOPPING=1", "STATUS=ending"]
+    assert supervised_run(health, context, short, act) == ["STOPPING=1", "STATUS=ending"]
 
 
-def test_an_event_loop_that_hangs_silences_the_watchdog(
+def test_a_stuck_event_loop_ends_the_heartbeat(
     health: CoordinatorHealth, context: Any, short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vitals_module, "ANSWER_SECONDS", 0.3)
@@ -272,13 +274,13 @@ def test_an_event_loop_that_hangs_silences_the_watchdog(
         await asyncio.sleep(0.5)
         ear.join()
 
-    watched_over(health, context, short, act)
+    supervised_run(health, context, short, act)
     assert len(beats) > 2
     assert not any(beats)
 
 
 def over_hang(health: CoordinatorHealth) -> None:
-    """Hold the event loop until it is found stuck, and for several beats more."""
+    """Block the event loop until it is reported as stuck, and for several intervals more."""
     waiting = threading.Event()
     while EXCHANGE not in health.progress.stuck():
         waiting.wait(0.01)
@@ -296,4 +298,4 @@ def test_a_fault_in_a_check_changes_nothing(
         while "WATCHDOG=1" not in await asyncio.to_thread(heard):
             continue
 
-    watched_over(health, context, short, act)
+    supervised_run(health, context, short, act)

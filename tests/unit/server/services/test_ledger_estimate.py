@@ -1,4 +1,4 @@
-"""What the coordinator shows of the countries' ledgers: their arithmetic, over its own runs."""
+"""The coordinator's estimate of the countries' ledgers, from its own runs."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,7 +29,7 @@ class Row:
 
 
 def shares(*rows: Row, now: datetime, agreement: Agreement = AGREED) -> dict[str, float]:
-    """Return each country's part spent, and check that the two parts are the whole."""
+    """Return each country's spent share; check that spent and left add up to one."""
 
     def known(wanted: str) -> Study | None:
         return STUDY if wanted == STUDY.digest else None
@@ -55,11 +55,11 @@ def test_a_run_counts_for_every_country_of_its_study() -> None:
 @pytest.mark.parametrize(
     "row", [Row(BEGUN + DAY, round=0), Row(BEGUN + DAY, study="sha256:" + "0" * 64)]
 )
-def test_a_run_that_asked_for_no_round_or_of_no_known_study_counts_nothing(row: Row) -> None:
+def test_a_run_without_a_round_or_of_an_unknown_study_does_not_count(row: Row) -> None:
     assert set(shares(row, now=BEGUN + 2 * DAY).values()) == {0.0}
 
 
-def test_an_amended_agreement_does_not_hide_what_was_spent_before_it() -> None:
+def test_an_amended_agreement_does_not_hide_earlier_charges() -> None:
     amended = AGREED.model_copy(update={"effective": BEGUN + 10 * DAY})
     now = BEGUN + 11 * DAY
     assert set(shares(Row(BEGUN + 9 * DAY), now=now, agreement=amended).values()) == {cost(now)}

@@ -20,10 +20,10 @@ def coordinator(tmp_path: Path) -> Coordinator:
 
 
 def enrolled(coordinator: Coordinator, who: Applicant) -> bytes:
-    """Take a party through its enrolment by the daemon's requests; return its certificate."""
+    """Enrol and admit a party with the daemon's requests; return its certificate."""
     stated, enrolment = who.statement, coordinator.context.enrolment
-    made = coordinator.ask("invite", country=stated.country, role=stated.role)
-    request = who.request(Invitation.model_validate(made))
+    invited = coordinator.ask("invite", country=stated.country, role=stated.role)
+    request = who.request(Invitation.model_validate(invited))
     reply = enrolment.enrol(stated.country, request, coordinator.clock())
     coordinator.ask("admit", fingerprint=reply.fingerprint)
     return enrolment.enrol(stated.country, request, coordinator.clock()).certificate
@@ -40,7 +40,7 @@ def renewed(coordinator: Coordinator, certificate: bytes) -> bytes:
     return register.renew(peer, request, now).certificate
 
 
-def test_a_revoked_node_counts_as_gone(coordinator: Coordinator) -> None:
+def test_a_revoked_node_is_offline_and_shown_as_revoked(coordinator: Coordinator) -> None:
     enrolled(coordinator, Applicant(node_statement("DK")))
     coordinator.ask("revoke", country="DK", role="node")
     assert coordinator.ask("status")["nodes"]["DK"] is False

@@ -1,4 +1,4 @@
-"""What the daemon does about an unfinished run, and who may carry it."""
+"""The daemon's next step for an unfinished run, and which process may execute it."""
 
 import os
 import signal
@@ -54,7 +54,7 @@ def test_a_run_whose_process_ended_is_retried_at_once() -> None:
 
 
 @pytest.mark.parametrize("fruitless", [1, 2, 3])
-def test_an_attempt_has_longer_to_begin_each_time(fruitless: int) -> None:
+def test_each_further_attempt_has_longer_to_begin(fruitless: int) -> None:
     patience = timedelta(seconds=START_SECONDS * fruitless)
     waiting = attempt(begun=False, alive=False, fruitless=fruitless, silent=patience / 2)
     assert decide(waiting) is NextStep.WAIT
@@ -68,7 +68,7 @@ def test_an_attempt_submitted_to_a_former_superlink_is_not_waited_for() -> None:
 
 
 @given(attempts)
-def test_attempts_end(run: AttemptState) -> None:
+def test_a_run_with_too_many_fruitless_attempts_is_abandoned(run: AttemptState) -> None:
     if run.fruitless >= MOST_FRUITLESS:
         assert decide(run) is not NextStep.RETRY
     else:
@@ -98,7 +98,7 @@ def test_two_processes_never_execute_one_run(
         assert is_run_locked(home, RUN)
         assert not is_run_locked(home, "b" * 32)
         with pytest.raises(CoordinatorFault, match="Another process"), lock_run(home, RUN):
-            pytest.fail("two carried it")
+            pytest.fail("two processes executed it")
     assert not is_run_locked(home, RUN)
 
 
@@ -126,7 +126,7 @@ def test_a_killed_process_releases_the_lock_and_its_successor_begins(home: Coord
             pass
 
 
-# What a run stands on.
+# The documents that a run is based on.
 
 
 def ground(**changes: object) -> RunDocuments:
@@ -155,7 +155,9 @@ def test_a_node_s_new_keys_do_not_end_a_run_that_began_with_the_former() -> None
         ({"identities": {"AT": "a"}}, "no longer contain keys of the node of BE"),
     ],
 )
-def test_a_run_does_not_outlive_what_it_stands_on(changes: dict[str, object], why: str) -> None:
+def test_a_run_ends_if_its_documents_are_no_longer_valid(
+    changes: dict[str, object], why: str
+) -> None:
     with pytest.raises(CoordinatorFault, match="cannot be resumed") as caught:
         require_unmoved(ground(), ground(**changes))
     assert why in caught.value.why
@@ -163,6 +165,9 @@ def test_a_run_does_not_outlive_what_it_stands_on(changes: dict[str, object], wh
 
 
 def test_stored_documents_are_read_back_and_claimed_by_every_request() -> None:
-    kept = ground()
-    assert RunDocuments.model_validate(kept.model_dump(mode="json")) == kept
-    assert (kept.document_versions.root, kept.document_versions.countries) == (1, {"AT": 3})
+    documents = ground()
+    assert RunDocuments.model_validate(documents.model_dump(mode="json")) == documents
+    assert (documents.document_versions.root, documents.document_versions.countries) == (
+        1,
+        {"AT": 3},
+    )

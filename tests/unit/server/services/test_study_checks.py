@@ -1,4 +1,4 @@
-"""Completing a study: what its own schedule may not be."""
+"""Completing a study: which schedules are refused."""
 
 import pytest
 
@@ -12,12 +12,12 @@ AGREED = agreement()
 
 
 def widened(scope: Scope) -> Study:
-    """Return a study whose releases of this scope may not fit a word, however much noise."""
-    asked = study(AGREED)
+    """Return a study whose releases of this scope may not fit a word, whatever the noise."""
+    some_study = study(AGREED)
     wide = {"noise_std": 2**40, "clip_norm": 1e6, "scale": 2**24, "patients_bound": 10**9}
-    changed = [m.model_copy(update=wide) if m.scope is scope else m for m in asked.mechanisms]
-    return asked.with_mechanisms(tuple(changed)).model_copy(
-        update={"privacy": asked.privacy.model_copy(update={"epsilon": 1e3})}
+    changed = [m.model_copy(update=wide) if m.scope is scope else m for m in some_study.mechanisms]
+    return some_study.with_mechanisms(tuple(changed)).model_copy(
+        update={"privacy": some_study.privacy.model_copy(update={"epsilon": 1e3})}
     )
 
 
@@ -28,5 +28,5 @@ def test_a_study_whose_sums_may_not_fit_a_word_is_refused_when_it_is_checked() -
 
 
 def test_a_count_that_never_leaves_its_country_needs_no_word() -> None:
-    asked = widened(Scope.LOCAL)
-    assert complete(asked, AGREED) == asked
+    some_study = widened(Scope.LOCAL)
+    assert complete(some_study, AGREED) == some_study
