@@ -216,7 +216,7 @@ class TestRunning:
 
     @pytest.mark.parametrize("address", ["0.0.0.0:9103", "exchange:1", "127.0.0.1:0", "[::]:9103"])
     def test_shows_itself_on_this_machine_only(self, settled: Keyboard, address: str) -> None:
-        with pytest.raises(OfficerFault, match="only a port of this machine's own"):
+        with pytest.raises(OfficerFault, match="only a loopback address is allowed"):
             run_agent(settled.home.path, PASSPHRASE.encode(), observe=address, log_file=None)
 
     def test_shows_until_when_documents_hold(self, settled: Keyboard) -> None:
