@@ -11,20 +11,20 @@ from tests.support.node_federation import NodeFederation
 def template(tmp_path_factory: pytest.TempPathFactory) -> NodeFederation:
     """Four enrolled nodes and one study that every country approved."""
     logging.getLogger("tuf").setLevel(logging.WARNING)
-    made = NodeFederation(tmp_path_factory.mktemp("template") / "federation")
-    made.approved()
-    made.close()
-    return made
+    nodes = NodeFederation(tmp_path_factory.mktemp("template") / "federation")
+    nodes.approved()
+    nodes.close()
+    return nodes
 
 
 @pytest.fixture
 def federation(
     template: NodeFederation, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[NodeFederation]:
-    """A federation of its own for each test."""
-    made = template.copied(tmp_path_factory.mktemp("one") / "federation")
-    yield made
-    made.close()
+    """A new copy of the template for each test."""
+    copy = template.copied(tmp_path_factory.mktemp("one") / "federation")
+    yield copy
+    copy.close()
 
 
 @pytest.fixture
