@@ -72,7 +72,7 @@ def shapes(draw: st.DrawFn) -> RunTerms:
 
 
 class DurableCountry:
-    """A country; `given` are the values that it contributed by round, `said` its replies by place."""
+    """A country; `given` has its contributed values by round, `said` its replies by place."""
 
     def __init__(self, run: CountryRun, view: CountryView, seed: int, *, journalled: bool) -> None:
         """`seed` is for the values that it contributes; without a journal it has only its state."""
