@@ -84,27 +84,27 @@ class Agent:
         """
         self._open_session, self._clock, self._jitter = open_session, clock, jitter
         self._say, self._turned = say, turned
-        self.standing = AgentStatus(due=clock())
+        self.status = AgentStatus(due=clock())
 
     def run(self, stop: threading.Event) -> None:
         """Renew whenever it is due, until `stop` is set."""
         while not stop.is_set():
             self._turned()
             self.look()
-            left = min(LONGEST_WAIT, self.standing.due - self._clock())
+            left = min(LONGEST_WAIT, self.status.due - self._clock())
             stop.wait(max(1.0, left.total_seconds()))
 
     def look(self) -> None:
         """Sign or deliver what is due now. After a fault, keep it and try again after a pause."""
-        if self._clock() < self.standing.due:
+        if self._clock() < self.status.due:
             return
         try:
-            self.standing = self._renewed()
-            _log.info("documents renewed", extra={"what": self.standing.sentence()})
+            self.status = self._renewed()
+            _log.info("documents renewed", extra={"what": self.status.sentence()})
         except (PratiqueError, OSError) as fault:
-            self.standing = self._failed(fault)
-            _log.warning("documents not renewed", extra={"why": self.standing.fault})
-        self._say(self.standing.sentence())
+            self.status = self._failed(fault)
+            _log.warning("documents not renewed", extra={"why": self.status.fault})
+        self._say(self.status.sentence())
 
     def _renewed(self) -> AgentStatus:
         session = self._open_session()
@@ -117,11 +117,11 @@ class Agent:
         if own is None:  # `renew` has refused by now
             raise OfficerFault("Nothing is signed yet")
         due = next_due(own, self._jitter)
-        return AgentStatus(due=due, expires=own.expires, foreign=self.standing.foreign)
+        return AgentStatus(due=due, expires=own.expires, foreign=self.status.foreign)
 
     def _note_foreign(self, foreign: str) -> None:
         if foreign:
-            self.standing = replace(self.standing, foreign=foreign)
+            self.status = replace(self.status, foreign=foreign)
             _log.warning("documents that this folder did not sign", extra={"why": foreign})
 
     def _sign_or_hand_over(self, session: OfficerSession) -> None:
@@ -134,13 +134,13 @@ class Agent:
             hand_over(session, [bundle for bundle in bundles if bundle], None)
 
     def _failed(self, fault: Exception) -> AgentStatus:
-        failures = self.standing.failures + 1
+        failures = self.status.failures + 1
         due = self._clock() + pause_after(failures, self._jitter)
-        expires = self.standing.expires
+        expires = self.status.expires
         if isinstance(fault, HandoverFault):
             expires = self._signed_until() or expires
         return replace(
-            self.standing, due=due, failures=failures, fault=_first_line(fault), expires=expires
+            self.status, due=due, failures=failures, fault=_first_line(fault), expires=expires
         )
 
     def _signed_until(self) -> datetime | None:

@@ -82,14 +82,14 @@ def shown(agent: Agent) -> HealthReport:
         "pratique_agent_failures", "Renewals that failed since the last one.", registry=registry
     )
     expires.set_function(lambda: _seconds(agent))
-    failures.set_function(lambda: agent.standing.failures)
+    failures.set_function(lambda: agent.status.failures)
     return HealthReport(registry, live=dict, ready=lambda: {"documents": _finding(agent)})
 
 
 def _seconds(agent: Agent) -> float:
-    end = agent.standing.expires
+    end = agent.status.expires
     return end.timestamp() if end else 0.0
 
 
 def _finding(agent: Agent) -> HealthFinding:
-    return HealthFinding(good=agent.standing.well(utc_now()), says=agent.standing.sentence())
+    return HealthFinding(good=agent.status.well(utc_now()), says=agent.status.sentence())

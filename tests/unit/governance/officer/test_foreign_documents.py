@@ -225,7 +225,7 @@ class TestTheAgent:
             agent.look()
         assert same(before, settled.papers.view().country("DK"))
         assert [r.message for r in caplog.records] == ["documents that this folder did not sign"]
-        assert LOUD in agent.standing.sentence()
+        assert LOUD in agent.status.sentence()
         found = shown(agent).ready()["documents"]
         assert not found.good
         assert LOUD in found.says
@@ -240,9 +240,9 @@ class TestTheAgent:
         for _ in range(3):
             pass_time(settled, DAY)
             agent.look()
-        assert agent.standing.failures == 0
-        assert LOUD in agent.standing.foreign
-        assert not agent.standing.well(settled.now)
+        assert agent.status.failures == 0
+        assert LOUD in agent.status.foreign
+        assert not agent.status.well(settled.now)
 
 
 class TestTakingOver:
