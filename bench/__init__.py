@@ -1,1 +1,1 @@
-"""Side-by-side measurements against named peers, and the figures they gave."""
+"""Measurements of this project beside named peers, and their results."""

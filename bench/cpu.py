@@ -1,4 +1,4 @@
-"""CPU seconds of this program's child processes, by what they are, from /proc."""
+"""Measure the CPU seconds of this program's child processes by kind, from /proc."""
 
 import os
 import threading
@@ -19,7 +19,7 @@ class CpuMeter:
     """Samples taken while `running`: (seconds since the epoch, CPU seconds by kind)."""
 
     kinds: Mapping[str, str]
-    """What a process is called, by a word of its command line; the first that fits."""
+    """A part of the command line, and the kind of process that it shows; the first match counts."""
     samples: list[tuple[float, Counter[str]]] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _seen: dict[int, tuple[str, float]] = field(default_factory=dict)
@@ -49,17 +49,17 @@ class CpuMeter:
                 self._look(pid)
             total: Counter[str] = Counter()
             for kind, seconds in self._seen.values():
-                total[kind] += seconds  # type: ignore[assignment]  # seconds are no whole numbers
+                total[kind] += seconds  # type: ignore[assignment]  # seconds are not integers
             self.samples.append((time.time(), total))
 
     def _look(self, pid: int) -> None:
-        """A process that has ended keeps what it had used when it was last seen."""
+        """Note the CPU time of a process; one that has ended keeps the time that was seen last."""
         try:
-            words = (PROC / str(pid) / "cmdline").read_bytes().decode()
+            line = (PROC / str(pid) / "cmdline").read_bytes().decode()
             used = cpu_seconds(pid)
         except OSError:
             return
-        kind = next((kind for word, kind in self.kinds.items() if word in words), None)
+        kind = next((kind for part, kind in self.kinds.items() if part in line), None)
         if kind is not None:
             self._seen[pid] = kind, used
 
@@ -71,13 +71,13 @@ def cpu_seconds(pid: int) -> float:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return every process below one."""
-    found: list[int] = []
+    """Return the ids of all processes that a process started, directly or not."""
+    below: list[int] = []
     for task in (PROC / str(pid) / "task").glob("*/children"):
         try:
             children = [int(word) for word in task.read_text().split()]
         except OSError:
             continue
         for child in children:
-            found += [child, *descendants(child)]
-    return found
+            below += [child, *descendants(child)]
+    return below

@@ -1,7 +1,7 @@
-"""What a clipped sum of patients' gradients costs, beside a plain step: `make bench-dpsgd`.
+"""Measure the cost of a clipped sum of patients' gradients: `make bench-dpsgd`.
 
-Ours beside torch's SGD step and the two ways of Opacus, on one batch of invented patients, in one
-process, one after the other in turn. What each side does is written at the function of its name.
+The sides are this project, torch's SGD step and the two methods of Opacus. They take turns in one
+process, on one batch of invented patients. The function of a side's name says what the side does.
 """
 
 import argparse
@@ -40,26 +40,26 @@ MODELS = {"logistic": (14, 1)} | {
     "-".join(map(str, widths)): widths
     for widths in [(39, 64, 32, 1), (64, 256, 256, 1), (128, 1024, 1024, 1)]
 }
-"""How many values enter each layer, and how many leave the last; logistic has no hidden one."""
+"""The inputs of each layer, and the outputs of the last; the logistic model has no hidden layer."""
 BATCH = 256
 CLIP_NORM = 1.0
 MOST_TURNS, FEWEST_TURNS, SECONDS = 300, 9, 20.0
-"""Each side is measured once a turn; turns for so many seconds, within these numbers."""
+"""Each side is measured once per turn, for SECONDS, but within these numbers of turns."""
 WARM_UP = 2
 IDLE = 0.25
-"""Every core at once is measured where less than this part of them was busy."""
+"""All cores at once are measured only if less than this part of them was busy."""
 STANDSTILL = 1e-12
-"""A step so short that every turn finds the same weights."""
+"""A learning rate so small that the weights stay the same in every turn."""
 CLIPPED_BOUND, CONTRIBUTION_BOUND = 1.5, 4.0
-"""Most steps of SGD that a clipped sum, and a whole contribution, may cost."""
+"""How many steps of SGD a clipped sum, and a whole contribution, may cost at most."""
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 SAME, SAME_ROUNDED = 0.01, 0.1
-"""How near, as a part of its length, each sum must come to the first; one ReLU that falls on the
+"""How far each sum may be from the first, relative to its norm: a ReLU whose input falls on the
 other side of zero moves it by a thousandth, rounding to integers by more."""
 
 Vector = NDArray[np.floating[Any]]
 Side = Callable[[], Vector | None]
-"""Does one side's work once, and returns the clipped sum where there is one to compare."""
+"""Does one side's work once, and returns the clipped sum if it has one to compare."""
 Clock = Callable[[], float]
 
 
@@ -87,14 +87,14 @@ def batch_of(widths: Sequence[int]) -> Batch:
     draw = np.random.default_rng(1)
     inputs = [Feature(name=f"x{n}", type="numeric", bounds=(-1, 1)) for n in range(widths[0])]
     features = (*inputs, Feature(name="ill", type="boolean"))
-    columns = {one.name: draw.uniform(-1, 1, BATCH) for one in inputs}
+    columns = {feature.name: draw.uniform(-1, 1, BATCH) for feature in inputs}
     columns["ill"] = draw.integers(0, 2, BATCH).astype(np.float64)
     cohort = Cohort(features, tuple(map(str, range(BATCH))), columns)
     task = _task(widths)
-    mechanism = next(one for one in task.schedule(features) if one.phase == TRAIN)
+    mechanism = next(item for item in task.schedule(features) if item.phase == TRAIN)
     model = task.initial(features)
     model = model if len(widths) > 2 else draw.normal(size=model.size)
-    rows = np.column_stack([columns[one.name] for one in inputs])
+    rows = np.column_stack([columns[feature.name] for feature in inputs])
     target = targets(task, features, columns)
     assignment = Assignment(task, cohort, np.zeros(BATCH, np.bool_))
     return Batch(assignment, mechanism, model, rows, target)
@@ -137,13 +137,13 @@ class Torch:
         return torch.optim.SGD(self.net.parameters(), lr=STANDSTILL)
 
     def gradient(self) -> Vector:
-        """Return what stands in the parameters' gradients, layer by layer."""
-        found = [one.grad.reshape(-1) for one in self.net.parameters() if one.grad is not None]
-        return torch.cat(found).numpy()
+        """Return the gradients of all parameters as one vector, layer by layer."""
+        gradients = [p.grad.reshape(-1) for p in self.net.parameters() if p.grad is not None]
+        return torch.cat(gradients).numpy()
 
 
 def sgd(batch: Batch, precision: torch.dtype) -> Side:
-    """Forward, mean loss, backward, step; the gradients of the step before are dropped first."""
+    """Drop the former gradients; then forward pass, mean loss, backward pass, step."""
     torched = Torch(batch, precision)
     optimiser, loss = torched.optimiser, nn.BCEWithLogitsLoss()
 
@@ -156,7 +156,7 @@ def sgd(batch: Batch, precision: torch.dtype) -> Side:
 
 
 def opacus_hooks(batch: Batch) -> Side:
-    """Every patient's gradient by hooks, clipped and summed, and the step; no noise."""
+    """Compute each patient's gradient by hooks, clip and sum them without noise, and a step."""
     torched = Torch(batch, torch.float32)
     net = GradSampleModule(torched.net, loss_reduction="sum")
     optimiser = DPOptimizer(torched.optimiser, **_noiseless())
@@ -172,13 +172,13 @@ def opacus_hooks(batch: Batch) -> Side:
 
 
 def opacus_ghost(batch: Batch) -> Side:
-    """Norms by ghost clipping, a second pass back for the clipped sum, and the step; no noise."""
+    """Compute norms by ghost clipping, a second backward pass for the clipped sum, and a step."""
     torched = Torch(batch, torch.float32)
     net = GradSampleModuleFastGradientClipping(
         torched.net, loss_reduction="sum", max_grad_norm=CLIP_NORM
     )
     optimiser = DPOptimizerFastGradientClipping(torched.optimiser, **_noiseless())
-    target = torched.target[:, 0]  # it wants one loss a patient, (patients,)
+    target = torched.target[:, 0]  # Opacus needs one loss per patient, (patients,)
     plain = nn.BCEWithLogitsLoss(reduction="sum")
     loss = DPLossFastGradientClipping(net, optimiser, plain, loss_reduction="sum")
 
@@ -201,9 +201,9 @@ def _noiseless() -> dict[str, Any]:
 
 
 def ours_plain(batch: Batch) -> Side:
-    """The clipped sum in single precision: the closed form of the norms, one pass back.
+    """Compute the clipped sum in single precision: norms in closed form, one backward pass.
 
-    As Opacus' two, it adds in whatever order the library takes and makes no whole numbers.
+    Like both methods of Opacus, it adds in the library's order and makes no integers.
     """
     rows = batch.rows.astype(np.float32)
     layers = [(w.astype(np.float32), b.astype(np.float32)) for w, b in batch.layers]
@@ -211,18 +211,18 @@ def ours_plain(batch: Batch) -> Side:
 
 
 def ours_separate(batch: Batch) -> Side:
-    """The clipped sum in floating point by the node's own passes, every row by itself."""
+    """Compute the clipped sum in floating point by the node's own passes, each row separately."""
     rows, layers = batch.rows, batch.layers
     return lambda: clipped_sum(factors(Family.LOGISTIC, layers, rows, batch.target))
 
 
 def ours_with_contribution(batch: Batch) -> Side:
-    """What a node adds noise to: model and records to exact integers, `Assignment.lattice_sum`."""
+    """Compute the exact integer sum to which a node adds noise: `Assignment.lattice_sum`."""
     payload = vector_to_bytes(batch.model)
 
     def whole() -> Vector:
-        found = batch.assignment.lattice_sum(batch.mechanism, payload, entropy=os.urandom)
-        total = found / batch.mechanism.scale
+        integers = batch.assignment.lattice_sum(batch.mechanism, payload, entropy=os.urandom)
+        total = integers / batch.mechanism.scale
         return total if isinstance(batch.assignment.task, TrainMlp) else np.roll(total, -1)
 
     return whole
@@ -231,7 +231,7 @@ def ours_with_contribution(batch: Batch) -> Side:
 def plain_factors(
     layers: Sequence[tuple[Vector, Vector]], rows: Vector, target: NDArray[np.float64]
 ) -> list[Factors]:
-    """Return each layer's factors by the library's own products, in the precision given."""
+    """Return each layer's factors, by numpy's own products in the precision of `rows`."""
     entered: list[Any] = [rows]
     for weights, biases in layers[:-1]:
         given = entered[-1] @ weights.T
@@ -248,12 +248,12 @@ def plain_factors(
 
 
 def clipped_sum(layers: Sequence[Factors]) -> Vector:
-    """Return Σ over patients of their gradients, shortened to the clip norm, layer by layer."""
+    """Return the sum over patients of their gradients, clipped to the clip norm, layer by layer."""
     norms = np.sqrt(squared_norms(layers))
-    kept = CLIP_NORM / np.maximum(norms, CLIP_NORM)
+    factor = CLIP_NORM / np.maximum(norms, CLIP_NORM)
     parts = []
     for layer in layers:
-        returned = layer.returned * kept.astype(layer.returned.dtype)[:, None]
+        returned = layer.returned * factor.astype(layer.returned.dtype)[:, None]
         parts += [(returned.T @ layer.entered).reshape(-1), returned.sum(axis=0)]
     return np.concatenate(parts)
 
@@ -270,9 +270,9 @@ SIDES: Mapping[str, Callable[[Batch], Side]] = {
 
 
 def measure(widths: Sequence[int], clock: Clock) -> dict[str, float]:
-    """Return the median of each side's microseconds, the sides taking turns."""
+    """Return the median microseconds of each side; the sides take turns."""
     batch = batch_of(widths)
-    sides = {name: made(batch) for name, made in SIDES.items()}
+    sides = {name: prepare(batch) for name, prepare in SIDES.items()}
     require_agreement({name: side() for name, side in sides.items()})
     for side in [*sides.values()] * WARM_UP:
         side()
@@ -280,21 +280,21 @@ def measure(widths: Sequence[int], clock: Clock) -> dict[str, float]:
 
 
 def require_agreement(sums: Mapping[str, Vector | None]) -> None:
-    """Raise RuntimeError where two sides do not compute the same sum, but for rounding."""
-    found = {name: one for name, one in sums.items() if one is not None}
-    first = next(iter(found.values()))
-    for name, one in found.items():
-        apart = np.linalg.norm(one - first) / np.linalg.norm(first)
+    """Raise RuntimeError if two sides compute different sums, apart from rounding."""
+    vectors = {name: vector for name, vector in sums.items() if vector is not None}
+    first = next(iter(vectors.values()))
+    for name, vector in vectors.items():
+        distance = np.linalg.norm(vector - first) / np.linalg.norm(first)
         allowed = SAME_ROUNDED if name == "ours_with_contribution_us" else SAME
-        if not apart <= allowed:
-            raise RuntimeError(f"{name} computes another sum: {apart:.2g} apart")
+        if not distance <= allowed:
+            raise RuntimeError(f"{name} computes another sum: the distance is {distance:.2g}")
 
 
 def in_turns(sides: Mapping[str, Side], clock: Clock) -> dict[str, list[float]]:
-    """Return microseconds of each side, one after the other; every second turn backwards.
+    """Return the microseconds of each side in each turn; every second turn is in reverse order.
 
-    Each does its work once unmeasured just before, so that none finds its caches as another, of a
-    gigabyte of gradients, left them.
+    Each side first does its work once unmeasured, because another side may have filled the caches
+    with a gigabyte of gradients.
     """
     took: dict[str, list[float]] = {name: [] for name in sides}
     end, order = time.perf_counter() + SECONDS, list(sides)
@@ -311,12 +311,12 @@ def in_turns(sides: Mapping[str, Side], clock: Clock) -> dict[str, list[float]]:
 
 
 def row_of(model: str, took: Mapping[str, float]) -> dict[str, Any]:
-    """Return one row of the results: microseconds, and what they are in steps of SGD."""
+    """Return one row of the results: microseconds, and the same as numbers of SGD steps."""
     step, double = took["sgd_us"], took["sgd_float64_us"]
     return {
         "model": model,
         "batch": BATCH,
-        **{name: round(one, 1) for name, one in took.items()},
+        **{name: round(microseconds, 1) for name, microseconds in took.items()},
         "clipped_sum_in_steps": round(took["ours_us"] / step, 2),
         "separate_sum_in_steps": round(took["ours_separate_us"] / step, 2),
         "separate_sum_in_float64_steps": round(took["ours_separate_us"] / double, 2),
@@ -325,7 +325,7 @@ def row_of(model: str, took: Mapping[str, float]) -> dict[str, Any]:
 
 
 def shortfalls(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what the figures miss, in words; empty where they miss nothing."""
+    """Return the bounds that the figures miss, in words; empty if they miss none."""
     bounds = {
         "clipped_sum_in_steps": CLIPPED_BOUND,
         "separate_sum_in_float64_steps": CLIPPED_BOUND,
@@ -340,7 +340,7 @@ def shortfalls(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def measured_with(threads: int) -> list[dict[str, Any]]:
-    """Return the rows of a process of its own, in which every library has so many threads."""
+    """Measure in a new process, in which each library has this many threads; return the rows."""
     words = [sys.executable, "-m", "bench.dpsgd", "--threads", str(threads)]
     limits = dict.fromkeys(THREAD_VARIABLES, str(threads))
     done = subprocess.run(words, env=os.environ | limits, stdout=subprocess.PIPE, check=True)
@@ -351,7 +351,7 @@ def measured_with(threads: int) -> list[dict[str, Any]]:
 def report(rows: Sequence[Mapping[str, Any]], threads: int) -> None:
     """Print the figures."""
     names = [name.removesuffix("_us") for name in SIDES]
-    print(f"\n{threads} thread(s), batch of {BATCH}; microseconds, and steps of SGD beneath")
+    print(f"\n{threads} thread(s), batch of {BATCH}; microseconds, and below them steps of SGD")
     print(" " * 16 + "".join(f"{name.replace('_', ' '):>23}" for name in names))
     for row in rows:
         print(f"{row['model']:16}" + "".join(f"{row[name + '_us']:23,.0f}" for name in names))
@@ -360,7 +360,7 @@ def report(rows: Sequence[Mapping[str, Any]], threads: int) -> None:
 
 
 def main() -> int:
-    """Run from the command line; return 1 where a bound is missed with one thread."""
+    """Run from the command line; return 1 if a bound is missed with one thread."""
     parser = argparse.ArgumentParser(description="A clipped sum beside a plain step of SGD.")
     parser.add_argument("--threads", type=int, help="measure in this process, print JSON")
     parser.add_argument("--print-only", action="store_true", help="write nothing")
@@ -368,8 +368,8 @@ def main() -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
         warnings.filterwarnings("ignore", message="Full backward hook is firing")
-        # One thread's CPU time is its time on an idle machine: a busy one interrupts longer work
-        # more often, and a bound would hang on who else works.
+        # One thread's CPU time is its time on an idle machine. Wall-clock time would depend on
+        # other work of the machine, and so would whether a bound is met.
         clock = time.process_time if options.threads == 1 else time.perf_counter
         print(json.dumps([row_of(name, measure(widths, clock)) for name, widths in MODELS.items()]))
         return 0

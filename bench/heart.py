@@ -28,7 +28,7 @@ NUMBERS = {
     "st_depression": ("mm", (-3, 7), 1, 1),
     "vessels": ("", (0, 3), 1, 1),
 }
-"""Unit, public bounds, and a public centre and spread, where a missing value is put."""
+"""Unit, public bounds, and a public centre and spread; a missing value is set to the centre."""
 CHOLESTEROL = ("mg/dl", (80, 620), 240, 50)
 YES_OR_NO = (
     "male",
@@ -86,7 +86,7 @@ def _yes_or_no(name: str) -> Feature:
 def task(
     patients: int, *, rounds: int = 12, learning_rate: float = 2.0, clip: float = 1.0
 ) -> TrainGlm:
-    """Return the training task for about `patients` training patients; evaluated elsewhere."""
+    """Return the training task for about `patients` training patients, without evaluation."""
     return TrainGlm(
         family=Family.LOGISTIC,
         target=TARGET,

@@ -1,4 +1,4 @@
-"""What a federation's processes and files take up, from /proc and the file system."""
+"""Measure memory, open files, threads and file sizes of a federation, from /proc and its folder."""
 
 import os
 from collections import defaultdict
@@ -17,15 +17,15 @@ KINDS = (
     ("flower-superexec", "SuperExec"),
     ("server.flower.bundle_guard", "server app"),
 )
-"""What a process is called, by a word of its command line; the first that fits."""
+"""A part of the command line, and the kind of process that it shows; the first match counts."""
 DAEMON = "up"
-MEMORY = Path("/dev/shm")  # noqa: S108 (looked at, never written to)
+MEMORY = Path("/dev/shm")  # noqa: S108 (only read)
 MIB = 2**20
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Of one process: resident memory in bytes, open files, threads."""
+    """What one process uses: resident memory in bytes, open files, threads."""
 
     memory: int
     files: int
@@ -34,7 +34,7 @@ class Usage:
 
 @dataclass(frozen=True)
 class Sample:
-    """What everything took after so many rounds; stores in bytes by name."""
+    """What all processes and stores use after a number of rounds; stores in bytes by name."""
 
     rounds: int
     processes: Mapping[str, Usage]
@@ -43,7 +43,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Trend:
-    """How a figure went from the first sample to the last; `per_100` is the slope of its line."""
+    """How a figure changed from the first sample to the last; `per_100` is the fitted slope."""
 
     start: float
     end: float
@@ -67,11 +67,11 @@ def _processes() -> Iterator[tuple[str, Usage]]:
             if name:
                 yield name, usage(pid)
         except OSError:
-            continue  # it has just ended
+            continue  # the process has just ended
 
 
 def _name(words: Sequence[str]) -> str:
-    """Return what a daemon is called, and whose it is; nothing for a command."""
+    """Return a daemon's kind, and a node's country; empty for a command."""
     line = " ".join(words)
     kind = next((kind for word, kind in KINDS if word in line), "")
     if kind in ("node", "coordinator") and DAEMON not in words:
@@ -82,7 +82,7 @@ def _name(words: Sequence[str]) -> str:
 
 
 def usage(pid: int) -> Usage:
-    """Return what a process takes; OSError if there is none."""
+    """Return what a process uses. Raises OSError if there is none."""
     own = PROC / str(pid)
     lines = (own / "status").read_text().splitlines()
     facts = dict(line.split(":", 1) for line in lines if ":" in line)
@@ -92,14 +92,14 @@ def usage(pid: int) -> Usage:
 
 def _stores(folder: Path) -> dict[str, int]:
     """Return bytes by store: each home's databases, logs and the rest, temporary files, memory."""
-    found: dict[str, int] = defaultdict(int)
+    sizes: dict[str, int] = defaultdict(int)
     for path in folder.rglob("*"):
         if path.is_file():
-            found[_store(path.relative_to(folder).parts)] += _size(path)
-    found["secrets in memory"] = sum(
+            sizes[_store(path.relative_to(folder).parts)] += _size(path)
+    sizes["secrets in memory"] = sum(
         _size(path) for top in MEMORY.glob("pratique-*") for path in top.rglob("*")
     )
-    return dict(found)
+    return dict(sizes)
 
 
 def _store(parts: Sequence[str]) -> str:
@@ -122,6 +122,6 @@ def _size(path: Path) -> int:
 
 
 def trend(rounds: Sequence[int], values: Sequence[float]) -> Trend:
-    """Return how a figure went."""
+    """Return how a figure changed, with the slope of a line fitted to its values."""
     slope = float(np.polyfit(rounds, values, 1)[0]) if len(values) > 1 else 0.0
     return Trend(values[0], values[-1], max(values), 100 * slope)

@@ -1,8 +1,8 @@
-"""Our private sum over vectors at hand: the state machines of both sides, driven in memory.
+"""Run this project's private sum over given vectors: both sides' state machines, in memory.
 
-What nodes and the coordinator do between the bytes of one message and the bytes of the next is
-charged, to each country and to the coordinator: reading, signing, verifying, masking, sealing,
-writing, and a country's state as it would store it. Drawing noise is left out.
+The time of each country and of the coordinator is measured from the bytes of one message to the
+bytes of the next: reading, signing, verifying, masking, sealing, writing, and the state that a
+country would store. Drawing noise is not included.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ Reply = Callable[[str, bytes], bytes]
 
 
 def mechanism(dimension: int) -> Mechanism:
-    """Return a release of gradients whose factors are rounded: three coordinates to a word."""
+    """Return a release of gradients whose factors are rounded; a word holds three coordinates."""
     return Mechanism(
         phase=KIND,
         rounds=1000,
@@ -40,15 +40,15 @@ def mechanism(dimension: int) -> Mechanism:
 
 
 def colluding(countries: int) -> int:
-    """Return c: a third of them, as in Bonawitz et al. 2017; t is then two thirds and one."""
+    """Return c, a third of the countries as in Bonawitz et al. 2017; t is two thirds plus one."""
     return max(1, countries // 3)
 
 
 @dataclass
 class OurSum:
-    """A run over `values` (n, d) int64, which every opened sum is held against.
+    """A run over `values` (n, d) int64, with which every opened sum is compared.
 
-    `watch` holds the set-up's seconds.
+    `watch` has the seconds of the set-up.
     """
 
     world: ProtocolWorld
@@ -71,11 +71,11 @@ class OurSum:
 
     @property
     def threshold(self) -> int:
-        """The shares that open a seed."""
+        """How many shares open a seed."""
         return self.world.terms.threshold
 
     def round(self, watch: Stopwatch) -> int:
-        """Run a round in which all take part; return the most bytes that a country sent."""
+        """Run a round with all countries; return the bytes of the country that sent the most."""
         self.rounds += 1
         with watch.on("server"):
             opened = self.world.coordinator.begin_round(self.rounds, KIND, MODEL)
@@ -84,13 +84,13 @@ class OurSum:
             for country, reply in masked.items():
                 opened.take_contribution(country, reply)
             opened.close()
-        given = self._gathered(opened.answer_request, self._answer, watch)
+        answers = self._gathered(opened.answer_request, self._answer, watch)
         with watch.on("server"):
-            for country, reply in given.items():
+            for country, reply in answers.items():
                 opened.take_answer(country, reply)
-            found = opened.open()
-        self._require_sum(found)
-        return max(len(reply) + len(given[country]) for country, reply in masked.items())
+            result = opened.open()
+        self._require_sum(result)
+        return max(len(reply) + len(answers[country]) for country, reply in masked.items())
 
     @cached_property
     def _no_noise(self) -> NDArray[np.int64]:
@@ -110,7 +110,7 @@ class OurSum:
             getattr(self.world.coordinator, f"take_{STEPS[step]}")(country, reply)
 
     def _gathered(self, ask: Ask, reply: Reply, watch: Stopwatch) -> dict[str, bytes]:
-        """Ask all, and then let each reply, as the coordinator's conductor does."""
+        """Make all requests first, then all replies, in the order of the real coordinator."""
         with watch.on("server"):
             requests = {country: ask(country) for country in self._roster}
         replies = {}
@@ -127,7 +127,7 @@ class OurSum:
     def _answer(self, country: str, request: bytes) -> bytes:
         return self.world.countries[country].answer(request)
 
-    def _require_sum(self, found: OpenedSum | VoidRound) -> None:
-        whole = self.values.sum(axis=0)
-        if isinstance(found, VoidRound) or not np.array_equal(found.values, whole):
-            raise RuntimeError("our round opened another sum, or none")
+    def _require_sum(self, result: OpenedSum | VoidRound) -> None:
+        expected = self.values.sum(axis=0)
+        if isinstance(result, VoidRound) or not np.array_equal(result.values, expected):
+            raise RuntimeError("our round opened another sum than the true one, or none")

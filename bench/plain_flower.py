@@ -1,6 +1,6 @@
-"""Stock Flower beside ours: a SuperLink, four `flower-supernode`, a plain app; every one as it is.
+"""Run stock Flower for comparison: a SuperLink, four `flower-supernode` and a plain app.
 
-Without TLS and without node authentication, which ours has and which would only slow it down.
+It has no TLS and no node authentication, which would only make it slower. Our federation has both.
 """
 
 import json
@@ -22,7 +22,7 @@ RUN_SECONDS = 400.0
 
 
 def plain_messages(folder: Path, *, dimension: int, messages: int) -> dict[str, float]:
-    """Return the median seconds of one message to four stock nodes, by how replies are awaited."""
+    """Return the median seconds of a message to four stock nodes, by way of waiting for replies."""
     results = folder / "stock.json"
     link, *ports = (_free_port() for _ in range(NODES + 1))
     environment = _environment(folder, link)
@@ -37,7 +37,7 @@ def plain_messages(folder: Path, *, dimension: int, messages: int) -> dict[str, 
         config = f"results='{results}' dimension={dimension} messages={messages}"
         _command(environment, "flwr", "run", str(app), "local", "--run-config", config)
         _wait_for(results)
-    return {name: median(found) for name, found in json.loads(results.read_text()).items()}
+    return {way: median(seconds) for way, seconds in json.loads(results.read_text()).items()}
 
 
 class _Starter:

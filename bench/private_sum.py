@@ -1,9 +1,9 @@
-"""What a private sum costs beside Flower's SecAgg+: `make bench-private-sum`.
+"""Compare the cost of a private sum with Flower's SecAgg+: `make bench-private-sum`.
 
-In this process and on the same vectors, round and round about: the state machines of both of our
-sides (`our_sum.py`), and flwr's own workflow and mod (`secagg_plus.py`). CPU time, and wall time
-beside it; medians over rounds, and over the clients of a round. Our first round does not count;
-flwr is warmed up with few values, since one of its rounds can take minutes.
+Two things run in turns, in one process and on the same vectors: the state machines of both of our
+sides (`our_sum.py`), and flwr's own workflow and mod (`secagg_plus.py`). The figures are CPU time
+and wall-clock time, as medians over rounds and over the clients of a round. Our first round does
+not count; flwr is warmed up with few values, since one of its rounds can take minutes.
 """
 
 import argparse
@@ -34,18 +34,18 @@ BOUNDS = {
     (10, 10**6): {"client": 5.0, "server": 10.0, "upload": 0.34},
     (50, 10**5): {"server": 500.0},
 }
-"""How many times less than flwr's a figure must be; for the upload, the part that it may be."""
+"""How many times smaller than flwr's a figure must be; for the upload, the largest ratio to it."""
 ROUNDS, CURVE_ROUNDS = 7, 2
 FLOWER_SECONDS = 30.0
-"""About how long flwr's rounds of one row may take, but for the one that there always is."""
+"""About how long flwr's rounds of one row may take together; there is always at least one."""
 NOISE_ROUNDS = 5
 FURTHEST, STEP = 2, 64
-"""Values of the vectors, and the steps in 1 that our side has them in."""
+"""The largest value in the vectors, and the number of our integer steps per unit."""
 TERMS = {
     "client": ("n·d", "d", "n", "1"),
     "server": ("n·d", "d", "n²", "n"),
 }
-"""What the figures are fitted to, milliseconds: n·d and d in millions."""
+"""The terms that are fitted to the milliseconds, with d in millions."""
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Measured:
     upload: int = 0
 
     def add(self, watch: Stopwatch, upload: int) -> None:
-        """Take a round's."""
+        """Add the figures of a round."""
         self.clients.append(of_client(watch.seconds))
         self.servers.append(watch.seconds["server"])
         self.clients_wall.append(of_client(watch.wall))
@@ -78,21 +78,21 @@ class Measured:
 
 
 def of_client(seconds: Mapping[str, float], kind: str = "client ") -> float:
-    """Return the median client's seconds."""
+    """Return the seconds of the median client."""
     return median(took for name, took in seconds.items() if name.startswith(kind))
 
 
 def milliseconds(seconds: float) -> float:
-    """Return them to the microsecond."""
+    """Return seconds as milliseconds, rounded to the microsecond."""
     return round(1000 * seconds, 3)
 
 
 def row(n: int, d: int, *, beside_flower: bool) -> dict[str, Any]:
-    """Measure both over n vectors of d values; one vector for all where flwr is left out."""
+    """Measure both over n vectors of d values; without flwr, all n are the same vector."""
     values = _vectors(n, d, alike=not beside_flower)
     ours = OurSum.ready(values)
     set_up = ours.watch.seconds
-    found = {
+    figures = {
         "n": n,
         "d": d,
         "t": ours.threshold,
@@ -101,14 +101,14 @@ def row(n: int, d: int, *, beside_flower: bool) -> dict[str, Any]:
     }
     ours.round(Stopwatch())
     if not beside_flower:
-        return found | _ours(ours, CURVE_ROUNDS).figures()
-    return found | _beside_flower(ours) | {"noise_ms": _noise(d)}
+        return figures | _ours(ours, CURVE_ROUNDS).figures()
+    return figures | _beside_flower(ours) | {"noise_ms": _noise(d)}
 
 
 def _vectors(n: int, d: int, *, alike: bool) -> NDArray[np.int64]:
     generator = np.random.default_rng(n * d)
-    made = generator.integers(-STEP * FURTHEST, STEP * FURTHEST, (1 if alike else n, d))
-    return np.broadcast_to(made, (n, d))
+    vectors = generator.integers(-STEP * FURTHEST, STEP * FURTHEST, (1 if alike else n, d))
+    return np.broadcast_to(vectors, (n, d))
 
 
 def _ours(ours: OurSum, rounds: int) -> Measured:
@@ -120,7 +120,7 @@ def _ours(ours: OurSum, rounds: int) -> Measured:
 
 
 def _beside_flower(ours: OurSum) -> dict[str, Any]:
-    vectors, mine, theirs, carried = ours.values / STEP, Measured(), Measured(), Measured()
+    vectors, mine, theirs, messages = ours.values / STEP, Measured(), Measured(), Measured()
     _warm_up(len(vectors), ours.threshold)
     spent = 0.0
     for turn in range(ROUNDS):
@@ -131,21 +131,21 @@ def _beside_flower(ours: OurSum) -> dict[str, Any]:
         watch = Stopwatch()
         grid = flower_round(vectors, ours.threshold, watch)
         theirs.add(watch, max(grid.sent.values()))
-        carried.clients.append(of_client(watch.seconds, "messages of client"))
-        carried.servers.append(watch.seconds["messages of server"])
+        messages.clients.append(of_client(watch.seconds, "messages of client"))
+        messages.servers.append(watch.seconds["messages of server"])
         spent += sum(watch.seconds.values())
     return {
         **mine.figures(),
         **theirs.figures("flwr_"),
-        "flwr_client_messages_ms": milliseconds(median(carried.clients)),
-        "flwr_server_messages_ms": milliseconds(median(carried.servers)),
+        "flwr_client_messages_ms": milliseconds(median(messages.clients)),
+        "flwr_server_messages_ms": milliseconds(median(messages.servers)),
         "rounds": len(mine.servers),
         "flwr_rounds": len(theirs.servers),
     }
 
 
 def _warm_up(n: int, threshold: int) -> None:
-    """Let flwr run once on few values: its costly part, the shares, is the same for many."""
+    """Run flwr once on few values; its most expensive part, the shares, does not depend on them."""
     few = min(n, 10)
     flower_round(np.zeros((few, 10)), min(threshold, few), Stopwatch())
 
@@ -159,9 +159,9 @@ def _noise(d: int) -> float:
 
 
 def fit(points: Sequence[Mapping[str, Any]], side: str) -> dict[str, Any]:
-    """Return the least squares of relative errors, none of its terms below zero.
+    """Fit the terms by least squares of relative errors, with no coefficient below zero.
 
-    The worst error is of a point, relative to what was measured.
+    The worst error is the largest of any point, relative to what was measured.
     """
     measured = np.array([point[f"{side}_ms"] for point in points])
     terms = np.array([_terms(point["n"], point["d"] / 1e6, side) for point in points])
@@ -176,68 +176,68 @@ def _terms(n: int, millions: float, side: str) -> list[float]:
     return [float(values[term]) for term in TERMS[side]]
 
 
-def ratios(found: Mapping[str, Any]) -> dict[str, float]:
-    """Return how many times flwr's cost ours is; for the upload, the part of flwr's."""
+def ratios(figures: Mapping[str, Any]) -> dict[str, float]:
+    """Return flwr's times divided by ours, and our upload divided by flwr's."""
     return {
-        "client": round(found["flwr_client_ms"] / found["client_ms"], 2),
-        "server": round(found["flwr_server_ms"] / found["server_ms"], 2),
-        "upload": round(found["upload_bytes"] / found["flwr_upload_bytes"], 4),
+        "client": round(figures["flwr_client_ms"] / figures["client_ms"], 2),
+        "server": round(figures["flwr_server_ms"] / figures["server_ms"], 2),
+        "upload": round(figures["upload_bytes"] / figures["flwr_upload_bytes"], 4),
     }
 
 
 def shortfalls(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what the rows miss, in words; empty where they miss nothing."""
-    by_size = {(one["n"], one["d"]): ratios(one) for one in rows}
+    """Return the bounds that the rows miss, in words; empty if they miss none."""
+    by_size = {(figures["n"], figures["d"]): ratios(figures) for figures in rows}
     missed = []
     for (n, d), bounds in BOUNDS.items():
         for what, bound in bounds.items():
-            got = by_size[n, d][what]
-            if what == "upload" and got > bound:
-                missed.append(f"n={n}, d={d}: the upload is {got} of flwr's, more than {bound}")
-            if what != "upload" and got < bound:
-                missed.append(f"n={n}, d={d}: the {what} is {got} times faster, not {bound}")
+            ratio = by_size[n, d][what]
+            if what == "upload" and ratio > bound:
+                missed.append(f"n={n}, d={d}: the upload is {ratio} of flwr's, more than {bound}")
+            if what != "upload" and ratio < bound:
+                missed.append(f"n={n}, d={d}: the {what} is {ratio} times faster, not {bound}")
     return missed
 
 
-def report(found: Mapping[str, Any]) -> None:
+def report(results: Mapping[str, Any]) -> None:
     """Print the figures."""
     print(
         "    n        d  client ms: flwr  ours     server ms: flwr     ours  upload MB: flwr  ours"
     )
-    for one in found["rows"]:
+    for size in results["rows"]:
         print(
-            f"{one['n']:5} {one['d']:8} {one['flwr_client_ms']:16.1f} {one['client_ms']:5.1f}"
-            f" {one['flwr_server_ms']:19.1f} {one['server_ms']:8.1f}"
-            f" {one['flwr_upload_bytes'] / 1e6:16.3f} {one['upload_bytes'] / 1e6:.3f}"
+            f"{size['n']:5} {size['d']:8} {size['flwr_client_ms']:16.1f} {size['client_ms']:5.1f}"
+            f" {size['flwr_server_ms']:19.1f} {size['server_ms']:8.1f}"
+            f" {size['flwr_upload_bytes'] / 1e6:16.3f} {size['upload_bytes'] / 1e6:.3f}"
         )
-    for side, fitted in found["fits"].items():
+    for side, fitted in results["fits"].items():
         print(f"{side} ms per term (n·d, d in millions): {fitted}")
 
 
 def main() -> int:
-    """Run from the command line; return 1 where a bound is missed."""
-    parser = argparse.ArgumentParser(description="A private sum of ours beside flwr's SecAgg+.")
+    """Run from the command line; return 1 if a bound is missed."""
+    parser = argparse.ArgumentParser(description="Compare our private sum with flwr's SecAgg+.")
     parser.add_argument("--rows-only", action="store_true", help="no curves, and write nothing")
     options = parser.parse_args()
-    found: dict[str, Any] = {"rows": [_told(*size, beside_flower=True) for size in ROWS]}
-    missed = shortfalls(found["rows"])
+    results: dict[str, Any] = {"rows": [_printed_row(*size, beside_flower=True) for size in ROWS]}
+    missed = shortfalls(results["rows"])
     if not options.rows_only:
         for name, sizes in CURVES.items():
-            found[name] = [_told(*size, beside_flower=False) for size in sizes]
-        points = [point for curve in CURVES for point in found[curve]]
-        found["fits"] = {side: fit(points, side) for side in TERMS}
-        RESULTS.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    report({"fits": {}} | found)
+            results[name] = [_printed_row(*size, beside_flower=False) for size in sizes]
+        points = [point for curve in CURVES for point in results[curve]]
+        results["fits"] = {side: fit(points, side) for side in TERMS}
+        text = json.dumps(results, indent=2, ensure_ascii=False)
+        RESULTS.write_text(text + "\n", encoding="utf-8")
+    report({"fits": {}} | results)
     print("\n".join(missed) if missed else "Every bound is met.")
     return int(bool(missed))
 
 
-def _told(n: int, d: int, *, beside_flower: bool) -> dict[str, Any]:
-    found = row(n, d, beside_flower=beside_flower)
-    print(
-        f"n={n}, d={d}: client {found['client_ms']} ms, server {found['server_ms']} ms", flush=True
-    )
-    return found
+def _printed_row(n: int, d: int, *, beside_flower: bool) -> dict[str, Any]:
+    figures = row(n, d, beside_flower=beside_flower)
+    client, server = figures["client_ms"], figures["server_ms"]
+    print(f"n={n}, d={d}: client {client} ms, server {server} ms", flush=True)
+    return figures
 
 
 if __name__ == "__main__":

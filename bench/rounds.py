@@ -1,8 +1,8 @@
-"""How long a private round takes, beside a plain message of stock Flower: `make bench-rounds`.
+"""Compare the time of a private round with a message of stock Flower: `make bench-rounds`.
 
 Ours: the real commands and daemons on loopback, a coordinator and four node processes, mutual TLS,
 Flower's SuperLink behind the relay; gate, ledger, log, noise and masks on. Stock: a SuperLink and
-four `flower-supernode` of the same version, one message with as many float64 values to each.
+four `flower-supernode` of the same version, and messages with the same number of float64 values.
 """
 
 import argparse
@@ -56,7 +56,7 @@ STEPS = {
 
 @dataclass(frozen=True)
 class Ours:
-    """Our run: one node's steps, how long each round took the coordinator, CPU seconds a round."""
+    """Our run: one node's steps, the coordinator's seconds per round, CPU seconds per round."""
 
     steps: Sequence["Steps"]
     rounds: Sequence[float]
@@ -64,14 +64,14 @@ class Ours:
 
     @property
     def periods(self) -> list[float]:
-        """Seconds from one round's contribution to the next one's: the step between included."""
+        """Seconds from one round's contribution to the next one's, with the step between them."""
         return [later.contributed - earlier.contributed for earlier, later in pairwise(self.steps)]
 
     @property
     def parts(self) -> dict[str, list[float]]:
         """Seconds that each part of a round took; they add up to its period."""
         return {
-            "contributed to answered": [one.answered - one.contributed for one in self.steps],
+            "contributed to answered": [step.answered - step.contributed for step in self.steps],
             "answered to contributed": [
                 later.contributed - earlier.answered for earlier, later in pairwise(self.steps)
             ],
@@ -80,14 +80,14 @@ class Ours:
 
 @dataclass(frozen=True)
 class Steps:
-    """When a node's log says that it took the steps of a round, seconds since the epoch."""
+    """When a node did the steps of a round, by its log, in seconds since the epoch."""
 
     contributed: float
     answered: float
 
 
 def measure_ours(folder: Path, rounds: int) -> Ours:
-    """Raise a federation with the real commands, run the study once, and take it down."""
+    """Start a federation with the real commands, run the study once, and stop it."""
     for name in ("logs", "tmp"):
         (folder / name).mkdir()
     processes = Processes(folder / "logs")
@@ -101,11 +101,11 @@ def measure_ours(folder: Path, rounds: int) -> Ours:
         processes.end_all()
     used = meter.between(steps[0].contributed, steps[-1].contributed)
     cpu = {kind: seconds / (len(steps) - 1) for kind, seconds in used.items()}
-    return Ours(steps, [float(one["seconds"]) for one in history], cpu)
+    return Ours(steps, [float(entry["seconds"]) for entry in history], cpu)
 
 
 def raised(folder: Path, rounds: int, processes: Processes) -> Federation:
-    """Raise a federation with the real commands, with a study of so many rounds permitted."""
+    """Start a federation with the real commands, in which a study of `rounds` is permitted."""
     federation = Federation.gather(world_of(folder, rounds), Story(), processes)
     with redirect_stdout(io.StringIO()):
         start_coordinator(federation)
@@ -124,15 +124,15 @@ def raised(folder: Path, rounds: int, processes: Processes) -> Federation:
 def _run(federation: Federation) -> list[dict[str, Any]]:
     coordinator = federation.coordinator
     coordinator.run("study", "launch", STUDY)
-    found: dict[str, Any] = {}
+    run: dict[str, Any] = {}
     with coordinator.lines("study", "watch", STUDY, "--json") as lines:
         for line in lines:
-            found = json.loads(line)
-            print(f"\r{found['state']}: round {found['round']} of {found['rounds']} ", end="")
+            run = json.loads(line)
+            print(f"\r{run['state']}: round {run['round']} of {run['rounds']} ", end="")
             sys.stdout.flush()
     print()
-    history: list[dict[str, Any]] = found["history"]
-    if any(one["outcome"] != "opened" for one in history):
+    history: list[dict[str, Any]] = run["history"]
+    if any(entry["outcome"] != "opened" for entry in history):
         raise RuntimeError("a round was void")
     return history
 
@@ -141,18 +141,18 @@ def _steps(federation: Federation) -> list[Steps]:
     """Return the steps of every round from the first country's log."""
     home = NodeHome(federation.nodes[federation.first].home)
     lines = ask(home.socket, "log_entries")["entries"]
-    found: dict[int, dict[str, float]] = {}
+    by_round: dict[int, dict[str, float]] = {}
     for line in lines:
         entry = json.loads(line)["entry"]
         step = STEPS.get((entry["kind"], entry.get("phase")))
         if step is not None:
             moment = datetime.fromisoformat(entry["at"]).timestamp()
-            found.setdefault(entry["round"], {})[step] = moment
-    return [Steps(**steps) for _, steps in sorted(found.items())]
+            by_round.setdefault(entry["round"], {})[step] = moment
+    return [Steps(**steps) for _, steps in sorted(by_round.items())]
 
 
 def as_json(ours: Ours, stock: dict[str, float]) -> dict[str, Any]:
-    """Return the figures of one run of both; the ratio is by the quicker way to await replies."""
+    """Return the figures of both; the ratio uses the faster of the two ways to wait for replies."""
     ours_round, quickest = median(ours.periods), min(stock.values())
     return {
         "ours_round_s": round(ours_round, 4),
@@ -161,7 +161,7 @@ def as_json(ours: Ours, stock: dict[str, float]) -> dict[str, Any]:
         "ratio_to_four_stock_messages": round(4 * quickest / ours_round, 1),
         "ours_slowest_round_s": round(max(ours.periods), 4),
         "ours_two_messages_s": round(median(ours.rounds), 4),
-        "stock_by_way_of_waiting_s": {way: round(found, 4) for way, found in stock.items()},
+        "stock_by_way_of_waiting_s": {way: round(took, 4) for way, took in stock.items()},
         "ours_parts_s": {part: round(median(took), 4) for part, took in ours.parts.items()},
         "ours_cpu_s_a_round": {kind: round(used, 4) for kind, used in ours.cpu.items()},
         "dimension": DIMENSION,
@@ -170,28 +170,30 @@ def as_json(ours: Ours, stock: dict[str, float]) -> dict[str, Any]:
     }
 
 
-def shortfalls(found: dict[str, Any]) -> list[str]:
-    """Return what the figures miss, in words; empty where they miss nothing."""
-    took, ratio = found["ours_round_s"], found["ratio_to_four_stock_messages"]
-    missed = {
-        f"{found['ours_rounds']} rounds are too few": found["ours_rounds"] < FEWEST_ROUNDS,
+def shortfalls(figures: dict[str, Any]) -> list[str]:
+    """Return the bounds that the figures miss, in words; empty if they miss none."""
+    rounds, took = figures["ours_rounds"], figures["ours_round_s"]
+    ratio = figures["ratio_to_four_stock_messages"]
+    bounds = {
+        f"{rounds} rounds are too few": rounds < FEWEST_ROUNDS,
         f"a round takes {took} s, over {LONGEST_ROUND} s": took > LONGEST_ROUND,
         f"{ratio} times faster is less than {LEAST_RATIO}": ratio < LEAST_RATIO,
     }
-    return [what for what, so in missed.items() if so]
+    return [sentence for sentence, missed in bounds.items() if missed]
 
 
-def report(found: dict[str, Any]) -> None:
+def report(figures: dict[str, Any]) -> None:
     """Print the figures."""
-    goal = "the goal is met" if found["ours_round_s"] <= GOAL_ROUND else "the goal is missed"
-    print(f"a private round of ours      {found['ours_round_s']:8.3f} s, {goal} ({GOAL_ROUND} s)")
-    print(f"a plain message of stock's   {found['stock_message_s']:8.3f} s")
-    print(f"four of those to one of ours {found['ratio_to_four_stock_messages']:8.1f}")
-    print("parts of a round of ours, seconds as the first node's log has them:")
-    for part, took in found["ours_parts_s"].items():
-        print(f"  {part:28} {took:8.3f}")
-    print("CPU seconds a round of ours:")
-    for kind, used in found["ours_cpu_s_a_round"].items():
+    took, ratio = figures["ours_round_s"], figures["ratio_to_four_stock_messages"]
+    goal = "the goal is met" if took <= GOAL_ROUND else "the goal is missed"
+    print(f"our private round            {took:8.3f} s, {goal} ({GOAL_ROUND} s)")
+    print(f"a message of stock Flower    {figures['stock_message_s']:8.3f} s")
+    print(f"four messages / our round    {ratio:8.1f}")
+    print("parts of our round, in seconds, from the first node's log:")
+    for part, seconds in figures["ours_parts_s"].items():
+        print(f"  {part:28} {seconds:8.3f}")
+    print("CPU seconds per round of ours:")
+    for kind, used in figures["ours_cpu_s_a_round"].items():
         print(f"  {kind:28} {used:8.3f}")
 
 
@@ -208,12 +210,16 @@ def _folder(*, keep: bool) -> Iterator[Path]:
 
 
 def main() -> int:
-    """Run from the command line; return 1 where a bound is missed."""
-    parser = argparse.ArgumentParser(description="A private round beside a plain Flower message.")
+    """Run from the command line; return 1 if a bound is missed."""
+    parser = argparse.ArgumentParser(
+        description="Compare a private round with a message of stock Flower."
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--messages", type=int, default=MESSAGES, help="of stock, each way")
+    parser.add_argument(
+        "--messages", type=int, default=MESSAGES, help="stock messages for each way of waiting"
+    )
     parser.add_argument("--ours-only", action="store_true", help="measure ours, write nothing")
-    parser.add_argument("--keep", action="store_true", help="keep everything that was made")
+    parser.add_argument("--keep", action="store_true", help="keep all files of the run")
     options = parser.parse_args()
     with _folder(keep=options.keep) as folder:
         (folder / "ours").mkdir()
@@ -223,11 +229,11 @@ def main() -> int:
             return 0
         (folder / "stock").mkdir()
         stock = plain_messages(folder / "stock", dimension=DIMENSION, messages=options.messages)
-    found = as_json(ours, stock)
+    figures = as_json(ours, stock)
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    report(found)
-    missed = shortfalls(found)
+    RESULTS.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    report(figures)
+    missed = shortfalls(figures)
     print("\n".join(missed) if missed else "Every bound is met.")
     return int(bool(missed))
 

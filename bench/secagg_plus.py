@@ -1,8 +1,8 @@
-"""Flower's SecAgg+, as it comes: its workflow on one side, its mod on the other, nothing between.
+"""Run Flower's SecAgg+ unchanged: its workflow and its mod, without a network between them.
 
-`SecAggPlusWorkflow` runs its four stages on a grid that hands every message to `secaggplus_mod` at
-once. Charged are the workflow and the mod alone. Not charged, and so in Flower's favour: what
-training returns, writing and reading the messages (charged under a name of its own), and the
+`SecAggPlusWorkflow` runs its four stages on a grid that hands each message to `secaggplus_mod` at
+once. The figures are of the workflow and the mod alone. In Flower's favour, they leave out what
+training returns, writing and reading the messages (measured under another name), and the
 aggregation that a strategy would do afterwards.
 """
 
@@ -36,21 +36,21 @@ from bench.stopwatch import Stopwatch
 
 RUN, TASK, SERVER = 1, 1, 2**32
 EXAMPLES = 500
-"""Of each client: half of the most that the workflow expects by default."""
+"""Examples of each client: half of the most that the workflow expects by default."""
 NO_MODEL = Parameters([], "")
 FURTHEST = 1e-4
-"""Of the opened mean from the true one: each value is rounded to a multiple of 16/2^22."""
+"""How far the opened mean may be from the true one: values are rounded to multiples of 16/2^22."""
 
 
 class MemoryGrid:
-    """Stands for Flower's grid: every client is here, and replies before the call returns.
+    """A grid in memory instead of Flower's: each client replies before the call returns.
 
     `vectors` (n, d) float64 is what the clients' training returns.
     """
 
     def __init__(self, vectors: NDArray[np.float64], watch: Stopwatch) -> None:
         self._vectors, self._watch = vectors, watch
-        self._contexts = {one: _context(one) for one in client_ids(len(vectors))}
+        self._contexts = {client: _context(client) for client in client_ids(len(vectors))}
         self.sent: dict[int, int] = dict.fromkeys(self._contexts, 0)
 
     def send_and_receive(
@@ -82,12 +82,12 @@ class MemoryGrid:
         with self._watch.on("training"):
             vector = self._vectors[context.node_id - 1]
             parameters = ndarrays_to_parameters([vector])
-            found = FitRes(Status(Code.OK, ""), parameters, EXAMPLES, {})
-            return Message(fitres_to_recorddict(found, keep_input=False), reply_to=message)
+            result = FitRes(Status(Code.OK, ""), parameters, EXAMPLES, {})
+            return Message(fitres_to_recorddict(result, keep_input=False), reply_to=message)
 
 
 class Everyone:
-    """Stands for a strategy and its client manager: all clients, and the mean that was opened."""
+    """A strategy and its client manager: selects all clients, and stores the opened mean."""
 
     def __init__(self, clients: int) -> None:
         self._clients = clients
@@ -95,10 +95,10 @@ class Everyone:
 
     def configure_fit(self, *_: object) -> list[tuple[Any, FitIns]]:
         """Return the instructions of every client: train on nothing."""
-        return [(_Proxy(one), FitIns(NO_MODEL, {})) for one in client_ids(self._clients)]
+        return [(_Proxy(client), FitIns(NO_MODEL, {})) for client in client_ids(self._clients)]
 
     def aggregate_fit(self, _: int, results: list[Any], __: object) -> tuple[None, dict[str, Any]]:
-        """Keep what the workflow opened; it gives the same to every client's result."""
+        """Store what the workflow opened; it sets the same values in every client's result."""
         self.opened = results[0][1].parameters
         return None, {}
 
@@ -115,8 +115,8 @@ class _Proxy:
 def flower_round(vectors: NDArray[np.float64], threshold: int, watch: Stopwatch) -> MemoryGrid:
     """Run one round of SecAgg+ over `vectors` (n, d) float64; return its grid.
 
-    Each client shares with all others, and `threshold` shares open a seed; everything else is as
-    Flower has it by default.
+    Each client shares with all others, and `threshold` shares open a seed; everything else is
+    Flower's default.
     """
     _identify()
     grid, everyone = MemoryGrid(vectors, watch), Everyone(len(vectors))
@@ -139,13 +139,13 @@ def client_ids(count: int) -> range:
 
 
 def _identify() -> None:
-    """Say which run this process is of, as Flower's own launcher would."""
+    """Set the ids of this process's run, as Flower's own launcher would."""
     TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = RUN, TASK, SERVER
 
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Let Flower log nothing meanwhile: writing to a terminal is none of its sum."""
+    """Disable Flower's logging, because writing to a terminal is not part of its sum."""
     flower = logging.getLogger("flwr")
     before, flower.disabled = flower.disabled, True
     try:

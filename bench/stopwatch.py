@@ -1,4 +1,4 @@
-"""CPU seconds of this process, and seconds of the clock on the wall, by who used them."""
+"""Measure CPU time of this process and wall-clock time, by name."""
 
 import time
 from collections import Counter
@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Stopwatch:
-    """Seconds by name: `seconds` as the process's own clock counts them, in every thread.
+    """Seconds by name: `seconds` is CPU time of all threads, `wall` is wall-clock time.
 
-    CPU time is what a computation took, also on a machine that others use at the same time; a
-    program that shares its work out over more threads gets nothing for it. `wall` is what passed
-    meanwhile, waiting and other people's work included.
+    CPU time measures a computation also on a busy machine, and does not become less if a program
+    uses more threads. Wall-clock time includes waiting and the work of other programs.
     """
 
     seconds: Counter[str] = field(default_factory=Counter)
@@ -22,7 +21,7 @@ class Stopwatch:
 
     @contextmanager
     def on(self, name: str) -> Iterator[None]:
-        """Charge the block to `name`, and not to the block around it."""
+        """Count the block's time for `name`, and not for the block around it."""
         outside, self._inside = self._inside, (0.0, 0.0)
         start = _now()
         try:

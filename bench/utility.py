@@ -1,9 +1,9 @@
-"""What privacy costs in accuracy, on the four heart-disease hospitals: `make bench-utility`.
+"""Measure accuracy against privacy on the four heart-disease hospitals: `make bench-utility`.
 
-In process, with the real contribution, rounding, noise and accounting code; only transport and
-masks are left out, and they change no sum. Each resplit keeps a third of every hospital's
-patients for testing. Test accuracy is computed in the clear here, as a benchmark may and a node
-may not, so the whole ε goes into training.
+Everything runs in one process with the real contribution, rounding, noise and accounting code; only
+transport and masks are left out, and they change no sum. Each resplit uses a third of every
+hospital's patients for testing. Test accuracy is computed in the clear, which a benchmark may do
+and a node may not, so the whole ε goes into training.
 """
 
 import argparse
@@ -51,7 +51,7 @@ PUBLISHED = (
 
 @dataclass(frozen=True)
 class Row:
-    """One setting: whose noise counts, of how many honest countries, and the ε it must meet."""
+    """One setting: the kind of noise, the number of honest countries, and the largest ε."""
 
     noise: str
     honest: int
@@ -144,16 +144,16 @@ class Bench:
 
 
 def _contribution(
-    one: Assignment, mechanism: Mechanism, payload: bytes, row: Row
+    country: Assignment, mechanism: Mechanism, payload: bytes, row: Row
 ) -> NDArray[np.int64]:
-    plain = one.lattice_sum(mechanism, payload, entropy=os.urandom)
+    plain = country.lattice_sum(mechanism, payload, entropy=os.urandom)
     if row.epsilon is None:
         return plain
     return plain + DiscreteGaussian().draw(mechanism.noise_std, mechanism.dimension)
 
 
 def auc(scores: FloatArray, truth: BoolArray) -> float:
-    """Return the area under the ROC curve, half credit in ties."""
+    """Return the area under the ROC curve; ties count half."""
     ranks, yes = rankdata(scores), int(truth.sum())
     wins = ranks[truth].sum() - yes * (yes + 1) / 2
     return float(wins / (yes * (len(truth) - yes)))
@@ -176,7 +176,7 @@ def measure(bench: Bench, row: Row, pool: Pool, *, seeds: Sequence[int], trainin
 
 
 def workers(processes: int) -> Pool:
-    """Return worker processes: fresh ones, as forked ones would share the noise generator."""
+    """Return new worker processes; forked ones would share the noise generator."""
     return get_context("spawn").Pool(processes)
 
 
@@ -195,7 +195,7 @@ def as_json(row: Row, scores: Scores) -> dict[str, Any]:
 
 
 def shortfalls(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the goals that are not met, in words; empty where all are."""
+    """Return the goals that are not met, in words; empty if all are."""
     table = {(row["noise"], row["h"], row["epsilon"]): row for row in rows}
     goals = [
         ("shared h=4, ε=1, mean", table["shared", 4, 1.0]["mean_of_centres"], 0.80),
@@ -209,7 +209,7 @@ def shortfalls(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             for name in ("mean_of_centres", "pooled", "auc")
         ),
     ]
-    return [f"{what}: {got} is below {need}" for what, got, need in goals if got < need]
+    return [f"{name}: {figure} is below {goal}" for name, figure, goal in goals if figure < goal]
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], majority: float) -> None:
@@ -226,11 +226,11 @@ def print_table(rows: Sequence[Mapping[str, Any]], majority: float) -> None:
 
 
 def run(folder: Path, processes: int) -> int:
-    """Measure every row, print and write them; return 1 where a goal is not met."""
+    """Measure, print and write every row; return 1 if a goal is not met."""
     bench = Bench.load(folder, heart.task(heart.TRAINING))
     with workers(processes) as pool:
         scores = [measure(bench, r, pool, seeds=SEEDS, trainings=TRAININGS) for r in ROWS]
-    rows = [as_json(row, one) for row, one in zip(ROWS, scores, strict=True)]
+    rows = [as_json(*pair) for pair in zip(ROWS, scores, strict=True)]
     print_table(rows, scores[0].majority)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({"rows": rows}, indent=2) + "\n", encoding="utf-8")
@@ -241,7 +241,9 @@ def run(folder: Path, processes: int) -> int:
 
 def main() -> int:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description="Accuracy against privacy on four hospitals.")
+    parser = argparse.ArgumentParser(
+        description="Measure accuracy against privacy on four hospitals."
+    )
     parser.add_argument("--data", type=Path, default=heart.DEFAULT_FOLDER)
     parser.add_argument("--processes", type=int, default=min(4, os.cpu_count() or 1))
     options = parser.parse_args()

@@ -1,7 +1,7 @@
 """The world of `make bench-rounds`: four small invented registers and a study of 10^4 coordinates.
 
-Which of 100 diagnosis groups a patient falls into, by place of residence: 100 weight vectors of 99
-places and a bias.
+The study predicts a patient's diagnosis group, one of 100, from the place of residence: 100 weight
+vectors, each of 99 places and a bias.
 """
 
 import csv
@@ -39,7 +39,7 @@ TERMS = Terms(
 def wide_world(folder: Path, rounds: int) -> World:
     """Write every country's files and return their world."""
     study = wide_study(rounds, utc_now())
-    features = tuple(Feature.model_validate(one) for one in study["features"])
+    features = tuple(Feature.model_validate(fields) for fields in study["features"])
     task = TrainGlm.model_validate(study["task"])
     sites = [_site(folder, country) for country in COUNTRIES]
     return World(
@@ -48,7 +48,7 @@ def wide_world(folder: Path, rounds: int) -> World:
 
 
 def wide_study(rounds: int, now: datetime) -> dict[str, Any]:
-    """Return the study as its author writes it."""
+    """Return the study as its author would write it in YAML."""
     return {
         "kind": "study",
         "schema": 1,
@@ -119,7 +119,7 @@ def _dictionary() -> dict[str, Any]:
         "header": True,
         "patient": "patient",
         "features": [
-            {"name": name, "type": "categorical", "codes": {one: one for one in codes}}
+            {"name": name, "type": "categorical", "codes": {code: code for code in codes}}
             for name, codes in levels.items()
         ],
     }

@@ -1,1 +1,1 @@
-"""Four countries on one machine, with the real commands as real processes."""
+"""A demo of four countries on one machine, with the real commands as real processes."""

@@ -80,7 +80,7 @@ class Federation:
         return fingerprint
 
     def _await_request(self, fingerprint: str) -> None:
-        """Wait until the coordinator has the request, which is sent after its print is shown."""
+        """Wait until the coordinator has the request, which follows the printed fingerprint."""
         deadline = time.monotonic() + REQUEST_SECONDS
         while not self._waits(fingerprint):
             if time.monotonic() > deadline:
@@ -93,7 +93,8 @@ class Federation:
     def _waits(self, fingerprint: str) -> bool:
         requests = self.coordinator.ask("admit", "--list")
         return any(
-            one["fingerprint"] == fingerprint and one["status"] == "pending" for one in requests
+            request["fingerprint"] == fingerprint and request["status"] == "pending"
+            for request in requests
         )
 
 

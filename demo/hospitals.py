@@ -1,4 +1,4 @@
-"""The world of real data: four hospitals in four places, each of which stands for a country.
+"""The world of real data: four hospitals in four places, each of which acts as a country.
 
 UCI heart disease, CC BY 4.0: Cleveland (US), Budapest (HU), Zurich and Basel (CH), Long Beach
 (US). Two hospitals are in one country, and a country has one node, so Long Beach has the code XA,
@@ -32,7 +32,7 @@ TERMS = Terms(
 
 @dataclass(frozen=True)
 class Hospital:
-    """A hospital's file and the country that the hospital stands for."""
+    """A hospital's file, and the code of the country that the hospital acts as."""
 
     country: str
     authority: str

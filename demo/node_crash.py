@@ -1,4 +1,4 @@
-"""Kills a node in the middle of a run and starts it again; the run continues."""
+"""Kill a node in the middle of a run and start it again; the run continues."""
 
 from dataclasses import dataclass
 

@@ -44,7 +44,7 @@ def _without_folder(federation: Federation, text: str) -> str:
 
 
 def admit_officers(federation: Federation) -> None:
-    """Four officers create their keys and are admitted by the fingerprints that they read out."""
+    """Have four officers create keys, and admit them by the fingerprints that they read out."""
     story = federation.story
     story.section("Four privacy officers create their keys and are admitted")
     story.command("each officer", "pratique-officer keygen --country … --authority …")

@@ -1,4 +1,4 @@
-"""A party and its commands: each command is a process with the party's folder and passphrase."""
+"""Run a party's commands, each as a process with the party's folder and passphrase."""
 
 import json
 import os
@@ -197,7 +197,7 @@ class Party:
         self.processes.kill(self.home)
 
     def log_says(self, text: str) -> bool:
-        """Return whether this party's daemon has printed `text`."""
+        """Whether this party's daemon has printed `text`."""
         log = self.processes.logs / f"{self.home.name}.log"
         return log.exists() and text in log.read_text(encoding="utf-8", errors="replace")
 

@@ -1,4 +1,4 @@
-"""Invents the health records of four countries, the same on every machine.
+"""Invent the health records of four countries, the same on every machine.
 
 Countries differ in age, sex, habits, baseline risk and missing values, and each writes its file in
 its own way: other columns, codes, delimiter and marks for missing values. Nothing here is modelled
@@ -229,7 +229,7 @@ def _yes(draw: np.random.Generator, chance: Column) -> Column:
 
 
 def _unrecorded(draw: np.random.Generator, share: float, age: Column) -> NDArray[np.bool_]:
-    """Return who has no value: younger people are measured less often, so it is not random."""
+    """Return who has no value. Not at random: younger people are measured less often."""
     weight = np.where(age < np.median(age), 1.4, 0.6)
     return np.asarray(draw.random(len(age)) < share * weight)
 

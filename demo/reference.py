@@ -1,4 +1,4 @@
-"""Trains the reference model on pooled records: all in one place, without privacy.
+"""Train the reference model on pooled records: all in one place, without privacy.
 
 Only a demo can do this, because its records are invented or public.
 """
@@ -68,7 +68,7 @@ def _newton(rows: FloatArray, truth: FloatArray) -> FloatArray:
 
 
 def newcomers(world: World) -> Columns:
-    """Return the people of all countries whom no node read."""
+    """Return the people of all countries whose records no node reads."""
     return _pool(_cohort(world, site, site.newcomers) for site in world.sites)
 
 

@@ -1,4 +1,4 @@
-"""Prints the demo: sections, sentences, commands and their output, within 100 columns."""
+"""Print the demo: sections, sentences, commands and their output, within 100 columns."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""What holds for every test: Hypothesis sets no time limits, as other work shares the machine."""
+"""Settings of every test. Hypothesis has no time limits, because other work shares the machine."""
 
 import os
 
@@ -30,5 +30,5 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    speed.spare_the_collector()
+    speed.freeze_imported_objects()
     PREPARED.begin(os.environ.get(speed.PLACE))

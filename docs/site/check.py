@@ -1,4 +1,4 @@
-"""Refuse a built site that loads anything from another host.
+"""Check that a built site loads nothing from another host.
 
     python -m docs.site.check build/site
 
@@ -56,7 +56,7 @@ class External:
 
 
 class _Page(HTMLParser):
-    """Collects what one page loads from elsewhere."""
+    """Collects what one page loads from other hosts."""
 
     def __init__(self, file: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -87,13 +87,13 @@ class _Page(HTMLParser):
         if elsewhere:
             self._add_all([(0, value)], f"{tag} {name}")
 
-    def _add_all(self, found: Sequence[tuple[int, str]], what: str) -> None:
+    def _add_all(self, addresses: Sequence[tuple[int, str]], what: str) -> None:
         line = self.getpos()[0]
-        self.found += [External(self._file, line + after, what, one) for after, one in found]
+        self.found += [External(self._file, line + after, what, text) for after, text in addresses]
 
 
 def css_loads(text: str) -> list[tuple[int, str]]:
-    """Return what a style sheet loads from elsewhere: (lines before it, address)."""
+    """Return what a style sheet loads from other hosts: (lines before it, address)."""
     bare = CSS_COMMENT.sub(lambda comment: "\n" * comment[0].count("\n"), text)
     matches = [match for match in CSS_LOADS.finditer(bare) if ELSEWHERE.match(match["address"])]
     return [(bare.count("\n", 0, match.start()), match["address"]) for match in matches]
@@ -106,7 +106,7 @@ def script_addresses(text: str) -> list[tuple[int, str]]:
 
 
 def external_sources(file: str, text: str) -> list[External]:
-    """Return what one file of a site loads from elsewhere; its ending gives its kind."""
+    """Return what one file of a site loads from other hosts; its suffix gives its kind."""
     kind = Path(file).suffix.lower()
     if kind in (".html", ".htm", ".svg"):
         page = _Page(file)
@@ -129,17 +129,17 @@ def check_site(folder: Path) -> Iterator[External]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Check the folder named; return the exit status."""
+    """Check the site in the given folder; return the exit status."""
     folder = Path(arguments[0]) if len(arguments) == 1 else Path()
     if not (folder / "index.html").is_file():
-        print(f"{folder} holds no built site; run `make docs` first.", file=sys.stderr)
+        print(f"{folder} contains no built site; run `make docs` first.", file=sys.stderr)
         return 2
-    found = list(check_site(folder))
-    for external in found:
+    externals = list(check_site(folder))
+    for external in externals:
         print(external, file=sys.stderr)
-    if found:
-        print(f"{len(found)} external sources; serve them from the site.", file=sys.stderr)
-    return 1 if found else 0
+    if externals:
+        print(f"{len(externals)} external sources; serve them from the site.", file=sys.stderr)
+    return 1 if externals else 0
 
 
 if __name__ == "__main__":

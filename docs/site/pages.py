@@ -1,9 +1,9 @@
-"""Hook of MkDocs: adds the API reference and the repository's other pages to the site.
+"""Add the API reference and the repository's other pages to the site (a hook of MkDocs).
 
 - one page of API reference for each folder of the five packages, made from its modules;
-- pages and files outside `docs/` that a page links to, at the place that `PROJECT_PAGES` names, or
+- pages and files outside `docs/` that a page links to, at the path that `PROJECT_PAGES` names, or
   below `files/`;
-- the colours of code, as a style sheet of our own, so that none is loaded from elsewhere.
+- the colours of code, as a style sheet in the site, so that none is loaded from another host.
 """
 
 import posixpath
@@ -29,14 +29,14 @@ PROJECT_PAGES = {
     "tests/README.md": "project/tests.md",
     "tests/vectors/README.md": "project/vectors.md",
 }
-"""Pages of the repository outside `docs/`, and where they stand in the site."""
+"""Pages of the repository outside `docs/`, and their paths in the site."""
 CODE_COLOURS = "site/code.css"
 LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)]*)?(\))")
 FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Add the pages of the API reference to the navigation; a folder needs no page for errors."""
+    """Add the API reference to the navigation, and leave out the theme's error page (404)."""
     config.theme.static_templates.discard("404.html")
     rooms = [{room: [page for _, page in _api_pages(room)]} for room in ROOMS]
     navigation: list[Any] = list(config.nav or [])
@@ -84,13 +84,13 @@ def _outside_fences(markdown: str, change: Any) -> str:
 
 
 def _repository_path(page: str) -> str:
-    """Return where the file lies in the repository that a page of the site shows."""
+    """Return the path in the repository of the file that a page of the site shows."""
     sources = {place: source for source, place in PROJECT_PAGES.items()}
     return sources.get(page, posixpath.join("docs", page))
 
 
 def _site_path(path: str) -> str:
-    """Return where a file or folder of the repository stands in the site."""
+    """Return the path in the site of a file or folder of the repository."""
     if path in PROJECT_PAGES:
         return PROJECT_PAGES[path]
     if (ROOT / path).is_dir():
@@ -99,7 +99,10 @@ def _site_path(path: str) -> str:
 
 
 def _linked_files(files: Files) -> Iterator[Any]:
-    """Yield what makes each file, or list of a folder, that pages link to and the site lacks."""
+    """Yield a function for each file or folder that pages link to and the site lacks.
+
+    The function makes the file, or the page that lists the folder.
+    """
     known = {file.src_uri for file in files}
     for path in sorted(_targets(files)):
         place = _site_path(path)
@@ -132,7 +135,7 @@ def _copy(path: str, place: str) -> Any:
 
 
 def _listing(path: str, place: str) -> Any:
-    names = sorted(one.name for one in (ROOT / path).iterdir() if one.is_file())
+    names = sorted(file.name for file in (ROOT / path).iterdir() if file.is_file())
     here = posixpath.dirname(place)
     places = {name: posixpath.relpath(_site_path(f"{path}/{name}"), here) for name in names}
     lines = "\n".join(f"- [{name}]({there})" for name, there in places.items())
@@ -140,7 +143,7 @@ def _listing(path: str, place: str) -> Any:
 
 
 def _api_pages(room: str) -> list[tuple[Path, str]]:
-    """Return the folders of a room that hold modules, each with its page."""
+    """Return the folders of a room that contain modules, each with its page."""
     folders = [ROOT / room, *sorted(path for path in (ROOT / room).rglob("*") if path.is_dir())]
     wanted = [folder for folder in folders if not LEFT_OUT & set(folder.parts)]
     return [

@@ -1,1 +1,1 @@
-"""The officer at the keyboard: signing, inbox, approval, refusal, log reading."""
+"""The officer's commands: signing, inbox, approval, refusal, log verification, and the agent."""

@@ -1,8 +1,8 @@
-"""The officer's side agent: it signs the country's documents again each day, and nothing else.
+"""Sign the country's documents again each day, and nothing else.
 
-It decides nothing: it signs what the officer has decided, as it stands in the folder, and hands it
-to the country's node and the exchange. It reads no draft, permits no study, and vouches for no
-node. The folder is opened each time, so that changes by the officer are signed too.
+The agent decides nothing: it signs what the officer has decided and stored in the folder, and
+delivers it to the country's node and the exchange. It reads no draft, permits no study and signs no
+new node keys. It opens the folder each time, so that it also signs the officer's latest changes.
 """
 
 import logging
@@ -19,31 +19,31 @@ from governance.trust.bundle import CountryDocuments
 from keys.errors import PratiqueError
 
 EARLIEST, LATEST = timedelta(hours=18), timedelta(hours=26)
-"""After how long documents are signed again: once a day, not at the same moment everywhere."""
+"""Documents are signed again at a random age between these: daily, not everywhere at once."""
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=30), timedelta(hours=1)
 LONGEST_WAIT = timedelta(minutes=10)
-"""A machine that slept meanwhile is behind no longer than this."""
+"""The longest wait between two looks at the clock, because a machine that sleeps wakes late."""
 LEAST_LIFE = timedelta(days=2)
-"""Less than this left is reported as not ready: the officer has that long to correct it."""
+"""With less time than this left, the agent reports that it is not ready; the officer must act."""
 _log = logging.getLogger("pratique.agent")
 
-Opened = Callable[[], OfficerSession]
+OpenSession = Callable[[], OfficerSession]
 Jitter = Callable[[float, float], float]
 
 
 @dataclass(frozen=True)
 class AgentStatus:
-    """Where the country's documents stand, as the agent saw them last."""
+    """The state of the country's documents when the agent last looked."""
 
     due: datetime
     expires: datetime | None = None
     failures: int = 0
     fault: str = ""
     foreign: str = ""
-    """What the exchange showed and the folder did not sign; it stays until the agent restarts."""
+    """What the exchange showed and the folder did not sign; kept until the agent restarts."""
 
     def sentence(self) -> str:
-        """Return it in words."""
+        """Return the status in words."""
         until = f"{self.expires:%Y-%m-%d %H:%M} UTC" if self.expires else "not signed yet"
         next_time = f"next renewal at {self.due:%Y-%m-%d %H:%M} UTC"
         return "; ".join(
@@ -51,101 +51,101 @@ class AgentStatus:
         )
 
     def well(self, now: datetime) -> bool:
-        """Whether the documents hold for long enough, and nobody else signs for the country."""
+        """Whether the documents are valid long enough, and nobody else signs for the country."""
         return not self.foreign and self.expires is not None and self.expires - now > LEAST_LIFE
 
 
 def pause_after(failures: int, jitter: Jitter) -> timedelta:
-    """Return how long to wait after so many failures in a row: 30 s doubling to an hour."""
+    """Return how long to wait after this many failures in a row: 30 s, doubled up to an hour."""
     longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 10))
-    part: float = jitter(0.5, 1.0)
-    return timedelta(seconds=longest.total_seconds() * part)
+    fraction: float = jitter(0.5, 1.0)
+    return timedelta(seconds=longest.total_seconds() * fraction)
 
 
 def next_due(own: CountryDocuments, jitter: Jitter) -> datetime:
-    """Return when documents that reached everyone are signed again."""
+    """Return when documents that reached node and exchange must be signed again."""
     return own.signed_at + EARLIEST + (LATEST - EARLIEST) * jitter(0.0, 1.0)
 
 
 class Agent:
-    """Keeps one country's documents fresh. `opened` unlocks the officer's folder once more."""
+    """Renew one country's documents in time. `open_session` unlocks the officer's folder."""
 
     def __init__(
         self,
-        opened: Opened,
+        open_session: OpenSession,
         clock: Callable[[], datetime],
         jitter: Jitter,
         say: Callable[[str], None] = lambda _: None,
         turned: Callable[[], None] = lambda: None,
     ) -> None:
-        """`say` is called with a sentence about the state, after each attempt.
+        """Call `say` with the status in words after each attempt.
 
-        `turned` is called at each turn of `run`, at least every LONGEST_WAIT.
+        `turned` is called at each turn of the loop of `run`, at least every LONGEST_WAIT.
         """
-        self._opened, self._clock, self._jitter, self._say = opened, clock, jitter, say
-        self._turned = turned
-        self.standing = AgentStatus(due=clock())
+        self._open_session, self._clock, self._jitter = open_session, clock, jitter
+        self._say, self._turned = say, turned
+        self.status = AgentStatus(due=clock())
 
     def run(self, stop: threading.Event) -> None:
         """Renew whenever it is due, until `stop` is set."""
         while not stop.is_set():
             self._turned()
             self.look()
-            left = min(LONGEST_WAIT, self.standing.due - self._clock())
+            left = min(LONGEST_WAIT, self.status.due - self._clock())
             stop.wait(max(1.0, left.total_seconds()))
 
     def look(self) -> None:
-        """Do what is due now, if anything; a fault is kept, and tried again after a pause."""
-        if self._clock() < self.standing.due:
+        """Sign or deliver what is due now. After a fault, keep it and try again after a pause."""
+        if self._clock() < self.status.due:
             return
         try:
-            self.standing = self._renewed()
-            _log.info("documents renewed", extra={"what": self.standing.sentence()})
+            self.status = self._renewed()
+            _log.info("documents renewed", extra={"what": self.status.sentence()})
         except (PratiqueError, OSError) as fault:
-            self.standing = self._failed(fault)
-            _log.warning("documents not renewed", extra={"why": self.standing.fault})
-        self._say(self.standing.sentence())
+            self.status = self._failed(fault)
+            _log.warning("documents not renewed", extra={"why": self.status.fault})
+        self._say(self.status.sentence())
 
     def _renewed(self) -> AgentStatus:
-        session = self._opened()
+        session = self._open_session()
         try:
             self._sign_or_hand_over(session)
             own = session.own()
         finally:
-            self._beware(session.foreign)
+            self._note_foreign(session.foreign)
             session.close()
         if own is None:  # `renew` has refused by now
             raise OfficerFault("Nothing is signed yet")
         due = next_due(own, self._jitter)
-        return AgentStatus(due=due, expires=own.expires, foreign=self.standing.foreign)
+        return AgentStatus(due=due, expires=own.expires, foreign=self.status.foreign)
 
-    def _beware(self, foreign: str) -> None:
+    def _note_foreign(self, foreign: str) -> None:
         if foreign:
-            self.standing = replace(self.standing, foreign=foreign)
+            self.status = replace(self.status, foreign=foreign)
             _log.warning("documents that this folder did not sign", extra={"why": foreign})
 
     def _sign_or_hand_over(self, session: OfficerSession) -> None:
-        """What is fresh is handed over to whom it did not reach; else all is signed again."""
+        """Sign everything again if it is old; else deliver it to whom it has not reached."""
         own = session.own()
         if own is None or session.now() - own.signed_at >= EARLIEST:
             renew(session, Delivery())
         elif not _reached(session, own):
-            held = (session.documents.bundle(key.public) for key in session.identity.keys)
-            hand_over(session, [bundle for bundle in held if bundle], None)
+            bundles = (session.documents.bundle(key.public) for key in session.identity.keys)
+            hand_over(session, [bundle for bundle in bundles if bundle], None)
 
     def _failed(self, fault: Exception) -> AgentStatus:
-        failures = self.standing.failures + 1
+        failures = self.status.failures + 1
         due = self._clock() + pause_after(failures, self._jitter)
-        kept = self.standing.expires
+        expires = self.status.expires
         if isinstance(fault, HandoverFault):
-            kept = self._signed_until() or kept
+            expires = self._signed_until() or expires
         return replace(
-            self.standing, due=due, failures=failures, fault=_first_line(fault), expires=kept
+            self.status, due=due, failures=failures, fault=_first_line(fault), expires=expires
         )
 
     def _signed_until(self) -> datetime | None:
         try:
-            session = self._opened()
+            session = self._open_session()
             own = session.own()
         except PratiqueError:
             return None
@@ -154,9 +154,9 @@ class Agent:
 
 
 def _reached(session: OfficerSession, own: CountryDocuments) -> bool:
-    handed = read_handed(session.home.handed_file)
-    node = handed.node if session.settings.node else own.version
-    return min(node, handed.exchange) >= own.version
+    delivered = read_handed(session.home.handed_file)
+    node = delivered.node if session.settings.node else own.version
+    return min(node, delivered.exchange) >= own.version
 
 
 def _first_line(fault: Exception) -> str:

@@ -1,4 +1,4 @@
-"""`pratique-officer agent`: the agent as a process that systemd starts, watches and ends."""
+"""`pratique-officer agent`: run the agent as a service that systemd starts, watches and stops."""
 
 import secrets
 import signal
@@ -27,20 +27,20 @@ _random = secrets.SystemRandom()
 
 
 def run_agent(home: Path, passphrase: bytes, *, observe: str | None, log_file: Path | None) -> None:
-    """Run until SIGTERM or SIGINT. Raises what keeps it from starting."""
+    """Run the agent until SIGTERM or SIGINT. Raises PratiqueError if it cannot start."""
     reopen_on_hangup(configure(log_file))
     if observe is not None:
         _require_loopback(observe)
     folder, supervisor, stop = OfficerHome(home), Supervisor(), threading.Event()
     terminal = Terminal(quiet=True)
 
-    def opened() -> OfficerSession:
+    def open_session() -> OfficerSession:
         return OfficerSession.open(folder, passphrase, terminal, utc_now, dial)
 
-    opened().close()  # a wrong passphrase is reported now, not tomorrow
+    open_session().close()  # so that a wrong passphrase is reported now and not in a day
     progress = Progress()
     agent = Agent(
-        opened,
+        open_session,
         utc_now,
         _random.uniform,
         supervisor.status,
@@ -65,13 +65,13 @@ def _require_loopback(observe: str) -> None:
     except ValidationError:
         raise OfficerFault(
             f"--observe cannot be {observe!r}",
-            why="whoever reaches it can read it: only a port of this machine's own is taken",
+            why="everyone who reaches it can read it, so only a loopback address is allowed",
             fix="use one such as 127.0.0.1:9103",
         ) from None
 
 
 def shown(agent: Agent) -> HealthReport:
-    """Return what the endpoint shows: until when the documents hold, and what went wrong."""
+    """Return the health report: when the documents expire, and the last fault."""
     registry = CollectorRegistry()
     expires = Gauge(
         "pratique_country_documents_expire_timestamp_seconds",
@@ -82,14 +82,14 @@ def shown(agent: Agent) -> HealthReport:
         "pratique_agent_failures", "Renewals that failed since the last one.", registry=registry
     )
     expires.set_function(lambda: _seconds(agent))
-    failures.set_function(lambda: agent.standing.failures)
+    failures.set_function(lambda: agent.status.failures)
     return HealthReport(registry, live=dict, ready=lambda: {"documents": _finding(agent)})
 
 
 def _seconds(agent: Agent) -> float:
-    end = agent.standing.expires
+    end = agent.status.expires
     return end.timestamp() if end else 0.0
 
 
 def _finding(agent: Agent) -> HealthFinding:
-    return HealthFinding(good=agent.standing.well(utc_now()), says=agent.standing.sentence())
+    return HealthFinding(good=agent.status.well(utc_now()), says=agent.status.sentence())

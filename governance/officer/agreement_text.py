@@ -1,4 +1,4 @@
-"""An agreement in plain words, and what a draft would change in it."""
+"""Describe an agreement in plain words, and list what a draft would change in it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ class AgreementPart:
 
 
 def spoken_digest(digest: str) -> str:
-    """Return the first 120 bits of `sha256:<hex>` in six groups, to read out aloud."""
+    """Return the first 120 bits of `sha256:<hex>` in six groups, for reading out by voice."""
     return spoken(bytes.fromhex(digest.removeprefix("sha256:")))
 
 
 def agreement_in_words(agreement: Agreement, country: str) -> list[AgreementPart]:
-    """Return the agreement as an officer of `country` needs to know it before signing."""
+    """Return what an officer of `country` must know about the agreement before signing."""
     return [
         AgreementPart("Who agrees", _parties(agreement, country)),
         AgreementPart("Who coordinates", _coordinator(agreement)),
@@ -101,19 +101,19 @@ def _governance(agreement: Agreement) -> dict[str, str]:
     needed, all_of_them = agreement.amendment_threshold, len(agreement.parties)
     return {
         "to sign and to change it": f"{needed} of the {all_of_them} countries",
-        "each permit": "is your country's alone, and can be withdrawn at any time",
+        "each permit": "is your country's decision alone, and can be withdrawn at any time",
         "in force": f"from {_day(agreement.effective)} to {_day(agreement.sunset)}",
         "to be renewed by": _day(agreement.renewal),
         "emergency clauses": _emergencies(agreement),
         "rules": "the standard policy"
         if agreement.policy == BASE_POLICY
-        else "a policy of its own, beside the standard one: have it read by a specialist",
+        else "another policy than the standard one: ask a specialist to read it",
     }
 
 
 def _emergencies(agreement: Agreement) -> str:
     clauses = (
-        f"{clause.id}: relaxes {', '.join(clause.relaxes)} where {clause.concur} countries concur "
+        f"{clause.id}: relaxes {', '.join(clause.relaxes)} if {clause.concur} countries concur "
         f"({clause.indicator}), for at most {clause.lapses_days} days"
         for clause in agreement.emergency
     )
@@ -121,8 +121,8 @@ def _emergencies(agreement: Agreement) -> str:
 
 
 def changes(before: Agreement, after: Agreement) -> dict[str, str]:
-    """Return what an amendment changes: each field's name, with what it says now and then."""
-    old, new = _said(before), _said(after)
+    """Return what an amendment changes: each field's name, with its old and its new value."""
+    old, new = _fields(before), _fields(after)
     return {
         name.replace("_", " "): f"now {_short(old.get(name))}; then {_short(new[name])}"
         for name in new
@@ -130,8 +130,8 @@ def changes(before: Agreement, after: Agreement) -> dict[str, str]:
     }
 
 
-def _said(agreement: Agreement) -> dict[str, Any]:
-    """Return every field: one that is left out where it is the default can go back to it."""
+def _fields(agreement: Agreement) -> dict[str, Any]:
+    """Return every field. The dump leaves out a default, but an amendment can return to it."""
     return agreement.model_dump(mode="json") | {"signatures": agreement.signatures.value}
 
 
@@ -144,7 +144,7 @@ def _fingerprint(text: str) -> str:
 
 
 def identity_in_words(text: str) -> str:
-    """Return the fingerprint of a key for messages, and which algorithms it has."""
+    """Return the fingerprint and the algorithms of a key for messages."""
     key = read_identity(text)
     return f"{key.fingerprint} ({algorithms(key)})"
 

@@ -1,6 +1,6 @@
 """`pratique-officer`: a country's privacy officer reads, decides, signs and checks.
 
-Nothing heavy is imported before a command is known, so that `--help` answers at once.
+Large modules are imported inside the commands, so that `--help` answers at once.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ DEFAULT_HOME = Path.home() / ".pratique" / "officer"
 
 app = typer.Typer(
     name="pratique-officer",
-    help="Decide for your country: read what is asked, sign or refuse, and check the log.",
+    help="Decide for your country: read studies, sign or refuse, and check the log.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -33,14 +33,14 @@ Home = Annotated[
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Sign without asking.")]
 Node = Annotated[
-    Path | None, typer.Option("--node", help="Folder of your own node; remembered once given.")
+    Path | None, typer.Option("--node", help="Folder of your node; remembered for later commands.")
 ]
 BundleOut = Annotated[
     Path | None,
     typer.Option("--bundle-out", help="Also write the signed documents to this file."),
 ]
 StudyName = Annotated[str, typer.Argument(help="Id or digest of the study.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why, in one plain sentence.")]
+Reason = Annotated[str, typer.Option("--reason", help="The reason, in one plain sentence.")]
 
 
 @app.command()
@@ -53,7 +53,7 @@ def keygen(
     passphrase_fd: PassphraseFd = None,
     json: JsonOption = False,
 ) -> None:
-    """Make your country's document key. Once: it is who your country is to the others."""
+    """Create your country's document key. Do this once: others know your country by this key."""
     from governance.officer.unlock import make_keys  # noqa: PLC0415 (keeps --help quick)
 
     make_keys(
@@ -68,7 +68,7 @@ def keygen(
 
 @app.command()
 def enrol(
-    invitation: Annotated[Path, typer.Argument(help="File that the coordinator handed you.")],
+    invitation: Annotated[Path, typer.Argument(help="Invitation file from the coordinator.")],
     *,
     wait: Annotated[float, typer.Option(help="Seconds to wait for the admission.")] = 0.0,
     home: Home = DEFAULT_HOME,
@@ -92,7 +92,7 @@ def inbox(
     passphrase_fd: PassphraseFd = None,
     json: JsonOption = False,
 ) -> None:
-    """List what waits for you, most urgent first."""
+    """List what you should decide or do, most urgent first."""
     from governance.officer.commands_read import show_inbox  # noqa: PLC0415
     from governance.officer.unlock import at_work  # noqa: PLC0415 (keeps --help quick)
 
@@ -118,7 +118,7 @@ def sign(
     passphrase_fd: PassphraseFd = None,
     json: JsonOption = False,
 ) -> None:
-    """Sign the agreement that waits at the exchange, or a file of your country."""
+    """Sign the draft agreement at the exchange, or a file of your country."""
     from governance.officer.commands_sign import sign_file, sign_waiting_draft  # noqa: PLC0415
     from governance.officer.delivery import Delivery  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.unlock import at_work  # noqa: PLC0415
@@ -156,11 +156,13 @@ def approve(
     ] = None,
     epsilon_at_most: Annotated[float | None, typer.Option(help="Allow at most this ε.")] = None,
     expires: Annotated[
-        str | None, typer.Option(help="Last day, such as 2027-03-31; else the study's own.")
+        str | None, typer.Option(help="Last day, such as 2027-03-31; by default the study's.")
     ] = None,
-    sentence: Annotated[str | None, typer.Option(help="Your words, kept in the permit.")] = None,
+    sentence: Annotated[
+        str | None, typer.Option(help="A sentence of yours, stored in the permit.")
+    ] = None,
     reconsider: Annotated[
-        bool, typer.Option("--reconsider", help="Replace the decision you took before.")
+        bool, typer.Option("--reconsider", help="Replace your earlier decision.")
     ] = False,
     yes: Yes = False,
     node: Node = None,
@@ -217,7 +219,7 @@ def withdraw(
     passphrase_fd: PassphraseFd = None,
     json: JsonOption = False,
 ) -> None:
-    """Take a permit back. Your node stops at once, with or without the exchange."""
+    """Withdraw a permit. Your node stops at once, even if the exchange cannot be reached."""
     from governance.officer import commands_decide  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.delivery import Delivery  # noqa: PLC0415
     from governance.officer.unlock import at_work  # noqa: PLC0415
@@ -233,7 +235,7 @@ def renew(
         bool,
         typer.Option(
             "--take-over",
-            help="Your folder is an old copy: take over what you signed after it. Asks first.",
+            help="If your folder is an old copy: take over what you signed later. Asks first.",
         ),
     ] = False,
     node: Node = None,
@@ -243,7 +245,7 @@ def renew(
     passphrase_fd: PassphraseFd = None,
     json: JsonOption = False,
 ) -> None:
-    """Sign your country's documents again as they stand, for another seven days."""
+    """Sign your country's documents again, unchanged, for another seven days."""
     from governance.officer import commands_sign, folder_recovery  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.delivery import Delivery  # noqa: PLC0415
     from governance.officer.unlock import at_work  # noqa: PLC0415
@@ -264,7 +266,7 @@ def rotate(
     passphrase_fd: PassphraseFd = None,
     json: JsonOption = False,
 ) -> None:
-    """Make a new document key, signed by the one you have; again: hand it over once more."""
+    """Create a new document key, signed by the present one. If run again, deliver it again."""
     from governance.officer.delivery import Delivery  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.key_rotation import rotate as rotate_key  # noqa: PLC0415
     from governance.officer.unlock import at_work  # noqa: PLC0415
@@ -284,7 +286,7 @@ def agent(
     passphrase_file: PassphraseFile = None,
     passphrase_fd: PassphraseFd = None,
 ) -> None:
-    """Keep running, and sign your country's documents again each day. It decides nothing."""
+    """Run as a service that signs your country's documents again each day. It decides nothing."""
     from governance.officer.agent_service import run_agent  # noqa: PLC0415
     from governance.runtime.passphrases import known_passphrase  # noqa: PLC0415
 
@@ -300,11 +302,11 @@ def log_list(
     coordinator: Annotated[
         Path | None, typer.Option("--coordinator", help="Folder of a coordinator.")
     ] = None,
-    last: Annotated[int | None, typer.Option(min=1, help="The newest so many only.")] = None,
+    last: Annotated[int | None, typer.Option(min=1, help="Only this many, the newest.")] = None,
     home: Home = DEFAULT_HOME,
     json: JsonOption = False,
 ) -> None:
-    """List what a daemon on this machine has logged."""
+    """List the audit log of a daemon on this machine."""
     from governance.officer import logs  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.home import OfficerHome  # noqa: PLC0415
     from governance.officer.terminal import Terminal  # noqa: PLC0415
@@ -324,13 +326,13 @@ def log_verify(
     accept_restored: Annotated[
         bool,
         typer.Option(
-            "--accept-restored", help="Accept that entries are gone: the node was restored."
+            "--accept-restored", help="Accept missing entries of a node that was restored."
         ),
     ] = False,
     home: Home = DEFAULT_HOME,
     json: JsonOption = False,
 ) -> None:
-    """Check that a log is whole, unchanged, and continues what you saw before."""
+    """Check that a log is whole, unchanged, and continues what you verified before."""
     from governance.officer import logs  # noqa: PLC0415 (keeps --help quick)
     from governance.officer.home import OfficerHome  # noqa: PLC0415
     from governance.officer.terminal import Terminal  # noqa: PLC0415

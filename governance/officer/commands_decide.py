@@ -1,4 +1,4 @@
-"""Deciding: a permit, a refusal, a withdrawal; shown, agreed to, signed and handed over."""
+"""Decide on studies: show, confirm, sign and deliver a permit, a refusal or a withdrawal."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +27,7 @@ from governance.trust.view import TrustedView
 
 NEXT = "Next: once every country of the study has permitted it, the coordinator may launch it."
 NEXT_CARRIED = (
-    "Next: once your own node has it too and every country of the study has permitted it, the "
+    "Next: once your node has the permit and every country of the study has permitted it, the "
     "coordinator may launch it."
 )
 NEXT_NARROWED = (
@@ -50,8 +50,8 @@ def approve(
     require_open(study, session.country, session.now())
     if not reconsider:
         require_undecided(study, session.own(), verb="approve")
-    weighed = session.weigh(study, view, session.ledger(study, view))
-    require_allowed(study, weighed)
+    assessment = session.weigh(study, view, session.ledger(study, view))
+    require_allowed(study, assessment)
     own = session.own()
     permit = build_permit(
         study,
@@ -61,22 +61,22 @@ def approve(
         session.now(),
         former=own.permit(study.digest) if own else None,
     )
-    # in full, and this very text: `show` may have been given another one of the same name
-    session.terminal.say(explain_study(study, view.agreement, weighed))
+    # in full: `show` may have shown another text under the same name
+    session.terminal.say(explain_study(study, view.agreement, assessment))
     _show_permit(session, study, permit)
-    kept = keeps_conditions(session, study, view, permit)
+    fits = keeps_conditions(session, study, view, permit)
     session.terminal.confirm("Sign this permit?", yes=yes)
     remember_node(session, handing)
     keep_study(session.home.studies, study)
     published = view.country(session.country)
     result = sign_and_hand_over(session, lambda own: own.approve(permit), handing, published)
-    session.terminal.say(_next(result) if kept else NEXT_NARROWED)
+    session.terminal.say(_next(result) if fits else NEXT_NARROWED)
     session.terminal.say(f"To stop it: pratique-officer withdraw {study.id} --reason TEXT")
     session.terminal.answer({"decision": "approved", **_named(study), **result})
 
 
 def _next(result: Mapping[str, Any]) -> str:
-    """Return what comes next, by who has the documents that were just signed."""
+    """Return what comes next, which depends on whether the node has the new permit."""
     return NEXT if result["node_has"] == result["version"] else NEXT_CARRIED
 
 
@@ -87,7 +87,7 @@ def _show_permit(session: OfficerSession, study: Study, permit: Permit) -> None:
     session.terminal.facts(
         {
             "study": f"{study.id}, {study.digest}",
-            "features": "all it declares"
+            "features": "all that it declares"
             if conditions.features is None
             else listed(conditions.features),
             "privacy": f"as promised, ε = {privacy.epsilon:g} at δ = {privacy.delta:g}"
@@ -102,9 +102,9 @@ def _show_permit(session: OfficerSession, study: Study, permit: Permit) -> None:
 def keeps_conditions(
     session: OfficerSession, study: Study, view: TrustedView, permit: Permit
 ) -> bool:
-    """Whether the study as it is proposed asks for no more than the permit; say where it does."""
+    """Whether the study, as proposed, keeps the permit's conditions; warn of each it breaks."""
     own = session.own()
-    narrowed = assess(
+    assessment = assess(
         study,
         view.agreement,
         country=session.country,
@@ -113,42 +113,42 @@ def keeps_conditions(
         national=own.policy if own else None,
         installed_tasks=KNOWN_TASKS,
     )
-    for finding in narrowed.findings:
+    for finding in assessment.findings:
         session.terminal.warn(f"{finding.sentence} Your node will refuse it as it is proposed now.")
-    return narrowed.allowed
+    return assessment.allowed
 
 
 def refuse(
     session: OfficerSession, name: str, reason: str, handing: Delivery, *, yes: bool
 ) -> None:
-    """Refuse a study on which nothing was said yet."""
+    """Refuse a study on which the officer has not decided yet."""
     view = session.view()
     study = find_study(view.studies.values(), name)
     require_open(study, session.country, session.now())
     require_undecided(study, session.own(), verb="refuse")
-    _say_no(session, study, reason, handing, published=view.country(session.country), yes=yes)
+    _sign_refusal(session, study, reason, handing, published=view.country(session.country), yes=yes)
 
 
 def withdraw(
     session: OfficerSession, name: str, reason: str, handing: Delivery, *, yes: bool
 ) -> None:
-    """Withdraw a permit. The officer's node is informed first, whatever the exchange does."""
+    """Withdraw a permit. The officer's node gets it first, whatever the exchange does."""
     study = _study_to_withdraw(session, name)
     require_permit(study, session.own())
-    _say_no(session, study, reason, handing, published=None, yes=yes)
+    _sign_refusal(session, study, reason, handing, published=None, yes=yes)
 
 
 def _study_to_withdraw(session: OfficerSession, name: str) -> Study:
-    """Return the permitted study of that name; the exchange is asked only if none is kept."""
-    own, kept = session.own(), kept_studies(session.home.studies)
-    permitted = [s for s in kept if is_named(s, name) and stands_permitted(s.digest, own)]
+    """Return the permitted study of that name; ask the exchange only if none is stored here."""
+    own, stored = session.own(), kept_studies(session.home.studies)
+    permitted = [s for s in stored if is_named(s, name) and stands_permitted(s.digest, own)]
     if permitted:
         return find_study(permitted, name)
     view = view_if_usable(session)
-    return find_study([*kept, *(view.studies.values() if view else ())], name)
+    return find_study([*stored, *(view.studies.values() if view else ())], name)
 
 
-def _say_no(
+def _sign_refusal(
     session: OfficerSession,
     study: Study,
     reason: str,
@@ -158,7 +158,7 @@ def _say_no(
     yes: bool,
 ) -> None:
     withdrawal = build_withdrawal(study.digest, session.country, reason, session.now())
-    session.terminal.heading(f"No of {session.country} to: {study.title}")
+    session.terminal.heading(f"Refusal by {session.country} of: {study.title}")
     session.terminal.facts({"study": f"{study.id}, {study.digest}", "reason": reason})
     session.terminal.confirm("Sign it? The other parties will read the reason.", yes=yes)
     remember_node(session, handing)

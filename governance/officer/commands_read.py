@@ -1,4 +1,4 @@
-"""Reading: what waits for the officer, and what a study asks."""
+"""Show the officer's inbox, and explain a study."""
 
 import math
 from collections.abc import Iterator
@@ -30,8 +30,8 @@ from keys.certificates import peer_of
 
 
 def show_inbox(session: OfficerSession) -> None:
-    """List what waits, most urgent first, each with the command that deals with it."""
-    draft, strange = _draft_to_sign(session)
+    """List the items of the inbox, most urgent first, each with the command that deals with it."""
+    draft, untrusted = _draft_to_sign(session)
     view = session.view_if_published()
     waiting = Waiting(
         country=session.country,
@@ -45,9 +45,9 @@ def show_inbox(session: OfficerSession) -> None:
         signed_until=view.signed_until if view else None,
         foreign=_foreign(session, view),
     )
-    found = [*strange, *items(waiting)]
-    _list(session, found)
-    session.terminal.answer([item.to_json() for item in found])
+    listed = [*untrusted, *items(waiting)]
+    _list(session, listed)
+    session.terminal.answer([item.to_json() for item in listed])
 
 
 def _foreign(session: OfficerSession, view: TrustedView | None) -> str:
@@ -55,16 +55,16 @@ def _foreign(session: OfficerSession, view: TrustedView | None) -> str:
     return sentence(session.own(), seen) if seen else ""
 
 
-def _list(session: OfficerSession, found: list[Item]) -> None:
-    if not found:
+def _list(session: OfficerSession, listed: list[Item]) -> None:
+    if not listed:
         session.terminal.say("Nothing waits for you.")
-    for number, item in enumerate(found, start=1):
+    for number, item in enumerate(listed, start=1):
         session.terminal.say(f"{number}. {item.sentence}.")
         session.terminal.say(f"   {item.command}")
 
 
 def _draft_to_sign(session: OfficerSession) -> tuple[Draft | None, list[Item]]:
-    """Return the draft that waits for this officer; one that cannot be trusted is listed so."""
+    """Return the draft that waits for this officer, or an item about one that is not trusted."""
     try:
         draft = waiting_draft(session)
     except DocumentFault as fault:
@@ -75,12 +75,12 @@ def _draft_to_sign(session: OfficerSession) -> tuple[Draft | None, list[Item]]:
 
 
 def _unsent(session: OfficerSession, view: TrustedView | None) -> tuple[str, ...]:
-    own, handed = session.own(), read_handed(session.home.handed_file)
+    own, delivered = session.own(), read_handed(session.home.handed_file)
     if own is None:
         return ()
     due = {
-        "node": handed.node if session.settings.node else own.version,
-        "exchange": handed.exchange if view else own.version,
+        "node": delivered.node if session.settings.node else own.version,
+        "exchange": delivered.exchange if view else own.version,
     }
     return tuple(name for name, version in due.items() if version < own.version)
 
@@ -96,7 +96,7 @@ def _certificate_ends(session: OfficerSession) -> datetime:
 
 
 def show_study(session: OfficerSession, name: str) -> None:
-    """Explain a study in plain words, with what the country's rules and budget say to it."""
+    """Explain a study in plain words, and whether the country's rules and budget allow it."""
     view = session.view()
     study = find_study(view.studies.values(), name)
     ledger, own = session.ledger(study, view), session.own()
@@ -122,24 +122,24 @@ def _promises(session: OfficerSession, study: Study) -> Iterator[tuple[str, str]
 
 
 def _for_a_patient(study: Study) -> str:
-    """Say ε and δ as what they promise a person (differential privacy, add or remove one)."""
+    """Return what ε and δ promise to one person (neighbours: one person added or removed)."""
     factor, chance = math.exp(study.privacy.epsilon), round(1 / study.privacy.delta)
     return (
-        f"taking part makes no result more than {factor:.3g} times likelier or less likely, "
-        f"but for a chance of 1 in {chance:,}"
+        f"taking part makes no result more than {factor:.3g} times more likely or less likely, "
+        f"except with a chance of 1 in {chance:,}"
     )
 
 
 def _rules(own: CountryDocuments | None) -> str:
     if own is None or not own.policy:
         return "you have signed no national policy; the agreement's rules decide alone"
-    return "your national policy was asked as well; it can only forbid"
+    return "your national policy was checked as well; it can only forbid"
 
 
 def _budget(
     session: OfficerSession, study: Study, agreement: Agreement, ledger: LedgerView | None
 ) -> Iterator[tuple[str, str]]:
-    """Yield the period's budget, what is spent of it, and what live permits may take."""
+    """Yield the period's budget, what is spent of it, and what valid permits may spend."""
     whole = agreement.register_budget(study.population.register_name)
     if whole is None or session.now() < agreement.effective:
         return
@@ -147,15 +147,16 @@ def _budget(
     allowed = f"ε = {whole.epsilon:g} at δ = {whole.delta:g} for register {terms.register}"
     start, end = f"{terms.period.start:%Y-%m-%d}", f"{terms.period.end:%Y-%m-%d}"
     yield "budget", f"{allowed} from {start} to {end}"
-    yield "takes", f"{percent(_cost(study, terms), terms.cap_micro)} of it"
+    yield "cost", f"{percent(_cost(study, terms), terms.cap_micro)} of it"
     spent = percent(ledger.spent_micro, terms.cap_micro) if ledger else ""
-    yield "spent", f"{spent} of it, says your node" if ledger else "not known: no node to ask here"
-    permitted = sum(_cost(one, terms) for one in _permitted(session, terms.register))
-    yield "permitted", f"up to {percent(permitted, terms.cap_micro)} of it, by your live permits"
+    unknown = "not known: your node cannot be asked now"
+    yield "spent", f"{spent} of it, says your node" if ledger else unknown
+    permitted = sum(_cost(item, terms) for item in _permitted(session, terms.register))
+    yield "permitted", f"up to {percent(permitted, terms.cap_micro)} of it, by your valid permits"
 
 
 def _permitted(session: OfficerSession, register: str) -> list[Study]:
-    """Return the studies of the register that a permit of this country still covers."""
+    """Return the studies of the register for which this country has a valid permit."""
     own, now = session.own(), session.now()
     permits = own.permits if own else {}
     return [
@@ -169,19 +170,19 @@ def _permitted(session: OfficerSession, register: str) -> list[Study]:
 
 def _cost(study: Study, terms: Terms) -> int:
     """Return the study's RDP at the terms' order, in micro-units."""
-    return sum(rdp_micro(one, terms.honest, terms.order) for one in study.mechanisms)
+    return sum(rdp_micro(item, terms.honest, terms.order) for item in study.mechanisms)
 
 
 def _next(study: Study, own: CountryDocuments | None, assessment: Assessment, now: datetime) -> str:
     if study.expires <= now:
         return "It has expired: there is nothing to decide."
     if stands_permitted(study.digest, own):
-        return f"To take your permit back: pratique-officer withdraw {study.id} --reason TEXT"
+        return f"To withdraw your permit: pratique-officer withdraw {study.id} --reason TEXT"
     refusal = f"pratique-officer refuse {study.id} --reason TEXT"
     if not assessment.allowed:
-        return f"It cannot be approved. To say so: {refusal}"
+        return f"It cannot be approved. To refuse it: {refusal}"
     if decision_on(study.digest, own):
-        return f"To take your no back: pratique-officer approve {study.id} --reconsider"
+        return f"To approve it after all: pratique-officer approve {study.id} --reconsider"
     return f"Next: pratique-officer approve {study.id}, or {refusal}"
 
 

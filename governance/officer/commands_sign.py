@@ -1,4 +1,4 @@
-"""Signing: the agreement's draft, the node's keys, the national policy, and renewals."""
+"""Sign the draft of an agreement, the node's keys and the national policy; renew documents."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,9 +33,9 @@ POLICY_SUFFIX = ".cedar"
 def sign_waiting_draft(
     session: OfficerSession, *, lost_keys: Sequence[str] = (), yes: bool
 ) -> None:
-    """Show the draft that waits at the exchange, and sign it once the officer agrees.
+    """Show the draft at the exchange, and sign it once the officer agrees.
 
-    `lost_keys` are the countries whose new key may stand without the former one's signature.
+    `lost_keys` are the countries whose new key is accepted without the former key's signature.
     """
     draft = waiting_draft(session)
     if draft is None:
@@ -56,7 +56,7 @@ def sign_waiting_draft(
 
 
 def waiting_draft(session: OfficerSession) -> Draft | None:
-    """Return the draft at the exchange. Raises DocumentFault if it is not a whole one."""
+    """Return the draft at the exchange, if any. Raises DocumentFault if it is not a valid draft."""
     data = session.exchange.fetch(DRAFT)
     return None if data is None else Draft.from_canonical(data)
 
@@ -74,7 +74,7 @@ def require_own_key(session: OfficerSession, draft: Draft) -> None:
         theirs = VerifyKey.from_text(party.officer_key).fingerprint
         raise OfficerFault(
             f"The draft names another document key for {session.country} than yours",
-            why=f"it says {theirs}; yours is {session.settings.verify_key.fingerprint}",
+            why=f"it names {theirs}; yours is {session.settings.verify_key.fingerprint}",
             fix="do not sign it; compare the fingerprints with the coordinator by voice",
         )
 
@@ -82,21 +82,21 @@ def require_own_key(session: OfficerSession, draft: Draft) -> None:
 def require_vouched_keys(
     session: OfficerSession, draft: Draft, view: TrustedView, lost_keys: Sequence[str]
 ) -> None:
-    """Raise OfficerFault where the draft gives a country a key that its former key did not sign.
+    """Raise OfficerFault if the draft gives a country a key that its former key did not sign.
 
-    A coordinator could have put in a key of its own. `lost_keys` are countries whose officers
-    have said by voice that the former key is lost.
+    A coordinator could have inserted its own key. `lost_keys` are countries whose officers have
+    confirmed by voice that the former key is lost.
     """
     for party in draft.agreement.parties:
-        before, said = view.agreement.party(party.country), view.country(party.country)
+        former, published = view.agreement.party(party.country), view.country(party.country)
         if (
-            before is None
-            or before.officer_key == party.officer_key
+            former is None
+            or former.officer_key == party.officer_key
             or (party.country == session.country)
         ):
             continue
-        history = said.history if said else None
-        if history and history.leads(before.officer_key, party.officer_key):
+        history = published.history if published else None
+        if history and history.leads(former.officer_key, party.officer_key):
             continue
         if party.country not in lost_keys:
             raise _unvouched(party.country, party.officer_key)
@@ -112,7 +112,7 @@ def _unvouched(country: str, key: str) -> OfficerFault:
 
 
 def show_draft(session: OfficerSession, draft: Draft, view: TrustedView | None) -> None:
-    """Say in plain words what the draft would bind the country to."""
+    """Explain in plain words what the draft would bind the country to."""
     terminal, agreement = session.terminal, draft.agreement
     terminal.heading(f"{agreement.title} (federation {agreement.federation})")
     for part in agreement_in_words(agreement, session.country):
@@ -133,7 +133,7 @@ def _sign(session: OfficerSession, draft: Draft, view: TrustedView | None) -> No
     session.exchange.submit(SubmitRequest.DRAFT_SIGNATURES, signatures)
     session.trust.mark_signed(draft)
     session.terminal.say()
-    session.terminal.say("Signed, and handed in. From now on your folder trusts this root only.")
+    session.terminal.say("Signed and submitted. From now on your folder trusts this root only.")
     session.terminal.say(
         "Next: the other countries sign; then `pratique-officer inbox` shows more."
     )
@@ -143,20 +143,20 @@ def _sign(session: OfficerSession, draft: Draft, view: TrustedView | None) -> No
 
 
 def _keys_for(session: OfficerSession, draft: Draft) -> tuple[SigningKey, ...]:
-    """The former key too signs a draft that names the new one: the others go by that."""
+    """Return the keys that sign the draft: both, if it names the new one, as others check both."""
     party, (present, *later) = draft.agreement.party(session.country), session.identity.keys
     named = [key for key in later if party and party.officer_key == key.public.to_text()]
     return (present, *named)
 
 
 def newest_root(session: OfficerSession, view: TrustedView) -> bytes:
-    """Return the root in force; the pinned one is not among the files of a view."""
+    """Return the root in force: from the view, or the pinned root, which no view contains."""
     name = f"metadata/{view.versions.root}.root.json"
     return view.files.get(name) or session.trust.root(session.exchange.fetch)
 
 
 def sign_file(session: OfficerSession, path: Path, handing: Delivery, *, yes: bool) -> None:
-    """Sign a file of the officer's country: a policy (.cedar), or the node's keys."""
+    """Sign a file of the officer's country: a national policy (.cedar), or the node's keys."""
     if path.suffix == POLICY_SUFFIX:
         sign_policy(session, path, handing, yes=yes)
     else:
@@ -164,13 +164,13 @@ def sign_file(session: OfficerSession, path: Path, handing: Delivery, *, yes: bo
 
 
 def sign_node_keys(session: OfficerSession, path: Path, handing: Delivery, *, yes: bool) -> None:
-    """Sign the keys of the officer's node, once the officer has compared them."""
+    """Show the keys of the officer's node, and sign them once the officer agrees."""
     keys = read_file(NodeKeys, path)
     if keys.country != session.country:
         raise OfficerFault(
             f"These are keys of a node of {keys.country}",
             why=f"you sign for {session.country}; nothing was signed",
-            fix="ask your own node's operator for node-keys.json",
+            fix="ask the operator of your node for node-keys.json",
         )
     published = _published(session)
     _show_node_keys(session, keys)
@@ -189,25 +189,25 @@ def _show_node_keys(session: OfficerSession, keys: NodeKeys) -> None:
             "key for messages": identity_in_words(keys.identity_key),
             "key of its log": VerifyKey.from_text(keys.log_key).fingerprint,
             "name of its log": keys.log_origin,
-            "key for the carrier": spoken_digest(digest(keys.node_auth.encode())),
+            "key for Flower": spoken_digest(digest(keys.node_auth.encode())),
         }
     )
     session.terminal.say("Sign them only if the operator of your node gave you this very file.")
 
 
 def _require_succession(session: OfficerSession, keys: NodeKeys) -> None:
-    """Say whether the key that the officer vouches for has signed these keys; ask where not.
+    """Check that the node's former key has signed these keys; ask the officer if it has not.
 
-    Whoever sits between node and officer could have put in keys of their own.
+    Somebody between the node and the officer could have inserted other keys.
     """
     own = session.own()
-    before, said, terminal = own.node if own else None, keys.succession, session.terminal
-    if before is None or before == keys:
+    former, succession, terminal = own.node if own else None, keys.succession, session.terminal
+    if former is None or former == keys:
         return
     terminal.warn("these replace the keys that you signed before")
-    if keys.log_key != before.log_key:
+    if keys.log_key != former.log_key:
         terminal.warn("the key of the node's log is another one: its log and ledger start empty")
-    if said is not None and said.former == before.identity_key:
+    if succession is not None and succession.former == former.identity_key:
         terminal.say("The node's former key has signed these keys.")
         return
     terminal.warn("THE FORMER KEY HAS NOT SIGNED THESE: anyone may have made them")
@@ -219,7 +219,7 @@ def _require_succession(session: OfficerSession, keys: NodeKeys) -> None:
 
 
 def sign_policy(session: OfficerSession, path: Path, handing: Delivery, *, yes: bool) -> None:
-    """Sign the national policy, once it was checked and shown."""
+    """Check and show the national policy, and sign it once the officer agrees."""
     text = read_policy(path)
     published = _published(session)
     session.terminal.heading(f"National policy of {session.country}: what it forbids")
@@ -232,7 +232,7 @@ def sign_policy(session: OfficerSession, path: Path, handing: Delivery, *, yes: 
 
 
 def read_policy(path: Path) -> str:
-    """Return a policy that only forbids. Raises DocumentFault for anything else."""
+    """Read a national policy. Raises DocumentFault unless it only forbids."""
     try:
         with path.open("rb") as file:
             text = file.read(MOST_BYTES + 1).decode("utf-8")
@@ -247,7 +247,7 @@ def read_policy(path: Path) -> str:
     if not all(is_plain(line.expandtabs().rstrip("\r")) for line in text.split("\n")):
         raise DocumentFault(
             f"{path.name} cannot be signed",
-            why="it holds control or invisible characters, which show a reader another text",
+            why="it contains control or invisible characters, so a reader may see another text",
             fix="remove them, comments included",
         )
     check_national(text)
@@ -255,7 +255,7 @@ def read_policy(path: Path) -> str:
 
 
 def renew(session: OfficerSession, handing: Delivery) -> None:
-    """Sign the country's documents again as they stand, and hand them over; reachable or not."""
+    """Sign the country's documents again, unchanged, and deliver them to whoever is reachable."""
     if session.own() is None:
         raise OfficerFault(
             "There is nothing to renew yet",
@@ -270,7 +270,7 @@ def renew(session: OfficerSession, handing: Delivery) -> None:
 
 
 def _published(session: OfficerSession) -> CountryDocuments | None:
-    """Return what the exchange shows of this country; None before there is anything to show."""
+    """Return the country's documents that the exchange shows; None if it shows none yet."""
     if session.settings.exchange is None:
         return None
     view = session.view_if_published()
@@ -278,9 +278,9 @@ def _published(session: OfficerSession) -> CountryDocuments | None:
 
 
 def view_if_usable(session: OfficerSession) -> TrustedView | None:
-    """Return the view, or None where the exchange cannot be reached or not be believed now.
+    """Return the view, or None if the exchange cannot be reached or trusted now.
 
-    What goes to the officer's node must not wait for an exchange that hangs, lies or is gone.
+    Delivery to the officer's node must not depend on the exchange.
     """
     try:
         return session.view_if_published() if session.settings.exchange else None

@@ -1,4 +1,4 @@
-"""A country's permit for or refusal of a study: what may be decided, and the document for it."""
+"""Check whether an officer may permit or refuse a study, and build the permit or the refusal."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
@@ -15,7 +15,7 @@ from governance.trust.bundle import CountryDocuments
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the officer typed: conditions of a permit, and a sentence of their own."""
+    """What the officer typed: conditions of a permit, and a sentence."""
 
     features: str | None = None
     epsilon_at_most: float | None = None
@@ -24,7 +24,7 @@ class Conditions:
 
 
 def require_open(study: Study, country: str, now: datetime) -> None:
-    """Raise OfficerFault where the study does not ask this country, or has expired."""
+    """Raise OfficerFault if the study does not ask this country, or has expired."""
     if country not in study.countries:
         raise OfficerFault(
             f"The study {study.id} does not ask {country}",
@@ -40,33 +40,33 @@ def require_open(study: Study, country: str, now: datetime) -> None:
 
 
 def require_undecided(study: Study, own: CountryDocuments | None, *, verb: str) -> None:
-    """Raise OfficerFault where a decision on the study stands already."""
-    said = decision_on(study.digest, own)
-    if said:
+    """Raise OfficerFault if the country has decided on the study already."""
+    decision = decision_on(study.digest, own)
+    if decision:
         fixes = {
             "approve": "add --reconsider to replace that decision",
-            "refuse": "use `pratique-officer withdraw` to take a permit back",
+            "refuse": "use `pratique-officer withdraw` to withdraw a permit",
         }
-        raise OfficerFault(f"You have decided on {study.id} already", why=said, fix=fixes[verb])
+        raise OfficerFault(f"You have decided on {study.id} already", why=decision, fix=fixes[verb])
 
 
 def require_permit(study: Study, own: CountryDocuments | None) -> None:
-    """Raise OfficerFault unless a permit for the study stands."""
+    """Raise OfficerFault unless the country has permitted the study."""
     if not stands_permitted(study.digest, own):
         raise OfficerFault(
-            f"There is no permit for {study.id} to take back",
+            f"There is no permit for {study.id} to withdraw",
             why=decision_on(study.digest, own) or "you have not approved it",
             fix="use `pratique-officer refuse` for a study that you have not decided on",
         )
 
 
 def stands_permitted(study: str, own: CountryDocuments | None) -> bool:
-    """Whether a permit for the study with this digest stands, expired or not."""
+    """Whether the study with this digest has a permit that was not withdrawn, expired or not."""
     return own is not None and study in own.permits and study not in own.withdrawals
 
 
 def decision_on(study: str, own: CountryDocuments | None) -> str:
-    """Return what the country has said to the study with this digest; nothing if nothing."""
+    """Return in words the decision on the study with this digest; empty if there is none."""
     if own is None:
         return ""
     withdrawal, permit = own.withdrawal(study), own.permit(study)
@@ -99,9 +99,9 @@ def build_permit(
     *,
     former: Permit | None = None,
 ) -> Permit:
-    """Return the permit; it counts the `former` one and those before.
+    """Return the permit; its number follows that of the `former` one.
 
-    Raises OfficerFault where a condition does not fit the study.
+    Raises OfficerFault if a condition does not fit the study.
     """
     try:
         return Permit(
@@ -156,7 +156,7 @@ def _features(study: Study, text: str | None) -> tuple[str, ...] | None:
 
 
 def _expires(study: Study, text: str | None, now: datetime) -> datetime:
-    """Return the permit's end: a bare date counts to the end of that day; never after the study."""
+    """Return the permit's end, at most the study's. A date without a time means its last second."""
     if text is None:
         return study.expires
     try:
@@ -164,7 +164,7 @@ def _expires(study: Study, text: str | None, now: datetime) -> datetime:
     except ValueError:
         raise OfficerFault(
             f"--expires cannot be {text!r}",
-            why="expected a date",
+            why="it is not a date",
             fix="write it such as 2027-03-31; nothing was signed",
         ) from None
     if "T" not in text and " " not in text:
@@ -172,7 +172,7 @@ def _expires(study: Study, text: str | None, now: datetime) -> datetime:
     end = end.replace(tzinfo=end.tzinfo or UTC, microsecond=0)
     if end <= now:
         raise OfficerFault(
-            "--expires lies in the past",
+            "--expires is in the past",
             why=f"it is {now:%Y-%m-%d %H:%M} UTC now",
             fix="give a later date, or refuse the study; nothing was signed",
         )

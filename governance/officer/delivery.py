@@ -1,4 +1,4 @@
-"""Delivers the country's signed documents: to its node first, then to the exchange."""
+"""Sign the country's documents and deliver them: to its node first, then to the exchange."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from governance.officer.foreign_documents import (
     keep,
     sentence,
     take_over,
-    take_over_noes,
+    take_over_refusals,
 )
 from governance.officer.node_link import SETTINGS_FILE, deliver
 from governance.officer.session import OfficerSession
@@ -26,13 +26,13 @@ from protocols.proto.exchange_pb2 import SubmitRequest
 
 Version = Annotated[int, Field(ge=0)]
 NODE_WAITS = (
-    "your own node has not got this, and answers nothing until it has: give its folder once with "
-    "--node, or write a file with --bundle-out for its operator's `pratique-node accept`"
+    "your node does not have this yet, and answers no request until it has: name its folder once "
+    "with --node, or write a file with --bundle-out, and its operator runs `pratique-node accept`"
 )
 Change = Callable[[OfficerDocuments], None]
 TO_DO = (
-    "of these documents only refusals and withdrawals are taken over. If your folder was restored "
-    "from an old copy, run `pratique-officer renew --take-over`. If not, your key is stolen: run "
+    "your folder takes over only the refusals and withdrawals of these. If it was restored from an "
+    "old copy, run `pratique-officer renew --take-over`. If not, your key is stolen: run "
     "`pratique-officer rotate`, and call the coordinator and the other officers"
 )
 
@@ -48,14 +48,14 @@ class Delivered(BaseModel):
 
 @dataclass(frozen=True)
 class Delivery:
-    """Where else the documents go: the node's folder, a file to carry."""
+    """Where else to write the documents: the node's folder, a file for transport."""
 
     node: Path | None = None
     out: Path | None = None
 
 
 def read_handed(path: Path) -> Delivered:
-    """Return what was handed over; nothing if that is not known."""
+    """Return which versions were delivered; 0 for each if that is not known."""
     try:
         return Delivered.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
@@ -63,14 +63,14 @@ def read_handed(path: Path) -> Delivered:
 
 
 def remember_node(session: OfficerSession, handing: Delivery) -> None:
-    """Keep the node's folder, where one was given. Raises OfficerFault if it is no node's."""
+    """Save the node's folder, if one was given. Raises OfficerFault if it is not a node's."""
     if handing.node is None:
         return
     node = handing.node.expanduser().resolve()
     if not (node / SETTINGS_FILE).is_file():
         raise OfficerFault(
             f"There is no node in {node}",
-            why=f"it holds no {SETTINGS_FILE}; nothing was signed",
+            why=f"it has no {SETTINGS_FILE}; nothing was signed",
             fix="name the folder that `pratique-node init` made, or use --bundle-out FILE",
         )
     if session.settings.node != str(node):
@@ -80,27 +80,27 @@ def remember_node(session: OfficerSession, handing: Delivery) -> None:
 def sign_and_hand_over(
     session: OfficerSession, change: Change, handing: Delivery, published: CountryDocuments | None
 ) -> dict[str, Any]:
-    """Apply a change, sign everything as it then stands, and hand it over.
+    """Apply a change, sign all documents of the country, and deliver them.
 
     `published` is what the exchange shows for this country. If this folder did not sign it, the
-    folder's documents are signed above that version, the officer gets a warning, and only refusals
-    are taken over from what was shown. Returns JSON values. Raises HandoverFault once something was
-    signed.
+    folder's documents are signed with a higher version, the officer gets a warning, and only
+    refusals are taken over from what was shown. Returns JSON values. Raises HandoverFault if the
+    signed documents did not reach everyone.
     """
     with one_writer(session.home.path):
-        _beware(session, published)
+        _warn_of_foreign(session, published)
         bundles = _changed(session, change, published.version if published else 0)
-    told = {"not_signed_here": session.foreign} if session.foreign else {}
-    return {**hand_over(session, bundles, handing.out), **told}
+    warning = {"not_signed_here": session.foreign} if session.foreign else {}
+    return {**hand_over(session, bundles, handing.out), **warning}
 
 
 def take_over_and_hand_over(
     session: OfficerSession, seen: ForeignDocuments, handing: Delivery
 ) -> dict[str, Any]:
-    """Take over what another folder of this officer signed, sign and hand over as above."""
+    """Take over what another folder of this officer signed, then sign and deliver everything."""
     with one_writer(session.home.path):
         own = session.own()
-        bundles = _changed(session, lambda held: take_over(held, own, seen), seen.version)
+        bundles = _changed(session, lambda folder: take_over(folder, own, seen), seen.version)
         session.home.foreign_file.unlink(missing_ok=True)
     return hand_over(session, bundles, handing.out)
 
@@ -110,8 +110,8 @@ def _changed(session: OfficerSession, change: Change, at_least: int) -> tuple[by
     return signed_under_every_key(session, session.documents, at_least)
 
 
-def _beware(session: OfficerSession, published: CountryDocuments | None) -> None:
-    """Say loudly where another hand has signed for this country, and keep what it signed."""
+def _warn_of_foreign(session: OfficerSession, published: CountryDocuments | None) -> None:
+    """Warn the officer if another folder has signed for this country, and keep what it signed."""
     own, documents = session.own(), session.documents
     seen = foreign(own, documents.version, published)
     if seen is None:
@@ -120,15 +120,15 @@ def _beware(session: OfficerSession, published: CountryDocuments | None) -> None
     session.terminal.warn(session.foreign)
     session.terminal.warn(TO_DO)
     keep(session.home.foreign_file, seen)
-    take_over_noes(documents, own, seen)
+    take_over_refusals(documents, own, seen)
 
 
 def signed_under_every_key(
     session: OfficerSession, documents: OfficerDocuments, at_least: int
 ) -> tuple[bytes, ...]:
-    """Return everything signed by the key in force, then by the one that is to follow, if any.
+    """Return all documents as signed by the key in force, then by the next key, if there is one.
 
-    In this order: what is held for later is the newer, or it is not used.
+    In this order, because a node uses the copy under the next key only if it is the newer one.
     """
     present = documents.sign(session.now(), session.identity.key, at_least=at_least)
     new = session.identity.next_key
@@ -138,9 +138,9 @@ def signed_under_every_key(
 def hand_over(
     session: OfficerSession, bundles: Sequence[bytes], out: Path | None
 ) -> dict[str, Any]:
-    """Give the bundles to everyone they are for; say who has them.
+    """Deliver the bundles to the node and to the exchange, and say who has them.
 
-    Raises HandoverFault at the end.
+    Tries both; raises HandoverFault afterwards if one was not reached.
     """
     own = session.own()
     version = own.version if own else 0
@@ -163,7 +163,7 @@ def _write_out(session: OfficerSession, bundles: Sequence[bytes], out: Path) -> 
     for number, bundle in enumerate(bundles):
         file = out.with_name(f"next-{out.name}") if number else out
         write_atomic(file, bundle)
-        session.terminal.say(f"A copy to carry is in {file}.")
+        session.terminal.say(f"A copy for transport is in {file}.")
 
 
 def _reached(session: OfficerSession) -> dict[str, int]:
@@ -178,8 +178,8 @@ def _try(
 ) -> PratiqueError | None:
     try:
         if way(session, bundles):
-            handed = read_handed(session.home.handed_file).model_copy(update={name: version})
-            write_atomic(session.home.handed_file, handed.model_dump_json().encode())
+            delivered = read_handed(session.home.handed_file).model_copy(update={name: version})
+            write_atomic(session.home.handed_file, delivered.model_dump_json().encode())
     except PratiqueError as fault:
         return fault
     return None
@@ -190,18 +190,18 @@ def _to_node(session: OfficerSession, bundles: Sequence[bytes]) -> bool:
         session.terminal.warn(NODE_WAITS)
         return False
     running = deliver(Path(session.settings.node), session.country, bundles)
-    how = "is running and has them" if running else "is not running; it finds them when it starts"
+    how = "is running and has them" if running else "is not running; it reads them when it starts"
     session.terminal.say(f"Your node {how}.")
     return True
 
 
 def _to_exchange(session: OfficerSession, bundles: Sequence[bytes]) -> bool:
     if session.settings.exchange is None:
-        session.terminal.warn("you are not enrolled with an exchange yet; other countries wait")
+        session.terminal.warn("you are not enrolled with an exchange yet; nobody else has these")
         return False
     if not session.is_published():
         session.terminal.warn(
-            "the agreement is not published yet: the exchange takes these documents after that, "
+            "the agreement is not published yet: the exchange accepts these documents after that, "
             "at your next `pratique-officer renew`"
         )
         return False

@@ -1,4 +1,4 @@
-"""How an officer is admitted to an exchange: invitation, fingerprint read out, certificate."""
+"""Enrol an officer with an exchange: invitation, fingerprint compared by voice, certificate."""
 
 import time
 from pathlib import Path
@@ -25,7 +25,7 @@ _NEW = "ask the coordinator for a new invitation"
 
 
 def enrol(session: OfficerSession, path: Path, *, wait: float) -> None:
-    """Ask for admission, and again for `wait` seconds while nobody has decided.
+    """Ask for admission; while it is not decided, ask again for `wait` seconds.
 
     The same invitation may be used again to ask for the outcome: the request is the same.
     """
@@ -36,12 +36,12 @@ def enrol(session: OfficerSession, path: Path, *, wait: float) -> None:
     _introduce(session, invitation, fingerprint)
     reply = _ask(session, invitation, request, wait)
     if reply.status == EnrolReply.REFUSED:
-        raise OfficerFault("The coordinator has turned your request away", fix=_NEW)
+        raise OfficerFault("The coordinator has refused your request", fix=_NEW)
     if reply.status == EnrolReply.ADMITTED:
         _admit(session, invitation, reply.certificate)
     else:
         session.terminal.say(
-            "The request waits for the coordinator. Then run the same command again."
+            "The request waits for the coordinator. Run the same command again after its decision."
         )
     status = "admitted" if reply.status == EnrolReply.ADMITTED else "pending"
     session.terminal.answer({"status": status, "fingerprint": fingerprint})
@@ -59,7 +59,7 @@ def _problem(session: OfficerSession, invitation: Invitation) -> str:
     if for_whom != f"officer of {session.country}":
         return f"it is for the {for_whom}, and you are the officer of {session.country}"
     if session.settings.federation not in {None, invitation.federation}:
-        return f"it is of {invitation.federation}, and you belong to {session.settings.federation}"
+        return f"it is for {invitation.federation}, and you belong to {session.settings.federation}"
     if certificate_fingerprint(invitation.authority.encode()) != invitation.authority_digest:
         return "its transport authority does not have the digest that it states"
     ended = invitation.expires <= session.now()
@@ -67,7 +67,7 @@ def _problem(session: OfficerSession, invitation: Invitation) -> str:
 
 
 def _request(session: OfficerSession, invitation: Invitation) -> EnrolRequest:
-    """Return the request; its transport key is kept first, so that it can be asked again."""
+    """Return the request; store its transport key first, so that it can be sent again."""
     statement = Statement(
         country=session.country, role="officer", document_key=session.settings.document_key
     )
@@ -89,7 +89,7 @@ def _introduce(session: OfficerSession, invitation: Invitation, fingerprint: str
         }
     )
     session.terminal.say("Read your request's fingerprint out to the coordinator by voice.")
-    session.terminal.say("Let the coordinator read out the two digests: they must be the same.")
+    session.terminal.say("Ask the coordinator to read out the two digests: they must be the same.")
 
 
 def _ask(
@@ -122,7 +122,7 @@ def _admit(session: OfficerSession, invitation: Invitation, certificate: bytes) 
         Role.OFFICER,
     ):
         raise OfficerFault(
-            "The certificate that came back is not yours",
+            "The certificate from the exchange is not yours",
             why=f"it is for the {peer.role} of {peer.country} in {peer.federation}",
             fix="notify the coordinator; nothing was kept",
         )

@@ -1,4 +1,4 @@
-"""What stops an officer's command, beside faults of keys, documents, links and logs."""
+"""Faults that stop an officer's command; those of keys, documents, links and logs are elsewhere."""
 
 from keys.errors import PratiqueError
 
@@ -8,4 +8,4 @@ class OfficerFault(PratiqueError):
 
 
 class HandoverFault(OfficerFault):
-    """Something was signed and kept, but has not reached everyone it is for."""
+    """Documents were signed and stored, but have not reached everyone."""

@@ -1,4 +1,4 @@
-"""The officer's way to the exchange: one channel, opened with the officer's own certificate."""
+"""Connect an officer to the exchange: one channel, with the officer's certificate."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from protocols.proto import exchange_pb2
 
 
 class Exchange(Protocol):
-    """What the officer needs of the exchange; `protocols.wire.channel.ExchangeLink` is one."""
+    """What the officer needs from the exchange; implemented by `protocols.wire.channel`."""
 
     def fetch(self, path: str) -> bytes | None:
         """Return one published file, or None."""
@@ -26,10 +26,10 @@ class Exchange(Protocol):
         """Ask for admission, or for the outcome of that request."""
 
     def renew(self, request: exchange_pb2.RenewRequest) -> exchange_pb2.RenewReply:
-        """Have the certificate of this channel replaced."""
+        """Ask for a certificate to replace that of this channel."""
 
     def present(self, *, authority: bytes, key: bytes, certificate: bytes) -> None:
-        """Show another certificate from the next call on."""
+        """Present another certificate from the next call on."""
 
     def close(self) -> None:
         """Close the channel."""
@@ -52,42 +52,44 @@ def kept_pair(home: OfficerHome, identity: Identity) -> KeptPair:
 
 @dataclass
 class OpenLink:
-    """An open channel and the certificate that it shows."""
+    """An open channel and the certificate that it presents."""
 
     exchange: Exchange
     certificate: bytes
     tried: bool = False
-    """Whether a renewal failed already: reported once, and tried again by the next command."""
+    """Whether a renewal failed already: it is reported once; the next command tries again."""
 
-    def keep_current(self, home: OfficerHome, held: Credentials, terminal: Terminal) -> None:
-        """Renew the certificate where it is time, and show the newest from now on.
+    def keep_current(self, home: OfficerHome, credentials: Credentials, terminal: Terminal) -> None:
+        """Renew the certificate if that is due, and present the newest one from now on.
 
-        Another program of this officer's (the agent) may have renewed it meanwhile; who went on
-        with the old one would look like a second holder. Where a renewal fails, the work goes on
-        for as long as the certificate lasts.
+        The officer's agent may have renewed it meanwhile; to present the old one would look like
+        theft. If a renewal fails, the present certificate is used until it expires.
         """
-        if held.due() and not self.tried:
-            self._renew(home, held, terminal)
-        now = held.presented()
+        if credentials.due() and not self.tried:
+            self._renew(home, credentials, terminal)
+        now = credentials.presented()
         if now.certificate != self.certificate:
             self.exchange.present(authority=now.authority, key=now.key, certificate=now.certificate)
             self.certificate = now.certificate
 
-    def _renew(self, home: OfficerHome, held: Credentials, terminal: Terminal) -> None:
+    def _renew(self, home: OfficerHome, credentials: Credentials, terminal: Terminal) -> None:
         try:
             with one_writer(home.path / "transport"):
-                if held.due():
-                    held.renew(self.exchange)
+                if credentials.due():
+                    credentials.renew(self.exchange)
         except PratiqueError as fault:
             self.tried = True
-            terminal.warn(f"your certificate was not renewed, and ends on {held.ends():%Y-%m-%d}")
+            end = f"{credentials.ends():%Y-%m-%d}"
+            terminal.warn(f"your certificate was not renewed, and ends on {end}")
             terminal.warn(str(fault))
 
 
-def open_link(home: OfficerHome, settings: Settings, held: Credentials, dial: Dial) -> OpenLink:
+def open_link(
+    home: OfficerHome, settings: Settings, credentials: Credentials, dial: Dial
+) -> OpenLink:
     """Return the channel of an enrolled officer.
 
-    Raises OfficerFault if it is not enrolled, KeyFault where its certificate has ended.
+    Raises OfficerFault if the officer is not enrolled, KeyFault if the certificate has expired.
     """
     if settings.exchange is None or not home.certificate_file.exists():
         raise OfficerFault(
@@ -95,11 +97,11 @@ def open_link(home: OfficerHome, settings: Settings, held: Credentials, dial: Di
             why="there is no certificate in your folder",
             fix="run `pratique-officer enrol` with the invitation of the coordinator",
         )
-    shown = held.presented()
+    presented = credentials.presented()
     link = dial(
         settings.exchange,
-        authority=shown.authority,
-        key=shown.key,
-        certificate=shown.certificate,
+        authority=presented.authority,
+        key=presented.key,
+        certificate=presented.certificate,
     )
-    return OpenLink(link, shown.certificate)
+    return OpenLink(link, presented.certificate)

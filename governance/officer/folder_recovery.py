@@ -1,4 +1,4 @@
-"""`pratique-officer renew --take-over`: the folder is an old copy, and its officer says so."""
+"""`pratique-officer renew --take-over`: update an officer's folder that is an old copy."""
 
 from governance.officer.commands_sign import view_if_usable
 from governance.officer.delivery import Delivery, remember_node, take_over_and_hand_over
@@ -16,7 +16,7 @@ QUESTION = "Was your folder restored from an old copy, and did you sign all of t
 
 
 def renew_taking_over(session: OfficerSession, handing: Delivery) -> None:
-    """Take over what the exchange shows, or showed, of this country; once the officer agrees."""
+    """Take over what the exchange shows or showed for this country, once the officer agrees."""
     seen = seen_or_kept(session, view_if_usable(session))
     if seen is None:
         raise OfficerFault(
@@ -32,17 +32,17 @@ def renew_taking_over(session: OfficerSession, handing: Delivery) -> None:
 
 
 def seen_or_kept(session: OfficerSession, view: TrustedView | None) -> ForeignDocuments | None:
-    """Return what is shown now; else what was shown before this folder signed above it."""
+    """Return what is shown now; else what was shown before this folder signed a higher version."""
     published = view.country(session.country) if view else None
     now = foreign(session.own(), session.documents.version, published)
     return now or kept(session.home.foreign_file)
 
 
 def _show(session: OfficerSession, seen: ForeignDocuments) -> None:
-    session.terminal.heading(f"Version {seen.version}, which this folder did not sign, holds")
+    session.terminal.heading(f"Version {seen.version}, which this folder did not sign, contains")
     for name in names(session.own(), seen) or ("nothing that is not in this folder",):
         session.terminal.say(f"  {name}")
     session.terminal.warn(
-        "WHOEVER COPIED YOUR KEY CAN HAVE SIGNED THIS: if you miss no work of yours, answer no, "
-        "run `pratique-officer rotate`, and call the coordinator and the other officers"
+        "SOMEBODY WITH A COPY OF YOUR KEY CAN HAVE SIGNED THIS: if you did not, answer no, run "
+        "`pratique-officer rotate`, and call the coordinator and the other officers"
     )

@@ -1,8 +1,8 @@
 """Documents of the officer's country that the exchange shows and this folder did not sign.
 
-Whoever copied the document key can hand them in, and so can the officer, from a folder that was
-lost since. Only the officer can distinguish the two. So only what makes the country do less
-is taken over without a question: a refusal.
+Somebody who copied the document key can submit them; so can the officer, from a folder that was
+lost later. Only the officer can distinguish the two. So only refusals are taken over without a
+question: they make the country do less, never more.
 """
 
 from pathlib import Path
@@ -16,14 +16,14 @@ from governance.trust.signing import OfficerDocuments
 from keys.composite import read_identity
 from keys.identity import VerifyKey
 
-MOST_NOES = 250
-"""Noes beyond those to permitted studies are kept up to here: a thief must not fill the folder."""
+MOST_REFUSALS = 250
+"""The most refusals of studies without a permit here: a thief must not fill the folder."""
 MOST_NAMED = 10
 MEANS = "somebody else signs with your key, or your folder is an old copy"
 
 
 class ForeignDocuments(BaseModel):
-    """What was shown; `next_key` is the key that it says is to follow, which nobody takes over."""
+    """The documents that were shown. The `next_key` that they name is never taken over."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
 
@@ -38,10 +38,10 @@ class ForeignDocuments(BaseModel):
 def foreign(
     own: CountryDocuments | None, version: int, published: CountryDocuments | None
 ) -> ForeignDocuments | None:
-    """Return what the exchange shows, where this folder did not sign it.
+    """Return the documents that the exchange shows, if this folder did not sign them; else None.
 
-    `own` is what the folder signed last, and `version` its last version, a key that waits
-    included. What is older than that is the folder's own past.
+    `own` is what the folder signed last, and `version` its last version, under the next key too.
+    An older version is one that this folder signed earlier.
     """
     if published is None or published.version < version:
         return None
@@ -57,24 +57,24 @@ def foreign(
 
 
 def names(own: CountryDocuments | None, seen: ForeignDocuments) -> tuple[str, ...]:
-    """Name each document that was shown and is not this folder's, the gravest first."""
-    found = []
+    """Name each document that was shown and is not this folder's, the most serious first."""
+    listed = []
     if seen.node and (own is None or own.node != seen.node):
         key = read_identity(seen.node.identity_key).fingerprint
-        found.append(f"the keys of a node ({key})")
+        listed.append(f"the keys of a node ({key})")
     if seen.next_key and (own is None or own.next_key != seen.next_key):
         key = VerifyKey.from_text(seen.next_key).fingerprint
-        found.append(f"a new document key ({key})")
+        listed.append(f"a new document key ({key})")
     if seen.policy != (own.policy if own else None):
-        found.append("a national policy" if seen.policy else "no national policy")
-    permits, noes = (own.permits, own.withdrawals) if own else ({}, {})
-    found += [f"a permit for {p.study}" for p in seen.permits if permits.get(p.study) != p]
-    found += [f"a refusal of {w.study}" for w in seen.withdrawals if w.study not in noes]
-    return tuple(found)
+        listed.append("a national policy" if seen.policy else "no national policy")
+    permits, refusals = (own.permits, own.withdrawals) if own else ({}, {})
+    listed += [f"a permit for {p.study}" for p in seen.permits if permits.get(p.study) != p]
+    listed += [f"a refusal of {w.study}" for w in seen.withdrawals if w.study not in refusals]
+    return tuple(listed)
 
 
 def sentence(own: CountryDocuments | None, seen: ForeignDocuments) -> str:
-    """Say what was shown, and what it means."""
+    """Return in words what was shown, and what it means."""
     named = names(own, seen)
     more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
     what = f", with {', '.join(named[:MOST_NAMED])}{more}" if named else ""
@@ -84,13 +84,14 @@ def sentence(own: CountryDocuments | None, seen: ForeignDocuments) -> str:
     )
 
 
-def take_over_noes(
+def take_over_refusals(
     documents: OfficerDocuments, own: CountryDocuments | None, seen: ForeignDocuments
 ) -> None:
     """Take over each refusal that this folder lacks. It can only stop what the folder permits."""
-    permits, noes = (own.permits, own.withdrawals) if own else ({}, {})
-    lacking = [w for w in seen.withdrawals if w.study not in noes]
-    others = [w for w in lacking if w.study not in permits][: max(0, MOST_NOES - len(noes))]
+    permits, refusals = (own.permits, own.withdrawals) if own else ({}, {})
+    lacking = [w for w in seen.withdrawals if w.study not in refusals]
+    room = max(0, MOST_REFUSALS - len(refusals))
+    others = [w for w in lacking if w.study not in permits][:room]
     for withdrawal in (*(w for w in lacking if w.study in permits), *others):
         documents.withdraw(withdrawal)
 
@@ -98,9 +99,9 @@ def take_over_noes(
 def take_over(
     documents: OfficerDocuments, own: CountryDocuments | None, seen: ForeignDocuments
 ) -> None:
-    """Take over all that was shown, a new document key excepted; the officer has agreed to it.
+    """Take over all that was shown except a new document key; the officer has agreed to it.
 
-    A refusal counts, whichever of the two has it: nothing that was withdrawn comes back by itself.
+    A refusal in either of the two counts, so that no withdrawn permit becomes valid again.
     """
     decided = {*own.permits, *own.withdrawals} if own else set()
     for permit in seen.permits:
@@ -114,7 +115,7 @@ def take_over(
 
 
 def keep(path: Path, seen: ForeignDocuments) -> None:
-    """Keep what was shown: the exchange drops it once this folder has signed again."""
+    """Store what was shown: the exchange drops it once this folder has signed again."""
     write_atomic(path, seen.model_dump_json().encode())
 
 

@@ -1,11 +1,11 @@
-"""The officer's folder: settings, keys, own documents, and what was seen of everyone's.
+"""The officer's folder: settings, keys, the country's documents, and what was verified before.
 
 officer.yaml        who the officer is, and where exchange and node are
 country.pub         the public document key, for the node and the coordinator
 keys/               the key store
 documents/          the role of the country (governance/trust/signing.py)
 trust/              the pinned root, the draft signed last, the highest versions seen
-studies/            the studies decided on, so that a permit can be withdrawn without a link
+studies/            the studies decided on, so that a permit can be withdrawn without the exchange
 seen/               checkpoints of logs verified before
 """
 
@@ -30,7 +30,7 @@ TRANSPORT_KEY = "transport-key"
 
 
 class Settings(BaseModel):
-    """What `keygen` and `enrol` fixed, and the node given last."""
+    """The settings: written by `keygen` and `enrol`, and the node's folder by `--node`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -40,7 +40,7 @@ class Settings(BaseModel):
     federation: str | None = None
     exchange: Annotated[str, Field(max_length=260)] | None = None
     root_digest: Digest | None = None
-    """Of the TUF root, from the invitation."""
+    """Digest of the TUF root, from the invitation."""
     node: str | None = None
 
     @property
@@ -77,7 +77,7 @@ class OfficerHome:
 
     @property
     def trust(self) -> Path:
-        """What the view of everyone's documents starts from."""
+        """The pinned root and what each verification of the published documents starts from."""
         return self.path / "trust"
 
     @property
@@ -92,12 +92,12 @@ class OfficerHome:
 
     @property
     def handed_file(self) -> Path:
-        """Which versions of the country's documents reached whom."""
+        """The versions of the country's documents that node and exchange have."""
         return self.path / "handed.json"
 
     @property
     def foreign_file(self) -> Path:
-        """What the exchange showed of the country's documents and this folder did not sign."""
+        """The country's documents that the exchange showed and this folder did not sign."""
         return self.path / "not-signed-here.json"
 
     @property
@@ -111,13 +111,13 @@ class OfficerHome:
         return self.path / "certificate.pem"
 
     def settings(self) -> Settings:
-        """Read the settings. Raises OfficerFault if there are none that can be used."""
+        """Read the settings. Raises OfficerFault if they are missing or cannot be used."""
         try:
             return Settings.model_validate(yaml.safe_load(self.settings_file.read_text("utf-8")))
         except FileNotFoundError:
             raise OfficerFault(
                 f"There is no officer in {self.path}",
-                why=f"it holds no {self.settings_file.name}",
+                why=f"it has no {self.settings_file.name}",
                 fix="run `pratique-officer keygen` once, or name the right folder with --home",
             ) from None
         except (OSError, ValueError, yaml.YAMLError, ValidationError) as error:
@@ -129,8 +129,8 @@ class OfficerHome:
 
     def save(self, settings: Settings) -> None:
         """Write the settings. Raises DocumentFault if they cannot be written."""
-        said = settings.model_dump(mode="json", exclude_none=True)
-        text = yaml.safe_dump(said, allow_unicode=True, sort_keys=False)
+        values = settings.model_dump(mode="json", exclude_none=True)
+        text = yaml.safe_dump(values, allow_unicode=True, sort_keys=False)
         write_atomic(self.settings_file, text.encode())
 
     def write_key_file(self, settings: Settings) -> None:
@@ -140,7 +140,7 @@ class OfficerHome:
 
 @dataclass(frozen=True)
 class Identity:
-    """An officer's unlocked key store; `next_key` is one that is to follow the key in force."""
+    """An officer's unlocked key store; `next_key` replaces `key` once the agreement names it."""
 
     store: KeyStore
     key: SigningKey
@@ -148,14 +148,14 @@ class Identity:
 
     @classmethod
     def open(cls, home: OfficerHome, settings: Settings, passphrase: bytes) -> Self:
-        """Unlock the store; a change of key that was cut short is finished.
+        """Unlock the store, and finish a change of key that was interrupted.
 
-        Raises KeyFault, and OfficerFault where it holds another key.
+        Raises KeyFault, or OfficerFault if the store contains another key than the settings name.
         """
         store = KeyStore.open(home.keys, passphrase)
         key, later = SigningKey.from_bytes(store.get(DOCUMENT_KEY)), _next_key(store)
         if later is not None and later.public == settings.verify_key:
-            return cls(store, later).settled()  # the change of key was cut short
+            return cls(store, later).settled()  # the change of key was interrupted
         if key.public != settings.verify_key:
             raise OfficerFault(
                 f"The key in {home.keys} is not the one that {home.settings_file.name} names",
@@ -166,16 +166,16 @@ class Identity:
 
     @property
     def keys(self) -> tuple[SigningKey, ...]:
-        """The key in force, then the one that is to follow, if any."""
+        """The key in force, then the next key, if there is one."""
         return (self.key,) if self.next_key is None else (self.key, self.next_key)
 
     def with_next(self, key: SigningKey) -> Self:
-        """Keep a key that is to follow, before anything names it."""
+        """Store the next key, before any document names it."""
         self.store.put(NEXT_KEY, key.to_bytes())
         return replace(self, next_key=key)
 
     def settled(self) -> Self:
-        """Keep the key as the only one; the former is gone."""
+        """Store the key as the only one, which deletes the former key."""
         self.store.put(DOCUMENT_KEY, self.key.to_bytes())
         if NEXT_KEY in self.store.names():
             self.store.delete(NEXT_KEY)
@@ -187,10 +187,9 @@ def _next_key(store: KeyStore) -> SigningKey | None:
 
 
 def create_home(home: OfficerHome, country: str, authority: str, passphrase: bytes) -> Settings:
-    """Make the folder, its key store and a new document key.
+    """Create the folder, its key store and a new document key.
 
-    Raises OfficerFault where the folder holds an officer already: a second key would be a
-    stranger to everyone who knows the first.
+    Raises OfficerFault if the folder has an officer already: others know the country by that key.
     """
     refuse_second(home)
     key = SigningKey.generate()
@@ -204,17 +203,17 @@ def create_home(home: OfficerHome, country: str, authority: str, passphrase: byt
 
 
 def refuse_second(home: OfficerHome) -> None:
-    """Raise OfficerFault where the folder holds an officer's settings or keys."""
+    """Raise OfficerFault if the folder has an officer's settings or keys already."""
     if home.settings_file.exists() or any(home.keys.glob("*")):
         raise OfficerFault(
             f"There is an officer in {home.path} already",
-            why="a second key would replace the one that others know your country by",
+            why="a second key would replace the one by which others know your country",
             fix="use the key that is there, or name another folder with --home",
         )
 
 
 def new_settings(country: str, authority: str, key: VerifyKey) -> Settings:
-    """Return the settings of a new officer. Raises OfficerFault where they are unusable."""
+    """Return the settings of a new officer. Raises OfficerFault if a value cannot be used."""
     try:
         return Settings(country=country, authority=authority, document_key=key.to_text())
     except ValidationError as error:
@@ -222,5 +221,5 @@ def new_settings(country: str, authority: str, key: VerifyKey) -> Settings:
         raise OfficerFault(
             f"The {problem['loc'][0]} cannot be used",
             why=problem["msg"].removeprefix("Value error, "),
-            fix="correct it; nothing was made",
+            fix="correct it; nothing was created",
         ) from None

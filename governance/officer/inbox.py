@@ -1,4 +1,4 @@
-"""What waits for the officer, most urgent first. Documents and a time in, a list out."""
+"""Build the officer's inbox from documents and a time, most urgent items first."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ SIGNATURES_WARNING = timedelta(days=60)
 
 
 class Matter(StrEnum):
-    """Why something waits, in order of urgency."""
+    """Why an item is in the inbox, in order of urgency."""
 
     FOREIGN = "documents-not-signed-here"
     DRAFT = "draft-to-sign"
@@ -32,7 +32,7 @@ class Matter(StrEnum):
 
 @dataclass(frozen=True)
 class Item:
-    """One thing that waits: what it is, until when, and the command that deals with it."""
+    """An item of the inbox: what it is about, its date, and the command that deals with it."""
 
     matter: Matter
     sentence: str
@@ -42,7 +42,7 @@ class Item:
     id: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the item for a machine."""
+        """Return the item as JSON values."""
         due = self.due.isoformat() if self.due else None
         return {
             "matter": self.matter.value,
@@ -56,12 +56,12 @@ class Item:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Everything that the list is made from.
+    """Everything that the inbox is made from.
 
-    `draft` is one that waits and is not signed by this officer; `unsent` is to whom the newest
-    documents have not been handed over; `new_key` is in words what a new key waits for;
-    `signed_until` is when the countries' signatures under the agreement end; `foreign` is in words
-    what the exchange showed of this country and the folder did not sign.
+    `draft` is one that this officer has not signed; `unsent` lists who lacks the newest documents;
+    `new_key` says in words what a new key waits for; `signed_until` is when the countries'
+    signatures under the agreement expire; `foreign` says in words which documents of this country
+    the exchange shows and the folder did not sign.
     """
 
     country: str
@@ -77,8 +77,8 @@ class Waiting:
 
 
 def items(waiting: Waiting) -> list[Item]:
-    """Return what waits, most urgent first; within one matter the earliest end first."""
-    found = [
+    """Return the items, most urgent first; within one matter, the earliest date first."""
+    unsorted = [
         *_foreign(waiting),
         *_draft(waiting),
         *_studies(waiting),
@@ -91,7 +91,7 @@ def items(waiting: Waiting) -> list[Item]:
     ]
     order = list(Matter)
     latest = datetime.max.replace(tzinfo=waiting.now.tzinfo)
-    return sorted(found, key=lambda item: (order.index(item.matter), item.due or latest))
+    return sorted(unsorted, key=lambda item: (order.index(item.matter), item.due or latest))
 
 
 def _foreign(waiting: Waiting) -> Iterator[Item]:
@@ -99,7 +99,7 @@ def _foreign(waiting: Waiting) -> Iterator[Item]:
         yield Item(
             Matter.FOREIGN,
             waiting.foreign,
-            "pratique-officer rotate; or, of an old copy, pratique-officer renew --take-over",
+            "pratique-officer rotate; or, for an old copy, pratique-officer renew --take-over",
         )
 
 
@@ -119,7 +119,7 @@ def _draft(waiting: Waiting) -> Iterator[Item]:
 def undecided(
     studies: Iterable[Study], own: CountryDocuments | None, country: str, now: datetime
 ) -> list[Study]:
-    """Return the live studies that ask this country and on which it has said nothing."""
+    """Return the studies that ask this country, have not expired and are not decided yet."""
     decided = {*own.permits, *own.withdrawals} if own else set()
     return [
         study
@@ -172,7 +172,7 @@ def _documents(waiting: Waiting) -> Iterator[Item]:
     yield Item(
         Matter.DOCUMENTS,
         f"Your country's documents {verb} {ends(own.expires, waiting.now)}: "
-        f"without them nothing of your country is computed",
+        f"without them your node computes nothing",
         "pratique-officer renew",
         due=own.expires,
     )
@@ -201,7 +201,7 @@ def _certificate(waiting: Waiting) -> Iterator[Item]:
     if end is not None and end - waiting.now <= CERTIFICATE_WARNING:
         yield Item(
             Matter.CERTIFICATE,
-            f"Your certificate for the exchange ends {ends(end, waiting.now)}; it did not renew",
+            f"Your certificate for the exchange ends {ends(end, waiting.now)}; it was not renewed",
             "ask the coordinator for a new invitation, then `pratique-officer enrol`",
             due=end,
         )
@@ -213,8 +213,8 @@ def until(moment: datetime, now: datetime) -> str:
 
 
 def ends(moment: datetime, now: datetime) -> str:
-    """Return a date with how far away it is, such as `on 2026-05-01 12:00 UTC, in 3 days`."""
-    said = f"on {moment:%Y-%m-%d %H:%M} UTC"
+    """Return a date with its distance from now, such as `on 2026-05-01 12:00 UTC, in 3 days`."""
+    date = f"on {moment:%Y-%m-%d %H:%M} UTC"
     away = abs(moment - now)
     span = f"{away.days} days" if away.days > 1 else f"{round(away.total_seconds() / 3600)} hours"
-    return f"{said}, in {span}" if moment > now else f"{said}, {span} ago"
+    return f"{date}, in {span}" if moment > now else f"{date}, {span} ago"

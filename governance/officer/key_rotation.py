@@ -1,8 +1,8 @@
-"""A new document key for the country: made, vouched for by the former one, and put in force.
+"""Replace the country's document key: make a new one, sign it with the former one, publish it.
 
-Nothing is taken back on the way: until the agreement names the new key the former one signs as
-before, and from then on the new one does. Whatever is interrupted goes on where it was when the
-command is given again: the new key lies in the key store before anything names it.
+The former key signs documents until the agreement names the new one; from then on the new key
+signs. An interrupted rotation continues when the command is run again, because the new key is in
+the key store before any document names it.
 """
 
 from governance.documents.rotation import extended
@@ -13,13 +13,13 @@ from governance.trust.signing import OfficerDocuments
 from governance.trust.view import TrustedView
 from keys.identity import SigningKey
 
-WAITS = "the agreement names it once the countries have signed that"
+WAITS = "it is in force once the countries have signed an agreement that names it"
 
 
 def rotate(session: OfficerSession, handing: Delivery, *, yes: bool) -> None:
-    """Make a new document key and let the former one vouch for it, here and at the exchange.
+    """Make a new document key, sign it with the former one, and deliver it to node and exchange.
 
-    Given again while the new key waits, it hands everything over once more.
+    If run again while the new key waits, it delivers everything again.
     """
     view = session.view_if_published()
     if view is None:
@@ -31,7 +31,7 @@ def rotate(session: OfficerSession, handing: Delivery, *, yes: bool) -> None:
     _require_own(session, view)
     if session.identity.next_key is None:
         _introduce(session)
-        session.terminal.confirm("Make a new key, vouched for by this one?", yes=yes)
+        session.terminal.confirm("Make a new key, and sign it with this one?", yes=yes)
         session.identity = session.identity.with_next(SigningKey.generate())
     remember_node(session, handing)
     published = view.country(session.country)
@@ -54,26 +54,26 @@ def _introduce(session: OfficerSession) -> None:
     session.terminal.heading(f"A new document key for {session.country}")
     session.terminal.facts({"key now": session.settings.verify_key.fingerprint})
     session.terminal.say(
-        "Use this to replace a key that is old, or that another may have copied. Whoever copied "
+        "Use this to replace a key that is old, or that somebody may have copied. Whoever copied "
         "it can do the same: call the coordinator and the other officers at once."
     )
 
 
 def vouch(session: OfficerSession, documents: OfficerDocuments) -> None:
-    """Add the statement in which the key in force signs the one to come."""
+    """Add the statement in which the key in force signs the next one."""
     new = session.identity.next_key
     history = documents.history()
     if new is None or (history and history.newest == new.public.to_text()):
         return
-    made = extended(history, session.country, session.identity.key, new, session.now())
-    documents.set_history(made)
+    longer = extended(history, session.country, session.identity.key, new, session.now())
+    documents.set_history(longer)
 
 
 def _say_next(session: OfficerSession) -> None:
     session.terminal.facts(_keys(session))
     session.terminal.say("Your former key signs until the new one is in force.")
     session.terminal.say(
-        "Next: the coordinator lays the agreement out with the new key. Sign it with "
+        "Next: the coordinator drafts an agreement that names the new key. Sign it with "
         "`pratique-officer sign`, and read the new fingerprint out to the other officers."
     )
 
@@ -87,11 +87,11 @@ def _keys(session: OfficerSession) -> dict[str, str]:
 
 
 def waiting_key(session: OfficerSession, view: TrustedView | None) -> str:
-    """Return in words what a new key of this officer waits for; nothing if there is none."""
+    """Return in words what a new key of this officer waits for; empty if there is none."""
     new = session.identity.next_key
     if new is None:
         return ""
-    vouched = view.country(session.country) if view else None
-    if vouched is None or vouched.next_key != new.public.to_text():
+    published = view.country(session.country) if view else None
+    if published is None or published.next_key != new.public.to_text():
         return "Your new key has not reached the exchange"
     return f"Your new key {new.public.fingerprint} waits: {WAITS}"

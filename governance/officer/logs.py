@@ -1,8 +1,7 @@
-"""Audit logs of daemons on this machine: listed, and verified by keys that the officer trusts.
+"""List and verify the audit logs of daemons on this machine, with keys that the officer trusts.
 
-A node's log key is taken from its country's signed documents, a coordinator's from the
-agreement. Where that is from before it named one, the key is remembered at first sight, and a later
-change is reported.
+A node's log key comes from its country's signed documents, a coordinator's from the agreement. If
+the agreement names no log key, the key seen first is remembered, and a later change is reported.
 """
 
 import json
@@ -36,7 +35,7 @@ SHOWN_DIGEST = 12
 
 
 class Export(BaseModel):
-    """A whole log as a daemon hands it out: lines, the signed head, the key it names."""
+    """A whole log as a daemon exports it: its lines, the signed checkpoint, the key it names."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -54,11 +53,11 @@ class Source:
 
     @property
     def socket(self) -> Path:
-        """The daemon's local desk."""
+        """The socket of the daemon's local RPC server."""
         return self.folder / (COORDINATOR_SOCKET if self.coordinator else NODE_SOCKET)
 
     def fetch(self) -> "Export":
-        """Return the entries and the checkpoint. Raises DeskFault, LogFault."""
+        """Return the entries and the checkpoint. Raises LocalRpcFault, LogFault."""
         try:
             return Export.model_validate(ask(self.socket, "log_entries"))
         except ValidationError:
@@ -66,7 +65,7 @@ class Source:
 
 
 def source_of(home: OfficerHome, node: Path | None, coordinator: Path | None) -> Source:
-    """Return which log is meant; the officer's node's if none is named. Raises OfficerFault."""
+    """Return the log to read; by default that of the officer's node. Raises OfficerFault."""
     if node and coordinator:
         raise OfficerFault("Name a node or a coordinator, not both")
     if coordinator:
@@ -75,14 +74,14 @@ def source_of(home: OfficerHome, node: Path | None, coordinator: Path | None) ->
     if known is None:
         raise OfficerFault(
             "It is not known whose log is meant",
-            why="you have not named your own node yet",
+            why="you have not named your node yet",
             fix="add --node FOLDER or --coordinator FOLDER",
         )
     return Source(Path(known), coordinator=False)
 
 
 def list_log(source: Source, terminal: Terminal, *, last: int | None) -> None:
-    """List entries, oldest first; the `last` so many only."""
+    """List entries, oldest first; only the newest `last` ones, if that is given."""
     lines = source.fetch().entries
     try:
         entries = [json.loads(line)["entry"] for line in lines]
@@ -97,8 +96,8 @@ def list_log(source: Source, terminal: Terminal, *, last: int | None) -> None:
 
 def _not_a_log(folder: Path) -> LogFault:
     return LogFault(
-        f"The daemon of {folder} handed out no log",
-        why="what it sent is not of the form of one",
+        f"The daemon of {folder} sent no readable log",
+        why="its reply does not have the form of a log",
         fix="use the command of the same version as the daemon",
     )
 
@@ -135,33 +134,35 @@ def verify_log(
 ) -> None:
     """Verify a whole log, and that it continues what was verified before. Raises LogFault.
 
-    With `accept_restored`, the log of a node need not continue it if an entry says that the node's
-    state was restored from a copy; each such entry is accepted once.
+    With `accept_restored`, a node's log need not continue what was verified before, if an entry
+    says that the node's state was restored from a copy; each such entry is accepted once.
     """
-    found = source.fetch()
-    key = _coordinator_key(home, found) if source.coordinator else _node_key(home, now)
+    export = source.fetch()
+    key = _coordinator_key(home, export) if source.coordinator else _node_key(home, now)
     seen = _memory(home, key.name, "note")
-    checkpoint, lines = found.checkpoint.encode(), [line.encode() for line in found.entries]
-    before, standing = _before(seen), CONTINUES
-    kept = "none changed, none gone"
+    checkpoint, lines = export.checkpoint.encode(), [line.encode() for line in export.entries]
+    before, continuity = _before(seen), CONTINUES
+    integrity = "none changed, none gone"
     try:
         whole = verify_export(lines, checkpoint, key, seen=before)
     except LogFault as fault:
         if not before or source.coordinator:
             raise
-        whole = verify_export(lines, checkpoint, key)  # in itself it must be whole all the same
+        whole = verify_export(lines, checkpoint, key)  # a restored log must still be whole
         _accept(home, key, _restoration(lines), fault, agreed=accept_restored)
-        kept = "every one as it was signed"
-        standing = f"You accepted that it does not continue what you verified before: {fault.what}."
+        integrity = "every one as it was signed"
+        continuity = (
+            f"You accepted that it does not continue what you verified before: {fault.what}."
+        )
     write_atomic(seen, checkpoint)
-    terminal.say(f"The log {whole.origin} is whole: {whole.size} entries, {kept}.")
-    terminal.say(standing if before else FIRST)
+    terminal.say(f"The log {whole.origin} is whole: {whole.size} entries, {integrity}.")
+    terminal.say(continuity if before else FIRST)
     _warn_of_restoration(lines, terminal)
     _report(whole, key, terminal)
 
 
 CONTINUES = "It continues what you verified before."
-FIRST = "You verify it for the first time: later ones are held against this."
+FIRST = "You verify it for the first time: later logs are compared with this one."
 
 
 def _report(whole: VerifiedLog, key: NoteKey, terminal: Terminal) -> None:
@@ -180,10 +181,10 @@ def _restoration(lines: Sequence[bytes]) -> Mapping[str, Any] | None:
 def _warn_of_restoration(lines: Sequence[bytes], terminal: Terminal) -> None:
     entry = _restoration(lines)
     if entry is not None:
-        terminal.warn(f"{_told(entry)}. `log list` shows what was charged for that.")
+        terminal.warn(f"{_as_sentence(entry)}. `log list` shows what was charged for that.")
 
 
-def _told(entry: Mapping[str, Any]) -> str:
+def _as_sentence(entry: Mapping[str, Any]) -> str:
     return f"Entry {entry['index']} of {entry['at']} says: {entry.get('reason', 'nothing')}"
 
 
@@ -195,20 +196,24 @@ def _accept(
     *,
     agreed: bool,
 ) -> None:
-    """Set the checkpoint verified before aside; it is kept. Raises LogFault."""
+    """Move the earlier checkpoint to another file, if `entry` explains why the log lacks entries.
+
+    Raises LogFault if it does not, if it was accepted before, or if the officer has not agreed.
+    """
     accepted, former = _memory(home, key.name, "restored"), _memory(home, key.name, "note")
-    name = b"" if entry is None else digest(canonical_json(entry)).encode()
-    if entry is None or (accepted.exists() and accepted.read_bytes() == name):
-        raise fault  # nothing explains it, or what was accepted before and explained that
+    entry_digest = b"" if entry is None else digest(canonical_json(entry)).encode()
+    if entry is None or (accepted.exists() and accepted.read_bytes() == entry_digest):
+        raise fault
     if not agreed:
+        says = "the node's operator says that its state was restored from a copy"
         raise LogFault(
             fault.what,
-            why=f"the node's operator says that its state was restored from a copy. {_told(entry)}",
-            fix="ask the operator by voice, and look at what was charged; if that is so, give the "
+            why=f"{says}. {_as_sentence(entry)}",
+            fix="ask the operator by voice, and check what was charged; if it is true, run the "
             "command again with --accept-restored",
         )
     write_atomic(former.with_suffix(f".gone-{entry['index']}"), former.read_bytes())
-    write_atomic(accepted, name)
+    write_atomic(accepted, entry_digest)
 
 
 def _memory(home: OfficerHome, origin: str, kind: str) -> Path:
@@ -223,16 +228,16 @@ def _node_key(home: OfficerHome, now: datetime) -> NoteKey:
     own = read_own(home, home.settings(), now)
     if own is None or own.node is None:
         raise OfficerFault(
-            "It is not known with which key your node signs its log",
+            "The key with which your node signs its log is not known",
             why="you have not signed your node's keys",
             fix="run `pratique-officer sign node-keys.json`, with the file of `pratique-node init`",
         )
     return NoteKey(own.node.log_origin, VerifyKey.from_text(own.node.log_key))
 
 
-def _coordinator_key(home: OfficerHome, found: Export) -> NoteKey:
-    """Return the key that the coordinator states, if it is the one that the officer knows."""
-    key = NoteKey.from_text(found.verifier)
+def _coordinator_key(home: OfficerHome, export: Export) -> NoteKey:
+    """Return the key that the coordinator's export names. Raises LogFault if it is not known."""
+    key = NoteKey.from_text(export.verifier)
     agreement = kept_agreement(home.trust)
     named = agreement.coordinator.log_key if agreement else None
     if named is None:
@@ -241,7 +246,7 @@ def _coordinator_key(home: OfficerHome, found: Export) -> NoteKey:
         raise LogFault(
             f"The log {key.name} is signed by another key than the agreement names",
             why=f"the agreement names {VerifyKey.from_text(named).fingerprint}",
-            fix="do not believe this log; a new key takes an amendment that the countries sign",
+            fix="do not trust this log; a new key needs an amendment that the countries sign",
         )
     return key
 
@@ -254,6 +259,6 @@ def _first_seen(home: OfficerHome, key: NoteKey) -> NoteKey:
         raise LogFault(
             f"The log {key.name} is signed by another key than before",
             why=f"the key seen first was {NoteKey.from_text(memory.read_text()).key.fingerprint}",
-            fix="ask the coordinator by voice; do not believe this log until then",
+            fix="ask the coordinator by voice; do not trust this log until then",
         )
     return key

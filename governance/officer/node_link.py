@@ -1,4 +1,4 @@
-"""The officer's node on this machine: gets documents, and says what its ledger has left."""
+"""Deliver documents to the officer's node on this machine, and ask for the state of its ledger."""
 
 import base64
 from collections.abc import Sequence
@@ -36,12 +36,12 @@ class StatedLedger(BaseModel):
 
 
 def deliver(node: Path, country: str, bundles: Sequence[bytes]) -> bool:
-    """Give the node its country's documents; return whether its daemon took them.
+    """Give the node its country's documents; return whether its daemon accepted them.
 
     The second bundle, if there is one, is signed by the next key. If no daemon runs, they are left
     in the node's folder. Raises LocalRpcFault if the daemon refuses.
     """
-    if all(_daemon_takes(node, bundle) for bundle in bundles):
+    if all(_daemon_accepts(node, bundle) for bundle in bundles):
         return True
     for number, bundle in enumerate(bundles):
         name = f"country-{country}-next.json" if number else f"country-{country}.json"
@@ -49,7 +49,7 @@ def deliver(node: Path, country: str, bundles: Sequence[bytes]) -> bool:
     return False
 
 
-def _daemon_takes(node: Path, bundle: bytes) -> bool:
+def _daemon_accepts(node: Path, bundle: bytes) -> bool:
     socket = node / SOCKET
     if not socket.exists():
         return False
@@ -67,7 +67,7 @@ def ledger_left(
 ) -> LedgerView | None:
     """Return what the node's ledger has spent of a register's budget.
 
-    None where the node cannot be asked now, or keeps another register.
+    None if the node cannot be asked now, or has another register.
     """
     if node is None or not (node / SOCKET).exists():
         return None

@@ -1,4 +1,4 @@
-"""The country's documents as this officer signed them last."""
+"""Read the country's documents as this officer signed them last."""
 
 from datetime import datetime, timedelta
 
@@ -8,14 +8,14 @@ from governance.trust.signing import OfficerDocuments
 
 
 def own_documents(home: OfficerHome, settings: Settings) -> OfficerDocuments:
-    """Return the folder in which the documents wait and are signed."""
+    """Return the folder in which the documents are changed and signed."""
     return OfficerDocuments(home.documents, settings.country)
 
 
 def read_own(home: OfficerHome, settings: Settings, now: datetime) -> CountryDocuments | None:
     """Return what was signed last, expired or not; None before the first signature.
 
-    Raises DocumentFault where the folder was changed by another hand.
+    Raises DocumentFault if somebody else changed the folder.
     """
     bundle = own_documents(home, settings).bundle(settings.verify_key)
     if bundle is None:

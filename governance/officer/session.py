@@ -1,4 +1,4 @@
-"""One officer at work: an unlocked folder, a terminal, a clock and a way to the exchange."""
+"""What an officer's command works with: unlocked folder, terminal, clock, link to the exchange."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ from keys.clock import utc_now
 from protocols.tasks import Task
 
 KNOWN_TASKS = tuple(str(task.model_fields["kind"].default) for task in get_args(get_args(Task)[0]))
-"""Task kinds of this version. Which of them the node has, only the node knows."""
+"""Task kinds of this version. Only the node knows which of them it has installed."""
 
 OTHER_AGREEMENT = (
     "the agreement in force is not the text that you signed: enough other countries have signed "
@@ -51,7 +51,7 @@ class OfficerSession:
     clock: Callable[[], datetime]
     dial: Dial
     foreign: str = field(default="", init=False)
-    """In a sentence: what the exchange showed of this country that this folder did not sign."""
+    """Says which documents of this country the exchange showed and this folder did not sign."""
     _link: OpenLink | None = field(default=None, init=False)
 
     @classmethod
@@ -74,11 +74,11 @@ class OfficerSession:
 
     @property
     def exchange(self) -> Exchange:
-        """The channel to the exchange, opened at first use; the certificate is renewed by it."""
-        held = Credentials(self.pair, self.home.authority_file, clock=self.clock)
+        """The channel to the exchange, opened at first use; renews its certificate when due."""
+        credentials = Credentials(self.pair, self.home.authority_file, clock=self.clock)
         if self._link is None:
-            self._link = open_link(self.home, self.settings, held, self.dial)
-        self._link.keep_current(self.home, held, self.terminal)
+            self._link = open_link(self.home, self.settings, credentials, self.dial)
+        self._link.keep_current(self.home, credentials, self.terminal)
         return self._link.exchange
 
     @property
@@ -88,7 +88,7 @@ class OfficerSession:
 
     @property
     def trust(self) -> TrustStore:
-        """What the officer believes of everyone's documents."""
+        """The root and the document versions that the officer trusts."""
         return TrustStore(self.home.trust, self.settings)
 
     @property
@@ -102,11 +102,11 @@ class OfficerSession:
         return own_documents(self.home, self.settings)
 
     def now(self) -> datetime:
-        """Return the time, in whole seconds as documents hold it."""
+        """Return the time in whole seconds, as documents state it."""
         return self.clock().replace(microsecond=0)
 
     def save(self, settings: Settings) -> None:
-        """Keep changed settings."""
+        """Store changed settings."""
         self.home.save(settings)
         self.settings = settings
 
@@ -124,9 +124,9 @@ class OfficerSession:
         return view
 
     def _take_up_new_key(self, view: TrustedView) -> None:
-        """Once the agreement names the new key, it is the only one: the former is destroyed.
+        """Destroy the former key once the agreement names the new one.
 
-        The settings decide which key it is; what a crash leaves undone, the next command does.
+        The settings decide which key is in force; after a crash the next command finishes the rest.
         """
         new, party = self.identity.next_key, view.agreement.party(self.country)
         if new is None or party is None or party.officer_key != new.public.to_text():
@@ -136,13 +136,16 @@ class OfficerSession:
         self.save(settings)
         self.identity = Identity(self.identity.store, new).settled()
         self.documents.adopt_next()
-        self.home.foreign_file.unlink(missing_ok=True)  # a thief's, or lost: the key is another
+        self.home.foreign_file.unlink(missing_ok=True)  # signed by the former key: void now
         self.terminal.warn(
             f"your new key {new.public.fingerprint} is in force; the former one is destroyed"
         )
 
     def _other_agreement(self, view: TrustedView) -> tuple[str, ...]:
-        """The root binds keys and thresholds; enough others may agree on another text under it."""
+        """Return a warning if the agreement in force is not the text that this officer signed.
+
+        The root fixes keys and thresholds only: enough other countries can sign another text.
+        """
         draft = self.trust.draft()
         if (
             draft is None
@@ -157,10 +160,10 @@ class OfficerSession:
         return self.view() if self.is_published() else None
 
     def is_published(self) -> bool:
-        """Whether there is an agreement. Raises OfficerFault where a known one is not shown.
+        """Whether an agreement is published. Raises OfficerFault if the exchange hides a known one.
 
-        Without this an exchange could hide the agreement and show a changed one as the first:
-        nothing would be compared with what is in force.
+        Without this check an exchange could hide the agreement and show a changed one as the first,
+        and nobody would compare it with the one in force.
         """
         shown = self.exchange.fetch(FIRST_ROOT) is not None
         if not shown and self.trust.knows_root:
@@ -176,12 +179,12 @@ class OfficerSession:
         return read_own(self.home, self.settings, self.now())
 
     def ledger(self, study: Study, view: TrustedView) -> LedgerView | None:
-        """Return the node's ledger of the study's register; None if it cannot be asked."""
+        """Return the node's ledger for the study's register; None if the node cannot be asked."""
         register = study.population.register_name
         return ledger_left(self.node, view.agreement, register, self.now())
 
     def weigh(self, study: Study, view: TrustedView, ledger: LedgerView | None) -> Assessment:
-        """Return what agreement and national policy say to the study, whatever was decided."""
+        """Assess the study by the agreement and the national policy, whatever was decided."""
         own = self.own()
         return assess(
             study,

@@ -1,4 +1,4 @@
-"""What a command says: plain sentences, one JSON value for a machine, questions, faults."""
+"""Print what a command says: sentences, questions, warnings, and one JSON value on request."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,10 +17,10 @@ _HOW_TO_ANSWER = "answer it at a terminal, or give --yes once you have read what
 
 
 class Terminal:
-    """Sentences go to standard output, laid out on a terminal and plain elsewhere.
+    """Print sentences to standard output, laid out on a terminal and plain elsewhere.
 
-    With `as_json` the one answer goes to standard output and the sentences to standard error.
-    `quiet` says nothing at all, for a program that nobody watches.
+    With `as_json` the JSON value goes to standard output and the sentences to standard error.
+    `quiet` prints nothing, for a program that runs without a user.
     """
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
@@ -30,25 +30,25 @@ class Terminal:
         )
 
     def say(self, text: str = "") -> None:
-        """Say a line or a paragraph."""
+        """Print a line or a paragraph."""
         lines = "\n".join(map(shown, text.split("\n")))
         self._console.print(Text(lines), soft_wrap=not self._console.is_terminal)
 
     def heading(self, text: str) -> None:
-        """Begin a part."""
+        """Print a heading."""
         self.say()
         self._console.print(Text(shown(text), style="bold"), soft_wrap=True)
 
     def facts(self, facts: Mapping[str, str]) -> None:
-        """Say named facts, one a line."""
+        """Print names and values, one pair on each line."""
         self._columns([(f"  {name}", value) for name, value in facts.items()])
 
     def table(self, headings: Row, rows: Iterable[Row]) -> None:
-        """Say rows under headings."""
+        """Print rows under headings."""
         self._columns([headings, *rows], titled=True)
 
-    def _columns(self, said: Sequence[Row], *, titled: bool = False) -> None:
-        rows = [tuple(map(shown, row)) for row in said]
+    def _columns(self, cells: Sequence[Row], *, titled: bool = False) -> None:
+        rows = [tuple(map(shown, row)) for row in cells]
         if not self._console.is_terminal:
             for line in aligned(rows):
                 self.say(line)
@@ -60,22 +60,22 @@ class Terminal:
         self._console.print(grid)
 
     def warn(self, text: str) -> None:
-        """Say on standard error what the officer should notice."""
+        """Print a warning to standard error."""
         if not self._quiet:
             typer.echo(f"Note: {shown(text)}", err=True)
 
     def answer(self, value: Any) -> None:
-        """Print the machine's answer, where one was asked for."""
+        """Print the JSON value, if it was requested."""
         if self._as_json:
             typer.echo(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
     def confirm(self, question: str, *, yes: bool) -> None:
-        """Return once the officer agrees; `yes` agrees beforehand. Raises OfficerFault else."""
+        """Ask a question, unless `yes`. Raises OfficerFault if the officer does not agree."""
         if not (yes or self._agreed(question)):
             raise OfficerFault("Nothing was signed", why="you answered no")
 
     def insist(self, question: str) -> None:
-        """Return once the officer agrees, which no --yes can do. Raises OfficerFault else."""
+        """Ask a question, whether --yes was given or not. Raises OfficerFault as `confirm` does."""
         if not self._agreed(question, "answer it at a terminal; --yes does not answer this one"):
             raise OfficerFault("Nothing was signed", why="you answered no")
 

@@ -1,7 +1,7 @@
-"""What the officer believes of everyone's documents, and from which root.
+"""Store the root that the officer trusts, and verify the published documents from it.
 
-The root is the one of the draft that this officer signed, or the one whose digest came with the
-invitation and was compared by voice; nothing else that an exchange shows can take its place.
+The root is that of the draft that this officer signed, or the one whose digest came with the
+invitation and was compared by voice. Nothing else that an exchange shows can replace it.
 """
 
 from datetime import datetime
@@ -22,11 +22,11 @@ from governance.trust.view import Fetch, TrustedView, TrustHighWater
 from protocols.wire.encoding import digest
 
 AGREEMENT = "agreement.json"
-LARGEST_FLOOR = 2**20
+LARGEST_HIGH_WATER = 2**20
 
 
 class TrustStore:
-    """The officer's memory of the documents: the root, the draft signed last, the floor."""
+    """The root, the draft that was signed last, and the highest document versions seen."""
 
     def __init__(self, directory: Path, settings: Settings) -> None:
         self._directory, self._settings = directory, settings
@@ -34,13 +34,13 @@ class TrustStore:
     def view(self, fetch: Fetch, now: datetime) -> TrustedView:
         """Return the verified view, and remember its root and versions.
 
-        Raises OfficerFault before the first agreement is published or where its root is another,
-        DocumentFault where something does not verify.
+        Raises OfficerFault if no agreement is published yet or its root is not the trusted one,
+        DocumentFault if something does not verify.
         """
         root = self.root(fetch)
         view = TrustedView.load(fetch, root, now, self._high_water())
         write_atomic(self._root_file, root)
-        write_atomic(self._floor_file, view.high_water.model_dump_json().encode())
+        write_atomic(self._high_water_file, view.high_water.model_dump_json().encode())
         write_atomic(self._directory / AGREEMENT, view.agreement.canonical())
         return view
 
@@ -50,7 +50,7 @@ class TrustStore:
         return self._root_file.exists() or self._settings.root_digest is not None
 
     def root(self, fetch: Fetch) -> bytes:
-        """Return the root to start from. Raises OfficerFault if there is none to trust."""
+        """Return the root to verify from. Raises OfficerFault if there is none to trust."""
         if self._root_file.exists():
             return self._root_file.read_bytes()
         published = fetch(FIRST_ROOT)
@@ -86,16 +86,16 @@ class TrustStore:
         return Draft.from_canonical(file.read_bytes()) if file.exists() else None
 
     def keep_draft(self, draft: Draft) -> None:
-        """Remember the draft before its signatures leave."""
+        """Store the draft, before its signatures are submitted."""
         write_atomic(self._directory / "draft.json", draft.canonical())
 
     def has_signed(self, draft: Draft) -> bool:
-        """Whether this officer's signatures over the draft were handed in."""
+        """Whether this officer's signatures over the draft were submitted."""
         file = self._directory / "handed-in"
         return file.exists() and file.read_text() == draft.digest
 
     def mark_signed(self, draft: Draft) -> None:
-        """Remember that the signatures over the draft were handed in."""
+        """Remember that the signatures over the draft were submitted."""
         write_atomic(self._directory / "handed-in", draft.digest.encode())
 
     @property
@@ -103,24 +103,26 @@ class TrustStore:
         return self._directory / "root.json"
 
     @property
-    def _floor_file(self) -> Path:
+    def _high_water_file(self) -> Path:
         return self._directory / "floor.json"
 
     def _high_water(self) -> TrustHighWater:
-        if not self._floor_file.exists():
+        if not self._high_water_file.exists():
             return TrustHighWater(keys={self._settings.country: self._settings.document_key})
         try:
-            return TrustHighWater.model_validate_json(self._floor_file.read_bytes()[:LARGEST_FLOOR])
+            return TrustHighWater.model_validate_json(
+                self._high_water_file.read_bytes()[:LARGEST_HIGH_WATER]
+            )
         except ValidationError:
             raise DocumentFault(
-                f"{self._floor_file} cannot be read",
-                why="it holds the versions seen last and was changed or damaged",
+                f"{self._high_water_file} cannot be read",
+                why="it states the versions seen last, and was changed or damaged",
                 fix="restore it from a backup",
             ) from None
 
 
 def kept_agreement(directory: Path) -> Agreement | None:
-    """Return the agreement in force when documents were verified last; None before that."""
+    """Return the agreement as it was verified last; None before that."""
     file = directory / AGREEMENT
     return Agreement.from_canonical(file.read_bytes()) if file.exists() else None
 

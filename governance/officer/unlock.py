@@ -1,4 +1,4 @@
-"""What every command begins with: an unlocked folder, a terminal, and plain words for faults."""
+"""Open the officer's folder for a command, and print faults in plain words."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,16 +38,16 @@ def make_keys(
     passphrase_fd: int | None,
     as_json: bool,
 ) -> None:
-    """Make a new officer's folder and say what its key is."""
+    """Create a new officer's folder and print its public key."""
     with plain_errors():
         folder, terminal = OfficerHome(home), Terminal(as_json=as_json)
         refuse_second(folder)
         passphrase = chosen_passphrase(passphrase_file, passphrase_fd)
         settings = create_home(folder, country, authority, passphrase)
         key = settings.verify_key
-        terminal.say(f"The document key of {authority} ({country}) is made in {home}.")
+        terminal.say(f"The document key of {authority} ({country}) was created in {home}.")
         terminal.facts({"public key": key.to_text(), "fingerprint": key.fingerprint})
         terminal.say(f"Give {folder.key_file} to the operator of your node.")
-        terminal.say("Keep a copy of the folder and the passphrase apart: nobody can restore them.")
+        terminal.say("Keep copies of folder and passphrase, apart: nobody else can restore them.")
         terminal.say("Next: `pratique-officer enrol` with the invitation of the coordinator.")
         terminal.answer({"country": country, "key": key.to_text(), "fingerprint": key.fingerprint})

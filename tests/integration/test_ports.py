@@ -38,7 +38,7 @@ from tests.support.process_federation import (
     ProcessFederation,
     Role,
     _descendants,
-    _desk,
+    _socket,
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -64,7 +64,7 @@ def arena() -> Iterator[ProcessFederation]:
         path.write_text(yaml.safe_dump(settings))
         made.start_coordinator()
         made.allow("ports", rounds=ROUNDS)
-        _until(lambda: all(ask(_desk(made.coordinator), "status")["nodes"].values()))
+        _until(lambda: all(ask(_socket(made.coordinator), "status")["nodes"].values()))
         made.launch("ports")
         made.wait_until("ports", lambda found: found["round"] >= 1)
         yield made
@@ -142,7 +142,7 @@ def test_all_of_flower_s_processes_are_looked_at(arena: ProcessFederation) -> No
 
 def test_beyond_loopback_only_the_exchange_listens(arena: ProcessFederation, port: int) -> None:
     """gRPC takes 0.0.0.0 for every address of both families."""
-    superlink = ask(_desk(arena.coordinator), "status")["superlink"]
+    superlink = ask(_socket(arena.coordinator), "status")["superlink"]
     found = listening(tree(arena, Role.COORDINATOR))
     inside = {one for one in found if one[1] in (LOOPBACK, "::1")}
     assert inside == {("tcp", LOOPBACK, int(superlink.rsplit(":", 1)[1]))}
@@ -164,9 +164,9 @@ def test_local_sockets_are_files_that_only_their_owner_reaches(arena: ProcessFed
             columns = line.split()
             if columns[6] in held and len(columns) > 7:
                 names.add(columns[7])
-        assert names == {str(_desk(party))}
-        assert stat.S_IMODE(_desk(party).stat().st_mode) == 0o600
-        assert stat.S_IMODE(_desk(party).parent.stat().st_mode) & 0o077 == 0
+        assert names == {str(_socket(party))}
+        assert stat.S_IMODE(_socket(party).stat().st_mode) == 0o600
+        assert stat.S_IMODE(_socket(party).parent.stat().st_mode) & 0o077 == 0
 
 
 # Who is heard at the exchange.
@@ -231,7 +231,7 @@ def requests(node_id: int) -> list[tuple[str, Any]]:
 @pytest.fixture(scope="module")
 def node_id(arena: ProcessFederation) -> int:
     """The seat of the first country's node."""
-    present = ask(_desk(arena.coordinator), "news", count=-1, wait=0)["present"]
+    present = ask(_socket(arena.coordinator), "news", count=-1, wait=0)["present"]
     return int(present[arena.countries[0]]["node"])
 
 
@@ -322,7 +322,7 @@ def test_a_node_s_own_certificate_is_heard(
 @pytest.fixture(scope="module")
 def local(arena: ProcessFederation) -> Iterator[httpx.Client]:
     """A process of another user: it can reach the port, and trusts whatever certificate it sees."""
-    address = ask(_desk(arena.coordinator), "status")["superlink"]
+    address = ask(_socket(arena.coordinator), "status")["superlink"]
     with httpx.Client(base_url=f"https://{address}", verify=False) as client:  # noqa: S501
         yield client
 

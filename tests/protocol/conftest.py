@@ -8,8 +8,8 @@ from tests.support.node_federation import NodeFederation
 
 @pytest.fixture
 def federation(tmp_path: Path) -> Iterator[NodeFederation]:
-    """Four enrolled nodes that hold what is published; a test of other terms makes its own."""
-    made = NodeFederation(tmp_path / "federation")
-    made.sync()
-    yield made
-    made.close()
+    """Four enrolled nodes with all published documents; a test of other terms makes its own."""
+    nodes = NodeFederation(tmp_path / "federation")
+    nodes.sync()
+    yield nodes
+    nodes.close()

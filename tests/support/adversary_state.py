@@ -1,10 +1,11 @@
-"""What somebody holds who hears every reply and has some countries' states, and what it opens.
+"""Compute what an adversary can open who sees every reply and has some countries' states.
 
-Each thing held is a vector over unknowns: a country's contribution x_i, its own mask PRG(b_i), and
-the mask PRG(s_ij) of each pair. Masks of different keys are independent and uniform, so that of the
-contributions exactly those combinations are learnt which the held vectors span without any mask.
-They are found by elimination over a prime field: each vector has entries 0, 1 and −1 and is a row
-of the incidence matrix of a graph, so that the rank is the same in every field and modulo 2^64.
+Everything that the adversary knows is a vector over unknowns: a country's contribution x_i, its own
+mask PRG(b_i), and the mask PRG(s_ij) of each pair. Masks of different keys are independent and
+uniform. So the adversary learns exactly those combinations of contributions that the known vectors
+span without any mask. They are found by elimination over a prime field: each vector has entries 0,
+1 and −1 and is a row of the incidence matrix of a graph, so that the rank is the same in every
+field and modulo 2^64.
 """
 
 from collections import defaultdict
@@ -40,8 +41,8 @@ Pair = tuple[str, str]
 class Openings:
     """Which combinations of honest contributions are known.
 
-    `minimal` are the smallest sets whose sum is, in order; `rank` counts the independent
-    combinations, and is the number of sets as long as these do not overlap.
+    `minimal` are the smallest sets whose sum is known, in order; `rank` counts the independent
+    combinations. It is the number of sets if these do not overlap.
     """
 
     minimal: tuple[tuple[str, ...], ...]
@@ -50,69 +51,70 @@ class Openings:
 
 @dataclass(frozen=True)
 class Given:
-    """What an answer gives away: shares by owner, and keys of masks by country outside its set."""
+    """What an answer reveals: shares by owner, and keys of masks by country outside its set."""
 
     shares: Mapping[str, bytes]
     masks: Mapping[str, bytes]
 
 
 class AdversaryState:
-    """Replies that were heard and states that were taken; `colluders` are no victims."""
+    """Replies that were seen and states that were stolen; `colluders` are not attacked."""
 
     def __init__(self, terms: RunTerms, colluders: Sequence[str] = ()) -> None:
         self._terms = terms
         self._honest = [one for one in terms.roster if one not in colluders]
-        self._said: dict[bytes, dict[str, Reply]] = defaultdict(dict)
+        self._contributions: dict[bytes, dict[str, Reply]] = defaultdict(dict)
         self._answers: dict[bytes, dict[str, list[Given]]] = defaultdict(dict)
         self._states: list[tuple[str, CountryState]] = []
 
     def hear(self, reply: bytes, chosen: Sequence[str] = ()) -> None:
-        """Take a country's reply; those of set-up and assents hold no key, and add nothing.
+        """Add a country's reply; replies of set-up and assents contain no key, and add nothing.
 
-        An answer was asked for the set `chosen`, which it does not name.
+        An answer does not name the set that it was asked for: that is `chosen`.
         """
-        said = Reply.FromString(reply)
-        if said.HasField("contribution"):
-            head = said.contribution.head
-            self._said[head.context].setdefault(head.sender, said)
-        if said.HasField("answer"):
-            given = self._given(Answer.FromString(said.answer.body), chosen)
-            self._answers[said.answer.context].setdefault(said.answer.sender, []).append(given)
+        message = Reply.FromString(reply)
+        if message.HasField("contribution"):
+            head = message.contribution.head
+            self._contributions[head.context].setdefault(head.sender, message)
+        if message.HasField("answer"):
+            answer, revealed = message.answer, Answer.FromString(message.answer.body)
+            given = self._given(revealed, chosen)
+            self._answers[answer.context].setdefault(answer.sender, []).append(given)
 
     def take(self, country: str, state: bytes) -> None:
-        """Take a country's stored state, as a colluder gives it or a thief finds it."""
+        """Add a country's stored state, from a colluder or a thief."""
         self._states.append((country, CountryState.model_validate_json(state)))
 
     def said(self, context: bytes) -> Mapping[str, Reply]:
-        """Return the replies that are contributions to a round, by country."""
-        return self._said[context]
+        """Return the contributions to a round, by country."""
+        return self._contributions[context]
 
     def sealed(self, context: bytes, owner: str, holder: str) -> bytes:
         """Return the share that an owner sealed for another country of the roster."""
         others = [one for one in self._terms.roster if one != owner]
-        sealed = self._said[context][owner].contribution.shares
+        sealed = self._contributions[context][owner].contribution.shares
         return parted(sealed, others, SEALED_BYTES)[holder]
 
     def contributors(self) -> set[str]:
-        """Return who has contributed to anything."""
-        return {one for said in self._said.values() for one in said}
+        """Return the countries that have contributed to any round."""
+        return {country for replies in self._contributions.values() for country in replies}
 
     def openings(self, opened: RoundTerms) -> Openings:
-        """Return what is known of the honest contributions of a round."""
-        there = [one for one in self._honest if one in self._said[opened.context]]
+        """Return what is known about the honest contributions of a round."""
+        there = [one for one in self._honest if one in self._contributions[opened.context]]
         columns = [("x", one) for one in there]
         known = _without_masks(list(self._vectors(opened, there)), columns)
         return Openings(_smallest(known, there), len(known))
 
     def value(self, opened: RoundTerms, countries: Sequence[str]) -> NDArray[np.int64]:
-        """Open Σ values over `countries`, (d,) lattice units, with keys that are held.
+        """Open the sum of values over `countries`, (d,) lattice units, with the known keys.
 
-        Raises KeyError where one that it takes is not.
+        Raises KeyError if a key that it needs is not known.
         """
         masker, words = Masker(opened.words), np.zeros(opened.words, np.uint64)
         seeds, pairs = self._seeds(opened), self._pairs(opened)
         for one in countries:
-            words += np.frombuffer(self._said[opened.context][one].words, WORDS_DTYPE)
+            words += np.frombuffer(self._contributions[opened.context][one].words, WORDS_DTYPE)
             masker.subtract(seed_key(opened, one, seeds[one]), words)
             for other in set(self._terms.roster) - set(countries):
                 remove = masker.subtract if other > one else masker.add
@@ -123,8 +125,8 @@ class AdversaryState:
 
     def _given(self, answer: Answer, chosen: Sequence[str]) -> Given:
         outside = [one for one in self._terms.roster if one not in chosen]
-        held = parted(answer.shares, chosen, SHARE_BYTES)
-        opened = {one: share for one, share in held.items() if one not in answer.unopenable}
+        parts = parted(answer.shares, chosen, SHARE_BYTES)
+        opened = {one: share for one, share in parts.items() if one not in answer.unopenable}
         return Given(opened, parted(answer.masks, outside, KEY_BYTES))
 
     def _vectors(self, opened: RoundTerms, there: Sequence[str]) -> Iterator[Vector]:
@@ -141,7 +143,7 @@ class AdversaryState:
             yield {("s", *pair): 1}
 
     def _pairs(self, opened: RoundTerms) -> dict[Pair, bytes]:
-        """Return the keys of pairs' masks, as they were revealed, or derived from a state."""
+        """Return the keys of pairs' masks that were revealed or are derived from a state."""
         keys: dict[Pair, bytes] = {}
         for country, answers in self._answers[opened.context].items():
             for answer in answers:
@@ -155,36 +157,36 @@ class AdversaryState:
         return keys
 
     def _seeds(self, opened: RoundTerms) -> dict[str, bytes]:
-        """Return the seeds that the shares at hand give, whatever the threshold is said to be."""
+        """Return the seeds that the known shares give, whatever threshold the terms state."""
         seeds = {}
-        for owner, said in self._said[opened.context].items():
-            seed = self._seed(opened, owner, said)
+        for owner, reply in self._contributions[opened.context].items():
+            seed = self._seed(opened, owner, reply)
             if seed is not None:
                 seeds[owner] = seed
         return seeds
 
-    def _seed(self, opened: RoundTerms, owner: str, said: Reply) -> bytes | None:
-        given = dict(self._shares(opened, owner, said))
+    def _seed(self, opened: RoundTerms, owner: str, reply: Reply) -> bytes | None:
+        known = dict(self._shares(opened, owner, reply))
         points = {}
-        for holder, share in given.items():
+        for holder, share in known.items():
             place = self._terms.roster.index(holder)
-            signed = said.contribution.commitments[HASH * place : HASH * (place + 1)]
+            signed = reply.contribution.commitments[HASH * place : HASH * (place + 1)]
             if shares.commit(opened.context, owner, holder, share) == signed:
                 points[place + 1] = share
         try:
             seed = shares.combine(points)
         except ProtocolFault:
             return None
-        signed = read_head(said.contribution.head.body).seed_commitment
+        signed = read_head(reply.contribution.head.body).seed_commitment
         return seed if shares.commit(opened.context, owner, ROSTER, seed) == signed else None
 
-    def _shares(self, opened: RoundTerms, owner: str, said: Reply) -> Iterator[tuple[str, bytes]]:
-        """Yield shares of the owner's seed by holder: given, or unsealed by a state's keys."""
+    def _shares(self, opened: RoundTerms, owner: str, reply: Reply) -> Iterator[tuple[str, bytes]]:
+        """Yield shares of the owner's seed by holder: revealed, or unsealed by a state's keys."""
         for holder, answers in self._answers[opened.context].items():
             for answer in answers:
                 if owner in answer.shares:
                     yield holder, answer.shares[owner]
-        commitment = read_head(said.contribution.head.body).seed_commitment
+        commitment = read_head(reply.contribution.head.body).seed_commitment
         for holder, state in self._states:
             if holder == owner and state.open_round and _is_of(state, opened):
                 yield holder, state.open_round.own_share
@@ -209,9 +211,7 @@ class AdversaryState:
         }
 
     def _links(self, country: str, state: CountryState, opened: RoundTerms) -> dict[str, bytes]:
-        """Return the pair chains at a round that is still to come for this state; they go forward
-        only.
-        """
+        """Return the pair chains at a later round than this state's; none for an earlier one."""
         ahead = opened.round_number - state.round_number - 1
         return {
             peer: ratchet.advance(link, state.transcript, country, peer, ahead)
@@ -224,7 +224,7 @@ def _is_of(state: CountryState, opened: RoundTerms) -> bool:
 
 
 def _without_masks(rows: list[Vector], columns: Sequence[Unknown]) -> list[Vector]:
-    """Return a basis of the combinations of `rows` that hold nothing outside `columns`."""
+    """Return a basis of the combinations of `rows` that contain nothing outside `columns`."""
     masks = {unknown for row in rows for unknown in row} - set(columns)
     for mask in sorted(masks):
         pivot = next((row for row in rows if row.get(mask)), None)
@@ -244,7 +244,7 @@ def _independent(rows: list[Vector], columns: Sequence[Unknown]) -> list[Vector]
 
 
 def _reduced(row: Vector, pivot: Vector, column: Unknown) -> Vector:
-    """Return the row without `column`, some of the pivot taken from it."""
+    """Return the row without `column`, after subtraction of a multiple of the pivot."""
     if not row.get(column):
         return row
     factor = row[column] * pow(pivot[column], -1, FIELD)
@@ -253,14 +253,14 @@ def _reduced(row: Vector, pivot: Vector, column: Unknown) -> Vector:
 
 
 def _smallest(basis: list[Vector], there: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    found: list[tuple[str, ...]] = []
+    smallest: list[tuple[str, ...]] = []
     for size in range(1, len(there) + 1):
         for chosen in combinations(there, size):
             wanted: Vector = {("x", one): 1 for one in chosen}
-            inside = any(set(smaller) <= set(chosen) for smaller in found)
+            inside = any(set(smaller) <= set(chosen) for smaller in smallest)
             if not inside and _spans(basis, wanted):
-                found.append(chosen)
-    return tuple(found)
+                smallest.append(chosen)
+    return tuple(smallest)
 
 
 def _spans(basis: list[Vector], wanted: Vector) -> bool:

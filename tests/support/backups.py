@@ -1,4 +1,4 @@
-"""Copies of a node's database, as a backup makes them, restored later in its place."""
+"""Copy a node's database, as a backup does, and restore it later."""
 
 import shutil
 import sqlite3
@@ -32,7 +32,7 @@ class Backup:
             running.backup(copy)
 
     def put_back(self, *, head: bool = True) -> None:
-        """Let it take the place of the node's database; `head`: what lies beside it stays."""
+        """Replace the node's database by the copy; unless `head`, delete the log-head file."""
         home = self.federation.home(self.country)
         self.federation.nodes[self.country].parts.engine.dispose()
         for file in home.path.glob("state.db*"):

@@ -1,7 +1,8 @@
-"""Planted values, and the search for them in bytes: as text, as numbers, packed and unpacked.
+"""Plant values, and search bytes for them: as text, as numbers, packed and unpacked.
 
-A needle is looked for only if it cannot be there by chance: eight bytes of it at least are
-neither 0 nor 255. With 10^5 needles and 10^8 bytes the chance of a false alarm is below 10^-6.
+Only byte strings (needles) are searched for that cannot occur by chance: at least eight of their
+bytes are neither 0 nor 255. With 10^5 needles and 10^8 bytes the chance of a false alarm is below
+10^-6.
 """
 
 import base64
@@ -30,12 +31,12 @@ REAL = ("<f8", ">f8", "<f4", ">f4")
 
 @dataclass
 class Canaries:
-    """What must not be found, with what to say if it is."""
+    """The needles that must not be found, with their names."""
 
     needles: dict[int, list[tuple[int, bytes, str]]] = field(
         default_factory=lambda: defaultdict(list)
     )
-    """By eight bytes of a needle: where in it they lie, the needle, its name."""
+    """By eight bytes of a needle: their position in it, the needle, its name."""
 
     def text(self, name: str, value: str) -> None:
         """Plant a text: as it is, in UTF-16, in JSON, in hexadecimal and in base64."""
@@ -71,15 +72,15 @@ class Canaries:
         self.needles[anchor].append((place, needle, name))
 
     def found_in(self, data: bytes) -> list[str]:
-        """Return the names of all that is in `data`."""
-        found: set[str] = set()
+        """Return the names of all needles that are in `data`."""
+        names: set[str] = set()
         anchors = np.sort(np.fromiter(self.needles, np.uint64, len(self.needles)))
         for start in range(min(WORD, len(data))):
             words = np.frombuffer(data, "<u8", (len(data) - start) // WORD, start)
             near = np.minimum(np.searchsorted(anchors, words), len(anchors) - 1)
             for index in np.flatnonzero(anchors[near] == words):
-                found |= set(self._at(data, start + WORD * int(index), int(words[index])))
-        return sorted(found)
+                names |= set(self._at(data, start + WORD * int(index), int(words[index])))
+        return sorted(names)
 
     def _at(self, data: bytes, position: int, anchor: int) -> Iterator[str]:
         for place, needle, name in self.needles[anchor]:
@@ -89,51 +90,51 @@ class Canaries:
 
 
 def _in_base64(plain: bytes) -> Iterator[bytes]:
-    """What of a text is the same in base64 whatever comes before and after it."""
+    """Yield the parts of a text's base64 form that do not depend on what is before or after it."""
     for before in range(3):
         coded = base64.b64encode(bytes(before) + plain)
         yield coded[-(-before * 4 // 3) + (before > 0) : -4]
 
 
 def _needles(data: bytes, size: int) -> Iterator[bytes]:
-    """From each number on, the shortest stretch that cannot be there by chance."""
-    told = _told(data)
+    """Yield, from each number on, the shortest needle that cannot occur by chance."""
+    telling = _telling_before(data)
     starts = np.arange(0, len(data), size)
-    enough = np.searchsorted(told, told[starts] + TELLING)
+    enough = np.searchsorted(telling, telling[starts] + TELLING)
     ends = np.maximum(-(-enough // size) * size, starts + WORD)
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         if end <= len(data):
             yield data[start:end]
 
 
-def _told(data: bytes) -> NDArray[np.int64]:
-    """How many bytes before each place, and before the end, are neither 0 nor 255."""
+def _telling_before(data: bytes) -> NDArray[np.int64]:
+    """Return how many bytes before each position, and before the end, are neither 0 nor 255."""
     telling = ~np.isin(np.frombuffer(data, np.uint8), (0, 255))
     return np.concatenate([[0], np.cumsum(telling)])
 
 
 def _most_telling(needle: bytes) -> int:
-    told = _told(needle)
-    return int(np.argmax(told[WORD:] - told[:-WORD]))
+    telling = _telling_before(needle)
+    return int(np.argmax(telling[WORD:] - telling[:-WORD]))
 
 
 @dataclass
 class Listener:
-    """Hears what is computed from records on its way to the border, and plants all of it."""
+    """Plants everything that is computed from records on its way to the border."""
 
     canaries: Canaries
     heard: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def listen(self, patch: pytest.MonkeyPatch) -> None:
-        """Overhear rounding and contributions, of every country in this process."""
+        """Record rounding and contributions of every country in this process."""
         rounded, contributed = protocols.numerics.rounding.round_each, CountryRun.contribute
 
         def rounding(vectors: Any, mechanism: Any, **more: Any) -> Any:
-            made = rounded(vectors, mechanism, **more)
+            integers = rounded(vectors, mechanism, **more)
             self.heard["patients"] += len(vectors)
             self.canaries.real(f"a patient's vector in {mechanism.phase}", vectors)
-            self.canaries.whole(f"a patient's integers in {mechanism.phase}", made)
-            return made
+            self.canaries.whole(f"a patient's integers in {mechanism.phase}", integers)
+            return integers
 
         def contributing(run: CountryRun, frame: bytes, values: Any, noise: Any) -> bytes:
             terms = run.admit(frame)
@@ -161,14 +162,14 @@ class OverheardNoise:
     drawn: int = 0
 
     def draw(self, std: int, size: int) -> NDArray[np.int64]:
-        """Return what the source draws."""
+        """Return the source's noise, and plant it."""
         noise = self.inner.draw(std, size)
         self.drawn += 1
         self.canaries.whole("noise", noise)
         return noise
 
 
-# Records with values that are nowhere else.
+# Records with values that occur nowhere else.
 
 PATIENTS = 160
 """In each country: far enough above the smallest cohort, 50, for any noise of these tests."""
@@ -204,12 +205,12 @@ def name_of(country: str, number: int) -> str:
 
 
 def plant(canaries: Canaries, countries: Iterable[str], patients: int = PATIENTS) -> None:
-    """Plant what is in the records of these countries."""
+    """Plant all values in the records of these countries."""
     for country in countries:
-        found = ages(country, patients)
-        canaries.real(f"an age of {country}", np.array(found))
-        canaries.real(f"an encoded age of {country}", AGE.scaled(np.array(found)))
-        for number, age in enumerate(found):
+        years = ages(country, patients)
+        canaries.real(f"an age of {country}", np.array(years))
+        canaries.real(f"an encoded age of {country}", AGE.scaled(np.array(years)))
+        for number, age in enumerate(years):
             canaries.text(f"an age of {country}", repr(age))
             canaries.text(f"a patient of {country}", id_of(country, number))
             canaries.text(f"a name of {country}", name_of(country, number))

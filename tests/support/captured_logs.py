@@ -1,4 +1,4 @@
-"""Logging as the daemons set it up, for a test, and restored afterwards."""
+"""Configure logging as the daemons do, for a test, and restore it afterwards."""
 
 import io
 import json
@@ -15,7 +15,7 @@ Configure = Callable[..., logging.Handler]
 
 
 class Lines(io.StringIO):
-    """What was logged."""
+    """The lines that were logged."""
 
     def read_all(self) -> list[dict[str, Any]]:
         """Return every line's fields."""
@@ -28,8 +28,8 @@ class Lines(io.StringIO):
 
 
 @contextmanager
-def logging_put_back() -> Iterator[Configure]:
-    """Yield what configures logs as a daemon does; everything is as before at the end."""
+def restored_logging() -> Iterator[Configure]:
+    """Yield the function that configures logs as a daemon does; restore everything at the end."""
     root, ours = logging.getLogger(), logging.getLogger("pratique")
     before = (root.handlers[:], root.level, ours.level)
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook

@@ -1,4 +1,4 @@
-"""Transport certificates, honest and forged."""
+"""Make transport certificates, honest and forged."""
 
 import base64
 from datetime import UTC, datetime, timedelta
@@ -44,7 +44,7 @@ def alternative_names(pem: bytes) -> x509.SubjectAlternativeName:
 
 
 def forged(authority: TransportAuthority, names: list[x509.GeneralName] | None) -> bytes:
-    """Return a certificate of the authority's own key, with names that it never writes."""
+    """Return a certificate signed by the authority's key, with names that it never issues."""
     builder = (
         x509.CertificateBuilder()
         .issuer_name(authority._certificate.subject)

@@ -1,7 +1,7 @@
-"""Print the help of every command, and write it into `docs/commands.md`.
+"""Write the help of every command into `docs/commands.md`.
 
-The page's own text ends at `MARK`. Below it stands one block for each command, with what the
-command's `--help` prints on 80 columns.
+The page's own text ends at `MARK`. Below it is one block for each command, with what the command's
+`--help` prints on 80 columns.
 """
 
 import os
@@ -38,7 +38,7 @@ def trimmed(text: str) -> str:
 
 
 def anywhere(command: click.Command) -> click.Command:
-    """Write the user's home folder as `~` in the defaults of a command and of those below it."""
+    """Write the user's home folder as `~` in the defaults of a command and its subcommands."""
     for parameter in command.params:
         default = parameter.default
         if isinstance(default, Path) and default.is_relative_to(Path.home()):
@@ -76,7 +76,7 @@ def printed_by_program(program: str) -> str:
 
 
 def commands_below(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yield the words of a command, and of each command below it."""
+    """Yield the words of a command, and of each of its subcommands."""
     yield words
     if isinstance(command, click.Group):
         for name, child in command.commands.items():

@@ -1,4 +1,4 @@
-"""A coordinator's office over a federation of real documents and nodes; Flower is scripted."""
+"""A coordinator's services over a federation of real documents and nodes; Flower is scripted."""
 
 import base64
 import json
@@ -34,7 +34,7 @@ SETTINGS = Settings(federation=FEDERATION, listen="127.0.0.1:0", address="127.0.
 
 @dataclass
 class ScriptedFlower:
-    """Takes bundles and says what a test says about them."""
+    """Records bundles, and accepts or refuses them as the test says."""
 
     bundles: list[Path] = field(default_factory=list)
     stopped: list[int] = field(default_factory=list)
@@ -57,7 +57,7 @@ class ScriptedFlower:
 
 @dataclass
 class ScriptedSessions:
-    """Seats whose nodes are connected unless a test says otherwise."""
+    """Node sessions that are connected unless a test says otherwise."""
 
     connected: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(COUNTRIES, True))
     seated: list[Statement] = field(default_factory=list)
@@ -82,7 +82,7 @@ class ScriptedSessions:
 
 @dataclass
 class Coordinator:
-    """The office, the requests of its desk, and the federation that it serves."""
+    """The coordinator's services, requests to its daemon, and the federation that it serves."""
 
     federation: NodeFederation
     folder: Path
@@ -136,20 +136,20 @@ class Coordinator:
         )
 
     def ask(self, method: str, **params: Any) -> Any:
-        """Return what the local desk answers."""
+        """Return what the daemon answers over local RPC."""
         return self._answer(method, params)
 
     def log_entries(self) -> list[dict[str, Any]]:
-        """What the audit log holds, oldest first."""
+        """Return the entries of the audit log, oldest first."""
         return [json.loads(line)["entry"] for line in self.ask("log_entries")["entries"]]
 
     def log_kinds(self) -> list[str]:
-        """The kinds of its entries, oldest first."""
+        """Return the kinds of the audit log's entries, oldest first."""
         return [entry["kind"] for entry in self.log_entries()]
 
 
 class NodesCarrier:
-    """Carries frames to the federation's real nodes."""
+    """Carries frames to the federation's real nodes, but not to the `deaf` ones."""
 
     def __init__(self, federation: NodeFederation) -> None:
         self._federation = federation
@@ -164,7 +164,7 @@ class NodesCarrier:
 
 
 class LocalRunServices:
-    """The server app's way to the daemon, without the socket between them."""
+    """The daemon's services for the server app, without a socket between them."""
 
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator

@@ -1,7 +1,8 @@
-"""One run of a study in which one country's node dies again and again, and the rest goes on.
+"""One run of a study in which one country's node is killed again and again, and the rest goes on.
 
-The coordinator is the real state machine, and repeats each request until it is answered. Whatever
-dies and whenever, the books of the node must hold, and the run must end with the right sums.
+The coordinator is the real state machine, and repeats each request until it is answered. Whenever
+the node is killed, its ledger, journal and log must be right, and the run must end with the right
+sums.
 """
 
 from collections import Counter
@@ -17,7 +18,7 @@ from governance.documents.study import Study
 from governance.policy.assessment import ledger_terms
 from protocols.errors import ReasonCode
 from protocols.private_sum.coordinator_round import CoordinatorRound, OpenedSum
-from tests.support.crashing_node import CrashingNode, fixed, told
+from tests.support.crashing_node import CrashingNode, fixed, recorded_draws
 from tests.support.documents import COUNTRIES, priced, study_fields
 from tests.support.node_federation import (
     STEPS,
@@ -29,7 +30,7 @@ from tests.support.node_federation import (
 from tests.support.state_checks import Place, StateChecks
 
 NOISE_STD = 30_000
-"""What the ledger is charged for; the noise is small, and written down."""
+"""The noise that the ledger is charged for; the drawn noise is small, and recorded."""
 PHASES = {"bundle": "bundle", "encapsulation": "encapsulate", "confirmation": "confirm"}
 COUNT = (
     Failpoint.FLOOR_PREPARED,
@@ -64,21 +65,22 @@ WAYS: dict[str, tuple[tuple[Failpoint, ...], ...]] = {
     "agree": (KEEP, *SENT),
     "answer": (KEEP, *SENT),
 }
-"""The points on the way of each message, in order and in groups: within one, a death at any of them
-leaves the others on the way of the next attempt."""
+"""The failpoints of each message, in order and in groups: after a kill at one point of a group, the
+next attempt still passes the others."""
 LEFT, MOMENT, STATEMENT = "left", "moment", "statement"
-"""Dead right after a reply has left, at a random moment, before or after a statement of SQL."""
+"""Killed right after a reply has left, at a random moment, before or after an SQL statement."""
 MOST_STATEMENTS = 400
 
 
 @dataclass
 class Plan:
-    """Where the node dies: at each point of each message with probability `points`, after each
-    reply with `left`, `moments` times a message at a moment up to `longest` seconds after it came,
-    and before or after every `stride`-th statement of SQL if that is not 0.
+    """When the node is killed.
 
-    In order, each point is the first one that this message ever got to; `shuffled`, a message that
-    has been further before dies at it."""
+    At each failpoint of each message with probability `points`; after each reply with probability
+    `left`; `moments` times per message, up to `longest` seconds after it arrived; and before or
+    after every `stride`-th SQL statement, if that is not 0. In order, no attempt has passed a point
+    before it is killed there; if `shuffled`, earlier attempts may have.
+    """
 
     seed: int
     points: float = 1.0
@@ -92,7 +94,7 @@ class Plan:
         self.random = Random(self.seed)  # noqa: S311  a campaign can be repeated
 
     def steps(self, phase: str, *, last: bool) -> Iterator[Failpoint]:
-        """Yield the points to die at, in turn, on the way of one message."""
+        """Yield the failpoints at which one message's attempts are killed, in turn."""
         for group in WAYS[phase]:
             ending = (Failpoint.OUTBOX_ENDED,) if last and group is KEEP else ()
             chosen = [s for s in (*group, *ending) if self.random.random() < self.points]
@@ -101,7 +103,7 @@ class Plan:
             yield from chosen
 
     def statements(self) -> Iterator[int]:
-        """Yield the statements to die at, in turn, on the way of one message."""
+        """Yield the statements at which one message's attempts are killed, in turn."""
         if self.stride:
             yield from range(1 + self.random.randrange(self.stride), MOST_STATEMENTS, self.stride)
             raise AssertionError("every statement killed the node")
@@ -109,7 +111,7 @@ class Plan:
 
 @dataclass
 class ScenarioParties:
-    """A federation, one node of which is mortal, and what is known of its state."""
+    """A federation, one node of which is killed, and the checks of its state."""
 
     federation: NodeFederation
     country: str
@@ -130,7 +132,7 @@ class ScenarioParties:
         self.node = CrashingNode(self.federation, self.country)
 
     def approved(self, name: str, noise_std: int = NOISE_STD, **changes: object) -> Study:
-        """Return a study that every country has approved, the mortal one too."""
+        """Return a study that every country has approved, the killed node's too."""
         self.node.kill()
         mortal = self.federation.restart(self.country, entropy=fixed)
         agreed = self.federation.papers.agreed
@@ -143,13 +145,13 @@ class ScenarioParties:
         return study
 
     def died(self, phase: str, where: str) -> None:
-        """Count a death, and look into the books it left behind."""
+        """Count a kill, and check the state that it left."""
         self.deaths[phase, where] += 1
         self.books.check()
 
 
 class CrashScenario:
-    """One run; a round whose number is in `without` goes without the country named there."""
+    """One run; `without` names a country that is left out, by round number."""
 
     def __init__(
         self,
@@ -167,13 +169,13 @@ class CrashScenario:
         theatre.books.schedules[self.run.id] = Counter(m.phase for m in study.charged_by_run)
 
     def through(self) -> None:
-        """Take the run to its end; every sum must be right."""
+        """Drive the run to its end; every sum must be right."""
         assert self.until_refused() is None
         books = self.theatre.books
         assert books.charged(self.run.id) == books.schedules[self.run.id]
 
     def until_refused(self) -> ReasonCode | None:
-        """Take the run to its end, or to the first refusal, whose code comes back."""
+        """Drive the run to its end, or to the first refusal; return the code of the refusal."""
         for step in STEPS:
             for country in self.run.terms.roster:
                 frame = self.run.request(step, country)
@@ -197,15 +199,15 @@ class CrashScenario:
             if code_of(reply) is not None:
                 return code_of(reply)
             opened.take_contribution(country, reply)
-        noise = told(self.theatre.node.draws)[-1]
+        noise = recorded_draws(self.theatre.node.draws)[-1]
         chosen = opened.close()
         if away:
             self._assents(opened, number)
         self._answers(opened, number)
-        found = opened.open()
-        assert isinstance(found, OpenedSum), found
-        assert found.values.tolist() == (self._expected(phase, chosen) + noise).tolist()
-        assert found.countries == tuple(one for one in self.run.terms.roster if one != away)
+        result = opened.open()
+        assert isinstance(result, OpenedSum), result
+        assert result.values.tolist() == (self._expected(phase, chosen) + noise).tolist()
+        assert result.countries == tuple(one for one in self.run.terms.roster if one != away)
         return None
 
     def _assents(self, opened: CoordinatorRound, number: int) -> None:
@@ -219,7 +221,7 @@ class CrashScenario:
             opened.take_answer(country, self._reply(country, opened.answer_request(country), place))
 
     def _expected(self, phase: str, countries: Collection[str]) -> NDArray[np.int64]:
-        """Return the sum over countries without noise: sampling and rounding are foretold."""
+        """Return the sum over countries without noise, with the same sampling and rounding."""
         mechanism = next(m for m in self._study.mechanisms if m.phase == phase)
         parts = [
             node.parts.tasks.prepared(self._study).assignment.lattice_sum(
@@ -238,7 +240,7 @@ class CrashScenario:
         return self._survive(frame, place)
 
     def torment(self, frame: bytes, place: Place) -> None:
-        """Let the node die over one message, as often as the plan says."""
+        """Kill the node during one message, as often as the plan says."""
         self._die_at_points(frame, place)
         self._die_at_moments(frame, place)
         self._die_at_statements(frame, place)
@@ -272,9 +274,9 @@ class CrashScenario:
             self.theatre.died(place[2], STATEMENT)
 
     def _survive(self, frame: bytes, place: Place) -> bytes:
-        """Return the reply; what was on disk before must be it, and nothing is drawn for it."""
+        """Return the reply; if one was on disk, it must be the same, and no noise is drawn."""
         theatre = self.theatre
-        before, drawn = theatre.books.kept.get(place), told(theatre.node.draws)
+        before, drawn = theatre.books.kept.get(place), recorded_draws(theatre.node.draws)
         reply = theatre.node.ask(frame)
         assert reply is not None
         if code_of(reply) is not None:
@@ -282,7 +284,9 @@ class CrashScenario:
         theatre.books.took(place, reply)
         if before is not None:
             assert reply == before, f"another reply left at {place} than was kept"
-            assert told(theatre.node.draws) == drawn, "noise was drawn for a sum that may have left"
+            assert recorded_draws(theatre.node.draws) == drawn, (
+                "noise was drawn for a sum that may have left"
+            )
         if self._plan.random.random() < self._plan.left:
             theatre.node.kill()
             theatre.died(place[2], LEFT)

@@ -1,8 +1,8 @@
-"""A coordinator that dies at a moment that a test names, over real nodes that live on.
+"""A coordinator that is killed at a moment that a test names, over real nodes that keep running.
 
 The moments: before and after each message, before each statement and commit on the coordinator's
-database, before and after the release and each step of its publication. What is done after a
-death, tidying up included, is done by nobody.
+database, before and after the release and each step of its publication. After the kill nothing
+more is done, not even cleaning up.
 """
 
 import random
@@ -35,15 +35,15 @@ HIGH = 10**6
 
 
 class Killed(BaseException):
-    """The process is gone: nothing after this is done, not even tidying up."""
+    """The process is gone: nothing is done after this, not even cleaning up."""
 
 
 Moment = int | tuple[str, int]
-"""The n-th moment of all, or the n-th of a kind; counted from 1, no moment is the 0th."""
+"""The n-th moment of all, or the n-th of a kind, counted from 1; 0 means never."""
 
 
 class CoordinatorCrash:
-    """Counts the moments at which the coordinator's side can die, and kills it at one of them."""
+    """Counts the moments at which the coordinator can be killed, and kills it at one of them."""
 
     def __init__(self) -> None:
         self.at: Moment = 0
@@ -62,7 +62,7 @@ class CoordinatorCrash:
 
 
 class CrashingCarrier(NodesCarrier):
-    """Carries frames to the nodes, dies on the way or on the way back, and remembers them all."""
+    """Carries frames to the nodes and records them; can be killed before or after a message."""
 
     def __init__(self, federation: NodeFederation, reaper: CoordinatorCrash) -> None:
         super().__init__(federation)
@@ -70,7 +70,7 @@ class CrashingCarrier(NodesCarrier):
         self.sent: dict[tuple[str, Place], set[bytes]] = defaultdict(set)
         self.calls: list[tuple[str, ...]] = []
         self.away: set[str] = set()
-        """Countries that rounds do not reach; set-up does."""
+        """Countries that get messages of set-up and none of rounds."""
 
     def exchange(self, frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
         self._reaper.reach("exchange")
@@ -89,7 +89,7 @@ class CrashingCarrier(NodesCarrier):
 
 
 class CrashingServices(LocalRunServices):
-    """The way to a daemon that may die before it answers, or after."""
+    """The services of a daemon that can be killed before or after it answers."""
 
     def __init__(self, coordinator: Coordinator, reaper: CoordinatorCrash) -> None:
         super().__init__(coordinator)
@@ -108,7 +108,7 @@ class CrashingServices(LocalRunServices):
 
 @dataclass
 class Scene:
-    """A coordinator that dies, its nodes, and one study that they have permitted."""
+    """A coordinator that is killed, its nodes, and one study that they have permitted."""
 
     coordinator: Coordinator
     study: Study
@@ -125,7 +125,7 @@ class Scene:
             assert self.coordinator.ask("study_launch", name=self.study.id)["run"] == RUN
 
     def attempt(self, at: Moment = 0) -> bool:
-        """Carry the run as its current attempt, killed at that moment; say whether it died."""
+        """Continue the run as its current attempt, killed at that moment; return whether it was."""
         self.attempts += 1
         self.reaper.arm(at)
         number = self.coordinator.context.runs.get(RUN).attempt
@@ -140,7 +140,7 @@ class Scene:
 
     @contextmanager
     def _mortal(self) -> Iterator[None]:
-        """Let every statement on the coordinator's own database, and publishing, be a moment."""
+        """Count each statement on the coordinator's database, and publishing, as a moment."""
 
         def reach(connection: Connection, *_: object) -> None:
             if connection.engine.url.database == str(self.coordinator.home.database):
@@ -150,9 +150,9 @@ class Scene:
 
         def add_release(*arguments: Any, **named: Any) -> Any:
             self.reaper.reach("publish")
-            made = publish(*arguments, **named)
+            result = publish(*arguments, **named)
             self.reaper.reach("published")
-            return made
+            return result
 
         event.listen(Engine, "before_cursor_execute", reach)
         event.listen(Engine, "commit", reach)
@@ -193,7 +193,7 @@ class Scene:
 
 
 class Stage:
-    """Makes scenes that begin alike: the same papers, and the same draws on every node.
+    """Makes scenes with the same start: the same documents, and the same draws on every node.
 
     `agreed` changes the agreement, `changes` the study.
     """
@@ -211,8 +211,8 @@ class Stage:
         self.count += 1
         federation = self.origin.copied(self.folder / f"federation-{self.count}")
         for country in COUNTRIES:
-            draws = random.Random(country)  # noqa: S311 (what is drawn must be drawn again)
+            draws = random.Random(country)  # noqa: S311 (each scene must draw the same)
             federation.restart(country, entropy=draws.randbytes)
-        made = Scene(Coordinator(federation, self.folder / f"office-{self.count}"), self.study)
-        made.launch()
-        return made
+        scene = Scene(Coordinator(federation, self.folder / f"office-{self.count}"), self.study)
+        scene.launch()
+        return scene

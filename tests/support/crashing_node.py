@@ -1,8 +1,8 @@
-"""A node in a process of its own, that a test kills: at a named point, or at any moment.
+"""A node in a child process that a test kills: at a named point, or at any moment.
 
-Forked from a warm process, so that a few can die every second. What the process draws as noise, it
-writes to a file before it goes on: a test can then find out what a sum holds, and that nothing was
-drawn twice for a sum that may have left.
+The child is forked from a warm process, so that a few can be killed every second. It writes the
+noise that it draws to a file before it goes on. So a test can compute what a sum contains, and see
+that noise was not drawn twice for a sum that may have left.
 """
 
 import json
@@ -23,14 +23,14 @@ LARGEST_DRAW = 40
 PATIENCE_SECONDS = 60
 
 
-class Told:
-    """Small noise, drawn afresh each time and written down before anything is done with it."""
+class RecordedNoise:
+    """Small noise, drawn afresh each time and written to a file before it is used."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     def draw(self, std: int, size: int) -> NDArray[np.int64]:
-        """Return noise of this size, other each time."""
+        """Return `size` values of fresh noise, whatever `std` is."""
         del std
         drawn = [secrets.randbelow(2 * LARGEST_DRAW) - LARGEST_DRAW for _ in range(size)]
         handle = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -39,33 +39,33 @@ class Told:
         return np.array(drawn, np.int64)
 
 
-def told(file: Path) -> list[list[int]]:
-    """Return every draw that was made, in order."""
+def recorded_draws(file: Path) -> list[list[int]]:
+    """Return every draw of a RecordedNoise, in order."""
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def fixed(size: int) -> bytes:
-    """Return the same random bytes every time: samples and rounding can then be foretold."""
+    """Return the same bytes every time, so that a test can compute sampling and rounding too."""
     return shake_256(b"pratique test").digest(size)
 
 
 class Death:
-    """Where the process dies: at a named point, or before its n-th statement, as `#n` from 1."""
+    """Where the process is killed: at a named point, or at its n-th statement, as `#n` from 1."""
 
     def __init__(self) -> None:
         self._at, self._statements = "", 0
 
     def arm(self, at: str) -> None:
-        """Count from zero."""
+        """Name the point, and count statements from zero."""
         self._at, self._statements = at, 0
 
     def reach(self, step: str) -> None:
-        """Die here, if here it is."""
+        """Kill the process if this is the point."""
         if step == self._at:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def watch(self, engine: Engine) -> None:
-        """Count what the engine does: before and after each statement, and at each commit."""
+        """Count before and after each statement of the engine, and at each commit."""
         for moment in ("before_cursor_execute", "after_cursor_execute", "commit"):
             event.listen(engine, moment, self._passed)
 
@@ -75,7 +75,7 @@ class Death:
 
 
 class CrashingNode:
-    """One country's node, in a child process whenever it is `begun`."""
+    """One country's node in a child process, which `begin` or the first `ask` starts."""
 
     def __init__(self, federation: NodeFederation, country: str) -> None:
         self.federation, self.country = federation, country
@@ -89,7 +89,7 @@ class CrashingNode:
         return self._child != 0
 
     def begin(self) -> int:
-        """Start the process and return its id; nobody here may hold the node's database open."""
+        """Start the process and return its id; the node's database must not be open here."""
         here, there = Pipe()
         child = os.fork()
         if child == 0:
@@ -102,7 +102,7 @@ class CrashingNode:
     def ask(
         self, frame: bytes, *, die_at: str = "", seconds: float = PATIENCE_SECONDS
     ) -> bytes | None:
-        """Return the reply; None where it died, at `die_at` or of being killed after `seconds`."""
+        """Return the reply; None if the node was killed, at `die_at` or after `seconds`."""
         if self._link is None:
             self.begin()
         assert self._link is not None
@@ -112,7 +112,7 @@ class CrashingNode:
             if self._link.poll(seconds):
                 return self._link.recv_bytes()
         except (EOFError, ConnectionError):
-            self._mourn()
+            self._reap()
             return None
         self.kill()
         return None
@@ -121,9 +121,9 @@ class CrashingNode:
         """Kill the process, if it runs."""
         if self._child:
             os.kill(self._child, signal.SIGKILL)
-            self._mourn()
+            self._reap()
 
-    def _mourn(self) -> None:
+    def _reap(self) -> None:
         status = os.waitstatus_to_exitcode(os.waitpid(self._child, 0)[1])
         if self._link is not None:
             self._link.close()
@@ -132,15 +132,15 @@ class CrashingNode:
             raise AssertionError(f"The node ended with {status}, and nobody killed it")
 
     def _served(self, link: Connection) -> int:
-        """Start with the first message, and answer until the other end is gone.
+        """Start the node with the first message, and answer until the other end is closed.
 
-        Returns the status of the process.
+        Returns the exit status of the process.
         """
         death = Death()
         try:
             death.arm(link.recv_bytes().decode())
             node = self.federation.start(
-                self.country, noise=Told(self.draws), entropy=fixed, failpoint=death.reach
+                self.country, noise=RecordedNoise(self.draws), entropy=fixed, failpoint=death.reach
             )
             death.watch(node.parts.engine)
             while True:

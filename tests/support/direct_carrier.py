@@ -1,4 +1,4 @@
-"""A carrier to countries that are honest until a test says how they are not."""
+"""A carrier to countries in this process that are honest unless a test makes them misbehave."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -37,7 +37,7 @@ def phase_of(frame: bytes) -> str:
 
 
 class DirectCarrier:
-    """Brings frames to a World's countries; `misbehave` puts another answer in a country's place.
+    """Brings frames to the countries of a protocol world; `misbehave` replaces a country's answers.
 
     A country answers a frame that it has seen before with the same bytes, as its journal does.
     """
@@ -51,7 +51,7 @@ class DirectCarrier:
         self.seconds: list[float] = []
 
     def misbehave(self, country: str, phase: str, *answers: Answer) -> None:
-        """Answer `country`'s next messages of `phase` so; then it is honest again."""
+        """Give these answers to the next messages of `phase`; then the country is honest again."""
         self._odd[country, phase] = list(answers)
 
     def exchange(self, frames: Mapping[str, bytes], seconds: float) -> Mapping[str, bytes]:
@@ -83,7 +83,7 @@ class DirectCarrier:
 
 
 class Led:
-    """A conductor, a world, and a carrier between them."""
+    """A round driver, a protocol world, and a carrier between them."""
 
     def __init__(self, world: ProtocolWorld) -> None:
         self.roster = world.terms.roster

@@ -1,4 +1,4 @@
-"""A federation of documents: keys of every party, a signed agreement, a store, officers."""
+"""A federation's documents: every party's keys, a signed agreement, a repository, officers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -29,7 +29,7 @@ SLASHED = "sha256:" + "0" * 64
 
 
 BOTH: dict[str, Any] = {"signatures": "ed25519+mldsa65"}
-"""Changes an agreement so that messages need both signatures."""
+"""Changes to an agreement by which messages need both signatures."""
 
 
 def raw_key(number: int) -> SigningKey:
@@ -143,7 +143,7 @@ def study_fields(agreed: Agreement, **changes: Any) -> dict[str, Any]:
 
 
 def training_fields(rounds: int, **task: Any) -> dict[str, Any]:
-    """Return what a study must say to train a small model; `task` changes how."""
+    """Return the fields of a study that trains a small model; `task` changes its task."""
     fields: dict[str, Any] = {
         "kind": "train/glm",
         "family": "logistic",
@@ -209,7 +209,7 @@ def node_keys(country: str, number: int = 0, *, both: bool = False) -> NodeKeys:
 
 @dataclass
 class Papers:
-    """A store with its agreement signed and published, and an officer for each country."""
+    """A repository for an agreement and its documents, and an officer for each country."""
 
     home: Path
     agreed: Agreement = field(default_factory=agreement)
@@ -259,7 +259,7 @@ class Papers:
         return " ".join((self.agreed.digest, str(self.now), *(k.public.to_text() for k in keys)))
 
     def give(self, country: str) -> bytes:
-        """Sign a country's documents as they stand and hand them to the store."""
+        """Sign a country's documents and submit them to the repository."""
         bundle = self.folders[country].sign(self.now, self.officers[country])
         self.store.accept_country(bundle, self.now, online=self.online)
         return bundle
@@ -290,9 +290,9 @@ class Papers:
 
 
 class LyingCoordinator:
-    """What a coordinator can show when it does not follow the rules: anything its keys can sign.
+    """A coordinator that follows no rule: it shows anything that its keys can sign.
 
-    It begins with what the store holds, and signs snapshot and timestamp over whatever it likes.
+    It begins with the files of the repository, and signs snapshot and timestamp over any others.
     """
 
     def __init__(self, papers: Papers, online: SigningKey | None = None) -> None:
@@ -304,7 +304,7 @@ class LyingCoordinator:
         return self.files.get(name)
 
     def put(self, role: str, metadata: bytes, contents: Mapping[str, bytes] | None = None) -> None:
-        """Show this as the role's metadata, with fresh snapshot and timestamp."""
+        """Show other metadata of the role, with fresh snapshot and timestamp."""
         state = self._state().with_role(role, metadata)
         self.files |= dict(contents or {})
         self.files |= state.role_files(role)

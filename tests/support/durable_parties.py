@@ -1,8 +1,8 @@
-"""Countries and a coordinator as their daemons keep them: what is durable, and what dies with them.
+"""Countries and a coordinator with the durable state that their daemons store.
 
-A `Station` makes reply and state durable together and gives each place of a run one reply; a `Lead`
-keeps what set-up said and the set that a round was closed on. Both can be killed at any time. A
-station asserts of itself what must hold whatever it is asked.
+A `DurableCountry` makes reply and state durable together and gives each place of a run one reply.
+A `DurableCoordinator` stores the replies of set-up and the set that a round was closed on. Both can
+be killed at any time. A country asserts what must be true whatever it is asked.
 """
 
 from collections.abc import Mapping
@@ -49,14 +49,14 @@ from tests.support.protocol_world import (
 ENDLESS = tuple(kind.model_copy(update={"rounds": 1000}) for kind in (TRAIN, COUNT))
 LARGEST_VALUE = 10_000
 SET_UP = {"bundle": "bundle", "encapsulate": "encapsulation", "confirm": "confirmation"}
-"""What is asked in set-up, and what a country says to it."""
+"""The requests of set-up, and a country's reply to each."""
 
 UNHURRIED = hypothesis.settings(
     deadline=None,
     phases=[phase for phase in hypothesis.Phase if phase is not hypothesis.Phase.explain],
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
-"""For machines of stations; each says how many examples of how many steps."""
+"""For state machines of durable parties; each states its number of examples and steps."""
 
 Place = tuple[bytes, int, Phase]
 Vector = NDArray[np.int64]
@@ -64,7 +64,7 @@ Vector = NDArray[np.int64]
 
 @st.composite
 def shapes(draw: st.DrawFn) -> RunTerms:
-    """Return terms of 2 to 6 countries: any c and h, and often such that some may drop out."""
+    """Return terms of 2 to 6 countries with any c and h; often some countries may drop out."""
     size = draw(st.sampled_from([2, 3, 4, 5, 6, 4, 5, 3]))
     colluding = draw(st.just(0) | st.integers(0, size - 2))
     honest = draw(st.just(2) | st.just(size - colluding) | st.integers(2, size - colluding))
@@ -72,10 +72,10 @@ def shapes(draw: st.DrawFn) -> RunTerms:
 
 
 class DurableCountry:
-    """A country: `given` are the values it contributed by round, `said` its replies by place."""
+    """A country; `given` has its contributed values by round, `said` its replies by place."""
 
     def __init__(self, run: CountryRun, view: CountryView, seed: int, *, journalled: bool) -> None:
-        """`seed` of the values it contributes; without a journal it has only its state to go by."""
+        """`seed` is for the values that it contributes; without a journal it has only its state."""
         self.run, self._view, self._journalled = run, view, journalled
         self._stored = run.to_bytes()
         self._random = np.random.default_rng(seed)
@@ -87,9 +87,9 @@ class DurableCountry:
         self.signed: dict[int, tuple[str, ...]] = {}
 
     def receive(self, data: bytes, *, dies: bool = False) -> bytes | None:
-        """Return the reply to a request, or None when it `dies` before the reply is durable.
+        """Return the reply to a request, or None if it `dies` before the reply is durable.
 
-        Raises ProtocolFault, and nothing has changed then.
+        Raises ProtocolFault; nothing has changed then.
         """
         request = read_request(data)
         place = request.run_id, request.round_number, request.phase
@@ -139,17 +139,17 @@ class DurableCountry:
         assert self.said.setdefault(place, reply) == reply, f"two replies at {place}"
         self._digests[place] = request.digest
         self.store()
-        number, said = request.round_number, Reply.FromString(reply)
+        number, message = request.round_number, Reply.FromString(reply)
         if request.phase == PHASE_CONTRIBUTE:
             self.given[number] = self._drawn
             opened = state_of(self.run).open_round
             assert opened is not None
             self._masks[number] = opened.masks
         elif request.phase == PHASE_AGREE:
-            self._check_assent(number, Assent.FromString(said.assent.body))
+            self._check_assent(number, Assent.FromString(message.assent.body))
         elif request.phase == PHASE_ANSWER:
             chosen = tuple(request.body.answer.countries)
-            self._check_answer(number, Answer.FromString(said.answer.body), chosen, before)
+            self._check_answer(number, Answer.FromString(message.answer.body), chosen, before)
 
     def _check_assent(self, number: int, assent: Assent) -> None:
         assert number in self.given, "it signed for a round that it is not in"
@@ -159,7 +159,7 @@ class DurableCountry:
     def _check_answer(
         self, number: int, answer: Answer, chosen: tuple[str, ...], before: CountryState
     ) -> None:
-        """Hold an answer against what it signed, and the state that is left against the round."""
+        """Compare an answer with what the country signed, and its new state with the round."""
         assert self.signed.get(number, chosen) == chosen, "it answered for another set"
         assert number in self.given
         opened = before.open_round
@@ -172,12 +172,12 @@ class DurableCountry:
         left = state_of(self.run)
         assert left.open_round is None, "an answered round is still open"
         for peer, link in left.links.items():
-            made = ratchet.mask_key(link, opened.context, self._view.country, peer)
-            assert made != self._masks[number][peer], "the chain did not move on"
+            key = ratchet.mask_key(link, opened.context, self._view.country, peer)
+            assert key != self._masks[number][peer], "the chain did not move on"
 
 
 class DurableCoordinator:
-    """A coordinator: `round` is the one that it conducts, `number` that round's."""
+    """A coordinator; `round` is the present round, `number` is its number."""
 
     def __init__(self, terms: RunTerms) -> None:
         self.terms, self.run = terms, coordinator_of(terms)
@@ -189,16 +189,16 @@ class DurableCoordinator:
 
     @property
     def ready(self) -> bool:
-        """Whether all of set-up is here."""
+        """Whether all replies of set-up have arrived."""
         return all(len(replies) == len(self.terms.roster) for replies in self.replies.values())
 
     def begin(self, number: int, kind: str) -> None:
-        """Begin a round on a model of its own."""
+        """Begin a round, with another model for each number."""
         self.number, self._kind = number, kind
         self.round = self.run.begin_round(number, kind, b"model %d" % number)
 
     def close(self) -> tuple[str, ...]:
-        """Close the round, and keep a smaller set before anybody hears of it."""
+        """Close the round, and store a smaller set before any request names it."""
         assert self.round is not None
         chosen = self.round.close()
         if self.round.smaller and self.round.openable:
@@ -206,35 +206,35 @@ class DurableCoordinator:
         return chosen
 
     def ask(self, step: str, country: str) -> bytes:
-        """Return a request. Raises ProtocolFault when it cannot be made now."""
+        """Return a request. Raises ProtocolFault if it cannot be made now."""
         if step in SET_UP or self.round is None:
             request: bytes = getattr(self.run, f"{step}_request")(country)
             return request
         if step != "contribute":
             self.close()
-        asked: bytes = getattr(self.round, f"{step}_request")(country)
-        return asked
+        in_round: bytes = getattr(self.round, f"{step}_request")(country)
+        return in_round
 
     def receive(self, country: str, reply: bytes) -> None:
-        """Take whatever a country said. Raises ProtocolFault."""
-        said = Reply.FromString(reply).WhichOneof("content") or ""
-        if said in self.replies:
-            getattr(self.run, f"take_{said}")(country, reply)
-            self.replies[said][country] = reply
+        """Process any reply of a country. Raises ProtocolFault."""
+        content = Reply.FromString(reply).WhichOneof("content") or ""
+        if content in self.replies:
+            getattr(self.run, f"take_{content}")(country, reply)
+            self.replies[content][country] = reply
         elif self.round is None:
             raise ProtocolFault("No round is open")
         else:
-            getattr(self.round, f"take_{said}")(country, reply)
+            getattr(self.round, f"take_{content}")(country, reply)
 
     def restart(self, *, resume: bool, forgetful: bool) -> None:
-        """Begin again from what was kept, with the round or, unless `resume`, without it.
+        """Start again from the stored state; only if `resume`, with the round.
 
-        A `forgetful` one has lost the set, and asks the whole roster again.
+        A `forgetful` coordinator has lost the set, and asks the whole roster again.
         """
         self.run, self.round = coordinator_of(self.terms), None
-        for said, replies in self.replies.items():
+        for content, replies in self.replies.items():
             for country, reply in replies.items():
-                getattr(self.run, f"take_{said}")(country, reply)
+                getattr(self.run, f"take_{content}")(country, reply)
         if resume and self.number:
             asked = None if forgetful else self._closed.get(self.number)
             model = b"model %d" % self.number
@@ -242,5 +242,5 @@ class DurableCoordinator:
 
 
 def total(stations: Mapping[str, DurableCountry], number: int) -> list[int]:
-    """Return the sum of what these contributed to a round, each of which must have."""
+    """Return the sum of what these countries contributed to a round; all must have contributed."""
     return list(map(int, sum(station.given[number] for station in stations.values())))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Parties that ask for admission, honest and not."""
+"""Parties that ask for admission, honest or not, and the service that admits them."""
 
 from dataclasses import dataclass, field
 
@@ -27,12 +27,12 @@ def enrolment_of(
     *,
     noted: Noted | None = None,
 ) -> EnrolmentService:
-    """Return the desk of a federation with one authority, or with a line of them."""
-    kept: Noted = [] if noted is None else noted
+    """Return the enrolment service of a federation with one authority, or with a line of them."""
+    events: Noted = [] if noted is None else noted
     if isinstance(authorities, TransportAuthority):
         authorities = AuthorityLine.of(authorities)
     register = CertificateRegister(
-        engine, authorities, note=lambda kind, whom: kept.append((kind, whom))
+        engine, authorities, note=lambda kind, whom: events.append((kind, whom))
     )
     return EnrolmentService(engine, register)
 
@@ -57,7 +57,7 @@ def node_statement(country: str = "AT", **changed: str) -> Statement:
 
 @dataclass
 class Applicant:
-    """A party with its transport key and what it states of itself."""
+    """A party with its transport key and its statement about itself."""
 
     statement: Statement = field(default_factory=officer_statement)
     key: bytes = field(default_factory=new_transport_key)

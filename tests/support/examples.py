@@ -1,4 +1,4 @@
-"""How many examples Hypothesis tries: a part of them each time, all of them with the slow tests."""
+"""Set how many examples Hypothesis tries: a part of them usually, all with the slow tests."""
 
 from hypothesis import settings
 

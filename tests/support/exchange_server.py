@@ -1,5 +1,4 @@
-"""An exchange on a free port of loopback, its callers with their certificates, and a SuperLink
-that answers from a script."""
+"""An exchange on a free port of loopback, callers with certificates, and a scripted SuperLink."""
 
 import asyncio
 import threading
@@ -34,7 +33,7 @@ def now() -> datetime:
 
 
 class ScriptedSuperLink:
-    """Takes Fleet calls as the relay forwards them; answers as the test says, else with nothing."""
+    """Records the Fleet calls that the relay forwards; answers as the test says, else emptily."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, bytes, dict[str, str]]] = []
@@ -60,8 +59,8 @@ def tree(name: str, *children: ObjectTree) -> ObjectTree:
 
 
 def incoming(*trees: ObjectTree) -> bytes:
-    """Return the answer to PullMessages that brings one message a tree."""
-    messages = [Message(metadata=Metadata(message_id=one.object_id, run_id=7)) for one in trees]
+    """Return an answer to PullMessages with one message for each tree."""
+    messages = [Message(metadata=Metadata(message_id=tree.object_id, run_id=7)) for tree in trees]
     response = PullMessagesResponse(messages_list=messages)
     response.message_object_trees.extend(trees)
     return bytes(response.SerializeToString())
@@ -69,7 +68,7 @@ def incoming(*trees: ObjectTree) -> bytes:
 
 @dataclass(frozen=True)
 class Caller:
-    """Somebody with a transport key and a certificate."""
+    """A party with a transport key and a certificate."""
 
     key: bytes
     certificate: bytes
@@ -106,7 +105,7 @@ def caller(
 
 @dataclass
 class ServedFiles:
-    """A document store that remembers what it was asked."""
+    """A document store that records what it was asked."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -124,7 +123,7 @@ class ServedFiles:
 
 
 class LoopThread:
-    """An event loop in a thread of its own, as the daemon's is to its local desk."""
+    """An event loop in a separate thread, like the daemon's beside its local RPC server."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -147,7 +146,7 @@ class LoopThread:
 
 
 class OpenRegister:
-    """Knows every certificate of the authority, and of none that was revoked or renewed."""
+    """Accepts every certificate of the authority; none is revoked or replaced."""
 
     def __init__(self, authority: TransportAuthority) -> None:
         self._authority_pem = authority.certificate_pem
@@ -171,7 +170,7 @@ class Lasting:
 
 @dataclass
 class FixedCredentials:
-    """What an exchange shows and whom it believes; a test may change both while it runs."""
+    """The exchange's certificate and trusted authorities; a test may change both while it runs."""
 
     pair: tuple[bytes, bytes]
     believed: bytes
@@ -181,7 +180,7 @@ class FixedCredentials:
 
 
 class OpenExchange:
-    """A running exchange; `port` is where."""
+    """A running exchange on `port`."""
 
     def __init__(
         self,

@@ -1,14 +1,15 @@
-"""Every way in which a liar can have honest countries sign and answer, and what each way opens.
+"""Search all ways in which a lying coordinator can get signatures and answers, and what each opens.
 
-A country's part is a table, made by asking a real one, restored from its stored bytes for each
-question: which sets it signs and answers for after what it did before, given who signed the set.
-A course gives each honest country one path through that table. Any signature of a course is shown
-to anyone at any time, which is more than a liar can do: it asks the signers first. All colluders
-sign any set. More answers never open less, so that only the longest paths are tried.
+A table lists what a country does: which sets it signs and answers for after its earlier steps,
+given who signed the set. It is made by asking a real country, restored from its stored bytes for
+each question. A course gives each honest country one path through that table. Any signature of a
+course can be shown to anyone at any time, which is more than a liar can do: it must ask the signers
+first. All colluders sign any set. More answers never open less, so only the longest paths are
+tried.
 
-What a course opens: a sum of contributions has the masks of pairs that lie inside it cancelled. So
-it is a connected component of the graph whose edges are the pairs of honest countries with a mask
-key that nobody revealed, as long as the seed of each country in it is known, and the keys of its
+What a course opens: in a sum of contributions, the masks of pairs inside it cancel. So an opened
+set is a connected component of the graph whose edges are the pairs of honest countries with a mask
+key that nobody revealed. The seed of each country in it must be known, and so must the keys of its
 masks with honest countries that contributed nothing.
 """
 
@@ -27,17 +28,17 @@ Step = tuple[str, Set]
 """("agree" or "answer", the set asked for)."""
 Path = tuple[Step, ...]
 Course = Mapping[str, Path]
-"""What each honest country that contributed is asked, in its order."""
+"""What each honest country that contributed is asked, in order."""
 REFUSES = (Refusal, KeyError)
-"""How a country refuses; the latter where a test switched a check off, and a key that is asked for
-was forgotten when another set was signed."""
+"""How a country refuses. KeyError occurs if a test switched a check off, and the key that is asked
+for was deleted when another set was signed."""
 LONGEST_PATH = 3
-"""A country that keeps the rules takes two steps; without one of them, a third shows it."""
+"""A country that follows the rules takes two steps; if a rule is off, the third step shows it."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """n, c and h of a run; `present` of the honest countries contribute, the colluders all do."""
+    """n, c and h of a run; `present` honest countries contribute, and all colluders do."""
 
     size: int
     colluding: int
@@ -45,7 +46,7 @@ class Setting:
     present: int
 
     def liar(self) -> LyingCoordinator:
-        """Return a liar to whom the last c countries belong, in a world set up."""
+        """Return a liar with whom the last c countries collude, in a world after set-up."""
         world = ProtocolWorld.ready(self.size, colluding=self.colluding, honest=self.honest)
         roster = world.terms.roster
         return LyingCoordinator(world, roster[self.size - self.colluding :])
@@ -54,8 +55,8 @@ class Setting:
 class Table:
     """What countries do in one setting.
 
-    Made by asking the first country; that another does the same with the names exchanged is
-    what `asking` another one shows.
+    It is made by asking the first country. Other countries do the same with the names exchanged; a
+    table made by `asking` another country shows this.
     """
 
     def __init__(self, setting: Setting, asking: int = 0) -> None:
@@ -73,28 +74,28 @@ class Table:
 
     @cached_property
     def sets(self) -> tuple[Set, ...]:
-        """Every set of countries, the empty one and those without contribution included."""
+        """All sets of countries, with the empty one and those without contribution."""
         sizes = range(self.setting.size + 1)
         return tuple(one for size in sizes for one in combinations(self.roster, size))
 
     @cached_property
     def paths(self) -> tuple[Path, ...]:
-        """The longest paths of the first country, with all of each set's members having signed."""
-        found, queue = [], deque[Path]([()])
+        """The longest paths of the first country, if all members of each set have signed."""
+        reached, queue = [], deque[Path]([()])
         while queue:
             path = queue.popleft()
             further = [(*path, step) for step in self._steps() if self._goes(path, step)]
             longer = [one for one in further if len(one) <= LONGEST_PATH]
             queue.extend(longer)
-            found.append(path)
-        return tuple(path for path in found if not any(_outdone(path, other) for other in found))
+            reached.append(path)
+        return tuple(p for p in reached if not any(_outdone(p, other) for other in reached))
 
     def paths_of(self, country: str) -> tuple[Path, ...]:
         """Return the longest paths of a country."""
         return tuple(self._renamed(path, country) for path in self.paths)
 
     def does(self, country: str, path: Path, step: Step, signers: Set) -> bool:
-        """Return whether a country that went `path` takes `step`, seeing these signatures."""
+        """Return whether a country does `step` after `path`, if it sees these signatures."""
         key = (country, path, step, signers)
         if key not in self._done:
             self._done[key] = self._does(*key)
@@ -114,7 +115,7 @@ class Table:
         return step not in path and self._state((*path, step)) is not None
 
     def _state(self, path: Path) -> bytes | None:
-        """Return the state at the end of a path on which all members signed; None: refused."""
+        """Return the state after a path on which all members signed; None if a step is refused."""
         if path not in self._states:
             self._states[path] = self._ask(path[:-1], path[-1], path[-1][1])
         return self._states[path]
@@ -122,10 +123,10 @@ class Table:
     def _ask(self, path: Path, step: Step, signers: Set) -> bytes | None:
         key = (path, step, signers)
         if key not in self._asked:
-            self._asked[key] = self._asked_now(*key)
+            self._asked[key] = self._asked_afresh(*key)
         return self._asked[key]
 
-    def _asked_now(self, path: Path, step: Step, signers: Set) -> bytes | None:
+    def _asked_afresh(self, path: Path, step: Step, signers: Set) -> bytes | None:
         state, (what, chosen) = self._state(path), step
         if state is None:
             return None
@@ -153,9 +154,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found: the sets of honest countries that some course opens, and one course.
+    """The result of a search: the sets of honest countries that courses open, and the worst course.
 
-    `courses` counts those tried. `worst` opens the smallest set, or two sets at once.
+    `courses` counts those tried; `together` is the most sets that one course opens. The `worst`
+    course opens the smallest set, or two sets at once.
     """
 
     sets: frozenset[Set]
@@ -170,7 +172,7 @@ class Found:
 
 
 def searched(table: Table) -> Found:
-    """Try every course."""
+    """Try every course, and return what they open."""
     sets: set[Set] = set()
     together, tried, worst, rank = 0, 0, None, (0, 0)
     for course in courses(table):
@@ -185,14 +187,14 @@ def searched(table: Table) -> Found:
 
 
 def courses(table: Table) -> Iterator[Course]:
-    """Yield every course, but for those that differ in the other countries' names only."""
+    """Yield every course, except those that differ only in the other countries' names."""
     options = [_different(table), *(table.paths_of(one) for one in table.there[1:])]
     for paths in product(*options):
         yield dict(zip(table.there, paths, strict=True))
 
 
 def _different(table: Table) -> list[Path]:
-    """Return the first country's paths, one for each way in which the other countries differ."""
+    """Return the first country's paths, without those that only exchange other countries' names."""
     kinds: dict[object, Path] = {}
     for path in table.paths_of(table.there[0]):
         named = {chosen for _, chosen in path}
@@ -223,7 +225,7 @@ def opens(table: Table, course: Course) -> list[Set]:
 
 
 def _answers(table: Table, course: Course) -> Iterator[tuple[str, Set]]:
-    """Yield each answer that a course brings, with its set."""
+    """Yield each country that answers in a course, with the set that it answers for."""
     signed: dict[Set, set[str]] = {}
     for one, path in course.items():
         for what, chosen in path:
@@ -258,12 +260,12 @@ def _components(there: Set, revealed: set[frozenset[str]]) -> list[Set]:
 
 
 def _outdone(path: Path, other: Path) -> bool:
-    """Return whether another path signs and answers for all that this one does, and more."""
+    """Return whether another path has all steps of this one, and more."""
     return set(path) < set(other)
 
 
 def played(setting: Setting, course: Course) -> tuple[Set, ...]:
-    """Return what a course opens when it is played with real countries, by what the liar holds."""
+    """Return what a course opens with real countries, by what the liar then knows."""
     liar = setting.liar()
     opened = liar.contributed(without=liar.honest[setting.present :])
     waiting = {one: list(path) for one, path in course.items()}

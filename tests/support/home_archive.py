@@ -1,4 +1,4 @@
-"""An archive of homes that a version wrote, and the manifest of what they hold."""
+"""Pack and unpack the homes that a version wrote, with a manifest of their contents."""
 
 import io
 import json
@@ -17,18 +17,18 @@ from tests.support.homes import COORDINATOR, NODE, PARTIES, Homes
 
 FOLDER = Path(__file__).parents[1] / "fixtures"
 LATER = timedelta(minutes=10)
-"""How long after they were written the homes are opened."""
+"""The homes are opened this long after they were written."""
 NOT_KEPT = ("lock", "daemon.lock", "*.lock", "*.db-wal", "*.db-shm")
 
 
 def read_manifest(version: str) -> dict[str, Any]:
-    """Return what a version's homes held when they were written."""
-    found: dict[str, Any] = json.loads((FOLDER / f"home-{version}.json").read_text())
-    return found
+    """Return the manifest: what a version's homes contained when they were written."""
+    manifest: dict[str, Any] = json.loads((FOLDER / f"home-{version}.json").read_text())
+    return manifest
 
 
 def unpacked(version: str, folder: Path) -> Homes:
-    """Put a version's homes into a folder, which has to be the working directory."""
+    """Unpack a version's homes into a folder, which must be the working directory."""
     with tarfile.open(FOLDER / f"home-{version}.tar.xz") as archive:
         archive.extractall(folder, filter="tar")
     manifest = read_manifest(version)
@@ -37,14 +37,14 @@ def unpacked(version: str, folder: Path) -> Homes:
 
 
 def write(version: str, archive: bytes, manifest: dict[str, Any]) -> None:
-    """Keep a version's homes, once."""
+    """Write a version's archive and manifest."""
     text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
     (FOLDER / f"home-{version}.tar.xz").write_bytes(archive)
     (FOLDER / f"home-{version}.json").write_text(f"{text}\n")
 
 
 def packed(folder: Path) -> bytes:
-    """Return the homes as a tar archive that the same files make again, byte for byte."""
+    """Return the homes as a tar archive; the same files give the same bytes."""
     unzipped = io.BytesIO()
     with tarfile.open(fileobj=unzipped, mode="w") as archive:
         for path in sorted(folder.rglob("*")):
@@ -60,13 +60,13 @@ def _add(archive: tarfile.TarFile, path: Path, folder: Path) -> None:
         archive.addfile(about)
         return
     content = path.read_bytes()
-    assert bytes(folder) not in content, f"{path} says where it lies, and could not be moved"
+    assert bytes(folder) not in content, f"{path} contains its folder's path: it cannot be moved"
     about.size, about.mode = len(content), 0o600
     archive.addfile(about, io.BytesIO(content))
 
 
 def described(homes: Homes) -> dict[str, Any]:
-    """Return what is in the homes, read from their files alone."""
+    """Return what the homes contain, read from their files alone."""
     databases = {COORDINATOR: homes.coordinator_home().database}
     databases |= {f"{country}/{NODE}": homes.node_home(country).database for country in PARTIES}
     return {
@@ -86,11 +86,11 @@ def described(homes: Homes) -> dict[str, Any]:
 
 
 def _tables(file: Path) -> dict[str, Any]:
-    """Return a database's schema, how many rows it has, its checkpoint, ledger and named values."""
+    """Return a database's schema version, row counts, checkpoint, ledger and named values."""
     with closing(sqlite3.connect(file)) as raw:
         names = [n for (n,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         count = {n: raw.execute(f"SELECT count(*) FROM {n}").fetchone()[0] for n in sorted(names)}  # noqa: S608
-        found: dict[str, Any] = {
+        contents: dict[str, Any] = {
             "schema": raw.execute("SELECT version_num FROM alembic_version").fetchone()[0],
             "rows": count,
             "checkpoint": raw.execute("SELECT note FROM log_heads ORDER BY size DESC LIMIT 1")
@@ -101,14 +101,14 @@ def _tables(file: Path) -> dict[str, Any]:
         for table in ("ledger_entries", "settings"):
             if table in names:
                 rows = raw.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()  # noqa: S608
-                found[table] = [dict(row) for row in rows]
-    return found
+                contents[table] = [dict(row) for row in rows]
+    return contents
 
 
 def recorded(manifest: Any, country: str, table: str) -> list[dict[str, Any]]:
-    """Return the rows of a node's table when the homes were written."""
-    found: list[dict[str, Any]] = manifest["databases"][f"{country}/{NODE}"][table]
-    return found
+    """Return the rows that a node's table had when the homes were written."""
+    rows: list[dict[str, Any]] = manifest["databases"][f"{country}/{NODE}"][table]
+    return rows
 
 
 def moment(text: str) -> datetime:
@@ -116,12 +116,12 @@ def moment(text: str) -> datetime:
 
 
 def assert_charged(node: Node, written: list[dict[str, Any]]) -> None:
-    """Raise unless a node's ledger holds these rows, and no others."""
+    """Raise AssertionError unless a node's ledger contains these rows, and no others."""
     entries = node.parts.ledger.entries()
     assert len(entries) == len(written)
     for entry, row in zip(entries, written, strict=True):
-        said = json.loads(row["mechanism"])
-        assert said.items() <= entry.mechanism.model_dump(mode="json").items()
+        mechanism = json.loads(row["mechanism"])
+        assert mechanism.items() <= entry.mechanism.model_dump(mode="json").items()
         for name in row.keys() - {"mechanism", "created"}:
             assert getattr(entry, name) == row[name]
         assert entry.created == moment(row["created"])

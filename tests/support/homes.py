@@ -1,9 +1,9 @@
-"""The folders of a federation of two countries, opened at a chosen time: no daemon, no network.
+"""Open the homes of a federation of two countries at a chosen time, without daemons or network.
 
 The homes are those that the commands make: settings, key stores, databases and documents are read
-from disk, and whoever calls the exchange is known by the certificate in its home. Only sockets and
-Flower are left out, and the noise is silent. Paths in the settings are relative to the folder that
-holds all homes, so that it can be moved: work in that folder.
+from disk, and a party that calls the exchange is identified by the certificate in its home. Only
+sockets and Flower are left out, and the noise is zero. Paths in the settings are relative to the
+folder of all homes, so that it can be moved: it must be the working directory.
 """
 
 import random
@@ -51,7 +51,7 @@ from tests.support.node_federation import AT_ONCE
 from tests.support.zero_noise import ZeroNoise
 
 PARTIES = ("DK", "EE")
-"""As few countries as an agreement may have."""
+"""The fewest countries that an agreement may have."""
 COORDINATOR, NODE, OFFICER = "coordinator", "node", "officer"
 
 Clock = Callable[[], datetime]
@@ -93,7 +93,7 @@ class OpenCoordinator:
         return CertificateRegister(self.engine, self.keys.transport, note=lambda *_: None)
 
     def ask(self, method: str, **params: Any) -> Any:
-        """Return what the daemon answers to a command."""
+        """Return the daemon's answer to a command."""
         return self._answer(method, params)
 
     def result(self, study: str) -> Result:
@@ -103,13 +103,13 @@ class OpenCoordinator:
     def call(
         self, address: str, authority: bytes, key: bytes, certificate: bytes
     ) -> "ExchangeCalls":
-        """Return the exchange as the holder of a certificate finds it."""
+        """Return the exchange's calls for the holder of a certificate."""
         return ExchangeCalls(self, certificate)
 
 
 @dataclass
 class ExchangeCalls:
-    """The exchange's calls for one party; raises KeyFault where its certificate does not hold."""
+    """The exchange's calls for one party. Raises KeyFault if its certificate is not valid."""
 
     coordinator: OpenCoordinator
     certificate: bytes
@@ -141,7 +141,7 @@ class ExchangeCalls:
 
 
 class Interrupted(BaseException):
-    """The coordinator's process ends here."""
+    """Raised where the coordinator's process ends."""
 
 
 class NodeCalls:
@@ -162,7 +162,7 @@ class NodeCalls:
 
 @dataclass(frozen=True)
 class LogSource(Source):
-    """An open log, handed to an officer as a daemon hands it over its socket."""
+    """An open log, exported to an officer as a daemon exports it over its socket."""
 
     log: AuditLog
 
@@ -172,15 +172,15 @@ class LogSource(Source):
 
 @dataclass
 class Homes:
-    """All homes below one folder, which is the working directory, at one time for every party."""
+    """All homes below one folder, the working directory, with one clock for every party."""
 
     folder: Path
     now: datetime
     passphrases: Mapping[str, str]
-    """By home, such as `DK/node`."""
+    """Passphrases by home, such as `DK/node`."""
 
     def clock(self) -> datetime:
-        """Return the time that every party believes."""
+        """Return the time of every party's clock."""
         return self.now
 
     def passphrase(self, *place: str) -> bytes:
@@ -205,9 +205,9 @@ class Homes:
         return KeyStore.open(self.node_home(country).keys, self.passphrase(country, NODE))
 
     def node(self, country: str, coordinator: OpenCoordinator) -> Node:
-        """Open a node's home, as its daemon does when it starts; its draws start again."""
+        """Open a node's home, as its daemon does when it starts; its random draws start again."""
         home, store = self.node_home(country), self.node_store(country)
-        shown = credentials(home, store, self.clock).presented()
+        presented = credentials(home, store, self.clock).presented()
         return build_node(
             home,
             home.settings(),
@@ -216,7 +216,7 @@ class Homes:
             identities=IdentityKeys(store),
             pinned_root=home.root.read_bytes(),
             around=Surroundings(
-                fetch=ExchangeCalls(coordinator, shown.certificate).fetch,
+                fetch=ExchangeCalls(coordinator, presented.certificate).fetch,
                 noise=ZeroNoise(),
                 clock=self.clock,
                 slots=AT_ONCE,
@@ -236,7 +236,7 @@ class Homes:
 
 
 def conduct(homes: Homes, coordinator: OpenCoordinator, run: str, carrier: NodeCalls) -> None:
-    """Carry a run as its current attempt, at the homes' time."""
+    """Continue a run as its current attempt, at the homes' time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conducting, "utc_now", homes.clock)
         number = coordinator.context.runs.get(run).attempt
@@ -245,7 +245,7 @@ def conduct(homes: Homes, coordinator: OpenCoordinator, run: str, carrier: NodeC
 
 
 def carried_on(homes: Homes, run: str) -> tuple[OpenCoordinator, dict[str, Node]]:
-    """Open all homes, as after a restart, and carry a run that is under way to its end."""
+    """Open all homes, as after a restart, and continue a run to its end."""
     coordinator = homes.coordinator()
     nodes = {country: homes.node(country, coordinator) for country in PARTIES}
     for node in nodes.values():

@@ -1,4 +1,4 @@
-"""A node that is made but not admitted, and an exchange that answers from a script."""
+"""A node that is created but not admitted, and an exchange that answers from a script."""
 
 import base64
 from collections.abc import Callable
@@ -30,7 +30,7 @@ WEEK = timedelta(days=7)
 
 
 def files(folder: Path) -> dict[str, Path]:
-    """Write records and a dictionary; return where they lie."""
+    """Write records and a dictionary; return their paths, as settings name them."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "records.csv").write_text(records())
     (folder / "dictionary.yaml").write_text(DICTIONARY)
@@ -38,7 +38,7 @@ def files(folder: Path) -> dict[str, Path]:
 
 
 def made(folder: Path, country: str = "DK", **changes: Any) -> NodeHome:
-    """Return the home of a node that `init` has made."""
+    """Create a node as `init` does, and return its home."""
     home = NodeHome(folder / "node")
     fields = {"country": country, "officer_key": OFFICER, **files(folder / "files")}
     create_node(home, NodeSettings(**fields | changes), PASSPHRASE, NOW, cost=CHEAP)
@@ -76,7 +76,7 @@ def invitation(
 
 @dataclass
 class ScriptedExchange:
-    """Answers enrolments with these statuses, one after another; the last one stays."""
+    """Answers enrolments with these statuses, one after another; the last one is repeated."""
 
     authority: TransportAuthority
     statuses: list[EnrolReply.Status] = field(default_factory=lambda: [EnrolReply.ADMITTED])
@@ -110,7 +110,7 @@ class ScriptedExchange:
         return EnrolReply(status=status, certificate=certificate)
 
     def fetch(self, path: str) -> bytes | None:
-        """Hand out the first root."""
+        """Return the first root, and nothing else."""
         return self.root if path == "metadata/1.root.json" else None
 
     def close(self) -> None:
@@ -120,7 +120,7 @@ class ScriptedExchange:
 
 @dataclass
 class Newcomer:
-    """A node before its enrolment, with everything it needs to ask."""
+    """A node before its enrolment, with everything that it needs to ask for admission."""
 
     home: NodeHome
     exchange: ScriptedExchange

@@ -1,11 +1,11 @@
-"""Key stores that open at once, and what to look at beside them."""
+"""Make key stores that open without delay, and inspect their folders."""
 
 from pathlib import Path
 
 from keys.store import KeyStore
 
 CHEAP = 2
-"""The least cost that scrypt takes: for tests only."""
+"""The least cost that scrypt accepts: for tests only."""
 PASSPHRASE = b"four random words here"
 
 
@@ -15,10 +15,10 @@ def cheap_store(place: Path) -> KeyStore:
 
 
 def reopen(place: Path) -> KeyStore:
-    """Open it again, as another process would."""
+    """Open a key store again, as another process would."""
     return KeyStore.open(place, PASSPHRASE)
 
 
 def leftovers(place: Path) -> list[str]:
-    """Return the names of writes that were cut short."""
+    """Return the names of temporary files that interrupted writes left."""
     return [file.name for file in place.iterdir() if file.name.startswith(".")]

@@ -1,4 +1,4 @@
-"""A child process that kills itself before its n-th statement or commit, as a power cut would."""
+"""Kill a child process at its n-th statement or commit, as a power cut would."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from sqlalchemy import Engine, event
 
 
 def killed_at(step: int, work: Callable[[], None]) -> bool:
-    """Fork, run `work` in the child, and say whether it was killed; `work` calls `arm` itself."""
+    """Fork, run `work` in the child, and return whether it was killed; `work` calls `arm`."""
     child = os.fork()
     if child == 0:
         os._exit(_status(work))
@@ -19,7 +19,10 @@ def killed_at(step: int, work: Callable[[], None]) -> bool:
 
 
 def arm(engine: Engine, step: int) -> None:
-    """Kill this process before the engine's statement or commit number `step`, from 1."""
+    """Kill this process at the engine's event number `step`, from 1.
+
+    An event is the start or the end of a statement, or a commit.
+    """
     left = [step]
 
     def count(*_: object) -> None:

@@ -25,12 +25,12 @@ NAME_IN_TEXT = re.compile(r"(?<!`)`[^`\n]+`(?!`)")
 EXPRESSION = re.compile(r"(?<!\{)\{[^{}]*\}(?!\})")
 LITERAL = re.compile(r"(?s)([A-Za-z]*)(\"\"\"|'''|\"|')(.*)\2$")
 CODE = "\0"
-"""Stands for everything that is not prose, so that no phrase reaches across it."""
+"""Replaces everything that is not prose, so that no phrase matches across it."""
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """A phrase that is not used, with what to write instead and examples."""
+    """A phrase to avoid, with what to write instead and examples."""
 
     pattern: re.Pattern[str]
     use: str
@@ -40,7 +40,7 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Hit:
-    """A place where a phrase stands."""
+    """A place in a file where a phrase to avoid occurs."""
 
     path: Path
     line: int
@@ -71,7 +71,7 @@ def allowed() -> list[str]:
 
 
 def blank(text: str) -> str:
-    """Return as many code marks as the text is long, with its line ends kept."""
+    """Replace each character of the text by a code mark, except line ends."""
     return "".join("\n" if character == "\n" else CODE for character in text)
 
 
@@ -89,7 +89,7 @@ def literal_prose(literal: str) -> str:
 
 
 def token_prose(token: tokenize.TokenInfo) -> str:
-    """Return what of a token is prose, in the token's own length."""
+    """Return the prose of a token, with everything else blanked, in the token's length."""
     kind = tokenize.tok_name[token.type]
     if kind == "COMMENT":
         return token.string.replace("#", " ", 1)
@@ -105,8 +105,8 @@ def token_prose(token: tokenize.TokenInfo) -> str:
 def python_prose(source: str) -> str:
     """Return the source with everything blanked that is neither comment nor string literal.
 
-    Lines stay where they are. Literals that Python joins, and comments on lines in a row, stay
-    joined; code between them keeps two texts apart.
+    Line numbers do not change. Literals that Python joins are one text, and so are comments on
+    consecutive lines; code between two texts separates them.
     """
     lines = [list(" " * len(line)) for line in source.split("\n")]
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
@@ -119,7 +119,7 @@ def python_prose(source: str) -> str:
 
 
 def prose_of(path: Path, source: str) -> str:
-    """Return what people read in a file."""
+    """Return the prose of a file: for Python, comments and strings; else the whole text."""
     return python_prose(source) if path.suffix == ".py" else source
 
 
@@ -138,7 +138,7 @@ def collapsed(text: str) -> tuple[str, list[int]]:
 
 
 def without_names(text: str, names: list[str]) -> str:
-    """Return the text without what is between backticks and without allowed names."""
+    """Return the text with allowed names, and all names between backticks, blanked."""
     text = NAME_IN_TEXT.sub(lambda match: blank(match[0]), text)
     for name in names:
         text = text.replace(name, blank(name))
@@ -146,7 +146,7 @@ def without_names(text: str, names: list[str]) -> str:
 
 
 def hits_in(path: Path, source: str, listed: list[Phrase], names: list[str]) -> Iterator[Hit]:
-    """Yield each place in a file where a listed phrase stands."""
+    """Yield each place in a file where a listed phrase occurs."""
     text, lines = collapsed(without_names(prose_of(path, source), names))
     for phrase in listed:
         for match in phrase.pattern.finditer(text):
@@ -154,7 +154,7 @@ def hits_in(path: Path, source: str, listed: list[Phrase], names: list[str]) -> 
 
 
 def files(root: Path) -> Iterator[Path]:
-    """Yield the texts of the project, without what was built and without the list itself."""
+    """Yield the project's files to check, without build results and without the list itself."""
     for path in sorted(root.rglob("*")):
         parts = path.relative_to(root).parts
         if any(part.startswith(".") or part in SKIPPED for part in parts):
@@ -166,7 +166,7 @@ def files(root: Path) -> Iterator[Path]:
 
 
 def hits(root: Path, begins: tuple[str, ...]) -> Iterator[Hit]:
-    """Yield the hits of the files below a folder whose relative path begins so."""
+    """Yield the hits in files whose path, relative to the root, has one of these beginnings."""
     listed, names = phrases(), allowed()
     for path in files(root):
         relative = path.relative_to(root)
@@ -184,7 +184,7 @@ def main() -> None:
     """Print every hit, or how many there are in each room; exit with 1 if there are any."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", action="store_true", help="print the number of hits per room")
-    parser.add_argument("paths", nargs="*", help="print only hits whose path begins so")
+    parser.add_argument("paths", nargs="*", help="only files whose path begins with one of these")
     arguments = parser.parse_args()
     shown = list(hits(ROOT, tuple(arguments.paths) or ("",)))
     if arguments.count:

@@ -1,4 +1,4 @@
-"""State databases, releases and events for tests of ledger and log."""
+"""State databases, releases and events for tests of the ledger and the log."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -1,9 +1,9 @@
-"""A whole federation on this machine, wired as in life: only its noise is silent.
+"""A whole federation on this machine, connected as in real use; only its noise is zero.
 
-A real SuperLink with its executor and server apps, the exchange over mutual TLS, signed
-documents, and the nodes' own daemons in threads, each behind a proxy that can misbehave. What the
-nodes draw for sampling and rounding comes from a stream that starts again with each study, so that
-two runs over the same records make the same model, bit for bit, whatever the network did.
+It has a real SuperLink with its executor and server apps, the exchange over mutual TLS, signed
+documents, and the nodes' daemons in threads, each behind a proxy that can misbehave. The nodes'
+random bits for sampling and rounding come from a stream that starts again with each study, so that
+two runs over the same records make the same model, bit for bit, whatever the network does.
 """
 
 import os
@@ -49,10 +49,10 @@ from tests.support.proxy import FaultProxy
 from tests.support.zero_noise import ZeroNoise
 
 ROOT = Path(__file__).parents[2]
-"""Processes run the code of this folder, whatever is installed."""
+"""Processes run the code in this folder, whatever is installed."""
 DAY = timedelta(days=1)
 CHEAP_NOISE = 10**6
-"""So much that no study costs anything to speak of; what is drawn is silence."""
+"""A noise so large that a study costs almost nothing. The drawn noise is zero."""
 ROOMY = [{"register": "patients", "period_days": 365, "epsilon": 30.0, "delta": 1e-4, "order": 8}]
 SOON = 30.0
 Dial = Callable[[ExchangeLink], Any]
@@ -60,7 +60,7 @@ Dial = Callable[[ExchangeLink], Any]
 
 @dataclass
 class LiveFederation(NodeFederation):
-    """A federation whose clock is this machine's."""
+    """A federation that uses this machine's clock."""
 
     streams: dict[str, random.Random] = field(default_factory=dict)
 
@@ -79,7 +79,7 @@ class LiveFederation(NodeFederation):
         return datetime.now(UTC)
 
     def entropy(self, country: str) -> Callable[[int], bytes]:
-        """Return what a country draws from, whatever stream is its at the time."""
+        """Return a country's source of random bytes: its present stream."""
 
         def draw(size: int) -> bytes:
             return self.streams[country].randbytes(size)
@@ -87,12 +87,12 @@ class LiveFederation(NodeFederation):
         return draw
 
     def begin_streams(self) -> None:
-        """Let what the nodes draw start again."""
+        """Start the nodes' streams of random bytes again."""
         for country in COUNTRIES:
             self.streams[country] = random.Random(country)  # noqa: S311 (the same every time)
 
     def allowed(self, name: str, *, noise_std: int = CHEAP_NOISE, **changes: Any) -> Study:
-        """Propose a study and let every country approve it."""
+        """Propose a study and have every country approve it."""
         today = self.papers.now = datetime.now(UTC).replace(microsecond=0)
         dates = {"created": f"{today - DAY:%Y-%m-%d}", "expires": f"{today + 60 * DAY:%Y-%m-%d}"}
         fields = study_fields(self.papers.agreed, id=name, **dates | changes)
@@ -106,7 +106,7 @@ class LiveFederation(NodeFederation):
 
 @dataclass
 class LiveParts:
-    """Everything that runs, and where to take hold of it."""
+    """All parts of a running federation, for a test to control."""
 
     folder: Path
     federation: LiveFederation
@@ -121,7 +121,7 @@ class LiveParts:
 
     @classmethod
     def start(cls, *, noise: NoiseSource | None = None) -> Self:
-        """Start all but the nodes; without `noise` they draw none."""
+        """Start everything except the nodes; without `noise`, their noise is zero."""
         folder = Path(tempfile.mkdtemp(prefix="wired-"))  # pytest's own may be too long
         federation = LiveFederation(folder / "f", noise=noise or ZeroNoise())
         home = CoordinatorHome(folder / "c")
@@ -147,12 +147,12 @@ class LiveParts:
             documents=coordinator.context.documents,
             thread=thread,
         )
-        made = cls(folder, federation, coordinator, superlink, exchange)
-        made._endings += [rpc_server.close, lambda: thread.run(forwarding.close()), exchange.close]
-        return made
+        live = cls(folder, federation, coordinator, superlink, exchange)
+        live._endings += [rpc_server.close, lambda: thread.run(forwarding.close()), exchange.close]
+        return live
 
     def settle(self, country: str, dial: Dial = lambda link: link) -> None:
-        """Start a country's node behind its own proxy; `dial` may wrap its link."""
+        """Start a country's node behind its proxy; `dial` may wrap its link."""
         key, public = new_node_auth_key()
         self.coordinator.context.sessions.open_session(node_statement(country, node_auth=public))
         self.proxies[country] = FaultProxy(
@@ -191,13 +191,13 @@ class LiveParts:
 
     def until(self, happened: Callable[[], Any], seconds: float = SOON) -> Any:
         end = time.monotonic() + seconds
-        while not (found := happened()):
+        while not (result := happened()):
             assert time.monotonic() < end, "it did not happen in time"
             time.sleep(0.05)
-        return found
+        return result
 
     def launch(self, study: Study) -> str:
-        """Launch a study once every node is connected; what the nodes draw starts again."""
+        """Launch a study once every node is connected; the nodes' streams start again."""
         self.federation.begin_streams()
         return str(self.until(lambda: self._launched(study)))
 
@@ -210,12 +210,12 @@ class LiveParts:
             return ""
 
     def over(self, study: Study) -> dict[str, Any]:
-        """Return a run's status once it is over, else nothing."""
+        """Return a run's status if it is over, else an empty dictionary."""
         status: dict[str, Any] = self.coordinator.ask("study_status", name=study.id)
         return status if status["over"] else {}
 
     def close(self) -> None:
-        """End everything and leave nothing behind."""
+        """Stop everything and delete the folder."""
         for daemon in self.daemons.values():
             daemon.stop()
         for thread in self._threads.values():

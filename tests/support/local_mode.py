@@ -31,21 +31,21 @@ QUICK = {"rounds": 1}
 
 def unequal(folder: Path) -> NodeFederation:
     """Return four countries of different sizes and ages."""
-    made = NodeFederation(folder, changes={"task_kinds": KINDS})
-    made.once("of different sizes", lambda: _resized(made))
-    return made
+    federation = NodeFederation(folder, changes={"task_kinds": KINDS})
+    federation.once("of different sizes", lambda: _resized(federation))
+    return federation
 
 
-def _resized(made: NodeFederation) -> Words:
+def _resized(federation: NodeFederation) -> Words:
     for number, (country, size) in enumerate(SIZES.items()):
         text = records(size, age=40 + 10 * number)
-        made.put_records(country, text)
-        made.restart(country)
+        federation.put_records(country, text)
+        federation.restart(country)
     return ()
 
 
 class Recorder:
-    """A noise source that gives the same every time and remembers what it was asked for."""
+    """A noise source that gives the same value every time, and records what it was asked for."""
 
     def __init__(self, value: int = 7) -> None:
         self.value, self.asked = value, list[tuple[int, int]]()
@@ -56,7 +56,7 @@ class Recorder:
 
 
 def approved(federation: NodeFederation, task: dict[str, Any], **changes: Any) -> Study:
-    """Return a study that every country permits; its noise is large on paper."""
+    """Return a study that every country permits; its stated noise is large."""
     return proposed(federation, priced(drafted(federation, task, **changes), noise_std=1_000_000))
 
 
@@ -66,6 +66,6 @@ def payload_of(study: Study) -> bytes:
 
 
 def opened_first(study: Study, run: Run) -> OpenedSum:
-    found = run.sum(1, "train", payload_of(study))
-    assert isinstance(found, OpenedSum)
-    return found
+    outcome = run.sum(1, "train", payload_of(study))
+    assert isinstance(outcome, OpenedSum)
+    return outcome

@@ -1,4 +1,4 @@
-"""Writes `locks/`: each package at one version, with the hashes of all builds of that version.
+"""Write `locks/`: each package at one version, with the hashes of all builds of that version.
 
 One resolution serves Python 3.11 to 3.13, and is split into the files that `make install` reads.
 uv reads metadata only, so torch and its CUDA libraries are not downloaded.
@@ -20,7 +20,7 @@ BUILD_TOOLS = ("pip", "setuptools", "hatchling", "editables")
 PYTHONS = ("3.11", "3.12", "3.13")
 MACHINES = ("x86_64", "aarch64")
 CUDA = ("nvidia-", "cuda-", "triton")
-"""How the names begin of what a build of torch for graphics processors needs besides."""
+"""The beginnings of the names of packages that only a build of torch with CUDA needs."""
 WITHOUT_CUDA = "+cpu"
 HEADS = {
     "build": "What installs and builds: pip and the project's build backend.",
@@ -35,7 +35,7 @@ _PIN = re.compile(r"(?P<name>[a-z0-9-]+)==(?P<version>[^ ;]+)(?: ; (?P<marker>[^
 
 @dataclass(frozen=True)
 class Pin:
-    """One version of a package, where it applies, and the hashes of its builds."""
+    """One version of a package, the environments that need it, and the hashes of its builds."""
 
     requirement: str
     hashes: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class Pin:
 
     def text(self) -> str:
         """Return the lines of a requirements file."""
-        return " \\\n    ".join((self.requirement, *(f"--hash={one}" for one in self.hashes)))
+        return " \\\n    ".join((self.requirement, *(f"--hash={text}" for text in self.hashes)))
 
 
 def read(text: str) -> list[Pin]:
@@ -79,7 +79,7 @@ def load(name: str) -> list[Pin]:
 
 
 def split(everything: Sequence[Pin], build: set[str], run: set[str]) -> dict[str, list[Pin]]:
-    """Return which pins belong in which file; `build` and `run` hold requirements."""
+    """Return the pins of each file; `build` and `run` are the requirements of two of them."""
     parts: dict[str, list[Pin]] = {name: [] for name in HEADS}
     for pin in everything:
         parts[_part_of(pin, build, run)].append(pin)
@@ -99,12 +99,13 @@ def _part_of(pin: Pin, build: set[str], run: set[str]) -> str:
 def without_cuda(pin: Pin, folders: Iterable[Path], earlier: Sequence[Pin]) -> Pin:
     """Return the pin of torch's builds without CUDA: those in these folders and in the lock.
 
-    It is a version of its own: pip prefers a build whose hash the index names, and would take that.
+    It is another version, because pip prefers a build whose hash the index names, and would install
+    that one.
     """
     version = f"{pin.version}{WITHOUT_CUDA}"
     wheels = (path for folder in folders for path in folder.glob(f"{pin.name}-{version}-*.whl"))
     here = {f"sha256:{_digest(path)}" for path in wheels}
-    known = {one for old in earlier if old.version == version for one in old.hashes}
+    known = {text for old in earlier if old.version == version for text in old.hashes}
     if not here | known:
         sys.exit(f"No build of {pin.name} {version} is known: make lock WHEELS=folder")
     return Pin(f"{pin.name}=={version}", tuple(sorted(here | known)))
@@ -127,7 +128,7 @@ def _uv(*words: str) -> str:
 def _resolve(*words: str) -> str:
     return _uv(
         "--universal", "--python-version", PYTHONS[0], "--fork-strategy", "fewest", *words
-    )  # one version for every Python: what was tested is what runs
+    )  # one version for every Python, so that the tested version is the one that runs
 
 
 def _requirements(*words: str) -> set[str]:
@@ -152,7 +153,7 @@ def _write(name: str, pins: Sequence[Pin]) -> None:
 def main() -> None:
     """Write every lock again, with the newest versions that pyproject.toml allows."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("folders", nargs="*", type=Path, help="where builds of torch lie")
+    parser.add_argument("folders", nargs="*", type=Path, help="folders with builds of torch")
     folders = parser.parse_args().folders
     SCRATCH.mkdir(parents=True, exist_ok=True)
     tools, pins = SCRATCH / "tools.in", SCRATCH / "everything.txt"

@@ -1,4 +1,4 @@
-"""Parties that hold certificates for years: an exchange without a network, and sudden deaths."""
+"""Parties with certificates over years: an exchange without a network, and crashes at writes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,12 +23,12 @@ from tests.support.keystore import cheap_store, reopen
 
 
 class Death(Exception):
-    """The process ended here."""
+    """Raised where the process is killed."""
 
 
 @contextmanager
 def dying(monkeypatch: pytest.MonkeyPatch, step: int) -> Iterator[list[str]]:
-    """Die before the write number `step`, counted from 0; yields the writes that were made."""
+    """Crash before the write number `step`, counted from 0; yield the names of earlier writes."""
     done: list[str] = []
 
     def cut(name: str, act: Callable[..., None]) -> Callable[..., None]:
@@ -50,7 +50,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, step: int) -> Iterator[list[str]]:
 
 @dataclass
 class DirectLink:
-    """The way to an exchange without a network; both ends judge certificates as TLS would."""
+    """A link to an exchange without a network; both ends check certificates as TLS would."""
 
     enrolment: EnrolmentService
     transport: ExchangeTransport
@@ -58,7 +58,7 @@ class DirectLink:
     authority: bytes = b""
     certificate: bytes = b""
     lost: bool = False
-    """Whether replies to renewals get lost on the way."""
+    """Whether replies to renewals are lost."""
     presented: list[bytes] = field(default_factory=list)
 
     def present(self, *, authority: bytes, key: bytes, certificate: bytes) -> None:
@@ -75,14 +75,14 @@ class DirectLink:
         return reply
 
     def call(self, name: str = "Fetch") -> None:
-        """Make any call. Raises KeyFault where either end would not speak to the other."""
+        """Make any call. Raises KeyFault if either end does not accept the other's certificate."""
         now = self.clock()
         self._check_server(now)
         self.enrolment.register.peer(self.certificate, name, now)
 
     def _check_server(self, now: datetime) -> None:
-        shown = self.transport.certificate
-        peer = peer_of(shown, authority_pem=self.authority, now=now, revoked=())
+        certificate = self.transport.certificate
+        peer = peer_of(certificate, authority_pem=self.authority, now=now, revoked=())
         assert peer.role is Role.COORDINATOR
 
 
@@ -106,13 +106,13 @@ class Party:
         return Credentials(self.pair, authority, clock=self.link.clock, share=self.share)
 
     def enrol(self) -> "Party":
-        """Be admitted, for the first time or once more."""
+        """Enrol at the exchange, for the first time or again."""
         if not (self.folder / "keys").exists():
             self.folder.mkdir()
             cheap_store(self.folder / "keys")
         enrolment, now, pair = self.link.enrolment, self.link.clock(), self.pair
-        made = node_statement if self.role is Role.NODE else officer_statement
-        who = Applicant(made(self.country), pair.next_key())
+        statement_of = node_statement if self.role is Role.NODE else officer_statement
+        who = Applicant(statement_of(self.country), pair.next_key())
         invitation = enrolment.invite(
             self.country, self.role, exchange="x:1", root_digest=None, now=now
         )
@@ -123,13 +123,13 @@ class Party:
         return self.start()
 
     def start(self) -> "Party":
-        """Open the link with what lies in the folder."""
+        """Open the link with the key and certificate in the folder."""
         shown = self.credentials.presented()
         self.link.present(authority=shown.authority, key=shown.key, certificate=shown.certificate)
         return self
 
     def renew(self) -> None:
-        """Renew, and show the new certificate from then on."""
+        """Renew the certificate, and present the new one from then on."""
         shown = self.credentials.renew(self.link)
         self.link.present(authority=shown.authority, key=shown.key, certificate=shown.certificate)
 

@@ -1,6 +1,7 @@
-"""A coordinator that keeps to no rule, with countries that collude with it, among real nodes.
+"""A coordinator that follows no rule, with countries that collude with it, among real countries.
 
-It asks what it likes of anyone, in its own name and the colluders', and keeps all that it hears.
+It sends any request to any country, signs in its own name and in the colluders', and keeps all
+replies.
 """
 
 from collections import defaultdict
@@ -35,15 +36,15 @@ from tests.support.protocol_world import IDENTITIES, MODEL, ProtocolWorld
 Set = tuple[str, ...]
 
 ROSTER = ("AT", "BE", "CZ", "DK", "EE")
-"""The countries among which `five` lies."""
+"""The countries of `five`."""
 WITHOUT_EE, WITHOUT_DK = ("AT", "BE", "CZ", "DK"), ("AT", "BE", "CZ", "EE")
 
 
 class LyingCoordinator:
     """Everything that a coordinator and up to c countries can do together.
 
-    `world` must be set up. Its countries are asked through their real state machines; a refusal
-    of one is raised to the test.
+    The set-up of `world` must be complete. Its countries are the real state machines; a refusal of
+    one is raised to the test.
     """
 
     def __init__(self, world: ProtocolWorld, colluders: Sequence[str] = ()) -> None:
@@ -62,13 +63,13 @@ class LyingCoordinator:
         return tuple(one for one in self.world.terms.roster if one not in self.colluders)
 
     def begin(self, number: int = 1, model: bytes = MODEL) -> CoordinatorRound:
-        """Make up a round, as often as it likes and on any model."""
+        """Begin a round, with any number, any number of times, and on any model."""
         return self.world.twin().begin_round(number, "train", model)
 
     def contributed(
         self, number: int = 1, model: bytes = MODEL, *, without: Iterable[str] = ()
     ) -> CoordinatorRound:
-        """Return a round to which all contributed but `without`."""
+        """Return a round to which all countries contributed except `without`."""
         opened = self.begin(number, model)
         for country in self.world.terms.roster:
             if country not in without:
@@ -76,7 +77,7 @@ class LyingCoordinator:
         return opened
 
     def contribute(self, opened: CoordinatorRound, country: str) -> bytes:
-        """Have a country contribute; a colluder does in as many rounds as the test says."""
+        """Have a country contribute; a colluder contributes to any number of rounds."""
         size = opened.terms.mechanism.dimension
         values = self._chance.integers(-1000, 1000, size)
         request, zeros = opened.contribute_request(country), np.zeros(size, np.int64)
@@ -99,7 +100,7 @@ class LyingCoordinator:
         chosen: Set,
         assents: Iterable[Signed] | None = None,
     ) -> bytes:
-        """Ask a country for its answer, with every assent that can be had or those given."""
+        """Ask a country for its answer, with these assents or with all that are available."""
         request = self.answer_request(opened, country, chosen, assents)
         reply = self.world.countries[country].answer(request)
         self.loot.hear(reply, chosen)
@@ -116,7 +117,7 @@ class LyingCoordinator:
             self.answer(opened, country, chosen)
 
     def agree_request(self, opened: CoordinatorRound, chosen: Set) -> bytes:
-        """Return a request to sign any set, which every country can be shown."""
+        """Return a request to sign any set, valid for every country."""
         content = AgreeRequest(round=opened.terms.round_number, countries=chosen)
         return self._asked(opened, PHASE_AGREE, RequestBody(agree=content))
 
@@ -127,21 +128,21 @@ class LyingCoordinator:
         chosen: Set,
         assents: Iterable[Signed] | None = None,
     ) -> bytes:
-        """Return a request to answer for any set, with the heads and shares that there are."""
-        context, said = opened.terms.context, self.loot.said(opened.terms.context)
-        there = [one for one in sorted(set(chosen)) if one in said]
+        """Return a request to answer for any set, with the heads and shares that are known."""
+        context, replies = opened.terms.context, self.loot.said(opened.terms.context)
+        there = [one for one in sorted(set(chosen)) if one in replies]
         sealed = [self.loot.sealed(context, one, country) for one in there if one != country]
         content = AnswerRequest(
             round=opened.terms.round_number,
             countries=chosen,
-            heads=[said[one].contribution.head for one in there],
-            versions=_each_once(said[one].contribution.versions for one in there),
+            heads=[replies[one].contribution.head for one in there],
+            versions=_each_once(replies[one].contribution.versions for one in there),
             assents=self.assents(opened, chosen) if assents is None else assents,
         )
         return self._asked(opened, PHASE_ANSWER, RequestBody(answer=content), b"".join(sealed))
 
     def assents(self, opened: CoordinatorRound, chosen: Set) -> list[Signed]:
-        """Return the assents that the liar can show: those given, and each colluder's."""
+        """Return the assents that the liar can show: those that it got, and each colluder's."""
         if chosen == self.world.terms.roster:
             return []
         signed = {one: assent(opened, one, chosen) for one in self.colluders if one in chosen}
@@ -149,26 +150,27 @@ class LyingCoordinator:
         return [signed[one] for one in sorted(signed)]
 
     def seize(self, country: str) -> None:
-        """Take an honest country's state, as it is stored at this moment."""
+        """Steal an honest country's state, as it is stored at this moment."""
         self.loot.take(country, self.world.countries[country].to_bytes())
 
     def opens(self, opened: CoordinatorRound) -> tuple[Set, ...]:
-        """Return the smallest sets of honest countries whose sum is known, each one opened.
+        """Return the smallest sets of honest countries whose sum is known, after opening each.
 
-        Checks that the values are those that went in, and that nothing else is known.
+        Checks that the values are those that were contributed, and that nothing else is known.
         """
-        found = self.loot.openings(opened.terms)
+        openings = self.loot.openings(opened.terms)
         plain = self._plain[opened.terms.context]
-        for chosen in found.minimal:
+        for chosen in openings.minimal:
             value = self.loot.value(opened.terms, chosen)
             assert (value == sum(plain[one] for one in chosen)).all()
-        assert found.rank == len(found.minimal)
-        return found.minimal
+        assert openings.rank == len(openings.minimal)
+        return openings.minimal
 
     def press(self, opened: CoordinatorRound) -> tuple[Set, ...]:
-        """Ask the honest members of every set for all they may give; return what is open then.
+        """Ask the honest members of every set to sign and answer; return what is open then.
 
-        Checks that it is one set at most, of h honest countries and of h + c with the colluders.
+        Checks that this is at most one set, of at least h honest countries, and of at least h + c
+        countries with the colluders.
         """
         roster = self.world.terms.roster
         sizes = range(1, len(roster) + 1)
@@ -180,13 +182,13 @@ class LyingCoordinator:
         return self.safe(opened)
 
     def safe(self, opened: CoordinatorRound) -> tuple[Set, ...]:
-        """Return what `opens` does, having checked that it is no more than is promised."""
-        found, terms = self.opens(opened), self.world.terms
-        assert len(found) <= 1
-        for chosen in found:
+        """Return what `opens` returns, after checking that it is no more than the terms allow."""
+        sets, terms = self.opens(opened), self.world.terms
+        assert len(sets) <= 1
+        for chosen in sets:
             assert len(chosen) >= terms.honest
             assert len(chosen) + len(self.colluders) >= terms.honest + terms.colluding
-        return found
+        return sets
 
     def _asked(
         self, opened: CoordinatorRound, phase: Phase, body: RequestBody, parts: bytes = b""
@@ -204,7 +206,7 @@ class LyingCoordinator:
 
 
 def five(colluding: int = 1) -> LyingCoordinator:
-    """Return a liar with the last of five countries: h = 2, t = 4 for c of 1 or 2."""
+    """Return a liar with whom the last c of five countries collude: h = 2, and t = 4 if c > 0."""
     return LyingCoordinator(
         ProtocolWorld.ready(5, colluding=colluding, honest=2), ROSTER[5 - colluding :]
     )
@@ -216,7 +218,7 @@ def _each_once(versions: Iterable[DocumentVersions]) -> list[DocumentVersions]:
 
 def assent(opened: CoordinatorRound, signer: str, chosen: Set, **claims: object) -> Signed:
     """Return a country's signature on a set, made with its key; `claims` change the envelope."""
-    said = {"phase": PHASE_AGREE, "context": opened.terms.context, "sender": signer}
-    said |= {"receiver": TO_ALL, **claims}
+    envelope = {"phase": PHASE_AGREE, "context": opened.terms.context, "sender": signer}
+    envelope |= {"receiver": TO_ALL, **claims}
     body = assent_body(opened.terms.round_number, chosen)
-    return sign_message(IDENTITIES[signer].sign, body=body, **said)  # type: ignore[arg-type]
+    return sign_message(IDENTITIES[signer].sign, body=body, **envelope)  # type: ignore[arg-type]

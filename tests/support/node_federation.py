@@ -1,8 +1,8 @@
 """Four countries' nodes and a coordinator in one process: real documents, databases and records.
 
-Nothing is mocked: documents are signed and verified, requests are the real state machine's, each
-node keeps its own SQLite database. Only sockets and Flower are left out, and the noise is silent
-unless a test asks for another source.
+Nothing is mocked: documents are signed and verified, requests come from the real state machine, and
+each node has its SQLite database. Only sockets and Flower are left out, and the noise is zero
+unless a test passes another source.
 """
 
 import secrets
@@ -53,13 +53,13 @@ features:
   - {name: disease, type: boolean}
 """
 PATIENTS = 80
-"""In each country, all of them forty or older: above the smallest cohort, 50."""
+"""Patients of each country, all of them forty or older: more than the smallest cohort, 50."""
 AT_ONCE = ReplySlots(sleep=lambda _: None)
 STEPS = ("bundle", "encapsulation", "confirmation")
 
 
 def records(patients: int = PATIENTS, *, age: int = 40) -> str:
-    """Return a CSV of so many patients: every second one a man, every fourth one ill."""
+    """Return a CSV with this many patients: every second one is a man, every fourth one is ill."""
     rows = [f"p{n},{age + n % 40},{'MF'[n % 2]},{int(n % 4 == 0)}" for n in range(patients)]
     return "\n".join(["id,age,sex,disease", *rows]) + "\n"
 
@@ -78,9 +78,9 @@ def keyring_of(country: str, *, both: bool = False) -> NodeKeyring:
 
 
 class Nodes(MutableMapping[str, Node]):
-    """Nodes by country; one that nobody has asked for yet is started when somebody does.
+    """Nodes by country; each is started when it is first used.
 
-    That is as if it had been started at once: its folder must look as it did then.
+    The effect is as if it had been started at once: its folder must not have changed until then.
     """
 
     def __init__(self, start: Callable[[str], Node]) -> None:
@@ -110,9 +110,9 @@ class Nodes(MutableMapping[str, Node]):
 
 @dataclass
 class NodeFederation:
-    """Nodes of four countries over one document store, and a coordinator with its key at hand.
+    """Nodes of four countries over one document repository, and a coordinator with its key.
 
-    What is done first, by one of the methods that pass through `once`, is done once in a process.
+    The first steps of a federation, in methods that use `once`, are done once in a process.
     """
 
     folder: Path
@@ -135,7 +135,7 @@ class NodeFederation:
         if not known:
             self.once("founded", self._found)
         else:
-            self._let_go()
+            self._stop_nodes()
 
     def _found(self) -> Words:
         self.papers.begin()
@@ -147,9 +147,9 @@ class NodeFederation:
         return ()
 
     def once(self, work: str, do: Callable[[], Words]) -> Words:
-        """Do a work, or put in place what it came to when it was done before in this very state.
+        """Do a step, or copy the folder that the same step left after the same earlier steps.
 
-        Afterwards, if nothing else had happened, no node runs until it is asked for.
+        Afterwards, if only such steps were done so far, no node runs until it is used.
         """
         before, self.state = self.state, None
         if before is None or not self._untouched(before):
@@ -158,7 +158,7 @@ class NodeFederation:
         kept = PREPARED.find(works)
         if kept is None:
             words = do()
-            self._let_go()
+            self._stop_nodes()
             PREPARED.keep(works, self.folder, self.papers.now, words)
         else:
             words = self._put(kept)
@@ -166,17 +166,17 @@ class NodeFederation:
         return words
 
     def _untouched(self, state: State) -> bool:
-        still = PREPARED.usable and type(self) is NodeFederation and not self.nodes.running
-        return still and look(self.folder) == state.look
+        usable = PREPARED.usable and type(self) is NodeFederation and not self.nodes.running
+        return usable and look(self.folder) == state.look
 
     def _put(self, kept: Kept) -> Words:
         put(kept, self.folder)
         self.papers.now = kept.now
-        self._let_go()
+        self._stop_nodes()
         return kept.words
 
-    def _let_go(self) -> None:
-        """Let every node start again when it is asked for."""
+    def _stop_nodes(self) -> None:
+        """Stop every node; each starts again when it is used."""
         self.close()
         self.nodes.running.clear()
         self._looks = {country: look(self.home(country).path) for country in COUNTRIES}
@@ -185,7 +185,7 @@ class NodeFederation:
 
     def _start_late(self, country: str) -> Node:
         if look(self.home(country).path) != self._looks[country]:
-            raise AssertionError(f"ask for the node of {country} before its folder is changed")
+            raise AssertionError(f"use the node of {country} before its folder is changed")
         now, self.papers.now = self.papers.now, self._then
         try:
             return self.start(country, settings=self._settings[country])
@@ -201,11 +201,11 @@ class NodeFederation:
 
     @property
     def both(self) -> bool:
-        """Whether the agreement asks for both signatures; nodes and coordinator have them then."""
+        """Whether the agreement requires both signatures; then nodes and coordinator have both."""
         return self.papers.agreed.signatures is Suite.COMPOSITE
 
     def clock(self) -> datetime:
-        """Return the time that every party believes."""
+        """Return the time of every party's clock."""
         return self.papers.now
 
     def home(self, country: str) -> NodeHome:
@@ -243,9 +243,9 @@ class NodeFederation:
         return NodeSettings(**fields | changes)
 
     def start(self, country: str, **changes: Any) -> Node:
-        """Return a node on its own database, as after any crash; `changes` go to its maker.
+        """Start a node on its database, as after any crash; `changes` are passed to `made`.
 
-        Raises NodeFault where the database is not the newest.
+        Raises NodeFault if the database is not the newest one.
         """
         node = self.made(country, **changes)
         node.parts.log_head.move()
@@ -272,13 +272,13 @@ class NodeFederation:
         )
 
     def store(self, country: str) -> KeyStore:
-        """Return a node's key store, which holds the key that the officer vouched for first."""
+        """Return a node's key store, with the key that its officer signed first."""
         place = self.home(country).keys
         if place.exists():
             return reopen(place)
-        made = cheap_store(place)
-        made.put(IDENTITY, keyring_of(country, both=self.both).identity.to_bytes())
-        return made
+        store = cheap_store(place)
+        store.put(IDENTITY, keyring_of(country, both=self.both).identity.to_bytes())
+        return store
 
     def restart(self, country: str, **changes: Any) -> Node:
         """Replace a node by a new one on the same database."""
@@ -292,7 +292,7 @@ class NodeFederation:
             node.parts.engine.dispose()
 
     def hand_over(self, country: str) -> None:
-        """Sign a country's documents as they stand; exchange and its node have them at once."""
+        """Sign a country's documents, and give them to the exchange and to its node."""
         self.once(f"hand over {country}", lambda: self._hand_over(country))
 
     def _hand_over(self, country: str) -> Words:
@@ -301,7 +301,7 @@ class NodeFederation:
         return ()
 
     def later(self, pause: timedelta) -> None:
-        """Let time pass, with documents that stay fresh."""
+        """Move the clock, and renew all documents."""
         self.once(f"later {pause}", lambda: self._later(pause))
 
     def _later(self, pause: timedelta) -> Words:
@@ -312,7 +312,7 @@ class NodeFederation:
         return ()
 
     def sync(self) -> None:
-        """Let every node fetch what is published."""
+        """Have every node fetch what is published."""
         self.once("sync", self._sync)
 
     def _sync(self) -> Words:
@@ -325,11 +325,11 @@ class NodeFederation:
         return papers_of.study(self.papers.agreed, **changes)
 
     def approved(self, *without: str, **changes: Any) -> Study:
-        """Propose a study and let every country approve it but those named."""
+        """Propose a study and have every country approve it except those in `without`."""
         return self.approve(self.study(**changes), *without)
 
     def approve(self, study: Study, *without: str) -> Study:
-        """Propose this study and let every country approve it but those named."""
+        """Propose this study and have every country approve it except those in `without`."""
         self.once(f"approved {without} {study.digest}", lambda: self._approved(study, without))
         return study
 
@@ -349,7 +349,7 @@ class NodeFederation:
         return self._sync()
 
     def permit(self, country: str, study: Study, **changes: Any) -> None:
-        """Let one country approve a study."""
+        """Have one country approve a study."""
         work = f"permit {country} {study.digest} {changes}"
         self.once(work, lambda: self._permit(country, study, changes))
 
@@ -360,7 +360,7 @@ class NodeFederation:
         return self._hand_over(country)
 
     def withdraw(self, country: str, study: Study) -> None:
-        """Let one country withdraw from a study."""
+        """Have one country withdraw from a study."""
         work = f"withdraw {country} {study.digest}"
         self.once(work, lambda: self._withdraw(country, study))
 
@@ -369,42 +369,42 @@ class NodeFederation:
         return self._hand_over(country)
 
     def terms(self, study: Study, run_id: bytes | None = None, **changes: Any) -> RunTerms:
-        """Return what an honest coordinator's run of a study is about."""
-        made = run_id or secrets.token_bytes(16)
-        terms = study.run_terms(self.papers.agreed, made, study.countries)
+        """Return the terms of an honest coordinator's run of a study."""
+        chosen = run_id or secrets.token_bytes(16)
+        terms = study.run_terms(self.papers.agreed, chosen, study.countries)
         return replace(terms, **changes)
 
     @property
     def versions(self) -> DocumentVersions:
-        """The document versions that the coordinator holds."""
+        """The document versions that the coordinator has."""
         return self._view().versions
 
     @property
     def verified(self) -> DocumentVersions:
-        """The document versions that are published, also of what has ended."""
+        """The published document versions, those of expired documents too."""
         return self._view().verified
 
     def _view(self) -> TrustedView:
         return self._views.view(self.papers.store.read, self.papers.pinned, self.papers.now)
 
     def run(self, study: Study, run_id: bytes | None = None, **changes: Any) -> "Run":
-        """Return a run in which nothing has been said; `changes` go to the coordinator."""
+        """Return a run without any message yet; `changes` are passed to the coordinator."""
         terms = changes.pop("terms", None) or self.terms(study, run_id)
         peers = {
             country: keyring_of(country, both=self.both).identity.public for country in terms.roster
         }
         sign = both_key(1).sign if self.both else raw_key(1).sign
-        made: dict[str, Any] = {"peers": peers, "sign": sign, "versions": self.versions}
-        made["published"] = lambda: self.verified
-        return Run(self, CoordinatorRun(terms, **made | changes), terms)
+        arguments: dict[str, Any] = {"peers": peers, "sign": sign, "versions": self.versions}
+        arguments["published"] = lambda: self.verified
+        return Run(self, CoordinatorRun(terms, **arguments | changes), terms)
 
     def ready(self, study: Study, run_id: bytes | None = None) -> "Run":
         """Return a run whose set-up is complete."""
         if type(self.noise) is not ZeroNoise:
-            self.state = None  # the cohort is counted with noise, afresh each time
+            self.state = None  # the cohort is counted with fresh noise each time
         work = f"ready {study.digest} {run_id!r}"
-        made, *replies = self.once(work, lambda: self._set_up(study, run_id))
-        run = self.run(study, made)
+        chosen, *replies = self.once(work, lambda: self._set_up(study, run_id))
+        run = self.run(study, chosen)
         run.hear(replies)
         return run
 
@@ -445,7 +445,7 @@ class Run:
         takes[step](country, reply)
 
     def set_up(self, *, until: str | None = None) -> Words:
-        """Take every country through set-up, or through the steps before `until`."""
+        """Do the set-up with every country, or only the steps before `until`."""
         replies = []
         for step, country in self._steps(until):
             replies.append(self.federation.nodes[country].handle(self.request(step, country)))
@@ -453,7 +453,7 @@ class Run:
         return tuple(replies)
 
     def hear(self, replies: Sequence[bytes]) -> None:
-        """Take the replies of a set-up that was carried through before."""
+        """Give the coordinator the replies of a set-up that was done before."""
         for (step, country), reply in zip(self._steps(), replies, strict=True):
             self.take(step, country, reply)
 
@@ -464,7 +464,7 @@ class Run:
     def contributed(
         self, number: int, phase: str, model: bytes = b"", without: Collection[str] = ()
     ) -> CoordinatorRound:
-        """Return a round to which every country contributed, but for those it goes without."""
+        """Return a round to which every country contributed except those in `without`."""
         opened = self.coordinator.begin_round(number, phase, model)
         asked = [country for country in self.terms.roster if country not in without]
         work = f"contributed {self.id} {number} {phase} {digest(model)} {asked}"
@@ -478,7 +478,7 @@ class Run:
         return tuple(nodes[country].handle(request(country)) for country in asked)
 
     def agreed(self, opened: CoordinatorRound) -> CoordinatorRound:
-        """Close a round on those who contributed, and have them agree where others did not."""
+        """Close a round on those who contributed, and have them agree if others did not."""
         chosen = opened.close()
         for country in chosen if opened.smaller else ():
             request = opened.agree_request(country)
@@ -488,7 +488,7 @@ class Run:
     def sum(
         self, number: int, phase: str, model: bytes = b"", without: Collection[str] = ()
     ) -> OpenedSum | VoidRound:
-        """Return what a whole round opens."""
+        """Run a whole round, and return what it opens."""
         opened = self.agreed(self.contributed(number, phase, model, without))
         work = f"answers {self.id} {number} {opened.contributed}"
         replies = self.federation.once(
@@ -500,7 +500,7 @@ class Run:
 
 
 def code_of(reply: bytes) -> ReasonCode | None:
-    """Return the code in a refusal, None in any other reply."""
+    """Return the code of a refusal, None for any other reply."""
     try:
         read_reply(reply, "XX", "refused")
     except Refusal as refusal:
@@ -514,9 +514,9 @@ def last_refusal(node: Node) -> Mapping[str, Any]:
 
 
 def retold(frame: bytes, change: Callable[[RequestBody], object], key: SigningKey) -> bytes:
-    """Return a request that says something else, signed by `key` in the same envelope."""
+    """Return a request with a changed body, signed by `key` in the same envelope."""
     envelope = Envelope.FromString(frame)
     signed, body = envelope.signed, RequestBody.FromString(envelope.signed.body)
     change(body)
-    told = sign_request(key.sign, context=signed.context, phase=signed.phase, body=body)
-    return write_request(told, model=envelope.model, parts=envelope.parts)
+    changed = sign_request(key.sign, context=signed.context, phase=signed.phase, body=body)
+    return write_request(changed, model=envelope.model, parts=envelope.parts)

@@ -1,4 +1,4 @@
-"""Eyes on one node: every message, line of the log, slot waited for and metric, as shapes."""
+"""Observe one node: the shape of every message, log line, reply slot and metric."""
 
 import logging
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from tests.support.node_federation import NodeFederation, code_of
 
 @dataclass
 class Watched:
-    """Everything that can be seen of one node, as it comes."""
+    """A node, and everything that can be observed of it, in order."""
 
     node: Node
     vitals: NodeHealth
@@ -41,7 +41,7 @@ def content_of(reply: bytes) -> str:
 
 
 class Shapes(logging.Handler):
-    """Takes the shape of every line of the node's log: who, how loud, what, and which fields."""
+    """Notes the shape of every log line: logger, level, message, and the sizes of its fields."""
 
     def __init__(self, seen: list[Any]) -> None:
         super().__init__(logging.DEBUG)
@@ -55,21 +55,21 @@ class Shapes(logging.Handler):
 
 
 def watched(federation: NodeFederation, country: str, seen: list[Any]) -> Watched:
-    """Put eyes on one country's node; a slot waited for is seen too."""
+    """Restart one country's node so that it is observed, its waits for reply slots too."""
 
     def sleep(seconds: float) -> None:
         seen.append(("slot", seconds))
 
     slots = ReplySlots(sleep=sleep, monotonic=lambda: 0.0)
     node = federation.restart(country, slots=slots)
-    found = Watched(node, NodeHealth(federation.home(country), federation.clock), seen)
-    federation.nodes[country] = found  # type: ignore[assignment]
-    return found
+    observed = Watched(node, NodeHealth(federation.home(country), federation.clock), seen)
+    federation.nodes[country] = observed  # type: ignore[assignment]
+    return observed
 
 
-def at_rest(found: Watched) -> list[Any]:
-    """Return what is left behind: metrics, and the sizes of all entries of the audit log."""
-    entries = found.node.log_entries()["entries"]
-    metrics = generate_latest(found.vitals.metrics.registry).decode()
+def at_rest(observed: Watched) -> list[Any]:
+    """Return what can be observed afterwards: metrics, and the sizes of the audit log's entries."""
+    entries = observed.node.log_entries()["entries"]
+    metrics = generate_latest(observed.vitals.metrics.registry).decode()
     timeless = [line for line in metrics.splitlines() if "_created" not in line]
     return [("entries", [len(str(entry)) for entry in entries]), ("metrics", timeless)]

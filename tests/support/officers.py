@@ -1,4 +1,4 @@
-"""An officer at the keyboard: the real commands, against a store of papers behind the exchange."""
+"""An officer who runs the real commands, against a document repository in place of the exchange."""
 
 import base64
 import copy
@@ -40,7 +40,7 @@ PASSPHRASE = "four random words here"
 TOKEN = base64.b64encode(bytes(range(32))).decode()
 AUTHORITY = TransportAuthority.create("nordic-heart", NOW - timedelta(days=1))
 KEY = new_transport_key()
-"""Made once: keys of this kind take time."""
+"""Made once, because making such a key is slow."""
 
 
 def unreachable() -> LinkFault:
@@ -49,7 +49,7 @@ def unreachable() -> LinkFault:
 
 @dataclass
 class PaperExchange:
-    """What an exchange does for officers, over a store of papers, without a network."""
+    """What an exchange does for officers, over a document repository, without a network."""
 
     papers: Papers
     down: bool = False
@@ -154,7 +154,7 @@ def invitation(country: str = "DK", role: str = "officer", **changes: Any) -> In
 
 
 def agreed_with(key: SigningKey | str, **changes: Any) -> Agreement:
-    """Return the agreement of the papers, with this key as the one of DK."""
+    """Return the usual agreement, with this key as the officer key of DK."""
     fields = agreement_fields(**changes)
     text = key if isinstance(key, str) else key.public.to_text()
     fields["parties"][0]["officer_key"] = text
@@ -163,7 +163,7 @@ def agreed_with(key: SigningKey | str, **changes: Any) -> Agreement:
 
 @dataclass(frozen=True)
 class Stage:
-    """How far an officer was: the folder, and what the exchange remembers. It never changes."""
+    """A copy of an officer's folder and of the exchange's state at a moment; it never changes."""
 
     folder: Path
     remembered: dict[str, Any]
@@ -171,7 +171,7 @@ class Stage:
 
 @dataclass
 class Keyboard:
-    """The officer of DK, with a folder, a passphrase file and the commands."""
+    """The officer of DK, with a folder, a passphrase file, and methods that run commands."""
 
     folder: Path
     exchange: PaperExchange
@@ -204,19 +204,19 @@ class Keyboard:
         return result.output
 
     def refused(self, *words: str | Path, **how: Any) -> str:
-        """Run a command that must be refused; return what it said, having changed nothing."""
-        before, handed = self.contents(), len(self.exchange.submitted)
+        """Run a command that must be refused and change nothing; return its error message."""
+        before, submitted = self.contents(), len(self.exchange.submitted)
         result = self.run(*words, **how)
         assert result.exit_code == 1, result.output
         assert self.contents() == before
-        assert len(self.exchange.submitted) == handed
+        assert len(self.exchange.submitted) == submitted
         return result.stderr
 
     def contents(self) -> dict[str, bytes]:
-        """Return every file of the officer that decides anything."""
-        kept = (p for p in self.home.path.rglob("*") if p.is_file() and p.name != "lock")
-        seen = {"root.json", "floor.json", "agreement.json"}  # may be remembered at any time
-        return {str(p): p.read_bytes() for p in kept if p.name not in seen}
+        """Return every file of the officer that matters for a decision."""
+        files = (p for p in self.home.path.rglob("*") if p.is_file() and p.name != "lock")
+        cached = {"root.json", "floor.json", "agreement.json"}  # may be stored at any time
+        return {str(p): p.read_bytes() for p in files if p.name not in cached}
 
     def own(self) -> CountryDocuments:
         return present(read_own(self.home, self.home.settings(), self.now))
@@ -239,7 +239,7 @@ class Keyboard:
         return self
 
     def certified(self) -> "Keyboard":
-        """Hold a certificate of now, as an officer does who has worked all along."""
+        """Store a certificate issued now, like that of an officer whose certificate was renewed."""
         store = KeyStore.open(self.home.keys, PASSPHRASE.encode())
         request = EnrolRequest(transport_key=public_pem(store.get(TRANSPORT_KEY)))
         self.exchange.papers.now = self.now
@@ -247,12 +247,12 @@ class Keyboard:
         return self
 
     def kept(self, place: Path) -> Stage:
-        """Return how far this officer is, for others to begin from."""
+        """Copy this officer's state to `place`, so that tests can begin from it."""
         shutil.copytree(self.folder, place)
         return Stage(place, self._remembered())
 
     def at(self, stage: Stage) -> "Keyboard":
-        """Be as far as another officer was who had begun like this one."""
+        """Continue from a stage that an officer with the same start had reached."""
         for place in stage.folder.iterdir():
             shutil.rmtree(self.folder / place.name, ignore_errors=True)
         shutil.copytree(stage.folder, self.folder, dirs_exist_ok=True)
@@ -260,11 +260,11 @@ class Keyboard:
         return self
 
     def _remembered(self) -> dict[str, Any]:
-        held = vars(self.exchange)
-        return copy.deepcopy({name: held[name] for name in held if name != "papers"})
+        state = vars(self.exchange)
+        return copy.deepcopy({name: state[name] for name in state if name != "papers"})
 
     def agree(self) -> "Keyboard":
-        """Sign the first agreement, with two other countries; it is published then."""
+        """Sign the first agreement, as two other countries do; this publishes it."""
         self.papers.store.draft(self.papers.agreed, self.papers.now)
         self.papers.sign("EE", "NO")
         self.done("sign", "--yes")
@@ -272,31 +272,31 @@ class Keyboard:
 
 
 def cheap_stores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let key stores open at once: scrypt at its least cost."""
+    """Make key stores open without delay, with scrypt at its least cost."""
     monkeypatch.setitem(vars(KeyStore)["create"].__func__.__kwdefaults__, "cost", 2)
 
 
-def sit_down(
+def new_officer(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     agree: Callable[[str], Agreement] = agreed_with,
 ) -> Keyboard:
-    """Return a new officer of DK, named in the agreement that waits, with a clock that stands."""
+    """Return a new officer of DK, named in the draft agreement, with a clock that does not move."""
     cheap_stores(monkeypatch)
     home = OfficerHome(folder / "officer")
     create_home(home, "DK", "Health data authority of DK", PASSPHRASE.encode())
     file = folder / "passphrase"
     file.touch(mode=0o600)
     file.write_text(PASSPHRASE + "\n")
-    return come_back(folder, monkeypatch, agree)
+    return officer_in(folder, monkeypatch, agree)
 
 
-def come_back(
+def officer_in(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     agree: Callable[[str], Agreement] = agreed_with,
 ) -> Keyboard:
-    """Return the officer whose folder this is."""
+    """Return the officer whose home is in this folder."""
     home = OfficerHome(folder / "officer")
     settings = home.settings()
     papers = Papers(folder / "papers", agreed=agree(settings.document_key))

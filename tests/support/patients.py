@@ -67,7 +67,7 @@ def module(family: Family = Family.LOGISTIC, **changes: Any) -> TrainModule:
 
 
 def score_counts(task: Predictor, people: Cohort, model: FloatArray) -> FloatArray:
-    """Return what the patients give to an evaluation of a model."""
+    """Return each patient's counts in an evaluation of a model."""
     rows = task.rows(people.features, people.columns)
     return evaluation_counts(task, people, task.outputs(people.features, model, rows))
 

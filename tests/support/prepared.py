@@ -1,7 +1,7 @@
-"""Folders as some work leaves them, kept for whoever does the same work from the same state again.
+"""Keep the folder that a step of preparation leaves, for tests that do the same step again.
 
-What is kept never changes: every user gets a copy. Nothing is kept, and nothing kept is used, while
-a test has patched something: the same work might then come to something else.
+A kept folder never changes: every user gets a copy. While a test has patched something, nothing is
+kept and nothing kept is used, because the same step could then have another result.
 """
 
 import os
@@ -22,7 +22,7 @@ Words = tuple[bytes, ...]
 
 @dataclass(frozen=True)
 class State:
-    """Which works led here, and how the folder looked then."""
+    """The steps that were done so far, and how the folder looked then."""
 
     works: tuple[str, ...]
     look: Look
@@ -30,7 +30,7 @@ class State:
 
 @dataclass(frozen=True)
 class Kept:
-    """What a work came to: a folder, the time on the clock, and what it returned."""
+    """The result of a step: a folder, the time on the clock, and what it returned."""
 
     folder: Path
     now: datetime
@@ -38,7 +38,7 @@ class Kept:
 
 
 class Prepared:
-    """What was kept in this process. It is gone when the process ends."""
+    """The results kept in this process. They are gone when the process ends."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str, ...], Kept] = {}
@@ -47,20 +47,20 @@ class Prepared:
 
     @property
     def usable(self) -> bool:
-        """Whether this process keeps anything, and no test has patched anything at present."""
+        """Whether this process keeps results, and no test has patched anything at present."""
         return self._place is not None and not self._patches
 
     def begin(self, within: str | None = None) -> None:
-        """Keep folders from now on. Patches are watched, so that none is in what is kept."""
+        """Keep folders from now on. Patches are watched, so that no kept folder depends on one."""
         self._place = tempfile.TemporaryDirectory(prefix="prepared-", dir=within)
         _watch(self._patches)
 
     def find(self, works: tuple[str, ...]) -> Kept | None:
-        """Return what this sequence of works came to."""
+        """Return the result of this sequence of steps, if it is kept."""
         return self._kept.get(works)
 
     def keep(self, works: tuple[str, ...], folder: Path, now: datetime, words: Words) -> None:
-        """Keep a copy of the folder."""
+        """Keep the result of this sequence of steps, with a copy of the folder."""
         assert self._place is not None
         copy = Path(self._place.name) / str(len(self._kept))
         shutil.copytree(folder, copy, symlinks=True)
@@ -71,22 +71,22 @@ PREPARED = Prepared()
 
 
 def put(kept: Kept, folder: Path) -> None:
-    """Let a folder be as it was kept."""
+    """Replace a folder by a copy of the kept one."""
     if folder.exists():
         shutil.rmtree(folder)
     shutil.copytree(kept.folder, folder, symlinks=True)
 
 
 def look(folder: Path) -> Look:
-    """Return how every file below a folder looks, without reading any."""
+    """Return time and size of every file below a folder, without reading the files."""
     seen = {}
     for place, _, names in os.walk(folder):
         for name in names:
-            found = os.lstat(f"{place}/{name}")
-            whole = stat.S_ISREG(found.st_mode)
+            status = os.lstat(f"{place}/{name}")
+            regular = stat.S_ISREG(status.st_mode)
             seen[f"{place[len(str(folder)) :]}/{name}"] = (
-                found.st_mtime_ns if whole else 0,
-                found.st_size,
+                status.st_mtime_ns if regular else 0,
+                status.st_size,
             )
     return seen
 

@@ -1,16 +1,16 @@
-"""A federation of real processes to be killed, and what must hold of it whatever was killed when.
+"""A federation of real processes to kill, and checks that hold whatever was killed and when.
 
-    arena = Arena.raised(folder)            # coordinator and four nodes, agreement signed
-    arena.allow("kill-1", rounds=12)        # a study, proposed and permitted by every country
-    run = arena.launch("kill-1")
-    arena.kill(Role.SERVER_APP)             # SIGKILL, as often and of whom one likes
-    arena.kill(Role.NODE, "PT")
-    arena.start_missing()                   # daemons that were killed are started again
-    arena.wait_until_over("kill-1")
-    arena.check(run)                        # ledgers, journals, logs of everybody
-    arena.end()
+    federation = ProcessFederation.raised(folder)  # coordinator, four nodes, signed agreement
+    federation.allow("kill-1", rounds=12)          # a study that every country has permitted
+    run = federation.launch("kill-1")
+    federation.kill(Role.SERVER_APP)               # SIGKILL; of any process, any number of times
+    federation.kill(Role.NODE, "PT")
+    federation.start_missing()                     # start killed daemons again
+    federation.wait_until_over("kill-1")
+    federation.check(run)                          # ledgers, journals, logs of all parties
+    federation.end()
 
-The folder's name must be short: Unix sockets lie below it.
+The folder's path must be short, because Unix sockets are below it.
 """
 
 import json
@@ -47,7 +47,7 @@ ROUND_KINDS = ("round-opened", "round-void")
 
 
 class Role(StrEnum):
-    """Whose process."""
+    """The kinds of processes."""
 
     COORDINATOR = "pratique-coordinator"
     SUPERLINK = "flower-superlink"
@@ -57,7 +57,7 @@ class Role(StrEnum):
 
 
 class Broken(AssertionError):
-    """Something that must hold under any kill does not."""
+    """A check failed that must hold after any kill."""
 
 
 class Silent(Story):
@@ -77,9 +77,9 @@ class ProcessFederation:
 
     @classmethod
     def raised(cls, folder: Path, **changes: Any) -> "ProcessFederation":
-        """Start everybody, from keys to a signed agreement; takes about half a minute.
+        """Start all parties, from keys to a signed agreement; this takes about half a minute.
 
-        `changes` go to the agreement.
+        `changes` change the terms of the agreement.
         """
         for name in ("logs", "tmp"):
             (folder / name).mkdir(parents=True)
@@ -118,7 +118,7 @@ class ProcessFederation:
     # Studies.
 
     def allow(self, name: str, *, rounds: int = 12, epsilon: float = 0.5) -> None:
-        """Propose a training study of so many rounds, and let every country permit it."""
+        """Propose a training study of `rounds`, and have every country permit it."""
         source = self.documents / f"{self.federation.world.training}.yaml"
         text = yaml.safe_load(source.read_text(encoding="utf-8"))
         text["id"], text["task"]["rounds"] = name, rounds
@@ -133,44 +133,44 @@ class ProcessFederation:
         self.studies.append(name)
 
     def launch(self, name: str) -> str:
-        """Launch a study once every node is back, and return its run's id."""
+        """Launch a study once every node is connected, and return its run's id."""
         deadline = time.monotonic() + OVER_SECONDS
         while not all(self.coordinator.ask("status")["nodes"].values()):
             if time.monotonic() > deadline:
-                raise Broken("not every node came back")
+                raise Broken("not every node has connected again")
             time.sleep(LOOK_SECONDS)
         return str(self.coordinator.ask("study", "launch", name)["run"])
 
     def state(self, name: str) -> dict[str, Any] | None:
-        """Where the newest run of a study stands, None while the coordinator is away."""
+        """Return the status of a study's newest run, None while the coordinator is not running."""
         try:
-            found: dict[str, Any] = ask(_desk(self.coordinator), "study_status", name=name)
+            status: dict[str, Any] = ask(_socket(self.coordinator), "study_status", name=name)
         except LocalRpcFault as fault:
             if "never launched" in fault.what:
                 raise
             return None
-        return found
+        return status
 
     def wait_until(
         self, name: str, reached: Callable[[dict[str, Any]], bool], seconds: float = OVER_SECONDS
     ) -> dict[str, Any]:
-        """Wait until a run's state is such. Raises Broken if it is not in time."""
-        deadline, found = time.monotonic() + seconds, None
+        """Wait until `reached` is true of a run's status. Raises Broken after `seconds`."""
+        deadline, status = time.monotonic() + seconds, None
         while time.monotonic() < deadline:
-            found = self.state(name) or found
-            if found and reached(found):
-                return found
+            status = self.state(name) or status
+            if status and reached(status):
+                return status
             time.sleep(LOOK_SECONDS)
-        raise Broken(f"{name} stands at {found}")
+        raise Broken(f"the last status of {name} is {status}")
 
     def wait_until_over(self, name: str, seconds: float = OVER_SECONDS) -> dict[str, Any]:
         """Wait until a run has ended."""
-        return self.wait_until(name, lambda found: bool(found["over"]), seconds)
+        return self.wait_until(name, lambda status: bool(status["over"]), seconds)
 
     # Kills.
 
     def pids(self, role: Role, country: str = "") -> list[int]:
-        """The processes of a role that are alive; a node's needs its country."""
+        """Return the ids of a role's running processes; for a node, name its country."""
         party = self.node(country) if role is Role.NODE else self.coordinator
         daemon = party.processes._daemons.get(party.home)
         if daemon is None or daemon.poll() is not None:
@@ -180,7 +180,7 @@ class ProcessFederation:
         return [pid for pid in _descendants(daemon.pid) if role in _words(pid)]
 
     def kill(self, role: Role, country: str = "") -> list[int]:
-        """Kill -9 all processes of a role at once, and no child of theirs; return whom."""
+        """Kill all processes of a role with SIGKILL, but not their children; return their ids."""
         killed = self.pids(role, country)
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
@@ -190,7 +190,7 @@ class ProcessFederation:
         return killed
 
     def start_missing(self) -> None:
-        """Start the coordinator and the nodes that are not running, and wait until they do."""
+        """Start the coordinator and the nodes that are not running, and wait until they answer."""
         if not self.pids(Role.COORDINATOR):
             self.start_coordinator()
         for country in self.countries:
@@ -198,13 +198,13 @@ class ProcessFederation:
                 self.start_node(country)
 
     def start_coordinator(self) -> None:
-        """Start the coordinator; return when its desk answers."""
+        """Start the coordinator; return when it answers over local RPC."""
         self.coordinator.start(
             "up", ready=lambda: _answers(self.coordinator), seconds=COORDINATOR_SECONDS
         )
 
     def start_node(self, country: str) -> None:
-        """Start a node; return when its own desk answers."""
+        """Start a node; return when it answers over local RPC."""
         self.node(country).start(
             "up", ready=lambda: _answers(self.node(country)), seconds=NODE_SECONDS
         )
@@ -212,18 +212,18 @@ class ProcessFederation:
     # Invariants.
 
     def check(self, run: str) -> dict[str, Any]:
-        """Raise Broken unless everything holds of a run; every daemon must be running.
+        """Raise Broken unless all checks of a run hold; every daemon must be running.
 
         Returns how the run ended and what each country's ledger was charged for it.
         """
         charged = {country: self.check_node(country, run) for country in self.countries}
-        found = self.check_coordinator(run)
-        if found["state"] == "finished" and len(set(map(tuple, charged.values()))) != 1:
+        ended = self.check_coordinator(run)
+        if ended["state"] == "finished" and len(set(map(tuple, charged.values()))) != 1:
             raise Broken(f"the countries of run {run} were charged differently: {charged}")
-        return {**found, "charged": charged}
+        return {**ended, "charged": charged}
 
     def check_node(self, country: str, run: str) -> list[str]:
-        """Check one node's ledger, journal and log; returns the phases charged for the run."""
+        """Check one node's ledger, journal and log; return the phases charged for the run."""
         entries = _verified_log(self.node(country))
         with _read(self.node(country).home / "state.db") as state:
             ledger = state.execute(
@@ -243,7 +243,7 @@ class ProcessFederation:
         return phases
 
     def check_coordinator(self, run: str) -> dict[str, Any]:
-        """Check the coordinator's log and its account of a run."""
+        """Check the coordinator's log and database for a run; return how the run ended."""
         entries = [e for e in _verified_log(self.coordinator) if e.get("run") == run]
         kinds = Counter(entry["kind"] for entry in entries)
         with _read(self.coordinator.home / "state.db") as state:
@@ -259,9 +259,9 @@ class ProcessFederation:
             raise Broken(f"run {run} is {ended}, and logged as {dict(kinds)}")
         if kinds["run-resumed"] != attempt - 1:
             raise Broken(f"run {run} had {attempt} attempts, and the log has {dict(kinds)}")
-        said = [(e["round"], e["kind"]) for e in entries if e["kind"] in ROUND_KINDS]
-        if said != [(number, f"round-{outcome}") for number, outcome in rounds]:
-            raise Broken(f"the rounds of run {run} are {rounds}, and the log has {said}")
+        logged = [(e["round"], e["kind"]) for e in entries if e["kind"] in ROUND_KINDS]
+        if logged != [(number, f"round-{outcome}") for number, outcome in rounds]:
+            raise Broken(f"the rounds of run {run} are {rounds}, and the log has {logged}")
         if [number for number, _ in rounds] != list(range(1, len(rounds) + 1)):
             raise Broken(f"the rounds of run {run} are {rounds}")
         if ended != "finished" and not reason:
@@ -278,7 +278,7 @@ def _require_charged_first(country: str, run: str, entries: list[dict[str, Any]]
             CONTRIBUTED in kinds and CHARGED not in kinds[: kinds.index(CONTRIBUTED)]
         )
     ):
-        raise Broken(f"{country} charged run {run} so: {kinds}")
+        raise Broken(f"{country} charged run {run} too often or too late: {kinds}")
 
 
 def _require_drawn_once(country: str, run: str, entries: list[dict[str, Any]]) -> None:
@@ -289,20 +289,20 @@ def _require_drawn_once(country: str, run: str, entries: list[dict[str, Any]]) -
 
 def _verified_log(party: Party) -> list[dict[str, Any]]:
     """Return the entries of a daemon's log. Raises LogFault if it does not verify."""
-    found = ask(_desk(party), "log_entries")
-    lines = [line.encode() for line in found["entries"]]
-    verify_export(lines, found["checkpoint"].encode(), NoteKey.from_text(found["verifier"]))
+    export = ask(_socket(party), "log_entries")
+    lines = [line.encode() for line in export["entries"]]
+    verify_export(lines, export["checkpoint"].encode(), NoteKey.from_text(export["verifier"]))
     return [json.loads(line)["entry"] for line in lines]
 
 
-def _desk(party: Party) -> Path:
+def _socket(party: Party) -> Path:
     name = "coordinator.sock" if party.program == Role.COORDINATOR else "node.sock"
     return party.home / "run" / name
 
 
 def _answers(party: Party) -> bool:
     try:
-        ask(_desk(party), "status")
+        ask(_socket(party), "status")
     except LocalRpcFault:
         return False
     return True
@@ -315,10 +315,10 @@ def _read(database: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _descendants(pid: int) -> list[int]:
-    found = []
+    below = []
     for child in _children(pid):
-        found += [child, *_descendants(child)]
-    return found
+        below += [child, *_descendants(child)]
+    return below
 
 
 def _children(pid: int) -> list[int]:

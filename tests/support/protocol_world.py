@@ -1,7 +1,7 @@
 """A small world of countries and a coordinator that drives the real state machines of both sides.
 
-The coordinator's key is at hand, so that a test can lie with it: `retold` changes what an honest
-request says and signs it again, as a coordinator that does not follow the protocol would.
+Tests have the coordinator's key, so that they can lie with it: `retold` changes an honest request
+and signs it again, as a coordinator that does not follow the protocol would.
 """
 
 import copy
@@ -72,12 +72,12 @@ def refused(run: CountryRun, code: ReasonCode, naming: str = "") -> Iterator[Non
 
 
 def state_of(run: CountryRun) -> CountryState:
-    """Return what a country stores, as a thief of its state would read it."""
+    """Return the state that a country stores, as a thief would read it."""
     return CountryState.model_validate_json(run.to_bytes())
 
 
 def terms_of(size: int, **changes: object) -> RunTerms:
-    """Return the terms of a run among the first `size` names, c = 1 where there is room for it."""
+    """Return the terms of a run among the first `size` names; c = 1 if there are more than two."""
     colluding = 1 if size > 2 else 0
     described = RunTerms(
         agreement=AGREEMENT,
@@ -93,12 +93,12 @@ def terms_of(size: int, **changes: object) -> RunTerms:
 
 
 def versions_of(roster: Sequence[str], **changes: int) -> DocumentVersions:
-    """Return version 3 of every document, but for `changes` by country."""
+    """Return version 3 of every document, except for `changes` by country."""
     return DocumentVersions(3, 3, {country: changes.get(country, 3) for country in roster})
 
 
 def view_of(country: str, terms: RunTerms) -> CountryView:
-    """Return what an honest country holds true."""
+    """Return an honest country's view of a run."""
     return CountryView(
         country=country,
         terms=terms,
@@ -128,9 +128,9 @@ def retold(
     key: SigningKey = COORDINATOR_KEY,
     **claims: object,
 ) -> bytes:
-    """Return a request that says something else, signed again; `claims` change its envelope.
+    """Return a request with a changed body, signed again; `claims` change its envelope.
 
-    `model` and `parts` take the place of what travels beside the signed words.
+    `model` and `parts` replace what travels beside the signed body.
     """
     envelope = Envelope.FromString(request)
     body = RequestBody.FromString(envelope.signed.body)
@@ -143,7 +143,7 @@ def retold(
 
 
 def with_head(request: bytes, place: int, change: Callable[[Signed], Signed]) -> bytes:
-    """Return a request to answer with another head at a place."""
+    """Return a request to answer, with a changed head at one place."""
 
     def put(body: RequestBody) -> None:
         body.answer.heads[place].CopyFrom(change(body.answer.heads[place]))
@@ -159,14 +159,14 @@ def parts_of(request: bytes, size: int) -> list[bytes]:
 
 def spoken(message: Signed, body: bytes, key: SigningKey, **claims: object) -> Signed:
     """Return another body in a message's envelope, signed by `key`."""
-    said = {"phase": message.phase, "context": message.context, "sender": message.sender}
-    said |= {"receiver": message.receiver, **claims}
-    return sign_message(key.sign, body=body, **said)  # type: ignore[arg-type]
+    envelope = {"phase": message.phase, "context": message.context, "sender": message.sender}
+    envelope |= {"receiver": message.receiver, **claims}
+    return sign_message(key.sign, body=body, **envelope)  # type: ignore[arg-type]
 
 
 @dataclass
 class ProtocolWorld:
-    """Countries and a coordinator, all honest until a test steps in between."""
+    """Countries and a coordinator, all honest unless a test interferes."""
 
     terms: RunTerms
     coordinator: CoordinatorRun
@@ -174,7 +174,7 @@ class ProtocolWorld:
 
     @classmethod
     def of(cls, size: int, **changes: object) -> "ProtocolWorld":
-        """Return a world in which nothing has been said."""
+        """Return a world without any message yet."""
         terms = terms_of(size, **changes)
         runs = {one: CountryRun.start(view_of(one, terms)) for one in terms.roster}
         return cls(terms, coordinator_of(terms), runs)
@@ -188,24 +188,24 @@ class ProtocolWorld:
         return world
 
     def set_up(self, step: str) -> None:
-        """Take every country through one step of set-up."""
+        """Do one step of set-up with every country."""
         for country in self.terms.roster:
             self.exchange(step, country)
 
     def exchange(self, step: str, country: str) -> None:
-        """Take one country through one step of set-up."""
-        taken = {"bundle": "bundle", "encapsulate": "encapsulation", "confirm": "confirmation"}
+        """Do one step of set-up with one country."""
+        replies = {"bundle": "bundle", "encapsulate": "encapsulation", "confirm": "confirmation"}
         request = getattr(self.coordinator, f"{step}_request")(country)
         reply = getattr(self.countries[country], step)(request)
-        getattr(self.coordinator, f"take_{taken[step]}")(country, reply)
+        getattr(self.coordinator, f"take_{replies[step]}")(country, reply)
 
     def restart(self, country: str, *, entropy: Entropy = os.urandom) -> None:
-        """Kill a country and let it continue from what it stored."""
+        """Restart a country from its stored state."""
         stored, view = self.countries[country].to_bytes(), view_of(country, self.terms)
         self.countries[country] = CountryRun.from_bytes(stored, view, entropy=entropy)
 
     def twin(self) -> CoordinatorRun:
-        """Return a coordinator that knows what this world's does and forgot the rounds."""
+        """Return a copy of the coordinator that has forgotten the rounds."""
         other = copy.copy(self.coordinator)
         other._round_number = 0
         return other
@@ -217,21 +217,21 @@ class ProtocolWorld:
         values: NDArray[np.int64] | None = None,
         noise: NDArray[np.int64] | None = None,
     ) -> bytes:
-        """Let a country contribute `values` and `noise`, or zeros; return what it sent."""
+        """Have a country contribute `values` and `noise`, or zeros; return its reply."""
         zeros = np.zeros(opened.terms.mechanism.dimension, np.int64)
-        given = (zeros if values is None else values, zeros if noise is None else noise)
-        reply = self.countries[country].contribute(opened.contribute_request(country), *given)
+        vectors = (zeros if values is None else values, zeros if noise is None else noise)
+        reply = self.countries[country].contribute(opened.contribute_request(country), *vectors)
         opened.take_contribution(country, reply)
         return reply
 
     def agree(self, opened: CoordinatorRound, country: str) -> bytes:
-        """Let a country sign the smaller set that the round was closed on; return what it sent."""
+        """Have a country sign the smaller set that the round was closed on; return its reply."""
         reply = self.countries[country].agree(opened.agree_request(country))
         opened.take_assent(country, reply)
         return reply
 
     def answer(self, opened: CoordinatorRound, country: str) -> bytes:
-        """Let a country answer; return what it sent."""
+        """Have a country answer; return its reply."""
         reply = self.countries[country].answer(opened.answer_request(country))
         opened.take_answer(country, reply)
         return reply

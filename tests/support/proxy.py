@@ -1,7 +1,7 @@
-"""A TCP proxy that treats connections as bad networks do.
+"""A TCP proxy that behaves like a bad network.
 
-It delays, narrows, cuts, duplicates and reorders what it forwards, and leaves connections
-half-open: what is sent into one is taken and never arrives, and nobody notices.
+It delays, slows, cuts, duplicates and reorders what it forwards, and leaves connections half-open:
+data sent into such a connection is accepted and never arrives, and neither side is notified.
 """
 
 import asyncio
@@ -13,24 +13,24 @@ from typing import Self
 from tests.support.exchange_server import LOOPBACK, LoopThread
 
 SEGMENT = 16 * 2**10
-"""Most bytes that are forwarded at once; every chance below is for each of these."""
+"""The most bytes that are forwarded at once. Each probability below is per segment."""
 MOST_UNDER_WAY = 64
-"""Segments that a direction holds; a sender that is faster has to wait."""
+"""How many segments wait in one direction; then the sender has to wait."""
 
 
 @dataclass(frozen=True)
 class Weather:
-    """What happens to segments. Chances are between 0 and 1; `delay` is in seconds each way."""
+    """What happens to segments, as probabilities; `delay` is in seconds in each direction."""
 
     delay: float = 0.0
     bandwidth: float = 0.0
-    """Bytes a second each way; 0 is unlimited."""
+    """Bytes per second in each direction; 0 is unlimited."""
     cut: float = 0.0
-    """The connection ends, for both sides."""
+    """The connection ends for both sides."""
     mute: float = 0.0
     """The connection goes half-open in both directions."""
     half_mute: float = 0.0
-    """It goes half-open in the segment's direction only."""
+    """The connection goes half-open in the segment's direction only."""
     double: float = 0.0
     """The segment arrives twice."""
     swap: float = 0.0
@@ -61,14 +61,14 @@ class _Connection:
                 pipe.cancel()
             await asyncio.gather(*pipes, return_exceptions=True)
         except OSError:
-            return  # nobody listens behind the proxy
+            return  # nothing listens at the target
         finally:
             self.cut()
 
     async def _pipe(
         self, way: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Read as fast as it comes and write each segment when it is due."""
+        """Read without delay, and write each segment when it is due."""
         due: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(MOST_UNDER_WAY)
         sender = asyncio.ensure_future(self._send(way, due, writer))
         loop = asyncio.get_running_loop()
@@ -117,7 +117,7 @@ class _Connection:
                 await asyncio.sleep(len(sent) / proxy.weather.bandwidth)
 
     def cut(self) -> None:
-        """End the connection for both sides, without a farewell."""
+        """Abort the connection for both sides."""
         self.ended.set()
         for writer in (self.near, self.far):
             if writer is not None:
@@ -148,7 +148,7 @@ class FaultProxy:
             self._connections.discard(connection)
 
     def draw(self, way: str) -> str:
-        """Return what happens to the next segment: what was ordered, or what chance brings."""
+        """Return what happens to the next segment: the next ordered event, or a random one."""
         event = self._ordered.pop(0) if self._ordered else self._by_chance()
         if event:
             self.events[event] += 1
@@ -164,11 +164,11 @@ class FaultProxy:
         return ""
 
     def order(self, *events: str) -> None:
-        """Let these happen to the next segments, one each; "" is a segment that arrives well."""
+        """Set the events of the next segments, one each; "" is normal delivery."""
         self._thread.loop.call_soon_threadsafe(self._ordered.extend, events)
 
     def mute_all(self, *ways: str) -> None:
-        """Let every connection there is go half-open, both ways or in those given."""
+        """Make every open connection half-open, in the given directions or in both."""
         self._thread.loop.call_soon_threadsafe(
             self._each, lambda connection: connection.muted.update(ways or ("up", "down"))
         )
@@ -179,7 +179,7 @@ class FaultProxy:
                 act(connection)
 
     def close(self) -> None:
-        """Stop listening and cut what is left."""
+        """Stop listening and cut all connections."""
 
         async def end() -> None:
             self._server.close()

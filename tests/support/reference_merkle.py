@@ -1,10 +1,10 @@
-"""The Merkle tree of RFC 6962, word for word, to compare ours with."""
+"""The Merkle tree hash of RFC 6962, as its text defines it, for comparison with ours."""
 
 import hashlib
 
 
 def reference_root(leaves: list[bytes]) -> bytes:
-    """MTH of section 2.1, over leaf hashes."""
+    """Return MTH of section 2.1, over leaf hashes."""
     if not leaves:
         return hashlib.sha256().digest()
     if len(leaves) == 1:

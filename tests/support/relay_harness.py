@@ -1,4 +1,4 @@
-"""A relay with two seats over a scripted SuperLink, and a request of every call it carries."""
+"""A relay with two node sessions over a scripted SuperLink, and a request for each of its calls."""
 
 import asyncio
 import hashlib
@@ -31,7 +31,7 @@ POLL = 0.2
 
 
 class RelayHarness:
-    """A relay with two seats, over a scripted SuperLink."""
+    """A relay with two node sessions, over a scripted SuperLink."""
 
     def __init__(self) -> None:
         self.superlink = ScriptedSuperLink()
@@ -53,13 +53,13 @@ class RelayHarness:
             try:
                 return await self.relay.call(country, method, body, headers or {}, **more)
             finally:
-                for _ in range(3):  # what nobody waits for is sent as well
+                for _ in range(3):  # so that background calls are sent too
                     await asyncio.sleep(0)
 
         return asyncio.run(act())
 
     def push(self, content: bytes, reply_to: str = "") -> CallReply:
-        """Let AT reply."""
+        """Have AT push a reply."""
         metadata = Metadata(src_node_id=AT, reply_to_message_id=reply_to)
         message = Message(metadata=metadata)
         request = PushMessagesRequest(node=Node(node_id=AT), messages_list=[message])
@@ -73,7 +73,7 @@ class RelayHarness:
         return str(caught.value)
 
     def bring(self, country: str, node_id: int, name: str, content: bytes = b"") -> None:
-        """Let a message arrive at a country."""
+        """Have a message arrive at a country."""
         self.superlink.will("PullMessages", incoming(tree(name)))
         self.superlink.will("PullObject", there(content))
         self.call(country, "PullMessages", PullMessagesRequest(node=Node(node_id=node_id)))
@@ -91,8 +91,8 @@ REQUESTS: dict[str, Callable[[int], Any]] = {
 
 
 def there(content: bytes) -> bytes:
-    found = PullObjectResponse(object_found=True, object_available=True, object_content=content)
-    return bytes(found.SerializeToString())
+    response = PullObjectResponse(object_found=True, object_available=True, object_content=content)
+    return bytes(response.SerializeToString())
 
 
 LATE = bytes(PullObjectResponse(object_found=True).SerializeToString())

@@ -1,4 +1,4 @@
-"""State databases as earlier releases left them: of any revision, with rows in every table."""
+"""Make state databases as earlier releases left them: of any revision, with rows in each table."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ def revisions(migrations: Path) -> list[str]:
 
 
 def made_at(file: Path, migrations: Path, revision: str) -> Engine:
-    """Return a database of a revision, as open as the release that made it left it."""
+    """Create a database of a revision, as the release of that revision did."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch(0o600)
     engine = create_engine(f"sqlite:///{file}", poolclass=NullPool)
@@ -47,7 +47,7 @@ def fill(engine: Engine) -> Rows:
 
 
 def rows(engine: Engine) -> Rows:
-    """Return what is in every table, as it is stored."""
+    """Return the rows of every table, as they are stored."""
     with engine.begin() as connection:
         return {
             name: [dict(row) for row in connection.execute(table.select()).mappings()]
@@ -56,7 +56,7 @@ def rows(engine: Engine) -> Rows:
 
 
 def lost(before: Rows, after: Rows) -> list[str]:
-    """Name every table whose rows of before are not all there, column by column."""
+    """Return the tables in which some earlier row is missing or changed in its earlier columns."""
     return [
         name
         for name, known in before.items()
@@ -64,9 +64,9 @@ def lost(before: Rows, after: Rows) -> list[str]:
     ]
 
 
-def _within(known: list[dict[str, Any]], found: list[dict[str, Any]]) -> bool:
-    """Whether every known row is found; an upgrade may add others."""
-    return all(row in found for row in known)
+def _within(known: list[dict[str, Any]], present: list[dict[str, Any]]) -> bool:
+    """Whether every known row is present; an upgrade may add others."""
+    return all(row in present for row in known)
 
 
 def _tables(connection: Connection) -> dict[str, Any]:

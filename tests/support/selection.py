@@ -1,7 +1,7 @@
-"""Pytest options: one shard of the long tests, skips that fail, and tests that need files.
+"""Select tests with pytest options: one shard, skips that fail, and tests that need files.
 
-The long tests are those marked slow, statistical or fault. A shard holds whole files, so that what
-a file sets up once is set up once.
+The long tests are those marked slow, statistical or fault. A shard has whole files, so that the
+fixtures of a file are set up only once.
 """
 
 from collections.abc import Generator, Iterable
@@ -45,7 +45,7 @@ def _keep(config: pytest.Config, items: list[pytest.Item], wanted: Iterable[bool
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which tests were left out because their files are not here."""
+    """Print that tests were left out because their files are not here."""
     if not HOSPITALS.is_dir():
         terminalreporter.write_line(
             "The hospitals' files are not beside the project: tests that need them were left out"
@@ -56,7 +56,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Let a skip fail, if it has to."""
+    """Count a skipped test as failed if `--no-skips` is given."""
     return _judged(item.config, (yield))
 
 
@@ -64,7 +64,7 @@ def pytest_runtest_makereport(
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """Let the skip of a whole file fail, if it has to."""
+    """Count a skipped file as failed if `--no-skips` is given."""
     return _judged(collector.config, (yield))
 
 

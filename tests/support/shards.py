@@ -1,6 +1,6 @@
-"""How the long tests are divided into shards of about the same length.
+"""Divide the long tests into shards of about the same length.
 
-`make test-shard` runs one of them. A file belongs to one shard, whatever else is collected.
+`make test-shard` runs one of them. A file is always in the same shard, whatever is collected.
 """
 
 from zlib import crc32
@@ -31,7 +31,7 @@ SECONDS = {
     "tests/statistical/test_opened_noise.py": 5,
     "tests/fault/test_state_disk.py": 5,
 }
-"""About how long each file takes on one idle core; files of few seconds are left out.
+"""About how many seconds each file takes on one idle core; shorter files are left out.
 
 Rough figures: most come from a run on a busy machine, scaled down; those of the demo, the campaign,
 the ports, node kills and drop-outs are estimates. `pytest --durations=0` on an idle machine gives
@@ -45,12 +45,12 @@ def shard_of(file: str) -> int:
 
 
 def loads() -> list[int]:
-    """Return how many of the measured seconds each shard holds."""
+    """Return how many of the listed seconds each shard has."""
     return [sum(SECONDS[f] for f, s in _SHARD_OF.items() if s == n) for n in range(SHARDS)]
 
 
 def _divided() -> dict[str, int]:
-    """Give each file, the longest first, to the shard that has least to do."""
+    """Give each file, the longest first, to the shard with the fewest seconds."""
     shards, load = dict[str, int](), [0] * SHARDS
     for file in sorted(SECONDS, key=lambda file: (-SECONDS[file], file)):
         least = load.index(min(load))

@@ -1,10 +1,10 @@
-"""Reply slots over a clock that a test moves: sleeping takes no time."""
+"""Reply slots on a clock that a test moves: sleeping takes no real time."""
 
 from client.border.reply_timing import ReplySlots
 
 
 class Time:
-    """A monotonic clock that moves only when somebody sleeps or works."""
+    """A monotonic clock that moves only when a test sleeps or adds to it."""
 
     def __init__(self) -> None:
         self.now, self.slept = 100.0, [0.0]
@@ -18,7 +18,7 @@ class Time:
 
 
 def left(time: Time, slots: ReplySlots, worked: float, place: tuple[str, int] = ("r", 1)) -> float:
-    """Return after how long a reply leaves that took so long to make."""
+    """Return how long after a request its reply leaves, if making it took `worked` seconds."""
     arrived = time.monotonic()
     time.now += worked
     slots.wait(arrived, place)

@@ -1,7 +1,7 @@
-"""What makes the tests cheaper and changes nothing that they look at.
+"""Make the tests faster without changing what they test.
 
-Work that comes to the same each time is done once in a process: SQL text, DuckDB's start, an
-empty database. Nothing that a test writes is shared.
+Work that always has the same result is done once in a process: SQL text, DuckDB's start, an empty
+database. Nothing that a test writes is shared.
 """
 
 import functools
@@ -24,33 +24,33 @@ from keys.errors import PratiqueError
 
 MEMORY = Path("/dev/shm")
 MEMORY_WANTED = 2 * 2**30
-"""More than all the folders of three sessions hold together."""
+"""More than the folders of three sessions together need."""
 PLACE = "PYTEST_DEBUG_TEMPROOT"
 ROOT = Path(__file__).parents[2]
 
 
 def keep_folders_in_memory() -> None:
-    """Have temporary folders in memory, where an fsync costs nothing and is called all the same."""
+    """Put temporary folders in memory; there an fsync is still called, and costs nothing."""
     if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > MEMORY_WANTED:
         os.environ.setdefault(PLACE, str(MEMORY))
 
 
 def share_sql_texts() -> None:
-    """Let every engine find the SQL text that another one composed of the same statement."""
+    """Share compiled SQL statements between all engines."""
     first = create_engine("sqlite://")
     first.connect().close()
 
-    def made(*args: Any, **options: Any) -> Engine:
+    def sharing(*args: Any, **options: Any) -> Engine:
         engine = create_engine(*args, **options)
         engine.dialect = engine.pool._dialect = first.dialect
         engine._compiled_cache = first._compiled_cache
         return engine
 
-    governance.runtime.database.create_engine = made  # type: ignore[attr-defined]
+    governance.runtime.database.create_engine = sharing  # type: ignore[attr-defined]
 
 
 def share_duckdb() -> None:
-    """Start DuckDB once for each configuration; a reader gets a connection of its own to it."""
+    """Start DuckDB once for each configuration; each reader gets its own connection to it."""
     start = functools.cache(lambda config: duckdb_connect(config=dict(config)))
     duckdb_connect = duckdb.connect
 
@@ -61,9 +61,9 @@ def share_duckdb() -> None:
 
 
 def migrate_once() -> None:
-    """Make an empty database of a program once, and copy it; leave one that is new alone.
+    """Create each program's empty database once, and copy it; do nothing to an up-to-date one.
 
-    Migrations that a test writes are run, as are ours on an older database.
+    Migrations that a test writes are run, and so are the program's on an older database.
     """
 
     def migrated(engine: Engine, migrations: Path) -> None:
@@ -78,7 +78,7 @@ def migrate_once() -> None:
 
 
 MIGRATE = governance.runtime.database._migrate
-"""What the programs do. A test of migrations restores it."""
+"""The function that the programs use. A test of migrations restores it."""
 
 
 def _file_of(engine: Engine) -> Path:
@@ -94,10 +94,10 @@ def _is_empty(engine: Engine) -> bool:
 def _is_newest(engine: Engine, migrations: Path) -> bool:
     try:
         with engine.begin() as connection:
-            found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").all()
+            rows = connection.exec_driver_sql("SELECT version_num FROM alembic_version").all()
     except (PratiqueError, SQLAlchemyError):
         return False
-    return [row.version_num for row in found] == [_newest(migrations)]
+    return [row.version_num for row in rows] == [_newest(migrations)]
 
 
 @functools.cache
@@ -119,11 +119,11 @@ def _empty_database(migrations: Path) -> bytes:
 
 
 def build_commands_once() -> None:
-    """Let the runner of commands build those of each program once."""
+    """Build the commands of each program once for typer's test runner."""
     vars(typer.testing)["_get_command"] = functools.cache(get_command)
 
 
-def spare_the_collector() -> None:
-    """Let the garbage collector look no more at what was imported."""
+def freeze_imported_objects() -> None:
+    """Exclude imported objects from garbage collection, so that each collection is short."""
     gc.collect()
     gc.freeze()

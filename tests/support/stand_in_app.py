@@ -1,7 +1,7 @@
-"""What a server app's process does in tests of the carrier, in place of conducting a run.
+"""Replace the work of a server app's process in tests of the carrier.
 
-A folder with a `sitecustomize.py` that imports `stand_in` is put on the process's PYTHONPATH; it
-takes the place of `server.runs.attempt.run_attempt` there, and nowhere else.
+A folder with a `sitecustomize.py` that calls `stand_in` is put on the process's PYTHONPATH. There,
+and nowhere else, `rehearse` replaces `server.runs.attempt.run_attempt`.
 """
 
 import hashlib
@@ -17,13 +17,13 @@ from protocols.wire.flower_frame import FRAME, MESSAGE_TYPE, RECORD
 from server.flower.carrier import FlowerCarrier
 
 LARGE = bytes(range(256)) * 2**15
-"""As large as a model, or a contribution, of 10^6 values in 64-bit words."""
+"""The size of a model or a contribution of 10^6 values in 64-bit words."""
 REPLY_SECONDS = 20.0
 SHORT_SECONDS = 1.0
 
 
 def write_customisation(folder: Path) -> Path:
-    """Write the folder that makes a guarded process do `rehearse` instead of conducting."""
+    """Write the folder that makes a server app's process call `rehearse` instead of a run."""
     folder.mkdir(parents=True)
     (folder / "sitecustomize.py").write_text(
         "import sys\n"
@@ -42,10 +42,11 @@ def stand_in() -> None:
 def rehearse(
     home: Any, run_id: str, attempt: int, carrier: FlowerCarrier, services: Any, *, seconds: float
 ) -> None:
-    """Send frames of every kind and report what came back."""
-    nodes = {country: one.node for country, one in services.presence_update(-1, 0).present.items()}
+    """Send frames of every kind and report the replies."""
+    present = services.presence_update(-1, 0).present
+    nodes = {country: presence.node for country, presence in present.items()}
     everybody = sorted(nodes)
-    found: dict[str, Any] = {
+    report: dict[str, Any] = {
         "run": run_id,
         "home": str(home.path),
         "nodes": everybody,
@@ -56,21 +57,21 @@ def rehearse(
         replies = carrier.exchange(dict.fromkeys(everybody, frame), seconds)
         return {country: reply.decode("latin-1") for country, reply in sorted(replies.items())}
 
-    found["hello"] = ask(b"hello")
+    report["hello"] = ask(b"hello")
     started = time.monotonic()
-    found["again"] = ask(b"again")
-    found["seconds"] = time.monotonic() - started
-    found["own"] = {c: r.decode() for c, r in carrier.exchange({"FR": b"own"}, 20.0).items()}
-    found["late"] = ask(b"late-FR", SHORT_SECONDS)
-    found["after late"] = ask(b"after late")
+    report["again"] = ask(b"again")
+    report["seconds"] = time.monotonic() - started
+    report["own"] = {c: r.decode() for c, r in carrier.exchange({"FR": b"own"}, 20.0).items()}
+    report["late"] = ask(b"late-FR", SHORT_SECONDS)
+    report["after late"] = ask(b"after late")
     _send_what_is_no_frame(carrier, nodes)
-    found["after odd"] = ask(b"after odd")
-    found["fault"] = ask(b"fault-DE", SHORT_SECONDS)
-    found["after fault"] = ask(b"after fault")
+    report["after odd"] = ask(b"after odd")
+    report["fault"] = ask(b"fault-DE", SHORT_SECONDS)
+    report["after fault"] = ask(b"after fault")
     large = carrier.exchange(dict.fromkeys(everybody, LARGE), REPLY_SECONDS)
-    found["large"] = {c: hashlib.sha256(r).hexdigest() for c, r in large.items()}
-    found["argv"] = sys.argv
-    services.release("study", run_id, found, b"")
+    report["large"] = {c: hashlib.sha256(r).hexdigest() for c, r in large.items()}
+    report["argv"] = sys.argv
+    services.release("study", run_id, report, b"")
 
 
 def _send_what_is_no_frame(carrier: FlowerCarrier, nodes: dict[str, int]) -> None:

@@ -1,7 +1,7 @@
-"""What must hold in a node's state after any death: read from its files, judged from outside.
+"""Check what must be true of a node's state after any crash, from its files alone.
 
-Nothing of the node's own reading code is used but the keys: rows are read by plain SQL, and the log
-is verified by the verifier that shares nothing with the store.
+Nothing of the node's own code is used except its keys: rows are read by plain SQL, and the log is
+verified by the verifier that shares no code with the store.
 """
 
 import json
@@ -27,7 +27,7 @@ Place = tuple[str, int, str]
 
 @dataclass
 class StateChecks:
-    """One node's ledger, journal and log, with all that was ever seen of them."""
+    """Checks of one node's ledger, journal and log, with all that was seen of them before."""
 
     database: Path
     country: str
@@ -37,10 +37,10 @@ class StateChecks:
     kept: dict[Place, bytes] = field(default_factory=dict)
     left: dict[Place, bytes] = field(default_factory=dict)
     schedules: dict[str, Counter[str]] = field(default_factory=dict)
-    """The phases of each run that are charged when it contributes."""
+    """By run, the phases that are charged before its first contribution."""
 
     def check(self) -> None:
-        """Raise AssertionError unless everything holds now that held before, and what must."""
+        """Raise AssertionError unless the state is right, and continues what was seen before."""
         entries = self._verified_log()
         with closing(sqlite3.connect(self.database)) as raw:
             raw.row_factory = sqlite3.Row
@@ -53,7 +53,7 @@ class StateChecks:
         self._what_was_kept_or_left_is_logged(journal, entries)
 
     def took(self, place: Place, reply: bytes) -> None:
-        """Note a reply that left; another one at its place is a fault."""
+        """Note a reply that left. Raises AssertionError if another one left at its place."""
         assert self.left.setdefault(place, reply) == reply, f"another reply left at {place}"
 
     def charged(self, run: str) -> Counter[str]:
@@ -95,12 +95,12 @@ class StateChecks:
                 assert row["run_id"] in charged, "a sum was kept that was not charged"
 
     def _what_was_kept_stays(self, journal: list[sqlite3.Row]) -> None:
-        """A reply that is on disk may have left: it is never another one, and never free again."""
-        found = {(row["run_id"], row["round"], row["phase"]): row["reply"] for row in journal}
+        """Check that no reply on disk has changed and no place is free again: it may have left."""
+        replies = {(row["run_id"], row["round"], row["phase"]): row["reply"] for row in journal}
         for place, reply in (self.kept | self.left).items():
-            assert place in found, f"the place {place} is free again"
-            assert found[place] in (None, reply), f"another reply stands at {place}"
-        self.kept |= {place: reply for place, reply in found.items() if reply is not None}
+            assert place in replies, f"the place {place} is free again"
+            assert replies[place] in (None, reply), f"there is another reply at {place}"
+        self.kept |= {place: reply for place, reply in replies.items() if reply is not None}
 
     def _what_was_kept_or_left_is_logged(
         self, journal: list[sqlite3.Row], entries: list[dict[str, Any]]

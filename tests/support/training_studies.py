@@ -1,4 +1,4 @@
-"""What studies train in tests, a model of each kind, and how real nodes are led through them."""
+"""Training tasks of each kind for tests, and how to run their studies over real nodes."""
 
 from typing import Any
 
@@ -32,8 +32,8 @@ MODULE = COMMON | {
     "parameters": {"channels": 2, "kernel": 3},
     "parts": series_parts(inputs=3, channels=2, kernel=3, outputs=1),
 }
-"""Seeds of both networks start where what enters a rectifier stays ten standard deviations of the
-rounding away from zero, for the records of these tests: rounding turns no unit on or off."""
+"""Both seeds are chosen so that, for the records of these tests, the input of each rectifier is at
+least ten standard deviations of the rounding away from zero: rounding turns no unit on or off."""
 
 
 def drafted(federation: NodeFederation, task: dict[str, Any], **changes: Any) -> Study:
@@ -51,7 +51,7 @@ def proposed(federation: NodeFederation, study: Study) -> Study:
 
 
 def led(federation: NodeFederation, study: Study, *, without: str = "") -> Outcome:
-    """Return what a run comes to; one country may fall silent once keys are agreed."""
+    """Run a study and return its outcome; one country may stop replying after set-up."""
     run, carrier = federation.run(study), NodesCarrier(federation)
     driver = RoundDriver(
         run.coordinator,

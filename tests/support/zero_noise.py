@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 
 class ZeroNoise:
-    """Noise that is no noise."""
+    """A noise source that returns zeros."""
 
     def draw(self, std: int, size: int) -> NDArray[np.int64]:
         """Return zeros."""
@@ -13,7 +13,7 @@ class ZeroNoise:
 
 
 class CountedZeroNoise(ZeroNoise):
-    """Knows how often it was asked for."""
+    """A zero noise source that counts its draws."""
 
     def __init__(self) -> None:
         self.draws = 0

@@ -1,1 +1,1 @@
-"""A plain Flower app, as its users write one."""
+"""A plain Flower app, as a user of Flower would write it."""

@@ -1,4 +1,4 @@
-"""A node that sends back the values it was sent."""
+"""A client app that sends back the values that it receives."""
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp

@@ -16,17 +16,17 @@ from tests.support.node_federation import DICTIONARY, NodeFederation, records
 def template(tmp_path_factory: pytest.TempPathFactory) -> NodeFederation:
     """Four enrolled nodes and one study that every country approved."""
     logging.getLogger("tuf").setLevel(logging.WARNING)
-    copy = NodeFederation(tmp_path_factory.mktemp("template") / "federation")
-    copy.approved()
-    copy.close()
-    return copy
+    nodes = NodeFederation(tmp_path_factory.mktemp("template") / "federation")
+    nodes.approved()
+    nodes.close()
+    return nodes
 
 
 @pytest.fixture
 def federation(
     template: NodeFederation, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[NodeFederation]:
-    """A separate copy of the federation for each test."""
+    """A new copy of the template for each test."""
     copy = template.copied(tmp_path_factory.mktemp("one") / "federation")
     yield copy
     copy.close()

@@ -1,4 +1,4 @@
-"""A coordinator's state and its transport authority, for every test of the server."""
+"""Fixtures of the server's tests: a coordinator's state and its transport authority."""
 
 from datetime import datetime
 from pathlib import Path

@@ -23,7 +23,7 @@ from governance.documents.study import Study
 from governance.runtime.health import HealthServer
 from governance.runtime.systemd import Supervisor
 from protocols.private_sum.coordinator_round import OpenedSum
-from tests.support.captured_logs import Lines, logging_put_back
+from tests.support.captured_logs import Lines, restored_logging
 from tests.support.exchange_server import Lasting
 from tests.support.node_federation import PATIENTS, NodeFederation, code_of
 
@@ -112,7 +112,7 @@ class Watched:
 
 @pytest.fixture
 def lines() -> Iterator[Lines]:
-    with logging_put_back() as configure:
+    with restored_logging() as configure:
         stream = Lines()
         configure(stream=stream)
         yield stream

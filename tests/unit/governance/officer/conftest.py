@@ -3,19 +3,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.officers import Keyboard, Stage, cheap_stores, come_back, sit_down
+from tests.support.officers import Keyboard, Stage, cheap_stores, new_officer, officer_in
 
 
 @pytest.fixture(scope="session")
 def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stage]:
     """What an officer has done before a test begins; each test has a copy."""
-    kept = tmp_path_factory.mktemp("stages")
+    folder = tmp_path_factory.mktemp("stages")
     with pytest.MonkeyPatch.context() as patch:
-        one = sit_down(tmp_path_factory.mktemp("officer"), patch)
-        made = {"new": one.kept(kept / "new")}
-        made["enrolled"] = one.enrol().kept(kept / "enrolled")
-        made["agreed"] = one.agree().kept(kept / "agreed")
-    return made
+        keyboard = new_officer(tmp_path_factory.mktemp("officer"), patch)
+        by_name = {"new": keyboard.kept(folder / "new")}
+        by_name["enrolled"] = keyboard.enrol().kept(folder / "enrolled")
+        by_name["agreed"] = keyboard.agree().kept(folder / "agreed")
+    return by_name
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def officer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stages: dict[str, S
     """An officer of DK who has made a key and nothing else."""
     cheap_stores(monkeypatch)
     shutil.copytree(stages["new"].folder, tmp_path, dirs_exist_ok=True)
-    return come_back(tmp_path, monkeypatch)
+    return officer_in(tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ class TestADay:
     def test_says_when_the_next_is(self, settled: Keyboard) -> None:
         agent = agent_of(settled)
         agent.look()
-        said = agent.standing.sentence()
+        said = agent.status.sentence()
         assert said == "documents until 2026-09-08 12:00 UTC; next renewal at 2026-09-02 10:00 UTC"
 
     @given(st.floats(0, 1))
@@ -140,7 +140,7 @@ class TestNever:
     def test_signs_before_the_officer_has_signed_anything(self, agreed: Keyboard) -> None:
         agent = agent_of(agreed)
         agent.look()
-        assert "nothing to renew" in agent.standing.fault
+        assert "nothing to renew" in agent.status.fault
         assert versions(agreed) == []
 
 
@@ -152,12 +152,12 @@ class TestALostLink:
         pauses = []
         for _ in range(12):
             agent.look()
-            pauses.append(agent.standing.due - settled.now)
-            settled.now = agent.standing.due
+            pauses.append(agent.status.due - settled.now)
+            settled.now = agent.status.due
         assert pauses == sorted(pauses)
         assert pauses[0] < FIRST_PAUSE
         assert LONGEST_PAUSE / 2 <= pauses[-1] <= LONGEST_PAUSE
-        assert agent.standing.failures == 12
+        assert agent.status.failures == 12
 
     def test_signs_no_version_for_each_attempt(self, settled: Keyboard) -> None:
         """What is signed already is handed over again, until it is a day old."""
@@ -166,14 +166,14 @@ class TestALostLink:
         settled.exchange.submit_down = True
         for _ in range(10):
             agent.look()
-            settled.now = agent.standing.due
+            settled.now = agent.status.due
         own = settled.own()
         assert own is not None
         assert own.version == 2
         settled.exchange.submit_down = False
         agent.look()
         assert versions(settled)[-1] == 2
-        assert (agent.standing.failures, agent.standing.fault) == (0, "")
+        assert (agent.status.failures, agent.status.fault) == (0, "")
 
     def test_of_three_days_is_mended_by_itself(self, settled: Keyboard) -> None:
         agent = agent_of(settled)
@@ -191,8 +191,8 @@ class TestALostLink:
     def test_is_not_well_when_little_is_left(self, settled: Keyboard) -> None:
         agent = agent_of(settled)
         agent.look()
-        assert agent.standing.well(settled.now + 4 * DAY)
-        assert not agent.standing.well(settled.now + 6 * DAY)
+        assert agent.status.well(settled.now + 4 * DAY)
+        assert not agent.status.well(settled.now + 6 * DAY)
         assert not AgentStatus(due=NOW).well(NOW)
 
     @given(st.integers(1, 10_000), st.floats(0.5, 1))
@@ -216,7 +216,7 @@ class TestRunning:
 
     @pytest.mark.parametrize("address", ["0.0.0.0:9103", "exchange:1", "127.0.0.1:0", "[::]:9103"])
     def test_shows_itself_on_this_machine_only(self, settled: Keyboard, address: str) -> None:
-        with pytest.raises(OfficerFault, match="only a port of this machine's own"):
+        with pytest.raises(OfficerFault, match="only a loopback address is allowed"):
             run_agent(settled.home.path, PASSPHRASE.encode(), observe=address, log_file=None)
 
     def test_shows_until_when_documents_hold(self, settled: Keyboard) -> None:
@@ -274,7 +274,7 @@ def test_it_turns_at_least_every_ten_minutes_so_that_a_watchdog_can_tell() -> No
         turns[0] += 1
 
     made = Agent(pytest.fail, lambda: NOW, middle, turned=turned)
-    made.standing = AgentStatus(due=NOW + timedelta(days=1))
+    made.status = AgentStatus(due=NOW + timedelta(days=1))
     made.run(stop)
     assert turns == [3]
     assert stop.waits == [LONGEST_WAIT.total_seconds()] * 3

@@ -17,7 +17,7 @@ from keys.errors import KeyFault
 
 @dataclass
 class StillAgent:
-    standing: AgentStatus
+    status: AgentStatus
 
 
 def status_of(**changes: Any) -> AgentStatus:

@@ -88,7 +88,7 @@ class TestApproval:
     def test_says_that_every_country_must_permit(self, agreed: Keyboard, asked: Study) -> None:
         """The node is named only if it does not have the permit already."""
         said = " ".join(agreed.done("approve", asked.id, "--yes").split())
-        assert "once your own node has it too and every country of the study" in said
+        assert "once your node has the permit and every country of the study" in said
         node = agreed.make_node()
         again = agreed.done("approve", asked.id, "--yes", "--reconsider", "--node", node)
         assert "Next: once every country of the study has permitted it" in " ".join(again.split())
@@ -113,7 +113,7 @@ class TestApprovalRefused:
             (("--epsilon-at-most", "-1"), "--epsilon-at-most cannot be used"),
             (("--expires", "soon"), "--expires cannot be 'soon'"),
             (("--expires", "2026-13-01"), "--expires cannot be"),
-            (("--expires", "2026-08-31"), "lies in the past"),
+            (("--expires", "2026-08-31"), "is in the past"),
             (("--sentence", "two\nlines"), "--sentence cannot be used"),
             (("--sentence", "\u202eevil"), "--sentence cannot be used"),
         ],
@@ -126,7 +126,7 @@ class TestApprovalRefused:
     def test_for_an_unknown_study(self, agreed: Keyboard, asked: Study) -> None:
         said = agreed.refused("approve", "heart-by-age", "--yes")
         assert f"no study 'heart-by-age'; did you mean {asked.id}?" in said
-        assert f"Published are: {asked.id}" in said
+        assert f"The published studies are: {asked.id}" in said
 
     def test_for_an_unknown_digest(self, agreed: Keyboard, asked: Study) -> None:
         assert "There is no study" in agreed.refused("approve", "sha256:" + "0" * 64, "--yes")
@@ -223,7 +223,7 @@ class TestRefusal:
 
     def test_of_an_unknown_study_is_refused(self, agreed: Keyboard) -> None:
         said = agreed.refused("refuse", "nothing", "--reason", "No.", "--yes")
-        assert "Published are: none yet" in said
+        assert "The published studies are: none yet" in said
 
 
 class TestWithdrawal:

@@ -52,7 +52,7 @@ class TestShow:
         assert "ε = 0.5, δ = 1e-05" in said
         assert "ε = 3 at δ = 0.0001 for register patients from 2026-01-01 to 2027-01-01" in said
         assert "% of this period's budget" in said
-        assert "1.65 times likelier or less likely, but for a chance of 1 in 100,000" in said
+        assert "1.65 times more likely or less likely, except with a chance of 1 in 100,000" in said
 
     def test_says_what_is_released_to_whom(self, agreed: Keyboard, asked: Study) -> None:
         said = agreed.done("show", asked.id)
@@ -76,13 +76,13 @@ class TestShow:
         assert f"pratique-officer approve {asked.id} --reconsider" in said
 
     def test_says_what_live_permits_may_take_already(self, agreed: Keyboard, asked: Study) -> None:
-        assert "up to 0.0 % of it, by your live permits" in agreed.done("show", asked.id)
+        assert "up to 0.0 % of it, by your valid permits" in agreed.done("show", asked.id)
         agreed.done("approve", asked.id, "--yes")
         other = propose(agreed, id="other")
         share = float(agreed.done("show", other.id).partition("up to ")[2].split()[0])
         assert share > 0
         agreed.done("withdraw", asked.id, "--reason", "Stop.", "--yes")
-        assert "up to 0.0 % of it, by your live permits" in agreed.done("show", other.id)
+        assert "up to 0.0 % of it, by your valid permits" in agreed.done("show", other.id)
 
     def test_says_which_clause_forbids_it(self, agreed: Keyboard) -> None:
         purpose = {"ehds": "53-1-e", "purpose_of_use": "HMARKT", "sentence": "To sell."}
@@ -98,7 +98,7 @@ class TestShow:
         policy += 'when { context.study.features.contains("sex") };'
         agreed.done("sign", agreed.file("dk.cedar", policy), "--yes")
         said = agreed.done("show", asked.id)
-        assert "your national policy was asked as well" in said
+        assert "your national policy was checked as well" in said
         assert "national/dk/x" in said
 
     def test_says_that_an_expired_study_needs_no_decision(self, agreed: Keyboard) -> None:

@@ -78,7 +78,7 @@ class TestNode:
         assert agreed.home.settings().node == str(node)
 
     def test_that_is_down_finds_them_in_its_folder(self, agreed: Keyboard, node: Path) -> None:
-        assert "finds them when it starts" in sign_keys(agreed, "--node", node).stdout
+        assert "reads them when it starts" in sign_keys(agreed, "--node", node).stdout
         bundle = (node / "officer" / "country-DK.json").read_bytes()
         key = agreed.home.settings().verify_key
         assert own_country(bundle, "DK", key, agreed.now).node == node_keys("DK")

@@ -93,7 +93,7 @@ def test_a_request_turned_away_says_so(officer: Keyboard) -> None:
     officer.exchange.enrolment = EnrolReply.REFUSED
     result = officer.run("enrol", letter(officer))
     assert result.exit_code == 1
-    assert "turned your request away" in result.stderr
+    assert "refused your request" in result.stderr
     assert not officer.home.certificate_file.exists()
 
 

@@ -14,10 +14,10 @@ from governance.officer.agent_service import shown
 from governance.officer.folder_recovery import QUESTION
 from governance.officer.foreign_documents import (
     MOST_NAMED,
-    MOST_NOES,
+    MOST_REFUSALS,
     ForeignDocuments,
     kept,
-    take_over_noes,
+    take_over_refusals,
 )
 from governance.officer.home import Identity
 from governance.trust.bundle import CountryDocuments, own_country
@@ -167,21 +167,21 @@ class TestANo:
             node=None,
             permits=(),
             withdrawals=(
-                *(withdrawal(study(agreed, id=f"none-{n}")) for n in range(MOST_NOES + 5)),
+                *(withdrawal(study(agreed, id=f"none-{n}")) for n in range(MOST_REFUSALS + 5)),
                 withdrawal(asked),
             ),
             policy=None,
             next_key=None,
         )
         documents = OfficerDocuments(settled.home.documents, "DK")
-        take_over_noes(documents, settled.own(), seen)
+        take_over_refusals(documents, settled.own(), seen)
         documents.sign(settled.now, settled.papers.officers["DK"])
         own = settled.own()
         assert asked.digest in own.withdrawals
-        assert len(own.withdrawals) == MOST_NOES + 1
-        take_over_noes(documents, own, seen)
+        assert len(own.withdrawals) == MOST_REFUSALS + 1
+        take_over_refusals(documents, own, seen)
         documents.sign(settled.now, settled.papers.officers["DK"])
-        assert len(settled.own().withdrawals) == MOST_NOES + 1
+        assert len(settled.own().withdrawals) == MOST_REFUSALS + 1
 
 
 class TestRotating:
@@ -225,7 +225,7 @@ class TestTheAgent:
             agent.look()
         assert same(before, settled.papers.view().country("DK"))
         assert [r.message for r in caplog.records] == ["documents that this folder did not sign"]
-        assert LOUD in agent.standing.sentence()
+        assert LOUD in agent.status.sentence()
         found = shown(agent).ready()["documents"]
         assert not found.good
         assert LOUD in found.says
@@ -240,9 +240,9 @@ class TestTheAgent:
         for _ in range(3):
             pass_time(settled, DAY)
             agent.look()
-        assert agent.standing.failures == 0
-        assert LOUD in agent.standing.foreign
-        assert not agent.standing.well(settled.now)
+        assert agent.status.failures == 0
+        assert LOUD in agent.status.foreign
+        assert not agent.status.well(settled.now)
 
 
 class TestTakingOver:

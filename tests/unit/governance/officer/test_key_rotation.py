@@ -249,7 +249,7 @@ class TestOthersKeys:
         folder.set_history(extended(None, "EE", papers.officers["EE"], new, papers.now))
         papers.give("EE")
         self.draft(settled, new.public)
-        assert "Signed, and handed in" in settled.done("sign", "--yes")
+        assert "Signed and submitted" in settled.done("sign", "--yes")
 
     def test_that_its_former_key_did_not_sign_is_refused(self, settled: Keyboard) -> None:
         self.draft(settled, raw_key(666).public)
@@ -260,7 +260,7 @@ class TestOthersKeys:
     def test_unless_the_officer_was_told_that_it_is_lost(self, settled: Keyboard) -> None:
         self.draft(settled, raw_key(201).public)
         settled.refused("sign", "--yes", "--lost-key", "NO")
-        assert "Signed, and handed in" in settled.done("sign", "--yes", "--lost-key", "EE")
+        assert "Signed and submitted" in settled.done("sign", "--yes", "--lost-key", "EE")
 
 
 def test_a_key_without_its_folder_is_no_officer(settled: Keyboard, tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ class TestList:
     ) -> None:
         node.lines = lines
         said = trusting.refused("log", "list", "--node", folder, unlock=False)
-        assert "handed out no log" in said
+        assert "sent no readable log" in said
         assert trusting.refused("log", "verify", "--node", folder, unlock=False)
 
 

@@ -123,7 +123,7 @@ class TestDecision:
 
     def test_shows_that_it_is_not_known(self, beside: Keyboard, rpc_server: StatusDesk) -> None:
         rpc_server.status = None
-        assert "not known: no node to ask here" in beside.done("show", "heart-by-sex")
+        assert "not known: your node cannot be asked now" in beside.done("show", "heart-by-sex")
 
     def test_refuses_what_the_ledger_has_no_room_for(
         self, beside: Keyboard, rpc_server: StatusDesk
