@@ -56,6 +56,7 @@ test coverage test-all test-shard: export OPENBLAS_NUM_THREADS := 1
 
 # In CI a skipped test is a failed one.
 PYTEST := $(BIN)/python -m pytest -q -n auto --dist worksteal
+PATIENT := --timeout 1800
 STRICT := $(if $(CI),--no-skips)
 COVER := --cov --cov-report=
 REPORT = $(BIN)/coverage report --format=total | sed 's/^/Lines and branches covered, per cent: /'
@@ -69,10 +70,10 @@ coverage: ## run the same tests, and print the share of lines and branches that 
 	@$(MAKE) --no-print-directory test COVERAGE=1
 
 test-all: $(STAMP) ## run the slow, statistical and fault-injecting tests too; a skipped test fails
-	@$(PYTEST) --no-skips --hypothesis-profile thorough -m ''
+	@$(PYTEST) --no-skips $(PATIENT) --hypothesis-profile thorough -m ''
 
 test-shard: $(STAMP) ## run one shard of the slow, statistical and fault-injecting tests; LANDING picks it
-	@$(PYTEST) --no-skips -m 'slow or statistical or fault' --shard $(LANDING)
+	@$(PYTEST) --no-skips $(PATIENT) -m 'slow or statistical or fault' --shard $(LANDING)
 
 check: style types layers security language check-proto check-pages ## check style, types, layers, security, language, generated code, pages
 

@@ -13,7 +13,9 @@ import server.state.tables
 from governance.audit.checkpoint import open_checkpoint
 from governance.audit.verify import verify_export
 from governance.budget.ledger import Ledger
+from governance.runtime import database
 from governance.runtime.database import open_database
+from tests.support import speed
 from tests.support.kill_at_statement import arm, killed_at
 from tests.support.ledger_and_log import (
     NOW,
@@ -76,8 +78,9 @@ def test_killed_at_each_step_charge_and_entry_stand_together_or_not_at_all(
 
 
 def test_killed_at_each_step_of_the_first_migration_the_database_still_opens(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(database, "_migrate", speed.MIGRATE)
     for step in range(1, 60, 3):
         folder = tmp_path / str(step)
 
