@@ -99,6 +99,7 @@ def test_a_machine_notices_what_is_missing(broken: str, monkeypatch: pytest.Monk
         max_examples=2000,
         phases=[Phase.generate],
         database=None,
+        derandomize=True,
     )
     with pytest.raises(AssertionError):
         run_state_machine_as_test(machine, settings=unhurried)
